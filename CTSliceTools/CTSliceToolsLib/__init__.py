@@ -1,0 +1,1 @@
+"""CT slice localization: numpy, SimpleITK, pydicom and Keras; neither slicer nor qt."""

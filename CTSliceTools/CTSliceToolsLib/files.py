@@ -1,0 +1,39 @@
+"""Writing without loss: a temporary name first, then a rename that never overwrites."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from CTSliceToolsLib.errors import InputError
+
+
+def refuse_existing(folder: Path, names: Iterable[str]) -> None:
+    """Raise `InputError` if any of `names` is already in `folder`."""
+    there = sorted(name for name in names if (folder / name).exists())
+    if there:
+        raise InputError(
+            f"{folder} already holds {', '.join(there)}: choose another output folder, "
+            "nothing was overwritten."
+        )
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the name `path`.
+
+    The temporary name keeps every suffix of `path`, so that writers that choose the format by
+    suffix work. On an exception the temporary file is removed and `path` is not made.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    refuse_existing(path.parent, [path.name])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        refuse_existing(path.parent, [path.name])
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)

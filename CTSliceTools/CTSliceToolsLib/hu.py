@@ -1,0 +1,39 @@
+"""Hounsfield units: the one place for the windows and for the value of air."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+AIR_HU = -1000
+"""What padding outside the scan's field of view becomes."""
+
+LOWEST_HU = -1024
+"""The smallest value a 12-bit scanner stores; anything below it is padding, not tissue."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A display window in HU."""
+
+    level: float
+    width: float
+
+    @property
+    def low(self) -> float:
+        """HU shown as black."""
+        return self.level - self.width / 2
+
+    @property
+    def high(self) -> float:
+        """HU shown as white."""
+        return self.level + self.width / 2
+
+    def to_uint8(self, hu: NDArray[np.generic]) -> NDArray[np.uint8]:
+        """Map HU of any shape to 0…255, clipping at both ends."""
+        unit = (np.asarray(hu, np.float32) - self.low) / self.width
+        return (np.clip(unit, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+LUNG_WINDOW = Window(level=-600, width=1500)
+SOFT_TISSUE_WINDOW = Window(level=40, width=400)

@@ -1,0 +1,1 @@
+"""Lung nodule segmentation: numpy, SimpleITK and Keras; only `logic` needs slicer."""
