@@ -37,3 +37,6 @@ class Window:
 
 LUNG_WINDOW = Window(level=-600, width=1500)
 SOFT_TISSUE_WINDOW = Window(level=40, width=400)
+
+LUNG_CONTENT_WINDOW = Window(level=-300, width=1400)
+"""All that a lung can hold: −1000 HU (air) to 400 HU (calcification); networks see no more."""

@@ -1,0 +1,94 @@
+"""A model and its card: `NAME.keras` with `NAME.json` beside it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import new_file
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What has to be known to use a model and to judge it.
+
+    Attributes:
+        name: short name, also shown to the user.
+        summary: what it does, in one sentence.
+        label: what the output means.
+        preparation: arguments of the preparation that the model was trained with.
+        rules: arguments of the rules applied to its output.
+        training: data, command, steps and seeds.
+        results: measured figures, each with the data it was measured on.
+        limitations: where it is not to be trusted.
+        sha256: of the `.keras` file, checked on loading.
+    """
+
+    name: str
+    summary: str
+    label: str
+    preparation: dict[str, Any]
+    rules: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    limitations: list[str] = field(default_factory=list)
+    sha256: str = ""
+
+
+def read_card(model_file: Path) -> ModelCard:
+    """Read the card beside a `.keras` file and check that it belongs to it.
+
+    Raises:
+        InputError: if the model or the card is missing or damaged, or they do not match.
+    """
+    card_file = model_file.with_suffix(".json")
+    for file in (model_file, card_file):
+        if not file.is_file():
+            raise InputError(f"{file} is missing: a model is a .keras file with its .json card.")
+    try:
+        card = ModelCard(**json.loads(card_file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{card_file} is not a model card: {error}.") from error
+    if card.sha256 != file_sha256(model_file):
+        raise InputError(f"{model_file} is not the file that {card_file.name} describes: get both.")
+    return card
+
+
+def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
+    """Load a `.keras` file and its card for inference; code in the file is never run.
+
+    Raises:
+        InputError: as `read_card`, or if the file is not a Keras model.
+    """
+    from CTSliceToolsLib.keras_loader import keras  # noqa: PLC0415 - slow to import
+
+    card = read_card(model_file)
+    try:
+        return keras.saving.load_model(model_file, compile=False, safe_mode=True), card
+    except (ValueError, OSError, TypeError) as error:
+        raise InputError(f"{model_file} cannot be read as a Keras model: {error}.") from error
+
+
+def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> ModelCard:
+    """Save a model and its card under new names; returns the card with the file's hash.
+
+    Raises:
+        InputError: if either file exists.
+    """
+    with new_file(model_file) as temporary:
+        model.save(temporary)
+        card = ModelCard(**{**asdict(card), "sha256": file_sha256(temporary)})
+        with new_file(model_file.with_suffix(".json")) as temporary_card:
+            temporary_card.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+    return card
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
