@@ -25,6 +25,9 @@ LEFT_LUNG = 2
 TAG = "CTLungScreening"
 """Segments made by this project carry this tag; its value is the segment's `fingerprint`."""
 
+UNSMOOTHED = "0"
+"""Slicer's smoothing factor for surfaces of our segments: its default shrinks small nodules."""
+
 ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 
 
@@ -215,6 +218,9 @@ def write_segmentation(path: Path, lungs: sitk.Image, nodules: sitk.Image) -> No
         "voxels": voxels,
         "ijkToLPS": ijk_to_lps(lungs),
         "containedRepresentationNames": ["Binary labelmap"],
+        "Segmentation_ConversionParameters": (
+            f"Reference image geometry|{_slicer_geometry(lungs)}|&Smoothing factor|{UNSMOOTHED}|&"
+        ),
         "segments": [segment | {"extent": extent} for segment in segments],
     }
     with new_file(path) as temporary:
@@ -241,6 +247,13 @@ def _segment(
         "labelValue": label,
         "layer": layer,
     }
+
+
+def _slicer_geometry(image: sitk.Image) -> str:
+    """Serialize a grid as Slicer does: voxel indices to RAS mm by rows, then the extent."""
+    ijk_to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ijk_to_lps(image)
+    extent = [bound for size in image.GetSize() for bound in (0, size - 1)]
+    return "".join(f"{value};" for value in [*ijk_to_ras.ravel().tolist(), *extent])
 
 
 def ijk_to_lps(image: sitk.Image) -> NDArray[np.float64]:

@@ -1,0 +1,164 @@
+"""Child processes: their progress arrives, Cancel leaves nothing behind, a crash is explained."""
+
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from CTSliceToolsLib.child_process import ChildError, ChildProcess, run
+from CTSliceToolsLib.errors import Cancelled, InputError
+
+EMIT = "import json, sys\ndef emit(**fields): print(json.dumps(fields), flush=True)\n"
+
+FAMILY = (
+    EMIT
+    + """
+import os, subprocess, time
+# A grandchild in the tree, and one whose own parent has ended.
+inner = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; " + \
+    "time.sleep(600)'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); print(p.pid); "
+stays = subprocess.Popen([sys.executable, "-c", inner + "sys.stdout.flush(); p.wait()"],
+    stdout=subprocess.PIPE, text=True)
+leaves = subprocess.run([sys.executable, "-c", inner], stdout=subprocess.PIPE, text=True)
+emit(pids=[os.getpid(), stays.pid, int(stays.stdout.readline()), int(leaves.stdout)])
+emit(stage="sleeping", done=0, total=1)
+"""
+)
+
+
+def script(folder: Path, body: str) -> list[str]:
+    file = folder / "child.py"
+    file.write_text(EMIT + body)
+    return [sys.executable, str(file)]
+
+
+def wait_until_gone(pids: list[int], seconds: float = 5) -> list[int]:
+    deadline = time.monotonic() + seconds
+    while pids and time.monotonic() < deadline:
+        pids = [pid for pid in pids if lives(pid)]
+        time.sleep(0.02)
+    return pids
+
+
+def pids_of(child: ChildProcess) -> list[int]:
+    while child.running:
+        for event in child.poll(0.1):
+            if "pids" in event:
+                return event["pids"]
+    raise AssertionError(child.log.read_text())
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_progress_arrives_in_order_and_the_result_is_returned(tmp_path: Path) -> None:
+    command = script(
+        tmp_path,
+        """
+print("not JSON: goes to the log")
+for done in range(4): emit(stage="lungs", done=done, total=3, elapsed_s=0.1, remaining_s=None)
+emit(message="a note")
+emit(result={"output": "é"})
+""",
+    )
+    seen: list[tuple[str, int, int]] = []
+    result = run(command, report=lambda *state: seen.append(state))
+    assert result == {"output": "é"}
+    lungs = [state for state in seen if state[0] == "lungs"]
+    assert lungs == sorted(lungs)
+    assert {done for _, done, _ in lungs} == {0, 1, 2, 3}
+
+
+def test_the_environment_is_extended(tmp_path: Path) -> None:
+    command = script(
+        tmp_path, "import os\nemit(result=[os.environ['NODULE'], 'PATH' in os.environ])"
+    )
+    assert run(command, {"NODULE": "23 mm"}) == ["23 mm", True]
+
+
+def test_much_output_on_both_pipes_does_not_block(tmp_path: Path) -> None:
+    command = script(
+        tmp_path,
+        """
+for i in range(20000): print("x" * 80, file=sys.stderr)
+for i in range(5000): emit(stage="s", done=i, total=5000)
+emit(result=1)
+""",
+    )
+    assert run(command) == 1
+
+
+def test_refused_input_keeps_its_sentence(tmp_path: Path) -> None:
+    command = script(tmp_path, "emit(error='scan.nrrd shows no lung.')\nsys.exit(2)")
+    with pytest.raises(InputError, match=r"^scan\.nrrd shows no lung\.$"):
+        run(command)
+
+
+def test_an_exception_is_one_sentence_and_the_log_is_kept(tmp_path: Path) -> None:
+    command = script(tmp_path, "raise MemoryError('no room for 9 GB')")
+    with pytest.raises(ChildError, match=r"ended with status 1; its log is .*\.$") as caught:
+        run(command)
+    assert "no room for 9 GB" in caught.value.log.read_text()
+    caught.value.log.unlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_a_crash_names_its_signal_and_ends_what_it_left(tmp_path: Path) -> None:
+    command = script(
+        tmp_path, FAMILY.removeprefix(EMIT) + "import signal\nos.kill(os.getpid(), signal.SIGSEGV)"
+    )
+    with ChildProcess(command) as child:
+        pids = pids_of(child)
+        with pytest.raises(ChildError, match="ended with signal SIGSEGV"):
+            child.result()
+        child.log.unlink()
+        assert wait_until_gone(pids) == []
+
+
+def test_a_program_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match="no-such-python could not be started"):
+        run(["/no-such-python", "-c", ""])
+
+
+def test_cancel_ends_the_whole_tree(tmp_path: Path) -> None:
+    command = script(tmp_path, FAMILY.removeprefix(EMIT) + "time.sleep(600)")
+    with ChildProcess(command) as child:
+        pids = pids_of(child)
+        assert all(lives(pid) for pid in pids)
+        child.cancel()
+        assert wait_until_gone(pids) == []
+        assert not child.running
+        assert not child.log.exists()
+
+
+def test_cancelled_from_the_report_ends_a_silent_child_that_ignores_terminate(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "pid"
+    command = script(
+        tmp_path,
+        f"""
+import os, pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path({str(file)!r}).write_text(str(os.getpid()))
+emit(stage="long", done=1, total=9)
+time.sleep(600)
+""",
+    )
+    calls = 0
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal calls
+        calls += stage == "long"
+        if calls == 3:  # the line itself and two repetitions while the child is silent
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(command, report=report)
+    assert wait_until_gone([int(file.read_text())]) == []
