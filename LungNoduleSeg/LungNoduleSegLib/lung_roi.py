@@ -1,0 +1,55 @@
+"""The lungs of a CT scan, right and left, as the region in which nodules are looked for."""
+
+from enum import StrEnum
+
+import numpy as np
+import SimpleITK as sitk
+
+from CTSliceToolsLib.axial import AxialView
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.hu import AIR_HU
+from CTSliceToolsLib.progress import Report, silent
+from LungNoduleSegLib import lung_roi_tutorial, lung_roi_volume
+
+RIGHT_LUNG = 1
+LEFT_LUNG = 2
+
+
+class LungMethod(StrEnum):
+    """How the lungs are found."""
+
+    VOLUME = "volume"
+    """In 3-D, the default: see `lung_roi_volume`."""
+    TUTORIAL = "tutorial"
+    """Slice by slice as in the Data Science Bowl tutorial: see `lung_roi_tutorial`."""
+
+
+def segment_lungs(
+    image: sitk.Image, method: LungMethod = LungMethod.VOLUME, report: Report = silent
+) -> sitk.Image:
+    """Find the lungs.
+
+    Args:
+        image: a CT volume in HU, of any orientation and spacing.
+        method: how to find them.
+        report: told of the progress of the stage "lungs".
+
+    Returns:
+        uint8 labels on the grid of `image`: 0 outside, `RIGHT_LUNG`, `LEFT_LUNG` (the patient's).
+
+    Raises:
+        InputError: if there is no lung in the scan.
+    """
+    view = AxialView.of(image, AIR_HU)
+    find = (
+        lung_roi_volume.find_lungs if method is LungMethod.VOLUME else lung_roi_tutorial.find_lungs
+    )
+    right, left = find(view.image, report)
+    if not (right.any() or left.any()):
+        raise InputError("No lung was found in this scan: give a CT scan that shows the chest.")
+    labels = np.zeros(right.shape, np.uint8)
+    labels[right] = RIGHT_LUNG
+    labels[left] = LEFT_LUNG
+    result = sitk.GetImageFromArray(labels)
+    result.CopyInformation(view.image)
+    return view.restore(result)

@@ -1,0 +1,87 @@
+"""The lung region of interest as in the Data Science Bowl 2017 tutorial, slice by slice.
+
+J. Mulholland and A. Sander, "U-Net Segmentation Approach to Cancer Diagnosis", tutorial of the
+3rd Annual Data Science Bowl, Booz Allen Hamilton and Kaggle, 2017: standardize, k-means with two
+classes on the central part, threshold half-way between them, erosion, dilation, regions kept by
+their bounding box, dilation. Its lengths are in pixels of a 512 × 512 slice; here they scale with
+the size of the slice.
+"""
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from skimage import measure, morphology
+from sklearn.cluster import KMeans
+
+from CTSliceToolsLib.progress import Report
+from LungNoduleSegLib.coarse import Coarse, Mask
+
+TUTORIAL_SIZE = 512
+MIDDLE = slice(100, 400)
+EROSION, DILATION = 4, 10
+LARGEST_EXTENT = 475
+HIGHEST_TOP, LOWEST_BOTTOM = 40, 472
+
+
+def find_lungs(axial: sitk.Image, report: Report) -> tuple[Mask, Mask]:
+    """Find the lungs in each slice of an axial volume in HU.
+
+    Returns:
+        Two masks of the volume's shape (z, y, x): what lies to the right and to the left of the
+        body's midline, as the tutorial does not tell the lungs apart.
+    """
+    hu = sitk.GetArrayViewFromImage(axial)
+    lungs = np.zeros(hu.shape, bool)
+    for k, plane in enumerate(hu):
+        lungs[k] = find_lungs_in_slice(plane)
+        report("lungs", k + 1, len(hu))
+    x_mm = axial.GetOrigin()[0] + np.arange(hu.shape[2]) * axial.GetSpacing()[0]
+    is_right = x_mm < Coarse.of(axial).midline
+    return lungs & is_right, lungs & ~is_right
+
+
+def find_lungs_in_slice(plane: NDArray[np.generic]) -> Mask:
+    """Find the lungs in one slice, (y, x) in HU, of any size."""
+    height, width = plane.shape
+    spread = float(np.std(plane))
+    if spread == 0:
+        return np.zeros(plane.shape, bool)
+    image = (plane.astype(np.float64) - float(np.mean(plane))) / spread
+    middle = image[_scaled_slice(height), _scaled_slice(width)]
+    # The extremes become the mean of the middle: padding and metal must not make a class.
+    extremes = (image == image.min()) | (image == image.max())
+    image[extremes] = middle.mean()
+    values = middle.reshape(-1, 1)
+    if np.ptp(values) == 0:
+        return np.zeros(plane.shape, bool)
+    classes = KMeans(n_clusters=2, random_state=0).fit(values)
+    threshold = np.mean(classes.cluster_centers_)
+
+    eroded = morphology.erosion(image < threshold, _footprint(EROSION, plane.shape))
+    regions = measure.label(morphology.dilation(eroded, _footprint(DILATION, plane.shape)))
+    kept = [
+        region.label for region in measure.regionprops(regions) if _fits(region.bbox, plane.shape)
+    ]
+    return morphology.dilation(np.isin(regions, kept), _footprint(DILATION, plane.shape))
+
+
+def _fits(bbox: tuple[int, int, int, int], shape: tuple[int, ...]) -> bool:
+    """Whether a region's bounding box is that of a lung: not too large, clear of both ends."""
+    down, across = (length / TUTORIAL_SIZE for length in shape)
+    top, left, bottom, right = bbox
+    return (
+        bottom - top < LARGEST_EXTENT * down
+        and right - left < LARGEST_EXTENT * across
+        and top > HIGHEST_TOP * down
+        and bottom < LOWEST_BOTTOM * down
+    )
+
+
+def _scaled_slice(length: int) -> slice:
+    return slice(
+        round(MIDDLE.start * length / TUTORIAL_SIZE), round(MIDDLE.stop * length / TUTORIAL_SIZE)
+    )
+
+
+def _footprint(size: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.ones([max(1, round(size * length / TUTORIAL_SIZE)) for length in shape], np.uint8)

@@ -1,0 +1,183 @@
+"""The lungs in 3-D: air inside the body, less airways and bowel gas, right and left apart, closed.
+
+Everything that asks for the shape of things is done on a grid of about 2 mm (`Coarse`), where a
+voxel is the mean of a block, in millimetres; only the surface is drawn on the scan's own grid.
+"""
+
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from CTSliceToolsLib.progress import Report
+from LungNoduleSegLib.airways import find_airways
+from LungNoduleSegLib.coarse import Coarse, Mask
+from LungNoduleSegLib.outside_air import find_outside_air
+
+TISSUE_HU = -400
+"""Half-way between aerated lung (about −850 HU) and soft tissue (about +50 HU)."""
+LUNG_HU, SOFT_HU = -850, 50
+
+GAS_HU = -960
+"""Below this a voxel holds gas only: even severe emphysema keeps walls and vessels."""
+SMALLEST_LUNG_ML = 200
+SMALLEST_PART_ML = 15
+SMALLEST_APEX_ML = 5
+
+VESSEL_CLOSING_MM = 7
+MASS_CLOSING_MM = 20
+LARGEST_HOLE_ML = 200
+
+
+def find_lungs(axial: sitk.Image, report: Report) -> tuple[Mask, Mask]:
+    """Find the right and the left lung in an axial volume in HU.
+
+    Returns:
+        Two masks of the volume's shape (z, y, x), both empty where there is no lung.
+    """
+    steps = 6
+    report("lungs", 0, steps)
+    coarse = Coarse.of(axial)
+    air = coarse.hu < TISSUE_HU
+    outside = find_outside_air(coarse, air)
+    inside = air & ~outside
+    report("lungs", 1, steps)
+    airways = find_airways(coarse, inside)
+    report("lungs", 2, steps)
+    lungs = _choose(coarse, inside & ~ndimage.binary_dilation(airways), outside)
+    if not lungs.any():
+        empty = np.zeros(axial.GetSize()[::-1], bool)
+        return empty, empty
+    sides = _split(coarse, lungs)
+    report("lungs", 3, steps)
+    closed = _close(coarse, sides, forbidden=outside | airways | (inside & ~lungs))
+    report("lungs", 4, steps)
+    labels = _draw(coarse, closed, lungs)
+    report("lungs", steps, steps)
+    return labels == 1, labels == 2
+
+
+def _choose(coarse: Coarse, candidates: Mask, outside: Mask) -> Mask:
+    """Keep the components of `candidates` that are lung.
+
+    A lung is large, or cut by the top or the bottom of the scan, or a part beside a large one; and
+    it is not mere gas (bowel, sinuses), which is blacker and has no vessels in it.
+    """
+    labels, count = ndimage.label(candidates)
+    index = np.arange(1, count + 1)
+    volume = np.bincount(labels.ravel(), minlength=count + 1)[1:] * coarse.voxel_ml
+    kept = []
+    boxes = ndimage.find_objects(labels)
+    for label, box in zip(index, boxes, strict=True):
+        if volume[label - 1] < SMALLEST_APEX_ML:
+            continue
+        kept.append((label, box, volume[label - 1]))
+    lungs = []
+    largest = 0.0
+    for label, box, size in sorted(kept, key=lambda entry: -entry[2]):
+        part = labels[box] == label
+        core = ndimage.binary_erosion(part, border_value=1)
+        values = coarse.hu[box][core if core.any() else part]
+        gas = np.mean(values < GAS_HU)
+        cut = box[0].start == 0 or box[0].stop == len(coarse.hu)
+        smallest = SMALLEST_PART_ML if largest else SMALLEST_APEX_ML if cut else SMALLEST_LUNG_ML
+        if size < smallest or (gas > 0.6 and size < 1000) or core.sum() < 0.2 * part.sum():
+            continue
+        lungs.append(label)
+        largest = max(largest, size)
+    return np.isin(labels, lungs)
+
+
+def _split(coarse: Coarse, lungs: Mask) -> NDArray[np.uint8]:
+    """Label the right lung 1 and the left lung 2, apart also where they touch.
+
+    The mask is worn away until it falls into two large parts beside each other; each voxel then
+    belongs to the part nearest to it.
+    """
+    box = coarse.box(lungs, 0)
+    mask = lungs[box]
+    depth = coarse.distance(~mask)
+    nearer_right = None
+    for wear in (0, 2.5, 5, 7.5, 10, 12.5, 15):
+        labels, count = ndimage.label(depth > wear if wear else mask)
+        if not count:
+            break
+        size = np.bincount(labels.ravel())
+        size[0] = 0
+        centres = np.array(ndimage.center_of_mass(labels > 0, labels, np.arange(1, count + 1)))
+        x = np.concatenate([[np.nan], centres[:, 2] * coarse.spacing[2]])
+        order = np.argsort(-size)
+        first = order[0]
+        second = next(
+            (
+                label
+                for label in order[1:]
+                if size[label] > 0.15 * size[first] and abs(x[label] - x[first]) > 70
+            ),
+            None,
+        )
+        if second is None:
+            continue
+        middle = (x[first] + x[second]) / 2
+        parts = x < middle
+        big = size > 0.02 * size[first]
+        right, left = (
+            np.isin(labels, np.flatnonzero(side & big & (size > 0))) for side in (parts, ~parts)
+        )
+        nearer_right = coarse.distance(right) <= coarse.distance(left)
+        break
+    if nearer_right is None:
+        x_mm = coarse.x_mm[box[2]]
+        nearer_right = np.broadcast_to(
+            np.average(x_mm, weights=mask.sum((0, 1))) < coarse.midline, mask.shape
+        )
+    sides = np.zeros(lungs.shape, np.uint8)
+    sides[box] = np.where(mask, np.where(nearer_right, 1, 2), 0)
+    return sides
+
+
+def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray[np.uint8]:
+    """Close each lung over vessels and over nodules and masses on the pleura."""
+    closed = sides.copy()
+    both = coarse.box(sides > 0, 0)
+    middle = both[2].start + (both[2].stop - both[2].start) / 2
+    if (sides == 1).any() and (sides == 2).any():
+        middle = (np.nonzero(sides == 1)[2].mean() + np.nonzero(sides == 2)[2].mean()) / 2
+    for side in (1, 2):
+        lung = sides == side
+        if not lung.any():
+            continue
+        box = coarse.box(lung, MASS_CLOSING_MM + 5)
+        reach = coarse.distance(lung[box])
+        filled = coarse.distance(reach > VESSEL_CLOSING_MM) > VESSEL_CLOSING_MM
+        wide = coarse.distance(reach > MASS_CLOSING_MM) > MASS_CLOSING_MM
+        across = np.abs(np.arange(box[2].start, box[2].stop) - middle) * coarse.spacing[2]
+        filled |= wide & (across > 50)
+        filled |= lung[box]
+        rest, count = ndimage.label(~filled)
+        size = np.bincount(rest.ravel()) * coarse.voxel_ml
+        small = size < LARGEST_HOLE_ML
+        small[0] = False
+        filled |= small[rest]
+        filled &= ~forbidden[box]
+        target = closed[box]
+        target[filled & (target == 0)] = side
+    return closed
+
+
+def _draw(coarse: Coarse, closed: NDArray[np.uint8], lungs: Mask) -> NDArray[np.uint8]:
+    """Draw the closed lungs on the scan's own grid.
+
+    The surface of air follows the block means to less than a block, where they cross `TISSUE_HU`;
+    what closing has added is taken whole.
+    """
+    box = coarse.box(closed > 0, 2 * max(coarse.spacing))
+    closed, lungs = closed[box], lungs[box]
+    region = closed > 0
+    inner = ndimage.binary_erosion(region, np.ones((3, 3, 3)), border_value=1)
+    near = ndimage.binary_dilation(region, np.ones((3, 3, 3)))
+    field = np.where(near, np.clip(coarse.hu[box], LUNG_HU, SOFT_HU), SOFT_HU)
+    field[inner | (region & ~lungs)] = LUNG_HU
+    spread = ndimage.grey_dilation(closed, footprint=np.ones((3, 3, 3)))
+    return coarse.draw(field, np.where(closed, closed, spread), TISSUE_HU, box)

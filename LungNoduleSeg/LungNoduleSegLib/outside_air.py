@@ -1,0 +1,56 @@
+"""The air around the body, with what lies in it: table, clothes, padding."""
+
+import numpy as np
+from scipy import ndimage
+
+from LungNoduleSegLib.coarse import IN_PLANE, Coarse, Mask
+
+OPEN_AIR_HU = -930
+"""Where the air at the edge of the picture is denser than this, it is lung cut by the edge."""
+PASSAGE_MM = 8
+"""Air flows in 3-D through openings of twice this width only, so not through nose and mouth."""
+
+
+def find_outside_air(coarse: Coarse, air: Mask) -> Mask:
+    """Find air that reaches the edge of the picture: in its slice, or through wide openings.
+
+    The edge is the border of the slice, or of the reconstructed circle where the rest is padding
+    of one value. Lung that is cut by the edge is not outside. Walls of less than three blocks
+    (table top, clothes) do not hold the air back.
+
+    Args:
+        coarse: the volume.
+        air: where it is air rather than tissue.
+    """
+    padding = _padding(coarse, air)
+    passable = ~ndimage.binary_opening(~air, border_value=0) & ~padding
+    reached = ndimage.binary_dilation(padding, IN_PLANE, border_value=1)
+    edge = ndimage.binary_dilation(reached, IN_PLANE, 2, border_value=1) & ~reached & passable & air
+    arcs, count = ndimage.label(edge, IN_PLANE)
+    means = ndimage.mean(coarse.hu, arcs, np.arange(1, count + 1))
+    seeds = np.isin(arcs, 1 + np.flatnonzero(means < OPEN_AIR_HU))
+
+    in_slice, _ = ndimage.label(passable, IN_PLANE)
+    outside = _touched(in_slice, seeds)
+    steps = max(1, round(PASSAGE_MM / coarse.spacing[1]))
+    wide, _ = ndimage.label(ndimage.binary_erosion(air, IN_PLANE, steps, border_value=1))
+    open_air = ndimage.binary_dilation(_touched(wide, outside), IN_PLANE, steps + 1, mask=air)
+    return (outside | open_air | padding) & air
+
+
+def _padding(coarse: Coarse, air: Mask) -> Mask:
+    """What has exactly the value of the slice's corners and is joined to the slice's border."""
+    corner = coarse.hu[:, :1, :1]
+    same = (coarse.hu == corner) & air
+    labels, _ = ndimage.label(same, IN_PLANE)
+    border = np.zeros_like(air)
+    border[:, [0, -1]] = border[:, :, [0, -1]] = True
+    return _touched(labels, same & border)
+
+
+def _touched(labels: np.ndarray, seeds: Mask) -> Mask:
+    """The components that hold a seed."""
+    chosen = np.zeros(labels.max() + 1, bool)
+    chosen[labels[seeds]] = True
+    chosen[0] = False
+    return chosen[labels]
