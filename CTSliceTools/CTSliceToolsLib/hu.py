@@ -1,6 +1,7 @@
 """Hounsfield units: the one place for the windows and for the value of air."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,3 +41,8 @@ SOFT_TISSUE_WINDOW = Window(level=40, width=400)
 
 LUNG_CONTENT_WINDOW = Window(level=-300, width=1400)
 """All that a lung can hold: −1000 HU (air) to 400 HU (calcification); networks see no more."""
+
+
+def padding_to_air(hu: NDArray[Any]) -> None:
+    """Make what lies below `LOWEST_HU`, and NaN, air; in place, any shape."""
+    hu[~(hu >= LOWEST_HU)] = AIR_HU
