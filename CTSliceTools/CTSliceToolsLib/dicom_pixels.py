@@ -53,9 +53,9 @@ def read_hu(frames: Sequence[Frame], report: Report = silent) -> NDArray[Any]:
 
 def same_pixels(one: Frame, other: Frame) -> bool:
     """Whether two frames hold the same values."""
-    return (one.slope, one.intercept) == (other.slope, other.intercept) and np.array_equal(
-        *(next(_stored(frame.file, [frame]))[0] for frame in (one, other))
-    )
+    (stored, _), (others, _) = (next(_stored(frame.file, [frame])) for frame in (one, other))
+    same_scale = (one.slope, one.intercept) == (other.slope, other.intercept)
+    return same_scale and np.array_equal(stored, others)
 
 
 def _read_hu(frames: Sequence[Frame], dtype: np.dtype[Any], report: Report) -> NDArray[Any]:
@@ -136,9 +136,10 @@ def _stored(
                 f"{file} is compressed as {syntax.name} ({syntax}), which needs another package: "
                 f"install {needed or 'a pydicom decoder for it'}."
             )
-        options = {} if _fits(padding, dataset) else {"correct_unused_bits": False}
         indices = [frame.index or 0 for frame in frames]
-        for stored, _ in decoder.iter_array(dataset, indices=indices, raw=True, **options):
+        for stored, _ in decoder.iter_array(
+            dataset, indices=indices, raw=True, correct_unused_bits=_fits(padding, dataset)
+        ):
             yield stored, padding and _as_stored(padding, stored.dtype)
     except InputError:
         raise

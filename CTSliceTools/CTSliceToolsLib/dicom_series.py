@@ -68,8 +68,8 @@ def list_series(folder: Path, report: Report = silent) -> list[SeriesSummary]:
     return [series.summary for series in find_series(folder, report)[0]]
 
 
-def series_lines(summaries: Sequence[SeriesSummary]) -> list[str]:
-    """A list of series as lines of text for the terminal."""
+def format_series(summaries: Sequence[SeriesSummary]) -> str:
+    """A list of series as text for the terminal, two lines each."""
     lines = []
     for one in summaries:
         lines.append(f"{one.uid}  {one.modality or '?'}  {one.description or '(no description)'}")
@@ -82,7 +82,7 @@ def series_lines(summaries: Sequence[SeriesSummary]) -> list[str]:
         else:
             images = f"{one.slices} image{'s' * (one.slices != 1)}"
             lines.append(f"    {images}, not usable: {one.problem}")
-    return lines
+    return "\n".join(lines)
 
 
 def find_series(

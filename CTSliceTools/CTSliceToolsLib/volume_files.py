@@ -74,9 +74,10 @@ def _check_form(reader: sitk.ImageFileReader, file: Path) -> None:
             f"{MIN_SLICES} slices."
         )
     if reader.GetPixelID() not in _HU_PIXELS:
+        pixels = sitk.GetPixelIDValueAsString(reader.GetPixelID())
         raise InputError(
-            f"{file} holds {reader.GetPixelIDValue() and sitk.GetPixelIDValueAsString(reader.GetPixelID())}s"
-            ", too few for HU: it is a picture or a label map; give the CT itself."
+            f"{file} holds {pixels}s, too few for HU: it is a picture or a label map; give the CT "
+            "itself."
         )
 
 
