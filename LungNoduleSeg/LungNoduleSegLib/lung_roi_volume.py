@@ -4,7 +4,6 @@ Everything that asks for the shape of things is done on a grid of about 2 mm (`C
 voxel is the mean of a block, in millimetres; only the surface is drawn on the scan's own grid.
 """
 
-
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -12,18 +11,19 @@ from scipy import ndimage
 
 from CTSliceToolsLib.progress import Report
 from LungNoduleSegLib.airways import find_airways
-from LungNoduleSegLib.coarse import Coarse, Mask
+from LungNoduleSegLib.coarse import IN_PLANE, Box, Coarse, Mask
 from LungNoduleSegLib.outside_air import find_outside_air
 
 TISSUE_HU = -400
 """Half-way between aerated lung (about −850 HU) and soft tissue (about +50 HU)."""
 LUNG_HU, SOFT_HU = -850, 50
 
-GAS_HU = -960
-"""Below this a voxel holds gas only: even severe emphysema keeps walls and vessels."""
+GAS_HU = -935
+"""Blocks of mere gas are blacker than this, the median of a lung is not."""
+SHUT_IN = 0.75
+LARGEST_POCKET_ML = 700
 SMALLEST_LUNG_ML = 200
-SMALLEST_PART_ML = 15
-SMALLEST_APEX_ML = 5
+SMALLEST_CUT_ML = 8
 
 VESSEL_CLOSING_MM = 7
 MASS_CLOSING_MM = 20
@@ -45,48 +45,101 @@ def find_lungs(axial: sitk.Image, report: Report) -> tuple[Mask, Mask]:
     report("lungs", 1, steps)
     airways = find_airways(coarse, inside)
     report("lungs", 2, steps)
-    lungs = _choose(coarse, inside & ~ndimage.binary_dilation(airways), outside)
+    air = inside & ~ndimage.binary_dilation(airways)
+    lungs = _choose(coarse, air & ~_gas_pockets(coarse, air))
     if not lungs.any():
         empty = np.zeros(axial.GetSize()[::-1], bool)
         return empty, empty
     sides = _split(coarse, lungs)
     report("lungs", 3, steps)
-    closed = _close(coarse, sides, forbidden=outside | airways | (inside & ~lungs))
+    wide_airways = ndimage.binary_opening(airways, IN_PLANE, 2)
+    other_air = inside & ~lungs & ~airways
+    closed = _close(coarse, sides, forbidden=outside | wide_airways | other_air)
     report("lungs", 4, steps)
     labels = _draw(coarse, closed, lungs)
     report("lungs", steps, steps)
     return labels == 1, labels == 2
 
 
-def _choose(coarse: Coarse, candidates: Mask, outside: Mask) -> Mask:
+def _gas_pockets(coarse: Coarse, air: Mask) -> Mask:
+    """Find gas that is shut in by tissue: bowel, stomach, sinuses, airways not followed.
+
+    A bulla or a pneumothorax borders on lung and is none; nor is anything as large as a lung,
+    which only looks like gas where emphysema is severe.
+    """
+    core = ndimage.binary_erosion(air & (coarse.hu < GAS_HU), border_value=1)
+    labels, _ = ndimage.label(core)
+    pockets = np.zeros_like(air)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        around = _grown(box, 5, air.shape)
+        seed = labels[around] == label
+        if np.count_nonzero(seed) * coarse.voxel_ml > LARGEST_POCKET_ML:
+            continue
+        pocket = ndimage.binary_dilation(seed, iterations=3, mask=air[around])
+        shell = ndimage.binary_dilation(pocket, iterations=2) & ~pocket
+        if np.mean(~air[around][shell]) > SHUT_IN:
+            pockets[around] |= pocket
+    return pockets
+
+
+def _choose(coarse: Coarse, candidates: Mask) -> Mask:
     """Keep the components of `candidates` that are lung.
 
-    A lung is large, or cut by the top or the bottom of the scan, or a part beside a large one; and
-    it is not mere gas (bowel, sinuses), which is blacker and has no vessels in it.
+    The largest one that is not mere gas has to be as large as a lung, or be cut by the top or the
+    bottom of the scan; others are lung if they lie at its height. Where all are as black as gas,
+    only those as large as a lung of emphysema count.
     """
-    labels, count = ndimage.label(candidates)
-    index = np.arange(1, count + 1)
-    volume = np.bincount(labels.ravel(), minlength=count + 1)[1:] * coarse.voxel_ml
-    kept = []
-    boxes = ndimage.find_objects(labels)
-    for label, box in zip(index, boxes, strict=True):
-        if volume[label - 1] < SMALLEST_APEX_ML:
-            continue
-        kept.append((label, box, volume[label - 1]))
-    lungs = []
-    largest = 0.0
-    for label, box, size in sorted(kept, key=lambda entry: -entry[2]):
-        part = labels[box] == label
-        core = ndimage.binary_erosion(part, border_value=1)
-        values = coarse.hu[box][core if core.any() else part]
-        gas = np.mean(values < GAS_HU)
-        cut = box[0].start == 0 or box[0].stop == len(coarse.hu)
-        smallest = SMALLEST_PART_ML if largest else SMALLEST_APEX_ML if cut else SMALLEST_LUNG_ML
-        if size < smallest or (gas > 0.6 and size < 1000) or core.sum() < 0.2 * part.sum():
-            continue
-        lungs.append(label)
-        largest = max(largest, size)
-    return np.isin(labels, lungs)
+    labels, _ = ndimage.label(candidates)
+    parts = [
+        _Part(label, coarse, labels, box)
+        for label, box in enumerate(ndimage.find_objects(labels), start=1)
+    ]
+    parts = sorted(
+        (part for part in parts if part.ml >= SMALLEST_CUT_ML), key=lambda part: -part.ml
+    )
+    main = next((part for part in parts if part.is_parenchyma and part.is_lung_sized), None)
+    if main is None:
+        kept = [part.label for part in parts if part.ml > LARGEST_POCKET_ML]
+    else:
+        kept = [
+            part.label
+            for part in parts
+            if part.is_parenchyma and main.bottom <= part.middle < main.top
+        ]
+    return np.isin(labels, kept)
+
+
+class _Part:
+    """A component of the air inside the body.
+
+    Attributes:
+        label: its label.
+        ml: its volume.
+        bottom, top: its first slice and the one after its last.
+        middle: the slice of its centre.
+        is_parenchyma: whether it is denser than gas.
+        is_lung_sized: whether it can be a lung that stands alone.
+    """
+
+    def __init__(self, label: int, coarse: Coarse, labels: NDArray[np.int32], box: Box) -> None:
+        mask = labels[box] == label
+        self.label = label
+        self.ml = np.count_nonzero(mask) * coarse.voxel_ml
+        self.bottom, self.top = box[0].start, box[0].stop
+        heights = np.count_nonzero(mask, axis=(1, 2))
+        self.middle = self.bottom + np.average(np.arange(len(heights)), weights=heights)
+        core = ndimage.binary_erosion(mask, border_value=1)
+        self.is_parenchyma = core.any() and bool(np.median(coarse.hu[box][core]) > GAS_HU)
+        cut = self.bottom == 0 or self.top == len(labels)
+        self.is_lung_sized = self.ml > (SMALLEST_CUT_ML if cut else SMALLEST_LUNG_ML)
+
+
+def _grown(box: Box, blocks: int, shape: tuple[int, ...]) -> Box:
+    z, y, x = (
+        slice(max(0, part.start - blocks), min(n, part.stop + blocks))
+        for part, n in zip(box, shape, strict=True)
+    )
+    return z, y, x
 
 
 def _split(coarse: Coarse, lungs: Mask) -> NDArray[np.uint8]:
@@ -155,7 +208,7 @@ def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray
         across = np.abs(np.arange(box[2].start, box[2].stop) - middle) * coarse.spacing[2]
         filled |= wide & (across > 50)
         filled |= lung[box]
-        rest, count = ndimage.label(~filled)
+        rest, _ = ndimage.label(~filled)
         size = np.bincount(rest.ravel()) * coarse.voxel_ml
         small = size < LARGEST_HOLE_ML
         small[0] = False
