@@ -11,6 +11,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from CTSliceToolsLib.errors import InputError
+
 Report = Callable[[str, int, int], None]
 """`report(stage, done, total)`; it may raise `Cancelled` to stop the caller."""
 
@@ -57,9 +59,17 @@ class JsonLines:
 
 @contextmanager
 def shown(style: ProgressStyle) -> Iterator[Report]:
-    """Yield a `Report` that shows progress in the given style: bars on stderr, JSON on stdout."""
+    """Yield a `Report` that shows progress in the given style: bars on stderr, JSON on stdout.
+
+    In JSON lines an `InputError` inside the context is also printed, as `{"error": sentence}`.
+    """
     if style is ProgressStyle.JSONL:
-        yield JsonLines()
+        lines = JsonLines()
+        try:
+            yield lines
+        except InputError as error:
+            lines.write(error=str(error))
+            raise
     elif style is ProgressStyle.NONE:
         yield silent
     else:

@@ -1,0 +1,36 @@
+"""The command `ct-slice-tools`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
+from CTSliceToolsLib.dicom_series import format_series, list_series
+from CTSliceToolsLib.progress import ProgressStyle, shown
+
+app = new_app("CT slices: what is in a folder and where in the body a slice lies.")
+
+
+@app.callback()
+def _commands() -> None:
+    """CT slices: what is in a folder and where in the body a slice lies."""
+
+
+@app.command()
+def series(
+    folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, in any nesting.")],
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """List the image series in a folder, the one that would be read first.
+
+    Example: `ct-slice-tools series ~/dicom`
+    """
+    with shown(progress) as report:
+        found = list_series(folder, report)
+    print(format_series(found))
+
+
+def main() -> None:
+    """Run the command line."""
+    run_app(app)

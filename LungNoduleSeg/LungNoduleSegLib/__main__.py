@@ -1,0 +1,5 @@
+"""`python -m LungNoduleSegLib` is the command `lung-nodule-seg`."""
+
+from LungNoduleSegLib.cli import main
+
+main()

@@ -1,0 +1,120 @@
+"""The command `lung-nodule-seg`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
+from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from LungNoduleSegLib.lung_roi import LungMethod
+
+SUMMARY = "Lungs and nodules in chest CT. Research use only, not a medical device."
+
+app = new_app(SUMMARY)
+
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
+]
+
+
+@app.callback()
+def _commands() -> None:
+    """Lungs and nodules in chest CT. Research use only, not a medical device."""
+
+
+@app.command()
+def run(
+    source: Annotated[
+        Path, typer.Argument(help="DICOM folder, .mhd, .nrrd or .nii.gz with a chest CT.")
+    ],
+    output: OutputOption,
+    series: Annotated[
+        str | None, typer.Option(help="SeriesInstanceUID, where a folder holds several.")
+    ] = None,
+    lungs: Annotated[
+        LungMethod, typer.Option(help="How the lungs are found; `tutorial` is slow.")
+    ] = LungMethod.VOLUME,
+    model: Annotated[
+        Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Probability of a nodule's voxels; default: the model's."),
+    ] = None,
+    keep_all: Annotated[
+        bool, typer.Option("--keep-all", help="Keep small, tube-like and outside findings too.")
+    ] = False,
+    scene: Annotated[
+        bool, typer.Option("--scene", help="Also write scene.mrb, to be opened in Slicer.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Find the lungs and nodules of one scan and write segmentation, table and report.
+
+    Example: `lung-nodule-seg run ~/dicom/chest -o ~/results/chest`
+    """
+    with shown(progress) as report:
+        from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
+
+        rules: dict[str, float | None] = {} if threshold is None else {"threshold": threshold}
+        if keep_all:
+            rules |= {
+                "min_diameter_mm": None,
+                "min_lung_fraction": None,
+                "max_elongation": None,
+            }
+        analysis = pipeline.run(
+            source,
+            output,
+            series=series,
+            method=lungs,
+            model_file=model or pipeline.DEFAULT_MODEL,
+            rules=rules,
+            scene=scene,
+            report=report,
+        )
+        if isinstance(report, JsonLines):
+            for note in analysis.scan.notes:
+                report.write(message=note)
+            report.write(result={"output": str(output), "nodules": len(analysis.findings.nodules)})
+    if progress is not ProgressStyle.JSONL:
+        for note in analysis.scan.notes:
+            print(f"Note: {note}")
+        count = len(analysis.findings.nodules)
+        print(f"{count} nodule{'' if count == 1 else 's'}; the results are in {output}")
+        print(f"Open {output / 'report.html'} in a browser, or segmentation.seg.nrrd in Slicer.")
+
+
+@app.command()
+def phantom(
+    output: OutputOption,
+    seed: Annotated[int, typer.Option(help="Another seed is another patient.")] = 0,
+) -> None:
+    """Make a chest CT phantom: a DICOM series and the exact masks of its lungs and lesions.
+
+    Example: `lung-nodule-seg phantom -o ~/phantom`
+    """
+    from LungNoduleSegLib.phantom import PhantomSpec, make_phantom  # noqa: PLC0415
+    from LungNoduleSegLib.phantom_files import write_phantom  # noqa: PLC0415
+
+    write_phantom(make_phantom(PhantomSpec(seed=seed)), output)
+    print(f"The series is in {output / 'dicom'}, the truth in {output / 'truth'}")
+
+
+@app.command()
+def demo(output: OutputOption, progress: ProgressOption = ProgressStyle.BAR) -> None:
+    """Make a phantom, find its lungs and nodules with the bundled model, and say what was missed.
+
+    Example: `lung-nodule-seg demo -o ~/demo`
+    """
+    phantom(output)
+    run(output / "dicom", output / "results", progress=progress)
+    from LungNoduleSegLib.phantom_files import compare_with_truth  # noqa: PLC0415
+
+    print(compare_with_truth(output / "truth", output / "results"))
+
+
+def main() -> None:
+    """Run the command line."""
+    run_app(app)

@@ -1,0 +1,168 @@
+"""The whole way of one scan: read, find the lungs, run the network, measure, write."""
+
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import SimpleITK as sitk
+
+from CTSliceToolsLib.axial import AxialView
+from CTSliceToolsLib.cropping import crop_to
+from CTSliceToolsLib.ct_reading import read_ct
+from CTSliceToolsLib.ct_scan import CTScan
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import refuse_existing
+from CTSliceToolsLib.hu import AIR_HU
+from CTSliceToolsLib.model_card import ModelCard, load_model
+from CTSliceToolsLib.progress import Report, silent
+from LungNoduleSegLib import results
+from LungNoduleSegLib.lung_roi import LungMethod, segment_lungs
+from LungNoduleSegLib.nodules import NoduleFindings, NoduleRules, find_nodules
+from LungNoduleSegLib.preparation import Preparation
+from LungNoduleSegLib.segmentation import nodule_probability
+
+DEFAULT_MODEL = Path(__file__).parent / "Resources" / "Models" / "nodule-unet.keras"
+
+PACKAGES = (
+    "CTLungScreening",
+    "SimpleITK",
+    "keras",
+    "numpy",
+    "pydicom",
+    "scikit-image",
+    "scipy",
+)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found in one scan.
+
+    Attributes:
+        scan: the scan as read.
+        hu, lungs, probability: axial images on one grid, cropped to the lungs.
+        findings: nodules on that grid.
+        view: leads from the axial grid to the scan's own.
+    """
+
+    scan: CTScan
+    hu: sitk.Image
+    lungs: sitk.Image
+    probability: sitk.Image
+    findings: NoduleFindings
+    view: AxialView
+
+
+@dataclass
+class Timing:
+    """Seconds of each stage, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, report: Report) -> Iterator[None]:
+        """Time one stage and report its begin and end."""
+        report(name, 0, 1)
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - began, 3)
+        report(name, 1, 1)
+
+
+def run(
+    source: Path,
+    output: Path,
+    *,
+    series: str | None = None,
+    method: LungMethod = LungMethod.VOLUME,
+    model_file: Path = DEFAULT_MODEL,
+    rules: Mapping[str, Any] = MappingProxyType({}),
+    scene: bool = False,
+    report: Report = silent,
+) -> Analysis:
+    """Segment the lungs and nodules of one scan and write all results into a folder.
+
+    Args:
+        source: DICOM folder, `.mhd`, `.nrrd`, `.nii.gz` …, see `read_ct`.
+        output: folder for the results, made if missing; nothing in it is overwritten.
+        series: SeriesInstanceUID, where the folder holds several.
+        method: of the lung segmentation.
+        model_file: a `.keras` file with its card.
+        rules: fields of `NoduleRules` that overrule those of the model's card.
+        scene: also write `scene.mrb`; needs Slicer or slicer-core.
+        report: progress.
+
+    Raises:
+        InputError: if the scan, the model or the output folder cannot be used.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: name a folder for the results.")
+    refuse_existing(output, results.names(scene))
+    timing = Timing()
+    with timing.stage("Model", report):
+        model, card = load_model(model_file)
+    with timing.stage("Reading", report):
+        scan = read_ct(source, series, report)
+    chosen = NoduleRules(**{**card.rules, **rules})
+    analysis = analyse(scan, model, card, method, chosen, timing, report)
+    record = _record(analysis, card, model_file, method, chosen)
+    results.write(output, analysis, record, timing, scene, report)
+    return analysis
+
+
+def analyse(
+    scan: CTScan,
+    model: Any,
+    card: ModelCard,
+    method: LungMethod,
+    rules: NoduleRules,
+    timing: Timing,
+    report: Report = silent,
+) -> Analysis:
+    """Find lungs and nodules of a scan in memory; see `run`.
+
+    Raises:
+        InputError: if the scan shows no lung.
+    """
+    view = AxialView.of(scan.image, AIR_HU)
+    with timing.stage("Lungs", report):
+        lungs, hu = crop_to(segment_lungs(view.image, method, report), view.image)
+    with timing.stage("Nodules", report):
+        preparation = Preparation(**card.preparation)
+        probability = nodule_probability(model, preparation, hu, lungs, report)
+    with timing.stage("Measures", report):
+        findings = find_nodules(probability, hu, lungs, rules, scan.image)
+    return Analysis(scan, hu, lungs, probability, findings, view)
+
+
+def _record(
+    analysis: Analysis, card: ModelCard, model_file: Path, method: LungMethod, rules: NoduleRules
+) -> dict[str, Any]:
+    """What `run.json` says, but for the times."""
+    scan = analysis.scan
+    return {
+        "software": {name: version(name) for name in PACKAGES}
+        | {"python": platform.python_version(), "platform": platform.platform()},
+        "command": sys.argv,
+        "model": {"name": card.name, "file": model_file.name, "sha256": card.sha256},
+        "parameters": {
+            "lung_method": method,
+            "preparation": card.preparation,
+            "rules": asdict(rules),
+        },
+        "input": {
+            "source": str(scan.source),
+            "series": asdict(scan.series) if scan.series else None,
+            "sop_instance_uids": [s.sop_instance_uid for s in scan.slices],
+            "size": scan.image.GetSize(),
+            "spacing_mm": scan.image.GetSpacing(),
+            "notes": scan.notes,
+        },
+    }

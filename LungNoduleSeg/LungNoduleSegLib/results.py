@@ -1,0 +1,78 @@
+"""The files of a run."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import SimpleITK as sitk
+
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.progress import Report
+from LungNoduleSegLib.nodule_table import write_nodules_csv
+from LungNoduleSegLib.report import write_report
+from LungNoduleSegLib.segments import write_segmentation
+
+if TYPE_CHECKING:
+    from LungNoduleSegLib.pipeline import Analysis, Timing
+
+LUNGS = "lungs.nii.gz"
+NODULES = "nodules.nii.gz"
+TABLE = "nodules.csv"
+SEGMENTATION = "segmentation.seg.nrrd"
+REPORT = "report.html"
+RECORD = "run.json"
+SCENE = "scene.mrb"
+
+
+def names(scene: bool) -> list[str]:
+    """Names of the files that a run writes."""
+    files = [LUNGS, NODULES, TABLE, SEGMENTATION, REPORT, RECORD]
+    return [*files, SCENE] if scene else files
+
+
+def write(
+    folder: Path,
+    analysis: "Analysis",
+    record: dict[str, Any],
+    timing: "Timing",
+    scene: bool,
+    report: Report,
+) -> None:
+    """Write everything that was found; images go back to the grid of the scan as it came.
+
+    Raises:
+        InputError: if one of the files exists.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    findings = analysis.findings
+    with timing.stage("Results", report):
+        lungs = analysis.view.restore(analysis.lungs)
+        nodules = analysis.view.restore(findings.labels)
+        for name, image in ((LUNGS, lungs), (NODULES, nodules)):
+            with new_file(folder / name) as temporary:
+                sitk.WriteImage(image, temporary, useCompression=True, compressionLevel=1)
+        write_nodules_csv(folder / TABLE, findings.nodules)
+        write_segmentation(folder / SEGMENTATION, lungs, nodules)
+    if scene:
+        from LungNoduleSegLib.scene_file import write_scene  # noqa: PLC0415 - needs Slicer
+
+        with timing.stage("Scene", report):
+            write_scene(folder / SCENE, analysis.scan.image, folder)
+    with timing.stage("Report", report):
+        write_report(
+            folder / REPORT,
+            analysis.scan,
+            analysis.hu,
+            analysis.lungs,
+            findings,
+            record | {"timing_s": timing.seconds},
+        )
+    found = {
+        "nodules": len(findings.nodules),
+        "rejected": findings.rejected_by_rule,
+        "timing_s": timing.seconds,
+    }
+    with new_file(folder / RECORD) as temporary:
+        temporary.write_text(
+            json.dumps(record | found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )

@@ -1,0 +1,196 @@
+"""The main job: a scan in, lungs and nodules out, the same whatever form the scan comes in."""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CTSliceToolsLib.ct_reading import read_ct
+from CTSliceToolsLib.errors import InputError
+from LungNoduleSegLib import pipeline, results
+from LungNoduleSegLib.nodule_table import Nodule, read_nodules_csv
+from LungNoduleSegLib.phantom import LesionRequest, PhantomSpec, Place, make_phantom
+from LungNoduleSegLib.phantom_files import compare_with_truth, write_phantom
+
+LUNA16_NODULE = np.array([56.2, 86.3, -115.9])
+LUNA16_DIAMETER = 23.4
+
+SMALL = PhantomSpec(
+    size=(224, 224, 75),
+    spacing=(1.6, 1.6, 4.0),
+    lesions=(LesionRequest(20), LesionRequest(24, place=Place.PLEURA)),
+)
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "LungNoduleSegLib", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom")
+    write_phantom(make_phantom(SMALL), folder)
+    return folder
+
+
+@pytest.mark.xdist_group("phantom")
+def test_a_phantom_goes_through_the_command_and_every_output_opens(
+    phantom_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    done = command("run", phantom_folder / "dicom", "-o", output, "--progress", "jsonl")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[-1]["result"]["output"] == str(output)
+    stages = list(dict.fromkeys(event["stage"] for event in events if "stage" in event))
+    assert stages == ["Model", "Reading", "Lungs", "Nodules", "Measures", "Results", "Report"]
+
+    assert sorted(p.name for p in output.iterdir()) == sorted(results.names(scene=False))
+    scan = read_ct(phantom_folder / "dicom")
+    lungs = sitk.ReadImage(output / results.LUNGS)
+    labels = sitk.ReadImage(output / results.NODULES)
+    for image in (lungs, labels):
+        assert image.GetSize() == scan.image.GetSize()
+        np.testing.assert_allclose(image.GetOrigin(), scan.image.GetOrigin(), atol=1e-3)
+    nodules = read_nodules_csv(output / results.TABLE)
+    counts = np.bincount(sitk.GetArrayViewFromImage(labels).ravel(), minlength=len(nodules) + 1)
+    for nodule in nodules:
+        volume = counts[nodule.id] * np.prod(scan.image.GetSpacing())
+        assert nodule.volume_mm3 == pytest.approx(volume, rel=1e-3)
+    assert "missed" not in compare_with_truth(phantom_folder / "truth", output)
+
+    truth = sitk.GetArrayViewFromImage(sitk.ReadImage(phantom_folder / "truth" / results.LUNGS))
+    found = sitk.GetArrayViewFromImage(lungs)
+    for side in (1, 2):
+        both = ((truth == side) & (found == side)).sum()
+        assert 2 * both / ((truth == side).sum() + (found == side).sum()) > 0.9
+
+    record = json.loads((output / results.RECORD).read_text(encoding="utf-8"))
+    assert record["input"]["sop_instance_uids"] == [s.sop_instance_uid for s in scan.slices]
+    assert record["nodules"] == len(nodules)
+    assert len(record["model"]["sha256"]) == 64
+    assert set(record["timing_s"]) == set(stages) - {"Report"} | {"Report"}
+
+
+@pytest.mark.xdist_group("phantom")
+def test_nothing_is_overwritten_and_bad_input_gets_one_sentence(
+    phantom_folder: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "full" / results.TABLE
+    mine.parent.mkdir()
+    mine.write_text("mine", encoding="utf-8")
+    cases = [
+        (["run", phantom_folder / "dicom", "-o", mine.parent], "already holds nodules.csv"),
+        (["run", tmp_path / "missing", "-o", tmp_path / "a"], "missing"),
+        (["run", phantom_folder / "dicom", "-o", mine], "is a file"),
+        (
+            ["run", phantom_folder / "dicom", "-o", tmp_path / "b", "--model", mine],
+            "a model is a .keras file with its .json card",
+        ),
+        (["run", phantom_folder / "dicom", "-o", tmp_path / "c", "--series", "1.2"], "1.2"),
+    ]
+    for arguments, words in cases:
+        done = command(*arguments)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+    assert mine.read_text(encoding="utf-8") == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
+
+
+def test_a_model_is_refused_when_its_card_is_anothers(tmp_path: Path) -> None:
+    model = tmp_path / "m.keras"
+    shutil.copy(pipeline.DEFAULT_MODEL, model)
+    shutil.copy(pipeline.DEFAULT_MODEL.with_suffix(".json"), model.with_suffix(".json"))
+    model.write_bytes(model.read_bytes() + b"x")
+    with pytest.raises(InputError, match="is not the file that m.json describes"):
+        pipeline.run(tmp_path, tmp_path / "out", model_file=model)
+
+
+@pytest.fixture(scope="module")
+def lidc(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Analysis:
+    output = tmp_path_factory.mktemp("lidc")
+    return pipeline.run(shared_data / "LIDC-IDRI-0001", output)
+
+
+def luna16_nodule(analysis: pipeline.Analysis) -> Nodule:
+    near = [
+        nodule
+        for nodule in analysis.findings.nodules
+        if np.linalg.norm(np.array([nodule.x, nodule.y, nodule.z]) - LUNA16_NODULE)
+        <= LUNA16_DIAMETER / 2
+    ]
+    assert len(near) == 1, analysis.findings.nodules
+    return near[0]
+
+
+@pytest.mark.xdist_group("lidc")
+def test_the_nodule_of_lidc_is_found(lidc: pipeline.Analysis) -> None:
+    nodule = luna16_nodule(lidc)
+    assert nodule.side == "left"
+    assert nodule.kind == "solid"
+    assert 0.6 * LUNA16_DIAMETER < nodule.diameter_mm < 1.6 * LUNA16_DIAMETER
+
+
+def variant(lidc: pipeline.Analysis, form: str, folder: Path) -> Path:
+    """Write the scan again in another form."""
+    image = lidc.scan.image
+    if form == "shuffled DICOM":
+        files = [s.file for s in lidc.scan.slices]
+        names = [f"{n:x}" for n in random.Random(5).sample(range(10**6), len(files))]
+        for file, name in zip(files, names, strict=True):
+            target = folder / name[-1] / name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(file, target)
+        return folder
+    if form == "oblique":
+        middle = image.TransformContinuousIndexToPhysicalPoint(
+            [(n - 1) / 2 for n in image.GetSize()]
+        )
+        rotation = sitk.Euler3DTransform(middle, 0.15, -0.1, 0.2)
+        turned = sitk.Image(image)
+        turned.SetDirection(np.ravel(rotation.GetMatrix()).tolist())
+        turned.SetOrigin(rotation.TransformPoint(image.GetOrigin()))
+        image = sitk.Resample(image, turned, sitk.Transform(), sitk.sitkLinear, -1000)
+    elif form == "flipped":
+        image = sitk.DICOMOrient(image, "RAS")
+    path = folder / ("scan.mhd" if form == "mhd" else "scan.nrrd")
+    sitk.WriteImage(image, path)
+    return path
+
+
+@pytest.mark.xdist_group("lidc")
+@pytest.mark.parametrize("form", ["shuffled DICOM", "mhd", "flipped", "oblique"])
+def test_every_form_of_a_scan_gives_the_same_nodules(
+    lidc: pipeline.Analysis, form: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    path = variant(lidc, form, source)
+    other = pipeline.run(path, tmp_path / "out")
+    expected, found = luna16_nodule(lidc), luna16_nodule(other)
+    centre = np.array([expected.x, expected.y, expected.z])
+    away = np.linalg.norm(centre - (found.x, found.y, found.z))
+    if form == "oblique":
+        assert away < 2.5  # resampled twice, by up to 14 degrees
+        assert found.volume_mm3 == pytest.approx(expected.volume_mm3, rel=0.15)
+        return
+    assert away < 0.01
+    assert len(other.findings.nodules) == len(lidc.findings.nodules)
+    for one, two in zip(lidc.findings.nodules, other.findings.nodules, strict=True):
+        np.testing.assert_allclose((one.x, one.y, one.z), (two.x, two.y, two.z), atol=0.01)
+        assert one.volume_mm3 == pytest.approx(two.volume_mm3, rel=1e-3)
+        assert one.diameter_mm == pytest.approx(two.diameter_mm, abs=0.01)
+    lungs = sitk.ReadImage(tmp_path / "out" / results.LUNGS)
+    assert lungs.GetSize() == read_ct(path).image.GetSize()
