@@ -133,7 +133,6 @@ def test_cancel_ends_the_whole_tree(tmp_path: Path) -> None:
         assert all(lives(pid) for pid in pids)
         child.cancel()
         assert wait_until_gone(pids) == []
-        assert not child.running
         assert not child.log.exists()
 
 

@@ -2,15 +2,18 @@
 
 import contextlib
 import json
+import logging
 import os
 import queue
+import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from CTSliceToolsLib.errors import InputError
@@ -26,6 +29,19 @@ _LAST_WORDS_S = 1.0
 """How long output is awaited after the end, should a descendant hold the pipe open."""
 
 _POLL_S = 0.1
+
+
+def module_command(module: str, *arguments: str | Path) -> list[str]:
+    """Give the command line of `python -m module arguments`, with Slicer's Python within Slicer."""
+    python = shutil.which("PythonSlicer") if "qt" in sys.modules else None
+    return [python or sys.executable, "-m", module, *map(str, arguments)]
+
+
+def module_environment(*packages: ModuleType) -> dict[str, str]:
+    """Give the environment in which a child can import `packages` from where they are now."""
+    folders = [str(Path(str(package.__file__)).parents[1]) for package in packages]
+    inherited = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([*folders, *([inherited] if inherited else [])])}
 
 
 class ChildError(RuntimeError):
@@ -178,7 +194,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     report: Report = silent,
 ) -> Any:
-    """Run a command of ours to its end and return its result.
+    """Run a command of ours to its end and return its result; its messages are logged.
 
     Args:
         command: prints `stage`, `done`, `total` lines and at last a `result` line.
@@ -199,6 +215,8 @@ def run(
                 if "stage" in event:
                     last = (event["stage"], event["done"], event["total"])
                     report(*last)
+                if "message" in event:
+                    logging.info(event["message"])
         return child.result()
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.geometry import LPS_TO_RAS, ijk_to_lps
 
 RIGHT_LUNG = 1
 LEFT_LUNG = 2
@@ -251,14 +252,6 @@ def _segment(
 
 def _slicer_geometry(image: sitk.Image) -> str:
     """Serialize a grid as Slicer does: voxel indices to RAS mm by rows, then the extent."""
-    ijk_to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ijk_to_lps(image)
+    ijk_to_ras = LPS_TO_RAS @ ijk_to_lps(image)
     extent = [bound for size in image.GetSize() for bound in (0, size - 1)]
     return "".join(f"{value};" for value in [*ijk_to_ras.ravel().tolist(), *extent])
-
-
-def ijk_to_lps(image: sitk.Image) -> NDArray[np.float64]:
-    """Give the 4×4 matrix from voxel indices (x, y, z) to LPS mm."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    matrix[:3, 3] = image.GetOrigin()
-    return matrix
