@@ -114,7 +114,7 @@ def test_a_model_is_refused_when_its_card_is_anothers(tmp_path: Path) -> None:
     shutil.copy(pipeline.DEFAULT_MODEL, model)
     shutil.copy(pipeline.DEFAULT_MODEL.with_suffix(".json"), model.with_suffix(".json"))
     model.write_bytes(model.read_bytes() + b"x")
-    with pytest.raises(InputError, match="is not the file that m.json describes"):
+    with pytest.raises(InputError, match=r"is not the file that m\.json describes"):
         pipeline.run(tmp_path, tmp_path / "out", model_file=model)
 
 

@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from CTSliceToolsLib.cropping import crop_to
-from CTSliceToolsLib.ct_reading import read_ct
-from LungNoduleSegLib.phantom import PhantomSpec, make_phantom
 
 from CTSliceToolsLib.axial import AxialView
+from CTSliceToolsLib.cropping import crop_to
+from CTSliceToolsLib.ct_reading import read_ct
 from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.model_card import ModelCard, save_model
 from CTSliceToolsLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.insertion import find_sites, insert_random_lesions
 from LungNoduleSegLib.lung_roi import segment_lungs
 from LungNoduleSegLib.nodules import NoduleRules, find_nodules
+from LungNoduleSegLib.phantom import PhantomSpec, make_phantom
 from LungNoduleSegLib.preparation import Preparation
 from LungNoduleSegLib.segmentation import nodule_probability
 from LungNoduleSegLib.training import TrainingPlan, TrainingScan, train, training_scan
