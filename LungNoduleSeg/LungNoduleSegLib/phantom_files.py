@@ -10,7 +10,7 @@ from CTSliceToolsLib.files import new_file, refuse_existing
 from LungNoduleSegLib.nodule_table import read_nodules_csv
 from LungNoduleSegLib.phantom import Phantom
 from LungNoduleSegLib.phantom_dicom import write_dicom_series
-from LungNoduleSegLib.results import LUNGS, NODULES, TABLE
+from LungNoduleSegLib.result_files import LUNGS, NODULES, TABLE
 
 SERIES, TRUTH = "dicom", "truth"
 AIRWAYS, LESIONS = "airways.nii.gz", "lesions.csv"

@@ -1,4 +1,4 @@
-"""The files of a run."""
+"""Writing the files of a run."""
 
 import json
 from pathlib import Path
@@ -10,18 +10,11 @@ from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.progress import Report
 from LungNoduleSegLib.nodule_table import write_nodules_csv
 from LungNoduleSegLib.report import write_report
+from LungNoduleSegLib.result_files import LUNGS, NODULES, RECORD, REPORT, SCENE, SEGMENTATION, TABLE
 from LungNoduleSegLib.segments import write_segmentation
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.pipeline import Analysis, Timing
-
-LUNGS = "lungs.nii.gz"
-NODULES = "nodules.nii.gz"
-TABLE = "nodules.csv"
-SEGMENTATION = "segmentation.seg.nrrd"
-REPORT = "report.html"
-RECORD = "run.json"
-SCENE = "scene.mrb"
 
 
 def names(scene: bool) -> list[str]:
