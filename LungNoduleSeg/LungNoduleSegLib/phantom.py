@@ -205,11 +205,12 @@ def _scan(
     strength = spec.noise_hu * np.clip(1.1 - across / 170**2, 0.35, 1)
     result = np.empty(canvas.hu.shape, np.int16)
     fine = max(0.9 / spec.spacing[0], 0.4)
-    for k, hu in enumerate(canvas.hu):
-        if lungs[k].any():
-            hu += 16 * lungs[k] * _grain(rng, hu.shape, 1.6 * fine)
-        blurred = ndimage.gaussian_filter(hu, sigma[::-1])
-        blurred += strength * _grain(rng, hu.shape, fine)
+    shape = canvas.hu.shape[1:]
+    for k, lung in enumerate(lungs):
+        if lung.any():
+            canvas.hu[k] += 16 * lung * _grain(rng, shape, 1.6 * fine)
+        blurred = ndimage.gaussian_filter(canvas.hu[k], sigma[::-1])
+        blurred += strength * _grain(rng, shape, fine)
         result[k] = np.clip(np.where(circle, np.rint(blurred), AIR_HU), LOWEST_HU, 3071)
     return result
 

@@ -41,7 +41,7 @@ def profile(values: tuple[int, ...], z: Points) -> Points:
     return _profile(values)(clipped).astype(np.float32)
 
 
-def smooth_min(a: Points, b: Points, width: float) -> Points:
+def smooth_min(a: Points, b: Points, width: float | Points) -> Points:
     """Return the union of two distances, its crease rounded over `width` mm."""
     blend = np.clip(0.5 + 0.5 * (b - a) / width, 0, 1)
     return b + (a - b) * blend - width * blend * (1 - blend)
@@ -180,7 +180,7 @@ class Anatomy:
         """Return the distance from the mediastinal pleura and the spine beside it."""
         x, y, z = self.reference(x, y, z)
         spine = profile(SPINE_CENTRE_Y, z)
-        column = ellipse(x, y - spine - 12, 23, 34)
+        column = ellipse(x, y - spine - 8, 22, 32)
         depth = np.interp(y, (-100, -75, -50, -20, 30, 70), (2.5, 4, 13, 26, 24, 16))
         level = np.interp(z, (-120, -60, -25, 10, 40, 80, 120), (0.8, 1.0, 1.25, 1.1, 1.0, 0.85, 1))
         middle = np.abs(x - 2) - depth.astype(np.float32) * level.astype(np.float32)
@@ -195,7 +195,8 @@ class Anatomy:
 
     def lungs(self, x: Points, y: Points, z: Points) -> dict[int, Points]:
         """Return the distance from the pleura of the right and of the left lung."""
-        walls = np.maximum(self.cage(x, y, z), -self.mediastinum(x, y, z))
+        rounding = np.where(y > 20, 16, 4).astype(np.float32)
+        walls = -smooth_min(-self.cage(x, y, z), self.mediastinum(x, y, z), rounding)
         walls = np.maximum(walls, -self.diaphragm(x, y, z))
         xr, yr, zr = self.reference(x, y, z)
         distances = {}

@@ -14,6 +14,7 @@ from LungNoduleSegLib.phantom_anatomy import (
     RIGHT,
     SPINE_CENTRE_Y,
     Anatomy,
+    ellipse,
     ellipsoid,
     profile,
 )
@@ -101,7 +102,9 @@ def _paint_inside(
     _paint_abdomen(hu, anatomy, slab, abdomen + 3, uneven, edge)
     heart = anatomy.heart_shape().distance(*anatomy.reference(*slab))
     heart = np.maximum(heart, 3 - above)
-    mediastinum = np.maximum(np.maximum(anatomy.mediastinum(*slab), 2 - above), anatomy.cage(*slab))
+    below_neck = edge / 16 * (z - np.float32(82 * anatomy.scale[2]))
+    mediastinum = np.maximum(anatomy.mediastinum(*slab), anatomy.cage(*slab))
+    mediastinum = np.maximum(np.maximum(mediastinum, 2 - above), below_neck)
     blend(hu, coverage(mediastinum, edge), FAT + 12 * uneven)
     _paint_heart(hu, anatomy, slab, heart, edge)
     for side, lung in anatomy.lungs(*slab).items():
@@ -201,6 +204,7 @@ def _paint_heart(
 def paint_skeleton(canvas: Canvas, anatomy: Anatomy) -> None:
     """Paint spine, ribs, cartilage, sternum, clavicles and scapulae."""
     _paint_spine(canvas, anatomy)
+    _paint_sternum(canvas, anatomy)
     bones: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for side in (RIGHT, LEFT):
         for rib in range(1, 13):
@@ -216,15 +220,26 @@ def paint_skeleton(canvas: Canvas, anatomy: Anatomy) -> None:
             bones.append((np.linspace(a, b, 5), np.linspace(2.6, 4.2, 5)))
         spine_of_scapula = np.linspace((side * 92, 98, 78), (side * 142, 62, 108), 6)
         bones.append((spine_of_scapula, np.linspace(3, 6, 6)))
-    z = np.linspace(66, -72, 12)
-    front = profile(CAGE_CENTRE_Y, z) - profile(CAGE_HALF_DEPTH, z) - 7
-    for x, radius in ((-11, 4.4), (-6, 4.9), (0, 5.1), (6, 4.9), (11, 4.4)):
-        plate = np.stack([x * np.linspace(1.6, 0.8, 12), front, z], -1)
-        bones.append((plate, np.full(12, radius)))
     for points, radii in bones:
         canvas.tube(anatomy.world(points), radii, CORTEX)
     for points, radii in bones:
         canvas.tube(anatomy.world(points), np.maximum(radii - 1.5, 0.6), MARROW)
+
+
+def _paint_sternum(canvas: Canvas, anatomy: Anatomy) -> None:
+    low, high = anatomy.world([(-25, -120, -80), (25, -50, 75)])
+    for shrink, value in ((0.0, CORTEX - 100), (1.5, MARROW)):
+
+        def distance(x: Floats, y: Floats, z: Floats, shrink: float = shrink) -> Floats:
+            x, y, z = anatomy.reference(x, y, z)
+            front = profile(CAGE_CENTRE_Y, z) - profile(CAGE_HALF_DEPTH, z) - 7.5
+            half_width = np.interp(z, (-75, -60, 20, 45, 70), (5, 13, 11, 17, 20))
+            plate = ellipse(x, y - front, half_width, 5.2, 3.0)
+            return np.maximum(plate, np.abs(z + 3) - 72) + shrink
+
+        if found := canvas.cover(low, high, distance, 1.2):
+            box, share = found
+            blend(canvas.hu[box], share, value)
 
 
 def _smooth(points: Sequence[tuple[float, float, float]], count: int) -> NDArray[np.float64]:
@@ -276,7 +291,7 @@ def _paint_spine(canvas: Canvas, anatomy: Anatomy) -> None:
             dy = y - centre * np.float32(anatomy.scale[1])
             phase = np.abs((z / period + 0.5) % 1 - 0.5) * period
             waist = 2.0 * (1 - (2 * phase / period) ** 2)
-            body = np.sqrt((x / 18) ** 2 + (dy / 14.5) ** 2) * 15.5 - 15.5 + waist + shrink
+            body = np.sqrt((x / 18.5) ** 2 + (dy / 15.5) ** 2) * 16 - 16 + waist + shrink
             return body if disc else np.maximum(body, phase - (period / 2 - 2.6) + shrink)
 
         if found := canvas.cover(low, high, distance, 1.2):
@@ -288,14 +303,14 @@ def _paint_spine(canvas: Canvas, anatomy: Anatomy) -> None:
     for radius, value in ((0.0, CORTEX - 150), (-1.4, MARROW)):
         for z, y in zip(heights, back, strict=True):
             for side in (RIGHT, LEFT):
-                arch = [(side * 12, y + 12, z), (side * 14, y + 22, z - 2), (0, y + 31, z - 6)]
+                arch = [(side * 11, y + 13, z), (side * 12, y + 24, z - 2), (0, y + 34, z - 6)]
                 canvas.tube(anatomy.world(arch), 3.6 + radius, value)
-                wing = [(side * 14, y + 22, z), (side * 33, y + 30, z + 3)]
-                canvas.tube(anatomy.world(wing), 4.2 + radius, value)
-            process = [(0, y + 31, z - 6), (0, y + 48, z - 22)]
+                wing = [(side * 13, y + 24, z), (side * 31, y + 37, z + 4)]
+                canvas.tube(anatomy.world(wing), 3.6 + radius, value)
+            process = [(0, y + 34, z - 6), (0, y + 49, z - 22)]
             canvas.tube(anatomy.world(process), 3.4 + radius, value)
-    canal = line + np.array((0, 22, 0)) * anatomy.scale
-    canvas.tube(canal, 8.0, 25.0)
+    canal = line + np.array((0, 24, 0)) * anatomy.scale
+    canvas.tube(canal, 7.5, 25.0)
 
 
 @dataclass(frozen=True)
@@ -308,7 +323,7 @@ class LungTrees:
 
 
 def grow_lung_trees(
-    anatomy: Anatomy, side: int, rng: np.random.Generator, ends: int = 1800
+    anatomy: Anatomy, side: int, rng: np.random.Generator, ends: int = 1400
 ) -> LungTrees:
     """Grow arteries, veins and bronchi to `ends` places spread over the lung."""
     low, high = anatomy.world([(-140, -110, -170), (140, 120, 110)])
@@ -320,7 +335,7 @@ def grow_lung_trees(
     roots = anatomy.world([(side * 38, 4, -22), (side * 30, 12, -46)])
     arteries = grow_tree(roots[0], places[:ends], 0.42)
     veins = grow_tree(roots[1], places[ends : ends + ends * 2 // 3], 0.42)
-    return LungTrees(arteries, veins, bronchi_along(arteries, 28))
+    return LungTrees(arteries, veins, bronchi_along(arteries, 32))
 
 
 def paint_vessels(
@@ -371,7 +386,7 @@ def _paint_airways(
     for points, radius in tubes:
         canvas.tube(points, radius + 1.6, 20.0)
     for lung in trees.values():
-        _paint_tree(canvas, lung.bronchi, 0.9, 0.0)
+        _paint_tree(canvas, lung.bronchi, 0.7, -60.0)
     for points, radius in tubes:
         canvas.tube(points, radius, GAS, lumen)
     for lung in trees.values():

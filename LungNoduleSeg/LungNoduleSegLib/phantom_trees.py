@@ -14,6 +14,11 @@ DIAMETER_EXPONENT = 2.8
 Applied Physiology 81:2123, 1996)."""
 
 
+CURVE_PARTS = 3
+CURVED_LEAVES = 8
+"""Straight pieces of a branch, and the least number of ends it supplies to be bent at all."""
+
+
 @dataclass(frozen=True)
 class Tree:
     """Straight segments, parents before children.
@@ -33,28 +38,45 @@ class Tree:
 def grow_tree(root: NDArray[np.float64], ends: NDArray[np.float64], end_radius: float) -> Tree:
     """Grow a tree from `root` (3,) to every one of `ends` (n, 3), LPS mm.
 
-    Each branch heads for the centre of its end points, stops `BRANCH_FRACTION` of the way there and
-    divides them by the plane across their longest axis. Radii follow from the number of ends.
+    Each branch leaves in the direction of its parent, bends towards the centre of its end points,
+    stops `BRANCH_FRACTION` of the way there and divides them by the plane across their longest
+    axis. Radii follow from the number of ends.
     """
-    segments: list[tuple[NDArray[np.float64], NDArray[np.float64], int]] = []
-    pending = [(root, ends)]
+    points: list[NDArray[np.float64]] = []
+    leaves: list[int] = []
+    pending = [(root, np.zeros(3), ends)]
     while pending:
-        start, supplied = pending.pop()
-        if len(supplied) == 1:
-            segments.append((start, supplied[0], 1))
-            continue
+        start, heading, supplied = pending.pop()
         centre = supplied.mean(0)
-        tip = start + BRANCH_FRACTION * (centre - start)
-        segments.append((start, tip, len(supplied)))
+        last = len(supplied) == 1
+        tip = centre if last else start + BRANCH_FRACTION * (centre - start)
+        curve = _bend(start, heading, tip, CURVE_PARTS if len(supplied) >= CURVED_LEAVES else 1)
+        points += [curve[i : i + 2] for i in range(len(curve) - 1)]
+        leaves += [len(supplied)] * (len(curve) - 1)
+        if last:
+            continue
         spread = supplied - centre
         along = spread @ np.linalg.eigh(spread.T @ spread)[1][:, -1]
-        upper = along > np.median(along)
-        if not upper.any():
-            upper = np.arange(len(supplied)) % 2 == 0
-        pending += [(tip, supplied[upper]), (tip, supplied[~upper])]
-    start, end = (np.array([s[i] for s in segments]) for i in (0, 1))
-    leaves = np.array([s[2] for s in segments])
-    return Tree(start, end, end_radius * leaves ** (1 / DIAMETER_EXPONENT), leaves)
+        upper = np.zeros(len(supplied), bool)
+        upper[np.argsort(along)[len(supplied) // 2 :]] = True
+        heading = curve[-1] - curve[-2]
+        pending += [(tip, heading, supplied[upper]), (tip, heading, supplied[~upper])]
+    start_end = np.array(points)
+    count = np.array(leaves)
+    radius = end_radius * count ** (1 / DIAMETER_EXPONENT)
+    return Tree(start_end[:, 0], start_end[:, 1], radius, count)
+
+
+def _bend(
+    start: NDArray[np.float64], heading: NDArray[np.float64], end: NDArray[np.float64], parts: int
+) -> NDArray[np.float64]:
+    """Return points (parts + 1, 3) on a parabola that leaves `start` along `heading`."""
+    length = np.linalg.norm(end - start)
+    bend = start + heading / max(float(np.linalg.norm(heading)), 1e-9) * length / 3
+    if not heading.any():
+        bend = (start + end) / 2
+    t = np.linspace(0, 1, parts + 1)[:, None]
+    return start * (1 - t) ** 2 + 2 * bend * t * (1 - t) + end * t**2
 
 
 def bronchi_along(arteries: Tree, least_leaves: int) -> Tree:
