@@ -60,7 +60,7 @@ def _read_series_of(file: Path, series: str | None, report: Report) -> CTScan:
     """Read the series that a DICOM file belongs to."""
     instance = read_instance(file)
     if instance is None:
-        raise InputError(f"{file} is DICOM but belongs to no series: give the folder of a CT.")
+        raise InputError(f"{file} is a DICOMDIR: give its folder.")
     uid = instance.series.series_instance_uid
     if series not in (None, uid):
         raise InputError(f"{file} belongs to series {uid}, not {series}: give its folder instead.")

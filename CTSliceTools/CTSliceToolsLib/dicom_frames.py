@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from CTSliceToolsLib.ct_scan import SeriesInfo
 from CTSliceToolsLib.errors import InputError
@@ -151,10 +152,10 @@ def read_instance(file: Path) -> Instance | None:
     """Read the header of a DICOM file, without its pixels.
 
     Returns:
-        None for a DICOM file that belongs to no series, such as a DICOMDIR.
+        None for a DICOMDIR under whatever name.
 
     Raises:
-        InputError: if it cannot be read as DICOM at all.
+        InputError: if it cannot be read as DICOM at all or names no series.
     """
     try:
         header = pydicom.dcmread(
@@ -172,8 +173,10 @@ def read_instance(file: Path) -> Instance | None:
         count = int(header.get("NumberOfFrames") or ("Rows" in header))
     except DAMAGED as error:
         raise InputError(f"{file} is a damaged DICOM file ({error}): copy it again.") from error
-    if not series.series_instance_uid:
+    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return None
+    if not series.series_instance_uid:
+        raise InputError(f"{file} names no DICOM series: copy it again.")
     if modality != "CT":
         return Instance(file, series, modality, count=count)
     try:

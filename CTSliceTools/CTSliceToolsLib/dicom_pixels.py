@@ -1,6 +1,7 @@
 """The pixels of a stack of DICOM slices as HU, decoded in parallel."""
 
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +75,8 @@ def _read_hu(frames: Sequence[Frame], dtype: np.dtype[Any], report: Report) -> N
         except BaseException as error:
             done.put(error)
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        warnings.filterwarnings("ignore", module="pydicom")
         try:
             for file, places in of_file.items():
                 pool.submit(read, file, places)

@@ -13,6 +13,7 @@ from CTSliceToolsLib.dicom_pixels import same_pixels
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.slice_stack import SliceStack, build_stack
+from CTSliceToolsLib.volume_files import VOLUME_SUFFIXES
 
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 
@@ -108,7 +109,7 @@ def find_series(
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     damaged: list[Path] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.filterwarnings("ignore", module="pydicom")
         for done, file in enumerate(files):
             report("Searching", done, len(files))
             try:
@@ -126,11 +127,7 @@ def find_series(
                 ) from error
         report("Searching", len(files), len(files))
         if not by_uid:
-            broken = f"; {damaged[0]} is damaged" if damaged else ""
-            raise InputError(
-                f"{folder} holds no DICOM image among its {len(files)} files{broken}: give the "
-                "folder of a CT series, or a .mhd, .mha, .nrrd or .nii.gz file."
-            )
+            raise InputError(_nothing_found(folder, files, damaged))
         series = [
             _examine(folder, instances)
             for uid, instances in by_uid.items()
@@ -140,6 +137,17 @@ def find_series(
     if not damaged:
         return series, ()
     return series, (f"{len(damaged)} damaged DICOM files were left out, such as {damaged[0]}.",)
+
+
+def _nothing_found(folder: Path, files: list[Path], damaged: list[Path]) -> str:
+    broken = f"; {damaged[0]} is damaged" if damaged else ""
+    volumes = [file for file in files if file.name.lower().endswith(VOLUME_SUFFIXES)]
+    advice = (
+        f"give {volumes[0].relative_to(folder)} itself"
+        if volumes
+        else f"give the folder of a CT series or a file {', '.join(VOLUME_SUFFIXES)}"
+    )
+    return f"{folder} holds no DICOM image among its {len(files)} files{broken}: {advice}."
 
 
 def choose_series(
@@ -174,8 +182,8 @@ def choose_series(
     if len(ct) > 1:
         notes.append(
             f"Series {chosen.summary.uid} ({chosen.summary.description or 'no description'}, "
-            f"{chosen.summary.slices} slices) was chosen of {len(ct)} CT series as the largest "
-            "axial one."
+            f"{chosen.summary.slices} slices) was chosen of {len(ct)} CT series as the largest"
+            f"{' axial one' if chosen.summary.axial else '; none is axial'}."
         )
     notes += [
         f"Not usable: {one.summary.problem}"
