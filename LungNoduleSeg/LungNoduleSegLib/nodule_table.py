@@ -1,0 +1,162 @@
+"""The table of nodules: one row a nodule, its columns, and the CSV file that holds it."""
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import new_file
+
+
+class NoduleKind(StrEnum):
+    """Type by attenuation."""
+
+    SOLID = "solid"
+    PART_SOLID = "part-solid"
+    NON_SOLID = "non-solid"
+    CALCIFIED = "calcified"
+
+
+class Side(StrEnum):
+    """The lung that holds the nodule; the patient's right and left."""
+
+    RIGHT = "right"
+    LEFT = "left"
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """One nodule; `COLUMNS` says what each field is and in which unit."""
+
+    id: int
+    x: float
+    y: float
+    z: float
+    slice: int
+    diameter_mm: float
+    perpendicular_mm: float
+    equivalent_diameter_mm: float
+    volume_mm3: float
+    mean_hu: float
+    min_hu: float
+    max_hu: float
+    kind: NoduleKind
+    side: Side
+    pleura_mm: float
+    probability: float | None
+    mean_probability: float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a reader needs to know of one column."""
+
+    title: str
+    unit: str
+    description: str
+
+    @property
+    def heading(self) -> str:
+        """Title with its unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+COLUMNS = {
+    "id": Column("ID", "", "Number of the nodule and its value in the label image"),
+    "x": Column("x", "mm", "Centre of its voxels, LPS: towards the patient's left"),
+    "y": Column("y", "mm", "Centre of its voxels, LPS: towards the patient's back"),
+    "z": Column("z", "mm", "Centre of its voxels, LPS: towards the patient's head"),
+    "slice": Column("Slice", "", "Index k, from 0, of the centre on the input's grid"),
+    "diameter_mm": Column("Diameter", "mm", "Longest diameter on any axial slice"),
+    "perpendicular_mm": Column(
+        "Perpendicular", "mm", "Longest diameter across the first, on the same slice"
+    ),
+    "equivalent_diameter_mm": Column(
+        "Sphere diameter", "mm", "Diameter of the sphere of the same volume"
+    ),
+    "volume_mm3": Column("Volume", "mm³", "Number of voxels times the volume of one"),
+    "mean_hu": Column("Mean", "HU", "Mean attenuation of its voxels"),
+    "min_hu": Column("Minimum", "HU", "Lowest attenuation of its voxels"),
+    "max_hu": Column("Maximum", "HU", "Highest attenuation of its voxels"),
+    "kind": Column(
+        "Type", "", "solid, part-solid, non-solid (ground glass) or calcified, by attenuation"
+    ),
+    "side": Column("Lung", "", "The patient's right or left lung"),
+    "pleura_mm": Column(
+        "To pleura", "mm", "Gap to the border of the lung, also the mediastinal one; 0: it touches"
+    ),
+    "probability": Column(
+        "Probability", "", "Highest output of the network; empty for a nodule drawn by hand"
+    ),
+    "mean_probability": Column(
+        "Mean probability", "", "Mean output of the network; empty for a nodule drawn by hand"
+    ),
+}
+"""Every field of `Nodule`, in its order, for the CSV file, the report, the MRML table, the docs."""
+
+_TYPES = get_type_hints(Nodule)
+
+
+def write_nodules_csv(path: Path, nodules: Iterable[Nodule]) -> None:
+    """Write a new UTF-8 CSV file with a header line; numbers are written exactly.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    with (
+        new_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        writer.writerows(astuple(nodule) for nodule in nodules)
+
+
+def read_nodules_csv(path: Path) -> tuple[Nodule, ...]:
+    """Read what `write_nodules_csv` wrote; columns may stand in any order, others are ignored.
+
+    Raises:
+        InputError: naming the file, the line and the column that cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"{path} is not a table of nodules: it has no column {', '.join(missing)}; "
+                    "choose the nodules.csv of a run."
+                )
+            return tuple(_nodule(row, f"{path} line {reader.line_num}") for row in reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read as a table of nodules ({error}): "
+            "choose the nodules.csv of a run."
+        ) from error
+
+
+def _nodule(row: dict[str, str | None], where: str) -> Nodule:
+    values = {}
+    for name, kind in _TYPES.items():
+        text = row[name]
+        try:
+            values[name] = _value("" if text is None else text, kind)
+        except ValueError as error:
+            raise InputError(
+                f"{where}: '{text or ''}' is no value for {name}; correct the file or run again."
+            ) from error
+    return Nodule(**values)
+
+
+def _value(text: str, kind: Any) -> Any:
+    if isinstance(kind, UnionType):
+        return None if text == "" else _value(text, get_args(kind)[0])
+    value = kind(text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(text)
+    return value
