@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,14 +75,18 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
 
 
 def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> ModelCard:
-    """Save a model and its card under new names; returns the card with the file's hash.
+    """Save a model for inference, and its card, under new names; returns the card with the hash.
+
+    The state of the optimizer, twice the size of the weights, is left out.
 
     Raises:
         InputError: if either file exists.
     """
+    from CTSliceToolsLib.keras_loader import keras  # noqa: PLC0415 - slow to import
+
     with new_file(model_file) as temporary:
-        model.save(temporary)
-        card = ModelCard(**{**asdict(card), "sha256": file_sha256(temporary)})
+        keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
+        card = replace(card, sha256=file_sha256(temporary))
         with new_file(model_file.with_suffix(".json")) as temporary_card:
             temporary_card.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
     return card
