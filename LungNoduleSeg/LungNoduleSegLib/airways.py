@@ -45,8 +45,9 @@ def _trachea(coarse: Coarse, regions: np.ndarray, count: int) -> list[tuple[int,
     index = np.arange(1, count + 1)
     pixel = coarse.spacing[1] * coarse.spacing[2]
     area = np.concatenate([[0], np.bincount(regions.ravel(), minlength=count + 1)[1:] * pixel])
-    mean = np.concatenate([[0], ndimage.mean(coarse.hu, regions, index)])
-    low = np.concatenate([[0], ndimage.minimum(coarse.hu, regions, index)])
+    where = regions > 0
+    total = np.bincount(regions[where], coarse.hu[where], minlength=count + 1)
+    mean = total * pixel / np.maximum(area, pixel)
     boxes = ndimage.find_objects(regions)
     columns = np.flatnonzero((regions > 0).any((0, 1)))
     width = columns[-1] - columns[0]
@@ -61,7 +62,6 @@ def _trachea(coarse: Coarse, regions: np.ndarray, count: int) -> list[tuple[int,
             max(height_mm, width_mm) < 3 * min(height_mm, width_mm)
             and area[label] > 0.5 * height_mm * width_mm
             and columns[0] + 0.25 * width < middle < columns[-1] - 0.25 * width
-            and low[label] < GAS_HU
             and mean[label] < GAS_HU + 50
         )
     length = np.zeros(count + 1, int)

@@ -42,7 +42,7 @@ def segment_lungs(
     """
     view = AxialView.of(image, AIR_HU)
     find = (
-        lung_roi_volume.find_lungs if method is LungMethod.VOLUME else lung_roi_tutorial.find_lungs
+        lung_roi_volume.find_lungs if method == LungMethod.VOLUME else lung_roi_tutorial.find_lungs
     )
     right, left = find(view.image, report)
     if not (right.any() or left.any()):

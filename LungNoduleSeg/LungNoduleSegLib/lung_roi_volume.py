@@ -46,7 +46,8 @@ def find_lungs(axial: sitk.Image, report: Report) -> tuple[Mask, Mask]:
     airways = find_airways(coarse, inside)
     report("lungs", 2, steps)
     air = inside & ~ndimage.binary_dilation(airways)
-    lungs = _choose(coarse, air & ~_gas_pockets(coarse, air))
+    pockets = _gas_pockets(coarse, air)
+    lungs = _choose(coarse, air & ~pockets & ~_rims(air & ~pockets, pockets))
     if not lungs.any():
         empty = np.zeros(axial.GetSize()[::-1], bool)
         return empty, empty
@@ -54,9 +55,10 @@ def find_lungs(axial: sitk.Image, report: Report) -> tuple[Mask, Mask]:
     report("lungs", 3, steps)
     wide_airways = ndimage.binary_opening(airways, IN_PLANE, 2)
     other_air = inside & ~lungs & ~airways
-    closed = _close(coarse, sides, forbidden=outside | wide_airways | other_air)
+    forbidden = outside | wide_airways | other_air
+    closed = _close(coarse, sides, forbidden)
     report("lungs", 4, steps)
-    labels = _draw(coarse, closed, lungs)
+    labels = _draw(coarse, closed, lungs, forbidden)
     report("lungs", steps, steps)
     return labels == 1, labels == 2
 
@@ -67,7 +69,15 @@ def _gas_pockets(coarse: Coarse, air: Mask) -> Mask:
     A bulla or a pneumothorax borders on lung and is none; nor is anything as large as a lung,
     which only looks like gas where emphysema is severe.
     """
-    core = ndimage.binary_erosion(air & (coarse.hu < GAS_HU), border_value=1)
+    inner = ndimage.binary_erosion(air, border_value=1)
+    labels, _ = ndimage.label(inner)
+    size = np.bincount(labels.ravel())
+    size[0] = 0
+    largest = coarse.hu[labels == np.argmax(size)] if inner.any() else np.array([GAS_HU])
+    half_way = (np.median(largest) - 1000) / 2
+    core = ndimage.binary_erosion(
+        air & (coarse.hu < np.clip(half_way, GAS_HU, -880)), border_value=1
+    )
     labels, _ = ndimage.label(core)
     pockets = np.zeros_like(air)
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
@@ -82,6 +92,15 @@ def _gas_pockets(coarse: Coarse, air: Mask) -> Mask:
     return pockets
 
 
+def _rims(air: Mask, pockets: Mask) -> Mask:
+    """Find what is left of the air beside gas pockets: their blurred walls and small bubbles."""
+    if not pockets.any():
+        return pockets
+    deep = ndimage.binary_opening(air, iterations=2)
+    beside = ndimage.binary_dilation(pockets, iterations=4)
+    return beside & air & ~ndimage.binary_dilation(deep, iterations=2)
+
+
 def _choose(coarse: Coarse, candidates: Mask) -> Mask:
     """Keep the components of `candidates` that are lung.
 
@@ -90,13 +109,13 @@ def _choose(coarse: Coarse, candidates: Mask) -> Mask:
     only those as large as a lung of emphysema count.
     """
     labels, _ = ndimage.label(candidates)
+    size = np.bincount(labels.ravel()) * coarse.voxel_ml
+    size[0] = 0
+    boxes = ndimage.find_objects(labels)
     parts = [
-        _Part(label, coarse, labels, box)
-        for label, box in enumerate(ndimage.find_objects(labels), start=1)
+        _Part(int(label), coarse, labels, boxes[label - 1])
+        for label in np.argsort(-size)[: np.count_nonzero(size >= SMALLEST_CUT_ML)]
     ]
-    parts = sorted(
-        (part for part in parts if part.ml >= SMALLEST_CUT_ML), key=lambda part: -part.ml
-    )
     main = next((part for part in parts if part.is_parenchyma and part.is_lung_sized), None)
     if main is None:
         kept = [part.label for part in parts if part.ml > LARGEST_POCKET_ML]
@@ -202,9 +221,12 @@ def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray
         if not lung.any():
             continue
         box = coarse.box(lung, MASS_CLOSING_MM + 5)
-        reach = coarse.distance(lung[box])
-        filled = coarse.distance(reach > VESSEL_CLOSING_MM) > VESSEL_CLOSING_MM
-        wide = coarse.distance(reach > MASS_CLOSING_MM) > MASS_CLOSING_MM
+        # Cut by the end of the scan, the lung goes on: else the dome below it would be filled.
+        ends = _slices_beyond(box[0], lung.shape[0], MASS_CLOSING_MM / coarse.spacing[0])
+        reach = coarse.distance(np.pad(lung[box], (ends, (0, 0), (0, 0)), "edge"))
+        within = slice(ends[0], reach.shape[0] - ends[1])
+        filled = (coarse.distance(reach > VESSEL_CLOSING_MM) > VESSEL_CLOSING_MM)[within]
+        wide = (coarse.distance(reach > MASS_CLOSING_MM) > MASS_CLOSING_MM)[within]
         across = np.abs(np.arange(box[2].start, box[2].stop) - middle) * coarse.spacing[2]
         filled |= wide & (across > 50)
         filled |= lung[box]
@@ -219,7 +241,15 @@ def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray
     return closed
 
 
-def _draw(coarse: Coarse, closed: NDArray[np.uint8], lungs: Mask) -> NDArray[np.uint8]:
+def _slices_beyond(part: slice, total: int, slices: float) -> tuple[int, int]:
+    """How many slices to add below and above: none where the part ends within the volume."""
+    beyond = int(np.ceil(slices)) + 1
+    return (beyond if part.start == 0 else 0, beyond if part.stop == total else 0)
+
+
+def _draw(
+    coarse: Coarse, closed: NDArray[np.uint8], lungs: Mask, forbidden: Mask
+) -> NDArray[np.uint8]:
     """Draw the closed lungs on the scan's own grid.
 
     The surface of air follows the block means to less than a block, where they cross `TISSUE_HU`;
@@ -229,7 +259,7 @@ def _draw(coarse: Coarse, closed: NDArray[np.uint8], lungs: Mask) -> NDArray[np.
     closed, lungs = closed[box], lungs[box]
     region = closed > 0
     inner = ndimage.binary_erosion(region, np.ones((3, 3, 3)), border_value=1)
-    near = ndimage.binary_dilation(region, np.ones((3, 3, 3)))
+    near = ndimage.binary_dilation(region, np.ones((3, 3, 3))) & ~forbidden[box]
     field = np.where(near, np.clip(coarse.hu[box], LUNG_HU, SOFT_HU), SOFT_HU)
     field[inner | (region & ~lungs)] = LUNG_HU
     spread = ndimage.grey_dilation(closed, footprint=np.ones((3, 3, 3)))
