@@ -255,7 +255,7 @@ def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -
         given = np.atleast_1d(np.asarray(value, dtype=float))
         if given.size != count or not np.isfinite(given).all():
             raise InputError(
-                f"{where} has a {dictionary_description(keyword)} that makes no sense: "
+                f"The {dictionary_description(keyword)} of {where} makes no sense: "
                 "export the series again from where it came from."
             )
         return [float(number) for number in given]

@@ -115,7 +115,7 @@ def _pad_with_air(
     low, high = padding
     padded = (stored >= low) & (stored <= high)
     in_tissue = max(p * frame.slope + frame.intercept for p in padding) > _LOWEST_TISSUE_HU
-    if not in_tissue or padded[:: padded.shape[0] - 1, :: padded.shape[1] - 1].all():
+    if not in_tissue or padded[np.ix_([0, -1], [0, -1])].all():
         hu[padded] = AIR_HU
 
 

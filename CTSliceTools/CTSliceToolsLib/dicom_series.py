@@ -136,7 +136,9 @@ def find_series(
     series.sort(key=_largest_axial_first)
     if not damaged:
         return series, ()
-    return series, (f"{len(damaged)} damaged DICOM files were left out, such as {damaged[0]}.",)
+    return series, (
+        f"Damaged files left out: {len(damaged)} of {len(files)}, such as {damaged[0]}.",
+    )
 
 
 def _nothing_found(folder: Path, files: list[Path], damaged: list[Path]) -> str:
@@ -233,7 +235,7 @@ def _examine(folder: Path, instances: list[Instance]) -> FoundSeries:
     rows, columns = stack.frames[0].shape
     notes = list(stack.notes)
     if left_out:
-        notes.insert(0, f"{left_out} localizers (scouts) or pictures in the series were left out.")
+        notes.insert(0, f"Localizers (scouts) and pictures left out: {left_out} of {count} images.")
     return FoundSeries(
         SeriesSummary(
             uid=info.series_instance_uid,

@@ -1,0 +1,47 @@
+"""How tests see that a CT was read where it lies, or refused with one clear sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+import dicom_files as files
+from CTSliceToolsLib.ct_reading import read_ct
+from CTSliceToolsLib.errors import InputError
+
+PATIENT_ORIENTATIONS = {
+    "head first supine": (1, 0, 0, 0, 1, 0),
+    "head first prone": (-1, 0, 0, 0, -1, 0),
+    "feet first supine": (-1, 0, 0, 0, 1, 0),
+    "feet first prone": (1, 0, 0, 0, -1, 0),
+    "head first, right side down": (0, -1, 0, 1, 0, 0),
+    "head first, left side down": (0, 1, 0, -1, 0, 0),
+    "coronal": (1, 0, 0, 0, 0, -1),
+    "sagittal": (0, 1, 0, 0, 0, -1),
+}
+
+
+def voxel_points(image: sitk.Image) -> np.ndarray:
+    """World position of each voxel, (z, y, x, 3), by SimpleITK's geometry."""
+    size = image.GetSize()
+    index = np.moveaxis(np.indices(size[::-1])[::-1], 0, -1)
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    return np.array(image.GetOrigin()) + (index * image.GetSpacing()) @ direction.T
+
+
+def assert_in_place(image: sitk.Image, tolerance: float = 0.51) -> None:
+    """Every voxel holds the HU that the test object has where the voxel lies."""
+    truth = files.hu_at(voxel_points(image))
+    np.testing.assert_allclose(sitk.GetArrayViewFromImage(image), truth, atol=tolerance)
+
+
+def refusal(source: Path, **kwargs: Any) -> str:
+    with pytest.raises(InputError) as error:
+        read_ct(source, **kwargs)
+    sentence = str(error.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert str(source) in sentence
+    return sentence
