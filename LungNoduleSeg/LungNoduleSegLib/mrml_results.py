@@ -6,6 +6,7 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
+import SimpleITK as sitk
 import slicer
 import vtk
 
@@ -26,12 +27,17 @@ def read_segmentation(file: Path) -> Any:
     Raises:
         InputError: if it cannot be read.
     """
+    unreadable = f"{file} is no segmentation that Slicer can read: run the scan again."
+    try:
+        sitk.ReadImage(file)  # a damaged file, read by Slicer, would end Slicer
+    except RuntimeError:
+        raise InputError(unreadable) from None
     scene = slicer.vtkMRMLScene()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     storage = scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
     storage.SetFileName(str(file))
-    if not file.is_file() or not storage.ReadData(node):
-        raise InputError(f"{file} is no segmentation that Slicer can read: run the scan again.")
+    if not storage.ReadData(node):
+        raise InputError(unreadable)
     return node.GetSegmentation()
 
 
@@ -91,7 +97,7 @@ def add_segments(segmentation_node: Any, source: Any, volume_node: Any) -> None:
 
     Args:
         segmentation_node: whose other segments stay as they are.
-        source: the vtkSegmentation of a run; its labelmaps are shared, not copied.
+        source: the vtkSegmentation of a run; its labelmaps are moved, not copied.
         volume_node: becomes the reference of a segmentation that has none.
     """
     segmentation = segmentation_node.GetSegmentation()
@@ -111,6 +117,7 @@ def add_segments(segmentation_node: Any, source: Any, volume_node: Any) -> None:
         segment.DeepCopyMetadata(original)
         segment.SetLabelValue(original.GetLabelValue())
         segment.AddRepresentation(BINARY_LABELMAP, original.GetRepresentation(BINARY_LABELMAP))
+        original.RemoveRepresentation(BINARY_LABELMAP)  # else its end would erase the voxels
         segment_id = segmentation.GenerateUniqueSegmentID(source_id)
         if not segmentation.AddSegment(segment, segment_id):
             raise RuntimeError(

@@ -1,0 +1,128 @@
+"""Grids and small results that the tests of segments and scene share."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.geometry import LPS_TO_RAS, ijk_to_lps
+from LungNoduleSegLib.nodule_table import Nodule, NoduleKind, Side, write_nodules_csv
+from LungNoduleSegLib.result_files import SEGMENTATION, TABLE
+from LungNoduleSegLib.segments import LEFT_LUNG, RIGHT_LUNG, write_segmentation
+
+SIZE = (15, 12, 10)
+ORIENTATIONS = ["LPS", "RAS", "RPI", "SAL", "PIR"]
+
+
+def grid(
+    code: str = "LPS",
+    spacing: tuple[float, float, float] = (0.7, 0.8, 2.5),
+    axis: tuple[float, float, float] = (0, 0, 1),
+    angle: float = 0,
+    origin: tuple[float, float, float] = (-20.5, 31, -400.25),
+) -> sitk.Image:
+    """Make an empty volume: turned about `axis` by `angle` radians, its axes named by `code`."""
+    image = sitk.Image(SIZE, sitk.sitkInt16) - 900
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    image.SetDirection(sitk.VersorTransform(axis, angle).GetMatrix())
+    return sitk.DICOMOrient(image, code)
+
+
+OBLIQUE: Any = {"axis": (0.36, 0.48, 0.8), "angle": 0.4}
+
+grids = st.builds(
+    grid,
+    code=st.sampled_from(ORIENTATIONS),
+    spacing=st.tuples(*[st.floats(0.3, 5)] * 3),
+    axis=st.sampled_from([(0.0, 0.0, 1.0), (0.36, 0.48, 0.8), (1.0, 0.0, 0.0)]),
+    angle=st.floats(-1.2, 1.2),
+    origin=st.tuples(*[st.floats(-500, 500)] * 3),
+)
+
+
+def masks(image: sitk.Image, nodule_ids: tuple[int, ...] = (1, 3)) -> tuple[sitk.Image, sitk.Image]:
+    """Make lungs, and at most one nodule in each, on a grid of `SIZE`."""
+    shape = image.GetSize()[::-1]
+    lungs = np.zeros(shape, np.uint8)
+    half = shape[2] // 2
+    lungs[1:-1, 1:-2, 1 : half - 1] = RIGHT_LUNG
+    lungs[1:-1, 2:-1, half + 1 : -1] = LEFT_LUNG
+    nodules = np.zeros(shape, np.uint16)
+    for nodule, side in zip(nodule_ids, (RIGHT_LUNG, LEFT_LUNG), strict=False):
+        inside = np.argwhere(lungs == side)
+        nodules[tuple(inside[40 : 45 + nodule % 7].T)] = nodule
+    return _like(image, lungs), _like(image, nodules)
+
+
+def write_results(folder: Path, image: sitk.Image, nodule_ids: tuple[int, ...] = (1, 3)) -> Path:
+    """Write into `folder` what a run on `image` writes, as far as a scene needs it."""
+    folder.mkdir(parents=True)
+    lungs, nodules = masks(image, nodule_ids)
+    write_segmentation(folder / SEGMENTATION, lungs, nodules)
+    write_nodules_csv(folder / TABLE, [_nodule(nodules, one) for one in nodule_ids])
+    return folder
+
+
+def voxels_on(image: sitk.Image, segmentation: Any, segment_id: str) -> set[tuple[int, ...]]:
+    """Give a segment's voxels as indices (x, y, z) of `image`, by way of the world.
+
+    Fails if a voxel's centre is not the centre of one of `image`.
+    """
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    segment = segmentation.GetSegment(segment_id)
+    labelmap = segment.GetRepresentation("Binary labelmap")
+    extent = labelmap.GetExtent()
+    shape = [extent[2 * axis + 1] - extent[2 * axis] + 1 for axis in (2, 1, 0)]
+    scalars = vtk_to_numpy(labelmap.GetPointData().GetScalars())
+    where = np.argwhere(scalars.reshape(shape) == segment.GetLabelValue())[:, ::-1]
+    matrix = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(matrix)
+    to_ras = slicer.util.arrayFromVTKMatrix(matrix)
+    indices = where + np.array(extent[::2])
+    to_image = np.linalg.inv(LPS_TO_RAS @ ijk_to_lps(image)) @ to_ras
+    found = indices @ to_image[:3, :3].T + to_image[:3, 3]
+    np.testing.assert_allclose(found, np.rint(found), atol=1e-3)
+    return {tuple(index) for index in np.rint(found).astype(int).tolist()}
+
+
+def voxels_of(labels: sitk.Image, label: int) -> set[tuple[int, ...]]:
+    """Give the indices (x, y, z) of a label."""
+    where = np.argwhere(sitk.GetArrayViewFromImage(labels) == label)[:, ::-1]
+    return {tuple(index) for index in where.tolist()}
+
+
+def _like(image: sitk.Image, array: NDArray[Any]) -> sitk.Image:
+    made = sitk.GetImageFromArray(array)
+    made.CopyInformation(image)
+    return made
+
+
+def _nodule(nodules: sitk.Image, one: int) -> Nodule:
+    voxels = np.array(sorted(voxels_of(nodules, one)))
+    x, y, z = nodules.TransformContinuousIndexToPhysicalPoint(voxels.mean(axis=0).tolist())
+    return Nodule(
+        id=one,
+        x=x,
+        y=y,
+        z=z,
+        slice=int(voxels[:, 2].mean()),
+        diameter_mm=7.25,
+        perpendicular_mm=5.5,
+        equivalent_diameter_mm=6.1,
+        volume_mm3=float(np.prod(nodules.GetSpacing()) * len(voxels)),
+        mean_hu=-20.0,
+        min_hu=-300.0,
+        max_hu=80.0,
+        kind=NoduleKind.SOLID,
+        side=Side.RIGHT,
+        pleura_mm=3.0,
+        probability=0.875,
+        mean_probability=None,
+    )
