@@ -13,7 +13,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from CTSliceToolsLib.ct_scan import SeriesInfo
@@ -71,10 +71,8 @@ _HU_TYPES = {"", "HU", "HU_MOD", "US"}
 
 DAMAGED = (
     AttributeError,
-    BytesLengthException,
     EOFError,
     InvalidDicomError,
-    KeyError,
     LookupError,
     NotImplementedError,
     OSError,
@@ -139,9 +137,18 @@ class Instance:
 
 
 def looks_like_dicom(file: Path) -> bool:
-    """Whether a file begins as a DICOM file does, with or without a preamble."""
-    with file.open("rb") as stream:
-        start = stream.read(132)
+    """Whether a file begins as a DICOM file does, with or without a preamble.
+
+    Raises:
+        InputError: if it cannot be opened.
+    """
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(132)
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be opened ({error.strerror}): make it readable or move it away."
+        ) from error
     group = start[:2]
     return start[128:] == b"DICM" or (
         len(start) == 132 and group in (b"\x02\0", b"\x08\0", b"\0\x08") and start[3:4] in b"\0\x05"

@@ -101,7 +101,7 @@ def find_series(
         The series, the largest usable axial CT first, and a note on files that were damaged.
 
     Raises:
-        InputError: if it is no folder or holds no DICOM.
+        InputError: if it is no folder, holds no DICOM, or a file in it cannot be opened.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the DICOM files.")
@@ -112,19 +112,17 @@ def find_series(
         warnings.filterwarnings("ignore", module="pydicom")
         for done, file in enumerate(files):
             report("Searching", done, len(files))
-            try:
-                if looks_like_dicom(file):
-                    instance = read_instance(file)
-                    if instance:
-                        by_uid[instance.series.series_instance_uid].append(instance)
-                elif file.suffix.lower() in _DICOM_SUFFIXES:
+            if not looks_like_dicom(file):
+                if file.suffix.lower() in _DICOM_SUFFIXES:
                     damaged.append(file)
+                continue
+            try:
+                instance = read_instance(file)
             except InputError:
                 damaged.append(file)
-            except OSError as error:
-                raise InputError(
-                    f"{file} cannot be opened ({error.strerror}): make it readable or move it away."
-                ) from error
+                continue
+            if instance:
+                by_uid[instance.series.series_instance_uid].append(instance)
         report("Searching", len(files), len(files))
         if not by_uid:
             raise InputError(_nothing_found(folder, files, damaged))

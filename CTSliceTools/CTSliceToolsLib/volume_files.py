@@ -48,7 +48,7 @@ def read_volume_file(file: Path) -> tuple[sitk.Image, tuple[str, ...]]:
             f"{file} cannot be read ({reason}): it is damaged, cut short or without its data file; "
             "get it again."
         ) from error
-    if file.name.endswith((".nii", ".nii.gz")):
+    if file.name.lower().endswith((".nii", ".nii.gz")):
         _check_nifti_length(image, file)
     notes = _orientation_notes(image)
     if image.GetDimension() == 4:
@@ -85,7 +85,7 @@ def _check_nifti_length(image: sitk.Image, file: Path) -> None:
     """ITK fills a NIfTI that is cut short with zeros and says nothing."""
     bits, offset = (float(image.GetMetaData(key)) for key in ("bitpix", "vox_offset"))
     expected = int(offset) + image.GetNumberOfPixels() * int(bits) // 8
-    if file.suffix != ".gz":
+    if file.suffix.lower() != ".gz":
         complete = file.stat().st_size >= expected
     else:
         complete = _gzip_length(file) == expected % (1 << 32) or _unpacked_length(file) >= expected
