@@ -22,7 +22,7 @@ from LungNoduleSegLib.phantom_organs import (
     paint_vessels,
 )
 
-SCAN_CENTRE = np.array((0.0, 12.0, -32.0))
+SCAN_CENTRE = np.array((0.0, 12.0, -38.0))
 """The middle of every scan in LPS mm; the carina is near 0."""
 
 
@@ -164,8 +164,8 @@ def place_lesions(
     arteries = [lung.arteries for lung in trees.values()]
     middles = np.concatenate([(tree.start + tree.end) / 2 for tree in arteries])
     radii = np.concatenate([tree.radius for tree in arteries])
-    thick = (radii > 1.2) & (radii < 2.5)
-    to_vessel = cKDTree(middles[thick]).query(points)[0]
+    to_vessel = cKDTree(middles[radii > 1.2]).query(points)[0]
+    to_branch = cKDTree(middles[(radii > 1.2) & (radii < 2.5)]).query(points)[0]
 
     placed = [lesion for lesion in wanted if isinstance(lesion, Lesion)]
     result: list[Lesion] = []
@@ -175,11 +175,11 @@ def place_lesions(
             continue
         radius = lesion.diameter_mm / 2
         if lesion.place is Place.PLEURA:
-            fits = (np.abs(depth - 0.6 * radius) < 0.1 * radius) & (depth > to_wall - 0.5)
+            fits = (np.abs(depth - 0.45 * radius) < 0.1 * radius) & (depth > to_wall - 0.5)
         elif lesion.place is Place.VESSEL:
-            fits = (depth > radius + 6) & (np.abs(to_vessel - 0.8 * radius) < 0.2 * radius)
+            fits = (depth > radius + 6) & (np.abs(to_branch - 0.8 * radius) < 0.2 * radius)
         else:
-            fits = (depth > 1.4 * radius + 3) & (to_vessel > radius + 3)
+            fits = (depth > 1.4 * radius + 3) & (to_vessel > radius + 4)
         for other in placed:
             gap = np.linalg.norm(points - other.centre, axis=1)
             fits &= gap > radius + other.diameter_mm / 2 + 15

@@ -92,7 +92,7 @@ class Anatomy:
     Attributes:
         scale: of the tables along x, y and z.
         apex_z: top of the right lung; the left is 4 mm lower.
-        dome_z: top of the right dome of the diaphragm; the left is 15 mm lower.
+        dome_z: top of the right dome of the diaphragm; the left is 13 mm lower.
         fat_mm: thickness of the fat under the skin.
         heart: size of the heart, 1 on average.
         breasts: whether there are breasts.
@@ -111,9 +111,9 @@ class Anatomy:
     def of(cls, rng: np.random.Generator) -> "Anatomy":
         """Draw a patient."""
         return cls(
-            scale=(rng.uniform(0.92, 1.02), rng.uniform(0.9, 1.02), rng.uniform(0.93, 1.05)),
+            scale=(rng.uniform(0.92, 1.02), rng.uniform(0.9, 1.02), rng.uniform(0.92, 1.03)),
             apex_z=rng.uniform(88, 98),
-            dome_z=rng.uniform(-92, -74),
+            dome_z=rng.uniform(-86, -70),
             fat_mm=rng.uniform(5, 18),
             heart=rng.uniform(0.92, 1.08),
             breasts=bool(rng.random() < 0.5),
@@ -160,13 +160,13 @@ class Anatomy:
         x, y, z = self.reference(x, y, z)
         along = (y + 18) / np.where(y > -18, 98, 95).astype(np.float32)
         heights, slopes = [], []
-        for side, top in ((RIGHT, self.dome_z), (LEFT, self.dome_z - 15)):
+        for side, top in ((RIGHT, self.dome_z), (LEFT, self.dome_z - 13)):
             lateral = side * x - 68
             across = lateral / np.where(lateral > 0, 62, 85).astype(np.float32)
             square = across * across + along * along
             root = np.sqrt(np.sqrt(square))
-            heights.append(np.float32(top) - 62 * square * root)
-            slopes.append(2.2 * square / np.maximum(root, 0.1))
+            heights.append(np.float32(top) - 50 * square * root)
+            slopes.append(1.8 * square / np.maximum(root, 0.1))
         height = np.maximum(*heights)
         slope = np.where(heights[0] > heights[1], *slopes)
         return (z - height) / np.sqrt(1 + slope * slope)

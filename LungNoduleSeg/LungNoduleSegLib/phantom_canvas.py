@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from LungNoduleSegLib.lesions import Box
 
 Floats = NDArray[np.floating[Any]]
+
+MOST_SAMPLES = 4
+"""Points sampled in a voxel along each axis at most."""
 
 
 def coverage(distance: Floats, edge_mm: float) -> Floats:
@@ -35,26 +39,29 @@ class Canvas:
     geometry: sitk.Image
     hu: Floats
 
-    @property
+    @cached_property
     def spacing(self) -> tuple[float, float, float]:
         """Voxel size along x, y, z in mm."""
         x, y, z = self.geometry.GetSpacing()
         return x, y, z
 
+    @cached_property
+    def origin(self) -> tuple[float, float, float]:
+        """Centre of the first voxel in LPS mm."""
+        x, y, z = self.geometry.GetOrigin()
+        return x, y, z
+
     def axis(self, axis: int, within: slice = slice(None), per_voxel: int = 1) -> Floats:
         """Return world coordinates (mm) along x, y or z (0, 1, 2), `per_voxel` to each voxel."""
-        start, stop, _ = within.indices(self.geometry.GetSize()[axis])
+        start, stop, _ = within.indices(self.hu.shape[2 - axis])
         index = start + (np.arange((stop - start) * per_voxel) + 0.5) / per_voxel - 0.5
-        origin, step = self.geometry.GetOrigin()[axis], self.geometry.GetSpacing()[axis]
-        return (origin + step * index).astype(np.float32)
+        return (self.origin[axis] + self.spacing[axis] * index).astype(np.float32)
 
     def box(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> Box | None:
         """Return the voxels between two corners (mm), None where that is off the volume."""
-        origin, spacing = self.geometry.GetOrigin(), self.geometry.GetSpacing()
-        start = np.maximum(np.floor((low - origin) / spacing).astype(int), 0)
-        stop = np.minimum(
-            np.ceil((high - origin) / spacing).astype(int) + 1, self.geometry.GetSize()
-        )
+        size = self.hu.shape[::-1]
+        start = np.maximum(np.floor((low - self.origin) / self.spacing).astype(int), 0)
+        stop = np.minimum(np.ceil((high - self.origin) / self.spacing).astype(int) + 1, size)
         if np.any(start >= stop):
             return None
         x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
@@ -69,12 +76,12 @@ class Canvas:
     ) -> tuple[Box, Floats] | None:
         """Return the box between two corners and the share of its voxels within a surface.
 
-        Voxels are sampled at points `finest_mm` apart or less.
+        Voxels are sampled at points about `finest_mm` apart, `MOST_SAMPLES` along an axis at most.
         """
         box = self.box(low, high)
         if box is None:
             return None
-        parts = [max(1, round(s / finest_mm)) for s in self.spacing]
+        parts = [min(max(1, round(s / finest_mm)), MOST_SAMPLES) for s in self.spacing]
         x, y, z = (self.axis(i, box[2 - i], parts[i]) for i in range(3))
         edge = min(s / n for s, n in zip(self.spacing, parts, strict=True))
         share = coverage(distance(x[None, None], y[None, :, None], z[:, None, None]), edge)

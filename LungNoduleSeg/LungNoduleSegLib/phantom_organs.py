@@ -397,5 +397,7 @@ def _paint_airways(
 def _paint_tree(
     canvas: Canvas, tree: Tree, wall_mm: float, value: float, into: NDArray[np.uint8] | None = None
 ) -> None:
+    thinnest = min(canvas.spacing) / 6
     for start, end, radius in zip(tree.start, tree.end, tree.radius, strict=True):
-        canvas.tube(np.stack([start, end]), float(radius) + wall_mm, value, into)
+        if radius >= thinnest:
+            canvas.tube(np.stack([start, end]), float(radius) + wall_mm, value, into)

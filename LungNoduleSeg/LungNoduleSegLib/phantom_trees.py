@@ -39,8 +39,8 @@ def grow_tree(root: NDArray[np.float64], ends: NDArray[np.float64], end_radius: 
     """Grow a tree from `root` (3,) to every one of `ends` (n, 3), LPS mm.
 
     Each branch leaves in the direction of its parent, bends towards the centre of its end points,
-    stops `BRANCH_FRACTION` of the way there and divides them by the plane across their longest
-    axis. Radii follow from the number of ends.
+    stops `BRANCH_FRACTION` of the way there and divides them by a plane across the line to the
+    farthest of them. Radii follow from the number of ends.
     """
     points: list[NDArray[np.float64]] = []
     leaves: list[int] = []
@@ -56,7 +56,7 @@ def grow_tree(root: NDArray[np.float64], ends: NDArray[np.float64], end_radius: 
         if last:
             continue
         spread = supplied - centre
-        along = spread @ np.linalg.eigh(spread.T @ spread)[1][:, -1]
+        along = spread @ spread[np.argmax(np.einsum("ij,ij->i", spread, spread))]
         upper = np.zeros(len(supplied), bool)
         upper[np.argsort(along)[len(supplied) // 2 :]] = True
         heading = curve[-1] - curve[-2]
