@@ -37,7 +37,7 @@ def ellipsoid(centre: Any, semi_axes: Any) -> Shape:
 
 
 def ball(centre: Any, diameter: float) -> Shape:
-    return lambda p: np.linalg.norm(p - centre, axis=-1) < diameter / 2
+    return lambda p: np.linalg.norm(p - centre, axis=-1) <= diameter / 2
 
 
 def tube(start: Any, end: Any, diameter: float) -> Shape:
@@ -181,10 +181,10 @@ def test_one_voxel_is_measured() -> None:
 @pytest.mark.parametrize(
     ("diameter", "rim", "core_diameter", "core", "kind"),
     [
-        (5, TISSUE_HU, 0, 0, NoduleKind.SOLID),
-        (12, TISSUE_HU, 0, 0, NoduleKind.SOLID),
-        (5, -600, 0, 0, NoduleKind.NON_SOLID),
-        (12, -600, 0, 0, NoduleKind.NON_SOLID),
+        (5, TISSUE_HU, 1, TISSUE_HU, NoduleKind.SOLID),
+        (12, TISSUE_HU, 1, TISSUE_HU, NoduleKind.SOLID),
+        (5, -601, -600, 0, NoduleKind.NON_SOLID),
+        (12, -601, -600, 0, NoduleKind.NON_SOLID),
         (12, -600, 6, 0, NoduleKind.PART_SOLID),
         (5, TISSUE_HU, 4, 400, NoduleKind.CALCIFIED),
         (12, TISSUE_HU, 8, 400, NoduleKind.CALCIFIED),
@@ -301,6 +301,14 @@ def test_parts_that_meet_at_a_corner_are_one_nodule() -> None:
     scene.probability[28:31, 38:41, 28:31] = 0.9
     scene.probability[31:34, 41:44, 31:34] = 0.9
     assert len(scene.find().nodules) == 1
+
+
+@pytest.mark.parametrize("lungs", [0, 1])
+def test_a_lung_mask_without_border_is_refused(lungs: int) -> None:
+    scene = Scene().draw(ball((30, 40, 30), 10))
+    scene.lungs[:] = lungs
+    with pytest.raises(InputError, match="lung mask"):
+        scene.find(NoduleRules(min_lung_fraction=None))
 
 
 def test_nothing_found_is_an_empty_table() -> None:

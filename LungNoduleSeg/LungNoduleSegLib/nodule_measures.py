@@ -11,6 +11,7 @@ from scipy.spatial import ConvexHull, KDTree, QhullError
 from scipy.spatial.distance import pdist, squareform
 from skimage.measure import find_contours
 
+from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.lung_roi import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodule_table import Nodule, NoduleKind, Side
 
@@ -83,6 +84,9 @@ def measure_labels(
 
     Returns:
         One `Nodule` a label, in the order of the labels, which become the ids.
+
+    Raises:
+        InputError: if there are nodules, but the lungs are empty or fill the image.
     """
     label_array, hu_array, lung_array = (
         sitk.GetArrayViewFromImage(image) for image in (labels, hu, lungs)
@@ -265,6 +269,11 @@ class _Lungs:
     def of(
         cls, lungs: NDArray[Any], nodules: NDArray[Any], spacing: NDArray[np.float64]
     ) -> "_Lungs":
+        if lungs.all() or not lungs.any():
+            raise InputError(
+                "The lung mask is empty or fills the whole image: segment the lungs of a scan that "
+                "shows their border."
+            )
         centre_x, outside = {}, {}
         for side, value in ((Side.RIGHT, RIGHT_LUNG), (Side.LEFT, LEFT_LUNG)):
             lung = lungs == value

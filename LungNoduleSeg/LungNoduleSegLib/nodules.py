@@ -99,7 +99,8 @@ def find_nodules(
         original: any image on the input's grid; gives the slice numbers.
 
     Raises:
-        InputError: if more nodules remain than the label image can number.
+        InputError: if more nodules remain than the label image can number, or if the lungs are
+            empty or fill the image.
     """
     candidates = _Candidates.of(probability, lungs, rules.threshold)
     broken = _broken_rule(candidates, rules)
