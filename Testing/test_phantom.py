@@ -177,13 +177,13 @@ def volume(
 @settings(deadline=None, max_examples=15)
 @given(
     axis=st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(0.1, 1)),
-    angle=st.floats(-180, 180),
+    angle=st.integers(-180, 180),
     flip=st.booleans(),
 )
 def test_a_series_read_back_has_the_same_values_at_the_same_places(
     tmp_path_factory: pytest.TempPathFactory,
     axis: tuple[float, float, float],
-    angle: float,
+    angle: int,
     flip: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("oblique") / "series"

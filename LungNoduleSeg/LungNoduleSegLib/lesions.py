@@ -44,14 +44,17 @@ TEXTURE_HU = {
 """Standard deviation of the slow variation of density inside a lesion."""
 
 EDGE_MM = {
-    LesionType.SOLID: 0.0,
+    LesionType.SOLID: 0.15,
     LesionType.PART_SOLID: 0.4,
     LesionType.NON_SOLID: 0.4,
     LesionType.CALCIFIED: 0.0,
 }
 """Blur of the edge of the lesion itself, on top of the scanner's: ground glass fades out."""
 
-DIRECTIONS = (96, 192)
+HAZE, HAZE_MM = 0.5, 2.0
+"""Density and reach of the thickened tissue around a fully spiculated lesion."""
+
+DIRECTIONS = (112, 224)
 """Steps of polar angle and azimuth in the table of radii: under 2 degrees each."""
 
 
@@ -64,7 +67,7 @@ class Lesion:
         diameter_mm: of the sphere of the same volume.
         kind: what it is made of.
         lobulation: 0 smooth … 1 coarsely knobbly.
-        spiculation: 0 none … 1 many thin spikes that stand out by half a radius.
+        spiculation: 0 none … 1 many thin spikes, as long as the radius.
         elongation: long axis over short axis of the underlying ellipsoid, 1 or more.
         seed: fixes its shape, orientation, density and texture.
     """
@@ -184,12 +187,16 @@ def insert_lesion(
         ValueError: if the lesion lies wholly outside the grid.
     """
     spacing = np.array(geometry.GetSpacing()[::-1])
-    density = lesion_density(lesion, geometry, margin_mm=4 * psf_mm)
+    density = lesion_density(lesion, geometry, margin_mm=3 * (psf_mm + HAZE_MM / 2))
     box, mask, filled = density.box, density.mask, density.coverage
     if inside is not None:
         mask &= inside[box]
         filled = filled * _dilate(inside[box], spacing, 1.5)
-    filled = ndimage.gaussian_filter(filled, (psf_mm + EDGE_MM[lesion.kind]) / spacing)
+    sharp = filled
+    filled = ndimage.gaussian_filter(sharp, (psf_mm + EDGE_MM[lesion.kind]) / spacing)
+    if lesion.spiculation:
+        haze = ndimage.gaussian_filter(sharp, (psf_mm + HAZE_MM) / spacing)
+        filled = np.maximum(filled, HAZE * lesion.spiculation * haze)
     core = ndimage.gaussian_filter(density.core, psf_mm / spacing)
     beneath = hu[box].astype(np.float32)
     target = density.shell_hu + core * (density.core_hu - density.shell_hu) + _noise(beneath)
@@ -215,26 +222,33 @@ def _radii(lesion: Lesion) -> NDArray[np.float32]:
     axes = np.array([lesion.elongation, rng.uniform(1, lesion.elongation), 1.0])
     radius = 1 / np.linalg.norm(directions @ rotation / axes, axis=-1)
 
-    def bumps(count: int, width: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Gaussian hills of height 1 about random directions, (polar, azimuth, count)."""
-        peaks = rng.normal(size=(3, count))
-        cosine = directions @ (peaks / np.linalg.norm(peaks, axis=0)).astype(np.float32)
-        return np.exp((cosine - 1) / (width**2).astype(np.float32))
+    lobes = 8
+    away = 1 - directions @ _unit(rng, lobes)
+    relief = np.exp(-away / rng.uniform(0.4, 0.8, lobes) ** 2) @ rng.normal(0, 0.3, lobes)
+    ripples = 12
+    waves = directions @ (_unit(rng, ripples) * rng.uniform(6, 20, ripples)).astype(np.float32)
+    roughness = np.cos(waves + rng.uniform(0, 2 * np.pi, ripples).astype(np.float32)).sum(-1)
+    rough = 0.004 + 0.008 * lesion.lobulation + 0.02 * lesion.spiculation
+    relief = lesion.lobulation * relief + rough * roughness
+    radius = radius * np.exp(relief)
 
-    lobes, ripples = 8, 40
-    coarse = bumps(lobes, rng.uniform(0.4, 0.8, lobes)) @ rng.normal(0, 0.3, lobes)
-    fine = bumps(ripples, rng.uniform(0.1, 0.25, ripples)) @ rng.normal(0, 0.1, ripples)
-    radius = radius * np.exp(lesion.lobulation * (coarse + fine))
-
-    spikes = int(np.rint(30 * lesion.spiculation))
-    thickness_mm = rng.uniform(0.8, 1.6, spikes)
-    widths = np.clip(thickness_mm / (lesion.diameter_mm / 2), 0.06, 0.3)
-    lengths = (0.25 + 0.5 * lesion.spiculation) * rng.uniform(0.3, 1, spikes)
-    radius = radius + bumps(spikes, widths) @ lengths
+    spikes = int(np.rint(36 * lesion.spiculation))
+    away = 1 - directions @ _unit(rng, spikes)
+    widths = np.clip(rng.uniform(0.5, 1.2, spikes) / (lesion.diameter_mm / 2), 0.04, 0.25)
+    lengths = (0.2 + 0.6 * lesion.spiculation) * rng.uniform(0.2, 1, spikes)
+    for i in range(spikes):
+        near = away[..., i] < 8 * widths[i] ** 2
+        radius[near] += lengths[i] * np.exp(-away[near, i] / widths[i] ** 2)
 
     solid_angle = np.sin(polar) / np.sin(polar).sum()
     volume_ratio = (radius**3 * solid_angle).sum()
     return (lesion.diameter_mm / 2 * radius / np.cbrt(volume_ratio)).astype(np.float32)
+
+
+def _unit(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
+    """Return random directions (3, count)."""
+    vectors = rng.normal(size=(3, count))
+    return (vectors / np.linalg.norm(vectors, axis=0)).astype(np.float32)
 
 
 def _core(lesion: Lesion, rng: np.random.Generator) -> Lesion:

@@ -143,11 +143,14 @@ class Anatomy:
         distance = ellipse(x, y - centre, half_width, half_depth, 2.35)
         furrow = 7 * np.exp(-((x / 14) ** 2)) * (y > 0)
         distance = distance + furrow.astype(np.float32)
-        if self.breasts:
-            for side in (RIGHT, LEFT):
-                breast = ellipsoid((side * 72, -98, -18), (52, 34, 48))
-                distance = smooth_min(distance, breast.distance(x, y, z), 14)
+        for breast in self.breast_shapes():
+            distance = smooth_min(distance, breast.distance(x, y, z), 14)
         return distance
+
+    def breast_shapes(self) -> list[Ellipsoid]:
+        """Return the breasts, if there are any, in the frame of the tables."""
+        sides = (RIGHT, LEFT) if self.breasts else ()
+        return [ellipsoid((side * 72, -98, -18), (52, 34, 48)) for side in sides]
 
     def cage(self, x: Points, y: Points, z: Points) -> Points:
         """Return the distance from the inner face of the rib cage and the abdominal wall."""

@@ -84,6 +84,12 @@ def _paint_chest_wall(
     muscle = np.maximum(np.minimum(deep, cage - 11 - 4 * uneven), body + 4)
     muscle = np.maximum(muscle, 0.8 - 16 * np.abs(streaks))
     blend(hu, coverage(muscle, edge), MUSCLE)
+    for shape in anatomy.breast_shapes():
+        breast = np.maximum(shape.distance(*anatomy.reference(*slab)) - 4, body + 3)
+        breast = np.maximum(breast, 13 - cage)
+        blend(hu, coverage(breast, edge), FAT)
+        gland = np.maximum(breast + 9 + 5 * uneven, 4 - 9 * np.abs(streaks))
+        blend(hu, coverage(gland, edge), 25.0)
 
 
 def _paint_inside(
@@ -362,9 +368,9 @@ def paint_vessels(
         ([(4, 4, -44), (18, 8, -44), (30, 12, -46)], 7.0),
         ([(-20, 20, -230), (-18, 10, -120), (-20, -14, -78)], 11.0),
     ]
-    for points, radius in great:
-        canvas.tube(anatomy.world(points), radius + 1.2, 35.0)
-        canvas.tube(anatomy.world(points), radius, blood)
+    for thickness, value in ((1.2, 35.0), (0.0, blood)):
+        for points, radius in great:
+            canvas.tube(anatomy.world(points), radius + thickness, value)
     gullet = [(2, 30, 150), (4, 38, 60), (6, 36, 0), (8, 34, -60), (14, 20, -100)]
     canvas.tube(anatomy.world(gullet), 7.0, 35.0)
     for side in trees.values():
