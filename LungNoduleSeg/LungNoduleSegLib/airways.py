@@ -10,6 +10,8 @@ LUMEN_HU = -700
 GAS_HU = -900
 AREA_MM2 = (40.0, 900.0)
 SHORTEST_MM = 20
+WALLED = 0.6
+"""Share of a lumen's rim that is not air; lower where a bronchus runs within the lung."""
 STRICTER_HU = (-700, -800, -860, -900, -940)
 
 
@@ -103,6 +105,10 @@ def _follow(
         overlap = np.bincount(labels[above], minlength=count + 1)
         good = (overlap > 0) & (size <= 1.6 * area) & (inside >= 0.5 * size)
         good[0] = False
+        for label in np.flatnonzero(good):
+            region = labels == label
+            wall = ndimage.binary_dilation(region) & ~region
+            good[label] = np.mean(coarse.hu[k][wall] > LUMEN_HU) > WALLED
         found |= good[labels]
         open_regions = ((overlap > 0) & ~good)[labels] & (labels > 0)
     return found

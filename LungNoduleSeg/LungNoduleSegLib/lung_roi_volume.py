@@ -20,8 +20,9 @@ LUNG_HU, SOFT_HU = -850, 50
 
 GAS_HU = -935
 """Blocks of mere gas are blacker than this, the median of a lung is not."""
-SHUT_IN = 0.75
+SHUT_IN = 0.8
 LARGEST_POCKET_ML = 700
+BRONCHUS_ML = 8
 SMALLEST_LUNG_ML = 200
 SMALLEST_CUT_ML = 8
 
@@ -54,7 +55,7 @@ def find_lungs(axial: sitk.Image, report: Report) -> tuple[Mask, Mask]:
     sides = _split(coarse, lungs)
     report("lungs", 3, steps)
     wide_airways = ndimage.binary_opening(airways, IN_PLANE, 2)
-    other_air = inside & ~lungs & ~airways
+    other_air = _larger(inside & ~lungs & ~airways, BRONCHUS_ML / coarse.voxel_ml)
     forbidden = outside | wide_airways | other_air
     closed = _close(coarse, sides, forbidden)
     report("lungs", 4, steps)
@@ -92,6 +93,14 @@ def _gas_pockets(coarse: Coarse, air: Mask) -> Mask:
     return pockets
 
 
+def _larger(mask: Mask, blocks: float) -> Mask:
+    """The components of `mask` that hold more than this number of blocks."""
+    labels, _ = ndimage.label(mask)
+    size = np.bincount(labels.ravel())
+    size[0] = 0
+    return (size > blocks)[labels]
+
+
 def _rims(air: Mask, pockets: Mask) -> Mask:
     """Find what is left of the air beside gas pockets: their blurred walls and small bubbles."""
     if not pockets.any():
@@ -120,11 +129,7 @@ def _choose(coarse: Coarse, candidates: Mask) -> Mask:
     if main is None:
         kept = [part.label for part in parts if part.ml > LARGEST_POCKET_ML]
     else:
-        kept = [
-            part.label
-            for part in parts
-            if part.is_parenchyma and main.bottom <= part.middle < main.top
-        ]
+        kept = [part.label for part in parts if part.is_parenchyma and part.lies_beside(main)]
     return np.isin(labels, kept)
 
 
@@ -134,8 +139,8 @@ class _Part:
     Attributes:
         label: its label.
         ml: its volume.
-        bottom, top: its first slice and the one after its last.
-        middle: the slice of its centre.
+        box: its bounding box.
+        centre: its centre in blocks, (z, y, x).
         is_parenchyma: whether it is denser than gas.
         is_lung_sized: whether it can be a lung that stands alone.
     """
@@ -144,13 +149,19 @@ class _Part:
         mask = labels[box] == label
         self.label = label
         self.ml = np.count_nonzero(mask) * coarse.voxel_ml
-        self.bottom, self.top = box[0].start, box[0].stop
-        heights = np.count_nonzero(mask, axis=(1, 2))
-        self.middle = self.bottom + np.average(np.arange(len(heights)), weights=heights)
+        self.box = box
+        self.centre = [
+            part.start + float(np.mean(found))
+            for part, found in zip(box, np.nonzero(mask), strict=True)
+        ]
         core = ndimage.binary_erosion(mask, border_value=1)
         self.is_parenchyma = core.any() and bool(np.median(coarse.hu[box][core]) > GAS_HU)
-        cut = self.bottom == 0 or self.top == len(labels)
+        cut = box[0].start == 0 or box[0].stop == len(labels)
         self.is_lung_sized = self.ml > (SMALLEST_CUT_ML if cut else SMALLEST_LUNG_ML)
+
+    def lies_beside(self, other: "_Part") -> bool:
+        """Whether its centre is at the height and at the depth of another."""
+        return all(other.box[a].start <= self.centre[a] < other.box[a].stop for a in (0, 1))
 
 
 def _grown(box: Box, blocks: int, shape: tuple[int, ...]) -> Box:
@@ -200,10 +211,10 @@ def _split(coarse: Coarse, lungs: Mask) -> NDArray[np.uint8]:
         nearer_right = coarse.distance(right) <= coarse.distance(left)
         break
     if nearer_right is None:
-        x_mm = coarse.x_mm[box[2]]
-        nearer_right = np.broadcast_to(
-            np.average(x_mm, weights=mask.sum((0, 1))) < coarse.midline, mask.shape
-        )
+        labels, count = ndimage.label(mask)
+        centres = ndimage.center_of_mass(mask, labels, np.arange(1, count + 1))
+        x_mm = coarse.x_mm[box[2].start] + np.array([c[2] for c in centres]) * coarse.spacing[2]
+        nearer_right = np.concatenate([[False], x_mm < coarse.midline])[labels]
     sides = np.zeros(lungs.shape, np.uint8)
     sides[box] = np.where(mask, np.where(nearer_right, 1, 2), 0)
     return sides

@@ -23,17 +23,20 @@ def find_outside_air(coarse: Coarse, air: Mask) -> Mask:
         air: where it is air rather than tissue.
     """
     padding = _padding(coarse, air)
-    passable = ~ndimage.binary_opening(~air, border_value=0) & ~padding
+    # A wedge of tissue at the edge is thick: it goes on beyond.
+    core = ndimage.binary_erosion(~air | padding, border_value=1)
+    passable = ~ndimage.binary_dilation(core, mask=~air | padding) & ~padding
     reached = ndimage.binary_dilation(padding, IN_PLANE, border_value=1)
     edge = ndimage.binary_dilation(reached, IN_PLANE, 2, border_value=1) & ~reached & passable & air
-    arcs, count = ndimage.label(edge, IN_PLANE)
-    means = ndimage.mean(coarse.hu, arcs, np.arange(1, count + 1))
-    seeds = np.isin(arcs, 1 + np.flatnonzero(means < OPEN_AIR_HU))
-
     in_slice, _ = ndimage.label(passable, IN_PLANE)
-    outside = _touched(in_slice, seeds)
+    at_edge = in_slice[edge]
+    number = np.maximum(np.bincount(at_edge), 1)
+    open_there = np.bincount(at_edge, coarse.hu[edge]) / number < OPEN_AIR_HU
+    outside = _touched(in_slice, edge & np.isin(in_slice, np.flatnonzero(open_there)))
     steps = max(1, round(PASSAGE_MM / coarse.spacing[1]))
-    wide, _ = ndimage.label(ndimage.binary_erosion(air, IN_PLANE, steps, border_value=1))
+    wide, _ = ndimage.label(
+        ndimage.binary_erosion(coarse.hu < OPEN_AIR_HU, IN_PLANE, steps, border_value=1)
+    )
     open_air = ndimage.binary_dilation(_touched(wide, outside), IN_PLANE, steps + 1, mask=air)
     return (outside | open_air | padding) & air
 
