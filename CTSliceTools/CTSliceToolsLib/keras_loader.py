@@ -7,6 +7,8 @@ processes only: TensorFlow and Slicer's rendering crash each other.
 
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from CTSliceToolsLib.errors import InputError
 
@@ -22,10 +24,28 @@ def _choose_backend() -> str:
     )
 
 
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Drop what TensorFlow's C++ code prints while it is loaded, before it heeds any setting."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # no console at all, as in a Windows application
+        yield
+        return
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, not a file
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "KERAS_BACKEND" not in os.environ:
     os.environ["KERAS_BACKEND"] = _choose_backend()
 
-import keras  # noqa: E402 - the backend is chosen before
+with _quiet_stderr():
+    import keras
 
 __all__ = ["keras"]
