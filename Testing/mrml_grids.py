@@ -63,7 +63,7 @@ def write_results(folder: Path, image: sitk.Image, nodule_ids: tuple[int, ...] =
     folder.mkdir(parents=True)
     lungs, nodules = masks(image, nodule_ids)
     write_segmentation(folder / SEGMENTATION, lungs, nodules)
-    write_nodules_csv(folder / TABLE, [_nodule(nodules, one) for one in nodule_ids])
+    write_nodules_csv(folder / TABLE, [nodule_row(nodules, one) for one in nodule_ids])
     return folder
 
 
@@ -104,7 +104,8 @@ def _like(image: sitk.Image, array: NDArray[Any]) -> sitk.Image:
     return made
 
 
-def _nodule(nodules: sitk.Image, one: int) -> Nodule:
+def nodule_row(nodules: sitk.Image, one: int) -> Nodule:
+    """Make the row of the table for a label, its place measured, the rest made up."""
     voxels = np.array(sorted(voxels_of(nodules, one)))
     x, y, z = nodules.TransformContinuousIndexToPhysicalPoint(voxels.mean(axis=0).tolist())
     return Nodule(

@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
+from scipy.ndimage import find_objects
 
 from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.nodule_table import COLUMNS, Nodule
@@ -101,8 +102,7 @@ def add_segments(segmentation_node: Any, source: Any, volume_node: Any) -> None:
         volume_node: becomes the reference of a segmentation that has none.
     """
     segmentation = segmentation_node.GetSegmentation()
-    for segment_id in own_segments(segmentation_node):
-        segmentation.RemoveSegment(segment_id)
+    _remove_segments(segmentation, own_segments(segmentation_node))
     if segmentation.GetNumberOfSegments() == 0:
         segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
         segmentation.SetConversionParameter("Smoothing factor", UNSMOOTHED)
@@ -131,17 +131,35 @@ def add_segments(segmentation_node: Any, source: Any, volume_node: Any) -> None:
 def own_segments(segmentation_node: Any) -> list[str]:
     """Give the ids of the segments that we made and nobody has renamed or edited since."""
     segmentation = segmentation_node.GetSegmentation()
+    boxes: dict[str, list[tuple[slice, ...] | None]] = {}
     found = []
     for segment_id in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(segment_id)
         mark = vtk.reference("")
-        if segment.GetTag(TAG, mark):
-            labels = slicer.util.arrayFromSegmentInternalBinaryLabelmap(
-                segmentation_node, segment_id
-            )
-            if str(mark) == fingerprint(segment.GetName(), labels == segment.GetLabelValue()):
-                found.append(segment_id)
+        if not segment.GetTag(TAG, mark):
+            continue
+        labels = slicer.util.arrayFromSegmentInternalBinaryLabelmap(segmentation_node, segment_id)
+        layer = segment.GetRepresentation(BINARY_LABELMAP).GetAddressAsString("")
+        if layer not in boxes:
+            boxes[layer] = find_objects(labels)
+        label = segment.GetLabelValue()
+        box = boxes[layer][label - 1] if label <= len(boxes[layer]) else None
+        mask = labels[box] == label if box else np.zeros((0, 0, 0), bool)
+        if str(mark) == fingerprint(segment.GetName(), mask):
+            found.append(segment_id)
     return found
+
+
+def _remove_segments(segmentation: Any, segment_ids: list[str]) -> None:
+    """Remove segments; those they share a labelmap with keep theirs."""
+    for segment_id in segment_ids:
+        sharing: list[str] = []
+        segmentation.GetSegmentIDsSharingBinaryLabelmapRepresentation(segment_id, sharing)
+        if set(sharing) <= set(segment_ids):
+            # Spares Slicer the pass over a labelmap that goes as a whole.
+            segmentation.GetSegment(segment_id).RemoveRepresentation(BINARY_LABELMAP)
+    for segment_id in segment_ids:
+        segmentation.RemoveSegment(segment_id)
 
 
 def fill_table(table_node: Any, nodules: Iterable[Nodule]) -> None:
