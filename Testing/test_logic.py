@@ -523,14 +523,75 @@ def test_a_scene_in_use_is_not_written_over(logic: LungNoduleSegLogic, tmp_path:
     assert slicer.mrmlScene.GetFirstNodeByName("Mine") is not None
 
 
+@pytest.fixture(scope="module")
+def bright_spot_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of one weight that finds what is 2.5 standard deviations brighter than lung."""
+    from CTSliceToolsLib.keras_loader import keras
+    from CTSliceToolsLib.model_card import ModelCard, save_model
+
+    inputs = keras.Input((256, 256, 1))
+    layer = keras.layers.Conv2D(1, 1, activation="sigmoid")
+    model = keras.Model(inputs, layer(inputs))
+    layer.set_weights([np.full((1, 1, 1, 1), 5.0), np.array([-12.5])])
+    file = tmp_path_factory.mktemp("model") / "bright.keras"
+    save_model(model, ModelCard("bright", "a test", "probability", {"size": 256}), file)
+    return file
+
+
+@pytest.mark.slow
+def test_a_volume_under_a_transform_is_processed_where_it_lies(
+    logic: LungNoduleSegLogic, tmp_path: Path, bright_spot_model: Path
+) -> None:
+    from LungNoduleSegLib.phantom import PhantomSpec, make_phantom
+
+    phantom = make_phantom(PhantomSpec(size=(256, 256, 75), spacing=(1.4, 1.4, 4), lesions=()))
+    volume = add_volume(sitk.DICOMOrient(phantom.image, "RPI"), "Phantom")
+    transform = logic.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    to_world = np.eye(4)
+    to_world[:3, :3] = np.reshape(sitk.VersorTransform((0, 0, 1), 0.05).GetMatrix(), (3, 3))
+    to_world[:3, 3] = 30, -20, 100
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(to_world))
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    stages: list[str] = []
+
+    found = logic.process(
+        volume,
+        report=lambda stage, done, total: stages.append(stage),
+        outputFolder=tmp_path / "out",
+        options=["--model", str(bright_spot_model)],
+    )
+
+    assert {"Lungs", "Nodules", "Results"} <= set(stages)
+    assert {"report.html", "run.json", TABLE} <= {one.name for one in (tmp_path / "out").iterdir()}
+    to_lps = np.diag([-1, -1, 1, 1]) @ to_world @ np.diag([-1, -1, 1, 1])
+    moved = sitk.Image(phantom.image)
+    moved.SetOrigin((to_lps @ [*phantom.image.GetOrigin(), 1])[:3])
+    moved.SetDirection(to_lps[:3, :3].ravel())
+    segmentation = found.segmentation.GetSegmentation()
+    for side, segment_id in ((1, RIGHT), (2, LEFT)):
+        lung = voxels_on(moved, segmentation, segment_id)
+        truth = voxels_of(phantom.lungs, side)
+        assert 2 * len(lung & truth) / (len(lung) + len(truth)) > 0.95
+    spots = points(found.fiducials)
+    assert segmentation.GetNumberOfSegments() == 2 + len(spots)
+    assert spots
+    for name in list(spots)[:3]:
+        x, y, z = spots[name]
+        index = moved.TransformPhysicalPointToContinuousIndex((-x, -y, z))
+        voxels = voxels_on(moved, segmentation, f"CTLungScreening_{name.replace(' ', '_')}")
+        np.testing.assert_allclose(index, np.mean(list(voxels), axis=0), atol=0.01)
+
+
 @pytest.mark.slow
 def test_a_volume_without_lungs_is_refused_by_the_child(
-    logic: LungNoduleSegLogic, tmp_path: Path
+    logic: LungNoduleSegLogic, bright_spot_model: Path
 ) -> None:
-    volume = add_volume(grid(), "Air")
+    block = np.full((40, 64, 64), -1000, np.int16)
+    block[:, 16:48, 16:48] = 40
+    volume = add_volume(sitk.GetImageFromArray(block), "Water")
     before = nodes()
-    with pytest.raises(InputError, match=r"^[^/]*$"):
-        logic.process(volume)
+    with pytest.raises(InputError, match=r"^[^/]*lung[^/]*$"):
+        logic.process(volume, options=["--model", str(bright_spot_model)])
     assert nodes() == before
     assert list(Path(slicer.app.temporaryPath).glob("LungNoduleSeg-*")) == []
 
