@@ -60,7 +60,7 @@ class Coarse:
         return float(np.prod(self.spacing)) / 1000
 
     @property
-    def x_mm(self) -> NDArray[np.float64]:
+    def x_mm(self) -> NDArray[np.floating]:
         """LPS x of each column of blocks."""
         return self.left_mm + np.arange(self.hu.shape[2]) * self.spacing[2]
 

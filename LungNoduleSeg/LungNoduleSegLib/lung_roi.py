@@ -2,7 +2,6 @@
 
 from enum import StrEnum
 
-import numpy as np
 import SimpleITK as sitk
 
 from CTSliceToolsLib.axial import AxialView
@@ -10,9 +9,9 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib import lung_roi_tutorial, lung_roi_volume
+from LungNoduleSegLib.lung_sides import LEFT_LUNG, RIGHT_LUNG
 
-RIGHT_LUNG = 1
-LEFT_LUNG = 2
+__all__ = ["LEFT_LUNG", "RIGHT_LUNG", "LungMethod", "segment_lungs"]
 
 
 class LungMethod(StrEnum):
@@ -44,12 +43,9 @@ def segment_lungs(
     find = (
         lung_roi_volume.find_lungs if method == LungMethod.VOLUME else lung_roi_tutorial.find_lungs
     )
-    right, left = find(view.image, report)
-    if not (right.any() or left.any()):
+    labels = find(view.image, report)
+    if not labels.any():
         raise InputError("No lung was found in this scan: give a CT scan that shows the chest.")
-    labels = np.zeros(right.shape, np.uint8)
-    labels[right] = RIGHT_LUNG
-    labels[left] = LEFT_LUNG
     result = sitk.GetImageFromArray(labels)
     result.CopyInformation(view.image)
     return view.restore(result)

@@ -10,11 +10,13 @@ the size of the slice.
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from skimage import measure, morphology
+from skimage.measure import label, regionprops
+from skimage.morphology import dilation, erosion
 from sklearn.cluster import KMeans
 
 from CTSliceToolsLib.progress import Report
 from LungNoduleSegLib.coarse import Coarse, Mask
+from LungNoduleSegLib.lung_sides import by_midline
 
 TUTORIAL_SIZE = 512
 MIDDLE = slice(100, 400)
@@ -23,24 +25,22 @@ LARGEST_EXTENT = 475
 HIGHEST_TOP, LOWEST_BOTTOM = 40, 472
 
 
-def find_lungs(axial: sitk.Image, report: Report) -> tuple[Mask, Mask]:
-    """Find the lungs in each slice of an axial volume in HU.
+def find_lungs(axial: sitk.Image, report: Report) -> NDArray[np.uint8]:
+    """Label what lies to the right and to the left of the body's midline in an axial volume in HU.
 
-    Returns:
-        Two masks of the volume's shape (z, y, x): what lies to the right and to the left of the
-        body's midline, as the tutorial does not tell the lungs apart.
+    The tutorial itself does not tell the lungs apart.
     """
     hu = sitk.GetArrayViewFromImage(axial)
-    lungs = np.zeros(hu.shape, bool)
-    for k, plane in enumerate(hu):
-        lungs[k] = find_lungs_in_slice(plane)
-        report("lungs", k + 1, len(hu))
     x_mm = axial.GetOrigin()[0] + np.arange(hu.shape[2]) * axial.GetSpacing()[0]
-    is_right = x_mm < Coarse.of(axial).midline
-    return lungs & is_right, lungs & ~is_right
+    side = by_midline(x_mm, Coarse.of(axial).midline)
+    labels = np.zeros(hu.shape, np.uint8)
+    for k, plane in enumerate(hu):
+        labels[k] = find_lungs_in_slice(plane) * side
+        report("lungs", k + 1, len(hu))
+    return labels
 
 
-def find_lungs_in_slice(plane: NDArray[np.generic]) -> Mask:
+def find_lungs_in_slice(plane: NDArray[np.number]) -> Mask:
     """Find the lungs in one slice, (y, x) in HU, of any size."""
     height, width = plane.shape
     spread = float(np.std(plane))
@@ -57,12 +57,10 @@ def find_lungs_in_slice(plane: NDArray[np.generic]) -> Mask:
     classes = KMeans(n_clusters=2, random_state=0).fit(values)
     threshold = np.mean(classes.cluster_centers_)
 
-    eroded = morphology.erosion(image < threshold, _footprint(EROSION, plane.shape))
-    regions = measure.label(morphology.dilation(eroded, _footprint(DILATION, plane.shape)))
-    kept = [
-        region.label for region in measure.regionprops(regions) if _fits(region.bbox, plane.shape)
-    ]
-    return morphology.dilation(np.isin(regions, kept), _footprint(DILATION, plane.shape))
+    eroded = erosion(image < threshold, _footprint(EROSION, plane.shape))
+    regions = label(dilation(eroded, _footprint(DILATION, plane.shape)))
+    kept = [region.label for region in regionprops(regions) if _fits(region.bbox, plane.shape)]
+    return dilation(np.isin(regions, kept), _footprint(DILATION, plane.shape))
 
 
 def _fits(bbox: tuple[int, int, int, int], shape: tuple[int, ...]) -> bool:

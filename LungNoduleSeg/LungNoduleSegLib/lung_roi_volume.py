@@ -12,6 +12,7 @@ from scipy import ndimage
 from CTSliceToolsLib.progress import Report
 from LungNoduleSegLib.airways import find_airways
 from LungNoduleSegLib.coarse import IN_PLANE, Box, Coarse, Mask
+from LungNoduleSegLib.lung_sides import LEFT_LUNG, RIGHT_LUNG, tell_apart
 from LungNoduleSegLib.outside_air import find_outside_air
 
 TISSUE_HU = -400
@@ -21,22 +22,26 @@ LUNG_HU, SOFT_HU = -850, 50
 GAS_HU = -935
 """Blocks of mere gas are blacker than this, the median of a lung is not."""
 SHUT_IN = 0.8
-LARGEST_POCKET_ML = 700
+"""Share of a gas pocket's rim that is tissue."""
+SMALLEST_POCKET_ML, LARGEST_POCKET_ML = 0.05, 700
 BRONCHUS_ML = 8
+"""Air that is neither lung nor airway may be closed over up to this volume."""
+
 SMALLEST_LUNG_ML = 200
 SMALLEST_CUT_ML = 8
+"""The same for a lung of which the scan shows only the apex or the base, and for a part of one."""
 
 VESSEL_CLOSING_MM = 7
+"""Radius of the ball that closes hilar vessels and nodules on the pleura of the mediastinum."""
 MASS_CLOSING_MM = 20
+"""Radius of the ball that closes masses on the ribs' side."""
+MEDIASTINUM_MM = 50
+"""Half the width within which the larger ball would fill the aorta and the pulmonary trunk."""
 LARGEST_HOLE_ML = 200
 
 
-def find_lungs(axial: sitk.Image, report: Report) -> tuple[Mask, Mask]:
-    """Find the right and the left lung in an axial volume in HU.
-
-    Returns:
-        Two masks of the volume's shape (z, y, x), both empty where there is no lung.
-    """
+def find_lungs(axial: sitk.Image, report: Report) -> NDArray[np.uint8]:
+    """Label the right and the left lung in an axial volume in HU; all 0 where there is none."""
     steps = 6
     report("lungs", 0, steps)
     coarse = Coarse.of(axial)
@@ -50,9 +55,8 @@ def find_lungs(axial: sitk.Image, report: Report) -> tuple[Mask, Mask]:
     pockets = _gas_pockets(coarse, air)
     lungs = _choose(coarse, air & ~pockets & ~_rims(air & ~pockets, pockets))
     if not lungs.any():
-        empty = np.zeros(axial.GetSize()[::-1], bool)
-        return empty, empty
-    sides = _split(coarse, lungs)
+        return np.zeros(coarse.full_shape, np.uint8)
+    sides = tell_apart(coarse, lungs)
     report("lungs", 3, steps)
     wide_airways = ndimage.binary_opening(airways, IN_PLANE, 2)
     other_air = _larger(inside & ~lungs & ~airways, BRONCHUS_ML / coarse.voxel_ml)
@@ -61,7 +65,7 @@ def find_lungs(axial: sitk.Image, report: Report) -> tuple[Mask, Mask]:
     report("lungs", 4, steps)
     labels = _draw(coarse, closed, lungs, forbidden)
     report("lungs", steps, steps)
-    return labels == 1, labels == 2
+    return labels
 
 
 def _gas_pockets(coarse: Coarse, air: Mask) -> Mask:
@@ -80,12 +84,13 @@ def _gas_pockets(coarse: Coarse, air: Mask) -> Mask:
         air & (coarse.hu < np.clip(half_way, GAS_HU, -880)), border_value=1
     )
     labels, _ = ndimage.label(core)
+    volume = np.bincount(labels.ravel()) * coarse.voxel_ml
+    volume[0] = 0
+    boxes = ndimage.find_objects(labels)
     pockets = np.zeros_like(air)
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        around = _grown(box, 5, air.shape)
+    for label in np.flatnonzero((volume > SMALLEST_POCKET_ML) & (volume < LARGEST_POCKET_ML)):
+        around = _grown(boxes[label - 1], 5, air.shape)
         seed = labels[around] == label
-        if np.count_nonzero(seed) * coarse.voxel_ml > LARGEST_POCKET_ML:
-            continue
         pocket = ndimage.binary_dilation(seed, iterations=3, mask=air[around])
         shell = ndimage.binary_dilation(pocket, iterations=2) & ~pocket
         if np.mean(~air[around][shell]) > SHUT_IN:
@@ -172,62 +177,11 @@ def _grown(box: Box, blocks: int, shape: tuple[int, ...]) -> Box:
     return z, y, x
 
 
-def _split(coarse: Coarse, lungs: Mask) -> NDArray[np.uint8]:
-    """Label the right lung 1 and the left lung 2, apart also where they touch.
-
-    The mask is worn away until it falls into two large parts beside each other; each voxel then
-    belongs to the part nearest to it.
-    """
-    box = coarse.box(lungs, 0)
-    mask = lungs[box]
-    depth = coarse.distance(~mask)
-    nearer_right = None
-    for wear in (0, 2.5, 5, 7.5, 10, 12.5, 15):
-        labels, count = ndimage.label(depth > wear if wear else mask)
-        if not count:
-            break
-        size = np.bincount(labels.ravel())
-        size[0] = 0
-        centres = np.array(ndimage.center_of_mass(labels > 0, labels, np.arange(1, count + 1)))
-        x = np.concatenate([[np.nan], centres[:, 2] * coarse.spacing[2]])
-        order = np.argsort(-size)
-        first = order[0]
-        second = next(
-            (
-                label
-                for label in order[1:]
-                if size[label] > 0.15 * size[first] and abs(x[label] - x[first]) > 70
-            ),
-            None,
-        )
-        if second is None:
-            continue
-        middle = (x[first] + x[second]) / 2
-        parts = x < middle
-        big = size > 0.02 * size[first]
-        right, left = (
-            np.isin(labels, np.flatnonzero(side & big & (size > 0))) for side in (parts, ~parts)
-        )
-        nearer_right = coarse.distance(right) <= coarse.distance(left)
-        break
-    if nearer_right is None:
-        labels, count = ndimage.label(mask)
-        centres = ndimage.center_of_mass(mask, labels, np.arange(1, count + 1))
-        x_mm = coarse.x_mm[box[2].start] + np.array([c[2] for c in centres]) * coarse.spacing[2]
-        nearer_right = np.concatenate([[False], x_mm < coarse.midline])[labels]
-    sides = np.zeros(lungs.shape, np.uint8)
-    sides[box] = np.where(mask, np.where(nearer_right, 1, 2), 0)
-    return sides
-
-
 def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray[np.uint8]:
     """Close each lung over vessels and over nodules and masses on the pleura."""
     closed = sides.copy()
-    both = coarse.box(sides > 0, 0)
-    middle = both[2].start + (both[2].stop - both[2].start) / 2
-    if (sides == 1).any() and (sides == 2).any():
-        middle = (np.nonzero(sides == 1)[2].mean() + np.nonzero(sides == 2)[2].mean()) / 2
-    for side in (1, 2):
+    middle = _between(sides)
+    for side in (RIGHT_LUNG, LEFT_LUNG):
         lung = sides == side
         if not lung.any():
             continue
@@ -239,7 +193,7 @@ def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray
         filled = (coarse.distance(reach > VESSEL_CLOSING_MM) > VESSEL_CLOSING_MM)[within]
         wide = (coarse.distance(reach > MASS_CLOSING_MM) > MASS_CLOSING_MM)[within]
         across = np.abs(np.arange(box[2].start, box[2].stop) - middle) * coarse.spacing[2]
-        filled |= wide & (across > 50)
+        filled |= wide & (across > MEDIASTINUM_MM)
         filled |= lung[box]
         rest, _ = ndimage.label(~filled)
         size = np.bincount(rest.ravel()) * coarse.voxel_ml
@@ -250,6 +204,16 @@ def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray
         target = closed[box]
         target[filled & (target == 0)] = side
     return closed
+
+
+def _between(sides: NDArray[np.uint8]) -> float:
+    """The column half-way between the lungs; the medial end of one that stands alone."""
+    columns = [np.nonzero(sides == side)[2] for side in (RIGHT_LUNG, LEFT_LUNG)]
+    if not columns[0].size:
+        return float(columns[1].min())
+    if not columns[1].size:
+        return float(columns[0].max())
+    return float(columns[0].mean() + columns[1].mean()) / 2
 
 
 def _slices_beyond(part: slice, total: int, slices: float) -> tuple[int, int]:
