@@ -1,0 +1,37 @@
+"""Progress for people and for a parent process."""
+
+import io
+import json
+
+import pytest
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+
+
+def test_json_lines_count_and_estimate() -> None:
+    stream = io.StringIO()
+    report = JsonLines(stream)
+    for done in range(3):
+        report("Lungs", done, 2)
+    first, second, third = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (first["stage"], first["done"], first["total"]) == ("Lungs", 0, 2)
+    assert first["remaining_s"] is None
+    assert second["remaining_s"] == pytest.approx(second["elapsed_s"], abs=2e-3)
+    assert third["remaining_s"] == 0
+
+
+def test_bad_input_is_told_to_the_parent(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError), shown(ProgressStyle.JSONL):
+        raise InputError("x.nrrd is empty: give another.")
+    assert json.loads(capsys.readouterr().out) == {"error": "x.nrrd is empty: give another."}
+
+
+def test_bars_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(ProgressStyle.BAR) as report:
+        report("Lungs", 0, 4)
+        report("Lungs", 4, 4)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Lungs" in captured.err
+    assert "100%" in captured.err
