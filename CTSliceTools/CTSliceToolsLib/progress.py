@@ -33,8 +33,8 @@ class JsonLines:
     stage, null until something is done).
     """
 
-    def __init__(self, stream: TextIO = sys.stdout) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
         self._began: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
