@@ -79,6 +79,11 @@ def test_organs_have_their_density(phantom: Phantom) -> None:
     assert (image > 300).sum() < 0.05 * image.size
 
 
+def test_no_bone_lies_in_the_lungs(phantom: Phantom) -> None:
+    tissue = (array(phantom.lungs) > 0) & (array(phantom.nodules) == 0)
+    assert not (array(phantom.image)[tissue] > 250).any()
+
+
 def test_airways_are_air_from_the_neck_into_both_lungs(phantom: Phantom) -> None:
     lumen = array(phantom.airways) > 0
     regions, _ = ndimage.label(lumen, np.ones((3, 3, 3)))

@@ -17,10 +17,10 @@ from LungNoduleSegLib.phantom_canvas import Canvas, Floats
 from LungNoduleSegLib.phantom_organs import (
     LungTrees,
     grow_lung_trees,
-    paint_skeleton,
     paint_tissue,
     paint_vessels,
 )
+from LungNoduleSegLib.phantom_skeleton import paint_skeleton
 
 SCAN_CENTRE = np.array((0.0, 12.0, -38.0))
 """The middle of every scan in LPS mm; the carina is near 0."""
@@ -161,6 +161,7 @@ def place_lesions(
     x, y, z = points.T.astype(np.float32)
     depth = -np.minimum(*anatomy.lungs(x, y, z).values())
     to_wall = -anatomy.cage(x, y, z)
+    to_rest = np.minimum(anatomy.mediastinum(x, y, z), anatomy.diaphragm(x, y, z))
     arteries = [lung.arteries for lung in trees.values()]
     middles = np.concatenate([(tree.start + tree.end) / 2 for tree in arteries])
     radii = np.concatenate([tree.radius for tree in arteries])
@@ -176,6 +177,7 @@ def place_lesions(
         radius = lesion.diameter_mm / 2
         if lesion.place is Place.PLEURA:
             fits = (np.abs(depth - 0.45 * radius) < 0.1 * radius) & (depth > to_wall - 0.5)
+            fits &= to_rest > 2 * radius + 5
         elif lesion.place is Place.VESSEL:
             fits = (depth > radius + 6) & (np.abs(to_branch - 0.8 * radius) < 0.2 * radius)
         else:

@@ -183,7 +183,7 @@ class Anatomy:
         """Return the distance from the mediastinal pleura and the spine beside it."""
         x, y, z = self.reference(x, y, z)
         spine = profile(SPINE_CENTRE_Y, z)
-        column = ellipse(x, y - spine - 8, 22, 32)
+        column = ellipse(x, y - spine - 18, 30, 36, 2.5)
         depth = np.interp(y, (-100, -75, -50, -20, 30, 70), (2.5, 4, 13, 26, 24, 16))
         level = np.interp(z, (-120, -60, -25, 10, 40, 80, 120), (0.8, 1.0, 1.25, 1.1, 1.0, 0.85, 1))
         middle = np.abs(x - 2) - depth.astype(np.float32) * level.astype(np.float32)

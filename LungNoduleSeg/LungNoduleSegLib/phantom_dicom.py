@@ -52,7 +52,8 @@ def write_dicom_series(
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty: choose a new folder for the DICOM series.")
     hu = sitk.GetArrayViewFromImage(image)
-    stored = np.clip(hu, LOWEST_HU, None).astype(np.int16) - np.int16(LOWEST_HU)
+    whole = np.clip(hu, LOWEST_HU, LOWEST_HU + 32767).astype(np.int32)
+    stored = (whole - LOWEST_HU).astype(np.int16)
     digest = hashlib.sha256(stored)
     digest.update(repr((image.GetOrigin(), image.GetSpacing(), image.GetDirection())).encode())
     key = [digest.hexdigest(), repr(text)]
