@@ -130,6 +130,8 @@ def random_lesion(
         diameter_mm = float(np.clip(rng.lognormal(np.log(8), 0.5), 4, 30))
         if kind is LesionType.PART_SOLID:
             diameter_mm = max(diameter_mm, float(rng.uniform(7, 12)))
+        if kind is LesionType.NON_SOLID:  # smaller ones cannot be told from noise
+            diameter_mm = max(diameter_mm, float(rng.uniform(6, 10)))
     spiky = kind is not LesionType.CALCIFIED and rng.random() < np.clip(diameter_mm / 25, 0.1, 0.7)
     return Lesion(
         centre=centre,

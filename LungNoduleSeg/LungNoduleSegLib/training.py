@@ -13,6 +13,7 @@ from CTSliceToolsLib.keras_loader import keras
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib.insertion import LesionSites, find_sites, insert_random_lesions
 from LungNoduleSegLib.preparation import Preparation, prepare, prepare_mask
+from LungNoduleSegLib.segmentation import nodule_probability
 from LungNoduleSegLib.unet import dice_coefficient
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -28,6 +29,8 @@ class TrainingScan:
         lungs: label image on the same grid.
         nodules: outlined nodules on the same grid, None where nobody has looked for any.
         sites: where lesions may be inserted.
+        mistaken: what a network took for nodules and is none, on the same grid; see
+            `with_mistakes`.
     """
 
     name: str
@@ -35,6 +38,7 @@ class TrainingScan:
     lungs: sitk.Image
     nodules: sitk.Image | None
     sites: LesionSites
+    mistaken: sitk.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class TrainingPlan:
 
     Attributes:
         steps: batches in all.
-        batch: patches in a batch; half of them hold a lesion.
+        batch: patches in a batch; half of them hold a lesion, and a quarter a place that the
+            network was mistaken about, where such are known.
         patch: side of a patch in pixels, a multiple of 16.
         learning_rate: at the start; it falls to a hundredth along a cosine.
         lesions: inserted into each scan each time it is prepared anew.
@@ -64,10 +69,17 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class _Prepared:
-    pixels: NDArray[np.float32]
-    mask: NDArray[np.float32]
-    inside: NDArray[np.intp]
-    lesion: NDArray[np.intp]
+    """Slices and masks (n, y, x), and pixels (m, 3) that patches are cut around."""
+
+    pixels: NDArray[np.float16]
+    mask: NDArray[np.float16]
+    anywhere: NDArray[np.intp]
+    lesions: NDArray[np.intp]
+    mistakes: NDArray[np.intp]
+
+    def centres(self, number: int) -> NDArray[np.intp]:
+        """Give the pixels for a patch by its number in the batch."""
+        return (self.lesions, self.anywhere, self.lesions, self.mistakes)[number % 4]
 
 
 def training_scan(
@@ -75,6 +87,20 @@ def training_scan(
 ) -> TrainingScan:
     """Make a training scan of axial images on one grid, cropped to the lungs."""
     return TrainingScan(name, hu, lungs, nodules, find_sites(hu, lungs))
+
+
+def with_mistakes(
+    model: keras.Model, scan: TrainingScan, preparation: Preparation, threshold: float = 0.3
+) -> TrainingScan:
+    """Run a network over a scan as it is and note what it wrongly marks, to be learnt from.
+
+    Whatever is not outlined counts as wrong; in a scan with nodules that nobody outlined, these
+    would be unlearnt.
+    """
+    marked = nodule_probability(model, preparation, scan.hu, scan.lungs) > threshold
+    if scan.nodules is not None:
+        marked = marked & ~sitk.BinaryDilate(scan.nodules > 0, (3, 3, 1))
+    return replace(scan, mistaken=marked)
 
 
 @keras.saving.register_keras_serializable("LungNoduleSegLib")
@@ -131,7 +157,7 @@ def _batches(
     step, turn = 0, 0
     while True:
         patches = [
-            _patch(kept[rng.integers(len(kept))], preparation, plan.patch, rng, n % 2 == 0)
+            _patch(kept[rng.integers(len(kept))], n, preparation.context, plan.patch, rng)
             for n in range(plan.batch)
         ]
         x, y = zip(*patches, strict=True)
@@ -151,17 +177,22 @@ def _prepare_with_lesions(
     mask = labels > 0
     if scan.nodules is not None:
         mask = mask | (scan.nodules > 0)
+    mistaken = scan.mistaken if scan.mistaken is not None else mask < 0
     lungs = scan.lungs
     if hu.GetSpacing()[2] < 3 and rng.random() < 0.25:
-        hu, mask, lungs = (_thicker(image) for image in (hu, mask, lungs))
+        hu, mask, mistaken, lungs = (_thicker(image) for image in (hu, mask, mistaken, lungs))
     size = int(rng.uniform(0.8, 1.25) * preparation.size)
     prepared = prepare(hu, lungs, replace(preparation, size=size))
     pixels, covered = prepared.pixels(), prepare_mask(mask, prepared)
+    anywhere = np.argwhere(pixels[:, ::2, ::2] > -1.1) * (1, 2, 2)
+    lesions = np.argwhere(covered > 0.5)
+    mistakes = np.argwhere((prepare_mask(mistaken, prepared) > 0.5) & (covered <= 0))
     return _Prepared(
         pixels.astype(np.float16),
         covered.astype(np.float16),
-        np.argwhere(pixels[:, ::2, ::2] > -1.1) * (1, 2, 2),
-        np.argwhere(covered > 0.5),
+        anywhere,
+        lesions if len(lesions) else anywhere,
+        mistakes if len(mistakes) else anywhere,
     )
 
 
@@ -173,14 +204,10 @@ def _thicker(image: sitk.Image) -> sitk.Image:
 
 
 def _patch(
-    scan: _Prepared,
-    preparation: Preparation,
-    side: int,
-    rng: np.random.Generator,
-    with_lesion: bool,
+    scan: _Prepared, number: int, context: int, side: int, rng: np.random.Generator
 ) -> Batch:
     """Cut one patch, (side, side, channels) and (side, side, 1), and vary it."""
-    centres = scan.lesion if with_lesion and len(scan.lesion) else scan.inside
+    centres = scan.centres(number)
     z, y, x = centres[rng.integers(len(centres))]
     size = scan.pixels.shape[1]
     top, left = (
@@ -188,9 +215,7 @@ def _patch(
         for c in (y, x)
     )
     window = np.s_[top : top + side, left : left + side]
-    neighbours = np.clip(
-        np.arange(z - preparation.context, z + preparation.context + 1), 0, len(scan.pixels) - 1
-    )
+    neighbours = np.clip(np.arange(z - context, z + context + 1), 0, len(scan.pixels) - 1)
     pixels = scan.pixels[neighbours][:, *window].astype(np.float32)
     mask = scan.mask[z][window].astype(np.float32)
     return _vary(np.moveaxis(pixels, 0, -1), mask[..., None], rng)

@@ -2,8 +2,9 @@
 
     python LungNoduleSeg/Scripts/train_default_model.py ../shared/data -o /tmp/model
 
-First a model is trained without LIDC-IDRI-0001 and measured on it; then training goes on with all
-scans, and that model is saved. The card says which figure belongs to which.
+First a model is trained without LIDC-IDRI-0001, then further where it was mistaken, and measured on
+that scan; then training goes on with all scans, and that model is saved. The card says which figure
+belongs to which.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from CTSliceToolsLib.axial import AxialView
 from CTSliceToolsLib.cropping import crop_to
 from CTSliceToolsLib.ct_reading import read_ct
 from CTSliceToolsLib.hu import AIR_HU
-from CTSliceToolsLib.model_card import ModelCard, save_model
+from CTSliceToolsLib.model_card import ModelCard, load_model, save_model
 from CTSliceToolsLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.insertion import find_sites, insert_random_lesions
 from LungNoduleSegLib.lung_roi import segment_lungs
@@ -29,7 +30,13 @@ from LungNoduleSegLib.nodules import NoduleRules, find_nodules
 from LungNoduleSegLib.phantom import PhantomSpec, make_phantom
 from LungNoduleSegLib.preparation import Preparation
 from LungNoduleSegLib.segmentation import nodule_probability
-from LungNoduleSegLib.training import TrainingPlan, TrainingScan, train, training_scan
+from LungNoduleSegLib.training import (
+    TrainingPlan,
+    TrainingScan,
+    train,
+    training_scan,
+    with_mistakes,
+)
 from LungNoduleSegLib.unet import build_unet
 
 HELD_OUT = "LIDC-IDRI-0001"
@@ -108,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with the scans")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the model")
-    parser.add_argument("--steps", type=int, default=2500, help="batches of each of two stages")
+    parser.add_argument("--steps", type=int, default=2000, help="batches of the first stage")
+    parser.add_argument("--start", type=Path, help="model of the first stage, to skip it")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 
@@ -116,32 +124,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     others = [read_training_scan(options.data, name) for name in UNLABELLED]
     others += [phantom_scan(seed) for seed in PHANTOM_SEEDS]
     log.info("%d scans are ready", len(others) + 1)
-    model = build_unet(None, PREPARATION.channels, FILTERS, batch_norm=True)
-    plan = TrainingPlan(steps=options.steps)
+    if options.start:
+        model, _ = load_model(options.start)
+    else:
+        model = build_unet(None, PREPARATION.channels, FILTERS, batch_norm=True)
     began = time.monotonic()
     results = {}
     with shown(ProgressStyle.BAR) as report:
-        losses = train(model, others, PREPARATION, plan, report)
-        log.info("losses without %s: %s", HELD_OUT, losses)
+        if not options.start:
+            plan = TrainingPlan(steps=options.steps)
+            log.info("first losses: %s", train(model, others, PREPARATION, plan, report))
+            save_model(model, _card(options.steps, {}), options.output / "first.keras")
+        plan = TrainingPlan(steps=options.steps // 2, learning_rate=5e-4, seed=2)
+        mined = [with_mistakes(model, scan, PREPARATION) for scan in others]
+        log.info("second losses: %s", train(model, mined, PREPARATION, plan, report))
         results[f"{HELD_OUT} left out of training"] = {
             "outlined": measure_outlined(model, held_out),
             "inserted": measure_inserted(model, held_out, seed=7),
         }
         log.info("%s", results)
-        save_model(model, _card(plan, results, {}), options.output / "left-out.keras")
-        final = replace(plan, learning_rate=plan.learning_rate / 2, seed=plan.seed + 1)
-        losses = train(model, [held_out, *others], PREPARATION, final, report)
-        log.info("losses with all: %s", losses)
+        save_model(model, _card(options.steps, results), options.output / "left-out.keras")
+        plan = replace(plan, seed=3)
+        mined = [with_mistakes(model, scan, PREPARATION) for scan in (held_out, *others)]
+        log.info("third losses: %s", train(model, mined, PREPARATION, plan, report))
     results["shipped model, on scans it was trained on"] = {
         HELD_OUT: measure_outlined(model, held_out),
         "inserted into CMB-CRC-MSB-01068": measure_inserted(model, others[0], seed=7),
     }
-    log.info("%s", results)
-    minutes = {"minutes": round((time.monotonic() - began) / 60)}
-    save_model(model, _card(plan, results, minutes), options.output / "nodule-unet.keras")
+    log.info("%s, %.0f minutes", results, (time.monotonic() - began) / 60)
+    save_model(model, _card(options.steps, results), options.output / "nodule-unet.keras")
 
 
-def _card(plan: TrainingPlan, results: dict[str, Any], more: dict[str, Any]) -> ModelCard:
+def _card(steps: int, results: dict[str, Any]) -> ModelCard:
     return ModelCard(
         name="nodule-unet",
         summary="U-Net of five levels that marks lung nodules in axial chest CT, five slices at "
@@ -160,8 +174,14 @@ def _card(plan: TrainingPlan, results: dict[str, Any], more: dict[str, Any]) -> 
                 "phantoms": f"inserted lesions; seeds {PHANTOM_SEEDS}",
             },
             "filters": FILTERS,
-            "plan_of_each_stage": asdict(plan),
-            **more,
+            "stages": [
+                f"{steps} batches without {HELD_OUT}, learning rate 1e-3",
+                f"{steps // 2} more, a quarter of the patches where the network had been wrong, "
+                "5e-4",
+                f"{steps // 2} more with all scans, likewise, 5e-4",
+            ],
+            "batch": TrainingPlan.batch,
+            "patch": TrainingPlan.patch,
         },
         results=results,
         limitations=[
