@@ -55,7 +55,7 @@ def compare_with_truth(truth: Path, results: Path) -> str:
         lesions = list(csv.DictReader(stream))
     nodules = {nodule.id: nodule for nodule in read_nodules_csv(results / TABLE)}
     true_labels, found_labels = (
-        sitk.GetArrayViewFromImage(sitk.ReadImage(folder / NODULES)) for folder in (truth, results)
+        sitk.GetArrayFromImage(sitk.ReadImage(folder / NODULES)) for folder in (truth, results)
     )
     lines, matched = [], set()
     for lesion in lesions:
