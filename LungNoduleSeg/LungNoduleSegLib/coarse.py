@@ -1,7 +1,6 @@
-"""A CT volume on a grid of about 2 mm, on which shapes are judged in millimetres."""
+"""A CT volume on a grid of about 2.5 mm, on which shapes are judged in millimetres."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,7 +12,8 @@ from CTSliceToolsLib.hu import LOWEST_HU
 Mask = NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
 
-BLOCK_MM = 2.0
+BLOCK_MM = 2.5
+LEAST_TISSUE_HU = -200
 HIGHEST_HU = 200
 """Bone and metal count as this, so that a block's mean tells air from tissue beside them too."""
 IN_PLANE = ndimage.generate_binary_structure(3, 1)
@@ -28,14 +28,18 @@ class Coarse:
         hu: float32, (z, y, x), clipped to −1024…200 HU.
         spacing: of the blocks in mm, (z, y, x).
         factor: voxels in a block, (z, y, x); voxels left over at the far ends belong to none.
-        left_mm: LPS x of the first column.
+        first: the first block's place among all blocks of the scan, (z, y, x).
+        x_mm: LPS x of each column of blocks.
+        midline_mm: LPS x of the middle of the body, taken from the tissue in all slices.
         full_shape: of the scan, (z, y, x).
     """
 
     hu: NDArray[np.float32]
     spacing: tuple[float, float, float]
     factor: tuple[int, int, int]
-    left_mm: float
+    first: tuple[int, int, int]
+    x_mm: NDArray[np.floating]
+    midline_mm: float
     full_shape: tuple[int, int, int]
 
     @classmethod
@@ -46,42 +50,33 @@ class Coarse:
             for size, spacing in zip(axial.GetSize(), axial.GetSpacing(), strict=True)
         ]
         image = sitk.BinShrink(sitk.Clamp(axial, axial.GetPixelID(), LOWEST_HU, HIGHEST_HU), factor)
+        hu = sitk.GetArrayFromImage(image).astype(np.float32)
+        x_mm = image.GetOrigin()[0] + np.arange(hu.shape[2]) * image.GetSpacing()[0]
+        tissue = np.count_nonzero(hu > LEAST_TISSUE_HU, axis=(0, 1))
         return cls(
-            sitk.GetArrayFromImage(image).astype(np.float32),
+            hu,
             spacing=image.GetSpacing()[::-1],
             factor=(factor[2], factor[1], factor[0]),
-            left_mm=image.GetOrigin()[0],
+            first=(0, 0, 0),
+            x_mm=x_mm,
+            midline_mm=float(np.average(x_mm, weights=tissue if tissue.any() else None)),
             full_shape=axial.GetSize()[::-1],
         )
+
+    def cropped(self, box: Box) -> "Coarse":
+        """The blocks of a box."""
+        z, y, x = (start + part.start for start, part in zip(self.first, box, strict=True))
+        return replace(self, hu=self.hu[box], x_mm=self.x_mm[box[2]], first=(z, y, x))
 
     @property
     def voxel_ml(self) -> float:
         """Volume of a block."""
         return float(np.prod(self.spacing)) / 1000
 
-    @property
-    def x_mm(self) -> NDArray[np.floating]:
-        """LPS x of each column of blocks."""
-        return self.left_mm + np.arange(self.hu.shape[2]) * self.spacing[2]
-
-    @cached_property
-    def midline(self) -> float:
-        """LPS x of the middle of the body: of the tissue in all slices."""
-        tissue = np.count_nonzero(self.hu > -200, axis=(0, 1))
-        return (
-            float(np.average(self.x_mm, weights=tissue))
-            if tissue.any()
-            else float(self.x_mm.mean())
-        )
-
-    def distance(self, mask: Mask) -> NDArray[np.float32]:
-        """Distance in mm from each block to the nearest one in `mask`; 0 in it, inf if empty."""
-        if not mask.any():
-            return np.full(mask.shape, np.inf, np.float32)
-        image = sitk.GetImageFromArray(mask.view(np.uint8))
-        image.SetSpacing(self.spacing[::-1])
-        signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
-        return np.maximum(sitk.GetArrayViewFromImage(signed), 0)
+    def closings(self, mask: Mask, radii_mm: tuple[float, ...]) -> list[Mask]:
+        """Close `mask` with balls of each radius."""
+        reach = _distance(mask, self.spacing)
+        return [_distance(reach > radius, self.spacing) > radius for radius in radii_mm]
 
     def box(self, mask: Mask, margin_mm: float) -> Box:
         """The bounding box of `mask`, grown by a margin within the volume."""
@@ -105,10 +100,10 @@ class Coarse:
             box: a box of blocks; voxels outside it are 0.
         """
         factor = np.array(self.factor)
-        first = factor * [part.start for part in box]
+        start = np.array(self.first) + [part.start for part in box]
+        first, last = start * factor, (start + labels.shape) * factor
         # Voxels left over at the far ends belong to the last block.
-        at_end = [part.stop == n for part, n in zip(box, self.hu.shape, strict=True)]
-        last = np.where(at_end, self.full_shape, factor * [part.stop for part in box])
+        last = np.where(last + factor > self.full_shape, self.full_shape, last)
         size = last - first
 
         # In the index space of the scan: a block's centre lies between its voxels' centres.
@@ -135,3 +130,13 @@ class Coarse:
         target = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
         drawn[target] = labels[np.ix_(*nearest)] * (sitk.GetArrayViewFromImage(fine) < level)
         return drawn
+
+
+def _distance(mask: Mask, spacing: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Distance in mm from each voxel to the nearest one in `mask`; 0 in it, inf if it is empty."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(mask).view(np.uint8))
+    image.SetSpacing(spacing[::-1])
+    signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+    return np.maximum(sitk.GetArrayViewFromImage(signed), 0)

@@ -32,7 +32,7 @@ def find_lungs(axial: sitk.Image, report: Report) -> NDArray[np.uint8]:
     """
     hu = sitk.GetArrayViewFromImage(axial)
     x_mm = axial.GetOrigin()[0] + np.arange(hu.shape[2]) * axial.GetSpacing()[0]
-    side = by_midline(x_mm, Coarse.of(axial).midline)
+    side = by_midline(x_mm, Coarse.of(axial).midline_mm)
     labels = np.zeros(hu.shape, np.uint8)
     for k, plane in enumerate(hu):
         labels[k] = find_lungs_in_slice(plane) * side

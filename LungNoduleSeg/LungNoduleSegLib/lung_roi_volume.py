@@ -1,6 +1,6 @@
 """The lungs in 3-D: air inside the body, less airways and bowel gas, right and left apart, closed.
 
-Everything that asks for the shape of things is done on a grid of about 2 mm (`Coarse`), where a
+Everything that asks for the shape of things is done on a grid of about 2.5 mm (`Coarse`), where a
 voxel is the mean of a block, in millimetres; only the surface is drawn on the scan's own grid.
 """
 
@@ -24,6 +24,9 @@ GAS_HU = -935
 SHUT_IN = 0.8
 """Share of a gas pocket's rim that is tissue."""
 SMALLEST_POCKET_ML, LARGEST_POCKET_ML = 0.05, 700
+SMALLEST_AIR_ML = 2
+BRONCHUS_MM = 8
+"""Airways narrower than this count as lung where they lie within it."""
 BRONCHUS_ML = 8
 """Air that is neither lung nor airway may be closed over up to this volume."""
 
@@ -47,18 +50,24 @@ def find_lungs(axial: sitk.Image, report: Report) -> NDArray[np.uint8]:
     coarse = Coarse.of(axial)
     air = coarse.hu < TISSUE_HU
     outside = find_outside_air(coarse, air)
-    inside = air & ~outside
+    inside = _larger(air & ~outside, SMALLEST_AIR_ML / coarse.voxel_ml)
+    if not inside.any():
+        return np.zeros(coarse.full_shape, np.uint8)
+    box = coarse.box(inside, MASS_CLOSING_MM + 5)
+    box = (slice(0, len(inside)), box[1], box[2])
+    coarse, inside, outside = coarse.cropped(box), inside[box], outside[box]
     report("lungs", 1, steps)
     airways = find_airways(coarse, inside)
     report("lungs", 2, steps)
     air = inside & ~ndimage.binary_dilation(airways)
     pockets = _gas_pockets(coarse, air)
-    lungs = _choose(coarse, air & ~pockets & ~_rims(air & ~pockets, pockets))
+    lungs = _choose(coarse, air & ~(pockets | _rims(air & ~pockets, pockets)))
     if not lungs.any():
         return np.zeros(coarse.full_shape, np.uint8)
     sides = tell_apart(coarse, lungs)
     report("lungs", 3, steps)
-    wide_airways = ndimage.binary_opening(airways, IN_PLANE, 2)
+    steps_of_bronchus = max(1, round(BRONCHUS_MM / 2 / coarse.spacing[1]))
+    wide_airways = ndimage.binary_opening(airways, IN_PLANE, steps_of_bronchus)
     other_air = _larger(inside & ~lungs & ~airways, BRONCHUS_ML / coarse.voxel_ml)
     forbidden = outside | wide_airways | other_air
     closed = _close(coarse, sides, forbidden)
@@ -110,9 +119,12 @@ def _rims(air: Mask, pockets: Mask) -> Mask:
     """Find what is left of the air beside gas pockets: their blurred walls and small bubbles."""
     if not pockets.any():
         return pockets
-    deep = ndimage.binary_opening(air, iterations=2)
-    beside = ndimage.binary_dilation(pockets, iterations=4)
-    return beside & air & ~ndimage.binary_dilation(deep, iterations=2)
+    box = _grown(ndimage.find_objects(pockets.view(np.uint8))[0], 10, air.shape)
+    deep = ndimage.binary_opening(air[box], iterations=2)
+    beside = ndimage.binary_dilation(pockets[box], iterations=4)
+    rims = np.zeros_like(pockets)
+    rims[box] = beside & air[box] & ~ndimage.binary_dilation(deep, iterations=2)
+    return rims
 
 
 def _choose(coarse: Coarse, candidates: Mask) -> Mask:
@@ -145,7 +157,7 @@ class _Part:
         label: its label.
         ml: its volume.
         box: its bounding box.
-        centre: its centre in blocks, (z, y, x).
+        centre: its centre in blocks, (z, y).
         is_parenchyma: whether it is denser than gas.
         is_lung_sized: whether it can be a lung that stands alone.
     """
@@ -155,9 +167,10 @@ class _Part:
         self.label = label
         self.ml = np.count_nonzero(mask) * coarse.voxel_ml
         self.box = box
+        areas = np.count_nonzero(mask, axis=(1, 2)), np.count_nonzero(mask, axis=(0, 2))
         self.centre = [
-            part.start + float(np.mean(found))
-            for part, found in zip(box, np.nonzero(mask), strict=True)
+            part.start + float(np.average(np.arange(len(area)), weights=area))
+            for part, area in zip(box, areas, strict=False)
         ]
         core = ndimage.binary_erosion(mask, border_value=1)
         self.is_parenchyma = core.any() and bool(np.median(coarse.hu[box][core]) > GAS_HU)
@@ -188,10 +201,11 @@ def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray
         box = coarse.box(lung, MASS_CLOSING_MM + 5)
         # Cut by the end of the scan, the lung goes on: else the dome below it would be filled.
         ends = _slices_beyond(box[0], lung.shape[0], MASS_CLOSING_MM / coarse.spacing[0])
-        reach = coarse.distance(np.pad(lung[box], (ends, (0, 0), (0, 0)), "edge"))
-        within = slice(ends[0], reach.shape[0] - ends[1])
-        filled = (coarse.distance(reach > VESSEL_CLOSING_MM) > VESSEL_CLOSING_MM)[within]
-        wide = (coarse.distance(reach > MASS_CLOSING_MM) > MASS_CLOSING_MM)[within]
+        extended = np.pad(lung[box], (ends, (0, 0), (0, 0)), "edge")
+        filled, wide = (
+            mask[ends[0] : extended.shape[0] - ends[1]]
+            for mask in coarse.closings(extended, (VESSEL_CLOSING_MM, MASS_CLOSING_MM))
+        )
         across = np.abs(np.arange(box[2].start, box[2].stop) - middle) * coarse.spacing[2]
         filled |= wide & (across > MEDIASTINUM_MM)
         filled |= lung[box]

@@ -9,7 +9,7 @@ from LungNoduleSegLib.coarse import Coarse, Mask
 RIGHT_LUNG = 1
 LEFT_LUNG = 2
 
-WEAR_MM = (0, 2.5, 5, 7.5, 10, 12.5, 15)
+MOST_WEAR_MM = 15
 APART_MM = 50
 """The centres of two lungs are further apart than this from right to left."""
 SMALLER_SHARE = 0.15
@@ -33,27 +33,35 @@ def tell_apart(coarse: Coarse, lungs: Mask) -> NDArray[np.uint8]:
     x_mm = coarse.x_mm[box[2]]
     parts, _ = ndimage.label(mask)
     x, size = _centres(parts, x_mm)
-    side = by_midline(x, coarse.midline)[parts]
+    side = by_midline(x, coarse.midline_mm)[parts]
     middle = _between_lungs(x, size)
     if middle is not None:
         side = by_midline(x, middle)[parts]
     else:
-        depth = coarse.distance(~mask)
-        for wear in WEAR_MM[1:]:
-            cores, _ = ndimage.label(depth > wear)
+        core = mask
+        for worn in range(1, 1 + round(MOST_WEAR_MM / min(coarse.spacing))):
+            core = ndimage.binary_erosion(core, border_value=1)
+            cores, _ = ndimage.label(core)
             x, size = _centres(cores, x_mm)
             middle = _between_lungs(x, size)
             if middle is not None:
                 core_side = by_midline(x, middle) * (size > 0.02 * size.max())
-                right, left = (
-                    coarse.distance((core_side == label)[cores])
-                    for label in (RIGHT_LUNG, LEFT_LUNG)
-                )
-                side = np.where(right <= left, RIGHT_LUNG, LEFT_LUNG)
+                side = _regrown(core_side[cores], mask, worn + 1)
+                beyond = by_midline(x_mm, middle)
+                side = np.where(side, side, beyond)
                 break
     labels = np.zeros(lungs.shape, np.uint8)
     labels[box] = side * mask
     return labels
+
+
+def _regrown(side: NDArray[np.uint8], mask: Mask, steps: int) -> NDArray[np.uint8]:
+    """Let both sides grow within `mask` at the same pace."""
+    right, left = side == RIGHT_LUNG, side == LEFT_LUNG
+    for _ in range(steps):
+        right = ndimage.binary_dilation(right, mask=mask & ~left)
+        left = ndimage.binary_dilation(left, mask=mask & ~right)
+    return (right * RIGHT_LUNG + left * LEFT_LUNG).astype(np.uint8)
 
 
 def _centres(

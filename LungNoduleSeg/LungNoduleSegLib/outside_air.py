@@ -7,12 +7,10 @@ from LungNoduleSegLib.coarse import IN_PLANE, Coarse, Mask
 
 OPEN_AIR_HU = -930
 """Where the air at the edge of the picture is denser than this, it is lung cut by the edge."""
-PASSAGE_MM = 8
-"""Air flows in 3-D through openings of twice this width only, so not through nose and mouth."""
 
 
 def find_outside_air(coarse: Coarse, air: Mask) -> Mask:
-    """Find air that reaches the edge of the picture: in its slice, or through wide openings.
+    """Find the air that reaches the edge of the picture within its slice.
 
     The edge is the border of the slice, or of the reconstructed circle where the rest is padding
     of one value. Lung that is cut by the edge is not outside. Walls of less than three blocks
@@ -33,12 +31,7 @@ def find_outside_air(coarse: Coarse, air: Mask) -> Mask:
     number = np.maximum(np.bincount(at_edge), 1)
     open_there = np.bincount(at_edge, coarse.hu[edge]) / number < OPEN_AIR_HU
     outside = _touched(in_slice, edge & np.isin(in_slice, np.flatnonzero(open_there)))
-    steps = max(1, round(PASSAGE_MM / coarse.spacing[1]))
-    wide, _ = ndimage.label(
-        ndimage.binary_erosion(coarse.hu < OPEN_AIR_HU, IN_PLANE, steps, border_value=1)
-    )
-    open_air = ndimage.binary_dilation(_touched(wide, outside), IN_PLANE, steps + 1, mask=air)
-    return (outside | open_air | padding) & air
+    return (outside | padding) & air
 
 
 def _padding(coarse: Coarse, air: Mask) -> Mask:
