@@ -106,30 +106,48 @@ class Coarse:
         last = np.where(last + factor > self.full_shape, self.full_shape, last)
         size = last - first
 
-        # In the index space of the scan: a block's centre lies between its voxels' centres.
-        blocks = sitk.GetImageFromArray(field)
-        blocks.SetSpacing(factor[::-1].astype(float).tolist())
-        blocks.SetOrigin((first + (factor - 1) / 2)[::-1].tolist())
-        fine = sitk.Resample(
-            blocks,
-            size[::-1].tolist(),
-            sitk.Transform(),
-            sitk.sitkLinear,
-            first[::-1].astype(float).tolist(),
-            [1.0, 1.0, 1.0],
-            np.eye(3).ravel().tolist(),
-            0.0,
-            sitk.sitkFloat32,
-            True,
+        z, y, x = (
+            _Taps.of(blocks, int(voxels), f)
+            for blocks, voxels, f in zip(field.shape, size, self.factor, strict=True)
         )
-        nearest = [
-            np.minimum(np.arange(n) // f, s - 1)
-            for n, f, s in zip(size, factor, labels.shape, strict=True)
-        ]
         drawn = np.zeros(self.full_shape, np.uint8)
-        target = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
-        drawn[target] = labels[np.ix_(*nearest)] * (sitk.GetArrayViewFromImage(fine) < level)
+        target = drawn[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
+        for k, plane in enumerate(target):
+            surface = y.between_rows(x.between_rows(z.between(field, k).T).T)
+            plane[:] = labels[z.own[k]][y.own][:, x.own] * (surface < level)
         return drawn
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """For each voxel along an axis: its own block, the two blocks around it, the second's weight.
+
+    A block's centre lies half-way between its first and its last voxel's.
+    """
+
+    own: NDArray[np.intp]
+    low: NDArray[np.intp]
+    high: NDArray[np.intp]
+    weight: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, blocks: int, voxels: int, factor: int) -> "_Taps":
+        place = np.clip((np.arange(voxels) - (factor - 1) / 2) / factor, 0, blocks - 1)
+        low = place.astype(np.intp)
+        return cls(
+            own=np.minimum(np.arange(voxels) // factor, blocks - 1),
+            low=low,
+            high=np.minimum(low + 1, blocks - 1),
+            weight=(place - low).astype(np.float32),
+        )
+
+    def between(self, field: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+        weight = self.weight[k]
+        return field[self.low[k]] * (1 - weight) + field[self.high[k]] * weight
+
+    def between_rows(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        weight = self.weight[:, None]
+        return rows[self.low] * (1 - weight) + rows[self.high] * weight
 
 
 def _distance(mask: Mask, spacing: tuple[float, float, float]) -> NDArray[np.float32]:

@@ -247,9 +247,9 @@ def _draw(
     box = coarse.box(closed > 0, 2 * max(coarse.spacing))
     closed, lungs = closed[box], lungs[box]
     region = closed > 0
-    inner = ndimage.binary_erosion(region, np.ones((3, 3, 3)), border_value=1)
-    near = ndimage.binary_dilation(region, np.ones((3, 3, 3))) & ~forbidden[box]
-    field = np.where(near, np.clip(coarse.hu[box], LUNG_HU, SOFT_HU), SOFT_HU)
+    inner = ndimage.minimum_filter(region, 3, mode="nearest")
+    spread = ndimage.maximum_filter(closed, 3, mode="nearest")
+    near = (spread > 0) & ~forbidden[box]
+    field = np.where(near, np.clip(coarse.hu[box], LUNG_HU, SOFT_HU), np.float32(SOFT_HU))
     field[inner | (region & ~lungs)] = LUNG_HU
-    spread = ndimage.grey_dilation(closed, footprint=np.ones((3, 3, 3)))
     return coarse.draw(field, np.where(closed, closed, spread), TISSUE_HU, box)
