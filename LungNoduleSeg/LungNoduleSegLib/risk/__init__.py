@@ -1,0 +1,1 @@
+"""Cancer risk: published models and guidelines, features, trained classifiers and growth."""

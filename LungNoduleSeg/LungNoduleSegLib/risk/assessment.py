@@ -1,0 +1,97 @@
+"""All published models and both guidelines for one nodule of one patient."""
+
+from dataclasses import dataclass, fields
+
+from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts
+from LungNoduleSegLib.risk.guidelines import GuidelineResult, fleischner, lung_rads
+from LungNoduleSegLib.risk.published_models import MODELS, ModelResult, evaluate
+
+DISCLAIMER = (
+    "For research and teaching. The numbers are those of the published models for groups of "
+    "people; they are no diagnosis."
+)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The facts and what every model and guideline makes of them.
+
+    `json.dumps(dataclasses.asdict(assessment))` writes it.
+    """
+
+    nodule: NoduleFacts
+    patient: PatientFacts
+    models: tuple[ModelResult, ...]
+    guidelines: tuple[GuidelineResult, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of everything any model or guideline still asks for, each once."""
+        results: tuple[ModelResult | GuidelineResult, ...] = (*self.models, *self.guidelines)
+        return tuple(dict.fromkeys(name for result in results for name in result.missing))
+
+
+def assess(nodule: NoduleFacts, patient: PatientFacts) -> Assessment:
+    """Evaluate every published model and both guidelines for one nodule."""
+    return Assessment(
+        nodule,
+        patient,
+        tuple(evaluate(model, nodule, patient) for model in MODELS),
+        (lung_rads(nodule, patient), fleischner(nodule, patient)),
+    )
+
+
+def to_text(assessment: Assessment) -> str:
+    """Write an assessment for people: the facts with who said them, then every result."""
+    lines = [f"Nodule {assessment.nodule.id}" if assessment.nodule.id is not None else "Nodule"]
+    lines += [*_facts(assessment.nodule), "Patient", *_facts(assessment.patient)]
+    for model in assessment.models:
+        lines += ["", *_model(model)]
+    for guideline in assessment.guidelines:
+        lines += ["", *_guideline(guideline)]
+    return "\n".join([*lines, "", DISCLAIMER, ""])
+
+
+def _facts(facts: NoduleFacts | PatientFacts) -> list[str]:
+    lines = []
+    for f in fields(facts):
+        value = getattr(facts, f.name)
+        if f.name in LABELS and value is not None:
+            origins = facts.origins if isinstance(facts, NoduleFacts) else {}
+            origin = origins.get(f.name, Origin.GIVEN)
+            lines.append(f"  {LABELS[f.name]}: {_plain(value)} ({origin})")
+    return lines
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _model(result: ModelResult) -> list[str]:
+    if result.probability is None:
+        return [f"{result.model}: {_why_not(result)}", f"  {result.source}"]
+    lines = [
+        f"{result.model}: {100 * result.probability:.1f} % probability of cancer",
+        f"  {result.source}. {result.scope}",
+        f"  log odds: {result.constant:+.4f} constant",
+    ]
+    lines += [f"    {term.log_odds:+.4f} {term.label}" for term in result.contributions]
+    return lines + [f"  Warning: {warning}" for warning in result.warnings]
+
+
+def _guideline(result: GuidelineResult) -> list[str]:
+    if not result.category:
+        return [f"{result.guideline}: {_why_not(result)}", f"  {result.source}"]
+    lines = [
+        f"{result.guideline}: {result.category}",
+        f"  {result.reason}",
+        f"  {result.management}",
+        f"  {result.source}. {result.scope}",
+    ]
+    return lines + [f"  Note: {note}" for note in result.notes]
+
+
+def _why_not(result: ModelResult | GuidelineResult) -> str:
+    return result.not_for or f"missing: {', '.join(result.missing)}"

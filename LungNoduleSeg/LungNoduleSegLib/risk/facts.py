@@ -1,0 +1,258 @@
+"""What published models and guidelines ask of a patient and a nodule, and who said it.
+
+Everything may be missing (None): nothing is filled in silently. What the image tells is filled in
+by `measured_facts`; `NoduleFacts.corrected` overrides it and remembers that a person did.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from CTSliceToolsLib.errors import InputError
+from LungNoduleSegLib.lung_sides import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.nodules.finding.table import Nodule, NoduleKind, Side
+
+UPPER_LOBE_ABOVE = 2 / 3
+"""Relative height in its lung from which a nodule is guessed to lie in the upper lobe."""
+
+NOT_UPPER_LOBE_BELOW = 1 / 3
+"""Relative height up to which it is guessed not to; between the two nothing is guessed."""
+
+
+class Origin(StrEnum):
+    """Who said a value."""
+
+    MEASURED = "measured"
+    GUESSED = "guessed"
+    GIVEN = "given"
+
+
+class Sex(StrEnum):
+    """Sex as the models use it."""
+
+    FEMALE = "female"
+    MALE = "male"
+
+
+class PriorCancer(StrEnum):
+    """Cancer the patient had before."""
+
+    NONE = "none"
+    EXTRATHORACIC_OLD = "extrathoracic, more than 5 years ago"
+    EXTRATHORACIC_RECENT = "extrathoracic, within 5 years"
+    LUNG = "lung"
+
+
+class Status(StrEnum):
+    """The nodule compared with the previous CT, in the terms of Lung-RADS v2022."""
+
+    BASELINE = "baseline"
+    NEW = "new"
+    STABLE = "stable"
+    GROWING = "growing"
+    SLOWLY_GROWING = "slowly growing"
+
+
+class Airway(StrEnum):
+    """The airway a nodule lies in."""
+
+    NONE = "none"
+    SUBSEGMENTAL = "subsegmental"
+    SEGMENTAL = "segmental or more proximal"
+
+
+class LungRads(StrEnum):
+    """Lung-RADS v2022 categories."""
+
+    INCOMPLETE = "0"
+    NEGATIVE = "1"
+    BENIGN = "2"
+    PROBABLY_BENIGN = "3"
+    SUSPICIOUS = "4A"
+    VERY_SUSPICIOUS = "4B"
+    VERY_SUSPICIOUS_FEATURES = "4X"
+
+
+LABELS = {
+    "age": "age in years",
+    "sex": "sex",
+    "family_history": "lung cancer in the family",
+    "emphysema": "emphysema on CT",
+    "ever_smoked": "current or former smoker",
+    "prior_cancer": "prior cancer",
+    "high_risk": "high risk of lung cancer by clinical judgement",
+    "screening": "CT made for lung cancer screening",
+    "immunosuppressed": "immunosuppression",
+    "longest_mm": "longest diameter in mm",
+    "perpendicular_mm": "perpendicular diameter in mm",
+    "solid_component_mm": "mean diameter of the solid component in mm",
+    "kind": "nodule type",
+    "benign_pattern": "benign pattern of calcification, or fat",
+    "count": "number of nodules in both lungs",
+    "upper_lobe": "in an upper lobe",
+    "spiculation": "spiculation",
+    "smooth_juxtapleural": "smooth, oval, lentiform or triangular, at pleura or fissure",
+    "airway": "airway it lies in",
+    "suspicious_features": "further suspicious features, such as enlarged nodes",
+    "infection": "findings that suggest infection or inflammation",
+    "status": "baseline, or change since the previous CT",
+    "previous_category": "Lung-RADS category of the previous CT",
+    "previous_mean_mm": "mean diameter on the previous CT in mm",
+}
+"""What every fact is called for people, in the panel, the command line and the report."""
+
+
+@dataclass(frozen=True)
+class PatientFacts:
+    """Facts that no image tells; None: not given. `LABELS` names them for people."""
+
+    age: float | None = None
+    sex: Sex | None = None
+    family_history: bool | None = None
+    emphysema: bool | None = None
+    ever_smoked: bool | None = None
+    prior_cancer: PriorCancer | None = None
+    high_risk: bool | None = None
+    screening: bool | None = None
+    immunosuppressed: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.age is not None and not 0 < self.age <= 120:
+            raise InputError(f"An age of {self.age} years is not possible; give it in years.")
+
+
+@dataclass(frozen=True)
+class NoduleFacts:
+    """Facts of one nodule; None: neither measured nor given. `LABELS` names them for people.
+
+    Diameters are in mm on one slice: `longest_mm` and, at a right angle to it,
+    `perpendicular_mm`. The PanCan and Mayo models take the longest one, Lung-RADS and Fleischner
+    the mean of the two, each with its own rounding.
+    """
+
+    longest_mm: float | None = None
+    perpendicular_mm: float | None = None
+    solid_component_mm: float | None = None
+    kind: NoduleKind | None = None
+    benign_pattern: bool | None = None
+    count: int | None = None
+    upper_lobe: bool | None = None
+    spiculation: bool | None = None
+    smooth_juxtapleural: bool | None = None
+    airway: Airway | None = None
+    suspicious_features: bool | None = None
+    infection: bool | None = None
+    status: Status | None = None
+    previous_category: LungRads | None = None
+    previous_mean_mm: float | None = None
+    id: int | None = None
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("longest_mm", "perpendicular_mm", "solid_component_mm", "previous_mean_mm"):
+            size = getattr(self, name)
+            if size is not None and not (math.isfinite(size) and size > 0):
+                raise InputError(f"{size} is no {LABELS[name]}; give a length above 0 mm.")
+        for name in ("perpendicular_mm", "solid_component_mm"):
+            size = getattr(self, name)
+            if size is not None and self.longest_mm is not None and size > self.longest_mm:
+                raise InputError(
+                    f"The {LABELS[name]} ({size:g}) is above the longest diameter "
+                    f"({self.longest_mm:g}); correct one of the two."
+                )
+        if self.count is not None and self.count < 1:
+            raise InputError(f"The number of nodules cannot be {self.count}; give 1 or more.")
+        origins = {
+            name: self.origins.get(name, Origin.GIVEN)
+            for name in LABELS
+            if getattr(self, name, None) is not None
+        }
+        object.__setattr__(self, "origins", origins)
+
+    def corrected(self, **values: Any) -> "NoduleFacts":
+        """Override facts by what a person says; None withdraws one, so that it is missing."""
+        kept = {name: who for name, who in self.origins.items() if name not in values}
+        return replace(self, **values, origins=kept)
+
+    @property
+    def type(self) -> NoduleKind | None:
+        """The type for models and guidelines: calcification of no benign pattern counts as solid.
+
+        CALCIFIED here means a benign pattern (complete, central, popcorn, concentric rings) or
+        fat; None that the type, or whether the pattern is benign, is not known.
+        """
+        if self.benign_pattern:
+            return NoduleKind.CALCIFIED
+        if self.kind is NoduleKind.CALCIFIED:
+            return None if self.benign_pattern is None else NoduleKind.SOLID
+        return self.kind
+
+    def missing_type(self) -> list[str]:
+        """Names of the facts without which `type` is None."""
+        if self.type is not None:
+            return []
+        return ["kind" if self.kind is None else "benign_pattern"]
+
+
+def measured_facts(
+    nodules: Iterable[Nodule], lungs: sitk.Image | None = None
+) -> tuple[NoduleFacts, ...]:
+    """Fill in what the image tells of each nodule.
+
+    Diameters and type are measured. The count is that of the nodules found, without the
+    calcified ones. The upper lobe is guessed from the height of the nodule between the lowest and
+    the highest point of its lung: above `UPPER_LOBE_ABOVE` yes, below `NOT_UPPER_LOBE_BELOW` no,
+    and no guess between, where fissures cross. A guess, because fissures are not looked for: the
+    lower lobe reaches high at the back, the lingula low at the front.
+
+    Args:
+        nodules: the rows of the table of one scan.
+        lungs: labels of the right and the left lung on any grid; without it no lobe is guessed.
+    """
+    rows = tuple(nodules)
+    count = sum(row.kind is not NoduleKind.CALCIFIED for row in rows)
+    extents = {} if lungs is None else _heights(lungs)
+    return tuple(_measured(row, count, extents.get(row.side)) for row in rows)
+
+
+def relative_height(z: float, extent: tuple[float, float]) -> float:
+    """Height of `z` (mm, LPS) in a lung from 0 at its lowest to 1 at its highest point."""
+    low, high = extent
+    return (z - low) / (high - low) if high > low else 0.5
+
+
+def _measured(row: Nodule, count: int, extent: tuple[float, float] | None) -> NoduleFacts:
+    upper = None if extent is None else _upper_lobe(relative_height(row.z, extent))
+    measured: dict[str, Any] = {
+        "longest_mm": row.diameter_mm,
+        "perpendicular_mm": row.perpendicular_mm,
+        "kind": row.kind,
+        "count": max(count, 1),
+    }
+    origins = dict.fromkeys(measured, Origin.MEASURED) | {"upper_lobe": Origin.GUESSED}
+    return NoduleFacts(id=row.id, upper_lobe=upper, origins=origins, **measured)
+
+
+def _upper_lobe(height: float) -> bool | None:
+    if NOT_UPPER_LOBE_BELOW < height < UPPER_LOBE_ABOVE:
+        return None
+    return height >= UPPER_LOBE_ABOVE
+
+
+def _heights(lungs: sitk.Image) -> dict[Side, tuple[float, float]]:
+    """The lowest and the highest z (mm, LPS) of each lung, to about 4 mm: enough for a guess."""
+    steps = [max(1, round(4 / size)) for size in lungs.GetSpacing()]
+    labels = sitk.GetArrayViewFromImage(lungs)[:: steps[2], :: steps[1], :: steps[0]]
+    to_z = np.asarray(lungs.GetDirection()).reshape(3, 3)[2] * lungs.GetSpacing() * steps
+    found = {}
+    for side, label in ((Side.RIGHT, RIGHT_LUNG), (Side.LEFT, LEFT_LUNG)):
+        k, j, i = np.nonzero(labels == label)
+        if k.size:
+            z = lungs.GetOrigin()[2] + to_z[0] * i + to_z[1] * j + to_z[2] * k
+            found[side] = (float(z.min()), float(z.max()))
+    return found

@@ -1,0 +1,300 @@
+"""Published models of the probability that a lung nodule is cancer.
+
+Each is a logistic regression: the log odds are a constant plus one term an input. A result holds
+those terms, so that the number can be explained, or, while an input is missing, the names of what
+is missing and no number.
+
+Sources of the coefficients:
+    PanCan (also Brock or Vancouver) models 2a and 2b: McWilliams et al., N Engl J Med
+    2013;369:910-919, table 2. Mayo: Swensen et al., Arch Intern Med 1997;157:849-855, p. 852.
+    `docs/published-models.md` says against what each was checked, and why the parsimonious PanCan
+    models 1a and 1b are not here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from scipy.special import expit
+
+from LungNoduleSegLib.risk.facts import (
+    LABELS,
+    NoduleFacts,
+    NoduleKind,
+    PatientFacts,
+    PriorCancer,
+    Sex,
+    Status,
+)
+
+Value = Callable[[NoduleFacts, PatientFacts], float | None]
+"""The regressor of a term, or None while the fact it is made of is missing."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One input of a model: the fact it comes from, and what its value is multiplied by."""
+
+    fact: str
+    coefficient: float
+    value: Value
+
+
+@dataclass(frozen=True)
+class Model:
+    """A logistic model, and the people and nodules it was made from."""
+
+    name: str
+    source: str
+    scope: str
+    constant: float
+    terms: tuple[Term, ...]
+    warnings: Callable[[NoduleFacts, PatientFacts], list[str]]
+    without: tuple[PriorCancer, ...] = ()
+    """Prior cancers of the patients the model left out; it has no term for them."""
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one input adds to the log odds."""
+
+    label: str
+    log_odds: float
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """A probability (0 to 1) with its terms, or why there is none.
+
+    Exactly one of `probability`, `missing` (what is still asked for, by name) and `not_for` (a
+    sentence: the model has no answer for this nodule) is filled.
+    """
+
+    model: str
+    source: str
+    scope: str
+    probability: float | None = None
+    missing: tuple[str, ...] = ()
+    not_for: str = ""
+    constant: float | None = None
+    contributions: tuple[Contribution, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def evaluate(model: Model, nodule: NoduleFacts, patient: PatientFacts) -> ModelResult:
+    """Evaluate one of `MODELS` for one nodule.
+
+    Returns:
+        A result with a probability only where every input of the model is known.
+    """
+    result = ModelResult(model.name, model.source, model.scope)
+    if refusal := _refusal(model, nodule, patient):
+        return replace(result, not_for=refusal)
+    values = {term: term.value(nodule, patient) for term in model.terms}
+    if missing := _missing(nodule, values):
+        return replace(result, missing=tuple(LABELS[name] for name in missing))
+    contributions = tuple(
+        Contribution(_term_label(term, nodule), term.coefficient * value)
+        for term, value in values.items()
+        if value is not None
+    )
+    log_odds = model.constant + sum(term.log_odds for term in contributions)
+    return replace(
+        result,
+        probability=float(expit(log_odds)),
+        constant=model.constant,
+        contributions=contributions,
+        warnings=tuple(model.warnings(nodule, patient)),
+    )
+
+
+def _missing(nodule: NoduleFacts, values: dict[Term, float | None]) -> list[str]:
+    asked = dict.fromkeys(term.fact for term, value in values.items() if value is None)
+    if nodule.missing_type() == ["benign_pattern"]:
+        asked.pop("kind", None)
+        asked["benign_pattern"] = None
+    return list(asked)
+
+
+def _refusal(model: Model, nodule: NoduleFacts, patient: PatientFacts) -> str:
+    if nodule.type is NoduleKind.CALCIFIED:
+        return (
+            "The model was made from nodules without a benign pattern of calcification or fat; "
+            "it has no answer for this one."
+        )
+    if patient.prior_cancer in model.without:
+        return (
+            f"The model leaves out patients with prior cancer ({patient.prior_cancer}); it has no "
+            "answer for this one."
+        )
+    return ""
+
+
+def _term_label(term: Term, nodule: NoduleFacts) -> str:
+    return f"type: {nodule.type}" if term.fact == "kind" else LABELS[term.fact]
+
+
+def _patient_flag(name: str) -> Value:
+    def value(_: NoduleFacts, patient: PatientFacts) -> float | None:
+        flag = getattr(patient, name)
+        return None if flag is None else float(flag)
+
+    return value
+
+
+def _nodule_flag(name: str) -> Value:
+    def value(nodule: NoduleFacts, _: PatientFacts) -> float | None:
+        flag = getattr(nodule, name)
+        return None if flag is None else float(flag)
+
+    return value
+
+
+def _female(_: NoduleFacts, patient: PatientFacts) -> float | None:
+    return None if patient.sex is None else float(patient.sex is Sex.FEMALE)
+
+
+def _longest(nodule: NoduleFacts, _: PatientFacts) -> float | None:
+    return nodule.longest_mm
+
+
+def _age(_: NoduleFacts, patient: PatientFacts) -> float | None:
+    return patient.age
+
+
+PANCAN_AGE = 62
+PANCAN_COUNT = 4
+PANCAN_SIZE_CENTRE = 1.58113883
+"""(4 mm / 10) to the power of -0.5: the size term is centred at 4 mm. It is not applied to the
+diameter less 4 mm, as some calculators do after the wording of the table's footnote."""
+
+
+def _pancan_age(_: NoduleFacts, patient: PatientFacts) -> float | None:
+    return None if patient.age is None else patient.age - PANCAN_AGE
+
+
+def _pancan_size(nodule: NoduleFacts, _: PatientFacts) -> float | None:
+    """The longest diameter, as the readers of the trial measured it, not the mean one."""
+    if nodule.longest_mm is None:
+        return None
+    return (nodule.longest_mm / 10) ** -0.5 - PANCAN_SIZE_CENTRE
+
+
+def _pancan_count(nodule: NoduleFacts, _: PatientFacts) -> float | None:
+    return None if nodule.count is None else nodule.count - PANCAN_COUNT
+
+
+def _log_odds_by_type(part_solid: float, non_solid: float) -> Value:
+    log_odds = {
+        NoduleKind.SOLID: 0.0,
+        NoduleKind.PART_SOLID: part_solid,
+        NoduleKind.NON_SOLID: non_solid,
+    }
+
+    def value(nodule: NoduleFacts, _: PatientFacts) -> float | None:
+        return None if nodule.type is None else log_odds[nodule.type]
+
+    return value
+
+
+def _pancan_warnings(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
+    found = []
+    if patient.age is not None and not 50 <= patient.age <= 75:
+        found.append("The model was made from people of 50 to 75 years.")
+    if patient.ever_smoked is False:
+        found.append("The model was made from current and former smokers.")
+    if patient.screening is False:
+        found.append("The model was made from screening CT; this one was made for another reason.")
+    if patient.prior_cancer is PriorCancer.LUNG:
+        found.append("The model was made from people without lung cancer before.")
+    if nodule.status not in (None, Status.BASELINE):
+        found.append("The model was made for the first CT; it knows nothing of growth.")
+    if nodule.longest_mm is not None and nodule.longest_mm > 30:
+        found.append("Above 30 mm a lesion is a mass, not a nodule.")
+    return found
+
+
+def _mayo_warnings(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
+    found = []
+    if nodule.longest_mm is not None and not 4 <= nodule.longest_mm <= 30:
+        found.append("The model was made from nodules of 4 to 30 mm.")
+    if nodule.count is not None and nodule.count > 1:
+        found.append("The model was made from solitary nodules.")
+    if nodule.type in (NoduleKind.PART_SOLID, NoduleKind.NON_SOLID):
+        found.append("The model was made from chest radiographs, which rarely show such nodules.")
+    if patient.screening:
+        found.append("The model was made from nodules found by chance, not by screening.")
+    return found
+
+
+_MCWILLIAMS = "McWilliams et al., N Engl J Med 2013;369:910-919, table 2"
+_PANCAN_SCOPE = (
+    "Cancer found in 2 to 4 years after the first low-dose screening CT of current and former "
+    "smokers of 50 to 75 years; size is the longest diameter."
+)
+
+PANCAN_2A = Model(
+    name="PanCan 2a (Brock, full, without spiculation)",
+    source=_MCWILLIAMS,
+    scope=_PANCAN_SCOPE,
+    constant=-6.8071,
+    terms=(
+        Term("age", 0.0321, _pancan_age),
+        Term("sex", 0.5635, _female),
+        Term("family_history", 0.3013, _patient_flag("family_history")),
+        Term("emphysema", 0.3462, _patient_flag("emphysema")),
+        Term("longest_mm", -5.6693, _pancan_size),
+        Term("kind", 1, _log_odds_by_type(part_solid=0.3395, non_solid=-0.3005)),
+        Term("upper_lobe", 0.7116, _nodule_flag("upper_lobe")),
+        Term("count", -0.0803, _pancan_count),
+    ),
+    warnings=_pancan_warnings,
+)
+"""For a nodule whose spiculation is not known."""
+
+PANCAN_2B = Model(
+    name="PanCan 2b (Brock, full, with spiculation)",
+    source=_MCWILLIAMS,
+    scope=_PANCAN_SCOPE,
+    constant=-6.7892,
+    terms=(
+        Term("age", 0.0287, _pancan_age),
+        Term("sex", 0.6011, _female),
+        Term("family_history", 0.2961, _patient_flag("family_history")),
+        Term("emphysema", 0.2953, _patient_flag("emphysema")),
+        Term("longest_mm", -5.3854, _pancan_size),
+        Term("kind", 1, _log_odds_by_type(part_solid=0.3770, non_solid=-0.1276)),
+        Term("upper_lobe", 0.6581, _nodule_flag("upper_lobe")),
+        Term("count", -0.0824, _pancan_count),
+        Term("spiculation", 0.7729, _nodule_flag("spiculation")),
+    ),
+    warnings=_pancan_warnings,
+)
+
+
+def _old_cancer(_: NoduleFacts, patient: PatientFacts) -> float | None:
+    if patient.prior_cancer is None:
+        return None
+    return float(patient.prior_cancer is PriorCancer.EXTRATHORACIC_OLD)
+
+
+MAYO = Model(
+    name="Mayo",
+    source="Swensen et al., Arch Intern Med 1997;157:849-855",
+    scope=(
+        "Solitary nodules of 4 to 30 mm found by chance on a chest radiograph, without lung cancer "
+        "before or another cancer within 5 years; size is the diameter in mm."
+    ),
+    constant=-6.8272,
+    terms=(
+        Term("age", 0.0391, _age),
+        Term("ever_smoked", 0.7917, _patient_flag("ever_smoked")),
+        Term("prior_cancer", 1.3388, _old_cancer),
+        Term("longest_mm", 0.1274, _longest),
+        Term("spiculation", 1.0407, _nodule_flag("spiculation")),
+        Term("upper_lobe", 0.7838, _nodule_flag("upper_lobe")),
+    ),
+    warnings=_mayo_warnings,
+    without=(PriorCancer.LUNG, PriorCancer.EXTRATHORACIC_RECENT),
+)
+
+MODELS = (PANCAN_2A, PANCAN_2B, MAYO)

@@ -1,0 +1,437 @@
+"""PanCan and Mayo models: worked examples of others, arithmetic by another way, what is missing."""
+
+import json
+import math
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from CTSliceToolsLib.errors import InputError
+from LungNoduleSegLib.lung_sides import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.nodules.finding.table import Nodule, NoduleKind, Side
+from LungNoduleSegLib.risk.assessment import assess, to_text
+from LungNoduleSegLib.risk.facts import (
+    LABELS,
+    NoduleFacts,
+    Origin,
+    PatientFacts,
+    PriorCancer,
+    Sex,
+    Status,
+    measured_facts,
+)
+from LungNoduleSegLib.risk.published_models import (
+    MAYO,
+    MODELS,
+    PANCAN_2A,
+    PANCAN_2B,
+    Model,
+    ModelResult,
+    evaluate,
+)
+
+
+def nodule(mm: float, **facts: Any) -> NoduleFacts:
+    usual: dict[str, Any] = {
+        "kind": NoduleKind.SOLID,
+        "count": 1,
+        "upper_lobe": False,
+        "spiculation": False,
+    }
+    return NoduleFacts(longest_mm=mm, **(usual | facts))
+
+
+def patient(age: float, **facts: Any) -> PatientFacts:
+    usual: dict[str, Any] = {
+        "sex": Sex.MALE,
+        "family_history": False,
+        "emphysema": False,
+        "ever_smoked": False,
+        "prior_cancer": PriorCancer.NONE,
+    }
+    return PatientFacts(age=age, **(usual | facts))
+
+
+def probability(model: Model, lesion: NoduleFacts, person: PatientFacts) -> float:
+    found = evaluate(model, lesion, person).probability
+    assert found is not None
+    return found
+
+
+OLD_CANCER = PriorCancer.EXTRATHORACIC_OLD
+PART_SOLID = NoduleKind.PART_SOLID
+
+# Worked examples as their source prints them, with the digits it prints; docs/published-models.md
+# names the sources.
+EXAMPLES = {
+    "Swensen table 3": (MAYO, nodule(20), patient(55), "0.11"),
+    "lungnodules, Mayo 1": (
+        MAYO,
+        nodule(16, spiculation=True, upper_lobe=True),
+        patient(65, ever_smoked=True, prior_cancer=OLD_CANCER),
+        "0.8465",
+    ),
+    "lungnodules, Mayo 2": (
+        MAYO,
+        nodule(10, upper_lobe=True),
+        patient(60, ever_smoked=True),
+        "0.1636",
+    ),
+    "lungnodules, Mayo 3": (
+        MAYO,
+        nodule(18, spiculation=True, upper_lobe=True),
+        patient(72, sex=Sex.FEMALE, ever_smoked=True, prior_cancer=OLD_CANCER),
+        "0.9035",
+    ),
+    "lungnodules, Mayo 4": (
+        MAYO,
+        nodule(7, upper_lobe=True),
+        patient(74, ever_smoked=True),
+        "0.187",
+    ),
+    "sophiewell, Mayo 1": (
+        MAYO,
+        nodule(12, spiculation=True, upper_lobe=True),
+        patient(51, ever_smoked=True),
+        "0.334",
+    ),
+    "sophiewell, Mayo 2": (MAYO, nodule(6), patient(45), "0.013"),
+    "lungnodules, 2b 1": (
+        PANCAN_2B,
+        nodule(10, kind=PART_SOLID, count=3, spiculation=True, upper_lobe=True),
+        patient(70, sex=Sex.FEMALE, family_history=True, emphysema=True),
+        "0.4141",
+    ),
+    "lungnodules, 2b 2": (
+        PANCAN_2B,
+        nodule(15, upper_lobe=True),
+        patient(65, sex=Sex.FEMALE),
+        "0.2537",
+    ),
+    "sophiewell, 2b 1": (
+        PANCAN_2B,
+        nodule(15, count=2, spiculation=True, upper_lobe=True),
+        patient(65, sex=Sex.FEMALE, emphysema=True),
+        "0.477",
+    ),
+    "sophiewell, 2b 2": (PANCAN_2B, nodule(5), patient(55), "0.003"),
+    "lungnodules, 2a": (
+        PANCAN_2A,
+        nodule(15, upper_lobe=True, spiculation=None),
+        patient(65, sex=Sex.FEMALE),
+        "0.2974",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_worked_examples_of_others(name: str) -> None:
+    model, lesion, person, printed = EXAMPLES[name]
+    digits = len(printed.partition(".")[2])
+    assert f"{probability(model, lesion, person):.{digits}f}" == printed
+
+
+@given(
+    age=st.integers(40, 90),
+    mm=st.floats(1, 40),
+    count=st.integers(1, 12),
+    flags=st.tuples(*[st.booleans()] * 5),
+    kind=st.sampled_from([NoduleKind.SOLID, PART_SOLID, NoduleKind.NON_SOLID]),
+)
+def test_pancan_2b_as_the_uncentred_equation_of_another_paper(
+    age: int, mm: float, count: int, flags: tuple[bool, ...], kind: NoduleKind
+) -> None:
+    """Eur Radiol 2019;29:5367, table 2, prints the model with its centring worked out."""
+    female, family, emphysema, upper, spiculated = flags
+    x = (
+        0.2761
+        + 0.0287 * age
+        + 0.6011 * female
+        + 0.2961 * family
+        + 0.2953 * emphysema
+        + 0.6581 * upper
+        - 5.3854 / math.sqrt(mm / 10)
+        + 0.7729 * spiculated
+        + {"solid": 0, "part-solid": 0.377, "non-solid": -0.1276}[kind]
+        - 0.0824 * count
+    )
+    lesion = nodule(mm, kind=kind, count=count, upper_lobe=upper, spiculation=spiculated)
+    person = patient(
+        age,
+        sex=Sex.FEMALE if female else Sex.MALE,
+        family_history=family,
+        emphysema=emphysema,
+    )
+    expected = math.exp(x) / (1 + math.exp(x))
+    assert probability(PANCAN_2B, lesion, person) == pytest.approx(expected, abs=2e-5)
+
+
+def test_pancan_at_the_centre_is_the_constant_alone() -> None:
+    """A man of 62 with four nodules, this one solid, 4 mm and low: every term is zero."""
+    lesion = nodule(4, count=4)
+    assert probability(PANCAN_2A, lesion, patient(62)) == pytest.approx(0.001104698, rel=1e-4)
+    assert probability(PANCAN_2B, lesion, patient(62)) == pytest.approx(0.001124626, rel=1e-4)
+
+
+# Odds ratios: what one finding multiplies the odds by, from exp() of the printed coefficients.
+ODDS_RATIOS = [
+    (PANCAN_2A, "patient", {"sex": Sex.FEMALE}, 1.7568),
+    (PANCAN_2A, "patient", {"family_history": True}, 1.3516),
+    (PANCAN_2A, "patient", {"emphysema": True}, 1.4137),
+    (PANCAN_2A, "nodule", {"upper_lobe": True}, 2.0372),
+    (PANCAN_2A, "nodule", {"kind": PART_SOLID}, 1.4042),
+    (PANCAN_2A, "nodule", {"kind": NoduleKind.NON_SOLID}, 0.7404),
+    (PANCAN_2A, "nodule", {"count": 2}, 0.9228),
+    (PANCAN_2A, "patient", {"age": 61}, 1.0326),
+    (PANCAN_2B, "patient", {"sex": Sex.FEMALE}, 1.8241),
+    (PANCAN_2B, "nodule", {"spiculation": True}, 2.1660),
+    (MAYO, "patient", {"ever_smoked": True}, 2.2071),
+    (MAYO, "patient", {"prior_cancer": OLD_CANCER}, 3.8145),
+    (MAYO, "nodule", {"spiculation": True}, 2.8312),
+    (MAYO, "nodule", {"upper_lobe": True}, 2.1898),
+    (MAYO, "nodule", {"longest_mm": 13.0}, 1.1359),
+]
+
+
+@pytest.mark.parametrize(("model", "who", "change", "ratio"), ODDS_RATIOS)
+def test_one_finding_multiplies_the_odds(
+    model: Model, who: str, change: dict[str, Any], ratio: float
+) -> None:
+    lesion, person = nodule(12), patient(60)
+    before = probability(model, lesion, person)
+    if who == "nodule":
+        lesion = lesion.corrected(**change)
+    else:
+        person = replace(person, **change)
+    after = probability(model, lesion, person)
+    assert after / (1 - after) * (1 - before) / before == pytest.approx(ratio, rel=1e-4)
+
+
+def test_size_of_pancan_2a() -> None:
+    """From 4 to 40 mm the size term rises by 5.6693 × (1.58113883 − 0.5)."""
+    small, large = (probability(PANCAN_2A, nodule(mm, count=4), patient(62)) for mm in (4, 40))
+    rise = math.log(large / (1 - large)) - math.log(small / (1 - small))
+    assert rise == pytest.approx(6.129300, abs=1e-5)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_the_terms_explain_the_number(model: Model) -> None:
+    result = evaluate(model, nodule(12, upper_lobe=True), patient(70, ever_smoked=True))
+    assert result.constant is not None
+    assert result.probability is not None
+    log_odds = result.constant + sum(term.log_odds for term in result.contributions)
+    assert math.log(result.probability / (1 - result.probability)) == pytest.approx(log_odds)
+    assert len(result.contributions) == len({term.label for term in result.contributions})
+
+
+FULL_NODULE = nodule(12, upper_lobe=True)
+FULL_PATIENT = patient(62)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_no_number_while_an_input_is_missing(model: Model) -> None:
+    for fact in {term.fact for term in model.terms}:
+        if hasattr(FULL_PATIENT, fact):
+            result = evaluate(model, FULL_NODULE, replace(FULL_PATIENT, **{fact: None}))
+        else:
+            result = evaluate(model, FULL_NODULE.corrected(**{fact: None}), FULL_PATIENT)
+        assert result.probability is None
+        assert result.missing == (LABELS[fact],)
+        assert not result.contributions
+
+
+def test_everything_missing_is_named_once() -> None:
+    found = assess(NoduleFacts(), PatientFacts())
+    assert all(result.probability is None for result in found.models)
+    assert all(not result.category for result in found.guidelines)
+    assert len(found.missing) == len(set(found.missing))
+    for name in ("age", "sex", "longest_mm", "kind", "count", "upper_lobe", "spiculation"):
+        assert LABELS[name] in found.missing
+
+
+def test_calcified_nodules_are_asked_for_the_pattern() -> None:
+    def result(model: Model, **facts: Any) -> ModelResult:
+        return evaluate(model, nodule(8, kind=NoduleKind.CALCIFIED, **facts), FULL_PATIENT)
+
+    for model in MODELS:
+        assert result(model).missing == (LABELS["benign_pattern"],)
+        assert "calcification" in result(model, benign_pattern=True).not_for
+        as_solid = evaluate(model, nodule(8), FULL_PATIENT)
+        assert result(model, benign_pattern=False).probability == as_solid.probability
+
+
+@pytest.mark.parametrize("cancer", [PriorCancer.LUNG, PriorCancer.EXTRATHORACIC_RECENT])
+def test_mayo_has_no_answer_after_these_cancers(cancer: PriorCancer) -> None:
+    result = evaluate(MAYO, FULL_NODULE, patient(62, prior_cancer=cancer))
+    assert result.probability is None
+    assert str(cancer) in result.not_for
+
+
+@pytest.mark.parametrize(
+    ("model", "lesion", "person", "words"),
+    [
+        (MAYO, nodule(3.9), FULL_PATIENT, "4 to 30 mm"),
+        (MAYO, nodule(30.1), FULL_PATIENT, "4 to 30 mm"),
+        (MAYO, nodule(10, count=2), FULL_PATIENT, "solitary"),
+        (MAYO, nodule(10, kind=PART_SOLID), FULL_PATIENT, "radiographs"),
+        (MAYO, nodule(10), patient(62, screening=True), "by chance"),
+        (PANCAN_2B, nodule(10), patient(49), "50 to 75"),
+        (PANCAN_2A, nodule(10), patient(76), "50 to 75"),
+        (PANCAN_2A, nodule(10), patient(62, ever_smoked=False), "smokers"),
+        (PANCAN_2A, nodule(10), patient(62, screening=False), "screening"),
+        (PANCAN_2A, nodule(10), patient(62, prior_cancer=PriorCancer.LUNG), "lung cancer"),
+        (PANCAN_2B, nodule(10, status=Status.GROWING), FULL_PATIENT, "growth"),
+        (PANCAN_2B, nodule(31), FULL_PATIENT, "mass"),
+    ],
+)
+def test_outside_its_range_a_model_warns(
+    model: Model, lesion: NoduleFacts, person: PatientFacts, words: str
+) -> None:
+    result = evaluate(model, lesion, person)
+    assert result.probability is not None
+    assert any(words in warning for warning in result.warnings)
+
+
+def test_inside_its_range_no_model_warns() -> None:
+    assert not evaluate(MAYO, nodule(12), patient(62)).warnings
+    smoker = patient(62, ever_smoked=True, screening=True)
+    assert not evaluate(PANCAN_2B, nodule(12, status=Status.BASELINE), smoker).warnings
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"longest_mm": 0.0}, "above 0 mm"),
+        ({"longest_mm": math.nan}, "above 0 mm"),
+        ({"longest_mm": 5.0, "perpendicular_mm": 6.0}, "correct one of the two"),
+        ({"longest_mm": 5.0, "solid_component_mm": 6.0}, "correct one of the two"),
+        ({"count": 0}, "1 or more"),
+    ],
+)
+def test_impossible_nodules_are_refused(facts: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        NoduleFacts(**facts)
+
+
+@pytest.mark.parametrize("age", [0, -1, 121, math.nan])
+def test_impossible_ages_are_refused(age: float) -> None:
+    with pytest.raises(InputError, match="in years"):
+        PatientFacts(age=age)
+
+
+# What the image tells
+
+
+def table_row(z: float, side: Side = Side.LEFT, kind: NoduleKind = NoduleKind.SOLID) -> Nodule:
+    return Nodule(
+        *(7, 0.0, 0.0, z, 3, 9.5, 7.25, 8.0, 300.0, 20.0, -100.0, 90.0),
+        *(kind, side, 4.0, 0.9, 0.6),
+    )
+
+
+def two_lungs(direction: np.ndarray) -> sitk.Image:
+    """Right lung from z = 0 to 200 mm, left lung from 40 to 240 mm, on a grid of any direction."""
+    size, spacing = np.array([30, 26, 130]), np.array([4.0, 5.0, 2.5])
+    image = sitk.Image(size.tolist(), sitk.sitkUInt8)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    centre = direction @ ((size - 1) / 2 * spacing)
+    image.SetOrigin((np.array([0.0, 0.0, 120.0]) - centre).tolist())
+    index = np.indices(tuple(size.tolist())).reshape(3, -1)
+    world = direction @ (index * spacing[:, None]) + np.array(image.GetOrigin())[:, None]
+    labels = np.zeros(index.shape[1], np.uint8)
+    labels[(world[0] < 0) & (np.abs(world[2] - 100) <= 100)] = RIGHT_LUNG
+    labels[(world[0] >= 0) & (np.abs(world[2] - 140) <= 100)] = LEFT_LUNG
+    filled = sitk.GetImageFromArray(labels.reshape(size.tolist()).transpose())
+    filled.CopyInformation(image)
+    return filled
+
+
+ANGLE = np.deg2rad(20)
+DIRECTIONS = {
+    "axial": np.eye(3),
+    "head to feet": np.diag([1.0, -1.0, -1.0]),
+    "oblique": np.array(
+        [
+            [1.0, 0.0, 0.0],
+            [0.0, np.cos(ANGLE), -np.sin(ANGLE)],
+            [0.0, np.sin(ANGLE), np.cos(ANGLE)],
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+@pytest.mark.parametrize(
+    ("side", "z", "guess"),
+    [
+        (Side.RIGHT, 150, True),
+        (Side.RIGHT, 100, None),
+        (Side.RIGHT, 50, False),
+        (Side.LEFT, 190, True),
+        (Side.LEFT, 150, None),
+        (Side.LEFT, 90, False),
+    ],
+)
+def test_upper_lobe_is_guessed_from_the_height_in_the_lung(
+    name: str, side: Side, z: float, guess: bool | None
+) -> None:
+    (facts,) = measured_facts([table_row(z, side)], two_lungs(DIRECTIONS[name]))
+    assert facts.upper_lobe is guess
+    assert facts.origins.get("upper_lobe") is (None if guess is None else Origin.GUESSED)
+
+
+def test_a_sagittal_grid_is_read_by_its_geometry() -> None:
+    lungs = two_lungs(np.eye(3))
+    sagittal = sitk.PermuteAxes(lungs, [1, 2, 0])
+    rows = [table_row(z, side) for side in Side for z in (50, 100, 150, 190)]
+    found = [facts.upper_lobe for facts in measured_facts(rows, sagittal)]
+    assert found == [facts.upper_lobe for facts in measured_facts(rows, lungs)]
+    assert set(found) == {True, False, None}
+
+
+def test_measured_facts_and_corrections_are_told_apart() -> None:
+    rows = [table_row(150), table_row(60, kind=NoduleKind.CALCIFIED)]
+    facts, _ = measured_facts(rows)
+    assert (facts.longest_mm, facts.perpendicular_mm, facts.count) == (9.5, 7.25, 1)
+    assert set(facts.origins.values()) == {Origin.MEASURED}
+    corrected = facts.corrected(longest_mm=11.0, spiculation=True)
+    assert corrected.longest_mm == 11
+    assert corrected.origins["longest_mm"] is Origin.GIVEN
+    assert corrected.origins["spiculation"] is Origin.GIVEN
+    assert corrected.origins["perpendicular_mm"] is Origin.MEASURED
+    withdrawn = corrected.corrected(kind=None)
+    assert "kind" not in withdrawn.origins
+    assert facts.longest_mm == 9.5
+
+
+def test_every_fact_has_a_label() -> None:
+    names = {*PatientFacts.__dataclass_fields__, *NoduleFacts.__dataclass_fields__}
+    assert set(LABELS) == names - {"id", "origins"}
+
+
+def test_an_assessment_becomes_json_and_text() -> None:
+    (facts,) = measured_facts([table_row(220)], two_lungs(np.eye(3)))
+    found = assess(
+        facts.corrected(spiculation=True, status=Status.BASELINE),
+        patient(70, high_risk=True, screening=True, ever_smoked=True),
+    )
+    read = json.loads(json.dumps(asdict(found)))
+    assert read["nodule"]["origins"]["upper_lobe"] == "guessed"
+    assert [model["probability"] for model in read["models"]] == [
+        result.probability for result in found.models
+    ]
+    text = to_text(found)
+    assert "in an upper lobe: yes (guessed)" in text
+    assert "longest diameter in mm: 9.5 (measured)" in text
+    assert "spiculation: yes (given)" in text
+    for result in found.models:
+        assert result.probability is not None
+        assert f"{100 * result.probability:.1f} %" in text
+    assert "4X" in text
+    assert not found.missing
