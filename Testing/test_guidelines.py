@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from LungNoduleSegLib.nodules.finding.table import NoduleKind
+from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     Airway,

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.lung_sides import LEFT_LUNG, RIGHT_LUNG
-from LungNoduleSegLib.nodules.finding.table import Nodule, NoduleKind, Side
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 
 UPPER_LOBE_ABOVE = 2 / 3
 """Relative height in its lung from which a nodule is guessed to lie in the upper lobe."""
