@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 import dicom_files as files
-from CTSliceToolsLib.ct_reading import read_ct
 from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.reading.ct_reading import read_ct
 
 PATIENT_ORIENTATIONS = {
     "head first supine": (1, 0, 0, 0, 1, 0),

@@ -8,10 +8,10 @@ import SimpleITK as sitk
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.geometry import LPS_TO_RAS, ijk_to_lps
-from LungNoduleSegLib.nodule_table import Nodule, NoduleKind, Side, write_nodules_csv
-from LungNoduleSegLib.result_files import SEGMENTATION, TABLE
-from LungNoduleSegLib.segments import LEFT_LUNG, RIGHT_LUNG, write_segmentation
+from CTSliceToolsLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side, write_nodules_csv
+from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
+from LungNoduleSegLib.results.segments import LEFT_LUNG, RIGHT_LUNG, write_segmentation
 
 SIZE = (15, 12, 10)
 ORIENTATIONS = ["LPS", "RAS", "RPI", "SAL", "PIR"]

@@ -15,7 +15,7 @@ os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 import slicer
 import vtk
 
-from CTSliceToolsLib import mrml_host
+from CTSliceToolsLib.scene import mrml_host
 
 ORIENTATIONS = ("Axial", "Coronal", "Sagittal")
 SIZE = (600, 600)

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from CTSliceToolsLib.axial import AxialView
+from CTSliceToolsLib.geometry.axial import AxialView
 
 ORIENTATIONS = [
     "".join(letters)

@@ -14,12 +14,12 @@ from scipy.spatial.transform import Rotation
 
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, refusal, voxel_points
-from CTSliceToolsLib.axial import AxialView
-from CTSliceToolsLib.ct_reading import read_ct
-from CTSliceToolsLib.ct_scan import CTScan
-from CTSliceToolsLib.dicom_series import format_series, list_series
 from CTSliceToolsLib.errors import Cancelled
+from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.hu import AIR_HU, LOWEST_HU
+from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTSliceToolsLib.reading.ct_scan import CTScan
+from CTSliceToolsLib.reading.dicom_series import format_series, list_series
 
 
 def reorder(scan: CTScan) -> list[float]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from LungNoduleSegLib.lesions import (
+from LungNoduleSegLib.phantom.lesions import (
     Lesion,
     LesionType,
     insert_lesion,

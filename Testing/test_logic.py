@@ -15,19 +15,19 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 
 from CTSliceToolsLib.errors import Cancelled, InputError
-from LungNoduleSegLib.nodule_table import COLUMNS, read_nodules_csv
-from LungNoduleSegLib.result_files import SEGMENTATION, TABLE
+from LungNoduleSegLib.nodules.table import COLUMNS, read_nodules_csv
+from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
 from mrml_grids import OBLIQUE, grid, grids, masks, voxels_of, voxels_on, write_results
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
 
-from CTSliceToolsLib import mrml_host  # noqa: E402
-from CTSliceToolsLib.mrml_volume import add_volume, export_volume  # noqa: E402
-from LungNoduleSegLib import mrml_results  # noqa: E402
-from LungNoduleSegLib.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegLib.scene_file import write_scene  # noqa: E402
+from CTSliceToolsLib.scene import mrml_host  # noqa: E402
+from CTSliceToolsLib.scene.mrml_volume import add_volume, export_volume  # noqa: E402
+from LungNoduleSegLib.scene import mrml_results  # noqa: E402
+from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: E402
+from LungNoduleSegLib.scene.mrb import write_scene  # noqa: E402
 
 RIGHT, LEFT = "CTLungScreening_RightLung", "CTLungScreening_LeftLung"
 NODULE_1, NODULE_3 = "CTLungScreening_Nodule_1", "CTLungScreening_Nodule_3"
@@ -447,7 +447,7 @@ def test_nodes_under_a_transform_or_of_surfaces_are_refused(
 
 REOPEN = """
 import json, sys
-from CTSliceToolsLib import mrml_host
+from CTSliceToolsLib.scene import mrml_host
 scene = mrml_host.start()
 assert scene.ReadFromMRB(sys.argv[1])
 import numpy as np, slicer
@@ -542,7 +542,7 @@ def bright_spot_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_volume_under_a_transform_is_processed_where_it_lies(
     logic: LungNoduleSegLogic, tmp_path: Path, bright_spot_model: Path
 ) -> None:
-    from LungNoduleSegLib.phantom import PhantomSpec, make_phantom
+    from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
     phantom = make_phantom(PhantomSpec(size=(256, 256, 75), spacing=(1.4, 1.4, 4), lesions=()))
     volume = add_volume(sitk.DICOMOrient(phantom.image, "RPI"), "Phantom")

@@ -10,8 +10,8 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.ct_reading import read_ct
 from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.reading.ct_reading import read_ct
 from lidc_outlines import outlined_nodules, trachea_lumen
 from LungNoduleSegLib.lung_roi import LEFT_LUNG, RIGHT_LUNG, LungMethod, segment_lungs
 from LungNoduleSegLib.lung_roi_tutorial import find_lungs_in_slice

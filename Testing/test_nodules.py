@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.axial import AxialView
 from CTSliceToolsLib.errors import InputError
-from LungNoduleSegLib.nodule_measures import axial_diameters, measure_labels
-from LungNoduleSegLib.nodule_table import (
+from CTSliceToolsLib.geometry.axial import AxialView
+from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
+from LungNoduleSegLib.nodules.measures import axial_diameters, measure_labels
+from LungNoduleSegLib.nodules.table import (
     COLUMNS,
     Nodule,
     NoduleKind,
@@ -24,7 +25,6 @@ from LungNoduleSegLib.nodule_table import (
     read_nodules_csv,
     write_nodules_csv,
 )
-from LungNoduleSegLib.nodules import NoduleFindings, NoduleRules, find_nodules
 
 SIZE_MM = np.array([60.0, 80.0, 120.0])
 LUNG_HU, TISSUE_HU = -850, 40

@@ -17,10 +17,10 @@ from scipy import ndimage
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.hu import AIR_HU
-from LungNoduleSegLib.lesions import Lesion, LesionType
-from LungNoduleSegLib.phantom import DEMO_LESIONS, Phantom, PhantomSpec, make_phantom
-from LungNoduleSegLib.phantom_dicom import PADDING, SeriesText, write_dicom_series
-from LungNoduleSegLib.phantom_trees import DIAMETER_EXPONENT, grow_tree
+from LungNoduleSegLib.phantom.chest import DEMO_LESIONS, Phantom, PhantomSpec, make_phantom
+from LungNoduleSegLib.phantom.dicom import PADDING, SeriesText, write_dicom_series
+from LungNoduleSegLib.phantom.lesions import Lesion, LesionType
+from LungNoduleSegLib.phantom.trees import DIAMETER_EXPONENT, grow_tree
 
 SMALL = PhantomSpec(size=(160, 160, 75), spacing=(2.2, 2.2, 4.0))
 TINY = PhantomSpec(size=(72, 72, 30), spacing=(5.0, 5.0, 10.0), lesions=())

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from LungNoduleSegLib.preparation import (
+from LungNoduleSegLib.network.preparation import (
     BACKGROUND_STD,
     Preparation,
     prepare,

@@ -12,12 +12,12 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from CTSliceToolsLib.ct_scan import CTScan, SeriesInfo
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.hu import LUNG_WINDOW
-from LungNoduleSegLib.nodules import NoduleFindings, NoduleRules, find_nodules
-from LungNoduleSegLib.report import write_report
-from LungNoduleSegLib.report_pictures import PictureMaker, overview_png
+from CTSliceToolsLib.reading.ct_scan import CTScan, SeriesInfo
+from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
+from LungNoduleSegLib.results.pictures import PictureMaker, overview_png
+from LungNoduleSegLib.results.report import write_report
 
 HOSTILE = '<script>alert("x")</script>'
 NOTICE = "Research use only — not a medical device"

@@ -11,13 +11,13 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 
-from LungNoduleSegLib.nodule_table import write_nodules_csv
-from LungNoduleSegLib.result_files import SEGMENTATION, TABLE
-from LungNoduleSegLib.segments import LEFT_LUNG, LUNG_STYLES, RIGHT_LUNG, write_segmentation
+from LungNoduleSegLib.nodules.table import write_nodules_csv
+from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
+from LungNoduleSegLib.results.segments import LEFT_LUNG, LUNG_STYLES, RIGHT_LUNG, write_segmentation
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from LungNoduleSegLib.scene_file import write_scene
+from LungNoduleSegLib.scene.mrb import write_scene
 from mrml_grids import nodule_row
 
 SCRIPT = Path(__file__).with_name("slice_views.py")

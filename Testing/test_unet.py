@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from CTSliceToolsLib.keras_loader import keras
-from LungNoduleSegLib import segmentation
-from LungNoduleSegLib.preparation import Preparation, prepare
-from LungNoduleSegLib.segmentation import nodule_probability, predict_slices
-from LungNoduleSegLib.unet import build_unet, dice_coefficient, dice_loss
+from LungNoduleSegLib.network import inference
+from LungNoduleSegLib.network.inference import nodule_probability, predict_slices
+from LungNoduleSegLib.network.preparation import Preparation, prepare
+from LungNoduleSegLib.network.unet import build_unet, dice_coefficient, dice_loss
 
 
 def test_the_default_is_the_tutorials_network() -> None:
@@ -47,7 +47,7 @@ def small_scan() -> tuple[sitk.Image, sitk.Image]:
 def test_batches_give_what_the_whole_stack_gives_at_once(
     context: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segmentation, "BATCH_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr(inference, "BATCH_PIXELS", 2 * 64 * 64)
     preparation = Preparation(size=64, context=context)
     model = build_unet(None, preparation.channels, 2)
     prepared = prepare(*small_scan(), preparation)

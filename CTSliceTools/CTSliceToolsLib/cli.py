@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
-from CTSliceToolsLib.dicom_series import format_series, list_series
 from CTSliceToolsLib.progress import ProgressStyle, shown
+from CTSliceToolsLib.reading.dicom_series import format_series, list_series
 
 app = new_app("CT slices: what is in a folder and where in the body a slice lies.")
 

@@ -95,8 +95,8 @@ def phantom(
 
     Example: `lung-nodule-seg phantom -o ~/phantom`
     """
-    from LungNoduleSegLib.phantom import PhantomSpec, make_phantom  # noqa: PLC0415
-    from LungNoduleSegLib.phantom_files import write_phantom  # noqa: PLC0415
+    from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom  # noqa: PLC0415
+    from LungNoduleSegLib.phantom.files import write_phantom  # noqa: PLC0415
 
     write_phantom(make_phantom(PhantomSpec(seed=seed)), output)
     print(f"The series is in {output / 'dicom'}, the truth in {output / 'truth'}")
@@ -110,7 +110,7 @@ def demo(output: OutputOption, progress: ProgressOption = ProgressStyle.BAR) -> 
     """
     phantom(output)
     run(output / "dicom", output / "results", progress=progress)
-    from LungNoduleSegLib.phantom_files import compare_with_truth  # noqa: PLC0415
+    from LungNoduleSegLib.phantom.files import compare_with_truth  # noqa: PLC0415
 
     print(compare_with_truth(output / "truth", output / "results"))
 

@@ -4,8 +4,8 @@ from enum import StrEnum
 
 import SimpleITK as sitk
 
-from CTSliceToolsLib.axial import AxialView
 from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib import lung_roi_tutorial, lung_roi_volume

@@ -36,7 +36,7 @@ def find_lungs(axial: sitk.Image, report: Report) -> NDArray[np.uint8]:
     labels = np.zeros(hu.shape, np.uint8)
     for k, plane in enumerate(hu):
         labels[k] = find_lungs_in_slice(plane) * side
-        report("lungs", k + 1, len(hu))
+        report("Lungs", k + 1, len(hu))
     return labels
 
 

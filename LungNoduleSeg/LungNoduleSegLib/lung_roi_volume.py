@@ -21,8 +21,8 @@ LUNG_HU, SOFT_HU = -850, 50
 
 GAS_HU = -935
 """Blocks of mere gas are blacker than this, the median of a lung is not."""
-SHUT_IN = 0.8
-"""Share of a gas pocket's rim that is tissue."""
+SHUT_IN = 0.9
+"""Share of a gas pocket's rim that is not lung."""
 SMALLEST_POCKET_ML, LARGEST_POCKET_ML = 0.05, 700
 SMALLEST_AIR_ML = 2
 BRONCHUS_MM = 8
@@ -46,7 +46,7 @@ LARGEST_HOLE_ML = 200
 def find_lungs(axial: sitk.Image, report: Report) -> NDArray[np.uint8]:
     """Label the right and the left lung in an axial volume in HU; all 0 where there is none."""
     steps = 6
-    report("lungs", 0, steps)
+    report("Lungs", 0, steps)
     coarse = Coarse.of(axial)
     air = coarse.hu < TISSUE_HU
     outside = find_outside_air(coarse, air)
@@ -56,24 +56,24 @@ def find_lungs(axial: sitk.Image, report: Report) -> NDArray[np.uint8]:
     box = coarse.box(inside, MASS_CLOSING_MM + 5)
     box = (slice(0, len(inside)), box[1], box[2])
     coarse, inside, outside = coarse.cropped(box), inside[box], outside[box]
-    report("lungs", 1, steps)
+    report("Lungs", 1, steps)
     airways = find_airways(coarse, inside)
-    report("lungs", 2, steps)
+    report("Lungs", 2, steps)
     air = inside & ~ndimage.binary_dilation(airways)
     pockets = _gas_pockets(coarse, air)
     lungs = _choose(coarse, air & ~(pockets | _rims(air & ~pockets, pockets)))
     if not lungs.any():
         return np.zeros(coarse.full_shape, np.uint8)
     sides = tell_apart(coarse, lungs)
-    report("lungs", 3, steps)
+    report("Lungs", 3, steps)
     steps_of_bronchus = max(1, round(BRONCHUS_MM / 2 / coarse.spacing[1]))
     wide_airways = ndimage.binary_opening(airways, IN_PLANE, steps_of_bronchus)
     other_air = _larger(inside & ~lungs & ~airways, BRONCHUS_ML / coarse.voxel_ml)
     forbidden = outside | wide_airways | other_air
     closed = _close(coarse, sides, forbidden)
-    report("lungs", 4, steps)
+    report("Lungs", 4, steps)
     labels = _draw(coarse, closed, lungs, forbidden)
-    report("lungs", steps, steps)
+    report("Lungs", steps, steps)
     return labels
 
 
@@ -88,10 +88,9 @@ def _gas_pockets(coarse: Coarse, air: Mask) -> Mask:
     size = np.bincount(labels.ravel())
     size[0] = 0
     largest = coarse.hu[labels == np.argmax(size)] if inner.any() else np.array([GAS_HU])
-    half_way = (np.median(largest) - 1000) / 2
-    core = ndimage.binary_erosion(
-        air & (coarse.hu < np.clip(half_way, GAS_HU, -880)), border_value=1
-    )
+    gas = coarse.hu < np.clip((np.median(largest) - 1000) / 2, GAS_HU, -880)
+    core = ndimage.binary_erosion(air & gas, border_value=1)
+    parenchyma = inner & ~gas
     labels, _ = ndimage.label(core)
     volume = np.bincount(labels.ravel()) * coarse.voxel_ml
     volume[0] = 0
@@ -102,7 +101,7 @@ def _gas_pockets(coarse: Coarse, air: Mask) -> Mask:
         seed = labels[around] == label
         pocket = ndimage.binary_dilation(seed, iterations=3, mask=air[around])
         shell = ndimage.binary_dilation(pocket, iterations=2) & ~pocket
-        if np.mean(~air[around][shell]) > SHUT_IN:
+        if np.mean(parenchyma[around][shell]) < 1 - SHUT_IN:
             pockets[around] |= pocket
     return pockets
 
@@ -131,8 +130,8 @@ def _choose(coarse: Coarse, candidates: Mask) -> Mask:
     """Keep the components of `candidates` that are lung.
 
     The largest one that is not mere gas has to be as large as a lung, or be cut by the top or the
-    bottom of the scan; others are lung if they lie at its height. Where all are as black as gas,
-    only those as large as a lung of emphysema count.
+    bottom of the scan; others are lung if they lie beside it. Where parts as black as gas dwarf it,
+    they are lungs with severe emphysema.
     """
     labels, _ = ndimage.label(candidates)
     size = np.bincount(labels.ravel()) * coarse.voxel_ml
@@ -143,10 +142,13 @@ def _choose(coarse: Coarse, candidates: Mask) -> Mask:
         for label in np.argsort(-size)[: np.count_nonzero(size >= SMALLEST_CUT_ML)]
     ]
     main = next((part for part in parts if part.is_parenchyma and part.is_lung_sized), None)
-    if main is None:
-        kept = [part.label for part in parts if part.ml > LARGEST_POCKET_ML]
+    black = [part for part in parts if part.ml > LARGEST_POCKET_ML and not part.is_parenchyma]
+    if black and (main is None or main.ml < 0.1 * black[0].ml):
+        kept = [part.label for part in black]
     else:
-        kept = [part.label for part in parts if part.is_parenchyma and part.lies_beside(main)]
+        kept = [
+            part.label for part in parts if main and part.is_parenchyma and part.lies_beside(main)
+        ]
     return np.isin(labels, kept)
 
 

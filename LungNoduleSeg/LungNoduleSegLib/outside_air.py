@@ -31,7 +31,10 @@ def find_outside_air(coarse: Coarse, air: Mask) -> Mask:
     number = np.maximum(np.bincount(at_edge), 1)
     open_there = np.bincount(at_edge, coarse.hu[edge]) / number < OPEN_AIR_HU
     outside = _touched(in_slice, edge & np.isin(in_slice, np.flatnonzero(open_there)))
-    return (outside | padding) & air
+    # Blocks half padding, half tissue look like air; half padding, half lung have air beside them.
+    rind = reached & air & ~padding
+    rind &= ~ndimage.binary_dilation(air & ~reached, IN_PLANE)
+    return (outside | padding | rind) & air
 
 
 def _padding(coarse: Coarse, air: Mask) -> Mask:

@@ -13,20 +13,21 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CTSliceToolsLib.axial import AxialView
-from CTSliceToolsLib.cropping import crop_to
-from CTSliceToolsLib.ct_reading import read_ct
-from CTSliceToolsLib.ct_scan import CTScan
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import refuse_existing
+from CTSliceToolsLib.geometry.axial import AxialView
+from CTSliceToolsLib.geometry.cropping import crop_to
 from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.model_card import ModelCard, load_model
 from CTSliceToolsLib.progress import Report, silent
-from LungNoduleSegLib import results
+from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTSliceToolsLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.lung_roi import LungMethod, segment_lungs
-from LungNoduleSegLib.nodules import NoduleFindings, NoduleRules, find_nodules
-from LungNoduleSegLib.preparation import Preparation
-from LungNoduleSegLib.segmentation import nodule_probability
+from LungNoduleSegLib.network.inference import nodule_probability
+from LungNoduleSegLib.network.preparation import Preparation
+from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
+from LungNoduleSegLib.results.names import result_names
+from LungNoduleSegLib.results.writing import write_results
 
 DEFAULT_MODEL = Path(__file__).parent / "Resources" / "Models" / "nodule-unet.keras"
 
@@ -104,7 +105,7 @@ def run(
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the results.")
-    refuse_existing(output, results.names(scene))
+    refuse_existing(output, result_names(scene))
     timing = Timing()
     with timing.stage("Model", report):
         model, card = load_model(model_file)
@@ -113,7 +114,7 @@ def run(
     chosen = NoduleRules(**{**card.rules, **rules})
     analysis = analyse(scan, model, card, method, chosen, timing, report)
     record = _record(analysis, card, model_file, method, chosen)
-    results.write(output, analysis, record, timing, scene, report)
+    write_results(output, analysis, record, timing, scene, report)
     return analysis
 
 

@@ -18,26 +18,26 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CTSliceToolsLib.axial import AxialView
-from CTSliceToolsLib.cropping import crop_to
-from CTSliceToolsLib.ct_reading import read_ct
+from CTSliceToolsLib.geometry.axial import AxialView
+from CTSliceToolsLib.geometry.cropping import crop_to
 from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.model_card import ModelCard, load_model, save_model
 from CTSliceToolsLib.progress import ProgressStyle, shown
-from LungNoduleSegLib.insertion import find_sites, insert_random_lesions
+from CTSliceToolsLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.lung_roi import segment_lungs
-from LungNoduleSegLib.nodules import NoduleRules, find_nodules
-from LungNoduleSegLib.phantom import PhantomSpec, make_phantom
-from LungNoduleSegLib.preparation import Preparation
-from LungNoduleSegLib.segmentation import nodule_probability
-from LungNoduleSegLib.training import (
+from LungNoduleSegLib.network.inference import nodule_probability
+from LungNoduleSegLib.network.insertion import find_sites, insert_random_lesions
+from LungNoduleSegLib.network.preparation import Preparation
+from LungNoduleSegLib.network.training import (
     TrainingPlan,
     TrainingScan,
     train,
     training_scan,
     with_mistakes,
 )
-from LungNoduleSegLib.unet import build_unet
+from LungNoduleSegLib.network.unet import build_unet
+from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
+from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
 HELD_OUT = "LIDC-IDRI-0001"
 OUTLINES = {HELD_OUT: "LIDC-IDRI-0001_nodules_ge2of4readers.nrrd"}

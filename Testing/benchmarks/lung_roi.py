@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from CTSliceToolsLib.ct_reading import read_ct
+from CTSliceToolsLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.lung_roi import LungMethod, segment_lungs
 
 scan = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data/LIDC-IDRI-0001")

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from LungNoduleSegLib.result_files import RECORD
+from LungNoduleSegLib.results.names import RECORD
 
 scan = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data/LIDC-IDRI-0001")
 with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,1 @@
+"""Where voxels lie and how to get from one grid to another."""

@@ -1,0 +1,1 @@
+"""Reading CT: DICOM series and volume files, checked, in HU."""

@@ -1,0 +1,1 @@
+"""Slicer's scene: the only modules here that import slicer."""

@@ -1,0 +1,80 @@
+"""Lesions put into real lungs: training examples whose masks are exact."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from LungNoduleSegLib.phantom.lesions import Lesion, insert_lesion, random_lesion
+
+VESSEL_HU = -400
+"""Soft tissue inside the lungs: blood vessels, where no lesion is."""
+
+PSF_MM = (0.5, 0.8)
+"""Range of the scanner's blur, one standard deviation."""
+
+
+@dataclass(frozen=True)
+class LesionSites:
+    """Voxels (n, 3) as (z, y, x) where a lesion may be centred, by surroundings."""
+
+    parenchyma: NDArray[np.intp]
+    pleura: NDArray[np.intp]
+    vessels: NDArray[np.intp]
+
+
+def find_sites(hu: sitk.Image, lungs: sitk.Image) -> LesionSites:
+    """Find where lesions may be put: amid the lung, on its surface and on its vessels.
+
+    Args:
+        hu: HU image.
+        lungs: label image on the same grid, non-zero in the lungs.
+    """
+    inside = sitk.GetArrayViewFromImage(lungs) > 0
+    core = ndimage.binary_erosion(inside, iterations=2)
+    dense = sitk.GetArrayViewFromImage(hu) > VESSEL_HU
+    return LesionSites(
+        parenchyma=np.argwhere(core & ~dense),
+        pleura=np.argwhere(inside & ~ndimage.binary_erosion(inside)),
+        vessels=np.argwhere(core & dense),
+    )
+
+
+def insert_random_lesions(
+    hu: sitk.Image,
+    lungs: sitk.Image,
+    sites: LesionSites,
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[sitk.Image, sitk.Image, tuple[Lesion, ...]]:
+    """Put `count` random lesions into a copy of a scan.
+
+    Half lie amid the lung, three in ten on the pleura, two in ten on vessels.
+
+    Returns:
+        The changed HU image, a uint16 image with the number of the lesion (from 1) in each of its
+        voxels, and the lesions.
+    """
+    array = sitk.GetArrayFromImage(hu)
+    inside = sitk.GetArrayViewFromImage(lungs) > 0
+    labels = np.zeros(array.shape, np.uint16)
+    psf = float(rng.uniform(*PSF_MM))
+    kinds = (sites.parenchyma, sites.pleura, sites.vessels)
+    weights = np.array([0.5, 0.3, 0.2]) * [len(kind) > 0 for kind in kinds]
+    lesions = []
+    for number in range(1, count + 1):
+        chosen = kinds[rng.choice(3, p=weights / weights.sum())]
+        voxel = chosen[rng.integers(len(chosen))]
+        x, y, z = hu.TransformIndexToPhysicalPoint([int(v) for v in voxel[::-1]])
+        lesion = random_lesion(rng, (x, y, z))
+        placed = insert_lesion(array, hu, lesion, psf, inside)
+        labels[placed.box][placed.mask] = number
+        lesions.append(lesion)
+    images = []
+    for result in (array, labels):
+        image = sitk.GetImageFromArray(result)
+        image.CopyInformation(hu)
+        images.append(image)
+    return images[0], images[1], tuple(lesions)

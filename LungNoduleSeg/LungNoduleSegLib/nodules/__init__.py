@@ -1,0 +1,1 @@
+"""From probabilities to nodules: found, measured, put into a table."""

@@ -1,0 +1,329 @@
+"""Measures of nodules given as a label image: size, attenuation, type, side and place."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull, KDTree, QhullError
+from scipy.spatial.distance import pdist, squareform
+from skimage.measure import find_contours
+
+from CTSliceToolsLib.errors import InputError
+from LungNoduleSegLib.lung_roi import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
+
+Box = tuple[slice, slice, slice]
+Points = NDArray[np.float64]
+
+SOLID_HU = -300
+"""Above it a voxel is solid, below it ground glass: the threshold at which software told
+part-solid from non-solid nodules best in Scholten et al., Eur Radiol 2015;25:488-496."""
+
+MIN_SOLID_FRACTION = 0.06
+"""Less solid volume than this share makes a nodule non-solid: the cut-off found for -300 HU in
+102 subsolid nodules (Zhongguo Fei Ai Za Zhi, threshold segmentation of pulmonary subsolid
+nodules on CT images)."""
+
+MIN_GROUND_GLASS_FRACTION = 0.2
+"""Ground glass that makes a nodule with a solid part part-solid (our own choice)."""
+
+EDGE_BLUR_MM = 1.5
+"""Half-way values this near to solid tissue are its blurred edge, not ground glass."""
+
+CALCIUM_HU = 200
+"""Above it a voxel is calcified. Siegelman et al., AJR 1980;135:1-13, found at most 147 HU in
+malignant nodules without calcium and 164 HU or more in calcified ones; the margin is for noise."""
+
+MIN_CALCIUM_FRACTION = 0.1
+"""Calcified volume that makes the nodule calcified (our own choice)."""
+
+
+@dataclass(frozen=True)
+class AxialDiameters:
+    """The two diameters of a nodule on the axial slice where it is longest.
+
+    Attributes:
+        slice: index k on the axial grid.
+        outlines: closed outlines on that slice, each (n, 2), columns x and y in pixels of the
+            grid, (0, 0) being the centre of its first pixel.
+        longest: ends (2, 2) of the longest diameter, in the same coordinates.
+        across: ends (2, 2) of the longest diameter perpendicular to it.
+        longest_mm: length of `longest`.
+        across_mm: length of `across`.
+    """
+
+    slice: int
+    outlines: tuple[Points, ...]
+    longest: Points
+    across: Points
+    longest_mm: float
+    across_mm: float
+
+
+def measure_labels(
+    labels: sitk.Image,
+    hu: sitk.Image,
+    lungs: sitk.Image,
+    probability: sitk.Image | None,
+    original: sitk.Image,
+) -> tuple[Nodule, ...]:
+    """Measure every label of a label image, found by the network or drawn by hand.
+
+    Centres and diameters are in mm, rounded to 0.001.
+
+    Args:
+        labels: axial image of whole numbers, 0 for background; each label is one nodule.
+        hu: HU on the same grid.
+        lungs: 1 in the right and 2 in the left lung, on the same grid, which should show a
+            margin around the lungs: the edge of the grid does not count as pleura.
+        probability: the network's output on the same grid, None for nodules drawn by hand.
+        original: any image on the input's grid; gives the slice number.
+
+    Returns:
+        One `Nodule` a label, in the order of the labels, which become the ids.
+
+    Raises:
+        InputError: if there are nodules, but the lungs are empty or fill the image.
+    """
+    label_array, hu_array, lung_array = (
+        sitk.GetArrayViewFromImage(image) for image in (labels, hu, lungs)
+    )
+    chance = None if probability is None else sitk.GetArrayViewFromImage(probability)
+    spacing = np.array(labels.GetSpacing())[::-1]
+    boxes = ndimage.find_objects(label_array)
+    if not boxes:
+        return ()
+    place = _Lungs.of(lung_array, label_array, spacing)
+    nodules = []
+    for label, box in enumerate(boxes, start=1):
+        if box is None:
+            continue
+        mask = label_array[box] == label
+        voxels = np.argwhere(mask) + [part.start for part in box]
+        centre = labels.TransformContinuousIndexToPhysicalPoint(voxels.mean(axis=0)[::-1].tolist())
+        x, y, z = (_rounded(value) for value in centre)
+        diameters = axial_diameters(mask, box, spacing)
+        volume = len(voxels) * spacing.prod()
+        inside = hu_array[box][mask]
+        odds = None if chance is None else chance[box][mask]
+        side = place.side(lung_array[box][mask], voxels)
+        nodules.append(
+            Nodule(
+                id=label,
+                x=x,
+                y=y,
+                z=z,
+                slice=original.TransformPhysicalPointToIndex(centre)[2],
+                diameter_mm=_rounded(diameters.longest_mm),
+                perpendicular_mm=_rounded(diameters.across_mm),
+                equivalent_diameter_mm=_rounded(sphere_diameter(volume)),
+                volume_mm3=_rounded(volume),
+                mean_hu=_rounded(inside.mean(dtype=np.float64)),
+                min_hu=_rounded(inside.min()),
+                max_hu=_rounded(inside.max()),
+                kind=nodule_kind(hu_array[box], mask, spacing),
+                side=side,
+                pleura_mm=_rounded(place.gap_to_border(side, mask, box)),
+                probability=None if odds is None else _rounded(odds.max()),
+                mean_probability=None if odds is None else _rounded(odds.mean(dtype=np.float64)),
+            )
+        )
+    return tuple(nodules)
+
+
+def sphere_diameter(volume_mm3: Any) -> Any:
+    """Diameter (mm) of the sphere of a volume (mm³), of any shape."""
+    return np.cbrt(6 * volume_mm3 / np.pi)
+
+
+def nodule_kind(
+    hu: NDArray[Any], mask: NDArray[np.bool_], spacing: NDArray[np.float64]
+) -> NoduleKind:
+    """Tell the type of a nodule from the HU of its voxels.
+
+    Calcified: at least `MIN_CALCIUM_FRACTION` of its volume above `CALCIUM_HU`. Non-solid: less
+    than `MIN_SOLID_FRACTION` above `SOLID_HU`. Part-solid: at least `MIN_GROUND_GLASS_FRACTION`
+    below `SOLID_HU` and farther from the solid part than its blurred edge, which reaches
+    `EDGE_BLUR_MM` and at least one voxel. Solid: all others. Sources are given with the constants.
+
+    Args:
+        hu: (z, y, x) HU.
+        mask: the nodule's voxels, same shape.
+        spacing: mm along (z, y, x).
+    """
+    inside = hu[mask]
+    if np.mean(inside > CALCIUM_HU) >= MIN_CALCIUM_FRACTION:
+        return NoduleKind.CALCIFIED
+    if np.mean(inside > SOLID_HU) < MIN_SOLID_FRACTION:
+        return NoduleKind.NON_SOLID
+    solid = mask & (hu > SOLID_HU)
+    reach = np.maximum(spacing, EDGE_BLUR_MM)
+    from_solid = ndimage.distance_transform_edt(~solid, sampling=spacing / reach)
+    ground_glass = from_solid[mask] > 1 + 1e-6
+    if np.mean(ground_glass) >= MIN_GROUND_GLASS_FRACTION:
+        return NoduleKind.PART_SOLID
+    return NoduleKind.SOLID
+
+
+def outlines(mask: NDArray[np.bool_]) -> list[Points]:
+    """Outline a 2-D mask (y, x) below the size of its pixels.
+
+    The steps of the pixels are smoothed by a Gaussian of 1.2 pixels, less for small masks so that
+    they keep their size, and followed at half level. The longest diameter of a disc is kept within
+    half a pixel on average over its position on the grid, within three quarters at worst.
+
+    Returns:
+        Closed lines (n, 2), columns x and y in pixels; (0, 0) is the centre of the first pixel.
+    """
+    margin = 4
+    radius = np.sqrt(mask.sum() / np.pi)
+    smooth = ndimage.gaussian_filter(
+        np.pad(mask, margin).astype(np.float32), min(1.2, radius / 4), truncate=3
+    )
+    return [line[:, ::-1] - margin for line in find_contours(smooth, 0.5)]
+
+
+def axial_diameters(
+    mask: NDArray[np.bool_], box: Box, spacing: NDArray[np.float64]
+) -> AxialDiameters:
+    """Find the longest axial diameter of a nodule and the longest one across it on that slice.
+
+    Both are taken on the convex outline, as with callipers.
+    Where a slice cuts the nodule in several pieces, the longest piece counts. This is how the
+    Fleischner Society has nodules measured: Bankier et al., Radiology 2017;285:584-600.
+
+    Args:
+        mask: (z, y, x) voxels of one nodule.
+        box: where `mask` lies in the axial grid.
+        spacing: mm along (z, y, x).
+    """
+    pixel = spacing[:0:-1]
+    corner = np.array([box[2].start, box[1].start])
+    best: tuple[float, int, Points, Points] | None = None
+    found = []
+    at_most = _longest_possible(mask, pixel)
+    for k in np.argsort(-at_most, kind="stable"):
+        if best is not None and at_most[k] <= best[0]:
+            break
+        lines = outlines(mask[k])
+        for line in lines:
+            hull = _convex(line) * pixel
+            apart = squareform(pdist(hull))
+            ends = np.unravel_index(apart.argmax(), apart.shape)
+            if best is None or apart[ends] > best[0]:
+                best = float(apart[ends]), int(k), hull[list(ends)], hull
+                found = lines
+    if best is None:
+        raise ValueError("the mask is empty")
+    length, k, longest, hull = best
+    across = _longest_across(hull, longest)
+    return AxialDiameters(
+        slice=box[0].start + k,
+        outlines=tuple(line + corner for line in found),
+        longest=longest / pixel + corner,
+        across=across / pixel + corner,
+        longest_mm=length,
+        across_mm=float(np.hypot(*np.diff(across, axis=0)[0])),
+    )
+
+
+def _longest_possible(mask: NDArray[np.bool_], pixel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bound the longest diameter (mm) of each slice from its widths in eight directions."""
+    z, y, x = np.nonzero(mask)
+    angle = np.arange(8) * np.pi / 8
+    across = np.outer(x * pixel[0], np.cos(angle)) + np.outer(y * pixel[1], np.sin(angle))
+    held, first = np.unique(z, return_index=True)
+    width = np.maximum.reduceat(across, first) - np.minimum.reduceat(across, first)
+    bound = np.zeros(len(mask))
+    bound[held] = width.max(axis=1) / np.cos(np.pi / 16) + np.hypot(*pixel)
+    return bound
+
+
+def _convex(line: Points) -> Points:
+    try:
+        return line[ConvexHull(line).vertices]
+    except QhullError:
+        return line
+
+
+def _longest_across(hull: Points, longest: Points) -> Points:
+    """Ends of the longest chord of a convex polygon perpendicular to its diameter."""
+    along = np.diff(longest, axis=0)[0] / np.hypot(*np.diff(longest, axis=0)[0])
+    axes = np.array([along, [-along[1], along[0]]])
+    turned = (hull - longest[0]) @ axes.T
+    start, end = turned[:, 0].argmin(), turned[:, 0].argmax()
+    ring = np.roll(turned, -start, axis=0)
+    turn = (end - start) % len(ring)
+    one, other = ring[: turn + 1], np.vstack([ring[turn:], ring[:1]])[::-1]
+    where = np.union1d(one[:, 0], other[:, 0])
+    low = np.interp(where, one[:, 0], one[:, 1])
+    high = np.interp(where, other[:, 0], other[:, 1])
+    widest = np.abs(high - low).argmax()
+    chord = np.array([[where[widest], low[widest]], [where[widest], high[widest]]])
+    return chord @ axes + longest[0]
+
+
+@dataclass(frozen=True)
+class _Lungs:
+    """What measuring needs to know of the lungs: where each lies and what borders it."""
+
+    centre_x: dict[Side, float]
+    outside: dict[Side, KDTree]
+    spacing: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, lungs: NDArray[Any], nodules: NDArray[Any], spacing: NDArray[np.float64]
+    ) -> "_Lungs":
+        if lungs.all() or not lungs.any():
+            raise InputError(
+                "The lung mask is empty or fills the whole image: segment the lungs of a scan that "
+                "shows their border."
+            )
+        centre_x, outside = {}, {}
+        for side, value in ((Side.RIGHT, RIGHT_LUNG), (Side.LEFT, LEFT_LUNG)):
+            lung = lungs == value
+            columns = lung.sum(axis=(0, 1))
+            if columns.any():
+                centre_x[side] = float(np.average(np.arange(len(columns)), weights=columns))
+            beside = np.argwhere(_beside(lung | (nodules > 0)))
+            outside[side] = KDTree(beside * spacing, balanced_tree=False)
+        return cls(centre_x, outside, spacing)
+
+    def side(self, lung_values: NDArray[Any], voxels: NDArray[np.int64]) -> Side:
+        """Lung with most of the voxels; for a nodule outside both, the one nearer in x."""
+        right, left = (np.count_nonzero(lung_values == value) for value in (RIGHT_LUNG, LEFT_LUNG))
+        if right == left:
+            x = voxels[:, 2].mean()
+            return min(self.centre_x, key=lambda side: abs(self.centre_x[side] - x))
+        return Side.RIGHT if right > left else Side.LEFT
+
+    def gap_to_border(self, side: Side, mask: NDArray[np.bool_], box: Box) -> float:
+        """Distance (mm) from the faces of the nodule's voxels to those outside the lung."""
+        surface = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+        surface = (surface + [part.start for part in box]) * self.spacing
+        outside = self.outside[side]
+        centre = surface.mean(axis=0)
+        reach = np.linalg.norm(surface - centre, axis=1).max()
+        near = outside.query_ball_point(centre, outside.query(centre)[0] + reach + 1e-6)
+        border = outside.data[near]
+        distance, nearest = KDTree(surface).query(border)
+        apart = np.abs(surface[nearest] - border)[distance.argmin()]
+        return float(np.linalg.norm(np.maximum(apart - self.spacing, 0)))
+
+
+def _beside(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels that share a face with `inside` without belonging to it."""
+    beside = np.zeros_like(inside)
+    for axis in range(inside.ndim):
+        there, here = np.moveaxis(beside, axis, 0), np.moveaxis(inside, axis, 0)
+        there[1:] |= here[:-1]
+        there[:-1] |= here[1:]
+    return beside & ~inside
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 3)

@@ -1,0 +1,73 @@
+"""A phantom on disk, its truth beside it, and the results of a run held against that truth."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CTSliceToolsLib.files import new_file, refuse_existing
+from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.phantom.chest import Phantom
+from LungNoduleSegLib.phantom.dicom import write_dicom_series
+from LungNoduleSegLib.results.names import LUNGS, NODULES, TABLE
+
+SERIES, TRUTH = "dicom", "truth"
+AIRWAYS, LESIONS = "airways.nii.gz", "lesions.csv"
+
+
+def write_phantom(phantom: Phantom, folder: Path) -> None:
+    """Write the scan as a DICOM series into `folder/dicom` and the masks into `folder/truth`.
+
+    `truth` holds the lungs, nodules and airways as `.nii.gz` and `lesions.csv` with number, LPS
+    centre in mm, diameter in mm and kind of each lesion.
+
+    Raises:
+        InputError: if either folder exists.
+    """
+    refuse_existing(folder, [SERIES, TRUTH])
+    write_dicom_series(phantom.image, folder / SERIES)
+    for name, image in (
+        (LUNGS, phantom.lungs),
+        (NODULES, phantom.nodules),
+        (AIRWAYS, phantom.airways),
+    ):
+        with new_file(folder / TRUTH / name) as temporary:
+            sitk.WriteImage(image, temporary, useCompression=True)
+    with (
+        new_file(folder / TRUTH / LESIONS) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(["number", "x", "y", "z", "diameter_mm", "kind"])
+        for number, lesion in enumerate(phantom.lesions, 1):
+            writer.writerow([number, *lesion.centre, lesion.diameter_mm, lesion.kind])
+
+
+def compare_with_truth(truth: Path, results: Path) -> str:
+    """Say for each lesion of a phantom which nodule of a run lies on it, and what else was found.
+
+    Args:
+        truth: a folder that `write_phantom` wrote.
+        results: the folder of a run on that phantom.
+    """
+    with (truth / LESIONS).open(encoding="utf-8", newline="") as stream:
+        lesions = list(csv.DictReader(stream))
+    nodules = {nodule.id: nodule for nodule in read_nodules_csv(results / TABLE)}
+    true_labels, found_labels = (
+        sitk.GetArrayFromImage(sitk.ReadImage(folder / NODULES)) for folder in (truth, results)
+    )
+    lines, matched = [], set()
+    for lesion in lesions:
+        here = found_labels[true_labels == int(lesion["number"])]
+        hits = [int(n) for n in np.unique(here[here > 0])]
+        matched.update(hits)
+        found = ", ".join(
+            f"nodule {n}, {nodules[n].diameter_mm:.1f} mm, {nodules[n].kind}" for n in hits
+        )
+        lines.append(
+            f"  {float(lesion['diameter_mm']):4.1f} mm {lesion['kind']:<10} "
+            f"{'found as ' + found if hits else 'missed'}"
+        )
+    lines.append(f"  {len(nodules) - len(matched)} other findings")
+    return "\n".join(["The lesions put into the phantom:", *lines])

@@ -1,0 +1,296 @@
+"""Pictures of lungs and nodules: grey pixels with lines over them, in millimetres.
+
+Radiological display: the patient's right is on the left of each picture. Lines keep their own
+coordinates, so that the report draws them as vectors and the overview as pixels.
+"""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+from skimage.measure import approximate_polygon
+
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.hu import LUNG_WINDOW
+from LungNoduleSegLib.lung_roi import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.nodules.finding import NoduleFindings
+from LungNoduleSegLib.nodules.measures import AxialDiameters, Points, axial_diameters, outlines
+
+COLOURS = {
+    "right": "#4fb3ff",
+    "left": "#ffc14d",
+    "nodule": "#ff5c7a",
+    "diameter": "#12b76a",
+    "box": "#ff5c7a",
+}
+"""Colour of each kind of line: right and left lung, nodule, its diameters, the enlarged part."""
+
+CONTEXT_PIXELS = 400
+"""Width of a picture of the whole chest; enlarged parts keep the scan's own pixels."""
+
+LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
+"""Where the axial pictures of the lungs lie between their top (0) and base (1)."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line over a picture: points (n, 2), x and y in mm."""
+
+    kind: str
+    points: Points
+
+    @property
+    def path(self) -> str:
+        """SVG path data."""
+        return "M" + "L".join(f"{x:.2f},{y:.2f}" for x, y in self.points)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A word over a picture, centred on x, y in mm."""
+
+    text: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Grey pixels that cover a rectangle in mm, and what is drawn over them.
+
+    Attributes:
+        pixels: uint8 (rows, columns).
+        left: mm, as `top`, `width` and `height`; y grows downwards.
+        lines: drawn in their order.
+        labels: numbers of nodules.
+        sides: whether R and L are written at the edges.
+        description: for those who cannot see the picture.
+    """
+
+    pixels: NDArray[np.uint8]
+    left: float
+    top: float
+    width: float
+    height: float
+    lines: tuple[Line, ...]
+    description: str
+    labels: tuple[Label, ...] = ()
+    sides: bool = True
+
+    @property
+    def uri(self) -> str:
+        """The pixels as a PNG in a data address."""
+        stream = io.BytesIO()
+        Image.fromarray(self.pixels).save(stream, "PNG", optimize=True)
+        return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+class PictureMaker:
+    """Makes the pictures of one scan.
+
+    Args:
+        hu: axial HU image, cropped to the chest.
+        lungs: `RIGHT_LUNG`, `LEFT_LUNG`, on the same grid.
+        findings: nodules on the same grid.
+    """
+
+    def __init__(self, hu: sitk.Image, lungs: sitk.Image, findings: NoduleFindings) -> None:
+        self._hu = sitk.GetArrayViewFromImage(hu)
+        self._lungs = sitk.GetArrayViewFromImage(lungs)
+        self._labels = sitk.GetArrayViewFromImage(findings.labels)
+        self._spacing = np.array(hu.GetSpacing())
+        self._grid = hu
+        self._findings = findings
+        self._boxes = ndimage.find_objects(self._labels)
+
+    def levels(self) -> list[tuple[int, Picture]]:
+        """Axial slices from the top of the lungs to their base, each with its index k."""
+        held = np.flatnonzero(self._lungs.any(axis=(1, 2)))
+        indices = [int(k) for k in np.quantile(held, 1 - np.array(LEVELS)).round()]
+        return [
+            (k, self._axial(k, self._lung_lines(k), "Axial slice with the outlines of both lungs"))
+            for k in dict.fromkeys(indices)
+        ]
+
+    def frontal(self) -> Picture:
+        """Mean along anterior-posterior rays, like a radiograph, with lungs and nodules."""
+        rays = np.clip(self._hu, -1000, 400).mean(axis=1, dtype=np.float32)[::-1]
+        low, high = np.percentile(rays, (1, 99))
+        pixels = np.clip((rays - low) / max(high - low, 1) * 255, 0, 255).astype(np.uint8)
+        x_mm, _, z_mm = self._spacing
+        lines = []
+        for kind, value in (("right", RIGHT_LUNG), ("left", LEFT_LUNG)):
+            shadow = (self._lungs == value).any(axis=1)[::-1]
+            lines += _lines(kind, outlines(shadow), np.array([x_mm, z_mm]))
+        labels = []
+        for nodule in self._findings.nodules:
+            i, _, k = self._grid.TransformPhysicalPointToContinuousIndex(
+                (nodule.x, nodule.y, nodule.z)
+            )
+            centre = np.array([i * x_mm, (len(rays) - 1 - k) * z_mm])
+            turn = np.linspace(0, 2 * np.pi, 33)[:, None]
+            ring = np.hstack([np.cos(turn), np.sin(turn)]) * max(nodule.diameter_mm / 2 + 2, 4)
+            lines.append(Line("nodule", centre + ring))
+            labels.append(Label(str(nodule.id), centre[0] + ring[0, 0] + 5, centre[1]))
+        n = len(labels)
+        found = f"{n} nodule{'' if n == 1 else 's'} marked" if n else "no nodule"
+        return _picture(
+            pixels,
+            np.array([x_mm, z_mm]),
+            (0, pixels.shape[1], 0, pixels.shape[0]),
+            lines,
+            f"Frontal view of the chest with the outlines of both lungs, {found}",
+            tuple(labels),
+        )
+
+    def diameters(self, nodule_id: int) -> AxialDiameters:
+        """Diameters of a nodule and the slice on which they were taken."""
+        box = self._boxes[nodule_id - 1]
+        return axial_diameters(self._labels[box] == nodule_id, box, self._spacing[::-1])
+
+    def context(self, measured: AxialDiameters, description: str) -> Picture:
+        """The whole slice with a box around the nodule."""
+        left, right, top, bottom = self._around(measured)
+        corners = np.array(
+            [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], float
+        )
+        box = Line("box", (corners - 0.5) * self._spacing[:2])
+        return self._axial(measured.slice, [box], description)
+
+    def enlarged(self, measured: AxialDiameters, description: str) -> Picture:
+        """The nodule's surroundings with its outline and diameters."""
+        pixel = self._spacing[:2]
+        lines = _lines("nodule", measured.outlines, pixel, tolerance=0.02)
+        lines += _lines("diameter", (measured.longest, measured.across), pixel)
+        plane = LUNG_WINDOW.to_uint8(self._hu[measured.slice])
+        return _picture(
+            plane, pixel, self._around(measured), lines, description, sides=False, shrink=False
+        )
+
+    def _around(self, measured: AxialDiameters) -> tuple[int, int, int, int]:
+        """Square of pixels around a nodule: left, right, top, bottom."""
+        half = np.maximum(18.0, 1.1 * measured.longest_mm) / self._spacing[:2]
+        centre = measured.longest.mean(axis=0)
+        last = np.array(self._hu.shape[:0:-1])
+        low = np.clip(np.floor(centre - half), 0, last).astype(int)
+        high = np.clip(np.ceil(centre + half) + 1, 0, last).astype(int)
+        return int(low[0]), int(high[0]), int(low[1]), int(high[1])
+
+    def _axial(self, k: int, lines: list[Line], description: str) -> Picture:
+        plane = LUNG_WINDOW.to_uint8(self._hu[k])
+        whole = (0, plane.shape[1], 0, plane.shape[0])
+        return _picture(plane, self._spacing[:2], whole, lines, description)
+
+    def _lung_lines(self, k: int) -> list[Line]:
+        pixel = self._spacing[:2]
+        return _lines("right", outlines(self._lungs[k] == RIGHT_LUNG), pixel) + _lines(
+            "left", outlines(self._lungs[k] == LEFT_LUNG), pixel
+        )
+
+
+def _lines(
+    kind: str, lines: list[Points] | tuple[Points, ...], pixel: Points, tolerance: float = 0.3
+) -> list[Line]:
+    return [Line(kind, approximate_polygon(line, tolerance) * pixel) for line in lines]
+
+
+def _picture(
+    plane: NDArray[np.uint8],
+    pixel: Points,
+    box: tuple[int, int, int, int],
+    lines: list[Line],
+    description: str,
+    labels: tuple[Label, ...] = (),
+    sides: bool = True,
+    shrink: bool = True,
+) -> Picture:
+    """Cut `box` (left, right, top, bottom) out of a plane with its first pixel at 0 mm."""
+    left, right, top, bottom = box
+    pixels = plane[top:bottom, left:right]
+    if shrink and pixels.shape[1] > CONTEXT_PIXELS:
+        height = round(pixels.shape[0] * CONTEXT_PIXELS / pixels.shape[1])
+        resized = Image.fromarray(pixels).resize((CONTEXT_PIXELS, height), Image.Resampling.BOX)
+        pixels = np.asarray(resized)
+    corner = (np.array([left, top]) - 0.5) * pixel
+    size = np.array([right - left, bottom - top]) * pixel
+    return Picture(
+        pixels,
+        left=float(corner[0]),
+        top=float(corner[1]),
+        width=float(size[0]),
+        height=float(size[1]),
+        lines=tuple(lines),
+        description=description,
+        labels=labels,
+        sides=sides,
+    )
+
+
+def overview_png(
+    path: Path, hu: sitk.Image, lungs: sitk.Image, findings: NoduleFindings, most: int = 3
+) -> None:
+    """Write one PNG: the frontal view, and beside it the first nodules on their slices.
+
+    Args:
+        path: the new file.
+        hu: axial HU image, cropped to the chest.
+        lungs: lung labels on the same grid.
+        findings: nodules on the same grid.
+        most: how many nodules are shown, each as its slice above the enlarged nodule.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    maker = PictureMaker(hu, lungs, findings)
+    height = 640
+    tiles = [_drawn(maker.frontal(), height)]
+    for nodule in findings.nodules[:most]:
+        measured = maker.diameters(nodule.id)
+        pair = [
+            _drawn(picture, height // 2)
+            for picture in (maker.context(measured, ""), maker.enlarged(measured, ""))
+        ]
+        column = Image.new("RGB", (max(tile.width for tile in pair), height), "black")
+        for row, tile in enumerate(pair):
+            column.paste(tile, ((column.width - tile.width) // 2, row * height // 2))
+        tiles.append(column)
+    gap = 8
+    sheet = Image.new(
+        "RGB", (sum(t.width for t in tiles) + gap * (len(tiles) - 1), height), "white"
+    )
+    x = 0
+    for tile in tiles:
+        sheet.paste(tile, (x, 0))
+        x += tile.width + gap
+    with new_file(path) as temporary:
+        sheet.save(temporary, "PNG", optimize=True)
+
+
+def _drawn(picture: Picture, height: int) -> Image.Image:
+    """Draw a picture with its lines as pixels; drawn twice as large for smooth lines."""
+    scale = 2 * height / picture.height
+    size = (round(picture.width * scale), 2 * height)
+    image = Image.fromarray(picture.pixels).resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    corner = np.array([picture.left, picture.top])
+    for line in picture.lines:
+        points = ((line.points - corner) * scale).ravel().tolist()
+        draw.line(points, fill=COLOURS[line.kind], width=3, joint="curve")
+    font = ImageFont.load_default(size=32)
+    words = list(picture.labels)
+    if picture.sides:
+        middle = picture.top + picture.height / 2
+        words += [
+            Label("R", picture.left + 16 / scale * 2, middle),
+            Label("L", picture.left + picture.width - 16 / scale * 2, middle),
+        ]
+    for word in words:
+        at = ((np.array([word.x, word.y]) - corner) * scale).tolist()
+        draw.text(at, word.text, "white", font, anchor="mm", stroke_width=3, stroke_fill="black")
+    return image.resize((size[0] // 2, height), Image.Resampling.LANCZOS)

@@ -1,0 +1,170 @@
+"""The report of a run: one HTML file that needs nothing else, for people to read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.hu import LUNG_WINDOW
+from CTSliceToolsLib.reading.ct_scan import CTScan
+from LungNoduleSegLib.lung_roi import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.nodules.finding import NoduleFindings
+from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
+from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
+
+TABLE = (
+    "id",
+    "side",
+    "kind",
+    "diameter_mm",
+    "perpendicular_mm",
+    "volume_mm3",
+    "mean_hu",
+    "pleura_mm",
+    "slice",
+    "x",
+    "y",
+    "z",
+    "probability",
+)
+"""Columns of the table in the report; `nodules.csv` holds all."""
+
+RULES = {
+    "min_diameter_mm": "too small",
+    "min_lung_fraction": "outside the lungs",
+    "max_elongation": "shaped like a vessel",
+}
+"""What each rule of `NoduleRules` says of a candidate that it dropped."""
+
+
+@dataclass(frozen=True)
+class _Card:
+    """What is shown of one nodule."""
+
+    nodule: Nodule
+    shown: str
+    context: Picture
+    enlarged: Picture
+
+
+def write_report(
+    path: Path,
+    scan: CTScan,
+    hu: sitk.Image,
+    lungs: sitk.Image,
+    findings: NoduleFindings,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write the report of one scan as a new HTML file without any external address.
+
+    Args:
+        path: the new file.
+        scan: the scan as read: its grid gives slice numbers, its header names it.
+        hu: axial HU image, cropped to the chest.
+        lungs: 1 in the right and 2 in the left lung, on the grid of `hu`.
+        findings: nodules on the same grid.
+        provenance: what `run.json` says: mappings, sequences and plain values, shown as they are.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    maker = PictureMaker(hu, lungs, findings)
+    levels = [(_shown(hu, scan, k), picture) for k, picture in maker.levels()]
+    page = _template().render(
+        scan=scan,
+        facts=_facts(scan),
+        volumes=_volumes(lungs),
+        frontal=maker.frontal(),
+        levels=levels,
+        cards=[_card(maker, nodule, hu, scan) for nodule in findings.nodules],
+        nodules=findings.nodules,
+        rejected={RULES[rule]: n for rule, n in findings.rejected_by_rule.items()},
+        columns=COLUMNS,
+        table=TABLE,
+        provenance=provenance,
+        colours=COLOURS,
+        window=LUNG_WINDOW,
+        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+    )
+    with new_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("LungNoduleSegLib", "Resources"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["value"] = _value
+    environment.filters["words"] = lambda key: str(key).replace("_", " ")
+    environment.tests["listed"] = lambda value: (
+        isinstance(value, Sequence) and not isinstance(value, str)
+    )
+    return environment.get_template("report.html.jinja")
+
+
+def _value(nodule: Nodule, name: str) -> str:
+    """Format one measure to the digits that mean something."""
+    value = getattr(nodule, name)
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        digits = 2 if "probability" in name else 0 if name.endswith(("_hu", "_mm3")) else 1
+        return f"{value + 0.0:.{digits}f}"
+    return str(value)
+
+
+def _facts(scan: CTScan) -> dict[str, str]:
+    """What identifies the scan and how it lies."""
+    image, series = scan.image, scan.series
+    size, spacing = image.GetSize(), image.GetSpacing()
+    facts = {"Source": scan.source.name}
+    if series is not None:
+        date = series.study_date
+        iso = f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdigit() else date
+        facts |= {
+            "Patient ID": series.patient_id,
+            "Study date": iso,
+            "Series": series.description,
+            "Series instance UID": series.series_instance_uid,
+        }
+    facts["Size"] = f"{size[0]} × {size[1]} × {size[2]} voxels"
+    facts["Spacing"] = f"{spacing[0]:.3g} × {spacing[1]:.3g} × {spacing[2]:.3g} mm"
+    return {name: value or "not given" for name, value in facts.items()}
+
+
+def _volumes(lungs: sitk.Image) -> dict[str, float]:
+    """Volume of each lung in ml."""
+    counts = np.bincount(sitk.GetArrayViewFromImage(lungs).ravel(), minlength=3)
+    ml = float(np.prod(lungs.GetSpacing())) / 1000
+    return {"right": counts[RIGHT_LUNG] * ml, "left": counts[LEFT_LUNG] * ml}
+
+
+def _card(maker: PictureMaker, nodule: Nodule, hu: sitk.Image, scan: CTScan) -> _Card:
+    measured = maker.diameters(nodule.id)
+    shown = _shown(hu, scan, measured.slice)
+    what = f"nodule {nodule.id}, {nodule.diameter_mm:.1f} mm, {nodule.kind}, {nodule.side} lung"
+    return _Card(
+        nodule,
+        shown,
+        maker.context(measured, f"Axial slice with a box around {what}"),
+        maker.enlarged(measured, f"Enlarged: outline and diameters of {what}"),
+    )
+
+
+def _shown(hu: sitk.Image, scan: CTScan, k: int) -> str:
+    """Name an axial slice by its height and, if the input is axial, by its number there."""
+    middle = hu.TransformIndexToPhysicalPoint((hu.GetWidth() // 2, hu.GetHeight() // 2, k))
+    height = f"z {middle[2]:.1f} mm"
+    if abs(scan.image.GetDirection()[8]) < 0.9:
+        return height
+    return f"slice {scan.image.TransformPhysicalPointToIndex(middle)[2]}, {height}"

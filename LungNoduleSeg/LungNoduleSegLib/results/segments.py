@@ -1,0 +1,257 @@
+"""What the lungs and nodules are called, coloured and coded as segments, and `.seg.nrrd` files.
+
+Slicer, the results on disk and DICOM SEG all take names, colours and codes from here. The codes
+are those of DICOM PS3.16 (lung: CID 7155, its side as modifier: CID 244, nodule: CID 7159) and,
+with the categories, entries of the terminologies that Slicer ships under each context's name, so
+that its terminology selector finds them.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+
+RIGHT_LUNG = 1
+LEFT_LUNG = 2
+"""Labels in a lung mask; sides are the patient's."""
+
+TAG = "CTLungScreening"
+"""Segments made by this project carry this tag; its value is the segment's `fingerprint`."""
+
+UNSMOOTHED = "0"
+"""Slicer's smoothing factor for surfaces of our segments: its default shrinks small nodules."""
+
+ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
+
+
+@dataclass(frozen=True)
+class Code:
+    """A SNOMED CT concept."""
+
+    value: str
+    meaning: str
+
+    @property
+    def triplet(self) -> list[str]:
+        """Coding scheme, value, meaning."""
+        return ["SCT", self.value, self.meaning]
+
+
+LUNG = Code("39607008", "Lung")
+RIGHT = Code("24028007", "Right")
+LEFT = Code("7771000", "Left")
+NODULE = Code("27925004", "Nodule")
+ANATOMICAL_STRUCTURE = Code("123037004", "Anatomical Structure")
+ALTERED_STRUCTURE = Code("49755003", "Morphologically Altered Structure")
+
+
+@dataclass(frozen=True)
+class Terminology:
+    """What a segment shows, and where in the body if `type` does not say so.
+
+    Attributes:
+        context: name of the list in Slicer that holds the entry.
+        category: DICOM's segmented property category.
+        type: DICOM's segmented property type.
+        modifier: of the type, for instance its side.
+        region: DICOM's anatomic region.
+        region_modifier: of the region.
+    """
+
+    context: str
+    category: Code
+    type: Code
+    modifier: Code | None = None
+    region: Code | None = None
+    region_modifier: Code | None = None
+
+    def to_slicerio(self) -> dict[str, str | list[str]]:
+        """Give the entry as slicerio writes it."""
+        entry: dict[str, str | list[str]] = {
+            "contextName": self.context,
+            "category": self.category.triplet,
+            "type": self.type.triplet,
+            "anatomicContextName": ANATOMY_CONTEXT,
+        }
+        optional = {
+            "typeModifier": self.modifier,
+            "anatomicRegion": self.region,
+            "anatomicRegionModifier": self.region_modifier,
+        }
+        return entry | {key: code.triplet for key, code in optional.items() if code}
+
+
+@dataclass(frozen=True)
+class SegmentStyle:
+    """How one segment is presented.
+
+    Attributes:
+        id: identifier within a segmentation.
+        name: what people read.
+        color: red, green, blue from 0 to 1.
+        terminology: its codes.
+    """
+
+    id: str
+    name: str
+    color: tuple[float, float, float]
+    terminology: Terminology
+
+
+def _rgb(red: int, green: int, blue: int) -> tuple[float, float, float]:
+    return red / 255, green / 255, blue / 255
+
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart (Color Universal Design, 2008).
+_SKY_BLUE = _rgb(86, 180, 233)
+_BLUISH_GREEN = _rgb(0, 158, 115)
+_NODULE_COLORS = (
+    _rgb(230, 159, 0),
+    _rgb(213, 94, 0),
+    _rgb(204, 121, 167),
+    _rgb(240, 228, 66),
+)
+
+_LUNG_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+_NODULE_CONTEXT = "Segmentation category and type - DICOM master list"
+
+LUNG_STYLES = {
+    RIGHT_LUNG: SegmentStyle(
+        "CTLungScreening_RightLung",
+        "Right lung",
+        _SKY_BLUE,
+        Terminology(_LUNG_CONTEXT, ANATOMICAL_STRUCTURE, LUNG, RIGHT),
+    ),
+    LEFT_LUNG: SegmentStyle(
+        "CTLungScreening_LeftLung",
+        "Left lung",
+        _BLUISH_GREEN,
+        Terminology(_LUNG_CONTEXT, ANATOMICAL_STRUCTURE, LUNG, LEFT),
+    ),
+}
+"""By label in the lung mask."""
+
+
+def nodule_style(nodule: int, side: int) -> SegmentStyle:
+    """Style the nodule with id `nodule`; `side` is `RIGHT_LUNG`, `LEFT_LUNG` or 0 for neither."""
+    sides = {RIGHT_LUNG: RIGHT, LEFT_LUNG: LEFT}
+    return SegmentStyle(
+        f"CTLungScreening_Nodule_{nodule}",
+        f"Nodule {nodule}",
+        _NODULE_COLORS[(nodule - 1) % len(_NODULE_COLORS)],
+        Terminology(
+            _NODULE_CONTEXT,
+            ALTERED_STRUCTURE,
+            NODULE,
+            region=LUNG,
+            region_modifier=sides.get(side),
+        ),
+    )
+
+
+_LUNG_LAYER, _NODULE_LAYER = 0, 1
+
+
+def fingerprint(name: str, mask: NDArray[np.bool_]) -> str:
+    """Identify a segment as it was made: its name and the shape of its voxels.
+
+    A segment whose tag differs from its fingerprint was renamed or edited since.
+
+    Args:
+        name: the segment's name.
+        mask: its voxels (z, y, x), with any margin of zeros.
+    """
+    digest = hashlib.sha256(name.encode())
+    (box,) = find_objects(mask.view(np.uint8), 1)
+    if box is not None:
+        digest.update(repr(mask[box].shape).encode())
+        digest.update(np.packbits(mask[box]).tobytes())
+    return digest.hexdigest()
+
+
+def write_segmentation(path: Path, lungs: sitk.Image, nodules: sitk.Image) -> None:
+    """Write lungs and nodules as one `.seg.nrrd` with two layers, as nodules lie within lungs.
+
+    Args:
+        path: the new file.
+        lungs: `RIGHT_LUNG`, `LEFT_LUNG`, 0 elsewhere; any orientation, LPS mm.
+        nodules: nodule ids from 1, 0 elsewhere, on the grid of `lungs`.
+
+    Raises:
+        InputError: if `path` exists.
+        ValueError: if the two grids differ.
+    """
+    import slicerio  # noqa: PLC0415 - not there in Slicer, which only needs the names above
+
+    if not lungs.IsSameImageGeometryAs(nodules):
+        raise ValueError("Lungs and nodules do not lie on the same grid.")
+    lung_labels = sitk.GetArrayViewFromImage(lungs)
+    nodule_labels = sitk.GetArrayViewFromImage(nodules)
+    lung_boxes = find_objects(lung_labels, max(LUNG_STYLES))
+    nodule_boxes = find_objects(nodule_labels)
+
+    segments = [
+        _segment(style, _LUNG_LAYER, label, lung_boxes[label - 1], lung_labels)
+        for label, style in LUNG_STYLES.items()
+    ]
+    for nodule, box in enumerate(nodule_boxes, start=1):
+        if box is not None:
+            inside = lung_labels[box][nodule_labels[box] == nodule]
+            side = int(np.argmax(np.bincount(inside, minlength=max(LUNG_STYLES) + 1)))
+            segments.append(
+                _segment(nodule_style(nodule, side), _NODULE_LAYER, nodule, box, nodule_labels)
+            )
+
+    voxels = np.empty((*lung_labels.shape, 2), np.min_scalar_type(max(2, len(nodule_boxes))))
+    voxels[..., _LUNG_LAYER] = lung_labels
+    voxels[..., _NODULE_LAYER] = nodule_labels
+    # Slicer crops a whole layer to the extent of the layer's first segment: give each the full one.
+    extent = [bound for size in lungs.GetSize() for bound in (0, size - 1)]
+    segmentation = {
+        "voxels": voxels,
+        "ijkToLPS": ijk_to_lps(lungs),
+        "containedRepresentationNames": ["Binary labelmap"],
+        "Segmentation_ConversionParameters": (
+            f"Reference image geometry|{_slicer_geometry(lungs)}|&Smoothing factor|{UNSMOOTHED}|&"
+        ),
+        "segments": [segment | {"extent": extent} for segment in segments],
+    }
+    with new_file(path) as temporary:
+        slicerio.write_segmentation(
+            str(temporary), segmentation, compression_level=1, index_order="C"
+        )
+
+
+def _segment(
+    style: SegmentStyle,
+    layer: int,
+    label: int,
+    box: tuple[slice, ...] | None,
+    labels: NDArray[np.integer],
+) -> dict[str, Any]:
+    """Describe one segment for slicerio; `box` bounds its voxels in `labels`, None without any."""
+    mask = np.zeros((0, 0, 0), bool) if box is None else labels[box] == label
+    return {
+        "id": style.id,
+        "name": style.name,
+        "color": list(style.color),
+        "terminology": style.terminology.to_slicerio(),
+        "tags": {TAG: fingerprint(style.name, mask)},
+        "labelValue": label,
+        "layer": layer,
+    }
+
+
+def _slicer_geometry(image: sitk.Image) -> str:
+    """Serialize a grid as Slicer does: voxel indices to RAS mm by rows, then the extent."""
+    ijk_to_ras = LPS_TO_RAS @ ijk_to_lps(image)
+    extent = [bound for size in image.GetSize() for bound in (0, size - 1)]
+    return "".join(f"{value};" for value in [*ijk_to_ras.ravel().tolist(), *extent])

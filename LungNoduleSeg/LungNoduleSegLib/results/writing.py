@@ -1,0 +1,73 @@
+"""Writing the files of a run."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import SimpleITK as sitk
+
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.progress import Report
+from LungNoduleSegLib.nodules.table import write_nodules_csv
+from LungNoduleSegLib.results.names import (
+    LUNGS,
+    NODULES,
+    RECORD,
+    REPORT,
+    SCENE,
+    SEGMENTATION,
+    TABLE,
+)
+from LungNoduleSegLib.results.report import write_report
+from LungNoduleSegLib.results.segments import write_segmentation
+
+if TYPE_CHECKING:
+    from LungNoduleSegLib.pipeline import Analysis, Timing
+
+
+def write_results(
+    folder: Path,
+    analysis: "Analysis",
+    record: dict[str, Any],
+    timing: "Timing",
+    scene: bool,
+    report: Report,
+) -> None:
+    """Write everything that was found; images go back to the grid of the scan as it came.
+
+    Raises:
+        InputError: if one of the files exists.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    findings = analysis.findings
+    with timing.stage("Results", report):
+        lungs = analysis.view.restore(analysis.lungs)
+        nodules = analysis.view.restore(findings.labels)
+        for name, image in ((LUNGS, lungs), (NODULES, nodules)):
+            with new_file(folder / name) as temporary:
+                sitk.WriteImage(image, temporary, useCompression=True, compressionLevel=1)
+        write_nodules_csv(folder / TABLE, findings.nodules)
+        write_segmentation(folder / SEGMENTATION, lungs, nodules)
+    if scene:
+        from LungNoduleSegLib.scene.mrb import write_scene  # noqa: PLC0415 - needs Slicer
+
+        with timing.stage("Scene", report):
+            write_scene(folder / SCENE, analysis.scan.image, folder)
+    with timing.stage("Report", report):
+        write_report(
+            folder / REPORT,
+            analysis.scan,
+            analysis.hu,
+            analysis.lungs,
+            findings,
+            record | {"timing_s": timing.seconds},
+        )
+    found = {
+        "nodules": len(findings.nodules),
+        "rejected": findings.rejected_by_rule,
+        "timing_s": timing.seconds,
+    }
+    with new_file(folder / RECORD) as temporary:
+        temporary.write_text(
+            json.dumps(record | found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )

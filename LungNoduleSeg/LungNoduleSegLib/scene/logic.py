@@ -1,0 +1,222 @@
+"""Lungs and nodules of a volume in a Slicer scene, in Slicer and on slicer-core alike."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+import CTSliceToolsLib
+import LungNoduleSegLib
+from CTSliceToolsLib import child_process
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.scene import mrml_host
+from CTSliceToolsLib.scene.mrml_volume import export_volume
+from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
+from LungNoduleSegLib.scene import mrml_results
+
+
+@dataclass(frozen=True)
+class ResultNodes:
+    """The nodes that hold the results of one volume."""
+
+    segmentation: Any
+    table: Any
+    fiducials: Any
+
+
+class LungNoduleSegLogic:
+    """Runs the segmentation on a volume node and brings the results into the scene."""
+
+    def __init__(self) -> None:
+        self.scene = mrml_host.start()
+        self._undo: _Snapshot | None = None
+
+    def process(
+        self,
+        volumeNode: Any,
+        segmentationNode: Any | None = None,
+        tableNode: Any | None = None,
+        fiducialNode: Any | None = None,
+        *,
+        report: Report = silent,
+        outputFolder: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> ResultNodes:
+        """Find lungs and nodules of a volume in a child process, and import what it found.
+
+        Args:
+            volumeNode: a chest CT in HU; linear parent transforms are applied to it.
+            segmentationNode: to add the segments to, see `importResults`; None for a new one.
+            tableNode: likewise for the table.
+            fiducialNode: likewise for the control points.
+            report: called at least ten times a second; may raise `Cancelled`, which ends the child
+                with all its descendants and leaves the scene as it was.
+            outputFolder: keeps the files of the run; None for a temporary folder.
+            options: further options of `lung-nodule-seg run`.
+
+        Raises:
+            InputError: if the volume or a node cannot be used.
+            ChildError: if the child process failed; its log is named.
+            Cancelled: if `report` raised it.
+        """
+        mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
+        work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
+        scan = work / "scan.nrrd"
+        results = outputFolder or work / "results"
+
+        def reportAlive(stage: str, done: int, total: int) -> None:
+            slicer.app.processEvents()
+            report(stage, done, total)
+
+        try:
+            export_volume(volumeNode, scan)
+            child_process.run(
+                child_process.module_command(
+                    "LungNoduleSegLib", "run", scan, "-o", results, "--progress", "jsonl", *options
+                ),
+                child_process.module_environment(CTSliceToolsLib, LungNoduleSegLib),
+                reportAlive,
+            )
+            return self.importResults(
+                results, volumeNode, segmentationNode, tableNode, fiducialNode
+            )
+        except InputError as problem:
+            raise InputError(str(problem).replace(str(scan), volumeNode.GetName())) from None
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def importResults(
+        self,
+        folder: Path,
+        volumeNode: Any,
+        segmentationNode: Any | None = None,
+        tableNode: Any | None = None,
+        fiducialNode: Any | None = None,
+    ) -> ResultNodes:
+        """Bring the results of a run into the scene, beside the volume they are from.
+
+        Given nodes keep what they hold, but for untouched results of an earlier run, which are
+        replaced; for None a new node is made, named after the volume. If anything fails, the scene
+        is as it was.
+
+        Args:
+            folder: where `lung-nodule-seg run` wrote.
+            volumeNode: the volume that was segmented.
+            segmentationNode: gets right lung, left lung and one segment a nodule.
+            tableNode: gets one row a nodule; empty or from an earlier run.
+            fiducialNode: gets one control point a nodule.
+
+        Raises:
+            InputError: if the files, or a given node, cannot be used.
+        """
+        file = folder / SEGMENTATION
+        segments = mrml_results.read_segmentation(file)
+        mrml_results.require_same_place(segments, volumeNode, file)
+        nodules = read_nodules_csv(folder / TABLE)
+        mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
+
+        with self._allOrNothing(segmentationNode, tableNode, fiducialNode):
+            name = volumeNode.GetName()
+            nodes = ResultNodes(
+                segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),
+                tableNode or self._add("Table", f"{name} nodule table"),
+                fiducialNode or self._add("MarkupsFiducial", f"{name} nodules"),
+            )
+            mrml_results.add_segments(nodes.segmentation, segments, volumeNode)
+            mrml_results.fill_table(nodes.table, nodules)
+            mrml_results.fill_points(nodes.fiducials, nodules)
+            for node, given in (
+                (nodes.segmentation, segmentationNode),
+                (nodes.table, tableNode),
+                (nodes.fiducials, fiducialNode),
+            ):
+                if given is None:
+                    mrml_results.place_beside(volumeNode, node)
+        return nodes
+
+    def undo(self) -> None:
+        """Take back the last import: new nodes go, given nodes become what they were before it."""
+        if self._undo is not None:
+            self._undo.restore()
+            self._undo = None
+
+    def saveScene(self, path: Path) -> None:
+        """Write the scene with all its data as a new `.mrb` file.
+
+        Raises:
+            InputError: if `path` exists or cannot be written.
+        """
+        # Slicer names the folder inside the file after the file.
+        with (
+            new_file(path) as temporary,
+            tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder,
+        ):
+            written = Path(folder) / path.name
+            if not self.scene.WriteToMRB(str(written)):
+                raise InputError(f"{path} could not be written: see that the disk has room.")
+            written.rename(temporary)
+
+    def _add(self, kind: str, name: str) -> Any:
+        return self.scene.AddNewNodeByClass(
+            f"vtkMRML{kind}Node", self.scene.GenerateUniqueName(name)
+        )
+
+    @contextmanager
+    def _allOrNothing(self, *given: Any | None) -> Iterator[None]:
+        snapshot = _Snapshot(self.scene, [node for node in given if node is not None])
+        try:
+            yield
+        except BaseException:
+            snapshot.close()
+            snapshot.restore()
+            raise
+        snapshot.close()
+        self._undo = snapshot
+
+
+class _Snapshot:
+    """What a change of the scene began with, to go back to."""
+
+    def __init__(self, scene: Any, given: Sequence[Any]) -> None:
+        self._scene = scene
+        self._before = set(_node_ids(scene))
+        self._added: list[str] = []
+        self._segmentations = []
+        self._copies = []
+        for node in given:
+            if node.IsA("vtkMRMLSegmentationNode"):
+                history = slicer.vtkSegmentationHistory()
+                history.SetSegmentation(node.GetSegmentation())
+                history.SaveState()
+                self._segmentations.append(history)
+            else:
+                copy = node.CreateNodeInstance()
+                copy.CopyContent(node)
+                self._copies.append((node, copy))
+
+    def close(self) -> None:
+        """Note what was added up to now."""
+        self._added = [one for one in _node_ids(self._scene) if one not in self._before]
+
+    def restore(self) -> None:
+        """Remove what was added, and give each given node back what it held."""
+        for node_id in reversed(self._added):
+            node = self._scene.GetNodeByID(node_id)
+            if node is not None:
+                self._scene.RemoveNode(node)
+        for history in self._segmentations:
+            history.RestorePreviousState()
+        for node, copy in self._copies:
+            node.CopyContent(copy)
+
+
+def _node_ids(scene: Any) -> list[str]:
+    return [scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes())]

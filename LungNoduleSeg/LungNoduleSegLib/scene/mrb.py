@@ -1,0 +1,40 @@
+"""A scan with the results of its run as one file that Slicer opens."""
+
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.hu import LUNG_WINDOW
+from CTSliceToolsLib.scene import mrml_host
+
+SCAN_NAME = "Chest CT"
+
+
+def write_scene(path: Path, image: sitk.Image, results: Path) -> None:
+    """Write scan, segments, table and control points as a new `.mrb` file.
+
+    Args:
+        path: the new file.
+        image: the scan, LPS mm.
+        results: folder with the segmentation and the table of the run.
+
+    Raises:
+        InputError: if `path` exists, slicer-core is missing, the results cannot be read or the
+            scene of this process is in use.
+    """
+    scene = mrml_host.start()
+    if scene.GetNumberOfNodesByClass("vtkMRMLDisplayableNode"):
+        raise InputError(f"{path} was not written: the scene holds other data, save that instead.")
+    from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: PLC0415 - needs what start() checks
+    from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
+
+    logic = LungNoduleSegLogic()
+    try:
+        volume = add_volume(image, SCAN_NAME)
+        volume.GetDisplayNode().SetAutoWindowLevel(False)
+        volume.GetDisplayNode().SetWindowLevel(LUNG_WINDOW.width, LUNG_WINDOW.level)
+        logic.importResults(results, volume)
+        logic.saveScene(path)
+    finally:
+        scene.Clear(False)
