@@ -89,14 +89,15 @@ def _gas_pockets(coarse: Coarse, air: Mask) -> Mask:
     size[0] = 0
     largest = coarse.hu[labels == np.argmax(size)] if inner.any() else np.array([GAS_HU])
     gas = coarse.hu < np.clip((np.median(largest) - 1000) / 2, GAS_HU, -880)
-    core = ndimage.binary_erosion(air & gas, border_value=1)
+    not_a_lung = ~_larger(air & gas, LARGEST_POCKET_ML / coarse.voxel_ml)
+    core = ndimage.binary_erosion(air & gas, border_value=1) & not_a_lung
     parenchyma = inner & ~gas
     labels, _ = ndimage.label(core)
     volume = np.bincount(labels.ravel()) * coarse.voxel_ml
     volume[0] = 0
     boxes = ndimage.find_objects(labels)
     pockets = np.zeros_like(air)
-    for label in np.flatnonzero((volume > SMALLEST_POCKET_ML) & (volume < LARGEST_POCKET_ML)):
+    for label in np.flatnonzero(volume > SMALLEST_POCKET_ML):
         around = _grown(boxes[label - 1], 5, air.shape)
         seed = labels[around] == label
         pocket = ndimage.binary_dilation(seed, iterations=3, mask=air[around])
@@ -143,7 +144,7 @@ def _choose(coarse: Coarse, candidates: Mask) -> Mask:
     ]
     main = next((part for part in parts if part.is_parenchyma and part.is_lung_sized), None)
     black = [part for part in parts if part.ml > LARGEST_POCKET_ML and not part.is_parenchyma]
-    if black and (main is None or main.ml < 0.1 * black[0].ml):
+    if black and (main is None or main.ml < 0.25 * black[0].ml):
         kept = [part.label for part in black]
     else:
         kept = [
