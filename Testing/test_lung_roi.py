@@ -118,7 +118,7 @@ def test_progress_ends_complete(made_chest: tuple[sitk.Image, dict[str, Array]])
     for method in LungMethod:
         seen: list[tuple[str, int, int]] = []
         segment_lungs(image[:, :, 60:75], method, lambda *step, seen=seen: seen.append(step))
-        assert {stage for stage, _, _ in seen} == {"lungs"}
+        assert {stage for stage, _, _ in seen} == {"Lungs"}
         assert seen[-1][1] == seen[-1][2]
 
 

@@ -31,7 +31,7 @@ def segment_lungs(
     Args:
         image: a CT volume in HU, of any orientation and spacing.
         method: how to find them.
-        report: told of the progress of the stage "lungs".
+        report: told of the progress of the stage "Lungs".
 
     Returns:
         uint8 labels on the grid of `image`: 0 outside, `RIGHT_LUNG`, `LEFT_LUNG` (the patient's).
