@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from LungNoduleSegLib.phantom.lesions import (
     Lesion,
-    LesionType,
+    NoduleKind,
     insert_lesion,
     lesion_density,
     random_lesion,
@@ -62,7 +62,7 @@ lesions = st.builds(
     Lesion,
     centre=st.just(CENTRE),
     diameter_mm=st.floats(4, 26),
-    kind=st.sampled_from(LesionType),
+    kind=st.sampled_from(NoduleKind),
     lobulation=st.floats(0, 1),
     spiculation=st.floats(0, 1),
     elongation=st.floats(1, 1.7),
@@ -125,7 +125,7 @@ def test_an_oblique_grid_sees_the_same_surface() -> None:
 
 
 def test_reordered_axes_give_the_same_voxels() -> None:
-    lesion = Lesion(CENTRE, 11, LesionType.PART_SOLID, spiculation=0.5, seed=3)
+    lesion = Lesion(CENTRE, 11, NoduleKind.PART_SOLID, spiculation=0.5, seed=3)
     axial = grid()
     results = []
     for code in ("LPS", "RAS", "SLP"):
@@ -171,14 +171,14 @@ def test_a_thick_slice_averages_what_thin_ones_show() -> None:
 @pytest.mark.parametrize(
     ("kind", "percent", "low", "high"),
     [
-        (LesionType.SOLID, 50, -60, 120),
-        (LesionType.NON_SOLID, 50, -750, -350),
-        (LesionType.CALCIFIED, 85, 150, 650),
+        (NoduleKind.SOLID, 50, -60, 120),
+        (NoduleKind.NON_SOLID, 50, -750, -350),
+        (NoduleKind.CALCIFIED, 85, 150, 650),
     ],
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_density_follows_the_type(
-    kind: LesionType, percent: int, low: float, high: float, seed: int
+    kind: NoduleKind, percent: int, low: float, high: float, seed: int
 ) -> None:
     geometry = grid()
     hu = lung(geometry)
@@ -190,7 +190,7 @@ def test_density_follows_the_type(
 def test_a_part_solid_lesion_has_a_core_within_ground_glass(seed: int) -> None:
     geometry = grid()
     hu = lung(geometry)
-    inserted = insert_lesion(hu, geometry, Lesion(CENTRE, 20, LesionType.PART_SOLID, seed=seed))
+    inserted = insert_lesion(hu, geometry, Lesion(CENTRE, 20, NoduleKind.PART_SOLID, seed=seed))
     values = hu[inserted.box][inserted.mask]
     assert 0.05 < np.mean(values > -200) < 0.45
     assert 0.4 < np.mean((values > -800) & (values < -300)) < 0.95
@@ -229,7 +229,7 @@ def test_vessels_show_through_ground_glass() -> None:
     hu = lung(geometry)
     z, y, _ = (n // 2 for n in hu.shape)
     hu[z, y - 1 : y + 2] = 40
-    insert_lesion(hu, geometry, Lesion(CENTRE, 18, LesionType.NON_SOLID, seed=1))
+    insert_lesion(hu, geometry, Lesion(CENTRE, 18, NoduleKind.NON_SOLID, seed=1))
     assert np.all(hu[z, y - 1 : y + 2] >= 40)
     assert np.all(hu[z, y] < 80)
 
@@ -278,6 +278,6 @@ def test_random_lesions_are_mostly_small_and_solid() -> None:
     assert diameters.min() >= 4
     assert diameters.max() <= 30
     assert 6 < np.median(diameters) < 10
-    assert 0.6 < np.mean([lesion.kind is LesionType.SOLID for lesion in drawn]) < 0.8
-    assert {lesion.kind for lesion in drawn} == set(LesionType)
+    assert 0.6 < np.mean([lesion.kind is NoduleKind.SOLID for lesion in drawn]) < 0.8
+    assert {lesion.kind for lesion in drawn} == set(NoduleKind)
     assert len({lesion.seed for lesion in drawn}) == len(drawn)

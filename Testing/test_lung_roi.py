@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.reading.ct_reading import read_ct
 from lidc_outlines import outlined_nodules, trachea_lumen
-from LungNoduleSegLib.lung_roi import LEFT_LUNG, RIGHT_LUNG, LungMethod, segment_lungs
-from LungNoduleSegLib.lung_roi_tutorial import find_lungs_in_slice
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.tutorial import find_lungs_in_slice
 
 Array = NDArray[Any]
 

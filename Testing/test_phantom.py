@@ -17,9 +17,10 @@ from scipy import ndimage
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.hu import AIR_HU
+from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.chest import DEMO_LESIONS, Phantom, PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import PADDING, SeriesText, write_dicom_series
-from LungNoduleSegLib.phantom.lesions import Lesion, LesionType
+from LungNoduleSegLib.phantom.lesions import Lesion
 from LungNoduleSegLib.phantom.trees import DIAMETER_EXPONENT, grow_tree
 
 SMALL = PhantomSpec(size=(160, 160, 75), spacing=(2.2, 2.2, 4.0))
@@ -116,7 +117,7 @@ def test_each_nodule_is_where_and_what_it_says(phantom: Phantom) -> None:
         if wanted.place != "pleura" and lesion.diameter_mm > 12:
             assert volume == pytest.approx(whole, rel=0.2)
         brightest = np.percentile(image[mask], 90)
-        assert (brightest > -350) == (lesion.kind is not LesionType.NON_SOLID)
+        assert (brightest > -350) == (lesion.kind is not NoduleKind.NON_SOLID)
 
 
 def test_the_grid_does_not_change_the_patient(phantom: Phantom) -> None:

@@ -55,7 +55,16 @@ def test_a_phantom_goes_through_the_command_and_every_output_opens(
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[-1]["result"]["output"] == str(output)
     stages = list(dict.fromkeys(event["stage"] for event in events if "stage" in event))
-    assert stages == ["Model", "Reading", "Searching", "Lungs", "Nodules", "Measures", "Results", "Report"]
+    assert stages == [
+        "Model",
+        "Reading",
+        "Searching",
+        "Lungs",
+        "Nodules",
+        "Measures",
+        "Results",
+        "Report",
+    ]
 
     assert sorted(p.name for p in output.iterdir()) == sorted(result_names(scene=False))
     scan = read_ct(phantom_folder / "dicom")

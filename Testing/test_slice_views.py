@@ -11,9 +11,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import write_nodules_csv
 from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
-from LungNoduleSegLib.results.segments import LEFT_LUNG, LUNG_STYLES, RIGHT_LUNG, write_segmentation
+from LungNoduleSegLib.results.segments import LUNG_STYLES, write_segmentation
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 

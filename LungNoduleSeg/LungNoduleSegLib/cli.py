@@ -7,7 +7,7 @@ import typer
 
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
 from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
-from LungNoduleSegLib.lung_roi import LungMethod
+from LungNoduleSegLib.lungs.roi import LungMethod
 
 SUMMARY = "Lungs and nodules in chest CT. Research use only, not a medical device."
 
@@ -43,7 +43,8 @@ def run(
         typer.Option(min=0, max=1, help="Probability of a nodule's voxels; default: the model's."),
     ] = None,
     keep_all: Annotated[
-        bool, typer.Option("--keep-all", help="Keep small, tube-like and outside findings too.")
+        bool,
+        typer.Option("--keep-all", help="Keep unsure, small, tube-like and outside findings too."),
     ] = False,
     scene: Annotated[
         bool, typer.Option("--scene", help="Also write scene.mrb, to be opened in Slicer.")
@@ -60,6 +61,7 @@ def run(
         rules: dict[str, float | None] = {} if threshold is None else {"threshold": threshold}
         if keep_all:
             rules |= {
+                "min_probability": None,
                 "min_diameter_mm": None,
                 "min_lung_fraction": None,
                 "max_elongation": None,

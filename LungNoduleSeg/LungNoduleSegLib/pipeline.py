@@ -22,7 +22,7 @@ from CTSliceToolsLib.model_card import ModelCard, load_model
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.reading.ct_scan import CTScan
-from LungNoduleSegLib.lung_roi import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules

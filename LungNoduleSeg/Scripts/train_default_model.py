@@ -24,7 +24,7 @@ from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.model_card import ModelCard, load_model, save_model
 from CTSliceToolsLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.lung_roi import segment_lungs
+from LungNoduleSegLib.lungs.roi import segment_lungs
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.insertion import find_sites, insert_random_lesions
 from LungNoduleSegLib.network.preparation import Preparation
@@ -49,7 +49,7 @@ UNLABELLED = (
 PHANTOM_SEEDS = (11, 12)
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
-RULES = NoduleRules()
+RULES = NoduleRules(min_probability=0.9)
 
 log = logging.getLogger("train_default_model")
 

@@ -25,6 +25,7 @@ class NoduleRules:
 
     Attributes:
         threshold: voxels whose probability reaches it belong to a component.
+        min_probability: drops components whose highest probability is smaller.
         min_diameter_mm: drops components whose sphere of equal volume is smaller. Below 3 mm a
             finding is a micronodule: Hansell et al., Fleischner glossary, Radiology 2008;246:697.
         min_lung_fraction: drops components with less of their volume inside the lungs.
@@ -33,6 +34,7 @@ class NoduleRules:
     """
 
     threshold: float = 0.5
+    min_probability: float | None = None
     min_diameter_mm: float | None = 3.0
     min_lung_fraction: float | None = 0.5
     max_elongation: float | None = 3.0
@@ -197,8 +199,11 @@ class _Candidates:
 def _broken_rule(candidates: _Candidates, rules: NoduleRules) -> NDArray[np.str_]:
     """Name the first rule that each candidate breaks, "" if none."""
     broken = np.full(len(candidates.volume_mm3), "", dtype="U32")
+    if rules.min_probability is not None:
+        broken[candidates.probability < rules.min_probability] = "min_probability"
     if rules.min_diameter_mm is not None:
-        broken[sphere_diameter(candidates.volume_mm3) < rules.min_diameter_mm] = "min_diameter_mm"
+        small = sphere_diameter(candidates.volume_mm3) < rules.min_diameter_mm
+        broken[small & (broken == "")] = "min_diameter_mm"
     if rules.min_lung_fraction is not None:
         outside = candidates.lung_fraction < rules.min_lung_fraction
         broken[outside & (broken == "")] = "min_lung_fraction"

@@ -12,7 +12,7 @@ from scipy.spatial.distance import pdist, squareform
 from skimage.measure import find_contours
 
 from CTSliceToolsLib.errors import InputError
-from LungNoduleSegLib.lung_roi import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 
 Box = tuple[slice, slice, slice]

@@ -11,9 +11,10 @@ from scipy.spatial import cKDTree
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.hu import AIR_HU, LOWEST_HU
+from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.anatomy import LEFT, RIGHT, Anatomy
 from LungNoduleSegLib.phantom.canvas import Canvas, Floats
-from LungNoduleSegLib.phantom.lesions import Lesion, LesionType, insert_lesion, random_lesion
+from LungNoduleSegLib.phantom.lesions import Lesion, insert_lesion, random_lesion
 from LungNoduleSegLib.phantom.organs import (
     LungTrees,
     grow_lung_trees,
@@ -39,17 +40,17 @@ class LesionRequest:
     """A lesion by what it is and where it lies, its exact place left to the phantom."""
 
     diameter_mm: float
-    kind: LesionType = LesionType.SOLID
+    kind: NoduleKind = NoduleKind.SOLID
     place: Place = Place.FREE
 
 
 DEMO_LESIONS = (
-    LesionRequest(14, LesionType.SOLID, Place.PLEURA),
-    LesionRequest(9, LesionType.SOLID, Place.VESSEL),
-    LesionRequest(18, LesionType.PART_SOLID),
-    LesionRequest(15, LesionType.NON_SOLID),
-    LesionRequest(7, LesionType.CALCIFIED),
-    LesionRequest(24, LesionType.SOLID),
+    LesionRequest(14, NoduleKind.SOLID, Place.PLEURA),
+    LesionRequest(9, NoduleKind.SOLID, Place.VESSEL),
+    LesionRequest(18, NoduleKind.PART_SOLID),
+    LesionRequest(15, NoduleKind.NON_SOLID),
+    LesionRequest(7, NoduleKind.CALCIFIED),
+    LesionRequest(24, NoduleKind.SOLID),
 )
 
 

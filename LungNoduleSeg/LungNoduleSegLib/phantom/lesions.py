@@ -5,7 +5,6 @@ millimetres, so it comes out the same on any grid: flipped, oblique or anisotrop
 """
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import lru_cache
 
 import numpy as np
@@ -13,41 +12,34 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from LungNoduleSegLib.nodules.table import NoduleKind
+
 Box = tuple[slice, slice, slice]
 
 
-class LesionType(StrEnum):
-    """What a lesion is made of, in the terms of the Fleischner Society's guidelines (2017)."""
-
-    SOLID = "solid"
-    PART_SOLID = "part-solid"
-    NON_SOLID = "non-solid"
-    CALCIFIED = "calcified"
-
-
 SHELL_HU = {
-    LesionType.SOLID: (-20.0, 80.0),
-    LesionType.PART_SOLID: (-650.0, -400.0),
-    LesionType.NON_SOLID: (-700.0, -450.0),
-    LesionType.CALCIFIED: (0.0, 80.0),
+    NoduleKind.SOLID: (-20.0, 80.0),
+    NoduleKind.PART_SOLID: (-650.0, -400.0),
+    NoduleKind.NON_SOLID: (-700.0, -450.0),
+    NoduleKind.CALCIFIED: (0.0, 80.0),
 }
-CORE_HU = {LesionType.PART_SOLID: (-20.0, 60.0), LesionType.CALCIFIED: (200.0, 600.0)}
-CORE_FRACTION = {LesionType.PART_SOLID: (0.4, 0.65), LesionType.CALCIFIED: (0.65, 0.95)}
+CORE_HU = {NoduleKind.PART_SOLID: (-20.0, 60.0), NoduleKind.CALCIFIED: (200.0, 600.0)}
+CORE_FRACTION = {NoduleKind.PART_SOLID: (0.4, 0.65), NoduleKind.CALCIFIED: (0.65, 0.95)}
 """Diameter of the core over that of the lesion."""
 
 TEXTURE_HU = {
-    LesionType.SOLID: 10.0,
-    LesionType.PART_SOLID: 50.0,
-    LesionType.NON_SOLID: 50.0,
-    LesionType.CALCIFIED: 15.0,
+    NoduleKind.SOLID: 10.0,
+    NoduleKind.PART_SOLID: 50.0,
+    NoduleKind.NON_SOLID: 50.0,
+    NoduleKind.CALCIFIED: 15.0,
 }
 """Standard deviation of the slow variation of density inside a lesion."""
 
 EDGE_MM = {
-    LesionType.SOLID: 0.15,
-    LesionType.PART_SOLID: 0.4,
-    LesionType.NON_SOLID: 0.4,
-    LesionType.CALCIFIED: 0.0,
+    NoduleKind.SOLID: 0.15,
+    NoduleKind.PART_SOLID: 0.4,
+    NoduleKind.NON_SOLID: 0.4,
+    NoduleKind.CALCIFIED: 0.0,
 }
 """Blur of the edge of the lesion itself, on top of the scanner's: ground glass fades out."""
 
@@ -74,7 +66,7 @@ class Lesion:
 
     centre: tuple[float, float, float]
     diameter_mm: float
-    kind: LesionType = LesionType.SOLID
+    kind: NoduleKind = NoduleKind.SOLID
     lobulation: float = 0.3
     spiculation: float = 0.0
     elongation: float = 1.2
@@ -116,7 +108,7 @@ class InsertedLesion:
 def random_lesion(
     rng: np.random.Generator,
     centre: tuple[float, float, float],
-    kind: LesionType | None = None,
+    kind: NoduleKind | None = None,
     diameter_mm: float | None = None,
 ) -> Lesion:
     """Draw a lesion at `centre` (LPS mm): mostly small, mostly solid, the larger the more spiky.
@@ -125,14 +117,14 @@ def random_lesion(
     non-solid and 8 % calcified, unless `kind` or `diameter_mm` says otherwise.
     """
     if kind is None:
-        kind = LesionType(rng.choice(list(LesionType), p=[0.7, 0.1, 0.12, 0.08]))
+        kind = NoduleKind(rng.choice(list(NoduleKind), p=[0.7, 0.1, 0.12, 0.08]))
     if diameter_mm is None:
         diameter_mm = float(np.clip(rng.lognormal(np.log(8), 0.5), 4, 30))
-        if kind is LesionType.PART_SOLID:
+        if kind is NoduleKind.PART_SOLID:
             diameter_mm = max(diameter_mm, float(rng.uniform(7, 12)))
-        if kind is LesionType.NON_SOLID:  # smaller ones cannot be told from noise
+        if kind is NoduleKind.NON_SOLID:  # smaller ones cannot be told from noise
             diameter_mm = max(diameter_mm, float(rng.uniform(6, 10)))
-    spiky = kind is not LesionType.CALCIFIED and rng.random() < np.clip(diameter_mm / 25, 0.1, 0.7)
+    spiky = kind is not NoduleKind.CALCIFIED and rng.random() < np.clip(diameter_mm / 25, 0.1, 0.7)
     return Lesion(
         centre=centre,
         diameter_mm=diameter_mm,

@@ -18,7 +18,7 @@ from skimage.measure import approximate_polygon
 
 from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.hu import LUNG_WINDOW
-from LungNoduleSegLib.lung_roi import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.measures import AxialDiameters, Points, axial_diameters, outlines
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.hu import LUNG_WINDOW
 from CTSliceToolsLib.reading.ct_scan import CTScan
-from LungNoduleSegLib.lung_roi import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
@@ -36,6 +36,7 @@ TABLE = (
 """Columns of the table in the report; `nodules.csv` holds all."""
 
 RULES = {
+    "min_probability": "too unsure",
     "min_diameter_mm": "too small",
     "min_lung_fraction": "outside the lungs",
     "max_elongation": "shaped like a vessel",

@@ -18,10 +18,7 @@ from scipy.ndimage import find_objects
 
 from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
-
-RIGHT_LUNG = 1
-LEFT_LUNG = 2
-"""Labels in a lung mask; sides are the patient's."""
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 
 TAG = "CTLungScreening"
 """Segments made by this project carry this tag; its value is the segment's `fingerprint`."""

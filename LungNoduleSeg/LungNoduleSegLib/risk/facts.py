@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTSliceToolsLib.errors import InputError
-from LungNoduleSegLib.lung_sides import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 
 UPPER_LOBE_ABOVE = 2 / 3

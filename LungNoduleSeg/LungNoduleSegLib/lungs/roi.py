@@ -8,8 +8,8 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.progress import Report, silent
-from LungNoduleSegLib import lung_roi_tutorial, lung_roi_volume
-from LungNoduleSegLib.lung_sides import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs import tutorial, volume
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 
 __all__ = ["LEFT_LUNG", "RIGHT_LUNG", "LungMethod", "segment_lungs"]
 
@@ -18,9 +18,9 @@ class LungMethod(StrEnum):
     """How the lungs are found."""
 
     VOLUME = "volume"
-    """In 3-D, the default: see `lung_roi_volume`."""
+    """In 3-D, the default: see `volume`."""
     TUTORIAL = "tutorial"
-    """Slice by slice as in the Data Science Bowl tutorial: see `lung_roi_tutorial`."""
+    """Slice by slice as in the Data Science Bowl tutorial: see `tutorial`."""
 
 
 def segment_lungs(
@@ -40,9 +40,7 @@ def segment_lungs(
         InputError: if there is no lung in the scan.
     """
     view = AxialView.of(image, AIR_HU)
-    find = (
-        lung_roi_volume.find_lungs if method == LungMethod.VOLUME else lung_roi_tutorial.find_lungs
-    )
+    find = volume.find_lungs if method == LungMethod.VOLUME else tutorial.find_lungs
     labels = find(view.image, report)
     if not labels.any():
         raise InputError("No lung was found in this scan: give a CT scan that shows the chest.")

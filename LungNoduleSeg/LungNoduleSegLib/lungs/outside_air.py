@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from LungNoduleSegLib.coarse import IN_PLANE, Coarse, Mask
+from LungNoduleSegLib.lungs.coarse import IN_PLANE, Coarse, Mask
 
 OPEN_AIR_HU = -930
 """Where the air at the edge of the picture is denser than this, it is lung cut by the edge."""

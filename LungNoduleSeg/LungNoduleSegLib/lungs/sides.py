@@ -4,10 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.coarse import Coarse, Mask
-
-RIGHT_LUNG = 1
-LEFT_LUNG = 2
+from LungNoduleSegLib.lungs.coarse import Coarse, Mask
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 
 MOST_WEAR_MM = 15
 APART_MM = 50

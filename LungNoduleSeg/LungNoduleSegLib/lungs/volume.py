@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTSliceToolsLib.progress import Report
-from LungNoduleSegLib.airways import find_airways
-from LungNoduleSegLib.coarse import IN_PLANE, Box, Coarse, Mask
-from LungNoduleSegLib.lung_sides import LEFT_LUNG, RIGHT_LUNG, tell_apart
-from LungNoduleSegLib.outside_air import find_outside_air
+from LungNoduleSegLib.lungs.airways import find_airways
+from LungNoduleSegLib.lungs.coarse import IN_PLANE, Box, Coarse, Mask
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.outside_air import find_outside_air
+from LungNoduleSegLib.lungs.sides import tell_apart
 
 TISSUE_HU = -400
 """Half-way between aerated lung (about −850 HU) and soft tissue (about +50 HU)."""

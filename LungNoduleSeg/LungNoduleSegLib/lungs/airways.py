@@ -3,10 +3,10 @@
 import numpy as np
 from scipy import ndimage
 
-from LungNoduleSegLib.coarse import IN_PLANE, Coarse, Mask
+from LungNoduleSegLib.lungs.coarse import IN_PLANE, Coarse, Mask
 
 LUMEN_HU = -700
-"""Above this is the wall, which blocks of 2 mm show at less than its true density."""
+"""Above this is the wall, which blocks of 2.5 mm show at less than its true density."""
 GAS_HU = -900
 AREA_MM2 = (40.0, 900.0)
 SHORTEST_MM = 20

@@ -15,8 +15,8 @@ from skimage.morphology import dilation, erosion
 from sklearn.cluster import KMeans
 
 from CTSliceToolsLib.progress import Report
-from LungNoduleSegLib.coarse import Coarse, Mask
-from LungNoduleSegLib.lung_sides import by_midline
+from LungNoduleSegLib.lungs.coarse import Coarse, Mask
+from LungNoduleSegLib.lungs.sides import by_midline
 
 TUTORIAL_SIZE = 512
 MIDDLE = slice(100, 400)
