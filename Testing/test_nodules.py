@@ -279,6 +279,15 @@ def test_rules_drop_the_small_and_the_outside_and_can_be_turned_off() -> None:
     assert len(scene.find(NoduleRules(threshold=0.92)).nodules) == 0
 
 
+def test_a_candidate_that_is_never_sure_is_dropped_where_the_rule_is_on() -> None:
+    scene = Scene((1, 1, 1))
+    scene.draw(ball((30, 40, 20), 8), probability=0.7).draw(ball((30, 20, 40), 8), probability=0.95)
+    assert len(scene.find().nodules) == 2
+    found = scene.find(NoduleRules(min_probability=0.9))
+    assert [nodule.probability for nodule in found.nodules] == [0.95]
+    assert found.rejected_by_rule == {"min_probability": 1}
+
+
 def test_ids_follow_probability_then_volume_and_label_the_image() -> None:
     scene = Scene((1, 1, 1))
     scene.draw(ball((30, 40, 20), 6), probability=0.7)
