@@ -1,0 +1,124 @@
+"""Make the pictures of the docs anew.
+
+    .venv/bin/python docs/figures.py ../shared/data
+
+Slice views need EGL (Debian: libegl1, libgl1-mesa-dri); they are drawn in a process of their own.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from PIL import Image, ImageDraw
+from skimage.measure import find_contours
+
+from CTSliceToolsLib.geometry.axial import AxialView
+from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
+from CTSliceToolsLib.reading.ct_reading import read_ct
+from LungNoduleSegLib import pipeline
+from LungNoduleSegLib.lungs.roi import segment_lungs
+from LungNoduleSegLib.nodules.table import NoduleKind
+from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
+from LungNoduleSegLib.phantom.files import write_phantom
+from LungNoduleSegLib.phantom.lesions import insert_lesion, random_lesion
+from LungNoduleSegLib.results.names import SCENE
+from LungNoduleSegLib.results.pictures import overview_png
+
+IMAGES = Path(__file__).parent / "images"
+SLICE_VIEWS = Path(__file__).parents[1] / "Testing" / "slice_views.py"
+SCANS = (
+    "LIDC-IDRI-0001",
+    "CMB-CRC-MSB-01068.nrrd",
+    "ACRIN-FLT-Breast_001_headchest.nrrd",
+    "ACRIN-FLT-Breast_001_abdopelvis.nrrd",
+)
+LUNG_COLOURS = {1: (86, 180, 233), 2: (230, 159, 0)}
+REAL_NODULE = (56.2, 86.3, -115.9)
+SOUND_PLACE = (-75.0, 40.0, -115.9)
+CROP_MM, TILE = 50, 200
+
+
+def phantom_overview(folder: Path) -> None:
+    """Nodules found in the phantom of `make demo`."""
+    write_phantom(make_phantom(PhantomSpec()), folder)
+    found = pipeline.run(folder / "dicom", folder / "results")
+    overview_png(IMAGES / "overview.png", found.hu, found.lungs, found.findings)
+
+
+def scan_overview(data: Path, folder: Path) -> None:
+    """What is found in LIDC-IDRI-0001, and the scene in Slicer's views."""
+    found = pipeline.run(data / SCANS[0], folder / "lidc", scene=True)
+    overview_png(IMAGES / "lidc-overview.png", found.hu, found.lungs, found.findings)
+    views = folder / "views"
+    views.mkdir()
+    subprocess.run([sys.executable, SLICE_VIEWS, folder / "lidc" / SCENE, views], check=True)
+    tiles = [Image.open(views / name) for name in ("axial.png", "coronal.png", "surfaces.png")]
+    save(
+        np.hstack([np.asarray(tile.convert("RGB").resize((480, 480))) for tile in tiles]),
+        "slice-view.png",
+    )
+
+
+def lungs_of_each_scan(data: Path) -> None:
+    """One slice of each scan, where its lungs are widest, with their outlines."""
+    tiles = []
+    for name in SCANS:
+        image = AxialView.of(read_ct(data / name).image, AIR_HU).image
+        labels = sitk.GetArrayFromImage(segment_lungs(image))
+        k = int(labels.astype(bool).sum(axis=(1, 2)).argmax())
+        tile = Image.fromarray(LUNG_WINDOW.to_uint8(sitk.GetArrayViewFromImage(image)[k]))
+        tile = tile.convert("RGB")
+        draw = ImageDraw.Draw(tile)
+        for label, colour in LUNG_COLOURS.items():
+            for line in find_contours((labels[k] == label).astype(float), 0.5):
+                draw.line([(x, y) for y, x in line], fill=colour, width=2)
+        tiles.append(np.asarray(tile.resize((400, 400))))
+    save(np.hstack(tiles), "lungs.png")
+
+
+def inserted_lesions(data: Path) -> None:
+    """Lesions of each type and of five sizes in a real lung, the real nodule first."""
+    image = read_ct(data / SCANS[0]).image
+    hu = sitk.GetArrayFromImage(image)
+    rng = np.random.default_rng(5)
+    rows = [[crop(hu, image, REAL_NODULE)] + [np.full((TILE, TILE), 255, np.uint8)] * 4]
+    for kind in NoduleKind:
+        row = []
+        for diameter in (6, 9, 13, 18, 24):
+            changed = hu.copy()
+            insert_lesion(changed, image, random_lesion(rng, SOUND_PLACE, kind, diameter))
+            row.append(crop(changed, image, SOUND_PLACE))
+        rows.append(row)
+    save(np.vstack([np.hstack(row) for row in rows]), "inserted-lesions.png")
+
+
+def crop(hu: np.ndarray, image: sitk.Image, centre: tuple[float, float, float]) -> np.ndarray:
+    """Cut an axial square of `CROP_MM` around a place (LPS mm), in the lung window."""
+    i, j, k = image.TransformPhysicalPointToIndex(centre)
+    half = round(CROP_MM / image.GetSpacing()[0] / 2)
+    tile = LUNG_WINDOW.to_uint8(hu[k, j - half : j + half, i - half : i + half])
+    return np.asarray(Image.fromarray(tile).resize((TILE, TILE), Image.Resampling.BICUBIC))
+
+
+def save(pixels: np.ndarray, name: str) -> None:
+    """Write a picture of the docs over the one from before."""
+    Image.fromarray(pixels).save(IMAGES / name, optimize=True)
+
+
+def main() -> None:
+    """Make all pictures."""
+    data = Path(sys.argv[1])
+    for name in ("overview.png", "lidc-overview.png"):
+        (IMAGES / name).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        phantom_overview(Path(folder) / "phantom")
+        scan_overview(data, Path(folder))
+    lungs_of_each_scan(data)
+    inserted_lesions(data)
+
+
+if __name__ == "__main__":
+    main()
