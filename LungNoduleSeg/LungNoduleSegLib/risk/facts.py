@@ -216,7 +216,7 @@ def measured_facts(
     """
     rows = tuple(nodules)
     count = sum(row.kind is not NoduleKind.CALCIFIED for row in rows)
-    extents = {} if lungs is None else _heights(lungs)
+    extents = {} if lungs is None else lung_heights(lungs)
     return tuple(_measured(row, count, extents.get(row.side)) for row in rows)
 
 
@@ -244,7 +244,7 @@ def _upper_lobe(height: float) -> bool | None:
     return height >= UPPER_LOBE_ABOVE
 
 
-def _heights(lungs: sitk.Image) -> dict[Side, tuple[float, float]]:
+def lung_heights(lungs: sitk.Image) -> dict[Side, tuple[float, float]]:
     """The lowest and the highest z (mm, LPS) of each lung, to about 4 mm: enough for a guess."""
     steps = [max(1, round(4 / size)) for size in lungs.GetSpacing()]
     labels = sitk.GetArrayViewFromImage(lungs)[:: steps[2], :: steps[1], :: steps[0]]

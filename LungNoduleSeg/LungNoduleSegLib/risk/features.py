@@ -1,0 +1,275 @@
+"""Features of a scan for a classifier of cancer: the tutorial's nine, and ours in mm and HU.
+
+Codes like YEKZ are those of the Image Biomarker Standardisation Initiative, whose reference manual
+defines each feature: Zwanenburg et al., Radiology 2020;295:328-338, arXiv:1612.07003.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
+from skimage.measure import label, marching_cubes, mesh_surface_area, regionprops_table
+
+from CTSliceToolsLib.geometry.axial import AxialView
+from CTSliceToolsLib.geometry.cropping import crop_to
+from LungNoduleSegLib.nodules.measures import axial_diameters, sphere_diameter
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
+from LungNoduleSegLib.risk.facts import lung_heights, relative_height
+
+Features = dict[str, float]
+
+FEATURES_VERSION = 1
+"""Raised whenever a feature changes its meaning: models of another version are refused."""
+
+MAX_AREA_FRACTION = 0.10
+"""Regions of a slice above this share of it are left out, as the tutorial does."""
+
+MASK_THRESHOLD = 0.5
+"""Voxels from this value on are foreground: in a mask, a label image and a probability map."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What a feature is.
+
+    Attributes:
+        unit: empty for a pure number.
+        description: what it says; where a nodule is needed, 0 stands for a scan without one.
+        ibsi: code of the definition, empty where there is none.
+    """
+
+    unit: str
+    description: str
+    ibsi: str = ""
+
+
+SLICE_FEATURES = {
+    "average_area": Feature("pixels", "Mean area of the regions of all slices"),
+    "max_area": Feature("pixels", "Area of the largest region on any slice"),
+    "average_eccentricity": Feature("", "Mean eccentricity of the regions; 0 is a circle"),
+    "average_equivalent_diameter": Feature("pixels", "Mean diameter of circles of their areas"),
+    "std_equivalent_diameter": Feature("pixels", "Standard deviation of these diameters"),
+    "weighted_x": Feature("pixels", "Mean row of the regions by area; rows are the tutorial's X"),
+    "weighted_y": Feature("pixels", "Mean column of the regions by area, the tutorial's Y"),
+    "number_of_nodes": Feature("", "Number of regions, counted slice by slice"),
+    "nodes_per_slice": Feature("", "Number of regions over the number of slices"),
+}
+"""The tutorial's nine, on the slices of the input's grid (index k), regions joined over corners."""
+
+NODULE_FEATURES = {
+    "volume_mm3": Feature("mm³", "Number of voxels times the volume of one", "YEKZ"),
+    "equivalent_diameter_mm": Feature("mm", "Diameter of the sphere of the same volume"),
+    "diameter_mm": Feature("mm", "Longest diameter on any axial slice"),
+    "perpendicular_mm": Feature("mm", "Longest diameter across it on the same slice"),
+    "longest_3d_mm": Feature("mm", "Longest diameter in space, over the surface mesh", "L0JK"),
+    "surface_mm2": Feature("mm²", "Area of the surface mesh", "C0JK"),
+    "sphericity": Feature("", "Area of the sphere of the mesh's volume over its own", "QCFX"),
+    "surface_regularity": Feature(
+        "", "Area of the convex hull over that of the mesh; the inverse of area density", "7T7F"
+    ),
+    "elongation": Feature("", "Second principal axis over the first", "Q3CK"),
+    "flatness": Feature("", "Third principal axis over the first", "N17B"),
+    "mean_hu": Feature("HU", "Mean attenuation", "Q4LE"),
+    "min_hu": Feature("HU", "Lowest attenuation", "1GSF"),
+    "max_hu": Feature("HU", "Highest attenuation", "84IY"),
+    "range_hu": Feature("HU", "Highest minus lowest attenuation", "2OJQ"),
+    "part_solid": Feature("", "1 if it is part-solid"),
+    "non_solid": Feature("", "1 if it is non-solid"),
+    "calcified": Feature("", "1 if it is calcified"),
+    "right_lung": Feature("", "1 if it lies in the patient's right lung"),
+    "relative_height": Feature("", "Height in its lung, 0 at the lowest, 1 at the highest point"),
+    "pleura_mm": Feature("mm", "Gap to the border of the lung"),
+}
+"""Ours for one nodule. From `mean_hu` on they need the CT or its lungs, not a mask alone."""
+
+SCAN_FEATURES = (
+    SLICE_FEATURES
+    | {
+        "nodule_count": Feature("", "Number of nodules"),
+        "total_volume_mm3": Feature("mm³", "Volume of all nodules"),
+        "mean_diameter_mm": Feature("mm", "Mean of the nodules' longest axial diameters"),
+        "std_diameter_mm": Feature("mm", "Standard deviation of these diameters"),
+    }
+    | {
+        f"largest_{name}": Feature(
+            f.unit,
+            f"Of the nodule of largest volume: {f.description[0].lower()}{f.description[1:]}",
+        )
+        for name, f in NODULE_FEATURES.items()
+    }
+)
+"""All features of one scan, in the order of the columns of a feature table."""
+
+
+def slice_features(segmentation: sitk.Image) -> Features:
+    """Give the tutorial's nine features of a mask, a label image or a probability map.
+
+    They are in pixels of the input's slices, so they compare scans of equal pixels only. Two
+    things differ from the tutorial: nodules, not what surrounds them, are the foreground, and a
+    probability is cut at `MASK_THRESHOLD` instead of at the mean of its slice, which would turn
+    the noise of an empty slice into nodules. Without a region all nine are 0.
+
+    Args:
+        segmentation: 3-D; every slice k of its array (k, j, i) is a picture.
+    """
+    array = sitk.GetArrayViewFromImage(segmentation)
+    found: list[Mapping[str, NDArray[np.float64]]] = []
+    for picture in array:
+        mask = picture >= MASK_THRESHOLD
+        if mask.any():
+            wanted = ("area", "eccentricity", "equivalent_diameter_area", "centroid")
+            found.append(regionprops_table(label(mask), properties=wanted))
+    columns = {
+        name: np.concatenate([table[name] for table in found]) if found else np.zeros(0)
+        for name in (
+            "area",
+            "eccentricity",
+            "equivalent_diameter_area",
+            "centroid-0",
+            "centroid-1",
+        )
+    }
+    kept = columns["area"] <= MAX_AREA_FRACTION * array[0].size
+    if not kept.any():
+        return dict.fromkeys(SLICE_FEATURES, 0.0)
+    area, eccentricity, diameter, row, column = (values[kept] for values in columns.values())
+    values = (
+        area.mean(),
+        area.max(),
+        eccentricity.mean(),
+        diameter.mean(),
+        diameter.std(),
+        np.average(row, weights=area),
+        np.average(column, weights=area),
+        len(area),
+        len(area) / len(array),
+    )
+    return {name: float(v) for name, v in zip(SLICE_FEATURES, values, strict=True)}
+
+
+def nodule_features(
+    labels: sitk.Image, rows: Iterable[Nodule] = (), lungs: sitk.Image | None = None
+) -> dict[int, Features]:
+    """Give our features of every nodule by its label.
+
+    Args:
+        labels: whole numbers, 0 for background, on any grid.
+        rows: the table of the same nodules; without a nodule's row its attenuation, type, side
+            and distance to the pleura are NaN.
+        lungs: 1 in the right and 2 in the left lung, on any grid; without it the relative height
+            is NaN.
+    """
+    if not sitk.GetArrayViewFromImage(labels).any():
+        return {}
+    (cropped,) = crop_to(labels)
+    axial = sitk.Resample(
+        cropped,
+        AxialView.of(cropped, 0).image,
+        sitk.Transform(),
+        sitk.sitkNearestNeighbor,
+        0,
+        sitk.sitkUInt32,
+    )
+    array = sitk.GetArrayViewFromImage(axial)
+    spacing = np.array(axial.GetSpacing())[::-1]
+    by_id = {row.id: row for row in rows}
+    heights = {} if lungs is None else lung_heights(lungs)
+    result = {}
+    for number, box in enumerate(ndimage.find_objects(array), start=1):
+        if box is None:
+            continue
+        mask = array[box] == number
+        features = dict.fromkeys(NODULE_FEATURES, float("nan")) | _shape(mask, spacing)
+        diameters = axial_diameters(mask, box, spacing)
+        features["diameter_mm"] = diameters.longest_mm
+        features["perpendicular_mm"] = diameters.across_mm
+        if number in by_id:
+            features |= _from_row(by_id[number], heights)
+        result[number] = features
+    return result
+
+
+def scan_features(segmentation: sitk.Image, nodules: Iterable[Features]) -> Features:
+    """Give all features of a scan, `SCAN_FEATURES`, from its segmentation and its nodules.
+
+    Without a nodule all of them are 0, and `nodule_count` says why.
+
+    Args:
+        segmentation: as for `slice_features`.
+        nodules: what `nodule_features` gave.
+    """
+    found = list(nodules)
+    features = dict.fromkeys(SCAN_FEATURES, 0.0) | slice_features(segmentation)
+    if not found:
+        return features
+    largest = max(found, key=lambda nodule: nodule["volume_mm3"])
+    diameters = np.array([nodule["diameter_mm"] for nodule in found])
+    features |= {
+        "nodule_count": float(len(found)),
+        "total_volume_mm3": float(sum(nodule["volume_mm3"] for nodule in found)),
+        "mean_diameter_mm": float(diameters.mean()),
+        "std_diameter_mm": float(diameters.std()),
+    }
+    return features | {f"largest_{name}": value for name, value in largest.items()}
+
+
+def components(segmentation: sitk.Image) -> sitk.Image:
+    """Number the connected parts of a mask or probability map (26 neighbours), uint32."""
+    above = sitk.BinaryThreshold(segmentation, MASK_THRESHOLD, float("inf"))
+    return sitk.ConnectedComponent(above, True)
+
+
+def _from_row(row: Nodule, heights: Mapping[Side, tuple[float, float]]) -> Features:
+    """Take from the table what a mask does not tell."""
+    extent = heights.get(row.side)
+    return {
+        "mean_hu": row.mean_hu,
+        "min_hu": row.min_hu,
+        "max_hu": row.max_hu,
+        "range_hu": row.max_hu - row.min_hu,
+        "part_solid": float(row.kind is NoduleKind.PART_SOLID),
+        "non_solid": float(row.kind is NoduleKind.NON_SOLID),
+        "calcified": float(row.kind is NoduleKind.CALCIFIED),
+        "right_lung": float(row.side is Side.RIGHT),
+        "relative_height": float("nan") if extent is None else relative_height(row.z, extent),
+        "pleura_mm": row.pleura_mm,
+    }
+
+
+def _shape(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Features:
+    """Measure a mask (z, y, x) and its mesh, which marching cubes draws at half height."""
+    volume = float(mask.sum() * spacing.prod())
+    padded = np.pad(mask, 1).astype(np.float32)
+    vertices, faces, _, _ = marching_cubes(padded, 0.5, spacing=tuple(spacing))
+    vertices = vertices.astype(np.float64)
+    corners = vertices[faces]
+    enclosed = abs(np.einsum("ij,ij", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))) / 6
+    surface = float(mesh_surface_area(vertices, faces))
+    hull = ConvexHull(vertices)
+    first, second, third = _principal_axes(mask, spacing)
+    return {
+        "volume_mm3": volume,
+        "equivalent_diameter_mm": float(sphere_diameter(volume)),
+        "longest_3d_mm": float(pdist(vertices[hull.vertices]).max()),
+        "surface_mm2": surface,
+        "sphericity": float(np.cbrt(36 * np.pi * enclosed**2) / surface),
+        "surface_regularity": float(hull.area / surface),
+        "elongation": second / first if first else 1.0,
+        "flatness": third / first if first else 1.0,
+    }
+
+
+def _principal_axes(
+    mask: NDArray[np.bool_], spacing: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Lengths (mm) of the axes, longest first; all 0 for a single voxel."""
+    points = np.argwhere(mask) * spacing
+    offset = points - points.mean(axis=0)
+    variance = np.linalg.eigvalsh(offset.T @ offset / len(points)).clip(min=0)
+    third, second, first = (4 * np.sqrt(variance)).tolist()
+    return first, second, third
