@@ -41,6 +41,7 @@ MASS_CLOSING_MM = 20
 """Radius of the ball that closes masses on the ribs' side."""
 MEDIASTINUM_MM = 50
 """Half the width within which the larger ball would fill the aorta and the pulmonary trunk."""
+LONGEST_MASS_MM = 45
 LARGEST_HOLE_ML = 200
 
 
@@ -211,7 +212,9 @@ def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray
             for mask in coarse.closings(extended, (VESSEL_CLOSING_MM, MASS_CLOSING_MM))
         )
         across = np.abs(np.arange(box[2].start, box[2].stop) - middle) * coarse.spacing[2]
-        filled |= wide & (across > MEDIASTINUM_MM)
+        lateral = across > MEDIASTINUM_MM
+        filled |= wide & lateral
+        filled |= _compact_behind(wide & ~filled & ~lateral, lung[box], coarse)
         filled |= lung[box]
         rest, _ = ndimage.label(~filled)
         size = np.bincount(rest.ravel()) * coarse.voxel_ml
@@ -222,6 +225,28 @@ def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray
         target = closed[box]
         target[filled & (target == 0)] = side
     return closed
+
+
+def _compact_behind(added: Mask, lung: Mask, coarse: Coarse) -> Mask:
+    """Choose from what the larger ball adds near the midline the masses beside the spine.
+
+    They are no longer than `LONGEST_MASS_MM` and lie in the back half of the lung; the aorta runs
+    on from slice to slice, and the hilum lies further in front.
+    """
+    pieces, count = ndimage.label(added)
+    if not count:
+        return added
+    depth = ndimage.center_of_mass(lung)[1]
+    kept = [
+        label
+        for label, part in enumerate(ndimage.find_objects(pieces), 1)
+        if part[1].start > depth
+        and all(
+            (one.stop - one.start) * mm <= LONGEST_MASS_MM
+            for one, mm in zip(part, coarse.spacing, strict=True)
+        )
+    ]
+    return np.isin(pieces, kept)
 
 
 def _between(sides: NDArray[np.uint8]) -> float:
