@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -111,15 +112,12 @@ def features_of(source: Path, name: str, runs: Path, report: Report = silent) ->
     Raises:
         InputError: if it cannot be read as any of these.
     """
-    if (source / RECORD).is_file():
-        return _of_run(source, name, Source.RUN)
-    if source.is_dir() or not source.name.lower().endswith(VOLUME_SUFFIXES):
-        return _of_run(_segmented(source, name, runs, report), name, Source.CT)
+    results = results_of(source, name, runs, report)
+    if results is not None:
+        return _of_run(results, name, Source.RUN if results == source else Source.CT)
     image = _read_volume(source)
     lowest = float(sitk.GetArrayViewFromImage(image).min())
-    if lowest < CT_BELOW:
-        return _of_run(_segmented(source, name, runs, report), name, Source.CT)
-    if lowest < 0:
+    if not lowest >= 0:
         raise InputError(
             f"{source} has values down to {lowest:g} and is neither a CT in HU nor a segmentation: "
             "give a mask, a label image or probabilities from 0 to 1."
@@ -127,6 +125,20 @@ def features_of(source: Path, name: str, runs: Path, report: Report = silent) ->
     nodules = nodule_features(components(image))
     features = scan_features(image, nodules.values())
     return ScanFeatures(name, "", "", Source.SEGMENTATION, features, nodules)
+
+
+def results_of(source: Path, name: str, runs: Path, report: Report = silent) -> Path | None:
+    """Give the folder with the results of a run: `source` itself, or that of a CT run now.
+
+    Args and errors are those of `features_of`. A segmentation has none.
+    """
+    if (source / RECORD).is_file():
+        return source
+    if source.is_file() and source.name.lower().endswith(VOLUME_SUFFIXES):
+        lowest = sitk.GetArrayViewFromImage(_read_volume(source)).min()
+        if not lowest < CT_BELOW:
+            return None
+    return _segmented(source, name, runs, report)
 
 
 def write_feature_table(
@@ -270,7 +282,7 @@ def _read_volume(file: Path) -> sitk.Image:
 
 def _texts(features: Features) -> dict[str, str]:
     """Write numbers so that they read back to six digits; NaN as an empty cell."""
-    return {name: "" if v != v else f"{v:.6g}" for name, v in features.items()}
+    return {name: "" if math.isnan(v) else f"{v:.6g}" for name, v in features.items()}
 
 
 def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

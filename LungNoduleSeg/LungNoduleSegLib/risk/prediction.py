@@ -1,0 +1,124 @@
+"""The probability of cancer of one scan from a trained model, and why."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from LungNoduleSegLib.risk.feature_table import ScanFeatures
+from LungNoduleSegLib.risk.features import SCAN_FEATURES
+from LungNoduleSegLib.risk.risk_models import RiskModel, load_risk_model
+
+SHOWN = 8
+"""Features that `to_text` prints: those that moved the probability most."""
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one feature added to the log odds of cancer, its SHAP value; `value` None: not known."""
+
+    feature: str
+    value: float | None
+    log_odds: float
+
+
+@dataclass(frozen=True)
+class RiskPrediction:
+    """What a model says of a scan.
+
+    Attributes:
+        model: file of the model.
+        algorithm: its title.
+        scan: name of the scan.
+        probability: of cancer. XGBoost's is raised by the weight of cancer in training.
+        constant: log odds before any feature, None for a forest.
+        contributions: of the features, the strongest first; empty for a forest. With the constant
+            they add up to the log odds of the probability.
+        warnings: one sentence for each feature outside the training data, and other doubts.
+    """
+
+    model: str
+    algorithm: str
+    scan: str
+    probability: float
+    constant: float | None
+    contributions: tuple[Contribution, ...]
+    warnings: tuple[str, ...]
+
+
+def predict_risk(scan: ScanFeatures, model_file: Path) -> RiskPrediction:
+    """Give the probability of cancer of a scan with the features that moved it.
+
+    For XGBoost these are its own SHAP values (Lundberg et al., Nat Mach Intell 2020;2:56-67).
+
+    Raises:
+        InputError: if the model cannot be used, see `load_risk_model`.
+    """
+    model = load_risk_model(model_file)
+    names = model.card.features
+    x = np.array([[scan.features[name] for name in names]])
+    contributions: tuple[Contribution, ...] = ()
+    constant = None
+    shap = model.contributions(x)
+    if shap is not None:
+        *added, constant = shap[0].tolist()
+        known = [None if math.isnan(value) else value for value in x[0].tolist()]
+        listed = [Contribution(n, v, a) for n, v, a in zip(names, known, added, strict=True)]
+        contributions = tuple(sorted(listed, key=lambda c: -abs(c.log_odds)))
+    return RiskPrediction(
+        model_file.name,
+        model.card.algorithm.label,
+        scan.scan,
+        float(model.probability(x)[0]),
+        constant,
+        contributions,
+        tuple(_warnings(scan, model)),
+    )
+
+
+def to_text(prediction: RiskPrediction) -> str:
+    """Write a prediction for people."""
+    lines = [
+        f"{prediction.scan}: {100 * prediction.probability:.1f} % probability of cancer "
+        f"({prediction.algorithm}, {prediction.model})"
+    ]
+    if prediction.contributions:
+        lines.append(f"  log odds: {prediction.constant:+.3f} before any feature")
+        shown = prediction.contributions[:SHOWN]
+        lines += [f"    {c.log_odds:+.3f} {_value(c)}" for c in shown]
+        rest = prediction.contributions[SHOWN:]
+        if rest:
+            lines.append(f"    {sum(c.log_odds for c in rest):+.3f} the other {len(rest)} features")
+    else:
+        lines.append(
+            "  A forest tells for no single scan which features moved it; what it goes by over all "
+            "scans is in its card and in report.txt."
+        )
+    return "\n".join([*lines, *(f"  Warning: {text}" for text in prediction.warnings)])
+
+
+def _value(contribution: Contribution) -> str:
+    if contribution.value is None:
+        return f"{contribution.feature} not known"
+    unit = SCAN_FEATURES[contribution.feature].unit
+    return f"{contribution.feature} = {contribution.value:.4g}{f' {unit}' if unit else ''}"
+
+
+def _warnings(scan: ScanFeatures, model: RiskModel) -> list[str]:
+    result = []
+    unknown = []
+    for name in model.card.features:
+        value, (low, high) = scan.features[name], model.card.ranges[name]
+        slack = 1e-5 * max(abs(low), abs(high))  # tables hold six digits
+        if math.isnan(value):
+            unknown.append(name)
+        elif not low - slack <= value <= high + slack:
+            result.append(
+                f"{name} is {value:.4g}, outside the {low:.4g} to {high:.4g} of the training data."
+            )
+    if unknown:
+        result.append(f"Not known from a {scan.source}: {', '.join(unknown)}.")
+    if not scan.nodules:
+        result.append("No nodule was found in this scan.")
+    return result

@@ -1,0 +1,245 @@
+"""Risk models on disk: forests as skops, XGBoost in its own UBJ, each with a JSON card.
+
+Neither format runs code when it is read.
+"""
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skops.io
+import xgboost
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.model_card import file_sha256
+from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
+
+TREE = "sklearn.tree._tree.Tree"
+"""The one type that skops leaves us to judge; `_check_trees` does before it is used."""
+
+
+class Algorithm(StrEnum):
+    """The two classifiers of the tutorial."""
+
+    RANDOM_FOREST = "random-forest"
+    XGBOOST = "xgboost"
+
+    @property
+    def label(self) -> str:
+        """As printed."""
+        return "Random Forest" if self is Algorithm.RANDOM_FOREST else "XGBoost"
+
+    @property
+    def file_name(self) -> str:
+        """Of its model file."""
+        return f"{self}.skops" if self is Algorithm.RANDOM_FOREST else f"{self}.ubj"
+
+    @property
+    def package(self) -> str:
+        """Whose version matters for reading the file."""
+        return "scikit-learn" if self is Algorithm.RANDOM_FOREST else "xgboost"
+
+
+@dataclass(frozen=True)
+class RiskCard:
+    """What has to be known to use a risk model and to judge it.
+
+    Attributes:
+        algorithm: see `Algorithm`.
+        features_version: `FEATURES_VERSION` at training.
+        features: columns of the model's input, in order.
+        ranges: lowest and highest value of each feature in the training data.
+        software: versions of the packages.
+        training: data with their SHA-256, numbers of scans, seed and parameters.
+        scores: out of fold, see `Scores`.
+        importance: names of groups of features and the increase of the log loss without them.
+        sha256: of the model file.
+    """
+
+    algorithm: Algorithm
+    features_version: int
+    features: list[str]
+    ranges: dict[str, list[float]]
+    software: dict[str, str]
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    importance: list[list[Any]] = field(default_factory=list)
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class RiskModel:
+    """A trained model with its card."""
+
+    card: RiskCard
+    model: RandomForestClassifier | xgboost.Booster
+
+    def probability(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of cancer (n,) for (n, features)."""
+        if isinstance(self.model, xgboost.Booster):
+            return np.asarray(self.model.predict(xgboost.DMatrix(x)), np.float64)
+        return np.asarray(self.model.predict_proba(x)[:, 1])
+
+    def contributions(self, x: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """SHAP values in log odds (n, features + 1), the constant last; None for a forest."""
+        if isinstance(self.model, xgboost.Booster):
+            return np.asarray(self.model.predict(xgboost.DMatrix(x), pred_contribs=True))
+        return None
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what a risk model is made with."""
+    return {name: version(name) for name in ("CTLungScreening", "scikit-learn", "skops", "xgboost")}
+
+
+def save_risk_model(model: RiskModel, file: Path) -> None:
+    """Write a model and its card under new names.
+
+    Raises:
+        InputError: if either file exists.
+    """
+    with new_file(file) as temporary:
+        if isinstance(model.model, xgboost.Booster):
+            model.model.save_model(temporary)
+        else:
+            skops.io.dump(model.model, temporary)
+        card = replace(model.card, sha256=file_sha256(temporary))
+        with new_file(file.with_suffix(".json")) as temporary_card:
+            text = json.dumps(asdict(card), indent=2, ensure_ascii=False, allow_nan=False)
+            temporary_card.write_text(text + "\n", encoding="utf-8")
+
+
+def load_risk_model(file: Path) -> RiskModel:
+    """Read a model that `save_risk_model` wrote; no code in the file is ever run.
+
+    Raises:
+        InputError: if it is another kind of file, of another version, or not what its card says.
+    """
+    card = _read_card(file)
+    if card.sha256 != file_sha256(file):
+        raise InputError(f"{file} is not the file that its card describes: get both again.")
+    if card.algorithm is Algorithm.XGBOOST:
+        return RiskModel(card, _load_booster(file, len(card.features)))
+    return RiskModel(card, _load_forest(file, len(card.features)))
+
+
+def _read_card(file: Path) -> RiskCard:
+    suffixes = {Path(algorithm.file_name).suffix: algorithm for algorithm in Algorithm}
+    if file.suffix not in suffixes:
+        raise InputError(f"{file} is no risk model: choose a .skops or .ubj file of `train-risk`.")
+    path = file.with_suffix(".json")
+    for part in (file, path):
+        if not part.is_file():
+            raise InputError(f"{part} is missing: a risk model is a file with its .json card.")
+    try:
+        card = RiskCard(**json.loads(path.read_text(encoding="utf-8")))
+        card = replace(card, algorithm=Algorithm(card.algorithm))
+        made_with = card.software[card.algorithm.package]
+        for name in card.features:
+            low, high = card.ranges[name]
+            float(low), float(high)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is not the card of a risk model: train it again.") from error
+    if card.features_version != FEATURES_VERSION:
+        raise InputError(
+            f"{file} was trained on version {card.features_version} of the features and this "
+            f"program has version {FEATURES_VERSION}: train it again."
+        )
+    unknown = [name for name in card.features if name not in SCAN_FEATURES]
+    if unknown or not card.features:
+        raise InputError(
+            f"{file} asks for {unknown[0] if unknown else 'no feature'}, which this program does "
+            "not compute: train it again."
+        )
+    installed = version(card.algorithm.package)
+    if _series(made_with, card.algorithm) != _series(installed, card.algorithm):
+        raise InputError(
+            f"{file} was made with {card.algorithm.package} {made_with} and {installed} is "
+            "installed: train it again."
+        )
+    if suffixes[file.suffix] is not card.algorithm:
+        raise InputError(f"{file} is not the file that its card describes: get both again.")
+    return card
+
+
+def _series(release: str, algorithm: Algorithm) -> list[str]:
+    """The part of a version within which files stay readable: UBJ is kept for longer."""
+    return release.split(".")[: 2 if algorithm is Algorithm.RANDOM_FOREST else 1]
+
+
+def _load_booster(file: Path, features: int) -> xgboost.Booster:
+    booster = xgboost.Booster()
+    try:
+        if file.read_bytes()[:1] != b"{":
+            raise ValueError("not UBJ")
+        booster.load_model(file)
+        if booster.num_features() != features:
+            raise ValueError("other features")
+    except (xgboost.core.XGBoostError, ValueError) as error:
+        raise InputError(
+            f"{file} is no XGBoost model of {features} features: train it again."
+        ) from error
+    return booster
+
+
+def _load_forest(file: Path, features: int) -> RandomForestClassifier:
+    try:
+        unknown = set(skops.io.get_untrusted_types(file=file)) - {TREE}
+        if unknown:
+            raise InputError(
+                f"{file} holds {sorted(unknown)[0]}, which no forest needs, and was not opened: "
+                "train it again."
+            )
+        forest = skops.io.load(file, trusted=[TREE])
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{file} is no skops file, perhaps a renamed pickle, and was not opened: train it "
+            "again."
+        ) from error
+    if not isinstance(forest, RandomForestClassifier) or not _check_trees(forest, features):
+        raise InputError(f"{file} is no sound forest of {features} features: train it again.")
+    return forest
+
+
+def _check_trees(forest: RandomForestClassifier, features: int) -> bool:
+    """Prove that no tree leads outside its own arrays, in circles, or to another feature.
+
+    scikit-learn follows these numbers unchecked, so a forged file could read foreign memory.
+    """
+    try:
+        trees = [estimator.tree_ for estimator in forest.estimators_]
+        if forest.n_features_in_ != features or list(forest.classes_) != [0, 1]:
+            return False
+        return bool(trees) and all(_sound(tree, features) for tree in trees)
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+def _sound(tree: Any, features: int) -> bool:
+    left, right, column = tree.children_left, tree.children_right, tree.feature
+    count = tree.node_count
+    here = np.arange(count)
+    leaf = left == -1
+    inner = ~leaf
+    return bool(
+        count > 0
+        and tree.n_features == features
+        and tree.value.shape == (count, 1, 2)
+        and len(left) == len(right) == len(column) == count
+        and (right[leaf] == -1).all()
+        and (left[inner] > here[inner]).all()
+        and (right[inner] > here[inner]).all()
+        and (left < count).all()
+        and (right < count).all()
+        and ((column[inner] >= 0) & (column[inner] < features)).all()
+    )

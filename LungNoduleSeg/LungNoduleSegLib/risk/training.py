@@ -1,0 +1,301 @@
+"""Training the tutorial's two classifiers, with predictions for every scan from the other folds."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import StratifiedGroupKFold
+from xgboost import XGBClassifier
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import new_file, refuse_existing
+from CTSliceToolsLib.progress import Report, silent
+from LungNoduleSegLib.risk.features import FEATURES_VERSION
+from LungNoduleSegLib.risk.importance import Importance, correlated_groups, increases
+from LungNoduleSegLib.risk.plots import plot_curves, plot_importance
+from LungNoduleSegLib.risk.risk_models import (
+    Algorithm,
+    RiskCard,
+    RiskModel,
+    save_risk_model,
+    software_versions,
+)
+from LungNoduleSegLib.risk.scores import Scores, baselines, score_report
+from LungNoduleSegLib.risk.training_data import FeatureSet, TrainingData, read_training_data
+
+TREES = 100
+"""Of the random forest, as in the tutorial."""
+
+POSITIVE_WEIGHT = 3.0
+"""What a scan with cancer counts in XGBoost against one without, as in the tutorial."""
+
+REPORT, PREDICTIONS, CURVES, IMPORTANCE = (
+    "report.txt",
+    "out-of-fold.csv",
+    "curves.png",
+    "importance.png",
+)
+
+RESULT_NAMES = (
+    REPORT,
+    PREDICTIONS,
+    CURVES,
+    IMPORTANCE,
+    *(a.file_name for a in Algorithm),
+    *(Path(a.file_name).with_suffix(".json").name for a in Algorithm),
+)
+"""Files that `train_risk` writes."""
+
+
+class Weighting(StrEnum):
+    """What a scan with cancer counts in XGBoost."""
+
+    TUTORIAL = "tutorial"
+    BALANCED = "balanced"
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How classifiers are trained.
+
+    Attributes:
+        folds: of the cross-validation.
+        seed: fixes folds, trees and shuffles.
+        weighting: 3 as in the tutorial, or scans without cancer over scans with it.
+    """
+
+    folds: int = 3
+    seed: int = 0
+    weighting: Weighting = Weighting.TUTORIAL
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What a classifier says of scans it was not trained on.
+
+    Attributes:
+        probability: of cancer (n,).
+        importance: of groups of features, the largest first.
+    """
+
+    probability: NDArray[np.float64]
+    importance: tuple[Importance, ...]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training gave: the report, and of each algorithm its cross-validation and model."""
+
+    report: str
+    validations: Mapping[Algorithm, CrossValidation]
+    models: Mapping[Algorithm, RiskModel]
+
+
+def train_risk(
+    features: Path,
+    labels: Path,
+    output: Path,
+    plan: TrainingPlan = TrainingPlan(),
+    chosen: FeatureSet = FeatureSet.ALL,
+    report: Report = silent,
+) -> TrainingResult:
+    """Train both classifiers and write models, cards, report, predictions and plots.
+
+    Args:
+        features: the table of `write_feature_table`.
+        labels: see `read_training_data`.
+        output: folder for the results; nothing in it is overwritten.
+        plan: folds, seed and weighting.
+        chosen: the features to use.
+        report: progress.
+
+    Raises:
+        InputError: if a table cannot be used or the folder holds results.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: name a folder for the results.")
+    refuse_existing(output, RESULT_NAMES)
+    data = read_training_data(features, labels, chosen)
+    result = train(data, plan, report)
+    output.mkdir(parents=True, exist_ok=True)
+    with new_file(output / REPORT) as temporary:
+        temporary.write_text(result.report, encoding="utf-8")
+    _write_predictions(output / PREDICTIONS, data, result)
+    probabilities = {a.label: v.probability for a, v in result.validations.items()}
+    with new_file(output / CURVES) as temporary:
+        plot_curves(temporary, data.y, probabilities)
+    with new_file(output / IMPORTANCE) as temporary:
+        plot_importance(temporary, {a.label: v.importance for a, v in result.validations.items()})
+    for algorithm, model in result.models.items():
+        save_risk_model(model, output / algorithm.file_name)
+    return result
+
+
+def train(
+    data: TrainingData, plan: TrainingPlan = TrainingPlan(), report: Report = silent
+) -> TrainingResult:
+    """Cross-validate both classifiers, then train them on all scans; nothing is written.
+
+    Raises:
+        InputError: if there are too few patients for the folds.
+    """
+    splits = _splits(data, plan)
+    groups = correlated_groups(data.x)
+    validations, models = {}, {}
+    for number, algorithm in enumerate(Algorithm):
+        report("Training", number, len(Algorithm))
+        validation = _cross_validate(data, plan, algorithm, splits, groups)
+        validations[algorithm] = validation
+        fitted = classifier(algorithm, plan, data.y).fit(data.x, data.y)
+        model = fitted.get_booster() if algorithm is Algorithm.XGBOOST else fitted
+        models[algorithm] = RiskModel(_card(data, plan, algorithm, validation), model)
+    report("Training", len(Algorithm), len(Algorithm))
+    return TrainingResult(_report(data, plan, validations), validations, models)
+
+
+def classifier(algorithm: Algorithm, plan: TrainingPlan, y: NDArray[np.int64]) -> Any:
+    """Make an untrained classifier; one thread, so that the same data give the same model."""
+    if algorithm is Algorithm.RANDOM_FOREST:
+        return RandomForestClassifier(n_estimators=TREES, random_state=plan.seed, n_jobs=1)
+    return XGBClassifier(
+        objective="binary:logistic",
+        scale_pos_weight=_positive_weight(plan, y),
+        random_state=plan.seed,
+        n_jobs=1,
+    )
+
+
+def _positive_weight(plan: TrainingPlan, y: NDArray[np.int64]) -> float:
+    if plan.weighting is Weighting.TUTORIAL:
+        return POSITIVE_WEIGHT
+    return float(np.count_nonzero(y == 0) / np.count_nonzero(y == 1))
+
+
+def _splits(
+    data: TrainingData, plan: TrainingPlan
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Indices of scans to train and to test on; patients stay whole, classes keep their shares."""
+    patients = np.array(data.patients)
+    fewest = min(len(set(patients[data.y == label])) for label in (0, 1))
+    if plan.folds < 2 or fewest < plan.folds:
+        raise InputError(
+            f"{plan.folds} folds need at least 2 folds and that many patients of either label, and "
+            f"there are {fewest} of one: add patients or change --folds."
+        )
+    folds = StratifiedGroupKFold(plan.folds, shuffle=True, random_state=plan.seed)
+    splits = list(folds.split(data.x, data.y, patients))
+    if any(len(set(data.y[part])) < 2 for split in splits for part in split):
+        raise InputError(
+            f"The patients cannot be shared out so that each of {plan.folds} folds holds both "
+            "labels: choose fewer folds or another seed."
+        )
+    return splits
+
+
+def _cross_validate(
+    data: TrainingData,
+    plan: TrainingPlan,
+    algorithm: Algorithm,
+    splits: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    groups: list[list[int]],
+) -> CrossValidation:
+    probability = np.empty(len(data.y))
+    rng = np.random.default_rng(plan.seed)
+    worse = []
+    for train_on, test_on in splits:
+        y = data.y[train_on]
+        fitted = classifier(algorithm, plan, y).fit(data.x[train_on], y)
+
+        def predict(x: NDArray[np.float64], fitted: Any = fitted) -> NDArray[np.float64]:
+            return np.asarray(fitted.predict_proba(x)[:, 1], np.float64)
+
+        probability[test_on] = predict(data.x[test_on])
+        worse.append(increases(predict, data.x[test_on], data.y[test_on], groups, rng))
+    shuffles = np.concatenate(worse, axis=1)
+    importance = [
+        Importance(
+            tuple(data.features[i] for i in group),
+            round(float(values.mean()), 6),
+            round(float(values.std()), 6),
+        )
+        for group, values in zip(groups, shuffles, strict=True)
+    ]
+    importance.sort(key=lambda entry: -entry.increase)
+    return CrossValidation(probability, tuple(importance))
+
+
+def _card(
+    data: TrainingData, plan: TrainingPlan, algorithm: Algorithm, validation: CrossValidation
+) -> RiskCard:
+    low, high = np.nanmin(data.x, axis=0), np.nanmax(data.x, axis=0)
+    parameters: dict[str, Any] = (
+        {"trees": TREES}
+        if algorithm is Algorithm.RANDOM_FOREST
+        else {"scale_pos_weight": _positive_weight(plan, data.y), "objective": "binary:logistic"}
+    )
+    return RiskCard(
+        algorithm=algorithm,
+        features_version=FEATURES_VERSION,
+        features=list(data.features),
+        ranges={
+            name: [float(a), float(b)] for name, a, b in zip(data.features, low, high, strict=True)
+        },
+        software=software_versions(),
+        training={
+            "sha256": data.sha256,
+            "scans": len(data.y),
+            "patients": len(set(data.patients)),
+            "with_cancer": int(data.y.sum()),
+            "seed": plan.seed,
+            "folds": plan.folds,
+            "parameters": parameters,
+        },
+        scores=Scores.of(data.y, validation.probability).to_dict(),
+        importance=[[list(i.features), i.increase] for i in validation.importance],
+    )
+
+
+def _report(
+    data: TrainingData, plan: TrainingPlan, validations: Mapping[Algorithm, CrossValidation]
+) -> str:
+    lines = [
+        f"{len(data.y)} scans of {len(set(data.patients))} patients, {data.y.sum()} with cancer",
+        f"{len(data.features)} features, {plan.folds} folds by patient, seed {plan.seed}, "
+        f"weight of cancer in XGBoost {_positive_weight(plan, data.y):.3g}",
+        *(f"{name}: SHA-256 {digest}" for name, digest in data.sha256.items()),
+    ]
+    if data.empty:
+        lines.append(f"Left out, because no scan has a value: {', '.join(data.empty)}")
+    lines.append("Every scan was predicted by a model that saw no scan of its patient.")
+    blocks = ["\n".join(lines)]
+    for algorithm, validation in validations.items():
+        blocks.append(score_report(algorithm.label, data.y, validation.probability))
+    for name, probability in baselines(data.y).items():
+        blocks.append(score_report(name, data.y, probability))
+    for algorithm, validation in validations.items():
+        entries = [
+            f"  {i.increase:+.4f} ± {i.deviation:.4f}  {', '.join(i.features)}"
+            for i in validation.importance
+        ]
+        title = f"{algorithm.label}: increase of the held-out log loss when shuffled"
+        blocks.append("\n".join([title, *entries]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _write_predictions(path: Path, data: TrainingData, result: TrainingResult) -> None:
+    with (
+        new_file(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(["scan", "patient", "label", *result.validations])
+        columns = [v.probability for v in result.validations.values()]
+        for i, scan in enumerate(data.scans):
+            chances = (f"{column[i]:.6f}" for column in columns)
+            writer.writerow([scan, data.patients[i], data.y[i], *chances])

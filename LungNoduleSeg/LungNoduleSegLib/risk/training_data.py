@@ -1,0 +1,201 @@
+"""A feature table and a table of labels, joined and checked, for training."""
+
+import csv
+import math
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.model_card import file_sha256
+from LungNoduleSegLib.risk.feature_table import IDENTIFIERS
+from LungNoduleSegLib.risk.features import SCAN_FEATURES, SLICE_FEATURES
+
+LABEL_COLUMNS = ("label", "cancer")
+"""Names under which a table of labels may hold them: 1 for cancer, 0 for none."""
+
+Row = dict[str, str]
+
+
+class FeatureSet(StrEnum):
+    """Which features a classifier sees."""
+
+    ALL = "all"
+    TUTORIAL = "tutorial"
+    OURS = "ours"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of the set."""
+        if self is FeatureSet.TUTORIAL:
+            return tuple(SLICE_FEATURES)
+        ours = tuple(name for name in SCAN_FEATURES if name not in SLICE_FEATURES)
+        return ours if self is FeatureSet.OURS else tuple(SCAN_FEATURES)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Scans with features and labels.
+
+    Attributes:
+        scans: name of each.
+        patients: of each scan; scans of one patient never part in cross-validation.
+        features: names of the columns of `x`.
+        empty: features left out, because no scan has a value.
+        x: (scans, features), NaN where a value is missing.
+        y: (scans,) 1 for cancer, 0 for none.
+        sha256: of both files, by their names.
+    """
+
+    scans: tuple[str, ...]
+    patients: tuple[str, ...]
+    features: tuple[str, ...]
+    empty: tuple[str, ...]
+    x: NDArray[np.float64]
+    y: NDArray[np.int64]
+    sha256: dict[str, str]
+
+
+def read_training_data(
+    features: Path, labels: Path, chosen: FeatureSet = FeatureSet.ALL
+) -> TrainingData:
+    """Join a feature table and a table of labels.
+
+    Args:
+        features: written by `write_feature_table`.
+        labels: CSV with a column `patient_id` or `scan` and a column `label` or `cancer`.
+        chosen: the features to use.
+
+    Raises:
+        InputError: naming the file and the line that cannot be used.
+    """
+    table = _read(features, ("scan", "patient_id", *chosen.names))
+    if not table:
+        raise InputError(f"{features} has no row: compute the features of some scans first.")
+    _refuse_repeated(features, "scan", [row["scan"] for _, row in table])
+    truth, key = _read_labels(labels)
+    y = []
+    missing = []
+    for line, row in table:
+        name = row[key]
+        if not name:
+            raise InputError(
+                f"{features} line {line} has no {key}: label this scan by its scan column."
+            )
+        if name in truth:
+            y.append(truth[name])
+        elif name not in missing:
+            missing.append(name)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"{labels} has no label for {key} {missing[0]}{more}: add it, or take the scan out of "
+            f"{features.name}."
+        )
+    if len(set(y)) < 2:
+        raise InputError(
+            f"{labels} gives every scan the label {y[0]}: training needs scans with and without "
+            "cancer."
+        )
+    names = chosen.names
+    x = np.array([[_number(features, line, row, name) for name in names] for line, row in table])
+    filled = ~np.isnan(x).all(axis=0)
+    if not filled.any() or not np.nanstd(x[:, filled], axis=0).any():
+        raise InputError(
+            f"{features} holds the same values for every scan, so there is nothing to learn: check "
+            "that the segmentations are not all empty."
+        )
+    return TrainingData(
+        scans=tuple(row["scan"] for _, row in table),
+        patients=tuple(row["patient_id"] or row["scan"] for _, row in table),
+        features=tuple(np.array(names)[filled].tolist()),
+        empty=tuple(np.array(names)[~filled].tolist()),
+        x=x[:, filled],
+        y=np.array(y),
+        sha256={file.name: file_sha256(file) for file in (features, labels)},
+    )
+
+
+def _read_labels(path: Path) -> tuple[dict[str, int], str]:
+    """Read the labels by patient or scan; say by which."""
+    rows = _read(path, ())
+    columns = list(rows[0][1]) if rows else []
+    keys = [name for name in IDENTIFIERS[:2] if name in columns]
+    values = [name for name in LABEL_COLUMNS if name in columns]
+    if not keys or not values:
+        raise InputError(
+            f"{path} is no table of labels: it needs the column patient_id or scan and the column "
+            "label with 1 for cancer and 0 for none."
+        )
+    key, value = keys[-1], values[0]
+    _refuse_repeated(path, key, [row[key] for _, row in rows])
+    truth = {}
+    for line, row in rows:
+        try:
+            number = float(row[value])
+        except ValueError:
+            number = math.nan
+        if number not in (0, 1):
+            raise InputError(
+                f"{path} line {line}: '{row[value]}' is no label of {row[key]}; write 1 for cancer "
+                "or 0 for none."
+            )
+        truth[row[key]] = int(number)
+    return truth, key
+
+
+def _read(path: Path, required: tuple[str, ...]) -> list[tuple[int, Row]]:
+    """Read a CSV file with a header: the number of each line and its cells."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            header = reader.fieldnames or []
+            if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+                raise InputError(
+                    f"{path} separates its columns by something else than commas: save it as CSV "
+                    "with commas."
+                )
+            repeated = [name for name, count in Counter(header).items() if count > 1]
+            if repeated:
+                raise InputError(f"{path} has two columns {repeated[0]}: keep one.")
+            lacking = [name for name in required if name not in header]
+            if lacking:
+                more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+                raise InputError(
+                    f"{path} has no column {lacking[0]}{more}: make it with "
+                    "`lung-nodule-seg features`."
+                )
+            rows = []
+            for row in reader:
+                if None in row or None in row.values():
+                    raise InputError(
+                        f"{path} line {reader.line_num} has not as many cells as the header: "
+                        "correct the line."
+                    )
+                rows.append((reader.line_num, {name: cell.strip() for name, cell in row.items()}))
+            return rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as CSV ({error}): save it as CSV.") from error
+
+
+def _refuse_repeated(path: Path, column: str, names: list[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise InputError(f"{path} has the {column} {repeated[0]} more than once: keep one line.")
+
+
+def _number(path: Path, line: int, row: Row, name: str) -> float:
+    try:
+        value = float(row[name] or "nan")
+    except ValueError:
+        value = math.inf
+    if math.isinf(value):
+        raise InputError(
+            f"{path} line {line}: '{row[name]}' is no number for {name}; compute the features "
+            "again."
+        )
+    return value
