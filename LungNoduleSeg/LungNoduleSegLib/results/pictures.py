@@ -17,7 +17,7 @@ from scipy import ndimage
 from skimage.measure import approximate_polygon
 
 from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.hu import LUNG_WINDOW
+from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.measures import AxialDiameters, Points, axial_diameters, outlines
@@ -33,6 +33,9 @@ COLOURS = {
 
 CONTEXT_PIXELS = 400
 """Width of a picture of the whole chest; enlarged parts keep the scan's own pixels."""
+
+SQUARE_PIXELS = 240
+"""Width of a square about a point, interpolated so that two scans come out at the same scale."""
 
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
 """Where the axial pictures of the lungs lie between their top (0) and base (1)."""
@@ -171,6 +174,50 @@ class PictureMaker:
         plane = LUNG_WINDOW.to_uint8(self._hu[measured.slice])
         return _picture(
             plane, pixel, self._around(measured), lines, description, sides=False, shrink=False
+        )
+
+    def square(
+        self,
+        point: tuple[float, float, float],
+        half_mm: float,
+        description: str,
+        nodule_id: int | None = None,
+    ) -> Picture:
+        """A square about a point, of the same scale on any grid; black where nothing was scanned.
+
+        Args:
+            point: LPS mm.
+            half_mm: half the side of the square.
+            description: for those who cannot see the picture.
+            nodule_id: a nodule to show on its slice, with its outline and diameters.
+        """
+        pixel = self._spacing[:2]
+        lines: list[Line] = []
+        i, j, k = self._grid.TransformPhysicalPointToContinuousIndex(point)
+        centre, level = np.array([i, j]), int(np.clip(round(k), 0, len(self._hu) - 1))
+        if nodule_id is not None:
+            measured = self.diameters(nodule_id)
+            centre, level = measured.longest.mean(axis=0), measured.slice
+            lines = _lines("nodule", measured.outlines, pixel, tolerance=0.02)
+            lines += _lines("diameter", (measured.longest, measured.across), pixel)
+        offsets = ((np.arange(SQUARE_PIXELS) + 0.5) / SQUARE_PIXELS - 0.5) * 2 * half_mm
+        x, y = (centre[axis] + offsets / pixel[axis] for axis in (0, 1))
+        plane = ndimage.map_coordinates(
+            self._hu[level].astype(np.float32),
+            np.meshgrid(y, x, indexing="ij"),
+            order=1,
+            cval=AIR_HU,
+        )
+        left, top = centre * pixel - half_mm
+        return Picture(
+            LUNG_WINDOW.to_uint8(plane),
+            left=float(left),
+            top=float(top),
+            width=2 * half_mm,
+            height=2 * half_mm,
+            lines=tuple(lines),
+            description=description,
+            sides=False,
         )
 
     def _around(self, measured: AxialDiameters) -> tuple[int, int, int, int]:

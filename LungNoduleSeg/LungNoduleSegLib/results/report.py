@@ -77,7 +77,7 @@ def write_report(
     """
     maker = PictureMaker(hu, lungs, findings)
     levels = [(_shown(hu, scan, k), picture) for k, picture in maker.levels()]
-    page = _template().render(
+    page = template("report.html.jinja").render(
         scan=scan,
         facts=_facts(scan),
         volumes=_volumes(lungs),
@@ -97,7 +97,8 @@ def write_report(
         temporary.write_text(page, encoding="utf-8")
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """Load a page of `Resources` with the filters that pages share."""
     environment = Environment(
         loader=PackageLoader("LungNoduleSegLib", "Resources"),
         autoescape=True,
@@ -110,7 +111,7 @@ def _template() -> Any:
     environment.tests["listed"] = lambda value: (
         isinstance(value, Sequence) and not isinstance(value, str)
     )
-    return environment.get_template("report.html.jinja")
+    return environment.get_template(name)
 
 
 def _value(nodule: Nodule, name: str) -> str:

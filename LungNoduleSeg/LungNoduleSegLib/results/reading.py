@@ -1,0 +1,75 @@
+"""Reading back what a run left behind."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTSliceToolsLib.reading.ct_scan import CTScan
+from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
+from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The results of a run with the scan they are from.
+
+    Attributes:
+        scan: read again from where it lay.
+        lungs: 1 right, 2 left, on the scan's grid.
+        labels: ids of the nodules on the same grid.
+        nodules: the rows of the table.
+    """
+
+    scan: CTScan
+    lungs: sitk.Image
+    labels: sitk.Image
+    nodules: tuple[Nodule, ...]
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder holds the results of a run."""
+    return (folder / RECORD).is_file()
+
+
+def read_run(folder: Path, report: Report = silent) -> RunResult:
+    """Read masks and table of a run, and the scan it names.
+
+    Raises:
+        InputError: naming the file that is missing, damaged or does not fit the others.
+    """
+    source, series = _source(folder / RECORD)
+    if not source.exists():
+        raise InputError(
+            f"{folder / RECORD} says that the scan is at {source}, but it is not there any more: "
+            "put it back, or run the scan again."
+        )
+    scan = read_ct(source, series, report)
+    lungs, labels = _labels(folder / LUNGS), _labels(folder / NODULES)
+    for name, image in ((LUNGS, lungs), (NODULES, labels)):
+        if image.GetSize() != scan.image.GetSize():
+            raise InputError(f"{folder / name} does not fit the scan {source}: run the scan again.")
+    return RunResult(scan, lungs, labels, read_nodules_csv(folder / TABLE))
+
+
+def _source(file: Path) -> tuple[Path, str | None]:
+    """Where the scan of a run lies, and its SeriesInstanceUID."""
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found = record["input"]
+        series = found["series"]
+        return Path(found["source"]), series["series_instance_uid"] if series else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is no record of a run: run the scan again.") from error
+
+
+def _labels(file: Path) -> sitk.Image:
+    try:
+        return sitk.ReadImage(file)
+    except RuntimeError as error:
+        raise InputError(f"{file} is missing or damaged: run the scan again.") from error

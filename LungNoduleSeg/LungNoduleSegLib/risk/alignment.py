@@ -1,0 +1,187 @@
+"""Two chest CTs of one patient laid over each other by their lungs.
+
+Between two scans the patient lies otherwise and breathes in more or less. Each lung is aligned by
+itself: first by its normalized position (the middle and the extent of the two lungs along the
+patient's axes), then by an affine registration of what is inside.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.geometry.axial import AxialView
+from CTSliceToolsLib.geometry.cropping import crop_to
+from CTSliceToolsLib.hu import AIR_HU
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.nodules.table import Side
+
+SPACING_MM = 3.0
+"""Voxels for the registration: it shall find the lungs and their larger vessels, not nodules."""
+
+TISSUE_HU = -200.0
+"""Everything outside the lungs is given this density, so that only the lungs are aligned."""
+
+LABELS = {Side.RIGHT: RIGHT_LUNG, Side.LEFT: LEFT_LUNG}
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where the points of one scan lie in the other.
+
+    Attributes:
+        to_current: for each lung the transform of a point of the prior to the current scan, LPS mm.
+        overlap: for each lung the Dice coefficient of the prior lung, moved, and the current one.
+    """
+
+    to_current: Mapping[Side, sitk.Transform]
+    overlap: Mapping[Side, float]
+
+    def current_point(
+        self, side: Side, point: tuple[float, float, float]
+    ) -> tuple[float, float, float]:
+        """Move a point of the prior scan, in or near the lung `side`, to the current scan."""
+        x, y, z = self.to_current[side].TransformPoint(point)
+        return x, y, z
+
+    def prior_point(
+        self, side: Side, point: tuple[float, float, float]
+    ) -> tuple[float, float, float]:
+        """Move a point of the current scan to the prior scan."""
+        x, y, z = self.to_current[side].GetInverse().TransformPoint(point)
+        return x, y, z
+
+
+def align(
+    prior_hu: sitk.Image, prior_lungs: sitk.Image, current_hu: sitk.Image, current_lungs: sitk.Image
+) -> Alignment:
+    """Align each lung of the prior scan with that of the current one; the same each time.
+
+    Args:
+        prior_hu: HU, any orientation, LPS mm.
+        prior_lungs: `RIGHT_LUNG`, `LEFT_LUNG`, on any grid.
+        current_hu: HU of the other scan, on any grid.
+        current_lungs: its lungs.
+
+    Raises:
+        InputError: if the two scans have no lung in common.
+    """
+    prior, current = _coarse(prior_hu, prior_lungs), _coarse(current_hu, current_lungs)
+    both = [side for side in LABELS if prior.has(side) and current.has(side)]
+    if not both:
+        raise InputError("The two scans have no lung in common: choose scans of the same chest.")
+    transforms, overlap = {}, {}
+    for side in both:
+        label = LABELS[side]
+        start = _by_extent(prior.points(label), current.points(label))
+        found = _registered(prior, current, label, start)
+        before, after = (_dice(prior, current, label, one) for one in (start, found))
+        transforms[side], overlap[side] = (found, after) if after >= before else (start, before)
+    for side in set(LABELS) - set(both):
+        transforms[side] = transforms[both[0]]
+    return Alignment(transforms, overlap)
+
+
+@dataclass(frozen=True)
+class _Coarse:
+    """HU and lungs of one scan on one coarse axial grid."""
+
+    hu: sitk.Image
+    lungs: sitk.Image
+
+    def has(self, side: Side) -> bool:
+        return bool((sitk.GetArrayViewFromImage(self.lungs) == LABELS[side]).any())
+
+    def points(self, label: int) -> NDArray[np.float64]:
+        """LPS mm (n, 3) of the voxels of a lung; the grid's axes are the patient's, or nearly."""
+        indices = np.argwhere(sitk.GetArrayViewFromImage(self.lungs) == label)[:, ::-1]
+        directions = np.reshape(self.lungs.GetDirection(), (3, 3)) * self.lungs.GetSpacing()
+        return indices @ directions.T + self.lungs.GetOrigin()
+
+    def content(self, label: int) -> sitk.Image:
+        """What is inside one lung, float32; all else is tissue."""
+        inside = self.lungs == label
+        clipped = sitk.Clamp(self.hu, sitk.sitkFloat32, AIR_HU, TISSUE_HU)
+        return sitk.Mask(clipped, inside, TISSUE_HU)
+
+
+def _coarse(hu: sitk.Image, lungs: sitk.Image) -> _Coarse:
+    axial = AxialView.of(hu, AIR_HU).image
+    lungs = sitk.Resample(lungs, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    if not sitk.GetArrayViewFromImage(lungs).any():
+        raise InputError("One of the two scans shows no lung: choose a chest CT.")
+    lungs, hu = crop_to(lungs, axial)
+    spacing = np.array(hu.GetSpacing())
+    coarse = np.maximum(spacing, SPACING_MM)
+    size = np.maximum(np.ceil(np.array(hu.GetSize()) * spacing / coarse), 1).astype(int)
+    grid = {
+        "size": size.tolist(),
+        "outputOrigin": hu.GetOrigin(),
+        "outputSpacing": coarse.tolist(),
+        "outputDirection": hu.GetDirection(),
+    }
+    smooth = sitk.SmoothingRecursiveGaussian(hu, np.maximum(coarse / 2, 1e-3).tolist())
+    return _Coarse(
+        sitk.Resample(smooth, **grid, defaultPixelValue=AIR_HU),
+        sitk.Resample(lungs, **grid, interpolator=sitk.sitkNearestNeighbor),
+    )
+
+
+def _by_extent(prior: NDArray[np.float64], current: NDArray[np.float64]) -> sitk.AffineTransform:
+    """Match the middle and the extent of a lung along each axis of the patient.
+
+    The extent is that of the middle 96 % of the voxels, as a mask's outermost ones are unsure.
+    """
+    (low, high), (to_low, to_high) = (
+        np.quantile(p, (0.02, 0.98), axis=0) for p in (prior, current)
+    )
+    scale = np.clip((to_high - to_low) / np.maximum(high - low, 1), 0.6, 1.6)
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(np.diag(scale).ravel().tolist())
+    transform.SetCenter(((low + high) / 2).tolist())
+    transform.SetTranslation(((to_low + to_high) / 2 - (low + high) / 2).tolist())
+    return transform
+
+
+def _registered(
+    prior: _Coarse, current: _Coarse, label: int, start: sitk.AffineTransform
+) -> sitk.AffineTransform:
+    """Refine an affine transform by the correlation of what the lung holds, coarse to fine."""
+    fixed, moving = prior.content(label), current.content(label)
+    around = sitk.BinaryDilate(prior.lungs == label, [3, 3, 3])
+    box = sitk.LabelShapeStatisticsImageFilter()
+    box.Execute(around)
+    bounds = box.GetBoundingBox(1)
+    fixed, around = (
+        sitk.RegionOfInterest(image, bounds[3:], bounds[:3]) for image in (fixed, around)
+    )
+    method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)  # sums of many threads differ in their last digits
+    method.SetMetricAsCorrelation()
+    method.SetMetricFixedMask(around)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=2.0, minStep=0.02, numberOfIterations=60, relaxationFactor=0.6
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel([3, 1])
+    method.SetSmoothingSigmasPerLevel([4, 0])
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    method.SetInitialTransform(sitk.AffineTransform(start), inPlace=False)
+    try:
+        return sitk.AffineTransform(
+            sitk.CompositeTransform(method.Execute(fixed, moving)).GetNthTransform(0)
+        )
+    except RuntimeError:  # too little of the lung is in both scans
+        return start
+
+
+def _dice(prior: _Coarse, current: _Coarse, label: int, to_current: sitk.Transform) -> float:
+    """Overlap of the prior lung with the current one brought to its grid."""
+    one = sitk.GetArrayViewFromImage(prior.lungs) == label
+    moved = sitk.Resample(current.lungs, prior.lungs, to_current, sitk.sitkNearestNeighbor, 0)
+    other = sitk.GetArrayViewFromImage(moved) == label
+    return float(2 * np.count_nonzero(one & other) / max(one.sum() + other.sum(), 1))

@@ -1,0 +1,60 @@
+"""The command `growth`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from CTSliceToolsLib.command_line import ProgressOption
+from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+
+
+def growth(
+    prior: Annotated[
+        Path, typer.Argument(help="Folder of a run on the earlier scan, or the scan itself.")
+    ],
+    current: Annotated[
+        Path, typer.Argument(help="Folder of a run on the later scan, or the scan itself.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten."),
+    ],
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Days between the scans; default: from their study dates."),
+    ] = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Match the nodules of two scans of one patient: what grew, how fast, what is new or gone.
+
+    A scan that was not run yet is run first, into `prior` or `current` of the output folder.
+
+    Example: `lung-nodule-seg growth ~/results/2023 ~/results/2024 -o ~/results/growth`
+    """
+    with shown(progress) as report:
+        from CTSliceToolsLib.files import refuse_existing  # noqa: PLC0415
+        from LungNoduleSegLib.results.reading import is_run  # noqa: PLC0415
+        from LungNoduleSegLib.risk import growth_results  # noqa: PLC0415 - slow to import
+
+        refuse_existing(output, [growth_results.GROWTH_TABLE, growth_results.GROWTH_PAGE])
+        folders = []
+        for source, name in ((prior, "prior"), (current, "current")):
+            if is_run(source):
+                folders.append(source)
+                continue
+            from LungNoduleSegLib import pipeline  # noqa: PLC0415
+
+            pipeline.run(source, output / name, report=report)
+            folders.append(output / name)
+        found = growth_results.compare_runs(folders[0], folders[1], output, days, report)
+        if isinstance(report, JsonLines):
+            for note in found.notes:
+                report.write(message=note)
+            report.write(result={"output": str(output), "nodules": len(found.nodules)})
+    if progress is not ProgressStyle.JSONL:
+        for note in found.notes:
+            print(f"Note: {note}")
+        for one in found.nodules:
+            print(f"  {growth_results.sentence(one)}")
+        print(f"Open {output / growth_results.GROWTH_PAGE} in a browser.")

@@ -1,0 +1,367 @@
+"""Growth: nodules of two scans find each other, and what changed is what was changed."""
+
+import csv
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from CTSliceToolsLib.errors import InputError
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
+from LungNoduleSegLib.phantom.chest import Phantom
+from LungNoduleSegLib.results.names import RECORD
+from LungNoduleSegLib.risk.alignment import Alignment, align
+from LungNoduleSegLib.risk.facts import Status
+from LungNoduleSegLib.risk.growth import (
+    Change,
+    ChestScan,
+    Growth,
+    compare_scans,
+    doubling_days,
+    match,
+    study_date,
+)
+from LungNoduleSegLib.risk.growth_results import GROWTH_PAGE, GROWTH_TABLE, compare_runs
+from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
+from two_times import (
+    DOUBLED,
+    DOUBLED_NOW,
+    GONE,
+    HALVED,
+    HALVED_NOW,
+    NEW_NOW,
+    STEADY,
+    STEADY_NOW,
+    breathed,
+    measured,
+    taken_again,
+    two_times,
+    write_truth_as_run,
+)
+
+pytestmark = pytest.mark.xdist_group("growth")
+
+STILL = Alignment({side: sitk.AffineTransform(3) for side in Side}, {})
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> tuple[Phantom, Phantom]:
+    return two_times()
+
+
+def scan(phantom: Phantom, again: Callable[[sitk.Image], sitk.Image], day: date) -> ChestScan:
+    image, lungs, labels = (again(one) for one in (phantom.image, phantom.lungs, phantom.nodules))
+    return ChestScan(str(day), image, lungs, measured(image, lungs, labels), day)
+
+
+def as_it_is(image: sitk.Image) -> sitk.Image:
+    return image
+
+
+def pairs(growth: Growth) -> dict[tuple[int | None, int | None], Change]:
+    return {
+        (
+            one.prior.id if one.prior else None,
+            one.current.id if one.current else None,
+        ): one.change
+        for one in growth.nodules
+    }
+
+
+EXPECTED = {
+    (DOUBLED, DOUBLED_NOW): Change.GROWN,
+    (STEADY, STEADY_NOW): Change.UNCHANGED,
+    (HALVED, HALVED_NOW): Change.SHRUNK,
+    (None, NEW_NOW): Change.NEW,
+    (GONE, None): Change.VANISHED,
+}
+
+
+def test_lesions_find_themselves_after_another_breath_on_any_grid(
+    phantoms: tuple[Phantom, Phantom],
+) -> None:
+    prior, current = phantoms
+    was = scan(prior, as_it_is, date(2020, 1, 1))
+    for tilt, code in ((0.0, "LPS"), (0.35, "RPI"), (0.0, "SAR")):
+        now = scan(
+            current,
+            lambda i, t=tilt, c=code: taken_again(i, breathed(), tilt=t, code=c),
+            date(2020, 7, 1),
+        )
+        growth = compare_scans(was, now)
+        assert pairs(growth) == EXPECTED, code
+        assert [one.current.id for one in growth.nodules if one.current] == [1, 2, 3, 4]
+        assert growth.days == 182
+        for one in growth.nodules:
+            assert one.apart_mm is None or one.apart_mm < 3
+        (grown,) = (one for one in growth.nodules if one.change is Change.GROWN)
+        assert grown.lung_rads is Status.GROWING
+        # twice the volume, and what the deeper breath added by stretching everything
+        assert 1 + (grown.volume_change or 0) == pytest.approx(2 / (0.97 * 0.93), rel=0.08)
+        (gone,) = (one for one in growth.nodules if one.change is Change.VANISHED)
+        true = breathed().GetInverse().TransformPoint(prior.lesions[GONE - 1].centre)
+        assert np.linalg.norm(np.subtract(gone.current_point, true)) < 4
+        (new,) = (one for one in growth.nodules if one.change is Change.NEW)
+        assert np.linalg.norm(np.subtract(new.prior_point, current.lesions[0].centre)) < 4
+
+
+def test_alignment_is_the_same_each_time_and_starts_far_away(
+    phantoms: tuple[Phantom, Phantom],
+) -> None:
+    prior, current = phantoms
+    far = sitk.AffineTransform(breathed())
+    far.SetTranslation((300.0, -500.0, 1200.0))
+    moved = [taken_again(one, far) for one in (current.image, current.lungs)]
+    one, other = (align(prior.image, prior.lungs, *moved) for _ in range(2))
+    for side in Side:
+        assert one.to_current[side].GetParameters() == other.to_current[side].GetParameters()
+        assert one.overlap[side] > 0.95
+    for lesion in prior.lesions:
+        side = Side.RIGHT if lesion.centre[0] < 0 else Side.LEFT
+        found = one.current_point(side, lesion.centre)
+        assert (
+            np.linalg.norm(np.subtract(found, far.GetInverse().TransformPoint(lesion.centre))) < 4
+        )
+        assert one.prior_point(side, found) == pytest.approx(lesion.centre, abs=1e-6)
+
+
+def test_a_lung_base_that_was_cut_off_is_not_a_nodule_that_vanished(
+    phantoms: tuple[Phantom, Phantom],
+) -> None:
+    prior, _ = phantoms
+    was = scan(prior, as_it_is, date(2020, 1, 1))
+    heights = sorted((one.z, one.id) for one in was.nodules)
+    gone = {one for _, one in heights[:3]}
+    cut = prior.image.TransformPhysicalPointToIndex((0, 0, heights[2][0] + 12))[2]
+    now = scan(prior, lambda image: image[:, :, cut:], date(2021, 1, 1))
+    assert {one.id for one in now.nodules} == {1, 2, 3, 4} - gone
+    forth = compare_scans(was, now)
+    back = compare_scans(replace(now, date=was.date), replace(was, date=now.date))
+    for one in {1, 2, 3, 4}:
+        lost = one in gone
+        assert pairs(forth)[(one, None if lost else one)] is (
+            Change.NOT_SHOWN_NOW if lost else Change.UNCHANGED
+        )
+        assert pairs(back)[(None if lost else one, one)] is (
+            Change.NOT_SHOWN_BEFORE if lost else Change.UNCHANGED
+        )
+
+
+def nodule(
+    id: int, at: tuple[float, float, float], side: Side = Side.RIGHT, size: float = 8
+) -> Nodule:
+    volume = math.pi / 6 * size**3
+    return Nodule(
+        id, *at, 0, size, size, size, volume, 0, 0, 0, NoduleKind.SOLID, side, 5, 0.9, 0.8
+    )
+
+
+def test_pairs_are_one_to_one_within_the_gate_and_the_lung() -> None:
+    assert match([], [nodule(1, (0, 0, 0))], STILL) == []
+    # 9 and 11 mm apart, rather than 1 and 19
+    prior = [nodule(1, (0, 0, 0)), nodule(2, (8, 0, 0))]
+    current = [nodule(1, (9, 0, 0)), nodule(2, (19, 0, 0))]
+    assert [(a.id, b.id) for a, b, _ in match(prior, current, STILL)] == [(1, 1), (2, 2)]
+    assert match([nodule(1, (0, 0, 0))], [nodule(1, (0, 0, 20.1))], STILL) == []
+    ((_, _, apart),) = match([nodule(1, (0, 0, 0))], [nodule(1, (0, 0, 19.9))], STILL)
+    assert apart == pytest.approx(19.9)
+    assert match([nodule(1, (0, 0, 0))], [nodule(1, (1, 0, 0), Side.LEFT)], STILL) == []
+
+
+def test_a_far_pair_is_never_made_at_the_cost_of_a_near_one() -> None:
+    prior = [nodule(1, (0, 0, 0)), nodule(2, (0, 0, 15))]
+    current = [nodule(1, (0, 0, 1)), nodule(2, (0, 0, 60))]
+    assert [(a.id, b.id) for a, b, _ in match(prior, current, STILL)] == [(1, 1)]
+
+
+def test_doubling_time_by_hand() -> None:
+    # A doubling in 100 days; 8 times in 300 days; 10 mm to 12 mm in 90 days: 90·ln2 / (3·ln1.2).
+    assert doubling_days(500, 1000, 100) == pytest.approx(100)
+    assert doubling_days(100, 800, 300) == pytest.approx(100)
+    assert doubling_days(10**3, 12**3, 90) == pytest.approx(114.05, abs=0.01)
+    assert doubling_days(1000, 500, 100) == pytest.approx(-100)
+
+
+@given(st.floats(1, 1e5), st.floats(1.01, 50), st.integers(1, 4000))
+def test_after_that_many_doubling_times_the_volume_is_reached(
+    volume: float, ratio: float, days: int
+) -> None:
+    found = doubling_days(volume, volume * ratio, days)
+    assert volume * 2 ** (days / found) == pytest.approx(volume * ratio, rel=1e-9)
+
+
+@pytest.fixture(scope="module")
+def chest() -> ChestScan:
+    """A box with two lungs, as small as can be aligned."""
+    lungs = np.zeros((30, 40, 60), np.uint8)
+    lungs[4:26, 6:34, 6:26], lungs[4:26, 6:34, 34:54] = 1, 2
+    rng = np.random.default_rng(0)
+    hu = np.where(lungs > 0, rng.normal(-800, 60, lungs.shape), 30).astype(np.int16)
+    images = []
+    for array in (hu, lungs):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((4.0, 4.0, 5.0))
+        images.append(image)
+    return ChestScan("scan", images[0], images[1], ())
+
+
+@pytest.mark.parametrize(
+    ("size", "change", "doubling", "lung_rads"),
+    [
+        (10.7, Change.UNCHANGED, None, Status.STABLE),  # +22.5 % of volume
+        (10.8, Change.GROWN, 365 * math.log(2) / (3 * math.log(1.08)), Status.STABLE),
+        (11.5, Change.GROWN, 365 * math.log(2) / (3 * math.log(1.15)), Status.STABLE),
+        (11.6, Change.GROWN, 365 * math.log(2) / (3 * math.log(1.16)), Status.GROWING),
+        (9.1, Change.UNCHANGED, None, Status.STABLE),  # −24.6 %
+        (9.0, Change.SHRUNK, None, Status.STABLE),
+    ],
+)
+def test_bands_of_variability(
+    chest: ChestScan,
+    size: float,
+    change: Change,
+    doubling: float | None,
+    lung_rads: Status,
+) -> None:
+    at = (60.0, 80.0, 75.0)
+    prior = replace(chest, nodules=(nodule(1, at, size=10),), date=date(2022, 3, 1))
+    current = replace(chest, nodules=(nodule(1, at, size=size),), date=date(2023, 3, 1))
+    growth = compare_scans(prior, current)
+    (one,) = growth.nodules
+    assert growth.days == 365
+    assert one.change is change
+    assert one.doubling_days == (None if doubling is None else pytest.approx(doubling))
+    assert one.lung_rads is lung_rads
+    assert one.within_diameter_variability is (abs(size - 10) < 1.55)
+    # 13 months apart Lung-RADS does not say
+    longer = compare_scans(prior, current, days=400).nodules[0]
+    assert longer.lung_rads is (None if lung_rads is Status.GROWING else Status.STABLE)
+
+
+def test_dates_that_tell_no_interval_are_said(chest: ChestScan) -> None:
+    day = date(2020, 2, 3)
+    grown = (nodule(1, (60.0, 80.0, 75.0), size=20),)
+    prior = replace(chest, name="old", nodules=(nodule(1, (60.0, 80.0, 75.0)),), date=day)
+    undated = compare_scans(prior, replace(chest, name="now", nodules=grown))
+    assert any("now has no study date: give --days" in note for note in undated.notes)
+    assert undated.nodules[0].change is Change.GROWN
+    assert undated.nodules[0].doubling_days is undated.nodules[0].lung_rads is None
+    same = compare_scans(prior, replace(chest, nodules=grown, date=day))
+    assert any("both scans are dated 2020-02-03" in note for note in same.notes)
+    earlier = replace(chest, name="now", nodules=grown, date=date(2019, 2, 3))
+    with pytest.raises(InputError, match=r"old \(2020-02-03\) is later.*swap"):
+        compare_scans(prior, earlier)
+    told = compare_scans(prior, earlier, days=100)
+    assert told.notes == ()
+    assert told.nodules[0].doubling_days == pytest.approx(100 / (3 * math.log2(2.5)))
+    with pytest.raises(InputError, match="0 days"):
+        compare_scans(prior, earlier, days=0)
+
+
+def test_other_patients_other_slices_and_missing_lungs_are_said(chest: ChestScan) -> None:
+    coarse = sitk.Resample(
+        chest.hu, (60, 40, 15), sitk.Transform(), sitk.sitkLinear, (0, 0, 0), (4.0, 4.0, 10.0)
+    )
+    other = replace(chest, hu=coarse, patient_id="B")
+    notes = " ".join(compare_scans(replace(chest, patient_id="A"), other, 10).notes)
+    assert "different patient IDs, A and B" in notes
+    assert "5 mm apart in the prior and 10 mm in the current" in notes
+    one_lung = replace(chest, lungs=sitk.Mask(chest.lungs, chest.lungs == 1))
+    assert "left lung is not in both scans" in compare_scans(chest, one_lung, 10).notes[0]
+    left_only = replace(chest, lungs=sitk.Mask(chest.lungs, chest.lungs == 2))
+    with pytest.raises(InputError, match="no lung in common"):
+        compare_scans(one_lung, left_only, 10)
+    with pytest.raises(InputError, match="shows no lung"):
+        compare_scans(chest, replace(chest, lungs=chest.lungs * 0), 10)
+
+
+def test_study_dates() -> None:
+    assert study_date("20240229") == date(2024, 2, 29)
+    assert study_date("") is study_date("20230229") is study_date("2024-02-29") is None
+
+
+@pytest.fixture(scope="module")
+def runs(
+    phantoms: tuple[Phantom, Phantom], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    prior, current = phantoms
+    folder = tmp_path_factory.mktemp("runs")
+    first = [prior.image, prior.lungs, prior.nodules]
+    second = [
+        taken_again(one, breathed()) for one in (current.image, current.lungs, current.nodules)
+    ]
+    return (
+        write_truth_as_run(folder / "prior", *first, "20200101"),
+        write_truth_as_run(folder / "current", *second, "20200701"),
+    )
+
+
+def test_the_command_writes_table_and_page(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "LungNoduleSegLib", "growth", *runs, "-o", tmp_path / "out"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"Nodule 3, \w+ lung: grown, volume \+1\d\d %, doubling time \d+ d", done.stdout
+    )
+    with (tmp_path / "out" / GROWTH_TABLE).open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == list(GROWTH_COLUMNS)
+    found = {(row["prior_id"], row["current_id"]): row["change"] for row in rows}
+    assert found == {
+        (str(a or ""), str(b or "")): str(change) for (a, b), change in EXPECTED.items()
+    }
+    grown = next(row for row in rows if row["change"] == "grown")
+    before, after = (
+        np.count_nonzero(sitk.GetArrayFromImage(image) == number) * np.prod(image.GetSpacing())
+        for image, number in (
+            (sitk.ReadImage(runs[0] / "nodules.nii.gz"), DOUBLED),
+            (sitk.ReadImage(runs[1] / "nodules.nii.gz"), DOUBLED_NOW),
+        )
+    )
+    by_hand = 182 / math.log2(after / before)
+    assert float(grown["doubling_days"]) == pytest.approx(by_hand, abs=0.06)
+    assert grown["days"] == "182"
+    page = (tmp_path / "out" / GROWTH_PAGE).read_text(encoding="utf-8")
+    assert page.count("Research use only") == 1
+    assert page.count("<svg") == 2 * len(rows)
+    assert "2020-01-01" in page
+    assert "182 days" in page
+    boxes = re.findall(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+) ([\d.]+)"', page)
+    assert all(boxes[i] == boxes[i + 1] for i in range(0, len(boxes), 2)), "the same scale"
+    again = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "already holds growth.csv, growth.html" in again.stderr
+
+
+def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    prior, current = runs
+    with pytest.raises(InputError, match="given twice"):
+        compare_runs(prior, prior, tmp_path)
+    with pytest.raises(InputError, match="is later than the current scan"):
+        compare_runs(current, prior, tmp_path)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / RECORD).write_text("[1]", encoding="utf-8")
+    with pytest.raises(InputError, match="no record of a run"):
+        compare_runs(broken, current, tmp_path)
+    (broken / RECORD).write_text(
+        json.dumps({"input": {"source": str(tmp_path / "away"), "series": None}}), encoding="utf-8"
+    )
+    with pytest.raises(InputError, match="not there any more"):
+        compare_runs(broken, current, tmp_path)
+    away = json.loads((prior / RECORD).read_text(encoding="utf-8"))
+    (broken / RECORD).write_text(json.dumps(away), encoding="utf-8")
+    with pytest.raises(InputError, match=r"lungs\.nii\.gz is missing or damaged"):
+        compare_runs(broken, current, tmp_path)
+    assert not list(tmp_path.glob("growth.*"))
