@@ -94,7 +94,7 @@ def main() -> None:
     """Make the cohort, train, print the report."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--patients", type=int, default=300)
+    parser.add_argument("--patients", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     output: Path = arguments.output

@@ -70,7 +70,7 @@ NODULE_FEATURES = {
     "surface_mm2": Feature("mm²", "Area of the surface mesh", "C0JK"),
     "sphericity": Feature("", "Area of the sphere of the mesh's volume over its own", "QCFX"),
     "surface_regularity": Feature(
-        "", "Area of the convex hull over that of the mesh; the inverse of area density", "7T7F"
+        "", "Volume in the mesh over that in its convex hull; spikes and dents lower it", "R3ER"
     ),
     "elongation": Feature("", "Second principal axis over the first", "Q3CK"),
     "flatness": Feature("", "Third principal axis over the first", "N17B"),
@@ -220,7 +220,7 @@ def scan_features(segmentation: sitk.Image, nodules: Iterable[Features]) -> Feat
 
 def components(segmentation: sitk.Image) -> sitk.Image:
     """Number the connected parts of a mask or probability map (26 neighbours), uint32."""
-    above = sitk.BinaryThreshold(segmentation, MASK_THRESHOLD, float("inf"))
+    above = sitk.Cast(segmentation, sitk.sitkFloat32) >= MASK_THRESHOLD
     return sitk.ConnectedComponent(above, True)
 
 
@@ -258,7 +258,7 @@ def _shape(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Features:
         "longest_3d_mm": float(pdist(vertices[hull.vertices]).max()),
         "surface_mm2": surface,
         "sphericity": float(np.cbrt(36 * np.pi * enclosed**2) / surface),
-        "surface_regularity": float(hull.area / surface),
+        "surface_regularity": float(enclosed / hull.volume),
         "elongation": second / first if first else 1.0,
         "flatness": third / first if first else 1.0,
     }

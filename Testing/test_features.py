@@ -1,0 +1,256 @@
+"""Features of scans: the tutorial's nine, ours in mm, and the table that holds them."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.errors import InputError
+from LungNoduleSegLib.nodules.measures import measure_labels
+from LungNoduleSegLib.nodules.table import write_nodules_csv
+from LungNoduleSegLib.risk.feature_table import IDENTIFIERS, write_feature_table
+from LungNoduleSegLib.risk.features import (
+    NODULE_FEATURES,
+    SCAN_FEATURES,
+    SLICE_FEATURES,
+    nodule_features,
+    scan_features,
+    slice_features,
+)
+
+
+def image(array: NDArray[np.generic], spacing: tuple[float, ...] = (1, 1, 1)) -> sitk.Image:
+    result = sitk.GetImageFromArray(array)
+    result.SetSpacing(spacing)
+    return result
+
+
+def two_squares() -> NDArray[np.uint8]:
+    """Slice 1: 3×3 pixels about row 5, column 10; slice 2: 5×5 about row 15, column 6."""
+    mask = np.zeros((4, 20, 20), np.uint8)
+    mask[1, 4:7, 9:12] = 1
+    mask[2, 13:18, 4:9] = 1
+    return mask
+
+
+def ellipsoid(
+    spacing: tuple[float, float, float], axes_mm: tuple[float, float, float], size_mm: float = 44
+) -> sitk.Image:
+    """An ellipsoid by its axes along x, y and z in the middle of a grid."""
+    shape = [round(size_mm / s) for s in spacing]
+    x, y, z = (
+        (np.arange(n) - (n - 1) / 2) * s / (axis / 2)
+        for n, s, axis in zip(shape, spacing, axes_mm, strict=True)
+    )
+    inside = z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 <= 1
+    return image(inside.astype(np.uint8), spacing)
+
+
+def test_the_tutorials_nine_features_equal_those_worked_out_by_hand() -> None:
+    features = slice_features(image(two_squares()))
+    diameters = np.sqrt(4 * np.array([9, 25]) / np.pi)
+    assert list(features) == list(SLICE_FEATURES)
+    assert features["average_area"] == 17
+    assert features["max_area"] == 25
+    assert features["average_eccentricity"] == pytest.approx(0, abs=1e-6)
+    assert features["average_equivalent_diameter"] == pytest.approx(diameters.mean())
+    assert features["std_equivalent_diameter"] == pytest.approx(diameters.std())
+    assert features["weighted_x"] == pytest.approx((5 * 9 + 15 * 25) / 34)
+    assert features["weighted_y"] == pytest.approx((10 * 9 + 6 * 25) / 34)
+    assert features["number_of_nodes"] == 2
+    assert features["nodes_per_slice"] == 0.5
+
+
+@pytest.mark.parametrize("form", ["probability", "labels", "255"])
+def test_a_mask_a_label_image_and_probabilities_give_the_same(form: str) -> None:
+    mask = two_squares()
+    noise = np.random.default_rng(0).uniform(0, 0.4, mask.shape)
+    other = {
+        "probability": np.where(mask, 0.9, noise).astype(np.float32),
+        "labels": mask * np.arange(4, dtype=np.uint16)[:, None, None],
+        "255": mask * np.uint8(255),
+    }[form]
+    assert slice_features(image(other)) == slice_features(image(mask))
+
+
+def test_a_region_above_a_tenth_of_the_slice_is_left_out_and_one_of_a_tenth_kept() -> None:
+    mask = two_squares()
+    expected = slice_features(image(mask))
+    mask[0, :2, :] = 1
+    with_tenth = slice_features(image(mask))
+    assert with_tenth["number_of_nodes"] == 3
+    assert with_tenth["max_area"] == 40
+    mask[0, 2, 0] = 1
+    assert slice_features(image(mask)) == expected
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_without_a_region_every_feature_is_zero(value: int) -> None:
+    features = scan_features(image(np.full((3, 9, 9), value, np.uint8)), [])
+    assert features == dict.fromkeys(SCAN_FEATURES, 0.0)
+
+
+def test_a_single_nodule_and_a_single_voxel_have_finite_features() -> None:
+    mask = np.zeros((5, 40, 40), np.uint8)
+    mask[2, 20, 20] = 1
+    labels = image(mask, (0.7, 0.7, 2.5))
+    nodules = nodule_features(labels)
+    features = scan_features(labels, nodules.values())
+    assert features["nodule_count"] == 1
+    assert features["std_diameter_mm"] == features["std_equivalent_diameter"] == 0
+    measured = [n for n in NODULE_FEATURES if not np.isnan(features[f"largest_{n}"])]
+    assert measured == list(NODULE_FEATURES)[: list(NODULE_FEATURES).index("mean_hu")]
+    assert features["largest_volume_mm3"] == pytest.approx(0.7 * 0.7 * 2.5)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    axes=st.tuples(*[st.floats(14, 30)] * 3),
+    spacing=st.tuples(*[st.sampled_from([0.7, 1.0, 1.4])] * 3),
+)
+def test_shape_follows_that_of_an_ellipsoid_on_any_grid(
+    axes: tuple[float, float, float], spacing: tuple[float, float, float]
+) -> None:
+    (features,) = nodule_features(ellipsoid(spacing, axes)).values()
+    third, second, first = sorted(axes)
+    assert features["volume_mm3"] == pytest.approx(np.pi / 6 * np.prod(axes), rel=0.05)
+    assert features["longest_3d_mm"] == pytest.approx(first, abs=2 * max(spacing))
+    assert features["elongation"] == pytest.approx(second / first, abs=0.04)
+    assert features["flatness"] == pytest.approx(third / first, abs=0.04)
+    assert features["diameter_mm"] == pytest.approx(max(axes[:2]), abs=2 * max(spacing))
+    assert features["surface_regularity"] > 0.85
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_flipped_and_turned_grids_give_the_same_features(axes: tuple[int, ...]) -> None:
+    labels = ellipsoid((0.8, 1.0, 1.5), (24, 14, 18))
+    turned = sitk.Flip(sitk.PermuteAxes(labels, axes), (True, False, True))
+    (one,), (other,) = nodule_features(labels).values(), nodule_features(turned).values()
+    assert one == pytest.approx(other, rel=1e-3, nan_ok=True)
+
+
+def test_a_ball_is_rounder_and_more_regular_than_a_bar_and_a_star() -> None:
+    star = np.zeros((41, 41, 41), np.uint8)
+    for axis in range(3):
+        bar = [slice(18, 23)] * 3
+        bar[axis] = slice(2, 39)
+        star[tuple(bar)] = 1
+    bar_mask = np.zeros_like(star)
+    bar_mask[18:23, 18:23, 2:39] = 1
+    shapes = [ellipsoid((1, 1, 1), (20, 20, 20)), image(bar_mask), image(star)]
+    ball, rod, spiky = (next(iter(nodule_features(shape).values())) for shape in shapes)
+    assert 0.9 < ball["sphericity"] <= 1
+    assert ball["sphericity"] > rod["sphericity"] > spiky["sphericity"]
+    assert rod["surface_regularity"] == pytest.approx(1, abs=0.02)
+    assert spiky["surface_regularity"] < 0.9
+    assert rod["elongation"] < 0.2
+
+
+def write_run(folder: Path, patient: str = "P1", nodules: int = 2, uid: str = "1.2.3") -> None:
+    """The files of a run that features are taken from, measured by the real code."""
+    labels = np.zeros((20, 40, 40), np.uint16)
+    if nodules:
+        labels[8:12, 8:16, 8:16] = 1
+    if nodules > 1:
+        labels[4:6, 27:30, 27:30] = 2
+    lungs = np.zeros(labels.shape, np.uint8)
+    lungs[2:18, 4:36, 4:19] = 1
+    lungs[2:18, 4:36, 21:36] = 2
+    hu = np.where(labels > 0, 20, -850).astype(np.int16)
+    spacing = (1.0, 1.0, 2.0)
+    label_image, lung_image, hu_image = (image(a, spacing) for a in (labels, lungs, hu))
+    rows = measure_labels(label_image, hu_image, lung_image, None, label_image)
+    folder.mkdir(parents=True)
+    sitk.WriteImage(label_image, folder / "nodules.nii.gz")
+    sitk.WriteImage(lung_image, folder / "lungs.nii.gz")
+    write_nodules_csv(folder / "nodules.csv", rows)
+    series = {"patient_id": patient, "series_instance_uid": uid}
+    (folder / "run.json").write_text(json.dumps({"input": {"series": series}}))
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_folder_of_runs_and_masks_becomes_one_table_with_identifiers(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_run(data / "b" / "run")
+    write_run(data / "c", patient="P2", nodules=0)
+    sitk.WriteImage(image(two_squares()), data / "a.nrrd")
+    outcome = write_feature_table(data, tmp_path / "features.csv")
+    rows = read(tmp_path / "features.csv")
+    assert outcome.added == ("a.nrrd", "b/run", "c") and not outcome.errors
+    assert [[row[name] for name in IDENTIFIERS] for row in rows] == [
+        ["a.nrrd", "", "", "segmentation"],
+        ["b/run", "P1", "1.2.3", "run"],
+        ["c", "P2", "1.2.3", "run"],
+    ]
+    mask, run, empty = rows
+    assert mask["largest_mean_hu"] == "" and mask["nodule_count"] == "2"
+    assert float(run["largest_mean_hu"]) == 20
+    assert float(run["largest_right_lung"]) == 1
+    assert float(run["largest_relative_height"]) == pytest.approx(0.5, abs=0.05)
+    assert float(run["total_volume_mm3"]) == 2 * (4 * 64 + 2 * 9)
+    assert {empty[name] for name in SCAN_FEATURES} == {"0"}
+    nodules = read(tmp_path / "features-nodules.csv")
+    assert [(n["scan"], n["nodule"]) for n in nodules if n["scan"] == "b/run"] == [
+        ("b/run", "1"),
+        ("b/run", "2"),
+    ]
+
+
+def test_a_table_goes_on_keeps_its_rows_and_tries_failures_again(tmp_path: Path) -> None:
+    data, table = tmp_path / "data", tmp_path / "features.csv"
+    write_run(data / "good")
+    write_run(data / "bad")
+    whole = (data / "bad" / "nodules.csv").read_text()
+    (data / "bad" / "nodules.csv").write_text("nothing\n")
+    outcome = write_feature_table(data, table)
+    assert outcome.added == ("good",)
+    (error,) = read(tmp_path / "features-errors.csv")
+    assert error["scan"] == "bad" and "no column" in error["error"]
+
+    marked = table.read_text().replace("P1", "KEPT")
+    table.write_text(marked)
+    (data / "bad" / "nodules.csv").write_text(whole)
+    outcome = write_feature_table(data, table)
+    assert (outcome.added, outcome.kept, dict(outcome.errors)) == (("bad",), ("good",), {})
+    assert table.read_text().startswith(marked)
+    assert read(tmp_path / "features-errors.csv") == []
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_file_that_is_no_feature_table_is_not_touched(tmp_path: Path) -> None:
+    write_run(tmp_path / "data")
+    table = tmp_path / "notes.csv"
+    table.write_text("my notes\n")
+    with pytest.raises(InputError, match="nothing was overwritten"):
+        write_feature_table(tmp_path / "data", table)
+    assert table.read_text() == "my notes\n"
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.full((3, 4, 4), -1, np.int16), "neither a CT in HU nor a segmentation"),
+        (np.full((3, 4, 4), np.nan, np.float32), "neither a CT in HU nor a segmentation"),
+    ],
+)
+def test_volumes_that_are_neither_are_named(
+    tmp_path: Path, array: NDArray[np.generic], sentence: str
+) -> None:
+    sitk.WriteImage(image(array), tmp_path / "odd.nrrd")
+    outcome = write_feature_table(tmp_path, tmp_path / "out" / "features.csv")
+    assert sentence in outcome.errors["odd.nrrd"]
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no scan"):
+        write_feature_table(tmp_path, tmp_path / "features.csv")
