@@ -27,7 +27,7 @@ class AxialView:
     @classmethod
     def of(cls, image: sitk.Image, outside: float) -> "AxialView":
         """View `image` (3-D, LPS mm) axially; `outside` fills what resampling adds."""
-        oriented = sitk.DICOMOrient(image, "LPS")
+        oriented = _oriented(image, "LPS")
         direction = np.reshape(oriented.GetDirection(), (3, 3))
         tilt = np.degrees(np.arccos(np.clip(np.diag(direction), -1, 1))).max()
         if tilt <= MAX_TILT_DEGREES:
@@ -48,12 +48,18 @@ class AxialView:
             full = sitk.Image(self.image.GetSize(), result.GetPixelID())
             full.CopyInformation(self.image)
             result = sitk.Paste(full, result, result.GetSize(), destinationIndex=index)
-        code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(
-            self.original.GetDirection()
-        )
-        restored = sitk.DICOMOrient(result, code)
+        restored = sitk.Image(_oriented(result, _orientation(self.original)))
         restored.CopyInformation(self.original)
         return restored
+
+
+def _orientation(image: sitk.Image) -> str:
+    return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+
+
+def _oriented(image: sitk.Image, orientation: str) -> sitk.Image:
+    """Re-order the voxels, without a copy where they already run that way."""
+    return image if _orientation(image) == orientation else sitk.DICOMOrient(image, orientation)
 
 
 def _resample_axis_aligned(image: sitk.Image, outside: float) -> sitk.Image:
