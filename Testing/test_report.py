@@ -18,6 +18,8 @@ from CTSliceToolsLib.reading.ct_scan import CTScan, SeriesInfo
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.results.pictures import PictureMaker, overview_png
 from LungNoduleSegLib.results.report import write_report
+from LungNoduleSegLib.risk.facts import PatientFacts, Sex, measured_facts
+from LungNoduleSegLib.risk.published_models import MODELS, evaluate
 
 HOSTILE = '<script>alert("x")</script>'
 NOTICE = "Research use only — not a medical device"
@@ -224,3 +226,36 @@ def test_thirty_nodules_stay_small(tmp_path: Path) -> None:
     path = tmp_path / "many.html"
     write_report(path, case.scan, image, mask, findings, PROVENANCE)
     assert path.stat().st_size < 5_000_000
+
+
+def test_risk_gives_no_number_while_a_fact_is_missing(tmp_path: Path) -> None:
+    text = words(Case().report(tmp_path))
+    assert "Risk by published models and guidelines" in text
+    assert "No fact about the patient was given." in text
+    assert "Longest diameter in mm 10.2 (measured)" in text
+    assert "Mayo No number; missing: age in years" in text
+    assert "Lung-RADS v2022 No category; missing: baseline, or change since" in text
+    assert "probability of cancer" not in text
+    assert text.count("Research use only") == 1
+    assert "Risk by published models" not in words(Case(nodules=False).report(tmp_path / "none"))
+
+
+def test_risk_uses_what_was_told_of_the_patient_largest_nodule_first(tmp_path: Path) -> None:
+    case = Case()
+    path = tmp_path / "told.html"
+    patient = PatientFacts(
+        age=64, sex=Sex.FEMALE, family_history=False, emphysema=True, high_risk=True
+    )
+    write_report(path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, patient)
+    page = path.read_text(encoding="utf-8")
+    text = words(page)
+    assert "Emphysema on CT yes" in text
+    assert "multiple solid, above 8 mm, high risk" in text
+    (lower,) = (one for one in measured_facts(case.findings.nodules, case.lungs) if one.id == 2)
+    assert lower.upper_lobe is False
+    expected = evaluate(MODELS[0], lower, patient)
+    assert expected.probability is not None
+    assert f"{100 * expected.probability:.1f} % probability of cancer" in text
+    order = re.findall(r"<summary>Nodule (\d)", page)
+    assert order == ["1", "2"]
+    assert text.index("In an upper lobe no (guessed)") > text.index("Nodule 2: 6.9")

@@ -1,7 +1,7 @@
 """The report of a run: one HTML file that needs nothing else, for people to read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
+from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, assess
+from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts, measured_facts
 
 TABLE = (
     "id",
@@ -43,6 +45,8 @@ RULES = {
 }
 """What each rule of `NoduleRules` says of a candidate that it dropped."""
 
+NOTHING_TOLD = PatientFacts()
+
 
 @dataclass(frozen=True)
 class _Card:
@@ -61,6 +65,7 @@ def write_report(
     lungs: sitk.Image,
     findings: NoduleFindings,
     provenance: Mapping[str, Any],
+    patient: PatientFacts = NOTHING_TOLD,
 ) -> None:
     """Write the report of one scan as a new HTML file without any external address.
 
@@ -71,6 +76,7 @@ def write_report(
         lungs: 1 in the right and 2 in the left lung, on the grid of `hu`.
         findings: nodules on the same grid.
         provenance: what `run.json` says: mappings, sequences and plain values, shown as they are.
+        patient: facts that no image tells, for the published models of risk.
 
     Raises:
         InputError: if `path` exists.
@@ -86,6 +92,9 @@ def write_report(
         cards=[_card(maker, nodule, hu, scan) for nodule in findings.nodules],
         nodules=findings.nodules,
         rejected={RULES[rule]: n for rule, n in findings.rejected_by_rule.items()},
+        assessments=_assessments(findings, lungs, patient),
+        patient=_told(patient),
+        disclaimer=DISCLAIMER,
         columns=COLUMNS,
         table=TABLE,
         provenance=provenance,
@@ -107,6 +116,7 @@ def template(name: str) -> Any:
         lstrip_blocks=True,
     )
     environment.filters["value"] = _value
+    environment.filters["told"] = _told
     environment.filters["words"] = lambda key: str(key).replace("_", " ")
     environment.tests["listed"] = lambda value: (
         isinstance(value, Sequence) and not isinstance(value, str)
@@ -149,6 +159,31 @@ def _volumes(lungs: sitk.Image) -> dict[str, float]:
     counts = np.bincount(sitk.GetArrayViewFromImage(lungs).ravel(), minlength=3)
     ml = float(np.prod(lungs.GetSpacing())) / 1000
     return {"right": counts[RIGHT_LUNG] * ml, "left": counts[LEFT_LUNG] * ml}
+
+
+def _assessments(
+    findings: NoduleFindings, lungs: sitk.Image, patient: PatientFacts
+) -> list[Assessment]:
+    """What published models and guidelines say of each nodule, the largest first."""
+    facts = measured_facts(findings.nodules, lungs)
+    return [assess(one, patient) for one in sorted(facts, key=lambda one: -(one.longest_mm or 0))]
+
+
+def _told(facts: NoduleFacts | PatientFacts) -> dict[str, str]:
+    """The facts that are known, by their names for people, with who said those of a nodule."""
+    told = {}
+    for field in fields(facts):
+        value = getattr(facts, field.name)
+        if field.name not in LABELS or value is None:
+            continue
+        if isinstance(value, bool):
+            text = "yes" if value else "no"
+        else:
+            text = f"{value:.3g}" if isinstance(value, float) else str(value)
+        if isinstance(facts, NoduleFacts):
+            text += f" ({facts.origins[field.name]})"
+        told[LABELS[field.name]] = text
+    return told
 
 
 def _card(maker: PictureMaker, nodule: Nodule, hu: sitk.Image, scan: CTScan) -> _Card:

@@ -2,10 +2,11 @@
 
 Between two scans the patient lies otherwise and breathes in more or less. Each lung is aligned by
 itself: first by its normalized position (the middle and the extent of the two lungs along the
-patient's axes), then by an affine registration of what is inside.
+patient's axes, or only their upper or lower ends where a scan cuts a lung off), then by an affine
+registration of what is inside.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,8 @@ class Alignment:
 
     Attributes:
         to_current: for each lung the transform of a point of the prior to the current scan, LPS mm.
-        overlap: for each lung the Dice coefficient of the prior lung, moved, and the current one.
+        overlap: for each lung the Dice coefficient of the prior lung, moved, and the current one,
+            within what the current scan shows.
     """
 
     to_current: Mapping[Side, sitk.Transform]
@@ -76,10 +78,9 @@ def align(
     transforms, overlap = {}, {}
     for side in both:
         label = LABELS[side]
-        start = _by_extent(prior.points(label), current.points(label))
-        found = _registered(prior, current, label, start)
-        before, after = (_dice(prior, current, label, one) for one in (start, found))
-        transforms[side], overlap[side] = (found, after) if after >= before else (start, before)
+        starts = _by_extent(prior.points(label), current.points(label))
+        transforms[side] = _registered(prior, current, label, starts)
+        overlap[side] = _dice(prior, current, label, transforms[side])
     for side in set(LABELS) - set(both):
         transforms[side] = transforms[both[0]]
     return Alignment(transforms, overlap)
@@ -130,26 +131,38 @@ def _coarse(hu: sitk.Image, lungs: sitk.Image) -> _Coarse:
     )
 
 
-def _by_extent(prior: NDArray[np.float64], current: NDArray[np.float64]) -> sitk.AffineTransform:
-    """Match the middle and the extent of a lung along each axis of the patient.
+def _by_extent(
+    prior: NDArray[np.float64], current: NDArray[np.float64]
+) -> list[sitk.AffineTransform]:
+    """Match the middle and the extent of a lung along each axis of the patient, in three ways.
 
-    The extent is that of the middle 96 % of the voxels, as a mask's outermost ones are unsure.
+    The extent is that of the middle 96 % of the voxels, as a mask's outermost ones are unsure. The
+    first way matches both ends of the lung; the others, for a lung that one scan cuts off, match
+    its upper or its lower end without scaling it.
     """
-    (low, high), (to_low, to_high) = (
-        np.quantile(p, (0.02, 0.98), axis=0) for p in (prior, current)
-    )
+    low, high = np.quantile(prior, (0.02, 0.98), axis=0)
+    to_low, to_high = np.quantile(current, (0.02, 0.98), axis=0)
     scale = np.clip((to_high - to_low) / np.maximum(high - low, 1), 0.6, 1.6)
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(np.diag(scale).ravel().tolist())
-    transform.SetCenter(((low + high) / 2).tolist())
-    transform.SetTranslation(((to_low + to_high) / 2 - (low + high) / 2).tolist())
-    return transform
+    middle, to_middle = (low + high) / 2, (to_low + to_high) / 2
+    ways = [(scale, middle, to_middle)]
+    for end, to_end in ((high, to_high), (low, to_low)):
+        ways.append(
+            (np.ones(3), np.array([*middle[:2], end[2]]), np.array([*to_middle[:2], to_end[2]]))
+        )
+    found = []
+    for stretch, here, there in ways:
+        transform = sitk.AffineTransform(3)
+        transform.SetMatrix(np.diag(stretch).ravel().tolist())
+        transform.SetCenter(here.tolist())
+        transform.SetTranslation((there - here).tolist())
+        found.append(transform)
+    return found
 
 
 def _registered(
-    prior: _Coarse, current: _Coarse, label: int, start: sitk.AffineTransform
+    prior: _Coarse, current: _Coarse, label: int, starts: Sequence[sitk.AffineTransform]
 ) -> sitk.AffineTransform:
-    """Refine an affine transform by the correlation of what the lung holds, coarse to fine."""
+    """Refine the best of some affine transforms by the correlation of what the lung holds."""
     fixed, moving = prior.content(label), current.content(label)
     around = sitk.BinaryDilate(prior.lungs == label, [3, 3, 3])
     box = sitk.LabelShapeStatisticsImageFilter()
@@ -170,18 +183,29 @@ def _registered(
     method.SetShrinkFactorsPerLevel([3, 1])
     method.SetSmoothingSigmasPerLevel([4, 0])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetInitialTransform(sitk.AffineTransform(start), inPlace=False)
+
+    def worth(transform: sitk.Transform) -> float:
+        method.SetInitialTransform(transform, inPlace=False)
+        try:
+            return float(method.MetricEvaluate(fixed, moving))
+        except RuntimeError:  # too little of the lung is in both scans
+            return 0.0
+
+    start = min(starts, key=worth)
+    method.SetInitialTransform(start, inPlace=False)
     try:
-        return sitk.AffineTransform(
-            sitk.CompositeTransform(method.Execute(fixed, moving)).GetNthTransform(0)
-        )
-    except RuntimeError:  # too little of the lung is in both scans
+        composite = sitk.CompositeTransform(method.Execute(fixed, moving))
+    except RuntimeError:
         return start
+    return min((sitk.AffineTransform(composite.GetNthTransform(0)), start), key=worth)
 
 
 def _dice(prior: _Coarse, current: _Coarse, label: int, to_current: sitk.Transform) -> float:
     """Overlap of the prior lung with the current one brought to its grid."""
-    one = sitk.GetArrayViewFromImage(prior.lungs) == label
-    moved = sitk.Resample(current.lungs, prior.lungs, to_current, sitk.sitkNearestNeighbor, 0)
-    other = sitk.GetArrayViewFromImage(moved) == label
+    outside = 255
+    moved = sitk.GetArrayFromImage(
+        sitk.Resample(current.lungs, prior.lungs, to_current, sitk.sitkNearestNeighbor, outside)
+    )
+    one = (sitk.GetArrayViewFromImage(prior.lungs) == label) & (moved != outside)
+    other = moved == label
     return float(2 * np.count_nonzero(one & other) / max(one.sum() + other.sum(), 1))
