@@ -81,8 +81,9 @@ def increases(
     before = safe_log_loss(y, predict(x))
     result = np.empty((len(groups), REPEATS))
     for g, group in enumerate(groups):
-        for r in range(REPEATS):
-            shuffled = x.copy()
-            shuffled[:, group] = x[rng.permutation(len(x))][:, group]
-            result[g, r] = safe_log_loss(y, predict(shuffled)) - before
+        shuffled = np.tile(x, (REPEATS, 1, 1))
+        for copy in shuffled:
+            copy[:, group] = x[rng.permutation(len(x))][:, group]
+        chances = predict(shuffled.reshape(-1, x.shape[1])).reshape(REPEATS, -1)
+        result[g] = [safe_log_loss(y, chance) - before for chance in chances]
     return result
