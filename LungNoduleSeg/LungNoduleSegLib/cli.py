@@ -8,6 +8,8 @@ import typer
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
 from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
 from LungNoduleSegLib.lungs.roi import LungMethod
+from LungNoduleSegLib.risk import commands
+from LungNoduleSegLib.risk.growth_command import growth
 
 SUMMARY = "Lungs and nodules in chest CT. Research use only, not a medical device."
 
@@ -115,6 +117,12 @@ def demo(output: OutputOption, progress: ProgressOption = ProgressStyle.BAR) -> 
     from LungNoduleSegLib.phantom.files import compare_with_truth  # noqa: PLC0415
 
     print(compare_with_truth(output / "truth", output / "results"))
+
+
+app.command()(commands.features)
+app.command()(commands.train_risk)
+app.command()(commands.risk)
+app.command()(growth)
 
 
 def main() -> None:
