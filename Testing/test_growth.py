@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.lungs.roi import segment_lungs
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 from LungNoduleSegLib.phantom.chest import Phantom
 from LungNoduleSegLib.results.names import RECORD
@@ -94,11 +97,8 @@ def test_lesions_find_themselves_after_another_breath_on_any_grid(
     prior, current = phantoms
     was = scan(prior, as_it_is, date(2020, 1, 1))
     for tilt, code in ((0.0, "LPS"), (0.35, "RPI"), (0.0, "SAR")):
-        now = scan(
-            current,
-            lambda i, t=tilt, c=code: taken_again(i, breathed(), tilt=t, code=c),
-            date(2020, 7, 1),
-        )
+        again = partial(taken_again, to_phantom=breathed(), tilt=tilt, code=code)
+        now = scan(current, again, date(2020, 7, 1))
         growth = compare_scans(was, now)
         assert pairs(growth) == EXPECTED, code
         assert [one.current.id for one in growth.nodules if one.current] == [1, 2, 3, 4]
@@ -148,7 +148,7 @@ def test_a_lung_base_that_was_cut_off_is_not_a_nodule_that_vanished(
     assert {one.id for one in now.nodules} == {1, 2, 3, 4} - gone
     forth = compare_scans(was, now)
     back = compare_scans(replace(now, date=was.date), replace(was, date=now.date))
-    for one in {1, 2, 3, 4}:
+    for one in (1, 2, 3, 4):
         lost = one in gone
         assert pairs(forth)[(one, None if lost else one)] is (
             Change.NOT_SHOWN_NOW if lost else Change.UNCHANGED
@@ -297,18 +297,18 @@ def runs(
 ) -> tuple[Path, Path]:
     prior, current = phantoms
     folder = tmp_path_factory.mktemp("runs")
-    first = [prior.image, prior.lungs, prior.nodules]
-    second = [
+    image, lungs, labels = (
         taken_again(one, breathed()) for one in (current.image, current.lungs, current.nodules)
-    ]
+    )
     return (
-        write_truth_as_run(folder / "prior", *first, "20200101"),
-        write_truth_as_run(folder / "current", *second, "20200701"),
+        write_truth_as_run(folder / "1", prior.image, prior.lungs, prior.nodules, "20200101"),
+        write_truth_as_run(folder / "2", image, lungs, labels, "20200701"),
     )
 
 
 def test_the_command_writes_table_and_page(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    call = [sys.executable, "-m", "LungNoduleSegLib", "growth", *runs, "-o", tmp_path / "out"]
+    call = [sys.executable, "-m", "LungNoduleSegLib", "growth", *map(str, runs)]
+    call += ["-o", str(tmp_path / "out")]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(
@@ -365,3 +365,44 @@ def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -
     with pytest.raises(InputError, match=r"lungs\.nii\.gz is missing or damaged"):
         compare_runs(broken, current, tmp_path)
     assert not list(tmp_path.glob("growth.*"))
+
+
+@pytest.mark.slow
+def test_a_real_nodule_is_found_again_in_the_scan_moved(shared_data: Path) -> None:
+    folder = shared_data / "LIDC-IDRI-0001"
+    image = read_ct(folder).image
+    (mask,) = shared_data.rglob("LIDC-IDRI-0001_nodules_ge2of4readers.nrrd")
+    lungs = segment_lungs(image)
+    labels = sitk.Resample(
+        sitk.ReadImage(mask, sitk.sitkUInt16) > 0,
+        image,
+        sitk.Transform(),
+        sitk.sitkNearestNeighbor,
+    )
+    labels = sitk.RelabelComponent(sitk.ConnectedComponent(labels), 50)
+    labels = sitk.Cast(labels, sitk.sitkUInt16)
+    middle = image.TransformContinuousIndexToPhysicalPoint([n / 2 for n in image.GetSize()])
+    to_scan = sitk.VersorRigid3DTransform((0.36, 0.48, 0.8), 0.1, (25.0, -40.0, 60.0), middle)
+    moved = [
+        sitk.Resample(
+            one,
+            (400, 400, 190),
+            to_scan,
+            sitk.sitkLinear if number == 0 else sitk.sitkNearestNeighbor,
+            np.subtract(to_scan.GetInverse().TransformPoint(middle), (200, 200, 190)).tolist(),
+            (1.0, 1.0, 2.0),
+            np.eye(3).ravel().tolist(),
+            -1000 if number == 0 else 0,
+        )
+        for number, one in enumerate((image, lungs, labels))
+    ]
+    was = ChestScan("before", image, lungs, measured(image, lungs, labels))
+    now = ChestScan("after", moved[0], moved[1], measured(*moved))
+    assert was.nodules
+    growth = compare_scans(was, now, 90)
+    assert pairs(growth) == {(one.id, one.id): Change.UNCHANGED for one in was.nodules}
+    for one in growth.nodules:
+        assert one.apart_mm is not None
+        assert one.apart_mm < 3
+    for lung, overlap in growth.alignment.overlap.items():
+        assert overlap > 0.95, lung
