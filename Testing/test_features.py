@@ -1,7 +1,6 @@
 """Features of scans: the tutorial's nine, ours in mm, and the table that holds them."""
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from CTSliceToolsLib.errors import InputError
-from LungNoduleSegLib.nodules.measures import measure_labels
-from LungNoduleSegLib.nodules.table import write_nodules_csv
 from LungNoduleSegLib.risk.feature_table import IDENTIFIERS, write_feature_table
 from LungNoduleSegLib.risk.features import (
     NODULE_FEATURES,
@@ -23,20 +20,7 @@ from LungNoduleSegLib.risk.features import (
     scan_features,
     slice_features,
 )
-
-
-def image(array: NDArray[np.generic], spacing: tuple[float, ...] = (1, 1, 1)) -> sitk.Image:
-    result = sitk.GetImageFromArray(array)
-    result.SetSpacing(spacing)
-    return result
-
-
-def two_squares() -> NDArray[np.uint8]:
-    """Slice 1: 3×3 pixels about row 5, column 10; slice 2: 5×5 about row 15, column 6."""
-    mask = np.zeros((4, 20, 20), np.uint8)
-    mask[1, 4:7, 9:12] = 1
-    mask[2, 13:18, 4:9] = 1
-    return mask
+from risk_tables import image, two_squares, write_run
 
 
 def ellipsoid(
@@ -150,28 +134,6 @@ def test_a_ball_is_rounder_and_more_regular_than_a_bar_and_a_star() -> None:
     assert rod["surface_regularity"] == pytest.approx(1, abs=0.02)
     assert spiky["surface_regularity"] < 0.9
     assert rod["elongation"] < 0.2
-
-
-def write_run(folder: Path, patient: str = "P1", nodules: int = 2, uid: str = "1.2.3") -> None:
-    """The files of a run that features are taken from, measured by the real code."""
-    labels = np.zeros((20, 40, 40), np.uint16)
-    if nodules:
-        labels[8:12, 8:16, 8:16] = 1
-    if nodules > 1:
-        labels[4:6, 27:30, 27:30] = 2
-    lungs = np.zeros(labels.shape, np.uint8)
-    lungs[2:18, 4:36, 4:19] = 1
-    lungs[2:18, 4:36, 21:36] = 2
-    hu = np.where(labels > 0, 20, -850).astype(np.int16)
-    spacing = (1.0, 1.0, 2.0)
-    label_image, lung_image, hu_image = (image(a, spacing) for a in (labels, lungs, hu))
-    rows = measure_labels(label_image, hu_image, lung_image, None, label_image)
-    folder.mkdir(parents=True)
-    sitk.WriteImage(label_image, folder / "nodules.nii.gz")
-    sitk.WriteImage(lung_image, folder / "lungs.nii.gz")
-    write_nodules_csv(folder / "nodules.csv", rows)
-    series = {"patient_id": patient, "series_instance_uid": uid}
-    (folder / "run.json").write_text(json.dumps({"input": {"series": series}}))
 
 
 def read(path: Path) -> list[dict[str, str]]:

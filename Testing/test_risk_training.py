@@ -1,6 +1,5 @@
 """Training the classifiers: the tutorial's report, what is found, saved and refused."""
 
-import csv
 import json
 import pickle
 import shutil
@@ -16,7 +15,7 @@ from PIL import Image
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.model_card import file_sha256
-from LungNoduleSegLib.risk.feature_table import IDENTIFIERS, ScanFeatures, Source
+from LungNoduleSegLib.risk.feature_table import ScanFeatures, Source
 from LungNoduleSegLib.risk.features import SCAN_FEATURES, SLICE_FEATURES
 from LungNoduleSegLib.risk.importance import correlated_groups
 from LungNoduleSegLib.risk.prediction import predict_risk, to_text
@@ -31,34 +30,7 @@ from LungNoduleSegLib.risk.training import (
     train_risk,
 )
 from LungNoduleSegLib.risk.training_data import FeatureSet, read_training_data
-
-INFORMATIVE = "largest_diameter_mm"
-PATIENTS, SCANS = 60, 90
-
-
-def cohort() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Rows of features and labels: independent noise but for one feature, half decisive."""
-    rng = np.random.default_rng(4)
-    x = rng.normal(10, 2, (SCANS, len(SCAN_FEATURES)))
-    column = list(SCAN_FEATURES).index(INFORMATIVE)
-    label = (np.arange(PATIENTS) % 3 == 0).astype(int)
-    features = []
-    for i in range(SCANS):
-        owner = i % PATIENTS
-        x[i, column] += 5 * label[owner]
-        cells = {name: f"{v:.6g}" for name, v in zip(SCAN_FEATURES, x[i], strict=True)}
-        identifiers = dict(zip(IDENTIFIERS, (f"s{i}", f"p{owner}", "", "run"), strict=True))
-        features.append(identifiers | cells)
-    labels = [{"patient_id": f"p{i}", "label": str(label[i])} for i in range(PATIENTS)]
-    return features, labels
-
-
-def write(path: Path, rows: list[dict[str, str]]) -> Path:
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+from risk_tables import INFORMATIVE, cohort, write
 
 
 @pytest.fixture(scope="module")

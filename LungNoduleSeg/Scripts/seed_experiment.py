@@ -68,7 +68,7 @@ def patient(lungs: Chest, rng: np.random.Generator) -> Features:
                 break
         centres.append(index)
         place = lungs.hu.TransformIndexToPhysicalPoint(index[::-1].tolist())
-        kind = KINDS[rng.choice(4, p=(0.5, 0.25, 0.15, 0.1))]
+        kind = KINDS[rng.choice(4, p=(0.45, 0.35, 0.1, 0.1))]
         diameter = rng.uniform(7, 28) if number == 1 else rng.uniform(5, 10)
         lesion = random_lesion(rng, place, kind, float(diameter))
         inserted = insert_lesion(hu, lungs.hu, lesion, 0.8, inside)
@@ -83,10 +83,10 @@ def patient(lungs: Chest, rng: np.random.Generator) -> Features:
 def log_odds(features: Features) -> float:
     """The truth behind the labels: size, height in the lung, and type of the largest nodule."""
     return (
-        -2.2
-        + 0.32 * (features["largest_diameter_mm"] - 19)
-        + 6.0 * (features["largest_relative_height"] - 0.5)
-        + 3.0 * features["largest_part_solid"]
+        -2.7
+        + 0.28 * (features["largest_diameter_mm"] - 19)
+        + 8.0 * (features["largest_relative_height"] - 0.5)
+        + 4.0 * features["largest_part_solid"]
     )
 
 

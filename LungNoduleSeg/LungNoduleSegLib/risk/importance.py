@@ -9,8 +9,6 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from LungNoduleSegLib.risk.scores import safe_log_loss
-
 CORRELATED = 0.8
 """Features whose ranks correlate by more than this, averaged over a group, are shuffled as one."""
 
@@ -20,11 +18,11 @@ REPEATS = 10
 
 @dataclass(frozen=True)
 class Importance:
-    """How much worse the log loss gets without the values of a group of features.
+    """How much worse the Brier score gets without the values of a group of features.
 
     Attributes:
         features: of the group; the first stands for it best.
-        increase: of the log loss on held-out scans, mean over folds and shuffles.
+        increase: of the Brier score on held-out scans, mean over folds and shuffles.
         deviation: its standard deviation over folds and shuffles.
     """
 
@@ -70,7 +68,10 @@ def increases(
     groups: Sequence[Sequence[int]],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Give the increase of the log loss for each group and shuffle, (groups, `REPEATS`).
+    """Give the increase of the Brier score for each group and shuffle, (groups, `REPEATS`).
+
+    Not of the log loss: a forest calls some scans 0 or 1, and one of these mistaken would outweigh
+    all others.
 
     Args:
         predict: (n, features) to the probability of cancer (n,).
@@ -78,12 +79,12 @@ def increases(
         groups: columns to be shuffled together.
         rng: fixes the shuffles.
     """
-    before = safe_log_loss(y, predict(x))
+    before = np.mean((predict(x) - y) ** 2)
     result = np.empty((len(groups), REPEATS))
     for g, group in enumerate(groups):
         shuffled = np.tile(x, (REPEATS, 1, 1))
         for copy in shuffled:
             copy[:, group] = x[rng.permutation(len(x))][:, group]
         chances = predict(shuffled.reshape(-1, x.shape[1])).reshape(REPEATS, -1)
-        result[g] = [safe_log_loss(y, chance) - before for chance in chances]
+        result[g] = np.mean((chances - y) ** 2, axis=1) - before
     return result

@@ -67,5 +67,5 @@ def plot_importance(path: Path, importance: Mapping[str, Sequence[Importance]]) 
             color=colour,
             ecolor="grey",
         )
-        axes.set(title=name, xlabel="Increase of the held-out log loss when shuffled")
+        axes.set(title=name, xlabel="Increase of the held-out Brier score when shuffled")
     figure.savefig(path, dpi=100)

@@ -60,7 +60,7 @@ class RiskCard:
         software: versions of the packages.
         training: data with their SHA-256, numbers of scans, seed and parameters.
         scores: out of fold, see `Scores`.
-        importance: names of groups of features and the increase of the log loss without them.
+        importance: names of groups of features and the increase of the Brier score without them.
         sha256: of the model file.
     """
 

@@ -283,7 +283,7 @@ def _report(
             f"  {i.increase:+.4f} ± {i.deviation:.4f}  {', '.join(i.features)}"
             for i in validation.importance
         ]
-        title = f"{algorithm.label}: increase of the held-out log loss when shuffled"
+        title = f"{algorithm.label}: increase of the held-out Brier score when shuffled"
         blocks.append("\n".join([title, *entries]))
     return "\n\n".join(blocks) + "\n"
 
