@@ -37,7 +37,7 @@ image = found.scan.image
 outlined = outlined_nodules(options.data / SCAN / "069.xml", image)
 landmarks = json.loads((options.data / "landmarks.json").read_text(encoding="utf-8"))[SCAN]
 trachea = trachea_lumen(
-    image, landmarks["T1"]["index"], landmarks["Bifurcation of trachea"]["index"]
+    image, landmarks["C7"]["index"], landmarks["Bifurcation of trachea"]["index"]
 )
 majority = sitk.ReadImage(options.data / f"{SCAN}_nodules_ge2of4readers.nrrd")
 truth = sitk.GetArrayFromImage(
