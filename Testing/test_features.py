@@ -216,3 +216,11 @@ def test_volumes_that_are_neither_are_named(
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no scan"):
         write_feature_table(tmp_path, tmp_path / "features.csv")
+
+
+def test_the_docs_have_every_feature_as_the_code_has_it() -> None:
+    docs = (Path(__file__).parents[1] / "docs" / "risk.md").read_text(encoding="utf-8")
+    rows = SLICE_FEATURES | NODULE_FEATURES
+    rows |= {n: f for n, f in SCAN_FEATURES.items() if not n.startswith("largest_")}
+    for name, f in rows.items():
+        assert f"| `{name}` | {f.unit} | {f.description} | {f.ibsi} |" in docs

@@ -135,8 +135,8 @@ def results_of(source: Path, name: str, runs: Path, report: Report = silent) -> 
     if (source / RECORD).is_file():
         return source
     if source.is_file() and source.name.lower().endswith(VOLUME_SUFFIXES):
-        lowest = sitk.GetArrayViewFromImage(_read_volume(source)).min()
-        if not lowest < CT_BELOW:
+        image = _read_volume(source)
+        if not sitk.GetArrayViewFromImage(image).min() < CT_BELOW:
             return None
     return _segmented(source, name, runs, report)
 
