@@ -96,7 +96,7 @@ def test_lesions_find_themselves_after_another_breath_on_any_grid(
 ) -> None:
     prior, current = phantoms
     was = scan(prior, as_it_is, date(2020, 1, 1))
-    for tilt, code in ((0.0, "LPS"), (0.35, "RPI"), (0.0, "SAR")):
+    for tilt, code in ((0.35, "RPI"), (0.0, "SAR")):
         again = partial(taken_again, to_phantom=breathed(), tilt=tilt, code=code)
         now = scan(current, again, date(2020, 7, 1))
         growth = compare_scans(was, now)
@@ -243,7 +243,6 @@ def test_bands_of_variability(
     assert one.change is change
     assert one.doubling_days == (None if doubling is None else pytest.approx(doubling))
     assert one.lung_rads is lung_rads
-    assert one.within_diameter_variability is (abs(size - 10) < 1.55)
     # 13 months apart Lung-RADS does not say
     longer = compare_scans(prior, current, days=400).nodules[0]
     assert longer.lung_rads is (None if lung_rads is Status.GROWING else Status.STABLE)

@@ -19,8 +19,8 @@ from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
 
 PRIOR_SPEC = PhantomSpec(
     seed=3,
-    size=(200, 200, 90),
-    spacing=(1.8, 1.8, 3.3),
+    size=(160, 160, 75),
+    spacing=(2.2, 2.2, 4.0),
     lesions=(
         LesionRequest(16),
         LesionRequest(14, place=Place.PLEURA),
@@ -64,7 +64,7 @@ def breathed() -> sitk.AffineTransform:
 def taken_again(
     image: sitk.Image,
     to_phantom: sitk.Transform,
-    spacing: tuple[float, float, float] = (2.0, 2.0, 2.5),
+    spacing: tuple[float, float, float] = (2.4, 2.4, 3.0),
     tilt: float = 0.0,
     code: str = "LPS",
 ) -> sitk.Image:

@@ -15,7 +15,6 @@ from LungNoduleSegLib.nodules.table import Nodule, Side
 from LungNoduleSegLib.risk.alignment import Alignment, align
 from LungNoduleSegLib.risk.facts import Status
 from LungNoduleSegLib.risk.guidelines import (
-    GROWTH_MM,
     change_by_lung_rads,
     lung_rads_mean_mm,
 )
@@ -27,10 +26,6 @@ alignment leaves a few mm in the middle of a lung and up to a centimetre at the 
 VOLUME_VARIABILITY = 0.25
 """A smaller change of volume is within the error of measurement: van Klaveren et al., N Engl J
 Med 2009;361:2221-2229 (NELSON); Callister et al., Thorax 2015;70 Suppl 2 (BTS guideline)."""
-
-DIAMETER_VARIABILITY_MM = GROWTH_MM
-"""A smaller change of the mean diameter is within the error of measurement: Lung-RADS v2022;
-Bankier et al., Radiology 2017;285:584-600, give 2 mm for the longest diameter."""
 
 DAYS_PER_MONTH = 365.25 / 12
 
@@ -112,12 +107,6 @@ class NoduleGrowth:
         if self.prior is None or self.current is None:
             return None
         return self.current.volume_mm3 / self.prior.volume_mm3 - 1
-
-    @property
-    def within_diameter_variability(self) -> bool | None:
-        """Whether the mean diameter changed by no more than the error of measurement."""
-        change = self.diameter_change_mm
-        return None if change is None else abs(change) <= DIAMETER_VARIABILITY_MM + 1e-9
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,18 @@ RISK_COLUMNS = {
 }
 """One row for each nodule and each published model or guideline."""
 
-WORDS = frozenset(
-    "model category management missing not_for source change side prior_kind current_kind "
-    "lung_rads_change".split()
+WORDS = (
+    "model",
+    "category",
+    "management",
+    "missing",
+    "not_for",
+    "source",
+    "change",
+    "side",
+    "prior_kind",
+    "current_kind",
+    "lung_rads_change",
 )
 """Columns of words; the others are of numbers."""
 
