@@ -134,7 +134,11 @@ def analyse(
     """
     view = AxialView.of(scan.image, AIR_HU)
     with timing.stage("Lungs", report):
-        lungs, hu = crop_to(segment_lungs(view.image, method, report), view.image)
+        try:
+            lungs = segment_lungs(view.image, method, report)
+        except InputError as error:
+            raise InputError(f"{scan.source}: {error}") from None
+        lungs, hu = crop_to(lungs, view.image)
     with timing.stage("Nodules", report):
         preparation = Preparation(**card.preparation)
         probability = nodule_probability(model, preparation, hu, lungs, report)

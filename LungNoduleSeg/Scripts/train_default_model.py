@@ -196,7 +196,7 @@ def _card(steps: int, results: dict[str, Any]) -> ModelCard:
             "script": "LungNoduleSeg/Scripts/train_default_model.py",
             "scans": {
                 HELD_OUT: "nodules outlined by at least two of four readers, and inserted lesions;"
-                " LIDC-IDRI, The Cancer Imaging Archive, CC BY 3.0; second stage only",
+                " LIDC-IDRI, The Cancer Imaging Archive, CC BY 3.0; stages 3 and 4 only",
                 UNLABELLED[0]: "three nodules marked by us, in stages 3 and 4 only, and inserted "
                 "lesions; CMB-CRC, The Cancer Imaging Archive",
                 UNLABELLED[1]: "inserted lesions; ACRIN-FLT-Breast, The Cancer Imaging Archive",

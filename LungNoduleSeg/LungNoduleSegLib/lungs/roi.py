@@ -8,7 +8,7 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.progress import Report, silent
-from LungNoduleSegLib.lungs import tutorial, volume
+from LungNoduleSegLib.lungs import volume
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 
 __all__ = ["LEFT_LUNG", "RIGHT_LUNG", "LungMethod", "segment_lungs"]
@@ -40,10 +40,14 @@ def segment_lungs(
         InputError: if there is no lung in the scan.
     """
     view = AxialView.of(image, AIR_HU)
-    find = volume.find_lungs if method == LungMethod.VOLUME else tutorial.find_lungs
-    labels = find(view.image, report)
+    if method == LungMethod.VOLUME:
+        labels = volume.find_lungs(view.image, report)
+    else:
+        from LungNoduleSegLib.lungs import tutorial  # noqa: PLC0415 - scikit-learn is slow to import
+
+        labels = tutorial.find_lungs(view.image, report)
     if not labels.any():
-        raise InputError("No lung was found in this scan: give a CT scan that shows the chest.")
+        raise InputError("no lung was found: give a CT scan that shows the chest.")
     result = sitk.GetImageFromArray(labels)
     result.CopyInformation(view.image)
     return view.restore(result)
