@@ -103,10 +103,11 @@ def test_shape_follows_that_of_an_ellipsoid_on_any_grid(
 ) -> None:
     (features,) = nodule_features(ellipsoid(spacing, axes)).values()
     third, second, first = sorted(axes)
+    coarse = 0.5 * max(spacing) / first  # half a voxel on either axis of the ratio
     assert features["volume_mm3"] == pytest.approx(np.pi / 6 * np.prod(axes), rel=0.05)
     assert features["longest_3d_mm"] == pytest.approx(first, abs=2 * max(spacing))
-    assert features["elongation"] == pytest.approx(second / first, abs=0.04)
-    assert features["flatness"] == pytest.approx(third / first, abs=0.04)
+    assert features["elongation"] == pytest.approx(second / first, abs=0.04 + coarse)
+    assert features["flatness"] == pytest.approx(third / first, abs=0.04 + coarse)
     assert features["diameter_mm"] == pytest.approx(max(axes[:2]), abs=2 * max(spacing))
     assert features["surface_regularity"] > 0.85
 
