@@ -20,6 +20,8 @@ from LungNoduleSegLib.lungs.sides import by_midline
 
 TUTORIAL_SIZE = 512
 MIDDLE = slice(100, 400)
+STARTS = 10
+"""Random starts of k-means: scikit-learn's default when the tutorial was written (2017)."""
 EROSION, DILATION = 4, 10
 LARGEST_EXTENT = 475
 HIGHEST_TOP, LOWEST_BOTTOM = 40, 472
@@ -54,7 +56,7 @@ def find_lungs_in_slice(plane: NDArray[np.number]) -> Mask:
     values = middle.reshape(-1, 1)
     if np.ptp(values) == 0:
         return np.zeros(plane.shape, bool)
-    classes = KMeans(n_clusters=2, random_state=0).fit(values)
+    classes = KMeans(n_clusters=2, n_init=STARTS, random_state=0).fit(values)
     threshold = np.mean(classes.cluster_centers_)
 
     eroded = erosion(image < threshold, _footprint(EROSION, plane.shape))
