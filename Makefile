@@ -1,10 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := demo/$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: demo test env format
 
 demo: env
-	$(BIN)/lung-nodule-seg demo -o demo
+	$(BIN)/lung-nodule-seg demo -o $(DEMO)
 
 test: env
 	$(BIN)/ruff check .
