@@ -1,0 +1,1 @@
+"""The commands of ct-slice-tools, one module each."""

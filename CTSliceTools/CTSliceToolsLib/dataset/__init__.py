@@ -1,0 +1,1 @@
+"""Annotated series as a dataset to train the localizer on."""

@@ -1,0 +1,1 @@
+"""Where in the body an axial slice lies: network, prediction, matching, evaluation."""

@@ -1,0 +1,1 @@
+"""A heap of files sorted into folders of patients, studies and series."""
