@@ -1,0 +1,185 @@
+"""Locations of the slices of one scan made consistent: one body, in one piece, in order.
+
+A network judges each slice by itself. Here the twelve landmarks get the heights that agree best
+with all slices at once and with the distances that are usual between them; every slice is then
+located between its landmarks. A few wrong slices have little say: the residuals enter through a
+soft absolute value (Huber-like), as in robust regression.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import OptimizeResult, least_squares
+from scipy.stats import spearmanr
+
+from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS, LOCATIONS
+
+Floats = NDArray[np.float64]
+
+_SPANS = (
+    ("Top of head", "Center of orbit", 95, 30),
+    ("Center of orbit", "C1", 55, 30),
+    ("Top of head", "C1", 148, 12),
+    ("C1", "C7", 112, 12),
+    ("C7", "T1", 16, 3),
+    ("T1", "Aortic arch", 55, 10),
+    ("Aortic arch", "Bifurcation of trachea", 25, 8),
+    ("Bifurcation of trachea", "Right dome of diaphragm", 75, 18),
+    ("Right dome of diaphragm", "T12", 85, 22),
+    ("Bifurcation of trachea", "T12", 150, 18),
+    ("T12", "L1", 29, 4),
+    ("L1", "Tip of iliac crest", 118, 14),
+    ("Tip of iliac crest", "Head of femur", 143, 12),
+)
+"""Distances along z in adults: from, to, mean and standard deviation in mm.
+
+Set by us: means rounded from the annotated scans the bundled localizer was trained on, deviations
+wide enough for small and tall adults, head tilt and depth of breath.
+"""
+
+_OUTSIDE_MM = 1750.0
+"""mm for one unit of location above the head and below the hips, where no landmarks are."""
+
+_RAW_SD = 0.02
+"""Location error of a single slice within which all slices count fully."""
+
+_CORRELATION_MM = 20.0
+"""Slices closer than this err alike, and count together as one."""
+
+UNTRUSTED_MM = 40.0
+"""With a median residual above this, a scan is not what the model knows."""
+
+_FROM, _TO = (
+    np.array([LANDMARKS.index(LANDMARK_BY_NAME[span[end]]) for span in _SPANS]) for end in (0, 1)
+)
+_MEAN, _SD = (np.array([span[value] for span in _SPANS], float) for value in (2, 3))
+
+
+@dataclass(frozen=True)
+class ScanFit:
+    """Where the landmarks of a scan lie, in or outside its field of view.
+
+    Attributes:
+        landmark_z_mm: LPS z of each of `LANDMARKS` in mm, decreasing, (12,).
+        residual_mm: median distance of the slices from where the network by itself would put them;
+            the smaller, the more can the fit be trusted.
+        warnings: one sentence for each reason not to trust it.
+    """
+
+    landmark_z_mm: Floats
+    residual_mm: float
+    warnings: tuple[str, ...] = ()
+
+    def location_at(self, z_mm: float | Floats) -> Floats:
+        """Give the normalized location at LPS z in mm, of any shape; beyond 0…1 outside a body."""
+        return _location_at(self.landmark_z_mm, np.asarray(z_mm, float))
+
+    def z_at(self, location: float | Floats) -> Floats:
+        """Give the LPS z in mm of a normalized location, of any shape; undoes `location_at`."""
+        z, locations = _knots(self.landmark_z_mm)
+        return np.interp(location, locations, z)
+
+
+def fit_scan(z_mm: Floats, raw: Floats) -> ScanFit:
+    """Fit the landmarks of a scan to the locations that a network gave its slices.
+
+    Args:
+        z_mm: LPS z of the slices in mm, in any order, (n,).
+        raw: their normalized locations from the network, 0…1, (n,).
+
+    Raises:
+        ValueError: if there is no slice or the shapes differ.
+    """
+    z, raw = np.asarray(z_mm, float), np.asarray(raw, float)
+    if z.shape != raw.shape or not z.size:
+        raise ValueError("as many locations as slices are needed, and at least one")
+    fitted = _solve(z, raw)
+    heights = _heights(fitted.x)
+    error = np.abs(_location_at(heights, z).clip(0, 1) - raw) * _mm_per_location(heights, z)
+    residual = float(np.median(error))
+    return ScanFit(heights, residual, tuple(_doubts(z, raw, fitted, heights, residual)))
+
+
+def _solve(z: Floats, raw: Floats) -> OptimizeResult:
+    """Find the top of the head and the eleven gaps below it, (12,)."""
+    usual = _usual_heights()
+    weight = np.sqrt(np.clip(_thickness(z) / _CORRELATION_MM, 0, 1)) / _RAW_SD
+
+    def residuals(parameters: Floats) -> Floats:
+        heights = _heights(parameters)
+        data = weight * (_location_at(heights, z).clip(0, 1) - raw)
+        prior = (heights[_FROM] - heights[_TO] - _MEAN) / _SD
+        return np.concatenate([np.sign(data) * _soft(data), prior])
+
+    top = float(np.median(z - np.interp(raw, LOCATIONS, usual))) + usual[0]
+    start = np.concatenate([[top], -np.diff(usual)])
+    lowest = np.concatenate([[-np.inf], np.full(len(LANDMARKS) - 1, 1.0)])
+    return least_squares(residuals, start, bounds=(lowest, np.inf), x_scale="jac")
+
+
+def _soft(residual: Floats) -> Floats:
+    """Square roots of the pseudo-Huber loss: linear in small residuals, a root in large ones."""
+    return np.sqrt(2 * (np.sqrt(1 + residual**2) - 1))
+
+
+def _usual_heights() -> Floats:
+    """Heights below the top of the head that suit all spans, weighted by their deviations."""
+    matrix = np.zeros((len(_SPANS), len(LANDMARKS)))
+    rows = np.arange(len(_SPANS))
+    matrix[rows, _FROM], matrix[rows, _TO] = 1, -1
+    solved, *_ = np.linalg.lstsq(matrix[:, 1:] / _SD[:, None], _MEAN / _SD, rcond=None)
+    return np.concatenate([[0.0], solved])
+
+
+def _heights(parameters: Floats) -> Floats:
+    return parameters[0] - np.concatenate([[0.0], np.cumsum(parameters[1:])])
+
+
+def _knots(heights: Floats) -> tuple[Floats, Floats]:
+    """The landmarks and a place far above and far below them: heights and locations."""
+    z = np.concatenate([[heights[0] + _OUTSIDE_MM], heights, [heights[-1] - _OUTSIDE_MM]])
+    return z, np.concatenate([[LOCATIONS[0] - 1], LOCATIONS, [LOCATIONS[-1] + 1]])
+
+
+def _location_at(heights: Floats, z: Floats) -> Floats:
+    knots, locations = _knots(heights)
+    return np.interp(z, knots[::-1], locations[::-1])
+
+
+def _mm_per_location(heights: Floats, z: Floats) -> Floats:
+    knots, locations = _knots(heights)
+    slope = -np.diff(knots) / np.diff(locations)
+    return slope[np.clip(np.searchsorted(-knots, -z) - 1, 0, len(slope) - 1)]
+
+
+def _thickness(z: Floats) -> Floats:
+    """mm of the body that each slice stands for."""
+    if len(z) == 1:
+        return np.array([_CORRELATION_MM])
+    order = np.argsort(z)
+    thickness = np.empty_like(z)
+    thickness[order] = np.gradient(z[order])
+    return thickness
+
+
+def _doubts(
+    z: Floats, raw: Floats, fitted: OptimizeResult, heights: Floats, residual: float
+) -> list[str]:
+    doubts = []
+    if np.ptp(z) > 60 and np.ptp(raw) > 0.03 and spearmanr(z, raw).statistic > 0.3:
+        upside_down = _solve(-z, raw)
+        if upside_down.cost < fitted.cost:
+            doubts.append(
+                "The anatomy runs against the direction of z: the patient position in the header, "
+                "head first or feet first, is wrong."
+            )
+    if residual > UNTRUSTED_MM:
+        doubts.append(
+            f"The slices do not follow each other as in a body (median residual {residual:.0f} "
+            "mm): this is not an axial scan of an adult between head and hips, and the locations "
+            "are not to be trusted."
+        )
+    if heights[-1] > np.quantile(z, 0.5):
+        doubts.append("Most slices lie below the head of femur, where the model was not trained.")
+    return doubts
