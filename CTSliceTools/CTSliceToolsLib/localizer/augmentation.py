@@ -1,0 +1,133 @@
+"""Random changes of slice images while a localizer is trained, as Keras layers.
+
+All layers take and give batches (n, rows, columns, 1) of 0…255, change each image in its own way,
+and do nothing unless they are called with `training=True`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from CTSliceToolsLib.keras_loader import keras
+
+ops = keras.ops
+
+
+class _RandomLayer(keras.layers.Layer):
+    """A layer that changes images in training only, reproducibly from its seed."""
+
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, images: Any, training: bool = False) -> Any:
+        return self.change(images) if training else images
+
+    def change(self, images: Any) -> Any:
+        raise NotImplementedError
+
+    def uniform(self, images: Any, low: float, high: float, rank: int = 1) -> Any:
+        """One random number an image, of as many axes as `rank`."""
+        shape = (ops.shape(images)[0],) + (1,) * (rank - 1)
+        return keras.random.uniform(shape, low, high, seed=self.seed_generator)
+
+
+class RandomAffine(_RandomLayer):
+    """Rotation, shifts, shear, zoom and flip of each image, in a single interpolation.
+
+    Args:
+        rotation: largest angle in degrees.
+        shift: largest shift as a fraction of the image's side.
+        shear: largest shear.
+        zoom: largest relative change of scale, of both axes alike and half as much of one alone.
+        flip: whether half of the images are mirrored, left for right.
+        seed: of the random numbers.
+    """
+
+    def __init__(
+        self,
+        rotation: float = 10,
+        shift: float = 0.1,
+        shear: float = 0.1,
+        zoom: float = 0.2,
+        flip: bool = True,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed, **kwargs)
+        self.rotation, self.shift, self.shear = rotation, shift, shear
+        self.zoom, self.flip = zoom, flip
+
+    def change(self, images: Any) -> Any:
+        angle = self.uniform(images, -1, 1) * np.deg2rad(self.rotation)
+        shear = self.uniform(images, -self.shear, self.shear)
+        both = self._scale(images, self.zoom)
+        scale_x = both * self._scale(images, self.zoom / 2)
+        if self.flip:
+            scale_x = scale_x * ops.sign(self.uniform(images, -1, 1))
+        cos, sin = ops.cos(angle), ops.sin(angle)
+        xx, xy = scale_x * cos, both * (shear * cos - sin)
+        yx, yy = scale_x * sin, both * (shear * sin + cos)
+        rows, columns = images.shape[1:3]
+        x, y = (columns - 1) / 2, (rows - 1) / 2
+        to_x = x - xx * x - xy * y + self.uniform(images, -self.shift, self.shift) * columns
+        to_y = y - yx * x - yy * y + self.uniform(images, -self.shift, self.shift) * rows
+        none = ops.zeros_like(xx)
+        matrix = ops.stack([xx, xy, to_x, yx, yy, to_y, none, none], axis=1)
+        return ops.image.affine_transform(images, matrix, data_format="channels_last")
+
+    def _scale(self, images: Any, change: float) -> Any:
+        limit = float(np.log1p(change))
+        return ops.exp(self.uniform(images, -limit, limit))
+
+
+class RandomIntensity(_RandomLayer):
+    """Contrast, brightness and noise of each image.
+
+    Args:
+        contrast: largest relative change of contrast.
+        brightness: largest change of brightness, of 255.
+        noise: largest standard deviation of the noise, of 255.
+        seed: of the random numbers.
+    """
+
+    def __init__(
+        self,
+        contrast: float = 0.2,
+        brightness: float = 15,
+        noise: float = 15,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed, **kwargs)
+        self.contrast, self.brightness, self.noise = contrast, brightness, noise
+
+    def change(self, images: Any) -> Any:
+        gain = self.uniform(images, 1 - self.contrast, 1 + self.contrast, rank=4)
+        offset = self.uniform(images, -self.brightness, self.brightness, rank=4)
+        sd = self.uniform(images, 0, self.noise, rank=4)
+        noise = keras.random.normal(ops.shape(images), seed=self.seed_generator)
+        return ops.clip(images * gain + offset + sd * noise, 0, 255)
+
+
+class RandomFieldOfView(_RandomLayer):
+    """Black outside a circle, as reconstruction in a small field of view leaves it.
+
+    Args:
+        smallest: smallest radius as a fraction of the image's side; half of the images keep all.
+        seed: of the random numbers.
+    """
+
+    def __init__(self, smallest: float = 0.3, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        self.smallest = smallest
+
+    def change(self, images: Any) -> Any:
+        rows, columns = images.shape[1:3]
+        y, x = np.mgrid[:rows, :columns][..., None].astype(np.float32)
+        centre_x = columns * self.uniform(images, 0.45, 0.55, rank=4)
+        centre_y = rows * self.uniform(images, 0.45, 0.55, rank=4)
+        radius = columns * self.uniform(images, self.smallest, 0.7, rank=4)
+        whole = self.uniform(images, -1, 1, rank=4) < 0
+        inside = (x - centre_x) ** 2 + (y - centre_y) ** 2 <= radius**2
+        return ops.where(whole | inside, images, 0.0)
