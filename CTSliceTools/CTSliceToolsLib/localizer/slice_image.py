@@ -45,10 +45,14 @@ def slice_images(image: sitk.Image) -> tuple[NDArray[np.uint8], NDArray[np.float
         image: HU, any orientation; resampled to axial slices where it is oblique.
 
     Returns:
-        The pictures, (slices, `SIZE`, `SIZE`), and the LPS z of each in mm, increasing.
+        The pictures, (slices, `SIZE`, `SIZE`), and the LPS z of the centre of each in mm,
+        increasing.
     """
     axial = AxialView.of(image, AIR_HU).image
     columns_mm, rows_mm, slices_mm = axial.GetSpacing()
     hu = sitk.GetArrayViewFromImage(axial)
     pictures = np.stack([slice_image(one, (rows_mm, columns_mm)) for one in hu])
-    return pictures, axial.GetOrigin()[2] + slices_mm * np.arange(len(pictures))
+    columns, rows, count = axial.GetSize()
+    lowest = axial.TransformContinuousIndexToPhysicalPoint(((columns - 1) / 2, (rows - 1) / 2, 0.0))
+    step = slices_mm * axial.GetDirection()[8]
+    return pictures, lowest[2] + step * np.arange(count)
