@@ -163,7 +163,7 @@ def nodule(
 ) -> Nodule:
     volume = math.pi / 6 * size**3
     return Nodule(
-        id, *at, 0, size, size, size, volume, 0, 0, 0, NoduleKind.SOLID, side, 5, 0.9, 0.8
+        *(id, *at, 0, size, size, size, volume, *[0] * 7, NoduleKind.SOLID, None, side, 5, 0.9, 0.8)
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.geometry.axial import AxialView
+from LungNoduleSegLib.nodules.attenuation import solid_part
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.measures import axial_diameters, measure_labels
 from LungNoduleSegLib.nodules.table import (
@@ -208,6 +209,32 @@ def test_the_four_types_as_a_scanner_blurs_them(
     )
     (nodule,) = scene.find().nodules
     assert nodule.kind is kind
+    if kind is NoduleKind.PART_SOLID:
+        assert nodule.solid_mm == pytest.approx(core_diameter, abs=0.75)
+    else:
+        assert nodule.solid_mm is None
+
+
+def test_attenuation_is_that_of_the_voxels() -> None:
+    scene = Scene((1, 1, 1)).draw(ball((30, 40, 30), 12))
+    inside = ball((30, 40, 30), 12)(scene.points)
+    values = np.random.default_rng(1).integers(-200, 150, inside.sum())
+    scene.hu[inside] = values
+    (nodule,) = scene.find().nodules
+    ordered = np.sort(values)
+    assert nodule.std_hu == pytest.approx(np.sqrt(np.mean((values - values.mean()) ** 2)), abs=1e-3)
+    assert (nodule.min_hu, nodule.max_hu) == (ordered[0], ordered[-1])
+    for share, found in ((0.1, nodule.p10_hu), (0.5, nodule.median_hu), (0.9, nodule.p90_hu)):
+        place = share * (len(ordered) - 1)
+        assert ordered[int(place)] <= found <= ordered[int(np.ceil(place))]
+
+
+def test_the_solid_part_is_the_largest_piece() -> None:
+    hu = np.full((5, 20, 20), -600)
+    hu[2, 3:7, 3:7] = 0
+    hu[2, 12:14, 12:14] = 0
+    solid = solid_part(hu, np.ones(hu.shape, bool))
+    assert solid.sum() == 16 and solid[2, 4, 4]
 
 
 NODULES = {

@@ -329,8 +329,9 @@ def test_impossible_ages_are_refused(age: float) -> None:
 
 def table_row(z: float, side: Side = Side.LEFT, kind: NoduleKind = NoduleKind.SOLID) -> Nodule:
     return Nodule(
-        *(7, 0.0, 0.0, z, 3, 9.5, 7.25, 8.0, 300.0, 20.0, -100.0, 90.0),
-        *(kind, side, 4.0, 0.9, 0.6),
+        *(7, 0.0, 0.0, z, 3, 9.5, 7.25, 8.0, 300.0),
+        *(20.0, 40.0, -100.0, -30.0, 25.0, 70.0, 90.0),
+        *(kind, None, side, 4.0, 0.9, 0.6),
     )
 
 

@@ -13,32 +13,11 @@ from skimage.measure import find_contours
 
 from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 
 Box = tuple[slice, slice, slice]
 Points = NDArray[np.float64]
-
-SOLID_HU = -300
-"""Above it a voxel is solid, below it ground glass: the threshold at which software told
-part-solid from non-solid nodules best in Scholten et al., Eur Radiol 2015;25:488-496."""
-
-MIN_SOLID_FRACTION = 0.06
-"""Less solid volume than this share makes a nodule non-solid: the cut-off found for -300 HU in
-102 subsolid nodules (Zhongguo Fei Ai Za Zhi, threshold segmentation of pulmonary subsolid
-nodules on CT images)."""
-
-MIN_GROUND_GLASS_FRACTION = 0.2
-"""Ground glass that makes a nodule with a solid part part-solid (our own choice)."""
-
-EDGE_BLUR_MM = 1.5
-"""Half-way values this near to solid tissue are its blurred edge, not ground glass."""
-
-CALCIUM_HU = 200
-"""Above it a voxel is calcified. Siegelman et al., AJR 1980;135:1-13, found at most 147 HU in
-malignant nodules without calcium and 164 HU or more in calcified ones; the margin is for noise."""
-
-MIN_CALCIUM_FRACTION = 0.1
-"""Calcified volume that makes the nodule calcified (our own choice)."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +86,8 @@ def measure_labels(
         x, y, z = (_rounded(value) for value in centre)
         diameters = axial_diameters(mask, box, spacing)
         volume = len(voxels) * spacing.prod()
-        inside = hu_array[box][mask]
+        attenuation = Attenuation.of(hu_array[box][mask])
+        kind = nodule_kind(hu_array[box], mask, spacing)
         odds = None if chance is None else chance[box][mask]
         side = place.side(lung_array[box][mask], voxels)
         nodules.append(
@@ -121,10 +101,19 @@ def measure_labels(
                 perpendicular_mm=_rounded(diameters.across_mm),
                 equivalent_diameter_mm=_rounded(sphere_diameter(volume)),
                 volume_mm3=_rounded(volume),
-                mean_hu=_rounded(inside.mean(dtype=np.float64)),
-                min_hu=_rounded(inside.min()),
-                max_hu=_rounded(inside.max()),
-                kind=nodule_kind(hu_array[box], mask, spacing),
+                mean_hu=_rounded(attenuation.mean),
+                std_hu=_rounded(attenuation.std),
+                min_hu=_rounded(attenuation.min),
+                p10_hu=_rounded(attenuation.p10),
+                median_hu=_rounded(attenuation.median),
+                p90_hu=_rounded(attenuation.p90),
+                max_hu=_rounded(attenuation.max),
+                kind=kind,
+                solid_mm=(
+                    _solid_mm(solid_part(hu_array[box], mask), box, spacing)
+                    if kind is NoduleKind.PART_SOLID
+                    else None
+                ),
                 side=side,
                 pleura_mm=_rounded(place.gap_to_border(side, mask, box)),
                 probability=None if odds is None else _rounded(odds.max()),
@@ -137,35 +126,6 @@ def measure_labels(
 def sphere_diameter(volume_mm3: Any) -> Any:
     """Diameter (mm) of the sphere of a volume (mm³), of any shape."""
     return np.cbrt(6 * volume_mm3 / np.pi)
-
-
-def nodule_kind(
-    hu: NDArray[Any], mask: NDArray[np.bool_], spacing: NDArray[np.float64]
-) -> NoduleKind:
-    """Tell the type of a nodule from the HU of its voxels.
-
-    Calcified: at least `MIN_CALCIUM_FRACTION` of its volume above `CALCIUM_HU`. Non-solid: less
-    than `MIN_SOLID_FRACTION` above `SOLID_HU`. Part-solid: at least `MIN_GROUND_GLASS_FRACTION`
-    below `SOLID_HU` and farther from the solid part than its blurred edge, which reaches
-    `EDGE_BLUR_MM` and at least one voxel. Solid: all others. Sources are given with the constants.
-
-    Args:
-        hu: (z, y, x) HU.
-        mask: the nodule's voxels, same shape.
-        spacing: mm along (z, y, x).
-    """
-    inside = hu[mask]
-    if np.mean(inside > CALCIUM_HU) >= MIN_CALCIUM_FRACTION:
-        return NoduleKind.CALCIFIED
-    if np.mean(inside > SOLID_HU) < MIN_SOLID_FRACTION:
-        return NoduleKind.NON_SOLID
-    solid = mask & (hu > SOLID_HU)
-    reach = np.maximum(spacing, EDGE_BLUR_MM)
-    from_solid = ndimage.distance_transform_edt(~solid, sampling=spacing / reach)
-    ground_glass = from_solid[mask] > 1 + 1e-6
-    if np.mean(ground_glass) >= MIN_GROUND_GLASS_FRACTION:
-        return NoduleKind.PART_SOLID
-    return NoduleKind.SOLID
 
 
 def outlines(mask: NDArray[np.bool_]) -> list[Points]:
@@ -323,6 +283,12 @@ def _beside(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
         there[1:] |= here[:-1]
         there[:-1] |= here[1:]
     return beside & ~inside
+
+
+def _solid_mm(solid: NDArray[np.bool_], box: Box, spacing: NDArray[np.float64]) -> float:
+    """Mean of the two axial diameters of the solid part, as Lung-RADS and Fleischner take it."""
+    diameters = axial_diameters(solid, box, spacing)
+    return _rounded((diameters.longest_mm + diameters.across_mm) / 2)
 
 
 def _rounded(value: float) -> float:

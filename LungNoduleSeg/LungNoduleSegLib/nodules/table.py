@@ -43,9 +43,14 @@ class Nodule:
     equivalent_diameter_mm: float
     volume_mm3: float
     mean_hu: float
+    std_hu: float
     min_hu: float
+    p10_hu: float
+    median_hu: float
+    p90_hu: float
     max_hu: float
     kind: NoduleKind
+    solid_mm: float | None
     side: Side
     pleura_mm: float
     probability: float | None
@@ -81,10 +86,19 @@ COLUMNS = {
     ),
     "volume_mm3": Column("Volume", "mm³", "Number of voxels times the volume of one"),
     "mean_hu": Column("Mean", "HU", "Mean attenuation of its voxels"),
+    "std_hu": Column("Deviation", "HU", "Standard deviation of the attenuation of its voxels"),
     "min_hu": Column("Minimum", "HU", "Lowest attenuation of its voxels"),
+    "p10_hu": Column("10 %", "HU", "10th percentile of the attenuation of its voxels"),
+    "median_hu": Column("Median", "HU", "Median attenuation of its voxels"),
+    "p90_hu": Column("90 %", "HU", "90th percentile of the attenuation of its voxels"),
     "max_hu": Column("Maximum", "HU", "Highest attenuation of its voxels"),
     "kind": Column(
         "Type", "", "solid, part-solid, non-solid (ground glass) or calcified, by attenuation"
+    ),
+    "solid_mm": Column(
+        "Solid part",
+        "mm",
+        "Mean of the two axial diameters of the largest solid piece; empty unless part-solid",
     ),
     "side": Column("Lung", "", "The patient's right or left lung"),
     "pleura_mm": Column(

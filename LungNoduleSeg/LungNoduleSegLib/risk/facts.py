@@ -204,7 +204,7 @@ def measured_facts(
 ) -> tuple[NoduleFacts, ...]:
     """Fill in what the image tells of each nodule.
 
-    Diameters and type are measured. The count is that of the nodules found, without the
+    Diameters, type and the solid component of a part-solid nodule are measured. The count is that of the nodules found, without the
     calcified ones. The upper lobe is guessed from the height of the nodule between the lowest and
     the highest point of its lung: above `UPPER_LOBE_ABOVE` yes, below `NOT_UPPER_LOBE_BELOW` no,
     and no guess between, where fissures cross. A guess, because fissures are not looked for: the
@@ -232,6 +232,7 @@ def _measured(row: Nodule, count: int, extent: tuple[float, float] | None) -> No
         "longest_mm": row.diameter_mm,
         "perpendicular_mm": row.perpendicular_mm,
         "kind": row.kind,
+        "solid_component_mm": row.solid_mm,
         "count": max(count, 1),
     }
     origins = dict.fromkeys(measured, Origin.MEASURED) | {"upper_lobe": Origin.GUESSED}

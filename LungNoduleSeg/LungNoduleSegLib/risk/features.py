@@ -23,7 +23,7 @@ from LungNoduleSegLib.risk.facts import lung_heights, relative_height
 
 Features = dict[str, float]
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Raised whenever a feature changes its meaning: models of another version are refused."""
 
 MAX_AREA_FRACTION = 0.10
@@ -75,7 +75,11 @@ NODULE_FEATURES = {
     "elongation": Feature("", "Second principal axis over the first", "Q3CK"),
     "flatness": Feature("", "Third principal axis over the first", "N17B"),
     "mean_hu": Feature("HU", "Mean attenuation", "Q4LE"),
+    "std_hu": Feature("HU", "Standard deviation of the attenuation, the root of IBSI's ECT3"),
     "min_hu": Feature("HU", "Lowest attenuation", "1GSF"),
+    "p10_hu": Feature("HU", "10th percentile of the attenuation", "QG58"),
+    "median_hu": Feature("HU", "Median attenuation", "Y12H"),
+    "p90_hu": Feature("HU", "90th percentile of the attenuation", "8DWT"),
     "max_hu": Feature("HU", "Highest attenuation", "84IY"),
     "range_hu": Feature("HU", "Highest minus lowest attenuation", "2OJQ"),
     "part_solid": Feature("", "1 if it is part-solid"),
@@ -229,7 +233,11 @@ def _from_row(row: Nodule, heights: Mapping[Side, tuple[float, float]]) -> Featu
     extent = heights.get(row.side)
     return {
         "mean_hu": row.mean_hu,
+        "std_hu": row.std_hu,
         "min_hu": row.min_hu,
+        "p10_hu": row.p10_hu,
+        "median_hu": row.median_hu,
+        "p90_hu": row.p90_hu,
         "max_hu": row.max_hu,
         "range_hu": row.max_hu - row.min_hu,
         "part_solid": float(row.kind is NoduleKind.PART_SOLID),
