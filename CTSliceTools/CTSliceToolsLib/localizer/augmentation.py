@@ -21,9 +21,11 @@ class _RandomLayer(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: Any, training: bool = False) -> Any:
+        """Change the images in training, else return them as they are."""
         return self.change(images) if training else images
 
     def change(self, images: Any) -> Any:
+        """Change each image at random; implemented by each kind of change."""
         raise NotImplementedError
 
     def uniform(self, images: Any, low: float, high: float, rank: int = 1) -> Any:
@@ -59,6 +61,7 @@ class RandomAffine(_RandomLayer):
         self.zoom, self.flip = zoom, flip
 
     def change(self, images: Any) -> Any:
+        """Move each image by an affine map of its own about its centre."""
         angle = self.uniform(images, -1, 1) * np.deg2rad(self.rotation)
         shear = self.uniform(images, -self.shear, self.shear)
         both = self._scale(images, self.zoom)
@@ -103,6 +106,7 @@ class RandomIntensity(_RandomLayer):
         self.contrast, self.brightness, self.noise = contrast, brightness, noise
 
     def change(self, images: Any) -> Any:
+        """Give each image a gain, an offset and noise of its own, clipped to 0…255."""
         gain = self.uniform(images, 1 - self.contrast, 1 + self.contrast, rank=4)
         offset = self.uniform(images, -self.brightness, self.brightness, rank=4)
         sd = self.uniform(images, 0, self.noise, rank=4)
@@ -123,6 +127,7 @@ class RandomFieldOfView(_RandomLayer):
         self.smallest = smallest
 
     def change(self, images: Any) -> Any:
+        """Blacken every second image, on average, outside a circle of its own."""
         rows, columns = images.shape[1:3]
         y, x = np.mgrid[:rows, :columns][..., None].astype(np.float32)
         centre_x = columns * self.uniform(images, 0.45, 0.55, rank=4)

@@ -7,6 +7,7 @@ soft absolute value (Huber-like), as in robust regression.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +18,32 @@ from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS, LOCATIONS
 
 Floats = NDArray[np.float64]
 
+
+class _Span(NamedTuple):
+    """A distance along z in adults."""
+
+    above: str
+    below: str
+    mean_mm: float
+    sd_mm: float
+
+
 _SPANS = (
-    ("Top of head", "Center of orbit", 95, 30),
-    ("Center of orbit", "C1", 55, 30),
-    ("Top of head", "C1", 148, 12),
-    ("C1", "C7", 112, 12),
-    ("C7", "T1", 16, 3),
-    ("T1", "Aortic arch", 55, 10),
-    ("Aortic arch", "Bifurcation of trachea", 25, 8),
-    ("Bifurcation of trachea", "Right dome of diaphragm", 75, 18),
-    ("Right dome of diaphragm", "T12", 85, 22),
-    ("Bifurcation of trachea", "T12", 150, 18),
-    ("T12", "L1", 29, 4),
-    ("L1", "Tip of iliac crest", 118, 14),
-    ("Tip of iliac crest", "Head of femur", 143, 12),
+    _Span("Top of head", "Center of orbit", 95, 30),
+    _Span("Center of orbit", "C1", 55, 30),
+    _Span("Top of head", "C1", 148, 12),
+    _Span("C1", "C7", 112, 12),
+    _Span("C7", "T1", 16, 3),
+    _Span("T1", "Aortic arch", 55, 10),
+    _Span("Aortic arch", "Bifurcation of trachea", 25, 8),
+    _Span("Bifurcation of trachea", "Right dome of diaphragm", 75, 18),
+    _Span("Right dome of diaphragm", "T12", 85, 22),
+    _Span("Bifurcation of trachea", "T12", 150, 18),
+    _Span("T12", "L1", 29, 4),
+    _Span("L1", "Tip of iliac crest", 118, 14),
+    _Span("Tip of iliac crest", "Head of femur", 143, 12),
 )
-"""Distances along z in adults: from, to, mean and standard deviation in mm.
+"""Usual distances between landmarks.
 
 Set by us: means rounded from the annotated scans the bundled localizer was trained on, deviations
 wide enough for small and tall adults, head tilt and depth of breath.
@@ -50,10 +61,12 @@ _CORRELATION_MM = 20.0
 UNTRUSTED_MM = 40.0
 """With a median residual above this, a scan is not what the model knows."""
 
-_FROM, _TO = (
-    np.array([LANDMARKS.index(LANDMARK_BY_NAME[span[end]]) for span in _SPANS]) for end in (0, 1)
+_ABOVE, _BELOW = (
+    np.array([LANDMARKS.index(LANDMARK_BY_NAME[name]) for name in names])
+    for names in zip(*((span.above, span.below) for span in _SPANS), strict=True)
 )
-_MEAN, _SD = (np.array([span[value] for span in _SPANS], float) for value in (2, 3))
+_MEAN = np.array([span.mean_mm for span in _SPANS])
+_SD = np.array([span.sd_mm for span in _SPANS])
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,7 @@ class ScanFit:
     def z_at(self, location: float | Floats) -> Floats:
         """Give the LPS z in mm of a normalized location, of any shape; undoes `location_at`."""
         z, locations = _knots(self.landmark_z_mm)
-        return np.interp(location, locations, z)
+        return np.interp(np.asarray(location, float), locations, z)
 
 
 def fit_scan(z_mm: Floats, raw: Floats) -> ScanFit:
@@ -109,7 +122,7 @@ def _solve(z: Floats, raw: Floats) -> OptimizeResult:
     def residuals(parameters: Floats) -> Floats:
         heights = _heights(parameters)
         data = weight * (_location_at(heights, z).clip(0, 1) - raw)
-        prior = (heights[_FROM] - heights[_TO] - _MEAN) / _SD
+        prior = (heights[_ABOVE] - heights[_BELOW] - _MEAN) / _SD
         return np.concatenate([np.sign(data) * _soft(data), prior])
 
     top = float(np.median(z - np.interp(raw, LOCATIONS, usual))) + usual[0]
@@ -127,7 +140,7 @@ def _usual_heights() -> Floats:
     """Heights below the top of the head that suit all spans, weighted by their deviations."""
     matrix = np.zeros((len(_SPANS), len(LANDMARKS)))
     rows = np.arange(len(_SPANS))
-    matrix[rows, _FROM], matrix[rows, _TO] = 1, -1
+    matrix[rows, _ABOVE], matrix[rows, _BELOW] = 1, -1
     solved, *_ = np.linalg.lstsq(matrix[:, 1:] / _SD[:, None], _MEAN / _SD, rcond=None)
     return np.concatenate([[0.0], solved])
 
