@@ -1,0 +1,244 @@
+"""Where in the body the slices of a scan lie: one network over all of them, then one fit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.landmarks import LANDMARKS, describe_location, nearest_landmark
+from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan
+from CTSliceToolsLib.localizer.slice_image import SIZE, slice_images
+from CTSliceToolsLib.model_card import load_model
+from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
+
+if TYPE_CHECKING:
+    import keras
+
+DEFAULT_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "slice-localizer.keras"
+"""The bundled localizer."""
+
+BATCH = 16
+"""Slices the network sees at once; it bounds the memory, whatever the scan's length."""
+
+Model: TypeAlias = "keras.Model | Path"
+"""A localizer: a network that takes (n, `SIZE`, `SIZE`, 1), 0…255, or its `.keras` file."""
+
+
+@dataclass(frozen=True)
+class ModelUsed:
+    """Which localizer it was; the hash is empty for a network that came from no file."""
+
+    name: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class SliceLocation:
+    """Where one slice lies.
+
+    Attributes:
+        index: its number, from 0 at the feet.
+        z_mm: LPS z of its centre in mm.
+        raw: normalized location as the network gives it, 0…1.
+        location: normalized location that fits with the other slices of the scan.
+        source: the DICOM instance; None for other formats.
+    """
+
+    index: int
+    z_mm: float
+    raw: float
+    location: float
+    source: SliceSource | None = None
+
+    @property
+    def nearest(self) -> str:
+        """Name of the nearest landmark."""
+        return nearest_landmark(self.location).name
+
+    @property
+    def description(self) -> str:
+        """The landmarks it lies between, in words."""
+        return describe_location(self.location)
+
+
+@dataclass(frozen=True)
+class LandmarkPlace:
+    """Where a landmark lies in a scan: its LPS z in mm and the nearest slice."""
+
+    z_mm: float
+    slice: SliceLocation
+
+
+@dataclass(frozen=True)
+class ScanPrediction:
+    """Where all slices of a scan lie.
+
+    Attributes:
+        source: the folder or file of the scan.
+        series: DICOM identifiers, None for other formats.
+        slices: from feet to head, `index` counts them.
+        fit: heights of all landmarks, its residual and its warnings.
+        model: the localizer.
+        notes: one sentence for each thing mended when the scan was read.
+    """
+
+    source: Path
+    series: SeriesInfo | None
+    slices: tuple[SliceLocation, ...]
+    fit: ScanFit
+    model: ModelUsed
+    notes: tuple[str, ...] = ()
+
+    @property
+    def field_of_view(self) -> tuple[float, float]:
+        """Lowest and highest LPS z in mm: half a slice beyond the centres of the outermost."""
+        low, high = self.slices[0].z_mm, self.slices[-1].z_mm
+        half = (high - low) / max(len(self.slices) - 1, 1) / 2
+        return low - half, high + half
+
+    @property
+    def landmarks(self) -> dict[str, LandmarkPlace]:
+        """The landmarks in the field of view by name, from head to feet."""
+        low, high = self.field_of_view
+        heights = zip(LANDMARKS, self.fit.landmark_z_mm.tolist(), strict=True)
+        return {
+            landmark.name: LandmarkPlace(z, self.slice_at(z))
+            for landmark, z in heights
+            if low <= z <= high
+        }
+
+    def slice_at(self, z_mm: float) -> SliceLocation:
+        """Give the slice whose centre is nearest to LPS z in mm."""
+        return min(self.slices, key=lambda one: abs(one.z_mm - z_mm))
+
+
+def predict_location(pixels: NDArray[np.generic], model: Model = DEFAULT_MODEL) -> float:
+    """Predict the normalized location of one slice, judged by itself.
+
+    Args:
+        pixels: a slice image (`SIZE`, `SIZE`), 0…255, see `slice_image`; or with 1 or 3 equal
+            channels last, as in an `.npz` file of `convert`.
+        model: the localizer.
+
+    Raises:
+        InputError: if the pixels have another shape, or the model cannot be used.
+    """
+    picture = np.asarray(pixels)
+    if picture.ndim == 3:
+        picture = picture[..., 0]
+    if picture.shape != (SIZE, SIZE):
+        raise InputError(
+            f"Pixels of shape {np.shape(pixels)} are no slice image: make one of {SIZE} × {SIZE} "
+            "from HU and spacing with slice_image()."
+        )
+    return float(predict_locations(picture[None], model)[0])
+
+
+def predict_locations(
+    pictures: NDArray[np.generic], model: Model = DEFAULT_MODEL, report: Report = silent
+) -> NDArray[np.float64]:
+    """Predict the normalized locations of slice images, each judged by itself.
+
+    Args:
+        pictures: (n, `SIZE`, `SIZE`), 0…255.
+        model: the localizer.
+        report: called after each batch, in the stage "Locating".
+
+    Returns:
+        (n,), 0…1.
+
+    Raises:
+        InputError: if the model cannot be used.
+    """
+    network, _ = open_model(model)
+    locations = np.empty(len(pictures))
+    report("Locating", 0, len(pictures))
+    for start in range(0, len(pictures), BATCH):
+        batch = pictures[start : start + BATCH, ..., None].astype(np.float32)
+        count = len(batch)
+        if start:  # batches of one shape are one compiled function
+            batch = np.pad(batch, ((0, BATCH - count), (0, 0), (0, 0), (0, 0)))
+        predicted = np.asarray(network.predict_on_batch(batch))
+        locations[start : start + count] = predicted[:count, 0]
+        report("Locating", start + count, len(pictures))
+    return locations
+
+
+def predict_scan(
+    scan: CTScan, model: Model = DEFAULT_MODEL, report: Report = silent
+) -> ScanPrediction:
+    """Predict where all slices of a scan lie, each by itself and all together.
+
+    The slices are those of the scan as it was stored, across the axis that runs most nearly from
+    feet to head. The network sees axial slices: for a scan that is tilted or stored otherwise they
+    are resampled, and its judgements are interpolated at the centres of the stored slices.
+
+    Args:
+        scan: in HU, any orientation.
+        model: the localizer.
+        report: called after each batch, in the stage "Locating".
+
+    Raises:
+        InputError: if the model cannot be used.
+    """
+    _, used = open_model(model)
+    pictures, axial_z = slice_images(scan.image)
+    axial_raw = predict_locations(pictures, model, report)
+    fit = fit_scan(axial_z, axial_raw)
+    z_mm, sources = _stored_slices(scan)
+    raw = np.interp(z_mm, axial_z, axial_raw)
+    location = fit.location_at(z_mm)
+    slices = tuple(
+        SliceLocation(k, float(z_mm[k]), float(raw[k]), float(location[k]), sources[k])
+        for k in range(len(z_mm))
+    )
+    return ScanPrediction(scan.source, scan.series, slices, fit, used, scan.notes)
+
+
+def open_model(model: Model) -> "tuple[keras.Model, ModelUsed]":
+    """Load a localizer unless it is loaded, and say which it is.
+
+    Raises:
+        InputError: if the file cannot be used, or what it holds is no localizer.
+    """
+    if isinstance(model, Path):
+        if not model.is_file():
+            raise InputError(f"{model} does not exist: give the .keras file of a localizer.")
+        return _loaded(model, model.stat().st_mtime_ns)
+    return model, ModelUsed(model.name)
+
+
+@lru_cache(maxsize=1)
+def _loaded(file: Path, _changed: int) -> "tuple[keras.Model, ModelUsed]":
+    network, card = load_model(file)
+    if network.input_shape[1:] != (SIZE, SIZE, 1) or network.output_shape[1:] != (1,):
+        raise InputError(
+            f"{file} is no localizer: it maps {network.input_shape[1:]} to "
+            f"{network.output_shape[1:]}, not ({SIZE}, {SIZE}, 1) to (1,); choose one that "
+            "ct-slice-tools train made."
+        )
+    return network, ModelUsed(card.name, card.sha256)
+
+
+def _stored_slices(
+    scan: CTScan,
+) -> tuple[NDArray[np.float64], Sequence[SliceSource | None]]:
+    """LPS z of the centres of the stored slices from feet to head, and where each came from."""
+    image: sitk.Image = scan.image
+    across = np.reshape(image.GetDirection(), (3, 3))[2]
+    axis = int(np.abs(across).argmax())
+    count = image.GetSize()[axis]
+    middle = (np.array(image.GetSize()) - 1) / 2
+    centre = image.TransformContinuousIndexToPhysicalPoint(middle.tolist())[2]
+    step = across[axis] * image.GetSpacing()[axis]
+    z_mm = centre + step * (np.arange(count) - middle[axis])
+    from_files = axis == 2 and len(scan.slices) == count
+    sources = scan.slices if from_files else (None,) * count
+    return (z_mm, sources) if step > 0 else (z_mm[::-1], sources[::-1])
