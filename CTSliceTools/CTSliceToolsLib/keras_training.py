@@ -109,7 +109,7 @@ def fit(
 
     Args:
         model: compiled.
-        batches: of one epoch.
+        batches: of one epoch, taken in their order.
         folder: for the files named above; nothing in it is overwritten.
         epochs: in all, those before an interruption included.
         settings: all that determines the training, for JSON; a training goes on with the same only.
@@ -140,6 +140,7 @@ def fit(
             batches,
             epochs=epochs,
             validation_data=validation,
+            shuffle=False,
             verbose=0,
             callbacks=[
                 keras.callbacks.BackupAndRestore(folder / CHECKPOINT, delete_checkpoint=False),
@@ -159,6 +160,7 @@ def fit(
         )
     report("Training", epochs * len(batches), epochs * len(batches))
     if (folder / BEST).exists():
+        model.optimizer.build(model.trainable_variables)
         model.load_weights(folder / BEST)
     return read_history(folder)
 
@@ -182,7 +184,12 @@ def read_history(folder: Path) -> list[Epoch]:
 
 def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:
     """The epochs before an interruption; what came after the last checkpoint is dropped."""
-    kept = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    try:
+        kept = dict(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder / SETTINGS} cannot be read ({error}): begin anew in another folder."
+        ) from error
     asked = json.loads(json.dumps(settings))
     other = sorted(name for name in kept | asked if kept.get(name) != asked.get(name))
     if other:
@@ -222,6 +229,10 @@ class _Live(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._batches.epoch = self._epoch = epoch
+        for variable in self.model.variables:
+            if variable.name == "seed_generator_state":  # of dropout …; no checkpoint keeps it
+                seed, _ = keras.ops.convert_to_numpy(variable)
+                variable.assign([seed, epoch << 16])
         self._began = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -1,0 +1,170 @@
+"""Training into a folder: curves, the best model, going on, stopping early, several devices."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.errors import Cancelled, InputError
+from CTSliceToolsLib.keras_loader import keras
+from CTSliceToolsLib.keras_training import (
+    BEST,
+    HISTORY,
+    RUN_NAMES,
+    TENSORBOARD,
+    Epoch,
+    EpochBatches,
+    fit,
+    hardware,
+    read_history,
+)
+
+SETTINGS = {"seed": 3, "learning_rate": 0.05}
+
+
+class Line(EpochBatches):
+    """Points on a plane, others in each epoch."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        x = np.random.default_rng((3, self.epoch, index)).normal(size=(4, 2)).astype(np.float32)
+        return x, x @ np.array([[2.0], [-1.0]], np.float32)
+
+
+def model(rate: float = 0.05) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    made = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dropout(0.2), keras.layers.Dense(1, use_bias=False)]
+    )
+    made.compile(keras.optimizers.Adam(rate), "mse")
+    return made
+
+
+def stop_at(step: int) -> "object":
+    def report(stage: str, done: int, total: int) -> None:
+        if done == step:
+            raise Cancelled
+
+    return report
+
+
+def without_seconds(epochs: list[Epoch]) -> list[Epoch]:
+    return [{name: v for name, v in epoch.items() if name != "seconds"} for epoch in epochs]
+
+
+@pytest.mark.parametrize("stop", [2, 12, 15])
+def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, stop: int
+) -> None:
+    whole = model()
+    curves = fit(whole, Line(), tmp_path / "whole", epochs=6, settings=SETTINGS, validation=Line())
+    with pytest.raises(Cancelled):
+        fit(
+            model(),
+            Line(),
+            tmp_path / "parts",
+            epochs=6,
+            settings=SETTINGS,
+            validation=Line(),
+            report=stop_at(stop),  # type: ignore[arg-type]
+        )
+    again = model()
+    resumed = fit(
+        again,
+        Line(),
+        tmp_path / "parts",
+        epochs=6,
+        settings=SETTINGS,
+        validation=Line(),
+        resume=True,
+    )
+    assert [epoch["epoch"] for epoch in resumed] == list(range(6))
+    assert without_seconds(resumed) == without_seconds(curves)
+    np.testing.assert_array_equal(again.get_weights()[0], whole.get_weights()[0])
+
+
+def test_the_folder_holds_curves_and_best_model_and_is_not_overwritten(tmp_path: Path) -> None:
+    epochs: list[Epoch] = []
+    trained = model()
+    curves = fit(trained, Line(), tmp_path, epochs=3, settings=SETTINGS, on_epoch=epochs.append)
+    assert {file.name for file in tmp_path.iterdir()} == set(RUN_NAMES)
+    assert list((tmp_path / TENSORBOARD / "train").glob("events.*"))
+    assert curves == read_history(tmp_path)
+    assert without_seconds(curves) == without_seconds(epochs)
+    assert curves[0]["learning_rate"] == pytest.approx(0.05)
+    best = keras.saving.load_model(tmp_path / BEST, compile=False, safe_mode=True)
+    np.testing.assert_array_equal(best.get_weights()[0], trained.get_weights()[0])
+    with pytest.raises(InputError, match="already holds"):
+        fit(model(), Line(), tmp_path, epochs=3, settings=SETTINGS)
+    with pytest.raises(InputError, match="other learning_rate"):
+        fit(
+            model(),
+            Line(),
+            tmp_path,
+            epochs=3,
+            settings=SETTINGS | {"learning_rate": 1},
+            resume=True,
+        )
+
+
+def test_training_stops_when_nothing_gets_better_and_keeps_the_best(tmp_path: Path) -> None:
+    diverging = model(rate=3.0)
+    curves = fit(diverging, Line(), tmp_path, epochs=60, settings=SETTINGS, patience=3)
+    losses = [epoch["loss"] for epoch in curves]
+    assert len(losses) == int(np.argmin(losses)) + 4 < 60
+    again = fit(
+        model(rate=3.0), Line(), tmp_path, epochs=60, settings=SETTINGS, patience=3, resume=True
+    )
+    assert again == curves
+
+
+def test_damaged_curves_are_named(tmp_path: Path) -> None:
+    (tmp_path / HISTORY).write_text("epoch,loss\n0,much\n")
+    with pytest.raises(InputError, match=HISTORY):
+        read_history(tmp_path)
+
+
+def test_without_a_gpu_models_are_made_as_ever() -> None:
+    if keras.distribution.list_devices("gpu"):
+        pytest.skip("there is a GPU")
+    with hardware(4) as words:
+        assert words == "CPU"
+        assert keras.config.dtype_policy().name == "float32"
+
+
+TWO_DEVICES = """
+import sys, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from pathlib import Path
+from CTSliceToolsLib import keras_training
+from CTSliceToolsLib.keras_loader import keras
+import test_keras_training as test
+keras.distribution.list_devices = lambda kind: ["CPU:0", "CPU:1"]
+keras.config.set_dtype_policy("float32")
+with keras_training.hardware(4) as words:
+    keras.config.set_dtype_policy("float32")
+    model = test.model()
+print(words, len(model.distribute_strategy.extended.worker_devices))
+curves = keras_training.fit(model, test.Line(), Path(sys.argv[1]), epochs=2, settings={})
+print(curves[-1]["loss"] < curves[0]["loss"])
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_share_each_batch(tmp_path: Path) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES, str(tmp_path)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.stdout.splitlines() == ["2 GPUs, mixed precision 2", "True"], shown.stderr
+    assert json.loads((tmp_path / "settings.json").read_text()) == {}
