@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
+from CTSliceToolsLib.commands.predict import predict
 from CTSliceToolsLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.reading.dicom_series import format_series, list_series
 
@@ -29,6 +30,9 @@ def series(
     with shown(progress) as report:
         found = list_series(folder, report)
     print(format_series(found))
+
+
+app.command()(predict)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Reading a CT scan, whatever form it comes in."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -54,6 +55,19 @@ def read_ct(source: Path, series: str | None = None, report: Report = silent) ->
         f"{source} is none of the forms read here: give a DICOM folder or a file "
         f"{', '.join(VOLUME_SUFFIXES)}."
     )
+
+
+def read_indexed_series(
+    folder: Path, uid: str, files: Sequence[Path], report: Report = silent
+) -> CTScan:
+    """Read a series whose files are known, as `read_ct` does, without looking at others.
+
+    Raises:
+        InputError: if there is no CT volume to be had from them.
+    """
+    found, notes = find_series(folder, report, only=uid, files=files)
+    chosen, choice = choose_series(found, folder, uid)
+    return _read_stack(chosen, folder, (*notes, *choice), report)
 
 
 def _read_series_of(file: Path, series: str | None, report: Report) -> CTScan:

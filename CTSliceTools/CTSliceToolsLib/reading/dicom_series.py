@@ -10,12 +10,16 @@ from pathlib import Path
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.reading.ct_scan import SeriesInfo
-from CTSliceToolsLib.reading.dicom_frames import DAMAGED, Instance, looks_like_dicom, read_instance
+from CTSliceToolsLib.reading.dicom_frames import (
+    DAMAGED,
+    DICOM_SUFFIXES,
+    Instance,
+    looks_like_dicom,
+    read_instance,
+)
 from CTSliceToolsLib.reading.dicom_pixels import same_pixels
 from CTSliceToolsLib.reading.slice_stack import SliceStack, build_stack
 from CTSliceToolsLib.reading.volume_files import VOLUME_SUFFIXES
-
-_DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,11 @@ def format_series(summaries: Sequence[SeriesSummary]) -> str:
 
 
 def find_series(
-    folder: Path, report: Report = silent, only: str | None = None, nested: bool = True
+    folder: Path,
+    report: Report = silent,
+    only: str | None = None,
+    nested: bool = True,
+    files: Sequence[Path] | None = None,
 ) -> tuple[list[FoundSeries], tuple[str, ...]]:
     """Find the series under a folder by the headers of its files.
 
@@ -96,6 +104,7 @@ def find_series(
         report: told of the files looked at, as stage "Searching".
         only: a SeriesInstanceUID; the others are then left out.
         nested: whether to look into subfolders.
+        files: the files to look at, if they are known; else all in the folder.
 
     Returns:
         The series, the largest usable axial CT first, and a note on files that were damaged.
@@ -105,7 +114,7 @@ def find_series(
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the DICOM files.")
-    files = sorted(_files(folder, nested))
+    files = sorted(dicom_candidates(folder, nested) if files is None else files)
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     damaged: list[Path] = []
     with warnings.catch_warnings():
@@ -113,7 +122,7 @@ def find_series(
         for done, file in enumerate(files):
             report("Searching", done, len(files))
             if not looks_like_dicom(file):
-                if file.suffix.lower() in _DICOM_SUFFIXES:
+                if file.suffix.lower() in DICOM_SUFFIXES:
                     damaged.append(file)
                 continue
             try:
@@ -139,7 +148,7 @@ def find_series(
     )
 
 
-def _nothing_found(folder: Path, files: list[Path], damaged: list[Path]) -> str:
+def _nothing_found(folder: Path, files: Sequence[Path], damaged: list[Path]) -> str:
     broken = f"; {damaged[0]} is damaged" if damaged else ""
     volumes = [file for file in files if file.name.lower().endswith(VOLUME_SUFFIXES)]
     advice = (
@@ -193,7 +202,8 @@ def choose_series(
     return chosen, tuple(notes)
 
 
-def _files(folder: Path, nested: bool) -> Iterator[Path]:
+def dicom_candidates(folder: Path, nested: bool = True) -> Iterator[Path]:
+    """Give the files in a folder that may be DICOM: all but directories of DICOM files."""
     for parent, folders, names in os.walk(folder):
         for name in names:
             file = Path(parent, name)

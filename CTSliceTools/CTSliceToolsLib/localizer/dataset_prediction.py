@@ -1,0 +1,98 @@
+"""Predictions for all scans below a folder, one after the other: one result a scan."""
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, Model, open_model, predict_scan
+from CTSliceToolsLib.localizer.results import require_new, write_prediction
+from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.reading.scan_index import IndexedScan, index_scans
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan.
+
+    Attributes:
+        scan: which it was.
+        output: its JSON file, whether written now or by an earlier run.
+        new: whether it was written now.
+        residual_mm: of the fit, if it was written now.
+        warnings: of the fit.
+        problem: one sentence if there is no result.
+    """
+
+    scan: IndexedScan
+    output: Path
+    new: bool = False
+    residual_mm: float | None = None
+    warnings: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+def predict_all(
+    folder: Path,
+    output: Path,
+    model: Model = DEFAULT_MODEL,
+    plot: bool = True,
+    report: Report = silent,
+) -> list[Outcome]:
+    """Predict every scan below a folder and write the results below another.
+
+    A scan that has its JSON file already is left as it is, so that an interrupted run can go on. A
+    scan that cannot be used is named among the outcomes and does not stop the others. One scan is
+    held in memory at a time.
+
+    Args:
+        folder: with DICOM series and volume files, in any nesting.
+        output: gets `<SeriesInstanceUID>.json` for a series and `<path>.json` for a volume file,
+            each with its table and plot.
+        model: the localizer.
+        plot: whether to draw plots.
+        report: stages "Searching" and "Scans".
+
+    Raises:
+        InputError: if there is no scan, none that can be used, or the model cannot be used.
+    """
+    open_model(model)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: name a folder for the results.")
+    scans = index_scans(folder, report)
+    outcomes = []
+    for done, scan in enumerate(scans):
+
+        def alive(*_: object, done: int = done) -> None:
+            report("Scans", done, len(scans))
+
+        outcomes.append(_predict_one(scan, output / result_name(scan), model, plot, alive))
+    report("Scans", len(scans), len(scans))
+    if all(one.problem for one in outcomes):
+        raise InputError(f"None of the {len(scans)} scans could be used. {outcomes[0].problem}")
+    return outcomes
+
+
+def result_name(scan: IndexedScan) -> str:
+    """Name of the JSON file for a scan, relative to the output folder."""
+    if not scan.uid:
+        return f"{scan.files[0]}.json"
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)*", scan.uid):
+        return f"{scan.uid}.json"
+    return f"series-{sha256(scan.uid.encode()).hexdigest()[:16]}.json"  # no UID: no name either
+
+
+def _predict_one(
+    scan: IndexedScan, output: Path, model: Model, plot: bool, report: Report
+) -> Outcome:
+    if output.exists():
+        return Outcome(scan, output)
+    try:
+        require_new(output, plot)
+        prediction = predict_scan(scan.read(report), model, report)
+        write_prediction(output, prediction, plot)
+    except InputError as error:
+        return Outcome(scan, output, problem=str(error))
+    fit = prediction.fit
+    return Outcome(scan, output, True, fit.residual_mm, fit.warnings)

@@ -1,0 +1,199 @@
+"""The prediction of a scan as files: JSON, a CSV table and a plot beside it; and read back."""
+
+import csv
+import json
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import new_file, refuse_existing
+from CTSliceToolsLib.landmarks import LANDMARKS
+from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
+from CTSliceToolsLib.localizer.scan_fit import ScanFit
+from CTSliceToolsLib.provenance import software_versions
+from CTSliceToolsLib.reading.ct_scan import SeriesInfo, SliceSource
+
+FORMAT = "CTSliceTools prediction, version 1"
+PACKAGES = ("CTLungScreening", "SimpleITK", "keras", "numpy", "pydicom", "scipy")
+
+COLUMNS = (
+    "index",
+    "file",
+    "frame",
+    "sop_instance_uid",
+    "z_mm",
+    "raw",
+    "location",
+    "nearest",
+    "description",
+    "landmark",
+)
+"""Of the CSV file, and keys of each slice in the JSON file."""
+
+
+def result_files(output: Path, plot: bool = True) -> tuple[Path, ...]:
+    """Give the names of the files that a prediction named `output` consists of.
+
+    Raises:
+        InputError: if `output` does not end in `.json`.
+    """
+    if output.suffix.lower() != ".json":
+        raise InputError(f"{output} does not end in .json: name the result like chest.json.")
+    table = output.with_suffix(".csv")
+    return (output, table, output.with_suffix(".png")) if plot else (output, table)
+
+
+def require_new(output: Path, plot: bool = True) -> None:
+    """Raise `InputError` if a file of the prediction named `output` exists, or has no good name."""
+    refuse_existing(output.parent, [file.name for file in result_files(output, plot)])
+
+
+def write_prediction(output: Path, prediction: ScanPrediction, plot: bool = True) -> None:
+    """Write a prediction as new files: all of them, or none.
+
+    Args:
+        output: the JSON file; the table `.csv` and the plot `.png` lie beside it.
+        prediction: what to write; names of DICOM files are made relative to the scan's folder.
+        plot: whether to draw the locations against z.
+
+    Raises:
+        InputError: if a file exists, or `output` does not end in `.json`.
+    """
+    record = prediction_record(prediction)
+    with ExitStack() as files:
+        for file in result_files(output, plot):
+            temporary = files.enter_context(new_file(file))
+            if file.suffix == ".csv":
+                with temporary.open("w", encoding="utf-8", newline="") as stream:
+                    writer = csv.DictWriter(stream, COLUMNS)
+                    writer.writeheader()
+                    writer.writerows(record["slices"])
+            elif file.suffix == ".png":
+                from CTSliceToolsLib.localizer.prediction_plot import (  # noqa: PLC0415 - slow
+                    plot_prediction,
+                )
+
+                plot_prediction(temporary, prediction)
+            else:
+                text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+                temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def prediction_record(prediction: ScanPrediction) -> dict[str, Any]:
+    """Give a prediction as what `json` can write; see `write_prediction`."""
+    source = prediction.source.absolute()
+    folder = source if source.is_dir() else source.parent
+    found = prediction.landmarks
+    of_slice: dict[int, list[str]] = defaultdict(list)
+    for name, place in found.items():
+        of_slice[place.slice.index].append(name)
+    slices = [
+        {
+            "index": one.index,
+            **_source_record(one.source, folder),
+            "z_mm": one.z_mm,
+            "raw": one.raw,
+            "location": one.location,
+            "nearest": one.nearest,
+            "description": one.description,
+            "landmark": ", ".join(of_slice[one.index]),
+        }
+        for one in prediction.slices
+    ]
+    return {
+        "format": FORMAT,
+        "scan": {
+            "source": str(source),
+            "folder": str(folder),
+            "series": asdict(prediction.series) if prediction.series else None,
+            "notes": list(prediction.notes),
+        },
+        "model": asdict(prediction.model),
+        "software": software_versions(PACKAGES),
+        "residual_mm": prediction.fit.residual_mm,
+        "warnings": list(prediction.fit.warnings),
+        "landmarks": {
+            name: {"z_mm": place.z_mm, "slice": place.slice.index}
+            | _source_record(place.slice.source, folder)
+            for name, place in found.items()
+        },
+        "fit": dict(
+            zip(
+                (landmark.name for landmark in LANDMARKS),
+                prediction.fit.landmark_z_mm.tolist(),
+                strict=True,
+            )
+        ),
+        "slices": slices,
+    }
+
+
+def read_prediction(file: Path) -> ScanPrediction:
+    """Read what `write_prediction` wrote.
+
+    Raises:
+        InputError: if the file is missing or no such JSON.
+    """
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise InputError(f"{file} is in the form '{record['format']}': predict again.")
+        return _prediction(record)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{file} is no prediction of a scan: give the .json file that "
+            "ct-slice-tools predict wrote."
+        ) from error
+
+
+def _prediction(record: dict[str, Any]) -> ScanPrediction:
+    scan = record["scan"]
+    folder = Path(scan["folder"])
+    heights = np.array([record["fit"][landmark.name] for landmark in LANDMARKS], float)
+    fit = ScanFit(heights, float(record["residual_mm"]), tuple(record["warnings"]))
+    slices = tuple(
+        SliceLocation(
+            index,
+            float(one["z_mm"]),
+            float(one["raw"]),
+            float(one["location"]),
+            _slice_source(one, folder),
+        )
+        for index, one in enumerate(record["slices"])
+    )
+    z_mm = np.array([one.z_mm for one in slices])
+    if not (len(z_mm) and (np.diff(z_mm) > 0).all() and (np.diff(heights) < 0).all()):
+        raise ValueError("slices or landmarks out of order")
+    return ScanPrediction(
+        Path(scan["source"]),
+        SeriesInfo(**scan["series"]) if scan["series"] else None,
+        slices,
+        fit,
+        ModelUsed(**record["model"]),
+        tuple(scan["notes"]),
+    )
+
+
+def _source_record(source: SliceSource | None, folder: Path) -> dict[str, Any]:
+    if source is None:
+        return {"file": None, "frame": None, "sop_instance_uid": None}
+    inside = source.file.is_relative_to(folder)
+    name = source.file.relative_to(folder) if inside else source.file
+    return {
+        "file": name.as_posix(),
+        "frame": source.frame,
+        "sop_instance_uid": source.sop_instance_uid,
+    }
+
+
+def _slice_source(record: dict[str, Any], folder: Path) -> SliceSource | None:
+    if record["file"] is None:
+        return None
+    return SliceSource(record["sop_instance_uid"], folder / record["file"], record["frame"])

@@ -1,0 +1,98 @@
+"""All the scans below a folder, found without holding more of them than their names."""
+
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.reading.ct_reading import read_ct, read_indexed_series
+from CTSliceToolsLib.reading.ct_scan import CTScan
+from CTSliceToolsLib.reading.dicom_frames import DAMAGED, looks_like_dicom
+from CTSliceToolsLib.reading.dicom_series import dicom_candidates
+from CTSliceToolsLib.reading.volume_files import VOLUME_SUFFIXES
+
+
+@dataclass(frozen=True)
+class IndexedScan:
+    """One scan below a folder.
+
+    Attributes:
+        folder: where it was found.
+        uid: SeriesInstanceUID; empty for a volume file.
+        files: names relative to `folder`: of the series, or of the volume file.
+    """
+
+    folder: Path
+    uid: str
+    files: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What to call it: its UID, or the name of its file."""
+        return self.uid or self.files[0]
+
+    def read(self, report: Report = silent) -> CTScan:
+        """Read it, see `read_ct`.
+
+        Raises:
+            InputError: if it is no CT volume.
+        """
+        files = [self.folder / file for file in self.files]
+        if self.uid:
+            return read_indexed_series(self.folder, self.uid, files, report)
+        return read_ct(files[0], report=report)
+
+
+def index_scans(folder: Path, report: Report = silent) -> list[IndexedScan]:
+    """Find the CT series and volume files below a folder, in the order of their file names.
+
+    Only two tags of each DICOM file are read, and only names are kept.
+
+    Args:
+        folder: searched with its subfolders.
+        report: told of the files looked at, as stage "Searching".
+
+    Raises:
+        InputError: if it is no folder, holds no scan, or a file in it cannot be opened.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give the folder that holds the scans.")
+    series: dict[str, list[str]] = defaultdict(list)
+    scans = []
+    files = sorted(dicom_candidates(folder))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")
+        for done, file in enumerate(files):
+            report("Searching", done, len(files))
+            name = str(file.relative_to(folder))
+            if looks_like_dicom(file):
+                if uid := _ct_series_uid(file):
+                    series[uid].append(name)
+            elif file.name.lower().endswith(VOLUME_SUFFIXES):
+                scans.append(IndexedScan(folder, "", (name,)))
+    report("Searching", len(files), len(files))
+    scans += [IndexedScan(folder, uid, tuple(names)) for uid, names in series.items()]
+    if not scans:
+        raise InputError(
+            f"{folder} holds no CT among its {len(files)} files: give a folder with DICOM series "
+            f"or files {', '.join(VOLUME_SUFFIXES)}."
+        )
+    return sorted(scans, key=lambda scan: scan.files[0])
+
+
+def _ct_series_uid(file: Path) -> str:
+    """The SeriesInstanceUID of a CT file; empty for others and damaged ones."""
+    try:
+        header = pydicom.dcmread(
+            file,
+            force=True,
+            stop_before_pixels=True,
+            specific_tags=["Modality", "SeriesInstanceUID"],
+        )
+        return str(header.SeriesInstanceUID).strip() if header.get("Modality") == "CT" else ""
+    except DAMAGED:
+        return ""
