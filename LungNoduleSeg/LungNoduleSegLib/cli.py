@@ -7,9 +7,12 @@ import typer
 
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
 from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from LungNoduleSegLib.commands import evaluate
 from LungNoduleSegLib.lungs.roi import LungMethod
 from LungNoduleSegLib.risk import commands
 from LungNoduleSegLib.risk.growth_command import growth
+from LungNoduleSegLib.risk.options import FactsOption
+from LungNoduleSegLib.risk.risk_command import risk
 
 SUMMARY = "Lungs and nodules in chest CT. Research use only, not a medical device."
 
@@ -51,6 +54,7 @@ def run(
     scene: Annotated[
         bool, typer.Option("--scene", help="Also write scene.mrb, to be opened in Slicer.")
     ] = False,
+    facts: FactsOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Find the lungs and nodules of one scan and write segmentation, table and report.
@@ -59,6 +63,7 @@ def run(
     """
     with shown(progress) as report:
         from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, read_facts  # noqa: PLC0415
 
         rules: dict[str, float | None] = {} if threshold is None else {"threshold": threshold}
         if keep_all:
@@ -76,6 +81,7 @@ def run(
             model_file=model or pipeline.DEFAULT_MODEL,
             rules=rules,
             scene=scene,
+            given=read_facts(facts) if facts else NOTHING_GIVEN,
             report=report,
         )
         if isinstance(report, JsonLines):
@@ -121,8 +127,9 @@ def demo(output: OutputOption, progress: ProgressOption = ProgressStyle.BAR) -> 
 
 app.command()(commands.features)
 app.command()(commands.train_risk)
-app.command()(commands.risk)
+app.command()(risk)
 app.command()(growth)
+app.add_typer(evaluate.app, name="evaluate", help=evaluate.SUMMARY)
 
 
 def main() -> None:

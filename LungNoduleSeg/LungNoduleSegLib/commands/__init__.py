@@ -1,0 +1,1 @@
+"""The commands of `lung-nodule-seg`, one module each."""

@@ -1,0 +1,16 @@
+"""The commands `lung-nodule-seg evaluate ...`."""
+
+from CTSliceToolsLib.command_line import new_app
+from LungNoduleSegLib.commands.evaluate_detection import detection
+
+SUMMARY = "How good findings and masks are, held against the truth."
+
+app = new_app(SUMMARY)
+
+
+@app.callback()
+def _commands() -> None:
+    """How good findings and masks are, held against the truth."""
+
+
+app.command()(detection)

@@ -1,0 +1,1 @@
+"""How good findings and masks are, held against the truth."""

@@ -1,0 +1,282 @@
+"""Nodule detection scored as the LUNA16 challenge scores it."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.files import new_file
+from LungNoduleSegLib.evaluation.froc import (
+    CONFIDENCE,
+    GRID,
+    OPERATING_POINTS,
+    Band,
+    FrocCurve,
+    Marks,
+    Spread,
+    bootstrap_band,
+    froc_curve,
+)
+from LungNoduleSegLib.evaluation.luna_files import (
+    DIAMETER,
+    POSITION,
+    PROBABILITY,
+    SERIES,
+    Places,
+    Truth,
+)
+
+MAX_MARKS = 100
+"""Marks a scan that the challenge looks at."""
+
+UNKNOWN_DIAMETER_MM = 10.0
+"""Taken where a finding's diameter is negative, as the challenge writes an unknown one."""
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Marks held against findings.
+
+    Attributes:
+        marks: what enters the FROC curve.
+        nodule_probability: (nodules,) highest probability of a mark on the nodule, in the order of
+            the truth; minus infinity where there is none.
+        candidates: marks looked at.
+        over_limit: marks left out because their scan has too many.
+        on_excluded: marks on excluded findings only.
+        repeated: marks on a nodule beyond its first.
+    """
+
+    marks: Marks
+    nodule_probability: NDArray[np.float64]
+    candidates: int
+    over_limit: int
+    on_excluded: int
+    repeated: int
+
+
+@dataclass(frozen=True)
+class DetectionScore:
+    """How well a system detects nodules.
+
+    Attributes:
+        matching: marks held against findings.
+        curve: the FROC curve.
+        band: of its resamples; None if none were asked for.
+    """
+
+    matching: Matching
+    curve: FrocCurve
+    band: Band | None
+
+    @property
+    def sensitivity(self) -> NDArray[np.float64]:
+        """At each of `OPERATING_POINTS`."""
+        return self.curve.sensitivity_at(OPERATING_POINTS)
+
+    @property
+    def cpm(self) -> float:
+        """Mean sensitivity at `OPERATING_POINTS`, the competition performance metric."""
+        return float(self.sensitivity.mean())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the curve, for a JSON file."""
+        marks, thresholds = self.matching.marks, self.curve.threshold_at(OPERATING_POINTS)
+        found, nodules = int(marks.found.sum()), int(marks.nodules.sum())
+        result: dict[str, Any] = {
+            "cpm": self.cpm,
+            "false_positives_per_scan": list(OPERATING_POINTS),
+            "sensitivity": self.sensitivity.tolist(),
+            "threshold": [float(t) if np.isfinite(t) else None for t in thresholds],
+            "scans": len(marks.nodules),
+            "nodules": nodules,
+            "found": found,
+            "missed": nodules - found,
+            "candidates": self.matching.candidates,
+            "false_positives": len(marks.found) - found,
+            "ignored_on_excluded_findings": self.matching.on_excluded,
+            "ignored_as_second_marks_on_a_nodule": self.matching.repeated,
+            "left_out_over_the_limit_a_scan": self.matching.over_limit,
+        }
+        if self.band is not None:
+            result["bootstrap"] = {
+                "confidence": CONFIDENCE,
+                "cpm": {name: value[0] for name, value in asdict(self.band.cpm).items()},
+                "sensitivity": asdict(self.band.points),
+            }
+        return result
+
+    def to_text(self) -> str:
+        """The figures for people."""
+        told = self.to_dict()
+        lines = [
+            f"CPM {told['cpm']:.4f}{_limits(self.band.cpm, 0) if self.band else ''}",
+            "False positives a scan   Sensitivity",
+        ]
+        for i, (point, sensitivity) in enumerate(
+            zip(OPERATING_POINTS, self.sensitivity, strict=True)
+        ):
+            limits = _limits(self.band.points, i) if self.band else ""
+            lines.append(f"{point:22g}   {sensitivity:.4f}{limits}")
+        lines.append(
+            f"{told['found']} of {told['nodules']} nodules found in {told['scans']} scans; "
+            f"{told['candidates']} marks looked at, {told['false_positives']} false positives, "
+            f"{told['ignored_on_excluded_findings']} ignored on excluded findings, "
+            f"{told['ignored_as_second_marks_on_a_nodule']} as second marks on a nodule, "
+            f"{told['left_out_over_the_limit_a_scan']} left out over the limit a scan."
+        )
+        return "\n".join(lines)
+
+
+def _limits(spread: Spread, i: int) -> str:
+    return f" ({spread.lower[i]:.4f} to {spread.upper[i]:.4f})"
+
+
+def score_detection(
+    marks: Places, truth: Truth, max_marks: int = MAX_MARKS, resamples: int = 1000, seed: int = 0
+) -> DetectionScore:
+    """Score marks as the challenge does (Setio et al., Medical Image Analysis 2017;42:1).
+
+    A mark nearer to a nodule's centre than its radius finds it; its best mark stands for a nodule
+    and others on it count neither way. Marks on excluded findings only are ignored. Every other
+    mark is a false positive.
+
+    Args:
+        marks: of the system; `value` is the probability.
+        truth: holds at least one nodule; marks and findings in other scans are ignored.
+        max_marks: looked at in a scan, see `match_marks`; 0 for all.
+        resamples: of the scans for confidence limits; 0 for none.
+        seed: of the resamples.
+    """
+    matching = match_marks(marks, truth, max_marks)
+    band = bootstrap_band(matching.marks, resamples, seed) if resamples else None
+    return DetectionScore(matching, froc_curve(matching.marks), band)
+
+
+def match_marks(marks: Places, truth: Truth, max_marks: int = MAX_MARKS) -> Matching:
+    """Tell what each mark hits.
+
+    In a scan with more than `max_marks` those more probable than the first one beyond stay, so
+    fewer than `max_marks` where some are equal.
+    """
+    per_scan = zip(
+        *(_rows_by_scan(of.series, truth.scans) for of in (marks, truth.nodules, truth.excluded)),
+        strict=True,
+    )
+    nodule_probability = np.full(len(truth.nodules.series), -np.inf)
+    nodule_scan = np.zeros(len(truth.nodules.series), np.intp)
+    nodules = np.zeros(len(truth.scans), np.intp)
+    false: list[NDArray[np.intp]] = []
+    candidates = over_limit = on_excluded = repeated = 0
+    for scan, (listed, nodule, excluded) in enumerate(per_scan):
+        mark = _most_probable(listed, marks.value, max_marks)
+        hits = _hits(marks, mark, truth.nodules, nodule)
+        found, ignored = hits.any(axis=1), _hits(marks, mark, truth.excluded, excluded).any(axis=1)
+        probability = np.where(hits, marks.value[mark, None], -np.inf)
+        nodule_probability[nodule] = probability.max(axis=0, initial=-np.inf)
+        nodule_scan[nodule], nodules[scan] = scan, len(nodule)
+        false.append(mark[~found & ~ignored])
+        candidates += len(mark)
+        over_limit += len(listed) - len(mark)
+        on_excluded += int((ignored & ~found).sum())
+        repeated += int((hits.sum(axis=0) - 1).clip(0).sum())
+    hit = np.isfinite(nodule_probability)
+    false_scan = np.repeat(np.arange(len(false)), [len(rows) for rows in false])
+    rows = np.concatenate(false)
+    return Matching(
+        Marks(
+            np.concatenate([nodule_probability[hit], marks.value[rows]]),
+            np.arange(hit.sum() + len(rows)) < hit.sum(),
+            np.concatenate([nodule_scan[hit], false_scan]),
+            nodules,
+        ),
+        nodule_probability,
+        candidates,
+        over_limit,
+        on_excluded,
+        repeated,
+    )
+
+
+def write_json(path: Path, score: DetectionScore) -> None:
+    """Write `DetectionScore.to_dict`.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(score.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def write_curve(path: Path, score: DetectionScore) -> None:
+    """Write sensitivity, threshold and confidence limits along `GRID` as CSV.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    columns = {
+        "false_positives_per_scan": GRID,
+        "sensitivity": score.curve.sensitivity_at(GRID),
+        "threshold": score.curve.threshold_at(GRID),
+    }
+    if score.band is not None:
+        columns |= asdict(score.band.curve)
+    with new_file(path) as temporary:
+        rows = np.stack(list(columns.values()), axis=1)
+        np.savetxt(temporary, rows, "%.9g", ",", header=",".join(columns), comments="")
+
+
+def write_nodules(path: Path, score: DetectionScore, truth: Truth) -> None:
+    """Write each nodule with the probability it was found with, empty where it was missed, as CSV.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([SERIES, *POSITION, DIAMETER, PROBABILITY])
+        for series, position, diameter, probability in zip(
+            truth.nodules.series.tolist(),
+            truth.nodules.position.tolist(),
+            truth.nodules.value.tolist(),
+            score.matching.nodule_probability.tolist(),
+            strict=True,
+        ):
+            found = probability if np.isfinite(probability) else ""
+            writer.writerow([series, *position, diameter, found])
+
+
+def _rows_by_scan(series: NDArray[np.str_], scans: Sequence[str]) -> list[NDArray[np.intp]]:
+    """Rows of each scan in the order they came; rows of other scans are nowhere."""
+    number = {uid: n for n, uid in enumerate(scans)}
+    owner = np.array([number.get(uid, -1) for uid in series.tolist()], np.intp)
+    order = np.argsort(owner, kind="stable")
+    bounds = np.searchsorted(owner[order], np.arange(len(scans) + 1))
+    return [order[start:stop] for start, stop in pairwise(bounds)]
+
+
+def _most_probable(
+    rows: NDArray[np.intp], probability: NDArray[np.float64], limit: int
+) -> NDArray[np.intp]:
+    if not 0 < limit < len(rows):
+        return rows
+    first_beyond = np.sort(probability[rows])[::-1][limit]
+    return rows[probability[rows] > first_beyond]
+
+
+def _hits(
+    marks: Places, mark: NDArray[np.intp], findings: Places, finding: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Tell which marks lie on which findings of one scan, (marks, findings)."""
+    x, y, z = (
+        findings.position[finding, axis] - marks.position[mark, axis, None] for axis in range(3)
+    )
+    diameter = findings.value[finding]
+    radius = np.where(diameter < 0, UNKNOWN_DIAMETER_MM, diameter) / 2
+    return x * x + y * y + z * z < radius * radius

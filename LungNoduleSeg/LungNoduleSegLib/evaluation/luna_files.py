@@ -1,0 +1,259 @@
+"""The CSV files of the LUNA16 challenge: marks of a system, findings of the readers, scans.
+
+Positions are LPS mm, as in the challenge's MetaImage files.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import new_file
+
+SERIES, DIAMETER, PROBABILITY = "seriesuid", "diameter_mm", "probability"
+POSITION = ("coordX", "coordY", "coordZ")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Points in scans, one row each.
+
+    Attributes:
+        series: (n,) SeriesInstanceUID.
+        position: (n, 3) LPS mm.
+        value: (n,) the probability of a mark, or the diameter of a finding in mm.
+    """
+
+    series: NDArray[np.str_]
+    position: NDArray[np.float64]
+    value: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, Sequence[float], float]]) -> "Places":
+        """Gather rows of (series, position, value); there may be none."""
+        listed = list(rows)
+        return cls(
+            np.array([series for series, _, _ in listed], dtype=np.str_),
+            np.array([position for _, position, _ in listed], float).reshape(-1, 3),
+            np.array([value for _, _, value in listed], float),
+        )
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What marks are held against.
+
+    Attributes:
+        scans: SeriesInstanceUIDs of all scans, also those without a nodule.
+        nodules: what a system should find; `value` is the diameter.
+        excluded: findings on which a mark counts neither for nor against the system.
+    """
+
+    scans: tuple[str, ...]
+    nodules: Places
+    excluded: Places
+
+
+class _Row(NamedTuple):
+    line: int
+    cells: list[str]
+
+
+def read_challenge(
+    submission: Path, annotations: Path, excluded: Path | None, seriesuids: Path
+) -> tuple[Places, Truth, tuple[str, ...]]:
+    """Read a submission and what it is held against.
+
+    Args:
+        submission: CSV with seriesuid, coordX, coordY, coordZ and probability.
+        annotations: CSV with seriesuid, coordX, coordY, coordZ and diameter_mm.
+        excluded: of the same form; None if there is nothing to be ignored.
+        seriesuids: one SeriesInstanceUID a line, no header.
+
+    Returns:
+        Marks and findings in the scans of `seriesuids`, and a note on each oddity: rows of other
+        scans, which are left out, and repeated rows, which count again, both as the challenge has
+        it.
+
+    Raises:
+        InputError: naming the file and the line that cannot be used.
+    """
+    scans = read_scans(seriesuids)
+    notes: list[str] = []
+    marks = _read_places(submission, PROBABILITY, scans, seriesuids, notes)
+    if not len(marks.series):
+        raise InputError(
+            f"{submission} has no mark in the scans of {seriesuids.name} after line 1: give the "
+            "submission and the list of scans that belong together."
+        )
+    nodules = _read_places(annotations, DIAMETER, scans, seriesuids, notes)
+    if not len(nodules.series):
+        raise InputError(
+            f"{annotations} has no nodule in the scans of {seriesuids.name} after line 1: give the "
+            "annotations and the list of scans that belong together."
+        )
+    # The challenge's own file repeats thousands of excluded findings, which changes nothing.
+    ignored = (
+        Places.of(())
+        if excluded is None
+        else _read_places(excluded, DIAMETER, scans, seriesuids, [])
+    )
+    return marks, Truth(scans, nodules, ignored), tuple(notes)
+
+
+def read_scans(path: Path) -> tuple[str, ...]:
+    """Read the SeriesInstanceUIDs of the scans; a line that says `seriesuid` is a header.
+
+    Raises:
+        InputError: if there is none, or one twice.
+    """
+    seen: dict[str, int] = {}
+    for line, cells in _rows(path):
+        uid = cells[0].strip()
+        if uid.lower() == SERIES or not uid:
+            continue
+        if uid in seen:
+            raise InputError(
+                f"{path} line {line} repeats the scan of line {seen[uid]}: list each scan once."
+            )
+        seen[uid] = line
+    if not seen:
+        raise InputError(f"{path} lists no scan: give one SeriesInstanceUID a line, from line 1.")
+    return tuple(seen)
+
+
+def write_places(path: Path, value: str, places: Places) -> None:
+    """Write marks (`value` is `PROBABILITY`) or findings (`DIAMETER`) as the challenge does.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([SERIES, *POSITION, value])
+        for series, position, number in zip(
+            places.series.tolist(), places.position.tolist(), places.value.tolist(), strict=True
+        ):
+            writer.writerow([series, *position, number])
+
+
+def write_scans(path: Path, scans: Iterable[str]) -> None:
+    """Write SeriesInstanceUIDs, one a line.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    with new_file(path) as temporary:
+        temporary.write_text("".join(f"{uid}\n" for uid in scans), encoding="utf-8")
+
+
+def _read_places(
+    path: Path, value: str, scans: Sequence[str], listed_in: Path, notes: list[str]
+) -> Places:
+    names = (SERIES, *POSITION, value)
+    rows = _rows(path)
+    if not rows:
+        raise InputError(f"{path} line 1 is empty: give a CSV file with {', '.join(names)}.")
+    header, *body = rows
+    columns = _columns(path, header, names)
+    known = set(scans)
+    kept: list[_Row] = []
+    strangers: list[_Row] = []
+    for row in body:
+        if len(row.cells) <= max(columns):
+            raise InputError(
+                f"{path} line {row.line} has {len(row.cells)} values for {len(header.cells)} "
+                "columns: complete it."
+            )
+        chosen = kept if row.cells[columns[0]].strip() in known else strangers
+        chosen.append(row)
+    numbers = _numbers(path, kept, columns[1:], names[1:])
+    places = Places(
+        np.array([row.cells[columns[0]].strip() for row in kept], dtype=np.str_),
+        numbers[:, :3],
+        numbers[:, 3],
+    )
+    if strangers:
+        notes.append(
+            f"{path} line {strangers[0].line} is the first of {len(strangers)} rows whose scan is "
+            f"not in {listed_in.name}: they were left out."
+        )
+    notes += _repeats(path, kept, places)
+    return places
+
+
+def _rows(path: Path) -> list[_Row]:
+    """Read the lines of a CSV file that are not empty."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: give a CSV file.")
+    reader = None
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            return [_Row(reader.line_num, cells) for cells in reader if any(cells)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        line = reader.line_num + 1 if reader else 1
+        raise InputError(
+            f"{path} cannot be read as CSV at or after line {line} ({error}): save it as UTF-8 "
+            "text with commas."
+        ) from error
+
+
+def _columns(path: Path, header: _Row, names: Sequence[str]) -> list[int]:
+    found = [cell.strip() for cell in header.cells]
+    missing = [name for name in names if name not in found]
+    if not missing:
+        return [found.index(name) for name in names]
+    for delimiter, called in ((";", "semicolons"), ("\t", "tabs"), (" ", "spaces")):
+        if len(found) == 1 and delimiter in found[0]:
+            raise InputError(
+                f"{path} line {header.line} parts its columns by {called}: save it with commas."
+            )
+    raise InputError(
+        f"{path} line {header.line} names no column {', '.join(missing)}: the first line has to "
+        f"name {', '.join(names)}, in any order."
+    )
+
+
+def _numbers(
+    path: Path, rows: Sequence[_Row], columns: Sequence[int], names: Sequence[str]
+) -> NDArray[np.float64]:
+    listed = [[_number(row.cells[column]) for column in columns] for row in rows]
+    numbers = np.array(listed, np.float64).reshape(-1, len(columns))
+    for row, column in np.argwhere(~np.isfinite(numbers)):
+        raise InputError(
+            f"{path} line {rows[row].line}: '{rows[row].cells[columns[column]]}' is no number for "
+            f"{names[column]}; correct it."
+        )
+    return numbers
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _repeats(path: Path, rows: Sequence[_Row], places: Places) -> list[str]:
+    """Note the first row that says the same as one before it."""
+    first: dict[tuple[object, ...], int] = {}
+    repeated = []
+    keys = zip(places.series.tolist(), *places.position.T.tolist(), places.value.tolist())  # noqa: B905
+    for row, key in zip(rows, keys, strict=True):
+        if first.setdefault(key, row.line) != row.line:
+            repeated.append((row.line, first[key]))
+    if not repeated:
+        return []
+    line, earlier = repeated[0]
+    more = f", the first of {len(repeated)} such rows" if len(repeated) > 1 else ""
+    return [
+        f"{path} line {line} says the same as line {earlier}{more}: each counts, as in the "
+        "challenge."
+    ]
