@@ -37,3 +37,26 @@ def new_file(path: Path) -> Iterator[Path]:
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Give a file new text in one step: whatever fails, the old or the new is there as a whole.
+
+    For files of our own that are edited again and again; the caller sees to it that it is one.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}): make room or choose another folder."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,193 @@
+"""The annotation of a scan: which slice shows which landmark, kept as JSON beside the slices.
+
+The file is the tutorial's (Building a CT Slice Localizer With Keras, 2019): landmark → file name,
+such as `{"C7": "32.dcm", "T1": "27.dcm"}`. Of a scan that is no DICOM series it gives the slice's
+number instead, from 0 at the feet.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from CTSliceToolsLib.dataset.json_files import read_object, replace_object
+from CTSliceToolsLib.dataset.slice_file import read_slice_file
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
+
+ANNOTATION = "annotation.json"
+"""Name of the file in the folder of a series."""
+
+SliceName: TypeAlias = str | int
+"""The name of a slice's DICOM file, or its number from 0 at the feet."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Landmarks of one scan; none of them contradicts anatomy.
+
+    Attributes:
+        source: what messages call it: its file, or the scan.
+        slices: landmark → the slice that shows it.
+        z_mm: landmark → LPS z of that slice in mm.
+
+    Raises:
+        InputError: on construction, if a landmark is unknown, or one lies above or on the same
+            slice as another that belongs above it.
+    """
+
+    source: str
+    slices: Mapping[str, SliceName]
+    z_mm: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for upper, lower in pairwise(from_head_to_feet(self.source, self.slices)):
+            if self.z_mm[upper] <= self.z_mm[lower]:
+                where = "on the same level as" if self.z_mm[upper] == self.z_mm[lower] else "above"
+                raise InputError(
+                    f"{self.source} contradicts anatomy: {self._described(lower)} lies {where} "
+                    f"{self._described(upper)}; correct one of the two."
+                )
+
+    def _described(self, landmark: str) -> str:
+        return f"{landmark} (slice {self.slices[landmark]}, z = {self.z_mm[landmark]:.1f} mm)"
+
+
+def from_head_to_feet(source: str, landmarks: Iterable[str]) -> list[str]:
+    """Put names of landmarks in order.
+
+    Raises:
+        InputError: if there is no landmark of a name; `source` is where it was found.
+    """
+    names = list(landmarks)
+    for name in names:
+        if name not in LANDMARK_BY_NAME:
+            known = ", ".join(landmark.name for landmark in LANDMARKS)
+            raise InputError(f"{source} names an unknown landmark, “{name}”: use one of {known}.")
+    return sorted(names, key=lambda name: LANDMARK_BY_NAME[name].location)
+
+
+def read_slice_names(file: Path) -> dict[str, SliceName]:
+    """Read an annotation file as it stands, without a look at the slices.
+
+    Returns:
+        Landmark → slice, from head to feet; either all file names or all numbers.
+
+    Raises:
+        InputError: if the file is missing or no annotation, or names an unknown landmark.
+    """
+    content = read_object(file)
+    landmarks = from_head_to_feet(str(file), content)
+    for landmark, name in content.items():
+        if not _is_file_name(name) and not _is_number(name):
+            raise InputError(
+                f"{file} gives for {landmark} neither the name of a file in the folder of the "
+                "series nor the number of a slice: correct it."
+            )
+    if len({type(name) for name in content.values()}) > 1:
+        raise InputError(f"{file} mixes file names and slice numbers: use either.")
+    return {landmark: content[landmark] for landmark in landmarks}
+
+
+def _is_file_name(name: Any) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and not {*name} & {*"/\\:\0"}
+
+
+def _is_number(name: Any) -> bool:
+    return type(name) is int and name >= 0
+
+
+def read_annotation(file: Path, z_mm: Mapping[Any, float] | None = None) -> Annotation:
+    """Read the annotation of a scan and check it.
+
+    Args:
+        file: the annotation file.
+        z_mm: LPS z in mm of the scan's slices by name; for None it is read from the headers of
+            the annotated files, which lie beside `file`.
+
+    Raises:
+        InputError: if it is no annotation, names an unknown landmark or a slice that is not
+            there, or contradicts anatomy.
+    """
+    names = read_slice_names(file)
+    if z_mm is None:
+        files = {}
+        for landmark, name in names.items():
+            if not isinstance(name, str):
+                raise InputError(
+                    f"{file} gives slice numbers, not file names: it belongs to a volume; "
+                    "read it together with that."
+                )
+            files[landmark] = file.parent / name
+        return annotation_of_files(str(file), files)
+    for landmark, name in names.items():
+        if name not in z_mm:
+            raise InputError(
+                f"{file} names for {landmark} the slice {name}, which is not in the scan: "
+                "put it back or correct the annotation."
+            )
+    return Annotation(str(file), names, {one: z_mm[name] for one, name in names.items()})
+
+
+def annotation_of_files(source: str, files: Mapping[str, Path]) -> Annotation:
+    """Make an annotation from landmarks and DICOM files of one series, by the files' headers.
+
+    Raises:
+        InputError: if a file is missing or no axial slice, they are of several series, or the
+            landmarks contradict anatomy.
+    """
+    slices = {}
+    for landmark, file in files.items():
+        if not file.is_file():
+            raise InputError(
+                f"{source} names for {landmark} the file {file.name}, which is not in "
+                f"{file.parent}: put it back or correct the annotation."
+            )
+        slices[landmark] = read_slice_file(file)
+    if len({one.series_instance_uid for one in slices.values()}) > 1:
+        raise InputError(f"{source} names files of several series: annotate each on its own.")
+    names = {landmark: file.name for landmark, file in files.items()}
+    return Annotation(source, names, {landmark: one.z_mm for landmark, one in slices.items()})
+
+
+def annotation_from_z(
+    source: str, landmark_z_mm: Mapping[str, float], slice_z_mm: Mapping[SliceName, float]
+) -> Annotation:
+    """Make an annotation from the heights of landmarks, such as a prediction gives.
+
+    Args:
+        source: what messages call it.
+        landmark_z_mm: landmark → LPS z in mm.
+        slice_z_mm: the scan's slices by name, with the LPS z of each; at least two.
+
+    Returns:
+        Each landmark with the slice nearest to it.
+
+    Raises:
+        InputError: if a landmark lies more than half a slice outside the scan, or two come to
+            lie on one slice or in an order that contradicts anatomy.
+    """
+    heights = sorted(slice_z_mm.values())
+    half = max(upper - lower for lower, upper in pairwise(heights)) / 2
+    names = {}
+    for landmark, z in landmark_z_mm.items():
+        if not heights[0] - half <= z <= heights[-1] + half:
+            raise InputError(
+                f"{source} has {landmark} at z = {z:.1f} mm, outside the scan from "
+                f"{heights[0]:.1f} to {heights[-1]:.1f} mm: leave it out."
+            )
+        names[landmark] = min(slice_z_mm, key=lambda name: abs(slice_z_mm[name] - z))
+    return Annotation(source, names, {one: slice_z_mm[name] for one, name in names.items()})
+
+
+def write_annotation(annotation: Annotation, file: Path) -> None:
+    """Save an annotation; an annotation file that is there is replaced in one step.
+
+    Raises:
+        InputError: if `file` is something else than an annotation, or cannot be written; what was
+            there is there still.
+    """
+    landmarks = from_head_to_feet(annotation.source, annotation.slices)
+    content = {landmark: annotation.slices[landmark] for landmark in landmarks}
+    replace_object(file, content, lambda there: there.keys() <= LANDMARK_BY_NAME.keys())

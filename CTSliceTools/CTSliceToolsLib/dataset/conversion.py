@@ -1,0 +1,131 @@
+"""DICOM slices with normalized locations made the `.npz` files that networks are trained on."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from CTSliceToolsLib.dataset.json_files import read_object
+from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice, read_labelled_slice
+from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
+from CTSliceToolsLib.dataset.slice_file import read_slice_file
+from CTSliceToolsLib.dataset.workers import each
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.localizer.slice_image import SIZE
+from CTSliceToolsLib.progress import Report, silent
+
+_WORTH_A_PROCESS = 160
+"""Slices that take several times as long as a process takes to start."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The outcome: how many files were made, how many were there, a sentence for each failure."""
+
+    made: int
+    kept: int
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Task:
+    source: Path
+    target: Path
+    location: float
+
+
+def convert(
+    dataset: Path, output: Path, three_channels: bool = False, report: Report = silent
+) -> Conversion:
+    """Convert the slices of a dataset that `normalization.normalize` has given locations.
+
+    Args:
+        dataset: the folder that holds `COMBINED_LOCATIONS`.
+        output: gets the folders of the dataset with `10.npz` for `10.dcm`. What is there already
+            is kept, so a run that was cut short goes on where it ended; nothing is overwritten.
+        three_channels: store the picture three times, as (256, 256, 3), for a network without a
+            layer that does so.
+        report: told of the progress, in the stage "Converting".
+
+    Returns:
+        The outcome; a file that cannot be converted is named in it and stops no other.
+
+    Raises:
+        InputError: if there are no locations or no slice at all can be converted.
+    """
+    tasks = [
+        _Task(dataset / name, output / _npz_name(name), location)
+        for name, location in read_locations(dataset / COMBINED_LOCATIONS).items()
+    ]
+    made, failed = 0, []
+    work = partial(_convert_slice, three_channels=three_channels)
+    for result in each(work, tasks, "Converting", report, _WORTH_A_PROCESS):
+        if isinstance(result, InputError):
+            failed.append(str(result))
+        else:
+            made += result
+    if len(failed) == len(tasks):
+        raise InputError(failed[0])
+    return Conversion(made, len(tasks) - made - len(failed), tuple(failed))
+
+
+def read_locations(file: Path) -> Mapping[str, float]:
+    """Read the combined locations: path below the file's folder → normalized location.
+
+    Raises:
+        InputError: if the file is missing or damaged, names nothing, or a path leads elsewhere.
+    """
+    if not file.exists():
+        raise InputError(f"{file} does not exist: run normalize on {file.parent} first.")
+    locations = read_object(file)
+    for name, location in locations.items():
+        if not _stays_inside(name):
+            raise InputError(f"{file} names “{name}”, which is no path below its folder.")
+        if not _is_number(location):
+            raise InputError(f"{file} gives no number for {name}: run normalize again.")
+    if not locations:
+        raise InputError(f"{file} names no slice: run normalize again.")
+    return locations
+
+
+def _stays_inside(name: str) -> bool:
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    return bool(posix.name) and not (
+        posix.is_absolute() or windows.is_absolute() or windows.drive or ".." in windows.parts
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _npz_name(name: str) -> str:
+    """`a/10.npz` for `a/10.dcm`; any other name gets the suffix in addition, to stay unique."""
+    return (name[:-4] if name.lower().endswith(".dcm") else name) + ".npz"
+
+
+def _convert_slice(task: _Task, three_channels: bool) -> bool:
+    """Convert one slice; returns whether it had to be made.
+
+    Raises:
+        InputError: if it cannot be read, or another slice is in its place.
+    """
+    shape = (SIZE, SIZE, 3) if three_channels else (SIZE, SIZE)
+    if task.target.exists():
+        there = read_labelled_slice(task.target)
+        if there.pixels.shape != shape or there.location != task.location:
+            raise InputError(
+                f"{task.target} was made with another location or another form: "
+                "choose another output folder."
+            )
+        return False
+    source = read_slice_file(task.source)
+    picture = source.picture()
+    if three_channels:
+        picture = np.repeat(picture[..., None], 3, axis=2)
+    LabelledSlice(picture, task.location, source.series_instance_uid).write(task.target)
+    return True

@@ -1,0 +1,133 @@
+"""Slices sorted into training, validation and testing, whole series together."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from CTSliceToolsLib.dataset.labelled_slice import read_series_uid
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.progress import Report, silent
+
+
+class Part(StrEnum):
+    """A part of the dataset, and the name of its folder."""
+
+    TRAINING = "training"
+    VALIDATION = "validation"
+    TESTING = "testing"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The outcome.
+
+    Attributes:
+        slices: how many slices each part holds.
+        series: how many series they are of.
+        kept: how many of the slices were there before.
+        failed: a sentence for each file that could not be sorted.
+    """
+
+    slices: Mapping[Part, int]
+    series: Mapping[Part, int]
+    kept: int
+    failed: tuple[str, ...]
+
+
+def part_of(series_instance_uid: str) -> Part:
+    """Say which part a series belongs to: the same at any time and on any machine.
+
+    The tutorial's rule (Building a CT Slice Localizer With Keras, 2019): the SHA-256 of the Series
+    Instance UID modulo 10; 0 to 6 is training, 7 and 8 validation, 9 testing.
+    """
+    digest = hashlib.sha256(series_instance_uid.encode("utf-8")).hexdigest()
+    remainder = int(digest, 16) % 10
+    if remainder < 7:
+        return Part.TRAINING
+    return Part.VALIDATION if remainder < 9 else Part.TESTING
+
+
+def partition(
+    source: Path, output: Path, hard_links: bool = False, report: Report = silent
+) -> Partition:
+    """Sort all `.npz` slices below a folder into the folders of the three parts.
+
+    Args:
+        source: searched with its subfolders; stays as it is.
+        output: gets a folder for each `Part`, with `<series>_<name>.npz`, where `<series>` is the
+            Series Instance UID with `_` for each dot. What is there already is kept.
+        hard_links: link the files, which takes no room, in place of copies.
+        report: told of the progress, in the stage "Partitioning".
+
+    Returns:
+        The outcome; a file that cannot be sorted is named in it and stops no other.
+
+    Raises:
+        InputError: if there are no slices or none that can be sorted.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source} is not a folder: give the folder that convert wrote.")
+    if output.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{output} lies in {source}: choose a folder outside it.")
+    files = sorted(file for file in source.rglob("*.npz") if not file.name.startswith("."))
+    if not files:
+        raise InputError(f"{source} holds no .npz file: give the folder that convert wrote.")
+    for part in Part:
+        (output / part).mkdir(parents=True, exist_ok=True)
+    slices = dict.fromkeys(Part, 0)
+    series: dict[Part, set[str]] = {part: set() for part in Part}
+    kept, failed = 0, []
+    for done, file in enumerate(files):
+        report("Partitioning", done, len(files))
+        try:
+            uid = read_series_uid(file)
+            part = part_of(uid)
+            kept += not _put(file, output / part / _name(uid, file), hard_links)
+        except InputError as error:
+            failed.append(str(error))
+            continue
+        slices[part] += 1
+        series[part].add(uid)
+    report("Partitioning", len(files), len(files))
+    if len(failed) == len(files):
+        raise InputError(failed[0])
+    return Partition(
+        slices, {part: len(uids) for part, uids in series.items()}, kept, tuple(failed)
+    )
+
+
+def _name(uid: str, file: Path) -> str:
+    return f"{re.sub(r'[^0-9A-Za-z-]', '_', uid)}_{file.name}"
+
+
+def _put(file: Path, target: Path, hard_link: bool) -> bool:
+    """Copy or link a file; returns whether it had to be done.
+
+    Raises:
+        InputError: if another slice has the name, or it cannot be done.
+    """
+    if target.exists():
+        if not target.samefile(file) and target.read_bytes() != file.read_bytes():
+            raise InputError(
+                f"{target} is another slice than {file}: sort into an empty folder, and see that "
+                "a series lies in one folder only."
+            )
+        return False
+    try:
+        if hard_link:
+            os.link(file, target)
+        else:
+            with new_file(target) as temporary:
+                shutil.copy2(file, temporary)
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be made ({error.strerror}): "
+            f"{'try copies, ' * hard_link}make room or choose another folder."
+        ) from error
+    return True

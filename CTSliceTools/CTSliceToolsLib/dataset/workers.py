@@ -1,0 +1,73 @@
+"""The same work on many files, on all cores; what is wrong with one does not stop the others."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
+from typing import TypeVar
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.progress import Report
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def each(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    stage: str,
+    report: Report,
+    worth_a_process: int,
+) -> Iterator[Result | InputError]:
+    """Yield `function(item)` for each item in order, or the `InputError` that it raised.
+
+    Args:
+        function: can be pickled, as can its results.
+        items: likewise.
+        stage: name of the work for `report`, which is told of each item and may raise.
+        report: told of the progress.
+        worth_a_process: how many items take several times as long as a process takes to start;
+            fewer are done here.
+
+    Raises:
+        InputError: if a process was ended from outside, as by a lack of memory.
+    """
+    guarded = partial(_guarded, function)
+    count = min(os.cpu_count() or 1, len(items) // worth_a_process)
+    if count < 2:
+        yield from _reported(map(guarded, items), len(items), stage, report)
+        return
+    # Spawned, as this process may have threads; Ctrl-C is for this process alone.
+    pool = ProcessPoolExecutor(
+        count, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
+    try:
+        results = pool.map(guarded, items, chunksize=max(1, worth_a_process // 16))
+        yield from _reported(results, len(items), stage, report)
+    except BrokenProcessPool as broken:
+        raise InputError(
+            f"{stage} was cut short, as one of its processes was ended (lack of memory?): "
+            "start it again, what is done is kept."
+        ) from broken
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _reported(
+    results: Iterator[Result | InputError], count: int, stage: str, report: Report
+) -> Iterator[Result | InputError]:
+    report(stage, 0, count)
+    for done, result in enumerate(results, 1):
+        yield result
+        report(stage, done, count)
+
+
+def _guarded(function: Callable[[Item], Result], item: Item) -> Result | InputError:
+    try:
+        return function(item)
+    except InputError as error:
+        return error
