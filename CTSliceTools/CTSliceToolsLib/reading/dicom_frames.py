@@ -19,6 +19,8 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.reading.ct_scan import SeriesInfo
 
+DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
+
 ACQUISITION_TAGS = (
     "AcquisitionNumber",
     "FrameAcquisitionNumber",
@@ -149,9 +151,16 @@ def looks_like_dicom(file: Path) -> bool:
         raise InputError(
             f"{file} cannot be opened ({error.strerror}): make it readable or move it away."
         ) from error
+    return begins_as_dicom(start)
+
+
+def begins_as_dicom(start: bytes) -> bool:
+    """Whether the first 132 or more bytes of a file are those of DICOM, or of one unwrapped."""
     group = start[:2]
-    return start[128:] == b"DICM" or (
-        len(start) == 132 and group in (b"\x02\0", b"\x08\0", b"\0\x08") and start[3:4] in b"\0\x05"
+    return start[128:132] == b"DICM" or (
+        len(start) >= 132
+        and group in (b"\x02\0", b"\x08\0", b"\0\x08")
+        and start[3:4] in (b"\0", b"\x05")
     )
 
 
