@@ -6,6 +6,10 @@ from typing import Annotated
 import typer
 
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
+from CTSliceToolsLib.commands.annotate import annotate
+from CTSliceToolsLib.commands.convert import convert
+from CTSliceToolsLib.commands.normalize import normalize
+from CTSliceToolsLib.commands.partition import partition
 from CTSliceToolsLib.commands.predict import predict
 from CTSliceToolsLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.reading.dicom_series import format_series, list_series
@@ -32,6 +36,10 @@ def series(
     print(format_series(found))
 
 
+app.command()(annotate)
+app.command()(normalize)
+app.command()(convert)
+app.command()(partition)
 app.command()(predict)
 
 

@@ -1,13 +1,13 @@
 """What the commands of both modules share: options, progress and how they end."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
 
 from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.progress import ProgressStyle
+from CTSliceToolsLib.progress import JsonLines, ProgressStyle, Report
 
 ProgressOption = Annotated[
     ProgressStyle,
@@ -41,3 +41,12 @@ def run_app(app: Callable[[], object]) -> None:
     except (Cancelled, KeyboardInterrupt):
         print("Cancelled.", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def tell_failures(report: Report, sentences: Iterable[str]) -> None:
+    """Name what a command had to leave out: as messages to a parent process, else on stderr."""
+    for sentence in sentences:
+        if isinstance(report, JsonLines):
+            report.write(message=sentence)
+        else:
+            print(sentence, file=sys.stderr)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from CTSliceToolsLib.dataset.json_files import read_object, replace_object
-from CTSliceToolsLib.dataset.slice_file import read_slice_file
+from CTSliceToolsLib.dataset.slice_file import read_slice_file, read_slice_files
 from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import refuse_existing
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
 
 ANNOTATION = "annotation.json"
@@ -159,7 +160,7 @@ def annotation_from_z(
     Args:
         source: what messages call it.
         landmark_z_mm: landmark → LPS z in mm.
-        slice_z_mm: the scan's slices by name, with the LPS z of each; at least two.
+        slice_z_mm: the scan's slices by name, with the LPS z of each; at least one.
 
     Returns:
         Each landmark with the slice nearest to it.
@@ -169,7 +170,7 @@ def annotation_from_z(
             lie on one slice or in an order that contradicts anatomy.
     """
     heights = sorted(slice_z_mm.values())
-    half = max(upper - lower for lower, upper in pairwise(heights)) / 2
+    half = max((upper - lower for lower, upper in pairwise(heights)), default=0.0) / 2
     names = {}
     for landmark, z in landmark_z_mm.items():
         if not heights[0] - half <= z <= heights[-1] + half:
@@ -179,6 +180,45 @@ def annotation_from_z(
             )
         names[landmark] = min(slice_z_mm, key=lambda name: abs(slice_z_mm[name] - z))
     return Annotation(source, names, {one: slice_z_mm[name] for one, name in names.items()})
+
+
+def read_heights(file: Path) -> dict[str, float]:
+    """Read the heights of landmarks from a JSON file that `predict` wrote.
+
+    Returns:
+        Landmark → LPS z in mm, of the entries `{"landmarks": {name: {"z_mm": z}}}`.
+
+    Raises:
+        InputError: if the file has no such entries.
+    """
+    landmarks = read_object(file).get("landmarks")
+    try:
+        heights = {name: float(about["z_mm"]) for name, about in dict(landmarks or {}).items()}
+    except (KeyError, TypeError, ValueError):
+        heights = {}
+    if not heights:
+        raise InputError(f"{file} tells the z_mm of no landmark: give a file that predict wrote.")
+    return heights
+
+
+def annotate_series(folder: Path, heights: Path) -> Annotation:
+    """Annotate a DICOM series with heights of landmarks, for a person to check and correct.
+
+    Args:
+        folder: of the series; gets `ANNOTATION`.
+        heights: see `read_heights`.
+
+    Raises:
+        InputError: if the series is annotated already, or for what `annotation_from_z` raises.
+    """
+    refuse_existing(folder, [ANNOTATION])
+    slices, _ = read_slice_files(folder)
+    if len({one.series_instance_uid for one in slices.values()}) > 1:
+        raise InputError(f"{folder} holds several series: run organize on it first.")
+    z_mm: dict[SliceName, float] = {name: one.z_mm for name, one in slices.items()}
+    annotation = annotation_from_z(str(heights), read_heights(heights), z_mm)
+    write_annotation(annotation, folder / ANNOTATION)
+    return annotation
 
 
 def write_annotation(annotation: Annotation, file: Path) -> None:

@@ -1,0 +1,49 @@
+"""The command `partition`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from CTSliceToolsLib.command_line import ProgressOption, tell_failures
+from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+
+
+def partition(
+    source: Annotated[Path, typer.Argument(help="Folder that `convert` wrote.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the three parts; nothing is lost.")
+    ],
+    hard_links: Annotated[
+        bool, typer.Option("--hard-links", help="Link the files in place of copies: takes no room.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Sort the slices into `training`, `validation` and `testing`, whole series together.
+
+    About 70, 20 and 10 % of the series, by the SHA-256 of the Series Instance UID; the same series
+    comes into the same part at any time. Files that are there are kept.
+
+    Example: `ct-slice-tools partition ~/npz -o ~/parts`
+    """
+    with shown(progress) as report:
+        from CTSliceToolsLib.dataset import partition as parts  # noqa: PLC0415 - slow to import
+
+        found = parts.partition(source, output, hard_links, report)
+        tell_failures(report, [f"Not sorted: {problem}" for problem in found.failed])
+        empty = [part for part in parts.Part if not found.slices[part]]
+        if isinstance(report, JsonLines):
+            report.write(
+                result={
+                    "output": str(output),
+                    "slices": found.slices,
+                    "series": found.series,
+                    "kept": found.kept,
+                    "failed": found.failed,
+                }
+            )
+    if progress is not ProgressStyle.JSONL:
+        for part in parts.Part:
+            print(f"{part:<12}{found.slices[part]:>8} slices of {found.series[part]} series")
+        if empty:
+            print(f"Note: nothing came into {' and '.join(empty)}: there are too few series.")
