@@ -16,7 +16,7 @@ def plot_prediction(path: Path, prediction: ScanPrediction) -> None:
 
     The head is above, as z is vertical; the location runs from the head, at 0, to the right.
     """
-    figure = Figure(figsize=(7, 7), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
     slices = prediction.slices
     axes.plot(
@@ -29,23 +29,20 @@ def plot_prediction(path: Path, prediction: ScanPrediction) -> None:
     )
     z_mm = np.linspace(*prediction.field_of_view, 500)
     axes.plot(prediction.fit.location_at(z_mm), z_mm, color=FIT, label="all slices together")
-    for name, place in prediction.landmarks.items():
-        location = LANDMARK_BY_NAME[name].location
-        axes.plot(location, place.z_mm, "o", color=LANDMARK)
-        axes.annotate(
-            f"{name}, {place.z_mm:.0f} mm",
-            (location, place.z_mm),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize="small",
-        )
+    found = prediction.landmarks
+    heights = [place.z_mm for place in found.values()]
+    locations = [LANDMARK_BY_NAME[name].location for name in found]
+    axes.plot(locations, heights, "o", color=LANDMARK)
     axes.set(
         xlabel="Normalized location",
         ylabel="z (mm, LPS)",
         title=f"{prediction.source.name}: median residual {prediction.fit.residual_mm:.0f} mm",
     )
-    axes.margins(x=0.15)
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(heights, [f"{name}, {place.z_mm:.0f} mm" for name, place in found.items()])
+    right.tick_params(labelsize="small", colors=LANDMARK)
+    for height in heights:
+        axes.axhline(height, color=LANDMARK, lw=0.5, alpha=0.4)
     if prediction.fit.warnings:
         figure.supxlabel("\n".join(prediction.fit.warnings), fontsize="small", wrap=True)
     axes.legend(frameon=False, loc="upper right")

@@ -184,8 +184,8 @@ def _prediction(record: dict[str, Any]) -> ScanPrediction:
 def _source_record(source: SliceSource | None, folder: Path) -> dict[str, Any]:
     if source is None:
         return {"file": None, "frame": None, "sop_instance_uid": None}
-    inside = source.file.is_relative_to(folder)
-    name = source.file.relative_to(folder) if inside else source.file
+    file = source.file.absolute()
+    name = file.relative_to(folder) if file.is_relative_to(folder) else file
     return {
         "file": name.as_posix(),
         "frame": source.frame,
