@@ -19,6 +19,7 @@ from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_n
 from LungNoduleSegLib.results.pictures import PictureMaker, overview_png
 from LungNoduleSegLib.results.report import write_report
 from LungNoduleSegLib.risk.facts import PatientFacts, Sex, measured_facts
+from LungNoduleSegLib.risk.given_facts import GivenFacts
 from LungNoduleSegLib.risk.published_models import MODELS, evaluate
 
 HOSTILE = '<script>alert("x")</script>'
@@ -246,7 +247,9 @@ def test_risk_uses_what_was_told_of_the_patient_largest_nodule_first(tmp_path: P
     patient = PatientFacts(
         age=64, sex=Sex.FEMALE, family_history=False, emphysema=True, high_risk=True
     )
-    write_report(path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, patient)
+    write_report(
+        path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, GivenFacts(patient)
+    )
     page = path.read_text(encoding="utf-8")
     text = words(page)
     assert "Emphysema on CT yes" in text

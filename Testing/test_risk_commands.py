@@ -139,7 +139,7 @@ def test_bad_arguments_have_their_sentence(
 
 
 def test_a_nodule_that_is_not_there_is_named(run_folder: Path) -> None:
-    with pytest.raises(InputError, match="has no nodule 9"):
+    with pytest.raises(InputError, match=r"nodules\.csv holds no nodule 9"):
         command("risk", run_folder, "--nodule", "9")
 
 

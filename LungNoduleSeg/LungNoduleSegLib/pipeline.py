@@ -28,6 +28,7 @@ from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.results.names import result_names
 from LungNoduleSegLib.results.writing import write_results
+from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts
 
 DEFAULT_MODEL = Path(__file__).parent / "Resources" / "Models" / "nodule-unet.keras"
 
@@ -86,6 +87,7 @@ def run(
     model_file: Path = DEFAULT_MODEL,
     rules: Mapping[str, Any] = MappingProxyType({}),
     scene: bool = False,
+    given: GivenFacts = NOTHING_GIVEN,
     report: Report = silent,
 ) -> Analysis:
     """Segment the lungs and nodules of one scan and write all results into a folder.
@@ -98,6 +100,7 @@ def run(
         model_file: a `.keras` file with its card.
         rules: fields of `NoduleRules` that overrule those of the model's card.
         scene: also write `scene.mrb`; needs Slicer or slicer-core.
+        given: what was told of the patient, and of all nodules, for the report's risk section.
         report: progress.
 
     Raises:
@@ -106,6 +109,12 @@ def run(
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the results.")
     refuse_existing(output, result_names(scene))
+    if given.nodules:
+        raise InputError(
+            f"Facts of nodule {min(given.nodules)} were given, but nodules have numbers only once "
+            "they are found: give those of the patient and of all nodules here, and those of "
+            "single ones to `risk`."
+        )
     timing = Timing()
     with timing.stage("Model", report):
         model, card = load_model(model_file)
@@ -114,7 +123,9 @@ def run(
     chosen = NoduleRules(**{**card.rules, **rules})
     analysis = analyse(scan, model, card, method, chosen, timing, report)
     record = _record(analysis, card, model_file, method, chosen)
-    write_results(output, analysis, record, timing, scene, report)
+    if given != NOTHING_GIVEN:
+        record["parameters"]["facts"] = given.to_dict()
+    write_results(output, analysis, record, timing, scene, report, given)
     return analysis
 
 

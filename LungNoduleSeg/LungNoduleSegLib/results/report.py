@@ -17,8 +17,9 @@ from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
-from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, assess
-from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts, measured_facts
+from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, assess_scan
+from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
+from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts
 
 TABLE = (
     "id",
@@ -45,8 +46,6 @@ RULES = {
 }
 """What each rule of `NoduleRules` says of a candidate that it dropped."""
 
-NOTHING_TOLD = PatientFacts()
-
 
 @dataclass(frozen=True)
 class _Card:
@@ -65,7 +64,7 @@ def write_report(
     lungs: sitk.Image,
     findings: NoduleFindings,
     provenance: Mapping[str, Any],
-    patient: PatientFacts = NOTHING_TOLD,
+    given: GivenFacts = NOTHING_GIVEN,
 ) -> None:
     """Write the report of one scan as a new HTML file without any external address.
 
@@ -76,7 +75,7 @@ def write_report(
         lungs: 1 in the right and 2 in the left lung, on the grid of `hu`.
         findings: nodules on the same grid.
         provenance: what `run.json` says: mappings, sequences and plain values, shown as they are.
-        patient: facts that no image tells, for the published models of risk.
+        given: what was told of the patient and the nodules, for the published models of risk.
 
     Raises:
         InputError: if `path` exists.
@@ -92,9 +91,7 @@ def write_report(
         cards=[_card(maker, nodule, hu, scan) for nodule in findings.nodules],
         nodules=findings.nodules,
         rejected={RULES[rule]: n for rule, n in findings.rejected_by_rule.items()},
-        assessments=_assessments(findings, lungs, patient),
-        patient=_told(patient),
-        disclaimer=DISCLAIMER,
+        risk=risk_section(assess_scan(findings.nodules, lungs, given), given.patient),
         columns=COLUMNS,
         table=TABLE,
         provenance=provenance,
@@ -161,12 +158,13 @@ def _volumes(lungs: sitk.Image) -> dict[str, float]:
     return {"right": counts[RIGHT_LUNG] * ml, "left": counts[LEFT_LUNG] * ml}
 
 
-def _assessments(
-    findings: NoduleFindings, lungs: sitk.Image, patient: PatientFacts
-) -> list[Assessment]:
-    """What published models and guidelines say of each nodule, the largest first."""
-    facts = measured_facts(findings.nodules, lungs)
-    return [assess(one, patient) for one in sorted(facts, key=lambda one: -(one.longest_mm or 0))]
+def risk_section(assessments: Sequence[Assessment], patient: PatientFacts) -> dict[str, Any]:
+    """Give what `risk.html.jinja` shows, the longest nodule first."""
+    return {
+        "assessments": sorted(assessments, key=lambda one: -(one.nodule.longest_mm or 0)),
+        "patient": _told(patient),
+        "disclaimer": DISCLAIMER,
+    }
 
 
 def _told(facts: NoduleFacts | PatientFacts) -> dict[str, str]:

@@ -20,6 +20,7 @@ from LungNoduleSegLib.results.names import (
 )
 from LungNoduleSegLib.results.report import write_report
 from LungNoduleSegLib.results.segments import write_segmentation
+from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.pipeline import Analysis, Timing
@@ -32,6 +33,7 @@ def write_results(
     timing: "Timing",
     scene: bool,
     report: Report,
+    given: GivenFacts = NOTHING_GIVEN,
 ) -> None:
     """Write everything that was found; images go back to the grid of the scan as it came.
 
@@ -61,6 +63,7 @@ def write_results(
             analysis.lungs,
             findings,
             record | {"timing_s": timing.seconds},
+            given,
         )
     found = {
         "nodules": len(findings.nodules),

@@ -1,8 +1,20 @@
 """All published models and both guidelines for one nodule of one patient."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 
-from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts
+import SimpleITK as sitk
+
+from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.risk.facts import (
+    LABELS,
+    NoduleFacts,
+    Origin,
+    PatientFacts,
+    measured_facts,
+)
+from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts, Values, add_prior_facts
 from LungNoduleSegLib.risk.guidelines import GuidelineResult, fleischner, lung_rads
 from LungNoduleSegLib.risk.published_models import MODELS, ModelResult, evaluate
 
@@ -39,6 +51,31 @@ def assess(nodule: NoduleFacts, patient: PatientFacts) -> Assessment:
         tuple(evaluate(model, nodule, patient) for model in MODELS),
         (lung_rads(nodule, patient), fleischner(nodule, patient)),
     )
+
+
+def assess_scan(
+    nodules: Iterable[Nodule],
+    lungs: sitk.Image | None = None,
+    given: GivenFacts = NOTHING_GIVEN,
+    prior: Mapping[int, Values] = MappingProxyType({}),
+    where: str = "The scan",
+) -> tuple[Assessment, ...]:
+    """Assess every nodule of a scan, in the order of the table.
+
+    What was told comes before what growth tells, and that before what the image tells.
+
+    Args:
+        nodules: the rows of the table.
+        lungs: see `measured_facts`.
+        given: what a person told.
+        prior: what growth tells, see `prior_facts`.
+        where: names the scan in errors.
+
+    Raises:
+        InputError: if something was told of a nodule that is not there, or is not possible.
+    """
+    facts = add_prior_facts(measured_facts(nodules, lungs), prior, where)
+    return tuple(assess(one, given.patient) for one in given.correct(facts, where))
 
 
 def to_text(assessment: Assessment) -> str:

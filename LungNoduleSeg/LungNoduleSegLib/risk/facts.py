@@ -176,8 +176,11 @@ class NoduleFacts:
 
     def corrected(self, **values: Any) -> "NoduleFacts":
         """Override facts by what a person says; None withdraws one, so that it is missing."""
-        kept = {name: who for name, who in self.origins.items() if name not in values}
-        return replace(self, **values, origins=kept)
+        return self.told(Origin.GIVEN, **values)
+
+    def told(self, origin: Origin, **values: Any) -> "NoduleFacts":
+        """Override facts and remember who said them."""
+        return replace(self, **values, origins={**self.origins, **dict.fromkeys(values, origin)})
 
     @property
     def type(self) -> NoduleKind | None:

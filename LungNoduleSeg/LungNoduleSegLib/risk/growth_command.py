@@ -7,6 +7,7 @@ import typer
 
 from CTSliceToolsLib.command_line import ProgressOption
 from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from LungNoduleSegLib.risk.options import FactsOption
 
 
 def growth(
@@ -24,11 +25,13 @@ def growth(
         int | None,
         typer.Option(min=1, help="Days between the scans; default: from their study dates."),
     ] = None,
+    facts: FactsOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Match the nodules of two scans of one patient: what grew, how fast, what is new or gone.
 
-    A scan that was not run yet is run first, into `prior` or `current` of the output folder.
+    A scan that was not run yet is run first, into `prior` or `current` of the output folder. What
+    changed goes into the Lung-RADS class of each nodule; --facts are those of the current scan.
 
     Example: `lung-nodule-seg growth ~/results/2023 ~/results/2024 -o ~/results/growth`
     """
@@ -36,6 +39,9 @@ def growth(
         from CTSliceToolsLib.files import refuse_existing  # noqa: PLC0415
         from LungNoduleSegLib.results.reading import is_run  # noqa: PLC0415
         from LungNoduleSegLib.risk import growth_results  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, read_facts  # noqa: PLC0415
+
+        given = read_facts(facts) if facts else NOTHING_GIVEN
 
         refuse_existing(output, [growth_results.GROWTH_TABLE, growth_results.GROWTH_PAGE])
         folders = []
@@ -47,7 +53,7 @@ def growth(
 
             pipeline.run(source, output / name, report=report)
             folders.append(output / name)
-        found = growth_results.compare_runs(folders[0], folders[1], output, days, report)
+        found = growth_results.compare_runs(folders[0], folders[1], output, days, given, report)
         if isinstance(report, JsonLines):
             for note in found.notes:
                 report.write(message=note)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -14,9 +15,12 @@ from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.results.names import TABLE
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
 from LungNoduleSegLib.results.reading import RunResult, read_run
-from LungNoduleSegLib.results.report import template
+from LungNoduleSegLib.results.report import risk_section, template
+from LungNoduleSegLib.risk.assessment import Assessment, assess_scan
+from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts, prior_facts
 from LungNoduleSegLib.risk.growth import (
     ChestScan,
     Growth,
@@ -42,7 +46,12 @@ class _Pair:
 
 
 def compare_runs(
-    prior: Path, current: Path, output: Path, days: int | None = None, report: Report = silent
+    prior: Path,
+    current: Path,
+    output: Path,
+    days: int | None = None,
+    given: GivenFacts = NOTHING_GIVEN,
+    report: Report = silent,
 ) -> Growth:
     """Compare the results of two runs and write `growth.csv` and `growth.html` into a folder.
 
@@ -51,6 +60,7 @@ def compare_runs(
         current: folder of the run on the later scan.
         output: folder for the results, made if missing; nothing in it is overwritten.
         days: between the scans; None: from their study dates.
+        given: what was told of the patient and of nodules of the current scan.
         report: progress.
 
     Raises:
@@ -66,8 +76,9 @@ def compare_runs(
     report("Growth", 0, 1)
     was, now = (_chest(run, folder) for run, folder in zip(runs, (prior, current), strict=True))
     growth = compare_scans(was, now, days)
+    risk = risk_section(assess_growth(growth, given, str(current / TABLE)), given.patient)
     write_growth_csv(output / GROWTH_TABLE, growth)
-    write_growth_page(output / GROWTH_PAGE, growth, runs[0].labels, runs[1].labels)
+    write_growth_page(output / GROWTH_PAGE, growth, runs[0].labels, runs[1].labels, risk)
     report("Growth", 1, 1)
     return growth
 
@@ -84,8 +95,25 @@ def _chest(run: RunResult, folder: Path) -> ChestScan:
     )
 
 
+def assess_growth(
+    growth: Growth, given: GivenFacts = NOTHING_GIVEN, where: str = "The current scan"
+) -> tuple[Assessment, ...]:
+    """Assess every nodule of the current scan with what changed since the prior one.
+
+    Raises:
+        InputError: naming `where`, if something was told of a nodule that is not there.
+    """
+    rows = [growth_row(one, growth.days) for one in growth.nodules]
+    current = growth.current
+    return assess_scan(current.nodules, current.lungs, given, prior_facts(rows), where)
+
+
 def write_growth_page(
-    path: Path, growth: Growth, prior_labels: sitk.Image, current_labels: sitk.Image
+    path: Path,
+    growth: Growth,
+    prior_labels: sitk.Image,
+    current_labels: sitk.Image,
+    risk: Mapping[str, Any],
 ) -> None:
     """Write a new HTML file: the table, and each nodule in both scans at the same scale.
 
@@ -94,6 +122,7 @@ def write_growth_page(
         growth: what changed.
         prior_labels: ids of the nodules of the prior scan, on any grid.
         current_labels: likewise of the current scan.
+        risk: what `risk_section` gave for the current scan.
 
     Raises:
         InputError: if `path` exists.
@@ -106,6 +135,7 @@ def write_growth_page(
         growth=growth,
         columns=GROWTH_COLUMNS,
         pairs=[_pair(one, growth, *makers) for one in growth.nodules],
+        risk=risk,
         colours=COLOURS,
         window=LUNG_WINDOW,
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
