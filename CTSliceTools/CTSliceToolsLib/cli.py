@@ -11,6 +11,7 @@ from CTSliceToolsLib.commands.convert import convert
 from CTSliceToolsLib.commands.normalize import normalize
 from CTSliceToolsLib.commands.partition import partition
 from CTSliceToolsLib.commands.predict import predict
+from CTSliceToolsLib.commands.train import train
 from CTSliceToolsLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.reading.dicom_series import format_series, list_series
 
@@ -41,6 +42,7 @@ app.command()(normalize)
 app.command()(convert)
 app.command()(partition)
 app.command()(predict)
+app.command()(train)
 
 
 def main() -> None:

@@ -1,0 +1,137 @@
+"""Batches of slices for training, read from disk as they are needed."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice, read_labelled_slice
+from CTSliceToolsLib.dataset.partition import Part
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.keras_training import EpochBatches
+from CTSliceToolsLib.localizer.slice_image import SIZE
+from CTSliceToolsLib.progress import Report, silent
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class SlicePack:
+    """The slices of a partition in one file, from which any of them is read in microseconds.
+
+    Attributes:
+        file: `.npy` of uint8 (n, `SIZE`, `SIZE`).
+        locations: normalized locations, clipped to 0…1, which a network's sigmoid can reach, (n,).
+    """
+
+    file: Path
+    locations: NDArray[np.float32]
+
+    def pictures(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Read some slices, (rows, `SIZE`, `SIZE`, 1).
+
+        The file is mapped anew each time, so that what was read before takes no memory.
+        """
+        return np.load(self.file, mmap_mode="r", allow_pickle=False)[rows, ..., None]
+
+
+def partition_files(data: Path, part: Part) -> list[Path]:
+    """List the `.npz` files of one partition, in the order of their names.
+
+    Raises:
+        InputError: if there are none.
+    """
+    files = sorted((data / part).rglob("*.npz"))
+    if not files:
+        raise InputError(
+            f"{data / part} holds no .npz file: give the folder that `ct-slice-tools "
+            "partition` made, of enough series that each part gets some."
+        )
+    return files
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """Digest the names, sizes and times of files, in order; it changes when any of them does."""
+    digest = hashlib.sha256()
+    for file in files:
+        facts = file.stat()
+        digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _picture(labelled: LabelledSlice, file: Path) -> NDArray[np.uint8]:
+    """Give one channel, (`SIZE`, `SIZE`); of three, which are alike, the first."""
+    pixels = labelled.pixels
+    if pixels.ndim == 3:
+        pixels = pixels[..., 0]
+    if pixels.shape != (SIZE, SIZE) or not math.isfinite(labelled.location):
+        raise InputError(
+            f"{file} holds {labelled.pixels.shape} pixels at location {labelled.location}, not "
+            f"{SIZE} × {SIZE} at a finite one: convert it again."
+        )
+    return pixels
+
+
+def pack_slices(
+    files: Sequence[Path], folder: Path, name: str, report: Report = silent
+) -> SlicePack:
+    """Copy slices into one file in `folder`, unless it is there and they have not changed since.
+
+    Args:
+        files: of `convert`.
+        folder: for the pack; two files, 64 KiB a slice.
+        name: of the pack, shown with the progress.
+        report: progress in slices.
+
+    Raises:
+        InputError: if a file is damaged, or not such a file.
+    """
+    stem = f"{name}-{fingerprint(files)[:16]}"
+    pixels_file, locations_file = folder / f"{stem}.npy", folder / f"{stem}-locations.npy"
+    if not locations_file.exists():
+        pixels_file.unlink(missing_ok=True)
+        locations = np.empty(len(files), np.float32)
+        with new_file(pixels_file) as temporary:
+            packed = open_memmap(temporary, "w+", np.uint8, (len(files), SIZE, SIZE))
+            for row, file in enumerate(files):
+                labelled = read_labelled_slice(file)
+                packed[row], locations[row] = _picture(labelled, file), labelled.location
+                report(f"Packing {name}", row + 1, len(files))
+            packed.flush()
+            del packed
+        with new_file(locations_file) as temporary:
+            np.save(temporary, locations.clip(0, 1))
+    return SlicePack(pixels_file, np.load(locations_file, allow_pickle=False))
+
+
+class SliceBatches(EpochBatches):
+    """Batches (n, `SIZE`, `SIZE`, 1) of 0…255 with locations (n, 1) out of a pack.
+
+    Args:
+        pack: the slices.
+        batch: slices in a batch.
+        seed: shuffles, in another order in each epoch, and leaves out the few slices that do not
+            fill a batch; None gives all slices, in order.
+    """
+
+    def __init__(self, pack: SlicePack, batch: int, seed: int | None = None) -> None:
+        super().__init__()
+        self._pack, self._batch, self._seed = pack, batch, seed
+        self._order, self._ordered = np.arange(len(pack.locations)), -1
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self._order), self._batch)
+        return max(1, full) if self._seed is not None else full + bool(rest)
+
+    def __getitem__(self, index: int) -> Batch:
+        if self._seed is not None and self._ordered != self.epoch:
+            rng = np.random.default_rng((self._seed, self.epoch))
+            self._order, self._ordered = rng.permutation(len(self._order)), self.epoch
+        rows = self._order[index * self._batch : (index + 1) * self._batch]
+        return self._pack.pictures(rows), self._pack.locations[rows, None]

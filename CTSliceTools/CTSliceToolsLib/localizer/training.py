@@ -1,0 +1,227 @@
+"""Training of a localizer on the partitioned slices of a data set."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from CTSliceToolsLib.dataset.partition import Part
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import refuse_existing
+from CTSliceToolsLib.hu import SLICE_WINDOW
+from CTSliceToolsLib.keras_loader import keras
+from CTSliceToolsLib.keras_training import BEST, CHECKPOINT, TENSORBOARD, Epoch, fit, hardware
+from CTSliceToolsLib.localizer.augmentation import RandomAffine, RandomFieldOfView, RandomIntensity
+from CTSliceToolsLib.localizer.backbones import build_localizer
+from CTSliceToolsLib.localizer.plots import plot_curves
+from CTSliceToolsLib.localizer.slice_batches import (
+    SliceBatches,
+    SlicePack,
+    fingerprint,
+    pack_slices,
+    partition_files,
+)
+from CTSliceToolsLib.localizer.slice_image import PIXEL_MM, SIZE
+from CTSliceToolsLib.localizer.training_plan import TrainingPlan
+from CTSliceToolsLib.model_card import ModelCard, save_model
+from CTSliceToolsLib.progress import Report, silent
+
+_PARTS = (Part.TRAINING, Part.VALIDATION)
+CURVES = "curves.png"
+_SLICES = "slices"
+"""Folder of the packs, within that of the training."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gave.
+
+    Attributes:
+        model: the `.keras` file.
+        folder: with the curves, as `history.csv` of each stage and as `curves.png`.
+        epochs: the figures of each epoch, see `keras_training.Epoch`, and its `stage`.
+        notes: sentences on what was and was not used.
+    """
+
+    model: Path
+    folder: Path
+    epochs: list[Epoch]
+    notes: tuple[str, ...]
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights were kept."""
+        return best_epoch(self.epochs)
+
+
+def training_folder(output: Path) -> Path:
+    """Name the folder of a training, beside its model."""
+    return output.with_name(f"{output.stem}-training")
+
+
+def augmentation(seed: int) -> list[keras.layers.Layer]:
+    """Make the layers that change training slices: turned, moved, sheared, scaled, mirrored, noisy.
+
+    They compute in float32 even where the network does not: positions need it.
+    """
+    return [
+        RandomAffine(seed=seed, dtype="float32"),
+        RandomIntensity(seed=seed + 1, dtype="float32"),
+        RandomFieldOfView(seed=seed + 2, dtype="float32"),
+    ]
+
+
+def train(
+    data: Path,
+    output: Path,
+    plan: TrainingPlan | None = None,
+    report: Report = silent,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> TrainingResult:
+    """Train a localizer on the slices in `data`/training and keep the best on `data`/validation.
+
+    Called again with the same arguments after an interruption, it goes on after the last epoch.
+
+    Args:
+        data: folder of `ct-slice-tools partition`.
+        output: the new `.keras` file, with its card beside it.
+        plan: how; the default plan unless given.
+        report: progress, in slices and then in batches.
+        on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`.
+
+    Raises:
+        InputError: if slices or weights cannot be had, or the output or another training exists.
+    """
+    plan = plan or TrainingPlan()
+    if output.suffix != ".keras":
+        raise InputError(f"{output} must end with .keras, as a model is such a file.")
+    refuse_existing(output.parent, [output.name, output.with_suffix(".json").name])
+    folder = training_folder(output)
+    refuse_existing(folder, [CURVES])
+    files = {part: partition_files(data, part) for part in _PARTS}
+    began = time.monotonic()
+    with hardware(plan.batch) as used:
+        keras.utils.set_random_seed(plan.seed)
+        localizer = build_localizer(plan.backbone, plan.weights, plan.random)
+        packs = [pack_slices(files[part], folder / _SLICES, part, report) for part in _PARTS]
+        settings = _settings(plan, files)
+        epochs = _run_stages(localizer, packs, folder, plan, settings, report, on_epoch)
+    notes = [f"Trained on: {used}."]
+    if not (folder / "stage-1" / TENSORBOARD).exists():
+        notes.append("Nothing was logged for TensorBoard: this needs tensorflow and tensorboard.")
+    plot_curves(folder / CURVES, epochs)
+    result = TrainingResult(output, folder, epochs, tuple(notes))
+    facts = {
+        "slices": {part: len(files[part]) for part in _PARTS},
+        "used": used,
+        "seconds": round(time.monotonic() - began),
+    }
+    # Built anew, as the layers above may keep the half precision they were trained with.
+    plain = build_localizer(plan.backbone, random=True)
+    plain.set_weights(localizer.get_weights())
+    save_model(plain, _card(output.stem, settings | facts, result.best), output)
+    _remove_intermediate(folder)
+    return result
+
+
+def _settings(plan: TrainingPlan, files: dict[Part, list[Path]]) -> dict[str, Any]:
+    """All that determines the training."""
+    chosen = asdict(plan) | {"weights": None if plan.weights is None else str(plan.weights)}
+    return chosen | {f"{part}_data": fingerprint(files[part]) for part in _PARTS}
+
+
+@dataclass(frozen=True)
+class _Stage:
+    number: int
+    epochs: int
+    rate: float
+    before: int = 0
+
+    def name(self, epoch: Epoch) -> Epoch:
+        """Number an epoch over all stages, from 1."""
+        return epoch | {"epoch": self.before + epoch["epoch"] + 1, "stage": self.number}
+
+
+def _run_stages(
+    localizer: keras.Model,
+    packs: Sequence[SlicePack],
+    folder: Path,
+    plan: TrainingPlan,
+    settings: dict[str, Any],
+    report: Report,
+    on_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """Train what is not frozen, then, if asked for, everything; leave the best weights of all."""
+    training = SliceBatches(packs[0], plan.batch, plan.seed)
+    validation = SliceBatches(packs[1], plan.batch)
+
+    def run(stage: _Stage) -> list[Epoch]:
+        model = _with_augmentation(localizer, plan, stage.number)
+        model.compile(
+            keras.optimizers.Adam(
+                keras.optimizers.schedules.CosineDecay(
+                    stage.rate, stage.epochs * len(training), alpha=0.01
+                )
+            ),
+            "mean_squared_error",
+            metrics=[keras.metrics.MeanAbsoluteError("error")],
+        )
+        epochs = fit(
+            model,
+            training,
+            folder / f"stage-{stage.number}",
+            epochs=stage.epochs,
+            settings=settings,
+            validation=validation,
+            patience=plan.patience,
+            resume=True,
+            on_epoch=lambda epoch: on_epoch(stage.name(epoch)),
+            report=lambda _, done, total: report(f"Stage {stage.number}", done, total),
+        )
+        return list(map(stage.name, epochs))
+
+    epochs = run(_Stage(1, plan.epochs, plan.learning_rate))
+    if plan.fine_tune_epochs:
+        before = localizer.get_weights()
+        localizer.trainable = True
+        tuned = run(_Stage(2, plan.fine_tune_epochs, plan.fine_tune_rate, len(epochs)))
+        if best_epoch(tuned)["val_loss"] >= best_epoch(epochs)["val_loss"]:
+            localizer.set_weights(before)
+        epochs += tuned
+    return epochs
+
+
+def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
+    """Give the epoch with the smallest validation loss, the first of equals."""
+    return min(epochs, key=lambda epoch: epoch["val_loss"])
+
+
+def _with_augmentation(localizer: keras.Model, plan: TrainingPlan, stage: int) -> keras.Model:
+    changes = augmentation(plan.seed + 10 * stage) if plan.augment else []
+    return keras.Sequential([keras.Input((SIZE, SIZE, 1)), *changes, localizer])
+
+
+def _card(name: str, training: dict[str, Any], best: Epoch) -> ModelCard:
+    return ModelCard(
+        name=name,
+        summary=f"Where in the body an axial CT slice lies ({training['backbone']}).",
+        label="normalized location: 0 at the top of the head, 0.5 at the head of femur",
+        preparation={"size": SIZE, "pixel_mm": PIXEL_MM, "window": asdict(SLICE_WINDOW)},
+        training=training,
+        results={"best epoch, on the validation slices": best},
+        limitations=[
+            "The figures are of the slices that the best epoch was chosen by: test it on others "
+            "with ct-slice-tools evaluate.",
+            "Not to be trusted where the training slices did not reach.",
+        ],
+    )
+
+
+def _remove_intermediate(folder: Path) -> None:
+    """Remove what only a training that goes on needs: packed slices, checkpoints, best weights."""
+    shutil.rmtree(folder / _SLICES)
+    for stage in folder.glob("stage-*"):
+        shutil.rmtree(stage / CHECKPOINT, ignore_errors=True)
+        (stage / BEST).unlink(missing_ok=True)
