@@ -1,0 +1,204 @@
+"""A heap of DICOM files becomes folders of patients, studies and series."""
+
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.organizing.folder_names import folder_name
+from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut
+from CTSliceToolsLib.organizing.pseudonyms import pseudonym
+from CTSliceToolsLib.organizing.source_files import identified, list_files
+from CTSliceToolsLib.organizing.staging import staging_file
+from CTSliceToolsLib.organizing.summary import Summary, write_left_out
+from CTSliceToolsLib.organizing.transfer import (
+    Transfer,
+    remove_if_kept,
+    same_content,
+    transfer_file,
+)
+from CTSliceToolsLib.progress import Report, silent
+
+_DIGEST_LENGTH = 16
+_READ_BYTES = 1 << 20
+
+
+def organize(
+    source: Path,
+    destination: Path,
+    transfer: Transfer = Transfer.COPY,
+    key: bytes | None = None,
+    report: Report = silent,
+) -> Summary:
+    """Bring the DICOM files below a folder to DESTINATION/patient/study/series/number.dcm.
+
+    Only headers are read to find the place of a file. A file whose InstanceNumber is missing or
+    taken by another content gets a name with a digest of its own content; one whose content is
+    there already is counted and not written again. Nothing in `destination` is overwritten. Run
+    again after an interruption, it goes on to the result that one run would have had. What is no
+    DICOM, a DICOMDIR, broken or cut short is listed in `left-out.csv` in `destination`.
+
+    Args:
+        source: searched with its subfolders, without `destination` if that is one of them; links
+            to folders are not followed. Untouched, unless files are moved.
+        destination: made if it is not there.
+        transfer: how files get there. A move also removes the source of what is there already.
+        key: if given, patients, studies and series are named by `pseudonym` with this key, else by
+            `folder_name`. The files are the same in both cases.
+        report: told of the files brought to their places, as stage "Organizing"; a `Cancelled` that
+            it raises leaves whole files only.
+
+    Raises:
+        InputError: if `source` is no folder or inside `destination`, if another run is organizing
+            into `destination`, or if something cannot be written or removed.
+    """
+    began = time.monotonic()
+    _check_folders(source, destination)
+    run = _Run(destination, transfer, key)
+    try:
+        with (
+            staging_file(destination) as part,
+            warnings.catch_warnings(action="ignore"),
+        ):
+            files, run.left_out = list_files(source, destination, report)
+            total = sum(len(names) for _, names in files)
+            with closing(identified(files)) as headers:
+                for done, (file, found) in enumerate(headers):
+                    report("Organizing", done, total)
+                    run.take(file, found, part)
+            report("Organizing", total, total)
+            return run.finished(began)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename2 or error.filename or destination} cannot be written or removed "
+            f"({error.strerror}): mend that and run the command again; it goes on where it stopped."
+        ) from error
+
+
+def _check_folders(source: Path, destination: Path) -> None:
+    if not source.is_dir():
+        raise InputError(f"{source} is not a folder: give the folder that holds the DICOM files.")
+    if not destination.exists():
+        return
+    if not destination.is_dir():
+        raise InputError(f"{destination} is a file: give a folder for the organized files.")
+    whole = source.resolve()
+    if any(folder.samefile(destination) for folder in (whole, *whole.parents)):
+        raise InputError(f"{source} is inside {destination}: give a destination outside of it.")
+
+
+def series_path(found: Identifiers, key: bytes | None) -> Path:
+    """The folder of a series below the destination."""
+    levels = {"patient": found.patient, "study": found.study, "series": found.series}
+    if key is None:
+        return Path(*map(folder_name, levels.values()))
+    return Path(*(pseudonym(key, level, value) for level, value in levels.items()))
+
+
+def file_names(file: Path, number: int | None) -> Iterator[str]:
+    """The names that a file may have in the folder of its series, best first.
+
+    They depend on its number and content alone: `12.dcm`, and where that is another file's or the
+    number is missing, a name with the begin of the content's SHA-256.
+    """
+    if number is not None:
+        yield f"{number}.dcm"
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:_DIGEST_LENGTH]
+    stem = f"{'no-number' if number is None else number}-{digest}"
+    yield f"{stem}.dcm"
+    yield from (f"{stem}-{k}.dcm" for k in count(2))
+
+
+@dataclass
+class _Series:
+    """A series' folder and the names in it that hold content of files of this run."""
+
+    folder: Path
+    names: set[str] = field(default_factory=set)
+
+
+class _Run:
+    """What one run has done so far."""
+
+    def __init__(self, destination: Path, transfer: Transfer, key: bytes | None) -> None:
+        self.left_out: list[tuple[Path, LeftOut]] = []
+        self._summary = Summary(transfer)
+        self._destination = destination
+        self._key = key
+        self._series: dict[tuple[str, str, str], _Series] = {}
+
+    def take(self, file: Path, found: Identifiers | LeftOut, part: Path) -> None:
+        """Bring one file to its place, or remember that it has none."""
+        if isinstance(found, Identifiers):
+            try:
+                self._place(file, found, part)
+            except OSError:
+                if not (reason := _why_unreadable(file)):
+                    raise
+                found = LeftOut(Kind.BROKEN, f"cannot be read: {reason}")
+        if isinstance(found, LeftOut):
+            self.left_out.append((file, found))
+
+    def _place(self, file: Path, found: Identifiers, part: Path) -> None:
+        summary = self._summary
+        series = self._series_of(found)
+        for name in file_names(file, found.number):
+            target = series.folder / name
+            if not os.path.lexists(target):
+                try:
+                    as_asked = transfer_file(file, target, summary.transfer, part)
+                except FileExistsError:  # Somebody else has made it meanwhile.
+                    continue
+                summary.placed += 1
+                summary.placed_bytes += found.size
+                summary.not_linked += not as_asked
+                break
+            if same_content(file, target):
+                if name in series.names:
+                    summary.duplicates += 1
+                else:
+                    summary.already_there += 1
+                if summary.transfer is Transfer.MOVE:
+                    remove_if_kept(file, target)
+                break
+        series.names.add(name)
+
+    def _series_of(self, found: Identifiers) -> _Series:
+        identifiers = (found.patient, found.study, found.series)
+        if identifiers not in self._series:
+            folder = self._destination / series_path(found, self._key)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._series[identifiers] = _Series(folder)
+        return self._series[identifiers]
+
+    def finished(self, began: float) -> Summary:
+        """Write the table of what was left out and count the rest."""
+        summary = self._summary
+        summary.patients = len({patient for patient, _, _ in self._series})
+        summary.studies = len({identifiers[:2] for identifiers in self._series})
+        summary.series = len(self._series)
+        kinds = [one.kind for _, one in self.left_out]
+        summary.not_dicom = kinds.count(Kind.NOT_DICOM)
+        summary.indexes = kinds.count(Kind.INDEX)
+        summary.broken = kinds.count(Kind.BROKEN)
+        if self.left_out:
+            summary.left_out_table = write_left_out(self.left_out, self._destination)
+        summary.seconds = time.monotonic() - began
+        return summary
+
+
+def _why_unreadable(file: Path) -> str | None:
+    try:
+        with file.open("rb") as stream:
+            while stream.read(_READ_BYTES):
+                pass
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

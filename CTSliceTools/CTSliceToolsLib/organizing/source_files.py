@@ -1,0 +1,75 @@
+"""The files below a folder, in an order that does not depend on the file system."""
+
+import os
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut, identify
+from CTSliceToolsLib.progress import Report
+
+_BATCH, _BATCHES_AHEAD = 16, 2
+
+FolderFiles = tuple[Path, list[str]]
+"""A folder and the names of the files in it: a million names take less room than paths."""
+
+Identified = tuple[Path, Identifiers | LeftOut]
+
+
+def list_files(
+    source: Path, without: Path, report: Report
+) -> tuple[list[FolderFiles], list[tuple[Path, LeftOut]]]:
+    """List the files below a folder, sorted; links to folders are not followed.
+
+    Args:
+        source: the folder.
+        without: a folder, wherever it is, that is not looked into.
+        report: told of the folders looked at, as stage "Searching".
+
+    Returns:
+        The folders with their files, and what was left out: links to folders, and folders that
+        cannot be opened.
+    """
+    files: list[FolderFiles] = []
+    left_out: list[tuple[Path, LeftOut]] = []
+
+    def unreadable(error: OSError) -> None:
+        reason = f"is a folder that cannot be opened: {error.strerror}"
+        left_out.append((Path(error.filename), LeftOut(Kind.BROKEN, reason)))
+
+    excluded = without.stat()
+    known = 1
+    for done, (parent, folders, names) in enumerate(os.walk(source, onerror=unreadable)):
+        report("Searching", done, max(known, done + 1))
+        inner = []
+        for name in sorted(folders):
+            folder = Path(parent, name)
+            if folder.is_symlink():
+                reason = "is a link to a folder, which was not followed"
+                left_out.append((folder, LeftOut(Kind.NOT_DICOM, reason)))
+            elif not os.path.samestat(folder.stat(), excluded):
+                inner.append(name)
+        folders[:] = inner
+        known += len(inner)
+        files.append((Path(parent), sorted(names)))
+    report("Searching", known, known)
+    return files, left_out
+
+
+def identified(files: Iterable[FolderFiles]) -> Generator[Identified, None, None]:
+    """Give each file with its identifiers; a thread reads headers while the caller copies."""
+    paths = (folder / name for folder, names in files for name in names)
+    with ThreadPoolExecutor(1) as pool:
+        ahead: deque[Future[list[Identified]]] = deque()
+        while batch := list(islice(paths, _BATCH)):
+            ahead.append(pool.submit(_identified, batch))
+            if len(ahead) > _BATCHES_AHEAD:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+
+
+def _identified(files: list[Path]) -> list[Identified]:
+    return [(file, identify(file)) for file in files]

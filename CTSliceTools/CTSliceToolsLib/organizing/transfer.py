@@ -1,0 +1,109 @@
+"""Bringing one file to its place: copied, linked or moved, whole or not at all."""
+
+import errno
+import os
+import shutil
+import stat
+from enum import StrEnum
+from pathlib import Path
+
+_BLOCK_BYTES = 1 << 18
+
+
+class Transfer(StrEnum):
+    """How a file gets from the source to the destination."""
+
+    COPY = "copy"
+    LINK = "link"
+    MOVE = "move"
+
+
+def transfer_file(source: Path, target: Path, transfer: Transfer, part: Path) -> bool:
+    """Bring a file to `target`, which appears complete or not at all.
+
+    A link that the file systems do not allow becomes a copy. A move across file systems removes
+    the source after its copy was written to the disk, read again and found equal.
+
+    Args:
+        source: the file; a link to one is followed, and itself removed by a move.
+        target: its new path, in an existing folder.
+        transfer: how.
+        part: a path for an unfinished copy, on the file system of `target`.
+
+    Returns:
+        False if the file was to be linked and was copied.
+
+    Raises:
+        FileExistsError: if there is something at `target`, which is left as it is.
+        OSError: if something cannot be read or written.
+    """
+    if transfer is Transfer.LINK:
+        try:
+            os.link(source.resolve(), target)
+        except FileExistsError:
+            raise
+        except OSError:
+            pass
+        else:
+            return True
+    if transfer is Transfer.MOVE and not source.is_symlink():
+        try:
+            _rename(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return True
+    shutil.copyfile(source, part)
+    if transfer is Transfer.MOVE:
+        _write_through(part)
+        if not same_content(source, part):
+            raise OSError(errno.EIO, "the copy differs from the file", str(part))
+    _rename(part, target)
+    if transfer is Transfer.MOVE:
+        source.unlink()
+    return transfer is not Transfer.LINK
+
+
+def _rename(file: Path, target: Path) -> None:
+    """Rename a file, but never over another: `os.rename` would on POSIX."""
+    try:
+        os.link(file, target)
+    except FileExistsError:
+        raise
+    except OSError:  # No hard links here, or another file system, on which this fails as well.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        file.rename(target)
+    else:
+        file.unlink()
+
+
+def _write_through(file: Path) -> None:
+    with file.open("r+b") as stream:
+        os.fsync(stream.fileno())
+
+
+def remove_if_kept(source: Path, kept: Path) -> None:
+    """Remove a file whose content is also at `kept`, unless both are one entry of one folder."""
+    status = source.stat()
+    if status.st_nlink > 1 or source.is_symlink() or not os.path.samestat(status, kept.stat()):
+        source.unlink()
+
+
+def same_content(first: Path, second: Path) -> bool:
+    """Whether `second` is a regular file with the content of `first`; a broken link is not."""
+    try:
+        there = second.stat()
+    except FileNotFoundError:
+        return False
+    here = first.stat()
+    if not stat.S_ISREG(there.st_mode) or here.st_size != there.st_size:
+        return False
+    if os.path.samestat(here, there):
+        return True
+    with first.open("rb") as one, second.open("rb") as other:
+        while block := one.read(_BLOCK_BYTES):
+            if block != other.read(_BLOCK_BYTES):
+                return False
+        return not other.read(1)
