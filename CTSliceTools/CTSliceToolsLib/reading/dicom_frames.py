@@ -1,6 +1,7 @@
 """The header of one DICOM file: which series it belongs to and where its slices lie."""
 
 import struct
+import zlib
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -79,9 +80,11 @@ DAMAGED = (
     NotImplementedError,
     OSError,
     OverflowError,
+    RecursionError,
     struct.error,
     TypeError,
     ValueError,
+    zlib.error,
 )
 """What pydicom raises on a damaged file."""
 
