@@ -9,6 +9,7 @@ from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
 from CTSliceToolsLib.commands.annotate import annotate
 from CTSliceToolsLib.commands.convert import convert
 from CTSliceToolsLib.commands.normalize import normalize
+from CTSliceToolsLib.commands.organize import organize
 from CTSliceToolsLib.commands.partition import partition
 from CTSliceToolsLib.commands.predict import predict
 from CTSliceToolsLib.commands.train import train
@@ -37,6 +38,7 @@ def series(
     print(format_series(found))
 
 
+app.command()(organize)
 app.command()(annotate)
 app.command()(normalize)
 app.command()(convert)
