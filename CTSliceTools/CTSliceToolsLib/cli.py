@@ -8,6 +8,7 @@ import typer
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
 from CTSliceToolsLib.commands.annotate import annotate
 from CTSliceToolsLib.commands.convert import convert
+from CTSliceToolsLib.commands.match import match
 from CTSliceToolsLib.commands.normalize import normalize
 from CTSliceToolsLib.commands.organize import organize
 from CTSliceToolsLib.commands.partition import partition
@@ -44,6 +45,7 @@ app.command()(normalize)
 app.command()(convert)
 app.command()(partition)
 app.command()(predict)
+app.command()(match)
 app.command()(train)
 
 

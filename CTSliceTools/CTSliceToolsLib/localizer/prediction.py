@@ -83,7 +83,7 @@ class ScanPrediction:
     Attributes:
         source: the folder or file of the scan.
         series: DICOM identifiers, None for other formats.
-        slices: from feet to head, `index` counts them.
+        slices: from feet to head, at least two; `index` counts them.
         fit: heights of all landmarks, its residual and its warnings.
         model: the localizer.
         notes: one sentence for each thing mended when the scan was read.
@@ -100,7 +100,7 @@ class ScanPrediction:
     def field_of_view(self) -> tuple[float, float]:
         """Lowest and highest LPS z in mm: half a slice beyond the centres of the outermost."""
         low, high = self.slices[0].z_mm, self.slices[-1].z_mm
-        half = (high - low) / max(len(self.slices) - 1, 1) / 2
+        half = (high - low) / (len(self.slices) - 1) / 2
         return low - half, high + half
 
     @property

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file, refuse_existing
 from CTSliceToolsLib.landmarks import LANDMARKS
+from CTSliceToolsLib.localizer.matching import Level, SliceMatch
 from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.scan_fit import ScanFit
 from CTSliceToolsLib.provenance import software_versions
@@ -80,14 +82,12 @@ def write_prediction(output: Path, prediction: ScanPrediction, plot: bool = True
 
                 plot_prediction(temporary, prediction)
             else:
-                text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-                temporary.write_text(text + "\n", encoding="utf-8")
+                temporary.write_text(_json(record), encoding="utf-8")
 
 
 def prediction_record(prediction: ScanPrediction) -> dict[str, Any]:
     """Give a prediction as what `json` can write; see `write_prediction`."""
-    source = prediction.source.absolute()
-    folder = source if source.is_dir() else source.parent
+    source, folder = _scan_folder(prediction)
     found = prediction.landmarks
     of_slice: dict[int, list[str]] = defaultdict(list)
     for name, place in found.items():
@@ -169,7 +169,7 @@ def _prediction(record: dict[str, Any]) -> ScanPrediction:
         for index, one in enumerate(record["slices"])
     )
     z_mm = np.array([one.z_mm for one in slices])
-    if not (len(z_mm) and (np.diff(z_mm) > 0).all() and (np.diff(heights) < 0).all()):
+    if not (len(z_mm) > 1 and (np.diff(z_mm) > 0).all() and (np.diff(heights) < 0).all()):
         raise ValueError("slices or landmarks out of order")
     return ScanPrediction(
         Path(scan["source"]),
@@ -179,6 +179,49 @@ def _prediction(record: dict[str, Any]) -> ScanPrediction:
         ModelUsed(**record["model"]),
         tuple(scan["notes"]),
     )
+
+
+def match_record(
+    prediction: ScanPrediction, level: Level, matches: Iterable[SliceMatch]
+) -> dict[str, Any]:
+    """Give the slices found in a scan as what `json` can write."""
+    source, folder = _scan_folder(prediction)
+    return {
+        "scan": {"source": str(source), "folder": str(folder)},
+        "model": asdict(prediction.model),
+        **asdict(level),
+        "matches": [
+            {
+                "index": one.slice.index,
+                **_source_record(one.slice.source, folder),
+                "z_mm": one.slice.z_mm,
+                "location": one.slice.location,
+                "error": one.error,
+                "offset_mm": one.offset_mm,
+            }
+            for one in matches
+        ],
+    }
+
+
+def write_json(output: Path, record: dict[str, Any]) -> None:
+    """Write a record as a new JSON file.
+
+    Raises:
+        InputError: if `output` exists.
+    """
+    with new_file(output) as temporary:
+        temporary.write_text(_json(record), encoding="utf-8")
+
+
+def _json(record: dict[str, Any]) -> str:
+    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _scan_folder(prediction: ScanPrediction) -> tuple[Path, Path]:
+    """Where the scan lies, and the folder that its files are named relative to."""
+    source = prediction.source.absolute()
+    return source, source if source.is_dir() else source.parent
 
 
 def _source_record(source: SliceSource | None, folder: Path) -> dict[str, Any]:
