@@ -198,10 +198,10 @@ def _rows(path: Path) -> list[_Row]:
             reader = csv.reader(stream, strict=True)
             return [_Row(reader.line_num, cells) for cells in reader if any(cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        line = reader.line_num + 1 if reader else 1
+        line = max(reader.line_num, 1) if reader else 1
         raise InputError(
-            f"{path} cannot be read as CSV at or after line {line} ({error}): save it as UTF-8 "
-            "text with commas."
+            f"{path} cannot be read as CSV near line {line} ({error}): save it as UTF-8 text with "
+            "commas."
         ) from error
 
 

@@ -1,0 +1,312 @@
+"""Detection is scored as the LUNA16 challenge scores it, whatever the submission looks like."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
+
+import froc_oracle
+from CTSliceToolsLib.errors import InputError
+from LungNoduleSegLib.cli import app
+from LungNoduleSegLib.evaluation.detection import match_marks, score_detection
+from LungNoduleSegLib.evaluation.froc import OPERATING_POINTS, Band, bootstrap_band
+from LungNoduleSegLib.evaluation.luna_files import Places, Truth, read_challenge
+from submissions import luna_submission, write_findings, write_submission, write_uids
+
+Row = tuple[str, tuple[float, float, float], float]
+Rows = list[Row]
+
+# A coarse lattice, so that marks lie exactly on borders of nodules and many values are equal.
+COORDINATE = st.integers(-4, 4).map(float)
+POSITION = st.tuples(COORDINATE, COORDINATE, COORDINATE)
+SERIES = st.sampled_from(["a", "b", "c", "elsewhere"])
+PROBABILITY = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5000001, 0.9, 1.0, -3.0])
+DIAMETER = st.sampled_from([-1.0, 0.0, 2.0, 4.0, 6.0, 9.5])
+MARKS = st.lists(st.tuples(SERIES, POSITION, PROBABILITY), max_size=40)
+FINDINGS = st.lists(st.tuples(SERIES, POSITION, DIAMETER), max_size=8)
+
+
+def as_dicts(rows: Rows, name: str) -> list[dict[str, str]]:
+    return [
+        {
+            "seriesuid": series,
+            **dict(zip(("coordX", "coordY", "coordZ"), map(repr, position), strict=True)),
+            name: repr(value),
+        }
+        for series, position, value in rows
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(MARKS, FINDINGS, FINDINGS, st.sampled_from([0, 1, 3, 100]), st.integers(0, 5))
+def test_equal_to_the_literal_scoring(
+    marks: Rows, nodules: Rows, excluded: Rows, limit: int, more_scans: int
+) -> None:
+    uids = ["a", "b", "c", *(f"empty {n}" for n in range(more_scans))]
+    nodules = [*nodules, ("b", (0.0, 0.0, 0.0), 3.0)]
+    truth = Truth(tuple(uids), Places.of(nodules), Places.of(excluded))
+    listed, tally = froc_oracle.entries(
+        as_dicts(marks, "probability"),
+        as_dicts(nodules, "diameter_mm"),
+        as_dicts(excluded, "diameter_mm"),
+        uids,
+        limit,
+    )
+    score = score_detection(Places.of(marks), truth, limit, resamples=0)
+    expected = froc_oracle.sensitivities(listed, len(uids))
+    assert score.sensitivity.tolist() == expected
+    assert score.cpm == pytest.approx(np.mean(expected), abs=1e-15)
+    assert score.matching.candidates == tally["candidates"]
+    assert score.matching.on_excluded == tally["excluded"]
+    assert score.matching.repeated == tally["double"]
+    if limit == 3:
+        assert_same_band(bootstrap_band(score.matching.marks, 20, 3), listed, uids, 20, 3)
+
+
+def assert_same_band(
+    band: Band, listed: list[froc_oracle.Entry], uids: list[str], resamples: int, seed: int
+) -> None:
+    curves = froc_oracle.bootstrap(listed, uids, resamples, seed)
+    ours = (band.curve.mean, band.curve.lower, band.curve.upper)
+    np.testing.assert_allclose(ours, curves, atol=1e-6)
+
+
+def test_equal_to_the_literal_scoring_on_the_challenge_itself(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    folder = shared_data / "luna16"
+    submission = luna_submission(folder, tmp_path / "s.csv", marks=30_000)
+    nodules, excluded = (folder / f"annotations{name}.csv" for name in ("", "_excluded"))
+    uids = froc_oracle.read_uids(folder / "seriesuids.csv")
+    marks, truth, notes = read_challenge(submission, nodules, excluded, folder / "seriesuids.csv")
+    assert len(truth.scans) == len(uids) == 886
+    assert len(truth.nodules.series) == 1183
+    assert "rows whose scan is not in seriesuids.csv" in notes[0]
+    # A third of the scans, so that the slow one stays bearable.
+    part = uids[::3]
+    mark_rows, nodule_rows, excluded_rows = (
+        [row for row in froc_oracle.read(path) if row["seriesuid"] in set(part)]
+        for path in (submission, nodules, excluded)
+    )
+    listed, _ = froc_oracle.entries(mark_rows, nodule_rows, excluded_rows, part, 40)
+    truth = Truth(tuple(part), truth.nodules, truth.excluded)
+    score = score_detection(marks, truth, 40, resamples=0)
+    assert score.sensitivity.tolist() == froc_oracle.sensitivities(listed, len(part))
+    assert 0.2 < score.cpm < 0.95
+    assert score.matching.over_limit > 0
+    assert score.matching.on_excluded > 0
+    assert score.matching.repeated > 0
+
+
+@pytest.mark.slow
+def test_the_whole_challenge(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "luna16"
+    submission = luna_submission(folder, tmp_path / "s.csv")
+    nodules, excluded = (folder / f"annotations{name}.csv" for name in ("", "_excluded"))
+    uids = froc_oracle.read_uids(folder / "seriesuids.csv")
+    marks, truth, _ = read_challenge(submission, nodules, excluded, folder / "seriesuids.csv")
+    mark_rows, nodule_rows, excluded_rows = map(froc_oracle.read, (submission, nodules, excluded))
+    listed, _ = froc_oracle.entries(mark_rows, nodule_rows, excluded_rows, uids, 100)
+    score = score_detection(marks, truth)
+    assert score.sensitivity.tolist() == froc_oracle.sensitivities(listed, len(uids))
+    assert_same_band(bootstrap_band(score.matching.marks, 30, 5), listed, uids, 30, 5)
+
+
+def one_scan(nodules: Rows, excluded: Iterable[Row] = ()) -> Truth:
+    return Truth(("a",), Places.of(nodules), Places.of(excluded))
+
+
+def test_a_mark_on_the_border_is_outside() -> None:
+    nodule: Rows = [("a", (0, 0, 0), 6)]
+    for x, found in ((3.0, 0), (2.999999, 1)):
+        matched = match_marks(Places.of([("a", (x, 0, 0), 1)]), one_scan(nodule))
+        assert matched.marks.found.sum() == found
+        assert (~matched.marks.found).sum() == 1 - found
+
+
+def test_the_best_mark_stands_for_a_nodule_and_others_on_it_count_neither_way() -> None:
+    marks: Rows = [("a", (0, 0, 0), 0.2), ("a", (1, 0, 0), 0.9), ("a", (0, 1, 0), 0.5)]
+    matched = match_marks(Places.of(marks), one_scan([("a", (0, 0, 0), 6)]))
+    assert matched.marks.probability.tolist() == [0.9]
+    assert matched.repeated == 2
+
+
+def test_one_mark_finds_both_of_two_nodules_that_overlap() -> None:
+    nodules: Rows = [("a", (0, 0, 0), 6), ("a", (2, 0, 0), 6)]
+    matched = match_marks(Places.of([("a", (1, 0, 0), 0.7)]), one_scan(nodules))
+    assert matched.nodule_probability.tolist() == [0.7, 0.7]
+    assert matched.marks.found.tolist() == [True, True]
+
+
+def test_an_excluded_finding_hides_a_mark_but_no_nodule() -> None:
+    marks: Rows = [("a", (0, 0, 0), 0.9), ("a", (20, 0, 0), 0.8), ("a", (40, 0, 0), 0.7)]
+    truth = one_scan([("a", (0, 0, 0), 6)], [("a", (1, 0, 0), 8), ("a", (24, 0, 0), -1)])
+    matched = match_marks(Places.of(marks), truth)
+    assert matched.marks.probability.tolist() == [0.9, 0.7]
+    assert matched.marks.found.tolist() == [True, False]
+    assert matched.on_excluded == 1
+
+
+def test_a_scan_with_too_many_marks_keeps_those_above_the_first_beyond() -> None:
+    marks: Rows = [("a", (x, 0, 0), p) for x, p in enumerate((0.9, 0.5, 0.5, 0.5, 0.1))]
+    truth = one_scan([("a", (90, 0, 0), 6)])
+    for limit, kept in ((0, 5), (1, 1), (2, 1), (3, 1), (4, 4), (5, 5)):
+        matched = match_marks(Places.of(marks), truth, limit)
+        assert matched.candidates == kept
+        assert matched.over_limit == 5 - kept
+
+
+def test_scans_without_marks_count_in_the_rate_of_false_positives() -> None:
+    marks: Rows = [("a", (0, 0, 0), 0.5), ("a", (50, 0, 0), 0.9)]
+    nodules = Places.of([("a", (0, 0, 0), 6)])
+    for scans, sensitivity in ((1, [0.0] * 3 + [1.0] * 4), (4, [0.0] + [1.0] * 6)):
+        uids = ("a", "b", "c", "d")[:scans]
+        score = score_detection(Places.of(marks), Truth(uids, nodules, Places.of(())), resamples=0)
+        assert score.sensitivity.tolist() == sensitivity
+
+
+def test_nothing_marked_and_nothing_wrong() -> None:
+    nodules: Rows = [("a", (0, 0, 0), 6), ("a", (30, 0, 0), 6)]
+    nothing = score_detection(Places.of(()), one_scan(nodules), resamples=5)
+    assert nothing.cpm == 0
+    assert nothing.to_dict()["threshold"] == [None] * 7
+    half = score_detection(Places.of([("a", (0, 0, 0), 0.1)]), one_scan(nodules), resamples=5)
+    assert half.sensitivity.tolist() == [0.5] * 7
+    assert half.band is not None and half.band.cpm.lower == [0.5]
+
+
+Files = dict[str, Path]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    rng = np.random.default_rng(0)
+    uids = [f"1.2.{n}" for n in range(20)]
+    places = rng.uniform(-100, 100, (20, 3)).tolist()
+    nodules = [(uid, *place, 8) for uid, place in zip(uids, places, strict=True)]
+    marks = [(uid, *place, 0.9 - n / 50) for n, (uid, *place, _) in enumerate(nodules[:15])]
+    marks += [(uid, 300 + n, 0, 0, n / 20) for n, uid in enumerate(uids)]
+    return {
+        "submission": write_submission(tmp_path / "s.csv", marks),
+        "annotations": write_findings(tmp_path / "a.csv", nodules),
+        "excluded": write_findings(tmp_path / "e.csv", [(uids[0], 300, 0, 0, -1)]),
+        "seriesuids": write_uids(tmp_path / "u.csv", uids),
+    }
+
+
+def arguments(files: Files) -> list[str]:
+    return [word for name, path in files.items() for word in (f"--{name}", str(path))]
+
+
+def test_the_command_writes_figures_curve_plot_and_nodules(files: Files, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    results = {"json": "o.json", "curve": "c.csv", "plot": "p.png", "nodules": "n.csv"}
+    given = [word for name, file in results.items() for word in (f"--{name}", str(out / file))]
+    command = ["evaluate", "detection", *arguments(files), *given, "--progress", "none"]
+    run = CliRunner().invoke(app, command)
+    assert run.exit_code == 0, run.output
+    told = json.loads((out / "o.json").read_text())
+    assert told["false_positives_per_scan"] == list(OPERATING_POINTS)
+    assert len(told["sensitivity"]) == 7
+    assert told["cpm"] == pytest.approx(np.mean(told["sensitivity"]))
+    assert f"CPM {told['cpm']:.4f}" in run.stdout
+    limits = told["bootstrap"]["cpm"]
+    assert limits["lower"] < told["cpm"] < limits["upper"]
+    assert (told["found"], told["missed"], told["false_positives"]) == (15, 5, 19)
+    assert told["ignored_on_excluded_findings"] == 1
+    curve = np.genfromtxt(out / "c.csv", delimiter=",", names=True)
+    assert np.all(np.diff(curve["sensitivity"]) >= 0)
+    assert np.all(curve["lower"] <= curve["upper"])
+    assert curve["sensitivity"][0] == pytest.approx(told["sensitivity"][0])
+    assert sum(line.endswith(",") for line in (out / "n.csv").read_text().split()) == 5
+    assert np.asarray(Image.open(out / "p.png").convert("L")).std() > 10
+
+    again = CliRunner().invoke(app, command)
+    assert isinstance(again.exception, InputError)
+    assert "nothing was overwritten" in str(again.exception)
+
+
+def test_columns_in_any_order_a_byte_order_mark_and_more_columns(
+    files: Files, tmp_path: Path
+) -> None:
+    straight = read_challenge(**files)[0]
+    turned = tmp_path / "turned.csv"
+    lines = [line.split(",") for line in files["submission"].read_text().split()]
+    text = "".join(f"{p}, x,{z},{y},{x},{uid}\n" for uid, x, y, z, p in lines)
+    turned.write_text("\ufeff" + text.replace("probability, x", "probability,note", 1), "utf-8")
+    other = read_challenge(**files | {"submission": turned})[0]
+    np.testing.assert_array_equal(straight.position, other.position)
+    np.testing.assert_array_equal(straight.value, other.value)
+
+
+def test_oddities_are_scored_as_the_challenge_does_and_told(files: Files) -> None:
+    text = files["submission"].read_text()
+    first = text.split("\n")[1].strip()
+    files["submission"].write_text(text + f"{first}\nelsewhere,1,2,3,nonsense\n")
+    marks, _, notes = read_challenge(**files)
+    assert len(marks.series) == 36
+    assert len(notes) == 2
+    assert "s.csv line 38 is the first of 1 rows whose scan is not in u.csv" in notes[0]
+    assert "s.csv line 37 says the same as line 2" in notes[1]
+
+
+Change = Callable[[str], str]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("submission", lambda t: t.replace("probability", "score"), "line 1 names no column prob"),
+        ("submission", lambda t: t.replace(",", ";"), "line 1 parts its columns by semicolons"),
+        ("submission", lambda t: t.replace(",", "\t"), "line 1 parts its columns by tabs"),
+        ("submission", lambda t: t.replace("\n1.2.3,", "\n1.2.3,abc,", 1), "line 5: 'abc' is no"),
+        ("submission", lambda t: t.replace("0.9", "nan", 1), "'nan' is no number for probability"),
+        ("submission", lambda t: t.replace("0.9", "inf", 1), "'inf' is no number for probability"),
+        ("submission", lambda t: t.replace("0.9", "", 1), "'' is no number for probability"),
+        ("submission", lambda t: t + "1.2.3,4,5\n", "line 37 has 3 values for 5 columns"),
+        ("submission", lambda _: "", "line 1 is empty"),
+        ("submission", lambda t: t.split("\n")[0] + "\n", "no mark in the scans of u.csv"),
+        ("submission", lambda t: t.replace("1.2.", "9.9."), "no mark in the scans of u.csv"),
+        ("submission", lambda t: t + '"', "cannot be read as CSV near line 37"),
+        ("annotations", lambda t: t.replace("diameter_mm", "d"), "names no column diameter_mm"),
+        ("annotations", lambda t: t.replace("1.2.", "9.9."), "no nodule in the scans of u.csv"),
+        ("excluded", lambda t: t.replace("-1", "none"), "line 2: 'none' is no number for diam"),
+        ("seriesuids", lambda t: t + "1.2.3\n", "line 21 repeats the scan of line 4"),
+        ("seriesuids", lambda _: "\n\n", "lists no scan"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line(
+    files: Files, name: str, change: Change, told: str
+) -> None:
+    files[name].write_text(change(files[name].read_text()))
+    with pytest.raises(InputError) as error:
+        read_challenge(**files)
+    sentence = str(error.value)
+    assert str(files[name]) in sentence
+    assert told in sentence
+    assert sentence.endswith(".") and "\n" not in sentence
+
+
+def test_bytes_that_are_no_text_and_a_file_that_is_not_there(files: Files, tmp_path: Path) -> None:
+    files["submission"].write_bytes(b"seriesuid,\xff\xfe\n")
+    with pytest.raises(InputError, match="cannot be read as CSV"):
+        read_challenge(**files)
+    with pytest.raises(InputError, match="is not a file"):
+        read_challenge(**files | {"submission": tmp_path / "none.csv"})
+
+
+def test_a_header_in_the_list_of_scans_is_no_scan(files: Files) -> None:
+    files["seriesuids"].write_text("seriesuid\n" + files["seriesuids"].read_text())
+    assert len(read_challenge(**files)[1].scans) == 20
+
+
+def test_findings_need_not_be_excluded(files: Files) -> None:
+    del files["excluded"]
+    marks, truth, _ = read_challenge(**files, excluded=None)
+    assert score_detection(marks, truth, resamples=0).matching.on_excluded == 0
