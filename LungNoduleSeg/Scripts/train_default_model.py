@@ -27,14 +27,9 @@ from CTSliceToolsLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.lungs.roi import segment_lungs
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.insertion import find_sites, insert_random_lesions
+from LungNoduleSegLib.network.patches import TrainingPlan, TrainingScan, training_scan
 from LungNoduleSegLib.network.preparation import Preparation
-from LungNoduleSegLib.network.training import (
-    TrainingPlan,
-    TrainingScan,
-    train,
-    training_scan,
-    with_mistakes,
-)
+from LungNoduleSegLib.network.training import train, with_mistakes
 from LungNoduleSegLib.network.unet import build_unet
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom

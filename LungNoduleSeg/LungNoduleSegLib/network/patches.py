@@ -1,0 +1,218 @@
+"""Patches of scans that networks learn from, with lesions inserted on the way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from CTSliceToolsLib.keras_training import EpochBatches
+from LungNoduleSegLib.network.insertion import LesionSites, find_sites, insert_random_lesions
+from LungNoduleSegLib.network.preparation import Preparation, prepare, prepare_mask
+
+Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class TrainingScan:
+    """One scan to train on, cropped to its lungs.
+
+    Attributes:
+        name: for the model card.
+        hu: axial HU image.
+        lungs: label image on the same grid.
+        nodules: outlined nodules on the same grid, None where nobody has looked for any.
+        sites: where lesions may be inserted.
+        mistaken: what a network took for nodules and is none, on the same grid; see
+            `with_mistakes`.
+    """
+
+    name: str
+    hu: sitk.Image
+    lungs: sitk.Image
+    nodules: sitk.Image | None
+    sites: LesionSites
+    mistaken: sitk.Image | None = None
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How a network is trained; kept in its model card.
+
+    Attributes:
+        steps: batches in all.
+        batch: patches in a batch: a quarter hold an inserted lesion, a quarter an outlined nodule
+            and a quarter a place that the network was mistaken about, where such are known.
+        patch: side of a patch in pixels, a multiple of 16.
+        learning_rate: at the start; it falls to a hundredth along a cosine.
+        lesions: inserted into each scan each time it is prepared anew.
+        refresh: batches between two preparations of a scan.
+        kept: prepared scans that batches are drawn from.
+        seed: of everything random.
+    """
+
+    steps: int = 3000
+    batch: int = 16
+    patch: int = 128
+    learning_rate: float = 1e-3
+    lesions: int = 40
+    refresh: int = 20
+    kept: int = 8
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Slices and masks (n, y, x), and pixels (m, 3) that patches are cut around."""
+
+    pixels: NDArray[np.float16]
+    mask: NDArray[np.float16]
+    anywhere: NDArray[np.intp]
+    lesions: NDArray[np.intp]
+    outlined: NDArray[np.intp]
+    mistakes: NDArray[np.intp]
+
+    def centres(self, number: int) -> NDArray[np.intp]:
+        """Give the pixels for a patch by its number in the batch."""
+        return (self.lesions, self.anywhere, self.outlined, self.mistakes)[number % 4]
+
+
+def training_scan(
+    name: str, hu: sitk.Image, lungs: sitk.Image, nodules: sitk.Image | None = None
+) -> TrainingScan:
+    """Make a training scan of axial images on one grid, cropped to the lungs."""
+    return TrainingScan(name, hu, lungs, nodules, find_sites(hu, lungs))
+
+
+class PatchBatches(EpochBatches):
+    """Batches of patches drawn from a few prepared scans, the oldest of which is renewed in turn.
+
+    Which scans are prepared, with which lesions, and which patches are drawn follows from the
+    plan's seed and the number of the batch alone.
+
+    Args:
+        scans: to draw from, each read when its turn comes; they need not fit into memory together.
+        preparation: of the slices; training varies its size.
+        plan: how.
+        count: batches in an epoch.
+    """
+
+    def __init__(
+        self,
+        scans: Sequence[TrainingScan],
+        preparation: Preparation,
+        plan: TrainingPlan,
+        count: int,
+    ) -> None:
+        super().__init__()
+        self._scans, self._preparation, self._plan = scans, preparation, plan
+        self._count = count
+        self._kept: dict[int, _Prepared] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Batch:
+        """Give a batch: (batch, patch, patch, channels) and masks (batch, patch, patch, 1)."""
+        plan = self._plan
+        step = self.epoch * self._count + index
+        kept = self._keep(step // plan.refresh)
+        rng = np.random.default_rng((plan.seed, 0, step))
+        patches = [
+            _patch(kept[rng.integers(len(kept))], n, self._preparation.context, plan.patch, rng)
+            for n in range(plan.batch)
+        ]
+        x, y = zip(*patches, strict=True)
+        return np.stack(x), np.stack(y)
+
+    def _keep(self, first: int) -> list[_Prepared]:
+        wanted = range(first, first + self._plan.kept)
+        self._kept = {number: kept for number, kept in self._kept.items() if number in wanted}
+        for number in wanted:
+            if number not in self._kept:
+                self._kept[number] = self._prepared(number)
+        return [self._kept[number] for number in wanted]
+
+    def _prepared(self, number: int) -> _Prepared:
+        """Prepare a scan; all have their turn, in an order of its own, before one has it again."""
+        seed = self._plan.seed
+        turn, place = divmod(number, len(self._scans))
+        order = np.random.default_rng((seed, 1, turn)).permutation(len(self._scans))
+        rng = np.random.default_rng((seed, 2, number))
+        return _prepare_with_lesions(self._scans[order[place]], self._preparation, self._plan, rng)
+
+
+def _prepare_with_lesions(
+    scan: TrainingScan, preparation: Preparation, plan: TrainingPlan, rng: np.random.Generator
+) -> _Prepared:
+    """Insert lesions into one scan and prepare it at a scale of its own."""
+    hu, labels, _ = insert_random_lesions(scan.hu, scan.lungs, scan.sites, plan.lesions, rng)
+    inserted = labels > 0
+    empty = inserted < 0
+    outlined = scan.nodules > 0 if scan.nodules is not None else empty
+    mistaken = scan.mistaken if scan.mistaken is not None else empty
+    images = [hu, scan.lungs, inserted | outlined, outlined, mistaken]
+    if hu.GetSpacing()[2] < 3 and rng.random() < 0.25:
+        images = [_thicker(image) for image in images]
+    size = int(rng.uniform(0.8, 1.25) * preparation.size)
+    prepared = prepare(images[0], images[1], replace(preparation, size=size))
+    pixels = prepared.pixels()
+    covered, real, wrong = (prepare_mask(mask, prepared) for mask in images[2:])
+    anywhere = np.argwhere(pixels[:, ::2, ::2] > -1.1) * (1, 2, 2)
+    lesions, nodules = np.argwhere(covered > 0.5), np.argwhere(real > 0.5)
+    mistakes = np.argwhere((wrong > 0.5) & (covered <= 0))
+    lesions = lesions if len(lesions) else anywhere
+    return _Prepared(
+        pixels.astype(np.float16),
+        covered.astype(np.float16),
+        anywhere,
+        lesions,
+        nodules if len(nodules) else lesions,
+        mistakes if len(mistakes) else anywhere,
+    )
+
+
+def _thicker(image: sitk.Image) -> sitk.Image:
+    """Average slices two by two; a mask keeps what fills at least half of a pair."""
+    if image.GetPixelID() == sitk.sitkInt16:
+        return sitk.BinShrink(image, (1, 1, 2))
+    return sitk.BinShrink(sitk.Cast(image > 0, sitk.sitkFloat32), (1, 1, 2)) >= 0.5
+
+
+def _patch(
+    scan: _Prepared, number: int, context: int, side: int, rng: np.random.Generator
+) -> Batch:
+    """Cut one patch, (side, side, channels) and (side, side, 1), and vary it."""
+    centres = scan.centres(number)
+    z, y, x = centres[rng.integers(len(centres))]
+    size = scan.pixels.shape[1]
+    top, left = (
+        int(np.clip(c - side // 2 + rng.integers(-side // 4, side // 4 + 1), 0, size - side))
+        for c in (y, x)
+    )
+    window = np.s_[top : top + side, left : left + side]
+    neighbours = np.clip(np.arange(z - context, z + context + 1), 0, len(scan.pixels) - 1)
+    pixels = scan.pixels[neighbours][:, *window].astype(np.float32)
+    mask = scan.mask[z][window].astype(np.float32)
+    return _vary(np.moveaxis(pixels, 0, -1), mask[..., None], rng)
+
+
+def _vary(
+    pixels: NDArray[np.float32], mask: NDArray[np.float32], rng: np.random.Generator
+) -> Batch:
+    """Flip, turn, and change contrast, sharpness and noise, all channels alike."""
+    if rng.random() < 0.5:
+        pixels = pixels[..., ::-1]
+    if rng.random() < 0.5:
+        pixels, mask = pixels[:, ::-1], mask[:, ::-1]
+    turns = int(rng.integers(4))
+    pixels, mask = np.rot90(pixels, turns), np.rot90(mask, turns)
+    pixels = pixels * np.float32(rng.uniform(0.7, 1.35)) + np.float32(rng.normal(0, 0.1))
+    if rng.random() < 0.2:
+        pixels = ndimage.gaussian_filter(pixels, (0.7, 0.7, 0))
+    if rng.random() < 0.5:
+        noise = rng.normal(0, rng.uniform(0, 0.4), pixels.shape)
+        pixels = pixels + ndimage.gaussian_filter(noise, (0.6, 0.6, 0))
+    return np.ascontiguousarray(pixels, np.float32), np.ascontiguousarray(mask)
