@@ -116,7 +116,7 @@ def fit_scan(z_mm: Floats, raw: Floats) -> ScanFit:
 
 def _solve(z: Floats, raw: Floats) -> OptimizeResult:
     """Find the top of the head and the eleven gaps below it, (12,)."""
-    usual = _usual_heights()
+    usual = usual_heights()
     weight = np.sqrt(np.clip(_thickness(z) / _CORRELATION_MM, 0, 1)) / _RAW_SD
 
     def residuals(parameters: Floats) -> Floats:
@@ -136,8 +136,11 @@ def _soft(residual: Floats) -> Floats:
     return np.sqrt(2 * (np.sqrt(1 + residual**2) - 1))
 
 
-def _usual_heights() -> Floats:
-    """Heights below the top of the head that suit all spans, weighted by their deviations."""
+def usual_heights() -> Floats:
+    """Give usual heights of `LANDMARKS` in mm, 0 at the top of the head, decreasing, (12,).
+
+    They suit all usual distances, weighted by their deviations.
+    """
     matrix = np.zeros((len(_SPANS), len(LANDMARKS)))
     rows = np.arange(len(_SPANS))
     matrix[rows, _ABOVE], matrix[rows, _BELOW] = 1, -1
