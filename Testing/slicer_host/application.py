@@ -1,0 +1,247 @@
+"""The stand-in for `slicer.app`, its main window and its modules."""
+
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import slicer
+import vtk
+from PySide6 import QtCore, QtWidgets
+
+from CTSliceToolsLib.scene import mrml_host
+
+from __feature__ import true_property  # isort: skip  # noqa: F401
+
+SLICE_VIEWS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
+
+
+class Application(QtWidgets.QApplication):
+    """The part of qSlicerApplication that panels use, around the headless host."""
+
+    stand_in = True
+
+    def __init__(self, host: Any) -> None:
+        super().__init__(["Slicer"])
+        self.applicationName = "Slicer"
+        self.temporaryPath = host.temporaryPath
+        self.dataInputOutput = host.dataInputOutput
+        self._host = host
+        self._modules = ModuleManager()
+
+    def applicationLogic(self) -> Any:
+        """Return the vtkSlicerApplicationLogic."""
+        return self._host.applicationLogic()
+
+    def mrmlScene(self) -> Any:
+        """Return the scene."""
+        return self._host.mrmlScene()
+
+    def testingEnabled(self) -> bool:
+        """Messages are logged and not shown, as in Slicer's own tests."""
+        return True
+
+    def layoutManager(self) -> "LayoutManager":
+        """Return the slice views."""
+        return self.layout_manager
+
+    def moduleManager(self) -> "ModuleManager":
+        """Return the modules."""
+        return self._modules
+
+
+class LayoutManager:
+    """Three slice views, as in the conventional layout."""
+
+    def __init__(self) -> None:
+        self._widgets = {
+            name: slicer.qMRMLSliceWidget(name, orientation)
+            for name, orientation in SLICE_VIEWS.items()
+        }
+
+    def sliceViewNames(self) -> tuple[str, ...]:
+        """Return the names of the slice views."""
+        return tuple(self._widgets)
+
+    def sliceWidget(self, name: str) -> Any:
+        """Return a slice view."""
+        return self._widgets[name]
+
+
+class MainWindow(QtWidgets.QMainWindow):
+    """The main window: the panel of the module that is entered, beside the slice views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objectName = "qSlicerMainWindow"
+        self.windowTitle = "Slicer stand-in"
+        self._selector = ModuleSelector(self)
+        self.panel = QtWidgets.QScrollArea()
+        self.panel.widgetResizable = True
+        dock = QtWidgets.QDockWidget(self)
+        dock.setWidget(self.panel)
+        self.addDockWidget(QtCore.Qt.LeftDockWidgetArea, dock)
+        self.setCentralWidget(QtWidgets.QWidget())
+
+    def moduleSelector(self) -> "ModuleSelector":
+        """Return what selects modules."""
+        return self._selector
+
+
+class ModuleSelector:
+    """Enters one module and leaves the one before."""
+
+    def __init__(self, window: MainWindow) -> None:
+        self._window = window
+        self.selectedModule = ""
+
+    def selectModule(self, name: str) -> None:
+        """Show a module's panel; any other name leaves the current module only."""
+        manager = slicer.app.moduleManager()
+        before = manager.module(self.selectedModule)
+        if before is not None:
+            before.widgetRepresentation().exit()
+            self._window.panel.takeWidget()
+        self.selectedModule = name
+        module = manager.module(name)
+        if module is not None:
+            widget = module.widgetRepresentation()
+            self._window.panel.setWidget(widget)
+            widget.show()
+            widget.enter()
+
+
+class ModuleManager:
+    """Scripted modules loaded from their files."""
+
+    def __init__(self) -> None:
+        self._modules: dict[str, ScriptedModule] = {}
+        self._slots: list[Any] = []
+
+    def connect(self, signal: str, slot: Any) -> None:
+        """Have `slot` called with a module's name before it is unloaded."""
+        assert signal == "moduleAboutToBeUnloaded(QString)"
+        self._slots.append(slot)
+
+    def disconnect(self, signal: str, slot: Any) -> None:
+        """Take a slot away."""
+        self._slots.remove(slot)
+
+    def load(self, file: Path) -> "ScriptedModule":
+        """Load a module, as Slicer does for each file on its module path."""
+        sys.path.insert(0, str(file.parent))
+        module = ScriptedModule(file)
+        self._modules[file.stem] = module
+        setattr(slicer.modules, file.stem.lower(), module)
+        return module
+
+    def module(self, name: str) -> "ScriptedModule | None":
+        """Return a loaded module."""
+        return self._modules.get(name)
+
+    def unload(self, name: str) -> None:
+        """Unload a module, as Slicer does with all of them when it quits."""
+        for slot in list(self._slots):
+            slot(name)
+        self._modules.pop(name).widgetRepresentation().deleteLater()
+
+
+class ScriptedModule:
+    """A module in Python: what its class sets on `parent`, and its panel."""
+
+    def __init__(self, file: Path) -> None:
+        self.name = file.stem
+        self.path = str(file)
+        self._widget: ScriptedModuleWidget | None = None
+        spec = importlib.util.spec_from_file_location(self.name, file)
+        assert spec is not None and spec.loader is not None
+        python = importlib.util.module_from_spec(spec)
+        sys.modules[self.name] = python
+        spec.loader.exec_module(python)
+        getattr(python, self.name)(self)
+
+    def widgetRepresentation(self) -> "ScriptedModuleWidget":
+        """Return the panel, made when it is first asked for."""
+        if self._widget is None:
+            self._widget = ScriptedModuleWidget(self.name)
+            self._widget.reload()
+        return self._widget
+
+
+class ScriptedModuleWidget(QtWidgets.QWidget):
+    """The C++ side of a panel, `parent` of the Python class."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._module_name = name
+        self.isEntered = False
+        QtWidgets.QVBoxLayout(self)
+
+    def reload(self) -> None:
+        """Make the Python class anew and set it up."""
+        python = getattr(sys.modules[self._module_name], f"{self._module_name}Widget")
+        self._self = python(self)
+        setattr(slicer.modules, f"{self._module_name}Widget", self._self)
+        self._self.setup()
+
+    def self(self) -> Any:
+        """Return the Python class."""
+        return self._self
+
+    def enter(self) -> None:
+        """Tell the Python class that its panel is shown."""
+        self.isEntered = True
+        self._self.enter()
+
+    def exit(self) -> None:
+        """Tell the Python class that another module is shown."""
+        self.isEntered = False
+        self._self.exit()
+
+
+def start() -> None:
+    """Put the stand-in where Slicer would be: `slicer.app`, `qt`, `ctk` and the rest."""
+    mrml_host.start()
+    from slicer_host import ctk_widgets, mrml_widgets, qt_module
+
+    qt = qt_module.install()
+    ctk = ModuleType("ctk")
+    for widget in ctk_widgets.CLASSES:
+        setattr(ctk, widget.__name__, widget)
+    for widget in mrml_widgets.CLASSES:
+        setattr(slicer, widget.__name__, widget)
+    slicer.qSlicerScriptedLoadableModuleWidget = ScriptedModuleWidget
+    slicer.qSlicerScriptedLoadableModule = ScriptedModule
+    sys.modules["ctk"] = ctk
+    qt.QUiLoader.custom_classes = {
+        widget.__name__: widget for widget in (*ctk_widgets.CLASSES, *mrml_widgets.CLASSES)
+    }
+
+    settings = tempfile.mkdtemp(dir=slicer.app.temporaryPath)
+    QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
+    QtCore.QSettings.setPath(QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, settings)
+    slicer.app = Application(slicer.app)
+    if slicer.app.applicationLogic().GetSliceLogics() is None:
+        slicer.app.applicationLogic().SetSliceLogics(vtk.vtkCollection())
+    slicer.mrmlScene.AddNode(slicer.vtkMRMLCrosshairNode())
+    slicer.app.layout_manager = LayoutManager()
+    _add_packages()
+    slicer.app.main_window = MainWindow()
+    slicer.app.main_window.show()
+
+
+def _add_packages() -> None:
+    """Add the Python packages of Slicer that the wheel leaves out."""
+    from slicer_host import packaging, parameter_nodes, scripted_module, translation
+
+    for name, module in {
+        "ScriptedLoadableModule": scripted_module,
+        "i18n": translation,
+        "packaging": packaging,
+        "parameterNodeWrapper": parameter_nodes,
+    }.items():
+        sys.modules[f"slicer.{name}"] = module
+        setattr(slicer, name, module)
+    slicer.selfTests = {}

@@ -1,0 +1,71 @@
+"""The module `qt`: all of PySide6 under one name, in the manner of Slicer's PythonQt.
+
+Under PySide6's feature `true_property`, which is set for each module by name, `widget.text` is a
+property as in PythonQt.
+"""
+
+import sys
+from types import ModuleType
+
+import shibokensupport.feature as switches
+from PySide6 import QtCore, QtGui, QtTest, QtUiTools, QtWidgets
+
+PROPERTY_STYLE = ("slicer_host", "slicer.util", "CTSliceTools", "LungNoduleSeg", "test_")
+"""Beginnings of the names of modules that are written in property style."""
+
+
+class PropertyStyleFinder:
+    """Sees each module of ours before it is imported and switches it to property style."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Switch; never find anything."""
+        use_property_style(name)
+
+
+def use_property_style(name: str) -> None:
+    """Make properties of Qt classes Python properties in the module `name`, if it is ours."""
+    if name.startswith(PROPERTY_STYLE):
+        switches.set_selection(switches.true_property, name)
+
+
+class UiLoader(QtUiTools.QUiLoader):
+    """Loads .ui files; classes that Qt does not know are looked up in `custom_classes`."""
+
+    custom_classes: dict[str, type[QtWidgets.QWidget]] = {}  # noqa: RUF012
+
+    def createWidget(
+        self, class_name: str, parent: QtWidgets.QWidget | None = None, name: str = ""
+    ) -> QtWidgets.QWidget:
+        """Make a widget of the .ui file."""
+        custom = self.custom_classes.get(class_name)
+        if custom is None:
+            if class_name.startswith(("qMRML", "qSlicer", "ctk")):
+                raise NotImplementedError(f"{class_name} has no stand-in in Testing/slicer_host")
+            return super().createWidget(class_name, parent, name)
+        widget = custom(parent)
+        widget.setProperty("objectName", name)
+        return widget
+
+
+def install() -> ModuleType:
+    """Make `import qt` work, and return the module."""
+    for name in list(sys.modules):
+        use_property_style(name)
+    sys.meta_path.insert(0, PropertyStyleFinder())
+
+    module = ModuleType("qt")
+    for part in (QtCore, QtGui, QtWidgets):
+        for name in dir(part):
+            if not name.startswith("_"):
+                setattr(module, name, getattr(part, name))
+    module.QUiLoader = UiLoader  # type: ignore[attr-defined]
+    module.QTest = QtTest.QTest  # type: ignore[attr-defined]
+    _add_pythonqt_names()
+    sys.modules["qt"] = module
+    return module
+
+
+def _add_pythonqt_names() -> None:
+    """Give every object `name` and `className()`, as PythonQt does."""
+    QtCore.QObject.name = property(lambda it: it.property("objectName"))
+    QtCore.QObject.className = lambda it: it.metaObject().className()
