@@ -1,0 +1,1 @@
+"""What the panels of both modules share; needs Slicer's `qt`, `ctk` and `slicer`."""

@@ -1,0 +1,90 @@
+"""Chooses a model: a bundled one, or a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.model_card import ModelCard, read_card
+from CTSliceToolsLib.panel.signals import Signal
+
+
+class ModelChooser:
+    """A combo box with the bundled models, those of files chosen so far, and "From file…".
+
+    Attributes:
+        changed: signal with the file of the model that is now chosen.
+    """
+
+    def __init__(self, combo_box: Any, bundled: Sequence[Path]) -> None:
+        """Fill an empty combo box of a .ui file.
+
+        Raises:
+            InputError: if a bundled model is missing or damaged.
+        """
+        self.changed = Signal()
+        self._box = combo_box
+        self._files: list[Path] = []
+        self._current = -1
+        for file in bundled:
+            self._add(file)
+        self._box.addItem(_("From file…"))
+        self._box.activated.connect(self._choose_row)
+        self._show(0)
+
+    @property
+    def file(self) -> Path:
+        """The `.keras` file of the chosen model."""
+        return self._files[self._current]
+
+    def choose(self, file: Path) -> None:
+        """Choose a model by its file.
+
+        Raises:
+            InputError: if it is no model with a card; the choice stays.
+        """
+        if file not in self._files:
+            self._add(file)
+        self._show(self._files.index(file))
+
+    def _add(self, file: Path) -> None:
+        card = read_card(file)
+        row = len(self._files)
+        self._files.append(file)
+        self._box.insertItem(row, card.name)
+        self._box.setItemData(row, describe(card, file), qt.Qt.ToolTipRole)
+
+    def _choose_row(self, row: int) -> None:
+        if row < len(self._files):
+            self._show(row)
+            return
+        self._show(self._current)
+        chosen = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(), _("Model"), "", _("Keras models (*.keras)")
+        )
+        # PySide gives the filter as well.
+        name = chosen if isinstance(chosen, str) else chosen[0]
+        if name:
+            try:
+                self.choose(Path(name))
+            except InputError as problem:
+                slicer.util.errorDisplay(str(problem))
+
+    def _show(self, row: int) -> None:
+        changed = row != self._current
+        self._current = row
+        self._box.currentIndex = row
+        self._box.toolTip = self._box.itemData(row, qt.Qt.ToolTipRole)
+        if changed:
+            self.changed.emit(self.file)
+
+
+def describe(card: ModelCard, file: Path) -> str:
+    """Say what a model does, where it is not to be trusted, and where it is."""
+    limits = "".join(f"\n• {one}" for one in card.limitations)
+    heading = _("Not to be trusted:") if limits else ""
+    return "\n\n".join(part for part in (card.summary, heading + limits, str(file)) if part)

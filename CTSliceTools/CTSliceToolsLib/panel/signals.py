@@ -1,0 +1,28 @@
+"""Signals of plain Python: Qt's own are not reliable in Python classes under PythonQt."""
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Signal:
+    """Functions that are called, in the order in which they were connected, when it is emitted."""
+
+    def __init__(self) -> None:
+        self._slots: list[Callable[..., Any]] = []
+
+    def connect(self, slot: Callable[..., Any]) -> None:
+        """Have `slot` called from now on."""
+        self._slots.append(slot)
+
+    def disconnect(self, slot: Callable[..., Any]) -> None:
+        """No longer call `slot`.
+
+        Raises:
+            ValueError: if it is not connected.
+        """
+        self._slots.remove(slot)
+
+    def emit(self, *arguments: Any) -> None:
+        """Call all that are connected at this moment."""
+        for slot in list(self._slots):
+            slot(*arguments)

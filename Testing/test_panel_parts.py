@@ -1,0 +1,402 @@
+"""What the panels share: runs in child processes, keys, packages, model chooser.
+
+Runs in a real Slicer too, and on the stand-in of `slicer_host` elsewhere.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import slicer_host
+
+slicer = slicer_host.start()
+
+import psutil
+import qt
+
+from CTSliceToolsLib.child_process import ChildError
+from CTSliceToolsLib.child_work import ChildCommand, Work, complete
+from CTSliceToolsLib.errors import Cancelled, InputError
+from CTSliceToolsLib.model_card import file_sha256
+from CTSliceToolsLib.panel import packages
+from CTSliceToolsLib.panel.model_chooser import ModelChooser
+from CTSliceToolsLib.panel.run_bar import RunBar
+from CTSliceToolsLib.panel.run_progress import RunProgress, duration_text
+from CTSliceToolsLib.panel.shortcuts import KeyShortcuts
+from CTSliceToolsLib.panel.signals import Signal
+from CTSliceToolsLib.panel.work_runner import RunState, WorkRunner
+from slicer_host.actions import press, process_events, wait_until
+
+QUICK = """
+import json, sys
+print(json.dumps({"stage": "Reading", "done": 1, "total": 4, "remaining_s": 180}), flush=True)
+print("a line for the log", flush=True)
+print(json.dumps({"result": int(sys.argv[1]) * 2}))
+"""
+
+ENDLESS = """
+import json, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(json.dumps({"stage": "Waiting", "done": 0, "total": 0, "child": child.pid}), flush=True)
+time.sleep(600)
+"""
+
+
+def child(code: str, *arguments: str) -> ChildCommand:
+    return ChildCommand([sys.executable, "-c", code, *arguments])
+
+
+class Steps:
+    """A piece of work that notes what happens to it."""
+
+    def __init__(self, *commands: ChildCommand) -> None:
+        self.commands = commands
+        self.results: list[Any] = []
+        self.cleaned = False
+
+    def work(self) -> Work[list[Any]]:
+        try:
+            for command in self.commands:
+                self.results.append((yield command))
+            return self.results
+        finally:
+            self.cleaned = True
+
+
+def descendants() -> set[int]:
+    return {one.pid for one in psutil.Process().children(recursive=True)}
+
+
+class TestWork(unittest.TestCase):
+    def test_a_script_runs_it_to_its_end(self) -> None:
+        steps = Steps(child(QUICK, "3"), child(QUICK, "5"))
+        seen = []
+        result = complete(steps.work(), lambda *progress: seen.append(progress))
+        self.assertEqual(result, [6, 10])
+        self.assertIn(("Reading", 1, 4), seen)
+        self.assertTrue(steps.cleaned)
+
+    def test_an_error_reaches_the_work_and_then_the_script(self) -> None:
+        steps = Steps(child("raise SystemExit(3)"))
+        with self.assertRaises(ChildError):
+            complete(steps.work())
+        self.assertTrue(steps.cleaned)
+
+    def test_cancelling_a_script_cleans_up(self) -> None:
+        steps = Steps(child(ENDLESS))
+
+        def cancel(stage: str, done: int, total: int) -> None:
+            if stage == "Waiting":
+                raise Cancelled
+
+        before = descendants()
+        with self.assertRaises(Cancelled):
+            complete(steps.work(), cancel)
+        self.assertTrue(steps.cleaned)
+        self.assertLessEqual(descendants(), before)
+
+
+class TestRunner(unittest.TestCase):
+    def setUp(self) -> None:
+        self.runner = WorkRunner()
+        self.ends: list[tuple[str, str]] = []
+        self.states: list[RunState] = []
+        self.runner.ended.connect(lambda *end: self.ends.append(end))
+        self.runner.changed.connect(lambda: self.states.append(self.runner.state))
+        self.before = descendants()
+
+    def tearDown(self) -> None:
+        self.runner.stop()
+
+    def assert_nothing_left(self, steps: Steps) -> None:
+        self.assertTrue(steps.cleaned)
+        self.assertLessEqual(descendants(), self.before)
+        self.assertIs(self.runner.state, RunState.IDLE)
+
+    def test_success_goes_through_the_states(self) -> None:
+        steps = Steps(child(QUICK, "21"))
+        results: list[Any] = []
+        logged: list[str] = []
+        self.runner.logged.connect(logged.append)
+        self.runner.start(steps.work(), results.append)
+        wait_until(lambda: bool(self.ends))
+        self.assertEqual(results, [[42]])
+        self.assertEqual(self.ends, [("", "")])
+        self.assertEqual(
+            list(dict.fromkeys(self.states)),
+            [RunState.STARTING, RunState.RUNNING, RunState.IMPORTING, RunState.IDLE],
+        )
+        self.assertIn("a line for the log", "".join(logged))
+        self.assert_nothing_left(steps)
+
+    def test_cancel_ends_the_whole_tree_while_the_panel_lives(self) -> None:
+        steps = Steps(child(ENDLESS))
+        results: list[Any] = []
+        self.runner.start(steps.work(), results.append)
+        wait_until(lambda: self.runner.progress.stage == "Waiting")
+        self.assertEqual(len(descendants() - self.before), 2)
+        self.runner.cancel()
+        self.assertIs(self.runner.state, RunState.CANCELLING)
+        wait_until(lambda: not self.runner.busy)
+        self.assertEqual((results, self.ends), ([], [("", "")]))
+        self.assert_nothing_left(steps)
+
+    def test_cancel_before_the_child_has_begun(self) -> None:
+        steps = Steps(child(ENDLESS))
+        self.runner.start(steps.work())
+        self.runner.cancel()
+        self.assertIs(self.runner.state, RunState.IDLE)
+        self.assertLessEqual(descendants(), self.before)
+
+    def test_stop_returns_when_all_has_ended(self) -> None:
+        steps = Steps(child(ENDLESS))
+        self.runner.start(steps.work())
+        wait_until(lambda: self.runner.progress.stage == "Waiting")
+        self.runner.stop()
+        self.assert_nothing_left(steps)
+
+    def test_bad_input_is_one_sentence(self) -> None:
+        code = 'import json; print(json.dumps({"error": "a.nrrd is empty."})); raise SystemExit(2)'
+        steps = Steps(child(code))
+        self.runner.start(steps.work())
+        wait_until(lambda: bool(self.ends))
+        self.assertEqual(self.ends, [("a.nrrd is empty.", "")])
+        self.assert_nothing_left(steps)
+
+    def test_a_failure_has_its_log_as_details(self) -> None:
+        steps = Steps(child('raise RuntimeError("disk on fire")'))
+        self.runner.start(steps.work())
+        wait_until(lambda: bool(self.ends))
+        ((sentence, details),) = self.ends
+        self.assertIn("log", sentence)
+        self.assertIn("disk on fire", details)
+        self.assert_nothing_left(steps)
+
+    def test_a_command_that_is_not_there(self) -> None:
+        steps = Steps(ChildCommand(["/nowhere/to/be/found"]))
+        self.runner.start(steps.work())
+        wait_until(lambda: bool(self.ends))
+        self.assertIn("could not be started", self.ends[0][0])
+        self.assert_nothing_left(steps)
+
+
+class TestRunBar(unittest.TestCase):
+    def setUp(self) -> None:
+        self.place = qt.QWidget()
+        self.place.objectName = "run"
+        self.steps = Steps(child(QUICK, "1"))
+        self.results: list[Any] = []
+        self.bar = RunBar(
+            self.place,
+            "Predict",
+            "Predict.",
+            lambda: self.steps.work(),  # noqa: PLW0108 - tests set `steps` later
+            self.results.append,
+        )
+
+    def tearDown(self) -> None:
+        self.bar.runner.stop()
+
+    def test_the_button_runs_and_cancels(self) -> None:
+        self.steps = Steps(child(ENDLESS))
+        self.bar.button.click()
+        self.assertEqual(self.bar.button.text, "Cancel")
+        wait_until(lambda: "Waiting" in self.bar.status)
+        self.bar.button.click()
+        self.assertFalse(self.bar.button.enabled)
+        wait_until(lambda: self.bar.button.text == "Predict")
+        self.assertTrue(self.bar.button.enabled)
+        self.assertEqual(self.results, [])
+
+    def test_a_result_and_a_log(self) -> None:
+        self.bar.button.click()
+        wait_until(lambda: bool(self.results))
+        self.assertEqual(self.results, [[2]])
+        self.assertIn("a line for the log", self.bar.log_text)
+
+    def test_an_obstacle_becomes_the_tool_tip(self) -> None:
+        self.bar.set_obstacle("Choose a volume.")
+        self.assertEqual(
+            (self.bar.button.enabled, self.bar.button.toolTip), (False, "Choose a volume.")
+        )
+        self.bar.set_obstacle("")
+        self.assertEqual((self.bar.button.enabled, self.bar.button.toolTip), (True, "Predict."))
+
+    def test_bad_input_is_shown(self) -> None:
+        def refuse() -> Work[Any]:
+            raise InputError("The volume is empty.")
+
+        place = qt.QWidget()
+        bar = RunBar(place, "Run", "", refuse, self.results.append)
+        with self.assertLogs(level="ERROR") as shown:
+            bar.button.click()
+        self.assertIn("The volume is empty.", shown.output[0])
+
+
+class TestProgressText(unittest.TestCase):
+    def test_words(self) -> None:
+        event = {"stage": "Reading", "done": 1, "total": 4, "remaining_s": 180.0}
+        self.assertEqual(RunProgress.from_event(event).text, "Reading, 25 %, about 3 min left")
+        event = {"stage": "Waiting", "done": 0, "total": 0, "remaining_s": None}
+        self.assertEqual(RunProgress.from_event(event).text, "Waiting")
+
+    def test_durations(self) -> None:
+        words = {0.2: "1 s", 59: "59 s", 59.9: "1 min", 3570: "1 h", 7800: "2 h 10 min"}
+        self.assertEqual({seconds: duration_text(seconds) for seconds in words}, words)
+
+
+class TestSignal(unittest.TestCase):
+    def test_slots_are_called_in_order_until_disconnected(self) -> None:
+        signal, called = Signal(), []
+
+        def first(value: int) -> None:
+            called.append(("first", value))
+            signal.disconnect(first)
+
+        signal.connect(first)
+        signal.connect(lambda value: called.append(("second", value)))
+        signal.emit(1)
+        signal.emit(2)
+        self.assertEqual(called, [("first", 1), ("second", 1), ("second", 2)])
+
+
+class TestShortcuts(unittest.TestCase):
+    def setUp(self) -> None:
+        self.pressed: list[str] = []
+        window = slicer.util.mainWindow()
+        window.activateWindow()
+        self.slicers_own = qt.QShortcut(qt.QKeySequence("1"), window)
+        self.slicers_own.activated.connect(lambda: self.pressed.append("Slicer's 1"))
+        self.action = qt.QAction("Action", window)
+        self.action.shortcut = qt.QKeySequence("-")
+        self.action.triggered.connect(lambda *_: self.pressed.append("Slicer's -"))
+        window.addAction(self.action)
+        self.field = qt.QLineEdit(window)
+        self.field.visible = True
+        self.keys = KeyShortcuts(
+            {key: partial(self.pressed.append, key) for key in ("`", "1", "0", "-")}
+        )
+        process_events()
+
+    def tearDown(self) -> None:
+        self.keys.disable()
+        for one in (self.slicers_own, self.action, self.field):
+            one.enabled = False
+            one.deleteLater()
+
+    def press_all(self) -> list[str]:
+        self.pressed.clear()
+        for key in ("`", "1", "0", "-"):
+            press(key)
+        return list(self.pressed)
+
+    def test_alive_between_enable_and_disable(self) -> None:
+        own = ["Slicer's 1", "Slicer's -"] if not slicer_host.is_real() else ["Slicer's 1"]
+        self.assertEqual(self.press_all(), own)
+        self.keys.enable()
+        self.assertEqual(self.press_all(), ["`", "1", "0", "-"])
+        self.keys.enable()
+        self.keys.disable()
+        self.assertEqual(self.press_all(), own)
+        self.assertEqual(self.action.shortcut, qt.QKeySequence("-"))
+
+    @unittest.skipIf(slicer_host.is_real(), "Slicer's Python has no QTest to type with")
+    def test_a_text_field_keeps_its_keys(self) -> None:
+        self.keys.enable()
+        self.field.setFocus()
+        self.pressed.clear()
+        for key in "`10-":
+            press(key, self.field)
+        self.assertEqual((self.field.text, self.pressed), ("`10-", []))
+
+
+class TestPackages(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.file = Path(folder.name) / "requirements.txt"
+
+    def test_what_is_there_is_not_installed_again(self) -> None:
+        self.file.write_text("# a comment\nnumpy>=1.20\n\nnothing>=1; python_version < '3'\n")
+        self.assertEqual(packages.missing_requirements(self.file), [])
+        self.assertTrue(packages.ensure_packages(self.file, "CT Slice Tools"))
+
+    def test_what_is_missing_or_too_old(self) -> None:
+        self.file.write_text("numpy>=999\nct-slice-tools-nowhere>=1  # not there\n")
+        missing = packages.missing_requirements(self.file)
+        self.assertEqual([one.name for one in missing], ["numpy", "ct-slice-tools-nowhere"])
+
+    def test_the_hosts_packages_are_pinned(self) -> None:
+        self.file.write_text("numpy>=999\n")
+        pins = packages.installed_constraints(packages.missing_requirements(self.file))
+        names = {pin.split("==")[0].lower() for pin in pins}
+        self.assertIn("pydicom", names)
+        self.assertNotIn("numpy", names)
+
+    @unittest.skipIf(slicer_host.is_real(), "would ask pip in Slicer's own environment")
+    def test_pip_refuses_what_would_replace_a_package(self) -> None:
+        self.file.write_text("numpy>=999\n")
+        constraints = self.file.with_name("constraints.txt")
+        constraints.write_text("numpy==1.0\n")
+        with self.assertRaises(subprocess.CalledProcessError):
+            slicer.packaging.pip_install(["--no-index", "numpy>=999"], constraints)
+
+    def test_a_failure_is_one_message_with_the_command(self) -> None:
+        self.file.write_text("ct-slice-tools-nowhere>=1\n")
+        with self.assertLogs(level="ERROR") as shown:
+            there = packages.ensure_packages(self.file, "CT Slice Tools")
+        self.assertFalse(there)
+        self.assertEqual(len(shown.output), 1)
+        self.assertIn('PythonSlicer -m pip install "ct-slice-tools-nowhere>=1"', shown.output[0])
+
+
+class TestModelChooser(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.files = [self.make_model(Path(folder.name), name) for name in ("small", "large")]
+        self.box = qt.QComboBox()
+        self.chooser = ModelChooser(self.box, self.files[:1])
+
+    @staticmethod
+    def make_model(folder: Path, name: str) -> Path:
+        """Write a card with a file it belongs to; choosing does not look into the file."""
+        file = folder / f"{name}.keras"
+        file.write_bytes(name.encode())
+        card = {
+            "name": f"The {name} one",
+            "summary": "Says where a slice lies.",
+            "label": "normalized location",
+            "preparation": {},
+            "limitations": ["Children."],
+            "sha256": file_sha256(file),
+        }
+        file.with_suffix(".json").write_text(json.dumps(card))
+        return file
+
+    def test_the_bundled_model_comes_first_with_its_card(self) -> None:
+        self.assertEqual(self.chooser.file, self.files[0])
+        self.assertEqual(self.box.currentText, "The small one")
+        self.assertIn("Says where a slice lies.", self.box.toolTip)
+        self.assertIn("• Children.", self.box.toolTip)
+
+    def test_a_file_is_added_once(self) -> None:
+        seen: list[Path] = []
+        self.chooser.changed.connect(seen.append)
+        self.chooser.choose(self.files[1])
+        self.chooser.choose(self.files[0])
+        self.chooser.choose(self.files[1])
+        self.assertEqual(seen, [self.files[1], self.files[0], self.files[1]])
+        self.assertEqual(self.box.count, 3)
+
+    def test_a_file_that_is_no_model_changes_nothing(self) -> None:
+        broken = self.files[1]
+        broken.write_bytes(b"other")
+        with self.assertRaises(InputError):
+            self.chooser.choose(broken)
+        self.assertEqual((self.chooser.file, self.box.count), (self.files[0], 2))
