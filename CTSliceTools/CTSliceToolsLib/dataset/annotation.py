@@ -7,14 +7,14 @@ number instead, from 0 at the feet.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from CTSliceToolsLib.dataset.json_files import read_object, replace_object
-from CTSliceToolsLib.dataset.slice_file import read_slice_file, read_slice_files
+from CTSliceToolsLib.dataset.slice_file import SliceFile, read_slice_file, read_slice_files
 from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import refuse_existing
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
 
 ANNOTATION = "annotation.json"
@@ -121,7 +121,7 @@ def read_annotation(file: Path, z_mm: Mapping[Any, float] | None = None) -> Anno
                     "read it together with that."
                 )
             files[landmark] = file.parent / name
-        return annotation_of_files(str(file), files)
+        return annotation_of_slices(str(file), read_annotated_slices(str(file), files))
     for landmark, name in names.items():
         if name not in z_mm:
             raise InputError(
@@ -131,12 +131,11 @@ def read_annotation(file: Path, z_mm: Mapping[Any, float] | None = None) -> Anno
     return Annotation(str(file), names, {one: z_mm[name] for one, name in names.items()})
 
 
-def annotation_of_files(source: str, files: Mapping[str, Path]) -> Annotation:
-    """Make an annotation from landmarks and DICOM files of one series, by the files' headers.
+def read_annotated_slices(source: str, files: Mapping[str, Path]) -> dict[str, SliceFile]:
+    """Read the headers of the files that landmarks are annotated on.
 
     Raises:
-        InputError: if a file is missing or no axial slice, they are of several series, or the
-            landmarks contradict anatomy.
+        InputError: if a file is missing or no axial slice, or they are of several series.
     """
     slices = {}
     for landmark, file in files.items():
@@ -145,10 +144,25 @@ def annotation_of_files(source: str, files: Mapping[str, Path]) -> Annotation:
                 f"{source} names for {landmark} the file {file.name}, which is not in "
                 f"{file.parent}: put it back or correct the annotation."
             )
-        slices[landmark] = read_slice_file(file)
+        slices[landmark] = _read_once(file, file.stat().st_mtime_ns)
     if len({one.series_instance_uid for one in slices.values()}) > 1:
         raise InputError(f"{source} names files of several series: annotate each on its own.")
-    names = {landmark: file.name for landmark, file in files.items()}
+    return slices
+
+
+@lru_cache(maxsize=8 * len(LANDMARKS))
+def _read_once(file: Path, _changed_ns: int) -> SliceFile:
+    """Read a header that is asked for again whenever the annotation is saved."""
+    return read_slice_file(file)
+
+
+def annotation_of_slices(source: str, slices: Mapping[str, SliceFile]) -> Annotation:
+    """Make an annotation from landmarks and the slices that show them.
+
+    Raises:
+        InputError: see `Annotation`.
+    """
+    names = {landmark: one.frame.file.name for landmark, one in slices.items()}
     return Annotation(source, names, {landmark: one.z_mm for landmark, one in slices.items()})
 
 
@@ -211,7 +225,10 @@ def annotate_series(folder: Path, heights: Path) -> Annotation:
     Raises:
         InputError: if the series is annotated already, or for what `annotation_from_z` raises.
     """
-    refuse_existing(folder, [ANNOTATION])
+    if (folder / ANNOTATION).exists():
+        raise InputError(
+            f"{folder} is annotated already: move its {ANNOTATION} away to have a new one made."
+        )
     slices, _ = read_slice_files(folder)
     if len({one.series_instance_uid for one in slices.values()}) > 1:
         raise InputError(f"{folder} holds several series: run organize on it first.")
