@@ -6,17 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from CTSliceToolsLib.dataset.annotation import (
-    Annotation,
-    annotation_of_slices,
-    from_head_to_feet,
-    read_annotated_slices,
-    read_annotation,
-    read_slice_names,
-    write_annotation,
-)
+from CTSliceToolsLib.dataset.annotation import from_head_to_feet
 from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.scene import landmark_points, mrml_host
+from CTSliceToolsLib.scene import annotation_files, landmark_points, mrml_host
 from CTSliceToolsLib.scene.landmark_points import Places
 from CTSliceToolsLib.scene.volume_slices import VolumeSlices
 
@@ -103,7 +95,7 @@ class AnnotationLogic:
         """Say in a sentence what is wrong with the order of the landmarks, if anything is."""
         slices = self.slices(volumeNode)
         try:
-            _numbered(slices, self._numbers(slices))
+            annotation_files.numbered(slices, self._numbers(slices))
         except InputError as error:
             return str(error)
         return None
@@ -178,27 +170,7 @@ class AnnotationLogic:
                 that it should be, or `file` is no annotation or cannot be written.
         """
         slices = self.slices(volumeNode)
-        numbers = self._numbers(slices)
-        if files is None or not slices.uids:
-            write_annotation(_numbered(slices, numbers), file)
-            return
-        name = volumeNode.GetName()
-        paths = {}
-        for landmark, number in numbers.items():
-            if slices.uids[number] not in files:
-                raise InputError(
-                    f"The DICOM file of slice {number} of {name} is not known: "
-                    "put it back into the folder or the DICOM database."
-                )
-            paths[landmark] = Path(files[slices.uids[number]])
-        read = read_annotated_slices(name, paths)
-        for landmark, one in read.items():
-            if one.frame.sop_instance_uid != slices.uids[numbers[landmark]]:
-                raise InputError(
-                    f"{paths[landmark]} is not slice {numbers[landmark]} of {name}: "
-                    "load the volume again."
-                )
-        write_annotation(annotation_of_slices(name, read), file)
+        annotation_files.write_numbers(slices, self._numbers(slices), file, files)
 
     def loadAnnotation(
         self, volumeNode: Any, file: Path, files: Mapping[str, Path] | None = None
@@ -215,14 +187,7 @@ class AnnotationLogic:
                 is changed then.
         """
         slices = self.slices(volumeNode)
-        names = read_slice_names(file)
-        if all(isinstance(name, int) for name in names.values()):
-            heights = {number: slices.z_mm(number) for number in range(slices.count)}
-            found = read_annotation(file, heights).slices
-            numbers = {landmark: int(number) for landmark, number in found.items()}
-        else:
-            numbers = _numbers_of_files(slices, file, names, files or {})
-        new = _centres(slices, numbers)
+        new = _centres(slices, annotation_files.read_numbers(slices, file, files))
         self._change(slices, lambda places: new)
 
     def _numbers(self, slices: VolumeSlices) -> dict[str, int]:
@@ -266,43 +231,3 @@ def _centres(
 ) -> dict[str, tuple[float, float, float]]:
     from_head_to_feet(slices.node.GetName(), numbers)
     return {name: tuple(slices.centre(number).tolist()) for name, number in numbers.items()}
-
-
-def _numbered(slices: VolumeSlices, numbers: Mapping[str, int]) -> Annotation:
-    """The annotation by slice numbers; raises `InputError` if it contradicts anatomy."""
-    return Annotation(
-        slices.node.GetName(),
-        numbers,
-        {name: slices.z_mm(number) for name, number in numbers.items()},
-    )
-
-
-def _numbers_of_files(
-    slices: VolumeSlices,
-    file: Path,
-    names: Mapping[str, str | int],
-    files: Mapping[str, Path],
-) -> dict[str, int]:
-    """Landmark → number of the slice, found by the SOP Instance UIDs in the annotated files."""
-    volume = slices.node.GetName()
-    if not slices.uids:
-        raise InputError(
-            f"{file} names DICOM files, but {volume} does not tell which of them it is made of: "
-            "load the series from the DICOM database."
-        )
-    by_name = {Path(path).name: Path(path) for path in files.values()}
-    paths = {
-        landmark: by_name.get(str(name), file.parent / str(name))
-        for landmark, name in names.items()
-    }
-    read = read_annotated_slices(str(file), paths)
-    annotation_of_slices(str(file), read)
-    numbers = {}
-    for landmark, one in read.items():
-        if one.frame.sop_instance_uid not in slices.uids:
-            raise InputError(
-                f"{file} names for {landmark} the file {names[landmark]}, which is no slice of "
-                f"{volume}: choose the volume it belongs to."
-            )
-        numbers[landmark] = slices.uids.index(one.frame.sop_instance_uid)
-    return numbers
