@@ -8,6 +8,7 @@ import typer
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
 from CTSliceToolsLib.commands.annotate import annotate
 from CTSliceToolsLib.commands.convert import convert
+from CTSliceToolsLib.commands.evaluate import evaluate
 from CTSliceToolsLib.commands.match import match
 from CTSliceToolsLib.commands.normalize import normalize
 from CTSliceToolsLib.commands.organize import organize
@@ -47,6 +48,7 @@ app.command()(partition)
 app.command()(predict)
 app.command()(match)
 app.command()(train)
+app.command()(evaluate)
 
 
 def main() -> None:

@@ -1,12 +1,34 @@
 """Pictures of how a localizer was trained and of how good it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.localizer.evaluation import (
+    RANGE,
+    Evaluation,
+    ScanErrors,
+    Way,
+    landmark_errors,
+    pooled,
+    ranges,
+)
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Of the models, told apart by the colour-blind as well (Okabe and Ito, 2008)."""
+
+RANGES, SCATTER, LANDMARKS, TOLERANCES = "ranges.png", "scatter.png", "landmarks.png", "within.png"
+EVALUATION_PLOTS = (RANGES, SCATTER, LANDMARKS, TOLERANCES)
+_PANELS = 12
+"""Scans shown in the scatter plot."""
+
+_FAR_MM = 60.0
+"""End of the axis of tolerances."""
 
 
 def plot_curves(path: Path, epochs: Sequence[Mapping[str, float]]) -> None:
@@ -45,4 +67,130 @@ def plot_curves(path: Path, epochs: Sequence[Mapping[str, float]]) -> None:
         axes.tick_params(axis="y", which="minor", labelsize="small")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def plot_evaluation(folder: Path, evaluations: Sequence[Evaluation]) -> None:
+    """Draw the plots of an evaluation into new PNG files in a folder.
+
+    `RANGES`: mean error in ranges of the true location; `SCATTER`: predicted and true location
+    against z, scan by scan; `LANDMARKS`: mean error of each; `TOLERANCES`: share of slices within.
+    """
+    series = list(_series(evaluations))
+    for name, size, draw in (
+        (RANGES, (9, 4), _draw_ranges),
+        (LANDMARKS, (9, 4.5), _draw_landmarks),
+        (TOLERANCES, (6, 4.5), _draw_tolerances),
+    ):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        draw(axes, series)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small")
+        _save(figure, folder / name)
+    _plot_scatter(folder / SCATTER, evaluations)
+
+
+_Series = tuple[list[ScanErrors], dict[str, Any]]
+"""One model in one way, and how it looks."""
+
+
+def _series(evaluations: Sequence[Evaluation]) -> Iterator[_Series]:
+    """Give each model a colour, paler for single slices where both ways are there."""
+    for n, evaluation in enumerate(evaluations):
+        both = all(evaluation.of(way) for way in Way)
+        for way in Way:
+            if scans := evaluation.of(way):
+                alpha = 0.45 if both and way is Way.RAW else 1.0
+                look = {"color": COLOURS[n % len(COLOURS)], "alpha": alpha}
+                yield scans, look | {"label": f"{evaluation.model}, {way}"}
+
+
+def _draw_ranges(axes: Axes, series: Sequence[_Series]) -> None:
+    for n, (scans, look) in enumerate(series):
+        slices = pooled(scans)
+        shown = ranges(slices.truth)
+        members = [(slices.truth >= low) & (slices.truth < high) for low, high in shown]
+        means = [slices.error[inside].mean() if inside.any() else np.nan for inside in members]
+        left = [low + RANGE * (0.1 + 0.8 * n / len(series)) for low, _ in shown]
+        axes.bar(left, means, RANGE * 0.8 / len(series), align="edge", **look)
+    axes.set(
+        xlabel="True normalized location (0: top of head, 0.5: head of femur)",
+        ylabel="Mean error of the location",
+        title="Error in ranges of the body",
+    )
+    axes.set_xticks([low for low, _ in shown] + [shown[-1][1]])
+
+
+def _draw_landmarks(axes: Axes, series: Sequence[_Series]) -> None:
+    found = [landmark_errors(scans) for scans, _ in series]
+    names = list(landmark_errors([scan for scans, _ in series for scan in scans]))
+    for n, (errors, (_, look)) in enumerate(zip(found, series, strict=True)):
+        left = np.arange(len(names)) - 0.4 + 0.8 * n / len(series)
+        means = [errors[name].mean() if name in errors else np.nan for name in names]
+        axes.bar(left, means, 0.8 / len(series), align="edge", **look)
+    counts = [max(len(errors.get(name, ())) for errors in found) for name in names]
+    axes.set_xticks(
+        range(len(names)),
+        [f"{name} ({count})" for name, count in zip(names, counts, strict=True)],
+        rotation=35,
+        ha="right",
+        rotation_mode="anchor",
+    )
+    axes.set(ylabel="Mean error (mm)", title="Error of landmarks (number of scans)")
+
+
+def _draw_tolerances(axes: Axes, series: Sequence[_Series]) -> None:
+    for scans, look in series:
+        errors = np.sort(pooled(scans).error_mm)
+        share = np.arange(1, len(errors) + 1) / len(errors)
+        axes.plot(np.r_[0, errors], np.r_[0, share], drawstyle="steps-post", **look)
+    axes.set(
+        xlim=(0, _FAR_MM),
+        ylim=(0, 1.01),
+        xlabel="Tolerance (mm)",
+        ylabel="Share of the slices within",
+        title="Slices within a tolerance",
+    )
+    axes.grid(alpha=0.3)
+
+
+def _plot_scatter(path: Path, evaluations: Sequence[Evaluation]) -> None:
+    first = evaluations[0].of(Way.RAW)
+    shown = [scan.scan for scan in first][:_PANELS]
+    columns = min(len(shown), 3)
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(max(6, 4 * columns), 3.4 * rows + 0.5), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, name, truth in zip(panels, shown, first, strict=False):
+        line = np.argsort(truth.z_mm)
+        axes.plot(truth.z_mm[line], truth.truth[line], "-", color="black", lw=1, label="truth")
+        for scans, look in _series(evaluations):
+            for scan in scans:
+                if scan.scan == name:
+                    order = np.argsort(scan.z_mm)
+                    style = "." if scan.way is Way.RAW else "-"
+                    axes.plot(scan.z_mm[order], scan.predicted[order], style, ms=4, **look)
+        axes.set_title(_shortened(name), fontsize="small")
+        axes.set_xlabel(
+            "z (mm, LPS)" if truth.measured else "z in a body of usual proportions (mm)"
+        )
+    for axes in panels[len(shown) :]:
+        axes.set_visible(False)
+    panels[0].invert_yaxis()
+    for axes in panels[::columns]:
+        axes.set_ylabel("Location")
+    more = f" ({len(shown)} of {len(first)} scans)" if len(first) > len(shown) else ""
+    figure.suptitle(f"Predicted and true location against z{more}")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    _save(figure, path)
+
+
+def _shortened(name: str, length: int = 40) -> str:
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with new_file(path) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice, read_labelled_slice
+from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
 from CTSliceToolsLib.dataset.partition import Part
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file
@@ -65,17 +65,24 @@ def fingerprint(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _picture(labelled: LabelledSlice, file: Path) -> NDArray[np.uint8]:
-    """Give one channel, (`SIZE`, `SIZE`); of three, which are alike, the first."""
-    pixels = labelled.pixels
+def read_picture(file: Path) -> tuple[NDArray[np.uint8], float]:
+    """Read picture, (`SIZE`, `SIZE`), and normalized location from one `.npz` of `convert`.
+
+    Of three channels, which are alike, the first is taken.
+
+    Raises:
+        InputError: if it is damaged, or not such a file.
+    """
+    labelled = read_labelled_slice(file)
+    pixels, location = labelled.pixels, labelled.location
     if pixels.ndim == 3:
         pixels = pixels[..., 0]
-    if pixels.shape != (SIZE, SIZE) or not math.isfinite(labelled.location):
+    if pixels.shape != (SIZE, SIZE) or not math.isfinite(location):
         raise InputError(
-            f"{file} holds {labelled.pixels.shape} pixels at location {labelled.location}, not "
+            f"{file} holds pixels of shape {labelled.pixels.shape} at location {location}, not "
             f"{SIZE} × {SIZE} at a finite one: convert it again."
         )
-    return pixels
+    return pixels, location
 
 
 def pack_slices(
@@ -90,7 +97,7 @@ def pack_slices(
         report: progress in slices.
 
     Raises:
-        InputError: if a file is damaged, or not such a file.
+        InputError: as `read_picture`.
     """
     stem = f"{name}-{fingerprint(files)[:16]}"
     pixels_file, locations_file = folder / f"{stem}.npy", folder / f"{stem}-locations.npy"
@@ -100,8 +107,7 @@ def pack_slices(
         with new_file(pixels_file) as temporary:
             packed = open_memmap(temporary, "w+", np.uint8, (len(files), SIZE, SIZE))
             for row, file in enumerate(files):
-                labelled = read_labelled_slice(file)
-                packed[row], locations[row] = _picture(labelled, file), labelled.location
+                packed[row], locations[row] = read_picture(file)
                 report(f"Packing {name}", row + 1, len(files))
             packed.flush()
             del packed
