@@ -17,6 +17,7 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file
 
 SERIES, DIAMETER, PROBABILITY = "seriesuid", "diameter_mm", "probability"
+PATIENT = "patient_id"
 POSITION = ("coordX", "coordY", "coordZ")
 
 
@@ -126,6 +127,37 @@ def read_scans(path: Path) -> tuple[str, ...]:
     if not seen:
         raise InputError(f"{path} lists no scan: give one SeriesInstanceUID a line, from line 1.")
     return tuple(seen)
+
+
+def read_findings(path: Path, scans: Sequence[str]) -> Places:
+    """Read the findings in some scans; `value` is the diameter. Those in others are left out.
+
+    Args:
+        path: CSV with seriesuid, coordX, coordY, coordZ and diameter_mm.
+        scans: SeriesInstanceUIDs.
+
+    Raises:
+        InputError: naming the file and the line that cannot be used.
+    """
+    return _read_places(path, DIAMETER, scans, path, [])
+
+
+def read_patients(path: Path) -> dict[str, str]:
+    """Read whose each scan is, from a CSV file with seriesuid and patient_id.
+
+    Raises:
+        InputError: naming the file and the line that cannot be used.
+    """
+    rows = _rows(path)
+    if not rows:
+        raise InputError(f"{path} line 1 is empty: give a CSV file with {SERIES}, {PATIENT}.")
+    columns = _columns(path, rows[0], (SERIES, PATIENT))
+    patients = {}
+    for row in rows[1:]:
+        if len(row.cells) <= max(columns) or not row.cells[columns[1]].strip():
+            raise InputError(f"{path} line {row.line} names no {PATIENT}: complete it.")
+        patients[row.cells[columns[0]].strip()] = row.cells[columns[1]].strip()
+    return patients
 
 
 def write_places(path: Path, value: str, places: Places) -> None:
