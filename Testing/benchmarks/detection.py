@@ -40,9 +40,8 @@ with tempfile.TemporaryDirectory() as scratch:
     slow_band_s = (time.perf_counter() - began - slow_curve_s) * 1000 / BOOTSTRAPPED
 
 difference = max(abs(a - b) for a, b in zip(score.sensitivity, expected, strict=True))
-print(
-    f"{tally['candidates']} of {len(marks.series)} marks looked at, {len(uids)} scans, largest difference {difference:.1e}"
-)
+print(f"{len(marks.series)} marks on {len(uids)} scans, {tally['candidates']} of them looked at")
+print(f"largest difference {difference:.1e}")
 print(f"{'':28}{'fast':>9}{'literal':>10}")
 print(f"{'reading and scoring':28}{curve_s:7.2f} s{slow_curve_s:8.1f} s")
 print(f"{'1000 resamples':28}{band_s:7.2f} s{slow_band_s:8.1f} s (from {BOOTSTRAPPED})")

@@ -2,6 +2,7 @@
 
 from CTSliceToolsLib.command_line import new_app
 from LungNoduleSegLib.commands.evaluate_detection import detection
+from LungNoduleSegLib.commands.evaluate_dice import dice
 
 SUMMARY = "How good findings and masks are, held against the truth."
 
@@ -13,4 +14,5 @@ def _commands() -> None:
     """How good findings and masks are, held against the truth."""
 
 
+app.command()(dice)
 app.command()(detection)

@@ -1,0 +1,266 @@
+"""The Dice coefficient of masks: by slice, by scan and by nodule."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.progress import Report, silent
+from LungNoduleSegLib.evaluation.masks import find_pairs, is_stack, read_pair, read_stacks
+
+SMOOTH = 1.0
+"""Pixels added to both terms of a slice's coefficient in the Data Science Bowl 2017 tutorial."""
+
+
+class Level(StrEnum):
+    """What a coefficient is of."""
+
+    SLICE = "slice"
+    SCAN = "scan"
+    NODULE = "nodule"
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """One coefficient.
+
+    Attributes:
+        level: what it is of.
+        number: of the slice, from 0 at the feet, or of the true nodule; 0 for a scan.
+        truth, predicted: volume in mm³, or pixels where the spacing is unknown.
+        dice: 0…1.
+    """
+
+    level: Level
+    number: int
+    truth: float
+    predicted: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class ScanDice:
+    """How well the mask of one scan agrees with the truth.
+
+    Attributes:
+        name: of the pair of masks.
+        slices: those with truth; of arrays all.
+        false_slices: those with a prediction, but without truth.
+        scan: None where both masks are empty, and for arrays, whose slices are of many scans.
+        nodules: one each true nodule.
+        false_positives: predicted nodules that touch no true one.
+    """
+
+    name: str
+    slices: tuple[Overlap, ...]
+    false_slices: tuple[Overlap, ...]
+    scan: Overlap | None
+    nodules: tuple[Overlap, ...]
+    false_positives: int
+
+
+def slice_dice(
+    truth: NDArray[np.generic], predicted: NDArray[np.generic], smooth: float = SMOOTH
+) -> NDArray[np.float64]:
+    """The tutorial's coefficient of each slice of two stacks (n, rows, columns), 0…1.
+
+    Probabilities are taken as they are, not thresholded, as the tutorial did on its test set.
+    """
+    return np.array(
+        [
+            (2 * np.sum(true * found, dtype=float) + smooth)
+            / (np.sum(true, dtype=float) + np.sum(found, dtype=float) + smooth)
+            for true, found in zip(truth, predicted, strict=True)
+        ]
+    )
+
+
+def compare_masks(name: str, predicted: sitk.Image, truth: sitk.Image) -> ScanDice:
+    """Compare two label images on one axial grid, 0 where there is no nodule.
+
+    Several labels are several nodules; a mask of one value is parted into what hangs together over
+    faces, edges and corners. A predicted nodule belongs to the true one that it shares most with,
+    and a true nodule is compared with all that belong to it.
+    """
+    true, found = (_nodules(image) for image in (truth, predicted))
+    voxel = float(np.prod(truth.GetSpacing()))
+    both = true.astype(bool), found.astype(bool)
+    scan = 2 * np.count_nonzero(both[0] & both[1]) / max(sum(map(np.count_nonzero, both)), 1)
+    volumes = [float(np.count_nonzero(mask) * voxel) for mask in both]
+    nodules, false_positives = _by_nodule(true, found, voxel)
+    marked = np.flatnonzero((both[0] | both[1]).any(axis=(1, 2)))
+    slices = _slices(both[0][marked], both[1][marked], marked, voxel)
+    return ScanDice(
+        name,
+        tuple(one for one in slices if one.truth),
+        tuple(one for one in slices if not one.truth),
+        Overlap(Level.SCAN, 0, volumes[0], volumes[1], scan) if any(volumes) else None,
+        nodules,
+        false_positives,
+    )
+
+
+def evaluate_dice(
+    predicted: Path, truth: Path, resample: bool = False, report: Report = silent
+) -> list[ScanDice]:
+    """Compare two masks, or the masks of two folders; see `masks.find_pairs`.
+
+    Raises:
+        InputError: naming the file that cannot be used.
+    """
+    pairs = find_pairs(predicted, truth)
+    result = []
+    for number, pair in enumerate(pairs):
+        report("Masks", number, len(pairs))
+        if is_stack(pair):
+            found, true = read_stacks(pair)
+            slices = _slices(true, found, np.arange(len(true)), 1.0)
+            result.append(ScanDice(pair.name, slices, (), None, (), 0))
+        else:
+            result.append(compare_masks(pair.name, *read_pair(pair, resample)))
+    report("Masks", len(pairs), len(pairs))
+    return result
+
+
+def summary(scans: Sequence[ScanDice]) -> dict[str, Any]:
+    """Means over all slices, scans and nodules, and the figures of each scan.
+
+    `mean_slice_dice` is over slices with truth, as in the tutorial, whose examples all have a
+    nodule; `mean_slice_dice_marked` also counts slices with a prediction alone. A mean of nothing
+    is None.
+    """
+    slices = [one for scan in scans for one in scan.slices]
+    false_slices = [one for scan in scans for one in scan.false_slices]
+    nodules = [one for scan in scans for one in scan.nodules]
+    each = [
+        {
+            "name": scan.name,
+            "dice": scan.scan.dice if scan.scan else None,
+            "mean_slice_dice": _mean(scan.slices),
+            "nodules": len(scan.nodules),
+            "found": sum(one.predicted > 0 for one in scan.nodules),
+            "mean_nodule_dice": _mean(scan.nodules),
+            "false_positives": scan.false_positives,
+        }
+        for scan in scans
+    ]
+    return {
+        "mean_slice_dice": _mean(slices),
+        "mean_slice_dice_marked": _mean(slices + false_slices),
+        "mean_scan_dice": _mean(scan.scan for scan in scans if scan.scan),
+        "mean_nodule_dice": _mean(nodules),
+        "slices": len(slices),
+        "nodules": len(nodules),
+        "found": sum(one.predicted > 0 for one in nodules),
+        "false_positives": sum(scan.false_positives for scan in scans),
+        "scans": each,
+    }
+
+
+def to_text(scans: Sequence[ScanDice]) -> str:
+    """The means for people."""
+    told = summary(scans)
+    lines = [
+        f"Mean Dice by {level:7} {_shown(told[f'mean_{level}_dice'])}"
+        for level in (Level.SLICE, Level.SCAN, Level.NODULE)
+    ]
+    lines.append(
+        f"{told['slices']} slices with truth; {told['found']} of {told['nodules']} nodules "
+        f"touched, {told['false_positives']} predicted elsewhere"
+    )
+    if len(scans) > 1:
+        lines += [f"  {_shown(scan['dice'])} {scan['name']}" for scan in told["scans"]]
+    return "\n".join(lines)
+
+
+def write_json(path: Path, scans: Sequence[ScanDice]) -> None:
+    """Write `summary`.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    with new_file(path) as temporary:
+        text = json.dumps(summary(scans), indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, scans: Iterable[ScanDice]) -> None:
+    """Write every coefficient, one row each.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["name", "level", "number", "true_mm3", "predicted_mm3", "dice"])
+        for scan in scans:
+            whole = (scan.scan,) if scan.scan else ()
+            for one in (*whole, *scan.nodules, *scan.slices, *scan.false_slices):
+                numbers = (f"{value:.6g}" for value in (one.truth, one.predicted, one.dice))
+                writer.writerow([scan.name, one.level, one.number, *numbers])
+
+
+def _shown(value: float | None) -> str:
+    return "     –" if value is None else f"{value:.4f}"
+
+
+def _mean(overlaps: Iterable[Overlap]) -> float | None:
+    values = [one.dice for one in overlaps]
+    return float(np.mean(values)) if values else None
+
+
+def _nodules(image: sitk.Image) -> NDArray[np.integer]:
+    """Number the nodules of a label image."""
+    labels = sitk.GetArrayFromImage(image)
+    if len(np.unique(labels[labels > 0])) > 1:
+        return labels
+    return sitk.GetArrayFromImage(sitk.ConnectedComponent(image > 0, True))
+
+
+def _slices(
+    true: NDArray[np.generic],
+    found: NDArray[np.generic],
+    numbers: NDArray[np.integer],
+    pixel: float,
+) -> tuple[Overlap, ...]:
+    sizes = (np.sum(stack, axis=(1, 2), dtype=float) * pixel for stack in (true, found))
+    rows = zip(
+        numbers.tolist(),
+        *map(np.ndarray.tolist, sizes),
+        slice_dice(true, found).tolist(),
+        strict=True,
+    )
+    return tuple(Overlap(Level.SLICE, *row) for row in rows)
+
+
+def _by_nodule(
+    true: NDArray[np.integer], found: NDArray[np.integer], voxel: float
+) -> tuple[tuple[Overlap, ...], int]:
+    """Compare nodule by nodule and count the predicted ones that touch none."""
+    marked = (true > 0) | (found > 0)
+    true_labels, row = np.unique(np.append(0, true[marked]), return_inverse=True)
+    found_labels, column = np.unique(np.append(0, found[marked]), return_inverse=True)
+    shape = len(true_labels), len(found_labels)
+    shared = np.zeros(shape, np.int64)
+    np.add.at(shared, (row[1:], column[1:]), 1)
+    true_size, found_size = shared.sum(axis=1), shared.sum(axis=0)
+    within = shared[1:, 1:]
+    touching = within.any(axis=0)
+    owner = within.argmax(axis=0) if len(within) else np.zeros(len(found_labels) - 1, np.intp)
+    nodules = []
+    for n, label in enumerate(true_labels[1:].tolist()):
+        parts = touching & (owner == n)
+        size = int(found_size[1:][parts].sum())
+        dice = 2 * int(within[n, parts].sum()) / (int(true_size[n + 1]) + size)
+        nodules.append(
+            Overlap(Level.NODULE, label, float(true_size[n + 1] * voxel), size * voxel, dice)
+        )
+    return tuple(nodules), int((~touching).sum())

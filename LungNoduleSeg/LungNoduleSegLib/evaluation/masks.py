@@ -1,0 +1,227 @@
+"""Masks of nodules in whatever form they come, and which belong together."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.reading.volume_files import VOLUME_SUFFIXES
+from LungNoduleSegLib.results.names import NODULES
+from LungNoduleSegLib.results.reading import is_run
+from LungNoduleSegLib.results.segments import NODULE
+
+SEGMENTATION_SUFFIX, ARRAY_SUFFIX = ".seg.nrrd", ".npy"
+SUFFIXES = (SEGMENTATION_SUFFIX, ARRAY_SUFFIX, *sorted(VOLUME_SUFFIXES, key=len, reverse=True))
+
+GRID_TOLERANCE = 0.01
+"""How far voxels of two grids may lie apart, in voxels, and still be the same ones."""
+
+
+class Pair(NamedTuple):
+    """A predicted mask and the true one."""
+
+    name: str
+    predicted: Path
+    truth: Path
+
+
+def find_pairs(predicted: Path, truth: Path) -> list[Pair]:
+    """Pair two masks, or the masks of two folders that have the same name but for the suffix.
+
+    The folder of a run stands for its nodules and is called as the folder is. Predictions without
+    a truth are left alone.
+
+    Raises:
+        InputError: if a path does not exist, or a true mask has no predicted one.
+    """
+    if _is_mask(predicted) and _is_mask(truth):
+        return [Pair(_name(truth), predicted, truth)]
+    true, found = _masks(truth), _masks(predicted)
+    missing = [name for name in true if name not in found]
+    if missing:
+        raise InputError(
+            f"{true[missing[0]]} has no counterpart of that name in {predicted}: add the predicted "
+            "mask, an empty one where nothing was found."
+        )
+    return [Pair(name, found[name], true[name]) for name in true]
+
+
+def read_mask(path: Path) -> sitk.Image:
+    """Read nodules as a label image, uint32, 0 where there is none, on its own grid.
+
+    Args:
+        path: a label image or mask; a `.seg.nrrd`, of which the segments called or coded as
+            nodules count, or all if none is; or the folder of a run.
+
+    Raises:
+        InputError: if it holds no labels.
+    """
+    file = path / NODULES if is_run(path) else path
+    try:
+        image = sitk.ReadImage(file)
+    except RuntimeError as error:
+        raise InputError(f"{file} cannot be read as a volume: export it again.") from error
+    if file.name.lower().endswith(SEGMENTATION_SUFFIX):
+        return _segments(image, file)
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{file} is not one 3-D volume: give a mask or a label image.")
+    values = sitk.GetArrayViewFromImage(image)
+    if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+        raise InputError(
+            f"{file} holds fractions, which are no labels: apply a threshold to probabilities."
+        )
+    if values.min() < 0:
+        raise InputError(f"{file} has values down to {values.min():g}: give a mask, not a CT.")
+    return sitk.Cast(image, sitk.sitkUInt32)
+
+
+def read_pair(pair: Pair, resample: bool = False) -> tuple[sitk.Image, sitk.Image]:
+    """Read a predicted and a true mask on one grid, their slices axial, from feet to head.
+
+    Args:
+        pair: the two files.
+        resample: bring the prediction to the grid of the truth, nearest neighbour, where they
+            differ.
+
+    Raises:
+        InputError: as `read_mask`, or if the grids differ and `resample` is not set.
+    """
+    predicted, truth = read_mask(pair.predicted), read_mask(pair.truth)
+    difference = grid_difference(predicted, truth)
+    if difference:
+        if not resample:
+            raise InputError(
+                f"{pair.predicted} and {pair.truth} lie on different grids ({difference}): "
+                "give --resample to bring the first to the grid of the second."
+            )
+        predicted = sitk.Resample(predicted, truth, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    else:
+        predicted.CopyInformation(truth)
+    return sitk.DICOMOrient(predicted, "LPS"), sitk.DICOMOrient(truth, "LPS")
+
+
+def grid_difference(first: sitk.Image, second: sitk.Image) -> str:
+    """Say how the grids of two images differ; empty where they are the same."""
+    if first.GetSize() != second.GetSize():
+        sizes = (" × ".join(map(str, image.GetSize())) for image in (first, second))
+        return f"{' and '.join(sizes)} voxels"
+    apart = np.abs(_corners(first) - _corners(second)).max()
+    if apart > GRID_TOLERANCE * min(second.GetSpacing()):
+        return f"voxels up to {apart:.3g} mm apart"
+    return ""
+
+
+def read_stacks(pair: Pair) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Read predicted and true slices from arrays [n, 1, rows, columns] as the tutorial wrote them.
+
+    Returns:
+        Both as (n, rows, columns), 0…1.
+
+    Raises:
+        InputError: if a file is no such array or the two differ in shape.
+    """
+    predicted, truth = _stack(pair.predicted), _stack(pair.truth)
+    if predicted.shape != truth.shape:
+        raise InputError(
+            f"{pair.predicted} and {pair.truth} differ in shape, {predicted.shape} and "
+            f"{truth.shape}: give slices that belong together."
+        )
+    return predicted, truth
+
+
+def is_stack(pair: Pair) -> bool:
+    """Tell whether a pair is of arrays instead of volumes.
+
+    Raises:
+        InputError: if one is and the other is not.
+    """
+    arrays = [path.suffix.lower() == ARRAY_SUFFIX for path in (pair.predicted, pair.truth)]
+    if any(arrays) and not all(arrays):
+        raise InputError(
+            f"{pair.predicted} and {pair.truth} are an array and a volume: give two of one form."
+        )
+    return all(arrays)
+
+
+def _stack(path: Path) -> NDArray[np.float32]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as an array: save it again by np.save.") from error
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 3 or not array.size or array.dtype.kind not in "biuf":
+        raise InputError(f"{path} has the shape {array.shape}: give slices [n, 1, rows, columns].")
+    if not (array.min() >= 0 and array.max() <= 1):
+        raise InputError(f"{path} has values outside 0…1: give masks or probabilities.")
+    return array.astype(np.float32)
+
+
+def _is_mask(path: Path) -> bool:
+    if not path.exists():
+        raise InputError(f"{path} does not exist: give a mask or a folder of masks.")
+    return path.is_file() or is_run(path)
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by name, sorted."""
+    if _is_mask(folder):
+        raise InputError(f"{folder} is one mask: give two masks or two folders.")
+    found: dict[str, Path] = {}
+    for path in _entries(folder):
+        other = found.setdefault(_name(path), path)
+        if other != path:
+            raise InputError(f"{other} and {path} have the same name: keep one of them.")
+    if not found:
+        raise InputError(f"{folder} holds no mask: give a folder with {', '.join(SUFFIXES)} files.")
+    return found
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        named = path.is_file() and path.name.lower().endswith(SUFFIXES)
+        if not path.name.startswith(".") and (named or is_run(path)):
+            yield path
+
+
+def _name(path: Path) -> str:
+    ends = (suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix))
+    return path.name if path.is_dir() else path.name[: -len(next(ends, path.suffix)) or None]
+
+
+def _corners(image: sitk.Image) -> NDArray[np.float64]:
+    last = np.array(image.GetSize()) - 1
+    return np.array(
+        [
+            image.TransformIndexToPhysicalPoint((np.array(corner) * last).tolist())
+            for corner in np.ndindex(2, 2, 2)
+        ]
+    )
+
+
+def _segments(image: sitk.Image, file: Path) -> sitk.Image:
+    """Number the nodules among the segments of a `.seg.nrrd` from 1."""
+    if image.GetDimension() != 3:
+        raise InputError(f"{file} is not a 3-D segmentation: export it again.")
+    told = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    numbers = [key.split("_")[0] for key in told if key.endswith("_LabelValue")]
+    if not numbers:
+        raise InputError(f"{file} names no segment: save it from Slicer as .seg.nrrd.")
+    nodules = [
+        key
+        for key in numbers
+        if "nodule" in told.get(f"{key}_Name", "").lower()
+        or f"^{NODULE.value}^" in told.get(f"{key}_Tags", "")
+    ]
+    layers = sitk.GetArrayViewFromImage(image).reshape(*image.GetSize()[::-1], -1)
+    labels = np.zeros(layers.shape[:3], np.uint32)
+    for number, key in enumerate(sorted(nodules or numbers), start=1):
+        layer = layers[..., int(told.get(f"{key}_Layer", "0"))]
+        labels[layer == int(told[f"{key}_LabelValue"])] = number
+    result = sitk.GetImageFromArray(labels)
+    result.CopyInformation(image)
+    return result

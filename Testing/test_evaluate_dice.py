@@ -1,0 +1,259 @@
+"""Masks are compared slice by slice, scan by scan and nodule by nodule, on one grid only."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from CTSliceToolsLib.errors import InputError
+from LungNoduleSegLib.cli import app
+from LungNoduleSegLib.evaluation.dice import compare_masks, evaluate_dice, slice_dice, summary
+from LungNoduleSegLib.evaluation.masks import read_mask
+from LungNoduleSegLib.results.segments import write_segmentation
+from risk_tables import write_run
+
+SPACING = (0.7, 0.8, 2.5)
+OBLIQUE = sitk.VersorTransform([0.2, 1.0, 0.1], np.radians(12)).GetMatrix()
+
+
+def image(array: NDArray[np.generic], direction: tuple[float, ...] | None = None) -> sitk.Image:
+    result = sitk.GetImageFromArray(array)
+    result.SetSpacing(SPACING)
+    result.SetOrigin((-40, 30, -100))
+    if direction is not None:
+        result.SetDirection(direction)
+    return result
+
+
+def ball(shape: tuple[int, ...], centre: tuple[float, ...], radius: float) -> NDArray[np.bool_]:
+    offset = [axis - c for axis, c in zip(np.indices(shape), centre, strict=True)]
+    return sum(o * o for o in offset) <= radius * radius
+
+
+def two_nodules() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Truth of two nodules, one found in two parts a pixel off, and something that is none."""
+    shape = (12, 40, 40)
+    truth = ball(shape, (5, 12, 12), 5) | ball(shape, (6, 30, 30), 3)
+    found = ball(shape, (5, 12, 13), 5) | ball(shape, (10, 6, 34), 1)
+    found[:, 12] = False
+    return truth.astype(np.uint8), found.astype(np.uint8)
+
+
+def dice_of(a: NDArray[Any], b: NDArray[Any]) -> float:
+    return float(2 * ((a > 0) & (b > 0)).sum() / ((a > 0).sum() + (b > 0).sum()))
+
+
+def test_slices_of_arrays_are_compared_as_in_the_tutorial() -> None:
+    rng = np.random.default_rng(0)
+    truth = (rng.random((6, 16, 16)) > 0.8).astype(np.float32)
+    truth[2] = 0
+    predicted = rng.random((6, 16, 16)).astype(np.float32)
+    for t, p, dice in zip(truth, predicted, slice_dice(truth, predicted), strict=True):
+        flat_t, flat_p = t.flatten().astype(float), p.flatten().astype(float)
+        expected = (2.0 * (flat_t * flat_p).sum() + 1.0) / (flat_t.sum() + flat_p.sum() + 1.0)
+        assert dice == pytest.approx(expected, rel=1e-6)
+
+
+def test_arrays_of_the_tutorial_count_every_slice(tmp_path: Path) -> None:
+    truth = np.zeros((4, 1, 8, 8), np.float32)
+    truth[:2, 0, 2:5, 2:5] = 1
+    predicted = truth.copy()
+    predicted[1] = 0.5
+    np.save(tmp_path / "testMasks.npy", truth)
+    np.save(tmp_path / "predicted.npy", predicted)
+    told = summary(evaluate_dice(tmp_path / "predicted.npy", tmp_path / "testMasks.npy"))
+    each = [1, (2 * 4.5 + 1) / (9 + 32 + 1), 1, 1]
+    assert told["mean_slice_dice"] == pytest.approx(np.mean(each))
+    assert (told["slices"], told["mean_scan_dice"], told["mean_nodule_dice"]) == (4, None, None)
+
+
+def test_each_nodule_is_held_against_all_that_belongs_to_it() -> None:
+    truth, found = two_nodules()
+    scan = compare_masks("x", image(found), image(truth))
+    first = ball(truth.shape, (5, 12, 12), 5)
+    own = found.astype(bool) & ball(truth.shape, (5, 12, 13), 5)
+    assert [one.dice for one in scan.nodules] == pytest.approx([dice_of(first, own), 0])
+    assert scan.false_positives == 1
+    assert scan.scan is not None and scan.scan.dice == pytest.approx(dice_of(truth, found))
+    voxel = np.prod(SPACING)
+    assert scan.nodules[0].truth == pytest.approx(first.sum() * voxel)
+    told = summary([scan])
+    assert (told["nodules"], told["found"], told["false_positives"]) == (2, 1, 1)
+    assert told["mean_slice_dice"] > told["mean_slice_dice_marked"] > 0
+
+
+def test_labels_keep_nodules_that_touch_apart() -> None:
+    truth = np.zeros((6, 20, 20), np.uint8)
+    truth[2:4, 4:10, 4:10], truth[2:4, 4:10, 10:16] = 1, 2
+    together = compare_masks("x", image((truth > 0).astype(np.uint8)), image(truth))
+    # The one prediction belongs to the first nodule, as it shares as much with both.
+    assert [one.dice for one in together.nodules] == pytest.approx([2 / 3, 0])
+    apart = compare_masks("x", image(truth), image(truth))
+    assert [one.dice for one in apart.nodules] == [1, 1]
+    assert len(compare_masks("x", image(truth), image((truth > 0) * np.uint8(7))).nodules) == 1
+
+
+def test_empty_masks_have_no_coefficient() -> None:
+    empty, some = np.zeros((4, 8, 8), np.uint8), np.zeros((4, 8, 8), np.uint8)
+    some[1, 2:4, 2:4] = 1
+    nothing = compare_masks("x", image(empty), image(empty))
+    assert (nothing.scan, nothing.slices, nothing.nodules) == (None, (), ())
+    assert summary([nothing])["mean_scan_dice"] is None
+    false = compare_masks("x", image(some), image(empty))
+    assert false.scan is not None and false.scan.dice == 0
+    assert false.false_positives == 1
+    missed = compare_masks("x", image(empty), image(some))
+    assert [one.dice for one in missed.nodules] == [0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.5), st.floats(0, 0.5))
+def test_coefficients_agree_with_the_formula(seed: int, often: float, found_often: float) -> None:
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((4, 6, 5)) < often).astype(np.uint8)
+    found = (rng.random((4, 6, 5)) < found_often).astype(np.uint8)
+    scan = compare_masks("x", image(found), image(truth))
+    if truth.any() or found.any():
+        assert scan.scan is not None and scan.scan.dice == pytest.approx(dice_of(truth, found))
+    assert all(0 <= one.dice <= 1 for one in (*scan.slices, *scan.nodules))
+    assert sum(one.truth for one in scan.nodules) == pytest.approx(truth.sum() * np.prod(SPACING))
+    for one in (*scan.slices, *scan.false_slices):
+        both = (truth[one.number] & found[one.number]).sum()
+        total = truth[one.number].sum() + found[one.number].sum()
+        assert one.dice == pytest.approx((2 * both + 1) / (total + 1))
+    assert len(scan.slices) == truth.any(axis=(1, 2)).sum()
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz", ".mha"])
+@pytest.mark.parametrize("direction", [None, (-1, 0, 0, 0, -1, 0, 0, 0, 1), OBLIQUE])
+def test_any_form_and_direction_gives_the_same(
+    suffix: str, direction: tuple[float, ...] | None, tmp_path: Path
+) -> None:
+    truth, found = two_nodules()
+    expected = summary([compare_masks("t", image(found), image(truth))])
+    sitk.WriteImage(image(truth, direction), tmp_path / f"t{suffix}")
+    sitk.WriteImage(image(found, direction), tmp_path / "p.nrrd")
+    told = summary(evaluate_dice(tmp_path / "p.nrrd", tmp_path / f"t{suffix}"))
+    for key in ("mean_slice_dice", "mean_scan_dice", "mean_nodule_dice"):
+        assert told[key] == pytest.approx(expected[key])
+
+
+def test_slices_are_axial_however_the_volume_is_stored(tmp_path: Path) -> None:
+    truth, found = (image(array) for array in two_nodules())
+    expected = compare_masks("t", found, truth)
+    turned = (sitk.PermuteAxes(one, (2, 0, 1))[::-1] for one in (found, truth))
+    for one, name in zip(turned, ("p", "t"), strict=True):
+        sitk.WriteImage(one, tmp_path / f"{name}.nrrd")
+    (scan,) = evaluate_dice(tmp_path / "p.nrrd", tmp_path / "t.nrrd")
+    assert [one.number for one in scan.slices] == [one.number for one in expected.slices]
+    assert [one.dice for one in scan.slices] == pytest.approx([o.dice for o in expected.slices])
+
+
+def test_other_grids_are_refused_unless_resampling_is_asked_for(tmp_path: Path) -> None:
+    truth, found = (image(array) for array in two_nodules())
+    sitk.WriteImage(truth, tmp_path / "t.nrrd")
+    expected = compare_masks("t", found, truth).scan
+    cropped = found[3:37, 2:38, :]
+    sitk.WriteImage(cropped, tmp_path / "p.nrrd")
+    with pytest.raises(InputError, match=r"34 × 36 × 12 and 40 × 40 × 12 voxels.*--resample"):
+        evaluate_dice(tmp_path / "p.nrrd", tmp_path / "t.nrrd")
+    (scan,) = evaluate_dice(tmp_path / "p.nrrd", tmp_path / "t.nrrd", resample=True)
+    assert scan.scan == expected
+    found.SetOrigin(np.add(found.GetOrigin(), (0, 0, 2.5)).tolist())
+    sitk.WriteImage(found, tmp_path / "moved.nrrd")
+    with pytest.raises(InputError, match=r"voxels up to 2.5 mm apart"):
+        evaluate_dice(tmp_path / "moved.nrrd", tmp_path / "t.nrrd")
+
+
+def test_nodules_of_a_segmentation_without_its_lungs(tmp_path: Path) -> None:
+    truth, _ = two_nodules()
+    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(image(truth), True)).astype(np.uint16)
+    lungs = np.ones(truth.shape, np.uint8)
+    write_segmentation(tmp_path / "s.seg.nrrd", image(lungs), image(labels))
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(read_mask(tmp_path / "s.seg.nrrd")), labels
+    )
+    sitk.WriteImage(image(truth), tmp_path / "t.nii.gz")
+    told = summary(evaluate_dice(tmp_path / "s.seg.nrrd", tmp_path / "t.nii.gz"))
+    assert (told["mean_scan_dice"], told["mean_nodule_dice"], told["nodules"]) == (1, 1, 2)
+
+
+def test_folders_are_paired_by_name_and_runs_stand_for_their_nodules(tmp_path: Path) -> None:
+    predicted, truth = tmp_path / "predicted", tmp_path / "truth"
+    true, found = two_nodules()
+    for folder in (predicted, truth):
+        folder.mkdir()
+    write_run(predicted / "chest.1")
+    nodules = sitk.ReadImage(predicted / "chest.1" / "nodules.nii.gz")
+    sitk.WriteImage(nodules, truth / "chest.1.nrrd")
+    sitk.WriteImage(image(found), predicted / "b.nii.gz")
+    sitk.WriteImage(image(true), truth / "b.nrrd")
+    sitk.WriteImage(image(true), predicted / "spare.nrrd")
+    scans = evaluate_dice(predicted, truth)
+    assert [scan.name for scan in scans] == ["b", "chest.1"]
+    assert [scan.scan.dice for scan in scans if scan.scan] == pytest.approx(
+        [dice_of(true, found), 1]
+    )
+    (predicted / "b.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"b\.nrrd has no counterpart"):
+        evaluate_dice(predicted, truth)
+
+
+def test_the_command_writes_means_and_rows(tmp_path: Path) -> None:
+    for name, array in zip(("t", "p"), two_nodules(), strict=True):
+        sitk.WriteImage(image(array), tmp_path / f"{name}.nrrd")
+    outputs = ["--json", str(tmp_path / "o.json"), "--csv", str(tmp_path / "o.csv")]
+    masks = [str(tmp_path / "p.nrrd"), str(tmp_path / "t.nrrd")]
+    run = CliRunner().invoke(app, ["evaluate", "dice", *masks, *outputs, "--progress", "none"])
+    assert run.exit_code == 0, run.output
+    told = json.loads((tmp_path / "o.json").read_text())
+    assert f"{told['mean_nodule_dice']:.4f}" in run.stdout
+    with (tmp_path / "o.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    slices = [float(r["dice"]) for r in rows if r["level"] == "slice" and float(r["true_mm3"])]
+    assert np.mean(slices) == pytest.approx(told["mean_slice_dice"], abs=1e-5)
+    assert sum(row["level"] == "nodule" for row in rows) == 2
+
+
+def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
+    truth, _ = two_nodules()
+    good = tmp_path / "t.nrrd"
+    sitk.WriteImage(image(truth), good)
+    sitk.WriteImage(image(truth * np.float32(0.4)), tmp_path / "probability.nrrd")
+    sitk.WriteImage(image(truth.astype(np.int16) - 900), tmp_path / "ct.nrrd")
+    sitk.WriteImage(image(truth)[:, :, 3], tmp_path / "flat.nrrd")
+    sitk.WriteImage(image(truth), tmp_path / "plain.seg.nrrd")
+    (tmp_path / "broken.nrrd").write_text("NRRD0004\n")
+    (tmp_path / "pickled.npy").write_bytes(b"\x80\x04N.")
+    np.save(tmp_path / "flat.npy", truth[0])
+    np.save(tmp_path / "high.npy", truth * 255)
+    np.save(tmp_path / "good.npy", truth)
+    (tmp_path / "empty").mkdir()
+    for name, told in (
+        ("probability.nrrd", "apply a threshold"),
+        ("ct.nrrd", "give a mask, not a CT"),
+        ("flat.nrrd", "not one 3-D volume"),
+        ("plain.seg.nrrd", "names no segment"),
+        ("broken.nrrd", "cannot be read as a volume"),
+        ("none.nrrd", "does not exist"),
+        ("empty", "is one mask"),
+        ("good.npy", "an array and a volume"),
+    ):
+        with pytest.raises(InputError, match=told) as error:
+            evaluate_dice(tmp_path / name, good)
+        assert "\n" not in str(error.value)
+    for name, told in (
+        ("pickled.npy", "cannot be read as an array"),
+        ("flat.npy", "give slices"),
+        ("high.npy", "values outside"),
+    ):
+        with pytest.raises(InputError, match=told):
+            evaluate_dice(tmp_path / name, tmp_path / "good.npy")
