@@ -1,0 +1,1 @@
+"""Examples to learn from: annotated scans, brought into a store on disk."""
