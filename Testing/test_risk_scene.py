@@ -12,14 +12,20 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 
 from CTSliceToolsLib.errors import InputError
-from LungNoduleSegLib.nodules.table import read_nodules_csv, write_nodules_csv
-from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
+from CTSliceToolsLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.lungs.roi import segment_lungs
+from LungNoduleSegLib.nodules.table import Column, read_nodules_csv, write_nodules_csv
+from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import TAG, write_segmentation
 from LungNoduleSegLib.risk.assessment import assess
-from LungNoduleSegLib.risk.facts import PatientFacts, Sex, measured_facts
+from LungNoduleSegLib.risk.facts import LungRads, PatientFacts, Sex, measured_facts
+from LungNoduleSegLib.risk.feature_table import features_of
+from LungNoduleSegLib.risk.features import SCAN_FEATURES
+from LungNoduleSegLib.risk.given_facts import GivenFacts
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
 from LungNoduleSegLib.risk.published_models import MODELS, evaluate
 from mrml_grids import OBLIQUE, grid, grids, masks, write_results
+from risk_tables import INFORMATIVE, cohort
 from two_times import DOUBLED, DOUBLED_NOW, breathed, measured, taken_again, two_times
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -27,13 +33,17 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from CTSliceToolsLib.scene import mrml_host  # noqa: E402
 from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegLib.scene.logic import LungNoduleSegLogic, ResultNodes  # noqa: E402
-from LungNoduleSegLib.scene.risk_logic import (  # noqa: E402
+from LungNoduleSegLib.scene.result_nodes import lungs_of, nodule_labels_of, nodules_of  # noqa: E402
+from LungNoduleSegLib.scene.result_tables import (  # noqa: E402
+    FEATURE_COLUMNS,
+    PREDICTION_COLUMNS,
     RISK_COLUMNS,
+    SCORE_COLUMNS,
     SOURCE_ROLE,
-    RiskLogic,
-    lungs_of,
-    nodules_of,
+    add_table,
+    rows_of,
 )
+from LungNoduleSegLib.scene.risk_logic import RiskLogic  # noqa: E402
 
 PATIENT = PatientFacts(age=60, sex=Sex.MALE, family_history=False, emphysema=False)
 
@@ -95,7 +105,8 @@ def test_risk_is_a_table_that_says_what_it_was_made_of(scene: Any, tmp_path: Pat
     image = grid()
     found = imported(write_results(tmp_path / "out", image), image)
     corrections = {3: {"upper_lobe": True, "spiculation": False}}
-    node = RiskLogic().assessRisk(found.table, PATIENT, found.segmentation, corrections)
+    given = GivenFacts(PATIENT, nodules=corrections)
+    node = RiskLogic().assessRisk(found.table, given, found.segmentation)
     table = rows(node)
     lungs, _ = masks(image)
     facts = measured_facts(nodules_of(found.table), lungs)
@@ -110,8 +121,8 @@ def test_risk_is_a_table_that_says_what_it_was_made_of(scene: Any, tmp_path: Pat
     for row in table:
         result = expected.get((row["id"], row["model"]))
         if result is not None:
-            given = np.nan if result.probability is None else result.probability
-            assert row["probability"] == pytest.approx(given, nan_ok=True)
+            said = np.nan if result.probability is None else result.probability
+            assert row["probability"] == pytest.approx(said, nan_ok=True)
             assert row["missing"] == ", ".join(result.missing)
     brock = evaluate(MODELS[1], by_id[3].corrected(**corrections[3]), PATIENT)
     assert brock.probability is not None
@@ -123,7 +134,7 @@ def test_risk_is_a_table_that_says_what_it_was_made_of(scene: Any, tmp_path: Pat
     assert told[3]["origins"]["longest_mm"] == "measured"
     assert sources(node) == [found.table.GetID(), found.segmentation.GetID()]
     with pytest.raises(InputError, match="holds no nodule 2"):
-        RiskLogic().assessRisk(found.table, PATIENT, corrections={2: {}})
+        RiskLogic().assessRisk(found.table, GivenFacts(nodules={2: {}}))
 
 
 def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> None:
@@ -157,6 +168,15 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
     assert node.GetAttribute(f"{TAG}.days") == "100"
     assert node.GetAttribute(f"{TAG}.prior") == "before"
     assert sources(node)[0] == nodes[0].table.GetID()
+    classes = RiskLogic().assessRisk(nodes[1].table, growthNode=node)
+    told = {one["id"]: one for one in json.loads(classes.GetAttribute(f"{TAG}.nodules"))}
+    assert told[DOUBLED_NOW]["status"] == "growing"
+    assert told[DOUBLED_NOW]["previous_mean_mm"] == grown["prior_mean_mm"]
+    assert told[DOUBLED_NOW]["origins"]["status"] == "measured"
+    by_row = {(row["id"], row["model"]): row["category"] for row in rows(classes)}
+    assert by_row[DOUBLED_NOW, "Lung-RADS v2022"] == "4B"
+    with pytest.raises(InputError, match="before nodule table"):
+        RiskLogic().assessRisk(nodes[0].table, growthNode=node)
     with pytest.raises(InputError, match="names no volume"):
         scene.RemoveNode(nodes[0].segmentation.GetNodeReference("referenceImageGeometryRef"))
         RiskLogic().compareGrowth(nodes[0], nodes[1])
@@ -168,3 +188,120 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
     assert again.GetAttribute(f"{TAG}.days") == "100"
     assert len(sources(again)) == 4
     assert [row["change"] for row in rows(again)] == [row["change"] for row in table]
+
+
+def test_the_last_table_is_taken_back_and_a_failure_leaves_nothing(
+    scene: Any, tmp_path: Path
+) -> None:
+    image = grid()
+    found = imported(write_results(tmp_path / "out", image), image)
+    before = scene.GetNumberOfNodes()
+    logic = RiskLogic()
+    node = logic.assessRisk(found.table, GivenFacts(PATIENT))
+    name = node.GetName()
+    logic.undo()
+    assert scene.GetNumberOfNodes() == before
+    assert scene.GetFirstNodeByName(name) is None
+    logic.undo()
+    assert scene.GetNumberOfNodes() == before
+    with pytest.raises(KeyError), logic.allOrNothing():
+        add_table(scene, "half", RISK_COLUMNS, [{"id": 1}], "risk", {}, [])
+    assert scene.GetNumberOfNodes() == before
+
+
+@pytest.mark.parametrize("code", ["LPS", "SAL"])
+def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, code: str) -> None:
+    image = grid(code, **OBLIQUE)
+    folder = write_results(tmp_path / "out", image)
+    lungs, labels = masks(image)
+    sitk.WriteImage(lungs, folder / LUNGS)
+    sitk.WriteImage(labels, folder / NODULES)
+    series = {"patient_id": "", "series_instance_uid": ""}
+    (folder / RECORD).write_text(json.dumps({"input": {"series": series}}))
+    expected = features_of(folder, "CT", tmp_path)
+    found = imported(folder, image)
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(nodule_labels_of(found)), sitk.GetArrayViewFromImage(labels)
+    )
+    logic = RiskLogic()
+    node = logic.computeFeatures([found])
+    (row,) = rows(node)
+    assert list(row) == list(FEATURE_COLUMNS)
+    assert (row["scan"], row["source"]) == ("CT", "run")
+    for name, value in expected.features.items():
+        assert row[name] == pytest.approx(value, abs=1e-3, nan_ok=True), name
+    assert node.GetAttribute(TAG) == "features"
+    assert sources(node) == [found.table.GetID(), found.segmentation.GetID()]
+    with pytest.raises(InputError, match="No scan was given"):
+        logic.computeFeatures([])
+    found.segmentation.GetSegmentation().RemoveSegment("CTLungScreening_Nodule_3")
+    with pytest.raises(InputError, match="has no segment of nodule 3"):
+        logic.computeFeatures([found])
+
+
+def test_classifiers_are_trained_and_asked_on_tables(scene: Any, tmp_path: Path) -> None:
+    features, labels = cohort()
+    logic = RiskLogic()
+    table = add_table(
+        scene,
+        "F",
+        FEATURE_COLUMNS,
+        [{k: float(v) if k in SCAN_FEATURES else v for k, v in row.items()} for row in features],
+        "features",
+        {},
+        [],
+    )
+    columns = {"patient_id": FEATURE_COLUMNS["patient_id"], "label": Column("Label", "", "")}
+    truth = [row | {"label": float(row["label"])} for row in labels]
+    answers = add_table(scene, "L", columns, truth, "labels", {}, [])
+    seen: list[str] = []
+    scores = logic.trainRisk(
+        table, answers, tmp_path / "models", report=lambda stage, *_: seen.append(stage)
+    )
+    assert "Training" in seen
+    assert list(rows(scores)[0]) == list(SCORE_COLUMNS)
+    assert [row["classifier"] for row in rows(scores)] == ["Random Forest", "XGBoost"]
+    assert all(row["roc_auc"] > 0.7 for row in rows(scores))
+    training = json.loads(scores.GetAttribute(f"{TAG}.training"))
+    assert training["XGBoost"]["patients"] == len(labels)
+    assert sources(scores) == [table.GetID(), answers.GetID()]
+    found = logic.predictRisk(table, tmp_path / "models" / "xgboost.ubj")
+    assert list(rows(found)[0]) == list(PREDICTION_COLUMNS)
+    assert len(rows(found)) == len(features)
+    assert all(0 < row["probability"] < 1 for row in rows(found))
+    assert INFORMATIVE in rows(found)[0]["moved_by"]
+    everything = json.loads(found.GetAttribute(f"{TAG}.predictions"))
+    assert len(everything[0]["contributions"]) == len(SCAN_FEATURES)
+    with pytest.raises(InputError, match=r"^L gives every scan the label 1|^L has no label"):
+        short = add_table(scene, "short", columns, truth[:3], "labels", {}, [])
+        short.SetName("L")
+        logic.trainRisk(table, short, tmp_path / "none")
+    with pytest.raises(InputError, match="L has no column scan"):
+        logic.predictRisk(answers, tmp_path / "models" / "xgboost.ubj")
+    assert rows_of(answers, columns)[0]["patient_id"] == "p0"
+
+
+@pytest.mark.slow
+def test_a_real_scan_on_nodes(scene: Any, shared_data: Path, tmp_path: Path) -> None:
+    image = read_ct(shared_data / "LIDC-IDRI-0001").image
+    mask = sitk.ReadImage(shared_data / "LIDC-IDRI-0001_nodules_ge2of4readers.nrrd") > 0
+    labels = sitk.Resample(mask, image, sitk.Transform(), sitk.sitkNearestNeighbor)
+    labels = sitk.Cast(sitk.RelabelComponent(sitk.ConnectedComponent(labels), 50), sitk.sitkUInt16)
+    lungs = segment_lungs(image)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    write_segmentation(folder / SEGMENTATION, lungs, labels)
+    write_nodules_csv(folder / TABLE, measured(image, lungs, labels))
+    before, after = (imported(folder, image, name) for name in ("2000-01-01", "2000-07-01"))
+    logic = RiskLogic()
+    (features,) = rows(logic.computeFeatures([after]))
+    assert features["nodule_count"] == len(nodules_of(after.table))
+    assert features["largest_diameter_mm"] == pytest.approx(30, abs=6)
+    assert all(math.isfinite(features[name]) for name in SCAN_FEATURES)
+    growth = logic.compareGrowth(before, after, days=182)
+    assert {row["change"] for row in rows(growth)} == {"within variability"}
+    told = GivenFacts(nodules={1: {"previous_category": LungRads.VERY_SUSPICIOUS}})
+    risk = logic.assessRisk(after.table, told, after.segmentation, growth)
+    classes = {row["id"]: row for row in rows(risk) if row["model"] == "Lung-RADS v2022"}
+    assert classes[1]["category"] == "4B"
+    assert "age in years" in rows(risk)[0]["missing"]

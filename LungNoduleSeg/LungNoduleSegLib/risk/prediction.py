@@ -1,6 +1,7 @@
 """The probability of cancer of one scan from a trained model, and why."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,26 +56,38 @@ def predict_risk(scan: ScanFeatures, model_file: Path) -> RiskPrediction:
     Raises:
         InputError: if the model cannot be used, see `load_risk_model`.
     """
+    return predict_scans([scan], model_file)[0]
+
+
+def predict_scans(scans: Sequence[ScanFeatures], model_file: Path) -> list[RiskPrediction]:
+    """Do as `predict_risk` for several scans at once."""
+    if not scans:
+        return []
     model = load_risk_model(model_file)
     names = model.card.features
-    x = np.array([[scan.features[name] for name in names]])
-    contributions: tuple[Contribution, ...] = ()
-    constant = None
+    x = np.array([[scan.features[name] for name in names] for scan in scans])
     shap = model.contributions(x)
-    if shap is not None:
-        *added, constant = shap[0].tolist()
-        known = [None if math.isnan(value) else value for value in x[0].tolist()]
-        listed = [Contribution(n, v, a) for n, v, a in zip(names, known, added, strict=True)]
-        contributions = tuple(sorted(listed, key=lambda c: -abs(c.log_odds)))
-    return RiskPrediction(
-        model_file.name,
-        model.card.algorithm.label,
-        scan.scan,
-        float(model.probability(x)[0]),
-        constant,
-        contributions,
-        tuple(_warnings(scan, model)),
-    )
+    found = []
+    for row, (scan, probability) in enumerate(zip(scans, model.probability(x), strict=True)):
+        contributions: tuple[Contribution, ...] = ()
+        constant = None
+        if shap is not None:
+            *added, constant = shap[row].tolist()
+            known = [None if math.isnan(value) else value for value in x[row].tolist()]
+            listed = [Contribution(n, v, a) for n, v, a in zip(names, known, added, strict=True)]
+            contributions = tuple(sorted(listed, key=lambda c: -abs(c.log_odds)))
+        found.append(
+            RiskPrediction(
+                model_file.name,
+                model.card.algorithm.label,
+                scan.scan,
+                float(probability),
+                constant,
+                contributions,
+                tuple(_warnings(scan, model)),
+            )
+        )
+    return found
 
 
 def to_text(prediction: RiskPrediction) -> str:
@@ -85,8 +98,7 @@ def to_text(prediction: RiskPrediction) -> str:
     ]
     if prediction.contributions:
         lines.append(f"  log odds: {prediction.constant:+.3f} before any feature")
-        shown = prediction.contributions[:SHOWN]
-        lines += [f"    {c.log_odds:+.3f} {_value(c)}" for c in shown]
+        lines += [f"    {line}" for line in moved_by(prediction)]
         rest = prediction.contributions[SHOWN:]
         if rest:
             lines.append(f"    {sum(c.log_odds for c in rest):+.3f} the other {len(rest)} features")
@@ -96,6 +108,11 @@ def to_text(prediction: RiskPrediction) -> str:
             "scans is in its card and in report.txt."
         )
     return "\n".join([*lines, *(f"  Warning: {text}" for text in prediction.warnings)])
+
+
+def moved_by(prediction: RiskPrediction) -> list[str]:
+    """Name the `SHOWN` features that moved the probability most, with their log odds."""
+    return [f"{c.log_odds:+.3f} {_value(c)}" for c in prediction.contributions[:SHOWN]]
 
 
 def _value(contribution: Contribution) -> str:
@@ -119,6 +136,6 @@ def _warnings(scan: ScanFeatures, model: RiskModel) -> list[str]:
             )
     if unknown:
         result.append(f"Not known from a {scan.source}: {', '.join(unknown)}.")
-    if not scan.nodules:
+    if scan.features["nodule_count"] == 0:
         result.append("No nodule was found in this scan.")
     return result

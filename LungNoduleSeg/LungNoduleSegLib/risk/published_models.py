@@ -93,7 +93,7 @@ def evaluate(model: Model, nodule: NoduleFacts, patient: PatientFacts) -> ModelR
     if missing := _missing(nodule, values):
         return replace(result, missing=tuple(LABELS[name] for name in missing))
     contributions = tuple(
-        Contribution(_term_label(term, nodule), term.coefficient * value)
+        Contribution(_term_label(term, nodule), term.coefficient * value + 0.0)
         for term, value in values.items()
         if value is not None
     )

@@ -2,9 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +14,16 @@ from CTSliceToolsLib import child_process
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.scene import mrml_host
 from CTSliceToolsLib.scene.mrml_volume import export_volume
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
 from LungNoduleSegLib.scene import mrml_results
+from LungNoduleSegLib.scene.result_nodes import ResultNodes
+from LungNoduleSegLib.scene.undo import Undoable
 
 
-@dataclass(frozen=True)
-class ResultNodes:
-    """The nodes that hold the results of one volume."""
-
-    segmentation: Any
-    table: Any
-    fiducials: Any
-
-
-class LungNoduleSegLogic:
+class LungNoduleSegLogic(Undoable):
     """Runs the segmentation on a volume node and brings the results into the scene."""
-
-    def __init__(self) -> None:
-        self.scene = mrml_host.start()
-        self._undo: _Snapshot | None = None
 
     def process(
         self,
@@ -123,7 +109,7 @@ class LungNoduleSegLogic:
         nodules = read_nodules_csv(folder / TABLE)
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
 
-        with self._allOrNothing(segmentationNode, tableNode, fiducialNode):
+        with self.allOrNothing(segmentationNode, tableNode, fiducialNode):
             name = volumeNode.GetName()
             nodes = ResultNodes(
                 segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),
@@ -141,12 +127,6 @@ class LungNoduleSegLogic:
                 if given is None:
                     mrml_results.place_beside(volumeNode, node)
         return nodes
-
-    def undo(self) -> None:
-        """Take back the last import: new nodes go, given nodes become what they were before it."""
-        if self._undo is not None:
-            self._undo.restore()
-            self._undo = None
 
     def saveScene(self, path: Path) -> None:
         """Write the scene with all its data as a new `.mrb` file.
@@ -168,55 +148,3 @@ class LungNoduleSegLogic:
         return self.scene.AddNewNodeByClass(
             f"vtkMRML{kind}Node", self.scene.GenerateUniqueName(name)
         )
-
-    @contextmanager
-    def _allOrNothing(self, *given: Any | None) -> Iterator[None]:
-        snapshot = _Snapshot(self.scene, [node for node in given if node is not None])
-        try:
-            yield
-        except BaseException:
-            snapshot.close()
-            snapshot.restore()
-            raise
-        snapshot.close()
-        self._undo = snapshot
-
-
-class _Snapshot:
-    """What a change of the scene began with, to go back to."""
-
-    def __init__(self, scene: Any, given: Sequence[Any]) -> None:
-        self._scene = scene
-        self._before = set(_node_ids(scene))
-        self._added: list[str] = []
-        self._segmentations = []
-        self._copies = []
-        for node in given:
-            if node.IsA("vtkMRMLSegmentationNode"):
-                history = slicer.vtkSegmentationHistory()
-                history.SetSegmentation(node.GetSegmentation())
-                history.SaveState()
-                self._segmentations.append(history)
-            else:
-                copy = node.CreateNodeInstance()
-                copy.CopyContent(node)
-                self._copies.append((node, copy))
-
-    def close(self) -> None:
-        """Note what was added up to now."""
-        self._added = [one for one in _node_ids(self._scene) if one not in self._before]
-
-    def restore(self) -> None:
-        """Remove what was added, and give each given node back what it held."""
-        for node_id in reversed(self._added):
-            node = self._scene.GetNodeByID(node_id)
-            if node is not None:
-                self._scene.RemoveNode(node)
-        for history in self._segmentations:
-            history.RestorePreviousState()
-        for node, copy in self._copies:
-            node.CopyContent(copy)
-
-
-def _node_ids(scene: Any) -> list[str]:
-    return [scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes())]
