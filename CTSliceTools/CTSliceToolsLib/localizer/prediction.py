@@ -27,6 +27,9 @@ DEFAULT_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "slice-loca
 BATCH = 16
 """Slices the network sees at once; it bounds the memory, whatever the scan's length."""
 
+_SAME_MM = 0.01
+"""Levels closer than this are the same."""
+
 Model: TypeAlias = "keras.Model | Path"
 """A localizer: a network that takes (n, `SIZE`, `SIZE`, 1), 0…255, or its `.keras` file."""
 
@@ -189,10 +192,13 @@ def predict_scan(
         InputError: if the model cannot be used.
     """
     _, used = open_model(model)
-    pictures, axial_z = slice_images(scan.image)
-    axial_raw = predict_locations(pictures, model, report)
-    fit = fit_scan(axial_z, axial_raw)
     z_mm, sources = _stored_slices(scan)
+    pictures, axial_z = slice_images(scan.image)
+    # Beyond them, axial slices of a tilted scan show but a corner of it.
+    inside = (axial_z > z_mm[0] - _SAME_MM) & (axial_z < z_mm[-1] + _SAME_MM)
+    axial_z = axial_z[inside]
+    axial_raw = predict_locations(pictures[inside], model, report)
+    fit = fit_scan(axial_z, axial_raw)
     raw = np.interp(z_mm, axial_z, axial_raw)
     location = fit.location_at(z_mm)
     slices = tuple(
