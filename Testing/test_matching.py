@@ -1,0 +1,202 @@
+"""The same level found again: in files, in a scan, in a follow-up, between its slices."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from coded_scans import (
+    HEIGHT,
+    coded_volume,
+    location_at,
+    save_reader,
+    upright,
+    write_coded_series,
+)
+from CTSliceToolsLib.cli import app
+from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
+from CTSliceToolsLib.dataset.slice_file import read_slice_file
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.landmarks import LANDMARKS
+from CTSliceToolsLib.localizer.matching import (
+    find_level,
+    find_same_level,
+    location_of,
+    match_files,
+    match_slices,
+)
+from CTSliceToolsLib.localizer.prediction import ScanPrediction, predict_scan
+from CTSliceToolsLib.localizer.results import write_prediction
+from CTSliceToolsLib.reading.ct_scan import CTScan
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_reader(tmp_path_factory.mktemp("model") / "reader.keras")
+
+
+def predicted(reader: Path, grid: sitk.Image, shift_mm: float = 0) -> ScanPrediction:
+    return predict_scan(CTScan(coded_volume(grid, shift_mm), Path("scan.nrrd")), reader)
+
+
+def command(*arguments: str | Path | float) -> str:
+    result = CliRunner().invoke(app, [*map(str, arguments), "--progress", "none"])
+    if isinstance(result.exception, InputError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_files_within_the_tolerance_match_in_the_order_given(reader: Path, tmp_path: Path) -> None:
+    files = write_coded_series(tmp_path, name="{k}.dcm", step=10)
+    locations = location_at(np.arange(-340, -9, 10))
+    order = np.random.default_rng(0).permutation(len(files))
+    shuffled = [files[k] for k in order]
+    told: list[tuple[int, int]] = []
+    found = match_files(
+        shuffled, 0.225, 0.012, reader, report=lambda _, done, total: told.append((done, total))
+    )
+    near = np.abs(locations - 0.225) <= 0.012
+    assert 3 <= near.sum() < len(files) / 2
+    assert [match.path for match in found] == [files[k] for k in order if near[k]]
+    assert told[-1] == (len(files), len(files))
+    for path, pixels, location in found:
+        assert location == pytest.approx(locations[files.index(path)], abs=0.002)
+        np.testing.assert_array_equal(pixels, read_slice_file(path).picture())
+    by_name = match_files(shuffled, "bifurcation of Trachea", 0.012, reader)
+    assert [match.path for match in by_name] == [match.path for match in found]
+
+
+def test_converted_files_match_as_dicom_does(reader: Path, tmp_path: Path) -> None:
+    (file,) = write_coded_series(tmp_path / "dicom", low=-95, high=-95)
+    picture = read_slice_file(file).picture()
+    for name, pixels in (("one", picture), ("three", np.stack([picture] * 3, axis=-1))):
+        LabelledSlice(pixels, 0.2, "1.2").write(tmp_path / f"{name}.npz")
+    paths = [tmp_path / "one.npz", tmp_path / "three.npz", file]
+    found = match_files(paths, "Aortic arch", model=reader)
+    assert [match.path for match in found] == paths
+    assert len({match.location for match in found}) == 1
+    for match in found:
+        np.testing.assert_array_equal(match.pixels, picture)
+    assert match_files(paths, 0.3, model=reader) == []
+    assert match_files([], 0.3, model=reader) == []
+    (tmp_path / "picture.png").write_bytes(b"no CT")
+    with pytest.raises(InputError, match=r"picture\.png"):
+        match_files([tmp_path / "picture.png"], 0.3, model=reader)
+
+
+def test_landmarks_stand_for_their_locations() -> None:
+    for landmark in LANDMARKS:
+        assert location_of(landmark.name) == location_of(f" {landmark.name.upper()} ")
+        assert location_of(landmark.name) == location_of(landmark.location) == landmark.location
+    with pytest.raises(InputError, match=r"no landmark “Appendix”: use one of Top of head, .*"):
+        location_of("Appendix")
+
+
+def test_a_level_lies_between_slices_and_outside_is_said_to_be(reader: Path) -> None:
+    found = predicted(reader, upright(-340, -10, 5))
+    arch = find_level(found, "Aortic arch")
+    assert arch.z_mm == pytest.approx(HEIGHT["Aortic arch"], abs=2)
+    assert arch.position == pytest.approx((arch.z_mm + 340) / 5)
+    assert arch.in_view
+    for name, beyond in (("Head of femur", -1), ("Top of head", 67)):
+        level = find_level(found, name)
+        assert not level.in_view
+        assert (level.position < beyond) == (beyond < 0)
+
+    matches = match_slices(found, arch, 0.02)
+    offsets = [abs(match.offset_mm) for match in matches]
+    assert offsets == sorted(offsets)
+    assert offsets[0] <= 2.5
+    assert {match.slice.index for match in matches} == {
+        one.index for one in found.slices if abs(one.location - 0.2) <= 0.02
+    }
+    assert match_slices(found, arch, 0) == []
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    shift=st.floats(-300, 300),
+    step=st.floats(1, 6),
+    low=st.floats(-380, -330),
+    high=st.floats(-20, 30),
+    z=st.floats(-300, -40),
+    code=st.sampled_from(["LPS", "RPI", "RAS"]),
+)
+def test_a_follow_up_slice_is_found_to_the_millimetre(
+    reader: Path, shift: float, step: float, low: float, high: float, z: float, code: str
+) -> None:
+    before = predicted(reader, upright())
+    grid = sitk.DICOMOrient(upright(low + shift, high + shift, step), code)
+    level = find_same_level(predicted(reader, grid, shift), before, z)
+    assert abs(level.z_mm - (z + shift)) < 2
+    back = find_same_level(before, predicted(reader, grid, shift), level.z_mm)
+    assert abs(back.z_mm - z) < 1e-6
+
+
+def test_the_command_takes_scans_and_predictions(reader: Path, tmp_path: Path) -> None:
+    sitk.WriteImage(coded_volume(upright()), tmp_path / "before.nrrd")
+    sitk.WriteImage(coded_volume(upright(-100, 230), 240), tmp_path / "after.nrrd")
+    write_prediction(tmp_path / "before.json", predicted(reader, upright()), plot=False)
+    model = ("--model", reader)
+
+    printed = command("match", tmp_path / "before.json", "--landmark", "T12")
+    (z_mm,) = re.findall(r"^Location 0\.3250, at T12: z = (\S+) mm, slice", printed)
+    assert float(z_mm) == pytest.approx(HEIGHT["T12"], abs=4)
+
+    for before, which in (("before.nrrd", ("--slice", 57)), ("before.json", ("--z", -197.5))):
+        output = tmp_path / f"{before}-match.json"
+        printed = command(
+            "match",
+            tmp_path / "after.nrrd",
+            *("--like", tmp_path / before, *which, "-o", output),
+            *model,
+        )
+        record = json.loads(output.read_text(encoding="utf-8"))
+        assert record["z_mm"] == pytest.approx(-197.5 + 240, abs=1)
+        assert record["like"]["z_mm"] == -197.5
+        nearest = record["matches"][0]
+        assert abs(nearest["offset_mm"]) <= 1.25
+        assert f"{nearest['z_mm']:.1f}" in printed
+        assert "Note" not in printed
+
+    printed = command("match", tmp_path / "before.json", "--location", 0.5)
+    assert "outside the scan" in printed
+    assert "No slice lies within the tolerance" in printed
+
+
+def test_predictions_of_different_models_are_noted(reader: Path, tmp_path: Path) -> None:
+    other = save_reader(tmp_path / "other.keras", "other")
+    for name, model in (("a", reader), ("b", other)):
+        write_prediction(tmp_path / f"{name}.json", predicted(model, upright()), plot=False)
+    printed = command("match", tmp_path / "a.json", "--like", tmp_path / "b.json", "--slice", 3)
+    assert "predicted by reader and other" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "Give one of --location"),
+        (["--location", "0.2", "--landmark", "T1"], "Give one of --location"),
+        (["--like", "scan.json"], "together with one of --slice and --z"),
+        (["--like", "scan.json", "--slice", "3", "--z", "4"], "one of --slice and --z"),
+        (["--location", "0.2", "--z", "4"], "together with one of --slice and --z"),
+        (["--like", "scan.json", "--slice", "999"], "slices 0 to 132"),
+        (["--like", "scan.json", "--z", "999"], "reaches from z = -341.2 to -8.8 mm"),
+        (["--landmark", "Appendix"], "no landmark “Appendix”"),
+        (["--landmark", "T1", "-o", "scan.json"], "already holds scan.json"),
+    ],
+)
+def test_questions_that_make_no_sense_are_refused(
+    reader: Path, tmp_path: Path, options: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_prediction(Path("scan.json"), predicted(reader, upright()), plot=False)
+    with pytest.raises(InputError, match=sentence):
+        command("match", "scan.json", *options)
