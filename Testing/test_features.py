@@ -203,7 +203,7 @@ def test_a_file_that_is_no_feature_table_is_not_touched(tmp_path: Path) -> None:
     ("array", "sentence"),
     [
         (np.full((3, 4, 4), -1, np.int16), "neither a CT in HU nor a segmentation"),
-        (np.full((3, 4, 4), np.nan, np.float32), "neither a CT in HU nor a segmentation"),
+        (np.full((3, 4, 4), np.nan, np.float32), "has voxels that are no numbers"),
     ],
 )
 def test_volumes_that_are_neither_are_named(

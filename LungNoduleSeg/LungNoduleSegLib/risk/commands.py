@@ -42,8 +42,9 @@ def features(
     if progress is not ProgressStyle.JSONL:
         for scan, text in outcome.errors.items():
             print(f"Failed: {scan}: {text}")
+        added = len(outcome.added)
         print(
-            f"{len(outcome.added)} scans added, {len(outcome.kept)} kept, "
+            f"{added} scan{'' if added == 1 else 's'} added, {len(outcome.kept)} kept, "
             f"{len(outcome.errors)} failed; the features are in {output}"
         )
 

@@ -117,7 +117,9 @@ def features_of(source: Path, name: str, runs: Path, report: Report = silent) ->
         return _of_run(results, name, Source.RUN if results == source else Source.CT)
     image = _read_volume(source)
     lowest = float(sitk.GetArrayViewFromImage(image).min())
-    if not lowest >= 0:
+    if math.isnan(lowest):
+        raise InputError(f"{source} has voxels that are no numbers (NaN): export it again.")
+    if lowest < 0:
         raise InputError(
             f"{source} has values down to {lowest:g} and is neither a CT in HU nor a segmentation: "
             "give a mask, a label image or probabilities from 0 to 1."
