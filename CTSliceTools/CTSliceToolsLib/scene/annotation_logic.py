@@ -1,5 +1,4 @@
 """Annotation of CT volumes in a Slicer scene, in Slicer and on slicer-core alike."""
-# ruff: noqa: N802, N803 - Slicer's way of naming
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
