@@ -9,6 +9,7 @@ import contextlib
 import csv
 import importlib.util
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -135,7 +136,9 @@ def fit(
     monitor = "loss" if validation is None else "val_loss"
     best = min(range(len(past)), key=lambda n: past[n][monitor], default=None)
     waited = 0 if best is None else len(past) - 1 - best
-    if patience is None or waited < patience:
+    if len(past) < epochs and (patience is None or waited < patience):
+        if isinstance(batches, EpochBatches):
+            batches.epoch = len(past)  # Keras looks at the first batches before an epoch begins
         model.fit(
             batches,
             epochs=epochs,
@@ -180,6 +183,12 @@ def read_history(folder: Path) -> list[Epoch]:
             ]
     except (OSError, TypeError, ValueError) as error:
         raise InputError(f"{file} cannot be read as curves of a training: {error}.") from error
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the weights in a folder of `fit`, once the model is saved elsewhere."""
+    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+    (folder / BEST).unlink(missing_ok=True)
 
 
 def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:

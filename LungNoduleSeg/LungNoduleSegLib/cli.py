@@ -8,6 +8,10 @@ import typer
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
 from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate
+from LungNoduleSegLib.commands.check import check
+from LungNoduleSegLib.commands.export_arrays import export_arrays
+from LungNoduleSegLib.commands.prepare import prepare_lidc, prepare_luna
+from LungNoduleSegLib.commands.train import train
 from LungNoduleSegLib.lungs.roi import LungMethod
 from LungNoduleSegLib.risk import commands
 from LungNoduleSegLib.risk.growth_command import growth
@@ -129,6 +133,11 @@ app.command()(commands.features)
 app.command()(commands.train_risk)
 app.command()(risk)
 app.command()(growth)
+app.command()(prepare_luna)
+app.command()(prepare_lidc)
+app.command()(check)
+app.command()(export_arrays)
+app.command()(train)
 app.add_typer(evaluate.app, name="evaluate", help=evaluate.SUMMARY)
 
 

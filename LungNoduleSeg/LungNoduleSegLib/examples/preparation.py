@@ -136,7 +136,7 @@ def prepare_cases(
         report: told of the scans, as stage "Scans".
 
     Raises:
-        InputError: if the output is something else.
+        InputError: if the output is something else, or every scan failed.
     """
     open_store(output, {**vars(choice), **settings})
     folders = [output / SCANS / folder_name(scan_name(case.scan)) for case in cases]
@@ -154,6 +154,8 @@ def prepare_cases(
         else:
             without += 1
     _write_errors(output / ERRORS, failed)
+    if failed and not added and not there:
+        raise InputError(f"{next(iter(failed.values()))} See {output / ERRORS} for all.")
     stored = {folder: read_stored_scan(folder) for folder in (*there, *added)}
     return Outcome(
         tuple(stored[folder].name for folder in added),
@@ -196,7 +198,7 @@ def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise InputError(
             f"{case.scan.name}: {type(error).__name__}: {error} ({Path(where.filename).name}, "
-            f"line {where.lineno})"
+            f"line {where.lineno})."
         ) from error
     return True
 

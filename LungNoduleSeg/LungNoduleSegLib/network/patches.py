@@ -80,10 +80,14 @@ class _Prepared:
 
 
 def training_scan(
-    name: str, hu: sitk.Image, lungs: sitk.Image, nodules: sitk.Image | None = None
+    name: str,
+    hu: sitk.Image,
+    lungs: sitk.Image,
+    nodules: sitk.Image | None = None,
+    mistaken: sitk.Image | None = None,
 ) -> TrainingScan:
     """Make a training scan of axial images on one grid, cropped to the lungs."""
-    return TrainingScan(name, hu, lungs, nodules, find_sites(hu, lungs))
+    return TrainingScan(name, hu, lungs, nodules, find_sites(hu, lungs), mistaken)
 
 
 class PatchBatches(EpochBatches):
@@ -176,7 +180,7 @@ def _prepare_with_lesions(
 
 def _thicker(image: sitk.Image) -> sitk.Image:
     """Average slices two by two; a mask keeps what fills at least half of a pair."""
-    if image.GetPixelID() == sitk.sitkInt16:
+    if image.GetPixelID() != sitk.sitkUInt8:
         return sitk.BinShrink(image, (1, 1, 2))
     return sitk.BinShrink(sitk.Cast(image > 0, sitk.sitkFloat32), (1, 1, 2)) >= 0.5
 

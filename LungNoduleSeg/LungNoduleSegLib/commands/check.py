@@ -1,0 +1,30 @@
+"""The command `check`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from CTSliceToolsLib.command_line import ProgressOption
+from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+
+
+def check(
+    store: Annotated[Path, typer.Argument(help="Folder of prepare-luna or prepare-lidc.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the pages; nothing is overwritten.")
+    ],
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Draw each example of a store: slice, mask, masked slice, close-up and prepared slice.
+
+    Example: `lung-nodule-seg check ~/store -o ~/pages`
+    """
+    with shown(progress) as report:
+        from LungNoduleSegLib.examples.pictures import draw_pages  # noqa: PLC0415 - slow to import
+
+        pages = draw_pages(store, output, report)
+        if isinstance(report, JsonLines):
+            report.write(result={"pages": [str(page) for page in pages]})
+    if progress is not ProgressStyle.JSONL:
+        print(f"{len(pages)} page{'s' * (len(pages) != 1)}: look at {pages[0]}")

@@ -1,0 +1,100 @@
+"""The command `train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from CTSliceToolsLib.command_line import ProgressOption
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
+
+
+def train(
+    store: Annotated[Path, typer.Argument(help="Folder of prepare-luna or prepare-lidc.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="New .keras file; its card is written beside it, the curves into NAME-training.",
+        ),
+    ],
+    preset: Annotated[
+        Preset, typer.Option(help="The `tutorial`'s U-Net, Dice loss and slices, or `ours`.")
+    ] = Preset.OURS,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most; 20, ours 30.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Slices or patches in a batch; 2, ours 16.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At the start; 1e-5, ours 1e-3, which falls.")
+    ] = None,
+    filters: Annotated[
+        int | None, typer.Option(min=1, help="Of the network's first level; 32, ours 12.")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs without a gain that end a training; none, ours 10."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches an epoch; ours, 100.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Start from a .keras or .h5 file of the same network.")
+    ] = None,
+    tutorial_split: Annotated[
+        bool, typer.Option("--tutorial-split", help="Hold out slices, not patients; tutorial.")
+    ] = False,
+    hard_negatives: Annotated[
+        bool, typer.Option(help="Go on where the network was mistaken; ours.")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Train a U-Net on a store and keep what is best on the patients held out.
+
+    Interrupted, it goes on after the last epoch when it is started again with the same options.
+
+    Example: `lung-nodule-seg train ~/store -o ~/models/mine.keras`
+    """
+    if tutorial_split and preset is not Preset.TUTORIAL:
+        raise InputError("--tutorial-split is for --preset tutorial: ours is split by patient.")
+    plan = StorePlan.of(
+        preset,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        filters=filters,
+        patience=patience,
+        steps=steps,
+        weights=weights,
+        tutorial_split=tutorial_split,
+        hard_negatives=hard_negatives,
+        seed=seed,
+    )
+    with shown(progress) as report:
+        from LungNoduleSegLib.examples import training  # noqa: PLC0415 - slow to import
+
+        def after_epoch(epoch: dict[str, float]) -> None:
+            if isinstance(report, JsonLines):
+                report.write(**epoch)
+
+        result = training.train_on_store(store, output, plan, report=report, on_epoch=after_epoch)
+        if isinstance(report, JsonLines):
+            for note in result.notes:
+                report.write(message=note)
+            report.write(
+                result={
+                    "output": str(result.model),
+                    "folder": str(result.folder),
+                    "best": result.best,
+                }
+            )
+    if progress is not ProgressStyle.JSONL:
+        for note in result.notes:
+            print(f"Note: {note}")
+        print(
+            f"Of {len(result.epochs)} epochs the best has a Dice of "
+            f"{result.best['val_dice_coefficient']:.3f} on what was held out."
+        )
+        print(f"The model is {result.model}, its curves are in {result.folder}")

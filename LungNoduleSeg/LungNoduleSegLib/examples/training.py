@@ -1,0 +1,244 @@
+"""Training of a U-Net on a store."""
+
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import refuse_existing
+from CTSliceToolsLib.keras_loader import keras
+from CTSliceToolsLib.keras_training import TENSORBOARD, Epoch, fit, hardware, remove_checkpoints
+from CTSliceToolsLib.model_card import ModelCard, file_sha256, save_model
+from CTSliceToolsLib.progress import Report, silent
+from LungNoduleSegLib.examples.batches import ExampleBatches, StoredScans, note_mistakes
+from LungNoduleSegLib.examples.split import split_examples, split_scans
+from LungNoduleSegLib.examples.store import EXAMPLE_PREPARATION, StoredScan, read_store
+from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
+from LungNoduleSegLib.network.patches import PatchBatches, TrainingPlan
+from LungNoduleSegLib.network.preparation import Preparation
+from LungNoduleSegLib.network.training import compile_for_training
+from LungNoduleSegLib.network.unet import build_unet, dice_coefficient, dice_loss
+from LungNoduleSegLib.network.weights import load_weights
+from LungNoduleSegLib.nodules.finding import NoduleRules
+
+OUR_PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
+_MISTAKES = "mistakes"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gave.
+
+    Attributes:
+        model: the `.keras` file, with its card beside it.
+        folder: with the curves, as `history.csv` of each stage.
+        epochs: the figures of each epoch, see `keras_training.Epoch`, and its `stage`.
+        notes: sentences on what was and was not used.
+    """
+
+    model: Path
+    folder: Path
+    epochs: list[Epoch]
+    notes: tuple[str, ...]
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights were kept."""
+        last = self.epochs[-1]["stage"]
+        return min((e for e in self.epochs if e["stage"] == last), key=lambda e: e["val_loss"])
+
+
+def train_on_store(
+    store: Path,
+    output: Path,
+    plan: StorePlan | None = None,
+    preparation: Preparation = OUR_PREPARATION,
+    report: Report = silent,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> TrainingResult:
+    """Train a network on four fifths of a store's patients and keep the best on the others.
+
+    Called again with the same arguments after an interruption, it goes on after the last epoch.
+
+    Args:
+        store: made by `prepare_luna` or `prepare_lidc`.
+        output: the new `.keras` file; its card is put beside it, and what comes up on the way into
+            the folder NAME-training.
+        plan: how; ours unless given.
+        preparation: of the slices that ours sees.
+        report: progress, as stage "Training" in batches, and "Mistakes" in scans.
+        on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`.
+
+    Raises:
+        InputError: if store or weights cannot be used, or output or another training exists.
+    """
+    plan = plan or StorePlan.of(Preset.OURS)
+    if output.suffix != ".keras":
+        raise InputError(f"{output} must end with .keras, as a model is such a file.")
+    refuse_existing(output.parent, [output.name, output.with_suffix(".json").name])
+    scans = read_store(store)
+    if plan.preset is Preset.TUTORIAL:
+        preparation = EXAMPLE_PREPARATION
+    folder = output.with_name(f"{output.stem}-training")
+    settings = _settings(plan, preparation, scans)
+    training = _Training(plan, preparation, folder, settings, report, on_epoch)
+    began = time.monotonic()
+    with hardware(plan.batch) as used:
+        keras.utils.set_random_seed(plan.seed)
+        model = _build(plan, preparation)
+        if plan.weights is not None:
+            load_weights(model, plan.weights)
+        if plan.preset is Preset.TUTORIAL:
+            epochs = training.tutorial(model, scans)
+        else:
+            epochs = training.ours(model, scans)
+    # Built anew, as the layers above may keep the half precision they were trained with.
+    plain = _build(plan, preparation)
+    plain.set_weights(model.get_weights())
+    notes = [f"Trained on: {used}."]
+    if not (folder / "stage-1" / TENSORBOARD).exists():
+        notes.append("Nothing was logged for TensorBoard: this needs tensorflow and tensorboard.")
+    result = TrainingResult(output, folder, epochs, tuple(notes))
+    facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
+    save_model(plain, _card(output.stem, plan, preparation, settings | facts, result.best), output)
+    shutil.rmtree(folder / _MISTAKES, ignore_errors=True)
+    for stage in folder.glob("stage-*"):
+        remove_checkpoints(stage)
+    return result
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What all stages of a training share."""
+
+    plan: StorePlan
+    preparation: Preparation
+    folder: Path
+    settings: dict[str, Any]
+    report: Report
+    on_epoch: Callable[[Epoch], None]
+
+    def tutorial(self, model: keras.Model, scans: Sequence[StoredScan]) -> list[Epoch]:
+        plan = self.plan
+        split = split_examples(scans, plan.seed, plan.tutorial_split)
+        model.compile(
+            keras.optimizers.Adam(plan.learning_rate), dice_loss, metrics=[dice_coefficient]
+        )
+        return self._stage(
+            1,
+            model,
+            ExampleBatches(split.training, plan.batch, plan.seed),
+            ExampleBatches(split.test, plan.batch, None),
+            plan.epochs,
+        )
+
+    def ours(self, model: keras.Model, scans: Sequence[StoredScan]) -> list[Epoch]:
+        plan = self.plan
+        training, test = split_scans(scans, plan.seed)
+        validation = self._patches(StoredScans(test), plan.seed + 1, TrainingPlan.refresh)
+        epochs = self._ours_stage(
+            1, model, StoredScans(training), validation, plan.epochs, plan.learning_rate
+        )
+        if plan.hard_negatives:
+            mistakes = self.folder / _MISTAKES
+            note_mistakes(model, self.preparation, training, mistakes, self.report)
+            epochs += self._ours_stage(
+                2,
+                model,
+                StoredScans(training, mistakes),
+                validation,
+                math.ceil(plan.epochs / 2),
+                plan.learning_rate / 2,
+            )
+        return epochs
+
+    def _ours_stage(
+        self,
+        number: int,
+        model: keras.Model,
+        scans: StoredScans,
+        validation: PatchBatches,
+        epochs: int,
+        rate: float,
+    ) -> list[Epoch]:
+        compile_for_training(model, rate, epochs * self.plan.steps)
+        batches = self._patches(scans, self.plan.seed + 10 * number, self.plan.steps)
+        return self._stage(number, model, batches, validation, epochs)
+
+    def _patches(self, scans: StoredScans, seed: int, count: int) -> PatchBatches:
+        plan = TrainingPlan(
+            batch=self.plan.batch, patch=self.plan.patch, lesions=self.plan.lesions, seed=seed
+        )
+        return PatchBatches(scans, self.preparation, plan, count)
+
+    def _stage(
+        self,
+        number: int,
+        model: keras.Model,
+        batches: keras.utils.PyDataset,
+        validation: keras.utils.PyDataset,
+        epochs: int,
+    ) -> list[Epoch]:
+        figures = fit(
+            model,
+            batches,
+            self.folder / f"stage-{number}",
+            epochs=epochs,
+            settings=self.settings,
+            validation=validation,
+            patience=self.plan.patience,
+            resume=True,
+            on_epoch=lambda epoch: self.on_epoch({**epoch, "stage": number}),
+            report=self.report,
+        )
+        return [{**epoch, "stage": number} for epoch in figures]
+
+
+def _build(plan: StorePlan, preparation: Preparation) -> keras.Model:
+    if plan.preset is Preset.TUTORIAL:
+        return build_unet(preparation.size, preparation.channels, plan.filters)
+    return build_unet(None, preparation.channels, plan.filters, batch_norm=True)
+
+
+def _settings(
+    plan: StorePlan, preparation: Preparation, scans: Sequence[StoredScan]
+) -> dict[str, Any]:
+    """All that determines the training."""
+    data = hashlib.sha256()
+    for scan in scans:
+        data.update(repr(replace(scan, folder=Path(scan.folder.name), source="")).encode())
+    weights = None if plan.weights is None else file_sha256(plan.weights)
+    return {
+        **asdict(plan),
+        "weights": weights,
+        "preparation": asdict(preparation),
+        "data": data.hexdigest(),
+    }
+
+
+def _card(
+    name: str,
+    plan: StorePlan,
+    preparation: Preparation,
+    training: dict[str, Any],
+    best: Epoch,
+) -> ModelCard:
+    held_out = "slices" if plan.preset is Preset.TUTORIAL else "patches"
+    return ModelCard(
+        name=name,
+        summary=f"U-Net that marks lung nodules in axial chest CT, preset {plan.preset}.",
+        label="probability that a voxel belongs to a lung nodule",
+        preparation=asdict(preparation),
+        rules=asdict(NoduleRules()),
+        training=training,
+        results={f"held-out {held_out}, best epoch": best},
+        limitations=[
+            "The best epoch was chosen on the held-out patients: their figures flatter it.",
+            "Not tried on scans of other hospitals.",
+        ],
+    )
