@@ -23,7 +23,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
 
-from CTSliceToolsLib.scene import mrml_host  # noqa: E402
+from CTSliceToolsLib.scene import mrml_host, subject_hierarchy  # noqa: E402
 from CTSliceToolsLib.scene.mrml_volume import add_volume, export_volume  # noqa: E402
 from LungNoduleSegLib.scene import mrml_results  # noqa: E402
 from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: E402
@@ -299,7 +299,7 @@ def test_a_failure_halfway_leaves_the_scene_as_it_was(
     def fail(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(mrml_results, "place_beside", fail)
+    monkeypatch.setattr(subject_hierarchy, "place_beside", fail)
     second = write_results(tmp_path / "2", image, nodule_ids=(5,))
     with pytest.raises(MemoryError):
         logic.importResults(second, volume, first.segmentation)

@@ -17,6 +17,8 @@ import LungNoduleSegLib
 from CTSliceToolsLib import child_process
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.scene.subject_hierarchy import place_beside
+from CTSliceToolsLib.scene.undo import Undoable
 from LungNoduleSegLib.risk.assessment import DISCLAIMER
 from LungNoduleSegLib.risk.feature_table import ScanFeatures, Source
 from LungNoduleSegLib.risk.features import (
@@ -26,7 +28,6 @@ from LungNoduleSegLib.risk.features import (
     scan_features,
 )
 from LungNoduleSegLib.risk.growth_table import Row
-from LungNoduleSegLib.scene.mrml_results import place_beside
 from LungNoduleSegLib.scene.result_nodes import (
     ResultNodes,
     chest_of,
@@ -40,7 +41,6 @@ from LungNoduleSegLib.scene.result_tables import (
     add_table,
     rows_of,
 )
-from LungNoduleSegLib.scene.undo import Undoable
 
 
 class ClassifierLogic(Undoable):

@@ -14,12 +14,13 @@ from CTSliceToolsLib import child_process
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.scene import subject_hierarchy
 from CTSliceToolsLib.scene.mrml_volume import export_volume
+from CTSliceToolsLib.scene.undo import Undoable
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
 from LungNoduleSegLib.scene import mrml_results
 from LungNoduleSegLib.scene.result_nodes import ResultNodes
-from LungNoduleSegLib.scene.undo import Undoable
 
 
 class LungNoduleSegLogic(Undoable):
@@ -125,7 +126,7 @@ class LungNoduleSegLogic(Undoable):
                 (nodes.fiducials, fiducialNode),
             ):
                 if given is None:
-                    mrml_results.place_beside(volumeNode, node)
+                    subject_hierarchy.place_beside(volumeNode, node)
         return nodes
 
     def saveScene(self, path: Path) -> None:

@@ -203,21 +203,6 @@ def fill_points(point_list_node: Any, nodules: Iterable[Nodule]) -> None:
         point_list_node.CreateDefaultDisplayNodes()
 
 
-def place_beside(volume_node: Any, node: Any) -> None:
-    """Put a node under the volume's parent in the subject hierarchy: its DICOM study, if any."""
-    scene = volume_node.GetScene()
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    volume = hierarchy.GetItemByDataNode(volume_node)
-    if not volume:  # outside the application items do not come by themselves
-        volume = hierarchy.CreateItem(hierarchy.GetSceneItemID(), volume_node)
-    parent = hierarchy.GetItemParent(volume)
-    item = hierarchy.GetItemByDataNode(node)
-    if item:
-        hierarchy.SetItemParent(item, parent)
-    else:
-        hierarchy.CreateItem(parent, node)
-
-
 def _is_marked(table_node: Any) -> bool:
     return table_node.GetAttribute(TAG) is not None
 

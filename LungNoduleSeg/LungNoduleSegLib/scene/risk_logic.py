@@ -4,13 +4,13 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from CTSliceToolsLib.scene.subject_hierarchy import place_beside
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
 from LungNoduleSegLib.risk.facts import NoduleFacts
 from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts, prior_facts
 from LungNoduleSegLib.risk.growth import Growth, compare_scans
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, growth_row
 from LungNoduleSegLib.scene.classifier_logic import ClassifierLogic
-from LungNoduleSegLib.scene.mrml_results import place_beside
 from LungNoduleSegLib.scene.result_nodes import ResultNodes, chest_of, lungs_of, nodules_of
 from LungNoduleSegLib.scene.result_tables import RISK_COLUMNS, add_table, risk_rows, rows_of
 
