@@ -5,7 +5,6 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -68,10 +67,9 @@ def organize(
         ):
             files, run.left_out = list_files(source, destination, report)
             total = sum(len(names) for _, names in files)
-            with closing(identified(files)) as headers:
-                for done, (file, found) in enumerate(headers):
-                    report("Organizing", done, total)
-                    run.take(file, found, part)
+            for done, (file, found) in enumerate(identified(files)):
+                report("Organizing", done, total)
+                run.take(file, found, part)
             report("Organizing", total, total)
             return run.finished(began)
     except OSError as error:
