@@ -55,7 +55,7 @@ class AnnotationLogic:
         """
         return VolumeSlices.of(volumeNode)
 
-    def markupsNode(self, volumeNode: Any) -> Any | None:
+    def markupsNode(self, volumeNode: Any) -> Any:
         """Give the markups node with the landmarks of a volume; None if it has none yet."""
         return landmark_points.find_points(volumeNode)
 

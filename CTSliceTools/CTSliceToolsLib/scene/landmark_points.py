@@ -29,7 +29,7 @@ Places = Mapping[str, tuple[float, float, float]]
 """Landmark → voxel indices (i, j, k), fractions included."""
 
 
-def find_points(volume_node: Any) -> Any | None:
+def find_points(volume_node: Any) -> Any:
     """Give the markups node that annotates a volume; None if there is none."""
     nodes = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode", volume_node.GetScene())
     return next((node for node in nodes if node.GetNodeReference(VOLUME_ROLE) is volume_node), None)
