@@ -3,6 +3,7 @@
 from CTSliceToolsLib.command_line import new_app
 from LungNoduleSegLib.commands.evaluate_detection import detection
 from LungNoduleSegLib.commands.evaluate_dice import dice
+from LungNoduleSegLib.commands.evaluate_inserted import inserted
 
 SUMMARY = "How good findings and masks are, held against the truth."
 
@@ -16,3 +17,4 @@ def _commands() -> None:
 
 app.command()(dice)
 app.command()(detection)
+app.command()(inserted)

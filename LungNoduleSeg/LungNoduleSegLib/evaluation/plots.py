@@ -1,14 +1,27 @@
 """Pictures of how good a detector is."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import SimpleITK as sitk
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 
 from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.evaluation.detection import DetectionScore
 from LungNoduleSegLib.evaluation.froc import CONFIDENCE, GRID, OPERATING_POINTS
+from LungNoduleSegLib.evaluation.stress_lesions import LesionType
 
 COLOUR = "#0072b2"
+
+SIDE_MM = 50.0
+"""Of a square about a lesion."""
+
+TILE, GAP, TITLE = 160, 4, 120
+"""Pixels of such a square, between squares, and left of them."""
 
 
 def plot_froc(path: Path, score: DetectionScore) -> None:
@@ -46,3 +59,70 @@ def plot_froc(path: Path, score: DetectionScore) -> None:
     axes.legend(frameon=False, loc="lower right")
     with new_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """Lesions to be shown side by side: images with a place in each, LPS mm."""
+
+    title: str
+    places: Sequence[tuple[sitk.Image, tuple[float, float, float]]]
+
+
+def plot_sensitivity(
+    path: Path, counts: Mapping[LesionType, Mapping[tuple[int, int], tuple[int, int]]]
+) -> None:
+    """Draw how many lesions were found of how many, types by sizes, into a PNG file.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    sizes = list(next(iter(counts.values())))
+    cells = np.array([list(row.values()) for row in counts.values()], float)
+    share = np.divide(cells[..., 0], cells[..., 1], where=cells[..., 1] > 0, out=cells[..., 0] * 0)
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1.2, aspect="auto")
+    axes.set_xticks(range(len(sizes)), [f"{low}–{high}" for low, high in sizes])
+    axes.set_yticks(range(len(counts)), list(counts))
+    axes.set(title="Inserted lesions found", xlabel="Diameter (mm)")
+    for (row, column), part in np.ndenumerate(share):
+        found, of = cells[row, column].astype(int)
+        colour = "white" if part > 0.7 else "black"
+        axes.text(column, row, f"{found} of {of}", ha="center", va="center", color=colour)
+    with new_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def draw_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
+    """Draw axial squares about lesions, a row after the other, into a PNG file.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    columns = max(len(row.places) for row in rows)
+    sheet = Image.new("L", (TITLE + columns * (TILE + GAP), len(rows) * (TILE + GAP) - GAP), 255)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=16)
+    for y, row in zip(range(0, sheet.height, TILE + GAP), rows, strict=True):
+        draw.text((8, y + TILE // 2), row.title, 0, font, "lm")
+        for n, (image, place) in enumerate(row.places):
+            sheet.paste(_square(image, place), (TITLE + n * (TILE + GAP), y))
+    with new_file(path) as temporary:
+        sheet.save(temporary, "PNG", optimize=True)
+
+
+def _square(image: sitk.Image, place: tuple[float, float, float]) -> Image.Image:
+    """Cut an axial square of `SIDE_MM` out of an axial volume, black beyond its edge."""
+    step = SIDE_MM / TILE
+    corner = np.subtract(place, ((SIDE_MM - step) / 2, (SIDE_MM - step) / 2, 0))
+    tile = sitk.Resample(
+        image,
+        (TILE, TILE, 1),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        corner.tolist(),
+        (step, step, 1.0),
+        np.eye(3).ravel().tolist(),
+        float(AIR_HU),
+    )
+    return Image.fromarray(LUNG_WINDOW.to_uint8(sitk.GetArrayViewFromImage(tile)[0]))
