@@ -6,11 +6,12 @@ located between its landmarks. A few wrong slices have little say: the residuals
 soft absolute value (Huber-like), as in robust regression.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult, least_squares
 from scipy.stats import spearmanr
 
@@ -52,6 +53,9 @@ wide enough for small and tall adults, head tilt and depth of breath.
 _OUTSIDE_MM = 1750.0
 """mm for one unit of location above the head and below the hips, where no landmarks are."""
 
+_FAR = 100
+"""Units of location; nobody is as long."""
+
 _RAW_SD = 0.02
 """Location error of a single slice within which all slices count fully."""
 
@@ -84,11 +88,11 @@ class ScanFit:
     residual_mm: float
     warnings: tuple[str, ...] = ()
 
-    def location_at(self, z_mm: float | Floats) -> Floats:
+    def location_at(self, z_mm: ArrayLike) -> Floats:
         """Give the normalized location at LPS z in mm, of any shape; beyond 0…1 outside a body."""
         return _location_at(self.landmark_z_mm, np.asarray(z_mm, float))
 
-    def z_at(self, location: float | Floats) -> Floats:
+    def z_at(self, location: ArrayLike) -> Floats:
         """Give the LPS z in mm of a normalized location, of any shape; undoes `location_at`."""
         z, locations = _knots(self.landmark_z_mm)
         return np.interp(np.asarray(location, float), locations, z)
@@ -114,26 +118,51 @@ def fit_scan(z_mm: Floats, raw: Floats) -> ScanFit:
     return ScanFit(heights, residual, tuple(_doubts(z, raw, fitted, heights, residual)))
 
 
+def landmark_fit(landmark_z_mm: Mapping[str, float]) -> ScanFit:
+    """Give the fit that passes through known landmarks.
+
+    A landmark between two known ones is put in proportion to its location, one beyond the first or
+    the last at the usual distances; where the labels of training slices are to be right beyond the
+    annotated ones, this is better than to go on with the slope of the last two.
+
+    Args:
+        landmark_z_mm: LPS z in mm by name, at least one, decreasing from head to feet.
+
+    Raises:
+        ValueError: if there is none, a name is unknown or the order contradicts anatomy.
+    """
+    known = [n for n, landmark in enumerate(LANDMARKS) if landmark.name in landmark_z_mm]
+    z = np.array([landmark_z_mm[LANDMARKS[n].name] for n in known])
+    if len(known) < max(len(landmark_z_mm), 1) or (np.diff(z) >= 0).any():
+        raise ValueError("known landmarks from head to feet, with decreasing z, are needed")
+    usual = usual_heights()
+    heights = np.interp(LOCATIONS, LOCATIONS[known], z)
+    for end, beyond in ((known[0], slice(known[0])), (known[-1], slice(known[-1], None))):
+        heights[beyond] = heights[end] + usual[beyond] - usual[end]
+    return ScanFit(heights, residual_mm=0)
+
+
 def _solve(z: Floats, raw: Floats) -> OptimizeResult:
     """Find the top of the head and the eleven gaps below it, (12,)."""
     usual = usual_heights()
-    weight = np.sqrt(np.clip(_thickness(z) / _CORRELATION_MM, 0, 1)) / _RAW_SD
+    weight = np.sqrt(np.clip(_thickness(z) / _CORRELATION_MM, 0, 1))
 
     def residuals(parameters: Floats) -> Floats:
         heights = _heights(parameters)
-        data = weight * (_location_at(heights, z).clip(0, 1) - raw)
+        data = (_location_at(heights, z).clip(0, 1) - raw) / _RAW_SD
         prior = (heights[_ABOVE] - heights[_BELOW] - _MEAN) / _SD
-        return np.concatenate([np.sign(data) * _soft(data), prior])
+        return np.concatenate([weight * _soft(data), prior])
 
-    top = float(np.median(z - np.interp(raw, LOCATIONS, usual))) + usual[0]
+    top = float(np.median(z - np.interp(raw, LOCATIONS, usual)))
     start = np.concatenate([[top], -np.diff(usual)])
     lowest = np.concatenate([[-np.inf], np.full(len(LANDMARKS) - 1, 1.0)])
-    return least_squares(residuals, start, bounds=(lowest, np.inf), x_scale="jac")
+    scale = np.full(len(LANDMARKS), 10.0)
+    return least_squares(residuals, start, bounds=(lowest, np.inf), x_scale=scale, ftol=1e-10)
 
 
 def _soft(residual: Floats) -> Floats:
-    """Square roots of the pseudo-Huber loss: linear in small residuals, a root in large ones."""
-    return np.sqrt(2 * (np.sqrt(1 + residual**2) - 1))
+    """Roots of the pseudo-Huber loss, with sign: linear in small residuals, a root in large."""
+    return np.sign(residual) * np.sqrt(2 * (np.sqrt(1 + residual**2) - 1))
 
 
 def usual_heights() -> Floats:
@@ -154,8 +183,9 @@ def _heights(parameters: Floats) -> Floats:
 
 def _knots(heights: Floats) -> tuple[Floats, Floats]:
     """The landmarks and a place far above and far below them: heights and locations."""
-    z = np.concatenate([[heights[0] + _OUTSIDE_MM], heights, [heights[-1] - _OUTSIDE_MM]])
-    return z, np.concatenate([[LOCATIONS[0] - 1], LOCATIONS, [LOCATIONS[-1] + 1]])
+    far = _FAR * _OUTSIDE_MM
+    z = np.concatenate([[heights[0] + far], heights, [heights[-1] - far]])
+    return z, np.concatenate([[LOCATIONS[0] - _FAR], LOCATIONS, [LOCATIONS[-1] + _FAR]])
 
 
 def _location_at(heights: Floats, z: Floats) -> Floats:
