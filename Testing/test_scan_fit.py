@@ -75,7 +75,7 @@ def test_the_fit_moves_with_the_scan_and_does_not_depend_on_the_order(
 @settings(deadline=None, max_examples=40)
 @given(raw=st.lists(st.floats(0, 1), min_size=1, max_size=60), step=st.floats(0.3, 10))
 def test_locations_fall_with_z_whatever_the_network_says(raw: list[float], step: float) -> None:
-    z = step * np.arange(len(raw))
+    z = step * np.arange(len(raw), dtype=float)
 
     fit = fit_scan(z, np.array(raw))
 
