@@ -82,25 +82,25 @@ class _Volumes:
 
     folder: Path | None = None
     hu: sitk.Image | None = None
-    shown: NDArray[np.bool_] | None = None
+    labels: NDArray[np.uint16] | None = None
 
-    def of(self, example: Example) -> tuple[sitk.Image, NDArray[np.bool_]]:
+    def of(self, example: Example) -> tuple[sitk.Image, NDArray[np.uint16]]:
         scan = example.scan
         if self.folder != scan.folder:
-            chosen = [nodule.number for nodule in scan.nodules if nodule.example]
             labels = sitk.GetArrayFromImage(scan.volume("nodules"))
+            chosen = [nodule.number for nodule in scan.nodules if nodule.example]
             self.folder, self.hu = scan.folder, scan.volume("hu")
-            self.shown = np.isin(labels, chosen)
-        assert self.hu is not None and self.shown is not None
-        return self.hu, self.shown
+            self.labels = np.where(np.isin(labels, chosen), labels, 0)
+        assert self.hu is not None and self.labels is not None
+        return self.hu, self.labels
 
 
 def _row(example: Example, volumes: _Volumes) -> Image.Image:
     scan, k = example.scan, example.scan.slices[example.row]
-    hu, shown = volumes.of(example)
+    hu, labels = volumes.of(example)
     spacing = np.array(hu.GetSpacing()[:2])
     plane = LUNG_WINDOW.to_uint8(sitk.GetArrayViewFromImage(hu)[k])
-    mask = shown[k]
+    mask = labels[k] > 0
     image, covered = scan.images()[example.row, 0], scan.masks()[example.row, 0]
     low = float(image.min())
     seen = np.clip((image - low) / (_WHOLE_DEVIATIONS - low), 0, 1) * 255
@@ -112,11 +112,10 @@ def _row(example: Example, volumes: _Volumes) -> Image.Image:
         _tile(plane, _close_up(mask, spacing), mask),
         _tile(seen.astype(np.uint8), (np.zeros(2), np.array(seen.shape, float)), covered > 0.5),
     ]
-    words = textwrap.shorten(
-        f"{scan.name}, slice {k}, z {hu.TransformIndexToPhysicalPoint((0, 0, k))[2]:.1f} mm, "
-        + ", ".join(f"{n.diameter_mm:.1f} mm" for n in scan.nodules if n.example),
-        140,
-    )
+    z = hu.TransformIndexToPhysicalPoint((0, 0, k))[2]
+    here = [f"{n.diameter_mm:.1f} mm" for n in scan.nodules if n.number in labels[k]]
+    nodules = f"nodule of {' and '.join(here)}" if here else "no nodule"
+    words = textwrap.shorten(f"{scan.name}, slice {k}, z {z:.1f} mm, {nodules}", 160)
     row = Image.new("RGB", (len(tiles) * (TILE + GAP) - GAP, TILE + CAPTION), "white")
     for n, tile in enumerate(tiles):
         row.paste(tile, (n * (TILE + GAP), CAPTION))
