@@ -334,6 +334,8 @@ def test_the_command_writes_table_and_page(runs: tuple[Path, Path], tmp_path: Pa
     page = (tmp_path / "out" / GROWTH_PAGE).read_text(encoding="utf-8")
     assert page.count("Research use only") == 1
     assert page.count("<svg") == 2 * len(rows)
+    assert "growing (measured)" in page
+    assert re.search(r"Nodule 3: [^<]+; Lung-RADS v2022: 4B", page)
     assert "2020-01-01" in page
     assert "182 days" in page
     boxes = re.findall(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+) ([\d.]+)"', page)

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,14 @@ def test_worked_examples_of_others(name: str) -> None:
     model, lesion, person, printed = EXAMPLES[name]
     digits = len(printed.partition(".")[2])
     assert f"{probability(model, lesion, person):.{digits}f}" == printed
+
+
+def test_every_model_has_examples_to_the_third_decimal_and_the_docs_show_them() -> None:
+    docs = (Path(__file__).parents[1] / "docs" / "published-models.md").read_text(encoding="utf-8")
+    exact = {model.name for model, _, _, printed in EXAMPLES.values() if len(printed) >= 5}
+    assert exact == {model.name for model in MODELS}
+    for model, lesion, person, printed in EXAMPLES.values():
+        assert f"| {printed} | {probability(model, lesion, person):.4f} |" in docs
 
 
 @given(

@@ -18,7 +18,7 @@ from CTSliceToolsLib.reading.ct_scan import CTScan, SeriesInfo
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.results.pictures import PictureMaker, overview_png
 from LungNoduleSegLib.results.report import write_report
-from LungNoduleSegLib.risk.facts import PatientFacts, Sex, measured_facts
+from LungNoduleSegLib.risk.facts import PatientFacts, Sex, Status, measured_facts
 from LungNoduleSegLib.risk.given_facts import GivenFacts
 from LungNoduleSegLib.risk.published_models import MODELS, evaluate
 
@@ -247,13 +247,14 @@ def test_risk_uses_what_was_told_of_the_patient_largest_nodule_first(tmp_path: P
     patient = PatientFacts(
         age=64, sex=Sex.FEMALE, family_history=False, emphysema=True, high_risk=True
     )
-    write_report(
-        path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, GivenFacts(patient)
-    )
+    given = GivenFacts(patient, {"status": Status.BASELINE})
+    write_report(path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, given)
     page = path.read_text(encoding="utf-8")
     text = words(page)
     assert "Emphysema on CT yes" in text
     assert "multiple solid, above 8 mm, high risk" in text
+    assert "Baseline, or change since the previous CT baseline (given)" in text
+    assert re.search(r"Lung-RADS v2022 4A \(baseline solid nodule", text)
     (lower,) = (one for one in measured_facts(case.findings.nodules, case.lungs) if one.id == 2)
     assert lower.upper_lobe is False
     expected = evaluate(MODELS[0], lower, patient)

@@ -82,7 +82,9 @@ def read_facts(path: Path) -> GivenFacts:
     """
     try:
         told = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): name a JSON file.") from error
+    except ValueError as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): correct it.") from error
     told = _object(told, f"{path}")
     nodules = _object(told.pop(_NODULES, {}), f"{path}, {_NODULES}")
