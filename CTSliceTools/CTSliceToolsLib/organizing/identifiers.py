@@ -13,6 +13,7 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.filereader import data_element_generator, read_partial
 from pydicom.uid import (
+    CTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
@@ -37,9 +38,10 @@ _EXPLICIT = {
     *JPEG2000TransferSyntaxes,
     *RLETransferSyntaxes,
 }
-_PIXELS_EXPLICIT = re.compile(rb"\xe0\x7f\x10\0O[BW]\0\0(....)", re.DOTALL)
-_PIXELS_IMPLICIT = re.compile(rb"\xe0\x7f\x10\0(....)", re.DOTALL)
-"""Tag and length of Pixel Data."""
+_PIXELS = b"\xe0\x7f\x10\0"
+_EXPLICIT_LENGTH = re.compile(re.escape(_PIXELS) + rb"O[BW]\0\0(....)", re.DOTALL)
+_IMPLICIT_LENGTH = re.compile(re.escape(_PIXELS) + rb"(....)", re.DOTALL)
+"""The tag of Pixel Data, and how its length follows."""
 
 _UNDEFINED = 0xFFFFFFFF
 
@@ -113,9 +115,8 @@ def _judged(elements: Elements, start: bytes, size: int) -> Identifiers | LeftOu
         if start[128:132] != b"DICM":
             return LeftOut(Kind.NOT_DICOM, "is not DICOM")
         return LeftOut(Kind.BROKEN, "names no series")
-    complete = _complete_size(start, _text(elements, _SYNTAX))
-    if size < complete:
-        return LeftOut(Kind.BROKEN, f"is cut short: {size} of {complete} bytes")
+    if fault := _fault(elements, start, size):
+        return LeftOut(Kind.BROKEN, fault)
     return Identifiers(
         patient=_text(elements, _PATIENT),
         study=_text(elements, _STUDY),
@@ -125,16 +126,20 @@ def _judged(elements: Elements, start: bytes, size: int) -> Identifiers | LeftOu
     )
 
 
-def _complete_size(start: bytes, syntax: str) -> int:
-    """How large the file must be by its pixels' tag, if that is in its start; else 0."""
-    if syntax == ExplicitVRLittleEndian:
-        pixels = _PIXELS_EXPLICIT.search(start)
-    elif syntax == ImplicitVRLittleEndian:
-        pixels = _PIXELS_IMPLICIT.search(start)
-    else:
-        return 0
+def _fault(elements: Elements, start: bytes, size: int) -> str | None:
+    """What the start of a little-endian file says of pixels that are not there."""
+    syntax = _text(elements, _SYNTAX)
+    if syntax not in _EXPLICIT and syntax != ImplicitVRLittleEndian:
+        return None
+    if size == len(start) and _PIXELS not in start:
+        is_ct = _text(elements, _SOP_CLASS) == CTImageStorage
+        return "is cut short: its pixels are missing" if is_ct else None
+    form = _IMPLICIT_LENGTH if syntax == ImplicitVRLittleEndian else _EXPLICIT_LENGTH
+    pixels = form.search(start)
     length = int.from_bytes(pixels[1], "little") if pixels else _UNDEFINED
-    return pixels.end() + length if pixels and length != _UNDEFINED else 0
+    if not pixels or length == _UNDEFINED or pixels.end() + length <= size:
+        return None
+    return f"is cut short: {size} of {pixels.end() + length} bytes"
 
 
 def _elements(stream: BinaryIO, start: bytes) -> Elements:
@@ -142,7 +147,7 @@ def _elements(stream: BinaryIO, start: bytes) -> Elements:
     if start[128:132] == b"DICM":
         with suppress(*DAMAGED):
             elements = _elements_of_start(BytesIO(start))
-            if _NUMBER in elements:
+            if {_SERIES, _NUMBER} <= elements.keys():
                 return elements
     stream.seek(0)
     header = read_partial(stream, _stop_after(_NUMBER), force=True, specific_tags=list(_TAGS))
