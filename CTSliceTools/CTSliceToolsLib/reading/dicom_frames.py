@@ -14,7 +14,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from CTSliceToolsLib.errors import InputError
@@ -74,6 +74,7 @@ _HU_TYPES = {"", "HU", "HU_MOD", "US"}
 
 DAMAGED = (
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
