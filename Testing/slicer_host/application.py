@@ -65,6 +65,10 @@ class LayoutManager:
         """Return the names of the slice views."""
         return tuple(self._widgets)
 
+    def mrmlSliceLogics(self) -> Any:
+        """Return the vtkCollection of slice logics."""
+        return slicer.app.applicationLogic().GetSliceLogics()
+
     def sliceWidget(self, name: str) -> Any:
         """Return a slice view."""
         return self._widgets[name]
@@ -80,6 +84,7 @@ class MainWindow(QtWidgets.QMainWindow):
         self._selector = ModuleSelector(self)
         self.panel = QtWidgets.QScrollArea()
         self.panel.widgetResizable = True
+        self.panel.minimumWidth = 520
         dock = QtWidgets.QDockWidget(self)
         dock.setWidget(self.panel)
         self.addDockWidget(QtCore.Qt.LeftDockWidgetArea, dock)

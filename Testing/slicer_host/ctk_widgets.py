@@ -48,12 +48,12 @@ class ctkCollapsibleButton(QAbstractButton):
 
     def sizeHint(self) -> QSize:
         """Give the size of the contents, or of the title alone."""
-        inside = self.layout().sizeHint() if self.layout() else QSize(100, HEADER_HEIGHT)
+        inside = self.layout().totalSizeHint() if self.layout() else QSize(100, HEADER_HEIGHT)
         return QSize(inside.width(), HEADER_HEIGHT if self._collapsed else inside.height())
 
     def minimumSizeHint(self) -> QSize:
         """Give the least size, likewise."""
-        inside = self.layout().minimumSize() if self.layout() else QSize(100, HEADER_HEIGHT)
+        inside = self.layout().totalMinimumSize() if self.layout() else QSize(100, HEADER_HEIGHT)
         return QSize(inside.width(), HEADER_HEIGHT if self._collapsed else inside.height())
 
     def hitButton(self, position: Any) -> bool:

@@ -6,12 +6,13 @@ import slicer
 import vtk
 from PySide6.QtCore import Property, QMargins, Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
+from shiboken6 import isValid
 
 from __feature__ import true_property  # isort: skip  # noqa: F401
 
 
 class qMRMLWidget(QWidget):
-    """A widget that hands its scene to the widgets within, as .ui files have it by connections."""
+    """A widget that tells its scene to those that a .ui file connects with it."""
 
     mrmlSceneChanged = Signal(object)
 
@@ -24,12 +25,9 @@ class qMRMLWidget(QWidget):
         return self._scene
 
     def setMRMLScene(self, scene: Any) -> None:
-        """Set the scene of this widget and of those in it."""
+        """Set the scene, also of the widgets that the .ui file connects."""
         self._scene = scene
         self.mrmlSceneChanged.emit(scene)
-        for child in self.findChildren(QWidget):
-            if hasattr(child, "setMRMLScene"):
-                child.setMRMLScene(scene)
 
 
 class qMRMLNodeComboBox(QWidget):
@@ -61,8 +59,7 @@ class qMRMLNodeComboBox(QWidget):
 
     def setMRMLScene(self, scene: Any) -> None:
         """List the nodes of a scene from now on."""
-        for tag in self._tags:
-            self._scene.RemoveObserver(tag)
+        self._let_go()
         self._scene = scene
         self._tags = [
             scene.AddObserver(event, lambda *_: self._list())
@@ -101,6 +98,9 @@ class qMRMLNodeComboBox(QWidget):
         ]
 
     def _list(self) -> None:
+        if not isValid(self):
+            self._let_go()
+            return
         if self._scene is None or self._scene.IsBatchProcessing():
             return
         nodes = self._nodes()
@@ -118,11 +118,22 @@ class qMRMLNodeComboBox(QWidget):
         known = self._box.findData(self._current_id) >= 0 and self._current_id
         self._choose(self._current_id if known else self._fallback())
 
+    def _let_go(self) -> None:
+        """Stop observing: of a widget that Qt has deleted, or for another scene."""
+        for tag in self._tags:
+            self._scene.RemoveObserver(tag)
+        for node, tag in self._named:
+            node.RemoveObserver(tag)
+        self._tags, self._named = [], []
+
     def _fallback(self) -> str:
         first = "" if self._none or not self._box.count else self._box.itemData(0)
         return first or ""
 
     def _rename(self) -> None:
+        if not isValid(self):
+            self._let_go()
+            return
         for row in range(self._box.count):
             node = self._scene.GetNodeByID(self._box.itemData(row) or "")
             if node:

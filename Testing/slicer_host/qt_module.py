@@ -6,6 +6,8 @@ property as in PythonQt.
 
 import sys
 from types import ModuleType
+from typing import Any
+from xml.etree import ElementTree
 
 import shibokensupport.feature as switches
 from PySide6 import QtCore, QtGui, QtTest, QtUiTools, QtWidgets
@@ -45,6 +47,31 @@ class UiLoader(QtUiTools.QUiLoader):
         widget = custom(parent)
         widget.setProperty("objectName", name)
         return widget
+
+    def load(self, device: QtCore.QIODevice, parent: QtWidgets.QWidget | None = None) -> Any:
+        """Load a .ui file; its connections are made in Python, their C++ types are not there."""
+        document = ElementTree.fromstring(device.readAll().data())
+        connections = document.find("connections")
+        if connections is not None:
+            document.remove(connections)
+        without = QtCore.QBuffer()
+        without.setData(ElementTree.tostring(document))
+        widget = super().load(without, parent)
+        for connection in connections if connections is not None else ():
+            sender, signal, receiver, slot = (
+                str(connection.findtext(tag)) for tag in ("sender", "signal", "receiver", "slot")
+            )
+            getattr(_find(widget, sender), signal.split("(")[0]).connect(
+                getattr(_find(widget, receiver), slot.split("(")[0])
+            )
+        return widget
+
+
+def _find(root: QtWidgets.QWidget, name: str) -> Any:
+    found = root if root.property("objectName") == name else root.findChild(QtWidgets.QWidget, name)
+    if found is None:
+        raise LookupError(f"a connection of the .ui file names {name}, which is not there")
+    return found
 
 
 def install() -> ModuleType:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.model_card import ModelCard, read_card
+from CTSliceToolsLib.panel.errors import shown_errors
+from CTSliceToolsLib.panel.file_dialogs import choose_file
 from CTSliceToolsLib.panel.signals import Signal
 
 
@@ -63,16 +63,10 @@ class ModelChooser:
             self._show(row)
             return
         self._show(self._current)
-        chosen = qt.QFileDialog.getOpenFileName(
-            slicer.util.mainWindow(), _("Model"), "", _("Keras models (*.keras)")
-        )
-        # PySide gives the filter as well.
-        name = chosen if isinstance(chosen, str) else chosen[0]
-        if name:
-            try:
-                self.choose(Path(name))
-            except InputError as problem:
-                slicer.util.errorDisplay(str(problem))
+        file = choose_file(_("Model"), _("Keras models (*.keras)"))
+        if file is not None:
+            with shown_errors():
+                self.choose(file)
 
     def _show(self, row: int) -> None:
         changed = row != self._current

@@ -8,7 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTSliceToolsLib.child_work import Work
-from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.panel.errors import shown_errors
 from CTSliceToolsLib.panel.work_runner import RunState, WorkRunner
 
 
@@ -92,14 +92,11 @@ class RunBar:
         if self.runner.busy:
             self.runner.cancel()
             return
-        try:
+        with shown_errors():
             work = self._make_work()
-        except InputError as problem:
-            slicer.util.errorDisplay(str(problem))
-            return
-        if work is not None:
-            self._log.plainText = ""
-            self.runner.start(work, self._done)
+            if work is not None:
+                self._log.plainText = ""
+                self.runner.start(work, self._done)
 
     def _append(self, text: str) -> None:
         self._log.appendPlainText(text.rstrip("\n"))

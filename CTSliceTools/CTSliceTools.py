@@ -1,0 +1,151 @@
+"""The panel CTSliceTools: annotate CT scans with one key, and localize their slices."""
+
+from typing import Any
+
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from CTSliceToolsLib.scene.annotation_logic import AnnotationLogic
+from CTSliceToolsLib.widgets.annotate_section import AnnotateSection
+from CTSliceToolsLib.widgets.queue_box import QueueBox
+
+
+class CTSliceTools(ScriptedLoadableModule):
+    """Tells Slicer about the module."""
+
+    def __init__(self, parent: Any) -> None:
+        super().__init__(parent)
+        parent.title = _("CT Slice Tools")
+        parent.categories = [_("Chest Imaging Platform")]
+        parent.contributors = ["CTLungScreening contributors"]
+        parent.helpText = _(
+            "Annotate the slices of CT scans with anatomical landmarks, one key each; find out "
+            "where in the body a slice lies; match the slices of two scans; train on your own "
+            "scans. For research use only."
+        )
+        parent.acknowledgementText = _(
+            "After the tutorial “Building a CT Slice Localizer With Keras” of 2019."
+        )
+
+
+@parameterNodeWrapper
+class CTSliceToolsParameterNode:
+    """What the panel shows, kept in the scene.
+
+    Attributes:
+        volume: the CT volume to work on.
+        queueFolder: where series to be labelled are looked for.
+    """
+
+    volume: vtkMRMLScalarVolumeNode
+    queueFolder: str
+
+
+class CTSliceToolsModuleLogic(ScriptedLoadableModuleLogic):
+    """Finds the parameter node; the work is done by CTSliceToolsLib.scene."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moduleName = "CTSliceTools"
+
+    def parameters(self) -> Any:
+        """Give the CTSliceToolsParameterNode of the current scene."""
+        wrapper: Any = CTSliceToolsParameterNode
+        return wrapper(self.getParameterNode())
+
+
+class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Plumbing between the .ui file, the parameter node and the sections."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: AnnotationLogic
+        self._parameters: Any = None
+        self._guiTag: int | None = None
+
+    def setup(self) -> None:
+        """Build the panel."""
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/CTSliceTools.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+
+        self.logic = AnnotationLogic()
+        self.annotate = AnnotateSection(self.ui, self.logic)
+        self.queue = QueueBox(self.ui, self.annotate, self.chooseVolume)
+
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.onParametersModified)
+        self.initializeParameters()
+
+    def cleanup(self) -> None:
+        """Stop all work and let go of the scene: the module is unloaded, or Slicer quits."""
+        self.stop()
+        self.setParameters(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        """The panel is shown."""
+        self.initializeParameters()
+
+    def exit(self) -> None:
+        """Another module is shown: keys are Slicer's again; the scene may change unheard."""
+        self.annotate.stop()
+        self.setParameters(None)
+
+    def stop(self) -> None:
+        """End annotation and every run."""
+        self.annotate.stop()
+
+    def onSceneStartClose(self, caller: Any, event: Any) -> None:
+        """The scene goes: nothing may hold on to its nodes."""
+        self.stop()
+        self.setParameters(None)
+
+    def onSceneChanged(self, caller: Any, event: Any) -> None:
+        """The scene was closed or another read into it: take its parameters if we are shown."""
+        if self.parent.isEntered:
+            self.initializeParameters()
+
+    def initializeParameters(self) -> None:
+        """Take the parameters of the scene, with its first volume if none was chosen."""
+        self.setParameters(CTSliceToolsModuleLogic().parameters())
+        if self._parameters is not None and self._parameters.volume is None:
+            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            if first is not None:
+                self._parameters.volume = first
+
+    def chooseVolume(self, volume: Any) -> None:
+        """Make a volume the one to work on."""
+        if self._parameters is not None:
+            self._parameters.volume = volume
+
+    def setParameters(self, parameters: Any) -> None:
+        """Keep the panel and a parameter node equal from now on."""
+        modified = vtk.vtkCommand.ModifiedEvent
+        if self._parameters is not None:
+            self._parameters.disconnectGui(self._guiTag)
+            self.removeObserver(self._parameters.parameterNode, modified, self.onParametersModified)
+        self._parameters = parameters
+        if parameters is not None:
+            self._guiTag = parameters.connectGui(self.ui)
+            self.addObserver(parameters.parameterNode, modified, self.onParametersModified)
+        self.onParametersModified()
+
+    def onParametersModified(self, caller: Any = None, event: Any = None) -> None:
+        """Show what the parameters say."""
+        self.annotate.set_volume(self._parameters.volume if self._parameters else None)

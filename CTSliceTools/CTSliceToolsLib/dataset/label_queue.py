@@ -1,0 +1,109 @@
+"""CT series in the order in which they are labelled, and which of them are."""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_names
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.reading.dicom_frames import DAMAGED, looks_like_dicom
+
+
+@dataclass(frozen=True)
+class SeriesToLabel:
+    """A CT series with a folder of its own.
+
+    Attributes:
+        folder: that holds its files.
+        uid: its SeriesInstanceUID.
+    """
+
+    folder: Path
+    uid: str
+
+    @property
+    def annotation(self) -> Path:
+        """Where its annotation is kept."""
+        return self.folder / ANNOTATION
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether its annotation holds a landmark.
+
+        Raises:
+            InputError: if there is an annotation file that is none.
+        """
+        return self.annotation.exists() and bool(read_slice_names(self.annotation))
+
+
+class LabelQueue:
+    """Series to be labelled one after the other.
+
+    Attributes:
+        series: all of them.
+    """
+
+    def __init__(self, series: Sequence[SeriesToLabel]) -> None:
+        """Take the series.
+
+        Raises:
+            InputError: if two of them share a folder, where their annotations would clash.
+        """
+        folder, count = Counter(one.folder for one in series).most_common(1)[0]
+        if count > 1:
+            raise InputError(
+                f"{folder} holds {count} CT series: run organize, which gives each its own folder."
+            )
+        self.series = tuple(series)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "LabelQueue":
+        """Queue the CT series below a folder, each of which has a folder of its own.
+
+        One file of each folder is looked at.
+
+        Raises:
+            InputError: if there is none.
+        """
+        found = []
+        for place, folders, files in os.walk(folder):
+            folders.sort()
+            uid = _ct_series_uid(Path(place), files)
+            if uid:
+                found.append(SeriesToLabel(Path(place), uid))
+        if not found:
+            raise InputError(f"{folder} holds no CT series: choose the folder organize has made.")
+        return cls(found)
+
+    @property
+    def labelled(self) -> int:
+        """How many are labelled."""
+        return sum(one.is_labelled for one in self.series)
+
+    def next_unlabelled(self, current: SeriesToLabel | None = None) -> SeriesToLabel | None:
+        """Give the first that is not labelled after `current`, and then from the beginning."""
+        start = self.series.index(current) + 1 if current in self.series else 0
+        for one in (*self.series[start:], *self.series[:start]):
+            if one != current and not one.is_labelled:
+                return one
+        return None
+
+
+def _ct_series_uid(folder: Path, files: list[str]) -> str:
+    """The SeriesInstanceUID of the first DICOM file in a folder; empty if it is no CT."""
+    first = next((folder / name for name in sorted(files) if looks_like_dicom(folder / name)), None)
+    if first is None:
+        return ""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")
+        try:
+            tags = ["Modality", "SeriesInstanceUID"]
+            header = pydicom.dcmread(first, force=True, stop_before_pixels=True, specific_tags=tags)
+            return str(header.SeriesInstanceUID) if header.get("Modality") == "CT" else ""
+        except DAMAGED:
+            return ""

@@ -1,0 +1,1 @@
+"""The sections of the panel CTSliceTools; needs Slicer's `qt`, `ctk` and `slicer`."""

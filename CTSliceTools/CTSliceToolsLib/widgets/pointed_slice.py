@@ -1,0 +1,40 @@
+"""Where the user points: the place under the mouse pointer in a slice view, or the red view's."""
+
+from typing import Any
+
+import numpy as np
+import slicer
+from numpy.typing import NDArray
+
+RED = "vtkMRMLSliceNodeRed"
+
+
+def pointed_ras() -> NDArray[np.float64] | None:
+    """Give the place under the pointer in RAS mm of the world.
+
+    If the pointer is in no slice view it is the middle of the red one; None if there is none.
+    """
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    xyz = [0.0, 0.0, 0.0]
+    view = crosshair.GetCursorPositionXYZ(xyz) if crosshair is not None else None
+    if view is not None:
+        return np.array(view.GetXYToRAS().MultiplyPoint((*xyz, 1)))[:3]
+    red = slicer.mrmlScene.GetNodeByID(RED)
+    return None if red is None else view_centre(red)
+
+
+def view_centre(slice_node: Any) -> NDArray[np.float64]:
+    """Give the middle of what a slice view shows, RAS mm of the world."""
+    matrix = slice_node.GetSliceToRAS()
+    return np.array([matrix.GetElement(row, 3) for row in range(3)])
+
+
+def is_axial_view(slice_node: Any) -> bool:
+    """Tell whether a slice view looks along the patient's axis, within 30 degrees."""
+    return abs(slice_node.GetSliceToRAS().GetElement(2, 2)) > np.cos(np.radians(30))
+
+
+def go_to(ras: NDArray[np.float64]) -> None:
+    """Move all slice views to a place in RAS mm of the world, without panning them."""
+    node_class = slicer.vtkMRMLSliceNode
+    node_class.JumpAllSlices(slicer.mrmlScene, *map(float, ras), node_class.OffsetJumpSlice)

@@ -1,0 +1,48 @@
+"""A panel open in Slicer or its stand-in, with a scan, for tests and pictures."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+
+import slicer_host
+from slicer_host.actions import process_events
+
+ROOT = Path(__file__).parents[1]
+PICTURES = Path(os.environ.get("PANEL_PICTURES") or tempfile.gettempdir()) / "panel-pictures"
+"""Where tests save pictures of panels to be looked at."""
+
+
+def open_panel(name: str) -> Any:
+    """Load a module if need be, show its panel and return its widget class."""
+    if not slicer_host.is_real():
+        manager = slicer.app.moduleManager()
+        if manager.module(name) is None:
+            manager.load(ROOT / name / f"{name}.py")
+    slicer.util.selectModule(name)
+    process_events()
+    return slicer.util.getModuleWidget(name)
+
+
+def leave_panel() -> None:
+    """Show another module."""
+    slicer.util.selectModule("Data" if slicer_host.is_real() else "Welcome")
+
+
+def add_scan(name: str = "chest", slices: int = 60, thickness_mm: float = 10.0) -> Any:
+    """Add a small axial volume of air and water, from z = 0 upward, shown in the slice views."""
+    hu = np.full((slices, 32, 32), -1000, np.int16)
+    hu[:, 8:24, 8:24] = 0
+    volume = slicer.util.addVolumeFromArray(hu, np.diag([-9.0, -9.0, thickness_mm, 1]), name)
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    process_events()
+    return volume
+
+
+def scroll_to(z_mm: float, view: str = "Red") -> None:
+    """Scroll a slice view to a height."""
+    slicer.app.layoutManager().sliceWidget(view).sliceLogic().SetSliceOffset(z_mm)
+    process_events()

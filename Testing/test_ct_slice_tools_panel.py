@@ -1,0 +1,333 @@
+"""The panel CTSliceTools, driven by keys and buttons, in Slicer or on its stand-in."""
+
+import json
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+import slicer_host
+
+slicer = slicer_host.start()
+
+import qt
+
+from CTSliceToolsLib.landmarks import LANDMARKS
+from CTSliceToolsLib.widgets.landmark_table import FILE, NAME, SLICE, Z
+from dicom_files import positions, write_series
+from panel_host import PICTURES, add_scan, leave_panel, open_panel, scroll_to
+from slicer_host.actions import press, process_events, save_picture
+
+HEIGHTS = {one.name: 590 - 50.0 * row for row, one in enumerate(LANDMARKS)}
+"""Where the landmarks lie in `add_scan`: slices 59, 54, … 4."""
+
+
+class PanelTest(unittest.TestCase):
+    """The panel open on a scan, in an empty scene."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+        self.widget = open_panel("CTSliceTools")
+        self.ui = self.widget.ui
+        self.annotate = self.widget.annotate
+        self.volume = add_scan()
+        slicer.util.mainWindow().activateWindow()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def tearDown(self) -> None:
+        leave_panel()
+        slicer.mrmlScene.Clear()
+        process_events()
+
+    def start_keys(self) -> None:
+        self.ui.annotateButton.click()
+        self.assertTrue(self.ui.annotateButton.checked)
+
+    def annotate_all(self) -> None:
+        self.start_keys()
+        for landmark in LANDMARKS:
+            scroll_to(HEIGHTS[landmark.name])
+            press(landmark.key)
+
+    def column(self, column: int) -> list[str]:
+        table = self.ui.landmarkTable
+        return [table.item(row, column).text() for row in range(table.rowCount)]
+
+    def set_slices(self) -> dict[str, int]:
+        shown = zip(self.column(NAME), self.column(SLICE), strict=True)
+        return {name: int(number) for name, number in shown if number != "–"}
+
+
+class TestKeys(PanelTest):
+    def test_twelve_keys_annotate_a_scan(self) -> None:
+        self.annotate_all()
+        expected = {one.name: 59 - 5 * row for row, one in enumerate(LANDMARKS)}
+        self.assertEqual(self.set_slices(), expected)
+        self.assertEqual(self.column(Z)[:2], ["590.0", "540.0"])
+        node = self.widget.logic.markupsNode(self.volume)
+        labels = [node.GetNthControlPointLabel(row) for row in range(12)]
+        self.assertEqual(labels, [one.name for one in LANDMARKS])
+        self.assertAlmostEqual(node.GetNthControlPointPositionWorld(5)[2], 340)
+        save_picture(self.widget.parent, PICTURES / "annotate.png")
+
+    def test_the_slice_under_the_pointer_counts(self) -> None:
+        self.start_keys()
+        scroll_to(100)
+        scroll_to(-250, "Green")
+        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        green = slicer.app.layoutManager().sliceWidget("Green").mrmlSliceNode()
+        xyz = self.xyz_of(green, (-100, -250, 400))
+        crosshair.SetCursorPositionXYZ(xyz, green)
+        press("5")
+        crosshair.SetCursorPositionInvalid()
+        press("6")
+        self.assertEqual(self.set_slices(), {"Aortic arch": 40, "Bifurcation of trachea": 10})
+
+    @staticmethod
+    def xyz_of(view: Any, ras: tuple[float, float, float]) -> list[float]:
+        import vtk
+
+        inverse = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(view.GetXYToRAS(), inverse)
+        return list(inverse.MultiplyPoint((*ras, 1)))[:3]
+
+    def test_the_label_shows_in_the_views(self) -> None:
+        self.start_keys()
+        scroll_to(200)
+        press("3")
+        self.assertEqual(self.annotate.labels.texts()["Red"], "C7")
+        self.assertIn("Slice 20: C7", self.ui.sliceLabel.text)
+        scroll_to(210)
+        self.assertEqual(self.annotate.labels.texts()["Red"] or "", "")
+
+    def test_keys_are_dead_while_annotation_is_off(self) -> None:
+        press("5")
+        self.start_keys()
+        self.ui.annotateButton.click()
+        press("5")
+        self.assertEqual(self.set_slices(), {})
+
+    def test_leaving_the_panel_gives_the_keys_back(self) -> None:
+        own: list[str] = []
+        shortcut = qt.QShortcut(qt.QKeySequence("5"), slicer.util.mainWindow())
+        shortcut.activated.connect(lambda: own.append("5"))
+        self.addCleanup(lambda: setattr(shortcut, "enabled", False))
+        self.start_keys()
+        press("5")
+        self.assertEqual(own, [])
+        leave_panel()
+        press("5")
+        self.assertEqual(own, ["5"])
+        open_panel("CTSliceTools")
+        self.assertFalse(self.ui.annotateButton.checked)
+        self.assertEqual(list(self.set_slices()), ["Aortic arch"])
+
+    @unittest.skipIf(slicer_host.is_real(), "Slicer's Python has no QTest to type with")
+    def test_a_text_field_keeps_its_keys(self) -> None:
+        self.start_keys()
+        self.ui.queueFolder.setFocus()
+        press("5", self.ui.queueFolder)
+        self.assertEqual((self.ui.queueFolder.text, self.set_slices()), ("5", {}))
+
+    def test_outside_the_volume_nothing_is_labelled(self) -> None:
+        self.start_keys()
+        scroll_to(5000)
+        press("5")
+        self.assertEqual(self.set_slices(), {})
+        self.assertIn("outside", self.ui.sliceLabel.text)
+
+
+class TestTable(PanelTest):
+    def test_undo_and_redo(self) -> None:
+        self.annotate_all()
+        for _press in range(11):
+            self.ui.undoButton.click()
+        self.assertEqual(list(self.set_slices()), ["Top of head"])
+        press("Ctrl+Z")
+        self.assertFalse(self.ui.undoButton.enabled)
+        press("Ctrl+Y")
+        self.ui.redoButton.click()
+        self.assertEqual(list(self.set_slices()), ["Top of head", "Center of orbit"])
+
+    def test_a_click_goes_to_the_landmark(self) -> None:
+        self.annotate_all()
+        self.ui.landmarkTable.cellClicked.emit(5, NAME)
+        red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+        self.assertAlmostEqual(red.GetSliceToRAS().GetElement(2, 3), HEIGHTS["Aortic arch"])
+
+    def test_remove_by_button_and_by_key(self) -> None:
+        self.annotate_all()
+        self.ui.landmarkTable.selectRow(0)
+        self.ui.removeButton.click()
+        self.ui.landmarkTable.selectRow(1)
+        if slicer_host.is_real():
+            self.annotate.remove_selected()
+        else:
+            self.ui.landmarkTable.setFocus()
+            press("Delete", self.ui.landmarkTable)
+        self.assertEqual(len(self.set_slices()), 10)
+        self.assertNotIn("Center of orbit", self.set_slices())
+
+    def test_a_wrong_order_is_said_and_not_refused(self) -> None:
+        self.start_keys()
+        for key, z in (("1", 100), ("5", 300)):
+            scroll_to(z)
+            press(key)
+        self.assertIn("contradicts anatomy", self.ui.orderLabel.text)
+        self.assertEqual(len(self.set_slices()), 2)
+        self.ui.undoButton.click()
+        self.assertEqual(self.ui.orderLabel.text, "")
+
+    def test_a_point_moved_by_hand_is_followed(self) -> None:
+        self.annotate_all()
+        node = self.widget.logic.markupsNode(self.volume)
+        node.SetNthControlPointPosition(5, 0, 0, 310)
+        process_events()
+        self.assertEqual(self.set_slices()["Aortic arch"], 31)
+
+
+class TestFiles(PanelTest):
+    def test_numbers_of_a_volume_from_a_file(self) -> None:
+        self.annotate_all()
+        before, file = self.set_slices(), self.folder / "annotation.json"
+        self.annotate.save(file)
+        self.assertEqual(json.loads(file.read_text())["Aortic arch"], 34)
+        self.ui.landmarkTable.selectAll()
+        self.ui.removeButton.click()
+        self.assertEqual(self.set_slices(), {})
+        self.annotate.load(file)
+        self.annotate.refresh()
+        self.assertEqual(self.set_slices(), before)
+
+    def test_markups_files(self) -> None:
+        self.annotate_all()
+        before, file = self.set_slices(), self.folder / "landmarks.mrk.json"
+        self.annotate.save(file)
+        slicer.mrmlScene.Clear()
+        self.volume = add_scan("again")
+        self.assertEqual(self.set_slices(), {})
+        self.annotate.load(file)
+        self.annotate.refresh()
+        self.assertEqual(self.set_slices(), before)
+
+
+class TestQueue(PanelTest):
+    def setUp(self) -> None:
+        super().setUp()
+        for patient in ("a", "b", "c"):
+            write_series(
+                self.folder / patient / "series",
+                places=positions(count=9),
+                series=patient,
+                name="{k:03}.dcm",
+            )
+        self.ui.queueFolder.text = str(self.folder)
+
+    def test_series_after_series_each_saved_at_once(self) -> None:
+        self.ui.nextButton.click()
+        self.assertEqual(self.ui.queueLabel.text, "0 of 3 labelled")
+        self.start_keys()
+        for key, z in (("5", 34), ("6", 16)):
+            scroll_to(z)
+            press(key)
+        written = json.loads((self.folder / "a" / "series" / "annotation.json").read_text())
+        self.assertEqual(written, {"Aortic arch": "008.dcm", "Bifurcation of trachea": "002.dcm"})
+        self.assertEqual(self.column(FILE)[5], "008.dcm")
+        self.assertEqual(self.ui.queueLabel.text, "1 of 3 labelled")
+        save_picture(self.widget.parent, PICTURES / "many-scans.png")
+
+        self.ui.nextButton.click()
+        self.assertEqual(self.set_slices(), {})
+        self.assertEqual(self.widget._parameters.volume.GetName(), "b")
+        press("1")
+        self.ui.nextButton.click()
+        press("1")
+        self.assertEqual(self.ui.queueLabel.text, "3 of 3 labelled")
+        with self.assertLogs(level="ERROR") as shown:
+            self.ui.nextButton.click()
+        self.assertIn("All series are labelled", shown.output[0])
+
+    def test_only_the_volume_of_the_queue_is_saved(self) -> None:
+        self.ui.nextButton.click()
+        self.widget.chooseVolume(self.volume)
+        self.annotate_all()
+        self.assertFalse((self.folder / "a" / "series" / "annotation.json").exists())
+
+    def test_a_folder_without_series(self) -> None:
+        self.ui.queueFolder.text = str(self.folder / "a" / "none")
+        with self.assertLogs(level="ERROR") as shown:
+            self.ui.nextButton.click()
+        self.assertIn("holds no CT series", shown.output[0])
+
+
+class TestScene(PanelTest):
+    def test_two_volumes_of_one_name(self) -> None:
+        self.annotate_all()
+        other = add_scan()
+        self.widget.chooseVolume(other)
+        self.assertEqual(self.set_slices(), {})
+        scroll_to(0)
+        press("-")
+        self.assertEqual(self.set_slices(), {"Head of femur": 0})
+        self.ui.volumeSelector.setCurrentNode(self.volume)
+        self.assertEqual(len(self.set_slices()), 12)
+
+    def test_a_volume_deleted_while_annotated(self) -> None:
+        self.annotate_all()
+        slicer.mrmlScene.RemoveNode(self.volume)
+        process_events()
+        self.assertFalse(self.ui.annotateButton.checked)
+        self.assertEqual(self.set_slices(), {})
+        press("5")
+
+    def test_a_transformed_volume(self) -> None:
+        self.annotate_all()
+        before = self.set_slices()
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        matrix = transform.GetMatrixTransformToParent()
+        matrix.SetElement(2, 3, 100)
+        transform.SetMatrixTransformToParent(matrix)
+        self.volume.SetAndObserveTransformNodeID(transform.GetID())
+        process_events()
+        self.assertEqual(self.set_slices(), before)
+        self.assertEqual(self.column(Z)[0], "690.0")
+        scroll_to(150)
+        press("-")
+        self.assertEqual(self.set_slices()["Head of femur"], 5)
+
+    def test_scene_saved_closed_and_opened(self) -> None:
+        self.annotate_all()
+        before, file = self.set_slices(), self.folder / "scene.mrb"
+        self.assertTrue(slicer.mrmlScene.WriteToMRB(str(file)))
+        slicer.mrmlScene.Clear()
+        process_events()
+        self.assertFalse(self.ui.annotateButton.checked)
+        self.assertEqual(self.set_slices(), {})
+        self.assertTrue(slicer.mrmlScene.ReadFromMRB(str(file)))
+        process_events()
+        self.assertEqual(self.set_slices(), before)
+        self.assertEqual(self.ui.volumeSelector.currentNode().GetName(), "chest")
+
+    def test_reload(self) -> None:
+        self.annotate_all()
+        before = self.set_slices()
+        slicer.util.reloadScriptedModule("CTSliceTools")
+        self.widget = slicer.util.getModuleWidget("CTSliceTools")
+        self.ui = self.widget.ui
+        self.assertEqual(self.set_slices(), before)
+        press("5")
+        self.assertEqual(self.set_slices(), before)
+
+    def test_every_control_has_a_tool_tip(self) -> None:
+        kinds = (qt.QAbstractButton, qt.QComboBox, qt.QLineEdit, qt.QTableWidget)
+        bare = [
+            name
+            for name, widget in vars(self.ui).items()
+            if isinstance(widget, kinds)
+            and not name.startswith("qt_")
+            and not name.endswith("Section")
+            and not widget.toolTip
+        ]
+        self.assertEqual(bare, [])
