@@ -15,13 +15,8 @@ from LungNoduleSegLib.risk.facts import (
     PriorCancer,
     Status,
 )
-from LungNoduleSegLib.risk.guidelines import (
-    change_by_lung_rads,
-    fleischner,
-    fleischner_mean_mm,
-    lung_rads,
-    lung_rads_mean_mm,
-)
+from LungNoduleSegLib.risk.fleischner import fleischner, fleischner_mean_mm
+from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, lung_rads, lung_rads_mean_mm
 
 SOLID, PART, NON = NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID
 SCREENED = PatientFacts(screening=True)

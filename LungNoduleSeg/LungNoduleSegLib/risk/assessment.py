@@ -14,8 +14,10 @@ from LungNoduleSegLib.risk.facts import (
     PatientFacts,
     measured_facts,
 )
+from LungNoduleSegLib.risk.fleischner import fleischner
 from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts, Values, add_prior_facts
-from LungNoduleSegLib.risk.guidelines import GuidelineResult, fleischner, lung_rads
+from LungNoduleSegLib.risk.guidelines import GuidelineResult
+from LungNoduleSegLib.risk.lung_rads import lung_rads
 from LungNoduleSegLib.risk.published_models import MODELS, ModelResult, evaluate
 
 DISCLAIMER = (

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts, Status
-from LungNoduleSegLib.risk.guidelines import lung_rads_mean_mm
+from LungNoduleSegLib.risk.lung_rads import lung_rads_mean_mm
 
 Values = Mapping[str, Any]
 """Facts of one nodule by the names of `NoduleFacts`."""

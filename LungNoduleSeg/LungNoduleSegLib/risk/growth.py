@@ -14,10 +14,7 @@ from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, Side
 from LungNoduleSegLib.risk.alignment import Alignment, align
 from LungNoduleSegLib.risk.facts import Status
-from LungNoduleSegLib.risk.guidelines import (
-    change_by_lung_rads,
-    lung_rads_mean_mm,
-)
+from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, lung_rads_mean_mm
 
 GATE_MM = 20.0
 """Nodules farther apart than this, once the lungs are aligned, are two nodules (our own choice:
