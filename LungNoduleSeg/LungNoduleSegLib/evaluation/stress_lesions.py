@@ -108,7 +108,8 @@ def find_lung_sites(hu: sitk.Image, lungs: sitk.Image) -> LungSites:
     axes = np.reshape(hu.GetDirection(), (3, 3)) * hu.GetSpacing()
     position = np.array(hu.GetOrigin()) + voxels[:, ::-1] @ axes.T
     at = tuple(voxels.T)
-    return LungSites(position, depth[at], vessel[at])
+    # The map is zero at the centres of the outermost voxels; the lung ends half a voxel further.
+    return LungSites(position, depth[at] + min(hu.GetSpacing()) / 2, vessel[at])
 
 
 def insert_stress_lesions(
