@@ -154,6 +154,16 @@ def test_set_move_and_remove(logic: AnnotationLogic) -> None:
     assert numbers(logic, volume) == {"C7": 9}
 
 
+def test_landmarks_lie_under_the_study_of_the_volume(logic: AnnotationLogic) -> None:
+    volume = add_volume(grid(), "CT")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
+    hierarchy.CreateItem(study, volume)
+    logic.setLandmark(volume, "C7", 3)
+    item = hierarchy.GetItemByDataNode(logic.markupsNode(volume))
+    assert hierarchy.GetItemParent(item) == study
+
+
 def test_heights_become_slices(logic: AnnotationLogic) -> None:
     volume = add_volume(grid("RAS", (0.7, 0.8, 2.5)), "CT")
     heights = logic.slices(volume).world_z_mm()

@@ -1,7 +1,8 @@
 """DICOM slices as `.npz` files: the picture that predict sees, resumable, whatever is broken."""
 
 import json
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from typer.testing import CliRunner
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.dataset import conversion
 from CTSliceToolsLib.dataset.conversion import convert
 from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
 from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
@@ -201,16 +201,25 @@ def test_files_named_without_suffix_stay_apart(tmp_path: Path) -> None:
     assert names == {"1.2.0.npz", "1.2.1.npz"}
 
 
-def test_several_processes_make_the_same_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from CTSliceToolsLib.dataset import conversion
+os.cpu_count = lambda: 2
+conversion._WORTH_A_PROCESS = 4
+print("this script runs")
+print(conversion.convert(Path(sys.argv[1]), Path(sys.argv[2])).made)
+"""
+
+
+def test_a_plain_script_uses_several_processes_and_gets_the_same_files(tmp_path: Path) -> None:
     root = dataset(tmp_path / "data", 12)
     (root / "P1" / "study" / "7.dcm").write_bytes(b"nonsense")
     convert(root, tmp_path / "one")
-    monkeypatch.setattr(conversion, "_WORTH_A_PROCESS", 4)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    found = convert(root, tmp_path / "two")
-    assert (found.made, found.kept, len(found.failed)) == (11, 0, 1)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    script = [sys.executable, *map(str, (tmp_path / "script.py", root, tmp_path / "two"))]
+    printed = subprocess.run(script, capture_output=True, check=True, text=True).stdout
+    assert printed.splitlines() == ["this script runs", "11"]
     for file in (tmp_path / "one").rglob("*.npz"):
         one, two = (
             read_labelled_slice(path)

@@ -1,8 +1,6 @@
 """Normalized locations of a dataset: interpolated, extrapolated, and written without loss."""
 
 import json
-import multiprocessing
-import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,10 +21,8 @@ from CTSliceToolsLib.dataset.normalization import (
     normalize_series,
     normalized_locations,
 )
-from CTSliceToolsLib.dataset.workers import each
-from CTSliceToolsLib.errors import Cancelled, InputError
+from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARKS
-from CTSliceToolsLib.progress import silent
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}
 HEIGHTS = [100, 90, 80, 60, 40, 20, 0]
@@ -198,48 +194,3 @@ def test_command_names_what_it_refuses(tmp_path: Path) -> None:
     assert any("annotates 1 landmark" in event.get("message", "") for event in events)
     assert events[-1]["result"]["slices"] == 7
     assert len(events[-1]["result"]["refused"]) == 1
-
-
-@pytest.fixture
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-
-
-@pytest.mark.usefixtures("two_cores")
-def test_processes_give_what_one_gives_and_pass_refusals_on(tmp_path: Path) -> None:
-    folders = [series(tmp_path / "a"), series(tmp_path / "b", {}), series(tmp_path / "c")]
-    alone = list(each(normalize_series, folders, "Normalizing", silent, worth_a_process=99))
-    stages: list[tuple[str, int, int]] = []
-    several = list(
-        each(
-            normalize_series,
-            folders,
-            "Normalizing",
-            lambda *stage: stages.append(stage),
-            worth_a_process=1,
-        )
-    )
-    assert several[0] == alone[0]
-    assert several[2] == alone[2]
-    assert str(several[1]) == str(alone[1])
-    assert isinstance(several[1], InputError)
-    assert stages == [("Normalizing", done, 3) for done in range(4)]
-
-
-@pytest.mark.usefixtures("two_cores")
-def test_cancelled_processes_end(tmp_path: Path) -> None:
-    folders = [series(tmp_path / name) for name in "abc"]
-
-    def cancel(stage: str, done: int, total: int) -> None:
-        if done:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        list(each(normalize_series, folders, "Normalizing", cancel, worth_a_process=1))
-    assert not multiprocessing.active_children()
-
-
-@pytest.mark.usefixtures("two_cores")
-def test_a_process_that_dies_is_told_of() -> None:
-    with pytest.raises(InputError, match="was cut short"):
-        list(each(os._exit, [3, 3], "Normalizing", silent, worth_a_process=1))

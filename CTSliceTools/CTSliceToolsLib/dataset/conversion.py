@@ -18,7 +18,7 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.localizer.slice_image import SIZE
 from CTSliceToolsLib.progress import Report, silent
 
-_WORTH_A_PROCESS = 160
+_WORTH_A_PROCESS = 400
 """Slices that take several times as long as a process takes to start."""
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import make_interp_spline
 
 from CTSliceToolsLib.dataset.annotation import ANNOTATION, Annotation, read_annotation
 from CTSliceToolsLib.dataset.json_files import replace_object
@@ -22,6 +21,9 @@ SERIES_LOCATIONS = "normalized_locations.json"
 
 COMBINED_LOCATIONS = "combined_normalized_locations.json"
 """In the folder of the dataset: path below it, with `/` → normalized location."""
+
+_WORTH_A_PROCESS = 20
+"""Series that take several times as long as a process takes to start."""
 
 _DIGITS = 6
 """Of a location in the files: a step of one is about a hundredth of a millimetre."""
@@ -70,6 +72,9 @@ def normalized_locations(annotation: Annotation, z_mm: ArrayLike) -> NDArray[np.
             f"{annotation.source} annotates {len(annotation.z_mm) or 'no'} landmark"
             f"{'s' * (not annotation.z_mm)}: annotate at least two."
         )
+    # Slow to import, and the processes of convert have no need of it.
+    from scipy.interpolate import make_interp_spline  # noqa: PLC0415
+
     known = sorted((z, LANDMARK_BY_NAME[name].location) for name, z in annotation.z_mm.items())
     line = make_interp_spline(*zip(*known, strict=True), k=1)
     return np.asarray(line(np.asarray(z_mm, float)))
@@ -127,7 +132,7 @@ def normalize(dataset: Path, report: Report = silent) -> Normalization:
     locations: dict[str, float] = {}
     refused: list[str] = []
     left_out: list[str] = []
-    for result in each(normalize_series, folders, "Normalizing", report, worth_a_process=8):
+    for result in each(normalize_series, folders, "Normalizing", report, _WORTH_A_PROCESS):
         try:
             if isinstance(result, InputError):
                 raise result

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
+from types import ModuleType
 from typing import TypeVar
 
 from CTSliceToolsLib.errors import InputError
@@ -26,7 +29,7 @@ def each(
     """Yield `function(item)` for each item in order, or the `InputError` that it raised.
 
     Args:
-        function: can be pickled, as can its results.
+        function: of a module that can be imported; it and its results can be pickled.
         items: likewise.
         stage: name of the work for `report`, which is told of each item and may raise.
         report: told of the progress.
@@ -46,7 +49,8 @@ def each(
         count, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     )
     try:
-        results = pool.map(guarded, items, chunksize=max(1, worth_a_process // 16))
+        with _without_main_module():
+            results = pool.map(guarded, items, chunksize=max(1, worth_a_process // 16))
         yield from _reported(results, len(items), stage, report)
     except BrokenProcessPool as broken:
         raise InputError(
@@ -55,6 +59,21 @@ def each(
         ) from broken
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Keep processes that start from running the caller's script again.
+
+    They would do so to find functions defined in it, of which `each` gets none; it would need a
+    guard (`if __name__ == "__main__"`), and a file.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _reported(

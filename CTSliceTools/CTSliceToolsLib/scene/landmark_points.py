@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
+from CTSliceToolsLib.scene.subject_hierarchy import place_beside
 from CTSliceToolsLib.scene.volume_slices import VolumeSlices
 
 VOLUME_ROLE = "CTSliceTools.volume"
@@ -45,6 +46,7 @@ def add_points(volume_node: Any) -> Any:
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
     adopt_points(node, VolumeSlices.of(volume_node))
+    place_beside(volume_node, node)
     return node
 
 

@@ -1,0 +1,56 @@
+"""Work on many files by several processes: like one, whatever is broken or cancelled."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from CTSliceToolsLib.dataset.json_files import read_object
+from CTSliceToolsLib.dataset.workers import each
+from CTSliceToolsLib.errors import Cancelled, InputError
+from CTSliceToolsLib.progress import silent
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> list[Path]:
+    """Five JSON files, the second of which is none."""
+    names = [tmp_path / f"{k}.json" for k in range(5)]
+    for k, file in enumerate(names):
+        file.write_text("nonsense" if k == 1 else f'{{"number": {k}}}')
+    return names
+
+
+@pytest.mark.parametrize("worth_a_process", [1, 99], ids=["two processes", "this process"])
+def test_results_come_in_order_and_refusals_among_them(
+    objects: list[Path], worth_a_process: int
+) -> None:
+    stages: list[tuple[str, int, int]] = []
+    results = list(
+        each(read_object, objects, "Reading", lambda *stage: stages.append(stage), worth_a_process)
+    )
+    assert isinstance(results[1], InputError)
+    assert str(objects[1]) in str(results[1])
+    others = [result for result in results if not isinstance(result, InputError)]
+    assert others == [{"number": k} for k in (0, 2, 3, 4)]
+    assert stages == [("Reading", done, 5) for done in range(6)]
+
+
+def test_cancelled_processes_end(objects: list[Path]) -> None:
+    def cancel(stage: str, done: int, total: int) -> None:
+        if done:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        list(each(read_object, objects, "Reading", cancel, 1))
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_dies_is_told_of() -> None:
+    with pytest.raises(InputError, match="Reading was cut short"):
+        list(each(os._exit, [3, 3], "Reading", silent, 1))
