@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.reading.ct_reading import read_ct
-from lidc_outlines import outlined_nodules, trachea_lumen
+from LungNoduleSegLib.examples.consensus import outlined_nodules
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
 from LungNoduleSegLib.lungs.tutorial import find_lungs_in_slice
+from trachea import trachea_lumen
 
 Array = NDArray[Any]
 
@@ -148,7 +149,12 @@ def test_tutorials_lengths_follow_the_size_of_the_slice(
 def test_lidc_nodules_are_inside_and_the_trachea_is_not(shared_data: Path) -> None:
     image = read_ct(shared_data / "LIDC-IDRI-0001").image
     landmarks = json.loads((shared_data / "landmarks.json").read_text())["LIDC-IDRI-0001"]
-    nodules = outlined_nodules(shared_data / "LIDC-IDRI-0001" / "069.xml", image)
+    nodules = (
+        sitk.GetArrayFromImage(
+            outlined_nodules(shared_data / "LIDC-IDRI-0001" / "069.xml", image, 1)
+        )
+        > 0
+    )
     trachea = trachea_lumen(
         image, landmarks["C7"]["index"], landmarks["Bifurcation of trachea"]["index"]
     )

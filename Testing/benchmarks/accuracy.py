@@ -15,10 +15,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleSegLib import pipeline
+from LungNoduleSegLib.examples.consensus import outlined_nodules
 from LungNoduleSegLib.results.names import LUNGS, NODULES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from lidc_outlines import outlined_nodules, trachea_lumen
+from trachea import trachea_lumen
 
 SCAN = "LIDC-IDRI-0001"
 
@@ -34,7 +35,7 @@ with tempfile.TemporaryDirectory() as folder:
     labels = sitk.GetArrayFromImage(sitk.ReadImage(output / NODULES))
 
 image = found.scan.image
-outlined = outlined_nodules(options.data / SCAN / "069.xml", image)
+outlined = sitk.GetArrayFromImage(outlined_nodules(options.data / SCAN / "069.xml", image, 1)) > 0
 landmarks = json.loads((options.data / "landmarks.json").read_text(encoding="utf-8"))[SCAN]
 trachea = trachea_lumen(
     image, landmarks["C7"]["index"], landmarks["Bifurcation of trachea"]["index"]

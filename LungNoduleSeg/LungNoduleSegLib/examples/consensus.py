@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from LungNoduleSegLib.examples.lidc_xml import ScanReadings, finding_mask
+from LungNoduleSegLib.examples.lidc_xml import ScanReadings, finding_mask, read_lidc_xml
 
 Box = tuple[slice, slice, slice]
 
@@ -89,6 +90,15 @@ def consensus_labels(
     marked = sitk.GetImageFromArray(labels)
     marked.CopyInformation(image)
     return marked
+
+
+def outlined_nodules(xml: Path, image: sitk.Image, agreement: int) -> sitk.Image:
+    """Read one of LIDC-IDRI's XML files and mark its nodules, see `consensus_labels`.
+
+    Raises:
+        InputError: if the file is damaged or does not fit the image.
+    """
+    return consensus_labels(consensus_nodules(read_lidc_xml(xml), image), image, agreement)
 
 
 def _overlap(a: Box, mask_a: NDArray[np.bool_], b: Box, mask_b: NDArray[np.bool_]) -> bool:
