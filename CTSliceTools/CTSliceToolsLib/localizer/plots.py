@@ -144,7 +144,8 @@ def _draw_tolerances(axes: Axes, series: Sequence[_Series]) -> None:
     for scans, look in series:
         errors = np.sort(pooled(scans).error_mm)
         share = np.arange(1, len(errors) + 1) / len(errors)
-        axes.plot(np.r_[0, errors], np.r_[0, share], drawstyle="steps-post", **look)
+        tolerance, within = np.r_[0, errors, max(_FAR_MM, errors[-1])], np.r_[0, share, 1]
+        axes.plot(tolerance, within, drawstyle="steps-post", **look)
     axes.set(
         xlim=(0, _FAR_MM),
         ylim=(0, 1.01),
@@ -164,7 +165,9 @@ def _plot_scatter(path: Path, evaluations: Sequence[Evaluation]) -> None:
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, name, truth in zip(panels, shown, first, strict=False):
         line = np.argsort(truth.z_mm)
-        axes.plot(truth.z_mm[line], truth.truth[line], "-", color="black", lw=1, label="truth")
+        axes.plot(
+            truth.z_mm[line], truth.truth[line], "--", color="black", lw=1, zorder=3, label="truth"
+        )
         for scans, look in _series(evaluations):
             for scan in scans:
                 if scan.scan == name:

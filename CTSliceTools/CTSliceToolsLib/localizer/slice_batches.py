@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
@@ -104,13 +104,13 @@ def pack_slices(
     if not locations_file.exists():
         pixels_file.unlink(missing_ok=True)
         locations = np.empty(len(files), np.float32)
-        with new_file(pixels_file) as temporary:
-            packed = open_memmap(temporary, "w+", np.uint8, (len(files), SIZE, SIZE))
+        with new_file(pixels_file) as temporary, temporary.open("wb") as stream:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), SIZE, SIZE)}
+            write_array_header_1_0(stream, header)
             for row, file in enumerate(files):
-                packed[row], locations[row] = read_picture(file)
+                pixels, locations[row] = read_picture(file)
+                stream.write(pixels.tobytes())
                 report(f"Packing {name}", row + 1, len(files))
-            packed.flush()
-            del packed
         with new_file(locations_file) as temporary:
             np.save(temporary, locations.clip(0, 1))
     return SlicePack(pixels_file, np.load(locations_file, allow_pickle=False))
