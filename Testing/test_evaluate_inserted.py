@@ -75,7 +75,7 @@ def test_one_lesion_of_each_type_and_size_where_it_belongs(direction: tuple[floa
         i, j, k = hu.TransformPhysicalPointToIndex(one.centre)
         assert inside[k, j, i]
         assert after[k, j, i] > before[k, j, i] or before[k, j, i] > VESSEL_HU
-        at_depth = -depth[hu.TransformPhysicalPointToIndex(one.lesion.centre)]
+        at_depth = 1 - depth[hu.TransformPhysicalPointToIndex(one.lesion.centre)]
         if one.type is LesionType.JUXTAPLEURAL:
             assert at_depth < radius
         else:

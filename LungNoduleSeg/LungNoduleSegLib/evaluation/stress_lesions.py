@@ -166,7 +166,7 @@ def _places(
     position, depth, vessel = sites.position[drawn], sites.depth_mm[drawn], sites.vessel_mm[drawn]
     radius = lesion.diameter_mm / 2
     if kind is LesionType.JUXTAPLEURAL:
-        fits = (depth > 0.4 * radius) & (depth < 0.8 * radius)
+        fits = (depth > 0.25 * radius) & (depth < 0.95 * radius)
     else:
         fits = depth > radius + 1
     if kind is LesionType.JUXTAVASCULAR:
