@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import write_nodules_csv
-from LungNoduleSegLib.risk.feature_table import IDENTIFIERS
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
+from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
 
 INFORMATIVE = "largest_diameter_mm"
 PATIENTS, SCANS = 60, 90

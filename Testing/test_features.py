@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from CTSliceToolsLib.errors import InputError
-from LungNoduleSegLib.risk.feature_table import IDENTIFIERS, write_feature_table
+from LungNoduleSegLib.risk.feature_table import write_feature_table
 from LungNoduleSegLib.risk.features import (
     NODULE_FEATURES,
     SCAN_FEATURES,
@@ -20,6 +20,7 @@ from LungNoduleSegLib.risk.features import (
     scan_features,
     slice_features,
 )
+from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
 from risk_tables import image, two_squares, write_run
 
 

@@ -19,11 +19,11 @@ from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, SEGMENTATION,
 from LungNoduleSegLib.results.segments import TAG, write_segmentation
 from LungNoduleSegLib.risk.assessment import assess
 from LungNoduleSegLib.risk.facts import LungRads, PatientFacts, Sex, measured_facts
-from LungNoduleSegLib.risk.feature_table import features_of
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.given_facts import GivenFacts
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
 from LungNoduleSegLib.risk.published_models import MODELS, evaluate
+from LungNoduleSegLib.risk.scan_sources import features_of
 from mrml_grids import OBLIQUE, grid, grids, masks, write_results
 from risk_tables import INFORMATIVE, cohort
 from two_times import DOUBLED, DOUBLED_NOW, breathed, measured, taken_again, two_times
@@ -239,6 +239,7 @@ def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, co
         logic.computeFeatures([found])
 
 
+@pytest.mark.slow
 def test_classifiers_are_trained_and_asked_on_tables(scene: Any, tmp_path: Path) -> None:
     features, labels = cohort()
     logic = RiskLogic()

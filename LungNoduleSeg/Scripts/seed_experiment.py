@@ -24,13 +24,13 @@ from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.lesions import insert_lesion, random_lesion
-from LungNoduleSegLib.risk.feature_table import IDENTIFIERS
 from LungNoduleSegLib.risk.features import (
     SCAN_FEATURES,
     Features,
     nodule_features,
     scan_features,
 )
+from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
 from LungNoduleSegLib.risk.training import train_risk
 
 FEATURES, LABELS = "features.csv", "labels.csv"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from LungNoduleSegLib.risk.feature_table import ScanFeatures
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.risk_models import RiskModel, load_risk_model
+from LungNoduleSegLib.risk.scan_sources import ScanFeatures
 
 SHOWN = 8
 """Features that `to_text` prints: those that moved the probability most."""

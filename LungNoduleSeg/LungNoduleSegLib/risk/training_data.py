@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.model_card import file_sha256
-from LungNoduleSegLib.risk.feature_table import IDENTIFIERS
 from LungNoduleSegLib.risk.features import SCAN_FEATURES, SLICE_FEATURES
+from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
 
 LABEL_COLUMNS = ("label", "cancer")
 """Names under which a table of labels may hold them: 1 for cancer, 0 for none."""

@@ -20,7 +20,6 @@ from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.scene.subject_hierarchy import place_beside
 from CTSliceToolsLib.scene.undo import Undoable
 from LungNoduleSegLib.risk.assessment import DISCLAIMER
-from LungNoduleSegLib.risk.feature_table import ScanFeatures, Source
 from LungNoduleSegLib.risk.features import (
     FEATURES_VERSION,
     SCAN_FEATURES,
@@ -28,6 +27,7 @@ from LungNoduleSegLib.risk.features import (
     scan_features,
 )
 from LungNoduleSegLib.risk.growth_table import Row
+from LungNoduleSegLib.risk.scan_sources import ScanFeatures, Source
 from LungNoduleSegLib.scene.result_nodes import (
     ResultNodes,
     chest_of,

@@ -11,9 +11,9 @@ from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.nodules.table import COLUMNS, Column
 from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.assessment import Assessment
-from LungNoduleSegLib.risk.feature_table import IDENTIFIERS
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.growth_table import Row
+from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
 
 RISK_COLUMNS = {
     "id": COLUMNS["id"],

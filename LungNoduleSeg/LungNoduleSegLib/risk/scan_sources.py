@@ -1,0 +1,198 @@
+"""The forms a scan comes in, and its features: the results of a run, a segmentation, or a CT."""
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.reading.dicom_frames import looks_like_dicom
+from CTSliceToolsLib.reading.volume_files import VOLUME_SUFFIXES
+from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
+from LungNoduleSegLib.risk.features import Features, components, nodule_features, scan_features
+
+IDENTIFIERS = ("scan", "patient_id", "series_instance_uid", "source")
+"""Columns of a feature table in front of the features."""
+
+CT_BELOW = -200
+"""A volume with values below this is a CT; masks and probabilities have none below 0."""
+
+
+class Source(StrEnum):
+    """What the features of a scan were taken from."""
+
+    RUN = "run"
+    SEGMENTATION = "segmentation"
+    CT = "ct"
+
+
+@dataclass(frozen=True)
+class ScanFeatures:
+    """One row of the feature table, and the nodules behind it.
+
+    Attributes:
+        scan: its path within the folder it was found in.
+        patient_id, series_instance_uid: from DICOM, else empty.
+        source: what it came as.
+        features: `SCAN_FEATURES`; NaN where the source does not tell.
+        nodules: `NODULE_FEATURES` of each nodule by its number.
+    """
+
+    scan: str
+    patient_id: str
+    series_instance_uid: str
+    source: Source
+    features: Features
+    nodules: Mapping[int, Features]
+
+    @property
+    def identifiers(self) -> dict[str, str]:
+        """The first columns of its row."""
+        return {name: str(getattr(self, name)) for name in IDENTIFIERS}
+
+
+def find_scans(folder: Path) -> list[Path]:
+    """List the results of runs, segmentations and CT scans in a folder, at any depth, sorted.
+
+    A folder with `run.json` is the result of a run and one that holds DICOM files is a CT scan;
+    neither is searched further. Every other volume file is a scan or a segmentation of its own.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not folder.exists():
+        raise InputError(f"{folder} does not exist: give a folder of scans, masks or results.")
+    found = [folder] if folder.is_file() else list(_scans_below(folder))
+    if not found:
+        raise InputError(
+            f"{folder} holds no scan, segmentation or result of a run: give a folder that does."
+        )
+    return found
+
+
+def features_of(source: Path, name: str, runs: Path, report: Report = silent) -> ScanFeatures:
+    """Compute the features of one scan in any of its forms.
+
+    Args:
+        source: the folder of a run; a mask, label image or probability map; or a CT scan, which is
+            segmented with the bundled model first.
+        name: what the scan is called in the table.
+        runs: folder for the results of such runs; one that is there already is taken.
+        report: progress.
+
+    Raises:
+        InputError: if it cannot be read as any of these.
+    """
+    results = results_of(source, name, runs, report)
+    if results is not None:
+        return _of_run(results, name, Source.RUN if results == source else Source.CT)
+    image = _read_volume(source)
+    lowest = float(sitk.GetArrayViewFromImage(image).min())
+    if math.isnan(lowest):
+        raise InputError(f"{source} has voxels that are no numbers (NaN): export it again.")
+    if lowest < 0:
+        raise InputError(
+            f"{source} has values down to {lowest:g} and is neither a CT in HU nor a segmentation: "
+            "give a mask, a label image or probabilities from 0 to 1."
+        )
+    nodules = nodule_features(components(image))
+    features = scan_features(image, nodules.values())
+    return ScanFeatures(name, "", "", Source.SEGMENTATION, features, nodules)
+
+
+def results_of(source: Path, name: str, runs: Path, report: Report = silent) -> Path | None:
+    """Give the folder with the results of a run: `source` itself, or that of a CT run now.
+
+    Args and errors are those of `features_of`. A segmentation has none.
+    """
+    if (source / RECORD).is_file():
+        return source
+    if source.is_file() and source.name.lower().endswith(VOLUME_SUFFIXES):
+        image = _read_volume(source)
+        if not sitk.GetArrayViewFromImage(image).min() < CT_BELOW:
+            return None
+    return _segmented(source, name, runs, report)
+
+
+def _scans_below(folder: Path) -> Iterator[Path]:
+    if (folder / RECORD).is_file():
+        yield folder
+        return
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    files = [entry for entry in entries if entry.is_file()]
+    volumes = [file for file in files if file.name.lower().endswith(VOLUME_SUFFIXES)]
+    if any(looks_like_dicom(file) for file in files if file not in volumes):
+        yield folder
+        return
+    yield from volumes
+    for entry in entries:
+        if entry.is_dir():
+            yield from _scans_below(entry)
+
+
+def _of_run(folder: Path, name: str, source: Source) -> ScanFeatures:
+    """Take the features from the files that a run wrote."""
+    labels, lungs = (_read_volume(folder / file) for file in (NODULES, LUNGS))
+    nodules = nodule_features(labels, read_nodules_csv(folder / TABLE), lungs)
+    series = _series(folder / RECORD)
+    return ScanFeatures(
+        name,
+        str(series.get("patient_id", "")),
+        str(series.get("series_instance_uid", "")),
+        source,
+        scan_features(labels, nodules.values()),
+        nodules,
+    )
+
+
+def _series(record: Path) -> Mapping[str, Any]:
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["input"]["series"] or {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record} is not the record of a run: run the scan again.") from error
+
+
+def _segmented(source: Path, name: str, runs: Path, report: Report) -> Path:
+    """Run the segmenter on a scan, unless its results are there; a failed run leaves nothing."""
+    from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
+
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-60:]
+    key = hashlib.sha256(f"{source.resolve()}".encode()).hexdigest()[:8]
+    results = runs / f"{plain}-{key}"
+    if (results / RECORD).is_file():
+        return results
+    working = runs / f".{os.getpid()}-{results.name}"
+    try:
+        pipeline.run(source, working, report=report)
+        working.rename(results)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    return results
+
+
+def _read_volume(file: Path) -> sitk.Image:
+    if not file.is_file():
+        raise InputError(f"{file} is missing: give the whole folder of a run.")
+    if file.name.lower().endswith(".seg.nrrd"):
+        raise InputError(
+            f"{file} holds segments of several things: give the folder of its run, or export the "
+            "nodules as a label map."
+        )
+    try:
+        image = sitk.ReadImage(file)
+    except RuntimeError as error:
+        raise InputError(f"{file} cannot be read as a volume: export it again.") from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{file} is not one 3-D volume: give a mask or probabilities.")
+    return image
