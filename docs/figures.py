@@ -19,11 +19,11 @@ from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
 from CTSliceToolsLib.reading.ct_reading import read_ct
 from LungNoduleSegLib import pipeline
+from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet, lesion_rows
+from LungNoduleSegLib.evaluation.stress_lesions import find_lung_sites, insert_stress_lesions
 from LungNoduleSegLib.lungs.roi import segment_lungs
-from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.files import write_phantom
-from LungNoduleSegLib.phantom.lesions import insert_lesion, random_lesion
 from LungNoduleSegLib.results.names import SCENE
 from LungNoduleSegLib.results.pictures import overview_png
 
@@ -36,9 +36,12 @@ SCANS = (
     "ACRIN-FLT-Breast_001_abdopelvis.nrrd",
 )
 LUNG_COLOURS = {1: (86, 180, 233), 2: (230, 159, 0)}
-REAL_NODULE = (56.2, 86.3, -115.9)
-SOUND_PLACE = (-75.0, 40.0, -115.9)
-CROP_MM, TILE = 50, 200
+REAL_NODULES = {
+    SCANS[0]: [(56.2, 86.3, -115.9)],
+    SCANS[1]: [(61.0, -33.0, -149.0), (-66.0, -20.0, -200.0), (96.0, -2.0, -109.0)],
+}
+"""Places (LPS mm) of nodules: by its annotation in LUNA16, and by eye."""
+OWN_MM = 20.0
 
 
 def phantom_overview(folder: Path) -> None:
@@ -80,27 +83,22 @@ def lungs_of_each_scan(data: Path) -> None:
 
 
 def inserted_lesions(data: Path) -> None:
-    """Lesions of each type and of five sizes in a real lung, the real nodule first."""
-    image = read_ct(data / SCANS[0]).image
-    hu = sitk.GetArrayFromImage(image)
-    rng = np.random.default_rng(5)
-    rows = [[crop(hu, image, REAL_NODULE)] + [np.full((TILE, TILE), 255, np.uint8)] * 4]
-    for kind in NoduleKind:
-        row = []
-        for diameter in (6, 9, 13, 18, 24):
-            changed = hu.copy()
-            insert_lesion(changed, image, random_lesion(rng, SOUND_PLACE, kind, diameter))
-            row.append(crop(changed, image, SOUND_PLACE))
-        rows.append(row)
-    save(np.vstack([np.hstack(row) for row in rows]), "inserted-lesions.png")
-
-
-def crop(hu: np.ndarray, image: sitk.Image, centre: tuple[float, float, float]) -> np.ndarray:
-    """Cut an axial square of `CROP_MM` around a place (LPS mm), in the lung window."""
-    i, j, k = image.TransformPhysicalPointToIndex(centre)
-    half = round(CROP_MM / image.GetSpacing()[0] / 2)
-    tile = LUNG_WINDOW.to_uint8(hu[k, j - half : j + half, i - half : i + half])
-    return np.asarray(Image.fromarray(tile).resize((TILE, TILE), Image.Resampling.BICUBIC))
+    """Real nodules of two scans, then lesions of each type and of five sizes in the first."""
+    scans = [AxialView.of(read_ct(data / name).image, AIR_HU).image for name in REAL_NODULES]
+    real = [
+        (image, place)
+        for image, places in zip(scans, REAL_NODULES.values(), strict=True)
+        for place in places
+    ]
+    lungs = segment_lungs(scans[0])
+    own = [(np.array(place), OWN_MM) for place in REAL_NODULES[SCANS[0]]]
+    changed, placed = insert_stress_lesions(
+        scans[0], lungs, find_lung_sites(scans[0], lungs), own, np.random.default_rng(5)
+    )
+    draw_sheet(
+        IMAGES / "inserted-lesions.png",
+        [SheetRow("real", real), *lesion_rows(changed, placed)],
+    )
 
 
 def save(pixels: np.ndarray, name: str) -> None:
@@ -111,7 +109,7 @@ def save(pixels: np.ndarray, name: str) -> None:
 def main() -> None:
     """Make all pictures."""
     data = Path(sys.argv[1])
-    for name in ("overview.png", "lidc-overview.png"):
+    for name in ("overview.png", "lidc-overview.png", "inserted-lesions.png"):
         (IMAGES / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         phantom_overview(Path(folder) / "phantom")

@@ -13,7 +13,7 @@ from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.evaluation.detection import DetectionScore
 from LungNoduleSegLib.evaluation.froc import CONFIDENCE, GRID, OPERATING_POINTS
-from LungNoduleSegLib.evaluation.stress_lesions import LesionType
+from LungNoduleSegLib.evaluation.stress_lesions import LesionType, StressLesion
 
 COLOUR = "#0072b2"
 
@@ -92,6 +92,16 @@ def plot_sensitivity(
         axes.text(column, row, f"{found} of {of}", ha="center", va="center", color=colour)
     with new_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
+
+
+def lesion_rows(image: sitk.Image, lesions: Sequence[StressLesion]) -> list[SheetRow]:
+    """A row for each type of lesion in an image, the smallest first."""
+    ordered = sorted(lesions, key=lambda one: one.lesion.diameter_mm)
+    rows = (
+        SheetRow(kind, [(image, one.centre) for one in ordered if one.type is kind])
+        for kind in LesionType
+    )
+    return [row for row in rows if row.places]
 
 
 def draw_sheet(path: Path, rows: Sequence[SheetRow]) -> None:

@@ -6,7 +6,6 @@ The lesions are scored as real nodules are, from the same files: see `detection`
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +148,9 @@ def stress_test(
     own = _balls(read_mask(nodules)) if nodules is not None else []
     sites = find_lung_sites(view, lungs)
     lesions: list[StressLesion] = []
-    annotated, ignored, marks, tiles = [], [], [], []
+    annotated, ignored, marks = [], [], []
+    own_places = [(view, tuple(centre.tolist())) for centre, _ in own]
+    shown = [plots.SheetRow("real", own_places)] if own else []
     scans = tuple(f"{source.name.split('.')[0]}-{number}" for number in range(1, rounds + 1))
     for number, uid in enumerate(scans):
         report("Copies", number, rounds)
@@ -162,7 +163,7 @@ def stress_test(
         ignored += [(uid, tuple(centre.tolist()), 2 * radius) for centre, radius in own]
         lesions += placed
         if not number:
-            tiles = _sheet(view, changed, own, placed)
+            shown += plots.lesion_rows(changed, placed)
     report("Copies", rounds, rounds)
     if not lesions:
         raise InputError(f"{source} has no room for a lesion in its lungs: give a chest CT.")
@@ -175,7 +176,7 @@ def stress_test(
     _write(output, result, Places.of(marks), truth)
     plots.plot_sensitivity(output / TABLE, result.sensitivity())
     plots.plot_froc(output / PLOT, score)
-    plots.draw_sheet(output / SHEET, tiles)
+    plots.draw_sheet(output / SHEET, shown)
     return result
 
 
@@ -202,19 +203,6 @@ def _balls(labels: sitk.Image) -> list[Ball]:
         reach = np.linalg.norm(points - centre, axis=1).max()
         balls.append((centre, float(reach + max(labels.GetSpacing()) / 2)))
     return balls
-
-
-def _sheet(
-    before: sitk.Image, after: sitk.Image, own: Sequence[Ball], placed: Sequence[StressLesion]
-) -> list[plots.SheetRow]:
-    """The scan's own nodules in a first row, then the inserted lesions, a row a type."""
-    rows = [plots.SheetRow("real", [(before, tuple(centre.tolist())) for centre, _ in own])]
-    for kind in LesionType:
-        of_type = sorted(
-            (one for one in placed if one.type is kind), key=lambda one: one.lesion.diameter_mm
-        )
-        rows.append(plots.SheetRow(kind, [(after, one.centre) for one in of_type]))
-    return [row for row in rows if row.places]
 
 
 def _write(output: Path, result: StressResult, marks: Places, truth: Truth) -> None:
