@@ -64,10 +64,11 @@ def _predict_one(
     source: Path, output: Path, series: str | None, model: Path, plot: bool, report: Report
 ) -> str:
     from CTSliceToolsLib.localizer import prediction, results  # noqa: PLC0415 - slow to import
+    from CTSliceToolsLib.model_card import read_card  # noqa: PLC0415
     from CTSliceToolsLib.reading.ct_reading import read_ct  # noqa: PLC0415
 
     results.require_new(output, plot)
-    prediction.open_model(model)
+    read_card(model)
     found = prediction.predict_scan(read_ct(source, series, report), model, report)
     results.write_prediction(output, found, plot)
     notes = [*found.notes, *found.fit.warnings]

@@ -215,9 +215,7 @@ def open_model(model: Model) -> "tuple[keras.Model, ModelUsed]":
         InputError: if the file cannot be used, or what it holds is no localizer.
     """
     if isinstance(model, Path):
-        if not model.is_file():
-            raise InputError(f"{model} does not exist: give the .keras file of a localizer.")
-        return _loaded(model, model.stat().st_mtime_ns)
+        return _loaded(model, model.stat().st_mtime_ns if model.is_file() else 0)
     return model, ModelUsed(model.name)
 
 

@@ -1,0 +1,417 @@
+"""Localization and matching on nodes of a real MRML scene, and the commands as child processes."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coded_scans import HEIGHT, coded_volume, location_at, upright, write_coded_series
+from CTSliceToolsLib.errors import Cancelled, InputError
+from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
+from CTSliceToolsLib.localizer.prediction import (
+    ModelUsed,
+    ScanPrediction,
+    SliceLocation,
+)
+from CTSliceToolsLib.localizer.results import write_prediction
+from CTSliceToolsLib.localizer.scan_fit import fit_scan
+from CTSliceToolsLib.reading.ct_reading import read_ct
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+from CTSliceToolsLib.scene import mrml_host, prediction_nodes  # noqa: E402
+from CTSliceToolsLib.scene.logic import CTSliceToolsLogic  # noqa: E402
+from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402
+
+
+@pytest.fixture
+def logic() -> Iterator[CTSliceToolsLogic]:
+    mrml_host.start().Clear()
+    yield CTSliceToolsLogic()
+    slicer.mrmlScene.Clear()
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network of `coded_scans`, made in a process of its own as the scene is in this one."""
+    file = tmp_path_factory.mktemp("model") / "reader.keras"
+    code = "import sys, pathlib, coded_scans; coded_scans.save_reader(pathlib.Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, file], cwd=Path(__file__).parent, check=True)
+    return file
+
+
+def names() -> list[str]:
+    scene = slicer.mrmlScene
+    nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
+    return sorted(node.GetID() for node in nodes)
+
+
+def leftovers() -> list[Path]:
+    return list(Path(slicer.app.temporaryPath).glob("CTSliceTools-*"))
+
+
+def made_up(grid: sitk.Image, shift_mm: float = 0) -> ScanPrediction:
+    """A prediction of a grid as the network of `coded_scans` would make it."""
+    z_mm = grid.GetOrigin()[2] + np.arange(grid.GetDepth()) * grid.GetSpacing()[2]
+    raw = location_at(z_mm, shift_mm)
+    fit = fit_scan(z_mm, raw)
+    slices = tuple(
+        SliceLocation(k, z_mm[k], raw[k], float(fit.location_at(z_mm[k]))) for k in range(len(raw))
+    )
+    return ScanPrediction(Path("scan.nrrd"), None, slices, fit, ModelUsed("made up"))
+
+
+def localize(logic: CTSliceToolsLogic, volume: Any, meanwhile: Any = lambda: None) -> Any:
+    """Do all of `predict` but the child, whose file is written here, and something meanwhile."""
+    work = logic.predictWork(volume)
+    arguments = next(work).arguments
+    output = Path(arguments[arguments.index("-o") + 1])
+    write_prediction(output, made_up(upright()), plot=False)
+    meanwhile()
+    with pytest.raises(StopIteration) as end:
+        work.send(None)
+    return end.value.value
+
+
+def points(markups: Any) -> dict[str, np.ndarray]:
+    return {
+        markups.GetNthControlPointLabel(index): np.array(
+            markups.GetNthControlPointPositionWorld(index)
+        )
+        for index in range(markups.GetNumberOfControlPoints())
+    }
+
+
+def transform(logic: CTSliceToolsLogic, volume: Any, matrix: np.ndarray) -> Any:
+    node = logic.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    volume.SetAndObserveTransformNodeID(node.GetID())
+    return node
+
+
+@pytest.mark.slow
+def test_a_moved_and_tilted_volume_is_localized_where_it_lies_in_the_world(
+    logic: CTSliceToolsLogic, reader: Path
+) -> None:
+    grid = sitk.Image([60, 60, 90], sitk.sitkInt16)
+    grid.SetSpacing((6.0, 6.0, 4.0))
+    grid.SetOrigin((-177.0, -177.0, -358.0))
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(sitk.VersorTransform((1, 0, 0), 0.3).GetMatrix(), (3, 3))
+    matrix[:3, 3] = 30, -20, 40
+    to_lps = np.diag([-1, -1, 1, 1]) @ matrix @ np.diag([-1, -1, 1, 1])
+    in_world = sitk.Image(grid)
+    in_world.SetOrigin((to_lps @ [*grid.GetOrigin(), 1])[:3].tolist())
+    in_world.SetDirection(to_lps[:3, :3].ravel().tolist())
+    image = coded_volume(in_world)
+    image.CopyInformation(grid)
+    volume = add_volume(sitk.DICOMOrient(image, "RPI"), "Thorax")
+    transform(logic, volume, matrix)
+    stages: list[str] = []
+
+    nodes = logic.predict(volume, reader, lambda stage, done, total: stages.append(stage))
+
+    assert {"Reading", "Locating"} <= set(stages)
+    assert leftovers() == []
+    found = points(nodes.markups)
+    assert {"T1", "Aortic arch", "Bifurcation of trachea", "T12"} <= set(found)
+    for name, (x, y, z) in found.items():
+        if -280 < HEIGHT[name] < -40:
+            assert z == pytest.approx(HEIGHT[name], abs=5)
+            assert logic.locationAt(volume, z) == pytest.approx(LANDMARK_BY_NAME[name].location)
+        index = in_world.TransformPhysicalPointToContinuousIndex((-x, -y, z))
+        np.testing.assert_allclose(index[:2], 29.5, atol=1e-3)
+    assert logic.prediction(volume).model.name == "reader"
+
+
+def test_nodes_hold_the_prediction_and_lie_beside_the_volume(logic: CTSliceToolsLogic) -> None:
+    volume = add_volume(coded_volume(upright()), "Thorax")
+    prediction = made_up(upright())
+    nodes = prediction_nodes.add_prediction(volume, prediction)
+
+    table = nodes.table
+    assert table.GetNumberOfRows() == len(prediction.slices)
+    for name in ("z_mm", "raw", "location"):
+        np.testing.assert_array_equal(
+            slicer.util.arrayFromTableColumn(table, name),
+            [getattr(one, name) for one in prediction.slices],
+        )
+    assert table.GetColumnUnitLabel("z_mm") == "mm"
+    words = table.GetTable().GetColumnByName("description")
+    assert words.GetValue(0) == prediction.slices[0].description
+
+    chart = nodes.chart
+    series = [chart.GetNthPlotSeriesNode(k) for k in range(chart.GetNumberOfPlotSeriesNodes())]
+    plotted = [
+        (one.GetTableNode(), one.GetXColumnName(), one.GetYColumnName(), one.GetLabelColumnName())
+        for one in series
+    ]
+    assert plotted == [
+        (table, "z_mm", "raw", ""),
+        (table, "z_mm", "location", ""),
+        (nodes.landmarkTable, "z_mm", "location", "name"),
+    ]
+    for one in series:
+        data = one.GetTableNode().GetTable()
+        assert data.GetColumnByName("z_mm").GetNumberOfValues() > 4
+        assert data.GetColumnByName(one.GetYColumnName()) is not None
+
+    landmarks = nodes.landmarkTable.GetTable()
+    there = [landmarks.GetColumnByName("name").GetValue(k) for k in range(7)]
+    assert there == list(prediction.landmarks) == list(points(nodes.markups))
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(logic.scene)
+    parents = {
+        hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node))
+        for node in (volume, *vars(nodes).values())
+    }
+    assert len(parents) == 1
+
+
+def test_a_second_prediction_takes_the_place_of_the_first(logic: CTSliceToolsLogic) -> None:
+    volume = add_volume(coded_volume(upright()), "CT")
+    mine = logic.scene.AddNewNodeByClass("vtkMRMLTableNode", "Mine")
+    localize(logic, volume)
+    after_one = names()
+    logic.annotateAsPredicted(volume)
+    annotation = logic.markupsNode(volume)
+    nodes = localize(logic, volume)
+    assert len(names()) > len(after_one)  # the annotation and its display
+    assert logic.predictionNodes(volume) == nodes
+    for kind, count in (("Table", 3), ("PlotChart", 1), ("PlotSeries", 3), ("MarkupsFiducial", 2)):
+        assert logic.scene.GetNumberOfNodesByClass(f"vtkMRML{kind}Node") == count
+    assert mine.GetScene() is logic.scene
+    assert logic.markupsNode(volume) is annotation
+
+
+def test_predicted_landmarks_become_an_annotation_that_can_be_undone(
+    logic: CTSliceToolsLogic,
+) -> None:
+    volume = add_volume(coded_volume(upright()), "CT")
+    prediction_nodes.add_prediction(volume, made_up(upright()))
+    logic.annotateAsPredicted(volume)
+    found = logic.landmarks(volume)
+    assert list(found) == [name for name, z in HEIGHT.items() if -341 < z < -9]
+    for name, place in found.items():
+        assert place.z_mm == pytest.approx(HEIGHT[name], abs=4)
+    assert logic.contradiction(volume) is None
+    logic.undo(volume)
+    assert logic.landmarks(volume) == {}
+
+
+@settings(deadline=None, max_examples=10)
+@given(shift=st.floats(-200, 200), step=st.floats(1, 6), z=st.floats(-300, -40))
+def test_two_volumes_are_matched_to_the_millimetre(shift: float, step: float, z: float) -> None:
+    mrml_host.start().Clear()
+    logic = CTSliceToolsLogic()
+    later = upright(-360 + shift, 0 + shift, step)
+    volumes = [add_volume(coded_volume(grid), "CT") for grid in (upright(), later)]
+    for volume, prediction in zip(
+        volumes, (made_up(upright()), made_up(later, shift)), strict=True
+    ):
+        prediction_nodes.add_prediction(volume, prediction)
+    assert logic.matchingOffset(volumes[1], volumes[0], z) == pytest.approx(z + shift, abs=2)
+    assert logic.matchingOffset(volumes[0], volumes[1], z + shift) == pytest.approx(z, abs=2)
+    best = logic.matchingSlices(volumes[1], "Aortic arch")[0]
+    assert abs(best.offset_mm) <= step / 2 + 1e-6
+    assert best.slice.z_mm == pytest.approx(HEIGHT["Aortic arch"] + shift, abs=step / 2 + 2)
+
+
+def test_what_was_moved_exchanged_or_deleted_is_not_guessed(logic: CTSliceToolsLogic) -> None:
+    volume = add_volume(coded_volume(upright()), "CT")
+    with pytest.raises(InputError, match="CT has no slice locations yet"):
+        logic.locationAt(volume, -100)
+    nodes = prediction_nodes.add_prediction(volume, made_up(upright()))
+    assert logic.locationAt(volume, -100) == pytest.approx(float(location_at(-100)), abs=0.004)
+    node = transform(
+        logic, volume, np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 50], [0, 0, 0, 1]])
+    )
+    with pytest.raises(InputError, match="CT was moved since it was localized"):
+        logic.locationAt(volume, -100)
+    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.eye(4)))
+    logic.locationAt(volume, -100)
+    nodes.table.SetAttribute(prediction_nodes.PREDICTION, "{}")
+    with pytest.raises(InputError, match="holds no prediction any more"):
+        logic.locationAt(volume, -100)
+    logic.scene.RemoveNode(nodes.chart)
+    assert logic.predictionNodes(volume) is None
+
+
+def test_slices_of_a_dicom_volume_keep_their_instances(
+    logic: CTSliceToolsLogic, tmp_path: Path
+) -> None:
+    write_coded_series(tmp_path)
+    scan = read_ct(tmp_path)
+    uids = [one.sop_instance_uid for one in scan.slices]
+    volume = add_volume(scan.image, "CT")
+    volume.SetAttribute("DICOM.instanceUIDs", " ".join(uids))
+    prediction_nodes.add_prediction(volume, made_up(scan.image))
+    sources = [one.source for one in logic.prediction(volume).slices]
+    assert [source.sop_instance_uid for source in sources if source] == uids
+
+
+@pytest.mark.parametrize(
+    "last",
+    ["start", *(pytest.param(one, marks=pytest.mark.slow) for one in ("Reading", "Locating"))],
+)
+def test_cancel_leaves_no_process_no_node_and_no_file(
+    logic: CTSliceToolsLogic, reader: Path, last: str
+) -> None:
+    volume = add_volume(coded_volume(upright()), "CT")
+    before = names()
+
+    def cancel(stage: str, done: int, total: int) -> None:
+        if stage == last:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        logic.predict(volume, reader, cancel)
+    assert names() == before
+    assert leftovers() == []
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and ours():
+        time.sleep(0.05)
+    assert not ours()
+
+
+def ours() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE and "CTSliceToolsLib" in child.cmdline()
+    ]
+
+
+def test_a_failure_halfway_leaves_the_scene_as_it_was(
+    logic: CTSliceToolsLogic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = add_volume(coded_volume(upright()), "CT")
+    earlier = prediction_nodes.add_prediction(volume, made_up(upright()))
+    before = names()
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(prediction_nodes, "_fill_points", fail)
+    with pytest.raises(MemoryError):
+        localize(logic, volume)
+    assert names() == before
+    assert logic.predictionNodes(volume) == earlier
+    assert leftovers() == []
+
+
+def test_a_volume_that_goes_or_moves_during_the_run_gets_no_nodes(
+    logic: CTSliceToolsLogic,
+) -> None:
+    before = names()
+    volume = add_volume(coded_volume(upright()), "CT")
+    with pytest.raises(InputError, match="CT was deleted while"):
+        localize(logic, volume, lambda: logic.scene.RemoveNode(volume))
+    assert set(names()) - set(before) == {volume.GetDisplayNodeID()}
+
+    moved = add_volume(coded_volume(upright()), "Moved")
+    there = names()
+    with pytest.raises(InputError, match="Moved was moved while"):
+        localize(logic, moved, lambda: moved.SetOrigin(1, 2, 3))
+    assert names() == there
+    assert leftovers() == []
+
+
+def test_what_cannot_be_localized_is_refused_by_its_name(
+    logic: CTSliceToolsLogic, reader: Path, tmp_path: Path
+) -> None:
+    empty = logic.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing")
+    with pytest.raises(InputError, match="Nothing holds no image"):
+        logic.predict(empty)
+    labels = add_volume(sitk.Image([9, 9, 9], sitk.sitkUInt8), "Labels")
+    before = names()
+    with pytest.raises(InputError, match=r"^Labels holds 8-bit unsigned integers"):
+        logic.predict(labels, reader)
+    with pytest.raises(InputError, match=r"nowhere\.keras is missing"):
+        logic.predict(add_volume(coded_volume(upright()), "CT"), tmp_path / "nowhere.keras")
+    assert set(before) < set(names())
+    assert logic.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
+    assert leftovers() == []
+
+
+REOPEN = """
+import json, sys
+from CTSliceToolsLib.scene.logic import CTSliceToolsLogic
+logic = CTSliceToolsLogic()
+assert logic.scene.ReadFromMRB(sys.argv[1])
+volume = logic.scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+prediction = logic.prediction(volume)
+nodes = logic.predictionNodes(volume)
+print(json.dumps({
+    "location": logic.locationAt(volume, -100.0),
+    "landmarks": {name: place.z_mm for name, place in prediction.landmarks.items()},
+    "slices": [[one.z_mm, one.raw] for one in prediction.slices],
+    "plotted": [nodes.chart.GetNthPlotSeriesNode(k).GetTableNode().GetName() for k in range(3)],
+    "tensorflow": "tensorflow" in sys.modules,
+}))
+"""
+
+
+def test_a_saved_scene_has_the_prediction(logic: CTSliceToolsLogic, tmp_path: Path) -> None:
+    volume = add_volume(coded_volume(upright()), "CT")
+    nodes = prediction_nodes.add_prediction(volume, made_up(upright()))
+    assert logic.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    done = subprocess.run(
+        [sys.executable, "-c", REOPEN, str(tmp_path / "scene.mrb")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    here = logic.prediction(volume)
+    assert found["location"] == pytest.approx(logic.locationAt(volume, -100))
+    assert found["landmarks"] == {n: pytest.approx(p.z_mm) for n, p in here.landmarks.items()}
+    np.testing.assert_allclose(found["slices"], [[o.z_mm, o.raw] for o in here.slices], atol=1e-4)
+    assert found["plotted"] == [
+        nodes.table.GetName(),
+        nodes.table.GetName(),
+        nodes.landmarkTable.GetName(),
+    ]
+    assert not found["tensorflow"]
+
+
+def test_commands_run_as_children_from_files_to_partition(
+    logic: CTSliceToolsLogic, reader: Path, tmp_path: Path
+) -> None:
+    files = write_coded_series(tmp_path / "mixed", name="{k}.dcm", step=30)
+    stages: list[str] = []
+    logic.organize(
+        tmp_path / "mixed", tmp_path / "data", report=lambda stage, *_: stages.append(stage)
+    )
+    assert len(set(stages)) > 1
+    copies = list((tmp_path / "data").rglob("*.dcm"))
+    assert len(copies) == len(files)
+    by_z = dict(zip(np.arange(-340, -9, 30).tolist(), range(len(files)), strict=True))
+    (folder,) = {file.parent for file in copies}
+    annotation = {"C7": f"{by_z[-40] + 1}.dcm", "T12": f"{by_z[-280] + 1}.dcm"}
+    (folder / "annotation.json").write_text(json.dumps(annotation))
+    logic.normalize(tmp_path / "data")
+    assert (tmp_path / "data" / "combined_normalized_locations.json").is_file()
+    result = logic.convert(tmp_path / "data", tmp_path / "npz")
+    assert result["made"] == len(files)
+    logic.partition(tmp_path / "npz", tmp_path / "parts", "--hard-links")
+    assert len(list((tmp_path / "parts").rglob("*.npz"))) == len(files)
+    with pytest.raises(InputError, match="nowhere"):
+        logic.evaluate(tmp_path / "nowhere", tmp_path / "out", "--model", reader)
+    with pytest.raises(InputError, match="nowhere"):
+        logic.train(tmp_path / "nowhere", tmp_path / "out.keras")
+    with pytest.raises(Cancelled):
+        logic.convert(tmp_path / "data", tmp_path / "again", report=_cancel)
+
+
+def _cancel(*_: Any) -> None:
+    raise Cancelled
