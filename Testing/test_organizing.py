@@ -298,7 +298,8 @@ def test_broken_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
     whole = write(source / "whole").read_bytes()
     (source / "header.dcm").write_bytes(whole[:500])
     (source / "pixels.dcm").write_bytes(whole[:-1])
-    (source / "headonly.dcm").write_bytes(whole[: whole.index(b"\xe0\x7f\x10\0")])
+    (source / "headonly.dcm").write_bytes(whole[: whole.index(b"\xe0\x7f\x10\0") - 1])
+    (source / "stripped.dcm").write_bytes(whole[: whole.index(b"\xe0\x7f\x10\0")])
     (source / "empty.dcm").write_bytes(b"")
     (source / "=cmd.txt").write_text("hello")
     write(source / "seriesless", SeriesInstanceUID=None)
@@ -308,9 +309,9 @@ def test_broken_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
         "header.dcm", "pixels.dcm", "headonly.dcm", "empty.dcm", "=cmd.txt", "seriesless",
     }  # fmt: skip
     assert reasons["pixels.dcm"] == f"is cut short: {len(whole) - 1} of {len(whole)} bytes"
-    assert reasons["headonly.dcm"] == "is cut short: its pixels are missing"
+    assert reasons["headonly.dcm"] == "is cut short: it ends within its header"
     assert reasons["seriesless"] == "names no series"
-    assert (summary.placed, summary.broken, summary.not_dicom) == (1, 5, 1)
+    assert (summary.placed, summary.broken, summary.not_dicom) == (2, 5, 1)
 
 
 def test_the_list_is_written_once_and_never_over_another(source: Path, tmp_path: Path) -> None:

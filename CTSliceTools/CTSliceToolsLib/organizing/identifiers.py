@@ -5,15 +5,15 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from io import BytesIO
 from pathlib import Path
 from struct import Struct
 from typing import BinaryIO
 
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.filereader import read_partial
+from pydicom.filereader import dcmread, read_partial
 from pydicom.uid import (
-    CTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
@@ -132,13 +132,15 @@ def _judged(elements: Elements, start: bytes, size: int) -> Identifiers | LeftOu
 
 
 def _fault(elements: Elements, start: bytes, size: int) -> str | None:
-    """What the start of a little-endian file says of pixels that are not there."""
+    """Whether the start of a little-endian file shows that the end is missing, as a reason."""
     syntax = _text(elements, _SYNTAX)
     if syntax not in _EXPLICIT and syntax != ImplicitVRLittleEndian:
         return None
     if size == len(start) and _PIXELS not in start:
-        is_ct = _text(elements, _SOP_CLASS) == CTImageStorage
-        return "is cut short: its pixels are missing" if is_ct else None
+        header = dcmread(BytesIO(start), force=True)
+        last = header.get_item(max(header.keys()))
+        whole = not isinstance(last, RawDataElement) or len(last.value or b"") == last.length
+        return None if whole else "is cut short: it ends within its header"
     form = _IMPLICIT_LENGTH if syntax == ImplicitVRLittleEndian else _EXPLICIT_LENGTH
     pixels = form.search(start)
     length = int.from_bytes(pixels[1], "little") if pixels else _UNDEFINED
