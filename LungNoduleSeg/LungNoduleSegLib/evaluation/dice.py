@@ -174,7 +174,7 @@ def to_text(scans: Sequence[ScanDice]) -> str:
     ]
     lines.append(
         f"{told['slices']} slices with truth; {told['found']} of {told['nodules']} nodules "
-        f"touched, {told['false_positives']} predicted elsewhere"
+        f"found, {told['false_positives']} predicted elsewhere"
     )
     if len(scans) > 1:
         lines += [f"  {_shown(scan['dice'])} {scan['name']}" for scan in told["scans"]]
