@@ -1,5 +1,6 @@
 """Weights of an earlier training, checked before they are used."""
 
+import warnings
 from pathlib import Path
 
 from CTSliceToolsLib.errors import InputError
@@ -27,7 +28,9 @@ def load_weights(model: keras.Model, file: Path) -> None:
         if file.suffix.lower() == ".keras":
             _copy(keras.saving.load_model(file, compile=False, safe_mode=True), model, file)
         else:
-            model.load_weights(file)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # dozens of lines before the error that says it
+                model.load_weights(file)
     except InputError:
         raise
     except (ValueError, TypeError, OSError, KeyError, AttributeError) as error:

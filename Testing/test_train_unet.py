@@ -1,0 +1,267 @@
+"""Training on a store: what is learnt from, both presets, going on, weights that fit or do not."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from typer.testing import CliRunner
+
+from annotated_scans import chest, write_luna
+from CTSliceToolsLib.errors import Cancelled, InputError
+from CTSliceToolsLib.keras_loader import keras
+from CTSliceToolsLib.keras_training import TENSORBOARD, read_history
+from CTSliceToolsLib.model_card import load_model
+from LungNoduleSegLib.cli import app
+from LungNoduleSegLib.examples.batches import ExampleBatches, StoredScans
+from LungNoduleSegLib.examples.luna16 import prepare_luna
+from LungNoduleSegLib.examples.preparation import ExampleChoice
+from LungNoduleSegLib.examples.split import Example, split_scans
+from LungNoduleSegLib.examples.store import EXAMPLE_PREPARATION, read_store
+from LungNoduleSegLib.examples.training import train_on_store
+from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
+from LungNoduleSegLib.network.inference import nodule_probability
+from LungNoduleSegLib.network.patches import PatchBatches, TrainingPlan
+from LungNoduleSegLib.network.preparation import Preparation
+from LungNoduleSegLib.network.unet import build_unet
+from LungNoduleSegLib.network.weights import load_weights
+
+TINY = Preparation(size=64, context=1)
+TUTORIAL = StorePlan.of(Preset.TUTORIAL, filters=1, epochs=2, learning_rate=1e-3)
+OURS = StorePlan.of(Preset.OURS, filters=2, epochs=2, steps=2, batch=4, patch=32, lesions=3)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two patients with two examples each."""
+    folder = tmp_path_factory.mktemp("luna16")
+    scans, annotations = write_luna(folder, {f"1.2.{n}": chest(n) for n in (1, 2)})
+    prepare_luna(scans, annotations, folder / "store", ExampleChoice(neighbours=0))
+    return folder / "store"
+
+
+def stop_at(stage: str, step: int) -> Any:
+    def report(name: str, done: int, total: int) -> None:
+        if (name, done) == (stage, step):
+            raise Cancelled
+
+    return report
+
+
+def test_each_example_comes_once_an_epoch_in_an_order_that_follows_from_the_seed(
+    store: Path,
+) -> None:
+    examples = [Example(scan, n) for scan in read_store(store) for n in range(2)][:3]
+    batches = ExampleBatches(examples, 2, seed=5)
+    orders = []
+    for epoch in range(4):
+        batches.epoch = epoch
+        assert len(batches) == 2
+        x, y = (
+            np.concatenate(parts) for parts in zip(*(batches[n] for n in range(2)), strict=True)
+        )
+        assert x.shape == y.shape == (4, 512, 512, 1)
+        orders.append(
+            [
+                next(
+                    n
+                    for n, e in enumerate(examples)
+                    if np.array_equal(e.scan.images()[e.row, 0], i)
+                )
+                for i in x[..., 0]
+            ]
+        )
+        assert set(orders[-1][:3]) == {0, 1, 2} and orders[-1][3] == orders[-1][0]
+        for number, mask in zip(orders[-1], y[..., 0], strict=True):
+            stored = examples[number]
+            np.testing.assert_array_equal(mask, stored.scan.masks()[stored.row, 0])
+    assert len({tuple(order) for order in orders}) > 1
+    again = ExampleBatches(examples, 2, seed=5)
+    again.epoch = 3
+    np.testing.assert_array_equal(again[0][0], x[:2])
+
+
+def test_patches_follow_from_the_number_of_their_batch(store: Path) -> None:
+    plan = TrainingPlan(batch=4, patch=32, lesions=3, refresh=2, kept=2, seed=7)
+
+    def batches() -> PatchBatches:
+        return PatchBatches(StoredScans(read_store(store)), TINY, plan, 3)
+
+    one, other = batches(), batches()
+    first = [one[n] for n in range(3)]
+    one.epoch = other.epoch = 1
+    for n in (2, 0, 1):
+        for mine, theirs in zip(one[n], other[n], strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert not np.array_equal(first[0][0], one[0][0])
+    x, y = first[0]
+    assert x.shape == (4, 32, 32, 3) and y.shape == (4, 32, 32, 1)
+    for _, masks in first:
+        assert masks[0].max() > 0.5 and masks[2].max() > 0.5  # inserted, and outlined
+        assert masks.min() == 0 and masks.max() <= 1
+
+
+@pytest.mark.slow
+def test_the_tutorial_is_trained_stopped_and_gone_on_with(store: Path, tmp_path: Path) -> None:
+    seen: list[dict[str, float]] = []
+    with pytest.raises(Cancelled):
+        train_on_store(store, tmp_path / "unet.keras", TUTORIAL, report=stop_at("Training", 2))
+    assert not (tmp_path / "unet.keras").exists()
+    with pytest.raises(InputError, match="other seed"):
+        train_on_store(
+            store,
+            tmp_path / "unet.keras",
+            StorePlan.of(
+                Preset.TUTORIAL, **{"filters": 1, "epochs": 2, "learning_rate": 1e-3, "seed": 2}
+            ),
+        )
+    result = train_on_store(store, tmp_path / "unet.keras", TUTORIAL, on_epoch=seen.append)
+    assert [epoch["epoch"] for epoch in result.epochs] == [0, 1]
+    assert [epoch["epoch"] for epoch in seen] == [1]  # the first was done before
+    assert result.epochs[1]["loss"] == pytest.approx(-result.epochs[1]["dice_coefficient"])
+    assert read_history(result.folder / "stage-1")[1]["val_loss"] == result.epochs[1]["val_loss"]
+    assert list((result.folder / "stage-1" / TENSORBOARD).rglob("events.*"))
+    assert not list(result.folder.rglob("*.h5"))
+    model, card = load_model(result.model)
+    assert model.input_shape == (None, 512, 512, 1)
+    assert Preparation(**card.preparation) == EXAMPLE_PREPARATION
+    assert card.training["batch"] == 2 and card.training["used"] == "CPU"
+    held_out = split_scans(read_store(store), TUTORIAL.seed)[1][0]
+    probability = nodule_probability(
+        model, EXAMPLE_PREPARATION, held_out.volume("hu"), held_out.volume("lungs")
+    )
+    assert 0 < sitk.GetArrayFromImage(probability).max() <= 1
+    with pytest.raises(InputError, match="already holds"):
+        train_on_store(store, tmp_path / "unet.keras", TUTORIAL)
+
+
+@pytest.mark.slow
+def test_ours_learns_from_its_mistakes_after_an_interruption_too(
+    store: Path, tmp_path: Path
+) -> None:
+    whole = train_on_store(store, tmp_path / "whole.keras", OURS, TINY)
+    assert [epoch["stage"] for epoch in whole.epochs] == [1, 1, 2]
+    assert whole.best["stage"] == 2
+    parts = tmp_path / "parts.keras"
+    with pytest.raises(Cancelled):
+        train_on_store(store, parts, OURS, TINY, report=stop_at("Mistakes", 1))
+    assert len(list((tmp_path / "parts-training" / "mistakes").iterdir())) == 1
+    resumed = train_on_store(store, parts, OURS, TINY)
+    for one, other in zip(whole.epochs, resumed.epochs, strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+    (model, card), (again, _) = load_model(whole.model), load_model(resumed.model)
+    for mine, theirs in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert model.input_shape == (None, None, None, 3)
+    assert Preparation(**card.preparation) == TINY
+
+
+@pytest.mark.slow
+def test_a_real_training_finds_the_nodules_of_a_patient_it_never_saw(
+    store: Path, tmp_path: Path
+) -> None:
+    plan = StorePlan.of(
+        Preset.OURS,
+        filters=8,
+        epochs=6,
+        steps=25,
+        batch=8,
+        patch=32,
+        lesions=4,
+        learning_rate=3e-3,
+        hard_negatives=False,
+    )
+    result = train_on_store(store, tmp_path / "unet.keras", plan, Preparation(size=96, context=1))
+    assert result.epochs[-1]["loss"] < 0.7 * result.epochs[0]["loss"]
+    model, card = load_model(result.model)
+    held_out = split_scans(read_store(store), plan.seed)[1][0]
+    probability = sitk.GetArrayFromImage(
+        nodule_probability(
+            model, Preparation(**card.preparation), held_out.volume("hu"), held_out.volume("lungs")
+        )
+    )
+    labels = sitk.GetArrayFromImage(held_out.volume("nodules"))
+    lungs = sitk.GetArrayFromImage(held_out.volume("lungs")) > 0
+    for number in (1, 2):
+        assert probability[labels == number].mean() > 5 * probability[lungs & (labels == 0)].mean()
+
+
+def small_unet(filters: int = 2) -> keras.Model:
+    keras.utils.set_random_seed(filters)
+    return build_unet(32, 1, filters)
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.h5"])
+def test_weights_of_the_same_network_are_loaded(tmp_path: Path, name: str) -> None:
+    trained, model = small_unet(), small_unet()
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    if name.endswith("weights.h5"):
+        trained.save_weights(tmp_path / name)
+    else:
+        trained.save(tmp_path / name)
+    load_weights(model, tmp_path / name)
+    for mine, theirs in zip(model.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.h5"])
+def test_weights_of_another_network_are_refused(tmp_path: Path, name: str) -> None:
+    other = small_unet(3)
+    if name.endswith("weights.h5"):
+        other.save_weights(tmp_path / name)
+    else:
+        other.save(tmp_path / name)
+    with pytest.raises(InputError, match=r"same preset and size") as error:
+        load_weights(small_unet(), tmp_path / name)
+    assert str(tmp_path / name) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+class Payload:
+    """What a pickle must not do."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (exec, ("raise SystemExit('code ran')",))
+
+
+def test_files_that_could_run_code_are_refused(tmp_path: Path) -> None:
+    for name in ("a.pkl", "a.npy", "a.h5", "a.keras"):
+        (tmp_path / name).write_bytes(pickle.dumps(Payload()))
+        with pytest.raises(InputError):
+            load_weights(small_unet(), tmp_path / name)
+    with pytest.raises(InputError, match="does not exist"):
+        load_weights(small_unet(), tmp_path / "none.keras")
+    inputs = keras.Input((32, 32, 1))
+    model = keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs))
+    model.save(tmp_path / "lambda.keras")
+    with pytest.raises(InputError, match="does not hold the weights"):
+        load_weights(small_unet(), tmp_path / "lambda.keras")
+
+
+def test_the_command_trains_from_given_weights(store: Path, tmp_path: Path) -> None:
+    run = CliRunner()
+    call = ["train", str(store), "-o", str(tmp_path / "a.keras"), "--progress", "jsonl"]
+    tutorial = [*call, "--preset", "tutorial", "--epochs", "1", "--filters", "1"]
+    build_unet(512, 1, 2).save(tmp_path / "other.keras")
+    shown = run.invoke(app, [*tutorial, "--weights", str(tmp_path / "other.keras")])
+    assert "is of another network" in str(shown.exception)
+    shown = run.invoke(app, [*call, "--tutorial-split"])
+    assert "--tutorial-split is for" in str(shown.exception)
+    build_unet(512, 1, 1).save(tmp_path / "same.keras")
+    shown = run.invoke(app, [*tutorial, "--weights", str(tmp_path / "same.keras")])
+    events = [json.loads(line) for line in shown.output.splitlines()]
+    assert shown.exit_code == 0, shown.output
+    assert any("val_loss" in event for event in events)
+    assert events[-1]["result"]["output"] == str(tmp_path / "a.keras")
+    model, card = load_model(tmp_path / "a.keras")
+    assert model.input_shape == (None, 512, 512, 1)
+    assert Preparation(**card.preparation) == EXAMPLE_PREPARATION
+
+
+def test_the_presets_are_those_of_the_tutorial_and_ours() -> None:
+    plan = StorePlan.of(Preset.TUTORIAL)
+    assert (plan.batch, plan.learning_rate, plan.filters, plan.epochs) == (2, 1e-5, 32, 20)
+    assert StorePlan.of(Preset.OURS, batch=None, seed=3).batch == 16
