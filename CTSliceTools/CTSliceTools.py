@@ -1,5 +1,6 @@
 """The panel CTSliceTools: annotate CT scans with one key, and localize their slices."""
 
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -13,10 +14,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
-
-from CTSliceToolsLib.scene.annotation_logic import AnnotationLogic
-from CTSliceToolsLib.widgets.annotate_section import AnnotateSection
-from CTSliceToolsLib.widgets.queue_box import QueueBox
 
 
 class CTSliceTools(ScriptedLoadableModule):
@@ -44,10 +41,12 @@ class CTSliceToolsParameterNode:
     Attributes:
         volume: the CT volume to work on.
         queueFolder: where series to be labelled are looked for.
+        modelFile: the localizer; empty for the bundled one.
     """
 
     volume: vtkMRMLScalarVolumeNode
     queueFolder: str
+    modelFile: str
 
 
 class CTSliceToolsModuleLogic(ScriptedLoadableModuleLogic):
@@ -69,21 +68,30 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic: AnnotationLogic
         self._parameters: Any = None
         self._guiTag: int | None = None
 
     def setup(self) -> None:
         """Build the panel."""
+        # Not at the top of the file, which Slicer imports when it starts.
+        from CTSliceToolsLib.scene.logic import CTSliceToolsLogic  # noqa: PLC0415
+        from CTSliceToolsLib.widgets.annotate_section import AnnotateSection  # noqa: PLC0415
+        from CTSliceToolsLib.widgets.localize_section import LocalizeSection  # noqa: PLC0415
+        from CTSliceToolsLib.widgets.queue_box import QueueBox  # noqa: PLC0415
+
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/CTSliceTools.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
 
-        self.logic = AnnotationLogic()
+        self.logic = CTSliceToolsLogic()
         self.annotate = AnnotateSection(self.ui, self.logic)
         self.queue = QueueBox(self.ui, self.annotate, self.chooseVolume)
+        self.localize = LocalizeSection(
+            self.ui, self.logic, self.annotate, Path(self.resourcePath("requirements.txt"))
+        )
+        self.localize.model.changed.connect(self.onModelChosen)
 
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
@@ -110,6 +118,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def stop(self) -> None:
         """End annotation and every run."""
         self.annotate.stop()
+        self.localize.stop()
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
         """The scene goes: nothing may hold on to its nodes."""
@@ -148,4 +157,13 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onParametersModified(self, caller: Any = None, event: Any = None) -> None:
         """Show what the parameters say."""
-        self.annotate.set_volume(self._parameters.volume if self._parameters else None)
+        volume = self._parameters.volume if self._parameters else None
+        self.annotate.set_volume(volume)
+        self.localize.set_volume(volume)
+        if self._parameters:
+            self.localize.show_model(self._parameters.modelFile)
+
+    def onModelChosen(self, file: Path) -> None:
+        """Keep the chosen model in the scene."""
+        if self._parameters is not None:
+            self._parameters.modelFile = self.localize.model_name(file)

@@ -1,5 +1,6 @@
 """A panel open in Slicer or its stand-in, with a scan, for tests and pictures."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -9,11 +10,37 @@ import numpy as np
 import slicer
 
 import slicer_host
+from CTSliceToolsLib.model_card import file_sha256
 from slicer_host.actions import process_events
 
 ROOT = Path(__file__).parents[1]
 PICTURES = Path(os.environ.get("PANEL_PICTURES") or tempfile.gettempdir()) / "panel-pictures"
 """Where tests save pictures of panels to be looked at."""
+
+
+def slow(test: Any) -> Any:
+    """Mark a test that takes longer than ten seconds, for pytest, which Slicer has not."""
+    try:
+        import pytest
+    except ImportError:
+        return test
+    return pytest.mark.slow(test)
+
+
+def write_card(folder: Path, name: str) -> Path:
+    """Write a file with the card of a model, which is enough to choose it."""
+    file = folder / f"{name}.keras"
+    file.write_bytes(name.encode())
+    card = {
+        "name": f"The {name} one",
+        "summary": "Says where a slice lies.",
+        "label": "normalized location",
+        "preparation": {},
+        "limitations": ["Children."],
+        "sha256": file_sha256(file),
+    }
+    file.with_suffix(".json").write_text(json.dumps(card))
+    return file
 
 
 def open_panel(name: str) -> Any:

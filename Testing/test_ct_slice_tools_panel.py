@@ -1,6 +1,9 @@
 """The panel CTSliceTools, driven by keys and buttons, in Slicer or on its stand-in."""
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -10,13 +13,25 @@ import slicer_host
 
 slicer = slicer_host.start()
 
+import psutil
 import qt
 
+from coded_scans import HEIGHT, coded_volume, upright
 from CTSliceToolsLib.landmarks import LANDMARKS
+from CTSliceToolsLib.scene.mrml_volume import add_volume
 from CTSliceToolsLib.widgets.landmark_table import FILE, NAME, SLICE, Z
 from dicom_files import positions, write_series
-from panel_host import PICTURES, add_scan, leave_panel, open_panel, scroll_to
-from slicer_host.actions import press, process_events, save_picture
+from panel_host import (
+    PICTURES,
+    ROOT,
+    add_scan,
+    leave_panel,
+    open_panel,
+    scroll_to,
+    slow,
+    write_card,
+)
+from slicer_host.actions import press, process_events, save_picture, wait_until
 
 HEIGHTS = {one.name: 590 - 50.0 * row for row, one in enumerate(LANDMARKS)}
 """Where the landmarks lie in `add_scan`: slices 59, 54, … 4."""
@@ -262,6 +277,144 @@ class TestQueue(PanelTest):
         self.assertIn("holds no CT series", shown.output[0])
 
 
+class LocalizeTest(PanelTest):
+    """The section Localize open on a scan whose brightness tells where its slices lie."""
+
+    model: Path
+    models: Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.models = Path(folder.name)
+        cls.model = cls.make_model("first")
+
+    @classmethod
+    def make_model(cls, name: str) -> Path:
+        """Make a file with a card: enough to start a run that does not come to its end."""
+        return write_card(cls.models, name)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.volume = add_volume(coded_volume(upright()), "coded")
+        self.widget.chooseVolume(self.volume)
+        self.widget.localize.model.choose(self.model)
+        self.ui.localizeSection.collapsed = False
+        self.run_bar = self.widget.localize.run_bar
+        self.before = {one.pid for one in psutil.Process().children(recursive=True)}
+        self.nodes = self.node_ids()
+
+    def node_ids(self) -> set[str]:
+        scene = slicer.mrmlScene
+        return {scene.GetNthNode(row).GetID() for row in range(scene.GetNumberOfNodes())}
+
+    def children(self) -> set[int]:
+        return {one.pid for one in psutil.Process().children(recursive=True)} - self.before
+
+    def run_to_end(self) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: not self.run_bar.runner.busy, 120)
+
+    def found(self) -> dict[str, float]:
+        table = self.ui.foundTable
+        return {
+            table.item(row, 0).text(): float(table.item(row, 2).text())
+            for row in range(table.rowCount)
+        }
+
+
+@slow
+class TestLocalizeToItsEnd(LocalizeTest):
+    """With a real child process and a real network, which reads the brightness."""
+
+    @classmethod
+    def make_model(cls, name: str) -> Path:
+        file = cls.models / f"{name}.keras"
+        code = (
+            "import sys, pathlib, coded_scans; coded_scans.save_reader(pathlib.Path(sys.argv[1]))"
+        )
+        subprocess.run([sys.executable, "-c", code, file], cwd=Path(__file__).parent, check=True)
+        return file
+
+    def test_run_readout_jump_plot_and_adopt(self) -> None:
+        self.run_to_end()
+        found = self.found()
+        expected = {name: z for name, z in HEIGHT.items() if -341 < z < -9}
+        self.assertEqual(list(found), list(expected))
+        for name, z in expected.items():
+            self.assertAlmostEqual(found[name], z, delta=10)
+
+        scroll_to(-107.5)
+        self.assertIn("between Aortic arch and Bifurcation of trachea", self.ui.locationLabel.text)
+        self.assertAlmostEqual(float(self.ui.locationLabel.text.split(",")[0]), 0.2125, delta=0.01)
+
+        self.ui.foundTable.cellClicked.emit(list(found).index("Aortic arch"), 0)
+        red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+        self.assertAlmostEqual(
+            red.GetSliceToRAS().GetElement(2, 3), found["Aortic arch"], delta=0.1
+        )
+        self.assertIn("at Aortic arch", self.ui.locationLabel.text)
+
+        self.ui.plotButton.click()
+        self.ui.adoptButton.click()
+        self.assertEqual(list(self.set_slices()), list(expected))
+        save_picture(self.widget.parent, PICTURES / "localize.png")
+        self.ui.undoButton.click()
+        self.assertEqual(self.set_slices(), {})
+
+    def test_volume_deleted_during_a_run(self) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: bool(self.children()))
+        nodes = self.nodes - {self.volume.GetID()}
+        slicer.mrmlScene.RemoveNode(self.volume)
+        with self.assertLogs(level="ERROR") as shown:
+            wait_until(lambda: not self.run_bar.runner.busy, 120)
+        self.assertIn("was deleted", shown.output[0])
+        self.assertLessEqual(
+            {one for one in self.node_ids() if "Scalar" not in one and "Storage" not in one}, nodes
+        )
+
+
+class TestLocalize(LocalizeTest):
+    def test_cancelled_it_leaves_no_child_and_no_node(self) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: bool(self.children()))
+        save_picture(self.widget.parent, PICTURES / "running.png")
+        self.run_bar.button.click()
+        wait_until(lambda: not self.run_bar.runner.busy)
+        self.assertEqual(self.children(), set())
+        self.assertEqual(self.node_ids(), self.nodes)
+
+    def test_scene_closed_during_a_run(self) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: bool(self.children()))
+        slicer.mrmlScene.Clear()
+        self.assertFalse(self.run_bar.runner.busy)
+        self.assertEqual(self.children(), set())
+
+    def test_module_reloaded_during_a_run(self) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: bool(self.children()))
+        slicer.util.reloadScriptedModule("CTSliceTools")
+        self.assertEqual(self.children(), set())
+
+    def test_the_model_is_kept_in_the_scene(self) -> None:
+        other = self.make_model("other")
+        self.widget.localize.model.choose(other)
+        self.assertEqual(self.widget._parameters.modelFile, str(other))
+        self.widget._parameters.modelFile = str(self.model)
+        self.assertEqual(self.widget.localize.model.file, self.model)
+        self.assertIn("• Children.", self.ui.modelBox.toolTip)
+
+    def test_without_a_volume_the_button_says_so(self) -> None:
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+            slicer.mrmlScene.RemoveNode(node)
+        process_events()
+        self.assertFalse(self.run_bar.button.enabled)
+        self.assertEqual(self.run_bar.button.toolTip, "Choose a CT volume first.")
+
+
 class TestScene(PanelTest):
     def test_two_volumes_of_one_name(self) -> None:
         self.annotate_all()
@@ -331,3 +484,22 @@ class TestScene(PanelTest):
             and not widget.toolTip
         ]
         self.assertEqual(bare, [])
+
+
+class TestStart(unittest.TestCase):
+    @unittest.skipIf(slicer_host.is_real(), "Slicer has imported all of it")
+    def test_slicer_does_not_wait_for_it_when_it_starts(self) -> None:
+        code = (
+            "import sys, slicer_host; slicer_host.start(); before = set(sys.modules);"
+            "import CTSliceTools; print([name for name in set(sys.modules) - before "
+            "if name.split('.')[0] in ('scipy', 'SimpleITK', 'pydicom', 'CTSliceToolsLib')])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parent,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "CTSliceTools")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.assertEqual(done.stdout.splitlines()[-1], "[]")

@@ -3,7 +3,6 @@
 Runs in a real Slicer too, and on the stand-in of `slicer_host` elsewhere.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,6 @@ import qt
 from CTSliceToolsLib.child_process import ChildError
 from CTSliceToolsLib.child_work import ChildCommand, Work, complete
 from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.model_card import file_sha256
 from CTSliceToolsLib.panel import packages
 from CTSliceToolsLib.panel.model_chooser import ModelChooser
 from CTSliceToolsLib.panel.run_bar import RunBar
@@ -30,6 +28,7 @@ from CTSliceToolsLib.panel.run_progress import RunProgress, duration_text
 from CTSliceToolsLib.panel.shortcuts import KeyShortcuts
 from CTSliceToolsLib.panel.signals import Signal
 from CTSliceToolsLib.panel.work_runner import RunState, WorkRunner
+from panel_host import write_card
 from slicer_host.actions import press, process_events, wait_until
 
 QUICK = """
@@ -189,6 +188,7 @@ class TestRunBar(unittest.TestCase):
     def setUp(self) -> None:
         self.place = qt.QWidget()
         self.place.objectName = "run"
+        qt.QVBoxLayout(self.place)
         self.steps = Steps(child(QUICK, "1"))
         self.results: list[Any] = []
         self.bar = RunBar(
@@ -232,6 +232,7 @@ class TestRunBar(unittest.TestCase):
             raise InputError("The volume is empty.")
 
         place = qt.QWidget()
+        qt.QVBoxLayout(place)
         bar = RunBar(place, "Run", "", refuse, self.results.append)
         with self.assertLogs(level="ERROR") as shown:
             bar.button.click()
@@ -359,25 +360,9 @@ class TestModelChooser(unittest.TestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        self.files = [self.make_model(Path(folder.name), name) for name in ("small", "large")]
+        self.files = [write_card(Path(folder.name), name) for name in ("small", "large")]
         self.box = qt.QComboBox()
         self.chooser = ModelChooser(self.box, self.files[:1])
-
-    @staticmethod
-    def make_model(folder: Path, name: str) -> Path:
-        """Write a card with a file it belongs to; choosing does not look into the file."""
-        file = folder / f"{name}.keras"
-        file.write_bytes(name.encode())
-        card = {
-            "name": f"The {name} one",
-            "summary": "Says where a slice lies.",
-            "label": "normalized location",
-            "preparation": {},
-            "limitations": ["Children."],
-            "sha256": file_sha256(file),
-        }
-        file.with_suffix(".json").write_text(json.dumps(card))
-        return file
 
     def test_the_bundled_model_comes_first_with_its_card(self) -> None:
         self.assertEqual(self.chooser.file, self.files[0])

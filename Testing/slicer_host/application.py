@@ -4,7 +4,7 @@ import importlib.util
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import slicer
@@ -232,9 +232,20 @@ def start() -> None:
         slicer.app.applicationLogic().SetSliceLogics(vtk.vtkCollection())
     slicer.mrmlScene.AddNode(slicer.vtkMRMLCrosshairNode())
     slicer.app.layout_manager = LayoutManager()
+    _add_plots()
     _add_packages()
     slicer.app.main_window = MainWindow()
     slicer.app.main_window.show()
+
+
+def _add_plots() -> None:
+    """Add the logic of the module Plots, which shows a chart in the layout."""
+    logic = slicer.vtkSlicerPlotsLogic()
+    logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+    logic.SetMRMLScene(slicer.mrmlScene)
+    slicer.modules.plots = SimpleNamespace(name="Plots", logic=lambda: logic)
+    layout = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLayoutNode", "Layout")
+    layout.SetSingletonTag("vtkMRMLLayoutNode")
 
 
 def _add_packages() -> None:

@@ -34,12 +34,13 @@ class ModelChooser:
             self._add(file)
         self._box.addItem(_("From file…"))
         self._box.activated.connect(self._choose_row)
-        self._show(0)
+        if self._files:
+            self._show(0)
 
     @property
-    def file(self) -> Path:
-        """The `.keras` file of the chosen model."""
-        return self._files[self._current]
+    def file(self) -> Path | None:
+        """The `.keras` file of the chosen model; None if there is none at all."""
+        return self._files[self._current] if self._files else None
 
     def choose(self, file: Path) -> None:
         """Choose a model by its file.

@@ -13,7 +13,7 @@ from CTSliceToolsLib.panel.work_runner import RunState, WorkRunner
 
 
 class RunBar:
-    """Fills an empty widget of a .ui file with the controls of one kind of run.
+    """Fills a widget of a .ui file, which has an empty layout, with the controls of a run.
 
     Attributes:
         runner: does the work; its signals tell how it goes.
@@ -31,7 +31,7 @@ class RunBar:
         """Build the controls.
 
         Args:
-            place: the empty widget.
+            place: the widget.
             label: of the button while nothing runs.
             tool_tip: of the button while it can be pressed.
             make_work: gives the work when the button is pressed; None if the user has declined;
@@ -60,7 +60,7 @@ class RunBar:
         line = qt.QHBoxLayout()
         line.addWidget(self._text, 1)
         line.addWidget(self._log_switch)
-        column = qt.QVBoxLayout(place)
+        column = place.layout()
         column.addWidget(self.button)
         column.addWidget(self._bar)
         column.addLayout(line)
@@ -120,5 +120,6 @@ class RunBar:
         self._bar.maximum = 0 if progress.percent is None else 100
         self._bar.value = progress.percent or 0
         self._text.text = progress.text
+        self._text.visible = busy
         self._log_switch.visible = bool(self.log_text)
         self._log.visible = self._log_switch.checked and bool(self.log_text)

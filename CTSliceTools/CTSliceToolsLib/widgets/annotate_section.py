@@ -22,7 +22,13 @@ from CTSliceToolsLib.scene.volume_slices import VolumeSlices
 from CTSliceToolsLib.widgets.corner_labels import CornerLabels
 from CTSliceToolsLib.widgets.instance_files import instance_files
 from CTSliceToolsLib.widgets.landmark_table import LandmarkTable
-from CTSliceToolsLib.widgets.pointed_slice import go_to, is_axial_view, pointed_ras, view_centre
+from CTSliceToolsLib.widgets.pointed_slice import (
+    go_to,
+    is_axial_view,
+    pointed_ras,
+    pointer_observers,
+    view_centre,
+)
 
 MARKUPS_SUFFIX = ".mrk.json"
 
@@ -99,30 +105,37 @@ class AnnotateSection:
         if number is None:
             slicer.util.showStatusMessage(_("Point at a slice of the volume."), 3000)
             return
-        self._change(lambda volume: self._logic.setLandmark(volume, landmark, number))
+        self.change(lambda volume: self._logic.setLandmark(volume, landmark, number))
 
     def remove_selected(self) -> None:
         """Remove the landmarks of the selected rows."""
         names = self.table.selected()
-        self._change(lambda volume: self._logic.removeLandmarks(volume, names))
+        self.change(lambda volume: self._logic.removeLandmarks(volume, names))
 
     def undo(self) -> None:
         """Take back the last change."""
-        self._change(self._logic.undo)
+        self.change(self._logic.undo)
 
     def redo(self) -> None:
         """Make again what was undone."""
-        self._change(self._logic.redo)
-
-    def adopt(self, z_mm: Mapping[str, float]) -> None:
-        """Take landmarks at these LPS z of the world in mm as annotation."""
-        self._change(lambda volume: self._logic.setLandmarksAtZ(volume, z_mm))
+        self.change(self._logic.redo)
 
     def go_to_landmark(self, landmark: str) -> None:
         """Move the slice views to a landmark, if it is set."""
         place = self._logic.landmarks(self._volume).get(landmark) if self._volume else None
         if place is not None:
             go_to(self._logic.slices(self._volume).world_ras(place.number))
+
+    def change(self, change: Callable[[Any], object]) -> None:
+        """Call a function that changes the landmarks of the volume, and show what came out."""
+        if self._volume is None:
+            return
+        with shown_errors():
+            change(self._volume)
+            self._observe()
+            self._refreshing.stop()
+            self.refresh()
+            self.changed.emit()
 
     def load(self, file: Path) -> None:
         """Read landmarks from a JSON annotation or a markups file.
@@ -180,16 +193,6 @@ class AnnotateSection:
         self._show_pointed()
         self._enable_buttons()
 
-    def _change(self, change: Callable[[Any], object]) -> None:
-        if self._volume is None:
-            return
-        with shown_errors():
-            change(self._volume)
-            self._observe()
-            self._refreshing.stop()
-            self.refresh()
-            self.changed.emit()
-
     def _load_markups(self, file: Path) -> None:
         storage = slicer.vtkMRMLMarkupsJsonStorageNode()
         storage.SetFileName(str(file))
@@ -219,14 +222,7 @@ class AnnotateSection:
         ):
             if node is not None:
                 self._tags.append((node, node.AddObserver(event, soon)))
-        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-        red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
-        for node, event in (
-            (crosshair, slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent),
-            (red, vtk.vtkCommand.ModifiedEvent),
-        ):
-            if node is not None:
-                self._tags.append((node, node.AddObserver(event, self._show_pointed)))
+        self._tags += pointer_observers(self._show_pointed)
 
     def _refresh_soon(self, *_arguments: Any) -> None:
         self._refreshing.start()
@@ -282,7 +278,7 @@ class AnnotateSection:
     def _ask_and_load(self) -> None:
         file = choose_file(_("Load landmarks"), _("Landmarks (*.json)"))
         if file is not None:
-            self._change(lambda volume: self.load(file))
+            self.change(lambda volume: self.load(file))
 
     def _ask_and_save(self) -> None:
         filters = _("Annotation (*.json);;Markups (*.mrk.json)")

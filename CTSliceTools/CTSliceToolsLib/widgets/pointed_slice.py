@@ -1,9 +1,11 @@
 """Where the user points: the place under the mouse pointer in a slice view, or the red view's."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import slicer
+import vtk
 from numpy.typing import NDArray
 
 RED = "vtkMRMLSliceNodeRed"
@@ -34,7 +36,20 @@ def is_axial_view(slice_node: Any) -> bool:
     return abs(slice_node.GetSliceToRAS().GetElement(2, 2)) > np.cos(np.radians(30))
 
 
-def go_to(ras: NDArray[np.float64]) -> None:
+def pointer_observers(callback: Callable[..., None]) -> list[tuple[Any, int]]:
+    """Have `callback` called when the user points elsewhere or scrolls; give nodes and tags."""
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    return [
+        (node, node.AddObserver(event, callback))
+        for node, event in (
+            (crosshair, slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent),
+            (slicer.mrmlScene.GetNodeByID(RED), vtk.vtkCommand.ModifiedEvent),
+        )
+        if node is not None
+    ]
+
+
+def go_to(ras: Sequence[float] | NDArray[np.float64]) -> None:
     """Move all slice views to a place in RAS mm of the world, without panning them."""
     node_class = slicer.vtkMRMLSliceNode
     node_class.JumpAllSlices(slicer.mrmlScene, *map(float, ras), node_class.OffsetJumpSlice)
