@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.organizing.folder_names import MAX_LENGTH, MISSING, folder_name
+from CTSliceToolsLib.organizing.folder_names import MAX_LENGTH, MISSING, FolderNames, folder_name
 from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut, identify
 from CTSliceToolsLib.organizing.organizer import organize
 from CTSliceToolsLib.organizing.pseudonyms import pseudonym, read_or_make_key
@@ -137,15 +137,26 @@ def test_two_identifiers_never_share_a_folder(one: str, other: str, flips: int) 
     recased = "".join(c.swapcase() if flips >> k & 1 else c for k, c in enumerate(one))
     for twin in (other, recased, folder_name(one), one + " ", one + "."):
         if twin != one:
-            assert folder_name(twin).casefold() != folder_name(one).casefold()
+            names = FolderNames()
+            first, second = (names.child(Path("nowhere"), each).name for each in (one, twin))
+            assert first.casefold() != second.casefold()
+            assert folder_name(twin) != folder_name(one)
 
 
 def test_usual_identifiers_are_their_own_names() -> None:
-    for identifier in ("LIDC-IDRI-0001", "1.3.6.1.4.1.14519.5.2.1", "0042_A"):
+    for identifier in ("LIDC-IDRI-0001", "1.3.6.1.4.1.14519.5.2.1", "Breast_001"):
         assert folder_name(identifier) == identifier
-    assert folder_name("Breast_001") == "Breast_001@1f"
-    assert folder_name("a/b") == "a+2fb@3"
+    assert folder_name("a/b") == "a+2fb"
     assert folder_name("") == MISSING
+
+
+def test_names_that_differ_in_case_only_are_told_apart_also_from_what_is_there(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "Ab").mkdir()
+    names = FolderNames()
+    found = [names.child(tmp_path, each).name for each in ("Ab", "AB", "ab", "AB")]
+    assert found == ["Ab", "AB@0", "ab@3", "AB@0"]
 
 
 # --- where files go --------------------------------------------------------------------------
@@ -157,7 +168,7 @@ def test_a_heap_is_organized(source: Path, tmp_path: Path, transfer: Transfer) -
     target = tmp_path / "target"
     summary = organize(source, target, transfer)
     folders = {path.parent.parent.parent.name for path in target.rglob("*.dcm")}
-    assert folders == {"P1", "a+2fb+20c@7"}
+    assert folders == {"P1", "a+2fb+20c"}
     names = sorted(path.name for path in (target / "P1").rglob("*.dcm"))
     assert names[:1] == ["1-" + names[0][2:18] + ".dcm"]
     assert names[1:3] == ["1.dcm", "2.dcm"]

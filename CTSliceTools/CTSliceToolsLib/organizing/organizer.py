@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.organizing.folder_names import folder_name
+from CTSliceToolsLib.organizing.folder_names import FolderNames
 from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut
 from CTSliceToolsLib.organizing.pseudonyms import pseudonym
 from CTSliceToolsLib.organizing.source_files import identified, list_files
@@ -26,6 +26,7 @@ from CTSliceToolsLib.progress import Report, silent
 
 _DIGEST_LENGTH = 16
 _READ_BYTES = 1 << 20
+_LEVELS = ("patient", "study", "series")
 
 
 def organize(
@@ -91,14 +92,6 @@ def _check_folders(source: Path, destination: Path) -> None:
         raise InputError(f"{source} is inside {destination}: give a destination outside of it.")
 
 
-def series_path(found: Identifiers, key: bytes | None) -> Path:
-    """The folder of a series below the destination."""
-    levels = {"patient": found.patient, "study": found.study, "series": found.series}
-    if key is None:
-        return Path(*map(folder_name, levels.values()))
-    return Path(*(pseudonym(key, level, value) for level, value in levels.items()))
-
-
 def file_names(file: Path, number: int | None) -> Iterator[str]:
     """The names that a file may have in the folder of its series, best first.
 
@@ -130,6 +123,7 @@ class _Run:
         self._summary = Summary(transfer)
         self._destination = destination
         self._key = key
+        self._names = FolderNames()
         self._series: dict[tuple[str, str, str], _Series] = {}
 
     def take(self, file: Path, found: Identifiers | LeftOut, part: Path) -> None:
@@ -171,7 +165,10 @@ class _Run:
     def _series_of(self, found: Identifiers) -> _Series:
         identifiers = (found.patient, found.study, found.series)
         if identifiers not in self._series:
-            folder = self._destination / series_path(found, self._key)
+            folder = self._destination
+            for level, identifier in zip(_LEVELS, identifiers, strict=True):
+                name = pseudonym(self._key, level, identifier) if self._key else identifier
+                folder = self._names.child(folder, name)
             folder.mkdir(parents=True, exist_ok=True)
             self._series[identifiers] = _Series(folder)
         return self._series[identifiers]
