@@ -81,7 +81,7 @@ def train(
 
         def after_epoch(epoch: dict[str, float]) -> None:
             if isinstance(report, JsonLines):
-                report.write(**epoch)
+                report.write(epoch=epoch)
 
         result = training.train(data, output, plan, report, after_epoch)
         if isinstance(report, JsonLines):

@@ -9,6 +9,7 @@ from CTSliceToolsLib.keras_loader import keras
 from CTSliceToolsLib.localizer.compact import build_compact
 from CTSliceToolsLib.localizer.slice_image import SIZE
 from CTSliceToolsLib.localizer.training_plan import Backbone
+from CTSliceToolsLib.model_card import load_model
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def build_localizer(
 
     Args:
         backbone: which.
-        weights: a `.keras` file of a whole localizer with this backbone, or a `.h5` file of the
-            backbone without its top, as keras.applications distributes them.
+        weights: a `.keras` file of a whole localizer with this backbone, its card beside it, or a
+            `.h5` file of the backbone without its top, as keras.applications distributes them.
         random: start the backbone at random; else, without `weights`, those of ImageNet are
             downloaded, or taken from Keras' folder of earlier downloads.
 
@@ -65,12 +66,19 @@ def build_localizer(
         model = build_compact()
     else:
         raise InputError(f"{weights} cannot be loaded into compact: give a .keras file of one.")
-    if whole:
+    if whole and weights is not None:
+        there, _ = load_model(weights)
         try:
-            model.load_weights(weights)
-        except (ValueError, OSError, KeyError) as error:
+            model.set_weights(there.get_weights())
+        except ValueError as error:
             raise _unfit(backbone, weights) from error
     return model
+
+
+def unfreeze(model: keras.Model) -> None:
+    """Let everything be trained; it takes effect when the model is compiled."""
+    for layer in model.layers:  # one by one: a model that is not frozen itself passes nothing on
+        layer.trainable = True
 
 
 def _bottom(backbone: Backbone, weights: Path | str | None) -> keras.Model:

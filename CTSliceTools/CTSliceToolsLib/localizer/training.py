@@ -14,7 +14,7 @@ from CTSliceToolsLib.hu import SLICE_WINDOW
 from CTSliceToolsLib.keras_loader import keras
 from CTSliceToolsLib.keras_training import BEST, CHECKPOINT, TENSORBOARD, Epoch, fit, hardware
 from CTSliceToolsLib.localizer.augmentation import RandomAffine, RandomFieldOfView, RandomIntensity
-from CTSliceToolsLib.localizer.backbones import build_localizer
+from CTSliceToolsLib.localizer.backbones import build_localizer, unfreeze
 from CTSliceToolsLib.localizer.plots import plot_curves
 from CTSliceToolsLib.localizer.slice_batches import (
     SliceBatches,
@@ -185,7 +185,7 @@ def _run_stages(
     epochs = run(_Stage(1, plan.epochs, plan.learning_rate))
     if plan.fine_tune_epochs:
         before = localizer.get_weights()
-        localizer.trainable = True
+        unfreeze(localizer)
         tuned = run(_Stage(2, plan.fine_tune_epochs, plan.fine_tune_rate, len(epochs)))
         if best_epoch(tuned)["val_loss"] >= best_epoch(epochs)["val_loss"]:
             localizer.set_weights(before)

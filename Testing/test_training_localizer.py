@@ -1,0 +1,278 @@
+"""Training of a localizer: batches from disk, augmentation, stages, going on, what is written."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from CTSliceToolsLib.child_process import ChildProcess, module_command, run
+from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
+from CTSliceToolsLib.errors import Cancelled, InputError
+from CTSliceToolsLib.keras_loader import keras
+from CTSliceToolsLib.keras_training import HISTORY
+from CTSliceToolsLib.localizer.slice_batches import SliceBatches, SlicePack, pack_slices
+from CTSliceToolsLib.localizer.training import (
+    CURVES,
+    TrainingResult,
+    augmentation,
+    train,
+    training_folder,
+)
+from CTSliceToolsLib.localizer.training_plan import Backbone, TrainingPlan
+from CTSliceToolsLib.model_card import load_model, read_card
+
+QUICK = TrainingPlan(epochs=1, batch=4)
+
+
+def disc(location: float, seed: int) -> np.ndarray:
+    """A disc that grows from head to feet, in noise."""
+    y, x = np.mgrid[-1:1:256j, -1:1:256j]
+    noise = np.random.default_rng(seed).integers(0, 40, x.shape)
+    return ((x**2 + y**2 < (0.2 + location) ** 2) * 180 + noise).astype(np.uint8)
+
+
+def write_slices(folder: Path, count: int, channels: int = 0) -> list[Path]:
+    """Write slices at locations from 0 to 0.6."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{n:03}.npz" for n in range(count)]
+    for n, (file, location) in enumerate(zip(files, np.linspace(0, 0.6, count), strict=True)):
+        pixels = disc(location, n)
+        pixels = np.stack([pixels] * channels, axis=-1) if channels else pixels
+        LabelledSlice(pixels, location, "1.2.3").write(file)
+    return files
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("parts")
+    write_slices(root / "training", 8)
+    write_slices(root / "validation", 4)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    return train(parts, tmp_path_factory.mktemp("models") / "mine.keras", QUICK)
+
+
+def rows_seen(batches: SliceBatches, epoch: int) -> list[int]:
+    """Slices of an epoch, by their locations, which count them."""
+    batches.epoch = epoch
+    return [round(float(y)) for n in range(len(batches)) for y in batches[n][1][:, 0]]
+
+
+@given(count=st.integers(1, 40), batch=st.integers(1, 12), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_each_slice_comes_once_an_epoch(
+    tmp_path_factory: pytest.TempPathFactory, count: int, batch: int, seed: int
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "numbers.npy"
+    np.save(file, np.arange(count, dtype=np.uint8)[:, None, None].repeat(2, 1).repeat(2, 2))
+    pack = SlicePack(file, np.arange(count, dtype=np.float32))
+    in_order = SliceBatches(pack, batch)
+    assert rows_seen(in_order, 0) == rows_seen(in_order, 5) == list(range(count))
+    shuffled = SliceBatches(pack, batch, seed)
+    first = rows_seen(shuffled, 0)
+    assert len(set(first)) == len(first) > count - batch
+    assert len(first) == max(count // batch, 1) * min(batch, count)
+    assert rows_seen(shuffled, 7) != first or count < 8
+    assert rows_seen(shuffled, 0) == first == rows_seen(SliceBatches(pack, batch, seed), 0)
+    for index in range(len(shuffled)):
+        x, y = shuffled[index]
+        assert x.dtype == np.uint8
+        np.testing.assert_array_equal(x[:, 0, 0, 0], y[:, 0])
+
+
+@pytest.mark.parametrize("channels", [0, 3])
+def test_pack_holds_the_slices_as_they_are(tmp_path: Path, channels: int) -> None:
+    files = write_slices(tmp_path / "npz", 3, channels)
+    pack = pack_slices(files, tmp_path / "pack", "training")
+    pictures = pack.pictures(np.array([2, 0]))
+    assert pictures.shape == (2, 256, 256, 1)
+    np.testing.assert_array_equal(pictures[0, ..., 0], disc(0.6, 2))
+    np.testing.assert_allclose(pack.locations, [0, 0.3, 0.6])
+
+
+def test_pack_is_made_once_unless_the_slices_change(tmp_path: Path) -> None:
+    files = write_slices(tmp_path / "npz", 3)
+    first = pack_slices(files, tmp_path, "training")
+    made = first.file.stat().st_mtime_ns
+    assert pack_slices(files, tmp_path, "training").file.stat().st_mtime_ns == made
+    files[1].unlink()
+    LabelledSlice(disc(0.1, 9), -0.1, "1.2.3").write(files[1])
+    again = pack_slices(files, tmp_path, "training")
+    assert again.file != first.file
+    np.testing.assert_array_equal(again.pictures(np.array([1]))[0, ..., 0], disc(0.1, 9))
+    assert again.locations[1] == 0, "air above the head, which no sigmoid can reach"
+
+
+@pytest.mark.parametrize("fault", ["damaged", "small", "not a number"])
+def test_slices_that_cannot_be_used_are_named(tmp_path: Path, fault: str) -> None:
+    files = write_slices(tmp_path / "npz", 2)
+    files[1].unlink()
+    if fault == "damaged":
+        files[1].write_bytes(files[0].read_bytes()[:1000])
+    else:
+        size, location = (64, 0.1) if fault == "small" else (256, np.nan)
+        LabelledSlice(np.zeros((size, size), np.uint8), location, "1.2").write(files[1])
+    with pytest.raises(InputError, match=r"001\.npz"):
+        pack_slices(files, tmp_path / "pack", "training")
+    assert not list((tmp_path / "pack").iterdir())
+
+
+def test_augmentation_changes_training_slices_only() -> None:
+    pictures = np.stack([disc(0.3, n) for n in range(4)])[..., None].astype(np.float32)
+    model = keras.Sequential([keras.Input((256, 256, 1)), *augmentation(3)])
+    np.testing.assert_array_equal(model.predict(pictures, verbose=0), pictures)
+    changed = np.asarray(model(pictures, training=True))
+    assert changed.shape == pictures.shape
+    assert changed.min() >= 0 and changed.max() <= 255
+    assert len({one.tobytes() for one in changed}) == 4
+    assert np.abs(changed - pictures).mean((1, 2, 3)).min() > 3
+    again = keras.Sequential([keras.Input((256, 256, 1)), *augmentation(3)])
+    np.testing.assert_array_equal(np.asarray(again(pictures, training=True)), changed)
+
+
+def test_augmentation_trains_where_keras_compiles_for_a_gpu() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((256, 256, 1)),
+            *augmentation(3),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    with pytest.warns(UserWarning, match="jit_compile"):
+        model.jit_compile = True  # what "auto" becomes with a GPU, if all layers allow it
+    model.fit(np.zeros((2, 256, 256, 1), np.uint8), np.zeros((2, 1)), verbose=0)
+
+
+def test_training_leaves_a_model_its_card_and_its_curves(trained: TrainingResult) -> None:
+    (epoch,) = trained.epochs
+    assert (epoch["epoch"], epoch["stage"]) == (1, 1)
+    model, card = load_model(trained.model)
+    assert not {type(layer).__name__ for layer in model.layers} & {"RandomAffine", "Sequential"}
+    assert card.training["backbone"] == "compact"
+    assert card.training["slices"] == {"training": 8, "validation": 4}
+    assert card.results["best epoch, on the validation slices"] == epoch
+    with Image.open(trained.folder / CURVES) as picture:
+        assert picture.width > 600
+    with (trained.folder / "stage-1" / HISTORY).open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert float(row["val_loss"]) == pytest.approx(epoch["val_loss"])
+    assert list(trained.folder.rglob("events.out.tfevents*")), "for TensorBoard"
+    assert not list(trained.folder.rglob("*.npy")) + list(trained.folder.rglob("*.h5"))
+
+
+def test_model_is_that_of_the_best_epoch(trained: TrainingResult, parts: Path) -> None:
+    model, _ = load_model(trained.model)
+    loaded = [np.load(file) for file in sorted((parts / "validation").iterdir())]
+    pictures = np.stack([one["pixels"] for one in loaded])[..., None]
+    error = model.predict(pictures, verbose=0)[:, 0] - [float(one["norm_loc"]) for one in loaded]
+    assert np.mean(error**2) == pytest.approx(trained.best["val_loss"], rel=1e-3)
+
+
+def test_nothing_is_overwritten(trained: TrainingResult, parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing was overwritten"):
+        train(parts, trained.model, QUICK)
+    copy = tmp_path / "mine.keras"
+    training_folder(copy).mkdir()
+    (training_folder(copy) / CURVES).write_text("somebody else's")
+    with pytest.raises(InputError, match=CURVES):
+        train(parts, copy, QUICK)
+
+
+def test_what_training_cannot_do_is_said_at_once(parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    for data, output, message in (
+        (tmp_path, "m.keras", "holds no .npz file"),
+        (parts, "m.h5", "must end with .keras"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(data, tmp_path / output, QUICK)
+    assert not training_folder(tmp_path / "m.keras").exists()
+
+
+def without_seconds(epochs: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{key: value for key, value in one.items() if key != "seconds"} for one in epochs]
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_ends_as_one_in_one_go(parts: Path, tmp_path: Path) -> None:
+    plan = TrainingPlan(epochs=3, fine_tune_epochs=2, batch=4, fine_tune_rate=1e-4)
+    whole = train(parts, tmp_path / "whole.keras", plan)
+
+    def stop_in(stage: str, step: int) -> Any:
+        def report(name: str, done: int, total: int) -> None:
+            if (name, done) == (stage, step):
+                raise Cancelled
+
+        return report
+
+    output = tmp_path / "parts.keras"
+    for stage, step in (("Packing validation", 2), ("Stage 1", 1), ("Stage 1", 5), ("Stage 2", 3)):
+        with pytest.raises(Cancelled):
+            train(parts, output, plan, stop_in(stage, step))
+        assert not output.exists()
+    with pytest.raises(InputError, match="seed"):
+        train(parts, output, TrainingPlan(epochs=3, fine_tune_epochs=2, batch=4, seed=5))
+    resumed = train(parts, output, plan)
+    assert without_seconds(resumed.epochs) == [
+        pytest.approx(epoch, rel=1e-4) for epoch in without_seconds(whole.epochs)
+    ]
+    first, _ = load_model(whole.model)
+    second, _ = load_model(output)
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_training_learns_and_stops_when_nothing_is_gained(tmp_path: Path) -> None:
+    write_slices(tmp_path / "training", 64)
+    write_slices(tmp_path / "validation", 21)
+    plan = TrainingPlan(epochs=30, batch=16, patience=8)
+    result = train(tmp_path, tmp_path / "m.keras", plan)
+    assert result.best["val_error"] < 0.08, "guessing the middle is off by 0.15"
+    constant = TrainingPlan(epochs=9, batch=16, learning_rate=0.0, patience=2)
+    stopped = train(tmp_path, tmp_path / "n.keras", constant)
+    assert len(stopped.epochs) <= 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", [each for each in Backbone if each != "compact"])
+def test_pretrained_backbones_train_in_two_stages(
+    backbone: Backbone, parts: Path, tmp_path: Path
+) -> None:
+    plan = TrainingPlan(backbone, random=True, epochs=1, fine_tune_epochs=1, batch=4)
+    result = train(parts, tmp_path / "m.keras", plan)
+    assert read_card(result.model).training["backbone"] == backbone
+    model, _ = load_model(result.model)
+    assert model.predict(np.zeros((1, 256, 256, 1), np.uint8), verbose=0).shape == (1, 1)
+
+
+@pytest.mark.slow
+def test_command_prints_a_live_curve_for_the_panel(parts: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m.keras"
+    options = ("--epochs", "2", "--batch", "4", "--progress", "jsonl")
+    command = module_command("CTSliceToolsLib", "train", parts, "-o", output, *options)
+    stages, curve = [], []
+    with ChildProcess(command) as child:
+        while child.running:
+            for event in child.poll(0.1):
+                if "stage" in event:
+                    assert event["done"] <= event["total"]
+                    stages.append(event["stage"])
+                if "epoch" in event:
+                    curve.append(event["epoch"])
+        assert child.result()["output"] == str(output)
+    assert [epoch["epoch"] for epoch in curve] == [1, 2]
+    assert all(epoch["loss"] > 0 and epoch["val_loss"] > 0 for epoch in curve)
+    assert stages[0] == "Packing training" and stages[-1] == "Stage 1"
+    with pytest.raises(InputError, match="nothing was overwritten"):
+        run(command)
