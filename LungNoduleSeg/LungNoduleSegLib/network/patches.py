@@ -1,6 +1,8 @@
 """Patches of scans that networks learn from, with lesions inserted on the way."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +13,9 @@ from scipy import ndimage
 from CTSliceToolsLib.keras_training import EpochBatches
 from LungNoduleSegLib.network.insertion import LesionSites, find_sites, insert_random_lesions
 from LungNoduleSegLib.network.preparation import Preparation, prepare, prepare_mask
+
+WORKERS = min(4, os.cpu_count() or 1)
+"""Threads that prepare scans."""
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -113,7 +118,8 @@ class PatchBatches(EpochBatches):
         super().__init__()
         self._scans, self._preparation, self._plan = scans, preparation, plan
         self._count = count
-        self._kept: dict[int, _Prepared] = {}
+        self._kept: dict[int, Future[_Prepared]] = {}
+        self._workers = ThreadPoolExecutor(WORKERS)
 
     def __len__(self) -> int:
         return self._count
@@ -132,12 +138,13 @@ class PatchBatches(EpochBatches):
         return np.stack(x), np.stack(y)
 
     def _keep(self, first: int) -> list[_Prepared]:
+        """Prepared scans from number `first` on; the one after them is begun in the background."""
+        self._kept = {number: kept for number, kept in self._kept.items() if number >= first}
         wanted = range(first, first + self._plan.kept)
-        self._kept = {number: kept for number, kept in self._kept.items() if number in wanted}
-        for number in wanted:
+        for number in (*wanted, wanted.stop):
             if number not in self._kept:
-                self._kept[number] = self._prepared(number)
-        return [self._kept[number] for number in wanted]
+                self._kept[number] = self._workers.submit(self._prepared, number)
+        return [self._kept[number].result() for number in wanted]
 
     def _prepared(self, number: int) -> _Prepared:
         """Prepare a scan; all have their turn, in an order of its own, before one has it again."""
