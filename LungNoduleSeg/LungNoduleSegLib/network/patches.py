@@ -119,7 +119,7 @@ class PatchBatches(EpochBatches):
         self._scans, self._preparation, self._plan = scans, preparation, plan
         self._count = count
         self._kept: dict[int, Future[_Prepared]] = {}
-        self._workers = ThreadPoolExecutor(WORKERS)
+        self._threads = ThreadPoolExecutor(WORKERS)
 
     def __len__(self) -> int:
         return self._count
@@ -143,7 +143,7 @@ class PatchBatches(EpochBatches):
         wanted = range(first, first + self._plan.kept)
         for number in (*wanted, wanted.stop):
             if number not in self._kept:
-                self._kept[number] = self._workers.submit(self._prepared, number)
+                self._kept[number] = self._threads.submit(self._prepared, number)
         return [self._kept[number].result() for number in wanted]
 
     def _prepared(self, number: int) -> _Prepared:
