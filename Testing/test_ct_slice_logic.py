@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from CTSliceToolsLib.localizer.prediction import (
 )
 from CTSliceToolsLib.localizer.results import write_prediction
 from CTSliceToolsLib.localizer.scan_fit import fit_scan
+from CTSliceToolsLib.model_card import ModelCard, file_sha256
 from CTSliceToolsLib.reading.ct_reading import read_ct
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -47,6 +49,16 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("model") / "reader.keras"
     code = "import sys, pathlib, coded_scans; coded_scans.save_reader(pathlib.Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, file], cwd=Path(__file__).parent, check=True)
+    return file
+
+
+@pytest.fixture
+def unloaded(tmp_path: Path) -> Path:
+    """A model file that fits its card, for runs that end before it is loaded."""
+    file = tmp_path / "unloaded.keras"
+    file.write_bytes(b"not looked at")
+    card = ModelCard("unloaded", "", "", {}, sha256=file_sha256(file))
+    file.with_suffix(".json").write_text(json.dumps(asdict(card)))
     return file
 
 
@@ -264,9 +276,10 @@ def test_slices_of_a_dicom_volume_keep_their_instances(
     ["start", *(pytest.param(one, marks=pytest.mark.slow) for one in ("Reading", "Locating"))],
 )
 def test_cancel_leaves_no_process_no_node_and_no_file(
-    logic: CTSliceToolsLogic, reader: Path, last: str
+    logic: CTSliceToolsLogic, request: pytest.FixtureRequest, last: str
 ) -> None:
     volume = add_volume(coded_volume(upright()), "CT")
+    model = request.getfixturevalue("unloaded" if last == "start" else "reader")
     before = names()
 
     def cancel(stage: str, done: int, total: int) -> None:
@@ -274,7 +287,7 @@ def test_cancel_leaves_no_process_no_node_and_no_file(
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        logic.predict(volume, reader, cancel)
+        logic.predict(volume, model, cancel)
     assert names() == before
     assert leftovers() == []
     deadline = time.monotonic() + 5
@@ -327,7 +340,7 @@ def test_a_volume_that_goes_or_moves_during_the_run_gets_no_nodes(
 
 
 def test_what_cannot_be_localized_is_refused_by_its_name(
-    logic: CTSliceToolsLogic, reader: Path, tmp_path: Path
+    logic: CTSliceToolsLogic, unloaded: Path, tmp_path: Path
 ) -> None:
     empty = logic.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing")
     with pytest.raises(InputError, match="Nothing holds no image"):
@@ -335,7 +348,7 @@ def test_what_cannot_be_localized_is_refused_by_its_name(
     mask = add_volume(sitk.Image([9, 9, 9], sitk.sitkUInt8), "Mask")
     before = names()
     with pytest.raises(InputError, match=r"^Mask holds 8-bit unsigned integers"):
-        logic.predict(mask, reader)
+        logic.predict(mask, unloaded)
     with pytest.raises(InputError, match=r"nowhere\.keras is missing"):
         logic.predict(add_volume(coded_volume(upright()), "CT"), tmp_path / "nowhere.keras")
     assert set(before) < set(names())
