@@ -22,6 +22,7 @@ from CTSliceToolsLib.keras_training import (
     hardware,
     read_history,
 )
+from CTSliceToolsLib.progress import Report
 
 SETTINGS = {"seed": 3, "learning_rate": 0.05}
 
@@ -46,7 +47,7 @@ def model(rate: float = 0.05) -> keras.Model:
     return made
 
 
-def stop_at(step: int) -> "object":
+def stop_at(step: int) -> Report:
     def report(stage: str, done: int, total: int) -> None:
         if done == step:
             raise Cancelled
@@ -72,7 +73,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
             epochs=6,
             settings=SETTINGS,
             validation=Line(),
-            report=stop_at(stop),  # type: ignore[arg-type]
+            report=stop_at(stop),
         )
     again = model()
     resumed = fit(
@@ -136,6 +137,29 @@ def test_without_a_gpu_models_are_made_as_ever() -> None:
     with hardware(4) as words:
         assert words == "CPU"
         assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.filterwarnings("error:Skipping")
+def test_half_precision_is_for_gpus_and_goes_on_with_its_loss_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: ["GPU:0"])
+
+    def half() -> keras.Model:
+        with hardware(4) as words:
+            assert words == "1 GPU, mixed precision"
+            assert keras.config.dtype_policy().name == "mixed_float16"
+            return model()
+
+    whole, again = half(), half()
+    assert keras.config.dtype_policy().name == "float32"
+    curves = fit(whole, Line(), tmp_path / "whole", epochs=3, settings={})
+    with pytest.raises(Cancelled):
+        report = stop_at(12)
+        fit(half(), Line(), tmp_path / "parts", epochs=3, settings={}, report=report)
+    resumed = fit(again, Line(), tmp_path / "parts", epochs=3, settings={}, resume=True)
+    assert without_seconds(resumed) == without_seconds(curves)
+    assert {weight.dtype for weight in whole.get_weights()} == {np.dtype(np.float32)}
 
 
 TWO_DEVICES = """

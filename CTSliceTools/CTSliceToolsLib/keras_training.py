@@ -163,7 +163,8 @@ def fit(
         )
     report("Training", epochs * len(batches), epochs * len(batches))
     if (folder / BEST).exists():
-        model.optimizer.build(model.trainable_variables)
+        if not model.optimizer.built:  # nothing was left to train
+            model.optimizer.build(model.trainable_variables)
         model.load_weights(folder / BEST)
     return read_history(folder)
 
