@@ -44,7 +44,7 @@ class EpochBatches(keras.utils.PyDataset):
 
 @contextlib.contextmanager
 def hardware(batch_size: int) -> Iterator[str]:
-    """Make models built inside use every GPU there is, and half precision on them.
+    """Make models built and trained inside use every GPU there is, and half precision on them.
 
     With several GPUs each batch is shared out among as many of them as divide its size. Weights
     stay in float32, but the layers keep the precision in their configuration: to save a model for

@@ -236,11 +236,11 @@ def _stored_nodules(
 def _example_slices(
     nodules: Sequence[StoredNodule], lungs: sitk.Image, neighbours: int
 ) -> tuple[int, ...]:
-    """Slices around the centres of the nodules that are to be shown and that hold lung."""
+    """Slices that hold lung around the centres of the nodules to be shown that lie in it."""
     held = sitk.GetArrayViewFromImage(lungs).any(axis=(1, 2))
     wanted: set[int] = set()
     for nodule in nodules:
-        if nodule.example:
+        if nodule.example and nodule.in_lungs > 0:
             k = lungs.TransformPhysicalPointToIndex((nodule.x, nodule.y, nodule.z))[2]
             wanted.update(range(k - neighbours, k + neighbours + 1))
     return tuple(k for k in sorted(wanted) if 0 <= k < len(held) and held[k])
