@@ -31,8 +31,14 @@ from CTSliceToolsLib.localizer.matching import (
     match_files,
     match_slices,
 )
-from CTSliceToolsLib.localizer.prediction import ScanPrediction, predict_scan
+from CTSliceToolsLib.localizer.prediction import (
+    ModelUsed,
+    ScanPrediction,
+    SliceLocation,
+    predict_scan,
+)
 from CTSliceToolsLib.localizer.results import write_prediction
+from CTSliceToolsLib.localizer.scan_fit import fit_scan
 from CTSliceToolsLib.reading.ct_scan import CTScan
 
 
@@ -137,7 +143,44 @@ def test_a_follow_up_slice_is_found_to_the_millimetre(
     level = find_same_level(predicted(reader, grid, shift), before, z)
     assert abs(level.z_mm - (z + shift)) < 2
     back = find_same_level(before, predicted(reader, grid, shift), level.z_mm)
-    assert abs(back.z_mm - z) < 1e-6
+    assert abs(back.z_mm - z) < 2
+
+
+@pytest.mark.parametrize(("low", "high", "off"), [(-300, 20, 0.0), (-250, -60, 12.0)])
+def test_what_the_network_errs_alike_in_two_scans_does_not_matter(
+    low: float, high: float, off: float
+) -> None:
+    """The fits err differently, as the scans reach differently far and their noise differs."""
+    rng = np.random.default_rng(4)
+    error = np.interp(np.arange(-400, 60), np.arange(-400, 60, 23), rng.normal(0, 0.02, 20))
+
+    def judged(z_mm: np.ndarray, at_mm: float) -> ScanPrediction:
+        raw = location_at(z_mm, at_mm) + np.interp(z_mm - at_mm, np.arange(-400, 60), error)
+        raw += rng.normal(0, 0.002, len(raw))
+        fit = fit_scan(z_mm, raw + off / 2000)
+        slices = [
+            SliceLocation(k, z, r, float(fit.location_at(z)))
+            for k, (z, r) in enumerate(zip(z_mm.tolist(), raw.tolist(), strict=True))
+        ]
+        return ScanPrediction(Path("scan"), None, tuple(slices), fit, ModelUsed("made up"))
+
+    before = judged(np.arange(-340, -9, 2.5), 0)
+    after = judged(np.arange(low + 100, high + 100, 3.0), 100)
+    errors = [
+        find_same_level(after, before, z).z_mm - (z + 100)
+        for z in np.arange(max(low, -340) + 15, min(high, -10) - 15, 9.0)
+    ]
+    assert np.mean(np.abs(errors)) < 1
+    assert np.max(np.abs(errors)) < 3
+
+
+def test_scans_without_a_common_part_are_matched_by_their_fits(reader: Path) -> None:
+    head = predicted(reader, upright(60, 240))
+    chest = predicted(reader, upright(-340, -60))
+    level = find_same_level(chest, head, 141)
+    assert not level.in_view
+    by_fits = float(chest.fit.z_at(head.fit.location_at(141)))
+    assert level.z_mm == pytest.approx(by_fits, abs=0.1)
 
 
 def test_the_command_takes_scans_and_predictions(reader: Path, tmp_path: Path) -> None:

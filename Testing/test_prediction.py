@@ -31,6 +31,7 @@ from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer import prediction
 from CTSliceToolsLib.localizer.dataset_prediction import predict_all, result_name
 from CTSliceToolsLib.localizer.prediction import (
+    DEFAULT_MODEL,
     ScanPrediction,
     predict_location,
     predict_locations,
@@ -370,3 +371,24 @@ def test_the_command_speaks_to_a_parent_process(reader: Path, tmp_path: Path) ->
     again = subprocess.run(line, capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "already holds" in json.loads(again.stdout.splitlines()[-1])["error"]
+
+
+@pytest.mark.slow
+def test_the_bundled_localizer_finds_the_landmarks_of_real_scans(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """It was trained on these scans: a test of the way from file to result, not of the model."""
+    if not DEFAULT_MODEL.exists():
+        pytest.skip("there is no bundled localizer yet")
+    truth = json.loads((shared_data / "landmarks.json").read_text(encoding="utf-8"))
+    errors = []
+    for scan in ("LIDC-IDRI-0001", "ACRIN-FLT-Breast_001_abdopelvis.nrrd"):
+        output = tmp_path / f"{scan}.json"
+        command("predict", shared_data / scan, "-o", output)
+        found = json.loads(output.read_text(encoding="utf-8"))
+        assert not found["warnings"]
+        for name, place in truth[scan].items():
+            if name in found["landmarks"]:
+                errors.append(found["landmarks"][name]["z_mm"] - place["z_mm"])
+    assert len(errors) >= 8
+    assert np.mean(np.abs(errors)) < 15

@@ -20,6 +20,7 @@ from CTSliceToolsLib.localizer.prediction import (
     SliceLocation,
     predict_locations,
 )
+from CTSliceToolsLib.localizer.scan_alignment import align_scans
 from CTSliceToolsLib.progress import Report, silent
 
 TOLERANCE = 0.01
@@ -132,9 +133,12 @@ def find_level(prediction: ScanPrediction, key: float | str) -> Level:
 
 
 def find_same_level(prediction: ScanPrediction, other: ScanPrediction, z_mm: float) -> Level:
-    """Find the level that another scan, of the same patient or not, shows at LPS `z_mm`."""
-    location = float(other.fit.location_at(z_mm))
-    return _level(prediction, location, float(prediction.fit.z_at(location)))
+    """Find the level that another scan, of the same patient or not, shows at LPS `z_mm`.
+
+    Its location is that in the scan it is looked for in.
+    """
+    here = align_scans(prediction, other).z_at(z_mm)
+    return _level(prediction, float(prediction.fit.location_at(here)), here)
 
 
 def match_slices(

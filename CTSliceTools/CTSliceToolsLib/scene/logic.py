@@ -13,8 +13,9 @@ from CTSliceToolsLib.child_process import module_command, module_environment
 from CTSliceToolsLib.child_work import ChildCommand, Work, complete
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.localizer import matching
-from CTSliceToolsLib.localizer.prediction import ScanPrediction
+from CTSliceToolsLib.localizer.prediction import ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.results import read_prediction
+from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment, align_scans
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.scene import prediction_nodes
 from CTSliceToolsLib.scene.annotation_logic import AnnotationLogic
@@ -31,6 +32,10 @@ class CTSliceToolsLogic(AnnotationLogic):
     its descendants; methods named `...Work` give the same as `child_work.Work` for a panel.
     Heights z and slice offsets are those of the world's axial slices in mm.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._aligned: tuple[list[tuple[SliceLocation, ...]], ScanAlignment] | None = None
 
     def predict(
         self, volumeNode: Any, modelFile: Path | None = None, report: Report = silent
@@ -101,9 +106,11 @@ class CTSliceToolsLogic(AnnotationLogic):
         Raises:
             InputError: as `prediction`, for either volume.
         """
-        return matching.find_same_level(
-            self.prediction(volumeNode), self.prediction(otherNode), sliceOffset
-        ).z_mm
+        pair = [self.prediction(node) for node in (volumeNode, otherNode)]
+        slices = [one.slices for one in pair]
+        if self._aligned is None or self._aligned[0] != slices:
+            self._aligned = slices, align_scans(*pair)
+        return self._aligned[1].z_at(sliceOffset)
 
     def matchingSlices(
         self, volumeNode: Any, key: float | str, tolerance: float = matching.TOLERANCE
