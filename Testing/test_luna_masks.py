@@ -36,14 +36,14 @@ def grid(
 @given(
     spacing=st.tuples(st.floats(0.4, 1.2), st.floats(0.4, 1.2), st.floats(0.5, 5)),
     flips=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
-    turn=st.one_of(st.just(0.0), st.floats(-180, 180)),
+    turn=st.integers(-180, 180),
     at=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
     radius=st.floats(0.3, 12),
 )
 def test_a_sphere_is_the_voxels_within_its_radius_on_any_grid(
     spacing: tuple[float, float, float],
     flips: tuple[float, float, float],
-    turn: float,
+    turn: int,
     at: tuple[float, float, float],
     radius: float,
 ) -> None:
