@@ -77,7 +77,7 @@ def train(
 
         def after_epoch(epoch: dict[str, float]) -> None:
             if isinstance(report, JsonLines):
-                report.write(**epoch)
+                report.write(epoch=epoch)
 
         result = training.train_on_store(store, output, plan, report=report, on_epoch=after_epoch)
         if isinstance(report, JsonLines):
