@@ -233,15 +233,12 @@ def test_an_interrupted_training_ends_as_one_in_one_go(parts: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_training_learns_and_stops_when_nothing_is_gained(tmp_path: Path) -> None:
+def test_training_learns(tmp_path: Path) -> None:
     write_slices(tmp_path / "training", 64)
     write_slices(tmp_path / "validation", 21)
-    plan = TrainingPlan(epochs=30, batch=16, patience=8)
+    plan = TrainingPlan(epochs=15, batch=4, patience=15, augment=False)
     result = train(tmp_path, tmp_path / "m.keras", plan)
-    assert result.best["val_error"] < 0.08, "guessing the middle is off by 0.15"
-    constant = TrainingPlan(epochs=9, batch=16, learning_rate=0.0, patience=2)
-    stopped = train(tmp_path, tmp_path / "n.keras", constant)
-    assert len(stopped.epochs) <= 9
+    assert result.best["val_error"] < 0.05, "guessing the middle is off by 0.15"
 
 
 @pytest.mark.slow
