@@ -3,6 +3,7 @@
 Runs in a real Slicer too, and on the stand-in of `slicer_host` elsewhere.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ import unittest
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import slicer_host
 
@@ -346,6 +348,34 @@ class TestPackages(unittest.TestCase):
         constraints.write_text("numpy==1.0\n")
         with self.assertRaises(subprocess.CalledProcessError):
             slicer.packaging.pip_install(["--no-index", "numpy>=999"], constraints)
+
+    @unittest.skipIf(slicer_host.is_real(), "would ask pip in Slicer's own environment")
+    def test_slicer_5_10_is_asked_and_given_the_pins(self) -> None:
+        self.file.write_text("ct-slice-tools-nowhere>=1\n")
+        asked: list[str] = []
+        given: list[list[str]] = []
+        wheels: list[str | None] = []
+
+        def install(arguments: list[str]) -> None:
+            given.append(arguments)
+            wheels.append(os.environ.get("PIP_ONLY_BINARY"))
+            self.assertIn("numpy==", Path(arguments[-1]).read_text())
+
+        def confirm(text: str, title: str, detailedText: str) -> bool:  # noqa: N803
+            asked.append(detailedText)
+            return agreed
+
+        with (
+            mock.patch.dict(sys.modules, {"slicer.packaging": None}),
+            mock.patch.object(slicer.util, "pip_install", install),
+            mock.patch.object(slicer.util, "confirmOkCancelDisplay", confirm),
+            self.assertLogs(level="ERROR"),
+        ):
+            for agreed in (False, True):
+                self.assertFalse(packages.ensure_packages(self.file, "CT Slice Tools"))
+        self.assertEqual(asked, ["ct-slice-tools-nowhere>=1"] * 2)
+        self.assertEqual([one[:2] for one in given], [["ct-slice-tools-nowhere>=1", "-c"]])
+        self.assertEqual(wheels, [":all:"])
 
     def test_a_failure_is_one_message_with_the_command(self) -> None:
         self.file.write_text("ct-slice-tools-nowhere>=1\n")

@@ -64,5 +64,6 @@ def _require_qt() -> None:
             if ctypes.util.find_library(library) is None
         ]
         raise unittest.SkipTest(
-            f"PySide6 cannot be loaded ({problem}): apt-get install {' '.join(missing)}"
+            f"PySide6 cannot be loaded ({problem}): apt-get install "
+            f"{' '.join(missing or SYSTEM_LIBRARIES.values())}"
         ) from None

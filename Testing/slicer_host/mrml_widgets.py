@@ -1,5 +1,6 @@
 """Stand-ins for Slicer's widgets that follow the scene."""
 
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -9,6 +10,10 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 from shiboken6 import isValid
 
 from __feature__ import true_property  # isort: skip  # noqa: F401
+
+
+SLICE_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager2D", "vtkMRMLMarkupsDisplayableManager")
+"""What is drawn over a slice."""
 
 
 class qMRMLWidget(QWidget):
@@ -178,6 +183,43 @@ class qMRMLSliceView(QWidget):
         """Return the vtkRenderWindow."""
         return self._window
 
+    def setSliceLogic(self, logic: Any) -> None:
+        """Draw the slice of a logic with markups and segments over it, as Slicer's views do."""
+        self._logic = logic
+
+    def save(self, file: Path) -> None:
+        """Draw now, with EGL, into a PNG file; not in a process that has TensorFlow."""
+        node = self._logic.GetSliceNode()
+        self._window.SetSize(*node.GetDimensions()[:2])
+        self._renderer.GetActiveCamera().ParallelProjectionOn()
+        managers = slicer.vtkMRMLDisplayableManagerGroup()
+        factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
+        factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        for manager in SLICE_MANAGERS:
+            if not factory.IsDisplayableManagerRegistered(manager):
+                factory.RegisterDisplayableManager(manager)
+        interactor = vtk.vtkGenericRenderWindowInteractor()
+        interactor.SetRenderWindow(self._window)
+        interactor.Initialize()
+        managers.Initialize(factory, self._renderer)
+        managers.SetMRMLDisplayableNode(node)
+        mapper = vtk.vtkImageMapper()
+        mapper.SetColorWindow(255)
+        mapper.SetColorLevel(127.5)
+        mapper.SetInputConnection(self._logic.GetImageDataConnection())
+        image = vtk.vtkActor2D()
+        image.SetMapper(mapper)
+        image.GetProperty().SetDisplayLocationToBackground()
+        self._renderer.AddViewProp(image)
+        self._window.Render()
+        grab = vtk.vtkWindowToImageFilter()
+        grab.SetInput(self._window)
+        grab.ReadFrontBufferOff()
+        writer = vtk.vtkPNGWriter()
+        writer.SetFileName(str(file))
+        writer.SetInputConnection(grab.GetOutputPort())
+        writer.Write()
+
     def scheduleRender(self) -> None:
         """Do nothing: the offscreen window is drawn when its picture is taken."""
 
@@ -196,6 +238,7 @@ class qMRMLSliceWidget(QWidget):
         self._logic.ResizeSliceNode(400, 400)
         logics.GetSliceLogics().AddItem(self._logic)
         self._view = qMRMLSliceView(self)
+        self._view.setSliceLogic(self._logic)
         column = QVBoxLayout(self)
         column.contentsMargins = QMargins()
         column.addWidget(self._view)
