@@ -248,6 +248,8 @@ def test_the_command_trains_from_given_weights(store: Path, tmp_path: Path) -> N
     build_unet(512, 1, 2).save(tmp_path / "other.keras")
     shown = run.invoke(app, [*tutorial, "--weights", str(tmp_path / "other.keras")])
     assert "is of another network" in str(shown.exception)
+    shown = run.invoke(app, [*tutorial, "--weights", str(tmp_path / "none.keras")])
+    assert "none.keras does not exist" in str(shown.exception)
     shown = run.invoke(app, [*call, "--tutorial-split"])
     assert "--tutorial-split is for" in str(shown.exception)
     build_unet(512, 1, 1).save(tmp_path / "same.keras")

@@ -85,14 +85,14 @@ def train_on_store(
     if plan.preset is Preset.TUTORIAL:
         preparation = EXAMPLE_PREPARATION
     folder = output.with_name(f"{output.stem}-training")
-    settings = _settings(plan, preparation, scans)
-    training = _Training(plan, preparation, folder, settings, report, on_epoch)
     began = time.monotonic()
     with hardware(plan.batch) as used:
         keras.utils.set_random_seed(plan.seed)
         model = _build(plan, preparation)
         if plan.weights is not None:
             load_weights(model, plan.weights)
+        settings = _settings(plan, preparation, scans)
+        training = _Training(plan, preparation, folder, settings, report, on_epoch)
         if plan.preset is Preset.TUTORIAL:
             epochs = training.tutorial(model, scans)
         else:
