@@ -238,6 +238,7 @@ class TestQueue(PanelTest):
                 series=patient,
                 name="{k:03}.dcm",
             )
+        self.ui.queueSource.currentIndex = 0
         self.ui.queueFolder.text = str(self.folder)
 
     def test_series_after_series_each_saved_at_once(self) -> None:
@@ -263,6 +264,32 @@ class TestQueue(PanelTest):
         with self.assertLogs(level="ERROR") as shown:
             self.ui.nextButton.click()
         self.assertIn("All series are labelled", shown.output[0])
+
+    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
+    def test_series_of_the_dicom_database(self) -> None:
+        slicer.dicomDatabase.add_folder(self.folder)
+        self.addCleanup(slicer.dicomDatabase.clear)
+        self.ui.queueSource.currentIndex = 1
+        self.ui.nextButton.click()
+        self.assertEqual(self.ui.queueLabel.text, "0 of 3 labelled")
+        self.annotate.known_files = {}
+        self.start_keys()
+        scroll_to(34)
+        press("5")
+        self.assertEqual(self.column(FILE)[5], "008.dcm")
+        saved = [*self.folder.rglob("annotation.json")]
+        self.assertEqual(len(saved), 1)
+        self.assertEqual(json.loads(saved[0].read_text()), {"Aortic arch": "008.dcm"})
+
+    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
+    def test_series_that_share_a_folder(self) -> None:
+        write_series(self.folder / "a" / "series", series="other", name="other-{k:03}.dcm")
+        slicer.dicomDatabase.add_folder(self.folder)
+        self.addCleanup(slicer.dicomDatabase.clear)
+        self.ui.queueSource.currentIndex = 1
+        with self.assertLogs(level="ERROR") as shown:
+            self.ui.nextButton.click()
+        self.assertIn("holds 2 CT series: run organize", shown.output[0])
 
     def test_only_the_volume_of_the_queue_is_saved(self) -> None:
         self.ui.nextButton.click()

@@ -355,6 +355,7 @@ class TestPackages(unittest.TestCase):
         asked: list[str] = []
         given: list[list[str]] = []
         wheels: list[str | None] = []
+        answers = iter((False, True))
 
         def install(arguments: list[str]) -> None:
             given.append(arguments)
@@ -363,7 +364,7 @@ class TestPackages(unittest.TestCase):
 
         def confirm(text: str, title: str, detailedText: str) -> bool:  # noqa: N803
             asked.append(detailedText)
-            return agreed
+            return next(answers)
 
         with (
             mock.patch.dict(sys.modules, {"slicer.packaging": None}),
@@ -371,7 +372,7 @@ class TestPackages(unittest.TestCase):
             mock.patch.object(slicer.util, "confirmOkCancelDisplay", confirm),
             self.assertLogs(level="ERROR"),
         ):
-            for agreed in (False, True):
+            for _press in range(2):
                 self.assertFalse(packages.ensure_packages(self.file, "CT Slice Tools"))
         self.assertEqual(asked, ["ct-slice-tools-nowhere>=1"] * 2)
         self.assertEqual([one[:2] for one in given], [["ct-slice-tools-nowhere>=1", "-c"]])

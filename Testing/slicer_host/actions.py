@@ -21,9 +21,9 @@ def press(key: str, widget: Any | None = None) -> None:
     if not is_real():
         _press_with_qtest(key, target)
         return
-    sequence = qt.QKeySequence(key)
+    sequence = qt.QKeySequence(key).toString()
     for shortcut in target.findChildren(qt.QShortcut):
-        if shortcut.enabled and shortcut.key == sequence:
+        if shortcut.enabled and shortcut.key.toString() == sequence:
             shortcut.activated()
 
 

@@ -12,6 +12,7 @@ import vtk
 from PySide6 import QtCore, QtWidgets
 
 from CTSliceToolsLib.scene import mrml_host
+from slicer_host.dicom_database import DicomDatabase
 
 from __feature__ import true_property  # isort: skip  # noqa: F401
 
@@ -233,6 +234,7 @@ def start() -> None:
     slicer.mrmlScene.AddNode(slicer.vtkMRMLCrosshairNode())
     slicer.app.layout_manager = LayoutManager()
     _add_plots()
+    slicer.dicomDatabase = DicomDatabase()
     _add_packages()
     slicer.app.main_window = MainWindow()
     slicer.app.main_window.show()

@@ -59,7 +59,8 @@ class ModelChooser:
         self._box.insertItem(row, card.name)
         self._box.setItemData(row, describe(card, file), qt.Qt.ToolTipRole)
 
-    def _choose_row(self, row: int) -> None:
+    def _choose_row(self, *_arguments: Any) -> None:
+        row = self._box.currentIndex
         if row < len(self._files):
             self._show(row)
             return

@@ -33,7 +33,7 @@ class KeyShortcuts:
         window = slicer.util.mainWindow()
         if self.enabled or window is None:
             return
-        self._rest_others(window, [qt.QKeySequence(key) for key in self.handlers])
+        self._rest_others(window)
         for key, handler in self.handlers.items():
             shortcut = qt.QShortcut(qt.QKeySequence(key), window)
             shortcut.context = qt.Qt.ApplicationShortcut
@@ -52,13 +52,14 @@ class KeyShortcuts:
             action.shortcut = key
         self._ours, self._resting, self._without_key = [], [], []
 
-    def _rest_others(self, window: Any, keys: list[Any]) -> None:
+    def _rest_others(self, window: Any) -> None:
         """Turn off shortcuts on our keys: two on one key would both be dead."""
+        keys = {qt.QKeySequence(key).toString() for key in self.handlers}
         for shortcut in window.findChildren(qt.QShortcut):
-            if shortcut.enabled and shortcut.key in keys:
+            if shortcut.enabled and shortcut.key.toString() in keys:
                 shortcut.enabled = False
                 self._resting.append(shortcut)
         for action in window.findChildren(qt.QAction):
-            if action.shortcut in keys:
+            if action.shortcut.toString() in keys:
                 self._without_key.append((action, action.shortcut))
                 action.shortcut = qt.QKeySequence()

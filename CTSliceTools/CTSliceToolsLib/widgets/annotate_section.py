@@ -51,7 +51,8 @@ class AnnotateSection:
         self._volume: Any = None
         self._tags: list[tuple[Any, int]] = []
         self._refreshing = qt.QTimer()
-        self._refreshing.singleShot = True
+        # Not `.singleShot =`, which is a function as well.
+        self._refreshing.setProperty("singleShot", True)
         self._refreshing.interval = 0
         self._refreshing.timeout.connect(self.refresh)
 

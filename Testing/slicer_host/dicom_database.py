@@ -1,0 +1,56 @@
+"""Stand-in for Slicer's DICOM database: looks into files that tests tell it of."""
+
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+
+
+class DicomDatabase:
+    """The questions of ctkDICOMDatabase that panels ask; patients are known by their ID."""
+
+    def __init__(self) -> None:
+        self._headers: dict[str, Dataset] = {}
+
+    def add_folder(self, folder: Path) -> None:
+        """Index the files below a folder, as importing it would."""
+        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+            self._headers[str(file)] = pydicom.dcmread(file, stop_before_pixels=True)
+
+    def clear(self) -> None:
+        """Forget all files."""
+        self._headers = {}
+
+    def patients(self) -> tuple[str, ...]:
+        """Return the patients."""
+        return self._values("PatientID", "", "")
+
+    def studiesForPatient(self, patient: str) -> tuple[str, ...]:
+        """Return the studies of a patient."""
+        return self._values("StudyInstanceUID", "PatientID", patient)
+
+    def seriesForStudy(self, study: str) -> tuple[str, ...]:
+        """Return the series of a study."""
+        return self._values("SeriesInstanceUID", "StudyInstanceUID", study)
+
+    def filesForSeries(self, series: str) -> tuple[str, ...]:
+        """Return the files of a series."""
+        return tuple(f for f, one in self._headers.items() if one.SeriesInstanceUID == series)
+
+    def fileForInstance(self, uid: str) -> str:
+        """Return the file of an instance, "" if it is not known."""
+        return next((f for f, one in self._headers.items() if one.SOPInstanceUID == uid), "")
+
+    def fileValue(self, file: str, tag: str) -> str:
+        """Return a value of a file, the tag given as "0008,0060"."""
+        group, element = (int(part, 16) for part in tag.split(","))
+        header = self._headers[file]
+        return str(header[group, element].value) if (group, element) in header else ""
+
+    def _values(self, keyword: str, of: str, value: str) -> tuple[str, ...]:
+        found = (
+            str(one.get(keyword))
+            for one in self._headers.values()
+            if not of or one.get(of) == value
+        )
+        return tuple(dict.fromkeys(found))
