@@ -1,13 +1,13 @@
 """The panel CTSliceTools: annotate CT scans with one key, and localize their slices."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import slicer
 import vtk
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -42,11 +42,17 @@ class CTSliceToolsParameterNode:
         volume: the CT volume to work on.
         queueFolder: where series to be labelled are looked for.
         modelFile: the localizer; empty for the bundled one.
+        otherVolume: the CT volume to compare with.
+        sideBySide: whether slice views show both volumes at the same level.
+        matchTolerance: how far in normalized location the listed slices may be off.
     """
 
     volume: vtkMRMLScalarVolumeNode
     queueFolder: str
     modelFile: str
+    otherVolume: vtkMRMLScalarVolumeNode
+    sideBySide: bool
+    matchTolerance: Annotated[float, WithinRange(0.001, 0.1)] = 0.01
 
 
 class CTSliceToolsModuleLogic(ScriptedLoadableModuleLogic):
