@@ -4,13 +4,15 @@ import platform
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
+from CTSliceToolsLib import __version__
+
 
 def software_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Give the versions of installed packages, of Python and of the system.
+    """Give the versions of CTLungScreening, of installed packages, of Python and of the system.
 
-    An extension inside Slicer is no installed package: it is left out there.
+    A package that is built into Slicer may have no version that Python knows: it is left out.
     """
-    found = {}
+    found = {"CTLungScreening": __version__}
     for name in packages:
         try:
             found[name] = version(name)

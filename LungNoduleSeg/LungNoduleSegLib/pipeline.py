@@ -1,12 +1,10 @@
 """The whole way of one scan: read, find the lungs, run the network, measure, write."""
 
-import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +18,7 @@ from CTSliceToolsLib.geometry.cropping import crop_to
 from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.model_card import ModelCard, load_model
 from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.provenance import software_versions
 from CTSliceToolsLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
@@ -32,15 +31,7 @@ from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts
 
 DEFAULT_MODEL = Path(__file__).parent / "Resources" / "Models" / "nodule-unet.keras"
 
-PACKAGES = (
-    "CTLungScreening",
-    "SimpleITK",
-    "keras",
-    "numpy",
-    "pydicom",
-    "scikit-image",
-    "scipy",
-)
+PACKAGES = ("SimpleITK", "keras", "numpy", "pydicom", "scikit-image", "scipy")
 
 
 @dataclass(frozen=True)
@@ -164,8 +155,7 @@ def _record(
     """What `run.json` says, but for the times."""
     scan = analysis.scan
     return {
-        "software": {name: version(name) for name in PACKAGES}
-        | {"python": platform.python_version(), "platform": platform.platform()},
+        "software": software_versions(PACKAGES),
         "command": sys.argv,
         "model": {"name": card.name, "file": model_file.name, "sha256": card.sha256},
         "parameters": {

@@ -21,7 +21,7 @@ from CTSliceToolsLib.provenance import software_versions
 from CTSliceToolsLib.reading.ct_scan import SeriesInfo, SliceSource
 
 FORMAT = "CTSliceTools prediction, version 1"
-PACKAGES = ("CTLungScreening", "SimpleITK", "keras", "numpy", "pydicom", "scipy")
+PACKAGES = ("SimpleITK", "keras", "numpy", "pydicom", "scipy")
 
 COLUMNS = (
     "index",

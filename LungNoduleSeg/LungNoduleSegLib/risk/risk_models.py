@@ -22,6 +22,9 @@ from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
 
+PACKAGES = ("scikit-learn", "skops", "xgboost")
+"""What a risk model is made with."""
+
 TREE = "sklearn.tree._tree.Tree"
 """The one type that skops leaves us to judge; `_check_trees` does before it is used."""
 
@@ -93,11 +96,6 @@ class RiskModel:
         if isinstance(self.model, xgboost.Booster):
             return np.asarray(self.model.predict(xgboost.DMatrix(x), pred_contribs=True))
         return None
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of what a risk model is made with."""
-    return {name: version(name) for name in ("CTLungScreening", "scikit-learn", "skops", "xgboost")}
 
 
 def save_risk_model(model: RiskModel, file: Path) -> None:

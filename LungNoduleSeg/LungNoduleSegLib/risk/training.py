@@ -16,15 +16,16 @@ from xgboost import XGBClassifier
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file, refuse_existing
 from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.provenance import software_versions
 from LungNoduleSegLib.risk.features import FEATURES_VERSION
 from LungNoduleSegLib.risk.importance import Importance, correlated_groups, increases
 from LungNoduleSegLib.risk.plots import plot_curves, plot_importance
 from LungNoduleSegLib.risk.risk_models import (
+    PACKAGES,
     Algorithm,
     RiskCard,
     RiskModel,
     save_risk_model,
-    software_versions,
 )
 from LungNoduleSegLib.risk.scores import Scores, baselines, score_report
 from LungNoduleSegLib.risk.training_data import FeatureSet, TrainingData, read_training_data
@@ -246,7 +247,7 @@ def _card(
         ranges={
             name: [float(a), float(b)] for name, a, b in zip(data.features, low, high, strict=True)
         },
-        software=software_versions(),
+        software=software_versions(PACKAGES),
         training={
             "sha256": data.sha256,
             "scans": len(data.y),

@@ -1,12 +1,12 @@
 """Tables of risk and growth as MRML table nodes, with what they were made of."""
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import vtk
 
+from CTSliceToolsLib import __version__
 from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.nodules.table import COLUMNS, Column
 from LungNoduleSegLib.results.segments import TAG
@@ -97,7 +97,7 @@ def add_table(
         node.SetColumnDescription(key, about.description)
     node.SetUseColumnTitleAsColumnHeader(True)
     node.SetAttribute(TAG, mark)
-    node.SetAttribute(f"{TAG}.version", version("CTLungScreening"))
+    node.SetAttribute(f"{TAG}.version", __version__)
     for key, value in attributes.items():
         node.SetAttribute(f"{TAG}.{key}", value)
     for source in sources:
