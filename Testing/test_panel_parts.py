@@ -123,7 +123,9 @@ class TestRunner(unittest.TestCase):
         steps = Steps(child(QUICK, "21"))
         results: list[Any] = []
         logged: list[str] = []
+        told: list[dict[str, Any]] = []
         self.runner.logged.connect(logged.append)
+        self.runner.told.connect(told.append)
         self.runner.start(steps.work(), results.append)
         wait_until(lambda: bool(self.ends))
         self.assertEqual(results, [[42]])
@@ -133,6 +135,8 @@ class TestRunner(unittest.TestCase):
             [RunState.STARTING, RunState.RUNNING, RunState.IMPORTING, RunState.IDLE],
         )
         self.assertIn("a line for the log", "".join(logged))
+        self.assertEqual([event.get("stage") for event in told], ["Reading", None])
+        self.assertEqual(told[1], {"result": 42})
         self.assert_nothing_left(steps)
 
     def test_cancel_ends_the_whole_tree_while_the_panel_lives(self) -> None:

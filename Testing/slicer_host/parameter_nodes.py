@@ -125,13 +125,18 @@ class _Wrapper:
 
     def connectGui(self, gui: Any) -> int:
         """Keep the widgets of `gui` that name a parameter equal to it; return a tag."""
+        named = [
+            (widget.property("SlicerParameterName"), widget) for widget in gui.__dict__.values()
+        ]
+        return self.connectParametersToGui({name: widget for name, widget in named if name})
+
+    def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
+        """Keep widgets equal to the parameters they are given for; return a tag."""
         connectors = {}
-        for widget in gui.__dict__.values():
-            name = widget.property("SlicerParameterName")
-            if name:
-                if name not in self.allParameters:
-                    raise ValueError(f"Cannot find a param with the given name: {name}")
-                connectors[name] = _connector(widget, self.allParameters[name])
+        for name, widget in mapping.items():
+            if name not in self.allParameters:
+                raise ValueError(f"Cannot find a param with the given name: {name}")
+            connectors[name] = _connector(widget, self.allParameters[name])
         tag = max(self._guis, default=-1) + 1
         self._guis[tag] = connectors
         for name, connector in connectors.items():

@@ -41,6 +41,7 @@ class WorkRunner:
         progress: of the current stage.
         changed: signal without arguments: `state` or `progress` is another.
         logged: signal with a text: what the child has just printed.
+        told: signal with each JSON object that the child has printed, as a dictionary.
         ended: signal with the error as one sentence and its details, both empty after success and
             after Cancel.
     """
@@ -50,6 +51,7 @@ class WorkRunner:
         self.progress = RunProgress("")
         self.changed = Signal()
         self.logged = Signal()
+        self.told = Signal()
         self.ended = Signal()
         self._work: Work[Any] | None = None
         self._done: Callable[[Any], None] = _ignore
@@ -114,6 +116,7 @@ class WorkRunner:
                 progress = RunProgress.from_event(event)
             if "message" in event:
                 self._log(f"{event['message']}\n")
+            self.told.emit(event)
         self._read_log(child)
         if progress != self.progress:
             self.progress = progress
