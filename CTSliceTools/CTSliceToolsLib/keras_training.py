@@ -58,7 +58,7 @@ def hardware(batch_size: int) -> Iterator[str]:
     """
     try:
         devices = keras.distribution.list_devices("gpu")
-    except RuntimeError:  # JAX, where it has no such device
+    except (RuntimeError, AttributeError):  # JAX without such a device; PyTorch, which has no list
         devices = []
     count = max((n for n in range(1, len(devices) + 1) if batch_size % n == 0), default=0)
     before = keras.config.dtype_policy()

@@ -123,7 +123,8 @@ class SliceBatches(EpochBatches):
         pack: the slices.
         batch: slices in a batch.
         seed: shuffles, in another order in each epoch, and leaves out the few slices that do not
-            fill a batch; None gives all slices, in order.
+            fill a batch; None gives all slices, in order, and fills the last batch with the first
+            ones, as several GPUs share whole batches only.
     """
 
     def __init__(self, pack: SlicePack, batch: int, seed: int | None = None) -> None:
@@ -139,5 +140,6 @@ class SliceBatches(EpochBatches):
         if self._seed is not None and self._ordered != self.epoch:
             rng = np.random.default_rng((self._seed, self.epoch))
             self._order, self._ordered = rng.permutation(len(self._order)), self.epoch
-        rows = self._order[index * self._batch : (index + 1) * self._batch]
+        places = np.arange(index * self._batch, (index + 1) * self._batch)
+        rows = self._order[places % len(self._order)]
         return self._pack.pictures(rows), self._pack.locations[rows, None]
