@@ -19,6 +19,7 @@ from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment, align_scans
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.scene import prediction_nodes
 from CTSliceToolsLib.scene.annotation_logic import AnnotationLogic
+from CTSliceToolsLib.scene.mrml_host import keeping_alive
 from CTSliceToolsLib.scene.mrml_volume import export_volume, ijk_to_world
 from CTSliceToolsLib.scene.prediction_nodes import PredictionNodes
 from CTSliceToolsLib.scene.undo import Snapshot
@@ -56,7 +57,7 @@ class CTSliceToolsLogic(AnnotationLogic):
             ChildError: if the child process failed; its log is named.
             Cancelled: if `report` raised it.
         """
-        return complete(self.predictWork(volumeNode, modelFile), _alive(report))
+        return complete(self.predictWork(volumeNode, modelFile), keeping_alive(report))
 
     def predictWork(self, volumeNode: Any, modelFile: Path | None = None) -> Work[PredictionNodes]:
         """Give the work of `predict`."""
@@ -175,7 +176,7 @@ class CTSliceToolsLogic(AnnotationLogic):
 
     def runCommand(self, *arguments: str | Path, report: Report = silent) -> Any:
         """Run any command of `ct-slice-tools` and return its result; see `organize`."""
-        return complete(self.commandWork(*arguments), _alive(report))
+        return complete(self.commandWork(*arguments), keeping_alive(report))
 
     def commandWork(self, *arguments: str | Path) -> Work[Any]:
         """Give the work of `runCommand`."""
@@ -200,13 +201,3 @@ def _command(*arguments: str | Path) -> ChildCommand:
         module_command("CTSliceToolsLib", *arguments, "--progress", "jsonl"),
         module_environment(CTSliceToolsLib),
     )
-
-
-def _alive(report: Report) -> Report:
-    """Keep the application responsive while a script waits."""
-
-    def alive(stage: str, done: int, total: int) -> None:
-        slicer.app.processEvents()
-        report(stage, done, total)
-
-    return alive

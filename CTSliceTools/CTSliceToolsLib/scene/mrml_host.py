@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.progress import Report
 
 # As `slicer.modules.<name in lower case>.logic()` in Slicer. Terminologies is not among them: the
 # wheel comes without the lists of terms its logic loads; segments keep their codes without it.
@@ -62,6 +63,17 @@ def start() -> Any:
     if not hasattr(slicer, "app"):
         _make_host(slicer)
     return slicer.mrmlScene
+
+
+def keeping_alive(report: Report) -> Report:
+    """Make a report that also keeps the application responsive while a script waits."""
+    import slicer  # noqa: PLC0415 - optional
+
+    def alive(stage: str, done: int, total: int) -> None:
+        slicer.app.processEvents()
+        report(stage, done, total)
+
+    return alive
 
 
 def _make_host(slicer: Any) -> None:

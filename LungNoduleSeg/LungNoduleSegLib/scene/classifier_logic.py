@@ -17,6 +17,7 @@ import LungNoduleSegLib
 from CTSliceToolsLib import child_process
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.scene.mrml_host import keeping_alive
 from CTSliceToolsLib.scene.subject_hierarchy import place_beside
 from CTSliceToolsLib.scene.undo import Undoable
 from LungNoduleSegLib.risk.assessment import DISCLAIMER
@@ -111,10 +112,6 @@ class ClassifierLogic(Undoable):
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
         files = {work / "features.csv": featuresNode, work / "labels.csv": labelsNode}
 
-        def reportAlive(stage: str, done: int, total: int) -> None:
-            slicer.app.processEvents()
-            report(stage, done, total)
-
         try:
             for file, node in files.items():
                 _write_csv(file, node)
@@ -130,7 +127,7 @@ class ClassifierLogic(Undoable):
                     *options,
                 ),
                 child_process.module_environment(CTSliceToolsLib, LungNoduleSegLib),
-                reportAlive,
+                keeping_alive(report),
             )
         except InputError as problem:
             text = str(problem)

@@ -10,11 +10,13 @@ import slicer
 
 import CTSliceToolsLib
 import LungNoduleSegLib
-from CTSliceToolsLib import child_process
+from CTSliceToolsLib.child_process import module_command, module_environment
+from CTSliceToolsLib.child_work import ChildCommand, Work, complete
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.scene import subject_hierarchy
+from CTSliceToolsLib.scene.mrml_host import keeping_alive
 from CTSliceToolsLib.scene.mrml_volume import export_volume
 from CTSliceToolsLib.scene.undo import Undoable
 from LungNoduleSegLib.nodules.table import read_nodules_csv
@@ -54,29 +56,47 @@ class LungNoduleSegLogic(Undoable):
             ChildError: if the child process failed; its log is named.
             Cancelled: if `report` raised it.
         """
+        work = self.processWork(
+            volumeNode,
+            segmentationNode,
+            tableNode,
+            fiducialNode,
+            outputFolder=outputFolder,
+            options=options,
+        )
+        return complete(work, keeping_alive(report))
+
+    def processWork(
+        self,
+        volumeNode: Any,
+        segmentationNode: Any | None = None,
+        tableNode: Any | None = None,
+        fiducialNode: Any | None = None,
+        *,
+        outputFolder: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> Work[ResultNodes]:
+        """Give the work of `process`, for a panel."""
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
         scan = work / "scan.nrrd"
         results = outputFolder or work / "results"
-
-        def reportAlive(stage: str, done: int, total: int) -> None:
-            slicer.app.processEvents()
-            report(stage, done, total)
-
+        name = volumeNode.GetName()
+        given = (segmentationNode, tableNode, fiducialNode)
         try:
             export_volume(volumeNode, scan)
-            child_process.run(
-                child_process.module_command(
+            yield ChildCommand(
+                module_command(
                     "LungNoduleSegLib", "run", scan, "-o", results, "--progress", "jsonl", *options
                 ),
-                child_process.module_environment(CTSliceToolsLib, LungNoduleSegLib),
-                reportAlive,
+                module_environment(CTSliceToolsLib, LungNoduleSegLib),
             )
-            return self.importResults(
-                results, volumeNode, segmentationNode, tableNode, fiducialNode
-            )
+            for node in (volumeNode, *given):
+                if node is not None and node.GetScene() is None:
+                    raise InputError(f"{node.GetName()} was deleted during the run.")
+            return self.importResults(results, volumeNode, *given)
         except InputError as problem:
-            raise InputError(str(problem).replace(str(scan), volumeNode.GetName())) from None
+            raise InputError(str(problem).replace(str(scan), name)) from None
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
