@@ -95,7 +95,10 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.annotate = AnnotateSection(self.ui, self.logic)
         self.queue = QueueBox(self.ui, self.annotate, self.chooseVolume)
         self.localize = LocalizeSection(
-            self.ui, self.logic, self.annotate, Path(self.resourcePath("requirements.txt"))
+            self.ui,
+            self.logic,
+            self.annotate,
+            Path(self.resourcePath("CTSliceTools/requirements.txt")),
         )
         self.localize.model.changed.connect(self.onModelChosen)
 

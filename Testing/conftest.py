@@ -1,13 +1,15 @@
 """What the tests share."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
-PANEL_TESTS = ("test_slicer_host.py", "test_panel_parts.py", "test_ct_slice_tools_panel.py")
+CMAKE_LISTS = Path(__file__).parent / "CMakeLists.txt"
+PANEL_TESTS = tuple(re.findall(r"^  (test_\w+\.py)$", CMAKE_LISTS.read_text(), re.MULTILINE))
 """Files that need Qt, which does not go with TensorFlow nor with pytest-xdist's threads.
 
 `test_panels.py` runs each in a process of its own.

@@ -1,0 +1,1 @@
+"""The sections of the panel LungNoduleSeg; needs Slicer's `qt` and `slicer`."""
