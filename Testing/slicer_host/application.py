@@ -16,8 +16,6 @@ from slicer_host.dicom_database import DicomDatabase
 
 from __feature__ import true_property  # isort: skip  # noqa: F401
 
-SLICE_VIEWS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
-
 
 class Application(QtWidgets.QApplication):
     """The part of qSlicerApplication that panels use, around the headless host."""
@@ -54,13 +52,31 @@ class Application(QtWidgets.QApplication):
 
 
 class LayoutManager:
-    """Three slice views, as in the conventional layout."""
+    """The slice views: three in the conventional layout, and those that other layouts add."""
 
     def __init__(self) -> None:
-        self._widgets = {
-            name: slicer.qMRMLSliceWidget(name, orientation)
-            for name, orientation in SLICE_VIEWS.items()
-        }
+        self._widgets: dict[str, Any] = {}
+        self._logic = slicer.vtkMRMLLayoutLogic()
+        self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        self._logic.SetMRMLScene(slicer.mrmlScene)
+        after_logic = -1.0
+        self._logic.GetLayoutNode().AddObserver(
+            vtk.vtkCommand.ModifiedEvent, lambda *_: self._make_widgets(), after_logic
+        )
+        self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView)
+
+    def layoutLogic(self) -> Any:
+        """Return the vtkMRMLLayoutLogic."""
+        return self._logic
+
+    @property
+    def layout(self) -> int:
+        """The number of the layout."""
+        return int(self._logic.GetLayoutNode().GetViewArrangement())
+
+    def setLayout(self, number: int) -> None:
+        """Show another layout."""
+        self._logic.GetLayoutNode().SetViewArrangement(number)
 
     def sliceViewNames(self) -> tuple[str, ...]:
         """Return the names of the slice views."""
@@ -73,6 +89,13 @@ class LayoutManager:
     def sliceWidget(self, name: str) -> Any:
         """Return a slice view."""
         return self._widgets[name]
+
+    def _make_widgets(self) -> None:
+        """Make the widgets of the slice nodes that the logic has added for a layout."""
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            name = node.GetLayoutName()
+            if name not in self._widgets:
+                self._widgets[name] = slicer.qMRMLSliceWidget(name)
 
 
 class MainWindow(QtWidgets.QMainWindow):
@@ -246,8 +269,6 @@ def _add_plots() -> None:
     logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
     logic.SetMRMLScene(slicer.mrmlScene)
     slicer.modules.plots = SimpleNamespace(name="Plots", logic=lambda: logic)
-    layout = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLayoutNode", "Layout")
-    layout.SetSingletonTag("vtkMRMLLayoutNode")
 
 
 def _add_packages() -> None:

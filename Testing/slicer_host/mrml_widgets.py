@@ -227,14 +227,13 @@ class qMRMLSliceView(QWidget):
 class qMRMLSliceWidget(QWidget):
     """A slice view with its logic and nodes."""
 
-    def __init__(self, name: str, orientation: str) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         logics = slicer.app.applicationLogic()
         self._logic = slicer.vtkMRMLSliceLogic()
         self._logic.SetMRMLApplicationLogic(logics)
         self._logic.SetMRMLScene(slicer.mrmlScene)
-        node = self._logic.AddSliceNode(name)
-        node.SetOrientation(orientation)
+        self._logic.SetSliceNode(slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode"))
         self._logic.ResizeSliceNode(400, 400)
         logics.GetSliceLogics().AddItem(self._logic)
         self._view = qMRMLSliceView(self)
