@@ -49,6 +49,10 @@ class ScanAlignment:
         """Give the LPS z of the one scan for that of the other, both in mm."""
         return _interpolate(other_mm, self.other_mm, self.z_mm)
 
+    def other_at(self, z_mm: float) -> float:
+        """Give the LPS z of the other scan for that of the one, both in mm; undoes `z_at`."""
+        return _interpolate(z_mm, self.z_mm, self.other_mm)
+
 
 def align_scans(scan: ScanPrediction, other: ScanPrediction) -> ScanAlignment:
     """Align two scans by the locations of their slices."""

@@ -107,11 +107,19 @@ class CTSliceToolsLogic(AnnotationLogic):
         Raises:
             InputError: as `prediction`, for either volume.
         """
+        return self.alignment(volumeNode, otherNode).z_at(sliceOffset)
+
+    def alignment(self, volumeNode: Any, otherNode: Any) -> ScanAlignment:
+        """Give the offsets at which two volumes show the same levels; the last is remembered.
+
+        Raises:
+            InputError: as `prediction`, for either volume.
+        """
         pair = [self.prediction(node) for node in (volumeNode, otherNode)]
         slices = [one.slices for one in pair]
         if self._aligned is None or self._aligned[0] != slices:
             self._aligned = slices, align_scans(*pair)
-        return self._aligned[1].z_at(sliceOffset)
+        return self._aligned[1]
 
     def matchingSlices(
         self, volumeNode: Any, key: float | str, tolerance: float = matching.TOLERANCE

@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 
 RED = "vtkMRMLSliceNodeRed"
 
+BESIDE = "vtkMRMLSliceNodeCTSliceToolsBeside"
+"""The view beside the red one, which shows a second volume at the same level."""
+
 
 def pointed_ras() -> NDArray[np.float64] | None:
     """Give the place under the pointer in RAS mm of the world.
 
-    If the pointer is in no slice view it is the middle of the red one; None if there is none.
+    If the pointer is in no slice view, or in that of a second volume, which shows the level of the
+    red one, it is the middle of the red one; None if there is none.
     """
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     xyz = [0.0, 0.0, 0.0]
     view = crosshair.GetCursorPositionXYZ(xyz) if crosshair is not None else None
-    if view is not None:
+    if view is not None and view.GetID() != BESIDE:
         return np.array(view.GetXYToRAS().MultiplyPoint((*xyz, 1)))[:3]
     red = slicer.mrmlScene.GetNodeByID(RED)
     return None if red is None else view_centre(red)
