@@ -1,8 +1,14 @@
+ifeq ($(OS),Windows_NT)
+SHELL := bash.exe
+PYTHON ?= python
+BIN := .venv/Scripts
+else
 PYTHON ?= python3
 BIN := .venv/bin
+endif
 DEMO := demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test env format
+.PHONY: demo test env format lists
 
 demo: env
 	$(BIN)/lung-nodule-seg demo -o $(DEMO)
@@ -20,6 +26,9 @@ env: .venv/installed
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[host,test]'
 	touch $@
+
+lists: env
+	$(BIN)/python Testing/extension_files.py
 
 format: env
 	$(BIN)/ruff check --fix .
