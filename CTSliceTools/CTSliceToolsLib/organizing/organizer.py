@@ -14,7 +14,6 @@ from CTSliceToolsLib.organizing.folder_names import FolderNames
 from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut
 from CTSliceToolsLib.organizing.pseudonyms import pseudonym
 from CTSliceToolsLib.organizing.source_files import identified, list_files
-from CTSliceToolsLib.organizing.staging import staging_file
 from CTSliceToolsLib.organizing.summary import Summary, write_left_out
 from CTSliceToolsLib.organizing.transfer import (
     Transfer,
@@ -23,9 +22,11 @@ from CTSliceToolsLib.organizing.transfer import (
     transfer_file,
 )
 from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.staging import staging_folder
 
 _DIGEST_LENGTH = 16
 _READ_BYTES = 1 << 20
+_PART = "part"
 _LEVELS = ("patient", "study", "series")
 
 
@@ -63,14 +64,14 @@ def organize(
     run = _Run(destination, transfer, key)
     try:
         with (
-            staging_file(destination) as part,
+            staging_folder(destination, "organizing") as staging,
             warnings.catch_warnings(action="ignore"),
         ):
             files, run.left_out = list_files(source, destination, report)
             total = sum(len(names) for _, names in files)
             for done, (file, found) in enumerate(identified(files)):
                 report("Organizing", done, total)
-                run.take(file, found, part)
+                run.take(file, found, staging / _PART)
             report("Organizing", total, total)
             return run.finished(began)
     except OSError as error:

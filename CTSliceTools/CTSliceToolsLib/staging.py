@@ -1,6 +1,7 @@
 """A folder for unfinished files inside the destination, held by one run at a time."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,39 +10,50 @@ from typing import IO
 
 from CTSliceToolsLib.errors import InputError
 
-FOLDER = ".organizing"
-_LOCK, _PART = "lock", "part"
+_LOCK = "lock"
 
 
 @contextmanager
-def staging_file(destination: Path) -> Iterator[Path]:
-    """Yield the one path below `destination` where a file may be unfinished.
+def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
+    """Yield the one folder below `destination` where things may be unfinished.
 
     What a killed run left there is removed, and at the end whatever is there. The lock goes with
     the process, however that ends.
 
+    Args:
+        destination: made if it is not there.
+        doing: what is done there, one word such as "organizing".
+
     Raises:
         InputError: if another run holds the folder.
     """
-    folder = destination / FOLDER
+    folder = destination / f".{doing}"
     folder.mkdir(parents=True, exist_ok=True)
-    part, lock = folder / _PART, folder / _LOCK
+    lock = folder / _LOCK
     with lock.open("w") as stream:
         if not _locked(stream, lock):
             raise InputError(
-                f"Another run is organizing into {destination}: wait for its end, or give another "
+                f"Another run is {doing} into {destination}: wait for its end, or give another "
                 "folder."
             )
         try:
-            part.unlink(missing_ok=True)
-            yield part
+            _clear(folder)
+            yield folder
         finally:
-            part.unlink(missing_ok=True)
+            _clear(folder)
             if os.name == "nt":
                 stream.close()  # Windows removes no open file.
             with suppress(OSError):
                 lock.unlink()
                 folder.rmdir()
+
+
+def _clear(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != _LOCK:
+            entry.unlink(missing_ok=True)
 
 
 def _locked(stream: IO[str], path: Path) -> bool:
