@@ -11,7 +11,7 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.reading.ct_reading import read_ct, read_indexed_series
 from CTSliceToolsLib.reading.ct_scan import CTScan
-from CTSliceToolsLib.reading.dicom_frames import DAMAGED, looks_like_dicom
+from CTSliceToolsLib.reading.dicom_frames import DAMAGED, DICOM_SUFFIXES, looks_like_dicom
 from CTSliceToolsLib.reading.dicom_series import dicom_candidates
 from CTSliceToolsLib.reading.volume_files import VOLUME_SUFFIXES
 
@@ -22,8 +22,8 @@ class IndexedScan:
 
     Attributes:
         folder: where it was found.
-        uid: SeriesInstanceUID; empty for a volume file.
-        files: names relative to `folder`: of the series, or of the volume file.
+        uid: SeriesInstanceUID; empty for a volume file and for one that cannot be told.
+        files: names relative to `folder`: of the series, or of the one file.
     """
 
     folder: Path
@@ -50,7 +50,8 @@ class IndexedScan:
 def index_scans(folder: Path, report: Report = silent) -> list[IndexedScan]:
     """Find the CT series and volume files below a folder, in the order of their file names.
 
-    Only two tags of each DICOM file are read, and only names are kept.
+    Only two tags of each DICOM file are read, and only names are kept. Where a folder has damaged
+    DICOM files and no other, the first of them stands for the scan that cannot be read.
 
     Args:
         folder: searched with its subfolders.
@@ -63,6 +64,7 @@ def index_scans(folder: Path, report: Report = silent) -> list[IndexedScan]:
         raise InputError(f"{folder} is not a folder: give the folder that holds the scans.")
     series: dict[str, list[str]] = defaultdict(list)
     scans = []
+    damaged: dict[Path, str] = {}
     files = sorted(dicom_candidates(folder))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pydicom")
@@ -70,12 +72,19 @@ def index_scans(folder: Path, report: Report = silent) -> list[IndexedScan]:
             report("Searching", done, len(files))
             name = str(file.relative_to(folder))
             if looks_like_dicom(file):
-                if uid := _ct_series_uid(file):
+                uid = _ct_series_uid(file)
+                if uid is None:
+                    damaged.setdefault(file.parent, name)
+                elif uid:
                     series[uid].append(name)
             elif file.name.lower().endswith(VOLUME_SUFFIXES):
                 scans.append(IndexedScan(folder, "", (name,)))
+            elif file.suffix.lower() in DICOM_SUFFIXES:
+                damaged.setdefault(file.parent, name)
     report("Searching", len(files), len(files))
     scans += [IndexedScan(folder, uid, tuple(names)) for uid, names in series.items()]
+    whole = {(folder / name).parent for scan in scans for name in scan.files}
+    scans += [IndexedScan(folder, "", (n,)) for where, n in damaged.items() if where not in whole]
     if not scans:
         raise InputError(
             f"{folder} holds no CT among its {len(files)} files: give a folder with DICOM series "
@@ -84,8 +93,8 @@ def index_scans(folder: Path, report: Report = silent) -> list[IndexedScan]:
     return sorted(scans, key=lambda scan: scan.files[0])
 
 
-def _ct_series_uid(file: Path) -> str:
-    """The SeriesInstanceUID of a CT file; empty for others and damaged ones."""
+def _ct_series_uid(file: Path) -> str | None:
+    """The SeriesInstanceUID of a CT file; empty for other files, None for damaged ones."""
     try:
         header = pydicom.dcmread(
             file,
@@ -93,6 +102,8 @@ def _ct_series_uid(file: Path) -> str:
             stop_before_pixels=True,
             specific_tags=["Modality", "SeriesInstanceUID"],
         )
-        return str(header.SeriesInstanceUID).strip() if header.get("Modality") == "CT" else ""
+        if not header.get("Modality"):
+            return None
+        return str(header.SeriesInstanceUID).strip() if header.Modality == "CT" else ""
     except DAMAGED:
-        return ""
+        return None
