@@ -17,6 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
+import run_in_slicer
+from conftest import PANEL_TESTS
 from CTSliceToolsLib import __version__
 from extension_files import (
     MODULES,
@@ -157,6 +159,11 @@ def test_citation_and_change_log_know_the_version() -> None:
     assert f"\nrepository-code: {cmake_value('EXTENSION_HOMEPAGE')}\n" in citation
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## {re.escape(__version__)}\b", changes, re.MULTILINE)
+
+
+def test_slicer_runs_the_tests_of_the_panels_and_is_not_content_with_none() -> None:
+    assert [f"{name}.py" for name in run_in_slicer.panel_tests()] == list(PANEL_TESTS)
+    assert not run_in_slicer.run([])
 
 
 @pytest.fixture(scope="module")

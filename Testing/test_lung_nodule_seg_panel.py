@@ -1,7 +1,7 @@
 """The panel LungNoduleSeg, in Slicer or on its stand-in."""
 
+import os
 import subprocess
-import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -11,8 +11,12 @@ import slicer_host
 
 slicer = slicer_host.start()
 
+import numpy as np
 import psutil
 
+import CTSliceToolsLib
+import LungNoduleSegLib
+from CTSliceToolsLib.child_process import module_command, module_environment
 from CTSliceToolsLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.scene.mrml_volume import add_volume
 from panel_host import PICTURES, leave_panel, open_panel, slow
@@ -22,7 +26,9 @@ from slicer_host.actions import process_events, save_picture, wait_until
 def phantom(folder: Path) -> Any:
     """Make a chest CT phantom in a process of its own, and load it."""
     subprocess.run(
-        [sys.executable, "-m", "LungNoduleSegLib", "phantom", "-o", folder / "phantom"], check=True
+        module_command("LungNoduleSegLib", "phantom", "-o", folder / "phantom"),
+        env={**os.environ, **module_environment(CTSliceToolsLib, LungNoduleSegLib)},
+        check=True,
     )
     return add_volume(read_ct(folder / "phantom" / "dicom").image, "phantom")
 
@@ -69,13 +75,7 @@ class RunTest(PanelTest):
         self.nodes = self.node_ids()
 
     def load(self) -> Any:
-        return slicer.util.addVolumeFromArray(self.air(), name="air")
-
-    @staticmethod
-    def air() -> Any:
-        import numpy as np
-
-        return np.full((40, 64, 64), -1000, np.int16)
+        return slicer.util.addVolumeFromArray(np.full((40, 64, 64), -1000, np.int16), name="air")
 
     def run_to_end(self) -> None:
         self.run_bar.button.click()

@@ -31,5 +31,6 @@ def test_panel(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_panel_to_the_end_of_a_run() -> None:
-    run_file("test_ct_slice_tools_panel.py", "slow")
+@pytest.mark.parametrize("name", PANEL_TESTS)
+def test_panel_to_the_end_of_a_run(name: str) -> None:
+    run_file(name, "slow")
