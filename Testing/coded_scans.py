@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 import dicom_files
 from CTSliceToolsLib.hu import AIR_HU, SLICE_WINDOW
 from CTSliceToolsLib.landmarks import LANDMARKS, LOCATIONS
+from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
+from CTSliceToolsLib.localizer.scan_fit import fit_scan
 from CTSliceToolsLib.localizer.slice_image import SIZE
 from CTSliceToolsLib.model_card import ModelCard, save_model
 
@@ -58,6 +60,17 @@ def upright(low: float = -340, high: float = -10, step: float = 2.5) -> sitk.Ima
     grid.SetSpacing((2.0, 3.0, step))
     grid.SetOrigin((-11.0, -13.5, low))
     return grid
+
+
+def coded_prediction(grid: sitk.Image, shift_mm: float = 0) -> ScanPrediction:
+    """Make the prediction of an axial grid's `coded_volume`, without the network."""
+    z_mm = grid.GetOrigin()[2] + np.arange(grid.GetDepth()) * grid.GetSpacing()[2]
+    raw = location_at(z_mm, shift_mm)
+    fit = fit_scan(z_mm, raw)
+    slices = tuple(
+        SliceLocation(k, z_mm[k], raw[k], float(fit.location_at(z_mm[k]))) for k in range(len(raw))
+    )
+    return ScanPrediction(Path("scan.nrrd"), None, slices, fit, ModelUsed("made up"))
 
 
 def write_coded_series(

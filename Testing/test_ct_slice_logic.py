@@ -16,16 +16,17 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coded_scans import HEIGHT, coded_volume, location_at, upright, write_coded_series
+from coded_scans import (
+    HEIGHT,
+    coded_prediction,
+    coded_volume,
+    location_at,
+    upright,
+    write_coded_series,
+)
 from CTSliceToolsLib.errors import Cancelled, InputError
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
-from CTSliceToolsLib.localizer.prediction import (
-    ModelUsed,
-    ScanPrediction,
-    SliceLocation,
-)
 from CTSliceToolsLib.localizer.results import write_prediction
-from CTSliceToolsLib.localizer.scan_fit import fit_scan
 from CTSliceToolsLib.model_card import ModelCard, file_sha256
 from CTSliceToolsLib.reading.ct_reading import read_ct
 
@@ -72,23 +73,12 @@ def leftovers() -> list[Path]:
     return list(Path(slicer.app.temporaryPath).glob("CTSliceTools-*"))
 
 
-def made_up(grid: sitk.Image, shift_mm: float = 0) -> ScanPrediction:
-    """A prediction of a grid as the network of `coded_scans` would make it."""
-    z_mm = grid.GetOrigin()[2] + np.arange(grid.GetDepth()) * grid.GetSpacing()[2]
-    raw = location_at(z_mm, shift_mm)
-    fit = fit_scan(z_mm, raw)
-    slices = tuple(
-        SliceLocation(k, z_mm[k], raw[k], float(fit.location_at(z_mm[k]))) for k in range(len(raw))
-    )
-    return ScanPrediction(Path("scan.nrrd"), None, slices, fit, ModelUsed("made up"))
-
-
 def localize(logic: CTSliceToolsLogic, volume: Any, meanwhile: Any = lambda: None) -> Any:
     """Do all of `predict` but the child, whose file is written here, and something meanwhile."""
     work = logic.predictWork(volume)
     arguments = next(work).arguments
     output = Path(arguments[arguments.index("-o") + 1])
-    write_prediction(output, made_up(upright()), plot=False)
+    write_prediction(output, coded_prediction(upright()), plot=False)
     meanwhile()
     with pytest.raises(StopIteration) as end:
         work.send(None)
@@ -148,7 +138,7 @@ def test_a_moved_and_tilted_volume_is_localized_where_it_lies_in_the_world(
 
 def test_nodes_hold_the_prediction_and_lie_beside_the_volume(logic: CTSliceToolsLogic) -> None:
     volume = add_volume(coded_volume(upright()), "Thorax")
-    prediction = made_up(upright())
+    prediction = coded_prediction(upright())
     nodes = prediction_nodes.add_prediction(volume, prediction)
 
     table = nodes.table
@@ -209,7 +199,7 @@ def test_predicted_landmarks_become_an_annotation_that_can_be_undone(
     logic: CTSliceToolsLogic,
 ) -> None:
     volume = add_volume(coded_volume(upright()), "CT")
-    prediction_nodes.add_prediction(volume, made_up(upright()))
+    prediction_nodes.add_prediction(volume, coded_prediction(upright()))
     logic.annotateAsPredicted(volume)
     found = logic.landmarks(volume)
     assert list(found) == [name for name, z in HEIGHT.items() if -341 < z < -9]
@@ -228,7 +218,7 @@ def test_two_volumes_are_matched_to_the_millimetre(shift: float, step: float, z:
     later = upright(-360 + shift, 0 + shift, step)
     volumes = [add_volume(coded_volume(grid), "CT") for grid in (upright(), later)]
     for volume, prediction in zip(
-        volumes, (made_up(upright()), made_up(later, shift)), strict=True
+        volumes, (coded_prediction(upright()), coded_prediction(later, shift)), strict=True
     ):
         prediction_nodes.add_prediction(volume, prediction)
     assert logic.matchingOffset(volumes[1], volumes[0], z) == pytest.approx(z + shift, abs=2)
@@ -242,7 +232,7 @@ def test_what_was_moved_exchanged_or_deleted_is_not_guessed(logic: CTSliceToolsL
     volume = add_volume(coded_volume(upright()), "CT")
     with pytest.raises(InputError, match="CT has no slice locations yet"):
         logic.locationAt(volume, -100)
-    nodes = prediction_nodes.add_prediction(volume, made_up(upright()))
+    nodes = prediction_nodes.add_prediction(volume, coded_prediction(upright()))
     assert logic.locationAt(volume, -100) == pytest.approx(float(location_at(-100)), abs=0.004)
     node = transform(
         logic, volume, np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 50], [0, 0, 0, 1]])
@@ -266,7 +256,7 @@ def test_slices_of_a_dicom_volume_keep_their_instances(
     uids = [one.sop_instance_uid for one in scan.slices]
     volume = add_volume(scan.image, "CT")
     volume.SetAttribute("DICOM.instanceUIDs", " ".join(uids))
-    prediction_nodes.add_prediction(volume, made_up(scan.image))
+    prediction_nodes.add_prediction(volume, coded_prediction(scan.image))
     sources = [one.source for one in logic.prediction(volume).slices]
     assert [source.sop_instance_uid for source in sources if source] == uids
 
@@ -308,7 +298,7 @@ def test_a_failure_halfway_leaves_the_scene_as_it_was(
     logic: CTSliceToolsLogic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     volume = add_volume(coded_volume(upright()), "CT")
-    earlier = prediction_nodes.add_prediction(volume, made_up(upright()))
+    earlier = prediction_nodes.add_prediction(volume, coded_prediction(upright()))
     before = names()
 
     def fail(*_: Any) -> None:
@@ -376,7 +366,7 @@ print(json.dumps({
 
 def test_a_saved_scene_has_the_prediction(logic: CTSliceToolsLogic, tmp_path: Path) -> None:
     volume = add_volume(coded_volume(upright()), "CT")
-    nodes = prediction_nodes.add_prediction(volume, made_up(upright()))
+    nodes = prediction_nodes.add_prediction(volume, coded_prediction(upright()))
     assert logic.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
     done = subprocess.run(
         [sys.executable, "-c", REOPEN, str(tmp_path / "scene.mrb")],

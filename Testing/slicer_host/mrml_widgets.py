@@ -39,7 +39,7 @@ class qMRMLNodeComboBox(QWidget):
     """A selector of nodes of some classes.
 
     As Slicer's: with `noneEnabled` off the first node is chosen when there is no current one;
-    nothing changes while the scene is in batch processing.
+    nodes that are read from a file are listed when all of them are there.
     """
 
     currentNodeChanged = Signal(object)
@@ -71,7 +71,7 @@ class qMRMLNodeComboBox(QWidget):
             for event in (
                 scene.NodeAddedEvent,
                 scene.NodeRemovedEvent,
-                scene.EndBatchProcessEvent,
+                scene.EndImportEvent,
             )
         ]
         self._list()
@@ -106,7 +106,7 @@ class qMRMLNodeComboBox(QWidget):
         if not isValid(self):
             self._let_go()
             return
-        if self._scene is None or self._scene.IsBatchProcessing():
+        if self._scene is None or self._scene.IsImporting():
             return
         nodes = self._nodes()
         for node, tag in self._named:

@@ -100,7 +100,8 @@ class MatchSection:
         """Show what the scene holds of the two volumes."""
         problem = self._pair_problem()
         self._prediction = self._alignment = None
-        self._missing, doubts = [], []
+        self._missing = []
+        doubts: list[str] = []
         for volume in () if problem else (self._volume, self._other):
             try:
                 self._prediction = self._logic.prediction(volume)
