@@ -83,6 +83,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from CTSliceToolsLib.scene.logic import CTSliceToolsLogic  # noqa: PLC0415
         from CTSliceToolsLib.widgets.annotate_section import AnnotateSection  # noqa: PLC0415
         from CTSliceToolsLib.widgets.localize_section import LocalizeSection  # noqa: PLC0415
+        from CTSliceToolsLib.widgets.match_section import MatchSection  # noqa: PLC0415
         from CTSliceToolsLib.widgets.queue_box import QueueBox  # noqa: PLC0415
 
         ScriptedLoadableModuleWidget.setup(self)
@@ -94,13 +95,12 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = CTSliceToolsLogic()
         self.annotate = AnnotateSection(self.ui, self.logic)
         self.queue = QueueBox(self.ui, self.annotate, self.chooseVolume)
-        self.localize = LocalizeSection(
-            self.ui,
-            self.logic,
-            self.annotate,
-            Path(self.resourcePath("CTSliceTools/requirements.txt")),
-        )
+        requirements = Path(self.resourcePath("CTSliceTools/requirements.txt"))
+        self.localize = LocalizeSection(self.ui, self.logic, self.annotate, requirements)
         self.localize.model.changed.connect(self.onModelChosen)
+        self.match = MatchSection(self.ui, self.logic, self.localize.model, requirements)
+        for section in (self.localize, self.match):
+            section.run_bar.runner.ended.connect(self.onLocalized)
 
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
@@ -128,6 +128,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """End annotation and every run."""
         self.annotate.stop()
         self.localize.stop()
+        self.match.stop()
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
         """The scene goes: nothing may hold on to its nodes."""
@@ -170,7 +171,20 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.annotate.set_volume(volume)
         self.localize.set_volume(volume)
         if self._parameters:
+            self.match.set_volumes(
+                volume,
+                self._parameters.otherVolume,
+                self._parameters.sideBySide,
+                self._parameters.matchTolerance,
+            )
             self.localize.show_model(self._parameters.modelFile)
+        else:
+            self.match.set_volumes(None, None)
+
+    def onLocalized(self, error: str, details: str) -> None:
+        """A run of either section has ended."""
+        self.localize.refresh()
+        self.match.refresh()
 
     def onModelChosen(self, file: Path) -> None:
         """Keep the chosen model in the scene."""
