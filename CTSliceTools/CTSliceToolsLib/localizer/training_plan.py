@@ -14,6 +14,10 @@ class Backbone(StrEnum):
     RESNET50 = "resnet50"
     VGG19 = "vgg19"
 
+    def label(self) -> str:
+        """Give its name as a combo box of Slicer shows it."""
+        return self.value
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
