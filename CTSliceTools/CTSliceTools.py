@@ -83,6 +83,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from CTSliceToolsLib.scene.logic import CTSliceToolsLogic  # noqa: PLC0415
         from CTSliceToolsLib.widgets.annotate_section import AnnotateSection  # noqa: PLC0415
         from CTSliceToolsLib.widgets.localize_section import LocalizeSection  # noqa: PLC0415
+        from CTSliceToolsLib.widgets.match_section import MatchSection  # noqa: PLC0415
         from CTSliceToolsLib.widgets.queue_box import QueueBox  # noqa: PLC0415
         from CTSliceToolsLib.widgets.training_section import TrainingSection  # noqa: PLC0415
 
@@ -98,6 +99,9 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         requirements = Path(self.resourcePath("CTSliceTools/requirements.txt"))
         self.localize = LocalizeSection(self.ui, self.logic, self.annotate, requirements)
         self.localize.model.changed.connect(self.onModelChosen)
+        self.match = MatchSection(self.ui, self.logic, self.localize.model, requirements)
+        for section in (self.localize, self.match):
+            section.run_bar.runner.ended.connect(self.onLocalized)
         self.training = TrainingSection(self.ui, self.logic, self.localize.model, requirements)
 
         scene = slicer.mrmlScene
@@ -126,6 +130,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """End annotation and every run."""
         self.annotate.stop()
         self.localize.stop()
+        self.match.stop()
         self.training.stop()
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
@@ -170,7 +175,20 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.annotate.set_volume(volume)
         self.localize.set_volume(volume)
         if self._parameters:
+            self.match.set_volumes(
+                volume,
+                self._parameters.otherVolume,
+                self._parameters.sideBySide,
+                self._parameters.matchTolerance,
+            )
             self.localize.show_model(self._parameters.modelFile)
+        else:
+            self.match.set_volumes(None, None)
+
+    def onLocalized(self, error: str, details: str) -> None:
+        """A run of either section has ended."""
+        self.localize.refresh()
+        self.match.refresh()
 
     def onModelChosen(self, file: Path) -> None:
         """Keep the chosen model in the scene, also if a training ends while we are not shown."""
