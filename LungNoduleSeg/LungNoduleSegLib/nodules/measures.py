@@ -7,16 +7,14 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import ConvexHull, KDTree, QhullError
+from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
 from skimage.measure import find_contours
 
-from CTSliceToolsLib.errors import InputError
-from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
-from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
+from LungNoduleSegLib.nodules.lung_border import Box, LungBorder
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind
 
-Box = tuple[slice, slice, slice]
 Points = NDArray[np.float64]
 
 
@@ -67,60 +65,106 @@ def measure_labels(
     Raises:
         InputError: if there are nodules, but the lungs are empty or fill the image.
     """
-    label_array, hu_array, lung_array = (
-        sitk.GetArrayViewFromImage(image) for image in (labels, hu, lungs)
-    )
-    chance = None if probability is None else sitk.GetArrayViewFromImage(probability)
-    spacing = np.array(labels.GetSpacing())[::-1]
+    label_array = sitk.GetArrayViewFromImage(labels)
     boxes = ndimage.find_objects(label_array)
     if not boxes:
         return ()
-    place = _Lungs.of(lung_array, label_array, spacing)
-    nodules = []
-    for label, box in enumerate(boxes, start=1):
-        if box is None:
-            continue
-        mask = label_array[box] == label
+    ruler = NoduleRuler.of(hu, lungs, probability, original, label_array)
+    return tuple(
+        ruler.measure(label, box, label_array[box] == label)
+        for label, box in enumerate(boxes, start=1)
+        if box is not None
+    )
+
+
+@dataclass(frozen=True)
+class NoduleRuler:
+    """What the nodules of one scan are measured on.
+
+    Attributes:
+        hu: HU, axial.
+        lungs: 1 in the right and 2 in the left lung, on the same grid.
+        probability: the network's output on it, None for nodules drawn by hand.
+        border: of the lungs.
+        original: any image on the input's grid; gives the slice number.
+    """
+
+    hu: sitk.Image
+    lungs: sitk.Image
+    probability: sitk.Image | None
+    border: LungBorder
+    original: sitk.Image
+
+    @classmethod
+    def of(
+        cls,
+        hu: sitk.Image,
+        lungs: sitk.Image,
+        probability: sitk.Image | None,
+        original: sitk.Image,
+        nodules: NDArray[Any] | None = None,
+    ) -> "NoduleRuler":
+        """Make ready to measure; see `measure_labels`.
+
+        Args:
+            hu: HU, axial.
+            lungs: labels on the same grid.
+            probability: on the same grid.
+            original: on the input's grid.
+            nodules: their labels, which count as lung; None if all lie within the lungs.
+
+        Raises:
+            InputError: if the lungs are empty or fill the image.
+        """
+        spacing = np.array(lungs.GetSpacing())[::-1]
+        border = LungBorder.of(sitk.GetArrayViewFromImage(lungs), spacing, nodules)
+        return cls(hu, lungs, probability, border, original)
+
+    def measure(self, number: int, box: Box, mask: NDArray[np.bool_]) -> Nodule:
+        """Measure one nodule, whose voxels `mask` (z, y, x) shows in `box` of the grid."""
+        spacing = self.border.spacing
         voxels = np.argwhere(mask) + [part.start for part in box]
-        centre = labels.TransformContinuousIndexToPhysicalPoint(voxels.mean(axis=0)[::-1].tolist())
+        middle = voxels.mean(axis=0)[::-1].tolist()
+        centre = self.lungs.TransformContinuousIndexToPhysicalPoint(middle)
         x, y, z = (_rounded(value) for value in centre)
+        hu = sitk.GetArrayViewFromImage(self.hu)[box]
+        lung_values = sitk.GetArrayViewFromImage(self.lungs)[box][mask]
         diameters = axial_diameters(mask, box, spacing)
         volume = len(voxels) * spacing.prod()
-        attenuation = Attenuation.of(hu_array[box][mask])
-        kind = nodule_kind(hu_array[box], mask, spacing)
-        odds = None if chance is None else chance[box][mask]
-        side = place.side(lung_array[box][mask], voxels)
-        nodules.append(
-            Nodule(
-                id=label,
-                x=x,
-                y=y,
-                z=z,
-                slice=original.TransformPhysicalPointToIndex(centre)[2],
-                diameter_mm=_rounded(diameters.longest_mm),
-                perpendicular_mm=_rounded(diameters.across_mm),
-                equivalent_diameter_mm=_rounded(sphere_diameter(volume)),
-                volume_mm3=_rounded(volume),
-                mean_hu=_rounded(attenuation.mean),
-                std_hu=_rounded(attenuation.std),
-                min_hu=_rounded(attenuation.min),
-                p10_hu=_rounded(attenuation.p10),
-                median_hu=_rounded(attenuation.median),
-                p90_hu=_rounded(attenuation.p90),
-                max_hu=_rounded(attenuation.max),
-                kind=kind,
-                solid_mm=(
-                    _solid_mm(solid_part(hu_array[box], mask), box, spacing)
-                    if kind is NoduleKind.PART_SOLID
-                    else None
-                ),
-                side=side,
-                pleura_mm=_rounded(place.gap_to_border(side, mask, box)),
-                probability=None if odds is None else _rounded(odds.max()),
-                mean_probability=None if odds is None else _rounded(odds.mean(dtype=np.float64)),
-            )
+        attenuation = Attenuation.of(hu[mask])
+        kind = nodule_kind(hu, mask, spacing)
+        odds = None
+        if self.probability is not None:
+            odds = sitk.GetArrayViewFromImage(self.probability)[box][mask]
+        side = self.border.side(lung_values, voxels)
+        return Nodule(
+            id=number,
+            x=x,
+            y=y,
+            z=z,
+            slice=self.original.TransformPhysicalPointToIndex(centre)[2],
+            diameter_mm=_rounded(diameters.longest_mm),
+            perpendicular_mm=_rounded(diameters.across_mm),
+            equivalent_diameter_mm=_rounded(sphere_diameter(volume)),
+            volume_mm3=_rounded(volume),
+            mean_hu=_rounded(attenuation.mean),
+            std_hu=_rounded(attenuation.std),
+            min_hu=_rounded(attenuation.min),
+            p10_hu=_rounded(attenuation.p10),
+            median_hu=_rounded(attenuation.median),
+            p90_hu=_rounded(attenuation.p90),
+            max_hu=_rounded(attenuation.max),
+            kind=kind,
+            solid_mm=(
+                _solid_mm(solid_part(hu, mask), box, spacing)
+                if kind is NoduleKind.PART_SOLID
+                else None
+            ),
+            side=side,
+            pleura_mm=_rounded(self.border.gap(side, mask, box)),
+            probability=None if odds is None else _rounded(odds.max()),
+            mean_probability=None if odds is None else _rounded(odds.mean(dtype=np.float64)),
         )
-    return tuple(nodules)
 
 
 def sphere_diameter(volume_mm3: Any) -> Any:
@@ -224,65 +268,6 @@ def _longest_across(hull: Points, longest: Points) -> Points:
     widest = np.abs(high - low).argmax()
     chord = np.array([[where[widest], low[widest]], [where[widest], high[widest]]])
     return chord @ axes + longest[0]
-
-
-@dataclass(frozen=True)
-class _Lungs:
-    """What measuring needs to know of the lungs: where each lies and what borders it."""
-
-    centre_x: dict[Side, float]
-    outside: dict[Side, KDTree]
-    spacing: NDArray[np.float64]
-
-    @classmethod
-    def of(
-        cls, lungs: NDArray[Any], nodules: NDArray[Any], spacing: NDArray[np.float64]
-    ) -> "_Lungs":
-        if lungs.all() or not lungs.any():
-            raise InputError(
-                "The lung mask is empty or fills the whole image: segment the lungs of a scan that "
-                "shows their border."
-            )
-        centre_x, outside = {}, {}
-        for side, value in ((Side.RIGHT, RIGHT_LUNG), (Side.LEFT, LEFT_LUNG)):
-            lung = lungs == value
-            columns = lung.sum(axis=(0, 1))
-            if columns.any():
-                centre_x[side] = float(np.average(np.arange(len(columns)), weights=columns))
-            beside = np.argwhere(_beside(lung | (nodules > 0)))
-            outside[side] = KDTree(beside * spacing, balanced_tree=False)
-        return cls(centre_x, outside, spacing)
-
-    def side(self, lung_values: NDArray[Any], voxels: NDArray[np.int64]) -> Side:
-        """Lung with most of the voxels; for a nodule outside both, the one nearer in x."""
-        right, left = (np.count_nonzero(lung_values == value) for value in (RIGHT_LUNG, LEFT_LUNG))
-        if right == left:
-            x = voxels[:, 2].mean()
-            return min(self.centre_x, key=lambda side: abs(self.centre_x[side] - x))
-        return Side.RIGHT if right > left else Side.LEFT
-
-    def gap_to_border(self, side: Side, mask: NDArray[np.bool_], box: Box) -> float:
-        """Distance (mm) from the faces of the nodule's voxels to those outside the lung."""
-        surface = np.argwhere(mask & ~ndimage.binary_erosion(mask))
-        surface = (surface + [part.start for part in box]) * self.spacing
-        outside = self.outside[side]
-        centre = surface.mean(axis=0)
-        reach = np.linalg.norm(surface - centre, axis=1).max()
-        near = outside.query_ball_point(centre, outside.query(centre)[0] + reach + 1e-6)
-        border = outside.data[near]
-        distance, nearest = KDTree(surface).query(border)
-        apart = np.abs(surface[nearest] - border)[distance.argmin()]
-        return float(np.linalg.norm(np.maximum(apart - self.spacing, 0)))
-
-
-def _beside(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Voxels that share a face with `inside` without belonging to it."""
-    beside = np.zeros_like(inside)
-    for axis in range(inside.ndim):
-        there, here = np.moveaxis(beside, axis, 0), np.moveaxis(inside, axis, 0)
-        there[1:] |= here[:-1]
-        there[:-1] |= here[1:]
-    return beside & ~inside
 
 
 def _solid_mm(solid: NDArray[np.bool_], box: Box, spacing: NDArray[np.float64]) -> float:

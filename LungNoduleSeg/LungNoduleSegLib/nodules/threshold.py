@@ -1,0 +1,188 @@
+"""The nodules of one scan at any threshold, at once: for a slider."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+from LungNoduleSegLib.nodules.candidates import STEPS, Candidates, NoduleRules, steps_of
+from LungNoduleSegLib.nodules.lung_border import Box
+from LungNoduleSegLib.nodules.measures import NoduleRuler
+from LungNoduleSegLib.nodules.table import Nodule
+
+LOWEST = 0.05
+"""No voxel less probable than this can become part of a nodule."""
+
+MAX_VOXELS = 1_000_000
+"""What is looked at at most; a network that marks more gives a higher `lowest`."""
+
+
+def to_steps(probability: sitk.Image) -> sitk.Image:
+    """Round probabilities from 0 to 1 down to steps of 1 / `STEPS`, uint8."""
+    exact = sitk.GetArrayViewFromImage(probability)
+    steps = np.zeros(exact.shape, np.uint8)
+    marked = np.nonzero(exact)
+    steps[marked] = steps_of(exact[marked])
+    image = sitk.GetImageFromArray(steps)
+    image.CopyInformation(probability)
+    return image
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledNodule:
+    """A nodule with its voxels: `mask` (z, y, x) lies in `box` of the axial grid."""
+
+    nodule: Nodule
+    box: Box
+    mask: NDArray[np.bool_]
+
+
+class ThresholdedNodules:
+    """Finds the nodules that `find_nodules` finds, for one threshold after another.
+
+    The voxels that can matter are few. The tree that joins them over the most probable ways is
+    made once: at each threshold those of its branches that reach it join the same voxels as all
+    neighbours would (Gower and Ross, Appl Stat 1969;18:54-64, on spanning trees and linkage).
+
+    Attributes:
+        lowest: the smallest threshold.
+        ruler: measures the nodules.
+    """
+
+    def __init__(
+        self, steps: sitk.Image, hu: sitk.Image, lungs: sitk.Image, original: sitk.Image
+    ) -> None:
+        """Prepare; takes seconds.
+
+        Args:
+            steps: of `to_steps`, axial.
+            hu: HU on the same grid.
+            lungs: 1 in the right and 2 in the left lung, on the same grid.
+            original: any image on the input's grid; gives the slice numbers.
+
+        Raises:
+            InputError: if the lungs are empty or fill the image.
+        """
+        self._steps = steps
+        array = sitk.GetArrayViewFromImage(steps)
+        self.lowest = _lowest(array)
+        self.ruler = NoduleRuler.of(hu, lungs, None, original)
+        self._voxels = np.nonzero(array >= round(self.lowest * STEPS))
+        self._probability = array[self._voxels].astype(np.float64) / STEPS
+        self._in_lung = sitk.GetArrayViewFromImage(lungs)[self._voxels] > 0
+        self._ends, self._reaches = _tree(self._voxels, array.shape, self._probability)
+
+    def find(
+        self, rules: NoduleRules, numbers: Sequence[int] = (), avoid: Sequence[LabelledNodule] = ()
+    ) -> tuple[LabelledNodule, ...]:
+        """Find and measure the nodules; a threshold below `lowest` counts as `lowest`.
+
+        Args:
+            rules: what is kept.
+            numbers: taken, not to be given to a nodule.
+            avoid: nodules that stay: what overlaps one of them is left out.
+
+        Raises:
+            InputError: if there are more than a label image can number.
+        """
+        candidates = self._candidates(max(rules.threshold, self.lowest))
+        broken = candidates.broken_rules(rules)
+        taken, number = set(numbers), 0
+        found = []
+        for i in candidates.ranked(broken, rules.threshold):
+            box, mask = candidates.mask(i)
+            if any(_overlap(box, mask, other) for other in avoid):
+                continue
+            number += 1
+            while number in taken:
+                number += 1
+            found.append(LabelledNodule(self.measure(number, box, mask), box, mask))
+        return tuple(found)
+
+    def measure(self, number: int, box: Box, mask: NDArray[np.bool_]) -> Nodule:
+        """Measure any nodule of the scan, given as in `LabelledNodule`."""
+        odds = sitk.GetArrayViewFromImage(self._steps)[box][mask] / STEPS
+        return replace(
+            self.ruler.measure(number, box, mask),
+            probability=round(float(odds.max()), 3),
+            mean_probability=round(float(odds.mean()), 3),
+        )
+
+    def _candidates(self, threshold: float) -> Candidates:
+        above = np.flatnonzero(self._probability >= threshold)
+        place = np.empty(len(self._probability), np.int64)
+        place[above] = np.arange(len(above))
+        rows, columns = (place[end[self._reaches >= threshold]] for end in self._ends)
+        joined = coo_array((np.ones(len(rows), bool), (rows, columns)), (len(above),) * 2)
+        _, owner = connected_components(joined, directed=False)
+        return Candidates.of(
+            [axis[above] for axis in self._voxels],
+            owner.astype(np.int64),
+            self._probability[above],
+            self._in_lung[above],
+            self.ruler.border.spacing,
+        )
+
+
+def _lowest(steps: NDArray[np.uint8]) -> float:
+    """Give the smallest threshold at which no more than `MAX_VOXELS` remain."""
+    reaching = np.bincount(steps.ravel(), minlength=STEPS + 1)[::-1].cumsum()[::-1]
+    few = np.flatnonzero(reaching <= MAX_VOXELS)
+    first = int(few[0]) if len(few) else STEPS
+    return max(LOWEST, first / STEPS)
+
+
+def _tree(
+    voxels: Sequence[NDArray[np.int64]],
+    shape: tuple[int, ...],
+    probability: NDArray[np.float64],
+) -> tuple[tuple[NDArray[np.int32], NDArray[np.int32]], NDArray[np.float64]]:
+    """Join neighbours (26) over the most probable ways.
+
+    Args:
+        voxels: indices along z, y and x in the order of the grid, each (n,).
+        shape: of the grid.
+        probability: (n,).
+
+    Returns:
+        For each branch the numbers of its two voxels, and the highest threshold that it reaches.
+    """
+    place = np.ravel_multi_index(tuple(voxels), shape)
+    rows, columns = [], []
+    for step in product((-1, 0, 1), repeat=3):
+        if step <= (0, 0, 0):
+            continue
+        beside = [axis + move for axis, move in zip(voxels, step, strict=True)]
+        within = np.logical_and.reduce(
+            [(axis >= 0) & (axis < size) for axis, size in zip(beside, shape, strict=True)]
+        )
+        here = np.flatnonzero(within)
+        there = np.ravel_multi_index(tuple(axis[here] for axis in beside), shape)
+        found = np.searchsorted(place, there).clip(max=len(place) - 1)
+        is_one = place[found] == there
+        rows.append(here[is_one])
+        columns.append(found[is_one])
+    ends = np.concatenate(rows), np.concatenate(columns)
+    weakest = np.minimum(*(probability[end] for end in ends))
+    graph = coo_array((2 - weakest, ends), (len(place),) * 2)
+    tree = minimum_spanning_tree(graph.tocsr()).tocoo()
+    return (tree.row, tree.col), np.minimum(probability[tree.row], probability[tree.col])
+
+
+def _overlap(box: Box, mask: NDArray[np.bool_], other: LabelledNodule) -> bool:
+    shared = [
+        (max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, other.box, strict=True)
+    ]
+    if any(low >= high for low, high in shared):
+        return False
+
+    def part(of: Box, voxels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        inside = zip(shared, of, strict=True)
+        return voxels[tuple(slice(a - s.start, b - s.start) for (a, b), s in inside)]
+
+    return bool((part(box, mask) & part(other.box, other.mask)).any())

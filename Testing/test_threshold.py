@@ -1,0 +1,153 @@
+"""Nodules at one threshold after another are those that a run finds at each."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from LungNoduleSegLib.nodules.candidates import STEPS, NoduleRules, steps_of
+from LungNoduleSegLib.nodules.finding import NoduleFindings, find_nodules
+from LungNoduleSegLib.nodules.threshold import LabelledNodule, ThresholdedNodules, to_steps
+
+SHAPE = (20, 40, 60)
+
+
+class Chest:
+    """Two lungs with smooth noise as probability, which falls apart in many ways."""
+
+    def __init__(self, seed: int, spacing: tuple[float, float, float] = (0.7, 0.7, 1.25)) -> None:
+        rng = np.random.default_rng(seed)
+        self.lungs = np.zeros(SHAPE, np.uint8)
+        self.lungs[2:-2, 3:-3, 3:28] = 1
+        self.lungs[2:-2, 3:-3, 32:57] = 2
+        noise = ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.6)
+        likely = np.clip(noise / noise.max() * 1.2, 0, 1) * (self.lungs > 0)
+        self.spacing = spacing
+        self.probability = self.image(likely.astype(np.float32))
+        self.hu = self.image(rng.normal(-700, 200, SHAPE).astype(np.int16))
+        self.lung_image = self.image(self.lungs)
+
+    def image(self, array: NDArray[np.generic]) -> sitk.Image:
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(self.spacing)
+        image.SetOrigin((-30, 12.5, -200))
+        return image
+
+    def run(self, rules: NoduleRules) -> NoduleFindings:
+        return find_nodules(self.probability, self.hu, self.lung_image, rules, self.hu)
+
+    def slider(self) -> ThresholdedNodules:
+        return ThresholdedNodules(to_steps(self.probability), self.hu, self.lung_image, self.hu)
+
+
+def assert_same(found: tuple[LabelledNodule, ...], run: NoduleFindings) -> None:
+    labels = np.zeros(SHAPE, np.uint16)
+    for one in found:
+        assert not labels[one.box][one.mask].any()
+        labels[one.box][one.mask] = one.nodule.id
+    np.testing.assert_array_equal(labels, sitk.GetArrayViewFromImage(run.labels))
+    for one, nodule in zip(found, run.nodules, strict=True):
+        assert one.nodule.probability is not None
+        assert nodule.probability is not None
+        assert 0 <= nodule.probability - one.nodule.probability <= 1 / STEPS + 1e-3
+        same = vars(nodule) | {
+            "probability": one.nodule.probability,
+            "mean_probability": one.nodule.mean_probability,
+        }
+        assert vars(one.nodule) == same
+
+
+@settings(deadline=None, max_examples=8)
+@given(seed=st.integers(0, 1000), steps=st.lists(st.integers(10, 190), min_size=2, max_size=2))
+def test_every_threshold_gives_what_a_run_gives(seed: int, steps: list[int]) -> None:
+    chest = Chest(seed)
+    slider = chest.slider()
+    for step in steps:
+        rules = NoduleRules(threshold=step / STEPS, min_diameter_mm=1.5, min_probability=0.3)
+        assert_same(slider.find(rules), chest.run(rules))
+
+
+def test_without_rules_every_component_is_found_in_any_order() -> None:
+    chest = Chest(3)
+    slider = chest.slider()
+    for threshold in (0.9, 0.1, 0.5, 0.1):
+        rules = NoduleRules(threshold, None, None, None, None)
+        run = chest.run(rules)
+        assert_same(slider.find(rules), run)
+    assert len(run.nodules) > 10
+
+
+def test_parts_that_meet_only_at_corners_are_one_nodule() -> None:
+    chest = Chest(0)
+    likely = np.zeros(SHAPE, np.float32)
+    likely[5:7, 5:7, 5:7] = 0.8
+    likely[7:9, 7:9, 7:9] = 0.6
+    likely[9, 9, 9] = 0.3
+    likely[5, 12, 5] = 0.8
+    chest.probability = chest.image(likely)
+    slider = chest.slider()
+    sizes = {
+        threshold: [
+            int(one.mask.sum())
+            for one in slider.find(NoduleRules(threshold, None, None, None, None))
+        ]
+        for threshold in (0.3, 0.6, 0.61, 0.8, 0.805)
+    }
+    assert sizes == {0.3: [17, 1], 0.6: [16, 1], 0.61: [8, 1], 0.8: [8, 1], 0.805: []}
+
+
+def test_the_border_of_the_grid_joins_nothing() -> None:
+    chest = Chest(0)
+    likely = np.zeros(SHAPE, np.float32)
+    likely[4, 4, -1] = likely[4, 5, 0] = 0.9  # neighbours in memory only
+    chest.probability = chest.image(likely)
+    found = chest.slider().find(NoduleRules(0.5, None, None, None, None))
+    assert len(found) == 2
+
+
+def test_nothing_marked_gives_nothing() -> None:
+    chest = Chest(0)
+    chest.probability = chest.image(np.zeros(SHAPE, np.float32))
+    assert chest.slider().find(NoduleRules()) == ()
+
+
+def test_nodules_that_stay_keep_their_numbers_and_their_place() -> None:
+    chest = Chest(5)
+    slider = chest.slider()
+    rules = NoduleRules(0.3, None, None, None, None)
+    before = slider.find(rules)
+    stays = before[2]
+    lower = slider.find(
+        NoduleRules(0.2, None, None, None, None), numbers=[stays.nodule.id], avoid=[stays]
+    )
+    numbers = [one.nodule.id for one in lower]
+    assert stays.nodule.id not in numbers
+    assert numbers == sorted(numbers)
+    painted = np.zeros(SHAPE, bool)
+    painted[stays.box][stays.mask] = True
+    assert not any((painted[one.box] & one.mask).any() for one in lower)
+    assert len(lower) >= len(slider.find(NoduleRules(0.2, None, None, None, None))) - 1
+
+
+def test_a_network_that_marks_all_raises_the_lowest_threshold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("LungNoduleSegLib.nodules.threshold.MAX_VOXELS", 500)
+    chest = Chest(1)
+    slider = chest.slider()
+    steps = steps_of(sitk.GetArrayViewFromImage(chest.probability))
+    assert slider.lowest > 0.05
+    assert np.count_nonzero(steps >= round(slider.lowest * STEPS)) <= 500
+    rules = NoduleRules(slider.lowest, None, None, None, None)
+    assert_same(slider.find(rules), chest.run(rules))
+    assert_same(slider.find(NoduleRules(0.01, None, None, None, None)), chest.run(rules))
+
+
+@given(st.integers(0, STEPS), st.floats(0, 1))
+def test_thresholds_on_a_step_hold_for_rounded_probabilities(step: int, exact: float) -> None:
+    rounded = steps_of(np.array([exact]))[0]
+    assert (rounded >= step) == (exact >= step / STEPS or exact * STEPS + 1e-9 >= step)
+    assert steps_of(np.array([rounded / STEPS]))[0] == rounded
