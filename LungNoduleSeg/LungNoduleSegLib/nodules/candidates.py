@@ -143,7 +143,7 @@ class Candidates:
     def ranked(self, broken: NDArray[np.str_], threshold: float) -> NDArray[np.int64]:
         """Give the components that break no rule in the order of their numbers as nodules.
 
-        That is by highest probability, in steps of 0.01, then by volume, the largest first.
+        That is by highest probability, rounded to 0.01, then by volume, the largest first.
 
         Args:
             broken: of `broken_rules`.
@@ -158,8 +158,8 @@ class Candidates:
                 f"The network marked {len(kept)} nodules at a threshold of {threshold:g}, more "
                 f"than {MAX_NODULES}: raise the threshold or choose another model."
             )
-        likely = steps_of(self.probability[kept]) // (STEPS // 100)
-        return kept[np.lexsort((-self.volume_mm3[kept], -likely.astype(int)))]
+        hundredths = (steps_of(self.probability[kept]).astype(int) + 1) // 2
+        return kept[np.lexsort((-self.volume_mm3[kept], -hundredths))]
 
     def _tubes(self, among: NDArray[np.bool_], max_elongation: float) -> NDArray[np.bool_]:
         """Tell which components are longer than `max_elongation` times their thickness.
