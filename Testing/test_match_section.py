@@ -173,14 +173,16 @@ class TestSideBySide(MatchTest):
             one.SetHotLinkedControl(True)
             self.addCleanup(one.SetLinkedControl, False)
             self.addCleanup(one.SetHotLinkedControl, False)
+        for name, view in (("Red", RED), (BESIDE_NAME, BESIDE)):
+            logic = slicer.app.layoutManager().sliceWidget(name).sliceLogic()
+            for z in (-120.0, -200.0):
+                logic.StartSliceOffsetInteraction()
+                logic.SetSliceOffset(z)
+                logic.EndSliceOffsetInteraction()
+                process_events()
+                self.assertAlmostEqual(self.z(view), z)
+                self.assert_level()
         logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
-        for z in (-120.0, -200.0):
-            logic.StartSliceOffsetInteraction()
-            logic.SetSliceOffset(z)
-            logic.EndSliceOffsetInteraction()
-            process_events()
-            self.assertAlmostEqual(self.z(RED), z)
-            self.assert_level()
         logic.StartSliceCompositeNodeInteraction(1 << 1)
         logic.GetSliceCompositeNode().SetForegroundVolumeID(self.other.GetID())
         logic.EndSliceCompositeNodeInteraction()

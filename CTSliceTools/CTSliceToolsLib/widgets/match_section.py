@@ -58,7 +58,7 @@ class MatchSection:
             lambda nodes: self.refresh(),
         )
         model.changed.connect(lambda file: self._show_obstacle())
-        ui.matchTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        ui.matchTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         ui.matchTable.cellClicked.connect(lambda row, column: self.go_to_match(row))
         self.refresh()
 
