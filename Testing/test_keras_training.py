@@ -76,6 +76,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
             report=stop_at(stop),
         )
     again = model()
+    seen: list[Epoch] = []
     resumed = fit(
         again,
         Line(),
@@ -84,7 +85,9 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
         settings=SETTINGS,
         validation=Line(),
         resume=True,
+        on_epoch=seen.append,
     )
+    assert without_seconds(seen) == without_seconds(resumed)
     assert [epoch["epoch"] for epoch in resumed] == list(range(6))
     assert without_seconds(resumed) == without_seconds(curves)
     np.testing.assert_array_equal(again.get_weights()[0], whole.get_weights()[0])

@@ -118,7 +118,7 @@ def fit(
         patience: stop after so many epochs without a better one.
         resume: go on where an earlier training in `folder` ended; begin where there is none.
         callbacks: further ones.
-        on_epoch: given the figures of each epoch as it ends.
+        on_epoch: given the figures of each epoch as it ends, first of those before an interruption.
         report: told of the batches, as stage "Training"; may raise `Cancelled`.
 
     Returns:
@@ -133,6 +133,9 @@ def fit(
         with new_file(folder / SETTINGS) as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         past = []
+    if on_epoch is not None:
+        for epoch in past:
+            on_epoch(epoch)
     monitor = "loss" if validation is None else "val_loss"
     best = min(range(len(past)), key=lambda n: past[n][monitor], default=None)
     waited = 0 if best is None else len(past) - 1 - best
