@@ -37,7 +37,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def run(script: Path, *arguments: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, script, *arguments]
+    command = [sys.executable, *map(str, (script, *arguments))]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -252,8 +252,11 @@ class TestChoices(TrainingTest):
 
 class TestCurve(TrainingTest):
     def test_it_grows_and_goes_without_a_trace(self) -> None:
+        layout = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+        before = layout.GetViewArrangement()
         curve = LossCurve("compact")
         curve.show()
+        self.assertNotEqual(layout.GetViewArrangement(), before)
         for epoch in (1, 2, 3):
             curve.add({"epoch": epoch, "loss": 0.1 / epoch, "val_loss": 0.2 / epoch, "error": 0.1})
         table = curve.table.GetTable()
@@ -265,6 +268,7 @@ class TestCurve(TrainingTest):
         self.assertEqual(validation.GetYColumnName(), "val_loss")
         self.assertIs(validation.GetTableNode(), curve.table)
         curve.remove()
+        self.assertEqual(layout.GetViewArrangement(), before)
         left = self.node_ids() - self.nodes
         self.assertEqual(left, set())
 
@@ -323,7 +327,7 @@ class TestTraining(TrainingTest):
         self.assertEqual(self.widget.localize.model.file, self.model)
         self.assertEqual(self.widget._parameters.modelFile, str(self.model))
         lines = self.ui.resultLabel.text.splitlines()
-        begins = ["Normalized", "Converted", "Slices", "Trained", "Evaluated (raw)"]
+        begins = ["Normalized", "Converted", "Partitioned", "Trained", "Evaluated (raw)"]
         self.assertTrue(all(map(str.startswith, lines, begins)), lines)
         self.check_pictures(self.model.with_name("compact-evaluation"))
         save_picture(self.widget.parent, PICTURES / "trained.png")

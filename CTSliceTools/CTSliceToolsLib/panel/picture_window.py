@@ -7,6 +7,8 @@ import qt
 import slicer
 
 _SIZE = (900, 700)
+_WIDEST = 860
+"""Pictures that are wider are shown smaller."""
 
 
 class PictureWindow:
@@ -30,8 +32,11 @@ class PictureWindow:
         self.tabs = qt.QTabWidget()
         qt.QVBoxLayout(self.window).addWidget(self.tabs)
         for file in files:
+            picture = qt.QPixmap(str(file))
+            if picture.width() > _WIDEST:
+                picture = picture.scaledToWidth(_WIDEST, qt.Qt.SmoothTransformation)
             label = qt.QLabel()
-            label.pixmap = qt.QPixmap(str(file))
+            label.pixmap = picture
             label.toolTip = str(file)
             page = qt.QScrollArea()
             page.setWidget(label)

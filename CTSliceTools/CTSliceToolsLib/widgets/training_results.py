@@ -37,7 +37,7 @@ def _partitioned(result: dict[str, Any]) -> str:
         )
         for part, slices in result["slices"].items()
     )
-    return _("Slices: {parts}.").format(parts=parts) + _failures(result)
+    return _("Partitioned: {parts}.").format(parts=parts) + _failures(result)
 
 
 def _trained(result: dict[str, Any]) -> str:
