@@ -56,10 +56,10 @@ _OUTSIDE_MM = 1750.0
 _FAR = 100
 """Units of location; nobody is as long."""
 
-_RAW_SD = 0.02
+_RAW_SD = 0.025
 """Location error of a single slice within which all slices count fully."""
 
-_CORRELATION_MM = 20.0
+_CORRELATION_MM = 40.0
 """Slices closer than this err alike, and count together as one."""
 
 UNTRUSTED_MM = 40.0
