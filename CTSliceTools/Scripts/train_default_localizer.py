@@ -255,7 +255,7 @@ def ship(model_file: Path, left_out: dict[str, Any]) -> None:
         results={"each patient left out of training in turn": left_out},
         limitations=[
             "Trained on six scans of five adults: a research prototype.",
-            "Head, neck and pelvis were seen in two patients each, so that the figures there are of "
+            "Head, neck and pelvis were seen in two patients each: the figures there are of "
             "a network that had learnt the region from a single one. Do not trust it above C7: the "
             "left-out head and neck came out wrong by 7 cm, without a warning.",
             "Legs below the head of femur, children, and scans of less than 60 mm were not in "
