@@ -29,6 +29,14 @@ class Side(StrEnum):
     LEFT = "left"
 
 
+class Verdict(StrEnum):
+    """What a reader says of a finding."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNCERTAIN = "uncertain"
+
+
 @dataclass(frozen=True)
 class Nodule:
     """One nodule; `COLUMNS` says what each field is and in which unit."""

@@ -41,6 +41,20 @@ class LabelledNodule:
     box: Box
     mask: NDArray[np.bool_]
 
+    def overlaps(self, box: Box, mask: NDArray[np.bool_]) -> bool:
+        """Tell whether it shares a voxel with another mask of the same grid."""
+        shared = [
+            (max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, self.box, strict=True)
+        ]
+        if any(low >= high for low, high in shared):
+            return False
+
+        def part(of: Box, voxels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            inside = zip(shared, of, strict=True)
+            return voxels[tuple(slice(a - s.start, b - s.start) for (a, b), s in inside)]
+
+        return bool((part(box, mask) & part(self.box, self.mask)).any())
+
 
 class ThresholdedNodules:
     """Finds the nodules that `find_nodules` finds, for one threshold after another.
@@ -96,7 +110,7 @@ class ThresholdedNodules:
         found = []
         for i in candidates.ranked(broken, rules.threshold):
             box, mask = candidates.mask(i)
-            if any(_overlap(box, mask, other) for other in avoid):
+            if any(other.overlaps(box, mask) for other in avoid):
                 continue
             number += 1
             while number in taken:
@@ -172,17 +186,3 @@ def _tree(
     graph = coo_array((2 - weakest, ends), (len(place),) * 2)
     tree = minimum_spanning_tree(graph.tocsr()).tocoo()
     return (tree.row, tree.col), np.minimum(probability[tree.row], probability[tree.col])
-
-
-def _overlap(box: Box, mask: NDArray[np.bool_], other: LabelledNodule) -> bool:
-    shared = [
-        (max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, other.box, strict=True)
-    ]
-    if any(low >= high for low, high in shared):
-        return False
-
-    def part(of: Box, voxels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        inside = zip(shared, of, strict=True)
-        return voxels[tuple(slice(a - s.start, b - s.start) for (a, b), s in inside)]
-
-    return bool((part(box, mask) & part(other.box, other.mask)).any())
