@@ -227,6 +227,26 @@ class TestSideBySide(MatchTest):
         assert ras is not None
         self.assertAlmostEqual(ras[2], -120)
 
+    def test_landmarks_show_in_the_view_of_their_volume(self) -> None:
+        displays = [
+            self.widget.logic.predictionNodes(one).markups.GetDisplayNode()
+            for one in (self.volume, self.other)
+        ]
+
+        def views() -> list[list[str]]:
+            return [
+                [view for view in (RED, BESIDE) if d.IsDisplayableInView(view)] for d in displays
+            ]
+
+        self.switch()
+        self.assertEqual(views(), [[RED], [BESIDE]])
+        self.ui.otherSelector.setCurrentNode(self.volume)
+        self.widget.chooseVolume(self.other)
+        process_events()
+        self.assertEqual(views(), [[BESIDE], [RED]])
+        self.switch()
+        self.assertEqual(views(), [[RED, BESIDE]] * 2)
+
 
 class TestList(MatchTest):
     def test_the_nearest_slice_comes_first(self) -> None:
@@ -343,6 +363,8 @@ class TestScene(MatchTest):
         self.assert_level()
         self.switch()
         self.assertNotEqual(slicer.app.layoutManager().layout, LAYOUT)
+        found = self.widget.logic.predictionNodes(self.ui.otherSelector.currentNode())
+        self.assertTrue(found.markups.GetDisplayNode().IsDisplayableInView(RED))
 
     def test_another_module_and_back(self) -> None:
         self.switch()

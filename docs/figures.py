@@ -28,7 +28,8 @@ from LungNoduleSegLib.results.names import SCENE
 from LungNoduleSegLib.results.pictures import overview_png
 
 IMAGES = Path(__file__).parent / "images"
-SLICE_VIEWS = Path(__file__).parents[1] / "Testing" / "slice_views.py"
+TESTING = Path(__file__).parents[1] / "Testing"
+SLICE_VIEWS = TESTING / "slice_views.py"
 SCANS = (
     "LIDC-IDRI-0001",
     "CMB-CRC-MSB-01068.nrrd",
@@ -101,6 +102,13 @@ def inserted_lesions(data: Path) -> None:
     )
 
 
+def matched_scans(data: Path, folder: Path) -> None:
+    """The section Match of the panel CTSliceTools, with two patients at the same level."""
+    command = (sys.executable, TESTING / "match_pictures.py", data / SCANS[0], data / SCANS[1])
+    subprocess.run([*command, folder], check=True)
+    save(np.asarray(Image.open(folder / "match.png")), "panel-match.png")
+
+
 def save(pixels: np.ndarray, name: str) -> None:
     """Write a picture of the docs over the one from before."""
     Image.fromarray(pixels).save(IMAGES / name, optimize=True)
@@ -114,6 +122,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         phantom_overview(Path(folder) / "phantom")
         scan_overview(data, Path(folder))
+        matched_scans(data, Path(folder))
     lungs_of_each_scan(data)
     inserted_lesions(data)
 

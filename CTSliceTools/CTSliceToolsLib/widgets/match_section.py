@@ -113,6 +113,7 @@ class MatchSection:
             self._alignment = self._logic.alignment(self._volume, self._other)
         if self._side_by_side and not problem:
             self.views.show(self._volume, self._other)
+            self.views.keep_apart(self._markups(self._volume), self._markups(self._other))
             self.views.align(self._alignment)
         else:
             self.views.close()
@@ -129,6 +130,12 @@ class MatchSection:
         if self._other is self._volume:
             return _("Choose another second volume: it is the first one.")
         return ""
+
+    def _markups(self, volume: Any) -> list[Any]:
+        """Give the landmarks of a volume, those found and those annotated."""
+        found = self._logic.predictionNodes(volume)
+        nodes = (found and found.markups, self._logic.markupsNode(volume))
+        return [node for node in nodes if node is not None]
 
     def _make_work(self) -> Work[Any] | None:
         if not ensure_packages(self._requirements, TITLE):

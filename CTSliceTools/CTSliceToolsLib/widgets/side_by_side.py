@@ -6,6 +6,7 @@ that were left last: so a view that follows starts nothing, and when all views j
 the red one that counts.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import vtk
 from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment
 from CTSliceToolsLib.panel.signals import Signal
 from CTSliceToolsLib.panel.soon import Soon
-from CTSliceToolsLib.widgets.pointed_slice import BESIDE, is_axial_view, view_centre
+from CTSliceToolsLib.widgets.pointed_slice import BESIDE, RED, is_axial_view, view_centre
 
 RED_NAME = "Red"
 BESIDE_NAME = BESIDE.removeprefix("vtkMRMLSliceNode")
@@ -65,6 +66,7 @@ class SideBySide:
         self._before: _Before | None = None
         self._levels: tuple[float, float] | None = None
         self._tags: list[tuple[Any, int]] = []
+        self._display_views: list[tuple[Any, list[str]]] = []
         self._settle_soon = Soon(self._settle)
 
     def show(self, volume: Any, other: Any) -> None:
@@ -73,8 +75,25 @@ class SideBySide:
             return
         if self._before is None:
             self._open()
+        self._show_markups_everywhere()
         self._pair = volume, other
         self._fill()
+
+    def keep_apart(self, own: Iterable[Any], others: Iterable[Any]) -> None:
+        """Show markups in the view of their volume only: they mean nothing in the other."""
+        if self._before is None:
+            return
+        known = [display for display, _ids in self._display_views]
+        for nodes, view in ((own, RED), (others, BESIDE)):
+            for display in (node.GetDisplayNode() for node in nodes):
+                if display is not None and display not in known:
+                    ids = [
+                        display.GetNthViewNodeID(n) for n in range(display.GetNumberOfViewNodeIDs())
+                    ]
+                    # Ours come from a scene that was saved with the views side by side.
+                    before = [one for one in ids if one not in (RED, BESIDE)]
+                    self._display_views.append((display, before))
+                    _show_in(display, [view])
 
     def align(self, alignment: ScanAlignment | None) -> None:
         """Keep the views at the same level from now on; with None each goes its own way."""
@@ -135,7 +154,13 @@ class SideBySide:
             )
         ]
 
+    def _show_markups_everywhere(self) -> None:
+        for display, ids in self._display_views:
+            _show_in(display, ids)
+        self._display_views = []
+
     def _forget(self) -> None:
+        self._show_markups_everywhere()
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         self._tags = []
@@ -193,6 +218,13 @@ def _slice_node(name: str) -> Any:
 
 def _composite_node(name: str) -> Any:
     return _logic(name).GetSliceCompositeNode()
+
+
+def _show_in(display_node: Any, view_ids: Iterable[str]) -> None:
+    """Show what a display node shows in these views only; in all of them if there is none."""
+    display_node.RemoveAllViewNodeIDs()
+    for one in view_ids:
+        display_node.AddViewNodeID(one)
 
 
 def _move(slice_node: Any, z_mm: float) -> None:
