@@ -8,9 +8,17 @@ import typer
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
 from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate
+from LungNoduleSegLib.commands.batch import batch
 from LungNoduleSegLib.commands.check import check
 from LungNoduleSegLib.commands.export_arrays import export_arrays
 from LungNoduleSegLib.commands.prepare import prepare_lidc, prepare_luna
+from LungNoduleSegLib.commands.run_options import (
+    KeepAllOption,
+    LungsOption,
+    ModelOption,
+    ThresholdOption,
+    rules_of,
+)
 from LungNoduleSegLib.commands.train import train
 from LungNoduleSegLib.lungs.roi import LungMethod
 from LungNoduleSegLib.risk import commands
@@ -41,20 +49,10 @@ def run(
     series: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID, where a folder holds several.")
     ] = None,
-    lungs: Annotated[
-        LungMethod, typer.Option(help="How the lungs are found; `tutorial` is slow.")
-    ] = LungMethod.VOLUME,
-    model: Annotated[
-        Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Probability of a nodule's voxels; default: the model's."),
-    ] = None,
-    keep_all: Annotated[
-        bool,
-        typer.Option("--keep-all", help="Keep unsure, small, tube-like and outside findings too."),
-    ] = False,
+    lungs: LungsOption = LungMethod.VOLUME,
+    model: ModelOption = None,
+    threshold: ThresholdOption = None,
+    keep_all: KeepAllOption = False,
     scene: Annotated[
         bool, typer.Option("--scene", help="Also write scene.mrb, to be opened in Slicer.")
     ] = False,
@@ -69,21 +67,13 @@ def run(
         from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, read_facts  # noqa: PLC0415
 
-        rules: dict[str, float | None] = {} if threshold is None else {"threshold": threshold}
-        if keep_all:
-            rules |= {
-                "min_probability": None,
-                "min_diameter_mm": None,
-                "min_lung_fraction": None,
-                "max_elongation": None,
-            }
         analysis = pipeline.run(
             source,
             output,
             series=series,
             method=lungs,
             model_file=model or pipeline.DEFAULT_MODEL,
-            rules=rules,
+            rules=rules_of(threshold, keep_all),
             scene=scene,
             given=read_facts(facts) if facts else NOTHING_GIVEN,
             report=report,
@@ -129,6 +119,7 @@ def demo(output: OutputOption, progress: ProgressOption = ProgressStyle.BAR) -> 
     print(compare_with_truth(output / "truth", output / "results"))
 
 
+app.command()(batch)
 app.command()(commands.features)
 app.command()(commands.train_risk)
 app.command()(risk)

@@ -21,6 +21,7 @@ from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.provenance import software_versions
 from CTSliceToolsLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.reading.ct_scan import CTScan
+from CTSliceToolsLib.reading.scan_index import IndexedScan
 from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.preparation import Preparation
@@ -70,7 +71,7 @@ class Timing:
 
 
 def run(
-    source: Path,
+    source: Path | IndexedScan,
     output: Path,
     *,
     series: str | None = None,
@@ -84,7 +85,7 @@ def run(
     """Segment the lungs and nodules of one scan and write all results into a folder.
 
     Args:
-        source: DICOM folder, `.mhd`, `.nrrd`, `.nii.gz` …, see `read_ct`.
+        source: DICOM folder, `.mhd`, `.nrrd`, `.nii.gz` …, see `read_ct`; or a scan that was found.
         output: folder for the results, made if missing; nothing in it is overwritten.
         series: SeriesInstanceUID, where the folder holds several.
         method: of the lung segmentation.
@@ -110,7 +111,10 @@ def run(
     with timing.stage("Model", report):
         model, card = load_model(model_file)
     with timing.stage("Reading", report):
-        scan = read_ct(source, series, report)
+        if isinstance(source, IndexedScan):
+            scan = source.read(report)
+        else:
+            scan = read_ct(source, series, report)
     chosen = NoduleRules(**{**card.rules, **rules})
     analysis = analyse(scan, model, card, method, chosen, timing, report)
     record = _record(analysis, card, model_file, method, chosen)

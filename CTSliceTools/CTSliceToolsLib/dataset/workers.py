@@ -49,7 +49,7 @@ def each(
         count, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     )
     try:
-        with _without_main_module():
+        with without_main_module():
             results = pool.map(guarded, items, chunksize=max(1, worth_a_process // 16))
         yield from _reported(results, len(items), stage, report)
     except BrokenProcessPool as broken:
@@ -62,11 +62,11 @@ def each(
 
 
 @contextmanager
-def _without_main_module() -> Iterator[None]:
+def without_main_module() -> Iterator[None]:
     """Keep processes that start from running the caller's script again.
 
-    They would do so to find functions defined in it, of which `each` gets none; it would need a
-    guard (`if __name__ == "__main__"`), and a file.
+    They would do so to find functions defined in it, of which they get none; it would need a guard
+    (`if __name__ == "__main__"`), and a file.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")

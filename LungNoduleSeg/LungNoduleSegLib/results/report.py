@@ -6,14 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.hu import LUNG_WINDOW
 from CTSliceToolsLib.reading.ct_scan import CTScan
-from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
@@ -85,7 +84,7 @@ def write_report(
     page = template("report.html.jinja").render(
         scan=scan,
         facts=_facts(scan),
-        volumes=_volumes(lungs),
+        volumes=lung_volumes_ml(lungs),
         frontal=maker.frontal(),
         levels=levels,
         cards=[_card(maker, nodule, hu, scan) for nodule in findings.nodules],
@@ -149,13 +148,6 @@ def _facts(scan: CTScan) -> dict[str, str]:
     facts["Size"] = f"{size[0]} × {size[1]} × {size[2]} voxels"
     facts["Spacing"] = f"{spacing[0]:.3g} × {spacing[1]:.3g} × {spacing[2]:.3g} mm"
     return {name: value or "not given" for name, value in facts.items()}
-
-
-def _volumes(lungs: sitk.Image) -> dict[str, float]:
-    """Volume of each lung in ml."""
-    counts = np.bincount(sitk.GetArrayViewFromImage(lungs).ravel(), minlength=3)
-    ml = float(np.prod(lungs.GetSpacing())) / 1000
-    return {"right": counts[RIGHT_LUNG] * ml, "left": counts[LEFT_LUNG] * ml}
 
 
 def risk_section(assessments: Sequence[Assessment], patient: PatientFacts) -> dict[str, Any]:

@@ -1,0 +1,146 @@
+"""The scans of a batch: found below a folder, listed in a CSV file, or one alone."""
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.reading.scan_index import IndexedScan, index_scans
+from CTSliceToolsLib.reading.volume_files import VOLUME_SUFFIXES
+from LungNoduleSegLib.results.reading import is_run
+
+PATH, SERIES, FACTS = "path", "series", "facts"
+"""Columns of a CSV file of scans; only the first must be there."""
+
+_SLICE_PIXELS = 512 * 512
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan of a batch.
+
+    Attributes:
+        name: what it is called in the table: SeriesInstanceUID, path of a volume file below the
+            searched folder, or path as written in the CSV file.
+        source: a series with its files, or what `read_ct` reads.
+        series: SeriesInstanceUID, where `source` is a folder with several.
+        facts: JSON file for the published models of risk.
+    """
+
+    name: str
+    source: IndexedScan | Path
+    series: str | None = None
+    facts: Path | None = None
+
+    @property
+    def place(self) -> Path:
+        """The folder or file it lies in."""
+        return self.source.folder if isinstance(self.source, IndexedScan) else self.source
+
+
+def find_cases(source: Path, output: Path, report: Report = silent) -> list[Case]:
+    """Find the scans of a batch, each once, in the order of their places.
+
+    Args:
+        source: a folder, searched with its subfolders for CT series and volume files, except for
+            `output` and results of runs; a CSV file with a column `path` and, where wanted,
+            `series` and `facts`, whose paths are relative to it; or one scan.
+        output: folder of the batch.
+        report: told of the files looked at, as stage "Searching".
+
+    Raises:
+        InputError: if there is none, or the CSV file cannot be read.
+    """
+    source, output = source.resolve(), output.resolve()
+    if not source.exists():
+        raise InputError(f"{source} does not exist: give a folder of scans, a CSV file or a scan.")
+    if source.is_dir():
+        cases = list(_below(source, output, report))
+    elif source.suffix.lower() == ".csv":
+        cases = list(_listed(source))
+    else:
+        cases = [Case(source.name, source)]
+    if not cases:
+        raise InputError(f"{source} holds no scan, only results: give the folder of the scans.")
+    unique: dict[str, Case] = {}
+    for case in cases:
+        unique.setdefault(case.name, case)
+    return list(unique.values())
+
+
+def voxels(case: Case) -> int:
+    """Estimate the number of voxels of a scan without reading its pixels; 0 if that fails."""
+    try:
+        if case.place.is_file() and case.place.name.lower().endswith(VOLUME_SUFFIXES):
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(case.place))
+            reader.ReadImageInformation()
+            size = reader.GetSize()
+            return size[0] * size[1] * size[2]
+        files = _files(case)
+        stored = sum(file.stat().st_size for file in files) // 2  # two bytes a voxel
+        return max(stored, len(files) * _SLICE_PIXELS)
+    except (OSError, RuntimeError, IndexError):
+        return 0
+
+
+def _below(folder: Path, output: Path, report: Report) -> Iterable[Case]:
+    results: dict[Path, bool] = {output: True}
+    for scan in index_scans(folder, report):
+        first = folder / scan.files[0]
+        for parent in first.parents:
+            if parent not in results:
+                results[parent] = is_run(parent)
+        if any(results[parent] for parent in first.parents):
+            continue
+        if scan.uid:
+            yield Case(scan.uid, _narrowed(scan))
+        else:
+            yield Case(Path(scan.files[0]).as_posix(), first)
+
+
+def _narrowed(scan: IndexedScan) -> IndexedScan:
+    """The same series, named by the folder that all its files lie in."""
+    files = [scan.folder / name for name in scan.files]
+    folder = Path(os.path.commonpath([file.parent for file in files]))
+    return IndexedScan(folder, scan.uid, tuple(str(file.relative_to(folder)) for file in files))
+
+
+def _listed(table: Path) -> Iterable[Case]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            if PATH not in (reader.fieldnames or ()):
+                raise InputError(
+                    f"{table} has no column {PATH}: name its columns on the first line, {PATH} and "
+                    f"where wanted {SERIES} and {FACTS}."
+                )
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{table} cannot be read as a table ({error}): save it as CSV in UTF-8."
+        ) from error
+    for row in rows:
+        path, series, facts = ((row.get(name) or "").strip() for name in (PATH, SERIES, FACTS))
+        if path:
+            name = f"{path} {series}" if series else path
+            place = _beside(table, facts) if facts else None
+            yield Case(name, _beside(table, path), series or None, place)
+    if not any((row[PATH] or "").strip() for row in rows):
+        raise InputError(f"{table} lists no scan: write one path a line below {PATH}.")
+
+
+def _beside(table: Path, path: str) -> Path:
+    return Path(os.path.normpath(table.parent / path))
+
+
+def _files(case: Case) -> list[Path]:
+    if isinstance(case.source, IndexedScan):
+        return [case.source.folder / name for name in case.source.files]
+    folder = case.source if case.source.is_dir() else case.source.parent
+    return [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]

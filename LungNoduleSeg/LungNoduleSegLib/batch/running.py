@@ -1,0 +1,251 @@
+"""A batch from beginning to end: scans in, one table and a folder of results a scan out."""
+
+import json
+import queue
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from uuid import uuid4
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.model_card import read_card
+from CTSliceToolsLib.organizing.folder_names import FolderNames
+from CTSliceToolsLib.progress import Report, silent
+from CTSliceToolsLib.staging import staging_folder
+from LungNoduleSegLib.batch.cases import Case, find_cases
+from LungNoduleSegLib.batch.results_table import RESULTS_TABLE, ScanRow, read_table, write_table
+from LungNoduleSegLib.batch.scan_work import (
+    BUNDLED,
+    Job,
+    RunOptions,
+    failed,
+    out_of_memory,
+    run_job,
+)
+from LungNoduleSegLib.results.reading import is_run
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+BATCH_RECORD = "batch.json"
+SCANS = "scans"
+
+_TELL_S = 0.3
+"""A worker tells of progress within a stage at most this often."""
+
+_POLL_S = 0.2
+
+
+class ScanProgress(NamedTuple):
+    """How far one scan is; a scan that is finished has its row."""
+
+    scan: str
+    stage: str
+    done: int
+    total: int
+    row: ScanRow | None = None
+
+
+Watch: TypeAlias = Callable[[ScanProgress], None]
+
+
+def unwatched(progress: ScanProgress) -> None:
+    """Watch nothing."""
+
+
+@dataclass(frozen=True)
+class BatchOutcome:
+    """What a batch did: names of scans run now, and kept from earlier; sentences of the failed."""
+
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+    errors: dict[str, str]
+
+
+def run_batch(
+    source: Path,
+    output: Path,
+    options: RunOptions = BUNDLED,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    report: Report = silent,
+    watch: Watch = unwatched,
+) -> BatchOutcome:
+    """Run every scan of a folder, a CSV file or one scan; write one table and all results.
+
+    `results.csv` in `output` gets one row a scan and is whole at any time; the files of a scan come
+    at once into a folder of their own below `scans`, when they are complete. Scans with a result
+    are kept, so a batch that was stopped in any way goes on where it was; failed ones are tried
+    again. `batch.json` says what the batch is of.
+
+    Args:
+        source: see `find_cases`.
+        output: folder of the batch, new or that of an earlier one with the same source and options.
+        options: of each run.
+        scheduler: address of a Dask scheduler of the user's own; None for workers of this machine.
+        workers: how many of these; None for what memory and cores allow.
+        report: stages "Searching" and "Scans"; called several times a second, also between scans.
+        watch: told of the progress of each scan, in the caller's thread.
+
+    Raises:
+        InputError: if there is no scan, the options cannot be used, `output` holds something else
+            or another run is writing there, or the scheduler cannot be used.
+        Cancelled, or whatever `report` or `watch` raises: workers of this machine are ended first;
+            others finish no scan that was begun.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: name a folder for the results.")
+    if options.model_file:
+        options = replace(options, model_file=options.model_file.resolve())
+    record = _record(source, options)
+    cases = find_cases(source, output, report)
+    output = output.resolve()
+    with staging_folder(output, "writing") as staging:
+        _require_same(output / BATCH_RECORD, record)
+        rows = read_table(output / RESULTS_TABLE)
+        names = FolderNames()
+        jobs = [
+            Job(case, names.child(output / SCANS, case.name), output, staging, options)
+            for case in cases
+        ]
+        kept = [job for job in jobs if _is_done(job, rows)]
+        todo = [job for job in jobs if not _is_done(job, rows)]
+        order = {job.case.name: number for number, job in enumerate(jobs)}
+        errors = {}
+
+        def save() -> None:
+            ordered = sorted(rows.values(), key=lambda row: order.get(row["scan"], len(order)))
+            write_table(output / RESULTS_TABLE, ordered)
+
+        if todo:
+            with (
+                _connected(scheduler, workers, [job.case for job in todo], staging) as client,
+                closing(_rows_of(client, todo, len(kept), report, watch)) as finished,
+            ):
+                for row in finished:
+                    rows[row.scan] = row.cells()
+                    if row.error:
+                        errors[row.scan] = row.error
+                    with suppress(InputError):  # somebody has it open; the last time counts
+                        save()
+            save()
+        report("Scans", len(jobs), len(jobs))
+    return BatchOutcome(
+        tuple(job.case.name for job in todo if job.case.name not in errors),
+        tuple(job.case.name for job in kept),
+        errors,
+    )
+
+
+def _record(source: Path, options: RunOptions) -> dict[str, Any]:
+    from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
+
+    card = read_card(options.model_file or pipeline.DEFAULT_MODEL)
+    return {
+        "source": str(source.resolve()),
+        "model": {"name": card.name, "sha256": card.sha256},
+        "lung_method": str(options.method),
+        "rules": dict(options.rules),
+    }
+
+
+def _require_same(file: Path, record: dict[str, Any]) -> None:
+    """Write down what the batch is of, or refuse to mix it with another."""
+    if not file.exists():
+        with new_file(file) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+        other = [key.replace("_", " ") for key in record if record[key] != before[key]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} is not the record of a batch: choose another folder for the output."
+        ) from error
+    if other:
+        raise InputError(
+            f"{file.parent} holds a batch with another {' and '.join(other)}: choose another "
+            f"folder, or see {file.name} there for what it was."
+        )
+
+
+def _is_done(job: Job, rows: dict[str, dict[str, str]]) -> bool:
+    row = rows.get(job.case.name)
+    return row is not None and not row["error"] and is_run(job.folder)
+
+
+def _connected(
+    scheduler: str | None, workers: int | None, cases: Sequence[Case], folder: Path
+) -> "AbstractContextManager[Client]":
+    from LungNoduleSegLib.batch.workers import local_workers, workers_of  # noqa: PLC0415 - slow
+
+    return workers_of(scheduler, folder) if scheduler else local_workers(cases, workers)
+
+
+def _rows_of(
+    client: "Client", jobs: Sequence[Job], kept: int, report: Report, watch: Watch
+) -> Generator[ScanRow, None, None]:
+    """Give the rows of scans as they are finished."""
+    total = kept + len(jobs)
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    topic = f"lung-nodule-seg-{uuid4().hex}"
+    client.subscribe_topic(topic, lambda event: messages.put(ScanProgress(*event[1])))
+    futures: dict[Future, Job] = {}
+    try:
+        for job in jobs:
+            future = client.submit(_run_on_worker, job, topic, pure=False)
+            futures[future] = job
+            future.add_done_callback(messages.put)
+        while futures:
+            report("Scans", total - len(futures), total)
+            try:
+                message = messages.get(timeout=_POLL_S)
+            except queue.Empty:
+                continue
+            if isinstance(message, ScanProgress):
+                watch(message)
+                continue
+            job = futures.pop(message)
+            row = _result(message, job)
+            yield row
+            watch(ScanProgress(job.case.name, "", 1, 1, row))
+    finally:
+        client.cancel(list(futures))
+        client.unsubscribe_topic(topic)
+
+
+def _result(future: "Future", job: Job) -> ScanRow:
+    from distributed import KilledWorker  # noqa: PLC0415 - slow to import
+
+    if future.cancelled():
+        raise InputError(
+            "The scheduler was lost or dropped the batch: start it again, what is done is kept."
+        )
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, KilledWorker):
+        return failed(job, out_of_memory(job))
+    return failed(job, f"{job.case.place}: {type(error).__name__}: {error}")
+
+
+def _run_on_worker(job: Job, topic: str) -> ScanRow:
+    """Run a job in a Dask worker, which tells of its progress under a topic."""
+    from distributed import get_worker  # noqa: PLC0415 - slow to import
+
+    worker = get_worker()
+    told: tuple[str, float] = ("", 0.0)
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if stage != told[0] or now > told[1] + _TELL_S:
+            told = (stage, now)
+            worker.log_event(topic, (job.case.name, stage, done, total))
+
+    return run_job(job, report)

@@ -1,0 +1,159 @@
+"""What a worker does with one scan of a batch."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.progress import Report, silent
+from LungNoduleSegLib.batch.cases import Case
+from LungNoduleSegLib.batch.results_table import ScanRow
+from LungNoduleSegLib.lungs.labels import lung_volumes_ml
+from LungNoduleSegLib.lungs.roi import LungMethod
+from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
+from LungNoduleSegLib.results.names import LUNGS, RECORD, TABLE
+from LungNoduleSegLib.results.reading import is_run
+from LungNoduleSegLib.risk.assessment import assess_scan
+from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts, read_facts
+
+_MODEL_COLUMNS = ("pancan_2a", "pancan_2b", "mayo")
+_GUIDELINE_COLUMNS = ("lung_rads", "fleischner")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `pipeline.run` is told of every scan; `model_file` None is the bundled model."""
+
+    method: LungMethod = LungMethod.VOLUME
+    model_file: Path | None = None
+    rules: Mapping[str, Any] = field(default_factory=dict)
+
+
+BUNDLED = RunOptions()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scan and where its results go.
+
+    Attributes:
+        case: the scan.
+        folder: for its results, in the folder of the batch; made at once, when they are complete.
+        batch: folder of the batch.
+        staging: folder where results may be incomplete.
+        options: of the run.
+    """
+
+    case: Case
+    folder: Path
+    batch: Path
+    staging: Path
+    options: RunOptions
+
+
+def run_job(job: Job, report: Report = silent) -> ScanRow:
+    """Run one scan, unless its results are there, and give its row; a failure is a row too."""
+    try:
+        facts = job.case.facts
+        given = read_facts(facts) if facts else NOTHING_GIVEN
+        if not is_run(job.folder):
+            _run(job, given, report)
+        return _row(job, given)
+    except InputError as error:
+        return failed(job, str(error))
+    except MemoryError:
+        return failed(job, out_of_memory(job))
+    except Exception as error:  # whatever is wrong with one scan, the others go on
+        return failed(job, f"{job.case.place}: {type(error).__name__}: {error}")
+
+
+def failed(job: Job, sentence: str) -> ScanRow:
+    """Give the row of a scan without result."""
+    one_line = " ".join(sentence.split())
+    return ScanRow(job.case.name, str(job.case.place), error=one_line)
+
+
+def out_of_memory(job: Job) -> str:
+    """Say that a scan needs more memory than its worker has."""
+    return (
+        f"{job.case.place} needs more memory than a worker has, or ends it in some other way: run "
+        "it again with --workers 1."
+    )
+
+
+def _run(job: Job, given: GivenFacts, report: Report) -> None:
+    from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
+
+    case, options = job.case, job.options
+    with tempfile.TemporaryDirectory(dir=job.staging, ignore_cleanup_errors=True) as working:
+        results = Path(working) / "results"
+        pipeline.run(
+            case.source,
+            results,
+            series=case.series,
+            method=options.method,
+            model_file=options.model_file or pipeline.DEFAULT_MODEL,
+            rules=options.rules,
+            given=given,
+            report=report,
+        )
+        job.folder.parent.mkdir(exist_ok=True)
+        try:
+            results.rename(job.folder)
+        except OSError as error:
+            raise InputError(
+                f"{job.folder} cannot be written ({error.strerror}): move away what is there."
+            ) from error
+
+
+def _row(job: Job, given: GivenFacts) -> ScanRow:
+    """Take the row from the files of a run."""
+    record = _record(job.folder / RECORD)
+    nodules = read_nodules_csv(job.folder / TABLE)
+    lungs = sitk.ReadImage(job.folder / LUNGS)
+    volumes = [nodule.volume_mm3 for nodule in nodules]
+    lung_ml = lung_volumes_ml(lungs)
+    series = record["input"]["series"] or {}
+    identifiers = ("patient_id", "study_instance_uid", "series_instance_uid", "study_date")
+    return ScanRow(
+        job.case.name,
+        str(job.case.place),
+        job.folder.relative_to(job.batch).as_posix(),
+        nodules=len(nodules),
+        largest_diameter_mm=max((one.diameter_mm for one in nodules), default=None),
+        largest_volume_mm3=max(volumes, default=None),
+        total_volume_mm3=float(sum(volumes)),
+        right_lung_ml=lung_ml["right"],
+        left_lung_ml=lung_ml["left"],
+        seconds=float(sum(record["timing_s"].values())),
+        **{name: series.get(name, "") for name in identifiers},
+        **_risk(nodules, lungs, given, job),
+    )
+
+
+def _record(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is no record of a run: move its folder away.") from error
+
+
+def _risk(
+    nodules: tuple[Nodule, ...], lungs: sitk.Image, given: GivenFacts, job: Job
+) -> dict[str, Any]:
+    """What the published models and guidelines say of the nodule with the largest volume."""
+    if not nodules:
+        return {}
+    largest = max(nodules, key=lambda one: one.volume_mm3).id
+    assessed = assess_scan(nodules, lungs, given, where=str(job.case.place))
+    found = next(one for one in assessed if one.nodule.id == largest)
+    probabilities = (result.probability for result in found.models)
+    categories = (result.category for result in found.guidelines)
+    return dict(zip(_MODEL_COLUMNS, probabilities, strict=True)) | dict(
+        zip(_GUIDELINE_COLUMNS, categories, strict=True)
+    )

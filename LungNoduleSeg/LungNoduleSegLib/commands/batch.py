@@ -1,0 +1,161 @@
+"""The command `batch`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from CTSliceToolsLib.command_line import ProgressOption
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.progress import JsonLines, ProgressStyle, Report, shown
+from LungNoduleSegLib.commands.run_options import (
+    KeepAllOption,
+    LungsOption,
+    ModelOption,
+    ThresholdOption,
+    rules_of,
+)
+from LungNoduleSegLib.lungs.roi import LungMethod
+
+if TYPE_CHECKING:
+    from LungNoduleSegLib.batch.results_table import ScanRow
+    from LungNoduleSegLib.batch.running import ScanProgress, Watch
+
+_NAME_LENGTH = 28
+
+
+def batch(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of scans, searched at any depth; a CSV file with a column `path`, and "
+            "where wanted `series` and `facts`; or one scan."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder for the results; that of an earlier time goes on."
+        ),
+    ],
+    lungs: LungsOption = LungMethod.VOLUME,
+    model: ModelOption = None,
+    threshold: ThresholdOption = None,
+    keep_all: KeepAllOption = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Scans at the same time; default: what memory and cores allow."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask scheduler of your own, as tcp://host:8786."),
+    ] = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Run many scans: one row a scan in results.csv, each one's full results in its own folder.
+
+    A scan that fails gets a sentence in its row and stops nothing. Started again, a batch goes on
+    where it was and tries the failed ones again.
+
+    Example: `lung-nodule-seg batch ~/scans -o ~/results`
+    """
+    if workers and scheduler:
+        raise InputError(
+            f"--workers is for this machine, and {scheduler} has its own: leave one of them out."
+        )
+    bars = progress is ProgressStyle.BAR
+    with (
+        shown(ProgressStyle.NONE if bars else progress) as lines,
+        _bars() if bars else nullcontext(_lines(lines)) as (report, watch),
+    ):
+        from LungNoduleSegLib.batch.results_table import RESULTS_TABLE  # noqa: PLC0415 - slow
+        from LungNoduleSegLib.batch.running import run_batch  # noqa: PLC0415
+        from LungNoduleSegLib.batch.scan_work import RunOptions  # noqa: PLC0415
+
+        outcome = run_batch(
+            source,
+            output,
+            RunOptions(lungs, model, rules_of(threshold, keep_all)),
+            scheduler=scheduler,
+            workers=workers,
+            report=report,
+            watch=watch,
+        )
+        table = output / RESULTS_TABLE
+        if isinstance(lines, JsonLines):
+            lines.write(result=asdict(outcome) | {"output": str(output), "table": str(table)})
+    if progress is not ProgressStyle.JSONL:
+        added = len(outcome.added)
+        print(
+            f"{added} scan{'' if added == 1 else 's'} run, {len(outcome.kept)} kept, "
+            f"{len(outcome.errors)} failed; the table is {table}"
+        )
+
+
+def _lines(report: Report) -> "tuple[Report, Watch]":
+    """Show the batch and each scan as JSON lines, or each finished scan in one line of text."""
+    last: tuple[str, int, int] | None = None
+
+    def report_changes(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if (stage, done, total) != last:
+            last = (stage, done, total)
+            report(stage, done, total)
+
+    def watch(progress: "ScanProgress") -> None:
+        if isinstance(report, JsonLines):
+            if progress.row:
+                report.write(row=progress.row.cells())
+            else:
+                keys = ("scan", "scan_stage", "scan_done", "scan_total")
+                report.write(**dict(zip(keys, progress, strict=False)))
+        elif progress.row:
+            print(_line(progress.row))
+
+    return report_changes, watch
+
+
+@contextmanager
+def _bars() -> "Iterator[tuple[Report, Watch]]":
+    """Bars on stderr: one of the batch, and one of each scan while it is under way."""
+    from rich import progress  # noqa: PLC0415 - slow to import
+    from rich.console import Console  # noqa: PLC0415
+
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, progress.TaskID] = {}
+
+        def show(name: str, description: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(description, total=total)
+            bars.update(tasks[name], description=description, completed=done, total=total)
+
+        def report(stage: str, done: int, total: int) -> None:
+            show(stage, stage, done, total)
+
+        def watch(one: "ScanProgress") -> None:
+            name = f"scan {one.scan}"
+            if one.row is None:
+                show(name, f"  …{one.scan[-_NAME_LENGTH:]} {one.stage}", one.done, one.total)
+                return
+            if name in tasks:
+                bars.remove_task(tasks.pop(name))
+            print(_line(one.row))
+
+        yield report, watch
+
+
+def _line(row: "ScanRow") -> str:
+    """Say in one line what became of a scan."""
+    if row.error:
+        return f"{row.scan}: failed: {row.error}"
+    largest = f", the largest {row.largest_diameter_mm:.1f} mm" if row.largest_diameter_mm else ""
+    return f"{row.scan}: {row.nodules} nodule{'' if row.nodules == 1 else 's'}{largest}"

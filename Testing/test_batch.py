@@ -1,0 +1,313 @@
+"""Many scans: one table, a folder each, an error per case, and on where it was."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import SimpleITK as sitk
+from distributed import KilledWorker, LocalCluster
+
+from CTSliceToolsLib.errors import Cancelled, InputError
+from CTSliceToolsLib.reading.scan_index import IndexedScan
+from CTSliceToolsLib.staging import staging_folder
+from LungNoduleSegLib.batch.cases import Case, find_cases, voxels
+from LungNoduleSegLib.batch.results_table import RESULTS_TABLE
+from LungNoduleSegLib.batch.running import BATCH_RECORD, SCANS, ScanProgress, run_batch
+from LungNoduleSegLib.batch.scan_work import RunOptions
+from LungNoduleSegLib.batch.workers import count_workers, local_workers
+from LungNoduleSegLib.lungs.labels import lung_volumes_ml
+from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
+from LungNoduleSegLib.phantom.dicom import write_dicom_series
+from LungNoduleSegLib.phantom.lesions import Lesion
+from LungNoduleSegLib.results.names import LUNGS, RECORD, TABLE, result_names
+
+SIZE = (96, 96, 40)
+SPACING = (3.7, 3.7, 7.5)
+GIB = 2**30
+FACTS = {
+    "age": 64,
+    "sex": "female",
+    "family_history": False,
+    "emphysema": True,
+    "ever_smoked": True,
+    "prior_cancer": "none",
+    "screening": True,
+    "nodules": {"all": {"spiculation": False, "status": "baseline"}},
+}
+
+pytestmark = pytest.mark.xdist_group("batch")
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> list[sitk.Image]:
+    lesions = (Lesion((-70, 20, 45), 34, lobulation=0),)  # in a right upper lobe
+    return [make_phantom(PhantomSpec(seed, SIZE, SPACING, lesions)).image for seed in (0, 1)]
+
+
+@pytest.fixture
+def scans(phantoms: list[sitk.Image], tmp_path: Path) -> Path:
+    """A DICOM series, a volume file, a folder of damaged files and a file that is cut short."""
+    folder = tmp_path / "scans"
+    write_dicom_series(phantoms[0], folder / "one" / "deep")
+    for name in ("two", "broken"):
+        (folder / name).mkdir()
+    sitk.WriteImage(phantoms[1], folder / "two" / "volume.nrrd")
+    for number in range(3):
+        (folder / "broken" / f"{number}.dcm").write_bytes(b"no DICOM at all")
+    whole = (folder / "two" / "volume.nrrd").read_bytes()
+    (folder / "two" / "cut.nrrd").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> RunOptions:
+    """A network of one weight that finds what is brighter than lung."""
+    from CTSliceToolsLib.keras_loader import keras
+    from CTSliceToolsLib.model_card import ModelCard, save_model
+
+    inputs = keras.Input((64, 64, 1))
+    layer = keras.layers.Conv2D(1, 1, activation="sigmoid")
+    model = keras.Model(inputs, layer(inputs))
+    layer.set_weights([np.full((1, 1, 1, 1), 5.0), np.array([-10.0])])
+    file = tmp_path_factory.mktemp("model") / "bright.keras"
+    save_model(model, ModelCard("bright", "a test", "probability", {"size": 64}), file)
+    return RunOptions(model_file=file)
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """The address of a cluster within this process."""
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def table(output: Path) -> dict[str, dict[str, str]]:
+    with (output / RESULTS_TABLE).open(encoding="utf-8", newline="") as stream:
+        return {row["source"].rsplit("/", 1)[-1]: row for row in csv.DictReader(stream)}
+
+
+def times(output: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in output.rglob(RECORD)}
+
+
+def test_each_scan_has_a_row_and_its_results_and_errors_stop_nothing(
+    scans: Path, options: RunOptions, scheduler: str, tmp_path: Path
+) -> None:
+    output = scans / "out"  # below the source: no scan of the next time
+    seen: list[ScanProgress] = []
+    stages: list[tuple[str, int, int]] = []
+    outcome = run_batch(
+        scans,
+        output,
+        options,
+        scheduler=scheduler,
+        report=lambda *stage: stages.append(stage),
+        watch=seen.append,
+    )
+    rows = table(output)
+    assert set(rows) == {"deep", "volume.nrrd", "0.dcm", "cut.nrrd"}
+    assert len(outcome.added) == 2 and len(outcome.errors) == 2
+    assert "cut.nrrd cannot be read" in rows["cut.nrrd"]["error"]
+    assert "0.dcm is none of the forms read here" in rows["0.dcm"]["error"]
+    assert rows["deep"]["patient_id"] == "PHANTOM"
+    assert rows["deep"]["scan"] == rows["deep"]["series_instance_uid"]
+    assert rows["volume.nrrd"]["scan"] == "two/volume.nrrd"
+    for name in ("deep", "volume.nrrd"):
+        row, results = rows[name], output / rows[name]["results"]
+        assert results.parent == output / SCANS
+        assert sorted(file.name for file in results.iterdir()) == sorted(result_names(scene=False))
+        nodules = read_nodules_csv(results / TABLE)
+        assert int(row["nodules"]) == len(nodules) > 0
+        assert float(row["largest_diameter_mm"]) == pytest.approx(
+            max(one.diameter_mm for one in nodules), rel=1e-5
+        )
+        assert float(row["total_volume_mm3"]) == pytest.approx(
+            sum(one.volume_mm3 for one in nodules), rel=1e-5
+        )
+        lungs = lung_volumes_ml(sitk.ReadImage(results / LUNGS))
+        assert float(row["right_lung_ml"]) == pytest.approx(lungs["right"], rel=1e-5)
+        assert float(row["seconds"]) > 0 and not row["error"]
+    assert {entry.name for entry in output.iterdir()} == {RESULTS_TABLE, SCANS, BATCH_RECORD}
+    assert ("Scans", 0, 4) in stages and stages[-1] == ("Scans", 4, 4)
+    of_volume = [one.stage for one in seen if one.scan == "two/volume.nrrd"]
+    assert {"Reading", "Lungs", "Nodules"} <= set(of_volume)
+    assert len([one for one in seen if one.row]) == 4
+
+    before = times(output)
+    shutil.copy(scans / "two" / "volume.nrrd", scans / "two" / "cut.nrrd")
+    again = run_batch(scans, output, options, scheduler=scheduler)
+    assert set(again.kept) == set(outcome.added)
+    assert again.added == ("two/cut.nrrd",) and len(again.errors) == 1
+    assert {file: now for file, now in times(output).items() if file in before} == before
+    assert table(output)["cut.nrrd"]["nodules"] == rows["volume.nrrd"]["nodules"]
+    assert table(output)["deep"] == rows["deep"]
+
+
+def test_a_cancelled_batch_goes_on_and_takes_results_without_a_row(
+    scans: Path, options: RunOptions, scheduler: str, tmp_path: Path
+) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "Scans" and len(list((tmp_path / "out").rglob(RECORD))) == 1:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run_batch(scans, tmp_path / "out", options, scheduler=scheduler, report=stop)
+    (done,) = times(tmp_path / "out").items()
+    assert not (tmp_path / "out" / ".writing").exists()
+    (tmp_path / "out" / RESULTS_TABLE).unlink(missing_ok=True)  # as if killed before its row
+    outcome = run_batch(scans, tmp_path / "out", options, scheduler=scheduler)
+    assert len(outcome.added) == 2
+    assert times(tmp_path / "out")[done[0]] == done[1]
+    assert [row["error"] == "" for row in table(tmp_path / "out").values()].count(True) == 2
+
+
+def test_a_csv_file_lists_scans_with_facts(
+    scans: Path, options: RunOptions, scheduler: str, tmp_path: Path
+) -> None:
+    (scans / "facts.json").write_text(json.dumps(FACTS))
+    (scans / "wrong.json").write_text('{"age": "old"}')
+    (scans / "list.csv").write_text(
+        "path,facts\none/deep,facts.json\ntwo/volume.nrrd,wrong.json\n../away,\none/deep,\n\n"
+    )
+    outcome = run_batch(scans / "list.csv", tmp_path / "out", options, scheduler=scheduler)
+    assert outcome.added == ("one/deep",)  # once, as it was listed first
+    rows = table(tmp_path / "out")
+    assert 0 < float(rows["deep"]["pancan_2b"]) < 1 and 0 < float(rows["deep"]["mayo"]) < 1
+    assert rows["deep"]["lung_rads"] and not rows["deep"]["fleischner"]
+    assert "wrong.json: age is 'old'; write a number." in rows["volume.nrrd"]["error"]
+    assert rows["away"]["error"].startswith(f"{tmp_path / 'away'} does not exist")
+    assert list(rows) == ["deep", "volume.nrrd", "away"]
+    results = [folder.name for folder in (tmp_path / "out" / SCANS).iterdir()]
+    assert results == ["one+2fdeep"]
+
+
+def test_one_scan_is_a_batch_of_one(phantoms: list[sitk.Image], tmp_path: Path) -> None:
+    sitk.WriteImage(phantoms[0], tmp_path / "scan.mha")
+    (case,) = find_cases(tmp_path / "scan.mha", tmp_path / "out")
+    assert case == Case("scan.mha", tmp_path / "scan.mha")
+
+
+def test_results_of_runs_are_no_scans(scans: Path, tmp_path: Path) -> None:
+    results = scans / "earlier"
+    results.mkdir()
+    (results / RECORD).write_text("{}")
+    shutil.copy(scans / "two" / "volume.nrrd", results / LUNGS)
+    shutil.copytree(scans / "two", scans / "out")
+    names = [case.name for case in find_cases(scans, scans / "out")]
+    assert len(names) == 4 and not [name for name in names if name.startswith(("earlier", "out"))]
+
+
+def test_what_cannot_be_used_is_named(
+    scans: Path, options: RunOptions, scheduler: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    bad = scans / "bad.csv"
+    bad.write_text("scan\none\n")
+    with pytest.raises(InputError, match="has no column path"):
+        run_batch(bad, output, options)
+    bad.write_text("path\n\n")
+    with pytest.raises(InputError, match="lists no scan"):
+        run_batch(bad, output, options)
+    with pytest.raises(InputError, match="does not exist"):
+        run_batch(tmp_path / "missing", output, options)
+    with pytest.raises(InputError, match="missing: a model is"):
+        run_batch(scans, output, RunOptions(model_file=tmp_path / "no.keras"))
+    assert not output.exists()
+    with pytest.raises(InputError, match="cannot be reached"):
+        run_batch(scans, output, options, scheduler="nonsense")
+    with staging_folder(output, "writing"), pytest.raises(InputError, match="Another run"):
+        run_batch(scans, output, options, scheduler=scheduler)
+    with pytest.raises(InputError, match="another rules"):
+        run_batch(
+            scans, output, RunOptions(model_file=options.model_file, rules={"threshold": 0.3})
+        )
+    with pytest.raises(InputError, match="another source"):
+        run_batch(scans / "one", output, options)
+    (output / RESULTS_TABLE).write_text("mine")
+    with pytest.raises(InputError, match=r"results\.csv is no table of a batch"):
+        run_batch(scans, output, options, scheduler=scheduler)
+    assert (output / RESULTS_TABLE).read_text() == "mine"
+
+
+def test_as_many_workers_as_cores_and_memory_allow(scans: Path) -> None:
+    cases = find_cases(scans, scans / "out")
+    sizes = {case.place.name: voxels(case) for case in cases}
+    assert sizes["volume.nrrd"] == np.prod(SIZE)
+    assert sizes["deep"] >= np.prod(SIZE)
+    assert count_workers(cases, 2, 64 * GIB) == 2
+    assert count_workers(cases, 64, 64 * GIB) == len(cases)
+    assert count_workers(cases, 64, 4 * GIB) == 2
+    assert count_workers(cases, 64, GIB) == 1
+    large = Case("large", IndexedScan(scans, "1.2", tuple(["one"] * 800)))
+    assert count_workers([large] * 8, 64, 16 * GIB) == 4
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "LungNoduleSegLib", "batch", *map(str, arguments)]
+
+
+@pytest.mark.slow
+def test_a_killed_batch_leaves_no_process_and_goes_on(
+    scans: Path, options: RunOptions, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    model = ("--model", str(options.model_file), "--workers", "1")
+    run = command(scans, "-o", output, *model, "--progress", "jsonl")
+    with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event = json.loads(line)
+            if event.get("scan_stage") == "Lungs":
+                break
+        tree = psutil.Process(process.pid).children(recursive=True)
+        assert tree
+        os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    _, alive = psutil.wait_procs(tree, timeout=20)
+    assert not alive
+    before = times(output)
+
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    result = events[-1]["result"]
+    assert len(result["added"]) + len(result["kept"]) == 2
+    assert len(result["errors"]) == 2
+    assert {file: now for file, now in times(output).items() if file in before} == before
+    assert {entry.name for entry in output.iterdir()} == {RESULTS_TABLE, SCANS, BATCH_RECORD}
+    assert len([event for event in events if "row" in event]) == len(result["added"]) + 2
+
+    last = subprocess.run(
+        command(scans, "-o", output, *model, "--progress", "none"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert last.returncode == 0, last.stderr
+    assert "0 scans run, 2 kept, 2 failed" in last.stdout
+
+
+@pytest.mark.slow
+def test_the_workers_of_this_machine_are_closed_to_others_and_end_with_it() -> None:
+    with local_workers([], 1) as client:
+        assert str(client.scheduler_info()["address"]).startswith("tls://127.0.0.1")
+        (worker,) = (psutil.Process(pid) for pid in client.run(os.getpid).values())
+        mine = [*psutil.Process().net_connections(), *worker.net_connections()]
+        listening = [one for one in mine if one.status == psutil.CONN_LISTEN]
+        assert listening and {one.laddr.ip for one in listening} == {"127.0.0.1"}
+        (threads,) = client.run(os.environ.get, "TF_NUM_INTRAOP_THREADS").values()
+        assert int(threads) >= 1
+        future = client.submit(os._exit, 1, pure=False)
+        assert isinstance(future.exception(timeout=120), KilledWorker)
+    assert not worker.is_running()
