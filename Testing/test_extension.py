@@ -23,6 +23,7 @@ from CTSliceToolsLib import __version__
 from extension_files import (
     MODULES,
     ROOT,
+    module_files,
     package_name,
     project_bounds,
     requirements_file,
@@ -76,12 +77,13 @@ def test_requirements_have_the_bounds_of_pyproject(module: str) -> None:
         assert [one.operator for one in Requirement(line).specifier] == [">="], line
 
 
+@pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize("module", MODULES)
 def test_requirements_are_what_the_module_imports(module: str) -> None:
-    libraries = ["CTSliceToolsLib", f"{module}Lib"]
-    imported = {name for library in libraries for name in imported_packages(library)}
+    imported = imported_packages("CTSliceTools") | imported_packages(module)
     listed = {package_name(line) for line in requirements(module)}
-    assert imported - BUNDLED - NOT_IMPORTED == listed - NOT_IMPORTED
+    needed = imported - BUNDLED - NOT_IMPORTED
+    assert needed == listed - NOT_IMPORTED, f"change the names in {requirements_file(module)}"
     assert listed >= NOT_IMPORTED
     assert imported - {"packaging", "pip", "slicer-core", "vtk"} <= set(project_bounds())
 
@@ -90,11 +92,13 @@ def requirements(module: str) -> list[str]:
     return requirements_file(module).read_text(encoding="utf-8").splitlines()[1:]
 
 
-def imported_packages(library: str) -> set[str]:
-    """Distributions that the Python files of a library import, in lower case."""
+def imported_packages(module: str) -> set[str]:
+    """Distributions that the Python files of a module import, in lower case."""
     names = set()
-    for file in (ROOT / library.removesuffix("Lib") / library).rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for file in module_files(module):
+        if not file.endswith(".py"):
+            continue
+        for node in ast.walk(ast.parse((ROOT / module / file).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {one.name for one in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
