@@ -1,16 +1,19 @@
 """The command `lung-nodule-seg`."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
+from CTSliceToolsLib.model_card import read_card
 from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate
 from LungNoduleSegLib.commands.batch import batch
 from LungNoduleSegLib.commands.check import check
 from LungNoduleSegLib.commands.export_arrays import export_arrays
+from LungNoduleSegLib.commands.export_dicom import export_dicom
 from LungNoduleSegLib.commands.prepare import prepare_lidc, prepare_luna
 from LungNoduleSegLib.commands.run_options import (
     KeepAllOption,
@@ -50,11 +53,23 @@ def run(
         str | None, typer.Option(help="SeriesInstanceUID, where a folder holds several.")
     ] = None,
     lungs: LungsOption = LungMethod.VOLUME,
+    lungs_file: Annotated[
+        Path | None,
+        typer.Option(help="Label image of the lungs to take instead: 1 right, 2 left, or 1 both."),
+    ] = None,
     model: ModelOption = None,
     threshold: ThresholdOption = None,
     keep_all: KeepAllOption = False,
     scene: Annotated[
         bool, typer.Option("--scene", help="Also write scene.mrb, to be opened in Slicer.")
+    ] = False,
+    dicom: Annotated[
+        bool,
+        typer.Option("--dicom", help="Also write DICOM SEG and SR; needs a DICOM series."),
+    ] = False,
+    probability: Annotated[
+        bool,
+        typer.Option("--probability", help="Also write probability.nrrd, to try other thresholds."),
     ] = False,
     facts: FactsOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
@@ -63,21 +78,30 @@ def run(
 
     Example: `lung-nodule-seg run ~/dicom/chest -o ~/results/chest`
     """
+    began = time.monotonic()
     with shown(progress) as report:
         from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, read_facts  # noqa: PLC0415
+        from LungNoduleSegLib.run_cost import peak_gib, remember_cost, run_kind  # noqa: PLC0415
 
         analysis = pipeline.run(
             source,
             output,
             series=series,
             method=lungs,
+            lungs_file=lungs_file,
             model_file=model or pipeline.DEFAULT_MODEL,
             rules=rules_of(threshold, keep_all),
             scene=scene,
+            dicom=dicom,
+            probability=probability,
             given=read_facts(facts) if facts else NOTHING_GIVEN,
             report=report,
         )
+        way = "given" if lungs_file else lungs
+        kind = run_kind(way, read_card(model or pipeline.DEFAULT_MODEL).sha256)
+        voxels = analysis.scan.image.GetNumberOfPixels()
+        remember_cost(voxels, kind, time.monotonic() - began, peak_gib())
         if isinstance(report, JsonLines):
             for note in analysis.scan.notes:
                 report.write(message=note)
@@ -128,6 +152,7 @@ app.command()(prepare_luna)
 app.command()(prepare_lidc)
 app.command()(check)
 app.command()(export_arrays)
+app.command()(export_dicom)
 app.command()(train)
 app.add_typer(evaluate.app, name="evaluate", help=evaluate.SUMMARY)
 

@@ -22,10 +22,12 @@ from CTSliceToolsLib.provenance import software_versions
 from CTSliceToolsLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.reading.ct_scan import CTScan
 from CTSliceToolsLib.reading.scan_index import IndexedScan
+from LungNoduleSegLib.lungs.given import read_lungs
 from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
+from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.names import result_names
 from LungNoduleSegLib.results.writing import write_results
 from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts
@@ -76,9 +78,12 @@ def run(
     *,
     series: str | None = None,
     method: LungMethod = LungMethod.VOLUME,
+    lungs_file: Path | None = None,
     model_file: Path = DEFAULT_MODEL,
     rules: Mapping[str, Any] = MappingProxyType({}),
     scene: bool = False,
+    dicom: bool = False,
+    probability: bool = False,
     given: GivenFacts = NOTHING_GIVEN,
     report: Report = silent,
 ) -> Analysis:
@@ -89,9 +94,12 @@ def run(
         output: folder for the results, made if missing; nothing in it is overwritten.
         series: SeriesInstanceUID, where the folder holds several.
         method: of the lung segmentation.
+        lungs_file: the lungs as a label image, instead of finding them; see `read_lungs`.
         model_file: a `.keras` file with its card.
         rules: fields of `NoduleRules` that overrule those of the model's card.
         scene: also write `scene.mrb`; needs Slicer or slicer-core.
+        dicom: also write `segmentation.dcm` and `measurements.dcm`; needs a DICOM series.
+        probability: also write `probability.nrrd`, with which the threshold can be changed later.
         given: what was told of the patient, and of all nodules, for the report's risk section.
         report: progress.
 
@@ -100,7 +108,7 @@ def run(
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the results.")
-    refuse_existing(output, result_names(scene))
+    refuse_existing(output, result_names(scene, dicom, probability))
     if given.nodules:
         raise InputError(
             f"Facts of nodule {min(given.nodules)} were given, but nodules have numbers only once "
@@ -115,12 +123,15 @@ def run(
             scan = source.read(report)
         else:
             scan = read_ct(source, series, report)
+        dicom_source = read_dicom_source(scan) if dicom else None
     chosen = NoduleRules(**{**card.rules, **rules})
-    analysis = analyse(scan, model, card, method, chosen, timing, report)
+    analysis = analyse(scan, model, card, method, chosen, timing, report, lungs_file)
     record = _record(analysis, card, model_file, method, chosen)
+    if lungs_file is not None:
+        record["parameters"]["lung_method"] = str(lungs_file)
     if given != NOTHING_GIVEN:
         record["parameters"]["facts"] = given.to_dict()
-    write_results(output, analysis, record, timing, scene, report, given)
+    write_results(output, analysis, record, timing, scene, report, given, dicom_source, probability)
     return analysis
 
 
@@ -132,18 +143,22 @@ def analyse(
     rules: NoduleRules,
     timing: Timing,
     report: Report = silent,
+    lungs_file: Path | None = None,
 ) -> Analysis:
     """Find lungs and nodules of a scan in memory; see `run`.
 
     Raises:
-        InputError: if the scan shows no lung.
+        InputError: if the scan shows no lung, or `lungs_file` cannot be used.
     """
     view = AxialView.of(scan.image, AIR_HU)
     with timing.stage("Lungs", report):
-        try:
-            lungs = segment_lungs(view.image, method, report)
-        except InputError as error:
-            raise InputError(f"{scan.source}: {error}") from None
+        if lungs_file is not None:
+            lungs = read_lungs(lungs_file, view.image)
+        else:
+            try:
+                lungs = segment_lungs(view.image, method, report)
+            except InputError as error:
+                raise InputError(f"{scan.source}: {error}") from None
         lungs, hu = crop_to(lungs, view.image)
     with timing.stage("Nodules", report):
         preparation = Preparation(**card.preparation)

@@ -7,9 +7,14 @@ SEGMENTATION = "segmentation.seg.nrrd"
 REPORT = "report.html"
 RECORD = "run.json"
 SCENE = "scene.mrb"
+PROBABILITY = "probability.nrrd"
+DICOM_SEGMENTATION = "segmentation.dcm"
+DICOM_REPORT = "measurements.dcm"
+
+DICOM_NAMES = (DICOM_SEGMENTATION, DICOM_REPORT)
 
 
-def result_names(scene: bool) -> list[str]:
-    """Names of all files of a run, with or without the scene."""
+def result_names(scene: bool, dicom: bool = False, probability: bool = False) -> list[str]:
+    """Names of all files of a run: those that are always there, and those that are asked for."""
     files = [LUNGS, NODULES, TABLE, SEGMENTATION, REPORT, RECORD]
-    return [*files, SCENE] if scene else files
+    return [*files, *[SCENE] * scene, *DICOM_NAMES * dicom, *[PROBABILITY] * probability]

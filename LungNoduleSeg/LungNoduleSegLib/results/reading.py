@@ -24,12 +24,14 @@ class RunResult:
         lungs: 1 right, 2 left, on the scan's grid.
         labels: ids of the nodules on the same grid.
         nodules: the rows of the table.
+        record: the contents of `run.json`.
     """
 
     scan: CTScan
     lungs: sitk.Image
     labels: sitk.Image
     nodules: tuple[Nodule, ...]
+    record: dict[str, Any]
 
 
 def is_run(folder: Path) -> bool:
@@ -43,7 +45,7 @@ def read_run(folder: Path, report: Report = silent) -> RunResult:
     Raises:
         InputError: naming the file that is missing, damaged or does not fit the others.
     """
-    source, series = _source(folder / RECORD)
+    record, source, series = _record(folder / RECORD)
     if not source.exists():
         raise InputError(
             f"{folder / RECORD} says that the scan is at {source}, but it is not there any more: "
@@ -54,16 +56,17 @@ def read_run(folder: Path, report: Report = silent) -> RunResult:
     for name, image in ((LUNGS, lungs), (NODULES, labels)):
         if image.GetSize() != scan.image.GetSize():
             raise InputError(f"{folder / name} does not fit the scan {source}: run the scan again.")
-    return RunResult(scan, lungs, labels, read_nodules_csv(folder / TABLE))
+    return RunResult(scan, lungs, labels, read_nodules_csv(folder / TABLE), record)
 
 
-def _source(file: Path) -> tuple[Path, str | None]:
-    """Where the scan of a run lies, and its SeriesInstanceUID."""
+def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
+    """The record of a run, where its scan lies, and its SeriesInstanceUID."""
     try:
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         found = record["input"]
         series = found["series"]
-        return Path(found["source"]), series["series_instance_uid"] if series else None
+        uid = series["series_instance_uid"] if series else None
+        return record, Path(found["source"]), uid
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is no record of a run: run the scan again.") from error
 

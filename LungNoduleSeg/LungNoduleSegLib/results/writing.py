@@ -9,9 +9,12 @@ import SimpleITK as sitk
 from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.progress import Report
 from LungNoduleSegLib.nodules.table import write_nodules_csv
+from LungNoduleSegLib.nodules.threshold import to_steps
+from LungNoduleSegLib.results.dicom_source import DicomSource
 from LungNoduleSegLib.results.names import (
     LUNGS,
     NODULES,
+    PROBABILITY,
     RECORD,
     REPORT,
     SCENE,
@@ -34,8 +37,13 @@ def write_results(
     scene: bool,
     report: Report,
     given: GivenFacts = NOTHING_GIVEN,
+    dicom: DicomSource | None = None,
+    probability: bool = False,
 ) -> None:
     """Write everything that was found; images go back to the grid of the scan as it came.
+
+    With `dicom`, the series that the scan is, also as DICOM segmentation and report; with
+    `probability` also what the network said, in steps of `to_steps` on the cropped axial grid.
 
     Raises:
         InputError: if one of the files exists.
@@ -50,11 +58,19 @@ def write_results(
                 sitk.WriteImage(image, temporary, useCompression=True, compressionLevel=1)
         write_nodules_csv(folder / TABLE, findings.nodules)
         write_segmentation(folder / SEGMENTATION, lungs, nodules)
+        if probability:
+            with new_file(folder / PROBABILITY) as temporary:
+                sitk.WriteImage(to_steps(analysis.probability), temporary, useCompression=True)
     if scene:
         from LungNoduleSegLib.scene.mrb import write_scene  # noqa: PLC0415 - needs Slicer
 
         with timing.stage("Scene", report):
             write_scene(folder / SCENE, analysis.scan.image, folder)
+    if dicom is not None:
+        from LungNoduleSegLib.results.dicom_writing import write_dicom  # noqa: PLC0415 - slow
+
+        with timing.stage("DICOM", report):
+            write_dicom(folder, dicom, lungs, nodules, findings.nodules, record)
     with timing.stage("Report", report):
         write_report(
             folder / REPORT,

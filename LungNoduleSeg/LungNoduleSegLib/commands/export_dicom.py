@@ -1,0 +1,28 @@
+"""The command `export-dicom`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from CTSliceToolsLib.command_line import ProgressOption
+from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+
+
+def export_dicom(
+    results: Annotated[Path, typer.Argument(help="Folder of a run on a DICOM series.")],
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Add DICOM SEG and SR to the results of a run, as `run --dicom` writes them.
+
+    Example: `lung-nodule-seg export-dicom ~/results/chest`
+    """
+    with shown(progress) as report:
+        from LungNoduleSegLib.results.dicom_writing import write_dicom_of_run  # noqa: PLC0415
+        from LungNoduleSegLib.results.names import DICOM_NAMES  # noqa: PLC0415
+
+        write_dicom_of_run(results, report)
+        if isinstance(report, JsonLines):
+            report.write(result={"output": str(results)})
+    if progress is not ProgressStyle.JSONL:
+        print(f"{' and '.join(DICOM_NAMES)} are in {results}")

@@ -1,0 +1,194 @@
+"""Measures of lungs and nodules as a DICOM Structured Report: a measurement report, TID 1500."""
+
+from collections.abc import Sequence
+
+import highdicom as hd
+import numpy as np
+import SimpleITK as sitk
+from highdicom import sr
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from CTSliceToolsLib.errors import InputError
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind
+from LungNoduleSegLib.results.dicom_segmentation import (
+    MAKER,
+    SERIAL_NUMBER,
+    Algorithm,
+    Algorithms,
+    sct,
+    style_of,
+)
+from LungNoduleSegLib.results.dicom_source import DicomSource
+from LungNoduleSegLib.results.segments import LUNG_STYLES, SegmentStyle
+
+SERIES_NUMBER = 9002
+
+CT_CHEST = sr.CodedConcept("24627-2", "LN", "CT Chest")
+
+KIND = codes.DCM.OpacityDescriptor
+"""The question to which the codes of `KINDS` are the answer."""
+
+KINDS = {
+    NoduleKind.SOLID: sr.CodedConcept("RID50151", "RADLEX", "solid pulmonary nodule"),
+    NoduleKind.PART_SOLID: sr.CodedConcept("RID50152", "RADLEX", "part-solid pulmonary nodule"),
+    NoduleKind.NON_SOLID: sr.CodedConcept("RID50153", "RADLEX", "non-solid pulmonary nodule"),
+    NoduleKind.CALCIFIED: codes.SCT.PathologicCalcification,
+}
+"""DICOM has no codes of its own for the first three; RadLex's are those of LIDC's DICOM reports.
+
+Fedorov et al., Med Phys 2020;47:5953, "DICOM re-encoding of volumetrically annotated Lung Imaging
+Database Consortium (LIDC) nodules".
+"""
+
+
+def make_report(
+    source: DicomSource,
+    segmentation: hd.seg.Segmentation,
+    lungs: sitk.Image,
+    nodules: Sequence[Nodule],
+    algorithms: Algorithms,
+) -> sr.ComprehensiveSR:
+    """Make a measurement report with a group for each lung and nodule, which refers to its segment.
+
+    Args:
+        source: the series.
+        segmentation: made of the same lungs and nodules by `make_segmentation`.
+        lungs: `RIGHT_LUNG`, `LEFT_LUNG`, 0 elsewhere, on the grid of the scan.
+        nodules: those to report.
+        algorithms: what found them.
+
+    Raises:
+        InputError: if the series' headers do not allow for a report.
+    """
+    segments = {
+        description.tracking_id: description
+        for description in map(segmentation.get_segment_description, segmentation.segment_numbers)
+    }
+    groups = [
+        _group(style, segments[style.name], segmentation, algorithms.lungs, [_volume(volume)])
+        for style, volume in _lung_volumes(lungs)
+    ]
+    shown: set[str] = set()
+    for nodule in nodules:
+        style = style_of(nodule)
+        group = _group(
+            style,
+            segments[style.name],
+            segmentation,
+            None if nodule.probability is None else algorithms.nodules,
+            _measurements(nodule),
+            [sr.QualitativeEvaluation(KIND, KINDS[nodule.kind])],
+        )
+        groups.append(group)
+        shown.update(
+            item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            for item in group[0].ContentSequence
+            if item.name == codes.DCM.SourceImageForSegmentation
+        )
+    observer = sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=generate_uid(entropy_srcs=[MAKER]),
+            name=MAKER,
+            manufacturer_name=MAKER,
+            model_name=MAKER,
+        ),
+    )
+    multi_frame = "NumberOfFrames" in source.images[0]  # highdicom lists single images only
+    listed = [image for image in source.images if image.SOPInstanceUID in shown and not multi_frame]
+    try:
+        content = sr.MeasurementReport(
+            observation_context=sr.ObservationContext(observer_device_context=observer),
+            procedure_reported=CT_CHEST,
+            imaging_measurements=groups,
+            title=codes.DCM.ImagingMeasurementReport,
+            referenced_images=listed or None,
+        )
+        return sr.ComprehensiveSR(
+            evidence=[*source.images, segmentation],
+            content=content[0],
+            series_instance_uid=hd.UID(),
+            series_number=SERIES_NUMBER,
+            series_description="Lungs and lung nodules: measures",
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer=MAKER,
+            manufacturer_model_name=MAKER,
+            software_versions=algorithms.nodules.version,
+            device_serial_number=SERIAL_NUMBER,
+            is_complete=True,
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"No DICOM report can be made of series {source.images[0].SeriesInstanceUID} "
+            f"({error}): export the series again, or leave out --dicom."
+        ) from error
+
+
+def _group(
+    style: SegmentStyle,
+    segment: hd.seg.SegmentDescription,
+    segmentation: hd.seg.Segmentation,
+    algorithm: Algorithm | None,
+    measurements: Sequence[sr.Measurement],
+    evaluations: Sequence[sr.QualitativeEvaluation] = (),
+) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """Report one segment under its name and UID, with the source's images that show it."""
+    terms = style.terminology
+    side = terms.region_modifier or terms.modifier
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(segment.tracking_uid, segment.tracking_id),
+        referenced_segment=sr.ReferencedSegment.from_segmentation(
+            segmentation, segment.segment_number
+        ),
+        finding_category=sct(terms.category),
+        finding_type=sct(terms.type),
+        finding_sites=[sr.FindingSite(sct(terms.region or terms.type), side and sct(side))],
+        algorithm_id=algorithm
+        and sr.AlgorithmIdentification(
+            name=algorithm.name,
+            version=algorithm.version,
+            parameters=[f"{name}={value}" for name, value in algorithm.parameters.items()],
+        ),
+        measurements=measurements,
+        qualitative_evaluations=evaluations,
+    )
+
+
+def _lung_volumes(lungs: sitk.Image) -> list[tuple[SegmentStyle, float]]:
+    """Style and volume in mm³ of each lung that is there."""
+    counts = np.bincount(sitk.GetArrayViewFromImage(lungs).ravel(), minlength=3)
+    voxel = float(np.prod(lungs.GetSpacing()))
+    return [
+        (style, float(counts[label]) * voxel)
+        for label, style in LUNG_STYLES.items()
+        if counts[label]
+    ]
+
+
+def _volume(mm3: float) -> sr.Measurement:
+    return sr.Measurement(
+        codes.IBSI.VolumeFromVoxelSummation, round(mm3, 3), codes.UCUM.CubicMillimeter
+    )
+
+
+def _measurements(nodule: Nodule) -> list[sr.Measurement]:
+    mm = codes.UCUM.Millimeter
+    measurements = [
+        sr.Measurement(codes.SCT.LongAxis, nodule.diameter_mm, mm),
+        sr.Measurement(codes.SCT.ShortAxis, nodule.perpendicular_mm, mm),
+        _volume(nodule.volume_mm3),
+        sr.Measurement(
+            codes.DCM.AttenuationCoefficient,
+            nodule.mean_hu,
+            codes.UCUM.HounsfieldUnit,
+            derivation=codes.SCT.Mean,
+        ),
+    ]
+    if nodule.probability is not None:
+        percent = round(100 * nodule.probability, 6)
+        measurements.append(
+            sr.Measurement(codes.DCM.CertaintyOfFinding, percent, codes.UCUM.Percent)
+        )
+    return measurements

@@ -1,0 +1,220 @@
+"""Lungs and nodules as a DICOM Segmentation (SEG) of the series they were found in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import SimpleITK as sitk
+from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
+from numpy.typing import NDArray
+from pydicom.sr.codedict import codes
+from scipy.ndimage import find_objects
+
+from CTSliceToolsLib.errors import InputError
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.nodules.table import Nodule, Side
+from LungNoduleSegLib.results.dicom_source import DicomSource
+from LungNoduleSegLib.results.segments import (
+    LUNG_STYLES,
+    Code,
+    SegmentStyle,
+    nodule_style,
+)
+
+MAKER = "CTLungScreening"
+"""Manufacturer, model and algorithm source of what is written."""
+
+SERIAL_NUMBER = "0"
+"""DICOM asks for one; software has none."""
+
+SERIES_NUMBER = 9001
+
+_SIDES = {Side.RIGHT: RIGHT_LUNG, Side.LEFT: LEFT_LUNG}
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What made a segment or a measure, of the names and parameters in `run.json`.
+
+    Attributes:
+        name: of the method or the model.
+        family: a code of DICOM's CID 7162.
+        version: of this software.
+        parameters: by name.
+    """
+
+    name: str
+    family: Any
+    version: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Algorithms:
+    """What made the lungs and the nodules of a run."""
+
+    lungs: Algorithm
+    nodules: Algorithm
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Algorithms":
+        """Read them from the record of a run, the contents of `run.json`.
+
+        Raises:
+            InputError: if it does not say what was used.
+        """
+        try:
+            version = record["software"][MAKER]
+            parameters, model = record["parameters"], record["model"]
+            lungs = Algorithm(
+                f"{MAKER} lungs, {parameters['lung_method']}",
+                codes.DCM.MorphologicalOperations,
+                version,
+                {"method": parameters["lung_method"]},
+            )
+            nodules = Algorithm(
+                f"{MAKER} nodules, {model['name']}"[:64],
+                codes.DCM.ArtificialIntelligence,
+                version,
+                {"model": model["name"], "sha256": model["sha256"]} | parameters["rules"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"The record of the run does not say what made it ({error} is missing): "
+                "run the scan again."
+            ) from error
+        return cls(lungs, nodules)
+
+
+def sct(code: Code) -> hd.sr.CodedConcept:
+    """Give a SNOMED CT concept as highdicom has it."""
+    return hd.sr.CodedConcept(code.value, "SCT", code.meaning)
+
+
+def style_of(nodule: Nodule) -> SegmentStyle:
+    """Name, colour and codes of a nodule's segment."""
+    return nodule_style(nodule.id, _SIDES[nodule.side])
+
+
+def make_segmentation(
+    source: DicomSource,
+    lungs: sitk.Image,
+    labels: sitk.Image,
+    nodules: Sequence[Nodule],
+    algorithms: Algorithms,
+) -> hd.seg.Segmentation:
+    """Make a binary segmentation on the pixels of the source's own slices.
+
+    Only frames that show something are in it. Lungs without a voxel are left out. A nodule without
+    a probability, as it was drawn by hand, is marked as manual.
+
+    Args:
+        source: the series.
+        lungs: `RIGHT_LUNG`, `LEFT_LUNG`, 0 elsewhere, on the grid of the scan.
+        labels: ids of the nodules, on the same grid.
+        nodules: those to write.
+        algorithms: what made them.
+
+    Raises:
+        InputError: if there is nothing to write, a nodule has no voxels, or the series' headers do
+            not allow for a segmentation.
+    """
+    lung_planes, nodule_planes = source.planes(lungs), source.planes(labels)
+    lung_boxes, boxes = find_objects(lung_planes), find_objects(nodule_planes)
+    parts: list[tuple[NDArray[Any], int, tuple[slice, ...]]] = []
+    descriptions: list[SegmentDescription] = []
+    for label, style in LUNG_STYLES.items():
+        if label <= len(lung_boxes) and lung_boxes[label - 1]:
+            parts.append((lung_planes, label, lung_boxes[label - 1]))
+            descriptions.append(_description(len(parts), style, algorithms.lungs))
+    for nodule in nodules:
+        if nodule.id > len(boxes) or not boxes[nodule.id - 1]:
+            raise InputError(
+                f"Nodule {nodule.id} is in the table but has no voxel on the source's slices: "
+                "take it out of the table, or run the scan again."
+            )
+        parts.append((nodule_planes, nodule.id, boxes[nodule.id - 1]))
+        found_by = None if nodule.probability is None else algorithms.nodules
+        descriptions.append(_description(len(parts), style_of(nodule), found_by))
+    if not parts:
+        raise InputError("There is neither a lung nor a nodule to write as DICOM segmentation.")
+    # One segment after the other in memory, of which only the pages that hold voxels are ever used.
+    stack = np.zeros((len(parts), *lung_planes.shape), bool)
+    for mask, (planes, label, box) in zip(stack, parts, strict=True):
+        mask[box] = planes[box] == label
+    try:
+        made = hd.seg.Segmentation(
+            source_images=source.images,
+            pixel_array=np.moveaxis(stack, 0, -1),
+            segmentation_type=SegmentationTypeValues.BINARY,
+            segment_descriptions=descriptions,
+            series_instance_uid=hd.UID(),
+            series_number=SERIES_NUMBER,
+            series_description="Lungs and lung nodules",
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer=MAKER,
+            manufacturer_model_name=MAKER,
+            software_versions=algorithms.nodules.version,
+            device_serial_number=SERIAL_NUMBER,
+            content_label="LUNG_NODULES",
+            content_description="Lungs and lung nodules",
+            omit_empty_frames=True,
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"No DICOM segmentation can be made of series "
+            f"{source.images[0].SeriesInstanceUID} ({error}): export the series again, or leave "
+            "out --dicom."
+        ) from error
+    _name_segment_in_each_frame(made)
+    return made
+
+
+def _name_segment_in_each_frame(made: hd.seg.Segmentation) -> None:
+    """Say of each frame which segment it shows, also where there is but one.
+
+    highdicom says that once for all frames, but looks for it in each when it makes references.
+    """
+    shared = made.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" in shared:
+        for frame in made.PerFrameFunctionalGroupsSequence:
+            frame.SegmentIdentificationSequence = shared.SegmentIdentificationSequence
+        del shared.SegmentIdentificationSequence
+
+
+def _description(
+    number: int, style: SegmentStyle, algorithm: Algorithm | None
+) -> SegmentDescription:
+    """Describe a segment; without an algorithm it was drawn by hand."""
+    terms = style.terminology
+    identification = algorithm and hd.AlgorithmIdentificationSequence(
+        name=algorithm.name,
+        family=algorithm.family,
+        version=algorithm.version,
+        source=MAKER,
+        parameters=dict(algorithm.parameters),
+    )
+    description = SegmentDescription(
+        segment_number=number,
+        segment_label=style.name,
+        segmented_property_category=sct(terms.category),
+        segmented_property_type=sct(terms.type),
+        algorithm_type=(
+            SegmentAlgorithmTypeValues.AUTOMATIC if algorithm else SegmentAlgorithmTypeValues.MANUAL
+        ),
+        algorithm_identification=identification,
+        tracking_id=style.name,
+        tracking_uid=hd.UID(),
+        anatomic_regions=[sct(terms.region)] if terms.region else None,
+        display_color=hd.color.CIELabColor.from_rgb(*(round(255 * part) for part in style.color)),
+    )
+    if terms.modifier:
+        (kind,) = description.SegmentedPropertyTypeCodeSequence
+        kind.SegmentedPropertyTypeModifierCodeSequence = [sct(terms.modifier)]
+    if terms.region_modifier:
+        (region,) = description.AnatomicRegionSequence
+        region.AnatomicRegionModifierSequence = [sct(terms.region_modifier)]
+    return description

@@ -1,0 +1,269 @@
+"""DICOM measurement reports: each measure under its code, about the right segment and images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from highdicom import sr
+from pydicom.sr._cid_dict import cid_concepts
+from pydicom.sr._concepts_dict import concepts
+from pydicom.sr.codedict import codes
+from typer.testing import CliRunner
+
+import dicom_files as files
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTSliceToolsLib.reading.ct_scan import CTScan
+from dicom_results import RECORD, check_modules, dcmqi, results_on, validated, written
+from LungNoduleSegLib import cli
+from LungNoduleSegLib.nodules.table import NoduleKind, read_nodules_csv, write_nodules_csv
+from LungNoduleSegLib.results.dicom_report import KINDS
+from LungNoduleSegLib.results.dicom_source import read_dicom_source
+from LungNoduleSegLib.results.dicom_writing import write_dicom, write_dicom_of_run
+from LungNoduleSegLib.results.names import (
+    DICOM_NAMES,
+    DICOM_REPORT,
+    DICOM_SEGMENTATION,
+    LUNGS,
+    NODULES,
+    TABLE,
+    result_names,
+)
+
+NODULE_1 = {
+    ("SCT", "103339001"): (7.25, "mm"),
+    ("SCT", "103340004"): (5.5, "mm"),
+    ("DCM", "112031"): (-20.0, "[hnsf'U]"),
+    ("DCM", "111012"): (87.5, "%"),
+}
+VOLUME = ("IBSI", "YEKZ")
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> CTScan:
+    places = np.random.default_rng(2).permutation(files.positions())
+    files.write_series(tmp_path / "ct", places=places)
+    return read_ct(tmp_path / "ct")
+
+
+def groups(file: Path) -> list[Any]:
+    return sr.srread(file).content.get_volumetric_roi_measurement_groups()
+
+
+def measures(group: Any) -> dict[tuple[str, str], tuple[float, str]]:
+    return {
+        (one.name.scheme_designator, one.name.value): (one.value, one.unit.value)
+        for one in group.get_measurements()
+    }
+
+
+def images_of(group: Any) -> list[str]:
+    """SOP instances that the group names as the sources of its segment."""
+    return [
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in group[0].ContentSequence
+        if item.name == codes.DCM.SourceImageForSegmentation
+    ]
+
+
+def test_every_measure_is_read_back(scan: CTScan, tmp_path: Path) -> None:
+    folder = written(tmp_path / "out", scan)
+    lungs, labels, rows = results_on(scan)
+    read = hd.seg.segread(folder / DICOM_SEGMENTATION)
+    found = groups(folder / DICOM_REPORT)
+    assert [group.tracking_identifier for group in found] == [
+        "Right lung",
+        "Left lung",
+        "Nodule 1",
+        "Nodule 3",
+    ]
+    voxel = np.prod(scan.image.GetSpacing())
+    for number, (group, (image, label), side) in enumerate(
+        zip(
+            found,
+            ((lungs, 1), (lungs, 2), (labels, 1), (labels, 3)),
+            ("24028007", "7771000", "24028007", "7771000"),
+            strict=True,
+        ),
+        1,
+    ):
+        segment = read.get_segment_description(number)
+        assert group.tracking_uid == segment.tracking_uid
+        assert group.finding_type == segment.segmented_property_type
+        assert group.finding_category == segment.segmented_property_category
+        (site,) = group.finding_sites
+        assert site.value.value == "39607008"
+        assert site.laterality.value == side
+        (reference,) = (
+            item for item in group[0].ContentSequence if item.name == codes.DCM.ReferencedSegment
+        )
+        assert reference.referenced_segment_numbers == [number]
+        assert reference.referenced_sop_instance_uid == read.SOPInstanceUID
+        array = sitk.GetArrayViewFromImage(image) == label
+        shown = [scan.slices[k].sop_instance_uid for k in np.flatnonzero(array.any(axis=(1, 2)))]
+        assert sorted(images_of(group)) == sorted(shown)
+        value, unit = measures(group)[VOLUME]
+        assert unit == "mm3"
+        assert value == pytest.approx(array.sum() * voxel, abs=1e-3)
+    one, three = found[2:]
+    assert {key: value for key, value in measures(one).items() if key != VOLUME} == NODULE_1
+    by_hand = {key: value for key, value in NODULE_1.items() if key != ("DCM", "111012")}
+    assert {key: value for key, value in measures(three).items() if key != VOLUME} == by_hand
+    assert len(measures(found[0])) == 1
+    (mean,) = one.get_measurements(name=codes.DCM.AttenuationCoefficient)
+    assert mean.derivation == codes.SCT.Mean
+    for group, row in ((one, rows[0]), (three, rows[1])):
+        (kind,) = group.get_qualitative_evaluations(name=codes.DCM.OpacityDescriptor)
+        assert kind.value == KINDS[row.kind]
+    names = [item.name for item in one[0].ContentSequence]
+    assert codes.DCM.AlgorithmName in names
+    assert codes.DCM.AlgorithmName not in [item.name for item in three[0].ContentSequence]
+
+
+def test_what_a_report_says_of_patient_study_and_evidence(scan: CTScan, tmp_path: Path) -> None:
+    folder = written(tmp_path / "out", scan)
+    read, source = sr.srread(folder / DICOM_REPORT), pydicom.dcmread(scan.slices[0].file)
+    segmentation = pydicom.dcmread(folder / DICOM_SEGMENTATION)
+    check_modules(read)
+    for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "StudyDate", "AccessionNumber"):
+        assert read[keyword].value == source[keyword].value, keyword
+    assert read.CompletionFlag == "COMPLETE"
+    assert read.VerificationFlag == "UNVERIFIED"
+    assert read.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    (study,) = read.CurrentRequestedProcedureEvidenceSequence
+    evidence = {
+        item.ReferencedSOPInstanceUID
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert segmentation.SOPInstanceUID in evidence
+    assert {uid for group in groups(folder / DICOM_REPORT) for uid in images_of(group)} <= evidence
+
+
+def test_codes_are_dicoms_own() -> None:
+    dicom: Any = concepts
+    for group, scheme, value in (
+        (7469, "SCT", "103339001"),
+        (7469, "SCT", "103340004"),
+        (7469, "IBSI", "YEKZ"),
+        (7469, "DCM", "112031"),
+        (7464, "SCT", "373098007"),
+        (6048, "DCM", "111012"),
+    ):
+        keywords: Any = cid_concepts[group][scheme]
+        assert value in {code for keyword in keywords for code in dicom[scheme][keyword]}
+    assert set(KINDS) == set(NoduleKind)
+    assert {code.scheme_designator for code in KINDS.values()} <= {"DCM", "SCT", "RADLEX"}
+
+
+def test_without_nodules_the_lungs_are_reported(scan: CTScan, tmp_path: Path) -> None:
+    lungs, labels, _ = results_on(scan, ids=())
+    write_dicom(tmp_path / "out", read_dicom_source(scan), lungs, labels, [], RECORD)
+    found = groups(tmp_path / "out" / DICOM_REPORT)
+    assert [group.tracking_identifier for group in found] == ["Right lung", "Left lung"]
+    assert validated(tmp_path / "out" / DICOM_REPORT) == []
+
+
+def test_an_enhanced_file_is_referred_to_by_its_frames(tmp_path: Path) -> None:
+    places = np.random.default_rng(1).permutation(files.positions())
+    (tmp_path / "ct").mkdir()
+    files.write_enhanced(tmp_path / "ct" / "e.dcm", files.AXIAL, places)
+    scan = read_ct(tmp_path / "ct")
+    folder = written(tmp_path / "out", scan)
+    _, labels, _ = results_on(scan)
+    one = groups(folder / DICOM_REPORT)[2]
+    frames = [
+        int(item.ReferencedSOPSequence[0].ReferencedFrameNumber)
+        for item in one[0].ContentSequence
+        if item.name == codes.DCM.SourceImageForSegmentation
+    ]
+    held = np.flatnonzero((sitk.GetArrayViewFromImage(labels) == 1).any(axis=(1, 2)))
+    assert sorted(frames) == sorted(int(scan.slices[k].frame or 0) + 1 for k in held)
+    assert validated(folder / DICOM_REPORT) == []
+
+
+def test_dcmqi_reads_the_same_measures(scan: CTScan, tmp_path: Path) -> None:
+    folder = written(tmp_path / "out", scan)
+    dcmqi(
+        "tid1500reader",
+        *("--inputDICOM", folder / DICOM_REPORT, "--outputMetadata", tmp_path / "report.json"),
+    )
+    read = json.loads((tmp_path / "report.json").read_text())
+    one = read["Measurements"][2]
+    assert one["TrackingIdentifier"] == "Nodule 1"
+    assert one["ReferencedSegment"] == 3
+    assert one["Laterality"]["CodeMeaning"] == "Right"
+    found = {
+        (item["quantity"]["CodingSchemeDesignator"], item["quantity"]["CodeValue"]): (
+            float(item["value"]),
+            item["units"]["CodeValue"],
+        )
+        for item in one["measurementItems"]
+    }
+    assert found == measures(groups(folder / DICOM_REPORT)[2])
+
+
+def test_results_of_a_run_are_written_later(scan: CTScan, tmp_path: Path) -> None:
+    lungs, labels, rows = results_on(scan)
+    folder = tmp_path / "results"
+    write_nodules_csv(folder / TABLE, rows)
+    sitk.WriteImage(lungs, folder / LUNGS)
+    sitk.WriteImage(labels, folder / NODULES)
+    series = {"series_instance_uid": scan.series and scan.series.series_instance_uid}
+    record = RECORD | {"input": {"source": str(scan.source), "series": series}}
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    done = CliRunner().invoke(cli.app, ["export-dicom", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert all(name in done.output for name in DICOM_NAMES)
+    assert measures(groups(folder / DICOM_REPORT)[2])[VOLUME][0] == rows[0].volume_mm3
+    with pytest.raises(InputError, match="already holds measurements"):
+        write_dicom_of_run(folder)
+
+
+@pytest.mark.slow
+def test_a_real_scan_from_end_to_end(shared_data: Path, tmp_path: Path) -> None:
+    from LungNoduleSegLib import pipeline
+
+    output = tmp_path / "out"
+    analysis = pipeline.run(shared_data / "LIDC-IDRI-0001", output, dicom=True)
+    assert sorted(file.name for file in output.iterdir()) == sorted(
+        result_names(scene=False, dicom=True)
+    )
+    read = hd.seg.segread(output / DICOM_SEGMENTATION)
+    lungs, labels = sitk.ReadImage(output / LUNGS), sitk.ReadImage(output / NODULES)
+    rows = read_nodules_csv(output / TABLE)
+    assert rows
+    expected = [(lungs, 1), (lungs, 2), *((labels, row.id) for row in rows)]
+    found = groups(output / DICOM_REPORT)
+    assert len(found) == len(expected) == len(read.segment_numbers)
+    for number, (image, label) in enumerate(expected, 1):
+        mask = sitk.GetArrayViewFromImage(image) == label
+        volume = read.get_volume(segment_numbers=[number])
+        start = image.TransformPhysicalPointToIndex(volume.position)[2]
+        step = round(float(volume.affine[2, 0] / image.GetSpacing()[2]))
+        planes = start + step * np.arange(volume.array.shape[0])
+        np.testing.assert_array_equal(volume.array[..., 0] > 0, mask[planes])
+        assert volume.array.sum() == mask.sum()
+        assert measures(found[number - 1])[VOLUME][0] == pytest.approx(
+            mask.sum() * np.prod(image.GetSpacing()), rel=1e-6
+        )
+    for group, row in zip(found[2:], rows, strict=True):
+        assert group.tracking_identifier == f"Nodule {row.id}"
+        values = measures(group)
+        assert values["SCT", "103339001"] == (row.diameter_mm, "mm")
+        assert values["SCT", "103340004"] == (row.perpendicular_mm, "mm")
+        assert values["DCM", "112031"] == (row.mean_hu, "[hnsf'U]")
+        assert row.probability is not None
+        assert values["DCM", "111012"][0] == pytest.approx(100 * row.probability)
+    check_modules(pydicom.dcmread(output / DICOM_SEGMENTATION))
+
+    sitk.WriteImage(analysis.scan.image, tmp_path / "scan.nrrd")
+    with pytest.raises(InputError, match="is no DICOM series"):
+        pipeline.run(tmp_path / "scan.nrrd", tmp_path / "no", dicom=True)
+    assert not (tmp_path / "no").exists()
+    assert validated(output / DICOM_SEGMENTATION) == validated(output / DICOM_REPORT) == []
