@@ -156,7 +156,7 @@ class NoduleRuler:
             max_hu=_rounded(attenuation.max),
             kind=kind,
             solid_mm=(
-                _solid_mm(solid_part(hu, mask), box, spacing)
+                min(_solid_mm(solid_part(hu, mask), box, spacing), _rounded(diameters.longest_mm))
                 if kind is NoduleKind.PART_SOLID
                 else None
             ),
@@ -271,7 +271,10 @@ def _longest_across(hull: Points, longest: Points) -> Points:
 
 
 def _solid_mm(solid: NDArray[np.bool_], box: Box, spacing: NDArray[np.float64]) -> float:
-    """Mean of the two axial diameters of the solid part, as Lung-RADS and Fleischner take it."""
+    """Mean of the two axial diameters of the solid part, as Lung-RADS and Fleischner take it.
+
+    The smooth outline of a few voxels may be a little longer than that of all.
+    """
     diameters = axial_diameters(solid, box, spacing)
     return _rounded((diameters.longest_mm + diameters.across_mm) / 2)
 
