@@ -141,7 +141,7 @@ def test_the_same_voxels_of_the_same_files_are_marked(name: str, tmp_path: Path)
     assert before == {file: file.read_bytes() for file in (tmp_path / "ct").iterdir()}
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(
     turn=st.tuples(*[st.floats(-3, 3)] * 3),
     origin=st.tuples(*[st.floats(-20, 20)] * 3),  # further off, the test object is below air
@@ -325,6 +325,16 @@ def test_what_cannot_be_referred_to_is_refused_in_one_sentence(tmp_path: Path) -
     with pytest.raises(InputError, match="does not say what made it"):
         write_dicom(tmp_path / "out", source, lungs, labels, rows, {"model": {}})
     assert not (tmp_path / "out").exists()
+
+
+def test_lungs_that_were_given_name_no_file(tmp_path: Path) -> None:
+    scan = scan_of(tmp_path / "ct", files.AXIAL)
+    given = RECORD | {"parameters": RECORD["parameters"] | {"lung_method": "/home/jane/l.nrrd"}}
+    write_dicom(tmp_path / "out", read_dicom_source(scan), *results_on(scan), given)
+    lung = hd.seg.segread(tmp_path / "out" / DICOM_SEGMENTATION).get_segment_description(1)
+    assert lung.algorithm_type.value == "MANUAL"
+    for name in DICOM_NAMES:
+        assert b"jane" not in (tmp_path / "out" / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", DICOM_NAMES)

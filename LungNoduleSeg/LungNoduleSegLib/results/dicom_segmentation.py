@@ -14,6 +14,7 @@ from scipy.ndimage import find_objects
 
 from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.roi import LungMethod
 from LungNoduleSegLib.nodules.table import Nodule, Side
 from LungNoduleSegLib.results.dicom_source import DicomSource
 from LungNoduleSegLib.results.segments import (
@@ -53,9 +54,9 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class Algorithms:
-    """What made the lungs and the nodules of a run."""
+    """What made the lungs and the nodules of a run; None for lungs that were given to it."""
 
-    lungs: Algorithm
+    lungs: Algorithm | None
     nodules: Algorithm
 
     @classmethod
@@ -68,11 +69,12 @@ class Algorithms:
         try:
             version = record["software"][MAKER]
             parameters, model = record["parameters"], record["model"]
+            method = parameters["lung_method"]
             lungs = Algorithm(
-                f"{MAKER} lungs, {parameters['lung_method']}",
+                f"{MAKER} lungs, {method}",
                 codes.DCM.MorphologicalOperations,
                 version,
-                {"method": parameters["lung_method"]},
+                {"method": method},
             )
             nodules = Algorithm(
                 f"{MAKER} nodules, {model['name']}"[:64],
@@ -85,7 +87,7 @@ class Algorithms:
                 f"The record of the run does not say what made it ({error} is missing): "
                 "run the scan again."
             ) from error
-        return cls(lungs, nodules)
+        return cls(lungs if method in list(LungMethod) else None, nodules)
 
 
 def sct(code: Code) -> hd.sr.CodedConcept:
@@ -107,8 +109,8 @@ def make_segmentation(
 ) -> hd.seg.Segmentation:
     """Make a binary segmentation on the pixels of the source's own slices.
 
-    Only frames that show something are in it. Lungs without a voxel are left out. A nodule without
-    a probability, as it was drawn by hand, is marked as manual.
+    Only frames that show something are in it. Lungs without a voxel are left out. What no algorithm
+    made is marked as manual: lungs that were given, nodules without a probability.
 
     Args:
         source: the series.
@@ -188,7 +190,7 @@ def _name_segment_in_each_frame(made: hd.seg.Segmentation) -> None:
 def _description(
     number: int, style: SegmentStyle, algorithm: Algorithm | None
 ) -> SegmentDescription:
-    """Describe a segment; without an algorithm it was drawn by hand."""
+    """Describe a segment; without an algorithm it is marked as manual."""
     terms = style.terminology
     identification = algorithm and hd.AlgorithmIdentificationSequence(
         name=algorithm.name,
