@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 CMAKE_LISTS = Path(__file__).parent / "CMakeLists.txt"
+# What runs remember of themselves is none of the user's.
+os.environ.setdefault("CTLUNGSCREENING_SETTINGS", tempfile.mkdtemp(prefix="settings-"))
+
 PANEL_TESTS = tuple(re.findall(r"^  (test_\w+\.py)$", CMAKE_LISTS.read_text(), re.MULTILINE))
 """Files that need Qt, which does not go with TensorFlow nor with pytest-xdist's threads.
 

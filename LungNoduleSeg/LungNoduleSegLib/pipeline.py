@@ -22,6 +22,7 @@ from CTSliceToolsLib.provenance import software_versions
 from CTSliceToolsLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.reading.ct_scan import CTScan
 from CTSliceToolsLib.reading.scan_index import IndexedScan
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lungs.given import read_lungs
 from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
 from LungNoduleSegLib.network.inference import nodule_probability
@@ -31,8 +32,6 @@ from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.names import result_names
 from LungNoduleSegLib.results.writing import write_results
 from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts
-
-DEFAULT_MODEL = Path(__file__).parent / "Resources" / "Models" / "nodule-unet.keras"
 
 PACKAGES = ("SimpleITK", "keras", "numpy", "pydicom", "scikit-image", "scipy")
 

@@ -1,26 +1,54 @@
 """Changes of the scene that can be taken back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import slicer
 
 from CTSliceToolsLib.scene import mrml_host
 
+MOST_CHANGES = 50
+"""That are remembered."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that was made.
+
+    Attributes:
+        restore: takes it back.
+        kind: changes of the same kind that follow each other, such as the steps of a slider, are
+            taken back together; "" for one of its own.
+    """
+
+    restore: Callable[[], None]
+    kind: str = ""
+
 
 class Undoable:
-    """A logic whose last change of the scene can be taken back."""
+    """A logic whose changes of the scene can be taken back, the last one first."""
 
     def __init__(self) -> None:
         self.scene = mrml_host.start()
-        self._undo: Snapshot | None = None
+        self._changes: list[Change] = []
+
+    @property
+    def canUndo(self) -> bool:  # noqa: N802 - Slicer's naming
+        """Whether there is a change to take back."""
+        return bool(self._changes)
 
     def undo(self) -> None:
         """Take back the last change: new nodes go, given nodes become what they were before it."""
-        if self._undo is not None:
-            self._undo.restore()
-            self._undo = None
+        if self._changes:
+            self._changes.pop().restore()
+
+    def remember(self, change: Change) -> None:
+        """Make a change one that `undo` takes back."""
+        if change.kind and self._changes and self._changes[-1].kind == change.kind:
+            return
+        self._changes = [*self._changes, change][-MOST_CHANGES:]
 
     @contextmanager
     def allOrNothing(self, *given: Any | None) -> Iterator[None]:  # noqa: N802 - Slicer's naming
@@ -33,7 +61,7 @@ class Undoable:
             snapshot.restore()
             raise
         snapshot.close()
-        self._undo = snapshot
+        self.remember(Change(snapshot.restore))
 
 
 class Snapshot:
@@ -69,7 +97,8 @@ class Snapshot:
         for history in self._segmentations:
             history.RestorePreviousState()
         for node, copy in self._copies:
-            node.CopyContent(copy)
+            if node.GetScene() is not None:
+                node.CopyContent(copy)
 
 
 def _node_ids(scene: Any) -> list[str]:

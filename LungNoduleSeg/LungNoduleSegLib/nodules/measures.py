@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
-from skimage.measure import find_contours
 
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
 from LungNoduleSegLib.nodules.lung_border import Box, LungBorder
@@ -182,6 +181,9 @@ def outlines(mask: NDArray[np.bool_]) -> list[Points]:
     Returns:
         Closed lines (n, 2), columns x and y in pixels; (0, 0) is the centre of the first pixel.
     """
+    # Not at the top: the logic is imported in Slicer before any package is installed.
+    from skimage.measure import find_contours  # noqa: PLC0415
+
     margin = 4
     radius = np.sqrt(mask.sum() / np.pi)
     smooth = ndimage.gaussian_filter(

@@ -86,6 +86,22 @@ class Terminology:
         return entry | {key: code.triplet for key, code in optional.items() if code}
 
 
+    def to_slicer(self) -> str:
+        """Give the entry as the tag of a segment in Slicer holds it."""
+
+        def code(one: Code | None) -> str:
+            return "^".join(one.triplet if one else ("", "", ""))
+
+        return "~".join(
+            (
+                self.context,
+                *map(code, (self.category, self.type, self.modifier)),
+                ANATOMY_CONTEXT,
+                *map(code, (self.region, self.region_modifier)),
+            )
+        )
+
+
 @dataclass(frozen=True)
 class SegmentStyle:
     """How one segment is presented.

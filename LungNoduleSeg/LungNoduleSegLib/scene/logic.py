@@ -1,8 +1,10 @@
 """Lungs and nodules of a volume in a Slicer scene, in Slicer and on slicer-core alike."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,22 @@ from CTSliceToolsLib.child_process import module_command, module_environment
 from CTSliceToolsLib.child_work import ChildCommand, Work, complete
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.model_card import read_card
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.scene import subject_hierarchy
 from CTSliceToolsLib.scene.mrml_host import keeping_alive
 from CTSliceToolsLib.scene.mrml_volume import export_volume
-from CTSliceToolsLib.scene.undo import Undoable
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.nodules.table import read_nodules_csv
-from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
-from LungNoduleSegLib.scene import mrml_results
-from LungNoduleSegLib.scene.result_nodes import ResultNodes
+from LungNoduleSegLib.results.names import PROBABILITY, SEGMENTATION, TABLE
+from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
+from LungNoduleSegLib.scene import mrml_results, probability_node
+from LungNoduleSegLib.scene.given_lungs import has_run_lungs, write_lungs
+from LungNoduleSegLib.scene.result_nodes import ResultNodes, connect, find_results
+from LungNoduleSegLib.scene.review_logic import ReviewLogic
 
 
-class LungNoduleSegLogic(Undoable):
+class LungNoduleSegLogic(ReviewLogic):
     """Runs the segmentation on a volume node and brings the results into the scene."""
 
     def process(
@@ -35,6 +41,7 @@ class LungNoduleSegLogic(Undoable):
         tableNode: Any | None = None,
         fiducialNode: Any | None = None,
         *,
+        lungsNode: Any | None = None,
         report: Report = silent,
         outputFolder: Path | None = None,
         options: Sequence[str] = (),
@@ -46,6 +53,9 @@ class LungNoduleSegLogic(Undoable):
             segmentationNode: to add the segments to, see `importResults`; None for a new one.
             tableNode: likewise for the table.
             fiducialNode: likewise for the control points.
+            lungsNode: a segmentation whose lungs are taken instead of finding them: those of a
+                run, as they were edited, or the segments with "lung" in their name. Where they are
+                those of `segmentationNode` they stay as they are.
             report: called at least ten times a second; may raise `Cancelled`, which ends the child
                 with all its descendants and leaves the scene as it was.
             outputFolder: keeps the files of the run; None for a temporary folder.
@@ -61,6 +71,7 @@ class LungNoduleSegLogic(Undoable):
             segmentationNode,
             tableNode,
             fiducialNode,
+            lungsNode=lungsNode,
             outputFolder=outputFolder,
             options=options,
         )
@@ -73,6 +84,7 @@ class LungNoduleSegLogic(Undoable):
         tableNode: Any | None = None,
         fiducialNode: Any | None = None,
         *,
+        lungsNode: Any | None = None,
         outputFolder: Path | None = None,
         options: Sequence[str] = (),
     ) -> Work[ResultNodes]:
@@ -80,23 +92,41 @@ class LungNoduleSegLogic(Undoable):
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
         scan = work / "scan.nrrd"
+        lungs = work / "lungs.nrrd"
         results = outputFolder or work / "results"
         name = volumeNode.GetName()
+        lungsName = "" if lungsNode is None else lungsNode.GetName()
         given = (segmentationNode, tableNode, fiducialNode)
         try:
+            arguments: list[str | Path] = [
+                "run",
+                scan,
+                "-o",
+                results,
+                "--probability",
+                "--progress",
+                "jsonl",
+            ]
+            if lungsNode is not None:
+                write_lungs(lungsNode, lungs)
+                arguments += ["--lungs-file", lungs]
             export_volume(volumeNode, scan)
             yield ChildCommand(
-                module_command(
-                    "LungNoduleSegLib", "run", scan, "-o", results, "--progress", "jsonl", *options
-                ),
+                module_command("LungNoduleSegLib", *arguments, *options),
                 module_environment(CTSliceToolsLib, LungNoduleSegLib),
             )
             for node in (volumeNode, *given):
                 if node is not None and node.GetScene() is None:
                     raise InputError(f"{node.GetName()} was deleted during the run.")
-            return self.importResults(results, volumeNode, *given)
+            same = lungsNode is not None and lungsNode is segmentationNode
+            return self.importResults(
+                results, volumeNode, *given, keepLungs=same and has_run_lungs(segmentationNode)
+            )
         except InputError as problem:
-            raise InputError(str(problem).replace(str(scan), name)) from None
+            text = str(problem).replace(str(scan), name)
+            if lungsNode is not None:
+                text = text.replace(str(lungs), lungsName)
+            raise InputError(text) from None
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -107,6 +137,8 @@ class LungNoduleSegLogic(Undoable):
         segmentationNode: Any | None = None,
         tableNode: Any | None = None,
         fiducialNode: Any | None = None,
+        *,
+        keepLungs: bool = False,
     ) -> ResultNodes:
         """Bring the results of a run into the scene, beside the volume they are from.
 
@@ -120,6 +152,7 @@ class LungNoduleSegLogic(Undoable):
             segmentationNode: gets right lung, left lung and one segment a nodule.
             tableNode: gets one row a nodule; empty or from an earlier run.
             fiducialNode: gets one control point a nodule.
+            keepLungs: leave the lungs of `segmentationNode` as they are.
 
         Raises:
             InputError: if the files, or a given node, cannot be used.
@@ -130,14 +163,17 @@ class LungNoduleSegLogic(Undoable):
         nodules = read_nodules_csv(folder / TABLE)
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
 
-        with self.allOrNothing(segmentationNode, tableNode, fiducialNode):
+        probability = probability_node.of_table(tableNode)
+        with self.allOrNothing(segmentationNode, tableNode, fiducialNode, probability):
             name = volumeNode.GetName()
             nodes = ResultNodes(
                 segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),
                 tableNode or self._add("Table", f"{name} nodule table"),
                 fiducialNode or self._add("MarkupsFiducial", f"{name} nodules"),
             )
-            mrml_results.add_segments(nodes.segmentation, segments, volumeNode)
+            mrml_results.add_segments(
+                nodes.segmentation, segments, volumeNode, keep_lungs=keepLungs
+            )
             mrml_results.fill_table(nodes.table, nodules)
             mrml_results.fill_points(nodes.fiducials, nodules)
             for node, given in (
@@ -147,7 +183,33 @@ class LungNoduleSegLogic(Undoable):
             ):
                 if given is None:
                     subject_hierarchy.place_beside(volumeNode, node)
+            connect(nodes)
+            if (folder / PROBABILITY).exists():
+                kept = probability_node.bring(folder, nodes.table, name)
+                subject_hierarchy.place_beside(volumeNode, kept)
+                nodes = replace(nodes, probability=kept)
         return nodes
+
+    def resultsOf(self, volumeNode: Any) -> ResultNodes | None:
+        """Give the results of a volume, from this session or a saved scene; None without any."""
+        return find_results(volumeNode)
+
+    def expectedCost(
+        self, volumeNode: Any, modelFile: Path | None = None, lungs: str = "volume"
+    ) -> ExpectedCost:
+        """Tell how long `process` will take and how much memory it needs on this machine.
+
+        Args:
+            volumeNode: with an image.
+            modelFile: None for the bundled model.
+            lungs: the method by which lungs are found, "given" if they are not.
+
+        Raises:
+            InputError: if the model's card cannot be read.
+        """
+        voxels = math.prod(volumeNode.GetImageData().GetDimensions())
+        card = read_card(modelFile or DEFAULT_MODEL)
+        return expected_cost(voxels, run_kind(lungs, card.sha256))
 
     def saveScene(self, path: Path) -> None:
         """Write the scene with all its data as a new `.mrb` file.

@@ -90,7 +90,9 @@ def require_usable(
         raise InputError(f"{table_node.GetName()} holds other data: choose an empty table.")
 
 
-def add_segments(segmentation_node: Any, source: Any, volume_node: Any) -> None:
+def add_segments(
+    segmentation_node: Any, source: Any, volume_node: Any, *, keep_lungs: bool = False
+) -> None:
     """Put our segments into a segmentation node in place of those from an earlier run.
 
     An earlier segment of ours is replaced if its name and voxels are as we made them. Renamed or
@@ -100,9 +102,13 @@ def add_segments(segmentation_node: Any, source: Any, volume_node: Any) -> None:
         segmentation_node: whose other segments stay as they are.
         source: the vtkSegmentation of a run; its labelmaps are moved, not copied.
         volume_node: becomes the reference of a segmentation that has none.
+        keep_lungs: leave its lungs as they are, and add none.
     """
     segmentation = segmentation_node.GetSegmentation()
-    _remove_segments(segmentation, own_segments(segmentation_node))
+    lungs = {style.id for style in LUNG_STYLES.values()}
+    left_alone = lungs if keep_lungs else set()
+    ours = own_segments(segmentation_node)
+    _remove_segments(segmentation, [one for one in ours if one not in left_alone])
     if segmentation.GetNumberOfSegments() == 0:
         segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
         segmentation.SetConversionParameter("Smoothing factor", UNSMOOTHED)
@@ -110,8 +116,9 @@ def add_segments(segmentation_node: Any, source: Any, volume_node: Any) -> None:
     if segmentation_node.GetDisplayNode() is None:
         segmentation_node.CreateDefaultDisplayNodes()
     display = segmentation_node.GetDisplayNode()
-    lungs = {style.id for style in LUNG_STYLES.values()}
     for source_id in source.GetSegmentIDs():
+        if source_id in left_alone:
+            continue
         original = source.GetSegment(source_id)
         segment = slicer.vtkSegment()
         segment.DeepCopyMetadata(original)

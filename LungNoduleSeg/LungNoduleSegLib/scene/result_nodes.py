@@ -1,6 +1,6 @@
 """The nodes that hold the results of one volume, and reading them back. LPS mm out of RAS mm."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, get_args, get_type_hints
@@ -14,23 +14,78 @@ from vtk.util.numpy_support import vtk_to_numpy
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.geometry.affine import LPS_TO_RAS
 from CTSliceToolsLib.scene.mrml_volume import ijk_to_world
-from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
-from LungNoduleSegLib.results.segments import LUNG_STYLES, nodule_style
+from LungNoduleSegLib.nodules.table import COLUMNS, Nodule, Verdict
+from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, nodule_style
 from LungNoduleSegLib.risk.growth import ChestScan
 from LungNoduleSegLib.scene.mrml_results import BINARY_LABELMAP
+
+SEGMENTATION_ROLE = f"{TAG}.segmentation"
+POINTS_ROLE = f"{TAG}.points"
+PROBABILITY_ROLE = f"{TAG}.probability"
+"""Node references from the table of nodules to the other nodes of the results."""
+
+VERDICT = "verdict"
+"""Column of the table, and the last part of the segments' tag, that holds a reader's verdict."""
 
 
 @dataclass(frozen=True)
 class ResultNodes:
-    """The nodes that hold the results of one volume."""
+    """The nodes that hold the results of one volume.
+
+    Attributes:
+        segmentation: lungs and nodules.
+        table: one row a nodule.
+        fiducials: one control point a nodule.
+        probability: the network's output in steps of 1 / `STEPS`; None if it was not kept.
+    """
 
     segmentation: Any
     table: Any
     fiducials: Any
+    probability: Any | None = None
 
 
-def nodules_of(table_node: Any) -> tuple[Nodule, ...]:
+def connect(results: ResultNodes) -> None:
+    """Make the table refer to the other nodes of the results, so that a saved scene tells them."""
+    results.table.SetNodeReferenceID(SEGMENTATION_ROLE, results.segmentation.GetID())
+    results.table.SetNodeReferenceID(POINTS_ROLE, results.fiducials.GetID())
+
+
+def find_results(volume_node: Any) -> ResultNodes | None:
+    """Give the results of a volume, those that came last; None if the scene has none."""
+    tables = slicer.util.getNodesByClass("vtkMRMLTableNode", volume_node.GetScene())
+    for table in reversed(tables):
+        segmentation = table.GetNodeReference(SEGMENTATION_ROLE)
+        points = table.GetNodeReference(POINTS_ROLE)
+        if segmentation is None or points is None:
+            continue
+        role = segmentation.GetReferenceImageGeometryReferenceRole()
+        if segmentation.GetNodeReference(role) is volume_node:
+            return ResultNodes(
+                segmentation, table, points, table.GetNodeReference(PROBABILITY_ROLE)
+            )
+    return None
+
+
+def verdicts_of(table_node: Any) -> dict[int, Verdict]:
+    """Give the verdict on each nodule of a table that has one."""
+    table = table_node.GetTable()
+    ids, verdicts = table.GetColumnByName("id"), table.GetColumnByName(VERDICT)
+    if ids is None or verdicts is None:
+        return {}
+    return {
+        int(ids.GetValue(row)): Verdict(verdicts.GetValue(row))
+        for row in range(table.GetNumberOfRows())
+        if verdicts.GetValue(row) in list(Verdict)
+    }
+
+
+def nodules_of(table_node: Any, *, rejected: bool = False) -> tuple[Nodule, ...]:
     """Read the nodules back from a table node that holds those of a run.
+
+    Args:
+        table_node: of a run.
+        rejected: also those that a reader rejected.
 
     Raises:
         InputError: if it holds something else.
@@ -40,8 +95,9 @@ def nodules_of(table_node: Any) -> tuple[Nodule, ...]:
     if any(column is None for column in columns.values()):
         raise InputError(f"{table_node.GetName()} is no table of nodules: choose that of a run.")
     types = get_type_hints(Nodule)
+    verdicts = {} if rejected else verdicts_of(table_node)
     try:
-        return tuple(
+        found = tuple(
             Nodule(
                 **{
                     name: _value(column.GetValue(row), types[name])
@@ -55,6 +111,7 @@ def nodules_of(table_node: Any) -> tuple[Nodule, ...]:
             f"{table_node.GetName()} holds a value that is none of a nodule ({error}): "
             "correct it or run the scan again."
         ) from error
+    return tuple(one for one in found if verdicts.get(one.id) is not Verdict.REJECTED)
 
 
 def lungs_of(segmentation_node: Any) -> sitk.Image:
@@ -71,7 +128,7 @@ def lungs_of(segmentation_node: Any) -> sitk.Image:
             f"{segmentation_node.GetName()} has no lungs of a run, or is under a transform: "
             "choose the segmentation of a run, its transform hardened."
         )
-    return _merged(segmentation, found)
+    return merged_segments(segmentation_node, {one: label for label, one in found.items()})
 
 
 def nodule_labels_of(result: ResultNodes) -> sitk.Image:
@@ -93,7 +150,8 @@ def nodule_labels_of(result: ResultNodes) -> sitk.Image:
         empty = sitk.Image(hu.GetSize(), sitk.sitkUInt16)
         empty.CopyInformation(hu)
         return empty
-    return _merged(segmentation, found, hu)
+    numbers = {one: number for number, one in found.items()}
+    return merged_segments(result.segmentation, numbers, hu)
 
 
 def volume_of(segmentation_node: Any) -> sitk.Image:
@@ -102,9 +160,13 @@ def volume_of(segmentation_node: Any) -> sitk.Image:
     Raises:
         InputError: if it names none with an image.
     """
-    volume = _volume_node(segmentation_node)
-    to_lps = LPS_TO_RAS @ ijk_to_world(volume)
-    return _placed(slicer.util.arrayFromVolume(volume), to_lps, (0, 0, 0))
+    return volume_image(_volume_node(segmentation_node))
+
+
+def volume_image(volume_node: Any) -> sitk.Image:
+    """Give a volume node as an image in the world, LPS mm; its voxels are copied."""
+    to_lps = LPS_TO_RAS @ ijk_to_world(volume_node)
+    return _placed(slicer.util.arrayFromVolume(volume_node), to_lps, (0, 0, 0))
 
 
 def chest_of(result: ResultNodes) -> ChestScan:
@@ -150,20 +212,60 @@ def _volume_node(segmentation_node: Any) -> Any:
     return volume
 
 
-def _merged(
-    segmentation: Any, segment_ids: Mapping[int, str], grid: sitk.Image | None = None
+def merged_segments(
+    segmentation_node: Any, values: Mapping[str, int], grid: sitk.Image | None = None
 ) -> sitk.Image:
-    """Bring segments to one label image, whose values are the keys; None: the first one's grid."""
-    merged: sitk.Image | None = None
-    for label, segment_id in segment_ids.items():
-        segment = segmentation.GetSegment(segment_id)
+    """Bring segments to one label image, uint16 in the world, LPS mm.
+
+    Args:
+        segmentation_node: not under a transform.
+        values: segment id → its value; where segments overlap the highest counts.
+        grid: to bring them to; None for the first one's.
+
+    Raises:
+        InputError: if one is not kept as voxels.
+    """
+    images = []
+    for segment_id, value in values.items():
+        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
         labelmap = segment.GetRepresentation(BINARY_LABELMAP)
-        one = _labels(labelmap, segment.GetLabelValue()) * label
-        grid = grid or one
-        if not grid.IsSameImageGeometryAs(one):
-            one = sitk.Resample(one, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        merged = one if merged is None else sitk.Maximum(merged, one)
+        if labelmap is None or labelmap.GetPointData().GetScalars() is None:
+            raise InputError(
+                f"{segment.GetName()} of {segmentation_node.GetName()} has no voxels: make binary "
+                "labelmap its source in the Segmentations module, or choose another segmentation."
+            )
+        images.append(_labels(labelmap, segment.GetLabelValue()) * value)
+    if grid is None:
+        grid = _around(images)
+    merged = sitk.Image(grid.GetSize(), sitk.sitkUInt16)
+    merged.CopyInformation(grid)
+    for one in images:
+        same = grid.IsSameImageGeometryAs(one)
+        here = one if same else sitk.Resample(one, grid, sitk.Transform(), sitk.sitkNearestNeighbor)
+        merged = sitk.Maximum(merged, here)
     return merged
+
+
+def _around(images: Sequence[sitk.Image]) -> sitk.Image:
+    """Extend the grid of the first image so that it holds them all: the image, padded with 0."""
+    first = images[0]
+    if all(first.IsSameImageGeometryAs(one) for one in images):
+        return first
+    corners = np.array(
+        [
+            first.TransformPhysicalPointToContinuousIndex(
+                one.TransformIndexToPhysicalPoint(
+                    [int(end * (n - 1)) for end, n in zip(ends, one.GetSize(), strict=True)]
+                )
+            )
+            for one in images
+            for ends in np.ndindex(2, 2, 2)
+        ]
+    )
+    last = np.array(first.GetSize()) - 1
+    low = np.maximum(-np.floor(corners.min(axis=0) + 1e-3), 0).astype(int)
+    high = np.maximum(np.ceil(corners.max(axis=0) - 1e-3) - last, 0).astype(int)
+    return sitk.ConstantPad(first, low.tolist(), high.tolist(), 0)
 
 
 def _labels(labelmap: Any, value: int) -> sitk.Image:
