@@ -76,6 +76,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._parameters: Any = None
         self._guiTag: int | None = None
+        self._heldNode: Any = None
 
     def setup(self) -> None:
         """Build the panel."""
@@ -164,6 +165,9 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(self._parameters.parameterNode, modified, self.onParametersModified)
         self._parameters = parameters
         if parameters is not None:
+            # What connectGui observes with is never taken away: without a reference to the node,
+            # Python's garbage collector clears it, and VTK calls what is no more.
+            self._heldNode = parameters.parameterNode
             self._guiTag = parameters.connectGui(self.ui)
             self.addObserver(parameters.parameterNode, modified, self.onParametersModified)
         self.training.set_parameters(parameters and parameters.parameterNode)
