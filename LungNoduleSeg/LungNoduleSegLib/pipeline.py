@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +17,7 @@ from CTSliceToolsLib.files import refuse_existing
 from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.geometry.cropping import crop_to
 from CTSliceToolsLib.hu import AIR_HU
-from CTSliceToolsLib.model_card import ModelCard, load_model
+from CTSliceToolsLib.model_card import ModelCard, load_model, read_card
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.provenance import software_versions
 from CTSliceToolsLib.reading.ct_reading import read_ct
@@ -116,7 +117,8 @@ def run(
         )
     timing = Timing()
     with timing.stage("Model", report):
-        model, card = load_model(model_file)
+        card = read_card(model_file)
+        model = _network(model_file, card.sha256)
     with timing.stage("Reading", report):
         if isinstance(source, IndexedScan):
             scan = source.read(report)
@@ -165,6 +167,12 @@ def analyse(
     with timing.stage("Measures", report):
         findings = find_nodules(probability, hu, lungs, rules, scan.image)
     return Analysis(scan, hu, lungs, probability, findings, view)
+
+
+@lru_cache(maxsize=1)
+def _network(model_file: Path, sha256: str) -> Any:
+    """Load a network once for all the scans that a process runs with it."""
+    return load_model(model_file)[0]
 
 
 def _record(
