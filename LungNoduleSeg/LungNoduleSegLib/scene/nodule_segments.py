@@ -74,13 +74,13 @@ def add_nodule(segmentation_node: Any, nodule: Nodule, mask: SmallMask, *, by_ru
 def separate(segmentation_node: Any, ids: Sequence[str]) -> None:
     """Give segments small labelmaps of their own; the voxels stay, also of those they shared with.
 
-    A segment without voxels, or with a labelmap of its own, stays as it is.
+    A segment that is not there, without voxels, or with a labelmap of its own, stays as it is.
     """
     segmentation = segmentation_node.GetSegmentation()
     for one in ids:
-        if not segmentation.IsSharedBinaryLabelmap(one):
-            continue
         segment = segmentation.GetSegment(one)
+        if segment is None or not segmentation.IsSharedBinaryLabelmap(one):
+            continue
         shared, value = segment.GetRepresentation(BINARY_LABELMAP), segment.GetLabelValue()
         mask = read_voxels(segmentation_node, one)
         if mask is None:

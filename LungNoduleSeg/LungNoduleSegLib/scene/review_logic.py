@@ -11,8 +11,9 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.scene.undo import Change, Undoable
 from LungNoduleSegLib.nodules.table import Column, Nodule, Verdict
 from LungNoduleSegLib.nodules.threshold import LabelledNodule
-from LungNoduleSegLib.results.segments import TAG, fingerprint
+from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, fingerprint
 from LungNoduleSegLib.scene import mrml_results, nodule_segments
+from LungNoduleSegLib.scene.mrml_results import BINARY_LABELMAP
 from LungNoduleSegLib.scene.nodule_segments import segment_id
 from LungNoduleSegLib.scene.result_nodes import VERDICT, ResultNodes, nodules_of, verdicts_of
 from LungNoduleSegLib.scene.reviewed_scan import ReviewedScan
@@ -181,10 +182,7 @@ class ReviewLogic(Undoable):
         Raises:
             InputError: if the segmentation has no lungs of a run, or its scan is gone.
         """
-        role = results.segmentation.GetReferenceImageGeometryReferenceRole()
-        volume = results.segmentation.GetNodeReference(role)
-        image = None if volume is None else volume.GetImageData()
-        key = (results, volume, image, None if image is None else image.GetMTime())
+        key = results, _made_of(results)
         if self._scan is None or self._scan[0] != key:
             self._scan = key, ReviewedScan.of(results)
             numbers = [one.id for one in nodules_of(results.table, rejected=True)]
@@ -338,3 +336,14 @@ class ReviewLogic(Undoable):
             self._show(results, nodules, verdicts)
 
         return restore
+
+
+def _made_of(results: ResultNodes) -> list[Any]:
+    """What a `ReviewedScan` is made of, and when each was last changed."""
+    role = results.segmentation.GetReferenceImageGeometryReferenceRole()
+    volumes = results.segmentation.GetNodeReference(role), results.probability
+    segmentation = results.segmentation.GetSegmentation()
+    lungs = [segmentation.GetSegment(style.id) for style in LUNG_STYLES.values()]
+    images = [one and one.GetImageData() for one in volumes]
+    images += [one and one.GetRepresentation(BINARY_LABELMAP) for one in lungs]
+    return [(image, image and image.GetMTime()) for image in images]
