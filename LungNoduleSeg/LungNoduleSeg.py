@@ -66,6 +66,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._parameters: Any = None
         self._guiTag: int | None = None
+        self._heldNode: Any = None
 
     def setup(self) -> None:
         """Build the panel."""
@@ -136,6 +137,9 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(self._parameters.parameterNode, modified, self.onParametersModified)
         self._parameters = parameters
         if parameters is not None:
+            # What connectGui observes with is never taken away: without a reference to the node,
+            # Python's garbage collector clears it, and VTK calls what is no more.
+            self._heldNode = parameters.parameterNode
             self._guiTag = parameters.connectGui(self.ui)
             self.addObserver(parameters.parameterNode, modified, self.onParametersModified)
         self.onParametersModified()
