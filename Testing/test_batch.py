@@ -88,7 +88,11 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> RunOptions:
 def scheduler() -> Iterator[str]:
     """The address of a cluster within this process."""
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
     ) as cluster:
         yield cluster.scheduler_address
 
@@ -195,7 +199,7 @@ def test_a_csv_file_lists_scans_with_facts(
 
 def test_one_scan_is_a_batch_of_one(phantoms: list[sitk.Image], tmp_path: Path) -> None:
     sitk.WriteImage(phantoms[0], tmp_path / "scan.mha")
-    (case,) = find_cases(tmp_path / "scan.mha", tmp_path / "out")
+    (case,) = find_cases(tmp_path / "scan.mha")
     assert case == Case("scan.mha", tmp_path / "scan.mha")
 
 
@@ -204,9 +208,32 @@ def test_results_of_runs_are_no_scans(scans: Path, tmp_path: Path) -> None:
     results.mkdir()
     (results / RECORD).write_text("{}")
     shutil.copy(scans / "two" / "volume.nrrd", results / LUNGS)
-    shutil.copytree(scans / "two", scans / "out")
-    names = [case.name for case in find_cases(scans, scans / "out")]
+    shutil.copytree(scans / "two", scans / "out" / ".writing" / "unfinished")
+    names = [case.name for case in find_cases(scans)]
     assert len(names) == 4 and not [name for name in names if name.startswith(("earlier", "out"))]
+
+
+def test_a_damaged_copy_of_a_series_spoils_no_other(scans: Path) -> None:
+    whole, copy = scans / "one" / "deep", scans / "broken" / "copy"
+    files = sorted(whole.iterdir())
+    copy.mkdir()
+    (copy / "1.dcm").write_bytes(files[1].read_bytes()[:3000])
+    found = {case.place: case.source for case in find_cases(scans)}
+    good, bad = found[whole], found[copy]
+    assert isinstance(good, IndexedScan) and isinstance(bad, IndexedScan)
+    assert good.read().image.GetDepth() == len(files)
+    with pytest.raises(InputError, match="only 1 slice"):
+        bad.read()
+
+    spread = scans / "one" / "spread"
+    spread.mkdir()
+    for file in files[::2]:
+        file.rename(spread / file.name)
+    shutil.rmtree(copy)
+    found = {case.place: case.source for case in find_cases(scans)}
+    good = found[scans / "one"]
+    assert isinstance(good, IndexedScan)
+    assert good.read().image.GetDepth() == len(files)
 
 
 def test_what_cannot_be_used_is_named(
@@ -242,7 +269,7 @@ def test_what_cannot_be_used_is_named(
 
 
 def test_as_many_workers_as_cores_and_memory_allow(scans: Path) -> None:
-    cases = find_cases(scans, scans / "out")
+    cases = find_cases(scans)
     sizes = {case.place.name: voxels(case) for case in cases}
     assert sizes["volume.nrrd"] == np.prod(SIZE)
     assert sizes["deep"] >= np.prod(SIZE)
@@ -306,7 +333,7 @@ def test_the_workers_of_this_machine_are_closed_to_others_and_end_with_it() -> N
         mine = [*psutil.Process().net_connections(), *worker.net_connections()]
         listening = [one for one in mine if one.status == psutil.CONN_LISTEN]
         assert listening and {one.laddr.ip for one in listening} == {"127.0.0.1"}
-        (threads,) = client.run(os.environ.get, "TF_NUM_INTRAOP_THREADS").values()
+        (threads,) = client.run(os.getenv, "TF_NUM_INTRAOP_THREADS").values()
         assert int(threads) >= 1
         future = client.submit(os._exit, 1, pure=False)
         assert isinstance(future.exception(timeout=120), KilledWorker)

@@ -2,10 +2,12 @@
 
 import csv
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pydicom
 import SimpleITK as sitk
 
 from CTSliceToolsLib.errors import InputError
@@ -25,8 +27,8 @@ class Case:
     """One scan of a batch.
 
     Attributes:
-        name: what it is called in the table: SeriesInstanceUID, path of a volume file below the
-            searched folder, or path as written in the CSV file.
+        name: what it is called in the table: SeriesInstanceUID, and the folder where a series has
+            copies; path of a volume file below the searched folder; or path as in the CSV file.
         source: a series with its files, or what `read_ct` reads.
         series: SeriesInstanceUID, where `source` is a folder with several.
         facts: JSON file for the published models of risk.
@@ -43,24 +45,23 @@ class Case:
         return self.source.folder if isinstance(self.source, IndexedScan) else self.source
 
 
-def find_cases(source: Path, output: Path, report: Report = silent) -> list[Case]:
+def find_cases(source: Path, report: Report = silent) -> list[Case]:
     """Find the scans of a batch, each once, in the order of their places.
 
     Args:
         source: a folder, searched with its subfolders for CT series and volume files, except for
-            `output` and results of runs; a CSV file with a column `path` and, where wanted,
+            results of runs and hidden folders; a CSV file with a column `path` and, where wanted,
             `series` and `facts`, whose paths are relative to it; or one scan.
-        output: folder of the batch.
         report: told of the files looked at, as stage "Searching".
 
     Raises:
         InputError: if there is none, or the CSV file cannot be read.
     """
-    source, output = source.resolve(), output.resolve()
+    source = source.resolve()
     if not source.exists():
         raise InputError(f"{source} does not exist: give a folder of scans, a CSV file or a scan.")
     if source.is_dir():
-        cases = list(_below(source, output, report))
+        cases = list(_below(source, report))
     elif source.suffix.lower() == ".csv":
         cases = list(_listed(source))
     else:
@@ -89,19 +90,46 @@ def voxels(case: Case) -> int:
         return 0
 
 
-def _below(folder: Path, output: Path, report: Report) -> Iterable[Case]:
-    results: dict[Path, bool] = {output: True}
+def _below(folder: Path, report: Report) -> Iterable[Case]:
+    results: dict[Path, bool] = {}
     for scan in index_scans(folder, report):
         first = folder / scan.files[0]
         for parent in first.parents:
             if parent not in results:
                 results[parent] = is_run(parent)
-        if any(results[parent] for parent in first.parents):
+        hidden = any(part.startswith(".") for part in Path(scan.files[0]).parts)
+        if hidden or any(results[parent] for parent in first.parents):
             continue
         if scan.uid:
-            yield Case(scan.uid, _narrowed(scan))
+            copies = _copies(scan)
+            for one in copies:
+                where = f" {one.folder.relative_to(folder).as_posix()}" if len(copies) > 1 else ""
+                yield Case(f"{scan.uid}{where}", one)
         else:
             yield Case(Path(scan.files[0]).as_posix(), first)
+
+
+def _copies(scan: IndexedScan) -> list[IndexedScan]:
+    """Tell copies of a series in several folders from one that is spread over them.
+
+    A damaged copy would spoil the others if all were taken for one series.
+    """
+    folders: dict[Path, list[str]] = defaultdict(list)
+    for name in scan.files:
+        folders[(scan.folder / name).parent].append(name)
+    if len(folders) > 1:
+        instances = [_instance_uid(scan.folder / name) for name in scan.files]
+        if len(set(instances)) < len(instances):
+            parts = (IndexedScan(scan.folder, scan.uid, tuple(one)) for one in folders.values())
+            return [_narrowed(part) for part in parts]
+    return [_narrowed(scan)]
+
+
+def _instance_uid(file: Path) -> str:
+    header = pydicom.dcmread(
+        file, force=True, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]
+    )
+    return str(header.get("SOPInstanceUID", file))
 
 
 def _narrowed(scan: IndexedScan) -> IndexedScan:

@@ -103,7 +103,7 @@ def run_batch(
     if options.model_file:
         options = replace(options, model_file=options.model_file.resolve())
     record = _record(source, options)
-    cases = find_cases(source, output, report)
+    cases = find_cases(source, report)
     output = output.resolve()
     with staging_folder(output, "writing") as staging:
         _require_same(output / BATCH_RECORD, record)

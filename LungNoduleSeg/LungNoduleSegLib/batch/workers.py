@@ -81,6 +81,7 @@ def local_workers(cases: Iterable[Case], count: int | None = None) -> Iterator["
             env=environment,
             security=True,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # no fixed port
             silence_logs="CRITICAL",
         ) as cluster,
         Client(cluster) as client,
