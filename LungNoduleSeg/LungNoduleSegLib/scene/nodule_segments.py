@@ -74,21 +74,21 @@ def add_nodule(segmentation_node: Any, nodule: Nodule, mask: SmallMask, *, by_ru
 def separate(segmentation_node: Any, ids: Sequence[str]) -> None:
     """Give segments small labelmaps of their own; the voxels stay, also of those they shared with.
 
-    A segment that is not there, without voxels, or with a labelmap of its own, stays as it is.
+    A segment that is not there, or has no voxels, stays as it is.
     """
     segmentation = segmentation_node.GetSegmentation()
     for one in ids:
         segment = segmentation.GetSegment(one)
-        if segment is None or not segmentation.IsSharedBinaryLabelmap(one):
-            continue
-        shared, value = segment.GetRepresentation(BINARY_LABELMAP), segment.GetLabelValue()
-        mask = read_voxels(segmentation_node, one)
+        mask = None if segment is None else read_voxels(segmentation_node, one)
         if mask is None:
             continue
+        before, value = segment.GetRepresentation(BINARY_LABELMAP), segment.GetLabelValue()
+        if before.GetNumberOfPoints() == mask.voxels.size:
+            continue
+        left = _array(before)[mask.box]
+        left[mask.voxels & (left == value)] = 0
         segment.SetLabelValue(1)
         segment.AddRepresentation(BINARY_LABELMAP, _labelmap(mask))
-        left = _array(shared)[mask.box]
-        left[mask.voxels & (left == value)] = 0
 
 
 def keep(segmentation_node: Any, ids: Sequence[str]) -> Callable[[], None]:
