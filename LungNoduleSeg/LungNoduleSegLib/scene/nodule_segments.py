@@ -63,7 +63,7 @@ def add_nodule(segmentation_node: Any, nodule: Nodule, mask: SmallMask, *, by_ru
     segment.SetColor(*style.color)
     segment.SetTerminology(style.terminology.to_slicer())
     segment.SetTag(TAG, fingerprint(style.name, mask.voxels) if by_run else ADDED)
-    segment.AddRepresentation(BINARY_LABELMAP, _labelmap(mask))
+    segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
     if not segmentation_node.GetSegmentation().AddSegment(segment, style.id):
         raise InputError(
             f"{segmentation_node.GetName()} did not take {style.name}: it has a segment of that "
@@ -88,7 +88,7 @@ def separate(segmentation_node: Any, ids: Sequence[str]) -> None:
         left = _array(before)[mask.box]
         left[mask.voxels & (left == value)] = 0
         segment.SetLabelValue(1)
-        segment.AddRepresentation(BINARY_LABELMAP, _labelmap(mask))
+        segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
 
 
 def keep(segmentation_node: Any, ids: Sequence[str]) -> Callable[[], None]:
@@ -134,7 +134,7 @@ def _copy(segmentation_node: Any, one: str) -> Any:
     mask = read_voxels(segmentation_node, one)
     if mask is not None:
         copy.SetLabelValue(1)
-        copy.AddRepresentation(BINARY_LABELMAP, _labelmap(mask))
+        copy.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
     return copy
 
 
@@ -165,7 +165,7 @@ def _grid(labelmap: Any) -> Grid:
     )
 
 
-def _labelmap(mask: SmallMask) -> Any:
+def labelmap_of(mask: SmallMask) -> Any:
     """A labelmap of the extent of the box, 1 in the mask."""
     to_lps = np.eye(4)
     to_lps[:3, :3] = np.reshape(mask.grid.direction, (3, 3)) * mask.grid.spacing
