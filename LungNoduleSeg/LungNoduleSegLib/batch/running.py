@@ -107,7 +107,12 @@ def run_batch(
     output = output.resolve()
     with staging_folder(output, "writing") as staging:
         _require_same(output / BATCH_RECORD, record)
-        rows = read_table(output / RESULTS_TABLE)
+        order = {case.name: number for number, case in enumerate(cases)}
+        rows = {
+            name: row
+            for name, row in read_table(output / RESULTS_TABLE).items()
+            if name in order or not row["error"]
+        }
         names = FolderNames()
         jobs = [
             Job(case, names.child(output / SCANS, case.name), output, staging, options)
@@ -115,7 +120,6 @@ def run_batch(
         ]
         kept = [job for job in jobs if _is_done(job, rows)]
         todo = [job for job in jobs if not _is_done(job, rows)]
-        order = {job.case.name: number for number, job in enumerate(jobs)}
         errors = {}
 
         def save() -> None:

@@ -1,5 +1,6 @@
 """The Dask workers of a batch: processes of this machine, or those of a cluster of the user's."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -102,6 +103,7 @@ def workers_of(scheduler: str, folder: Path) -> Iterator["Client"]:
     """
     from distributed import Client  # noqa: PLC0415 - slow to import
 
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # We say it in a sentence.
     try:
         client = Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
