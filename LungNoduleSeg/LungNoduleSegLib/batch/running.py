@@ -26,6 +26,7 @@ from LungNoduleSegLib.batch.scan_work import (
     out_of_memory,
     run_job,
 )
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.results.reading import is_run
 
 if TYPE_CHECKING:
@@ -147,9 +148,7 @@ def run_batch(
 
 
 def _record(source: Path, options: RunOptions) -> dict[str, Any]:
-    from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
-
-    card = read_card(options.model_file or pipeline.DEFAULT_MODEL)
+    card = read_card(options.model_file or DEFAULT_MODEL)
     return {
         "source": str(source.resolve()),
         "model": {"name": card.name, "sha256": card.sha256},

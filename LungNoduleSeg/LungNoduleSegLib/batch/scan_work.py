@@ -13,6 +13,7 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib.batch.cases import Case
 from LungNoduleSegLib.batch.results_table import ScanRow
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.lungs.roi import LungMethod
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
@@ -97,7 +98,7 @@ def _run(job: Job, given: GivenFacts, report: Report) -> None:
             results,
             series=case.series,
             method=options.method,
-            model_file=options.model_file or pipeline.DEFAULT_MODEL,
+            model_file=options.model_file or DEFAULT_MODEL,
             rules=options.rules,
             given=given,
             report=report,
