@@ -21,10 +21,11 @@ FILE = "run-costs.json"
 REMEMBERED = 10
 """Runs of a kind, the last ones: a machine may change."""
 
-START_S, SECONDS_PER_MEGAVOXEL = 14.0, 0.75
-START_GIB, GIB_PER_MEGAVOXEL = 0.9, 0.025
-"""Of a run with the bundled model on two cores, which other runs are some multiple of; see
-`Testing/benchmarks/run.py`."""
+START_S, SECONDS_PER_MEGAVOXEL = 9.0, 0.41
+START_GIB, GIB_PER_MEGAVOXEL = 1.15, 0.011
+"""Of a run with the bundled model on two busy cores, which other runs are some multiple of: 23 s
+for 133 slices of 512×512 (LIDC-IDRI-0001, `Testing/benchmarks/run.py`), 1.52 GiB, and 2.00 GiB for
+300 slices (`Testing/benchmarks/threshold.py`)."""
 
 
 @dataclass(frozen=True)
