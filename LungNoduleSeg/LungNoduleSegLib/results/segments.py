@@ -85,7 +85,6 @@ class Terminology:
         }
         return entry | {key: code.triplet for key, code in optional.items() if code}
 
-
     def to_slicer(self) -> str:
         """Give the entry as the tag of a segment in Slicer holds it."""
 
