@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +250,6 @@ def ship(model_file: Path, left_out: dict[str, Any]) -> None:
             },
             "labels": "landmarks read by eye by non-radiologists, uncertain by 4 to 8 mm, a "
             "vertebra by up to one level",
-            "plan": {name: str(value) for name, value in asdict(PLAN).items()},
         },
         results={"each patient left out of training in turn": left_out},
         limitations=[
