@@ -162,8 +162,30 @@ def nodule(
     id: int, at: tuple[float, float, float], side: Side = Side.RIGHT, size: float = 8
 ) -> Nodule:
     volume = math.pi / 6 * size**3
+    x, y, z = at
     return Nodule(
-        *(id, *at, 0, size, size, size, volume, *[0] * 7, NoduleKind.SOLID, None, side, 5, 0.9, 0.8)
+        id=id,
+        x=x,
+        y=y,
+        z=z,
+        slice=0,
+        diameter_mm=size,
+        perpendicular_mm=size,
+        equivalent_diameter_mm=size,
+        volume_mm3=volume,
+        mean_hu=0,
+        std_hu=0,
+        min_hu=0,
+        p10_hu=0,
+        median_hu=0,
+        p90_hu=0,
+        max_hu=0,
+        kind=NoduleKind.SOLID,
+        solid_mm=None,
+        side=side,
+        pleura_mm=5,
+        probability=0.9,
+        mean_probability=0.8,
     )
 
 
