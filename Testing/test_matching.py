@@ -108,7 +108,7 @@ def test_landmarks_stand_for_their_locations() -> None:
 def test_a_level_lies_between_slices_and_outside_is_said_to_be(reader: Path) -> None:
     found = predicted(reader, upright(-340, -10, 5))
     arch = find_level(found, "Aortic arch")
-    assert arch.z_mm == pytest.approx(HEIGHT["Aortic arch"], abs=2)
+    assert arch.z_mm == pytest.approx(HEIGHT["Aortic arch"], abs=4)
     assert arch.position == pytest.approx((arch.z_mm + 340) / 5)
     assert arch.in_view
     for name, beyond in (("Head of femur", -1), ("Top of head", 67)):
