@@ -1,4 +1,4 @@
-"""Picture of the section Match beside its two slice views, for the docs and to be looked at.
+"""Pictures of the sections Match, beside its two slice views, and Localize, for the docs.
 
 Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
 
@@ -24,7 +24,7 @@ SHOWN = "Aortic arch"
 
 
 def main(source: Path, other: Path, folder: Path, model: Path = DEFAULT_MODEL) -> None:
-    """Localize two scans and show them side by side, with the list of slices."""
+    """Localize two scans, show them side by side with the list of slices, and what was found."""
     folder.mkdir(parents=True, exist_ok=True)
     widget = open_panel("CTSliceTools")
     ui, match = widget.ui, widget.match
@@ -42,6 +42,8 @@ def main(source: Path, other: Path, folder: Path, model: Path = DEFAULT_MODEL) -
     ui.foundTable.cellClicked.emit(names.index(SHOWN), 0)
     process_events()
     save_picture(widget.parent, folder / "match-panel.png")
+    ui.matchSection.collapsed, ui.localizeSection.collapsed = True, False
+    save_picture(widget.parent, folder / "localize.png")
     views = {"Red": "red", BESIDE_NAME: "beside"}
     for view, name in views.items():
         save_view(view, folder / f"match-{name}.png")
