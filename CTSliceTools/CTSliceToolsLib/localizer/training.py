@@ -12,7 +12,7 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import refuse_existing
 from CTSliceToolsLib.hu import SLICE_WINDOW
 from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.keras_training import BEST, CHECKPOINT, TENSORBOARD, Epoch, fit, hardware
+from CTSliceToolsLib.keras_training import TENSORBOARD, Epoch, fit, hardware, remove_checkpoints
 from CTSliceToolsLib.localizer.augmentation import RandomAffine, RandomFieldOfView, RandomIntensity
 from CTSliceToolsLib.localizer.backbones import build_localizer, unfreeze
 from CTSliceToolsLib.localizer.plots import plot_curves
@@ -223,5 +223,4 @@ def _remove_intermediate(folder: Path) -> None:
     """Remove what only a training that goes on needs: packed slices, checkpoints, best weights."""
     shutil.rmtree(folder / _SLICES)
     for stage in folder.glob("stage-*"):
-        shutil.rmtree(stage / CHECKPOINT, ignore_errors=True)
-        (stage / BEST).unlink(missing_ok=True)
+        remove_checkpoints(stage)
