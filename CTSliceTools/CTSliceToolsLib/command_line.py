@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from CTSliceToolsLib.errors import Cancelled, InputError
 from CTSliceToolsLib.progress import JsonLines, ProgressStyle, Report
+
+if TYPE_CHECKING:
+    from CTSliceToolsLib.keras_training import Epoch, TrainingResult
 
 ProgressOption = Annotated[
     ProgressStyle,
@@ -50,3 +53,34 @@ def tell_failures(report: Report, sentences: Iterable[str]) -> None:
             report.write(message=sentence)
         else:
             print(sentence, file=sys.stderr)
+
+
+def epoch_teller(report: Report) -> "Callable[[Epoch], None]":
+    """Give what tells a parent process the figures of each epoch of a training as it ends."""
+
+    def tell(epoch: "Epoch") -> None:
+        if isinstance(report, JsonLines):
+            report.write(epoch=epoch)
+
+    return tell
+
+
+def tell_training(report: Report, result: "TrainingResult", sentence: str) -> None:
+    """Tell what a training gave: to a parent process as its result, else in words.
+
+    Args:
+        report: of the command.
+        result: of the training.
+        sentence: how good the best epoch is.
+    """
+    if isinstance(report, JsonLines):
+        for note in result.notes:
+            report.write(message=note)
+        report.write(
+            result={"output": str(result.model), "folder": str(result.folder), "best": result.best}
+        )
+        return
+    for note in result.notes:
+        print(f"Note: {note}")
+    print(sentence)
+    print(f"The model is {result.model}, its curves are in {result.folder}")

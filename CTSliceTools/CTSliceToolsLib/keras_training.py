@@ -12,6 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,25 @@ RUN_NAMES = (SETTINGS, HISTORY, BEST, CHECKPOINT, TENSORBOARD)
 
 Epoch = dict[str, float]
 """`epoch` from 0, `loss`, `learning_rate`, `seconds` and each metric; `val_` ones of validation."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gave.
+
+    Attributes:
+        model: the `.keras` file, with its card beside it.
+        folder: with the curves, as `history.csv` of each stage.
+        epochs: the figures of each epoch, and its `stage`.
+        best: the epoch whose weights were kept.
+        notes: sentences on what was and was not used.
+    """
+
+    model: Path
+    folder: Path
+    epochs: list[Epoch]
+    best: Epoch
+    notes: tuple[str, ...]
 
 
 class EpochBatches(keras.utils.PyDataset):
@@ -187,6 +207,19 @@ def read_history(folder: Path) -> list[Epoch]:
             ]
     except (OSError, TypeError, ValueError) as error:
         raise InputError(f"{file} cannot be read as curves of a training: {error}.") from error
+
+
+def training_notes(used: str, folder: Path) -> tuple[str, ...]:
+    """Say with what a training in `folder`, whose first stage is in `stage-1`, was done.
+
+    Args:
+        used: what `hardware` yielded.
+        folder: of the whole training.
+    """
+    notes = (f"Trained on: {used}.",)
+    if (folder / "stage-1" / TENSORBOARD).exists():
+        return notes
+    return (*notes, "Nothing was logged for TensorBoard: this needs tensorflow and tensorboard.")
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
+from CTSliceToolsLib.command_line import ProgressOption, epoch_teller, tell_training
 from CTSliceToolsLib.localizer.training_plan import Backbone, TrainingPlan
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTSliceToolsLib.progress import ProgressStyle, shown
 
 _DEFAULT = TrainingPlan()
 
@@ -79,27 +79,10 @@ def train(
     with shown(progress) as report:
         from CTSliceToolsLib.localizer import training  # noqa: PLC0415 - slow to import
 
-        def after_epoch(epoch: dict[str, float]) -> None:
-            if isinstance(report, JsonLines):
-                report.write(epoch=epoch)
-
-        result = training.train(data, output, plan, report, after_epoch)
-        if isinstance(report, JsonLines):
-            for note in result.notes:
-                report.write(message=note)
-            report.write(
-                result={
-                    "output": str(result.model),
-                    "folder": str(result.folder),
-                    "best": result.best,
-                }
-            )
-    if progress is not ProgressStyle.JSONL:
-        for note in result.notes:
-            print(f"Note: {note}")
-        best = result.best
-        print(
-            f"Epoch {best['epoch']:.0f} of {len(result.epochs)} was the best: mean error "
-            f"{best['val_error']:.4f} of the location on the validation slices."
-        )
-        print(f"The model is {result.model}, its curves are in {result.folder}")
+        result = training.train(data, output, plan, report, epoch_teller(report))
+    tell_training(
+        report,
+        result,
+        f"Epoch {result.best['epoch']:.0f} of {len(result.epochs)} was the best: mean error "
+        f"{result.best['val_error']:.4f} of the location on the validation slices.",
+    )

@@ -12,7 +12,14 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import refuse_existing
 from CTSliceToolsLib.hu import SLICE_WINDOW
 from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.keras_training import TENSORBOARD, Epoch, fit, hardware, remove_checkpoints
+from CTSliceToolsLib.keras_training import (
+    Epoch,
+    TrainingResult,
+    fit,
+    hardware,
+    remove_checkpoints,
+    training_notes,
+)
 from CTSliceToolsLib.localizer.augmentation import RandomAffine, RandomFieldOfView, RandomIntensity
 from CTSliceToolsLib.localizer.backbones import build_localizer, unfreeze
 from CTSliceToolsLib.localizer.plots import plot_curves
@@ -32,28 +39,6 @@ _PARTS = (Part.TRAINING, Part.VALIDATION)
 CURVES = "curves.png"
 _SLICES = "slices"
 """Folder of the packs, within that of the training."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training gave.
-
-    Attributes:
-        model: the `.keras` file.
-        folder: with the curves, as `history.csv` of each stage and as `curves.png`.
-        epochs: the figures of each epoch, see `keras_training.Epoch`, and its `stage`.
-        notes: sentences on what was and was not used.
-    """
-
-    model: Path
-    folder: Path
-    epochs: list[Epoch]
-    notes: tuple[str, ...]
-
-    @property
-    def best(self) -> Epoch:
-        """The epoch whose weights were kept."""
-        return best_epoch(self.epochs)
 
 
 def training_folder(output: Path) -> Path:
@@ -91,6 +76,9 @@ def train(
         report: progress, in slices and then in batches.
         on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`.
 
+    Returns:
+        The model and its training; the folder also holds the curves as `curves.png`.
+
     Raises:
         InputError: if slices or weights cannot be had, or the output or another training exists.
     """
@@ -108,11 +96,9 @@ def train(
         packs = [pack_slices(files[part], folder / _SLICES, part, report) for part in _PARTS]
         settings = _settings(plan, files)
         epochs = _run_stages(localizer, packs, folder, plan, settings, report, on_epoch)
-    notes = [f"Trained on: {used}."]
-    if not (folder / "stage-1" / TENSORBOARD).exists():
-        notes.append("Nothing was logged for TensorBoard: this needs tensorflow and tensorboard.")
     plot_curves(folder / CURVES, epochs)
-    result = TrainingResult(output, folder, epochs, tuple(notes))
+    notes = training_notes(used, folder)
+    result = TrainingResult(output, folder, epochs, best_epoch(epochs), notes)
     facts = {
         "slices": {part: len(files[part]) for part in _PARTS},
         "used": used,

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
+from CTSliceToolsLib.command_line import ProgressOption, epoch_teller, tell_training
 from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTSliceToolsLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
 
 
@@ -75,26 +75,12 @@ def train(
     with shown(progress) as report:
         from LungNoduleSegLib.examples import training  # noqa: PLC0415 - slow to import
 
-        def after_epoch(epoch: dict[str, float]) -> None:
-            if isinstance(report, JsonLines):
-                report.write(epoch=epoch)
-
-        result = training.train_on_store(store, output, plan, report=report, on_epoch=after_epoch)
-        if isinstance(report, JsonLines):
-            for note in result.notes:
-                report.write(message=note)
-            report.write(
-                result={
-                    "output": str(result.model),
-                    "folder": str(result.folder),
-                    "best": result.best,
-                }
-            )
-    if progress is not ProgressStyle.JSONL:
-        for note in result.notes:
-            print(f"Note: {note}")
-        print(
-            f"Of {len(result.epochs)} epochs the best has a Dice of "
-            f"{result.best['val_dice_coefficient']:.3f} on what was held out."
+        result = training.train_on_store(
+            store, output, plan, report=report, on_epoch=epoch_teller(report)
         )
-        print(f"The model is {result.model}, its curves are in {result.folder}")
+    tell_training(
+        report,
+        result,
+        f"Of {len(result.epochs)} epochs the best has a Dice of "
+        f"{result.best['val_dice_coefficient']:.3f} on what was held out.",
+    )

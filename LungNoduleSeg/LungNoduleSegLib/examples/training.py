@@ -12,7 +12,14 @@ from typing import Any
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import refuse_existing
 from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.keras_training import TENSORBOARD, Epoch, fit, hardware, remove_checkpoints
+from CTSliceToolsLib.keras_training import (
+    Epoch,
+    TrainingResult,
+    fit,
+    hardware,
+    remove_checkpoints,
+    training_notes,
+)
 from CTSliceToolsLib.model_card import ModelCard, file_sha256, save_model
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib.examples.batches import ExampleBatches, StoredScans, note_mistakes
@@ -28,29 +35,6 @@ from LungNoduleSegLib.nodules.finding import NoduleRules
 
 OUR_PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 _MISTAKES = "mistakes"
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training gave.
-
-    Attributes:
-        model: the `.keras` file, with its card beside it.
-        folder: with the curves, as `history.csv` of each stage.
-        epochs: the figures of each epoch, see `keras_training.Epoch`, and its `stage`.
-        notes: sentences on what was and was not used.
-    """
-
-    model: Path
-    folder: Path
-    epochs: list[Epoch]
-    notes: tuple[str, ...]
-
-    @property
-    def best(self) -> Epoch:
-        """The epoch whose weights were kept."""
-        last = self.epochs[-1]["stage"]
-        return min((e for e in self.epochs if e["stage"] == last), key=lambda e: e["val_loss"])
 
 
 def train_on_store(
@@ -100,10 +84,9 @@ def train_on_store(
     # Built anew, as the layers above may keep the half precision they were trained with.
     plain = _build(plan, preparation)
     plain.set_weights(model.get_weights())
-    notes = [f"Trained on: {used}."]
-    if not (folder / "stage-1" / TENSORBOARD).exists():
-        notes.append("Nothing was logged for TensorBoard: this needs tensorflow and tensorboard.")
-    result = TrainingResult(output, folder, epochs, tuple(notes))
+    last = [epoch for epoch in epochs if epoch["stage"] == epochs[-1]["stage"]]
+    best = min(last, key=lambda epoch: epoch["val_loss"])
+    result = TrainingResult(output, folder, epochs, best, training_notes(used, folder))
     facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
     save_model(plain, _card(output.stem, plan, preparation, settings | facts, result.best), output)
     shutil.rmtree(folder / _MISTAKES, ignore_errors=True)
