@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import slicer
-import vtk
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -13,7 +12,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
 
 class CTSliceTools(ScriptedLoadableModule):
@@ -68,19 +66,13 @@ class CTSliceToolsModuleLogic(ScriptedLoadableModuleLogic):
         return wrapper(self.getParameterNode())
 
 
-class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
     """Plumbing between the .ui file, the parameter node and the sections."""
-
-    def __init__(self, parent: Any = None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self._parameters: Any = None
-        self._guiTag: int | None = None
-        self._heldNode: Any = None
 
     def setup(self) -> None:
         """Build the panel."""
         # Not at the top of the file, which Slicer imports when it starts.
+        from CTSliceToolsLib.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
         from CTSliceToolsLib.scene.logic import CTSliceToolsLogic  # noqa: PLC0415
         from CTSliceToolsLib.widgets.annotate_section import AnnotateSection  # noqa: PLC0415
         from CTSliceToolsLib.widgets.localize_section import LocalizeSection  # noqa: PLC0415
@@ -105,27 +97,21 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             section.run_bar.runner.ended.connect(self.onLocalized)
         self.training = TrainingSection(self.ui, self.logic, self.localize.model, requirements)
 
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
-        self.addObserver(scene, scene.NodeRemovedEvent, self.onParametersModified)
-        self.initializeParameters()
+        find = CTSliceToolsModuleLogic().parameters
+        self.binding = ParameterBinding(self, find, self.show, self.stop)
 
     def cleanup(self) -> None:
         """Stop all work and let go of the scene: the module is unloaded, or Slicer quits."""
-        self.stop()
-        self.setParameters(None)
-        self.removeObservers()
+        self.binding.close()
 
     def enter(self) -> None:
         """The panel is shown."""
-        self.initializeParameters()
+        self.binding.enter()
 
     def exit(self) -> None:
         """Another module is shown: keys are Slicer's again; the scene may change unheard."""
         self.annotate.stop()
-        self.setParameters(None)
+        self.binding.leave()
 
     def stop(self) -> None:
         """End annotation and every run."""
@@ -134,60 +120,23 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.match.stop()
         self.training.stop()
 
-    def onSceneStartClose(self, caller: Any, event: Any) -> None:
-        """The scene goes: nothing may hold on to its nodes."""
-        self.stop()
-        self.setParameters(None)
-
-    def onSceneChanged(self, caller: Any, event: Any) -> None:
-        """The scene was closed or another read into it: take its parameters if we are shown."""
-        if self.parent.isEntered:
-            self.initializeParameters()
-
-    def initializeParameters(self) -> None:
-        """Take the parameters of the scene, with its first volume if none was chosen."""
-        self.setParameters(CTSliceToolsModuleLogic().parameters())
-        if self._parameters is not None and self._parameters.volume is None:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first is not None:
-                self._parameters.volume = first
-
     def chooseVolume(self, volume: Any) -> None:
         """Make a volume the one to work on."""
-        if self._parameters is not None:
-            self._parameters.volume = volume
+        self.binding.choose_volume(volume)
 
-    def setParameters(self, parameters: Any) -> None:
-        """Keep the panel and a parameter node equal from now on."""
-        modified = vtk.vtkCommand.ModifiedEvent
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters.parameterNode, modified, self.onParametersModified)
-        self._parameters = parameters
-        if parameters is not None:
-            # What connectGui observes with is never taken away: without a reference to the node,
-            # Python's garbage collector clears it, and VTK calls what is no more.
-            self._heldNode = parameters.parameterNode
-            self._guiTag = parameters.connectGui(self.ui)
-            self.addObserver(parameters.parameterNode, modified, self.onParametersModified)
-        self.training.set_parameters(parameters and parameters.parameterNode)
-        self.onParametersModified()
-
-    def onParametersModified(self, caller: Any = None, event: Any = None) -> None:
+    def show(self, parameters: Any | None) -> None:
         """Show what the parameters say."""
-        volume = self._parameters.volume if self._parameters else None
+        volume = parameters and parameters.volume
         self.annotate.set_volume(volume)
         self.localize.set_volume(volume)
-        if self._parameters:
-            self.match.set_volumes(
-                volume,
-                self._parameters.otherVolume,
-                self._parameters.sideBySide,
-                self._parameters.matchTolerance,
-            )
-            self.localize.show_model(self._parameters.modelFile)
-        else:
+        self.training.set_parameters(parameters and parameters.parameterNode)
+        if parameters is None:
             self.match.set_volumes(None, None)
+            return
+        self.match.set_volumes(
+            volume, parameters.otherVolume, parameters.sideBySide, parameters.matchTolerance
+        )
+        self.localize.show_model(parameters.modelFile)
 
     def onLocalized(self, error: str, details: str) -> None:
         """A run of either section has ended."""

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-import vtk
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import parameterNodeWrapper
@@ -13,7 +12,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
 
 class LungNoduleSeg(ScriptedLoadableModule):
@@ -58,19 +56,13 @@ class LungNoduleSegModuleLogic(ScriptedLoadableModuleLogic):
         return wrapper(self.getParameterNode())
 
 
-class LungNoduleSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
     """Plumbing between the .ui file, the parameter node and the sections."""
-
-    def __init__(self, parent: Any = None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self._parameters: Any = None
-        self._guiTag: int | None = None
-        self._heldNode: Any = None
 
     def setup(self) -> None:
         """Build the panel."""
         # Not at the top of the file, which Slicer imports when it starts.
+        from CTSliceToolsLib.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
         from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
         from LungNoduleSegLib.widgets.segment_section import SegmentSection  # noqa: PLC0415
 
@@ -79,71 +71,60 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.ui.undoButton.clicked.connect(self.undo)
 
         self.logic = LungNoduleSegLogic()
-        self.segment = SegmentSection(
-            self.ui, self.logic, Path(self.resourcePath("LungNoduleSeg/requirements.txt"))
-        )
+        self._shown: tuple[Any, Any] | None = None
+        requirements = Path(self.resourcePath("LungNoduleSeg/requirements.txt"))
+        self.segment = SegmentSection(self.ui, self.logic, requirements)
+        self.sections: tuple[Any, ...] = (self.segment,)
+        for section in self.sections:
+            section.changed.connect(self.refresh)
 
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneChanged)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneChanged)
-        self.addObserver(scene, scene.NodeRemovedEvent, self.onParametersModified)
-        self.initializeParameters()
+        find = LungNoduleSegModuleLogic().parameters
+        self.binding = ParameterBinding(self, find, self.show, self.stop)
 
     def cleanup(self) -> None:
-        """Stop the run and let go of the scene: the module is unloaded, or Slicer quits."""
-        self.segment.stop()
-        self.setParameters(None)
-        self.removeObservers()
+        """Stop all work and let go of the scene: the module is unloaded, or Slicer quits."""
+        self.binding.close()
 
     def enter(self) -> None:
         """The panel is shown."""
-        self.initializeParameters()
+        self.binding.enter()
 
     def exit(self) -> None:
-        """Another module is shown: a run goes on; the scene may change unheard."""
-        self.setParameters(None)
+        """Another module is shown: runs go on; the scene may change unheard."""
+        self.binding.leave()
 
-    def onSceneStartClose(self, caller: Any, event: Any) -> None:
-        """The scene goes: nothing may hold on to its nodes."""
-        self.segment.stop()
-        self.setParameters(None)
-
-    def onSceneChanged(self, caller: Any, event: Any) -> None:
-        """The scene was closed or another read into it: take its parameters if we are shown."""
-        if self.parent.isEntered:
-            self.initializeParameters()
-
-    def initializeParameters(self) -> None:
-        """Take the parameters of the scene, with its first volume if none was chosen."""
-        self.setParameters(LungNoduleSegModuleLogic().parameters())
-        if self._parameters.volume is None:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first is not None:
-                self._parameters.volume = first
+    def stop(self) -> None:
+        """End every run."""
+        for section in self.sections:
+            section.stop()
+        self.logic.forgetChanges()
 
     def chooseVolume(self, volume: Any) -> None:
         """Make a volume the one to work on."""
-        if self._parameters is not None:
-            self._parameters.volume = volume
+        self.binding.choose_volume(volume)
 
-    def setParameters(self, parameters: Any) -> None:
-        """Keep the panel and a parameter node equal from now on."""
-        modified = vtk.vtkCommand.ModifiedEvent
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters.parameterNode, modified, self.onParametersModified)
-        self._parameters = parameters
-        if parameters is not None:
-            # What connectGui observes with is never taken away: without a reference to the node,
-            # Python's garbage collector clears it, and VTK calls what is no more.
-            self._heldNode = parameters.parameterNode
-            self._guiTag = parameters.connectGui(self.ui)
-            self.addObserver(parameters.parameterNode, modified, self.onParametersModified)
-        self.onParametersModified()
+    def show(self, parameters: Any | None) -> None:
+        """Tell the sections the parameters, and the volume and its results if they are others."""
+        volume = parameters and parameters.volume
+        results = volume and self.logic.resultsOf(volume)
+        before, self._shown = self._shown, (volume, results)
+        for section in self.sections:
+            section.set_parameters(parameters)
+            if before is None or volume is not before[0]:
+                section.set_volume(volume)
+            if before != self._shown:
+                section.set_results(results)
+        self.ui.undoButton.enabled = parameters is not None and self.logic.canUndo
 
-    def onParametersModified(self, caller: Any = None, event: Any = None) -> None:
-        """Show what the parameters say."""
-        self.segment.set_volume(self._parameters.volume if self._parameters else None)
+    def refresh(self) -> None:
+        """Tell the sections all of it again: results may have changed."""
+        self._shown = None
+        self.binding.refresh()
+
+    def undo(self, *_arguments: Any) -> None:
+        """Take back the last change of the results, of whatever section."""
+        self.logic.undo()
+        self.refresh()

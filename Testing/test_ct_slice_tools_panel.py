@@ -256,7 +256,7 @@ class TestQueue(PanelTest):
 
         self.ui.nextButton.click()
         self.assertEqual(self.set_slices(), {})
-        self.assertEqual(self.widget._parameters.volume.GetName(), "b")
+        self.assertEqual(self.widget.binding.parameters.volume.GetName(), "b")
         press("1")
         self.ui.nextButton.click()
         press("1")
@@ -429,8 +429,8 @@ class TestLocalize(LocalizeTest):
     def test_the_model_is_kept_in_the_scene(self) -> None:
         other = self.make_model("other")
         self.widget.localize.model.choose(other)
-        self.assertEqual(self.widget._parameters.modelFile, str(other))
-        self.widget._parameters.modelFile = str(self.model)
+        self.assertEqual(self.widget.binding.parameters.modelFile, str(other))
+        self.widget.binding.parameters.modelFile = str(self.model)
         self.assertEqual(self.widget.localize.model.file, self.model)
         self.assertIn("• Children.", self.ui.modelBox.toolTip)
 

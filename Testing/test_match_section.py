@@ -194,7 +194,7 @@ class TestSideBySide(MatchTest):
         slicer.app.layoutManager().setLayout(self.layouts().SlicerLayoutOneUpRedSliceView)
         process_events()
         self.assertFalse(self.ui.sideBySideBox.checked)
-        self.assertFalse(self.widget._parameters.sideBySide)
+        self.assertFalse(self.widget.binding.parameters.sideBySide)
         self.assertEqual(
             slicer.app.layoutManager().layout, self.layouts().SlicerLayoutOneUpRedSliceView
         )
@@ -267,7 +267,7 @@ class TestList(MatchTest):
         few = len(self.rows())
         self.ui.toleranceBox.value = 0.03
         process_events()
-        self.assertAlmostEqual(self.widget._parameters.matchTolerance, 0.03)
+        self.assertAlmostEqual(self.widget.binding.parameters.matchTolerance, 0.03)
         self.assertGreater(len(self.rows()), 2 * few)
 
     def test_a_click_shows_the_slice_beside_and_leaves_the_red_view(self) -> None:

@@ -325,7 +325,7 @@ class TestTraining(TrainingTest):
         self.assertTrue(self.model.with_suffix(".json").exists())
         self.assertEqual(self.epochs(), 3)
         self.assertEqual(self.widget.localize.model.file, self.model)
-        self.assertEqual(self.widget._parameters.modelFile, str(self.model))
+        self.assertEqual(self.widget.binding.parameters.modelFile, str(self.model))
         lines = self.ui.resultLabel.text.splitlines()
         begins = ["Normalized", "Converted", "Partitioned", "Trained", "Evaluated (raw)"]
         self.assertTrue(all(map(str.startswith, lines, begins)), lines)

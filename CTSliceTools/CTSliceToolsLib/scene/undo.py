@@ -44,6 +44,10 @@ class Undoable:
         if self._changes:
             self._changes.pop().restore()
 
+    def forgetChanges(self) -> None:  # noqa: N802 - Slicer's naming
+        """Make all changes so far lasting: the scene that they are of goes."""
+        self._changes = []
+
     def remember(self, change: Change) -> None:
         """Make a change one that `undo` takes back."""
         if change.kind and self._changes and self._changes[-1].kind == change.kind:

@@ -90,6 +90,8 @@ class TrainingSection:
 
     def set_parameters(self, node: Any | None) -> None:
         """Keep the section and a parameter node equal from now on; a run goes on as it began."""
+        if self._observed is not None and self._observed[0] is node:
+            return
         if self._observed is not None:
             self._parameters.disconnectGui(self._tag)
             observed, tag = self._observed
