@@ -23,24 +23,20 @@ class PictureWindow:
         self._title = title
         self.window: qt.QDialog | None = None
         self.tabs: qt.QTabWidget | None = None
+        self._unread: dict[int, Path] = {}
 
     def show(self, files: Sequence[Path]) -> None:
-        """Show these pictures and no others."""
+        """Show these pictures and no others; each is read when its tab is."""
         self.close()
+        self._unread = dict(enumerate(files))
         self.window = qt.QDialog(slicer.util.mainWindow())
         self.window.windowTitle = self._title
         self.tabs = qt.QTabWidget()
         qt.QVBoxLayout(self.window).addWidget(self.tabs)
         for file in files:
-            picture = qt.QPixmap(str(file))
-            if picture.width() > _WIDEST:
-                picture = picture.scaledToWidth(_WIDEST, qt.Qt.SmoothTransformation)
-            label = qt.QLabel()
-            label.pixmap = picture
-            label.toolTip = str(file)
-            page = qt.QScrollArea()
-            page.setWidget(label)
-            self.tabs.addTab(page, file.stem)
+            self.tabs.addTab(qt.QScrollArea(), file.stem)
+        self._read(0)
+        self.tabs.currentChanged.connect(self._read)
         self.window.resize(*_SIZE)
         self.window.show()
 
@@ -50,3 +46,15 @@ class PictureWindow:
             self.window.close()
             self.window.deleteLater()
         self.window = self.tabs = None
+
+    def _read(self, number: int) -> None:
+        file = self._unread.pop(number, None)
+        if file is None or self.tabs is None:
+            return
+        picture = qt.QPixmap(str(file))
+        if picture.width() > _WIDEST:
+            picture = picture.scaledToWidth(_WIDEST, qt.Qt.SmoothTransformation)
+        label = qt.QLabel()
+        label.pixmap = picture
+        label.toolTip = str(file)
+        self.tabs.widget(number).setWidget(label)

@@ -15,7 +15,7 @@ class LossCurve:
 
     Attributes:
         table: one row an epoch, with all its figures.
-        chart: the losses against the epoch, on a logarithmic axis.
+        chart: the losses against the epoch, on a logarithmic axis as long as none is negative.
     """
 
     def __init__(self, name: str) -> None:
@@ -43,6 +43,8 @@ class LossCurve:
         for name, value in epoch.items():
             if table.GetColumnByName(name) is not None:
                 table.SetValueByName(row, name, value)
+        if min((epoch[name] for name in LOSSES if name in epoch), default=1) <= 0:
+            self.chart.SetYAxisLogScale(False)
         self.table.Modified()
 
     def show(self) -> None:
