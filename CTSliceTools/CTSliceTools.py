@@ -136,7 +136,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
         self.match.set_volumes(
             volume, parameters.otherVolume, parameters.sideBySide, parameters.matchTolerance
         )
-        self.localize.show_model(parameters.modelFile)
+        self.localize.model.choose_named(parameters.modelFile)
 
     def onLocalized(self, error: str, details: str) -> None:
         """A run of either section has ended."""
@@ -145,4 +145,4 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
 
     def onModelChosen(self, file: Path) -> None:
         """Keep the chosen model in the scene, also if a training ends while we are not shown."""
-        CTSliceToolsModuleLogic().parameters().modelFile = self.localize.model_name(file)
+        CTSliceToolsModuleLogic().parameters().modelFile = self.localize.model.scene_name

@@ -420,3 +420,17 @@ class TestModelChooser(unittest.TestCase):
         with self.assertRaises(InputError):
             self.chooser.choose(broken)
         self.assertEqual((self.chooser.file, self.box.count), (self.files[0], 2))
+
+    def test_a_scene_names_the_bundled_model_by_nothing(self) -> None:
+        self.assertEqual(self.chooser.scene_name, "")
+        self.chooser.choose_named(str(self.files[1]))
+        self.assertEqual(self.chooser.scene_name, str(self.files[1]))
+        self.chooser.choose_named("")
+        self.assertEqual(self.chooser.file, self.files[0])
+
+    def test_a_model_of_a_scene_that_is_gone_or_damaged_changes_nothing(self) -> None:
+        self.chooser.choose_named(str(self.files[1].with_name("gone.keras")))
+        self.assertEqual(self.chooser.file, self.files[0])
+        self.files[1].write_bytes(b"other")
+        self.chooser.choose_named(str(self.files[1]))
+        self.assertEqual(self.chooser.file, self.files[0])

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
+from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.model_card import ModelCard, read_card
 from CTSliceToolsLib.panel.errors import shown_errors
 from CTSliceToolsLib.panel.file_dialogs import choose_file
@@ -28,6 +30,7 @@ class ModelChooser:
         """
         self.changed = Signal()
         self._box = combo_box
+        self._bundled = [*bundled]
         self._files: list[Path] = []
         self._current = -1
         for file in bundled:
@@ -51,6 +54,21 @@ class ModelChooser:
         if file not in self._files:
             self._add(file)
         self._show(self._files.index(file))
+
+    @property
+    def scene_name(self) -> str:
+        """What a scene calls the chosen model: its file, "" for the first of those bundled."""
+        return "" if self.file is None or self.file in self._bundled[:1] else str(self.file)
+
+    def choose_named(self, scene_name: str) -> None:
+        """Choose the model that a scene names, see `scene_name`, if it is there still."""
+        file = Path(scene_name) if scene_name else next(iter(self._bundled), None)
+        if file is None or file == self.file or not file.exists():
+            return
+        try:
+            self.choose(file)
+        except InputError as problem:
+            slicer.util.showStatusMessage(str(problem), 5000)
 
     def _add(self, file: Path) -> None:
         card = read_card(file)

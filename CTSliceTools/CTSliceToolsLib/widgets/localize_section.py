@@ -60,21 +60,6 @@ class LocalizeSection:
             self._observe()
         self.refresh()
 
-    @staticmethod
-    def model_name(file: Path) -> str:
-        """What a scene calls a model: its file, "" for the bundled one."""
-        return "" if file == DEFAULT_MODEL else str(file)
-
-    def show_model(self, file: str) -> None:
-        """Choose the model that a scene names, see `model_name`, if it is there still."""
-        model = Path(file) if file else DEFAULT_MODEL
-        if model == self.model.file or not model.exists():
-            return
-        try:
-            self.model.choose(model)
-        except InputError as problem:
-            slicer.util.showStatusMessage(str(problem), 5000)
-
     def stop(self) -> None:
         """End the run, if there is one, with its child process."""
         self.run_bar.runner.stop()
