@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
-from skimage.measure import label, marching_cubes, mesh_surface_area, regionprops_table
 
 from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.geometry.cropping import crop_to
@@ -121,6 +120,9 @@ def slice_features(segmentation: sitk.Image) -> Features:
     Args:
         segmentation: 3-D; every slice k of its array (k, j, i) is a picture.
     """
+    # Not at the top: the logic is imported in Slicer before any package is installed.
+    from skimage.measure import label, regionprops_table  # noqa: PLC0415
+
     array = sitk.GetArrayViewFromImage(segmentation)
     found: list[Mapping[str, NDArray[np.float64]]] = []
     for picture in array:
@@ -251,6 +253,8 @@ def _from_row(row: Nodule, heights: Mapping[Side, tuple[float, float]]) -> Featu
 
 def _shape(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Features:
     """Measure a mask (z, y, x) and its mesh, which marching cubes draws at half height."""
+    from skimage.measure import marching_cubes, mesh_surface_area  # noqa: PLC0415
+
     volume = float(mask.sum() * spacing.prod())
     padded = np.pad(mask, 1).astype(np.float32)
     vertices, faces, _, _ = marching_cubes(padded, 0.5, spacing=tuple(spacing))

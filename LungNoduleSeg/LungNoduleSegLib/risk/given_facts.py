@@ -72,11 +72,6 @@ NOTHING_GIVEN = GivenFacts()
 def read_facts(path: Path) -> GivenFacts:
     """Read facts from a JSON file.
 
-    One object with facts of the patient by the names of `PatientFacts`, and under `nodules` an
-    object by number, or `all`, with facts by the names of `NoduleFacts`. What is left out or null
-    was not told. Words are those of the enumerations or their members' names in small letters, as
-    in `extrathoracic-old`.
-
     Raises:
         InputError: naming the file and the fact that cannot be used.
     """
@@ -86,26 +81,40 @@ def read_facts(path: Path) -> GivenFacts:
         raise InputError(f"{path} cannot be read ({error.strerror}): name a JSON file.") from error
     except ValueError as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): correct it.") from error
-    told = _object(told, f"{path}")
-    nodules = _object(told.pop(_NODULES, {}), f"{path}, {_NODULES}")
-    patient = _facts(told, _PATIENT_FACTS, f"{path}")
-    shared = _facts(nodules.pop(ALL, {}), _NODULE_FACTS, f"{path}, nodule {ALL}")
+    return parse_facts(told, f"{path}")
+
+
+def parse_facts(told: Any, where: str) -> GivenFacts:
+    """Read facts from what a JSON file holds, or from `GivenFacts.to_dict`.
+
+    One object with facts of the patient by the names of `PatientFacts`, and under `nodules` an
+    object by number, or `all`, with facts by the names of `NoduleFacts`. What is left out or null
+    was not told. Words are those of the enumerations or their members' names in small letters, as
+    in `extrathoracic-old`.
+
+    Raises:
+        InputError: naming `where` and the fact that cannot be used.
+    """
+    told = _object(told, where)
+    nodules = _object(told.pop(_NODULES, {}), f"{where}, {_NODULES}")
+    patient = _facts(told, _PATIENT_FACTS, where)
+    shared = _facts(nodules.pop(ALL, {}), _NODULE_FACTS, f"{where}, nodule {ALL}")
     if unfit := [name for name in shared if name not in SHARED]:
         raise InputError(
-            f"{path}, nodule {ALL}: {unfit[0]} differs from nodule to nodule; tell it of single "
+            f"{where}, nodule {ALL}: {unfit[0]} differs from nodule to nodule; tell it of single "
             f"ones, and of {ALL} only {', '.join(SHARED)}."
         )
     by_number = {}
     for number, values in nodules.items():
         if not number.isdecimal():
-            raise InputError(f"{path}: '{number}' is no number of a nodule; write 1, 2 or {ALL}.")
-        by_number[int(number)] = _facts(values, _NODULE_FACTS, f"{path}, nodule {number}")
+            raise InputError(f"{where}: '{number}' is no number of a nodule; write 1, 2 or {ALL}.")
+        by_number[int(number)] = _facts(values, _NODULE_FACTS, f"{where}, nodule {number}")
     try:
         for values in (shared, *by_number.values()):
             NoduleFacts(**values)
         return GivenFacts(PatientFacts(**patient), shared, by_number)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
 
 
 def prior_facts(rows: Iterable[Values]) -> dict[int, Values]:

@@ -4,15 +4,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
-from LungNoduleSegLib.risk.risk_models import RiskModel, load_risk_model
 from LungNoduleSegLib.risk.scan_sources import ScanFeatures
+
+if TYPE_CHECKING:
+    from LungNoduleSegLib.risk.risk_models import RiskModel
 
 SHOWN = 8
 """Features that `to_text` prints: those that moved the probability most."""
+
+
+UNEXPLAINED = (
+    "A forest tells for no single scan which features moved it; what it goes by over all scans is "
+    "in its card and in report.txt."
+)
+"""Said of a prediction without contributions."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,9 @@ def predict_risk(scan: ScanFeatures, model_file: Path) -> RiskPrediction:
 
 def predict_scans(scans: Sequence[ScanFeatures], model_file: Path) -> list[RiskPrediction]:
     """Do as `predict_risk` for several scans at once."""
+    # Not at the top: the panel shows predictions of a saved scene before packages are installed.
+    from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
+
     if not scans:
         return []
     model = load_risk_model(model_file)
@@ -103,10 +116,7 @@ def to_text(prediction: RiskPrediction) -> str:
         if rest:
             lines.append(f"    {sum(c.log_odds for c in rest):+.3f} the other {len(rest)} features")
     else:
-        lines.append(
-            "  A forest tells for no single scan which features moved it; what it goes by over all "
-            "scans is in its card and in report.txt."
-        )
+        lines.append(f"  {UNEXPLAINED}")
     return "\n".join([*lines, *(f"  Warning: {text}" for text in prediction.warnings)])
 
 
@@ -122,7 +132,7 @@ def _value(contribution: Contribution) -> str:
     return f"{contribution.feature} = {contribution.value:.4g}{f' {unit}' if unit else ''}"
 
 
-def _warnings(scan: ScanFeatures, model: RiskModel) -> list[str]:
+def _warnings(scan: ScanFeatures, model: "RiskModel") -> list[str]:
     result = []
     unknown = []
     for name in model.card.features:
