@@ -38,9 +38,11 @@ class LungNoduleSegParameterNode:
 
     Attributes:
         volume: the chest CT to work on.
+        modelFile: the network; empty for the bundled one.
     """
 
     volume: vtkMRMLScalarVolumeNode
+    modelFile: str
 
 
 class LungNoduleSegModuleLogic(ScriptedLoadableModuleLogic):
@@ -62,7 +64,9 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
     def setup(self) -> None:
         """Build the panel."""
         # Not at the top of the file, which Slicer imports when it starts.
+        from CTSliceToolsLib.panel.model_chooser import ModelChooser  # noqa: PLC0415
         from CTSliceToolsLib.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
+        from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
         from LungNoduleSegLib.widgets.segment_section import SegmentSection  # noqa: PLC0415
 
@@ -76,7 +80,9 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         self.logic = LungNoduleSegLogic()
         self._shown: tuple[Any, Any] | None = None
         requirements = Path(self.resourcePath("LungNoduleSeg/requirements.txt"))
-        self.segment = SegmentSection(self.ui, self.logic, requirements)
+        self.model = ModelChooser(self.ui.modelBox, [DEFAULT_MODEL])
+        self.model.changed.connect(self.onModelChosen)
+        self.segment = SegmentSection(self.ui, self.logic, self.model, requirements)
         self.sections: tuple[Any, ...] = (self.segment,)
         for section in self.sections:
             section.changed.connect(self.refresh)
@@ -106,8 +112,14 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         """Make a volume the one to work on."""
         self.binding.choose_volume(volume)
 
+    def onModelChosen(self, file: Path) -> None:
+        """Keep the chosen model in the scene, also if a training ends while we are not shown."""
+        LungNoduleSegModuleLogic().parameters().modelFile = self.model.scene_name
+
     def show(self, parameters: Any | None) -> None:
         """Tell the sections the parameters, and the volume and its results if they are others."""
+        if parameters is not None:
+            self.model.choose_named(parameters.modelFile)
         volume = parameters and parameters.volume
         results = volume and self.logic.resultsOf(volume)
         before, self._shown = self._shown, (volume, results)

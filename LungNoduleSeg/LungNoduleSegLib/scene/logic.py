@@ -42,6 +42,7 @@ class LungNoduleSegLogic(ReviewLogic):
         fiducialNode: Any | None = None,
         *,
         lungsNode: Any | None = None,
+        modelFile: Path | None = None,
         report: Report = silent,
         outputFolder: Path | None = None,
         options: Sequence[str] = (),
@@ -56,6 +57,7 @@ class LungNoduleSegLogic(ReviewLogic):
             lungsNode: a segmentation whose lungs are taken instead of finding them: those of a
                 run, as they were edited, or the segments with "lung" in their name. Where they are
                 those of `segmentationNode` they stay as they are.
+            modelFile: a `.keras` file with its card; None for the bundled model.
             report: called at least ten times a second; may raise `Cancelled`, which ends the child
                 with all its descendants and leaves the scene as it was.
             outputFolder: keeps the files of the run; None for a temporary folder.
@@ -72,6 +74,7 @@ class LungNoduleSegLogic(ReviewLogic):
             tableNode,
             fiducialNode,
             lungsNode=lungsNode,
+            modelFile=modelFile,
             outputFolder=outputFolder,
             options=options,
         )
@@ -85,6 +88,7 @@ class LungNoduleSegLogic(ReviewLogic):
         fiducialNode: Any | None = None,
         *,
         lungsNode: Any | None = None,
+        modelFile: Path | None = None,
         outputFolder: Path | None = None,
         options: Sequence[str] = (),
     ) -> Work[ResultNodes]:
@@ -110,6 +114,8 @@ class LungNoduleSegLogic(ReviewLogic):
             if lungsNode is not None:
                 write_lungs(lungsNode, lungs)
                 arguments += ["--lungs-file", lungs]
+            if modelFile is not None:
+                arguments += ["--model", modelFile]
             export_volume(volumeNode, scan)
             yield ChildCommand(
                 module_command("LungNoduleSegLib", *arguments, *options),
@@ -164,8 +170,9 @@ class LungNoduleSegLogic(ReviewLogic):
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
 
         probability = probability_node.of_table(tableNode)
-        with self.allOrNothing(segmentationNode, tableNode, fiducialNode, probability):
-            name = volumeNode.GetName()
+        name = volumeNode.GetName()
+        changed = (segmentationNode, tableNode, fiducialNode, probability)
+        with self.allOrNothing(*changed, what=f"results of {name}"):
             nodes = ResultNodes(
                 segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),
                 tableNode or self._add("Table", f"{name} nodule table"),

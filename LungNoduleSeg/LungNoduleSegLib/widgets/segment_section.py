@@ -7,6 +7,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTSliceToolsLib.child_work import Work
+from CTSliceToolsLib.panel.model_chooser import ModelChooser
 from CTSliceToolsLib.panel.packages import ensure_packages
 from CTSliceToolsLib.panel.run_bar import RunBar
 from LungNoduleSegLib.scene.logic import LungNoduleSegLogic
@@ -23,10 +24,13 @@ class SegmentSection(Section):
         run_bar: runs it.
     """
 
-    def __init__(self, ui: Any, logic: LungNoduleSegLogic, requirements: Path) -> None:
+    def __init__(
+        self, ui: Any, logic: LungNoduleSegLogic, model: ModelChooser, requirements: Path
+    ) -> None:
         """Build the section; `requirements` are installed when a run is first started."""
         super().__init__()
-        self._ui, self._logic, self._requirements = ui, logic, requirements
+        self._ui, self._logic, self._model = ui, logic, model
+        self._requirements = requirements
         self._volume: Any = None
         self.run_bar = RunBar(
             ui.segmentRun,
@@ -52,7 +56,7 @@ class SegmentSection(Section):
     def _make_work(self) -> Work[ResultNodes] | None:
         if not ensure_packages(self._requirements, TITLE):
             return None
-        return self._logic.processWork(self._volume)
+        return self._logic.processWork(self._volume, modelFile=self._model.file)
 
     def _show(self, nodes: ResultNodes) -> None:
         selection = slicer.app.applicationLogic().GetSelectionNode()
