@@ -1,0 +1,104 @@
+"""The panel LungNoduleSeg open on a scan, for the tests of its sections."""
+
+import atexit
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import slicer
+
+import CTSliceToolsLib
+import LungNoduleSegLib
+from CTSliceToolsLib.child_process import module_command, module_environment
+from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTSliceToolsLib.scene.mrml_volume import add_volume
+from panel_host import leave_panel, open_panel
+from slicer_host.actions import process_events, wait_until
+
+
+@functools.cache
+def phantom_folder() -> Path:
+    """Make a chest CT phantom, once a process: `dicom` and more in a folder."""
+    folder = Path(tempfile.mkdtemp(prefix="phantom-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _run_command("phantom", "-o", folder / "phantom")
+    return folder / "phantom"
+
+
+@functools.cache
+def phantom_results() -> Path:
+    """Run the phantom with the bundled model, once a process, and keep its probability."""
+    folder = phantom_folder().with_name("results")
+    _run_command("run", phantom_folder() / "dicom", "-o", folder, "--probability")
+    return folder
+
+
+def add_phantom() -> Any:
+    """Add the phantom to the scene."""
+    return add_volume(read_ct(phantom_folder() / "dicom").image, "phantom")
+
+
+def _run_command(*arguments: str | Path) -> None:
+    subprocess.run(
+        module_command("LungNoduleSegLib", *arguments),
+        env={**os.environ, **module_environment(CTSliceToolsLib, LungNoduleSegLib)},
+        check=True,
+        capture_output=True,
+    )
+
+
+class PanelTest(unittest.TestCase):
+    """The panel open in an empty scene."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+        self.widget = open_panel("LungNoduleSeg")
+        self.ui = self.widget.ui
+        self.run_bar = self.widget.segment.run_bar
+        self.before = {one.pid for one in psutil.Process().children(recursive=True)}
+
+    def tearDown(self) -> None:
+        leave_panel()
+        slicer.mrmlScene.Clear()
+        process_events()
+
+    def children(self) -> set[int]:
+        return {one.pid for one in psutil.Process().children(recursive=True)} - self.before
+
+    def node_ids(self) -> set[str]:
+        scene = slicer.mrmlScene
+        return {scene.GetNthNode(row).GetID() for row in range(scene.GetNumberOfNodes())}
+
+
+class ScanTest(PanelTest):
+    """The panel open on a scan, that of `load`."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.volume = self.load()
+        self.widget.chooseVolume(self.volume)
+        process_events()
+        self.nodes = self.node_ids()
+
+    def load(self) -> Any:
+        return slicer.util.addVolumeFromArray(np.full((40, 64, 64), -1000, np.int16), name="air")
+
+    def run_to_end(self) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: not self.run_bar.runner.busy, 300)
+
+
+class ResultsTest(ScanTest):
+    """The panel open on the phantom with the results of a run."""
+
+    def load(self) -> Any:
+        volume = add_phantom()
+        self.results = self.widget.logic.importResults(phantom_results(), volume)
+        return volume
