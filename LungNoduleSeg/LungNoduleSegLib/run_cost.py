@@ -24,8 +24,8 @@ REMEMBERED = 10
 START_S, SECONDS_PER_MEGAVOXEL = 9.0, 0.41
 START_GIB, GIB_PER_MEGAVOXEL = 1.15, 0.011
 """Of a run with the bundled model on two busy cores, which other runs are some multiple of: 23 s
-for 133 slices of 512×512 (LIDC-IDRI-0001, `Testing/benchmarks/run.py`), 1.52 GiB, and 2.00 GiB for
-300 slices (`Testing/benchmarks/threshold.py`)."""
+for 133 slices of 512×512 (LIDC-IDRI-0001, `Testing/benchmarks/run.py`), 1.52 GiB, 2.00 GiB for 300
+slices (`Testing/benchmarks/threshold.py`) and 2.5 GiB for 480."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def expected_cost(voxels: int, kind: str) -> ExpectedCost:
         kind: what else matters, see `run_kind`.
     """
     earlier = _read().get(kind, [])
-    usual = _usual(voxels / 1e6)
-    times = [one.seconds / _usual(one.megavoxels).seconds for one in earlier]
-    sizes = [one.gib / _usual(one.megavoxels).gib for one in earlier]
+    usual = usual_cost(voxels / 1e6)
+    times = [one.seconds / usual_cost(one.megavoxels).seconds for one in earlier]
+    sizes = [one.gib / usual_cost(one.megavoxels).gib for one in earlier]
     return ExpectedCost(
         round(usual.seconds * median(times or [1.0]), 1),
         round(usual.gib * median(sizes or [1.0]), 2),
@@ -121,7 +121,8 @@ def settings_folder() -> Path:
     return base / "CTLungScreening"
 
 
-def _usual(megavoxels: float) -> RunCost:
+def usual_cost(megavoxels: float) -> RunCost:
+    """Give what a run took on our own machine."""
     return RunCost(
         megavoxels,
         START_S + SECONDS_PER_MEGAVOXEL * megavoxels,

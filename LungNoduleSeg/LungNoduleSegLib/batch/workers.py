@@ -11,14 +11,10 @@ from CTSliceToolsLib.dataset.workers import without_main_module
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.provenance import software_versions
 from LungNoduleSegLib.batch.cases import Case, voxels
+from LungNoduleSegLib.run_cost import usual_cost
 
 if TYPE_CHECKING:
     from distributed import Client
-
-BASE_BYTES = 1.2 * 2**30
-BYTES_PER_VOXEL = 12
-"""Peak memory of a run: 1.5 GiB for 512 × 512 × 133 voxels and 2.5 GiB for 512 × 512 × 480, as
-`Testing/benchmarks/run.py` prints it."""
 
 USED_OF_FREE = 0.9
 """Share of the free memory that workers may use together."""
@@ -40,7 +36,7 @@ _CONFIG = {
 def count_workers(cases: Iterable[Case], cores: int, free_bytes: int) -> int:
     """Give how many scans fit side by side: one a core, each with the memory the largest needs."""
     sizes = [voxels(case) for case in cases]
-    need = BASE_BYTES + BYTES_PER_VOXEL * max(sizes, default=0)
+    need = usual_cost(max(sizes, default=0) / 1e6).gib * 2**30
     return max(1, min(cores, len(sizes), int(USED_OF_FREE * free_bytes / need)))
 
 
