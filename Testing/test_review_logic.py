@@ -29,7 +29,7 @@ from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegLib.scene import nodule_segments  # noqa: E402
 from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegLib.scene.result_nodes import ResultNodes, nodules_of  # noqa: E402
-from LungNoduleSegLib.scene.review_logic import VERDICT_TAG  # noqa: E402
+from LungNoduleSegLib.scene.review_state import VERDICT_TAG  # noqa: E402
 
 SPACING = (1.2, 1.2, 2.0)
 RULES = NoduleRules(0.5, 0.6, 3.0, 0.5, 3.0)
@@ -326,6 +326,7 @@ def test_a_click_adds_the_nodule_that_the_network_missed(
     number = logic.addNodule(case.results, case.ras(UNSEEN))
     assert number == 3
     added = logic.nodules(case.results)[-1]
+    assert logic.edited(case.results) == ()
     assert added.nodule.id == number
     assert added.nodule.probability is None
     assert added.nodule.equivalent_diameter_mm == pytest.approx(10, abs=0.6)
@@ -388,6 +389,7 @@ def test_what_was_edited_is_measured_again_and_only_that(
     half = array[slices[len(slices) // 2] :]
     half[half == value] = 0
 
+    assert logic.edited(plain.results) == (1,)
     assert logic.remeasure(plain.results) == (1,)
     after = {one.nodule.id: one.nodule for one in logic.nodules(plain.results)}
     voxels = segments(plain)[one]
@@ -453,17 +455,33 @@ def test_a_failure_leaves_all_as_it_was(
     assert state(plain)[:2] == before[:2]
 
 
-def test_next_and_previous_go_round(logic: LungNoduleSegLogic, plain: Case) -> None:
+def test_undo_says_what_it_takes_back(logic: LungNoduleSegLogic, plain: Case) -> None:
     results = plain.results
-    assert logic.neighbour(results, None) == 1
-    assert logic.neighbour(results, None, -1) == 2
-    assert logic.neighbour(results, 1) == 2
-    assert logic.neighbour(results, 2) == 1
-    assert logic.neighbour(results, 1, -1) == 2
-    logic.removeNodule(results, 1)
-    assert logic.neighbour(results, 1) == 2
-    logic.removeNodule(results, 2)
-    assert logic.neighbour(results, 2) is None
+    assert logic.lastChange == "results of CT"
+    steps = {
+        "accept nodule 1": lambda: logic.setVerdict(results, 1, Verdict.ACCEPTED),
+        "take back the verdict on nodule 1": lambda: logic.setVerdict(results, 1, None),
+        "change the threshold": lambda: logic.setThreshold(results, 0.3),
+        "add nodule 3": lambda: logic.addNodule(results, plain.ras(UNSEEN)),
+        "remove nodule 2": lambda: logic.removeNodule(results, 2),
+    }
+    for what, step in steps.items():
+        step()
+        assert logic.lastChange == what
+    for what in reversed(steps):
+        assert logic.lastChange == what
+        logic.undo()
+
+
+def test_the_threshold_is_kept_in_the_scene_and_undone(
+    logic: LungNoduleSegLogic, plain: Case
+) -> None:
+    assert logic.threshold(plain.results) == RULES.threshold
+    logic.setThreshold(plain.results, 0.7)
+    logic.setThreshold(plain.results, 0.3)
+    assert logic.threshold(plain.results) == 0.3
+    logic.undo()
+    assert logic.threshold(plain.results) == RULES.threshold
 
 
 def test_undo_after_the_scene_was_closed_does_nothing(

@@ -61,6 +61,7 @@ from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402 - needs t
 from LungNoduleSegLib.nodules.candidates import STEPS  # noqa: E402
 from LungNoduleSegLib.nodules.finding import find_nodules  # noqa: E402
 from LungNoduleSegLib.results.names import PROBABILITY  # noqa: E402
+from LungNoduleSegLib.scene import probability_node  # noqa: E402
 from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: E402
 
 with tempfile.TemporaryDirectory() as name:
@@ -79,15 +80,16 @@ print(f"{'x'.join(map(str, image.GetSize()))} voxels, {'x'.join(map(str, steps.G
 print(f"{'once, to make ready':<28}{(time.perf_counter() - began) * 1000:8.0f} ms")
 assert prepared.finder is not None
 finder, ruler = prepared.finder, prepared.axial
+rules = probability_node.rules_of(results.probability)
 probability = sitk.Cast(steps, sitk.sitkFloat32) / STEPS
 
 
 def anew(threshold: float) -> None:
-    rules = replace(prepared.rules, threshold=threshold)
-    find_nodules(probability, ruler.hu, ruler.lungs, rules, ruler.original)
+    at = replace(rules, threshold=threshold)
+    find_nodules(probability, ruler.hu, ruler.lungs, at, ruler.original)
 
 
 baseline = timed("found anew", anew)
-core = timed("found and measured", lambda t: finder.find(replace(prepared.rules, threshold=t)))
+core = timed("found and measured", lambda t: finder.find(replace(rules, threshold=t)))
 scene = timed("with segments and table", lambda t: logic.setThreshold(results, t))
 print(f"{baseline / core:.0f} and {baseline / scene:.0f} times as fast as finding them anew")

@@ -21,10 +21,12 @@ class Change:
         restore: takes it back.
         kind: changes of the same kind that follow each other, such as the steps of a slider, are
             taken back together; "" for one of its own.
+        what: it was, such as "remove nodule 3", for people; "" if there is no more to say.
     """
 
     restore: Callable[[], None]
     kind: str = ""
+    what: str = ""
 
 
 class Undoable:
@@ -38,6 +40,11 @@ class Undoable:
     def canUndo(self) -> bool:  # noqa: N802 - Slicer's naming
         """Whether there is a change to take back."""
         return bool(self._changes)
+
+    @property
+    def lastChange(self) -> str:  # noqa: N802 - Slicer's naming
+        """What `undo` takes back, such as "remove nodule 3"; "" if that is not known."""
+        return self._changes[-1].what if self._changes else ""
 
     def undo(self) -> None:
         """Take back the last change: new nodes go, given nodes become what they were before it."""
@@ -55,8 +62,13 @@ class Undoable:
         self._changes = [*self._changes, change][-MOST_CHANGES:]
 
     @contextmanager
-    def allOrNothing(self, *given: Any | None) -> Iterator[None]:  # noqa: N802 - Slicer's naming
-        """Leave the scene and the given nodes as they were if the block fails; else remember."""
+    def allOrNothing(  # noqa: N802 - Slicer's naming
+        self, *given: Any | None, what: str = ""
+    ) -> Iterator[None]:
+        """Leave the scene and the given nodes as they were if the block fails; else remember.
+
+        `what` is as in `Change`.
+        """
         snapshot = Snapshot(self.scene, [node for node in given if node is not None])
         try:
             yield
@@ -65,7 +77,7 @@ class Undoable:
             snapshot.restore()
             raise
         snapshot.close()
-        self.remember(Change(snapshot.restore))
+        self.remember(Change(snapshot.restore, what=what))
 
 
 class Snapshot:

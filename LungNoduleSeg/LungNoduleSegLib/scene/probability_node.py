@@ -1,6 +1,7 @@
 """The probability that a run kept, as a volume node that the table of nodules refers to."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import slicer
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from LungNoduleSegLib.nodules.candidates import NoduleRules
 from LungNoduleSegLib.results.names import PROBABILITY, RECORD
 from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.scene.result_nodes import PROBABILITY_ROLE
 
 RULES = f"{TAG}.rules"
-"""Attribute of the probability's node: the rules of the run as JSON."""
+"""Attribute of the probability's node: the rules by which the nodules were found, as JSON."""
 
 
 def of_table(table_node: Any | None) -> Any | None:
@@ -48,6 +50,16 @@ def bring(folder: Path, table_node: Any, name: str) -> Any:
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ ijk_to_lps(image)))
     node.SetAttribute(RULES, json.dumps(_rules(folder / RECORD)))
     return node
+
+
+def rules_of(node: Any) -> NoduleRules:
+    """Give the rules by which the nodules in the scene were found."""
+    return NoduleRules(**json.loads(node.GetAttribute(RULES) or "{}"))
+
+
+def set_threshold(node: Any, threshold: float) -> None:
+    """Keep in the scene that the nodules were found at another threshold."""
+    node.SetAttribute(RULES, json.dumps(asdict(replace(rules_of(node), threshold=threshold))))
 
 
 def _rules(file: Path) -> dict[str, Any]:

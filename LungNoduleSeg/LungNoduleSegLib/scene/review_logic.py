@@ -1,30 +1,29 @@
 """A reader's verdicts and corrections on the nodules of a run, in a Slicer scene."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import vtk
-
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.scene.undo import Change, Undoable
-from LungNoduleSegLib.nodules.table import Column, Nodule, Verdict
+from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.nodules.threshold import LabelledNodule
-from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, fingerprint
-from LungNoduleSegLib.scene import mrml_results, nodule_segments
+from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, fingerprint, nodule_style
+from LungNoduleSegLib.scene import nodule_segments, probability_node, review_state
 from LungNoduleSegLib.scene.mrml_results import BINARY_LABELMAP
 from LungNoduleSegLib.scene.nodule_segments import segment_id
-from LungNoduleSegLib.scene.result_nodes import VERDICT, ResultNodes, nodules_of, verdicts_of
+from LungNoduleSegLib.scene.result_nodes import ResultNodes, nodules_of, verdicts_of
+from LungNoduleSegLib.scene.review_state import MEASURED_TAG
 from LungNoduleSegLib.scene.reviewed_scan import ReviewedScan
 
-VERDICT_TAG = f"{TAG}.{VERDICT}"
-"""Tag of a segment with the verdict on its nodule."""
-
-MEASURED_TAG = f"{TAG}.measured"
-"""Tag of a segment: the fingerprint of the voxels that its row was measured on."""
-
-VERDICT_COLUMN = Column("Verdict", "", "A reader's: accepted, rejected or uncertain")
+_DONE = {
+    Verdict.ACCEPTED: "accept nodule {number}",
+    Verdict.REJECTED: "reject nodule {number}",
+    Verdict.UNCERTAIN: "call nodule {number} uncertain",
+    None: "take back the verdict on nodule {number}",
+}
+"""What was done, by the verdict."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +56,6 @@ class ReviewLogic(Undoable):
         found = nodules_of(results.table, rejected=True)
         return tuple(ReviewedNodule(one, verdicts.get(one.id)) for one in found)
 
-    def neighbour(self, results: ResultNodes, number: int | None, step: int = 1) -> int | None:
-        """Give the nodule that is `step` further in the table, from the last on to the first.
-
-        Args:
-            results: of a run.
-            number: of the nodule to go on from; None, or one that is gone: before the first.
-            step: negative to go back.
-
-        Returns:
-            Its number; None if there is no nodule.
-        """
-        numbers = [one.nodule.id for one in self.nodules(results)]
-        if not numbers:
-            return None
-        start = numbers.index(number) if number in numbers else (-1 if step > 0 else 0)
-        return numbers[(start + step) % len(numbers)]
-
     def place(self, results: ResultNodes, number: int) -> tuple[float, float, float]:
         """Give the centre of a nodule in the world, RAS mm.
 
@@ -94,8 +76,8 @@ class ReviewLogic(Undoable):
         verdicts.pop(number, None)
         if verdict is not None:
             verdicts[number] = verdict
-        with self._change(results, []):
-            self._show(results, nodules_of(results.table, rejected=True), verdicts)
+        with self._change(results, [], _DONE[verdict].format(number=number)):
+            review_state.show(results, nodules_of(results.table, rejected=True), verdicts)
 
     def addNodule(self, results: ResultNodes, ras: Sequence[float]) -> int:
         """Add a nodule grown from a point.
@@ -123,9 +105,11 @@ class ReviewLogic(Undoable):
         there = mask.on(scan.grid)
         if there is None:
             raise InputError("The point lies outside the scan: click on a nodule in a lung.")
-        with self._change(results, [segment_id(number)]):
+        with self._change(results, [segment_id(number)], f"add nodule {number}"):
             nodule_segments.add_nodule(results.segmentation, nodule, there, by_run=False)
-            self._show(results, (*nodules, nodule), verdicts_of(results.table))
+            mark = fingerprint("", there.voxels)
+            review_state.set_tag(results, number, MEASURED_TAG, mark)
+            review_state.show(results, (*nodules, nodule), verdicts_of(results.table))
         return number
 
     def removeNodule(self, results: ResultNodes, number: int) -> None:
@@ -136,9 +120,14 @@ class ReviewLogic(Undoable):
         """
         self._nodule(results, number)
         left = [one for one in nodules_of(results.table, rejected=True) if one.id != number]
-        with self._change(results, [segment_id(number)]):
+        with self._change(results, [segment_id(number)], f"remove nodule {number}"):
             nodule_segments.remove(results.segmentation, [segment_id(number)])
-            self._show(results, left, verdicts_of(results.table))
+            review_state.show(results, left, verdicts_of(results.table))
+
+    def edited(self, results: ResultNodes) -> tuple[int, ...]:
+        """Give the nodules whose segments were edited or removed since they were measured."""
+        nodules = nodules_of(results.table, rejected=True)
+        return tuple(one.id for one in nodules if not _is_measured(results, one))
 
     def remeasure(self, results: ResultNodes) -> tuple[int, ...]:
         """Measure the nodules again whose segments were edited; those without voxels leave.
@@ -150,31 +139,27 @@ class ReviewLogic(Undoable):
             InputError: if one lies outside the lungs and their surroundings.
         """
         scan = self.prepare(results)
-        kept, changed, marks = [], [], {}
+        edited = self.edited(results)
+        kept, marks = [], {}
         for nodule in nodules_of(results.table, rejected=True):
-            one = segment_id(nodule.id)
-            mask = nodule_segments.read_voxels(results.segmentation, one)
-            if mask is None:
-                changed.append(nodule.id)
-                continue
-            mark = fingerprint("", mask.voxels)
-            segment = results.segmentation.GetSegmentation().GetSegment(one)
-            measured = nodule_segments.tag(segment, MEASURED_TAG)
-            unchanged = measured == mark if measured else not self._is_edited(results, nodule)
-            if unchanged:
+            if nodule.id not in edited:
                 kept.append(nodule)
                 continue
-            by_hand = nodule.probability is None
-            kept.append(scan.measure(nodule.id, mask, by_hand=by_hand))
-            marks[one] = mark
-            changed.append(nodule.id)
-        if changed:
-            with self._change(results, []):
-                for one, mark in marks.items():
-                    segment = results.segmentation.GetSegmentation().GetSegment(one)
-                    segment.SetTag(MEASURED_TAG, mark)
-                self._show(results, kept, verdicts_of(results.table))
-        return tuple(changed)
+            mask = nodule_segments.read_voxels(results.segmentation, segment_id(nodule.id))
+            if mask is not None:
+                kept.append(scan.measure(nodule.id, mask, by_hand=nodule.probability is None))
+                marks[nodule.id] = fingerprint("", mask.voxels)
+        if edited:
+            numbers = ", ".join(map(str, edited))
+            with self._change(results, [], f"measure nodule {numbers} again"):
+                for number, mark in marks.items():
+                    review_state.set_tag(results, number, MEASURED_TAG, mark)
+                review_state.show(results, kept, verdicts_of(results.table))
+        return edited
+
+    def isReady(self, results: ResultNodes) -> bool:
+        """Tell whether changes take no time because `prepare` was called."""
+        return self._scan is not None and self._scan[0] == (results, _made_of(results))
 
     def prepare(self, results: ResultNodes) -> ReviewedScan:
         """Make ready for changes, which takes seconds the first time; afterwards it is known.
@@ -182,9 +167,8 @@ class ReviewLogic(Undoable):
         Raises:
             InputError: if the segmentation has no lungs of a run, or its scan is gone.
         """
-        key = results, _made_of(results)
-        if self._scan is None or self._scan[0] != key:
-            self._scan = key, ReviewedScan.of(results)
+        if self._scan is None or not self.isReady(results):
+            self._scan = (results, _made_of(results)), ReviewedScan.of(results)
             numbers = [one.id for one in nodules_of(results.table, rejected=True)]
             nodule_segments.separate(results.segmentation, [segment_id(n) for n in numbers])
         return self._scan[1]
@@ -193,6 +177,12 @@ class ReviewLogic(Undoable):
         """Give the smallest threshold; None if the probability was not kept."""
         finder = self.prepare(results).finder
         return None if finder is None else finder.lowest
+
+    def threshold(self, results: ResultNodes) -> float | None:
+        """Give the threshold of the nodules; None if the probability was not kept."""
+        if results.probability is None:
+            return None
+        return probability_node.rules_of(results.probability).threshold
 
     def setThreshold(self, results: ResultNodes, threshold: float) -> None:
         """Find the nodules again at another threshold, without running the network.
@@ -217,12 +207,13 @@ class ReviewLogic(Undoable):
         numbers = {one.id for one in stay}
         go = [segment_id(one.id) for one in before if one.id not in numbers]
         found = scan.finder.find(
-            replace(scan.rules, threshold=threshold),
+            replace(probability_node.rules_of(results.probability), threshold=threshold),
             avoid=self._labelled(results, scan, stay),
             numbers=[*numbers, *self._foreign_numbers(results, before)],
         )
         new = [segment_id(one.nodule.id) for one in found]
-        with self._change(results, [*go, *new], kind=f"threshold {results.table.GetID()}"):
+        kind = f"threshold {results.table.GetID()}"
+        with self._change(results, [*go, *new], "change the threshold", kind):
             nodule_segments.remove(results.segmentation, go)
             shown = []
             for one in found:
@@ -231,7 +222,8 @@ class ReviewLogic(Undoable):
                     nodule_segments.add_nodule(results.segmentation, one.nodule, there, by_run=True)
                     shown.append(one.nodule)
             together = sorted([*stay, *shown], key=lambda one: one.id)
-            self._show(results, together, verdicts)
+            review_state.show(results, together, verdicts)
+            probability_node.set_threshold(results.probability, threshold)
 
     def _nodule(self, results: ResultNodes, number: int) -> Nodule:
         for one in nodules_of(results.table, rejected=True):
@@ -269,73 +261,34 @@ class ReviewLogic(Undoable):
         taken = [one.id for one in nodules] + self._foreign_numbers(results, nodules)
         return max(taken, default=0) + 1
 
-    def _show(
-        self, results: ResultNodes, nodules: Sequence[Nodule], verdicts: Mapping[int, Verdict]
-    ) -> None:
-        """Make table, points and tags say what the nodules and verdicts are."""
-        modified = results.table.StartModify()
-        mrml_results.fill_table(results.table, nodules)
-        column = vtk.vtkStringArray()
-        column.SetName(VERDICT)
-        for one in nodules:
-            column.InsertNextValue(verdicts.get(one.id, ""))
-        results.table.AddColumn(column)
-        results.table.SetColumnTitle(VERDICT, VERDICT_COLUMN.title)
-        results.table.SetColumnDescription(VERDICT, VERDICT_COLUMN.description)
-        results.table.EndModify(modified)
-        mrml_results.fill_points(results.fiducials, nodules)
-        for one in nodules:
-            self._tag(results, one.id, verdicts.get(one.id))
-
-    def _tag(self, results: ResultNodes, number: int, verdict: Verdict | None) -> None:
-        segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
-        if segment is None or nodule_segments.tag(segment, VERDICT_TAG) == (verdict or ""):
-            return
-        if verdict is None:
-            segment.RemoveTag(VERDICT_TAG)
-        else:
-            segment.SetTag(VERDICT_TAG, str(verdict))
-
     @contextmanager
     def _change(
-        self, results: ResultNodes, segment_ids: Sequence[str], kind: str = ""
+        self, results: ResultNodes, segment_ids: Sequence[str], what: str, kind: str = ""
     ) -> Iterator[None]:
         """Leave all as it was if the block fails; else remember how to take it back.
 
         `segment_ids` are those that the block adds or removes; of others only the tags change.
         """
-        restore = self._keep(results, segment_ids)
+        restore = review_state.keep(results, segment_ids)
         try:
             yield
         except BaseException:
             restore()
             raise
-        self.remember(Change(restore, kind))
+        self.remember(Change(restore, kind, what))
 
-    def _keep(self, results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]:
-        nodules = nodules_of(results.table, rejected=True)
-        verdicts = verdicts_of(results.table)
-        segmentation = results.segmentation.GetSegmentation()
-        measured = {
-            one: nodule_segments.tag(segmentation.GetSegment(one), MEASURED_TAG)
-            for one in (segment_id(nodule.id) for nodule in nodules)
-        }
-        restore_segments = nodule_segments.keep(results.segmentation, segment_ids)
 
-        def restore() -> None:
-            if any(
-                node.GetScene() is None
-                for node in (results.segmentation, results.table, results.fiducials)
-            ):
-                return
-            restore_segments()
-            for one, mark in measured.items():
-                segment = segmentation.GetSegment(one)
-                if segment is not None and nodule_segments.tag(segment, MEASURED_TAG) != mark:
-                    segment.SetTag(MEASURED_TAG, mark)
-            self._show(results, nodules, verdicts)
-
-        return restore
+def _is_measured(results: ResultNodes, nodule: Nodule) -> bool:
+    """Tell whether a nodule still has the voxels that its row was measured on."""
+    segment = results.segmentation.GetSegmentation().GetSegment(segment_id(nodule.id))
+    mask = nodule_segments.read_voxels(results.segmentation, segment_id(nodule.id))
+    if mask is None:
+        return False
+    measured = nodule_segments.tag(segment, MEASURED_TAG)
+    if measured:
+        return measured == fingerprint("", mask.voxels)
+    as_made = fingerprint(nodule_style(nodule.id, 0).name, mask.voxels)
+    return nodule_segments.tag(segment, TAG) == as_made
 
 
 def _made_of(results: ResultNodes) -> list[Any]:

@@ -1,6 +1,5 @@
 """What a reader's changes are measured on: the scan of a run, seen axially. Out of the scene."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +10,10 @@ from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.geometry.cropping import crop_to
 from CTSliceToolsLib.geometry.small_mask import Grid, SmallMask
 from CTSliceToolsLib.hu import AIR_HU
-from LungNoduleSegLib.nodules.candidates import NoduleRules
 from LungNoduleSegLib.nodules.growing import grow_nodule
 from LungNoduleSegLib.nodules.measures import NoduleRuler
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.nodules.threshold import LabelledNodule, ThresholdedNodules
-from LungNoduleSegLib.scene.probability_node import RULES
 from LungNoduleSegLib.scene.result_nodes import ResultNodes, lungs_of, volume_image, volume_of
 
 
@@ -28,13 +25,11 @@ class ReviewedScan:
         grid: of the volume.
         axial: HU, lungs and measures on an axial grid cropped to the lungs.
         finder: of nodules at any threshold, None without the probability.
-        rules: of the run.
     """
 
     grid: Grid
     axial: NoduleRuler
     finder: ThresholdedNodules | None
-    rules: NoduleRules
 
     @classmethod
     def of(cls, results: ResultNodes) -> "ReviewedScan":
@@ -55,13 +50,12 @@ class ReviewedScan:
                 )
             lungs, hu = crop_to(lungs, view.image)
             ruler = NoduleRuler.of(hu, lungs, None, original)
-            return cls(grid, ruler, None, NoduleRules())
+            return cls(grid, ruler, None)
         steps = volume_image(results.probability)
         finder = ThresholdedNodules(
             steps, _onto(view.image, steps, AIR_HU), _onto(lungs, steps, 0), original
         )
-        rules = NoduleRules(**json.loads(results.probability.GetAttribute(RULES) or "{}"))
-        return cls(grid, finder.ruler, finder, rules)
+        return cls(grid, finder.ruler, finder)
 
     def grow(self, ras: Sequence[float]) -> SmallMask:
         """Grow a nodule about a point of the world, RAS mm; it lies on the axial grid.
