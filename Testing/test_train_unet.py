@@ -119,8 +119,8 @@ def test_the_tutorial_is_trained_stopped_and_gone_on_with(store: Path, tmp_path:
             ),
         )
     result = train_on_store(store, tmp_path / "unet.keras", TUTORIAL, on_epoch=seen.append)
-    assert [epoch["epoch"] for epoch in result.epochs] == [0, 1]
-    assert [epoch["epoch"] for epoch in seen] == [1]  # the first was done before
+    assert [epoch["epoch"] for epoch in result.epochs] == [1, 2]
+    assert seen == result.epochs  # the first, done before, is told too
     assert result.epochs[1]["loss"] == pytest.approx(-result.epochs[1]["dice_coefficient"])
     assert read_history(result.folder / "stage-1")[1]["val_loss"] == result.epochs[1]["val_loss"]
     assert list((result.folder / "stage-1" / TENSORBOARD).rglob("events.*"))
@@ -144,6 +144,7 @@ def test_ours_learns_from_its_mistakes_after_an_interruption_too(
 ) -> None:
     whole = train_on_store(store, tmp_path / "whole.keras", OURS, TINY)
     assert [epoch["stage"] for epoch in whole.epochs] == [1, 1, 2]
+    assert [epoch["epoch"] for epoch in whole.epochs] == [1, 2, 3]
     assert whole.best["stage"] == 2
     parts = tmp_path / "parts.keras"
     with pytest.raises(Cancelled):

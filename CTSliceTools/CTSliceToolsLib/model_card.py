@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file
+from CTSliceToolsLib.files import new_file, refuse_existing
 
 if TYPE_CHECKING:
     import keras
@@ -26,6 +26,8 @@ class ModelCard:
         training: data, command, steps and seeds.
         results: measured figures, each with the data it was measured on.
         limitations: where it is not to be trusted.
+        second: name of another model's file in the same folder, which goes over what this one
+            says; empty if there is none.
         sha256: of the `.keras` file, checked on loading.
     """
 
@@ -37,6 +39,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     limitations: list[str] = field(default_factory=list)
+    second: str = ""
     sha256: str = ""
 
 
@@ -72,6 +75,17 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
         return keras.saving.load_model(model_file, compile=False, safe_mode=True), card
     except (ValueError, OSError, TypeError) as error:
         raise InputError(f"{model_file} cannot be read as a Keras model: {error}.") from error
+
+
+def require_new_model(model_file: Path) -> None:
+    """See that a model can be saved under a name, hours before that is done.
+
+    Raises:
+        InputError: if the name has another suffix, or the model or its card exists.
+    """
+    if model_file.suffix != ".keras":
+        raise InputError(f"{model_file} must end with .keras, as a model is such a file.")
+    refuse_existing(model_file.parent, [model_file.name, model_file.with_suffix(".json").name])
 
 
 def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> ModelCard:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from CTSliceToolsLib.dataset.partition import Part
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import refuse_existing
 from CTSliceToolsLib.hu import SLICE_WINDOW
 from CTSliceToolsLib.keras_loader import keras
@@ -32,7 +31,7 @@ from CTSliceToolsLib.localizer.slice_batches import (
 )
 from CTSliceToolsLib.localizer.slice_image import PIXEL_MM, SIZE
 from CTSliceToolsLib.localizer.training_plan import TrainingPlan
-from CTSliceToolsLib.model_card import ModelCard, save_model
+from CTSliceToolsLib.model_card import ModelCard, require_new_model, save_model
 from CTSliceToolsLib.progress import Report, silent
 
 _PARTS = (Part.TRAINING, Part.VALIDATION)
@@ -83,9 +82,7 @@ def train(
         InputError: if slices or weights cannot be had, or the output or another training exists.
     """
     plan = plan or TrainingPlan()
-    if output.suffix != ".keras":
-        raise InputError(f"{output} must end with .keras, as a model is such a file.")
-    refuse_existing(output.parent, [output.name, output.with_suffix(".json").name])
+    require_new_model(output)
     folder = training_folder(output)
     refuse_existing(folder, [CURVES])
     files = {part: partition_files(data, part) for part in _PARTS}

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from slicer.i18n import tr as _
-
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import refuse_existing
 from CTSliceToolsLib.localizer.training_plan import TrainingPlan
+from CTSliceToolsLib.model_card import require_new_model
 
 
 class Step(StrEnum):
@@ -118,11 +116,7 @@ class TrainingRun:
         """
         model, results = self.paths.model, self.paths.evaluation
         if Step.TRAIN in self.steps and model is not None:
-            if model.suffix != ".keras":
-                raise InputError(
-                    _("{file} must end with .keras, as a model is such a file.").format(file=model)
-                )
-            refuse_existing(model.parent, [model.name, model.with_suffix(".json").name])
+            require_new_model(model)
         if Step.EVALUATE in self.steps and results is not None and results.is_dir():
             refuse_existing(results, [file.name for file in results.glob("*.csv")])
 

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import refuse_existing
 from CTSliceToolsLib.keras_loader import keras
 from CTSliceToolsLib.keras_training import (
     Epoch,
@@ -20,7 +18,7 @@ from CTSliceToolsLib.keras_training import (
     remove_checkpoints,
     training_notes,
 )
-from CTSliceToolsLib.model_card import ModelCard, file_sha256, save_model
+from CTSliceToolsLib.model_card import ModelCard, file_sha256, require_new_model, save_model
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib.examples.batches import ExampleBatches, StoredScans, note_mistakes
 from LungNoduleSegLib.examples.split import split_examples, split_scans
@@ -55,16 +53,16 @@ def train_on_store(
             the folder NAME-training.
         plan: how; ours unless given.
         preparation: of the slices that ours sees.
-        report: progress, as stage "Training" in batches, and "Mistakes" in scans.
-        on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`.
+        report: progress, as stages "Training" and "Training on mistakes" in batches, and "Mistakes"
+            in scans.
+        on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`; they are
+            numbered over all stages, from 1.
 
     Raises:
         InputError: if store or weights cannot be used, or output or another training exists.
     """
     plan = plan or StorePlan.of(Preset.OURS)
-    if output.suffix != ".keras":
-        raise InputError(f"{output} must end with .keras, as a model is such a file.")
-    refuse_existing(output.parent, [output.name, output.with_suffix(".json").name])
+    require_new_model(output)
     scans = read_store(store)
     if plan.preset is Preset.TUTORIAL:
         preparation = EXAMPLE_PREPARATION
@@ -137,6 +135,7 @@ class _Training:
                 validation,
                 math.ceil(plan.epochs / 2),
                 plan.learning_rate / 2,
+                len(epochs),
             )
         return epochs
 
@@ -148,10 +147,11 @@ class _Training:
         validation: PatchBatches,
         epochs: int,
         rate: float,
+        before: int = 0,
     ) -> list[Epoch]:
         compile_for_training(model, rate, epochs * self.plan.steps)
         batches = self._patches(scans, self.plan.seed + 10 * number, self.plan.steps)
-        return self._stage(number, model, batches, validation, epochs)
+        return self._stage(number, model, batches, validation, epochs, before)
 
     def _patches(self, scans: StoredScans, seed: int, count: int) -> PatchBatches:
         plan = TrainingPlan(
@@ -166,7 +166,12 @@ class _Training:
         batches: keras.utils.PyDataset,
         validation: keras.utils.PyDataset,
         epochs: int,
+        before: int = 0,
     ) -> list[Epoch]:
+        def named(epoch: Epoch) -> Epoch:
+            return {**epoch, "epoch": before + epoch["epoch"] + 1, "stage": number}
+
+        name = "Training" if number == 1 else "Training on mistakes"
         figures = fit(
             model,
             batches,
@@ -176,10 +181,10 @@ class _Training:
             validation=validation,
             patience=self.plan.patience,
             resume=True,
-            on_epoch=lambda epoch: self.on_epoch({**epoch, "stage": number}),
-            report=self.report,
+            on_epoch=lambda epoch: self.on_epoch(named(epoch)),
+            report=lambda _, done, total: self.report(name, done, total),
         )
-        return [{**epoch, "stage": number} for epoch in figures]
+        return list(map(named, figures))
 
 
 def _build(plan: StorePlan, preparation: Preparation) -> keras.Model:
