@@ -6,6 +6,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no test on time", deadline=None)
+settings.load_profile("no test on time")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

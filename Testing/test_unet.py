@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from CTSliceToolsLib.keras_loader import keras
 from LungNoduleSegLib.network import inference
 from LungNoduleSegLib.network.inference import nodule_probability, predict_slices
-from LungNoduleSegLib.network.preparation import Preparation, prepare
+from LungNoduleSegLib.network.preparation import BACKGROUND_STD, Preparation, prepare
 from LungNoduleSegLib.network.training import dice_cross_entropy_loss
 from LungNoduleSegLib.network.unet import build_unet, dice_coefficient, dice_loss
 
@@ -50,7 +50,7 @@ def test_batches_give_what_the_whole_stack_gives_at_once(
 ) -> None:
     monkeypatch.setattr(inference, "BATCH_PIXELS", 2 * 64 * 64)
     preparation = Preparation(size=64, context=context)
-    model = build_unet(None, preparation.channels, 2)
+    model = build_unet(64, preparation.channels, 2)
     prepared = prepare(*small_scan(), preparation)
     seen: list[tuple[int, int]] = []
     batched = predict_slices(
@@ -60,6 +60,20 @@ def test_batches_give_what_the_whole_stack_gives_at_once(
     np.testing.assert_allclose(batched, at_once, atol=1e-5)
     assert seen[-1] == (7, 7)
     assert len(seen) == 4
+
+
+def test_a_network_for_any_size_sees_the_rectangle_around_the_lungs_only() -> None:
+    preparation = Preparation(size=160)
+    model = build_unet(None, 1, 2)
+    pixels = np.full((3, 160, 160), BACKGROUND_STD, np.float32)
+    lung = np.random.default_rng(1).normal(0, 1, (2, 20, 40))
+    pixels[1:, 90:110, 5:45] = lung  # rows 82 to 118 with the margin, columns 0 to 53
+    predicted = predict_slices(model, preparation, pixels)
+    rows, columns = slice(82, 130), slice(0, 64)
+    window = model.predict_on_batch(pixels[:, rows, columns, None])[..., 0]
+    np.testing.assert_allclose(predicted[:, rows, columns], window, atol=1e-6)
+    predicted[:, rows, columns] = 0
+    assert not predicted.any()
 
 
 def test_the_network_is_asked_about_slices_with_lung_only() -> None:

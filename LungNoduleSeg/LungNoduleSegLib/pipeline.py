@@ -17,7 +17,6 @@ from CTSliceToolsLib.files import refuse_existing
 from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.geometry.cropping import crop_to
 from CTSliceToolsLib.hu import AIR_HU
-from CTSliceToolsLib.model_card import ModelCard, load_model, read_card
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.provenance import software_versions
 from CTSliceToolsLib.reading.ct_reading import read_ct
@@ -26,8 +25,7 @@ from CTSliceToolsLib.reading.scan_index import IndexedScan
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lungs.given import read_lungs
 from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
-from LungNoduleSegLib.network.inference import nodule_probability
-from LungNoduleSegLib.network.preparation import Preparation
+from LungNoduleSegLib.network.detector import NoduleDetector, load_detector, read_cards
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.names import result_names
@@ -117,17 +115,16 @@ def run(
         )
     timing = Timing()
     with timing.stage("Model", report):
-        card = read_card(model_file)
-        model = _network(model_file, card.sha256)
+        detector = _detector(model_file, *(card and card.sha256 for card in read_cards(model_file)))
     with timing.stage("Reading", report):
         if isinstance(source, IndexedScan):
             scan = source.read(report)
         else:
             scan = read_ct(source, series, report)
         dicom_source = read_dicom_source(scan) if dicom else None
-    chosen = NoduleRules(**{**card.rules, **rules})
-    analysis = analyse(scan, model, card, method, chosen, timing, report, lungs_file)
-    record = _record(analysis, card, model_file, method, chosen)
+    chosen = NoduleRules(**{**detector.card.rules, **rules})
+    analysis = analyse(scan, detector, method, chosen, timing, report, lungs_file)
+    record = _record(analysis, detector, model_file, method, chosen)
     if lungs_file is not None:
         record["parameters"]["lung_method"] = str(lungs_file)
     if given != NOTHING_GIVEN:
@@ -138,8 +135,7 @@ def run(
 
 def analyse(
     scan: CTScan,
-    model: Any,
-    card: ModelCard,
+    detector: NoduleDetector,
     method: LungMethod,
     rules: NoduleRules,
     timing: Timing,
@@ -162,31 +158,34 @@ def analyse(
                 raise InputError(f"{scan.source}: {error}") from None
         lungs, hu = crop_to(lungs, view.image)
     with timing.stage("Nodules", report):
-        preparation = Preparation(**card.preparation)
-        probability = nodule_probability(model, preparation, hu, lungs, report)
+        probability = detector.probability(hu, lungs, report)
     with timing.stage("Measures", report):
         findings = find_nodules(probability, hu, lungs, rules, scan.image)
     return Analysis(scan, hu, lungs, probability, findings, view)
 
 
 @lru_cache(maxsize=1)
-def _network(model_file: Path, sha256: str) -> Any:
-    """Load a network once for all the scans that a process runs with it."""
-    return load_model(model_file)[0]
+def _detector(model_file: Path, *sha256: str | None) -> NoduleDetector:
+    """Load networks once for all the scans that a process runs with them."""
+    return load_detector(model_file)
 
 
 def _record(
-    analysis: Analysis, card: ModelCard, model_file: Path, method: LungMethod, rules: NoduleRules
+    analysis: Analysis,
+    detector: NoduleDetector,
+    model_file: Path,
+    method: LungMethod,
+    rules: NoduleRules,
 ) -> dict[str, Any]:
     """What `run.json` says, but for the times."""
     scan = analysis.scan
     return {
         "software": software_versions(PACKAGES),
         "command": sys.argv,
-        "model": {"name": card.name, "file": model_file.name, "sha256": card.sha256},
+        "model": {"file": model_file.name, **detector.record()},
         "parameters": {
             "lung_method": method,
-            "preparation": card.preparation,
+            "preparation": detector.card.preparation,
             "rules": asdict(rules),
         },
         "input": {

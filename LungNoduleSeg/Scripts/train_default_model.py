@@ -1,10 +1,11 @@
-"""Train the bundled nodule model from the real scans of a folder and from phantoms.
+"""Train the bundled nodule model, and measure it on each outlined scan that it has not seen.
 
     python LungNoduleSeg/Scripts/train_default_model.py ../shared/data -o /tmp/model
 
-Stage 1 trains without LIDC-IDRI-0001, stage 2 goes on where the network was mistaken, and is
-measured on that scan; stages 3 and 4 go on with all scans, again where it was mistaken, and that
-model is shipped. The card says which figure belongs to which.
+A first network learns from phantoms and from scans in which nobody outlined a nodule. From it
+others go on, with all scans and with each of `OUTLINED` left out in turn, and once more where they
+were mistaken. For each a classifier learns to tell nodules from these mistakes. What is left out is
+measured, the one that saw all is shipped. A stage whose file is there is not trained again.
 """
 
 import argparse
@@ -18,15 +19,23 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.geometry.cropping import crop_to
 from CTSliceToolsLib.hu import AIR_HU
+from CTSliceToolsLib.keras_loader import keras
 from CTSliceToolsLib.model_card import ModelCard, load_model, save_model
-from CTSliceToolsLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.evaluation.stress import stress_test
 from LungNoduleSegLib.lungs.roi import segment_lungs
+from LungNoduleSegLib.network.classifier_training import (
+    ClassifierPlan,
+    gather_cubes,
+    mistaken_places,
+    train_classifier,
+)
+from LungNoduleSegLib.network.detector import NoduleDetector, load_detector
 from LungNoduleSegLib.network.inference import nodule_probability
-from LungNoduleSegLib.network.insertion import find_sites, insert_random_lesions
 from LungNoduleSegLib.network.patches import TrainingPlan, TrainingScan, training_scan
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.training import train, with_mistakes
@@ -34,35 +43,45 @@ from LungNoduleSegLib.network.unet import build_unet
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
-HELD_OUT = "LIDC-IDRI-0001"
-OUTLINES = {HELD_OUT: "LIDC-IDRI-0001_nodules_ge2of4readers.nrrd"}
-UNLABELLED = (
-    "CMB-CRC-MSB-01068.nrrd",
-    "ACRIN-FLT-Breast_001_headchest.nrrd",
-    "ACRIN-FLT-Breast_001_abdopelvis.nrrd",
-)
-SEEN = {UNLABELLED[0]: (((96, -2, -109), 26.0), ((-66, -20, -200), 8.7), ((61, -33, -149), 5.6))}
-"""Nodules seen by us in scans that nobody outlined, so that they are not taken for mistakes."""
+LIDC, CMB = "LIDC-IDRI-0001", "CMB-CRC-MSB-01068.nrrd"
+OUTLINED = {LIDC: "LIDC-IDRI-0001_nodules_ge2of4readers.nrrd", CMB: ""}
+"""Scans with nodules, and the file with their outlines."""
+PLACES = {CMB: (((96, -2, -109), 26.0), ((-66, -20, -200), 8.7), ((61, -33, -149), 5.6))}
+"""Place (LPS mm) and diameter of the nodules that we saw in a scan that nobody outlined."""
+OTHERS = ("ACRIN-FLT-Breast_001_headchest.nrrd", "ACRIN-FLT-Breast_001_abdopelvis.nrrd")
+SOURCES = {
+    LIDC: "nodules outlined by at least two of four readers, and inserted lesions; LIDC-IDRI, The "
+    "Cancer Imaging Archive, CC BY 3.0",
+    CMB: "three nodules marked by us, and inserted lesions; CMB-CRC, The Cancer Imaging Archive",
+    OTHERS[0]: "inserted lesions; ACRIN-FLT-Breast, The Cancer Imaging Archive",
+    OTHERS[1]: "inserted lesions; the same patient",
+}
+PHANTOMS = (11, 12, 13)
+"""Seeds; the first two are used throughout, all in the first stage."""
 DENSE_HU = -500
-STAGES = 4
-PHANTOM_SEEDS = (11, 12)
+
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
-RULES = NoduleRules(min_probability=0.9, min_diameter_mm=4.5)
+FIRST = TrainingPlan(steps=800, seed=1)
+SECOND = TrainingPlan(steps=700, seed=2)
+THIRD = TrainingPlan(steps=500, learning_rate=5e-4, seed=3)
+CLASSIFIER = ClassifierPlan()
+RULES = NoduleRules()
+NAME, SECOND_NAME = "nodule-unet", "nodule-classifier"
 
 log = logging.getLogger("train_default_model")
 
 
 def read_training_scan(data: Path, name: str) -> TrainingScan:
-    """Read one scan of the folder with its lungs and, where there are any, its outlines."""
+    """Read one scan of the folder with its lungs and, where there are any, its nodules."""
     image = read_ct(data / name).image
     view = AxialView.of(image, AIR_HU)
     lungs, hu = crop_to(segment_lungs(view.image), view.image)
     nodules = None
-    if name in SEEN:
-        nodules = mark_nodules(hu, lungs, SEEN[name])
-    if name in OUTLINES:
-        outlines = sitk.ReadImage(data / OUTLINES[name])
+    if name in PLACES:
+        nodules = mark_nodules(hu, lungs, PLACES[name])
+    elif name in OUTLINED:
+        outlines = sitk.ReadImage(data / OUTLINED[name])
         nodules = sitk.Resample(outlines, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     return training_scan(name, hu, lungs, nodules)
 
@@ -93,128 +112,189 @@ def phantom_scan(seed: int) -> TrainingScan:
     return training_scan(f"phantom {seed}", hu, lungs)
 
 
-def measure_outlined(model: Any, scan: TrainingScan) -> dict[str, Any]:
-    """Find the nodules of an outlined scan: hits, false positives and Dice."""
+def train_network(
+    file: Path, start: keras.Model | None, scans: Sequence[TrainingScan], plan: TrainingPlan
+) -> keras.Model:
+    """Train a segmentation network from the weights of another, or take it from its file."""
+    if file.exists():
+        return load_model(file)[0]
+    keras.utils.set_random_seed(plan.seed)
+    network = build_unet(None, PREPARATION.channels, FILTERS, batch_norm=True)
+    if start is not None:
+        network.set_weights(start.get_weights())
+    began, cpu = time.monotonic(), time.process_time()
+    losses = train(network, scans, PREPARATION, plan)
+    used = f"{time.monotonic() - began:.0f} s, {time.process_time() - cpu:.0f} s of the processors"
+    log.info("%s: %s; losses %s", file.stem, used, [round(loss, 3) for loss in losses])
+    save_model(network, ModelCard(NAME, "", "", asdict(PREPARATION)), file)
+    return network
+
+
+def train_second(
+    file: Path, networks: Sequence[keras.Model], scans: Sequence[TrainingScan]
+) -> keras.Model:
+    """Train a classifier on what each of several networks takes for nodules, or read it."""
+    if file.exists():
+        return load_model(file)[0]
+    mistakes = []
+    for scan in scans:
+        marked = [nodule_probability(one, PREPARATION, scan.hu, scan.lungs) for one in networks]
+        mistakes.append(np.concatenate([mistaken_places(one, scan.nodules) for one in marked]))
+    cubes = gather_cubes(scans, mistakes, CLASSIFIER)
+    log.info("%d cubes of nodules, %d of others", len(cubes.nodules), len(cubes.others))
+    cpu = time.process_time()
+    classifier, losses = train_classifier(cubes, CLASSIFIER)
+    used = f"{time.process_time() - cpu:.0f} s of the processors"
+    log.info("%s: %s; losses %s", file.stem, used, [round(loss, 3) for loss in losses])
+    save_model(classifier, _classifier_card(), file)
+    return classifier
+
+
+def measure_outlined(detector: NoduleDetector, scan: TrainingScan) -> dict[str, Any]:
+    """Find the nodules of an outlined scan: hits, false positives and Dice of each nodule."""
     assert scan.nodules is not None
-    probability = nodule_probability(model, PREPARATION, scan.hu, scan.lungs)
-    findings = find_nodules(probability, scan.hu, scan.lungs, RULES, scan.hu)
-    truth = sitk.GetArrayFromImage(sitk.ConnectedComponent(scan.nodules > 0))
-    found = sitk.GetArrayFromImage(findings.labels)
-    hits = {int(n) for n in np.unique(found[truth > 0]) if n}
-    overlap = np.isin(found, sorted(hits)) & (truth > 0)
-    matched = np.isin(found, sorted(hits)).sum() + (truth > 0).sum()
+    probability = detector.probability(scan.hu, scan.lungs)
+    rules = NoduleRules(**detector.card.rules)
+    findings = find_nodules(probability, scan.hu, scan.lungs, rules, scan.hu)
+    parts = sitk.ConnectedComponent(scan.nodules > 0)
+    truth, found = sitk.GetArrayFromImage(parts), sitk.GetArrayFromImage(findings.labels)
+    voxel = float(np.prod(scan.hu.GetSpacing()))
+    nodules = []
+    for number in range(1, int(truth.max()) + 1):
+        own = truth == number
+        hits = [int(n) for n in np.unique(found[own]) if n]
+        marked = np.isin(found, hits)
+        nodules.append(
+            {
+                "diameter_mm": round(2 * (own.sum() * voxel * 3 / 4 / np.pi) ** (1 / 3), 1),
+                "dice": round(float(2 * (own & marked).sum() / (own.sum() + marked.sum())), 3),
+                "probability": max(
+                    (findings.nodules[n - 1].probability or 0 for n in hits), default=0
+                ),
+            }
+        )
+    hit = {int(n) for n in np.unique(found[truth > 0]) if n}
+    false = [n for n in findings.nodules if n.id not in hit]
     return {
-        "outlined_nodules": int(truth.max()),
-        "found": len({int(n) for n in np.unique(truth[found > 0]) if n}),
-        "false_positives": len(findings.nodules) - len(hits),
-        "dice": round(float(2 * overlap.sum() / matched), 3) if hits else 0.0,
-        "diameters_mm_of_all": [n.diameter_mm for n in findings.nodules],
+        "nodules": nodules,
+        "false_positives": len(false),
+        "false_positive_diameters_mm": [round(n.equivalent_diameter_mm, 1) for n in false],
     }
 
 
-def measure_inserted(model: Any, scan: TrainingScan, seed: int) -> dict[str, Any]:
-    """Sensitivity for lesions inserted into a scan, by diameter, and all other findings."""
-    hu, labels, lesions = insert_random_lesions(
-        scan.hu, scan.lungs, find_sites(scan.hu, scan.lungs), 40, np.random.default_rng(seed)
-    )
-    probability = nodule_probability(model, PREPARATION, hu, scan.lungs)
-    findings = find_nodules(probability, hu, scan.lungs, RULES, hu)
-    truth, found = sitk.GetArrayFromImage(labels), sitk.GetArrayFromImage(findings.labels)
-    seen = set(np.unique(truth[found > 0])) - {0}
-    result: dict[str, Any] = {}
-    for low, high in ((4, 6), (6, 10), (10, 31)):
-        band = [n for n, lesion in enumerate(lesions, 1) if low <= lesion.diameter_mm < high]
-        result[f"{low}-{high} mm"] = f"{len(seen & set(band))} of {len(band)}"
-    hits = set(np.unique(found[truth > 0])) - {0}
-    result["other_findings"] = len(findings.nodules) - len(hits)
-    return result
+def measure_left_out(model_file: Path, data: Path, scan: TrainingScan) -> dict[str, Any]:
+    """Measure with and without the classifier, and on lesions inserted into the scan."""
+    assert scan.nodules is not None
+    detector = load_detector(model_file)
+    folder = model_file.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    nodules = folder / "nodules.nrrd"
+    if not nodules.exists():
+        with new_file(nodules) as temporary:
+            sitk.WriteImage(scan.nodules, temporary, useCompression=True)
+    inserted = stress_test(
+        data / scan.name, folder / "inserted", model_file=model_file, nodules=nodules, rounds=2
+    ).to_dict()
+    return {
+        "nodules": measure_outlined(detector, scan),
+        "without the classifier": measure_outlined(replace(detector, classifier=None), scan),
+        "inserted": {
+            **inserted["at_threshold"],
+            "cpm": inserted["cpm"],
+            "sensitivity": inserted["sensitivity"],
+        },
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure and save."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path, help="folder with the scans")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the model")
-    parser.add_argument("--steps", type=int, default=2000, help="batches of the first stage")
-    parser.add_argument("--start", type=Path, help="model of an earlier stage, to go on from")
-    parser.add_argument("--stage", type=int, default=1, help="stage to begin with, 1 to 4")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the models")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    output: Path = options.output
 
-    held_out = read_training_scan(options.data, HELD_OUT)
-    others = [read_training_scan(options.data, name) for name in UNLABELLED]
-    others += [phantom_scan(seed) for seed in PHANTOM_SEEDS]
-    log.info("%d scans are ready", len(others) + 1)
-    model, results = _begin(options.start)
-    began = time.monotonic()
-    with shown(ProgressStyle.BAR) as report:
-        for stage in range(options.stage, STAGES + 1):
-            scans = others if stage <= 2 else [held_out, *others]
-            plan = TrainingPlan(steps=options.steps, seed=stage)
-            if stage > 1:
-                plan = replace(plan, steps=options.steps // 2, learning_rate=5e-4)
-                scans = [with_mistakes(model, scan, PREPARATION) for scan in scans]
-            losses = train(model, scans, PREPARATION, plan, report)
-            log.info("losses of stage %d: %s", stage, [round(loss, 3) for loss in losses])
-            name = f"stage-{stage}"
-            if stage == 2:
-                results[f"{HELD_OUT} left out of training"] = {
-                    "outlined": measure_outlined(model, held_out),
-                    "inserted": measure_inserted(model, held_out, seed=7),
-                }
-            if stage == STAGES:
-                results["shipped model, on scans it was trained on"] = {
-                    HELD_OUT: measure_outlined(model, held_out),
-                    f"inserted into {UNLABELLED[0]}": measure_inserted(model, others[0], seed=7),
-                }
-                name = "nodule-unet"
-            log.info("%s, %.0f minutes", results, (time.monotonic() - began) / 60)
-            save_model(model, _card(options.steps, results), options.output / f"{name}.keras")
-
-
-def _begin(start: Path | None) -> tuple[Any, dict[str, Any]]:
-    if start is None:
-        return build_unet(None, PREPARATION.channels, FILTERS, batch_norm=True), {}
-    model, card = load_model(start)
-    return model, dict(card.results)
+    real = {name: read_training_scan(options.data, name) for name in (*OUTLINED, *OTHERS)}
+    phantoms = [phantom_scan(seed) for seed in PHANTOMS]
+    log.info("%d scans are ready", len(real) + len(phantoms))
+    first = train_network(
+        output / "first.keras", None, [*(real[name] for name in OTHERS), *phantoms], FIRST
+    )
+    results: dict[str, Any] = {}
+    for left_out in (*OUTLINED, None):
+        label = "all" if left_out is None else f"without-{Path(left_out).stem}"
+        scans = [scan for name, scan in real.items() if name != left_out]
+        # Whole lungs come twice as often as parts of lungs and phantoms.
+        weighted = [*scans, *(scan for scan in scans if scan.name in OUTLINED), *phantoms[:2]]
+        scans += phantoms[:2]
+        second = train_network(output / f"{label}-second.keras", first, weighted, SECOND)
+        third_file = output / f"{label}-third.keras"
+        if not third_file.exists():
+            mistaken = {scan.name: with_mistakes(second, scan, PREPARATION) for scan in scans}
+            weighted = [mistaken[scan.name] for scan in weighted]
+        third = train_network(third_file, second, weighted, THIRD)
+        classifier_file = output / f"{label}-classifier.keras"
+        train_second(classifier_file, (first, second), scans)
+        if left_out is not None:
+            model_file = output / f"{label}.keras"
+            if not model_file.exists():
+                save_model(third, _card({}, classifier_file.name), model_file)
+            results[f"{left_out}, left out of training"] = measure_left_out(
+                model_file, options.data, real[left_out]
+            )
+            log.info("%s", results)
+    classifier = load_model(output / "all-classifier.keras")[0]
+    save_model(classifier, _classifier_card(), output / f"{SECOND_NAME}.keras")
+    save_model(third, _card(results, f"{SECOND_NAME}.keras"), output / f"{NAME}.keras")
 
 
-def _card(steps: int, results: dict[str, Any]) -> ModelCard:
+def _card(results: dict[str, Any], second: str) -> ModelCard:
     return ModelCard(
-        name="nodule-unet",
+        name=NAME,
         summary="U-Net of five levels that marks lung nodules in axial chest CT, five slices at "
-        "a time.",
+        "a time; a second network looks at each mark in three dimensions.",
         label="probability that a voxel belongs to a lung nodule of 4 to 30 mm",
         preparation=asdict(PREPARATION),
         rules=asdict(RULES),
         training={
             "script": "LungNoduleSeg/Scripts/train_default_model.py",
-            "scans": {
-                HELD_OUT: "nodules outlined by at least two of four readers, and inserted lesions;"
-                " LIDC-IDRI, The Cancer Imaging Archive, CC BY 3.0; stages 3 and 4 only",
-                UNLABELLED[0]: "three nodules marked by us, in stages 3 and 4 only, and inserted "
-                "lesions; CMB-CRC, The Cancer Imaging Archive",
-                UNLABELLED[1]: "inserted lesions; ACRIN-FLT-Breast, The Cancer Imaging Archive",
-                UNLABELLED[2]: "inserted lesions; the same patient",
-                "phantoms": f"inserted lesions; seeds {PHANTOM_SEEDS}",
-            },
+            "scans": {**SOURCES, "phantoms": f"inserted lesions; seeds {PHANTOMS}"},
             "filters": FILTERS,
-            "stages": [
-                f"{steps} batches without {HELD_OUT}, learning rate 1e-3",
-                f"{steps // 2} more, a quarter of the patches where the network had been wrong, "
-                "5e-4",
-                f"twice {steps // 2} more with all scans, likewise, 5e-4",
-            ],
-            "batch": TrainingPlan.batch,
-            "patch": TrainingPlan.patch,
+            "stages": {
+                "first, phantoms and scans without outlines": asdict(FIRST),
+                "second, with the outlined scans": asdict(SECOND),
+                "third, a quarter of the patches where the second was mistaken": asdict(THIRD),
+            },
         },
         results=results,
         limitations=[
             "Trained on three patients and on artificial lesions: a research prototype.",
-            "One real nodule was at hand; figures on inserted lesions are not figures on patients.",
+            "Four real nodules were at hand; figures on inserted lesions are not figures on "
+            "patients.",
             "Nodules under 4 mm and masses over 30 mm were not in training.",
             "Findings outside the lung segmentation cannot be made.",
         ],
+        second=second,
+    )
+
+
+def _classifier_card() -> ModelCard:
+    return ModelCard(
+        name=SECOND_NAME,
+        summary="Small network in three dimensions that tells nodules from what the U-Net wrongly "
+        "marks.",
+        label="probability that there is a nodule in the middle of the cube",
+        preparation={},
+        training={
+            "script": "LungNoduleSeg/Scripts/train_default_model.py",
+            "plan": asdict(CLASSIFIER),
+            "cubes": "inserted lesions and outlined nodules against what the first and the second "
+            "U-Net took for nodules, vessels and pleura",
+        },
+        limitations=["For use with the U-Net that names it only; results are in that card."],
     )
 
 

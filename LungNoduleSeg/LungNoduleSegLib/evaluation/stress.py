@@ -17,7 +17,7 @@ from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file, refuse_existing
 from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.hu import AIR_HU
-from CTSliceToolsLib.model_card import ModelCard, load_model
+from CTSliceToolsLib.model_card import ModelCard
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.reading.ct_scan import CTScan
@@ -45,6 +45,7 @@ from LungNoduleSegLib.evaluation.stress_lesions import (
     insert_stress_lesions,
 )
 from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
+from LungNoduleSegLib.network.detector import load_detector
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.pipeline import DEFAULT_MODEL, Timing, analyse
 
@@ -141,7 +142,8 @@ def stress_test(
         InputError: if an input cannot be used, a result exists, or no lesion has room.
     """
     refuse_existing(output, OUTPUTS)
-    model, card = load_model(model_file)
+    detector = load_detector(model_file)
+    card = detector.card
     rules = NoduleRules(**{**card.rules, "min_probability": None})
     view = AxialView.of(read_ct(source, report=report).image, AIR_HU).image
     lungs = segment_lungs(view, report=report)
@@ -157,7 +159,7 @@ def stress_test(
         rng = np.random.default_rng((seed, number))
         changed, placed = insert_stress_lesions(view, lungs, sites, own, rng)
         scan = CTScan(changed, source)
-        findings = analyse(scan, model, card, LungMethod.VOLUME, rules, Timing()).findings
+        findings = analyse(scan, detector, LungMethod.VOLUME, rules, Timing()).findings
         marks += [(uid, (n.x, n.y, n.z), n.probability or 0.0) for n in findings.nodules]
         annotated += [(uid, one.centre, one.lesion.diameter_mm) for one in placed]
         ignored += [(uid, tuple(centre.tolist()), 2 * radius) for centre, radius in own]

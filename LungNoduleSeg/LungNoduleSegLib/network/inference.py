@@ -7,13 +7,19 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTSliceToolsLib.progress import Report, silent
-from LungNoduleSegLib.network.preparation import Preparation, prepare, with_context
+from LungNoduleSegLib.network.preparation import BACKGROUND_STD, Preparation, prepare, with_context
 
 if TYPE_CHECKING:
     import keras
 
 BATCH_PIXELS = 8 * 256 * 256
 """Pixels in one batch: what bounds the network's memory, whatever the scan's size."""
+
+MARGIN = 8
+"""Pixels around the lungs that the network sees."""
+
+UNIT = 16
+"""Rows and columns of what the network sees are multiples of this: it halves them four times."""
 
 
 def nodule_probability(
@@ -42,16 +48,39 @@ def predict_slices(
     pixels: NDArray[np.float32],
     report: Report = silent,
 ) -> NDArray[np.float32]:
-    """Run the network over prepared slices (n, size, size); the result has the same shape."""
+    """Run the network over prepared slices (n, size, size); the result has the same shape.
+
+    A network that takes images of any size sees only the rectangle around the lungs of the slices
+    in a batch; the result is 0 outside it.
+    """
     context, total = preparation.context, len(pixels)
     step = max(1, BATCH_PIXELS // preparation.size**2)
     padded = np.pad(pixels, ((context, context + step), (0, 0), (0, 0)), mode="edge")
-    result = np.empty_like(pixels)
+    any_size = model.input_shape[1] is None
+    result = np.zeros_like(pixels)
     for start in range(0, total, step):
         window = padded[start : start + step + 2 * context]
         batch = with_context(window, context)[context : context + step]
-        predicted = model.predict_on_batch(batch)[..., 0]
+        rows, columns = _around_lungs(batch) if any_size else (slice(None), slice(None))
         stop = min(start + step, total)
-        result[start:stop] = predicted[: stop - start]
+        if batch[:, rows, columns].size:
+            predicted = model.predict_on_batch(batch[:, rows, columns])[..., 0]
+            result[start:stop, rows, columns] = predicted[: stop - start]
         report("Nodules", stop, total)
     return result
+
+
+def _around_lungs(batch: NDArray[np.float32]) -> tuple[slice, slice]:
+    """The rows and columns that hold lung, as many as the network can halve at each level."""
+    lung = (batch != BACKGROUND_STD).any(axis=(0, 3))
+    return _whole_units(lung.any(axis=1)), _whole_units(lung.any(axis=0))
+
+
+def _whole_units(lung: NDArray[np.bool_]) -> slice:
+    places = np.flatnonzero(lung)
+    if not len(places):
+        return slice(0, 0)
+    first, last = max(places[0] - MARGIN, 0), min(places[-1] + 1 + MARGIN, len(lung))
+    length = min(-(-(last - first) // UNIT) * UNIT, len(lung))
+    first = min(first, len(lung) - length)
+    return slice(int(first), int(first + length))

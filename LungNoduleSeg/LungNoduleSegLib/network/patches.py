@@ -17,6 +17,9 @@ from LungNoduleSegLib.network.preparation import Preparation, prepare, prepare_m
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads that prepare scans."""
 
+PIXELS_OF_PART = 32
+"""Pixels of each lesion, nodule or mistake that patches are cut around."""
+
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -172,8 +175,8 @@ def _prepare_with_lesions(
     pixels = prepared.pixels()
     covered, real, wrong = (prepare_mask(mask, prepared) for mask in images[2:])
     anywhere = np.argwhere(pixels[:, ::2, ::2] > -1.1) * (1, 2, 2)
-    lesions, nodules = np.argwhere(covered > 0.5), np.argwhere(real > 0.5)
-    mistakes = np.argwhere((wrong > 0.5) & (covered <= 0))
+    lesions, nodules = _centres(covered > 0.5, rng), _centres(real > 0.5, rng)
+    mistakes = _centres((wrong > 0.5) & (covered <= 0), rng)
     lesions = lesions if len(lesions) else anywhere
     return _Prepared(
         pixels.astype(np.float16),
@@ -183,6 +186,15 @@ def _prepare_with_lesions(
         nodules if len(nodules) else lesions,
         mistakes if len(mistakes) else anywhere,
     )
+
+
+def _centres(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw as many pixels of each connected part of a mask, so that small parts count as well."""
+    parts, count = ndimage.label(mask)
+    pixels = rng.permutation(np.argwhere(parts))
+    owner = parts[tuple(pixels.T)]
+    drawn = [pixels[owner == number][:PIXELS_OF_PART] for number in range(1, count + 1)]
+    return np.concatenate([np.resize(part, (PIXELS_OF_PART, 3)) for part in drawn] or [pixels])
 
 
 def _thicker(image: sitk.Image) -> sitk.Image:

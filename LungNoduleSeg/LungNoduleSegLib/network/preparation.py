@@ -101,11 +101,20 @@ def prepare_mask(mask: sitk.Image, prepared: Prepared) -> NDArray[np.float32]:
     blocks = []
     for block in prepared.blocks:
         low, high = _slices_of(block, mask)
-        slab = _average_slabs(
-            sitk.Cast(mask[:, :, low:high] > 0, sitk.sitkFloat32), prepared.preparation
+        slab = average_slabs(
+            sitk.Cast(mask[:, :, low:high] > 0, sitk.sitkFloat32), prepared.preparation.slab_mm
         )
         blocks.append(sitk.Resample(slab, block, sitk.Transform(), sitk.sitkLinear, 0.0))
     return np.concatenate([sitk.GetArrayViewFromImage(block) for block in blocks])
+
+
+def average_slabs(image: sitk.Image, slab_mm: float) -> sitk.Image:
+    """Average slices, a whole number of them, to about `slab_mm`; thicker ones stay."""
+    slab = round(slab_mm / image.GetSpacing()[2])
+    if slab <= 1:
+        return image
+    missing = -image.GetDepth() % slab
+    return sitk.BinShrink(sitk.ZeroFluxNeumannPad(image, (0, 0, 0), (0, 0, missing)), (1, 1, slab))
 
 
 def with_context(pixels: NDArray[np.float32], context: int) -> NDArray[np.float32]:
@@ -133,7 +142,7 @@ def _prepare_block(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) 
     values[~inside] = BACKGROUND_STD
     image = sitk.GetImageFromArray(values)
     image.CopyInformation(hu)
-    image = _average_slabs(image, preparation)
+    image = average_slabs(image, preparation.slab_mm)
     origin, side = _bounding_square(lungs, inside)
     step = side / preparation.size
     shift = (step - np.array(hu.GetSpacing()[:2])) / 2
@@ -164,14 +173,6 @@ def _bounding_square(
     x = columns[0] - (side - width) / 2 / spacing[0]
     y = rows[0] - (side - height) / 2 / spacing[1]
     return (float(x), float(y)), float(side)
-
-
-def _average_slabs(image: sitk.Image, preparation: Preparation) -> sitk.Image:
-    slab = round(preparation.slab_mm / image.GetSpacing()[2])
-    if slab <= 1:
-        return image
-    missing = -image.GetDepth() % slab
-    return sitk.BinShrink(sitk.ZeroFluxNeumannPad(image, (0, 0, 0), (0, 0, missing)), (1, 1, slab))
 
 
 def _slices_of(block: sitk.Image, grid: sitk.Image) -> tuple[int, int]:

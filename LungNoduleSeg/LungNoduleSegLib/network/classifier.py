@@ -1,0 +1,124 @@
+"""The small network that tells nodules from what only looks like one in single slices."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from CTSliceToolsLib.progress import Report, silent
+from LungNoduleSegLib.network.cubes import CUBE, cut_cubes, sampled_slices
+
+if TYPE_CHECKING:
+    import keras
+
+LOWEST = 0.2
+"""Voxels less probable than this belong to no candidate."""
+
+SURE = 0.5
+"""Voxels that reach this and touch are one candidate."""
+
+BATCH = 64
+
+TOUCHING = np.ones((3, 3, 3), bool)
+
+
+def build_classifier() -> "keras.Model":
+    """Build the network: cubes (batch, *CUBE, 1) of 0…255 to probabilities (batch, 1).
+
+    What is left after three strided convolutions is not pooled, so that the network knows where the
+    centre is.
+    """
+    from CTSliceToolsLib.keras_loader import keras  # noqa: PLC0415 - slow to import
+
+    layers = keras.layers
+
+    def convolve(x: Any, filters: int, size: Any, strides: Any = 1) -> Any:
+        x = layers.Conv3D(filters, size, strides, padding="same", use_bias=False)(x)
+        return layers.ReLU()(layers.BatchNormalization(momentum=0.95)(x))
+
+    inputs = keras.Input((*CUBE, 1))
+    x = layers.Rescaling(1 / 127.5, -1)(inputs)
+    x = convolve(x, 24, (3, 5, 5), (1, 2, 2))
+    x = convolve(x, 32, 3, 2)
+    x = convolve(x, 48, 3)
+    x = convolve(x, 64, 3, 2)
+    x = layers.Dropout(0.4)(layers.Flatten()(x))
+    x = layers.Dense(32, activation="relu")(x)
+    outputs = layers.Dense(1, activation="sigmoid", dtype="float32")(x)
+    return keras.Model(inputs, outputs, name="candidate_classifier")
+
+
+def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Divide what a segmentation network marks into candidates.
+
+    Args:
+        probability: float, any grid.
+
+    Returns:
+        The number of the candidate of each voxel (z, y, x), 0 for none, and the centres (n, 3) in
+        LPS mm, that of candidate 1 first; the centre is the mean place weighted by probability.
+    """
+    values = sitk.GetArrayViewFromImage(probability)
+    marked = values >= LOWEST
+    seeds, count = ndimage.label(values >= SURE, TOUCHING)
+    parts, _ = ndimage.label(marked, TOUCHING)
+    seeded = np.unique(parts[seeds > 0])
+    unseeded = marked & ~np.isin(parts, seeded)
+    others, more = ndimage.label(unseeded, TOUCHING)
+    seeds = np.where(others > 0, others + count, seeds)
+    numbers = watershed(-values, seeds, connectivity=TOUCHING, mask=marked).astype(np.int32)
+    middles = ndimage.center_of_mass(values, numbers, np.arange(1, count + more + 1))
+    centres = [
+        probability.TransformContinuousIndexToPhysicalPoint([float(v) for v in middle[::-1]])
+        for middle in middles
+    ]
+    return numbers, np.array(centres, float).reshape(-1, 3)
+
+
+def score_candidates(
+    classifier: "keras.Model",
+    hu: sitk.Image,
+    centres: NDArray[np.float64],
+    report: Report = silent,
+) -> NDArray[np.float64]:
+    """Probability (n,) that there is a nodule at each of the centres (n, 3) in LPS mm.
+
+    Args:
+        classifier: of `build_classifier`.
+        hu: axial HU image.
+        centres: to look at.
+        report: called after each batch.
+    """
+    slices = sampled_slices(hu)
+    scores = np.zeros(len(centres))
+    for start in range(0, len(centres), BATCH):
+        chosen = slice(start, start + BATCH)
+        cubes = cut_cubes(slices, centres[chosen])[..., None]
+        scores[chosen] = classifier.predict_on_batch(cubes)[:, 0]
+        report("Candidates", min(start + BATCH, len(centres)), len(centres))
+    return scores
+
+
+def reduce_false_positives(
+    classifier: "keras.Model", probability: sitk.Image, hu: sitk.Image, report: Report = silent
+) -> sitk.Image:
+    """Let no voxel be more probable than its candidate is a nodule; what is in none becomes 0.
+
+    So a candidate ranks by the classifier's score, and as long as that reaches the threshold it
+    keeps the outline that the segmentation network drew.
+
+    Args:
+        classifier: of `build_classifier`.
+        probability: of the segmentation network, float32, 0…1.
+        hu: axial HU image on the same grid.
+        report: called after each batch of candidates.
+    """
+    numbers, centres = find_candidates(probability)
+    scores = np.concatenate([[0.0], score_candidates(classifier, hu, centres, report)])
+    capped = np.minimum(sitk.GetArrayViewFromImage(probability), scores[numbers])
+    image = sitk.GetImageFromArray(capped.astype(np.float32))
+    image.CopyInformation(probability)
+    return image

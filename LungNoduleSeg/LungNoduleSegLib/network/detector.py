@@ -1,0 +1,87 @@
+"""The networks that together find nodules: one that segments, and one that doubts it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import SimpleITK as sitk
+
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.model_card import ModelCard, load_model, read_card
+from CTSliceToolsLib.progress import Report, silent
+from LungNoduleSegLib.network.classifier import reduce_false_positives
+from LungNoduleSegLib.network.inference import nodule_probability
+from LungNoduleSegLib.network.preparation import Preparation
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class NoduleDetector:
+    """What finds nodules in a scan.
+
+    Attributes:
+        card: of the segmentation network.
+        network: the segmentation network.
+        classifier: scores what that marks; None leaves it as it is.
+        classifier_card: of the classifier.
+    """
+
+    card: ModelCard
+    network: "keras.Model"
+    classifier: "keras.Model | None" = None
+    classifier_card: ModelCard | None = None
+
+    def probability(self, hu: sitk.Image, lungs: sitk.Image, report: Report = silent) -> sitk.Image:
+        """Probability that a voxel belongs to a nodule, float32 on the scan's grid.
+
+        Args:
+            hu: axial HU image.
+            lungs: label image on the same grid, non-zero in the lungs.
+            report: called after each batch.
+        """
+        preparation = Preparation(**self.card.preparation)
+        probability = nodule_probability(self.network, preparation, hu, lungs, report)
+        if self.classifier is None:
+            return probability
+        return reduce_false_positives(self.classifier, probability, hu, report)
+
+    def record(self) -> dict[str, Any]:
+        """Name both networks by the hashes of their files."""
+        record = {"name": self.card.name, "sha256": self.card.sha256}
+        if self.classifier_card is not None:
+            record["classifier_sha256"] = self.classifier_card.sha256
+        return record
+
+
+def read_cards(model_file: Path) -> tuple[ModelCard, ModelCard | None]:
+    """Read and check the cards of a segmentation network and of the classifier beside it.
+
+    Raises:
+        InputError: as `CTSliceToolsLib.model_card.read_card`.
+    """
+    card = read_card(model_file)
+    return card, read_card(_second(model_file, card)) if card.second else None
+
+
+def load_detector(model_file: Path) -> NoduleDetector:
+    """Load a segmentation network and the classifier that its card names, if it names one.
+
+    Raises:
+        InputError: as `CTSliceToolsLib.model_card.load_model`.
+    """
+    network, card = load_model(model_file)
+    if not card.second:
+        return NoduleDetector(card, network)
+    classifier, classifier_card = load_model(_second(model_file, card))
+    return NoduleDetector(card, network, classifier, classifier_card)
+
+
+def _second(model_file: Path, card: ModelCard) -> Path:
+    if Path(card.second).name != card.second:
+        raise InputError(
+            f"{model_file.with_suffix('.json')} names {card.second} as second model: it must be "
+            "the name of a file in the same folder."
+        )
+    return model_file.with_name(card.second)
