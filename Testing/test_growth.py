@@ -275,7 +275,7 @@ def test_dates_that_tell_no_interval_are_said(chest: ChestScan) -> None:
     grown = (nodule(1, (60.0, 80.0, 75.0), size=20),)
     prior = replace(chest, name="old", nodules=(nodule(1, (60.0, 80.0, 75.0)),), date=day)
     undated = compare_scans(prior, replace(chest, name="now", nodules=grown))
-    assert any("now has no study date: give --days" in note for note in undated.notes)
+    assert any("now has no study date: give the days" in note for note in undated.notes)
     assert undated.nodules[0].change is Change.GROWN
     assert undated.nodules[0].doubling_days is undated.nodules[0].lung_rads is None
     same = compare_scans(prior, replace(chest, nodules=grown, date=day))

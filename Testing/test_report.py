@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from CTSliceToolsLib.reading.ct_scan import CTScan, SeriesInfo
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.results.pictures import PictureMaker, overview_png
 from LungNoduleSegLib.results.report import write_report
+from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
 from LungNoduleSegLib.risk.facts import PatientFacts, Sex, Status, measured_facts
 from LungNoduleSegLib.risk.given_facts import GivenFacts
+from LungNoduleSegLib.risk.prediction import Contribution, RiskPrediction
 from LungNoduleSegLib.risk.published_models import MODELS, evaluate
+from LungNoduleSegLib.risk.scan_risk import ScanRisk, to_text
 
 HOSTILE = '<script>alert("x")</script>'
 NOTICE = "Research use only — not a medical device"
@@ -248,7 +252,8 @@ def test_risk_uses_what_was_told_of_the_patient_largest_nodule_first(tmp_path: P
         age=64, sex=Sex.FEMALE, family_history=False, emphysema=True, high_risk=True
     )
     given = GivenFacts(patient, {"status": Status.BASELINE})
-    write_report(path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, given)
+    risk = ScanRisk(patient, assess_scan(case.findings.nodules, case.lungs, given))
+    write_report(path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, risk)
     page = path.read_text(encoding="utf-8")
     text = words(page)
     assert "Emphysema on CT yes" in text
@@ -263,3 +268,29 @@ def test_risk_uses_what_was_told_of_the_patient_largest_nodule_first(tmp_path: P
     order = re.findall(r"<summary>Nodule (\d)", page)
     assert order == ["1", "2"]
     assert text.index("In an upper lobe no (guessed)") > text.index("Nodule 2: 6.9")
+    assert "Trained model" not in text
+
+
+def test_a_trained_model_and_doubts_are_in_the_report(tmp_path: Path) -> None:
+    case = Case()
+    added = (Contribution("largest_volume_mm3", 310.25, 0.81),)
+    predicted = RiskPrediction("x.ubj", "XGBoost", "CT", 0.423, -1.5, added, ("Odd size.",))
+    assessed = assess_scan(case.findings.nodules, case.lungs)
+    risk = ScanRisk(PatientFacts(), assessed, predicted, ("Compare again.",))
+    path = tmp_path / "model.html"
+    write_report(path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, risk)
+    text = words(path.read_text(encoding="utf-8"))
+    assert "42.3 % probability of cancer for the scan, by XGBoost (x.ubj). Odd size." in text
+    assert "+0.810 largest_volume_mm3 = 310.2 mm³" in text
+    assert "Compare again." in text
+    copied = to_text(risk)
+    assert "CT: 42.3 % probability of cancer (XGBoost, x.ubj)" in copied
+    assert copied.count("Patient") == copied.count(DISCLAIMER) == 1
+    assert copied.index("Nodule 1") < copied.index("Nodule 2") < copied.index("Trained model")
+    forest = replace(predicted, contributions=(), constant=None)
+    write_report(
+        tmp_path / "forest.html",
+        *(case.scan, case.hu, case.lungs, case.findings, PROVENANCE),
+        replace(risk, prediction=forest),
+    )
+    assert "A forest tells for no single scan" in words((tmp_path / "forest.html").read_text())

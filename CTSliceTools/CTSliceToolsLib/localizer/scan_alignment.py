@@ -7,12 +7,14 @@ against the levels that the two fits give.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from CTSliceToolsLib.localizer.prediction import ScanPrediction
+if TYPE_CHECKING:
+    from CTSliceToolsLib.localizer.prediction import ScanPrediction
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +56,7 @@ class ScanAlignment:
         return _interpolate(z_mm, self.z_mm, self.other_mm)
 
 
-def align_scans(scan: ScanPrediction, other: ScanPrediction) -> ScanAlignment:
+def align_scans(scan: "ScanPrediction", other: "ScanPrediction") -> ScanAlignment:
     """Align two scans by the locations of their slices."""
     z, raw = _curve(scan)
     other_z, other_raw = _curve(other)
@@ -100,7 +102,7 @@ def align_scans(scan: ScanPrediction, other: ScanPrediction) -> ScanAlignment:
     return ScanAlignment(_increasing(found, spacing), other_z)
 
 
-def _curve(scan: ScanPrediction) -> tuple[Floats, Floats]:
+def _curve(scan: "ScanPrediction") -> tuple[Floats, Floats]:
     return (
         np.array([one.z_mm for one in scan.slices]),
         np.array([one.raw for one in scan.slices]),

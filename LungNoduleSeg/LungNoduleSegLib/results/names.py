@@ -11,6 +11,10 @@ PROBABILITY = "probability.nrrd"
 DICOM_SEGMENTATION = "segmentation.dcm"
 DICOM_REPORT = "measurements.dcm"
 
+GROWTH_TABLE = "growth.csv"
+GROWTH_PAGE = "growth.html"
+"""What a comparison of two runs leaves behind."""
+
 DICOM_NAMES = (DICOM_SEGMENTATION, DICOM_REPORT)
 
 

@@ -16,9 +16,10 @@ from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
-from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, assess_scan
+from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
-from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts
+from LungNoduleSegLib.risk.prediction import UNEXPLAINED, moved_by
+from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
 TABLE = (
     "id",
@@ -63,7 +64,7 @@ def write_report(
     lungs: sitk.Image,
     findings: NoduleFindings,
     provenance: Mapping[str, Any],
-    given: GivenFacts = NOTHING_GIVEN,
+    risk: ScanRisk | None = None,
 ) -> None:
     """Write the report of one scan as a new HTML file without any external address.
 
@@ -74,11 +75,13 @@ def write_report(
         lungs: 1 in the right and 2 in the left lung, on the grid of `hu`.
         findings: nodules on the same grid.
         provenance: what `run.json` says: mappings, sequences and plain values, shown as they are.
-        given: what was told of the patient and the nodules, for the published models of risk.
+        risk: what models and guidelines make of the scan; None: from what was measured alone.
 
     Raises:
         InputError: if `path` exists.
     """
+    if risk is None:
+        risk = ScanRisk(PatientFacts(), assess_scan(findings.nodules, lungs))
     maker = PictureMaker(hu, lungs, findings)
     levels = [(_shown(hu, scan, k), picture) for k, picture in maker.levels()]
     page = template("report.html.jinja").render(
@@ -90,7 +93,7 @@ def write_report(
         cards=[_card(maker, nodule, hu, scan) for nodule in findings.nodules],
         nodules=findings.nodules,
         rejected={RULES[rule]: n for rule, n in findings.rejected_by_rule.items()},
-        risk=risk_section(assess_scan(findings.nodules, lungs, given), given.patient),
+        risk=risk_section(risk),
         columns=COLUMNS,
         table=TABLE,
         provenance=provenance,
@@ -150,11 +153,15 @@ def _facts(scan: CTScan) -> dict[str, str]:
     return {name: value or "not given" for name, value in facts.items()}
 
 
-def risk_section(assessments: Sequence[Assessment], patient: PatientFacts) -> dict[str, Any]:
+def risk_section(risk: ScanRisk) -> dict[str, Any]:
     """Give what `risk.html.jinja` shows, the longest nodule first."""
     return {
-        "assessments": sorted(assessments, key=lambda one: -(one.nodule.longest_mm or 0)),
-        "patient": _told(patient),
+        "assessments": risk.longest_first,
+        "patient": _told(risk.patient),
+        "prediction": risk.prediction,
+        "moved_by": moved_by(risk.prediction) if risk.prediction else [],
+        "unexplained": UNEXPLAINED,
+        "notes": risk.notes,
         "disclaimer": DISCLAIMER,
     }
 

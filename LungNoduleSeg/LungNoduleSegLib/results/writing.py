@@ -23,7 +23,9 @@ from LungNoduleSegLib.results.names import (
 )
 from LungNoduleSegLib.results.report import write_report
 from LungNoduleSegLib.results.segments import write_segmentation
+from LungNoduleSegLib.risk.assessment import assess_scan
 from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts
+from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.pipeline import Analysis, Timing
@@ -79,7 +81,7 @@ def write_results(
             analysis.lungs,
             findings,
             record | {"timing_s": timing.seconds},
-            given,
+            ScanRisk(given.patient, assess_scan(findings.nodules, analysis.lungs, given)),
         )
     found = {
         "nodules": len(findings.nodules),

@@ -82,13 +82,32 @@ def assess_scan(
 
 def to_text(assessment: Assessment) -> str:
     """Write an assessment for people: the facts with who said them, then every result."""
-    lines = [f"Nodule {assessment.nodule.id}" if assessment.nodule.id is not None else "Nodule"]
-    lines += [*_facts(assessment.nodule), "Patient", *_facts(assessment.patient)]
+    nodule, patient = nodule_lines(assessment.nodule), patient_lines(assessment.patient)
+    return "\n".join([*nodule, *patient, *_results(assessment), "", DISCLAIMER, ""])
+
+
+def patient_lines(patient: PatientFacts) -> list[str]:
+    """Write the facts of a patient."""
+    return ["Patient", *(_facts(patient) or ["  nothing was given"])]
+
+
+def nodule_lines(nodule: NoduleFacts) -> list[str]:
+    """Write the facts of a nodule with who said them."""
+    return ["Nodule" if nodule.id is None else f"Nodule {nodule.id}", *_facts(nodule)]
+
+
+def result_lines(assessment: Assessment) -> list[str]:
+    """Write the facts of a nodule and every result, without those of the patient."""
+    return [*nodule_lines(assessment.nodule), *_results(assessment)]
+
+
+def _results(assessment: Assessment) -> list[str]:
+    lines = []
     for model in assessment.models:
         lines += ["", *_model(model)]
     for guideline in assessment.guidelines:
         lines += ["", *_guideline(guideline)]
-    return "\n".join([*lines, "", DISCLAIMER, ""])
+    return lines
 
 
 def _facts(facts: NoduleFacts | PatientFacts) -> list[str]:

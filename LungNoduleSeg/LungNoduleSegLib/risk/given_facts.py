@@ -168,16 +168,33 @@ def add_prior_facts(
     result = []
     for one in found:
         told = dict(prior.get(one.id, {}) if one.id is not None else {})
-        now = told.pop(_NOW, None)
-        if now is not None and one.longest_mm is not None and one.perpendicular_mm is not None:
-            mean = lung_rads_mean_mm(one.longest_mm, one.perpendicular_mm)
-            if abs(mean - now) > CHANGED_MM:
-                raise InputError(
-                    f"{where} has a nodule {one.id} of {mean:g} mm, and the growth is that of one "
-                    f"of {now:g} mm: take the growth of this scan."
-                )
+        if not _fits(one, told):
+            mean = lung_rads_mean_mm(one.longest_mm or 0, one.perpendicular_mm or 0)
+            raise InputError(
+                f"{where} has a nodule {one.id} of {mean:g} mm, and the growth is that of one "
+                f"of {told[_NOW]:g} mm: take the growth of this scan."
+            )
+        told.pop(_NOW, None)
         result.append(one.told(Origin.MEASURED, **told))
     return result
+
+
+def fitting_facts(facts: Iterable[NoduleFacts], prior: Mapping[int, Values]) -> dict[int, Values]:
+    """Take of what growth tells that of nodules which are still there and of the same diameter."""
+    there = {one.id: one for one in facts}
+    return {
+        number: told
+        for number, told in prior.items()
+        if number in there and _fits(there[number], told)
+    }
+
+
+def _fits(one: NoduleFacts, told: Values) -> bool:
+    """Whether a nodule has the mean diameter that it had when growth was measured."""
+    now = told.get(_NOW)
+    if now is None or one.longest_mm is None or one.perpendicular_mm is None:
+        return True
+    return abs(lung_rads_mean_mm(one.longest_mm, one.perpendicular_mm) - now) <= CHANGED_MM
 
 
 def _growth_cells(row: Mapping[str, str]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from scipy.optimize import linear_sum_assignment
 
 from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, Side
-from LungNoduleSegLib.risk.alignment import Alignment, align
-from LungNoduleSegLib.risk.facts import Status
+from LungNoduleSegLib.risk.alignment import LABELS, Alignment, align
+from LungNoduleSegLib.risk.facts import Status, lung_heights
 from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, lung_rads_mean_mm
 
 GATE_MM = 20.0
@@ -117,6 +117,26 @@ class Growth:
     nodules: tuple[NoduleGrowth, ...]
     notes: tuple[str, ...]
 
+    @property
+    def levels(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Heights of the current scan, and the same levels of the prior one, LPS z in mm.
+
+        The lowest and the highest of the lungs, along the middle of each; both lungs count alike.
+        The alignment is affine, so what lies between is found by going straight.
+        """
+        shape = sitk.LabelShapeStatisticsImageFilter()
+        shape.Execute(sitk.Cast(self.current.lungs, sitk.sitkUInt8))
+        extents = lung_heights(self.current.lungs)
+        low = min(extent[0] for extent in extents.values())
+        high = max(extent[1] for extent in extents.values())
+        there = [
+            [self.alignment.prior_point(side, (x, y, z))[2] for z in (low, high)]
+            for side in extents
+            for x, y, _ in [shape.GetCentroid(LABELS[side])]
+        ]
+        below, above = np.mean(there, axis=0).tolist()
+        return (low, high), (below, above)
+
 
 def mean_mm(nodule: Nodule) -> float:
     """Mean of the two axial diameters of a nodule, as Lung-RADS v2022 rounds it."""
@@ -213,18 +233,20 @@ def _interval(
     if prior.date is None or current.date is None:
         return None, [
             f"No doubling time, as {' and '.join(undated)} "
-            f"{'has' if len(undated) == 1 else 'have'} no study date: give --days."
+            f"{'has' if len(undated) == 1 else 'have'} no study date: give the days "
+            "between the scans."
         ]
     between = (current.date - prior.date).days
     if between < 0:
         raise InputError(
             f"The prior scan {prior.name} ({prior.date}) is later than the current scan "
-            f"{current.name} ({current.date}): swap the two, or give --days if a date is wrong."
+            f"{current.name} ({current.date}): swap the two, or give the days between "
+            "them if a date is wrong."
         )
     if between == 0:
         return None, [
-            f"No doubling time, as both scans are dated {prior.date}: give --days if the dates "
-            "were changed."
+            f"No doubling time, as both scans are dated {prior.date}: give the days between "
+            "them if the dates were changed."
         ]
     return between, []
 

@@ -55,9 +55,16 @@ def growth(
             folders.append(output / name)
         found = growth_results.compare_runs(folders[0], folders[1], output, days, given, report)
         if isinstance(report, JsonLines):
-            for note in found.notes:
-                report.write(message=note)
-            report.write(result={"output": str(output), "nodules": len(found.nodules)})
+            report.write(
+                result={
+                    "output": str(output),
+                    "nodules": len(found.nodules),
+                    "days": found.days,
+                    "notes": found.notes,
+                    "overlap": {str(side): dice for side, dice in found.alignment.overlap.items()},
+                    "levels": found.levels,
+                }
+            )
     if progress is not ProgressStyle.JSONL:
         for note in found.notes:
             print(f"Note: {note}")

@@ -15,7 +15,7 @@ from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import Nodule
-from LungNoduleSegLib.results.names import TABLE
+from LungNoduleSegLib.results.names import GROWTH_PAGE, GROWTH_TABLE, TABLE
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
 from LungNoduleSegLib.results.reading import RunResult, read_run
 from LungNoduleSegLib.results.report import risk_section, template
@@ -29,8 +29,7 @@ from LungNoduleSegLib.risk.growth import (
     study_date,
 )
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, growth_row, write_growth_csv
-
-GROWTH_TABLE, GROWTH_PAGE = "growth.csv", "growth.html"
+from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ def compare_runs(
     report("Growth", 0, 1)
     was, now = (_chest(run, folder) for run, folder in zip(runs, (prior, current), strict=True))
     growth = compare_scans(was, now, days)
-    risk = risk_section(assess_growth(growth, given, str(current / TABLE)), given.patient)
+    assessed = assess_growth(growth, given, str(current / TABLE))
+    risk = risk_section(ScanRisk(given.patient, assessed))
     write_growth_csv(output / GROWTH_TABLE, growth)
     write_growth_page(output / GROWTH_PAGE, growth, runs[0].labels, runs[1].labels, risk)
     report("Growth", 1, 1)
@@ -84,14 +84,15 @@ def compare_runs(
 
 
 def _chest(run: RunResult, folder: Path) -> ChestScan:
-    series = run.scan.series
+    found = run.record["input"]
+    series = found["series"] or {}
     return ChestScan(
-        folder.name,
+        found.get("name", folder.name),
         run.scan.image,
         run.lungs,
         run.nodules,
-        study_date(series.study_date) if series else None,
-        series.patient_id if series else "",
+        study_date(series.get("study_date", "")),
+        series.get("patient_id", ""),
     )
 
 

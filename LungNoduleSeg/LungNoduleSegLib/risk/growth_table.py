@@ -46,6 +46,12 @@ GROWTH_COLUMNS = {
         "12 months",
     ),
     "apart_mm": Column("Apart", "mm", "Distance of the pair once the lungs are aligned"),
+} | {
+    f"{scan}_{axis}": Column(
+        f"{scan.capitalize()} {axis}", "mm", f"Where it lies, or would lie, in the {scan} scan, LPS"
+    )
+    for scan in ("prior", "current")
+    for axis in "xyz"
 }
 """Every column, in its order, for the CSV file, the page and the MRML table."""
 
@@ -74,6 +80,8 @@ def growth_row(one: NoduleGrowth, days: int | None) -> Row:
         "doubling_days": _rounded(one.doubling_days, 1),
         "lung_rads_change": str(one.lung_rads) if one.lung_rads else None,
         "apart_mm": one.apart_mm,
+        **_point("prior", one.prior_point),
+        **_point("current", one.current_point),
     }
 
 
@@ -90,6 +98,10 @@ def write_growth_csv(path: Path, growth: Growth) -> None:
         writer = csv.DictWriter(stream, list(GROWTH_COLUMNS))
         writer.writeheader()
         writer.writerows(growth_row(one, growth.days) for one in growth.nodules)
+
+
+def _point(scan: str, point: tuple[float, float, float]) -> Row:
+    return {f"{scan}_{axis}": _rounded(mm, 1) for axis, mm in zip("xyz", point, strict=True)}
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -1,10 +1,10 @@
 """The probability of cancer of one scan from a trained model, and why."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -101,6 +101,13 @@ def predict_scans(scans: Sequence[ScanFeatures], model_file: Path) -> list[RiskP
             )
         )
     return found
+
+
+def read_prediction(record: Mapping[str, Any]) -> RiskPrediction:
+    """Make a prediction of what `dataclasses.asdict` and JSON made of it."""
+    contributions = tuple(Contribution(**one) for one in record["contributions"])
+    warnings = tuple(record["warnings"])
+    return RiskPrediction(**{**record, "contributions": contributions, "warnings": warnings})
 
 
 def to_text(prediction: RiskPrediction) -> str:

@@ -20,6 +20,8 @@ from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.scene.mrml_host import keeping_alive
 from CTSliceToolsLib.scene.subject_hierarchy import place_beside
 from CTSliceToolsLib.scene.undo import Undoable
+from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.assessment import DISCLAIMER
 from LungNoduleSegLib.risk.features import (
     FEATURES_VERSION,
@@ -28,19 +30,28 @@ from LungNoduleSegLib.risk.features import (
     scan_features,
 )
 from LungNoduleSegLib.risk.growth_table import Row
+from LungNoduleSegLib.risk.prediction import (
+    RiskPrediction,
+    moved_by,
+    predict_scans,
+    read_prediction,
+)
 from LungNoduleSegLib.risk.scan_sources import ScanFeatures, Source
 from LungNoduleSegLib.scene.result_nodes import (
     ResultNodes,
     chest_of,
     dicom_ids,
     nodule_labels_of,
+    nodules_of,
 )
 from LungNoduleSegLib.scene.result_tables import (
     FEATURE_COLUMNS,
     PREDICTION_COLUMNS,
     SCORE_COLUMNS,
+    SOURCE_ROLE,
     add_table,
     rows_of,
+    tables_of,
 )
 
 
@@ -77,7 +88,10 @@ class ClassifierLogic(Undoable):
                 FEATURE_COLUMNS,
                 rows,
                 "features",
-                {"features_version": str(FEATURES_VERSION)},
+                {
+                    "features_version": str(FEATURES_VERSION),
+                    "volumes": json.dumps([_volumes(nodules_of(one.table)) for one in results]),
+                },
                 [node for result in results for node in (result.table, result.segmentation)],
             )
             place_beside(results[-1].table, node)
@@ -173,8 +187,6 @@ class ClassifierLogic(Undoable):
         Raises:
             InputError: if the table or the model cannot be used.
         """
-        from LungNoduleSegLib.risk.prediction import moved_by, predict_scans  # noqa: PLC0415
-
         scans = [_scan(row) for row in rows_of(featuresNode, FEATURE_COLUMNS)]
         found = predict_scans(scans, modelFile)
         rows: list[Row] = [
@@ -202,6 +214,40 @@ class ClassifierLogic(Undoable):
             )
             place_beside(featuresNode, node)
         return node
+
+    def askModel(self, results: ResultNodes, modelFile: Path) -> Any:
+        """Do as `computeFeatures` and `predictRisk` for one scan, in one step."""
+        before = list(self._changes)
+        with self.allOrNothing(what="ask the trained model"):
+            node = self.predictRisk(self.computeFeatures([results]), modelFile)
+        self._changes = [*before, self._changes[-1]]
+        return node
+
+    def predictionOf(self, results: ResultNodes) -> tuple[RiskPrediction | None, list[str]]:
+        """Give what a trained model said last of a scan, None if it was not asked.
+
+        Returns:
+            The prediction; and a sentence instead of it if nodules were changed since.
+        """
+        for node in tables_of(results.table.GetScene(), "prediction"):
+            features = node.GetNodeReference(SOURCE_ROLE)
+            if features is None or features.GetNodeReference(SOURCE_ROLE) is not results.table:
+                continue
+            (one,) = json.loads(node.GetAttribute(f"{TAG}.predictions"))
+            (then,) = json.loads(features.GetAttribute(f"{TAG}.volumes"))
+            now = _volumes(nodules_of(results.table))
+            if then.keys() != now.keys() or any(
+                not math.isclose(then[number], now[number], rel_tol=1e-3) for number in then
+            ):
+                text = "Nodules were changed since the trained model was asked: ask it again."
+                return None, [text]
+            return read_prediction(one), []
+        return None, []
+
+
+def _volumes(nodules: Sequence[Nodule]) -> dict[str, float]:
+    """The volumes of nodules by number, to tell whether they are still the same."""
+    return {str(one.id): one.volume_mm3 for one in nodules}
 
 
 def _write_csv(file: Path, table_node: Any) -> None:

@@ -1,5 +1,6 @@
 """The nodes that hold the results of one volume, and reading them back. LPS mm out of RAS mm."""
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
@@ -16,7 +17,7 @@ from CTSliceToolsLib.geometry.affine import LPS_TO_RAS
 from CTSliceToolsLib.scene.mrml_volume import ijk_to_world
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule, Verdict
 from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, nodule_style
-from LungNoduleSegLib.risk.growth import ChestScan
+from LungNoduleSegLib.risk.growth import ChestScan, study_date
 from LungNoduleSegLib.scene.mrml_results import BINARY_LABELMAP
 
 SEGMENTATION_ROLE = f"{TAG}.segmentation"
@@ -160,7 +161,7 @@ def volume_of(segmentation_node: Any) -> sitk.Image:
     Raises:
         InputError: if it names none with an image.
     """
-    return volume_image(_volume_node(segmentation_node))
+    return volume_image(volume_node_of(segmentation_node))
 
 
 def volume_image(volume_node: Any) -> sitk.Image:
@@ -170,17 +171,19 @@ def volume_image(volume_node: Any) -> sitk.Image:
 
 
 def chest_of(result: ResultNodes) -> ChestScan:
-    """Give a scan with its lungs and nodules; its name is that of the volume.
+    """Give a scan with its lungs and nodules, named after the volume, dated as its study.
 
     Raises:
         InputError: as `lungs_of`, `volume_of` and `nodules_of`.
     """
-    volume = _volume_node(result.segmentation)
+    volume = volume_node_of(result.segmentation)
     return ChestScan(
         volume.GetName(),
         volume_of(result.segmentation),
         lungs_of(result.segmentation),
         nodules_of(result.table),
+        study_date_of(volume),
+        dicom_ids(result.segmentation)[0],
     )
 
 
@@ -189,19 +192,48 @@ def dicom_ids(segmentation_node: Any) -> tuple[str, str]:
 
     Either is empty where the volume is not from DICOM.
     """
-    volume = _volume_node(segmentation_node)
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume.GetScene())
+    volume = volume_node_of(segmentation_node)
     names = slicer.vtkMRMLSubjectHierarchyConstants
+    patient = dicom_attribute(volume, names.GetDICOMPatientIDAttributeName())
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume.GetScene())
     item = hierarchy.GetItemByDataNode(volume)
+    return patient, hierarchy.GetItemUID(item, names.GetDICOMUIDName()) if item else ""
+
+
+def dicom_attribute(volume_node: Any, name: str) -> str:
+    """Give what the subject hierarchy holds of a volume's patient or study, "" if nothing.
+
+    Args:
+        volume_node: from DICOM, or not.
+        name: of an attribute, such as `DICOM.PatientID`; those of patients begin with this.
+    """
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume_node.GetScene())
+    names = slicer.vtkMRMLSubjectHierarchyConstants
+    item = hierarchy.GetItemByDataNode(volume_node)
     if not item:
-        return "", ""
-    patient = hierarchy.GetAttributeFromItemAncestor(
-        item, names.GetDICOMPatientIDAttributeName(), names.GetDICOMLevelPatient()
-    )
-    return patient, hierarchy.GetItemUID(item, names.GetDICOMUIDName())
+        return ""
+    of_patient = name.startswith(f"{names.GetDICOMAttributePrefix()}Patient")
+    level = names.GetDICOMLevelPatient() if of_patient else names.GetDICOMLevelStudy()
+    return str(hierarchy.GetAttributeFromItemAncestor(item, name, level))
 
 
-def _volume_node(segmentation_node: Any) -> Any:
+def study_date_of(volume_node: Any) -> datetime.date | None:
+    """Give the date of a volume's study; None if it is not known."""
+    name = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMStudyDateAttributeName()
+    return study_date(dicom_attribute(volume_node, name))
+
+
+def volume_node_of(segmentation_node: Any) -> Any:
+    """Give the volume that a segmentation names as its reference.
+
+    Raises:
+        InputError: if it names none with an image.
+    """
+    """Give the volume node that a segmentation names as its reference.
+
+    Raises:
+        InputError: if it names none with an image.
+    """
     role = segmentation_node.GetReferenceImageGeometryReferenceRole()
     volume = segmentation_node.GetNodeReference(role)
     if volume is None or volume.GetImageData() is None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import slicer
 import vtk
 
 from CTSliceToolsLib import __version__
@@ -103,6 +104,12 @@ def add_table(
     for source in sources:
         node.AddNodeReferenceID(SOURCE_ROLE, source.GetID())
     return node
+
+
+def tables_of(scene: Any, mark: str) -> list[Any]:
+    """Give the tables that `add_table` made with a mark, the last one first."""
+    tables = slicer.util.getNodesByClass("vtkMRMLTableNode", scene)
+    return [node for node in reversed(tables) if node.GetAttribute(TAG) == mark]
 
 
 def rows_of(table_node: Any, columns: Mapping[str, Column] | None = None) -> list[Row]:

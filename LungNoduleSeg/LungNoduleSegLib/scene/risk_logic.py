@@ -1,22 +1,93 @@
-"""Risk and growth of nodules in a Slicer scene: result nodes in, a new table node out."""
+"""Risk of nodules in a Slicer scene: what was told, measured and compared, and what it means."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.scene.subject_hierarchy import place_beside
+from CTSliceToolsLib.scene.undo import Change
+from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
-from LungNoduleSegLib.risk.facts import NoduleFacts
-from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts, prior_facts
-from LungNoduleSegLib.risk.growth import Growth, compare_scans
-from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, growth_row
-from LungNoduleSegLib.scene.classifier_logic import ClassifierLogic
-from LungNoduleSegLib.scene.result_nodes import ResultNodes, chest_of, lungs_of, nodules_of
+from LungNoduleSegLib.risk.facts import NoduleFacts, PatientFacts, coarse_lungs, measured_facts
+from LungNoduleSegLib.risk.given_facts import (
+    NOTHING_GIVEN,
+    GivenFacts,
+    Values,
+    fitting_facts,
+    prior_facts,
+)
+from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
+from LungNoduleSegLib.risk.scan_risk import ScanRisk
+from LungNoduleSegLib.scene.growth_logic import GrowthLogic
+from LungNoduleSegLib.scene.mrml_results import BINARY_LABELMAP
+from LungNoduleSegLib.scene.result_nodes import (
+    ResultNodes,
+    lungs_of,
+    nodules_of,
+    volume_node_of,
+)
 from LungNoduleSegLib.scene.result_tables import RISK_COLUMNS, add_table, risk_rows, rows_of
+from LungNoduleSegLib.scene.told_facts import FACTS, header_facts, keep_facts, told_facts, with_fact
 
 
-class RiskLogic(ClassifierLogic):
-    """Brings published models, growth, features and classifiers to nodes of the scene."""
+class RiskLogic(GrowthLogic):
+    """Brings published models and guidelines to nodes of the scene."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lungs: tuple[Any, Any] | None = None
+
+    def facts(self, results: ResultNodes) -> GivenFacts:
+        """Give what was told of a scan, its nodules that are there, and its DICOM header."""
+        volume = volume_node_of(results.segmentation)
+        told = told_facts(volume, nodules_of(results.table))
+        header = asdict(header_facts(volume))
+        said = {name: value for name, value in asdict(told.patient).items() if value is not None}
+        return replace(told, patient=PatientFacts(**header | said))
+
+    def tell(self, results: ResultNodes, name: str, value: Any, number: int | None = None) -> None:
+        """Keep a fact of the patient or a nodule with the scan, or with None take it back.
+
+        Args:
+            results: of the scan.
+            name: of the fact, see `PatientFacts` and `NoduleFacts`.
+            value: of the fact's type.
+            number: of the nodule, for a fact of a nodule.
+
+        Raises:
+            InputError: if the value is not possible, or does not go with the others.
+        """
+        volume, nodules = volume_node_of(results.segmentation), nodules_of(results.table)
+        told = with_fact(told_facts(volume, nodules), name, value, number)
+        told.correct(measured_facts(nodules), results.table.GetName())
+        self._keep(volume, told, nodules, f"fact {name} {number} {volume.GetID()}")
+
+    def forgetFacts(self, results: ResultNodes) -> None:
+        """Forget everything that was told of a scan and its nodules."""
+        volume = volume_node_of(results.segmentation)
+        self._keep(volume, NOTHING_GIVEN, ())
+
+    def risk(self, results: ResultNodes) -> ScanRisk:
+        """Evaluate models and guidelines for every nodule of a scan that is not rejected.
+
+        What was told comes before what the last comparison with a prior scan tells, and that
+        before what was measured. A prediction by a trained model is that of the last time it was
+        asked. Where nodules were changed since, neither is taken, and a note says so.
+
+        Raises:
+            InputError: if the nodes are not those of a run.
+        """
+        nodules = nodules_of(results.table)
+        told = self.facts(results)
+        prior, notes = self._compared(results, nodules)
+        if prior:  # so it is not the first scan
+            told = replace(told, shared={n: v for n, v in told.shared.items() if n != "status"})
+        prediction, doubts = self.predictionOf(results)
+        name = results.table.GetName()
+        assessments = assess_scan(nodules, self._coarse_lungs(results), told, prior, name)
+        return ScanRisk(told.patient, assessments, prediction, (*notes, *doubts))
 
     def assessRisk(
         self,
@@ -62,51 +133,47 @@ class RiskLogic(ClassifierLogic):
             place_beside(tableNode, node)
         return node
 
-    def compareGrowth(
-        self, prior: ResultNodes, current: ResultNodes, days: int | None = None
-    ) -> Any:
-        """Match the nodules of two scans of one patient and put what changed into a table.
+    def _compared(
+        self, results: ResultNodes, nodules: tuple[Nodule, ...]
+    ) -> tuple[dict[int, Values], list[str]]:
+        """What the last comparison tells of nodules that are still as they were then."""
+        growth = self.growthOf(results)
+        if growth is None:
+            return {}, []
+        prior = prior_facts(rows_of(growth, GROWTH_COLUMNS))
+        fitting = fitting_facts(measured_facts(nodules), prior)
+        if len(fitting) == len(nodules) == len(prior):
+            return fitting, []
+        return fitting, [
+            "Nodules were changed since the comparison with the prior scan: compare again."
+        ]
 
-        The volume of each scan is the one that its segmentation names as its reference.
+    def _coarse_lungs(self, results: ResultNodes) -> Any | None:
+        """The lungs, coarsely, as long as they are what they were; None if there are none."""
+        segmentation = results.segmentation.GetSegmentation()
+        found = [segmentation.GetSegment(style.id) for style in LUNG_STYLES.values()]
+        labelmaps = [one and one.GetRepresentation(BINARY_LABELMAP) for one in found]
+        key = [(one, one and one.GetMTime()) for one in labelmaps]
+        if self._lungs is None or self._lungs[0] != key:
+            try:
+                self._lungs = key, coarse_lungs(lungs_of(results.segmentation))
+            except InputError:
+                self._lungs = key, None
+        return self._lungs[1]
 
-        Args:
-            prior: segmentation and table of the run on the earlier scan.
-            current: likewise of the later scan.
-            days: between the two; without it no doubling time is given.
+    def _keep(
+        self, volume: Any, told: GivenFacts, nodules: tuple[Nodule, ...], kind: str = ""
+    ) -> None:
+        before = volume.GetAttribute(FACTS)
 
-        Returns:
-            A new table node, with the interval and the notes as attributes; it references the two
-            tables and segmentations, the prior ones first.
+        def restore() -> None:
+            if volume.GetScene() is not None:
+                volume.SetAttribute(FACTS, before)
 
-        Raises:
-            InputError: if a node cannot be used or shows no lung.
-        """
-        growth = compare_scans(chest_of(prior), chest_of(current), days)
-        with self.allOrNothing():
-            node = add_table(
-                self.scene,
-                f"{current.table.GetName()} growth",
-                GROWTH_COLUMNS,
-                [growth_row(one, growth.days) for one in growth.nodules],
-                "growth",
-                _growth_attributes(growth),
-                [prior.table, prior.segmentation, current.table, current.segmentation],
-            )
-            place_beside(current.table, node)
-        return node
+        keep_facts(volume, told, nodules)
+        if volume.GetAttribute(FACTS) != before:
+            self.remember(Change(restore, kind=kind))
 
 
 def _told(facts: NoduleFacts) -> dict[str, Any]:
     return {name: value for name, value in asdict(facts).items() if value is not None}
-
-
-def _growth_attributes(growth: Growth) -> dict[str, str]:
-    return {
-        "prior": growth.prior.name,
-        "current": growth.current.name,
-        "days": "" if growth.days is None else str(growth.days),
-        "notes": json.dumps(growth.notes),
-        "overlap": json.dumps(
-            {str(side): round(v, 3) for side, v in growth.alignment.overlap.items()}
-        ),
-    }
