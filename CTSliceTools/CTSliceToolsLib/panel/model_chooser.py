@@ -1,6 +1,6 @@
 """Chooses a model: a bundled one, or a file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,21 @@ class ModelChooser:
         changed: signal with the file of the model that is now chosen.
     """
 
-    def __init__(self, combo_box: Any, bundled: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        combo_box: Any,
+        bundled: Sequence[Path],
+        about: Callable[[Path], tuple[str, str]] | None = None,
+        filters: str = "",
+    ) -> None:
         """Fill an empty combo box of a .ui file.
+
+        Args:
+            combo_box: of the .ui file.
+            bundled: models that are always there; the first is chosen.
+            about: gives a model's name and what is to be known of it; raises `InputError` if it
+                cannot be used. None: by the card of a network.
+            filters: of the file dialog; "" for networks.
 
         Raises:
             InputError: if a bundled model is missing or damaged.
@@ -33,17 +46,18 @@ class ModelChooser:
         self._bundled = [*bundled]
         self._files: list[Path] = []
         self._current = -1
+        self._about = about or about_network
+        self._filters = filters or _("Keras models (*.keras)")
         for file in bundled:
             self._add(file)
         self._box.addItem(_("From file…"))
         self._box.activated.connect(self._choose_row)
-        if self._files:
-            self._show(0)
+        self._show(0 if self._files else -1)
 
     @property
     def file(self) -> Path | None:
-        """The `.keras` file of the chosen model; None if there is none at all."""
-        return self._files[self._current] if self._files else None
+        """The file of the chosen model; None if there is none at all."""
+        return self._files[self._current] if self._current >= 0 else None
 
     def choose(self, file: Path) -> None:
         """Choose a model by its file.
@@ -71,11 +85,11 @@ class ModelChooser:
             slicer.util.showStatusMessage(str(problem), 5000)
 
     def _add(self, file: Path) -> None:
-        card = read_card(file)
+        name, description = self._about(file)
         row = len(self._files)
         self._files.append(file)
-        self._box.insertItem(row, card.name)
-        self._box.setItemData(row, describe(card, file), qt.Qt.ToolTipRole)
+        self._box.insertItem(row, name)
+        self._box.setItemData(row, description, qt.Qt.ToolTipRole)
 
     def _choose_row(self, *_arguments: Any) -> None:
         row = self._box.currentIndex
@@ -83,7 +97,7 @@ class ModelChooser:
             self._show(row)
             return
         self._show(self._current)
-        file = choose_file(_("Model"), _("Keras models (*.keras)"))
+        file = choose_file(_("Model"), self._filters)
         if file is not None:
             with shown_errors():
                 self.choose(file)
@@ -92,9 +106,20 @@ class ModelChooser:
         changed = row != self._current
         self._current = row
         self._box.currentIndex = row
-        self._box.toolTip = self._box.itemData(row, qt.Qt.ToolTipRole)
+        if row >= 0:
+            self._box.toolTip = self._box.itemData(row, qt.Qt.ToolTipRole)
         if changed:
             self.changed.emit(self.file)
+
+
+def about_network(file: Path) -> tuple[str, str]:
+    """Give name and description of a network by its card.
+
+    Raises:
+        InputError: if it has no card that can be read.
+    """
+    card = read_card(file)
+    return card.name, describe(card, file)
 
 
 def describe(card: ModelCard, file: Path) -> str:

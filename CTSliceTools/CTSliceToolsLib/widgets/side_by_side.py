@@ -6,7 +6,7 @@ that were left last: so a view that follows starts nothing, and when all views j
 the red one that counts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,23 @@ class SideBySide:
         if self._before is not None:
             _move(_slice_node(BESIDE_NAME), other_z_mm)
             self._levels = self._read_levels()
+
+    def show_points(self, place: Sequence[float], other: Sequence[float], width_mm: float) -> None:
+        """Show a point of the volume in the red view, and one of the other volume beside it.
+
+        Args:
+            place: in the world, RAS mm.
+            other: likewise.
+            width_mm: that each view shows from left to right.
+        """
+        if self._before is None:
+            return
+        for name, point in ((RED_NAME, place), (BESIDE_NAME, other)):
+            node = _slice_node(name)
+            width, height, depth = node.GetFieldOfView()
+            node.SetFieldOfView(width_mm, width_mm * height / width, depth)
+            node.JumpSliceByCentering(*point)
+        self._levels = self._read_levels()
 
     def close(self) -> None:
         """Show what was there before, unless the user has chosen another layout meanwhile."""

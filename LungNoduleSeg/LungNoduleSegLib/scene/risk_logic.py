@@ -9,12 +9,13 @@ from CTSliceToolsLib.scene.subject_hierarchy import place_beside
 from CTSliceToolsLib.scene.undo import Change
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.segments import LUNG_STYLES
-from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
+from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess, assess_scan
 from LungNoduleSegLib.risk.facts import NoduleFacts, PatientFacts, coarse_lungs, measured_facts
 from LungNoduleSegLib.risk.given_facts import (
     NOTHING_GIVEN,
     GivenFacts,
     Values,
+    add_prior_facts,
     fitting_facts,
     prior_facts,
 )
@@ -29,7 +30,7 @@ from LungNoduleSegLib.scene.result_nodes import (
     volume_node_of,
 )
 from LungNoduleSegLib.scene.result_tables import RISK_COLUMNS, add_table, risk_rows, rows_of
-from LungNoduleSegLib.scene.told_facts import FACTS, header_facts, keep_facts, told_facts, with_fact
+from LungNoduleSegLib.scene.told_facts import FACTS, keep_facts, told_facts, with_fact
 
 
 class RiskLogic(GrowthLogic):
@@ -41,9 +42,8 @@ class RiskLogic(GrowthLogic):
 
     def facts(self, results: ResultNodes) -> GivenFacts:
         """Give what was told of a scan, its nodules that are there, and its DICOM header."""
-        volume = volume_node_of(results.segmentation)
-        told = told_facts(volume, nodules_of(results.table))
-        header = asdict(header_facts(volume))
+        told = self.toldFacts(results)
+        header = asdict(self.headerFacts(results))
         said = {name: value for name, value in asdict(told.patient).items() if value is not None}
         return replace(told, patient=PatientFacts(**header | said))
 
@@ -59,7 +59,8 @@ class RiskLogic(GrowthLogic):
         Raises:
             InputError: if the value is not possible, or does not go with the others.
         """
-        volume, nodules = volume_node_of(results.segmentation), nodules_of(results.table)
+        volume = volume_node_of(results.segmentation)
+        nodules = nodules_of(results.table, rejected=True)
         told = with_fact(told_facts(volume, nodules), name, value, number)
         told.correct(measured_facts(nodules), results.table.GetName())
         self._keep(volume, told, nodules, f"fact {name} {number} {volume.GetID()}")
@@ -79,15 +80,30 @@ class RiskLogic(GrowthLogic):
         Raises:
             InputError: if the nodes are not those of a run.
         """
-        nodules = nodules_of(results.table)
         told = self.facts(results)
-        prior, notes = self._compared(results, nodules)
-        if prior:  # so it is not the first scan
+        measured = self.measuredFacts(results)
+        if self.growthOf(results) is not None:  # so it is not the first scan
             told = replace(told, shared={n: v for n, v in told.shared.items() if n != "status"})
         prediction, doubts = self.predictionOf(results)
-        name = results.table.GetName()
-        assessments = assess_scan(nodules, self._coarse_lungs(results), told, prior, name)
+        told_of = told.correct(measured, results.table.GetName())
+        assessments = tuple(assess(one, told.patient) for one in told_of)
+        notes = self.growthDoubts(results)
         return ScanRisk(told.patient, assessments, prediction, (*notes, *doubts))
+
+    def measuredFacts(self, results: ResultNodes) -> tuple[NoduleFacts, ...]:
+        """Give what image and comparison tell of each nodule that is not rejected."""
+        measured = measured_facts(nodules_of(results.table), self._coarse_lungs(results))
+        return tuple(add_prior_facts(measured, fitting_facts(measured, self._compared(results))))
+
+    def growthDoubts(self, results: ResultNodes) -> list[str]:
+        """Say if nodules were changed since the last comparison; what changed is then not told."""
+        if self.growthOf(results) is None:
+            return []
+        compared = self._compared(results)
+        measured = measured_facts(nodules_of(results.table))
+        if len(fitting_facts(measured, compared)) == len(measured) == len(compared):
+            return []
+        return ["Nodules were changed since the comparison with the prior scan: compare again."]
 
     def assessRisk(
         self,
@@ -133,20 +149,9 @@ class RiskLogic(GrowthLogic):
             place_beside(tableNode, node)
         return node
 
-    def _compared(
-        self, results: ResultNodes, nodules: tuple[Nodule, ...]
-    ) -> tuple[dict[int, Values], list[str]]:
-        """What the last comparison tells of nodules that are still as they were then."""
+    def _compared(self, results: ResultNodes) -> dict[int, Values]:
         growth = self.growthOf(results)
-        if growth is None:
-            return {}, []
-        prior = prior_facts(rows_of(growth, GROWTH_COLUMNS))
-        fitting = fitting_facts(measured_facts(nodules), prior)
-        if len(fitting) == len(nodules) == len(prior):
-            return fitting, []
-        return fitting, [
-            "Nodules were changed since the comparison with the prior scan: compare again."
-        ]
+        return {} if growth is None else prior_facts(rows_of(growth, GROWTH_COLUMNS))
 
     def _coarse_lungs(self, results: ResultNodes) -> Any | None:
         """The lungs, coarsely, as long as they are what they were; None if there are none."""
