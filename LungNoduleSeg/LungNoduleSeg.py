@@ -1,12 +1,12 @@
 """The panel LungNoduleSeg: the lungs and nodules of a chest CT, with one button."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import slicer
-from slicer import vtkMRMLScalarVolumeNode
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -30,6 +30,14 @@ class LungNoduleSeg(ScriptedLoadableModule):
         parent.acknowledgementText = _(
             "After the tutorial “U-Net Segmentation Approach to Cancer Diagnosis” of 2017."
         )
+        slicer.app.connect("startupCompleted()", self.registerSampleData)
+
+    def registerSampleData(self) -> None:
+        """Offer scans to try the module on."""
+        from LungNoduleSegLib.widgets.sample_data import register_sample_data  # noqa: PLC0415
+
+        requirements = Path(self.resourcePath("LungNoduleSeg/requirements.txt"))
+        register_sample_data(requirements, self.parent.title)
 
 
 @parameterNodeWrapper
@@ -39,10 +47,20 @@ class LungNoduleSegParameterNode:
     Attributes:
         volume: the chest CT to work on.
         modelFile: the network; empty for the bundled one.
+        lungMethod: how the lungs are found; empty for the default.
+        lungs: the segmentation whose lungs are taken instead.
+        priorVolume: an earlier CT of the same patient.
+        intervalDays: between the two; 0: by their study dates.
+        followUpSideBySide: whether slice views show both at the same level.
     """
 
     volume: vtkMRMLScalarVolumeNode
     modelFile: str
+    lungMethod: str
+    lungs: vtkMRMLSegmentationNode
+    priorVolume: vtkMRMLScalarVolumeNode
+    intervalDays: Annotated[int, WithinRange(0, 36500)]
+    followUpSideBySide: bool
 
 
 class LungNoduleSegModuleLogic(ScriptedLoadableModuleLogic):
@@ -68,7 +86,12 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         from CTSliceToolsLib.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
         from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
+        from LungNoduleSegLib.widgets.follow_up_section import FollowUpSection  # noqa: PLC0415
+        from LungNoduleSegLib.widgets.lungs_section import LungsSection  # noqa: PLC0415
+        from LungNoduleSegLib.widgets.output_section import OutputSection  # noqa: PLC0415
+        from LungNoduleSegLib.widgets.risk_section import RiskSection  # noqa: PLC0415
         from LungNoduleSegLib.widgets.segment_section import SegmentSection  # noqa: PLC0415
+        from LungNoduleSegLib.widgets.training_section import TrainingSection  # noqa: PLC0415
 
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/LungNoduleSeg.ui"))
@@ -82,8 +105,20 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         requirements = Path(self.resourcePath("LungNoduleSeg/requirements.txt"))
         self.model = ModelChooser(self.ui.modelBox, [DEFAULT_MODEL])
         self.model.changed.connect(self.onModelChosen)
-        self.segment = SegmentSection(self.ui, self.logic, self.model, requirements)
-        self.sections: tuple[Any, ...] = (self.segment,)
+        self.lungs = LungsSection(self.ui)
+        self.segment = SegmentSection(self.ui, self.logic, self.model, self.lungs, requirements)
+        self.risk = RiskSection(self.ui, self.logic, requirements)
+        self.followUp = FollowUpSection(self.ui, self.logic, self.model, requirements)
+        self.training = TrainingSection(self.ui, self.logic, self.model, requirements)
+        self.output = OutputSection(self.ui, self.logic, requirements)
+        self.sections: tuple[Any, ...] = (
+            self.lungs,
+            self.segment,
+            self.risk,
+            self.followUp,
+            self.training,
+            self.output,
+        )
         for section in self.sections:
             section.changed.connect(self.refresh)
 

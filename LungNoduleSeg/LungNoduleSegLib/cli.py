@@ -82,7 +82,7 @@ def run(
     with shown(progress) as report:
         from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, read_facts  # noqa: PLC0415
-        from LungNoduleSegLib.run_cost import peak_gib, remember_cost, run_kind  # noqa: PLC0415
+        from LungNoduleSegLib.run_cost import GIVEN_LUNGS, peak_gib, remember_cost, run_kind  # noqa: PLC0415
 
         analysis = pipeline.run(
             source,
@@ -98,7 +98,7 @@ def run(
             given=read_facts(facts) if facts else NOTHING_GIVEN,
             report=report,
         )
-        way = "given" if lungs_file else lungs
+        way = GIVEN_LUNGS if lungs_file else lungs
         kind = run_kind(way, read_card(model or pipeline.DEFAULT_MODEL).sha256)
         voxels = analysis.scan.image.GetNumberOfPixels()
         remember_cost(voxels, kind, time.monotonic() - began, peak_gib())

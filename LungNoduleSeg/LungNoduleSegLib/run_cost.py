@@ -18,6 +18,9 @@ SETTINGS_FOLDER = "CTLUNGSCREENING_SETTINGS"
 
 FILE = "run-costs.json"
 
+GIVEN_LUNGS = "given"
+"""Stands for the method of runs that need not find the lungs, see `run_kind`."""
+
 REMEMBERED = 10
 """Runs of a kind, the last ones: a machine may change."""
 

@@ -42,6 +42,11 @@ class Application(QtWidgets.QApplication):
         """Messages are logged and not shown, as in Slicer's own tests."""
         return True
 
+    def connect(self, signal: str, slot: Any) -> None:
+        """Call `slot` at once: when a test loads a module, the application has started."""
+        assert signal == "startupCompleted()"
+        slot()
+
     def layoutManager(self) -> "LayoutManager":
         """Return the slice views."""
         return self.layout_manager
@@ -77,6 +82,9 @@ class LayoutManager:
     def setLayout(self, number: int) -> None:
         """Show another layout."""
         self._logic.GetLayoutNode().SetViewArrangement(number)
+
+    def resetThreeDViews(self) -> None:
+        """Do nothing: there are no 3-D views before a test draws one."""
 
     def sliceViewNames(self) -> tuple[str, ...]:
         """Return the names of the slice views."""
@@ -273,7 +281,15 @@ def _add_plots() -> None:
 
 def _add_packages() -> None:
     """Add the Python packages of Slicer that the wheel leaves out."""
-    from slicer_host import packaging, parameter_nodes, scripted_module, translation
+    from slicer_host import (
+        packaging,
+        parameter_nodes,
+        sample_data,
+        scripted_module,
+        translation,
+    )
+
+    sys.modules["SampleData"] = sample_data
 
     for name, module in {
         "ScriptedLoadableModule": scripted_module,

@@ -1,7 +1,5 @@
 """The lungs of a CT scan, right and left, as the region in which nodules are looked for."""
 
-from enum import StrEnum
-
 import SimpleITK as sitk
 
 from CTSliceToolsLib.errors import InputError
@@ -10,17 +8,9 @@ from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib.lungs import volume
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.method import LungMethod
 
 __all__ = ["LEFT_LUNG", "RIGHT_LUNG", "LungMethod", "segment_lungs"]
-
-
-class LungMethod(StrEnum):
-    """How the lungs are found."""
-
-    VOLUME = "volume"
-    """In 3-D, the default: see `volume`."""
-    TUTORIAL = "tutorial"
-    """Slice by slice as in the Data Science Bowl tutorial: see `tutorial`."""
 
 
 def segment_lungs(

@@ -23,6 +23,12 @@ from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 TAG = "CTLungScreening"
 """Segments made by this project carry this tag; its value is the segment's `fingerprint`."""
 
+ALGORITHM_TAGS = {
+    "DICOM.SegmentAlgorithmType": "AUTOMATIC",
+    "DICOM.SegmentAlgorithmName": TAG,
+}
+"""Tags by which Slicer's own DICOM export tells segments of an algorithm from drawn ones."""
+
 UNSMOOTHED = "0"
 """Slicer's smoothing factor for surfaces of our segments: its default shrinks small nodules."""
 
@@ -256,7 +262,7 @@ def _segment(
         "name": style.name,
         "color": list(style.color),
         "terminology": style.terminology.to_slicerio(),
-        "tags": {TAG: fingerprint(style.name, mask)},
+        "tags": {TAG: fingerprint(style.name, mask), **ALGORITHM_TAGS},
         "labelValue": label,
         "layer": layer,
     }

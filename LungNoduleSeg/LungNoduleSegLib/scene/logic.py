@@ -26,12 +26,16 @@ from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import PROBABILITY, SEGMENTATION, TABLE
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
 from LungNoduleSegLib.scene import mrml_results, probability_node
+from LungNoduleSegLib.scene.command_logic import CommandLogic
 from LungNoduleSegLib.scene.given_lungs import has_run_lungs, write_lungs
 from LungNoduleSegLib.scene.result_nodes import ResultNodes, connect, find_results
 from LungNoduleSegLib.scene.review_logic import ReviewLogic
+from LungNoduleSegLib.scene.risk_logic import RiskLogic
+from LungNoduleSegLib.scene.saving import keep_record
+from LungNoduleSegLib.scene.second_run import SecondRun, earlier_results
 
 
-class LungNoduleSegLogic(ReviewLogic):
+class LungNoduleSegLogic(ReviewLogic, RiskLogic, CommandLogic):
     """Runs the segmentation on a volume node and brings the results into the scene."""
 
     def process(
@@ -149,8 +153,9 @@ class LungNoduleSegLogic(ReviewLogic):
         """Bring the results of a run into the scene, beside the volume they are from.
 
         Given nodes keep what they hold, but for untouched results of an earlier run, which are
-        replaced; for None a new node is made, named after the volume. If anything fails, the scene
-        is as it was.
+        replaced; for None a new node is made, named after the volume. Where all three are those of
+        an earlier run, nodules that a reader judged, added or edited stay as they are, and what
+        the run finds in their place is left out. If anything fails, the scene is as it was.
 
         Args:
             folder: where `lung-nodule-seg run` wrote.
@@ -169,6 +174,7 @@ class LungNoduleSegLogic(ReviewLogic):
         nodules = read_nodules_csv(folder / TABLE)
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
 
+        earlier = earlier_results(segmentationNode, tableNode, fiducialNode)
         probability = probability_node.of_table(tableNode)
         name = volumeNode.GetName()
         changed = (segmentationNode, tableNode, fiducialNode, probability)
@@ -178,11 +184,22 @@ class LungNoduleSegLogic(ReviewLogic):
                 tableNode or self._add("Table", f"{name} nodule table"),
                 fiducialNode or self._add("MarkupsFiducial", f"{name} nodules"),
             )
-            mrml_results.add_segments(
-                nodes.segmentation, segments, volumeNode, keep_lungs=keepLungs
-            )
-            mrml_results.fill_table(nodes.table, nodules)
-            mrml_results.fill_points(nodes.fiducials, nodules)
+            if earlier is None:
+                mrml_results.add_segments(
+                    nodes.segmentation, segments, volumeNode, keep_lungs=keepLungs
+                )
+                mrml_results.fill_table(nodes.table, nodules)
+                mrml_results.fill_points(nodes.fiducials, nodules)
+            else:
+                second = SecondRun.of(earlier, segments, nodules)
+                mrml_results.add_segments(
+                    nodes.segmentation,
+                    second.segments,
+                    volumeNode,
+                    keep_lungs=keepLungs,
+                    stay=second.stay,
+                )
+                second.show(nodes)
             for node, given in (
                 (nodes.segmentation, segmentationNode),
                 (nodes.table, tableNode),
@@ -191,6 +208,7 @@ class LungNoduleSegLogic(ReviewLogic):
                 if given is None:
                     subject_hierarchy.place_beside(volumeNode, node)
             connect(nodes)
+            keep_record(folder, nodes.table, volumeNode)
             if (folder / PROBABILITY).exists():
                 kept = probability_node.bring(folder, nodes.table, name)
                 subject_hierarchy.place_beside(volumeNode, kept)
@@ -209,7 +227,7 @@ class LungNoduleSegLogic(ReviewLogic):
         Args:
             volumeNode: with an image.
             modelFile: None for the bundled model.
-            lungs: the method by which lungs are found, "given" if they are not.
+            lungs: the method by which lungs are found, `GIVEN_LUNGS` if they are not.
 
         Raises:
             InputError: if the model's card cannot be read.

@@ -1,6 +1,6 @@
 """The results of a run as MRML nodes: what each holds, and what in a given node is ours. RAS mm."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
@@ -91,7 +91,12 @@ def require_usable(
 
 
 def add_segments(
-    segmentation_node: Any, source: Any, volume_node: Any, *, keep_lungs: bool = False
+    segmentation_node: Any,
+    source: Any,
+    volume_node: Any,
+    *,
+    keep_lungs: bool = False,
+    stay: Collection[str] = (),
 ) -> None:
     """Put our segments into a segmentation node in place of those from an earlier run.
 
@@ -103,12 +108,13 @@ def add_segments(
         source: the vtkSegmentation of a run; its labelmaps are moved, not copied.
         volume_node: becomes the reference of a segmentation that has none.
         keep_lungs: leave its lungs as they are, and add none.
+        stay: ids of earlier segments that stay even if they are as we made them.
     """
     segmentation = segmentation_node.GetSegmentation()
     lungs = {style.id for style in LUNG_STYLES.values()}
     left_alone = lungs if keep_lungs else set()
     ours = own_segments(segmentation_node)
-    _remove_segments(segmentation, [one for one in ours if one not in left_alone])
+    _remove_segments(segmentation, [one for one in ours if one not in {*left_alone, *stay}])
     if segmentation.GetNumberOfSegments() == 0:
         segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
         segmentation.SetConversionParameter("Smoothing factor", UNSMOOTHED)

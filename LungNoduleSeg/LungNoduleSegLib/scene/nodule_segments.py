@@ -4,12 +4,13 @@ Each is given a labelmap of its own that is no larger than the nodule, so that a
 no time and can touch no other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import slicer
 import vtk
+from scipy.ndimage import find_objects
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from CTSliceToolsLib.errors import InputError
@@ -17,7 +18,7 @@ from CTSliceToolsLib.geometry.affine import LPS_TO_RAS
 from CTSliceToolsLib.geometry.small_mask import Grid, SmallMask
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Nodule, Side
-from LungNoduleSegLib.results.segments import TAG, fingerprint, nodule_style
+from LungNoduleSegLib.results.segments import ALGORITHM_TAGS, TAG, fingerprint, nodule_style
 from LungNoduleSegLib.scene.mrml_results import BINARY_LABELMAP
 
 ADDED = "added"
@@ -32,12 +33,44 @@ def segment_id(number: int) -> str:
 def read_voxels(segmentation_node: Any, one: str) -> SmallMask | None:
     """Read the voxels of a segment where they lie in its labelmap; None if it has none."""
     segment = segmentation_node.GetSegmentation().GetSegment(one)
-    labelmap = segment.GetRepresentation(BINARY_LABELMAP) if segment is not None else None
+    return None if segment is None else voxels_of(segment)
+
+
+def voxels_of(segment: Any) -> SmallMask | None:
+    """Read the voxels of a vtkSegment where they lie in its labelmap; None if it has none."""
+    labelmap = segment.GetRepresentation(BINARY_LABELMAP)
     if labelmap is None or labelmap.GetPointData().GetScalars() is None:
         return None
     voxels = _array(labelmap) == segment.GetLabelValue()
     whole = tuple(slice(0, size) for size in voxels.shape)
     return SmallMask.of(_grid(labelmap), (whole[0], whole[1], whole[2]), voxels)
+
+
+def voxels_by_id(segmentation_node: Any, ids: Iterable[str]) -> dict[str, SmallMask]:
+    """Read the voxels of segments that have any; a labelmap that they share is gone through once.
+
+    Each is as `voxels_of` gives it.
+    """
+    boxes: dict[Any, list[Any]] = {}
+    found = {}
+    for one in ids:
+        segment = segmentation_node.GetSegmentation().GetSegment(one)
+        labelmap = segment.GetRepresentation(BINARY_LABELMAP) if segment is not None else None
+        if labelmap is None or labelmap.GetPointData().GetScalars() is None:
+            continue
+        labels, value = _array(labelmap), segment.GetLabelValue()
+        if labelmap not in boxes:
+            boxes[labelmap] = find_objects(labels)
+        box = boxes[labelmap][value - 1] if value <= len(boxes[labelmap]) else None
+        if box is not None:
+            found[one] = SmallMask(_grid(labelmap), box, labels[box] == value)
+    return found
+
+
+def values_under(mask: SmallMask, labelmap: Any) -> set[int]:
+    """Give the values of a labelmap under a mask on any grid."""
+    here = mask.on(_grid(labelmap))
+    return set() if here is None else set(_array(labelmap)[here.box][here.voxels].tolist())
 
 
 def is_as_made(segmentation_node: Any, one: str) -> bool:
@@ -63,6 +96,8 @@ def add_nodule(segmentation_node: Any, nodule: Nodule, mask: SmallMask, *, by_ru
     segment.SetColor(*style.color)
     segment.SetTerminology(style.terminology.to_slicer())
     segment.SetTag(TAG, fingerprint(style.name, mask.voxels) if by_run else ADDED)
+    for name, value in ALGORITHM_TAGS.items() if by_run else ():
+        segment.SetTag(name, value)
     segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
     if not segmentation_node.GetSegmentation().AddSegment(segment, style.id):
         raise InputError(
@@ -77,11 +112,8 @@ def separate(segmentation_node: Any, ids: Sequence[str]) -> None:
     A segment that is not there, or has no voxels, stays as it is.
     """
     segmentation = segmentation_node.GetSegmentation()
-    for one in ids:
+    for one, mask in voxels_by_id(segmentation_node, ids).items():
         segment = segmentation.GetSegment(one)
-        mask = None if segment is None else read_voxels(segmentation_node, one)
-        if mask is None:
-            continue
         before, value = segment.GetRepresentation(BINARY_LABELMAP), segment.GetLabelValue()
         if before.GetNumberOfPoints() == mask.voxels.size:
             continue

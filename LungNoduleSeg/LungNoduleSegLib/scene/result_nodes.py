@@ -224,11 +224,6 @@ def study_date_of(volume_node: Any) -> datetime.date | None:
 
 
 def volume_node_of(segmentation_node: Any) -> Any:
-    """Give the volume that a segmentation names as its reference.
-
-    Raises:
-        InputError: if it names none with an image.
-    """
     """Give the volume node that a segmentation names as its reference.
 
     Raises:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.geometry.small_mask import SmallMask
 from CTSliceToolsLib.scene.undo import Change, Undoable
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.nodules.threshold import LabelledNodule
@@ -16,6 +17,7 @@ from LungNoduleSegLib.scene.nodule_segments import segment_id
 from LungNoduleSegLib.scene.result_nodes import ResultNodes, nodules_of, verdicts_of
 from LungNoduleSegLib.scene.review_state import MEASURED_TAG
 from LungNoduleSegLib.scene.reviewed_scan import ReviewedScan
+from LungNoduleSegLib.scene.second_run import foreign_numbers, reviewed_nodules
 
 _DONE = {
     Verdict.ACCEPTED: "accept nodule {number}",
@@ -126,8 +128,13 @@ class ReviewLogic(Undoable):
 
     def edited(self, results: ResultNodes) -> tuple[int, ...]:
         """Give the nodules whose segments were edited or removed since they were measured."""
-        nodules = nodules_of(results.table, rejected=True)
-        return tuple(one.id for one in nodules if not _is_measured(results, one))
+        ids = {one.id: segment_id(one.id) for one in nodules_of(results.table, rejected=True)}
+        there = nodule_segments.voxels_by_id(results.segmentation, ids.values())
+        return tuple(
+            number
+            for number, one in ids.items()
+            if one not in there or not _is_measured(results, number, there[one])
+        )
 
     def remeasure(self, results: ResultNodes) -> tuple[int, ...]:
         """Measure the nodules again whose segments were edited; those without voxels leave.
@@ -199,17 +206,13 @@ class ReviewLogic(Undoable):
             )
         verdicts = verdicts_of(results.table)
         before = nodules_of(results.table, rejected=True)
-        stay = [
-            one
-            for one in before
-            if one.id in verdicts or one.probability is None or self._is_edited(results, one)
-        ]
+        stay = reviewed_nodules(results)
         numbers = {one.id for one in stay}
         go = [segment_id(one.id) for one in before if one.id not in numbers]
         found = scan.finder.find(
             replace(probability_node.rules_of(results.probability), threshold=threshold),
             avoid=self._labelled(results, scan, stay),
-            numbers=[*numbers, *self._foreign_numbers(results, before)],
+            numbers=[*numbers, *foreign_numbers(results)],
         )
         new = [segment_id(one.nodule.id) for one in found]
         kind = f"threshold {results.table.GetID()}"
@@ -231,9 +234,6 @@ class ReviewLogic(Undoable):
                 return one
         raise InputError(f"{results.table.GetName()} has no nodule {number}: choose another.")
 
-    def _is_edited(self, results: ResultNodes, nodule: Nodule) -> bool:
-        return not nodule_segments.is_as_made(results.segmentation, segment_id(nodule.id))
-
     def _labelled(
         self, results: ResultNodes, scan: ReviewedScan, nodules: Sequence[Nodule]
     ) -> list[LabelledNodule]:
@@ -246,19 +246,9 @@ class ReviewLogic(Undoable):
                 found.append(LabelledNodule(nodule, here.box, here.voxels))
         return found
 
-    def _foreign_numbers(self, results: ResultNodes, nodules: Sequence[Nodule]) -> list[int]:
-        """Numbers whose segment is there, but is no nodule of the table."""
-        ours = {segment_id(one.id) for one in nodules}
-        ids = results.segmentation.GetSegmentation().GetSegmentIDs()
-        return [
-            int(tail)
-            for one in ids
-            if one not in ours and (tail := one.removeprefix(segment_id(0)[:-1])).isdecimal()
-        ]
-
     def _free_number(self, results: ResultNodes, nodules: Sequence[Nodule]) -> int:
         """A number above all that were ever given here, as far as the scene shows."""
-        taken = [one.id for one in nodules] + self._foreign_numbers(results, nodules)
+        taken = [one.id for one in nodules] + foreign_numbers(results)
         return max(taken, default=0) + 1
 
     @contextmanager
@@ -278,16 +268,13 @@ class ReviewLogic(Undoable):
         self.remember(Change(restore, kind, what))
 
 
-def _is_measured(results: ResultNodes, nodule: Nodule) -> bool:
-    """Tell whether a nodule still has the voxels that its row was measured on."""
-    segment = results.segmentation.GetSegmentation().GetSegment(segment_id(nodule.id))
-    mask = nodule_segments.read_voxels(results.segmentation, segment_id(nodule.id))
-    if mask is None:
-        return False
+def _is_measured(results: ResultNodes, number: int, mask: SmallMask) -> bool:
+    """Tell whether these voxels are those that the row of a nodule was measured on."""
+    segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
     measured = nodule_segments.tag(segment, MEASURED_TAG)
     if measured:
         return measured == fingerprint("", mask.voxels)
-    as_made = fingerprint(nodule_style(nodule.id, 0).name, mask.voxels)
+    as_made = fingerprint(nodule_style(number, 0).name, mask.voxels)
     return nodule_segments.tag(segment, TAG) == as_made
 
 

@@ -1,0 +1,12 @@
+"""The ways in which the lungs are found."""
+
+from enum import StrEnum
+
+
+class LungMethod(StrEnum):
+    """How the lungs are found."""
+
+    VOLUME = "volume"
+    """In 3-D, the default: see `volume`."""
+    TUTORIAL = "tutorial"
+    """Slice by slice as in the Data Science Bowl tutorial: see `tutorial`."""
