@@ -8,6 +8,11 @@ from pathlib import Path
 from CTSliceToolsLib.errors import InputError
 
 
+def beside(path: Path | None, suffix: str) -> Path | None:
+    """Give the path beside another whose name is that one's with an addition; None for None."""
+    return None if path is None else path.with_name(path.name + suffix)
+
+
 def refuse_existing(folder: Path, names: Iterable[str]) -> None:
     """Raise `InputError` if any of `names` is already in `folder`."""
     there = sorted(name for name in names if (folder / name).exists())

@@ -9,10 +9,20 @@ import vtk
 from numpy.typing import ArrayLike, NDArray
 
 from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.reading.ct_scan import CTScan
 from CTSliceToolsLib.reading.slice_stack import is_axial
+from CTSliceToolsLib.scene.mrml_volume import add_volume
 
 INSTANCE_UIDS = "DICOM.instanceUIDs"
 """Attribute that Slicer gives volumes from DICOM: the SOP Instance UIDs of the slices along k."""
+
+
+def add_scan(scan: CTScan, name: str) -> Any:
+    """Add a CT to the scene as a scalar volume node that tells the instances it was read from."""
+    node = add_volume(scan.image, name)
+    if scan.slices:
+        node.SetAttribute(INSTANCE_UIDS, " ".join(one.sop_instance_uid for one in scan.slices))
+    return node
 
 
 @dataclass(frozen=True, eq=False)

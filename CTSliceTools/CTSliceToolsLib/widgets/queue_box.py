@@ -9,11 +9,11 @@ from slicer.i18n import tr as _
 
 from CTSliceToolsLib.dataset.label_queue import LabelQueue, SeriesToLabel
 from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.panel.dicom_series import ct_series
 from CTSliceToolsLib.panel.errors import shown_errors
 from CTSliceToolsLib.panel.file_dialogs import choose_folder
 from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.scene.mrml_volume import add_volume
-from CTSliceToolsLib.scene.volume_slices import INSTANCE_UIDS
+from CTSliceToolsLib.scene.volume_slices import add_scan
 from CTSliceToolsLib.widgets.annotate_section import AnnotateSection
 
 FOLDER, DATABASE = range(2)
@@ -51,8 +51,7 @@ class QueueBox:
             raise InputError(_("All series are labelled."))
         scan = read_ct(series.folder, series.uid)
         self._remove_volume()
-        volume = add_volume(scan.image, scan.series.description if scan.series else series.uid)
-        volume.SetAttribute(INSTANCE_UIDS, " ".join(one.sop_instance_uid for one in scan.slices))
+        volume = add_scan(scan, scan.series.description if scan.series else series.uid)
         self._annotate.known_files = {one.sop_instance_uid: one.file for one in scan.slices}
         self._current, self._volume_id = series, volume.GetID()
         self._choose_volume(volume)
@@ -110,14 +109,7 @@ def database_queue() -> LabelQueue:
     Raises:
         InputError: if there is none, or two of them share a folder.
     """
-    database = slicer.dicomDatabase
-    found = []
-    for patient in database.patients():
-        for study in database.studiesForPatient(patient):
-            for uid in database.seriesForStudy(study):
-                files = database.filesForSeries(uid)
-                if files and database.fileValue(files[0], "0008,0060") == "CT":
-                    found.append(SeriesToLabel(Path(files[0]).parent, uid))
+    found = [SeriesToLabel(series.folder, series.uid) for series in ct_series()]
     if not found:
         raise InputError(_("The DICOM database holds no CT series: import some first."))
     return LabelQueue(found)

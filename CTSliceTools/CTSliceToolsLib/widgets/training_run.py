@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from CTSliceToolsLib.files import refuse_existing
+from CTSliceToolsLib.files import beside, refuse_existing
 from CTSliceToolsLib.localizer.training_plan import TrainingPlan
 from CTSliceToolsLib.model_card import require_new_model
 
@@ -63,10 +63,6 @@ class Paths:
             backbone: names the model.
             training: whether the model that is evaluated is the one that is trained.
         """
-
-        def beside(folder: Path | None, suffix: str) -> Path | None:
-            return None if folder is None else folder.with_name(folder.name + suffix)
-
         parts = self.parts or beside(self.dataset, "-parts")
         models = beside(self.dataset or self.parts, "-models")
         model = self.model or (models and models / f"{backbone}.keras")

@@ -1,6 +1,7 @@
 """The scans of a batch: found below a folder, listed in a CSV file, or one alone."""
 
 import csv
+import io
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ import pydicom
 import SimpleITK as sitk
 
 from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.files import replace_text
 from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.reading.scan_index import IndexedScan, index_scans
 from CTSliceToolsLib.reading.volume_files import VOLUME_SUFFIXES
@@ -72,6 +74,23 @@ def find_cases(source: Path, report: Report = silent) -> list[Case]:
     for case in cases:
         unique.setdefault(case.name, case)
     return list(unique.values())
+
+
+def write_list(table: Path, series: Iterable[tuple[Path, str]]) -> None:
+    """Write a CSV file that `find_cases` reads; an earlier list of that name is replaced.
+
+    Args:
+        table: the file.
+        series: folder and SeriesInstanceUID of each scan.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([PATH, SERIES])
+    writer.writerows(series)
+    replace_text(table, text.getvalue())
 
 
 def voxels(case: Case) -> int:

@@ -14,6 +14,10 @@ class Preset(StrEnum):
     OURS = "ours"
     """Five slices at once, patches with and without nodules, inserted lesions, hard negatives."""
 
+    def label(self) -> str:
+        """Give its name as a combo box of Slicer shows it."""
+        return self.value
+
 
 @dataclass(frozen=True)
 class StorePlan:
