@@ -8,7 +8,7 @@ BIN := .venv/bin
 endif
 DEMO := demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test env format lists
+.PHONY: demo test docs env format lists
 
 demo: env
 	$(BIN)/lung-nodule-seg demo -o $(DEMO)
@@ -19,12 +19,16 @@ test: env
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+docs: env
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -d build/doctrees docs build/docs
+	@echo Open build/docs/index.html in a browser.
+
 env: .venv/installed
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[host,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[docs,host,test]'
 	touch $@
 
 lists: env

@@ -200,7 +200,7 @@ def read_heights(file: Path) -> dict[str, float]:
     """Read the heights of landmarks from a JSON file that `predict` wrote.
 
     Returns:
-        Landmark → LPS z in mm, of the entries `{"landmarks": {name: {"z_mm": z}}}`.
+        Landmark → LPS z in mm, which is `z_mm` of each entry of `landmarks`.
 
     Raises:
         InputError: if the file has no such entries.

@@ -1,0 +1,67 @@
+"""Sphinx's settings of the site, which `make docs` builds into build/docs."""
+
+import sys
+from pathlib import Path
+
+from CTSliceToolsLib import __version__
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(Path(__file__).parent))
+
+from site_parts import model_cards, repository  # noqa: E402
+
+project = "CTLungScreening"
+author = "CTLungScreening contributors"
+copyright = author
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.apidoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "site_parts",
+]
+exclude_patterns = ["generated/*/modules.rst"]
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "substitution"]
+myst_heading_anchors = 3
+left_out = model_cards()["slice-localizer"]["results"]["each patient left out of training in turn"]
+myst_substitutions = {
+    "localizer_raw": left_out["raw"],
+    "localizer_fitted": left_out["scan-consistent"],
+}
+
+default_role = "code"  # one backtick, as in all our docstrings
+autodoc_mock_imports = ["ctk", "qt", "slicer", "vtk"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "fully-qualified"
+napoleon_attr_annotations = False  # the signature has them
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # a field is described once
+python_use_unqualified_type_names = True
+apidoc_modules = [
+    {
+        "path": f"../{module}/{module}Lib",
+        "destination": f"generated/{module}Lib",
+        "max_depth": 1,
+        "module_first": True,
+        "automodule_options": ["members", "show-inheritance"],
+        "exclude_patterns": [
+            f"../{module}/{module}Lib/{part}"
+            for part in ("__main__.py", "cli.py", "commands", "panel", "widgets")
+        ]
+        + [f"../{module}/{module}Lib/risk/*command*.py"],
+    }
+    for module in ("CTSliceTools", "LungNoduleSeg")
+]
+
+html_theme = "furo"
+html_title = f"CTLungScreening {release}"
+html_logo = "icons/CTLungScreening.svg"
+html_favicon = "icons/CTLungScreening.png"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {"source_repository": repository(), "source_branch": "main"}
+html_theme_options["source_directory"] = "docs/"

@@ -1,0 +1,123 @@
+"""Pages of the site that are made anew for each build, from what they tell of.
+
+`docs/generated` gets a page for each command line, by its own help, and the cards of the models.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).parents[1]
+GENERATED = Path(__file__).parent / "generated"
+MOST_COLUMNS = 12
+COMMANDS = {"lung-nodule-seg": "LungNoduleSegLib.cli", "ct-slice-tools": "CTSliceToolsLib.cli"}
+
+
+def repository() -> str:
+    """Give the address of the repository, which stands in `CITATION.cff`."""
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    found = re.search(r"^repository-code: (\S+)$", citation, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def model_cards() -> dict[str, dict[str, Any]]:
+    """Give the cards of the bundled models by name."""
+    files = sorted(ROOT.glob("*/*Lib/Resources/Models/*.json"))
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def make_pages(_: Sphinx) -> None:
+    """Write the pages."""
+    GENERATED.mkdir(exist_ok=True)
+    for name, module in COMMANDS.items():
+        command = [sys.executable, "-m", "typer", module, "utils", "docs", "--name", name]
+        page = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        write(f"{name}.md", page.strip() + "\n")
+    write("model-cards.txt", "\n\n".join(map(card_text, model_cards().values())))
+
+
+def card_text(card: dict[str, Any]) -> str:
+    """Give a card as Markdown, what it is not to be trusted with first."""
+    parts = [
+        f"## {card['name']}",
+        f"{card['summary']} Its output is the {card['label']}.",
+        f"### Limits of {card['name']}",
+        "\n".join(f"- {one}" for one in card["limitations"]),
+    ]
+    for section, values in card.items():
+        if isinstance(values, dict) and values:
+            parts += [f"### {section.capitalize()} of {card['name']}", tables(values, 4)]
+    return "\n\n".join([*parts, f"SHA-256 of the file: `{card['sha256']}`", ""])
+
+
+def write(name: str, text: str) -> None:
+    """Write a generated file, unless it says the same already: Sphinx then leaves its page."""
+    file = GENERATED / name
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        file.write_text(text, encoding="utf-8")
+
+
+def tables(values: dict[str, Any], level: int) -> str:
+    """Give nested values as Markdown: tables of plain ones under headings of the outer keys."""
+    inner = {key: value for key, value in values.items() if isinstance(value, dict)}
+    parts = []
+    if plain := {key: cell(value) for key, value in values.items() if key not in inner}:
+        parts.append(table(["", ""], plain.items()))
+    columns = list(dict.fromkeys(name for one in inner.values() for name in one))
+    values_within = [value for one in inner.values() for value in one.values()]
+    if (
+        len(inner) > 1
+        and len(columns) <= MOST_COLUMNS
+        and not any(isinstance(one, dict) for one in values_within)
+    ):
+        rows = [[key, *(cell(one.get(name)) for name in columns)] for key, one in inner.items()]
+        return "\n\n".join([*parts, table(["", *map(in_words, columns)], rows)]) + "\n"
+    for key, one in inner.items():
+        parts.append(f"{'#' * min(level, 6)} {in_words(key)}")
+        parts.append(tables(one, level + 1))
+    return "\n\n".join(parts) + "\n"
+
+
+def table(head: list[str], rows: Any) -> str:
+    """Give a Markdown table."""
+    lines = [head, ["---"] * len(head), *([in_words(row[0]), *row[1:]] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def in_words(key: str) -> str:
+    """Give a key of a card as a person would write it."""
+    if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", key):
+        return key
+    return re.sub(r" mm\b", " (mm)", key.replace("_", " "))
+
+
+def cell(value: object) -> str:
+    """Give a plain value of a card as the text of a cell."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(map(cell, value))
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def escape_markup(*event: Any) -> None:
+    """Take a docstring as plain text with code in backticks; `*`, `|` and a last `_` are no markup."""
+    lines: list[str] = event[-1]
+    markup = re.compile(r"(`[^`]*`|^ +\*+\w+)|([*|]|(?<=\w)_(?!\w))", re.MULTILINE)
+    escaped = markup.sub(lambda found: found[1] or f"\\{found[2]}", "\n".join(lines))
+    lines[:] = escaped.split("\n")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("builder-inited", make_pages, priority=100)
+    app.connect("autodoc-process-docstring", escape_markup, priority=100)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
