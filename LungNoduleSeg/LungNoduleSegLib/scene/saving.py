@@ -51,10 +51,11 @@ def keep_record(folder: Path, table_node: Any, volume_node: Any) -> None:
         table_node.RemoveAttribute(RUN_RECORD)
         return
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        del record["command"]
-        record["input"] |= {"source": volume_node.GetName(), "sop_instance_uids": []}
-    except (ValueError, KeyError, TypeError) as error:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record.pop("command", None)
+        where = {"source": volume_node.GetName(), "sop_instance_uids": []}
+        record["input"] = {**record.get("input", {}), **where}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is no record of a run: run the scan again.") from error
     table_node.SetAttribute(RUN_RECORD, json.dumps(record))
 
