@@ -46,7 +46,6 @@ def build_classifier() -> "keras.Model":
     x = convolve(x, 48, 3)
     x = convolve(x, 64, 3, 2)
     x = layers.Dropout(0.4)(layers.Flatten()(x))
-    x = layers.Dense(32, activation="relu")(x)
     outputs = layers.Dense(1, activation="sigmoid", dtype="float32")(x)
     return keras.Model(inputs, outputs, name="candidate_classifier")
 

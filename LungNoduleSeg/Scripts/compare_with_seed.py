@@ -1,0 +1,171 @@
+"""Hold our nodule model against the tutorial's U-Net and masks, trained as long on the same scans.
+
+    python LungNoduleSeg/Scripts/compare_with_seed.py ../shared/data --ours \
+        /tmp/model/without-LIDC-IDRI-0001.keras --seconds 2400 -o /tmp/comparison
+
+`--ours` is a model that `train_default_model.py` trained without LIDC-IDRI-0001, `--seconds` what
+its log says that this took of the processors. The tutorial's network learns from the same scans
+with as many lesions in them, from spheres with twice the radius. Both are measured on
+LIDC-IDRI-0001 and on lesions inserted into it.
+"""
+
+import argparse
+import itertools
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from train_default_model import (
+    LIDC,
+    OUTLINED,
+    PHANTOMS,
+    PLACES,
+    measure_outlined,
+    read_training_scan,
+)
+
+from CTSliceToolsLib.geometry.axial import AxialView
+from CTSliceToolsLib.hu import AIR_HU
+from CTSliceToolsLib.keras_loader import keras
+from CTSliceToolsLib.model_card import ModelCard, save_model
+from CTSliceToolsLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.evaluation.luna_files import DIAMETER, Places, write_places
+from LungNoduleSegLib.evaluation.stress import stress_test
+from LungNoduleSegLib.examples.batches import ExampleBatches
+from LungNoduleSegLib.examples.luna16 import prepare_luna
+from LungNoduleSegLib.examples.split import split_examples
+from LungNoduleSegLib.examples.store import EXAMPLE_PREPARATION, read_store
+from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
+from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
+from LungNoduleSegLib.network.detector import load_detector
+from LungNoduleSegLib.network.insertion import find_sites, insert_random_lesions
+from LungNoduleSegLib.network.unet import build_unet, dice_loss
+from LungNoduleSegLib.nodules.finding import NoduleRules
+from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
+from LungNoduleSegLib.results.names import RECORD
+
+CMB, HEAD, ABDOMEN = (
+    "CMB-CRC-MSB-01068.nrrd",
+    "ACRIN-FLT-Breast_001_headchest.nrrd",
+    "ACRIN-FLT-Breast_001_abdopelvis.nrrd",
+)
+COPIES, LESIONS = 2, 40
+
+log = logging.getLogger("compare_with_seed")
+
+
+def write_luna(data: Path, folder: Path) -> Path:
+    """Write the scans with lesions inserted, as LUNA16 has them; returns their annotations."""
+    scans = {
+        name: AxialView.of(read_ct(data / name).image, AIR_HU).image
+        for name in (CMB, HEAD, ABDOMEN)
+    }
+    for seed in PHANTOMS[:2]:
+        scans[f"phantom-{seed}"] = make_phantom(PhantomSpec(seed=seed, lesions=())).image
+    rows: list[tuple[str, Sequence[float], float]] = []
+    for number, (name, hu) in enumerate(scans.items()):
+        lungs = segment_lungs(hu)
+        sites = find_sites(hu, lungs)
+        for copy in range(COPIES):
+            rng = np.random.default_rng((number, copy))
+            changed, _, lesions = insert_random_lesions(hu, lungs, sites, LESIONS, rng)
+            uid = f"{name.split('.')[0]}-{copy}"
+            sitk.WriteImage(changed, folder / f"{uid}.mhd", useCompression=True)
+            rows += [(uid, lesion.centre, lesion.diameter_mm) for lesion in lesions]
+            rows += [(uid, place, diameter) for place, diameter in PLACES.get(name, ())]
+    annotations = folder / "annotations.csv"
+    write_places(annotations, DIAMETER, Places.of(rows))
+    return annotations
+
+
+def train_seed(store: Path, seconds: float, file: Path) -> int:
+    """Train the tutorial's network for so many seconds of the processors; returns its batches."""
+    plan = StorePlan.of(Preset.TUTORIAL)
+    examples = split_examples(read_store(store), plan.seed).training
+    batches = ExampleBatches(examples, plan.batch, plan.seed)
+    keras.utils.set_random_seed(plan.seed)
+    network = build_unet(EXAMPLE_PREPARATION.size, EXAMPLE_PREPARATION.channels, plan.filters)
+    network.compile(keras.optimizers.Adam(plan.learning_rate), dice_loss)
+    began = time.process_time()
+    for step in itertools.count():
+        loss = network.train_on_batch(*batches[step % len(batches)])
+        if step % 20 == 0:
+            log.info("%d batches, Dice loss %.3f", step, float(loss))
+        if time.process_time() - began > seconds:
+            break
+    card = ModelCard(
+        "seed", "", "", asdict(EXAMPLE_PREPARATION), asdict(NoduleRules(min_probability=None))
+    )
+    save_model(network, card, file)
+    return step + 1
+
+
+def measure(model_file: Path, data: Path, output: Path, method: LungMethod) -> dict[str, Any]:
+    """Measure one model on the scan that it has not seen."""
+    detector = load_detector(model_file)
+    outlined = measure_outlined(detector, read_training_scan(data, LIDC))
+    inserted = stress_test(
+        data / LIDC,
+        output / "inserted",
+        model_file=model_file,
+        nodules=data / OUTLINED[LIDC],
+        rounds=1,
+    ).to_dict()
+    results = output / "run"
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "LungNoduleSegLib", "run", str(data / LIDC)]
+    command += ["-o", str(results), "--model", str(model_file)]
+    command += ["--lungs", method, "--progress", "none"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    elapsed = time.perf_counter() - began
+    networks = [model_file]
+    if detector.card.second:
+        networks.append(model_file.with_name(detector.card.second))
+    return {
+        "Dice of the outlined nodule": outlined["nodules"][0]["dice"],
+        "other findings": outlined["false_positives"],
+        "CPM, inserted lesions": round(inserted["cpm"], 3),
+        "network, s a scan": json.loads((results / RECORD).read_text())["timing_s"]["Nodules"],
+        "all, s a scan": round(elapsed, 1),
+        "MB": round(sum(file.stat().st_size for file in networks) / 1e6, 1),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the tutorial's network, measure both, and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder with the scans")
+    parser.add_argument("--ours", type=Path, required=True, help="our model, trained without LIDC")
+    parser.add_argument("--seconds", type=float, required=True, help="of the processors")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="new folder")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    output: Path = options.output
+    luna, store, seed = output / "luna", output / "store", output / "seed.keras"
+    if not seed.exists():
+        luna.mkdir(parents=True, exist_ok=True)
+        outcome = prepare_luna(luna, write_luna(options.data, luna), store, tutorial_masks=True)
+        log.info("%s examples; failed: %s", outcome.examples, outcome.failed)
+        log.info("%d batches", train_seed(store, options.seconds, seed))
+    rows = {
+        "the tutorial's": measure(seed, options.data, output / "seed", LungMethod.TUTORIAL),
+        "ours": measure(options.ours, options.data, output / "ours", LungMethod.VOLUME),
+    }
+    print("| |", " | ".join(rows), "|")
+    print("|---" * (len(rows) + 1) + "|")
+    for name in rows["ours"]:
+        print(f"| {name} |", " | ".join(str(row[name]) for row in rows.values()), "|")
+
+
+if __name__ == "__main__":
+    main()
