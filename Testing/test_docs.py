@@ -35,7 +35,27 @@ def commands(page: Path) -> Iterator[str]:
         yield from (line for line in lines if line.strip() and not line.startswith("#"))
 
 
+def named_commands(page: Path) -> Iterator[str]:
+    """Give each command of ours that the text of a page names, such as `ct-slice-tools train`."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    yield from re.findall(rf"`((?:{'|'.join(OURS)}) [^`]+)`", text)
+
+
+def nodules() -> typer.Typer:
+    from LungNoduleSegLib.cli import app
+
+    return app
+
+
+def slices() -> typer.Typer:
+    from CTSliceToolsLib.cli import app
+
+    return app
+
+
+OURS = {"lung-nodule-seg": nodules, "ct-slice-tools": slices}
 COMMANDS = [(page.name, line) for page in PAGES for line in commands(page)]
+NAMED = [(page.name, line) for page in PAGES for line in named_commands(page)]
 
 
 def test_pages_have_commands() -> None:
@@ -56,7 +76,7 @@ def check(words: list[str]) -> None:
     program, *arguments = words
     program = program.removeprefix(".venv/bin/")
     if program in OURS:
-        parse(typer.main.get_command(OURS[program]()), program, arguments)
+        parse(program, arguments)
     elif program == "make":
         targets = {name for name in arguments if "=" not in name}
         assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -75,29 +95,29 @@ def check(words: list[str]) -> None:
         assert program in PLAIN, program
 
 
-def nodules() -> typer.Typer:
-    from LungNoduleSegLib.cli import app
-
-    return app
-
-
-def slices() -> typer.Typer:
-    from CTSliceToolsLib.cli import app
-
-    return app
+def parse(program: str, arguments: list[str]) -> None:
+    """Parse the arguments of one of our commands; it is not run."""
+    command, rest = command_of(program, arguments)
+    if "--help" not in rest:
+        command.make_context(program, rest).close()
 
 
-OURS = {"lung-nodule-seg": nodules, "ct-slice-tools": slices}
-
-
-def parse(command: Any, name: str, arguments: list[str]) -> None:
-    """Parse the arguments of a command or of one below it; the command is not run."""
+def command_of(program: str, arguments: list[str]) -> tuple[Any, list[str]]:
+    """Give the command that words call, and the words after its name."""
+    command: Any = typer.main.get_command(OURS[program]())
     while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
         assert name in command.commands
         command = command.commands[name]
-    if "--help" not in arguments:
-        command.make_context(name, list(arguments)).close()
+    return command, list(arguments)
+
+
+@pytest.mark.parametrize(("page", "line"), NAMED)
+def test_a_command_in_the_text_has_these_options(page: str, line: str) -> None:
+    program, *arguments = line.split()
+    command, rest = command_of(program, arguments)
+    known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    assert {word.split("=")[0] for word in rest if word.startswith("-")} <= known | {"--help"}
 
 
 def check_script(arguments: list[str]) -> None:

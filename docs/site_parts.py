@@ -109,7 +109,7 @@ def cell(value: object) -> str:
 
 
 def escape_markup(*event: Any) -> None:
-    """Take a docstring as plain text with code in backticks; `*`, `|` and a last `_` are no markup."""
+    """Take a docstring as plain text with code in backticks, so `*`, `|` and a last `_` as such."""
     lines: list[str] = event[-1]
     markup = re.compile(r"(`[^`]*`|^ +\*+\w+)|([*|]|(?<=\w)_(?!\w))", re.MULTILINE)
     escaped = markup.sub(lambda found: found[1] or f"\\{found[2]}", "\n".join(lines))
