@@ -88,6 +88,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
         from LungNoduleSegLib.widgets.follow_up_section import FollowUpSection  # noqa: PLC0415
         from LungNoduleSegLib.widgets.lungs_section import LungsSection  # noqa: PLC0415
+        from LungNoduleSegLib.widgets.nodules_section import NodulesSection  # noqa: PLC0415
         from LungNoduleSegLib.widgets.output_section import OutputSection  # noqa: PLC0415
         from LungNoduleSegLib.widgets.risk_section import RiskSection  # noqa: PLC0415
         from LungNoduleSegLib.widgets.segment_section import SegmentSection  # noqa: PLC0415
@@ -107,6 +108,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         self.model.changed.connect(self.onModelChosen)
         self.lungs = LungsSection(self.ui)
         self.segment = SegmentSection(self.ui, self.logic, self.model, self.lungs, requirements)
+        self.nodules = NodulesSection(self.ui, self.logic)
         self.risk = RiskSection(self.ui, self.logic, requirements)
         self.followUp = FollowUpSection(self.ui, self.logic, self.model, requirements)
         self.training = TrainingSection(self.ui, self.logic, self.model, requirements)
@@ -114,6 +116,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         self.sections: tuple[Any, ...] = (
             self.lungs,
             self.segment,
+            self.nodules,
             self.risk,
             self.followUp,
             self.training,
@@ -165,6 +168,8 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
             if before != self._shown:
                 section.set_results(results)
         self.ui.undoButton.enabled = parameters is not None and self.logic.canUndo
+        what = self.logic.lastChange or _("the last change of the results")
+        self.ui.undoButton.toolTip = _("Take back: {what}.").format(what=what)
 
     def refresh(self) -> None:
         """Tell the sections all of it again: results may have changed."""

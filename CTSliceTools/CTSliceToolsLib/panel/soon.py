@@ -20,6 +20,11 @@ class Soon:
         """Have it called, once however often this is asked; takes what any event passes."""
         self._timer.start()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether it is still to be called."""
+        return bool(self._timer.active)
+
     def cancel(self) -> None:
         """Have it not called."""
         self._timer.stop()
