@@ -86,6 +86,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         from CTSliceToolsLib.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
         from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
+        from LungNoduleSegLib.widgets.batch_section import BatchSection  # noqa: PLC0415
         from LungNoduleSegLib.widgets.follow_up_section import FollowUpSection  # noqa: PLC0415
         from LungNoduleSegLib.widgets.lungs_section import LungsSection  # noqa: PLC0415
         from LungNoduleSegLib.widgets.nodules_section import NodulesSection  # noqa: PLC0415
@@ -110,8 +111,12 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         self.segment = SegmentSection(self.ui, self.logic, self.model, self.lungs, requirements)
         self.nodules = NodulesSection(self.ui, self.logic)
         self.risk = RiskSection(self.ui, self.logic, requirements)
+        self.nodules.table.chosen.connect(lambda nodule: self.risk.choose(nodule.id))
         self.followUp = FollowUpSection(self.ui, self.logic, self.model, requirements)
         self.training = TrainingSection(self.ui, self.logic, self.model, requirements)
+        self.batch = BatchSection(
+            self.ui, self.logic, self.model, self.lungs, requirements, self.chooseVolume
+        )
         self.output = OutputSection(self.ui, self.logic, requirements)
         self.sections: tuple[Any, ...] = (
             self.lungs,
@@ -120,6 +125,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
             self.risk,
             self.followUp,
             self.training,
+            self.batch,
             self.output,
         )
         for section in self.sections:

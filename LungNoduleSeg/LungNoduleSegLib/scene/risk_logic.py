@@ -10,7 +10,13 @@ from CTSliceToolsLib.scene.undo import Change
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess, assess_scan
-from LungNoduleSegLib.risk.facts import NoduleFacts, PatientFacts, coarse_lungs, measured_facts
+from LungNoduleSegLib.risk.facts import (
+    LABELS,
+    NoduleFacts,
+    PatientFacts,
+    coarse_lungs,
+    measured_facts,
+)
 from LungNoduleSegLib.risk.given_facts import (
     NOTHING_GIVEN,
     GivenFacts,
@@ -63,12 +69,13 @@ class RiskLogic(GrowthLogic):
         nodules = nodules_of(results.table, rejected=True)
         told = with_fact(told_facts(volume, nodules), name, value, number)
         told.correct(measured_facts(nodules), results.table.GetName())
-        self._keep(volume, told, nodules, f"fact {name} {number} {volume.GetID()}")
+        what = f"tell {LABELS[name]}"
+        self._keep(volume, told, nodules, what, f"{what} {number} {volume.GetID()}")
 
     def forgetFacts(self, results: ResultNodes) -> None:
         """Forget everything that was told of a scan and its nodules."""
         volume = volume_node_of(results.segmentation)
-        self._keep(volume, NOTHING_GIVEN, ())
+        self._keep(volume, NOTHING_GIVEN, (), "forget what was told")
 
     def risk(self, results: ResultNodes) -> ScanRisk:
         """Evaluate models and guidelines for every nodule of a scan that is not rejected.
@@ -167,7 +174,12 @@ class RiskLogic(GrowthLogic):
         return self._lungs[1]
 
     def _keep(
-        self, volume: Any, told: GivenFacts, nodules: tuple[Nodule, ...], kind: str = ""
+        self,
+        volume: Any,
+        told: GivenFacts,
+        nodules: tuple[Nodule, ...],
+        what: str,
+        kind: str = "",
     ) -> None:
         before = volume.GetAttribute(FACTS)
 
@@ -177,7 +189,7 @@ class RiskLogic(GrowthLogic):
 
         keep_facts(volume, told, nodules)
         if volume.GetAttribute(FACTS) != before:
-            self.remember(Change(restore, kind=kind))
+            self.remember(Change(restore, kind, what))
 
 
 def _told(facts: NoduleFacts) -> dict[str, Any]:

@@ -77,7 +77,8 @@ class _Choice:
         self.told: Any = None
         self._values = [None, *values]
         self.widget = qt.QComboBox()
-        self.widget.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+        self.widget.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
+        self.widget.minimumContentsLength = 10
         for value in self._values:
             self.widget.addItem("" if value is None else in_words(value))
 

@@ -16,10 +16,10 @@ from CTSliceToolsLib.widgets.side_by_side import SideBySide
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
 from LungNoduleSegLib.scene.growth_logic import CHART_ROLE, growth_notes, same_levels
 from LungNoduleSegLib.scene.logic import LungNoduleSegLogic
-from LungNoduleSegLib.scene.result_nodes import ResultNodes
+from LungNoduleSegLib.scene.result_nodes import ResultNodes, nodules_of
 from LungNoduleSegLib.scene.result_tables import rows_of
 from LungNoduleSegLib.widgets.section import Section
-from LungNoduleSegLib.widgets.segment_section import TITLE
+from LungNoduleSegLib.widgets.segment_section import TITLE, cost_text
 
 PAIR_WIDTH_MM = 120.0
 """What the views show of a pair from left to right."""
@@ -144,11 +144,13 @@ class FollowUpSection(Section):
 
     def _prior_text(self, prior: ResultNodes | None) -> str:
         name = self._prior.GetName()
-        if prior is not None:
-            count = len(self._logic.nodules(prior))
-            return _("{scan} has {count} nodules.").format(scan=name, count=count)
-        text = _("{scan} has no nodules yet: Compare finds them first.")
-        return text.format(scan=name)
+        if prior is None:
+            text = _("{scan} has no nodules yet: Compare finds them first.").format(scan=name)
+            cost = self._logic.expectedCost(self._prior, self._model.file)
+            return f"{text} {cost_text(cost)}"
+        count = len(nodules_of(prior.table))
+        text = _("{scan} has 1 nodule.") if count == 1 else _("{scan} has {count} nodules.")
+        return text.format(scan=name, count=count)
 
     def _make_work(self) -> Work[Any] | None:
         if not ensure_packages(self._requirements, TITLE):

@@ -77,8 +77,8 @@ class RiskSection(Section):
         self._refresh()
 
     def choose(self, number: int) -> None:
-        """Show a nodule, if it is one whose risk is told."""
-        if number in self._numbers:
+        """Show a nodule, if it is one whose risk is told; folded, the section does so later."""
+        if number in self._numbers or self._ui.riskSection.collapsed:
             self._number = number
             self._show_nodule()
 
@@ -126,6 +126,8 @@ class RiskSection(Section):
     def _show_nodule(self) -> None:
         ui = self._ui
         number = self._number
+        if ui.riskSection.collapsed:
+            return
         one = None if self._risk is None or number is None else self._risk.of(number)
         if one is None or self._results is None or number is None:
             self.patient.show({}, {})

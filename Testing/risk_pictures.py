@@ -1,0 +1,101 @@
+"""Pictures of the sections Cancer risk and Follow-up, beside views and plot, for the docs.
+
+Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
+
+    python Testing/risk_pictures.py FOLDER
+
+The patient is a phantom at two times; the classifier is trained on artificial patients.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import slicer_host
+
+slicer = slicer_host.start()
+
+# ruff: noqa: E402 - Slicer is started before what needs it is imported
+from CTSliceToolsLib.widgets.side_by_side import BESIDE_NAME
+from dated_scans import add_scan, date, dated_results
+from LungNoduleSegLib.risk.training import train_risk
+from LungNoduleSegLib.scene.growth_logic import CHART_ROLE
+from panel_host import open_panel
+from panel_pictures import save_view, side_by_side
+from plot_pictures import save_chart
+from risk_tables import cohort, write
+from slicer_host.actions import process_events, save_picture, wait_until
+from two_times import DOUBLED_NOW
+
+
+def main(folder: Path) -> None:
+    """Compare two scans, tell facts, ask a model, and take the pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    widget = open_panel("LungNoduleSeg")
+    (before, prior_image), (now, image) = dated_results()
+    prior, volume = add_scan("2023", prior_image), add_scan("2024", image)
+    date(prior, "20230904")
+    date(volume, "20240415", born="19600812", sex="F")
+    widget.logic.importResults(before, prior)
+    results = widget.logic.importResults(now, volume)
+    widget.chooseVolume(volume)
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    widget.ui.priorSelector.setCurrentNode(prior)
+    widget.followUp.run_bar.button.click()
+    wait_until(lambda: not widget.followUp.run_bar.runner.busy, 600)
+    show_only(widget, "followUpSection")
+    rows = widget.ui.pairTable
+    row = next(n for n in range(rows.rowCount) if rows.item(n, 0).text() == str(DOUBLED_NOW))
+    rows.cellClicked.emit(row, 0)
+    process_events()
+    with tempfile.TemporaryDirectory() as name:
+        files = [Path(name) / f"{what}.png" for what in ("panel", "red", "beside", "plot")]
+        save_picture(widget.parent, files[0])
+        save_view("Red", files[1])
+        save_view(BESIDE_NAME, files[2])
+        save_chart(widget.logic.growthOf(results).GetNodeReference(CHART_ROLE), files[3])
+        side_by_side(files, folder / "follow-up.png")
+        widget.ui.followUpSideBySideBox.checked = False
+        tell(widget, results)
+        widget.risk.model.choose(trained(Path(name)))
+        widget.ui.askModelButton.click()
+        show_only(widget, "riskSection")
+        process_events()
+        save_picture(widget.parent, folder / "cancer-risk.png")
+
+
+def show_only(widget: Any, name: str) -> None:
+    """Fold all sections but one, and give the panel room for it."""
+    for one in vars(widget.ui).values():
+        if one.className() == "ctkCollapsibleButton":
+            one.collapsed = one.objectName != name
+    process_events()
+    slicer.util.mainWindow().resize(1200, widget.parent.sizeHint.height() + 40)
+    process_events()
+
+
+def tell(widget: Any, results: Any) -> None:
+    """Tell what a reader would."""
+    widget.ui.riskSection.collapsed = False
+    widget.risk.choose(DOUBLED_NOW)
+    for name in ("family_history", "emphysema", "ever_smoked", "high_risk", "screening"):
+        widget.logic.tell(results, name, name != "family_history")
+    for name, value in (("spiculation", True), ("upper_lobe", False)):
+        widget.logic.tell(results, name, value, DOUBLED_NOW)
+    widget.refresh()
+
+
+def trained(folder: Path) -> Path:
+    """Train classifiers on artificial patients and give one."""
+    features, labels = cohort()
+    tables = [
+        write(folder / f"{name}.csv", rows)
+        for name, rows in (("features", features), ("labels", labels))
+    ]
+    train_risk(*tables, folder / "models")
+    return folder / "models" / "xgboost.ubj"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

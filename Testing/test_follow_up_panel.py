@@ -1,0 +1,284 @@
+"""The section Follow-up of the panel LungNoduleSeg, in Slicer or on its stand-in."""
+
+import math
+import unittest
+
+import slicer_host
+
+slicer = slicer_host.start()
+
+import qt
+
+from CTSliceToolsLib.widgets.pointed_slice import BESIDE, RED, view_centre
+from CTSliceToolsLib.widgets.side_by_side import LAYOUT
+from dated_scans import add_scan, date, dated_results
+from LungNoduleSegLib.nodules.table import Verdict
+from LungNoduleSegLib.risk.growth import compare_scans
+from LungNoduleSegLib.risk.growth_table import growth_row
+from LungNoduleSegLib.scene.growth_logic import CHART_ROLE
+from LungNoduleSegLib.scene.result_nodes import chest_of, nodules_of
+from nodule_panel import PanelTest
+from panel_host import PICTURES, leave_panel, open_panel, scroll_to
+from slicer_host.actions import process_events, save_picture, wait_until
+from two_times import DOUBLED, DOUBLED_NOW, NEW_NOW
+
+NOW, BEFORE, CHANGE, DIAMETER, VOLUME, SHARE, DOUBLING, LUNG_RADS = range(8)
+
+
+class FollowUpTest(PanelTest):
+    """The section open on two scans of a patient 100 days apart, with their nodules."""
+
+    dates = ("20240101", "20240410")
+    with_prior = True
+
+    def setUp(self) -> None:
+        super().setUp()
+        (before, image_before), (now, image_now) = dated_results()
+        self.prior, self.volume = add_scan("before", image_before), add_scan("now", image_now)
+        for volume, day in zip((self.prior, self.volume), self.dates, strict=True):
+            if day:
+                date(volume, day)
+        logic = self.widget.logic
+        self.was = logic.importResults(before, self.prior) if self.with_prior else None
+        self.results = logic.importResults(now, self.volume)
+        logic.forgetChanges()
+        self.widget.chooseVolume(self.volume)
+        self.ui.followUpSection.collapsed = False
+        self.ui.priorSelector.setCurrentNode(self.prior)
+        self.widget.refresh()
+        process_events()
+        self.section = self.widget.followUp
+        self.bar = self.section.run_bar
+        self.nodes = self.node_ids()
+
+    def compare(self) -> None:
+        self.bar.button.click()
+        wait_until(lambda: not self.bar.runner.busy, 300)
+        process_events()
+
+    def rows(self) -> list[list[str]]:
+        table = self.ui.pairTable
+        return [
+            [table.item(row, column).text() for column in range(table.columnCount)]
+            for row in range(table.rowCount)
+        ]
+
+    def centre(self, view: str) -> list[float]:
+        return [float(one) for one in view_centre(slicer.mrmlScene.GetNodeByID(view))]
+
+
+class TestCompare(FollowUpTest):
+    def test_pairs_growth_and_doubling_time_are_those_of_the_core(self) -> None:
+        self.assertIn("before has 4 nodules", self.ui.priorLabel.text)
+        self.compare()
+        expected = compare_scans(chest_of(self.was), chest_of(self.results))
+        self.assertEqual(expected.days, 100)
+        rows = self.rows()
+        self.assertEqual(len(rows), len(expected.nodules))
+        for shown, one in zip(rows, expected.nodules, strict=True):
+            row = growth_row(one, expected.days)
+            self.assertEqual(shown[CHANGE], row["change"])
+            for column, name in ((NOW, "current_id"), (BEFORE, "prior_id")):
+                self.assertEqual(shown[column], "" if row[name] is None else str(row[name]))
+            days = row["doubling_days"]
+            self.assertEqual(shown[DOUBLING], "" if days is None else f"{days:.0f}")
+        grown = rows[DOUBLED_NOW - 1]
+        self.assertEqual(grown[BEFORE], str(DOUBLED))
+        was, now = (float(one) for one in grown[VOLUME].split(" → "))
+        self.assertEqual(grown[SHARE], f"{100 * (now / was - 1):+.0f} %")
+        self.assertAlmostEqual(float(grown[DOUBLING]), 100 / math.log2(now / was), delta=0.6)
+        self.assertEqual(self.ui.growthNotes.text, "")
+        save_picture(self.widget.parent, PICTURES / "follow-up.png")
+
+        self.check_plot(grown)
+        self.check_risk()
+        self.check_views()
+        self.check_changed_nodules()
+        self.check_undo()
+
+    def check_plot(self, grown: list[str]) -> None:
+        chart = self.widget.logic.growthOf(self.results).GetNodeReference(CHART_ROLE)
+        names = [
+            chart.GetNthPlotSeriesNode(n).GetName()
+            for n in range(chart.GetNumberOfPlotSeriesNodes())
+        ]
+        self.assertEqual(len(names), 3)
+        series = chart.GetNthPlotSeriesNode(names.index(f"nodule {DOUBLED_NOW}"))
+        table = series.GetTableNode().GetTable()
+        x, y = (table.GetColumnByName(one) for one in ("time", series.GetYColumnName()))
+        self.assertEqual([x.GetValue(0), x.GetValue(1)], [0, 100])
+        volumes = [f"{y.GetValue(row):.0f}" for row in (0, 1)]
+        self.assertEqual(" → ".join(volumes), grown[VOLUME])
+        self.ui.growthPlotButton.click()
+        shown = slicer.util.getNodesByClass("vtkMRMLPlotViewNode")
+        self.assertIn(chart.GetID(), [one.GetPlotChartNodeID() for one in shown])
+
+    def check_risk(self) -> None:
+        """Growth is in the Lung-RADS category."""
+        self.ui.riskSection.collapsed = False
+        self.widget.risk.choose(DOUBLED_NOW)
+        status = self.widget.risk.nodule.editor("status")
+        self.assertEqual(status.itemText(0), "growing (measured)")
+        table = self.ui.riskTable
+        categories = [table.item(row, 1).text() for row in range(table.rowCount)]
+        self.assertEqual(categories[3], "4B")
+        self.widget.risk.choose(NEW_NOW)
+        self.assertEqual(status.itemText(0), "new (measured)")
+        self.ui.riskSection.collapsed = True
+
+    def check_views(self) -> None:
+        self.ui.pairTable.cellClicked.emit(DOUBLED_NOW - 1, 0)
+        process_events()
+        self.assertTrue(self.ui.followUpSideBySideBox.checked)
+        self.assertEqual(slicer.app.layoutManager().layout, LAYOUT)
+        for view, results, number in (
+            (RED, self.results, DOUBLED_NOW),
+            (BESIDE, self.was, DOUBLED),
+        ):
+            one = next(one for one in nodules_of(results.table) if one.id == number)
+            for there, expected in zip(self.centre(view), (-one.x, -one.y, one.z), strict=True):
+                self.assertAlmostEqual(there, expected, delta=0.1)
+        growth = compare_scans(chest_of(self.was), chest_of(self.results), 100)
+        (low, high), (low_there, high_there) = growth.levels
+        middle = (low + high) / 2
+        scroll_to(middle)
+        self.assertAlmostEqual(self.centre(BESIDE)[2], (low_there + high_there) / 2, delta=0.5)
+        shown = self.was.segmentation.GetDisplayNode()
+        self.assertFalse(shown.IsDisplayableInView(RED))
+        self.ui.followUpSideBySideBox.click()
+        process_events()
+        self.assertNotEqual(slicer.app.layoutManager().layout, LAYOUT)
+        self.assertTrue(shown.IsDisplayableInView(RED))
+
+    def check_changed_nodules(self) -> None:
+        self.widget.logic.removeNodule(self.results, DOUBLED_NOW)
+        self.widget.refresh()
+        self.assertIn("compare again", self.ui.growthNotes.text)
+        self.widget.undo()
+        self.assertEqual(self.ui.growthNotes.text, "")
+
+    def check_undo(self) -> None:
+        self.ui.removeGrowthButton.click()
+        process_events()
+        self.assertEqual(self.rows(), [])
+        self.assertEqual(self.without_views(), self.nodes)
+
+    def without_views(self) -> set[str]:
+        """The nodes of the scene without those that views have added."""
+        kinds = ("Slice", "PlotView", "View")
+        return {
+            one for one in self.node_ids() if one in self.nodes or not any(k in one for k in kinds)
+        }
+
+    def test_undo_takes_it_back_and_the_interval_is_told(self) -> None:
+        self.ui.intervalBox.value = 200
+        self.compare()
+        doubling = float(self.rows()[DOUBLED_NOW - 1][DOUBLING])
+        self.assertAlmostEqual(doubling, 200, delta=60)
+        self.widget.logic.setVerdict(self.results, DOUBLED_NOW, Verdict.REJECTED)
+        self.widget.refresh()
+        self.assertIn("compare again", self.ui.growthNotes.text)
+        self.ui.undoButton.click()
+        self.ui.undoButton.click()
+        process_events()
+        self.assertEqual(self.without_views(), self.nodes)
+        self.assertEqual(self.rows(), [])
+
+
+class TestWithoutDates(FollowUpTest):
+    dates = ("", "")
+
+    def test_no_doubling_time_without_an_interval_which_is_said(self) -> None:
+        self.compare()
+        self.assertEqual({row[DOUBLING] for row in self.rows()}, {""})
+        self.assertIn("give the days between the scans", self.ui.growthNotes.text)
+
+
+class TestObstacles(FollowUpTest):
+    with_prior = False
+
+    def test_what_is_missing_is_said_and_what_to_do(self) -> None:
+        self.assertIn(
+            "before has no nodules yet: Compare finds them first", self.ui.priorLabel.text
+        )
+        self.assertTrue(self.bar.button.enabled)
+        self.ui.priorSelector.setCurrentNode(self.volume)
+        process_events()
+        self.assertIn("it is the current one", self.bar.button.toolTip)
+        self.ui.priorSelector.setCurrentNode(None)
+        process_events()
+        self.assertIn("Choose a prior scan", self.bar.button.toolTip)
+        self.widget.logic.importResults(dated_results()[0][0], self.prior)
+        self.ui.priorSelector.setCurrentNode(self.prior)
+        self.widget.chooseVolume(self.prior)
+        self.ui.priorSelector.setCurrentNode(self.volume)
+        process_events()
+        self.assertEqual(self.rows(), [])
+
+    def test_the_current_scan_needs_nodules_first(self) -> None:
+        self.widget.chooseVolume(self.prior)
+        self.ui.priorSelector.setCurrentNode(self.volume)
+        process_events()
+        self.assertIn("Find the nodules of before first", self.bar.button.toolTip)
+        self.assertFalse(self.bar.button.enabled)
+
+    def test_cancelled_it_leaves_no_child_and_no_node(self) -> None:
+        self.bar.button.click()
+        wait_until(lambda: bool(self.children()))
+        self.bar.button.click()
+        wait_until(lambda: not self.bar.runner.busy)
+        self.assertEqual((self.children(), self.node_ids()), (set(), self.nodes))
+
+
+class TestScene(FollowUpTest):
+    def start(self) -> None:
+        self.bar.button.click()
+        wait_until(lambda: bool(self.children()))
+
+    def test_scene_closed_during_a_comparison(self) -> None:
+        self.ui.followUpSideBySideBox.click()
+        process_events()
+        self.assertEqual(slicer.app.layoutManager().layout, LAYOUT)
+        self.start()
+        slicer.mrmlScene.Clear()
+        process_events()
+        self.assertFalse(self.bar.runner.busy)
+        self.assertEqual(self.children(), set())
+        self.assertEqual(self.rows(), [])
+        self.assertNotEqual(slicer.app.layoutManager().layout, LAYOUT)
+
+    def test_the_prior_scan_is_deleted(self) -> None:
+        self.ui.followUpSideBySideBox.click()
+        process_events()
+        slicer.mrmlScene.RemoveNode(self.prior)
+        process_events()
+        self.assertNotEqual(slicer.app.layoutManager().layout, LAYOUT)
+        self.assertFalse(self.bar.button.enabled)
+
+    def test_results_deleted_during_a_comparison(self) -> None:
+        self.start()
+        slicer.mrmlScene.RemoveNode(self.results.table)
+        with self.assertLogs(level="ERROR") as shown:
+            wait_until(lambda: not self.bar.runner.busy, 300)
+        self.assertIn("was deleted during the comparison", shown.output[0])
+
+    def test_another_module_is_shown_during_a_comparison(self) -> None:
+        self.start()
+        leave_panel()
+        wait_until(lambda: not self.bar.runner.busy, 300)
+        self.assertEqual(self.rows(), [])
+        open_panel("LungNoduleSeg")
+        process_events()
+        self.assertEqual(len(self.rows()), 5)
+
+    def test_every_control_has_a_tool_tip(self) -> None:
+        kinds = (qt.QAbstractButton, qt.QComboBox, qt.QSpinBox, qt.QTableWidget)
+        for name, widget in vars(self.ui).items():
+            if widget in self.ui.followUpSection.findChildren(qt.QWidget) and isinstance(
+                widget, kinds
+            ):
+                self.assertTrue(widget.toolTip or name.startswith("qt_"), name)
+
+
+if __name__ == "__main__":
+    unittest.main()

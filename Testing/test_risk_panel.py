@@ -1,0 +1,357 @@
+"""The section Cancer risk of the panel LungNoduleSeg, in Slicer or on its stand-in."""
+
+import re
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+import slicer_host
+
+slicer = slicer_host.start()
+
+import qt
+
+from dated_scans import add_scan, date, dated_results
+from LungNoduleSegLib.nodules.table import Verdict
+from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
+from LungNoduleSegLib.risk.facts import LABELS, PatientFacts, Sex, Status
+from LungNoduleSegLib.risk.given_facts import GivenFacts, parse_facts
+from LungNoduleSegLib.risk.prediction import SHOWN
+from LungNoduleSegLib.scene.result_nodes import lungs_of, nodules_of
+from LungNoduleSegLib.widgets.fact_form import in_words
+from nodule_panel import PanelTest
+from panel_host import PICTURES, leave_panel, open_panel
+from slicer_host.actions import process_events, save_picture
+
+LARGEST, SECOND = 3, 4
+
+
+class RiskTest(PanelTest):
+    """The section open on a scan with four nodules."""
+
+    born, sex, day = "", "", ""
+
+    def setUp(self) -> None:
+        super().setUp()
+        (_, (folder, image)) = dated_results()
+        self.volume = add_scan("now", image)
+        if self.day:
+            date(self.volume, self.day, born=self.born, sex=self.sex)
+        self.results = self.widget.logic.importResults(folder, self.volume)
+        self.widget.chooseVolume(self.volume)
+        self.ui.riskSection.collapsed = False
+        self.widget.refresh()
+        process_events()
+        self.section = self.widget.risk
+
+    def choose(self, form: Any, name: str, value: Any) -> None:
+        """Choose an entry of a combo box as a user does; None: the first."""
+        box = form.editor(name)
+        row = 0 if value is None else box.findText(in_words(value))
+        self.assertGreaterEqual(row, 0, value)
+        box.currentIndex = row
+        box.activated.emit(row)
+        process_events()
+
+    def type(self, form: Any, name: str, text: str) -> None:
+        field = form.editor(name)
+        field.text = text
+        field.editingFinished.emit()
+        process_events()
+
+    def tell_patient(self) -> None:
+        form = self.section.patient
+        self.type(form, "age", "64")
+        self.choose(form, "sex", Sex.FEMALE)
+        for name in ("family_history", "emphysema", "high_risk"):
+            self.choose(form, name, name == "emphysema")
+
+    def texts(self, column: int) -> dict[str, str]:
+        """A column of the table of results, by the first word or two of its row."""
+        table = self.ui.riskTable
+        names = [table.item(row, 0).text().split("\n")[0] for row in range(table.rowCount)]
+        return {
+            name.split(" (")[0]: table.item(row, column).text() for row, name in enumerate(names)
+        }
+
+    def first_entry(self, form: Any, name: str) -> str:
+        return str(form.editor(name).itemText(0))
+
+    def expected(self, given: GivenFacts) -> Any:
+        lungs = lungs_of(self.results.segmentation)
+        found = assess_scan(nodules_of(self.results.table), lungs, given)
+        return next(one for one in found if one.nodule.id == LARGEST)
+
+
+class TestFacts(RiskTest):
+    def test_what_was_measured_stands_in_the_form_and_is_marked(self) -> None:
+        form, measured = self.section.nodule, self.expected(GivenFacts()).nodule
+        self.assertTrue(self.ui.riskNodule.currentText.startswith(f"{LARGEST}: "))
+        self.assertEqual(
+            form.editor("longest_mm").placeholderText, f"{measured.longest_mm:.4g} (measured)"
+        )
+        self.assertEqual(form.editor("longest_mm").text, "")
+        self.assertEqual(self.first_entry(form, "kind"), f"{measured.kind} (measured)")
+        lobe = "not known" if measured.upper_lobe is None else in_words(measured.upper_lobe)
+        self.assertIn(lobe, self.first_entry(form, "upper_lobe"))
+        self.assertEqual(self.first_entry(form, "spiculation"), "not known")
+        self.assertEqual(self.section.patient.editor("count").placeholderText, "4 (measured)")
+        self.assertEqual(self.section.patient.editor("age").placeholderText, "not known")
+
+    def test_what_is_missing_is_said_in_one_sentence(self) -> None:
+        missing = self.ui.riskMissing.text
+        self.assertEqual(missing.count("Missing"), 1)
+        for name in ("age", "sex", "status", "spiculation"):
+            self.assertIn(LABELS[name], missing)
+        self.assertEqual(set(self.texts(1).values()), {"–"})
+        self.assertIn("Missing: age in years", self.texts(2)["Mayo"])
+
+    def test_the_numbers_are_those_of_the_core(self) -> None:
+        self.tell_patient()
+        nodule = self.section.nodule
+        self.choose(nodule, "spiculation", True)
+        self.choose(nodule, "upper_lobe", True)
+        self.choose(nodule, "status", Status.BASELINE)
+        patient = PatientFacts(
+            age=64, sex=Sex.FEMALE, family_history=False, emphysema=True, high_risk=False
+        )
+        own = {"spiculation": True, "upper_lobe": True}
+        one = self.expected(GivenFacts(patient, {"status": Status.BASELINE}, {LARGEST: own}))
+        for model in one.models:
+            shown = "–" if model.probability is None else f"{100 * model.probability:.1f} %"
+            self.assertEqual(self.texts(1)[model.model.split(" (")[0]], shown)
+        self.assertGreater(one.models[1].probability or 0, 0.1)
+        lung_rads, fleischner = one.guidelines
+        self.assertEqual(self.texts(1)["Lung-RADS v2022"], "4X")
+        self.assertEqual(self.texts(2)["Lung-RADS v2022"], lung_rads.management)
+        self.assertEqual(self.texts(1)["Fleischner 2017"], fleischner.category)
+        self.assertEqual(self.texts(2)["Fleischner 2017"], fleischner.management)
+        self.assertIn("McWilliams", self.ui.riskTable.item(0, 0).text())
+        self.assertIn("Lung-RADS v2022: 4X", self.ui.riskNodule.currentText)
+        self.assertIn("current or former smoker", self.ui.riskMissing.text)
+        save_picture(self.widget.parent, PICTURES / "risk.png")
+
+    def test_a_told_value_can_be_taken_back(self) -> None:
+        form = self.section.nodule
+        before = self.texts(1)
+        self.tell_patient()
+        self.type(form, "longest_mm", "30,5")
+        self.assertEqual(form.editor("longest_mm").text, "30.5")
+        told = self.texts(1)["PanCan 2a"]
+        self.type(form, "longest_mm", "")
+        self.assertNotEqual(self.texts(1)["PanCan 2a"], told)
+        self.choose(self.section.patient, "sex", None)
+        self.assertEqual(self.texts(1)["PanCan 2a"], before["PanCan 2a"])
+
+    def test_what_is_not_possible_is_said_and_not_taken(self) -> None:
+        for name, text, said in (
+            ("longest_mm", "long", "“long” is no longest diameter in mm"),
+            ("longest_mm", "-3", "give a length above 0 mm"),
+            ("longest_mm", "2", "is above the longest diameter"),
+            ("solid_component_mm", "nan", "give a length above 0 mm"),
+        ):
+            self.type(self.section.nodule, name, text)
+            self.assertIn(said, self.ui.factProblem.text)
+            self.assertIsNone(self.volume.GetAttribute("CTLungScreening.facts"))
+        self.type(self.section.patient, "age", "640")
+        self.assertIn("age of 640", self.ui.factProblem.text)
+        self.type(self.section.patient, "count", "2.5")
+        self.assertIn("is no number of nodules", self.ui.factProblem.text)
+        self.type(self.section.patient, "age", "64")
+        self.assertEqual(self.ui.factProblem.text, "")
+
+    def test_the_first_scan_is_told_once_for_all_nodules(self) -> None:
+        self.choose(self.section.nodule, "status", Status.BASELINE)
+        entries = [self.ui.riskNodule.itemText(row) for row in range(self.ui.riskNodule.count)]
+        self.assertEqual(len(entries), 4)
+        self.assertTrue(all("Lung-RADS" in one for one in entries), entries)
+        self.section.choose(SECOND)
+        self.assertEqual(self.section.nodule.editor("status").currentText, "baseline")
+        self.choose(self.section.nodule, "status", Status.NEW)
+        self.section.choose(LARGEST)
+        self.assertEqual(self.section.nodule.editor("status").currentIndex, 0)
+
+    def test_facts_of_one_nodule_are_none_of_another(self) -> None:
+        self.choose(self.section.nodule, "spiculation", True)
+        self.ui.riskNodule.currentIndex = 1
+        self.ui.riskNodule.activated.emit(1)
+        self.assertEqual(self.section.nodule.editor("spiculation").currentIndex, 0)
+        self.section.choose(LARGEST)
+        self.assertEqual(self.section.nodule.editor("spiculation").currentText, "yes")
+
+    def test_a_rejected_nodule_has_no_risk_and_counts_no_more(self) -> None:
+        self.choose(self.section.nodule, "spiculation", True)
+        self.widget.logic.setVerdict(self.results, LARGEST, Verdict.REJECTED)
+        self.widget.refresh()
+        self.assertEqual(self.ui.riskNodule.count, 3)
+        self.assertEqual(self.section.patient.editor("count").placeholderText, "3 (measured)")
+        self.choose(self.section.nodule, "spiculation", False)
+        self.widget.logic.setVerdict(self.results, LARGEST, None)
+        self.widget.refresh()
+        self.section.choose(LARGEST)
+        self.assertEqual(self.section.nodule.editor("spiculation").currentText, "yes")
+
+    def test_undo_and_forget(self) -> None:
+        self.tell_patient()
+        self.choose(self.section.nodule, "spiculation", True)
+        self.ui.undoButton.click()
+        self.assertEqual(self.section.nodule.editor("spiculation").currentIndex, 0)
+        self.ui.forgetFactsButton.click()
+        self.assertEqual(self.section.patient.editor("age").text, "")
+        self.assertIsNone(self.volume.GetAttribute("CTLungScreening.facts"))
+        self.ui.undoButton.click()
+        self.assertEqual(self.section.patient.editor("age").text, "64")
+
+    def test_copied_text_has_all_nodules_and_what_was_told(self) -> None:
+        self.tell_patient()
+        self.ui.copyRiskButton.click()
+        text = qt.QApplication.clipboard().text()
+        self.assertEqual(re.findall(r"^Nodule (\d)", text, re.MULTILINE)[0], str(LARGEST))
+        self.assertEqual(len(re.findall(r"^Nodule \d", text, re.MULTILINE)), 4)
+        self.assertIn("age in years: 64 (given)", text)
+        self.assertIn(self.texts(1)["PanCan 2a"], text)
+        self.assertIn(DISCLAIMER, text)
+
+    def test_facts_are_those_of_a_file(self) -> None:
+        self.tell_patient()
+        self.choose(self.section.nodule, "spiculation", True)
+        facts = self.widget.logic.facts(self.results)
+        self.assertEqual(parse_facts(facts.to_dict(), "here"), facts)
+        self.assertEqual(facts.nodules, {LARGEST: {"spiculation": True}})
+
+
+class TestHeader(RiskTest):
+    """A scan from DICOM."""
+
+    born, sex, day = "19600812", "F", "20240811"
+
+    def test_age_and_sex_come_from_the_header_and_can_be_corrected(self) -> None:
+        self.assertEqual(self.section.patient.editor("age").placeholderText, "63 (DICOM)")
+        self.assertEqual(self.first_entry(self.section.patient, "sex"), "female (DICOM)")
+        self.assertNotIn("age in years", self.ui.riskMissing.text)
+        self.type(self.section.patient, "age", "60")
+        self.assertEqual(self.widget.logic.facts(self.results).patient.age, 60)
+        self.assertEqual(self.widget.logic.facts(self.results).patient.sex, Sex.FEMALE)
+
+
+class TestScene(RiskTest):
+    def test_facts_are_saved_with_the_scene(self) -> None:
+        self.tell_patient()
+        self.choose(self.section.nodule, "spiculation", True)
+        before = self.texts(1)
+        with tempfile.TemporaryDirectory() as folder:
+            file = str(Path(folder) / "scene.mrb")
+            self.assertTrue(slicer.mrmlScene.WriteToMRB(file))
+            slicer.mrmlScene.Clear()
+            process_events()
+            self.assertEqual(self.ui.riskTable.rowCount, 0)
+            self.assertEqual(self.ui.riskProblem.text, "Find the nodules of the scan first.")
+            self.assertTrue(slicer.mrmlScene.ReadFromMRB(file))
+        process_events()
+        self.assertEqual(self.section.patient.editor("age").text, "64")
+        self.assertEqual(self.section.nodule.editor("spiculation").currentText, "yes")
+        self.assertEqual(self.texts(1), before)
+
+    def test_a_nodule_elsewhere_with_the_same_number_is_another(self) -> None:
+        self.choose(self.section.nodule, "spiculation", True)
+        table = self.results.table.GetTable()
+        row = next(
+            n
+            for n in range(table.GetNumberOfRows())
+            if table.GetColumnByName("id").GetValue(n) == LARGEST
+        )
+        table.GetColumnByName("z").SetValue(row, 900)
+        self.widget.refresh()
+        self.assertEqual(self.section.nodule.editor("spiculation").currentIndex, 0)
+
+    def test_volume_removed_and_scene_closed(self) -> None:
+        self.tell_patient()
+        slicer.mrmlScene.RemoveNode(self.volume)
+        process_events()
+        self.assertEqual(self.ui.riskTable.rowCount, 0)
+        self.assertFalse(self.ui.copyRiskButton.enabled)
+        slicer.mrmlScene.Clear()
+        process_events()
+        self.type(self.section.patient, "age", "50")
+        self.assertEqual(self.ui.riskTable.rowCount, 0)
+
+    def test_another_module_and_back(self) -> None:
+        self.tell_patient()
+        before = self.texts(1)
+        leave_panel()
+        self.assertEqual(self.ui.riskTable.rowCount, 0)
+        open_panel("LungNoduleSeg")
+        self.assertEqual(self.texts(1), before)
+
+    def test_every_control_has_a_tool_tip(self) -> None:
+        inside = self.ui.riskSection.findChildren(qt.QWidget)
+        kinds = (qt.QAbstractButton, qt.QComboBox, qt.QLineEdit, qt.QTableWidget)
+        bare = [
+            one.objectName
+            for one in inside
+            if isinstance(one, kinds)
+            and not one.toolTip
+            and not one.objectName.startswith("qt_")
+            and type(one.parent()) is not qt.QTableWidget
+        ]
+        self.assertEqual(bare, [])
+
+
+class TestModel(RiskTest):
+    """A classifier trained on artificial patients."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        from LungNoduleSegLib.risk.training import train_risk
+        from risk_tables import cohort, write
+
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        features, labels = cohort()
+        tables = [
+            write(self.folder / f"{name}.csv", rows)
+            for name, rows in (("features", features), ("labels", labels))
+        ]
+        train_risk(*tables, self.folder / "models")
+
+    def test_a_trained_model_is_asked_and_what_moved_it_is_shown(self) -> None:
+        self.assertFalse(self.ui.askModelButton.enabled)
+        nodes = self.node_ids()
+        self.section.model.choose(self.folder / "models" / "xgboost.ubj")
+        self.assertTrue(self.ui.askModelButton.enabled)
+        self.ui.askModelButton.click()
+        process_events()
+        prediction, doubts = self.widget.logic.predictionOf(self.results)
+        self.assertEqual(doubts, [])
+        assert prediction is not None
+        self.assertIn(f"{100 * prediction.probability:.1f} %", self.ui.predictionLabel.text)
+        table = self.ui.contributionTable
+        self.assertEqual(table.rowCount, SHOWN)
+        first = prediction.contributions[0]
+        self.assertEqual(table.item(0, 0).text(), first.feature)
+        self.assertEqual(table.item(0, 2).text(), f"{first.log_odds:+.3f}")
+        bar = table.item(0, 3).data(qt.Qt.DecorationRole).toImage()
+        side = bar.width() * (3 if first.log_odds > 0 else 1) // 4
+        self.assertGreater(qt.QColor(bar.pixel(side, 6)).red() + bar.pixelColor(side, 6).blue(), 0)
+        self.ui.copyRiskButton.click()
+        self.assertIn("Trained model", qt.QApplication.clipboard().text())
+        save_picture(self.widget.parent, PICTURES / "risk-model.png")
+        self.widget.logic.removeNodule(self.results, SECOND)
+        self.widget.refresh()
+        self.assertIn("ask it again", self.ui.riskNotes.text)
+        self.assertEqual(self.ui.contributionTable.visible, False)
+        self.ui.undoButton.click()
+        self.assertEqual(self.ui.riskNotes.text, "")
+        self.ui.undoButton.click()
+        process_events()
+        self.assertEqual(self.node_ids(), nodes)
+        self.assertEqual(self.ui.predictionLabel.text, "")
+        self.section.model.choose(self.folder / "models" / "random-forest.skops")
+        self.ui.askModelButton.click()
+        self.assertIn("A forest tells for no single scan", self.ui.predictionLabel.text)
+
+
+if __name__ == "__main__":
+    unittest.main()
