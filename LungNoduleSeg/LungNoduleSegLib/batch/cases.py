@@ -84,8 +84,10 @@ def write_list(table: Path, series: Iterable[tuple[Path, str]]) -> None:
         series: folder and SeriesInstanceUID of each scan.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: if it cannot be written, or a file of that name is no such list.
     """
+    if table.exists() and not table.read_bytes().startswith(f"{PATH},{SERIES}\n".encode()):
+        raise InputError(f"{table} is no list of scans of ours: move it away, or choose a folder.")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([PATH, SERIES])

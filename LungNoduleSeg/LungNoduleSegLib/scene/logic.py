@@ -21,18 +21,24 @@ from CTSliceToolsLib.progress import Report, silent
 from CTSliceToolsLib.scene import subject_hierarchy
 from CTSliceToolsLib.scene.mrml_host import keeping_alive
 from CTSliceToolsLib.scene.mrml_volume import export_volume
+from CTSliceToolsLib.scene.volume_slices import add_scan
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import PROBABILITY, SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import read_run
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
 from LungNoduleSegLib.scene import mrml_results, probability_node
 from LungNoduleSegLib.scene.command_logic import CommandLogic
 from LungNoduleSegLib.scene.given_lungs import has_run_lungs, write_lungs
+from LungNoduleSegLib.scene.lung_window import show_in_lung_window
 from LungNoduleSegLib.scene.result_nodes import ResultNodes, connect, find_results
 from LungNoduleSegLib.scene.review_logic import ReviewLogic
 from LungNoduleSegLib.scene.risk_logic import RiskLogic
 from LungNoduleSegLib.scene.saving import keep_record
 from LungNoduleSegLib.scene.second_run import SecondRun, earlier_results
+
+RUN_FOLDER = "LungNoduleSeg.run"
+"""Attribute of a volume that was loaded with the results of a run: their folder."""
 
 
 class LungNoduleSegLogic(ReviewLogic, RiskLogic, CommandLogic):
@@ -214,6 +220,30 @@ class LungNoduleSegLogic(ReviewLogic, RiskLogic, CommandLogic):
                 subject_hierarchy.place_beside(volumeNode, kept)
                 nodes = replace(nodes, probability=kept)
         return nodes
+
+    def loadRun(self, folder: Path) -> ResultNodes:
+        """Bring the scan and the results of a run into the scene, unless they are there already.
+
+        Args:
+            folder: where `lung-nodule-seg run` wrote; the scan is read from where it lay.
+
+        Raises:
+            InputError: naming the file that is missing, damaged or does not fit the others.
+        """
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+            there = self.resultsOf(node) if node.GetAttribute(RUN_FOLDER) == str(folder) else None
+            if there is not None:
+                return there
+        scan = read_run(folder).scan
+        name = scan.series.description if scan.series else ""
+        volume = add_scan(scan, name or scan.source.name)
+        volume.SetAttribute(RUN_FOLDER, str(folder))
+        show_in_lung_window(volume)
+        try:
+            return self.importResults(folder, volume)
+        except BaseException:
+            self.scene.RemoveNode(volume)
+            raise
 
     def resultsOf(self, volumeNode: Any) -> ResultNodes | None:
         """Give the results of a volume, from this session or a saved scene; None without any."""

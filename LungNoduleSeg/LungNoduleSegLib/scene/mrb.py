@@ -5,8 +5,8 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.hu import LUNG_WINDOW
 from CTSliceToolsLib.scene import mrml_host
+from LungNoduleSegLib.scene.lung_window import show_in_lung_window
 
 SCAN_NAME = "Chest CT"
 
@@ -32,8 +32,7 @@ def write_scene(path: Path, image: sitk.Image, results: Path) -> None:
     logic = LungNoduleSegLogic()
     try:
         volume = add_volume(image, SCAN_NAME)
-        volume.GetDisplayNode().SetAutoWindowLevel(False)
-        volume.GetDisplayNode().SetWindowLevel(LUNG_WINDOW.width, LUNG_WINDOW.level)
+        show_in_lung_window(volume)
         logic.importResults(results, volume)
         logic.saveScene(path)
     finally:

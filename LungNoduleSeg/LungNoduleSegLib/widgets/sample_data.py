@@ -11,10 +11,10 @@ import CTSliceToolsLib
 import LungNoduleSegLib
 from CTSliceToolsLib import child_process
 from CTSliceToolsLib.child_process import module_command, module_environment
-from CTSliceToolsLib.hu import LUNG_WINDOW
 from CTSliceToolsLib.panel.packages import ensure_packages
 from CTSliceToolsLib.progress import silent
 from CTSliceToolsLib.scene.mrml_host import keeping_alive
+from LungNoduleSegLib.scene.lung_window import show_in_lung_window
 
 CATEGORY = "Lung screening"
 
@@ -68,9 +68,7 @@ def add_phantom() -> Any:
             keeping_alive(silent),
         )
         volume = add_volume(read_ct(made / "dicom").image, _("Chest phantom"))
-    volume.CreateDefaultDisplayNodes()
-    volume.GetDisplayNode().SetAutoWindowLevel(False)
-    volume.GetDisplayNode().SetWindowLevel(LUNG_WINDOW.width, LUNG_WINDOW.level)
+    show_in_lung_window(volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     return volume
 
