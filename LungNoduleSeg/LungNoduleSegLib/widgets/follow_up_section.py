@@ -136,6 +136,10 @@ class FollowUpSection(Section):
             return _("Choose a prior scan of the same patient.")
         if self._prior is self._volume:
             return _("Choose another prior scan: it is the current one.")
+        if self._prior.GetImageData() is None:
+            return _("{scan} holds no image: choose another prior scan.").format(
+                scan=self._prior.GetName()
+            )
         if self._results is None:
             return _("Find the nodules of {scan} first, in the section Segment.").format(
                 scan=self._volume.GetName()
