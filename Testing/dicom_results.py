@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import SimpleITK as sitk
+from highdicom import sr
 from highdicom._standard_utils import (
     check_required_attributes,
     get_iod_module_map,
@@ -82,3 +83,20 @@ def dcmqi(program: str, *arguments: str | Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+VOLUME = ("IBSI", "YEKZ")
+"""Code of the volume of voxels in a report."""
+
+
+def groups(file: Path) -> list[Any]:
+    """The measured regions of a report."""
+    return sr.srread(file).content.get_volumetric_roi_measurement_groups()
+
+
+def measures(group: Any) -> dict[tuple[str, str], tuple[float, str]]:
+    """Value and unit of each measure of a region, by its code."""
+    return {
+        (one.name.scheme_designator, one.name.value): (one.value, one.unit.value)
+        for one in group.get_measurements()
+    }

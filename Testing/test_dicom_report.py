@@ -19,7 +19,17 @@ import dicom_files as files
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.reading.ct_scan import CTScan
-from dicom_results import RECORD, check_modules, dcmqi, results_on, validated, written
+from dicom_results import (
+    RECORD,
+    VOLUME,
+    check_modules,
+    dcmqi,
+    groups,
+    measures,
+    results_on,
+    validated,
+    written,
+)
 from LungNoduleSegLib import cli
 from LungNoduleSegLib.nodules.table import NoduleKind, read_nodules_csv, write_nodules_csv
 from LungNoduleSegLib.results.dicom_report import KINDS
@@ -41,7 +51,6 @@ NODULE_1 = {
     ("DCM", "112031"): (-20.0, "[hnsf'U]"),
     ("DCM", "111012"): (87.5, "%"),
 }
-VOLUME = ("IBSI", "YEKZ")
 
 
 @pytest.fixture
@@ -49,17 +58,6 @@ def scan(tmp_path: Path) -> CTScan:
     places = np.random.default_rng(2).permutation(files.positions())
     files.write_series(tmp_path / "ct", places=places)
     return read_ct(tmp_path / "ct")
-
-
-def groups(file: Path) -> list[Any]:
-    return sr.srread(file).content.get_volumetric_roi_measurement_groups()
-
-
-def measures(group: Any) -> dict[tuple[str, str], tuple[float, str]]:
-    return {
-        (one.name.scheme_designator, one.name.value): (one.value, one.unit.value)
-        for one in group.get_measurements()
-    }
 
 
 def images_of(group: Any) -> list[str]:

@@ -1,12 +1,26 @@
 """The panel LungNoduleSeg, in Slicer or on its stand-in."""
 
+import hashlib
+import os
+import tempfile
+import unittest
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import slicer_host
 
 slicer = slicer_host.start()
 
-from nodule_panel import PanelTest, ScanTest, add_phantom
+from CTSliceToolsLib.model_card import read_card
+from CTSliceToolsLib.scene.volume_slices import INSTANCE_UIDS
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
+from LungNoduleSegLib.results.names import DICOM_NAMES
+from LungNoduleSegLib.results.segments import LUNG_STYLES
+from LungNoduleSegLib.run_cost import GIVEN_LUNGS, SETTINGS_FOLDER, remember_cost, run_kind
+from LungNoduleSegLib.widgets.sample_data import CATEGORY
+from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_folder
 from panel_host import PICTURES, leave_panel, slow
 from slicer_host.actions import process_events, save_picture, wait_until
 
@@ -16,7 +30,84 @@ class TestWithoutAScan(PanelTest):
         self.assertFalse(self.run_bar.button.enabled)
         self.assertEqual(self.run_bar.button.toolTip, "Choose a chest CT first.")
         self.assertFalse(self.ui.undoButton.enabled)
+        self.assertEqual(self.ui.costLabel.text, "")
         save_picture(self.widget.parent, PICTURES / "segment-empty.png")
+
+    def test_sections_are_in_the_order_of_the_work(self) -> None:
+        layout = self.ui.segmentSection.parent().layout()
+        items = [layout.itemAt(row).widget() for row in range(layout.count())]
+        buttons = [one for one in items if one and one.className() == "ctkCollapsibleButton"]
+        titles = ["Segment", "Lungs", "Nodules", "Cancer risk", "Follow-up", "Training", "Batch"]
+        self.assertEqual([one.text for one in buttons], [*titles, "Output"])
+        open_ones = [one.text for one in buttons if not one.collapsed]
+        self.assertEqual(open_ones, ["Segment", "Nodules"])
+        self.assertIn("not a medical device", self.ui.researchLabel.text)
+
+
+class TestSampleData(unittest.TestCase):
+    def test_a_public_scan_by_its_sum_and_a_phantom_made_here(self) -> None:
+        chest, phantom = slicer.modules.sampleDataSources[CATEGORY]
+        uri, checksum = (
+            one if isinstance(one, str) else one[0] for one in (chest.uris, chest.checksums)
+        )
+        algorithm, digest = checksum.split(":")
+        self.assertEqual(algorithm, "SHA256")
+        self.assertEqual(len(digest), 2 * hashlib.sha256().digest_size)
+        self.assertTrue(uri.startswith("https://") and uri.endswith(f"/SHA256/{digest}"))
+        slicer.mrmlScene.Clear()
+        volume = phantom.customDownloader(phantom)
+        self.assertEqual(volume.GetName(), "Chest phantom")
+        self.assertGreater(min(volume.GetImageData().GetDimensions()), 50)
+        slicer.mrmlScene.Clear()
+
+
+class TestCost(ScanTest):
+    """What is said before a run."""
+
+    def test_measured_elsewhere_until_runs_were_made_here(self) -> None:
+        sha256 = read_card(DEFAULT_MODEL).sha256
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            patch.dict(os.environ, {SETTINGS_FOLDER: folder}),
+        ):
+            self.widget.refresh()
+            self.assertRegex(
+                self.ui.costLabel.text,
+                r"^About \d+ s and 1\.\d GiB of memory \(measured on two cores",
+            )
+            remember_cost(40 * 64 * 64, run_kind("volume", sha256), 7200, 3.0)
+            remember_cost(40 * 64 * 64, run_kind(GIVEN_LUNGS, sha256), 60, 2.0)
+            self.widget.refresh()
+            here = " of memory (as earlier runs on this machine)."
+            self.assertEqual(self.ui.costLabel.text, f"About 2 h and 3.0 GiB{here}")
+            mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+            self.ui.lungsSelector.setCurrentNode(mine)
+            self.assertEqual(self.ui.costLabel.text, f"About 1 min and 2.0 GiB{here}")
+
+    def test_the_choice_of_lungs_is_kept_in_the_scene(self) -> None:
+        box = self.ui.lungMethodBox
+        self.assertEqual(self.widget.lungs.options, ["--lungs", "volume"])
+        box.currentIndex = 1
+        box.activated(1) if slicer_host.is_real() else box.activated.emit(1)
+        self.assertEqual(self.widget.binding.parameters.lungMethod, "tutorial")
+        self.assertEqual(self.widget.lungs.options, ["--lungs", "tutorial"])
+        leave_panel()
+        slicer.util.selectModule("LungNoduleSeg")
+        self.assertEqual(box.currentIndex, 1)
+        self.assertFalse(self.ui.editLungsButton.enabled)
+        mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+        self.ui.lungsSelector.setCurrentNode(mine)
+        self.assertIs(self.widget.lungs.given, mine)
+        self.assertFalse(box.enabled)
+        self.assertEqual(self.widget.lungs.options, [])
+
+    def test_lungs_that_are_none_are_refused_before_a_run(self) -> None:
+        mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+        self.ui.lungsSelector.setCurrentNode(mine)
+        with self.assertLogs(level="ERROR") as shown:
+            self.run_bar.button.click()
+        self.assertIn("Mine has no lungs", shown.output[0])
+        self.assertFalse(self.run_bar.runner.busy)
 
 
 class TestRun(ScanTest):
@@ -36,6 +127,23 @@ class TestRun(ScanTest):
         slicer.mrmlScene.Clear()
         self.assertFalse(self.run_bar.runner.busy)
         self.assertEqual(self.children(), set())
+
+    def test_volume_deleted_during_a_run(self) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: bool(self.children()))
+        slicer.mrmlScene.RemoveNode(self.volume)
+        wait_until(lambda: not self.run_bar.runner.busy)
+        self.assertEqual(self.children(), set())
+        self.assertLess(self.node_ids(), self.nodes)
+        self.assertFalse(self.run_bar.button.enabled)
+
+    @unittest.skipIf(slicer_host.is_real(), "a test cannot quit Slicer and go on")
+    def test_application_quit_during_a_run(self) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: bool(self.children()))
+        leave_panel()
+        slicer.app.moduleManager().unload("LungNoduleSeg")
+        self.assertEqual((self.children(), self.node_ids()), (set(), self.nodes))
 
     def test_module_reloaded_during_a_run(self) -> None:
         self.run_bar.button.click()
@@ -67,7 +175,7 @@ class TestPhantom(ScanTest):
     def load(self) -> Any:
         return add_phantom()
 
-    def test_results_come_into_the_scene_and_undo_takes_them_out(self) -> None:
+    def test_results_come_and_verdicts_outlive_a_second_run_and_undo_takes_all_out(self) -> None:
         self.run_to_end()
         added = {
             slicer.mrmlScene.GetNodeByID(one).GetClassName() for one in self.node_ids() - self.nodes
@@ -75,14 +183,105 @@ class TestPhantom(ScanTest):
         self.assertLessEqual(
             {"vtkMRMLSegmentationNode", "vtkMRMLTableNode", "vtkMRMLMarkupsFiducialNode"}, added
         )
-        segmentation = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
-        table = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLTableNode")
-        count = table.GetNumberOfRows()
+        logic, results = self.widget.logic, self.widget.logic.resultsOf(self.volume)
+        count = results.table.GetNumberOfRows()
         self.assertGreater(count, 0)
-        self.assertEqual(segmentation.GetSegmentation().GetNumberOfSegments(), count + 2)
+        segmentation = results.segmentation.GetSegmentation()
+        self.assertEqual(segmentation.GetNumberOfSegments(), count + 2)
+        self.assertTrue(segmentation.ContainsRepresentation("Closed surface"))
         self.assertIn(f"{count} nodule", self.ui.resultLabel.text)
+        markups = slicer.modules.markups.logic()
+        self.assertEqual(markups.GetActiveListID(), results.fiducials.GetID())
         save_picture(self.widget.parent, PICTURES / "segment.png")
-        self.ui.undoButton.click()
-        process_events()
-        self.assertEqual(self.node_ids(), self.nodes)
+
+        number = logic.nodules(results)[0].nodule.id
+        logic.setVerdict(results, number, Verdict.REJECTED)
+        after_first = self.node_ids()
+        self.run_to_end()
+        self.assertEqual(self.node_ids(), after_first)
+        verdicts = {one.nodule.id: one.verdict for one in logic.nodules(results)}
+        self.assertEqual(len(verdicts), count)
+        self.assertIs(verdicts[number], Verdict.REJECTED)
+        self.assertTrue(segmentation.ContainsRepresentation("Closed surface"))
+
+        for _ in range(3):  # the second run, the verdict, the first run
+            self.assertTrue(self.ui.undoButton.enabled)
+            self.ui.undoButton.click()
+            process_events()
+        self.assertEqual(self.node_ids() & after_first, self.nodes)
         self.assertEqual(self.ui.resultLabel.text, "")
+
+
+@slow
+class TestResults(ResultsTest):
+    """Sections on the results of a run."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.ui.openReportBox.checked = False
+
+    def test_lungs_are_hidden_shown_edited_and_taken_by_the_next_run(self) -> None:
+        display = self.results.segmentation.GetDisplayNode()
+        lungs = [style.id for style in LUNG_STYLES.values()]
+        self.ui.lungsSection.collapsed = False
+        self.assertTrue(self.ui.showLungsBox.checked)
+        save_picture(self.widget.parent, PICTURES / "lungs.png")
+        self.ui.showLungsBox.click()
+        self.assertFalse(any(map(display.GetSegmentVisibility, lungs)))
+        self.ui.showLungsBox.click()
+        self.assertTrue(all(map(display.GetSegmentVisibility, lungs)))
+        self.ui.editLungsButton.click()
+        editor = slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
+        self.assertEqual(editor.GetSelectedSegmentID(), lungs[0])
+        slicer.util.selectModule("LungNoduleSeg")
+        self.assertIs(self.widget.lungs.given, self.results.segmentation)
+        self.ui.lungsSection.collapsed = True
+
+    def test_table_and_report_are_saved_and_nothing_is_overwritten(self) -> None:
+        rows = self.widget.logic.nodules(self.results)
+        self.widget.logic.setVerdict(self.results, rows[0].nodule.id, Verdict.REJECTED)
+        table, report = self.folder / "n.csv", self.folder / "r.html"
+        self.widget.output.save_table(table)
+        self.assertEqual(
+            [one.id for one in read_nodules_csv(table)], [one.nodule.id for one in rows[1:]]
+        )
+        self.widget.output.save_report(report)
+        page = report.read_text(encoding="utf-8")
+        self.assertIn("phantom", page)
+        self.assertNotIn('src="http', page)
+        self.assertIn(str(report), self.ui.outputLabel.text)
+        self.ui.outputSection.collapsed = False
+        save_picture(self.widget.parent, PICTURES / "output.png")
+        self.ui.outputSection.collapsed = True
+        with self.assertLogs(level="ERROR") as shown:
+            self.widget.output.save_report(report)
+        self.assertIn("already holds r.html", shown.output[0])
+        self.assertEqual(report.read_text(encoding="utf-8"), page)
+
+    def test_dicom_needs_the_files_of_the_volume(self) -> None:
+        with self.assertLogs(level="ERROR") as shown:
+            self.widget.output.save_dicom(self.folder)
+        self.assertIn("phantom is not in Slicer's DICOM database", shown.output[0])
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    @unittest.skipIf(slicer_host.is_real(), "the user's own database is left alone")
+    def test_dicom_of_a_volume_from_the_database(self) -> None:
+        slicer.dicomDatabase.add_folder(phantom_folder() / "dicom")
+        self.addCleanup(slicer.dicomDatabase.clear)
+        (patient,) = slicer.dicomDatabase.patients()
+        (study,) = slicer.dicomDatabase.studiesForPatient(patient)
+        (series,) = slicer.dicomDatabase.seriesForStudy(study)
+        uids = [
+            slicer.dicomDatabase.fileValue(file, "0008,0018")
+            for file in slicer.dicomDatabase.filesForSeries(series)
+        ]
+        self.volume.SetAttribute(INSTANCE_UIDS, " ".join(uids))
+        self.widget.output.save_dicom(self.folder)
+        self.assertEqual({one.name for one in self.folder.iterdir()}, set(DICOM_NAMES))
+
+
+if __name__ == "__main__":
+    unittest.main()

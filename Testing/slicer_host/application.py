@@ -263,6 +263,9 @@ def start() -> None:
     if slicer.app.applicationLogic().GetSliceLogics() is None:
         slicer.app.applicationLogic().SetSliceLogics(vtk.vtkCollection())
     slicer.mrmlScene.AddNode(slicer.vtkMRMLCrosshairNode())
+    interaction = slicer.vtkMRMLInteractionNode()
+    interaction.SetSingletonTag("Singleton")
+    slicer.mrmlScene.AddNode(interaction)
     slicer.app.layout_manager = LayoutManager()
     _add_plots()
     slicer.dicomDatabase = DicomDatabase()

@@ -4,6 +4,7 @@ from typing import Any
 
 import slicer
 
+from CTSliceToolsLib.hu import LUNG_WINDOW
 from LungNoduleSegLib.scene.result_nodes import ResultNodes
 
 _VIEWS = ("vtkMRMLSliceNode", "vtkMRMLViewNode")
@@ -13,10 +14,15 @@ _VIEWS = ("vtkMRMLSliceNode", "vtkMRMLViewNode")
 def show_results(results: ResultNodes, volume_node: Any) -> None:
     """Show what a run has found in slice and 3-D views.
 
-    Another layout is set only if the one that is shown lacks one of them.
+    Another layout is set only if the one that is shown lacks one of them, and the lung window only
+    if the volume's window was left to Slicer.
     """
     with slicer.util.WaitCursor():
         results.segmentation.CreateClosedSurfaceRepresentation()
+    display = volume_node.GetDisplayNode()
+    if display is not None and display.GetAutoWindowLevel():
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevel(LUNG_WINDOW.width, LUNG_WINDOW.level)
     selection = slicer.app.applicationLogic().GetSelectionNode()
     selection.SetActiveTableID(results.table.GetID())
     slicer.modules.markups.logic().SetActiveList(results.fiducials)

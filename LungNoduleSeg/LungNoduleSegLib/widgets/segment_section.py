@@ -52,6 +52,7 @@ class SegmentSection(Section):
         self._requirements = requirements
         self._volume: Any = None
         self._results: ResultNodes | None = None
+        self._running: Any = None
         self.run_bar = RunBar(
             ui.segmentRun,
             _("Apply"),
@@ -61,7 +62,9 @@ class SegmentSection(Section):
         )
 
     def set_parameters(self, parameters: Any | None) -> None:
-        """Say what a run costs with other lungs or another model."""
+        """Say what a run costs with other lungs or another model; end it if its volume is gone."""
+        if self.run_bar.runner.busy and self._running.GetScene() is None:
+            self.run_bar.runner.cancel()
         self._show_cost()
 
     def set_volume(self, volume: Any | None) -> None:
@@ -78,10 +81,12 @@ class SegmentSection(Section):
     def stop(self) -> None:
         """End the run, if there is one, with its child process."""
         self.run_bar.runner.stop()
+        self._running = None
 
     def _make_work(self) -> Work[ResultNodes] | None:
         if not ensure_packages(self._requirements, TITLE):
             return None
+        self._running = self._volume
         before = self._results
         nodes = () if before is None else (before.segmentation, before.table, before.fiducials)
         return self._logic.processWork(
