@@ -1,0 +1,243 @@
+"""Results saved as they are in the scene: DICOM read back by others, table, report, places."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+import dicom_files as files
+from CTSliceToolsLib.errors import InputError
+from CTSliceToolsLib.geometry.affine import LPS_TO_RAS
+from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTSliceToolsLib.reading.ct_scan import CTScan
+from dicom_results import RECORD, VOLUME, dcmqi, groups, measures
+from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv, write_nodules_csv
+from LungNoduleSegLib.results.names import DICOM_REPORT, DICOM_SEGMENTATION, SEGMENTATION, TABLE
+from LungNoduleSegLib.results.names import RECORD as RECORD_FILE
+from LungNoduleSegLib.results.segments import ALGORITHM_TAGS, LUNG_STYLES, write_segmentation
+from mrml_grids import masks, nodule_row
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+from CTSliceToolsLib.scene import mrml_host  # noqa: E402
+from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402
+from CTSliceToolsLib.scene.volume_slices import INSTANCE_UIDS  # noqa: E402
+from LungNoduleSegLib.scene import saving  # noqa: E402
+from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: E402
+from LungNoduleSegLib.scene.nodule_segments import read_voxels, segment_id, tag  # noqa: E402
+from LungNoduleSegLib.scene.result_nodes import ResultNodes  # noqa: E402
+
+Points = set[tuple[int, ...]]
+
+
+@pytest.fixture
+def logic() -> Iterator[LungNoduleSegLogic]:
+    mrml_host.start().Clear()
+    yield LungNoduleSegLogic()
+    slicer.mrmlScene.Clear()
+
+
+def place_in_study(volume: Any) -> int:
+    """Put a volume into a study of the subject hierarchy, as Slicer does with one from DICOM."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "Study")
+    hierarchy.CreateItem(study, volume)
+    return int(study)
+
+
+def results_of(
+    logic: LungNoduleSegLogic, folder: Path, code: str = "LPS"
+) -> tuple[ResultNodes, list[Path]]:
+    """Results on a small DICOM series, its volume in the scene with its axes in any order."""
+    scan = read_ct(folder / "ct") if (folder / "ct").exists() else new_scan(folder / "ct")
+    image = sitk.DICOMOrient(scan.image, code)
+    volume = add_volume(image, "CT")
+    volume.SetAttribute(INSTANCE_UIDS, " ".join(one.sop_instance_uid for one in scan.slices))
+    place_in_study(volume)
+    out = folder / "out"
+    out.mkdir()
+    lungs, labels = masks(image)
+    write_segmentation(out / SEGMENTATION, lungs, labels)
+    write_nodules_csv(out / TABLE, [nodule_row(labels, one) for one in (1, 3)])
+    record = RECORD | {"command": ["run"], "input": {"source": "/home/jane/scan.nrrd"}}
+    (out / RECORD_FILE).write_text(json.dumps(record))
+    return logic.importResults(out, volume), [one.file for one in scan.slices]
+
+
+def new_scan(folder: Path) -> CTScan:
+    files.write_series(folder, files.AXIAL, files.positions(files.AXIAL))
+    return read_ct(folder)
+
+
+def rounded(points: Any) -> Points:
+    return {tuple(one) for one in np.rint(np.asarray(points) * 100).astype(int).tolist()}
+
+
+def in_scene(segmentation_node: Any) -> dict[str, Points]:
+    """Each segment's name and its voxels' places, LPS mm in steps of 0.01."""
+    segmentation = segmentation_node.GetSegmentation()
+    found = {}
+    for one in segmentation.GetSegmentIDs():
+        mask = read_voxels(segmentation_node, one)
+        if mask is None:
+            continue
+        image = mask.image
+        to_lps = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+        where = np.argwhere(mask.voxels)[:, ::-1]
+        points = where @ to_lps.T + image.GetOrigin()
+        found[segmentation.GetSegment(one).GetName()] = rounded(points)
+    return found
+
+
+def by_highdicom(file: Path) -> dict[str, Points]:
+    read = hd.seg.segread(file)
+    found = {}
+    for number in read.segment_numbers:
+        volume = read.get_volume(segment_numbers=[number])
+        where = np.argwhere(volume.array[..., 0])
+        name = read.get_segment_description(number).segment_label
+        found[name] = rounded(where @ volume.affine[:3, :3].T + volume.affine[:3, 3])
+    return found
+
+
+def by_slicer(file: Path, folder: Path) -> dict[str, Points]:
+    """Read as Slicer's own plugin does: dcmqi makes label volumes, the scene makes segments."""
+    folder.mkdir()
+    dcmqi(
+        "segimage2itkimage",
+        *("--inputDICOM", file, "--outputDirectory", folder, "-t", "nrrd", "--mergeSegments"),
+    )
+    told = json.loads((folder / "meta.json").read_text())["segmentAttributes"]
+    scene = slicer.mrmlScene
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "read back")
+    for number, attributes in enumerate(told, 1):
+        labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+        image = sitk.ReadImage(folder / f"{number}.nrrd")
+        slicer.util.updateVolumeFromArray(labels, sitk.GetArrayFromImage(image))
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+        matrix[:3, 3] = image.GetOrigin()
+        labels.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ matrix))
+        before = node.GetSegmentation().GetNumberOfSegments()
+        logic = slicer.modules.segmentations.logic()
+        assert logic.ImportLabelmapToSegmentationNode(labels, node)
+        for offset, attribute in enumerate(sorted(attributes, key=lambda one: one["labelID"])):
+            segment = node.GetSegmentation().GetNthSegment(before + offset)
+            segment.SetName(attribute["SegmentLabel"])
+        scene.RemoveNode(labels)
+    return in_scene(node)
+
+
+def measured_volumes(file: Path) -> list[float]:
+    """Volumes that a DICOM SR tells, mm3."""
+    return [measures(group)[VOLUME][0] for group in groups(file)]
+
+
+@pytest.mark.parametrize("code", ["LPS", "RAI", "PIR"])
+def test_dicom_holds_the_voxels_of_the_scene_for_others(
+    logic: LungNoduleSegLogic, tmp_path: Path, code: str
+) -> None:
+    results, sources = results_of(logic, tmp_path, code)
+    saving.save_dicom(results, tmp_path / "dicom", sources)
+    expected = in_scene(results.segmentation)
+    assert list(expected) == ["Right lung", "Left lung", "Nodule 1", "Nodule 3"]
+    assert by_highdicom(tmp_path / "dicom" / DICOM_SEGMENTATION) == expected
+    assert by_slicer(tmp_path / "dicom" / DICOM_SEGMENTATION, tmp_path / "read") == expected
+    volumes = measured_volumes(tmp_path / "dicom" / DICOM_REPORT)
+    rows = logic.nodules(results)
+    assert volumes[2:] == pytest.approx([one.nodule.volume_mm3 for one in rows], abs=1e-3)
+
+
+def test_a_reader_s_changes_are_saved(logic: LungNoduleSegLogic, tmp_path: Path) -> None:
+    results, sources = results_of(logic, tmp_path)
+    logic.setVerdict(results, 1, Verdict.REJECTED)
+    logic.setVerdict(results, 3, Verdict.ACCEPTED)
+    right = LUNG_STYLES[1].id
+    array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(results.segmentation, right)
+    array[0, 0, 0] = 1
+    saving.save_dicom(results, tmp_path / "dicom", sources)
+    saving.save_table(results, tmp_path / "n.csv")
+    saving.save_report(results, tmp_path / "r.html")
+    expected = in_scene(results.segmentation)
+    del expected["Nodule 1"]
+    assert by_highdicom(tmp_path / "dicom" / DICOM_SEGMENTATION) == expected
+    lung = hd.seg.segread(tmp_path / "dicom" / DICOM_SEGMENTATION).get_segment_description(1)
+    assert lung.algorithm_type.value == "MANUAL"
+    assert [one.id for one in read_nodules_csv(tmp_path / "n.csv")] == [3]
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Nodule 3" in page
+    assert "Nodule 1<" not in page
+    assert saving.EDITED in page
+    assert "accepted" in page
+    assert "jane" not in page
+
+
+def test_nothing_is_overwritten(logic: LungNoduleSegLogic, tmp_path: Path) -> None:
+    results, sources = results_of(logic, tmp_path)
+    for name in ("n.csv", "r.html", DICOM_REPORT):
+        (tmp_path / name).write_text("mine")
+    for save in (
+        lambda: saving.save_table(results, tmp_path / "n.csv"),
+        lambda: saving.save_report(results, tmp_path / "r.html"),
+        lambda: saving.save_dicom(results, tmp_path, sources),
+    ):
+        with pytest.raises(InputError, match="already holds"):
+            save()
+    for name in ("n.csv", "r.html", DICOM_REPORT):
+        assert (tmp_path / name).read_text() == "mine"
+    assert not (tmp_path / DICOM_SEGMENTATION).exists()
+
+
+def test_files_of_another_place_are_refused(logic: LungNoduleSegLogic, tmp_path: Path) -> None:
+    results, _ = results_of(logic, tmp_path)
+    places = files.positions(files.AXIAL, (-5.0, 4, 40))
+    elsewhere = files.write_series(tmp_path / "other", files.AXIAL, places)
+    with pytest.raises(InputError, match="CT does not lie where its DICOM files say"):
+        saving.save_dicom(results, tmp_path / "dicom", elsewhere)
+
+
+def test_slicer_s_own_dicom_export_finds_what_it_needs(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    results, _ = results_of(logic, tmp_path)
+    node = results.segmentation
+    volume = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(logic.scene)
+    item = hierarchy.GetItemByDataNode(node)
+    parent = hierarchy.GetItemParent(item)
+    assert parent == hierarchy.GetItemParent(hierarchy.GetItemByDataNode(volume))
+    assert hierarchy.GetItemLevel(parent) == "Study"
+    uids = hierarchy.GetItemAttribute(item, "DICOM.ReferencedInstanceUIDs")
+    assert uids == volume.GetAttribute(INSTANCE_UIDS)
+    segmentation = node.GetSegmentation()
+    for one in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(one)
+        for name, value in ALGORITHM_TAGS.items():
+            assert tag(segment, name) == value
+        _, category, kind, *_ = segment.GetTerminology().split("~")
+        assert category.startswith("SCT^")
+        assert kind in ("SCT^39607008^Lung", "SCT^27925004^Nodule")
+
+
+@pytest.mark.slow
+def test_dicom_of_a_real_scan_reads_back_as_the_scene_holds_it(
+    logic: LungNoduleSegLogic, shared_data: Path, tmp_path: Path
+) -> None:
+    scan = read_ct(shared_data / "LIDC-IDRI-0001")
+    results = logic.process(add_volume(scan.image, "LIDC-IDRI-0001"))
+    number = logic.nodules(results)[-1].nodule.id
+    logic.setVerdict(results, number, Verdict.REJECTED)
+    saving.save_dicom(results, tmp_path / "dicom", [one.file for one in scan.slices])
+    expected = in_scene(results.segmentation)
+    del expected[f"Nodule {number}"]
+    assert segment_id(number) in results.segmentation.GetSegmentation().GetSegmentIDs()
+    assert by_highdicom(tmp_path / "dicom" / DICOM_SEGMENTATION) == expected
+    assert by_slicer(tmp_path / "dicom" / DICOM_SEGMENTATION, tmp_path / "read") == expected
+    volumes = measured_volumes(tmp_path / "dicom" / DICOM_REPORT)
+    rows = [one.nodule.volume_mm3 for one in logic.nodules(results)[:-1]]
+    assert volumes[2:] == pytest.approx(rows, abs=1e-3)
