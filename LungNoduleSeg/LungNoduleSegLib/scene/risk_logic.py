@@ -53,6 +53,14 @@ class RiskLogic(GrowthLogic):
         said = {name: value for name, value in asdict(told.patient).items() if value is not None}
         return replace(told, patient=PatientFacts(**header | said))
 
+    def toldFacts(self, results: ResultNodes) -> GivenFacts:
+        """Give what was told of a scan and its nodules that are there."""
+        return told_facts(volume_node_of(results.segmentation), nodules_of(results.table))
+
+    def headerFacts(self, results: ResultNodes) -> PatientFacts:
+        """Give what the DICOM header of a scan tells of the patient."""
+        return header_facts(volume_node_of(results.segmentation))
+
     def tell(self, results: ResultNodes, name: str, value: Any, number: int | None = None) -> None:
         """Keep a fact of the patient or a nodule with the scan, or with None take it back.
 

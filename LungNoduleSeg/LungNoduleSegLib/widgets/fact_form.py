@@ -100,6 +100,7 @@ class _Number:
     def __init__(self, kind: type) -> None:
         self.told: Any = None
         self._kind = kind
+        self._shown = ""
         self.widget = qt.QLineEdit()
 
     def connect(self, slot: Callable[[], None]) -> None:
@@ -107,6 +108,8 @@ class _Number:
 
     def read(self) -> Any:
         text = self.widget.text.strip()
+        if text == self._shown:
+            return self.told
         try:
             return self._kind(text.replace(",", ".")) if text else None
         except ValueError:
@@ -115,9 +118,9 @@ class _Number:
     def show(self, known: Known | None, told: Any) -> None:
         self.told = told
         self.widget.placeholderText = _("not known") if known is None else str(known)
-        text = "" if told is None else in_words(told)
-        if self.widget.text != text:
-            self.widget.text = text
+        self._shown = "" if told is None else in_words(told)
+        if self.widget.text != self._shown:
+            self.widget.text = self._shown
 
 
 def _row(kind: Any) -> Any:

@@ -61,8 +61,9 @@ class FollowUpSection(Section):
             _("Compare"),
             _("Match the nodules of the two scans and measure what changed."),
             self._make_work,
-            lambda node: self.changed.emit(),
+            lambda node: None,
         )
+        self.run_bar.runner.ended.connect(lambda *_: self.changed.emit())
         ui.pairTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         ui.pairTable.cellClicked.connect(lambda row, column: self.go_to_pair(row))
         ui.growthPlotButton.clicked.connect(lambda *_: self._show_plot())
@@ -184,7 +185,10 @@ class FollowUpSection(Section):
             slicer.modules.plots.logic().ShowChartInLayout(chart)
 
     def _remove(self) -> None:
-        self._logic.removeGrowth(self._growth)
+        """Remove all comparisons of the two scans, also earlier ones."""
+        current, prior = self._results, self._prior_results()
+        while current is not None and (growth := self._logic.growthOf(current, prior)):
+            self._logic.removeGrowth(growth)
         self.changed.emit()
 
     def _fill_table(self) -> None:
