@@ -36,7 +36,7 @@ from LungNoduleSegLib.scene.result_nodes import (
     volume_node_of,
 )
 from LungNoduleSegLib.scene.result_tables import RISK_COLUMNS, add_table, risk_rows, rows_of
-from LungNoduleSegLib.scene.told_facts import FACTS, keep_facts, told_facts, with_fact
+from LungNoduleSegLib.scene.told_facts import FACTS, header_facts, keep_facts, told_facts, with_fact
 
 
 class RiskLogic(GrowthLogic):
