@@ -16,6 +16,7 @@ import pytest
 import SimpleITK as sitk
 from distributed import KilledWorker, LocalCluster
 
+from bright_model import write_bright_model
 from CTSliceToolsLib.errors import Cancelled, InputError
 from CTSliceToolsLib.reading.scan_index import IndexedScan
 from CTSliceToolsLib.staging import staging_folder
@@ -71,17 +72,8 @@ def scans(phantoms: list[sitk.Image], tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> RunOptions:
-    """A network of one weight that finds what is brighter than lung."""
-    from CTSliceToolsLib.keras_loader import keras
-    from CTSliceToolsLib.model_card import ModelCard, save_model
-
-    inputs = keras.Input((64, 64, 1))
-    layer = keras.layers.Conv2D(1, 1, activation="sigmoid")
-    model = keras.Model(inputs, layer(inputs))
-    layer.set_weights([np.full((1, 1, 1, 1), 5.0), np.array([-10.0])])
     file = tmp_path_factory.mktemp("model") / "bright.keras"
-    save_model(model, ModelCard("bright", "a test", "probability", {"size": 64}), file)
-    return RunOptions(model_file=file)
+    return RunOptions(model_file=write_bright_model(file))
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ class BatchSection(Section):
             ui.batchRun,
             _("Run the batch"),
             _("Find lungs and nodules in every scan; what is done already is kept."),
-            self._make_work,
+            self.make_work,
             lambda result: None,
         )
         self.run_bar.runner.told.connect(self._hear)
@@ -110,6 +110,30 @@ class BatchSection(Section):
         if self._output != self._shown and not self.run_bar.runner.busy:
             self._show_results()
         self._show_obstacle()
+
+    def make_work(self) -> Work[Any] | None:
+        """Give the batch that is chosen; None if the user declines to install what it needs.
+
+        Raises:
+            InputError: if the list of series cannot be written.
+        """
+        source, output = self._given(), self._output
+        assert source is not None
+        if not ensure_packages(self._requirements, TITLE):
+            return None
+        if self._source is BatchSource.DATABASE:
+            output.mkdir(parents=True, exist_ok=True)
+            write_list(source, [(one.folder, one.uid) for one in self.series.ticked])
+        self._running = output
+        self._show_results()
+        arguments: list[str | Path] = ["batch", source, "-o", output]
+        arguments += ["--lungs", str(self._lungs.method)]
+        if self._model.file is not None:
+            arguments += ["--model", self._model.file]
+        workers = self._parameters.values.batchWorkers
+        if workers:
+            arguments += ["--workers", str(workers)]
+        return self._logic.commandWork(*arguments)
 
     def load_chosen(self) -> None:
         """Load the scan of the chosen row with its results, and work on it."""
@@ -159,25 +183,6 @@ class BatchSection(Section):
         elif self._output == Path():
             obstacle = _("Choose the folder for the results first.")
         self.run_bar.set_obstacle(obstacle)
-
-    def _make_work(self) -> Work[Any] | None:
-        source, output = self._given(), self._output
-        assert source is not None
-        if not ensure_packages(self._requirements, TITLE):
-            return None
-        if self._source is BatchSource.DATABASE:
-            output.mkdir(parents=True, exist_ok=True)
-            write_list(source, [(one.folder, one.uid) for one in self.series.ticked])
-        self._running = output
-        self._show_results()
-        arguments: list[str | Path] = ["batch", source, "-o", output]
-        arguments += ["--lungs", str(self._lungs.method)]
-        if self._model.file is not None:
-            arguments += ["--model", self._model.file]
-        workers = self._parameters.values.batchWorkers
-        if workers:
-            arguments += ["--workers", str(workers)]
-        return self._logic.commandWork(*arguments)
 
     def _hear(self, event: dict[str, Any]) -> None:
         self.table.hear(event)

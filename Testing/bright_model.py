@@ -1,0 +1,28 @@
+"""A network of one weight that takes what is brighter than lung for nodules: runs are quick.
+
+    python Testing/bright_model.py FILE
+
+Run as a program where the process renders: Keras and rendering do not share one.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def write_bright_model(file: Path) -> Path:
+    """Write it with its card."""
+    from CTSliceToolsLib.keras_loader import keras
+    from CTSliceToolsLib.model_card import ModelCard, save_model
+
+    inputs = keras.Input((64, 64, 1))
+    layer = keras.layers.Conv2D(1, 1, activation="sigmoid")
+    model = keras.Model(inputs, layer(inputs))
+    layer.set_weights([np.full((1, 1, 1, 1), 5.0), np.array([-10.0])])
+    save_model(model, ModelCard("bright", "a test", "probability", {"size": 64}), file)
+    return file
+
+
+if __name__ == "__main__":
+    write_bright_model(Path(sys.argv[1]))
