@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import SimpleITK as sitk
 import slicer
 
 import CTSliceToolsLib
@@ -40,9 +41,14 @@ def phantom_results() -> Path:
     return folder
 
 
+@functools.cache
+def _phantom_image() -> sitk.Image:
+    return read_ct(phantom_folder() / "dicom").image
+
+
 def add_phantom() -> Any:
     """Add the phantom to the scene."""
-    return add_volume(read_ct(phantom_folder() / "dicom").image, "phantom")
+    return add_volume(_phantom_image(), "phantom")
 
 
 def _run_command(*arguments: str | Path) -> None:

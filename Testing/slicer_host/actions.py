@@ -1,12 +1,13 @@
 """What a user does in Slicer, for tests: keys, clicks, waiting, pictures."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import qt
 import slicer
+import vtk
 
 from slicer_host import is_real
 
@@ -32,6 +33,17 @@ def _press_with_qtest(key: str, target: Any) -> None:
         qt.QTest.keyClicks(target, key)
     else:
         qt.QTest.keySequence(target, qt.QKeySequence(key))
+
+
+def place_point(ras: Sequence[float]) -> None:
+    """Click at a place, RAS mm of the world, while Slicer waits for a point to be placed.
+
+    What the views then do with the click is done here, as the stand-in's hear no mouse.
+    """
+    application = slicer.app.applicationLogic()
+    node_id = application.GetSelectionNode().GetActivePlaceNodeID()
+    slicer.mrmlScene.GetNodeByID(node_id).AddControlPointWorld(vtk.vtkVector3d(*ras))
+    application.GetInteractionNode().SwitchToViewTransformMode()
 
 
 def process_events() -> None:

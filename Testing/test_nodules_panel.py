@@ -1,0 +1,468 @@
+"""The section Nodules of the panel LungNoduleSeg, in Slicer or on its stand-in."""
+
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+import slicer_host
+
+slicer = slicer_host.start()
+
+import numpy as np
+
+from CTSliceToolsLib.hu import LUNG_WINDOW
+from LungNoduleSegLib.nodules.table import Nodule, Verdict
+from LungNoduleSegLib.scene.nodule_segments import read_voxels, segment_id
+from LungNoduleSegLib.scene.result_nodes import ResultNodes
+from nodule_panel import PanelTest, ResultsTest, ScanTest
+from panel_host import PICTURES, leave_panel
+from slicer_host.actions import place_point, press, process_events, save_picture, wait_until
+
+ID, SIDE, SLICE, DIAMETERS, VOLUME, KIND, PROBABILITY, VERDICT = range(8)
+
+
+class NodulesTest(ResultsTest):
+    """The section open on the nodules of the phantom."""
+
+    results: ResultNodes
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.take_panel()
+        slicer.util.setSliceViewerLayers(background=self.volume, fit=True)
+        slicer.util.mainWindow().activateWindow()
+        process_events()
+
+    def take_panel(self) -> None:
+        """Look at the panel that is there now, with the results in the scene."""
+        self.widget = slicer.util.getModuleWidget("LungNoduleSeg")
+        self.ui, self.logic = self.widget.ui, self.widget.logic
+        self.section = self.widget.nodules
+        self.widget.refresh()
+
+    def column(self, number: int) -> list[str]:
+        table = self.ui.noduleTable
+        return [table.item(row, number).text() for row in range(table.rowCount)]
+
+    def numbers(self) -> list[int]:
+        return [int(text) for text in self.column(ID)]
+
+    def nodule(self, number: int) -> Nodule:
+        return next(
+            one.nodule for one in self.logic.nodules(self.results) if one.nodule.id == number
+        )
+
+    def verdict(self, number: int) -> Verdict | None:
+        nodules = self.logic.nodules(self.results)
+        return next(one.verdict for one in nodules if one.nodule.id == number)
+
+    def choose(self, number: int) -> None:
+        """Click on the row of a nodule."""
+        row = self.numbers().index(number)
+        self.ui.noduleTable.selectRow(row)
+        process_events()
+
+    def selected(self) -> int | None:
+        one = self.section.table.selected
+        return None if one is None else one.nodule.id
+
+    def click(self, button: Any) -> None:
+        button.click()
+        process_events()
+
+    def ras(self, number: int) -> tuple[float, float, float]:
+        one = self.nodule(number)
+        return -one.x, -one.y, one.z
+
+    def erase(self, number: int) -> None:
+        """Take the upper half of a nodule away, by the way that the Segment Editor goes."""
+        node, one = self.results.segmentation, segment_id(number)
+        voxels = slicer.util.arrayFromSegmentBinaryLabelmap(node, one, self.volume)
+        slices = np.flatnonzero(voxels.any(axis=(1, 2)))
+        voxels[slices[len(slices) // 2] :] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, one, self.volume)
+        process_events()
+
+
+class TestWithoutResults(ScanTest):
+    def test_the_section_says_so_and_offers_nothing(self) -> None:
+        self.assertIn("no results of air: press Apply", self.ui.nodulesLabel.text)
+        self.assertFalse(self.ui.nodulesBox.visible)
+        self.assertFalse(self.widget.nodules.keys.enabled)
+
+
+class TestWithoutAScan(PanelTest):
+    def test_the_section_asks_for_one(self) -> None:
+        self.assertEqual(self.ui.nodulesLabel.text, "Choose a chest CT first.")
+        self.assertFalse(self.ui.nodulesBox.visible)
+
+
+class TestTable(NodulesTest):
+    def test_rows_hold_the_measures_the_most_probable_first(self) -> None:
+        slicer.util.reloadScriptedModule("LungNoduleSeg")
+        self.take_panel()
+        found = [one.nodule for one in self.logic.nodules(self.results)]
+        self.assertGreater(len(found), 3)
+        by_probability = sorted(found, key=lambda one: (-(one.probability or 0), one.id))
+        self.assertEqual(self.numbers(), [one.id for one in by_probability])
+        for row, one in enumerate(by_probability):
+            texts = [self.ui.noduleTable.item(row, n).text() for n in range(8)]
+            diameters = f"{one.diameter_mm:.1f} × {one.perpendicular_mm:.1f}"
+            self.assertEqual(
+                texts,
+                [
+                    *(str(one.id), one.side, str(one.slice), diameters, f"{one.volume_mm3:.0f}"),
+                    *(one.kind, f"{one.probability:.2f}", ""),
+                ],
+            )
+        self.assertEqual(self.ui.nodulesLabel.text, f"{len(found)} nodules")
+
+    def test_a_title_sorts_by_numbers_not_by_their_digits(self) -> None:
+        self.choose(3)
+        self.section.table.sort_by(VOLUME)
+        volumes = [float(text) for text in self.column(VOLUME)]
+        self.assertEqual(volumes, sorted(volumes, reverse=True))
+        self.section.table.sort_by(VOLUME)
+        self.assertEqual([float(text) for text in self.column(VOLUME)], volumes[::-1])
+        self.section.table.sort_by(SLICE)
+        self.assertEqual(self.column(SLICE), sorted(self.column(SLICE), key=int))
+        self.assertEqual(self.selected(), 3)
+
+    def test_rejected_ones_are_grey(self) -> None:
+        def colors() -> dict[int, str]:
+            rows = enumerate(self.numbers())
+            return {
+                n: self.ui.noduleTable.item(row, SIDE).foreground().color().name()
+                for row, n in rows
+            }
+
+        before = colors()
+        self.logic.setVerdict(self.results, 2, Verdict.REJECTED)
+        process_events()
+        after = colors()
+        self.assertNotEqual(after[2], before[2])
+        self.assertEqual({**after, 2: ""}, {**before, 2: ""})
+
+    def test_what_others_do_to_table_and_segments_is_shown(self) -> None:
+        table = self.results.table.GetTable()
+        row = self.numbers().index(1)
+        table.GetColumnByName("volume_mm3").SetValue(0, 12345.0)
+        table.Modified()
+        self.results.table.Modified()
+        self.results.segmentation.GetSegmentation().GetSegment(segment_id(1)).SetColor(0, 0, 1)
+        process_events()
+        self.assertEqual(self.column(VOLUME)[row], "12345")
+        picture = self.ui.noduleTable.item(row, ID).icon().pixmap(12, 12).toImage()
+        self.assertEqual(picture.pixelColor(6, 6).name(), "#0000ff")
+        self.results.table.GetTable().GetColumnByName("kind").SetValue(0, "of cheese")
+        self.results.table.Modified()
+        process_events()
+        self.assertIn("of cheese", self.ui.nodulesLabel.text)
+        self.assertFalse(self.ui.nodulesBox.visible)
+
+    def test_results_that_are_deleted_leave_the_section(self) -> None:
+        self.choose(1)
+        slicer.mrmlScene.RemoveNode(self.results.table)
+        process_events()
+        self.assertIn("no results of phantom", self.ui.nodulesLabel.text)
+        press("A")
+        self.assertFalse(self.section.keys.enabled)
+
+
+class TestViews(NodulesTest):
+    def assert_shows(self, number: int) -> None:
+        for name in ("Red", "Green", "Yellow"):
+            node = slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()
+            middle = [node.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
+            np.testing.assert_allclose(middle, self.ras(number), atol=1e-6)
+            size = max(80, 4 * self.nodule(number).diameter_mm)
+            self.assertAlmostEqual(min(node.GetFieldOfView()[:2]), size, places=3)
+
+    def test_a_row_shows_its_nodule_in_all_views(self) -> None:
+        camera = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLCameraNode")
+        camera.SetPosition(0, 500, 0)
+        camera.SetFocalPoint(0, 0, 0)
+        self.volume.GetDisplayNode().SetWindowLevel(400, 40)
+        for number in self.numbers()[:3]:
+            self.choose(number)
+            self.assert_shows(number)
+            ras = self.ras(number)
+            np.testing.assert_allclose(camera.GetFocalPoint(), ras, atol=1e-6)
+            np.testing.assert_allclose(
+                np.subtract(camera.GetPosition(), ras), [0, 500, 0], atol=1e-6
+            )
+        display = self.volume.GetDisplayNode()
+        self.assertEqual(
+            (display.GetWindow(), display.GetLevel()), (LUNG_WINDOW.width, LUNG_WINDOW.level)
+        )
+        save_picture(self.widget.parent, PICTURES / "nodules.png")
+
+    def test_views_of_another_volume_stay_unless_all_are(self) -> None:
+        other = slicer.util.addVolumeFromArray(np.zeros((9, 9, 9), np.int16), name="other")
+        red = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
+        red.GetSliceCompositeNode().SetBackgroundVolumeID(other.GetID())
+        before = red.GetSliceNode().GetSliceToRAS().GetElement(0, 3)
+        self.choose(1)
+        self.assertEqual(red.GetSliceNode().GetSliceToRAS().GetElement(0, 3), before)
+        slicer.util.setSliceViewerLayers(background=other)
+        self.choose(2)
+        self.assertEqual(red.GetSliceCompositeNode().GetBackgroundVolumeID(), self.volume.GetID())
+        self.assert_shows(2)
+
+    def test_keys_go_round_in_the_order_shown(self) -> None:
+        self.section.table.sort_by(VOLUME)
+        order = self.numbers()
+        for expected in (*order, order[0]):
+            press("N")
+            self.assertEqual(self.selected(), expected)
+            self.assert_shows(expected)
+        press("P")
+        self.assertEqual(self.selected(), order[-1])
+        self.click(self.ui.previousNoduleButton)
+        self.assertEqual(self.selected(), order[-2])
+        self.click(self.ui.nextNoduleButton)
+        self.assertEqual(self.selected(), order[-1])
+
+    def test_keys_live_only_while_the_section_is_shown(self) -> None:
+        self.ui.nodulesSection.collapsed = True
+        press("N")
+        self.assertIsNone(self.selected())
+        self.ui.nodulesSection.collapsed = False
+        press("N")
+        self.assertIsNotNone(self.selected())
+        leave_panel()
+        press("X")
+        self.assertEqual({one.verdict for one in self.logic.nodules(self.results)}, {None})
+
+
+class TestVerdicts(NodulesTest):
+    def test_by_key_and_button_and_taken_back(self) -> None:
+        press("A")  # none is selected
+        self.choose(2)
+        for key, button, verdict in (
+            ("A", self.ui.acceptButton, Verdict.ACCEPTED),
+            ("X", self.ui.rejectButton, Verdict.REJECTED),
+            ("U", self.ui.uncertainButton, Verdict.UNCERTAIN),
+        ):
+            press(key)
+            process_events()
+            self.assertIs(self.verdict(2), verdict)
+            self.assertTrue(button.checked)
+            self.assertEqual(self.column(VERDICT)[self.numbers().index(2)], verdict)
+            self.click(button)
+            self.assertIsNone(self.verdict(2))
+            self.assertFalse(button.checked)
+            self.click(button)
+            self.assertIs(self.verdict(2), verdict)
+        self.assertEqual(self.selected(), 2)
+        self.assertIn("1 uncertain", self.ui.nodulesLabel.text)
+
+    def test_they_survive_saving_and_loading_the_scene(self) -> None:
+        self.choose(1)
+        press("A")
+        self.choose(3)
+        press("X")
+        self.section.threshold.stop()
+        with tempfile.TemporaryDirectory() as folder:
+            self.logic.saveScene(Path(folder) / "scene.mrb")
+            slicer.mrmlScene.Clear()
+            process_events()
+            self.assertEqual(self.ui.nodulesLabel.text, "Choose a chest CT first.")
+            self.assertTrue(slicer.mrmlScene.ReadFromMRB(str(Path(folder) / "scene.mrb")))
+        process_events()
+        verdicts = dict(zip(self.numbers(), self.column(VERDICT), strict=True))
+        self.assertEqual((verdicts[1], verdicts[2], verdicts[3]), ("accepted", "", "rejected"))
+
+
+class TestThreshold(NodulesTest):
+    def rows(self) -> set[tuple[str, ...]]:
+        columns = [self.column(number) for number in range(8)]
+        return set(zip(*columns, strict=True))
+
+    def slide(self, *values: float) -> None:
+        for value in values:
+            self.ui.thresholdSlider.value = value
+        process_events()
+
+    def test_nodules_follow_the_slider_and_undo_brings_it_back(self) -> None:
+        before = self.rows()
+        self.assertAlmostEqual(self.ui.thresholdSlider.value, self.logic.threshold(self.results))
+        told: list[bool] = []
+        self.section.changed.connect(lambda: told.append(True))
+        self.slide(0.9, 0.95, 0.995)
+        self.assertEqual(self.logic.threshold(self.results), 0.995)
+        after = self.rows()
+        self.assertNotEqual(after, before)
+        expected = {str(one.nodule.id) for one in self.logic.nodules(self.results)}
+        self.assertEqual(set(self.column(ID)), expected)
+        self.assertFalse(told)  # the other sections, before it rests
+        wait_until(lambda: bool(told))
+        self.assertEqual(self.ui.nodulesUndoButton.text, "Undo: change the threshold")
+        self.click(self.ui.nodulesUndoButton)
+        self.assertEqual(self.rows(), before)
+        self.assertAlmostEqual(self.ui.thresholdSlider.value, 0.5)
+
+    def test_only_the_last_place_is_taken_where_events_queue_up(self) -> None:
+        taken: list[float] = []
+        follow = self.logic.setThreshold
+        self.logic.setThreshold = lambda results, value: (
+            taken.append(value),
+            follow(results, value),
+        )
+        try:
+            self.slide(0.6, 0.7, 0.8)
+        finally:
+            del self.logic.setThreshold
+        self.assertEqual(taken, [0.8])
+
+    def test_the_selection_stays_with_the_place(self) -> None:
+        last = self.numbers()[-1]
+        self.choose(last)
+        place = self.ras(last)
+        self.logic.removeNodule(self.results, 1)
+        self.slide(0.55)
+        selected = self.selected()
+        assert selected is not None
+        np.testing.assert_allclose(self.ras(selected), place, atol=2)
+
+    def test_without_the_probability_it_says_why(self) -> None:
+        slicer.mrmlScene.RemoveNode(self.results.probability)
+        process_events()
+        self.assertFalse(self.ui.thresholdSlider.enabled)
+        self.assertTrue(self.ui.thresholdHint.visible)
+
+
+class TestCorrections(NodulesTest):
+    def test_a_click_adds_the_nodule_that_is_not_in_the_table(self) -> None:
+        self.choose(2)
+        place, voxels = self.ras(2), read_voxels(self.results.segmentation, segment_id(2))
+        assert voxels is not None
+        self.click(self.ui.removeNoduleButton)
+        self.assertNotIn(2, self.numbers())
+        self.assertEqual(self.ui.nodulesUndoButton.text, "Undo: remove nodule 2")
+        nodes = self.node_ids()
+        self.click(self.ui.addNoduleButton)
+        self.assertIn("Escape cancels", self.ui.nodulesHint.text)
+        place_point(place)
+        process_events()
+        self.assertFalse(self.ui.addNoduleButton.checked)
+        self.assertEqual(self.node_ids(), nodes)
+        added = self.selected()
+        assert added is not None
+        self.assertEqual(self.column(PROBABILITY)[0], "by hand")
+        grown = read_voxels(self.results.segmentation, segment_id(added))
+        assert grown is not None
+        np.testing.assert_allclose(self.ras(added), place, atol=1.5)
+        self.assertAlmostEqual(grown.voxels.sum() / voxels.voxels.sum(), 1, delta=0.5)
+        self.assertEqual(self.ui.nodulesUndoButton.text, f"Undo: add nodule {added}")
+        press("Ctrl+Z")
+        self.assertNotIn(added, self.numbers())
+        press("Ctrl+Z")
+        self.assertIn(2, self.numbers())
+
+    def test_a_click_beside_says_why_and_changes_nothing(self) -> None:
+        nodes, rows = self.node_ids(), self.numbers()
+        self.click(self.ui.addNoduleButton)
+        with self.assertLogs(level="ERROR") as shown:
+            place_point((0.0, 500.0, 0.0))
+            process_events()
+        self.assertEqual(len(shown.output), 1)
+        self.assertEqual((self.node_ids(), self.numbers()), (nodes, rows))
+
+    def test_escape_another_tool_and_leaving_the_panel_cancel(self) -> None:
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        nodes = self.node_ids()
+        for cancel in (
+            lambda: press("Esc"),
+            interaction.SwitchToViewTransformMode,
+            self.ui.addNoduleButton.click,
+            leave_panel,
+        ):
+            self.ui.addNoduleButton.click()
+            self.assertEqual(interaction.GetCurrentInteractionMode(), interaction.Place)
+            cancel()
+            process_events()
+            self.assertFalse(self.section.placing.active)
+            self.assertFalse(self.ui.addNoduleButton.checked)
+            self.assertEqual(interaction.GetCurrentInteractionMode(), interaction.ViewTransform)
+            self.assertEqual(self.node_ids(), nodes)
+
+    def test_the_scene_closed_while_a_click_is_waited_for(self) -> None:
+        self.ui.addNoduleButton.click()
+        slicer.mrmlScene.Clear()
+        process_events()
+        self.assertFalse(self.section.placing.active)
+
+    def test_edited_in_the_segment_editor_it_is_measured_on_return(self) -> None:
+        self.choose(1)
+        before = self.nodule(1)
+        self.click(self.ui.editNoduleButton)
+        self.assertEqual(slicer.util.selectedModule(), "SegmentEditor")
+        editor = slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
+        self.assertIs(editor.GetSegmentationNode(), self.results.segmentation)
+        self.assertIs(editor.GetSourceVolumeNode(), self.volume)
+        self.assertEqual(editor.GetSelectedSegmentID(), segment_id(1))
+        self.erase(1)
+        slicer.util.selectModule("LungNoduleSeg")
+        process_events()
+        self.assertLess(self.nodule(1).volume_mm3, 0.8 * before.volume_mm3)
+        self.assertEqual(self.ui.nodulesUndoButton.text, "Undo: measure nodule 1 again")
+        self.assertFalse(self.ui.nodulesHint.visible)
+
+    def test_what_was_edited_elsewhere_is_named_until_it_is_measured(self) -> None:
+        self.assertFalse(self.ui.measureNodulesButton.enabled)
+        self.erase(2)
+        self.results.segmentation.GetSegmentation().RemoveSegment(segment_id(3))
+        process_events()
+        self.assertIn("nodule 2, 3", self.ui.nodulesHint.text)
+        self.click(self.ui.measureNodulesButton)
+        self.assertNotIn(3, self.numbers())
+        self.assertFalse(self.ui.measureNodulesButton.enabled)
+        self.click(self.ui.nodulesUndoButton)
+        self.assertIn(3, self.numbers())
+        self.assertIn("nodule 2, 3", self.ui.nodulesHint.text)
+
+    def test_segments_of_others_are_never_touched(self) -> None:
+        segmentation = self.results.segmentation.GetSegmentation()
+        theirs = "theirs"
+        labels = slicer.util.arrayFromSegmentInternalBinaryLabelmap(
+            self.results.segmentation, segment_id(1)
+        )
+        value = segmentation.GetUniqueLabelValueForSharedLabelmap(segment_id(1))
+        free = np.argwhere(labels == 0)[:500]
+        labels[tuple(free.T)] = value
+        segment = slicer.vtkSegment()
+        segment.SetName(theirs)
+        segment.SetLabelValue(value)
+        shared = segmentation.GetSegment(segment_id(1)).GetRepresentation("Binary labelmap")
+        segment.AddRepresentation("Binary labelmap", shared)
+        self.assertTrue(segmentation.AddSegment(segment, theirs))
+        lungs = [one for one in segmentation.GetSegmentIDs() if one.endswith("Lung")]
+
+        def state() -> dict[str, Any]:
+            masks = {one: read_voxels(self.results.segmentation, one) for one in (theirs, *lungs)}
+            return {one: (m.box, m.voxels.tobytes()) for one, m in masks.items() if m is not None}
+
+        before = state()
+        self.assertEqual(len(before), 3)
+        place = self.ras(2)
+        self.choose(2)
+        for step in (
+            lambda: press("X"),
+            lambda: press("X"),
+            lambda: self.click(self.ui.removeNoduleButton),
+            lambda: (self.ui.addNoduleButton.click(), place_point(place)),
+            lambda: setattr(self.ui.thresholdSlider, "value", 0.9),
+            self.section.measure_again,
+        ):
+            step()
+            process_events()
+            self.assertEqual(state(), before)
+        while self.ui.nodulesUndoButton.text not in ("Undo", "Undo: results of phantom"):
+            self.click(self.ui.nodulesUndoButton)
+            self.assertEqual(state(), before)
+
+
+if __name__ == "__main__":
+    unittest.main()
