@@ -1,4 +1,4 @@
-"""The batch example of docs/batch.md, run as it stands there, on slicer-core."""
+"""The batch examples of docs/batch.md, run as they stand there, on slicer-core."""
 
 import re
 import subprocess
@@ -10,20 +10,31 @@ import SimpleITK as sitk
 
 from coded_scans import HEIGHT, coded_volume, upright
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL
+from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 DOC = Path(__file__).parents[1] / "docs" / "batch.md"
 
 
+def example(number: int, folder: Path) -> Path:
+    """An example of the page as a file."""
+    codes = re.findall(r"```python\n(.*?)```", DOC.read_text(encoding="utf-8"), re.DOTALL)
+    file = folder / "batch.py"
+    file.write_text(codes[number], encoding="utf-8")
+    return file
+
+
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """The example as a file."""
-    code = re.search(r"```python\n(.*?)```", DOC.read_text(encoding="utf-8"), re.DOTALL)
-    assert code is not None
-    file = tmp_path / "batch.py"
-    file.write_text(code[1], encoding="utf-8")
-    return file
+    """The example that localizes slices."""
+    return example(0, tmp_path)
+
+
+@pytest.fixture
+def nodule_script(tmp_path: Path) -> Path:
+    """The example that finds nodules."""
+    return example(1, tmp_path)
 
 
 @pytest.fixture
@@ -47,8 +58,11 @@ def heights(done: subprocess.CompletedProcess[str], scan: str) -> dict[str, floa
     return {name: float(z_mm) for name, z_mm in found}
 
 
-def test_a_scan_that_cannot_be_used_is_named(script: Path, folders: tuple[Path, Path]) -> None:
-    done = run(script, *folders)
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_scan_that_cannot_be_used_is_named(
+    number: int, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    done = run(example(number, tmp_path), *folders)
     assert done.returncode == 1
     assert re.match(r"broken\.nrrd: .*broken\.nrrd", done.stderr), done.stderr
     assert "Traceback" not in done.stderr
@@ -89,3 +103,17 @@ def test_with_the_bundled_model_on_a_real_scan(
     assert done.returncode == 0, done.stderr
     assert len(heights(done, name)) >= 2
     assert (results / f"{name}.mrb").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_nodules_of_a_phantom_become_a_scene(
+    nodule_script: Path, folders: tuple[Path, Path]
+) -> None:
+    scans, results = folders
+    (scans / "broken.nrrd").unlink()
+    phantom = make_phantom(PhantomSpec())
+    sitk.WriteImage(phantom.image, scans / "chest.nrrd")
+    done = run(nodule_script, *folders)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^chest\.nrrd: nodule \d+, [\d.]+ mm$", done.stdout, re.MULTILINE)
+    assert (results / "chest.nrrd.mrb").stat().st_size > 100_000
