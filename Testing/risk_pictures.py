@@ -18,7 +18,7 @@ slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
 from CTSliceToolsLib.widgets.side_by_side import BESIDE_NAME
-from dated_scans import add_scan, date, dated_results
+from dated_scans import add_scan, date, write_truth
 from LungNoduleSegLib.risk.training import train_risk
 from LungNoduleSegLib.scene.growth_logic import CHART_ROLE
 from panel_host import open_panel
@@ -26,19 +26,21 @@ from panel_pictures import save_view, side_by_side
 from plot_pictures import save_chart
 from risk_tables import cohort, write
 from slicer_host.actions import process_events, save_picture, wait_until
-from two_times import DOUBLED_NOW
+from two_times import DOUBLED_NOW, breathed, taken_again, two_times
 
 
 def main(folder: Path) -> None:
     """Compare two scans, tell facts, ask a model, and take the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     widget = open_panel("LungNoduleSeg")
-    (before, prior_image), (now, image) = dated_results()
-    prior, volume = add_scan("2023", prior_image), add_scan("2024", image)
+    before, now = ((one.image, one.lungs, one.nodules) for one in two_times())
+    now = tuple(taken_again(one, breathed()) for one in now)
+    prior, volume = add_scan("2023", before[0]), add_scan("2024", now[0])
     date(prior, "20230904")
     date(volume, "20240415", born="19600812", sex="F")
-    widget.logic.importResults(before, prior)
-    results = widget.logic.importResults(now, volume)
+    with tempfile.TemporaryDirectory() as name:
+        widget.logic.importResults(write_truth(Path(name) / "before", before), prior)
+        results = widget.logic.importResults(write_truth(Path(name) / "now", now), volume)
     widget.chooseVolume(volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     widget.ui.priorSelector.setCurrentNode(prior)
@@ -55,14 +57,14 @@ def main(folder: Path) -> None:
         save_view("Red", files[1])
         save_view(BESIDE_NAME, files[2])
         save_chart(widget.logic.growthOf(results).GetNodeReference(CHART_ROLE), files[3])
-        side_by_side(files, folder / "follow-up.png")
+        side_by_side(files, folder / "panel-follow-up.png")
         widget.ui.followUpSideBySideBox.checked = False
         tell(widget, results)
         widget.risk.model.choose(trained(Path(name)))
         widget.ui.askModelButton.click()
         show_only(widget, "riskSection")
         process_events()
-        save_picture(widget.parent, folder / "cancer-risk.png")
+        save_picture(widget.parent, folder / "panel-risk.png")
 
 
 def show_only(widget: Any, name: str) -> None:

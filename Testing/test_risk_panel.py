@@ -12,7 +12,7 @@ slicer = slicer_host.start()
 
 import qt
 
-from dated_scans import add_scan, date, dated_results
+from dated_scans import DOUBLED_NOW, STEADY_NOW, add_scan, date, dated_results
 from LungNoduleSegLib.nodules.table import Verdict
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
 from LungNoduleSegLib.risk.facts import LABELS, PatientFacts, Sex, Status
@@ -24,7 +24,7 @@ from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel
 from slicer_host.actions import process_events, save_picture
 
-LARGEST, SECOND = 3, 4
+LARGEST, SECOND = DOUBLED_NOW, STEADY_NOW
 
 
 class RiskTest(PanelTest):
