@@ -24,7 +24,7 @@ class Known:
 
 
 class FactForm:
-    """Fills a form layout of a .ui file with a row for each fact.
+    """Fills a grid of a .ui file with a row for each fact: its name, and a field for it.
 
     A choice has as its first entry what is known, or that nothing is; a number shows it in grey.
     Choosing that entry, or emptying the field, takes back what was told.
@@ -36,7 +36,7 @@ class FactForm:
         """Build the rows.
 
         Args:
-            layout: a QFormLayout without rows.
+            layout: an empty QGridLayout.
             kinds: type of each fact by its name, as type hints give it.
             tell: called with a fact's name and its new value, None if it was taken back, or with
                 the text of a number that is none.
@@ -46,13 +46,14 @@ class FactForm:
             name: _row(get_args(kind)[0] if get_args(kind) else kind)
             for name, kind in kinds.items()
         }
-        for name, row in self._rows.items():
+        for line, (name, row) in enumerate(self._rows.items()):
             label = qt.QLabel(f"{LABELS[name][0].upper()}{LABELS[name][1:]}:")
             label.wordWrap = True
             row.widget.objectName = f"fact_{name}"
             row.widget.toolTip = LABELS[name][0].upper() + LABELS[name][1:]
             row.connect(lambda name=name: self._changed(name))
-            layout.addRow(label, row.widget)
+            layout.addWidget(label, line, 0)
+            layout.addWidget(row.widget, line, 1)
 
     def editor(self, name: str) -> Any:
         """Give the widget of a fact."""

@@ -29,6 +29,9 @@ from LungNoduleSegLib.widgets.segment_section import TITLE
 COUNT = "count"
 """A fact of nodules that is asked with those of the patient: it is one for the scan."""
 
+RESULT_WIDTH = 90
+"""Of the column with probabilities and categories, in pixels."""
+
 _HINTS = get_type_hints(NoduleFacts)
 _NODULE = {
     field.name: _HINTS[field.name]
@@ -63,6 +66,9 @@ class RiskSection(Section):
         for table in (ui.riskTable, ui.contributionTable):
             table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
             table.selectionMode = qt.QAbstractItemView.NoSelection
+        ui.riskTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Fixed)
+        ui.riskTable.horizontalHeader().resizeSection(1, RESULT_WIDTH)
+        ui.riskModel.placeholderText = _("none chosen")
         ui.riskNodule.activated.connect(lambda *_: self._choose_row())
         ui.askModelButton.clicked.connect(lambda *_: self._ask_model())
         ui.copyRiskButton.clicked.connect(lambda *_: self.copy())
