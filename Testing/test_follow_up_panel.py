@@ -126,6 +126,10 @@ class TestCompare(FollowUpTest):
         self.ui.riskSection.collapsed = True
 
     def check_views(self) -> None:
+        self.ui.followUpSideBySideBox.click()
+        process_events()
+        red = slicer.mrmlScene.GetNodeByID(RED)
+        before = red.GetFieldOfView(), self.centre(RED)[:2]
         self.ui.pairTable.cellClicked.emit(DOUBLED_NOW - 1, 0)
         process_events()
         self.assertTrue(self.ui.followUpSideBySideBox.checked)
@@ -148,6 +152,7 @@ class TestCompare(FollowUpTest):
         process_events()
         self.assertNotEqual(slicer.app.layoutManager().layout, LAYOUT)
         self.assertTrue(shown.IsDisplayableInView(RED))
+        self.assertEqual((red.GetFieldOfView(), self.centre(RED)[:2]), before)
 
     def check_changed_nodules(self) -> None:
         self.widget.logic.removeNodule(self.results, DOUBLED_NOW)

@@ -213,6 +213,31 @@ class TestFacts(RiskTest):
         self.assertIn(self.texts(1)["PanCan 2a"], text)
         self.assertIn(DISCLAIMER, text)
 
+    def test_the_report_written_from_the_panel_has_what_was_told(self) -> None:
+        self.tell_patient()
+        self.choose(self.section.nodule, "spiculation", True)
+        self.ui.openReportBox.checked = False
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "report.html"
+            self.widget.output.save_report(file)
+            text = re.sub(r"<[^>]+>|\s+", " ", file.read_text(encoding="utf-8"))
+        text = re.sub(" +", " ", text)
+        self.assertIn("Age in years 64", text)
+        self.assertIn("Spiculation yes (given)", text)
+        self.assertIn(f"{self.texts(1)['PanCan 2b']} probability of cancer", text)
+
+    def test_facts_that_no_more_go_with_the_nodule_can_be_forgotten(self) -> None:
+        self.type(self.section.nodule, "perpendicular_mm", "15.5")
+        table = self.results.table.GetTable()
+        ids = table.GetColumnByName("id")
+        row = next(n for n in range(table.GetNumberOfRows()) if ids.GetValue(n) == LARGEST)
+        table.GetColumnByName("diameter_mm").SetValue(row, 14.5)
+        self.widget.refresh()
+        self.assertIn("is above the longest diameter", self.ui.riskProblem.text)
+        self.ui.forgetFactsButton.click()
+        self.assertEqual(self.ui.riskProblem.text, "")
+        self.assertEqual(self.ui.riskNodule.count, 4)
+
     def test_facts_are_those_of_a_file(self) -> None:
         self.tell_patient()
         self.choose(self.section.nodule, "spiculation", True)
@@ -256,11 +281,8 @@ class TestScene(RiskTest):
     def test_a_nodule_elsewhere_with_the_same_number_is_another(self) -> None:
         self.choose(self.section.nodule, "spiculation", True)
         table = self.results.table.GetTable()
-        row = next(
-            n
-            for n in range(table.GetNumberOfRows())
-            if table.GetColumnByName("id").GetValue(n) == LARGEST
-        )
+        ids = table.GetColumnByName("id")
+        row = next(n for n in range(table.GetNumberOfRows()) if ids.GetValue(n) == LARGEST)
         table.GetColumnByName("z").SetValue(row, 900)
         self.widget.refresh()
         self.assertEqual(self.section.nodule.editor("spiculation").currentIndex, 0)

@@ -65,6 +65,7 @@ class SideBySide:
         self._alignment: ScanAlignment | None = None
         self._before: _Before | None = None
         self._levels: tuple[float, float] | None = None
+        self._unzoomed: tuple[tuple[float, float, float], tuple[float, float]] | None = None
         self._tags: list[tuple[Any, int]] = []
         self._display_views: list[tuple[Any, list[str]]] = []
         self._settle_soon = Soon(self._settle)
@@ -116,6 +117,10 @@ class SideBySide:
         """
         if self._before is None:
             return
+        if self._unzoomed is None:
+            red = _slice_node(RED_NAME)
+            x, y, _z = view_centre(red)
+            self._unzoomed = red.GetFieldOfView(), (float(x), float(y))
         for name, point in ((RED_NAME, place), (BESIDE_NAME, other)):
             node = _slice_node(name)
             width, height, depth = node.GetFieldOfView()
@@ -125,12 +130,16 @@ class SideBySide:
 
     def close(self) -> None:
         """Show what was there before, unless the user has chosen another layout meanwhile."""
-        before = self._before
+        before, unzoomed = self._before, self._unzoomed
         self._settle_soon.cancel()
         self._forget()
         if before is None:
             return
         red = _slice_node(RED_NAME)
+        if unzoomed is not None:
+            field_of_view, (x, y) = unzoomed
+            red.SetFieldOfView(*field_of_view)
+            red.JumpSliceByCentering(x, y, float(view_centre(red)[2]))
         if slicer.mrmlScene.GetNodeByID(before.background_id or "") is not None:
             _composite_node(RED_NAME).SetBackgroundVolumeID(before.background_id)
         if before.slice_to_ras is not None:
@@ -181,7 +190,7 @@ class SideBySide:
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         self._tags = []
-        self._pair = self._before = self._alignment = self._levels = None
+        self._pair = self._before = self._alignment = self._levels = self._unzoomed = None
 
     def _fill(self) -> None:
         """See that each view shows its volume, whatever Slicer has put into all views."""

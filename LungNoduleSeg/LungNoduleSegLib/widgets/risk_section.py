@@ -113,7 +113,8 @@ class RiskSection(Section):
         ui.riskProblem.visible = bool(problem)
         for widget in (ui.riskNodule, ui.patientFacts, ui.noduleFacts, ui.copyRiskButton):
             widget.enabled = not problem
-        ui.forgetFactsButton.enabled = not problem
+        # Also where what was told goes no more with what is measured now.
+        ui.forgetFactsButton.enabled = self._results is not None
         shown = self._risk.longest_first if self._risk else []
         self._numbers = [one.nodule.id for one in shown if one.nodule.id is not None]
         ui.riskNodule.clear()
