@@ -20,7 +20,7 @@ from bright_model import write_bright_model
 from CTSliceToolsLib.errors import Cancelled, InputError
 from CTSliceToolsLib.reading.scan_index import IndexedScan
 from CTSliceToolsLib.staging import staging_folder
-from LungNoduleSegLib.batch.cases import Case, find_cases, voxels
+from LungNoduleSegLib.batch.cases import Case, find_cases, voxels, write_list
 from LungNoduleSegLib.batch.results_table import RESULTS_TABLE
 from LungNoduleSegLib.batch.running import BATCH_RECORD, SCANS, ScanProgress, run_batch
 from LungNoduleSegLib.batch.scan_work import RunOptions
@@ -189,6 +189,22 @@ def test_a_csv_file_lists_scans_with_facts(
     assert list(rows) == ["deep", "volume.nrrd", "away"]
     results = [folder.name for folder in (tmp_path / "out" / SCANS).iterdir()]
     assert results == ["one+2fdeep"]
+
+
+def test_a_list_that_was_written_is_read_and_replaces_none_but_its_own(
+    phantoms: list[sitk.Image], tmp_path: Path
+) -> None:
+    series = tmp_path / "a folder, with a comma"
+    write_dicom_series(phantoms[0], series)
+    table = tmp_path / "list.csv"
+    write_list(table, [(tmp_path / "gone", "1.2")])
+    write_list(table, [(series, "1.2.3"), (series, "1.2.4")])
+    cases = find_cases(table)
+    assert [(case.place, case.series) for case in cases] == [(series, "1.2.3"), (series, "1.2.4")]
+    table.write_text("name\nmine\n")
+    with pytest.raises(InputError, match="is no list of scans of ours"):
+        write_list(table, [])
+    assert table.read_text() == "name\nmine\n"
 
 
 def test_one_scan_is_a_batch_of_one(phantoms: list[sitk.Image], tmp_path: Path) -> None:

@@ -194,6 +194,7 @@ class TestDatabase(BatchTest):
         for seed in (0, 1):
             write_series(self.scans / str(seed), seed)
         slicer.dicomDatabase.add_folder(self.scans)
+        self.addCleanup(self.section.series.read)
         self.addCleanup(slicer.dicomDatabase.clear)
         self.choose(BatchSource.DATABASE)
         self.ui.batchOutputLine.text = str(self.output)

@@ -58,7 +58,8 @@ class TrainingTest(PanelTest):
                 box.click()
 
     def choose(self, box: Any, choice: Any) -> None:
-        box.currentIndex = list(type(choice)).index(choice)
+        members: list[Any] = list(type(choice))
+        box.currentIndex = members.index(choice)
 
     def run_to_end(self) -> None:
         self.run_bar.button.click()
@@ -182,9 +183,9 @@ class TestChoices(TrainingTest):
         self.assertEqual(ticked, ["train", "evaluate"])
 
     def test_no_two_sections_keep_a_choice_under_one_name(self) -> None:
-        panel = self.widget.binding.parameters.allParameters
-        owners = (panel, TrainingParameters.allParameters, BatchParameters.allParameters)
-        names = [name for one in owners for name in one]
+        panel = self.widget.binding.parameters
+        owners: tuple[Any, ...] = (panel, TrainingParameters, BatchParameters)
+        names = [name for one in owners for name in one.allParameters]
         self.assertEqual(len(names), len(set(names)))
 
     def test_every_control_has_a_tool_tip(self) -> None:

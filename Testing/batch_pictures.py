@@ -1,0 +1,100 @@
+"""Pictures of the sections Training and Batch of LungNoduleSeg with results, for the docs.
+
+Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
+
+    python Testing/batch_pictures.py FOLDER [EPOCHS]
+
+The scans are small phantoms, so that all of it takes minutes; the figures say nothing.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import slicer_host
+
+slicer = slicer_host.start()
+
+# ruff: noqa: E402 - Slicer is started before what needs it is imported
+import SimpleITK as sitk
+
+from annotated_scans import chest, write_luna
+from panel_host import open_panel
+from panel_pictures import save_view, side_by_side
+from plot_pictures import save_chart
+from slicer_host.actions import process_events, save_picture, wait_until
+from test_batch_panel import phantom, write_bright_model, write_series
+
+PATIENCE_S = 7200
+PATIENTS = 3
+
+
+def show_section(widget: Any, name: str) -> None:
+    """Open one section and close the others."""
+    for other in vars(widget.ui):
+        if other.endswith("Section"):
+            getattr(widget.ui, other).collapsed = other != name
+    process_events()
+
+
+def picture_of_training(widget: Any, work: Path, epochs: int, folder: Path) -> None:
+    """Prepare, check and train by the panel; the picture is taken before the last third."""
+    show_section(widget, "trainingSection")
+    ui, runner = widget.ui, widget.training.run_bar.runner
+    scans, annotations = write_luna(work, {f"1.2.{n}": chest(n) for n in range(PATIENTS)})
+    ui.scansLine.text, ui.annotationsLine.text = str(scans), str(annotations)
+    ui.trainStep.click()
+    ui.epochsBox.value, ui.stepsBox.value = epochs, 2
+    ui.batchBox.value = ui.filtersBox.value = 4
+    widget.training.run_bar.button.click()
+
+    def told() -> int:
+        tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
+        return tables[0].GetTable().GetNumberOfRows() if tables else 0
+
+    wait_until(lambda: told() >= epochs * 2 // 3 or not runner.busy, PATIENCE_S)
+    save_picture(widget.training.pages.window, folder / "panel-check-pictures.png")
+    widget.training.pages.close()
+    parts = [work / "panel.png", work / "chart.png"]
+    save_picture(widget.parent, parts[0])
+    save_chart(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")[0], parts[1])
+    side_by_side(parts, folder / "panel-training-lung.png")
+    runner.stop()
+
+
+def picture_of_batch(widget: Any, work: Path, folder: Path) -> None:
+    """Run a series, a volume and a damaged file, and load the first."""
+    show_section(widget, "batchSection")
+    ui, scans = widget.ui, work / "scans"
+    write_series(scans / "series")
+    sitk.WriteImage(phantom(1), scans / "volume.nrrd")
+    whole = (scans / "volume.nrrd").read_bytes()
+    (scans / "cut.nrrd").write_bytes(whole[: len(whole) // 2])
+    widget.model.choose(write_bright_model(work))
+    ui.batchScansLine.text, ui.batchOutputLine.text = str(scans), str(work / "results")
+    ui.batchWorkersBox.value = 1
+    runner = widget.batch.run_bar.runner
+    widget.batch.run_bar.button.click()
+    wait_until(lambda: not runner.busy, PATIENCE_S)
+    done = [row for row in range(3) if ui.batchTable.item(row, 5).text() == "Done"]
+    ui.batchTable.selectRow(done[0])
+    ui.loadScanButton.click()
+    process_events()
+    parts = [work / "batch.png", work / "red.png"]
+    save_picture(widget.parent, parts[0])
+    save_view("Red", parts[1])
+    side_by_side(parts, folder / "panel-batch.png")
+
+
+def main(folder: Path, epochs: int = 6) -> None:
+    """Take both."""
+    folder.mkdir(parents=True, exist_ok=True)
+    widget = open_panel("LungNoduleSeg")
+    with tempfile.TemporaryDirectory() as work:
+        picture_of_training(widget, Path(work), epochs, folder)
+        picture_of_batch(widget, Path(work), folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
