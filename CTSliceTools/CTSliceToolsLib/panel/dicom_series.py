@@ -34,7 +34,7 @@ class DatabaseSeries:
 
 def ct_series() -> Iterator[DatabaseSeries]:
     """Give the CT series, patient by patient; none while there is no database."""
-    database = slicer.dicomDatabase
+    database = getattr(slicer, "dicomDatabase", None)
     if database is None:
         return
     for patient in database.patients():
