@@ -22,6 +22,7 @@ class SeriesTable:
         self._table = table
         self._series: list[DatabaseSeries] = []
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        table.horizontalHeader().stretchLastSection = True
         table.itemChanged.connect(lambda item: self.changed.emit())
 
     @property
