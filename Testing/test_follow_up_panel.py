@@ -21,7 +21,7 @@ from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel, scroll_to
 from slicer_host.actions import process_events, save_picture, wait_until
 
-NOW, BEFORE, CHANGE, DIAMETER, VOLUME, SHARE, DOUBLING, LUNG_RADS = range(8)
+NOW, BEFORE, CHANGE, SHARE, DOUBLING, LUNG_RADS, DIAMETER, VOLUME = range(8)
 
 
 class FollowUpTest(PanelTest):
@@ -168,11 +168,10 @@ class TestCompare(FollowUpTest):
         self.assertEqual(self.without_views(), self.nodes)
 
     def without_views(self) -> set[str]:
-        """The nodes of the scene without those that views have added."""
-        kinds = ("Slice", "PlotView", "View")
-        return {
-            one for one in self.node_ids() if one in self.nodes or not any(k in one for k in kinds)
-        }
+        """The nodes that were there before, and those that are there now but belong to no view."""
+        ours = ("TableNode", "PlotChartNode", "PlotSeriesNode", "SegmentationNode")
+        kinds = {one for one in self.node_ids() if any(kind in one for kind in ours)}
+        return (self.nodes & self.node_ids()) | kinds
 
     def test_undo_takes_it_back_and_the_interval_is_told(self) -> None:
         self.ui.intervalBox.value = 200

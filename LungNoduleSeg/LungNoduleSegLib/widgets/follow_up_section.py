@@ -213,11 +213,11 @@ def _texts(one: Row) -> tuple[str, ...]:
         _number(one["current_id"], 0),
         _number(one["prior_id"], 0),
         str(one["change"]),
-        _both(one, "mean_mm", 1),
-        _both(one, "volume_mm3", 0),
         "" if share is None else f"{share:+.0f} %",
         _number(one["doubling_days"], 0),
         str(one["lung_rads_change"] or ""),
+        _both(one, "mean_mm", 1),
+        _both(one, "volume_mm3", 0),
     )
 
 

@@ -32,6 +32,9 @@ COUNT = "count"
 RESULT_WIDTH = 90
 """Of the column with probabilities and categories, in pixels."""
 
+WARNINGS = 3
+"""Of a trained model, that are shown at once."""
+
 _HINTS = get_type_hints(NoduleFacts)
 _NODULE = {
     field.name: _HINTS[field.name]
@@ -174,8 +177,13 @@ class RiskSection(Section):
                 )
             )
             lines += [] if prediction.contributions else [_(UNEXPLAINED)]
-            lines += prediction.warnings
+            lines += prediction.warnings[:WARNINGS]
+            more = len(prediction.warnings) - WARNINGS
+            lines += [_("… and {count} more: point here.").format(count=more)] * (more > 0)
         ui.predictionLabel.text = "\n".join(lines)
+        ui.predictionLabel.toolTip = "\n".join(
+            (prediction and prediction.warnings) or [_("What the trained model says of the scan.")]
+        )
         ui.predictionLabel.visible = bool(lines)
         ui.contributionTable.visible = bool(prediction and prediction.contributions)
         if prediction is not None:
