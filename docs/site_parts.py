@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
 GENERATED = Path(__file__).parent / "generated"
+SECTIONS = ("results", "training", "preparation", "rules")
 MOST_COLUMNS = 12
 COMMANDS = {"lung-nodule-seg": "LungNoduleSegLib.cli", "ct-slice-tools": "CTSliceToolsLib.cli"}
 
@@ -28,7 +29,7 @@ def repository() -> str:
 
 def model_cards() -> dict[str, dict[str, Any]]:
     """Give the cards of the bundled models by name."""
-    files = sorted(ROOT.glob("*/*Lib/Resources/Models/*.json"))
+    files = sorted(ROOT.glob("*/*Lib/Resources/Models/*.json"), reverse=True)
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
@@ -38,7 +39,8 @@ def make_pages(_: Sphinx) -> None:
     for name, module in COMMANDS.items():
         command = [sys.executable, "-m", "typer", module, "utils", "docs", "--name", name]
         page = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        write(f"{name}.md", page.strip() + "\n")
+        # Typer cuts the sentences of this list; each stands whole below.
+        write(f"{name}.md", re.sub(r"\*\*Commands\*\*:\n\n(\* .*\n)+\n", "", page))
     write("model-cards.txt", "\n\n".join(map(card_text, model_cards().values())))
 
 
@@ -50,8 +52,8 @@ def card_text(card: dict[str, Any]) -> str:
         f"### Limits of {card['name']}",
         "\n".join(f"- {one}" for one in card["limitations"]),
     ]
-    for section, values in card.items():
-        if isinstance(values, dict) and values:
+    for section in SECTIONS:
+        if values := card.get(section):
             parts += [f"### {section.capitalize()} of {card['name']}", tables(values, 4)]
     return "\n\n".join([*parts, f"SHA-256 of the file: `{card['sha256']}`", ""])
 
