@@ -10,10 +10,7 @@ from typing import Any
 
 import slicer
 
-import CTSliceToolsLib
-import LungNoduleSegLib
-from CTSliceToolsLib.child_process import module_command, module_environment
-from CTSliceToolsLib.child_work import ChildCommand, Work, complete
+from CTSliceToolsLib.child_work import Work, complete
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.model_card import read_card
@@ -112,25 +109,14 @@ class LungNoduleSegLogic(ReviewLogic, RiskLogic, CommandLogic):
         lungsName = "" if lungsNode is None else lungsNode.GetName()
         given = (segmentationNode, tableNode, fiducialNode)
         try:
-            arguments: list[str | Path] = [
-                "run",
-                scan,
-                "-o",
-                results,
-                "--probability",
-                "--progress",
-                "jsonl",
-            ]
+            arguments: list[str | Path] = ["run", scan, "-o", results, "--probability"]
             if lungsNode is not None:
                 write_lungs(lungsNode, lungs)
                 arguments += ["--lungs-file", lungs]
             if modelFile is not None:
                 arguments += ["--model", modelFile]
             export_volume(volumeNode, scan)
-            yield ChildCommand(
-                module_command("LungNoduleSegLib", *arguments, *options),
-                module_environment(CTSliceToolsLib, LungNoduleSegLib),
-            )
+            yield from self.commandWork(*arguments, *options)
             for node in (volumeNode, *given):
                 if node is not None and node.GetScene() is None:
                     raise InputError(f"{node.GetName()} was deleted during the run.")
