@@ -10,11 +10,13 @@ import slicer_host
 slicer = slicer_host.start()
 
 import numpy as np
+import qt
 
 from CTSliceToolsLib.hu import LUNG_WINDOW
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.scene.nodule_segments import read_voxels, segment_id
 from LungNoduleSegLib.scene.result_nodes import ResultNodes
+from LungNoduleSegLib.widgets.nodule_table import NoduleTable
 from nodule_panel import PanelTest, ResultsTest, ScanTest
 from panel_host import PICTURES, leave_panel
 from slicer_host.actions import place_point, press, process_events, save_picture, wait_until
@@ -29,17 +31,12 @@ class NodulesTest(ResultsTest):
 
     def setUp(self) -> None:
         super().setUp()
-        self.take_panel()
-        slicer.util.setSliceViewerLayers(background=self.volume, fit=True)
-        slicer.util.mainWindow().activateWindow()
-        process_events()
-
-    def take_panel(self) -> None:
-        """Look at the panel that is there now, with the results in the scene."""
-        self.widget = slicer.util.getModuleWidget("LungNoduleSeg")
         self.ui, self.logic = self.widget.ui, self.widget.logic
         self.section = self.widget.nodules
         self.widget.refresh()
+        slicer.util.setSliceViewerLayers(background=self.volume, fit=True)
+        slicer.util.mainWindow().activateWindow()
+        process_events()
 
     def column(self, number: int) -> list[str]:
         table = self.ui.noduleTable
@@ -100,8 +97,8 @@ class TestWithoutAScan(PanelTest):
 
 class TestTable(NodulesTest):
     def test_rows_hold_the_measures_the_most_probable_first(self) -> None:
-        slicer.util.reloadScriptedModule("LungNoduleSeg")
-        self.take_panel()
+        self.section.table.sort_by(ID)
+        self.section.table.sort_by(PROBABILITY)
         found = [one.nodule for one in self.logic.nodules(self.results)]
         self.assertGreater(len(found), 3)
         by_probability = sorted(found, key=lambda one: (-(one.probability or 0), one.id))
@@ -117,6 +114,11 @@ class TestTable(NodulesTest):
                 ],
             )
         self.assertEqual(self.ui.nodulesLabel.text, f"{len(found)} nodules")
+        fresh = NoduleTable(qt.QTableWidget())
+        fresh.show(self.logic.nodules(self.results), {})
+        fresh.step(1)
+        assert fresh.selected is not None
+        self.assertEqual(fresh.selected.nodule, by_probability[0])
 
     def test_a_title_sorts_by_numbers_not_by_their_digits(self) -> None:
         self.choose(3)

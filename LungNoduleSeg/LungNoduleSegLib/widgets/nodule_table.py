@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import qt
@@ -59,7 +59,7 @@ _SHOWN = (
     ),
     _Shown(COLUMNS["kind"], lambda one: _(one.nodule.kind), lambda one: one.nodule.kind),
     _Shown(
-        COLUMNS["probability"],
+        replace(COLUMNS["probability"], title="Prob."),
         lambda one: _("by hand") if one.nodule.probability is None else f"{_odds(one):.2f}",
         _odds,
         falling=True,
@@ -92,15 +92,18 @@ class NoduleTable:
         self._filling = False
         widget.columnCount = len(_SHOWN)
         for number, column in enumerate(_SHOWN):
-            title = qt.QTableWidgetItem(_(column.about.heading))
+            words = _(column.about.title), f"({column.about.unit})" if column.about.unit else ""
+            title = qt.QTableWidgetItem("\n".join(filter(None, words)))
             title.setToolTip(_(column.about.description))
             widget.setHorizontalHeaderItem(number, title)
         header = widget.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        header.stretchLastSection = True
+        header.setSectionResizeMode(len(_SHOWN) - 1, qt.QHeaderView.Stretch)
+        header.highlightSections = False
         header.sortIndicatorShown = True
         header.sectionClicked.connect(self.sort_by)
         widget.verticalHeader().visible = False
+        widget.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         widget.itemSelectionChanged.connect(self._choose)
         widget.cellClicked.connect(lambda row, column: self._choose())
 
