@@ -5,6 +5,7 @@ The scans of `small_chests` are as coarse as can be compared, so that tests of p
 
 import atexit
 import functools
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from CTSliceToolsLib.scene.mrml_volume import add_volume
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import write_nodules_csv
-from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
+from LungNoduleSegLib.results.names import RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import write_segmentation
 from two_times import measured
 
@@ -97,6 +98,8 @@ def write_truth(folder: Path, images: Images) -> Path:
     folder.mkdir()
     write_segmentation(folder / SEGMENTATION, lungs, labels)
     write_nodules_csv(folder / TABLE, measured(image, lungs, labels))
+    record = {"input": {}, "parameters": {"lung_method": "the truth"}}
+    (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
     return folder
 
 

@@ -91,11 +91,11 @@ def tell(widget: Any, results: Any) -> None:
 def trained(folder: Path) -> Path:
     """Train classifiers on artificial patients and give one."""
     features, labels = cohort()
-    tables = [
+    feature_table, label_table = [
         write(folder / f"{name}.csv", rows)
         for name, rows in (("features", features), ("labels", labels))
     ]
-    train_risk(*tables, folder / "models")
+    train_risk(feature_table, label_table, folder / "models")
     return folder / "models" / "xgboost.ubj"
 
 

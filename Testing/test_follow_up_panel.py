@@ -2,6 +2,7 @@
 
 import math
 import unittest
+from typing import Any
 
 import slicer_host
 
@@ -38,7 +39,7 @@ class FollowUpTest(PanelTest):
             if day:
                 date(volume, day)
         logic = self.widget.logic
-        self.was = logic.importResults(before, self.prior) if self.with_prior else None
+        self.was: Any = logic.importResults(before, self.prior) if self.with_prior else None
         self.results = logic.importResults(now, self.volume)
         logic.forgetChanges()
         self.widget.chooseVolume(self.volume)

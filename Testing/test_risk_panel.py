@@ -332,11 +332,11 @@ class TestModel(RiskTest):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         features, labels = cohort()
-        tables = [
+        feature_table, label_table = [
             write(self.folder / f"{name}.csv", rows)
             for name, rows in (("features", features), ("labels", labels))
         ]
-        train_risk(*tables, self.folder / "models")
+        train_risk(feature_table, label_table, self.folder / "models")
 
     def test_a_trained_model_is_asked_and_what_moved_it_is_shown(self) -> None:
         self.assertFalse(self.ui.askModelButton.enabled)

@@ -84,7 +84,7 @@ class GrowthLogic(ClassifierLogic):
         try:
             for folder, one in scans.items():
                 write_run(one, folder)
-            arguments = ["growth", *scans, "-o", output, "--progress", "jsonl"]
+            arguments: list[str | Path] = ["growth", *scans, "-o", output, "--progress", "jsonl"]
             result = yield ChildCommand(
                 module_command(
                     "LungNoduleSegLib", *arguments, *(["--days", str(days)] if days else [])

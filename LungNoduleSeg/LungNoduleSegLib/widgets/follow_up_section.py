@@ -116,8 +116,9 @@ class FollowUpSection(Section):
         """Show what the scene holds of the two scans."""
         ui, prior = self._ui, self._prior_results()
         problem = self._problem()
-        both = not problem and self._results is not None and prior is not None
-        self._growth = self._logic.growthOf(self._results, prior) if both else None
+        self._growth = None
+        if not problem and self._results is not None and prior is not None:
+            self._growth = self._logic.growthOf(self._results, prior)
         self._rows = rows_of(self._growth, GROWTH_COLUMNS) if self._growth is not None else []
         self.run_bar.set_obstacle(problem)
         ui.priorLabel.text = problem or self._prior_text(prior)
