@@ -285,7 +285,8 @@ class TestThreshold(NodulesTest):
     def slide(self, *values: float) -> None:
         for value in values:
             self.ui.thresholdSlider.value = value
-        process_events()
+        process_events()  # they are found
+        process_events()  # and shown
 
     def test_nodules_follow_the_slider_and_undo_brings_it_back(self) -> None:
         before = self.rows()

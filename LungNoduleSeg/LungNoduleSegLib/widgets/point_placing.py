@@ -76,8 +76,9 @@ class PointPlacing:
         selection.SetReferenceActivePlaceNodeClassName(class_name)
         selection.SetActivePlaceNodeID(node_id)
         node, self._node = self._node, None
-        if node.GetScene() is not None:
-            slicer.mrmlScene.RemoveNode(node)
+        for one in (node.GetDisplayNode(), node):
+            if one is not None and one.GetScene() is not None:
+                slicer.mrmlScene.RemoveNode(one)
         self.changed.emit()
 
     def _look(self) -> None:
