@@ -100,7 +100,7 @@ def save_surfaces(file: Path) -> None:
     view = View()
     view.renderer.SetBackground(1, 1, 1)
     view.renderer.SetUseDepthPeeling(True)
-    node = logic.AddViewNode("1")
+    node = logic.AddViewNode("Picture")
     view.show(node, slicer.vtkMRMLThreeDViewDisplayableManagerFactory, THREE_D_MANAGERS)
     camera = view.renderer.GetActiveCamera()
     camera.SetPosition(0, 1, 0.15)
