@@ -77,7 +77,7 @@ def picture_of_batch(widget: Any, work: Path, folder: Path) -> None:
     runner = widget.batch.run_bar.runner
     widget.batch.run_bar.button.click()
     wait_until(lambda: not runner.busy, PATIENCE_S)
-    done = [row for row in range(3) if ui.batchTable.item(row, 5).text() == "Done"]
+    done = [row for row in range(3) if ui.batchTable.item(row, 4).text() == "Done"]
     ui.batchTable.selectRow(done[0])
     ui.loadScanButton.click()
     process_events()

@@ -34,7 +34,7 @@ from panel_host import PICTURES, slow
 from slicer_host.actions import process_events, save_picture, wait_until
 
 SIZE, SPACING = (96, 96, 40), (3.7, 3.7, 7.5)
-SCAN, PATIENT, NODULES, STATE = 0, 1, 2, 5
+SCAN, NODULES, STATE = 0, 1, 4
 PATIENCE_S = 900
 
 
@@ -147,25 +147,25 @@ class TestChoices(BatchTest):
 class TestResults(BatchTest):
     def write_results(self) -> None:
         self.output.mkdir()
-        done = ScanRow(
-            "1.2.840", "/scans/a", "scans/a", "P1", nodules=3, largest_diameter_mm=8.24,
-            lung_rads="4A",
-        )  # fmt: skip
+        found: dict[str, Any] = {"nodules": 3, "largest_diameter_mm": 8.24, "lung_rads": "4A"}
+        whose: dict[str, Any] = {"patient_id": "P1", "study_date": "20200101"}
+        done = ScanRow("1.2.840", "/scans/a", "scans/a", **whose, **found)
         failed = ScanRow("b.nrrd", "/scans/b.nrrd", error="/scans/b.nrrd is cut short.")
         write_table(self.output / RESULTS_TABLE, [done.cells(), failed.cells()])
 
     def test_an_earlier_batch_is_shown_as_its_folder_is_chosen(self) -> None:
         self.write_results()
         self.ui.batchOutputLine.text = str(self.output)
-        rows = [[self.table.item(row, n).text() for n in range(6)] for row in range(2)]
-        self.assertEqual(rows[0], ["1.2.840", "P1", "3", "8.2", "4A", "Done"])
-        self.assertEqual(rows[1], ["b.nrrd", "", "", "", "", "/scans/b.nrrd is cut short."])
+        rows = [[self.table.item(row, n).text() for n in range(5)] for row in range(2)]
+        self.assertEqual(rows[0], ["P1 20200101", "3", "8.2 mm", "4A", "Done"])
+        self.assertEqual(rows[1], ["b.nrrd", "", "", "", "/scans/b.nrrd is cut short."])
         self.assertTrue(self.ui.batchLabel.text.startswith("1 scans done, 1 failed"))
         self.assertFalse(self.ui.loadScanButton.enabled)
         self.table.selectRow(0)
         self.assertTrue(self.ui.loadScanButton.enabled)
         self.table.selectRow(1)
         self.assertFalse(self.ui.loadScanButton.enabled)
+        self.assertIn("b.nrrd is cut short", self.ui.batchLabel.text)
         self.ui.batchOutputLine.text = str(self.folder)
         self.assertEqual((self.table.rowCount, self.ui.batchLabel.text), (0, ""))
 
@@ -297,7 +297,7 @@ class TestBatch(BatchTest):
         self.assertEqual((self.table.rowCount, self.done()), (3, 2))
         self.assertIn("cut.nrrd", self.column(STATE)[self.row("cut.nrrd")])
         self.assertTrue(self.ui.batchLabel.text.startswith("2 scans done, 1 failed"))
-        dicom = self.column(PATIENT).index("P0")
+        dicom = self.column(SCAN).index("P0 20200101")
         self.assertGreater(int(self.column(NODULES)[dicom]), 0)
         self.load(dicom)
         save_picture(self.widget.parent, PICTURES / "batch.png")

@@ -65,6 +65,7 @@ class BatchSection(Section):
         self._requirements, self._choose_volume = requirements, choose_volume
         self._running = self._shown = Path()
         self._offered: BatchSource | None = None
+        self._unreadable = ""
         self.series = SeriesTable(ui.seriesTable)
         self.table = BatchTable(ui.batchTable)
         self._parameters = SectionParameters(batch_parameters, ui, PROPERTY, self.refresh)
@@ -187,32 +188,19 @@ class BatchSection(Section):
     def _hear(self, event: dict[str, Any]) -> None:
         self.table.hear(event)
         if "row" in event:
-            self._count()
             self._show_choice()
 
     def _show_results(self) -> None:
         """Show the table of the batch that runs, or of the folder for the results."""
         self._shown = self._running if self.run_bar.runner.busy else self._output
-        try:
-            self.table.show(
-                {} if self._shown == Path() else read_table(self._shown / RESULTS_TABLE)
-            )
-        except InputError as problem:
-            self.table.show({})
-            self._ui.batchLabel.text = str(problem)
-        else:
-            self._count()
+        self._unreadable, rows = "", {}
+        if self._shown != Path():
+            try:
+                rows = read_table(self._shown / RESULTS_TABLE)
+            except InputError as problem:
+                self._unreadable = str(problem)
+        self.table.show(rows)
         self._show_choice()
-
-    def _count(self) -> None:
-        text = ""
-        if self.table.finished:
-            text = _("{done} scans done, {failed} failed, in {folder}").format(
-                done=self.table.finished - self.table.failed,
-                failed=self.table.failed,
-                folder=self._shown,
-            )
-        self._ui.batchLabel.text = text
 
     def _chosen_folder(self) -> Path | None:
         """The folder with the results of the chosen row."""
@@ -220,5 +208,16 @@ class BatchSection(Section):
         return self._shown / cells["results"] if cells and cells["results"] else None
 
     def _show_choice(self) -> None:
+        """Say what the table holds, and what went wrong with the chosen scan."""
         there = self._chosen_folder() is not None
         self._ui.loadScanButton.enabled = self._ui.scanReportButton.enabled = there
+        lines = [self._unreadable]
+        if self.table.finished:
+            counts = _("{done} scans done, {failed} failed, in {folder}").format(
+                done=self.table.finished - self.table.failed,
+                failed=self.table.failed,
+                folder=self._shown,
+            )
+            lines.append(counts)
+        lines.append((self.table.chosen or {}).get("error", ""))
+        self._ui.batchLabel.text = "\n".join(filter(None, lines))

@@ -6,10 +6,10 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-_LONGEST = 40
+_LONGEST = 16
 """Characters of a scan's name that are shown, its last ones."""
 
-_STATE = 5
+_STATE = 4
 _FAILED_COLOUR = "#c62828"
 
 
@@ -17,12 +17,12 @@ class BatchTable:
     """Rows of `results.csv`, and how far the scans under way are."""
 
     def __init__(self, table: Any) -> None:
-        """Take a table with the columns scan, patient, nodules, largest, Lung-RADS and state."""
+        """Take a table with the columns scan, nodules, largest, Lung-RADS and state."""
         self._table = table
         self._rows: dict[str, int] = {}
         self._cells: dict[str, Mapping[str, str]] = {}
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        table.horizontalHeader().stretchLastSection = True
+        table.horizontalHeader().setSectionResizeMode(_STATE, qt.QHeaderView.Stretch)
 
     @property
     def chosen(self) -> Mapping[str, str] | None:
@@ -58,9 +58,12 @@ class BatchTable:
             self._put(self._row(event["scan"]), _STATE, text)
 
     def _finish(self, cells: Mapping[str, str]) -> None:
-        row, error = self._row(cells["scan"]), cells["error"]
-        self._cells[cells["scan"]] = cells
-        texts = (cells["patient_id"], cells["nodules"], _millimetres(cells), cells["lung_rads"])
+        name, error = cells["scan"], cells["error"]
+        row = self._row(name)
+        self._cells[name] = cells
+        patient = " ".join(filter(None, (cells["patient_id"], cells["study_date"])))
+        self._put(row, 0, patient or _short(name)).setToolTip(name)
+        texts = (cells["nodules"], _millimetres(cells), cells["lung_rads"])
         for column, text in enumerate(texts, start=1):
             self._put(row, column, text)
         state = self._put(row, _STATE, error or _("Done"))
@@ -72,8 +75,7 @@ class BatchTable:
         if scan not in self._rows:
             self._rows[scan] = row = self._table.rowCount
             self._table.rowCount = row + 1
-            name = scan if len(scan) <= _LONGEST else f"…{scan[-_LONGEST:]}"
-            self._put(row, 0, name).setToolTip(scan)
+            self._put(row, 0, _short(scan)).setToolTip(scan)
         return self._rows[scan]
 
     def _put(self, row: int, column: int, text: str) -> Any:
@@ -84,4 +86,8 @@ class BatchTable:
 
 def _millimetres(cells: Mapping[str, str]) -> str:
     text = cells["largest_diameter_mm"]
-    return f"{float(text):.1f}" if text else ""
+    return f"{float(text):.1f} mm" if text else ""
+
+
+def _short(scan: str) -> str:
+    return scan if len(scan) <= _LONGEST else f"…{scan[-_LONGEST:]}"
