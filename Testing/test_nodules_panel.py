@@ -309,10 +309,12 @@ class TestThreshold(NodulesTest):
     def test_only_the_last_place_is_taken_where_events_queue_up(self) -> None:
         taken: list[float] = []
         follow = self.logic.setThreshold
-        self.logic.setThreshold = lambda results, value: (
-            taken.append(value),
-            follow(results, value),
-        )
+
+        def note(results: ResultNodes, value: float) -> None:
+            taken.append(value)
+            follow(results, value)
+
+        self.logic.setThreshold = note
         try:
             self.slide(0.6, 0.7, 0.8)
         finally:
@@ -455,7 +457,8 @@ class TestCorrections(NodulesTest):
             lambda: press("X"),
             lambda: press("X"),
             lambda: self.click(self.ui.removeNoduleButton),
-            lambda: (self.ui.addNoduleButton.click(), place_point(place)),
+            self.ui.addNoduleButton.click,
+            lambda: place_point(place),
             lambda: setattr(self.ui.thresholdSlider, "value", 0.9),
             self.section.measure_again,
         ):

@@ -70,7 +70,7 @@ class NodulesSection(Section):
         )
         ui.nodulesSection.contentsCollapsed.connect(lambda *_: self._switch_keys())
         ui.noduleTable.itemSelectionChanged.connect(self._show_state)
-        for button, action in (
+        actions: tuple[tuple[Any, Callable[[], object]], ...] = (
             (ui.nextNoduleButton, partial(self.table.step, 1)),
             (ui.previousNoduleButton, partial(self.table.step, -1)),
             *((button, partial(self.judge, one)) for one, button in self._verdicts.items()),
@@ -79,7 +79,8 @@ class NodulesSection(Section):
             (ui.editNoduleButton, self.edit),
             (ui.measureNodulesButton, self.measure_again),
             (ui.nodulesUndoButton, self.undo),
-        ):
+        )
+        for button, action in actions:
             button.clicked.connect(partial(_call, action))
         self.refresh()
 

@@ -41,10 +41,10 @@ class ThresholdSlider:
     def show(self, results: ResultNodes | None) -> None:
         """Show the threshold of results, and change that of no others."""
         self._results = results
-        threshold = results and self._logic.threshold(results)
+        threshold = None if results is None else self._logic.threshold(results)
         self._slider.enabled = threshold is not None
         self._hint.visible = threshold is None
-        if threshold is None:
+        if results is None or threshold is None:
             return
         self._showing = True
         if self._logic.isReady(results):
