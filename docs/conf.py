@@ -1,5 +1,6 @@
 """Sphinx's settings of the site, which `make docs` builds into build/docs."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -41,13 +42,15 @@ napoleon_attr_annotations = False  # the signature has them
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a field is described once
 python_use_unqualified_type_names = True
+suppress_warnings = ["ref.python"]  # a short name that two modules have
+# Pages of packages heed no other setting of it.
+os.environ["SPHINX_APIDOC_OPTIONS"] = "members,show-inheritance"
 apidoc_modules = [
     {
         "path": f"../{module}/{module}Lib",
         "destination": f"generated/{module}Lib",
         "max_depth": 1,
         "module_first": True,
-        "automodule_options": ["members", "show-inheritance"],
         "exclude_patterns": [
             f"../{module}/{module}Lib/{part}"
             for part in ("__main__.py", "cli.py", "commands", "panel", "widgets")
