@@ -7,6 +7,7 @@ Run it as a program: rendering ends in a crash in a process that has imported Te
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,13 @@ class View:
         self._managers.SetMRMLDisplayableNode(view_node)
         self._window.Render()
 
-    def save(self, file: Path) -> None:
-        """Render into a PNG file."""
+    def draw(self) -> None:
+        """Draw it as the scene is now."""
         self._window.Render()
+
+    def save(self, file: Path) -> None:
+        """Draw into a PNG file."""
+        self.draw()
         grab = vtk.vtkWindowToImageFilter()
         grab.SetInput(self._window)
         grab.ReadFrontBufferOff()
@@ -66,30 +71,31 @@ class View:
         writer.Write()
 
 
-def save_slice(volume: Any, orientation: str, ras: list[float], file: Path) -> None:
-    """Save the slice of a volume through a point, with segments and markups over it."""
-    logic = slicer.vtkMRMLSliceLogic()
-    logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
-    logic.SetMRMLScene(slicer.mrmlScene)
-    node = logic.AddSliceNode(orientation)
-    node.SetOrientation(orientation)
-    logic.ResizeSliceNode(*SIZE)
-    logic.GetSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
-    logic.FitSliceToBackground()
-    node.JumpSliceByOffsetting(*ras)
+class SliceView(View):
+    """The slice of a volume through a point, with segments and markups over it."""
 
-    view = View()
-    view.renderer.GetActiveCamera().ParallelProjectionOn()
-    mapper = vtk.vtkImageMapper()
-    mapper.SetColorWindow(255)
-    mapper.SetColorLevel(127.5)
-    mapper.SetInputConnection(logic.GetImageDataConnection())
-    background = vtk.vtkActor2D()
-    background.SetMapper(mapper)
-    background.GetProperty().SetDisplayLocationToBackground()
-    view.renderer.AddViewProp(background)
-    view.show(node, slicer.vtkMRMLSliceViewDisplayableManagerFactory, SLICE_MANAGERS)
-    view.save(file)
+    def __init__(self, volume: Any, orientation: str, ras: Sequence[float]) -> None:
+        super().__init__()
+        self._logic = logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        logic.SetMRMLScene(slicer.mrmlScene)
+        node = logic.AddSliceNode(orientation)
+        node.SetOrientation(orientation)
+        logic.ResizeSliceNode(*SIZE)
+        logic.GetSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
+        logic.FitSliceToBackground()
+        node.JumpSliceByOffsetting(*ras)
+
+        self.renderer.GetActiveCamera().ParallelProjectionOn()
+        mapper = vtk.vtkImageMapper()
+        mapper.SetColorWindow(255)
+        mapper.SetColorLevel(127.5)
+        mapper.SetInputConnection(logic.GetImageDataConnection())
+        background = vtk.vtkActor2D()
+        background.SetMapper(mapper)
+        background.GetProperty().SetDisplayLocationToBackground()
+        self.renderer.AddViewProp(background)
+        self.show(node, slicer.vtkMRMLSliceViewDisplayableManagerFactory, SLICE_MANAGERS)
 
 
 def save_surfaces(file: Path) -> None:
@@ -123,7 +129,7 @@ def save_views(folder: Path) -> None:
     ras = [0.0, 0.0, 0.0]
     points.GetNthControlPointPositionWorld(0, ras)
     for orientation in ORIENTATIONS:
-        save_slice(volume, orientation, ras, folder / f"{orientation.lower()}.png")
+        SliceView(volume, orientation, ras).save(folder / f"{orientation.lower()}.png")
     save_surfaces(folder / "surfaces.png")
 
 

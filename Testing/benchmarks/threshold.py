@@ -3,7 +3,8 @@
     python Testing/benchmarks/threshold.py [SCAN]
 
 SCAN, ../shared/data/LIDC-IDRI-0001 unless given, is resampled to 300 slices and run once, in a
-process of its own as TensorFlow and a scene need.
+process of its own as TensorFlow and a scene need. The last figures are those of the panel: from a
+move of the slider to the table, and to three slice views drawn, by software if there is no GPU.
 """
 
 import subprocess
@@ -18,8 +19,22 @@ from typing import Any
 
 import SimpleITK as sitk
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import slicer_host
+
+slicer = slicer_host.start()
+
+# ruff: noqa: E402 - Slicer is started before what needs it is imported
 from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.scene import mrml_host
+from CTSliceToolsLib.scene.mrml_volume import add_volume
+from LungNoduleSegLib.nodules.candidates import STEPS
+from LungNoduleSegLib.nodules.finding import find_nodules
+from LungNoduleSegLib.results.names import PROBABILITY
+from LungNoduleSegLib.scene import probability_node
+from panel_host import open_panel
+from slice_views import ORIENTATIONS, SliceView
+from slicer_host.actions import process_events
 
 SLICES = 300
 THRESHOLDS = (0.5, 0.45, 0.4, 0.35, 0.3, 0.55, 0.6, 0.7, 0.8, 0.9)
@@ -56,14 +71,6 @@ def timed(title: str, action: Callable[[float], Any]) -> float:
 
 
 scan = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data/LIDC-IDRI-0001")
-mrml_host.start()
-from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402 - needs the scene
-from LungNoduleSegLib.nodules.candidates import STEPS  # noqa: E402
-from LungNoduleSegLib.nodules.finding import find_nodules  # noqa: E402
-from LungNoduleSegLib.results.names import PROBABILITY  # noqa: E402
-from LungNoduleSegLib.scene import probability_node  # noqa: E402
-from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: E402
-
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     image = resampled(read_ct(scan).image)
@@ -71,8 +78,10 @@ with tempfile.TemporaryDirectory() as name:
     command = ["run", folder / "scan.nrrd", "-o", folder / "out", "--probability"]
     subprocess.run([sys.executable, "-m", "LungNoduleSegLib", *map(str, command)], check=True)
     steps = sitk.ReadImage(folder / "out" / PROBABILITY)
-    logic = LungNoduleSegLogic()
-    results = logic.importResults(folder / "out", add_volume(image, "CT"))
+    volume = add_volume(image, "CT")
+    widget = open_panel("LungNoduleSeg")
+    logic = widget.logic
+    results = logic.importResults(folder / "out", volume)
 
 began = time.perf_counter()
 prepared = logic.prepare(results)
@@ -93,3 +102,26 @@ baseline = timed("found anew", anew)
 core = timed("found and measured", lambda t: finder.find(replace(rules, threshold=t)))
 scene = timed("with segments and table", lambda t: logic.setThreshold(results, t))
 print(f"{baseline / core:.0f} and {baseline / scene:.0f} times as fast as finding them anew")
+
+results.segmentation.CreateClosedSurfaceRepresentation()
+widget.chooseVolume(volume)
+widget.refresh()
+first = logic.nodules(results)[0].nodule
+views = [SliceView(volume, one, (-first.x, -first.y, first.z)) for one in ORIENTATIONS]
+
+
+def slide(threshold: float) -> None:
+    widget.ui.thresholdSlider.value = threshold
+    process_events()  # they are found
+    process_events()  # and shown
+
+
+def slide_and_draw(threshold: float) -> None:
+    slide(threshold)
+    for view in views:
+        view.draw()
+
+
+slide_and_draw(0.52)
+timed("slider to table", slide)
+timed("slider to three views", slide_and_draw)
