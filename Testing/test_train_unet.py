@@ -23,6 +23,7 @@ from LungNoduleSegLib.examples.split import Example, split_scans
 from LungNoduleSegLib.examples.store import EXAMPLE_PREPARATION, read_store
 from LungNoduleSegLib.examples.training import train_on_store
 from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
+from LungNoduleSegLib.network.detector import load_detector
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.patches import PatchBatches, TrainingPlan
 from LungNoduleSegLib.network.preparation import Preparation
@@ -31,7 +32,9 @@ from LungNoduleSegLib.network.weights import load_weights
 
 TINY = Preparation(size=64, context=1)
 TUTORIAL = StorePlan.of(Preset.TUTORIAL, filters=1, epochs=2, learning_rate=1e-3)
-OURS = StorePlan.of(Preset.OURS, filters=2, epochs=2, steps=2, batch=4, patch=32, lesions=3)
+OURS = StorePlan.of(
+    Preset.OURS, filters=2, epochs=2, steps=2, batch=4, patch=32, lesions=3, classifier_steps=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +161,12 @@ def test_ours_learns_from_its_mistakes_after_an_interruption_too(
         np.testing.assert_array_equal(mine, theirs)
     assert model.input_shape == (None, None, None, 3)
     assert Preparation(**card.preparation) == TINY
+    detector = load_detector(resumed.model)
+    assert detector.classifier is not None
+    assert card.second == "whole-classifier.keras"
+    scan = read_store(store)[0]
+    probability = detector.probability(scan.volume("hu"), scan.volume("lungs"))
+    assert 0 <= sitk.GetArrayFromImage(probability).max() <= 1
 
 
 @pytest.mark.slow

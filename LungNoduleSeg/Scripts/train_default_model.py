@@ -26,6 +26,7 @@ from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.keras_loader import keras
 from CTSliceToolsLib.model_card import ModelCard, load_model, save_model
 from CTSliceToolsLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet
 from LungNoduleSegLib.evaluation.stress import stress_test
 from LungNoduleSegLib.lungs.roi import segment_lungs
 from LungNoduleSegLib.network.classifier_training import (
@@ -46,13 +47,29 @@ from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 LIDC, CMB = "LIDC-IDRI-0001", "CMB-CRC-MSB-01068.nrrd"
 OUTLINED = {LIDC: "LIDC-IDRI-0001_nodules_ge2of4readers.nrrd", CMB: ""}
 """Scans with nodules, and the file with their outlines."""
-PLACES = {CMB: (((96, -2, -109), 26.0), ((-66, -20, -200), 8.7), ((61, -33, -149), 5.6))}
+PLACES = {
+    CMB: (
+        ((96, -2, -109), 26.0),
+        ((-66, -20, -200), 8.7),
+        ((34, -76, -156), 6.5),
+        ((61, -33, -149), 5.6),
+        ((90, 13, -60), 5.0),
+        ((86, 16, -39), 5.0),
+        ((-99, -50, -164), 4.5),
+    )
+}
 """Place (LPS mm) and diameter of the nodules that we saw in a scan that nobody outlined."""
+DOUBTFUL = {
+    CMB: ((50, 9, -204), (73, -17, -196), (-93, -43, -122), (93, 68, -203), (92, 50, -129)),
+}
+"""Places that may be nodules: not taught, neither as such nor as mistakes."""
+DOUBTFUL_MM = 10.0
 OTHERS = ("ACRIN-FLT-Breast_001_headchest.nrrd", "ACRIN-FLT-Breast_001_abdopelvis.nrrd")
 SOURCES = {
     LIDC: "nodules outlined by at least two of four readers, and inserted lesions; LIDC-IDRI, The "
     "Cancer Imaging Archive, CC BY 3.0",
-    CMB: "three nodules marked by us, and inserted lesions; CMB-CRC, The Cancer Imaging Archive",
+    CMB: f"{len(PLACES[CMB])} nodules marked by us, and inserted lesions; CMB-CRC, The Cancer "
+    "Imaging Archive",
     OTHERS[0]: "inserted lesions; ACRIN-FLT-Breast, The Cancer Imaging Archive",
     OTHERS[1]: "inserted lesions; the same patient",
 }
@@ -66,7 +83,7 @@ FIRST = TrainingPlan(steps=800, seed=1)
 SECOND = TrainingPlan(steps=700, seed=2)
 THIRD = TrainingPlan(steps=500, learning_rate=5e-4, seed=3)
 CLASSIFIER = ClassifierPlan()
-RULES = NoduleRules()
+RULES = NoduleRules(min_probability=0.6)
 NAME, SECOND_NAME = "nodule-unet", "nodule-classifier"
 
 log = logging.getLogger("train_default_model")
@@ -130,6 +147,19 @@ def train_network(
     return network
 
 
+def teach_mistakes(network: keras.Model, scan: TrainingScan) -> TrainingScan:
+    """Note where a network was mistaken, but not at the doubtful places."""
+    scan = with_mistakes(network, scan, PREPARATION)
+    assert scan.mistaken is not None
+    for place in DOUBTFUL.get(scan.name, ()):
+        point = sitk.Image(scan.hu.GetSize(), sitk.sitkUInt8)
+        point.CopyInformation(scan.hu)
+        point[scan.hu.TransformPhysicalPointToIndex(place)] = 1
+        near = sitk.SignedMaurerDistanceMap(point, squaredDistance=False, useImageSpacing=True)
+        scan = replace(scan, mistaken=scan.mistaken & (near > DOUBTFUL_MM))
+    return scan
+
+
 def train_second(
     file: Path, networks: Sequence[keras.Model], scans: Sequence[TrainingScan]
 ) -> keras.Model:
@@ -139,7 +169,10 @@ def train_second(
     mistakes = []
     for scan in scans:
         marked = [nodule_probability(one, PREPARATION, scan.hu, scan.lungs) for one in networks]
-        mistakes.append(np.concatenate([mistaken_places(one, scan.nodules) for one in marked]))
+        places = np.concatenate([mistaken_places(one, scan.nodules) for one in marked])
+        doubtful = np.reshape(DOUBTFUL.get(scan.name, ()), (1, -1, 3))
+        far = np.linalg.norm(places[:, None] - doubtful, axis=2) > DOUBTFUL_MM
+        mistakes.append(places[far.all(axis=1)])
     cubes = gather_cubes(scans, mistakes, CLASSIFIER)
     log.info("%d cubes of nodules, %d of others", len(cubes.nodules), len(cubes.others))
     cpu = time.process_time()
@@ -150,8 +183,16 @@ def train_second(
     return classifier
 
 
-def measure_outlined(detector: NoduleDetector, scan: TrainingScan) -> dict[str, Any]:
-    """Find the nodules of an outlined scan: hits, false positives and Dice of each nodule."""
+def measure_outlined(
+    detector: NoduleDetector, scan: TrainingScan, picture: Path | None = None
+) -> dict[str, Any]:
+    """Find the nodules of an outlined scan: hits, false positives and Dice of each nodule.
+
+    Args:
+        detector: the networks.
+        scan: with its nodules.
+        picture: PNG file for what was found, missed, and wrongly found.
+    """
     assert scan.nodules is not None
     probability = detector.probability(scan.hu, scan.lungs)
     rules = NoduleRules(**detector.card.rules)
@@ -160,10 +201,15 @@ def measure_outlined(detector: NoduleDetector, scan: TrainingScan) -> dict[str, 
     truth, found = sitk.GetArrayFromImage(parts), sitk.GetArrayFromImage(findings.labels)
     voxel = float(np.prod(scan.hu.GetSpacing()))
     nodules = []
+    rows: dict[str, list[tuple[float, float, float]]] = {"found": [], "missed": [], "others": []}
     for number in range(1, int(truth.max()) + 1):
         own = truth == number
+        middle = [float(v) for v in np.argwhere(own).mean(axis=0)[::-1]]
         hits = [int(n) for n in np.unique(found[own]) if n]
         marked = np.isin(found, hits)
+        rows["found" if hits else "missed"].append(
+            scan.hu.TransformContinuousIndexToPhysicalPoint(middle)
+        )
         nodules.append(
             {
                 "diameter_mm": round(2 * (own.sum() * voxel * 3 / 4 / np.pi) ** (1 / 3), 1),
@@ -175,6 +221,10 @@ def measure_outlined(detector: NoduleDetector, scan: TrainingScan) -> dict[str, 
         )
     hit = {int(n) for n in np.unique(found[truth > 0]) if n}
     false = [n for n in findings.nodules if n.id not in hit]
+    rows["others"] = [(n.x, n.y, n.z) for n in false[:6]]
+    if picture is not None and not picture.exists():
+        shown = [(name, [(scan.hu, place) for place in places]) for name, places in rows.items()]
+        draw_sheet(picture, [SheetRow(*row) for row in shown if row[1]])
     return {
         "nodules": nodules,
         "false_positives": len(false),
@@ -196,7 +246,7 @@ def measure_left_out(model_file: Path, data: Path, scan: TrainingScan) -> dict[s
         data / scan.name, folder / "inserted", model_file=model_file, nodules=nodules, rounds=2
     ).to_dict()
     return {
-        "nodules": measure_outlined(detector, scan),
+        "nodules": measure_outlined(detector, scan, folder / "findings.png"),
         "without the classifier": measure_outlined(replace(detector, classifier=None), scan),
         "inserted": {
             **inserted["at_threshold"],
@@ -233,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         second = train_network(output / f"{label}-second.keras", first, weighted, SECOND)
         third_file = output / f"{label}-third.keras"
         if not third_file.exists():
-            mistaken = {scan.name: with_mistakes(second, scan, PREPARATION) for scan in scans}
+            mistaken = {scan.name: teach_mistakes(second, scan) for scan in scans}
             weighted = [mistaken[scan.name] for scan in weighted]
         third = train_network(third_file, second, weighted, THIRD)
         classifier_file = output / f"{label}-classifier.keras"
@@ -272,8 +322,9 @@ def _card(results: dict[str, Any], second: str) -> ModelCard:
         results=results,
         limitations=[
             "Trained on three patients and on artificial lesions: a research prototype.",
-            "Four real nodules were at hand; figures on inserted lesions are not figures on "
-            "patients.",
+            f"{1 + len(PLACES[CMB])} real nodules were at hand, one of them outlined by "
+            "radiologists; other findings in the scan that we marked may be nodules as well. Figures "
+            "on inserted lesions are not figures on patients.",
             "Nodules under 4 mm and masses over 30 mm were not in training.",
             "Findings outside the lung segmentation cannot be made.",
         ],

@@ -46,7 +46,8 @@ def train(
         bool, typer.Option("--tutorial-split", help="Hold out slices, not patients; tutorial.")
     ] = False,
     hard_negatives: Annotated[
-        bool, typer.Option(help="Go on where the network was mistaken; ours.")
+        bool,
+        typer.Option(help="Go on where it was mistaken, and train a classifier on that; ours."),
     ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
     progress: ProgressOption = ProgressStyle.BAR,

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import SimpleITK as sitk
+
 from CTSliceToolsLib.keras_loader import keras
 from CTSliceToolsLib.keras_training import (
     Epoch,
@@ -24,6 +26,12 @@ from LungNoduleSegLib.examples.batches import ExampleBatches, StoredScans, note_
 from LungNoduleSegLib.examples.split import split_examples, split_scans
 from LungNoduleSegLib.examples.store import EXAMPLE_PREPARATION, StoredScan, read_store
 from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
+from LungNoduleSegLib.network.classifier_training import (
+    ClassifierPlan,
+    gather_cubes,
+    mistaken_places,
+    train_classifier,
+)
 from LungNoduleSegLib.network.patches import PatchBatches, TrainingPlan
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.training import compile_for_training
@@ -49,12 +57,12 @@ def train_on_store(
 
     Args:
         store: made by `prepare_luna` or `prepare_lidc`.
-        output: the new `.keras` file; its card is put beside it, and what comes up on the way into
-            the folder NAME-training.
+        output: the new `.keras` file; its card is put beside it, the classifier of ours as
+            NAME-classifier.keras, and what comes up on the way into the folder NAME-training.
         plan: how; ours unless given.
         preparation: of the slices that ours sees.
-        report: progress, as stages "Training" and "Training on mistakes" in batches, and "Mistakes"
-            in scans.
+        report: progress, as stages "Training", "Training on mistakes" and "Classifier" in batches,
+            and "Mistakes" and "Cubes" in scans.
         on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`; they are
             numbered over all stages, from 1.
 
@@ -62,7 +70,11 @@ def train_on_store(
         InputError: if store or weights cannot be used, or output or another training exists.
     """
     plan = plan or StorePlan.of(Preset.OURS)
+    classifier = output.with_name(f"{output.stem}-classifier.keras")
+    doubts = plan.preset is Preset.OURS and plan.hard_negatives
     require_new_model(output)
+    if doubts:
+        require_new_model(classifier)
     scans = read_store(store)
     if plan.preset is Preset.TUTORIAL:
         preparation = EXAMPLE_PREPARATION
@@ -86,7 +98,11 @@ def train_on_store(
     best = min(last, key=lambda epoch: epoch["val_loss"])
     result = TrainingResult(output, folder, epochs, best, training_notes(used, folder))
     facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
-    save_model(plain, _card(output.stem, plan, preparation, settings | facts, result.best), output)
+    card = _card(output.stem, plan, preparation, settings | facts, result.best)
+    if doubts:
+        training.classifier(split_scans(scans, plan.seed)[0], classifier)
+        card = replace(card, second=classifier.name)
+    save_model(plain, card, output)
     shutil.rmtree(folder / _MISTAKES, ignore_errors=True)
     for stage in folder.glob("stage-*"):
         remove_checkpoints(stage)
@@ -138,6 +154,28 @@ class _Training:
                 len(epochs),
             )
         return epochs
+
+    def classifier(self, scans: Sequence[StoredScan], file: Path) -> None:
+        """Train the network that tells nodules from what was mistaken for one."""
+        stored = StoredScans(scans, self.folder / _MISTAKES)
+        places = []
+        for scan in stored:
+            assert scan.mistaken is not None
+            places.append(mistaken_places(sitk.Cast(scan.mistaken, sitk.sitkFloat32), None))
+        plan = ClassifierPlan(
+            lesions=self.plan.lesions, steps=self.plan.classifier_steps, seed=self.plan.seed
+        )
+        cubes = gather_cubes(stored, places, plan, self.report)
+        model, losses = train_classifier(cubes, plan, self.report)
+        card = ModelCard(
+            name=file.stem,
+            summary="Tells nodules from what the U-Net that names it wrongly marks.",
+            label="probability that there is a nodule in the middle of the cube",
+            preparation={},
+            training={**asdict(plan), "data": self.settings["data"], "losses": losses},
+            limitations=["Was not held against scans that it had not seen."],
+        )
+        save_model(model, card, file)
 
     def _ours_stage(
         self,

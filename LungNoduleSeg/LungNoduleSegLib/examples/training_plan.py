@@ -37,7 +37,9 @@ class StorePlan:
         steps: batches in an epoch of ours.
         patch: side of a patch in pixels, a multiple of 16; of ours.
         lesions: inserted into each scan each time it is prepared anew; of ours.
-        hard_negatives: go on where the network was mistaken; of ours.
+        hard_negatives: go on where the network was mistaken, and train a classifier to tell such
+            places from nodules; of ours.
+        classifier_steps: batches of the classifier's training.
     """
 
     preset: Preset
@@ -53,6 +55,7 @@ class StorePlan:
     patch: int = 128
     lesions: int = 40
     hard_negatives: bool = True
+    classifier_steps: int = 1200
 
     @classmethod
     def of(cls, preset: Preset, **changes: Any) -> "StorePlan":

@@ -35,9 +35,11 @@ def build_classifier() -> "keras.Model":
 
     layers = keras.layers
 
-    def convolve(x: Any, filters: int, size: Any, strides: Any = 1) -> Any:
-        x = layers.Conv3D(filters, size, strides, padding="same", use_bias=False)(x)
+    def activate(x: Any) -> Any:
         return layers.ReLU()(layers.BatchNormalization(momentum=0.95)(x))
+
+    def convolve(x: Any, filters: int, size: Any, strides: Any = 1) -> Any:
+        return activate(layers.Conv3D(filters, size, strides, padding="same", use_bias=False)(x))
 
     inputs = keras.Input((*CUBE, 1))
     x = layers.Rescaling(1 / 127.5, -1)(inputs)
@@ -45,7 +47,8 @@ def build_classifier() -> "keras.Model":
     x = convolve(x, 32, 3, 2)
     x = convolve(x, 48, 3)
     x = convolve(x, 64, 3, 2)
-    x = layers.Dropout(0.4)(layers.Flatten()(x))
+    x = activate(layers.Dense(64, use_bias=False)(layers.Flatten()(x)))
+    x = layers.Dropout(0.3)(x)
     outputs = layers.Dense(1, activation="sigmoid", dtype="float32")(x)
     return keras.Model(inputs, outputs, name="candidate_classifier")
 

@@ -24,6 +24,9 @@ SHIFT = (1, 3, 3)
 TIMES = 4
 """How often a nodule that the scan has itself is cut for each lesion inserted."""
 
+MOST = 300
+"""Times that cubes are cut from a scan, in all; more would not fit into memory."""
+
 
 @dataclass(frozen=True)
 class ClassifierPlan:
@@ -39,12 +42,12 @@ class ClassifierPlan:
         seed: of everything random.
     """
 
-    rounds: int = 8
+    rounds: int = 6
     lesions: int = 40
     sites: int = 40
-    steps: int = 800
+    steps: int = 1200
     batch: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     seed: int = 1
 
 
@@ -84,26 +87,27 @@ def gather_cubes(
         scans: to cut from.
         mistakes: of each scan, places (n, 3) in LPS mm without a nodule; see `mistaken_places`.
         plan: how.
-        report: told of the rounds.
+        report: told of the scans, as stage "Cubes".
     """
     nodules: list[NDArray[np.uint8]] = []
     others: list[NDArray[np.uint8]] = []
     z, y, x = (n + room for n, room in zip(CUBE, ROOM, strict=True))
-    for turn in range(plan.rounds):
-        for number, (scan, wrong) in enumerate(zip(scans, mistakes, strict=True)):
-            rng = np.random.default_rng((plan.seed, turn, number))
-            hu, labels, _ = insert_random_lesions(
-                scan.hu, scan.lungs, scan.sites, plan.lesions, rng
-            )
-            slices = sampled_slices(hu)
-            inserted, own = _centres(labels), np.repeat(_own_nodules(scan), TIMES, axis=0)
-            places = np.concatenate([wrong, _sites(scan, plan.sites, rng)])
-            for centres, into in (
-                (np.concatenate([inserted, own]), nodules),
-                (_away_from(labels, scan.nodules, places), others),
-            ):
-                into.append(cut_cubes(slices, centres, (z, y, x), rng.uniform(0.85, 1.15)))
-            report("Cubes", turn * len(scans) + number + 1, plan.rounds * len(scans))
+    visits = min(plan.rounds * len(scans), MOST)
+    for visit in range(visits):
+        report("Cubes", visit, visits)
+        turn, number = divmod(visit, len(scans))
+        scan, wrong = scans[number], mistakes[number]
+        rng = np.random.default_rng((plan.seed, turn, number))
+        hu, labels, _ = insert_random_lesions(scan.hu, scan.lungs, scan.sites, plan.lesions, rng)
+        slices = sampled_slices(hu)
+        inserted, own = _centres(labels), np.repeat(_own_nodules(scan), TIMES, axis=0)
+        places = np.concatenate([wrong, _sites(scan, plan.sites, rng)])
+        for centres, into in (
+            (np.concatenate([inserted, own]), nodules),
+            (_away_from(labels, scan.nodules, places), others),
+        ):
+            into.append(cut_cubes(slices, centres, (z, y, x), rng.uniform(0.85, 1.15)))
+    report("Cubes", visits, visits)
     return Cubes(np.concatenate(nodules), np.concatenate(others))
 
 
