@@ -323,8 +323,8 @@ def _card(results: dict[str, Any], second: str) -> ModelCard:
         limitations=[
             "Trained on three patients and on artificial lesions: a research prototype.",
             f"{1 + len(PLACES[CMB])} real nodules were at hand, one of them outlined by "
-            "radiologists; other findings in the scan that we marked may be nodules as well. Figures "
-            "on inserted lesions are not figures on patients.",
+            "radiologists; other findings in the scan that we marked may be nodules as well.",
+            "Figures on inserted lesions are not figures on patients.",
             "Nodules under 4 mm and masses over 30 mm were not in training.",
             "Findings outside the lung segmentation cannot be made.",
         ],
