@@ -44,7 +44,7 @@ class TestWithoutAScan(PanelTest):
         self.assertIn("not a medical device", self.ui.researchLabel.text)
 
 
-class TestSampleData(unittest.TestCase):
+class TestSampleData(PanelTest):
     def test_a_public_scan_by_its_sum_and_a_phantom_made_here(self) -> None:
         chest, phantom = slicer.modules.sampleDataSources[CATEGORY]
         uri, checksum = (
@@ -54,11 +54,9 @@ class TestSampleData(unittest.TestCase):
         self.assertEqual(algorithm, "SHA256")
         self.assertEqual(len(digest), 2 * hashlib.sha256().digest_size)
         self.assertTrue(uri.startswith("https://") and uri.endswith(f"/SHA256/{digest}"))
-        slicer.mrmlScene.Clear()
         volume = phantom.customDownloader(phantom)
         self.assertEqual(volume.GetName(), "Chest phantom")
         self.assertGreater(min(volume.GetImageData().GetDimensions()), 50)
-        slicer.mrmlScene.Clear()
 
 
 class TestCost(ScanTest):

@@ -118,16 +118,23 @@ def run(
 def phantom(
     output: OutputOption,
     seed: Annotated[int, typer.Option(help="Another seed is another patient.")] = 0,
+    progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Make a chest CT phantom: a DICOM series and the exact masks of its lungs and lesions.
 
     Example: `lung-nodule-seg phantom -o ~/phantom`
     """
-    from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom  # noqa: PLC0415
-    from LungNoduleSegLib.phantom.files import write_phantom  # noqa: PLC0415
+    with shown(progress) as report:
+        from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom  # noqa: PLC0415
+        from LungNoduleSegLib.phantom.files import write_phantom  # noqa: PLC0415
 
-    write_phantom(make_phantom(PhantomSpec(seed=seed)), output)
-    print(f"The series is in {output / 'dicom'}, the truth in {output / 'truth'}")
+        report("Phantom", 0, 1)
+        write_phantom(make_phantom(PhantomSpec(seed=seed)), output)
+        report("Phantom", 1, 1)
+        if isinstance(report, JsonLines):
+            report.write(result={"output": str(output)})
+    if progress is not ProgressStyle.JSONL:
+        print(f"The series is in {output / 'dicom'}, the truth in {output / 'truth'}")
 
 
 @app.command()
