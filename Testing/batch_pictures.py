@@ -2,7 +2,8 @@
 
 Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
 
-    python Testing/batch_pictures.py FOLDER [EPOCHS]
+    python Testing/batch_pictures.py FOLDER training
+    python Testing/batch_pictures.py FOLDER batch
 
 The scans are small phantoms, so that all of it takes minutes; the figures say nothing.
 """
@@ -27,7 +28,7 @@ from slicer_host.actions import process_events, save_picture, wait_until
 from test_batch_panel import phantom, write_bright_model, write_series
 
 PATIENCE_S = 7200
-PATIENTS = 3
+PATIENTS, EPOCHS = 2, 6
 
 
 def show_section(widget: Any, name: str) -> None:
@@ -38,22 +39,22 @@ def show_section(widget: Any, name: str) -> None:
     process_events()
 
 
-def picture_of_training(widget: Any, work: Path, epochs: int, folder: Path) -> None:
+def picture_of_training(widget: Any, work: Path, folder: Path) -> None:
     """Prepare, check and train by the panel; the picture is taken before the last third."""
     show_section(widget, "trainingSection")
     ui, runner = widget.ui, widget.training.run_bar.runner
     scans, annotations = write_luna(work, {f"1.2.{n}": chest(n) for n in range(PATIENTS)})
     ui.scansLine.text, ui.annotationsLine.text = str(scans), str(annotations)
     ui.trainStep.click()
-    ui.epochsBox.value, ui.stepsBox.value = epochs, 2
-    ui.batchBox.value = ui.filtersBox.value = 4
+    ui.epochsBox.value, ui.stepsBox.value = EPOCHS, 4
+    ui.batchBox.value = ui.filtersBox.value = 2
     widget.training.run_bar.button.click()
 
     def told() -> int:
         tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
         return tables[0].GetTable().GetNumberOfRows() if tables else 0
 
-    wait_until(lambda: told() >= epochs * 2 // 3 or not runner.busy, PATIENCE_S)
+    wait_until(lambda: told() >= EPOCHS * 2 // 3 or not runner.busy, PATIENCE_S)
     save_picture(widget.training.pages.window, folder / "panel-check-pictures.png")
     widget.training.pages.close()
     parts = [work / "panel.png", work / "chart.png"]
@@ -87,14 +88,14 @@ def picture_of_batch(widget: Any, work: Path, folder: Path) -> None:
     side_by_side(parts, folder / "panel-batch.png")
 
 
-def main(folder: Path, epochs: int = 6) -> None:
-    """Take both."""
+def main(folder: Path, section: str) -> None:
+    """Take the picture of one section."""
     folder.mkdir(parents=True, exist_ok=True)
+    take = {"training": picture_of_training, "batch": picture_of_batch}[section]
     widget = open_panel("LungNoduleSeg")
     with tempfile.TemporaryDirectory() as work:
-        picture_of_training(widget, Path(work), epochs, folder)
-        picture_of_batch(widget, Path(work), folder)
+        take(widget, Path(work), folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    main(Path(sys.argv[1]), sys.argv[2])
