@@ -54,7 +54,7 @@ def main(scan: Path, run: Path, folder: Path) -> None:
     shrink(folder / "surfaces.png", 400)
     parts = ["panel-segment", *(view.lower() for view in VIEWS), "surfaces"]
     side_by_side([folder / f"{part}.png" for part in parts], folder / "panel-results.png")
-    shrink(folder / "panel-results.png", 340)
+    shrink(folder / "panel-results.png", 230)
 
 
 def save_section(widget: Any, section: Any, file: Path) -> None:
@@ -65,10 +65,10 @@ def save_section(widget: Any, section: Any, file: Path) -> None:
 
 
 def shrink(file: Path, height: int) -> None:
-    """Make a picture smaller, with 128 colours."""
+    """Make a picture smaller."""
     picture = Image.open(file).convert("RGB")
     picture.thumbnail((10_000, height))
-    picture.quantize(128).save(file, optimize=True)
+    picture.save(file, optimize=True)
 
 
 if __name__ == "__main__":
