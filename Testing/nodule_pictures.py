@@ -51,10 +51,12 @@ def main(scan: Path, run: Path, folder: Path) -> None:
     for view in VIEWS:
         save_view(view, folder / f"{view.lower()}.png")
     save_surfaces(folder / "surfaces.png")
-    shrink(folder / "surfaces.png", 400)
+    picture = Image.open(folder / "surfaces.png")
+    picture.thumbnail((400, 400))
+    picture.save(folder / "surfaces.png")
     parts = ["panel-segment", *(view.lower() for view in VIEWS), "surfaces"]
     side_by_side([folder / f"{part}.png" for part in parts], folder / "panel-results.png")
-    shrink(folder / "panel-results.png", 230)
+    shrink(folder / "panel-results.png", 360)
 
 
 def save_section(widget: Any, section: Any, file: Path) -> None:
@@ -65,10 +67,10 @@ def save_section(widget: Any, section: Any, file: Path) -> None:
 
 
 def shrink(file: Path, height: int) -> None:
-    """Make a picture smaller."""
+    """Make a picture smaller, with 256 colours."""
     picture = Image.open(file).convert("RGB")
     picture.thumbnail((10_000, height))
-    picture.save(file, optimize=True)
+    picture.quantize(method=Image.Quantize.FASTOCTREE).save(file, optimize=True)
 
 
 if __name__ == "__main__":
