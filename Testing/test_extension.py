@@ -41,7 +41,7 @@ NOT_IMPORTED = {"CTSliceTools": _OF_BOTH, "LungNoduleSeg": _OF_BOTH | {"cryptogr
 certificates of a Dask cluster.
 """
 
-SLICER_MODULES = {"qt", "ctk", "slicer"}
+SLICER_MODULES = {"SampleData", "ctk", "qt", "slicer"}
 
 ENTRY_FIELDS: dict[str, type] = {
     "$schema": str,
