@@ -196,7 +196,7 @@ def test_a_list_that_was_written_is_read_and_replaces_none_but_its_own(
 ) -> None:
     series = tmp_path / "a folder, with a comma"
     write_dicom_series(phantoms[0], series)
-    table = tmp_path / "list.csv"
+    table = tmp_path / "new" / "list.csv"
     write_list(table, [(tmp_path / "gone", "1.2")])
     write_list(table, [(series, "1.2.3"), (series, "1.2.4")])
     cases = find_cases(table)
@@ -205,6 +205,8 @@ def test_a_list_that_was_written_is_read_and_replaces_none_but_its_own(
     with pytest.raises(InputError, match="is no list of scans of ours"):
         write_list(table, [])
     assert table.read_text() == "name\nmine\n"
+    with pytest.raises(InputError, match="cannot be made"):
+        write_list(table / "below a file" / "list.csv", [])
 
 
 def test_one_scan_is_a_batch_of_one(phantoms: list[sitk.Image], tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ class TestResults(BatchTest):
         rows = [[self.table.item(row, n).text() for n in range(5)] for row in range(2)]
         self.assertEqual(rows[0], ["P1 20200101", "3", "8.2 mm", "4A", "Done"])
         self.assertEqual(rows[1], ["b.nrrd", "", "", "", "/scans/b.nrrd is cut short."])
-        self.assertTrue(self.ui.batchLabel.text.startswith("1 scans done, 1 failed"))
+        self.assertTrue(self.ui.batchLabel.text.startswith("Done: 1, failed: 1;"))
         self.assertFalse(self.ui.loadScanButton.enabled)
         self.table.selectRow(0)
         self.assertTrue(self.ui.loadScanButton.enabled)
@@ -296,7 +296,7 @@ class TestBatch(BatchTest):
         self.assertEqual(self.children(), set())
         self.assertEqual((self.table.rowCount, self.done()), (3, 2))
         self.assertIn("cut.nrrd", self.column(STATE)[self.row("cut.nrrd")])
-        self.assertTrue(self.ui.batchLabel.text.startswith("2 scans done, 1 failed"))
+        self.assertTrue(self.ui.batchLabel.text.startswith("Done: 2, failed: 1;"))
         dicom = self.column(SCAN).index("P0 20200101")
         self.assertGreater(int(self.column(NODULES)[dicom]), 0)
         self.load(dicom)

@@ -80,7 +80,7 @@ def write_list(table: Path, series: Iterable[tuple[Path, str]]) -> None:
     """Write a CSV file that `find_cases` reads; an earlier list of that name is replaced.
 
     Args:
-        table: the file.
+        table: the file; its folder is made if missing.
         series: folder and SeriesInstanceUID of each scan.
 
     Raises:
@@ -88,6 +88,12 @@ def write_list(table: Path, series: Iterable[tuple[Path, str]]) -> None:
     """
     if table.exists() and not table.read_bytes().startswith(f"{PATH},{SERIES}\n".encode()):
         raise InputError(f"{table} is no list of scans of ours: move it away, or choose a folder.")
+    try:
+        table.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{table.parent} cannot be made ({error.strerror}): choose another folder."
+        ) from error
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([PATH, SERIES])

@@ -123,7 +123,6 @@ class BatchSection(Section):
         if not ensure_packages(self._requirements, TITLE):
             return None
         if self._source is BatchSource.DATABASE:
-            output.mkdir(parents=True, exist_ok=True)
             write_list(source, [(one.folder, one.uid) for one in self.series.ticked])
         self._running = output
         self._show_results()
@@ -213,10 +212,10 @@ class BatchSection(Section):
         self._ui.loadScanButton.enabled = self._ui.scanReportButton.enabled = there
         lines = [self._unreadable]
         if self.table.finished:
-            counts = _("{done} scans done, {failed} failed, in {folder}").format(
+            counts = _("Done: {done}, failed: {failed}; the table is {table}").format(
                 done=self.table.finished - self.table.failed,
                 failed=self.table.failed,
-                folder=self._shown,
+                table=self._shown / RESULTS_TABLE,
             )
             lines.append(counts)
         lines.append((self.table.chosen or {}).get("error", ""))
