@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 import slicer_host
 
 slicer = slicer_host.start()
@@ -22,7 +24,7 @@ from dated_scans import add_scan, date, write_truth
 from LungNoduleSegLib.risk.training import train_risk
 from LungNoduleSegLib.scene.growth_logic import CHART_ROLE
 from panel_host import open_panel
-from panel_pictures import save_view, side_by_side
+from panel_pictures import save_view
 from plot_pictures import save_chart
 from risk_tables import cohort, write
 from slicer_host.actions import process_events, save_picture, wait_until
@@ -57,14 +59,35 @@ def main(folder: Path) -> None:
         save_view("Red", files[1])
         save_view(BESIDE_NAME, files[2])
         save_chart(widget.logic.growthOf(results).GetNodeReference(CHART_ROLE), files[3])
-        side_by_side(files, folder / "panel-follow-up.png")
+        arrange(files, folder / "panel-follow-up.png")
         widget.ui.followUpSideBySideBox.checked = False
         tell(widget, results)
         widget.risk.model.choose(trained(Path(name)))
         widget.ui.askModelButton.click()
         show_only(widget, "riskSection")
         process_events()
-        save_picture(widget.parent, folder / "panel-risk.png")
+        save_picture(widget.parent, files[0])
+        save_small(Image.open(files[0]), folder / "panel-risk.png")
+
+
+def arrange(files: list[Path], file: Path) -> None:
+    """Put the panel on the left, the two views beside it, and the plot below these, on white."""
+    panel, red, beside, plot = (Image.open(one).convert("RGB") for one in files)
+    width = panel.width + red.width + beside.width
+    whole = Image.new("RGB", (width, max(panel.height, red.height + plot.height)), "white")
+    for one, place in (
+        (panel, (0, 0)),
+        (red, (panel.width, 0)),
+        (beside, (panel.width + red.width, 0)),
+        (plot, (panel.width + (red.width + beside.width - plot.width) // 2, red.height)),
+    ):
+        whole.paste(one, place)
+    save_small(whole, file)
+
+
+def save_small(picture: Image.Image, file: Path) -> None:
+    """Save a picture with few colours, which is enough for a panel."""
+    picture.convert("RGB").quantize(96).save(file, optimize=True)
 
 
 def show_only(widget: Any, name: str) -> None:
