@@ -104,6 +104,10 @@ class ScanTest(PanelTest):
 class ResultsTest(ScanTest):
     """The panel open on the phantom with the results of a run."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.widget.refresh()
+
     def load(self) -> Any:
         volume = add_phantom()
         self.results = self.widget.logic.importResults(phantom_results(), volume)
