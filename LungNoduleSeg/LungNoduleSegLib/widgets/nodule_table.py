@@ -14,6 +14,7 @@ from LungNoduleSegLib.scene.review_logic import ReviewedNodule
 from LungNoduleSegLib.scene.review_state import VERDICT_COLUMN
 
 _SWATCH_PX = 12
+_ROW_MARGIN_PX = 5
 
 _VERDICTS = (None, *Verdict)
 """In the order in which the column sorts them."""
@@ -97,13 +98,15 @@ class NoduleTable:
             title.setToolTip(_(column.about.description))
             widget.setHorizontalHeaderItem(number, title)
         header = widget.horizontalHeader()
-        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        # Fitted once a filling: a header that fits itself does so for every single cell.
+        header.setSectionResizeMode(qt.QHeaderView.Interactive)
         header.setSectionResizeMode(len(_SHOWN) - 1, qt.QHeaderView.Stretch)
         header.highlightSections = False
         header.sortIndicatorShown = True
         header.sectionClicked.connect(self.sort_by)
         widget.verticalHeader().visible = False
-        widget.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        widget.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
+        widget.verticalHeader().defaultSectionSize = widget.fontMetrics().height() + _ROW_MARGIN_PX
         widget.itemSelectionChanged.connect(self._choose)
         widget.cellClicked.connect(lambda row, column: self._choose())
 
@@ -164,6 +167,7 @@ class NoduleTable:
                 self._widget.setItem(row, number, item)
             if one.nodule.id in self._colors:
                 self._widget.item(row, 0).setIcon(_swatch(self._colors[one.nodule.id]))
+        self._widget.resizeColumnsToContents()
         self._select(selected)
 
     def _select(self, one: ReviewedNodule | None) -> None:
