@@ -28,15 +28,14 @@ from train_default_model import (
     OUTLINED,
     PHANTOMS,
     PLACES,
-    measure_outlined,
-    read_training_scan,
 )
 
 from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.model_card import ModelCard, save_model
+from CTSliceToolsLib.model_card import ModelCard, read_card, save_model
 from CTSliceToolsLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.evaluation.dice import evaluate_dice
 from LungNoduleSegLib.evaluation.luna_files import DIAMETER, Places, write_places
 from LungNoduleSegLib.evaluation.stress import stress_test
 from LungNoduleSegLib.examples.batches import ExampleBatches
@@ -45,7 +44,6 @@ from LungNoduleSegLib.examples.split import split_examples
 from LungNoduleSegLib.examples.store import EXAMPLE_PREPARATION, read_store
 from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
 from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
-from LungNoduleSegLib.network.detector import load_detector
 from LungNoduleSegLib.network.insertion import find_sites, insert_random_lesions
 from LungNoduleSegLib.network.unet import build_unet, dice_loss
 from LungNoduleSegLib.nodules.finding import NoduleRules
@@ -110,28 +108,25 @@ def train_seed(store: Path, seconds: float, file: Path) -> int:
 
 def measure(model_file: Path, data: Path, output: Path, method: LungMethod) -> dict[str, Any]:
     """Measure one model on the scan that it has not seen."""
-    detector = load_detector(model_file)
-    outlined = measure_outlined(detector, read_training_scan(data, LIDC))
-    inserted = stress_test(
-        data / LIDC,
-        output / "inserted",
-        model_file=model_file,
-        nodules=data / OUTLINED[LIDC],
-        rounds=1,
-    ).to_dict()
     results = output / "run"
-    began = time.perf_counter()
     command = [sys.executable, "-m", "LungNoduleSegLib", "run", str(data / LIDC)]
     command += ["-o", str(results), "--model", str(model_file)]
     command += ["--lungs", method, "--progress", "none"]
+    began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     elapsed = time.perf_counter() - began
+    truth = data / OUTLINED[LIDC]
+    outlined = evaluate_dice(results, truth, resample=True)[0]
+    inserted = stress_test(
+        data / LIDC, output / "inserted", model_file=model_file, nodules=truth, rounds=1
+    ).to_dict()
     networks = [model_file]
-    if detector.card.second:
-        networks.append(model_file.with_name(detector.card.second))
+    second = read_card(model_file).second
+    if second:
+        networks.append(model_file.with_name(second))
     return {
-        "Dice of the outlined nodule": outlined["nodules"][0]["dice"],
-        "other findings": outlined["false_positives"],
+        "Dice of the outlined nodule": round(outlined.nodules[0].dice, 3),
+        "other findings": outlined.false_positives,
         "CPM, inserted lesions": round(inserted["cpm"], 3),
         "network, s a scan": json.loads((results / RECORD).read_text())["timing_s"]["Nodules"],
         "all, s a scan": round(elapsed, 1),
