@@ -8,6 +8,8 @@ Run it as a program: rendering ends in a crash in a process that has imported Te
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 import slicer_host
 
 slicer = slicer_host.start()
@@ -43,7 +45,12 @@ def main(scan: Path, run: Path, folder: Path) -> None:
     for view in VIEWS:
         save_view(view, folder / f"{view.lower()}.png")
     parts = ["nodules", *(view.lower() for view in VIEWS)]
-    side_by_side([folder / f"{part}.png" for part in parts], folder / "panel-nodules.png")
+    whole = folder / "panel-nodules.png"
+    side_by_side([folder / f"{part}.png" for part in parts], whole)
+    colors = Image.open(whole).quantize(
+        256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    )
+    colors.save(whole, optimize=True)
 
 
 if __name__ == "__main__":
