@@ -93,6 +93,27 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     np.testing.assert_array_equal(again.get_weights()[0], whole.get_weights()[0])
 
 
+def test_a_stage_after_an_interrupted_one_begins_at_its_first_epoch(tmp_path: Path) -> None:
+    def stages(trained: keras.Model, report: Report) -> list[Epoch]:
+        curves: list[Epoch] = []
+        for name in ("first", "second"):
+            curves += fit(
+                trained,
+                Line(),
+                tmp_path / name,
+                epochs=3,
+                settings=SETTINGS,
+                resume=True,
+                report=report,
+            )
+        return curves
+
+    with pytest.raises(Cancelled):
+        stages(model(), stop_at(12))
+    resumed = stages(model(), lambda *_: None)
+    assert [epoch["epoch"] for epoch in resumed] == [0, 1, 2, 0, 1, 2]
+
+
 def test_the_folder_holds_curves_and_best_model_and_is_not_overwritten(tmp_path: Path) -> None:
     epochs: list[Epoch] = []
     trained = model()

@@ -169,7 +169,7 @@ def fit(
             shuffle=False,
             verbose=0,
             callbacks=[
-                keras.callbacks.BackupAndRestore(folder / CHECKPOINT, delete_checkpoint=False),
+                _Backup(folder / CHECKPOINT, delete_checkpoint=False),
                 _Live(batches, epochs, on_epoch, report),
                 *callbacks,
                 keras.callbacks.CSVLogger(folder / HISTORY, append=True),
@@ -256,6 +256,14 @@ def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
     if keras.backend.backend() != "tensorflow" or not importlib.util.find_spec("tensorboard"):
         return []
     return [keras.callbacks.TensorBoard(folder / TENSORBOARD, write_graph=False)]
+
+
+class _Backup(keras.callbacks.BackupAndRestore):
+    """Takes back what Keras keeps of a restored epoch: the model's next stage would begin there."""
+
+    def on_train_end(self, logs: Any = None) -> None:
+        super().on_train_end(logs)
+        self.model._initial_epoch = None
 
 
 class _Live(keras.callbacks.Callback):
