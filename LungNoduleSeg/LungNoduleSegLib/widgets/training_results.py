@@ -34,7 +34,7 @@ def _prepared(result: dict[str, Any]) -> str:
 
 
 def _checked(result: dict[str, Any]) -> str:
-    return _("Check pictures: {count} pages.").format(count=len(result["pages"]))
+    return _("Check pictures: {count}.").format(count=len(result["pages"]))
 
 
 def _trained(result: dict[str, Any]) -> str:

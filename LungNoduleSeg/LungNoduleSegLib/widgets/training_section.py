@@ -166,6 +166,7 @@ class TrainingSection(Section):
                 lines = [label.text, result_text(step, run.evaluation.measure, result)]
                 label.text = "\n".join(line for line in lines if line)
                 self._use(step, run, result)
+                self.refresh()
 
     def _use(self, step: Step, run: TrainingRun, result: dict[str, Any]) -> None:
         """Choose the model that was trained, show what was drawn."""
