@@ -37,7 +37,6 @@ default_role = "code"  # one backtick, as in all our docstrings
 autodoc_mock_imports = ["ctk", "qt", "slicer", "vtk"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_typehints_format = "fully-qualified"
 napoleon_attr_annotations = False  # the signature has them
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a field is described once

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 GENERATED = Path(__file__).parent / "generated"
 SECTIONS = ("results", "training", "preparation", "rules")
 MOST_COLUMNS = 12
+FOUND_OF = "found_of"
+"""Begins the names of counts in cards: how many were found, of how many."""
 COMMANDS = {"lung-nodule-seg": "LungNoduleSegLib.cli", "ct-slice-tools": "CTSliceToolsLib.cli"}
 
 
@@ -67,23 +70,47 @@ def write(name: str, text: str) -> None:
 
 def tables(values: dict[str, Any], level: int) -> str:
     """Give nested values as Markdown: tables of plain ones under headings of the outer keys."""
-    inner = {key: value for key, value in values.items() if isinstance(value, dict)}
+    inner = {key: value for key, value in values.items() if is_table(value)}
     parts = []
     if plain := {key: cell(value) for key, value in values.items() if key not in inner}:
         parts.append(table(["", ""], plain.items()))
-    columns = list(dict.fromkeys(name for one in inner.values() for name in one))
-    values_within = [value for one in inner.values() for value in one.values()]
-    if (
-        len(inner) > 1
-        and len(columns) <= MOST_COLUMNS
-        and not any(isinstance(one, dict) for one in values_within)
-    ):
-        rows = [[key, *(cell(one.get(name)) for name in columns)] for key, one in inner.items()]
-        return "\n\n".join([*parts, table(["", *map(in_words, columns)], rows)]) + "\n"
-    for key, one in inner.items():
-        parts.append(f"{'#' * min(level, 6)} {in_words(key)}")
-        parts.append(tables(one, level + 1))
+    if columns := shared_columns(list(inner.values())):
+        parts.append(rows_of(columns, inner.items()))
+        return "\n\n".join(parts) + "\n"
+    for key, value in inner.items():
+        title = in_words(key.removeprefix(f"{FOUND_OF}_"))
+        parts.append(f"{'#' * min(level, 6)} {title}")
+        if isinstance(value, list):
+            numbered = [(str(number), one) for number, one in enumerate(value, 1)]
+            parts.append(rows_of(list(value[0]), numbered))
+        elif key.startswith(FOUND_OF):
+            parts.append(
+                table(["", ""], [(name, "{} of {}".format(*n)) for name, n in value.items()])
+            )
+        else:
+            parts.append(tables(value, level + 1))
     return "\n\n".join(parts) + "\n"
+
+
+def is_table(value: object) -> bool:
+    """Tell whether a value of a card holds names with values, or is a list of such."""
+    return isinstance(value, dict) or (
+        isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+    )
+
+
+def rows_of(columns: list[str], rows: Any) -> str:
+    """Give a Markdown table of named rows."""
+    cells = [[key, *(cell(one.get(name)) for name in columns)] for key, one in rows]
+    return table(["", *map(in_words, columns)], cells)
+
+
+def shared_columns(rows: list[dict[str, Any]]) -> list[str]:
+    """Give the keys of plain values that make one table: each in more than one row; else none."""
+    if not all(isinstance(row, dict) and not any(map(is_table, row.values())) for row in rows):
+        return []
+    count = Counter(name for row in rows for name in row)
+    return list(count) if len(count) <= MOST_COLUMNS and min(count.values(), default=0) > 1 else []
 
 
 def table(head: list[str], rows: Any) -> str:
@@ -107,19 +134,32 @@ def cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return "; ".join(map(cell, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def escape_markup(*event: Any) -> None:
+def escape_markup(
+    _app: Sphinx, what: str, _name: str, _object: object, _options: object, lines: list[str]
+) -> None:
     """Take a docstring as plain text with code in backticks, so `*`, `|` and a last `_` as such."""
-    lines: list[str] = event[-1]
     markup = re.compile(r"(`[^`]*`|^ +\*+\w+)|([*|]|(?<=\w)_(?!\w))", re.MULTILINE)
     escaped = markup.sub(lambda found: found[1] or f"\\{found[2]}", "\n".join(lines))
     lines[:] = escaped.split("\n")
+    if what in {"attribute", "data"}:
+        lines.insert(0, "\\")  # nothing; else Napoleon takes what precedes a colon for a type
+
+
+def shorten_arrays(*event: Any) -> tuple[str | None, str | None]:
+    """Name arrays in a signature as the code does, such as `NDArray[np.uint8]`."""
+    array = re.compile(r"~?numpy\.ndarray\[[^\]]+\], ~?numpy\.dtype\[(?:~?[\w.]+\.)?(\w+)\]\]")
+    arguments, returned = (part and array.sub(r"NDArray[\1]", part) for part in event[-2:])
+    return arguments, returned
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("builder-inited", make_pages, priority=100)
     app.connect("autodoc-process-docstring", escape_markup, priority=100)
+    app.connect("autodoc-process-signature", shorten_arrays)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
