@@ -19,6 +19,7 @@ slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
 import SimpleITK as sitk
+from PIL import Image
 
 from annotated_scans import chest, write_luna
 from panel_host import open_panel
@@ -39,6 +40,17 @@ def show_section(widget: Any, name: str) -> None:
     process_events()
 
 
+def join(parts: list[Path], file: Path) -> None:
+    """Put pictures beside each other into a small file."""
+    side_by_side(parts, file)
+    shrink(file)
+
+
+def shrink(file: Path) -> None:
+    """Write a picture anew with few colours."""
+    Image.open(file).convert("RGB").quantize(128).save(file, optimize=True)
+
+
 def picture_of_training(widget: Any, work: Path, folder: Path) -> None:
     """Prepare, check and train by the panel; the picture is taken before the last third."""
     show_section(widget, "trainingSection")
@@ -55,12 +67,14 @@ def picture_of_training(widget: Any, work: Path, folder: Path) -> None:
         return tables[0].GetTable().GetNumberOfRows() if tables else 0
 
     wait_until(lambda: told() >= EPOCHS * 2 // 3 or not runner.busy, PATIENCE_S)
-    save_picture(widget.training.pages.window, folder / "panel-check-pictures.png")
+    check = folder / "panel-check-pictures.png"
+    save_picture(widget.training.pages.window, check)
+    shrink(check)
     widget.training.pages.close()
     parts = [work / "panel.png", work / "chart.png"]
     save_picture(widget.parent, parts[0])
     save_chart(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")[0], parts[1])
-    side_by_side(parts, folder / "panel-training-lung.png")
+    join(parts, folder / "panel-training-lung.png")
     runner.stop()
 
 
@@ -85,7 +99,7 @@ def picture_of_batch(widget: Any, work: Path, folder: Path) -> None:
     parts = [work / "batch.png", work / "red.png"]
     save_picture(widget.parent, parts[0])
     save_view("Red", parts[1])
-    side_by_side(parts, folder / "panel-batch.png")
+    join(parts, folder / "panel-batch.png")
 
 
 def main(folder: Path, section: str) -> None:
