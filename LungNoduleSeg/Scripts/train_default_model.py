@@ -5,8 +5,8 @@
 A first network learns from phantoms and from scans in which nobody outlined a nodule. From it
 others go on, with all scans and with each of `OUTLINED` left out in turn, and once more where they
 were mistaken. For each a classifier learns to tell nodules from these mistakes. What is left out is
-measured; the one that saw all goes on for a fourth stage and is shipped. A stage whose file is there
-is not trained again.
+measured; the one that saw all goes on for a fourth stage and is shipped. A stage whose file is
+there is not trained again.
 """
 
 import argparse
