@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 GENERATED = Path(__file__).parent / "generated"
 SECTIONS = ("results", "training", "preparation", "rules")
 MOST_COLUMNS = 12
-FOUND_OF = "found_of"
+FOUND_OF, FOUND_OF_WORDS = "found_of", "found of"
 """Begins the names of counts in cards: how many were found, of how many."""
 COMMANDS = {"lung-nodule-seg": "LungNoduleSegLib.cli", "ct-slice-tools": "CTSliceToolsLib.cli"}
 
@@ -78,7 +78,7 @@ def tables(values: dict[str, Any], level: int) -> str:
         parts.append(rows_of(columns, inner.items()))
         return "\n\n".join(parts) + "\n"
     for key, value in inner.items():
-        title = in_words(key.removeprefix(f"{FOUND_OF}_"))
+        title = in_words(key).replace(FOUND_OF_WORDS, "found,")
         parts.append(f"{'#' * min(level, 6)} {title}")
         if isinstance(value, list):
             numbered = [(str(number), one) for number, one in enumerate(value, 1)]
