@@ -61,6 +61,7 @@ def test_a_phantom_goes_through_the_command_and_every_output_opens(
         "Searching",
         "Lungs",
         "Nodules",
+        "Candidates",
         "Measures",
         "Results",
         "Report",

@@ -3,7 +3,6 @@
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from PIL import Image
 
 from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.hu import AIR_HU, SLICE_WINDOW
@@ -31,6 +30,9 @@ def slice_image(hu: NDArray[np.generic], spacing: tuple[float, float]) -> NDArra
     rows, columns = (
         max(1, round(count * mm / PIXEL_MM)) for count, mm in zip(hu.shape, spacing, strict=True)
     )
+    # Not at the top: the panel opens in a Slicer where no package is installed yet.
+    from PIL import Image  # noqa: PLC0415
+
     scaled = Image.fromarray(SLICE_WINDOW.to_uint8(hu)).resize(
         (columns, rows), Image.Resampling.BILINEAR
     )
