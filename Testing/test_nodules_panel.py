@@ -355,7 +355,7 @@ class TestCorrections(NodulesTest):
         self.assertEqual(self.node_ids(), nodes)
         added = self.selected()
         assert added is not None
-        self.assertEqual(self.column(PROBABILITY)[0], "by hand")
+        self.assertEqual(self.column(PROBABILITY)[self.numbers().index(added)], "by hand")
         grown = read_voxels(self.results.segmentation, segment_id(added))
         assert grown is not None
         np.testing.assert_allclose(self.ras(added), place, atol=1.5)
