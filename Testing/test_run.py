@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from LungNoduleSegLib import pipeline
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
 from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, Place, make_phantom
 from LungNoduleSegLib.phantom.files import compare_with_truth, write_phantom
-from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE, result_names
+from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, SCENE, TABLE, result_names
 
 LUNA16_NODULE = np.array([56.2, 86.3, -115.9])
 LUNA16_DIAMETER = 23.4
@@ -50,7 +51,8 @@ def test_a_phantom_goes_through_the_command_and_every_output_opens(
     phantom_folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    done = command("run", phantom_folder / "dicom", "-o", output, "--progress", "jsonl")
+    wanted = ("--scene", "--probability", "--progress", "jsonl")
+    done = command("run", phantom_folder / "dicom", "-o", output, *wanted)
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert events[-1]["result"]["output"] == str(output)
@@ -64,10 +66,16 @@ def test_a_phantom_goes_through_the_command_and_every_output_opens(
         "Candidates",
         "Measures",
         "Results",
+        "Scene",
         "Report",
     ]
 
-    assert sorted(p.name for p in output.iterdir()) == sorted(result_names(scene=False))
+    assert sorted(p.name for p in output.iterdir()) == sorted(
+        result_names(scene=True, probability=True)
+    )
+    with zipfile.ZipFile(output / SCENE) as scene:
+        mrml = next(name for name in scene.namelist() if name.endswith(".mrml"))
+        assert "max_elongation" in scene.read(mrml).decode()  # the rules, for the slider
     scan = read_ct(phantom_folder / "dicom")
     lungs = sitk.ReadImage(output / LUNGS)
     labels = sitk.ReadImage(output / NODULES)

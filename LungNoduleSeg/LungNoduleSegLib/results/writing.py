@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from CTSliceToolsLib.files import new_file
 from CTSliceToolsLib.progress import Report
+from LungNoduleSegLib.nodules.candidates import NoduleRules
 from LungNoduleSegLib.nodules.table import write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
 from LungNoduleSegLib.results.dicom_source import DicomSource
@@ -67,7 +68,8 @@ def write_results(
         from LungNoduleSegLib.scene.mrb import write_scene  # noqa: PLC0415 - needs Slicer
 
         with timing.stage("Scene", report):
-            write_scene(folder / SCENE, analysis.scan.image, folder)
+            rules = NoduleRules(**record["parameters"]["rules"])
+            write_scene(folder / SCENE, analysis.scan.image, folder, rules)
     if dicom is not None:
         from LungNoduleSegLib.results.dicom_writing import write_dicom  # noqa: PLC0415 - slow
 

@@ -6,18 +6,22 @@ import SimpleITK as sitk
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.scene import mrml_host
+from LungNoduleSegLib.nodules.candidates import NoduleRules
 from LungNoduleSegLib.scene.lung_window import show_in_lung_window
 
 SCAN_NAME = "Chest CT"
 
 
-def write_scene(path: Path, image: sitk.Image, results: Path) -> None:
+def write_scene(
+    path: Path, image: sitk.Image, results: Path, rules: NoduleRules | None = None
+) -> None:
     """Write scan, segments, table and control points as a new `.mrb` file.
 
     Args:
         path: the new file.
         image: the scan, LPS mm.
         results: folder with the segmentation and the table of the run.
+        rules: by which the nodules were found, where the run has not written its record yet.
 
     Raises:
         InputError: if `path` exists, slicer-core is missing, the results cannot be read or the
@@ -27,13 +31,16 @@ def write_scene(path: Path, image: sitk.Image, results: Path) -> None:
     if scene.GetNumberOfNodesByClass("vtkMRMLDisplayableNode"):
         raise InputError(f"{path} was not written: the scene holds other data, save that instead.")
     from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: PLC0415 - needs what start() checks
+    from LungNoduleSegLib.scene import probability_node  # noqa: PLC0415
     from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
 
     logic = LungNoduleSegLogic()
     try:
         volume = add_volume(image, SCAN_NAME)
         show_in_lung_window(volume)
-        logic.importResults(results, volume)
+        nodes = logic.importResults(results, volume)
+        if rules is not None and nodes.probability is not None:
+            probability_node.set_rules(nodes.probability, rules)
         logic.saveScene(path)
     finally:
         scene.Clear(False)

@@ -27,6 +27,8 @@ def of_table(table_node: Any | None) -> Any | None:
 def bring(folder: Path, table_node: Any, name: str) -> Any:
     """Bring the probability of a run into the scene, in place of the one that the table had.
 
+    A run that is about to end has no record yet: its rules are kept by `set_rules`.
+
     Args:
         folder: of the run.
         table_node: of its nodules.
@@ -48,7 +50,8 @@ def bring(folder: Path, table_node: Any, name: str) -> Any:
         table_node.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
     slicer.util.updateVolumeFromArray(node, sitk.GetArrayViewFromImage(image))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ ijk_to_lps(image)))
-    node.SetAttribute(RULES, json.dumps(_rules(folder / RECORD)))
+    record = folder / RECORD
+    node.SetAttribute(RULES, json.dumps(_rules(record) if record.exists() else {}))
     return node
 
 
@@ -57,9 +60,14 @@ def rules_of(node: Any) -> NoduleRules:
     return NoduleRules(**json.loads(node.GetAttribute(RULES) or "{}"))
 
 
+def set_rules(node: Any, rules: NoduleRules) -> None:
+    """Keep in the scene by which rules the nodules were found."""
+    node.SetAttribute(RULES, json.dumps(asdict(rules)))
+
+
 def set_threshold(node: Any, threshold: float) -> None:
     """Keep in the scene that the nodules were found at another threshold."""
-    node.SetAttribute(RULES, json.dumps(asdict(replace(rules_of(node), threshold=threshold))))
+    set_rules(node, replace(rules_of(node), threshold=threshold))
 
 
 def _rules(file: Path) -> dict[str, Any]:
