@@ -65,17 +65,20 @@ def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray
     """
     values = sitk.GetArrayViewFromImage(probability)
     marked = values >= LOWEST
-    seeds, count = ndimage.label(values >= SURE, TOUCHING)
-    parts, _ = ndimage.label(marked, TOUCHING)
-    seeded = np.unique(parts[seeds > 0])
-    unseeded = marked & ~np.isin(parts, seeded)
-    others, more = ndimage.label(unseeded, TOUCHING)
-    seeds = np.where(others > 0, others + count, seeds)
+    sure, count = ndimage.label(values >= SURE, TOUCHING)
+    parts, part_count = ndimage.label(marked, TOUCHING)
+    unsure = np.ones(part_count + 1, bool)
+    unsure[parts[sure > 0]] = unsure[0] = False
+    others, more = ndimage.label(unsure[parts], TOUCHING)
+    seeds = np.where(others > 0, others + count, sure)
     numbers = watershed(-values, seeds, connectivity=TOUCHING, mask=marked).astype(np.int32)
-    middles = ndimage.center_of_mass(values, numbers, np.arange(1, count + more + 1))
+    voxels = np.nonzero(numbers)
+    owner, weight = numbers[voxels] - 1, values[voxels]
+    total = np.bincount(owner, weight, count + more)
+    middles = [np.bincount(owner, weight * axis, count + more) / total for axis in voxels]
     centres = [
-        probability.TransformContinuousIndexToPhysicalPoint([float(v) for v in middle[::-1]])
-        for middle in middles
+        probability.TransformContinuousIndexToPhysicalPoint([float(v) for v in middle])
+        for middle in zip(*reversed(middles), strict=True)
     ]
     return numbers, np.array(centres, float).reshape(-1, 3)
 
