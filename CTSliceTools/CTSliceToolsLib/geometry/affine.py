@@ -1,5 +1,7 @@
 """Where the voxels of an image lie."""
 
+from typing import Any
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -14,3 +16,9 @@ def ijk_to_lps(image: sitk.Image) -> NDArray[np.float64]:
     matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     matrix[:3, 3] = image.GetOrigin()
     return matrix
+
+
+def voxels_to_lps(image: sitk.Image, voxels: NDArray[Any]) -> NDArray[np.float64]:
+    """Bring voxel indices (n, 3) along (z, y, x), also between voxels, to places in LPS mm."""
+    matrix = ijk_to_lps(image)
+    return matrix[:3, 3] + voxels[:, ::-1] @ matrix[:3, :3].T

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.files import new_file, refuse_existing
+from CTSliceToolsLib.geometry.affine import voxels_to_lps
 from CTSliceToolsLib.geometry.axial import AxialView
 from CTSliceToolsLib.hu import AIR_HU
 from CTSliceToolsLib.model_card import ModelCard
@@ -196,11 +197,10 @@ def to_text(result: StressResult) -> str:
 def _balls(labels: sitk.Image) -> list[Ball]:
     """The ball about the centre of each nodule that holds all of it."""
     parts = sitk.ConnectedComponent(labels > 0, True)
-    axes = np.reshape(labels.GetDirection(), (3, 3)) * labels.GetSpacing()
     array = sitk.GetArrayViewFromImage(parts)
     balls = []
     for number in range(1, int(array.max()) + 1):
-        points = np.argwhere(array == number)[:, ::-1] @ axes.T + labels.GetOrigin()
+        points = voxels_to_lps(labels, np.argwhere(array == number))
         centre = points.mean(axis=0)
         reach = np.linalg.norm(points - centre, axis=1).max()
         balls.append((centre, float(reach + max(labels.GetSpacing()) / 2)))

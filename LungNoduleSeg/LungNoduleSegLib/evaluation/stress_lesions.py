@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from CTSliceToolsLib.geometry.affine import voxels_to_lps
 from LungNoduleSegLib.network.insertion import PSF_MM, VESSEL_HU
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.lesions import (
@@ -105,8 +106,7 @@ def find_lung_sites(hu: sitk.Image, lungs: sitk.Image) -> LungSites:
         for mask, within in ((inside, True), (dense, False))
     )
     voxels = np.argwhere(sitk.GetArrayViewFromImage(inside))
-    axes = np.reshape(hu.GetDirection(), (3, 3)) * hu.GetSpacing()
-    position = np.array(hu.GetOrigin()) + voxels[:, ::-1] @ axes.T
+    position = voxels_to_lps(hu, voxels)
     at = tuple(voxels.T)
     # The map is zero at the centres of the outermost voxels; the lung ends half a voxel further.
     return LungSites(position, depth[at] + min(hu.GetSpacing()) / 2, vessel[at])

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from CTSliceToolsLib.geometry.affine import voxels_to_lps
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib.network.cubes import CUBE, cut_cubes, sampled_slices
 
@@ -76,11 +77,7 @@ def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray
     owner, weight = numbers[voxels] - 1, values[voxels]
     total = np.bincount(owner, weight, count + more)
     middles = [np.bincount(owner, weight * axis, count + more) / total for axis in voxels]
-    centres = [
-        probability.TransformContinuousIndexToPhysicalPoint([float(v) for v in middle])
-        for middle in zip(*reversed(middles), strict=True)
-    ]
-    return numbers, np.array(centres, float).reshape(-1, 3)
+    return numbers, voxels_to_lps(probability, np.stack(middles, axis=1))
 
 
 def score_candidates(

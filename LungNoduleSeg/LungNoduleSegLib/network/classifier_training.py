@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTSliceToolsLib.geometry.affine import voxels_to_lps
 from CTSliceToolsLib.keras_loader import keras
 from CTSliceToolsLib.progress import Report, silent
 from LungNoduleSegLib.network.classifier import TOUCHING, build_classifier, find_candidates
@@ -163,14 +164,15 @@ def _sites(scan: TrainingScan, count: int, rng: np.random.Generator) -> NDArray[
         for kind in (scan.sites.vessels, scan.sites.pleura)
         if len(kind)
     ]
-    return _places(scan.hu, np.concatenate(voxels))
+    return voxels_to_lps(scan.hu, np.concatenate(voxels))
 
 
 def _centres(labels: sitk.Image) -> NDArray[np.float64]:
     """Mean places (n, 3) in LPS mm of the labels that are there."""
     array = sitk.GetArrayViewFromImage(labels)
     present = np.unique(array)[1:]
-    return _places(labels, np.array(ndimage.center_of_mass(array > 0, array, present)))
+    middles = np.array(ndimage.center_of_mass(array > 0, array, present), float)
+    return voxels_to_lps(labels, middles.reshape(-1, 3))
 
 
 def _own_nodules(scan: TrainingScan) -> NDArray[np.float64]:
@@ -192,9 +194,3 @@ def _away_from(
     distance = sitk.SignedMaurerDistanceMap(taken, False, False, True)
     indices = [distance.TransformPhysicalPointToIndex(place.tolist()) for place in places]
     return places[[distance[index] > 6 for index in indices]]
-
-
-def _places(image: sitk.Image, voxels: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Bring voxel indices (n, 3) along (z, y, x) to LPS mm."""
-    axes = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    return np.array(image.GetOrigin()) + voxels.reshape(-1, 3)[:, ::-1] @ axes.T
