@@ -13,9 +13,9 @@ from CTSliceToolsLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind
 from LungNoduleSegLib.results.dicom_segmentation import (
     MAKER,
-    SERIAL_NUMBER,
     Algorithm,
     Algorithms,
+    new_instance,
     sct,
     style_of,
 )
@@ -108,15 +108,9 @@ def make_report(
         return sr.ComprehensiveSR(
             evidence=[*source.images, segmentation],
             content=content[0],
-            series_instance_uid=hd.UID(),
             series_number=SERIES_NUMBER,
             series_description="Lungs and lung nodules: measures",
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=MAKER,
-            manufacturer_model_name=MAKER,
-            software_versions=algorithms.nodules.version,
-            device_serial_number=SERIAL_NUMBER,
+            **new_instance(algorithms),
             is_complete=True,
         )
     except (AttributeError, TypeError, ValueError) as error:

@@ -152,15 +152,9 @@ def make_segmentation(
             pixel_array=np.moveaxis(stack, 0, -1),
             segmentation_type=SegmentationTypeValues.BINARY,
             segment_descriptions=descriptions,
-            series_instance_uid=hd.UID(),
             series_number=SERIES_NUMBER,
             series_description="Lungs and lung nodules",
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=MAKER,
-            manufacturer_model_name=MAKER,
-            software_versions=algorithms.nodules.version,
-            device_serial_number=SERIAL_NUMBER,
+            **new_instance(algorithms),
             content_label="LUNG_NODULES",
             content_description="Lungs and lung nodules",
             omit_empty_frames=True,
@@ -173,6 +167,19 @@ def make_segmentation(
         ) from error
     _name_segment_in_each_frame(made)
     return made
+
+
+def new_instance(algorithms: Algorithms) -> dict[str, Any]:
+    """Give what highdicom asks for of each new object: its numbers, and who made it."""
+    return {
+        "series_instance_uid": hd.UID(),
+        "sop_instance_uid": hd.UID(),
+        "instance_number": 1,
+        "manufacturer": MAKER,
+        "manufacturer_model_name": MAKER,
+        "software_versions": algorithms.nodules.version,
+        "device_serial_number": SERIAL_NUMBER,
+    }
 
 
 def _name_segment_in_each_frame(made: hd.seg.Segmentation) -> None:
