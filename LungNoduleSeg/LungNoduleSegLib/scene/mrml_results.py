@@ -125,12 +125,7 @@ def add_segments(
     for source_id in source.GetSegmentIDs():
         if source_id in left_alone:
             continue
-        original = source.GetSegment(source_id)
-        segment = slicer.vtkSegment()
-        segment.DeepCopyMetadata(original)
-        segment.SetLabelValue(original.GetLabelValue())
-        segment.AddRepresentation(BINARY_LABELMAP, original.GetRepresentation(BINARY_LABELMAP))
-        original.RemoveRepresentation(BINARY_LABELMAP)  # else its end would erase the voxels
+        segment = take_segment(source.GetSegment(source_id))
         segment_id = segmentation.GenerateUniqueSegmentID(source_id)
         if not segmentation.AddSegment(segment, segment_id):
             raise RuntimeError(
@@ -139,6 +134,16 @@ def add_segments(
         if source_id in lungs:
             display.SetSegmentOpacity2DFill(segment_id, LUNG_OPACITY_2D)
             display.SetSegmentOpacity3D(segment_id, LUNG_OPACITY_3D)
+
+
+def take_segment(original: Any) -> Any:
+    """Make a vtkSegment of another, whose labelmap is moved to it, not copied."""
+    segment = slicer.vtkSegment()
+    segment.DeepCopyMetadata(original)
+    segment.SetLabelValue(original.GetLabelValue())
+    segment.AddRepresentation(BINARY_LABELMAP, original.GetRepresentation(BINARY_LABELMAP))
+    original.RemoveRepresentation(BINARY_LABELMAP)  # else its end would erase the voxels
+    return segment
 
 
 def own_segments(segmentation_node: Any) -> list[str]:

@@ -9,7 +9,7 @@ import slicer
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.results.segments import TAG, fingerprint, nodule_style
 from LungNoduleSegLib.scene import nodule_segments, review_state
-from LungNoduleSegLib.scene.mrml_results import BINARY_LABELMAP
+from LungNoduleSegLib.scene.mrml_results import BINARY_LABELMAP, take_segment
 from LungNoduleSegLib.scene.nodule_segments import segment_id
 from LungNoduleSegLib.scene.result_nodes import (
     POINTS_ROLE,
@@ -143,12 +143,7 @@ def _selected(segmentation: Any, numbers: Mapping[str, int | None]) -> Any:
         number = numbers.get(one)
         if one in numbers and number is None:
             continue
-        original = segmentation.GetSegment(one)
-        segment = slicer.vtkSegment()
-        segment.DeepCopyMetadata(original)
-        segment.SetLabelValue(original.GetLabelValue())
-        segment.AddRepresentation(BINARY_LABELMAP, original.GetRepresentation(BINARY_LABELMAP))
-        original.RemoveRepresentation(BINARY_LABELMAP)  # else its end would erase the voxels
+        segment = take_segment(segmentation.GetSegment(one))
         name = one
         if number is not None and one != segment_id(number):
             style = nodule_style(number, 0)

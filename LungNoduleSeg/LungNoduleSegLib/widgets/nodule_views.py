@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import slicer
 
-from CTSliceToolsLib.hu import LUNG_WINDOW
+from LungNoduleSegLib.scene.lung_window import show_in_lung_window
 
 LEAST_MM = 80.0
 """A slice view shows no less than this; so most nodules are seen at one magnification."""
@@ -25,11 +25,7 @@ def show_in_views(volume: Any, ras: Sequence[float], diameter_mm: float) -> None
         ras: the nodule's centre in the world, mm.
         diameter_mm: its longest.
     """
-    if volume.GetDisplayNode() is None:
-        volume.CreateDefaultDisplayNodes()
-    display = volume.GetDisplayNode()
-    display.SetAutoWindowLevel(False)
-    display.SetWindowLevel(LUNG_WINDOW.width, LUNG_WINDOW.level)
+    show_in_lung_window(volume)
     if not _logics_of(volume):
         slicer.util.setSliceViewerLayers(background=volume)
     for logic in _logics_of(volume):

@@ -4,7 +4,7 @@ from typing import Any
 
 import slicer
 
-from CTSliceToolsLib.hu import LUNG_WINDOW
+from LungNoduleSegLib.scene.lung_window import show_in_lung_window
 from LungNoduleSegLib.scene.result_nodes import ResultNodes
 
 _VIEWS = ("vtkMRMLSliceNode", "vtkMRMLViewNode")
@@ -21,8 +21,7 @@ def show_results(results: ResultNodes, volume_node: Any) -> None:
         results.segmentation.CreateClosedSurfaceRepresentation()
     display = volume_node.GetDisplayNode()
     if display is not None and display.GetAutoWindowLevel():
-        display.SetAutoWindowLevel(False)
-        display.SetWindowLevel(LUNG_WINDOW.width, LUNG_WINDOW.level)
+        show_in_lung_window(volume_node)
     selection = slicer.app.applicationLogic().GetSelectionNode()
     selection.SetActiveTableID(results.table.GetID())
     slicer.modules.markups.logic().SetActiveList(results.fiducials)
