@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 import slicer
 
-import CTSliceToolsLib
-import LungNoduleSegLib
-from CTSliceToolsLib.child_process import module_command, module_environment
-from CTSliceToolsLib.child_work import ChildCommand, Work, complete
+from CTSliceToolsLib.child_work import Work, complete
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment
 from CTSliceToolsLib.progress import Report, silent
@@ -24,6 +21,7 @@ from LungNoduleSegLib.results.names import GROWTH_TABLE
 from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
 from LungNoduleSegLib.scene.classifier_logic import ClassifierLogic
+from LungNoduleSegLib.scene.command_logic import CommandLogic
 from LungNoduleSegLib.scene.growth_plot import add_growth_plot
 from LungNoduleSegLib.scene.result_nodes import ResultNodes, volume_node_of
 from LungNoduleSegLib.scene.result_tables import WORDS, add_table, tables_of
@@ -36,7 +34,7 @@ CURRENT_ROLE = f"{TAG}.current"
 CHART_ROLE = f"{TAG}.chart"
 
 
-class GrowthLogic(ClassifierLogic):
+class GrowthLogic(ClassifierLogic, CommandLogic):
     """Brings the comparison of two scans of one patient to nodes of the scene."""
 
     def compareGrowth(
@@ -84,13 +82,8 @@ class GrowthLogic(ClassifierLogic):
         try:
             for folder, one in scans.items():
                 write_run(one, folder)
-            arguments: list[str | Path] = ["growth", *scans, "-o", output, "--progress", "jsonl"]
-            result = yield ChildCommand(
-                module_command(
-                    "LungNoduleSegLib", *arguments, *(["--days", str(days)] if days else [])
-                ),
-                module_environment(CTSliceToolsLib, LungNoduleSegLib),
-            )
+            since = ["--days", str(days)] if days else []
+            result = yield from self.commandWork("growth", *scans, "-o", output, *since)
             for one in scans.values():
                 if one.table.GetScene() is None or one.segmentation.GetScene() is None:
                     raise InputError(f"{one.table.GetName()} was deleted during the comparison.")
