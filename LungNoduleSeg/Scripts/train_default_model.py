@@ -113,15 +113,19 @@ def mark_nodules(
     marked = sitk.Image(hu.GetSize(), sitk.sitkUInt8)
     marked.CopyInformation(hu)
     for place, diameter in places:
-        index = hu.TransformPhysicalPointToIndex(place)
-        point = sitk.Image(hu.GetSize(), sitk.sitkUInt8)
-        point.CopyInformation(hu)
-        point[index] = 1
-        near = sitk.SignedMaurerDistanceMap(point, squaredDistance=False, useImageSpacing=True)
+        near = dense & (distance_to(hu, place) < 0.7 * diameter)
         marked |= sitk.ConnectedThreshold(
-            sitk.Cast(dense & (near < 0.7 * diameter), sitk.sitkUInt8), [index], 1, 1
+            sitk.Cast(near, sitk.sitkUInt8), [hu.TransformPhysicalPointToIndex(place)], 1, 1
         )
     return marked
+
+
+def distance_to(grid: sitk.Image, place: tuple[float, float, float]) -> sitk.Image:
+    """Distance in mm of each voxel of a grid from the one at a place in LPS mm."""
+    point = sitk.Image(grid.GetSize(), sitk.sitkUInt8)
+    point.CopyInformation(grid)
+    point[grid.TransformPhysicalPointToIndex(place)] = 1
+    return sitk.SignedMaurerDistanceMap(point, squaredDistance=False, useImageSpacing=True)
 
 
 def phantom_scan(seed: int) -> TrainingScan:
@@ -154,11 +158,8 @@ def teach_mistakes(network: keras.Model, scan: TrainingScan) -> TrainingScan:
     scan = with_mistakes(network, scan, PREPARATION)
     assert scan.mistaken is not None
     for place in DOUBTFUL.get(scan.name, ()):
-        point = sitk.Image(scan.hu.GetSize(), sitk.sitkUInt8)
-        point.CopyInformation(scan.hu)
-        point[scan.hu.TransformPhysicalPointToIndex(place)] = 1
-        near = sitk.SignedMaurerDistanceMap(point, squaredDistance=False, useImageSpacing=True)
-        scan = replace(scan, mistaken=scan.mistaken & (near > DOUBTFUL_MM))
+        far = distance_to(scan.hu, place) > DOUBTFUL_MM
+        scan = replace(scan, mistaken=scan.mistaken & far)
     return scan
 
 
