@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -184,7 +184,6 @@ def test_a_file_that_is_no_annotation_is_not_replaced(tmp_path: Path, content: s
     assert file.read_text() == content
 
 
-@settings(deadline=None)
 @given(
     chosen=st.sets(st.sampled_from(NAMES), min_size=1),
     spacing=st.floats(0.5, 10),

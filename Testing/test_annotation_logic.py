@@ -86,7 +86,7 @@ def flip_slices(volume: Any) -> None:
     volume.SetAttribute("DICOM.instanceUIDs", " ".join(reversed(uids)))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     code=st.sampled_from(ORIENTATIONS),
     spacing=st.tuples(*[st.floats(0.3, 5)] * 3),

@@ -43,7 +43,7 @@ def test_every_orientation_is_reordered_without_a_change_and_returns(code: str) 
     assert back.GetOrigin() == given_image.GetOrigin()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     code=st.sampled_from(ORIENTATIONS),
     start=st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 4)),
@@ -71,7 +71,7 @@ def test_a_cropped_result_lands_where_it_was_cut(
         )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     angle=st.floats(6, 40),
     axis=st.integers(0, 2),

@@ -63,7 +63,7 @@ def test_every_patient_position_is_read_in_place(
     assert scan.series.study_date == "20200102"
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     turn=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
     origin=st.tuples(*[st.floats(-10, 10)] * 3),
@@ -93,7 +93,7 @@ def test_any_orientation_in_any_order_is_read_in_place(
         assert normal[2] > 0
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     tilt=st.floats(3, 30),
     axis=st.sampled_from([(1, 0, 0), (0, 1, 0), (0.8, 0.6, 0)]),

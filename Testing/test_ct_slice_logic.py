@@ -210,7 +210,7 @@ def test_predicted_landmarks_become_an_annotation_that_can_be_undone(
     assert logic.landmarks(volume) == {}
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(shift=st.floats(-200, 200), step=st.floats(1, 6), z=st.floats(-300, -40))
 def test_two_volumes_are_matched_to_the_millimetre(shift: float, step: float, z: float) -> None:
     mrml_host.start().Clear()

@@ -141,7 +141,7 @@ def test_the_same_voxels_of_the_same_files_are_marked(name: str, tmp_path: Path)
     assert before == {file: file.read_bytes() for file in (tmp_path / "ct").iterdir()}
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(
     turn=st.tuples(*[st.floats(-3, 3)] * 3),
     origin=st.tuples(*[st.floats(-20, 20)] * 3),  # further off, the test object is below air

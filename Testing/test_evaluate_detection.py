@@ -43,7 +43,7 @@ def as_dicts(rows: Rows, name: str) -> list[dict[str, str]]:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(MARKS, FINDINGS, FINDINGS, st.sampled_from([0, 1, 3, 100]), st.integers(0, 5))
 def test_equal_to_the_literal_scoring(
     marks: Rows, nodules: Rows, excluded: Rows, limit: int, more_scans: int

@@ -114,7 +114,7 @@ def test_empty_masks_have_no_coefficient() -> None:
     assert [one.dice for one in missed.nodules] == [0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_coefficients_agree_with_the_formula(seed: int, often: float, found_often: float) -> None:
     rng = np.random.default_rng(seed)

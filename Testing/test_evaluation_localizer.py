@@ -70,7 +70,7 @@ def test_a_perfect_network_is_not_off_at_all() -> None:
 
 
 @given(shift=st.floats(-40, 40), seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_shift_in_mm_is_found_whatever_the_order_of_the_slices(shift: float, seed: int) -> None:
     scan = adult()
     order = np.random.default_rng(seed).permutation(len(scan.z_mm))

@@ -94,7 +94,7 @@ def test_a_single_nodule_and_a_single_voxel_have_finite_features() -> None:
     assert features["largest_volume_mm3"] == pytest.approx(0.7 * 0.7 * 2.5)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     axes=st.tuples(*[st.floats(14, 30)] * 3),
     spacing=st.tuples(*[st.sampled_from([0.7, 1.0, 1.4])] * 3),

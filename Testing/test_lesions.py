@@ -82,7 +82,7 @@ grids = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(lesion=lesions, geometry=grids)
 def test_volume_is_that_of_the_sphere_asked_for_on_any_grid(
     lesion: Lesion, geometry: sitk.Image
@@ -95,7 +95,7 @@ def test_volume_is_that_of_the_sphere_asked_for_on_any_grid(
         assert density.mask.sum() * voxel == pytest.approx(wanted, rel=0.15)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(lesion=lesions, geometry=grids)
 def test_a_lesion_has_one_place_and_shape_in_the_world(
     lesion: Lesion, geometry: sitk.Image
@@ -196,7 +196,7 @@ def test_a_part_solid_lesion_has_a_core_within_ground_glass(seed: int) -> None:
     assert 0.4 < np.mean((values > -800) & (values < -300)) < 0.95
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lesion=lesions, geometry=grids)
 def test_nothing_gets_darker_and_nothing_far_away_changes(
     lesion: Lesion, geometry: sitk.Image

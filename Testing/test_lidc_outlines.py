@@ -93,7 +93,7 @@ def write(folder: Path, *sessions: str) -> Path:
     return file
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), radius=st.floats(2.0, 9.0))
 def test_the_line_itself_is_outside_the_nodule(
     tmp_path_factory: pytest.TempPathFactory, seed: int, radius: float

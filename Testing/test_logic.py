@@ -99,7 +99,7 @@ def corner(image: sitk.Image, start: int = 0, size: int = 1) -> sitk.Image:
     return mask
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(image=grids)
 def test_segments_and_points_lie_where_the_voxels_are(image: sitk.Image) -> None:
     mrml_host.start().Clear()
@@ -347,7 +347,7 @@ def test_the_same_space_in_another_voxel_order_is_taken(
     assert voxels_on(image, segmentation, RIGHT) == voxels_of(lungs, 1)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(image=grids)
 def test_a_volume_is_exported_where_it_lies(image: sitk.Image) -> None:
     mrml_host.start().Clear()

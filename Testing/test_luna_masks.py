@@ -32,7 +32,7 @@ def grid(
     return image
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     spacing=st.tuples(st.floats(0.4, 1.2), st.floats(0.4, 1.2), st.floats(0.5, 5)),
     flips=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),

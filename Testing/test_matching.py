@@ -126,7 +126,7 @@ def test_a_level_lies_between_slices_and_outside_is_said_to_be(reader: Path) -> 
     assert match_slices(found, arch, 0) == []
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     shift=st.floats(-300, 300),
     step=st.floats(1, 6),

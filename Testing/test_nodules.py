@@ -137,7 +137,7 @@ def test_a_nodule_missing_from_the_lung_mask_counts_as_lung() -> None:
 
 
 @given(diameter=st.floats(4.5, 30), spacing=st.floats(0.5, 1.0))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_disc_keeps_its_diameter(diameter: float, spacing: float) -> None:
     half = int(diameter / spacing / 2) + 2
     pixels = np.moveaxis(np.mgrid[-half : half + 1, -half : half + 1], 0, -1)
@@ -398,7 +398,6 @@ nodule_rows = st.builds(
 
 
 @given(nodules=st.lists(nodule_rows, max_size=4).map(tuple))
-@settings(deadline=None)
 def test_csv_returns_every_number_exactly(
     tmp_path_factory: pytest.TempPathFactory, nodules: tuple[Nodule, ...]
 ) -> None:

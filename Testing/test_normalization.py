@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -74,7 +74,6 @@ def test_right_however_the_series_is_turned(tmp_path: Path, orientation: tuple[f
     assert found.locations == pytest.approx(EXPECTED, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(
     chosen=st.lists(st.sampled_from(LANDMARKS), min_size=2, unique=True),
     gaps=st.lists(st.floats(1, 200), min_size=12, max_size=12),

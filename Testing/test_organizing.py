@@ -372,9 +372,7 @@ def test_a_file_that_vanishes_is_listed(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damage_anywhere_is_no_crash(tmp_path: Path, data: st.DataObject) -> None:
     file = tmp_path / "a"

@@ -144,7 +144,7 @@ def test_what_cannot_be_placed_is_refused() -> None:
         make_phantom(replace(TINY, lesions=(Lesion((0, 0, 900), 10),)))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), count=st.integers(1, 120))
 def test_a_tree_reaches_every_end_and_keeps_its_flow(seed: int, count: int) -> None:
     root = np.array([0.0, 0, 60])
@@ -180,7 +180,7 @@ def volume(
     return image
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     axis=st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(0.1, 1)),
     angle=st.integers(-180, 180),

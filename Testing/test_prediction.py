@@ -75,7 +75,7 @@ def turned(code: str, angle: float, axis: tuple[float, float, float]) -> sitk.Im
     return sitk.DICOMOrient(grid, code)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     code=st.sampled_from(["LPS", "RAS", "RPI", "SAL", "PIR", "AIL"]),
     angle=st.floats(-0.4, 0.4),

@@ -57,7 +57,7 @@ def test_the_tutorials_slices_have_each_their_own_square_and_contrast() -> None:
     assert sides[4] == pytest.approx(60 * 0.9)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     size=st.sampled_from([64, 96, 128]),
     spacing=st.tuples(st.floats(0.5, 1.2), st.floats(0.5, 1.2), st.floats(0.5, 6)),

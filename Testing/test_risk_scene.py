@@ -85,7 +85,7 @@ def test_nodules_come_back_from_the_table(scene: Any, tmp_path: Path) -> None:
         nodules_of(other)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(image=grids)
 def test_lungs_come_back_where_they_lie(
     tmp_path_factory: pytest.TempPathFactory, image: sitk.Image

@@ -23,7 +23,7 @@ def _slices(patient: ScanFit, first: int, last: int, step: float) -> NDArray[np.
     return np.arange(patient.landmark_z_mm[last], patient.landmark_z_mm[first], step)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     scale=st.floats(0.92, 1.08),
     top=st.floats(-2000, 2000),
@@ -56,7 +56,7 @@ def test_a_tenth_of_wrong_slices_moves_the_landmarks_by_millimetres_only() -> No
     assert np.abs(fit.landmark_z_mm - patient.landmark_z_mm)[CHEST].max() < 10
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 99), offset=st.floats(-500, 500))
 def test_the_fit_moves_with_the_scan_and_does_not_depend_on_the_order(
     seed: int, offset: float
@@ -72,7 +72,7 @@ def test_the_fit_moves_with_the_scan_and_does_not_depend_on_the_order(
     np.testing.assert_allclose(moved.landmark_z_mm, fit.landmark_z_mm + offset, atol=0.5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(raw=st.lists(st.floats(0, 1), min_size=1, max_size=60), step=st.floats(0.3, 10))
 def test_locations_fall_with_z_whatever_the_network_says(raw: list[float], step: float) -> None:
     z = step * np.arange(len(raw), dtype=float)

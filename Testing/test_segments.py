@@ -38,7 +38,7 @@ def read_in_slicer() -> Any:
     return read_segmentation
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(image=grids)
 def test_slicer_reads_every_segment_where_it_was(read_in_slicer: Any, image: sitk.Image) -> None:
     lungs, nodules = masks(image)

@@ -60,7 +60,7 @@ def assert_same(found: tuple[LabelledNodule, ...], run: NoduleFindings) -> None:
         assert vars(one.nodule) == same
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 1000), steps=st.lists(st.integers(10, 190), min_size=2, max_size=2))
 def test_every_threshold_gives_what_a_run_gives(seed: int, steps: list[int]) -> None:
     chest = Chest(seed)

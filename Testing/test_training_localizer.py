@@ -67,7 +67,7 @@ def rows_seen(batches: SliceBatches, epoch: int) -> list[int]:
 
 
 @given(count=st.integers(1, 40), batch=st.integers(1, 12), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_each_slice_comes_once_an_epoch(
     tmp_path_factory: pytest.TempPathFactory, count: int, batch: int, seed: int
 ) -> None:
