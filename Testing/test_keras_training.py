@@ -216,3 +216,15 @@ def test_two_devices_share_each_batch(tmp_path: Path) -> None:
     )
     assert shown.stdout.splitlines() == ["2 GPUs, mixed precision 2", "True"], shown.stderr
     assert json.loads((tmp_path / "settings.json").read_text()) == {}
+
+
+def test_packages_hidden_from_keras_can_be_imported_afterwards() -> None:
+    code = """
+import sys
+from CTSliceToolsLib.keras_loader import UNUSED, keras
+print([name for name in UNUSED if name in sys.modules])
+import matplotlib.pyplot, sklearn.cluster
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.stdout.strip() == "[]", shown.stderr
+    assert shown.returncode == 0, shown.stderr
