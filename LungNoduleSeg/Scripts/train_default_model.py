@@ -13,7 +13,7 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from CTSliceToolsLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet
 from LungNoduleSegLib.evaluation.stress import RESULT, stress_test
 from LungNoduleSegLib.lungs.roi import segment_lungs
+from LungNoduleSegLib.network.classifier import build_classifier
 from LungNoduleSegLib.network.classifier_training import (
     ClassifierPlan,
     gather_cubes,
@@ -81,9 +82,9 @@ DENSE_HU = -500
 
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
-FIRST = TrainingPlan(steps=800, seed=1)
-SECOND = TrainingPlan(steps=700, seed=2)
-THIRD = TrainingPlan(steps=500, learning_rate=5e-4, seed=3)
+FIRST = TrainingPlan(steps=1500, seed=1)
+SECOND = TrainingPlan(steps=1200, seed=2)
+THIRD = TrainingPlan(steps=600, learning_rate=5e-4, seed=3)
 CLASSIFIER = ClassifierPlan()
 RULES = NoduleRules(min_probability=0.6)
 NAME, SECOND_NAME = "nodule-unet", "nodule-classifier"
@@ -141,16 +142,31 @@ def train_network(
     """Train a segmentation network from the weights of another, or take it from its file."""
     if file.exists():
         return load_model(file)[0]
-    keras.utils.set_random_seed(plan.seed)
-    network = build_unet(None, PREPARATION.channels, FILTERS, batch_norm=True)
+    network = new_network()
     if start is not None:
         network.set_weights(start.get_weights())
     began, cpu = time.monotonic(), time.process_time()
     losses = train(network, scans, PREPARATION, plan)
     used = f"{time.monotonic() - began:.0f} s, {time.process_time() - cpu:.0f} s of the processors"
     log.info("%s: %s; losses %s", file.stem, used, [round(loss, 3) for loss in losses])
+    network = in_float32(network, new_network)
     save_model(network, ModelCard(NAME, "", "", asdict(PREPARATION)), file)
     return network
+
+
+def new_network() -> keras.Model:
+    """Build the segmentation network."""
+    return build_unet(None, PREPARATION.channels, FILTERS, batch_norm=True)
+
+
+def in_float32(model: keras.Model, build: Callable[[], keras.Model]) -> keras.Model:
+    """Build a model again in the precision that every processor computes in."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    same = build()
+    keras.config.set_dtype_policy(before)
+    same.set_weights(model.get_weights())
+    return same
 
 
 def teach_mistakes(network: keras.Model, scan: TrainingScan) -> TrainingScan:
@@ -182,6 +198,7 @@ def train_second(
     classifier, losses = train_classifier(cubes, CLASSIFIER)
     used = f"{time.process_time() - cpu:.0f} s of the processors"
     log.info("%s: %s; losses %s", file.stem, used, [round(loss, 3) for loss in losses])
+    classifier = in_float32(classifier, build_classifier)
     save_model(classifier, _classifier_card(), file)
     return classifier
 
@@ -269,8 +286,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("data", type=Path, help="folder with the scans")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the models")
+    parser.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="train in bfloat16: nearly twice as fast where lscpu shows avx512_bf16",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if options.bfloat16:
+        keras.config.set_dtype_policy("mixed_bfloat16")
     output: Path = options.output
 
     real = {name: read_training_scan(options.data, name) for name in (*OUTLINED, *OTHERS)}
