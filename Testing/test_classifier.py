@@ -71,6 +71,22 @@ def test_a_cube_shows_what_lies_around_a_place_in_the_world(
     assert np.abs(cube - expected).max() < 6  # one of 256 steps of grey
 
 
+@pytest.mark.parametrize("axes", [1, 2, (1, 2)])
+def test_a_mirrored_scan_has_the_same_score(axes: int | tuple[int, ...]) -> None:
+    keras.utils.set_random_seed(1)
+    classifier = build_classifier()
+    rng = np.random.default_rng(1)
+    array = rng.uniform(-1000, 400, (18, 40, 40)).astype(np.float32)
+    centre = np.array([[19.5, 19.5, 17.0]])
+    score, mirrored = (
+        score_candidates(classifier, volume(values), centre)
+        for values in (array, np.flip(array, axes).copy())
+    )
+    assert mirrored == pytest.approx(score, abs=1e-6)
+    single = classifier.predict_on_batch(cut_cubes(volume(array), centre)[..., None])
+    assert abs(single - score).max() > 1e-5  # or the test would say nothing
+
+
 def test_beyond_the_image_its_rim_goes_on() -> None:
     image = volume(np.full((4, 6, 6), -300, np.float32))
     cubes = cut_cubes(image, np.array([[0.0, 0, 0], [500, 500, 500]]))

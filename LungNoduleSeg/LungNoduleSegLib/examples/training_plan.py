@@ -55,7 +55,7 @@ class StorePlan:
     patch: int = 128
     lesions: int = 40
     hard_negatives: bool = True
-    classifier_steps: int = 1200
+    classifier_steps: int = 1600
 
     @classmethod
     def of(cls, preset: Preset, **changes: Any) -> "StorePlan":

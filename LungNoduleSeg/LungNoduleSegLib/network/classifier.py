@@ -21,7 +21,10 @@ LOWEST = 0.2
 SURE = 0.5
 """Voxels that reach this and touch are one candidate."""
 
-BATCH = 64
+BATCH = 32
+
+MIRRORED = ((), (2,), (3,), (2, 3))
+"""Axes of cubes (n, z, y, x) along which they are mirrored: a score is the mean of all four."""
 
 TOUCHING = np.ones((3, 3, 3), bool)
 
@@ -29,8 +32,8 @@ TOUCHING = np.ones((3, 3, 3), bool)
 def build_classifier() -> "keras.Model":
     """Build the network: cubes (batch, *CUBE, 1) of 0…255 to probabilities (batch, 1).
 
-    What is left after three strided convolutions is not pooled, so that the network knows where the
-    centre is.
+    The end sees what four convolutions make of the middle, where a nodule would lie, place by
+    place, and of the whole only what is strongest.
     """
     from CTSliceToolsLib.keras_loader import keras  # noqa: PLC0415 - slow to import
 
@@ -46,9 +49,12 @@ def build_classifier() -> "keras.Model":
     x = layers.Rescaling(1 / 127.5, -1)(inputs)
     x = convolve(x, 24, (3, 5, 5), (1, 2, 2))
     x = convolve(x, 32, 3, 2)
-    x = convolve(x, 48, 3)
-    x = convolve(x, 64, 3, 2)
-    x = activate(layers.Dense(64, use_bias=False)(layers.Flatten()(x)))
+    x = convolve(x, 64, 3)
+    x = convolve(x, 64, 3)
+    middle = layers.Flatten()(layers.Cropping3D(3)(x))
+    strongest = layers.GlobalMaxPooling3D()(layers.AveragePooling3D(2)(x))
+    x = layers.Concatenate()([middle, strongest])
+    x = activate(layers.Dense(64, use_bias=False)(x))
     x = layers.Dropout(0.3)(x)
     outputs = layers.Dense(1, activation="sigmoid", dtype="float32")(x)
     return keras.Model(inputs, outputs, name="candidate_classifier")
@@ -98,8 +104,10 @@ def score_candidates(
     scores = np.zeros(len(centres))
     for start in range(0, len(centres), BATCH):
         chosen = slice(start, start + BATCH)
-        cubes = cut_cubes(slices, centres[chosen])[..., None]
-        scores[chosen] = classifier.predict_on_batch(cubes)[:, 0]
+        cubes = cut_cubes(slices, centres[chosen])
+        views = np.concatenate([np.flip(cubes, axes) for axes in MIRRORED])
+        each = classifier.predict_on_batch(views[..., None]).reshape(len(MIRRORED), -1)
+        scores[chosen] = each.mean(axis=0)
         report("Candidates", min(start + BATCH, len(centres)), len(centres))
     return scores
 

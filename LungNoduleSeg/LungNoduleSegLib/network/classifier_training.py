@@ -46,7 +46,7 @@ class ClassifierPlan:
     rounds: int = 6
     lesions: int = 40
     sites: int = 40
-    steps: int = 1200
+    steps: int = 1600
     batch: int = 64
     learning_rate: float = 2e-3
     seed: int = 1
