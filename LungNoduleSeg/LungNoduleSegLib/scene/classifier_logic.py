@@ -12,14 +12,9 @@ from typing import Any
 
 import slicer
 
-import CTSliceToolsLib
-import LungNoduleSegLib
-from CTSliceToolsLib import child_process
 from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.scene.mrml_host import keeping_alive
 from CTSliceToolsLib.scene.subject_hierarchy import place_beside
-from CTSliceToolsLib.scene.undo import Undoable
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.assessment import DISCLAIMER
@@ -37,6 +32,7 @@ from LungNoduleSegLib.risk.prediction import (
     read_prediction,
 )
 from LungNoduleSegLib.risk.scan_sources import ScanFeatures, Source
+from LungNoduleSegLib.scene.command_logic import CommandLogic
 from LungNoduleSegLib.scene.result_nodes import (
     ResultNodes,
     chest_of,
@@ -55,7 +51,7 @@ from LungNoduleSegLib.scene.result_tables import (
 )
 
 
-class ClassifierLogic(Undoable):
+class ClassifierLogic(CommandLogic):
     """Brings features and trained classifiers of risk to nodes of the scene.
 
     Every result is a new table node; its attributes hold version and parameters, and it references
@@ -129,20 +125,7 @@ class ClassifierLogic(Undoable):
         try:
             for file, node in files.items():
                 _write_csv(file, node)
-            child_process.run(
-                child_process.module_command(
-                    "LungNoduleSegLib",
-                    "train-risk",
-                    *files,
-                    "-o",
-                    outputFolder,
-                    "--progress",
-                    "jsonl",
-                    *options,
-                ),
-                child_process.module_environment(CTSliceToolsLib, LungNoduleSegLib),
-                keeping_alive(report),
-            )
+            self.runCommand("train-risk", *files, "-o", outputFolder, *options, report=report)
         except InputError as problem:
             text = str(problem)
             for file, node in files.items():

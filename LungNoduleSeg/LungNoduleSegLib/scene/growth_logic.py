@@ -21,7 +21,6 @@ from LungNoduleSegLib.results.names import GROWTH_TABLE
 from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
 from LungNoduleSegLib.scene.classifier_logic import ClassifierLogic
-from LungNoduleSegLib.scene.command_logic import CommandLogic
 from LungNoduleSegLib.scene.growth_plot import add_growth_plot
 from LungNoduleSegLib.scene.result_nodes import ResultNodes, volume_node_of
 from LungNoduleSegLib.scene.result_tables import WORDS, add_table, tables_of
@@ -34,7 +33,7 @@ CURRENT_ROLE = f"{TAG}.current"
 CHART_ROLE = f"{TAG}.chart"
 
 
-class GrowthLogic(ClassifierLogic, CommandLogic):
+class GrowthLogic(ClassifierLogic):
     """Brings the comparison of two scans of one patient to nodes of the scene."""
 
     def compareGrowth(

@@ -25,7 +25,6 @@ from LungNoduleSegLib.results.names import PROBABILITY, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.reading import read_run
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
 from LungNoduleSegLib.scene import mrml_results, probability_node
-from LungNoduleSegLib.scene.command_logic import CommandLogic
 from LungNoduleSegLib.scene.given_lungs import has_run_lungs, write_lungs
 from LungNoduleSegLib.scene.lung_window import show_in_lung_window
 from LungNoduleSegLib.scene.result_nodes import ResultNodes, connect, find_results
@@ -38,7 +37,7 @@ RUN_FOLDER = "LungNoduleSeg.run"
 """Attribute of a volume that was loaded with the results of a run: their folder."""
 
 
-class LungNoduleSegLogic(ReviewLogic, RiskLogic, CommandLogic):
+class LungNoduleSegLogic(ReviewLogic, RiskLogic):
     """Runs the segmentation on a volume node and brings the results into the scene."""
 
     def process(

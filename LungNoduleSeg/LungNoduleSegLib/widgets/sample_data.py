@@ -7,13 +7,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-import CTSliceToolsLib
-import LungNoduleSegLib
-from CTSliceToolsLib import child_process
-from CTSliceToolsLib.child_process import module_command, module_environment
 from CTSliceToolsLib.panel.packages import ensure_packages
-from CTSliceToolsLib.progress import silent
-from CTSliceToolsLib.scene.mrml_host import keeping_alive
+from LungNoduleSegLib.scene.command_logic import CommandLogic
 from LungNoduleSegLib.scene.lung_window import show_in_lung_window
 
 CATEGORY = "Lung screening"
@@ -62,11 +57,7 @@ def add_phantom() -> Any:
 
     with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder:
         made = Path(folder, "phantom")
-        child_process.run(
-            module_command("LungNoduleSegLib", "phantom", "-o", made, "--progress", "jsonl"),
-            module_environment(CTSliceToolsLib, LungNoduleSegLib),
-            keeping_alive(silent),
-        )
+        CommandLogic().runCommand("phantom", "-o", made)
         volume = add_volume(read_ct(made / "dicom").image, _("Chest phantom"))
     show_in_lung_window(volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
