@@ -5,6 +5,7 @@ variable KERAS_BACKEND overrules it. Inside the Slicer application this module i
 processes only: TensorFlow and Slicer's rendering crash each other.
 """
 
+import gc
 import importlib.util
 import os
 import sys
@@ -57,11 +58,23 @@ def _hidden(packages: tuple[str, ...]) -> Iterator[None]:
             del sys.modules[name]
 
 
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Import leaves next to no garbage, and looking for it takes half a second."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "KERAS_BACKEND" not in os.environ:
     os.environ["KERAS_BACKEND"] = _choose_backend()
 
-with _quiet_stderr(), _hidden(UNUSED):
+with _quiet_stderr(), _hidden(UNUSED), _no_garbage_collection():
     import keras
 
 __all__ = ["keras"]

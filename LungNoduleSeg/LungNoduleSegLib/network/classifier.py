@@ -71,18 +71,19 @@ def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray
         LPS mm, that of candidate 1 first; the centre is the mean place weighted by probability.
     """
     values = sitk.GetArrayViewFromImage(probability)
-    marked = values >= LOWEST
-    sure, count = ndimage.label(values >= SURE, TOUCHING)
-    parts, part_count = ndimage.label(marked, TOUCHING)
-    unsure = np.ones(part_count + 1, bool)
-    unsure[parts[sure > 0]] = unsure[0] = False
-    others, more = ndimage.label(unsure[parts], TOUCHING)
-    seeds = np.where(others > 0, others + count, sure)
-    numbers = watershed(-values, seeds, connectivity=TOUCHING, mask=marked).astype(np.int32)
+    numbers, count = ndimage.label(values >= LOWEST, TOUCHING)
+    for number, box in enumerate(ndimage.find_objects(numbers), 1):
+        part = numbers[box] == number
+        seeds, sure = ndimage.label(part & (values[box] >= SURE), TOUCHING)
+        if sure > 1:
+            basins = watershed(-values[box], seeds, connectivity=TOUCHING, mask=part)
+            others = basins > 1
+            numbers[box][others] = basins[others] - 1 + count
+            count += sure - 1
     voxels = np.nonzero(numbers)
     owner, weight = numbers[voxels] - 1, values[voxels]
-    total = np.bincount(owner, weight, count + more)
-    middles = [np.bincount(owner, weight * axis, count + more) / total for axis in voxels]
+    total = np.bincount(owner, weight, count)
+    middles = [np.bincount(owner, weight * axis, count) / total for axis in voxels]
     return numbers, voxels_to_lps(probability, np.stack(middles, axis=1))
 
 

@@ -60,19 +60,20 @@ def predict_slices(
     result = np.zeros_like(pixels)
     for start in range(0, total, step):
         window = padded[start : start + step + 2 * context]
-        batch = with_context(window, context)[context : context + step]
-        rows, columns = _around_lungs(batch) if any_size else (slice(None), slice(None))
+        rows, columns = _around_lungs(window) if any_size else (slice(None), slice(None))
+        seen = window[:, rows, columns]
         stop = min(start + step, total)
-        if batch[:, rows, columns].size:
-            predicted = model.predict_on_batch(batch[:, rows, columns])[..., 0]
+        if seen.size:
+            batch = with_context(seen, context)[context : context + step]
+            predicted = model.predict_on_batch(batch)[..., 0]
             result[start:stop, rows, columns] = predicted[: stop - start]
         report("Nodules", stop, total)
     return result
 
 
-def _around_lungs(batch: NDArray[np.float32]) -> tuple[slice, slice]:
+def _around_lungs(slices: NDArray[np.float32]) -> tuple[slice, slice]:
     """The rows and columns that hold lung, as many as the network can halve at each level."""
-    lung = (batch != BACKGROUND_STD).any(axis=(0, 3))
+    lung = (slices != BACKGROUND_STD).any(axis=0)
     return _whole_units(lung.any(axis=1)), _whole_units(lung.any(axis=0))
 
 
