@@ -7,7 +7,6 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.lesions import Lesion, insert_lesion, random_lesion
 
 VESSEL_HU = -400
@@ -15,14 +14,6 @@ VESSEL_HU = -400
 
 PSF_MM = (0.5, 0.8)
 """Range of the scanner's blur, one standard deviation."""
-
-KINDS = {
-    NoduleKind.SOLID: 0.5,
-    NoduleKind.PART_SOLID: 0.2,
-    NoduleKind.NON_SOLID: 0.2,
-    NoduleKind.CALCIFIED: 0.1,
-}
-"""Share of each kind: more of the faint ones than patients have, as these are harder to learn."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +68,7 @@ def insert_random_lesions(
         chosen = kinds[rng.choice(3, p=weights / weights.sum())]
         voxel = chosen[rng.integers(len(chosen))]
         x, y, z = hu.TransformIndexToPhysicalPoint([int(v) for v in voxel[::-1]])
-        kind = list(KINDS)[rng.choice(len(KINDS), p=list(KINDS.values()))]
-        lesion = random_lesion(rng, (x, y, z), kind)
+        lesion = random_lesion(rng, (x, y, z))
         placed = insert_lesion(array, hu, lesion, psf, inside)
         labels[placed.box][placed.mask] = number
         lesions.append(lesion)
