@@ -82,11 +82,11 @@ DENSE_HU = -500
 
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
-FIRST = TrainingPlan(steps=1500, seed=1)
-SECOND = TrainingPlan(steps=1200, seed=2)
-THIRD = TrainingPlan(steps=600, learning_rate=5e-4, seed=3)
+FIRST = TrainingPlan(steps=800, seed=1)
+SECOND = TrainingPlan(steps=700, seed=2)
+THIRD = TrainingPlan(steps=500, learning_rate=5e-4, seed=3)
 CLASSIFIER = ClassifierPlan()
-RULES = NoduleRules(min_probability=0.6)
+RULES = NoduleRules(min_probability=0.7)
 NAME, SECOND_NAME = "nodule-unet", "nodule-classifier"
 
 log = logging.getLogger("train_default_model")
