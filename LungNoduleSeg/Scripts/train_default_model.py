@@ -142,6 +142,7 @@ def train_network(
     """Train a segmentation network from the weights of another, or take it from its file."""
     if file.exists():
         return load_model(file)[0]
+    keras.utils.set_random_seed(plan.seed)
     network = new_network()
     if start is not None:
         network.set_weights(start.get_weights())
