@@ -54,7 +54,7 @@ class CTSliceToolsParameterNode:
 
 
 class CTSliceToolsModuleLogic(ScriptedLoadableModuleLogic):
-    """Finds the parameter node; the work is done by CTSliceToolsLib.scene."""
+    """Finds the parameter node; the work is done by CTSliceToolsSlicer.scene."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,13 +72,13 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
     def setup(self) -> None:
         """Build the panel."""
         # Not at the top of the file, which Slicer imports when it starts.
-        from CTSliceToolsLib.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
-        from CTSliceToolsLib.scene.logic import CTSliceToolsLogic  # noqa: PLC0415
-        from CTSliceToolsLib.widgets.annotate_section import AnnotateSection  # noqa: PLC0415
-        from CTSliceToolsLib.widgets.localize_section import LocalizeSection  # noqa: PLC0415
-        from CTSliceToolsLib.widgets.match_section import MatchSection  # noqa: PLC0415
-        from CTSliceToolsLib.widgets.queue_box import QueueBox  # noqa: PLC0415
-        from CTSliceToolsLib.widgets.training_section import TrainingSection  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
+        from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection  # noqa: PLC0415
+        from CTSliceToolsSlicer.panel.localize_section import LocalizeSection  # noqa: PLC0415
+        from CTSliceToolsSlicer.panel.match_section import MatchSection  # noqa: PLC0415
+        from CTSliceToolsSlicer.panel.queue_box import QueueBox  # noqa: PLC0415
+        from CTSliceToolsSlicer.panel.training_section import TrainingSection  # noqa: PLC0415
+        from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic  # noqa: PLC0415
 
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/CTSliceTools.ui"))

@@ -34,7 +34,7 @@ class LungNoduleSeg(ScriptedLoadableModule):
 
     def registerSampleData(self) -> None:
         """Offer scans to try the module on."""
-        from LungNoduleSegLib.widgets.sample_data import register_sample_data  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.sample_data import register_sample_data  # noqa: PLC0415
 
         requirements = Path(self.resourcePath("LungNoduleSeg/requirements.txt"))
         register_sample_data(requirements, self.parent.title)
@@ -64,7 +64,7 @@ class LungNoduleSegParameterNode:
 
 
 class LungNoduleSegModuleLogic(ScriptedLoadableModuleLogic):
-    """Finds the parameter node; the work is done by LungNoduleSegLib.scene."""
+    """Finds the parameter node; the work is done by LungNoduleSegSlicer.scene."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,18 +82,18 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
     def setup(self) -> None:
         """Build the panel."""
         # Not at the top of the file, which Slicer imports when it starts.
-        from CTSliceToolsLib.panel.model_chooser import ModelChooser  # noqa: PLC0415
-        from CTSliceToolsLib.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.model_chooser import ModelChooser  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
         from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
-        from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
-        from LungNoduleSegLib.widgets.batch_section import BatchSection  # noqa: PLC0415
-        from LungNoduleSegLib.widgets.follow_up_section import FollowUpSection  # noqa: PLC0415
-        from LungNoduleSegLib.widgets.lungs_section import LungsSection  # noqa: PLC0415
-        from LungNoduleSegLib.widgets.nodules_section import NodulesSection  # noqa: PLC0415
-        from LungNoduleSegLib.widgets.output_section import OutputSection  # noqa: PLC0415
-        from LungNoduleSegLib.widgets.risk_section import RiskSection  # noqa: PLC0415
-        from LungNoduleSegLib.widgets.segment_section import SegmentSection  # noqa: PLC0415
-        from LungNoduleSegLib.widgets.training_section import TrainingSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.batch_section import BatchSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.follow_up_section import FollowUpSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.lungs_section import LungsSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.nodules_section import NodulesSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.output_section import OutputSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.risk_section import RiskSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.segment_section import SegmentSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.training_section import TrainingSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
 
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/LungNoduleSeg.ui"))

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.hu import AIR_HU
+from CTLungScreeningLib.hu import AIR_HU
 
 SPACING = (3.0, 3.0, 5.0)
 ORIGIN = (-165.0, -120.0, -310.0)

@@ -13,8 +13,8 @@ import numpy as np
 
 def write_bright_model(file: Path) -> Path:
     """Write it with its card."""
-    from CTSliceToolsLib.keras_loader import keras
-    from CTSliceToolsLib.model_card import ModelCard, save_model
+    from CTLungScreeningLib.keras_loader import keras
+    from CTLungScreeningLib.model_card import ModelCard, save_model
 
     inputs = keras.Input((64, 64, 1))
     layer = keras.layers.Conv2D(1, 1, activation="sigmoid")

@@ -12,12 +12,12 @@ import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
 import dicom_files
-from CTSliceToolsLib.hu import AIR_HU, SLICE_WINDOW
+from CTLungScreeningLib.hu import AIR_HU, SLICE_WINDOW
+from CTLungScreeningLib.model_card import ModelCard, save_model
 from CTSliceToolsLib.landmarks import LANDMARKS, LOCATIONS
 from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.scan_fit import fit_scan
 from CTSliceToolsLib.localizer.slice_image import SIZE
-from CTSliceToolsLib.model_card import ModelCard, save_model
 
 HEIGHTS = np.array([236, 141, 88, -24, -40, -95, -120, -195, -280, -309, -427, -570], float)
 """LPS z in mm of the twelve landmarks of an adult."""
@@ -91,7 +91,7 @@ def write_coded_series(
 
 def save_reader(file: Path, name: str = "reader") -> Path:
     """Save the network that reads the brightness, as a localizer."""
-    from CTSliceToolsLib.keras_loader import keras
+    from CTLungScreeningLib.keras_loader import keras
 
     inputs = keras.Input((SIZE, SIZE, 1))
     x = keras.layers.Cropping2D((SIZE - MIDDLE) // 2)(inputs)

@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 import dicom_files as files
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
 
 PATIENT_ORIENTATIONS = {
     "head first supine": (1, 0, 0, 0, 1, 0),

@@ -16,12 +16,12 @@ import SimpleITK as sitk
 import slicer
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.scene.mrml_volume import add_volume
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume
+from follow_up_scans import measured
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import write_nodules_csv
 from LungNoduleSegLib.results.names import RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import write_segmentation
-from two_times import measured
 
 Point = tuple[float, float, float]
 Images = tuple[sitk.Image, sitk.Image, sitk.Image]

@@ -18,7 +18,7 @@ from highdicom._standard_utils import (
 )
 from pydicom import Dataset
 
-from CTSliceToolsLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.dicom_writing import write_dicom

@@ -13,8 +13,8 @@ import slicer_host
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
+from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL
-from CTSliceToolsLib.widgets.side_by_side import BESIDE_NAME
 from panel_host import open_panel
 from panel_pictures import load, save_view, side_by_side
 from slicer_host.actions import process_events, save_picture, wait_until

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side, write_nodules_csv
 from LungNoduleSegLib.results.names import SEGMENTATION, TABLE

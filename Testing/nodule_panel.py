@@ -17,9 +17,9 @@ import slicer
 
 import CTSliceToolsLib
 import LungNoduleSegLib
-from CTSliceToolsLib.child_process import module_command, module_environment
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.scene.mrml_volume import add_volume
+from CTLungScreeningLib.child_process import module_command, module_environment
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from panel_host import leave_panel, open_panel
 from slicer_host.actions import process_events, wait_until
 

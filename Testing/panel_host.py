@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 
 import slicer_host
-from CTSliceToolsLib.model_card import file_sha256
+from CTLungScreeningLib.model_card import file_sha256
 from slicer_host.actions import process_events
 
 ROOT = Path(__file__).parents[1]

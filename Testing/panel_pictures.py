@@ -17,10 +17,10 @@ import slicer_host
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume
+from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.scene.mrml_volume import add_volume
-from CTSliceToolsLib.scene.volume_slices import INSTANCE_UIDS
 from panel_host import open_panel, scroll_to
 from slicer_host.actions import press, process_events, save_picture
 

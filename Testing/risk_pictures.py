@@ -19,23 +19,23 @@ import slicer_host
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
-from CTSliceToolsLib.widgets.side_by_side import BESIDE_NAME
+from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME
 from dated_scans import add_scan, date, write_truth
+from follow_up_scans import DOUBLED_NOW, breathed, follow_up_scans, taken_again
 from LungNoduleSegLib.risk.training import train_risk
-from LungNoduleSegLib.scene.growth_logic import CHART_ROLE
+from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE
 from panel_host import open_panel
 from panel_pictures import save_view
 from plot_pictures import save_chart
 from risk_tables import cohort, write
 from slicer_host.actions import process_events, save_picture, wait_until
-from two_times import DOUBLED_NOW, breathed, taken_again, two_times
 
 
 def main(folder: Path) -> None:
     """Compare two scans, tell facts, ask a model, and take the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     widget = open_panel("LungNoduleSeg")
-    before, now = ((one.image, one.lungs, one.nodules) for one in two_times())
+    before, now = ((one.image, one.lungs, one.nodules) for one in follow_up_scans())
     now = tuple(taken_again(one, breathed()) for one in now)
     prior, volume = add_scan("2023", before[0]), add_scan("2024", now[0])
     date(prior, "20230904")

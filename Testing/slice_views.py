@@ -16,7 +16,7 @@ os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 import slicer
 import vtk
 
-from CTSliceToolsLib.scene import mrml_host
+from CTLungScreeningSlicer.scene import mrml_host
 
 ORIENTATIONS = ("Axial", "Coronal", "Sagittal")
 SIZE = (600, 600)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS
+from CTLungScreeningLib.errors import InputError
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.annotation import (
     ANNOTATION,
@@ -24,7 +25,6 @@ from CTSliceToolsLib.dataset.annotation import (
     write_annotation,
 )
 from CTSliceToolsLib.dataset.slice_file import read_slice_file
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARKS
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}

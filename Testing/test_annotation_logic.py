@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.dataset.annotation import ANNOTATION
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARKS
-from CTSliceToolsLib.reading.ct_reading import read_ct
 from mrml_grids import ORIENTATIONS, SIZE, grid
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
 
-from CTSliceToolsLib.scene import mrml_host  # noqa: E402
-from CTSliceToolsLib.scene.annotation_logic import AnnotationLogic  # noqa: E402
-from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402
+from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
+from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic  # noqa: E402
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}
 SLIGHTLY_OBLIQUE: Any = {"axis": (0.6, 0.8, 0), "angle": 0.3}

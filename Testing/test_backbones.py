@@ -8,12 +8,12 @@ import h5py  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.keras_loader import keras
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
 from CTSliceToolsLib.localizer.backbones import build_localizer, unfreeze
 from CTSliceToolsLib.localizer.compact import build_compact
 from CTSliceToolsLib.localizer.training_plan import Backbone
-from CTSliceToolsLib.model_card import ModelCard, load_model, save_model
 
 layers, applications = keras.layers, keras.applications
 PICTURES = np.random.default_rng(2).integers(0, 256, (2, 256, 256, 1), np.uint8)

@@ -17,9 +17,9 @@ import SimpleITK as sitk
 from distributed import KilledWorker, LocalCluster
 
 from bright_model import write_bright_model
-from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.reading.scan_index import IndexedScan
-from CTSliceToolsLib.staging import staging_folder
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.reading.scan_index import IndexedScan
+from CTLungScreeningLib.staging import staging_folder
 from LungNoduleSegLib.batch.cases import Case, find_cases, voxels, write_list
 from LungNoduleSegLib.batch.results_table import RESULTS_TABLE
 from LungNoduleSegLib.batch.running import BATCH_RECORD, SCANS, ScanProgress, run_batch
@@ -109,7 +109,7 @@ def test_each_scan_has_a_row_and_its_results_and_errors_stop_nothing(
         output,
         options,
         scheduler=scheduler,
-        report=lambda *stage: stages.append(stage),
+        progress=lambda *stage: stages.append(stage),
         watch=seen.append,
     )
     rows = table(output)
@@ -161,7 +161,7 @@ def test_a_cancelled_batch_goes_on_and_takes_results_without_a_row(
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run_batch(scans, tmp_path / "out", options, scheduler=scheduler, report=stop)
+        run_batch(scans, tmp_path / "out", options, scheduler=scheduler, progress=stop)
     (done,) = times(tmp_path / "out").items()
     assert not (tmp_path / "out" / ".writing").exists()
     (tmp_path / "out" / RESULTS_TABLE).unlink(missing_ok=True)  # as if killed before its row

@@ -20,15 +20,15 @@ import SimpleITK as sitk
 import bright_model
 import CTSliceToolsLib
 import LungNoduleSegLib
-from CTSliceToolsLib.child_process import module_environment
+from CTLungScreeningLib.child_process import module_environment
 from LungNoduleSegLib.batch.results_table import RESULTS_TABLE, ScanRow, write_table
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import SeriesText, write_dicom_series
 from LungNoduleSegLib.phantom.lesions import Lesion
 from LungNoduleSegLib.results.names import RECORD
-from LungNoduleSegLib.widgets.batch_parameters import BatchSource
-from LungNoduleSegLib.widgets.batch_section import SELECTION
+from LungNoduleSegSlicer.panel.batch_parameters import BatchSource
+from LungNoduleSegSlicer.panel.batch_section import SELECTION
 from nodule_panel import PanelTest
 from panel_host import PICTURES, slow
 from slicer_host.actions import process_events, save_picture, wait_until

@@ -8,10 +8,10 @@ from PIL import Image, ImageColor
 from typer.testing import CliRunner
 
 from annotated_scans import chest, write_luna
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.cli import app
-from LungNoduleSegLib.examples.luna16 import prepare_luna
-from LungNoduleSegLib.examples.pictures import (
+from LungNoduleSegLib.training_data.luna16 import prepare_luna
+from LungNoduleSegLib.training_data.pictures import (
     CAPTION,
     CLOSE_UP_MM,
     COLUMNS,

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from CTSliceToolsLib.child_process import ChildError, ChildProcess, run
-from CTSliceToolsLib.errors import Cancelled, InputError
+from CTLungScreeningLib.child_process import ChildError, ChildProcess, run
+from CTLungScreeningLib.errors import Cancelled, InputError
 
 EMIT = "import json, sys\ndef emit(**fields): print(json.dumps(fields), flush=True)\n"
 
@@ -68,7 +68,7 @@ emit(result={"output": "é"})
 """,
     )
     seen: list[tuple[str, int, int]] = []
-    result = run(command, report=lambda *state: seen.append(state))
+    result = run(command, progress=lambda *state: seen.append(state))
     assert result == {"output": "é"}
     lungs = [state for state in seen if state[0] == "lungs"]
     assert lungs == sorted(lungs)
@@ -159,5 +159,5 @@ time.sleep(600)
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run(command, report=report)
+        run(command, progress=report)
     assert wait_until_gone([int(file.read_text())]) == []

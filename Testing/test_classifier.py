@@ -8,9 +8,9 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.model_card import ModelCard, save_model
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.model_card import ModelCard, save_model
 from LungNoduleSegLib.network.classifier import (
     build_classifier,
     find_candidates,

@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.hu import SLICE_WINDOW
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.conversion import convert
 from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
 from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
 from CTSliceToolsLib.dataset.slice_file import read_slice_file
-from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.hu import SLICE_WINDOW
 from CTSliceToolsLib.localizer.slice_image import slice_images
-from CTSliceToolsLib.reading.ct_reading import read_ct
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}
 
@@ -145,7 +145,7 @@ def test_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        convert(root, tmp_path / "npz", report=cancel)
+        convert(root, tmp_path / "npz", progress=cancel)
     before = times(tmp_path / "npz")
     assert 2 <= len(before) < 5
     found = convert(root, tmp_path / "npz")

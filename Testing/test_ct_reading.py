@@ -14,12 +14,12 @@ from scipy.spatial.transform import Rotation
 
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, refusal, voxel_points
-from CTSliceToolsLib.errors import Cancelled
-from CTSliceToolsLib.geometry.axial import AxialView
-from CTSliceToolsLib.hu import AIR_HU, LOWEST_HU
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.reading.ct_scan import CTScan
-from CTSliceToolsLib.reading.dicom_series import format_series, list_series
+from CTLungScreeningLib.errors import Cancelled
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.hu import AIR_HU, LOWEST_HU
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.dicom_series import format_series, list_series
 
 
 def reorder(scan: CTScan) -> list[float]:
@@ -215,6 +215,6 @@ def test_cancelling_stops_the_reading(tmp_path: Path) -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        read_ct(tmp_path, report=report)
+        read_ct(tmp_path, progress=report)
     assert ("Searching", 9, 9) in seen
     assert max(done for stage, done, _ in seen if stage == "Reading") == 2

@@ -24,17 +24,18 @@ from coded_scans import (
     upright,
     write_coded_series,
 )
-from CTSliceToolsLib.errors import Cancelled, InputError
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.model_card import ModelCard, file_sha256
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from CTSliceToolsLib.localizer.results import write_prediction
-from CTSliceToolsLib.model_card import ModelCard, file_sha256
-from CTSliceToolsLib.reading.ct_reading import read_ct
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from CTSliceToolsLib.scene import mrml_host, prediction_nodes  # noqa: E402
-from CTSliceToolsLib.scene.logic import CTSliceToolsLogic  # noqa: E402
-from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402
+from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
+from CTSliceToolsSlicer.scene import prediction_nodes  # noqa: E402
+from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic  # noqa: E402
 
 
 @pytest.fixture
@@ -348,7 +349,7 @@ def test_what_cannot_be_localized_is_refused_by_its_name(
 
 REOPEN = """
 import json, sys
-from CTSliceToolsLib.scene.logic import CTSliceToolsLogic
+from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
 logic = CTSliceToolsLogic()
 assert logic.scene.ReadFromMRB(sys.argv[1])
 volume = logic.scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
@@ -393,14 +394,14 @@ def test_a_command_reports_its_result_and_its_refusal_and_can_be_cancelled(
     files = write_coded_series(tmp_path / "mixed", step=30)
     stages: set[str] = set()
     logic.organize(
-        tmp_path / "mixed", tmp_path / "data", report=lambda stage, *_: stages.add(stage)
+        tmp_path / "mixed", tmp_path / "data", progress=lambda stage, *_: stages.add(stage)
     )
     assert stages > {"start"}
     assert len(list((tmp_path / "data").rglob("*.dcm"))) == len(files)
     with pytest.raises(InputError, match="nowhere"):
         logic.normalize(tmp_path / "nowhere")
     with pytest.raises(Cancelled):
-        logic.convert(tmp_path / "data", tmp_path / "npz", report=_cancel)
+        logic.convert(tmp_path / "data", tmp_path / "npz", progress=_cancel)
     assert not (tmp_path / "npz").exists()
 
 

@@ -17,9 +17,9 @@ import psutil
 import qt
 
 from coded_scans import HEIGHT, coded_volume, upright
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.landmarks import LANDMARKS
-from CTSliceToolsLib.scene.mrml_volume import add_volume
-from CTSliceToolsLib.widgets.landmark_table import FILE, NAME, SLICE, Z
+from CTSliceToolsSlicer.panel.landmark_table import FILE, NAME, SLICE, Z
 from dicom_files import positions, write_series
 from panel_host import (
     PICTURES,

@@ -16,9 +16,9 @@ from pydicom.uid import (
 
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, refusal
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.reading.dicom_series import list_series
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.dicom_series import list_series
 
 
 def test_scouts_in_the_series_are_left_out(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from pydicom.sr.codedict import codes
 from typer.testing import CliRunner
 
 import dicom_files as files
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan
 from dicom_results import (
     RECORD,
     VOLUME,

@@ -17,10 +17,10 @@ from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
 import dicom_files as files
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.geometry.affine import LPS_TO_RAS
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.affine import LPS_TO_RAS
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan
 from dicom_results import RECORD, check_modules, dcmqi, results_on, validated, written
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.dicom_writing import write_dicom
@@ -349,7 +349,7 @@ def test_nothing_is_overwritten(name: str, tmp_path: Path) -> None:
 
 def test_slicer_shows_the_same_voxels(tmp_path: Path) -> None:
     slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
-    from CTSliceToolsLib.scene import mrml_host
+    from CTLungScreeningSlicer.scene import mrml_host
 
     mrml_host.start()
     scan = scan_of(tmp_path / "ct", ORIENTATIONS["prone"])

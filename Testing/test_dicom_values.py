@@ -21,9 +21,9 @@ from pydicom.uid import (
 
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, voxel_points
-from CTSliceToolsLib.hu import AIR_HU
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.reading.dicom_series import list_series
+from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.dicom_series import list_series
 
 
 @pytest.mark.parametrize(("slope", "kind"), [(1.0, "int16"), (2.0, "int16"), (0.5, "float32")])

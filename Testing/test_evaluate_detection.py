@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import froc_oracle
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.evaluation.detection import match_marks, score_detection
 from LungNoduleSegLib.evaluation.froc import OPERATING_POINTS, Band, bootstrap_band

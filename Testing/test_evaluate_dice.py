@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.evaluation.dice import compare_masks, evaluate_dice, slice_dice, summary
 from LungNoduleSegLib.evaluation.masks import read_mask

@@ -20,10 +20,10 @@ from coded_scans import (
     save_reader,
     write_coded_series,
 )
+from CTLungScreeningLib.errors import InputError
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.annotation import ANNOTATION
 from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from CTSliceToolsLib.localizer.evaluation import Evaluation, Way, evaluate, judge, ranges
 from CTSliceToolsLib.localizer.evaluation_results import TABLES, summary_rows, write_results
@@ -232,7 +232,7 @@ def test_what_cannot_be_evaluated_is_named(content: str, tmp_path: Path, reader:
 
 @pytest.mark.slow
 def test_real_scan_and_its_landmarks(shared_data: Path, reader: Path) -> None:
-    from CTSliceToolsLib.reading.ct_reading import read_ct
+    from CTLungScreeningLib.reading.ct_reading import read_ct
 
     about = json.loads((shared_data / "landmarks.json").read_text())["LIDC-IDRI-0001"]
     heights = {name: facts["z_mm"] for name, facts in about.items()}

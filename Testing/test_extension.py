@@ -19,7 +19,7 @@ from PIL import Image
 
 import run_in_slicer
 from conftest import PANEL_TESTS
-from CTSliceToolsLib import __version__
+from CTLungScreeningLib import __version__
 from extension_files import (
     MODULES,
     ROOT,

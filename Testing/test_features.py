@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.risk.feature_table import write_feature_table
 from LungNoduleSegLib.risk.features import (
     NODULE_FEATURES,

@@ -10,14 +10,14 @@ slicer = slicer_host.start()
 
 import qt
 
-from CTSliceToolsLib.widgets.pointed_slice import BESIDE, RED, view_centre
-from CTSliceToolsLib.widgets.side_by_side import LAYOUT
+from CTLungScreeningSlicer.panel.pointed_slice import BESIDE, RED, view_centre
+from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
 from dated_scans import DOUBLED, DOUBLED_NOW, NEW_NOW, add_scan, date, dated_results
 from LungNoduleSegLib.nodules.table import Verdict
 from LungNoduleSegLib.risk.growth import compare_scans
 from LungNoduleSegLib.risk.growth_table import growth_row
-from LungNoduleSegLib.scene.growth_logic import CHART_ROLE
-from LungNoduleSegLib.scene.result_nodes import chest_of, nodules_of
+from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE
+from LungNoduleSegSlicer.scene.result_nodes import chest_of, nodules_of
 from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel, scroll_to
 from slicer_host.actions import process_events, save_picture, wait_until

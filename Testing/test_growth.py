@@ -18,9 +18,24 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.lungs.roi import segment_lungs
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from follow_up_scans import (
+    DOUBLED,
+    DOUBLED_NOW,
+    GONE,
+    HALVED,
+    HALVED_NOW,
+    NEW_NOW,
+    STEADY,
+    STEADY_NOW,
+    breathed,
+    follow_up_scans,
+    measured,
+    taken_again,
+    write_truth_as_run,
+)
+from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 from LungNoduleSegLib.phantom.chest import Phantom
 from LungNoduleSegLib.results.names import RECORD
@@ -37,21 +52,6 @@ from LungNoduleSegLib.risk.growth import (
 )
 from LungNoduleSegLib.risk.growth_results import GROWTH_PAGE, GROWTH_TABLE, compare_runs
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
-from two_times import (
-    DOUBLED,
-    DOUBLED_NOW,
-    GONE,
-    HALVED,
-    HALVED_NOW,
-    NEW_NOW,
-    STEADY,
-    STEADY_NOW,
-    breathed,
-    measured,
-    taken_again,
-    two_times,
-    write_truth_as_run,
-)
 
 pytestmark = pytest.mark.xdist_group("growth")
 
@@ -60,7 +60,7 @@ STILL = Alignment({side: sitk.AffineTransform(3) for side in Side}, {})
 
 @pytest.fixture(scope="module")
 def phantoms() -> tuple[Phantom, Phantom]:
-    return two_times()
+    return follow_up_scans()
 
 
 def scan(phantom: Phantom, again: Callable[[sitk.Image], sitk.Image], day: date) -> ChestScan:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.keras_training import (
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.keras_training import (
     BEST,
     HISTORY,
     RUN_NAMES,
@@ -22,7 +22,7 @@ from CTSliceToolsLib.keras_training import (
     hardware,
     read_history,
 )
-from CTSliceToolsLib.progress import Report
+from CTLungScreeningLib.progress import ProgressCallback
 
 SETTINGS = {"seed": 3, "learning_rate": 0.05}
 
@@ -47,12 +47,12 @@ def model(rate: float = 0.05) -> keras.Model:
     return made
 
 
-def stop_at(step: int) -> Report:
-    def report(stage: str, done: int, total: int) -> None:
+def stop_at(step: int) -> ProgressCallback:
+    def progress(stage: str, done: int, total: int) -> None:
         if done == step:
             raise Cancelled
 
-    return report
+    return progress
 
 
 def without_seconds(epochs: list[Epoch]) -> list[Epoch]:
@@ -73,7 +73,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
             epochs=6,
             settings=SETTINGS,
             validation=Line(),
-            report=stop_at(stop),
+            progress=stop_at(stop),
         )
     again = model()
     seen: list[Epoch] = []
@@ -94,7 +94,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
 
 
 def test_a_stage_after_an_interrupted_one_begins_at_its_first_epoch(tmp_path: Path) -> None:
-    def stages(trained: keras.Model, report: Report) -> list[Epoch]:
+    def stages(trained: keras.Model, progress: ProgressCallback) -> list[Epoch]:
         curves: list[Epoch] = []
         for name in ("first", "second"):
             curves += fit(
@@ -104,7 +104,7 @@ def test_a_stage_after_an_interrupted_one_begins_at_its_first_epoch(tmp_path: Pa
                 epochs=3,
                 settings=SETTINGS,
                 resume=True,
-                report=report,
+                progress=progress,
             )
         return curves
 
@@ -179,8 +179,8 @@ def test_half_precision_is_for_gpus_and_goes_on_with_its_loss_scale(
     assert keras.config.dtype_policy().name == "float32"
     curves = fit(whole, Line(), tmp_path / "whole", epochs=3, settings={})
     with pytest.raises(Cancelled):
-        report = stop_at(12)
-        fit(half(), Line(), tmp_path / "parts", epochs=3, settings={}, report=report)
+        progress = stop_at(12)
+        fit(half(), Line(), tmp_path / "parts", epochs=3, settings={}, progress=progress)
     resumed = fit(again, Line(), tmp_path / "parts", epochs=3, settings={}, resume=True)
     assert without_seconds(resumed) == without_seconds(curves)
     assert {weight.dtype for weight in whole.get_weights()} == {np.dtype(np.float32)}
@@ -191,8 +191,8 @@ import sys, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from pathlib import Path
-from CTSliceToolsLib import keras_training
-from CTSliceToolsLib.keras_loader import keras
+from CTLungScreeningLib import keras_training
+from CTLungScreeningLib.keras_loader import keras
 import test_keras_training as test
 keras.distribution.list_devices = lambda kind: ["CPU:0", "CPU:1"]
 keras.config.set_dtype_policy("float32")
@@ -221,7 +221,7 @@ def test_two_devices_share_each_batch(tmp_path: Path) -> None:
 def test_packages_hidden_from_keras_can_be_imported_afterwards() -> None:
     code = """
 import sys
-from CTSliceToolsLib.keras_loader import UNUSED, keras
+from CTLungScreeningLib.keras_loader import UNUSED, keras
 print([name for name in UNUSED if name in sys.modules])
 import matplotlib.pyplot, sklearn.cluster
 """

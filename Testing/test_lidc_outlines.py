@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.measure import label
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.examples.consensus import (
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.training_data.consensus import (
     consensus_labels,
     consensus_nodules,
     outlined_nodules,
 )
-from LungNoduleSegLib.examples.lidc_xml import (
+from LungNoduleSegLib.training_data.lidc_xml import (
     CHARACTERISTICS,
     finding_mask,
     position_mm,

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 
-from CTSliceToolsLib.errors import Cancelled, InputError
+from CTLungScreeningLib.errors import Cancelled, InputError
 from LungNoduleSegLib.nodules.table import COLUMNS, read_nodules_csv
 from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
 from mrml_grids import OBLIQUE, grid, grids, masks, voxels_of, voxels_on, write_results
@@ -23,11 +23,11 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
 
-from CTSliceToolsLib.scene import mrml_host, subject_hierarchy  # noqa: E402
-from CTSliceToolsLib.scene.mrml_volume import add_volume, export_volume  # noqa: E402
-from LungNoduleSegLib.scene import mrml_results  # noqa: E402
-from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegLib.scene.mrb import write_scene  # noqa: E402
+from CTLungScreeningSlicer.scene import mrml_host, subject_hierarchy  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume, export_volume  # noqa: E402
+from LungNoduleSegSlicer.scene import mrml_results  # noqa: E402
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
+from LungNoduleSegSlicer.scene.mrb import write_scene  # noqa: E402
 
 RIGHT, LEFT = "CTLungScreening_RightLung", "CTLungScreening_LeftLung"
 NODULE_1, NODULE_3 = "CTLungScreening_Nodule_1", "CTLungScreening_Nodule_3"
@@ -447,7 +447,7 @@ def test_nodes_under_a_transform_or_of_surfaces_are_refused(
 
 REOPEN = """
 import json, sys
-from CTSliceToolsLib.scene import mrml_host
+from CTLungScreeningSlicer.scene import mrml_host
 scene = mrml_host.start()
 assert scene.ReadFromMRB(sys.argv[1])
 import numpy as np, slicer
@@ -526,8 +526,8 @@ def test_a_scene_in_use_is_not_written_over(logic: LungNoduleSegLogic, tmp_path:
 @pytest.fixture(scope="module")
 def bright_spot_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of one weight that finds what is 2.5 standard deviations brighter than lung."""
-    from CTSliceToolsLib.keras_loader import keras
-    from CTSliceToolsLib.model_card import ModelCard, save_model
+    from CTLungScreeningLib.keras_loader import keras
+    from CTLungScreeningLib.model_card import ModelCard, save_model
 
     inputs = keras.Input((256, 256, 1))
     layer = keras.layers.Conv2D(1, 1, activation="sigmoid")
@@ -556,7 +556,7 @@ def test_a_volume_under_a_transform_is_processed_where_it_lies(
 
     found = logic.process(
         volume,
-        report=lambda stage, done, total: stages.append(stage),
+        progress=lambda stage, done, total: stages.append(stage),
         outputFolder=tmp_path / "out",
         options=["--model", str(bright_spot_model)],
     )
@@ -606,7 +606,7 @@ def test_cancelled_processing_leaves_no_node_and_no_file(
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        logic.process(volume, report=cancel, outputFolder=tmp_path / "out")
+        logic.process(volume, progress=cancel, outputFolder=tmp_path / "out")
     assert nodes() == before
     assert not (tmp_path / "out").exists()
     assert list(Path(slicer.app.temporaryPath).glob("LungNoduleSeg-*")) == []

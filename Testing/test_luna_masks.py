@@ -11,12 +11,12 @@ from scipy.spatial.transform import Rotation
 
 from annotated_scans import NODULES, ORIGIN, SIZE, SPACING, chest, write_luna
 from ct_checks import voxel_points
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.geometry.axial import AxialView
-from LungNoduleSegLib.examples.luna16 import prepare_luna
-from LungNoduleSegLib.examples.preparation import ExampleChoice
-from LungNoduleSegLib.examples.spheres import sphere_labels
-from LungNoduleSegLib.examples.store import read_store
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.axial import AxialView
+from LungNoduleSegLib.training_data.luna16 import prepare_luna
+from LungNoduleSegLib.training_data.preparation import ExampleChoice
+from LungNoduleSegLib.training_data.spheres import sphere_labels
+from LungNoduleSegLib.training_data.store import read_store
 
 
 def grid(
@@ -149,7 +149,7 @@ def test_a_nodule_without_a_diameter_is_named(tmp_path: Path) -> None:
 
 
 def test_the_real_nodule_is_where_luna16_says(shared_data: Path, tmp_path: Path) -> None:
-    from CTSliceToolsLib.reading.ct_reading import read_ct
+    from CTLungScreeningLib.reading.ct_reading import read_ct
 
     image = read_ct(shared_data / "LIDC-IDRI-0001").image
     outlined = sitk.ReadImage(shared_data / "LIDC-IDRI-0001_nodules_ge2of4readers.nrrd")

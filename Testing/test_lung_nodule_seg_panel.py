@@ -12,14 +12,14 @@ import slicer_host
 
 slicer = slicer_host.start()
 
-from CTSliceToolsLib.model_card import read_card
-from CTSliceToolsLib.scene.volume_slices import INSTANCE_UIDS
+from CTLungScreeningLib.model_card import read_card
+from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
 from LungNoduleSegLib.results.names import DICOM_NAMES
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import GIVEN_LUNGS, SETTINGS_FOLDER, remember_cost, run_kind
-from LungNoduleSegLib.widgets.sample_data import CATEGORY
+from LungNoduleSegSlicer.panel.sample_data import CATEGORY
 from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_folder
 from panel_host import PICTURES, leave_panel, slow
 from slicer_host.actions import process_events, save_picture, wait_until

@@ -10,12 +10,12 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.examples.consensus import outlined_nodules
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
-from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.lungs.tutorial import find_lungs_in_slice
+from LungNoduleSegLib.training_data.consensus import outlined_nodules
 from trachea import trachea_lumen
 
 Array = NDArray[Any]

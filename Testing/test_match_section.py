@@ -16,11 +16,11 @@ import qt
 import vtk
 
 from coded_scans import HEIGHT, coded_prediction, coded_volume, upright
+from CTLungScreeningSlicer.panel.pointed_slice import BESIDE, RED, pointed_ras
+from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME, LAYOUT
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.localizer.matching import TOLERANCE
-from CTSliceToolsLib.scene import prediction_nodes
-from CTSliceToolsLib.scene.mrml_volume import add_volume
-from CTSliceToolsLib.widgets.pointed_slice import BESIDE, RED, pointed_ras
-from CTSliceToolsLib.widgets.side_by_side import BESIDE_NAME, LAYOUT
+from CTSliceToolsSlicer.scene import prediction_nodes
 from panel_host import PICTURES, leave_panel, open_panel, scroll_to, slow, write_card
 from slicer_host.actions import process_events, save_picture, wait_until
 

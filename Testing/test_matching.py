@@ -19,10 +19,11 @@ from coded_scans import (
     upright,
     write_coded_series,
 )
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
 from CTSliceToolsLib.dataset.slice_file import read_slice_file
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer.matching import (
     find_level,
@@ -39,7 +40,6 @@ from CTSliceToolsLib.localizer.prediction import (
 )
 from CTSliceToolsLib.localizer.results import write_prediction
 from CTSliceToolsLib.localizer.scan_fit import fit_scan
-from CTSliceToolsLib.reading.ct_scan import CTScan
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_files_within_the_tolerance_match_in_the_order_given(reader: Path, tmp_p
     shuffled = [files[k] for k in order]
     told: list[tuple[int, int]] = []
     found = match_files(
-        shuffled, 0.225, 0.012, reader, report=lambda _, done, total: told.append((done, total))
+        shuffled, 0.225, 0.012, reader, progress=lambda _, done, total: told.append((done, total))
     )
     near = np.abs(locations - 0.225) <= 0.012
     assert 3 <= near.sum() < len(files) / 2

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.model_card import ModelCard, load_model, save_model
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
 
 CARD = ModelCard("small", "a test", "probability", {"size": 8}, limitations=["untrained"])
 

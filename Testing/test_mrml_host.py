@@ -8,8 +8,8 @@ import pytest
 WITHOUT_SLICER = """
 import sys
 sys.modules["slicer"] = None
-from CTSliceToolsLib.scene import mrml_host
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningSlicer.scene import mrml_host
+from CTLungScreeningLib.errors import InputError
 try:
     mrml_host.start()
 except InputError as problem:
@@ -26,7 +26,7 @@ def test_without_slicer_core_one_sentence_says_what_to_install() -> None:
 
 def test_a_second_start_returns_the_same_scene() -> None:
     slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
-    from CTSliceToolsLib.scene import mrml_host
+    from CTLungScreeningSlicer.scene import mrml_host
 
     scene = mrml_host.start()
     assert mrml_host.start() is scene is slicer.mrmlScene is slicer.app.mrmlScene()

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.geometry.axial import AxialView
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.axial import AxialView
 from LungNoduleSegLib.nodules.attenuation import solid_part
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.measures import axial_diameters, measure_labels

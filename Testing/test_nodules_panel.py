@@ -12,11 +12,11 @@ slicer = slicer_host.start()
 import numpy as np
 import qt
 
-from CTSliceToolsLib.hu import LUNG_WINDOW
+from CTLungScreeningLib.hu import LUNG_WINDOW
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
-from LungNoduleSegLib.scene.nodule_segments import read_voxels, segment_id
-from LungNoduleSegLib.scene.result_nodes import ResultNodes
-from LungNoduleSegLib.widgets.nodule_table import NoduleTable
+from LungNoduleSegSlicer.panel.nodule_table import NoduleTable
+from LungNoduleSegSlicer.scene.nodule_segments import read_voxels, segment_id
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 from nodule_panel import PanelTest, ResultsTest, ScanTest
 from panel_host import PICTURES, leave_panel
 from slicer_host.actions import place_point, press, process_events, save_picture, wait_until

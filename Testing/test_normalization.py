@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS
+from CTLungScreeningLib.errors import InputError
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.annotation import ANNOTATION, Annotation
 from CTSliceToolsLib.dataset.normalization import (
@@ -21,7 +22,6 @@ from CTSliceToolsLib.dataset.normalization import (
     normalize_series,
     normalized_locations,
 )
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARKS
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}

@@ -26,15 +26,15 @@ from pydicom.uid import (
 )
 from typer.testing import CliRunner
 
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.folder_names import MAX_LENGTH, MISSING, FolderNames, folder_name
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.organizing.folder_names import MAX_LENGTH, MISSING, FolderNames, folder_name
 from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut, identify
 from CTSliceToolsLib.organizing.organizer import organize
 from CTSliceToolsLib.organizing.pseudonyms import pseudonym, read_or_make_key
 from CTSliceToolsLib.organizing.summary import Summary
 from CTSliceToolsLib.organizing.transfer import Transfer
-from CTSliceToolsLib.reading.ct_reading import read_ct
 from dicom_files import AXIAL, compress, ct_slice, positions, save, write_enhanced, write_series
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
@@ -366,7 +366,7 @@ def test_a_file_that_vanishes_is_listed(source: Path, tmp_path: Path) -> None:
         if stage == "Organizing":
             (source / "cd2" / "IM9").unlink(missing_ok=True)
 
-    summary = organize(source, tmp_path / "target", report=report)
+    summary = organize(source, tmp_path / "target", progress=report)
     assert summary.placed == 4
     assert "cannot be read" in left_out(summary)["IM9"]
 
@@ -533,7 +533,7 @@ def test_cancel_leaves_whole_files_only(source: Path, tmp_path: Path, transfer: 
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        organize(source, target, transfer, report=report)
+        organize(source, target, transfer, progress=report)
     assert len(tree(target)) == 2
     assert set(tree(target).values()) | set(tree(source).values()) == set(before.values())
     assert not (target / ".organizing").exists()
@@ -550,7 +550,7 @@ def heap_again(folder: Path, content: dict[str, bytes]) -> Path:
 
 def test_progress_reaches_its_end(source: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    organize(source, tmp_path / "target", report=lambda *step: seen.append(step))
+    organize(source, tmp_path / "target", progress=lambda *step: seen.append(step))
     assert seen[-1] == ("Organizing", 8, 8)
     assert all(done <= total for _, done, total in seen)
 
@@ -605,7 +605,7 @@ def test_one_run_at_a_time(source: Path, tmp_path: Path) -> None:
             with pytest.raises(InputError, match="Another run"):
                 organize(source, target)
 
-    summary = organize(source, target, report=report)
+    summary = organize(source, target, progress=report)
     assert summary.placed == 5
     assert not (target / ".organizing").exists()
 

@@ -20,16 +20,16 @@ slicer = slicer_host.start()
 import psutil
 import qt
 
-from CTSliceToolsLib.child_process import ChildError
-from CTSliceToolsLib.child_work import ChildCommand, Work, complete
-from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.panel import packages
-from CTSliceToolsLib.panel.model_chooser import ModelChooser
-from CTSliceToolsLib.panel.run_bar import RunBar
-from CTSliceToolsLib.panel.run_progress import RunProgress, duration_text
-from CTSliceToolsLib.panel.shortcuts import KeyShortcuts
-from CTSliceToolsLib.panel.signals import Signal
-from CTSliceToolsLib.panel.work_runner import RunState, WorkRunner
+from CTLungScreeningLib.child_process import ChildError
+from CTLungScreeningLib.child_work import ChildCommand, Work, complete
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningSlicer.panel import packages
+from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.run_progress import RunProgress, duration_text
+from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
+from CTLungScreeningSlicer.panel.signals import Signal
+from CTLungScreeningSlicer.panel.work_runner import RunState, WorkRunner
 from panel_host import write_card
 from slicer_host.actions import press, process_events, wait_until
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from CTLungScreeningLib.errors import Cancelled, InputError
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
 from CTSliceToolsLib.dataset.partition import Part, part_of, partition
-from CTSliceToolsLib.errors import Cancelled, InputError
 
 BY_REMAINDER = {
     0: "1.2.840.99999.20",

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage
 from scipy import ndimage
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.hu import AIR_HU
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.chest import DEMO_LESIONS, Phantom, PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import PADDING, SeriesText, write_dicom_series

@@ -25,8 +25,12 @@ from coded_scans import (
     upright,
     write_coded_series,
 )
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.model_card import ModelCard, file_sha256, save_model
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.scan_index import IndexedScan, index_scans
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.errors import Cancelled, InputError
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer import prediction
 from CTSliceToolsLib.localizer.dataset_prediction import predict_all, result_name
@@ -38,10 +42,6 @@ from CTSliceToolsLib.localizer.prediction import (
     predict_scan,
 )
 from CTSliceToolsLib.localizer.results import read_prediction, write_prediction
-from CTSliceToolsLib.model_card import ModelCard, file_sha256, save_model
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.reading.ct_scan import CTScan
-from CTSliceToolsLib.reading.scan_index import IndexedScan, index_scans
 
 IN_VIEW = [name for name, z in HEIGHT.items() if -340 <= z <= -10]
 
@@ -172,7 +172,7 @@ def test_predict_location_takes_channels_and_a_loaded_network(reader: Path) -> N
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
-    from CTSliceToolsLib.keras_loader import keras
+    from CTLungScreeningLib.keras_loader import keras
 
     inputs = keras.Input((256, 256, 1))
     other = keras.Model(inputs, keras.layers.Conv2D(1, 1)(inputs))
@@ -304,7 +304,7 @@ def test_predicting_all_goes_on_where_it_ended_and_names_what_failed(
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        predict_all(folder, output, reader, plot=False, report=stop)
+        predict_all(folder, output, reader, plot=False, progress=stop)
     first = {file: file.stat().st_mtime_ns for file in output.rglob("*.json")}
     assert len(first) == 2
 

@@ -11,15 +11,15 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from annotated_scans import NODULES, chest, write_luna
-from CTSliceToolsLib.errors import Cancelled, InputError
+from CTLungScreeningLib.errors import Cancelled, InputError
 from LungNoduleSegLib.cli import app
-from LungNoduleSegLib.examples.arrays import ARRAYS, export_arrays
-from LungNoduleSegLib.examples.lidc_idri import prepare_lidc
-from LungNoduleSegLib.examples.luna16 import prepare_luna
-from LungNoduleSegLib.examples.preparation import ERRORS, ExampleChoice
-from LungNoduleSegLib.examples.split import split_examples, split_scans
-from LungNoduleSegLib.examples.store import read_store
 from LungNoduleSegLib.network.preparation import BACKGROUND_STD
+from LungNoduleSegLib.training_data.arrays import ARRAYS, export_arrays
+from LungNoduleSegLib.training_data.lidc_idri import prepare_lidc
+from LungNoduleSegLib.training_data.luna16 import prepare_luna
+from LungNoduleSegLib.training_data.preparation import ERRORS, ExampleChoice
+from LungNoduleSegLib.training_data.split import split_examples, split_scans
+from LungNoduleSegLib.training_data.store import read_store
 
 UIDS = ("1.2.840.1", "1.2.840.2", "1.2.840.3")
 
@@ -90,7 +90,7 @@ def test_a_preparation_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        prepare_luna(scans, annotations, store, report=stop)
+        prepare_luna(scans, annotations, store, progress=stop)
     (first,) = read_store(store)
     written = (first.folder / "scan.json").stat().st_mtime_ns
     outcome = prepare_luna(scans, annotations, store)

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
 def test_json_lines_count_and_estimate() -> None:

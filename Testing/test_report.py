@@ -13,15 +13,15 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.hu import LUNG_WINDOW
-from CTSliceToolsLib.reading.ct_scan import CTScan, SeriesInfo
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.hu import LUNG_WINDOW
+from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.results.pictures import PictureMaker, overview_png
 from LungNoduleSegLib.results.report import write_report
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
+from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import PatientFacts, Sex, Status, measured_facts
-from LungNoduleSegLib.risk.given_facts import GivenFacts
 from LungNoduleSegLib.risk.prediction import Contribution, RiskPrediction
 from LungNoduleSegLib.risk.published_models import MODELS, evaluate
 from LungNoduleSegLib.risk.scan_risk import ScanRisk, to_text
@@ -251,7 +251,7 @@ def test_risk_uses_what_was_told_of_the_patient_largest_nodule_first(tmp_path: P
     patient = PatientFacts(
         age=64, sex=Sex.FEMALE, family_history=False, emphysema=True, high_risk=True
     )
-    given = GivenFacts(patient, {"status": Status.BASELINE})
+    given = ClinicalData(patient, {"status": Status.BASELINE})
     risk = ScanRisk(patient, assess_scan(case.findings.nodules, case.lungs, given))
     write_report(path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, risk)
     page = path.read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import Nodule, Verdict, write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
@@ -22,14 +22,14 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
 
-from CTSliceToolsLib.geometry.axial import AxialView  # noqa: E402
-from CTSliceToolsLib.geometry.cropping import crop_to  # noqa: E402
-from CTSliceToolsLib.scene import mrml_host  # noqa: E402
-from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402
-from LungNoduleSegLib.scene import nodule_segments  # noqa: E402
-from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegLib.scene.result_nodes import ResultNodes, nodules_of  # noqa: E402
-from LungNoduleSegLib.scene.review_state import VERDICT_TAG  # noqa: E402
+from CTLungScreeningLib.geometry.axial import AxialView  # noqa: E402
+from CTLungScreeningLib.geometry.cropping import crop_to  # noqa: E402
+from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
+from LungNoduleSegSlicer.scene import nodule_segments  # noqa: E402
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of  # noqa: E402
+from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG  # noqa: E402
 
 SPACING = (1.2, 1.2, 2.0)
 RULES = NoduleRules(0.5, 0.6, 3.0, 0.5, 3.0)

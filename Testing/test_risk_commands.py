@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from typer.testing import CliRunner
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.files import write_phantom

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.model_card import file_sha256
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.feature_table import write_feature_table
 from LungNoduleSegLib.risk.features import NODULE_FEATURES, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import predict_risk

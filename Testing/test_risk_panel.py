@@ -15,11 +15,11 @@ import qt
 from dated_scans import DOUBLED_NOW, STEADY_NOW, add_scan, date, dated_results
 from LungNoduleSegLib.nodules.table import Verdict
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
+from LungNoduleSegLib.risk.clinical_data import ClinicalData, parse_facts
 from LungNoduleSegLib.risk.facts import LABELS, PatientFacts, Sex, Status
-from LungNoduleSegLib.risk.given_facts import GivenFacts, parse_facts
 from LungNoduleSegLib.risk.prediction import SHOWN
-from LungNoduleSegLib.scene.result_nodes import lungs_of, nodules_of
-from LungNoduleSegLib.widgets.fact_form import in_words
+from LungNoduleSegSlicer.panel.clinical_data_form import in_words
+from LungNoduleSegSlicer.scene.result_nodes import lungs_of, nodules_of
 from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel
 from slicer_host.actions import process_events, save_picture
@@ -78,7 +78,7 @@ class RiskTest(PanelTest):
     def first_entry(self, form: Any, name: str) -> str:
         return str(form.editor(name).itemText(0))
 
-    def expected(self, given: GivenFacts) -> Any:
+    def expected(self, given: ClinicalData) -> Any:
         lungs = lungs_of(self.results.segmentation)
         found = assess_scan(nodules_of(self.results.table), lungs, given)
         return next(one for one in found if one.nodule.id == LARGEST)
@@ -86,7 +86,7 @@ class RiskTest(PanelTest):
 
 class TestFacts(RiskTest):
     def test_what_was_measured_stands_in_the_form_and_is_marked(self) -> None:
-        form, measured = self.section.nodule, self.expected(GivenFacts()).nodule
+        form, measured = self.section.nodule, self.expected(ClinicalData()).nodule
         self.assertTrue(self.ui.riskNodule.currentText.startswith(f"{LARGEST}: "))
         self.assertEqual(
             form.editor("longest_mm").placeholderText, f"{measured.longest_mm:.4g} (measured)"
@@ -117,7 +117,7 @@ class TestFacts(RiskTest):
             age=64, sex=Sex.FEMALE, family_history=False, emphysema=True, high_risk=False
         )
         own = {"spiculation": True, "upper_lobe": True}
-        one = self.expected(GivenFacts(patient, {"status": Status.BASELINE}, {LARGEST: own}))
+        one = self.expected(ClinicalData(patient, {"status": Status.BASELINE}, {LARGEST: own}))
         for model in one.models:
             shown = "–" if model.probability is None else f"{100 * model.probability:.1f} %"
             self.assertEqual(self.texts(1)[model.model.split(" (")[0]], shown)

@@ -11,30 +11,30 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.lungs.roi import segment_lungs
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from follow_up_scans import DOUBLED, DOUBLED_NOW, breathed, follow_up_scans, measured, taken_again
+from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import Column, read_nodules_csv, write_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import TAG, write_segmentation
 from LungNoduleSegLib.risk.assessment import assess
+from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import LungRads, PatientFacts, Sex, measured_facts
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
-from LungNoduleSegLib.risk.given_facts import GivenFacts
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
 from LungNoduleSegLib.risk.published_models import MODELS, evaluate
 from LungNoduleSegLib.risk.scan_sources import features_of
 from mrml_grids import OBLIQUE, grid, grids, masks, write_results
 from risk_tables import INFORMATIVE, cohort
-from two_times import DOUBLED, DOUBLED_NOW, breathed, measured, taken_again, two_times
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from CTSliceToolsLib.scene import mrml_host  # noqa: E402
-from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402
-from LungNoduleSegLib.scene.logic import LungNoduleSegLogic, ResultNodes  # noqa: E402
-from LungNoduleSegLib.scene.result_nodes import lungs_of, nodule_labels_of, nodules_of  # noqa: E402
-from LungNoduleSegLib.scene.result_tables import (  # noqa: E402
+from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic, ResultNodes  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import lungs_of, nodule_labels_of, nodules_of  # noqa: E402
+from LungNoduleSegSlicer.scene.result_tables import (  # noqa: E402
     FEATURE_COLUMNS,
     PREDICTION_COLUMNS,
     RISK_COLUMNS,
@@ -43,7 +43,7 @@ from LungNoduleSegLib.scene.result_tables import (  # noqa: E402
     add_table,
     rows_of,
 )
-from LungNoduleSegLib.scene.risk_logic import RiskLogic  # noqa: E402
+from LungNoduleSegSlicer.scene.risk_logic import RiskLogic  # noqa: E402
 
 PATIENT = PatientFacts(age=60, sex=Sex.MALE, family_history=False, emphysema=False)
 
@@ -105,7 +105,7 @@ def test_risk_is_a_table_that_says_what_it_was_made_of(scene: Any, tmp_path: Pat
     image = grid()
     found = imported(write_results(tmp_path / "out", image), image)
     corrections = {3: {"upper_lobe": True, "spiculation": False}}
-    given = GivenFacts(PATIENT, nodules=corrections)
+    given = ClinicalData(PATIENT, nodules=corrections)
     node = RiskLogic().assessRisk(found.table, given, found.segmentation)
     table = rows(node)
     lungs, _ = masks(image)
@@ -134,11 +134,11 @@ def test_risk_is_a_table_that_says_what_it_was_made_of(scene: Any, tmp_path: Pat
     assert told[3]["origins"]["longest_mm"] == "measured"
     assert sources(node) == [found.table.GetID(), found.segmentation.GetID()]
     with pytest.raises(InputError, match="holds no nodule 2"):
-        RiskLogic().assessRisk(found.table, GivenFacts(nodules={2: {}}))
+        RiskLogic().assessRisk(found.table, ClinicalData(nodules={2: {}}))
 
 
 def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> None:
-    prior, current = two_times()
+    prior, current = follow_up_scans()
     images = (current.image, current.lungs, current.nodules)
     nodes = []
     for name, (image, lungs, labels) in {
@@ -197,7 +197,7 @@ def test_the_last_table_is_taken_back_and_a_failure_leaves_nothing(
     found = imported(write_results(tmp_path / "out", image), image)
     before = scene.GetNumberOfNodes()
     logic = RiskLogic()
-    node = logic.assessRisk(found.table, GivenFacts(PATIENT))
+    node = logic.assessRisk(found.table, ClinicalData(PATIENT))
     name = node.GetName()
     logic.undo()
     assert scene.GetNumberOfNodes() == before
@@ -257,7 +257,7 @@ def test_classifiers_are_trained_and_asked_on_tables(scene: Any, tmp_path: Path)
     answers = add_table(scene, "L", columns, truth, "labels", {}, [])
     seen: list[str] = []
     scores = logic.trainRisk(
-        table, answers, tmp_path / "models", report=lambda stage, *_: seen.append(stage)
+        table, answers, tmp_path / "models", progress=lambda stage, *_: seen.append(stage)
     )
     assert "Training" in seen
     assert list(rows(scores)[0]) == list(SCORE_COLUMNS)
@@ -301,7 +301,7 @@ def test_a_real_scan_on_nodes(scene: Any, shared_data: Path, tmp_path: Path) -> 
     assert all(math.isfinite(features[name]) for name in SCAN_FEATURES)
     growth = logic.compareGrowth(before, after, days=182)
     assert {row["change"] for row in rows(growth)} == {"within variability"}
-    told = GivenFacts(nodules={1: {"previous_category": LungRads.VERY_SUSPICIOUS}})
+    told = ClinicalData(nodules={1: {"previous_category": LungRads.VERY_SUSPICIOUS}})
     risk = logic.assessRisk(after.table, told, after.segmentation, growth)
     classes = {row["id"]: row for row in rows(risk) if row["model"] == "Lung-RADS v2022"}
     assert classes[1]["category"] == "4B"

@@ -13,8 +13,8 @@ import xgboost
 from numpy.typing import NDArray
 from PIL import Image
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.model_card import file_sha256
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import SCAN_FEATURES, SLICE_FEATURES
 from LungNoduleSegLib.risk.importance import correlated_groups
 from LungNoduleSegLib.risk.prediction import predict_risk, to_text

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib import pipeline
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
 from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, Place, make_phantom

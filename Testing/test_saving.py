@@ -12,10 +12,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 import dicom_files as files
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.geometry.affine import LPS_TO_RAS
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.affine import LPS_TO_RAS
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan
 from dicom_results import RECORD, VOLUME, dcmqi, groups, measures
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv, write_nodules_csv
 from LungNoduleSegLib.results.names import DICOM_REPORT, DICOM_SEGMENTATION, SEGMENTATION, TABLE
@@ -25,13 +25,13 @@ from mrml_grids import masks, nodule_row
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from CTSliceToolsLib.scene import mrml_host  # noqa: E402
-from CTSliceToolsLib.scene.mrml_volume import add_volume  # noqa: E402
-from CTSliceToolsLib.scene.volume_slices import INSTANCE_UIDS  # noqa: E402
-from LungNoduleSegLib.scene import saving  # noqa: E402
-from LungNoduleSegLib.scene.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegLib.scene.nodule_segments import read_voxels, segment_id, tag  # noqa: E402
-from LungNoduleSegLib.scene.result_nodes import ResultNodes  # noqa: E402
+from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
+from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS  # noqa: E402
+from LungNoduleSegSlicer.scene import saving  # noqa: E402
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
+from LungNoduleSegSlicer.scene.nodule_segments import read_voxels, segment_id, tag  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes  # noqa: E402
 
 Points = NDArray[np.int64]
 

@@ -12,8 +12,8 @@ from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
 from slicerio.segmentation import terminology_entry_from_string
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
 from LungNoduleSegLib.results import segments
 from LungNoduleSegLib.results.segments import (
     LEFT_LUNG,
@@ -30,10 +30,10 @@ from mrml_grids import grid, grids, masks, voxels_of, voxels_on
 @pytest.fixture(scope="module")
 def read_in_slicer() -> Any:
     pytest.importorskip("slicer", reason="slicer-core is not installed")
-    from CTSliceToolsLib.scene import mrml_host
+    from CTLungScreeningSlicer.scene import mrml_host
 
     mrml_host.start()
-    from LungNoduleSegLib.scene.mrml_results import read_segmentation
+    from LungNoduleSegSlicer.scene.mrml_results import read_segmentation
 
     return read_segmentation
 

@@ -11,28 +11,28 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from annotated_scans import chest, write_luna
-from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.keras_training import TENSORBOARD, read_history
-from CTSliceToolsLib.model_card import load_model
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.keras_training import TENSORBOARD, read_history
+from CTLungScreeningLib.model_card import load_model
 from LungNoduleSegLib.cli import app
-from LungNoduleSegLib.examples.batches import ExampleBatches, StoredScans
-from LungNoduleSegLib.examples.luna16 import prepare_luna
-from LungNoduleSegLib.examples.preparation import ExampleChoice
-from LungNoduleSegLib.examples.split import Example, split_scans
-from LungNoduleSegLib.examples.store import EXAMPLE_PREPARATION, read_store
-from LungNoduleSegLib.examples.training import train_on_store
-from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
 from LungNoduleSegLib.network.detector import load_detector
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.patches import PatchBatches, TrainingPlan
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.unet import build_unet
 from LungNoduleSegLib.network.weights import load_weights
+from LungNoduleSegLib.training_data.batches import ExampleBatches, StoredScans
+from LungNoduleSegLib.training_data.luna16 import prepare_luna
+from LungNoduleSegLib.training_data.preparation import ExampleChoice
+from LungNoduleSegLib.training_data.split import Example, split_scans
+from LungNoduleSegLib.training_data.store import EXAMPLE_PREPARATION, read_store
+from LungNoduleSegLib.training_data.training import train_on_store
+from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 
 TINY = Preparation(size=64, context=1)
-TUTORIAL = StorePlan.of(Preset.TUTORIAL, filters=1, epochs=2, learning_rate=1e-3)
-OURS = StorePlan.of(
+TUTORIAL = StoreTrainingPlan.of(Preset.TUTORIAL, filters=1, epochs=2, learning_rate=1e-3)
+OURS = StoreTrainingPlan.of(
     Preset.OURS, filters=2, epochs=2, steps=2, batch=4, patch=32, lesions=3, classifier_steps=2
 )
 
@@ -111,13 +111,13 @@ def test_patches_follow_from_the_number_of_their_batch(store: Path) -> None:
 def test_the_tutorial_is_trained_stopped_and_gone_on_with(store: Path, tmp_path: Path) -> None:
     seen: list[dict[str, float]] = []
     with pytest.raises(Cancelled):
-        train_on_store(store, tmp_path / "unet.keras", TUTORIAL, report=stop_at("Training", 2))
+        train_on_store(store, tmp_path / "unet.keras", TUTORIAL, progress=stop_at("Training", 2))
     assert not (tmp_path / "unet.keras").exists()
     with pytest.raises(InputError, match="other seed"):
         train_on_store(
             store,
             tmp_path / "unet.keras",
-            StorePlan.of(
+            StoreTrainingPlan.of(
                 Preset.TUTORIAL, **{"filters": 1, "epochs": 2, "learning_rate": 1e-3, "seed": 2}
             ),
         )
@@ -151,7 +151,7 @@ def test_ours_learns_from_its_mistakes_after_an_interruption_too(
     assert whole.best["stage"] == 2
     parts = tmp_path / "parts.keras"
     with pytest.raises(Cancelled):
-        train_on_store(store, parts, OURS, TINY, report=stop_at("Mistakes", 1))
+        train_on_store(store, parts, OURS, TINY, progress=stop_at("Mistakes", 1))
     assert len(list((tmp_path / "parts-training" / "mistakes").iterdir())) == 1
     resumed = train_on_store(store, parts, OURS, TINY)
     for one, other in zip(whole.epochs, resumed.epochs, strict=True):
@@ -173,7 +173,7 @@ def test_ours_learns_from_its_mistakes_after_an_interruption_too(
 def test_a_real_training_finds_the_nodules_of_a_patient_it_never_saw(
     store: Path, tmp_path: Path
 ) -> None:
-    plan = StorePlan.of(
+    plan = StoreTrainingPlan.of(
         Preset.OURS,
         filters=8,
         epochs=6,
@@ -274,6 +274,6 @@ def test_the_command_trains_from_given_weights(store: Path, tmp_path: Path) -> N
 
 
 def test_the_presets_are_those_of_the_tutorial_and_ours() -> None:
-    plan = StorePlan.of(Preset.TUTORIAL)
+    plan = StoreTrainingPlan.of(Preset.TUTORIAL)
     assert (plan.batch, plan.learning_rate, plan.filters, plan.epochs) == (2, 1e-5, 32, 20)
-    assert StorePlan.of(Preset.OURS, batch=None, seed=3).batch == 16
+    assert StoreTrainingPlan.of(Preset.OURS, batch=None, seed=3).batch == 16

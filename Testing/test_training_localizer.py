@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from CTSliceToolsLib.child_process import ChildProcess, module_command, run
+from CTLungScreeningLib.child_process import ChildProcess, module_command, run
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.keras_training import HISTORY
+from CTLungScreeningLib.model_card import load_model, read_card
 from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
-from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.keras_training import HISTORY
 from CTSliceToolsLib.localizer.slice_batches import SliceBatches, SlicePack, pack_slices
 from CTSliceToolsLib.localizer.training import (
     CURVES,
@@ -24,7 +25,6 @@ from CTSliceToolsLib.localizer.training import (
     training_folder,
 )
 from CTSliceToolsLib.localizer.training_plan import Backbone, TrainingPlan
-from CTSliceToolsLib.model_card import load_model, read_card
 
 QUICK = TrainingPlan(epochs=1, batch=4)
 

@@ -16,9 +16,9 @@ import SimpleITK as sitk
 
 from annotated_scans import chest, write_luna
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
-from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
-from LungNoduleSegLib.widgets.batch_parameters import BatchParameters
-from LungNoduleSegLib.widgets.training_parameters import Collection, Measure, TrainingParameters
+from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
+from LungNoduleSegSlicer.panel.batch_parameters import BatchParameters
+from LungNoduleSegSlicer.panel.training_parameters import Collection, Measure, TrainingParameters
 from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel, slow, write_card
 from plot_pictures import save_chart
@@ -120,7 +120,7 @@ class TestChoices(TrainingTest):
         self.tick("train")
         for preset in Preset:
             self.choose(self.ui.presetBox, preset)
-            usual = StorePlan.of(preset)
+            usual = StoreTrainingPlan.of(preset)
             self.assertEqual(self.ui.epochsBox.text, f"{usual.epochs}, as the preset")
             self.assertEqual(
                 self.ui.learningRateBox.text, f"{usual.learning_rate:g}, as the preset"

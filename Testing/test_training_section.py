@@ -17,12 +17,12 @@ import pydicom
 import qt
 
 from coded_scans import HEIGHTS, write_coded_series
+from CTLungScreeningSlicer.scene.loss_curve import LossCurve
 from CTSliceToolsLib.dataset.annotation import ANNOTATION
 from CTSliceToolsLib.dataset.conversion import convert
 from CTSliceToolsLib.dataset.normalization import normalize
 from CTSliceToolsLib.dataset.partition import Part, part_of
 from CTSliceToolsLib.landmarks import LANDMARKS
-from CTSliceToolsLib.scene.loss_curve import LossCurve
 from panel_host import PICTURES, leave_panel, open_panel, slow
 from plot_pictures import save_chart
 from slicer_host.actions import process_events, save_picture, wait_until

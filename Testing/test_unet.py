@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from CTSliceToolsLib.keras_loader import keras
+from CTLungScreeningLib.keras_loader import keras
 from LungNoduleSegLib.network import inference
 from LungNoduleSegLib.network.inference import nodule_probability, predict_slices
 from LungNoduleSegLib.network.preparation import BACKGROUND_STD, Preparation, prepare

@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, refusal, voxel_points
-from CTSliceToolsLib.hu import AIR_HU
-from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.reading.ct_reading import read_ct
 
 SUFFIXES = (".mhd", ".mha", ".nrrd", ".nhdr", ".nii", ".nii.gz")
 

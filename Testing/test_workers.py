@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from CTSliceToolsLib.dataset.json_files import read_object
-from CTSliceToolsLib.dataset.workers import each
-from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.progress import silent
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.json_files import read_object
+from CTLungScreeningLib.progress import silent
+from CTLungScreeningLib.workers import each
 
 
 @pytest.fixture(autouse=True)

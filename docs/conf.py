@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from CTSliceToolsLib import __version__
+from CTLungScreeningLib import __version__
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))

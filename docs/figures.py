@@ -15,13 +15,13 @@ import SimpleITK as sitk
 from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 
-from CTSliceToolsLib.geometry.axial import AxialView
-from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
-from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib import pipeline
+from LungNoduleSegLib.evaluation.lesion_placement import find_lung_sites, insert_stress_lesions
 from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet, lesion_rows
-from LungNoduleSegLib.evaluation.stress_lesions import find_lung_sites, insert_stress_lesions
-from LungNoduleSegLib.lungs.roi import segment_lungs
+from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.files import write_phantom
 from LungNoduleSegLib.results.names import SCENE

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.phantom.dicom import SeriesText, write_dicom_series
 
 VOLUMES = {

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
+from CTLungScreeningLib.command_line import ProgressOption, new_app, run_app
+from CTLungScreeningLib.progress import ProgressStyle, shown
+from CTLungScreeningLib.reading.dicom_series import format_series, list_series
 from CTSliceToolsLib.commands.annotate import annotate
 from CTSliceToolsLib.commands.convert import convert
 from CTSliceToolsLib.commands.evaluate import evaluate
@@ -15,8 +17,6 @@ from CTSliceToolsLib.commands.organize import organize
 from CTSliceToolsLib.commands.partition import partition
 from CTSliceToolsLib.commands.predict import predict
 from CTSliceToolsLib.commands.train import train
-from CTSliceToolsLib.progress import ProgressStyle, shown
-from CTSliceToolsLib.reading.dicom_series import format_series, list_series
 
 app = new_app("CT slices: what is in a folder and where in the body a slice lies.")
 

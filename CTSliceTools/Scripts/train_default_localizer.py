@@ -21,6 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.model_card import load_model, save_model
+from CTLungScreeningLib.progress import ProgressStyle, shown
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
 from CTSliceToolsLib.dataset.partition import Part
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
@@ -31,9 +34,6 @@ from CTSliceToolsLib.localizer.prediction import predict_locations
 from CTSliceToolsLib.localizer.scan_fit import landmark_fit
 from CTSliceToolsLib.localizer.training import train
 from CTSliceToolsLib.localizer.training_plan import TrainingPlan
-from CTSliceToolsLib.model_card import load_model, save_model
-from CTSliceToolsLib.progress import ProgressStyle, shown
-from CTSliceToolsLib.reading.ct_reading import read_ct
 
 PATIENTS = {
     "LIDC-IDRI-0001": ("LIDC-IDRI-0001",),

@@ -6,15 +6,19 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption, new_app, run_app
-from CTSliceToolsLib.model_card import read_card
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption, new_app, run_app
+from CTLungScreeningLib.model_card import read_card
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate
+from LungNoduleSegLib.commands import train_risk as commands
 from LungNoduleSegLib.commands.batch import batch
 from LungNoduleSegLib.commands.check import check
 from LungNoduleSegLib.commands.export_arrays import export_arrays
 from LungNoduleSegLib.commands.export_dicom import export_dicom
+from LungNoduleSegLib.commands.growth import growth
 from LungNoduleSegLib.commands.prepare import prepare_lidc, prepare_luna
+from LungNoduleSegLib.commands.risk import risk
+from LungNoduleSegLib.commands.risk_options import FactsOption
 from LungNoduleSegLib.commands.run_options import (
     KeepAllOption,
     LungsOption,
@@ -23,11 +27,7 @@ from LungNoduleSegLib.commands.run_options import (
     rules_of,
 )
 from LungNoduleSegLib.commands.train import train
-from LungNoduleSegLib.lungs.roi import LungMethod
-from LungNoduleSegLib.risk import commands
-from LungNoduleSegLib.risk.growth_command import growth
-from LungNoduleSegLib.risk.options import FactsOption
-from LungNoduleSegLib.risk.risk_command import risk
+from LungNoduleSegLib.lungs.segmentation import LungMethod
 
 SUMMARY = "Lungs and nodules in chest CT. Research use only, not a medical device."
 
@@ -81,7 +81,7 @@ def run(
     began = time.monotonic()
     with shown(progress) as report:
         from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
-        from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, read_facts  # noqa: PLC0415
+        from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
         from LungNoduleSegLib.run_cost import GIVEN_LUNGS, peak_gib, remember_cost, run_kind  # noqa: PLC0415
 
         analysis = pipeline.run(
@@ -95,8 +95,8 @@ def run(
             scene=scene,
             dicom=dicom,
             probability=probability,
-            given=read_facts(facts) if facts else NOTHING_GIVEN,
-            report=report,
+            given=read_facts(facts) if facts else NO_CLINICAL_DATA,
+            progress=report,
         )
         way = GIVEN_LUNGS if lungs_file else lungs
         kind = run_kind(way, read_card(model or pipeline.DEFAULT_MODEL).sha256)

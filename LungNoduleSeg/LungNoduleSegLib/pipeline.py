@@ -12,25 +12,25 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import refuse_existing
-from CTSliceToolsLib.geometry.axial import AxialView
-from CTSliceToolsLib.geometry.cropping import crop_to
-from CTSliceToolsLib.hu import AIR_HU
-from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.provenance import software_versions
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.reading.ct_scan import CTScan
-from CTSliceToolsLib.reading.scan_index import IndexedScan
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import refuse_existing
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.provenance import software_versions
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.scan_index import IndexedScan
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
-from LungNoduleSegLib.lungs.given import read_lungs
-from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.external_mask import read_lungs
+from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.network.detector import NoduleDetector, load_detector, read_cards
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.names import result_names
 from LungNoduleSegLib.results.writing import write_results
-from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts
+from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 
 PACKAGES = ("SimpleITK", "keras", "numpy", "pydicom", "scikit-image", "scipy")
 
@@ -61,13 +61,13 @@ class Timing:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def stage(self, name: str, report: Report) -> Iterator[None]:
+    def stage(self, name: str, progress: ProgressCallback) -> Iterator[None]:
         """Time one stage and report its begin and end."""
-        report(name, 0, 1)
+        progress(name, 0, 1)
         began = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - began, 3)
-        report(name, 1, 1)
+        progress(name, 1, 1)
 
 
 def run(
@@ -82,8 +82,8 @@ def run(
     scene: bool = False,
     dicom: bool = False,
     probability: bool = False,
-    given: GivenFacts = NOTHING_GIVEN,
-    report: Report = silent,
+    given: ClinicalData = NO_CLINICAL_DATA,
+    progress: ProgressCallback = silent,
 ) -> Analysis:
     """Segment the lungs and nodules of one scan and write all results into a folder.
 
@@ -99,7 +99,7 @@ def run(
         dicom: also write `segmentation.dcm` and `measurements.dcm`; needs a DICOM series.
         probability: also write `probability.nrrd`, with which the threshold can be changed later.
         given: what was told of the patient, and of all nodules, for the report's risk section.
-        report: progress.
+        progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
         InputError: if the scan, the model or the output folder cannot be used.
@@ -114,22 +114,24 @@ def run(
             "single ones to `risk`."
         )
     timing = Timing()
-    with timing.stage("Model", report):
+    with timing.stage("Model", progress):
         detector = _detector(model_file, *(card and card.sha256 for card in read_cards(model_file)))
-    with timing.stage("Reading", report):
+    with timing.stage("Reading", progress):
         if isinstance(source, IndexedScan):
-            scan = source.read(report)
+            scan = source.read(progress)
         else:
-            scan = read_ct(source, series, report)
+            scan = read_ct(source, series, progress)
         dicom_source = read_dicom_source(scan) if dicom else None
     chosen = NoduleRules(**{**detector.card.rules, **rules})
-    analysis = analyse(scan, detector, method, chosen, timing, report, lungs_file)
+    analysis = analyse(scan, detector, method, chosen, timing, progress, lungs_file)
     record = _record(analysis, detector, model_file, method, chosen)
     if lungs_file is not None:
         record["parameters"]["lung_method"] = str(lungs_file)
-    if given != NOTHING_GIVEN:
+    if given != NO_CLINICAL_DATA:
         record["parameters"]["facts"] = given.to_dict()
-    write_results(output, analysis, record, timing, scene, report, given, dicom_source, probability)
+    write_results(
+        output, analysis, record, timing, scene, progress, given, dicom_source, probability
+    )
     return analysis
 
 
@@ -139,7 +141,7 @@ def analyse(
     method: LungMethod,
     rules: NoduleRules,
     timing: Timing,
-    report: Report = silent,
+    progress: ProgressCallback = silent,
     lungs_file: Path | None = None,
 ) -> Analysis:
     """Find lungs and nodules of a scan in memory; see `run`.
@@ -148,18 +150,18 @@ def analyse(
         InputError: if the scan shows no lung, or `lungs_file` cannot be used.
     """
     view = AxialView.of(scan.image, AIR_HU)
-    with timing.stage("Lungs", report):
+    with timing.stage("Lungs", progress):
         if lungs_file is not None:
             lungs = read_lungs(lungs_file, view.image)
         else:
             try:
-                lungs = segment_lungs(view.image, method, report)
+                lungs = segment_lungs(view.image, method, progress)
             except InputError as error:
                 raise InputError(f"{scan.source}: {error}") from None
         lungs, hu = crop_to(lungs, view.image)
-    with timing.stage("Nodules", report):
-        probability = detector.probability(hu, lungs, report)
-    with timing.stage("Measures", report):
+    with timing.stage("Nodules", progress):
+        probability = detector.probability(hu, lungs, progress)
+    with timing.stage("Measures", progress):
         findings = find_nodules(probability, hu, lungs, rules, scan.image)
     return Analysis(scan, hu, lungs, probability, findings, view)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import replace_text
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import replace_text
 
 SETTINGS_FOLDER = "CTLUNGSCREENING_SETTINGS"
 """Environment variable with another folder for what is remembered between runs."""

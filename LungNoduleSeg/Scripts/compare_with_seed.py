@@ -30,25 +30,25 @@ from train_default_model import (
     PLACES,
 )
 
-from CTSliceToolsLib.geometry.axial import AxialView
-from CTSliceToolsLib.hu import AIR_HU
-from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.model_card import ModelCard, read_card, save_model
-from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.model_card import ModelCard, read_card, save_model
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.evaluation.dice import evaluate_dice
 from LungNoduleSegLib.evaluation.luna_files import DIAMETER, Places, write_places
-from LungNoduleSegLib.evaluation.stress import stress_test
-from LungNoduleSegLib.examples.batches import ExampleBatches
-from LungNoduleSegLib.examples.luna16 import prepare_luna
-from LungNoduleSegLib.examples.split import split_examples
-from LungNoduleSegLib.examples.store import EXAMPLE_PREPARATION, read_store
-from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
-from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
+from LungNoduleSegLib.evaluation.synthetic_lesions import stress_test
+from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.network.insertion import find_sites, insert_random_lesions
 from LungNoduleSegLib.network.unet import build_unet, dice_loss
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.results.names import RECORD
+from LungNoduleSegLib.training_data.batches import ExampleBatches
+from LungNoduleSegLib.training_data.luna16 import prepare_luna
+from LungNoduleSegLib.training_data.split import split_examples
+from LungNoduleSegLib.training_data.store import EXAMPLE_PREPARATION, read_store
+from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 
 CMB, HEAD, ABDOMEN = (
     "CMB-CRC-MSB-01068.nrrd",
@@ -86,7 +86,7 @@ def write_luna(data: Path, folder: Path) -> Path:
 
 def train_seed(store: Path, seconds: float, file: Path) -> int:
     """Train the tutorial's network for so many seconds of the processors; returns its batches."""
-    plan = StorePlan.of(Preset.TUTORIAL)
+    plan = StoreTrainingPlan.of(Preset.TUTORIAL)
     examples = split_examples(read_store(store), plan.seed).training
     batches = ExampleBatches(examples, plan.batch, plan.seed)
     keras.utils.set_random_seed(plan.seed)

@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.geometry.axial import AxialView
-from CTSliceToolsLib.geometry.cropping import crop_to
-from CTSliceToolsLib.hu import AIR_HU
-from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.model_card import ModelCard, load_model, save_model
-from CTSliceToolsLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet
-from LungNoduleSegLib.evaluation.stress import RESULT, stress_test
-from LungNoduleSegLib.lungs.roi import segment_lungs
+from LungNoduleSegLib.evaluation.synthetic_lesions import RESULT, stress_test
+from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.network.classifier import build_classifier
 from LungNoduleSegLib.network.classifier_training import (
     ClassifierPlan,

@@ -15,8 +15,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleSegLib import pipeline
-from LungNoduleSegLib.examples.consensus import outlined_nodules
 from LungNoduleSegLib.results.names import LUNGS, NODULES
+from LungNoduleSegLib.training_data.consensus import outlined_nodules
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from trachea import trachea_lumen

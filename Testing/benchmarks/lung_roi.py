@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.lungs.roi import LungMethod, segment_lungs
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 
 scan = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data/LIDC-IDRI-0001")
 image = read_ct(scan).image

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from CTSliceToolsLib.keras_loader import keras
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.model_card import ModelCard, save_model
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.localizer.compact import build_compact
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, open_model, predict_scan
-from CTSliceToolsLib.model_card import ModelCard, save_model
-from CTSliceToolsLib.reading.ct_reading import read_ct
 
 LOOP_SLICES = 30
 """The loop is timed on so many slices and scaled to the whole scan: it takes long."""

@@ -26,12 +26,12 @@ import slicer_host
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.scene.mrml_volume import add_volume
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from LungNoduleSegLib.nodules.candidates import STEPS
 from LungNoduleSegLib.nodules.finding import find_nodules
 from LungNoduleSegLib.results.names import PROBABILITY
-from LungNoduleSegLib.scene import probability_node
+from LungNoduleSegSlicer.scene import probability_node
 from panel_host import open_panel
 from slice_views import ORIENTATIONS, SliceView
 from slicer_host.actions import process_events

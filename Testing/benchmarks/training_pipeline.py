@@ -74,7 +74,7 @@ def of_tutorial(files: list[Path]) -> Iterator[float]:
 
 def of_ours(files: list[Path], folder: Path) -> Iterator[float]:
     """Give the slices a second of packing, then of each epoch of our pipeline."""
-    from CTSliceToolsLib.keras_loader import keras
+    from CTLungScreeningLib.keras_loader import keras
     from CTSliceToolsLib.localizer.slice_batches import SliceBatches, pack_slices
     from CTSliceToolsLib.localizer.training import augmentation
 

@@ -11,7 +11,7 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtWidgets
 
-from CTSliceToolsLib.scene import mrml_host
+from CTLungScreeningSlicer.scene import mrml_host
 from slicer_host.dicom_database import DicomDatabase
 
 from __feature__ import true_property  # isort: skip  # noqa: F401

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption, tell_failures
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption, emit_failures
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
 def convert(
@@ -30,7 +30,7 @@ def convert(
         from CTSliceToolsLib.dataset import conversion  # noqa: PLC0415 - slow to import
 
         found = conversion.convert(dataset, output, three_channels, report)
-        tell_failures(report, [f"Not converted: {problem}" for problem in found.failed])
+        emit_failures(report, [f"Not converted: {problem}" for problem in found.failed])
         if isinstance(report, JsonLines):
             report.write(
                 result={

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption, tell_failures
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption, emit_failures
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
 def evaluate(
@@ -47,7 +47,7 @@ def evaluate(
             problems.append,
         )
         evaluation_results.write_results(output, found)
-        tell_failures(report, [f"Left out: {problem}" for problem in problems])
+        emit_failures(report, [f"Left out: {problem}" for problem in problems])
         if isinstance(report, JsonLines):
             report.write(
                 result={

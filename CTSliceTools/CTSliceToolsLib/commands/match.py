@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import refuse_existing
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import refuse_existing
+from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
 from CTSliceToolsLib.landmarks import describe_location
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, Report, shown
 
 if TYPE_CHECKING:
     from CTSliceToolsLib.localizer.matching import Level, SliceMatch
@@ -105,11 +105,11 @@ def _check_question(
 
 
 def _prediction(
-    source: Path, series: str | None, model: Path | None, report: Report
+    source: Path, series: str | None, model: Path | None, report: ProgressCallback
 ) -> "ScanPrediction":
+    from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415
     from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, predict_scan  # noqa: PLC0415
     from CTSliceToolsLib.localizer.results import read_prediction  # noqa: PLC0415
-    from CTSliceToolsLib.reading.ct_reading import read_ct  # noqa: PLC0415
 
     if source.suffix.lower() == ".json":
         return read_prediction(source)

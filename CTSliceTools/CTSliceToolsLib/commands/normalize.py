@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption, tell_failures
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption, emit_failures
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
 def normalize(
@@ -31,7 +31,7 @@ def normalize(
             *(f"Series refused: {problem}" for problem in found.refused),
             *(f"Left out: {problem}" for problem in found.left_out),
         ]
-        tell_failures(report, failures)
+        emit_failures(report, failures)
         output = dataset / normalization.COMBINED_LOCATIONS
         if isinstance(report, JsonLines):
             report.write(

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 from CTSliceToolsLib.organizing.organizer import organize as organize_files
 from CTSliceToolsLib.organizing.pseudonyms import read_or_make_key
 from CTSliceToolsLib.organizing.summary import format_summary
 from CTSliceToolsLib.organizing.transfer import Transfer
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
 
 DEFAULT_KEY = Path(typer.get_app_dir("ct-slice-tools")) / "pseudonym.key"
 

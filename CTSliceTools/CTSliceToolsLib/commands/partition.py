@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption, tell_failures
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption, emit_failures
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
 def partition(
@@ -30,7 +30,7 @@ def partition(
         from CTSliceToolsLib.dataset import partition as parts  # noqa: PLC0415 - slow to import
 
         found = parts.partition(source, output, hard_links, report)
-        tell_failures(report, [f"Not sorted: {problem}" for problem in found.failed])
+        emit_failures(report, [f"Not sorted: {problem}" for problem in found.failed])
         empty = [part for part in parts.Part if not found.slices[part]]
         if isinstance(report, JsonLines):
             report.write(

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, Report, shown
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
 
 if TYPE_CHECKING:
     from CTSliceToolsLib.localizer.dataset_prediction import Outcome
@@ -61,11 +61,16 @@ def predict(
 
 
 def _predict_one(
-    source: Path, output: Path, series: str | None, model: Path, plot: bool, report: Report
+    source: Path,
+    output: Path,
+    series: str | None,
+    model: Path,
+    plot: bool,
+    report: ProgressCallback,
 ) -> str:
+    from CTLungScreeningLib.model_card import read_card  # noqa: PLC0415
+    from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415
     from CTSliceToolsLib.localizer import prediction, results  # noqa: PLC0415 - slow to import
-    from CTSliceToolsLib.model_card import read_card  # noqa: PLC0415
-    from CTSliceToolsLib.reading.ct_reading import read_ct  # noqa: PLC0415
 
     results.require_new(output, plot)
     read_card(model)
@@ -101,7 +106,9 @@ def _landmark_table(found: "ScanPrediction") -> str:
     return "\n".join(lines)
 
 
-def _predict_all(source: Path, output: Path, model: Path, plot: bool, report: Report) -> str:
+def _predict_all(
+    source: Path, output: Path, model: Path, plot: bool, report: ProgressCallback
+) -> str:
     from CTSliceToolsLib.localizer.dataset_prediction import predict_all  # noqa: PLC0415 - slow
 
     outcomes = predict_all(source, output, model, plot, report)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption, epoch_teller, tell_training
+from CTLungScreeningLib.command_line import ProgressOption, emit_training, epoch_emitter
+from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.localizer.training_plan import Backbone, TrainingPlan
-from CTSliceToolsLib.progress import ProgressStyle, shown
 
 _DEFAULT = TrainingPlan()
 
@@ -79,8 +79,8 @@ def train(
     with shown(progress) as report:
         from CTSliceToolsLib.localizer import training  # noqa: PLC0415 - slow to import
 
-        result = training.train(data, output, plan, report, epoch_teller(report))
-    tell_training(
+        result = training.train(data, output, plan, report, epoch_emitter(report))
+    emit_training(
         report,
         result,
         f"Epoch {result.best['epoch']:.0f} of {len(result.epochs)} was the best: mean error "

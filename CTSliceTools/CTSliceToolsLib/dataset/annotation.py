@@ -12,9 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from CTSliceToolsLib.dataset.json_files import read_object, replace_object
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.json_files import read_object, replace_object
 from CTSliceToolsLib.dataset.slice_file import SliceFile, read_slice_file, read_slice_files
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
 
 ANNOTATION = "annotation.json"

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from CTSliceToolsLib.dataset.json_files import read_object
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.json_files import read_object
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.workers import each
 from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice, read_labelled_slice
 from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
 from CTSliceToolsLib.dataset.slice_file import read_slice_file
-from CTSliceToolsLib.dataset.workers import each
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.localizer.slice_image import SIZE
-from CTSliceToolsLib.progress import Report, silent
 
 _WORTH_A_PROCESS = 400
 """Slices that take several times as long as a process takes to start."""
@@ -39,7 +39,7 @@ class _Task:
 
 
 def convert(
-    dataset: Path, output: Path, three_channels: bool = False, report: Report = silent
+    dataset: Path, output: Path, three_channels: bool = False, progress: ProgressCallback = silent
 ) -> Conversion:
     """Convert the slices of a dataset that `normalization.normalize` has given locations.
 
@@ -49,7 +49,7 @@ def convert(
             is kept, so a run that was cut short goes on where it ended; nothing is overwritten.
         three_channels: store the picture three times, as (256, 256, 3), for a network without a
             layer that does so.
-        report: told of the progress, in the stage "Converting".
+        progress: told of the progress, in the stage "Converting".
 
     Returns:
         The outcome; a file that cannot be converted is named in it and stops no other.
@@ -63,7 +63,7 @@ def convert(
     ]
     made, failed = 0, []
     work = partial(_convert_slice, three_channels=three_channels)
-    for result in each(work, tasks, "Converting", report, _WORTH_A_PROCESS):
+    for result in each(work, tasks, "Converting", progress, _WORTH_A_PROCESS):
         if isinstance(result, InputError):
             failed.append(str(result))
         else:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pydicom
 
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.dicom_frames import DAMAGED, looks_like_dicom
 from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_names
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.dicom_frames import DAMAGED, looks_like_dicom
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
 
 PIXELS, LOCATION, SERIES = "pixels", "norm_loc", "series_instance_UID"
 """The tutorial's keys (Building a CT Slice Localizer With Keras, 2019)."""

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.json_files import replace_object
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.workers import each
 from CTSliceToolsLib.dataset.annotation import ANNOTATION, Annotation, read_annotation
-from CTSliceToolsLib.dataset.json_files import replace_object
 from CTSliceToolsLib.dataset.slice_file import read_slice_files
-from CTSliceToolsLib.dataset.workers import each
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
-from CTSliceToolsLib.progress import Report, silent
 
 SERIES_LOCATIONS = "normalized_locations.json"
 """In the folder of each annotated series: file name → normalized location, from head to feet."""
@@ -114,7 +114,7 @@ def normalize_series(folder: Path) -> SeriesLocations:
     )
 
 
-def normalize(dataset: Path, report: Report = silent) -> Normalization:
+def normalize(dataset: Path, progress: ProgressCallback = silent) -> Normalization:
     """Find the normalized locations of all annotated series below a folder and write them.
 
     Writes `SERIES_LOCATIONS` for each series and `COMBINED_LOCATIONS` for all. Those of an earlier
@@ -132,7 +132,7 @@ def normalize(dataset: Path, report: Report = silent) -> Normalization:
     locations: dict[str, float] = {}
     refused: list[str] = []
     left_out: list[str] = []
-    for result in each(normalize_series, folders, "Normalizing", report, _WORTH_A_PROCESS):
+    for result in each(normalize_series, folders, "Normalizing", progress, _WORTH_A_PROCESS):
         try:
             if isinstance(result, InputError):
                 raise result

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTSliceToolsLib.dataset.labelled_slice import read_series_uid
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.progress import Report, silent
 
 
 class Part(StrEnum):
@@ -54,7 +54,7 @@ def part_of(series_instance_uid: str) -> Part:
 
 
 def partition(
-    source: Path, output: Path, hard_links: bool = False, report: Report = silent
+    source: Path, output: Path, hard_links: bool = False, progress: ProgressCallback = silent
 ) -> Partition:
     """Sort all `.npz` slices below a folder into the folders of the three parts.
 
@@ -63,7 +63,7 @@ def partition(
         output: gets a folder for each `Part`, with `<series>_<name>.npz`, where `<series>` is the
             Series Instance UID with `_` for each dot. What is there already is kept.
         hard_links: link the files, which takes no room, in place of copies.
-        report: told of the progress, in the stage "Partitioning".
+        progress: told of the progress, in the stage "Partitioning".
 
     Returns:
         The outcome; a file that cannot be sorted is named in it and stops no other.
@@ -84,7 +84,7 @@ def partition(
     series: dict[Part, set[str]] = {part: set() for part in Part}
     kept, failed = 0, []
     for done, file in enumerate(files):
-        report("Partitioning", done, len(files))
+        progress("Partitioning", done, len(files))
         try:
             uid = read_series_uid(file)
             part = part_of(uid)
@@ -94,7 +94,7 @@ def partition(
             continue
         slices[part] += 1
         series[part].add(uid)
-    report("Partitioning", len(files), len(files))
+    progress("Partitioning", len(files), len(files))
     if len(failed) == len(files):
         raise InputError(failed[0])
     return Partition(

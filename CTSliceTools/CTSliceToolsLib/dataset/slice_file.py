@@ -10,11 +10,11 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.dicom_frames import Frame, looks_like_dicom, read_instance
+from CTLungScreeningLib.reading.dicom_pixels import read_hu
+from CTLungScreeningLib.reading.slice_stack import is_axial
 from CTSliceToolsLib.localizer.slice_image import slice_images
-from CTSliceToolsLib.reading.dicom_frames import Frame, looks_like_dicom, read_instance
-from CTSliceToolsLib.reading.dicom_pixels import read_hu
-from CTSliceToolsLib.reading.slice_stack import is_axial
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from CTSliceToolsLib.keras_loader import keras
+from CTLungScreeningLib.keras_loader import keras
 
 ops = keras.ops
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.keras_loader import keras
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.model_card import load_model
 from CTSliceToolsLib.localizer.compact import build_compact
 from CTSliceToolsLib.localizer.slice_image import SIZE
 from CTSliceToolsLib.localizer.training_plan import Backbone
-from CTSliceToolsLib.model_card import load_model
 
 
 @dataclass(frozen=True)

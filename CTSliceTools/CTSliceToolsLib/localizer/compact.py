@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from CTSliceToolsLib.keras_loader import keras
+from CTLungScreeningLib.keras_loader import keras
 from CTSliceToolsLib.localizer.slice_image import SIZE
 
 WIDTHS = (24, 48, 96, 128)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.scan_index import IndexedScan, index_scans
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, Model, open_model, predict_scan
 from CTSliceToolsLib.localizer.results import require_new, write_prediction
-from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.reading.scan_index import IndexedScan, index_scans
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def predict_all(
     output: Path,
     model: Model = DEFAULT_MODEL,
     plot: bool = True,
-    report: Report = silent,
+    progress: ProgressCallback = silent,
 ) -> list[Outcome]:
     """Predict every scan below a folder and write the results below another.
 
@@ -52,7 +52,7 @@ def predict_all(
             each with its table and plot.
         model: the localizer.
         plot: whether to draw plots.
-        report: stages "Searching" and "Scans".
+        progress: stages "Searching" and "Scans".
 
     Raises:
         InputError: if there is no scan, none that can be used, or the model cannot be used.
@@ -60,15 +60,15 @@ def predict_all(
     open_model(model)
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the results.")
-    scans = index_scans(folder, report)
+    scans = index_scans(folder, progress)
     outcomes = []
     for done, scan in enumerate(scans):
 
         def alive(*_: object, done: int = done) -> None:
-            report("Scans", done, len(scans))
+            progress("Scans", done, len(scans))
 
         outcomes.append(_predict_one(scan, output / result_name(scan), model, plot, alive))
-    report("Scans", len(scans), len(scans))
+    progress("Scans", len(scans), len(scans))
     if all(one.problem for one in outcomes):
         raise InputError(f"None of the {len(scans)} scans could be used. {outcomes[0].problem}")
     return outcomes
@@ -84,13 +84,13 @@ def result_name(scan: IndexedScan) -> str:
 
 
 def _predict_one(
-    scan: IndexedScan, output: Path, model: Model, plot: bool, report: Report
+    scan: IndexedScan, output: Path, model: Model, plot: bool, progress: ProgressCallback
 ) -> Outcome:
     if output.exists():
         return Outcome(scan, output)
     try:
         require_new(output, plot)
-        prediction = predict_scan(scan.read(report), model, report)
+        prediction = predict_scan(scan.read(progress), model, progress)
         write_prediction(output, prediction, plot)
     except InputError as error:
         return Outcome(scan, output, problem=str(error))

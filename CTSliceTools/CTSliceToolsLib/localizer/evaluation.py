@@ -7,12 +7,12 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from CTSliceToolsLib.localizer.labelled_scans import LabelledScan, ScanSource
 from CTSliceToolsLib.localizer.prediction import Model, open_model, predict_locations
 from CTSliceToolsLib.localizer.scan_fit import fit_scan
-from CTSliceToolsLib.progress import Report, silent
 
 Floats = NDArray[np.float64]
 
@@ -97,7 +97,7 @@ def pooled(scans: Sequence[ScanErrors]) -> Pooled:
 def evaluate(
     models: Sequence[Model],
     sources: Sequence[ScanSource],
-    report: Report = silent,
+    progress: ProgressCallback = silent,
     on_problem: Callable[[str], None] = lambda sentence: None,
 ) -> list[Evaluation]:
     """Try localizers on labelled scans, one scan in memory at a time.
@@ -105,7 +105,7 @@ def evaluate(
     Args:
         models: at least one.
         sources: of `labelled_scans.scan_sources`, at least one.
-        report: told of the scans, in the stage "Evaluating".
+        progress: told of the scans, in the stage "Evaluating".
         on_problem: told of each scan that cannot be used; the others are.
 
     Raises:
@@ -115,7 +115,7 @@ def evaluate(
     found: list[list[ScanErrors]] = [[] for _ in models]
     problem = ""
     for done, source in enumerate(sources):
-        report("Evaluating", done, len(sources))
+        progress("Evaluating", done, len(sources))
         try:
             scan = source()
         except InputError as error:
@@ -124,11 +124,11 @@ def evaluate(
             continue
 
         def alive(*_: object, done: int = done) -> None:
-            report("Evaluating", done, len(sources))
+            progress("Evaluating", done, len(sources))
 
         for (network, _), errors in zip(opened, found, strict=True):
             errors.extend(judge(scan, predict_locations(scan.pictures, network, alive)))
-    report("Evaluating", len(sources), len(sources))
+    progress("Evaluating", len(sources), len(sources))
     if not any(len(scan.truth) for errors in found for scan in errors):
         raise InputError(f"No scan could be used. {problem}".rstrip())
     names = _distinct([used.name for _, used in opened])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CTSliceToolsLib.files import new_file, refuse_existing
+from CTLungScreeningLib.files import new_file, refuse_existing
 from CTSliceToolsLib.localizer.evaluation import (
     TOLERANCES,
     TOLERANCES_MM,

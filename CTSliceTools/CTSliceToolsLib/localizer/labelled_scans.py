@@ -10,18 +10,18 @@ import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import make_interp_spline
 
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.dataset.annotation import ANNOTATION, Annotation, read_annotation
 from CTSliceToolsLib.dataset.labelled_slice import read_series_uid
 from CTSliceToolsLib.dataset.normalization import normalized_locations
 from CTSliceToolsLib.dataset.partition import Part
 from CTSliceToolsLib.dataset.slice_file import read_slice_file
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS, LOCATIONS
 from CTSliceToolsLib.localizer.scan_fit import usual_heights
 from CTSliceToolsLib.localizer.slice_batches import partition_files, read_picture
 from CTSliceToolsLib.localizer.slice_image import slice_images
-from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.reading.ct_reading import read_ct
 
 Floats = NDArray[np.float64]
 ScanSource = Callable[[], "LabelledScan"]
@@ -78,18 +78,18 @@ def labelled_scan(name: str, image: sitk.Image, landmark_z_mm: Mapping[str, floa
     return LabelledScan(name, pictures, z_mm, locations, landmark_z_mm)
 
 
-def scan_sources(data: Path, report: Report = silent) -> list[ScanSource]:
+def scan_sources(data: Path, progress: ProgressCallback = silent) -> list[ScanSource]:
     """Find what a localizer can be tested on: the testing part of a dataset, or annotated series.
 
     Args:
         data: folder of `partition`, or one with annotated DICOM series below it.
-        report: told of the slices of the testing part that were looked at.
+        progress: told of the slices of the testing part that were looked at.
 
     Raises:
         InputError: if there is nothing.
     """
     if (data / Part.TESTING).is_dir():
-        return _partitioned(partition_files(data, Part.TESTING), report)
+        return _partitioned(partition_files(data, Part.TESTING), progress)
     folders = sorted(file.parent for file in data.rglob(ANNOTATION))
     if not folders:
         raise InputError(
@@ -109,11 +109,11 @@ def _read_annotated(folder: Path, data: Path) -> LabelledScan:
     return labelled_scan(name, read_ct(folder, uid).image, annotation.z_mm)
 
 
-def _partitioned(files: list[Path], report: Report) -> list[ScanSource]:
+def _partitioned(files: list[Path], progress: ProgressCallback) -> list[ScanSource]:
     by_series: dict[str, list[Path]] = {}
     for done, file in enumerate(files, 1):
         by_series.setdefault(read_series_uid(file), []).append(file)
-        report("Searching", done, len(files))
+        progress("Searching", done, len(files))
     return [partial(_read_slices, uid, of_series) for uid, of_series in by_series.items()]
 
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
 from CTSliceToolsLib.dataset.slice_file import read_slice_file
-from CTSliceToolsLib.errors import InputError
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
 from CTSliceToolsLib.localizer.prediction import (
     BATCH,
@@ -21,7 +22,6 @@ from CTSliceToolsLib.localizer.prediction import (
     predict_locations,
 )
 from CTSliceToolsLib.localizer.scan_alignment import align_scans
-from CTSliceToolsLib.progress import Report, silent
 
 TOLERANCE = 0.01
 """Of the normalized location: 10 to 20 mm."""
@@ -87,7 +87,7 @@ def match_files(
     key: float | str,
     tolerance: float = TOLERANCE,
     model: Model = DEFAULT_MODEL,
-    report: Report = silent,
+    progress: ProgressCallback = silent,
 ) -> list[FileMatch]:
     """Find the files whose slices lie at a level, each slice judged by itself.
 
@@ -96,7 +96,7 @@ def match_files(
         key: the normalized location, or the name of a landmark.
         tolerance: how far from it a slice may be predicted to lie.
         model: the localizer.
-        report: told of the files, in the stage "Matching".
+        progress: told of the files, in the stage "Matching".
 
     Returns:
         The matches, in the order of `image_paths`.
@@ -109,7 +109,7 @@ def match_files(
     paths = [Path(path) for path in image_paths]
     found = []
     for start in range(0, len(paths), BATCH):
-        report("Matching", start, len(paths))
+        progress("Matching", start, len(paths))
         batch = paths[start : start + BATCH]
         pictures = [_picture(path) for path in batch]
         predicted = predict_locations(np.stack(pictures), model)
@@ -118,7 +118,7 @@ def match_files(
             for path, picture, here in zip(batch, pictures, predicted, strict=True)
             if abs(here - location) <= tolerance
         ]
-    report("Matching", len(paths), len(paths))
+    progress("Matching", len(paths), len(paths))
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from CTSliceToolsLib.files import new_file
+from CTLungScreeningLib.files import new_file
 from CTSliceToolsLib.localizer.evaluation import (
     RANGE,
     Evaluation,

@@ -10,13 +10,13 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.model_card import load_model
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
 from CTSliceToolsLib.landmarks import LANDMARKS, describe_location, nearest_landmark
 from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan
 from CTSliceToolsLib.localizer.slice_image import SIZE, slice_images
-from CTSliceToolsLib.model_card import load_model
-from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
 
 if TYPE_CHECKING:
     import keras
@@ -145,14 +145,14 @@ def predict_location(pixels: NDArray[np.generic], model: Model = DEFAULT_MODEL) 
 
 
 def predict_locations(
-    pictures: NDArray[np.generic], model: Model = DEFAULT_MODEL, report: Report = silent
+    pictures: NDArray[np.generic], model: Model = DEFAULT_MODEL, progress: ProgressCallback = silent
 ) -> NDArray[np.float64]:
     """Predict the normalized locations of slice images, each judged by itself.
 
     Args:
         pictures: (n, `SIZE`, `SIZE`), 0…255.
         model: the localizer.
-        report: called after each batch, in the stage "Locating".
+        progress: called after each batch, in the stage "Locating".
 
     Returns:
         (n,), 0…1.
@@ -162,7 +162,7 @@ def predict_locations(
     """
     network, _ = open_model(model)
     locations = np.empty(len(pictures))
-    report("Locating", 0, len(pictures))
+    progress("Locating", 0, len(pictures))
     for start in range(0, len(pictures), BATCH):
         batch = pictures[start : start + BATCH, ..., None].astype(np.float32)
         count = len(batch)
@@ -170,12 +170,12 @@ def predict_locations(
             batch = np.pad(batch, ((0, BATCH - count), (0, 0), (0, 0), (0, 0)))
         predicted = np.asarray(network.predict_on_batch(batch))
         locations[start : start + count] = predicted[:count, 0]
-        report("Locating", start + count, len(pictures))
+        progress("Locating", start + count, len(pictures))
     return locations
 
 
 def predict_scan(
-    scan: CTScan, model: Model = DEFAULT_MODEL, report: Report = silent
+    scan: CTScan, model: Model = DEFAULT_MODEL, progress: ProgressCallback = silent
 ) -> ScanPrediction:
     """Predict where all slices of a scan lie, each by itself and all together.
 
@@ -186,7 +186,7 @@ def predict_scan(
     Args:
         scan: in HU, any orientation.
         model: the localizer.
-        report: called after each batch, in the stage "Locating".
+        progress: called after each batch, in the stage "Locating".
 
     Raises:
         InputError: if the model cannot be used.
@@ -197,7 +197,7 @@ def predict_scan(
     # Beyond them, axial slices of a tilted scan show but a corner of it.
     inside = (axial_z > z_mm[0] - _SAME_MM) & (axial_z < z_mm[-1] + _SAME_MM)
     axial_z = axial_z[inside]
-    axial_raw = predict_locations(pictures[inside], model, report)
+    axial_raw = predict_locations(pictures[inside], model, progress)
     fit = fit_scan(axial_z, axial_raw)
     raw = np.interp(z_mm, axial_z, axial_raw)
     location = fit.location_at(z_mm)

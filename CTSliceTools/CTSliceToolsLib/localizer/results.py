@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file, refuse_existing
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.provenance import software_versions
+from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer.matching import Level, SliceMatch
 from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.scan_fit import ScanFit
-from CTSliceToolsLib.provenance import software_versions
-from CTSliceToolsLib.reading.ct_scan import SeriesInfo, SliceSource
 
 FORMAT = "CTSliceTools prediction, version 1"
 PACKAGES = ("SimpleITK", "keras", "numpy", "pydicom", "scipy")

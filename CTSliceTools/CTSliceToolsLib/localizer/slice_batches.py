@@ -10,13 +10,13 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.keras_training import EpochBatches
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
 from CTSliceToolsLib.dataset.partition import Part
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.keras_training import EpochBatches
 from CTSliceToolsLib.localizer.slice_image import SIZE
-from CTSliceToolsLib.progress import Report, silent
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
@@ -86,7 +86,7 @@ def read_picture(file: Path) -> tuple[NDArray[np.uint8], float]:
 
 
 def pack_slices(
-    files: Sequence[Path], folder: Path, name: str, report: Report = silent
+    files: Sequence[Path], folder: Path, name: str, progress: ProgressCallback = silent
 ) -> SlicePack:
     """Copy slices into one file in `folder`, unless it is there and they have not changed since.
 
@@ -94,7 +94,7 @@ def pack_slices(
         files: of `convert`.
         folder: for the pack; two files, 64 KiB a slice.
         name: of the pack, shown with the progress.
-        report: progress in slices.
+        progress: progress in slices.
 
     Raises:
         InputError: as `read_picture`.
@@ -110,7 +110,7 @@ def pack_slices(
             for row, file in enumerate(files):
                 pixels, locations[row] = read_picture(file)
                 stream.write(pixels.tobytes())
-                report(f"Packing {name}", row + 1, len(files))
+                progress(f"Packing {name}", row + 1, len(files))
         with new_file(locations_file) as temporary:
             np.save(temporary, locations.clip(0, 1))
     return SlicePack(pixels_file, np.load(locations_file, allow_pickle=False))

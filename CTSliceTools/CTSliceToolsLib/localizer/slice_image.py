@@ -4,8 +4,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.geometry.axial import AxialView
-from CTSliceToolsLib.hu import AIR_HU, SLICE_WINDOW
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.hu import AIR_HU, SLICE_WINDOW
 
 SIZE = 256
 """Rows and columns of a slice image."""

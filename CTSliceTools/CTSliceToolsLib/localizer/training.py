@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from CTSliceToolsLib.dataset.partition import Part
-from CTSliceToolsLib.files import refuse_existing
-from CTSliceToolsLib.hu import SLICE_WINDOW
-from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.keras_training import (
+from CTLungScreeningLib.files import refuse_existing
+from CTLungScreeningLib.hu import SLICE_WINDOW
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.keras_training import (
     Epoch,
     TrainingResult,
     fit,
@@ -19,6 +18,9 @@ from CTSliceToolsLib.keras_training import (
     remove_checkpoints,
     training_notes,
 )
+from CTLungScreeningLib.model_card import ModelCard, require_new_model, save_model
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTSliceToolsLib.dataset.partition import Part
 from CTSliceToolsLib.localizer.augmentation import RandomAffine, RandomFieldOfView, RandomIntensity
 from CTSliceToolsLib.localizer.backbones import build_localizer, unfreeze
 from CTSliceToolsLib.localizer.plots import plot_curves
@@ -31,8 +33,6 @@ from CTSliceToolsLib.localizer.slice_batches import (
 )
 from CTSliceToolsLib.localizer.slice_image import PIXEL_MM, SIZE
 from CTSliceToolsLib.localizer.training_plan import TrainingPlan
-from CTSliceToolsLib.model_card import ModelCard, require_new_model, save_model
-from CTSliceToolsLib.progress import Report, silent
 
 _PARTS = (Part.TRAINING, Part.VALIDATION)
 CURVES = "curves.png"
@@ -61,7 +61,7 @@ def train(
     data: Path,
     output: Path,
     plan: TrainingPlan | None = None,
-    report: Report = silent,
+    progress: ProgressCallback = silent,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
     """Train a localizer on the slices in `data`/training and keep the best on `data`/validation.
@@ -72,7 +72,7 @@ def train(
         data: folder of `ct-slice-tools partition`.
         output: the new `.keras` file, with its card beside it.
         plan: how; the default plan unless given.
-        report: progress, in slices and then in batches.
+        progress: progress, in slices and then in batches.
         on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`.
 
     Returns:
@@ -90,9 +90,9 @@ def train(
     with hardware(plan.batch) as used:
         keras.utils.set_random_seed(plan.seed)
         localizer = build_localizer(plan.backbone, plan.weights, plan.random)
-        packs = [pack_slices(files[part], folder / _SLICES, part, report) for part in _PARTS]
+        packs = [pack_slices(files[part], folder / _SLICES, part, progress) for part in _PARTS]
         settings = _settings(plan, files)
-        epochs = _run_stages(localizer, packs, folder, plan, settings, report, on_epoch)
+        epochs = _run_stages(localizer, packs, folder, plan, settings, progress, on_epoch)
     plot_curves(folder / CURVES, epochs)
     notes = training_notes(used, folder)
     result = TrainingResult(output, folder, epochs, best_epoch(epochs), notes)
@@ -133,7 +133,7 @@ def _run_stages(
     folder: Path,
     plan: TrainingPlan,
     settings: dict[str, Any],
-    report: Report,
+    progress: ProgressCallback,
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
     """Train what is not frozen, then, if asked for, everything; leave the best weights of all."""
@@ -161,7 +161,7 @@ def _run_stages(
             patience=plan.patience,
             resume=True,
             on_epoch=lambda epoch: on_epoch(stage.name(epoch)),
-            report=lambda _, done, total: report(f"Stage {stage.number}", done, total),
+            progress=lambda _, done, total: progress(f"Stage {stage.number}", done, total),
         )
         return list(map(stage.name, epochs))
 

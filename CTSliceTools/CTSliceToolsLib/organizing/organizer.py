@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.organizing.folder_names import FolderNames
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.folder_names import FolderNames
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.staging import staging_folder
 from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut
 from CTSliceToolsLib.organizing.pseudonyms import pseudonym
 from CTSliceToolsLib.organizing.source_files import identified, list_files
@@ -21,8 +23,6 @@ from CTSliceToolsLib.organizing.transfer import (
     same_content,
     transfer_file,
 )
-from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.staging import staging_folder
 
 _DIGEST_LENGTH = 16
 _READ_BYTES = 1 << 20
@@ -35,7 +35,7 @@ def organize(
     destination: Path,
     transfer: Transfer = Transfer.COPY,
     key: bytes | None = None,
-    report: Report = silent,
+    progress: ProgressCallback = silent,
 ) -> Summary:
     """Bring the DICOM files below a folder to DESTINATION/patient/study/series/number.dcm.
 
@@ -52,7 +52,7 @@ def organize(
         transfer: how files get there. A move also removes the source of what is there already.
         key: if given, patients, studies and series are named by `pseudonym` with this key, else by
             `folder_name`. The files are the same in both cases.
-        report: told of the files brought to their places, as stage "Organizing"; a `Cancelled` that
+        progress: told of the files brought to their places, as stage "Organizing"; a `Cancelled` that
             it raises leaves whole files only.
 
     Raises:
@@ -67,12 +67,12 @@ def organize(
             staging_folder(destination, "organizing") as staging,
             warnings.catch_warnings(action="ignore"),
         ):
-            files, run.left_out = list_files(source, destination, report)
+            files, run.left_out = list_files(source, destination, progress)
             total = sum(len(names) for _, names in files)
             for done, (file, found) in enumerate(identified(files)):
-                report("Organizing", done, total)
+                progress("Organizing", done, total)
                 run.take(file, found, staging / _PART)
-            report("Organizing", total, total)
+            progress("Organizing", total, total)
             return run.finished(began)
     except OSError as error:
         raise InputError(

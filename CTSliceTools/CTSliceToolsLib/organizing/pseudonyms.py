@@ -5,8 +5,8 @@ import os
 import secrets
 from pathlib import Path
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
 
 MIN_KEY_BYTES = 16
 _LENGTH = 32

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from CTLungScreeningLib.progress import ProgressCallback
 from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut, identify
-from CTSliceToolsLib.progress import Report
 
 _BATCH = 64
 
@@ -17,14 +17,14 @@ Identified = tuple[Path, Identifiers | LeftOut]
 
 
 def list_files(
-    source: Path, without: Path, report: Report
+    source: Path, without: Path, progress: ProgressCallback
 ) -> tuple[list[FolderFiles], list[tuple[Path, LeftOut]]]:
     """List the files below a folder, sorted; links to folders are not followed.
 
     Args:
         source: the folder.
         without: a folder, wherever it is, that is not looked into.
-        report: told of the folders looked at, as stage "Searching".
+        progress: told of the folders looked at, as stage "Searching".
 
     Returns:
         The folders with their files, and what was left out: links to folders, and folders that
@@ -40,7 +40,7 @@ def list_files(
     excluded = without.stat()
     known = 1
     for done, (parent, folders, names) in enumerate(os.walk(source, onerror=unreadable)):
-        report("Searching", done, max(known, done + 1))
+        progress("Searching", done, max(known, done + 1))
         inner = []
         for name in sorted(folders):
             folder = Path(parent, name)
@@ -52,7 +52,7 @@ def list_files(
         folders[:] = inner
         known += len(inner)
         files.append((Path(parent), sorted(names)))
-    report("Searching", known, known)
+    progress("Searching", known, known)
     return files, left_out
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from CTSliceToolsLib.files import new_file
+from CTLungScreeningLib.files import new_file
 from CTSliceToolsLib.organizing.identifiers import LeftOut
 from CTSliceToolsLib.organizing.transfer import Transfer
 

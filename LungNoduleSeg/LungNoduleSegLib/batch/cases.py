@@ -11,11 +11,11 @@ from pathlib import Path
 import pydicom
 import SimpleITK as sitk
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import replace_text
-from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.reading.scan_index import IndexedScan, index_scans
-from CTSliceToolsLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import replace_text
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.scan_index import IndexedScan, index_scans
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
 from LungNoduleSegLib.results.reading import is_run
 
 PATH, SERIES, FACTS = "path", "series", "facts"
@@ -47,14 +47,14 @@ class Case:
         return self.source.folder if isinstance(self.source, IndexedScan) else self.source
 
 
-def find_cases(source: Path, report: Report = silent) -> list[Case]:
+def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
     """Find the scans of a batch, each once, in the order of their places.
 
     Args:
         source: a folder, searched with its subfolders for CT series and volume files, except for
             results of runs and hidden folders; a CSV file with a column `path` and, where wanted,
             `series` and `facts`, whose paths are relative to it; or one scan.
-        report: told of the files looked at, as stage "Searching".
+        progress: told of the files looked at, as stage "Searching".
 
     Raises:
         InputError: if there is none, or the CSV file cannot be read.
@@ -63,7 +63,7 @@ def find_cases(source: Path, report: Report = silent) -> list[Case]:
     if not source.exists():
         raise InputError(f"{source} does not exist: give a folder of scans, a CSV file or a scan.")
     if source.is_dir():
-        cases = list(_below(source, report))
+        cases = list(_below(source, progress))
     elif source.suffix.lower() == ".csv":
         cases = list(_listed(source))
     else:
@@ -117,9 +117,9 @@ def voxels(case: Case) -> int:
         return 0
 
 
-def _below(folder: Path, report: Report) -> Iterable[Case]:
+def _below(folder: Path, progress: ProgressCallback) -> Iterable[Case]:
     results: dict[Path, bool] = {}
-    for scan in index_scans(folder, report):
+    for scan in index_scans(folder, progress):
         first = folder / scan.files[0]
         for parent in first.parents:
             if parent not in results:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import replace_text
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import replace_text
 
 RESULTS_TABLE = "results.csv"
 

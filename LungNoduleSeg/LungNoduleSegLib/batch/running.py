@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import uuid4
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.model_card import read_card
-from CTSliceToolsLib.organizing.folder_names import FolderNames
-from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.staging import staging_folder
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.folder_names import FolderNames
+from CTLungScreeningLib.model_card import read_card
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.staging import staging_folder
 from LungNoduleSegLib.batch.cases import Case, find_cases
 from LungNoduleSegLib.batch.results_table import RESULTS_TABLE, ScanRow, read_table, write_table
 from LungNoduleSegLib.batch.scan_work import (
@@ -74,7 +74,7 @@ def run_batch(
     *,
     scheduler: str | None = None,
     workers: int | None = None,
-    report: Report = silent,
+    progress: ProgressCallback = silent,
     watch: Watch = unwatched,
 ) -> BatchOutcome:
     """Run every scan of a folder, a CSV file or one scan; write one table and all results.
@@ -90,13 +90,13 @@ def run_batch(
         options: of each run.
         scheduler: address of a Dask scheduler of the user's own; None for workers of this machine.
         workers: how many of these; None for what memory and cores allow.
-        report: stages "Searching" and "Scans"; called several times a second, also between scans.
+        progress: stages "Searching" and "Scans"; called several times a second, also between scans.
         watch: told of the progress of each scan, in the caller's thread.
 
     Raises:
         InputError: if there is no scan, the options cannot be used, `output` holds something else
             or another run is writing there, or the scheduler cannot be used.
-        Cancelled, or whatever `report` or `watch` raises: workers of this machine are ended first;
+        Cancelled, or whatever `progress` or `watch` raises: workers of this machine are ended first;
             others finish no scan that was begun.
     """
     if output.exists() and not output.is_dir():
@@ -104,7 +104,7 @@ def run_batch(
     if options.model_file:
         options = replace(options, model_file=options.model_file.resolve())
     record = _record(source, options)
-    cases = find_cases(source, report)
+    cases = find_cases(source, progress)
     output = output.resolve()
     with staging_folder(output, "writing") as staging:
         _require_same(output / BATCH_RECORD, record)
@@ -130,7 +130,7 @@ def run_batch(
         if todo:
             with (
                 _connected(scheduler, workers, [job.case for job in todo], staging) as client,
-                closing(_rows_of(client, todo, len(kept), report, watch)) as finished,
+                closing(_rows_of(client, todo, len(kept), progress, watch)) as finished,
             ):
                 for row in finished:
                     rows[row.scan] = row.cells()
@@ -139,7 +139,7 @@ def run_batch(
                     with suppress(InputError):  # somebody has it open; the last time counts
                         save()
             save()
-        report("Scans", len(jobs), len(jobs))
+        progress("Scans", len(jobs), len(jobs))
     return BatchOutcome(
         tuple(job.case.name for job in todo if job.case.name not in errors),
         tuple(job.case.name for job in kept),
@@ -191,7 +191,7 @@ def _connected(
 
 
 def _rows_of(
-    client: "Client", jobs: Sequence[Job], kept: int, report: Report, watch: Watch
+    client: "Client", jobs: Sequence[Job], kept: int, progress: ProgressCallback, watch: Watch
 ) -> Generator[ScanRow, None, None]:
     """Give the rows of scans as they are finished."""
     total = kept + len(jobs)
@@ -205,7 +205,7 @@ def _rows_of(
             futures[future] = job
             future.add_done_callback(messages.put)
         while futures:
-            report("Scans", total - len(futures), total)
+            progress("Scans", total - len(futures), total)
             try:
                 message = messages.get(timeout=_POLL_S)
             except queue.Empty:
@@ -244,11 +244,11 @@ def _run_on_worker(job: Job, topic: str) -> ScanRow:
     worker = get_worker()
     told: tuple[str, float] = ("", 0.0)
 
-    def report(stage: str, done: int, total: int) -> None:
+    def progress(stage: str, done: int, total: int) -> None:
         nonlocal told
         now = time.monotonic()
         if stage != told[0] or now > told[1] + _TELL_S:
             told = (stage, now)
             worker.log_event(topic, (job.case.name, stage, done, total))
 
-    return run_job(job, report)
+    return run_job(job, progress)

@@ -9,18 +9,18 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.progress import Report, silent
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.batch.cases import Case
 from LungNoduleSegLib.batch.results_table import ScanRow
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
-from LungNoduleSegLib.lungs.roi import LungMethod
+from LungNoduleSegLib.lungs.segmentation import LungMethod
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, RECORD, TABLE
 from LungNoduleSegLib.results.reading import is_run
 from LungNoduleSegLib.risk.assessment import assess_scan
-from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts, read_facts
+from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, read_facts
 
 _MODEL_COLUMNS = ("pancan_2a", "pancan_2b", "mayo")
 _GUIDELINE_COLUMNS = ("lung_rads", "fleischner")
@@ -57,13 +57,13 @@ class Job:
     options: RunOptions
 
 
-def run_job(job: Job, report: Report = silent) -> ScanRow:
+def run_job(job: Job, progress: ProgressCallback = silent) -> ScanRow:
     """Run one scan, unless its results are there, and give its row; a failure is a row too."""
     try:
         facts = job.case.facts
-        given = read_facts(facts) if facts else NOTHING_GIVEN
+        given = read_facts(facts) if facts else NO_CLINICAL_DATA
         if not is_run(job.folder):
-            _run(job, given, report)
+            _run(job, given, progress)
         return _row(job, given)
     except InputError as error:
         return failed(job, str(error))
@@ -87,7 +87,7 @@ def out_of_memory(job: Job) -> str:
     )
 
 
-def _run(job: Job, given: GivenFacts, report: Report) -> None:
+def _run(job: Job, given: ClinicalData, progress: ProgressCallback) -> None:
     from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
 
     case, options = job.case, job.options
@@ -101,7 +101,7 @@ def _run(job: Job, given: GivenFacts, report: Report) -> None:
             model_file=options.model_file or DEFAULT_MODEL,
             rules=options.rules,
             given=given,
-            report=report,
+            progress=progress,
         )
         job.folder.parent.mkdir(exist_ok=True)
         try:
@@ -112,7 +112,7 @@ def _run(job: Job, given: GivenFacts, report: Report) -> None:
             ) from error
 
 
-def _row(job: Job, given: GivenFacts) -> ScanRow:
+def _row(job: Job, given: ClinicalData) -> ScanRow:
     """Take the row from the files of a run."""
     record = _record(job.folder / RECORD)
     nodules = read_nodules_csv(job.folder / TABLE)
@@ -145,7 +145,7 @@ def _record(file: Path) -> dict[str, Any]:
 
 
 def _risk(
-    nodules: tuple[Nodule, ...], lungs: sitk.Image, given: GivenFacts, job: Job
+    nodules: tuple[Nodule, ...], lungs: sitk.Image, given: ClinicalData, job: Job
 ) -> dict[str, Any]:
     """What the published models and guidelines say of the nodule with the largest volume."""
     if not nodules:

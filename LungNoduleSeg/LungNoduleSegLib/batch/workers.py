@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from CTSliceToolsLib.dataset.workers import without_main_module
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.provenance import software_versions
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.provenance import software_versions
+from CTLungScreeningLib.workers import without_main_module
 from LungNoduleSegLib.batch.cases import Case, voxels
 from LungNoduleSegLib.run_cost import usual_cost
 

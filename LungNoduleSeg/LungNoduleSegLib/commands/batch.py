@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, Report, shown
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
 from LungNoduleSegLib.commands.run_options import (
     KeepAllOption,
     LungsOption,
@@ -18,7 +18,7 @@ from LungNoduleSegLib.commands.run_options import (
     ThresholdOption,
     rules_of,
 )
-from LungNoduleSegLib.lungs.roi import LungMethod
+from LungNoduleSegLib.lungs.segmentation import LungMethod
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.batch.results_table import ScanRow
@@ -81,7 +81,7 @@ def batch(
             RunOptions(lungs, model, rules_of(threshold, keep_all)),
             scheduler=scheduler,
             workers=workers,
-            report=report,
+            progress=report,
             watch=watch,
         )
         table = output / RESULTS_TABLE
@@ -95,7 +95,7 @@ def batch(
         )
 
 
-def _lines(report: Report) -> "tuple[Report, Watch]":
+def _lines(report: ProgressCallback) -> "tuple[ProgressCallback, Watch]":
     """Show the batch and each scan as JSON lines, or each finished scan in one line of text."""
     last: tuple[str, int, int] | None = None
 
@@ -119,7 +119,7 @@ def _lines(report: Report) -> "tuple[Report, Watch]":
 
 
 @contextmanager
-def _bars() -> "Iterator[tuple[Report, Watch]]":
+def _bars() -> "Iterator[tuple[ProgressCallback, Watch]]":
     """Bars on stderr: one of the batch, and one of each scan while it is under way."""
     from rich import progress  # noqa: PLC0415 - slow to import
     from rich.console import Console  # noqa: PLC0415

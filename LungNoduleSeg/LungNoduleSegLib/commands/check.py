@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
 def check(
@@ -21,7 +21,7 @@ def check(
     Example: `lung-nodule-seg check ~/store -o ~/pages`
     """
     with shown(progress) as report:
-        from LungNoduleSegLib.examples.pictures import draw_pages  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.training_data.pictures import draw_pages  # noqa: PLC0415 - slow to import
 
         pages = draw_pages(store, output, report)
         if isinstance(report, JsonLines):

@@ -1,9 +1,9 @@
 """The commands `lung-nodule-seg evaluate ...`."""
 
-from CTSliceToolsLib.command_line import new_app
+from CTLungScreeningLib.command_line import new_app
 from LungNoduleSegLib.commands.evaluate_detection import detection
 from LungNoduleSegLib.commands.evaluate_dice import dice
-from LungNoduleSegLib.commands.evaluate_inserted import inserted
+from LungNoduleSegLib.commands.evaluate_synthetic import inserted
 
 SUMMARY = "How good findings and masks are, held against the truth."
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
 def detection(
@@ -43,7 +43,7 @@ def detection(
     annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv --json out.json`
     """
     with shown(progress) as report:
-        from CTSliceToolsLib.files import refuse_existing  # noqa: PLC0415
+        from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import detection as scoring  # noqa: PLC0415
         from LungNoduleSegLib.evaluation.luna_files import read_challenge  # noqa: PLC0415
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
 def dice(
@@ -33,7 +33,7 @@ def dice(
     Example: `lung-nodule-seg evaluate dice ~/results/chest truth.nrrd --json dice.json`
     """
     with shown(progress) as report:
-        from CTSliceToolsLib.files import refuse_existing  # noqa: PLC0415
+        from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import dice as masks  # noqa: PLC0415
 
         for path in (json_file, csv_file):

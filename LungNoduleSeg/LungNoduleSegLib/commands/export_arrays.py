@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
 def export_arrays(
@@ -28,7 +28,7 @@ def export_arrays(
     Example: `lung-nodule-seg export-arrays ~/store -o ~/arrays`
     """
     with shown(progress) as report:
-        from LungNoduleSegLib.examples import arrays  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.training_data import arrays  # noqa: PLC0415 - slow to import
 
         split = arrays.export_arrays(store, output, seed, tutorial_split, report)
         counts = {"training": len(split.training), "test": len(split.test)}

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption
-from CTSliceToolsLib.progress import JsonLines, ProgressStyle, Report, shown
-from LungNoduleSegLib.lungs.roi import LungMethod
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
+from LungNoduleSegLib.lungs.segmentation import LungMethod
 
 if TYPE_CHECKING:
-    from LungNoduleSegLib.examples.preparation import Outcome
+    from LungNoduleSegLib.training_data.preparation import Outcome
 
 OutputArgument = Annotated[
     Path, typer.Argument(help="Folder for the store; one made with the same options goes on.")
@@ -57,8 +57,8 @@ def prepare_luna(
     Example: `lung-nodule-seg prepare-luna ~/luna16 ~/luna16/annotations.csv ~/store`
     """
     with shown(progress) as report:
-        from LungNoduleSegLib.examples import luna16  # noqa: PLC0415 - slow to import
-        from LungNoduleSegLib.examples.preparation import ExampleChoice  # noqa: PLC0415
+        from LungNoduleSegLib.training_data import luna16  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.training_data.preparation import ExampleChoice  # noqa: PLC0415
 
         outcome = luna16.prepare_luna(
             luna_dir,
@@ -68,7 +68,7 @@ def prepare_luna(
             tutorial_masks=tutorial_masks,
             empty_scans=empty_scans,
             patients=patients,
-            report=report,
+            progress=report,
         )
         _send(report, outcome, output)
     _say(progress, outcome, output)
@@ -96,8 +96,8 @@ def prepare_lidc(
     Example: `lung-nodule-seg prepare-lidc ~/LIDC-IDRI ~/store --agreement 2`
     """
     with shown(progress) as report:
-        from LungNoduleSegLib.examples import lidc_idri  # noqa: PLC0415 - slow to import
-        from LungNoduleSegLib.examples.preparation import ExampleChoice  # noqa: PLC0415
+        from LungNoduleSegLib.training_data import lidc_idri  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.training_data.preparation import ExampleChoice  # noqa: PLC0415
 
         outcome = lidc_idri.prepare_lidc(
             dicom_dir,
@@ -105,13 +105,13 @@ def prepare_lidc(
             agreement,
             ExampleChoice(neighbours, largest_only, lungs),
             empty_scans=empty_scans,
-            report=report,
+            progress=report,
         )
         _send(report, outcome, output)
     _say(progress, outcome, output)
 
 
-def _send(report: Report, outcome: "Outcome", output: Path) -> None:
+def _send(report: ProgressCallback, outcome: "Outcome", output: Path) -> None:
     if isinstance(report, JsonLines):
         report.write(result=asdict(outcome) | {"output": str(output)})
 

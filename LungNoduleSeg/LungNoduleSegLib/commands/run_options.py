@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from LungNoduleSegLib.lungs.roi import LungMethod
+from LungNoduleSegLib.lungs.segmentation import LungMethod
 
 LungsOption = Annotated[
     LungMethod, typer.Option(help="How the lungs are found; `tutorial` is slow.")

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from CTSliceToolsLib.command_line import ProgressOption, epoch_teller, tell_training
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.progress import ProgressStyle, shown
-from LungNoduleSegLib.examples.training_plan import Preset, StorePlan
+from CTLungScreeningLib.command_line import ProgressOption, emit_training, epoch_emitter
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressStyle, shown
+from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 
 
 def train(
@@ -60,7 +60,7 @@ def train(
     """
     if tutorial_split and preset is not Preset.TUTORIAL:
         raise InputError("--tutorial-split is for --preset tutorial: ours is split by patient.")
-    plan = StorePlan.of(
+    plan = StoreTrainingPlan.of(
         preset,
         epochs=epochs,
         batch=batch,
@@ -74,12 +74,12 @@ def train(
         seed=seed,
     )
     with shown(progress) as report:
-        from LungNoduleSegLib.examples import training  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.training_data import training  # noqa: PLC0415 - slow to import
 
         result = training.train_on_store(
-            store, output, plan, report=report, on_epoch=epoch_teller(report)
+            store, output, plan, progress=report, on_epoch=epoch_emitter(report)
         )
-    tell_training(
+    emit_training(
         report,
         result,
         f"Of {len(result.epochs)} epochs the best has a Dice of "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.files import new_file
+from CTLungScreeningLib.files import new_file
 from LungNoduleSegLib.evaluation.froc import (
     CONFIDENCE,
     GRID,

@@ -12,8 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.progress import Report, silent
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.evaluation.masks import find_pairs, is_stack, read_pair, read_stacks
 
 SMOOTH = 1.0
@@ -109,7 +109,7 @@ def compare_masks(name: str, predicted: sitk.Image, truth: sitk.Image) -> ScanDi
 
 
 def evaluate_dice(
-    predicted: Path, truth: Path, resample: bool = False, report: Report = silent
+    predicted: Path, truth: Path, resample: bool = False, progress: ProgressCallback = silent
 ) -> list[ScanDice]:
     """Compare two masks, or the masks of two folders; see `masks.find_pairs`.
 
@@ -119,14 +119,14 @@ def evaluate_dice(
     pairs = find_pairs(predicted, truth)
     result = []
     for number, pair in enumerate(pairs):
-        report("Masks", number, len(pairs))
+        progress("Masks", number, len(pairs))
         if is_stack(pair):
             found, true = read_stacks(pair)
             slices = _slices(true, found, np.arange(len(true)), 1.0)
             result.append(ScanDice(pair.name, slices, (), None, (), 0))
         else:
             result.append(compare_masks(pair.name, *read_pair(pair, resample)))
-    report("Masks", len(pairs), len(pairs))
+    progress("Masks", len(pairs), len(pairs))
     return result
 
 

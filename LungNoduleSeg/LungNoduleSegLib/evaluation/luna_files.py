@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
 
 SERIES, DIAMETER, PROBABILITY = "seriesuid", "diameter_mm", "probability"
 PATIENT = "patient_id"

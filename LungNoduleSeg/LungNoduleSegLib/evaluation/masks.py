@@ -8,8 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
 from LungNoduleSegLib.results.names import NODULES
 from LungNoduleSegLib.results.reading import is_run
 from LungNoduleSegLib.results.segments import NODULE

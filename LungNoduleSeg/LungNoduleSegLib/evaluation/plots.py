@@ -9,11 +9,11 @@ import SimpleITK as sitk
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.evaluation.detection import DetectionScore
 from LungNoduleSegLib.evaluation.froc import CONFIDENCE, GRID, OPERATING_POINTS
-from LungNoduleSegLib.evaluation.stress_lesions import LesionType, StressLesion
+from LungNoduleSegLib.evaluation.lesion_placement import LesionType, StressLesion
 
 COLOUR = "#0072b2"
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from LungNoduleSegLib.lungs.coarse import IN_PLANE, Coarse, Mask
+from LungNoduleSegLib.lungs.coarse_grid import IN_PLANE, CoarseGrid, Mask
 
 LUMEN_HU = -700
 """Above this is the wall, which blocks of 2.5 mm show at less than its true density."""
@@ -15,7 +15,7 @@ WALLED = 0.6
 STRICTER_HU = (-700, -800, -860, -900, -940)
 
 
-def find_airways(coarse: Coarse, inside: Mask) -> Mask:
+def find_airways(coarse: CoarseGrid, inside: Mask) -> Mask:
     """Find the lumen of the trachea and of the bronchi as far as their walls part it from lung.
 
     The trachea is the longest vertical chain of round gas-filled regions near the middle of the
@@ -42,7 +42,7 @@ def find_airways(coarse: Coarse, inside: Mask) -> Mask:
     return airways
 
 
-def _trachea(coarse: Coarse, regions: np.ndarray, count: int) -> list[tuple[int, int]]:
+def _trachea(coarse: CoarseGrid, regions: np.ndarray, count: int) -> list[tuple[int, int]]:
     """The longest chain of overlapping tracheal regions, from the top: (slice, label) pairs."""
     index = np.arange(1, count + 1)
     pixel = coarse.spacing[1] * coarse.spacing[2]
@@ -90,7 +90,7 @@ def _trachea(coarse: Coarse, regions: np.ndarray, count: int) -> list[tuple[int,
 
 
 def _follow(
-    coarse: Coarse, lumen: np.ndarray, k: int, above: np.ndarray, area: float, reach: int
+    coarse: CoarseGrid, lumen: np.ndarray, k: int, above: np.ndarray, area: float, reach: int
 ) -> np.ndarray:
     """The regions of slice `k` that continue the lumen `above`, each not larger than a trachea."""
     near = ndimage.binary_dilation(above, iterations=reach)

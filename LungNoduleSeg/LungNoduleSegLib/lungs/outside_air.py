@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from LungNoduleSegLib.lungs.coarse import IN_PLANE, Coarse, Mask
+from LungNoduleSegLib.lungs.coarse_grid import IN_PLANE, CoarseGrid, Mask
 
 OPEN_AIR_HU = -930
 """Where the air at the edge of the picture is denser than this, it is lung cut by the edge."""
@@ -11,7 +11,7 @@ LEAST_BACKED = 0.3
 """Share of a lung cut by the edge that has tissue behind it."""
 
 
-def find_outside_air(coarse: Coarse, air: Mask) -> Mask:
+def find_outside_air(coarse: CoarseGrid, air: Mask) -> Mask:
     """Find the air that reaches the edge of the picture within its slice.
 
     The edge is the border of the slice, or of the reconstructed circle where the rest is padding
@@ -50,7 +50,7 @@ def find_outside_air(coarse: Coarse, air: Mask) -> Mask:
     return (outside[regions] | padding | rind) & air
 
 
-def _padding(coarse: Coarse, air: Mask) -> Mask:
+def _padding(coarse: CoarseGrid, air: Mask) -> Mask:
     """What has exactly the value of the slice's corners and is joined to the slice's border."""
     corner = coarse.hu[:, :1, :1]
     same = (coarse.hu == corner) & air

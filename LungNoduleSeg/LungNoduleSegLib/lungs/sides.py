@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.lungs.coarse import Coarse, Mask
+from LungNoduleSegLib.lungs.coarse_grid import CoarseGrid, Mask
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 
 MOST_WEAR_MM = 15
@@ -19,7 +19,7 @@ def by_midline(right_to_left_mm: NDArray[np.floating], midline_mm: float) -> NDA
     return np.where(right_to_left_mm < midline_mm, RIGHT_LUNG, LEFT_LUNG).astype(np.uint8)
 
 
-def tell_apart(coarse: Coarse, lungs: Mask) -> NDArray[np.uint8]:
+def tell_apart(coarse: CoarseGrid, lungs: Mask) -> NDArray[np.uint8]:
     """Label the right and the left lung, apart also where they touch.
 
     The mask is worn away until it falls into two large parts beside each other; each voxel then

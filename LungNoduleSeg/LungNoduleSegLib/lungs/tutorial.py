@@ -14,8 +14,8 @@ from skimage.measure import label, regionprops
 from skimage.morphology import dilation, erosion
 from sklearn.cluster import KMeans
 
-from CTSliceToolsLib.progress import Report
-from LungNoduleSegLib.lungs.coarse import Coarse, Mask
+from CTLungScreeningLib.progress import ProgressCallback
+from LungNoduleSegLib.lungs.coarse_grid import CoarseGrid, Mask
 from LungNoduleSegLib.lungs.sides import by_midline
 
 TUTORIAL_SIZE = 512
@@ -27,18 +27,18 @@ LARGEST_EXTENT = 475
 HIGHEST_TOP, LOWEST_BOTTOM = 40, 472
 
 
-def find_lungs(axial: sitk.Image, report: Report) -> NDArray[np.uint8]:
+def find_lungs(axial: sitk.Image, progress: ProgressCallback) -> NDArray[np.uint8]:
     """Label what lies to the right and to the left of the body's midline in an axial volume in HU.
 
     The tutorial itself does not tell the lungs apart.
     """
     hu = sitk.GetArrayViewFromImage(axial)
     x_mm = axial.GetOrigin()[0] + np.arange(hu.shape[2]) * axial.GetSpacing()[0]
-    side = by_midline(x_mm, Coarse.of(axial).midline_mm)
+    side = by_midline(x_mm, CoarseGrid.of(axial).midline_mm)
     labels = np.zeros(hu.shape, np.uint8)
     for k, plane in enumerate(hu):
         labels[k] = find_lungs_in_slice(plane) * side
-        report("Lungs", k + 1, len(hu))
+        progress("Lungs", k + 1, len(hu))
     return labels
 
 

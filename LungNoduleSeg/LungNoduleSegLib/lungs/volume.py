@@ -1,6 +1,6 @@
 """The lungs in 3-D: air inside the body, less airways and bowel gas, right and left apart, closed.
 
-Everything that asks for the shape of things is done on a grid of about 2.5 mm (`Coarse`), where a
+Everything that asks for the shape of things is done on a grid of about 2.5 mm (`CoarseGrid`), where a
 voxel is the mean of a block, in millimetres; only the surface is drawn on the scan's own grid.
 """
 
@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTSliceToolsLib.progress import Report
+from CTLungScreeningLib.progress import ProgressCallback
 from LungNoduleSegLib.lungs.airways import find_airways
-from LungNoduleSegLib.lungs.coarse import IN_PLANE, Box, Coarse, Mask
+from LungNoduleSegLib.lungs.coarse_grid import IN_PLANE, Box, CoarseGrid, Mask
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.lungs.outside_air import find_outside_air
 from LungNoduleSegLib.lungs.sides import tell_apart
@@ -45,11 +45,11 @@ LONGEST_MASS_MM = 45
 LARGEST_HOLE_ML = 200
 
 
-def find_lungs(axial: sitk.Image, report: Report) -> NDArray[np.uint8]:
+def find_lungs(axial: sitk.Image, progress: ProgressCallback) -> NDArray[np.uint8]:
     """Label the right and the left lung in an axial volume in HU; all 0 where there is none."""
     steps = 6
-    report("Lungs", 0, steps)
-    coarse = Coarse.of(axial)
+    progress("Lungs", 0, steps)
+    coarse = CoarseGrid.of(axial)
     air = coarse.hu < TISSUE_HU
     outside = find_outside_air(coarse, air)
     inside = _larger(air & ~outside, SMALLEST_AIR_ML / coarse.voxel_ml)
@@ -58,28 +58,28 @@ def find_lungs(axial: sitk.Image, report: Report) -> NDArray[np.uint8]:
     box = coarse.box(inside, MASS_CLOSING_MM + 5)
     box = (slice(0, len(inside)), box[1], box[2])
     coarse, inside, outside = coarse.cropped(box), inside[box], outside[box]
-    report("Lungs", 1, steps)
+    progress("Lungs", 1, steps)
     airways = find_airways(coarse, inside)
-    report("Lungs", 2, steps)
+    progress("Lungs", 2, steps)
     air = inside & ~ndimage.binary_dilation(airways)
     pockets = _gas_pockets(coarse, air)
     lungs = _choose(coarse, air & ~(pockets | _rims(air & ~pockets, pockets)))
     if not lungs.any():
         return np.zeros(coarse.full_shape, np.uint8)
     sides = tell_apart(coarse, lungs)
-    report("Lungs", 3, steps)
+    progress("Lungs", 3, steps)
     steps_of_bronchus = max(1, round(BRONCHUS_MM / 2 / coarse.spacing[1]))
     wide_airways = ndimage.binary_opening(airways, IN_PLANE, steps_of_bronchus)
     other_air = _larger(inside & ~lungs & ~airways, BRONCHUS_ML / coarse.voxel_ml)
     forbidden = outside | wide_airways | other_air
     closed = _close(coarse, sides, forbidden)
-    report("Lungs", 4, steps)
+    progress("Lungs", 4, steps)
     labels = _draw(coarse, closed, lungs, forbidden)
-    report("Lungs", steps, steps)
+    progress("Lungs", steps, steps)
     return labels
 
 
-def _gas_pockets(coarse: Coarse, air: Mask) -> Mask:
+def _gas_pockets(coarse: CoarseGrid, air: Mask) -> Mask:
     """Find gas that is shut in by tissue: bowel, stomach, sinuses, airways not followed.
 
     A bulla or a pneumothorax borders on lung and is none; nor is anything as large as a lung,
@@ -129,7 +129,7 @@ def _rims(air: Mask, pockets: Mask) -> Mask:
     return rims
 
 
-def _choose(coarse: Coarse, candidates: Mask) -> Mask:
+def _choose(coarse: CoarseGrid, candidates: Mask) -> Mask:
     """Keep the components of `candidates` that are lung.
 
     The largest one that is not mere gas has to be as large as a lung, or be cut by the top or the
@@ -167,7 +167,7 @@ class _Part:
         is_lung_sized: whether it can be a lung that stands alone.
     """
 
-    def __init__(self, label: int, coarse: Coarse, labels: NDArray[np.int32], box: Box) -> None:
+    def __init__(self, label: int, coarse: CoarseGrid, labels: NDArray[np.int32], box: Box) -> None:
         mask = labels[box] == label
         self.label = label
         self.ml = np.count_nonzero(mask) * coarse.voxel_ml
@@ -195,7 +195,7 @@ def _grown(box: Box, blocks: int, shape: tuple[int, ...]) -> Box:
     return z, y, x
 
 
-def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray[np.uint8]:
+def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray[np.uint8]:
     """Close each lung over vessels and over nodules and masses on the pleura."""
     closed = sides.copy()
     middle = _between(sides)
@@ -227,7 +227,7 @@ def _close(coarse: Coarse, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray
     return closed
 
 
-def _compact_behind(added: Mask, lung: Mask, coarse: Coarse) -> Mask:
+def _compact_behind(added: Mask, lung: Mask, coarse: CoarseGrid) -> Mask:
     """Choose from what the larger ball adds near the midline the masses beside the spine.
 
     They are no longer than `LONGEST_MASS_MM` and lie in the back half of the lung; the aorta runs
@@ -266,7 +266,7 @@ def _slices_beyond(part: slice, total: int, slices: float) -> tuple[int, int]:
 
 
 def _draw(
-    coarse: Coarse, closed: NDArray[np.uint8], lungs: Mask, forbidden: Mask
+    coarse: CoarseGrid, closed: NDArray[np.uint8], lungs: Mask, forbidden: Mask
 ) -> NDArray[np.uint8]:
     """Draw the closed lungs on the scan's own grid.
 

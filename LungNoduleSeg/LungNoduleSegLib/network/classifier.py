@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from CTSliceToolsLib.geometry.affine import voxels_to_lps
-from CTSliceToolsLib.progress import Report, silent
+from CTLungScreeningLib.geometry.affine import voxels_to_lps
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.cubes import CUBE, cut_cubes, sampled_slices
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def build_classifier() -> "keras.Model":
     The end sees what four convolutions make of the middle, where a nodule would lie, place by
     place, and of the whole only what is strongest.
     """
-    from CTSliceToolsLib.keras_loader import keras  # noqa: PLC0415 - slow to import
+    from CTLungScreeningLib.keras_loader import keras  # noqa: PLC0415 - slow to import
 
     layers = keras.layers
 
@@ -91,7 +91,7 @@ def score_candidates(
     classifier: "keras.Model",
     hu: sitk.Image,
     centres: NDArray[np.float64],
-    report: Report = silent,
+    progress: ProgressCallback = silent,
 ) -> NDArray[np.float64]:
     """Probability (n,) that there is a nodule at each of the centres (n, 3) in LPS mm.
 
@@ -99,7 +99,7 @@ def score_candidates(
         classifier: of `build_classifier`.
         hu: axial HU image.
         centres: to look at.
-        report: called after each batch.
+        progress: called after each batch.
     """
     slices = sampled_slices(hu)
     scores = np.zeros(len(centres))
@@ -109,12 +109,15 @@ def score_candidates(
         views = np.concatenate([np.flip(cubes, axes) for axes in MIRRORED])
         each = classifier.predict_on_batch(views[..., None]).reshape(len(MIRRORED), -1)
         scores[chosen] = each.mean(axis=0)
-        report("Candidates", min(start + BATCH, len(centres)), len(centres))
+        progress("Candidates", min(start + BATCH, len(centres)), len(centres))
     return scores
 
 
 def reduce_false_positives(
-    classifier: "keras.Model", probability: sitk.Image, hu: sitk.Image, report: Report = silent
+    classifier: "keras.Model",
+    probability: sitk.Image,
+    hu: sitk.Image,
+    progress: ProgressCallback = silent,
 ) -> sitk.Image:
     """Let no voxel be more probable than its candidate is a nodule; what is in none becomes 0.
 
@@ -125,10 +128,10 @@ def reduce_false_positives(
         classifier: of `build_classifier`.
         probability: of the segmentation network, float32, 0…1.
         hu: axial HU image on the same grid.
-        report: called after each batch of candidates.
+        progress: called after each batch of candidates.
     """
     numbers, centres = find_candidates(probability)
-    scores = np.concatenate([[0.0], score_candidates(classifier, hu, centres, report)])
+    scores = np.concatenate([[0.0], score_candidates(classifier, hu, centres, progress)])
     capped = np.minimum(sitk.GetArrayViewFromImage(probability), scores[numbers])
     image = sitk.GetImageFromArray(capped.astype(np.float32))
     image.CopyInformation(probability)

@@ -8,9 +8,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTSliceToolsLib.geometry.affine import voxels_to_lps
-from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.progress import Report, silent
+from CTLungScreeningLib.geometry.affine import voxels_to_lps
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.classifier import TOUCHING, build_classifier, find_candidates
 from LungNoduleSegLib.network.cubes import CUBE, cut_cubes, sampled_slices
 from LungNoduleSegLib.network.insertion import insert_random_lesions
@@ -80,7 +80,7 @@ def gather_cubes(
     scans: Sequence[TrainingScan],
     mistakes: Sequence[NDArray[np.float64]],
     plan: ClassifierPlan,
-    report: Report = silent,
+    progress: ProgressCallback = silent,
 ) -> Cubes:
     """Cut cubes from scans with lesions inserted, at a scale of its own each time.
 
@@ -88,14 +88,14 @@ def gather_cubes(
         scans: to cut from.
         mistakes: of each scan, places (n, 3) in LPS mm without a nodule; see `mistaken_places`.
         plan: how.
-        report: told of the scans, as stage "Cubes".
+        progress: told of the scans, as stage "Cubes".
     """
     nodules: list[NDArray[np.uint8]] = []
     others: list[NDArray[np.uint8]] = []
     z, y, x = (n + room for n, room in zip(CUBE, ROOM, strict=True))
     visits = min(plan.rounds * len(scans), MOST)
     for visit in range(visits):
-        report("Cubes", visit, visits)
+        progress("Cubes", visit, visits)
         turn, number = divmod(visit, len(scans))
         scan, wrong = scans[number], mistakes[number]
         rng = np.random.default_rng((plan.seed, turn, number))
@@ -108,12 +108,12 @@ def gather_cubes(
             (_away_from(labels, scan.nodules, places), others),
         ):
             into.append(cut_cubes(slices, centres, (z, y, x), rng.uniform(0.85, 1.15)))
-    report("Cubes", visits, visits)
+    progress("Cubes", visits, visits)
     return Cubes(np.concatenate(nodules), np.concatenate(others))
 
 
 def train_classifier(
-    cubes: Cubes, plan: ClassifierPlan, report: Report = silent
+    cubes: Cubes, plan: ClassifierPlan, progress: ProgressCallback = silent
 ) -> tuple[keras.Model, list[float]]:
     """Train a classifier; returns it with the mean loss of each hundred steps."""
     keras.utils.set_random_seed(plan.seed)
@@ -134,7 +134,7 @@ def train_classifier(
             for _ in range(half)
         ]
         recent.append(float(model.train_on_batch(np.stack(batch)[..., None], truth)))
-        report("Classifier", step, plan.steps)
+        progress("Classifier", step, plan.steps)
         if step % 100 == 0 or step == plan.steps:
             losses.append(float(np.mean(recent)))
             recent.clear()

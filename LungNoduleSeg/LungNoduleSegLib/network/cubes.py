@@ -5,7 +5,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTSliceToolsLib.hu import LUNG_CONTENT_WINDOW
+from CTLungScreeningLib.hu import LUNG_CONTENT_WINDOW
 from LungNoduleSegLib.network.preparation import average_slabs
 
 CUBE = (16, 36, 36)

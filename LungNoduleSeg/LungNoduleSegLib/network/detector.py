@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.model_card import ModelCard, load_model, read_card
-from CTSliceToolsLib.progress import Report, silent
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.model_card import ModelCard, load_model, read_card
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.classifier import reduce_false_positives
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.preparation import Preparation
@@ -33,19 +33,21 @@ class NoduleDetector:
     classifier: "keras.Model | None" = None
     classifier_card: ModelCard | None = None
 
-    def probability(self, hu: sitk.Image, lungs: sitk.Image, report: Report = silent) -> sitk.Image:
+    def probability(
+        self, hu: sitk.Image, lungs: sitk.Image, progress: ProgressCallback = silent
+    ) -> sitk.Image:
         """Probability that a voxel belongs to a nodule, float32 on the scan's grid.
 
         Args:
             hu: axial HU image.
             lungs: label image on the same grid, non-zero in the lungs.
-            report: called after each batch.
+            progress: called after each batch.
         """
         preparation = Preparation(**self.card.preparation)
-        probability = nodule_probability(self.network, preparation, hu, lungs, report)
+        probability = nodule_probability(self.network, preparation, hu, lungs, progress)
         if self.classifier is None:
             return probability
-        return reduce_false_positives(self.classifier, probability, hu, report)
+        return reduce_false_positives(self.classifier, probability, hu, progress)
 
     def record(self) -> dict[str, Any]:
         """Name both networks by the hashes of their files."""
@@ -59,7 +61,7 @@ def read_cards(model_file: Path) -> tuple[ModelCard, ModelCard | None]:
     """Read and check the cards of a segmentation network and of the classifier beside it.
 
     Raises:
-        InputError: as `CTSliceToolsLib.model_card.read_card`.
+        InputError: as `CTLungScreeningLib.model_card.read_card`.
     """
     card = read_card(model_file)
     return card, read_card(_second(model_file, card)) if card.second else None
@@ -69,7 +71,7 @@ def load_detector(model_file: Path) -> NoduleDetector:
     """Load a segmentation network and the classifier that its card names, if it names one.
 
     Raises:
-        InputError: as `CTSliceToolsLib.model_card.load_model`.
+        InputError: as `CTLungScreeningLib.model_card.load_model`.
     """
     network, card = load_model(model_file)
     if not card.second:

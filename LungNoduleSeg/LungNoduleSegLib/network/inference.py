@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.progress import Report, silent
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.preparation import BACKGROUND_STD, Preparation, prepare, with_context
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def nodule_probability(
     preparation: Preparation,
     hu: sitk.Image,
     lungs: sitk.Image,
-    report: Report = silent,
+    progress: ProgressCallback = silent,
 ) -> sitk.Image:
     """Probability that a voxel belongs to a nodule, float32 on the scan's grid, 0 outside lungs.
 
@@ -36,17 +36,17 @@ def nodule_probability(
         preparation: the one that the model was trained with.
         hu: axial HU image.
         lungs: label image on the same grid, non-zero in the lungs.
-        report: called after each batch.
+        progress: called after each batch.
     """
     prepared = prepare(hu, lungs, preparation)
-    return prepared.restore(predict_slices(model, preparation, prepared.pixels(), report))
+    return prepared.restore(predict_slices(model, preparation, prepared.pixels(), progress))
 
 
 def predict_slices(
     model: "keras.Model",
     preparation: Preparation,
     pixels: NDArray[np.float32],
-    report: Report = silent,
+    progress: ProgressCallback = silent,
 ) -> NDArray[np.float32]:
     """Run the network over prepared slices (n, size, size); the result has the same shape.
 
@@ -67,7 +67,7 @@ def predict_slices(
             batch = with_context(seen, context)[context : context + step]
             predicted = model.predict_on_batch(batch)[..., 0]
             result[start:stop, rows, columns] = predicted[: stop - start]
-        report("Nodules", stop, total)
+        progress("Nodules", stop, total)
     return result
 
 

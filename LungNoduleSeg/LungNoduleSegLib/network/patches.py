@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTSliceToolsLib.keras_training import EpochBatches
+from CTLungScreeningLib.keras_training import EpochBatches
 from LungNoduleSegLib.network.insertion import LesionSites, find_sites, insert_random_lesions
 from LungNoduleSegLib.network.preparation import Preparation, prepare, prepare_mask
 

@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.hu import LUNG_CONTENT_WINDOW
+from CTLungScreeningLib.hu import LUNG_CONTENT_WINDOW
 
 BACKGROUND_STD = -1.2
 """Value outside the lungs, in standard deviations from the lungs' mean (the tutorial's choice)."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CTSliceToolsLib.keras_loader import keras
-from CTSliceToolsLib.progress import Report, silent
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.patches import PatchBatches, TrainingPlan, TrainingScan
 from LungNoduleSegLib.network.preparation import Preparation
@@ -55,7 +55,7 @@ def train(
     scans: Sequence[TrainingScan],
     preparation: Preparation,
     plan: TrainingPlan,
-    report: Report = silent,
+    progress: ProgressCallback = silent,
 ) -> list[float]:
     """Train `model` in place; returns the loss of each hundred steps.
 
@@ -71,7 +71,7 @@ def train(
     for step in range(1, plan.steps + 1):
         loss, *_ = model.train_on_batch(*batches[step - 1])
         recent.append(float(loss))
-        report("Training", step, plan.steps)
+        progress("Training", step, plan.steps)
         if step % 100 == 0 or step == plan.steps:
             losses.append(float(np.mean(recent)))
             recent.clear()

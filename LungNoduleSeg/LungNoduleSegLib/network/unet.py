@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from CTSliceToolsLib.keras_loader import keras
+from CTLungScreeningLib.keras_loader import keras
 
 LEVELS = 5
 DICE_SMOOTH = 1.0

@@ -3,8 +3,8 @@
 import warnings
 from pathlib import Path
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.keras_loader import keras
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.keras_loader import keras
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 

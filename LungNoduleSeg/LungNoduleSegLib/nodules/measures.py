@@ -68,7 +68,7 @@ def measure_labels(
     boxes = ndimage.find_objects(label_array)
     if not boxes:
         return ()
-    ruler = NoduleRuler.of(hu, lungs, probability, original, label_array)
+    ruler = NoduleMeter.of(hu, lungs, probability, original, label_array)
     return tuple(
         ruler.measure(label, box, label_array[box] == label)
         for label, box in enumerate(boxes, start=1)
@@ -77,7 +77,7 @@ def measure_labels(
 
 
 @dataclass(frozen=True)
-class NoduleRuler:
+class NoduleMeter:
     """What the nodules of one scan are measured on.
 
     Attributes:
@@ -102,7 +102,7 @@ class NoduleRuler:
         probability: sitk.Image | None,
         original: sitk.Image,
         nodules: NDArray[Any] | None = None,
-    ) -> "NoduleRuler":
+    ) -> "NoduleMeter":
         """Make ready to measure; see `measure_labels`.
 
         Args:

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
 
 
 class NoduleKind(StrEnum):

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from LungNoduleSegLib.nodules.candidates import STEPS, Candidates, NoduleRules, steps_of
 from LungNoduleSegLib.nodules.lung_border import Box
-from LungNoduleSegLib.nodules.measures import NoduleRuler
+from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.table import Nodule
 
 LOWEST = 0.05
@@ -85,7 +85,7 @@ class ThresholdedNodules:
         self._steps = steps
         array = sitk.GetArrayViewFromImage(steps)
         self.lowest = _lowest(array)
-        self.ruler = NoduleRuler.of(hu, lungs, None, original)
+        self.ruler = NoduleMeter.of(hu, lungs, None, original)
         self._voxels = np.nonzero(array >= round(self.lowest * STEPS))
         self._probability = array[self._voxels].astype(np.float64) / STEPS
         self._in_lung = sitk.GetArrayViewFromImage(lungs)[self._voxels] > 0

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.hu import AIR_HU, LOWEST_HU
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.hu import AIR_HU, LOWEST_HU
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.anatomy import LEFT, RIGHT, Anatomy
 from LungNoduleSegLib.phantom.canvas import Canvas, Floats

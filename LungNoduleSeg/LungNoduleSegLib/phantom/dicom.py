@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import DSfloat
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.hu import LOWEST_HU
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.hu import LOWEST_HU
 
 PADDING = -2000
 """Stored value outside the reconstruction circle, as GE scanners write it."""

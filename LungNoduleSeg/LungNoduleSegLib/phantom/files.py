@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CTSliceToolsLib.files import new_file, refuse_existing
+from CTLungScreeningLib.files import new_file, refuse_existing
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.phantom.chest import Phantom
 from LungNoduleSegLib.phantom.dicom import write_dicom_series

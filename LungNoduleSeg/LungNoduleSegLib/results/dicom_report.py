@@ -9,7 +9,7 @@ from highdicom import sr
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind
 from LungNoduleSegLib.results.dicom_segmentation import (
     MAKER,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from scipy.ndimage import find_objects
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
-from LungNoduleSegLib.lungs.roi import LungMethod
+from LungNoduleSegLib.lungs.segmentation import LungMethod
 from LungNoduleSegLib.nodules.table import Nodule, Side
 from LungNoduleSegLib.results.dicom_source import DicomSource
 from LungNoduleSegLib.results.segments import (

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.reading.ct_scan import CTScan
-from CTSliceToolsLib.reading.dicom_frames import read_instance
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.dicom_frames import read_instance
 
 _MAY_BE_EMPTY = (
     "PatientID",

@@ -6,8 +6,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CTSliceToolsLib.files import new_file, refuse_existing
-from CTSliceToolsLib.progress import Report, silent
+from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.dicom_report import make_report
 from LungNoduleSegLib.results.dicom_segmentation import Algorithms, make_segmentation
@@ -46,12 +46,12 @@ def write_dicom(
             made.save_as(temporary)
 
 
-def write_dicom_of_run(folder: Path, report: Report = silent) -> None:
+def write_dicom_of_run(folder: Path, progress: ProgressCallback = silent) -> None:
     """Add the DICOM files to the results of a run that was made without them.
 
     Raises:
         InputError: as `read_run`, `read_dicom_source` and `write_dicom` do.
     """
     refuse_existing(folder, DICOM_NAMES)
-    run = read_run(folder, report)
+    run = read_run(folder, progress)
     write_dicom(folder, read_dicom_source(run.scan), run.lungs, run.labels, run.nodules, run.record)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.measures import AxialDiameters, Points, axial_diameters, outlines

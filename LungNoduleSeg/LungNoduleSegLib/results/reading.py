@@ -7,10 +7,10 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
 
@@ -39,7 +39,7 @@ def is_run(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def read_run(folder: Path, report: Report = silent) -> RunResult:
+def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
     """Read masks and table of a run, and the scan it names.
 
     Raises:
@@ -51,7 +51,7 @@ def read_run(folder: Path, report: Report = silent) -> RunResult:
             f"{folder / RECORD} says that the scan is at {source}, but it is not there any more: "
             "put it back, or run the scan again."
         )
-    scan = read_ct(source, series, report)
+    scan = read_ct(source, series, progress)
     lungs, labels = _labels(folder / LUNGS), _labels(folder / NODULES)
     for name, image in ((LUNGS, lungs), (NODULES, labels)):
         if image.GetSize() != scan.image.GetSize():

@@ -9,9 +9,9 @@ from typing import Any
 import SimpleITK as sitk
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.hu import LUNG_WINDOW
-from CTSliceToolsLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.hu import LUNG_WINDOW
+from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule

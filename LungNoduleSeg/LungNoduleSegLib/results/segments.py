@@ -16,8 +16,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 
 TAG = "CTLungScreening"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.progress import Report
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.progress import ProgressCallback
 from LungNoduleSegLib.nodules.candidates import NoduleRules
 from LungNoduleSegLib.nodules.table import write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
@@ -25,7 +25,7 @@ from LungNoduleSegLib.results.names import (
 from LungNoduleSegLib.results.report import write_report
 from LungNoduleSegLib.results.segments import write_segmentation
 from LungNoduleSegLib.risk.assessment import assess_scan
-from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts
+from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def write_results(
     record: dict[str, Any],
     timing: "Timing",
     scene: bool,
-    report: Report,
-    given: GivenFacts = NOTHING_GIVEN,
+    progress: ProgressCallback,
+    given: ClinicalData = NO_CLINICAL_DATA,
     dicom: DicomSource | None = None,
     probability: bool = False,
 ) -> None:
@@ -53,7 +53,7 @@ def write_results(
     """
     folder.mkdir(parents=True, exist_ok=True)
     findings = analysis.findings
-    with timing.stage("Results", report):
+    with timing.stage("Results", progress):
         lungs = analysis.view.restore(analysis.lungs)
         nodules = analysis.view.restore(findings.labels)
         for name, image in ((LUNGS, lungs), (NODULES, nodules)):
@@ -65,17 +65,17 @@ def write_results(
             with new_file(folder / PROBABILITY) as temporary:
                 sitk.WriteImage(to_steps(analysis.probability), temporary, useCompression=True)
     if scene:
-        from LungNoduleSegLib.scene.mrb import write_scene  # noqa: PLC0415 - needs Slicer
+        from LungNoduleSegSlicer.scene.mrb import write_scene  # noqa: PLC0415 - needs Slicer
 
-        with timing.stage("Scene", report):
+        with timing.stage("Scene", progress):
             rules = NoduleRules(**record["parameters"]["rules"])
             write_scene(folder / SCENE, analysis.scan.image, folder, rules)
     if dicom is not None:
         from LungNoduleSegLib.results.dicom_writing import write_dicom  # noqa: PLC0415 - slow
 
-        with timing.stage("DICOM", report):
+        with timing.stage("DICOM", progress):
             write_dicom(folder, dicom, lungs, nodules, findings.nodules, record)
-    with timing.stage("Report", report):
+    with timing.stage("Report", progress):
         write_report(
             folder / REPORT,
             analysis.scan,

@@ -13,10 +13,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.geometry.axial import AxialView
-from CTSliceToolsLib.geometry.cropping import crop_to
-from CTSliceToolsLib.hu import AIR_HU
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Side
 

@@ -7,6 +7,12 @@ from types import MappingProxyType
 import SimpleITK as sitk
 
 from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.risk.clinical_data import (
+    NO_CLINICAL_DATA,
+    ClinicalData,
+    Values,
+    add_prior_facts,
+)
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     NoduleFacts,
@@ -15,7 +21,6 @@ from LungNoduleSegLib.risk.facts import (
     measured_facts,
 )
 from LungNoduleSegLib.risk.fleischner import fleischner
-from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts, Values, add_prior_facts
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
 from LungNoduleSegLib.risk.lung_rads import lung_rads
 from LungNoduleSegLib.risk.published_models import MODELS, ModelResult, evaluate
@@ -58,7 +63,7 @@ def assess(nodule: NoduleFacts, patient: PatientFacts) -> Assessment:
 def assess_scan(
     nodules: Iterable[Nodule],
     lungs: sitk.Image | None = None,
-    given: GivenFacts = NOTHING_GIVEN,
+    given: ClinicalData = NO_CLINICAL_DATA,
     prior: Mapping[int, Values] = MappingProxyType({}),
     where: str = "The scan",
 ) -> tuple[Assessment, ...]:

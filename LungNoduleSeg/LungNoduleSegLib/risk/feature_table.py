@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from CTSliceToolsLib.errors import Cancelled, InputError
-from CTSliceToolsLib.progress import Report, silent
+from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.risk.features import (
     NODULE_FEATURES,
     SCAN_FEATURES,
@@ -28,7 +28,7 @@ class Outcome:
 
 
 def write_feature_table(
-    folder: Path, table: Path, runs: Path | None = None, report: Report = silent
+    folder: Path, table: Path, runs: Path | None = None, progress: ProgressCallback = silent
 ) -> Outcome:
     """Write the features of every scan in a folder to a CSV file, one row a scan.
 
@@ -41,7 +41,7 @@ def write_feature_table(
         folder: see `find_scans`; one scan will do.
         table: the CSV file, new or written by this function.
         runs: where CT scans are segmented; default `NAME-runs` beside the table.
-        report: progress.
+        progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
         InputError: if there is no scan, or a file of that name is something else.
@@ -63,7 +63,7 @@ def write_feature_table(
     kept: list[str] = []
     errors: dict[str, str] = {}
     for number, source in enumerate(scans):
-        report("Scans", number, len(scans))
+        progress("Scans", number, len(scans))
         name = source.name if source == folder else source.relative_to(folder).as_posix()
         if name in done:
             kept.append(name)
@@ -86,7 +86,7 @@ def write_feature_table(
         _replace(nodule_table, ("scan", "nodule", *NODULE_FEATURES), nodules)
         _replace(table, (*IDENTIFIERS, *SCAN_FEATURES), rows)
         added.append(name)
-    report("Scans", len(scans), len(scans))
+    progress("Scans", len(scans), len(scans))
     if errors or error_table.exists():
         lines = [{"scan": name, "error": text} for name, text in errors.items()]
         _replace(error_table, ("scan", "error"), lines)

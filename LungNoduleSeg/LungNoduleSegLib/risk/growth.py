@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.optimize import linear_sum_assignment
 
-from CTSliceToolsLib.errors import InputError
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, Side
 from LungNoduleSegLib.risk.alignment import LABELS, Alignment, align
 from LungNoduleSegLib.risk.facts import Status, lung_heights

@@ -8,11 +8,11 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file, refuse_existing
-from CTSliceToolsLib.geometry.axial import AxialView
-from CTSliceToolsLib.hu import AIR_HU, LUNG_WINDOW
-from CTSliceToolsLib.progress import Report, silent
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.names import GROWTH_PAGE, GROWTH_TABLE, TABLE
@@ -20,7 +20,7 @@ from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
 from LungNoduleSegLib.results.reading import RunResult, read_run
 from LungNoduleSegLib.results.report import risk_section, template
 from LungNoduleSegLib.risk.assessment import Assessment, assess_scan
-from LungNoduleSegLib.risk.given_facts import NOTHING_GIVEN, GivenFacts, prior_facts
+from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, prior_facts
 from LungNoduleSegLib.risk.growth import (
     ChestScan,
     Growth,
@@ -49,8 +49,8 @@ def compare_runs(
     current: Path,
     output: Path,
     days: int | None = None,
-    given: GivenFacts = NOTHING_GIVEN,
-    report: Report = silent,
+    given: ClinicalData = NO_CLINICAL_DATA,
+    progress: ProgressCallback = silent,
 ) -> Growth:
     """Compare the results of two runs and write `growth.csv` and `growth.html` into a folder.
 
@@ -60,7 +60,7 @@ def compare_runs(
         output: folder for the results, made if missing; nothing in it is overwritten.
         days: between the scans; None: from their study dates.
         given: what was told of the patient and of nodules of the current scan.
-        report: progress.
+        progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
         InputError: if a folder cannot be used, or the scans are of one run or in the wrong order.
@@ -70,16 +70,16 @@ def compare_runs(
         raise InputError(f"{prior} was given twice: name the runs on two scans of one patient.")
     runs = []
     for done, folder in enumerate((prior, current)):
-        report("Reading", done, 2)
-        runs.append(read_run(folder, report))
-    report("Growth", 0, 1)
+        progress("Reading", done, 2)
+        runs.append(read_run(folder, progress))
+    progress("Growth", 0, 1)
     was, now = (_chest(run, folder) for run, folder in zip(runs, (prior, current), strict=True))
     growth = compare_scans(was, now, days)
     assessed = assess_growth(growth, given, str(current / TABLE))
     risk = risk_section(ScanRisk(given.patient, assessed))
     write_growth_csv(output / GROWTH_TABLE, growth)
     write_growth_page(output / GROWTH_PAGE, growth, runs[0].labels, runs[1].labels, risk)
-    report("Growth", 1, 1)
+    progress("Growth", 1, 1)
     return growth
 
 
@@ -97,7 +97,7 @@ def _chest(run: RunResult, folder: Path) -> ChestScan:
 
 
 def assess_growth(
-    growth: Growth, given: GivenFacts = NOTHING_GIVEN, where: str = "The current scan"
+    growth: Growth, given: ClinicalData = NO_CLINICAL_DATA, where: str = "The current scan"
 ) -> tuple[Assessment, ...]:
     """Assess every nodule of the current scan with what changed since the prior one.
 

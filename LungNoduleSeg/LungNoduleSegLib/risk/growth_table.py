@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from CTSliceToolsLib.files import new_file
+from CTLungScreeningLib.files import new_file
 from LungNoduleSegLib.nodules.table import Column
 from LungNoduleSegLib.risk.growth import Growth, NoduleGrowth, mean_mm
 

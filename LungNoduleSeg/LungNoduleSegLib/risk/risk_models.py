@@ -17,9 +17,9 @@ import xgboost
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file
-from CTSliceToolsLib.model_card import file_sha256
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
 
 PACKAGES = ("scikit-learn", "skops", "xgboost")

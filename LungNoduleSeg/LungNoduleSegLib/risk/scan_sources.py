@@ -14,10 +14,10 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.reading.dicom_frames import looks_like_dicom
-from CTSliceToolsLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.dicom_frames import looks_like_dicom
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
 from LungNoduleSegLib.risk.features import Features, components, nodule_features, scan_features
@@ -81,7 +81,9 @@ def find_scans(folder: Path) -> list[Path]:
     return found
 
 
-def features_of(source: Path, name: str, runs: Path, report: Report = silent) -> ScanFeatures:
+def features_of(
+    source: Path, name: str, runs: Path, progress: ProgressCallback = silent
+) -> ScanFeatures:
     """Compute the features of one scan in any of its forms.
 
     Args:
@@ -89,12 +91,12 @@ def features_of(source: Path, name: str, runs: Path, report: Report = silent) ->
             segmented with the bundled model first.
         name: what the scan is called in the table.
         runs: folder for the results of such runs; one that is there already is taken.
-        report: progress.
+        progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
         InputError: if it cannot be read as any of these.
     """
-    results = results_of(source, name, runs, report)
+    results = results_of(source, name, runs, progress)
     if results is not None:
         return _of_run(results, name, Source.RUN if results == source else Source.CT)
     image = _read_volume(source)
@@ -111,7 +113,9 @@ def features_of(source: Path, name: str, runs: Path, report: Report = silent) ->
     return ScanFeatures(name, "", "", Source.SEGMENTATION, features, nodules)
 
 
-def results_of(source: Path, name: str, runs: Path, report: Report = silent) -> Path | None:
+def results_of(
+    source: Path, name: str, runs: Path, progress: ProgressCallback = silent
+) -> Path | None:
     """Give the folder with the results of a run: `source` itself, or that of a CT run now.
 
     Args and errors are those of `features_of`. A segmentation has none.
@@ -122,7 +126,7 @@ def results_of(source: Path, name: str, runs: Path, report: Report = silent) -> 
         image = _read_volume(source)
         if not sitk.GetArrayViewFromImage(image).min() < CT_BELOW:
             return None
-    return _segmented(source, name, runs, report)
+    return _segmented(source, name, runs, progress)
 
 
 def _scans_below(folder: Path) -> Iterator[Path]:
@@ -163,7 +167,7 @@ def _series(record: Path) -> Mapping[str, Any]:
         raise InputError(f"{record} is not the record of a run: run the scan again.") from error
 
 
-def _segmented(source: Path, name: str, runs: Path, report: Report) -> Path:
+def _segmented(source: Path, name: str, runs: Path, progress: ProgressCallback) -> Path:
     """Run the segmenter on a scan, unless its results are there; a failed run leaves nothing."""
     from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
 
@@ -174,7 +178,7 @@ def _segmented(source: Path, name: str, runs: Path, report: Report) -> Path:
         return results
     working = runs / f".{os.getpid()}-{results.name}"
     try:
-        pipeline.run(source, working, report=report)
+        pipeline.run(source, working, progress=progress)
         working.rename(results)
     finally:
         shutil.rmtree(working, ignore_errors=True)

@@ -13,10 +13,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from xgboost import XGBClassifier
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.files import new_file, refuse_existing
-from CTSliceToolsLib.progress import Report, silent
-from CTSliceToolsLib.provenance import software_versions
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.provenance import software_versions
 from LungNoduleSegLib.risk.features import FEATURES_VERSION
 from LungNoduleSegLib.risk.importance import Importance, correlated_groups, increases
 from LungNoduleSegLib.risk.plots import plot_curves, plot_importance
@@ -104,7 +104,7 @@ def train_risk(
     output: Path,
     plan: TrainingPlan = TrainingPlan(),
     chosen: FeatureSet = FeatureSet.ALL,
-    report: Report = silent,
+    progress: ProgressCallback = silent,
 ) -> TrainingResult:
     """Train both classifiers and write models, cards, report, predictions and plots.
 
@@ -114,7 +114,7 @@ def train_risk(
         output: folder for the results; nothing in it is overwritten.
         plan: folds, seed and weighting.
         chosen: the features to use.
-        report: progress.
+        progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
         InputError: if a table cannot be used or the folder holds results.
@@ -123,7 +123,7 @@ def train_risk(
         raise InputError(f"{output} is a file: name a folder for the results.")
     refuse_existing(output, RESULT_NAMES)
     data = read_training_data(features, labels, chosen)
-    result = train(data, plan, report)
+    result = train(data, plan, progress)
     output.mkdir(parents=True, exist_ok=True)
     with new_file(output / REPORT) as temporary:
         temporary.write_text(result.report, encoding="utf-8")
@@ -139,7 +139,7 @@ def train_risk(
 
 
 def train(
-    data: TrainingData, plan: TrainingPlan = TrainingPlan(), report: Report = silent
+    data: TrainingData, plan: TrainingPlan = TrainingPlan(), progress: ProgressCallback = silent
 ) -> TrainingResult:
     """Cross-validate both classifiers, then train them on all scans; nothing is written.
 
@@ -150,13 +150,13 @@ def train(
     groups = correlated_groups(data.x)
     validations, models = {}, {}
     for number, algorithm in enumerate(Algorithm):
-        report("Training", number, len(Algorithm))
+        progress("Training", number, len(Algorithm))
         validation = _cross_validate(data, plan, algorithm, splits, groups)
         validations[algorithm] = validation
         fitted = classifier(algorithm, plan, data.y).fit(data.x, data.y)
         model = fitted.get_booster() if algorithm is Algorithm.XGBOOST else fitted
         models[algorithm] = RiskModel(_card(data, plan, algorithm, validation), model)
-    report("Training", len(Algorithm), len(Algorithm))
+    progress("Training", len(Algorithm), len(Algorithm))
     return TrainingResult(_report(data, plan, validations), validations, models)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.errors import InputError
-from CTSliceToolsLib.model_card import file_sha256
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import SCAN_FEATURES, SLICE_FEATURES
 from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
 

@@ -1,0 +1,229 @@
+"""Long work in a child process: JSON lines come back, and Cancel ends the whole process tree."""
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
+
+BAD_INPUT_STATUS = 2
+"""Exit status of our commands after an `InputError`."""
+
+_GRACE_S = 3.0
+"""How long cancelled processes may take to end by themselves before they are killed."""
+
+_LAST_WORDS_S = 1.0
+"""How long output is awaited after the end, should a descendant hold the pipe open."""
+
+_POLL_S = 0.1
+
+
+def module_command(module: str, *arguments: str | Path) -> list[str]:
+    """Give the command line of `python -m module arguments`, with Slicer's Python within Slicer."""
+    python = shutil.which("PythonSlicer") if "qt" in sys.modules else None
+    return [python or sys.executable, "-m", module, *map(str, arguments)]
+
+
+def module_environment(*packages: ModuleType) -> dict[str, str]:
+    """Give the environment in which a child can import `packages` from where they are now."""
+    folders = [str(Path(str(package.__file__)).parents[1]) for package in packages]
+    inherited = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([*folders, *([inherited] if inherited else [])])}
+
+
+class ChildError(RuntimeError):
+    """A child process failed; the message is one sentence that names the log.
+
+    Attributes:
+        log: file with all that the child wrote but JSON lines.
+    """
+
+    def __init__(self, message: str, log: Path) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class ChildProcess:
+    """A command that prints JSON objects, one a line, on its standard output.
+
+    Its standard error, and lines that are no JSON object, go to `log`. Use it as a context manager:
+    leaving the block ends the whole process tree if it still runs.
+
+    Attributes:
+        log: the log file; deleted when the command succeeds.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start `command`; `environment` is added to this process's own."""
+        handle, name = tempfile.mkstemp(prefix="child-", suffix=".log")
+        self.log = Path(name)
+        self._name = " ".join(map(str, command[:3]))
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._result: Any = None
+        self._error: str | None = None
+        with open(handle, "wb") as log:  # noqa: PTH123 - a descriptor
+            try:
+                self._process = subprocess.Popen(
+                    [str(part) for part in command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env={**os.environ, **(environment or {})},
+                    start_new_session=True,
+                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                )
+            except OSError as problem:
+                self.log.unlink()
+                raise InputError(
+                    f"{command[0]} could not be started: {problem.strerror}."
+                ) from None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process.poll() is None:
+            self.cancel()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines, self.log.open("ab") as log:
+            for line in lines:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    event = None
+                if isinstance(event, dict):
+                    self._events.put(event)
+                else:
+                    log.write(line)
+                    log.flush()
+
+    @property
+    def running(self) -> bool:
+        """Whether there may be further events."""
+        if self._process.poll() is None:
+            return True
+        self._reader.join(_LAST_WORDS_S)
+        return not self._events.empty()
+
+    def poll(self, timeout_s: float = 0) -> list[dict[str, Any]]:
+        """Return the events that came since the last call, waiting `timeout_s` for the first."""
+        events = []
+        with contextlib.suppress(queue.Empty):
+            events.append(self._events.get(block=timeout_s > 0, timeout=timeout_s))
+            while True:
+                events.append(self._events.get_nowait())
+        for event in events:
+            self._result = event.get("result", self._result)
+            self._error = event.get("error", self._error)
+        return events
+
+    def result(self) -> Any:
+        """Wait for the end and return the value of the last `{"result": ...}` line.
+
+        Raises:
+            InputError: with the child's own sentence if it refused its input.
+            ChildError: if it failed otherwise; its log stays.
+        """
+        while self.running:
+            self.poll(_POLL_S)
+        status = self._process.returncode
+        if status == 0:
+            self.log.unlink(missing_ok=True)
+            return self._result
+        if status == BAD_INPUT_STATUS and self._error:
+            self.log.unlink(missing_ok=True)
+            raise InputError(self._error)
+        self._kill_session()
+        reason = (self._error or f"{self._name} ended with {_status_text(status)}").rstrip(".")
+        raise ChildError(f"{reason}; its log is {self.log}.", self.log)
+
+    def cancel(self) -> None:
+        """End the process and all its descendants; return when they are gone."""
+        import psutil  # noqa: PLC0415 - Slicer installs it with the packages the child needs
+
+        try:
+            root = psutil.Process(self._process.pid)
+            tree = [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            tree = []
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(tree, timeout=_GRACE_S)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._kill_session()
+        self._process.wait()
+        self._reader.join(_LAST_WORDS_S)
+        self.log.unlink(missing_ok=True)
+
+    def _kill_session(self) -> None:
+        """Kill descendants that no tree shows any more, as their parent has ended (POSIX)."""
+        if os.name == "posix":
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    progress: ProgressCallback = silent,
+) -> Any:
+    """Run a command of ours to its end and return its result; its messages are logged.
+
+    Args:
+        command: prints `stage`, `done`, `total` lines and at last a `result` line.
+        environment: variables added to this process's own.
+        progress: called on each progress line and, with the last one again, ten times a second, so
+            that a `Cancelled` it raises takes effect at once.
+
+    Raises:
+        Cancelled, or whatever `progress` raises: after the whole process tree has ended.
+        InputError: with the child's own sentence if it refused its input.
+        ChildError: if it failed otherwise.
+    """
+    with ChildProcess(command, environment) as child:
+        last = ("start", 0, 1)
+        while child.running:
+            progress(*last)
+            for event in child.poll(_POLL_S):
+                if "stage" in event:
+                    last = (event["stage"], event["done"], event["total"])
+                    progress(*last)
+                if "message" in event:
+                    logging.info(event["message"])
+        return child.result()
+
+
+def _status_text(status: int) -> str:
+    if status < 0:
+        try:
+            return f"signal {signal.Signals(-status).name}"
+        except ValueError:
+            return f"signal {-status}"
+    return f"status {status}"

@@ -1,0 +1,315 @@
+"""The header of one DICOM file: which series it belongs to and where its slices lie."""
+
+import struct
+import zlib
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.datadict import dictionary_description
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import MediaStorageDirectoryStorage
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_scan import SeriesInfo
+
+DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
+
+ACQUISITION_TAGS = (
+    "AcquisitionNumber",
+    "FrameAcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "StackID",
+    "NominalPercentageOfCardiacPhase",
+    "TriggerTime",
+    "EchoTime",
+    "ConvolutionKernel",
+    "SliceThickness",
+    "KVP",
+    "ImageType",
+    "FrameType",
+    "AcquisitionTime",
+    "ContentTime",
+)
+"""What can tell several acquisitions or reconstructions in one series apart, best first."""
+
+_SLICE_TAGS = (
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PixelSpacing",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "RescaleType",
+)
+_FILE_TAGS = (
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "StudyDate",
+    "Modality",
+    "SeriesDescription",
+    "PatientID",
+    "NumberOfFrames",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)
+_HEADER_TAGS = [*_FILE_TAGS, *_SLICE_TAGS, *ACQUISITION_TAGS]
+
+_HU_TYPES = {"", "HU", "HU_MOD", "US"}
+"""Rescale Type of HU; US (unspecified) is written for HU by some scanners."""
+
+DAMAGED = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+"""What pydicom raises on a damaged file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One CT slice as its header describes it.
+
+    Attributes:
+        file: where it is stored.
+        index: its number from 0 in a multi-frame file, else None.
+        sop_instance_uid: of the file.
+        shape: rows and columns.
+        spacing: mm between rows and between columns.
+        orientation: (2, 3), unit vectors in LPS: along a row, and along a column.
+        position: (3,), centre of the first voxel, LPS mm.
+        slope: HU for each step of the stored values.
+        intercept: HU of the stored value 0.
+        acquisition: values of `ACQUISITION_TAGS` that the header gives.
+    """
+
+    file: Path
+    index: int | None
+    sop_instance_uid: str
+    shape: tuple[int, int]
+    spacing: tuple[float, float]
+    orientation: NDArray[np.float64]
+    position: NDArray[np.float64]
+    slope: float
+    intercept: float
+    acquisition: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One DICOM file.
+
+    Attributes:
+        file: its path.
+        series: identifiers of its series.
+        modality: such as CT.
+        frames: its CT slices, without localizers.
+        localizers: how many localizer (scout) images it holds.
+        count: how many images it holds, of any kind.
+        problem: a sentence if it should hold CT slices but cannot be used.
+    """
+
+    file: Path
+    series: SeriesInfo
+    modality: str
+    frames: tuple[Frame, ...] = ()
+    localizers: int = 0
+    count: int = 0
+    problem: str | None = None
+
+
+def looks_like_dicom(file: Path) -> bool:
+    """Whether a file begins as a DICOM file does, with or without a preamble.
+
+    Raises:
+        InputError: if it cannot be opened.
+    """
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(132)
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be opened ({error.strerror}): make it readable or move it away."
+        ) from error
+    return begins_as_dicom(start)
+
+
+def begins_as_dicom(start: bytes) -> bool:
+    """Whether the first 132 or more bytes of a file are those of DICOM, or of one unwrapped."""
+    group = start[:2]
+    return start[128:132] == b"DICM" or (
+        len(start) >= 132
+        and group in (b"\x02\0", b"\x08\0", b"\0\x08")
+        and start[3:4] in (b"\0", b"\x05")
+    )
+
+
+def read_instance(file: Path) -> Instance | None:
+    """Read the header of a DICOM file, without its pixels.
+
+    Returns:
+        None for a DICOMDIR under whatever name.
+
+    Raises:
+        InputError: if it cannot be read as DICOM at all or names no series.
+    """
+    try:
+        header = pydicom.dcmread(
+            file, force=True, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS)
+        )
+        series = SeriesInfo(
+            patient_id=_text(header, "PatientID"),
+            study_instance_uid=_text(header, "StudyInstanceUID"),
+            series_instance_uid=_text(header, "SeriesInstanceUID"),
+            frame_of_reference_uid=_text(header, "FrameOfReferenceUID"),
+            description=_text(header, "SeriesDescription"),
+            study_date=_text(header, "StudyDate"),
+        )
+        modality = _text(header, "Modality")
+        count = int(header.get("NumberOfFrames") or ("Rows" in header))
+    except DAMAGED as error:
+        raise InputError(f"{file} is a damaged DICOM file ({error}): copy it again.") from error
+    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        return None
+    if not series.series_instance_uid:
+        raise InputError(f"{file} names no DICOM series: copy it again.")
+    if modality != "CT":
+        return Instance(file, series, modality, count=count)
+    try:
+        frames = tuple(_frames(header, file))
+    except InputError as error:
+        return Instance(file, series, modality, count=count, problem=str(error))
+    except DAMAGED as error:
+        problem = f"{file} has a damaged DICOM header ({error}): get the file again."
+        return Instance(file, series, modality, count=count, problem=problem)
+    return Instance(file, series, modality, frames, count - len(frames), count)
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    value = header.get(keyword)
+    return "" if value is None else str(value).strip()
+
+
+def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
+    """The slices of a CT file, localizers and screenshots left out."""
+    top = {key: header.get(key) for key in (*_SLICE_TAGS, *ACQUISITION_TAGS) if key in header}
+    uid = _text(header, "SOPInstanceUID")
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    if not per_frame:
+        if int(header.get("NumberOfFrames") or 1) > 1:
+            raise InputError(
+                f"{file} holds several frames but not where they lie: "
+                "export the series again as CT or Enhanced CT images."
+            )
+        secondary_capture = _text(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7")
+        if not _is_localizer(top) and not (secondary_capture and not _has_place(top)):
+            yield _frame(top, file, None, uid)
+        return
+    if len(per_frame) != int(header.get("NumberOfFrames") or 0):
+        raise InputError(
+            f"{file} describes {len(per_frame)} frames but announces "
+            f"{header.get('NumberOfFrames')}: get the file again."
+        )
+    shared = _flat(islice(header.get("SharedFunctionalGroupsSequence") or (), 1))
+    for index, group in enumerate(per_frame):
+        values = ChainMap(_flat([group]), shared, top)
+        if not _is_localizer(values):
+            yield _frame(values, file, index, uid)
+
+
+def _flat(groups: Iterable[Dataset]) -> dict[str, Any]:
+    """The values inside the macros of a functional group, by keyword."""
+    return {
+        element.keyword: element.value
+        for group in groups
+        for macro in group
+        if macro.VR == "SQ" and not macro.tag.is_private
+        for item in islice(macro.value, 1)
+        for element in item
+        if element.keyword in _SLICE_TAGS or element.keyword in ACQUISITION_TAGS
+    }
+
+
+def _is_localizer(values: Mapping[str, Any]) -> bool:
+    return any("LOCALIZER" in str(values.get(key) or "") for key in ("ImageType", "FrameType"))
+
+
+def _has_place(values: Mapping[str, Any]) -> bool:
+    return bool(values.get("ImagePositionPatient") and values.get("ImageOrientationPatient"))
+
+
+def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -> Frame:
+    where = str(file) if index is None else f"{file} (frame {index + 1})"
+
+    def numbers(keyword: str, count: int) -> list[float]:
+        value = values.get(keyword)
+        if value is None or value == "":
+            raise InputError(
+                f"{where} has no {dictionary_description(keyword)}: "
+                "export the series again from where it came from."
+            )
+        given = np.atleast_1d(np.asarray(value, dtype=float))
+        if given.size != count or not np.isfinite(given).all():
+            raise InputError(
+                f"The {dictionary_description(keyword)} of {where} makes no sense: "
+                "export the series again from where it came from."
+            )
+        return [float(number) for number in given]
+
+    rows, columns = int(numbers("Rows", 1)[0]), int(numbers("Columns", 1)[0])
+    if values.get("SamplesPerPixel") not in (None, 1):
+        raise InputError(f"{where} is a colour picture, not CT: choose another series.")
+    if str(values.get("RescaleType") or "") not in _HU_TYPES:
+        raise InputError(
+            f"{where} is not in HU but in {values['RescaleType']}: choose another series."
+        )
+    orientation = np.reshape(numbers("ImageOrientationPatient", 6), (2, 3))
+    position = np.array(numbers("ImagePositionPatient", 3))
+    row_spacing, column_spacing = numbers("PixelSpacing", 2)
+    (slope,), (intercept,) = numbers("RescaleSlope", 1), numbers("RescaleIntercept", 1)
+    if not np.allclose(orientation @ orientation.T, np.eye(2), atol=1e-2):
+        raise InputError(
+            f"{where} has an Image Orientation (Patient) that is not two perpendicular directions: "
+            "export the series again from where it came from."
+        )
+    if min(row_spacing, column_spacing) <= 0 or slope == 0:
+        raise InputError(
+            f"{where} has a Pixel Spacing or Rescale Slope of 0: "
+            "export the series again from where it came from."
+        )
+    return Frame(
+        file=file,
+        index=index,
+        sop_instance_uid=uid,
+        shape=(rows, columns),
+        spacing=(row_spacing, column_spacing),
+        orientation=orientation,
+        position=position,
+        slope=slope,
+        intercept=intercept,
+        acquisition={key: str(values[key]) for key in ACQUISITION_TAGS if values.get(key)},
+    )

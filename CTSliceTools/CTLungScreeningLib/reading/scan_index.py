@@ -1,0 +1,109 @@
+"""All the scans below a folder, found without holding more of them than their names."""
+
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_reading import read_ct, read_indexed_series
+from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.dicom_frames import DAMAGED, DICOM_SUFFIXES, looks_like_dicom
+from CTLungScreeningLib.reading.dicom_series import dicom_candidates
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
+
+
+@dataclass(frozen=True)
+class IndexedScan:
+    """One scan below a folder.
+
+    Attributes:
+        folder: where it was found.
+        uid: SeriesInstanceUID; empty for a volume file and for one that cannot be told.
+        files: names relative to `folder`: of the series, or of the one file.
+    """
+
+    folder: Path
+    uid: str
+    files: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What to call it: its UID, or the name of its file."""
+        return self.uid or self.files[0]
+
+    def read(self, progress: ProgressCallback = silent) -> CTScan:
+        """Read it, see `read_ct`.
+
+        Raises:
+            InputError: if it is no CT volume.
+        """
+        files = [self.folder / file for file in self.files]
+        if self.uid:
+            return read_indexed_series(self.folder, self.uid, files, progress)
+        return read_ct(files[0], progress=progress)
+
+
+def index_scans(folder: Path, progress: ProgressCallback = silent) -> list[IndexedScan]:
+    """Find the CT series and volume files below a folder, in the order of their file names.
+
+    Only two tags of each DICOM file are read, and only names are kept. Where a folder has damaged
+    DICOM files and no other, the first of them stands for the scan that cannot be read.
+
+    Args:
+        folder: searched with its subfolders.
+        progress: told of the files looked at, as stage "Searching".
+
+    Raises:
+        InputError: if it is no folder, holds no scan, or a file in it cannot be opened.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give the folder that holds the scans.")
+    series: dict[str, list[str]] = defaultdict(list)
+    scans = []
+    damaged: dict[Path, str] = {}
+    files = sorted(dicom_candidates(folder))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")
+        for done, file in enumerate(files):
+            progress("Searching", done, len(files))
+            name = str(file.relative_to(folder))
+            if looks_like_dicom(file):
+                uid = _ct_series_uid(file)
+                if uid is None:
+                    damaged.setdefault(file.parent, name)
+                elif uid:
+                    series[uid].append(name)
+            elif file.name.lower().endswith(VOLUME_SUFFIXES):
+                scans.append(IndexedScan(folder, "", (name,)))
+            elif file.suffix.lower() in DICOM_SUFFIXES:
+                damaged.setdefault(file.parent, name)
+    progress("Searching", len(files), len(files))
+    scans += [IndexedScan(folder, uid, tuple(names)) for uid, names in series.items()]
+    whole = {(folder / name).parent for scan in scans for name in scan.files}
+    scans += [IndexedScan(folder, "", (n,)) for where, n in damaged.items() if where not in whole]
+    if not scans:
+        raise InputError(
+            f"{folder} holds no CT among its {len(files)} files: give a folder with DICOM series "
+            f"or files {', '.join(VOLUME_SUFFIXES)}."
+        )
+    return sorted(scans, key=lambda scan: scan.files[0])
+
+
+def _ct_series_uid(file: Path) -> str | None:
+    """The SeriesInstanceUID of a CT file; empty for other files, None for damaged ones."""
+    try:
+        header = pydicom.dcmread(
+            file,
+            force=True,
+            stop_before_pixels=True,
+            specific_tags=["Modality", "SeriesInstanceUID"],
+        )
+        if not header.get("Modality"):
+            return None
+        return str(header.SeriesInstanceUID).strip() if header.Modality == "CT" else ""
+    except DAMAGED:
+        return None

@@ -1,0 +1,267 @@
+"""Slices put in order: one regular stack out of the frames of a series."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.dicom_frames import ACQUISITION_TAGS, Frame
+
+MIN_SLICES = 6
+"""Fewer slices than this are no volume to work on."""
+
+MAX_AXIAL_TILT_DEGREES = 35.0
+"""A stack is axial if its normal lies this close to the patient's axis; gantries tilt to 30°."""
+
+SAME_ORIENTATION_DEGREES = 0.5
+SAME_POSITION_MM = 0.05
+GAP = 1.5
+"""A distance of this many times the median from slice to slice means slices are missing."""
+
+MAX_JITTER = 0.1
+"""How far a slice may lie from its place in a regular stack, as a part of the slice spacing."""
+
+MAX_SHIFT_PIXELS = 0.5
+"""Slices that lie this close to one line along the normal, in the plane, count as not shifted."""
+
+Identical = Callable[[Frame, Frame], bool]
+"""Whether two frames hold the same pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class SliceStack:
+    """A regular stack of slices.
+
+    Attributes:
+        frames: in order; for an axial stack from feet to head, else along row × column.
+        direction: (3, 3), columns: along a row, along a column, across the slices; LPS. Left-handed
+            where the pixels of an axial stack are seen from the head.
+        step: (3,), mm from one slice's position to the next; not parallel to the third column of
+            `direction` if the gantry was tilted.
+        notes: what was mended.
+    """
+
+    frames: tuple[Frame, ...]
+    direction: NDArray[np.float64]
+    step: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Mm between columns, rows and slices, in SimpleITK's order (x, y, z)."""
+        between_rows, between_columns = self.frames[0].spacing
+        return between_columns, between_rows, float(self.step @ self.direction[:, 2])
+
+    @property
+    def drift(self) -> tuple[float, float]:
+        """Pixels (x, y) by which each slice is shifted in its plane against the one before."""
+        x, y = self.step @ self.direction[:, :2] / self.spacing[:2]
+        return float(x), float(y)
+
+    @property
+    def tilted(self) -> bool:
+        """Whether the slices are shifted against each other, as those of a tilted gantry are."""
+        return max(map(abs, self.drift)) * (len(self.frames) - 1) > MAX_SHIFT_PIXELS
+
+    @property
+    def axial(self) -> bool:
+        """Whether the slices are axial."""
+        return is_axial(self.direction[:, 2])
+
+
+def is_axial(normal: NDArray[np.float64]) -> bool:
+    """Whether slices with this unit normal are axial."""
+    return bool(abs(normal[2]) >= np.cos(np.radians(MAX_AXIAL_TILT_DEGREES)))
+
+
+def build_stack(frames: Sequence[Frame], name: str, identical: Identical) -> SliceStack:
+    """Sort frames along their normal and check that they make one complete, regular stack.
+
+    Args:
+        frames: all the slices of a series, in any order; at least one.
+        name: of the series, for the sentences.
+        identical: asked only about frames that lie at the same place.
+
+    Raises:
+        InputError: if they do not, with the place of the fault.
+    """
+    notes: list[str] = []
+    frames = _largest_orientation(list(frames), notes)
+    _check_same_grid(frames, name)
+    direction = _direction(frames)
+    normal = direction[:, 2]
+    frames = sorted(frames, key=lambda frame: float(frame.position @ normal))
+    frames = _drop_copies(frames, normal, identical, notes)
+    if len(frames) < MIN_SLICES:
+        raise InputError(
+            f"{name} has only {len(frames)} slice{'s' * (len(frames) > 1)}: "
+            f"a volume needs at least {MIN_SLICES}; choose another series."
+        )
+    fault = _fault(frames, normal)
+    if fault:
+        frames = _first_acquisition(frames, normal, notes)
+        if not frames:
+            raise InputError(f"{name} {fault}")
+
+    positions = np.array([frame.position for frame in frames])
+    step = (positions[-1] - positions[0]) / (len(frames) - 1)
+    places = positions[0] + np.arange(len(frames))[:, None] * step
+    shift = np.abs((positions - places) @ direction[:, :2]) / frames[0].spacing[::-1]
+    if shift.max() > MAX_SHIFT_PIXELS:
+        worst = frames[int(shift.max(axis=1).argmax())]
+        raise InputError(
+            f"{name} has slices that are shifted against each other in their plane, most of all "
+            f"{worst.file}: reconstruct the series with one field of view."
+        )
+    return SliceStack(tuple(frames), direction, step, tuple(notes))
+
+
+def _largest_orientation(frames: list[Frame], notes: list[str]) -> list[Frame]:
+    groups: list[list[Frame]] = []
+    tolerance = 2 * np.sin(np.radians(SAME_ORIENTATION_DEGREES) / 2)
+    for frame in frames:
+        for group in groups:
+            apart = np.linalg.norm(frame.orientation - group[0].orientation, axis=1)
+            if apart.max() <= tolerance:
+                group.append(frame)
+                break
+        else:
+            groups.append([frame])
+    largest = max(groups, key=len)
+    if len(groups) > 1:
+        notes.append(
+            f"{len(frames) - len(largest)} of {len(frames)} images lie in another orientation and "
+            "were left out."
+        )
+    return largest
+
+
+def _check_same_grid(frames: list[Frame], name: str) -> None:
+    usual_shape = Counter(frame.shape for frame in frames).most_common(1)[0][0]
+    usual_spacing = Counter(frame.spacing for frame in frames).most_common(1)[0][0]
+    for frame in frames:
+        if frame.shape != usual_shape:
+            rows, columns = usual_shape
+            raise InputError(
+                f"{name} mixes image sizes: {frame.file} has {frame.shape[0]} rows and "
+                f"{frame.shape[1]} columns, most have {rows} and {columns}; "
+                "take the odd images out."
+            )
+        if not np.allclose(frame.spacing, usual_spacing, rtol=1e-3):
+            raise InputError(
+                f"{name} mixes pixel spacings: {frame.file} has {frame.spacing[0]:g} × "
+                f"{frame.spacing[1]:g} mm, most have {usual_spacing[0]:g} × "
+                f"{usual_spacing[1]:g} mm; take the odd images out."
+            )
+
+
+def _direction(frames: list[Frame]) -> NDArray[np.float64]:
+    row, column = np.mean([frame.orientation for frame in frames], axis=0)
+    row /= np.linalg.norm(row)
+    column -= (column @ row) * row
+    column /= np.linalg.norm(column)
+    normal = np.cross(row, column)
+    if is_axial(normal) and normal[2] < 0:
+        normal = -normal
+    return np.column_stack([row, column, normal])
+
+
+def _drop_copies(
+    frames: list[Frame], normal: NDArray[np.float64], identical: Identical, notes: list[str]
+) -> list[Frame]:
+    """Leave out frames that are there twice; `frames` are sorted along `normal`."""
+    kept: list[Frame] = []
+    differ = False
+    for frame in frames:
+        copy = False
+        for other in reversed(kept):
+            if (frame.position - other.position) @ normal > SAME_POSITION_MM:
+                break
+            same_instance = (frame.sop_instance_uid, frame.index) == (
+                other.sop_instance_uid,
+                other.index,
+            )
+            copy = bool(frame.sop_instance_uid) and same_instance
+            if not copy and not differ:
+                copy = identical(frame, other)
+                differ = not copy
+            if copy:
+                break
+        if not copy:
+            kept.append(frame)
+    if len(kept) < len(frames):
+        notes.append(
+            f"{len(frames) - len(kept)} of {len(frames)} images are copies of others and were "
+            "left out."
+        )
+    return kept
+
+
+def _fault(frames: list[Frame], normal: NDArray[np.float64]) -> str | None:
+    """Why sorted frames are no regular stack, as the end of a sentence, or None."""
+    places = np.array([frame.position @ normal for frame in frames])
+    gaps = np.diff(places)
+    axis = "z" if is_axial(normal) else "position along the normal"
+
+    def mm(index: int) -> str:
+        place = frames[index].position[2] if axis == "z" else places[index]
+        return f"{place:.2f} mm"
+
+    same = np.flatnonzero(gaps <= SAME_POSITION_MM)
+    if same.size:
+        first = int(same[0])
+        return (
+            f"has differing images at the same place, {axis} = {mm(first)}: "
+            f"{frames[first].file} and {frames[first + 1].file}; keep one acquisition."
+        )
+    median = float(np.median(gaps))
+    missing = np.flatnonzero(gaps >= GAP * median)
+    if missing.size:
+        first = int(missing[0])
+        count = [max(1, round(gaps[gap] / median) - 1) for gap in missing]
+        more = f" and {sum(count[1:])} elsewhere" if len(count) > 1 else ""
+        return (
+            f"lacks {count[0]} slice{'s' * (count[0] > 1)} between {axis} = {mm(first)} and "
+            f"{mm(first + 1)}{more}: get the complete series."
+        )
+    regular = np.linspace(places[0], places[-1], len(places))
+    off = np.abs(places - regular)
+    if off.max() > MAX_JITTER * median:
+        worst = int(off.argmax())
+        return (
+            f"is not evenly spaced: the slice at {axis} = {mm(worst)} lies {off[worst]:.2f} mm "
+            f"from its place; reconstruct it with one slice distance."
+        )
+    return None
+
+
+def _first_acquisition(
+    frames: list[Frame], normal: NDArray[np.float64], notes: list[str]
+) -> list[Frame]:
+    """The first of several complete acquisitions at the same places; empty if none stands out."""
+    first, last = (float(frames[end].position @ normal) for end in (0, -1))
+    for tag in ACQUISITION_TAGS:
+        values = {frame.acquisition.get(tag, "") for frame in frames}
+        for value in sorted(values, key=_by_number) if len(values) > 1 else ():
+            part = [frame for frame in frames if frame.acquisition.get(tag, "") == value]
+            if len(part) < MIN_SLICES or _fault(part, normal):
+                continue
+            low, high = (float(part[end].position @ normal) for end in (0, -1))
+            spacing = (high - low) / (len(part) - 1)
+            if low - first <= spacing and last - high <= spacing:
+                notes.append(
+                    f"The series holds {len(values)} acquisitions at the same places; the one "
+                    f"with {tag} {value or 'missing'} was taken."
+                )
+                return part
+    return []
+
+
+def _by_number(value: str) -> tuple[float, str]:
+    try:
+        return float(value), value
+    except ValueError:
+        return float("inf"), value

@@ -1,0 +1,92 @@
+"""The same work on many files, on all cores; what is wrong with one does not stop the others."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from types import ModuleType
+from typing import TypeVar
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def each(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    stage: str,
+    progress: ProgressCallback,
+    worth_a_process: int,
+) -> Iterator[Result | InputError]:
+    """Yield `function(item)` for each item in order, or the `InputError` that it raised.
+
+    Args:
+        function: of a module that can be imported; it and its results can be pickled.
+        items: likewise.
+        stage: name of the work for `progress`, which is told of each item and may raise.
+        progress: told of the progress.
+        worth_a_process: how many items take several times as long as a process takes to start;
+            fewer are done here.
+
+    Raises:
+        InputError: if a process was ended from outside, as by a lack of memory.
+    """
+    guarded = partial(_guarded, function)
+    count = min(os.cpu_count() or 1, len(items) // worth_a_process)
+    if count < 2:
+        yield from _reported(map(guarded, items), len(items), stage, progress)
+        return
+    # Spawned, as this process may have threads; Ctrl-C is for this process alone.
+    pool = ProcessPoolExecutor(
+        count, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
+    try:
+        with without_main_module():
+            results = pool.map(guarded, items, chunksize=max(1, worth_a_process // 16))
+        yield from _reported(results, len(items), stage, progress)
+    except BrokenProcessPool as broken:
+        raise InputError(
+            f"{stage} was cut short, as one of its processes was ended (lack of memory?): "
+            "start it again, what is done is kept."
+        ) from broken
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def without_main_module() -> Iterator[None]:
+    """Keep processes that start from running the caller's script again.
+
+    They would do so to find functions defined in it, of which they get none; it would need a guard
+    (`if __name__ == "__main__"`), and a file.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _reported(
+    results: Iterator[Result | InputError], count: int, stage: str, progress: ProgressCallback
+) -> Iterator[Result | InputError]:
+    progress(stage, 0, count)
+    for done, result in enumerate(results, 1):
+        yield result
+        progress(stage, done, count)
+
+
+def _guarded(function: Callable[[Item], Result], item: Item) -> Result | InputError:
+    try:
+        return function(item)
+    except InputError as error:
+        return error

@@ -1,0 +1,1 @@
+"""What both modules share inside Slicer: scene helpers and parts of panels."""

@@ -1,0 +1,188 @@
+"""Runs a piece of work in a child process while the panel stays alive."""
+
+import logging
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.child_process import ChildError, ChildProcess
+from CTLungScreeningLib.child_work import ChildCommand, Work
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.run_progress import RunProgress
+from CTLungScreeningSlicer.panel.signals import Signal
+
+POLL_MS = 100
+"""How often the child is asked."""
+
+
+class RunState(StrEnum):
+    """Where a run is."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    RUNNING = "running"
+    IMPORTING = "importing"
+    CANCELLING = "cancelling"
+
+
+def _ignore(result: Any) -> None:
+    """Do nothing with a result."""
+
+
+class WorkRunner:
+    """One piece of work at a time.
+
+    Attributes:
+        state: where it is.
+        progress: of the current stage.
+        changed: signal without arguments: `state` or `progress` is another.
+        logged: signal with a text: what the child has just printed.
+        told: signal with each JSON object that the child has printed, as a dictionary.
+        ended: signal with the error as one sentence and its details, both empty after success and
+            after Cancel.
+    """
+
+    def __init__(self) -> None:
+        self.state = RunState.IDLE
+        self.progress = RunProgress("")
+        self.changed = Signal()
+        self.logged = Signal()
+        self.told = Signal()
+        self.ended = Signal()
+        self._work: Work[Any] | None = None
+        self._done: Callable[[Any], None] = _ignore
+        self._child: ChildProcess | None = None
+        self._log_read = 0
+        self._log_text = ""
+        self._canceller: threading.Thread | None = None
+        self._timer = qt.QTimer()
+        self._timer.interval = POLL_MS
+        self._timer.timeout.connect(self._poll)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is work."""
+        return self.state is not RunState.IDLE
+
+    def start(self, work: Work[Any], done: Callable[[Any], None] = _ignore) -> None:
+        """Begin a piece of work; `done` gets what it returns.
+
+        Raises:
+            RuntimeError: if there is work already.
+        """
+        if self.busy:
+            raise RuntimeError("the runner is busy")
+        self._work, self._done = work, done
+        self._log_text = ""
+        self.progress = RunProgress(_("Starting"))
+        self._become(RunState.STARTING)
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """End the child process with all its descendants; the panel stays alive meanwhile."""
+        if self.state is RunState.STARTING and self._child is None:
+            self._end()
+        elif self.state in (RunState.STARTING, RunState.RUNNING) and self._child is not None:
+            self._canceller = threading.Thread(target=self._child.cancel)
+            self._canceller.start()
+            self.progress = RunProgress(_("Cancelling"))
+            self._become(RunState.CANCELLING)
+
+    def stop(self) -> None:
+        """Cancel and return when all has ended: before the scene, the module or Slicer goes."""
+        self.cancel()
+        if self._canceller is not None:
+            self._canceller.join()
+            self._finish_cancelling()
+
+    def _poll(self) -> None:
+        if self.state is RunState.CANCELLING:
+            if self._canceller is not None and not self._canceller.is_alive():
+                self._finish_cancelling()
+        elif self._child is None:
+            self._step(next)
+        else:
+            self._follow_child(self._child)
+
+    def _follow_child(self, child: ChildProcess) -> None:
+        alive = child.running
+        progress = self.progress
+        for event in child.poll():
+            if "stage" in event:
+                progress = RunProgress.from_event(event)
+            if "message" in event:
+                self._log(f"{event['message']}\n")
+            self.told.emit(event)
+        self._read_log(child)
+        if progress != self.progress:
+            self.progress = progress
+            self.changed.emit()
+        if alive or child.running:
+            return
+        self._child = None
+        try:
+            result = child.result()
+        except (InputError, ChildError) as problem:
+            error = problem
+            self._step(lambda work: work.throw(error))
+        else:
+            self.progress = RunProgress(_("Importing"))
+            self._become(RunState.IMPORTING)
+            self._step(lambda work: work.send(result))
+
+    def _step(self, go_on: Callable[[Work[Any]], ChildCommand]) -> None:
+        """Let the work go on to its next command, its result or its error."""
+        assert self._work is not None
+        self._timer.stop()
+        try:
+            command = go_on(self._work)
+            self._child = ChildProcess(command.arguments, command.environment)
+        except StopIteration as end:
+            done, result = self._done, end.value
+            self._end()
+            done(result)
+        except InputError as problem:
+            self._end(str(problem))
+        except ChildError as problem:
+            self._end(str(problem), self._log_text)
+        except Exception as problem:
+            logging.exception("The run failed")
+            self._end(_("The run failed: {problem}").format(problem=problem), self._log_text)
+        else:
+            self._log_read = 0
+            self._become(RunState.RUNNING)
+            self._timer.start()
+
+    def _read_log(self, child: ChildProcess) -> None:
+        if child.log.exists():
+            with child.log.open("rb") as log:
+                log.seek(self._log_read)
+                new = log.read()
+            self._log_read += len(new)
+            if new:
+                self._log(new.decode(errors="replace"))
+
+    def _log(self, text: str) -> None:
+        self._log_text += text
+        self.logged.emit(text)
+
+    def _finish_cancelling(self) -> None:
+        self._canceller = None
+        self._end()
+
+    def _end(self, error: str = "", details: str = "") -> None:
+        self._timer.stop()
+        if self._work is not None:
+            self._work.close()
+        self._work = self._child = None
+        self.progress = RunProgress("")
+        self._become(RunState.IDLE)
+        self.ended.emit(error, details)
+
+    def _become(self, state: RunState) -> None:
+        self.state = state
+        self.changed.emit()

@@ -1,0 +1,1 @@
+"""MRML nodes in and out; needs slicer and vtk."""

@@ -1,0 +1,117 @@
+"""Slicer's MRML without its window: scene, logics and file formats from the slicer-core wheel."""
+
+import atexit
+import importlib.util
+import shutil
+import sys
+import tempfile
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback
+
+# As `slicer.modules.<name in lower case>.logic()` in Slicer. Terminologies is not among them: the
+# wheel comes without the lists of terms its logic loads; segments keep their codes without it.
+MODULE_LOGICS = {
+    "Markups": "vtkSlicerMarkupsLogic",
+    "Models": "vtkSlicerModelsLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Tables": "vtkSlicerTablesLogic",
+    "Volumes": "vtkSlicerVolumesLogic",
+}
+
+
+class HeadlessApplication:
+    """The part of `slicer.app` that logic classes use."""
+
+    def __init__(self, scene: Any, application_logic: Any, temporary_path: str) -> None:
+        self.temporaryPath = temporary_path
+        self._scene = scene
+        self._application_logic = application_logic
+
+    def applicationLogic(self) -> Any:  # noqa: N802 - Slicer's names
+        """Return the vtkSlicerApplicationLogic."""
+        return self._application_logic
+
+    def mrmlScene(self) -> Any:  # noqa: N802
+        """Return the scene."""
+        return self._scene
+
+    def processEvents(self) -> None:  # noqa: N802
+        """Do nothing: there are no windows."""
+
+
+def start() -> Any:
+    """Return the MRML scene: Slicer's own within Slicer, else that of a headless host.
+
+    The first call outside Slicer makes the host and sets `slicer.mrmlScene`, `slicer.app` and
+    `slicer.modules`, so that scripts and logic classes written for Slicer find them; further
+    calls return the same scene.
+
+    Raises:
+        InputError: if neither Slicer nor slicer-core is there.
+    """
+    if importlib.util.find_spec("slicer") is None:
+        raise InputError(
+            "A Slicer scene needs slicer-core, which is not installed: "
+            "run pip install 'slicer-core>=5.12,<5.13' and try again."
+        )
+    import slicer  # noqa: PLC0415 - optional
+
+    if not hasattr(slicer, "app"):
+        _make_host(slicer)
+    return slicer.mrmlScene
+
+
+def keeping_alive(progress: ProgressCallback) -> ProgressCallback:
+    """Make a report that also keeps the application responsive while a script waits."""
+    import slicer  # noqa: PLC0415 - optional
+
+    def alive(stage: str, done: int, total: int) -> None:
+        slicer.app.processEvents()
+        progress(stage, done, total)
+
+    return alive
+
+
+def _make_host(slicer: Any) -> None:
+    temporary_path = tempfile.mkdtemp(prefix="mrml-")
+    atexit.register(shutil.rmtree, temporary_path, ignore_errors=True)
+
+    scene = slicer.vtkMRMLScene()
+    application_logic = slicer.vtkSlicerApplicationLogic()
+    application_logic.SetMRMLScene(scene)
+    application_logic.SetTemporaryPath(temporary_path)
+    colors = application_logic.GetColorLogic()
+    colors.SetMRMLScene(scene)
+    colors.AddDefaultColorNodes()
+
+    modules = ModuleType("slicer.modules")
+    for name, class_name in MODULE_LOGICS.items():
+        logic = getattr(slicer, class_name)()
+        logic.SetMRMLApplicationLogic(application_logic)
+        logic.SetMRMLScene(scene)
+        application_logic.SetModuleLogic(name, logic)
+        setattr(modules, name.lower(), SimpleNamespace(name=name, logic=lambda logic=logic: logic))
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
+
+    slicer.mrmlScene = scene
+    slicer.modules = sys.modules["slicer.modules"] = modules
+    slicer.app = HeadlessApplication(scene, application_logic, temporary_path)
+    slicer.app.dataInputOutput = _data_input_output(slicer, scene, application_logic)
+
+
+def _data_input_output(slicer: Any, scene: Any, application_logic: Any) -> tuple[Any, Any]:
+    """Give the scene the data manager without which it opens no `.mrb`."""
+    remote = slicer.vtkMRMLRemoteIOLogic()
+    remote.SetMRMLScene(scene)
+    remote.SetMRMLApplicationLogic(application_logic)
+    remote.GetCacheManager().SetRemoteCacheDirectory(application_logic.GetTemporaryPath())
+    manager = slicer.vtkDataIOManagerLogic()
+    manager.SetMRMLScene(scene)
+    manager.SetMRMLApplicationLogic(application_logic)
+    manager.SetAndObserveDataIOManager(remote.GetDataIOManager())
+    remote.AddDataIOToScene()
+    return remote, manager

@@ -1,0 +1,1 @@
+"""CT Slice Tools inside Slicer: logic and panel."""

@@ -1,0 +1,294 @@
+"""The section Annotate: one key sets a landmark at the slice under the pointer."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.file_dialogs import choose_file, choose_new_file
+from CTLungScreeningSlicer.panel.instance_files import instance_files
+from CTLungScreeningSlicer.panel.pointed_slice import (
+    go_to,
+    is_axial_view,
+    pointed_ras,
+    pointer_observers,
+    view_centre,
+)
+from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
+from CTLungScreeningSlicer.panel.signals import Signal
+from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
+from CTSliceToolsLib.dataset.annotation import ANNOTATION
+from CTSliceToolsLib.landmarks import LANDMARKS
+from CTSliceToolsSlicer.panel.corner_labels import CornerLabels
+from CTSliceToolsSlicer.panel.landmark_table import LandmarkTable
+from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic
+
+MARKUPS_SUFFIX = ".mrk.json"
+
+
+class AnnotateSection:
+    """Landmarks of one volume: keys, table, undo, files.
+
+    Attributes:
+        changed: signal without arguments: landmarks were set, moved or removed here.
+        keys: the shortcuts, alive while annotation is on.
+        labels: the texts in the slice views, shown while annotation is on.
+        table: the landmarks.
+        known_files: SOP Instance UID → DICOM file, where Slicer's DICOM database need not be asked.
+    """
+
+    def __init__(self, ui: Any, logic: AnnotationLogic) -> None:
+        self.changed = Signal()
+        self.known_files: Mapping[str, Path] = {}
+        self._ui, self._logic = ui, logic
+        self._volume: Any = None
+        self._tags: list[tuple[Any, int]] = []
+        self._refreshing = qt.QTimer()
+        # Not `.singleShot =`, which is a function as well.
+        self._refreshing.setProperty("singleShot", True)
+        self._refreshing.interval = 0
+        self._refreshing.timeout.connect(self.refresh)
+
+        self.table = LandmarkTable(ui.landmarkTable, self.go_to_landmark)
+        self.labels = CornerLabels(self._label_of_view)
+        self.keys = KeyShortcuts(
+            {
+                **{one.key: partial(self.label_slice, one.name) for one in LANDMARKS},
+                "Ctrl+Z": self.undo,
+                "Ctrl+Y": self.redo,
+            }
+        )
+        self._delete_key = qt.QShortcut(qt.QKeySequence(qt.Qt.Key_Delete), ui.landmarkTable)
+        self._delete_key.context = qt.Qt.WidgetWithChildrenShortcut
+        self._delete_key.activated.connect(self.remove_selected)
+        ui.annotateButton.toggled.connect(self._switch)
+        for button, action in (
+            (ui.undoButton, self.undo),
+            (ui.redoButton, self.redo),
+            (ui.removeButton, self.remove_selected),
+            (ui.loadButton, self._ask_and_load),
+            (ui.saveButton, self._ask_and_save),
+        ):
+            button.clicked.connect(partial(_call, action))
+        ui.landmarkTable.itemSelectionChanged.connect(self._enable_buttons)
+        self.refresh()
+
+    @property
+    def volume(self) -> Any | None:
+        """The volume that is annotated."""
+        return self._volume
+
+    def set_volume(self, volume: Any | None) -> None:
+        """Annotate a volume from now on, or none."""
+        if volume is not self._volume:
+            self._volume = volume
+            self._observe()
+            self._ui.landmarkTable.clearSelection()
+            if volume is None:
+                self._ui.annotateButton.checked = False
+        self.refresh()
+
+    def stop(self) -> None:
+        """Leave the section: keys and labels go, Slicer's shortcuts come back."""
+        self._ui.annotateButton.checked = False
+        self._refreshing.stop()
+
+    def label_slice(self, landmark: str) -> None:
+        """Set a landmark at the slice that is pointed at."""
+        number = self._pointed_number()
+        if number is None:
+            slicer.util.showStatusMessage(_("Point at a slice of the volume."), 3000)
+            return
+        self.change(lambda volume: self._logic.setLandmark(volume, landmark, number))
+
+    def remove_selected(self) -> None:
+        """Remove the landmarks of the selected rows."""
+        names = self.table.selected()
+        self.change(lambda volume: self._logic.removeLandmarks(volume, names))
+
+    def undo(self) -> None:
+        """Take back the last change."""
+        self.change(self._logic.undo)
+
+    def redo(self) -> None:
+        """Make again what was undone."""
+        self.change(self._logic.redo)
+
+    def go_to_landmark(self, landmark: str) -> None:
+        """Move the slice views to a landmark, if it is set."""
+        place = self._logic.landmarks(self._volume).get(landmark) if self._volume else None
+        if place is not None:
+            go_to(self._logic.slices(self._volume).world_ras(place.number))
+
+    def change(self, change: Callable[[Any], object]) -> None:
+        """Call a function that changes the landmarks of the volume, and show what came out."""
+        if self._volume is None:
+            return
+        with shown_errors():
+            change(self._volume)
+            self._observe()
+            self._refreshing.stop()
+            self.refresh()
+            self.changed.emit()
+
+    def load(self, file: Path) -> None:
+        """Read landmarks from a JSON annotation or a markups file.
+
+        Raises:
+            InputError: if it is neither, or does not fit the volume.
+        """
+        if file.name.endswith(MARKUPS_SUFFIX):
+            self._load_markups(file)
+            return
+        files = instance_files(self._logic.slices(self._volume).uids, self.known_files)
+        self._logic.loadAnnotation(self._volume, file, files or None)
+
+    def save(self, file: Path) -> None:
+        """Write landmarks to a JSON annotation, or to a markups file if it is named so.
+
+        Raises:
+            InputError: if they contradict anatomy, or the file cannot be written.
+        """
+        if file.name.endswith(MARKUPS_SUFFIX):
+            node = self._logic.markupsNode(self._volume)
+            if node is None:
+                raise InputError(_("There are no landmarks to save: set one first."))
+            storage = slicer.vtkMRMLMarkupsJsonStorageNode()
+            storage.SetFileName(str(file))
+            if not storage.WriteData(node):
+                raise InputError(_("{file} could not be written.").format(file=file))
+            return
+        uids = [one.sop_instance_uid for one in self._logic.landmarks(self._volume).values()]
+        files = instance_files(uids, self.known_files)
+        self._logic.saveAnnotation(self._volume, file, files or None)
+
+    def remove_markups(self, volume: Any) -> None:
+        """Take the landmarks of a volume out of the scene."""
+        node = self._logic.markupsNode(volume)
+        if node is not None:
+            slicer.mrmlScene.RemoveNode(node)
+
+    def refresh(self) -> None:
+        """Show the landmarks as they are now."""
+        found, order = {}, ""
+        if self._volume is not None:
+            try:
+                found = self._logic.landmarks(self._volume)
+                order = self._logic.contradiction(self._volume) or ""
+            except InputError as problem:
+                order = str(problem)
+        uids = [one.sop_instance_uid for one in found.values()]
+        files = instance_files(uids, self.known_files)
+        self.table.show(found, {uid: file.name for uid, file in files.items()})
+        self._ui.orderLabel.text = order
+        self._ui.orderLabel.visible = bool(order)
+        self._numbers = {place.number: name for name, place in found.items()}
+        self.labels.update()
+        self._show_pointed()
+        self._enable_buttons()
+
+    def _load_markups(self, file: Path) -> None:
+        storage = slicer.vtkMRMLMarkupsJsonStorageNode()
+        storage.SetFileName(str(file))
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
+        try:
+            if not storage.ReadData(node):
+                raise InputError(_("{file} is no markups file.").format(file=file))
+            self._logic.useMarkups(self._volume, node)
+        except InputError:
+            slicer.mrmlScene.RemoveNode(node)
+            raise
+
+    def _observe(self) -> None:
+        """Hear of changes that others make to the volume, its landmarks and the pointer."""
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._tags = []
+        if self._volume is None:
+            return
+        points = self._logic.markupsNode(self._volume)
+        soon = self._refresh_soon
+        for node, event in (
+            (self._volume, vtk.vtkCommand.ModifiedEvent),
+            (self._volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent),
+            (points, vtk.vtkCommand.ModifiedEvent),
+            (points, slicer.vtkMRMLMarkupsNode.PointModifiedEvent),
+        ):
+            if node is not None:
+                self._tags.append((node, node.AddObserver(event, soon)))
+        self._tags += pointer_observers(self._show_pointed)
+
+    def _refresh_soon(self, *_arguments: Any) -> None:
+        self._refreshing.start()
+
+    def _switch(self, on: bool) -> None:
+        if on and self._volume is None:
+            self._ui.annotateButton.checked = False
+        elif on:
+            self.keys.enable()
+            self.labels.enable()
+        else:
+            self.keys.disable()
+            self.labels.disable()
+        self._show_pointed()
+
+    def _slices(self) -> VolumeSlices | None:
+        try:
+            return self._logic.slices(self._volume) if self._volume is not None else None
+        except InputError:
+            return None
+
+    def _pointed_number(self) -> int | None:
+        slices, ras = self._slices(), pointed_ras()
+        return None if slices is None or ras is None else slices.number_at(ras)
+
+    def _show_pointed(self, *_arguments: Any) -> None:
+        number = self._pointed_number() if self._ui.annotateButton.checked else None
+        text = ""
+        if number is not None:
+            text = _("Slice {number}").format(number=number)
+            if number in self._numbers:
+                text += f": {self._numbers[number]}"
+        elif self._ui.annotateButton.checked:
+            text = _("The pointer is outside the volume.")
+        self._ui.sliceLabel.text = text
+
+    def _label_of_view(self, slice_node: Any) -> str:
+        slices = self._slices()
+        if slices is None or not is_axial_view(slice_node):
+            return ""
+        number = slices.number_at(view_centre(slice_node))
+        return self._numbers.get(number, "") if number is not None else ""
+
+    def _enable_buttons(self) -> None:
+        volume, ui = self._volume, self._ui
+        there = volume is not None
+        ui.annotateButton.enabled = there
+        ui.undoButton.enabled = there and self._logic.canUndo(volume)
+        ui.redoButton.enabled = there and self._logic.canRedo(volume)
+        ui.removeButton.enabled = there and bool(self.table.selected())
+        ui.loadButton.enabled = ui.saveButton.enabled = there
+
+    def _ask_and_load(self) -> None:
+        file = choose_file(_("Load landmarks"), _("Landmarks (*.json)"))
+        if file is not None:
+            self.change(lambda volume: self.load(file))
+
+    def _ask_and_save(self) -> None:
+        filters = _("Annotation (*.json);;Markups (*.mrk.json)")
+        file = choose_new_file(_("Save landmarks"), ANNOTATION, filters)
+        if file is not None:
+            with shown_errors():
+                self.save(file)
+
+
+def _call(action: Callable[[], object], *_arguments: Any) -> None:
+    """Call an action without what a button's signal passes."""
+    action()

@@ -1,0 +1,141 @@
+"""The section Localize: where in the body the slices of the volume lie."""
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.child_work import Work
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningSlicer.panel.packages import ensure_packages
+from CTLungScreeningSlicer.panel.pointed_slice import go_to, pointed_ras, pointer_observers
+from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, describe_location
+from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, ScanPrediction
+from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection
+from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
+
+TITLE = "CT Slice Tools"
+
+
+class LocalizeSection:
+    """Prediction of one volume: run, landmarks found, plot, live readout.
+
+    Attributes:
+        model: chooses the localizer.
+        run_bar: runs it.
+    """
+
+    def __init__(
+        self, ui: Any, logic: CTSliceToolsLogic, annotate: AnnotateSection, requirements: Path
+    ) -> None:
+        """Build the section; `requirements` are installed when a run is first started."""
+        self._ui, self._logic, self._annotate = ui, logic, annotate
+        self._requirements = requirements
+        self._volume: Any = None
+        self._prediction: ScanPrediction | None = None
+        self._tags: list[tuple[Any, int]] = []
+        self.model = ModelChooser(ui.modelBox, [DEFAULT_MODEL] if DEFAULT_MODEL.exists() else [])
+        self.run_bar = RunBar(
+            ui.localizeRun,
+            _("Localize slices"),
+            _("Find out where in the body each slice of the volume lies."),
+            self._make_work,
+            lambda nodes: self.refresh(),
+        )
+        self.model.changed.connect(lambda file: self._show_obstacle())
+        ui.foundTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        ui.foundTable.cellClicked.connect(lambda row, column: self._go_to_row(row))
+        ui.plotButton.clicked.connect(self._show_plot)
+        ui.adoptButton.clicked.connect(self._adopt)
+        self.refresh()
+
+    def set_volume(self, volume: Any | None) -> None:
+        """Work on a volume from now on, or on none; a run goes on with the one it began with."""
+        if volume is not self._volume:
+            self._volume = volume
+            self._observe()
+        self.refresh()
+
+    def stop(self) -> None:
+        """End the run, if there is one, with its child process."""
+        self.run_bar.runner.stop()
+
+    def refresh(self) -> None:
+        """Show the prediction that the scene holds for the volume."""
+        self._prediction, warning = None, ""
+        if self._volume is not None and self._logic.predictionNodes(self._volume) is not None:
+            try:
+                self._prediction = self._logic.prediction(self._volume)
+                warning = "\n".join(self._prediction.fit.warnings)
+            except InputError as problem:
+                warning = str(problem)
+        self._fill_table()
+        there = self._prediction is not None
+        self._ui.plotButton.enabled = self._ui.adoptButton.enabled = there
+        self._ui.warningLabel.text = warning
+        self._ui.warningLabel.visible = bool(warning)
+        self._show_location()
+        self._show_obstacle()
+
+    def _make_work(self) -> Work[Any] | None:
+        if not ensure_packages(self._requirements, TITLE):
+            return None
+        return self._logic.predictWork(self._volume, self.model.file)
+
+    def _show_obstacle(self) -> None:
+        obstacle = ""
+        if self._volume is None:
+            obstacle = _("Choose a CT volume first.")
+        elif self.model.file is None:
+            obstacle = _("Choose a model first.")
+        self.run_bar.set_obstacle(obstacle)
+
+    def _fill_table(self) -> None:
+        found = self._prediction.landmarks if self._prediction is not None else {}
+        table = self._ui.foundTable
+        table.rowCount = len(found)
+        for row, (name, place) in enumerate(found.items()):
+            location = LANDMARK_BY_NAME[name].location
+            texts = (name, str(place.slice.index), f"{place.z_mm:.1f}", f"{location:g}")
+            for column, text in enumerate(texts):
+                table.setItem(row, column, qt.QTableWidgetItem(text))
+
+    def _go_to_row(self, row: int) -> None:
+        nodes = self._logic.predictionNodes(self._volume)
+        if nodes is not None:
+            place = [0.0, 0.0, 0.0]
+            nodes.markups.GetNthControlPointPositionWorld(row, place)
+            go_to(place)
+
+    def _show_plot(self, *_arguments: Any) -> None:
+        nodes = self._logic.predictionNodes(self._volume)
+        if nodes is not None:
+            slicer.modules.plots.logic().ShowChartInLayout(nodes.chart)
+
+    def _adopt(self, *_arguments: Any) -> None:
+        self._annotate.change(self._logic.annotateAsPredicted)
+
+    def _show_location(self, *_arguments: Any) -> None:
+        text, ras = "", pointed_ras()
+        if self._prediction is not None and ras is not None:
+            low, high = self._prediction.field_of_view
+            if low <= ras[2] <= high:
+                location = float(self._prediction.fit.location_at(ras[2]))
+                text = f"{location:.3f}, {describe_location(location)}"
+        self._ui.locationLabel.text = text
+
+    def _observe(self) -> None:
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._tags = []
+        if self._volume is not None:
+            event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+            self._tags = pointer_observers(self._show_location)
+            self._tags.append((self._volume, self._volume.AddObserver(event, self._moved)))
+
+    def _moved(self, *_arguments: Any) -> None:
+        self.refresh()

@@ -1,0 +1,213 @@
+"""The section Match: the slices of a second volume at the level of the first."""
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.child_work import Work
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.debounced import Debounced
+from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningSlicer.panel.packages import ensure_packages
+from CTLungScreeningSlicer.panel.pointed_slice import RED, view_centre
+from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.side_by_side import SideBySide
+from CTSliceToolsLib.localizer.matching import TOLERANCE, SliceMatch, find_level, match_slices
+from CTSliceToolsLib.localizer.prediction import ScanPrediction
+from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment
+from CTSliceToolsSlicer.panel.localize_section import TITLE
+from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
+
+
+class MatchSection:
+    """Two volumes level with each other: localize them, scroll side by side, list the slices.
+
+    Attributes:
+        run_bar: localizes those of the two volumes that are not yet.
+        views: the two slice views.
+    """
+
+    def __init__(
+        self, ui: Any, logic: CTSliceToolsLogic, model: ModelChooser, requirements: Path
+    ) -> None:
+        """Build the section; `requirements` are installed when a run is first started."""
+        self._ui, self._logic = ui, logic
+        self._model, self._requirements = model, requirements
+        self._volume: Any = None
+        self._other: Any = None
+        self._tolerance = TOLERANCE
+        self._side_by_side = False
+        self._prediction: ScanPrediction | None = None
+        self._alignment: ScanAlignment | None = None
+        self._missing: list[Any] = []
+        self._matches: list[SliceMatch] = []
+        self._tags: list[tuple[Any, int]] = []
+        self._refresh_soon = Debounced(self.refresh)
+        self._show_level_soon = Debounced(self._show_level)
+        self.views = SideBySide()
+        self.views.closed.connect(lambda: setattr(ui.sideBySideBox, "checked", False))
+        self.run_bar = RunBar(
+            ui.matchRun,
+            _("Localize what is missing"),
+            _("Find out where the slices lie in the body, for both volumes where it is needed."),
+            self._make_work,
+            lambda nodes: self.refresh(),
+        )
+        model.changed.connect(lambda file: self._show_obstacle())
+        ui.matchTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        ui.matchTable.cellClicked.connect(lambda row, column: self.go_to_match(row))
+        self.refresh()
+
+    def set_volumes(
+        self,
+        volume: Any | None,
+        other: Any | None,
+        side_by_side: bool = False,
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        """Match two volumes from now on, or none.
+
+        Args:
+            volume: shown in the red view.
+            other: shown beside it.
+            side_by_side: whether they are shown so.
+            tolerance: of the normalized location, of the slices that are listed.
+        """
+        if (volume, other) != (self._volume, self._other):
+            self._volume, self._other = volume, other
+            self._observe()
+        self._side_by_side, self._tolerance = side_by_side, tolerance
+        self.refresh()
+
+    def stop(self) -> None:
+        """End the run, if there is one, and show the views that were there before."""
+        self.run_bar.runner.stop()
+        self.views.close()
+        self._refresh_soon.cancel()
+        self._show_level_soon.cancel()
+
+    def go_to_match(self, row: int) -> None:
+        """Show a slice of the list beside the red view."""
+        z_mm = self._matches[row].slice.z_mm
+        self._ui.sideBySideBox.checked = True
+        self.views.go_to(z_mm)
+
+    def refresh(self) -> None:
+        """Show what the scene holds of the two volumes."""
+        problem = self._pair_problem()
+        self._prediction = self._alignment = None
+        self._missing = []
+        doubts: list[str] = []
+        for volume in () if problem else (self._volume, self._other):
+            try:
+                self._prediction = self._logic.prediction(volume)
+                doubts += self._prediction.fit.warnings
+            except InputError as reason:
+                self._missing.append(volume)
+                doubts.append(str(reason))
+        if not problem and not self._missing:
+            self._alignment = self._logic.alignment(self._volume, self._other)
+        if self._side_by_side and not problem:
+            self.views.show(self._volume, self._other)
+            self.views.keep_apart(self._markups(self._volume), self._markups(self._other))
+            self.views.align(self._alignment)
+        else:
+            self.views.close()
+        self._ui.matchWarning.text = "\n".join(doubts)
+        self._ui.matchWarning.visible = bool(doubts)
+        self._show_level()
+        self._show_obstacle()
+
+    def _pair_problem(self) -> str:
+        if self._volume is None:
+            return _("Choose a CT volume first.")
+        if self._other is None:
+            return _("Choose a second volume first.")
+        if self._other is self._volume:
+            return _("Choose another second volume: it is the first one.")
+        return ""
+
+    def _markups(self, volume: Any) -> list[Any]:
+        """Give the landmarks of a volume, those found and those annotated."""
+        found = self._logic.predictionNodes(volume)
+        nodes = (found and found.markups, self._logic.markupsNode(volume))
+        return [node for node in nodes if node is not None]
+
+    def _make_work(self) -> Work[Any] | None:
+        if not ensure_packages(self._requirements, TITLE):
+            return None
+        return self._localize(self._missing, self._model.file)
+
+    def _localize(self, volumes: list[Any], model: Path | None) -> Work[None]:
+        for volume in volumes:
+            yield from self._logic.predictWork(volume, model)
+
+    def _show_obstacle(self) -> None:
+        obstacle = self._pair_problem()
+        if not obstacle and not self._missing:
+            obstacle = _("Both volumes are localized.")
+        elif not obstacle and self._model.file is None:
+            obstacle = _("Choose a model first, in the section Localize.")
+        self.run_bar.set_obstacle(obstacle)
+
+    def _show_level(self) -> None:
+        """Show where the second volume has the level of the red view."""
+        self._matches, text = [], ""
+        red = slicer.mrmlScene.GetNodeByID(RED)
+        if self._prediction is not None and self._alignment is not None and red is not None:
+            z = float(view_centre(red)[2])
+            there = self._alignment.other_at(z)
+            low, high = self._prediction.field_of_view
+            level = find_level(self._prediction, float(self._prediction.fit.location_at(there)))
+            if low <= there <= high:
+                self._matches = match_slices(self._prediction, level, self._tolerance)
+                text = _("{volume} at {z:.1f} mm is {other} at {there:.1f} mm, slice {number}.")
+            else:
+                text = _("{volume} at {z:.1f} mm lies outside {other}, at {there:.1f} mm.")
+            text = text.format(
+                volume=self._volume.GetName(),
+                z=z,
+                other=self._other.GetName(),
+                there=there,
+                number=self._prediction.slice_at(there).index,
+            )
+        self._ui.levelLabel.text = text
+        self._fill_table()
+
+    def _fill_table(self) -> None:
+        table = self._ui.matchTable
+        table.clearSelection()
+        table.rowCount = len(self._matches)
+        for row, match in enumerate(self._matches):
+            texts = (
+                str(match.slice.index),
+                f"{match.slice.z_mm:.1f}",
+                f"{match.offset_mm:+.1f}",
+                f"{match.slice.location:.3f}",
+            )
+            for column, text in enumerate(texts):
+                table.setItem(row, column, qt.QTableWidgetItem(text))
+
+    def _observe(self) -> None:
+        """Hear of scrolling, and of what others do to the volumes."""
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._tags = []
+        if self._volume is None or self._other is None:
+            return
+        modified = vtk.vtkCommand.ModifiedEvent
+        moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+        red = slicer.mrmlScene.GetNodeByID(RED)
+        for node, event, soon in (
+            (red, modified, self._show_level_soon),
+            (self._volume, modified, self._refresh_soon),
+            (self._volume, moved, self._refresh_soon),
+            (self._other, modified, self._refresh_soon),
+            (self._other, moved, self._refresh_soon),
+        ):
+            if node is not None:
+                self._tags.append((node, node.AddObserver(event, soon)))

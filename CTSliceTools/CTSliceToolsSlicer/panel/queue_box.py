@@ -1,0 +1,115 @@
+"""The box Many scans: one CT series after the other, each saved as it is labelled."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningSlicer.panel.dicom_series import ct_series
+from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.file_dialogs import choose_folder
+from CTLungScreeningSlicer.scene.volume_slices import add_scan
+from CTSliceToolsLib.dataset.label_queue import LabelQueue, SeriesToLabel
+from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection
+
+FOLDER, DATABASE = range(2)
+"""Rows of the box that says where the series come from."""
+
+
+class QueueBox:
+    """Loads the next series without an annotation; saves each change of it at once."""
+
+    def __init__(
+        self, ui: Any, annotate: AnnotateSection, choose_volume: Callable[[Any], None]
+    ) -> None:
+        """Connect the controls; `choose_volume` makes a volume the panel's."""
+        self._ui, self._annotate, self._choose_volume = ui, annotate, choose_volume
+        self._queue: LabelQueue | None = None
+        self._current: SeriesToLabel | None = None
+        self._volume_id = ""
+        ui.queueSource.currentIndexChanged.connect(self._forget)
+        ui.queueFolder.textChanged.connect(self._forget)
+        ui.queueBrowse.clicked.connect(self._browse)
+        ui.nextButton.clicked.connect(self._press)
+        annotate.changed.connect(self._save)
+
+    def next_series(self) -> None:
+        """Load the next series without an annotation; the one before leaves the scene.
+
+        Raises:
+            InputError: if there is none, or it cannot be read.
+        """
+        if self._queue is None:
+            self._queue = self._make_queue()
+        series = self._queue.next_unlabelled(self._current)
+        if series is None:
+            self._show_progress()
+            raise InputError(_("All series are labelled."))
+        scan = read_ct(series.folder, series.uid)
+        self._remove_volume()
+        volume = add_scan(scan, scan.series.description if scan.series else series.uid)
+        self._annotate.known_files = {one.sop_instance_uid: one.file for one in scan.slices}
+        self._current, self._volume_id = series, volume.GetID()
+        self._choose_volume(volume)
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        self._show_progress()
+
+    def _make_queue(self) -> LabelQueue:
+        if self._ui.queueSource.currentIndex == DATABASE:
+            return database_queue()
+        if not self._ui.queueFolder.text:
+            raise InputError(_("Choose the folder with the series first."))
+        return LabelQueue.of_folder(Path(self._ui.queueFolder.text))
+
+    def _save(self) -> None:
+        volume = slicer.mrmlScene.GetNodeByID(self._volume_id) if self._volume_id else None
+        if self._current is None or volume is None or self._annotate.volume is not volume:
+            return
+        try:
+            self._annotate.save(self._current.annotation)
+        except InputError as problem:
+            self._ui.queueLabel.text = _("Not saved: {problem}").format(problem=problem)
+        else:
+            self._show_progress()
+
+    def _remove_volume(self) -> None:
+        volume = slicer.mrmlScene.GetNodeByID(self._volume_id) if self._volume_id else None
+        if volume is not None:
+            self._annotate.remove_markups(volume)
+            slicer.mrmlScene.RemoveNode(volume)
+        self._volume_id = ""
+
+    def _press(self, *_arguments: Any) -> None:
+        with shown_errors(), slicer.util.WaitCursor():
+            self.next_series()
+
+    def _browse(self, *_arguments: Any) -> None:
+        folder = choose_folder(_("Folder with CT series"), self._ui.queueFolder.text)
+        if folder is not None:
+            self._ui.queueFolder.text = str(folder)
+
+    def _forget(self, *_arguments: Any) -> None:
+        self._queue = self._current = None
+        self._ui.queueLabel.text = ""
+
+    def _show_progress(self) -> None:
+        if self._queue is not None:
+            self._ui.queueLabel.text = _("{done} of {count} labelled").format(
+                done=self._queue.labelled, count=len(self._queue.series)
+            )
+
+
+def database_queue() -> LabelQueue:
+    """Queue the CT series of Slicer's DICOM database.
+
+    Raises:
+        InputError: if there is none, or two of them share a folder.
+    """
+    found = [SeriesToLabel(series.folder, series.uid) for series in ct_series()]
+    if not found:
+        raise InputError(_("The DICOM database holds no CT series: import some first."))
+    return LabelQueue(found)

@@ -1,0 +1,233 @@
+"""Annotation of CT volumes in a Slicer scene, in Slicer and on slicer-core alike."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.scene import mrml_host
+from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
+from CTSliceToolsLib.dataset.annotation import from_head_to_feet
+from CTSliceToolsSlicer.scene import annotation_files, landmark_points
+from CTSliceToolsSlicer.scene.landmark_points import Places
+
+
+@dataclass(frozen=True)
+class LandmarkSlice:
+    """The slice that shows a landmark.
+
+    Attributes:
+        number: from 0 at the feet.
+        z_mm: LPS z of its centre in the world.
+        sop_instance_uid: of the DICOM instance; empty for other volumes.
+    """
+
+    number: int
+    z_mm: float
+    sop_instance_uid: str
+
+
+@dataclass
+class _History:
+    """What the landmarks were before each change, and what was undone."""
+
+    past: list[Places] = field(default_factory=list)
+    future: list[Places] = field(default_factory=list)
+
+
+class AnnotationLogic:
+    """Sets, moves and removes the landmarks of volumes; each change can be undone.
+
+    The landmarks of a volume are the control points of its markups node
+    (`landmark_points`), which belong to the scene and are saved with it: moved by hand, they count
+    where they are. No method looks at voxels, so each takes milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self.scene = mrml_host.start()
+        self._histories: dict[Any, _History] = {}
+
+    def slices(self, volumeNode: Any) -> VolumeSlices:
+        """Give the numbers, places and DICOM instances of a volume's slices.
+
+        Raises:
+            InputError: if it holds no image or no axial slices.
+        """
+        return VolumeSlices.of(volumeNode)
+
+    def markupsNode(self, volumeNode: Any) -> Any:
+        """Give the markups node with the landmarks of a volume; None if it has none yet."""
+        return landmark_points.find_points(volumeNode)
+
+    def useMarkups(self, volumeNode: Any, markupsNode: Any) -> None:
+        """Make the control points of a markups node the landmarks of a volume, by their labels.
+
+        Points keep their place in the world; those whose label is no landmark are left alone. A
+        markups node that the volume had before stays in the scene as an ordinary one.
+
+        Raises:
+            InputError: if two points have the name of the same landmark.
+        """
+        slices = self.slices(volumeNode)
+        before = self.markupsNode(volumeNode)
+        landmark_points.adopt_points(markupsNode, slices)
+        if before is not None and before is not markupsNode:
+            before.RemoveNodeReferenceIDs(landmark_points.VOLUME_ROLE)
+
+    def landmarks(self, volumeNode: Any) -> dict[str, LandmarkSlice]:
+        """Give the slice of each landmark that is set, from head to feet.
+
+        A point that was moved out of the volume does not count.
+        """
+        slices = self.slices(volumeNode)
+        numbers = self._numbers(slices)
+        return {
+            name: LandmarkSlice(
+                numbers[name],
+                float(slices.world_ras(numbers[name])[2]),
+                slices.uids[numbers[name]] if slices.uids else "",
+            )
+            for name in from_head_to_feet(volumeNode.GetName(), numbers)
+        }
+
+    def contradiction(self, volumeNode: Any) -> str | None:
+        """Say in a sentence what is wrong with the order of the landmarks, if anything is."""
+        slices = self.slices(volumeNode)
+        try:
+            annotation_files.numbered(slices, self._numbers(slices))
+        except InputError as error:
+            return str(error)
+        return None
+
+    def setLandmark(self, volumeNode: Any, landmark: str, number: int) -> None:
+        """Set a landmark at a slice, or move it there. See `setLandmarks`."""
+        self.setLandmarks(volumeNode, {landmark: number})
+
+    def setLandmarks(self, volumeNode: Any, numbers: Mapping[str, int]) -> None:
+        """Set landmarks at slices, or move them there, in one change.
+
+        Args:
+            volumeNode: gets a markups node if it has none.
+            numbers: landmark → number of the slice, from 0 at the feet.
+
+        Raises:
+            InputError: if there is no such landmark or slice; nothing is changed then.
+        """
+        slices = self.slices(volumeNode)
+        new = _centres(slices, numbers)
+        self._change(slices, lambda places: {**places, **new})
+
+    def setLandmarksAtZ(self, volumeNode: Any, z_mm: Mapping[str, float]) -> None:
+        """Set landmarks at the slices nearest to these LPS z of the world in mm, in one change.
+
+        Raises:
+            InputError: if there is no such landmark, or z is outside the volume.
+        """
+        slices = self.slices(volumeNode)
+        self.setLandmarks(volumeNode, {name: slices.number_at_z(z) for name, z in z_mm.items()})
+
+    def removeLandmarks(self, volumeNode: Any, landmarks: Iterable[str]) -> None:
+        """Remove landmarks, in one change; those that are not set do not matter."""
+        gone = set(landmarks)
+        self._change(
+            self.slices(volumeNode),
+            lambda places: {name: ijk for name, ijk in places.items() if name not in gone},
+        )
+
+    def canUndo(self, volumeNode: Any) -> bool:
+        """Whether there is a change of the volume's landmarks to undo."""
+        return bool(self._history(volumeNode).past)
+
+    def canRedo(self, volumeNode: Any) -> bool:
+        """Whether a change of the volume's landmarks was undone."""
+        return bool(self._history(volumeNode).future)
+
+    def undo(self, volumeNode: Any) -> None:
+        """Take back the last change of a volume's landmarks, if there is one."""
+        history = self._history(volumeNode)
+        self._step(volumeNode, history.past, history.future)
+
+    def redo(self, volumeNode: Any) -> None:
+        """Make again the change that was undone last, if there is one."""
+        history = self._history(volumeNode)
+        self._step(volumeNode, history.future, history.past)
+
+    def saveAnnotation(
+        self, volumeNode: Any, file: Path, files: Mapping[str, Path] | None = None
+    ) -> None:
+        """Write the landmarks of a volume as an annotation file; one that is there is replaced.
+
+        Args:
+            volumeNode: of a DICOM series, or any other.
+            file: to write, such as `annotation.json` in the folder of the series.
+            files: SOP Instance UID → DICOM file, of at least the annotated slices. With it the
+                annotation names files; for None, or a volume that does not tell the UIDs of its
+                slices, it gives slice numbers.
+
+        Raises:
+            InputError: if the landmarks contradict anatomy, a file is missing or not the slice
+                that it should be, or `file` is no annotation or cannot be written.
+        """
+        slices = self.slices(volumeNode)
+        annotation_files.write_numbers(slices, self._numbers(slices), file, files)
+
+    def loadAnnotation(
+        self, volumeNode: Any, file: Path, files: Mapping[str, Path] | None = None
+    ) -> None:
+        """Make the landmarks of a volume those of an annotation file, in one change.
+
+        Args:
+            volumeNode: which the annotation is of.
+            file: to read.
+            files: SOP Instance UID → DICOM file, where the files are not beside `file`.
+
+        Raises:
+            InputError: if the file is no annotation of this volume or contradicts anatomy; nothing
+                is changed then.
+        """
+        slices = self.slices(volumeNode)
+        new = _centres(slices, annotation_files.read_numbers(slices, file, files))
+        self._change(slices, lambda places: new)
+
+    def _numbers(self, slices: VolumeSlices) -> dict[str, int]:
+        """Landmark → number of its slice, of those that lie in the volume."""
+        numbers = {name: slices.number(ijk) for name, ijk in self._places(slices).items()}
+        return {name: number for name, number in numbers.items() if number is not None}
+
+    def _places(self, slices: VolumeSlices) -> Places:
+        node = self.markupsNode(slices.node)
+        if node is None:
+            return {}
+        landmark_points.follow(node, slices)
+        return landmark_points.read_places(node, slices)
+
+    def _change(self, slices: VolumeSlices, change: Callable[[Places], Places]) -> None:
+        before = self._places(slices)
+        after = change(before)
+        if after == before:
+            return
+        node = self.markupsNode(slices.node) or landmark_points.add_points(slices.node)
+        landmark_points.write_places(node, slices, after)
+        history = self._histories.setdefault(node, _History())
+        history.past.append(before)
+        history.future.clear()
+
+    def _history(self, volumeNode: Any) -> _History:
+        """The history of a volume's markups node; of those that left the scene none is kept."""
+        for node in [node for node in self._histories if node.GetScene() is None]:
+            del self._histories[node]
+        return self._histories.get(self.markupsNode(volumeNode), _History())
+
+    def _step(self, volumeNode: Any, source: list[Places], target: list[Places]) -> None:
+        if source:
+            slices = self.slices(volumeNode)
+            target.append(self._places(slices))
+            landmark_points.write_places(self.markupsNode(volumeNode), slices, source.pop())
+
+
+def _centres(
+    slices: VolumeSlices, numbers: Mapping[str, int]
+) -> dict[str, tuple[float, float, float]]:
+    from_head_to_feet(slices.node.GetName(), numbers)
+    return {name: tuple(slices.centre(number).tolist()) for name, number in numbers.items()}

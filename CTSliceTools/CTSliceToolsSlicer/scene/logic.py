@@ -1,0 +1,219 @@
+"""Annotation, localization and matching of CT volumes in a Slicer scene, and the commands."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+
+import CTSliceToolsLib
+from CTLungScreeningLib.child_process import module_command, module_environment
+from CTLungScreeningLib.child_work import ChildCommand, Work, complete
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
+from CTLungScreeningSlicer.scene.mrml_volume import export_volume, ijk_to_world
+from CTLungScreeningSlicer.scene.undo import Snapshot
+from CTSliceToolsLib.localizer import matching
+from CTSliceToolsLib.localizer.prediction import ScanPrediction, SliceLocation
+from CTSliceToolsLib.localizer.results import read_prediction
+from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment, align_scans
+from CTSliceToolsSlicer.scene import prediction_nodes
+from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic
+from CTSliceToolsSlicer.scene.prediction_nodes import PredictionNodes
+
+
+class CTSliceToolsLogic(AnnotationLogic):
+    """All that the panel CTSliceTools does, for scripts as well.
+
+    What needs Keras, or takes long, runs in a child process. Each such method has a `progress` that
+    is called at least ten times a second and may raise `Cancelled`, which ends the child with all
+    its descendants; methods named `...Work` give the same as `child_work.Work` for a panel.
+    Heights z and slice offsets are those of the world's axial slices in mm.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._aligned: tuple[list[tuple[SliceLocation, ...]], ScanAlignment] | None = None
+
+    def predict(
+        self, volumeNode: Any, modelFile: Path | None = None, progress: ProgressCallback = silent
+    ) -> PredictionNodes:
+        """Find out where in the body the slices of a volume lie, and where its landmarks are.
+
+        Args:
+            volumeNode: a CT in HU; linear parent transforms are applied to it.
+            modelFile: a `.keras` file with its card; None for the bundled localizer.
+            progress: callback, see `CTLungScreeningLib.progress`.
+
+        Returns:
+            New nodes. Those of an earlier prediction of the volume are removed. If anything fails
+            the scene is as it was.
+
+        Raises:
+            InputError: if the volume or the model cannot be used.
+            ChildError: if the child process failed; its log is named.
+            Cancelled: if `progress` raised it.
+        """
+        return complete(self.predictWork(volumeNode, modelFile), keeping_alive(progress))
+
+    def predictWork(self, volumeNode: Any, modelFile: Path | None = None) -> Work[PredictionNodes]:
+        """Give the work of `predict`."""
+        work = Path(tempfile.mkdtemp(prefix="CTSliceTools-", dir=slicer.app.temporaryPath))
+        scan, result = work / "scan.nrrd", work / "prediction.json"
+        name = volumeNode.GetName()
+        try:
+            export_volume(volumeNode, scan)
+            place = ijk_to_world(volumeNode)
+            options = () if modelFile is None else ("--model", modelFile)
+            yield _command("predict", scan, "-o", result, "--no-plot", *options)
+            if volumeNode.GetScene() is None:
+                raise InputError(f"{name} was deleted while it was being localized.")
+            if not np.array_equal(place, ijk_to_world(volumeNode)):
+                raise InputError(f"{name} was moved while it was being localized: run it again.")
+            return self._show(volumeNode, read_prediction(result))
+        except InputError as problem:
+            raise InputError(str(problem).replace(str(scan), name)) from None
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def predictionNodes(self, volumeNode: Any) -> PredictionNodes | None:
+        """Give the nodes of a volume's last prediction, from this session or a saved scene."""
+        return prediction_nodes.find_prediction(volumeNode)
+
+    def prediction(self, volumeNode: Any) -> ScanPrediction:
+        """Give the last prediction of a volume.
+
+        Raises:
+            InputError: if there is none, or the volume was moved since.
+        """
+        return prediction_nodes.read_prediction_nodes(volumeNode)
+
+    def locationAt(self, volumeNode: Any, sliceOffset: float) -> float:
+        """Give the normalized location at the offset of an axial slice view in mm.
+
+        Raises:
+            InputError: as `prediction`.
+        """
+        return float(self.prediction(volumeNode).fit.location_at(sliceOffset))
+
+    def matchingOffset(self, volumeNode: Any, otherNode: Any, sliceOffset: float) -> float:
+        """Give the offset at which `volumeNode` shows what `otherNode` shows at `sliceOffset`.
+
+        It may lie outside the field of view.
+
+        Raises:
+            InputError: as `prediction`, for either volume.
+        """
+        return self.alignment(volumeNode, otherNode).z_at(sliceOffset)
+
+    def alignment(self, volumeNode: Any, otherNode: Any) -> ScanAlignment:
+        """Give the offsets at which two volumes show the same levels; the last is remembered.
+
+        Raises:
+            InputError: as `prediction`, for either volume.
+        """
+        pair = [self.prediction(node) for node in (volumeNode, otherNode)]
+        slices = [one.slices for one in pair]
+        if self._aligned is None or self._aligned[0] != slices:
+            self._aligned = slices, align_scans(*pair)
+        return self._aligned[1]
+
+    def matchingSlices(
+        self, volumeNode: Any, key: float | str, tolerance: float = matching.TOLERANCE
+    ) -> list[matching.SliceMatch]:
+        """Give the slices within a tolerance of a normalized location or landmark, nearest first.
+
+        Raises:
+            InputError: as `prediction`, or if there is no such landmark.
+        """
+        prediction = self.prediction(volumeNode)
+        return matching.match_slices(prediction, matching.find_level(prediction, key), tolerance)
+
+    def annotateAsPredicted(self, volumeNode: Any) -> None:
+        """Make the predicted landmarks the volume's annotation, in one change, to be corrected.
+
+        Raises:
+            InputError: as `prediction`, or if the volume has no axial slices.
+        """
+        found = self.prediction(volumeNode).landmarks
+        self.setLandmarksAtZ(volumeNode, {name: place.z_mm for name, place in found.items()})
+
+    def organize(
+        self,
+        source: Path,
+        destination: Path,
+        *options: str | Path,
+        progress: ProgressCallback = silent,
+    ) -> Any:
+        """Sort DICOM files into folders; see `ct-slice-tools organize --help` for the options.
+
+        Returns:
+            What the command reports as its result, a dictionary; so do the methods below.
+
+        Raises:
+            InputError: with the command's sentence if it refused its input.
+            ChildError: if it failed otherwise; its log is named.
+            Cancelled: if `progress` raised it.
+        """
+        return self.runCommand("organize", source, destination, *options, progress=progress)
+
+    def normalize(
+        self, dataset: Path, *options: str | Path, progress: ProgressCallback = silent
+    ) -> Any:
+        """Give the slices of annotated series their locations; see `organize`."""
+        return self.runCommand("normalize", dataset, *options, progress=progress)
+
+    def convert(
+        self, dataset: Path, output: Path, *options: str | Path, progress: ProgressCallback = silent
+    ) -> Any:
+        """Make the files that networks are trained on; see `organize`."""
+        return self.runCommand("convert", dataset, "-o", output, *options, progress=progress)
+
+    def partition(
+        self, source: Path, output: Path, *options: str | Path, progress: ProgressCallback = silent
+    ) -> Any:
+        """Sort them into training, validation and testing; see `organize`."""
+        return self.runCommand("partition", source, "-o", output, *options, progress=progress)
+
+    def train(
+        self, data: Path, output: Path, *options: str | Path, progress: ProgressCallback = silent
+    ) -> Any:
+        """Train a localizer into a new `.keras` file; see `organize`."""
+        return self.runCommand("train", data, "-o", output, *options, progress=progress)
+
+    def evaluate(
+        self, data: Path, output: Path, *options: str | Path, progress: ProgressCallback = silent
+    ) -> Any:
+        """Measure a localizer; see `organize`."""
+        return self.runCommand("evaluate", data, "-o", output, *options, progress=progress)
+
+    def runCommand(self, *arguments: str | Path, progress: ProgressCallback = silent) -> Any:
+        """Run any command of `ct-slice-tools` and return its result; see `organize`."""
+        return complete(self.commandWork(*arguments), keeping_alive(progress))
+
+    def commandWork(self, *arguments: str | Path) -> Work[Any]:
+        """Give the work of `runCommand`."""
+        return (yield _command(*arguments))
+
+    def _show(self, volumeNode: Any, prediction: ScanPrediction) -> PredictionNodes:
+        earlier = self.predictionNodes(volumeNode)
+        snapshot = Snapshot(self.scene, [])
+        try:
+            nodes = prediction_nodes.add_prediction(volumeNode, prediction)
+        except BaseException:
+            snapshot.close()
+            snapshot.restore()
+            raise
+        if earlier is not None:
+            prediction_nodes.remove_prediction(earlier)
+        return nodes
+
+
+def _command(*arguments: str | Path) -> ChildCommand:
+    return ChildCommand(
+        module_command("CTSliceToolsLib", *arguments, "--progress", "jsonl"),
+        module_environment(CTSliceToolsLib),
+    )

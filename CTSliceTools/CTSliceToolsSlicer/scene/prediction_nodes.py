@@ -1,0 +1,270 @@
+"""The prediction of a volume as nodes: tables, a chart and landmark points. Needs slicer.
+
+The table of slices holds it together: it refers to the volume and to the other nodes, and its
+attribute keeps the fit, so that all is there again when a saved scene is opened. Heights are LPS z
+of the world in mm, which is also the offset of an axial slice view.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_scan import SliceSource
+from CTLungScreeningSlicer.scene.mrml_volume import ijk_to_world
+from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
+from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
+from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
+from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
+from CTSliceToolsLib.localizer.scan_fit import ScanFit
+
+PREDICTION = "CTSliceTools.prediction"
+"""Attribute of the table of slices: fit, model and the volume's place, as JSON."""
+
+_ROLE = "CTSliceTools.{}"
+"""Node references of the table of slices."""
+
+_SAME_MM = 0.01
+"""A volume that was moved by less is where it was."""
+
+_SLICE_COLUMNS = {
+    "z_mm": ("z", "mm", "LPS z of the slice's centre in the world"),
+    "location": ("Location", "", "Normalized location that fits with the other slices"),
+    "raw": ("Raw", "", "Normalized location as the network gives it"),
+    "nearest": ("Nearest", "", "The nearest landmark"),
+    "description": ("Lies", "", "The landmarks it lies between"),
+    "sop_instance_uid": ("Instance", "", "SOP Instance UID, of a volume from DICOM"),
+}
+_LANDMARK_COLUMNS = {
+    "name": ("Landmark", "", "Name of the landmark"),
+    "z_mm": ("z", "mm", "LPS z of the landmark in the world"),
+    "location": ("Location", "", "Its normalized location"),
+}
+
+RAW_COLOUR, FIT_COLOUR, LANDMARK_COLOUR = (0.55, 0.55, 0.55), (0, 0.45, 0.7), (0.84, 0.37, 0)
+
+
+@dataclass(frozen=True)
+class PredictionNodes:
+    """The nodes of one prediction.
+
+    Attributes:
+        table: one row a slice, from feet to head.
+        landmarkTable: one row a landmark in the field of view, from head to feet.
+        chart: predicted location against z, each slice by itself and all together, and landmarks.
+        markups: the landmarks, each on the volume's centre line.
+    """
+
+    table: Any
+    landmarkTable: Any  # noqa: N815 - Slicer's way of naming
+    chart: Any
+    markups: Any
+
+
+def add_prediction(volume_node: Any, prediction: ScanPrediction) -> PredictionNodes:
+    """Add the nodes of a prediction to the scene, beside the volume it is of."""
+    scene = volume_node.GetScene()
+
+    def add(kind: str, what: str) -> Any:
+        name = scene.GenerateUniqueName(f"{volume_node.GetName()} {what}")
+        return scene.AddNewNodeByClass(f"vtkMRML{kind}Node", name)
+
+    nodes = PredictionNodes(
+        add("Table", "slice locations"),
+        add("Table", "landmark heights"),
+        add("PlotChart", "location against z"),
+        add("MarkupsFiducial", "predicted landmarks"),
+    )
+    _fill_table(nodes.table, _SLICE_COLUMNS, _slice_rows(volume_node, prediction))
+    found = prediction.landmarks
+    rows = [(name, place.z_mm, LANDMARK_BY_NAME[name].location) for name, place in found.items()]
+    _fill_table(nodes.landmarkTable, _LANDMARK_COLUMNS, rows)
+    for values in (
+        (add("PlotSeries", "each slice by itself"), nodes.table, "raw", RAW_COLOUR, "points"),
+        (add("PlotSeries", "all slices together"), nodes.table, "location", FIT_COLOUR, "line"),
+        (
+            add("PlotSeries", "landmarks plotted"),
+            nodes.landmarkTable,
+            "location",
+            LANDMARK_COLOUR,
+            "landmarks",
+        ),
+    ):
+        _plot(nodes.chart, *values)
+    nodes.chart.SetTitle(f"{volume_node.GetName()}: residual {prediction.fit.residual_mm:.0f} mm")
+    nodes.chart.SetXAxisTitle("z (mm)")
+    nodes.chart.SetYAxisTitle("Normalized location")
+    _fill_points(nodes.markups, volume_node, prediction)
+
+    nodes.table.SetAttribute(PREDICTION, json.dumps(_record(volume_node, prediction)))
+    nodes.table.SetNodeReferenceID(_ROLE.format("volume"), volume_node.GetID())
+    for name, node in vars(nodes).items():
+        if node is not nodes.table:
+            nodes.table.SetNodeReferenceID(_ROLE.format(name), node.GetID())
+        place_beside(volume_node, node)
+    return nodes
+
+
+def find_prediction(volume_node: Any) -> PredictionNodes | None:
+    """Give the nodes of a volume's last prediction; None without, or if one was deleted."""
+    for table in reversed(slicer.util.getNodesByClass("vtkMRMLTableNode", volume_node.GetScene())):
+        if table.GetAttribute(PREDICTION) is None:
+            continue
+        if table.GetNodeReference(_ROLE.format("volume")) is not volume_node:
+            continue
+        others = [
+            table.GetNodeReference(_ROLE.format(name))
+            for name in ("landmarkTable", "chart", "markups")
+        ]
+        if all(node is not None for node in others):
+            return PredictionNodes(table, *others)
+    return None
+
+
+def remove_prediction(nodes: PredictionNodes) -> None:
+    """Take the nodes of a prediction out of the scene."""
+    scene = nodes.table.GetScene()
+    series = [
+        nodes.chart.GetNthPlotSeriesNode(index)
+        for index in range(nodes.chart.GetNumberOfPlotSeriesNodes())
+    ]
+    for node in (*vars(nodes).values(), *series):
+        scene.RemoveNode(node)
+
+
+def read_prediction_nodes(volume_node: Any) -> ScanPrediction:
+    """Give a volume's last prediction as it is kept in the scene.
+
+    Raises:
+        InputError: if there is none, it is damaged, or the volume was moved since.
+    """
+    name = volume_node.GetName()
+    nodes = find_prediction(volume_node)
+    if nodes is None:
+        raise InputError(f"{name} has no slice locations yet: run the localizer on it.")
+    try:
+        record = json.loads(nodes.table.GetAttribute(PREDICTION))
+        fit = ScanFit(
+            np.array(record["landmark_z_mm"], float),
+            float(record["residual_mm"]),
+            tuple(record["warnings"]),
+        )
+        model = ModelUsed(**record["model"])
+        place = np.reshape(record["ijk_to_world"], (4, 4))
+        slices = _slices(nodes.table)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{nodes.table.GetName()} was changed and holds no prediction any more: run the "
+            f"localizer on {name} again."
+        ) from error
+    if not np.allclose(place, ijk_to_world(volume_node), atol=_SAME_MM):
+        raise InputError(f"{name} was moved since it was localized: run the localizer again.")
+    return ScanPrediction(Path(name), None, slices, fit, model)
+
+
+def _record(volume_node: Any, prediction: ScanPrediction) -> dict[str, Any]:
+    return {
+        "landmark_z_mm": prediction.fit.landmark_z_mm.tolist(),
+        "residual_mm": prediction.fit.residual_mm,
+        "warnings": list(prediction.fit.warnings),
+        "model": asdict(prediction.model),
+        "ijk_to_world": ijk_to_world(volume_node).ravel().tolist(),
+    }
+
+
+def _slice_rows(volume_node: Any, prediction: ScanPrediction) -> list[tuple[Any, ...]]:
+    uids = _instance_uids(volume_node, np.array([one.z_mm for one in prediction.slices]))
+    return [
+        (one.z_mm, one.location, one.raw, one.nearest, one.description, uid)
+        for one, uid in zip(prediction.slices, uids, strict=True)
+    ]
+
+
+def _instance_uids(volume_node: Any, z_mm: np.ndarray[Any, Any]) -> Sequence[str]:
+    """SOP Instance UIDs of the slices at these heights; empty strings if it is not known."""
+    unknown = [""] * len(z_mm)
+    try:
+        slices = VolumeSlices.of(volume_node)
+    except InputError:
+        return unknown
+    there = slices.world_z_mm()
+    same = there.shape == z_mm.shape and np.allclose(there, z_mm, atol=_SAME_MM)
+    return slices.uids if same and slices.uids else unknown
+
+
+def _slices(table_node: Any) -> tuple[SliceLocation, ...]:
+    table = table_node.GetTable()
+    z_mm, raw, location, uids = (
+        table.GetColumnByName(name) for name in ("z_mm", "raw", "location", "sop_instance_uid")
+    )
+    return tuple(
+        SliceLocation(
+            index,
+            z_mm.GetValue(index),
+            raw.GetValue(index),
+            location.GetValue(index),
+            SliceSource(uid, Path()) if (uid := uids.GetValue(index)) else None,
+        )
+        for index in range(table.GetNumberOfRows())
+    )
+
+
+def _fill_table(
+    table_node: Any, columns: dict[str, tuple[str, str, str]], rows: Sequence[Sequence[Any]]
+) -> None:
+    for (name, (title, unit, description)), values in zip(
+        columns.items(), zip(*rows, strict=True) if rows else [()] * len(columns), strict=True
+    ):
+        words = name in ("name", "nearest", "description", "sop_instance_uid")
+        column = vtk.vtkStringArray() if words else vtk.vtkDoubleArray()
+        column.SetName(name)
+        for value in values:
+            column.InsertNextValue(value)
+        table_node.AddColumn(column)
+        table_node.SetColumnTitle(name, title)
+        table_node.SetColumnUnitLabel(name, unit)
+        table_node.SetColumnDescription(name, description)
+    table_node.SetUseColumnTitleAsColumnHeader(True)
+    table_node.SetLocked(True)
+
+
+def _plot(
+    chart: Any, series: Any, table: Any, column: str, colour: Sequence[float], look: str
+) -> None:
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetPlotType(series.PlotTypeScatter)
+    series.SetXColumnName("z_mm")
+    series.SetYColumnName(column)
+    series.SetColor(*colour)
+    if look == "line":
+        series.SetMarkerStyle(series.MarkerStyleNone)
+        series.SetLineWidth(2)
+    else:
+        series.SetLineStyle(series.LineStyleNone)
+        series.SetMarkerStyle(series.MarkerStyleCircle)
+        series.SetMarkerSize(10 if look == "landmarks" else 4)
+    if look == "landmarks":
+        series.SetLabelColumnName("name")
+    chart.AddAndObservePlotSeriesNodeID(series.GetID())
+
+
+def _fill_points(markups: Any, volume_node: Any, prediction: ScanPrediction) -> None:
+    """Put a locked point for each landmark on the line through the middles of the slices."""
+    if markups.GetDisplayNode() is None:
+        markups.CreateDefaultDisplayNodes()
+    to_world = ijk_to_world(volume_node)
+    middle = (np.array(volume_node.GetImageData().GetDimensions()) - 1) / 2
+    centre = (to_world @ [*middle, 1])[:3]
+    axes = to_world[:3, :3]
+    upward = axes[:, np.abs(axes[2] / np.linalg.norm(axes, axis=0)).argmax()]
+    for name, place in prediction.landmarks.items():
+        position = centre + upward * (place.z_mm - centre[2]) / upward[2]
+        index = markups.AddControlPoint(vtk.vtkVector3d(*position), name)
+        markups.SetNthControlPointDescription(index, f"predicted at z = {place.z_mm:.1f} mm")
+        markups.SetNthControlPointLocked(index, True)

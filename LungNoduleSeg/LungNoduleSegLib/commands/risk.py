@@ -1,0 +1,189 @@
+"""The command `risk`."""
+
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from LungNoduleSegLib.commands.risk_options import FactsOption
+from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.results.names import LUNGS, TABLE
+from LungNoduleSegLib.risk.clinical_data import (
+    NO_CLINICAL_DATA,
+    ClinicalData,
+    read_facts,
+    read_prior_facts,
+    spellings,
+)
+from LungNoduleSegLib.risk.facts import PatientFacts, PriorCancer, Sex, Status
+
+if TYPE_CHECKING:
+    from LungNoduleSegLib.risk.assessment import Assessment
+
+
+def _words(kind: Any) -> dict[str, Any]:
+    return {spellings(member)[-1]: member for member in kind}
+
+
+def _one_of(kind: Any) -> Any:
+    """Make a parser for the words of an enumeration as they are typed."""
+
+    def parse(text: str) -> Any:
+        if text not in _words(kind):
+            raise typer.BadParameter(f"choose one of {', '.join(_words(kind))}")
+        return _words(kind)[text]
+
+    return parse
+
+
+def risk(
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder of results of `run`, a mask, or a CT scan to be segmented."),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="A .skops or .ubj file of `train-risk` with its card.")
+    ] = None,
+    nodule: Annotated[
+        int | None, typer.Option(help="Nodule for the published models; default: the largest.")
+    ] = None,
+    age: Annotated[float | None, typer.Option(help="Years.")] = None,
+    sex: Annotated[Sex | None, typer.Option(help="Sex as the models use it.")] = None,
+    family_history: Annotated[bool | None, typer.Option(help="Lung cancer in the family.")] = None,
+    emphysema: Annotated[bool | None, typer.Option(help="Emphysema on CT.")] = None,
+    ever_smoked: Annotated[bool | None, typer.Option(help="Current or former smoker.")] = None,
+    prior_cancer: Annotated[
+        PriorCancer | None,
+        typer.Option(
+            parser=_one_of(PriorCancer), metavar="WHICH", help=f"{', '.join(_words(PriorCancer))}."
+        ),
+    ] = None,
+    high_risk: Annotated[
+        bool | None, typer.Option(help="High risk by clinical judgement, for Fleischner.")
+    ] = None,
+    screening: Annotated[bool | None, typer.Option(help="A screening CT, for Lung-RADS.")] = None,
+    immunosuppressed: Annotated[bool | None, typer.Option(help="Immunosuppression.")] = None,
+    spiculation: Annotated[bool | None, typer.Option(help="The nodule is spiculated.")] = None,
+    upper_lobe: Annotated[bool | None, typer.Option(help="It lies in an upper lobe.")] = None,
+    benign_pattern: Annotated[
+        bool | None, typer.Option(help="Benign calcification, or fat.")
+    ] = None,
+    solid_component_mm: Annotated[
+        float | None, typer.Option(help="Mean diameter of the solid component in mm.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Nodules in both lungs, as corrected.")] = None,
+    status: Annotated[
+        Status | None,
+        typer.Option(
+            parser=_one_of(Status),
+            metavar="WHICH",
+            help=f"Since the previous CT, for Lung-RADS: {', '.join(_words(Status))}.",
+        ),
+    ] = None,
+    facts: FactsOption = None,
+    growth: Annotated[
+        Path | None, typer.Option(help="The growth.csv of a comparison with the previous scan.")
+    ] = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Give the probability of cancer from a trained model, from published ones, or from both.
+
+    Without --model, or once a fact of the patient or the nodule is given, the published models and
+    guidelines are shown; what they still miss is named. Research use only, not a medical device.
+
+    Example: `lung-nodule-seg risk ~/results/chest --model ~/risk-models/xgboost.ubj --age 62
+    --sex female --no-emphysema`
+    """
+    told = read_facts(facts) if facts else NO_CLINICAL_DATA
+    of_patient = {
+        "age": age,
+        "sex": sex,
+        "family_history": family_history,
+        "emphysema": emphysema,
+        "ever_smoked": ever_smoked,
+        "prior_cancer": prior_cancer,
+        "high_risk": high_risk,
+        "screening": screening,
+        "immunosuppressed": immunosuppressed,
+    }
+    of_nodule = {
+        "spiculation": spiculation,
+        "upper_lobe": upper_lobe,
+        "benign_pattern": benign_pattern,
+        "solid_component_mm": solid_component_mm,
+        "count": count,
+        "status": status,
+    }
+    patient = replace(told.patient, **_given(of_patient))
+    corrections = _given(of_nodule)
+    published = model is None or nodule is not None or growth is not None
+    published |= patient != PatientFacts() or bool(corrections) or told != NO_CLINICAL_DATA
+    results: dict[str, object] = {}
+    texts: list[str] = []
+    with shown(progress) as report, tempfile.TemporaryDirectory() as scratch:
+        from LungNoduleSegLib.risk import assessment, prediction  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
+        from LungNoduleSegLib.risk.scan_sources import features_of, results_of  # noqa: PLC0415
+
+        if model is not None:
+            load_risk_model(model)  # refused before the work, not after it
+        if not source.exists():
+            raise InputError(f"{source} does not exist: give the results of a run, or a scan.")
+        folder = results_of(source, source.name, Path(scratch), report)
+        if model is not None:
+            scan = features_of(folder or source, source.name, Path(scratch), report)
+            predicted = prediction.predict_risk(scan, model)
+            results["prediction"] = asdict(predicted)
+            texts.append(prediction.to_text(predicted))
+        if published:
+            if folder is None:
+                raise InputError(
+                    f"{source} is a mask without its CT, so the published models know too little: "
+                    "give the folder of a run."
+                )
+            assessed = _assessed(
+                folder, nodule, replace(told, patient=patient), corrections, growth
+            )
+            if assessed is None:
+                texts.append("No nodule was found, so no published model applies.")
+            else:
+                results["assessment"] = asdict(assessed)
+                texts.append(assessment.to_text(assessed))
+        if isinstance(report, JsonLines):
+            report.write(result=results)
+    if progress is not ProgressStyle.JSONL:
+        print("\n\n".join(texts))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _assessed(
+    folder: Path,
+    number: int | None,
+    told: ClinicalData,
+    corrections: dict[str, Any],
+    growth: Path | None,
+) -> "Assessment | None":
+    """Assess one nodule of a run by the published models; None where there is no nodule."""
+    import SimpleITK as sitk  # noqa: PLC0415 - slow to import
+
+    from LungNoduleSegLib.risk.assessment import assess_scan  # noqa: PLC0415
+
+    table = folder / TABLE
+    rows = read_nodules_csv(table)
+    if number is None and not rows:
+        return None
+    chosen = max(rows, key=lambda row: row.volume_mm3).id if number is None else number
+    nodules = dict(told.nodules)
+    nodules[chosen] = {**nodules.get(chosen, {}), **corrections}
+    prior = read_prior_facts(growth) if growth else {}
+    lungs = sitk.ReadImage(folder / LUNGS)
+    found = assess_scan(rows, lungs, replace(told, nodules=nodules), prior, str(table))
+    return next(one for one in found if one.nodule.id == chosen)

@@ -1,0 +1,198 @@
+"""A nodule grown from a point that somebody clicked on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.nodules.lung_border import Box
+
+LARGEST_MM = 40.0
+"""What grows wider than this about the point has run out into something else."""
+
+SMALLEST_MM = 2.0
+"""Sphere diameter of what is too small to be told from noise."""
+
+CLICK_MM = 2.0
+"""A click may miss the nodule's densest part by this."""
+
+DENT_MM = 15.0
+"""Radius of the ball that closes the dent a nodule makes in a lung mask that leaves it out."""
+
+LUNG_HU = -600
+"""Aerated lung lies below it, whatever the breath; nodules are told from what it is like nearby."""
+
+LEAST_CONTRAST_HU = 100
+"""A point that is not denser than the lung around it by this shows no nodule."""
+
+DENSEST_HU = 50
+"""Soft tissue; a denser, calcified core does not move the edge inwards."""
+
+RIM_MM = (1.2, 2.5)
+"""How far from the edge of a solid part ground glass is looked for: beyond the scanner's blur."""
+
+NECK = 0.5
+"""What is thinner than this share of the nodule, vessels and strands of pleura, is cut off."""
+
+
+@dataclass(frozen=True, eq=False)
+class GrownNodule:
+    """The voxels of a nodule: `mask` (z, y, x) lies in `box` of the grid."""
+
+    box: Box
+    mask: NDArray[np.bool_]
+
+
+def grow_nodule(
+    hu: sitk.Image, lungs: sitk.Image, point: tuple[float, float, float]
+) -> GrownNodule:
+    """Grow a nodule about a point in a lung or on its border.
+
+    Its edge is where the density is half-way between the lung nearby and the nodule; if ground
+    glass surrounds that, half-way between the lung and the ground glass. Outside the
+    lung mask it grows only within dents of it, where a mask that leaves out what touches the
+    pleura has lost the nodule. What hangs on by a neck is cut off: the part whose depth reaches
+    `NECK` of the greatest is grown back by as much (after Kuhnigk et al., IEEE Trans Med Imaging
+    2006;25:417-434, who open with a strength fit to the nodule).
+
+    Args:
+        hu: HU, axial (`AxialView`).
+        lungs: non-zero in the lungs, on the same grid.
+        point: LPS mm.
+
+    Raises:
+        InputError: if the point lies outside the lungs, nothing there is denser than lung, or it
+            grows wider than `LARGEST_MM`.
+    """
+    box, click = _around(hu, point)
+    spacing = np.array(hu.GetSpacing())[::-1]
+    density = np.clip(sitk.GetArrayViewFromImage(hu)[box].astype(np.float32), -1024, DENSEST_HU)
+    lung = sitk.GetArrayViewFromImage(lungs)[box] > 0
+    allowed = _without_dents(lung, spacing)
+    if not allowed[click]:
+        raise InputError("There is no lung at the point: click on a nodule in a lung.")
+    offset = [(np.arange(n) - c) * s for n, c, s in zip(density.shape, click, spacing, strict=True)]
+    z, y, x = np.meshgrid(*offset, indexing="ij", sparse=True)
+    distance = np.sqrt(z**2 + y**2 + x**2)
+    aerated = density[lung & (density < LUNG_HU)]
+    around = float(np.median(aerated)) if len(aerated) else LUNG_HU
+    smooth = ndimage.gaussian_filter(density, 0.5 / spacing)
+
+    seed = _densest(smooth, allowed & (distance <= max(CLICK_MM, spacing.max())))
+    if smooth[seed] < around + LEAST_CONTRAST_HU:
+        raise InputError("Nothing at the point is denser than lung: click on a nodule.")
+    within = allowed & (distance <= LARGEST_MM / 2)
+
+    def grown_to(level: float) -> NDArray[np.bool_]:
+        dense = within & (density > level)
+        dense[seed] = True
+        return _cut_free(dense, seed, spacing)
+
+    nodule = grown_to((around + float(smooth[seed])) / 2)
+    level = (around + float(np.percentile(density[nodule], 75))) / 2
+    nodule = grown_to(level)
+    rim = density[within & (density <= level) & _rim(nodule, spacing)]
+    if len(rim) and np.median(rim) > around + LEAST_CONTRAST_HU:
+        nodule = grown_to((around + float(np.median(rim))) / 2)
+    if distance[nodule].max() > LARGEST_MM / 2 - spacing.max():
+        raise InputError(
+            f"What is at the point grows wider than {LARGEST_MM:g} mm: draw it in the Segment "
+            "Editor."
+        )
+    if np.count_nonzero(nodule) * spacing.prod() < np.pi / 6 * SMALLEST_MM**3:
+        raise InputError(
+            f"What is at the point is smaller than {SMALLEST_MM:g} mm: click on a nodule."
+        )
+    (inner,) = ndimage.find_objects(nodule.view(np.uint8), 1)
+    at = tuple(
+        slice(part.start + found.start, part.start + found.stop)
+        for part, found in zip(box, inner, strict=True)
+    )
+    return GrownNodule((at[0], at[1], at[2]), nodule[inner])
+
+
+def _around(
+    image: sitk.Image, point: tuple[float, float, float]
+) -> tuple[Box, tuple[int, int, int]]:
+    """Give the box about a point in which it may grow, and the point's voxel in that box."""
+    index = image.TransformPhysicalPointToIndex(point)
+    if not all(0 <= i < size for i, size in zip(index, image.GetSize(), strict=True)):
+        raise InputError("The point lies outside the lungs: click on a nodule in a lung.")
+    box, click = [], []
+    for i, size, spacing in zip(index, image.GetSize(), image.GetSpacing(), strict=True):
+        reach = int(np.ceil((LARGEST_MM / 2 + DENT_MM) / spacing))
+        low, high = max(0, i - reach), min(size, i + reach + 1)
+        box.append(slice(low, high))
+        click.append(i - low)
+    return (box[2], box[1], box[0]), (click[2], click[1], click[0])
+
+
+def _without_dents(lung: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Close a mask with a ball of `DENT_MM`, on a margin of nothing."""
+    if not lung.any():
+        return lung
+    margin = [(int(n),) * 2 for n in np.ceil(DENT_MM / spacing) + 1]
+    padded = np.pad(lung, margin)
+    near = _distance(padded, spacing) <= DENT_MM
+    closed = _distance(~near, spacing) > DENT_MM
+    inner = tuple(
+        slice(low, size - low) for (low, _), size in zip(margin, closed.shape, strict=True)
+    )
+    return np.asarray(closed[inner] | lung)
+
+
+def _distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Distance (mm) of each voxel to the nearest one of a mask; 0 in it."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    image.SetSpacing(spacing[::-1].tolist())
+    signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+    return np.maximum(sitk.GetArrayFromImage(signed), 0)
+
+
+def _densest(density: NDArray[np.float32], among: NDArray[np.bool_]) -> tuple[int, ...]:
+    place = np.where(among, density, -np.inf).argmax()
+    return tuple(int(i) for i in np.unravel_index(place, density.shape))
+
+
+def _cut_free(
+    dense: NDArray[np.bool_], seed: tuple[int, ...], spacing: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Give the body of a piece that the seed lies in, without what hangs on it by a neck."""
+    pieces, _ = ndimage.label(dense)
+    (box,) = ndimage.find_objects(pieces == pieces[seed], 1)
+    piece = np.pad(pieces[box] == pieces[seed], 1)
+    depth = ndimage.distance_transform_edt(piece, sampling=spacing)
+    start = tuple(i - part.start + 1 for i, part in zip(seed, box, strict=True))
+    deepest = _climb(depth, start, spacing)
+    reach = NECK * float(depth[deepest])
+    bodies, _ = ndimage.label(depth >= reach)
+    body = bodies == bodies[deepest]
+    grown = ndimage.distance_transform_edt(~body, sampling=spacing) <= reach
+    bodies, _ = ndimage.label(piece & grown)
+    nodule = np.zeros(dense.shape, bool)
+    nodule[box] = (bodies == bodies[deepest])[1:-1, 1:-1, 1:-1]
+    return nodule
+
+
+def _rim(nodule: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Give the voxels around a nodule as far off as `RIM_MM` says."""
+    distance = _distance(nodule, spacing)
+    return np.asarray((distance > RIM_MM[0]) & (distance <= RIM_MM[1]))
+
+
+def _climb(
+    depth: NDArray[np.float64], seed: tuple[int, ...], spacing: NDArray[np.float64]
+) -> tuple[int, ...]:
+    """Go from the seed to the deepest place nearby, again and again until there is none deeper."""
+    here = seed
+    while True:
+        reach = np.ceil(max(float(depth[here]), CLICK_MM) / spacing).astype(int)
+        low = np.maximum(np.array(here) - reach, 0)
+        part = depth[tuple(slice(a, i + r + 1) for a, i, r in zip(low, here, reach, strict=True))]
+        found = tuple(int(i) for i in np.unravel_index(part.argmax(), part.shape) + low)
+        if depth[found] <= depth[here]:
+            return here
+        here = found

@@ -1,0 +1,249 @@
+"""What a person tells of a patient and the nodules, from a JSON file, and what growth tells."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts, Status
+from LungNoduleSegLib.risk.lung_rads import lung_rads_mean_mm
+
+Values = Mapping[str, Any]
+"""Facts of one nodule by the names of `NoduleFacts`."""
+
+ALL = "all"
+"""Stands for every nodule in a file of facts."""
+
+SHARED = ("count", "status", "spiculation", "suspicious_features", "infection")
+"""Facts that may be told of all nodules at once."""
+
+CHANGED_MM = 0.051
+"""Mean diameters that differ by more are not those of one nodule: tables hold 0.1 mm."""
+
+_NODULES = "nodules"
+_NODULE_FACTS = {name: kind for name, kind in get_type_hints(NoduleFacts).items() if name in LABELS}
+_PATIENT_FACTS = get_type_hints(PatientFacts)
+
+
+@dataclass(frozen=True)
+class ClinicalData:
+    """What was told.
+
+    Attributes:
+        patient: facts that no image tells.
+        shared: facts of every nodule.
+        nodules: facts of single nodules by their numbers; they come before shared ones.
+    """
+
+    patient: PatientFacts = field(default_factory=PatientFacts)
+    shared: Values = field(default_factory=dict)
+    nodules: Mapping[int, Values] = field(default_factory=dict)
+
+    def correct(self, facts: Iterable[NoduleFacts], where: str = "The scan") -> list[NoduleFacts]:
+        """Correct what was measured by what was told.
+
+        Raises:
+            InputError: naming `where`, if a nodule is not there, or if a fact is not possible.
+        """
+        found = list(facts)
+        _require_nodules(self.nodules, found, where)
+        return [one.corrected(**self.shared, **self._of(one)) for one in found]
+
+    def _of(self, facts: NoduleFacts) -> Values:
+        return self.nodules.get(facts.id, {}) if facts.id is not None else {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give only what was told, for a record or a file that `read_facts` reads."""
+        told = {name: value for name, value in asdict(self.patient).items() if value is not None}
+        nodules = ({ALL: dict(self.shared)} if self.shared else {}) | {
+            str(number): dict(values) for number, values in self.nodules.items()
+        }
+        return told | ({_NODULES: nodules} if nodules else {})
+
+
+NO_CLINICAL_DATA = ClinicalData()
+
+
+def read_facts(path: Path) -> ClinicalData:
+    """Read facts from a JSON file.
+
+    Raises:
+        InputError: naming the file and the fact that cannot be used.
+    """
+    try:
+        told = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): name a JSON file.") from error
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}): correct it.") from error
+    return parse_facts(told, f"{path}")
+
+
+def parse_facts(told: Any, where: str) -> ClinicalData:
+    """Read facts from what a JSON file holds, or from `ClinicalData.to_dict`.
+
+    One object with facts of the patient by the names of `PatientFacts`, and under `nodules` an
+    object by number, or `all`, with facts by the names of `NoduleFacts`. What is left out or null
+    was not told. Words are those of the enumerations or their members' names in small letters, as
+    in `extrathoracic-old`.
+
+    Raises:
+        InputError: naming `where` and the fact that cannot be used.
+    """
+    told = _object(told, where)
+    nodules = _object(told.pop(_NODULES, {}), f"{where}, {_NODULES}")
+    patient = _facts(told, _PATIENT_FACTS, where)
+    shared = _facts(nodules.pop(ALL, {}), _NODULE_FACTS, f"{where}, nodule {ALL}")
+    if unfit := [name for name in shared if name not in SHARED]:
+        raise InputError(
+            f"{where}, nodule {ALL}: {unfit[0]} differs from nodule to nodule; tell it of single "
+            f"ones, and of {ALL} only {', '.join(SHARED)}."
+        )
+    by_number = {}
+    for number, values in nodules.items():
+        if not number.isdecimal():
+            raise InputError(f"{where}: '{number}' is no number of a nodule; write 1, 2 or {ALL}.")
+        by_number[int(number)] = _facts(values, _NODULE_FACTS, f"{where}, nodule {number}")
+    try:
+        for values in (shared, *by_number.values()):
+            NoduleFacts(**values)
+        return ClinicalData(PatientFacts(**patient), shared, by_number)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def prior_facts(rows: Iterable[Values]) -> dict[int, Values]:
+    """Take from a table of growth what it tells of nodules of the current scan, by number.
+
+    Args:
+        rows: with the names of `GROWTH_COLUMNS`, as `growth_row` gives them.
+    """
+    found: dict[int, Values] = {}
+    for row in rows:
+        if row["current_id"] is None:
+            continue
+        status = row["lung_rads_change"]
+        told = {
+            "status": Status(status) if status else None,
+            "previous_mean_mm": row["prior_mean_mm"],
+            _NOW: row["current_mean_mm"],
+        }
+        found[int(row["current_id"])] = {n: v for n, v in told.items() if v is not None}
+    return found
+
+
+_NOW = "current_mean_mm"
+
+
+def read_prior_facts(path: Path) -> dict[int, Values]:
+    """Do as `prior_facts` for the `growth.csv` of a comparison.
+
+    Raises:
+        InputError: if the file is something else.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return prior_facts([_growth_cells(row) for row in csv.DictReader(stream, strict=True)])
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is no table of growth: choose the growth.csv of `growth`."
+        ) from error
+
+
+def add_prior_facts(
+    facts: Iterable[NoduleFacts], prior: Mapping[int, Values], where: str = "The scan"
+) -> list[NoduleFacts]:
+    """Add the change since the previous scan, and the diameter on it, to what was measured.
+
+    Raises:
+        InputError: naming `where`, if the growth is that of other nodules.
+    """
+    found = list(facts)
+    _require_nodules(prior, found, where)
+    result = []
+    for one in found:
+        told = dict(prior.get(one.id, {}) if one.id is not None else {})
+        if not _fits(one, told):
+            mean = lung_rads_mean_mm(one.longest_mm or 0, one.perpendicular_mm or 0)
+            raise InputError(
+                f"{where} has a nodule {one.id} of {mean:g} mm, and the growth is that of one "
+                f"of {told[_NOW]:g} mm: take the growth of this scan."
+            )
+        told.pop(_NOW, None)
+        result.append(one.told(Origin.MEASURED, **told))
+    return result
+
+
+def fitting_facts(facts: Iterable[NoduleFacts], prior: Mapping[int, Values]) -> dict[int, Values]:
+    """Take of what growth tells that of nodules which are still there and of the same diameter."""
+    there = {one.id: one for one in facts}
+    return {
+        number: told
+        for number, told in prior.items()
+        if number in there and _fits(there[number], told)
+    }
+
+
+def _fits(one: NoduleFacts, told: Values) -> bool:
+    """Whether a nodule has the mean diameter that it had when growth was measured."""
+    now = told.get(_NOW)
+    if now is None or one.longest_mm is None or one.perpendicular_mm is None:
+        return True
+    return abs(lung_rads_mean_mm(one.longest_mm, one.perpendicular_mm) - now) <= CHANGED_MM
+
+
+def _growth_cells(row: Mapping[str, str]) -> dict[str, Any]:
+    names = ("current_id", "prior_mean_mm", _NOW)
+    numbers = {name: float(row[name]) if row[name] else None for name in names}
+    return numbers | {"lung_rads_change": row["lung_rads_change"]}
+
+
+def _require_nodules(numbers: Iterable[int], facts: Iterable[NoduleFacts], where: str) -> None:
+    there = {one.id for one in facts}
+    for number in numbers:
+        if number not in there:
+            raise InputError(f"{where} holds no nodule {number}: choose one of its numbers.")
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: facts are one object, {{name: value}}; correct the file.")
+    return dict(value)
+
+
+def _facts(told: Any, kinds: Mapping[str, Any], where: str) -> dict[str, Any]:
+    found = {}
+    for name, value in _object(told, where).items():
+        if name not in kinds:
+            raise InputError(f"{where}: there is no fact '{name}'; write {', '.join(kinds)}.")
+        if value is not None:
+            found[name] = _fact(name, value, get_args(kinds[name])[0], where)
+    return found
+
+
+def _fact(name: str, value: Any, kind: Any, where: str) -> Any:
+    if issubclass(kind, StrEnum):
+        words = {str(word).lower(): member for member in kind for word in spellings(member)}
+        if str(value).lower() in words and isinstance(value, str):
+            return words[value.lower()]
+        choice = ", ".join(spellings(member)[-1] for member in kind)
+        raise InputError(f"{where}: '{value}' is no {LABELS[name]}; write one of {choice}.")
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        raise InputError(f"{where}: {name} is {value!r}; write true or false.")
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or (kind is int and value != int(value)):
+        raise InputError(f"{where}: {name} is {value!r}; write a number.")
+    return kind(value)
+
+
+def spellings(member: StrEnum) -> tuple[str, str]:
+    """Give the two ways to write a member, its value and its name; the handier one comes last."""
+    value, name = str(member), member.name.lower().replace("_", "-")
+    return (value, name) if " " in value else (name, value)

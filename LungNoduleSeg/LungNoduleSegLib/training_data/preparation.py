@@ -1,0 +1,267 @@
+"""From annotated scans, wherever the annotations come from, to a store to learn from."""
+
+import csv
+import io
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import replace_text
+from CTLungScreeningLib.folder_names import folder_name
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.progress import ProgressCallback
+from CTLungScreeningLib.reading.scan_index import IndexedScan
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.workers import each
+from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
+from LungNoduleSegLib.training_data.store import (
+    SCANS,
+    StoredNodule,
+    StoredScan,
+    open_store,
+    read_stored_scan,
+    write_scan,
+)
+
+ERRORS = "errors.csv"
+_LONGEST_FIRST = sorted(VOLUME_SUFFIXES, key=len, reverse=True)
+_SCANS_WORTH_A_PROCESS = 3
+
+
+@dataclass(frozen=True)
+class ExampleChoice:
+    """What becomes of an annotated scan.
+
+    Attributes:
+        neighbours: slices on either side of a nodule's central one that become examples too.
+        largest_only: examples of the largest nodule of each scan only, as in the tutorial.
+        lungs: how the lungs are found.
+    """
+
+    neighbours: int = 1
+    largest_only: bool = False
+    lungs: LungMethod = LungMethod.VOLUME
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a preparation did.
+
+    Attributes:
+        added: names of scans.
+        kept: names of scans that were there before.
+        without: how many scans have no annotated nodule and were left out.
+        failed: a sentence for each scan that could not be prepared, by its name.
+        examples: slices of all scans of the store.
+        notes: sentences on the scans, by their names.
+    """
+
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+    without: int
+    failed: Mapping[str, str]
+    examples: int
+    notes: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """Nodules on an axial grid.
+
+    Attributes:
+        labels: their numbers; without `details`, from 1 in their order.
+        centres: (n, 3), LPS mm.
+        diameters: (n,), mm.
+        details: further fields of `StoredNodule` for each, `number` among them.
+    """
+
+    labels: sitk.Image
+    centres: NDArray[np.float64]
+    diameters: NDArray[np.float64]
+    details: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A scan to be prepared.
+
+    Attributes:
+        scan: where it lies.
+        patient: whose it is; None takes what its DICOM header says.
+        mark: given the scan as read and in its axial view, marks the nodules on the latter; None
+            where there is none and the scan is not wanted.
+    """
+
+    scan: IndexedScan
+    patient: str | None
+    mark: Callable[[sitk.Image, sitk.Image], Marks | None]
+
+
+def scan_name(scan: IndexedScan) -> str:
+    """What a scan is called: its UID, or the name of its file without the suffix."""
+    if scan.uid:
+        return scan.uid
+    file = Path(scan.files[0]).name
+    return next(file[: -len(end)] for end in _LONGEST_FIRST if file.lower().endswith(end))
+
+
+def prepare_cases(
+    cases: Sequence[Case],
+    output: Path,
+    choice: ExampleChoice,
+    settings: Mapping[str, Any],
+    without: int,
+    failed: dict[str, str],
+    progress: ProgressCallback,
+) -> Outcome:
+    """Put into a store what is not there yet; what fails is listed in `errors.csv` and in the end.
+
+    Args:
+        cases: scans to be prepared.
+        output: the store.
+        choice: what becomes examples.
+        settings: what else a store has to agree in to be gone on with.
+        without: scans that were left out before.
+        failed: scans that failed before.
+        progress: told of the scans, as stage "Scans".
+
+    Raises:
+        InputError: if the output is something else, or every scan failed.
+    """
+    open_store(output, {**vars(choice), **settings})
+    folders = [output / SCANS / folder_name(scan_name(case.scan)) for case in cases]
+    there = [folder for folder in folders if folder.exists()]
+    missing = [
+        (case, folder) for case, folder in zip(cases, folders, strict=True) if folder not in there
+    ]
+    results = each(
+        partial(_prepare_one, choice), missing, "Scans", progress, _SCANS_WORTH_A_PROCESS
+    )
+    added = []
+    for (case, folder), result in zip(missing, results, strict=True):
+        if isinstance(result, InputError):
+            failed[case.scan.name] = str(result)
+        elif result:
+            added.append(folder)
+        else:
+            without += 1
+    _write_errors(output / ERRORS, failed)
+    if failed and not added and not there:
+        raise InputError(f"{next(iter(failed.values()))} See {output / ERRORS} for all.")
+    stored = {folder: read_stored_scan(folder) for folder in (*there, *added)}
+    return Outcome(
+        tuple(stored[folder].name for folder in added),
+        tuple(stored[folder].name for folder in there),
+        without,
+        failed,
+        sum(len(scan.slices) for scan in stored.values()),
+        {scan.name: scan.notes for scan in stored.values() if scan.notes},
+    )
+
+
+def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:
+    """Prepare one scan; returns whether it has what is wanted.
+
+    Raises:
+        InputError: whatever is wrong with it, so that the others go on.
+    """
+    case, folder = task
+    try:
+        read = case.scan.read()
+        view = AxialView.of(read.image, AIR_HU)
+        marks = case.mark(read.image, view.image)
+        if marks is None:
+            return False
+        lungs, hu, labels = crop_to(
+            segment_lungs(view.image, choice.lungs), view.image, marks.labels
+        )
+        name = scan_name(case.scan)
+        patient = case.patient or (read.series.patient_id if read.series else "") or name
+        nodules = _stored_nodules(marks, labels, lungs, choice.largest_only)
+        slices = _example_slices(nodules, lungs, choice.neighbours)
+        notes = (*read.notes, *_notes(nodules))
+        source = str(case.scan.folder / case.scan.files[0])
+        write_scan(
+            StoredScan(folder, name, patient, source, nodules, slices, notes), (hu, lungs, labels)
+        )
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"{case.scan.name}: {type(error).__name__}: {error} ({Path(where.filename).name}, "
+            f"line {where.lineno})."
+        ) from error
+    return True
+
+
+def _stored_nodules(
+    marks: Marks, labels: sitk.Image, lungs: sitk.Image, largest_only: bool
+) -> tuple[StoredNodule, ...]:
+    """What the store says of each nodule; `labels` are those of the scan cropped to its lungs."""
+    whole = np.bincount(sitk.GetArrayViewFromImage(marks.labels).ravel())
+    inside = np.bincount(
+        sitk.GetArrayViewFromImage(labels)[sitk.GetArrayViewFromImage(lungs) > 0],
+        minlength=len(whole),
+    )
+    largest = int(np.argmax(marks.diameters)) if len(marks.diameters) else 0
+    nodules = []
+    for n, (centre, diameter) in enumerate(zip(marks.centres, marks.diameters, strict=True)):
+        detail = dict(marks.details[n]) if marks.details else {"number": n + 1}
+        number = detail["number"]
+        voxels = whole[number] if number < len(whole) else 0
+        x, y, z = (round(float(value), 3) for value in centre)
+        nodules.append(
+            StoredNodule(
+                x=x,
+                y=y,
+                z=z,
+                diameter_mm=round(float(diameter), 3),
+                in_lungs=round(float(inside[number] / voxels), 3) if voxels else 0.0,
+                example=not largest_only or n == largest,
+                **detail,
+            )
+        )
+    return tuple(nodules)
+
+
+def _example_slices(
+    nodules: Sequence[StoredNodule], lungs: sitk.Image, neighbours: int
+) -> tuple[int, ...]:
+    """Slices that hold lung around the centres of the nodules to be shown that lie in it."""
+    held = sitk.GetArrayViewFromImage(lungs).any(axis=(1, 2))
+    wanted: set[int] = set()
+    for nodule in nodules:
+        if nodule.example and nodule.in_lungs > 0:
+            k = lungs.TransformPhysicalPointToIndex((nodule.x, nodule.y, nodule.z))[2]
+            wanted.update(range(k - neighbours, k + neighbours + 1))
+    return tuple(k for k in sorted(wanted) if 0 <= k < len(held) and held[k])
+
+
+def _notes(nodules: Sequence[StoredNodule]) -> list[str]:
+    return [
+        f"Nodule {nodule.number} of {nodule.diameter_mm:.1f} mm lies "
+        f"{'outside the' if nodule.in_lungs == 0 else 'mostly outside the'} lungs that were found."
+        for nodule in nodules
+        if nodule.in_lungs < 0.5
+    ]
+
+
+def _write_errors(file: Path, failed: Mapping[str, str]) -> None:
+    """List what failed, anew each time."""
+    if not failed and not file.exists():
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("scan", "error"), *failed.items()])
+    replace_text(file, text.getvalue())

@@ -1,0 +1,270 @@
+"""Training of a U-Net on a store."""
+
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.keras_training import (
+    Epoch,
+    TrainingResult,
+    fit,
+    hardware,
+    remove_checkpoints,
+    training_notes,
+)
+from CTLungScreeningLib.model_card import ModelCard, file_sha256, require_new_model, save_model
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from LungNoduleSegLib.network.classifier_training import (
+    ClassifierPlan,
+    gather_cubes,
+    mistaken_places,
+    train_classifier,
+)
+from LungNoduleSegLib.network.patches import PatchBatches, TrainingPlan
+from LungNoduleSegLib.network.preparation import Preparation
+from LungNoduleSegLib.network.training import compile_for_training
+from LungNoduleSegLib.network.unet import build_unet, dice_coefficient, dice_loss
+from LungNoduleSegLib.network.weights import load_weights
+from LungNoduleSegLib.nodules.finding import NoduleRules
+from LungNoduleSegLib.training_data.batches import ExampleBatches, StoredScans, note_mistakes
+from LungNoduleSegLib.training_data.split import split_examples, split_scans
+from LungNoduleSegLib.training_data.store import EXAMPLE_PREPARATION, StoredScan, read_store
+from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
+
+OUR_PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
+_MISTAKES = "mistakes"
+
+
+def train_on_store(
+    store: Path,
+    output: Path,
+    plan: StoreTrainingPlan | None = None,
+    preparation: Preparation = OUR_PREPARATION,
+    progress: ProgressCallback = silent,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> TrainingResult:
+    """Train a network on four fifths of a store's patients and keep the best on the others.
+
+    Called again with the same arguments after an interruption, it goes on after the last epoch.
+
+    Args:
+        store: made by `prepare_luna` or `prepare_lidc`.
+        output: the new `.keras` file; its card is put beside it, the classifier of ours as
+            NAME-classifier.keras, and what comes up on the way into the folder NAME-training.
+        plan: how; ours unless given.
+        preparation: of the slices that ours sees.
+        progress: progress, as stages "Training", "Training on mistakes" and "Classifier" in batches,
+            and "Mistakes" and "Cubes" in scans.
+        on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`; they are
+            numbered over all stages, from 1.
+
+    Raises:
+        InputError: if store or weights cannot be used, or output or another training exists.
+    """
+    plan = plan or StoreTrainingPlan.of(Preset.OURS)
+    classifier = output.with_name(f"{output.stem}-classifier.keras")
+    doubts = plan.preset is Preset.OURS and plan.hard_negatives
+    require_new_model(output)
+    if doubts:
+        require_new_model(classifier)
+    scans = read_store(store)
+    if plan.preset is Preset.TUTORIAL:
+        preparation = EXAMPLE_PREPARATION
+    folder = output.with_name(f"{output.stem}-training")
+    began = time.monotonic()
+    with hardware(plan.batch) as used:
+        keras.utils.set_random_seed(plan.seed)
+        model = _build(plan, preparation)
+        if plan.weights is not None:
+            load_weights(model, plan.weights)
+        settings = _settings(plan, preparation, scans)
+        training = _Training(plan, preparation, folder, settings, progress, on_epoch)
+        if plan.preset is Preset.TUTORIAL:
+            epochs = training.tutorial(model, scans)
+        else:
+            epochs = training.ours(model, scans)
+    # Built anew, as the layers above may keep the half precision they were trained with.
+    plain = _build(plan, preparation)
+    plain.set_weights(model.get_weights())
+    last = [epoch for epoch in epochs if epoch["stage"] == epochs[-1]["stage"]]
+    best = min(last, key=lambda epoch: epoch["val_loss"])
+    result = TrainingResult(output, folder, epochs, best, training_notes(used, folder))
+    facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
+    card = _card(output.stem, plan, preparation, settings | facts, result.best)
+    if doubts:
+        training.classifier(split_scans(scans, plan.seed)[0], classifier)
+        card = replace(card, second=classifier.name)
+    save_model(plain, card, output)
+    shutil.rmtree(folder / _MISTAKES, ignore_errors=True)
+    for stage in folder.glob("stage-*"):
+        remove_checkpoints(stage)
+    return result
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What all stages of a training share."""
+
+    plan: StoreTrainingPlan
+    preparation: Preparation
+    folder: Path
+    settings: dict[str, Any]
+    progress: ProgressCallback
+    on_epoch: Callable[[Epoch], None]
+
+    def tutorial(self, model: keras.Model, scans: Sequence[StoredScan]) -> list[Epoch]:
+        plan = self.plan
+        split = split_examples(scans, plan.seed, plan.tutorial_split)
+        model.compile(
+            keras.optimizers.Adam(plan.learning_rate), dice_loss, metrics=[dice_coefficient]
+        )
+        return self._stage(
+            1,
+            model,
+            ExampleBatches(split.training, plan.batch, plan.seed),
+            ExampleBatches(split.test, plan.batch, None),
+            plan.epochs,
+        )
+
+    def ours(self, model: keras.Model, scans: Sequence[StoredScan]) -> list[Epoch]:
+        plan = self.plan
+        training, test = split_scans(scans, plan.seed)
+        validation = self._patches(StoredScans(test), plan.seed + 1, TrainingPlan.refresh)
+        epochs = self._ours_stage(
+            1, model, StoredScans(training), validation, plan.epochs, plan.learning_rate
+        )
+        if plan.hard_negatives:
+            mistakes = self.folder / _MISTAKES
+            note_mistakes(model, self.preparation, training, mistakes, self.progress)
+            epochs += self._ours_stage(
+                2,
+                model,
+                StoredScans(training, mistakes),
+                validation,
+                math.ceil(plan.epochs / 2),
+                plan.learning_rate / 2,
+                len(epochs),
+            )
+        return epochs
+
+    def classifier(self, scans: Sequence[StoredScan], file: Path) -> None:
+        """Train the network that tells nodules from what was mistaken for one."""
+        stored = StoredScans(scans, self.folder / _MISTAKES)
+        places = []
+        for scan in stored:
+            assert scan.mistaken is not None
+            places.append(mistaken_places(sitk.Cast(scan.mistaken, sitk.sitkFloat32), None))
+        plan = ClassifierPlan(
+            lesions=self.plan.lesions, steps=self.plan.classifier_steps, seed=self.plan.seed
+        )
+        cubes = gather_cubes(stored, places, plan, self.progress)
+        model, losses = train_classifier(cubes, plan, self.progress)
+        card = ModelCard(
+            name=file.stem,
+            summary="Tells nodules from what the U-Net that names it wrongly marks.",
+            label="probability that there is a nodule in the middle of the cube",
+            preparation={},
+            training={**asdict(plan), "data": self.settings["data"], "losses": losses},
+            limitations=["Was not held against scans that it had not seen."],
+        )
+        save_model(model, card, file)
+
+    def _ours_stage(
+        self,
+        number: int,
+        model: keras.Model,
+        scans: StoredScans,
+        validation: PatchBatches,
+        epochs: int,
+        rate: float,
+        before: int = 0,
+    ) -> list[Epoch]:
+        compile_for_training(model, rate, epochs * self.plan.steps)
+        batches = self._patches(scans, self.plan.seed + 10 * number, self.plan.steps)
+        return self._stage(number, model, batches, validation, epochs, before)
+
+    def _patches(self, scans: StoredScans, seed: int, count: int) -> PatchBatches:
+        plan = TrainingPlan(
+            batch=self.plan.batch, patch=self.plan.patch, lesions=self.plan.lesions, seed=seed
+        )
+        return PatchBatches(scans, self.preparation, plan, count)
+
+    def _stage(
+        self,
+        number: int,
+        model: keras.Model,
+        batches: keras.utils.PyDataset,
+        validation: keras.utils.PyDataset,
+        epochs: int,
+        before: int = 0,
+    ) -> list[Epoch]:
+        def named(epoch: Epoch) -> Epoch:
+            return {**epoch, "epoch": before + epoch["epoch"] + 1, "stage": number}
+
+        name = "Training" if number == 1 else "Training on mistakes"
+        figures = fit(
+            model,
+            batches,
+            self.folder / f"stage-{number}",
+            epochs=epochs,
+            settings=self.settings,
+            validation=validation,
+            patience=self.plan.patience,
+            resume=True,
+            on_epoch=lambda epoch: self.on_epoch(named(epoch)),
+            progress=lambda _, done, total: self.progress(name, done, total),
+        )
+        return list(map(named, figures))
+
+
+def _build(plan: StoreTrainingPlan, preparation: Preparation) -> keras.Model:
+    if plan.preset is Preset.TUTORIAL:
+        return build_unet(preparation.size, preparation.channels, plan.filters)
+    return build_unet(None, preparation.channels, plan.filters, batch_norm=True)
+
+
+def _settings(
+    plan: StoreTrainingPlan, preparation: Preparation, scans: Sequence[StoredScan]
+) -> dict[str, Any]:
+    """All that determines the training."""
+    data = hashlib.sha256()
+    for scan in scans:
+        data.update(repr(replace(scan, folder=Path(scan.folder.name), source="")).encode())
+    weights = None if plan.weights is None else file_sha256(plan.weights)
+    return {
+        **asdict(plan),
+        "weights": weights,
+        "preparation": asdict(preparation),
+        "data": data.hexdigest(),
+    }
+
+
+def _card(
+    name: str,
+    plan: StoreTrainingPlan,
+    preparation: Preparation,
+    training: dict[str, Any],
+    best: Epoch,
+) -> ModelCard:
+    held_out = "slices" if plan.preset is Preset.TUTORIAL else "patches"
+    return ModelCard(
+        name=name,
+        summary=f"U-Net that marks lung nodules in axial chest CT, preset {plan.preset}.",
+        label="probability that a voxel belongs to a lung nodule",
+        preparation=asdict(preparation),
+        rules=asdict(NoduleRules()),
+        training=training,
+        results={f"held-out {held_out}, best epoch": best},
+        limitations=[
+            "The best epoch was chosen on the held-out patients: their figures flatter it.",
+            "Not tried on scans of other hospitals.",
+        ],
+    )

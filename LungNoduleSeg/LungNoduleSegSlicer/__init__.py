@@ -1,0 +1,1 @@
+"""Lung Nodule Segmentation inside Slicer: logic and panel."""

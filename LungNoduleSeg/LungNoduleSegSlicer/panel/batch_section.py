@@ -1,0 +1,222 @@
+"""The section Batch: many scans, one row each, errors that stop nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.child_work import Work
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningSlicer.panel.packages import ensure_packages
+from CTLungScreeningSlicer.panel.path_fields import offer_file, offer_folder
+from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.section_parameters import SectionParameters
+from LungNoduleSegLib.batch.cases import write_list
+from LungNoduleSegLib.batch.results_table import RESULTS_TABLE, read_table
+from LungNoduleSegLib.results.names import REPORT
+from LungNoduleSegSlicer.panel.batch_parameters import PROPERTY, BatchSource, batch_parameters
+from LungNoduleSegSlicer.panel.batch_table import BatchTable
+from LungNoduleSegSlicer.panel.lungs_section import LungsSection
+from LungNoduleSegSlicer.panel.section import Section
+from LungNoduleSegSlicer.panel.segment_section import TITLE
+from LungNoduleSegSlicer.panel.series_table import SeriesTable
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+from LungNoduleSegSlicer.scene.result_nodes import volume_node_of
+
+SELECTION = "selection.csv"
+"""File in the folder for the results that lists the series of the DICOM database to be run."""
+
+
+class BatchSection(Section):
+    """Runs the command `batch`, which goes on where an earlier one was stopped.
+
+    Attributes:
+        run_bar: runs it.
+        series: the series of the DICOM database.
+        table: of the scans.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        logic: LungNoduleSegLogic,
+        model: ModelChooser,
+        lungs: LungsSection,
+        requirements: Path,
+        choose_volume: Callable[[Any], None],
+    ) -> None:
+        """Build the section.
+
+        Args:
+            ui: widgets of the .ui file; those with a parameter have it in the property `PROPERTY`.
+            logic: runs the command and loads scans.
+            model: gives the network.
+            lungs: tells how lungs are found.
+            requirements: packages installed when a run is first started.
+            choose_volume: makes a volume the panel's.
+        """
+        super().__init__()
+        self._ui, self._logic, self._model, self._lungs = ui, logic, model, lungs
+        self._requirements, self._choose_volume = requirements, choose_volume
+        self._running = self._shown = Path()
+        self._offered: BatchSource | None = None
+        self._unreadable = ""
+        self.series = SeriesTable(ui.seriesTable)
+        self.table = BatchTable(ui.batchTable)
+        self._parameters = SectionParameters(batch_parameters, ui, PROPERTY, self.refresh)
+        self.run_bar = RunBar(
+            ui.batchRun,
+            _("Run the batch"),
+            _("Find lungs and nodules in every scan; what is done already is kept."),
+            self.make_work,
+            lambda result: None,
+        )
+        self.run_bar.runner.told.connect(self._hear)
+        self.run_bar.runner.ended.connect(lambda error, details: self._show_results())
+        self.series.changed.connect(self._show_obstacle)
+        offer_folder(ui.batchScansFolder, ui.batchScansLine)
+        offer_file(ui.batchListFile, ui.batchListLine, _("Scans"), _("Tables (*.csv)"))
+        offer_folder(ui.batchOutputFolder, ui.batchOutputLine)
+        ui.tickAllButton.clicked.connect(lambda *_: self.series.tick_all())
+        ui.rereadButton.clicked.connect(lambda *_: self.series.read())
+        ui.batchTable.itemSelectionChanged.connect(self._show_choice)
+        ui.batchTable.cellDoubleClicked.connect(lambda row, column: self.load_chosen())
+        ui.loadScanButton.clicked.connect(lambda *_: self.load_chosen())
+        ui.scanReportButton.clicked.connect(lambda *_: self.open_report())
+        self.refresh()
+        self._show_choice()
+
+    def set_parameters(self, parameters: Any | None) -> None:
+        """Keep the section and a parameter node equal from now on; a run goes on as it began."""
+        self._parameters.set_node(parameters and parameters.parameterNode)
+
+    def stop(self) -> None:
+        """End the batch, if there is one, with its child processes."""
+        self.run_bar.runner.stop()
+
+    def refresh(self) -> None:
+        """Show what follows from the parameters."""
+        ui, source = self._ui, self._source
+        ui.batchFolderRows.visible = source is BatchSource.FOLDER
+        ui.batchListRows.visible = source is BatchSource.LIST
+        ui.databaseRows.visible = source is BatchSource.DATABASE
+        if source is BatchSource.DATABASE and self._offered is not source:
+            self.series.read()
+        self._offered = source
+        if self._output != self._shown and not self.run_bar.runner.busy:
+            self._show_results()
+        self._show_obstacle()
+
+    def make_work(self) -> Work[Any] | None:
+        """Give the batch that is chosen; None if the user declines to install what it needs.
+
+        Raises:
+            InputError: if the list of series cannot be written.
+        """
+        source, output = self._given(), self._output
+        assert source is not None
+        if not ensure_packages(self._requirements, TITLE):
+            return None
+        if self._source is BatchSource.DATABASE:
+            write_list(source, [(one.folder, one.uid) for one in self.series.ticked])
+        self._running = output
+        self._show_results()
+        arguments: list[str | Path] = ["batch", source, "-o", output]
+        arguments += ["--lungs", str(self._lungs.method)]
+        if self._model.file is not None:
+            arguments += ["--model", self._model.file]
+        workers = self._parameters.values.batchWorkers
+        if workers:
+            arguments += ["--workers", str(workers)]
+        return self._logic.commandWork(*arguments)
+
+    def load_chosen(self) -> None:
+        """Load the scan of the chosen row with its results, and work on it."""
+        folder = self._chosen_folder()
+        if folder is None:
+            return
+        with shown_errors(), slicer.util.WaitCursor():
+            volume = volume_node_of(self._logic.loadRun(folder).segmentation)
+            self._choose_volume(volume)
+            slicer.util.setSliceViewerLayers(background=volume, fit=True)
+            self.changed.emit()
+
+    def open_report(self) -> None:
+        """Open the report of the chosen row in the browser."""
+        folder = self._chosen_folder()
+        if folder is not None:
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder / REPORT)))
+
+    @property
+    def _source(self) -> BatchSource:
+        values = self._parameters.values
+        return BatchSource.FOLDER if values is None else values.batchSource
+
+    @property
+    def _output(self) -> Path:
+        """The folder for the results; one without a name if none was chosen."""
+        values = self._parameters.values
+        return Path() if values is None else self._parameters.path("batchOutput") or Path()
+
+    def _given(self) -> Path | None:
+        """What the command is given as its source; None if nothing was chosen."""
+        if self._parameters.values is None:
+            return None
+        if self._source is BatchSource.DATABASE:
+            return self._output / SELECTION if self.series.ticked else None
+        folder = self._source is BatchSource.FOLDER
+        return self._parameters.path("batchScans" if folder else "batchList")
+
+    def _show_obstacle(self) -> None:
+        obstacle = ""
+        if self._given() is None:
+            obstacle = {
+                BatchSource.FOLDER: _("Choose the folder of the scans first."),
+                BatchSource.LIST: _("Choose the CSV file of paths first."),
+                BatchSource.DATABASE: _("Tick a series first."),
+            }[self._source]
+        elif self._output == Path():
+            obstacle = _("Choose the folder for the results first.")
+        self.run_bar.set_obstacle(obstacle)
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        self.table.hear(event)
+        if "row" in event:
+            self._show_choice()
+
+    def _show_results(self) -> None:
+        """Show the table of the batch that runs, or of the folder for the results."""
+        self._shown = self._running if self.run_bar.runner.busy else self._output
+        self._unreadable, rows = "", {}
+        if self._shown != Path():
+            try:
+                rows = read_table(self._shown / RESULTS_TABLE)
+            except InputError as problem:
+                self._unreadable = str(problem)
+        self.table.show(rows)
+        self._show_choice()
+
+    def _chosen_folder(self) -> Path | None:
+        """The folder with the results of the chosen row."""
+        cells = self.table.chosen
+        return self._shown / cells["results"] if cells and cells["results"] else None
+
+    def _show_choice(self) -> None:
+        """Say what the table holds, and what went wrong with the chosen scan."""
+        there = self._chosen_folder() is not None
+        self._ui.loadScanButton.enabled = self._ui.scanReportButton.enabled = there
+        lines = [self._unreadable]
+        if self.table.finished:
+            counts = _("Done: {done}, failed: {failed}; the table is {table}").format(
+                done=self.table.finished - self.table.failed,
+                failed=self.table.failed,
+                table=self._shown / RESULTS_TABLE,
+            )
+            lines.append(counts)
+        lines.append((self.table.chosen or {}).get("error", ""))
+        self._ui.batchLabel.text = "\n".join(filter(None, lines))

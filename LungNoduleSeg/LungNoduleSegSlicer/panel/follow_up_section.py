@@ -1,0 +1,236 @@
+"""The section Follow-up: a prior scan beside the current one, and what became of the nodules."""
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.child_work import Work
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningSlicer.panel.packages import ensure_packages
+from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.side_by_side import SideBySide
+from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
+from LungNoduleSegSlicer.panel.section import Section
+from LungNoduleSegSlicer.panel.segment_section import TITLE, cost_text
+from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE, growth_notes, same_levels
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of
+from LungNoduleSegSlicer.scene.result_tables import rows_of
+
+PAIR_WIDTH_MM = 120.0
+"""What the views show of a pair from left to right."""
+
+
+class FollowUpSection(Section):
+    """Compares two scans of one patient, and shows their nodules side by side.
+
+    Attributes:
+        run_bar: compares them, and finds the nodules of the prior scan if need be.
+        views: the two slice views.
+    """
+
+    def __init__(
+        self, ui: Any, logic: LungNoduleSegLogic, model: ModelChooser, requirements: Path
+    ) -> None:
+        """Build the section.
+
+        Args:
+            ui: widgets of the .ui file.
+            logic: compares.
+            model: gives the network that finds nodules of the prior scan.
+            requirements: packages installed when a run is first started.
+        """
+        super().__init__()
+        self._ui, self._logic, self._model = ui, logic, model
+        self._requirements = requirements
+        self._volume: Any = None
+        self._prior: Any = None
+        self._days = 0
+        self._side_by_side = False
+        self._results: ResultNodes | None = None
+        self._growth: Any = None
+        self._rows: list[Row] = []
+        self.views = SideBySide()
+        self.views.closed.connect(lambda: setattr(ui.followUpSideBySideBox, "checked", False))
+        self.run_bar = RunBar(
+            ui.compareRun,
+            _("Compare"),
+            _("Match the nodules of the two scans and measure what changed."),
+            self._make_work,
+            lambda node: None,
+        )
+        self.run_bar.runner.ended.connect(lambda *_: self.changed.emit())
+        ui.pairTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        ui.pairTable.cellClicked.connect(lambda row, column: self.go_to_pair(row))
+        ui.growthPlotButton.clicked.connect(lambda *_: self._show_plot())
+        ui.removeGrowthButton.clicked.connect(lambda *_: self._remove())
+        self._refresh()
+
+    def set_parameters(self, parameters: Any | None) -> None:
+        """Compare with the prior scan that the parameters name."""
+        now = (
+            (None, 0, False)
+            if parameters is None
+            else (parameters.priorVolume, parameters.intervalDays, parameters.followUpSideBySide)
+        )
+        if now != (self._prior, self._days, self._side_by_side):
+            self._prior, self._days, self._side_by_side = now
+            self._refresh()
+
+    def set_volume(self, volume: Any | None) -> None:
+        """Compare this scan from now on."""
+        self._volume = volume
+
+    def set_results(self, results: ResultNodes | None) -> None:
+        """Show what became of the nodules."""
+        self._results = results
+        self._refresh()
+
+    def stop(self) -> None:
+        """End the run, if there is one, and show the views that were there before."""
+        self.run_bar.runner.stop()
+        self.views.close()
+
+    def go_to_pair(self, row: int) -> None:
+        """Show a nodule of the table in the red view, and its place in the prior scan beside it."""
+        self._ui.followUpSideBySideBox.checked = True
+        one = self._rows[row]
+        here, there = (
+            (
+                -float(one[f"{scan}_x"] or 0),
+                -float(one[f"{scan}_y"] or 0),
+                float(one[f"{scan}_z"] or 0),
+            )
+            for scan in ("current", "prior")
+        )
+        self.views.show_points(here, there, PAIR_WIDTH_MM)
+
+    def _prior_results(self) -> ResultNodes | None:
+        return None if self._prior is None else self._logic.resultsOf(self._prior)
+
+    def _refresh(self) -> None:
+        """Show what the scene holds of the two scans."""
+        ui, prior = self._ui, self._prior_results()
+        problem = self._problem()
+        self._growth = None
+        if not problem and self._results is not None and prior is not None:
+            self._growth = self._logic.growthOf(self._results, prior)
+        self._rows = rows_of(self._growth, GROWTH_COLUMNS) if self._growth is not None else []
+        self.run_bar.set_obstacle(problem)
+        ui.priorLabel.text = problem or self._prior_text(prior)
+        notes = growth_notes(self._growth) if self._growth is not None else []
+        if self._growth is not None and self._results is not None:
+            notes += self._logic.growthDoubts(self._results)
+        ui.growthNotes.text = "\n".join(notes)
+        ui.growthNotes.visible = bool(notes)
+        ui.growthPlotButton.enabled = ui.removeGrowthButton.enabled = self._growth is not None
+        self._fill_table()
+        self._show_views(prior)
+
+    def _problem(self) -> str:
+        if self._volume is None:
+            return _("Choose a chest CT first.")
+        if self._prior is None:
+            return _("Choose a prior scan of the same patient.")
+        if self._prior is self._volume:
+            return _("Choose another prior scan: it is the current one.")
+        if self._prior.GetImageData() is None:
+            return _("{scan} holds no image: choose another prior scan.").format(
+                scan=self._prior.GetName()
+            )
+        if self._results is None:
+            return _("Find the nodules of {scan} first, in the section Segment.").format(
+                scan=self._volume.GetName()
+            )
+        return ""
+
+    def _prior_text(self, prior: ResultNodes | None) -> str:
+        name = self._prior.GetName()
+        if prior is None:
+            text = _("{scan} has no nodules yet: Compare finds them first.").format(scan=name)
+            cost = self._logic.expectedCost(self._prior, self._model.file)
+            return f"{text} {cost_text(cost)}"
+        count = len(nodules_of(prior.table))
+        text = _("{scan} has 1 nodule.") if count == 1 else _("{scan} has {count} nodules.")
+        return text.format(scan=name, count=count)
+
+    def _make_work(self) -> Work[Any] | None:
+        if not ensure_packages(self._requirements, TITLE):
+            return None
+        assert self._results is not None
+        return self._compare(self._prior, self._results, self._days or None)
+
+    def _compare(self, volume: Any, current: ResultNodes, days: int | None) -> Work[Any]:
+        prior = self._logic.resultsOf(volume)
+        if prior is None:
+            prior = yield from self._logic.processWork(volume, modelFile=self._model.file)
+        if current.table.GetScene() is None:
+            raise InputError("The results of the current scan were deleted during the run.")
+        return (yield from self._logic.compareGrowthWork(prior, current, days))
+
+    def _show_views(self, prior: ResultNodes | None) -> None:
+        if not self._side_by_side or self._volume is None or self._prior in (None, self._volume):
+            self.views.close()
+            return
+        self.views.show(self._volume, self._prior)
+        self.views.keep_apart(_shown_with(self._results), _shown_with(prior))
+        self.views.align(None if self._growth is None else same_levels(self._growth))
+
+    def _show_plot(self) -> None:
+        chart = self._growth.GetNodeReference(CHART_ROLE)
+        if chart is not None:
+            slicer.modules.plots.logic().ShowChartInLayout(chart)
+
+    def _remove(self) -> None:
+        """Remove all comparisons of the two scans, also earlier ones."""
+        current, prior = self._results, self._prior_results()
+        while current is not None and (growth := self._logic.growthOf(current, prior)):
+            self._logic.removeGrowth(growth)
+        self.changed.emit()
+
+    def _fill_table(self) -> None:
+        table = self._ui.pairTable
+        table.clearSelection()
+        table.rowCount = len(self._rows)
+        for row, one in enumerate(self._rows):
+            for column, text in enumerate(_texts(one)):
+                table.setItem(row, column, qt.QTableWidgetItem(text))
+
+
+def _ras(one: Row, scan: str) -> tuple[float, float, float]:
+    """Where a nodule lies, or would lie, in one of the scans, RAS mm."""
+    x, y, z = (float(one[f"{scan}_{axis}"] or 0) for axis in "xyz")
+    return -x, -y, z
+
+
+def _texts(one: Row) -> tuple[str, ...]:
+    """What the table shows of a nodule at two times."""
+    share = one["volume_change_percent"]
+    return (
+        _number(one["current_id"], 0),
+        _number(one["prior_id"], 0),
+        str(one["change"]),
+        "" if share is None else f"{share:+.0f} %",
+        _number(one["doubling_days"], 0),
+        str(one["lung_rads_change"] or ""),
+        _both(one, "mean_mm", 1),
+        _both(one, "volume_mm3", 0),
+    )
+
+
+def _both(one: Row, what: str, digits: int) -> str:
+    was, now = (_number(one[f"{scan}_{what}"], digits) for scan in ("prior", "current"))
+    return f"{was} → {now}" if was and now else was or now
+
+
+def _number(value: Any, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _shown_with(results: ResultNodes | None) -> list[Any]:
+    """What belongs to a scan and would be drawn over the other one as well."""
+    return [] if results is None else [results.segmentation, results.fiducials]

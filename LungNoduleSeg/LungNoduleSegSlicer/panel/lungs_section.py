@@ -1,0 +1,98 @@
+"""The section of the lungs: how they are found, or which are taken instead; shown and edited."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from LungNoduleSegLib.lungs.method import LungMethod
+from LungNoduleSegLib.results.segments import LUNG_STYLES
+from LungNoduleSegLib.run_cost import GIVEN_LUNGS
+from LungNoduleSegSlicer.panel.section import Section
+from LungNoduleSegSlicer.panel.segment_editor import open_segment_editor
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
+
+
+class LungsSection(Section):
+    """Where nodules are looked for; the next run takes what is chosen here.
+
+    Attributes:
+        given: the segmentation node whose lungs are taken; None to have them found.
+        method: how they are found.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        super().__init__()
+        self._ui = ui
+        self.given: Any | None = None
+        self.method = LungMethod.VOLUME
+        self._parameters: Any = None
+        self._volume: Any = None
+        self._results: ResultNodes | None = None
+        labels = {
+            LungMethod.VOLUME: _("In 3-D"),
+            LungMethod.TUTORIAL: _("Slice by slice, as in the tutorial (slow)"),
+        }
+        for method in LungMethod:
+            ui.lungMethodBox.addItem(labels[method], str(method))
+        ui.lungMethodBox.activated.connect(self._choose_method)
+        ui.showLungsBox.clicked.connect(self._show_lungs)
+        ui.editLungsButton.clicked.connect(self._edit)
+
+    @property
+    def options(self) -> Sequence[str]:
+        """What tells a run to find the lungs as chosen."""
+        return [] if self.given is not None else ["--lungs", str(self.method)]
+
+    @property
+    def kind(self) -> str:
+        """What `expectedCost` is to know of the lungs."""
+        return str(self.method) if self.given is None else GIVEN_LUNGS
+
+    def set_parameters(self, parameters: Any | None) -> None:
+        """Show what is chosen."""
+        self._parameters = parameters
+        self.given = parameters and parameters.lungs
+        name = parameters.lungMethod if parameters is not None else ""
+        self.method = LungMethod(name) if name in list(LungMethod) else LungMethod.VOLUME
+        self._ui.lungMethodBox.currentIndex = list(LungMethod).index(self.method)
+        self._ui.lungMethodBox.enabled = self.given is None
+
+    def set_volume(self, volume: Any | None) -> None:
+        """Draw on a volume from now on."""
+        self._volume = volume
+
+    def set_results(self, results: ResultNodes | None) -> None:
+        """Show whether the lungs are shown."""
+        self._results = results
+        lungs = self._lungs()
+        self._ui.showLungsBox.enabled = self._ui.editLungsButton.enabled = bool(lungs)
+        if results is not None and lungs:
+            display = results.segmentation.GetDisplayNode()
+            self._ui.showLungsBox.checked = any(map(display.GetSegmentVisibility, lungs))
+
+    def _lungs(self) -> list[str]:
+        """Ids of the lungs of the results."""
+        if self._results is None or self._results.segmentation.GetDisplayNode() is None:
+            return []
+        segmentation = self._results.segmentation.GetSegmentation()
+        ids = [style.id for style in LUNG_STYLES.values()]
+        return [one for one in ids if segmentation.GetSegment(one) is not None]
+
+    def _choose_method(self, *_arguments: Any) -> None:
+        if self._parameters is not None:
+            chosen = self._ui.lungMethodBox.itemData(self._ui.lungMethodBox.currentIndex)
+            self._parameters.lungMethod = chosen
+
+    def _show_lungs(self, *_arguments: Any) -> None:
+        if self._results is not None:
+            display = self._results.segmentation.GetDisplayNode()
+            for one in self._lungs():
+                display.SetSegmentVisibility(one, self._ui.showLungsBox.checked)
+
+    def _edit(self, *_arguments: Any) -> None:
+        """Go to the Segment Editor; the next run takes the lungs as they are then."""
+        if self._results is None or self._parameters is None:
+            return
+        self._parameters.lungs = self._results.segmentation
+        open_segment_editor(self._results.segmentation, self._volume, self._lungs()[0])

@@ -1,0 +1,204 @@
+"""The nodules as rows of a table widget, in the order that the user likes."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from CTLungScreeningSlicer.panel.signals import Signal
+from LungNoduleSegLib.nodules.table import COLUMNS, Column, Nodule, Verdict
+from LungNoduleSegSlicer.scene.review_logic import ReviewedNodule
+from LungNoduleSegSlicer.scene.review_state import VERDICT_COLUMN
+
+_SWATCH_PX = 12
+_ROW_MARGIN_PX = 5
+
+_VERDICTS = (None, *Verdict)
+"""In the order in which the column sorts them."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A column of the widget.
+
+    Attributes:
+        about: its title, unit and description.
+        text: of a cell.
+        key: what it is sorted by.
+        falling: whether the first click on its title puts the greatest first.
+    """
+
+    about: Column
+    text: Callable[[ReviewedNodule], str]
+    key: Callable[[ReviewedNodule], Any]
+    falling: bool = False
+
+
+def _odds(one: ReviewedNodule) -> float:
+    """Give the network's probability; what a person has drawn counts as more than certain."""
+    return math.inf if one.nodule.probability is None else one.nodule.probability
+
+
+_SHOWN = (
+    _Shown(COLUMNS["id"], lambda one: str(one.nodule.id), lambda one: one.nodule.id),
+    _Shown(COLUMNS["side"], lambda one: _(one.nodule.side), lambda one: one.nodule.side),
+    _Shown(COLUMNS["slice"], lambda one: str(one.nodule.slice), lambda one: one.nodule.slice),
+    _Shown(
+        Column("Diameters", "mm", "Longest diameter on any axial slice, and the longest across it"),
+        lambda one: f"{one.nodule.diameter_mm:.1f} × {one.nodule.perpendicular_mm:.1f}",
+        lambda one: one.nodule.diameter_mm,
+        falling=True,
+    ),
+    _Shown(
+        COLUMNS["volume_mm3"],
+        lambda one: f"{one.nodule.volume_mm3:.0f}",
+        lambda one: one.nodule.volume_mm3,
+        falling=True,
+    ),
+    _Shown(COLUMNS["kind"], lambda one: _(one.nodule.kind), lambda one: one.nodule.kind),
+    _Shown(
+        replace(COLUMNS["probability"], title="Prob."),
+        lambda one: _("by hand") if one.nodule.probability is None else f"{_odds(one):.2f}",
+        _odds,
+        falling=True,
+    ),
+    _Shown(
+        VERDICT_COLUMN,
+        lambda one: _(one.verdict) if one.verdict else "",
+        lambda one: _VERDICTS.index(one.verdict),
+    ),
+)
+_BY_PROBABILITY = 6
+
+
+class NoduleTable:
+    """Shows nodules, the most probable first until a title is clicked; rejected ones are grey.
+
+    The selection stays with the place of a nodule, as a threshold may give it another number.
+
+    Attributes:
+        chosen: signal with the nodule of the row that the user has chosen, by mouse or key.
+    """
+
+    def __init__(self, widget: Any) -> None:
+        """Give a table widget of a .ui file its columns."""
+        self.chosen = Signal()
+        self._widget = widget
+        self._rows: list[ReviewedNodule] = []
+        self._colors: Mapping[int, tuple[float, float, float]] = {}
+        self._sorted_by, self._falling = _BY_PROBABILITY, True
+        self._filling = False
+        widget.columnCount = len(_SHOWN)
+        for number, column in enumerate(_SHOWN):
+            words = _(column.about.title), f"({column.about.unit})" if column.about.unit else ""
+            title = qt.QTableWidgetItem("\n".join(filter(None, words)))
+            title.setToolTip(_(column.about.description))
+            widget.setHorizontalHeaderItem(number, title)
+        header = widget.horizontalHeader()
+        # Fitted once a filling: a header that fits itself does so for every single cell.
+        header.setSectionResizeMode(qt.QHeaderView.Interactive)
+        header.setSectionResizeMode(len(_SHOWN) - 1, qt.QHeaderView.Stretch)
+        header.highlightSections = False
+        header.sortIndicatorShown = True
+        header.sectionClicked.connect(self.sort_by)
+        widget.verticalHeader().visible = False
+        widget.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
+        widget.verticalHeader().defaultSectionSize = widget.fontMetrics().height() + _ROW_MARGIN_PX
+        widget.itemSelectionChanged.connect(self._choose)
+        widget.cellClicked.connect(lambda row, column: self._choose())
+
+    @property
+    def selected(self) -> ReviewedNodule | None:
+        """The nodule of the selected row."""
+        rows = {item.row() for item in self._widget.selectedItems()}
+        return self._rows[rows.pop()] if len(rows) == 1 else None
+
+    def show(
+        self,
+        nodules: Sequence[ReviewedNodule],
+        colors: Mapping[int, tuple[float, float, float]],
+    ) -> None:
+        """Show these nodules and no others.
+
+        Args:
+            nodules: in any order.
+            colors: red, green, blue from 0 to 1 by number, of those that have one.
+        """
+        before = self.selected
+        self._rows, self._colors = list(nodules), colors
+        self._fill(_same(before.nodule, self._rows) if before else None)
+
+    def sort_by(self, column: int) -> None:
+        """Sort by a column, the other way round if it is sorted by it already."""
+        again = column == self._sorted_by
+        self._falling = not self._falling if again else _SHOWN[column].falling
+        self._sorted_by = column
+        self._fill(self.selected)
+
+    def select(self, number: int) -> None:
+        """Select a nodule by its number; the user has not chosen it, so `chosen` is silent."""
+        self._select(next((one for one in self._rows if one.nodule.id == number), None))
+
+    def step(self, by: int) -> None:
+        """Choose the nodule `by` rows further down, from the last on to the first."""
+        if self._rows:
+            now = self.selected
+            start = self._rows.index(now) if now else (-1 if by > 0 else 0)
+            self._select(self._rows[(start + by) % len(self._rows)])
+            self._choose()
+
+    def _fill(self, selected: ReviewedNodule | None) -> None:
+        self._rows.sort(key=lambda one: one.nodule.id)
+        self._rows.sort(key=_SHOWN[self._sorted_by].key, reverse=self._falling)
+        order = qt.Qt.DescendingOrder if self._falling else qt.Qt.AscendingOrder
+        self._widget.horizontalHeader().setSortIndicator(self._sorted_by, order)
+        self._filling = True
+        self._widget.rowCount = len(self._rows)
+        palette = self._widget.palette
+        usual = qt.QBrush(palette.color(qt.QPalette.Text))
+        grey = qt.QBrush(palette.color(qt.QPalette.Disabled, qt.QPalette.Text))
+        for row, one in enumerate(self._rows):
+            for number, column in enumerate(_SHOWN):
+                item = qt.QTableWidgetItem(column.text(one))
+                item.setForeground(grey if one.verdict is Verdict.REJECTED else usual)
+                self._widget.setItem(row, number, item)
+            if one.nodule.id in self._colors:
+                self._widget.item(row, 0).setIcon(_swatch(self._colors[one.nodule.id]))
+        self._widget.resizeColumnsToContents()
+        self._select(selected)
+
+    def _select(self, one: ReviewedNodule | None) -> None:
+        self._filling = True
+        if one is None:
+            self._widget.clearSelection()
+            self._widget.setCurrentCell(-1, -1)
+        else:
+            self._widget.selectRow(self._rows.index(one))
+        self._filling = False
+
+    def _choose(self) -> None:
+        if not self._filling and self.selected is not None:
+            self.chosen.emit(self.selected.nodule)
+
+
+def _same(before: Nodule, now: Sequence[ReviewedNodule]) -> ReviewedNodule | None:
+    """Find the nodule at the place of one that was there before, whatever its number is now."""
+
+    def away(one: ReviewedNodule) -> float:
+        place = one.nodule.x, one.nodule.y, one.nodule.z
+        return math.dist(place, (before.x, before.y, before.z))
+
+    nearest = min(now, key=away, default=None)
+    if nearest is None:
+        return None
+    reach = max(before.diameter_mm, nearest.nodule.diameter_mm) / 2
+    return nearest if away(nearest) <= reach else None
+
+
+def _swatch(color: tuple[float, float, float]) -> Any:
+    picture = qt.QPixmap(_SWATCH_PX, _SWATCH_PX)
+    picture.fill(qt.QColor(*(round(255 * part) for part in color)))
+    return qt.QIcon(picture)

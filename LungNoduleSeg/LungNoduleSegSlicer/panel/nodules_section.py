@@ -1,0 +1,276 @@
+"""The section Nodules: what was found, looked at one by one, judged and corrected."""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.debounced import Debounced
+from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
+from LungNoduleSegLib.nodules.table import Nodule, Verdict
+from LungNoduleSegSlicer.panel.nodule_table import NoduleTable
+from LungNoduleSegSlicer.panel.nodule_views import show_in_views
+from LungNoduleSegSlicer.panel.point_placing import PointPlacing
+from LungNoduleSegSlicer.panel.section import Section
+from LungNoduleSegSlicer.panel.segment_editor import open_segment_editor
+from LungNoduleSegSlicer.panel.threshold_slider import ThresholdSlider
+from LungNoduleSegSlicer.scene.nodule_segments import segment_id
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
+from LungNoduleSegSlicer.scene.review_logic import ReviewedNodule, ReviewLogic
+
+
+class NodulesSection(Section):
+    """The nodules of the results; what they hold is the truth, whoever changes it.
+
+    Attributes:
+        table: the nodules.
+        threshold: finds them again.
+        placing: waits for the click on a nodule to be added.
+        keys: the shortcuts, alive while the panel is shown with results and the section is open.
+    """
+
+    def __init__(self, ui: Any, logic: ReviewLogic) -> None:
+        super().__init__()
+        self._ui, self._logic = ui, logic
+        self._volume: Any = None
+        self._results: ResultNodes | None = None
+        self._tags: list[tuple[Any, int]] = []
+        self._edited: tuple[int, ...] = ()
+        self._in_editor = False
+        self._refresh_soon = Debounced(self.refresh)
+        self._compare_soon = Debounced(self._compare)
+        self.table = NoduleTable(ui.noduleTable)
+        self.table.chosen.connect(self.go_to)
+        self.threshold = ThresholdSlider(ui.thresholdSlider, ui.thresholdHint, logic)
+        self.threshold.rested.connect(self.changed.emit)
+        self.placing = PointPlacing()
+        self.placing.placed.connect(self.add)
+        self.placing.changed.connect(self._show_state)
+        self._verdicts = {
+            Verdict.ACCEPTED: ui.acceptButton,
+            Verdict.REJECTED: ui.rejectButton,
+            Verdict.UNCERTAIN: ui.uncertainButton,
+        }
+        self.keys = KeyShortcuts(
+            {
+                "N": partial(self.table.step, 1),
+                "P": partial(self.table.step, -1),
+                "A": partial(self.judge, Verdict.ACCEPTED),
+                "X": partial(self.judge, Verdict.REJECTED),
+                "U": partial(self.judge, Verdict.UNCERTAIN),
+                "Ctrl+Z": self.undo,
+            }
+        )
+        ui.nodulesSection.contentsCollapsed.connect(lambda *_: self._switch_keys())
+        ui.noduleTable.itemSelectionChanged.connect(self._show_state)
+        actions: tuple[tuple[Any, Callable[[], object]], ...] = (
+            (ui.nextNoduleButton, partial(self.table.step, 1)),
+            (ui.previousNoduleButton, partial(self.table.step, -1)),
+            *((button, partial(self.judge, one)) for one, button in self._verdicts.items()),
+            (ui.addNoduleButton, self.toggle_placing),
+            (ui.removeNoduleButton, self.remove),
+            (ui.editNoduleButton, self.edit),
+            (ui.measureNodulesButton, self.measure_again),
+            (ui.nodulesUndoButton, self.undo),
+        )
+        for button, action in actions:
+            button.clicked.connect(partial(_call, action))
+        self.refresh()
+
+    def set_volume(self, volume: Any | None) -> None:
+        """Say of which volume there are no results; they are told next."""
+        self._volume = volume
+
+    def set_results(self, results: ResultNodes | None) -> None:
+        """Show the nodules of these results; measure again what was edited in the meantime."""
+        if results != self._results:
+            self.stop()
+            self._results = results
+            self._observe()
+        self._compare()
+        if results is not None and self._in_editor:
+            self._in_editor = False
+            if self._edited:
+                self.measure_again()
+        self.refresh()
+        self._switch_keys()
+
+    def stop(self) -> None:
+        """Wait for no click, and for nothing else."""
+        self.placing.cancel()
+        self.threshold.stop()
+        self._refresh_soon.cancel()
+        self._compare_soon.cancel()
+
+    def go_to(self, nodule: Nodule) -> None:
+        """Show a nodule in all views."""
+        if self._volume is not None:
+            show_in_views(self._volume, (-nodule.x, -nodule.y, nodule.z), nodule.diameter_mm)
+
+    def judge(self, verdict: Verdict) -> None:
+        """Give the selected nodule a verdict, or take it back if it has that one."""
+        one = self._selected()
+        if one is not None:
+            new = None if one.verdict is verdict else verdict
+            self._change(lambda results: self._logic.setVerdict(results, one.nodule.id, new))
+
+    def toggle_placing(self) -> None:
+        """Wait for a click on a nodule to be added, or wait no longer."""
+        if self.placing.active:
+            self.placing.cancel()
+        elif self._results is not None:
+            self.placing.start()
+
+    def add(self, ras: list[float]) -> None:
+        """Add the nodule at a place of the world, RAS mm, and select it."""
+        number = self._change(lambda results: self._logic.addNodule(results, ras))
+        if number is not None:
+            self.table.select(number)
+
+    def remove(self) -> None:
+        """Remove the selected nodule."""
+        one = self._selected()
+        if one is not None:
+            self._change(lambda results: self._logic.removeNodule(results, one.nodule.id))
+
+    def edit(self) -> None:
+        """Open the selected nodule in the Segment Editor; back here it is measured again."""
+        one = self._selected()
+        if one is None or self._results is None:
+            return
+        self.go_to(one.nodule)
+        self._in_editor = True
+        open_segment_editor(self._results.segmentation, self._volume, segment_id(one.nodule.id))
+
+    def measure_again(self) -> None:
+        """Measure the nodules whose segments were edited."""
+        self._change(self._logic.remeasure)
+
+    def undo(self) -> None:
+        """Take back the last change of the results, of whatever section."""
+        self._logic.undo()
+        self.changed.emit()
+
+    def refresh(self) -> None:
+        """Show the nodules as they are now."""
+        problem = self._missing()
+        nodules: tuple[ReviewedNodule, ...] = ()
+        if self._results is not None:
+            try:
+                nodules = self._logic.nodules(self._results)
+            except InputError as reason:
+                problem = str(reason)
+        self._ui.nodulesBox.visible = not problem
+        self._ui.nodulesLabel.text = problem or _summary(nodules)
+        self.table.show(nodules, self._colors(nodules))
+        self.threshold.show(self._results)
+        self._show_state()
+
+    def _missing(self) -> str:
+        if self._volume is None:
+            return _("Choose a chest CT first.")
+        if self._results is None:
+            return _("The scene has no results of {volume}: press Apply first.").format(
+                volume=self._volume.GetName()
+            )
+        return ""
+
+    def _selected(self) -> ReviewedNodule | None:
+        one = self.table.selected
+        if one is None:
+            slicer.util.showStatusMessage(_("Select a nodule first."), 3000)
+        return one
+
+    def _change(self, change: Callable[[ResultNodes], Any]) -> Any:
+        """Call a function that changes the results, and give what it gives; None if it failed."""
+        if self._results is None:
+            return None
+        result = None
+        with shown_errors(), slicer.util.WaitCursor(not self._logic.isReady(self._results)):
+            result = change(self._results)
+        self.changed.emit()
+        return result
+
+    def _colors(self, nodules: tuple[ReviewedNodule, ...]) -> dict[int, tuple[float, float, float]]:
+        """Give the colours of the nodules' segments by number."""
+        if self._results is None:
+            return {}
+        segmentation = self._results.segmentation.GetSegmentation()
+        numbers = [one.nodule.id for one in nodules]
+        segments = {one: segmentation.GetSegment(segment_id(one)) for one in numbers}
+        return {one: segment.GetColor() for one, segment in segments.items() if segment}
+
+    def _show_state(self, *_arguments: Any) -> None:
+        """Show what can be done, and what there is to know before."""
+        ui, one = self._ui, self.table.selected
+        for verdict, button in self._verdicts.items():
+            button.enabled = one is not None
+            button.checked = one is not None and one.verdict is verdict
+        ui.removeNoduleButton.enabled = ui.editNoduleButton.enabled = one is not None
+        ui.addNoduleButton.checked = self.placing.active
+        ui.measureNodulesButton.enabled = bool(self._edited)
+        hint = ""
+        if self.placing.active:
+            hint = _("Click on the nodule in a slice view; Escape cancels.")
+        elif self._edited:
+            numbers = ", ".join(map(str, self._edited))
+            hint = _("Edited since it was measured: nodule {numbers}.").format(numbers=numbers)
+        ui.nodulesHint.text = hint
+        ui.nodulesHint.visible = bool(hint)
+        ui.nodulesUndoButton.enabled = self._logic.canUndo
+        what = self._logic.lastChange
+        ui.nodulesUndoButton.text = _("Undo: {what}").format(what=what) if what else _("Undo")
+
+    def _switch_keys(self) -> None:
+        if self._results is not None and not self._ui.nodulesSection.collapsed:
+            self.keys.enable()
+        else:
+            self.keys.disable()
+
+    def _compare(self) -> None:
+        """See which nodules were edited since they were measured."""
+        self._edited = ()
+        if self._results is not None:
+            with suppress(InputError):  # refresh() shows it
+                self._edited = self._logic.edited(self._results)
+        self._show_state()
+
+    def _observe(self) -> None:
+        """Hear of changes that others make to the nodes of the results."""
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._tags = []
+        if self._results is None:
+            return
+        table, segmentation = self._results.table, self._results.segmentation
+        kinds = slicer.vtkSegmentation
+        for node, event, soon in (
+            (table, vtk.vtkCommand.ModifiedEvent, self._refresh_soon),
+            (segmentation, kinds.SegmentModified, self._refresh_soon),
+            (segmentation, kinds.SourceRepresentationModified, self._compare_soon),
+            (segmentation, kinds.SegmentRemoved, self._compare_soon),
+        ):
+            self._tags.append((node, node.AddObserver(event, soon)))
+
+
+def _summary(nodules: tuple[ReviewedNodule, ...]) -> str:
+    """Say how many nodules there are, and how many of them were judged."""
+    if not nodules:
+        return _("There is no nodule at this threshold.")
+    count = len(nodules)
+    found = _("1 nodule") if count == 1 else _("{count} nodules").format(count=count)
+    judged = Counter(one.verdict for one in nodules if one.verdict)
+    parts = [f"{number} {_(verdict)}" for verdict in Verdict if (number := judged[verdict])]
+    return ", ".join([found, *parts])
+
+
+def _call(action: Callable[[], object], *_arguments: Any) -> None:
+    """Call an action without what a button's signal passes."""
+    action()

@@ -1,0 +1,104 @@
+"""The section that writes results to files, as they are in the scene."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.file_dialogs import choose_folder, choose_new_file
+from CTLungScreeningSlicer.panel.instance_files import instance_files
+from CTLungScreeningSlicer.panel.packages import ensure_packages
+from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS
+from LungNoduleSegLib.results.names import DICOM_NAMES, REPORT, TABLE
+from LungNoduleSegSlicer.panel.section import Section
+from LungNoduleSegSlicer.panel.segment_section import TITLE
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
+from LungNoduleSegSlicer.scene.saving import save_dicom, save_report, save_table
+
+
+class OutputSection(Section):
+    """Buttons for the report, the table, and DICOM SEG and SR."""
+
+    def __init__(self, ui: Any, logic: LungNoduleSegLogic, requirements: Path) -> None:
+        """Build the section; `requirements` are installed when they are first needed."""
+        super().__init__()
+        self._ui, self._logic, self._requirements = ui, logic, requirements
+        self._results: ResultNodes | None = None
+        ui.reportButton.clicked.connect(lambda *_: self._ask_for_report())
+        ui.tableButton.clicked.connect(lambda *_: self._ask_for_table())
+        ui.dicomButton.clicked.connect(lambda *_: self._ask_for_dicom_folder())
+
+    def set_results(self, results: ResultNodes | None) -> None:
+        """Write these from now on."""
+        if results != self._results:
+            self._ui.outputLabel.text = ""
+        self._results = results
+        for button in (self._ui.reportButton, self._ui.tableButton, self._ui.dicomButton):
+            button.enabled = results is not None
+
+    def save_report(self, path: Path) -> None:
+        """Write the report, and open it in the browser if that is ticked."""
+        self._save(path, lambda results: save_report(results, path, self._logic.risk(results)))
+        if self._ui.openReportBox.checked and path.exists():
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+
+    def save_table(self, path: Path) -> None:
+        """Write the table."""
+        self._save(path, lambda results: save_table(results, path))
+
+    def save_dicom(self, folder: Path) -> None:
+        """Write DICOM SEG and SR into a folder."""
+        names = [str(folder / name) for name in DICOM_NAMES]
+        self._save(names, lambda results: save_dicom(results, folder, _dicom_files(results)))
+
+    def _save(self, what: Any, write: Callable[[ResultNodes], None]) -> None:
+        results = self._results
+        if results is None or not ensure_packages(self._requirements, TITLE):
+            return
+        self._ui.outputLabel.text = ""
+        with shown_errors(), slicer.util.WaitCursor():
+            write(results)
+            written = what if isinstance(what, list) else [str(what)]
+            self._ui.outputLabel.text = _("Written: {files}").format(files="\n".join(written))
+
+    def _ask_for_report(self) -> None:
+        path = choose_new_file(_("Save the report"), self._name(REPORT), _("Web page (*.html)"))
+        if path is not None:
+            self.save_report(path)
+
+    def _ask_for_table(self) -> None:
+        path = choose_new_file(_("Save the table"), self._name(TABLE), _("Table (*.csv)"))
+        if path is not None:
+            self.save_table(path)
+
+    def _ask_for_dicom_folder(self) -> None:
+        folder = choose_folder(_("Folder for DICOM SEG and SR"), "")
+        if folder is not None:
+            self.save_dicom(folder)
+
+    def _name(self, name: str) -> str:
+        """Propose a name of a file that tells the volume."""
+        if self._results is None:
+            return name
+        volume = volume_node_of(self._results.segmentation).GetName()
+        kept = "".join(one if one.isalnum() or one in " .-_" else "_" for one in volume)
+        return f"{kept.strip(' .') or 'scan'} {name}"
+
+
+def _dicom_files(results: ResultNodes) -> list[Path]:
+    """Find the DICOM files of the volume in Slicer's database."""
+    volume = volume_node_of(results.segmentation)
+    uids = (volume.GetAttribute(INSTANCE_UIDS) or "").split()
+    files = instance_files(uids, {})
+    if not uids or len(files) < len(set(uids)):
+        raise InputError(
+            f"{volume.GetName()} is not in Slicer's DICOM database with all its slices: import it "
+            "in the DICOM module, load it from there and run it."
+        )
+    return list(dict.fromkeys(files.values()))

@@ -1,0 +1,247 @@
+"""The section Cancer risk: what models and guidelines ask, what they say, and a trained model."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningSlicer.panel.packages import ensure_packages
+from LungNoduleSegLib.risk.assessment import Assessment
+from LungNoduleSegLib.risk.clinical_data import ClinicalData
+from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts
+from LungNoduleSegLib.risk.prediction import UNEXPLAINED
+from LungNoduleSegLib.risk.scan_risk import ScanRisk, to_text
+from LungNoduleSegSlicer.panel.clinical_data_form import ClinicalDataForm, Known, require_number
+from LungNoduleSegSlicer.panel.contribution_table import fill_contributions
+from LungNoduleSegSlicer.panel.risk_table import fill_results
+from LungNoduleSegSlicer.panel.section import Section
+from LungNoduleSegSlicer.panel.segment_section import TITLE
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
+
+COUNT = "count"
+"""A fact of nodules that is asked with those of the patient: it is one for the scan."""
+
+RESULT_WIDTH = 90
+"""Of the column with probabilities and categories, in pixels."""
+
+WARNINGS = 3
+"""Of a trained model, that are shown at once."""
+
+_HINTS = get_type_hints(NoduleFacts)
+_NODULE = {
+    field.name: _HINTS[field.name]
+    for field in fields(NoduleFacts)
+    if field.name in LABELS and field.name != COUNT
+}
+_PATIENT = get_type_hints(PatientFacts) | {COUNT: _HINTS[COUNT]}
+
+
+class RiskSection(Section):
+    """The facts of the patient and one nodule, and the results; they follow each change at once.
+
+    Attributes:
+        model: chooses a trained classifier.
+        patient: the form of the patient's facts.
+        nodule: that of the nodule's facts.
+    """
+
+    def __init__(self, ui: Any, logic: LungNoduleSegLogic, requirements: Path) -> None:
+        """Build the section; `requirements` are installed when a model is first chosen."""
+        super().__init__()
+        self._ui, self._logic, self._requirements = ui, logic, requirements
+        self._results: ResultNodes | None = None
+        self._risk: ScanRisk | None = None
+        self._numbers: list[int] = []
+        self._number: int | None = None
+        self.patient = ClinicalDataForm(ui.patientFacts.layout(), _PATIENT, self._tell)
+        self.nodule = ClinicalDataForm(ui.noduleFacts.layout(), _NODULE, self._tell)
+        filters = _("Risk models (*.ubj *.skops)")
+        self.model = ModelChooser(ui.riskModel, [], self._about_model, filters)
+        self.model.changed.connect(lambda file: self._show_prediction())
+        for table in (ui.riskTable, ui.contributionTable):
+            table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+            table.selectionMode = qt.QAbstractItemView.NoSelection
+        ui.riskTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Fixed)
+        ui.riskTable.horizontalHeader().resizeSection(1, RESULT_WIDTH)
+        ui.riskModel.placeholderText = _("none chosen")
+        ui.riskNodule.activated.connect(lambda *_: self._choose_row())
+        ui.askModelButton.clicked.connect(lambda *_: self._ask_model())
+        ui.copyRiskButton.clicked.connect(lambda *_: self.copy())
+        ui.forgetFactsButton.clicked.connect(lambda *_: self._forget())
+        ui.riskSection.contentsCollapsed.connect(lambda *_: self._refresh())
+        self._refresh()
+
+    def set_results(self, results: ResultNodes | None) -> None:
+        """Show the risk of a scan."""
+        self._results = results
+        self._ui.factProblem.text = ""
+        self._refresh()
+
+    def choose(self, number: int) -> None:
+        """Show a nodule, if it is one whose risk is told; folded, the section does so later."""
+        if number in self._numbers or self._ui.riskSection.collapsed:
+            self._number = number
+            self._show_nodule()
+
+    def copy(self) -> None:
+        """Put facts and results of all nodules into the clipboard as text."""
+        if self._risk is not None:
+            qt.QApplication.clipboard().setText(to_text(self._risk))
+
+    def _refresh(self) -> None:
+        """Evaluate everything, unless nobody sees it."""
+        ui = self._ui
+        if ui.riskSection.collapsed:
+            return
+        self._risk, problem = None, ""
+        if self._results is None:
+            problem = _("Find the nodules of the scan first.")
+        else:
+            try:
+                self._risk = self._logic.risk(self._results)
+            except InputError as reason:
+                problem = str(reason)
+            else:
+                if not self._risk.assessments:
+                    problem = _("There is no nodule that was not rejected.")
+        ui.riskProblem.text = problem
+        ui.riskProblem.visible = bool(problem)
+        for widget in (ui.riskNodule, ui.patientFacts, ui.noduleFacts, ui.copyRiskButton):
+            widget.enabled = not problem
+        # Also where what was told goes no more with what is measured now.
+        ui.forgetFactsButton.enabled = self._results is not None
+        shown = self._risk.longest_first if self._risk else []
+        self._numbers = [one.nodule.id for one in shown if one.nodule.id is not None]
+        ui.riskNodule.clear()
+        for one in shown:
+            ui.riskNodule.addItem(nodule_title(one))
+        if self._number not in self._numbers:
+            self._number = self._numbers[0] if self._numbers else None
+        ui.riskNotes.text = "\n".join(self._risk.notes) if self._risk else ""
+        ui.riskNotes.visible = bool(ui.riskNotes.text)
+        self._show_nodule()
+        self._show_prediction()
+
+    def _choose_row(self) -> None:
+        self.choose(self._numbers[self._ui.riskNodule.currentIndex])
+
+    def _show_nodule(self) -> None:
+        ui = self._ui
+        number = self._number
+        if ui.riskSection.collapsed:
+            return
+        one = None if self._risk is None or number is None else self._risk.of(number)
+        if one is None or self._results is None or number is None:
+            self.patient.show({}, {})
+            self.nodule.show({}, {})
+            ui.riskTable.rowCount = 0
+            ui.riskMissing.text = ""
+            return
+        ui.riskNodule.currentIndex = self._numbers.index(number)
+        measured = next(m for m in self._logic.measuredFacts(self._results) if m.id == number)
+        known = {
+            name: Known(getattr(measured, name), measured.origins[name])
+            for name in (*_NODULE, COUNT)
+            if getattr(measured, name) is not None
+        }
+        told = self._logic.toldFacts(self._results)
+        header = asdict(self._logic.headerFacts(self._results))
+        of_patient = {n: Known(v, _("DICOM")) for n, v in header.items() if v is not None}
+        self.patient.show(of_patient | known, asdict(told.patient) | dict(told.shared))
+        self.nodule.show(known, _told_of(told, number, one))
+        fill_results(ui.riskTable, one)
+        missing = ", ".join(one.missing)
+        ui.riskMissing.text = _("Missing: {missing}.").format(missing=missing) if missing else ""
+
+    def _show_prediction(self) -> None:
+        ui = self._ui
+        prediction = self._risk.prediction if self._risk else None
+        ui.askModelButton.enabled = self._risk is not None and self.model.file is not None
+        lines = []
+        if prediction is not None:
+            lines.append(
+                _(
+                    "{percent:.1f} % probability of cancer for the scan ({algorithm}, {file})."
+                ).format(
+                    percent=100 * prediction.probability,
+                    algorithm=prediction.algorithm,
+                    file=prediction.model,
+                )
+            )
+            lines += [] if prediction.contributions else [_(UNEXPLAINED)]
+            lines += prediction.warnings[:WARNINGS]
+            more = len(prediction.warnings) - WARNINGS
+            lines += [_("… and {count} more: point here.").format(count=more)] * (more > 0)
+        ui.predictionLabel.text = "\n".join(lines)
+        ui.predictionLabel.toolTip = "\n".join(
+            (prediction and prediction.warnings) or [_("What the trained model says of the scan.")]
+        )
+        ui.predictionLabel.visible = bool(lines)
+        ui.contributionTable.visible = bool(prediction and prediction.contributions)
+        if prediction is not None:
+            fill_contributions(ui.contributionTable, prediction)
+
+    def _tell(self, name: str, value: Any) -> None:
+        if self._results is None:
+            return
+        try:
+            require_number(name, value)
+            self._logic.tell(self._results, name, value, self._number)
+        except InputError as problem:
+            self._ui.factProblem.text = str(problem)
+            return
+        self.changed.emit()
+
+    def _forget(self) -> None:
+        if self._results is not None:
+            self._logic.forgetFacts(self._results)
+            self.changed.emit()
+
+    def _ask_model(self) -> None:
+        if self._results is None or self.model.file is None:
+            return
+        with shown_errors(), slicer.util.WaitCursor():
+            self._logic.askModel(self._results, self.model.file)
+        self.changed.emit()
+
+    def _about_model(self, file: Path) -> tuple[str, str]:
+        if not ensure_packages(self._requirements, TITLE):
+            raise InputError(_("A risk model needs packages that are not installed."))
+        from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
+
+        card = load_risk_model(file).card
+        scores = ", ".join(f"{name.replace('_', ' ')} {v:.3g}" for name, v in card.scores.items())
+        about = _("{count} features; on scans it was not trained on: {scores}").format(
+            count=len(card.features), scores=scores
+        )
+        return f"{card.algorithm.label} ({file.name})", f"{about}\n\n{file}"
+
+
+def nodule_title(one: Assessment) -> str:
+    """Name a nodule by its number, size and type, with its Lung-RADS category if there is one."""
+    facts = one.nodule
+    sizes = [
+        f"{size:.1f}" for size in (facts.longest_mm, facts.perpendicular_mm) if size is not None
+    ]
+    parts = [f"{' × '.join(sizes)} mm" if sizes else "", str(facts.kind or "")]
+    category = one.guidelines[0].category
+    parts += [f"{one.guidelines[0].guideline}: {category}"] if category else []
+    return f"{facts.id}: {', '.join(part for part in parts if part)}"
+
+
+def _told_of(told: ClinicalData, number: int, one: Assessment) -> Mapping[str, Any]:
+    """What was told of a nodule, and of all as far as it holds for this one."""
+    shared = {
+        name: value
+        for name, value in told.shared.items()
+        if one.nodule.origins.get(name) is Origin.GIVEN
+    }
+    return shared | dict(told.nodules.get(number, {}))

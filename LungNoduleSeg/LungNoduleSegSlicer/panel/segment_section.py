@@ -1,0 +1,134 @@
+"""The first section: find the lungs and nodules of the volume."""
+
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.child_work import Work
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningSlicer.panel.packages import ensure_packages
+from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.run_progress import duration_text
+from LungNoduleSegLib.run_cost import ExpectedCost
+from LungNoduleSegSlicer.panel.lungs_section import LungsSection
+from LungNoduleSegSlicer.panel.result_views import show_results
+from LungNoduleSegSlicer.panel.section import Section
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
+
+TITLE = "Lung Nodule Segmentation"
+
+
+class SegmentSection(Section):
+    """One button that runs the whole way, in a child process.
+
+    A run goes into the results that the volume has; what a reader did to them stays.
+
+    Attributes:
+        run_bar: runs it.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        logic: LungNoduleSegLogic,
+        model: ModelChooser,
+        lungs: LungsSection,
+        requirements: Path,
+    ) -> None:
+        """Build the section.
+
+        Args:
+            ui: widgets of the .ui file.
+            logic: runs it.
+            model: gives the network.
+            lungs: tells where the lungs come from, and hears of the parameters before this.
+            requirements: packages installed when a run is first started.
+        """
+        super().__init__()
+        self._ui, self._logic, self._model, self._lungs = ui, logic, model, lungs
+        self._requirements = requirements
+        self._volume: Any = None
+        self._results: ResultNodes | None = None
+        self._running: Any = None
+        self.run_bar = RunBar(
+            ui.segmentRun,
+            _("Apply"),
+            _("Find the lungs and nodules of the volume and put them into the scene."),
+            self._make_work,
+            self._show,
+        )
+
+    def set_parameters(self, parameters: Any | None) -> None:
+        """Say what a run costs with other lungs or another model; end it if its volume is gone."""
+        if self.run_bar.runner.busy and self._running.GetScene() is None:
+            self.run_bar.runner.cancel()
+        self._show_cost()
+
+    def set_volume(self, volume: Any | None) -> None:
+        """Work on a volume from now on."""
+        self._volume = volume
+        self.run_bar.set_obstacle("" if volume is not None else _("Choose a chest CT first."))
+        self._show_cost()
+
+    def set_results(self, results: ResultNodes | None) -> None:
+        """Say what has been found."""
+        self._results = results
+        self._ui.resultLabel.text = "" if results is None else summary(results)
+
+    def stop(self) -> None:
+        """End the run, if there is one, with its child process."""
+        self.run_bar.runner.stop()
+        self._running = None
+
+    def _make_work(self) -> Work[ResultNodes] | None:
+        if not ensure_packages(self._requirements, TITLE):
+            return None
+        self._running = self._volume
+        before = self._results
+        nodes = () if before is None else (before.segmentation, before.table, before.fiducials)
+        return self._logic.processWork(
+            self._volume,
+            *nodes,
+            lungsNode=self._lungs.given,
+            modelFile=self._model.file,
+            options=self._lungs.options,
+        )
+
+    def _show(self, results: ResultNodes) -> None:
+        show_results(results, volume_node_of(results.segmentation))
+        self.changed.emit()
+
+    def _show_cost(self) -> None:
+        text = ""
+        if self._volume is not None and self._volume.GetImageData() is not None:
+            try:
+                cost = self._logic.expectedCost(self._volume, self._model.file, self._lungs.kind)
+            except InputError as problem:
+                text = str(problem)
+            else:
+                text = cost_text(cost)
+        self._ui.costLabel.text = text
+
+
+def cost_text(cost: ExpectedCost) -> str:
+    """Say how long a run takes and how much memory it needs."""
+    source = (
+        _("as earlier runs on this machine")
+        if cost.runs
+        else _("measured on two cores; your runs will tell more exactly")
+    )
+    return _("About {time} and {memory:.1f} GiB of memory ({source}).").format(
+        time=duration_text(cost.seconds), memory=cost.gib, source=source
+    )
+
+
+def summary(results: ResultNodes) -> str:
+    """Say how many nodules there are, and which nodes hold them."""
+    count = results.table.GetNumberOfRows()
+    found = _("1 nodule") if count == 1 else _("{count} nodules").format(count=count)
+    return _("{found}; see {nodes} in the scene.").format(
+        found=found, nodes=f"{results.segmentation.GetName()}, {results.table.GetName()}"
+    )

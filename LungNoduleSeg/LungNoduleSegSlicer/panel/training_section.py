@@ -1,0 +1,206 @@
+"""The section Training: from annotated scans to a trained and measured network."""
+
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from CTLungScreeningLib.child_work import Work
+from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningSlicer.panel.packages import ensure_packages
+from CTLungScreeningSlicer.panel.path_fields import offer_file, offer_folder, offer_new_file
+from CTLungScreeningSlicer.panel.picture_window import PictureWindow
+from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.section_parameters import SectionParameters
+from CTLungScreeningSlicer.panel.training_curve import TrainingCurve
+from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
+from LungNoduleSegSlicer.panel.evaluation_run import pictures_in
+from LungNoduleSegSlicer.panel.section import Section
+from LungNoduleSegSlicer.panel.segment_section import TITLE
+from LungNoduleSegSlicer.panel.training_choice import OF_PRESET, chosen_run
+from LungNoduleSegSlicer.panel.training_parameters import (
+    PROPERTY,
+    Collection,
+    Measure,
+    training_parameters,
+)
+from LungNoduleSegSlicer.panel.training_results import result_text
+from LungNoduleSegSlicer.panel.training_run import Step, TrainingRun, pages_in
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+
+
+class TrainingSection(Section):
+    """Four steps, of which a run does those that are ticked, one after the other.
+
+    Attributes:
+        run_bar: runs them.
+        pages: the window with the pictures of a store.
+        plots: the window with the plots of an evaluation.
+    """
+
+    def __init__(
+        self, ui: Any, logic: LungNoduleSegLogic, model: ModelChooser, requirements: Path
+    ) -> None:
+        """Build the section.
+
+        Args:
+            ui: widgets of the .ui file; those with a parameter have it in the property `PROPERTY`.
+            logic: runs the commands.
+            model: gets the trained model, and gives the one to evaluate where none is trained.
+            requirements: packages installed when a run is first started.
+        """
+        super().__init__()
+        self._ui, self._logic, self._model = ui, logic, model
+        self._requirements = requirements
+        self._parameters = SectionParameters(training_parameters, ui, PROPERTY, self.refresh)
+        self._curve = TrainingCurve()
+        self.pages = PictureWindow(_("Check pictures"))
+        self.plots = PictureWindow(_("Evaluation"))
+        self.run_bar = RunBar(
+            ui.trainingRun,
+            _("Run the ticked steps"),
+            _("Do the steps that are ticked, from left to right."),
+            self._make_work,
+            lambda result: self.refresh(),
+        )
+        self.run_bar.runner.told.connect(self._curve.hear)
+        self.run_bar.runner.ended.connect(lambda error, details: self.refresh())
+        model.changed.connect(lambda file: self.refresh())
+        self._offer_paths()
+        ui.pagesButton.clicked.connect(self.show_pages)
+        ui.plotsButton.clicked.connect(self.show_plots)
+        self.refresh()
+
+    def set_parameters(self, parameters: Any | None) -> None:
+        """Keep the section and a parameter node equal from now on; a run goes on as it began."""
+        self._parameters.set_node(parameters and parameters.parameterNode)
+
+    def stop(self) -> None:
+        """End the run, if there is one, with its child process."""
+        self.run_bar.runner.stop()
+        self.pages.close()
+        self.plots.close()
+
+    def refresh(self) -> None:
+        """Show what follows from the parameters."""
+        ui, run = self._ui, self._run()
+        for name, path in {
+            "store": run.store,
+            "pages": run.pages,
+            "model": run.model,
+            "results": run.evaluation.results,
+        }.items():
+            self._parameters.widgets[name].placeholderText = "" if path is None else str(path)
+        usual = StoreTrainingPlan.of(run.plan.preset)
+        for name, parameter in OF_PRESET.items():
+            text = _("{value:g}, as the preset").format(value=getattr(usual, name))
+            self._parameters.widgets[parameter].specialValueText = text
+        ui.preparationBox.enabled = Step.PREPARE in run.steps
+        ui.lunaRows.visible = run.preparation.collection is Collection.LUNA16
+        ui.lidcRows.visible = run.preparation.collection is Collection.LIDC_IDRI
+        ui.planBox.enabled = Step.TRAIN in run.steps
+        tutorial = run.plan.preset is Preset.TUTORIAL
+        ui.tutorialSplitBox.enabled = tutorial
+        ui.hardNegativesBox.enabled = ui.stepsBox.enabled = not tutorial
+        ui.unfinishedLabel.visible = Step.TRAIN in run.steps and run.unfinished
+        ui.evaluationBox.enabled = Step.EVALUATE in run.steps
+        ui.diceRows.visible = run.evaluation.measure is Measure.DICE
+        ui.detectionRows.visible = run.evaluation.measure is Measure.DETECTION
+        ui.insertedRows.visible = run.evaluation.measure is Measure.INSERTED
+        ui.pagesButton.enabled = run.pages is not None and bool(pages_in(run.pages))
+        results = run.evaluation.results
+        ui.plotsButton.enabled = results is not None and bool(pictures_in(results))
+        self.run_bar.set_obstacle(self._obstacle(run))
+
+    def show_pages(self, *_arguments: Any) -> None:
+        """Show the pictures of the store."""
+        folder = self._run().pages
+        if folder is not None:
+            self.pages.show(pages_in(folder))
+
+    def show_plots(self, *_arguments: Any) -> None:
+        """Show the plots of the evaluation."""
+        folder = self._run().evaluation.results
+        if folder is not None:
+            self.plots.show(pictures_in(folder))
+
+    def _run(self) -> TrainingRun:
+        return chosen_run(self._parameters, self._model.file)
+
+    def _obstacle(self, run: TrainingRun) -> str:
+        if not run.steps:
+            return _("Tick a step first.")
+        return {
+            None: "",
+            "scans": _("Choose the folder of the annotated scans first."),
+            "annotations": _("Choose the CSV file with the nodules first."),
+            "store": _("Choose the folder of the store first."),
+            "pages": _("Choose the folder for the check pictures first."),
+            "model": _("Choose a file for the new model first."),
+            "predicted": _("Choose the masks that were found first."),
+            "truth": _("Choose the true masks first."),
+            "submission": _("Choose the CSV file with the findings first."),
+            "nodules": _("Choose the CSV file with the true nodules first."),
+            "series": _("Choose the CSV file that lists the scans first."),
+            "scan": _("Choose the scan to insert lesions into first."),
+            "results": _("Choose the folder for the results first."),
+        }[run.missing]
+
+    def _make_work(self) -> Work[None] | None:
+        run = self._run()
+        run.require_new()
+        if not ensure_packages(self._requirements, TITLE):
+            return None
+        return self._work(run)
+
+    def _work(self, run: TrainingRun) -> Work[None]:
+        label = self._ui.trainingLabel
+        label.text = ""
+        for step in Step:
+            if step in run.steps:
+                command = self._logic.commandWork(*run.arguments(step))
+                if step is Step.TRAIN and run.model is not None:
+                    command = self._curve.during(command, run.model.stem)
+                result = yield from command
+                lines = [label.text, result_text(step, run.evaluation.measure, result)]
+                label.text = "\n".join(line for line in lines if line)
+                self._use(step, run, result)
+                self.refresh()
+
+    def _use(self, step: Step, run: TrainingRun, result: dict[str, Any]) -> None:
+        """Choose the model that was trained, show what was drawn."""
+        if step is Step.CHECK:
+            self.pages.show([Path(page) for page in result["pages"]])
+        elif step is Step.TRAIN:
+            with shown_errors():
+                self._model.choose(Path(result["output"]))
+        elif step is Step.EVALUATE and run.evaluation.results is not None:
+            plots = pictures_in(run.evaluation.results)
+            if plots:
+                self.plots.show(plots)
+
+    def _offer_paths(self) -> None:
+        ui = self._ui
+        for name in ("scans", "store", "pages", "predicted", "truth", "scan", "results"):
+            offer_folder(getattr(ui, f"{name}Folder"), self._parameters.widgets[name])
+        tables, masks = _("Tables (*.csv)"), _("Masks (*.nrrd *.nii *.nii.gz *.mha *.mhd *.npy)")
+        for name, filters in {
+            "annotations": tables,
+            "patients": tables,
+            "weights": _("Weights (*.keras *.h5)"),
+            "predicted": masks,
+            "truth": masks,
+            "submission": tables,
+            "nodules": tables,
+            "excluded": tables,
+            "series": tables,
+            "scan": _("Volumes (*.nrrd *.nii *.nii.gz *.mha *.mhd)"),
+            "ownNodules": masks,
+        }.items():
+            offer_file(
+                getattr(ui, f"{name}File"), self._parameters.widgets[name], _("File"), filters
+            )
+        models = _("Keras models (*.keras)")
+        line = self._parameters.widgets["model"]
+        offer_new_file(ui.modelFile, line, _("New model"), models, ".keras")

@@ -1,0 +1,179 @@
+"""Growth of nodules in a Slicer scene: the results of two scans in, a table and a plot out."""
+
+import csv
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+
+from CTLungScreeningLib.child_work import Work, complete
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
+from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
+from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment
+from LungNoduleSegLib.results.names import GROWTH_TABLE
+from LungNoduleSegLib.results.segments import TAG
+from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
+from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
+from LungNoduleSegSlicer.scene.growth_plot import add_growth_plot
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
+from LungNoduleSegSlicer.scene.result_tables import WORDS, add_table, tables_of
+from LungNoduleSegSlicer.scene.run_files import write_run
+
+PRIOR_ROLE = f"{TAG}.prior"
+CURRENT_ROLE = f"{TAG}.current"
+"""Node references from a table of growth to the tables of nodules that were compared."""
+
+CHART_ROLE = f"{TAG}.chart"
+
+
+class GrowthLogic(ClassifierLogic):
+    """Brings the comparison of two scans of one patient to nodes of the scene."""
+
+    def compareGrowth(
+        self,
+        prior: ResultNodes,
+        current: ResultNodes,
+        days: int | None = None,
+        progress: ProgressCallback = silent,
+    ) -> Any:
+        """Match the nodules of two scans of one patient in a child process: what changed.
+
+        Nodules that a reader rejected are left out. The volume of each scan is the one that its
+        segmentation names as its reference.
+
+        Args:
+            prior: the results of the earlier scan.
+            current: likewise of the later scan.
+            days: between the two; None: from their study dates. Without either no doubling time is
+                given.
+            progress: called at least ten times a second; may raise `Cancelled`.
+
+        Returns:
+            A new table node, with interval and notes as attributes; it references the two tables
+            and segmentations, the prior ones first, and a plot chart of the volumes.
+
+        Raises:
+            InputError: if a node cannot be used or shows no lung.
+            ChildError: if the child process failed; its log is named.
+            Cancelled: if `progress` raised it.
+        """
+        return complete(self.compareGrowthWork(prior, current, days), keeping_alive(progress))
+
+    def compareGrowthWork(
+        self, prior: ResultNodes, current: ResultNodes, days: int | None = None
+    ) -> Work[Any]:
+        """Give the work of `compareGrowth`, for a panel."""
+        if prior.table is current.table:
+            raise InputError("The prior scan is the current one: choose another.")
+        work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
+        scans = {work / "prior": prior, work / "current": current}
+        names = {
+            folder: volume_node_of(one.segmentation).GetName() for folder, one in scans.items()
+        }
+        output = work / "growth"
+        try:
+            for folder, one in scans.items():
+                write_run(one, folder)
+            since = ["--days", str(days)] if days else []
+            result = yield from self.commandWork("growth", *scans, "-o", output, *since)
+            for one in scans.values():
+                if one.table.GetScene() is None or one.segmentation.GetScene() is None:
+                    raise InputError(f"{one.table.GetName()} was deleted during the comparison.")
+            return self._bring(_read(output / GROWTH_TABLE), result, prior, current)
+        except InputError as problem:
+            text = str(problem)
+            for folder, name in names.items():
+                text = text.replace(str(folder), name)
+            raise InputError(text) from None
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def growthOf(self, current: ResultNodes, prior: ResultNodes | None = None) -> Any | None:
+        """Give the table of the last comparison of a scan with a prior one, None without any.
+
+        Args:
+            current: the results of the later scan.
+            prior: those of the prior scan; None for any.
+        """
+        for node in tables_of(current.table.GetScene(), "growth"):
+            if node.GetNodeReference(CURRENT_ROLE) is current.table and (
+                prior is None or node.GetNodeReference(PRIOR_ROLE) is prior.table
+            ):
+                return node
+        return None
+
+    def removeGrowth(self, growthNode: Any) -> None:
+        """Take a comparison out of the scene, with its plot."""
+        chart = growthNode.GetNodeReference(CHART_ROLE)
+        nodes = [growthNode]
+        if chart is not None:
+            series = [
+                chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())
+            ]
+            nodes += [chart, *series, *{one.GetTableNode() for one in series}]
+        for node in nodes:
+            self.scene.RemoveNode(node)
+
+    def _bring(
+        self,
+        rows: Sequence[Row],
+        result: Mapping[str, Any],
+        prior: ResultNodes,
+        current: ResultNodes,
+    ) -> Any:
+        scans = prior, current
+        was, now = (volume_node_of(one.segmentation).GetName() for one in scans)
+        days = result["days"]
+        with self.allOrNothing(what="compare with the prior scan"):
+            node = add_table(
+                self.scene,
+                f"{current.table.GetName()} growth",
+                GROWTH_COLUMNS,
+                rows,
+                "growth",
+                {
+                    "prior": was,
+                    "current": now,
+                    "days": "" if days is None else str(days),
+                    "notes": json.dumps(result["notes"]),
+                    "overlap": json.dumps(result["overlap"]),
+                    "levels": json.dumps(result["levels"]),
+                },
+                [node for one in scans for node in (one.table, one.segmentation)],
+            )
+            for role, one in zip((PRIOR_ROLE, CURRENT_ROLE), scans, strict=True):
+                node.SetNodeReferenceID(role, one.table.GetID())
+            chart = add_growth_plot(self.scene, f"{now} growth", rows, days)
+            node.SetNodeReferenceID(CHART_ROLE, chart.GetID())
+            for one in (node, chart):
+                place_beside(current.table, one)
+        return node
+
+
+def growth_notes(growth_node: Any) -> list[str]:
+    """Give what a reader has to know before the numbers of a comparison are trusted."""
+    return [str(one) for one in json.loads(growth_node.GetAttribute(f"{TAG}.notes") or "[]")]
+
+
+def same_levels(growth_node: Any) -> ScanAlignment:
+    """Give which levels of the current and the prior scan are the same."""
+    here, there = json.loads(growth_node.GetAttribute(f"{TAG}.levels"))
+    return ScanAlignment(np.array(here, float), np.array(there, float))
+
+
+def _read(file: Path) -> list[Row]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        return [
+            {
+                name: (row[name] if name in WORDS else float(row[name])) if row[name] else None
+                for name in GROWTH_COLUMNS
+            }
+            for row in csv.DictReader(stream)
+        ]

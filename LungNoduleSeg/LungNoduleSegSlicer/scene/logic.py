@@ -1,0 +1,273 @@
+"""Lungs and nodules of a volume in a Slicer scene, in Slicer and on slicer-core alike."""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from CTLungScreeningLib.child_work import Work, complete
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.model_card import read_card
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningSlicer.scene import subject_hierarchy
+from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
+from CTLungScreeningSlicer.scene.mrml_volume import export_volume
+from CTLungScreeningSlicer.scene.volume_slices import add_scan
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.results.names import PROBABILITY, SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import read_run
+from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
+from LungNoduleSegSlicer.scene import mrml_results, probability_node
+from LungNoduleSegSlicer.scene.external_lungs import has_run_lungs, write_lungs
+from LungNoduleSegSlicer.scene.lung_window import show_in_lung_window
+from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, connect, find_results
+from LungNoduleSegSlicer.scene.review_logic import ReviewLogic
+from LungNoduleSegSlicer.scene.risk_logic import RiskLogic
+from LungNoduleSegSlicer.scene.saving import keep_record
+
+RUN_FOLDER = "LungNoduleSeg.run"
+"""Attribute of a volume that was loaded with the results of a run: their folder."""
+
+
+class LungNoduleSegLogic(ReviewLogic, RiskLogic):
+    """Runs the segmentation on a volume node and brings the results into the scene."""
+
+    def process(
+        self,
+        volumeNode: Any,
+        segmentationNode: Any | None = None,
+        tableNode: Any | None = None,
+        fiducialNode: Any | None = None,
+        *,
+        lungsNode: Any | None = None,
+        modelFile: Path | None = None,
+        progress: ProgressCallback = silent,
+        outputFolder: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> ResultNodes:
+        """Find lungs and nodules of a volume in a child process, and import what it found.
+
+        Args:
+            volumeNode: a chest CT in HU; linear parent transforms are applied to it.
+            segmentationNode: to add the segments to, see `importResults`; None for a new one.
+            tableNode: likewise for the table.
+            fiducialNode: likewise for the control points.
+            lungsNode: a segmentation whose lungs are taken instead of finding them: those of a
+                run, as they were edited, or the segments with "lung" in their name. Where they are
+                those of `segmentationNode` they stay as they are.
+            modelFile: a `.keras` file with its card; None for the bundled model.
+            progress: called at least ten times a second; may raise `Cancelled`, which ends the child
+                with all its descendants and leaves the scene as it was.
+            outputFolder: keeps the files of the run; None for a temporary folder.
+            options: further options of `lung-nodule-seg run`.
+
+        Raises:
+            InputError: if the volume or a node cannot be used.
+            ChildError: if the child process failed; its log is named.
+            Cancelled: if `progress` raised it.
+        """
+        work = self.processWork(
+            volumeNode,
+            segmentationNode,
+            tableNode,
+            fiducialNode,
+            lungsNode=lungsNode,
+            modelFile=modelFile,
+            outputFolder=outputFolder,
+            options=options,
+        )
+        return complete(work, keeping_alive(progress))
+
+    def processWork(
+        self,
+        volumeNode: Any,
+        segmentationNode: Any | None = None,
+        tableNode: Any | None = None,
+        fiducialNode: Any | None = None,
+        *,
+        lungsNode: Any | None = None,
+        modelFile: Path | None = None,
+        outputFolder: Path | None = None,
+        options: Sequence[str] = (),
+    ) -> Work[ResultNodes]:
+        """Give the work of `process`, for a panel."""
+        mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
+        work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
+        scan = work / "scan.nrrd"
+        lungs = work / "lungs.nrrd"
+        results = outputFolder or work / "results"
+        name = volumeNode.GetName()
+        lungsName = "" if lungsNode is None else lungsNode.GetName()
+        given = (segmentationNode, tableNode, fiducialNode)
+        try:
+            arguments: list[str | Path] = ["run", scan, "-o", results, "--probability"]
+            if lungsNode is not None:
+                write_lungs(lungsNode, lungs)
+                arguments += ["--lungs-file", lungs]
+            if modelFile is not None:
+                arguments += ["--model", modelFile]
+            export_volume(volumeNode, scan)
+            yield from self.commandWork(*arguments, *options)
+            for node in (volumeNode, *given):
+                if node is not None and node.GetScene() is None:
+                    raise InputError(f"{node.GetName()} was deleted during the run.")
+            same = lungsNode is not None and lungsNode is segmentationNode
+            return self.importResults(
+                results, volumeNode, *given, keepLungs=same and has_run_lungs(segmentationNode)
+            )
+        except InputError as problem:
+            text = str(problem).replace(str(scan), name)
+            if lungsNode is not None:
+                text = text.replace(str(lungs), lungsName)
+            raise InputError(text) from None
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def importResults(
+        self,
+        folder: Path,
+        volumeNode: Any,
+        segmentationNode: Any | None = None,
+        tableNode: Any | None = None,
+        fiducialNode: Any | None = None,
+        *,
+        keepLungs: bool = False,
+    ) -> ResultNodes:
+        """Bring the results of a run into the scene, beside the volume they are from.
+
+        Given nodes keep what they hold, but for untouched results of an earlier run, which are
+        replaced; for None a new node is made, named after the volume. Where all three are those of
+        an earlier run, nodules that a reader judged, added or edited stay as they are, and what
+        the run finds in their place is left out. If anything fails, the scene is as it was.
+
+        Args:
+            folder: where `lung-nodule-seg run` wrote.
+            volumeNode: the volume that was segmented.
+            segmentationNode: gets right lung, left lung and one segment a nodule.
+            tableNode: gets one row a nodule; empty or from an earlier run.
+            fiducialNode: gets one control point a nodule.
+            keepLungs: leave the lungs of `segmentationNode` as they are.
+
+        Raises:
+            InputError: if the files, or a given node, cannot be used.
+        """
+        file = folder / SEGMENTATION
+        segments = mrml_results.read_segmentation(file)
+        mrml_results.require_same_place(segments, volumeNode, file)
+        nodules = read_nodules_csv(folder / TABLE)
+        mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
+
+        earlier = earlier_results(segmentationNode, tableNode, fiducialNode)
+        probability = probability_node.of_table(tableNode)
+        name = volumeNode.GetName()
+        changed = (segmentationNode, tableNode, fiducialNode, probability)
+        with self.allOrNothing(*changed, what=f"results of {name}"):
+            nodes = ResultNodes(
+                segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),
+                tableNode or self._add("Table", f"{name} nodule table"),
+                fiducialNode or self._add("MarkupsFiducial", f"{name} nodules"),
+            )
+            if earlier is None:
+                mrml_results.add_segments(
+                    nodes.segmentation, segments, volumeNode, keep_lungs=keepLungs
+                )
+                mrml_results.fill_table(nodes.table, nodules)
+                mrml_results.fill_points(nodes.fiducials, nodules)
+            else:
+                second = RerunMerge.of(earlier, segments, nodules)
+                mrml_results.add_segments(
+                    nodes.segmentation,
+                    second.segments,
+                    volumeNode,
+                    keep_lungs=keepLungs,
+                    stay=second.stay,
+                )
+                second.show(nodes)
+            for node, given in (
+                (nodes.segmentation, segmentationNode),
+                (nodes.table, tableNode),
+                (nodes.fiducials, fiducialNode),
+            ):
+                if given is None:
+                    subject_hierarchy.place_beside(volumeNode, node)
+            connect(nodes)
+            keep_record(folder, nodes.table, volumeNode)
+            if (folder / PROBABILITY).exists():
+                kept = probability_node.bring(folder, nodes.table, name)
+                subject_hierarchy.place_beside(volumeNode, kept)
+                nodes = replace(nodes, probability=kept)
+        return nodes
+
+    def loadRun(self, folder: Path) -> ResultNodes:
+        """Bring the scan and the results of a run into the scene, unless they are there already.
+
+        Args:
+            folder: where `lung-nodule-seg run` wrote; the scan is read from where it lay.
+
+        Raises:
+            InputError: naming the file that is missing, damaged or does not fit the others.
+        """
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+            there = self.resultsOf(node) if node.GetAttribute(RUN_FOLDER) == str(folder) else None
+            if there is not None:
+                return there
+        scan = read_run(folder).scan
+        name = scan.series.description if scan.series else ""
+        volume = add_scan(scan, name or scan.source.name)
+        volume.SetAttribute(RUN_FOLDER, str(folder))
+        show_in_lung_window(volume)
+        try:
+            return self.importResults(folder, volume)
+        except BaseException:
+            self.scene.RemoveNode(volume)
+            raise
+
+    def resultsOf(self, volumeNode: Any) -> ResultNodes | None:
+        """Give the results of a volume, from this session or a saved scene; None without any."""
+        return find_results(volumeNode)
+
+    def expectedCost(
+        self, volumeNode: Any, modelFile: Path | None = None, lungs: str = "volume"
+    ) -> ExpectedCost:
+        """Tell how long `process` will take and how much memory it needs on this machine.
+
+        Args:
+            volumeNode: with an image.
+            modelFile: None for the bundled model.
+            lungs: the method by which lungs are found, `GIVEN_LUNGS` if they are not.
+
+        Raises:
+            InputError: if the model's card cannot be read.
+        """
+        voxels = math.prod(volumeNode.GetImageData().GetDimensions())
+        card = read_card(modelFile or DEFAULT_MODEL)
+        return expected_cost(voxels, run_kind(lungs, card.sha256))
+
+    def saveScene(self, path: Path) -> None:
+        """Write the scene with all its data as a new `.mrb` file.
+
+        Raises:
+            InputError: if `path` exists or cannot be written.
+        """
+        # Slicer names the folder inside the file after the file.
+        with (
+            new_file(path) as temporary,
+            tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder,
+        ):
+            written = Path(folder) / path.name
+            if not self.scene.WriteToMRB(str(written)):
+                raise InputError(f"{path} could not be written: see that the disk has room.")
+            written.rename(temporary)
+
+    def _add(self, kind: str, name: str) -> Any:
+        return self.scene.AddNewNodeByClass(
+            f"vtkMRML{kind}Node", self.scene.GenerateUniqueName(name)
+        )

@@ -1,0 +1,233 @@
+"""The results of a run as MRML nodes: what each holds, and what in a given node is ours. RAS mm."""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+from scipy.ndimage import find_objects
+
+from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
+from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, UNSMOOTHED, fingerprint
+
+BINARY_LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+
+LUNG_OPACITY_2D = 0.15
+LUNG_OPACITY_3D = 0.3
+"""Lungs are shown through, so that the nodules in them can be seen."""
+
+
+def read_segmentation(file: Path) -> Any:
+    """Read a `.seg.nrrd` file into a vtkSegmentation outside the user's scene.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    unreadable = f"{file} is no segmentation that Slicer can read: run the scan again."
+    try:
+        sitk.ReadImage(file)  # a damaged file, read by Slicer, would end Slicer
+    except RuntimeError:
+        raise InputError(unreadable) from None
+    scene = slicer.vtkMRMLScene()
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    storage = scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
+    storage.SetFileName(str(file))
+    if not storage.ReadData(node):
+        raise InputError(unreadable)
+    return node.GetSegmentation()
+
+
+def require_same_place(segmentation: Any, volume_node: Any, file: Path) -> None:
+    """Raise `InputError` unless the grid of a segmentation fills the same box as the volume."""
+    grid = slicer.vtkOrientedImageData()
+    slicer.vtkSegmentationConverter.DeserializeImageGeometry(
+        segmentation.GetConversionParameter(
+            slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+        ),
+        grid,
+        False,
+    )
+    matrix = vtk.vtkMatrix4x4()
+    grid.GetImageToWorldMatrix(matrix)
+    low, high = np.reshape(grid.GetExtent(), (3, 2)).T
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (high - low + 1) + low - 0.5
+    world = corners @ slicer.util.arrayFromVTKMatrix(matrix)[:3, :3].T + [
+        matrix.GetElement(axis, 3) for axis in range(3)
+    ]
+    bounds = np.zeros(6)
+    volume_node.GetRASBounds(bounds)
+    difference = np.abs(np.reshape(bounds, (3, 2)) - np.c_[world.min(axis=0), world.max(axis=0)])
+    if difference.max() > max(volume_node.GetSpacing()):
+        raise InputError(
+            f"{file} does not lie where {volume_node.GetName()} lies: choose the volume it is from."
+        )
+
+
+def require_usable(
+    segmentation_node: Any | None, table_node: Any | None, point_list_node: Any | None
+) -> None:
+    """Raise `InputError` if a given node cannot take results without harm to what it holds."""
+    for node in (segmentation_node, point_list_node):
+        if node is not None and node.GetParentTransformNode() is not None:
+            raise InputError(
+                f"{node.GetName()} is under a transform: harden it in the Transforms module, "
+                "or choose another node."
+            )
+    if segmentation_node is not None:
+        segmentation = segmentation_node.GetSegmentation()
+        source = segmentation.GetSourceRepresentationName()
+        if segmentation.GetNumberOfSegments() and source != BINARY_LABELMAP:
+            raise InputError(
+                f"{segmentation_node.GetName()} holds its segments as {source}: make binary "
+                "labelmap its source in the Segmentations module, or choose another segmentation."
+            )
+    if table_node is not None and table_node.GetNumberOfRows() and not _is_marked(table_node):
+        raise InputError(f"{table_node.GetName()} holds other data: choose an empty table.")
+
+
+def add_segments(
+    segmentation_node: Any,
+    source: Any,
+    volume_node: Any,
+    *,
+    keep_lungs: bool = False,
+    stay: Collection[str] = (),
+) -> None:
+    """Put our segments into a segmentation node in place of those from an earlier run.
+
+    An earlier segment of ours is replaced if its name and voxels are as we made them. Renamed or
+    edited, it is the user's: it stays, and the new one comes beside it.
+
+    Args:
+        segmentation_node: whose other segments stay as they are.
+        source: the vtkSegmentation of a run; its labelmaps are moved, not copied.
+        volume_node: becomes the reference of a segmentation that has none.
+        keep_lungs: leave its lungs as they are, and add none.
+        stay: ids of earlier segments that stay even if they are as we made them.
+    """
+    segmentation = segmentation_node.GetSegmentation()
+    lungs = {style.id for style in LUNG_STYLES.values()}
+    left_alone = lungs if keep_lungs else set()
+    ours = own_segments(segmentation_node)
+    _remove_segments(segmentation, [one for one in ours if one not in {*left_alone, *stay}])
+    if segmentation.GetNumberOfSegments() == 0:
+        segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
+        segmentation.SetConversionParameter("Smoothing factor", UNSMOOTHED)
+        segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    if segmentation_node.GetDisplayNode() is None:
+        segmentation_node.CreateDefaultDisplayNodes()
+    display = segmentation_node.GetDisplayNode()
+    for source_id in source.GetSegmentIDs():
+        if source_id in left_alone:
+            continue
+        segment = take_segment(source.GetSegment(source_id))
+        segment_id = segmentation.GenerateUniqueSegmentID(source_id)
+        if not segmentation.AddSegment(segment, segment_id):
+            raise RuntimeError(
+                f"{segmentation_node.GetName()} did not take the segment {segment.GetName()}."
+            )
+        if source_id in lungs:
+            display.SetSegmentOpacity2DFill(segment_id, LUNG_OPACITY_2D)
+            display.SetSegmentOpacity3D(segment_id, LUNG_OPACITY_3D)
+
+
+def take_segment(original: Any) -> Any:
+    """Make a vtkSegment of another, whose labelmap is moved to it, not copied."""
+    segment = slicer.vtkSegment()
+    segment.DeepCopyMetadata(original)
+    segment.SetLabelValue(original.GetLabelValue())
+    segment.AddRepresentation(BINARY_LABELMAP, original.GetRepresentation(BINARY_LABELMAP))
+    original.RemoveRepresentation(BINARY_LABELMAP)  # else its end would erase the voxels
+    return segment
+
+
+def own_segments(segmentation_node: Any) -> list[str]:
+    """Give the ids of the segments that we made and nobody has renamed or edited since."""
+    segmentation = segmentation_node.GetSegmentation()
+    boxes: dict[str, list[tuple[slice, ...] | None]] = {}
+    found = []
+    for segment_id in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(segment_id)
+        mark = vtk.reference("")
+        if not segment.GetTag(TAG, mark):
+            continue
+        labels = slicer.util.arrayFromSegmentInternalBinaryLabelmap(segmentation_node, segment_id)
+        layer = segment.GetRepresentation(BINARY_LABELMAP).GetAddressAsString("")
+        if layer not in boxes:
+            boxes[layer] = find_objects(labels)
+        label = segment.GetLabelValue()
+        box = boxes[layer][label - 1] if label <= len(boxes[layer]) else None
+        mask = labels[box] == label if box else np.zeros((0, 0, 0), bool)
+        if str(mark) == fingerprint(segment.GetName(), mask):
+            found.append(segment_id)
+    return found
+
+
+def _remove_segments(segmentation: Any, segment_ids: list[str]) -> None:
+    """Remove segments; those they share a labelmap with keep theirs."""
+    for segment_id in segment_ids:
+        sharing: list[str] = []
+        segmentation.GetSegmentIDsSharingBinaryLabelmapRepresentation(segment_id, sharing)
+        if set(sharing) <= set(segment_ids):
+            # Spares Slicer the pass over a labelmap that goes as a whole.
+            segmentation.GetSegment(segment_id).RemoveRepresentation(BINARY_LABELMAP)
+    for segment_id in segment_ids:
+        segmentation.RemoveSegment(segment_id)
+
+
+def fill_table(table_node: Any, nodules: Iterable[Nodule]) -> None:
+    """Make a table node hold one row a nodule, each column with title, unit and description."""
+    nodules = list(nodules)
+    table_node.RemoveAllColumns()
+    types = get_type_hints(Nodule)
+    for name, about in COLUMNS.items():
+        values = [getattr(nodule, name) for nodule in nodules]
+        column = _column_type(types[name])()
+        column.SetName(name)
+        for value in values:
+            column.InsertNextValue(np.nan if value is None else value)
+        table_node.AddColumn(column)
+        table_node.SetColumnTitle(name, about.title)
+        table_node.SetColumnUnitLabel(name, about.unit)
+        table_node.SetColumnDescription(name, about.description)
+    table_node.SetUseColumnTitleAsColumnHeader(True)
+    table_node.SetAttribute(TAG, "nodules")
+
+
+def fill_points(point_list_node: Any, nodules: Iterable[Nodule]) -> None:
+    """Put one control point at each nodule in place of those from an earlier run.
+
+    Ours are told by label and description; others stay.
+    """
+    for index in reversed(range(point_list_node.GetNumberOfControlPoints())):
+        label = point_list_node.GetNthControlPointLabel(index)
+        about = point_list_node.GetNthControlPointDescription(index)
+        if label.startswith("Nodule ") and about.startswith(f"{TAG}: "):
+            point_list_node.RemoveNthControlPoint(index)
+    for nodule in nodules:
+        index = point_list_node.AddControlPoint(
+            vtk.vtkVector3d(-nodule.x, -nodule.y, nodule.z), f"Nodule {nodule.id}"
+        )
+        point_list_node.SetNthControlPointDescription(
+            index, f"{TAG}: {nodule.diameter_mm:.1f} mm, {nodule.kind}, {nodule.side} lung"
+        )
+        point_list_node.SetNthControlPointLocked(index, True)
+    if point_list_node.GetDisplayNode() is None:
+        point_list_node.CreateDefaultDisplayNodes()
+
+
+def _is_marked(table_node: Any) -> bool:
+    return table_node.GetAttribute(TAG) is not None
+
+
+def _column_type(kind: Any) -> type:
+    if isinstance(kind, UnionType):
+        kind = get_args(kind)[0]
+    if issubclass(kind, str):
+        return vtk.vtkStringArray
+    return vtk.vtkIntArray if issubclass(kind, int) else vtk.vtkDoubleArray

@@ -1,0 +1,211 @@
+"""Single segments of nodules in a segmentation node: their voxels read, added, taken out, kept.
+
+Each is given a labelmap of its own that is no larger than the nodule, so that a change of one takes
+no time and can touch no other.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from scipy.ndimage import find_objects
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.affine import LPS_TO_RAS
+from CTLungScreeningLib.geometry.cropped_mask import CroppedMask, Grid
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.nodules.table import Nodule, Side
+from LungNoduleSegLib.results.segments import ALGORITHM_TAGS, TAG, fingerprint, nodule_style
+from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
+
+ADDED = "added"
+"""The tag of a nodule that a reader added: it never equals the fingerprint of a run's segment."""
+
+
+def segment_id(number: int) -> str:
+    """Give the id of the segment of a nodule."""
+    return nodule_style(number, 0).id
+
+
+def read_voxels(segmentation_node: Any, one: str) -> CroppedMask | None:
+    """Read the voxels of a segment where they lie in its labelmap; None if it has none."""
+    segment = segmentation_node.GetSegmentation().GetSegment(one)
+    return None if segment is None else voxels_of(segment)
+
+
+def voxels_of(segment: Any) -> CroppedMask | None:
+    """Read the voxels of a vtkSegment where they lie in its labelmap; None if it has none."""
+    labelmap = segment.GetRepresentation(BINARY_LABELMAP)
+    if labelmap is None or labelmap.GetPointData().GetScalars() is None:
+        return None
+    voxels = _array(labelmap) == segment.GetLabelValue()
+    whole = tuple(slice(0, size) for size in voxels.shape)
+    return CroppedMask.of(_grid(labelmap), (whole[0], whole[1], whole[2]), voxels)
+
+
+def voxels_by_id(segmentation_node: Any, ids: Iterable[str]) -> dict[str, CroppedMask]:
+    """Read the voxels of segments that have any; a labelmap that they share is gone through once.
+
+    Each is as `voxels_of` gives it.
+    """
+    boxes: dict[Any, list[Any]] = {}
+    found = {}
+    for one in ids:
+        segment = segmentation_node.GetSegmentation().GetSegment(one)
+        labelmap = segment.GetRepresentation(BINARY_LABELMAP) if segment is not None else None
+        if labelmap is None or labelmap.GetPointData().GetScalars() is None:
+            continue
+        labels, value = _array(labelmap), segment.GetLabelValue()
+        if labelmap not in boxes:
+            boxes[labelmap] = find_objects(labels)
+        box = boxes[labelmap][value - 1] if value <= len(boxes[labelmap]) else None
+        if box is not None:
+            found[one] = CroppedMask(_grid(labelmap), box, labels[box] == value)
+    return found
+
+
+def values_under(mask: CroppedMask, labelmap: Any) -> set[int]:
+    """Give the values of a labelmap under a mask on any grid."""
+    here = mask.on(_grid(labelmap))
+    return set() if here is None else set(_array(labelmap)[here.box][here.voxels].tolist())
+
+
+def is_as_made(segmentation_node: Any, one: str) -> bool:
+    """Tell whether a segment is one that a run made, and neither renamed nor edited since."""
+    segment = segmentation_node.GetSegmentation().GetSegment(one)
+    mask = read_voxels(segmentation_node, one)
+    mark = tag(segment, TAG)
+    return mask is not None and mark == fingerprint(segment.GetName(), mask.voxels)
+
+
+def add_nodule(segmentation_node: Any, nodule: Nodule, mask: CroppedMask, *, by_run: bool) -> None:
+    """Add the segment of a nodule.
+
+    Args:
+        segmentation_node: without a segment of that nodule.
+        nodule: gives number and side.
+        mask: on the grid of the volume.
+        by_run: whether the network found it: then a further run replaces it.
+    """
+    style = nodule_style(nodule.id, RIGHT_LUNG if nodule.side is Side.RIGHT else LEFT_LUNG)
+    segment = slicer.vtkSegment()
+    segment.SetName(style.name)
+    segment.SetColor(*style.color)
+    segment.SetTerminology(style.terminology.to_slicer())
+    segment.SetTag(TAG, fingerprint(style.name, mask.voxels) if by_run else ADDED)
+    for name, value in ALGORITHM_TAGS.items() if by_run else ():
+        segment.SetTag(name, value)
+    segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
+    if not segmentation_node.GetSegmentation().AddSegment(segment, style.id):
+        raise InputError(
+            f"{segmentation_node.GetName()} did not take {style.name}: it has a segment of that "
+            "nodule already."
+        )
+
+
+def separate(segmentation_node: Any, ids: Sequence[str]) -> None:
+    """Give segments small labelmaps of their own; the voxels stay, also of those they shared with.
+
+    A segment that is not there, or has no voxels, stays as it is.
+    """
+    segmentation = segmentation_node.GetSegmentation()
+    for one, mask in voxels_by_id(segmentation_node, ids).items():
+        segment = segmentation.GetSegment(one)
+        before, value = segment.GetRepresentation(BINARY_LABELMAP), segment.GetLabelValue()
+        if before.GetNumberOfPoints() == mask.voxels.size:
+            continue
+        left = _array(before)[mask.box]
+        left[mask.voxels & (left == value)] = 0
+        segment.SetLabelValue(1)
+        segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
+
+
+def keep(segmentation_node: Any, ids: Sequence[str]) -> Callable[[], None]:
+    """Remember segments, or that there are none of these ids, and return what brings that back."""
+    segmentation = segmentation_node.GetSegmentation()
+    order = list(segmentation.GetSegmentIDs())
+    copies = {one: _copy(segmentation_node, one) for one in ids if one in order}
+
+    def restore() -> None:
+        if segmentation_node.GetScene() is None:
+            return
+        remove(segmentation_node, ids)
+        for place, one in enumerate(order):
+            if one in copies:
+                segmentation.AddSegment(_deep_copy(copies[one]), one)
+                segmentation.SetSegmentIndex(
+                    one, min(place, segmentation.GetNumberOfSegments() - 1)
+                )
+
+    return restore
+
+
+def remove(segmentation_node: Any, ids: Sequence[str]) -> None:
+    """Remove segments; those they share a labelmap with keep theirs."""
+    segmentation = segmentation_node.GetSegmentation()
+    there = [one for one in ids if segmentation.GetSegment(one) is not None]
+    separate(segmentation_node, there)
+    for one in there:
+        segmentation.RemoveSegment(one)
+
+
+def tag(segment: Any, name: str) -> str:
+    """Give the value of a segment's tag, "" if it has none."""
+    value = vtk.reference("")
+    return str(value) if segment is not None and segment.GetTag(name, value) else ""
+
+
+def _copy(segmentation_node: Any, one: str) -> Any:
+    """Copy a segment with a labelmap no larger than it."""
+    segment = segmentation_node.GetSegmentation().GetSegment(one)
+    copy = slicer.vtkSegment()
+    copy.DeepCopyMetadata(segment)
+    mask = read_voxels(segmentation_node, one)
+    if mask is not None:
+        copy.SetLabelValue(1)
+        copy.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
+    return copy
+
+
+def _deep_copy(segment: Any) -> Any:
+    copy = slicer.vtkSegment()
+    copy.DeepCopy(segment)
+    return copy
+
+
+def _array(labelmap: Any) -> np.ndarray[Any, Any]:
+    low_x, high_x, low_y, high_y, low_z, high_z = labelmap.GetExtent()
+    shape = (high_z - low_z + 1, high_y - low_y + 1, high_x - low_x + 1)
+    return vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape)
+
+
+def _grid(labelmap: Any) -> Grid:
+    """The grid of a labelmap whose first voxel is that of its extent."""
+    matrix = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(matrix)
+    to_lps = LPS_TO_RAS @ slicer.util.arrayFromVTKMatrix(matrix)
+    extent = labelmap.GetExtent()
+    spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
+    return Grid(
+        tuple((to_lps @ [*extent[::2], 1.0])[:3].tolist()),
+        tuple(spacing.tolist()),
+        tuple((to_lps[:3, :3] / spacing).ravel().tolist()),
+        tuple(extent[2 * i + 1] - extent[2 * i] + 1 for i in range(3)),
+    )
+
+
+def labelmap_of(mask: CroppedMask) -> Any:
+    """A labelmap of the extent of the box, 1 in the mask."""
+    to_lps = np.eye(4)
+    to_lps[:3, :3] = np.reshape(mask.grid.direction, (3, 3)) * mask.grid.spacing
+    to_lps[:3, 3] = mask.grid.origin
+    labelmap = slicer.vtkOrientedImageData()
+    labelmap.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ to_lps))
+    labelmap.SetExtent([end for part in mask.box[::-1] for end in (part.start, part.stop - 1)])
+    values = numpy_to_vtk(mask.voxels.astype(np.uint8).ravel(), deep=True)
+    values.SetName("ImageScalars")
+    labelmap.GetPointData().SetScalars(values)
+    return labelmap

@@ -1,0 +1,158 @@
+"""A run into the results of an earlier one: what a reader has done to these stays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import slicer
+
+from LungNoduleSegLib.nodules.table import Nodule, Verdict
+from LungNoduleSegLib.results.segments import TAG, fingerprint, nodule_style
+from LungNoduleSegSlicer.scene import nodule_segments, review_state
+from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP, take_segment
+from LungNoduleSegSlicer.scene.nodule_segments import segment_id
+from LungNoduleSegSlicer.scene.result_nodes import (
+    POINTS_ROLE,
+    SEGMENTATION_ROLE,
+    ResultNodes,
+    nodules_of,
+    verdicts_of,
+)
+
+
+@dataclass(frozen=True)
+class RerunMerge:
+    """What a run brings to the results of an earlier one.
+
+    Attributes:
+        kept: the nodules that a reader judged, added or edited, as far as they have voxels.
+        verdicts: on them, by number.
+        new: the nodules of the run that are none of these, with numbers that are free.
+        segments: vtkSegmentation with the lungs of the run and the new nodules.
+    """
+
+    kept: tuple[Nodule, ...]
+    verdicts: Mapping[int, Verdict]
+    new: tuple[Nodule, ...]
+    segments: Any
+
+    @classmethod
+    def of(cls, earlier: ResultNodes, segments: Any, nodules: Sequence[Nodule]) -> "RerunMerge":
+        """Find out which nodules of a run are new.
+
+        A nodule is one that was kept if both share a voxel.
+
+        Args:
+            earlier: the results that the run goes into.
+            segments: vtkSegmentation of the run; its labelmaps are moved, not copied.
+            nodules: of the run.
+        """
+        reviewed = reviewed_nodules(earlier)
+        masks = {
+            one.id: nodule_segments.read_voxels(earlier.segmentation, segment_id(one.id))
+            for one in reviewed
+        }
+        there = {number: mask for number, mask in masks.items() if mask is not None}
+        found = [segment_id(one.id) for one in nodules]
+        known = {one for mask in there.values() for one in _overlapping(segments, found, mask)}
+        new = [one for one in nodules if segment_id(one.id) not in known]
+        taken = {*there, *foreign_numbers(earlier)}
+        numbers: dict[int, int] = {}
+        for one in new:
+            free = one.id if one.id not in taken else max(taken | {two.id for two in new}) + 1
+            numbers[one.id] = free
+            taken.add(free)
+        return cls(
+            tuple(one for one in reviewed if one.id in there),
+            {n: verdict for n, verdict in verdicts_of(earlier.table).items() if n in there},
+            tuple(replace(one, id=numbers[one.id]) for one in new),
+            _selected(segments, {segment_id(one.id): None for one in nodules} | _ids(numbers)),
+        )
+
+    @property
+    def stay(self) -> list[str]:
+        """Ids of the segments of the nodules that are kept."""
+        return [segment_id(one.id) for one in self.kept]
+
+    def show(self, results: ResultNodes) -> None:
+        """Make table, points and tags say what is kept and what is new."""
+        together = sorted([*self.kept, *self.new], key=lambda one: one.id)
+        review_state.show(results, together, self.verdicts)
+
+
+def earlier_results(
+    segmentation_node: Any | None, table_node: Any | None, point_list_node: Any | None
+) -> ResultNodes | None:
+    """Give nodes as the results that they are together, None if they are not."""
+    if table_node is None or segmentation_node is None or point_list_node is None:
+        return None
+    if table_node.GetNodeReference(SEGMENTATION_ROLE) is not segmentation_node:
+        return None
+    if table_node.GetNodeReference(POINTS_ROLE) is not point_list_node:
+        return None
+    return ResultNodes(segmentation_node, table_node, point_list_node)
+
+
+def reviewed_nodules(results: ResultNodes) -> tuple[Nodule, ...]:
+    """Give the nodules that a reader judged, added, edited or took the voxels of."""
+    verdicts = verdicts_of(results.table)
+    return tuple(
+        one
+        for one in nodules_of(results.table, rejected=True)
+        if one.id in verdicts
+        or one.probability is None
+        or not nodule_segments.is_as_made(results.segmentation, segment_id(one.id))
+    )
+
+
+def foreign_numbers(results: ResultNodes) -> list[int]:
+    """Numbers of nodules whose segment is there, but no row of the table."""
+    ours = {segment_id(one.id) for one in nodules_of(results.table, rejected=True)}
+    ids = results.segmentation.GetSegmentation().GetSegmentIDs()
+    return [
+        int(tail)
+        for one in ids
+        if one not in ours and (tail := one.removeprefix(segment_id(0)[:-1])).isdecimal()
+    ]
+
+
+def _overlapping(segmentation: Any, ids: Sequence[str], mask: Any) -> list[str]:
+    """Give those segments that share a voxel with a mask."""
+    values: dict[str, set[int]] = {}
+    found = []
+    for one in ids:
+        segment = segmentation.GetSegment(one)
+        labelmap = segment.GetRepresentation(BINARY_LABELMAP)
+        layer = labelmap.GetAddressAsString("")
+        if layer not in values:
+            values[layer] = nodule_segments.values_under(mask, labelmap)
+        if segment.GetLabelValue() in values[layer]:
+            found.append(one)
+    return found
+
+
+def _ids(numbers: Mapping[int, int]) -> dict[str, int | None]:
+    return {segment_id(old): new for old, new in numbers.items()}
+
+
+def _selected(segmentation: Any, numbers: Mapping[str, int | None]) -> Any:
+    """Move segments to a new vtkSegmentation, those of `numbers` renumbered; None leaves out."""
+    selected = slicer.vtkSegmentation()
+    selected.SetSourceRepresentationName(BINARY_LABELMAP)
+    for one in segmentation.GetSegmentIDs():
+        number = numbers.get(one)
+        if one in numbers and number is None:
+            continue
+        segment = take_segment(segmentation.GetSegment(one))
+        name = one
+        if number is not None and one != segment_id(number):
+            style = nodule_style(number, 0)
+            mask = nodule_segments.voxels_of(segment)
+            segment.SetName(style.name)
+            segment.SetColor(*style.color)
+            if mask is not None:
+                segment.SetTag(TAG, fingerprint(style.name, mask.voxels))
+            name = style.id
+        selected.AddSegment(segment, name)
+    segmentation.RemoveAllSegments()  # takes the voxels that are left out from shared labelmaps
+    return selected

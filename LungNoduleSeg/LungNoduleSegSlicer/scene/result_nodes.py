@@ -1,0 +1,323 @@
+"""The nodes that hold the results of one volume, and reading them back. LPS mm out of RAS mm."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.affine import LPS_TO_RAS
+from CTLungScreeningSlicer.scene.mrml_volume import ijk_to_world
+from LungNoduleSegLib.nodules.table import COLUMNS, Nodule, Verdict
+from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, nodule_style
+from LungNoduleSegLib.risk.growth import ChestScan, study_date
+from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
+
+SEGMENTATION_ROLE = f"{TAG}.segmentation"
+POINTS_ROLE = f"{TAG}.points"
+PROBABILITY_ROLE = f"{TAG}.probability"
+"""Node references from the table of nodules to the other nodes of the results."""
+
+VERDICT = "verdict"
+"""Column of the table, and the last part of the segments' tag, that holds a reader's verdict."""
+
+
+@dataclass(frozen=True)
+class ResultNodes:
+    """The nodes that hold the results of one volume.
+
+    Attributes:
+        segmentation: lungs and nodules.
+        table: one row a nodule.
+        fiducials: one control point a nodule.
+        probability: the network's output in steps of 1 / `STEPS`; None if it was not kept.
+    """
+
+    segmentation: Any
+    table: Any
+    fiducials: Any
+    probability: Any | None = None
+
+
+def connect(results: ResultNodes) -> None:
+    """Make the table refer to the other nodes of the results, so that a saved scene tells them."""
+    results.table.SetNodeReferenceID(SEGMENTATION_ROLE, results.segmentation.GetID())
+    results.table.SetNodeReferenceID(POINTS_ROLE, results.fiducials.GetID())
+
+
+def find_results(volume_node: Any) -> ResultNodes | None:
+    """Give the results of a volume, those that came last; None if the scene has none."""
+    tables = slicer.util.getNodesByClass("vtkMRMLTableNode", volume_node.GetScene())
+    for table in reversed(tables):
+        segmentation = table.GetNodeReference(SEGMENTATION_ROLE)
+        points = table.GetNodeReference(POINTS_ROLE)
+        if segmentation is None or points is None:
+            continue
+        role = segmentation.GetReferenceImageGeometryReferenceRole()
+        if segmentation.GetNodeReference(role) is volume_node:
+            return ResultNodes(
+                segmentation, table, points, table.GetNodeReference(PROBABILITY_ROLE)
+            )
+    return None
+
+
+def verdicts_of(table_node: Any) -> dict[int, Verdict]:
+    """Give the verdict on each nodule of a table that has one."""
+    table = table_node.GetTable()
+    ids, verdicts = table.GetColumnByName("id"), table.GetColumnByName(VERDICT)
+    if ids is None or verdicts is None:
+        return {}
+    return {
+        int(ids.GetValue(row)): Verdict(verdicts.GetValue(row))
+        for row in range(table.GetNumberOfRows())
+        if verdicts.GetValue(row) in list(Verdict)
+    }
+
+
+def nodules_of(table_node: Any, *, rejected: bool = False) -> tuple[Nodule, ...]:
+    """Read the nodules back from a table node that holds those of a run.
+
+    Args:
+        table_node: of a run.
+        rejected: also those that a reader rejected.
+
+    Raises:
+        InputError: if it holds something else.
+    """
+    table = table_node.GetTable()
+    columns = {name: table.GetColumnByName(name) for name in COLUMNS}
+    if any(column is None for column in columns.values()):
+        raise InputError(f"{table_node.GetName()} is no table of nodules: choose that of a run.")
+    types = get_type_hints(Nodule)
+    verdicts = {} if rejected else verdicts_of(table_node)
+    try:
+        found = tuple(
+            Nodule(
+                **{
+                    name: _value(column.GetValue(row), types[name])
+                    for name, column in columns.items()
+                }
+            )
+            for row in range(table.GetNumberOfRows())
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{table_node.GetName()} holds a value that is none of a nodule ({error}): "
+            "correct it or run the scan again."
+        ) from error
+    return tuple(one for one in found if verdicts.get(one.id) is not Verdict.REJECTED)
+
+
+def lungs_of(segmentation_node: Any) -> sitk.Image:
+    """Give the lungs of a segmentation node as labels in the world, LPS mm.
+
+    Raises:
+        InputError: if it has no segment of a lung as a run makes them.
+    """
+    segmentation = segmentation_node.GetSegmentation()
+    ids = {label: style.id for label, style in LUNG_STYLES.items()}
+    found = {label: one for label, one in ids.items() if segmentation.GetSegment(one)}
+    if not found or segmentation_node.GetParentTransformNode() is not None:
+        raise InputError(
+            f"{segmentation_node.GetName()} has no lungs of a run, or is under a transform: "
+            "choose the segmentation of a run, its transform hardened."
+        )
+    return merged_segments(segmentation_node, {one: label for label, one in found.items()})
+
+
+def nodule_labels_of(result: ResultNodes) -> sitk.Image:
+    """Give the nodules of the table as labels, their numbers, on the grid of the volume.
+
+    Raises:
+        InputError: if the segmentation lacks a nodule of the table, or names no volume.
+    """
+    hu = volume_of(result.segmentation)
+    segmentation = result.segmentation.GetSegmentation()
+    found = {one.id: nodule_style(one.id, 0).id for one in nodules_of(result.table)}
+    for number, segment_id in found.items():
+        if segmentation.GetSegment(segment_id) is None:
+            raise InputError(
+                f"{result.segmentation.GetName()} has no segment of nodule {number} of "
+                f"{result.table.GetName()}: choose segmentation and table of the same run."
+            )
+    if not found:
+        empty = sitk.Image(hu.GetSize(), sitk.sitkUInt16)
+        empty.CopyInformation(hu)
+        return empty
+    numbers = {one: number for number, one in found.items()}
+    return merged_segments(result.segmentation, numbers, hu)
+
+
+def volume_of(segmentation_node: Any) -> sitk.Image:
+    """Give the HU of the volume that a segmentation names as its reference, in the world, LPS mm.
+
+    Raises:
+        InputError: if it names none with an image.
+    """
+    return volume_image(volume_node_of(segmentation_node))
+
+
+def volume_image(volume_node: Any) -> sitk.Image:
+    """Give a volume node as an image in the world, LPS mm; its voxels are copied."""
+    to_lps = LPS_TO_RAS @ ijk_to_world(volume_node)
+    return _placed(slicer.util.arrayFromVolume(volume_node), to_lps, (0, 0, 0))
+
+
+def chest_of(result: ResultNodes) -> ChestScan:
+    """Give a scan with its lungs and nodules, named after the volume, dated as its study.
+
+    Raises:
+        InputError: as `lungs_of`, `volume_of` and `nodules_of`.
+    """
+    volume = volume_node_of(result.segmentation)
+    return ChestScan(
+        volume.GetName(),
+        volume_of(result.segmentation),
+        lungs_of(result.segmentation),
+        nodules_of(result.table),
+        study_date_of(volume),
+        dicom_ids(result.segmentation)[0],
+    )
+
+
+def dicom_ids(segmentation_node: Any) -> tuple[str, str]:
+    """Give patient ID and SeriesInstanceUID of the volume, as the subject hierarchy holds them.
+
+    Either is empty where the volume is not from DICOM.
+    """
+    volume = volume_node_of(segmentation_node)
+    names = slicer.vtkMRMLSubjectHierarchyConstants
+    patient = dicom_attribute(volume, names.GetDICOMPatientIDAttributeName())
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume.GetScene())
+    item = hierarchy.GetItemByDataNode(volume)
+    return patient, hierarchy.GetItemUID(item, names.GetDICOMUIDName()) if item else ""
+
+
+def dicom_attribute(volume_node: Any, name: str) -> str:
+    """Give what the subject hierarchy holds of a volume's patient or study, "" if nothing.
+
+    Args:
+        volume_node: from DICOM, or not.
+        name: of an attribute, such as `DICOM.PatientID`; those of patients begin with this.
+    """
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume_node.GetScene())
+    names = slicer.vtkMRMLSubjectHierarchyConstants
+    item = hierarchy.GetItemByDataNode(volume_node)
+    if not item:
+        return ""
+    of_patient = name.startswith(f"{names.GetDICOMAttributePrefix()}Patient")
+    level = names.GetDICOMLevelPatient() if of_patient else names.GetDICOMLevelStudy()
+    return str(hierarchy.GetAttributeFromItemAncestor(item, name, level))
+
+
+def study_date_of(volume_node: Any) -> datetime.date | None:
+    """Give the date of a volume's study; None if it is not known."""
+    name = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMStudyDateAttributeName()
+    return study_date(dicom_attribute(volume_node, name))
+
+
+def volume_node_of(segmentation_node: Any) -> Any:
+    """Give the volume node that a segmentation names as its reference.
+
+    Raises:
+        InputError: if it names none with an image.
+    """
+    role = segmentation_node.GetReferenceImageGeometryReferenceRole()
+    volume = segmentation_node.GetNodeReference(role)
+    if volume is None or volume.GetImageData() is None:
+        raise InputError(
+            f"{segmentation_node.GetName()} names no volume that it is from: choose the "
+            "segmentation of a run, with its scan in the scene."
+        )
+    return volume
+
+
+def merged_segments(
+    segmentation_node: Any, values: Mapping[str, int], grid: sitk.Image | None = None
+) -> sitk.Image:
+    """Bring segments to one label image, uint16 in the world, LPS mm.
+
+    Args:
+        segmentation_node: not under a transform.
+        values: segment id → its value; where segments overlap the highest counts.
+        grid: to bring them to; None for the first one's.
+
+    Raises:
+        InputError: if one is not kept as voxels.
+    """
+    images = []
+    for segment_id, value in values.items():
+        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+        labelmap = segment.GetRepresentation(BINARY_LABELMAP)
+        if labelmap is None or labelmap.GetPointData().GetScalars() is None:
+            raise InputError(
+                f"{segment.GetName()} of {segmentation_node.GetName()} has no voxels: make binary "
+                "labelmap its source in the Segmentations module, or choose another segmentation."
+            )
+        images.append(_labels(labelmap, segment.GetLabelValue()) * value)
+    if grid is None:
+        grid = _around(images)
+    merged = sitk.Image(grid.GetSize(), sitk.sitkUInt16)
+    merged.CopyInformation(grid)
+    for one in images:
+        same = grid.IsSameImageGeometryAs(one)
+        here = one if same else sitk.Resample(one, grid, sitk.Transform(), sitk.sitkNearestNeighbor)
+        merged = sitk.Maximum(merged, here)
+    return merged
+
+
+def _around(images: Sequence[sitk.Image]) -> sitk.Image:
+    """Extend the grid of the first image so that it holds them all: the image, padded with 0."""
+    first = images[0]
+    if all(first.IsSameImageGeometryAs(one) for one in images):
+        return first
+    corners = np.array(
+        [
+            first.TransformPhysicalPointToContinuousIndex(
+                one.TransformIndexToPhysicalPoint(
+                    [int(end * (n - 1)) for end, n in zip(ends, one.GetSize(), strict=True)]
+                )
+            )
+            for one in images
+            for ends in np.ndindex(2, 2, 2)
+        ]
+    )
+    last = np.array(first.GetSize()) - 1
+    low = np.maximum(-np.floor(corners.min(axis=0) + 1e-3), 0).astype(int)
+    high = np.maximum(np.ceil(corners.max(axis=0) - 1e-3) - last, 0).astype(int)
+    return sitk.ConstantPad(first, low.tolist(), high.tolist(), 0)
+
+
+def _labels(labelmap: Any, value: int) -> sitk.Image:
+    """One segment of a labelmap as an image, LPS mm."""
+    low_x, high_x, low_y, high_y, low_z, high_z = labelmap.GetExtent()
+    shape = (high_z - low_z + 1, high_y - low_y + 1, high_x - low_x + 1)
+    voxels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape)
+    matrix = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(matrix)
+    to_lps = LPS_TO_RAS @ slicer.util.arrayFromVTKMatrix(matrix)
+    return _placed((voxels == value).astype(np.uint16), to_lps, (low_x, low_y, low_z))
+
+
+def _placed(
+    voxels: np.ndarray[Any, Any], to_lps: np.ndarray[Any, Any], first: tuple[int, int, int]
+) -> sitk.Image:
+    image = sitk.GetImageFromArray(voxels)
+    spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((to_lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin((to_lps @ [*first, 1.0])[:3].tolist())
+    return image
+
+
+def _value(value: Any, kind: Any) -> Any:
+    if isinstance(kind, UnionType):
+        return None if np.isnan(value) else _value(value, get_args(kind)[0])
+    return kind(value)

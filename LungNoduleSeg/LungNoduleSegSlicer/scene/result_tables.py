@@ -1,0 +1,181 @@
+"""Tables of risk and growth as MRML table nodes, with what they were made of."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from CTLungScreeningLib import __version__
+from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.nodules.table import COLUMNS, Column
+from LungNoduleSegLib.results.segments import TAG
+from LungNoduleSegLib.risk.assessment import Assessment
+from LungNoduleSegLib.risk.features import SCAN_FEATURES
+from LungNoduleSegLib.risk.growth_table import Row
+from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
+
+RISK_COLUMNS = {
+    "id": COLUMNS["id"],
+    "model": Column("Model or guideline", "", "What the row is the result of"),
+    "probability": Column("Probability", "", "Of cancer, 0 to 1; empty for a guideline"),
+    "category": Column("Category", "", "Of a guideline; empty for a model"),
+    "management": Column("Management", "", "What the guideline recommends"),
+    "missing": Column("Missing", "", "Facts still asked for; until then there is no result"),
+    "not_for": Column("Not for", "", "Why the model or guideline does not apply"),
+    "source": Column("Source", "", "Where it was published"),
+}
+"""One row for each nodule and each published model or guideline."""
+
+FEATURE_COLUMNS = {
+    "scan": Column("Scan", "", "Name of the volume"),
+    "patient_id": Column("Patient", "", "From DICOM, else empty"),
+    "series_instance_uid": Column("Series", "", "From DICOM, else empty"),
+    "source": Column("Source", "", "What the features were taken from"),
+} | {name: Column(name, about.unit, about.description) for name, about in SCAN_FEATURES.items()}
+"""One row a scan, the columns of the CSV file of `features`."""
+
+SCORE_COLUMNS = {
+    "classifier": Column("Classifier", "", "Random Forest or XGBoost"),
+    "precision": Column("Precision", "", "Of the class cancer at a probability of 0.5"),
+    "recall": Column("Recall", "", "Of the class cancer at a probability of 0.5"),
+    "f1": Column("F1", "", "Of the class cancer at a probability of 0.5"),
+    "log_loss": Column("Log loss", "", "Mean, natural logarithm"),
+    "roc_auc": Column("ROC AUC", "", "0.5 is chance"),
+    "average_precision": Column("Average precision", "", "Chance is the share of cancer"),
+    "brier": Column("Brier score", "", "Mean squared error of the probability"),
+    "model": Column("Model", "", "The file of the model, trained on all scans"),
+}
+"""One row a classifier, from scans that it was not trained on."""
+
+PREDICTION_COLUMNS = {
+    "scan": FEATURE_COLUMNS["scan"],
+    "probability": Column("Probability", "", "Of cancer by the trained model, 0 to 1"),
+    "moved_by": Column("Moved by", "", "The features that moved it most, in log odds (SHAP)"),
+    "warnings": Column("Warnings", "", "Features outside the training data, and other doubts"),
+}
+"""One row a scan."""
+
+WORDS = frozenset(
+    (
+        *("model", "category", "management", "missing", "not_for", "source"),
+        *("change", "side", "prior_kind", "current_kind", "lung_rads_change"),
+        *("classifier", "moved_by", "warnings", *IDENTIFIERS),
+    )
+)
+"""Columns of words; the others are of numbers."""
+
+SOURCE_ROLE = "CTLungScreening.source"
+"""Node reference from a result to the nodes that it was made of."""
+
+
+def add_table(
+    scene: Any,
+    name: str,
+    columns: Mapping[str, Column],
+    rows: Sequence[Mapping[str, str | int | float | None]],
+    mark: str,
+    attributes: Mapping[str, str],
+    sources: Sequence[Any],
+) -> Any:
+    """Add a table node that tells what it is, how it was made and of which nodes.
+
+    Args:
+        scene: gets the node.
+        name: made unique.
+        columns: with title, unit and description.
+        rows: a value for each column; None: no value.
+        mark: the value of the attribute `TAG`, which tells the kind of table.
+        attributes: parameters, by names that are added to `TAG`.
+        sources: nodes to be referenced in the role `SOURCE_ROLE`.
+    """
+    node = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(name))
+    for key, about in columns.items():
+        node.AddColumn(_column(key, [row[key] for row in rows]))
+        node.SetColumnTitle(key, about.title)
+        node.SetColumnUnitLabel(key, about.unit)
+        node.SetColumnDescription(key, about.description)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    node.SetAttribute(TAG, mark)
+    node.SetAttribute(f"{TAG}.version", __version__)
+    for key, value in attributes.items():
+        node.SetAttribute(f"{TAG}.{key}", value)
+    for source in sources:
+        node.AddNodeReferenceID(SOURCE_ROLE, source.GetID())
+    return node
+
+
+def tables_of(scene: Any, mark: str) -> list[Any]:
+    """Give the tables that `add_table` made with a mark, the last one first."""
+    tables = slicer.util.getNodesByClass("vtkMRMLTableNode", scene)
+    return [node for node in reversed(tables) if node.GetAttribute(TAG) == mark]
+
+
+def rows_of(table_node: Any, columns: Mapping[str, Column] | None = None) -> list[Row]:
+    """Read a table node; an empty cell or NaN becomes None.
+
+    Args:
+        table_node: of any kind.
+        columns: that it must have, and the only ones read; None: all it has.
+
+    Raises:
+        InputError: if a column is missing.
+    """
+    table = table_node.GetTable()
+    names = columns or [table.GetColumnName(i) for i in range(table.GetNumberOfColumns())]
+    found = {name: table.GetColumnByName(name) for name in names}
+    if missing := [name for name, column in found.items() if column is None]:
+        raise InputError(
+            f"{table_node.GetName()} has no column {missing[0]}: choose another table."
+        )
+    return [
+        {name: _cell(column.GetValue(row)) for name, column in found.items()}
+        for row in range(table.GetNumberOfRows())
+    ]
+
+
+def risk_rows(one: Assessment) -> list[Row]:
+    """Give the rows of one nodule for `RISK_COLUMNS`."""
+    number = one.nodule.id
+    rows: list[Row] = [
+        {
+            "id": number,
+            "model": model.model,
+            "probability": model.probability,
+            "category": None,
+            "management": None,
+            "missing": ", ".join(model.missing),
+            "not_for": model.not_for,
+            "source": model.source,
+        }
+        for model in one.models
+    ]
+    rows += [
+        {
+            "id": number,
+            "model": guideline.guideline,
+            "probability": None,
+            "category": guideline.category,
+            "management": guideline.management,
+            "missing": ", ".join(guideline.missing),
+            "not_for": guideline.not_for,
+            "source": guideline.source,
+        }
+        for guideline in one.guidelines
+    ]
+    return rows
+
+
+def _column(name: str, values: Sequence[str | int | float | None]) -> Any:
+    """Make a column of words or of numbers; None becomes empty or NaN."""
+    column = vtk.vtkStringArray() if name in WORDS else vtk.vtkDoubleArray()
+    nothing = "" if name in WORDS else np.nan
+    column.SetName(name)
+    for value in values:
+        column.InsertNextValue(nothing if value is None else value)
+    return column
+
+
+def _cell(value: Any) -> Any:
+    return None if value == "" or value != value else value  # noqa: PLR0124 - NaN

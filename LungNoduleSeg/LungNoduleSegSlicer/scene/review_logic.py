@@ -1,0 +1,289 @@
+"""A reader's verdicts and corrections on the nodules of a run, in a Slicer scene."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.cropped_mask import CroppedMask
+from CTLungScreeningSlicer.scene.undo import Change, Undoable
+from LungNoduleSegLib.nodules.table import Nodule, Verdict
+from LungNoduleSegLib.nodules.threshold import LabelledNodule
+from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, fingerprint, nodule_style
+from LungNoduleSegSlicer.scene import nodule_segments, probability_node, review_state
+from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
+from LungNoduleSegSlicer.scene.nodule_segments import segment_id
+from LungNoduleSegSlicer.scene.rerun_merge import foreign_numbers, reviewed_nodules
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of, verdicts_of
+from LungNoduleSegSlicer.scene.review_state import MEASURED_TAG
+from LungNoduleSegSlicer.scene.reviewed_scan import ReviewedScan
+
+_DONE = {
+    Verdict.ACCEPTED: "accept nodule {number}",
+    Verdict.REJECTED: "reject nodule {number}",
+    Verdict.UNCERTAIN: "call nodule {number} uncertain",
+    None: "take back the verdict on nodule {number}",
+}
+"""What was done, by the verdict."""
+
+
+@dataclass(frozen=True)
+class ReviewedNodule:
+    """A nodule of the table with the reader's verdict, None as long as there is none."""
+
+    nodule: Nodule
+    verdict: Verdict | None
+
+
+class ReviewLogic(Undoable):
+    """Lets a reader judge and correct the nodules of a run; each change can be undone.
+
+    Nodules keep their numbers whatever is changed. Segments that are no nodule of the table are
+    never touched. A threshold makes all nodules new but those that a reader judged, added or
+    edited.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._scan: tuple[Any, ReviewedScan] | None = None
+
+    def nodules(self, results: ResultNodes) -> tuple[ReviewedNodule, ...]:
+        """Give the nodules in the order of the table.
+
+        Raises:
+            InputError: if the table is not one of nodules.
+        """
+        verdicts = verdicts_of(results.table)
+        found = nodules_of(results.table, rejected=True)
+        return tuple(ReviewedNodule(one, verdicts.get(one.id)) for one in found)
+
+    def place(self, results: ResultNodes, number: int) -> tuple[float, float, float]:
+        """Give the centre of a nodule in the world, RAS mm.
+
+        Raises:
+            InputError: if there is no such nodule.
+        """
+        one = self._nodule(results, number)
+        return -one.x, -one.y, one.z
+
+    def setVerdict(self, results: ResultNodes, number: int, verdict: Verdict | None) -> None:
+        """Accept or reject a nodule or call it uncertain; None takes the verdict back.
+
+        Raises:
+            InputError: if there is no such nodule.
+        """
+        self._nodule(results, number)
+        verdicts = verdicts_of(results.table)
+        verdicts.pop(number, None)
+        if verdict is not None:
+            verdicts[number] = verdict
+        with self._change(results, [], _DONE[verdict].format(number=number)):
+            review_state.show(results, nodules_of(results.table, rejected=True), verdicts)
+
+    def addNodule(self, results: ResultNodes, ras: Sequence[float]) -> int:
+        """Add a nodule grown from a point.
+
+        Args:
+            results: of a run.
+            ras: the point in the world, mm.
+
+        Returns:
+            Its number.
+
+        Raises:
+            InputError: as `grow_nodule`, or if there is a nodule already.
+        """
+        scan = self.prepare(results)
+        mask = scan.grow(ras)
+        nodules = nodules_of(results.table, rejected=True)
+        for other in self._labelled(results, scan, nodules):
+            if other.overlaps(mask.box, mask.voxels):
+                raise InputError(
+                    f"Nodule {other.nodule.id} is there already: edit it in the Segment Editor."
+                )
+        number = self._free_number(results, nodules)
+        nodule = scan.measure(number, mask, by_hand=True)
+        there = mask.on(scan.grid)
+        if there is None:
+            raise InputError("The point lies outside the scan: click on a nodule in a lung.")
+        with self._change(results, [segment_id(number)], f"add nodule {number}"):
+            nodule_segments.add_nodule(results.segmentation, nodule, there, by_run=False)
+            mark = fingerprint("", there.voxels)
+            review_state.set_tag(results, number, MEASURED_TAG, mark)
+            review_state.show(results, (*nodules, nodule), verdicts_of(results.table))
+        return number
+
+    def removeNodule(self, results: ResultNodes, number: int) -> None:
+        """Remove a nodule with its segment and its point.
+
+        Raises:
+            InputError: if there is no such nodule.
+        """
+        self._nodule(results, number)
+        left = [one for one in nodules_of(results.table, rejected=True) if one.id != number]
+        with self._change(results, [segment_id(number)], f"remove nodule {number}"):
+            nodule_segments.remove(results.segmentation, [segment_id(number)])
+            review_state.show(results, left, verdicts_of(results.table))
+
+    def edited(self, results: ResultNodes) -> tuple[int, ...]:
+        """Give the nodules whose segments were edited or removed since they were measured."""
+        ids = {one.id: segment_id(one.id) for one in nodules_of(results.table, rejected=True)}
+        there = nodule_segments.voxels_by_id(results.segmentation, ids.values())
+        return tuple(
+            number
+            for number, one in ids.items()
+            if one not in there or not _is_measured(results, number, there[one])
+        )
+
+    def remeasure(self, results: ResultNodes) -> tuple[int, ...]:
+        """Measure the nodules again whose segments were edited; those without voxels leave.
+
+        Returns:
+            The numbers of the nodules that were measured or left.
+
+        Raises:
+            InputError: if one lies outside the lungs and their surroundings.
+        """
+        scan = self.prepare(results)
+        edited = self.edited(results)
+        kept, marks = [], {}
+        for nodule in nodules_of(results.table, rejected=True):
+            if nodule.id not in edited:
+                kept.append(nodule)
+                continue
+            mask = nodule_segments.read_voxels(results.segmentation, segment_id(nodule.id))
+            if mask is not None:
+                kept.append(scan.measure(nodule.id, mask, by_hand=nodule.probability is None))
+                marks[nodule.id] = fingerprint("", mask.voxels)
+        if edited:
+            numbers = ", ".join(map(str, edited))
+            with self._change(results, [], f"measure nodule {numbers} again"):
+                for number, mark in marks.items():
+                    review_state.set_tag(results, number, MEASURED_TAG, mark)
+                review_state.show(results, kept, verdicts_of(results.table))
+        return edited
+
+    def isReady(self, results: ResultNodes) -> bool:
+        """Tell whether changes take no time because `prepare` was called."""
+        return self._scan is not None and self._scan[0] == (results, _made_of(results))
+
+    def prepare(self, results: ResultNodes) -> ReviewedScan:
+        """Make ready for changes, which takes seconds the first time; afterwards it is known.
+
+        Raises:
+            InputError: if the segmentation has no lungs of a run, or its scan is gone.
+        """
+        if self._scan is None or not self.isReady(results):
+            self._scan = (results, _made_of(results)), ReviewedScan.of(results)
+            numbers = [one.id for one in nodules_of(results.table, rejected=True)]
+            nodule_segments.separate(results.segmentation, [segment_id(n) for n in numbers])
+        return self._scan[1]
+
+    def lowestThreshold(self, results: ResultNodes) -> float | None:
+        """Give the smallest threshold; None if the probability was not kept."""
+        finder = self.prepare(results).finder
+        return None if finder is None else finder.lowest
+
+    def threshold(self, results: ResultNodes) -> float | None:
+        """Give the threshold of the nodules; None if the probability was not kept."""
+        if results.probability is None:
+            return None
+        return probability_node.rules_of(results.probability).threshold
+
+    def setThreshold(self, results: ResultNodes, threshold: float) -> None:
+        """Find the nodules again at another threshold, without running the network.
+
+        Steps that follow each other are undone together.
+
+        Raises:
+            InputError: if the run did not keep its probability.
+        """
+        scan = self.prepare(results)
+        if scan.finder is None:
+            raise InputError(
+                f"The probability of {results.segmentation.GetName()} was not kept: run it again."
+            )
+        verdicts = verdicts_of(results.table)
+        before = nodules_of(results.table, rejected=True)
+        stay = reviewed_nodules(results)
+        numbers = {one.id for one in stay}
+        go = [segment_id(one.id) for one in before if one.id not in numbers]
+        found = scan.finder.find(
+            replace(probability_node.rules_of(results.probability), threshold=threshold),
+            avoid=self._labelled(results, scan, stay),
+            numbers=[*numbers, *foreign_numbers(results)],
+        )
+        new = [segment_id(one.nodule.id) for one in found]
+        kind = f"threshold {results.table.GetID()}"
+        with self._change(results, [*go, *new], "change the threshold", kind):
+            nodule_segments.remove(results.segmentation, go)
+            shown = []
+            for one in found:
+                there = scan.on_volume(one)
+                if there is not None:
+                    nodule_segments.add_nodule(results.segmentation, one.nodule, there, by_run=True)
+                    shown.append(one.nodule)
+            together = sorted([*stay, *shown], key=lambda one: one.id)
+            review_state.show(results, together, verdicts)
+            probability_node.set_threshold(results.probability, threshold)
+
+    def _nodule(self, results: ResultNodes, number: int) -> Nodule:
+        for one in nodules_of(results.table, rejected=True):
+            if one.id == number:
+                return one
+        raise InputError(f"{results.table.GetName()} has no nodule {number}: choose another.")
+
+    def _labelled(
+        self, results: ResultNodes, scan: ReviewedScan, nodules: Sequence[Nodule]
+    ) -> list[LabelledNodule]:
+        """Give nodules with their voxels on the axial grid, of those that have any there."""
+        found = []
+        for nodule in nodules:
+            mask = nodule_segments.read_voxels(results.segmentation, segment_id(nodule.id))
+            here = None if mask is None else scan.on_axial(mask)
+            if here is not None:
+                found.append(LabelledNodule(nodule, here.box, here.voxels))
+        return found
+
+    def _free_number(self, results: ResultNodes, nodules: Sequence[Nodule]) -> int:
+        """A number above all that were ever given here, as far as the scene shows."""
+        taken = [one.id for one in nodules] + foreign_numbers(results)
+        return max(taken, default=0) + 1
+
+    @contextmanager
+    def _change(
+        self, results: ResultNodes, segment_ids: Sequence[str], what: str, kind: str = ""
+    ) -> Iterator[None]:
+        """Leave all as it was if the block fails; else remember how to take it back.
+
+        `segment_ids` are those that the block adds or removes; of others only the tags change.
+        """
+        restore = review_state.keep(results, segment_ids)
+        try:
+            yield
+        except BaseException:
+            restore()
+            raise
+        self.remember(Change(restore, kind, what))
+
+
+def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
+    """Tell whether these voxels are those that the row of a nodule was measured on."""
+    segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
+    measured = nodule_segments.tag(segment, MEASURED_TAG)
+    if measured:
+        return measured == fingerprint("", mask.voxels)
+    as_made = fingerprint(nodule_style(number, 0).name, mask.voxels)
+    return nodule_segments.tag(segment, TAG) == as_made
+
+
+def _made_of(results: ResultNodes) -> list[Any]:
+    """What a `ReviewedScan` is made of, and when each was last changed."""
+    role = results.segmentation.GetReferenceImageGeometryReferenceRole()
+    volumes = results.segmentation.GetNodeReference(role), results.probability
+    segmentation = results.segmentation.GetSegmentation()
+    lungs = [segmentation.GetSegment(style.id) for style in LUNG_STYLES.values()]
+    images = [one and one.GetImageData() for one in volumes]
+    images += [one and one.GetRepresentation(BINARY_LABELMAP) for one in lungs]
+    return [(image, image and image.GetMTime()) for image in images]

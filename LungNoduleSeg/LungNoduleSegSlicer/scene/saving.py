@@ -1,0 +1,155 @@
+"""Results of a volume written to files as they are in the scene, with a reader's corrections."""
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+import slicer
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo
+from LungNoduleSegLib.nodules.table import write_nodules_csv
+from LungNoduleSegLib.results.names import RECORD
+from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG
+from LungNoduleSegSlicer.scene import nodule_segments
+from LungNoduleSegSlicer.scene.result_nodes import (
+    ResultNodes,
+    dicom_ids,
+    lungs_of,
+    nodule_labels_of,
+    nodules_of,
+    study_date_of,
+    verdicts_of,
+    volume_node_of,
+    volume_of,
+)
+
+RUN_RECORD = f"{TAG}.record"
+"""Attribute of the table: what made the results, the contents of `run.json` as JSON."""
+
+EDITED = "edited by hand"
+"""Stands for the method of lungs that were edited since."""
+
+
+def keep_record(folder: Path, table_node: Any, volume_node: Any) -> None:
+    """Keep the record of a run with its table, if the run left one; paths are left out.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    file = folder / RECORD
+    if not file.exists():
+        table_node.RemoveAttribute(RUN_RECORD)
+        return
+    try:
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record.pop("command", None)
+        where = {"source": volume_node.GetName(), "sop_instance_uids": []}
+        record["input"] = {**record.get("input", {}), **where}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} is no record of a run: run the scan again.") from error
+    table_node.SetAttribute(RUN_RECORD, json.dumps(record))
+
+
+def save_table(results: ResultNodes, path: Path) -> None:
+    """Write the nodules that are not rejected as a new CSV file.
+
+    Raises:
+        InputError: if the file exists, or the table is not one of nodules.
+    """
+    write_nodules_csv(path, nodules_of(results.table))
+
+
+def save_report(results: ResultNodes, path: Path, risk: Any | None = None) -> None:
+    """Write the report as a new HTML file; takes seconds.
+
+    Args:
+        results: of a run, with its scan in the scene.
+        path: the new file.
+        risk: the `ScanRisk` of the nodules that are not rejected; None: from the scan alone.
+
+    Raises:
+        InputError: if the file exists, or the results are not complete.
+    """
+    from LungNoduleSegLib.nodules.finding import NoduleFindings  # noqa: PLC0415 - installed later
+    from LungNoduleSegLib.results.report import write_report  # noqa: PLC0415 - installed later
+
+    volume, image = volume_node_of(results.segmentation), volume_of(results.segmentation)
+    axial = AxialView.of(image, AIR_HU).image
+    lungs, hu = crop_to(_onto(lungs_of(results.segmentation), axial), axial)
+    labels = _onto(nodule_labels_of(results), hu)
+    patient, series = dicom_ids(results.segmentation)
+    date = study_date_of(volume)
+    info = SeriesInfo(patient, "", series, "", "", "" if date is None else f"{date:%Y%m%d}")
+    scan = CTScan(image, Path(volume.GetName()), info if series else None)
+    findings = NoduleFindings(labels, nodules_of(results.table), ())
+    write_report(path, scan, hu, lungs, findings, _record(results), risk)
+
+
+def save_dicom(results: ResultNodes, folder: Path, files: Sequence[Path]) -> None:
+    """Write the results as DICOM SEG and SR into a folder; takes seconds.
+
+    Args:
+        results: of a run.
+        folder: made if missing; nothing in it is overwritten.
+        files: the DICOM files of the volume, of one series.
+
+    Raises:
+        InputError: if the files do not show the volume, or as `write_dicom`.
+    """
+    from LungNoduleSegLib.results.dicom_source import read_dicom_source  # noqa: PLC0415 - later
+    from LungNoduleSegLib.results.dicom_writing import write_dicom  # noqa: PLC0415 - later
+
+    record = _record(results)
+    with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as work:
+        for number, file in enumerate(files):
+            shutil.copyfile(file, Path(work, f"{number}.dcm"))
+        scan = read_ct(Path(work))
+        source = read_dicom_source(scan)
+    name = volume_node_of(results.segmentation).GetName()
+    lungs = _fitted(lungs_of(results.segmentation), scan.image, name)
+    labels = _fitted(nodule_labels_of(results), scan.image, name)
+    write_dicom(folder, source, lungs, labels, nodules_of(results.table), record)
+
+
+def _record(results: ResultNodes) -> dict[str, Any]:
+    """What made the results, with what a reader did to them."""
+    text = results.table.GetAttribute(RUN_RECORD)
+    if text is None:
+        raise InputError(
+            f"{results.table.GetName()} does not say what made it: run the scan again."
+        )
+    record: dict[str, Any] = json.loads(text)
+    lungs = [style.id for style in LUNG_STYLES.values()]
+    segmentation = results.segmentation.GetSegmentation()
+    there = [one for one in lungs if segmentation.GetSegment(one) is not None]
+    if not all(nodule_segments.is_as_made(results.segmentation, one) for one in there):
+        record["parameters"]["lung_method"] = EDITED
+    verdicts = Counter(str(one) for one in verdicts_of(results.table).values())
+    return record | ({"review": dict(verdicts)} if verdicts else {})
+
+
+def _onto(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """Bring labels to a grid, nearest neighbour."""
+    return sitk.Resample(labels, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+
+
+def _fitted(labels: sitk.Image, grid: sitk.Image, name: str) -> sitk.Image:
+    """Bring labels to a grid that has the same voxels, in whatever order."""
+    brought = _onto(labels, grid)
+    voxels = [(sitk.GetArrayViewFromImage(one) > 0).sum() for one in (labels, brought)]
+    if voxels[0] != voxels[1]:
+        raise InputError(
+            f"{name} does not lie where its DICOM files say: take it out of its transform, "
+            "load it again from the DICOM module, and run it again."
+        )
+    return brought

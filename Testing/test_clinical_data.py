@@ -1,0 +1,143 @@
+"""Facts from a file, and what growth tells."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.pipeline import run
+from LungNoduleSegLib.risk.assessment import assess_scan
+from LungNoduleSegLib.risk.clinical_data import (
+    ClinicalData,
+    add_prior_facts,
+    prior_facts,
+    read_facts,
+    read_prior_facts,
+)
+from LungNoduleSegLib.risk.facts import (
+    Airway,
+    LungRads,
+    NoduleFacts,
+    NoduleKind,
+    Origin,
+    PatientFacts,
+    PriorCancer,
+    Sex,
+    Status,
+)
+from test_published_models import table_row
+
+TOLD: dict[str, Any] = {
+    "age": 64,
+    "sex": "Female",
+    "emphysema": True,
+    "family_history": None,
+    "prior_cancer": "extrathoracic-old",
+    "nodules": {
+        "all": {"status": "baseline", "count": 2},
+        "7": {"kind": "part-solid", "solid_component_mm": 4, "airway": "segmental"},
+        "8": {"previous_category": "4A", "status": "slowly growing"},
+    },
+}
+
+
+def file(folder: Path, told: object) -> Path:
+    path = folder / "facts.json"
+    path.write_text(told if isinstance(told, str) else json.dumps(told), encoding="utf-8")
+    return path
+
+
+def test_facts_are_read_in_both_spellings_and_written_back(tmp_path: Path) -> None:
+    given = read_facts(file(tmp_path, TOLD))
+    assert given.patient == PatientFacts(
+        age=64.0, sex=Sex.FEMALE, emphysema=True, prior_cancer=PriorCancer.EXTRATHORACIC_OLD
+    )
+    assert given.shared == {"status": Status.BASELINE, "count": 2}
+    assert given.nodules[7]["airway"] is Airway.SEGMENTAL
+    assert given.nodules[8] == {
+        "previous_category": LungRads.SUSPICIOUS,
+        "status": Status.SLOWLY_GROWING,
+    }
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(given.to_dict()), encoding="utf-8")
+    assert read_facts(again) == given
+    assert read_facts(file(tmp_path, {})) == ClinicalData()
+
+
+def test_what_was_told_comes_before_growth_and_that_before_the_image(tmp_path: Path) -> None:
+    given = read_facts(file(tmp_path, TOLD | {"nodules": {"all": {"count": 5}}}))
+    growth = prior_facts(
+        [
+            {
+                "current_id": 7,
+                "lung_rads_change": "growing",
+                "prior_mean_mm": 5.5,
+                "current_mean_mm": 8.4,
+            },
+            {
+                "current_id": None,
+                "lung_rads_change": None,
+                "prior_mean_mm": 4,
+                "current_mean_mm": None,
+            },
+        ]
+    )
+    (found,) = assess_scan([table_row(0)], None, given, growth)
+    facts = found.nodule
+    assert (facts.status, facts.previous_mean_mm) == (Status.GROWING, 5.5)
+    assert (facts.count, facts.origins["count"]) == (5, Origin.GIVEN)
+    assert facts.origins["status"] is facts.origins["longest_mm"] is Origin.MEASURED
+    assert found.guidelines[0].category == "4B"
+    told = ClinicalData(nodules={7: {"status": Status.NEW}})
+    (found,) = assess_scan([table_row(0)], None, told, growth)
+    assert (found.nodule.status, found.nodule.origins["status"]) == (Status.NEW, Origin.GIVEN)
+
+
+def test_growth_of_another_scan_is_refused() -> None:
+    facts = [NoduleFacts(id=1, longest_mm=8, perpendicular_mm=6)]
+    with pytest.raises(InputError, match="holds no nodule 2"):
+        add_prior_facts(facts, {2: {"status": Status.NEW}})
+    with pytest.raises(InputError, match="nodule 1 of 7 mm, and the growth is that of one of 9 mm"):
+        add_prior_facts(facts, {1: {"status": Status.NEW, "current_mean_mm": 9}})
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ("{", "cannot be read as JSON"),
+        ([1], "facts are one object"),
+        ({"nodules": [1]}, "facts are one object"),
+        ({"agee": 3}, "there is no fact 'agee'; write age, sex"),
+        ({"age": "old"}, "age is 'old'; write a number"),
+        ({"age": True}, "age is True; write a number"),
+        ({"age": 300}, "An age of 300"),
+        ({"emphysema": "no"}, "emphysema is 'no'; write true or false"),
+        ({"sex": "f"}, "'f' is no sex; write one of female, male"),
+        ({"prior_cancer": "skin"}, "write one of none, extrathoracic-old, extrathoracic-recent"),
+        ({"nodules": {"one": {}}}, "'one' is no number of a nodule"),
+        ({"nodules": {"1": {"age": 3}}}, "there is no fact 'age'"),
+        ({"nodules": {"1": {"count": 1.5}}}, "count is 1.5; write a number"),
+        ({"nodules": {"1": {"longest_mm": -1}}}, "-1.0 is no longest diameter"),
+        ({"nodules": {"all": {"longest_mm": 9}}}, "longest_mm differs from nodule to nodule"),
+        ({"nodules": {"all": {"count": 0}}}, "cannot be 0"),
+    ],
+)
+def test_facts_that_cannot_be_used_are_named(tmp_path: Path, told: object, sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_facts(file(tmp_path, told))
+    assert sentence in str(caught.value) and "facts.json" in str(caught.value)
+
+
+def test_a_table_that_is_none_of_growth_is_named(tmp_path: Path) -> None:
+    for content in ("a,b\n1,2\n", "current_id,lung_rads_change,prior_mean_mm\nx,,\n"):
+        with pytest.raises(InputError, match="is no table of growth"):
+            read_prior_facts(file(tmp_path, content))
+
+
+def test_a_run_knows_no_numbers_yet(tmp_path: Path) -> None:
+    given = ClinicalData(nodules={3: {"kind": NoduleKind.SOLID}})
+    with pytest.raises(InputError, match="Facts of nodule 3 were given"):
+        run(tmp_path / "scan", tmp_path / "out", given=given)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,133 @@
+"""A run into the results of an earlier one: no verdict, correction or added nodule is lost."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from LungNoduleSegLib.nodules.table import Verdict
+from mrml_grids import grid, masks, voxels_of, voxels_on, write_results
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
+from LungNoduleSegSlicer.scene.mrml_results import own_segments  # noqa: E402
+from LungNoduleSegSlicer.scene.nodule_segments import segment_id, tag  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes  # noqa: E402
+from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG  # noqa: E402
+
+
+@pytest.fixture
+def logic() -> Iterator[LungNoduleSegLogic]:
+    mrml_host.start().Clear()
+    yield LungNoduleSegLogic()
+    slicer.mrmlScene.Clear()
+
+
+def rows(logic: LungNoduleSegLogic, results: ResultNodes) -> dict[int, Verdict | None]:
+    return {one.nodule.id: one.verdict for one in logic.nodules(results)}
+
+
+def segments(results: ResultNodes) -> dict[str, str]:
+    segmentation = results.segmentation.GetSegmentation()
+    return {one: segmentation.GetSegment(one).GetName() for one in segmentation.GetSegmentIDs()}
+
+
+def nodes_of(results: ResultNodes) -> tuple[Any, Any, Any]:
+    return results.segmentation, results.table, results.fiducials
+
+
+@pytest.mark.parametrize("code", ["LPS", "RAI", "PIR"])
+def test_a_judged_nodule_stays_and_what_is_found_in_its_place_is_left_out(
+    logic: LungNoduleSegLogic, tmp_path: Path, code: str
+) -> None:
+    image = grid(code)
+    volume = add_volume(image, "CT")
+    first = logic.importResults(write_results(tmp_path / "1", image), volume)
+    logic.setVerdict(first, 3, Verdict.REJECTED)
+    voxels = voxels_on(image, first.segmentation.GetSegmentation(), segment_id(3))
+
+    # The run finds the place of nodule 1 again as 2, that of nodule 3 as 4.
+    again = write_results(tmp_path / "2", image, nodule_ids=(2, 4))
+    second = logic.importResults(again, volume, *nodes_of(first))
+
+    assert rows(logic, second) == {2: None, 3: Verdict.REJECTED}
+    assert list(segments(second).values()) == ["Nodule 3", "Right lung", "Left lung", "Nodule 2"]
+    segmentation = second.segmentation.GetSegmentation()
+    assert voxels_on(image, segmentation, segment_id(3)) == voxels
+    assert voxels_on(image, segmentation, segment_id(2)) == voxels_of(masks(image, (2, 4))[1], 2)
+    assert tag(segmentation.GetSegment(segment_id(3)), VERDICT_TAG) == Verdict.REJECTED
+    labels = [second.fiducials.GetNthControlPointLabel(i) for i in range(2)]
+    assert labels == ["Nodule 2", "Nodule 3"]
+
+
+def test_a_new_nodule_takes_no_number_of_one_that_stays(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    image = grid()
+    volume = add_volume(image, "CT")
+    first = logic.importResults(write_results(tmp_path / "1", image), volume)
+    logic.setVerdict(first, 3, Verdict.ACCEPTED)  # in the left lung
+    again = write_results(tmp_path / "2", image, nodule_ids=(3,))  # in the right one
+    second = logic.importResults(again, volume, *nodes_of(first))
+    assert rows(logic, second) == {3: Verdict.ACCEPTED, 4: None}
+    segmentation = second.segmentation.GetSegmentation()
+    assert segments(second)[segment_id(4)] == "Nodule 4"
+    assert voxels_on(image, segmentation, segment_id(4)) == voxels_of(masks(image, (3,))[1], 3)
+    # A third run knows nodule 4 as one of a run's and replaces it.
+    assert segment_id(4) in own_segments(second.segmentation)
+    third = logic.importResults(
+        write_results(tmp_path / "3", image, nodule_ids=(1,)), volume, *nodes_of(first)
+    )
+    assert rows(logic, third) == {1: None, 3: Verdict.ACCEPTED}
+
+
+def test_an_edited_nodule_stays_edited(logic: LungNoduleSegLogic, tmp_path: Path) -> None:
+    image = grid()
+    volume = add_volume(image, "CT")
+    first = logic.importResults(write_results(tmp_path / "1", image), volume)
+    array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(first.segmentation, segment_id(1))
+    array[0, 0, 0] = 1
+    voxels = voxels_on(image, first.segmentation.GetSegmentation(), segment_id(1))
+    second = logic.importResults(write_results(tmp_path / "2", image), volume, *nodes_of(first))
+    assert rows(logic, second) == {1: None, 3: None}
+    assert voxels_on(image, second.segmentation.GetSegmentation(), segment_id(1)) == voxels
+    assert list(segments(second).values()).count("Nodule 1") == 1
+
+
+def test_undo_brings_back_what_was_before_the_second_run(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    image = grid()
+    volume = add_volume(image, "CT")
+    first = logic.importResults(write_results(tmp_path / "1", image), volume)
+    logic.setVerdict(first, 1, Verdict.UNCERTAIN)
+    before = rows(logic, first), segments(first)
+    again = write_results(tmp_path / "2", image, nodule_ids=(5, 6))
+    logic.importResults(again, volume, *nodes_of(first))
+    assert rows(logic, first) == {1: Verdict.UNCERTAIN, 6: None}
+    logic.undo()
+    assert (rows(logic, first), segments(first)) == before
+
+
+def test_without_a_review_all_is_replaced(logic: LungNoduleSegLogic, tmp_path: Path) -> None:
+    image = grid()
+    volume = add_volume(image, "CT")
+    first = logic.importResults(write_results(tmp_path / "1", image), volume)
+    again = write_results(tmp_path / "2", image, nodule_ids=(5,))
+    second = logic.importResults(again, volume, *nodes_of(first))
+    assert rows(logic, second) == {5: None}
+    assert list(segments(second).values()) == ["Right lung", "Left lung", "Nodule 5"]
+
+
+def test_a_judged_nodule_without_voxels_is_gone(logic: LungNoduleSegLogic, tmp_path: Path) -> None:
+    image = grid()
+    volume = add_volume(image, "CT")
+    first = logic.importResults(write_results(tmp_path / "1", image), volume)
+    logic.setVerdict(first, 1, Verdict.ACCEPTED)
+    first.segmentation.GetSegmentation().RemoveSegment(segment_id(1))
+    second = logic.importResults(write_results(tmp_path / "2", image), volume, *nodes_of(first))
+    assert rows(logic, second) == {1: None, 3: None}
