@@ -14,6 +14,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("CTSliceTools", "LungNoduleSeg")
+PACKAGES = {
+    "CTLungScreeningLib": "CTSliceTools",
+    "CTLungScreeningSlicer": "CTSliceTools",
+    "CTSliceToolsLib": "CTSliceTools",
+    "CTSliceToolsSlicer": "CTSliceTools",
+    "LungNoduleSegLib": "LungNoduleSeg",
+    "LungNoduleSegSlicer": "LungNoduleSeg",
+}
+"""The packages and the module's folder that each lies in; `…Slicer` need Slicer, `…Lib` do not."""
 NOT_INSTALLED = ("CMakeLists.txt", "Scripts/", "Resources/Icons/")
 """What of a module's folder stays at home: work on the models, and sources of icons."""
 

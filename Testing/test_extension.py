@@ -22,6 +22,7 @@ from conftest import PANEL_TESTS
 from CTLungScreeningLib import __version__
 from extension_files import (
     MODULES,
+    PACKAGES,
     ROOT,
     module_files,
     package_name,
@@ -109,7 +110,7 @@ def imported_packages(module: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module)
     tops = {name.split(".")[0] for name in names}
-    tops -= set(sys.stdlib_module_names) | SLICER_MODULES | {f"{one}Lib" for one in MODULES}
+    tops -= set(sys.stdlib_module_names) | SLICER_MODULES | set(PACKAGES)
     distributions = packages_distributions()
     return {distributions[top][0].lower() for top in tops}
 
@@ -220,7 +221,7 @@ def run(command: list[Any], **options: Any) -> subprocess.CompletedProcess[str]:
 
 def test_nothing_but_files_of_the_modules_is_installed(installed: Path) -> None:
     found = {one.name for one in installed.iterdir()}
-    expected = {f"{module}{end}" for module in MODULES for end in (".py", "Lib")}
+    expected = {f"{module}.py" for module in MODULES} | set(PACKAGES)
     assert found == expected | {"Resources"}
 
 

@@ -52,8 +52,8 @@ def organize(
         transfer: how files get there. A move also removes the source of what is there already.
         key: if given, patients, studies and series are named by `pseudonym` with this key, else by
             `folder_name`. The files are the same in both cases.
-        progress: told of the files brought to their places, as stage "Organizing"; a `Cancelled` that
-            it raises leaves whole files only.
+        progress: counts the files brought to their places, as stage "Organizing"; a `Cancelled`
+            that it raises leaves whole files only.
 
     Raises:
         InputError: if `source` is no folder or inside `destination`, if another run is organizing

@@ -96,7 +96,7 @@ def run_batch(
     Raises:
         InputError: if there is no scan, the options cannot be used, `output` holds something else
             or another run is writing there, or the scheduler cannot be used.
-        Cancelled, or whatever `progress` or `watch` raises: workers of this machine are ended first;
+        Cancelled, or whatever `progress` or `watch` raises: local workers are ended first;
             others finish no scan that was begun.
     """
     if output.exists() and not output.is_dir():

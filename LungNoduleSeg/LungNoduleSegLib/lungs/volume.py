@@ -1,7 +1,7 @@
 """The lungs in 3-D: air inside the body, less airways and bowel gas, right and left apart, closed.
 
-Everything that asks for the shape of things is done on a grid of about 2.5 mm (`CoarseGrid`), where a
-voxel is the mean of a block, in millimetres; only the surface is drawn on the scan's own grid.
+Everything that asks for the shape of things is done on a grid of about 2.5 mm (`CoarseGrid`), where
+a voxel is the mean of a block, in millimetres; only the surface is drawn on the scan's own grid.
 """
 
 import numpy as np

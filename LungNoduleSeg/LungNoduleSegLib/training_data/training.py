@@ -61,8 +61,8 @@ def train_on_store(
             NAME-classifier.keras, and what comes up on the way into the folder NAME-training.
         plan: how; ours unless given.
         preparation: of the slices that ours sees.
-        progress: progress, as stages "Training", "Training on mistakes" and "Classifier" in batches,
-            and "Mistakes" and "Cubes" in scans.
+        progress: callback; "Training", "Training on mistakes" and "Classifier" count batches,
+            "Mistakes" and "Cubes" scans.
         on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`; they are
             numbered over all stages, from 1.
 

@@ -20,7 +20,7 @@ class CommandLogic(Undoable):
 
         Args:
             *arguments: its name, its arguments and options, see `lung-nodule-seg --help`.
-            progress: called at least ten times a second; may raise `Cancelled`, which ends the child
+            progress: called at least ten times a second; a `Cancelled` it raises ends the child
                 with all its descendants.
 
         Raises:

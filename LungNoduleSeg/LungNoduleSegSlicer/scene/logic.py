@@ -64,7 +64,7 @@ class LungNoduleSegLogic(ReviewLogic, RiskLogic):
                 run, as they were edited, or the segments with "lung" in their name. Where they are
                 those of `segmentationNode` they stay as they are.
             modelFile: a `.keras` file with its card; None for the bundled model.
-            progress: called at least ten times a second; may raise `Cancelled`, which ends the child
+            progress: called at least ten times a second; a `Cancelled` it raises ends the child
                 with all its descendants and leaves the scene as it was.
             outputFolder: keeps the files of the run; None for a temporary folder.
             options: further options of `lung-nodule-seg run`.
