@@ -17,7 +17,7 @@ from CTLungScreeningLib.model_card import ModelCard, save_model
 from CTSliceToolsLib.landmarks import LANDMARKS, LOCATIONS
 from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.scan_fit import fit_scan
-from CTSliceToolsLib.localizer.slice_image import SIZE
+from CTSliceToolsLib.slice_image import SIZE
 
 HEIGHTS = np.array([236, 141, 88, -24, -40, -95, -120, -195, -280, -309, -427, -570], float)
 """LPS z in mm of the twelve landmarks of an adult."""

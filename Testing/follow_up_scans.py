@@ -10,11 +10,11 @@ import SimpleITK as sitk
 from CTLungScreeningLib.geometry.axial import AxialView
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import Nodule, write_nodules_csv
 from LungNoduleSegLib.phantom.chest import LesionRequest, Phantom, PhantomSpec, Place, make_phantom
 from LungNoduleSegLib.phantom.dicom import SeriesText, write_dicom_series
-from LungNoduleSegLib.phantom.lesions import Lesion
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
 
 PRIOR_SPEC = PhantomSpec(

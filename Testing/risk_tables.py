@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import write_nodules_csv
-from LungNoduleSegLib.risk.features import SCAN_FEATURES
-from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
+from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES
 
 INFORMATIVE = "largest_diameter_mm"
 PATIENTS, SCANS = 60, 90

@@ -25,11 +25,11 @@ from LungNoduleSegLib.batch.results_table import RESULTS_TABLE
 from LungNoduleSegLib.batch.running import BATCH_RECORD, SCANS, ScanProgress, run_batch
 from LungNoduleSegLib.batch.scan_work import RunOptions
 from LungNoduleSegLib.batch.workers import count_workers, local_workers
+from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
-from LungNoduleSegLib.phantom.lesions import Lesion
 from LungNoduleSegLib.results.names import LUNGS, RECORD, TABLE, result_names
 
 SIZE = (96, 96, 40)

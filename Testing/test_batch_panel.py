@@ -23,9 +23,9 @@ import LungNoduleSegLib
 from CTLungScreeningLib.child_process import module_environment
 from LungNoduleSegLib.batch.results_table import RESULTS_TABLE, ScanRow, write_table
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import SeriesText, write_dicom_series
-from LungNoduleSegLib.phantom.lesions import Lesion
 from LungNoduleSegLib.results.names import RECORD
 from LungNoduleSegSlicer.panel.batch_parameters import BatchSource
 from LungNoduleSegSlicer.panel.batch_section import SELECTION

@@ -22,7 +22,7 @@ from CTSliceToolsLib.dataset.conversion import convert
 from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
 from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
 from CTSliceToolsLib.dataset.slice_file import read_slice_file
-from CTSliceToolsLib.localizer.slice_image import slice_images
+from CTSliceToolsLib.slice_image import slice_images
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}
 

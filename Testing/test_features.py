@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.risk.feature_table import write_feature_table
+from LungNoduleSegLib.feature_extraction.feature_table import write_feature_table
 from LungNoduleSegLib.risk.features import (
+    IDENTIFIERS,
     NODULE_FEATURES,
     SCAN_FEATURES,
     SLICE_FEATURES,
@@ -20,7 +21,6 @@ from LungNoduleSegLib.risk.features import (
     scan_features,
     slice_features,
 )
-from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
 from risk_tables import image, two_squares, write_run
 
 

@@ -38,6 +38,7 @@ from follow_up_scans import (
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 from LungNoduleSegLib.phantom.chest import Phantom
+from LungNoduleSegLib.results.growth_results import GROWTH_PAGE, GROWTH_TABLE, compare_runs
 from LungNoduleSegLib.results.names import RECORD
 from LungNoduleSegLib.risk.alignment import Alignment, align
 from LungNoduleSegLib.risk.facts import Status
@@ -50,7 +51,6 @@ from LungNoduleSegLib.risk.growth import (
     match,
     study_date,
 )
-from LungNoduleSegLib.risk.growth_results import GROWTH_PAGE, GROWTH_TABLE, compare_runs
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
 
 pytestmark = pytest.mark.xdist_group("growth")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from LungNoduleSegLib.phantom.lesions import (
+from LungNoduleSegLib.lesions import (
     Lesion,
     NoduleKind,
     insert_lesion,

@@ -17,10 +17,10 @@ from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.hu import AIR_HU
+from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.chest import DEMO_LESIONS, Phantom, PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import PADDING, SeriesText, write_dicom_series
-from LungNoduleSegLib.phantom.lesions import Lesion
 from LungNoduleSegLib.phantom.trees import DIAMETER_EXPONENT, grow_tree
 
 SMALL = PhantomSpec(size=(160, 160, 75), spacing=(2.2, 2.2, 4.0))

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.lesions import InsertedLesion, Lesion, insert_lesion
 from LungNoduleSegLib.nodules.region_growing import GrownNodule, grow_nodule
 from LungNoduleSegLib.nodules.table import NoduleKind
-from LungNoduleSegLib.phantom.lesions import InsertedLesion, Lesion, insert_lesion
 
 SIZE_MM = np.array([80.0, 90.0, 110.0])
 ORIGIN = np.array([-110.0, -20.0, -300.0])

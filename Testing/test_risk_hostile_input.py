@@ -11,11 +11,11 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import file_sha256
-from LungNoduleSegLib.risk.feature_table import write_feature_table
+from LungNoduleSegLib.feature_extraction.feature_table import write_feature_table
+from LungNoduleSegLib.feature_extraction.scan_sources import features_of
 from LungNoduleSegLib.risk.features import NODULE_FEATURES, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import predict_risk
 from LungNoduleSegLib.risk.risk_models import load_risk_model
-from LungNoduleSegLib.risk.scan_sources import features_of
 from LungNoduleSegLib.risk.training import TrainingPlan, train
 from LungNoduleSegLib.risk.training_data import FeatureSet, TrainingData, read_training_data
 from risk_tables import cohort, image, write, write_run

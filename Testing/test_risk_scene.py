@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from follow_up_scans import DOUBLED, DOUBLED_NOW, breathed, follow_up_scans, measured, taken_again
+from LungNoduleSegLib.feature_extraction.scan_sources import features_of
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import Column, read_nodules_csv, write_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, SEGMENTATION, TABLE
@@ -24,7 +25,6 @@ from LungNoduleSegLib.risk.facts import LungRads, PatientFacts, Sex, measured_fa
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
 from LungNoduleSegLib.risk.published_models import MODELS, evaluate
-from LungNoduleSegLib.risk.scan_sources import features_of
 from mrml_grids import OBLIQUE, grid, grids, masks, write_results
 from risk_tables import INFORMATIVE, cohort
 

@@ -20,17 +20,17 @@ from scipy import ndimage
 from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.geometry.cropping import crop_to
 from CTLungScreeningLib.progress import ProgressStyle, shown
+from LungNoduleSegLib.lesions import insert_lesion, random_lesion
 from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
-from LungNoduleSegLib.phantom.lesions import insert_lesion, random_lesion
 from LungNoduleSegLib.risk.features import (
+    IDENTIFIERS,
     SCAN_FEATURES,
     Features,
     nodule_features,
     scan_features,
 )
-from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
 from LungNoduleSegLib.risk.training import train_risk
 
 FEATURES, LABELS = "features.csv", "labels.csv"

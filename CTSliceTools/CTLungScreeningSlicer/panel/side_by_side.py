@@ -13,10 +13,10 @@ from typing import Any
 import slicer
 import vtk
 
+from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
 from CTLungScreeningSlicer.panel.debounced import Debounced
 from CTLungScreeningSlicer.panel.pointed_slice import BESIDE, RED, is_axial_view, view_centre
 from CTLungScreeningSlicer.panel.signals import Signal
-from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment
 
 RED_NAME = "Red"
 BESIDE_NAME = BESIDE.removeprefix("vtkMRMLSliceNode")

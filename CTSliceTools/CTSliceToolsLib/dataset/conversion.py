@@ -16,7 +16,7 @@ from CTLungScreeningLib.workers import each
 from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice, read_labelled_slice
 from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
 from CTSliceToolsLib.dataset.slice_file import read_slice_file
-from CTSliceToolsLib.localizer.slice_image import SIZE
+from CTSliceToolsLib.slice_image import SIZE
 
 _WORTH_A_PROCESS = 400
 """Slices that take several times as long as a process takes to start."""

@@ -14,7 +14,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.dicom_frames import Frame, looks_like_dicom, read_instance
 from CTLungScreeningLib.reading.dicom_pixels import read_hu
 from CTLungScreeningLib.reading.slice_stack import is_axial
-from CTSliceToolsLib.localizer.slice_image import slice_images
+from CTSliceToolsLib.slice_image import slice_images
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import load_model
 from CTSliceToolsLib.localizer.compact import build_compact
-from CTSliceToolsLib.localizer.slice_image import SIZE
 from CTSliceToolsLib.localizer.training_plan import Backbone
+from CTSliceToolsLib.slice_image import SIZE
 
 
 @dataclass(frozen=True)

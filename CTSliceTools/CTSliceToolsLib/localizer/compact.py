@@ -3,7 +3,7 @@
 from typing import Any
 
 from CTLungScreeningLib.keras_loader import keras
-from CTSliceToolsLib.localizer.slice_image import SIZE
+from CTSliceToolsLib.slice_image import SIZE
 
 WIDTHS = (24, 48, 96, 128)
 """Filters of the first convolution and of the three stages after it."""

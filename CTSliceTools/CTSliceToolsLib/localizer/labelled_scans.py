@@ -21,7 +21,7 @@ from CTSliceToolsLib.dataset.slice_file import read_slice_file
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS, LOCATIONS
 from CTSliceToolsLib.localizer.scan_fit import usual_heights
 from CTSliceToolsLib.localizer.slice_batches import partition_files, read_picture
-from CTSliceToolsLib.localizer.slice_image import slice_images
+from CTSliceToolsLib.slice_image import slice_images
 
 Floats = NDArray[np.float64]
 ScanSource = Callable[[], "LabelledScan"]

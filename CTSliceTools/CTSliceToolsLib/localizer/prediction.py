@@ -16,7 +16,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
 from CTSliceToolsLib.landmarks import LANDMARKS, describe_location, nearest_landmark
 from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan
-from CTSliceToolsLib.localizer.slice_image import SIZE, slice_images
+from CTSliceToolsLib.slice_image import SIZE, slice_images
 
 if TYPE_CHECKING:
     import keras

@@ -6,12 +6,13 @@ slices best, then small shifts of each part. How well the curves agree decides h
 against the levels that the two fits give.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
+
+from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
 
 if TYPE_CHECKING:
     from CTSliceToolsLib.localizer.prediction import ScanPrediction
@@ -33,27 +34,6 @@ _LEAST_RAW_SD = 0.002
 
 _LEAST_OVERLAP_MM = 60.0
 """With less in common, the curves say nothing that the fits do not."""
-
-
-@dataclass(frozen=True)
-class ScanAlignment:
-    """Which levels of two scans are the same.
-
-    Attributes:
-        z_mm: LPS z of the one scan in mm, increasing, (n,).
-        other_mm: the same levels of the other scan, (n,).
-    """
-
-    z_mm: Floats
-    other_mm: Floats
-
-    def z_at(self, other_mm: float) -> float:
-        """Give the LPS z of the one scan for that of the other, both in mm."""
-        return _interpolate(other_mm, self.other_mm, self.z_mm)
-
-    def other_at(self, z_mm: float) -> float:
-        """Give the LPS z of the other scan for that of the one, both in mm; undoes `z_at`."""
-        return _interpolate(z_mm, self.z_mm, self.other_mm)
 
 
 def align_scans(scan: "ScanPrediction", other: "ScanPrediction") -> ScanAlignment:
@@ -113,9 +93,3 @@ def _increasing(z_mm: Floats, spacing: float) -> Floats:
     """Let no level come below the one before it."""
     ramp = np.arange(len(z_mm)) * spacing * 0.1
     return np.maximum.accumulate(z_mm - ramp) + ramp
-
-
-def _interpolate(x: float, xs: Floats, ys: Floats) -> float:
-    """Interpolate; beyond the ends go on by as much in y as in x."""
-    inside = float(np.clip(x, xs[0], xs[-1]))
-    return float(np.interp(inside, xs, ys)) + x - inside

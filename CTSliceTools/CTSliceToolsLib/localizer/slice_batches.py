@@ -16,7 +16,7 @@ from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
 from CTSliceToolsLib.dataset.partition import Part
-from CTSliceToolsLib.localizer.slice_image import SIZE
+from CTSliceToolsLib.slice_image import SIZE
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
 

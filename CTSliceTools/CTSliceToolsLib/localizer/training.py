@@ -31,8 +31,8 @@ from CTSliceToolsLib.localizer.slice_batches import (
     pack_slices,
     partition_files,
 )
-from CTSliceToolsLib.localizer.slice_image import PIXEL_MM, SIZE
 from CTSliceToolsLib.localizer.training_plan import TrainingPlan
+from CTSliceToolsLib.slice_image import PIXEL_MM, SIZE
 
 _PARTS = (Part.TRAINING, Part.VALIDATION)
 CURVES = "curves.png"

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_work import Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
 from CTLungScreeningSlicer.panel.debounced import Debounced
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
@@ -18,7 +19,6 @@ from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
 from CTSliceToolsLib.localizer.matching import TOLERANCE, SliceMatch, find_level, match_slices
 from CTSliceToolsLib.localizer.prediction import ScanPrediction
-from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment
 from CTSliceToolsSlicer.panel.localize_section import TITLE
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
 

@@ -12,6 +12,7 @@ import CTSliceToolsLib
 from CTLungScreeningLib.child_process import module_command, module_environment
 from CTLungScreeningLib.child_work import ChildCommand, Work, complete
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.mrml_volume import export_volume, ijk_to_world
@@ -19,7 +20,7 @@ from CTLungScreeningSlicer.scene.undo import Snapshot
 from CTSliceToolsLib.localizer import matching
 from CTSliceToolsLib.localizer.prediction import ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.results import read_prediction
-from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment, align_scans
+from CTSliceToolsLib.localizer.scan_alignment import align_scans
 from CTSliceToolsSlicer.scene import prediction_nodes
 from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic
 from CTSliceToolsSlicer.scene.prediction_nodes import PredictionNodes

@@ -37,8 +37,8 @@ def growth(
     """
     with shown(progress) as report:
         from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
+        from LungNoduleSegLib.results import growth_results  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.results.reading import is_run  # noqa: PLC0415
-        from LungNoduleSegLib.risk import growth_results  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
 
         given = read_facts(facts) if facts else NO_CLINICAL_DATA

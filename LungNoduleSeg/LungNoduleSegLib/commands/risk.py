@@ -126,9 +126,9 @@ def risk(
     results: dict[str, object] = {}
     texts: list[str] = []
     with shown(progress) as report, tempfile.TemporaryDirectory() as scratch:
+        from LungNoduleSegLib.feature_extraction.scan_sources import features_of, results_of  # noqa: PLC0415
         from LungNoduleSegLib.risk import assessment, prediction  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
-        from LungNoduleSegLib.risk.scan_sources import features_of, results_of  # noqa: PLC0415
 
         if model is not None:
             load_risk_model(model)  # refused before the work, not after it

@@ -34,7 +34,7 @@ def features(
     Example: `lung-nodule-seg features ~/results -o ~/features.csv`
     """
     with shown(progress) as report:
-        from LungNoduleSegLib.risk.feature_table import write_feature_table  # noqa: PLC0415
+        from LungNoduleSegLib.feature_extraction.feature_table import write_feature_table  # noqa: PLC0415
 
         outcome = write_feature_table(folder, output, runs, report)
         if isinstance(report, JsonLines):

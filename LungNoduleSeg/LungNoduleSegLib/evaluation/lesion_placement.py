@@ -9,15 +9,15 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.geometry.affine import voxels_to_lps
-from LungNoduleSegLib.network.insertion import PSF_MM, VESSEL_HU
-from LungNoduleSegLib.nodules.table import NoduleKind
-from LungNoduleSegLib.phantom.lesions import (
+from LungNoduleSegLib.lesions import (
     InsertedLesion,
     Lesion,
     insert_lesion,
     lesion_density,
     random_lesion,
 )
+from LungNoduleSegLib.network.insertion import PSF_MM, VESSEL_HU
+from LungNoduleSegLib.nodules.table import NoduleKind
 
 SIZES_MM = ((4, 6), (6, 8), (8, 12), (12, 20), (20, 30))
 """Ranges of diameters, of which each type gets one lesion each."""

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.phantom.lesions import Lesion, insert_lesion, random_lesion
+from LungNoduleSegLib.lesions import Lesion, insert_lesion, random_lesion
 
 VESSEL_HU = -400
 """Soft tissue inside the lungs: blood vessels, where no lesion is."""

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from LungNoduleSegLib.phantom.lesions import Box
+from LungNoduleSegLib.lesions import Box
 
 Floats = NDArray[np.floating[Any]]
 

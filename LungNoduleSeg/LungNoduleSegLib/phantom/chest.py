@@ -11,10 +11,10 @@ from scipy.spatial import cKDTree
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.hu import AIR_HU, LOWEST_HU
+from LungNoduleSegLib.lesions import Lesion, insert_lesion, random_lesion
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.anatomy import LEFT, RIGHT, Anatomy
 from LungNoduleSegLib.phantom.canvas import Canvas, Floats
-from LungNoduleSegLib.phantom.lesions import Lesion, insert_lesion, random_lesion
 from LungNoduleSegLib.phantom.organs import (
     LungTrees,
     grow_lung_trees,

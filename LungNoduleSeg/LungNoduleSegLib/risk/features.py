@@ -6,6 +6,7 @@ defines each feature: Zwanenburg et al., Radiology 2020;295:328-338, arXiv:1612.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import SimpleITK as sitk
@@ -107,6 +108,43 @@ SCAN_FEATURES = (
     }
 )
 """All features of one scan, in the order of the columns of a feature table."""
+
+
+IDENTIFIERS = ("scan", "patient_id", "series_instance_uid", "source")
+"""Columns of a feature table in front of the features."""
+
+
+class Source(StrEnum):
+    """What the features of a scan were taken from."""
+
+    RUN = "run"
+    SEGMENTATION = "segmentation"
+    CT = "ct"
+
+
+@dataclass(frozen=True)
+class ScanFeatures:
+    """One row of the feature table, and the nodules behind it.
+
+    Attributes:
+        scan: its path within the folder it was found in.
+        patient_id, series_instance_uid: from DICOM, else empty.
+        source: what it came as.
+        features: `SCAN_FEATURES`; NaN where the source does not tell.
+        nodules: `NODULE_FEATURES` of each nodule by its number.
+    """
+
+    scan: str
+    patient_id: str
+    series_instance_uid: str
+    source: Source
+    features: Features
+    nodules: Mapping[int, Features]
+
+    @property
+    def identifiers(self) -> dict[str, str]:
+        """The first columns of its row."""
+        return {name: str(getattr(self, name)) for name in IDENTIFIERS}
 
 
 def slice_features(segmentation: sitk.Image) -> Features:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from LungNoduleSegLib.risk.features import SCAN_FEATURES
-from LungNoduleSegLib.risk.scan_sources import ScanFeatures
+from LungNoduleSegLib.risk.features import SCAN_FEATURES, ScanFeatures
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.risk.risk_models import RiskModel

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import file_sha256
-from LungNoduleSegLib.risk.features import SCAN_FEATURES, SLICE_FEATURES
-from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
+from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES, SLICE_FEATURES
 
 LABEL_COLUMNS = ("label", "cancer")
 """Names under which a table of labels may hold them: 1 for cancer, 0 for none."""

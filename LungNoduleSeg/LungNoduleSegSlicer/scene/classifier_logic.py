@@ -21,6 +21,8 @@ from LungNoduleSegLib.risk.assessment import DISCLAIMER
 from LungNoduleSegLib.risk.features import (
     FEATURES_VERSION,
     SCAN_FEATURES,
+    ScanFeatures,
+    Source,
     nodule_features,
     scan_features,
 )
@@ -31,7 +33,6 @@ from LungNoduleSegLib.risk.prediction import (
     predict_scans,
     read_prediction,
 )
-from LungNoduleSegLib.risk.scan_sources import ScanFeatures, Source
 from LungNoduleSegSlicer.scene.command_logic import CommandLogic
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,

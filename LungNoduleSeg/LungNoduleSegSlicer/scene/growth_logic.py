@@ -13,10 +13,10 @@ import slicer
 
 from CTLungScreeningLib.child_work import Work, complete
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
-from CTSliceToolsLib.localizer.scan_alignment import ScanAlignment
 from LungNoduleSegLib.results.names import GROWTH_TABLE
 from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row

@@ -12,9 +12,8 @@ from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import COLUMNS, Column
 from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.assessment import Assessment
-from LungNoduleSegLib.risk.features import SCAN_FEATURES
+from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES
 from LungNoduleSegLib.risk.growth_table import Row
-from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS
 
 RISK_COLUMNS = {
     "id": COLUMNS["id"],

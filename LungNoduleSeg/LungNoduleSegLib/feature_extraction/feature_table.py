@@ -10,12 +10,13 @@ from pathlib import Path
 
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from LungNoduleSegLib.feature_extraction.scan_sources import features_of, find_scans
 from LungNoduleSegLib.risk.features import (
+    IDENTIFIERS,
     NODULE_FEATURES,
     SCAN_FEATURES,
     Features,
 )
-from LungNoduleSegLib.risk.scan_sources import IDENTIFIERS, features_of, find_scans
 
 
 @dataclass(frozen=True)

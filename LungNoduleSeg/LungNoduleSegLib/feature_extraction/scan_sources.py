@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +18,16 @@ from CTLungScreeningLib.reading.dicom_frames import looks_like_dicom
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
-from LungNoduleSegLib.risk.features import Features, components, nodule_features, scan_features
-
-IDENTIFIERS = ("scan", "patient_id", "series_instance_uid", "source")
-"""Columns of a feature table in front of the features."""
+from LungNoduleSegLib.risk.features import (
+    ScanFeatures,
+    Source,
+    components,
+    nodule_features,
+    scan_features,
+)
 
 CT_BELOW = -200
 """A volume with values below this is a CT; masks and probabilities have none below 0."""
-
-
-class Source(StrEnum):
-    """What the features of a scan were taken from."""
-
-    RUN = "run"
-    SEGMENTATION = "segmentation"
-    CT = "ct"
-
-
-@dataclass(frozen=True)
-class ScanFeatures:
-    """One row of the feature table, and the nodules behind it.
-
-    Attributes:
-        scan: its path within the folder it was found in.
-        patient_id, series_instance_uid: from DICOM, else empty.
-        source: what it came as.
-        features: `SCAN_FEATURES`; NaN where the source does not tell.
-        nodules: `NODULE_FEATURES` of each nodule by its number.
-    """
-
-    scan: str
-    patient_id: str
-    series_instance_uid: str
-    source: Source
-    features: Features
-    nodules: Mapping[int, Features]
-
-    @property
-    def identifiers(self) -> dict[str, str]:
-        """The first columns of its row."""
-        return {name: str(getattr(self, name)) for name in IDENTIFIERS}
 
 
 def find_scans(folder: Path) -> list[Path]:

@@ -1,0 +1,1 @@
+"""Features of many scans, whatever form each comes in, as one table."""
