@@ -1,7 +1,10 @@
 """PanCan and Mayo models: worked examples of others, arithmetic by another way, what is missing."""
 
+import csv
+import importlib.util
 import json
 import math
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
@@ -24,16 +28,19 @@ from LungNoduleSegLib.risk.facts import (
     PriorCancer,
     Sex,
     Status,
+    Uptake,
     measured_facts,
 )
+from LungNoduleSegLib.risk.logistic_model import Model, ModelResult, evaluate
 from LungNoduleSegLib.risk.published_models import (
+    HERDER,
     MAYO,
     MODELS,
+    PANCAN_1A,
+    PANCAN_1B,
     PANCAN_2A,
     PANCAN_2B,
-    Model,
-    ModelResult,
-    evaluate,
+    VA,
 )
 
 
@@ -43,6 +50,7 @@ def nodule(mm: float, **facts: Any) -> NoduleFacts:
         "count": 1,
         "upper_lobe": False,
         "spiculation": False,
+        "pet_uptake": Uptake.NONE,
     }
     return NoduleFacts(longest_mm=mm, **(usual | facts))
 
@@ -53,6 +61,7 @@ def patient(age: float, **facts: Any) -> PatientFacts:
         "family_history": False,
         "emphysema": False,
         "ever_smoked": False,
+        "years_since_quitting": 0.0,
         "prior_cancer": PriorCancer.NONE,
     }
     return PatientFacts(age=age, **(usual | facts))
@@ -126,6 +135,30 @@ EXAMPLES = {
         nodule(15, upper_lobe=True, spiculation=None),
         patient(65, sex=Sex.FEMALE),
         "0.2974",
+    ),
+    "computed, 1a": (
+        PANCAN_1A,
+        nodule(15, upper_lobe=True, spiculation=None),
+        patient(65, sex=Sex.FEMALE),
+        "0.2919",
+    ),
+    "computed, 1b": (
+        PANCAN_1B,
+        nodule(15, upper_lobe=True),
+        patient(65, sex=Sex.FEMALE),
+        "0.2460",
+    ),
+    "computed, Herder": (
+        HERDER,
+        nodule(7, upper_lobe=True, pet_uptake=Uptake.INTENSE),
+        patient(74, ever_smoked=True),
+        "0.6735",
+    ),
+    "computed, VA": (
+        VA,
+        nodule(20),
+        patient(70, ever_smoked=True, years_since_quitting=10),
+        "0.6863",
     ),
 }
 
@@ -204,6 +237,17 @@ ODDS_RATIOS = [
     (MAYO, "nodule", {"spiculation": True}, 2.8312),
     (MAYO, "nodule", {"upper_lobe": True}, 2.1898),
     (MAYO, "nodule", {"longest_mm": 13.0}, 1.1359),
+    (PANCAN_1A, "patient", {"sex": Sex.FEMALE}, 1.7871),
+    (PANCAN_1A, "nodule", {"upper_lobe": True}, 1.9039),
+    (PANCAN_1B, "patient", {"sex": Sex.FEMALE}, 1.9092),
+    (PANCAN_1B, "nodule", {"upper_lobe": True}, 1.8238),
+    (PANCAN_1B, "nodule", {"spiculation": True}, 2.5368),
+    (HERDER, "nodule", {"pet_uptake": Uptake.FAINT}, 10.1961),
+    (HERDER, "nodule", {"pet_uptake": Uptake.MODERATE}, 101.1903),
+    (HERDER, "nodule", {"pet_uptake": Uptake.INTENSE}, 118.0373),
+    (VA, "patient", {"ever_smoked": True}, 7.8538),
+    (VA, "patient", {"age": 70}, 2.1793),
+    (VA, "nodule", {"longest_mm": 13.0}, 1.1185),
 ]
 
 
@@ -239,12 +283,18 @@ def test_the_terms_explain_the_number(model: Model) -> None:
 
 
 FULL_NODULE = nodule(12, upper_lobe=True)
-FULL_PATIENT = patient(62)
+FULL_PATIENT = patient(62, ever_smoked=True)
+
+
+def facts_of(model: Model) -> set[str]:
+    """Names of everything that a model asks for."""
+    nothing = NoduleFacts(), PatientFacts()
+    return {name for term in model.terms for name in term.missing(*nothing)}
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_no_number_while_an_input_is_missing(model: Model) -> None:
-    for fact in {term.fact for term in model.terms}:
+    for fact in facts_of(model):
         if hasattr(FULL_PATIENT, fact):
             result = evaluate(model, FULL_NODULE, replace(FULL_PATIENT, **{fact: None}))
         else:
@@ -252,6 +302,25 @@ def test_no_number_while_an_input_is_missing(model: Model) -> None:
         assert result.probability is None
         assert result.missing == (LABELS[fact],)
         assert not result.contributions
+
+
+def test_herder_asks_for_what_mayo_asks_for_and_refuses_whom_it_refuses() -> None:
+    assert facts_of(HERDER) == facts_of(MAYO) | {"pet_uptake"}
+    recent = patient(62, prior_cancer=PriorCancer.EXTRATHORACIC_RECENT)
+    assert str(PriorCancer.EXTRATHORACIC_RECENT) in evaluate(HERDER, FULL_NODULE, recent).not_for
+
+
+def test_va_does_not_ask_a_never_smoker_when_they_quit() -> None:
+    never = patient(62, years_since_quitting=None)
+    assert evaluate(VA, FULL_NODULE, never).probability is not None
+    smoker = evaluate(VA, FULL_NODULE, replace(never, ever_smoked=True))
+    assert smoker.missing == (LABELS["years_since_quitting"],)
+
+
+@pytest.mark.parametrize("years", [-1, 70, math.nan])
+def test_impossible_years_since_quitting_are_refused(years: float) -> None:
+    with pytest.raises(InputError, match="since quitting"):
+        PatientFacts(age=62, years_since_quitting=years)
 
 
 def test_everything_missing_is_named_once() -> None:
@@ -431,6 +500,8 @@ def test_an_assessment_becomes_json_and_text() -> None:
         facts.corrected(spiculation=True, status=Status.BASELINE),
         patient(70, high_risk=True, screening=True, ever_smoked=True),
     )
+    assert found.missing == (LABELS["pet_uptake"],)
+    found = assess(found.nodule.corrected(pet_uptake=Uptake.FAINT), found.patient)
     read = json.loads(json.dumps(asdict(found)))
     assert read["nodule"]["origins"]["upper_lobe"] == "guessed"
     assert [model["probability"] for model in read["models"]] == [
@@ -445,3 +516,29 @@ def test_an_assessment_becomes_json_and_text() -> None:
         assert f"{100 * result.probability:.1f} %" in text
     assert "4X" in text
     assert not found.missing
+
+
+OUTCOMES = Path(__file__).parents[2] / "shared" / "data" / "uk_nodules.csv"
+
+
+@pytest.mark.skipif(not OUTCOMES.exists(), reason="needs uk_nodules.csv")
+def test_1a_and_1b_beat_the_diameter_on_nodules_with_known_outcome() -> None:
+    """The outside check of both: AUC computed with other code on the same table."""
+    docs = Path(__file__).parents[1] / "docs"
+    page = (docs / "published-models.md").read_text(encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("script", docs / "models_on_outcomes.py")
+    assert spec is not None and spec.loader is not None  # noqa: PT018
+    script = importlib.util.module_from_spec(spec)
+    sys.modules["script"] = script
+    spec.loader.exec_module(script)
+    with OUTCOMES.open(encoding="utf-8", newline="") as stream:
+        predicted = script.predictions(list(csv.DictReader(stream)))
+    aucs = {
+        one.name.split(" (")[0]: roc_auc_score(one.malignant, one.probability) for one in predicted
+    }
+    assert aucs["PanCan 1a"] == pytest.approx(0.8480, abs=5e-5)
+    assert aucs["PanCan 1b"] == pytest.approx(0.8707, abs=5e-5)
+    assert aucs["diameter alone"] == pytest.approx(0.8214, abs=5e-5)
+    script.REPEATS = 1
+    for one in predicted:
+        assert script.table_row(one).split(" (")[0] in page

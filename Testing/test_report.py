@@ -22,8 +22,9 @@ from LungNoduleSegLib.results.report import write_report
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import PatientFacts, Sex, Status, measured_facts
+from LungNoduleSegLib.risk.logistic_model import evaluate
 from LungNoduleSegLib.risk.prediction import Contribution, RiskPrediction
-from LungNoduleSegLib.risk.published_models import MODELS, evaluate
+from LungNoduleSegLib.risk.published_models import MODELS
 from LungNoduleSegLib.risk.scan_risk import ScanRisk, to_text
 
 HOSTILE = '<script>alert("x")</script>'

@@ -24,7 +24,8 @@ from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import LungRads, PatientFacts, Sex, measured_facts
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
-from LungNoduleSegLib.risk.published_models import MODELS, evaluate
+from LungNoduleSegLib.risk.logistic_model import evaluate
+from LungNoduleSegLib.risk.published_models import MODELS
 from mrml_grids import OBLIQUE, grid, grids, masks, write_results
 from risk_tables import INFORMATIVE, cohort
 

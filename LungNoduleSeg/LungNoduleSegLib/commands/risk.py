@@ -20,7 +20,7 @@ from LungNoduleSegLib.risk.clinical_data import (
     read_prior_facts,
     spellings,
 )
-from LungNoduleSegLib.risk.facts import PatientFacts, PriorCancer, Sex, Status
+from LungNoduleSegLib.risk.facts import PatientFacts, PriorCancer, Sex, Status, Uptake
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.risk.assessment import Assessment
@@ -57,6 +57,9 @@ def risk(
     family_history: Annotated[bool | None, typer.Option(help="Lung cancer in the family.")] = None,
     emphysema: Annotated[bool | None, typer.Option(help="Emphysema on CT.")] = None,
     ever_smoked: Annotated[bool | None, typer.Option(help="Current or former smoker.")] = None,
+    years_since_quitting: Annotated[
+        float | None, typer.Option(help="Years since quitting smoking; 0 for a current smoker.")
+    ] = None,
     prior_cancer: Annotated[
         PriorCancer | None,
         typer.Option(
@@ -75,6 +78,9 @@ def risk(
     ] = None,
     solid_component_mm: Annotated[
         float | None, typer.Option(help="Mean diameter of the solid component in mm.")
+    ] = None,
+    pet_uptake: Annotated[
+        Uptake | None, typer.Option(help="FDG uptake in PET, for the Herder model.")
     ] = None,
     count: Annotated[int | None, typer.Option(help="Nodules in both lungs, as corrected.")] = None,
     status: Annotated[
@@ -106,6 +112,7 @@ def risk(
         "family_history": family_history,
         "emphysema": emphysema,
         "ever_smoked": ever_smoked,
+        "years_since_quitting": years_since_quitting,
         "prior_cancer": prior_cancer,
         "high_risk": high_risk,
         "screening": screening,
@@ -116,6 +123,7 @@ def risk(
         "upper_lobe": upper_lobe,
         "benign_pattern": benign_pattern,
         "solid_component_mm": solid_component_mm,
+        "pet_uptake": pet_uptake,
         "count": count,
         "status": status,
     }

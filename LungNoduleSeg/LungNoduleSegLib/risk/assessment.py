@@ -22,8 +22,9 @@ from LungNoduleSegLib.risk.facts import (
 )
 from LungNoduleSegLib.risk.fleischner import fleischner
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
+from LungNoduleSegLib.risk.logistic_model import ModelResult, evaluate
 from LungNoduleSegLib.risk.lung_rads import lung_rads
-from LungNoduleSegLib.risk.published_models import MODELS, ModelResult, evaluate
+from LungNoduleSegLib.risk.published_models import MODELS
 
 DISCLAIMER = (
     "For research and teaching. The numbers are those of the published models for groups of "

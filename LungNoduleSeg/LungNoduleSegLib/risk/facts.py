@@ -66,6 +66,36 @@ class Airway(StrEnum):
     SEGMENTAL = "segmental or more proximal"
 
 
+class Cyst(StrEnum):
+    """An atypical pulmonary cyst, in the terms of Lung-RADS v2022; thick is 2 mm or more."""
+
+    NONE = "none"
+    THICK_WALLED = "thick-walled"
+    MULTILOCULAR = "multilocular"
+    BECOMING_MULTILOCULAR = "becoming multilocular"
+    GROWING_CYST = "thick-walled, its cystic part growing"
+    GROWING_WALL = "thick-walled, its wall or nodularity growing"
+    GROWING_MULTILOCULAR = "multilocular, growing"
+    MORE_LOCULATION = "multilocular, more loculation or new or denser opacity"
+
+
+class Uptake(StrEnum):
+    """Uptake of FDG in PET, on the four-point scale of the Herder model and the BTS guideline."""
+
+    NONE = "none"
+    FAINT = "faint"
+    MODERATE = "moderate"
+    INTENSE = "intense"
+
+
+class Incomplete(StrEnum):
+    """Why an examination cannot be classed yet."""
+
+    NO = "no"
+    AWAITING_PRIOR = "a prior CT is being located"
+    NOT_EVALUABLE = "part or all of the lungs cannot be evaluated"
+
+
 class LungRads(StrEnum):
     """Lung-RADS v2022 categories."""
 
@@ -84,12 +114,16 @@ LABELS = {
     "family_history": "lung cancer in the family",
     "emphysema": "emphysema on CT",
     "ever_smoked": "current or former smoker",
+    "years_since_quitting": "years since quitting smoking, 0 for a current smoker",
     "prior_cancer": "prior cancer",
     "high_risk": "high risk of lung cancer by clinical judgement",
     "screening": "CT made for lung cancer screening",
     "immunosuppressed": "immunosuppression",
+    "incomplete": "examination incomplete",
+    "other_finding": "significant finding other than lung cancer",
     "longest_mm": "longest diameter in mm",
     "perpendicular_mm": "perpendicular diameter in mm",
+    "volume_mm3": "volume in mm³",
     "solid_component_mm": "mean diameter of the solid component in mm",
     "kind": "nodule type",
     "benign_pattern": "benign pattern of calcification, or fat",
@@ -98,11 +132,16 @@ LABELS = {
     "spiculation": "spiculation",
     "smooth_juxtapleural": "smooth, oval, lentiform or triangular, at pleura or fissure",
     "airway": "airway it lies in",
+    "cyst": "atypical pulmonary cyst",
     "suspicious_features": "further suspicious features, such as enlarged nodes",
     "infection": "findings that suggest infection or inflammation",
+    "pet_uptake": "FDG uptake in PET",
+    "proven_benign": "proven benign by a work-up",
     "status": "baseline, or change since the previous CT",
     "previous_category": "Lung-RADS category of the previous CT",
     "previous_mean_mm": "mean diameter on the previous CT in mm",
+    "months_since_previous": "months since the previous CT",
+    "doubling_days": "volume doubling time in days, if it grows measurably",
 }
 """What every fact is called for people, in the panel, the command line and the report."""
 
@@ -116,14 +155,34 @@ class PatientFacts:
     family_history: bool | None = None
     emphysema: bool | None = None
     ever_smoked: bool | None = None
+    years_since_quitting: float | None = None
     prior_cancer: PriorCancer | None = None
     high_risk: bool | None = None
     screening: bool | None = None
     immunosuppressed: bool | None = None
+    incomplete: Incomplete | None = None
+    other_finding: bool | None = None
 
     def __post_init__(self) -> None:
         if self.age is not None and not 0 < self.age <= 120:
             raise InputError(f"An age of {self.age} years is not possible; give it in years.")
+        quit_years = self.years_since_quitting
+        if quit_years is not None and not 0 <= quit_years <= (self.age or 120):
+            raise InputError(
+                f"{quit_years:g} years since quitting smoking are not possible; give the years, "
+                "or 0 for a current smoker."
+            )
+
+
+_POSITIVE = (
+    "longest_mm",
+    "perpendicular_mm",
+    "volume_mm3",
+    "solid_component_mm",
+    "previous_mean_mm",
+    "months_since_previous",
+    "doubling_days",
+)
 
 
 @dataclass(frozen=True)
@@ -131,12 +190,13 @@ class NoduleFacts:
     """Facts of one nodule; None: neither measured nor given. `LABELS` names them for people.
 
     Diameters are in mm on one slice: `longest_mm` and, at a right angle to it,
-    `perpendicular_mm`. The PanCan and Mayo models take the longest one, Lung-RADS and Fleischner
-    the mean of the two, each with its own rounding.
+    `perpendicular_mm`. The models and the BTS guideline take the longest one, Lung-RADS and
+    Fleischner the mean of the two, each with its own rounding.
     """
 
     longest_mm: float | None = None
     perpendicular_mm: float | None = None
+    volume_mm3: float | None = None
     solid_component_mm: float | None = None
     kind: NoduleKind | None = None
     benign_pattern: bool | None = None
@@ -145,19 +205,25 @@ class NoduleFacts:
     spiculation: bool | None = None
     smooth_juxtapleural: bool | None = None
     airway: Airway | None = None
+    cyst: Cyst | None = None
     suspicious_features: bool | None = None
     infection: bool | None = None
+    pet_uptake: Uptake | None = None
+    proven_benign: bool | None = None
     status: Status | None = None
     previous_category: LungRads | None = None
     previous_mean_mm: float | None = None
+    months_since_previous: float | None = None
+    doubling_days: float | None = None
     id: int | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("longest_mm", "perpendicular_mm", "solid_component_mm", "previous_mean_mm"):
+        for name in _POSITIVE:
             size = getattr(self, name)
             if size is not None and not (math.isfinite(size) and size > 0):
-                raise InputError(f"{size} is no {LABELS[name]}; give a length above 0 mm.")
+                possible = "length above 0 mm" if name.endswith("_mm") else "number above 0"
+                raise InputError(f"{size} is no {LABELS[name]}; give a {possible}.")
         for name in ("perpendicular_mm", "solid_component_mm"):
             size = getattr(self, name)
             if size is not None and self.longest_mm is not None and size > self.longest_mm:
@@ -207,7 +273,7 @@ def measured_facts(
 ) -> tuple[NoduleFacts, ...]:
     """Fill in what the image tells of each nodule.
 
-    Diameters, type and the solid component of a part-solid nodule are measured. The count is that
+    Diameters, volume, type and the solid component of a part-solid nodule are measured. The count is that
     of the nodules found, without the calcified ones. The upper lobe is guessed from the height of
     the nodule between the lowest and the highest point of its lung: above `UPPER_LOBE_ABOVE` yes,
     below `NOT_UPPER_LOBE_BELOW` no, and no guess between, where fissures cross. A guess, because
@@ -235,6 +301,7 @@ def _measured(row: Nodule, count: int, extent: tuple[float, float] | None) -> No
     measured: dict[str, Any] = {
         "longest_mm": row.diameter_mm,
         "perpendicular_mm": row.perpendicular_mm,
+        "volume_mm3": row.volume_mm3,
         "kind": row.kind,
         "solid_component_mm": row.solid_mm,
         "count": max(count, 1),

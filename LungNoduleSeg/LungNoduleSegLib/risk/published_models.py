@@ -1,136 +1,22 @@
-"""Published models of the probability that a lung nodule is cancer.
-
-Each is a logistic regression: the log odds are a constant plus one term an input. A result holds
-those terms, so that the number can be explained, or, while an input is missing, the names of what
-is missing and no number.
+"""The published models: PanCan (Brock) 1a to 2b, Mayo, Herder and VA.
 
 Sources of the coefficients:
-    PanCan (also Brock or Vancouver) models 2a and 2b: McWilliams et al., N Engl J Med
-    2013;369:910-919, table 2. Mayo: Swensen et al., Arch Intern Med 1997;157:849-855, p. 852.
-    `docs/published-models.md` says against what each was checked, and why the parsimonious PanCan
-    models 1a and 1b are not here.
+    PanCan (also Brock or Vancouver): McWilliams et al., N Engl J Med 2013;369:910-919, table 2.
+    Mayo: Swensen et al., Arch Intern Med 1997;157:849-855, p. 852. Herder: Herder et al., Chest
+    2005;128:2490-2496. VA: Gould et al., Chest 2007;131:383-388.
+    `docs/published-models.md` says against what each was checked.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-from scipy.special import expit
-
 from LungNoduleSegLib.risk.facts import (
-    LABELS,
     NoduleFacts,
     NoduleKind,
     PatientFacts,
     PriorCancer,
     Sex,
     Status,
+    Uptake,
 )
-
-Value = Callable[[NoduleFacts, PatientFacts], float | None]
-"""The regressor of a term, or None while the fact it is made of is missing."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """One input of a model: the fact it comes from, and what its value is multiplied by."""
-
-    fact: str
-    coefficient: float
-    value: Value
-
-
-@dataclass(frozen=True)
-class Model:
-    """A logistic model, and the people and nodules it was made from."""
-
-    name: str
-    source: str
-    scope: str
-    constant: float
-    terms: tuple[Term, ...]
-    warnings: Callable[[NoduleFacts, PatientFacts], list[str]]
-    without: tuple[PriorCancer, ...] = ()
-    """Prior cancers of the patients the model left out; it has no term for them."""
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """What one input adds to the log odds."""
-
-    label: str
-    log_odds: float
-
-
-@dataclass(frozen=True)
-class ModelResult:
-    """A probability (0 to 1) with its terms, or why there is none.
-
-    Exactly one of `probability`, `missing` (what is still asked for, by name) and `not_for` (a
-    sentence: the model has no answer for this nodule) is filled.
-    """
-
-    model: str
-    source: str
-    scope: str
-    probability: float | None = None
-    missing: tuple[str, ...] = ()
-    not_for: str = ""
-    constant: float | None = None
-    contributions: tuple[Contribution, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def evaluate(model: Model, nodule: NoduleFacts, patient: PatientFacts) -> ModelResult:
-    """Evaluate one of `MODELS` for one nodule.
-
-    Returns:
-        A result with a probability only where every input of the model is known.
-    """
-    result = ModelResult(model.name, model.source, model.scope)
-    if refusal := _refusal(model, nodule, patient):
-        return replace(result, not_for=refusal)
-    values = {term: term.value(nodule, patient) for term in model.terms}
-    if missing := _missing(nodule, values):
-        return replace(result, missing=tuple(LABELS[name] for name in missing))
-    contributions = tuple(
-        Contribution(_term_label(term, nodule), term.coefficient * value + 0.0)
-        for term, value in values.items()
-        if value is not None
-    )
-    log_odds = model.constant + sum(term.log_odds for term in contributions)
-    return replace(
-        result,
-        probability=float(expit(log_odds)),
-        constant=model.constant,
-        contributions=contributions,
-        warnings=tuple(model.warnings(nodule, patient)),
-    )
-
-
-def _missing(nodule: NoduleFacts, values: dict[Term, float | None]) -> list[str]:
-    asked = dict.fromkeys(term.fact for term, value in values.items() if value is None)
-    if nodule.missing_type() == ["benign_pattern"]:
-        asked.pop("kind", None)
-        asked["benign_pattern"] = None
-    return list(asked)
-
-
-def _refusal(model: Model, nodule: NoduleFacts, patient: PatientFacts) -> str:
-    if nodule.type is NoduleKind.CALCIFIED:
-        return (
-            "The model was made from nodules without a benign pattern of calcification or fat; "
-            "it has no answer for this one."
-        )
-    if patient.prior_cancer in model.without:
-        return (
-            f"The model leaves out patients with prior cancer ({patient.prior_cancer}); it has no "
-            "answer for this one."
-        )
-    return ""
-
-
-def _term_label(term: Term, nodule: NoduleFacts) -> str:
-    return f"type: {nodule.type}" if term.fact == "kind" else LABELS[term.fact]
+from LungNoduleSegLib.risk.logistic_model import Model, Term, Value, probability_of
 
 
 def _patient_flag(name: str) -> Value:
@@ -232,6 +118,34 @@ _PANCAN_SCOPE = (
     "smokers of 50 to 75 years; size is the longest diameter."
 )
 
+PANCAN_1A = Model(
+    name="PanCan 1a (Brock, parsimonious, without spiculation)",
+    source=_MCWILLIAMS,
+    scope=_PANCAN_SCOPE,
+    constant=-6.5929,
+    terms=(
+        Term("sex", 0.5806, _female),
+        Term("longest_mm", -5.8616, _pancan_size),
+        Term("upper_lobe", 0.6439, _nodule_flag("upper_lobe")),
+    ),
+    warnings=_pancan_warnings,
+)
+"""For a nodule whose spiculation is not known, and a patient of whom little is."""
+
+PANCAN_1B = Model(
+    name="PanCan 1b (Brock, parsimonious, with spiculation)",
+    source=_MCWILLIAMS,
+    scope=_PANCAN_SCOPE,
+    constant=-6.6144,
+    terms=(
+        Term("sex", 0.6467, _female),
+        Term("longest_mm", -5.5537, _pancan_size),
+        Term("upper_lobe", 0.6009, _nodule_flag("upper_lobe")),
+        Term("spiculation", 0.9309, _nodule_flag("spiculation")),
+    ),
+    warnings=_pancan_warnings,
+)
+
 PANCAN_2A = Model(
     name="PanCan 2a (Brock, full, without spiculation)",
     source=_MCWILLIAMS,
@@ -297,4 +211,63 @@ MAYO = Model(
     without=(PriorCancer.LUNG, PriorCancer.EXTRATHORACIC_RECENT),
 )
 
-MODELS = (PANCAN_2A, PANCAN_2B, MAYO)
+_UPTAKE = {Uptake.NONE: 0.0, Uptake.FAINT: 2.322, Uptake.MODERATE: 4.617, Uptake.INTENSE: 4.771}
+
+
+def _uptake(nodule: NoduleFacts, _: PatientFacts) -> float | None:
+    return None if nodule.pet_uptake is None else _UPTAKE[nodule.pet_uptake]
+
+
+def _herder_warnings(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
+    found = _mayo_warnings(nodule, patient)
+    if nodule.longest_mm is not None and nodule.longest_mm < 8:
+        found.append("The BTS guideline uses this model for solid nodules of 8 mm or more.")
+    return found
+
+
+HERDER = Model(
+    name="Herder (Mayo with PET)",
+    source="Herder et al., Chest 2005;128:2490-2496",
+    scope=(
+        "106 patients referred for PET because of an indeterminate nodule, 57 % of them with "
+        "cancer; its inputs are those of the Mayo model and the uptake of FDG."
+    ),
+    constant=-4.739,
+    terms=(probability_of(MAYO, 3.691), Term("pet_uptake", 1, _uptake)),
+    warnings=_herder_warnings,
+)
+
+
+def _years_since_quitting(_: NoduleFacts, patient: PatientFacts) -> float | None:
+    return 0.0 if patient.ever_smoked is False else patient.years_since_quitting
+
+
+def _va_warnings(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
+    found = []
+    if nodule.count is not None and nodule.count > 1:
+        found.append("The model was made from solitary nodules.")
+    if patient.screening:
+        found.append("The model was made from nodules found by chance, not by screening.")
+    if patient.sex is Sex.FEMALE:
+        found.append("The model was made from veterans, nearly all of them men.")
+    return found
+
+
+VA = Model(
+    name="VA (Veterans Affairs)",
+    source="Gould et al., Chest 2007;131:383-388",
+    scope=(
+        "375 veterans with a solitary nodule, 54 % of them with cancer, of 66 years on average; "
+        "size is the diameter in mm."
+    ),
+    constant=-8.404,
+    terms=(
+        Term("ever_smoked", 2.061, _patient_flag("ever_smoked")),
+        Term("age", 0.0779, _age),
+        Term("longest_mm", 0.112, _longest),
+        Term("years_since_quitting", -0.0567, _years_since_quitting),
+    ),
+    warnings=_va_warnings,
+)
+
+MODELS = (PANCAN_1A, PANCAN_1B, PANCAN_2A, PANCAN_2B, MAYO, HERDER, VA)

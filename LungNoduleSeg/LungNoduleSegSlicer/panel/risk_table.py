@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 
 from LungNoduleSegLib.risk.assessment import Assessment
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
-from LungNoduleSegLib.risk.published_models import ModelResult
+from LungNoduleSegLib.risk.logistic_model import ModelResult
 
 
 def fill_results(table: Any, one: Assessment) -> None:
