@@ -527,7 +527,7 @@ def test_1a_and_1b_beat_the_diameter_on_nodules_with_known_outcome() -> None:
     docs = Path(__file__).parents[1] / "docs"
     page = (docs / "published-models.md").read_text(encoding="utf-8")
     spec = importlib.util.spec_from_file_location("script", docs / "models_on_outcomes.py")
-    assert spec is not None and spec.loader is not None  # noqa: PT018
+    assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     sys.modules["script"] = script
     spec.loader.exec_module(script)

@@ -273,10 +273,11 @@ def measured_facts(
 ) -> tuple[NoduleFacts, ...]:
     """Fill in what the image tells of each nodule.
 
-    Diameters, volume, type and the solid component of a part-solid nodule are measured. The count is that
-    of the nodules found, without the calcified ones. The upper lobe is guessed from the height of
-    the nodule between the lowest and the highest point of its lung: above `UPPER_LOBE_ABOVE` yes,
-    below `NOT_UPPER_LOBE_BELOW` no, and no guess between, where fissures cross. A guess, because
+    Diameters, volume, type and the solid component of a part-solid nodule are measured. The count
+    is that of the nodules found, without the calcified ones. The upper lobe is guessed from the
+    height of the nodule between the lowest and the highest point of its lung: above
+    `UPPER_LOBE_ABOVE` yes, below `NOT_UPPER_LOBE_BELOW` no, and no guess between, where fissures
+    cross. A guess, because
     fissures are not looked for: the lower lobe reaches high at the back, the lingula low at the
     front.
 
