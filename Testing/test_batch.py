@@ -163,7 +163,7 @@ def test_a_cancelled_batch_goes_on_and_takes_results_without_a_row(
     with pytest.raises(Cancelled):
         run_batch(scans, tmp_path / "out", options, scheduler=scheduler, progress=stop)
     (done,) = times(tmp_path / "out").items()
-    assert not (tmp_path / "out" / ".writing").exists()
+    assert not [one for one in (tmp_path / "out").iterdir() if one.name.startswith(".")]
     (tmp_path / "out" / RESULTS_TABLE).unlink(missing_ok=True)  # as if killed before its row
     outcome = run_batch(scans, tmp_path / "out", options, scheduler=scheduler)
     assert len(outcome.added) == 2
@@ -220,7 +220,7 @@ def test_results_of_runs_are_no_scans(scans: Path, tmp_path: Path) -> None:
     results.mkdir()
     (results / RECORD).write_text("{}")
     shutil.copy(scans / "two" / "volume.nrrd", results / LUNGS)
-    shutil.copytree(scans / "two", scans / "out" / ".writing" / "unfinished")
+    shutil.copytree(scans / "two", scans / "out" / ".unfinished-x" / "results")
     names = [case.name for case in find_cases(scans)]
     assert len(names) == 4 and not [name for name in names if name.startswith(("earlier", "out"))]
 

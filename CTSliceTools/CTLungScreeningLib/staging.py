@@ -1,7 +1,8 @@
-"""A folder for unfinished files inside the destination, held by one run at a time."""
+"""One run at a time writes into an output folder, and what it has not finished is out of sight."""
 
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,54 +10,58 @@ from pathlib import Path
 from typing import IO
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import private_folder, refuse_links
 
-_LOCK = "lock"
+_LOCK = ".lock"
+_UNFINISHED = ".unfinished-"
 
 
 @contextmanager
 def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
-    """Yield the one folder below `destination` where things may be unfinished.
+    """Yield a private folder inside `destination` where things may be unfinished.
 
-    What a killed run left there is removed, and at the end whatever is there. The lock goes with
-    the process, however that ends.
+    It is removed at the end, as is what a killed run left; the lock goes with the process, however
+    that ends.
 
     Args:
         destination: made if it is not there.
-        doing: what is done there, one word such as "organizing".
+        doing: what is done there, one word such as "organizing", for the message.
 
     Raises:
-        InputError: if another run holds the folder.
+        InputError: if another run holds `destination`, or it cannot be locked.
     """
-    folder = destination / f".{doing}"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / _LOCK
-    with lock.open("w") as stream:
-        if not _locked(stream, lock):
+    destination.mkdir(parents=True, exist_ok=True)
+    with _only_writer(destination / _LOCK, destination, doing):
+        _remove_leftovers(destination, _UNFINISHED)
+        with private_folder(destination, _UNFINISHED) as folder:
+            yield folder
+
+
+@contextmanager
+def _only_writer(file: Path, output: Path, doing: str) -> Iterator[None]:
+    """Hold the lock of an output; its file is removed at the end, while it is still held."""
+    refuse_links(file)
+    try:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be made ({error.strerror}): choose another folder for the output."
+        ) from error
+    with open(handle, "r+b") as stream:  # noqa: PTH123 - a descriptor
+        if not _locked(stream, file):
             raise InputError(
-                f"Another run is {doing} into {destination}: wait for its end, or give another "
-                "folder."
+                f"Another run is {doing} into {output}: wait for its end, or give another folder."
             )
         try:
-            _clear(folder)
-            yield folder
+            yield
         finally:
-            _clear(folder)
             if os.name == "nt":
                 stream.close()  # Windows removes no open file.
             with suppress(OSError):
-                lock.unlink()
-                folder.rmdir()
+                file.unlink()
 
 
-def _clear(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        elif entry.name != _LOCK:
-            entry.unlink(missing_ok=True)
-
-
-def _locked(stream: IO[str], path: Path) -> bool:
+def _locked(stream: IO[bytes], file: Path) -> bool:
     """Lock an open file, unless another process has; a file system without locks is trusted."""
     try:
         if sys.platform == "win32":
@@ -72,6 +77,19 @@ def _locked(stream: IO[str], path: Path) -> bool:
     except OSError:
         pass
     try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+        return os.path.samestat(os.fstat(stream.fileno()), file.lstat())
     except FileNotFoundError:  # The run that held it has just ended and removed it.
         return False
+
+
+def _remove_leftovers(parent: Path, prefix: str) -> None:
+    """Remove the folders of killed runs: real folders of this user's that nobody else can open."""
+    for entry in os.scandir(parent):
+        if not entry.name.startswith(prefix):
+            continue
+        status = entry.stat(follow_symlinks=False)
+        private = os.name != "posix" or (
+            status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == stat.S_IRWXU
+        )
+        if stat.S_ISDIR(status.st_mode) and private:
+            shutil.rmtree(entry.path, ignore_errors=True)

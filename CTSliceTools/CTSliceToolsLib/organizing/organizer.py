@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import make_folders
 from CTLungScreeningLib.folder_names import FolderNames
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import staging_folder
@@ -170,7 +171,7 @@ class _Run:
             for level, identifier in zip(_LEVELS, identifiers, strict=True):
                 name = pseudonym(self._key, level, identifier) if self._key else identifier
                 folder = self._names.child(folder, name)
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(self._destination, folder)
             self._series[identifiers] = _Series(folder)
         return self._series[identifiers]
 

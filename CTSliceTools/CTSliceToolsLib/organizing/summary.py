@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
@@ -94,9 +95,9 @@ def write_left_out(rows: Iterable[tuple[Path, LeftOut]], destination: Path) -> P
     content = text.getvalue().encode("utf-8", "backslashreplace")
     for number in count(1):
         path = destination / ("left-out.csv" if number == 1 else f"left-out-{number}.csv")
-        if path.is_file() and path.read_bytes() == content:
+        if not path.is_symlink() and path.is_file() and path.read_bytes() == content:
             break
-        if not path.exists():
+        if not os.path.lexists(path):
             with new_file(path) as temporary:
                 temporary.write_bytes(content)
             break

@@ -8,6 +8,8 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
+from CTLungScreeningLib.files import rename_new
+
 _BLOCK_BYTES, _RANGE_BYTES = 1 << 18, 1 << 30
 
 
@@ -49,7 +51,7 @@ def transfer_file(source: Path, target: Path, transfer: Transfer, part: Path) ->
             return True
     if transfer is Transfer.MOVE and not source.is_symlink():
         try:
-            _rename(source, target)
+            rename_new(source, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -61,24 +63,10 @@ def transfer_file(source: Path, target: Path, transfer: Transfer, part: Path) ->
             os.fsync(stream.fileno())
         if not same_content(source, part):
             raise OSError(errno.EIO, "the copy differs from the file", str(part))
-    _rename(part, target)
+    rename_new(part, target)
     if transfer is Transfer.MOVE:
         source.unlink()
     return transfer is not Transfer.LINK
-
-
-def _rename(file: Path, target: Path) -> None:
-    """Rename a file, but never over another: `os.rename` would on POSIX."""
-    try:
-        os.link(file, target)
-    except FileExistsError:
-        raise
-    except OSError:  # No hard links here, or another file system, on which this fails as well.
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
-        file.rename(target)
-    else:
-        file.unlink()
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -104,9 +92,9 @@ def remove_if_kept(source: Path, kept: Path) -> None:
 
 
 def same_content(first: Path, second: Path) -> bool:
-    """Whether `second` is a regular file with the content of `first`; a broken link is not."""
+    """Whether `second` is a regular file with the content of `first`; a link is not."""
     try:
-        there = second.stat()
+        there = second.lstat()
     except FileNotFoundError:
         return False
     here = first.stat()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.files import new_file, refuse_links
 from CTLungScreeningLib.folder_names import FolderNames
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -106,6 +106,7 @@ def run_batch(
     record = _record(source, options)
     cases = find_cases(source, progress)
     output = output.resolve()
+    refuse_links(*(output / name for name in (BATCH_RECORD, RESULTS_TABLE, SCANS)))
     with staging_folder(output, "writing") as staging:
         _require_same(output / BATCH_RECORD, record)
         order = {case.name: number for number, case in enumerate(cases)}

@@ -10,6 +10,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import make_folders, refuse_links
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.batch.cases import Case
 from LungNoduleSegLib.batch.results_table import ScanRow
@@ -62,6 +63,7 @@ def run_job(job: Job, progress: ProgressCallback = silent) -> ScanRow:
     try:
         facts = job.case.facts
         given = read_facts(facts) if facts else NO_CLINICAL_DATA
+        refuse_links(job.folder)
         if not is_run(job.folder):
             _run(job, given, progress)
         return _row(job, given)
@@ -103,7 +105,7 @@ def _run(job: Job, given: ClinicalData, progress: ProgressCallback) -> None:
             given=given,
             progress=progress,
         )
-        job.folder.parent.mkdir(exist_ok=True)
+        make_folders(job.batch, job.folder.parent)
         try:
             results.rename(job.folder)
         except OSError as error:

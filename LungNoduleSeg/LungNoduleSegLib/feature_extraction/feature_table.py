@@ -1,14 +1,14 @@
 """Features of many scans in one CSV file, which can be stopped and taken up again."""
 
 import csv
+import io
 import math
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.files import replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.feature_extraction.scan_sources import features_of, find_scans
 from LungNoduleSegLib.risk.features import (
@@ -118,19 +118,9 @@ def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 def _replace(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
     """Write a table beside its own earlier version, then put it in its place at once."""
-    with _own_temporary(path) as temporary:
-        with temporary.open("x", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(path)
-
-
-@contextmanager
-def _own_temporary(path: Path) -> Iterator[Path]:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_text(path, text.getvalue())

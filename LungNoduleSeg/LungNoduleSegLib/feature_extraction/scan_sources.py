@@ -3,9 +3,7 @@
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import private_folder
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.dicom_frames import looks_like_dicom
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
@@ -144,12 +143,10 @@ def _segmented(source: Path, name: str, runs: Path, progress: ProgressCallback) 
     results = runs / f"{plain}-{key}"
     if (results / RECORD).is_file():
         return results
-    working = runs / f".{os.getpid()}-{results.name}"
-    try:
-        pipeline.run(source, working, progress=progress)
-        working.rename(results)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    runs.mkdir(parents=True, exist_ok=True)
+    with private_folder(runs, f".{results.name}-") as working:
+        pipeline.run(source, working / "results", progress=progress)
+        (working / "results").rename(results)
     return results
 
 

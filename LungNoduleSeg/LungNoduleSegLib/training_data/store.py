@@ -7,7 +7,6 @@ network (`images.npy`, `masks.npy`) and `scan.json`.
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.files import new_file, private_folder
 from CTLungScreeningLib.json_files import read_object
 from LungNoduleSegLib.network.preparation import Preparation, prepare, prepare_mask
 
@@ -176,11 +175,12 @@ def write_scan(scan: StoredScan, volumes: Iterable[sitk.Image]) -> None:
     Raises:
         InputError: if the folder is there.
     """
-    if scan.folder.exists():
+    if os.path.lexists(scan.folder):
         raise InputError(f"{scan.folder} exists: nothing was overwritten.")
-    working = scan.folder.with_name(f".{os.getpid()}-{scan.folder.name}")
-    working.mkdir(parents=True)
-    try:
+    scan.folder.parent.mkdir(parents=True, exist_ok=True)
+    with private_folder(scan.folder.parent, f".{scan.folder.name}-") as private:
+        working = private / scan.folder.name
+        working.mkdir()
         hu, lungs, nodules = volumes
         for name, image in zip(_VOLUMES, (hu, lungs, nodules), strict=True):
             sitk.WriteImage(image, working / f"{name}.nrrd", useCompression=name != "hu")
@@ -192,8 +192,6 @@ def write_scan(scan: StoredScan, volumes: Iterable[sitk.Image]) -> None:
         del record["folder"]
         (working / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         working.rename(scan.folder)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
 
 
 def _examples(
