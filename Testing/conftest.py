@@ -1,8 +1,10 @@
 """What the tests share."""
 
+import logging
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real CT scans are not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test in which an error is logged, as Slicer's log shows it; `assertLogs` takes it."""
+    yield
+    errors = [
+        one.getMessage() + (f"\n{one.exc_text}" if one.exc_text else "")
+        for when in ("setup", "call")
+        for one in caplog.get_records(when)
+        if one.levelno >= logging.ERROR
+    ]
+    assert not errors, "\n".join(errors)

@@ -31,7 +31,7 @@ from LungNoduleSegSlicer.panel.batch_parameters import BatchSource
 from LungNoduleSegSlicer.panel.batch_section import SELECTION
 from nodule_panel import PanelTest
 from panel_host import PICTURES, slow
-from slicer_host.actions import process_events, save_picture, wait_until
+from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 
 SIZE, SPACING = (96, 96, 40), (3.7, 3.7, 7.5)
 SCAN, NODULES, STATE = 0, 1, 4
@@ -107,10 +107,10 @@ class TestChoices(BatchTest):
             (BatchSource.DATABASE, "Tick a series first."),
         ):
             self.choose(source)
-            self.assertEqual(self.run_bar.button.toolTip, sentence)
+            self.assertEqual(tool_tip(self.run_bar.button), sentence)
         self.choose(BatchSource.FOLDER)
         self.ui.batchScansLine.text = str(self.scans)
-        self.assertIn("for the results", self.run_bar.button.toolTip)
+        self.assertIn("for the results", tool_tip(self.run_bar.button))
         self.assertFalse(self.run_bar.button.enabled)
         self.ui.batchOutputLine.text = str(self.output)
         self.assertTrue(self.run_bar.button.enabled)

@@ -31,7 +31,7 @@ from panel_host import (
     slow,
     write_card,
 )
-from slicer_host.actions import press, process_events, save_picture, wait_until
+from slicer_host.actions import press, process_events, save_picture, tool_tip, wait_until
 
 HEIGHTS = {one.name: 590 - 50.0 * row for row, one in enumerate(LANDMARKS)}
 """Where the landmarks lie in `add_scan`: slices 59, 54, … 4."""
@@ -439,7 +439,7 @@ class TestLocalize(LocalizeTest):
             slicer.mrmlScene.RemoveNode(node)
         process_events()
         self.assertFalse(self.run_bar.button.enabled)
-        self.assertEqual(self.run_bar.button.toolTip, "Choose a CT volume first.")
+        self.assertEqual(tool_tip(self.run_bar.button), "Choose a CT volume first.")
 
 
 class TestScene(PanelTest):

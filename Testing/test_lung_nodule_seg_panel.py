@@ -22,13 +22,13 @@ from LungNoduleSegLib.run_cost import GIVEN_LUNGS, SETTINGS_FOLDER, remember_cos
 from LungNoduleSegSlicer.panel.sample_data import CATEGORY
 from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_folder
 from panel_host import PICTURES, leave_panel, slow
-from slicer_host.actions import process_events, save_picture, wait_until
+from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 
 
 class TestWithoutAScan(PanelTest):
     def test_the_button_says_what_is_missing(self) -> None:
         self.assertFalse(self.run_bar.button.enabled)
-        self.assertEqual(self.run_bar.button.toolTip, "Choose a chest CT first.")
+        self.assertEqual(tool_tip(self.run_bar.button), "Choose a chest CT first.")
         self.assertFalse(self.ui.undoButton.enabled)
         self.assertEqual(self.ui.costLabel.text, "")
         save_picture(self.widget.parent, PICTURES / "segment-empty.png")

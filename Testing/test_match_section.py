@@ -22,7 +22,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.localizer.matching import TOLERANCE
 from CTSliceToolsSlicer.scene import prediction_nodes
 from panel_host import PICTURES, leave_panel, open_panel, scroll_to, slow, write_card
-from slicer_host.actions import process_events, save_picture, wait_until
+from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 
 SHIFT_MM = 37.0
 """How much higher the second scan lies than the first."""
@@ -332,7 +332,7 @@ class TestScene(MatchTest):
         self.assert_level()
         self.ui.otherSelector.setCurrentNode(self.volume)
         process_events()
-        self.assertIn("it is the first one", self.match.run_bar.button.toolTip)
+        self.assertIn("it is the first one", tool_tip(self.match.run_bar.button))
         self.assertNotEqual(slicer.app.layoutManager().layout, LAYOUT)
 
     def test_scene_closed(self) -> None:
@@ -425,7 +425,7 @@ class TestRun(MatchTest):
         self.assertIn("follow-up has no slice locations yet", self.ui.matchWarning.text)
         self.ui.otherSelector.setCurrentNode(None)
         process_events()
-        self.assertEqual(self.match.run_bar.button.toolTip, "Choose a second volume first.")
+        self.assertEqual(tool_tip(self.match.run_bar.button), "Choose a second volume first.")
         self.assertEqual(self.ui.matchWarning.text, "")
 
     def test_cancelled_it_leaves_no_child_and_no_node(self) -> None:
@@ -457,7 +457,7 @@ class TestRun(MatchTest):
         self.match.run_bar.button.click()
         wait_until(lambda: not self.match.run_bar.runner.busy, 240)
         self.assertEqual(self.ui.matchWarning.text, "")
-        self.assertEqual(self.match.run_bar.button.toolTip, "Both volumes are localized.")
+        self.assertEqual(tool_tip(self.match.run_bar.button), "Both volumes are localized.")
         self.assertGreater(self.ui.foundTable.rowCount, 4)
         for z in (-100.0, -120.0, -200.0):
             scroll_to(z)

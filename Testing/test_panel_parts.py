@@ -31,7 +31,7 @@ from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
 from CTLungScreeningSlicer.panel.signals import Signal
 from CTLungScreeningSlicer.panel.work_runner import RunState, WorkRunner
 from panel_host import write_card
-from slicer_host.actions import press, process_events, wait_until
+from slicer_host.actions import press, process_events, tool_tip, wait_until
 
 QUICK = """
 import json, sys
@@ -228,10 +228,10 @@ class TestRunBar(unittest.TestCase):
     def test_an_obstacle_becomes_the_tool_tip(self) -> None:
         self.bar.set_obstacle("Choose a volume.")
         self.assertEqual(
-            (self.bar.button.enabled, self.bar.button.toolTip), (False, "Choose a volume.")
+            (self.bar.button.enabled, tool_tip(self.bar.button)), (False, "Choose a volume.")
         )
         self.bar.set_obstacle("")
-        self.assertEqual((self.bar.button.enabled, self.bar.button.toolTip), (True, "Predict."))
+        self.assertEqual((self.bar.button.enabled, tool_tip(self.bar.button)), (True, "Predict."))
 
     def test_bad_input_is_shown(self) -> None:
         def refuse() -> Work[Any]:

@@ -16,7 +16,7 @@ import qt
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from slicer_host.actions import press, process_events
+from slicer_host.actions import press, process_events, tool_tip
 
 UI = """<ui version="4.0"><class>Panel</class><widget class="qMRMLWidget" name="Panel">
  <layout class="QVBoxLayout" name="column">
@@ -144,6 +144,26 @@ class TestQt(unittest.TestCase):
         self.assertEqual((button.text, button.enabled, button.name), ("b", True, "it"))
         self.assertEqual(button.className(), "QPushButton")
 
+    def test_only_writable_properties_can_be_set(self) -> None:
+        table = qt.QTableWidget()
+        header = table.horizontalHeader()
+        header.showSortIndicator = True
+        for widget in (header, slicer.qMRMLNodeComboBox()):
+            with self.assertRaises(AttributeError):
+                widget.sortIndicatorShown = True
+
+    def test_what_pythonqt_does_not_know_is_not_returned(self) -> None:
+        widget = qt.QTableWidget()
+        with self.assertRaises(ValueError):
+            widget.fontMetrics()
+        self.assertGreater(qt.QFontMetrics(widget.font).height(), 0)
+
+    def test_tool_tips_come_back_wrapped(self) -> None:
+        button = qt.QPushButton("a")
+        button.toolTip = "Find A & B."
+        self.assertEqual(button.toolTip, "<p>Find A &amp; B.</p>")
+        self.assertEqual(tool_tip(button), "Find A & B.")
+
     def test_main_window_and_keys(self) -> None:
         window = slicer.util.mainWindow()
         called: list[str] = []
@@ -169,6 +189,21 @@ class TestQt(unittest.TestCase):
 
 
 class TestMessages(unittest.TestCase):
+    @unittest.skipIf(slicer_host.is_real(), "Slicer would crash")
+    def test_a_display_node_must_not_go_first(self) -> None:
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        node.CreateDefaultDisplayNodes()
+        with self.assertLogs(level="ERROR") as shown:
+            slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
+        self.assertIn("Slicer crashes", shown.output[0])
+
+    def test_what_a_slot_raises_is_logged(self) -> None:
+        button = qt.QPushButton("a")
+        button.clicked.connect(lambda *_: 1 / 0)
+        with self.assertLogs(level="ERROR") as shown:
+            button.click()
+        self.assertIn("ZeroDivisionError", shown.output[0])
+
     def test_errors_are_logged_while_testing(self) -> None:
         with self.assertLogs(level="ERROR") as shown:
             slicer.util.errorDisplay("It is broken.")

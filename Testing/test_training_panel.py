@@ -22,7 +22,7 @@ from LungNoduleSegSlicer.panel.training_parameters import Collection, Measure, T
 from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel, slow, write_card
 from plot_pictures import save_chart
-from slicer_host.actions import process_events, save_picture, wait_until
+from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 from submissions import write_findings, write_submission, write_uids
 
 STEPS = ("prepare", "check", "train", "evaluate")
@@ -76,22 +76,19 @@ class TrainingTest(PanelTest):
 
 class TestChoices(TrainingTest):
     def test_the_button_says_what_is_missing(self) -> None:
-        def tool_tip() -> str:
-            return str(self.run_bar.button.toolTip)
-
         self.tick()
-        self.assertEqual(tool_tip(), "Tick a step first.")
+        self.assertEqual(tool_tip(self.run_bar.button), "Tick a step first.")
         self.tick("prepare")
-        self.assertIn("annotated scans", tool_tip())
+        self.assertIn("annotated scans", tool_tip(self.run_bar.button))
         self.ui.scansLine.text = str(self.folder)
-        self.assertIn("CSV file with the nodules", tool_tip())
+        self.assertIn("CSV file with the nodules", tool_tip(self.run_bar.button))
         self.assertFalse(self.run_bar.button.enabled)
         self.choose(self.ui.collectionBox, Collection.LIDC_IDRI)
         self.assertTrue(self.run_bar.button.enabled)
         self.tick("train", "evaluate")
-        self.assertIn("masks that were found", tool_tip())
+        self.assertIn("masks that were found", tool_tip(self.run_bar.button))
         self.choose(self.ui.measureBox, Measure.INSERTED)
-        self.assertIn("insert lesions into", tool_tip())
+        self.assertIn("insert lesions into", tool_tip(self.run_bar.button))
         self.assertTrue(self.ui.planBox.enabled and self.ui.evaluationBox.enabled)
         self.assertFalse(self.ui.preparationBox.enabled)
 

@@ -25,7 +25,7 @@ from CTSliceToolsLib.dataset.partition import Part, part_of
 from CTSliceToolsLib.landmarks import LANDMARKS
 from panel_host import PICTURES, leave_panel, open_panel, slow
 from plot_pictures import save_chart
-from slicer_host.actions import process_events, save_picture, wait_until
+from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 
 STEP_MM = 15.0
 SCANS = {Part.TRAINING: 2, Part.VALIDATION: 1, Part.TESTING: 1}
@@ -176,13 +176,13 @@ class TestPreparation(TrainingTest):
 class TestChoices(TrainingTest):
     def test_the_button_says_what_is_missing(self) -> None:
         self.tick()
-        self.assertEqual(self.run_bar.button.toolTip, "Tick a step first.")
+        self.assertEqual(tool_tip(self.run_bar.button), "Tick a step first.")
         self.tick("organize")
         self.assertEqual(
-            self.run_bar.button.toolTip, "Choose the folder with the DICOM files first."
+            tool_tip(self.run_bar.button), "Choose the folder with the DICOM files first."
         )
         self.ui.sourceFolder.text = str(self.folder)
-        self.assertIn("data set", self.run_bar.button.toolTip)
+        self.assertIn("data set", tool_tip(self.run_bar.button))
         self.assertFalse(self.run_bar.button.enabled)
         self.ui.datasetFolder.text = str(self.dataset)
         self.assertTrue(self.run_bar.button.enabled)

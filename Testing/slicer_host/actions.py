@@ -1,5 +1,7 @@
 """What a user does in Slicer, for tests: keys, clicks, waiting, pictures."""
 
+import html
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,6 +46,11 @@ def place_point(ras: Sequence[float]) -> None:
     node_id = application.GetSelectionNode().GetActivePlaceNodeID()
     slicer.mrmlScene.GetNodeByID(node_id).AddControlPointWorld(vtk.vtkVector3d(*ras))
     application.GetInteractionNode().SwitchToViewTransformMode()
+
+
+def tool_tip(widget: Any) -> str:
+    """Give the words of a tool tip, which Slicer wraps in paragraphs."""
+    return html.unescape(re.sub(r"<[^>]*>", "", widget.toolTip))
 
 
 def process_events() -> None:

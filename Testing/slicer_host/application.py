@@ -1,6 +1,7 @@
 """The stand-in for `slicer.app`, its main window and its modules."""
 
 import importlib.util
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -241,7 +242,7 @@ class ScriptedModuleWidget(QtWidgets.QWidget):
 def start() -> None:
     """Put the stand-in where Slicer would be: `slicer.app`, `qt`, `ctk` and the rest."""
     mrml_host.start()
-    from slicer_host import ctk_widgets, mrml_widgets, qt_module
+    from slicer_host import ctk_widgets, mrml_widgets, pythonqt, qt_module
 
     qt = qt_module.install()
     ctk = ModuleType("ctk")
@@ -272,6 +273,34 @@ def start() -> None:
     _add_packages()
     slicer.app.main_window = MainWindow()
     slicer.app.main_window.show()
+    _watch_display_nodes()
+    _log_uncaught()
+    pythonqt.be_strict((*ctk_widgets.CLASSES, *mrml_widgets.CLASSES))
+
+
+def _watch_display_nodes() -> None:
+    """Log an error where Slicer would crash: a display node goes before what it displays."""
+    scene = slicer.mrmlScene
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def see(_scene: Any, _event: str, node: Any) -> None:
+        if node.IsA("vtkMRMLDisplayNode") and not scene.IsClosing():
+            shown = node.GetDisplayableNode()
+            if shown is not None and scene.IsNodePresent(shown):
+                logging.error(
+                    "%s is removed before %s: Slicer crashes", node.GetName(), shown.GetName()
+                )
+
+    scene.AddObserver(scene.NodeAboutToBeRemovedEvent, see)
+
+
+def _log_uncaught() -> None:
+    """Log what is raised in slots and observers, as Slicer does; Qt and VTK only print it."""
+
+    def log(kind: Any, problem: Any, traceback: Any) -> None:
+        logging.error("Uncaught", exc_info=(kind, problem, traceback))
+
+    sys.excepthook = log
 
 
 def _add_plots() -> None:

@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 import shibokensupport.feature as switches
 from PySide6 import QtCore, QtGui, QtTest, QtUiTools, QtWidgets
 
+from slicer_host.pythonqt import wrapped
+
 PROPERTY_STYLE = ("slicer_host", "slicer.util", "CTSliceTools", "LungNoduleSeg", "test_")
 """Beginnings of the names of modules that are written in property style."""
 
@@ -64,6 +66,8 @@ class UiLoader(QtUiTools.QUiLoader):
             getattr(_find(widget, sender), signal.split("(")[0]).connect(
                 getattr(_find(widget, receiver), slot.split("(")[0])
             )
+        for one in widget.findChildren(QtWidgets.QWidget):
+            one.setProperty("toolTip", wrapped(one.property("toolTip")))
         return widget
 
 

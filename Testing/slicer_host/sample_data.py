@@ -19,9 +19,10 @@ class SampleDataLogic:
 
     @staticmethod
     def registerCustomSampleDataSource(category: str = "Custom", **fields: Any) -> None:
-        """Add a source."""
+        """Add a source; as in Slicer, one without `uris` fails."""
         if unknown := fields.keys() - FIELDS:
             raise TypeError(f"unexpected keyword arguments: {', '.join(unknown)}")
+        len(fields.get("uris"))  # type: ignore[arg-type]
         if not hasattr(slicer.modules, "sampleDataSources"):
             slicer.modules.sampleDataSources = {}
         source = SimpleNamespace(**dict.fromkeys(FIELDS) | fields)

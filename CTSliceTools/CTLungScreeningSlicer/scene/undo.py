@@ -106,15 +106,30 @@ class Snapshot:
 
     def restore(self) -> None:
         """Remove what was added, and give each given node back what it held."""
-        for node_id in reversed(self._added):
-            node = self._scene.GetNodeByID(node_id)
-            if node is not None:
-                self._scene.RemoveNode(node)
+        remove_nodes(self._scene, self._added)
         for history in self._segmentations:
             history.RestorePreviousState()
         for node, copy in self._copies:
             if node.GetScene() is not None:
                 node.CopyContent(copy)
+
+
+def remove_nodes(scene: Any, ids: Sequence[str]) -> None:
+    """Remove those nodes that are still in the scene, the last first, display nodes after others.
+
+    Slicer crashes when a display node goes before the node that it displays: the 3-D view still
+    asks for it.
+    """
+    displays = [one for one in ids if _is_display(scene.GetNodeByID(one))]
+    others = [one for one in ids if one not in displays]
+    for node_id in (*reversed(others), *displays):
+        node = scene.GetNodeByID(node_id)
+        if node is not None:
+            scene.RemoveNode(node)
+
+
+def _is_display(node: Any) -> bool:
+    return node is not None and node.IsA("vtkMRMLDisplayNode")
 
 
 def _node_ids(scene: Any) -> list[str]:

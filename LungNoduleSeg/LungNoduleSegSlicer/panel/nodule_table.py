@@ -102,11 +102,12 @@ class NoduleTable:
         header.setSectionResizeMode(qt.QHeaderView.Interactive)
         header.setSectionResizeMode(len(_SHOWN) - 1, qt.QHeaderView.Stretch)
         header.highlightSections = False
-        header.sortIndicatorShown = True
+        header.showSortIndicator = True
         header.sectionClicked.connect(self.sort_by)
         widget.verticalHeader().visible = False
         widget.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
-        widget.verticalHeader().defaultSectionSize = widget.fontMetrics().height() + _ROW_MARGIN_PX
+        line_height = qt.QFontMetrics(widget.font).height()
+        widget.verticalHeader().defaultSectionSize = line_height + _ROW_MARGIN_PX
         widget.itemSelectionChanged.connect(self._choose)
         widget.cellClicked.connect(lambda row, column: self._choose())
 

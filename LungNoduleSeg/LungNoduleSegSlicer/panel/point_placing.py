@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 from CTLungScreeningSlicer.panel.debounced import Debounced
 from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
 from CTLungScreeningSlicer.panel.signals import Signal
+from CTLungScreeningSlicer.scene.undo import remove_nodes
 
 _CLASS = "vtkMRMLMarkupsFiducialNode"
 
@@ -76,9 +77,8 @@ class PointPlacing:
         selection.SetReferenceActivePlaceNodeClassName(class_name)
         selection.SetActivePlaceNodeID(node_id)
         node, self._node = self._node, None
-        for one in (node.GetDisplayNode(), node):
-            if one is not None and one.GetScene() is not None:
-                slicer.mrmlScene.RemoveNode(one)
+        parts = [one.GetID() for one in (node.GetDisplayNode(), node) if one is not None]
+        remove_nodes(slicer.mrmlScene, [one for one in parts if one is not None])
         self.changed.emit()
 
     def _look(self) -> None:

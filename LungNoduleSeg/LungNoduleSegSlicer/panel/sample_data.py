@@ -40,6 +40,7 @@ def register_sample_data(requirements: Path, title: str) -> None:
     register(
         category=CATEGORY,
         sampleName="ChestPhantom",
+        uris="",  # Slicer takes its length although there is nothing to download
         nodeNames="Chest phantom",
         customDownloader=lambda source: _ask_and_add(requirements, title),
     )
