@@ -8,9 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,20 +39,37 @@ from follow_up_scans import (
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 from LungNoduleSegLib.phantom.chest import Phantom
-from LungNoduleSegLib.results.growth_results import GROWTH_PAGE, GROWTH_TABLE, compare_runs
+from LungNoduleSegLib.results.growth_results import (
+    GROWTH_PAGE,
+    GROWTH_TABLE,
+    compare_runs,
+    track_sentence,
+)
 from LungNoduleSegLib.results.names import RECORD
+from LungNoduleSegLib.risk import growth as growth_module
 from LungNoduleSegLib.risk.alignment import Alignment, align
 from LungNoduleSegLib.risk.facts import Status
 from LungNoduleSegLib.risk.growth import (
-    Change,
     ChestScan,
     Growth,
     compare_scans,
-    doubling_days,
     match,
+    method_of,
     study_date,
 )
-from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
+from LungNoduleSegLib.risk.growth_rate import (
+    REPEATABILITY,
+    Change,
+    growth_rate,
+    volume_deviation,
+    volume_interval,
+)
+from LungNoduleSegLib.risk.growth_table import (
+    GROWTH_COLUMNS,
+    TIMELINE_COLUMNS,
+    write_timeline_csv,
+)
+from LungNoduleSegLib.risk.timeline import follow, lung_rads_status
 
 pytestmark = pytest.mark.xdist_group("growth")
 
@@ -207,6 +225,10 @@ def test_a_far_pair_is_never_made_at_the_cost_of_a_near_one() -> None:
     assert [(a.id, b.id) for a, b, _ in match(prior, current, STILL)] == [(1, 1)]
 
 
+def doubling_days(prior_mm3: float, current_mm3: float, days: float) -> float:
+    return growth_rate((0, days), (prior_mm3, current_mm3), (0.1, 0.1)).doubling_days
+
+
 def test_doubling_time_by_hand() -> None:
     # A doubling in 100 days; 8 times in 300 days; 10 mm to 12 mm in 90 days: 90·ln2 / (3·ln1.2).
     assert doubling_days(500, 1000, 100) == pytest.approx(100)
@@ -245,8 +267,8 @@ def chest() -> ChestScan:
         (10.8, Change.GROWN, 365 * math.log(2) / (3 * math.log(1.08)), Status.STABLE),
         (11.5, Change.GROWN, 365 * math.log(2) / (3 * math.log(1.15)), Status.STABLE),
         (11.6, Change.GROWN, 365 * math.log(2) / (3 * math.log(1.16)), Status.GROWING),
-        (9.1, Change.UNCHANGED, None, Status.STABLE),  # −24.6 %
-        (9.0, Change.SHRUNK, None, Status.STABLE),
+        (9.3, Change.UNCHANGED, None, Status.STABLE),  # −19.6 %: 1/1.25 is −20 %
+        (9.2, Change.SHRUNK, None, Status.STABLE),
     ],
 )
 def test_bands_of_variability(
@@ -255,10 +277,13 @@ def test_bands_of_variability(
     change: Change,
     doubling: float | None,
     lung_rads: Status,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """On thin slices, where two scans of an unchanged nodule differ by up to 25 %."""
     at = (60.0, 80.0, 75.0)
     prior = replace(chest, nodules=(nodule(1, at, size=10),), date=date(2022, 3, 1))
     current = replace(chest, nodules=(nodule(1, at, size=size),), date=date(2023, 3, 1))
+    monkeypatch.setattr(growth_module, "volume_deviation", lambda *_: REPEATABILITY)
     growth = compare_scans(prior, current)
     (one,) = growth.nodules
     assert growth.days == 365
@@ -333,7 +358,9 @@ def test_the_command_writes_table_and_page(runs: tuple[Path, Path], tmp_path: Pa
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"Nodule 3, \w+ lung: grown, volume \+1\d\d %, doubling time \d+ d", done.stdout
+        r"Nodule 3, \w+ lung: grown, volume \+1\d\d % since the last scan, "
+        r"doubling time (\d+) days \(95 %: (\d+) to (\d+)\)",
+        done.stdout,
     )
     with (tmp_path / "out" / GROWTH_TABLE).open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -355,38 +382,42 @@ def test_the_command_writes_table_and_page(runs: tuple[Path, Path], tmp_path: Pa
     assert grown["days"] == "182"
     page = (tmp_path / "out" / GROWTH_PAGE).read_text(encoding="utf-8")
     assert page.count("Research use only") == 1
-    assert page.count("<svg") == 2 * len(rows)
+    measured_twice = [row for row in rows if row["prior_id"] and row["current_id"]]
+    assert page.count("<svg") == 2 * len(rows) + len(measured_twice)
     assert "growing (measured)" in page
     assert re.search(r"Nodule 3: [^<]+; Lung-RADS v2022: 4B", page)
     assert "2020-01-01" in page
     assert "182 days" in page
-    boxes = re.findall(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+) ([\d.]+)"', page)
-    assert all(boxes[i] == boxes[i + 1] for i in range(0, len(boxes), 2)), "the same scale"
+    for article in re.findall(r"<article class=.track.*?</article>", page, re.DOTALL):
+        pictures = article.split('<svg class="curve"')[0]
+        boxes = re.findall(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+) ([\d.]+)"', pictures)
+        assert len(boxes) == 2
+        assert boxes[0] == boxes[1], "the same scale"
     again = subprocess.run(call, capture_output=True, text=True, check=False)
     assert again.returncode == 2
-    assert "already holds growth.csv, growth.html" in again.stderr
+    assert "already holds growth.csv, growth.html, timeline.csv" in again.stderr
 
 
 def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
     prior, current = runs
     with pytest.raises(InputError, match="given twice"):
-        compare_runs(prior, prior, tmp_path)
+        compare_runs([prior, prior], tmp_path)
     with pytest.raises(InputError, match="is later than the current scan"):
-        compare_runs(current, prior, tmp_path)
+        compare_runs([current, prior], tmp_path)
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / RECORD).write_text("[1]", encoding="utf-8")
     with pytest.raises(InputError, match="no record of a run"):
-        compare_runs(broken, current, tmp_path)
+        compare_runs([broken, current], tmp_path)
     (broken / RECORD).write_text(
         json.dumps({"input": {"source": str(tmp_path / "away"), "series": None}}), encoding="utf-8"
     )
     with pytest.raises(InputError, match="not there any more"):
-        compare_runs(broken, current, tmp_path)
+        compare_runs([broken, current], tmp_path)
     away = json.loads((prior / RECORD).read_text(encoding="utf-8"))
     (broken / RECORD).write_text(json.dumps(away), encoding="utf-8")
     with pytest.raises(InputError, match=r"lungs\.nii\.gz is missing or damaged"):
-        compare_runs(broken, current, tmp_path)
+        compare_runs([broken, current], tmp_path)
     assert not list(tmp_path.glob("growth.*"))
 
 
@@ -429,3 +460,170 @@ def test_a_real_nodule_is_found_again_in_the_scan_moved(shared_data: Path) -> No
         assert one.apart_mm < 3
     for lung, overlap in growth.alignment.overlap.items():
         assert overlap > 0.95, lung
+
+
+def at(z: float, size: float, id: int = 1, x: float = 60.0, probability: float = 0.9) -> Nodule:
+    return replace(nodule(id, (x, 80.0, z), size=size), probability=probability)
+
+
+def dated(chest: ChestScan, day: date, *nodules: Nodule, **changes: Any) -> ChestScan:
+    return replace(chest, name=str(day), date=day, nodules=nodules, **changes)
+
+
+def test_only_like_is_compared_with_like(chest: ChestScan) -> None:
+    """Two thresholds, or a brush and a network, make a nodule another size without growth."""
+    made = {"model": "U-Net (01234567)", "threshold": "0.5"}
+    prior = dated(chest, date(2022, 1, 1), at(75, 10), method=made)
+    same = compare_scans(prior, dated(chest, date(2022, 7, 1), at(75, 13), method=made))
+    assert same.nodules[0].change is Change.GROWN
+    assert not same.notes
+    lower = dated(chest, date(2022, 7, 1), at(75, 13), method=made | {"threshold": "0.3"})
+    growth = compare_scans(prior, lower)
+    (one,) = growth.nodules
+    assert one.change is Change.NOT_COMPARABLE
+    assert one.doubling_days is one.volume_change is one.lung_rads is None
+    assert growth.notes == (
+        "The threshold was 0.5 for 2022-01-01 and 0.3 for 2022-07-01: volumes are not compared. "
+        "Run both scans with the same settings.",
+    )
+    assert "grown" not in track_sentence(follow([prior, lower]).tracks[0])
+    unknown = compare_scans(prior, dated(chest, date(2022, 7, 1), at(75, 13)))
+    assert "The model was U-Net (01234567) for 2022-01-01 and not recorded" in unknown.notes[0]
+    drawn = replace(at(75, 13), probability=None)
+    by_hand = compare_scans(prior, dated(chest, date(2022, 7, 1), drawn, method=made))
+    assert by_hand.nodules[0].change is Change.NOT_COMPARABLE
+
+
+def test_what_volumes_depend_on_is_in_the_record_of_a_run() -> None:
+    record = {
+        "model": {"name": "U-Net", "sha256": "0123456789", "classifier_sha256": "9876543210"},
+        "parameters": {"lung_method": "volume", "rules": {"threshold": 0.4, "min_diameter_mm": 3}},
+    }
+    assert method_of(record) == {
+        "model": "U-Net (01234567)",
+        "classifier": "98765432",
+        "threshold": "0.4",
+    }
+    assert method_of({"input": {}}) == {}
+
+
+def test_merged_and_split_nodules_are_no_new_or_lost_ones(chest: ChestScan) -> None:
+    apart = dated(chest, date(2022, 1, 1), at(70, 10, 1), at(81, 10, 2))
+    together = dated(chest, date(2022, 7, 1), at(75, 22, 1))
+    merged = {one.change: one for one in compare_scans(apart, together).nodules}
+    lost = merged[Change.MERGED]
+    assert lost.prior is not None
+    assert lost.part_of is together.nodules[0]
+    (grown,) = (one for one in merged.values() if one.current)
+    assert grown.others == (lost.prior,)
+    both = sum(one.volume_mm3 for one in apart.nodules)
+    assert grown.volume_change == pytest.approx(22**3 * math.pi / 6 / both - 1)
+    back = follow([replace(together, date=date(2021, 1, 1)), apart])
+    assert {one.change for one in back.tracks} == {Change.SPLIT, Change.NOT_COMPARABLE}
+    (split,) = (one for one in back.tracks if one.change is Change.SPLIT)
+    assert "split off from nodule 1" in track_sentence(split)
+    assert all(one.lung_rads is None for one in back.steps[0].nodules)
+
+
+DAYS = (0, 90, 365, 730)
+
+
+def four_dates(chest: ChestScan) -> list[ChestScan]:
+    """One doubles every 200 days, one stays, one is missed once, one is new, one goes."""
+    first = date(2021, 1, 1)
+    scans = []
+    for n, day in enumerate(DAYS):
+        found = [
+            at(60, 10 * 2 ** (day / 200 / 3), 1),
+            at(100, 9, 2),
+            *([at(75, 7, 3, 180)] if n != 1 else []),
+            *([at(50, 8, 4, 180)] if n > 1 else []),
+            *([at(115, 8, 5, 180)] if n < 2 else []),
+        ]
+        scans.append(
+            dated(chest, first + timedelta(day), *(replace(o, side=Side.RIGHT) for o in found))
+        )
+    return scans
+
+
+def test_a_nodule_is_followed_through_four_dates(chest: ChestScan, tmp_path: Path) -> None:
+    timeline = follow(four_dates(chest))
+    assert timeline.days == DAYS
+    tracks = {one.last.id: one for one in timeline.tracks}
+    assert len(tracks) == len(timeline.tracks) == 5
+    grown, same, missed, new, gone = (tracks[number] for number in range(1, 6))
+    assert grown.rate is not None
+    assert grown.rate.doubling_days == pytest.approx(200, rel=0.01)
+    low, high = grown.rate.doubling_interval
+    assert low < 200 < high < 260
+    assert (same.change, gone.change) == (Change.UNCHANGED, Change.VANISHED)
+    assert [one is None for one in missed.nodules] == [False, True, False, False]
+    assert missed.change is Change.UNCHANGED
+    assert [one is None for one in new.nodules] == [True, True, False, False]
+    assert len(gone.points) == 4
+    assert lung_rads_status(grown) is Status.GROWING or lung_rads_status(grown) is None
+    write_timeline_csv(tmp_path / "timeline.csv", timeline)
+    with (tmp_path / "timeline.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == list(TIMELINE_COLUMNS)
+    assert len(rows) == 5 * 4
+    assert [row["days"] for row in rows[:4]] == ["0", "90", "365", "730"]
+    assert all((row["id"] == "") == (row["volume_mm3"] == "") for row in rows)
+    with pytest.raises(InputError, match="for two scans"):
+        follow(four_dates(chest), days=90)
+    with pytest.raises(InputError, match="at least two scans"):
+        follow(four_dates(chest)[:1])
+
+
+def test_slow_growth_over_several_scans_is_called_slow(chest: ChestScan) -> None:
+    """By 1 mm a year: below the 1.5 mm of Lung-RADS at each step, and measurable over three."""
+    scans = [dated(chest, date(2020 + n, 1, 1), at(75, 9 + n)) for n in range(4)]
+    (track,) = follow(scans).tracks
+    assert track.change is Change.GROWN
+    assert all(step and step.lung_rads is Status.STABLE for step in track.steps)
+    assert lung_rads_status(track) is Status.SLOWLY_GROWING
+
+
+def test_a_fitted_rate_and_its_interval_by_hand() -> None:
+    """Two points: slope ln 2 / 100, standard error sqrt(2) 0.1 / 100."""
+    rate = growth_rate((0, 100), (500, 1000), (0.1, 0.1))
+    assert rate.per_day == pytest.approx(math.log(2) / 100)
+    half = 1.959964 * math.sqrt(2) * 0.1 / 100
+    assert rate.high - rate.per_day == pytest.approx(half)
+    assert rate.doubling_interval == pytest.approx(
+        (math.log(2) / rate.high, math.log(2) / rate.low)
+    )
+    assert rate.volume(0) == pytest.approx(500)
+    unsure = growth_rate((0, 100), (500, 600), (0.1, 0.1))
+    assert unsure.change is Change.UNCHANGED
+    assert unsure.doubling_interval[1] == math.inf
+    # 25 % is the limit on thin slices, both ways
+    thin = (REPEATABILITY, REPEATABILITY)
+    assert growth_rate((0, 1), (100, 125.1), thin).change is Change.GROWN
+    assert growth_rate((0, 1), (100, 124.9), thin).change is Change.UNCHANGED
+    assert growth_rate((0, 1), (125.1, 100), thin).change is Change.SHRUNK
+
+
+def test_thick_slices_make_small_nodules_less_sure() -> None:
+    thin = volume_deviation(250, (0.7, 0.7, 1.0))
+    assert thin == REPEATABILITY
+    assert volume_deviation(250, (0.7, 0.7, 5.0)) > volume_deviation(2000, (0.7, 0.7, 5.0)) > thin
+    low, high = volume_interval(100, REPEATABILITY)
+    assert low * high == pytest.approx(100**2)
+
+
+@pytest.mark.parametrize("doubling", [150, 400, math.inf])
+def test_intervals_hold_the_truth_as_often_as_they_say(doubling: float) -> None:
+    rng = np.random.default_rng(0)
+    deviations = (0.08, 0.12, 0.1, 0.15)
+    held = called = 0
+    for _ in range(1000):
+        true = np.log(300) + np.log(2) * np.array(DAYS) / doubling
+        rate = growth_rate(
+            DAYS, np.exp(true + deviations * rng.normal(size=4)).tolist(), deviations
+        )
+        held += rate.low <= math.log(2) / doubling <= rate.high
+        called += rate.change is Change.GROWN
+    assert held > 940
+    if doubling == math.inf:
+        assert called < 40

@@ -6,16 +6,15 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 from LungNoduleSegLib.commands.risk_options import FactsOption
 
 
 def growth(
-    prior: Annotated[
-        Path, typer.Argument(help="Folder of a run on the earlier scan, or the scan itself.")
-    ],
-    current: Annotated[
-        Path, typer.Argument(help="Folder of a run on the later scan, or the scan itself.")
+    scans: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs, or scans, from the earliest to the latest."),
     ],
     output: Annotated[
         Path,
@@ -23,15 +22,15 @@ def growth(
     ],
     days: Annotated[
         int | None,
-        typer.Option(min=1, help="Days between the scans; default: from their study dates."),
+        typer.Option(min=1, help="Days between two scans; default: from their study dates."),
     ] = None,
     facts: FactsOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Match the nodules of two scans of one patient: what grew, how fast, what is new or gone.
+    """Follow the nodules of a patient through two or more scans: what grew, how fast, what is new.
 
-    A scan that was not run yet is run first, into `prior` or `current` of the output folder. What
-    changed goes into the Lung-RADS class of each nodule; --facts are those of the current scan.
+    A scan that was not run yet is run first, into a folder of its own below the output folder. What
+    changed goes into the Lung-RADS class of each nodule; --facts are those of the last scan.
 
     Example: `lung-nodule-seg growth ~/results/2023 ~/results/2024 -o ~/results/growth`
     """
@@ -41,11 +40,15 @@ def growth(
         from LungNoduleSegLib.results.reading import is_run  # noqa: PLC0415
         from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
 
+        if len(scans) < 2:
+            raise InputError("Growth needs at least two scans of one patient: name more.")
         given = read_facts(facts) if facts else NO_CLINICAL_DATA
-
-        refuse_existing(output, [growth_results.GROWTH_TABLE, growth_results.GROWTH_PAGE])
+        refuse_existing(output, growth_results.FILES)
+        names = ["prior", "current"]
+        if len(scans) > 2:
+            names = [f"scan-{number}" for number in range(1, len(scans) + 1)]
         folders = []
-        for source, name in ((prior, "prior"), (current, "current")):
+        for source, name in zip(scans, names, strict=True):
             if is_run(source):
                 folders.append(source)
                 continue
@@ -53,21 +56,23 @@ def growth(
 
             pipeline.run(source, output / name, progress=report)
             folders.append(output / name)
-        found = growth_results.compare_runs(folders[0], folders[1], output, days, given, report)
+        found = growth_results.compare_runs(folders, output, days, given, report)
+        last = found.steps[-1]
         if isinstance(report, JsonLines):
             report.write(
                 result={
                     "output": str(output),
-                    "nodules": len(found.nodules),
-                    "days": found.days,
+                    "nodules": len(found.tracks),
+                    "days": last.days,
+                    "since": found.days,
                     "notes": found.notes,
-                    "overlap": {str(side): dice for side, dice in found.alignment.overlap.items()},
-                    "levels": found.levels,
+                    "overlap": {str(side): dice for side, dice in last.alignment.overlap.items()},
+                    "levels": last.levels,
                 }
             )
     if progress is not ProgressStyle.JSONL:
         for note in found.notes:
             print(f"Note: {note}")
-        for one in found.nodules:
-            print(f"  {growth_results.sentence(one)}")
+        for one in found.tracks:
+            print(f"  {growth_results.track_sentence(one)}")
         print(f"Open {output / growth_results.GROWTH_PAGE} in a browser.")

@@ -1,6 +1,6 @@
-"""What a comparison of two runs leaves behind: a table and a page with the pairs side by side."""
+"""What a comparison of the runs on one patient leaves behind: two tables, and a page to read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,72 +15,77 @@ from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import Nodule
-from LungNoduleSegLib.results.names import GROWTH_PAGE, GROWTH_TABLE, TABLE
+from LungNoduleSegLib.results.growth_curve import Curve, curve_of
+from LungNoduleSegLib.results.names import GROWTH_PAGE, GROWTH_TABLE, TABLE, TIMELINE_TABLE
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
 from LungNoduleSegLib.results.reading import RunResult, read_run
 from LungNoduleSegLib.results.report import risk_section, template
 from LungNoduleSegLib.risk.assessment import Assessment, assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, prior_facts
-from LungNoduleSegLib.risk.growth import (
-    ChestScan,
-    Growth,
-    NoduleGrowth,
-    compare_scans,
-    study_date,
+from LungNoduleSegLib.risk.growth import ChestScan, method_of, study_date
+from LungNoduleSegLib.risk.growth_rate import Change, GrowthRate
+from LungNoduleSegLib.risk.growth_table import (
+    GROWTH_COLUMNS,
+    Row,
+    growth_rows,
+    write_growth_csv,
+    write_timeline_csv,
 )
-from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, growth_row, write_growth_csv
 from LungNoduleSegLib.risk.scan_risk import ScanRisk
+from LungNoduleSegLib.risk.timeline import Timeline, Track, follow
+
+FILES = (GROWTH_TABLE, TIMELINE_TABLE, GROWTH_PAGE)
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """What the page shows of one nodule at two times."""
+class _Shown:
+    """What the page shows of one nodule: its place in every scan, and its volumes."""
 
-    row: Mapping[str, str]
     title: str
-    prior: Picture
-    prior_caption: str
-    current: Picture
-    current_caption: str
+    sentence: str
+    row: Mapping[str, str]
+    pictures: tuple[tuple[Picture, str], ...]
+    curve: Curve | None
 
 
 def compare_runs(
-    prior: Path,
-    current: Path,
+    runs: Sequence[Path],
     output: Path,
     days: int | None = None,
     given: ClinicalData = NO_CLINICAL_DATA,
     progress: ProgressCallback = silent,
-) -> Growth:
-    """Compare the results of two runs and write `growth.csv` and `growth.html` into a folder.
+) -> Timeline:
+    """Compare the results of two or more runs on one patient, and write `FILES` into a folder.
+
+    `growth.csv` holds what changed from the last scan but one to the last, `timeline.csv` every
+    nodule at every date, `growth.html` both, to be read.
 
     Args:
-        prior: folder of the run on the earlier scan.
-        current: folder of the run on the later scan.
+        runs: folders of the runs, from the earliest to the latest scan.
         output: folder for the results, made if missing; nothing in it is overwritten.
-        days: between the scans; None: from their study dates.
-        given: what was told of the patient and of nodules of the current scan.
-        progress: callback, see `CTLungScreeningLib.progress`.
+        days: between two scans; None: from their study dates.
+        given: clinical data of the patient and the nodules of the last scan.
+        progress: progress.
 
     Raises:
         InputError: if a folder cannot be used, or the scans are of one run or in the wrong order.
     """
-    refuse_existing(output, [GROWTH_TABLE, GROWTH_PAGE])
-    if prior.resolve() == current.resolve():
-        raise InputError(f"{prior} was given twice: name the runs on two scans of one patient.")
-    runs = []
-    for done, folder in enumerate((prior, current)):
-        progress("Reading", done, 2)
-        runs.append(read_run(folder, progress))
-    progress("Growth", 0, 1)
-    was, now = (_chest(run, folder) for run, folder in zip(runs, (prior, current), strict=True))
-    growth = compare_scans(was, now, days)
-    assessed = assess_growth(growth, given, str(current / TABLE))
-    risk = risk_section(ScanRisk(given.patient, assessed))
-    write_growth_csv(output / GROWTH_TABLE, growth)
-    write_growth_page(output / GROWTH_PAGE, growth, runs[0].labels, runs[1].labels, risk)
-    progress("Growth", 1, 1)
-    return growth
+    refuse_existing(output, FILES)
+    resolved = [run.resolve() for run in runs]
+    if twice := [run for n, run in enumerate(resolved) if run in resolved[:n]]:
+        raise InputError(f"{twice[0]} was given twice: name the runs on scans of one patient.")
+    found = []
+    for done, folder in enumerate(runs):
+        progress("Reading", done, len(runs))
+        found.append(read_run(folder, progress))
+    scans = [_chest(run, folder) for run, folder in zip(found, runs, strict=True)]
+    timeline = follow(scans, days, progress)
+    risk = ScanRisk(given.patient, assess_growth(timeline, given, str(runs[-1] / TABLE)))
+    write_growth_csv(output / GROWTH_TABLE, timeline)
+    write_timeline_csv(output / TIMELINE_TABLE, timeline)
+    page = output / GROWTH_PAGE
+    write_growth_page(page, timeline, [run.labels for run in found], risk_section(risk))
+    return timeline
 
 
 def _chest(run: RunResult, folder: Path) -> ChestScan:
@@ -93,49 +98,50 @@ def _chest(run: RunResult, folder: Path) -> ChestScan:
         run.nodules,
         study_date(series.get("study_date", "")),
         series.get("patient_id", ""),
+        method_of(run.record),
     )
 
 
 def assess_growth(
-    growth: Growth, given: ClinicalData = NO_CLINICAL_DATA, where: str = "The current scan"
+    timeline: Timeline,
+    given: ClinicalData = NO_CLINICAL_DATA,
+    where: str = "The last scan",
 ) -> tuple[Assessment, ...]:
-    """Assess every nodule of the current scan with what changed since the prior one.
+    """Assess every nodule of the last scan with what changed before.
 
     Raises:
-        InputError: naming `where`, if something was told of a nodule that is not there.
+        InputError: naming `where`, if something was given of a nodule that is not there.
     """
-    rows = [growth_row(one, growth.days) for one in growth.nodules]
-    current = growth.current
-    return assess_scan(current.nodules, current.lungs, given, prior_facts(rows), where)
+    current = timeline.scans[-1]
+    prior = prior_facts(growth_rows(timeline))
+    return assess_scan(current.nodules, current.lungs, given, prior, where)
 
 
 def write_growth_page(
-    path: Path,
-    growth: Growth,
-    prior_labels: sitk.Image,
-    current_labels: sitk.Image,
-    risk: Mapping[str, Any],
+    path: Path, timeline: Timeline, labels: Sequence[sitk.Image], risk: Mapping[str, Any]
 ) -> None:
-    """Write a new HTML file: the table, and each nodule in both scans at the same scale.
+    """Write a new HTML file: the table, and each nodule at each date at the same scale.
 
     Args:
         path: the new file.
-        growth: what changed.
-        prior_labels: ids of the nodules of the prior scan, on any grid.
-        current_labels: likewise of the current scan.
-        risk: what `risk_section` gave for the current scan.
+        timeline: what changed.
+        labels: ids of the nodules of each scan, on any grid.
+        risk: what `risk_section` gave for the last scan.
 
     Raises:
         InputError: if `path` exists.
     """
-    makers = [
-        _maker(scan, labels)
-        for scan, labels in ((growth.prior, prior_labels), (growth.current, current_labels))
-    ]
+    makers = [_maker(scan, image) for scan, image in zip(timeline.scans, labels, strict=True)]
+    rows = growth_rows(timeline)
+    by_last = {row["current_id"]: row for row in rows if row["current_id"] is not None}
     page = template("growth.html.jinja").render(
-        growth=growth,
+        timeline=timeline,
         columns=GROWTH_COLUMNS,
-        pairs=[_pair(one, growth, *makers) for one in growth.nodules],
+        rows=[{name: shown(value) for name, value in row.items()} for row in rows],
+        tracks=[
+            _shown(one, timeline, makers, by_last.get(one.last.id, {}) if one.nodules[-1] else {})
+            for one in timeline.tracks
+        ],
         risk=risk,
         colours=COLOURS,
         window=LUNG_WINDOW,
@@ -154,43 +160,60 @@ def _maker(scan: ChestScan, labels: sitk.Image) -> PictureMaker:
     return PictureMaker(hu, lungs, NoduleFindings(nodules, scan.nodules, ()))
 
 
-def _pair(one: NoduleGrowth, growth: Growth, prior: PictureMaker, current: PictureMaker) -> _Pair:
-    seen = [nodule for nodule in (one.prior, one.current) if nodule]
-    half = max(18.0, *(1.1 * nodule.diameter_mm for nodule in seen))
-    was, now = _caption(one.prior), _caption(one.current)
-    return _Pair(
-        {name: shown(value) for name, value in growth_row(one, growth.days).items()},
-        f"{_name(one)}: {one.change}",
-        prior.square(
-            one.prior_point, half, f"Prior scan: {was}", one.prior.id if one.prior else None
-        ),
-        was,
-        current.square(
-            one.current_point, half, f"Current scan: {now}", one.current.id if one.current else None
-        ),
-        now,
+def _shown(
+    track: Track,
+    timeline: Timeline,
+    makers: Sequence[PictureMaker],
+    row: Row,
+) -> _Shown:
+    half = max(18.0, *(1.1 * one.diameter_mm for one in track.nodules if one))
+    pictures = []
+    for scan, maker, one, point in zip(
+        timeline.scans, makers, track.nodules, track.points, strict=True
+    ):
+        caption = f"{scan.date or scan.name}: {_caption(one)}"
+        pictures.append((maker.square(point, half, caption, one.id if one else None), caption))
+    return _Shown(
+        f"{track.name}: {track.change}",
+        track_sentence(track),
+        {name: shown(value) for name, value in row.items()},
+        tuple(pictures),
+        curve_of(track, timeline),
     )
 
 
-def _name(one: NoduleGrowth) -> str:
-    if one.current:
-        return f"Nodule {one.current.id}, {one.current.side} lung"
-    return f"Prior nodule {one.prior.id}, {one.prior.side} lung" if one.prior else ""
+def track_sentence(track: Track) -> str:
+    """Say in one line what became of a nodule over all dates."""
+    text = f"{track.name}: {track.change}"
+    last = track.steps[-1]
+    if last is not None and last.part_of is not None:
+        text += f" {'into' if last.change is Change.MERGED else 'from'} nodule {last.part_of.id}"
+    if last is not None and last.others:
+        text += f", with {_listed(last.others)} merged into it"
+    if last is not None and last.volume_change is not None:
+        text += f", volume {100 * last.volume_change:+.0f} % since the last scan"
+    return f"{text}{rate_words(track.rate)}"
 
 
-def sentence(one: NoduleGrowth) -> str:
-    """Say in one line what became of a nodule."""
-    text = f"{_name(one)}: {one.change}"
-    if one.volume_change is not None:
-        text += f", volume {100 * one.volume_change:+.0f} %"
-    if one.doubling_days is not None:
-        text += f", doubling time {one.doubling_days:.0f} days"
-    return text
+def rate_words(rate: GrowthRate | None) -> str:
+    """Say the doubling time with its 95 % interval, or the shortest that is possible."""
+    if rate is None:
+        return ""
+    low, high = rate.doubling_interval
+    if rate.change is Change.GROWN:
+        return f", doubling time {rate.doubling_days:.0f} days (95 %: {low:.0f} to {high:.0f})"
+    if rate.change is Change.UNCHANGED:
+        return f", doubling time {low:.0f} days or more" if low < float("inf") else ""
+    return ""
+
+
+def _listed(nodules: Sequence[Nodule]) -> str:
+    return "nodule " + " and ".join(f"{one.id}" for one in nodules)
 
 
 def _caption(nodule: Nodule | None) -> str:
     if nodule is None:
-        return "the same place in the lung, no nodule found"
+        return "no nodule found here"
     return (
         f"nodule {nodule.id}, {nodule.diameter_mm:.1f} × {nodule.perpendicular_mm:.1f} mm, "
         f"{nodule.volume_mm3:.0f} mm³, {nodule.kind}"

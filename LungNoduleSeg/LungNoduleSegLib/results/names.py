@@ -12,8 +12,9 @@ DICOM_SEGMENTATION = "segmentation.dcm"
 DICOM_REPORT = "measurements.dcm"
 
 GROWTH_TABLE = "growth.csv"
+TIMELINE_TABLE = "timeline.csv"
 GROWTH_PAGE = "growth.html"
-"""What a comparison of two runs leaves behind."""
+"""What a comparison of runs leaves behind."""
 
 DICOM_NAMES = (DICOM_SEGMENTATION, DICOM_REPORT)
 

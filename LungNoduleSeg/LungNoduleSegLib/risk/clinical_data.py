@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts, Status
+from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH, Change
 from LungNoduleSegLib.risk.lung_rads import lung_rads_mean_mm
 
 Values = Mapping[str, Any]
@@ -128,9 +129,13 @@ def prior_facts(rows: Iterable[Values]) -> dict[int, Values]:
         if row["current_id"] is None:
             continue
         status = row["lung_rads_change"]
+        alike = row["change"] != Change.NOT_COMPARABLE
+        days = row["days"]
         told = {
             "status": Status(status) if status else None,
-            "previous_mean_mm": row["prior_mean_mm"],
+            "previous_mean_mm": row["prior_mean_mm"] if alike else None,
+            "months_since_previous": days and round(days / DAYS_PER_MONTH, 1),
+            "doubling_days": row["doubling_days"],
             _NOW: row["current_mean_mm"],
         }
         found[int(row["current_id"])] = {n: v for n, v in told.items() if v is not None}
@@ -198,9 +203,9 @@ def _fits(one: NoduleFacts, told: Values) -> bool:
 
 
 def _growth_cells(row: Mapping[str, str]) -> dict[str, Any]:
-    names = ("current_id", "prior_mean_mm", _NOW)
+    names = ("current_id", "prior_mean_mm", "days", "doubling_days", _NOW)
     numbers = {name: float(row[name]) if row[name] else None for name in names}
-    return numbers | {"lung_rads_change": row["lung_rads_change"]}
+    return numbers | {name: row[name] for name in ("lung_rads_change", "change")}
 
 
 def _require_nodules(numbers: Iterable[int], facts: Iterable[NoduleFacts], where: str) -> None:

@@ -1,10 +1,9 @@
 """Growth: the nodules of two scans of one patient matched, and what changed between them."""
 
 import datetime
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,17 +13,20 @@ from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, Side
 from LungNoduleSegLib.risk.alignment import LABELS, Alignment, align
 from LungNoduleSegLib.risk.facts import Status, lung_heights
+from LungNoduleSegLib.risk.growth_rate import (
+    DAYS_PER_MONTH,
+    Change,
+    GrowthRate,
+    growth_rate,
+    volume_deviation,
+)
 from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, lung_rads_mean_mm
+
+Point = tuple[float, float, float]
 
 GATE_MM = 20.0
 """Nodules farther apart than this, once the lungs are aligned, are two nodules (our own choice:
 alignment leaves a few mm in the middle of a lung and up to a centimetre at the diaphragm)."""
-
-VOLUME_VARIABILITY = 0.25
-"""A smaller change of volume is within the error of measurement: van Klaveren et al., N Engl J
-Med 2009;361:2221-2229 (NELSON); Callister et al., Thorax 2015;70 Suppl 2 (BTS guideline)."""
-
-DAYS_PER_MONTH = 365.25 / 12
 
 LARGE_SPACING_RATIO = 1.5
 """Slices thicker than this in comparison make volumes hard to compare (our own choice)."""
@@ -32,18 +34,6 @@ LARGE_SPACING_RATIO = 1.5
 POOR_OVERLAP = 0.8
 """Dice coefficient of an aligned lung below which the matches are to be checked (our own choice;
 two phantoms of one patient reach 0.97)."""
-
-
-class Change(StrEnum):
-    """What became of a nodule."""
-
-    GROWN = "grown"
-    SHRUNK = "shrunk"
-    UNCHANGED = "within variability"
-    NEW = "new"
-    VANISHED = "not found again"
-    NOT_SHOWN_BEFORE = "outside the prior scan"
-    NOT_SHOWN_NOW = "outside the current scan"
 
 
 @dataclass(frozen=True)
@@ -57,6 +47,7 @@ class ChestScan:
         nodules: the rows of its table.
         date: of the study, None if not known.
         patient_id: of the DICOM header, "" if not known.
+        method: how its nodules were found and outlined, see `method_of`.
     """
 
     name: str
@@ -65,6 +56,7 @@ class ChestScan:
     nodules: tuple[Nodule, ...]
     date: datetime.date | None = None
     patient_id: str = ""
+    method: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,36 +66,54 @@ class NoduleGrowth:
     Attributes:
         prior: the nodule in the prior scan, None if it is new.
         current: the nodule in the current scan, None if it was not found again.
-        change: by volume, see `VOLUME_VARIABILITY`.
+        change: see `Change`; grown and shrunk by volume, beyond its uncertainty.
         prior_point: where it lies, or would lie, in the prior scan, LPS mm.
         current_point: likewise in the current scan.
         apart_mm: distance of the two once the lungs are aligned.
-        doubling_days: volume doubling time of a grown nodule, None if not known.
+        rate: of growth, None for one scan alone or two that do not compare; per day where the
+            interval is known.
+        days: between the two scans, None if not known.
         lung_rads: the change by Lung-RADS v2022, None if not known.
+        others: nodules of the prior scan that merged into `current`.
+        part_of: the nodule of the other scan that it merged into or split off.
     """
 
     prior: Nodule | None
     current: Nodule | None
     change: Change
-    prior_point: tuple[float, float, float]
-    current_point: tuple[float, float, float]
+    prior_point: Point
+    current_point: Point
     apart_mm: float | None = None
-    doubling_days: float | None = None
+    rate: GrowthRate | None = None
+    days: int | None = None
     lung_rads: Status | None = None
+    others: tuple[Nodule, ...] = ()
+    part_of: Nodule | None = None
+
+    @property
+    def doubling_days(self) -> float | None:
+        """Volume doubling time of a grown nodule, None if it has none or the days are not known."""
+        grown = self.change is Change.GROWN and self.rate is not None and self.days is not None
+        return self.rate.doubling_days if grown and self.rate else None
 
     @property
     def diameter_change_mm(self) -> float | None:
-        """Change of the mean of the two axial diameters."""
-        if self.prior is None or self.current is None:
+        """Change of the mean of the two axial diameters; None where the two do not compare."""
+        if self.prior is None or self.current is None or self.rate is None:
             return None
         return mean_mm(self.current) - mean_mm(self.prior)
 
     @property
     def volume_change(self) -> float | None:
-        """Change of the volume as a share of the prior one; 0.25 is a quarter more."""
-        if self.prior is None or self.current is None:
+        """Change of the volume as a share of the prior one; None where the two do not compare."""
+        if self.current is None or self.rate is None:
             return None
-        return self.current.volume_mm3 / self.prior.volume_mm3 - 1
+        return self.current.volume_mm3 / self.prior_volume - 1
+
+    @property
+    def prior_volume(self) -> float:
+        """Volume (mm³) in the prior scan, with that of all nodules that merged since."""
+        return sum(one.volume_mm3 for one in (self.prior, *self.others) if one is not None)
 
 
 @dataclass(frozen=True)
@@ -143,19 +153,6 @@ def mean_mm(nodule: Nodule) -> float:
     return lung_rads_mean_mm(nodule.diameter_mm, nodule.perpendicular_mm)
 
 
-def doubling_days(prior_mm3: float, current_mm3: float, days: float) -> float:
-    """Volume doubling time in days: days · ln 2 / ln(current / prior); negative for a loss.
-
-    Exponential growth, after Schwartz, Cancer 1961;14:1272-1294.
-
-    Args:
-        prior_mm3: volume in the prior scan, above 0.
-        current_mm3: volume in the current scan, above 0 and another.
-        days: between the two scans, above 0.
-    """
-    return days * math.log(2) / math.log(current_mm3 / prior_mm3)
-
-
 def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None) -> Growth:
     """Match the nodules of two scans of one patient and measure what changed.
 
@@ -170,13 +167,67 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
     interval, notes = _interval(prior, current, days)
     alignment = align(prior.hu, prior.lungs, current.hu, current.lungs)
     pairs = match(prior.nodules, current.nodules, alignment)
-    found = [_matched(was, now, apart, interval, alignment) for was, now, apart in pairs]
-    old, new = {was.id for was, _, _ in pairs}, {now.id for _, now, _ in pairs}
-    found += [_new(one, prior, alignment) for one in current.nodules if one.id not in new]
+    differences = method_differences(prior, current)
+    old, new = {was.id: now for was, now, _ in pairs}, {now.id: was for was, now, _ in pairs}
+    lost = [_gone(one, current, alignment) for one in prior.nodules if one.id not in old]
+    gained = [_new(one, prior, alignment) for one in current.nodules if one.id not in new]
+    lost = [_merged(one, [now for _, now, _ in pairs]) for one in lost]
+    gained = [_split(one, [was for was, _, _ in pairs]) for one in gained]
+    found = gained
+    for was, now, apart in pairs:
+        others = tuple(one.prior for one in lost if one.part_of is now and one.prior)
+        split = any(one.part_of is was for one in gained)
+        pair = NoduleGrowth(
+            was,
+            now,
+            Change.NOT_COMPARABLE,
+            (was.x, was.y, was.z),
+            (now.x, now.y, now.z),
+            apart_mm=round(apart, 1),
+            days=interval,
+            others=others,
+        )
+        alike = not (differences or split or by_hand(was) != by_hand(now))
+        found.append(_measured(pair, prior, current) if alike else pair)
     found.sort(key=lambda one: one.current.id if one.current else 0)
-    found += [_gone(one, current, alignment) for one in prior.nodules if one.id not in old]
-    notes += _doubts(prior, current, alignment)
-    return Growth(prior, current, interval, alignment, tuple(found), tuple(notes))
+    notes += [*_doubts(prior, current, alignment), *differences]
+    return Growth(prior, current, interval, alignment, (*found, *lost), tuple(notes))
+
+
+def method_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """Take from the contents of `run.json` what the volumes of its nodules depend on."""
+    model = record.get("model") or {}
+    parameters = record.get("parameters") or {}
+    rules = parameters.get("rules") or {}
+    found = {
+        "model": model.get("name") and f"{model['name']} ({str(model.get('sha256'))[:8]})",
+        "classifier": model.get("classifier_sha256") and str(model["classifier_sha256"])[:8],
+        "threshold": rules.get("threshold"),
+        "outline": parameters.get("outline"),
+    }
+    return {name: f"{value}" for name, value in found.items() if value is not None}
+
+
+def method_differences(prior: ChestScan, current: ChestScan) -> list[str]:
+    """Say in what the nodules of two scans were found or outlined differently."""
+    names = dict.fromkeys((*prior.method, *current.method))
+    return [
+        f"The {name} was {prior.method.get(name, 'not recorded')} for {prior.name} and "
+        f"{current.method.get(name, 'not recorded')} for {current.name}: volumes are not "
+        "compared. Run both scans with the same settings."
+        for name in names
+        if prior.method.get(name) != current.method.get(name)
+    ]
+
+
+def by_hand(nodule: Nodule) -> bool:
+    """Tell whether a reader outlined the nodule, by a click or a brush, and no network."""
+    return nodule.probability is None
+
+
+def deviation(nodule: Nodule, scan: ChestScan) -> float:
+    """Standard deviation of ln(volume) of a nodule of a scan."""
+    return volume_deviation(nodule.volume_mm3, scan.hu.GetSpacing())
 
 
 def match(
@@ -251,34 +302,18 @@ def _interval(
     return between, []
 
 
-def _matched(
-    was: Nodule, now: Nodule, apart: float, days: int | None, alignment: Alignment
-) -> NoduleGrowth:
-    ratio = now.volume_mm3 / was.volume_mm3
-    if ratio >= 1 + VOLUME_VARIABILITY:
-        change = Change.GROWN
-    elif ratio <= 1 - VOLUME_VARIABILITY:
-        change = Change.SHRUNK
-    else:
-        change = Change.UNCHANGED
-    return NoduleGrowth(
-        was,
-        now,
-        change,
-        (was.x, was.y, was.z),
-        (now.x, now.y, now.z),
-        apart_mm=round(apart, 1),
-        doubling_days=(
-            doubling_days(was.volume_mm3, now.volume_mm3, days)
-            if days is not None and change is Change.GROWN
-            else None
-        ),
-        lung_rads=(
-            None
-            if days is None
-            else change_by_lung_rads(mean_mm(was), mean_mm(now), days / DAYS_PER_MONTH)
-        ),
+def _measured(pair: NoduleGrowth, prior: ChestScan, current: ChestScan) -> NoduleGrowth:
+    """Fill in the change of a pair whose volumes compare."""
+    was, now, days = pair.prior, pair.current, pair.days
+    assert was is not None
+    assert now is not None
+    rate = growth_rate(
+        (0, days or 1),
+        (pair.prior_volume, now.volume_mm3),
+        (deviation(was, prior), deviation(now, current)),
     )
+    status = days and change_by_lung_rads(mean_mm(was), mean_mm(now), days / DAYS_PER_MONTH)
+    return replace(pair, change=rate.change, rate=rate, lung_rads=status or None)
 
 
 def _new(now: Nodule, prior: ChestScan, alignment: Alignment) -> NoduleGrowth:
@@ -296,7 +331,28 @@ def _gone(was: Nodule, current: ChestScan, alignment: Alignment) -> NoduleGrowth
     return NoduleGrowth(was, None, change, there, after)
 
 
-def shows(image: sitk.Image, point: tuple[float, float, float]) -> bool:
+def _merged(one: NoduleGrowth, current: Iterable[Nodule]) -> NoduleGrowth:
+    """Say so if a nodule that was not found again lies within another one now."""
+    into = _within(one.current_point, current) if one.change is Change.VANISHED else None
+    return replace(one, change=Change.MERGED, part_of=into) if into else one
+
+
+def _split(one: NoduleGrowth, prior: Iterable[Nodule]) -> NoduleGrowth:
+    """Say so if a nodule that is new lies within a larger one that was there."""
+    off = _within(one.prior_point, prior) if one.change is Change.NEW else None
+    return replace(one, change=Change.SPLIT, part_of=off, lung_rads=None) if off else one
+
+
+def _within(point: Point, nodules: Iterable[Nodule]) -> Nodule | None:
+    """Give the nodule that holds a point, as far as an ellipsoid of its diameters tells."""
+    for one in nodules:
+        apart = np.linalg.norm(np.subtract(point, (one.x, one.y, one.z)))
+        if apart < one.diameter_mm / 2:
+            return one
+    return None
+
+
+def shows(image: sitk.Image, point: Point) -> bool:
     """Tell whether a point (LPS mm) lies in an image."""
     index = np.array(image.TransformPhysicalPointToContinuousIndex(point))
     return bool(((index >= -0.5) & (index <= np.array(image.GetSize()) - 0.5)).all())

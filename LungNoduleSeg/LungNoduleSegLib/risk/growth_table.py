@@ -1,18 +1,22 @@
-"""The table of growth: one row a nodule at two times, its columns, and the CSV file."""
+"""Tables of growth: one row a nodule at two times, and one a nodule at each date."""
 
 import csv
+from math import inf
 from pathlib import Path
 
 from CTLungScreeningLib.files import new_file
 from LungNoduleSegLib.nodules.table import Column
-from LungNoduleSegLib.risk.growth import Growth, NoduleGrowth, mean_mm
+from LungNoduleSegLib.risk.growth import NoduleGrowth, deviation, mean_mm
+from LungNoduleSegLib.risk.growth_rate import Change, GrowthRate, volume_interval
+from LungNoduleSegLib.risk.timeline import Timeline, Track, lung_rads_status
 
 GROWTH_COLUMNS = {
     "change": Column(
         "Change",
         "",
-        "grown or shrunk: the volume changed by 25 % or more; within variability: by less; new, "
-        "not found again, or outside one of the scans",
+        "grown or shrunk: the volume changed by more than the uncertainty of both; no measurable "
+        "change: by less; measured in another way: volumes do not compare; new, not found again, "
+        "merged, split off, or outside one of the scans",
     ),
     "prior_id": Column("Prior", "", "Number of the nodule in the prior scan"),
     "current_id": Column("Current", "", "Number of the nodule in the current scan"),
@@ -30,14 +34,20 @@ GROWTH_COLUMNS = {
     ),
     "prior_volume_mm3": Column("Prior volume", "mm³", "Volume in the prior scan"),
     "current_volume_mm3": Column("Current volume", "mm³", "Volume in the current scan"),
-    "volume_change_percent": Column(
-        "Volume change", "%", "Of the prior volume; less than 25 % is within variability"
-    ),
+    "volume_change_percent": Column("Volume change", "%", "Of the prior volume"),
     "days": Column("Interval", "days", "Between the two scans"),
     "doubling_days": Column(
         "Doubling time",
         "days",
         "Volume doubling time of a grown nodule (Schwartz, Cancer 1961;14:1272)",
+    ),
+    "doubling_low_days": Column(
+        "Shortest", "days", "Lower end of the 95 % interval of the doubling time"
+    ),
+    "doubling_high_days": Column(
+        "Longest",
+        "days",
+        "Upper end of the 95 % interval of the doubling time; empty if it may not grow at all",
     ),
     "lung_rads_change": Column(
         "Lung-RADS",
@@ -54,6 +64,28 @@ GROWTH_COLUMNS = {
     for axis in "xyz"
 }
 """Every column, in its order, for the CSV file, the page and the MRML table."""
+
+TIMELINE_COLUMNS = {
+    "track": Column("Track", "", "The same number is the same nodule at another date"),
+    "scan": Column("Scan", "", "Name of the run or the volume"),
+    "date": Column("Date", "", "Of the study"),
+    "days": Column("Days", "days", "Since the first scan"),
+    "id": Column("ID", "", "Number of the nodule in this scan; empty where it was not found"),
+    "side": GROWTH_COLUMNS["side"],
+    "kind": Column("Type", "", "Type in this scan"),
+    "mean_mm": Column("Diameter", "mm", "Mean of the two axial diameters"),
+    "volume_mm3": Column("Volume", "mm³", "Volume in this scan"),
+    "volume_low_mm3": Column("From", "mm³", "Lower end of the 95 % interval of the volume"),
+    "volume_high_mm3": Column("To", "mm³", "Upper end of the 95 % interval of the volume"),
+    "change": Column("Change", "", "What became of it over all dates"),
+    "doubling_days": GROWTH_COLUMNS["doubling_days"],
+    "doubling_low_days": GROWTH_COLUMNS["doubling_low_days"],
+    "doubling_high_days": GROWTH_COLUMNS["doubling_high_days"],
+    "x": Column("x", "mm", "Where it lies, or would lie, in this scan, LPS"),
+    "y": Column("y", "mm", "Where it lies, or would lie, in this scan, LPS"),
+    "z": Column("z", "mm", "Where it lies, or would lie, in this scan, LPS"),
+}
+"""Every column of the table of all dates."""
 
 Row = dict[str, str | int | float | None]
 
@@ -77,7 +109,7 @@ def growth_row(one: NoduleGrowth, days: int | None) -> Row:
         "current_volume_mm3": current.volume_mm3 if current else None,
         "volume_change_percent": _rounded(None if share is None else 100 * share, 1),
         "days": days,
-        "doubling_days": _rounded(one.doubling_days, 1),
+        **_doubling(one.rate if days else None),
         "lung_rads_change": str(one.lung_rads) if one.lung_rads else None,
         "apart_mm": one.apart_mm,
         **_point("prior", one.prior_point),
@@ -85,19 +117,95 @@ def growth_row(one: NoduleGrowth, days: int | None) -> Row:
     }
 
 
-def write_growth_csv(path: Path, growth: Growth) -> None:
-    """Write a new UTF-8 CSV file with a header line, one row a nodule; empty: no value.
+def growth_rows(timeline: Timeline) -> list[Row]:
+    """Give the rows of the last step of a timeline.
+
+    With more than two scans the change, the doubling time and what Lung-RADS makes of it are those
+    over all dates.
+    """
+    step = timeline.steps[-1]
+    rows = [growth_row(one, step.days) for one in step.nodules]
+    if len(timeline.steps) == 1:
+        return rows
+    tracks = {one.steps[-1]: one for one in timeline.tracks if one.steps[-1] is not None}
+    return [row | _over_all_dates(tracks[one]) for row, one in zip(rows, step.nodules, strict=True)]
+
+
+def _over_all_dates(track: Track) -> Row:
+    status = lung_rads_status(track)
+    return {
+        "change": str(track.change),
+        "lung_rads_change": str(status) if status else None,
+        **_doubling(track.rate),
+    }
+
+
+def _doubling(rate: GrowthRate | None) -> Row:
+    """Doubling time with its interval; of a nodule that does not measurably grow its low end."""
+    low, high = rate.doubling_interval if rate else (inf, inf)
+    grown = rate is not None and rate.change is Change.GROWN
+    return {
+        "doubling_days": _rounded(rate.doubling_days, 1) if grown and rate else None,
+        "doubling_low_days": _rounded(low, 1) if low < inf else None,
+        "doubling_high_days": _rounded(high, 1) if high < inf else None,
+    }
+
+
+def timeline_rows(timeline: Timeline) -> list[Row]:
+    """Give a row for each nodule at each date; None where there is no value."""
+    rows: list[Row] = []
+    for number, track in enumerate(timeline.tracks, start=1):
+        for n, (scan, one) in enumerate(zip(timeline.scans, track.nodules, strict=True)):
+            low, high = (
+                volume_interval(one.volume_mm3, deviation(one, scan)) if one else (None, None)
+            )
+            rows.append(
+                {
+                    "track": number,
+                    "scan": scan.name,
+                    "date": str(scan.date) if scan.date else None,
+                    "days": timeline.days[n] if timeline.days else None,
+                    "id": one.id if one else None,
+                    "side": str(track.last.side),
+                    "kind": str(one.kind) if one else None,
+                    "mean_mm": mean_mm(one) if one else None,
+                    "volume_mm3": one.volume_mm3 if one else None,
+                    "volume_low_mm3": _rounded(low, 1),
+                    "volume_high_mm3": _rounded(high, 1),
+                    "change": str(track.change),
+                    **_doubling(track.rate),
+                    **{axis: round(mm, 1) for axis, mm in zip("xyz", track.points[n], strict=True)},
+                }
+            )
+    return rows
+
+
+def write_growth_csv(path: Path, timeline: Timeline) -> None:
+    """Write the last step as a new UTF-8 CSV file, one row a nodule; empty: no value.
 
     Raises:
         InputError: if `path` exists.
     """
+    _write(path, list(GROWTH_COLUMNS), growth_rows(timeline))
+
+
+def write_timeline_csv(path: Path, timeline: Timeline) -> None:
+    """Write every nodule at every date as a new UTF-8 CSV file; empty: no value.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    _write(path, list(TIMELINE_COLUMNS), timeline_rows(timeline))
+
+
+def _write(path: Path, columns: list[str], rows: list[Row]) -> None:
     with (
         new_file(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
-        writer = csv.DictWriter(stream, list(GROWTH_COLUMNS))
+        writer = csv.DictWriter(stream, columns)
         writer.writeheader()
-        writer.writerows(growth_row(one, growth.days) for one in growth.nodules)
+        writer.writerows(rows)
 
 
 def _point(scan: str, point: tuple[float, float, float]) -> Row:

@@ -1,4 +1,4 @@
-"""Growth of nodules in a Slicer scene: the results of two scans in, a table and a plot out."""
+"""Growth of nodules in a Slicer scene: the results of scans in, a table and a plot out."""
 
 import csv
 import json
@@ -17,9 +17,10 @@ from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
-from LungNoduleSegLib.results.names import GROWTH_TABLE
+from LungNoduleSegLib.nodules.table import Column
+from LungNoduleSegLib.results.names import GROWTH_TABLE, TIMELINE_TABLE
 from LungNoduleSegLib.results.segments import TAG
-from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
+from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, TIMELINE_COLUMNS, Row
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.growth_plot import add_growth_plot
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
@@ -34,30 +35,31 @@ CHART_ROLE = f"{TAG}.chart"
 
 
 class GrowthLogic(ClassifierLogic):
-    """Brings the comparison of two scans of one patient to nodes of the scene."""
+    """Brings the comparison of the scans of one patient to nodes of the scene."""
 
     def compareGrowth(
         self,
-        prior: ResultNodes,
+        prior: ResultNodes | Sequence[ResultNodes],
         current: ResultNodes,
         days: int | None = None,
         progress: ProgressCallback = silent,
     ) -> Any:
-        """Match the nodules of two scans of one patient in a child process: what changed.
+        """Follow the nodules of one patient's scans in a child process: what changed.
 
         Nodules that a reader rejected are left out. The volume of each scan is the one that its
         segmentation names as its reference.
 
         Args:
-            prior: the results of the earlier scan.
-            current: likewise of the later scan.
-            days: between the two; None: from their study dates. Without either no doubling time is
-                given.
+            prior: the results of the earlier scan, or of several from the earliest to the latest.
+            current: likewise of the last scan.
+            days: between two scans; None: from their study dates. Without either no doubling time
+                is given.
             progress: called at least ten times a second; may raise `Cancelled`.
 
         Returns:
-            A new table node, with interval and notes as attributes; it references the two tables
-            and segmentations, the prior ones first, and a plot chart of the volumes.
+            A new table node of the change since the last prior scan, with interval and notes as
+            attributes; it references all tables and segmentations, the earliest first, and a plot
+            chart of the volumes at all dates.
 
         Raises:
             InputError: if a node cannot be used or shows no lung.
@@ -67,13 +69,17 @@ class GrowthLogic(ClassifierLogic):
         return complete(self.compareGrowthWork(prior, current, days), keeping_alive(progress))
 
     def compareGrowthWork(
-        self, prior: ResultNodes, current: ResultNodes, days: int | None = None
+        self,
+        prior: ResultNodes | Sequence[ResultNodes],
+        current: ResultNodes,
+        days: int | None = None,
     ) -> Work[Any]:
         """Give the work of `compareGrowth`, for a panel."""
-        if prior.table is current.table:
+        results = [*([prior] if isinstance(prior, ResultNodes) else prior), current]
+        if len({id(one.table) for one in results}) < len(results):
             raise InputError("The prior scan is the current one: choose another.")
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
-        scans = {work / "prior": prior, work / "current": current}
+        scans = {work / f"scan-{number}": one for number, one in enumerate(results, start=1)}
         names = {
             folder: volume_node_of(one.segmentation).GetName() for folder, one in scans.items()
         }
@@ -81,12 +87,14 @@ class GrowthLogic(ClassifierLogic):
         try:
             for folder, one in scans.items():
                 write_run(one, folder)
-            since = ["--days", str(days)] if days else []
+            since = ["--days", str(days)] if days and len(results) == 2 else []
             result = yield from self.commandWork("growth", *scans, "-o", output, *since)
             for one in scans.values():
                 if one.table.GetScene() is None or one.segmentation.GetScene() is None:
                     raise InputError(f"{one.table.GetName()} was deleted during the comparison.")
-            return self._bring(_read(output / GROWTH_TABLE), result, prior, current)
+            growth = _read(output / GROWTH_TABLE, GROWTH_COLUMNS)
+            timeline = _read(output / TIMELINE_TABLE, TIMELINE_COLUMNS)
+            return self._bring(growth, timeline, result, results)
         except InputError as problem:
             text = str(problem)
             for folder, name in names.items():
@@ -124,12 +132,12 @@ class GrowthLogic(ClassifierLogic):
     def _bring(
         self,
         rows: Sequence[Row],
+        timeline: Sequence[Row],
         result: Mapping[str, Any],
-        prior: ResultNodes,
-        current: ResultNodes,
+        scans: Sequence[ResultNodes],
     ) -> Any:
-        scans = prior, current
-        was, now = (volume_node_of(one.segmentation).GetName() for one in scans)
+        names = [volume_node_of(one.segmentation).GetName() for one in scans]
+        prior, current = scans[-2:]
         days = result["days"]
         with self.allOrNothing(what="compare with the prior scan"):
             node = add_table(
@@ -139,8 +147,9 @@ class GrowthLogic(ClassifierLogic):
                 rows,
                 "growth",
                 {
-                    "prior": was,
-                    "current": now,
+                    "prior": names[-2],
+                    "current": names[-1],
+                    "scans": json.dumps(names),
                     "days": "" if days is None else str(days),
                     "notes": json.dumps(result["notes"]),
                     "overlap": json.dumps(result["overlap"]),
@@ -148,9 +157,9 @@ class GrowthLogic(ClassifierLogic):
                 },
                 [node for one in scans for node in (one.table, one.segmentation)],
             )
-            for role, one in zip((PRIOR_ROLE, CURRENT_ROLE), scans, strict=True):
+            for role, one in ((PRIOR_ROLE, prior), (CURRENT_ROLE, current)):
                 node.SetNodeReferenceID(role, one.table.GetID())
-            chart = add_growth_plot(self.scene, f"{now} growth", rows, days)
+            chart = add_growth_plot(self.scene, f"{names[-1]} growth", timeline, len(scans))
             node.SetNodeReferenceID(CHART_ROLE, chart.GetID())
             for one in (node, chart):
                 place_beside(current.table, one)
@@ -168,12 +177,12 @@ def same_levels(growth_node: Any) -> ScanAlignment:
     return ScanAlignment(np.array(here, float), np.array(there, float))
 
 
-def _read(file: Path) -> list[Row]:
+def _read(file: Path, columns: Mapping[str, Column]) -> list[Row]:
     with file.open(encoding="utf-8", newline="") as stream:
         return [
             {
                 name: (row[name] if name in WORDS else float(row[name])) if row[name] else None
-                for name in GROWTH_COLUMNS
+                for name in columns
             }
             for row in csv.DictReader(stream)
         ]

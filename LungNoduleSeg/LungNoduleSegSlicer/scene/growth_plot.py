@@ -1,51 +1,62 @@
-"""The volumes of nodules at two times as a plot chart."""
+"""The volumes of nodules against time as a plot chart."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import vtk
 
-from LungNoduleSegLib.risk.growth import Change
+from LungNoduleSegLib.risk.growth_rate import Change
 from LungNoduleSegLib.risk.growth_table import Row
 
 COLOURS = {
     Change.GROWN: (0.84, 0.37, 0.0),
     Change.SHRUNK: (0.0, 0.45, 0.7),
-    Change.UNCHANGED: (0.4, 0.4, 0.4),
 }
-"""Of the line of a pair, by what became of it."""
+"""Of the line of a nodule, by what became of it; `GREY` for all else."""
 
 
-def add_growth_plot(scene: Any, name: str, rows: Sequence[Row], days: int | None) -> Any:
-    """Add a chart with a line a pair from its prior to its current volume, on a logarithmic axis.
+GREY = (0.4, 0.4, 0.4)
+
+
+def add_growth_plot(scene: Any, name: str, rows: Sequence[Row], scans: int) -> Any:
+    """Add a chart with the volumes of every nodule that two dates or more show, on a log axis.
 
     Args:
         scene: gets chart, series and their table.
         name: of the chart.
-        rows: of `GROWTH_COLUMNS`.
-        days: between the scans; None: they are drawn one step apart.
+        rows: of `TIMELINE_COLUMNS`: each nodule at each of the scans.
+        scans: how many there are.
 
     Returns:
         The vtkMRMLPlotChartNode.
     """
-    pairs = [row for row in rows if row["prior_id"] is not None and row["current_id"] is not None]
+    dated = all(row["days"] is not None for row in rows)
     table = _add(scene, "Table", f"{name} volumes")
     table.SetLocked(True)
     chart = _add(scene, "PlotChart", name)
     chart.SetTitle(name)
-    chart.SetXAxisTitle("Days since the prior scan" if days else "Prior scan, current scan")
+    chart.SetXAxisTitle("Days since the first scan" if dated else "Scan")
     chart.SetYAxisTitle("Volume (mm³)")
     chart.SetYAxisLogScale(True)
-    _add_column(table, "time", (0.0, float(days or 1)))
-    for row in pairs:
-        label = f"nodule {row['current_id']:.0f}"
-        _add_column(table, label, (row["prior_volume_mm3"], row["current_volume_mm3"]))
+    days = [float(row["days"] or 0) if dated else float(n) for n, row in enumerate(rows[:scans])]
+    _add_column(table, "time", days or list(range(scans)))
+    for first in range(0, len(rows), scans):
+        track = rows[first : first + scans]
+        found = [row for row in track if row["id"] is not None]
+        if len(found) < 2:
+            continue
+        label = f"nodule {found[-1]['id']:.0f}"
+        if track[-1]["id"] is None:
+            label += f" of {found[-1]['scan']}"
+        volumes = [math.nan if row["id"] is None else row["volume_mm3"] for row in track]
+        _add_column(table, label, volumes)
         series = _add(scene, "PlotSeries", label)
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetPlotType(series.PlotTypeScatter)
         series.SetXColumnName("time")
         series.SetYColumnName(label)
-        series.SetColor(*COLOURS[Change(str(row["change"]))])
+        series.SetColor(*COLOURS.get(Change(str(track[0]["change"])), GREY))
         series.SetLineWidth(2)
         series.SetMarkerStyle(series.MarkerStyleCircle)
         series.SetMarkerSize(7)

@@ -25,6 +25,9 @@ POINTS_ROLE = f"{TAG}.points"
 PROBABILITY_ROLE = f"{TAG}.probability"
 """Node references from the table of nodules to the other nodes of the results."""
 
+RUN_RECORD = f"{TAG}.record"
+"""Attribute of the table: what made the results, the contents of `run.json` as JSON."""
+
 VERDICT = "verdict"
 """Column of the table, and the last part of the segments' tag, that holds a reader's verdict."""
 

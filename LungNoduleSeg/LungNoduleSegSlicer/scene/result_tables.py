@@ -59,7 +59,8 @@ PREDICTION_COLUMNS = {
 WORDS = frozenset(
     (
         *("model", "category", "management", "missing", "not_for", "source"),
-        *("change", "side", "prior_kind", "current_kind", "lung_rads_change"),
+        *("change", "side", "kind", "prior_kind", "current_kind", "lung_rads_change"),
+        *("scan", "date"),
         *("classifier", "moved_by", "warnings", *IDENTIFIERS),
     )
 )

@@ -1,6 +1,7 @@
 """The results of a volume written as those of a run, with a reader's corrections, for commands."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -8,7 +9,9 @@ import SimpleITK as sitk
 from CTLungScreeningSlicer.scene.mrml_volume import export_volume
 from LungNoduleSegLib.nodules.table import write_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
+from LungNoduleSegSlicer.scene.probability_node import rules_of
 from LungNoduleSegSlicer.scene.result_nodes import (
+    RUN_RECORD,
     ResultNodes,
     dicom_ids,
     lungs_of,
@@ -50,4 +53,8 @@ def write_run(results: ResultNodes, folder: Path) -> None:
             "study_date": "" if date is None else f"{date:%Y%m%d}",
         },
     }
-    (folder / RECORD).write_text(json.dumps({"input": found}), encoding="utf-8")
+    made = json.loads(results.table.GetAttribute(RUN_RECORD) or "{}")
+    record = {name: made[name] for name in ("model", "parameters") if name in made}
+    if results.probability is not None and "parameters" in record:
+        record["parameters"]["rules"] = asdict(rules_of(results.probability))
+    (folder / RECORD).write_text(json.dumps({"input": found, **record}), encoding="utf-8")

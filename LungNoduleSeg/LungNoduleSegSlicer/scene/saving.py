@@ -19,9 +19,10 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo
 from LungNoduleSegLib.nodules.table import write_nodules_csv
 from LungNoduleSegLib.results.names import RECORD
-from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG
+from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegSlicer.scene import nodule_segments
 from LungNoduleSegSlicer.scene.result_nodes import (
+    RUN_RECORD,
     ResultNodes,
     dicom_ids,
     lungs_of,
@@ -32,9 +33,6 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     volume_node_of,
     volume_of,
 )
-
-RUN_RECORD = f"{TAG}.record"
-"""Attribute of the table: what made the results, the contents of `run.json` as JSON."""
 
 EDITED = "edited by hand"
 """Stands for the method of lungs that were edited since."""

@@ -1,0 +1,136 @@
+"""How fast a nodule grows, and whether its volumes tell that it grows at all.
+
+Growth is taken as exponential (Schwartz, Cancer 1961;14:1272-1294): the logarithm of the volume is
+a straight line in time. The line is fitted by least squares, each volume weighted by its own
+uncertainty, and its slope has a 95 % interval. Where that interval holds zero, there is no
+measurable change.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+DAYS_PER_MONTH = 365.25 / 12
+
+Z95 = 1.959964
+"""Standard deviations to either side that hold 95 % of a normal distribution."""
+
+REPEATABILITY = math.log(1.25) / Z95 / math.sqrt(2)
+"""Standard deviation of ln(volume) in one thin-slice scan. Two scans of an unchanged nodule differ
+by less than 25 % in 95 of 100: van Klaveren et al., N Engl J Med 2009;361:2221-2229 (NELSON);
+Callister et al., Thorax 2015;70 Suppl 2 (BTS guideline)."""
+
+
+class Change(StrEnum):
+    """What became of a nodule."""
+
+    GROWN = "grown"
+    SHRUNK = "shrunk"
+    UNCHANGED = "no measurable change"
+    NOT_COMPARABLE = "measured in another way"
+    NEW = "new"
+    VANISHED = "not found again"
+    MERGED = "merged"
+    SPLIT = "split off"
+    NOT_SHOWN_BEFORE = "outside the prior scan"
+    NOT_SHOWN_NOW = "outside the current scan"
+
+
+@dataclass(frozen=True)
+class GrowthRate:
+    """Slope of ln(volume) per day (or per step, where no days are known), with its 95 % interval.
+
+    Attributes:
+        per_day: the slope; negative for a loss.
+        low: lower end of the interval.
+        high: upper end.
+        middle: day about which the line turns.
+        level: ln(volume) of the line on that day.
+    """
+
+    per_day: float
+    low: float
+    high: float
+    middle: float = 0.0
+    level: float = 0.0
+
+    def volume(self, day: float) -> float:
+        """Volume (mm³) of the fitted line on a day."""
+        return math.exp(self.level + self.per_day * (day - self.middle))
+
+    @property
+    def change(self) -> Change:
+        """Grown or shrunk only if the whole interval says so."""
+        if self.low > 0:
+            return Change.GROWN
+        return Change.SHRUNK if self.high < 0 else Change.UNCHANGED
+
+    @property
+    def doubling_days(self) -> float:
+        """Volume doubling time in days; negative for a loss, infinite for none."""
+        return math.log(2) / self.per_day if self.per_day else math.inf
+
+    @property
+    def doubling_interval(self) -> tuple[float, float]:
+        """Shortest and longest doubling time in days; the longest is infinite if it may be none."""
+        low = math.log(2) / self.high if self.high > 0 else math.inf
+        return low, (math.log(2) / self.low if self.low > 0 else math.inf)
+
+
+def growth_rate(
+    days: Sequence[float], volumes_mm3: Sequence[float], deviations: Sequence[float]
+) -> GrowthRate:
+    """Fit exponential growth to two or more volumes of one nodule.
+
+    Where the volumes scatter about the line by more than their uncertainty tells, the interval is
+    widened by as much, so that a nodule that does not grow exponentially is not called sure.
+
+    Args:
+        days: of each scan, in any order, not all the same.
+        volumes_mm3: above 0.
+        deviations: standard deviation of ln(volume) of each, above 0, see `volume_deviation`.
+    """
+    t, y = np.asarray(days, float), np.log(volumes_mm3)
+    weight = 1 / np.square(deviations)
+    middle = float(np.average(t, weights=weight))
+    spread = float(np.sum(weight * (t - middle) ** 2))
+    level = float(np.average(y, weights=weight))
+    slope = float(np.sum(weight * (t - middle) * y) / spread)
+    residual = y - level - slope * (t - middle)
+    scatter = float(np.sum(weight * residual**2)) / max(len(t) - 2, 1)
+    half = Z95 * math.sqrt(max(scatter, 1.0) / spread)
+    return GrowthRate(slope, slope - half, slope + half, middle, level)
+
+
+def volume_interval(volume_mm3: float, deviation: float) -> tuple[float, float]:
+    """95 % interval of a volume (mm³) from the standard deviation of its logarithm."""
+    factor = math.exp(Z95 * deviation)
+    return volume_mm3 / factor, volume_mm3 * factor
+
+
+def volume_deviation(volume_mm3: float, spacing_mm: Sequence[float]) -> float:
+    """Standard deviation of ln(volume) of a nodule in one scan.
+
+    `REPEATABILITY` for thin slices; above `THIN_MM` it grows with the share of the nodule that one
+    slice holds, as its two ends may lie anywhere in a slice (our own model, tried on phantoms: see
+    `docs/growth.md`).
+
+    Args:
+        volume_mm3: of the nodule.
+        spacing_mm: of the scan's grid; the widest counts.
+    """
+    diameter = (6 * volume_mm3 / math.pi) ** (1 / 3)
+    thick = max(max(spacing_mm) - THIN_MM, 0.0)
+    return math.hypot(REPEATABILITY, ENDS * thick / diameter)
+
+
+THIN_MM = 1.25
+"""Slices up to this count as thin: those of the trial behind `REPEATABILITY` were 1 mm apart at
+most 0.7 mm."""
+
+ENDS = 0.3
+"""Share of a slice by which each measure of a nodule's extent across slices may be off, times the
+1.5 by which a volume follows it."""
