@@ -75,6 +75,9 @@ def test_what_was_told_comes_before_growth_and_that_before_the_image(tmp_path: P
                 "lung_rads_change": "growing",
                 "prior_mean_mm": 5.5,
                 "current_mean_mm": 8.4,
+                "change": "grown",
+                "days": 365.25,
+                "doubling_days": 250.0,
             },
             {
                 "current_id": None,
@@ -87,6 +90,7 @@ def test_what_was_told_comes_before_growth_and_that_before_the_image(tmp_path: P
     (found,) = assess_scan([table_row(0)], None, given, growth)
     facts = found.nodule
     assert (facts.status, facts.previous_mean_mm) == (Status.GROWING, 5.5)
+    assert (facts.months_since_previous, facts.doubling_days) == (12, 250)
     assert (facts.count, facts.origins["count"]) == (5, Origin.GIVEN)
     assert facts.origins["status"] is facts.origins["longest_mm"] is Origin.MEASURED
     assert found.guidelines[0].category == "4B"

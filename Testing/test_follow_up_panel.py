@@ -16,6 +16,7 @@ from dated_scans import DOUBLED, DOUBLED_NOW, NEW_NOW, add_scan, date, dated_res
 from LungNoduleSegLib.nodules.table import Verdict
 from LungNoduleSegLib.risk.growth import compare_scans
 from LungNoduleSegLib.risk.growth_table import growth_row
+from LungNoduleSegLib.risk.published_models import MODELS
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE
 from LungNoduleSegSlicer.scene.result_nodes import chest_of, nodules_of
 from nodule_panel import PanelTest
@@ -121,7 +122,7 @@ class TestCompare(FollowUpTest):
         self.assertEqual(status.itemText(0), "growing (measured)")
         table = self.ui.riskTable
         categories = [table.item(row, 1).text() for row in range(table.rowCount)]
-        self.assertEqual(categories[3], "4B")
+        self.assertEqual(categories[len(MODELS)], "4B")
         self.widget.risk.choose(NEW_NOW)
         self.assertEqual(status.itemText(0), "new (measured)")
         self.ui.riskSection.collapsed = True

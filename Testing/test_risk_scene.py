@@ -158,7 +158,7 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
         "new",
         "shrunk",
         "grown",
-        "within variability",
+        "no measurable change",
         "not found again",
     ]
     grown = table[DOUBLED_NOW - 1]
@@ -301,7 +301,7 @@ def test_a_real_scan_on_nodes(scene: Any, shared_data: Path, tmp_path: Path) -> 
     assert features["largest_diameter_mm"] == pytest.approx(30, abs=6)
     assert all(math.isfinite(features[name]) for name in SCAN_FEATURES)
     growth = logic.compareGrowth(before, after, days=182)
-    assert {row["change"] for row in rows(growth)} == {"within variability"}
+    assert {row["change"] for row in rows(growth)} == {"no measurable change"}
     told = ClinicalData(nodules={1: {"previous_category": LungRads.VERY_SUSPICIOUS}})
     risk = logic.assessRisk(after.table, told, after.segmentation, growth)
     classes = {row["id"]: row for row in rows(risk) if row["model"] == "Lung-RADS v2022"}
