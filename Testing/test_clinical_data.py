@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.pipeline import run
 from LungNoduleSegLib.risk.assessment import assess_scan
 from LungNoduleSegLib.risk.clinical_data import (
     ClinicalData,
@@ -27,6 +26,7 @@ from LungNoduleSegLib.risk.facts import (
     Sex,
     Status,
 )
+from LungNoduleSegLib.segmenter import NoduleSegmenter
 from test_published_models import table_row
 
 TOLD: dict[str, Any] = {
@@ -142,6 +142,6 @@ def test_a_table_that_is_none_of_growth_is_named(tmp_path: Path) -> None:
 
 def test_a_run_knows_no_numbers_yet(tmp_path: Path) -> None:
     given = ClinicalData(nodules={3: {"kind": NoduleKind.SOLID}})
-    with pytest.raises(InputError, match="Facts of nodule 3 were given"):
-        run(tmp_path / "scan", tmp_path / "out", given=given)
+    with pytest.raises(InputError, match="Clinical data name nodule 3"):
+        NoduleSegmenter().run(tmp_path / "scan", tmp_path / "out", clinical_data=given)
     assert not (tmp_path / "out").exists()

@@ -225,10 +225,10 @@ def test_results_of_a_run_are_written_later(scan: CTScan, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_real_scan_from_end_to_end(shared_data: Path, tmp_path: Path) -> None:
-    from LungNoduleSegLib import pipeline
+    from LungNoduleSegLib.segmenter import NoduleSegmenter
 
     output = tmp_path / "out"
-    analysis = pipeline.run(shared_data / "LIDC-IDRI-0001", output, dicom=True)
+    analysis = NoduleSegmenter().run(shared_data / "LIDC-IDRI-0001", output, dicom=True)
     assert sorted(file.name for file in output.iterdir()) == sorted(
         result_names(scene=False, dicom=True)
     )
@@ -262,6 +262,6 @@ def test_a_real_scan_from_end_to_end(shared_data: Path, tmp_path: Path) -> None:
 
     sitk.WriteImage(analysis.scan.image, tmp_path / "scan.nrrd")
     with pytest.raises(InputError, match="is no DICOM series"):
-        pipeline.run(tmp_path / "scan.nrrd", tmp_path / "no", dicom=True)
+        NoduleSegmenter().run(tmp_path / "scan.nrrd", tmp_path / "no", dicom=True)
     assert not (tmp_path / "no").exists()
     assert validated(output / DICOM_SEGMENTATION) == validated(output / DICOM_REPORT) == []

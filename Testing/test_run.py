@@ -14,11 +14,12 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from LungNoduleSegLib import pipeline
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
 from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, Place, make_phantom
 from LungNoduleSegLib.phantom.files import compare_with_truth, write_phantom
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, SCENE, TABLE, result_names
+from LungNoduleSegLib.segmenter import NoduleSegmenter, SegmentedScan
 
 LUNA16_NODULE = np.array([56.2, 86.3, -115.9])
 LUNA16_DIAMETER = 23.4
@@ -132,39 +133,39 @@ def test_nothing_is_overwritten_and_bad_input_gets_one_sentence(
 
 def test_a_model_is_refused_when_its_card_is_anothers(tmp_path: Path) -> None:
     model = tmp_path / "m.keras"
-    shutil.copy(pipeline.DEFAULT_MODEL, model)
-    shutil.copy(pipeline.DEFAULT_MODEL.with_suffix(".json"), model.with_suffix(".json"))
+    shutil.copy(DEFAULT_MODEL, model)
+    shutil.copy(DEFAULT_MODEL.with_suffix(".json"), model.with_suffix(".json"))
     model.write_bytes(model.read_bytes() + b"x")
     with pytest.raises(InputError, match=r"is not the file that m\.json describes"):
-        pipeline.run(tmp_path, tmp_path / "out", model_file=model)
+        NoduleSegmenter(model).run(tmp_path, tmp_path / "out")
 
 
 @pytest.fixture(scope="module")
-def lidc(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Analysis:
+def lidc(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> SegmentedScan:
     output = tmp_path_factory.mktemp("lidc")
-    return pipeline.run(shared_data / "LIDC-IDRI-0001", output)
+    return NoduleSegmenter().run(shared_data / "LIDC-IDRI-0001", output)
 
 
-def luna16_nodule(analysis: pipeline.Analysis) -> Nodule:
+def luna16_nodule(analysis: SegmentedScan) -> Nodule:
     near = [
         nodule
-        for nodule in analysis.findings.nodules
+        for nodule in analysis.nodules
         if np.linalg.norm(np.array([nodule.x, nodule.y, nodule.z]) - LUNA16_NODULE)
         <= LUNA16_DIAMETER / 2
     ]
-    assert len(near) == 1, analysis.findings.nodules
+    assert len(near) == 1, analysis.nodules
     return near[0]
 
 
 @pytest.mark.xdist_group("lidc")
-def test_the_nodule_of_lidc_is_found(lidc: pipeline.Analysis) -> None:
+def test_the_nodule_of_lidc_is_found(lidc: SegmentedScan) -> None:
     nodule = luna16_nodule(lidc)
     assert nodule.side == "left"
     assert nodule.kind == "solid"
     assert 0.6 * LUNA16_DIAMETER < nodule.diameter_mm < 1.6 * LUNA16_DIAMETER
 
 
-def variant(lidc: pipeline.Analysis, form: str, folder: Path) -> Path:
+def variant(lidc: SegmentedScan, form: str, folder: Path) -> Path:
     """Write the scan again in another form."""
     image = lidc.scan.image
     if form == "shuffled DICOM":
@@ -194,12 +195,12 @@ def variant(lidc: pipeline.Analysis, form: str, folder: Path) -> Path:
 @pytest.mark.xdist_group("lidc")
 @pytest.mark.parametrize("form", ["shuffled DICOM", "mhd", "flipped", "oblique"])
 def test_every_form_of_a_scan_gives_the_same_nodules(
-    lidc: pipeline.Analysis, form: str, tmp_path: Path
+    lidc: SegmentedScan, form: str, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     source.mkdir()
     path = variant(lidc, form, source)
-    other = pipeline.run(path, tmp_path / "out")
+    other = NoduleSegmenter().run(path, tmp_path / "out")
     expected, found = luna16_nodule(lidc), luna16_nodule(other)
     centre = np.array([expected.x, expected.y, expected.z])
     away = np.linalg.norm(centre - (found.x, found.y, found.z))
@@ -208,8 +209,8 @@ def test_every_form_of_a_scan_gives_the_same_nodules(
         assert found.volume_mm3 == pytest.approx(expected.volume_mm3, rel=0.15)
         return
     assert away < 0.01
-    assert len(other.findings.nodules) == len(lidc.findings.nodules)
-    for one, two in zip(lidc.findings.nodules, other.findings.nodules, strict=True):
+    assert len(other.nodules) == len(lidc.nodules)
+    for one, two in zip(lidc.nodules, other.nodules, strict=True):
         np.testing.assert_allclose((one.x, one.y, one.z), (two.x, two.y, two.z), atol=0.01)
         assert one.volume_mm3 == pytest.approx(two.volume_mm3, rel=1e-3)
         assert one.diameter_mm == pytest.approx(two.diameter_mm, abs=0.01)

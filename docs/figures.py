@@ -18,7 +18,6 @@ from skimage.measure import find_contours
 from CTLungScreeningLib.geometry.axial import AxialView
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from LungNoduleSegLib import pipeline
 from LungNoduleSegLib.evaluation.lesion_placement import find_lung_sites, insert_stress_lesions
 from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet, lesion_rows
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
@@ -26,6 +25,8 @@ from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.files import write_phantom
 from LungNoduleSegLib.results.names import SCENE
 from LungNoduleSegLib.results.pictures import overview_png
+from LungNoduleSegLib.segmenter import NoduleSegmenter
+from LungNoduleSegSlicer.scene.mrb import write_scene
 
 IMAGES = Path(__file__).parent / "images"
 TESTING = Path(__file__).parents[1] / "Testing"
@@ -48,14 +49,21 @@ OWN_MM = 20.0
 def phantom_overview(folder: Path) -> None:
     """Nodules found in the phantom of `make demo`."""
     write_phantom(make_phantom(PhantomSpec()), folder)
-    found = pipeline.run(folder / "dicom", folder / "results")
-    overview_png(IMAGES / "overview.png", found.hu, found.lungs, found.findings)
+    found = NoduleSegmenter().run(folder / "dicom", folder / "results")
+    overview_png(
+        IMAGES / "overview.png", found.analysis.hu, found.analysis.lungs, found.analysis.findings
+    )
 
 
 def scan_overview(data: Path, folder: Path) -> None:
     """What is found in LIDC-IDRI-0001, and the scene in Slicer's views."""
-    found = pipeline.run(data / SCANS[0], folder / "lidc", scene=True)
-    overview_png(IMAGES / "lidc-overview.png", found.hu, found.lungs, found.findings)
+    found = NoduleSegmenter().run(data / SCANS[0], folder / "lidc", scene=write_scene)
+    overview_png(
+        IMAGES / "lidc-overview.png",
+        found.analysis.hu,
+        found.analysis.lungs,
+        found.analysis.findings,
+    )
     views = folder / "views"
     views.mkdir()
     subprocess.run([sys.executable, SLICE_VIEWS, folder / "lidc" / SCENE, views], check=True)

@@ -19,7 +19,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "CTSliceToolsLib": ("CTLungScreeningLib",),
     "LungNoduleSegLib": ("CTSliceToolsLib",),
     "CTSliceToolsLib.commands": ("CTSliceToolsLib",),
-    "LungNoduleSegLib.commands": ("LungNoduleSegLib",),
+    "LungNoduleSegLib.commands": ("LungNoduleSegSlicer.scene",),
     "CTLungScreeningSlicer.scene": ("CTLungScreeningLib",),
     "CTSliceToolsSlicer.scene": ("CTLungScreeningSlicer.scene", "CTSliceToolsLib"),
     "LungNoduleSegSlicer.scene": ("CTLungScreeningSlicer.scene", "LungNoduleSegLib"),

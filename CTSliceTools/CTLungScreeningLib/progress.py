@@ -75,6 +75,17 @@ def shown(style: ProgressStyle) -> Iterator[ProgressCallback]:
 
 
 @contextmanager
+def in_terminal(progress: ProgressCallback | None) -> Iterator[ProgressCallback]:
+    """Yield `progress`; for None bars on stderr where that is a terminal, else `silent`."""
+    if progress is not None:
+        yield progress
+    else:
+        style = ProgressStyle.BAR if sys.stderr.isatty() else ProgressStyle.NONE
+        with shown(style) as bars:
+            yield bars
+
+
+@contextmanager
 def _bars() -> Iterator[ProgressCallback]:
     # Not at the top: the logic is imported in Slicer before any package is installed.
     from rich import progress  # noqa: PLC0415

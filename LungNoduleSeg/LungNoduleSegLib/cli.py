@@ -27,6 +27,7 @@ from LungNoduleSegLib.commands.run_options import (
     rules_of,
 )
 from LungNoduleSegLib.commands.train import train
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lungs.segmentation import LungMethod
 
 SUMMARY = "Lungs and nodules in chest CT. Research use only, not a medical device."
@@ -80,36 +81,38 @@ def run(
     """
     began = time.monotonic()
     with shown(progress) as report:
-        from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
         from LungNoduleSegLib.run_cost import GIVEN_LUNGS, peak_gib, remember_cost, run_kind  # noqa: PLC0415
+        from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
-        analysis = pipeline.run(
+        scene_writer = None
+        if scene:
+            from LungNoduleSegSlicer.scene.mrb import write_scene  # noqa: PLC0415 - needs Slicer
+
+            scene_writer = write_scene
+        chosen = model or DEFAULT_MODEL
+        found = NoduleSegmenter(chosen, lungs, lungs_file, rules_of(threshold, keep_all)).run(
             source,
             output,
             series=series,
-            method=lungs,
-            lungs_file=lungs_file,
-            model_file=model or pipeline.DEFAULT_MODEL,
-            rules=rules_of(threshold, keep_all),
-            scene=scene,
             dicom=dicom,
             probability=probability,
-            given=read_facts(facts) if facts else NO_CLINICAL_DATA,
+            clinical_data=read_facts(facts) if facts else NO_CLINICAL_DATA,
+            scene=scene_writer,
             progress=report,
         )
         way = GIVEN_LUNGS if lungs_file else lungs
-        kind = run_kind(way, read_card(model or pipeline.DEFAULT_MODEL).sha256)
-        voxels = analysis.scan.image.GetNumberOfPixels()
+        kind = run_kind(way, read_card(chosen).sha256)
+        voxels = found.scan.image.GetNumberOfPixels()
         remember_cost(voxels, kind, time.monotonic() - began, peak_gib())
         if isinstance(report, JsonLines):
-            for note in analysis.scan.notes:
+            for note in found.scan.notes:
                 report.write(message=note)
-            report.write(result={"output": str(output), "nodules": len(analysis.findings.nodules)})
+            report.write(result={"output": str(output), "nodules": len(found.nodules)})
     if progress is not ProgressStyle.JSONL:
-        for note in analysis.scan.notes:
+        for note in found.scan.notes:
             print(f"Note: {note}")
-        count = len(analysis.findings.nodules)
+        count = len(found.nodules)
         print(f"{count} nodule{'' if count == 1 else 's'}; the results are in {output}")
         print(f"Open {output / 'report.html'} in a browser, or segmentation.seg.nrrd in Slicer.")
 

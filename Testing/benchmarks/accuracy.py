@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from LungNoduleSegLib import pipeline
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.results.names import LUNGS, NODULES
+from LungNoduleSegLib.segmenter import NoduleSegmenter
 from LungNoduleSegLib.training_data.consensus import outlined_nodules
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -25,12 +26,12 @@ SCAN = "LIDC-IDRI-0001"
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("data", type=Path, nargs="?", default=Path("../shared/data"))
-parser.add_argument("--model", type=Path, default=pipeline.DEFAULT_MODEL)
+parser.add_argument("--model", type=Path, default=DEFAULT_MODEL)
 options = parser.parse_args()
 
 with tempfile.TemporaryDirectory() as folder:
     output = Path(folder) / "out"
-    found = pipeline.run(options.data / SCAN, output, model_file=options.model)
+    found = NoduleSegmenter(options.model).run(options.data / SCAN, output)
     lungs = sitk.GetArrayFromImage(sitk.ReadImage(output / LUNGS))
     labels = sitk.GetArrayFromImage(sitk.ReadImage(output / NODULES))
 
@@ -50,9 +51,9 @@ print(f"outlined voxels inside the lungs      {np.mean(lungs[outlined] > 0):8.4f
 print(f"trachea left inside the lungs         {np.mean(lungs[trachea] > 0):8.4f}")
 dice = 2 * (hits & truth).sum() / (hits.sum() + truth.sum())
 print(f"Dice of the nodule with the majority  {dice:8.3f}")
-print(f"nodules found                         {len(found.findings.nodules):8d}")
+print(f"nodules found                         {len(found.nodules):8d}")
 print(f"of them on the outlined nodule        {len(np.unique(labels[hits])):8d}")
-for nodule in found.findings.nodules:
+for nodule in found.nodules:
     print(
         f"  {nodule.id:3d} ({nodule.x:6.1f}, {nodule.y:6.1f}, {nodule.z:7.1f}) mm "
         f"{nodule.diameter_mm:5.1f} mm {nodule.kind:<10} {nodule.probability:.3f}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -13,7 +14,10 @@ from CTLungScreeningLib.reading.ct_reading import read_ct, read_indexed_series
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.dicom_frames import DAMAGED, DICOM_SUFFIXES, looks_like_dicom
 from CTLungScreeningLib.reading.dicom_series import dicom_candidates
-from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, to_hu
+
+IN_MEMORY = Path("image in memory")
+"""The source of a scan that was not read from a file."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,27 @@ class IndexedScan:
         if self.uid:
             return read_indexed_series(self.folder, self.uid, files, progress)
         return read_ct(files[0], progress=progress)
+
+
+def as_scan(
+    ct: Path | str | CTScan | IndexedScan | sitk.Image,
+    series: str | None = None,
+    progress: ProgressCallback = silent,
+) -> CTScan:
+    """Give a scan in whatever form it comes: read, indexed, on disk, or a SimpleITK image in HU.
+
+    Raises:
+        InputError: as `read_ct`, or if an image is no 3-D volume in HU.
+    """
+    if isinstance(ct, CTScan):
+        return ct
+    if isinstance(ct, IndexedScan):
+        return ct.read(progress)
+    if isinstance(ct, sitk.Image):
+        if ct.GetDimension() != 3 or ct.GetNumberOfComponentsPerPixel() != 1:
+            raise InputError("The image is not one 3-D volume: give a CT volume in HU.")
+        return CTScan(to_hu(ct, IN_MEMORY), IN_MEMORY)
+    return read_ct(Path(ct), series, progress)
 
 
 def index_scans(folder: Path, progress: ProgressCallback = silent) -> list[IndexedScan]:

@@ -53,7 +53,7 @@ def read_volume_file(file: Path) -> tuple[sitk.Image, tuple[str, ...]]:
     notes = _orientation_notes(image)
     if image.GetDimension() == 4:
         image = image[:, :, :, 0]
-    return _to_hu(image, file), notes
+    return to_hu(image, file), notes
 
 
 def _check_form(reader: sitk.ImageFileReader, file: Path) -> None:
@@ -126,7 +126,16 @@ def _orientation_notes(image: sitk.Image) -> tuple[str, ...]:
     return ("The file does not say how the patient lies in it; its axes were taken as they are.",)
 
 
-def _to_hu(image: sitk.Image, file: Path) -> sitk.Image:
+def to_hu(image: sitk.Image, file: Path) -> sitk.Image:
+    """Give a 3-D scalar image as HU, int16 if all values are whole and fit, else float32.
+
+    Args:
+        image: the values as they were stored, LPS mm.
+        file: where they are from, for messages.
+
+    Raises:
+        InputError: if they cannot be a CT in HU, or the axes are not perpendicular.
+    """
     geometry = image
     hu = sitk.GetArrayFromImage(image)
     whole = hu.dtype.kind in "iu" or bool((hu == np.rint(hu))[np.isfinite(hu)].all())

@@ -29,7 +29,7 @@ _GUIDELINE_COLUMNS = ("lung_rads", "fleischner")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What `pipeline.run` is told of every scan; `model_file` None is the bundled model."""
+    """How every scan of a batch is run; `model_file` None is the bundled model."""
 
     method: LungMethod = LungMethod.VOLUME
     model_file: Path | None = None
@@ -90,20 +90,16 @@ def out_of_memory(job: Job) -> str:
 
 
 def _run(job: Job, given: ClinicalData, progress: ProgressCallback) -> None:
-    from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
+    from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
     case, options = job.case, job.options
+    segmenter = NoduleSegmenter(
+        options.model_file or DEFAULT_MODEL, options.method, rules=options.rules
+    )
     with tempfile.TemporaryDirectory(dir=job.staging, ignore_cleanup_errors=True) as working:
         results = Path(working) / "results"
-        pipeline.run(
-            case.source,
-            results,
-            series=case.series,
-            method=options.method,
-            model_file=options.model_file or DEFAULT_MODEL,
-            rules=options.rules,
-            given=given,
-            progress=progress,
+        segmenter.run(
+            case.source, results, series=case.series, clinical_data=given, progress=progress
         )
         make_folders(job.batch, job.folder.parent)
         try:

@@ -36,8 +36,8 @@ def inserted(
     Example: `lung-nodule-seg evaluate inserted ~/dicom/chest -o ~/stress --nodules own.nrrd`
     """
     with shown(progress) as report:
+        from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import synthetic_lesions as stress  # noqa: PLC0415 - slow to import
-        from LungNoduleSegLib.pipeline import DEFAULT_MODEL  # noqa: PLC0415
 
         result = stress.stress_test(
             source,

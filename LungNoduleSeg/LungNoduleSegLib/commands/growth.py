@@ -52,9 +52,9 @@ def growth(
             if is_run(source):
                 folders.append(source)
                 continue
-            from LungNoduleSegLib import pipeline  # noqa: PLC0415
+            from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415
 
-            pipeline.run(source, output / name, progress=report)
+            NoduleSegmenter().run(source, output / name, progress=report)
             folders.append(output / name)
         found = growth_results.compare_runs(folders, output, days, given, report)
         last = found.steps[-1]

@@ -22,6 +22,7 @@ from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.evaluation import plots
 from LungNoduleSegLib.evaluation.detection import (
     DetectionScore,
@@ -48,7 +49,7 @@ from LungNoduleSegLib.evaluation.masks import read_mask
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.network.detector import load_detector
 from LungNoduleSegLib.nodules.finding import NoduleRules
-from LungNoduleSegLib.pipeline import DEFAULT_MODEL, Timing, analyse
+from LungNoduleSegLib.pipeline import Timing, analyse
 
 SUBMISSION, ANNOTATIONS, EXCLUDED, SCANS = (
     "submission.csv",

@@ -136,7 +136,7 @@ def _series(record: Path) -> Mapping[str, Any]:
 
 def _segmented(source: Path, name: str, runs: Path, progress: ProgressCallback) -> Path:
     """Run the segmenter on a scan, unless its results are there; a failed run leaves nothing."""
-    from LungNoduleSegLib import pipeline  # noqa: PLC0415 - slow to import
+    from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-60:]
     key = hashlib.sha256(f"{source.resolve()}".encode()).hexdigest()[:8]
@@ -145,7 +145,7 @@ def _segmented(source: Path, name: str, runs: Path, progress: ProgressCallback) 
         return results
     runs.mkdir(parents=True, exist_ok=True)
     with private_folder(runs, f".{results.name}-") as working:
-        pipeline.run(source, working / "results", progress=progress)
+        NoduleSegmenter().run(source, working / "results", progress=progress)
         (working / "results").rename(results)
     return results
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import SimpleITK as sitk
 
@@ -11,6 +11,7 @@ from CTLungScreeningLib.progress import ProgressCallback
 from LungNoduleSegLib.nodules.candidates import NoduleRules
 from LungNoduleSegLib.nodules.table import write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
+from LungNoduleSegLib.pipeline import Analysis, Timing
 from LungNoduleSegLib.results.dicom_source import DicomSource
 from LungNoduleSegLib.results.names import (
     LUNGS,
@@ -28,18 +29,23 @@ from LungNoduleSegLib.risk.assessment import assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
-if TYPE_CHECKING:
-    from LungNoduleSegLib.pipeline import Analysis, Timing
+
+class SceneWriter(Protocol):
+    """Writes a scan and the results in a folder as one new file that Slicer opens."""
+
+    def __call__(self, path: Path, image: sitk.Image, results: Path, rules: NoduleRules) -> None:
+        """Write the scene; see `LungNoduleSegSlicer.scene.mrb.write_scene`."""
 
 
 def write_results(
     folder: Path,
-    analysis: "Analysis",
+    analysis: Analysis,
     record: dict[str, Any],
-    timing: "Timing",
-    scene: bool,
+    timing: Timing,
     progress: ProgressCallback,
-    given: ClinicalData = NO_CLINICAL_DATA,
+    *,
+    scene: SceneWriter | None = None,
+    clinical_data: ClinicalData = NO_CLINICAL_DATA,
     dicom: DicomSource | None = None,
     probability: bool = False,
 ) -> None:
@@ -64,12 +70,10 @@ def write_results(
         if probability:
             with new_file(folder / PROBABILITY) as temporary:
                 sitk.WriteImage(to_steps(analysis.probability), temporary, useCompression=True)
-    if scene:
-        from LungNoduleSegSlicer.scene.mrb import write_scene  # noqa: PLC0415 - needs Slicer
-
+    if scene is not None:
         with timing.stage("Scene", progress):
             rules = NoduleRules(**record["parameters"]["rules"])
-            write_scene(folder / SCENE, analysis.scan.image, folder, rules)
+            scene(folder / SCENE, analysis.scan.image, folder, rules)
     if dicom is not None:
         from LungNoduleSegLib.results.dicom_writing import write_dicom  # noqa: PLC0415 - slow
 
@@ -83,7 +87,10 @@ def write_results(
             analysis.lungs,
             findings,
             record | {"timing_s": timing.seconds},
-            ScanRisk(given.patient, assess_scan(findings.nodules, analysis.lungs, given)),
+            ScanRisk(
+                clinical_data.patient,
+                assess_scan(findings.nodules, analysis.lungs, clinical_data),
+            ),
         )
     found = {
         "nodules": len(findings.nodules),

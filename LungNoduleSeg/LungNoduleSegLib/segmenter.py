@@ -1,0 +1,244 @@
+"""The front door: lungs and nodules of a CT, in memory or written into a folder."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import SimpleITK as sitk
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import refuse_existing
+from CTLungScreeningLib.progress import ProgressCallback, in_terminal
+from CTLungScreeningLib.provenance import software_versions
+from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.scan_index import IndexedScan, as_scan
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.lungs.segmentation import LungMethod
+from LungNoduleSegLib.nodules.candidates import NoduleRules
+from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
+from LungNoduleSegLib.pipeline import Analysis, Timing, analyse, open_detector
+from LungNoduleSegLib.results.dicom_source import read_dicom_source
+from LungNoduleSegLib.results.names import result_names
+from LungNoduleSegLib.results.writing import SceneWriter, write_results
+from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
+
+PACKAGES = ("SimpleITK", "keras", "numpy", "pydicom", "scikit-image", "scipy")
+
+
+@dataclass(frozen=True)
+class SegmentedScan:
+    """The lungs and nodules of one scan.
+
+    Attributes:
+        analysis: what was found, on the axial grid it was found on.
+        record: how: software, model, parameters and input, as in `run.json`.
+        timing: seconds of each stage.
+    """
+
+    analysis: Analysis
+    record: dict[str, Any]
+    timing: Timing
+
+    @property
+    def scan(self) -> CTScan:
+        """The scan as it was read."""
+        return self.analysis.scan
+
+    @property
+    def nodules(self) -> tuple[Nodule, ...]:
+        """The nodules in the order of their numbers, places in LPS mm."""
+        return self.analysis.findings.nodules
+
+    @cached_property
+    def labels(self) -> sitk.Image:
+        """The numbers of the nodules in their voxels, uint16, on the input's own grid."""
+        return self.analysis.view.restore(self.analysis.findings.labels)
+
+    @cached_property
+    def lungs(self) -> sitk.Image:
+        """The lungs, 1 right and 2 left, uint8, on the input's own grid."""
+        return self.analysis.view.restore(self.analysis.lungs)
+
+    @cached_property
+    def probability(self) -> sitk.Image:
+        """The probability that a voxel is of a nodule, float32, on the input's own grid."""
+        return self.analysis.view.restore(self.analysis.probability)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Give one record a nodule; `pandas.DataFrame` takes the list. `COLUMNS` explains them."""
+        return [dict(zip(COLUMNS, astuple(one), strict=True)) for one in self.nodules]
+
+    def save(
+        self,
+        output: Path | str,
+        *,
+        dicom: bool = False,
+        probability: bool = False,
+        clinical_data: ClinicalData = NO_CLINICAL_DATA,
+        scene: SceneWriter | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        """Write the masks, the segmentation, the table, the report and `run.json` into a folder.
+
+        Args:
+            output: folder for the results, made if missing; nothing in it is overwritten.
+            dicom: also write `segmentation.dcm` and `measurements.dcm`; needs a DICOM series.
+            probability: also write `probability.nrrd`, with which the threshold can be changed.
+            clinical_data: of the patient and of all nodules, for the report's risk section.
+            scene: also write `scene.mrb`, with `LungNoduleSegSlicer.scene.mrb.write_scene`.
+            progress: callback; None shows bars if this is a terminal.
+
+        Raises:
+            InputError: if one of the files exists, or the scan is not the DICOM that was asked for.
+        """
+        output = Path(output)
+        _check_output(output, scene is not None, dicom, probability)
+        source = read_dicom_source(self.scan) if dicom else None
+        record = self.record
+        if clinical_data != NO_CLINICAL_DATA:
+            parameters = record["parameters"] | {"clinical_data": clinical_data.to_dict()}
+            record = record | {"parameters": parameters}
+        with in_terminal(progress) as report:
+            write_results(
+                output,
+                self.analysis,
+                record,
+                self.timing,
+                report,
+                scene=scene,
+                clinical_data=clinical_data,
+                dicom=source,
+                probability=probability,
+            )
+
+
+@dataclass(frozen=True)
+class NoduleSegmenter:
+    """Finds the lungs and lung nodules of chest CTs.
+
+        found = NoduleSegmenter().apply("ct/")
+        print(found.table())
+        found.save("results")
+
+    Attributes:
+        model: a `.keras` file with its card beside it.
+        lungs: how the lungs are found.
+        lungs_file: the lungs as a label image instead; see `read_lungs`.
+        rules: fields of `NoduleRules` that overrule those of the model's card.
+    """
+
+    model: Path = DEFAULT_MODEL
+    lungs: LungMethod = LungMethod.VOLUME
+    lungs_file: Path | None = None
+    rules: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def apply(
+        self,
+        ct: Path | str | CTScan | IndexedScan | sitk.Image,
+        *,
+        series: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> SegmentedScan:
+        """Find the lungs and nodules of one scan.
+
+        Args:
+            ct: a DICOM folder or a volume file, see `read_ct`; a scan that was read or indexed; or
+                a SimpleITK image in HU, LPS mm.
+            series: the SeriesInstanceUID to take, where a folder holds several.
+            progress: `progress(stage, done, total)`, which may raise `Cancelled`; None shows bars
+                if this is a terminal.
+
+        Raises:
+            InputError: if the scan, the lungs or the model cannot be used.
+        """
+        return self._apply(ct, series, progress, dicom=False)
+
+    def run(
+        self,
+        ct: Path | str | CTScan | IndexedScan | sitk.Image,
+        output: Path | str,
+        *,
+        series: str | None = None,
+        dicom: bool = False,
+        probability: bool = False,
+        clinical_data: ClinicalData = NO_CLINICAL_DATA,
+        scene: SceneWriter | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> SegmentedScan:
+        """Find the lungs and nodules of one scan and write them: `apply`, then `save`.
+
+        What would make `save` fail is looked at before the work begins. Args and errors are those
+        of the two.
+        """
+        output = Path(output)
+        _check_output(output, scene is not None, dicom, probability)
+        if clinical_data.nodules:
+            raise InputError(
+                f"Clinical data name nodule {min(clinical_data.nodules)}, but nodules have numbers "
+                "only once they are found: give those of the patient and of all nodules here, and "
+                "those of single nodules to `risk`."
+            )
+        with in_terminal(progress) as report:
+            found = self._apply(ct, series, report, dicom)
+            found.save(
+                output,
+                dicom=dicom,
+                probability=probability,
+                clinical_data=clinical_data,
+                scene=scene,
+                progress=report,
+            )
+        return found
+
+    def _apply(
+        self,
+        ct: Path | str | CTScan | IndexedScan | sitk.Image,
+        series: str | None,
+        progress: ProgressCallback | None,
+        dicom: bool,
+    ) -> SegmentedScan:
+        timing = Timing()
+        with in_terminal(progress) as report:
+            with timing.stage("Model", report):
+                detector = open_detector(Path(self.model))
+            with timing.stage("Reading", report):
+                scan = as_scan(ct, series, report)
+                if dicom:
+                    read_dicom_source(scan)
+            rules = NoduleRules(**{**detector.card.rules, **self.rules})
+            analysis = analyse(scan, detector, self.lungs, rules, timing, report, self.lungs_file)
+        model = {"file": Path(self.model).name, **detector.record()}
+        parameters = {
+            "lung_method": str(self.lungs_file) if self.lungs_file else self.lungs,
+            "preparation": detector.card.preparation,
+            "rules": asdict(rules),
+        }
+        return SegmentedScan(analysis, _record(scan, model, parameters), timing)
+
+
+def _check_output(output: Path, scene: bool, dicom: bool, probability: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: name a folder for the results.")
+    refuse_existing(output, result_names(scene, dicom, probability))
+
+
+def _record(scan: CTScan, model: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Give what `run.json` says, but for the results and times."""
+    return {
+        "software": software_versions(PACKAGES),
+        "command": sys.argv,
+        "model": model,
+        "parameters": parameters,
+        "input": {
+            "source": str(scan.source),
+            "series": asdict(scan.series) if scan.series else None,
+            "sop_instance_uids": [s.sop_instance_uid for s in scan.slices],
+            "size": scan.image.GetSize(),
+            "spacing_mm": scan.image.GetSpacing(),
+            "notes": scan.notes,
+        },
+    }
