@@ -15,9 +15,9 @@ from LungNoduleSegLib.evaluation.lesion_placement import (
     SIZES_MM,
     LesionType,
     find_lung_sites,
-    insert_stress_lesions,
+    insert_synthetic_lesions,
 )
-from LungNoduleSegLib.evaluation.synthetic_lesions import OUTPUTS, stress_test
+from LungNoduleSegLib.evaluation.synthetic_lesions import OUTPUTS, evaluate_synthetic_lesions
 from LungNoduleSegLib.network.insertion import VESSEL_HU
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.files import write_phantom
@@ -61,7 +61,9 @@ def test_one_lesion_of_each_type_and_size_where_it_belongs(direction: tuple[floa
     sites = find_lung_sites(hu, lungs)
     own = hu.TransformIndexToPhysicalPoint((45, 52, 40))
     occupied = [(np.array(own), 10.0)]
-    changed, lesions = insert_stress_lesions(hu, lungs, sites, occupied, np.random.default_rng(1))
+    changed, lesions = insert_synthetic_lesions(
+        hu, lungs, sites, occupied, np.random.default_rng(1)
+    )
     assert len(lesions) == len(SIZES_MM) * len(LesionType)
     assert changed.IsSameImageGeometryAs(hu)
     before, after = (sitk.GetArrayFromImage(image) for image in (hu, changed))
@@ -95,7 +97,7 @@ def test_the_seed_decides() -> None:
     hu, lungs = chest()
     sites = find_lung_sites(hu, lungs)
     (first, lesions), (again, same) = (
-        insert_stress_lesions(hu, lungs, sites, (), np.random.default_rng(1)) for _ in range(2)
+        insert_synthetic_lesions(hu, lungs, sites, (), np.random.default_rng(1)) for _ in range(2)
     )
     assert lesions == same
     assert np.array_equal(*(sitk.GetArrayFromImage(image) for image in (first, again)))
@@ -105,7 +107,7 @@ def test_lungs_without_room_get_fewer() -> None:
     hu, lungs = chest()
     sites = find_lung_sites(hu, lungs)
     middle = sites.position.mean(axis=0)
-    _, lesions = insert_stress_lesions(
+    _, lesions = insert_synthetic_lesions(
         hu, lungs, sites, [(middle, 500.0)], np.random.default_rng(0)
     )
     assert lesions == ()
@@ -114,7 +116,7 @@ def test_lungs_without_room_get_fewer() -> None:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "froc.png").touch()
     with pytest.raises(InputError, match="nothing was overwritten"):
-        stress_test(tmp_path / "scan.nrrd", tmp_path)
+        evaluate_synthetic_lesions(tmp_path / "scan.nrrd", tmp_path)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from LungNoduleSegLib.feature_extraction.scan_sources import features_of
 from LungNoduleSegLib.risk.features import NODULE_FEATURES, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import predict_risk
 from LungNoduleSegLib.risk.risk_models import load_risk_model
-from LungNoduleSegLib.risk.training import TrainingPlan, train
+from LungNoduleSegLib.risk.training import RiskTrainingPlan, train
 from LungNoduleSegLib.risk.training_data import FeatureSet, TrainingData, read_training_data
 from risk_tables import cohort, image, write, write_run
 
@@ -43,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from LungNoduleSegLib.risk.risk_models import Algorithm, save_risk_model
 
     folder = tmp_path_factory.mktemp("model")
-    result = train(read(folder, lambda f, t: (f, t)), TrainingPlan(folds=2))
+    result = train(read(folder, lambda f, t: (f, t)), RiskTrainingPlan(folds=2))
     save_risk_model(result.models[Algorithm.XGBOOST], folder / "xgboost.ubj")
     return folder / "xgboost.ubj"
 

@@ -22,7 +22,7 @@ from LungNoduleSegLib.risk.risk_models import Algorithm, load_risk_model
 from LungNoduleSegLib.risk.scores import Scores, baselines, score_report
 from LungNoduleSegLib.risk.training import (
     RESULT_NAMES,
-    TrainingPlan,
+    RiskTrainingPlan,
     TrainingResult,
     Weighting,
     train,
@@ -127,7 +127,9 @@ def test_the_weight_of_cancer_is_three_or_the_balance(tables: tuple[Path, Path])
     data = read_training_data(*tables, FeatureSet.TUTORIAL)
     assert data.features == tuple(SLICE_FEATURES)
     weights = [
-        train(data, TrainingPlan(weighting=w)).models[Algorithm.XGBOOST].card.training["parameters"]
+        train(data, RiskTrainingPlan(weighting=w))
+        .models[Algorithm.XGBOOST]
+        .card.training["parameters"]
         for w in Weighting
     ]
     assert [w["scale_pos_weight"] for w in weights] == [3.0, 2.0]

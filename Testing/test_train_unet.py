@@ -18,7 +18,7 @@ from CTLungScreeningLib.model_card import load_model
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.network.detector import load_detector
 from LungNoduleSegLib.network.inference import nodule_probability
-from LungNoduleSegLib.network.patches import PatchBatches, TrainingPlan
+from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.unet import build_unet
 from LungNoduleSegLib.network.weights import load_weights
@@ -88,7 +88,7 @@ def test_each_example_comes_once_an_epoch_in_an_order_that_follows_from_the_seed
 
 
 def test_patches_follow_from_the_number_of_their_batch(store: Path) -> None:
-    plan = TrainingPlan(batch=4, patch=32, lesions=3, refresh=2, kept=2, seed=7)
+    plan = PatchTrainingPlan(batch=4, patch=32, lesions=3, refresh=2, kept=2, seed=7)
 
     def batches() -> PatchBatches:
         return PatchBatches(StoredScans(read_store(store)), TINY, plan, 3)

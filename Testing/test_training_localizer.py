@@ -24,9 +24,9 @@ from CTSliceToolsLib.localizer.training import (
     train,
     training_folder,
 )
-from CTSliceToolsLib.localizer.training_plan import Backbone, TrainingPlan
+from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
 
-QUICK = TrainingPlan(epochs=1, batch=4)
+QUICK = LocalizerTrainingPlan(epochs=1, batch=4)
 
 
 def disc(location: float, seed: int) -> np.ndarray:
@@ -206,7 +206,7 @@ def without_seconds(epochs: list[dict[str, float]]) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 def test_an_interrupted_training_ends_as_one_in_one_go(parts: Path, tmp_path: Path) -> None:
-    plan = TrainingPlan(epochs=3, fine_tune_epochs=2, batch=4, fine_tune_rate=1e-4)
+    plan = LocalizerTrainingPlan(epochs=3, fine_tune_epochs=2, batch=4, fine_tune_rate=1e-4)
     whole = train(parts, tmp_path / "whole.keras", plan)
 
     def stop_in(stage: str, step: int) -> Any:
@@ -222,7 +222,7 @@ def test_an_interrupted_training_ends_as_one_in_one_go(parts: Path, tmp_path: Pa
             train(parts, output, plan, stop_in(stage, step))
         assert not output.exists()
     with pytest.raises(InputError, match="seed"):
-        train(parts, output, TrainingPlan(epochs=3, fine_tune_epochs=2, batch=4, seed=5))
+        train(parts, output, LocalizerTrainingPlan(epochs=3, fine_tune_epochs=2, batch=4, seed=5))
     resumed = train(parts, output, plan)
     assert without_seconds(resumed.epochs) == [
         pytest.approx(epoch, rel=1e-4) for epoch in without_seconds(whole.epochs)
@@ -237,7 +237,7 @@ def test_an_interrupted_training_ends_as_one_in_one_go(parts: Path, tmp_path: Pa
 def test_training_learns(tmp_path: Path) -> None:
     write_slices(tmp_path / "training", 64)
     write_slices(tmp_path / "validation", 21)
-    plan = TrainingPlan(epochs=15, batch=4, patience=15, augment=False)
+    plan = LocalizerTrainingPlan(epochs=15, batch=4, patience=15, augment=False)
     result = train(tmp_path, tmp_path / "m.keras", plan)
     assert result.best["val_error"] < 0.05, "guessing the middle is off by 0.15"
 
@@ -247,7 +247,7 @@ def test_training_learns(tmp_path: Path) -> None:
 def test_pretrained_backbones_train_in_two_stages(
     backbone: Backbone, parts: Path, tmp_path: Path
 ) -> None:
-    plan = TrainingPlan(backbone, random=True, epochs=1, fine_tune_epochs=1, batch=4)
+    plan = LocalizerTrainingPlan(backbone, random=True, epochs=1, fine_tune_epochs=1, batch=4)
     result = train(parts, tmp_path / "m.keras", plan)
     assert read_card(result.model).training["backbone"] == backbone
     model, _ = load_model(result.model)

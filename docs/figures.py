@@ -18,7 +18,7 @@ from skimage.measure import find_contours
 from CTLungScreeningLib.geometry.axial import AxialView
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.evaluation.lesion_placement import find_lung_sites, insert_stress_lesions
+from LungNoduleSegLib.evaluation.lesion_placement import find_lung_sites, insert_synthetic_lesions
 from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet, lesion_rows
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
@@ -101,7 +101,7 @@ def inserted_lesions(data: Path) -> None:
     ]
     lungs = segment_lungs(scans[0])
     own = [(np.array(place), OWN_MM) for place in REAL_NODULES[SCANS[0]]]
-    changed, placed = insert_stress_lesions(
+    changed, placed = insert_synthetic_lesions(
         scans[0], lungs, find_lung_sites(scans[0], lungs), own, np.random.default_rng(5)
     )
     draw_sheet(

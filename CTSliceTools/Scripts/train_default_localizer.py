@@ -33,7 +33,7 @@ from CTSliceToolsLib.localizer.plots import plot_evaluation
 from CTSliceToolsLib.localizer.prediction import predict_locations
 from CTSliceToolsLib.localizer.scan_fit import landmark_fit
 from CTSliceToolsLib.localizer.training import train
-from CTSliceToolsLib.localizer.training_plan import TrainingPlan
+from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
 
 PATIENTS = {
     "LIDC-IDRI-0001": ("LIDC-IDRI-0001",),
@@ -50,7 +50,7 @@ PATIENTS = {
 TORSO = ("T1", "Tip of iliac crest")
 """First and last landmark of what the card calls chest and abdomen."""
 
-PLAN = TrainingPlan(epochs=14, patience=14, batch=32, learning_rate=3e-3)
+PLAN = LocalizerTrainingPlan(epochs=14, patience=14, batch=32, learning_rate=3e-3)
 SURROUNDINGS = 2
 """Variants of each slice with the table, the clothes or the arms of another scan."""
 
@@ -107,7 +107,7 @@ def _read_scan(path: Path, landmarks: dict[str, dict[str, float]]) -> LabelledSc
     return replace(scan, locations=landmark_fit(z_mm).location_at(scan.z_mm))
 
 
-def train_on(patients: Sequence[_Patient], file: Path, plan: TrainingPlan) -> Path:
+def train_on(patients: Sequence[_Patient], file: Path, plan: LocalizerTrainingPlan) -> Path:
     """Train one network on all scans of some patients, unless an earlier run has."""
     if file.exists():
         return file

@@ -37,7 +37,7 @@ from CTLungScreeningLib.model_card import ModelCard, read_card, save_model
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.evaluation.dice import evaluate_dice
 from LungNoduleSegLib.evaluation.luna_files import DIAMETER, Places, write_places
-from LungNoduleSegLib.evaluation.synthetic_lesions import stress_test
+from LungNoduleSegLib.evaluation.synthetic_lesions import evaluate_synthetic_lesions
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.network.insertion import find_sites, insert_random_lesions
 from LungNoduleSegLib.network.unet import build_unet, dice_loss
@@ -117,7 +117,7 @@ def measure(model_file: Path, data: Path, output: Path, method: LungMethod) -> d
     elapsed = time.perf_counter() - began
     truth = data / OUTLINED[LIDC]
     outlined = evaluate_dice(results, truth, resample=True)[0]
-    inserted = stress_test(
+    inserted = evaluate_synthetic_lesions(
         data / LIDC, output / "inserted", model_file=model_file, nodules=truth, rounds=1
     ).to_dict()
     networks = [model_file]

@@ -29,7 +29,7 @@ from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet
-from LungNoduleSegLib.evaluation.synthetic_lesions import RESULT, stress_test
+from LungNoduleSegLib.evaluation.synthetic_lesions import RESULT, evaluate_synthetic_lesions
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.network.classifier import build_classifier
 from LungNoduleSegLib.network.classifier_training import (
@@ -40,7 +40,7 @@ from LungNoduleSegLib.network.classifier_training import (
 )
 from LungNoduleSegLib.network.detector import NoduleDetector, load_detector
 from LungNoduleSegLib.network.inference import nodule_probability
-from LungNoduleSegLib.network.patches import TrainingPlan, TrainingScan, training_scan
+from LungNoduleSegLib.network.patches import PatchTrainingPlan, TrainingScan, training_scan
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.training import train, with_mistakes
 from LungNoduleSegLib.network.unet import build_unet
@@ -82,9 +82,9 @@ DENSE_HU = -500
 
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
-FIRST = TrainingPlan(steps=800, seed=1)
-SECOND = TrainingPlan(steps=700, seed=2)
-THIRD = TrainingPlan(steps=500, learning_rate=5e-4, seed=3)
+FIRST = PatchTrainingPlan(steps=800, seed=1)
+SECOND = PatchTrainingPlan(steps=700, seed=2)
+THIRD = PatchTrainingPlan(steps=500, learning_rate=5e-4, seed=3)
 CLASSIFIER = ClassifierPlan()
 RULES = NoduleRules(min_probability=0.7)
 NAME, SECOND_NAME = "nodule-unet", "nodule-classifier"
@@ -137,7 +137,7 @@ def phantom_scan(seed: int) -> TrainingScan:
 
 
 def train_network(
-    file: Path, start: keras.Model | None, scans: Sequence[TrainingScan], plan: TrainingPlan
+    file: Path, start: keras.Model | None, scans: Sequence[TrainingScan], plan: PatchTrainingPlan
 ) -> keras.Model:
     """Train a segmentation network from the weights of another, or take it from its file."""
     if file.exists():
@@ -265,7 +265,7 @@ def measure_left_out(model_file: Path, data: Path, scan: TrainingScan) -> dict[s
             sitk.WriteImage(scan.nodules, temporary, useCompression=True)
     result = folder / "inserted" / RESULT
     if not result.exists():
-        stress_test(
+        evaluate_synthetic_lesions(
             data / scan.name, result.parent, model_file=model_file, nodules=nodules, rounds=2
         )
     inserted = json.loads(result.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
 
 if TYPE_CHECKING:
-    from CTSliceToolsLib.localizer.dataset_prediction import Outcome
+    from CTSliceToolsLib.localizer.dataset_prediction import PredictionOutcome
     from CTSliceToolsLib.localizer.prediction import ScanPrediction
 
 
@@ -124,7 +124,7 @@ def _predict_all(
     return "\n".join(map(_outcome_line, outcomes))
 
 
-def _outcome_line(one: "Outcome") -> str:
+def _outcome_line(one: "PredictionOutcome") -> str:
     if one.problem:
         return f"{one.scan.name}: not usable: {one.problem}"
     if not one.new:

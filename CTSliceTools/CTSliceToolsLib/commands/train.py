@@ -7,9 +7,9 @@ import typer
 
 from CTLungScreeningLib.command_line import ProgressOption, emit_training, epoch_emitter
 from CTLungScreeningLib.progress import ProgressStyle, shown
-from CTSliceToolsLib.localizer.training_plan import Backbone, TrainingPlan
+from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
 
-_DEFAULT = TrainingPlan()
+_DEFAULT = LocalizerTrainingPlan()
 
 
 def train(
@@ -63,7 +63,7 @@ def train(
 
     Example: `ct-slice-tools train ~/parts -o ~/models/mine.keras --backbone resnet50`
     """
-    plan = TrainingPlan(
+    plan = LocalizerTrainingPlan(
         backbone=backbone,
         weights=weights,
         random=random,

@@ -13,7 +13,7 @@ from CTSliceToolsLib.localizer.results import require_new, write_prediction
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictionOutcome:
     """What became of one scan.
 
     Attributes:
@@ -39,7 +39,7 @@ def predict_all(
     model: Model = DEFAULT_MODEL,
     plot: bool = True,
     progress: ProgressCallback = silent,
-) -> list[Outcome]:
+) -> list[PredictionOutcome]:
     """Predict every scan below a folder and write the results below another.
 
     A scan that has its JSON file already is left as it is, so that an interrupted run can go on. A
@@ -85,14 +85,14 @@ def result_name(scan: IndexedScan) -> str:
 
 def _predict_one(
     scan: IndexedScan, output: Path, model: Model, plot: bool, progress: ProgressCallback
-) -> Outcome:
+) -> PredictionOutcome:
     if output.exists():
-        return Outcome(scan, output)
+        return PredictionOutcome(scan, output)
     try:
         require_new(output, plot)
         prediction = predict_scan(scan.read(progress), model, progress)
         write_prediction(output, prediction, plot)
     except InputError as error:
-        return Outcome(scan, output, problem=str(error))
+        return PredictionOutcome(scan, output, problem=str(error))
     fit = prediction.fit
-    return Outcome(scan, output, True, fit.residual_mm, fit.warnings)
+    return PredictionOutcome(scan, output, True, fit.residual_mm, fit.warnings)

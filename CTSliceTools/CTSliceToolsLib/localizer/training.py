@@ -31,7 +31,7 @@ from CTSliceToolsLib.localizer.slice_batches import (
     pack_slices,
     partition_files,
 )
-from CTSliceToolsLib.localizer.training_plan import TrainingPlan
+from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
 from CTSliceToolsLib.slice_image import PIXEL_MM, SIZE
 
 _PARTS = (Part.TRAINING, Part.VALIDATION)
@@ -60,7 +60,7 @@ def augmentation(seed: int) -> list[keras.layers.Layer]:
 def train(
     data: Path,
     output: Path,
-    plan: TrainingPlan | None = None,
+    plan: LocalizerTrainingPlan | None = None,
     progress: ProgressCallback = silent,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
@@ -81,7 +81,7 @@ def train(
     Raises:
         InputError: if slices or weights cannot be had, or the output or another training exists.
     """
-    plan = plan or TrainingPlan()
+    plan = plan or LocalizerTrainingPlan()
     require_new_model(output)
     folder = training_folder(output)
     refuse_existing(folder, [CURVES])
@@ -109,7 +109,7 @@ def train(
     return result
 
 
-def _settings(plan: TrainingPlan, files: dict[Part, list[Path]]) -> dict[str, Any]:
+def _settings(plan: LocalizerTrainingPlan, files: dict[Part, list[Path]]) -> dict[str, Any]:
     """All that determines the training."""
     chosen = asdict(plan) | {"weights": None if plan.weights is None else str(plan.weights)}
     return chosen | {f"{part}_data": fingerprint(files[part]) for part in _PARTS}
@@ -131,7 +131,7 @@ def _run_stages(
     localizer: keras.Model,
     packs: Sequence[SlicePack],
     folder: Path,
-    plan: TrainingPlan,
+    plan: LocalizerTrainingPlan,
     settings: dict[str, Any],
     progress: ProgressCallback,
     on_epoch: Callable[[Epoch], None],
@@ -181,7 +181,9 @@ def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
     return min(epochs, key=lambda epoch: epoch["val_loss"])
 
 
-def _with_augmentation(localizer: keras.Model, plan: TrainingPlan, stage: int) -> keras.Model:
+def _with_augmentation(
+    localizer: keras.Model, plan: LocalizerTrainingPlan, stage: int
+) -> keras.Model:
     changes = augmentation(plan.seed + 10 * stage) if plan.augment else []
     return keras.Sequential([keras.Input((SIZE, SIZE, 1)), *changes, localizer])
 

@@ -20,7 +20,7 @@ class Backbone(StrEnum):
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class LocalizerTrainingPlan:
     """How a localizer is trained; kept in its model card.
 
     Attributes:

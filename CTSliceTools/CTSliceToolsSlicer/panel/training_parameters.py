@@ -4,12 +4,12 @@ from typing import Annotated, Any
 
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from CTSliceToolsLib.localizer.training_plan import Backbone, TrainingPlan
+from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
 
 PROPERTY = "TrainingParameter"
 """Dynamic property of the .ui file that names the parameter of a widget."""
 
-_PLAN = TrainingPlan()
+_PLAN = LocalizerTrainingPlan()
 _MANY = 100_000
 
 
@@ -33,11 +33,11 @@ class TrainingParameters:
         backbone: the network.
         weights: file with weights to start from.
         randomStart: whether it starts at random.
-        epochs: see `TrainingPlan`, likewise the next four.
-        fineTuneEpochs: see `TrainingPlan`.
-        batch: see `TrainingPlan`.
-        learningRate: see `TrainingPlan`.
-        augment: see `TrainingPlan`.
+        epochs: see `LocalizerTrainingPlan`, likewise the next four.
+        fineTuneEpochs: see `LocalizerTrainingPlan`.
+        batch: see `LocalizerTrainingPlan`.
+        learningRate: see `LocalizerTrainingPlan`.
+        augment: see `LocalizerTrainingPlan`.
         model: the new `.keras` file.
         testData: what is evaluated on.
         evaluation: folder for the results.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from CTLungScreeningLib.files import beside, refuse_existing
 from CTLungScreeningLib.model_card import require_new_model
-from CTSliceToolsLib.localizer.training_plan import TrainingPlan
+from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
 
 
 class Step(StrEnum):
@@ -94,7 +94,7 @@ class TrainingRun:
 
     steps: Collection[Step]
     paths: Paths
-    plan: TrainingPlan
+    plan: LocalizerTrainingPlan
     hard_links: bool = False
     pseudonymize: bool = False
 

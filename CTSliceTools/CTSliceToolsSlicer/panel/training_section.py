@@ -14,7 +14,7 @@ from CTLungScreeningSlicer.panel.picture_window import PictureWindow
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.section_parameters import SectionParameters
 from CTLungScreeningSlicer.panel.training_curve import TrainingCurve
-from CTSliceToolsLib.localizer.training_plan import TrainingPlan
+from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
 from CTSliceToolsSlicer.panel.training_parameters import PROPERTY, training_parameters
 from CTSliceToolsSlicer.panel.training_results import result_text
 from CTSliceToolsSlicer.panel.training_run import Paths, Step, TrainingRun
@@ -112,9 +112,9 @@ class TrainingSection:
         """What the parameters ask for."""
         choice, path = self._parameters.values, self._parameters.path
         if choice is None:
-            return TrainingRun((), Paths(), TrainingPlan())
+            return TrainingRun((), Paths(), LocalizerTrainingPlan())
         steps = [step for step in Step if choice.getValue(step.value)]
-        plan = TrainingPlan(
+        plan = LocalizerTrainingPlan(
             backbone=choice.backbone,
             weights=path("weights"),
             random=choice.randomStart,

@@ -3,7 +3,7 @@
 from CTLungScreeningLib.command_line import new_app
 from LungNoduleSegLib.commands.evaluate_detection import detection
 from LungNoduleSegLib.commands.evaluate_dice import dice
-from LungNoduleSegLib.commands.evaluate_synthetic import inserted
+from LungNoduleSegLib.commands.evaluate_synthetic import synthetic
 
 SUMMARY = "How good findings and masks are, held against the truth."
 
@@ -17,4 +17,5 @@ def _commands() -> None:
 
 app.command()(dice)
 app.command()(detection)
-app.command()(inserted)
+app.command()(synthetic)
+app.command("inserted", hidden=True)(synthetic)

@@ -1,4 +1,4 @@
-"""The command `evaluate inserted`."""
+"""The command `evaluate synthetic`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from CTLungScreeningLib.command_line import ProgressOption
 from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
-def inserted(
+def synthetic(
     source: Annotated[
         Path, typer.Argument(help="Chest CT that the model was not trained on, in any form.")
     ],
@@ -33,13 +33,13 @@ def inserted(
     Writes the sensitivity by size and type, the FROC curve, pictures of the lesions and the files
     of a submission, which `evaluate detection` scores alike.
 
-    Example: `lung-nodule-seg evaluate inserted ~/dicom/chest -o ~/stress --nodules own.nrrd`
+    Example: `lung-nodule-seg evaluate synthetic ~/dicom/chest -o ~/synthetic --nodules own.nrrd`
     """
     with shown(progress) as report:
         from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
-        from LungNoduleSegLib.evaluation import synthetic_lesions as stress  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.evaluation import synthetic_lesions  # noqa: PLC0415 - slow to import
 
-        result = stress.stress_test(
+        result = synthetic_lesions.evaluate_synthetic_lesions(
             source,
             output,
             model_file=model or DEFAULT_MODEL,
@@ -51,5 +51,5 @@ def inserted(
         if isinstance(report, JsonLines):
             report.write(result=result.to_dict() | {"output": str(output)})
     if progress is not ProgressStyle.JSONL:
-        print(stress.to_text(result))
+        print(synthetic_lesions.to_text(result))
         print(f"Tables, curves and pictures are in {output}")

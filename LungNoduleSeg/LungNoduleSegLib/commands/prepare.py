@@ -11,7 +11,7 @@ from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressSty
 from LungNoduleSegLib.lungs.segmentation import LungMethod
 
 if TYPE_CHECKING:
-    from LungNoduleSegLib.training_data.preparation import Outcome
+    from LungNoduleSegLib.training_data.preparation import PreparationOutcome
 
 OutputArgument = Annotated[
     Path, typer.Argument(help="Folder for the store; one made with the same options goes on.")
@@ -111,12 +111,12 @@ def prepare_lidc(
     _say(progress, outcome, output)
 
 
-def _send(report: ProgressCallback, outcome: "Outcome", output: Path) -> None:
+def _send(report: ProgressCallback, outcome: "PreparationOutcome", output: Path) -> None:
     if isinstance(report, JsonLines):
         report.write(result=asdict(outcome) | {"output": str(output)})
 
 
-def _say(progress: ProgressStyle, outcome: "Outcome", output: Path) -> None:
+def _say(progress: ProgressStyle, outcome: "PreparationOutcome", output: Path) -> None:
     if progress is ProgressStyle.JSONL:
         return
     for scan, notes in outcome.notes.items():

@@ -82,7 +82,7 @@ def train_risk(
                 f"There is no feature set '{feature_set}': choose {', '.join(FeatureSet)}."
             )
         weighting = training.Weighting.BALANCED if balanced else training.Weighting.TUTORIAL
-        plan = training.TrainingPlan(folds, seed, weighting)
+        plan = training.RiskTrainingPlan(folds, seed, weighting)
         chosen = FeatureSet(feature_set)
         result = training.train_risk(feature_table, labels, output, plan, chosen, report)
         if isinstance(report, JsonLines):

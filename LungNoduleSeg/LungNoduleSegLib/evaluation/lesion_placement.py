@@ -73,7 +73,7 @@ class LungSites:
 
 
 @dataclass(frozen=True)
-class StressLesion:
+class SyntheticLesion:
     """A lesion in its place.
 
     Attributes:
@@ -112,13 +112,13 @@ def find_lung_sites(hu: sitk.Image, lungs: sitk.Image) -> LungSites:
     return LungSites(position, depth[at] + min(hu.GetSpacing()) / 2, vessel[at])
 
 
-def insert_stress_lesions(
+def insert_synthetic_lesions(
     hu: sitk.Image,
     lungs: sitk.Image,
     sites: LungSites,
     occupied: Sequence[Ball],
     rng: np.random.Generator,
-) -> tuple[sitk.Image, tuple[StressLesion, ...]]:
+) -> tuple[sitk.Image, tuple[SyntheticLesion, ...]]:
     """Put one lesion of each type and size into a copy of a scan, none near another.
 
     Returns:
@@ -137,7 +137,7 @@ def insert_stress_lesions(
                 density = lesion_density(lesion, hu)
                 if (density.mask & inside[density.box]).any():
                     put = insert_lesion(array, hu, lesion, psf, inside)
-                    placed.append(StressLesion(kind, size, lesion, _centre(put, hu)))
+                    placed.append(SyntheticLesion(kind, size, lesion, _centre(put, hu)))
                     taken.append((np.array(lesion.centre), lesion.diameter_mm / 2))
                     break
     changed = sitk.GetImageFromArray(array)

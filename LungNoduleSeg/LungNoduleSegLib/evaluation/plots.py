@@ -13,7 +13,7 @@ from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.evaluation.detection import DetectionScore
 from LungNoduleSegLib.evaluation.froc import CONFIDENCE, GRID, OPERATING_POINTS
-from LungNoduleSegLib.evaluation.lesion_placement import LesionType, StressLesion
+from LungNoduleSegLib.evaluation.lesion_placement import LesionType, SyntheticLesion
 
 COLOUR = "#0072b2"
 
@@ -94,7 +94,7 @@ def plot_sensitivity(
         figure.savefig(temporary, dpi=120, format="png")
 
 
-def lesion_rows(image: sitk.Image, lesions: Sequence[StressLesion]) -> list[SheetRow]:
+def lesion_rows(image: sitk.Image, lesions: Sequence[SyntheticLesion]) -> list[SheetRow]:
     """A row for each type of lesion in an image, the smallest first."""
     ordered = sorted(lesions, key=lambda one: one.lesion.diameter_mm)
     rows = (

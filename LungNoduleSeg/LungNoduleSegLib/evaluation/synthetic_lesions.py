@@ -33,9 +33,9 @@ from LungNoduleSegLib.evaluation.lesion_placement import (
     SIZES_MM,
     Ball,
     LesionType,
-    StressLesion,
+    SyntheticLesion,
     find_lung_sites,
-    insert_stress_lesions,
+    insert_synthetic_lesions,
 )
 from LungNoduleSegLib.evaluation.luna_files import (
     DIAMETER,
@@ -63,7 +63,7 @@ OUTPUTS = (SUBMISSION, ANNOTATIONS, EXCLUDED, SCANS, LESIONS, RESULT, CURVE, PLO
 
 
 @dataclass(frozen=True)
-class StressResult:
+class SyntheticLesionResult:
     """What became of the inserted lesions.
 
     Attributes:
@@ -76,7 +76,7 @@ class StressResult:
 
     card: ModelCard
     threshold: float
-    lesions: tuple[StressLesion, ...]
+    lesions: tuple[SyntheticLesion, ...]
     probability: tuple[float, ...]
     score: DetectionScore
 
@@ -118,7 +118,7 @@ class StressResult:
         }
 
 
-def stress_test(
+def evaluate_synthetic_lesions(
     source: Path,
     output: Path,
     *,
@@ -127,7 +127,7 @@ def stress_test(
     rounds: int = 3,
     seed: int = 0,
     progress: ProgressCallback = silent,
-) -> StressResult:
+) -> SyntheticLesionResult:
     """Insert lesions into copies of a scan, run the whole way of `run` on each, and score it.
 
     Args:
@@ -151,7 +151,7 @@ def stress_test(
     lungs = segment_lungs(view, progress=progress)
     own = _balls(read_mask(nodules)) if nodules is not None else []
     sites = find_lung_sites(view, lungs)
-    lesions: list[StressLesion] = []
+    lesions: list[SyntheticLesion] = []
     annotated, ignored, marks = [], [], []
     own_places = [(view, tuple(centre.tolist())) for centre, _ in own]
     shown = [plots.SheetRow("real", own_places)] if own else []
@@ -159,7 +159,7 @@ def stress_test(
     for number, uid in enumerate(scans):
         progress("Copies", number, rounds)
         rng = np.random.default_rng((seed, number))
-        changed, placed = insert_stress_lesions(view, lungs, sites, own, rng)
+        changed, placed = insert_synthetic_lesions(view, lungs, sites, own, rng)
         scan = CTScan(changed, source)
         findings = analyse(scan, detector, LungMethod.VOLUME, rules, Timing()).findings
         marks += [(uid, (n.x, n.y, n.z), n.probability or 0.0) for n in findings.nodules]
@@ -176,7 +176,7 @@ def stress_test(
     score = score_detection(Places.of(marks), truth, resamples=resamples, seed=seed)
     threshold = card.rules.get("min_probability") or rules.threshold
     found = tuple(score.matching.nodule_probability.tolist())
-    result = StressResult(card, threshold, tuple(lesions), found, score)
+    result = SyntheticLesionResult(card, threshold, tuple(lesions), found, score)
     _write(output, result, Places.of(marks), truth)
     plots.plot_sensitivity(output / TABLE, result.sensitivity())
     plots.plot_froc(output / PLOT, score)
@@ -184,7 +184,7 @@ def stress_test(
     return result
 
 
-def to_text(result: StressResult) -> str:
+def to_text(result: SyntheticLesionResult) -> str:
     """The figures for people."""
     told = result.to_dict()
     at = told["at_threshold"]
@@ -208,7 +208,7 @@ def _balls(labels: sitk.Image) -> list[Ball]:
     return balls
 
 
-def _write(output: Path, result: StressResult, marks: Places, truth: Truth) -> None:
+def _write(output: Path, result: SyntheticLesionResult, marks: Places, truth: Truth) -> None:
     write_places(output / SUBMISSION, PROBABILITY, marks)
     write_places(output / ANNOTATIONS, DIAMETER, truth.nodules)
     write_places(output / EXCLUDED, DIAMETER, truth.excluded)

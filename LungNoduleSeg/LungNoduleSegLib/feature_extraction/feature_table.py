@@ -20,7 +20,7 @@ from LungNoduleSegLib.risk.features import (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExtractionOutcome:
     """What `write_feature_table` did: scans added, found there already, and failed with why."""
 
     added: tuple[str, ...]
@@ -30,7 +30,7 @@ class Outcome:
 
 def write_feature_table(
     folder: Path, table: Path, runs: Path | None = None, progress: ProgressCallback = silent
-) -> Outcome:
+) -> ExtractionOutcome:
     """Write the features of every scan in a folder to a CSV file, one row a scan.
 
     Rows that are in the table already are kept and their scans left alone, so a run that was
@@ -91,7 +91,7 @@ def write_feature_table(
     if errors or error_table.exists():
         lines = [{"scan": name, "error": text} for name, text in errors.items()]
         _replace(error_table, ("scan", "error"), lines)
-    return Outcome(tuple(added), tuple(kept), errors)
+    return ExtractionOutcome(tuple(added), tuple(kept), errors)
 
 
 def _texts(features: Features) -> dict[str, str]:

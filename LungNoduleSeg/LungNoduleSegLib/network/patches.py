@@ -46,7 +46,7 @@ class TrainingScan:
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class PatchTrainingPlan:
     """How a network is trained; kept in its model card.
 
     Attributes:
@@ -115,7 +115,7 @@ class PatchBatches(EpochBatches):
         self,
         scans: Sequence[TrainingScan],
         preparation: Preparation,
-        plan: TrainingPlan,
+        plan: PatchTrainingPlan,
         count: int,
     ) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class PatchBatches(EpochBatches):
 
 
 def _prepare_with_lesions(
-    scan: TrainingScan, preparation: Preparation, plan: TrainingPlan, rng: np.random.Generator
+    scan: TrainingScan, preparation: Preparation, plan: PatchTrainingPlan, rng: np.random.Generator
 ) -> _Prepared:
     """Insert lesions into one scan and prepare it at a scale of its own."""
     hu, labels, _ = insert_random_lesions(scan.hu, scan.lungs, scan.sites, plan.lesions, rng)

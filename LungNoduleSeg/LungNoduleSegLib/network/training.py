@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.inference import nodule_probability
-from LungNoduleSegLib.network.patches import PatchBatches, TrainingPlan, TrainingScan
+from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan, TrainingScan
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.unet import dice_coefficient
 
@@ -54,7 +54,7 @@ def train(
     model: keras.Model,
     scans: Sequence[TrainingScan],
     preparation: Preparation,
-    plan: TrainingPlan,
+    plan: PatchTrainingPlan,
     progress: ProgressCallback = silent,
 ) -> list[float]:
     """Train `model` in place; returns the loss of each hundred steps.

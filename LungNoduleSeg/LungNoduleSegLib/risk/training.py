@@ -62,7 +62,7 @@ class Weighting(StrEnum):
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class RiskTrainingPlan:
     """How classifiers are trained.
 
     Attributes:
@@ -102,7 +102,7 @@ def train_risk(
     features: Path,
     labels: Path,
     output: Path,
-    plan: TrainingPlan = TrainingPlan(),
+    plan: RiskTrainingPlan = RiskTrainingPlan(),
     chosen: FeatureSet = FeatureSet.ALL,
     progress: ProgressCallback = silent,
 ) -> TrainingResult:
@@ -139,7 +139,9 @@ def train_risk(
 
 
 def train(
-    data: TrainingData, plan: TrainingPlan = TrainingPlan(), progress: ProgressCallback = silent
+    data: TrainingData,
+    plan: RiskTrainingPlan = RiskTrainingPlan(),
+    progress: ProgressCallback = silent,
 ) -> TrainingResult:
     """Cross-validate both classifiers, then train them on all scans; nothing is written.
 
@@ -160,7 +162,7 @@ def train(
     return TrainingResult(_report(data, plan, validations), validations, models)
 
 
-def classifier(algorithm: Algorithm, plan: TrainingPlan, y: NDArray[np.int64]) -> Any:
+def classifier(algorithm: Algorithm, plan: RiskTrainingPlan, y: NDArray[np.int64]) -> Any:
     """Make an untrained classifier; one thread, so that the same data give the same model."""
     if algorithm is Algorithm.RANDOM_FOREST:
         return RandomForestClassifier(n_estimators=TREES, random_state=plan.seed, n_jobs=1)
@@ -172,14 +174,14 @@ def classifier(algorithm: Algorithm, plan: TrainingPlan, y: NDArray[np.int64]) -
     )
 
 
-def _positive_weight(plan: TrainingPlan, y: NDArray[np.int64]) -> float:
+def _positive_weight(plan: RiskTrainingPlan, y: NDArray[np.int64]) -> float:
     if plan.weighting is Weighting.TUTORIAL:
         return POSITIVE_WEIGHT
     return float(np.count_nonzero(y == 0) / np.count_nonzero(y == 1))
 
 
 def _splits(
-    data: TrainingData, plan: TrainingPlan
+    data: TrainingData, plan: RiskTrainingPlan
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Indices of scans to train and to test on; patients stay whole, classes keep their shares."""
     patients = np.array(data.patients)
@@ -201,7 +203,7 @@ def _splits(
 
 def _cross_validate(
     data: TrainingData,
-    plan: TrainingPlan,
+    plan: RiskTrainingPlan,
     algorithm: Algorithm,
     splits: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
     groups: list[list[int]],
@@ -232,7 +234,7 @@ def _cross_validate(
 
 
 def _card(
-    data: TrainingData, plan: TrainingPlan, algorithm: Algorithm, validation: CrossValidation
+    data: TrainingData, plan: RiskTrainingPlan, algorithm: Algorithm, validation: CrossValidation
 ) -> RiskCard:
     low, high = np.nanmin(data.x, axis=0), np.nanmax(data.x, axis=0)
     parameters: dict[str, Any] = (
@@ -263,7 +265,7 @@ def _card(
 
 
 def _report(
-    data: TrainingData, plan: TrainingPlan, validations: Mapping[Algorithm, CrossValidation]
+    data: TrainingData, plan: RiskTrainingPlan, validations: Mapping[Algorithm, CrossValidation]
 ) -> str:
     lines = [
         f"{len(data.y)} scans of {len(set(data.patients))} patients, {data.y.sum()} with cancer",

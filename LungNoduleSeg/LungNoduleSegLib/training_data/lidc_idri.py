@@ -16,7 +16,7 @@ from LungNoduleSegLib.training_data.preparation import (
     Case,
     ExampleChoice,
     Marks,
-    Outcome,
+    PreparationOutcome,
     prepare_cases,
 )
 
@@ -29,7 +29,7 @@ def prepare_lidc(
     *,
     empty_scans: bool = False,
     progress: ProgressCallback = silent,
-) -> Outcome:
+) -> PreparationOutcome:
     """Prepare the scans of LIDC-IDRI; called again, it goes on with those that are missing.
 
     Args:

@@ -15,7 +15,7 @@ from LungNoduleSegLib.training_data.preparation import (
     Case,
     ExampleChoice,
     Marks,
-    Outcome,
+    PreparationOutcome,
     prepare_cases,
     scan_name,
 )
@@ -32,7 +32,7 @@ def prepare_luna(
     empty_scans: bool = False,
     patients: Path | None = None,
     progress: ProgressCallback = silent,
-) -> Outcome:
+) -> PreparationOutcome:
     """Prepare the scans of LUNA16; called again, it goes on with those that are missing.
 
     Args:

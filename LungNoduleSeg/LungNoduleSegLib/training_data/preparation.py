@@ -54,7 +54,7 @@ class ExampleChoice:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PreparationOutcome:
     """What a preparation did.
 
     Attributes:
@@ -123,7 +123,7 @@ def prepare_cases(
     without: int,
     failed: dict[str, str],
     progress: ProgressCallback,
-) -> Outcome:
+) -> PreparationOutcome:
     """Put into a store what is not there yet; what fails is listed in `errors.csv` and in the end.
 
     Args:
@@ -159,7 +159,7 @@ def prepare_cases(
     if failed and not added and not there:
         raise InputError(f"{next(iter(failed.values()))} See {output / ERRORS} for all.")
     stored = {folder: read_stored_scan(folder) for folder in (*there, *added)}
-    return Outcome(
+    return PreparationOutcome(
         tuple(stored[folder].name for folder in added),
         tuple(stored[folder].name for folder in there),
         without,

@@ -28,7 +28,7 @@ from LungNoduleSegLib.network.classifier_training import (
     mistaken_places,
     train_classifier,
 )
-from LungNoduleSegLib.network.patches import PatchBatches, TrainingPlan
+from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.training import compile_for_training
 from LungNoduleSegLib.network.unet import build_unet, dice_coefficient, dice_loss
@@ -137,7 +137,7 @@ class _Training:
     def ours(self, model: keras.Model, scans: Sequence[StoredScan]) -> list[Epoch]:
         plan = self.plan
         training, test = split_scans(scans, plan.seed)
-        validation = self._patches(StoredScans(test), plan.seed + 1, TrainingPlan.refresh)
+        validation = self._patches(StoredScans(test), plan.seed + 1, PatchTrainingPlan.refresh)
         epochs = self._ours_stage(
             1, model, StoredScans(training), validation, plan.epochs, plan.learning_rate
         )
@@ -192,7 +192,7 @@ class _Training:
         return self._stage(number, model, batches, validation, epochs, before)
 
     def _patches(self, scans: StoredScans, seed: int, count: int) -> PatchBatches:
-        plan = TrainingPlan(
+        plan = PatchTrainingPlan(
             batch=self.plan.batch, patch=self.plan.patch, lesions=self.plan.lesions, seed=seed
         )
         return PatchBatches(scans, self.preparation, plan, count)
