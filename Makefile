@@ -28,7 +28,7 @@ env: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[docs,host,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[all,docs,test]'
 	touch $@
 
 lists: env

@@ -89,13 +89,16 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
         self.logic = CTSliceToolsLogic()
         self.annotate = AnnotateSection(self.ui, self.logic)
         self.queue = QueueBox(self.ui, self.annotate, self.chooseVolume)
-        requirements = Path(self.resourcePath("CTSliceTools/requirements.txt"))
+        requirements, train = (
+            Path(self.resourcePath(f"CTSliceTools/requirements{name}.txt"))
+            for name in ("", "-train")
+        )
         self.localize = LocalizeSection(self.ui, self.logic, self.annotate, requirements)
         self.localize.model.changed.connect(self.onModelChosen)
         self.match = MatchSection(self.ui, self.logic, self.localize.model, requirements)
         for section in (self.localize, self.match):
             section.run_bar.runner.ended.connect(self.onLocalized)
-        self.training = TrainingSection(self.ui, self.logic, self.localize.model, requirements)
+        self.training = TrainingSection(self.ui, self.logic, self.localize.model, train)
 
         find = CTSliceToolsModuleLogic().parameters
         self.binding = ParameterBinding(self, find, self.show, self.stop)

@@ -104,18 +104,21 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
         self.logic = LungNoduleSegLogic()
         self._shown: tuple[Any, Any] | None = None
-        requirements = Path(self.resourcePath("LungNoduleSeg/requirements.txt"))
+        requirements, train, risk, cluster = (
+            Path(self.resourcePath(f"LungNoduleSeg/requirements{name}.txt"))
+            for name in ("", "-train", "-risk", "-cluster")
+        )
         self.model = ModelChooser(self.ui.modelBox, [DEFAULT_MODEL])
         self.model.changed.connect(self.onModelChosen)
         self.lungs = LungsSection(self.ui)
         self.segment = SegmentSection(self.ui, self.logic, self.model, self.lungs, requirements)
         self.nodules = NodulesSection(self.ui, self.logic)
-        self.risk = RiskSection(self.ui, self.logic, requirements)
+        self.risk = RiskSection(self.ui, self.logic, risk)
         self.nodules.table.chosen.connect(lambda nodule: self.risk.choose(nodule.id))
         self.followUp = FollowUpSection(self.ui, self.logic, self.model, requirements)
-        self.training = TrainingSection(self.ui, self.logic, self.model, requirements)
+        self.training = TrainingSection(self.ui, self.logic, self.model, train)
         self.batch = BatchSection(
-            self.ui, self.logic, self.model, self.lungs, requirements, self.chooseVolume
+            self.ui, self.logic, self.model, self.lungs, cluster, self.chooseVolume
         )
         self.output = OutputSection(self.ui, self.logic, requirements)
         self.sections: tuple[Any, ...] = (

@@ -3,8 +3,9 @@
     python Testing/extension_files.py
 
 A module's `CMakeLists.txt` names each of its files, which are those that git knows. Each
-`requirements.txt` names the packages its module needs, with the bounds of `pyproject.toml`. It lies
-in a folder named as the module, since Slicer puts the files of all modules into one.
+`requirements*.txt` names the packages its module needs, with the bounds of `pyproject.toml`: one
+file for a run, and one for each set that is asked for when it is first needed. They lie in a folder
+named as the module, since Slicer puts the files of all modules into one.
 """
 
 import re
@@ -64,30 +65,45 @@ def _with_list(text: str, name: str, values: list[str]) -> str:
     return changed
 
 
-def requirements_file(module: str) -> Path:
-    """Give the `requirements.txt` of a module."""
-    return ROOT / module / "Resources" / module / "requirements.txt"
+def requirements_files(module: str) -> list[Path]:
+    """Give the requirements files of a module: of a run first, then of the optional sets."""
+    return sorted((ROOT / module / "Resources" / module).glob("requirements*.txt"), reverse=True)
 
 
-def with_bounds(module: str) -> str:
-    """Give the text of a module's `requirements.txt` with the bounds of `pyproject.toml`.
+def with_bounds(file: Path) -> str:
+    """Give the text of a requirements file with the bounds of `pyproject.toml`.
 
     Raises:
-        KeyError: if it names a package that is no dependency there.
+        KeyError: if it names a package that is no dependency of that set there.
     """
-    bounds = project_bounds()
-    lines = requirements_file(module).read_text(encoding="utf-8")
-    return "".join(
-        line if line.startswith("#") else f"{bounds[package_name(line)]}\n"
-        for line in lines.splitlines(keepends=True)
-    )
+    bounds = project_bounds(set_of(file))
+    names = dict.fromkeys(package_name(line) for line in requirements(file))
+    text = file.read_text(encoding="utf-8")
+    kept = [line for line in text.splitlines() if line[:1] in ("#", "-")]
+    lines = [one for name in names for one in bounds[name]]
+    return "\n".join([*kept, *lines, ""])
 
 
-def project_bounds() -> dict[str, str]:
-    """Give the dependencies in `pyproject.toml`, such as `numpy>=2.0`, by name in lower case."""
+def requirements(file: Path) -> list[str]:
+    """Give the packages that a requirements file names itself."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and line[0] not in "#-"]
+
+
+def set_of(file: Path) -> str:
+    """Give the name of the set in a requirements file: `run`, or an extra of `pyproject.toml`."""
+    return file.stem.removeprefix("requirements").removeprefix("-") or "run"
+
+
+def project_bounds(name: str) -> dict[str, list[str]]:
+    """Give the requirements of a set in `pyproject.toml` by the package's name in lower case."""
     with (ROOT / "pyproject.toml").open("rb") as file:
-        dependencies = tomllib.load(file)["project"]["dependencies"]
-    return {package_name(one): one for one in dependencies}
+        project = tomllib.load(file)["project"]
+    found = project["dependencies"] if name == "run" else project["optional-dependencies"][name]
+    return {
+        package_name(one): [other for other in found if package_name(other) == package_name(one)]
+        for one in found
+    }
 
 
 def package_name(requirement: str) -> str:
@@ -99,7 +115,8 @@ def main() -> None:
     """Write all lists anew."""
     for module in MODULES:
         (ROOT / module / "CMakeLists.txt").write_text(with_lists(module), encoding="utf-8")
-        requirements_file(module).write_text(with_bounds(module), encoding="utf-8")
+        for file in requirements_files(module):
+            file.write_text(with_bounds(file), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,10 @@ def missing_packages() -> set[str]:
     """Name what the modules' requirements name and Slicer does not bring, as it is imported."""
     wanted: set[str] = set()
     for module in ("CTSliceTools", "LungNoduleSeg"):
-        text = (ROOT / module / "Resources" / module / "requirements.txt").read_text()
-        wanted |= {name.lower() for name in re.findall(r"^[\w-]+", text, re.MULTILINE)}
+        for file in (ROOT / module / "Resources" / module).glob("requirements*.txt"):
+            wanted |= {
+                name.lower() for name in re.findall(r"^\w[\w-]*", file.read_text(), re.MULTILINE)
+            }
     found = packages_distributions()
     return {
         package

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import TextIO
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, missing_packages_named
 
 ProgressCallback = Callable[[str, int, int], None]
 """`report(stage, done, total)`; it may raise `Cancelled` to stop the caller."""
@@ -58,8 +58,15 @@ class JsonLines:
 def shown(style: ProgressStyle) -> Iterator[ProgressCallback]:
     """Yield a `Report` that shows progress in the given style: bars on stderr, JSON on stdout.
 
-    In JSON lines an `InputError` inside the context is also printed, as `{"error": sentence}`.
+    In JSON lines an `InputError` inside the context is also printed, as `{"error": sentence}`. A
+    missing package of an optional set is an `InputError` too.
     """
+    with _shown(style) as progress, missing_packages_named():
+        yield progress
+
+
+@contextmanager
+def _shown(style: ProgressStyle) -> Iterator[ProgressCallback]:
     if style is ProgressStyle.JSONL:
         lines = JsonLines()
         try:

@@ -1,1 +1,30 @@
-"""CT slice localization: numpy, SimpleITK, pydicom and Keras; neither slicer nor qt."""
+"""Where in the body the slices of a CT lie: annotated, learnt, predicted, matched; needs no Slicer.
+
+The names in `__all__` are for scripts and stay; everything else may change.
+"""
+
+from CTLungScreeningLib.lazy_names import lazy_names
+
+_HOMES = {
+    "LANDMARKS": "landmarks",
+    "ScanPrediction": "localizer.prediction",
+    "SliceLocalizer": "localizer.prediction",
+    "align_scans": "localizer.scan_alignment",
+    "annotate_series": "dataset.annotation",
+    "convert": "dataset.conversion",
+    "evaluate": "localizer.evaluation",
+    "find_level": "localizer.matching",
+    "find_same_level": "localizer.matching",
+    "match_files": "localizer.matching",
+    "normalize": "dataset.normalization",
+    "organize": "organizing.organizer",
+    "partition": "dataset.partition",
+    "predict_location": "localizer.prediction",
+    "read_ct": "CTLungScreeningLib.reading.ct_reading",
+    "slice_image": "slice_image",
+    "train_localizer": "localizer.training:train",
+    "write_prediction": "localizer.results",
+}
+
+__all__ = [*_HOMES]  # noqa: PLE0604 - they are strings
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -1,1 +1,38 @@
-"""Lung nodule segmentation: numpy, SimpleITK and Keras; only `logic` needs slicer."""
+"""Lungs and nodules in chest CT: found, measured, judged and followed; runs without Slicer.
+
+The names in `__all__` are for scripts and stay; everything else may change.
+"""
+
+from CTLungScreeningLib.lazy_names import lazy_names
+
+_HOMES = {
+    "ClinicalData": "risk.clinical_data",
+    "LungMethod": "lungs.method",
+    "Nodule": "nodules.table",
+    "NoduleRules": "nodules.candidates",
+    "NoduleSegmenter": "segmenter",
+    "PhantomSpec": "phantom.chest",
+    "SegmentedScan": "segmenter",
+    "assess_nodules": "risk.assessment:assess_scan",
+    "compare_masks": "evaluation.dice",
+    "compare_runs": "results.growth_results",
+    "evaluate_synthetic_lesions": "evaluation.synthetic_lesions",
+    "make_phantom": "phantom.chest",
+    "measure_nodules": "segmenter",
+    "predict_risk": "risk.prediction",
+    "prepare_lidc": "training_data.lidc_idri",
+    "prepare_luna": "training_data.luna16",
+    "read_clinical_data": "risk.clinical_data:read_facts",
+    "read_ct": "CTLungScreeningLib.reading.ct_reading",
+    "read_run": "results.reading",
+    "run_batch": "batch.running",
+    "score_detection": "evaluation.detection",
+    "segment_lungs": "lungs.segmentation",
+    "train_on_store": "training_data.training",
+    "train_risk": "risk.training",
+    "write_feature_table": "feature_extraction.feature_table",
+    "write_phantom": "phantom.files",
+}
+
+__all__ = [*_HOMES]  # noqa: PLE0604 - they are strings
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -12,13 +12,16 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal
 from CTLungScreeningLib.provenance import software_versions
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.scan_index import IndexedScan, as_scan
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
-from LungNoduleSegLib.lungs.segmentation import LungMethod
+from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.nodules.candidates import NoduleRules
+from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.pipeline import Analysis, Timing, analyse, open_detector
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
@@ -218,6 +221,35 @@ class NoduleSegmenter:
             "rules": asdict(rules),
         }
         return SegmentedScan(analysis, _record(scan, model, parameters), timing)
+
+
+def measure_nodules(
+    ct: Path | str | CTScan | IndexedScan | sitk.Image,
+    labels: sitk.Image,
+    lungs: sitk.Image | None = None,
+) -> tuple[Nodule, ...]:
+    """Measure nodules that somebody else outlined, as a run measures its own.
+
+    Args:
+        ct: the scan, as `NoduleSegmenter.apply` takes it.
+        labels: whole numbers, 0 for background, each other one a nodule; on any grid, LPS mm.
+        lungs: 1 right and 2 left, on any grid; None finds them.
+
+    Returns:
+        One `Nodule` a label; the label is its number.
+
+    Raises:
+        InputError: if the scan cannot be read or shows no lung.
+    """
+    scan = as_scan(ct)
+    view = AxialView.of(scan.image, AIR_HU)
+    lungs = segment_lungs(view.image) if lungs is None else _on_grid(lungs, view.image)
+    return measure_labels(_on_grid(labels, view.image), view.image, lungs, None, scan.image)
+
+
+def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    whole = sitk.Cast(labels, sitk.sitkUInt16)
+    return sitk.Resample(whole, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
 
 
 def _check_output(output: Path, scene: bool, dicom: bool, probability: bool) -> None:

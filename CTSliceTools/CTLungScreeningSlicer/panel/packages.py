@@ -7,7 +7,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import slicer
@@ -20,9 +20,15 @@ except ImportError:  # Slicer 5.6
 
 
 def read_requirements(file: Path) -> list[Requirement]:
-    """Read a requirements.txt: comments, empty lines and options are left out."""
-    lines = (line.split(" #")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
-    return [Requirement(line) for line in lines if line and line[0] not in "#-"]
+    """Read a requirements file, and those it includes with `-r`; other options are left out."""
+    found = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        text = line.split(" #")[0].strip()
+        if text.startswith("-r "):
+            found += read_requirements(file.parent / text.removeprefix("-r ").strip())
+        elif text and text[0] not in "#-":
+            found.append(Requirement(text))
+    return found
 
 
 def missing_requirements(file: Path) -> list[Requirement]:
@@ -36,11 +42,12 @@ def missing_requirements(file: Path) -> list[Requirement]:
 
 
 def _is_met(requirement: Requirement) -> bool:
-    try:
-        version = importlib.metadata.version(requirement.name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return requirement.specifier.contains(version, prereleases=True)
+    """Tell whether a package is there, or the same one under its name for computers with a GPU."""
+    for name in (requirement.name, requirement.name.removesuffix("-cpu")):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            version = importlib.metadata.version(name)
+            return requirement.specifier.contains(version, prereleases=True)
+    return False
 
 
 def installed_constraints(missing: list[Requirement]) -> list[str]:

@@ -69,14 +69,13 @@ def _predict_one(
     report: ProgressCallback,
 ) -> str:
     from CTLungScreeningLib.model_card import read_card  # noqa: PLC0415
-    from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415
     from CTSliceToolsLib.localizer import prediction, results  # noqa: PLC0415 - slow to import
 
     results.require_new(output, plot)
     read_card(model)
-    found = prediction.predict_scan(read_ct(source, series, report), model, report)
+    found = prediction.SliceLocalizer(model).apply(source, series=series, progress=report)
     results.write_prediction(output, found, plot)
-    notes = [*found.notes, *found.fit.warnings]
+    notes = [*found.notes, *found.warnings]
     if isinstance(report, JsonLines):
         for note in notes:
             report.write(message=note)
@@ -85,7 +84,7 @@ def _predict_one(
                 "output": str(output),
                 "landmarks": {name: place.z_mm for name, place in found.landmarks.items()},
                 "residual_mm": found.fit.residual_mm,
-                "warnings": found.fit.warnings,
+                "warnings": found.warnings,
             }
         )
     return "\n".join([_landmark_table(found), *(f"Note: {note}" for note in notes)])

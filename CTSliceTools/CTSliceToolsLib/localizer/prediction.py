@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import load_model
-from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.progress import ProgressCallback, in_terminal, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
+from CTLungScreeningLib.reading.scan_index import IndexedScan, as_scan
 from CTSliceToolsLib.landmarks import LANDMARKS, describe_location, nearest_landmark
 from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan
 from CTSliceToolsLib.slice_image import SIZE, slice_images
@@ -120,6 +121,52 @@ class ScanPrediction:
     def slice_at(self, z_mm: float) -> SliceLocation:
         """Give the slice whose centre is nearest to LPS z in mm."""
         return min(self.slices, key=lambda one: abs(one.z_mm - z_mm))
+
+    @property
+    def locations(self) -> NDArray[np.float64]:
+        """The normalized locations of the slices from feet to head, (n,), 0…1."""
+        return np.array([one.location for one in self.slices])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One sentence for each reason to doubt the prediction."""
+        return tuple(self.fit.warnings)
+
+
+@dataclass(frozen=True)
+class SliceLocalizer:
+    """Finds where in the body the slices of CT scans lie.
+
+        where = SliceLocalizer().apply("ct/")
+        print(where.landmarks)
+
+    Attributes:
+        model: a `.keras` file with its card beside it, or a Keras model.
+    """
+
+    model: Model = DEFAULT_MODEL
+
+    def apply(
+        self,
+        ct: Path | str | CTScan | IndexedScan | sitk.Image,
+        *,
+        series: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> ScanPrediction:
+        """Predict where all slices of one scan lie.
+
+        Args:
+            ct: a DICOM folder or a volume file, see `read_ct`; a scan that was read or indexed; or
+                a SimpleITK image in HU, LPS mm.
+            series: the SeriesInstanceUID to take, where a folder holds several.
+            progress: `progress(stage, done, total)`, which may raise `Cancelled`; None shows bars
+                if this is a terminal.
+
+        Raises:
+            InputError: if the scan or the model cannot be used.
+        """
+        with in_terminal(progress) as report:
+            return predict_scan(as_scan(ct, series, report), self.model, report)
 
 
 def predict_location(pixels: NDArray[np.generic], model: Model = DEFAULT_MODEL) -> float:
