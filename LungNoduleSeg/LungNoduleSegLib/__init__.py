@@ -11,6 +11,7 @@ _HOMES = {
     "Nodule": "nodules.table",
     "NoduleRules": "nodules.candidates",
     "NoduleSegmenter": "segmenter",
+    "PatientFacts": "risk.facts",
     "PhantomSpec": "phantom.chest",
     "SegmentedScan": "segmenter",
     "assess_nodules": "risk.assessment:assess_scan",
