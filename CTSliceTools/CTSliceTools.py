@@ -87,7 +87,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
         uiWidget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = CTSliceToolsLogic()
-        self.annotate = AnnotateSection(self.ui, self.logic)
+        self.annotate = AnnotateSection(self.ui, self.logic.annotation)
         self.queue = QueueBox(self.ui, self.annotate, self.chooseVolume)
         requirements, train = (
             Path(self.resourcePath(f"CTSliceTools/requirements{name}.txt"))

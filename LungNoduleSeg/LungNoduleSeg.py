@@ -153,7 +153,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         """End every run."""
         for section in self.sections:
             section.stop()
-        self.logic.forgetChanges()
+        self.logic.history.clear()
 
     def chooseVolume(self, volume: Any) -> None:
         """Make a volume the one to work on."""
@@ -176,8 +176,8 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
                 section.set_volume(volume)
             if before != self._shown:
                 section.set_results(results)
-        self.ui.undoButton.enabled = parameters is not None and self.logic.canUndo
-        what = self.logic.lastChange or _("the last change of the results")
+        self.ui.undoButton.enabled = parameters is not None and self.logic.history.canUndo
+        what = self.logic.history.lastChange or _("the last change of the results")
         self.ui.undoButton.toolTip = _("Take back: {what}.").format(what=what)
 
     def refresh(self) -> None:
@@ -187,5 +187,5 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def undo(self, *_arguments: Any) -> None:
         """Take back the last change of the results, of whatever section."""
-        self.logic.undo()
+        self.logic.history.undo()
         self.refresh()

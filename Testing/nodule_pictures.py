@@ -38,10 +38,10 @@ def main(scan: Path, run: Path, folder: Path) -> None:
     results = widget.logic.importResults(run, volume)
     show_results(results, volume)
     widget.refresh()
-    longest = max(widget.logic.nodules(results), key=lambda one: one.nodule.diameter_mm)
+    longest = max(widget.logic.review.nodules(results), key=lambda one: one.nodule.diameter_mm)
     for view in VIEWS:
         node = slicer.app.layoutManager().sliceWidget(view).mrmlSliceNode()
-        node.JumpSliceByOffsetting(*widget.logic.place(results, longest.nodule.id))
+        node.JumpSliceByOffsetting(*widget.logic.review.place(results, longest.nodule.id))
     process_events()
     ui = widget.ui
     save_section(widget, ui.segmentSection, folder / "panel-segment.png")

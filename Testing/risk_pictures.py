@@ -58,7 +58,7 @@ def main(folder: Path) -> None:
         save_picture(widget.parent, files[0])
         save_view("Red", files[1])
         save_view(BESIDE_NAME, files[2])
-        save_chart(widget.logic.growthOf(results).GetNodeReference(CHART_ROLE), files[3])
+        save_chart(widget.logic.growth.find(results).GetNodeReference(CHART_ROLE), files[3])
         arrange(files, folder / "panel-follow-up.png")
         widget.ui.followUpSideBySideBox.checked = False
         tell(widget, results)
@@ -105,9 +105,9 @@ def tell(widget: Any, results: Any) -> None:
     widget.ui.riskSection.collapsed = False
     widget.risk.choose(DOUBLED_NOW)
     for name in ("family_history", "emphysema", "ever_smoked", "high_risk", "screening"):
-        widget.logic.tell(results, name, name != "family_history")
+        widget.logic.risk.setFact(results, name, name != "family_history")
     for name, value in (("spiculation", True), ("upper_lobe", False)):
-        widget.logic.tell(results, name, value, DOUBLED_NOW)
+        widget.logic.risk.setFact(results, name, value, DOUBLED_NOW)
     widget.refresh()
 
 

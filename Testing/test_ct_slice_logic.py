@@ -186,14 +186,14 @@ def test_a_second_prediction_takes_the_place_of_the_first(logic: CTSliceToolsLog
     localize(logic, volume)
     after_one = names()
     logic.annotateAsPredicted(volume)
-    annotation = logic.markupsNode(volume)
+    annotation = logic.annotation.markupsNode(volume)
     nodes = localize(logic, volume)
     assert len(names()) > len(after_one)  # the annotation and its display
     assert logic.predictionNodes(volume) == nodes
     for kind, count in (("Table", 3), ("PlotChart", 1), ("PlotSeries", 3), ("MarkupsFiducial", 2)):
         assert logic.scene.GetNumberOfNodesByClass(f"vtkMRML{kind}Node") == count
     assert mine.GetScene() is logic.scene
-    assert logic.markupsNode(volume) is annotation
+    assert logic.annotation.markupsNode(volume) is annotation
 
 
 def test_predicted_landmarks_become_an_annotation_that_can_be_undone(
@@ -202,13 +202,13 @@ def test_predicted_landmarks_become_an_annotation_that_can_be_undone(
     volume = add_volume(coded_volume(upright()), "CT")
     prediction_nodes.add_prediction(volume, coded_prediction(upright()))
     logic.annotateAsPredicted(volume)
-    found = logic.landmarks(volume)
+    found = logic.annotation.landmarks(volume)
     assert list(found) == [name for name, z in HEIGHT.items() if -341 < z < -9]
     for name, place in found.items():
         assert place.z_mm == pytest.approx(HEIGHT[name], abs=4)
-    assert logic.contradiction(volume) is None
-    logic.undo(volume)
-    assert logic.landmarks(volume) == {}
+    assert logic.annotation.contradiction(volume) is None
+    logic.annotation.undo(volume)
+    assert logic.annotation.landmarks(volume) == {}
 
 
 @settings(max_examples=10)
@@ -222,8 +222,8 @@ def test_two_volumes_are_matched_to_the_millimetre(shift: float, step: float, z:
         volumes, (coded_prediction(upright()), coded_prediction(later, shift)), strict=True
     ):
         prediction_nodes.add_prediction(volume, prediction)
-    assert logic.matchingOffset(volumes[1], volumes[0], z) == pytest.approx(z + shift, abs=2)
-    assert logic.matchingOffset(volumes[0], volumes[1], z + shift) == pytest.approx(z, abs=2)
+    assert logic.alignment(volumes[1], volumes[0]).z_at(z) == pytest.approx(z + shift, abs=2)
+    assert logic.alignment(volumes[0], volumes[1]).z_at(z + shift) == pytest.approx(z, abs=2)
     best = logic.matchingSlices(volumes[1], "Aortic arch")[0]
     assert abs(best.offset_mm) <= step / 2 + 1e-6
     assert best.slice.z_mm == pytest.approx(HEIGHT["Aortic arch"] + shift, abs=step / 2 + 4)
@@ -393,15 +393,18 @@ def test_a_command_reports_its_result_and_its_refusal_and_can_be_cancelled(
 ) -> None:
     files = write_coded_series(tmp_path / "mixed", step=30)
     stages: set[str] = set()
-    logic.organize(
-        tmp_path / "mixed", tmp_path / "data", progress=lambda stage, *_: stages.add(stage)
+    logic.commands.run(
+        "organize",
+        tmp_path / "mixed",
+        tmp_path / "data",
+        progress=lambda stage, *_: stages.add(stage),
     )
     assert stages > {"start"}
     assert len(list((tmp_path / "data").rglob("*.dcm"))) == len(files)
     with pytest.raises(InputError, match="nowhere"):
-        logic.normalize(tmp_path / "nowhere")
+        logic.commands.run("normalize", tmp_path / "nowhere")
     with pytest.raises(Cancelled):
-        logic.convert(tmp_path / "data", tmp_path / "npz", progress=_cancel)
+        logic.commands.run("convert", tmp_path / "data", tmp_path / "npz", progress=_cancel)
     assert not (tmp_path / "npz").exists()
 
 
@@ -410,23 +413,23 @@ def test_commands_run_as_children_from_files_to_partition(
     logic: CTSliceToolsLogic, reader: Path, tmp_path: Path
 ) -> None:
     files = write_coded_series(tmp_path / "mixed", name="{k}.dcm", step=30)
-    logic.organize(tmp_path / "mixed", tmp_path / "data")
+    logic.commands.run("organize", tmp_path / "mixed", tmp_path / "data")
     copies = list((tmp_path / "data").rglob("*.dcm"))
     assert len(copies) == len(files)
     by_z = dict(zip(np.arange(-340, -9, 30).tolist(), range(len(files)), strict=True))
     (folder,) = {file.parent for file in copies}
     annotation = {"C7": f"{by_z[-40] + 1}.dcm", "T12": f"{by_z[-280] + 1}.dcm"}
     (folder / "annotation.json").write_text(json.dumps(annotation))
-    logic.normalize(tmp_path / "data")
+    logic.commands.run("normalize", tmp_path / "data")
     assert (tmp_path / "data" / "combined_normalized_locations.json").is_file()
-    result = logic.convert(tmp_path / "data", tmp_path / "npz")
+    result = logic.commands.run("convert", tmp_path / "data", tmp_path / "npz")
     assert result["made"] == len(files)
-    logic.partition(tmp_path / "npz", tmp_path / "parts", "--hard-links")
+    logic.commands.run("partition", tmp_path / "npz", tmp_path / "parts", "--hard-links")
     assert len(list((tmp_path / "parts").rglob("*.npz"))) == len(files)
     with pytest.raises(InputError, match="nowhere"):
-        logic.evaluate(tmp_path / "nowhere", tmp_path / "out", "--model", reader)
+        logic.commands.run("evaluate", tmp_path / "nowhere", tmp_path / "out", "--model", reader)
     with pytest.raises(InputError, match="nowhere"):
-        logic.train(tmp_path / "nowhere", tmp_path / "out.keras")
+        logic.commands.run("train", tmp_path / "nowhere", tmp_path / "out.keras")
 
 
 def _cancel(*_: Any) -> None:

@@ -81,7 +81,7 @@ class TestKeys(PanelTest):
         expected = {one.name: 59 - 5 * row for row, one in enumerate(LANDMARKS)}
         self.assertEqual(self.set_slices(), expected)
         self.assertEqual(self.column(Z)[:2], ["590.0", "540.0"])
-        node = self.widget.logic.markupsNode(self.volume)
+        node = self.widget.logic.annotation.markupsNode(self.volume)
         labels = [node.GetNthControlPointLabel(row) for row in range(12)]
         self.assertEqual(labels, [one.name for one in LANDMARKS])
         self.assertAlmostEqual(node.GetNthControlPointPositionWorld(5)[2], 340)
@@ -197,7 +197,7 @@ class TestTable(PanelTest):
 
     def test_a_point_moved_by_hand_is_followed(self) -> None:
         self.annotate_all()
-        node = self.widget.logic.markupsNode(self.volume)
+        node = self.widget.logic.annotation.markupsNode(self.volume)
         node.SetNthControlPointPosition(5, 0, 0, 310)
         process_events()
         self.assertEqual(self.set_slices()["Aortic arch"], 31)

@@ -141,10 +141,10 @@ def test_a_run_with_edited_lungs_looks_only_there_and_is_remembered(
     segmentation = found.segmentation.GetSegmentation()
     right = voxels_on(phantom.image, segmentation, RIGHT)
     assert right == voxels_of(phantom.lungs, 1)
-    for one in logic.nodules(found):
+    for one in logic.review.nodules(found):
         assert one.nodule.side == "right"
-    before = [one.nodule for one in logic.nodules(found)]
-    logic.setThreshold(found, 0.9)
-    logic.setThreshold(found, 0.5)
-    after = [one.nodule for one in logic.nodules(found)]
+    before = [one.nodule for one in logic.review.nodules(found)]
+    logic.review.setThreshold(found, 0.9)
+    logic.review.setThreshold(found, 0.5)
+    after = [one.nodule for one in logic.review.nodules(found)]
     assert [one.volume_mm3 for one in after] == [one.volume_mm3 for one in before]

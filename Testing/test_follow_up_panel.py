@@ -42,7 +42,7 @@ class FollowUpTest(PanelTest):
         logic = self.widget.logic
         self.was: Any = logic.importResults(before, self.prior) if self.with_prior else None
         self.results = logic.importResults(now, self.volume)
-        logic.forgetChanges()
+        logic.history.clear()
         self.widget.chooseVolume(self.volume)
         self.ui.followUpSection.collapsed = False
         self.ui.priorSelector.setCurrentNode(self.prior)
@@ -98,7 +98,7 @@ class TestCompare(FollowUpTest):
         self.check_undo()
 
     def check_plot(self, grown: list[str]) -> None:
-        chart = self.widget.logic.growthOf(self.results).GetNodeReference(CHART_ROLE)
+        chart = self.widget.logic.growth.find(self.results).GetNodeReference(CHART_ROLE)
         names = [
             chart.GetNthPlotSeriesNode(n).GetName()
             for n in range(chart.GetNumberOfPlotSeriesNodes())
@@ -157,7 +157,7 @@ class TestCompare(FollowUpTest):
         self.assertEqual((red.GetFieldOfView(), self.centre(RED)[:2]), before)
 
     def check_changed_nodules(self) -> None:
-        self.widget.logic.removeNodule(self.results, DOUBLED_NOW)
+        self.widget.logic.review.removeNodule(self.results, DOUBLED_NOW)
         self.widget.refresh()
         self.assertIn("compare again", self.ui.growthNotes.text)
         self.widget.undo()
@@ -180,7 +180,7 @@ class TestCompare(FollowUpTest):
         self.compare()
         doubling = float(self.rows()[DOUBLED_NOW - 1][DOUBLING])
         self.assertAlmostEqual(doubling, 200, delta=60)
-        self.widget.logic.setVerdict(self.results, DOUBLED_NOW, Verdict.REJECTED)
+        self.widget.logic.review.setVerdict(self.results, DOUBLED_NOW, Verdict.REJECTED)
         self.widget.refresh()
         self.assertIn("compare again", self.ui.growthNotes.text)
         self.ui.undoButton.click()

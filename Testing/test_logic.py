@@ -279,7 +279,7 @@ def test_undo_takes_back_the_last_import(logic: LungNoduleSegLogic, tmp_path: Pa
     second = write_results(tmp_path / "2", image, nodule_ids=(5,))
     logic.importResults(second, volume, first.segmentation, None, first.fiducials)
     assert len(nodes()) > len(here)
-    logic.undo()
+    logic.history.undo()
 
     assert nodes() == here
     assert {one: voxels_on(image, segmentation, one) for one in ids(first.segmentation)} == before

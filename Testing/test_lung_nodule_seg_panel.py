@@ -192,12 +192,12 @@ class TestPhantom(ScanTest):
         self.assertEqual(markups.GetActiveListID(), results.fiducials.GetID())
         save_picture(self.widget.parent, PICTURES / "segment.png")
 
-        number = logic.nodules(results)[0].nodule.id
-        logic.setVerdict(results, number, Verdict.REJECTED)
+        number = logic.review.nodules(results)[0].nodule.id
+        logic.review.setVerdict(results, number, Verdict.REJECTED)
         after_first = self.node_ids()
         self.run_to_end()
         self.assertEqual(self.node_ids(), after_first)
-        verdicts = {one.nodule.id: one.verdict for one in logic.nodules(results)}
+        verdicts = {one.nodule.id: one.verdict for one in logic.review.nodules(results)}
         self.assertEqual(len(verdicts), count)
         self.assertIs(verdicts[number], Verdict.REJECTED)
         self.assertTrue(segmentation.ContainsRepresentation("Closed surface"))
@@ -239,8 +239,8 @@ class TestResults(ResultsTest):
         self.ui.lungsSection.collapsed = True
 
     def test_table_and_report_are_saved_and_nothing_is_overwritten(self) -> None:
-        rows = self.widget.logic.nodules(self.results)
-        self.widget.logic.setVerdict(self.results, rows[0].nodule.id, Verdict.REJECTED)
+        rows = self.widget.logic.review.nodules(self.results)
+        self.widget.logic.review.setVerdict(self.results, rows[0].nodule.id, Verdict.REJECTED)
         table, report = self.folder / "n.csv", self.folder / "r.html"
         self.widget.output.save_table(table)
         self.assertEqual(

@@ -47,11 +47,11 @@ class NodulesTest(ResultsTest):
 
     def nodule(self, number: int) -> Nodule:
         return next(
-            one.nodule for one in self.logic.nodules(self.results) if one.nodule.id == number
+            one.nodule for one in self.logic.review.nodules(self.results) if one.nodule.id == number
         )
 
     def verdict(self, number: int) -> Verdict | None:
-        nodules = self.logic.nodules(self.results)
+        nodules = self.logic.review.nodules(self.results)
         return next(one.verdict for one in nodules if one.nodule.id == number)
 
     def choose(self, number: int) -> None:
@@ -99,7 +99,7 @@ class TestTable(NodulesTest):
     def test_rows_hold_the_measures_the_most_probable_first(self) -> None:
         self.section.table.sort_by(ID)
         self.section.table.sort_by(PROBABILITY)
-        found = [one.nodule for one in self.logic.nodules(self.results)]
+        found = [one.nodule for one in self.logic.review.nodules(self.results)]
         self.assertGreater(len(found), 3)
         by_probability = sorted(found, key=lambda one: (-(one.probability or 0), one.id))
         self.assertEqual(self.numbers(), [one.id for one in by_probability])
@@ -115,7 +115,7 @@ class TestTable(NodulesTest):
             )
         self.assertEqual(self.ui.nodulesLabel.text, f"{len(found)} nodules")
         fresh = NoduleTable(qt.QTableWidget())
-        fresh.show(self.logic.nodules(self.results), {})
+        fresh.show(self.logic.review.nodules(self.results), {})
         fresh.step(1)
         assert fresh.selected is not None
         self.assertEqual(fresh.selected.nodule, by_probability[0])
@@ -140,7 +140,7 @@ class TestTable(NodulesTest):
             }
 
         before = colors()
-        self.logic.setVerdict(self.results, 2, Verdict.REJECTED)
+        self.logic.review.setVerdict(self.results, 2, Verdict.REJECTED)
         process_events()
         after = colors()
         self.assertNotEqual(after[2], before[2])
@@ -235,7 +235,7 @@ class TestViews(NodulesTest):
         self.assertIsNotNone(self.selected())
         leave_panel()
         press("X")
-        self.assertEqual({one.verdict for one in self.logic.nodules(self.results)}, {None})
+        self.assertEqual({one.verdict for one in self.logic.review.nodules(self.results)}, {None})
 
 
 class TestVerdicts(NodulesTest):
@@ -290,14 +290,16 @@ class TestThreshold(NodulesTest):
 
     def test_nodules_follow_the_slider_and_undo_brings_it_back(self) -> None:
         before = self.rows()
-        self.assertAlmostEqual(self.ui.thresholdSlider.value, self.logic.threshold(self.results))
+        self.assertAlmostEqual(
+            self.ui.thresholdSlider.value, self.logic.review.threshold(self.results)
+        )
         told: list[bool] = []
         self.section.changed.connect(lambda: told.append(True))
         self.slide(0.9, 0.95, 0.995)
-        self.assertEqual(self.logic.threshold(self.results), 0.995)
+        self.assertEqual(self.logic.review.threshold(self.results), 0.995)
         after = self.rows()
         self.assertNotEqual(after, before)
-        expected = {str(one.nodule.id) for one in self.logic.nodules(self.results)}
+        expected = {str(one.nodule.id) for one in self.logic.review.nodules(self.results)}
         self.assertEqual(set(self.column(ID)), expected)
         self.assertFalse(told)  # the other sections, before it rests
         wait_until(lambda: bool(told))
@@ -308,24 +310,24 @@ class TestThreshold(NodulesTest):
 
     def test_only_the_last_place_is_taken_where_events_queue_up(self) -> None:
         taken: list[float] = []
-        follow = self.logic.setThreshold
+        follow = self.logic.review.setThreshold
 
         def note(results: ResultNodes, value: float) -> None:
             taken.append(value)
             follow(results, value)
 
-        self.logic.setThreshold = note
+        self.logic.review.setThreshold = note
         try:
             self.slide(0.6, 0.7, 0.8)
         finally:
-            del self.logic.setThreshold
+            del self.logic.review.setThreshold
         self.assertEqual(taken, [0.8])
 
     def test_the_selection_stays_with_the_place(self) -> None:
         last = self.numbers()[-1]
         self.choose(last)
         place = self.ras(last)
-        self.logic.removeNodule(self.results, 1)
+        self.logic.review.removeNodule(self.results, 1)
         self.slide(0.55)
         selected = self.selected()
         assert selected is not None

@@ -28,7 +28,7 @@ def logic() -> Iterator[LungNoduleSegLogic]:
 
 
 def rows(logic: LungNoduleSegLogic, results: ResultNodes) -> dict[int, Verdict | None]:
-    return {one.nodule.id: one.verdict for one in logic.nodules(results)}
+    return {one.nodule.id: one.verdict for one in logic.review.nodules(results)}
 
 
 def segments(results: ResultNodes) -> dict[str, str]:
@@ -47,7 +47,7 @@ def test_a_judged_nodule_stays_and_what_is_found_in_its_place_is_left_out(
     image = grid(code)
     volume = add_volume(image, "CT")
     first = logic.importResults(write_results(tmp_path / "1", image), volume)
-    logic.setVerdict(first, 3, Verdict.REJECTED)
+    logic.review.setVerdict(first, 3, Verdict.REJECTED)
     voxels = voxels_on(image, first.segmentation.GetSegmentation(), segment_id(3))
 
     # The run finds the place of nodule 1 again as 2, that of nodule 3 as 4.
@@ -70,7 +70,7 @@ def test_a_new_nodule_takes_no_number_of_one_that_stays(
     image = grid()
     volume = add_volume(image, "CT")
     first = logic.importResults(write_results(tmp_path / "1", image), volume)
-    logic.setVerdict(first, 3, Verdict.ACCEPTED)  # in the left lung
+    logic.review.setVerdict(first, 3, Verdict.ACCEPTED)  # in the left lung
     again = write_results(tmp_path / "2", image, nodule_ids=(3,))  # in the right one
     second = logic.importResults(again, volume, *nodes_of(first))
     assert rows(logic, second) == {3: Verdict.ACCEPTED, 4: None}
@@ -104,12 +104,12 @@ def test_undo_brings_back_what_was_before_the_second_run(
     image = grid()
     volume = add_volume(image, "CT")
     first = logic.importResults(write_results(tmp_path / "1", image), volume)
-    logic.setVerdict(first, 1, Verdict.UNCERTAIN)
+    logic.review.setVerdict(first, 1, Verdict.UNCERTAIN)
     before = rows(logic, first), segments(first)
     again = write_results(tmp_path / "2", image, nodule_ids=(5, 6))
     logic.importResults(again, volume, *nodes_of(first))
     assert rows(logic, first) == {1: Verdict.UNCERTAIN, 6: None}
-    logic.undo()
+    logic.history.undo()
     assert (rows(logic, first), segments(first)) == before
 
 
@@ -127,7 +127,7 @@ def test_a_judged_nodule_without_voxels_is_gone(logic: LungNoduleSegLogic, tmp_p
     image = grid()
     volume = add_volume(image, "CT")
     first = logic.importResults(write_results(tmp_path / "1", image), volume)
-    logic.setVerdict(first, 1, Verdict.ACCEPTED)
+    logic.review.setVerdict(first, 1, Verdict.ACCEPTED)
     first.segmentation.GetSegmentation().RemoveSegment(segment_id(1))
     second = logic.importResults(write_results(tmp_path / "2", image), volume, *nodes_of(first))
     assert rows(logic, second) == {1: None, 3: None}

@@ -159,7 +159,7 @@ def state(case: Case) -> Any:
 
 
 def numbers(logic: LungNoduleSegLogic, case: Case) -> list[int]:
-    return [one.nodule.id for one in logic.nodules(case.results)]
+    return [one.nodule.id for one in logic.review.nodules(case.results)]
 
 
 def own_segment(case: Case, name: str, layer_of: str = "") -> set[tuple[int, ...]]:
@@ -191,7 +191,7 @@ def test_every_threshold_shows_what_a_run_at_it_gives(
     logic: LungNoduleSegLogic, case: Case
 ) -> None:
     for threshold in (0.8, 0.3, 0.65, 0.5):
-        logic.setThreshold(case.results, threshold)
+        logic.review.setThreshold(case.results, threshold)
         labels, expected = case.found(threshold)
         found = nodules_of(case.results.table)
         assert [one.id for one in found] == [one.id for one in expected]
@@ -223,15 +223,15 @@ def test_segments_look_as_those_of_a_run(logic: LungNoduleSegLogic, plain: Case)
         ]
 
     before = looks()
-    logic.setThreshold(plain.results, 0.8)
-    logic.setThreshold(plain.results, 0.5)
+    logic.review.setThreshold(plain.results, 0.8)
+    logic.review.setThreshold(plain.results, 0.5)
     assert looks() == before
 
 
 def test_edited_lungs_count_in_what_is_measured_next(
     logic: LungNoduleSegLogic, plain: Case
 ) -> None:
-    logic.prepare(plain.results)
+    logic.review.prepare(plain.results)
     node = plain.results.segmentation
     lungs = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, "CTLungScreening_RightLung")
     lungs[lungs == 1] = 0
@@ -239,32 +239,32 @@ def test_edited_lungs_count_in_what_is_measured_next(
         "Binary labelmap"
     ).Modified()
     with pytest.raises(InputError, match="no lung at the point"):
-        logic.addNodule(plain.results, plain.ras(UNSEEN))
+        logic.review.addNodule(plain.results, plain.ras(UNSEEN))
 
 
 def test_the_steps_of_a_slider_are_undone_together(logic: LungNoduleSegLogic, case: Case) -> None:
     before = state(case)
     for threshold in (0.6, 0.7, 0.8):
-        logic.setThreshold(case.results, threshold)
+        logic.review.setThreshold(case.results, threshold)
     assert state(case)[0] != before[0]
-    logic.undo()
+    logic.history.undo()
     assert state(case)[:2] == before[:2]
 
 
 def test_what_a_reader_judged_added_or_edited_stays_at_any_threshold(
     logic: LungNoduleSegLogic, plain: Case
 ) -> None:
-    added = logic.addNodule(plain.results, plain.ras(UNSEEN))
-    logic.setVerdict(plain.results, 1, Verdict.REJECTED)
+    added = logic.review.addNodule(plain.results, plain.ras(UNSEEN))
+    logic.review.setVerdict(plain.results, 1, Verdict.REJECTED)
     before = segments(plain)
-    first = next(one for one in logic.nodules(plain.results) if one.nodule.id == 1)
-    logic.setThreshold(plain.results, 0.95)
+    first = next(one for one in logic.review.nodules(plain.results) if one.nodule.id == 1)
+    logic.review.setThreshold(plain.results, 0.95)
     assert numbers(logic, plain) == [1, added]
-    logic.setThreshold(plain.results, 0.3)
+    logic.review.setThreshold(plain.results, 0.3)
     after = segments(plain)
     kept = [nodule_segments.segment_id(n) for n in (1, added)]
     assert {one: after[one] for one in kept} == {one: before[one] for one in kept}
-    assert next(one for one in logic.nodules(plain.results) if one.nodule.id == 1) == first
+    assert next(one for one in logic.review.nodules(plain.results) if one.nodule.id == 1) == first
     for one, voxels in after.items():
         if "Nodule" in one and one not in kept:
             assert not any(voxels & after[other] for other in kept)
@@ -275,9 +275,9 @@ def test_without_the_probability_the_threshold_is_refused_in_a_sentence(
 ) -> None:
     case = make_case(logic, tmp_path / "run", "LPS", probability=False)
     before = state(case)
-    assert logic.lowestThreshold(case.results) is None
+    assert logic.review.lowestThreshold(case.results) is None
     with pytest.raises(InputError, match="was not kept"):
-        logic.setThreshold(case.results, 0.3)
+        logic.review.setThreshold(case.results, 0.3)
     assert state(case) == before
 
 
@@ -286,23 +286,23 @@ def test_a_verdict_is_in_table_and_tag_and_can_be_undone(
     logic: LungNoduleSegLogic, plain: Case, verdict: Verdict
 ) -> None:
     before = segments(plain)
-    logic.setVerdict(plain.results, 2, verdict)
-    assert [one.verdict for one in logic.nodules(plain.results)] == [None, verdict]
+    logic.review.setVerdict(plain.results, 2, verdict)
+    assert [one.verdict for one in logic.review.nodules(plain.results)] == [None, verdict]
     assert plain.results.table.GetTable().GetColumnByName("verdict").GetValue(1) == verdict.value
     segment = plain.results.segmentation.GetSegmentation().GetSegment(nodule_segments.segment_id(2))
     assert nodule_segments.tag(segment, VERDICT_TAG) == verdict.value
     assert segments(plain) == before
     counted = [one.id for one in nodules_of(plain.results.table)]
     assert counted == ([1] if verdict is Verdict.REJECTED else [1, 2])
-    logic.undo()
-    assert [one.verdict for one in logic.nodules(plain.results)] == [None, None]
+    logic.history.undo()
+    assert [one.verdict for one in logic.review.nodules(plain.results)] == [None, None]
     assert nodule_segments.tag(segment, VERDICT_TAG) == ""
 
 
 def test_a_verdict_survives_saving_the_scene(
     logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
 ) -> None:
-    logic.setVerdict(plain.results, 2, Verdict.UNCERTAIN)
+    logic.review.setVerdict(plain.results, 2, Verdict.UNCERTAIN)
     logic.saveScene(tmp_path / "scene.mrb")
     slicer.mrmlScene.Clear()
     assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
@@ -314,8 +314,8 @@ def test_a_verdict_survives_saving_the_scene(
     results = logic.resultsOf(volume)
     assert results is not None
     again = replace(plain, results=results)
-    assert [one.verdict for one in logic.nodules(again.results)] == [None, Verdict.UNCERTAIN]
-    logic.setThreshold(again.results, 0.3)
+    assert [one.verdict for one in logic.review.nodules(again.results)] == [None, Verdict.UNCERTAIN]
+    logic.review.setThreshold(again.results, 0.3)
     assert len(numbers(logic, again)) == len(plain.found(0.3)[1])
 
 
@@ -323,14 +323,14 @@ def test_a_click_adds_the_nodule_that_the_network_missed(
     logic: LungNoduleSegLogic, case: Case
 ) -> None:
     before = state(case)
-    number = logic.addNodule(case.results, case.ras(UNSEEN))
+    number = logic.review.addNodule(case.results, case.ras(UNSEEN))
     assert number == 3
-    added = logic.nodules(case.results)[-1]
-    assert logic.edited(case.results) == ()
+    added = logic.review.nodules(case.results)[-1]
+    assert logic.review.edited(case.results) == ()
     assert added.nodule.id == number
     assert added.nodule.probability is None
     assert added.nodule.equivalent_diameter_mm == pytest.approx(10, abs=0.6)
-    np.testing.assert_allclose(logic.place(case.results, number), case.ras(UNSEEN), atol=0.5)
+    np.testing.assert_allclose(logic.review.place(case.results, number), case.ras(UNSEEN), atol=0.5)
     voxels = segments(case)[nodule_segments.segment_id(number)]
     assert len(voxels) * np.prod(SPACING) == pytest.approx(added.nodule.volume_mm3, rel=1e-4)
     index = np.mean(sorted(voxels), axis=0)
@@ -339,10 +339,10 @@ def test_a_click_adds_the_nodule_that_the_network_missed(
         (x, y, z), (added.nodule.x, added.nodule.y, added.nodule.z), atol=0.01
     )
     with pytest.raises(InputError, match="is there already"):
-        logic.addNodule(case.results, case.ras(UNSEEN))
+        logic.review.addNodule(case.results, case.ras(UNSEEN))
     with pytest.raises(InputError, match=r"no lung at the point|outside"):
-        logic.addNodule(case.results, case.ras((60.0, 2.0, 2.0)))
-    logic.undo()
+        logic.review.addNodule(case.results, case.ras((60.0, 2.0, 2.0)))
+    logic.history.undo()
     assert state(case)[:2] == before[:2]
     assert state(case)[3] == before[3]
 
@@ -350,7 +350,7 @@ def test_a_click_adds_the_nodule_that_the_network_missed(
 def test_a_run_does_not_replace_an_added_nodule(
     logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
 ) -> None:
-    number = logic.addNodule(plain.results, plain.ras(UNSEEN))
+    number = logic.review.addNodule(plain.results, plain.ras(UNSEEN))
     before = segments(plain)[nodule_segments.segment_id(number)]
     node = plain.results.segmentation
     volume = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
@@ -363,13 +363,13 @@ def test_removing_takes_segment_row_and_point_and_undo_brings_them_back(
 ) -> None:
     before = state(plain)
     order = list(plain.results.segmentation.GetSegmentation().GetSegmentIDs())
-    logic.removeNodule(plain.results, 1)
+    logic.review.removeNodule(plain.results, 1)
     assert numbers(logic, plain) == [2]
     assert nodule_segments.segment_id(1) not in segments(plain)
     assert plain.results.fiducials.GetNumberOfControlPoints() == 1
     with pytest.raises(InputError, match="no nodule 1"):
-        logic.removeNodule(plain.results, 1)
-    logic.undo()
+        logic.review.removeNodule(plain.results, 1)
+    logic.history.undo()
     assert state(plain)[0] == before[0]
     assert state(plain)[1] == before[1]
     assert list(plain.results.segmentation.GetSegmentation().GetSegmentIDs()) == order
@@ -378,8 +378,8 @@ def test_removing_takes_segment_row_and_point_and_undo_brings_them_back(
 def test_what_was_edited_is_measured_again_and_only_that(
     logic: LungNoduleSegLogic, plain: Case
 ) -> None:
-    assert logic.remeasure(plain.results) == ()
-    before = {one.nodule.id: one.nodule for one in logic.nodules(plain.results)}
+    assert logic.review.remeasure(plain.results) == ()
+    before = {one.nodule.id: one.nodule for one in logic.review.nodules(plain.results)}
     node = plain.results.segmentation
     one = nodule_segments.segment_id(1)
     array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, one)
@@ -389,23 +389,23 @@ def test_what_was_edited_is_measured_again_and_only_that(
     half = array[slices[len(slices) // 2] :]
     half[half == value] = 0
 
-    assert logic.edited(plain.results) == (1,)
-    assert logic.remeasure(plain.results) == (1,)
-    after = {one.nodule.id: one.nodule for one in logic.nodules(plain.results)}
+    assert logic.review.edited(plain.results) == (1,)
+    assert logic.review.remeasure(plain.results) == (1,)
+    after = {one.nodule.id: one.nodule for one in logic.review.nodules(plain.results)}
     voxels = segments(plain)[one]
     assert after[1].volume_mm3 == pytest.approx(len(voxels) * np.prod(SPACING), rel=1e-4)
     assert after[1].volume_mm3 < 0.7 * before[1].volume_mm3
     assert after[1].probability is not None
     assert after[2] == before[2]
-    assert logic.remeasure(plain.results) == ()
-    logic.undo()
-    assert {one.nodule.id: one.nodule for one in logic.nodules(plain.results)} == before
-    assert logic.remeasure(plain.results) == (1,)
+    assert logic.review.remeasure(plain.results) == ()
+    logic.history.undo()
+    assert {one.nodule.id: one.nodule for one in logic.review.nodules(plain.results)} == before
+    assert logic.review.remeasure(plain.results) == (1,)
 
 
 def test_a_nodule_without_voxels_leaves_the_table(logic: LungNoduleSegLogic, plain: Case) -> None:
     plain.results.segmentation.GetSegmentation().RemoveSegment(nodule_segments.segment_id(2))
-    assert logic.remeasure(plain.results) == (2,)
+    assert logic.review.remeasure(plain.results) == (2,)
     assert numbers(logic, plain) == [1]
 
 
@@ -422,19 +422,19 @@ def test_what_others_drew_is_never_touched(logic: LungNoduleSegLogic, plain: Cas
         return all(now[one] == voxels for one, voxels in (theirs | lungs).items())
 
     steps = [
-        lambda: logic.setThreshold(plain.results, 0.3),
-        lambda: logic.addNodule(plain.results, plain.ras(UNSEEN)),
-        lambda: logic.setVerdict(plain.results, 1, Verdict.ACCEPTED),
-        lambda: logic.removeNodule(plain.results, 2),
-        lambda: logic.remeasure(plain.results),
-        lambda: logic.setThreshold(plain.results, 0.2),
+        lambda: logic.review.setThreshold(plain.results, 0.3),
+        lambda: logic.review.addNodule(plain.results, plain.ras(UNSEEN)),
+        lambda: logic.review.setVerdict(plain.results, 1, Verdict.ACCEPTED),
+        lambda: logic.review.removeNodule(plain.results, 2),
+        lambda: logic.review.remeasure(plain.results),
+        lambda: logic.review.setThreshold(plain.results, 0.2),
     ]
     for step in steps:
         step()
         assert untouched()
     assert 4 not in numbers(logic, plain)
-    while logic.canUndo:
-        logic.undo()
+    while logic.history.canUndo:
+        logic.history.undo()
         if set(theirs) <= set(segments(plain)):
             assert untouched()
 
@@ -442,7 +442,7 @@ def test_what_others_drew_is_never_touched(logic: LungNoduleSegLogic, plain: Cas
 def test_a_failure_leaves_all_as_it_was(
     logic: LungNoduleSegLogic, plain: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logic.prepare(plain.results)
+    logic.review.prepare(plain.results)
     before = state(plain)
 
     def fail(*_: Any, **__: Any) -> None:
@@ -450,45 +450,45 @@ def test_a_failure_leaves_all_as_it_was(
 
     monkeypatch.setattr(nodule_segments, "add_nodule", fail)
     with pytest.raises(MemoryError):
-        logic.setThreshold(plain.results, 0.3)
+        logic.review.setThreshold(plain.results, 0.3)
     monkeypatch.undo()
     assert state(plain)[:2] == before[:2]
 
 
 def test_undo_says_what_it_takes_back(logic: LungNoduleSegLogic, plain: Case) -> None:
     results = plain.results
-    assert logic.lastChange == "results of CT"
+    assert logic.history.lastChange == "results of CT"
     steps = {
-        "accept nodule 1": lambda: logic.setVerdict(results, 1, Verdict.ACCEPTED),
-        "take back the verdict on nodule 1": lambda: logic.setVerdict(results, 1, None),
-        "change the threshold": lambda: logic.setThreshold(results, 0.3),
-        "add nodule 3": lambda: logic.addNodule(results, plain.ras(UNSEEN)),
-        "remove nodule 2": lambda: logic.removeNodule(results, 2),
+        "accept nodule 1": lambda: logic.review.setVerdict(results, 1, Verdict.ACCEPTED),
+        "take back the verdict on nodule 1": lambda: logic.review.setVerdict(results, 1, None),
+        "change the threshold": lambda: logic.review.setThreshold(results, 0.3),
+        "add nodule 3": lambda: logic.review.addNodule(results, plain.ras(UNSEEN)),
+        "remove nodule 2": lambda: logic.review.removeNodule(results, 2),
     }
     for what, step in steps.items():
         step()
-        assert logic.lastChange == what
+        assert logic.history.lastChange == what
     for what in reversed(steps):
-        assert logic.lastChange == what
-        logic.undo()
+        assert logic.history.lastChange == what
+        logic.history.undo()
 
 
 def test_the_threshold_is_kept_in_the_scene_and_undone(
     logic: LungNoduleSegLogic, plain: Case
 ) -> None:
-    assert logic.threshold(plain.results) == RULES.threshold
-    logic.setThreshold(plain.results, 0.7)
-    logic.setThreshold(plain.results, 0.3)
-    assert logic.threshold(plain.results) == 0.3
-    logic.undo()
-    assert logic.threshold(plain.results) == RULES.threshold
+    assert logic.review.threshold(plain.results) == RULES.threshold
+    logic.review.setThreshold(plain.results, 0.7)
+    logic.review.setThreshold(plain.results, 0.3)
+    assert logic.review.threshold(plain.results) == 0.3
+    logic.history.undo()
+    assert logic.review.threshold(plain.results) == RULES.threshold
 
 
 def test_undo_after_the_scene_was_closed_does_nothing(
     logic: LungNoduleSegLogic, plain: Case
 ) -> None:
-    logic.setThreshold(plain.results, 0.3)
-    logic.removeNodule(plain.results, 1)
+    logic.review.setThreshold(plain.results, 0.3)
+    logic.review.removeNodule(plain.results, 1)
     slicer.mrmlScene.Clear()
-    while logic.canUndo:
-        logic.undo()
+    while logic.history.canUndo:
+        logic.history.undo()

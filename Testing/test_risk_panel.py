@@ -182,12 +182,12 @@ class TestFacts(RiskTest):
 
     def test_a_rejected_nodule_has_no_risk_and_counts_no_more(self) -> None:
         self.choose(self.section.nodule, "spiculation", True)
-        self.widget.logic.setVerdict(self.results, LARGEST, Verdict.REJECTED)
+        self.widget.logic.review.setVerdict(self.results, LARGEST, Verdict.REJECTED)
         self.widget.refresh()
         self.assertEqual(self.ui.riskNodule.count, 3)
         self.assertEqual(self.section.patient.editor("count").placeholderText, "3 (measured)")
         self.choose(self.section.nodule, "spiculation", False)
-        self.widget.logic.setVerdict(self.results, LARGEST, None)
+        self.widget.logic.review.setVerdict(self.results, LARGEST, None)
         self.widget.refresh()
         self.section.choose(LARGEST)
         self.assertEqual(self.section.nodule.editor("spiculation").currentText, "yes")
@@ -241,7 +241,7 @@ class TestFacts(RiskTest):
     def test_facts_are_those_of_a_file(self) -> None:
         self.tell_patient()
         self.choose(self.section.nodule, "spiculation", True)
-        facts = self.widget.logic.facts(self.results)
+        facts = self.widget.logic.risk.facts(self.results)
         self.assertEqual(parse_facts(facts.to_dict(), "here"), facts)
         self.assertEqual(facts.nodules, {LARGEST: {"spiculation": True}})
 
@@ -256,8 +256,8 @@ class TestHeader(RiskTest):
         self.assertEqual(self.first_entry(self.section.patient, "sex"), "female (DICOM)")
         self.assertNotIn("age in years", self.ui.riskMissing.text)
         self.type(self.section.patient, "age", "60")
-        self.assertEqual(self.widget.logic.facts(self.results).patient.age, 60)
-        self.assertEqual(self.widget.logic.facts(self.results).patient.sex, Sex.FEMALE)
+        self.assertEqual(self.widget.logic.risk.facts(self.results).patient.age, 60)
+        self.assertEqual(self.widget.logic.risk.facts(self.results).patient.sex, Sex.FEMALE)
 
 
 class TestScene(RiskTest):
@@ -345,7 +345,7 @@ class TestModel(RiskTest):
         self.assertTrue(self.ui.askModelButton.enabled)
         self.ui.askModelButton.click()
         process_events()
-        prediction, doubts = self.widget.logic.predictionOf(self.results)
+        prediction, doubts = self.widget.logic.classifier.predictionOf(self.results)
         self.assertEqual(doubts, [])
         assert prediction is not None
         self.assertIn(f"{100 * prediction.probability:.1f} %", self.ui.predictionLabel.text)
@@ -360,7 +360,7 @@ class TestModel(RiskTest):
         self.ui.copyRiskButton.click()
         self.assertIn("Trained model", qt.QApplication.clipboard().text())
         save_picture(self.widget.parent, PICTURES / "risk-model.png")
-        self.widget.logic.removeNodule(self.results, SECOND)
+        self.widget.logic.review.removeNodule(self.results, SECOND)
         self.widget.refresh()
         self.assertIn("ask it again", self.ui.riskNotes.text)
         self.assertEqual(self.ui.contributionTable.visible, False)

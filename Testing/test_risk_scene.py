@@ -44,7 +44,6 @@ from LungNoduleSegSlicer.scene.result_tables import (  # noqa: E402
     add_table,
     rows_of,
 )
-from LungNoduleSegSlicer.scene.risk_logic import RiskLogic  # noqa: E402
 
 PATIENT = PatientFacts(age=60, sex=Sex.MALE, family_history=False, emphysema=False)
 
@@ -107,7 +106,7 @@ def test_risk_is_a_table_that_says_what_it_was_made_of(scene: Any, tmp_path: Pat
     found = imported(write_results(tmp_path / "out", image), image)
     corrections = {3: {"upper_lobe": True, "spiculation": False}}
     given = ClinicalData(PATIENT, nodules=corrections)
-    node = RiskLogic().assessRisk(found.table, given, found.segmentation)
+    node = LungNoduleSegLogic().risk.assessRisk(found.table, given, found.segmentation)
     table = rows(node)
     lungs, _ = masks(image)
     facts = measured_facts(nodules_of(found.table), lungs)
@@ -135,7 +134,7 @@ def test_risk_is_a_table_that_says_what_it_was_made_of(scene: Any, tmp_path: Pat
     assert told[3]["origins"]["longest_mm"] == "measured"
     assert sources(node) == [found.table.GetID(), found.segmentation.GetID()]
     with pytest.raises(InputError, match="holds no nodule 2"):
-        RiskLogic().assessRisk(found.table, ClinicalData(nodules={2: {}}))
+        LungNoduleSegLogic().risk.assessRisk(found.table, ClinicalData(nodules={2: {}}))
 
 
 def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
         write_segmentation(folder / SEGMENTATION, lungs, labels)
         write_nodules_csv(folder / TABLE, measured(image, lungs, labels))
         nodes.append(imported(folder, image, name))
-    node = RiskLogic().compareGrowth(nodes[0], nodes[1], days=100)
+    node = LungNoduleSegLogic().growth.compare(nodes[0], nodes[1], days=100)
     table = rows(node)
     assert list(table[0]) == list(GROWTH_COLUMNS)
     assert [row["change"] for row in table] == [
@@ -169,7 +168,7 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
     assert node.GetAttribute(f"{TAG}.days") == "100"
     assert node.GetAttribute(f"{TAG}.prior") == "before"
     assert sources(node)[0] == nodes[0].table.GetID()
-    classes = RiskLogic().assessRisk(nodes[1].table, growthNode=node)
+    classes = LungNoduleSegLogic().risk.assessRisk(nodes[1].table, growthNode=node)
     told = {one["id"]: one for one in json.loads(classes.GetAttribute(f"{TAG}.nodules"))}
     assert told[DOUBLED_NOW]["status"] == "growing"
     assert told[DOUBLED_NOW]["previous_mean_mm"] == grown["prior_mean_mm"]
@@ -177,10 +176,10 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
     by_row = {(row["id"], row["model"]): row["category"] for row in rows(classes)}
     assert by_row[DOUBLED_NOW, "Lung-RADS v2022"] == "4B"
     with pytest.raises(InputError, match="before nodule table"):
-        RiskLogic().assessRisk(nodes[0].table, growthNode=node)
+        LungNoduleSegLogic().risk.assessRisk(nodes[0].table, growthNode=node)
     with pytest.raises(InputError, match="names no volume"):
         scene.RemoveNode(nodes[0].segmentation.GetNodeReference("referenceImageGeometryRef"))
-        RiskLogic().compareGrowth(nodes[0], nodes[1])
+        LungNoduleSegLogic().growth.compare(nodes[0], nodes[1])
     LungNoduleSegLogic().saveScene(tmp_path / "growth.mrb")
     name = node.GetName()
     scene.Clear()
@@ -197,15 +196,15 @@ def test_the_last_table_is_taken_back_and_a_failure_leaves_nothing(
     image = grid()
     found = imported(write_results(tmp_path / "out", image), image)
     before = scene.GetNumberOfNodes()
-    logic = RiskLogic()
-    node = logic.assessRisk(found.table, ClinicalData(PATIENT))
+    logic = LungNoduleSegLogic()
+    node = logic.risk.assessRisk(found.table, ClinicalData(PATIENT))
     name = node.GetName()
-    logic.undo()
+    logic.history.undo()
     assert scene.GetNumberOfNodes() == before
     assert scene.GetFirstNodeByName(name) is None
-    logic.undo()
+    logic.history.undo()
     assert scene.GetNumberOfNodes() == before
-    with pytest.raises(KeyError), logic.allOrNothing():
+    with pytest.raises(KeyError), logic.history.allOrNothing():
         add_table(scene, "half", RISK_COLUMNS, [{"id": 1}], "risk", {}, [])
     assert scene.GetNumberOfNodes() == before
 
@@ -224,8 +223,8 @@ def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, co
     np.testing.assert_array_equal(
         sitk.GetArrayFromImage(nodule_labels_of(found)), sitk.GetArrayViewFromImage(labels)
     )
-    logic = RiskLogic()
-    node = logic.computeFeatures([found])
+    logic = LungNoduleSegLogic()
+    node = logic.classifier.computeFeatures([found])
     (row,) = rows(node)
     assert list(row) == list(FEATURE_COLUMNS)
     assert (row["scan"], row["source"]) == ("CT", "run")
@@ -234,16 +233,16 @@ def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, co
     assert node.GetAttribute(TAG) == "features"
     assert sources(node) == [found.table.GetID(), found.segmentation.GetID()]
     with pytest.raises(InputError, match="No scan was given"):
-        logic.computeFeatures([])
+        logic.classifier.computeFeatures([])
     found.segmentation.GetSegmentation().RemoveSegment("CTLungScreening_Nodule_3")
     with pytest.raises(InputError, match="has no segment of nodule 3"):
-        logic.computeFeatures([found])
+        logic.classifier.computeFeatures([found])
 
 
 @pytest.mark.slow
 def test_classifiers_are_trained_and_asked_on_tables(scene: Any, tmp_path: Path) -> None:
     features, labels = cohort()
-    logic = RiskLogic()
+    logic = LungNoduleSegLogic()
     table = add_table(
         scene,
         "F",
@@ -257,7 +256,7 @@ def test_classifiers_are_trained_and_asked_on_tables(scene: Any, tmp_path: Path)
     truth = [row | {"label": float(row["label"])} for row in labels]
     answers = add_table(scene, "L", columns, truth, "labels", {}, [])
     seen: list[str] = []
-    scores = logic.trainRisk(
+    scores = logic.classifier.trainRisk(
         table, answers, tmp_path / "models", progress=lambda stage, *_: seen.append(stage)
     )
     assert "Training" in seen
@@ -267,7 +266,7 @@ def test_classifiers_are_trained_and_asked_on_tables(scene: Any, tmp_path: Path)
     training = json.loads(scores.GetAttribute(f"{TAG}.training"))
     assert training["XGBoost"]["patients"] == len(labels)
     assert sources(scores) == [table.GetID(), answers.GetID()]
-    found = logic.predictRisk(table, tmp_path / "models" / "xgboost.ubj")
+    found = logic.classifier.predictRisk(table, tmp_path / "models" / "xgboost.ubj")
     assert list(rows(found)[0]) == list(PREDICTION_COLUMNS)
     assert len(rows(found)) == len(features)
     assert all(0 < row["probability"] < 1 for row in rows(found))
@@ -277,9 +276,9 @@ def test_classifiers_are_trained_and_asked_on_tables(scene: Any, tmp_path: Path)
     with pytest.raises(InputError, match=r"^L gives every scan the label 1|^L has no label"):
         short = add_table(scene, "short", columns, truth[:3], "labels", {}, [])
         short.SetName("L")
-        logic.trainRisk(table, short, tmp_path / "none")
+        logic.classifier.trainRisk(table, short, tmp_path / "none")
     with pytest.raises(InputError, match="L has no column scan"):
-        logic.predictRisk(answers, tmp_path / "models" / "xgboost.ubj")
+        logic.classifier.predictRisk(answers, tmp_path / "models" / "xgboost.ubj")
     assert rows_of(answers, columns)[0]["patient_id"] == "p0"
 
 
@@ -295,15 +294,15 @@ def test_a_real_scan_on_nodes(scene: Any, shared_data: Path, tmp_path: Path) -> 
     write_segmentation(folder / SEGMENTATION, lungs, labels)
     write_nodules_csv(folder / TABLE, measured(image, lungs, labels))
     before, after = (imported(folder, image, name) for name in ("2000-01-01", "2000-07-01"))
-    logic = RiskLogic()
-    (features,) = rows(logic.computeFeatures([after]))
+    logic = LungNoduleSegLogic()
+    (features,) = rows(logic.classifier.computeFeatures([after]))
     assert features["nodule_count"] == len(nodules_of(after.table))
     assert features["largest_diameter_mm"] == pytest.approx(30, abs=6)
     assert all(math.isfinite(features[name]) for name in SCAN_FEATURES)
-    growth = logic.compareGrowth(before, after, days=182)
+    growth = logic.growth.compare(before, after, days=182)
     assert {row["change"] for row in rows(growth)} == {"no measurable change"}
     told = ClinicalData(nodules={1: {"previous_category": LungRads.VERY_SUSPICIOUS}})
-    risk = logic.assessRisk(after.table, told, after.segmentation, growth)
+    risk = logic.risk.assessRisk(after.table, told, after.segmentation, growth)
     classes = {row["id"]: row for row in rows(risk) if row["model"] == "Lung-RADS v2022"}
     assert classes[1]["category"] == "4B"
     assert "age in years" in rows(risk)[0]["missing"]

@@ -159,14 +159,14 @@ def test_dicom_holds_the_voxels_of_the_scene_for_others(
     assert_same(by_highdicom(tmp_path / "dicom" / DICOM_SEGMENTATION), expected)
     assert_same(by_slicer(tmp_path / "dicom" / DICOM_SEGMENTATION, tmp_path / "read"), expected)
     volumes = measured_volumes(tmp_path / "dicom" / DICOM_REPORT)
-    rows = logic.nodules(results)
+    rows = logic.review.nodules(results)
     assert volumes[2:] == pytest.approx([one.nodule.volume_mm3 for one in rows], abs=1e-3)
 
 
 def test_a_reader_s_changes_are_saved(logic: LungNoduleSegLogic, tmp_path: Path) -> None:
     results, sources = results_of(logic, tmp_path)
-    logic.setVerdict(results, 1, Verdict.REJECTED)
-    logic.setVerdict(results, 3, Verdict.ACCEPTED)
+    logic.review.setVerdict(results, 1, Verdict.REJECTED)
+    logic.review.setVerdict(results, 3, Verdict.ACCEPTED)
     right = LUNG_STYLES[1].id
     array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(results.segmentation, right)
     array[0, 0, 0] = 1
@@ -240,8 +240,8 @@ def test_dicom_of_a_real_scan_reads_back_as_the_scene_holds_it(
 ) -> None:
     scan = read_ct(shared_data / "LIDC-IDRI-0001")
     results = logic.process(add_volume(scan.image, "LIDC-IDRI-0001"))
-    number = logic.nodules(results)[-1].nodule.id
-    logic.setVerdict(results, number, Verdict.REJECTED)
+    number = logic.review.nodules(results)[-1].nodule.id
+    logic.review.setVerdict(results, number, Verdict.REJECTED)
     saving.save_dicom(results, tmp_path / "dicom", [one.file for one in scan.slices])
     expected = in_scene(results.segmentation)
     del expected[f"Nodule {number}"]
@@ -249,5 +249,5 @@ def test_dicom_of_a_real_scan_reads_back_as_the_scene_holds_it(
     assert_same(by_highdicom(tmp_path / "dicom" / DICOM_SEGMENTATION), expected)
     assert_same(by_slicer(tmp_path / "dicom" / DICOM_SEGMENTATION, tmp_path / "read"), expected)
     volumes = measured_volumes(tmp_path / "dicom" / DICOM_REPORT)
-    rows = [one.nodule.volume_mm3 for one in logic.nodules(results)[:-1]]
+    rows = [one.nodule.volume_mm3 for one in logic.review.nodules(results)[:-1]]
     assert volumes[2:] == pytest.approx(rows, abs=1e-3)

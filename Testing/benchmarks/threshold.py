@@ -84,7 +84,7 @@ with tempfile.TemporaryDirectory() as name:
     results = logic.importResults(folder / "out", volume)
 
 began = time.perf_counter()
-prepared = logic.prepare(results)
+prepared = logic.review.prepare(results)
 print(f"{'x'.join(map(str, image.GetSize()))} voxels, {'x'.join(map(str, steps.GetSize()))} kept")
 print(f"{'once, to make ready':<28}{(time.perf_counter() - began) * 1000:8.0f} ms")
 assert prepared.finder is not None
@@ -100,13 +100,13 @@ def anew(threshold: float) -> None:
 
 baseline = timed("found anew", anew)
 core = timed("found and measured", lambda t: finder.find(replace(rules, threshold=t)))
-scene = timed("with segments and table", lambda t: logic.setThreshold(results, t))
+scene = timed("with segments and table", lambda t: logic.review.setThreshold(results, t))
 print(f"{baseline / core:.0f} and {baseline / scene:.0f} times as fast as finding them anew")
 
 results.segmentation.CreateClosedSurfaceRepresentation()
 widget.chooseVolume(volume)
 widget.refresh()
-first = logic.nodules(results)[0].nodule
+first = logic.review.nodules(results)[0].nodule
 views = [SliceView(volume, one, (-first.x, -first.y, first.z)) for one in ORIENTATIONS]
 
 

@@ -134,7 +134,7 @@ class MatchSection:
     def _markups(self, volume: Any) -> list[Any]:
         """Give the landmarks of a volume, those found and those annotated."""
         found = self._logic.predictionNodes(volume)
-        nodes = (found and found.markups, self._logic.markupsNode(volume))
+        nodes = (found and found.markups, self._logic.annotation.markupsNode(volume))
         return [node for node in nodes if node is not None]
 
     def _make_work(self) -> Work[Any] | None:

@@ -155,7 +155,7 @@ class TrainingSection:
         self._ui.resultLabel.text = ""
         for step in Step:
             if step in run.steps:
-                command = self._logic.commandWork(*run.arguments(step))
+                command = self._logic.commands.work(*run.arguments(step))
                 if step is Step.TRAIN and run.paths.model is not None:
                     command = self._curve.during(command, run.paths.model.stem)
                 result = yield from command

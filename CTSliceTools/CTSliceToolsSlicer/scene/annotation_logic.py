@@ -1,12 +1,13 @@
 """Annotation of CT volumes in a Slicer scene, in Slicer and on slicer-core alike."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.scene import mrml_host
+from CTLungScreeningSlicer.scene.history import Change, History, Restore
 from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
 from CTSliceToolsLib.dataset.annotation import from_head_to_feet
 from CTSliceToolsSlicer.scene import annotation_files, landmark_points
@@ -28,14 +29,6 @@ class LandmarkSlice:
     sop_instance_uid: str
 
 
-@dataclass
-class _History:
-    """What the landmarks were before each change, and what was undone."""
-
-    past: list[Places] = field(default_factory=list)
-    future: list[Places] = field(default_factory=list)
-
-
 class AnnotationLogic:
     """Sets, moves and removes the landmarks of volumes; each change can be undone.
 
@@ -46,7 +39,7 @@ class AnnotationLogic:
 
     def __init__(self) -> None:
         self.scene = mrml_host.start()
-        self._histories: dict[Any, _History] = {}
+        self._histories: dict[Any, History] = {}
 
     def slices(self, volumeNode: Any) -> VolumeSlices:
         """Give the numbers, places and DICOM instances of a volume's slices.
@@ -137,21 +130,19 @@ class AnnotationLogic:
 
     def canUndo(self, volumeNode: Any) -> bool:
         """Whether there is a change of the volume's landmarks to undo."""
-        return bool(self._history(volumeNode).past)
+        return self._history(volumeNode).canUndo
 
     def canRedo(self, volumeNode: Any) -> bool:
         """Whether a change of the volume's landmarks was undone."""
-        return bool(self._history(volumeNode).future)
+        return self._history(volumeNode).canRedo
 
     def undo(self, volumeNode: Any) -> None:
         """Take back the last change of a volume's landmarks, if there is one."""
-        history = self._history(volumeNode)
-        self._step(volumeNode, history.past, history.future)
+        self._history(volumeNode).undo()
 
     def redo(self, volumeNode: Any) -> None:
         """Make again the change that was undone last, if there is one."""
-        history = self._history(volumeNode)
-        self._step(volumeNode, history.future, history.past)
+        self._history(volumeNode).redo()
 
     def saveAnnotation(
         self, volumeNode: Any, file: Path, files: Mapping[str, Path] | None = None
@@ -209,21 +200,25 @@ class AnnotationLogic:
             return
         node = self.markupsNode(slices.node) or landmark_points.add_points(slices.node)
         landmark_points.write_places(node, slices, after)
-        history = self._histories.setdefault(node, _History())
-        history.past.append(before)
-        history.future.clear()
+        history = self._histories.setdefault(node, History(self.scene))
+        history.remember(Change(self._restore(slices.node, before)))
 
-    def _history(self, volumeNode: Any) -> _History:
+    def _history(self, volumeNode: Any) -> History:
         """The history of a volume's markups node; of those that left the scene none is kept."""
         for node in [node for node in self._histories if node.GetScene() is None]:
             del self._histories[node]
-        return self._histories.get(self.markupsNode(volumeNode), _History())
+        return self._histories.get(self.markupsNode(volumeNode)) or History(self.scene)
 
-    def _step(self, volumeNode: Any, source: list[Places], target: list[Places]) -> None:
-        if source:
+    def _restore(self, volumeNode: Any, places: Places) -> Restore:
+        """Give what puts all landmarks of a volume back where they were."""
+
+        def restore() -> Restore:
             slices = self.slices(volumeNode)
-            target.append(self._places(slices))
-            landmark_points.write_places(self.markupsNode(volumeNode), slices, source.pop())
+            now = self._places(slices)
+            landmark_points.write_places(self.markupsNode(volumeNode), slices, places)
+            return self._restore(volumeNode, now)
+
+        return restore
 
 
 def _centres(

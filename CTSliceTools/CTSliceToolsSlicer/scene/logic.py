@@ -9,14 +9,15 @@ import numpy as np
 import slicer
 
 import CTSliceToolsLib
-from CTLungScreeningLib.child_process import module_command, module_environment
-from CTLungScreeningLib.child_work import ChildCommand, Work, complete
+from CTLungScreeningLib.child_work import Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningSlicer.scene import mrml_host
+from CTLungScreeningSlicer.scene.commands import Commands
+from CTLungScreeningSlicer.scene.history import Snapshot
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.mrml_volume import export_volume, ijk_to_world
-from CTLungScreeningSlicer.scene.undo import Snapshot
 from CTSliceToolsLib.localizer import matching
 from CTSliceToolsLib.localizer.prediction import ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.results import read_prediction
@@ -26,17 +27,24 @@ from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic
 from CTSliceToolsSlicer.scene.prediction_nodes import PredictionNodes
 
 
-class CTSliceToolsLogic(AnnotationLogic):
+class CTSliceToolsLogic:
     """All that the panel CTSliceTools does, for scripts as well.
 
     What needs Keras, or takes long, runs in a child process. Each such method has a `progress` that
     is called at least ten times a second and may raise `Cancelled`, which ends the child with all
     its descendants; methods named `...Work` give the same as `child_work.Work` for a panel.
     Heights z and slice offsets are those of the world's axial slices in mm.
+
+    Attributes:
+        scene: the vtkMRMLScene that all of it works in.
+        annotation: the landmarks of volumes.
+        commands: of `ct-slice-tools`, in child processes.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        self.scene = mrml_host.start()
+        self.annotation = AnnotationLogic()
+        self.commands = Commands(CTSliceToolsLib)
         self._aligned: tuple[list[tuple[SliceLocation, ...]], ScanAlignment] | None = None
 
     def predict(
@@ -69,7 +77,7 @@ class CTSliceToolsLogic(AnnotationLogic):
             export_volume(volumeNode, scan)
             place = ijk_to_world(volumeNode)
             options = () if modelFile is None else ("--model", modelFile)
-            yield _command("predict", scan, "-o", result, "--no-plot", *options)
+            yield from self.commands.work("predict", scan, "-o", result, "--no-plot", *options)
             if volumeNode.GetScene() is None:
                 raise InputError(f"{name} was deleted while it was being localized.")
             if not np.array_equal(place, ijk_to_world(volumeNode)):
@@ -99,16 +107,6 @@ class CTSliceToolsLogic(AnnotationLogic):
             InputError: as `prediction`.
         """
         return float(self.prediction(volumeNode).fit.location_at(sliceOffset))
-
-    def matchingOffset(self, volumeNode: Any, otherNode: Any, sliceOffset: float) -> float:
-        """Give the offset at which `volumeNode` shows what `otherNode` shows at `sliceOffset`.
-
-        It may lie outside the field of view.
-
-        Raises:
-            InputError: as `prediction`, for either volume.
-        """
-        return self.alignment(volumeNode, otherNode).z_at(sliceOffset)
 
     def alignment(self, volumeNode: Any, otherNode: Any) -> ScanAlignment:
         """Give the offsets at which two volumes show the same levels; the last is remembered.
@@ -140,81 +138,17 @@ class CTSliceToolsLogic(AnnotationLogic):
             InputError: as `prediction`, or if the volume has no axial slices.
         """
         found = self.prediction(volumeNode).landmarks
-        self.setLandmarksAtZ(volumeNode, {name: place.z_mm for name, place in found.items()})
-
-    def organize(
-        self,
-        source: Path,
-        destination: Path,
-        *options: str | Path,
-        progress: ProgressCallback = silent,
-    ) -> Any:
-        """Sort DICOM files into folders; see `ct-slice-tools organize --help` for the options.
-
-        Returns:
-            What the command reports as its result, a dictionary; so do the methods below.
-
-        Raises:
-            InputError: with the command's sentence if it refused its input.
-            ChildError: if it failed otherwise; its log is named.
-            Cancelled: if `progress` raised it.
-        """
-        return self.runCommand("organize", source, destination, *options, progress=progress)
-
-    def normalize(
-        self, dataset: Path, *options: str | Path, progress: ProgressCallback = silent
-    ) -> Any:
-        """Give the slices of annotated series their locations; see `organize`."""
-        return self.runCommand("normalize", dataset, *options, progress=progress)
-
-    def convert(
-        self, dataset: Path, output: Path, *options: str | Path, progress: ProgressCallback = silent
-    ) -> Any:
-        """Make the files that networks are trained on; see `organize`."""
-        return self.runCommand("convert", dataset, "-o", output, *options, progress=progress)
-
-    def partition(
-        self, source: Path, output: Path, *options: str | Path, progress: ProgressCallback = silent
-    ) -> Any:
-        """Sort them into training, validation and testing; see `organize`."""
-        return self.runCommand("partition", source, "-o", output, *options, progress=progress)
-
-    def train(
-        self, data: Path, output: Path, *options: str | Path, progress: ProgressCallback = silent
-    ) -> Any:
-        """Train a localizer into a new `.keras` file; see `organize`."""
-        return self.runCommand("train", data, "-o", output, *options, progress=progress)
-
-    def evaluate(
-        self, data: Path, output: Path, *options: str | Path, progress: ProgressCallback = silent
-    ) -> Any:
-        """Measure a localizer; see `organize`."""
-        return self.runCommand("evaluate", data, "-o", output, *options, progress=progress)
-
-    def runCommand(self, *arguments: str | Path, progress: ProgressCallback = silent) -> Any:
-        """Run any command of `ct-slice-tools` and return its result; see `organize`."""
-        return complete(self.commandWork(*arguments), keeping_alive(progress))
-
-    def commandWork(self, *arguments: str | Path) -> Work[Any]:
-        """Give the work of `runCommand`."""
-        return (yield _command(*arguments))
+        heights = {name: place.z_mm for name, place in found.items()}
+        self.annotation.setLandmarksAtZ(volumeNode, heights)
 
     def _show(self, volumeNode: Any, prediction: ScanPrediction) -> PredictionNodes:
         earlier = self.predictionNodes(volumeNode)
-        snapshot = Snapshot(self.scene, [])
+        snapshot = Snapshot(self.scene)
         try:
             nodes = prediction_nodes.add_prediction(volumeNode, prediction)
         except BaseException:
-            snapshot.close()
             snapshot.restore()
             raise
         if earlier is not None:
             prediction_nodes.remove_prediction(earlier)
         return nodes
-
-
-def _command(*arguments: str | Path) -> ChildCommand:
-    return ChildCommand(
-        module_command("CTSliceToolsLib", *arguments, "--progress", "jsonl"),
-        module_environment(CTSliceToolsLib),
-    )

@@ -133,7 +133,7 @@ class BatchSection(Section):
         workers = self._parameters.values.batchWorkers
         if workers:
             arguments += ["--workers", str(workers)]
-        return self._logic.commandWork(*arguments)
+        return self._logic.commands.work(*arguments)
 
     def load_chosen(self) -> None:
         """Load the scan of the chosen row with its results, and work on it."""

@@ -118,13 +118,13 @@ class FollowUpSection(Section):
         problem = self._problem()
         self._growth = None
         if not problem and self._results is not None and prior is not None:
-            self._growth = self._logic.growthOf(self._results, prior)
+            self._growth = self._logic.growth.find(self._results, prior)
         self._rows = rows_of(self._growth, GROWTH_COLUMNS) if self._growth is not None else []
         self.run_bar.set_obstacle(problem)
         ui.priorLabel.text = problem or self._prior_text(prior)
         notes = growth_notes(self._growth) if self._growth is not None else []
         if self._growth is not None and self._results is not None:
-            notes += self._logic.growthDoubts(self._results)
+            notes += self._logic.growth.warnings(self._results)
         ui.growthNotes.text = "\n".join(notes)
         ui.growthNotes.visible = bool(notes)
         ui.growthPlotButton.enabled = ui.removeGrowthButton.enabled = self._growth is not None
@@ -170,7 +170,7 @@ class FollowUpSection(Section):
             prior = yield from self._logic.processWork(volume, modelFile=self._model.file)
         if current.table.GetScene() is None:
             raise InputError("The results of the current scan were deleted during the run.")
-        return (yield from self._logic.compareGrowthWork(prior, current, days))
+        return (yield from self._logic.growth.compareWork(prior, current, days))
 
     def _show_views(self, prior: ResultNodes | None) -> None:
         if not self._side_by_side or self._volume is None or self._prior in (None, self._volume):
@@ -188,8 +188,8 @@ class FollowUpSection(Section):
     def _remove(self) -> None:
         """Remove all comparisons of the two scans, also earlier ones."""
         current, prior = self._results, self._prior_results()
-        while current is not None and (growth := self._logic.growthOf(current, prior)):
-            self._logic.removeGrowth(growth)
+        while current is not None and (growth := self._logic.growth.find(current, prior)):
+            self._logic.growth.remove(growth)
         self.changed.emit()
 
     def _fill_table(self) -> None:

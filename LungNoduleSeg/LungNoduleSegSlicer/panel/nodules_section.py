@@ -21,9 +21,10 @@ from LungNoduleSegSlicer.panel.point_placing import PointPlacing
 from LungNoduleSegSlicer.panel.section import Section
 from LungNoduleSegSlicer.panel.segment_editor import open_segment_editor
 from LungNoduleSegSlicer.panel.threshold_slider import ThresholdSlider
+from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
-from LungNoduleSegSlicer.scene.review_logic import ReviewedNodule, ReviewLogic
+from LungNoduleSegSlicer.scene.review_logic import ReviewedNodule
 
 
 class NodulesSection(Section):
@@ -36,7 +37,7 @@ class NodulesSection(Section):
         keys: the shortcuts, alive while the panel is shown with results and the section is open.
     """
 
-    def __init__(self, ui: Any, logic: ReviewLogic) -> None:
+    def __init__(self, ui: Any, logic: LungNoduleSegLogic) -> None:
         super().__init__()
         self._ui, self._logic = ui, logic
         self._volume: Any = None
@@ -48,7 +49,7 @@ class NodulesSection(Section):
         self._compare_soon = Debounced(self._compare)
         self.table = NoduleTable(ui.noduleTable)
         self.table.chosen.connect(self.go_to)
-        self.threshold = ThresholdSlider(ui.thresholdSlider, ui.thresholdHint, logic)
+        self.threshold = ThresholdSlider(ui.thresholdSlider, ui.thresholdHint, logic.review)
         self.threshold.rested.connect(self.changed.emit)
         self.placing = PointPlacing()
         self.placing.placed.connect(self.add)
@@ -119,7 +120,7 @@ class NodulesSection(Section):
         one = self._selected()
         if one is not None:
             new = None if one.verdict is verdict else verdict
-            self._change(lambda results: self._logic.setVerdict(results, one.nodule.id, new))
+            self._change(lambda results: self._logic.review.setVerdict(results, one.nodule.id, new))
 
     def toggle_placing(self) -> None:
         """Wait for a click on a nodule to be added, or wait no longer."""
@@ -130,7 +131,7 @@ class NodulesSection(Section):
 
     def add(self, ras: list[float]) -> None:
         """Add the nodule at a place of the world, RAS mm, and select it."""
-        number = self._change(lambda results: self._logic.addNodule(results, ras))
+        number = self._change(lambda results: self._logic.review.addNodule(results, ras))
         if number is not None:
             self.table.select(number)
 
@@ -138,7 +139,7 @@ class NodulesSection(Section):
         """Remove the selected nodule."""
         one = self._selected()
         if one is not None:
-            self._change(lambda results: self._logic.removeNodule(results, one.nodule.id))
+            self._change(lambda results: self._logic.review.removeNodule(results, one.nodule.id))
 
     def edit(self) -> None:
         """Open the selected nodule in the Segment Editor; back here it is measured again."""
@@ -151,11 +152,11 @@ class NodulesSection(Section):
 
     def measure_again(self) -> None:
         """Measure the nodules whose segments were edited."""
-        self._change(self._logic.remeasure)
+        self._change(self._logic.review.remeasure)
 
     def undo(self) -> None:
         """Take back the last change of the results, of whatever section."""
-        self._logic.undo()
+        self._logic.history.undo()
         self.changed.emit()
 
     def refresh(self) -> None:
@@ -164,7 +165,7 @@ class NodulesSection(Section):
         nodules: tuple[ReviewedNodule, ...] = ()
         if self._results is not None:
             try:
-                nodules = self._logic.nodules(self._results)
+                nodules = self._logic.review.nodules(self._results)
             except InputError as reason:
                 problem = str(reason)
         self._ui.nodulesBox.visible = not problem
@@ -193,7 +194,7 @@ class NodulesSection(Section):
         if self._results is None:
             return None
         result = None
-        with shown_errors(), slicer.util.WaitCursor(not self._logic.isReady(self._results)):
+        with shown_errors(), slicer.util.WaitCursor(not self._logic.review.isReady(self._results)):
             result = change(self._results)
         self.changed.emit()
         return result
@@ -224,8 +225,8 @@ class NodulesSection(Section):
             hint = _("Edited since it was measured: nodule {numbers}.").format(numbers=numbers)
         ui.nodulesHint.text = hint
         ui.nodulesHint.visible = bool(hint)
-        ui.nodulesUndoButton.enabled = self._logic.canUndo
-        what = self._logic.lastChange
+        ui.nodulesUndoButton.enabled = self._logic.history.canUndo
+        what = self._logic.history.lastChange
         ui.nodulesUndoButton.text = _("Undo: {what}").format(what=what) if what else _("Undo")
 
     def _switch_keys(self) -> None:
@@ -239,7 +240,7 @@ class NodulesSection(Section):
         self._edited = ()
         if self._results is not None:
             with suppress(InputError):  # refresh() shows it
-                self._edited = self._logic.edited(self._results)
+                self._edited = self._logic.review.edited(self._results)
         self._show_state()
 
     def _observe(self) -> None:

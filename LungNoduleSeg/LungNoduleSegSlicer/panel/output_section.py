@@ -44,7 +44,9 @@ class OutputSection(Section):
 
     def save_report(self, path: Path) -> None:
         """Write the report, and open it in the browser if that is ticked."""
-        self._save(path, lambda results: save_report(results, path, self._logic.risk(results)))
+        self._save(
+            path, lambda results: save_report(results, path, self._logic.risk.evaluate(results))
+        )
         if self._ui.openReportBox.checked and path.exists():
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
 

@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 from CTLungScreeningSlicer.panel.debounced import Debounced
 from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
 from CTLungScreeningSlicer.panel.signals import Signal
-from CTLungScreeningSlicer.scene.undo import remove_nodes
+from CTLungScreeningSlicer.scene.history import remove_nodes
 
 _CLASS = "vtkMRMLMarkupsFiducialNode"
 

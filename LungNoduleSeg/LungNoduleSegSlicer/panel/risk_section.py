@@ -106,7 +106,7 @@ class RiskSection(Section):
             problem = _("Find the nodules of the scan first.")
         else:
             try:
-                self._risk = self._logic.risk(self._results)
+                self._risk = self._logic.risk.evaluate(self._results)
             except InputError as reason:
                 problem = str(reason)
             else:
@@ -146,14 +146,14 @@ class RiskSection(Section):
             ui.riskMissing.text = ""
             return
         ui.riskNodule.currentIndex = self._numbers.index(number)
-        measured = next(m for m in self._logic.measuredFacts(self._results) if m.id == number)
+        measured = next(m for m in self._logic.risk.measuredFacts(self._results) if m.id == number)
         known = {
             name: Known(getattr(measured, name), measured.origins[name])
             for name in (*_NODULE, COUNT)
             if getattr(measured, name) is not None
         }
-        told = self._logic.toldFacts(self._results)
-        header = asdict(self._logic.headerFacts(self._results))
+        told = self._logic.risk.toldFacts(self._results)
+        header = asdict(self._logic.risk.headerFacts(self._results))
         of_patient = {n: Known(v, _("DICOM")) for n, v in header.items() if v is not None}
         self.patient.show(of_patient | known, asdict(told.patient) | dict(told.shared))
         self.nodule.show(known, _told_of(told, number, one))
@@ -194,7 +194,7 @@ class RiskSection(Section):
             return
         try:
             require_number(name, value)
-            self._logic.tell(self._results, name, value, self._number)
+            self._logic.risk.setFact(self._results, name, value, self._number)
         except InputError as problem:
             self._ui.factProblem.text = str(problem)
             return
@@ -202,14 +202,14 @@ class RiskSection(Section):
 
     def _forget(self) -> None:
         if self._results is not None:
-            self._logic.forgetFacts(self._results)
+            self._logic.risk.clearFacts(self._results)
             self.changed.emit()
 
     def _ask_model(self) -> None:
         if self._results is None or self.model.file is None:
             return
         with shown_errors(), slicer.util.WaitCursor():
-            self._logic.askModel(self._results, self.model.file)
+            self._logic.classifier.askModel(self._results, self.model.file)
         self.changed.emit()
 
     def _about_model(self, file: Path) -> tuple[str, str]:

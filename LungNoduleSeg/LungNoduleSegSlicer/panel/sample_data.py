@@ -8,7 +8,6 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTLungScreeningSlicer.panel.packages import ensure_packages
-from LungNoduleSegSlicer.scene.command_logic import CommandLogic
 from LungNoduleSegSlicer.scene.lung_window import show_in_lung_window
 
 CATEGORY = "Lung screening"
@@ -55,10 +54,11 @@ def add_phantom() -> Any:
     # Not at the top of the file, which is imported when Slicer starts.
     from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415
     from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: PLC0415
+    from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder:
         made = Path(folder, "phantom")
-        CommandLogic().runCommand("phantom", "-o", made)
+        LungNoduleSegLogic().commands.run("phantom", "-o", made)
         volume = add_volume(read_ct(made / "dicom").image, _("Chest phantom"))
     show_in_lung_window(volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)

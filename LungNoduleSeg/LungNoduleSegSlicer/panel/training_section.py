@@ -159,7 +159,7 @@ class TrainingSection(Section):
         label.text = ""
         for step in Step:
             if step in run.steps:
-                command = self._logic.commandWork(*run.arguments(step))
+                command = self._logic.commands.work(*run.arguments(step))
                 if step is Step.TRAIN and run.model is not None:
                     command = self._curve.during(command, run.model.stem)
                 result = yield from command

@@ -14,6 +14,8 @@ import slicer
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningSlicer.scene.commands import Commands
+from CTLungScreeningSlicer.scene.history import History
 from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.segments import TAG
@@ -33,7 +35,6 @@ from LungNoduleSegLib.risk.prediction import (
     predict_scans,
     read_prediction,
 )
-from LungNoduleSegSlicer.scene.command_logic import CommandLogic
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     chest_of,
@@ -52,12 +53,15 @@ from LungNoduleSegSlicer.scene.result_tables import (
 )
 
 
-class ClassifierLogic(CommandLogic):
+class ClassifierLogic:
     """Brings features and trained classifiers of risk to nodes of the scene.
 
     Every result is a new table node; its attributes hold version and parameters, and it references
-    what it was made of in the role `SOURCE_ROLE`. `undo` takes the last one back.
+    what it was made of in the role `SOURCE_ROLE`. The history can undo each.
     """
+
+    def __init__(self, history: History, commands: Commands) -> None:
+        self._history, self._commands = history, commands
 
     def computeFeatures(self, results: Sequence[ResultNodes]) -> Any:
         """Compute the features of scans from their segments and tables.
@@ -78,9 +82,9 @@ class ClassifierLogic(CommandLogic):
             features = scan_features(labels, nodules.values())
             scan = ScanFeatures(chest.name, patient, series, Source.RUN, features, nodules)
             rows.append({**scan.identifiers, **scan.features})
-        with self.allOrNothing():
+        with self._history.allOrNothing():
             node = add_table(
-                self.scene,
+                self._history.scene,
                 "Features",
                 FEATURE_COLUMNS,
                 rows,
@@ -126,7 +130,9 @@ class ClassifierLogic(CommandLogic):
         try:
             for file, node in files.items():
                 _write_csv(file, node)
-            self.runCommand("train-risk", *files, "-o", outputFolder, *options, progress=progress)
+            self._commands.run(
+                "train-risk", *files, "-o", outputFolder, *options, progress=progress
+            )
         except InputError as problem:
             text = str(problem)
             for file, node in files.items():
@@ -146,9 +152,9 @@ class ClassifierLogic(CommandLogic):
             card = load_risk_model(file).card
             rows.append({"classifier": algorithm.label, **card.scores, "model": str(file)})
             training[algorithm.label] = card.training
-        with self.allOrNothing():
+        with self._history.allOrNothing():
             return add_table(
-                self.scene,
+                self._history.scene,
                 "Risk classifiers",
                 SCORE_COLUMNS,
                 rows,
@@ -182,9 +188,9 @@ class ClassifierLogic(CommandLogic):
             }
             for one in found
         ]
-        with self.allOrNothing():
+        with self._history.allOrNothing():
             node = add_table(
-                self.scene,
+                self._history.scene,
                 f"{featuresNode.GetName()} risk",
                 PREDICTION_COLUMNS,
                 rows,
@@ -201,11 +207,8 @@ class ClassifierLogic(CommandLogic):
 
     def askModel(self, results: ResultNodes, modelFile: Path) -> Any:
         """Do as `computeFeatures` and `predictRisk` for one scan, in one step."""
-        before = list(self._changes)
-        with self.allOrNothing(what="ask the trained model"):
-            node = self.predictRisk(self.computeFeatures([results]), modelFile)
-        self._changes = [*before, self._changes[-1]]
-        return node
+        with self._history.allOrNothing(what="ask the trained model"):
+            return self.predictRisk(self.computeFeatures([results]), modelFile)
 
     def predictionOf(self, results: ResultNodes) -> tuple[RiskPrediction | None, list[str]]:
         """Give what a trained model said last of a scan, None if it was not asked.

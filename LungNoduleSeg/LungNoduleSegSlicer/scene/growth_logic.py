@@ -15,16 +15,19 @@ from CTLungScreeningLib.child_work import Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningSlicer.scene.commands import Commands
+from CTLungScreeningSlicer.scene.history import History
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
 from LungNoduleSegLib.nodules.table import Column
 from LungNoduleSegLib.results.names import GROWTH_TABLE, TIMELINE_TABLE
 from LungNoduleSegLib.results.segments import TAG
+from LungNoduleSegLib.risk.clinical_data import Values, fitting_facts, prior_facts
+from LungNoduleSegLib.risk.facts import measured_facts
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, TIMELINE_COLUMNS, Row
-from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.growth_plot import add_growth_plot
-from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
-from LungNoduleSegSlicer.scene.result_tables import WORDS, add_table, tables_of
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of, volume_node_of
+from LungNoduleSegSlicer.scene.result_tables import WORDS, add_table, rows_of, tables_of
 from LungNoduleSegSlicer.scene.run_files import write_run
 
 PRIOR_ROLE = f"{TAG}.prior"
@@ -34,10 +37,13 @@ CURRENT_ROLE = f"{TAG}.current"
 CHART_ROLE = f"{TAG}.chart"
 
 
-class GrowthLogic(ClassifierLogic):
-    """Brings the comparison of the scans of one patient to nodes of the scene."""
+class GrowthLogic:
+    """Compares the nodules of the scans of one patient."""
 
-    def compareGrowth(
+    def __init__(self, history: History, commands: Commands) -> None:
+        self._history, self._commands = history, commands
+
+    def compare(
         self,
         prior: ResultNodes | Sequence[ResultNodes],
         current: ResultNodes,
@@ -66,15 +72,15 @@ class GrowthLogic(ClassifierLogic):
             ChildError: if the child process failed; its log is named.
             Cancelled: if `progress` raised it.
         """
-        return complete(self.compareGrowthWork(prior, current, days), keeping_alive(progress))
+        return complete(self.compareWork(prior, current, days), keeping_alive(progress))
 
-    def compareGrowthWork(
+    def compareWork(
         self,
         prior: ResultNodes | Sequence[ResultNodes],
         current: ResultNodes,
         days: int | None = None,
     ) -> Work[Any]:
-        """Give the work of `compareGrowth`, for a panel."""
+        """Give the work of `compare`, for a panel."""
         results = [*([prior] if isinstance(prior, ResultNodes) else prior), current]
         if len({id(one.table) for one in results}) < len(results):
             raise InputError("The prior scan is the current one: choose another.")
@@ -88,7 +94,7 @@ class GrowthLogic(ClassifierLogic):
             for folder, one in scans.items():
                 write_run(one, folder)
             since = ["--days", str(days)] if days and len(results) == 2 else []
-            result = yield from self.commandWork("growth", *scans, "-o", output, *since)
+            result = yield from self._commands.work("growth", *scans, "-o", output, *since)
             for one in scans.values():
                 if one.table.GetScene() is None or one.segmentation.GetScene() is None:
                     raise InputError(f"{one.table.GetName()} was deleted during the comparison.")
@@ -103,7 +109,7 @@ class GrowthLogic(ClassifierLogic):
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def growthOf(self, current: ResultNodes, prior: ResultNodes | None = None) -> Any | None:
+    def find(self, current: ResultNodes, prior: ResultNodes | None = None) -> Any | None:
         """Give the table of the last comparison of a scan with a prior one, None without any.
 
         Args:
@@ -117,7 +123,22 @@ class GrowthLogic(ClassifierLogic):
                 return node
         return None
 
-    def removeGrowth(self, growthNode: Any) -> None:
+    def priorFacts(self, current: ResultNodes) -> dict[int, Values]:
+        """Give what the last comparison of a scan tells of its nodules, by their numbers."""
+        growth = self.find(current)
+        return {} if growth is None else prior_facts(rows_of(growth, GROWTH_COLUMNS))
+
+    def warnings(self, current: ResultNodes) -> list[str]:
+        """Say if nodules were changed since the last comparison, which is then of no use."""
+        if self.find(current) is None:
+            return []
+        compared = self.priorFacts(current)
+        measured = measured_facts(nodules_of(current.table))
+        if len(fitting_facts(measured, compared)) == len(measured) == len(compared):
+            return []
+        return ["Nodules were changed since the comparison with the prior scan: compare again."]
+
+    def remove(self, growthNode: Any) -> None:
         """Take a comparison out of the scene, with its plot."""
         chart = growthNode.GetNodeReference(CHART_ROLE)
         nodes = [growthNode]
@@ -127,7 +148,7 @@ class GrowthLogic(ClassifierLogic):
             ]
             nodes += [chart, *series, *{one.GetTableNode() for one in series}]
         for node in nodes:
-            self.scene.RemoveNode(node)
+            self._history.scene.RemoveNode(node)
 
     def _bring(
         self,
@@ -139,9 +160,9 @@ class GrowthLogic(ClassifierLogic):
         names = [volume_node_of(one.segmentation).GetName() for one in scans]
         prior, current = scans[-2:]
         days = result["days"]
-        with self.allOrNothing(what="compare with the prior scan"):
+        with self._history.allOrNothing(what="compare with the prior scan"):
             node = add_table(
-                self.scene,
+                self._history.scene,
                 f"{current.table.GetName()} growth",
                 GROWTH_COLUMNS,
                 rows,
@@ -159,7 +180,9 @@ class GrowthLogic(ClassifierLogic):
             )
             for role, one in ((PRIOR_ROLE, prior), (CURRENT_ROLE, current)):
                 node.SetNodeReferenceID(role, one.table.GetID())
-            chart = add_growth_plot(self.scene, f"{names[-1]} growth", timeline, len(scans))
+            chart = add_growth_plot(
+                self._history.scene, f"{names[-1]} growth", timeline, len(scans)
+            )
             node.SetNodeReferenceID(CHART_ROLE, chart.GetID())
             for one in (node, chart):
                 place_beside(current.table, one)

@@ -10,12 +10,16 @@ from typing import Any
 
 import slicer
 
+import CTSliceToolsLib
+import LungNoduleSegLib
 from CTLungScreeningLib.child_work import Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningSlicer.scene import subject_hierarchy
+from CTLungScreeningSlicer.scene import mrml_host, subject_hierarchy
+from CTLungScreeningSlicer.scene.commands import Commands
+from CTLungScreeningSlicer.scene.history import History
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.mrml_volume import export_volume
 from CTLungScreeningSlicer.scene.volume_slices import add_scan
@@ -25,7 +29,9 @@ from LungNoduleSegLib.results.names import PROBABILITY, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.reading import read_run
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
 from LungNoduleSegSlicer.scene import mrml_results, probability_node
+from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.external_lungs import has_run_lungs, write_lungs
+from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
 from LungNoduleSegSlicer.scene.lung_window import show_in_lung_window
 from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, connect, find_results
@@ -37,8 +43,27 @@ RUN_FOLDER = "LungNoduleSeg.run"
 """Attribute of a volume that was loaded with the results of a run: their folder."""
 
 
-class LungNoduleSegLogic(ReviewLogic, RiskLogic):
-    """Runs the segmentation on a volume node and brings the results into the scene."""
+class LungNoduleSegLogic:
+    """Finds the nodules of a volume; its parts review them, assess their risk and compare scans.
+
+    Attributes:
+        scene: the vtkMRMLScene that all of it works in.
+        history: undoes changes of the scene, of whatever part.
+        commands: of `lung-nodule-seg`, in child processes.
+        review: a reader's verdicts and corrections.
+        growth: the comparison of two scans of one patient.
+        classifier: predictions by a trained model.
+        risk: published models and guidelines.
+    """
+
+    def __init__(self) -> None:
+        self.scene = mrml_host.start()
+        self.history = History(self.scene)
+        self.commands = Commands(LungNoduleSegLib, CTSliceToolsLib)
+        self.review = ReviewLogic(self.history)
+        self.growth = GrowthLogic(self.history, self.commands)
+        self.classifier = ClassifierLogic(self.history, self.commands)
+        self.risk = RiskLogic(self.history, self.growth, self.classifier)
 
     def process(
         self,
@@ -115,7 +140,7 @@ class LungNoduleSegLogic(ReviewLogic, RiskLogic):
             if modelFile is not None:
                 arguments += ["--model", modelFile]
             export_volume(volumeNode, scan)
-            yield from self.commandWork(*arguments, *options)
+            yield from self.commands.work(*arguments, *options)
             for node in (volumeNode, *given):
                 if node is not None and node.GetScene() is None:
                     raise InputError(f"{node.GetName()} was deleted during the run.")
@@ -169,7 +194,7 @@ class LungNoduleSegLogic(ReviewLogic, RiskLogic):
         probability = probability_node.of_table(tableNode)
         name = volumeNode.GetName()
         changed = (segmentationNode, tableNode, fiducialNode, probability)
-        with self.allOrNothing(*changed, what=f"results of {name}"):
+        with self.history.allOrNothing(*changed, what=f"results of {name}"):
             nodes = ResultNodes(
                 segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),
                 tableNode or self._add("Table", f"{name} nodule table"),

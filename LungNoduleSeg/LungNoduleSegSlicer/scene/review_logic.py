@@ -1,13 +1,13 @@
 """A reader's verdicts and corrections on the nodules of a run, in a Slicer scene."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.cropped_mask import CroppedMask
-from CTLungScreeningSlicer.scene.undo import Change, Undoable
+from CTLungScreeningSlicer.scene.history import History
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.nodules.threshold import LabelledNodule
 from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, fingerprint, nodule_style
@@ -36,7 +36,7 @@ class ReviewedNodule:
     verdict: Verdict | None
 
 
-class ReviewLogic(Undoable):
+class ReviewLogic:
     """Lets a reader judge and correct the nodules of a run; each change can be undone.
 
     Nodules keep their numbers whatever is changed. Segments that are no nodule of the table are
@@ -44,8 +44,8 @@ class ReviewLogic(Undoable):
     edited.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, history: History) -> None:
+        self._history = history
         self._scan: tuple[Any, ReviewedScan] | None = None
 
     def nodules(self, results: ResultNodes) -> tuple[ReviewedNodule, ...]:
@@ -251,21 +251,14 @@ class ReviewLogic(Undoable):
         taken = [one.id for one in nodules] + foreign_numbers(results)
         return max(taken, default=0) + 1
 
-    @contextmanager
     def _change(
         self, results: ResultNodes, segment_ids: Sequence[str], what: str, kind: str = ""
-    ) -> Iterator[None]:
-        """Leave all as it was if the block fails; else remember how to take it back.
+    ) -> AbstractContextManager[None]:
+        """Change results in a `with` block, see `History.step`.
 
         `segment_ids` are those that the block adds or removes; of others only the tags change.
         """
-        restore = review_state.keep(results, segment_ids)
-        try:
-            yield
-        except BaseException:
-            restore()
-            raise
-        self.remember(Change(restore, kind, what))
+        return self._history.step(review_state.keep(results, segment_ids), what, kind)
 
 
 def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:

@@ -5,15 +5,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.scene.history import Change, History
 from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
-from CTLungScreeningSlicer.scene.undo import Change
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess, assess_scan
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
     ClinicalData,
-    Values,
     add_prior_facts,
     fitting_facts,
     prior_facts,
@@ -27,6 +26,7 @@ from LungNoduleSegLib.risk.facts import (
 )
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
 from LungNoduleSegLib.risk.scan_risk import ScanRisk
+from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.clinical_data_node import (
     FACTS,
     header_facts,
@@ -45,11 +45,11 @@ from LungNoduleSegSlicer.scene.result_nodes import (
 from LungNoduleSegSlicer.scene.result_tables import RISK_COLUMNS, add_table, risk_rows, rows_of
 
 
-class RiskLogic(GrowthLogic):
-    """Brings published models and guidelines to nodes of the scene."""
+class RiskLogic:
+    """Evaluates published models and guidelines for the nodules of a scan."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, history: History, growth: GrowthLogic, classifier: ClassifierLogic) -> None:
+        self._history, self._growth, self._classifier = history, growth, classifier
         self._lungs: tuple[Any, Any] | None = None
 
     def facts(self, results: ResultNodes) -> ClinicalData:
@@ -67,7 +67,9 @@ class RiskLogic(GrowthLogic):
         """Give what the DICOM header of a scan tells of the patient."""
         return header_facts(volume_node_of(results.segmentation))
 
-    def tell(self, results: ResultNodes, name: str, value: Any, number: int | None = None) -> None:
+    def setFact(
+        self, results: ResultNodes, name: str, value: Any, number: int | None = None
+    ) -> None:
         """Keep a fact of the patient or a nodule with the scan, or with None take it back.
 
         Args:
@@ -86,12 +88,12 @@ class RiskLogic(GrowthLogic):
         what = f"tell {LABELS[name]}"
         self._keep(volume, told, nodules, what, f"{what} {number} {volume.GetID()}")
 
-    def forgetFacts(self, results: ResultNodes) -> None:
+    def clearFacts(self, results: ResultNodes) -> None:
         """Forget everything that was told of a scan and its nodules."""
         volume = volume_node_of(results.segmentation)
         self._keep(volume, NO_CLINICAL_DATA, (), "forget what was told")
 
-    def risk(self, results: ResultNodes) -> ScanRisk:
+    def evaluate(self, results: ResultNodes) -> ScanRisk:
         """Evaluate models and guidelines for every nodule of a scan that is not rejected.
 
         What was told comes before what the last comparison with a prior scan tells, and that
@@ -103,28 +105,19 @@ class RiskLogic(GrowthLogic):
         """
         told = self.facts(results)
         measured = self.measuredFacts(results)
-        if self.growthOf(results) is not None:  # so it is not the first scan
+        if self._growth.find(results) is not None:  # so it is not the first scan
             told = replace(told, shared={n: v for n, v in told.shared.items() if n != "status"})
-        prediction, doubts = self.predictionOf(results)
+        prediction, doubts = self._classifier.predictionOf(results)
         told_of = told.correct(measured, results.table.GetName())
         assessments = tuple(assess(one, told.patient) for one in told_of)
-        notes = self.growthDoubts(results)
+        notes = self._growth.warnings(results)
         return ScanRisk(told.patient, assessments, prediction, (*notes, *doubts))
 
     def measuredFacts(self, results: ResultNodes) -> tuple[NoduleFacts, ...]:
         """Give what image and comparison tell of each nodule that is not rejected."""
         measured = measured_facts(nodules_of(results.table), self._coarse_lungs(results))
-        return tuple(add_prior_facts(measured, fitting_facts(measured, self._compared(results))))
-
-    def growthDoubts(self, results: ResultNodes) -> list[str]:
-        """Say if nodules were changed since the last comparison; what changed is then not told."""
-        if self.growthOf(results) is None:
-            return []
-        compared = self._compared(results)
-        measured = measured_facts(nodules_of(results.table))
-        if len(fitting_facts(measured, compared)) == len(measured) == len(compared):
-            return []
-        return ["Nodules were changed since the comparison with the prior scan: compare again."]
+        prior = fitting_facts(measured, self._growth.priorFacts(results))
+        return tuple(add_prior_facts(measured, prior))
 
     def assessRisk(
         self,
@@ -139,7 +132,7 @@ class RiskLogic(GrowthLogic):
             tableNode: the nodule table of a run.
             given: what was told of the patient and the nodules.
             segmentationNode: of the same run; from its lungs upper lobes are guessed.
-            growthNode: a table of `compareGrowth` whose current scan this is.
+            growthNode: a table of `GrowthLogic.compare` whose current scan this is.
 
         Returns:
             A new table node with a row for each nodule and model; attributes hold the facts and
@@ -153,9 +146,9 @@ class RiskLogic(GrowthLogic):
         prior = {} if growthNode is None else prior_facts(rows_of(growthNode, GROWTH_COLUMNS))
         found = assess_scan(nodules, lungs, given, prior, tableNode.GetName())
         sources = [node for node in (tableNode, segmentationNode, growthNode) if node is not None]
-        with self.allOrNothing():
+        with self._history.allOrNothing():
             node = add_table(
-                self.scene,
+                self._history.scene,
                 f"{tableNode.GetName()} risk",
                 RISK_COLUMNS,
                 [row for one in found for row in risk_rows(one)],
@@ -169,10 +162,6 @@ class RiskLogic(GrowthLogic):
             )
             place_beside(tableNode, node)
         return node
-
-    def _compared(self, results: ResultNodes) -> dict[int, Values]:
-        growth = self.growthOf(results)
-        return {} if growth is None else prior_facts(rows_of(growth, GROWTH_COLUMNS))
 
     def _coarse_lungs(self, results: ResultNodes) -> Any | None:
         """The lungs, coarsely, as long as they are what they were; None if there are none."""
@@ -203,7 +192,7 @@ class RiskLogic(GrowthLogic):
 
         keep_facts(volume, told, nodules)
         if volume.GetAttribute(FACTS) != before:
-            self.remember(Change(restore, kind, what))
+            self._history.remember(Change(restore, kind, what))
 
 
 def _told(facts: NoduleFacts) -> dict[str, Any]:

@@ -9,21 +9,22 @@ pytest.importorskip("slicer")
 import slicer
 import vtk
 
-from CTLungScreeningSlicer.scene.undo import Undoable
+from CTLungScreeningSlicer.scene import mrml_host
+from CTLungScreeningSlicer.scene.history import History
 
 
 @pytest.fixture
-def logic() -> Any:
-    logic = Undoable()
-    logic.scene.Clear()
-    return logic
+def history() -> Any:
+    history = History(mrml_host.start())
+    history.scene.Clear()
+    return history
 
 
-def test_display_nodes_go_after_what_they_display(logic: Undoable) -> None:
+def test_display_nodes_go_after_what_they_display(history: History) -> None:
     """A 3-D view that shows a segmentation crashes Slicer if its display node goes first."""
-    with logic.allOrNothing():
+    with history.allOrNothing():
         for kind in ("Segmentation", "MarkupsFiducial"):
-            node = logic.scene.AddNewNodeByClass(f"vtkMRML{kind}Node")
+            node = history.scene.AddNewNodeByClass(f"vtkMRML{kind}Node")
             if node.GetDisplayNode() is None:
                 node.CreateDefaultDisplayNodes()
     gone: list[str] = []
@@ -32,7 +33,7 @@ def test_display_nodes_go_after_what_they_display(logic: Undoable) -> None:
     def note(_scene: Any, _event: str, node: Any) -> None:
         gone.append("display" if node.IsA("vtkMRMLDisplayNode") else "node")
 
-    tag = logic.scene.AddObserver(slicer.vtkMRMLScene.NodeRemovedEvent, note)
-    logic.undo()
-    logic.scene.RemoveObserver(tag)
+    tag = history.scene.AddObserver(slicer.vtkMRMLScene.NodeRemovedEvent, note)
+    history.undo()
+    history.scene.RemoveObserver(tag)
     assert gone == ["node", "node", "display", "display"]

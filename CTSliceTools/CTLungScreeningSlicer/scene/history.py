@@ -1,0 +1,178 @@
+"""Changes of the scene that can be undone: the one mechanism of both modules."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Optional, TypeAlias
+
+import slicer
+
+MOST_CHANGES = 50
+"""The number of changes that are remembered."""
+
+Restore: TypeAlias = Callable[[], Optional["Restore"]]
+"""Undoes a change, and returns what makes it again; None if it cannot be made again."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that was made.
+
+    Attributes:
+        restore: undoes it.
+        kind: consecutive changes of the same kind, such as the steps of a slider, are undone
+            together; "" for one of its own.
+        what: it was, such as "remove nodule 3", for people; "" if there is no more to say.
+    """
+
+    restore: Restore
+    kind: str = ""
+    what: str = ""
+
+
+class History:
+    """The changes of a scene, undone from the last one on.
+
+    Attributes:
+        scene: the vtkMRMLScene.
+    """
+
+    def __init__(self, scene: Any) -> None:
+        self.scene = scene
+        self._past: list[Change] = []
+        self._future: list[Change] = []
+        self._inside = False
+
+    @property
+    def canUndo(self) -> bool:  # noqa: N802 - Slicer's naming
+        """Whether there is a change to undo."""
+        return bool(self._past)
+
+    @property
+    def canRedo(self) -> bool:  # noqa: N802 - Slicer's naming
+        """Whether a change was undone that can be made again."""
+        return bool(self._future)
+
+    @property
+    def lastChange(self) -> str:  # noqa: N802 - Slicer's naming
+        """What `undo` undoes, such as "remove nodule 3"; "" if that is not known."""
+        return self._past[-1].what if self._past else ""
+
+    def undo(self) -> None:
+        """Undo the last change: new nodes are removed, others become what they were before it."""
+        _move(self._past, self._future)
+
+    def redo(self) -> None:
+        """Make the change again that was undone last."""
+        _move(self._future, self._past)
+
+    def clear(self) -> None:
+        """Make all changes so far permanent, as before their scene is closed."""
+        self._past, self._future = [], []
+
+    def remember(self, change: Change) -> None:
+        """Add a change that has been made; within a `step` it is part of that."""
+        if self._inside:
+            return
+        self._future = []
+        if change.kind and self._past and self._past[-1].kind == change.kind:
+            return
+        self._past = [*self._past, change][-MOST_CHANGES:]
+
+    @contextmanager
+    def step(self, restore: Restore, what: str = "", kind: str = "") -> Iterator[None]:
+        """Make a change in a `with` block: `restore` is called if it fails, else by `undo`.
+
+        Args:
+            restore: as in `Change`, as are the others.
+            what: describes it.
+            kind: of changes that are undone together.
+        """
+        inside, self._inside = self._inside, True
+        try:
+            yield
+        except BaseException:
+            restore()
+            raise
+        finally:
+            self._inside = inside
+        self.remember(Change(restore, kind, what))
+
+    @contextmanager
+    def allOrNothing(  # noqa: N802 - Slicer's naming
+        self, *changed: Any | None, what: str = ""
+    ) -> Iterator[None]:
+        """Make a change as `step` does, of whatever nodes are added and those named here."""
+        snapshot = Snapshot(self.scene, [node for node in changed if node is not None])
+        with self.step(snapshot.restore, what):
+            yield
+            snapshot.close()
+
+
+class Snapshot:
+    """A scene before a change: which nodes it had, and what some of them held."""
+
+    def __init__(self, scene: Any, changed: Sequence[Any] = ()) -> None:
+        """Take it; `changed` are the nodes whose contents `restore` brings back."""
+        self._scene = scene
+        self._before = set(_node_ids(scene))
+        self._added: list[str] | None = None
+        self._segmentations = []
+        self._copies = []
+        for node in changed:
+            if node.IsA("vtkMRMLSegmentationNode"):
+                history = slicer.vtkSegmentationHistory()
+                history.SetSegmentation(node.GetSegmentation())
+                history.SaveState()
+                self._segmentations.append(history)
+            else:
+                copy = node.CreateNodeInstance()
+                copy.CopyContent(node)
+                self._copies.append((node, copy))
+
+    def close(self) -> None:
+        """End the change: nodes that are added from now on stay."""
+        self._added = self._new()
+
+    def restore(self) -> None:
+        """Remove the nodes that were added, and give the changed ones back what they held."""
+        remove_nodes(self._scene, self._new() if self._added is None else self._added)
+        for history in self._segmentations:
+            history.RestorePreviousState()
+        for node, copy in self._copies:
+            if node.GetScene() is not None:
+                node.CopyContent(copy)
+
+    def _new(self) -> list[str]:
+        return [one for one in _node_ids(self._scene) if one not in self._before]
+
+
+def remove_nodes(scene: Any, ids: Sequence[str]) -> None:
+    """Remove those nodes that are still in the scene, the last first, display nodes after others.
+
+    Slicer crashes when a display node goes before the node that it displays: the 3-D view still
+    asks for it.
+    """
+    displays = [one for one in ids if _is_display(scene.GetNodeByID(one))]
+    others = [one for one in ids if one not in displays]
+    for node_id in (*reversed(others), *displays):
+        node = scene.GetNodeByID(node_id)
+        if node is not None:
+            scene.RemoveNode(node)
+
+
+def _is_display(node: Any) -> bool:
+    return node is not None and node.IsA("vtkMRMLDisplayNode")
+
+
+def _move(source: list[Change], target: list[Change]) -> None:
+    """Restore the last change of a list; what makes it again goes to the other list."""
+    if source:
+        change = source.pop()
+        again = change.restore()
+        if again is not None:
+            target.append(replace(change, restore=again))
+
+
+def _node_ids(scene: Any) -> list[str]:
+    return [scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes())]
