@@ -46,17 +46,19 @@ suppress_warnings = ["ref.python"]  # a short name that two modules have
 os.environ["SPHINX_APIDOC_OPTIONS"] = "members,show-inheritance"
 apidoc_modules = [
     {
-        "path": f"../{module}/{module}Lib",
-        "destination": f"generated/{module}Lib",
+        "path": f"../{folder}/{package}",
+        "destination": f"generated/{package}",
         "max_depth": 1,
         "module_first": True,
         "exclude_patterns": [
-            f"../{module}/{module}Lib/{part}"
-            for part in ("__main__.py", "cli.py", "commands", "panel", "widgets")
-        ]
-        + [f"../{module}/{module}Lib/risk/*command*.py"],
+            f"../{folder}/{package}/{part}" for part in ("__main__.py", "cli.py", "commands")
+        ],
     }
-    for module in ("CTSliceTools", "LungNoduleSeg")
+    for folder, package in (
+        ("CTSliceTools", "CTLungScreeningLib"),
+        ("CTSliceTools", "CTSliceToolsLib"),
+        ("LungNoduleSeg", "LungNoduleSegLib"),
+    )
 ]
 
 html_theme = "furo"

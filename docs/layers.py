@@ -29,16 +29,11 @@ BELOW: dict[str, tuple[str, ...]] = {
 }
 """The layers, each with those it may import; it may also import whatever lies below these."""
 
-TITLES = {
-    "scene": "Logic: {}/scene",
-    "panel": "Panel: {}/panel",
-    "commands": "Commands: {}/commands",
-    "": "Core: {}",
-}
+TITLES = {"scene": "Logic", "panel": "Panel", "commands": "Commands", "": "Core"}
 COLUMNS = {"CTSliceTools": 0, "CTLungScreening": 1, "LungNoduleSeg": 2}
 ROWS = {"panel": 0, "commands": 0, "scene": 1, "": 2}
 FILLS = {"panel": "#fbe8c8", "commands": "#f3f3f3", "scene": "#d9edda", "": "#d8e8f5"}
-WIDTH, HEIGHT, LEFT, TOP, ACROSS, DOWN = 300, 112, 20, 70, 350, 200
+WIDTH, HEIGHT, LEFT, TOP, ACROSS, DOWN = 320, 112, 20, 70, 362, 190
 
 
 def layer_of(name: str) -> str | None:
@@ -115,30 +110,40 @@ def draw() -> str:
         for user, name in imports()
         if (start := layer_of(user)) and (end := layer_of(name)) and start != end
     }
-    parts += [_arrow(start, end) for start in BELOW for end in BELOW[start] if (start, end) in used]
+    parts += [_arrow(start, end) for start in BELOW for end in _direct(start, used)]
     parts += [_box(layer) for layer in BELOW]
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _direct(start: str, used: set[tuple[str, str]]) -> list[str]:
+    """Give its own core, and the layers it imports and does not reach by way of another of them."""
+    ends = [end for end in BELOW if (start, end) in used]
+    core = start.removesuffix(".commands")
+    return [
+        end for end in ends if end == core or not any(end in reachable(one) - {one} for one in ends)
+    ]
 
 
 def _place(layer: str) -> tuple[int, int, int, int]:
     """Give x, y, width and height of a layer's box."""
     top, _, part = layer.partition(".")
     x = LEFT + COLUMNS[top.removesuffix("Lib").removesuffix("Slicer")] * ACROSS
-    width = WIDTH
-    if part in ("panel", "commands") and not top.startswith("CTLungScreening"):
+    width, height = WIDTH, HEIGHT
+    if part and not top.startswith("CTLungScreening"):
         width = WIDTH // 2 - 8
         outer = part == "commands"
-        x += int(WIDTH - width) * (outer == top.startswith("Lung"))
-    return x, TOP + ROWS[part] * DOWN, width, HEIGHT
+        x += (WIDTH - width) * (outer == top.startswith("Lung"))
+        height += DOWN * outer
+    return x, TOP + ROWS[part] * DOWN, width, height
 
 
 def _box(layer: str) -> str:
     x, y, width, height = _place(layer)
     top, _, part = layer.partition(".")
-    lines = TITLES[part].format(top).split(": ")
+    lines = [TITLES[part], top, *([f"/{part}"] if part else [])]
     inner = {name.split(".")[1 + bool(part)] for name in modules() if _within(name, layer)}
     texts = [
-        f'<text x="{x + width / 2}" y="{y + 24 + 18 * n}" font-size="14"'
+        f'<text x="{x + width / 2}" y="{y + 24 + 18 * n}" font-size="13.5"'
         f' font-weight="{"bold" if n == 0 else "normal"}">{escape(one)}</text>'
         for n, one in enumerate(lines)
     ]
@@ -175,10 +180,10 @@ def _wrapped(names: list[str], length: int = 44) -> list[str]:
 def _arrow(start: str, end: str) -> str:
     x, y, width, height = _place(start)
     there_x, there_y, there_width, _ = _place(end)
-    if y == there_y:
+    if y <= there_y < y + height:
         leftwards = there_x < x
         ends = (x if leftwards else x + width, there_x + there_width if leftwards else there_x)
-        line = f"M{ends[0]} {y + height / 2}H{ends[1]}"
+        line = f"M{ends[0]} {there_y + HEIGHT / 2}H{ends[1]}"
     else:
         middle = min(max(x + width / 2, there_x + 20), there_x + there_width - 20)
         line = f"M{x + width / 2} {y + height}L{middle} {there_y}"

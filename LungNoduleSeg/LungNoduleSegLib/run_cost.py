@@ -115,13 +115,9 @@ def settings_folder() -> Path:
     """Give the folder of the user's settings of this project; it need not be there."""
     if given := os.environ.get(SETTINGS_FOLDER):
         return Path(given)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return base / "CTLungScreening"
+    import platformdirs  # noqa: PLC0415 - not there in Slicer until packages are installed
+
+    return platformdirs.user_state_path("CTLungScreening", appauthor=False)
 
 
 def usual_cost(megavoxels: float) -> RunCost:
@@ -138,7 +134,7 @@ def _read() -> dict[str, list[RunCost]]:
     try:
         data = json.loads((settings_folder() / FILE).read_text(encoding="utf-8"))
         return {str(kind): _costs(runs) for kind, runs in data.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ImportError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
