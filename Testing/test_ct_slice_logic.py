@@ -59,7 +59,7 @@ def unloaded(tmp_path: Path) -> Path:
     """A model file that fits its card, for runs that end before it is loaded."""
     file = tmp_path / "unloaded.keras"
     file.write_bytes(b"not looked at")
-    card = ModelCard("unloaded", "", "", {}, sha256=file_sha256(file))
+    card = ModelCard("unloaded", "", "", {}, files={file.name: file_sha256(file)})
     file.with_suffix(".json").write_text(json.dumps(asdict(card)))
     return file
 

@@ -66,7 +66,7 @@ def test_a_model_that_is_no_model_is_refused(tmp_path: Path) -> None:
     card = save_model(small_model(), CARD, tmp_path / "other.keras")
     file.write_bytes(b"not a model")
     digest = hashlib.sha256(b"not a model").hexdigest()
-    text = json.dumps(card.__dict__ | {"sha256": digest})
+    text = json.dumps(card.__dict__ | {"files": {file.name: digest}})
     file.with_suffix(".json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read as a Keras model"):
         load_model(file)

@@ -118,7 +118,7 @@ def test_nothing_is_overwritten_and_bad_input_gets_one_sentence(
         (["run", phantom_folder / "dicom", "-o", mine], "is a file"),
         (
             ["run", phantom_folder / "dicom", "-o", tmp_path / "b", "--model", mine],
-            "a model is a .keras file with its .json card",
+            "a model is an .onnx or .keras file with a card",
         ),
         (["run", phantom_folder / "dicom", "-o", tmp_path / "c", "--series", "1.2"], "1.2"),
     ]
@@ -132,11 +132,11 @@ def test_nothing_is_overwritten_and_bad_input_gets_one_sentence(
 
 
 def test_a_model_is_refused_when_its_card_is_anothers(tmp_path: Path) -> None:
-    model = tmp_path / "m.keras"
+    model = tmp_path / DEFAULT_MODEL.name
     shutil.copy(DEFAULT_MODEL, model)
     shutil.copy(DEFAULT_MODEL.with_suffix(".json"), model.with_suffix(".json"))
     model.write_bytes(model.read_bytes() + b"x")
-    with pytest.raises(InputError, match=r"is not the file that m\.json describes"):
+    with pytest.raises(InputError, match=r"is not the file that nodule-unet\.json describes"):
         NoduleSegmenter(model).run(tmp_path, tmp_path / "out")
 
 

@@ -58,7 +58,8 @@ def card_text(card: dict[str, Any]) -> str:
     for section in SECTIONS:
         if values := card.get(section):
             parts += [f"### {section.capitalize()} of {card['name']}", tables(values, 4)]
-    return "\n\n".join([*parts, f"SHA-256 of the file: `{card['sha256']}`", ""])
+    hashes = "\n".join(f"- {name}: `{sha256}`" for name, sha256 in card["files"].items())
+    return "\n\n".join([*parts, "SHA-256 of the files:", hashes, ""])
 
 
 def write(name: str, text: str) -> None:

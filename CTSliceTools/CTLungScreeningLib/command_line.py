@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle
 
@@ -17,6 +18,10 @@ ProgressOption = Annotated[
     typer.Option(
         help="`bar` for people, `jsonl` prints one JSON object a line for a parent process."
     ),
+]
+
+DeviceOption = Annotated[
+    Device | None, typer.Option(help="Where the networks run; default: a GPU if there is one.")
 ]
 
 BAD_INPUT, INTERRUPTED = 2, 130

@@ -1,16 +1,22 @@
-"""A model and its card: `NAME.keras` with `NAME.json` beside it."""
+"""A model and its card: `NAME.json` with `NAME.onnx` to run and `NAME.keras` to train on from."""
 
 import hashlib
+import importlib.util
 import json
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.files import new_file, refuse_existing, replace_text
 
 if TYPE_CHECKING:
     import keras
+
+RUN, TRAIN = ".onnx", ".keras"
+"""Suffixes of the files of a network: to run, and to train on from."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class ModelCard:
         limitations: where it is not to be trusted.
         second: name of another model's file in the same folder, which goes over what this one
             says; empty if there is none.
-        sha256: of the `.keras` file, checked on loading.
+        files: the model's files in the folder of the card, each with its SHA-256, which is checked
+            on loading.
     """
 
     name: str
@@ -40,69 +47,137 @@ class ModelCard:
     results: dict[str, Any] = field(default_factory=dict)
     limitations: list[str] = field(default_factory=list)
     second: str = ""
-    sha256: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+
+    def file(self, suffix: str) -> str | None:
+        """Name of the model's file with a suffix; None if it has none."""
+        return next((name for name in self.files if name.endswith(suffix)), None)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file that is run."""
+        name = self.file(RUN) or self.file(TRAIN)
+        return self.files[name] if name else ""
 
 
 def read_card(model_file: Path) -> ModelCard:
-    """Read the card beside a `.keras` file and check that it belongs to it.
+    """Read the card of a model and check the file that will be run.
+
+    Args:
+        model_file: any of its files: `NAME.json`, `NAME.onnx` or `NAME.keras`.
 
     Raises:
-        InputError: if the model or the card is missing or damaged, or they do not match.
+        InputError: if a file is missing or damaged, or not the one that the card describes.
     """
-    card_file = model_file.with_suffix(".json")
-    for file in (model_file, card_file):
-        if not file.is_file():
-            raise InputError(f"{file} is missing: a model is a .keras file with its .json card.")
-    try:
-        card = ModelCard(**json.loads(card_file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{card_file} is not a model card: {error}.") from error
-    if card.sha256 != file_sha256(model_file):
-        raise InputError(f"{model_file} is not the file that {card_file.name} describes: get both.")
+    card = _read(model_file.with_suffix(".json"))
+    _check(model_file, card, card.file(RUN) or card.file(TRAIN))
     return card
 
 
+def load_network(model_file: Path, device: Device | None = None) -> tuple[Network, ModelCard]:
+    """Load a model and its card to run it.
+
+    Args:
+        model_file: any of its files.
+        device: where it runs; None for a GPU if there is one.
+
+    Raises:
+        InputError: as `read_card`, or if the model cannot be run; one without `.onnx` file needs
+            Keras.
+    """
+    card = read_card(model_file)
+    name = card.file(RUN)
+    if name and importlib.util.find_spec("onnxruntime"):
+        return OnnxNetwork(model_file.with_name(name), device), card
+    if importlib.util.find_spec("keras") is None:
+        raise InputError(
+            f"{model_file.with_suffix(TRAIN)} runs with Keras only, which is not installed: make "
+            "its .onnx file with `lung-nodule-seg models convert` on a computer that trains, or "
+            'install "CTLungScreening[train]".'
+        )
+    return load_model(model_file)
+
+
 def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
-    """Load a `.keras` file and its card for inference; code in the file is never run.
+    """Load a `.keras` file and its card to train on from it; code in the file is never run.
 
     Raises:
         InputError: as `read_card`, or if the file is not a Keras model.
     """
     from CTLungScreeningLib.keras_loader import keras  # noqa: PLC0415 - slow to import
 
-    card = read_card(model_file)
+    card = _read(model_file.with_suffix(".json"))
+    file = _check(model_file, card, card.file(TRAIN))
     try:
-        return keras.saving.load_model(model_file, compile=False, safe_mode=True), card
+        return keras.saving.load_model(file, compile=False, safe_mode=True), card
     except (ValueError, OSError, TypeError) as error:
-        raise InputError(f"{model_file} cannot be read as a Keras model: {error}.") from error
+        raise InputError(f"{file} cannot be read as a Keras model: {error}.") from error
 
 
 def require_new_model(model_file: Path) -> None:
     """See that a model can be saved under a name, hours before that is done.
 
     Raises:
-        InputError: if the name has another suffix, or the model or its card exists.
+        InputError: if the name has another suffix, or one of the model's files exists.
     """
-    if model_file.suffix != ".keras":
+    if model_file.suffix != TRAIN:
         raise InputError(f"{model_file} must end with .keras, as a model is such a file.")
-    refuse_existing(model_file.parent, [model_file.name, model_file.with_suffix(".json").name])
+    names = [model_file.with_suffix(suffix).name for suffix in (TRAIN, RUN, ".json")]
+    refuse_existing(model_file.parent, names)
 
 
 def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> ModelCard:
-    """Save a model for inference, and its card, under new names; returns the card with the hash.
+    """Save a model, to train on from and to run, and its card, under new names.
 
-    The state of the optimizer, twice the size of the weights, is left out.
+    The state of the optimizer, twice the size of the weights, is left out. A network that cannot
+    be written as ONNX has a `.keras` file only, so that no training is lost.
+
+    Args:
+        model: the network.
+        card: without `files`.
+        model_file: the `.keras` file; the others are put beside it.
+
+    Returns:
+        The card with the files.
 
     Raises:
-        InputError: if either file exists.
+        InputError: if one of the files exists.
     """
     from CTLungScreeningLib.keras_loader import keras  # noqa: PLC0415 - slow to import
+    from CTLungScreeningLib.onnx_export import to_onnx  # noqa: PLC0415
 
-    with new_file(model_file) as temporary:
-        keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
-        card = replace(card, sha256=file_sha256(temporary))
-        with new_file(model_file.with_suffix(".json")) as temporary_card:
-            temporary_card.write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+    require_new_model(model_file)
+    with ExitStack() as written:
+        to_train = written.enter_context(new_file(model_file))
+        keras.Model(model.inputs, model.outputs, name=model.name).save(to_train)
+        files = {model_file.name: file_sha256(to_train)}
+        with suppress(InputError, ModuleNotFoundError):
+            content = to_onnx(model)
+            run_file = model_file.with_suffix(RUN)
+            written.enter_context(new_file(run_file)).write_bytes(content)
+            files = {run_file.name: hashlib.sha256(content).hexdigest(), **files}
+        card = replace(card, files=files)
+        card_file = written.enter_context(new_file(model_file.with_suffix(".json")))
+        card_file.write_text(_text(card), encoding="utf-8")
+    return card
+
+
+def convert_model(model_file: Path) -> ModelCard:
+    """Make the `.onnx` file of a model that has a `.keras` file only, and enter it in the card.
+
+    Raises:
+        InputError: as `load_model`, or if there is an `.onnx` file, or the network cannot be
+            written as ONNX.
+    """
+    run_file = model_file.with_suffix(RUN)
+    refuse_existing(run_file.parent, [run_file.name])
+    model, card = load_model(model_file)
+    from CTLungScreeningLib.onnx_export import to_onnx  # noqa: PLC0415 - slow to import
+
+    with new_file(run_file) as temporary:
+        temporary.write_bytes(to_onnx(model))
+        card = replace(card, files={run_file.name: file_sha256(temporary), **card.files})
+    replace_text(model_file.with_suffix(".json"), _text(card))
     return card
 
 
@@ -110,3 +185,32 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _text(card: ModelCard) -> str:
+    return json.dumps(asdict(card), indent=2) + "\n"
+
+
+def _read(card_file: Path) -> ModelCard:
+    if not card_file.is_file():
+        raise InputError(f"{card_file} is missing: a model is an .onnx or .keras file with a card.")
+    try:
+        fields = json.loads(card_file.read_text(encoding="utf-8"))
+        if "sha256" in fields:  # of earlier versions, which had the one file
+            fields["files"] = {card_file.with_suffix(TRAIN).name: fields.pop("sha256")}
+        return ModelCard(**fields)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{card_file} is not a model card: {error}.") from error
+
+
+def _check(model_file: Path, card: ModelCard, name: str | None) -> Path:
+    """Give the path of one of a model's files, once it is found to be what the card describes."""
+    card_file = model_file.with_suffix(".json")
+    if name is None or Path(name).name != name:
+        raise InputError(f"{card_file} names no file beside it under `files`.")
+    file = card_file.with_name(name)
+    if not file.is_file():
+        raise InputError(f"{file} is missing: {card_file.name} describes it.")
+    if card.files[name] != file_sha256(file):
+        raise InputError(f"{file} is not the file that {card_file.name} describes: get both.")
+    return file

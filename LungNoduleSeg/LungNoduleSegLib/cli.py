@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, new_app, run_app
+from CTLungScreeningLib.command_line import DeviceOption, ProgressOption, new_app, run_app
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate
@@ -73,6 +73,7 @@ def run(
         typer.Option("--probability", help="Also write probability.nrrd, to try other thresholds."),
     ] = False,
     facts: FactsOption = None,
+    device: DeviceOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Find the lungs and nodules of one scan and write segmentation, table and report.
@@ -91,7 +92,9 @@ def run(
 
             scene_writer = write_scene
         chosen = model or DEFAULT_MODEL
-        found = NoduleSegmenter(chosen, lungs, lungs_file, rules_of(threshold, keep_all)).run(
+        found = NoduleSegmenter(
+            chosen, lungs, lungs_file, rules_of(threshold, keep_all), device
+        ).run(
             source,
             output,
             series=series,
@@ -106,11 +109,11 @@ def run(
         voxels = found.scan.image.GetNumberOfPixels()
         remember_cost(voxels, kind, time.monotonic() - began, peak_gib())
         if isinstance(report, JsonLines):
-            for note in found.scan.notes:
+            for note in found.notes:
                 report.write(message=note)
             report.write(result={"output": str(output), "nodules": len(found.nodules)})
     if progress is not ProgressStyle.JSONL:
-        for note in found.scan.notes:
+        for note in found.notes:
             print(f"Note: {note}")
         count = len(found.nodules)
         print(f"{count} nodule{'' if count == 1 else 's'}; the results are in {output}")

@@ -2,4 +2,4 @@
 
 from pathlib import Path
 
-DEFAULT_MODEL = Path(__file__).parent / "Resources" / "Models" / "nodule-unet.keras"
+DEFAULT_MODEL = Path(__file__).parent / "Resources" / "Models" / "nodule-unet.onnx"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.axial import AxialView
 from CTLungScreeningLib.geometry.cropping import crop_to
@@ -30,6 +31,7 @@ class Analysis:
         hu, lungs, probability: axial images on one grid, cropped to the lungs.
         findings: nodules on that grid.
         view: leads from the axial grid to the scan's own.
+        notes: one sentence for each thing that was mended in the scan or did not go as wished.
     """
 
     scan: CTScan
@@ -38,6 +40,7 @@ class Analysis:
     probability: sitk.Image
     findings: NoduleFindings
     view: AxialView
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -93,19 +96,25 @@ def analyse(
         probability = detector.probability(hu, lungs, progress)
     with timing.stage("Measures", progress):
         findings = find_nodules(probability, hu, lungs, rules, scan.image)
-    return Analysis(scan, hu, lungs, probability, findings, view)
+    notes = (*scan.notes, *detector.notes)
+    return Analysis(scan, hu, lungs, probability, findings, view, notes)
 
 
-def open_detector(model_file: Path) -> NoduleDetector:
+def open_detector(model_file: Path, device: Device | None = None) -> NoduleDetector:
     """Load the networks of a model, unless they are loaded.
+
+    Args:
+        model_file: one of the model's files.
+        device: where they run; None for a GPU if there is one.
 
     Raises:
         InputError: as `load_detector`.
     """
-    return _detector(model_file, *(card and card.sha256 for card in read_cards(model_file)))
+    hashes = (card and card.sha256 for card in read_cards(model_file))
+    return _detector(model_file, device, *hashes)
 
 
 @lru_cache(maxsize=1)
-def _detector(model_file: Path, *sha256: str | None) -> NoduleDetector:
+def _detector(model_file: Path, device: Device | None, *sha256: str | None) -> NoduleDetector:
     """Load networks once for all the scans that a process runs with them."""
-    return load_detector(model_file)
+    return load_detector(model_file, device)

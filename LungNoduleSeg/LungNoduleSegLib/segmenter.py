@@ -10,6 +10,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.geometry.axial import AxialView
@@ -29,7 +30,15 @@ from LungNoduleSegLib.results.names import result_names
 from LungNoduleSegLib.results.writing import SceneWriter, write_results
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 
-PACKAGES = ("SimpleITK", "keras", "numpy", "pydicom", "scikit-image", "scipy")
+PACKAGES = (
+    "SimpleITK",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "pydicom",
+    "scikit-image",
+    "scipy",
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,11 @@ class SegmentedScan:
     def scan(self) -> CTScan:
         """The scan as it was read."""
         return self.analysis.scan
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence for each thing that was mended in the scan or did not go as wished."""
+        return self.analysis.notes
 
     @property
     def nodules(self) -> tuple[Nodule, ...]:
@@ -128,16 +142,18 @@ class NoduleSegmenter:
         found.save("results")
 
     Attributes:
-        model: a `.keras` file with its card beside it.
+        model: one of the model's files.
         lungs: how the lungs are found.
         lungs_file: the lungs as a label image instead; see `read_lungs`.
         rules: fields of `NoduleRules` that overrule those of the model's card.
+        device: where the networks run; None for a GPU if there is one.
     """
 
     model: Path = DEFAULT_MODEL
     lungs: LungMethod = LungMethod.VOLUME
     lungs_file: Path | None = None
     rules: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    device: Device | None = None
 
     def apply(
         self,
@@ -207,7 +223,7 @@ class NoduleSegmenter:
         timing = Timing()
         with in_terminal(progress) as report:
             with timing.stage("Model", report):
-                detector = open_detector(Path(self.model))
+                detector = open_detector(Path(self.model), self.device)
             with timing.stage("Reading", report):
                 scan = as_scan(ct, series, report)
                 if dicom:
@@ -220,7 +236,7 @@ class NoduleSegmenter:
             "preparation": detector.card.preparation,
             "rules": asdict(rules),
         }
-        return SegmentedScan(analysis, _record(scan, model, parameters), timing)
+        return SegmentedScan(analysis, _record(analysis, model, parameters), timing)
 
 
 def measure_nodules(
@@ -258,8 +274,11 @@ def _check_output(output: Path, scene: bool, dicom: bool, probability: bool) -> 
     refuse_existing(output, result_names(scene, dicom, probability))
 
 
-def _record(scan: CTScan, model: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+def _record(
+    analysis: Analysis, model: dict[str, Any], parameters: dict[str, Any]
+) -> dict[str, Any]:
     """Give what `run.json` says, but for the results and times."""
+    scan = analysis.scan
     return {
         "software": software_versions(PACKAGES),
         "command": sys.argv,
@@ -271,6 +290,6 @@ def _record(scan: CTScan, model: dict[str, Any], parameters: dict[str, Any]) -> 
             "sop_instance_uids": [s.sop_instance_uid for s in scan.slices],
             "size": scan.image.GetSize(),
             "spacing_mm": scan.image.GetSpacing(),
-            "notes": scan.notes,
+            "notes": analysis.notes,
         },
     }

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.command_line import DeviceOption, ProgressOption
+from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
 
@@ -37,9 +38,11 @@ def predict(
         ),
     ] = False,
     model: Annotated[
-        Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
+        Path | None,
+        typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
     ] = None,
     plot: Annotated[bool, typer.Option(help="Draw the locations against z.")] = True,
+    device: DeviceOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Tell where in the body the slices of a scan lie, and where its landmarks are.
@@ -53,9 +56,9 @@ def predict(
         if every:
             if series is not None:
                 raise InputError("Give either --series or --all, not both.")
-            text = _predict_all(source, output, chosen, plot, report)
+            text = _predict_all(source, output, chosen, plot, report, device)
         else:
-            text = _predict_one(source, output, series, chosen, plot, report)
+            text = _predict_one(source, output, series, chosen, plot, report, device)
     if progress is not ProgressStyle.JSONL:
         print(text)
 
@@ -67,13 +70,14 @@ def _predict_one(
     model: Path,
     plot: bool,
     report: ProgressCallback,
+    device: Device | None,
 ) -> str:
     from CTLungScreeningLib.model_card import read_card  # noqa: PLC0415
     from CTSliceToolsLib.localizer import prediction, results  # noqa: PLC0415 - slow to import
 
     results.require_new(output, plot)
     read_card(model)
-    found = prediction.SliceLocalizer(model).apply(source, series=series, progress=report)
+    found = prediction.SliceLocalizer(model, device).apply(source, series=series, progress=report)
     results.write_prediction(output, found, plot)
     notes = [*found.notes, *found.warnings]
     if isinstance(report, JsonLines):
@@ -106,11 +110,16 @@ def _landmark_table(found: "ScanPrediction") -> str:
 
 
 def _predict_all(
-    source: Path, output: Path, model: Path, plot: bool, report: ProgressCallback
+    source: Path,
+    output: Path,
+    model: Path,
+    plot: bool,
+    report: ProgressCallback,
+    device: Device | None,
 ) -> str:
     from CTSliceToolsLib.localizer.dataset_prediction import predict_all  # noqa: PLC0415 - slow
 
-    outcomes = predict_all(source, output, model, plot, report)
+    outcomes = predict_all(source, output, model, plot, report, device)
     if isinstance(report, JsonLines):
         report.write(
             result={

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.scan_index import IndexedScan, index_scans
@@ -39,6 +40,7 @@ def predict_all(
     model: Model = DEFAULT_MODEL,
     plot: bool = True,
     progress: ProgressCallback = silent,
+    device: Device | None = None,
 ) -> list[PredictionOutcome]:
     """Predict every scan below a folder and write the results below another.
 
@@ -53,11 +55,12 @@ def predict_all(
         model: the localizer.
         plot: whether to draw plots.
         progress: stages "Searching" and "Scans".
+        device: where the localizer's file runs; None for a GPU if there is one.
 
     Raises:
         InputError: if there is no scan, none that can be used, or the model cannot be used.
     """
-    open_model(model)
+    open_model(model, device)
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the results.")
     scans = index_scans(folder, progress)
@@ -67,7 +70,7 @@ def predict_all(
         def alive(*_: object, done: int = done) -> None:
             progress("Scans", done, len(scans))
 
-        outcomes.append(_predict_one(scan, output / result_name(scan), model, plot, alive))
+        outcomes.append(_predict_one(scan, output / result_name(scan), model, plot, alive, device))
     progress("Scans", len(scans), len(scans))
     if all(one.problem for one in outcomes):
         raise InputError(f"None of the {len(scans)} scans could be used. {outcomes[0].problem}")
@@ -84,13 +87,18 @@ def result_name(scan: IndexedScan) -> str:
 
 
 def _predict_one(
-    scan: IndexedScan, output: Path, model: Model, plot: bool, progress: ProgressCallback
+    scan: IndexedScan,
+    output: Path,
+    model: Model,
+    plot: bool,
+    progress: ProgressCallback,
+    device: Device | None,
 ) -> PredictionOutcome:
     if output.exists():
         return PredictionOutcome(scan, output)
     try:
         require_new(output, plot)
-        prediction = predict_scan(scan.read(progress), model, progress)
+        prediction = predict_scan(scan.read(progress), model, progress, device)
         write_prediction(output, prediction, plot)
     except InputError as error:
         return PredictionOutcome(scan, output, problem=str(error))

@@ -1,17 +1,18 @@
 """Where in the body the slices of a scan lie: one network over all of them, then one fit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from CTLungScreeningLib.engine import Device, Network, device_of, notes_of
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.model_card import load_model
+from CTLungScreeningLib.model_card import load_network
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
 from CTLungScreeningLib.reading.scan_index import IndexedScan, as_scan
@@ -19,10 +20,7 @@ from CTSliceToolsLib.landmarks import LANDMARKS, describe_location, nearest_land
 from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan
 from CTSliceToolsLib.slice_image import SIZE, slice_images
 
-if TYPE_CHECKING:
-    import keras
-
-DEFAULT_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "slice-localizer.keras"
+DEFAULT_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "slice-localizer.onnx"
 """The bundled localizer."""
 
 BATCH = 16
@@ -31,16 +29,17 @@ BATCH = 16
 _SAME_MM = 0.01
 """Levels closer than this are the same."""
 
-Model: TypeAlias = "keras.Model | Path"
-"""A localizer: a network that takes (n, `SIZE`, `SIZE`, 1), 0…255, or its `.keras` file."""
+Model: TypeAlias = Network | Path
+"""A localizer: a network that takes (n, `SIZE`, `SIZE`, 1), 0…255, or one of its files."""
 
 
 @dataclass(frozen=True)
 class ModelUsed:
-    """Which localizer it was; the hash is empty for a network that came from no file."""
+    """Which localizer it was and what it ran on; the hash is empty if it came from no file."""
 
     name: str
     sha256: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,12 @@ class SliceLocalizer:
         print(where.landmarks)
 
     Attributes:
-        model: a `.keras` file with its card beside it, or a Keras model.
+        model: one of a localizer's files, or a network.
+        device: where the file runs; None for a GPU if there is one.
     """
 
     model: Model = DEFAULT_MODEL
+    device: Device | None = None
 
     def apply(
         self,
@@ -166,7 +167,7 @@ class SliceLocalizer:
             InputError: if the scan or the model cannot be used.
         """
         with in_terminal(progress) as report:
-            return predict_scan(as_scan(ct, series, report), self.model, report)
+            return predict_scan(as_scan(ct, series, report), self.model, report, self.device)
 
 
 def predict_location(pixels: NDArray[np.generic], model: Model = DEFAULT_MODEL) -> float:
@@ -222,7 +223,10 @@ def predict_locations(
 
 
 def predict_scan(
-    scan: CTScan, model: Model = DEFAULT_MODEL, progress: ProgressCallback = silent
+    scan: CTScan,
+    model: Model = DEFAULT_MODEL,
+    progress: ProgressCallback = silent,
+    device: Device | None = None,
 ) -> ScanPrediction:
     """Predict where all slices of a scan lie, each by itself and all together.
 
@@ -234,17 +238,18 @@ def predict_scan(
         scan: in HU, any orientation.
         model: the localizer.
         progress: called after each batch, in the stage "Locating".
+        device: where the localizer's file runs; None for a GPU if there is one.
 
     Raises:
         InputError: if the model cannot be used.
     """
-    _, used = open_model(model)
+    network, used = open_model(model, device)
     z_mm, sources = _stored_slices(scan)
     pictures, axial_z = slice_images(scan.image)
     # Beyond them, axial slices of a tilted scan show but a corner of it.
     inside = (axial_z > z_mm[0] - _SAME_MM) & (axial_z < z_mm[-1] + _SAME_MM)
     axial_z = axial_z[inside]
-    axial_raw = predict_locations(pictures[inside], model, progress)
+    axial_raw = predict_locations(pictures[inside], network, progress)
     fit = fit_scan(axial_z, axial_raw)
     raw = np.interp(z_mm, axial_z, axial_raw)
     location = fit.location_at(z_mm)
@@ -252,30 +257,33 @@ def predict_scan(
         SliceLocation(k, float(z_mm[k]), float(raw[k]), float(location[k]), sources[k])
         for k in range(len(z_mm))
     )
-    return ScanPrediction(scan.source, scan.series, slices, fit, used, scan.notes)
+    notes = (*scan.notes, *notes_of(network))
+    used = replace(used, device=device_of(network))  # it may have changed on the way
+    return ScanPrediction(scan.source, scan.series, slices, fit, used, notes)
 
 
-def open_model(model: Model) -> "tuple[keras.Model, ModelUsed]":
+def open_model(model: Model, device: Device | None = None) -> tuple[Network, ModelUsed]:
     """Load a localizer unless it is loaded, and say which it is.
 
     Raises:
         InputError: if the file cannot be used, or what it holds is no localizer.
     """
     if isinstance(model, Path):
-        return _loaded(model, model.stat().st_mtime_ns if model.is_file() else 0)
-    return model, ModelUsed(model.name)
+        changed = model.stat().st_mtime_ns if model.is_file() else 0
+        return _loaded(model, changed, device)
+    return model, ModelUsed(model.name, device=device_of(model))
 
 
 @lru_cache(maxsize=1)
-def _loaded(file: Path, _changed: int) -> "tuple[keras.Model, ModelUsed]":
-    network, card = load_model(file)
+def _loaded(file: Path, _changed: int, device: Device | None) -> tuple[Network, ModelUsed]:
+    network, card = load_network(file, device)
     if network.input_shape[1:] != (SIZE, SIZE, 1) or network.output_shape[1:] != (1,):
         raise InputError(
             f"{file} is no localizer: it maps {network.input_shape[1:]} to "
             f"{network.output_shape[1:]}, not ({SIZE}, {SIZE}, 1) to (1,); choose one that "
             "ct-slice-tools train made."
         )
-    return network, ModelUsed(card.name, card.sha256)
+    return network, ModelUsed(card.name, card.sha256, device_of(network))
 
 
 def _stored_slices(

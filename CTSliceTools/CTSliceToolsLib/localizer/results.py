@@ -21,7 +21,7 @@ from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, Slic
 from CTSliceToolsLib.localizer.scan_fit import ScanFit
 
 FORMAT = "CTSliceTools prediction, version 1"
-PACKAGES = ("SimpleITK", "keras", "numpy", "pydicom", "scipy")
+PACKAGES = ("SimpleITK", "numpy", "onnxruntime", "openvino", "pydicom", "scipy")
 
 COLUMNS = (
     "index",

@@ -9,6 +9,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import make_folders, refuse_links
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -34,6 +35,7 @@ class RunOptions:
     method: LungMethod = LungMethod.VOLUME
     model_file: Path | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
+    device: Device | None = None
 
 
 BUNDLED = RunOptions()
@@ -94,7 +96,10 @@ def _run(job: Job, given: ClinicalData, progress: ProgressCallback) -> None:
 
     case, options = job.case, job.options
     segmenter = NoduleSegmenter(
-        options.model_file or DEFAULT_MODEL, options.method, rules=options.rules
+        options.model_file or DEFAULT_MODEL,
+        options.method,
+        rules=options.rules,
+        device=options.device,
     )
     with tempfile.TemporaryDirectory(dir=job.staging, ignore_cleanup_errors=True) as working:
         results = Path(working) / "results"

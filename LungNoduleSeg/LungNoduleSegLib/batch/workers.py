@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from CTLungScreeningLib.engine import THREADS
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.provenance import software_versions
 from CTLungScreeningLib.workers import without_main_module
@@ -22,7 +23,7 @@ USED_OF_FREE = 0.9
 _CONNECT_S = 15
 
 _CONFIG = {
-    "distributed.worker.multiprocessing-method": "spawn",  # TensorFlow does not survive a fork.
+    "distributed.worker.multiprocessing-method": "spawn",  # Threads do not survive a fork.
     # Results are rows of a table: what a worker uses is the run itself, which cannot be spilled,
     # and a worker that waits for less of it would wait for ever.
     "distributed.worker.memory.target": False,
@@ -61,10 +62,10 @@ def local_workers(cases: Iterable[Case], count: int | None = None) -> Iterator["
     count = count or count_workers(cases, CPU_COUNT, free)
     threads = str(max(1, CPU_COUNT // count))
     environment = {
-        "TF_NUM_INTRAOP_THREADS": threads,
-        "TF_NUM_INTEROP_THREADS": "1",
         "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": threads,
-        "OMP_NUM_THREADS": threads,
+        THREADS: threads,
+        "TF_NUM_INTRAOP_THREADS": threads,  # for a model that Keras runs
+        "TF_NUM_INTEROP_THREADS": "1",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # They share the GPU.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }

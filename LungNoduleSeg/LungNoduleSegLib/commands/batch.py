@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.command_line import DeviceOption, ProgressOption
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
 from LungNoduleSegLib.commands.run_options import (
@@ -53,6 +53,7 @@ def batch(
         str | None,
         typer.Option(metavar="ADDRESS", help="Dask scheduler of your own, as tcp://host:8786."),
     ] = None,
+    device: DeviceOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Run many scans: one row a scan in results.csv, each one's full results in its own folder.
@@ -78,7 +79,7 @@ def batch(
         outcome = run_batch(
             source,
             output,
-            RunOptions(lungs, model, rules_of(threshold, keep_all)),
+            RunOptions(lungs, model, rules_of(threshold, keep_all), device),
             scheduler=scheduler,
             workers=workers,
             progress=report,

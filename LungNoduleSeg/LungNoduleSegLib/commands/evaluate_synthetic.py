@@ -17,7 +17,8 @@ def synthetic(
         Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
     ],
     model: Annotated[
-        Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
+        Path | None,
+        typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
     ] = None,
     nodules: Annotated[
         Path | None, typer.Option(help="Mask of the scan's own nodules, which are left out.")

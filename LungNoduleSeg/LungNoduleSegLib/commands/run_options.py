@@ -12,7 +12,8 @@ LungsOption = Annotated[
 ]
 
 ModelOption = Annotated[
-    Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
+    Path | None,
+    typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
 ]
 
 ThresholdOption = Annotated[

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from CTLungScreeningLib.engine import Network
 from CTLungScreeningLib.geometry.affine import voxels_to_lps
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.cubes import CUBE, cut_cubes, sampled_slices
@@ -88,7 +89,7 @@ def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray
 
 
 def score_candidates(
-    classifier: "keras.Model",
+    classifier: Network,
     hu: sitk.Image,
     centres: NDArray[np.float64],
     progress: ProgressCallback = silent,
@@ -107,14 +108,14 @@ def score_candidates(
         chosen = slice(start, start + BATCH)
         cubes = cut_cubes(slices, centres[chosen])
         views = np.concatenate([np.flip(cubes, axes) for axes in MIRRORED])
-        each = classifier.predict_on_batch(views[..., None]).reshape(len(MIRRORED), -1)
-        scores[chosen] = each.mean(axis=0)
+        each = classifier.predict_on_batch(views[..., None].astype(np.float32))
+        scores[chosen] = each.reshape(len(MIRRORED), -1).mean(axis=0)
         progress("Candidates", min(start + BATCH, len(centres)), len(centres))
     return scores
 
 
 def reduce_false_positives(
-    classifier: "keras.Model",
+    classifier: Network,
     probability: sitk.Image,
     hu: sitk.Image,
     progress: ProgressCallback = silent,

@@ -2,19 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import SimpleITK as sitk
 
+from CTLungScreeningLib.engine import Device, Network, device_of, notes_of
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.model_card import ModelCard, load_model, read_card
+from CTLungScreeningLib.model_card import ModelCard, load_network, read_card
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.classifier import reduce_false_positives
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.preparation import Preparation
-
-if TYPE_CHECKING:
-    import keras
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,8 @@ class NoduleDetector:
     """
 
     card: ModelCard
-    network: "keras.Model"
-    classifier: "keras.Model | None" = None
+    network: Network
+    classifier: Network | None = None
     classifier_card: ModelCard | None = None
 
     def probability(
@@ -49,9 +47,19 @@ class NoduleDetector:
             return probability
         return reduce_false_positives(self.classifier, probability, hu, progress)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence for each GPU that was found and is not used."""
+        notes = [*notes_of(self.network), *notes_of(self.classifier)]
+        return tuple(dict.fromkeys(notes))
+
     def record(self) -> dict[str, Any]:
-        """Name both networks by the hashes of their files."""
-        record = {"name": self.card.name, "sha256": self.card.sha256}
+        """Name both networks by the hashes of their files, and the device that runs them."""
+        record = {
+            "name": self.card.name,
+            "sha256": self.card.sha256,
+            "device": device_of(self.network),
+        }
         if self.classifier_card is not None:
             record["classifier_sha256"] = self.classifier_card.sha256
         return record
@@ -67,16 +75,20 @@ def read_cards(model_file: Path) -> tuple[ModelCard, ModelCard | None]:
     return card, read_card(_second(model_file, card)) if card.second else None
 
 
-def load_detector(model_file: Path) -> NoduleDetector:
+def load_detector(model_file: Path, device: Device | None = None) -> NoduleDetector:
     """Load a segmentation network and the classifier that its card names, if it names one.
 
+    Args:
+        model_file: any of the segmentation network's files.
+        device: where they run; None for a GPU if there is one.
+
     Raises:
-        InputError: as `CTLungScreeningLib.model_card.load_model`.
+        InputError: as `CTLungScreeningLib.model_card.load_network`.
     """
-    network, card = load_model(model_file)
+    network, card = load_network(model_file, device)
     if not card.second:
         return NoduleDetector(card, network)
-    classifier, classifier_card = load_model(_second(model_file, card))
+    classifier, classifier_card = load_network(_second(model_file, card), device)
     return NoduleDetector(card, network, classifier, classifier_card)
 
 

@@ -1,16 +1,12 @@
 """The network over a whole scan: a probability for each voxel in the lungs."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from CTLungScreeningLib.engine import Network
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.preparation import BACKGROUND_STD, Preparation, prepare, with_context
-
-if TYPE_CHECKING:
-    import keras
 
 BATCH_PIXELS = 8 * 256 * 256
 """Pixels in one batch: what bounds the network's memory, whatever the scan's size."""
@@ -23,7 +19,7 @@ UNIT = 16
 
 
 def nodule_probability(
-    model: "keras.Model",
+    model: Network,
     preparation: Preparation,
     hu: sitk.Image,
     lungs: sitk.Image,
@@ -43,7 +39,7 @@ def nodule_probability(
 
 
 def predict_slices(
-    model: "keras.Model",
+    model: Network,
     preparation: Preparation,
     pixels: NDArray[np.float32],
     progress: ProgressCallback = silent,

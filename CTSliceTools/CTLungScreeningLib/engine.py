@@ -1,0 +1,213 @@
+"""Runs the network in an ONNX file on the best device that this computer has.
+
+ONNX Runtime runs it; on a processor or an Intel GPU OpenVINO does, where it is installed as well:
+it is faster there, most of all on a processor that computes in bfloat16.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from CTLungScreeningLib.errors import InputError
+
+Images = NDArray[np.float32]
+
+_Run = Callable[[Images], Images]
+
+GPU_PROVIDERS = {
+    "CUDAExecutionProvider": "CUDA",
+    "DmlExecutionProvider": "DirectML",
+    "CoreMLExecutionProvider": "CoreML",
+}
+"""ONNX Runtime's ways to a GPU, the best first."""
+
+AGREEMENT = 0.01
+"""A GPU whose results differ from the processor's by more is not used."""
+
+THREADS = "OMP_NUM_THREADS"
+"""Environment variable that limits the threads; the workers of a batch share the cores with it."""
+
+_PROBE = 64
+"""Rows and columns of the image that a GPU is tried on, if the network takes any size."""
+
+
+class Device(StrEnum):
+    """Where networks run."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class Network(Protocol):
+    """A network that is ready to run: an `OnnxNetwork` or a `keras.Model`."""
+
+    name: str
+    input_shape: tuple[int | None, ...]
+    output_shape: tuple[int | None, ...]
+
+    def predict_on_batch(self, x: Images) -> Images:
+        """Give the outputs for a batch of inputs, both with channels last."""
+        ...
+
+
+def device_of(network: Network) -> str:
+    """Say what a network runs on."""
+    return network.device if isinstance(network, OnnxNetwork) else "Keras"
+
+
+def notes_of(network: Network | None) -> list[str]:
+    """Give a sentence for each GPU that was found and that a network does not use."""
+    return network.notes if isinstance(network, OnnxNetwork) else []
+
+
+class OnnxNetwork:
+    """The network in an ONNX file, which has channels first; here they are last, as in Keras.
+
+    Attributes:
+        name: of the file, without its suffix.
+        input_shape, output_shape: (batch, …, channels); None stands for any length.
+        device: what it runs on, such as `CUDA` or `CPU (OpenVINO, bfloat16)`.
+        notes: a sentence for each GPU that was found and is not used.
+    """
+
+    def __init__(self, file: Path, device: Device | None = None) -> None:
+        """Load a network.
+
+        Args:
+            file: the `.onnx` file, with one input of 32-bit floats.
+            device: where it runs; None for a GPU if there is one.
+
+        Raises:
+            InputError: if the file cannot be run.
+        """
+        import onnxruntime  # noqa: PLC0415 - keeps the command line quick
+
+        try:
+            session = onnxruntime.InferenceSession(file, _options(), ["CPUExecutionProvider"])
+        except Exception as error:  # what it raises has no class in common
+            raise InputError(
+                f"{file} cannot be read as an ONNX model: {_first_line(error)}"
+            ) from error
+        (first, *more), outputs = session.get_inputs(), session.get_outputs()
+        if more or first.type != "tensor(float)":
+            raise InputError(f"{file} must have one input, of 32-bit floats.")
+        self.name, self.notes = file.stem, list[str]()
+        self.input_shape, self.output_shape = _shape(first.shape), _shape(outputs[0].shape)
+        self._processor = _with_openvino(file, "CPU") or ("CPU", _run_of(session))
+        self.device, self._run = self._processor
+        if device is not Device.CPU:
+            self._use_gpu(file)
+        if device is Device.GPU and self.device == self._processor[0] and not self.notes:
+            self.notes.append("No GPU was found that runs networks: the processor ran them.")
+
+    def predict_on_batch(self, x: Images) -> Images:
+        """Give the outputs for a batch of inputs; the processor takes over if the GPU fails."""
+        batch = np.ascontiguousarray(np.moveaxis(x, -1, 1), np.float32)
+        try:
+            found = self._run(batch)
+        except Exception as error:  # what engines raise has no class in common
+            if self.device == self._processor[0]:
+                raise
+            self.notes.append(
+                f"{self.device} gave up, perhaps for lack of memory, and the processor went on: "
+                f"{_first_line(error)}"
+            )
+            self.device, self._run = self._processor
+            found = self._run(batch)
+        return np.moveaxis(found, 1, -1)
+
+    def _use_gpu(self, file: Path) -> None:
+        """Run on the first GPU that gives what the processor gives, if there is one."""
+        shape = [length or _PROBE for length in self.input_shape[1:]]
+        values = np.random.default_rng(0).uniform(-1, 1, (1, shape[-1], *shape[:-1]))
+        probe = values.astype(np.float32)
+        for name, load in _gpus(file):
+            try:
+                run = load()
+                wrong = np.abs(run(probe) - self._processor[1](probe)).max()
+            except Exception as error:
+                self.notes.append(f"{name} cannot run {file.name}: {_first_line(error)}")
+                continue
+            if wrong <= AGREEMENT:
+                self.device, self._run = name, run
+                return
+            self.notes.append(
+                f"{name} is not used: its results differ from the processor's by {wrong:.2g}."
+            )
+
+
+def _gpus(file: Path) -> Iterator[tuple[str, Callable[[], _Run]]]:
+    """Give the GPUs that are there, by name, each with what loads a network onto it."""
+    import onnxruntime  # noqa: PLC0415
+
+    def load(provider: str) -> _Run:
+        session = onnxruntime.InferenceSession(file, _options(), [provider])
+        if provider not in session.get_providers():  # what is missing is only printed
+            raise RuntimeError("a library that it needs is missing.")
+        return _run_of(session)
+
+    available = onnxruntime.get_available_providers()
+    for provider, name in GPU_PROVIDERS.items():
+        if provider in available:
+            yield name, partial(load, provider)
+    if found := _with_openvino(file, "GPU"):
+        name, run = found
+        yield name, lambda: run
+
+
+def _with_openvino(file: Path, device: str) -> tuple[str, _Run] | None:
+    """Load a network with OpenVINO; None if it is not installed or does not know the device."""
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    import openvino  # noqa: PLC0415 - slow to import
+
+    core = openvino.Core()
+    if device not in {name.split(".")[0] for name in core.available_devices}:
+        return None
+    settings = {"PERFORMANCE_HINT": "LATENCY"}
+    if device == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = str(_threads())
+    compiled = core.compile_model(file, device, settings)
+    precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    words = {"bf16": ", bfloat16", "f16": ", float16"}.get(precision, "")
+    request = compiled.create_infer_request()
+    return f"{device} (OpenVINO{words})", lambda batch: request.infer([batch])[0].copy()
+
+
+def _run_of(session: Any) -> _Run:
+    name = session.get_inputs()[0].name
+    return lambda batch: session.run(None, {name: batch})[0]
+
+
+def _options() -> Any:
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _threads()
+    options.log_severity_level = 4  # what matters is raised
+    return options
+
+
+def _threads() -> int:
+    with_affinity = getattr(os, "sched_getaffinity", None)  # not on Windows and Macs
+    cores = len(with_affinity(0)) if with_affinity else os.cpu_count() or 1
+    limit = os.environ.get(THREADS, "")
+    return min(cores, int(limit)) if limit.isdecimal() and int(limit) else cores
+
+
+def _shape(dimensions: list[int | str | None]) -> tuple[int | None, ...]:
+    """Put channels last and None where any length may be."""
+    batch, *others = (length if isinstance(length, int) else None for length in dimensions)
+    return (batch, *others[1:], *others[:1])
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"{text or type(error).__name__}."

@@ -1,0 +1,174 @@
+"""Networks run without Keras, as they run with it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from CTLungScreeningLib import engine
+from CTLungScreeningLib.engine import Device, OnnxNetwork, device_of
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.model_card import load_model, load_network
+from CTLungScreeningLib.onnx_export import AGREEMENT
+from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.network.detector import load_detector
+from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom
+from LungNoduleSegLib.phantom.files import write_phantom
+
+BUNDLED = {
+    DEFAULT_MODEL: (3, 32, 48, 5),
+    DEFAULT_MODEL.with_name("nodule-classifier.onnx"): (5, 16, 36, 36, 1),
+    LOCALIZER: (2, 256, 256, 1),
+}
+
+BLOCK = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"keras", "tensorflow", "jax", "torch", "onnx"}:
+            raise ModuleNotFoundError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+"""
+"""As `sitecustomize.py` it runs at the start of each Python process."""
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = PhantomSpec(size=(224, 224, 75), spacing=(1.6, 1.6, 4.0), lesions=(LesionRequest(20),))
+    folder = tmp_path_factory.mktemp("phantom")
+    write_phantom(make_phantom(spec), folder)
+    return folder / "dicom"
+
+
+@pytest.fixture
+def without_keras(tmp_path: Path) -> Callable[..., str]:
+    """Run a command of a module in a process, and its children, that cannot import Keras."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(BLOCK, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+
+    def call(*arguments: str | Path) -> str:
+        command = [sys.executable, "-m", *map(str, arguments), "--progress", "none"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return call
+
+
+def test_the_block_holds(without_keras: Callable[..., str], tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="is blocked"):
+        without_keras("CTSliceToolsLib", "train", tmp_path, "-o", tmp_path / "a.keras")
+
+
+def test_a_run_needs_no_keras(
+    phantom: Path, without_keras: Callable[..., str], tmp_path: Path
+) -> None:
+    told = without_keras("LungNoduleSegLib", "run", phantom, "-o", tmp_path / "out")
+    assert "nodules; the results are in" in told
+
+
+def test_a_prediction_needs_no_keras(
+    phantom: Path, without_keras: Callable[..., str], tmp_path: Path
+) -> None:
+    told = without_keras("CTSliceToolsLib", "predict", phantom, "-o", tmp_path / "out.json")
+    assert "75 slices, from 0.4" in told
+
+
+@pytest.mark.slow
+def test_nothing_but_training_needs_keras(
+    phantom: Path, without_keras: Callable[..., str], tmp_path: Path
+) -> None:
+    without_keras("LungNoduleSegLib", "batch", phantom, "-o", tmp_path / "batch")
+    without_keras("LungNoduleSegLib", "features", phantom, "-o", tmp_path / "features.csv")
+    without_keras("CTSliceToolsLib", "match", phantom, phantom, "-o", tmp_path / "match.json")
+    without_keras("LungNoduleSegLib", "growth", phantom, phantom, "-o", tmp_path / "growth")
+
+
+@pytest.mark.parametrize("file", BUNDLED, ids=lambda file: file.stem)
+def test_a_bundled_network_gives_what_its_keras_file_gives(file: Path) -> None:
+    network, card = load_network(file, Device.CPU)
+    trained, same_card = load_model(file)
+    assert card == same_card
+    assert network.input_shape == trained.input_shape
+    images = np.random.default_rng(1).normal(size=BUNDLED[file]).astype(np.float32)
+    found, expected = (np.asarray(one.predict_on_batch(images)) for one in (network, trained))
+    bfloat16 = "bfloat16" in device_of(network)
+    np.testing.assert_allclose(found, expected, atol=engine.AGREEMENT if bfloat16 else AGREEMENT)
+
+
+class Gpu:
+    """An engine on a GPU that gives `wrong` results, and fails from the second batch on."""
+
+    def __init__(self, wrong: float = 0.0) -> None:
+        self.wrong, self.calls = wrong, 0
+
+    def load(self, processor: Any) -> Any:
+        def run(batch: Any) -> Any:
+            self.calls += 1
+            if self.calls > 2:
+                raise RuntimeError("CUDA out of memory\nat a place in a file")
+            return processor(batch) + self.wrong
+
+        return run
+
+
+def with_gpu(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> None:
+    _, processor = OnnxNetwork(DEFAULT_MODEL, Device.CPU)._processor
+    monkeypatch.setattr(engine, "_gpus", lambda _: iter([("CUDA", lambda: gpu.load(processor))]))
+
+
+def test_the_processor_goes_on_when_the_memory_of_the_gpu_runs_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_gpu(monkeypatch, Gpu())
+    network = OnnxNetwork(DEFAULT_MODEL)
+    images = np.zeros((1, 32, 32, 5), np.float32)
+    first = network.predict_on_batch(images)
+    assert (network.device, network.notes) == ("CUDA", [])
+    np.testing.assert_array_equal(network.predict_on_batch(images), first)
+    assert network.device.startswith("CPU")
+    (note,) = network.notes
+    assert "CUDA out of memory." in note
+    assert "the processor went on" in note
+
+
+def test_a_gpu_with_other_results_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpu(monkeypatch, Gpu(wrong=0.02))
+    network = OnnxNetwork(DEFAULT_MODEL, Device.GPU)
+    assert network.device.startswith("CPU")
+    assert network.notes == ["CUDA is not used: its results differ from the processor's by 0.02."]
+
+
+def test_a_gpu_that_is_asked_for_and_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_gpus", lambda _: iter([]))
+    assert OnnxNetwork(DEFAULT_MODEL).notes == []
+    detector = load_detector(DEFAULT_MODEL, Device.GPU)
+    assert detector.notes == ("No GPU was found that runs networks: the processor ran them.",)
+    assert str(detector.record()["device"]).startswith("CPU")
+
+
+def test_threads_are_those_of_the_cores_or_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(engine.THREADS, raising=False)
+    cores = engine._threads()
+    assert cores >= 1
+    monkeypatch.setenv(engine.THREADS, "1")
+    assert engine._threads() == 1
+    monkeypatch.setenv(engine.THREADS, str(cores + 5))
+    assert engine._threads() == cores
+
+
+def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "broken.onnx"
+    file.write_bytes(b"not a model")
+    with pytest.raises(InputError, match=r"broken\.onnx cannot be read as an ONNX model: "):
+        OnnxNetwork(file)
