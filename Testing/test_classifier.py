@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, save_model
+from CTSliceToolsLib.engine import device_of
 from LungNoduleSegLib.network.classifier import (
     build_classifier,
     find_candidates,
@@ -213,13 +214,14 @@ def test_a_model_brings_the_classifier_that_its_card_names(tmp_path: Path) -> No
     assert detector.record() == {
         "name": "unet",
         "sha256": detector.card.sha256,
+        "device": device_of(detector.network),
         "classifier_sha256": detector.classifier_card.sha256,
     }
 
 
 @pytest.mark.parametrize(
     ("second", "message"),
-    [("lost.keras", "lost.keras is missing"), ("../second.keras", "in the same folder")],
+    [("lost.keras", "lost.json is missing"), ("../second.keras", "in the same folder")],
 )
 def test_a_classifier_that_is_missing_or_elsewhere_is_told(
     tmp_path: Path, second: str, message: str

@@ -161,7 +161,7 @@ def test_a_batch_gives_what_each_slice_gives_by_itself(reader: Path) -> None:
 def test_predict_location_takes_channels_and_a_loaded_network(reader: Path) -> None:
     network, used = prediction.open_model(reader)
     assert used.name == "reader"
-    assert used.sha256 == file_sha256(reader)
+    assert used.sha256 == file_sha256(reader.with_suffix(".onnx"))
     picture = np.full((256, 256), 85, np.uint8)
     expected = pytest.approx(HIGHEST_LOCATION / 3)
     assert predict_location(picture, network) == expected

@@ -69,7 +69,7 @@ def read_card(model_file: Path) -> ModelCard:
     Raises:
         InputError: if a file is missing or damaged, or not the one that the card describes.
     """
-    card = _read(model_file.with_suffix(".json"))
+    card = _read(model_file)
     _check(model_file, card, card.file(RUN) or card.file(TRAIN))
     return card
 
@@ -106,7 +106,7 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
     """
     from CTLungScreeningLib.keras_loader import keras  # noqa: PLC0415 - slow to import
 
-    card = _read(model_file.with_suffix(".json"))
+    card = _read(model_file)
     file = _check(model_file, card, card.file(TRAIN))
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True), card
@@ -191,9 +191,11 @@ def _text(card: ModelCard) -> str:
     return json.dumps(asdict(card), indent=2) + "\n"
 
 
-def _read(card_file: Path) -> ModelCard:
-    if not card_file.is_file():
-        raise InputError(f"{card_file} is missing: a model is an .onnx or .keras file with a card.")
+def _read(model_file: Path) -> ModelCard:
+    card_file = model_file.with_suffix(".json")
+    for file in (model_file, card_file):
+        if not file.is_file():
+            raise InputError(f"{file} is missing: a model is an .onnx or .keras file with a card.")
     try:
         fields = json.loads(card_file.read_text(encoding="utf-8"))
         if "sha256" in fields:  # of earlier versions, which had the one file

@@ -98,4 +98,4 @@ def _second(model_file: Path, card: ModelCard) -> Path:
             f"{model_file.with_suffix('.json')} names {card.second} as second model: it must be "
             "the name of a file in the same folder."
         )
-    return model_file.with_name(card.second)
+    return model_file.with_name(card.second).with_suffix(".json")
