@@ -8,10 +8,10 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
+from CTLungScreeningLib.engine import device_of
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, save_model
-from CTSliceToolsLib.engine import device_of
 from LungNoduleSegLib.network.classifier import (
     build_classifier,
     find_candidates,
