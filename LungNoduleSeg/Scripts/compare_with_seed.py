@@ -74,10 +74,15 @@ def write_luna(data: Path, folder: Path) -> Path:
         sites = find_sites(hu, lungs)
         for copy in range(COPIES):
             rng = np.random.default_rng((number, copy))
-            changed, _, lesions = insert_random_lesions(hu, lungs, sites, LESIONS, rng)
+            changed, labels, _ = insert_random_lesions(hu, lungs, sites, LESIONS, rng)
             uid = f"{name.split('.')[0]}-{copy}"
             sitk.WriteImage(changed, folder / f"{uid}.mhd", useCompression=True)
-            rows += [(uid, lesion.centre, lesion.diameter_mm) for lesion in lesions]
+            shapes = sitk.LabelShapeStatisticsImageFilter()
+            shapes.Execute(labels)
+            rows += [
+                (uid, shapes.GetCentroid(n), 2 * shapes.GetEquivalentSphericalRadius(n))
+                for n in shapes.GetLabels()
+            ]
             rows += [(uid, place, diameter) for place, diameter in PLACES.get(name, ())]
     annotations = folder / "annotations.csv"
     write_places(annotations, DIAMETER, Places.of(rows))

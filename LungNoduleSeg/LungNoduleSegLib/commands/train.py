@@ -49,6 +49,10 @@ def train(
         bool,
         typer.Option(help="Go on where it was mistaken, and train a classifier on that; ours."),
     ] = True,
+    transplants: Annotated[
+        Path | None,
+        typer.Option(help="Folder with image/ and mask/ of real nodules to transplant; ours."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
@@ -71,6 +75,7 @@ def train(
         weights=weights,
         tutorial_split=tutorial_split,
         hard_negatives=hard_negatives,
+        transplants=transplants,
         seed=seed,
     )
     with shown(progress) as report:

@@ -15,6 +15,7 @@ from LungNoduleSegLib.network.classifier import TOUCHING, build_classifier, find
 from LungNoduleSegLib.network.cubes import CUBE, cut_cubes, sampled_slices
 from LungNoduleSegLib.network.insertion import insert_random_lesions
 from LungNoduleSegLib.network.patches import TrainingScan
+from LungNoduleSegLib.network.transplants import NoduleCube
 
 ROOM = (4, 8, 8)
 """Samples beyond `CUBE` along z, y and x, to shift it in training."""
@@ -81,6 +82,7 @@ def gather_cubes(
     mistakes: Sequence[NDArray[np.float64]],
     plan: ClassifierPlan,
     progress: ProgressCallback = silent,
+    transplants: Sequence[NoduleCube] = (),
 ) -> Cubes:
     """Cut cubes from scans with lesions inserted, at a scale of its own each time.
 
@@ -88,7 +90,8 @@ def gather_cubes(
         scans: to cut from.
         mistakes: of each scan, places (n, 3) in LPS mm without a nodule; see `mistaken_places`.
         plan: how.
-        progress: told of the scans, as stage "Cubes".
+        progress: counts the scans, in the stage "Cubes".
+        transplants: real nodules that are put into the scans, beside artificial lesions.
     """
     nodules: list[NDArray[np.uint8]] = []
     others: list[NDArray[np.uint8]] = []
@@ -99,7 +102,9 @@ def gather_cubes(
         turn, number = divmod(visit, len(scans))
         scan, wrong = scans[number], mistakes[number]
         rng = np.random.default_rng((plan.seed, turn, number))
-        hu, labels, _ = insert_random_lesions(scan.hu, scan.lungs, scan.sites, plan.lesions, rng)
+        hu, labels, _ = insert_random_lesions(
+            scan.hu, scan.lungs, scan.sites, plan.lesions, rng, transplants
+        )
         slices = sampled_slices(hu)
         inserted, own = _centres(labels), np.repeat(_own_nodules(scan), TIMES, axis=0)
         places = np.concatenate([wrong, _sites(scan, plan.sites, rng)])

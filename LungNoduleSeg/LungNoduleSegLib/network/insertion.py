@@ -1,5 +1,6 @@
 """Lesions put into real lungs: training examples whose masks are exact."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +8,20 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.lesions import Lesion, insert_lesion, random_lesion
+from LungNoduleSegLib.lesions import insert_lesion, random_lesion
+from LungNoduleSegLib.network.transplants import NoduleCube, transplant
 
 VESSEL_HU = -400
 """Soft tissue inside the lungs: blood vessels, where no lesion is."""
+
+TRANSPLANTED = 0.6
+"""Share of the inserted lesions that are real nodules, where there are any to take."""
+
+PLEURAL = 0.7
+"""Share of the attached nodules that are put on the pleura; the others hang on a vessel."""
+
+TRIES = 8
+"""Places that a nodule is tried at before an artificial lesion is taken instead."""
 
 PSF_MM = (0.5, 0.8)
 """Range of the scanner's blur, one standard deviation."""
@@ -48,14 +59,17 @@ def insert_random_lesions(
     sites: LesionSites,
     count: int,
     rng: np.random.Generator,
-) -> tuple[sitk.Image, sitk.Image, tuple[Lesion, ...]]:
+    cubes: Sequence[NoduleCube] = (),
+) -> tuple[sitk.Image, sitk.Image, int]:
     """Put `count` random lesions into a copy of a scan.
 
-    Half lie amid the lung, three in ten on the pleura, two in ten on vessels.
+    Half lie amid the lung, three in ten on the pleura, two in ten on vessels. With `cubes`,
+    `TRANSPLANTED` of the lesions are real nodules, each where its own attachment belongs; the
+    others are artificial.
 
     Returns:
         The changed HU image, a uint16 image with the number of the lesion (from 1) in each of its
-        voxels, and the lesions.
+        voxels, and how many of them are real nodules.
     """
     array = sitk.GetArrayFromImage(hu)
     inside = sitk.GetArrayViewFromImage(lungs) > 0
@@ -63,18 +77,48 @@ def insert_random_lesions(
     psf = float(rng.uniform(*PSF_MM))
     kinds = (sites.parenchyma, sites.pleura, sites.vessels)
     weights = np.array([0.5, 0.3, 0.2]) * [len(kind) > 0 for kind in kinds]
-    lesions = []
+    transplanted = 0
     for number in range(1, count + 1):
+        if cubes and rng.random() < TRANSPLANTED:
+            placed_real = _transplant_somewhere(array, hu, inside, sites, cubes, rng)
+            if placed_real is not None:
+                box, mask = placed_real
+                labels[box][mask] = number
+                transplanted += 1
+                continue
         chosen = kinds[rng.choice(3, p=weights / weights.sum())]
         voxel = chosen[rng.integers(len(chosen))]
         x, y, z = hu.TransformIndexToPhysicalPoint([int(v) for v in voxel[::-1]])
         lesion = random_lesion(rng, (x, y, z))
         placed = insert_lesion(array, hu, lesion, psf, inside)
         labels[placed.box][placed.mask] = number
-        lesions.append(lesion)
     images = []
     for result in (array, labels):
         image = sitk.GetImageFromArray(result)
         image.CopyInformation(hu)
         images.append(image)
-    return images[0], images[1], tuple(lesions)
+    return images[0], images[1], transplanted
+
+
+def _transplant_somewhere(
+    array: NDArray[np.int16],
+    hu: sitk.Image,
+    inside: NDArray[np.bool_],
+    sites: LesionSites,
+    cubes: Sequence[NoduleCube],
+    rng: np.random.Generator,
+) -> tuple[tuple[slice, ...], NDArray[np.bool_]] | None:
+    """Transplant a random nodule to a place that suits it, None where it fits none of a few."""
+    cube = cubes[int(rng.integers(len(cubes)))]
+    if cube.attachment is None:
+        kind = sites.parenchyma
+    else:
+        kind = sites.pleura if rng.random() < PLEURAL else sites.vessels
+    for _ in range(TRIES):
+        if not len(kind):
+            return None
+        z, y, x = (int(v) for v in kind[rng.integers(len(kind))])
+        placed = transplant(array, hu, inside, cube, (z, y, x), rng)
+        if placed is not None:
+            return placed
+    return None

@@ -13,6 +13,7 @@ from scipy import ndimage
 from CTLungScreeningLib.keras_training import EpochBatches
 from LungNoduleSegLib.network.insertion import LesionSites, find_sites, insert_random_lesions
 from LungNoduleSegLib.network.preparation import Preparation, prepare, prepare_mask
+from LungNoduleSegLib.network.transplants import NoduleCube
 
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads that prepare scans."""
@@ -109,6 +110,7 @@ class PatchBatches(EpochBatches):
         preparation: of the slices; training varies its size.
         plan: how.
         count: batches in an epoch.
+        cubes: real nodules that are transplanted into the scans, beside artificial lesions.
     """
 
     def __init__(
@@ -117,9 +119,11 @@ class PatchBatches(EpochBatches):
         preparation: Preparation,
         plan: PatchTrainingPlan,
         count: int,
+        cubes: Sequence[NoduleCube] = (),
     ) -> None:
         super().__init__()
         self._scans, self._preparation, self._plan = scans, preparation, plan
+        self._cubes = cubes
         self._count = count
         self._kept: dict[int, Future[_Prepared]] = {}
         self._threads = ThreadPoolExecutor(WORKERS)
@@ -155,14 +159,19 @@ class PatchBatches(EpochBatches):
         turn, place = divmod(number, len(self._scans))
         order = np.random.default_rng((seed, 1, turn)).permutation(len(self._scans))
         rng = np.random.default_rng((seed, 2, number))
-        return _prepare_with_lesions(self._scans[order[place]], self._preparation, self._plan, rng)
+        scan = self._scans[order[place]]
+        return _prepare_with_lesions(scan, self._preparation, self._plan, rng, self._cubes)
 
 
 def _prepare_with_lesions(
-    scan: TrainingScan, preparation: Preparation, plan: PatchTrainingPlan, rng: np.random.Generator
+    scan: TrainingScan,
+    preparation: Preparation,
+    plan: PatchTrainingPlan,
+    rng: np.random.Generator,
+    cubes: Sequence[NoduleCube],
 ) -> _Prepared:
     """Insert lesions into one scan and prepare it at a scale of its own."""
-    hu, labels, _ = insert_random_lesions(scan.hu, scan.lungs, scan.sites, plan.lesions, rng)
+    hu, labels, _ = insert_random_lesions(scan.hu, scan.lungs, scan.sites, plan.lesions, rng, cubes)
     inserted = labels > 0
     empty = inserted < 0
     outlined = scan.nodules > 0 if scan.nodules is not None else empty

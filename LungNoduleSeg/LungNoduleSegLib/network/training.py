@@ -12,6 +12,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan, TrainingScan
 from LungNoduleSegLib.network.preparation import Preparation
+from LungNoduleSegLib.network.transplants import NoduleCube
 from LungNoduleSegLib.network.unet import dice_coefficient
 
 
@@ -56,8 +57,10 @@ def train(
     preparation: Preparation,
     plan: PatchTrainingPlan,
     progress: ProgressCallback = silent,
+    cubes: Sequence[NoduleCube] = (),
 ) -> list[float]:
-    """Train `model` in place; returns the loss of each hundred steps.
+    """Train `model` in place, `cubes` transplanted into the scans; returns the loss of each hundred
+    steps.
 
     Raises:
         ValueError: if there is no scan.
@@ -66,7 +69,7 @@ def train(
         raise ValueError("there is no scan to train on")
     keras.utils.set_random_seed(plan.seed)
     compile_for_training(model, plan.learning_rate, plan.steps)
-    batches = PatchBatches(scans, preparation, plan, plan.steps)
+    batches = PatchBatches(scans, preparation, plan, plan.steps, cubes)
     losses, recent = [], []
     for step in range(1, plan.steps + 1):
         loss, *_ = model.train_on_batch(*batches[step - 1])

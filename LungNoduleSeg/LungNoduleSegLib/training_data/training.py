@@ -31,6 +31,7 @@ from LungNoduleSegLib.network.classifier_training import (
 from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.training import compile_for_training
+from LungNoduleSegLib.network.transplants import NoduleCube, cut_cubes, read_cubes
 from LungNoduleSegLib.network.unet import build_unet, dice_coefficient, dice_loss
 from LungNoduleSegLib.network.weights import load_weights
 from LungNoduleSegLib.nodules.finding import NoduleRules
@@ -86,7 +87,8 @@ def train_on_store(
         if plan.weights is not None:
             load_weights(model, plan.weights)
         settings = _settings(plan, preparation, scans)
-        training = _Training(plan, preparation, folder, settings, progress, on_epoch)
+        cubes = _cubes(plan, scans)
+        training = _Training(plan, preparation, folder, settings, cubes, progress, on_epoch)
         if plan.preset is Preset.TUTORIAL:
             epochs = training.tutorial(model, scans)
         else:
@@ -117,6 +119,7 @@ class _Training:
     preparation: Preparation
     folder: Path
     settings: dict[str, Any]
+    cubes: Sequence[NoduleCube]
     progress: ProgressCallback
     on_epoch: Callable[[Epoch], None]
 
@@ -165,7 +168,7 @@ class _Training:
         plan = ClassifierPlan(
             lesions=self.plan.lesions, steps=self.plan.classifier_steps, seed=self.plan.seed
         )
-        cubes = gather_cubes(stored, places, plan, self.progress)
+        cubes = gather_cubes(stored, places, plan, self.progress, self.cubes)
         model, losses = train_classifier(cubes, plan, self.progress)
         card = ModelCard(
             name=file.stem,
@@ -195,7 +198,7 @@ class _Training:
         plan = PatchTrainingPlan(
             batch=self.plan.batch, patch=self.plan.patch, lesions=self.plan.lesions, seed=seed
         )
-        return PatchBatches(scans, self.preparation, plan, count)
+        return PatchBatches(scans, self.preparation, plan, count, self.cubes)
 
     def _stage(
         self,
@@ -225,6 +228,17 @@ class _Training:
         return list(map(named, figures))
 
 
+def _cubes(plan: StoreTrainingPlan, scans: Sequence[StoredScan]) -> list[NoduleCube]:
+    """Give the real nodules to transplant: of the folder, and those outlined in training scans."""
+    if plan.preset is Preset.TUTORIAL:
+        return []
+    cubes = read_cubes(plan.transplants) if plan.transplants else []
+    for scan in split_scans(scans, plan.seed)[0]:
+        if any(nodule.readers for nodule in scan.nodules):
+            cubes += cut_cubes(scan.name, scan.volume("hu"), scan.volume("nodules"))
+    return cubes
+
+
 def _build(plan: StoreTrainingPlan, preparation: Preparation) -> keras.Model:
     if plan.preset is Preset.TUTORIAL:
         return build_unet(preparation.size, preparation.channels, plan.filters)
@@ -242,6 +256,7 @@ def _settings(
     return {
         **asdict(plan),
         "weights": weights,
+        "transplants": plan.transplants and str(plan.transplants.resolve()),
         "preparation": asdict(preparation),
         "data": data.hexdigest(),
     }

@@ -40,6 +40,9 @@ class StoreTrainingPlan:
         hard_negatives: go on where the network was mistaken, and train a classifier to tell such
             places from nodules; of ours.
         classifier_steps: batches of the classifier's training.
+        transplants: folder of real nodules that are put into the scans beside artificial lesions
+            and those of the store that radiologists outlined, see `transplants.read_cubes`; of
+            ours.
     """
 
     preset: Preset
@@ -56,6 +59,7 @@ class StoreTrainingPlan:
     lesions: int = 40
     hard_negatives: bool = True
     classifier_steps: int = 1600
+    transplants: Path | None = None
 
     @classmethod
     def of(cls, preset: Preset, **changes: Any) -> "StoreTrainingPlan":

@@ -1,0 +1,296 @@
+"""Real nodules transplanted from one lung into another: training examples that nobody invented.
+
+A `NoduleCube` is a nodule with a margin around it, cut from an outlined scan. It is turned, flipped
+and scaled, laid on the grid of another scan and blended in over about a voxel, so that its own rim
+is kept. A nodule that hangs on the pleura or on a vessel is put on one again, on the same side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.hu import AIR_HU
+
+IMAGES, MASKS = "image", "mask"
+"""Subfolders of a folder of cubes, with files of equal names."""
+
+MARGIN_MM = 8.0
+"""Surroundings that `cut_cubes` keeps around a nodule."""
+
+DENSE_HU = -500
+"""Above this, what touches a nodule is wall or vessel, not lung."""
+
+ATTACHED_SHARE = 0.12
+"""Share of its surface from which on a nodule hangs on something dense."""
+
+RIM_MM = 1.2
+"""Beyond the outline, the donor's own rim is kept for about so long, then it fades."""
+
+SCALE = (0.8, 1.25)
+"""Range of the random scale."""
+
+_OUTSIDE_MM = 1.5
+"""A transplant may reach so far beyond the lung: an outline of the lungs is no wall."""
+
+
+@dataclass(frozen=True)
+class NoduleCube:
+    """A nodule and what lies around it.
+
+    Attributes:
+        name: of its file, or of the scan and its number there.
+        hu: (z, y, x) HU, axes along the patient's (LPS).
+        mask: bool, of the same shape.
+        spacing: mm along z, y, x.
+    """
+
+    name: str
+    hu: NDArray[np.int16]
+    mask: NDArray[np.bool_]
+    spacing: tuple[float, float, float]
+
+    @cached_property
+    def diameter_mm(self) -> float:
+        """Of a sphere of the same volume."""
+        volume = float(np.count_nonzero(self.mask)) * float(np.prod(self.spacing))
+        return float(np.cbrt(6 * volume / np.pi))
+
+    @cached_property
+    def attachment(self) -> NDArray[np.float64] | None:
+        """The direction (y, x) from the nodule to the wall or vessel it hangs on, None if free."""
+        near, beyond = (ndimage.binary_dilation(self.mask, iterations=n) for n in (1, 3))
+        shell = beyond & ~near  # what is nearer is blurred by the nodule itself
+        touching = np.argwhere(shell & (self.hu > DENSE_HU))
+        if len(touching) < ATTACHED_SHARE * np.count_nonzero(shell):
+            return None
+        away = touching.mean(axis=0) - np.argwhere(self.mask).mean(axis=0)
+        flat = away[1:] * self.spacing[1:]
+        length = np.linalg.norm(flat)
+        return flat / length if length > 0.1 * self.diameter_mm else None
+
+    @cached_property
+    def noise_hu(self) -> float:
+        """Standard deviation of the fine noise in the lung around it."""
+        return fine_noise(self.hu[(self.hu < DENSE_HU) & ~self.mask])
+
+
+def read_cubes(folder: Path) -> list[NoduleCube]:
+    """Read nodules from a folder with an `image` and a `mask` file of the same name for each.
+
+    Args:
+        folder: holds `image/NAME` in HU and `mask/NAME`, non-zero in the nodule; any orientation.
+
+    Raises:
+        InputError: if there are none, or one of a pair is missing, damaged or of another size.
+    """
+    files = sorted((folder / IMAGES).glob("*"))
+    if not files:
+        raise InputError(f"{folder / IMAGES} holds no file: give a folder with image/ and mask/.")
+    return [cube for file in files if (cube := _read_cube(file, folder / MASKS / file.name))]
+
+
+def write_cubes(cubes: Sequence[NoduleCube], folder: Path) -> None:
+    """Write nodules as `read_cubes` reads them; the folder must be new.
+
+    Raises:
+        InputError: if `folder` exists.
+    """
+    if folder.exists():
+        raise InputError(f"{folder} exists: give a new folder.")
+    for part, pixels in ((IMAGES, "hu"), (MASKS, "mask")):
+        (folder / part).mkdir(parents=True)
+        for cube in cubes:
+            image = sitk.GetImageFromArray(np.asarray(getattr(cube, pixels), np.int16))
+            image.SetSpacing(cube.spacing[::-1])
+            sitk.WriteImage(image, folder / part / f"{cube.name}.nii.gz")
+
+
+def cut_cubes(name: str, hu: sitk.Image, nodules: sitk.Image) -> list[NoduleCube]:
+    """Cut each nodule out of an outlined scan, with `MARGIN_MM` around it.
+
+    Args:
+        name: of the scan.
+        hu: axial HU image (`AxialView`).
+        nodules: labels on the same grid; each one that is not 0 is a nodule.
+    """
+    values, labels = sitk.GetArrayFromImage(hu), sitk.GetArrayViewFromImage(nodules)
+    spacing = hu.GetSpacing()[::-1]
+    margin = [int(np.ceil(MARGIN_MM / step)) for step in spacing]
+    cubes = []
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        wide = tuple(
+            slice(max(one.start - m, 0), one.stop + m) for one, m in zip(box, margin, strict=True)
+        )
+        cubes.append(
+            NoduleCube(f"{name}-{number}", values[wide].copy(), labels[wide] == number, spacing)
+        )
+    return cubes
+
+
+def transplant(
+    hu: NDArray[np.int16] | NDArray[np.float32],
+    geometry: sitk.Image,
+    inside: NDArray[np.bool_],
+    cube: NoduleCube,
+    voxel: tuple[int, int, int],
+    rng: np.random.Generator,
+) -> tuple[tuple[slice, ...], NDArray[np.bool_]] | None:
+    """Put a nodule into a scan, in place, turned, flipped and scaled at random.
+
+    Args:
+        hu: (z, y, x) HU of an axial scan; changed around `voxel`.
+        geometry: an image on that grid; its voxels are not read.
+        inside: bool (z, y, x), the lungs.
+        cube: the nodule.
+        voxel: (z, y, x) of its centre; on the lung's surface for one that hangs on something.
+        rng: draws how it is turned.
+
+    Returns:
+        The box and the nodule's mask in it, or None, and nothing changed, where it does not fit:
+        off the grid, for the most part outside the lungs, or on something dense already.
+    """
+    spacing = np.array(geometry.GetSpacing()[::-1])
+    outward = _outward(inside, voxel, spacing) if cube.attachment is not None else None
+    matrix = _orientation(cube, outward, rng) / rng.uniform(*SCALE)
+    box = _box(cube, matrix, voxel, spacing, hu.shape)
+    if box is None:
+        return None
+    coverage, donor = _laid_on(cube, matrix, voxel, spacing, box)
+    room = ndimage.distance_transform_edt(~inside[box], spacing) <= _OUTSIDE_MM
+    mask = (coverage >= 0.5) & room
+    whole = np.count_nonzero(coverage >= 0.5)
+    beneath = hu[box].astype(np.float32)
+    if not whole or np.count_nonzero(mask & inside[box]) < 0.6 * whole:
+        return None
+    if np.mean(beneath[mask & inside[box]] > DENSE_HU) > (0.3 if outward is None else 0.6):
+        return None
+    weight = _weight(coverage, spacing) * room
+    added = np.sqrt(max(fine_noise(beneath[inside[box]]) ** 2 - cube.noise_hu**2, 0))
+    donor = donor + ndimage.gaussian_filter(rng.normal(0, 1, donor.shape), (0, 0.5, 0.5)) * added
+    blended = beneath + weight * (donor - beneath)
+    # Vessels and walls of the host stay: they show through ground glass, and no rim cuts them.
+    blended = np.where(beneath > DENSE_HU, np.maximum(blended, beneath), blended)
+    hu[box] = np.rint(blended) if np.issubdtype(hu.dtype, np.integer) else blended
+    return box, mask & inside[box]
+
+
+def fine_noise(values: NDArray[np.int16] | NDArray[np.float32]) -> float:
+    """Estimate noise (HU) from lung voxels: half the spread of the middle of their values."""
+    if values.size < 20:
+        return 0.0
+    low, high = np.percentile(values, (30, 70))
+    return float(high - low) / 1.05  # 1.05 standard deviations of a normal distribution
+
+
+def _read_cube(image: Path, mask: Path) -> NoduleCube | None:
+    """Read one nodule; None where its mask is empty."""
+    try:
+        hu, outline = sitk.ReadImage(image), sitk.ReadImage(mask)
+    except RuntimeError as error:
+        raise InputError(f"{image} or {mask} is missing or damaged: cut it again.") from error
+    if hu.GetSize() != outline.GetSize() or hu.GetDimension() != 3:
+        raise InputError(f"{mask} does not fit {image}: cut both from one scan.")
+    outline.CopyInformation(hu)
+    hu, outline = (AxialView.of(one, AIR_HU).image for one in (hu, outline))
+    inside = sitk.GetArrayFromImage(outline) > 0
+    if not inside.any():
+        return None
+    values = np.clip(sitk.GetArrayFromImage(hu), -1100, 3000).astype(np.int16)
+    return NoduleCube(image.name.split(".")[0], values, inside, hu.GetSpacing()[::-1])
+
+
+def _outward(
+    inside: NDArray[np.bool_], voxel: tuple[int, int, int], spacing: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Give the direction (y, x) out of the lung near a voxel on its surface."""
+    z, y, x = voxel
+    reach = [int(np.ceil(6 / step)) for step in spacing[1:]]
+    top, left = max(y - reach[0], 0), max(x - reach[1], 0)
+    patch = inside[z, top : y + reach[0] + 1, left : x + reach[1] + 1]
+    outside = np.argwhere(~patch)
+    if not len(outside) or not patch.any():
+        return None
+    away = (outside.mean(axis=0) + np.array([top - y, left - x])) * spacing[1:]
+    length = np.linalg.norm(away)
+    return away / length if length > 0.5 else None
+
+
+def _orientation(
+    cube: NoduleCube, outward: NDArray[np.float64] | None, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw a rotation and flips, (z, y, x) of the host in mm to those of the donor."""
+    flips = np.diag(rng.choice([-1.0, 1.0], 3))
+    angle = rng.uniform(0, 2 * np.pi)
+    if outward is not None and cube.attachment is not None:
+        hangs = flips[1:, 1:] @ cube.attachment  # where it points once it is flipped
+        angle = np.arctan2(outward[0], outward[1]) - np.arctan2(hangs[0], hangs[1])
+        angle += rng.normal(0, 0.2)
+    turn = np.eye(3)
+    turn[1:, 1:] = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    return np.asarray(np.linalg.inv(turn @ flips), float)
+
+
+def _box(
+    cube: NoduleCube,
+    matrix: NDArray[np.float64],
+    voxel: tuple[int, int, int],
+    spacing: NDArray[np.float64],
+    shape: tuple[int, ...],
+) -> tuple[slice, ...] | None:
+    """Give the voxels that the nodule and its rim reach, None where they leave the grid."""
+    extent = np.ptp(np.argwhere(cube.mask), axis=0) / 2 * cube.spacing + 3 * RIM_MM
+    reach = np.abs(np.linalg.inv(matrix)) @ extent
+    steps = np.ceil(reach / spacing).astype(int) + 1
+    low, high = np.array(voxel) - steps, np.array(voxel) + steps + 1
+    if (low < 0).any() or (high > shape).any():
+        return None
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def _laid_on(
+    cube: NoduleCube,
+    matrix: NDArray[np.float64],
+    voxel: tuple[int, int, int],
+    spacing: NDArray[np.float64],
+    box: tuple[slice, ...],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Lay mask and HU on the host's grid: the nodule's share of each voxel, 0…1, and the HU.
+
+    A slice of the host that is thicker than the donor's averages over its thickness.
+    """
+    donor_spacing = np.array(cube.spacing)
+    centre = np.argwhere(cube.mask).mean(axis=0)
+    samples = max(1, int(np.ceil(spacing[0] / donor_spacing[0])))
+    shares = (np.arange(samples) + 0.5) / samples - 0.5
+    axes = [
+        (np.arange(one.start, one.stop) - at) * step
+        for one, at, step in zip(box, voxel, spacing, strict=True)
+    ]
+    sums = [np.zeros([len(axis) for axis in axes], np.float32) for _ in range(2)]
+    mask = cube.mask.astype(np.float32)
+    for share in shares:
+        offsets = np.stack(np.meshgrid(axes[0] + share * spacing[0], *axes[1:], indexing="ij"))
+        index = np.tensordot(matrix, offsets, 1) / donor_spacing[:, None, None, None]
+        index += centre[:, None, None, None]
+        sums[0] += ndimage.map_coordinates(mask, index, order=1, mode="constant")
+        sums[1] += ndimage.map_coordinates(
+            cube.hu.astype(np.float32), index, order=1, mode="nearest"
+        )
+    return (sums[0] / samples).astype(np.float32), (sums[1] / samples).astype(np.float32)
+
+
+def _weight(coverage: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Give the donor's share, 0…1: all of the nodule and its rim, then it fades."""
+    away = ndimage.distance_transform_edt(coverage < 0.5, spacing)
+    fade = np.maximum(RIM_MM, float(spacing[1]))
+    return np.clip(2 - away / fade, 0, 1).astype(np.float32)
