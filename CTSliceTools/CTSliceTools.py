@@ -113,7 +113,6 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
 
     def exit(self) -> None:
         """Another module is shown: keys are Slicer's again; the scene may change unheard."""
-        self.annotate.stop()
         self.binding.leave()
 
     def stop(self) -> None:

@@ -103,7 +103,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         self.ui.undoButton.clicked.connect(self.undo)
 
         self.logic = LungNoduleSegLogic()
-        self._shown: tuple[Any, Any] | None = None
+        self._shown: tuple[Any, bool, Any] | None = None
         requirements, train, risk, cluster = (
             Path(self.resourcePath(f"LungNoduleSeg/requirements{name}.txt"))
             for name in ("", "-train", "-risk", "-cluster")
@@ -169,10 +169,11 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
             self.model.choose_named(parameters.modelFile)
         volume = parameters and parameters.volume
         results = volume and self.logic.resultsOf(volume)
-        before, self._shown = self._shown, (volume, results)
+        has_image = volume is not None and volume.GetImageData() is not None
+        before, self._shown = self._shown, (volume, has_image, results)
         for section in self.sections:
             section.set_parameters(parameters)
-            if before is None or volume is not before[0]:
+            if before is None or before[:2] != self._shown[:2]:
                 section.set_volume(volume)
             if before != self._shown:
                 section.set_results(results)

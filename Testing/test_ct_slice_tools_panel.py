@@ -203,6 +203,40 @@ class TestTable(PanelTest):
         self.assertEqual(self.set_slices()["Aortic arch"], 31)
 
 
+class TestVolumeInViews(PanelTest):
+    """Keys act on what the user sees."""
+
+    def shown(self) -> set[str | None]:
+        nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        return {one.GetBackgroundVolumeID() for one in nodes}
+
+    def test_a_volume_that_is_chosen_is_shown(self) -> None:
+        other = add_scan("other")
+        self.ui.volumeSelector.setCurrentNode(other)
+        self.ui.volumeSelector.setCurrentNode(self.volume)
+        self.assertEqual(self.shown(), {self.volume.GetID()})
+        self.ui.volumeSelector.setCurrentNode(other)
+        self.assertEqual(self.shown(), {other.GetID()})
+
+    def test_the_same_volume_chosen_again_is_shown_again(self) -> None:
+        add_scan("other")
+        emit = self.ui.volumeSelector.nodeActivated
+        emit(self.volume) if slicer_host.is_real() else emit.emit(self.volume)
+        self.assertEqual(self.shown(), {self.volume.GetID()})
+
+    def test_a_view_of_another_volume_is_not_annotated(self) -> None:
+        self.start_keys()
+        other = add_scan("other")
+        slicer.util.setSliceViewerLayers(background=other)
+        scroll_to(100)
+        press("-")
+        self.assertEqual(self.set_slices(), {})
+        self.assertIn("The view does not show chest", self.ui.sliceLabel.text)
+        slicer.util.setSliceViewerLayers(foreground=self.volume)
+        press("-")
+        self.assertEqual(self.set_slices(), {"Head of femur": 10})
+
+
 class TestFiles(PanelTest):
     def test_numbers_of_a_volume_from_a_file(self) -> None:
         self.annotate_all()

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
+
 import slicer_host
 
 slicer = slicer_host.start()
@@ -81,6 +83,15 @@ class TestCost(ScanTest):
             mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
             self.ui.lungsSelector.setCurrentNode(mine)
             self.assertEqual(self.ui.costLabel.text, f"About 1 min and 2.0 GiB{here}")
+
+    def test_said_of_a_scan_that_is_loaded_while_the_panel_is_open(self) -> None:
+        """Slicer adds a volume first and its image later."""
+        slicer.mrmlScene.Clear()
+        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "loaded")
+        self.assertIs(self.widget.binding.parameters.volume, volume)
+        self.assertEqual(self.ui.costLabel.text, "")
+        slicer.util.updateVolumeFromArray(volume, np.zeros((40, 64, 64), np.int16))
+        self.assertRegex(self.ui.costLabel.text, r"^About \d+ ")
 
     def test_the_choice_of_lungs_is_kept_in_the_scene(self) -> None:
         box = self.ui.lungMethodBox

@@ -84,6 +84,8 @@ class MatchTest(unittest.TestCase):
     def switch(self) -> None:
         self.ui.sideBySideBox.click()
         process_events()
+        if self.ui.sideBySideBox.checked:
+            wait_until(lambda: self.match.views.settled)
 
     def assert_level(self, delta: float = 2.5) -> None:
         """Check that both views show the same level, to a slice's thickness."""
@@ -107,6 +109,32 @@ class TestSideBySide(MatchTest):
             process_events()
             self.assertAlmostEqual(self.z(BESIDE), z)
         save_picture(self.widget.parent, PICTURES / "match.png")
+
+    def test_ticking_the_box_leaves_the_red_view_at_its_level(self) -> None:
+        """Slicer moves the new view to 0 mm, which is outside both scans."""
+        scroll_to(-200)
+        self.switch()
+        self.assertAlmostEqual(self.z(RED), -200)
+        self.assert_level()
+
+    def test_no_view_leaves_its_scan(self) -> None:
+        self.switch()
+        for view, other, volume in (
+            ("Red", BESIDE, self.other),
+            (BESIDE_NAME, RED, self.volume),
+        ):
+            bounds = [0.0] * 6
+            volume.GetRASBounds(bounds)
+            for z in (-400.0, 100.0):
+                scroll_to(z, view)
+                self.assertTrue(bounds[4] < self.z(other) < bounds[5], (view, z, self.z(other)))
+
+    def test_both_volumes_are_shown_in_the_same_window(self) -> None:
+        self.volume.GetDisplayNode().SetAutoWindowLevel(False)
+        self.volume.GetDisplayNode().SetWindowLevel(1400, -500)
+        self.switch()
+        display = self.other.GetDisplayNode()
+        self.assertEqual((display.GetWindow(), display.GetLevel()), (1400, -500))
 
     def test_scrolling_back_and_forth_comes_back(self) -> None:
         self.switch()

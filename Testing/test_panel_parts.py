@@ -139,6 +139,20 @@ class TestRunner(unittest.TestCase):
         self.assertEqual(told[1], {"result": 42})
         self.assert_nothing_left(steps)
 
+    def test_the_next_command_is_starting_and_not_importing(self) -> None:
+        def two_commands() -> Work[None]:
+            yield child(QUICK, "1")
+            yield child(ENDLESS)
+
+        self.runner.start(two_commands())
+        shown: list[tuple[RunState, str]] = []
+        self.runner.changed.connect(
+            lambda: shown.append((self.runner.state, self.runner.progress.stage))
+        )
+        wait_until(lambda: self.runner.progress.stage == "Waiting")
+        self.assertNotIn((RunState.RUNNING, "Importing"), shown)
+        self.runner.stop()
+
     def test_cancel_ends_the_whole_tree_while_the_panel_lives(self) -> None:
         steps = Steps(child(ENDLESS))
         results: list[Any] = []

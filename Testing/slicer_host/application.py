@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -105,6 +106,13 @@ class LayoutManager:
             name = node.GetLayoutName()
             if name not in self._widgets:
                 self._widgets[name] = slicer.qMRMLSliceWidget(name)
+        shown = self._logic.GetViewNodes()
+        for node in slicer.util.getNodesByClass("vtkMRMLAbstractViewNode"):
+            now = bool(shown.IsItemPresent(node))
+            if now and not node.IsMappedInLayout() and node.IsA("vtkMRMLSliceNode"):
+                # In Slicer the first event of a view that is newly shown does so.
+                QtCore.QTimer.singleShot(0, partial(node.SetSliceOffset, 0.0))
+            node.SetMappedInLayout(now)
 
 
 class MainWindow(QtWidgets.QMainWindow):
@@ -143,12 +151,22 @@ class ModuleSelector:
             before.widgetRepresentation().exit()
             self._window.panel.takeWidget()
         self.selectedModule = name
+        if name == "SegmentEditor":
+            _open_segment_editor()
         module = manager.module(name)
         if module is not None:
             widget = module.widgetRepresentation()
             self._window.panel.setWidget(widget)
             widget.show()
             widget.enter()
+
+
+def _open_segment_editor() -> None:
+    """Do what the module's panel does when it is first opened: it selects the first segment."""
+    node = slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
+    segmentation = node and node.GetSegmentationNode()
+    if segmentation is not None and segmentation.GetSegmentation().GetNumberOfSegments():
+        node.SetSelectedSegmentID(segmentation.GetSegmentation().GetNthSegmentID(0))
 
 
 class ModuleManager:

@@ -43,6 +43,7 @@ class qMRMLNodeComboBox(QWidget):
     """
 
     currentNodeChanged = Signal(object)
+    nodeActivated = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -56,7 +57,7 @@ class qMRMLNodeComboBox(QWidget):
         self._tags: list[int] = []
         self._named: list[tuple[Any, int]] = []
         self._current_id = ""
-        self._box.activated.connect(lambda *_: self._choose(self._box.currentData() or ""))
+        self._box.activated.connect(lambda *_: self._activate())
 
     def mrmlScene(self) -> Any:
         """Return the scene."""
@@ -143,6 +144,10 @@ class qMRMLNodeComboBox(QWidget):
             node = self._scene.GetNodeByID(self._box.itemData(row) or "")
             if node:
                 self._box.setItemText(row, node.GetName())
+
+    def _activate(self) -> None:
+        self._choose(self._box.currentData() or "")
+        self.nodeActivated.emit(self.currentNode())
 
     def _choose(self, node_id: str) -> None:
         self._box.currentIndex = self._box.findData(node_id)

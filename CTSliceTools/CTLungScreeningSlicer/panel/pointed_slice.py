@@ -14,19 +14,31 @@ BESIDE = "vtkMRMLSliceNodeCTSliceToolsBeside"
 """The view beside the red one, which shows a second volume at the same level."""
 
 
+def pointed_view() -> Any | None:
+    """Give the slice node of the view under the pointer.
+
+    If the pointer is in no slice view, or in that of a second volume, which shows the level of the
+    red one, it is the red one; None if there is none.
+    """
+    return _pointed()[0]
+
+
 def pointed_ras() -> NDArray[np.float64] | None:
     """Give the place under the pointer in RAS mm of the world.
 
-    If the pointer is in no slice view, or in that of a second volume, which shows the level of the
-    red one, it is the middle of the red one; None if there is none.
+    If the pointer is not in the view of `pointed_view`, it is the middle of that.
     """
+    return _pointed()[1]
+
+
+def _pointed() -> tuple[Any | None, NDArray[np.float64] | None]:
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     xyz = [0.0, 0.0, 0.0]
     view = crosshair.GetCursorPositionXYZ(xyz) if crosshair is not None else None
     if view is not None and view.GetID() != BESIDE:
-        return np.array(view.GetXYToRAS().MultiplyPoint((*xyz, 1)))[:3]
+        return view, np.array(view.GetXYToRAS().MultiplyPoint((*xyz, 1)))[:3]
     red = slicer.mrmlScene.GetNodeByID(RED)
-    return None if red is None else view_centre(red)
+    return red, None if red is None else view_centre(red)
 
 
 def view_centre(slice_node: Any) -> NDArray[np.float64]:

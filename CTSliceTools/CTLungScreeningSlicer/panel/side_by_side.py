@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import qt
 import slicer
 import vtk
 
@@ -26,8 +27,11 @@ LAYOUT = 7206
 
 VIEW_GROUP = 7206
 
+SETTLE_MS = 500
+"""How long the views must rest after they were opened before the second one leads as well."""
+
 _VIEW_XML = """
- <item>
+ <item splitSize="500">
   <view class="vtkMRMLSliceNode" singletontag="{name}">
    <property name="orientation" action="default">Axial</property>
    <property name="viewlabel" action="default">{label}</property>
@@ -57,10 +61,13 @@ class SideBySide:
 
     Attributes:
         closed: signal without arguments: the user has chosen another layout.
+        settled: whether the view beside has come to rest since it was opened. Until then it only
+            follows: Slicer moves a new view by itself, to 0 mm.
     """
 
     def __init__(self) -> None:
         self.closed = Signal()
+        self.settled = False
         self._pair: tuple[Any, Any] | None = None
         self._alignment: ScanAlignment | None = None
         self._before: _Before | None = None
@@ -69,6 +76,11 @@ class SideBySide:
         self._tags: list[tuple[Any, int]] = []
         self._display_views: list[tuple[Any, list[str]]] = []
         self._settle_soon = Debounced(self._settle)
+        self._rest = qt.QTimer()
+        # Not `.singleShot =`, which is a function as well.
+        self._rest.setProperty("singleShot", True)
+        self._rest.interval = SETTLE_MS
+        self._rest.timeout.connect(lambda: setattr(self, "settled", True))
 
     def show(self, volume: Any, other: Any) -> None:
         """Show a volume in the red view and another beside it, from now on or as before."""
@@ -78,6 +90,7 @@ class SideBySide:
             self._open()
         self._show_markups_everywhere()
         self._pair = volume, other
+        _show_alike(volume, other)
         self._fill()
 
     def keep_apart(self, own: Iterable[Any], others: Iterable[Any]) -> None:
@@ -132,6 +145,7 @@ class SideBySide:
         """Show what was there before, unless the user has chosen another layout meanwhile."""
         before, unzoomed = self._before, self._unzoomed
         self._settle_soon.cancel()
+        self._rest.stop()
         self._forget()
         if before is None:
             return
@@ -149,6 +163,8 @@ class SideBySide:
             _layout_node().SetViewArrangement(before.layout)
 
     def _open(self) -> None:
+        self.settled = False
+        self._rest.start()
         layout, red = _layout_node(), _slice_node(RED_NAME)
         number = layout.GetViewArrangement()
         slice_to_ras = None
@@ -198,7 +214,7 @@ class SideBySide:
         for name, volume in zip((RED_NAME, BESIDE_NAME), self._pair, strict=True):
             if _composite_node(name).GetBackgroundVolumeID() != volume.GetID():
                 _composite_node(name).SetBackgroundVolumeID(volume.GetID())
-                _logic(name).FitSliceToBackground()
+                _logic(name).FitSliceToAll()
 
     def _settle(self) -> None:
         """Look at what has become of the views."""
@@ -208,26 +224,51 @@ class SideBySide:
             self.close()
             self.closed.emit()
             return
+        if not self.settled:
+            self._rest.start()
         self._fill()
         self._follow()
 
     def _follow(self) -> None:
         """Let the view that was not moved follow the one that was."""
-        if self._before is None or self._alignment is None:
+        if self._before is None or self._pair is None:
             return
         red, beside = _slice_node(RED_NAME), _slice_node(BESIDE_NAME)
+        volume, other = self._pair
+        if not self.settled:
+            _move(red, _within(volume, self._read_levels()[0]))
         now = self._read_levels()
         if now == self._levels or not (is_axial_view(red) and is_axial_view(beside)):
             return
-        if self._levels is None or now[0] != self._levels[0]:
-            _move(beside, self._alignment.other_at(now[0]))
-        else:
-            _move(red, self._alignment.z_at(now[1]))
+        red_moved = self._levels is None or now[0] != self._levels[0]
+        if self._levels is not None and not red_moved and not self.settled:
+            _move(beside, self._levels[1])
+        elif self._alignment is not None and red_moved:
+            _move(beside, _within(other, self._alignment.other_at(now[0])))
+        elif self._alignment is not None:
+            _move(red, _within(volume, self._alignment.z_at(now[1])))
         self._levels = self._read_levels()
 
     def _read_levels(self) -> tuple[float, float]:
         red, beside = (_slice_node(name) for name in (RED_NAME, BESIDE_NAME))
         return float(view_centre(red)[2]), float(view_centre(beside)[2])
+
+
+def _show_alike(volume: Any, other: Any) -> None:
+    """Show a volume in the window of another."""
+    like, display = volume.GetDisplayNode(), other.GetDisplayNode()
+    if like is not None and display is not None:
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevel(like.GetWindow(), like.GetLevel())
+
+
+def _within(volume: Any, z_mm: float) -> float:
+    """Give the height in mm that is nearest to `z_mm` and not outside a volume."""
+    bounds = [0.0] * 6
+    volume.GetRASBounds(bounds)
+    low, high = bounds[4:]
+    half = min(volume.GetSpacing()[2], high - low) / 2
+    return min(max(z_mm, low + half), high - half)
 
 
 def _layout_node() -> Any:
@@ -254,5 +295,6 @@ def _show_in(display_node: Any, view_ids: Iterable[str]) -> None:
 
 
 def _move(slice_node: Any, z_mm: float) -> None:
-    x, y, _z = view_centre(slice_node)
-    slice_node.JumpSliceByOffsetting(float(x), float(y), z_mm)
+    x, y, z = view_centre(slice_node)
+    if z != z_mm:
+        slice_node.JumpSliceByOffsetting(float(x), float(y), z_mm)

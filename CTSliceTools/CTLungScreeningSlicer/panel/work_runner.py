@@ -154,6 +154,7 @@ class WorkRunner:
             self._end(_("The run failed: {problem}").format(problem=problem), self._log_text)
         else:
             self._log_read = 0
+            self.progress = RunProgress(_("Starting"))
             self._become(RunState.RUNNING)
             self._timer.start()
 

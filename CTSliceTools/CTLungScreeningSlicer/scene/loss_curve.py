@@ -6,6 +6,8 @@ from typing import Any
 import slicer
 import vtk
 
+from CTLungScreeningSlicer.scene.nodes import add_node
+
 LOSSES = {"loss": (0.0, 0.45, 0.7), "val_loss": (0.84, 0.37, 0.0)}
 """What is plotted, of the training and the validation slices, and its colour."""
 
@@ -79,8 +81,7 @@ class LossCurve:
 
 
 def _add_node(kind: str, name: str) -> Any:
-    scene = slicer.mrmlScene
-    return scene.AddNewNodeByClass(f"vtkMRML{kind}Node", scene.GenerateUniqueName(name))
+    return add_node(slicer.mrmlScene, kind, name)
 
 
 def _layout() -> Any | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningSlicer.scene.nodes import unique_name
 
 SHEAR_TOLERANCE = 1e-3
 """How far from a right angle, as a cosine, two axes of a volume may be."""
@@ -70,5 +71,5 @@ def add_volume(image: sitk.Image, name: str) -> Any:
     return slicer.util.addVolumeFromArray(
         sitk.GetArrayViewFromImage(image),
         slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ ijk_to_lps(image)),
-        name=slicer.mrmlScene.GenerateUniqueName(name),
+        name=unique_name(slicer.mrmlScene, name),
     )

@@ -18,11 +18,13 @@ from CTLungScreeningSlicer.panel.pointed_slice import (
     go_to,
     is_axial_view,
     pointed_ras,
+    pointed_view,
     pointer_observers,
     view_centre,
 )
 from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
 from CTLungScreeningSlicer.panel.signals import Signal
+from CTLungScreeningSlicer.panel.slice_views import view_shows
 from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
 from CTSliceToolsLib.dataset.annotation import ANNOTATION
 from CTSliceToolsLib.landmarks import LANDMARKS
@@ -104,7 +106,8 @@ class AnnotateSection:
         """Set a landmark at the slice that is pointed at."""
         number = self._pointed_number()
         if number is None:
-            slicer.util.showStatusMessage(_("Point at a slice of the volume."), 3000)
+            text = self._other_volume() or _("Point at a slice of the volume.")
+            slicer.util.showStatusMessage(text, 3000)
             return
         self.change(lambda volume: self._logic.setLandmark(volume, landmark, number))
 
@@ -247,7 +250,18 @@ class AnnotateSection:
 
     def _pointed_number(self) -> int | None:
         slices, ras = self._slices(), pointed_ras()
-        return None if slices is None or ras is None else slices.number_at(ras)
+        if slices is None or ras is None or self._other_volume():
+            return None
+        return slices.number_at(ras)
+
+    def _other_volume(self) -> str:
+        """Say so where the view that is pointed at does not show the volume; "" where it does."""
+        view = pointed_view()
+        if view is None or self._volume is None or view_shows(view, self._volume):
+            return ""
+        return _("The view does not show {volume}: show it there, or choose another.").format(
+            volume=self._volume.GetName()
+        )
 
     def _show_pointed(self, *_arguments: Any) -> None:
         number = self._pointed_number() if self._ui.annotateButton.checked else None
@@ -257,7 +271,7 @@ class AnnotateSection:
             if number in self._numbers:
                 text += f": {self._numbers[number]}"
         elif self._ui.annotateButton.checked:
-            text = _("The pointer is outside the volume.")
+            text = self._other_volume() or _("The pointer is outside the volume.")
         self._ui.sliceLabel.text = text
 
     def _label_of_view(self, slice_node: Any) -> str:

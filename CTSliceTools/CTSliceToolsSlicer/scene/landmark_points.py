@@ -16,6 +16,7 @@ import vtk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.scene.nodes import add_node
 from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
 from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
@@ -38,11 +39,8 @@ def find_points(volume_node: Any) -> Any:
 
 def add_points(volume_node: Any) -> Any:
     """Add an empty markups node that annotates a volume."""
-    scene = volume_node.GetScene()
-    node = scene.AddNewNodeByClass(
-        "vtkMRMLMarkupsFiducialNode",
-        scene.GenerateUniqueName(f"{volume_node.GetName()} landmarks"),
-    )
+    name = f"{volume_node.GetName()} landmarks"
+    node = add_node(volume_node.GetScene(), "MarkupsFiducial", name)
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
     adopt_points(node, VolumeSlices.of(volume_node))

@@ -18,6 +18,7 @@ import vtk
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_scan import SliceSource
 from CTLungScreeningSlicer.scene.mrml_volume import ijk_to_world
+from CTLungScreeningSlicer.scene.nodes import add_node
 from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
 from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
@@ -72,8 +73,7 @@ def add_prediction(volume_node: Any, prediction: ScanPrediction) -> PredictionNo
     scene = volume_node.GetScene()
 
     def add(kind: str, what: str) -> Any:
-        name = scene.GenerateUniqueName(f"{volume_node.GetName()} {what}")
-        return scene.AddNewNodeByClass(f"vtkMRML{kind}Node", name)
+        return add_node(scene, kind, f"{volume_node.GetName()} {what}")
 
     nodes = PredictionNodes(
         add("Table", "slice locations"),

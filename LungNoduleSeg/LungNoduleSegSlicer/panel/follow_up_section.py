@@ -49,6 +49,7 @@ class FollowUpSection(Section):
         self._requirements = requirements
         self._volume: Any = None
         self._prior: Any = None
+        self._has_image = False
         self._days = 0
         self._side_by_side = False
         self._results: ResultNodes | None = None
@@ -72,13 +73,12 @@ class FollowUpSection(Section):
 
     def set_parameters(self, parameters: Any | None) -> None:
         """Compare with the prior scan that the parameters name."""
-        now = (
-            (None, 0, False)
-            if parameters is None
-            else (parameters.priorVolume, parameters.intervalDays, parameters.followUpSideBySide)
-        )
-        if now != (self._prior, self._days, self._side_by_side):
-            self._prior, self._days, self._side_by_side = now
+        before = self._prior, self._has_image, self._days, self._side_by_side
+        self._prior = parameters and parameters.priorVolume
+        self._has_image = self._prior is not None and self._prior.GetImageData() is not None
+        self._days = parameters.intervalDays if parameters is not None else 0
+        self._side_by_side = parameters is not None and parameters.followUpSideBySide
+        if before != (self._prior, self._has_image, self._days, self._side_by_side):
             self._refresh()
 
     def set_volume(self, volume: Any | None) -> None:
@@ -138,7 +138,7 @@ class FollowUpSection(Section):
             return _("Choose a prior scan of the same patient.")
         if self._prior is self._volume:
             return _("Choose another prior scan: it is the current one.")
-        if self._prior.GetImageData() is None:
+        if not self._has_image:
             return _("{scan} holds no image: choose another prior scan.").format(
                 scan=self._prior.GetName()
             )

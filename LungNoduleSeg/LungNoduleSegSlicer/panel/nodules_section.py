@@ -14,6 +14,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.debounced import Debounced
 from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
+from CTLungScreeningSlicer.panel.slice_views import is_in_view
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegSlicer.panel.nodule_table import NoduleTable
 from LungNoduleSegSlicer.panel.nodule_views import show_in_views
@@ -63,9 +64,9 @@ class NodulesSection(Section):
             {
                 "N": partial(self.table.step, 1),
                 "P": partial(self.table.step, -1),
-                "A": partial(self.judge, Verdict.ACCEPTED),
-                "X": partial(self.judge, Verdict.REJECTED),
-                "U": partial(self.judge, Verdict.UNCERTAIN),
+                "A": partial(self.judge_in_view, Verdict.ACCEPTED),
+                "X": partial(self.judge_in_view, Verdict.REJECTED),
+                "U": partial(self.judge_in_view, Verdict.UNCERTAIN),
                 "Ctrl+Z": self.undo,
             }
         )
@@ -121,6 +122,14 @@ class NodulesSection(Section):
         if one is not None:
             new = None if one.verdict is verdict else verdict
             self._change(lambda results: self._logic.review.setVerdict(results, one.nodule.id, new))
+
+    def judge_in_view(self, verdict: Verdict) -> None:
+        """Judge by a key, unless the slice views show another volume."""
+        if is_in_view(self._volume):
+            self.judge(verdict)
+        else:
+            text = _("No view shows {volume}: show it, or choose another.")
+            slicer.util.showStatusMessage(text.format(volume=self._volume.GetName()), 3000)
 
     def toggle_placing(self) -> None:
         """Wait for a click on a nodule to be added, or wait no longer."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import slicer
 
+from CTLungScreeningSlicer.panel.slice_views import show_volume
 from LungNoduleSegSlicer.scene.lung_window import show_in_lung_window
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 
@@ -27,12 +28,7 @@ def show_results(results: ResultNodes, volume_node: Any) -> None:
     slicer.modules.markups.logic().SetActiveList(results.fiducials)
     if not all(map(_is_shown, _VIEWS)):
         slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-    shown = {
-        node.GetBackgroundVolumeID()
-        for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-    }
-    if shown != {volume_node.GetID()}:
-        slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
+    show_volume(volume_node)
     slicer.util.resetThreeDViews()
 
 

@@ -24,6 +24,7 @@ def open_segment_editor(segmentation_node: Any, volume: Any, segment_id: str) ->
         node = scene.AddNode(node)
     node.SetAndObserveSegmentationNode(segmentation_node)
     node.SetAndObserveSourceVolumeNode(volume)
-    node.SetSelectedSegmentID(segment_id)
     node.SetOverwriteMode(node.OverwriteNone)
     slicer.util.selectModule("SegmentEditor")
+    # Not before: the module selects the first segment when it is first opened.
+    node.SetSelectedSegmentID(segment_id)

@@ -6,6 +6,7 @@ from typing import Any
 
 import vtk
 
+from CTLungScreeningSlicer.scene.nodes import add_node
 from LungNoduleSegLib.risk.growth_rate import Change
 from LungNoduleSegLib.risk.growth_table import Row
 
@@ -32,9 +33,9 @@ def add_growth_plot(scene: Any, name: str, rows: Sequence[Row], scans: int) -> A
         The vtkMRMLPlotChartNode.
     """
     dated = all(row["days"] is not None for row in rows)
-    table = _add(scene, "Table", f"{name} volumes")
+    table = add_node(scene, "Table", f"{name} volumes")
     table.SetLocked(True)
-    chart = _add(scene, "PlotChart", name)
+    chart = add_node(scene, "PlotChart", name)
     chart.SetTitle(name)
     chart.SetXAxisTitle("Days since the first scan" if dated else "Scan")
     chart.SetYAxisTitle("Volume (mm³)")
@@ -51,7 +52,7 @@ def add_growth_plot(scene: Any, name: str, rows: Sequence[Row], scans: int) -> A
             label += f" of {found[-1]['scan']}"
         volumes = [math.nan if row["id"] is None else row["volume_mm3"] for row in track]
         _add_column(table, label, volumes)
-        series = _add(scene, "PlotSeries", label)
+        series = add_node(scene, "PlotSeries", label)
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetPlotType(series.PlotTypeScatter)
         series.SetXColumnName("time")
@@ -70,7 +71,3 @@ def _add_column(table: Any, name: str, values: Sequence[Any]) -> None:
     for value in values:
         column.InsertNextValue(value)
     table.AddColumn(column)
-
-
-def _add(scene: Any, kind: str, name: str) -> Any:
-    return scene.AddNewNodeByClass(f"vtkMRML{kind}Node", scene.GenerateUniqueName(name))

@@ -22,6 +22,7 @@ from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import History
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.mrml_volume import export_volume
+from CTLungScreeningSlicer.scene.nodes import add_node
 from CTLungScreeningSlicer.scene.volume_slices import add_scan
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.nodules.table import read_nodules_csv
@@ -293,6 +294,4 @@ class LungNoduleSegLogic:
             written.rename(temporary)
 
     def _add(self, kind: str, name: str) -> Any:
-        return self.scene.AddNewNodeByClass(
-            f"vtkMRML{kind}Node", self.scene.GenerateUniqueName(name)
-        )
+        return add_node(self.scene, kind, name)

@@ -94,7 +94,7 @@ def add_nodule(segmentation_node: Any, nodule: Nodule, mask: CroppedMask, *, by_
     segment = slicer.vtkSegment()
     segment.SetName(style.name)
     segment.SetColor(*style.color)
-    segment.SetTerminology(style.terminology.to_slicer())
+    segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology.to_slicer())
     segment.SetTag(TAG, fingerprint(style.name, mask.voxels) if by_run else ADDED)
     for name, value in ALGORITHM_TAGS.items() if by_run else ():
         segment.SetTag(name, value)

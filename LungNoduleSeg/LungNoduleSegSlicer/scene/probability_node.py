@@ -10,6 +10,7 @@ import slicer
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningSlicer.scene.nodes import add_node
 from LungNoduleSegLib.nodules.candidates import NoduleRules
 from LungNoduleSegLib.results.names import PROBABILITY, RECORD
 from LungNoduleSegLib.results.segments import TAG
@@ -44,9 +45,8 @@ def bring(folder: Path, table_node: Any, name: str) -> Any:
     node = of_table(table_node)
     if node is None:
         scene = table_node.GetScene()
-        node = scene.AddNewNodeByClass(
-            "vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(f"{name} nodule probability")
-        )
+        node = add_node(scene, "ScalarVolume", f"{name} nodule probability")
+        node.SetHideFromEditors(True)  # else it would be offered as a chest CT
         table_node.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
     slicer.util.updateVolumeFromArray(node, sitk.GetArrayViewFromImage(image))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ ijk_to_lps(image)))

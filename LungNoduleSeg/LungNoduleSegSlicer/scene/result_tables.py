@@ -9,6 +9,7 @@ import vtk
 
 from CTLungScreeningLib import __version__
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.scene.nodes import add_node
 from LungNoduleSegLib.nodules.table import COLUMNS, Column
 from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.assessment import Assessment
@@ -90,7 +91,7 @@ def add_table(
         attributes: parameters, by names that are added to `TAG`.
         sources: nodes to be referenced in the role `SOURCE_ROLE`.
     """
-    node = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(name))
+    node = add_node(scene, "Table", name)
     for key, about in columns.items():
         node.AddColumn(_column(key, [row[key] for row in rows]))
         node.SetColumnTitle(key, about.title)
