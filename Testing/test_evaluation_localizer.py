@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -29,6 +30,7 @@ from CTSliceToolsLib.localizer.evaluation import Evaluation, Way, evaluate, judg
 from CTSliceToolsLib.localizer.evaluation_results import TABLES, summary_rows, write_results
 from CTSliceToolsLib.localizer.labelled_scans import LabelledScan, labelled_scan, scan_sources
 from CTSliceToolsLib.localizer.plots import EVALUATION_PLOTS
+from CTSliceToolsLib.slice_image import SIZE
 
 QUANTUM = HIGHEST_LOCATION / 255
 """Of locations read from 8-bit pictures."""
@@ -47,9 +49,13 @@ def table(file: Path) -> list[dict[str, str]]:
 
 
 def adult(count: int = 100) -> LabelledScan:
-    """A scan from C7 to L1 without pictures."""
+    """A scan from C7 to L1 whose pictures show nothing."""
     z_mm = np.linspace(-309, -24, count)
-    return LabelledScan("adult", np.zeros((0, 256, 256), np.uint8), z_mm, location_at(z_mm), SPAN)
+    return LabelledScan("adult", blank(count), z_mm, location_at(z_mm), SPAN)
+
+
+def blank(count: int) -> NDArray[np.uint8]:
+    return np.zeros((count, SIZE, SIZE), np.uint8)
 
 
 def run(*arguments: str | Path) -> str:
@@ -99,16 +105,16 @@ def test_slices_outside_the_body_and_landmarks_outside_the_view_are_left_out() -
     z_mm = np.array([150.0, 200, 250, 300])
     locations = np.array([0.045, 0.02, -0.007, -0.034])
     head = {"Top of head": 236.0, "Center of orbit": 141.0}
-    scan = LabelledScan("head", np.zeros((0, 256, 256), np.uint8), z_mm, locations, head)
+    scan = LabelledScan("head", blank(4), z_mm, locations, head)
     raw, _ = judge(scan, np.zeros(4))
     assert raw.z_mm.tolist() == [150, 200]
     np.testing.assert_allclose(raw.error_mm, [86, 36], atol=0.5)
     assert set(raw.landmark_mm) == {"Top of head", "Center of orbit"}
     assert (
         "Center of orbit"
-        not in judge(
-            LabelledScan("cut", scan.pictures, z_mm[1:], locations[1:], head), np.zeros(3)
-        )[0].landmark_mm
+        not in judge(LabelledScan("cut", blank(3), z_mm[1:], locations[1:], head), np.zeros(3))[
+            0
+        ].landmark_mm
     )
 
 
@@ -141,7 +147,7 @@ def test_errors_are_those_reckoned_by_hand(tmp_path: Path) -> None:
     z_mm = np.array([-95.0, -120, -195])
     truth = np.array([0.2, 0.225, 0.275])
     known = {name: HEIGHT[name] for name in ("Aortic arch", "Bifurcation of trachea")}
-    scan = LabelledScan("three", np.zeros((0, 256, 256), np.uint8), z_mm, truth, known)
+    scan = LabelledScan("three", blank(3), z_mm, truth, known)
     raw = judge(scan, truth + np.array([0.001, 0.0, -0.03]))[0]
     # Both landmarks are 25 mm and 0.025 apart: 1 mm for 0.001, also past them.
     np.testing.assert_allclose(raw.error_mm, [-1, 0, 195 - 170 + 30], atol=1e-9)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from CTSliceToolsLib.landmarks import LANDMARKS, LOCATIONS
+from CTSliceToolsLib.landmarks import LANDMARKS, LOCATIONS, Landmark
+from CTSliceToolsLib.localizer.body_grid import Anchor
 from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan, landmark_fit, usual_heights
 
 CHEST = slice(3, 10)
@@ -131,3 +132,78 @@ def test_impossible_landmarks_are_refused(known: dict[str, float]) -> None:
 def test_no_slices_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         fit_scan(np.array([]), np.array([]))
+
+
+def _anchor(patient: ScanFit, name: str, off_mm: float = 0) -> Anchor:
+    place = [one.name for one in LANDMARKS].index(name)
+    return Anchor(name, name, float(patient.landmark_z_mm[place]) + off_mm, 5)
+
+
+def test_anchors_put_right_what_the_network_is_off_by() -> None:
+    patient = _patient(1.0, 0.0)
+    z = _slices(patient, 3, 9, 2.5)
+    raw = (patient.location_at(z) + 0.04).clip(0, 1)
+    anchors = [_anchor(patient, name) for name in ("T1", "Bifurcation of trachea")]
+
+    alone, fit = fit_scan(z, raw), fit_scan(z, raw, anchors)
+
+    assert np.abs(alone.landmark_z_mm - patient.landmark_z_mm)[CHEST].min() > 40
+    assert np.abs(fit.landmark_z_mm - patient.landmark_z_mm)[CHEST].max() < 15
+    assert not fit.warnings
+
+
+@pytest.mark.parametrize("off_mm", [-200, -90, 90, 200])
+def test_a_wrong_anchor_is_outvoted_and_named(off_mm: float) -> None:
+    patient = _patient(1.0, 0.0)
+    z = _slices(patient, 3, 9, 2.5)
+    anchors = [_anchor(patient, name) for name in ("T1", "Bifurcation of trachea")]
+    wrong = _anchor(patient, "Right dome of diaphragm", off_mm)
+
+    fit = fit_scan(z, patient.location_at(z), [*anchors, wrong])
+
+    assert np.abs(fit.landmark_z_mm - patient.landmark_z_mm)[CHEST].max() < 10
+    (warning,) = fit.warnings
+    assert warning.startswith("Right dome of diaphragm")
+    assert ("above" in warning) == (off_mm > 0)
+
+
+def test_a_single_wrong_anchor_does_not_outvote_the_network() -> None:
+    patient = _patient(1.0, 0.0)
+    z = _slices(patient, 3, 9, 2.5)
+
+    fit = fit_scan(z, patient.location_at(z), [_anchor(patient, "Head of femur", 400)])
+
+    assert np.abs(fit.landmark_z_mm - patient.landmark_z_mm)[CHEST].max() < 15
+    assert fit.warnings
+
+
+@settings(max_examples=20)
+@given(
+    raw=st.lists(st.floats(0, 1), min_size=2, max_size=60),
+    places=st.lists(st.tuples(st.sampled_from(LANDMARKS), st.floats(-300, 300)), max_size=5),
+)
+def test_the_order_of_anatomy_holds_whatever_the_anchors_say(
+    raw: list[float], places: list[tuple[Landmark, float]]
+) -> None:
+    anchors = [Anchor("made up", landmark.name, z, 4) for landmark, z in places]
+
+    fit = fit_scan(np.linspace(0, 5 * len(raw), len(raw)), np.array(raw), anchors)
+
+    assert (np.diff(fit.landmark_z_mm) < 0).all()
+    assert (fit.uncertainty_mm > 0).all()
+    assert np.isfinite(fit.uncertainty_mm).all()
+
+
+def test_uncertainty_grows_away_from_what_is_known() -> None:
+    patient = _patient(1.0, 0.0)
+    z = _slices(patient, 5, 8, 2.5)
+    raw = patient.location_at(z)
+
+    alone = fit_scan(z, raw)
+    fit = fit_scan(z, raw, [_anchor(patient, "Bifurcation of trachea")])
+
+    assert (fit.uncertainty_mm < alone.uncertainty_mm).all()
+    assert (np.diff(fit.uncertainty_mm[6:]) > 0).all()
+    assert (np.diff(fit.uncertainty_mm[2:7]) < 0).all()
+    middle = (patient.landmark_z_mm[6] + patient.landmark_z_mm[7]) / 2
+    assert fit.uncertainty_at(middle) == pytest.approx(fit.uncertainty_mm[6:8].mean(), rel=0.2)

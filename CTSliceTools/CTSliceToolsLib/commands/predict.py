@@ -100,10 +100,10 @@ def _landmark_table(found: "ScanPrediction") -> str:
         f"{len(found.slices)} slices, from {low.location:.3f} ({low.description}) "
         f"to {high.location:.3f} ({high.description})",
         f"Median residual of the fit: {found.fit.residual_mm:.1f} mm",
-        f"{'Landmark':<24}{'z (mm)':>9}{'slice':>7}",
+        f"{'Landmark':<24}{'z (mm)':>9}{'± mm':>6}{'slice':>7}",
     ]
     lines += [
-        f"{name:<24}{place.z_mm:>9.1f}{place.slice.index:>7}"
+        f"{name:<24}{place.z_mm:>9.1f}{place.uncertainty_mm:>6.0f}{place.slice.index:>7}"
         for name, place in found.landmarks.items()
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Where in the body the slices of a scan lie: one network over all of them, then one fit."""
+"""Where in the body the slices of a scan lie: a network, landmarks found otherwise, one fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from CTLungScreeningLib.progress import ProgressCallback, in_terminal, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
 from CTLungScreeningLib.reading.scan_index import IndexedScan, as_scan
 from CTSliceToolsLib.landmarks import LANDMARKS, describe_location, nearest_landmark
+from CTSliceToolsLib.localizer.anchors import find_anchors
 from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan
 from CTSliceToolsLib.slice_image import SIZE, slice_images
 
@@ -25,6 +26,9 @@ DEFAULT_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "slice-loca
 
 BATCH = 16
 """Slices the network sees at once; it bounds the memory, whatever the scan's length."""
+
+UNKNOWN_MM = 80.0
+"""A place that could be off by more, with 95 % probability by less, is none: cannot tell."""
 
 _SAME_MM = 0.01
 """Levels closer than this are the same."""
@@ -73,10 +77,17 @@ class SliceLocation:
 
 @dataclass(frozen=True)
 class LandmarkPlace:
-    """Where a landmark lies in a scan: its LPS z in mm and the nearest slice."""
+    """Where a landmark lies in a scan.
+
+    Attributes:
+        z_mm: its LPS z in mm.
+        slice: the nearest slice.
+        uncertainty_mm: it lies within so much of `z_mm` with 95 % probability.
+    """
 
     z_mm: float
     slice: SliceLocation
+    uncertainty_mm: float
 
 
 @dataclass(frozen=True)
@@ -108,13 +119,16 @@ class ScanPrediction:
 
     @property
     def landmarks(self) -> dict[str, LandmarkPlace]:
-        """The landmarks in the field of view by name, from head to feet."""
+        """The landmarks in the field of view by name, from head to feet.
+
+        One that could lie further than `UNKNOWN_MM` from its place is left out.
+        """
         low, high = self.field_of_view
-        heights = zip(LANDMARKS, self.fit.landmark_z_mm.tolist(), strict=True)
+        heights, uncertainty = self.fit.landmark_z_mm.tolist(), self.fit.uncertainty_mm.tolist()
         return {
-            landmark.name: LandmarkPlace(z, self.slice_at(z))
-            for landmark, z in heights
-            if low <= z <= high
+            landmark.name: LandmarkPlace(z, self.slice_at(z), off)
+            for landmark, z, off in zip(LANDMARKS, heights, uncertainty, strict=True)
+            if low <= z <= high and off <= UNKNOWN_MM
         }
 
     def slice_at(self, z_mm: float) -> SliceLocation:
@@ -248,9 +262,9 @@ def predict_scan(
     pictures, axial_z = slice_images(scan.image)
     # Beyond them, axial slices of a tilted scan show but a corner of it.
     inside = (axial_z > z_mm[0] - _SAME_MM) & (axial_z < z_mm[-1] + _SAME_MM)
-    axial_z = axial_z[inside]
-    axial_raw = predict_locations(pictures[inside], network, progress)
-    fit = fit_scan(axial_z, axial_raw)
+    pictures, axial_z = pictures[inside], axial_z[inside]
+    axial_raw = predict_locations(pictures, network, progress)
+    fit = fit_scan(axial_z, axial_raw, find_anchors(pictures, axial_z))
     raw = np.interp(z_mm, axial_z, axial_raw)
     location = fit.location_at(z_mm)
     slices = tuple(

@@ -20,7 +20,7 @@ from CTSliceToolsLib.localizer.matching import Level, SliceMatch
 from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.scan_fit import ScanFit
 
-FORMAT = "CTSliceTools prediction, version 1"
+FORMAT = "CTSliceTools prediction, version 2"
 PACKAGES = ("SimpleITK", "numpy", "onnxruntime", "openvino", "pydicom", "scipy")
 
 COLUMNS = (
@@ -31,6 +31,7 @@ COLUMNS = (
     "z_mm",
     "raw",
     "location",
+    "uncertainty_mm",
     "nearest",
     "description",
     "landmark",
@@ -99,6 +100,7 @@ def prediction_record(prediction: ScanPrediction) -> dict[str, Any]:
             "z_mm": one.z_mm,
             "raw": one.raw,
             "location": one.location,
+            "uncertainty_mm": float(prediction.fit.uncertainty_at(one.z_mm)),
             "nearest": one.nearest,
             "description": one.description,
             "landmark": ", ".join(of_slice[one.index]),
@@ -118,17 +120,23 @@ def prediction_record(prediction: ScanPrediction) -> dict[str, Any]:
         "residual_mm": prediction.fit.residual_mm,
         "warnings": list(prediction.fit.warnings),
         "landmarks": {
-            name: {"z_mm": place.z_mm, "slice": place.slice.index}
+            name: {
+                "z_mm": place.z_mm,
+                "uncertainty_mm": place.uncertainty_mm,
+                "slice": place.slice.index,
+            }
             | _source_record(place.slice.source, folder)
             for name, place in found.items()
         },
-        "fit": dict(
-            zip(
-                (landmark.name for landmark in LANDMARKS),
+        "fit": {
+            landmark.name: {"z_mm": z, "uncertainty_mm": off}
+            for landmark, z, off in zip(
+                LANDMARKS,
                 prediction.fit.landmark_z_mm.tolist(),
+                prediction.fit.uncertainty_mm.tolist(),
                 strict=True,
             )
-        ),
+        },
         "slices": slices,
     }
 
@@ -156,8 +164,11 @@ def read_prediction(file: Path) -> ScanPrediction:
 def _prediction(record: dict[str, Any]) -> ScanPrediction:
     scan = record["scan"]
     folder = Path(scan["folder"])
-    heights = np.array([record["fit"][landmark.name] for landmark in LANDMARKS], float)
-    fit = ScanFit(heights, float(record["residual_mm"]), tuple(record["warnings"]))
+    places = [record["fit"][landmark.name] for landmark in LANDMARKS]
+    heights, uncertainty = (
+        np.array([place[key] for place in places], float) for key in ("z_mm", "uncertainty_mm")
+    )
+    fit = ScanFit(heights, float(record["residual_mm"]), tuple(record["warnings"]), uncertainty)
     slices = tuple(
         SliceLocation(
             index,

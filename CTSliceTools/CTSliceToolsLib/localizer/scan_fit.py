@@ -6,8 +6,8 @@ located between its landmarks. A few wrong slices have little say: the residuals
 soft absolute value (Huber-like), as in robust regression.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.optimize import OptimizeResult, least_squares
 from scipy.stats import spearmanr
 
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS, LOCATIONS
+from CTSliceToolsLib.localizer.body_grid import Anchor
 
 Floats = NDArray[np.float64]
 
@@ -62,6 +63,29 @@ _RAW_SD = 0.025
 _CORRELATION_MM = 40.0
 """Slices closer than this err alike, and count together as one."""
 
+_BIAS_MM = 100.0
+_BIAS_SD = 0.02
+_BIAS_CHANGE_SD = 0.01
+"""What a network is off by at one end of the scan, and how far that changes over `_BIAS_MM`."""
+
+_HARDLY = 1e-3
+
+_ANYWHERE_MM = 1000.0
+"""A body lies no further from where the network has it; it makes an answer of no evidence too."""
+
+_WIDTHS = (16.0, 8.0, 4.0, *(3.0,) * 4)
+"""Of the loss of anchors, in their standard deviations; one that is off by far more has no say.
+Weights are found anew at each."""
+
+_TWO_SIDED_95 = 1.96
+"""Standard deviations on either side that hold 95 % of a normal distribution."""
+
+_LEAST_TRUST = 0.25
+"""An anchor that is weighed less than this is named as contradicting the rest."""
+
+_ENOUGH_ANCHORS = 2
+"""So many anchors that agree are trusted whatever the network says."""
+
 UNTRUSTED_MM = 40.0
 """With a median residual above this, a scan is not what the model knows."""
 
@@ -82,11 +106,14 @@ class ScanFit:
         residual_mm: median distance of the slices from where the network by itself would put them;
             the smaller, the more can the fit be trusted.
         warnings: one sentence for each reason not to trust it.
+        uncertainty_mm: half the width of the interval in which each landmark lies with 95 %
+            probability, in mm, (12,); zeros where they are known.
     """
 
     landmark_z_mm: Floats
     residual_mm: float
     warnings: tuple[str, ...] = ()
+    uncertainty_mm: Floats = field(default_factory=lambda: np.zeros(len(LANDMARKS)))
 
     def location_at(self, z_mm: ArrayLike) -> Floats:
         """Give the normalized location at LPS z in mm, of any shape; beyond 0…1 outside a body."""
@@ -97,13 +124,19 @@ class ScanFit:
         z, locations = _knots(self.landmark_z_mm)
         return np.interp(np.asarray(location, float), locations, z)
 
+    def uncertainty_at(self, z_mm: ArrayLike) -> Floats:
+        """Give half the width in mm of the 95 % interval of the level at LPS z in mm, any shape."""
+        heights = self.landmark_z_mm[::-1]
+        return np.interp(np.asarray(z_mm, float), heights, self.uncertainty_mm[::-1])
 
-def fit_scan(z_mm: Floats, raw: Floats) -> ScanFit:
-    """Fit the landmarks of a scan to the locations that a network gave its slices.
+
+def fit_scan(z_mm: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> ScanFit:
+    """Fit the landmarks of a scan to what a network says of its slices and to anchors.
 
     Args:
         z_mm: LPS z of the slices in mm, in any order, (n,).
         raw: their normalized locations from the network, 0…1, (n,).
+        anchors: what was found in the scan; those that contradict the rest have no say.
 
     Raises:
         ValueError: if there is no slice or the shapes differ.
@@ -111,11 +144,12 @@ def fit_scan(z_mm: Floats, raw: Floats) -> ScanFit:
     z, raw = np.asarray(z_mm, float), np.asarray(raw, float)
     if z.shape != raw.shape or not z.size:
         raise ValueError("as many locations as slices are needed, and at least one")
-    fitted = _solve(z, raw)
-    heights = _heights(fitted.x)
+    solution = _solve(z, raw, anchors)
+    heights = solution.heights
     error = np.abs(_location_at(heights, z).clip(0, 1) - raw) * _mm_per_location(heights, z)
     residual = float(np.median(error))
-    return ScanFit(heights, residual, tuple(_doubts(z, raw, fitted, heights, residual)))
+    doubts = tuple(_doubts(z, raw, anchors, solution, residual))
+    return ScanFit(heights, residual, doubts, _TWO_SIDED_95 * solution.sd_mm)
 
 
 def landmark_fit(landmark_z_mm: Mapping[str, float]) -> ScanFit:
@@ -142,22 +176,91 @@ def landmark_fit(landmark_z_mm: Mapping[str, float]) -> ScanFit:
     return ScanFit(heights, residual_mm=0)
 
 
-def _solve(z: Floats, raw: Floats) -> OptimizeResult:
-    """Find the top of the head and the eleven gaps below it, (12,)."""
+@dataclass(frozen=True)
+class _Solution:
+    heights: Floats
+    sd_mm: Floats
+    cost: float
+    trust: Floats
+    """Of each anchor, 0…1."""
+
+
+def _solve(z: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> _Solution:
+    """Find the heights that suit network, anchors and usual distances best.
+
+    The unknowns are the top of the head, the eleven gaps below it, and what the network is off by
+    at places `_BIAS_MM` apart. Anchors are weighed as in robust regression with the loss of Geman
+    and McClure, whose width is narrowed step by step.
+    """
     usual = usual_heights()
     weight = np.sqrt(np.clip(_thickness(z) / _CORRELATION_MM, 0, 1))
+    places = np.linspace(z.min(), z.max(), max(2, round(float(np.ptp(z)) / _BIAS_MM) + 1))
+    which = [LANDMARKS.index(LANDMARK_BY_NAME[anchor.landmark]) for anchor in anchors]
+    anchor_z = np.array([anchor.z_mm for anchor in anchors])
+    anchor_sd = np.array([anchor.sd_mm for anchor in anchors])
+    count = len(LANDMARKS)
+    # Without anchors nothing tells what the network is off by: it is taken as it is.
+    free = 1.0 if anchors else _HARDLY
 
-    def residuals(parameters: Floats) -> Floats:
-        heights = _heights(parameters)
-        data = (_location_at(heights, z).clip(0, 1) - raw) / _RAW_SD
-        prior = (heights[_ABOVE] - heights[_BELOW] - _MEAN) / _SD
-        return np.concatenate([weight * _soft(data), prior])
+    tops = [float(np.median(z - np.interp(raw, LOCATIONS, usual)))]
+    tops += [float(at - usual[k]) for k, at in zip(which, anchor_z, strict=True)]
 
-    top = float(np.median(z - np.interp(raw, LOCATIONS, usual)))
-    start = np.concatenate([[top], -np.diff(usual)])
-    lowest = np.concatenate([[-np.inf], np.full(len(LANDMARKS) - 1, 1.0)])
-    scale = np.full(len(LANDMARKS), 10.0)
-    return least_squares(residuals, start, bounds=(lowest, np.inf), x_scale=scale, ftol=1e-10)
+    def misfit(heights: Floats) -> Floats:
+        return (heights[which] - anchor_z) / anchor_sd
+
+    def residuals(parameters: Floats, trust: Floats) -> Floats:
+        heights, bias = _heights(parameters[:count]), parameters[count:]
+        seen = _location_at(heights, z) + np.interp(z, places, bias)
+        return np.concatenate(
+            [
+                weight * _soft((seen.clip(0, 1) - raw) / _RAW_SD),
+                (heights[_ABOVE] - heights[_BELOW] - _MEAN) / _SD,
+                np.sqrt(trust) * misfit(heights),
+                (heights[:1] - tops[0]) / _ANYWHERE_MM,
+                np.r_[bias[:1] / _BIAS_SD, np.diff(bias) / _BIAS_CHANGE_SD] / free,
+            ]
+        )
+
+    lowest = np.full(count + len(places), -np.inf)
+    lowest[1:count] = 1.0
+    scale = np.r_[np.full(count, 10.0), np.full(len(places), 0.01)]
+
+    def fit(start: Floats, trust: Floats) -> OptimizeResult:
+        return least_squares(
+            residuals, start, bounds=(lowest, np.inf), x_scale=scale, ftol=1e-8, args=(trust,)
+        )
+
+    def narrowed(top: float) -> tuple[float, OptimizeResult, Floats]:
+        start = np.r_[top, -np.diff(usual), np.zeros(len(places))]
+        trust = np.full(len(anchors), 0.01)
+        result = fit(start, trust)
+        for width in _WIDTHS if anchors else ():
+            off = misfit(_heights(result.x[:count])) ** 2
+            trust = (width**2 / (width**2 + off)) ** 2
+            result = fit(result.x, trust)
+        off = misfit(_heights(result.x[:count])) ** 2
+        wide = _WIDTHS[-1] ** 2
+        others = 2 * result.cost - float(np.sum(trust * off))
+        return others + float(np.sum(wide * off / (wide + off))), result, trust
+
+    cost, best, trust = min(map(narrowed, _apart(tops)), key=lambda one: one[0])
+    heights = _heights(best.x[:count])
+    jacobian = best.jac.copy()
+    jacobian[-len(places) :] *= free
+    spread = np.linalg.inv(jacobian.T @ jacobian)[:count, :count]
+    to_heights = -np.tri(count)
+    to_heights[:, 0] = 1
+    variance = np.einsum("ij,jk,ik->i", to_heights, spread, to_heights)
+    return _Solution(heights, np.sqrt(variance), cost, trust)
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Leave out places within 60 mm of one before."""
+    kept: list[float] = []
+    for place in places:
+        if all(abs(place - other) > 60 for other in kept):
+            kept.append(place)
+    return kept
 
 
 def _soft(residual: Floats) -> Floats:
@@ -210,22 +313,30 @@ def _thickness(z: Floats) -> Floats:
 
 
 def _doubts(
-    z: Floats, raw: Floats, fitted: OptimizeResult, heights: Floats, residual: float
+    z: Floats, raw: Floats, anchors: Sequence[Anchor], found: _Solution, residual: float
 ) -> list[str]:
     doubts = []
     if np.ptp(z) > 60 and np.ptp(raw) > 0.03 and spearmanr(z, raw).statistic > 0.3:
         upside_down = _solve(-z, raw)
-        if upside_down.cost < fitted.cost:
+        if upside_down.cost < _solve(z, raw).cost:
             doubts.append(
                 "The anatomy runs against the direction of z: the patient position in the header, "
                 "head first or feet first, is wrong."
             )
-    if residual > UNTRUSTED_MM:
+    if residual > UNTRUSTED_MM and np.count_nonzero(found.trust > _LEAST_TRUST) < _ENOUGH_ANCHORS:
         doubts.append(
             f"The slices do not follow each other as in a body (median residual {residual:.0f} "
             "mm): this is not an axial scan of an adult between head and hips, and the locations "
             "are not to be trusted."
         )
-    if heights[-1] > np.quantile(z, 0.5):
+    if found.heights[-1] > np.quantile(z, 0.5):
         doubts.append("Most slices lie below the head of femur, where the model was not trained.")
+    for anchor, trust in zip(anchors, found.trust, strict=True):
+        off = anchor.z_mm - found.heights[LANDMARKS.index(LANDMARK_BY_NAME[anchor.landmark])]
+        if trust < _LEAST_TRUST:
+            doubts.append(
+                f"{anchor.name}: what was taken for it puts {anchor.landmark} {abs(off):.0f} mm "
+                f"{'above' if off > 0 else 'below'} where the rest of the scan has it, and was "
+                "left out."
+            )
     return doubts

@@ -154,6 +154,7 @@ def read_prediction_nodes(volume_node: Any) -> ScanPrediction:
             np.array(record["landmark_z_mm"], float),
             float(record["residual_mm"]),
             tuple(record["warnings"]),
+            np.array(record["uncertainty_mm"], float),
         )
         model = ModelUsed(**record["model"])
         place = np.reshape(record["ijk_to_world"], (4, 4))
@@ -171,6 +172,7 @@ def read_prediction_nodes(volume_node: Any) -> ScanPrediction:
 def _record(volume_node: Any, prediction: ScanPrediction) -> dict[str, Any]:
     return {
         "landmark_z_mm": prediction.fit.landmark_z_mm.tolist(),
+        "uncertainty_mm": prediction.fit.uncertainty_mm.tolist(),
         "residual_mm": prediction.fit.residual_mm,
         "warnings": list(prediction.fit.warnings),
         "model": asdict(prediction.model),
