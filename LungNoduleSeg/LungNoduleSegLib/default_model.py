@@ -1,5 +1,11 @@
-"""Where the model that comes with the package lies."""
+"""Where the models that come with the package lie."""
 
 from pathlib import Path
 
-DEFAULT_MODEL = Path(__file__).parent / "Resources" / "Models" / "nodule-unet.onnx"
+_MODELS = Path(__file__).parent / "Resources" / "Models"
+
+DEFAULT_MODEL = _MODELS / "nodule-unet.onnx"
+"""Finds nodules."""
+
+SUSPICION_MODEL = _MODELS / "nodule-suspicion.ubj"
+"""Rates how suspicious a nodule is, as radiologists do."""

@@ -11,6 +11,7 @@ from CTLungScreeningLib.command_line import ProgressOption
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 from LungNoduleSegLib.commands.risk_options import FactsOption
+from LungNoduleSegLib.default_model import SUSPICION_MODEL
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, TABLE
 from LungNoduleSegLib.risk.clinical_data import (
@@ -99,8 +100,10 @@ def risk(
 ) -> None:
     """Give the probability of cancer from a trained model, from published ones, or from both.
 
-    Without --model, or once a fact of the patient or the nodule is given, the published models and
-    guidelines are shown; what they still miss is named. Research use only, not a medical device.
+    Without --model that is the bundled one, which rates how suspicious each nodule is, as
+    radiologists do, and no cancer. Without --model, or once a fact of the patient or the nodule is
+    given, the published models and guidelines are shown; what they still miss is named. Research
+    use only, not a medical device.
 
     Example: `lung-nodule-seg risk ~/results/chest --model ~/risk-models/xgboost.ubj --age 62
     --sex female --no-emphysema`
@@ -143,9 +146,9 @@ def risk(
         if not source.exists():
             raise InputError(f"{source} does not exist: give the results of a run, or a scan.")
         folder = results_of(source, source.name, Path(scratch), report)
-        if model is not None:
+        if folder is not None or model is not None:
             scan = features_of(folder or source, source.name, Path(scratch), report)
-            predicted = prediction.predict_risk(scan, model)
+            predicted = prediction.predict_risk(scan, model or SUSPICION_MODEL)
             results["prediction"] = asdict(predicted)
             texts.append(prediction.to_text(predicted))
         if published:

@@ -37,7 +37,7 @@ def plot_curves(
     for axes, title, x_label, y_label in (
         (roc, "ROC", "False positive rate", "True positive rate"),
         (recall, "Precision and recall", "Recall", "Precision"),
-        (calibration, "Calibration", "Predicted probability", "Share with cancer"),
+        (calibration, "Calibration", "Predicted probability", "Observed share"),
     ):
         axes.set(title=title, xlabel=x_label, ylabel=y_label, xlim=(0, 1), ylim=(0, 1.02))
         axes.set_aspect("equal", adjustable="box")

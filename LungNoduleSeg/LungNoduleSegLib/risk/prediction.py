@@ -1,8 +1,8 @@
-"""The probability of cancer of one scan from a trained model, and why."""
+"""What a trained model says of a scan or of each of its nodules, and why."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,12 @@ from LungNoduleSegLib.risk.features import SCAN_FEATURES, ScanFeatures
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.risk.risk_models import RiskModel
+
+CANCER = "probability of cancer"
+"""What the probability of a model is of whose card says nothing else."""
+
+OF_LARGEST = "largest_"
+"""Prefix of features of the largest nodule; a model with no others serves for every nodule."""
 
 SHOWN = 8
 """Features that `to_text` prints: those that moved the probability most."""
@@ -41,11 +47,13 @@ class RiskPrediction:
         model: file of the model.
         algorithm: its title.
         scan: name of the scan.
-        probability: of cancer. XGBoost's is raised by the weight of cancer in training.
+        probability: of `target`. XGBoost's is raised by the weight of cancer in training.
         constant: log odds before any feature, None for a forest.
         contributions: of the features, the strongest first; empty for a forest. With the constant
             they add up to the log odds of the probability.
         warnings: one sentence for each feature outside the training data, and other doubts.
+        target: what the probability is of, from the card.
+        nodules: probability of each nodule by its number, where the model serves for every one.
     """
 
     model: str
@@ -55,6 +63,8 @@ class RiskPrediction:
     constant: float | None
     contributions: tuple[Contribution, ...]
     warnings: tuple[str, ...]
+    target: str = CANCER
+    nodules: Mapping[str, float] = field(default_factory=dict)
 
 
 def predict_risk(scan: ScanFeatures, model_file: Path) -> RiskPrediction:
@@ -97,9 +107,21 @@ def predict_scans(scans: Sequence[ScanFeatures], model_file: Path) -> list[RiskP
                 constant,
                 contributions,
                 tuple(_warnings(scan, model)),
+                model.card.target,
+                _of_nodules(scan, model),
             )
         )
     return found
+
+
+def _of_nodules(scan: ScanFeatures, model: "RiskModel") -> dict[str, float]:
+    """Evaluate a model for every nodule, if it goes by features of one nodule alone."""
+    names = [name.removeprefix(OF_LARGEST) for name in model.card.features]
+    if not scan.nodules or not all(name.startswith(OF_LARGEST) for name in model.card.features):
+        return {}
+    x = np.array([[features[name] for name in names] for features in scan.nodules.values()])
+    chances = model.probability(x).tolist()
+    return {str(number): chance for number, chance in zip(scan.nodules, chances, strict=True)}
 
 
 def read_prediction(record: Mapping[str, Any]) -> RiskPrediction:
@@ -112,9 +134,10 @@ def read_prediction(record: Mapping[str, Any]) -> RiskPrediction:
 def to_text(prediction: RiskPrediction) -> str:
     """Write a prediction for people."""
     lines = [
-        f"{prediction.scan}: {100 * prediction.probability:.1f} % probability of cancer "
+        f"{prediction.scan}: {100 * prediction.probability:.1f} % {prediction.target} "
         f"({prediction.algorithm}, {prediction.model})"
     ]
+    lines += [f"  nodule {n}: {100 * p:.1f} %" for n, p in prediction.nodules.items()]
     if prediction.contributions:
         lines.append(f"  log odds: {prediction.constant:+.3f} before any feature")
         lines += [f"    {line}" for line in moved_by(prediction)]

@@ -7,11 +7,11 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sklearn
 import skops.io
 import xgboost
 from numpy.typing import NDArray
@@ -21,9 +21,14 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
+from LungNoduleSegLib.risk.prediction import CANCER
 
-PACKAGES = ("scikit-learn", "skops", "xgboost")
-"""What a risk model is made with."""
+VERSIONS = {
+    "scikit-learn": sklearn.__version__,
+    "skops": skops.__version__,
+    "xgboost": xgboost.__version__,
+}
+"""What a risk model is made with; XGBoost's package may be called xgboost or xgboost-cpu."""
 
 TREE = "sklearn.tree._tree.Tree"
 """The one type that skops leaves us to judge; `_check_trees` does before it is used."""
@@ -65,6 +70,8 @@ class RiskCard:
         scores: out of fold, see `Scores`.
         importance: names of groups of features and the increase of the Brier score without them.
         sha256: of the model file.
+        target: what its probability is of.
+        about: data, their licence, and how well it does, in sentences.
     """
 
     algorithm: Algorithm
@@ -76,6 +83,8 @@ class RiskCard:
     scores: dict[str, float] = field(default_factory=dict)
     importance: list[list[Any]] = field(default_factory=list)
     sha256: str = ""
+    target: str = CANCER
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,7 @@ def _read_card(file: Path) -> RiskCard:
             f"{file} asks for {unknown[0] if unknown else 'no feature'}, which this program does "
             "not compute: train it again."
         )
-    installed = version(card.algorithm.package)
+    installed = VERSIONS[card.algorithm.package]
     if _series(made_with, card.algorithm) != _series(installed, card.algorithm):
         raise InputError(
             f"{file} was made with {card.algorithm.package} {made_with} and {installed} is "

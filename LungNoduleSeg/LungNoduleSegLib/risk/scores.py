@@ -77,11 +77,13 @@ def baselines(y: Labels) -> dict[str, Probabilities]:
     }
 
 
-def score_report(name: str, y: Labels, probability: Probabilities) -> str:
+def score_report(
+    name: str, y: Labels, probability: Probabilities, classes: tuple[str, str] = CLASSES
+) -> str:
     """Write one block of the report: per class precision, recall, F1 and support; scores."""
     scores = Scores.of(y, probability)
     table = classification_report(
-        y, probability > 0.5, labels=[0, 1], target_names=CLASSES, zero_division=0
+        y, probability > 0.5, labels=[0, 1], target_names=classes, zero_division=0
     )
     lines = [name, table.rstrip(), f"log loss {scores.log_loss:.4f}"]
     if np.ptp(probability) > 0:

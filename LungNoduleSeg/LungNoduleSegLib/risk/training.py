@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from LungNoduleSegLib.risk.features import FEATURES_VERSION
 from LungNoduleSegLib.risk.importance import Importance, correlated_groups, increases
 from LungNoduleSegLib.risk.plots import plot_curves, plot_importance
 from LungNoduleSegLib.risk.risk_models import (
-    PACKAGES,
+    VERSIONS,
     Algorithm,
     RiskCard,
     RiskModel,
     save_risk_model,
 )
-from LungNoduleSegLib.risk.scores import Scores, baselines, score_report
+from LungNoduleSegLib.risk.scores import CLASSES, Scores, baselines, score_report
 from LungNoduleSegLib.risk.training_data import FeatureSet, TrainingData, read_training_data
 
 TREES = 100
@@ -59,6 +59,7 @@ class Weighting(StrEnum):
 
     TUTORIAL = "tutorial"
     BALANCED = "balanced"
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,18 @@ class RiskTrainingPlan:
     Attributes:
         folds: of the cross-validation.
         seed: fixes folds, trees and shuffles.
-        weighting: 3 as in the tutorial, or scans without cancer over scans with it.
+        weighting: 3 as in the tutorial, scans without cancer over scans with it, or none.
+        xgboost: further parameters of XGBoost; none in the tutorial.
+        unit: what a row of the table is, for the report.
+        classes: names of the labels 0 and 1, for the report.
     """
 
     folds: int = 3
     seed: int = 0
     weighting: Weighting = Weighting.TUTORIAL
+    xgboost: Mapping[str, Any] = field(default_factory=dict)
+    unit: str = "scan"
+    classes: tuple[str, str] = CLASSES
 
 
 @dataclass(frozen=True)
@@ -171,12 +178,15 @@ def classifier(algorithm: Algorithm, plan: RiskTrainingPlan, y: NDArray[np.int64
         scale_pos_weight=_positive_weight(plan, y),
         random_state=plan.seed,
         n_jobs=1,
+        **plan.xgboost,
     )
 
 
 def _positive_weight(plan: RiskTrainingPlan, y: NDArray[np.int64]) -> float:
     if plan.weighting is Weighting.TUTORIAL:
         return POSITIVE_WEIGHT
+    if plan.weighting is Weighting.NONE:
+        return 1.0
     return float(np.count_nonzero(y == 0) / np.count_nonzero(y == 1))
 
 
@@ -240,7 +250,11 @@ def _card(
     parameters: dict[str, Any] = (
         {"trees": TREES}
         if algorithm is Algorithm.RANDOM_FOREST
-        else {"scale_pos_weight": _positive_weight(plan, data.y), "objective": "binary:logistic"}
+        else {
+            "scale_pos_weight": _positive_weight(plan, data.y),
+            "objective": "binary:logistic",
+            **plan.xgboost,
+        }
     )
     return RiskCard(
         algorithm=algorithm,
@@ -249,7 +263,7 @@ def _card(
         ranges={
             name: [float(a), float(b)] for name, a, b in zip(data.features, low, high, strict=True)
         },
-        software=software_versions(PACKAGES),
+        software=software_versions(()) | VERSIONS,
         training={
             "sha256": data.sha256,
             "scans": len(data.y),
@@ -268,19 +282,22 @@ def _report(
     data: TrainingData, plan: RiskTrainingPlan, validations: Mapping[Algorithm, CrossValidation]
 ) -> str:
     lines = [
-        f"{len(data.y)} scans of {len(set(data.patients))} patients, {data.y.sum()} with cancer",
+        f"{len(data.y)} {plan.unit}s of {len(set(data.patients))} patients, {data.y.sum()} with "
+        f"{plan.classes[1].lower()}",
         f"{len(data.features)} features, {plan.folds} folds by patient, seed {plan.seed}, "
-        f"weight of cancer in XGBoost {_positive_weight(plan, data.y):.3g}",
+        f"weight of {plan.classes[1].lower()} in XGBoost {_positive_weight(plan, data.y):.3g}",
         *(f"{name}: SHA-256 {digest}" for name, digest in data.sha256.items()),
     ]
     if data.empty:
-        lines.append(f"Left out, because no scan has a value: {', '.join(data.empty)}")
-    lines.append("Every scan was predicted by a model that saw no scan of its patient.")
+        lines.append(f"Left out, because no {plan.unit} has a value: {', '.join(data.empty)}")
+    lines.append(
+        f"Every {plan.unit} was predicted by a model that saw no {plan.unit} of its patient."
+    )
     blocks = ["\n".join(lines)]
     for algorithm, validation in validations.items():
-        blocks.append(score_report(algorithm.label, data.y, validation.probability))
+        blocks.append(score_report(algorithm.label, data.y, validation.probability, plan.classes))
     for name, probability in baselines(data.y).items():
-        blocks.append(score_report(name, data.y, probability))
+        blocks.append(score_report(name, data.y, probability, plan.classes))
     for algorithm, validation in validations.items():
         entries = [
             f"  {i.increase:+.4f} ± {i.deviation:.4f}  {', '.join(i.features)}"

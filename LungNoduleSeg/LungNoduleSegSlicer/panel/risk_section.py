@@ -1,5 +1,6 @@
 """The section Cancer risk: what models and guidelines ask, what they say, and a trained model."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
+from LungNoduleSegLib.default_model import SUSPICION_MODEL
 from LungNoduleSegLib.risk.assessment import Assessment
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts
@@ -64,14 +66,13 @@ class RiskSection(Section):
         self.patient = ClinicalDataForm(ui.patientFacts.layout(), _PATIENT, self._tell)
         self.nodule = ClinicalDataForm(ui.noduleFacts.layout(), _NODULE, self._tell)
         filters = _("Risk models (*.ubj *.skops)")
-        self.model = ModelChooser(ui.riskModel, [], self._about_model, filters)
+        self.model = ModelChooser(ui.riskModel, [SUSPICION_MODEL], self._about_model, filters)
         self.model.changed.connect(lambda file: self._show_prediction())
         for table in (ui.riskTable, ui.contributionTable):
             table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
             table.selectionMode = qt.QAbstractItemView.NoSelection
         ui.riskTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Fixed)
         ui.riskTable.horizontalHeader().resizeSection(1, RESULT_WIDTH)
-        ui.riskModel.placeholderText = _("none chosen")
         ui.riskNodule.activated.connect(lambda *_: self._choose_row())
         ui.askModelButton.clicked.connect(lambda *_: self._ask_model())
         ui.copyRiskButton.clicked.connect(lambda *_: self.copy())
@@ -168,10 +169,9 @@ class RiskSection(Section):
         lines = []
         if prediction is not None:
             lines.append(
-                _(
-                    "{percent:.1f} % probability of cancer for the scan ({algorithm}, {file})."
-                ).format(
+                _("{percent:.1f} % {target} ({algorithm}, {file}).").format(
                     percent=100 * prediction.probability,
+                    target=prediction.target,
                     algorithm=prediction.algorithm,
                     file=prediction.model,
                 )
@@ -208,21 +208,26 @@ class RiskSection(Section):
     def _ask_model(self) -> None:
         if self._results is None or self.model.file is None:
             return
+        if not ensure_packages(self._requirements, TITLE):
+            return
         with shown_errors(), slicer.util.WaitCursor():
             self._logic.classifier.askModel(self._results, self.model.file)
         self.changed.emit()
 
     def _about_model(self, file: Path) -> tuple[str, str]:
+        if file == SUSPICION_MODEL:  # shown before the packages that read it are installed
+            card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+            return _("Suspicion as radiologists rate it (LIDC-IDRI)"), str(card["about"])
         if not ensure_packages(self._requirements, TITLE):
             raise InputError(_("A risk model needs packages that are not installed."))
         from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
 
-        card = load_risk_model(file).card
-        scores = ", ".join(f"{name.replace('_', ' ')} {v:.3g}" for name, v in card.scores.items())
+        model = load_risk_model(file).card
+        scores = ", ".join(f"{name.replace('_', ' ')} {v:.3g}" for name, v in model.scores.items())
         about = _("{count} features; on scans it was not trained on: {scores}").format(
-            count=len(card.features), scores=scores
+            count=len(model.features), scores=scores
         )
-        return f"{card.algorithm.label} ({file.name})", f"{about}\n\n{file}"
+        return f"{model.algorithm.label} ({file.name})", f"{about}\n\n{file}"
 
 
 def nodule_title(one: Assessment) -> str:
