@@ -30,7 +30,7 @@ from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES, nodule_features
 from LungNoduleSegLib.risk.risk_models import Algorithm, RiskModel, save_risk_model
-from LungNoduleSegLib.risk.training import TrainingPlan, Weighting, classifier, train_risk
+from LungNoduleSegLib.risk.training import RiskTrainingPlan, Weighting, classifier, train_risk
 from LungNoduleSegLib.risk.training_data import FeatureSet
 
 USED = (
@@ -41,7 +41,7 @@ USED = (
 """Features that a mask drawn by hand and one found by a network agree about; the lowest attenuation
 and the like depend on where exactly the outline lies."""
 
-PLAN = TrainingPlan(
+PLAN = RiskTrainingPlan(
     folds=5,
     weighting=Weighting.NONE,
     xgboost={
