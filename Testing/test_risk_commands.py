@@ -90,7 +90,8 @@ def test_risk_without_a_model_says_what_the_published_ones_miss(run_folder: Path
     printed = command("risk", run_folder)
     assert "missing: age" in printed
     old = command("risk", run_folder, "--prior-cancer", "extrathoracic-old", "--nodule", "2")
-    assert old.startswith("Nodule 2") and "prior cancer: extrathoracic" in old
+    assert "suspicion of malignancy as four radiologists rate it, not cancer" in old
+    assert "\nNodule 2\n" in old and "prior cancer: extrathoracic" in old
 
 
 def test_json_lines_hold_the_numbers(models: Path, run_folder: Path) -> None:
