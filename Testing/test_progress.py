@@ -35,3 +35,21 @@ def test_bars_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.out == ""
     assert "Lungs" in captured.err
     assert "100%" in captured.err
+
+
+@pytest.mark.parametrize("style", ProgressStyle)
+def test_a_result_is_said_to_people_and_written_for_a_parent(
+    style: ProgressStyle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with shown(style) as report:
+        report("Lungs", 0, 4)
+        report.warn("a.dcm is empty.")
+        report.emit({"nodules": 3}, "3 nodules", ["thick slices"])
+    captured = capsys.readouterr()
+    if style is ProgressStyle.JSONL:
+        events = [json.loads(line) for line in captured.out.splitlines()][1:]
+        said = [{"message": "a.dcm is empty."}, {"message": "thick slices"}]
+        assert events == [*said, {"result": {"nodules": 3}}]
+    else:
+        assert captured.out == "3 nodules\nNote: thick slices\n"
+        assert "a.dcm is empty." in captured.err

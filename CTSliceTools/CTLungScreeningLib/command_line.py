@@ -1,17 +1,17 @@
 """What the commands of both modules share: options, progress and how they end."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import Cancelled, InputError
-from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle
+from CTLungScreeningLib.progress import ProgressStyle, Reporter
 
 if TYPE_CHECKING:
-    from CTLungScreeningLib.keras_training import Epoch, TrainingResult
+    from CTLungScreeningLib.keras_training import TrainingResult
 
 ProgressOption = Annotated[
     ProgressStyle,
@@ -51,41 +51,16 @@ def run_app(app: Callable[[], object]) -> None:
         sys.exit(INTERRUPTED)
 
 
-def emit_failures(report: ProgressCallback, sentences: Iterable[str]) -> None:
-    """Name what a command had to leave out: as messages to a parent process, else on stderr."""
-    for sentence in sentences:
-        if isinstance(report, JsonLines):
-            report.write(message=sentence)
-        else:
-            print(sentence, file=sys.stderr)
-
-
-def epoch_emitter(report: ProgressCallback) -> "Callable[[Epoch], None]":
-    """Give what tells a parent process the figures of each epoch of a training as it ends."""
-
-    def tell(epoch: "Epoch") -> None:
-        if isinstance(report, JsonLines):
-            report.write(epoch=epoch)
-
-    return tell
-
-
-def emit_training(report: ProgressCallback, result: "TrainingResult", sentence: str) -> None:
-    """Tell what a training gave: to a parent process as its result, else in words.
+def emit_training(report: Reporter, result: "TrainingResult", sentence: str) -> None:
+    """Give the result of a training, as the last step of its command.
 
     Args:
         report: of the command.
         result: of the training.
-        sentence: how good the best epoch is.
+        sentence: says how good the best epoch is.
     """
-    if isinstance(report, JsonLines):
-        for note in result.notes:
-            report.write(message=note)
-        report.write(
-            result={"output": str(result.model), "folder": str(result.folder), "best": result.best}
-        )
-        return
-    for note in result.notes:
-        print(f"Note: {note}")
-    print(sentence)
-    print(f"The model is {result.model}, its curves are in {result.folder}")
+    report.emit(
+        {"output": str(result.model), "folder": str(result.folder), "best": result.best},
+        f"{sentence}\nThe model is {result.model}, its curves are in {result.folder}",
+        result.notes,
+    )

@@ -3,8 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from typing import TextIO
 
@@ -23,14 +23,45 @@ class ProgressStyle(StrEnum):
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """ProgressCallback nothing."""
+    """Show no progress."""
 
 
-class JsonLines:
-    """A `Report` that prints one JSON object a line for a parent process.
+class Reporter:
+    """The `ProgressCallback` of a command that also says what came out: here without progress."""
 
-    Keys: `stage`, `done`, `total`, `elapsed_s` (since the stage began) and `remaining_s` (of the
-    stage, null until something is done).
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show how far the work is."""
+
+    def write(self, **fields: object) -> None:
+        """Tell a parent process, if there is one, of an event."""
+
+    def say(self, text: str) -> None:
+        """Print a text for a person, if one is there to read it."""
+        print(text)
+
+    def warn(self, sentence: str) -> None:
+        """Name something that the command had to leave out."""
+        print(sentence, file=sys.stderr)
+
+    def emit(self, result: object, text: str, notes: Iterable[str] = ()) -> None:
+        """Give the result of the command, as its last step.
+
+        Args:
+            result: for a parent process; JSON is made of it.
+            text: the same for a person.
+            notes: what either should know of it, one sentence each.
+        """
+        self.say(text)
+        for note in notes:
+            self.say(f"Note: {note}")
+
+
+class JsonLines(Reporter):
+    """Prints one JSON object a line for a parent process.
+
+    Keys of progress: `stage`, `done`, `total`, `elapsed_s` (since the stage began) and
+    `remaining_s` (of the stage, null until something is done). Keys of the rest: `message` or
+    `result`.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -50,13 +81,60 @@ class JsonLines:
         )
 
     def write(self, **fields: object) -> None:
-        """Print any other event (a message, the result) in the same form."""
+        """Print any other event in the same form."""
         print(json.dumps(fields), file=self._stream, flush=True)
+
+    def say(self, text: str) -> None:
+        """Print nothing."""
+
+    def warn(self, sentence: str) -> None:
+        """Print it as a message."""
+        self.write(message=sentence)
+
+    def emit(self, result: object, text: str, notes: Iterable[str] = ()) -> None:
+        """Print the notes as messages, and the result."""
+        for note in notes:
+            self.write(message=note)
+        self.write(result=result)
+
+
+class Bars(Reporter):
+    """Shows a bar for each stage on stderr, until something is said."""
+
+    def __init__(self) -> None:
+        # Not at the top: the logic is imported in Slicer before any package is installed.
+        from rich import progress  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415
+
+        self._tasks: dict[str, progress.TaskID] = {}
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description:<12}"),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TimeRemainingColumn(elapsed_when_finished=True),
+            console=Console(stderr=True),
+        )
+        self._bars.start()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show how far the stage is."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """Print a text on stdout, below the bars."""
+        self.close()
+        print(text)
+
+    def close(self) -> None:
+        """Leave the bars as they are."""
+        self._bars.stop()
 
 
 @contextmanager
-def shown(style: ProgressStyle) -> Iterator[ProgressCallback]:
-    """Yield a `Report` that shows progress in the given style: bars on stderr, JSON on stdout.
+def shown(style: ProgressStyle) -> Iterator[Reporter]:
+    """Yield what shows progress in the given style: bars on stderr, JSON on stdout.
 
     In JSON lines an `InputError` inside the context is also printed, as `{"error": sentence}`. A
     missing package of an optional set is an `InputError` too.
@@ -66,7 +144,7 @@ def shown(style: ProgressStyle) -> Iterator[ProgressCallback]:
 
 
 @contextmanager
-def _shown(style: ProgressStyle) -> Iterator[ProgressCallback]:
+def _shown(style: ProgressStyle) -> Iterator[Reporter]:
     if style is ProgressStyle.JSONL:
         lines = JsonLines()
         try:
@@ -75,10 +153,10 @@ def _shown(style: ProgressStyle) -> Iterator[ProgressCallback]:
             lines.write(error=str(error))
             raise
     elif style is ProgressStyle.NONE:
-        yield silent
+        yield Reporter()
     else:
-        with _bars() as report:
-            yield report
+        with closing(Bars()) as bars:
+            yield bars
 
 
 @contextmanager
@@ -90,26 +168,3 @@ def in_terminal(progress: ProgressCallback | None) -> Iterator[ProgressCallback]
         style = ProgressStyle.BAR if sys.stderr.isatty() else ProgressStyle.NONE
         with shown(style) as bars:
             yield bars
-
-
-@contextmanager
-def _bars() -> Iterator[ProgressCallback]:
-    # Not at the top: the logic is imported in Slicer before any package is installed.
-    from rich import progress  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-
-    columns = (
-        progress.TextColumn("{task.description:<12}"),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, progress.TaskID] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield report

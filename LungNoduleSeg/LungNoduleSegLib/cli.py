@@ -8,7 +8,7 @@ import typer
 
 from CTLungScreeningLib.command_line import DeviceOption, ProgressOption, new_app, run_app
 from CTLungScreeningLib.model_card import read_card
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate
 from LungNoduleSegLib.commands import train_risk as commands
 from LungNoduleSegLib.commands.batch import batch
@@ -108,16 +108,13 @@ def run(
         kind = run_kind(way, read_card(chosen).sha256)
         voxels = found.scan.image.GetNumberOfPixels()
         remember_cost(voxels, kind, time.monotonic() - began, peak_gib())
-        if isinstance(report, JsonLines):
-            for note in found.notes:
-                report.write(message=note)
-            report.write(result={"output": str(output), "nodules": len(found.nodules)})
-    if progress is not ProgressStyle.JSONL:
-        for note in found.notes:
-            print(f"Note: {note}")
         count = len(found.nodules)
-        print(f"{count} nodule{'' if count == 1 else 's'}; the results are in {output}")
-        print(f"Open {output / 'report.html'} in a browser, or segmentation.seg.nrrd in Slicer.")
+        report.emit(
+            {"output": str(output), "nodules": count},
+            f"{count} nodule{'' if count == 1 else 's'}; the results are in {output}\n"
+            f"Open {output / 'report.html'} in a browser, or segmentation.seg.nrrd in Slicer.",
+            found.notes,
+        )
 
 
 @app.command()
@@ -137,10 +134,10 @@ def phantom(
         report("Phantom", 0, 1)
         write_phantom(make_phantom(PhantomSpec(seed=seed)), output)
         report("Phantom", 1, 1)
-        if isinstance(report, JsonLines):
-            report.write(result={"output": str(output)})
-    if progress is not ProgressStyle.JSONL:
-        print(f"The series is in {output / 'dicom'}, the truth in {output / 'truth'}")
+        report.emit(
+            {"output": str(output)},
+            f"The series is in {output / 'dicom'}, the truth in {output / 'truth'}",
+        )
 
 
 @app.command()

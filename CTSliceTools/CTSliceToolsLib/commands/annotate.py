@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def annotate(
@@ -25,8 +25,8 @@ def annotate(
         from CTSliceToolsLib.dataset.annotation import annotate_series  # noqa: PLC0415 - slow
 
         annotation = annotate_series(series, heights)
-        if isinstance(report, JsonLines):
-            report.write(result={"slices": dict(annotation.slices)})
-    if progress is not ProgressStyle.JSONL:
-        for landmark, name in annotation.slices.items():
-            print(f"{landmark:<24}{name:<20} {annotation.z_mm[landmark]:>9.1f} mm")
+        lines = [
+            f"{landmark:<24}{name:<20} {annotation.z_mm[landmark]:>9.1f} mm"
+            for landmark, name in annotation.slices.items()
+        ]
+        report.emit({"slices": dict(annotation.slices)}, "\n".join(lines))

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, emit_failures
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def convert(
@@ -30,18 +30,15 @@ def convert(
         from CTSliceToolsLib.dataset import conversion  # noqa: PLC0415 - slow to import
 
         found = conversion.convert(dataset, output, three_channels, report)
-        emit_failures(report, [f"Not converted: {problem}" for problem in found.failed])
-        if isinstance(report, JsonLines):
-            report.write(
-                result={
-                    "output": str(output),
-                    "made": found.made,
-                    "kept": found.kept,
-                    "failed": found.failed,
-                }
-            )
-    if progress is not ProgressStyle.JSONL:
-        print(
+        for problem in found.failed:
+            report.warn(f"Not converted: {problem}")
+        report.emit(
+            {
+                "output": str(output),
+                "made": found.made,
+                "kept": found.kept,
+                "failed": found.failed,
+            },
             f"{found.made} files made in {output}, {found.kept} were there, "
-            f"{len(found.failed)} could not be converted."
+            f"{len(found.failed)} could not be converted.",
         )

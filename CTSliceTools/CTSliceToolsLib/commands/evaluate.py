@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, emit_failures
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def evaluate(
@@ -47,14 +47,9 @@ def evaluate(
             problems.append,
         )
         evaluation_results.write_results(output, found)
-        emit_failures(report, [f"Left out: {problem}" for problem in problems])
-        if isinstance(report, JsonLines):
-            report.write(
-                result={
-                    "output": str(output),
-                    "summary": evaluation_results.summary_rows(found),
-                }
-            )
-    if progress is not ProgressStyle.JSONL:
-        print(evaluation_results.summary_text(found))
-        print(f"Tables and plots are in {output}")
+        for problem in problems:
+            report.warn(f"Left out: {problem}")
+        report.emit(
+            {"output": str(output), "summary": evaluation_results.summary_rows(found)},
+            f"{evaluation_results.summary_text(found)}\nTables and plots are in {output}",
+        )

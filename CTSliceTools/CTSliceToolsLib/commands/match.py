@@ -8,7 +8,7 @@ import typer
 from CTLungScreeningLib.command_line import ProgressOption
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
-from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, shown
 from CTSliceToolsLib.landmarks import describe_location
 
 if TYPE_CHECKING:
@@ -83,12 +83,7 @@ def match(
         record = results.match_record(here, level, matches) | about
         if output is not None:
             results.write_json(output, record)
-        if isinstance(report, JsonLines):
-            for note in notes:
-                report.write(message=note)
-            report.write(result=record)
-    if progress is not ProgressStyle.JSONL:
-        print("\n".join([*_table(level, matches), *(f"Note: {note}" for note in notes)]))
+        report.emit(record, "\n".join(_table(level, matches)), notes)
 
 
 def _check_question(

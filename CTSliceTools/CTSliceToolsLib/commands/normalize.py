@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, emit_failures
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def normalize(
@@ -31,18 +31,18 @@ def normalize(
             *(f"Series refused: {problem}" for problem in found.refused),
             *(f"Left out: {problem}" for problem in found.left_out),
         ]
-        emit_failures(report, failures)
+        for failure in failures:
+            report.warn(failure)
         output = dataset / normalization.COMBINED_LOCATIONS
-        if isinstance(report, JsonLines):
-            report.write(
-                result={
-                    "output": str(output),
-                    "series": found.series,
-                    "slices": len(found.locations),
-                    "refused": found.refused,
-                }
-            )
-    if progress is not ProgressStyle.JSONL:
-        print(f"{len(found.locations)} slices of {found.series} series are in {output}.")
+        text = f"{len(found.locations)} slices of {found.series} series are in {output}."
         if found.refused:
-            print(f"{len(found.refused)} series were refused, see above.")
+            text += f"\n{len(found.refused)} series were refused, see above."
+        report.emit(
+            {
+                "output": str(output),
+                "series": found.series,
+                "slices": len(found.locations),
+                "refused": found.refused,
+            },
+            text,
+        )

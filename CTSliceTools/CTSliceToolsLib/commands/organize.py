@@ -8,7 +8,7 @@ import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.organizing.organizer import organize as organize_files
 from CTSliceToolsLib.organizing.pseudonyms import read_or_make_key
 from CTSliceToolsLib.organizing.summary import format_summary
@@ -61,14 +61,8 @@ def organize(
         notes = list(summary.notes)
         if pseudonymize:
             notes.append(f"The key of the folder names is {key_path}: keep it, and keep it secret.")
-        if isinstance(report, JsonLines):
-            for note in notes:
-                report.write(message=note)
-            table = summary.left_out_table
-            report.write(result=asdict(summary) | {"left_out_table": table and str(table)})
-    if progress is not ProgressStyle.JSONL:
-        print(format_summary(summary))
-        for note in notes:
-            print(f"Note: {note}")
-        if summary.left_out_table:
-            print(f"What was left out, and why, is in {summary.left_out_table}")
+        table = summary.left_out_table
+        text = format_summary(summary)
+        if table:
+            text += f"\nWhat was left out, and why, is in {table}"
+        report.emit(asdict(summary) | {"left_out_table": table and str(table)}, text, notes)

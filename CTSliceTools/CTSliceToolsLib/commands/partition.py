@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, emit_failures
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def partition(
@@ -30,20 +30,22 @@ def partition(
         from CTSliceToolsLib.dataset import partition as parts  # noqa: PLC0415 - slow to import
 
         found = parts.partition(source, output, hard_links, report)
-        emit_failures(report, [f"Not sorted: {problem}" for problem in found.failed])
-        empty = [part for part in parts.Part if not found.slices[part]]
-        if isinstance(report, JsonLines):
-            report.write(
-                result={
-                    "output": str(output),
-                    "slices": found.slices,
-                    "series": found.series,
-                    "kept": found.kept,
-                    "failed": found.failed,
-                }
-            )
-    if progress is not ProgressStyle.JSONL:
-        for part in parts.Part:
-            print(f"{part:<12}{found.slices[part]:>8} slices of {found.series[part]} series")
-        if empty:
-            print(f"Note: nothing came into {' and '.join(empty)}: there are too few series.")
+        for problem in found.failed:
+            report.warn(f"Not sorted: {problem}")
+        notes = []
+        if empty := [part for part in parts.Part if not found.slices[part]]:
+            notes = [f"nothing came into {' and '.join(empty)}: there are too few series."]
+        report.emit(
+            {
+                "output": str(output),
+                "slices": found.slices,
+                "series": found.series,
+                "kept": found.kept,
+                "failed": found.failed,
+            },
+            "\n".join(
+                f"{part:<12}{found.slices[part]:>8} slices of {found.series[part]} series"
+                for part in parts.Part
+            ),
+            notes,
+        )

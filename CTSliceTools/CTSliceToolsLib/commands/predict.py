@@ -8,7 +8,7 @@ import typer
 from CTLungScreeningLib.command_line import DeviceOption, ProgressOption
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
 
 if TYPE_CHECKING:
     from CTSliceToolsLib.localizer.dataset_prediction import PredictionOutcome
@@ -56,11 +56,9 @@ def predict(
         if every:
             if series is not None:
                 raise InputError("Give either --series or --all, not both.")
-            text = _predict_all(source, output, chosen, plot, report, device)
+            _predict_all(source, output, chosen, plot, report, device)
         else:
-            text = _predict_one(source, output, series, chosen, plot, report, device)
-    if progress is not ProgressStyle.JSONL:
-        print(text)
+            _predict_one(source, output, series, chosen, plot, report, device)
 
 
 def _predict_one(
@@ -69,9 +67,9 @@ def _predict_one(
     series: str | None,
     model: Path,
     plot: bool,
-    report: ProgressCallback,
+    report: Reporter,
     device: Device | None,
-) -> str:
+) -> None:
     from CTLungScreeningLib.model_card import read_card  # noqa: PLC0415
     from CTSliceToolsLib.localizer import prediction, results  # noqa: PLC0415 - slow to import
 
@@ -79,19 +77,16 @@ def _predict_one(
     read_card(model)
     found = prediction.SliceLocalizer(model, device).apply(source, series=series, progress=report)
     results.write_prediction(output, found, plot)
-    notes = [*found.notes, *found.warnings]
-    if isinstance(report, JsonLines):
-        for note in notes:
-            report.write(message=note)
-        report.write(
-            result={
-                "output": str(output),
-                "landmarks": {name: place.z_mm for name, place in found.landmarks.items()},
-                "residual_mm": found.fit.residual_mm,
-                "warnings": found.warnings,
-            }
-        )
-    return "\n".join([_landmark_table(found), *(f"Note: {note}" for note in notes)])
+    report.emit(
+        {
+            "output": str(output),
+            "landmarks": {name: place.z_mm for name, place in found.landmarks.items()},
+            "residual_mm": found.fit.residual_mm,
+            "warnings": found.warnings,
+        },
+        _landmark_table(found),
+        [*found.notes, *found.warnings],
+    )
 
 
 def _landmark_table(found: "ScanPrediction") -> str:
@@ -114,22 +109,21 @@ def _predict_all(
     output: Path,
     model: Path,
     plot: bool,
-    report: ProgressCallback,
+    report: Reporter,
     device: Device | None,
-) -> str:
+) -> None:
     from CTSliceToolsLib.localizer.dataset_prediction import predict_all  # noqa: PLC0415 - slow
 
     outcomes = predict_all(source, output, model, plot, report, device)
-    if isinstance(report, JsonLines):
-        report.write(
-            result={
-                "output": str(output),
-                "written": sum(one.new for one in outcomes),
-                "earlier": sum(not one.new and not one.problem for one in outcomes),
-                "problems": {one.scan.name: one.problem for one in outcomes if one.problem},
-            }
-        )
-    return "\n".join(map(_outcome_line, outcomes))
+    report.emit(
+        {
+            "output": str(output),
+            "written": sum(one.new for one in outcomes),
+            "earlier": sum(not one.new and not one.problem for one in outcomes),
+            "problems": {one.scan.name: one.problem for one in outcomes if one.problem},
+        },
+        "\n".join(map(_outcome_line, outcomes)),
+    )
 
 
 def _outcome_line(one: "PredictionOutcome") -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, emit_training, epoch_emitter
+from CTLungScreeningLib.command_line import ProgressOption, emit_training
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
 
@@ -79,10 +79,10 @@ def train(
     with shown(progress) as report:
         from CTSliceToolsLib.localizer import training  # noqa: PLC0415 - slow to import
 
-        result = training.train(data, output, plan, report, epoch_emitter(report))
-    emit_training(
-        report,
-        result,
-        f"Epoch {result.best['epoch']:.0f} of {len(result.epochs)} was the best: mean error "
-        f"{result.best['val_error']:.4f} of the location on the validation slices.",
-    )
+        result = training.train(data, output, plan, report, lambda epoch: report.write(epoch=epoch))
+        emit_training(
+            report,
+            result,
+            f"Epoch {result.best['epoch']:.0f} of {len(result.epochs)} was the best: mean error "
+            f"{result.best['val_error']:.4f} of the location on the validation slices.",
+        )

@@ -10,7 +10,7 @@ import typer
 
 from CTLungScreeningLib.command_line import DeviceOption, ProgressOption
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
 from LungNoduleSegLib.commands.run_options import (
     KeepAllOption,
     LungsOption,
@@ -85,18 +85,15 @@ def batch(
             progress=report,
             watch=watch,
         )
-        table = output / RESULTS_TABLE
-        if isinstance(lines, JsonLines):
-            lines.write(result=asdict(outcome) | {"output": str(output), "table": str(table)})
-    if progress is not ProgressStyle.JSONL:
-        added = len(outcome.added)
-        print(
-            f"{added} scan{'' if added == 1 else 's'} run, {len(outcome.kept)} kept, "
-            f"{len(outcome.errors)} failed; the table is {table}"
-        )
+    table, added = output / RESULTS_TABLE, len(outcome.added)
+    lines.emit(
+        asdict(outcome) | {"output": str(output), "table": str(table)},
+        f"{added} scan{'' if added == 1 else 's'} run, {len(outcome.kept)} kept, "
+        f"{len(outcome.errors)} failed; the table is {table}",
+    )
 
 
-def _lines(report: ProgressCallback) -> "tuple[ProgressCallback, Watch]":
+def _lines(report: Reporter) -> "tuple[ProgressCallback, Watch]":
     """Show the batch and each scan as JSON lines, or each finished scan in one line of text."""
     last: tuple[str, int, int] | None = None
 
@@ -107,14 +104,12 @@ def _lines(report: ProgressCallback) -> "tuple[ProgressCallback, Watch]":
             report(stage, done, total)
 
     def watch(progress: "ScanProgress") -> None:
-        if isinstance(report, JsonLines):
-            if progress.row:
-                report.write(row=progress.row.cells())
-            else:
-                keys = ("scan", "scan_stage", "scan_done", "scan_total")
-                report.write(**dict(zip(keys, progress, strict=False)))
-        elif progress.row:
-            print(_line(progress.row))
+        if progress.row:
+            report.write(row=progress.row.cells())
+            report.say(_line(progress.row))
+        else:
+            keys = ("scan", "scan_stage", "scan_done", "scan_total")
+            report.write(**dict(zip(keys, progress, strict=False)))
 
     return report_changes, watch
 

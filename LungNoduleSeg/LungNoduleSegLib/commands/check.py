@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def check(
@@ -24,7 +24,7 @@ def check(
         from LungNoduleSegLib.training_data.pictures import draw_pages  # noqa: PLC0415 - slow to import
 
         pages = draw_pages(store, output, report)
-        if isinstance(report, JsonLines):
-            report.write(result={"pages": [str(page) for page in pages]})
-    if progress is not ProgressStyle.JSONL:
-        print(f"{len(pages)} page{'s' * (len(pages) != 1)}: look at {pages[0]}")
+        report.emit(
+            {"pages": [str(page) for page in pages]},
+            f"{len(pages)} page{'s' * (len(pages) != 1)}: look at {pages[0]}",
+        )

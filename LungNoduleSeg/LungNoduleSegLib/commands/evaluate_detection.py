@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def detection(
@@ -66,11 +66,4 @@ def detection(
             from LungNoduleSegLib.evaluation.plots import plot_froc  # noqa: PLC0415
 
             plot_froc(plot, score)
-        if isinstance(report, JsonLines):
-            for note in notes:
-                report.write(message=note)
-            report.write(result=score.to_dict())
-    if progress is not ProgressStyle.JSONL:
-        for note in notes:
-            print(f"Note: {note}")
-        print(score.to_text())
+        report.emit(score.to_dict(), score.to_text(), notes)

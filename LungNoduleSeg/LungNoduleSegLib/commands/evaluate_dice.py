@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def dice(
@@ -44,7 +44,4 @@ def dice(
             masks.write_json(json_file, scans)
         if csv_file is not None:
             masks.write_csv(csv_file, scans)
-        if isinstance(report, JsonLines):
-            report.write(result=masks.summary(scans))
-    if progress is not ProgressStyle.JSONL:
-        print(masks.to_text(scans))
+        report.emit(masks.summary(scans), masks.to_text(scans))

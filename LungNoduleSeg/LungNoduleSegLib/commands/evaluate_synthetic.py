@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def synthetic(
@@ -49,8 +49,7 @@ def synthetic(
             seed=seed,
             progress=report,
         )
-        if isinstance(report, JsonLines):
-            report.write(result=result.to_dict() | {"output": str(output)})
-    if progress is not ProgressStyle.JSONL:
-        print(synthetic_lesions.to_text(result))
-        print(f"Tables, curves and pictures are in {output}")
+        report.emit(
+            result.to_dict() | {"output": str(output)},
+            f"{synthetic_lesions.to_text(result)}\nTables, curves and pictures are in {output}",
+        )

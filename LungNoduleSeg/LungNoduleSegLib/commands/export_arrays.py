@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def export_arrays(
@@ -32,10 +32,8 @@ def export_arrays(
 
         split = arrays.export_arrays(store, output, seed, tutorial_split, report)
         counts = {"training": len(split.training), "test": len(split.test)}
-        if isinstance(report, JsonLines):
-            report.write(result=counts | {"output": str(output)})
-    if progress is not ProgressStyle.JSONL:
-        print(
+        report.emit(
+            counts | {"output": str(output)},
             f"{counts['training']} slices for training and {counts['test']} for the test are in "
-            f"{output}"
+            f"{output}",
         )

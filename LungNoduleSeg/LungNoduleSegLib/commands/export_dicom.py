@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def export_dicom(
@@ -22,7 +22,4 @@ def export_dicom(
         from LungNoduleSegLib.results.names import DICOM_NAMES  # noqa: PLC0415
 
         write_dicom_of_run(results, report)
-        if isinstance(report, JsonLines):
-            report.write(result={"output": str(results)})
-    if progress is not ProgressStyle.JSONL:
-        print(f"{' and '.join(DICOM_NAMES)} are in {results}")
+        report.emit({"output": str(results)}, f"{' and '.join(DICOM_NAMES)} are in {results}")

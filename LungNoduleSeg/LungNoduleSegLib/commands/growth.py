@@ -7,7 +7,7 @@ import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.commands.risk_options import FactsOption
 
 
@@ -58,21 +58,18 @@ def growth(
             folders.append(output / name)
         found = growth_results.compare_runs(folders, output, days, given, report)
         last = found.steps[-1]
-        if isinstance(report, JsonLines):
-            report.write(
-                result={
-                    "output": str(output),
-                    "nodules": len(found.tracks),
-                    "days": last.days,
-                    "since": found.days,
-                    "notes": found.notes,
-                    "overlap": {str(side): dice for side, dice in last.alignment.overlap.items()},
-                    "levels": last.levels,
-                }
-            )
-    if progress is not ProgressStyle.JSONL:
-        for note in found.notes:
-            print(f"Note: {note}")
-        for one in found.tracks:
-            print(f"  {growth_results.track_sentence(one)}")
-        print(f"Open {output / growth_results.GROWTH_PAGE} in a browser.")
+        lines = [f"  {growth_results.track_sentence(one)}" for one in found.tracks]
+        lines.append(f"Open {output / growth_results.GROWTH_PAGE} in a browser.")
+        report.emit(
+            {
+                "output": str(output),
+                "nodules": len(found.tracks),
+                "days": last.days,
+                "since": found.days,
+                "notes": found.notes,
+                "overlap": {str(side): dice for side, dice in last.alignment.overlap.items()},
+                "levels": last.levels,
+            },
+            "\n".join(lines),
+            found.notes,
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
-from CTLungScreeningLib.progress import JsonLines, ProgressCallback, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
 from LungNoduleSegLib.lungs.segmentation import LungMethod
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def prepare_luna(
             patients=patients,
             progress=report,
         )
-        _send(report, outcome, output)
-    _say(progress, outcome, output)
+        _emit(report, outcome, output)
 
 
 def prepare_lidc(
@@ -107,25 +106,15 @@ def prepare_lidc(
             empty_scans=empty_scans,
             progress=report,
         )
-        _send(report, outcome, output)
-    _say(progress, outcome, output)
+        _emit(report, outcome, output)
 
 
-def _send(report: ProgressCallback, outcome: "PreparationOutcome", output: Path) -> None:
-    if isinstance(report, JsonLines):
-        report.write(result=asdict(outcome) | {"output": str(output)})
-
-
-def _say(progress: ProgressStyle, outcome: "PreparationOutcome", output: Path) -> None:
-    if progress is ProgressStyle.JSONL:
-        return
-    for scan, notes in outcome.notes.items():
-        for note in notes:
-            print(f"Note: {scan}: {note}")
-    for scan, text in outcome.failed.items():
-        print(f"Failed: {scan}: {text}")
-    print(
+def _emit(report: Reporter, outcome: "PreparationOutcome", output: Path) -> None:
+    lines = [f"Note: {scan}: {note}" for scan, notes in outcome.notes.items() for note in notes]
+    lines += [f"Failed: {scan}: {text}" for scan, text in outcome.failed.items()]
+    lines.append(
         f"{len(outcome.added)} scans added, {len(outcome.kept)} kept, {outcome.without} without a "
         f"nodule left out, {len(outcome.failed)} failed; {outcome.examples} examples are in "
         f"{output}"
     )
+    report.emit(asdict(outcome) | {"output": str(output)}, "\n".join(lines))

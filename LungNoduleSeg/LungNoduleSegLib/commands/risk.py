@@ -9,7 +9,7 @@ import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.commands.risk_options import FactsOption
 from LungNoduleSegLib.default_model import SUSPICION_MODEL
 from LungNoduleSegLib.nodules.table import read_nodules_csv
@@ -165,10 +165,7 @@ def risk(
             else:
                 results["assessment"] = asdict(assessed)
                 texts.append(assessment.to_text(assessed))
-        if isinstance(report, JsonLines):
-            report.write(result=results)
-    if progress is not ProgressStyle.JSONL:
-        print("\n\n".join(texts))
+        report.emit(results, "\n\n".join(texts))
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

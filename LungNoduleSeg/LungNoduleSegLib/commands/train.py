@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, emit_training, epoch_emitter
+from CTLungScreeningLib.command_line import ProgressOption, emit_training
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
@@ -82,11 +82,15 @@ def train(
         from LungNoduleSegLib.training_data import training  # noqa: PLC0415 - slow to import
 
         result = training.train_on_store(
-            store, output, plan, progress=report, on_epoch=epoch_emitter(report)
+            store,
+            output,
+            plan,
+            progress=report,
+            on_epoch=lambda epoch: report.write(epoch=epoch),
         )
-    emit_training(
-        report,
-        result,
-        f"Of {len(result.epochs)} epochs the best has a Dice of "
-        f"{result.best['val_dice_coefficient']:.3f} on what was held out.",
-    )
+        emit_training(
+            report,
+            result,
+            f"Of {len(result.epochs)} epochs the best has a Dice of "
+            f"{result.best['val_dice_coefficient']:.3f} on what was held out.",
+        )

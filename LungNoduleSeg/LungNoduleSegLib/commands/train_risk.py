@@ -8,7 +8,7 @@ import typer
 
 from CTLungScreeningLib.command_line import ProgressOption
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
 def features(
@@ -37,16 +37,13 @@ def features(
         from LungNoduleSegLib.feature_extraction.feature_table import write_feature_table  # noqa: PLC0415
 
         outcome = write_feature_table(folder, output, runs, report)
-        if isinstance(report, JsonLines):
-            report.write(result=asdict(outcome) | {"output": str(output)})
-    if progress is not ProgressStyle.JSONL:
-        for scan, text in outcome.errors.items():
-            print(f"Failed: {scan}: {text}")
         added = len(outcome.added)
-        print(
+        lines = [f"Failed: {scan}: {text}" for scan, text in outcome.errors.items()]
+        lines.append(
             f"{added} scan{'' if added == 1 else 's'} added, {len(outcome.kept)} kept, "
             f"{len(outcome.errors)} failed; the features are in {output}"
         )
+        report.emit(asdict(outcome) | {"output": str(output)}, "\n".join(lines))
 
 
 def train_risk(
@@ -85,9 +82,8 @@ def train_risk(
         plan = training.RiskTrainingPlan(folds, seed, weighting)
         chosen = FeatureSet(feature_set)
         result = training.train_risk(feature_table, labels, output, plan, chosen, report)
-        if isinstance(report, JsonLines):
-            scores = {algorithm: model.card.scores for algorithm, model in result.models.items()}
-            report.write(result={"output": str(output), "scores": scores})
-    if progress is not ProgressStyle.JSONL:
-        print(result.report)
-        print(f"Models, plots and this report are in {output}")
+        scores = {algorithm: model.card.scores for algorithm, model in result.models.items()}
+        report.emit(
+            {"output": str(output), "scores": scores},
+            f"{result.report}\nModels, plots and this report are in {output}",
+        )
