@@ -25,7 +25,7 @@ from LungNoduleSegLib.network.classifier_training import (
     train_classifier,
 )
 from LungNoduleSegLib.network.cubes import CUBE, STEP_MM, cut_cubes, sampled_slices
-from LungNoduleSegLib.network.detector import load_detector
+from LungNoduleSegLib.network.detector import load_networks
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
 
 STRAIGHT, TURNED = (1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)
@@ -208,11 +208,12 @@ def save_networks(folder: Path, second: str) -> Path:
 
 
 def test_a_model_brings_the_classifier_that_its_card_names(tmp_path: Path) -> None:
-    detector = load_detector(save_networks(tmp_path, "second.keras"))
+    detector = load_networks(save_networks(tmp_path, "second.keras"))
     assert detector.classifier is not None
     assert detector.classifier_card is not None
     assert detector.record() == {
         "name": "unet",
+        "kind": "network",
         "sha256": detector.card.sha256,
         "device": device_of(detector.network),
         "classifier_sha256": detector.classifier_card.sha256,
@@ -227,4 +228,4 @@ def test_a_classifier_that_is_missing_or_elsewhere_is_told(
     tmp_path: Path, second: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        load_detector(save_networks(tmp_path, second))
+        load_networks(save_networks(tmp_path, second))

@@ -16,7 +16,7 @@ from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import TENSORBOARD, read_history
 from CTLungScreeningLib.model_card import load_model
 from LungNoduleSegLib.cli import app
-from LungNoduleSegLib.network.detector import load_detector
+from LungNoduleSegLib.network.detector import load_networks
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan
 from LungNoduleSegLib.network.preparation import Preparation
@@ -161,11 +161,11 @@ def test_ours_learns_from_its_mistakes_after_an_interruption_too(
         np.testing.assert_array_equal(mine, theirs)
     assert model.input_shape == (None, None, None, 3)
     assert Preparation(**card.preparation) == TINY
-    detector = load_detector(resumed.model)
+    detector = load_networks(resumed.model)
     assert detector.classifier is not None
     assert card.second == "whole-classifier.keras"
     scan = read_store(store)[0]
-    probability = detector.probability(scan.volume("hu"), scan.volume("lungs"))
+    probability = detector.detect(scan.volume("hu"), scan.volume("lungs"))
     assert 0 <= sitk.GetArrayFromImage(probability).max() <= 1
 
 

@@ -3,10 +3,11 @@
 import hashlib
 import importlib.util
 import json
+import re
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import InputError
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 RUN, TRAIN = ".onnx", ".keras"
 """Suffixes of the files of a network: to run, and to train on from."""
+
+CARD = "model.json"
+"""Name of the card in a folder or zip file of its own."""
+
+KINDS = ("network", "onnx", "command", "python")
+"""What a model is: a network of this project, any ONNX network, a program, or a Python class."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +43,34 @@ class ModelCard:
             says; empty if there is none.
         files: the model's files in the folder of the card, each with its SHA-256, which is checked
             on loading.
+        kind: one of `KINDS`.
+        input: what an `onnx` model takes.
+        output: what an `onnx` or `command` model gives.
+        command: the words of the program that a `command` model runs.
+        licence: of the model's files.
+        citation: what to cite when it is used.
+        training_cases: SeriesInstanceUID of each scan that it was trained on.
+        cost: `seconds` and `gib` of a run, for a scan of `megavoxels`.
     """
 
     name: str
     summary: str
     label: str
-    preparation: dict[str, Any]
+    preparation: dict[str, Any] = field(default_factory=dict)
     rules: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     limitations: list[str] = field(default_factory=list)
     second: str = ""
     files: dict[str, str] = field(default_factory=dict)
+    kind: str = KINDS[0]
+    input: dict[str, Any] = field(default_factory=dict)
+    output: dict[str, Any] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+    licence: str = ""
+    citation: str = ""
+    training_cases: list[str] = field(default_factory=list)
+    cost: dict[str, float] = field(default_factory=dict)
 
     def file(self, suffix: str) -> str | None:
         """Name of the model's file with a suffix; None if it has none."""
@@ -55,9 +78,9 @@ class ModelCard:
 
     @property
     def sha256(self) -> str:
-        """Hash of the file that is run."""
+        """Hash of the file that is run, or of the card if it is none of ours."""
         name = self.file(RUN) or self.file(TRAIN)
-        return self.files[name] if name else ""
+        return self.files[name] if name else hashlib.sha256(_text(self).encode()).hexdigest()
 
 
 def read_card(model_file: Path) -> ModelCard:
@@ -70,8 +93,21 @@ def read_card(model_file: Path) -> ModelCard:
         InputError: if a file is missing or damaged, or not the one that the card describes.
     """
     card = _read(model_file)
-    _check(model_file, card, card.file(RUN) or card.file(TRAIN))
+    if card.kind == KINDS[0]:
+        _check(model_file, card, card.file(RUN) or card.file(TRAIN))
+    else:
+        require_files(model_file.with_suffix(".json"), card)
     return card
+
+
+def require_files(card_file: Path, card: ModelCard) -> None:
+    """Check that all files of a model are those that its card describes.
+
+    Raises:
+        InputError: naming one that is missing, elsewhere or another.
+    """
+    for name in card.files:
+        _check(card_file, card, name)
 
 
 def load_network(model_file: Path, device: Device | None = None) -> tuple[Network, ModelCard]:
@@ -88,7 +124,7 @@ def load_network(model_file: Path, device: Device | None = None) -> tuple[Networ
     card = read_card(model_file)
     name = card.file(RUN)
     if name and importlib.util.find_spec("onnxruntime"):
-        return OnnxNetwork(model_file.with_name(name), device), card
+        return OnnxNetwork(model_file.parent / name, device), card
     if importlib.util.find_spec("keras") is None:
         raise InputError(
             f"{model_file.with_suffix(TRAIN)} runs with Keras only, which is not installed: make "
@@ -197,20 +233,61 @@ def _read(model_file: Path) -> ModelCard:
         if not file.is_file():
             raise InputError(f"{file} is missing: a model is an .onnx or .keras file with a card.")
     try:
-        fields = json.loads(card_file.read_text(encoding="utf-8"))
-        if "sha256" in fields:  # of earlier versions, which had the one file
-            fields["files"] = {card_file.with_suffix(TRAIN).name: fields.pop("sha256")}
-        return ModelCard(**fields)
-    except (ValueError, TypeError, AttributeError) as error:
+        text = card_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{card_file} is not a model card: {error}.") from error
+    return card_from_text(text, str(card_file), card_file.with_suffix(TRAIN).name)
+
+
+def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
+    """Read a card and check the type of each field.
+
+    Args:
+        text: JSON.
+        source: names the card in messages.
+        only_file: the model's file, for a card of earlier versions, which had one.
+
+    Raises:
+        InputError: naming the field that is missing, unknown or wrong.
+    """
+
+    def wrong(why: str) -> InputError:
+        return InputError(f"{source} is not a model card: {why}.")
+
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise wrong(str(error)) from error
+    if not isinstance(given, dict):
+        raise wrong("it must be an object with fields")
+    if "sha256" in given and only_file:
+        given["files"] = {only_file: given.pop("sha256")}
+    known = {one.name: one for one in fields(ModelCard)}
+    for name, value in given.items():
+        if name not in known:
+            raise wrong(f"it has no field `{name}`")
+        kind = get_origin(known[name].type) or known[name].type
+        if not isinstance(value, kind):
+            words: dict[Any, str] = {str: "a text", dict: "an object", list: "a list"}
+            raise wrong(f"the field `{name}` must be {words[kind]}")
+    for name in ("name", "summary", "label"):
+        if name not in given:
+            raise wrong(f"the field `{name}` is missing")
+    for name in given.get("files", {}):
+        if not re.fullmatch(r"[\w-][\w. -]*(/[\w-][\w. -]*)*", name):
+            raise wrong(f"the field `files` has {name!r}, which is no path below the card")
+    card = ModelCard(**given)
+    if card.kind not in KINDS:
+        raise wrong(f"the field `kind` must be one of {', '.join(KINDS)}")
+    return card
 
 
 def _check(model_file: Path, card: ModelCard, name: str | None) -> Path:
     """Give the path of one of a model's files, once it is found to be what the card describes."""
     card_file = model_file.with_suffix(".json")
-    if name is None or Path(name).name != name:
-        raise InputError(f"{card_file} names no file beside it under `files`.")
-    file = card_file.with_name(name)
+    if name is None:
+        raise InputError(f"{card_file} names no file to run under `files`.")
+    file = card_file.parent / name
     if not file.is_file():
         raise InputError(f"{file} is missing: {card_file.name} describes it.")
     if card.files[name] != file_sha256(file):

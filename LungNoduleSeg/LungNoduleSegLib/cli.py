@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.command_line import DeviceOption, ProgressOption, new_app, run_app
-from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningLib.progress import ProgressStyle, shown
-from LungNoduleSegLib.commands import evaluate
+from LungNoduleSegLib.commands import evaluate, models
 from LungNoduleSegLib.commands import train_risk as commands
 from LungNoduleSegLib.commands.batch import batch
 from LungNoduleSegLib.commands.check import check
@@ -82,6 +81,7 @@ def run(
     """
     began = time.monotonic()
     with shown(progress) as report:
+        from LungNoduleSegLib.detectors.opening import find_card  # noqa: PLC0415
         from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
         from LungNoduleSegLib.run_cost import GIVEN_LUNGS, peak_gib, remember_cost, run_kind  # noqa: PLC0415
         from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
@@ -105,7 +105,7 @@ def run(
             progress=report,
         )
         way = GIVEN_LUNGS if lungs_file else lungs
-        kind = run_kind(way, read_card(chosen).sha256)
+        kind = run_kind(way, find_card(chosen).sha256)
         voxels = found.scan.image.GetNumberOfPixels()
         remember_cost(voxels, kind, time.monotonic() - began, peak_gib())
         count = len(found.nodules)
@@ -165,6 +165,7 @@ app.command()(export_arrays)
 app.command()(export_dicom)
 app.command()(train)
 app.add_typer(evaluate.app, name="evaluate", help=evaluate.SUMMARY)
+app.add_typer(models.app, name="models", help=models.SUMMARY)
 
 
 def main() -> None:

@@ -4,21 +4,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import SimpleITK as sitk
 
-from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.axial import AxialView
 from CTLungScreeningLib.geometry.cropping import crop_to
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
+from LungNoduleSegLib.detectors.detection import Detection, Detector
 from LungNoduleSegLib.lungs.external_mask import read_lungs
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
-from LungNoduleSegLib.network.detector import NoduleDetector, load_detector, read_cards
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 
 
@@ -61,7 +59,7 @@ class Timing:
 
 def analyse(
     scan: CTScan,
-    detector: NoduleDetector,
+    detector: Detector,
     method: LungMethod,
     rules: NoduleRules,
     timing: Timing,
@@ -72,7 +70,7 @@ def analyse(
 
     Args:
         scan: in HU, any orientation.
-        detector: the networks.
+        detector: finds the nodules.
         method: of the lung segmentation.
         rules: which candidates are nodules.
         timing: gets the seconds of each stage.
@@ -93,28 +91,15 @@ def analyse(
                 raise InputError(f"{scan.source}: {error}") from None
         lungs, hu = crop_to(lungs, view.image)
     with timing.stage("Nodules", progress):
-        probability = detector.probability(hu, lungs, progress)
+        found = Detection.of(detector.detect(hu, lungs, progress), hu, lungs)
     with timing.stage("Measures", progress):
-        findings = find_nodules(probability, hu, lungs, rules, scan.image)
-    notes = (*scan.notes, *detector.notes)
-    return Analysis(scan, hu, lungs, probability, findings, view, notes)
-
-
-def open_detector(model_file: Path, device: Device | None = None) -> NoduleDetector:
-    """Load the networks of a model, unless they are loaded.
-
-    Args:
-        model_file: one of the model's files.
-        device: where they run; None for a GPU if there is one.
-
-    Raises:
-        InputError: as `load_detector`.
-    """
-    hashes = (card and card.sha256 for card in read_cards(model_file))
-    return _detector(model_file, device, *hashes)
-
-
-@lru_cache(maxsize=1)
-def _detector(model_file: Path, device: Device | None, *sha256: str | None) -> NoduleDetector:
-    """Load networks once for all the scans that a process runs with them."""
-    return load_detector(model_file, device)
+        findings = find_nodules(
+            found.probability, hu, lungs, rules, scan.image, labels=found.labels
+        )
+    notes = (*scan.notes, *detector.notes, *found.notes)
+    if scan.series and scan.series.series_instance_uid in detector.card.training_cases:
+        notes += (
+            f"{detector.card.name} was trained on this scan: what it finds here does not tell how "
+            "well it finds nodules elsewhere.",
+        )
+    return Analysis(scan, hu, lungs, found.probability, findings, view, notes)

@@ -20,11 +20,12 @@ from CTLungScreeningLib.provenance import software_versions
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.scan_index import IndexedScan, as_scan
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.detectors.opening import open_detector
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.nodules.candidates import NoduleRules
 from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
-from LungNoduleSegLib.pipeline import Analysis, Timing, analyse, open_detector
+from LungNoduleSegLib.pipeline import Analysis, Timing, analyse
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.names import result_names
 from LungNoduleSegLib.results.writing import SceneWriter, write_results
@@ -142,7 +143,7 @@ class NoduleSegmenter:
         found.save("results")
 
     Attributes:
-        model: one of the model's files.
+        model: one of the model's files, or its name, see `detectors.opening.model_names`.
         lungs: how the lungs are found.
         lungs_file: the lungs as a label image instead; see `read_lungs`.
         rules: fields of `NoduleRules` that overrule those of the model's card.

@@ -38,7 +38,7 @@ from LungNoduleSegLib.network.classifier_training import (
     mistaken_places,
     train_classifier,
 )
-from LungNoduleSegLib.network.detector import NoduleDetector, load_detector
+from LungNoduleSegLib.network.detector import NoduleDetector, load_networks
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.patches import PatchTrainingPlan, TrainingScan, training_scan
 from LungNoduleSegLib.network.preparation import Preparation
@@ -215,7 +215,7 @@ def measure_outlined(
         picture: PNG file for what was found, missed, and wrongly found.
     """
     assert scan.nodules is not None
-    probability = detector.probability(scan.hu, scan.lungs)
+    probability = detector.detect(scan.hu, scan.lungs)
     rules = NoduleRules(**detector.card.rules)
     findings = find_nodules(probability, scan.hu, scan.lungs, rules, scan.hu)
     parts = sitk.ConnectedComponent(scan.nodules > 0)
@@ -256,7 +256,7 @@ def measure_outlined(
 def measure_left_out(model_file: Path, data: Path, scan: TrainingScan) -> dict[str, Any]:
     """Measure with and without the classifier, and on lesions inserted into the scan."""
     assert scan.nodules is not None
-    detector = load_detector(model_file)
+    detector = load_networks(model_file)
     folder = model_file.with_suffix("")
     folder.mkdir(exist_ok=True)
     nodules = folder / "nodules.nrrd"

@@ -13,7 +13,6 @@ from uuid import uuid4
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_links
 from CTLungScreeningLib.folder_names import FolderNames
-from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import staging_folder
 from LungNoduleSegLib.batch.cases import Case, find_cases
@@ -27,6 +26,7 @@ from LungNoduleSegLib.batch.scan_work import (
     run_job,
 )
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.detectors.opening import find_card
 from LungNoduleSegLib.results.reading import is_run
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def run_batch(
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the results.")
-    if options.model_file:
+    if options.model_file and options.model_file.exists():
         options = replace(options, model_file=options.model_file.resolve())
     record = _record(source, options)
     cases = find_cases(source, progress)
@@ -149,7 +149,7 @@ def run_batch(
 
 
 def _record(source: Path, options: RunOptions) -> dict[str, Any]:
-    card = read_card(options.model_file or DEFAULT_MODEL)
+    card = find_card(options.model_file or DEFAULT_MODEL)
     return {
         "source": str(source.resolve()),
         "model": {"name": card.name, "sha256": card.sha256},

@@ -13,7 +13,7 @@ LungsOption = Annotated[
 
 ModelOption = Annotated[
     Path | None,
-    typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
+    typer.Option(help="A model's name, see `models list`, or one of its files; default: bundled."),
 ]
 
 ThresholdOption = Annotated[

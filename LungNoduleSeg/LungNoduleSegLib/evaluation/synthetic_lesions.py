@@ -23,6 +23,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.detectors.opening import open_detector
 from LungNoduleSegLib.evaluation import plots
 from LungNoduleSegLib.evaluation.detection import (
     DetectionScore,
@@ -47,7 +48,6 @@ from LungNoduleSegLib.evaluation.luna_files import (
 )
 from LungNoduleSegLib.evaluation.masks import read_mask
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
-from LungNoduleSegLib.network.detector import load_detector
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.pipeline import Timing, analyse
 
@@ -144,7 +144,7 @@ def evaluate_synthetic_lesions(
         InputError: if an input cannot be used, a result exists, or no lesion has room.
     """
     refuse_existing(output, OUTPUTS)
-    detector = load_detector(model_file)
+    detector = open_detector(model_file)
     card = detector.card
     rules = NoduleRules(**{**card.rules, "min_probability": None})
     view = AxialView.of(read_ct(source, progress=progress).image, AIR_HU).image

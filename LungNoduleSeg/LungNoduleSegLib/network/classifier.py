@@ -132,8 +132,11 @@ def reduce_false_positives(
         progress: called after each batch of candidates.
     """
     numbers, centres = find_candidates(probability)
-    scores = np.concatenate([[0.0], score_candidates(classifier, hu, centres, progress)])
-    capped = np.minimum(sitk.GetArrayViewFromImage(probability), scores[numbers])
-    image = sitk.GetImageFromArray(capped.astype(np.float32))
+    scores = score_candidates(classifier, hu, centres, progress).astype(np.float32)
+    marked = np.nonzero(numbers)
+    values = sitk.GetArrayViewFromImage(probability)
+    capped = np.zeros(values.shape, np.float32)
+    capped[marked] = np.minimum(values[marked], scores[numbers[marked] - 1])
+    image = sitk.GetImageFromArray(capped)
     image.CopyInformation(probability)
     return image

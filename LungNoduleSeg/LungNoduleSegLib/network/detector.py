@@ -10,14 +10,15 @@ from CTLungScreeningLib.engine import Device, Network, device_of, notes_of
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard, load_network, read_card
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from LungNoduleSegLib.detectors.detection import Detector
 from LungNoduleSegLib.network.classifier import reduce_false_positives
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.preparation import Preparation
 
 
 @dataclass(frozen=True)
-class NoduleDetector:
-    """What finds nodules in a scan.
+class NoduleDetector(Detector):
+    """Finds nodules with the networks of this project.
 
     Attributes:
         card: of the segmentation network.
@@ -31,7 +32,7 @@ class NoduleDetector:
     classifier: Network | None = None
     classifier_card: ModelCard | None = None
 
-    def probability(
+    def detect(
         self, hu: sitk.Image, lungs: sitk.Image, progress: ProgressCallback = silent
     ) -> sitk.Image:
         """Probability that a voxel belongs to a nodule, float32 on the scan's grid.
@@ -55,27 +56,22 @@ class NoduleDetector:
 
     def record(self) -> dict[str, Any]:
         """Name both networks by the hashes of their files, and the device that runs them."""
-        record = {
-            "name": self.card.name,
-            "sha256": self.card.sha256,
-            "device": device_of(self.network),
-        }
+        record = {**super().record(), "device": device_of(self.network)}
         if self.classifier_card is not None:
             record["classifier_sha256"] = self.classifier_card.sha256
         return record
 
 
-def read_cards(model_file: Path) -> tuple[ModelCard, ModelCard | None]:
-    """Read and check the cards of a segmentation network and of the classifier beside it.
+def second_card(model_file: Path, card: ModelCard) -> ModelCard:
+    """Read and check the card of the classifier that the card of a model names.
 
     Raises:
         InputError: as `CTLungScreeningLib.model_card.read_card`.
     """
-    card = read_card(model_file)
-    return card, read_card(_second(model_file, card)) if card.second else None
+    return read_card(_second(model_file, card))
 
 
-def load_detector(model_file: Path, device: Device | None = None) -> NoduleDetector:
+def load_networks(model_file: Path, device: Device | None = None) -> NoduleDetector:
     """Load a segmentation network and the classifier that its card names, if it names one.
 
     Args:

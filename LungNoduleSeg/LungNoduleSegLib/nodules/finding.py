@@ -58,6 +58,7 @@ def find_nodules(
     lungs: sitk.Image,
     rules: NoduleRules,
     original: sitk.Image,
+    labels: sitk.Image | None = None,
 ) -> NoduleFindings:
     """Find and measure the nodules in a probability volume.
 
@@ -72,20 +73,22 @@ def find_nodules(
         lungs: 1 in the right and 2 in the left lung, on the same grid.
         rules: what is kept.
         original: any image on the input's grid; gives the slice numbers.
+        labels: whole numbers on the same grid, which keep apart what touches: voxels are joined if
+            they have the same; None joins what touches.
 
     Raises:
         InputError: if more nodules remain than the label image can number, or if the lungs are
             empty or fill the image.
     """
-    candidates = _candidates(probability, lungs, rules.threshold)
+    candidates = _candidates(probability, lungs, rules.threshold, labels)
     broken = candidates.broken_rules(rules)
     array = np.zeros(probability.GetSize()[::-1], np.uint16)
     for number, i in enumerate(candidates.ranked(broken, rules.threshold), start=1):
         box, mask = candidates.mask(i)
         array[box][mask] = number
-    labels = sitk.GetImageFromArray(array)
-    labels.CopyInformation(probability)
-    nodules = measure_labels(labels, hu, lungs, probability, original)
+    numbers = sitk.GetImageFromArray(array)
+    numbers.CopyInformation(probability)
+    nodules = measure_labels(numbers, hu, lungs, probability, original)
     rejected = []
     for i in np.flatnonzero(broken != ""):
         centre = candidates.centre[i, ::-1].tolist()
@@ -100,12 +103,18 @@ def find_nodules(
                 probability=round(float(candidates.probability[i]), 3),
             )
         )
-    return NoduleFindings(labels, nodules, tuple(rejected))
+    return NoduleFindings(numbers, nodules, tuple(rejected))
 
 
-def _candidates(probability: sitk.Image, lungs: sitk.Image, threshold: float) -> Candidates:
+def _candidates(
+    probability: sitk.Image, lungs: sitk.Image, threshold: float, labels: sitk.Image | None
+) -> Candidates:
     above = sitk.BinaryThreshold(probability, threshold, float("inf"))
-    components = sitk.GetArrayFromImage(sitk.ConnectedComponent(above, True))
+    if labels is None:
+        components = sitk.GetArrayFromImage(sitk.ConnectedComponent(above, True))
+    else:
+        kept = sitk.Mask(labels, above)
+        components = sitk.GetArrayFromImage(sitk.RelabelComponent(kept, sortByObjectSize=False))
     voxels = np.nonzero(components)
     return Candidates.of(
         voxels,

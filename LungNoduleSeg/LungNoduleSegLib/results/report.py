@@ -87,6 +87,7 @@ def write_report(
     page = template("report.html.jinja").render(
         scan=scan,
         facts=_facts(scan),
+        notes=provenance.get("input", {}).get("notes", scan.notes),
         volumes=lung_volumes_ml(lungs),
         frontal=maker.frontal(),
         levels=levels,

@@ -1,0 +1,108 @@
+"""The commands `models …`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.model_card import ModelCard, convert_model
+
+SUMMARY = "Models that find nodules: list, add, check, remove or convert them."
+
+app = typer.Typer(no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="A name that `list` shows.")]
+
+
+@app.command("list")
+def list_models() -> None:
+    """Show the models that are there.
+
+    Example: `lung-nodule-seg models list`
+    """
+    from LungNoduleSegLib.detectors.opening import model_names  # noqa: PLC0415 - slow to import
+
+    for name, card in model_names():
+        print(f"{name}: {card.summary}")
+
+
+@app.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="The model's .zip file, with its model.json.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Agree to what a model of kind `command` runs.")
+    ] = False,
+) -> None:
+    """Add a model from its zip file; one that runs a program is added after you agreed to it.
+
+    Example: `lung-nodule-seg models add ~/Downloads/model.zip`
+    """
+    from LungNoduleSegLib.detectors.added_models import (  # noqa: PLC0415 - slow to import
+        add_model,
+        read_zip_card,
+        what_runs,
+    )
+
+    card = read_zip_card(file)
+    command = what_runs(card)
+    if command and not yes:
+        print(f"{card.name} runs this program on your computer, with your rights:\n  {command}")
+        if not sys.stdin.isatty() or not typer.confirm("May it?"):
+            raise InputError(f"{card.name} was not added: agree to its program, or give --yes.")
+    add_model(file, may_run=command)
+    print(describe(card))
+
+
+@app.command()
+def check(name: NameArgument) -> None:
+    """Run a model on a phantom whose nodules are known, and hold it against its card.
+
+    Example: `lung-nodule-seg models check nodule-unet`
+    """
+    from LungNoduleSegLib.detectors.checking import check_model  # noqa: PLC0415 - slow to import
+
+    began = time.monotonic()
+    print(check_model(Path(name)))
+    print(f"{time.monotonic() - began:.0f} s in all")
+
+
+@app.command()
+def remove(name: NameArgument) -> None:
+    """Remove a model that was added.
+
+    Example: `lung-nodule-seg models remove my-model`
+    """
+    from LungNoduleSegLib.detectors.added_models import remove_model  # noqa: PLC0415
+
+    remove_model(name)
+    print(f"{name} is removed")
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A .keras file with its .json card.")],
+) -> None:
+    """Make the .onnx file of a .keras file, which runs without Keras, and enter it in the card.
+
+    Example: `lung-nodule-seg models convert ~/models/mine.keras`
+    """
+    card = convert_model(file)
+    print(f"{file.with_suffix('.onnx')} gives what {file.name} gives; {card.name} runs by it now")
+
+
+def describe(card: ModelCard) -> str:
+    """Say what is to be known of a model before it is run."""
+    cost = " ".join(
+        f"{key} {card.cost[key]:g}" for key in ("seconds", "gib", "megavoxels") if key in card.cost
+    )
+    lines = {
+        "": f"{card.name}: {card.summary}",
+        "Licence: ": card.licence,
+        "To be cited: ": card.citation,
+        "Not to be trusted: ": " ".join(card.limitations),
+        "Measured: ": cost,
+    }
+    return "\n".join(heading + text for heading, text in lines.items() if text)

@@ -1,0 +1,1 @@
+"""What finds nodules: the networks of this project, and any model that the user brings."""

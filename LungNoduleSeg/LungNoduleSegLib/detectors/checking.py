@@ -1,0 +1,80 @@
+"""A model on a phantom: does it see the right side of the body, and what does it find?"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_scan import CTScan
+from LungNoduleSegLib.detectors.opening import find_card
+from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, Place, make_phantom
+from LungNoduleSegLib.run_cost import usual_cost
+from LungNoduleSegLib.segmenter import NoduleSegmenter
+
+SPEC = PhantomSpec(
+    size=(256, 256, 100),
+    spacing=(1.4, 1.4, 3.0),
+    lesions=(LesionRequest(20), LesionRequest(12), LesionRequest(9, place=Place.VESSEL)),
+)
+
+
+def check_model(model: Path, progress: ProgressCallback = silent) -> str:
+    """Run a model on a phantom.
+
+    Args:
+        model: one of its files, or its name.
+        progress: callback of the run.
+
+    Returns:
+        What was found, in sentences.
+
+    Raises:
+        InputError: if the model cannot be run, or finds the lesions in another place only, which
+            tells that it mixes up the axes or sides of the body.
+    """
+    card = find_card(model)
+    phantom = make_phantom(SPEC)
+    began = time.perf_counter()
+    found = NoduleSegmenter(model).apply(CTScan(phantom.image, Path("phantom")), progress=progress)
+    seconds = time.perf_counter() - began
+    truth = [lesion.centre for lesion in phantom.lesions]
+    radii = [lesion.diameter_mm / 2 for lesion in phantom.lesions]
+    hits = _hits(found.nodules, truth, radii)
+    middle = phantom.image.TransformContinuousIndexToPhysicalPoint(
+        [(n - 1) / 2 for n in phantom.image.GetSize()]
+    )
+    for axis, words in enumerate(("left and right", "front and back", "head and feet")):
+        turned = np.array(truth)
+        turned[:, axis] = 2 * middle[axis] - turned[:, axis]
+        if _hits(found.nodules, turned.tolist(), radii) > hits:
+            raise InputError(
+                f"{card.name} finds the lesions where {words} are exchanged: see to the axes in "
+                "its card, or to what its program does with the orientation."
+            )
+    megavoxels = phantom.image.GetNumberOfPixels() / 1e6
+    usual = usual_cost(megavoxels).seconds
+    sentences = [
+        f"{card.name} found {hits} of {len(truth)} lesions and {len(found.nodules) - hits} other "
+        f"places, with head, left and front where they belong.",
+        f"The run took {seconds:.1f} s for {megavoxels:.1f} million voxels; "
+        f"the bundled model takes about {usual:.0f} s on our own machine.",
+    ]
+    if "seconds" in card.cost and card.cost.get("megavoxels"):
+        said = card.cost["seconds"] * megavoxels / card.cost["megavoxels"]
+        sentences.append(f"Its card says {said:.1f} s for as many voxels.")
+    return "\n".join([*sentences, *(f"Note: {note}" for note in found.notes)])
+
+
+def _hits(
+    nodules: Sequence[Nodule], centres: Sequence[Sequence[float]], radii: Sequence[float]
+) -> int:
+    """How many lesions have a nodule whose centre lies in them."""
+    places = np.array([(one.x, one.y, one.z) for one in nodules]).reshape(-1, 3)
+    return sum(
+        bool((np.linalg.norm(places - np.array(centre), axis=1) <= radius).any())
+        for centre, radius in zip(centres, radii, strict=True)
+    )

@@ -1,0 +1,160 @@
+"""The protocol of detectors: what one is asked, and what it may answer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import SimpleITK as sitk
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.model_card import ModelCard
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from LungNoduleSegLib.nodules.region_growing import grow_nodule
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place where a detector sees a nodule.
+
+    Attributes:
+        x, y, z: LPS mm.
+        probability: that it is one, 0…1.
+        diameter_mm: of a ball that stands for a nodule which cannot be grown from the place.
+    """
+
+    x: float
+    y: float
+    z: float
+    probability: float = 1.0
+    diameter_mm: float | None = None
+
+    @classmethod
+    def of_box(
+        cls,
+        low: tuple[float, float, float],
+        high: tuple[float, float, float],
+        probability: float = 1.0,
+    ) -> "Mark":
+        """Give the mark of a box between two corners in LPS mm."""
+        centre = (np.array(low) + high) / 2
+        size = float(np.abs(np.subtract(high, low)).mean())
+        x, y, z = centre.tolist()
+        return cls(x, y, z, probability, size)
+
+
+Answer: TypeAlias = sitk.Image | Sequence[Mark]
+"""What a detector gives: probabilities, as an image of floats; the voxels of each nodule, as an
+image of whole numbers, 0 for none; or marks. Images may have any grid in LPS mm."""
+
+
+class Detector(ABC):
+    """Finds nodules in a CT."""
+
+    card: ModelCard
+    """What is to be known of it; of `rules` it takes the defaults where it has none."""
+
+    @abstractmethod
+    def detect(
+        self, hu: sitk.Image, lungs: sitk.Image, progress: ProgressCallback = silent
+    ) -> Answer:
+        """Find nodules.
+
+        Args:
+            hu: axial HU image around the lungs; its spacing is in mm.
+            lungs: 1 in the right and 2 in the left lung, on the same grid.
+            progress: `progress(stage, done, total)`, which may raise `Cancelled`.
+        """
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence for each thing that did not go as wished."""
+        return ()
+
+    def record(self) -> dict[str, Any]:
+        """Give what names the model in `run.json`."""
+        return {"name": self.card.name, "kind": self.card.kind, "sha256": self.card.sha256}
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What a detector found, on the grid of the scan.
+
+    Attributes:
+        probability: that a voxel belongs to a nodule, float32.
+        labels: the number of the nodule of each voxel; None if voxels that touch are one nodule.
+        notes: one sentence for each mark that shows no nodule.
+    """
+
+    probability: sitk.Image
+    labels: sitk.Image | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, answer: Answer, hu: sitk.Image, lungs: sitk.Image) -> "Detection":
+        """Bring the answer of a detector to the grid of the scan.
+
+        Args:
+            answer: of `Detector.detect`.
+            hu, lungs: what it was asked with.
+
+        Raises:
+            InputError: if an image of floats holds other values than probabilities.
+        """
+        if not isinstance(answer, sitk.Image):
+            return cls._of_marks(answer, hu, lungs)
+        if "float" in answer.GetPixelIDTypeAsString():
+            return cls(_probabilities(answer, hu))
+        whole = sitk.Cast(answer, sitk.sitkUInt32)
+        labels = sitk.Resample(whole, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        return cls(sitk.Cast(labels > 0, sitk.sitkFloat32), labels)
+
+    @classmethod
+    def _of_marks(cls, marks: Sequence[Mark], hu: sitk.Image, lungs: sitk.Image) -> "Detection":
+        """Grow each mark, the most probable first, as a click in the panel is grown."""
+        numbers = np.zeros(hu.GetSize()[::-1], np.uint32)
+        probability = np.zeros(numbers.shape, np.float32)
+        notes = []
+        for number, mark in enumerate(sorted(marks, key=lambda one: -one.probability), start=1):
+            try:
+                grown = grow_nodule(hu, lungs, (mark.x, mark.y, mark.z))
+                box: Any = grown.box
+                voxels = grown.mask
+            except InputError as error:
+                if mark.diameter_mm is None:
+                    place = f"({mark.x:.1f}, {mark.y:.1f}, {mark.z:.1f})"
+                    notes.append(f"The model's mark at {place} is left out: {error}")
+                    continue
+                box, voxels = ..., _ball(hu, mark)
+            free = voxels & (numbers[box] == 0)
+            numbers[box][free] = number
+            probability[box][free] = mark.probability
+        images = [sitk.GetImageFromArray(one) for one in (probability, numbers)]
+        for image in images:
+            image.CopyInformation(hu)
+        return cls(images[0], images[1], tuple(notes))
+
+
+def _probabilities(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    values = sitk.GetArrayViewFromImage(image)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"The model gives values from {low:g} to {high:g}, which are no probabilities: name "
+            "them logits in its card, or have it give 0 to 1."
+        )
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0)
+
+
+def _ball(grid: sitk.Image, mark: Mark) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Voxels (z, y, x) of the grid within a mark's radius; always that of its middle."""
+    middle = grid.TransformPhysicalPointToContinuousIndex((mark.x, mark.y, mark.z))
+    offsets = [
+        (np.arange(n) - c) * s
+        for n, c, s in zip(grid.GetSize(), middle, grid.GetSpacing(), strict=True)
+    ][::-1]
+    z, y, x = np.meshgrid(*offsets, indexing="ij", sparse=True)
+    squared = z**2 + y**2 + x**2
+    return squared <= max((mark.diameter_mm or 0.0) / 2, float(np.sqrt(squared.min()))) ** 2

@@ -1,0 +1,310 @@
+"""Detectors that a user brings: each kind is added, run, batched and refused alike."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.model_card import ModelCard
+from LungNoduleSegLib.commands.models import describe
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.detectors.added_models import (
+    add_model,
+    added_models,
+    models_folder,
+    read_zip_card,
+    remove_model,
+    what_runs,
+)
+from LungNoduleSegLib.detectors.detection import Detection, Mark
+from LungNoduleSegLib.detectors.opening import find_card, model_names, open_detector
+from LungNoduleSegLib.phantom.chest import (
+    LesionRequest,
+    Phantom,
+    PhantomSpec,
+    make_phantom,
+)
+from LungNoduleSegLib.phantom.files import write_phantom
+from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
+from LungNoduleSegLib.segmenter import NoduleSegmenter, SegmentedScan
+from toy_models import command_model, onnx_model, python_package, zipped
+
+SPEC = PhantomSpec(size=(160, 160, 75), spacing=(2.2, 2.2, 4.0), lesions=(LesionRequest(22),))
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return make_phantom(SPEC)
+
+
+@pytest.fixture(scope="module")
+def files(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom")
+    write_phantom(phantom, folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTINGS_FOLDER, str(tmp_path / "settings"))
+
+
+def toy(kind: str, phantom: Phantom, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Add a toy model of a kind; returns its name."""
+    if kind == "python":
+        python_package(folder, phantom.lesions[0].centre)
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        return "toy-python"
+    card = {"onnx": onnx_model, "command": command_model}[kind](folder)
+    file = zipped(card, folder, folder / f"{kind}.zip")
+    add_model(file, may_run=what_runs(card))
+    return card.name
+
+
+def found_lesion(found: SegmentedScan, phantom: Phantom) -> bool:
+    lesion = phantom.lesions[0]
+    places = np.array([(one.x, one.y, one.z) for one in found.nodules]).reshape(-1, 3)
+    near = np.linalg.norm(places - np.array(lesion.centre), axis=1) < lesion.diameter_mm / 2
+    return bool(near.any())
+
+
+@pytest.mark.parametrize("kind", ["onnx", "command", "python"])
+def test_each_kind_goes_the_whole_way(
+    kind: str, phantom: Phantom, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = toy(kind, phantom, tmp_path, monkeypatch)
+    assert name in dict(model_names())
+    segmenter = NoduleSegmenter(Path(name), lungs_file=files / "truth" / "lungs.nii.gz")
+    found = segmenter.run(files / "dicom", tmp_path / "out", dicom=True, probability=True)
+    assert found_lesion(found, phantom)
+    volume = np.pi / 6 * phantom.lesions[0].diameter_mm ** 3
+    largest = max(one.volume_mm3 for one in found.nodules)
+    assert largest == pytest.approx(volume, rel=0.6)
+    record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert (record["model"]["name"], record["model"]["kind"]) == (name, kind)
+    assert {"report.html", "segmentation.dcm", "measurements.dcm"} <= {
+        one.name for one in (tmp_path / "out").iterdir()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "command", "python"])
+def test_each_kind_goes_through_a_batch(
+    kind: str, phantom: Phantom, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = toy(kind, phantom, tmp_path, monkeypatch)
+    command = [sys.executable, "-m", "LungNoduleSegLib", "batch", str(files / "dicom")]
+    command += ["-o", str(tmp_path / "batch"), "--model", name, "--progress", "none"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "batch" / "results.csv").open(encoding="utf-8") as rows:
+        (row,) = csv.DictReader(rows)
+    assert row["error"] == ""
+    assert int(row["nodules"]) > 0
+
+
+def test_labels_that_touch_stay_apart() -> None:
+    hu = sitk.Image(20, 20, 20, sitk.sitkInt16) - 800
+    lungs = sitk.Image(20, 20, 20, sitk.sitkUInt8) + 1
+    array = np.zeros((20, 20, 20), np.uint8)
+    array[8:12, 8:12, 4:9], array[8:12, 8:12, 9:14] = 7, 3
+    detection = Detection.of(sitk.GetImageFromArray(array), hu, lungs)
+    assert detection.labels is not None
+    assert sorted(np.unique(sitk.GetArrayFromImage(detection.labels))) == [0, 3, 7]
+    assert sitk.GetArrayFromImage(detection.probability).sum() == np.count_nonzero(array)
+
+
+def test_a_mark_without_a_nodule_is_a_ball_or_is_named() -> None:
+    hu = sitk.Image(30, 30, 30, sitk.sitkInt16) - 800
+    lungs = sitk.Image(30, 30, 30, sitk.sitkUInt8) + 1
+    marks = [Mark(15, 15, 15, 0.4, diameter_mm=6), Mark(5, 5, 5, 0.9)]
+    detection = Detection.of(marks, hu, lungs)
+    values = sitk.GetArrayFromImage(detection.probability)
+    assert values.max() == pytest.approx(0.4)
+    assert np.count_nonzero(values) == pytest.approx(np.pi / 6 * 6**3, rel=0.15)
+    (note,) = detection.notes
+    assert note.startswith("The model's mark at (5.0, 5.0, 5.0) is left out")
+    box = Mark.of_box((0, 0, 0), (4, 6, 8), 0.5)
+    assert (box.x, box.y, box.z, box.diameter_mm) == (2, 3, 4, 6)
+
+
+def test_what_is_no_probability_is_refused() -> None:
+    hu = sitk.Image(4, 4, 4, sitk.sitkInt16)
+    with pytest.raises(InputError, match=r"values from 0 to 3, which are no probabilities"):
+        image = sitk.Image(4, 4, 4, sitk.sitkFloat32)
+        image[0, 0, 0] = 3
+        Detection.of(image, hu, hu)
+
+
+def test_models_are_found_by_name_and_removed(
+    phantom: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = toy("onnx", phantom, tmp_path, monkeypatch)
+    assert find_card(Path(name)).kind == "onnx"
+    assert find_card(Path("nodule-unet")) == find_card(DEFAULT_MODEL)
+    assert open_detector(Path(name)) is open_detector(Path(name))
+    with pytest.raises(InputError, match="There is a model toy-onnx already: remove it first"):
+        add_model(tmp_path / "onnx.zip")
+    remove_model(name)
+    assert list(added_models()) == []
+    for gone in (name, "../evil"):
+        with pytest.raises(InputError, match=r"is missing: give one of a model's files, or a name"):
+            find_card(Path(gone))
+    with pytest.raises(InputError, match="No model nodule-unet was added"):
+        remove_model("nodule-unet")
+
+
+def test_a_program_runs_only_after_consent(tmp_path: Path) -> None:
+    card = command_model(tmp_path)
+    file = zipped(card, tmp_path, tmp_path / "a.zip")
+    with pytest.raises(InputError, match=r"runs a program on this computer, .*: agree to it first"):
+        add_model(file)
+    with pytest.raises(InputError, match="agree to it first"):
+        add_model(file, may_run="something else")
+    assert not list(added_models())
+    unpacked = tmp_path / "unpacked"
+    zipfile.ZipFile(file).extractall(unpacked)
+    with pytest.raises(InputError, match="runs a program on this computer: add it first"):
+        open_detector(unpacked / "model.json")
+    call = [sys.executable, "-m", "LungNoduleSegLib", "models", "add", str(file)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, input="")
+    assert done.returncode == 2
+    assert sys.executable in done.stdout
+    assert "was not added: agree to its program, or give --yes" in done.stderr
+    done = subprocess.run([*call, "--yes"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [one.parent.name for one in added_models()] == ["toy-command"]
+
+
+def rename(name: str) -> Callable[[zipfile.ZipFile], None]:
+    return lambda archive: archive.writestr(name, "x")
+
+
+def link(archive: zipfile.ZipFile) -> None:
+    entry = zipfile.ZipInfo("toy.onnx")
+    entry.external_attr = 0o120777 << 16
+    archive.writestr(entry, "/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    "change", [rename("../evil"), rename("/tmp/evil"), rename("extra.py"), rename("a\\..\\b"), link]
+)
+def test_nothing_leaves_the_folder_of_a_zip(
+    change: Callable[[zipfile.ZipFile], None], tmp_path: Path
+) -> None:
+    card = replace(onnx_model(tmp_path), files={"toy.onnx": "0" * 64})
+    file = tmp_path / "bad.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("model.json", json.dumps(card.__dict__))
+        change(archive)
+    with pytest.raises(InputError, match=r"bad\.zip holds .* which its card does not name"):
+        add_model(file)
+    assert list(models_folder().iterdir()) == []
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["bad.zip", "settings", "toy.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("name", "", "the field `name` may have letters"),
+        ("name", "../evil", "the field `name` may have letters"),
+        ("summary", 3, "the field `summary` must be a text"),
+        ("colour", "red", "it has no field `colour`"),
+        ("kind", "magic", "the field `kind` must be one of network, onnx, command, python"),
+        ("files", {"../evil": "0"}, r"the field `files` has '\.\./evil'"),
+        ("files", {"toy.onnx": "0"}, "is not the file that"),
+        ("files", [], "the field `files` must be an object"),
+    ],
+)
+def test_a_wrong_card_is_named_by_its_field(
+    field: str, value: object, words: str, tmp_path: Path
+) -> None:
+    card = onnx_model(tmp_path)
+    file = zipped(card, tmp_path, tmp_path / "a.zip", **{field: value})
+    with pytest.raises(InputError, match=words):
+        add_model(file)
+    assert not list(added_models())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("spacing_mm", [1, 2]),
+        ("window_hu", [400, -1000]),
+        ("range", None),
+        ("axes", "yxc"),
+        ("patch", [0, 1, 1]),
+        ("overlap", 1),
+        ("colour", 1),
+    ],
+)
+def test_a_wrong_input_is_named_by_its_field(field: str, value: object, tmp_path: Path) -> None:
+    card = onnx_model(tmp_path)
+    changed = zipped(card, tmp_path, tmp_path / "a.zip", input=card.input | {field: value})
+    with pytest.raises(InputError, match=rf"The card of toy-onnx: `input\.{field}` must be"):
+        open_detector(add_model(changed))
+
+
+def test_a_model_is_described_before_it_runs(tmp_path: Path) -> None:
+    text = describe(read_zip_card(zipped(onnx_model(tmp_path), tmp_path, tmp_path / "a.zip")))
+    assert "toy-onnx: Marks what is bright." in text
+    assert "Licence: MIT" in text
+    assert "Measured: seconds 5 gib 0.5 megavoxels 4" in text
+
+
+def test_a_slice_network_sees_slices(tmp_path: Path) -> None:
+    from LungNoduleSegLib.detectors.onnx_detector import NetworkInput
+
+    card = onnx_model(tmp_path)
+    flat = card.input | {"axes": "bcyx", "patch": [1, 32, 32]}
+    assert NetworkInput.of(replace(card, input=flat)).patch == [1, 32, 32]
+    with pytest.raises(InputError, match=r"`input\.patch` must be 1 along z"):
+        NetworkInput.of(replace(card, input=card.input | {"axes": "bcyx"}))
+
+
+def test_the_report_says_that_the_scan_was_trained_on(
+    phantom: Phantom, files: Path, tmp_path: Path
+) -> None:
+    card = onnx_model(tmp_path)
+    found = NoduleSegmenter(
+        add_model(zipped(card, tmp_path, tmp_path / "a.zip")),
+        lungs_file=files / "truth" / "lungs.nii.gz",
+    ).apply(files / "dicom")
+    assert found.notes == found.scan.notes
+    assert found.scan.series is not None
+    remove_model(card.name)
+    cases = [found.scan.series.series_instance_uid]
+    again = add_model(zipped(card, tmp_path, tmp_path / "b.zip", training_cases=cases))
+    NoduleSegmenter(again, lungs_file=files / "truth" / "lungs.nii.gz").run(
+        files / "dicom", tmp_path / "out"
+    )
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "toy-onnx was trained on this scan" in report
+
+
+@pytest.mark.slow
+def test_check_finds_what_a_model_does(tmp_path: Path) -> None:
+    card = onnx_model(tmp_path)
+    add_model(zipped(card, tmp_path, tmp_path / "a.zip"))
+    command = [sys.executable, "-m", "LungNoduleSegLib", "models", "check", card.name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert "toy-onnx found " in done.stdout
+    assert "Its card says" in done.stdout
+
+
+def test_a_card_without_files_has_a_hash_of_its_own() -> None:
+    one, other = (ModelCard("a", "b", "c", kind="command", command=[word]) for word in "xy")
+    assert len(one.sha256) == 64
+    assert one.sha256 != other.sha256
