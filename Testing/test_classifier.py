@@ -12,6 +12,7 @@ from CTLungScreeningLib.engine import device_of
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, save_model
+from LungNoduleSegLib.detectors.network_detector import load_networks
 from LungNoduleSegLib.network.classifier import (
     build_classifier,
     find_candidates,
@@ -25,7 +26,6 @@ from LungNoduleSegLib.network.classifier_training import (
     train_classifier,
 )
 from LungNoduleSegLib.network.cubes import CUBE, STEP_MM, cut_cubes, sampled_slices
-from LungNoduleSegLib.network.detector import load_networks
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
 
 STRAIGHT, TURNED = (1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)

@@ -17,7 +17,7 @@ from CTLungScreeningLib.model_card import load_model, load_network
 from CTLungScreeningLib.onnx_export import AGREEMENT
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
-from LungNoduleSegLib.network.detector import load_networks
+from LungNoduleSegLib.detectors.network_detector import load_networks
 from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.files import write_phantom
 

@@ -16,7 +16,7 @@ from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import TENSORBOARD, read_history
 from CTLungScreeningLib.model_card import load_model
 from LungNoduleSegLib.cli import app
-from LungNoduleSegLib.network.detector import load_networks
+from LungNoduleSegLib.detectors.network_detector import load_networks
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan
 from LungNoduleSegLib.network.preparation import Preparation

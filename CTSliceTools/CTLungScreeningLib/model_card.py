@@ -266,7 +266,7 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
     for name, value in given.items():
         if name not in known:
             raise wrong(f"it has no field `{name}`")
-        kind = get_origin(known[name].type) or known[name].type
+        kind: Any = get_origin(known[name].type) or known[name].type
         if not isinstance(value, kind):
             words: dict[Any, str] = {str: "a text", dict: "an object", list: "a list"}
             raise wrong(f"the field `{name}` must be {words[kind]}")

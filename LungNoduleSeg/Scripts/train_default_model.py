@@ -28,6 +28,7 @@ from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.detectors.network_detector import NoduleDetector, load_networks
 from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet
 from LungNoduleSegLib.evaluation.synthetic_lesions import RESULT, evaluate_synthetic_lesions
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
@@ -38,7 +39,6 @@ from LungNoduleSegLib.network.classifier_training import (
     mistaken_places,
     train_classifier,
 )
-from LungNoduleSegLib.network.detector import NoduleDetector, load_networks
 from LungNoduleSegLib.network.inference import nodule_probability
 from LungNoduleSegLib.network.patches import PatchTrainingPlan, TrainingScan, training_scan
 from LungNoduleSegLib.network.preparation import Preparation

@@ -62,7 +62,7 @@ def check(name: NameArgument) -> None:
 
     Example: `lung-nodule-seg models check nodule-unet`
     """
-    from LungNoduleSegLib.detectors.checking import check_model  # noqa: PLC0415 - slow to import
+    from LungNoduleSegLib.evaluation.model_check import check_model  # noqa: PLC0415 - slow to import
 
     began = time.monotonic()
     print(check_model(Path(name)))

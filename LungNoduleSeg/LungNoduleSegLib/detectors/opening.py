@@ -12,8 +12,8 @@ from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.added_models import added_models, models_folder
 from LungNoduleSegLib.detectors.command_detector import CommandDetector
 from LungNoduleSegLib.detectors.detection import Detector
+from LungNoduleSegLib.detectors.network_detector import load_networks, second_card
 from LungNoduleSegLib.detectors.onnx_detector import OnnxDetector
-from LungNoduleSegLib.network.detector import load_networks, second_card
 
 ENTRY_POINTS = "ctlungscreening.detectors"
 """Group of the entry points of packages that bring detectors; each names a `Detector` class that is
@@ -53,15 +53,15 @@ def open_detector(model: Path, device: Device | None = None) -> Detector:
         InputError: as `find_card`, or if it runs a program that nobody agreed to.
     """
     card = find_card(model)
-    hashes = [card.sha256]
+    cards = [repr(card)]
     found = _find(model)
     if isinstance(found, Path) and card.kind == "network" and card.second:
-        hashes.append(second_card(found, card).sha256)
-    return _opened(model, device, *hashes)
+        cards.append(repr(second_card(found, card)))
+    return _opened(model, device, *cards)
 
 
 @lru_cache(maxsize=1)
-def _opened(model: Path, device: Device | None, *_sha256: str) -> Detector:
+def _opened(model: Path, device: Device | None, *_cards: str) -> Detector:
     """Open a model once for all the scans that a process runs with it."""
     found = _find(model)
     if isinstance(found, EntryPoint):
