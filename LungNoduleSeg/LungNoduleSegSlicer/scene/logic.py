@@ -29,11 +29,12 @@ from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import PROBABILITY, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.reading import read_run
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
-from LungNoduleSegSlicer.scene import mrml_results, probability_node
+from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, probability_node
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.external_lungs import has_run_lungs, write_lungs
 from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
 from LungNoduleSegSlicer.scene.lung_window import show_in_lung_window
+from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, connect, find_results
 from LungNoduleSegSlicer.scene.review_logic import ReviewLogic
@@ -189,6 +190,8 @@ class LungNoduleSegLogic:
         segments = mrml_results.read_segmentation(file)
         mrml_results.require_same_place(segments, volumeNode, file)
         nodules = read_nodules_csv(folder / TABLE)
+        # Before they are in the scene, where each that changes is drawn anew.
+        nodule_segments.separate(segments, [segment_id(one.id) for one in nodules])
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
 
         earlier = earlier_results(segmentationNode, tableNode, fiducialNode)

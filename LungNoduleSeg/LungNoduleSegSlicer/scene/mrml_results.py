@@ -200,25 +200,40 @@ def fill_table(table_node: Any, nodules: Iterable[Nodule]) -> None:
 
 
 def fill_points(point_list_node: Any, nodules: Iterable[Nodule]) -> None:
-    """Put one control point at each nodule in place of those from an earlier run.
+    """Have one control point at each nodule in place of those from before.
 
-    Ours are told by label and description; others stay.
+    Ours are told by label and description; others stay, and so do ours as far as they are right:
+    Slicer draws all views anew for each point that changes.
     """
+    wanted = {f"Nodule {one.id}": one for one in nodules}
     for index in reversed(range(point_list_node.GetNumberOfControlPoints())):
         label = point_list_node.GetNthControlPointLabel(index)
         about = point_list_node.GetNthControlPointDescription(index)
-        if label.startswith("Nodule ") and about.startswith(f"{TAG}: "):
+        if not label.startswith("Nodule ") or not about.startswith(f"{TAG}: "):
+            continue
+        if label in wanted:
+            _place_point(point_list_node, index, wanted.pop(label))
+        else:
             point_list_node.RemoveNthControlPoint(index)
-    for nodule in nodules:
-        index = point_list_node.AddControlPoint(
-            vtk.vtkVector3d(-nodule.x, -nodule.y, nodule.z), f"Nodule {nodule.id}"
-        )
-        point_list_node.SetNthControlPointDescription(
-            index, f"{TAG}: {nodule.diameter_mm:.1f} mm, {nodule.kind}, {nodule.side} lung"
-        )
+    for label, nodule in wanted.items():
+        index = point_list_node.AddControlPoint(vtk.vtkVector3d(*_ras(nodule)), label)
+        _place_point(point_list_node, index, nodule)
         point_list_node.SetNthControlPointLocked(index, True)
     if point_list_node.GetDisplayNode() is None:
         point_list_node.CreateDefaultDisplayNodes()
+
+
+def _place_point(point_list_node: Any, index: int, nodule: Nodule) -> None:
+    """Put a control point at a nodule and say what it is, unless both are so already."""
+    if tuple(point_list_node.GetNthControlPointPosition(index)) != _ras(nodule):
+        point_list_node.SetNthControlPointPosition(index, *_ras(nodule))
+    about = f"{TAG}: {nodule.diameter_mm:.1f} mm, {nodule.kind}, {nodule.side} lung"
+    if point_list_node.GetNthControlPointDescription(index) != about:
+        point_list_node.SetNthControlPointDescription(index, about)
+
+
+def _ras(nodule: Nodule) -> tuple[float, float, float]:
+    return -nodule.x, -nodule.y, nodule.z
 
 
 def _is_marked(table_node: Any) -> bool:

@@ -46,15 +46,20 @@ def voxels_of(segment: Any) -> CroppedMask | None:
     return CroppedMask.of(_grid(labelmap), (whole[0], whole[1], whole[2]), voxels)
 
 
-def voxels_by_id(segmentation_node: Any, ids: Iterable[str]) -> dict[str, CroppedMask]:
+def voxels_by_id(segmentation: Any, ids: Iterable[str]) -> dict[str, CroppedMask]:
     """Read the voxels of segments that have any; a labelmap that they share is gone through once.
 
-    Each is as `voxels_of` gives it.
+    Args:
+        segmentation: a vtkSegmentation.
+        ids: of its segments; those that are not there are left out.
+
+    Returns:
+        Masks by id, each as `voxels_of` gives it.
     """
     boxes: dict[Any, list[Any]] = {}
     found = {}
     for one in ids:
-        segment = segmentation_node.GetSegmentation().GetSegment(one)
+        segment = segmentation.GetSegment(one)
         labelmap = segment.GetRepresentation(BINARY_LABELMAP) if segment is not None else None
         if labelmap is None or labelmap.GetPointData().GetScalars() is None:
             continue
@@ -82,15 +87,24 @@ def is_as_made(segmentation_node: Any, one: str) -> bool:
 
 
 def add_nodule(segmentation_node: Any, nodule: Nodule, mask: CroppedMask, *, by_run: bool) -> None:
-    """Add the segment of a nodule.
+    """Add the segment of a nodule; one with the same voxels that is there by the run stays.
+
+    Slicer takes most of a second to draw a segment that is new.
 
     Args:
-        segmentation_node: without a segment of that nodule.
+        segmentation_node: without a segment of that nodule, or with one that a run made.
         nodule: gives number and side.
         mask: on the grid of the volume.
         by_run: whether the network found it: then a further run replaces it.
     """
     style = nodule_style(nodule.id, RIGHT_LUNG if nodule.side is Side.RIGHT else LEFT_LUNG)
+    segmentation = segmentation_node.GetSegmentation()
+    there = segmentation.GetSegment(style.id)
+    if by_run and there is not None:
+        if _is_same(there, style.name, mask) and is_as_made(segmentation_node, style.id):
+            there.SetColor(*style.color)
+            return
+        remove(segmentation_node, [style.id])
     segment = slicer.vtkSegment()
     segment.SetName(style.name)
     segment.SetColor(*style.color)
@@ -99,20 +113,21 @@ def add_nodule(segmentation_node: Any, nodule: Nodule, mask: CroppedMask, *, by_
     for name, value in ALGORITHM_TAGS.items() if by_run else ():
         segment.SetTag(name, value)
     segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
-    if not segmentation_node.GetSegmentation().AddSegment(segment, style.id):
+    if not segmentation.AddSegment(segment, style.id):
         raise InputError(
             f"{segmentation_node.GetName()} did not take {style.name}: it has a segment of that "
             "nodule already."
         )
 
 
-def separate(segmentation_node: Any, ids: Sequence[str]) -> None:
+def separate(segmentation: Any, ids: Iterable[str]) -> None:
     """Give segments small labelmaps of their own; the voxels stay, also of those they shared with.
 
-    A segment that is not there, or has no voxels, stays as it is.
+    Args:
+        segmentation: a vtkSegmentation.
+        ids: of segments; one that is not there, or has no voxels, stays as it is.
     """
-    segmentation = segmentation_node.GetSegmentation()
-    for one, mask in voxels_by_id(segmentation_node, ids).items():
+    for one, mask in voxels_by_id(segmentation, ids).items():
         segment = segmentation.GetSegment(one)
         before, value = segment.GetRepresentation(BINARY_LABELMAP), segment.GetLabelValue()
         if before.GetNumberOfPoints() == mask.voxels.size:
@@ -132,9 +147,15 @@ def keep(segmentation_node: Any, ids: Sequence[str]) -> Callable[[], None]:
     def restore() -> None:
         if segmentation_node.GetScene() is None:
             return
-        remove(segmentation_node, ids)
+        there = (segmentation.GetSegment(one) for one in ids)
+        same = {
+            one
+            for one, segment in zip(ids, there, strict=True)
+            if one in copies and segment is not None and _is_copy(segment, copies[one])
+        }
+        remove(segmentation_node, [one for one in ids if one not in same])
         for place, one in enumerate(order):
-            if one in copies:
+            if one in copies and one not in same:
                 segmentation.AddSegment(_deep_copy(copies[one]), one)
                 segmentation.SetSegmentIndex(
                     one, min(place, segmentation.GetNumberOfSegments() - 1)
@@ -147,7 +168,7 @@ def remove(segmentation_node: Any, ids: Sequence[str]) -> None:
     """Remove segments; those they share a labelmap with keep theirs."""
     segmentation = segmentation_node.GetSegmentation()
     there = [one for one in ids if segmentation.GetSegment(one) is not None]
-    separate(segmentation_node, there)
+    separate(segmentation, there)
     for one in there:
         segmentation.RemoveSegment(one)
 
@@ -168,6 +189,24 @@ def _copy(segmentation_node: Any, one: str) -> Any:
         copy.SetLabelValue(1)
         copy.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
     return copy
+
+
+def _is_copy(segment: Any, copy: Any) -> bool:
+    """Tell whether a segment is as it was when it was copied."""
+    mask = voxels_of(copy)
+    same = mask is None if voxels_of(segment) is None else _is_same(segment, copy.GetName(), mask)
+    return same and tag(segment, TAG) == tag(copy, TAG) and segment.GetColor() == copy.GetColor()
+
+
+def _is_same(segment: Any, name: str, mask: CroppedMask | None) -> bool:
+    """Tell whether a segment has a name, and the voxels of a mask."""
+    there = voxels_of(segment)
+    if mask is None or there is None or segment.GetName() != name:
+        return False
+    if there.voxels.sum() != mask.voxels.sum():
+        return False
+    here = there.on(mask.grid)
+    return here is not None and here.box == mask.box and np.array_equal(here.voxels, mask.voxels)
 
 
 def _deep_copy(segment: Any) -> Any:

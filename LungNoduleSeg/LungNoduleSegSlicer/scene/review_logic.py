@@ -129,7 +129,8 @@ class ReviewLogic:
     def edited(self, results: ResultNodes) -> tuple[int, ...]:
         """Give the nodules whose segments were edited or removed since they were measured."""
         ids = {one.id: segment_id(one.id) for one in nodules_of(results.table, rejected=True)}
-        there = nodule_segments.voxels_by_id(results.segmentation, ids.values())
+        segmentation = results.segmentation.GetSegmentation()
+        there = nodule_segments.voxels_by_id(segmentation, ids.values())
         return tuple(
             number
             for number, one in ids.items()
@@ -177,7 +178,8 @@ class ReviewLogic:
         if self._scan is None or not self.isReady(results):
             self._scan = (results, _made_of(results)), ReviewedScan.of(results)
             numbers = [one.id for one in nodules_of(results.table, rejected=True)]
-            nodule_segments.separate(results.segmentation, [segment_id(n) for n in numbers])
+            segmentation = results.segmentation.GetSegmentation()
+            nodule_segments.separate(segmentation, [segment_id(n) for n in numbers])
         return self._scan[1]
 
     def lowestThreshold(self, results: ResultNodes) -> float | None:
@@ -217,13 +219,15 @@ class ReviewLogic:
         new = [segment_id(one.nodule.id) for one in found]
         kind = f"threshold {results.table.GetID()}"
         with self._change(results, [*go, *new], "change the threshold", kind):
-            nodule_segments.remove(results.segmentation, go)
+            nodule_segments.remove(results.segmentation, [one for one in go if one not in new])
             shown = []
             for one in found:
                 there = scan.on_volume(one)
-                if there is not None:
-                    nodule_segments.add_nodule(results.segmentation, one.nodule, there, by_run=True)
-                    shown.append(one.nodule)
+                if there is None:
+                    nodule_segments.remove(results.segmentation, [segment_id(one.nodule.id)])
+                    continue
+                nodule_segments.add_nodule(results.segmentation, one.nodule, there, by_run=True)
+                shown.append(one.nodule)
             together = sorted([*stay, *shown], key=lambda one: one.id)
             review_state.show(results, together, verdicts)
             probability_node.set_threshold(results.probability, threshold)
