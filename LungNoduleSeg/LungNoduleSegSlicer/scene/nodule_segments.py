@@ -87,24 +87,15 @@ def is_as_made(segmentation_node: Any, one: str) -> bool:
 
 
 def add_nodule(segmentation_node: Any, nodule: Nodule, mask: CroppedMask, *, by_run: bool) -> None:
-    """Add the segment of a nodule; one with the same voxels that is there by the run stays.
-
-    Slicer takes most of a second to draw a segment that is new.
+    """Add the segment of a nodule, or change the one that a run made before.
 
     Args:
-        segmentation_node: without a segment of that nodule, or with one that a run made.
+        segmentation_node: if `by_run` is off, without a segment of that nodule.
         nodule: gives number and side.
         mask: on the grid of the volume.
         by_run: whether the network found it: then a further run replaces it.
     """
     style = nodule_style(nodule.id, RIGHT_LUNG if nodule.side is Side.RIGHT else LEFT_LUNG)
-    segmentation = segmentation_node.GetSegmentation()
-    there = segmentation.GetSegment(style.id)
-    if by_run and there is not None:
-        if _is_same(there, style.name, mask) and is_as_made(segmentation_node, style.id):
-            there.SetColor(*style.color)
-            return
-        remove(segmentation_node, [style.id])
     segment = slicer.vtkSegment()
     segment.SetName(style.name)
     segment.SetColor(*style.color)
@@ -113,11 +104,45 @@ def add_nodule(segmentation_node: Any, nodule: Nodule, mask: CroppedMask, *, by_
     for name, value in ALGORITHM_TAGS.items() if by_run else ():
         segment.SetTag(name, value)
     segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
-    if not segmentation.AddSegment(segment, style.id):
+    if not by_run and segmentation_node.GetSegmentation().GetSegment(style.id) is not None:
         raise InputError(
             f"{segmentation_node.GetName()} did not take {style.name}: it has a segment of that "
             "nodule already."
         )
+    _put(segmentation_node, style.id, segment)
+
+
+def _put(segmentation_node: Any, one: str, segment: Any) -> None:
+    """Add a segment, or make the one that is there like it, as far as it is not.
+
+    Slicer takes most of a second to draw a segment that is new, or that went.
+    """
+    segmentation = segmentation_node.GetSegmentation()
+    there, mask = segmentation.GetSegment(one), voxels_of(segment)
+    if there is None or mask is None:
+        remove(segmentation_node, [one])
+        segmentation.AddSegment(segment, one)
+        return
+    before = voxels_of(there)
+    here = None if before is None else before.on(mask.grid)
+    if (
+        before is None
+        or here is None
+        or before.voxels.sum() != mask.voxels.sum()
+        or here.box != mask.box
+        or not np.array_equal(here.voxels, mask.voxels)
+    ):
+        separate(segmentation, [one])
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        labelmap = segment.GetRepresentation(BINARY_LABELMAP)
+        logic.SetBinaryLabelmapToSegment(labelmap, segmentation_node, one, logic.MODE_REPLACE)
+    if _about(there) != _about(segment):
+        there.DeepCopyMetadata(segment)
+
+
+def _about(segment: Any) -> tuple[Any, ...]:
+    """What a segment is, but for its voxels and what is told of their review."""
+    return segment.GetName(), segment.GetColor(), tag(segment, TAG)
 
 
 def separate(segmentation: Any, ids: Iterable[str]) -> None:
@@ -147,19 +172,13 @@ def keep(segmentation_node: Any, ids: Sequence[str]) -> Callable[[], None]:
     def restore() -> None:
         if segmentation_node.GetScene() is None:
             return
-        there = (segmentation.GetSegment(one) for one in ids)
-        same = {
-            one
-            for one, segment in zip(ids, there, strict=True)
-            if one in copies and segment is not None and _is_copy(segment, copies[one])
-        }
-        remove(segmentation_node, [one for one in ids if one not in same])
+        remove(segmentation_node, [one for one in ids if one not in copies])
         for place, one in enumerate(order):
-            if one in copies and one not in same:
-                segmentation.AddSegment(_deep_copy(copies[one]), one)
-                segmentation.SetSegmentIndex(
-                    one, min(place, segmentation.GetNumberOfSegments() - 1)
-                )
+            if one in copies:
+                _put(segmentation_node, one, _deep_copy(copies[one]))
+                last = segmentation.GetNumberOfSegments() - 1
+                if segmentation.GetSegmentIndex(one) != min(place, last):
+                    segmentation.SetSegmentIndex(one, min(place, last))
 
     return restore
 
@@ -167,7 +186,7 @@ def keep(segmentation_node: Any, ids: Sequence[str]) -> Callable[[], None]:
 def remove(segmentation_node: Any, ids: Sequence[str]) -> None:
     """Remove segments; those they share a labelmap with keep theirs."""
     segmentation = segmentation_node.GetSegmentation()
-    there = [one for one in ids if segmentation.GetSegment(one) is not None]
+    there = [one for one in dict.fromkeys(ids) if segmentation.GetSegment(one) is not None]
     separate(segmentation, there)
     for one in there:
         segmentation.RemoveSegment(one)
@@ -189,24 +208,6 @@ def _copy(segmentation_node: Any, one: str) -> Any:
         copy.SetLabelValue(1)
         copy.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
     return copy
-
-
-def _is_copy(segment: Any, copy: Any) -> bool:
-    """Tell whether a segment is as it was when it was copied."""
-    mask = voxels_of(copy)
-    same = mask is None if voxels_of(segment) is None else _is_same(segment, copy.GetName(), mask)
-    return same and tag(segment, TAG) == tag(copy, TAG) and segment.GetColor() == copy.GetColor()
-
-
-def _is_same(segment: Any, name: str, mask: CroppedMask | None) -> bool:
-    """Tell whether a segment has a name, and the voxels of a mask."""
-    there = voxels_of(segment)
-    if mask is None or there is None or segment.GetName() != name:
-        return False
-    if there.voxels.sum() != mask.voxels.sum():
-        return False
-    here = there.on(mask.grid)
-    return here is not None and here.box == mask.box and np.array_equal(here.voxels, mask.voxels)
 
 
 def _deep_copy(segment: Any) -> Any:
