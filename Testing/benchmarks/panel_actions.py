@@ -36,6 +36,9 @@ from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 
 NODULES = 20
+FAINT = 5
+"""Balls more, that only a lower threshold finds."""
+
 SIZE = 512
 SPACING = (0.7, 0.7, 1.0)
 RULES = NoduleRules(0.5, 0.6, 3.0, 0.5, 3.0)
@@ -53,15 +56,16 @@ def chest(slices: int) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
         lungs[(*inside, columns)] = label
         hu[(*inside, columns)] = -850
     rng = np.random.default_rng(0)
-    for number in range(NODULES + 1):
+    tops = [*rng.uniform(0.6, 1, NODULES), *rng.uniform(0.46, 0.5, FAINT), 0.0]
+    for number, top in enumerate(tops):
         middle = np.array(
             [
-                20 + (slices - 40) * number // NODULES,
+                20 + (slices - 40) * number // (len(tops) - 1),
                 rng.integers(140, 370),
                 rng.integers(90, 200) + (220 if number % 2 else 0),
             ]
         )
-        radius, top = rng.uniform(3, 8), 0.0 if number == NODULES else rng.uniform(0.3, 1)
+        radius = rng.uniform(3, 8)
         reach = np.ceil(1.5 * radius / np.array(SPACING[::-1])).astype(int)
         box = tuple(slice(m - r, m + r + 1) for m, r in zip(middle, reach, strict=True))
         steps = [np.arange(-r, r + 1) * s for r, s in zip(reach, SPACING[::-1], strict=True)]

@@ -1,5 +1,6 @@
 """Masks that are kept as the box around their voxels, and brought from one grid to another."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 Box = tuple[slice, slice, slice]
+
+_SAME_VOXEL = 1e-3
+"""Grids whose voxels lie within this part of a voxel of each other have the same voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +82,26 @@ class CroppedMask:
         image.SetDirection(first.GetDirection())
         return image
 
+    def _shifted_to(self, grid: Grid) -> list[int] | None:
+        """Where the mask begins, (z, y, x), on a grid that differs by whole voxels only."""
+        if not np.allclose(self.grid.direction, grid.direction, atol=_SAME_VOXEL) or not (
+            np.allclose(self.grid.spacing, grid.spacing, rtol=_SAME_VOXEL)
+        ):
+            return None
+        start = [part.start for part in self.box[::-1]]
+        place = self.grid.first_voxel.TransformIndexToPhysicalPoint(start)
+        exact = grid.first_voxel.TransformPhysicalPointToContinuousIndex(place)
+        whole = [round(one) for one in exact[::-1]]
+        return whole if np.allclose(exact[::-1], whole, atol=_SAME_VOXEL) else None
+
     def on(self, grid: Grid) -> "CroppedMask | None":
         """Bring the mask to another grid, nearest neighbour; None if nothing of it lies there.
 
         Where the two grids have the same voxels, in whatever order, nothing changes.
         """
+        shifted = self._shifted_to(grid)
+        if shifted is not None:
+            return _cut(grid, shifted, self.voxels)
         image, first = self.image, grid.first_voxel
         ends = np.array(image.GetSize()) - 0.5
         corners = np.array(
@@ -110,3 +129,19 @@ class CroppedMask:
         )
         x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
         return CroppedMask.of(grid, (z, y, x), sitk.GetArrayFromImage(brought) > 0)
+
+
+def _cut(grid: Grid, start: Sequence[int], voxels: NDArray[np.bool_]) -> CroppedMask | None:
+    """Put voxels (z, y, x) into a grid from an index on; what lies outside it is cut off."""
+    low = [max(-one, 0) for one in start]
+    high = [
+        min(size, whole - one)
+        for one, size, whole in zip(start, voxels.shape, grid.size[::-1], strict=True)
+    ]
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        return None
+    inner = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    z, y, x = (
+        slice(one + part.start, one + part.stop) for one, part in zip(start, inner, strict=True)
+    )
+    return CroppedMask.of(grid, (z, y, x), voxels[inner])

@@ -7,6 +7,10 @@ MARGIN_MM = 10.0
 """Kept around what is cropped to."""
 
 
+_SAME_VOXEL = 1e-4
+"""Grids whose voxels are closer than this part of a voxel, or of 1, are the same."""
+
+
 def crop_to(labels: sitk.Image, *images: sitk.Image) -> tuple[sitk.Image, ...]:
     """Cut `labels` and the images on its grid to the box around its non-zero voxels.
 
@@ -23,3 +27,23 @@ def crop_to(labels: sitk.Image, *images: sitk.Image) -> tuple[sitk.Image, ...]:
         start.append(low)
         size.append(high - low)
     return tuple(sitk.RegionOfInterest(image, size, start) for image in (labels, *images))
+
+
+def onto_grid(image: sitk.Image, grid: sitk.Image, outside: float) -> sitk.Image:
+    """Bring an image to a grid, nearest neighbour, with `outside` where it says nothing.
+
+    Where the grid is a part of the image's own, that part is cut out, which is much faster.
+    """
+    corner = image.TransformPhysicalPointToContinuousIndex(grid.GetOrigin())
+    start = [round(one) for one in corner]
+    same = (
+        np.allclose(corner, start, atol=_SAME_VOXEL)
+        and np.allclose(image.GetSpacing(), grid.GetSpacing(), rtol=_SAME_VOXEL)
+        and np.allclose(image.GetDirection(), grid.GetDirection(), atol=_SAME_VOXEL)
+    )
+    ends = zip(start, grid.GetSize(), image.GetSize(), strict=True)
+    if same and all(low >= 0 and low + size <= whole for low, size, whole in ends):
+        part = sitk.RegionOfInterest(image, grid.GetSize(), start)
+        part.CopyInformation(grid)
+        return part
+    return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, outside)

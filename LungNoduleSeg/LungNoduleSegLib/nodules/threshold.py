@@ -145,7 +145,8 @@ class ThresholdedNodules:
 
 def _lowest(steps: NDArray[np.uint8]) -> float:
     """Give the smallest threshold at which no more than `MAX_VOXELS` remain."""
-    reaching = np.bincount(steps.ravel(), minlength=STEPS + 1)[::-1].cumsum()[::-1]
+    marked = steps[steps > 0]
+    reaching = np.bincount(marked, minlength=STEPS + 1)[::-1].cumsum()[::-1]
     few = np.flatnonzero(reaching <= MAX_VOXELS)
     first = int(few[0]) if len(few) else STEPS
     return max(LOWEST, first / STEPS)

@@ -72,6 +72,11 @@ def voxels_by_id(segmentation: Any, ids: Iterable[str]) -> dict[str, CroppedMask
     return found
 
 
+def labelmap_grid(segmentation: Any, one: str) -> Grid:
+    """Give the grid of the labelmap of a segment."""
+    return _grid(segmentation.GetSegment(one).GetRepresentation(BINARY_LABELMAP))
+
+
 def values_under(mask: CroppedMask, labelmap: Any) -> set[int]:
     """Give the values of a labelmap under a mask on any grid."""
     here = mask.on(_grid(labelmap))

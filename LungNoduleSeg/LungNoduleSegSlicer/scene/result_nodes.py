@@ -2,23 +2,23 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import SimpleITK as sitk
 import slicer
-import vtk
-from vtk.util.numpy_support import vtk_to_numpy
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.affine import LPS_TO_RAS
+from CTLungScreeningLib.geometry.cropped_mask import Grid
 from CTLungScreeningSlicer.scene.mrml_volume import ijk_to_world
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule, Verdict
 from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, nodule_style
 from LungNoduleSegLib.risk.growth import ChestScan, study_date
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
+from LungNoduleSegSlicer.scene.nodule_segments import labelmap_grid, voxels_by_id
 
 SEGMENTATION_ROLE = f"{TAG}.segmentation"
 POINTS_ROLE = f"{TAG}.points"
@@ -118,8 +118,12 @@ def nodules_of(table_node: Any, *, rejected: bool = False) -> tuple[Nodule, ...]
     return tuple(one for one in found if verdicts.get(one.id) is not Verdict.REJECTED)
 
 
-def lungs_of(segmentation_node: Any) -> sitk.Image:
+def lungs_of(segmentation_node: Any, grid: sitk.Image | None = None) -> sitk.Image:
     """Give the lungs of a segmentation node as labels in the world, LPS mm.
+
+    Args:
+        segmentation_node: of a run.
+        grid: to bring them to; None for their own.
 
     Raises:
         InputError: if it has no segment of a lung as a run makes them.
@@ -132,7 +136,8 @@ def lungs_of(segmentation_node: Any) -> sitk.Image:
             f"{segmentation_node.GetName()} has no lungs of a run, or is under a transform: "
             "choose the segmentation of a run, its transform hardened."
         )
-    return merged_segments(segmentation_node, {one: label for label, one in found.items()})
+    values = {one: label for label, one in found.items()}
+    return merged_segments(segmentation_node, values, grid)
 
 
 def nodule_labels_of(result: ResultNodes) -> sitk.Image:
@@ -255,58 +260,60 @@ def merged_segments(
     Raises:
         InputError: if one is not kept as voxels.
     """
-    images = []
-    for segment_id, value in values.items():
-        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    segmentation = segmentation_node.GetSegmentation()
+    for segment_id in values:
+        segment = segmentation.GetSegment(segment_id)
         labelmap = segment.GetRepresentation(BINARY_LABELMAP)
         if labelmap is None or labelmap.GetPointData().GetScalars() is None:
             raise InputError(
                 f"{segment.GetName()} of {segmentation_node.GetName()} has no voxels: make binary "
                 "labelmap its source in the Segmentations module, or choose another segmentation."
             )
-        images.append(_labels(labelmap, segment.GetLabelValue()) * value)
-    if grid is None:
-        grid = _around(images)
-    merged = sitk.Image(grid.GetSize(), sitk.sitkUInt16)
-    merged.CopyInformation(grid)
-    for one in images:
-        same = grid.IsSameImageGeometryAs(one)
-        here = one if same else sitk.Resample(one, grid, sitk.Transform(), sitk.sitkNearestNeighbor)
-        merged = sitk.Maximum(merged, here)
-    return merged
+    place = _around([labelmap_grid(segmentation, one) for one in values])
+    if grid is not None:
+        place = Grid.of(grid)
+    merged = np.zeros(place.size[::-1], np.uint16)
+    masks = voxels_by_id(segmentation, values)
+    for segment_id in sorted(masks, key=values.__getitem__):
+        here = masks[segment_id].on(place)
+        if here is not None:
+            merged[here.box][here.voxels] = values[segment_id]
+    image = sitk.GetImageFromArray(merged)
+    image.CopyInformation(grid if grid is not None else _empty_on(place))
+    return image
 
 
-def _around(images: Sequence[sitk.Image]) -> sitk.Image:
-    """Extend the grid of the first image so that it holds them all: the image, padded with 0."""
-    first = images[0]
-    if all(first.IsSameImageGeometryAs(one) for one in images):
-        return first
+def _empty_on(grid: Grid) -> sitk.Image:
+    image = sitk.Image(grid.size, sitk.sitkUInt8)
+    image.SetOrigin(grid.origin)
+    image.SetSpacing(grid.spacing)
+    image.SetDirection(grid.direction)
+    return image
+
+
+def _around(grids: Sequence[Grid]) -> Grid:
+    """Extend the first grid so that it holds them all."""
+    first = grids[0]
+    voxel = first.first_voxel
     corners = np.array(
         [
-            first.TransformPhysicalPointToContinuousIndex(
-                one.TransformIndexToPhysicalPoint(
-                    [int(end * (n - 1)) for end, n in zip(ends, one.GetSize(), strict=True)]
+            voxel.TransformPhysicalPointToContinuousIndex(
+                one.first_voxel.TransformIndexToPhysicalPoint(
+                    [int(end * (n - 1)) for end, n in zip(ends, one.size, strict=True)]
                 )
             )
-            for one in images
+            for one in grids
             for ends in np.ndindex(2, 2, 2)
         ]
     )
-    last = np.array(first.GetSize()) - 1
+    last = np.array(first.size) - 1
     low = np.maximum(-np.floor(corners.min(axis=0) + 1e-3), 0).astype(int)
     high = np.maximum(np.ceil(corners.max(axis=0) - 1e-3) - last, 0).astype(int)
-    return sitk.ConstantPad(first, low.tolist(), high.tolist(), 0)
-
-
-def _labels(labelmap: Any, value: int) -> sitk.Image:
-    """One segment of a labelmap as an image, LPS mm."""
-    low_x, high_x, low_y, high_y, low_z, high_z = labelmap.GetExtent()
-    shape = (high_z - low_z + 1, high_y - low_y + 1, high_x - low_x + 1)
-    voxels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape)
-    matrix = vtk.vtkMatrix4x4()
-    labelmap.GetImageToWorldMatrix(matrix)
-    to_lps = LPS_TO_RAS @ slicer.util.arrayFromVTKMatrix(matrix)
-    return _placed((voxels == value).astype(np.uint16), to_lps, (low_x, low_y, low_z))
+    return replace(
+        first,
+        origin=voxel.TransformIndexToPhysicalPoint((-low).tolist()),
+        size=tuple((np.array(first.size) + low + high).tolist()),
+    )
 
 
 def _placed(

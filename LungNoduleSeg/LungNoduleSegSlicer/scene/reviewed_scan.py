@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.axial import AxialView
 from CTLungScreeningLib.geometry.cropped_mask import CroppedMask, Grid
-from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.geometry.cropping import crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.region_growing import grow_nodule
@@ -40,10 +40,10 @@ class ReviewedScan:
         """
         volume = volume_of(results.segmentation)
         view = AxialView.of(volume, AIR_HU)
-        lungs = _onto(lungs_of(results.segmentation), view.image, 0)
         grid = Grid.of(volume)
         original = grid.first_voxel
         if results.probability is None:
+            lungs = lungs_of(results.segmentation, view.image)
             if not sitk.GetArrayViewFromImage(lungs).any():
                 raise InputError(
                     f"The lungs of {results.segmentation.GetName()} lie outside its scan."
@@ -53,7 +53,10 @@ class ReviewedScan:
             return cls(grid, ruler, None)
         steps = volume_image(results.probability)
         finder = ThresholdedNodules(
-            steps, _onto(view.image, steps, AIR_HU), _onto(lungs, steps, 0), original
+            steps,
+            onto_grid(view.image, steps, AIR_HU),
+            lungs_of(results.segmentation, steps),
+            original,
         )
         return cls(grid, finder.ruler, finder)
 
@@ -88,10 +91,3 @@ class ReviewedScan:
     def on_volume(self, one: LabelledNodule) -> CroppedMask | None:
         """Bring a nodule of the axial grid onto that of the volume."""
         return CroppedMask(Grid.of(self.axial.lungs), one.box, one.mask).on(self.grid)
-
-
-def _onto(image: sitk.Image, grid: sitk.Image, outside: float) -> sitk.Image:
-    """Take the voxels of an image that lie on a grid; nothing is between voxels."""
-    if image.IsSameImageGeometryAs(grid):
-        return image
-    return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, outside)

@@ -33,9 +33,7 @@ def write_run(results: ResultNodes, folder: Path) -> None:
     volume = volume_node_of(results.segmentation)
     nodules = nodules_of(results.table)
     labels = nodule_labels_of(results)
-    lungs = sitk.Resample(
-        lungs_of(results.segmentation), labels, sitk.Transform(), sitk.sitkNearestNeighbor, 0
-    )
+    lungs = lungs_of(results.segmentation, labels)
     folder.mkdir(parents=True)
     scan = folder / "scan.nrrd"
     export_volume(volume, scan)

@@ -13,7 +13,7 @@ import slicer
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.axial import AxialView
-from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.geometry.cropping import crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo
@@ -83,8 +83,8 @@ def save_report(results: ResultNodes, path: Path, risk: Any | None = None) -> No
 
     volume, image = volume_node_of(results.segmentation), volume_of(results.segmentation)
     axial = AxialView.of(image, AIR_HU).image
-    lungs, hu = crop_to(_onto(lungs_of(results.segmentation), axial), axial)
-    labels = _onto(nodule_labels_of(results), hu)
+    lungs, hu = crop_to(lungs_of(results.segmentation, axial), axial)
+    labels = onto_grid(nodule_labels_of(results), hu, 0)
     patient, series = dicom_ids(results.segmentation)
     date = study_date_of(volume)
     info = SeriesInfo(patient, "", series, "", "", "" if date is None else f"{date:%Y%m%d}")
@@ -136,14 +136,9 @@ def _record(results: ResultNodes) -> dict[str, Any]:
     return record | ({"review": dict(verdicts)} if verdicts else {})
 
 
-def _onto(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """Bring labels to a grid, nearest neighbour."""
-    return sitk.Resample(labels, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-
-
 def _fitted(labels: sitk.Image, grid: sitk.Image, name: str) -> sitk.Image:
     """Bring labels to a grid that has the same voxels, in whatever order."""
-    brought = _onto(labels, grid)
+    brought = onto_grid(labels, grid, 0)
     voxels = [(sitk.GetArrayViewFromImage(one) > 0).sum() for one in (labels, brought)]
     if voxels[0] != voxels[1]:
         raise InputError(
