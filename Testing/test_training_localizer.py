@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from CTLungScreeningLib.child_process import ChildProcess, module_command, run
+from CTLungScreeningLib.child_process import ChildProcess, module_command
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import HISTORY
@@ -272,5 +272,8 @@ def test_command_prints_a_live_curve_for_the_panel(parts: Path, tmp_path: Path) 
     assert [epoch["epoch"] for epoch in curve] == [1, 2]
     assert all(epoch["loss"] > 0 and epoch["val_loss"] > 0 for epoch in curve)
     assert stages[0] == "Packing training" and stages[-1] == "Stage 1"
-    with pytest.raises(InputError, match="nothing was overwritten"):
-        run(command)
+    with (
+        ChildProcess(command) as child,
+        pytest.raises(InputError, match="nothing was overwritten"),
+    ):
+        child.result()

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import queue
 import shutil
@@ -17,7 +16,6 @@ from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.progress import ProgressCallback, silent
 
 BAD_INPUT_STATUS = 2
 """Exit status of our commands after an `InputError`."""
@@ -187,37 +185,6 @@ class ChildProcess:
         if os.name == "posix":
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-
-
-def run(
-    command: Sequence[str],
-    environment: Mapping[str, str] | None = None,
-    progress: ProgressCallback = silent,
-) -> Any:
-    """Run a command of ours to its end and return its result; its messages are logged.
-
-    Args:
-        command: prints `stage`, `done`, `total` lines and at last a `result` line.
-        environment: variables added to this process's own.
-        progress: called on each progress line and, with the last one again, ten times a second, so
-            that a `Cancelled` it raises takes effect at once.
-
-    Raises:
-        Cancelled, or whatever `progress` raises: after the whole process tree has ended.
-        InputError: with the child's own sentence if it refused its input.
-        ChildError: if it failed otherwise.
-    """
-    with ChildProcess(command, environment) as child:
-        last = ("start", 0, 1)
-        while child.running:
-            progress(*last)
-            for event in child.poll(_POLL_S):
-                if "stage" in event:
-                    last = (event["stage"], event["done"], event["total"])
-                    progress(*last)
-                if "message" in event:
-                    logging.info(event["message"])
-        return child.result()
 
 
 def _status_text(status: int) -> str:

@@ -10,7 +10,7 @@ import qt
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_process import ChildError, ChildProcess
-from CTLungScreeningLib.child_work import ChildCommand, Work
+from CTLungScreeningLib.child_work import RunningWork, Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.run_progress import RunProgress
 from CTLungScreeningSlicer.panel.signals import Signal
@@ -53,9 +53,8 @@ class WorkRunner:
         self.logged = Signal()
         self.told = Signal()
         self.ended = Signal()
-        self._work: Work[Any] | None = None
+        self._running: RunningWork[Any] | None = None
         self._done: Callable[[Any], None] = _ignore
-        self._child: ChildProcess | None = None
         self._log_read = 0
         self._log_text = ""
         self._canceller: threading.Thread | None = None
@@ -76,7 +75,7 @@ class WorkRunner:
         """
         if self.busy:
             raise RuntimeError("the runner is busy")
-        self._work, self._done = work, done
+        self._running, self._done = RunningWork(work, self._hear), done
         self._log_text = ""
         self.progress = RunProgress(_("Starting"))
         self._become(RunState.STARTING)
@@ -84,10 +83,11 @@ class WorkRunner:
 
     def cancel(self) -> None:
         """End the child process with all its descendants; the panel stays alive meanwhile."""
-        if self.state is RunState.STARTING and self._child is None:
+        child = None if self._running is None else self._running.child
+        if self.state is RunState.STARTING:
             self._end()
-        elif self.state in (RunState.STARTING, RunState.RUNNING) and self._child is not None:
-            self._canceller = threading.Thread(target=self._child.cancel)
+        elif self.state is RunState.RUNNING and child is not None:
+            self._canceller = threading.Thread(target=child.cancel)
             self._canceller.start()
             self.progress = RunProgress(_("Cancelling"))
             self._become(RunState.CANCELLING)
@@ -98,65 +98,54 @@ class WorkRunner:
         if self._canceller is not None:
             self._canceller.join()
             self._finish_cancelling()
+        elif self.state is RunState.IMPORTING and self._timer.active:  # it has not begun to
+            self._end()
 
     def _poll(self) -> None:
         if self.state is RunState.CANCELLING:
             if self._canceller is not None and not self._canceller.is_alive():
                 self._finish_cancelling()
-        elif self._child is None:
-            self._step(next)
-        else:
-            self._follow_child(self._child)
+        elif self._running is not None:
+            self._timer.stop()  # what the work does may handle events
+            self._advance(self._running)
 
-    def _follow_child(self, child: ChildProcess) -> None:
-        alive = child.running
-        progress = self.progress
-        for event in child.poll():
-            if "stage" in event:
-                progress = RunProgress.from_event(event)
-            if "message" in event:
-                self._log(f"{event['message']}\n")
-            self.told.emit(event)
-        self._read_log(child)
-        if progress != self.progress:
-            self.progress = progress
-            self.changed.emit()
-        if alive or child.running:
-            return
-        self._child = None
+    def _advance(self, running: RunningWork[Any]) -> None:
+        child, progress = running.child, self.progress
         try:
-            result = child.result()
-        except (InputError, ChildError) as problem:
-            error = problem
-            self._step(lambda work: work.throw(error))
-        else:
-            self.progress = RunProgress(_("Importing"))
-            self._become(RunState.IMPORTING)
-            self._step(lambda work: work.send(result))
-
-    def _step(self, go_on: Callable[[Work[Any]], ChildCommand]) -> None:
-        """Let the work go on to its next command, its result or its error."""
-        assert self._work is not None
-        self._timer.stop()
-        try:
-            command = go_on(self._work)
-            self._child = ChildProcess(command.arguments, command.environment)
-        except StopIteration as end:
-            done, result = self._done, end.value
-            self._end()
-            done(result)
+            if not running.advance():
+                done = self._done
+                self._end()
+                done(running.result)
+                return
         except InputError as problem:
             self._end(str(problem))
+            return
         except ChildError as problem:
             self._end(str(problem), self._log_text)
+            return
         except Exception as problem:
             logging.exception("The run failed")
             self._end(_("The run failed: {problem}").format(problem=problem), self._log_text)
-        else:
+            return
+        if running.child is not child:
             self._log_read = 0
             self.progress = RunProgress(_("Starting"))
             self._become(RunState.RUNNING)
-            self._timer.start()
+        elif running.child is not None:
+            self._read_log(running.child)
+        if running.importing:
+            self.progress = RunProgress(_("Importing"))
+            self._become(RunState.IMPORTING)
+        elif self.progress != progress:
+            self.changed.emit()
+        self._timer.start()
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        if "stage" in event:
+            self.progress = RunProgress.from_event(event)
+        if "message" in event:
+            self._log(f"{event['message']}\n")
+        self.told.emit(event)
 
     def _read_log(self, child: ChildProcess) -> None:
         if child.log.exists():
@@ -177,9 +166,9 @@ class WorkRunner:
 
     def _end(self, error: str = "", details: str = "") -> None:
         self._timer.stop()
-        if self._work is not None:
-            self._work.close()
-        self._work = self._child = None
+        running, self._running = self._running, None
+        if running is not None:
+            running.close()
         self.progress = RunProgress("")
         self._become(RunState.IDLE)
         self.ended.emit(error, details)
