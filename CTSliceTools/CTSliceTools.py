@@ -103,6 +103,13 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
         find = CTSliceToolsModuleLogic().parameters
         self.binding = ParameterBinding(self, find, self.show, self.stop)
 
+    def onReload(self) -> None:
+        """Read the files of our packages again too; called by developer mode's button Reload."""
+        from CTLungScreeningSlicer.panel.module_reload import forget_packages  # noqa: PLC0415
+
+        forget_packages()
+        ScriptedLoadableModuleWidget.onReload(self)
+
     def cleanup(self) -> None:
         """Stop all work and let go of the scene: the module is unloaded, or Slicer quits."""
         self.binding.close()

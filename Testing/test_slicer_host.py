@@ -5,6 +5,7 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Annotated, Any
+from unittest import mock
 
 import slicer_host
 
@@ -163,6 +164,14 @@ class TestQt(unittest.TestCase):
         button.toolTip = "Find A & B."
         self.assertEqual(button.toolTip, "<p>Find A &amp; B.</p>")
         self.assertEqual(tool_tip(button), "Find A & B.")
+
+    @unittest.skipIf(slicer_host.is_real(), "Slicer's dialog would wait for an answer")
+    def test_file_dialogs_give_the_path_alone(self) -> None:
+        dialog = qt.QFileDialog.__base__
+        answer = ("/tmp/a.csv", "Tables (*.csv)")
+        for name in ("getOpenFileName", "getSaveFileName"):
+            with mock.patch.object(dialog, name, return_value=answer):
+                self.assertEqual(getattr(qt.QFileDialog, name)(), "/tmp/a.csv")
 
     def test_main_window_and_keys(self) -> None:
         window = slicer.util.mainWindow()

@@ -71,6 +71,18 @@ class UiLoader(QtUiTools.QUiLoader):
         return widget
 
 
+class FileDialog(QtWidgets.QFileDialog):
+    """Gives the path alone, as PythonQt does; PySide6 gives the filter as well."""
+
+    @staticmethod
+    def getOpenFileName(*arguments: Any) -> str:
+        return QtWidgets.QFileDialog.getOpenFileName(*arguments)[0]
+
+    @staticmethod
+    def getSaveFileName(*arguments: Any) -> str:
+        return QtWidgets.QFileDialog.getSaveFileName(*arguments)[0]
+
+
 def _find(root: QtWidgets.QWidget, name: str) -> Any:
     found = root if root.property("objectName") == name else root.findChild(QtWidgets.QWidget, name)
     if found is None:
@@ -89,6 +101,7 @@ def install() -> ModuleType:
         for name in dir(part):
             if not name.startswith("_"):
                 setattr(module, name, getattr(part, name))
+    module.QFileDialog = FileDialog  # type: ignore[attr-defined]
     module.QUiLoader = UiLoader  # type: ignore[attr-defined]
     module.QTest = QtTest.QTest  # type: ignore[attr-defined]
     _add_pythonqt_names()

@@ -73,6 +73,10 @@ class ScriptedLoadableModuleWidget:
     def cleanup(self) -> None:
         """Be told that the module is unloaded."""
 
+    def onReload(self) -> None:
+        """Read the module's file again, as the button Reload of the developer mode does."""
+        slicer.util.reloadScriptedModule(self.moduleName)
+
     def _onModuleAboutToBeUnloaded(self, name: str) -> None:
         if name == self.moduleName:
             self.cleanup()

@@ -1,7 +1,6 @@
-"""Asks for files and folders; PySide's dialogs give the filter as well, PythonQt's do not."""
+"""Asks for files and folders."""
 
 from pathlib import Path
-from typing import Any
 
 import qt
 import slicer
@@ -22,6 +21,5 @@ def choose_folder(title: str, start: str) -> Path | None:
     return _path(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, start))
 
 
-def _path(chosen: Any) -> Path | None:
-    name = chosen if isinstance(chosen, str) else chosen[0]
-    return Path(name) if name else None
+def _path(chosen: str) -> Path | None:
+    return Path(chosen) if chosen else None
