@@ -3,15 +3,13 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from CTLungScreeningLib.child_process import ChildError, ChildProcess
-from CTLungScreeningLib.child_work import ChildCommand, Work, complete
+from CTLungScreeningLib.child_work import run_command as run
 from CTLungScreeningLib.errors import Cancelled, InputError
-from CTLungScreeningLib.progress import ProgressCallback, silent
 
 EMIT = "import json, sys\ndef emit(**fields): print(json.dumps(fields), flush=True)\n"
 
@@ -29,17 +27,6 @@ emit(pids=[os.getpid(), stays.pid, int(stays.stdout.readline()), int(leaves.stdo
 emit(stage="sleeping", done=0, total=1)
 """
 )
-
-
-def run(
-    command: list[str],
-    environment: dict[str, str] | None = None,
-    progress: ProgressCallback = silent,
-) -> Any:
-    def work() -> Work[Any]:
-        return (yield ChildCommand(command, environment or {}))
-
-    return complete(work(), progress)
 
 
 def script(folder: Path, body: str) -> list[str]:

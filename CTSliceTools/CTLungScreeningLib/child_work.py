@@ -124,3 +124,16 @@ def complete(work: Work[T], progress: ProgressCallback = silent) -> T:
         running.close()
         raise
     return running.result
+
+
+def run_command(
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    progress: ProgressCallback = silent,
+) -> Any:
+    """Run one command to its end and return its result, as `complete` does."""
+
+    def work() -> Work[Any]:
+        return (yield ChildCommand(arguments, environment or {}))
+
+    return complete(work(), progress)

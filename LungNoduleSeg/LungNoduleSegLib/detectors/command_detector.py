@@ -6,8 +6,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from CTLungScreeningLib import child_process
 from CTLungScreeningLib.child_process import ChildError
+from CTLungScreeningLib.child_work import run_command
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -54,9 +54,7 @@ class CommandDetector(Detector):
             sitk.WriteImage(sitk.Cast(hu, sitk.sitkInt16), folder / "input.nii.gz")
             sitk.WriteImage(sitk.Cast(lungs, sitk.sitkUInt8), folder / "lungs.nii.gz")
             try:
-                child_process.run(
-                    self._command(folder), progress=lambda *_: progress("Nodules", 0, 1)
-                )
+                run_command(self._command(folder), progress=lambda *_: progress("Nodules", 0, 1))
             except ChildError as error:
                 raise InputError(f"{self.card.name} failed: {error}") from error
             progress("Nodules", 1, 1)
