@@ -1,19 +1,28 @@
 """Lung-RADS v2022 and Fleischner 2017: every class at its limits, roundings, what is missing."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from LungNoduleSegLib.nodules.table import NoduleKind
+from LungNoduleSegLib.risk.clinical_data import parse_facts
+from LungNoduleSegLib.risk.european import bts, nelson
+from LungNoduleSegLib.risk.examination import class_examination
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     Airway,
+    Cyst,
+    Incomplete,
     LungRads,
     NoduleFacts,
     PatientFacts,
     PriorCancer,
+    Sex,
     Status,
+    Uptake,
 )
 from LungNoduleSegLib.risk.fleischner import fleischner, fleischner_mean_mm
 from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, lung_rads, lung_rads_mean_mm
@@ -221,6 +230,7 @@ def test_lung_rads_intervals_and_notes() -> None:
         9,
         status=Status.BASELINE,
         airway=Airway.NONE,
+        cyst=Cyst.NONE,
         smooth_juxtapleural=False,
         suspicious_features=False,
         infection=False,
@@ -347,3 +357,211 @@ def test_fleischner_outside_its_range(person: dict[str, Any], words: str) -> Non
     found = fleischner(nodule(NON, 7), replace(PatientFacts(age=60), **person))
     assert any(words in note for note in found.notes)
     assert not fleischner(nodule(NON, 7), PatientFacts(age=60, screening=False)).notes
+
+
+# Lung-RADS v2022 by volume, cysts, the examination
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "mm3", "expected"),
+    [
+        (Status.BASELINE, SOLID, 112.4, "2"),
+        (Status.BASELINE, SOLID, 113, "3"),
+        (Status.BASELINE, SOLID, 268, "4A"),
+        (Status.BASELINE, SOLID, 1766, "4A"),
+        (Status.BASELINE, SOLID, 1767, "4B"),
+        (Status.NEW, SOLID, 33, "2"),
+        (Status.NEW, SOLID, 34, "3"),
+        (Status.NEW, SOLID, 113, "4A"),
+        (Status.NEW, SOLID, 268, "4B"),
+        (Status.BASELINE, NON, 14136, "2"),
+        (Status.BASELINE, NON, 14137, "3"),
+    ],
+)
+def test_lung_rads_by_volume(status: Status, kind: NoduleKind, mm3: float, expected: str) -> None:
+    assert lung_rads(NoduleFacts(volume_mm3=mm3, kind=kind, status=status), SCREENED).category == (
+        expected
+    )
+
+
+def test_a_volume_that_says_otherwise_is_told() -> None:
+    one = nodule(SOLID, 7.8, volume_mm3=300.0, status=Status.BASELINE)
+    found = lung_rads(one, SCREENED)
+    assert found.category == "3"
+    assert "By its volume of 300 mm³ it is of category 4A." in found.notes
+    flat = fleischner(replace(one, volume_mm3=90.0), PatientFacts(high_risk=True))
+    assert any("90 mm³" in note for note in flat.notes)
+    assert smooth_and_large() == ("2", "4A")
+
+
+def smooth_and_large() -> tuple[str, str]:
+    """A juxtapleural nodule by volume: below 524 mm³, and not."""
+    small, large = (
+        lung_rads(
+            NoduleFacts(
+                volume_mm3=mm3, kind=SOLID, status=Status.BASELINE, smooth_juxtapleural=True
+            ),
+            SCREENED,
+        ).category
+        for mm3 in (523, 524)
+    )
+    return small, large
+
+
+@pytest.mark.parametrize(
+    ("cyst", "status", "expected"),
+    [
+        (Cyst.THICK_WALLED, Status.BASELINE, "4A"),
+        (Cyst.MULTILOCULAR, Status.BASELINE, "4A"),
+        (Cyst.BECOMING_MULTILOCULAR, Status.GROWING, "4A"),
+        (Cyst.GROWING_CYST, Status.GROWING, "3"),
+        (Cyst.GROWING_WALL, Status.GROWING, "4B"),
+        (Cyst.GROWING_MULTILOCULAR, Status.GROWING, "4B"),
+        (Cyst.MORE_LOCULATION, Status.GROWING, "4B"),
+    ],
+)
+def test_lung_rads_cysts(cyst: Cyst, status: Status, expected: str) -> None:
+    assert lung_rads(NoduleFacts(cyst=cyst, status=status), SCREENED).category == expected
+
+
+def test_a_stable_cyst_steps_down_and_a_growing_one_asks_what_grows() -> None:
+    stable = NoduleFacts(cyst=Cyst.MULTILOCULAR, status=Status.STABLE)
+    assert lung_rads(stable, SCREENED).missing == (LABELS["previous_category"],)
+    known = stable.corrected(previous_category=LungRads.SUSPICIOUS)
+    assert lung_rads(known, SCREENED).category == "3"
+    growing = stable.corrected(status=Status.GROWING)
+    assert "what grows" in lung_rads(growing, SCREENED).not_for
+
+
+def test_ground_glass_that_doubles_within_a_year_is_4x() -> None:
+    one = nodule(NON, 12, status=Status.GROWING, previous_mean_mm=6.0)
+    assert lung_rads(one.corrected(months_since_previous=11.0), SCREENED).category == "4X"
+    assert lung_rads(one.corrected(months_since_previous=13.0), SCREENED).category == "2"
+    assert lung_rads(one.corrected(doubling_days=360.0), SCREENED).category == "4X"
+    assert lung_rads(one.corrected(doubling_days=370.0), SCREENED).category == "2"
+
+
+def test_a_nodule_proven_benign_is_of_category_2() -> None:
+    assert category(SOLID, Status.STABLE, 20, proven_benign=True) == "2"
+
+
+def examined(*nodules: NoduleFacts, **facts: Any) -> Any:
+    patient = PatientFacts(screening=True, **facts)
+    return class_examination([lung_rads(one, patient) for one in nodules], patient)
+
+
+def test_an_examination_has_the_category_of_its_most_suspicious_nodule() -> None:
+    small, large = (nodule(SOLID, mm, status=Status.BASELINE) for mm in (5, 16))
+    assert examined().category == "1"
+    assert examined(small).category == "2"
+    assert (examined(small, large).category, examined(large, small).months) == ("4B", None)
+    infected = large.corrected(infection=True)
+    assert examined(small, infected).category == "0"
+    assert examined(nodule(SOLID, 9, status=Status.BASELINE), infected).category == "4A"
+    unknown = examined(large, nodule(SOLID, 9))
+    assert not unknown.category
+    assert unknown.missing == (LABELS["status"],)
+    assert "at least 4B" in unknown.reason
+    assert examined(small, other_finding=True).category == "2S"
+    assert "S: " in examined(small, other_finding=True).notes[-1]
+
+
+@pytest.mark.parametrize("why", [Incomplete.AWAITING_PRIOR, Incomplete.NOT_EVALUABLE])
+def test_an_incomplete_examination_is_of_category_0(why: Incomplete) -> None:
+    found = examined(nodule(SOLID, 16, status=Status.BASELINE), incomplete=why)
+    assert (found.category, found.reason) == ("0", str(why))
+    assert "at least 4B" in found.notes[0]
+    assert examined(incomplete=Incomplete.NO).category == "1"
+
+
+@pytest.mark.parametrize(
+    ("mm3", "months"), [(99, None), (100, (6, 12)), (250, (6, 12)), (251, (3, 3))]
+)
+def test_fleischner_by_volume(mm3: float, months: tuple[int, int] | None) -> None:
+    one = NoduleFacts(volume_mm3=mm3, kind=SOLID, count=1)
+    assert fleischner(one, PatientFacts(high_risk=False)).months == months
+
+
+# BTS 2015 and NELSON
+
+WOMAN = PatientFacts(
+    age=65,
+    sex=Sex.FEMALE,
+    family_history=False,
+    emphysema=False,
+    ever_smoked=True,
+    prior_cancer=PriorCancer.NONE,
+)
+KNOWN: dict[str, Any] = {"count": 1, "upper_lobe": True, "spiculation": False}
+
+
+@pytest.mark.parametrize(
+    ("facts", "words", "months"),
+    [
+        ({"kind": SOLID, "volume_mm3": 79.9}, "Discharge", None),
+        ({"kind": SOLID, "longest_mm": 4.9}, "Discharge", None),
+        ({"kind": SOLID, "longest_mm": 5.9}, "CT at 12 months", (12, 12)),
+        ({"kind": SOLID, "longest_mm": 6.0}, "CT at 3 months", (3, 3)),
+        ({"kind": SOLID, "volume_mm3": 80}, "CT at 3 months", (3, 3)),
+        ({"kind": SOLID, "volume_mm3": 299.9}, "CT at 3 months", (3, 3)),
+        ({"kind": SOLID, "volume_mm3": 300, "longest_mm": 8.0}, "CT at 3 months.", (3, 3)),
+        ({"kind": SOLID, "longest_mm": 15.0}, "PET-CT", None),
+        ({"kind": SOLID, "longest_mm": 15.0, "pet_uptake": Uptake.NONE}, "CT at 3 months", (3, 3)),
+        ({"kind": SOLID, "longest_mm": 15.0, "pet_uptake": Uptake.FAINT}, "biopsy", None),
+        ({"kind": SOLID, "longest_mm": 28.0, "pet_uptake": Uptake.INTENSE}, "excision or", None),
+        ({"kind": SOLID, "longest_mm": 9.0, "smooth_juxtapleural": True}, "No follow-up", None),
+        ({"kind": SOLID, "longest_mm": 9.0, "benign_pattern": True}, "No follow-up", None),
+        ({"kind": NON, "longest_mm": 4.9}, "No follow-up", None),
+        ({"kind": PART, "longest_mm": 5.0}, "CT at 3 months", (3, 3)),
+        ({"kind": NON, "longest_mm": 6.0, "status": Status.STABLE}, "1, 2 and 4 years", (12, 12)),
+        ({"kind": PART, "longest_mm": 20.0, "status": Status.STABLE}, "Discuss", None),
+        ({"kind": PART, "longest_mm": 20.0, "status": Status.GROWING}, "resection", None),
+        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 400.0}, "work-up", None),
+        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 401.0}, "biopsy or CT", None),
+        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 601.0}, "discharge", None),
+    ],
+)
+def test_bts(facts: dict[str, Any], words: str, months: tuple[int, int] | None) -> None:
+    found = bts(NoduleFacts(**(KNOWN | facts)), WOMAN)
+    assert words in found.management
+    assert found.months == months
+
+
+def test_bts_asks_for_what_its_models_need() -> None:
+    large = NoduleFacts(kind=SOLID, longest_mm=12, **KNOWN)
+    assert LABELS["age"] in bts(large, PatientFacts()).missing
+    assert bts(NoduleFacts(), WOMAN).missing == (LABELS["kind"], LABELS["longest_mm"])
+    growing = large.corrected(status=Status.GROWING)
+    assert bts(growing, WOMAN).missing == (LABELS["doubling_days"],)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"kind": SOLID, "volume_mm3": 49}, "NODCAT 2"),
+        ({"kind": SOLID, "volume_mm3": 50}, "NODCAT 3"),
+        ({"kind": SOLID, "volume_mm3": 500}, "NODCAT 3"),
+        ({"kind": SOLID, "volume_mm3": 501}, "NODCAT 4"),
+        ({"kind": SOLID, "benign_pattern": True}, "NODCAT 1"),
+        ({"kind": NON, "longest_mm": 8.0, "perpendicular_mm": 8.0}, "NODCAT 3"),
+        ({"kind": NON, "longest_mm": 8.0, "perpendicular_mm": 7.0}, "NODCAT 2"),
+    ],
+)
+def test_nelson(facts: dict[str, Any], expected: str) -> None:
+    assert nelson(NoduleFacts(**facts), PatientFacts()).category == expected
+
+
+def test_the_docs_show_a_worked_example_of_every_guideline() -> None:
+    """The table of the docs is what the code says: facts as in a file, category, management."""
+    page = (Path(__file__).parents[1] / "docs" / "published-models.md").read_text(encoding="utf-8")
+    section = page.split("### Worked examples of guidelines")[1].split("## Facts from")[0]
+    rows = [line for line in section.splitlines() if "`" in line and line.startswith("|")]
+    rules = {"Lung-RADS": lung_rads, "Fleischner": fleischner, "BTS": bts, "NELSON": nelson}
+    seen = set()
+    for row in rows:
+        name, told, expected, management = (cell.strip() for cell in row.strip("|").split("|"))
+        data = parse_facts({"nodules": {"1": json.loads(told.strip("`"))}}, "docs")
+        found = rules[name](NoduleFacts(**data.nodules[1]), PatientFacts(high_risk=True))
+        assert (found.category, found.management) == (expected, management)
+        seen.add(name)
+    assert seen == set(rules)

@@ -111,7 +111,7 @@ def test_risk_is_a_table_that_says_what_it_was_made_of(scene: Any, tmp_path: Pat
     lungs, _ = masks(image)
     facts = measured_facts(nodules_of(found.table), lungs)
     by_id = {one.id: one for one in facts if one.id is not None}
-    assert len(table) == len(by_id) * (len(MODELS) + 2)
+    assert len(table) == len(by_id) * (len(MODELS) + 4)
     assert list(table[0]) == list(RISK_COLUMNS)
     expected = {
         (number, result.model): result

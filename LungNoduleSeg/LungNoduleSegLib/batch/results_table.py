@@ -30,12 +30,19 @@ class ScanRow:
         total_volume_mm3: of all nodules.
         right_lung_ml: volume of the patient's right lung.
         left_lung_ml: volume of the left one.
-        pancan_2a: probability of cancer of the nodule with the largest volume, where the facts that
-            the model asks for are there; as are the next four.
-        pancan_2b: see `pancan_2a`.
-        mayo: see `pancan_2a`.
+        pancan_1a: probability of cancer of the nodule with the largest volume, where the facts that
+            the model asks for are there; as are those of the next six models.
+        pancan_1b: see `pancan_1a`.
+        pancan_2a: see `pancan_1a`.
+        pancan_2b: see `pancan_1a`.
+        mayo: see `pancan_1a`.
+        herder: see `pancan_1a`.
+        va: see `pancan_1a`.
         lung_rads: its Lung-RADS category.
         fleischner: its class in the Fleischner guideline.
+        bts: likewise of the BTS.
+        nelson: likewise of the NELSON trial.
+        examination: the Lung-RADS category of the examination.
         seconds: that the run took.
         error: a sentence if there is no result.
     """
@@ -53,11 +60,18 @@ class ScanRow:
     total_volume_mm3: float | None = None
     right_lung_ml: float | None = None
     left_lung_ml: float | None = None
+    pancan_1a: float | None = None
+    pancan_1b: float | None = None
     pancan_2a: float | None = None
     pancan_2b: float | None = None
     mayo: float | None = None
+    herder: float | None = None
+    va: float | None = None
     lung_rads: str = ""
     fleischner: str = ""
+    bts: str = ""
+    nelson: str = ""
+    examination: str = ""
     seconds: float | None = None
     error: str = ""
 

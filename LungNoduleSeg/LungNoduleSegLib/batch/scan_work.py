@@ -23,9 +23,10 @@ from LungNoduleSegLib.results.names import LUNGS, RECORD, TABLE
 from LungNoduleSegLib.results.reading import is_run
 from LungNoduleSegLib.risk.assessment import assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, read_facts
+from LungNoduleSegLib.risk.examination import class_examination
 
-_MODEL_COLUMNS = ("pancan_2a", "pancan_2b", "mayo")
-_GUIDELINE_COLUMNS = ("lung_rads", "fleischner")
+_MODEL_COLUMNS = ("pancan_1a", "pancan_1b", "pancan_2a", "pancan_2b", "mayo", "herder", "va")
+_GUIDELINE_COLUMNS = ("lung_rads", "fleischner", "bts", "nelson")
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,15 @@ def _risk(
 ) -> dict[str, Any]:
     """What the published models and guidelines say of the nodule with the largest volume."""
     if not nodules:
-        return {}
+        return {"examination": class_examination([], given.patient).category}
     largest = max(nodules, key=lambda one: one.volume_mm3).id
     assessed = assess_scan(nodules, lungs, given, where=str(job.case.place))
     found = next(one for one in assessed if one.nodule.id == largest)
     probabilities = (result.probability for result in found.models)
     categories = (result.category for result in found.guidelines)
-    return dict(zip(_MODEL_COLUMNS, probabilities, strict=True)) | dict(
-        zip(_GUIDELINE_COLUMNS, categories, strict=True)
+    examination = class_examination([one.guidelines[0] for one in assessed], given.patient)
+    return (
+        dict(zip(_MODEL_COLUMNS, probabilities, strict=True))
+        | dict(zip(_GUIDELINE_COLUMNS, categories, strict=True))
+        | {"examination": examination.category}
     )

@@ -1,4 +1,4 @@
-"""All published models and both guidelines for one nodule of one patient."""
+"""All published models and guidelines for one nodule of one patient."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -13,6 +13,7 @@ from LungNoduleSegLib.risk.clinical_data import (
     Values,
     add_prior_facts,
 )
+from LungNoduleSegLib.risk.european import bts, nelson
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     NoduleFacts,
@@ -52,12 +53,12 @@ class Assessment:
 
 
 def assess(nodule: NoduleFacts, patient: PatientFacts) -> Assessment:
-    """Evaluate every published model and both guidelines for one nodule."""
+    """Evaluate every published model and guideline for one nodule."""
     return Assessment(
         nodule,
         patient,
         tuple(evaluate(model, nodule, patient) for model in MODELS),
-        (lung_rads(nodule, patient), fleischner(nodule, patient)),
+        tuple(rule(nodule, patient) for rule in (lung_rads, fleischner, bts, nelson)),
     )
 
 

@@ -5,15 +5,18 @@ Sources:
     Radiol 2024;21:473-488. `docs/published-models.md` says against what the classes were checked.
 
 It takes the mean of the longest and the perpendicular diameter on one slice, to 0.1 mm; for
-part-solid nodules the mean diameter of the solid component counts too. Atypical pulmonary cysts and
-the modifier S are not classified.
+part-solid nodules the mean diameter of the solid component counts too. Where no diameter is known,
+or as a second opinion, it takes the volume, to 1 mm³.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     Airway,
+    Cyst,
     LungRads,
     NoduleFacts,
     NoduleKind,
@@ -28,6 +31,8 @@ from LungNoduleSegLib.risk.guidelines import (
     diameters,
     rounded,
 )
+
+DAYS_PER_YEAR = 365.25
 
 GROWTH_MM = 1.5
 """Lung-RADS v2022: growth is a rise of the mean diameter by more than this within 12 months."""
@@ -57,8 +62,12 @@ def change_by_lung_rads(previous_mm: float, now_mm: float, months: float) -> Sta
     return Status.GROWING if months <= 12 else None
 
 
-_LUNG_RADS = ("Lung-RADS v2022", "American College of Radiology, Lung-RADS v2022, November 2022")
-_LUNG_RADS_SCOPE = "Low-dose CT made for lung cancer screening; counted from the date of this CT."
+LUNG_RADS = (
+    "Lung-RADS v2022",
+    "American College of Radiology, Lung-RADS v2022, November 2022",
+    "Low-dose CT made for lung cancer screening; counted from the date of this CT.",
+)
+"""Name, source and scope."""
 
 _DIAGNOSTICS = (
     "Referral for clinical evaluation; diagnostic chest CT with or without contrast; PET/CT may be "
@@ -79,22 +88,25 @@ _MANAGEMENT: dict[LungRads, tuple[str, tuple[int, int] | None]] = {
     LungRads.VERY_SUSPICIOUS_FEATURES: (_DIAGNOSTICS, None),
 }
 
-_EXCEPTIONS = ("smooth_juxtapleural", "airway", "suspicious_features", "infection")
+_EXCEPTIONS = ("smooth_juxtapleural", "airway", "cyst", "suspicious_features", "infection")
 """Facts that Lung-RADS takes as absent until somebody says otherwise."""
+
+VOLUMES_MM3 = {4: 34, 6: 113, 8: 268, 10: 524, 15: 1767, 30: 14137}
+"""The volume that Lung-RADS v2022 sets beside each mean diameter (mm)."""
+
+Reaches = Callable[[float], bool]
+"""Tells whether a nodule is as large as a mean diameter in mm, or as the volume beside it."""
 
 
 def lung_rads(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
-    """Class a nodule by Lung-RADS v2022; the scan takes the class of its most suspicious nodule."""
+    """Class a nodule by Lung-RADS v2022; `class_examination` classes the examination."""
     try:
         category, reason = _lung_rads(nodule)
     except MissingFactsError as missing:
         names = tuple(LABELS[name] for name in missing.args)
-        return GuidelineResult(*_LUNG_RADS, _LUNG_RADS_SCOPE, missing=names)
+        return GuidelineResult(*LUNG_RADS, missing=names)
     except NoClassError as none:
-        return GuidelineResult(*_LUNG_RADS, _LUNG_RADS_SCOPE, not_for=str(none))
-    if category in _RAISED and (nodule.suspicious_features or nodule.spiculation):
-        category, reason = LungRads.VERY_SUSPICIOUS_FEATURES, f"{reason}, with suspicious features"
-    management, months = _MANAGEMENT[category]
+        return GuidelineResult(*LUNG_RADS, not_for=str(none))
     notes = []
     if patient.screening is False:
         notes.append("Lung-RADS is made for screening CT; this one was made for another reason.")
@@ -102,9 +114,16 @@ def lung_rads(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
         unsaid := [LABELS[name] for name in _EXCEPTIONS if getattr(nodule, name) is None]
     ):
         notes.append(f"Taken as absent, as nothing was said: {'; '.join(unsaid)}.")
+    if by_volume := _other_by_volume(nodule, category):
+        notes.append(by_volume)
+    return classed(category, reason, notes)
+
+
+def classed(category: LungRads, reason: str, notes: Sequence[str]) -> GuidelineResult:
+    """Give a category with its management."""
+    management, months = _MANAGEMENT[category]
     return GuidelineResult(
-        *_LUNG_RADS,
-        _LUNG_RADS_SCOPE,
+        *LUNG_RADS,
         category=str(category),
         reason=reason,
         management=management,
@@ -113,39 +132,120 @@ def lung_rads(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
     )
 
 
+def _other_by_volume(nodule: NoduleFacts, category: LungRads) -> str:
+    """Say if the volume puts a nodule into another category than its diameters."""
+    if nodule.volume_mm3 is None or None in (nodule.longest_mm, nodule.perpendicular_mm):
+        return ""
+    try:
+        other, _ = _lung_rads(replace(nodule, longest_mm=None, perpendicular_mm=None))
+    except (MissingFactsError, NoClassError):
+        return ""
+    volume = rounded(nodule.volume_mm3, "1")
+    return f"By its volume of {volume} mm³ it is of category {other}." if other != category else ""
+
+
 _RAISED = (LungRads.PROBABLY_BENIGN, LungRads.SUSPICIOUS, LungRads.VERY_SUSPICIOUS)
 """Categories that suspicious features turn into 4X."""
 
 
 def _lung_rads(nodule: NoduleFacts) -> tuple[LungRads, str]:
-    if nodule.benign_pattern:
-        return LungRads.NEGATIVE, "benign pattern of calcification, or fat"
-    if nodule.infection:
-        return LungRads.INCOMPLETE, "findings that suggest infection or inflammation"
-    in_airway = nodule.airway not in (None, Airway.NONE)
+    category, reason = _by_rows(nodule)
+    if category in _RAISED and (nodule.suspicious_features or nodule.spiculation):
+        return LungRads.VERY_SUSPICIOUS_FEATURES, f"{reason}, with suspicious features"
+    if nodule.type is NoduleKind.NON_SOLID and not nodule.proven_benign and _doubled(nodule):
+        return LungRads.VERY_SUSPICIOUS_FEATURES, "ground glass that doubled within a year"
+    return category, reason
+
+
+def _doubled(nodule: NoduleFacts) -> bool:
+    """Whether the mean diameter doubled within a year, or the nodule doubles its volume in one."""
+    if nodule.doubling_days is not None and nodule.doubling_days <= DAYS_PER_YEAR:
+        return True
+    was, months = nodule.previous_mean_mm, nodule.months_since_previous
+    if was is None or months is None or None in (nodule.longest_mm, nodule.perpendicular_mm):
+        return False
+    return months <= 12 and lung_rads_mean_mm(*diameters(nodule)) >= 2 * was
+
+
+_FIRST = {
+    "benign_pattern": (LungRads.NEGATIVE, "benign pattern of calcification, or fat"),
+    "proven_benign": (LungRads.BENIGN, "proven benign by a work-up"),
+    "infection": (LungRads.INCOMPLETE, "findings that suggest infection or inflammation"),
+}
+"""Facts that decide whatever the size."""
+
+
+def _by_rows(nodule: NoduleFacts) -> tuple[LungRads, str]:
+    """Go through the rows of the table."""
+    for name, (category, reason) in _FIRST.items():
+        if getattr(nodule, name):
+            return category, reason
     asked = ask(nodule, "status")
-    if not in_airway:
-        asked += [*ask(nodule, "longest_mm", "perpendicular_mm"), *nodule.missing_type()]
+    in_airway = nodule.airway not in (None, Airway.NONE)
+    is_cyst = nodule.cyst not in (None, Cyst.NONE)
+    if not in_airway and not is_cyst:
+        if nodule.volume_mm3 is None or nodule.longest_mm is not None:
+            asked += ask(nodule, "longest_mm", "perpendicular_mm")
+        asked += nodule.missing_type()
     if asked or nodule.status is None:
         raise MissingFactsError(*asked)
-    return _airway(nodule, nodule.status) if in_airway else _by_type(nodule, nodule.status)
+    if in_airway:
+        return _airway(nodule, nodule.status)
+    return (_cyst if is_cyst else _in_the_lung)(nodule, nodule.status)
 
 
-def _by_type(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
+def _in_the_lung(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
     kind = nodule.type
-    mean = lung_rads_mean_mm(*diameters(nodule))
+    reaches, size = _size(nodule)
+    if (
+        nodule.smooth_juxtapleural
+        and kind is NoduleKind.SOLID
+        and status in (Status.BASELINE, Status.NEW)
+        and not reaches(10)
+    ):
+        return LungRads.BENIGN, "smooth solid nodule at pleura or fissure below 10 mm"
     if kind is NoduleKind.NON_SOLID:
-        return _non_solid(status, mean)
-    first_seen = status in (Status.BASELINE, Status.NEW)
-    if nodule.smooth_juxtapleural and kind is NoduleKind.SOLID and first_seen and mean < 10:
-        return LungRads.BENIGN, f"{status} smooth solid juxtapleural nodule below 10 mm"
+        return _non_solid(status, reaches)
     if status is Status.SLOWLY_GROWING:
-        return LungRads.VERY_SUSPICIOUS, f"{kind} nodule that grows slowly over several CTs"
+        return LungRads.VERY_SUSPICIOUS, f"{kind} nodule that grew slowly over several CTs"
     if status is Status.STABLE:
-        return _stable(nodule, mean)
-    if kind is NoduleKind.SOLID:
-        return _solid(status, mean)
-    return _part_solid(nodule, status, mean)
+        return _stable(nodule, reaches, size)
+    return (
+        _solid(status, reaches, size)
+        if kind is NoduleKind.SOLID
+        else _part_solid(nodule, status, reaches, size)
+    )
+
+
+def _size(nodule: NoduleFacts) -> tuple[Reaches, str]:
+    """By the mean diameter, or without one by the volume: what it reaches, and in words."""
+    if nodule.longest_mm is not None:
+        mean = lung_rads_mean_mm(*diameters(nodule))
+        return (lambda limit: mean >= limit), f"{mean:g} mm"
+    volume = rounded(nodule.volume_mm3 or 0, "1")
+    return (lambda limit: limit == 0 or volume >= VOLUMES_MM3[int(limit)]), f"{volume} mm³"
+
+
+_CYSTS = {
+    Cyst.GROWING_CYST: LungRads.PROBABLY_BENIGN,
+    Cyst.THICK_WALLED: LungRads.SUSPICIOUS,
+    Cyst.MULTILOCULAR: LungRads.SUSPICIOUS,
+    Cyst.BECOMING_MULTILOCULAR: LungRads.SUSPICIOUS,
+    Cyst.GROWING_WALL: LungRads.VERY_SUSPICIOUS,
+    Cyst.GROWING_MULTILOCULAR: LungRads.VERY_SUSPICIOUS,
+    Cyst.MORE_LOCULATION: LungRads.VERY_SUSPICIOUS,
+}
+
+
+def _cyst(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
+    assert nodule.cyst is not None
+    reason = f"atypical pulmonary cyst, {nodule.cyst}"
+    at_rest = nodule.cyst in (Cyst.THICK_WALLED, Cyst.MULTILOCULAR)
+    if at_rest and status is Status.STABLE:
+        return _stepped(nodule), f"{reason}, stable"
+    if at_rest and status in (Status.GROWING, Status.SLOWLY_GROWING):
+        raise NoClassError(f"Say what grows of the cyst: choose another {LABELS['cyst']}.")
+    return _CYSTS[nodule.cyst], reason
 
 
 def _airway(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
@@ -158,8 +258,8 @@ def _airway(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
     return LungRads.SUSPICIOUS if first_seen else LungRads.VERY_SUSPICIOUS, reason
 
 
-def _non_solid(status: Status, mean: float) -> tuple[LungRads, str]:
-    if mean < 30:
+def _non_solid(status: Status, reaches: Reaches) -> tuple[LungRads, str]:
+    if not reaches(30):
         return LungRads.BENIGN, f"{status} non-solid nodule below 30 mm"
     if status in (Status.STABLE, Status.SLOWLY_GROWING):
         return LungRads.BENIGN, f"{status} non-solid nodule of 30 mm or more"
@@ -182,16 +282,18 @@ _BY_LIMITS = (
 )
 
 
-def _solid(status: Status, mean: float) -> tuple[LungRads, str]:
-    passed = sum(mean >= limit for limit in _SOLID_LIMITS[status])
-    return _BY_LIMITS[passed], f"{status} solid nodule, {mean:g} mm"
+def _solid(status: Status, reaches: Reaches, size: str) -> tuple[LungRads, str]:
+    passed = sum(reaches(limit) for limit in _SOLID_LIMITS[status])
+    return _BY_LIMITS[passed], f"{status} solid nodule, {size}"
 
 
-def _part_solid(nodule: NoduleFacts, status: Status, mean: float) -> tuple[LungRads, str]:
-    reason = f"{status} part-solid nodule, {mean:g} mm"
-    if mean < 6 and status is Status.BASELINE:
+def _part_solid(
+    nodule: NoduleFacts, status: Status, reaches: Reaches, size: str
+) -> tuple[LungRads, str]:
+    reason = f"{status} part-solid nodule, {size}"
+    if not reaches(6) and status is Status.BASELINE:
         return LungRads.BENIGN, reason
-    if mean < 6 and status is Status.NEW:
+    if not reaches(6) and status is Status.NEW:
         return LungRads.PROBABLY_BENIGN, reason
     if nodule.solid_component_mm is None:
         raise MissingFactsError("solid_component_mm")
@@ -210,15 +312,20 @@ _STEPS = {
 stay until a work-up has shown that the nodule is benign."""
 
 
-def _stable(nodule: NoduleFacts, mean: float) -> tuple[LungRads, str]:
-    """Stepped management; but a solid nodule that crossed a size limit goes by its size."""
+def _stepped(nodule: NoduleFacts) -> LungRads:
     before = nodule.previous_category
     if before is None or before is LungRads.INCOMPLETE:
         raise MissingFactsError("previous_category")
-    stepped = _STEPS.get(before, LungRads.BENIGN)
+    return _STEPS.get(before, LungRads.BENIGN)
+
+
+def _stable(nodule: NoduleFacts, reaches: Reaches, size: str) -> tuple[LungRads, str]:
+    """Stepped management; but a solid nodule that crossed a size limit goes by its size."""
+    stepped = _stepped(nodule)
     if nodule.previous_mean_mm is not None and nodule.type is NoduleKind.SOLID:
-        was, _ = _solid(Status.BASELINE, float(rounded(nodule.previous_mean_mm, "0.1")))
-        now, _ = _solid(Status.BASELINE, mean)
+        mean = float(rounded(nodule.previous_mean_mm, "0.1"))
+        was, _ = _solid(Status.BASELINE, lambda limit: mean >= limit, "")
+        now, _ = _solid(Status.BASELINE, reaches, size)
         if now > was and now > stepped:
-            return now, f"solid nodule that crossed a size limit, now {mean:g} mm"
-    return stepped, f"stable {nodule.type} nodule, {before} before"
+            return now, f"solid nodule that crossed a size limit, now {size}"
+    return stepped, f"stable {nodule.type} nodule, {nodule.previous_category} before"
