@@ -281,7 +281,7 @@ def test_a_trained_model_and_doubts_are_in_the_report(tmp_path: Path) -> None:
     path = tmp_path / "model.html"
     write_report(path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, risk)
     text = words(path.read_text(encoding="utf-8"))
-    assert "42.3 % probability of cancer, by XGBoost (x.ubj). Odd size." in text
+    assert "42.3 % probability of cancer (XGBoost, x.ubj). Odd size." in text
     assert "+0.810 largest_volume_mm3 = 310.2 mm³" in text
     assert "Compare again." in text
     copied = to_text(risk)
