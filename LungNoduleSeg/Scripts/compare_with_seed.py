@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from train_default_model import (
-    LIDC,
+    LIDC_1 as LIDC,
+)
+from train_default_model import (
     OUTLINED,
     PHANTOMS,
     PLACES,

@@ -6,7 +6,6 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 from CTLungScreeningLib.engine import Network
 from CTLungScreeningLib.geometry.affine import voxels_to_lps
@@ -77,7 +76,7 @@ def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray
         part = numbers[box] == number
         seeds, sure = ndimage.label(part & (values[box] >= SURE), TOUCHING)
         if sure > 1:
-            basins = watershed(-values[box], seeds, connectivity=TOUCHING, mask=part)
+            basins = _basins(values[box], seeds, part)
             others = basins > 1
             numbers[box][others] = basins[others] - 1 + count
             count += sure - 1
@@ -86,6 +85,16 @@ def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray
     total = np.bincount(owner, weight, count)
     middles = [np.bincount(owner, weight * axis, count) / total for axis in voxels]
     return numbers, voxels_to_lps(probability, np.stack(middles, axis=1))
+
+
+def _basins(
+    values: NDArray[np.float32], seeds: NDArray[np.int32], part: NDArray[np.bool_]
+) -> NDArray[np.uint32]:
+    """Give each voxel of `part` to the seed it flows to: a watershed of the probability."""
+    level = sitk.GetImageFromArray(np.where(part, -values, 1).astype(np.float32))
+    markers = sitk.GetImageFromArray(seeds.astype(np.uint32))
+    basins = sitk.MorphologicalWatershedFromMarkers(level, markers, False, True)
+    return np.where(part, sitk.GetArrayViewFromImage(basins), 0)
 
 
 def score_candidates(

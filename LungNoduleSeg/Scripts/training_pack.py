@@ -1,0 +1,205 @@
+"""The data that the bundled nodule model learns from, read from a folder or from one packed file.
+
+A pack is a zip of `.npy` arrays and a JSON index, small enough to be carried to a machine that has
+nothing but numpy, scipy, SimpleITK and Keras. HU are kept in steps of `STEP_HU`, and what lies far
+from the lungs is left out.
+"""
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.hu import AIR_HU
+from LungNoduleSegLib.network.patches import TrainingScan, training_scan
+from LungNoduleSegLib.network.transplants import NoduleCube, read_cubes
+
+LIDC_1, LIDC_12 = "LIDC-IDRI-0001", "LIDC-IDRI-0012.nii.gz"
+CMB = "CMB-CRC-MSB-01068.nrrd"
+OUTLINED = {
+    LIDC_1: "LIDC-IDRI-0001_nodules_ge2of4readers.nrrd",
+    LIDC_12: "LIDC-IDRI-0012_nodules_ge2of4readers.nrrd",
+}
+"""Scans whose nodules radiologists outlined, and the files with the outlines."""
+
+PLACES = {
+    CMB: (
+        ((96, -2, -109), 26.0),
+        ((-66, -20, -200), 8.7),
+        ((34, -76, -156), 6.5),
+        ((61, -33, -149), 5.6),
+        ((90, 13, -60), 5.0),
+        ((86, 16, -39), 5.0),
+        ((-99, -50, -164), 4.5),
+    )
+}
+"""Place (LPS mm) and diameter of the nodules that we saw in a scan that nobody outlined."""
+
+OTHERS = ("ACRIN-FLT-Breast_001_headchest.nrrd", "ACRIN-FLT-Breast_001_abdopelvis.nrrd")
+CUBES = "lidc_nodules"
+DENSE_HU = -500
+
+STEP_HU, LOWEST_HU = 8, -1024
+AROUND_MM = 12.0
+"""Beyond the lungs, this much is kept in a pack; the networks see next to nothing of it."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """All that the bundled model learns from.
+
+    Attributes:
+        scans: by name; `OUTLINED` and `PLACES` have nodules.
+        cubes: real nodules of other patients.
+        patients: of each cube, whose it is.
+    """
+
+    scans: dict[str, TrainingScan]
+    cubes: tuple[NoduleCube, ...]
+    patients: tuple[str, ...]
+
+    def split(self, fold: int, folds: int = 5) -> tuple[list[NoduleCube], list[NoduleCube]]:
+        """Give the cubes to learn from and those of every fifth patient, which are left out."""
+        names = sorted(set(self.patients))
+        out = {name for number, name in enumerate(names) if number % folds == fold}
+        pairs = list(zip(self.cubes, self.patients, strict=True))
+        return [c for c, p in pairs if p not in out], [c for c, p in pairs if p in out]
+
+
+def read_training_set(data: Path) -> TrainingSet:
+    """Read and segment the scans of the shared data, with the nodules outlined in them."""
+    scans = {name: _read_scan(data, name) for name in (*OUTLINED, *PLACES, *OTHERS)}
+    seen = {LIDC_1, LIDC_12.split(".", maxsplit=1)[0]}
+    cubes = [one for one in read_cubes(data / CUBES) if patient_of(one) not in seen]
+    return TrainingSet(scans, tuple(cubes), tuple(map(patient_of, cubes)))
+
+
+def patient_of(cube: NoduleCube) -> str:
+    """Give the patient that a cube of LIDC-IDRI is of, from its name."""
+    return cube.name.split("_")[0]
+
+
+def write_pack(training: TrainingSet, file: Path) -> None:
+    """Write a training set into one new file."""
+    index: dict[str, Any] = {"scans": [], "cubes": []}
+    with zipfile.ZipFile(file, "x", zipfile.ZIP_LZMA) as pack:
+        for name, scan in training.scans.items():
+            lungs = sitk.GetArrayFromImage(scan.lungs)
+            spacing = scan.hu.GetSpacing()
+            near = ndimage.distance_transform_edt(lungs == 0, spacing[::-1]) <= AROUND_MM
+            hu = np.where(near, sitk.GetArrayViewFromImage(scan.hu), AIR_HU)
+            _store(pack, f"{name}/hu", _in_steps(hu))
+            _store(pack, f"{name}/lungs", lungs)
+            if scan.nodules is not None:
+                _store(pack, f"{name}/nodules", sitk.GetArrayFromImage(scan.nodules))
+            index["scans"].append(
+                {
+                    "name": name,
+                    "spacing": spacing,
+                    "origin": scan.hu.GetOrigin(),
+                    "direction": scan.hu.GetDirection(),
+                    "nodules": scan.nodules is not None,
+                }
+            )
+        for number, (cube, patient) in enumerate(
+            zip(training.cubes, training.patients, strict=True)
+        ):
+            _store(pack, f"cube/{number}/hu", _in_steps(cube.hu))
+            _store(pack, f"cube/{number}/mask", cube.mask)
+            index["cubes"].append({"name": cube.name, "patient": patient, "spacing": cube.spacing})
+        pack.writestr("index.json", json.dumps(index))
+
+
+def read_pack(file: Path) -> TrainingSet:
+    """Read what `write_pack` wrote."""
+    with zipfile.ZipFile(file) as pack:
+        index = json.loads(pack.read("index.json"))
+        scans = {}
+        for entry in index["scans"]:
+            name = entry["name"]
+            hu = _image(_from_steps(_load(pack, f"{name}/hu")), entry)
+            lungs = _image(_load(pack, f"{name}/lungs"), entry)
+            nodules = _image(_load(pack, f"{name}/nodules"), entry) if entry["nodules"] else None
+            scans[name] = training_scan(name, hu, lungs, nodules)
+        cubes = tuple(
+            NoduleCube(
+                entry["name"],
+                _from_steps(_load(pack, f"cube/{number}/hu")),
+                _load(pack, f"cube/{number}/mask"),
+                tuple(entry["spacing"]),
+            )
+            for number, entry in enumerate(index["cubes"])
+        )
+    return TrainingSet(scans, cubes, tuple(entry["patient"] for entry in index["cubes"]))
+
+
+def distance_to(grid: sitk.Image, place: tuple[float, float, float]) -> sitk.Image:
+    """Distance in mm of each voxel of a grid from the one at a place in LPS mm."""
+    point = sitk.Image(grid.GetSize(), sitk.sitkUInt8)
+    point.CopyInformation(grid)
+    point[grid.TransformPhysicalPointToIndex(place)] = 1
+    return sitk.SignedMaurerDistanceMap(point, squaredDistance=False, useImageSpacing=True)
+
+
+def _read_scan(data: Path, name: str) -> TrainingScan:
+    from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415 - not with a pack
+    from LungNoduleSegLib.lungs.segmentation import segment_lungs  # noqa: PLC0415
+
+    view = AxialView.of(read_ct(data / name).image, AIR_HU)
+    lungs, hu = crop_to(segment_lungs(view.image), view.image)
+    nodules = None
+    if name in PLACES:
+        nodules = _mark_nodules(hu, lungs, name)
+    elif name in OUTLINED:
+        outlines = sitk.ReadImage(data / OUTLINED[name])
+        nodules = sitk.Resample(outlines, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        nodules = sitk.Cast(nodules, sitk.sitkUInt8)
+    return training_scan(name, hu, lungs, nodules)
+
+
+def _mark_nodules(hu: sitk.Image, lungs: sitk.Image, name: str) -> sitk.Image:
+    """Mark nodules by their place and diameter: what is dense around the place."""
+    dense = (hu > DENSE_HU) & (lungs > 0)
+    marked = sitk.Image(hu.GetSize(), sitk.sitkUInt8)
+    marked.CopyInformation(hu)
+    for place, diameter in PLACES[name]:
+        near = dense & (distance_to(hu, place) < 0.7 * diameter)
+        marked |= sitk.ConnectedThreshold(
+            sitk.Cast(near, sitk.sitkUInt8), [hu.TransformPhysicalPointToIndex(place)], 1, 1
+        )
+    return marked
+
+
+def _in_steps(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
+    return np.clip((hu - LOWEST_HU + STEP_HU // 2) // STEP_HU, 0, 255).astype(np.uint8)
+
+
+def _from_steps(steps: NDArray[np.uint8]) -> NDArray[np.int16]:
+    return steps.astype(np.int16) * np.int16(STEP_HU) + np.int16(LOWEST_HU)
+
+
+def _store(pack: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    pack.writestr(f"{name}.npy", stream.getvalue())
+
+
+def _load(pack: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    return np.load(io.BytesIO(pack.read(f"{name}.npy")), allow_pickle=False)
+
+
+def _image(array: NDArray[Any], entry: dict[str, Any]) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(entry["spacing"])
+    image.SetOrigin(entry["origin"])
+    image.SetDirection(entry["direction"])
+    return image

@@ -1,0 +1,92 @@
+"""The script that trains the bundled model: its pack of data, and going on after a stop."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from training_pack import STEP_HU, TrainingSet, patient_of, read_pack, write_pack
+
+from CTLungScreeningLib.errors import Cancelled
+from LungNoduleSegLib.network import training
+from LungNoduleSegLib.network.patches import PatchTrainingPlan, training_scan
+from LungNoduleSegLib.network.preparation import Preparation
+from LungNoduleSegLib.network.unet import build_unet
+from test_transplants import host, sphere
+
+
+def small_set() -> TrainingSet:
+    hu, lungs = host()
+    nodules = sitk.Image(hu.GetSize(), sitk.sitkUInt8)
+    nodules.CopyInformation(hu)
+    nodules[40:46, 45:51, 10:13] = 1
+    scans = {
+        "outlined": training_scan("outlined", hu, lungs, nodules),
+        "other": training_scan("other", hu, lungs),
+    }
+    cubes = tuple(sphere(radius) for radius in (3, 4, 5))
+    return TrainingSet(scans, cubes, ("A", "B", "B"))
+
+
+def test_a_pack_gives_back_what_went_in(tmp_path: Path) -> None:
+    before = small_set()
+    write_pack(before, tmp_path / "data.zip")
+    after = read_pack(tmp_path / "data.zip")
+    assert list(after.scans) == list(before.scans)
+    for name, scan in before.scans.items():
+        other = after.scans[name]
+        inside = sitk.GetArrayViewFromImage(scan.lungs) > 0
+        hu, again = (sitk.GetArrayFromImage(one.hu) for one in (scan, other))
+        assert np.abs(hu - again)[inside].max() <= STEP_HU // 2
+        assert other.hu.GetSpacing() == pytest.approx(scan.hu.GetSpacing())
+        assert (other.nodules is None) == (scan.nodules is None)
+        assert (sitk.GetArrayFromImage(other.lungs) == sitk.GetArrayFromImage(scan.lungs)).all()
+    assert after.patients == before.patients
+    assert all((a.mask == b.mask).all() for a, b in zip(after.cubes, before.cubes, strict=True))
+    with pytest.raises(FileExistsError):
+        write_pack(before, tmp_path / "data.zip")
+
+
+def test_no_patient_is_both_learnt_from_and_left_out() -> None:
+    cubes = tuple(sphere(3) for _ in range(20))
+    patients = tuple(f"LIDC-{n // 2}" for n in range(20))
+    whole = TrainingSet({}, cubes, patients)
+    left_out = []
+    for fold in range(5):
+        learnt, held = whole.split(fold)
+        assert len(learnt) + len(held) == 20 and held
+        left_out += held
+    assert len(left_out) == 20
+    assert patient_of(sphere(3)) == "sphere"
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_from_its_checkpoint_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_STEPS", 2)
+    data = small_set()
+    scans, cubes = list(data.scans.values()), data.cubes
+    preparation = Preparation(size=64, context=2, slab_mm=2.5)
+    plan = PatchTrainingPlan(steps=4, batch=4, patch=32, lesions=4, refresh=2, kept=2)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done == 3:
+            raise Cancelled
+
+    def network() -> training.keras.Model:
+        training.keras.utils.set_random_seed(7)
+        return build_unet(None, preparation.channels, 2, batch_norm=True)
+
+    whole = network()
+    losses = training.train(whole, scans, preparation, plan, cubes=cubes)
+    file = tmp_path / "stage.npz"
+    with pytest.raises(Cancelled):
+        training.train(network(), scans, preparation, plan, stop, cubes, file)
+    assert file.exists()
+    resumed = network()
+    again = training.train(resumed, scans, preparation, plan, cubes=cubes, checkpoint=file)
+    assert not file.exists()
+    assert len(again) == len(losses)
+    for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-4)
