@@ -85,6 +85,11 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         from CTLungScreeningSlicer.panel.model_chooser import ModelChooser  # noqa: PLC0415
         from CTLungScreeningSlicer.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
         from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.added_model import (  # noqa: PLC0415
+            about_model,
+            added,
+            added_models,
+        )
         from LungNoduleSegSlicer.panel.batch_section import BatchSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.follow_up_section import FollowUpSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.lungs_section import LungsSection  # noqa: PLC0415
@@ -108,7 +113,10 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
             Path(self.resourcePath(f"LungNoduleSeg/requirements{name}.txt"))
             for name in ("", "-train", "-risk", "-cluster")
         )
-        self.model = ModelChooser(self.ui.modelBox, [DEFAULT_MODEL])
+        filters = _("Models (*.zip *.onnx *.keras *.json)")
+        self.model = ModelChooser(
+            self.ui.modelBox, [DEFAULT_MODEL, *added_models()], about_model, filters, added
+        )
         self.model.changed.connect(self.onModelChosen)
         self.lungs = LungsSection(self.ui)
         self.segment = SegmentSection(self.ui, self.logic, self.model, self.lungs, requirements)

@@ -16,7 +16,6 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard
-from LungNoduleSegLib.commands.models import describe
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.added_models import (
     add_model,
@@ -84,7 +83,7 @@ def test_each_kind_goes_the_whole_way(
     kind: str, phantom: Phantom, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = toy(kind, phantom, tmp_path, monkeypatch)
-    assert name in dict(model_names())
+    assert name in model_names()
     segmenter = NoduleSegmenter(Path(name), lungs_file=files / "truth" / "lungs.nii.gz")
     found = segmenter.run(files / "dicom", tmp_path / "out", dicom=True, probability=True)
     assert found_lesion(found, phantom)
@@ -257,10 +256,10 @@ def test_a_wrong_input_is_named_by_its_field(field: str, value: object, tmp_path
 
 
 def test_a_model_is_described_before_it_runs(tmp_path: Path) -> None:
-    text = describe(read_zip_card(zipped(onnx_model(tmp_path), tmp_path, tmp_path / "a.zip")))
-    assert "toy-onnx: Marks what is bright." in text
+    text = read_zip_card(zipped(onnx_model(tmp_path), tmp_path, tmp_path / "a.zip")).description
+    assert "Marks what is bright." in text
     assert "Licence: MIT" in text
-    assert "Measured: seconds 5 gib 0.5 megavoxels 4" in text
+    assert "Measured: 5 s and 0.5 GiB for 4 million voxels" in text
 
 
 def test_a_slice_network_sees_slices(tmp_path: Path) -> None:

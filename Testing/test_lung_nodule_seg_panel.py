@@ -14,6 +14,7 @@ import slicer_host
 
 slicer = slicer_host.start()
 
+from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
@@ -21,10 +22,12 @@ from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
 from LungNoduleSegLib.results.names import DICOM_NAMES
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import GIVEN_LUNGS, SETTINGS_FOLDER, remember_cost, run_kind
+from LungNoduleSegSlicer.panel.added_model import added
 from LungNoduleSegSlicer.panel.sample_data import CATEGORY
 from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_folder
 from panel_host import PICTURES, leave_panel, slow
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
+from toy_models import command_model, zipped
 
 
 class TestWithoutAScan(PanelTest):
@@ -59,6 +62,31 @@ class TestSampleData(PanelTest):
         volume = phantom.customDownloader(phantom)
         self.assertEqual(volume.GetName(), "Chest phantom")
         self.assertGreater(min(volume.GetImageData().GetDimensions()), 50)
+
+
+class TestAddedModel(PanelTest):
+    """A model that the user brings in a zip file."""
+
+    def test_a_program_is_added_only_when_the_user_agrees(self) -> None:
+        with (
+            tempfile.TemporaryDirectory() as name,
+            patch.dict(os.environ, {SETTINGS_FOLDER: f"{name}/settings"}),
+            patch("slicer.util.confirmOkCancelDisplay", side_effect=[False, True]) as asked,
+        ):
+            folder = Path(name)
+            card = command_model(folder)
+            file = zipped(card, folder, folder / "a.zip", licence="MIT")
+            with self.assertRaisesRegex(InputError, "its program may not run"):
+                added(file)
+            self.widget.model.choose(added(file))
+            self.assertIn(" ".join(card.command), asked.call_args.args[0])
+            self.assertEqual(self.ui.modelBox.currentText, "toy-command")
+            self.assertIn("Licence: MIT", self.ui.modelBox.toolTip)
+            self.assertEqual(self.widget.model.scene_name, "toy-command")
+            self.widget.model.choose_named("")
+            self.widget.model.choose_named("toy-command")
+            self.assertEqual(self.widget.model.file, Path("toy-command"))
+            self.widget.model.choose_named("")
 
 
 class TestCost(ScanTest):

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import helper
 
 from CTLungScreeningLib.model_card import ModelCard
 
@@ -41,6 +39,9 @@ class Toy(Detector):
 
 def onnx_model(folder: Path) -> ModelCard:
     """A network of one average over 3 × 3 × 3 voxels and a sigmoid, for 2.5 mm voxels."""
+    import onnx
+    from onnx import helper
+
     shape = ["batch", 1, "z", "y", "x"]
     values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]
     nodes = [

@@ -72,6 +72,23 @@ class ModelCard:
     training_cases: list[str] = field(default_factory=list)
     cost: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def description(self) -> str:
+        """What is to be known before it is run: what it does, its limits, licence and cost."""
+        limits = "".join(f"\n• {one}" for one in self.limitations)
+        cost = {name: self.cost.get(name) for name in ("seconds", "gib", "megavoxels")}
+        measured = "{seconds:g} s and {gib:g} GiB for {megavoxels:g} million voxels"
+        parts = {
+            self.summary: "",
+            "Not to be trusted:": limits,
+            "Licence: ": self.licence,
+            "To be cited: ": self.citation,
+            "Measured: ": measured.format(**cost) if None not in cost.values() else "",
+        }
+        return "\n\n".join(
+            name + text for name, text in parts.items() if text or name == self.summary
+        )
+
     def file(self, suffix: str) -> str | None:
         """Name of the model's file with a suffix; None if it has none."""
         return next((name for name in self.files if name.endswith(suffix)), None)
@@ -122,8 +139,7 @@ def load_network(model_file: Path, device: Device | None = None) -> tuple[Networ
             Keras.
     """
     card = read_card(model_file)
-    name = card.file(RUN)
-    if name and importlib.util.find_spec("onnxruntime"):
+    if name := card.file(RUN):
         return OnnxNetwork(model_file.parent / name, device), card
     if importlib.util.find_spec("keras") is None:
         raise InputError(
@@ -187,7 +203,7 @@ def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> Model
         to_train = written.enter_context(new_file(model_file))
         keras.Model(model.inputs, model.outputs, name=model.name).save(to_train)
         files = {model_file.name: file_sha256(to_train)}
-        with suppress(InputError, ModuleNotFoundError):
+        with suppress(InputError):
             content = to_onnx(model)
             run_file = model_file.with_suffix(RUN)
             written.enter_context(new_file(run_file)).write_bytes(content)

@@ -23,6 +23,9 @@ OPSET = 17
 AGREEMENT = 1e-4
 """Outputs of the two networks may differ by so much, see `largest_difference`."""
 
+INPUT = "images"
+"""Name of the input in an ONNX file."""
+
 ANY_SIZE = 64
 """Rows and columns of the images on which a network that takes any size is checked."""
 
@@ -44,8 +47,8 @@ def to_onnx(model: keras.Model) -> bytes:
         ValueError: if what was written gives other results, see `AGREEMENT`.
     """
     graph = _Graph()
-    outputs = graph.add_model(model, model.inputs[0])
-    written = _optimized(graph.to_onnx(model, outputs))
+    output = graph.add_model(model, INPUT)
+    written = _optimized(graph.to_onnx(model, output))
     difference = largest_difference(model, written)
     if not difference <= AGREEMENT:
         raise ValueError(f"As ONNX, {model.name} gives results that differ by {difference:.2g}.")
@@ -94,25 +97,24 @@ class _Graph:
         self._names: dict[int, str] = {}
         self.rank = 0
 
-    def add_model(self, model: keras.Model, inputs: Any) -> Any:
-        """Add all layers of a network on top of `inputs`; returns its output."""
+    def add_model(self, model: keras.Model, name: str) -> str:
+        """Add all layers of a network on top of a named tensor; returns the output's name."""
         model = keras.Model(model.inputs, model.outputs)  # one way for `Sequential` ones too
+        start = keras.Input(batch_shape=model.inputs[0].shape)
+        self._keep(start, name)
         copy = keras.models.clone_model(
             model,
-            input_tensors=keras.tree.map_structure(lambda _: inputs, model.input),
+            input_tensors=keras.tree.map_structure(lambda _: start, model.input),
             clone_function=lambda layer: layer,
             call_function=self._call,
         )
-        return copy.outputs[0]
+        return self._names[id(copy.outputs[0])]
 
-    def to_onnx(self, model: keras.Model, output: Any) -> onnx.ModelProto:
+    def to_onnx(self, model: keras.Model, output: str) -> onnx.ModelProto:
         """Finish the graph."""
         described = [
-            helper.make_tensor_value_info(self._name(tensor), onnx.TensorProto.FLOAT, shape)
-            for tensor, shape in (
-                (model.inputs[0], _dimensions(model.input_shape)),
-                (output, _dimensions(model.output_shape)),
-            )
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, _dimensions(shape))
+            for name, shape in ((INPUT, model.input_shape), (output, model.output_shape))
         ]
         graph = helper.make_graph(
             self.nodes, model.name, described[:1], described[1:], self.constants
@@ -121,24 +123,24 @@ class _Graph:
         return helper.make_model(graph, opset_imports=opset, ir_version=8)
 
     def _call(self, layer: Any, *inputs: Any, **_keywords: Any) -> Any:
-        if isinstance(layer, keras.Model):
-            return self.add_model(layer, inputs[0])
         output = layer(*inputs)
-        self._tensors.append(output)  # alive, so that its id stays its own
+        tensors = inputs[0] if isinstance(inputs[0], (list, tuple)) else [inputs[0]]
+        names = [self._names[id(one)] for one in tensors]
+        if isinstance(layer, keras.Model):
+            return self._keep(output, self.add_model(layer, names[0]))
         kind = next((k for k in type(layer).__mro__ if k in _LAYERS), None)
         if kind is None:
             raise InputError(
                 f"The layer {layer.name} ({type(layer).__name__}) cannot be written as ONNX: the "
                 "network runs with Keras only."
             )
-        tensors = inputs[0] if isinstance(inputs[0], (list, tuple)) else [inputs[0]]
         self.rank = len(tensors[0].shape)
-        result = _LAYERS[kind](self, layer, [self._name(one) for one in tensors])
-        self._names[id(output)] = result
-        return output
+        return self._keep(output, _LAYERS[kind](self, layer, names))
 
-    def _name(self, tensor: Any) -> str:
-        return self._names.setdefault(id(tensor), f"t{len(self._names)}")
+    def _keep(self, tensor: Any, name: str) -> Any:
+        self._tensors.append(tensor)  # alive, so that its id stays its own
+        self._names[id(tensor)] = name
+        return tensor
 
     def node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         """Add a node with one output, whose name is returned."""

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,7 +61,9 @@ class ExpectedCost:
     runs: int
 
 
-def expected_cost(voxels: int, kind: str) -> ExpectedCost:
+def expected_cost(
+    voxels: int, kind: str, by_card: Mapping[str, float] | None = None
+) -> ExpectedCost:
     """Tell what a run will take.
 
     Earlier runs were some multiple of what our own machine would have taken; the median multiple
@@ -70,15 +72,20 @@ def expected_cost(voxels: int, kind: str) -> ExpectedCost:
     Args:
         voxels: of the scan.
         kind: what else matters, see `run_kind`.
+        by_card: what the model's card says, see `ModelCard.cost`; it counts until there are runs.
     """
     earlier = _read().get(kind, [])
+    runs = len(earlier)
+    if not earlier and by_card:
+        with suppress(KeyError, TypeError):
+            earlier = [RunCost(*(by_card[key] for key in ("megavoxels", "seconds", "gib")))]
     usual = usual_cost(voxels / 1e6)
     times = [one.seconds / usual_cost(one.megavoxels).seconds for one in earlier]
     sizes = [one.gib / usual_cost(one.megavoxels).gib for one in earlier]
     return ExpectedCost(
         round(usual.seconds * median(times or [1.0]), 1),
         round(usual.gib * median(sizes or [1.0]), 2),
-        len(earlier),
+        runs,
     )
 
 

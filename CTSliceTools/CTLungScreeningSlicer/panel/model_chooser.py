@@ -9,14 +9,14 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.model_card import ModelCard, read_card
+from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.file_dialogs import choose_file
 from CTLungScreeningSlicer.panel.signals import Signal
 
 
 class ModelChooser:
-    """A combo box with the bundled models, those of files chosen so far, and "From file…".
+    """A combo box with the bundled models, those of files chosen so far, and "Add model…".
 
     Attributes:
         changed: signal with the file of the model that is now chosen.
@@ -28,6 +28,7 @@ class ModelChooser:
         bundled: Sequence[Path],
         about: Callable[[Path], tuple[str, str]] | None = None,
         filters: str = "",
+        added: Callable[[Path], Path] | None = None,
     ) -> None:
         """Fill an empty combo box of a .ui file.
 
@@ -37,6 +38,7 @@ class ModelChooser:
             about: gives a model's name and what is to be known of it; raises `InputError` if it
                 cannot be used. None: by the card of a network.
             filters: of the file dialog; "" for networks.
+            added: turns what is chosen there into a model's file; raises `InputError` likewise.
 
         Raises:
             InputError: if a bundled model is missing or damaged.
@@ -47,10 +49,11 @@ class ModelChooser:
         self._files: list[Path] = []
         self._current = -1
         self._about = about or about_network
-        self._filters = filters or _("Keras models (*.keras)")
+        self._added = added or (lambda file: file)
+        self._filters = filters or _("Models (*.onnx *.keras *.json)")
         for file in bundled:
             self._add(file)
-        self._box.addItem(_("From file…"))
+        self._box.addItem(_("Add model…"))
         self._box.activated.connect(self._choose_row)
         self._show(0 if self._files else -1)
 
@@ -77,7 +80,7 @@ class ModelChooser:
     def choose_named(self, scene_name: str) -> None:
         """Choose the model that a scene names, see `scene_name`, if it is there still."""
         file = Path(scene_name) if scene_name else next(iter(self._bundled), None)
-        if file is None or file == self.file or not file.exists():
+        if file is None or file == self.file:
             return
         try:
             self.choose(file)
@@ -100,7 +103,7 @@ class ModelChooser:
         file = choose_file(_("Model"), self._filters)
         if file is not None:
             with shown_errors():
-                self.choose(file)
+                self.choose(self._added(file))
 
     def _show(self, row: int) -> None:
         changed = row != self._current
@@ -119,11 +122,4 @@ def about_network(file: Path) -> tuple[str, str]:
         InputError: if it has no card that can be read.
     """
     card = read_card(file)
-    return card.name, describe(card, file)
-
-
-def describe(card: ModelCard, file: Path) -> str:
-    """Say what a model does, where it is not to be trusted, and where it is."""
-    limits = "".join(f"\n• {one}" for one in card.limitations)
-    heading = _("Not to be trusted:") if limits else ""
-    return "\n\n".join(part for part in (card.summary, heading + limits, str(file)) if part)
+    return card.name, f"{card.description}\n\n{file}"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.model_card import ModelCard, convert_model
+from CTLungScreeningLib.model_card import convert_model
 
 SUMMARY = "Models that find nodules: list, add, check, remove or convert them."
 
@@ -23,10 +23,13 @@ def list_models() -> None:
 
     Example: `lung-nodule-seg models list`
     """
-    from LungNoduleSegLib.detectors.opening import model_names  # noqa: PLC0415 - slow to import
+    from LungNoduleSegLib.detectors.opening import find_card, model_names  # noqa: PLC0415 - slow
 
-    for name, card in model_names():
-        print(f"{name}: {card.summary}")
+    for name in model_names():
+        try:
+            print(f"{name}: {find_card(Path(name)).summary}")
+        except InputError as error:
+            print(f"{name} cannot be used: {error}")
 
 
 @app.command()
@@ -53,7 +56,7 @@ def add(
         if not sys.stdin.isatty() or not typer.confirm("May it?"):
             raise InputError(f"{card.name} was not added: agree to its program, or give --yes.")
     add_model(file, may_run=command)
-    print(describe(card))
+    print(f"{card.name}: {card.description}")
 
 
 @app.command()
@@ -91,18 +94,3 @@ def convert(
     """
     card = convert_model(file)
     print(f"{file.with_suffix('.onnx')} gives what {file.name} gives; {card.name} runs by it now")
-
-
-def describe(card: ModelCard) -> str:
-    """Say what is to be known of a model before it is run."""
-    cost = " ".join(
-        f"{key} {card.cost[key]:g}" for key in ("seconds", "gib", "megavoxels") if key in card.cost
-    )
-    lines = {
-        "": f"{card.name}: {card.summary}",
-        "Licence: ": card.licence,
-        "To be cited: ": card.citation,
-        "Not to be trusted: ": " ".join(card.limitations),
-        "Measured: ": cost,
-    }
-    return "\n".join(heading + text for heading, text in lines.items() if text)

@@ -1,6 +1,5 @@
 """Finds and opens a model by its file or its name."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -20,20 +19,18 @@ ENTRY_POINTS = "ctlungscreening.detectors"
 made without arguments and has its card."""
 
 
-def model_names() -> Iterator[tuple[str, ModelCard]]:
-    """Give the models that are there by name: the bundled one, those added, those of packages."""
-    yield DEFAULT_MODEL.stem, read_card(DEFAULT_MODEL)
-    for card_file in added_models():
-        yield card_file.parent.name, read_card(card_file)
-    for one in entry_points(group=ENTRY_POINTS):
-        yield one.name, _class_of(one).card
+def model_names() -> list[str]:
+    """Give the names of the models that are there: the bundled one, those added, of packages."""
+    added = [one.parent.name for one in added_models()]
+    packages = [one.name for one in entry_points(group=ENTRY_POINTS)]
+    return list(dict.fromkeys([DEFAULT_MODEL.stem, *added, *packages]))
 
 
 def find_card(model: Path) -> ModelCard:
     """Read the card of a model and check its files.
 
     Args:
-        model: one of its files, or a name as of `model_names`.
+        model: one of its files, or one of `model_names`.
 
     Raises:
         InputError: if there is none, or its card or files cannot be used.
@@ -46,7 +43,7 @@ def open_detector(model: Path, device: Device | None = None) -> Detector:
     """Open a model, unless it is open.
 
     Args:
-        model: one of its files, or a name as of `model_names`.
+        model: one of its files, or one of `model_names`.
         device: where networks run; None for a GPU if there is one.
 
     Raises:

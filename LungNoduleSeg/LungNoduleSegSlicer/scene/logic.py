@@ -15,7 +15,6 @@ import LungNoduleSegLib
 from CTLungScreeningLib.child_work import Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
-from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningSlicer.scene import mrml_host, subject_hierarchy
 from CTLungScreeningSlicer.scene.commands import Commands
@@ -25,6 +24,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import export_volume
 from CTLungScreeningSlicer.scene.nodes import add_node
 from CTLungScreeningSlicer.scene.volume_slices import add_scan
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.detectors.opening import find_card
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import PROBABILITY, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.reading import read_run
@@ -90,7 +90,7 @@ class LungNoduleSegLogic:
             lungsNode: a segmentation whose lungs are taken instead of finding them: those of a
                 run, as they were edited, or the segments with "lung" in their name. Where they are
                 those of `segmentationNode` they stay as they are.
-            modelFile: a `.keras` file with its card; None for the bundled model.
+            modelFile: one of a model's files, or its name; None for the bundled model.
             progress: called at least ten times a second; a `Cancelled` it raises ends the child
                 with all its descendants and leaves the scene as it was.
             outputFolder: keeps the files of the run; None for a temporary folder.
@@ -277,8 +277,8 @@ class LungNoduleSegLogic:
             InputError: if the model's card cannot be read.
         """
         voxels = math.prod(volumeNode.GetImageData().GetDimensions())
-        card = read_card(modelFile or DEFAULT_MODEL)
-        return expected_cost(voxels, run_kind(lungs, card.sha256))
+        card = find_card(modelFile or DEFAULT_MODEL)
+        return expected_cost(voxels, run_kind(lungs, card.sha256), card.cost)
 
     def saveScene(self, path: Path) -> None:
         """Write the scene with all its data as a new `.mrb` file.
