@@ -4,10 +4,10 @@ Runs in a real Slicer too, and on the stand-in of `slicer_host` elsewhere.
 """
 
 import os
-import subprocess
 import sys
 import tempfile
 import unittest
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from CTLungScreeningSlicer.panel.run_progress import RunProgress, duration_text
 from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
 from CTLungScreeningSlicer.panel.signals import Signal
 from CTLungScreeningSlicer.panel.work_runner import RunState, WorkRunner
-from panel_host import write_card
+from panel_host import ROOT, write_card
 from slicer_host.actions import press, process_events, tool_tip, wait_until
 
 QUICK = """
@@ -359,42 +359,74 @@ class TestPackages(unittest.TestCase):
         self.assertIn("pydicom", names)
         self.assertNotIn("numpy", names)
 
-    @unittest.skipIf(slicer_host.is_real(), "would ask pip in Slicer's own environment")
-    def test_pip_refuses_what_would_replace_a_package(self) -> None:
-        self.file.write_text("numpy>=999\n")
-        constraints = self.file.with_name("constraints.txt")
-        constraints.write_text("numpy==1.0\n")
-        with self.assertRaises(subprocess.CalledProcessError):
-            slicer.packaging.pip_install(["--no-index", "numpy>=999"], constraints)
-
-    @unittest.skipIf(slicer_host.is_real(), "would ask pip in Slicer's own environment")
-    def test_slicer_5_10_is_asked_and_given_the_pins(self) -> None:
-        self.file.write_text("ct-slice-tools-nowhere>=1\n")
-        asked: list[str] = []
-        given: list[list[str]] = []
-        wheels: list[str | None] = []
-        answers = iter((False, True))
-
-        def install(arguments: list[str]) -> None:
-            given.append(arguments)
-            wheels.append(os.environ.get("PIP_ONLY_BINARY"))
-            self.assertIn("numpy==", Path(arguments[-1]).read_text())
+    def install(self, *, answer: bool = True, during: Any = lambda: None) -> bool:
+        """Install into a folder of its own, from the wheels beside the requirements only."""
+        self.asked: list[str] = []
 
         def confirm(text: str, title: str, detailedText: str) -> bool:  # noqa: N803
-            asked.append(detailedText)
-            return next(answers)
+            self.asked += [text, detailedText]
+            return answer
 
+        target = self.file.parent / "target"
+        self.addCleanup(sys.path.remove, str(target))
+        sys.path.append(str(target))
+        where = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.file.parent)}
+        timer = qt.QTimer()
+        timer.setProperty("singleShot", True)
+        timer.timeout.connect(during)
+        timer.start(0)
         with (
-            mock.patch.dict(sys.modules, {"slicer.packaging": None}),
-            mock.patch.object(slicer.util, "pip_install", install),
+            mock.patch.dict(os.environ, {**where, "PIP_TARGET": str(target)}),
+            mock.patch.object(packages, "may_install", lambda: True),
             mock.patch.object(slicer.util, "confirmOkCancelDisplay", confirm),
-            self.assertLogs(level="ERROR"),
         ):
-            for _press in range(2):
-                self.assertFalse(packages.ensure_packages(self.file, "CT Slice Tools"))
-        self.assertEqual(asked, ["ct-slice-tools-nowhere>=1"] * 2)
-        self.assertEqual([one[:2] for one in given], [["ct-slice-tools-nowhere>=1", "-c"]])
-        self.assertEqual(wheels, [":all:"])
+            return packages.ensure_packages(self.file, "CT Slice Tools")
+
+    def write_wheel(self, name: str = "nowhere_one") -> None:
+        """Write a package that pip can install."""
+        about = f"{name}-1.dist-info"
+        with zipfile.ZipFile(self.file.parent / f"{name}-1-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}.py", "")
+            wheel.writestr(
+                f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n"
+            )
+            wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr(f"{about}/RECORD", "")
+
+    def test_one_installation_at_a_time_with_size_said_and_progress_shown(self) -> None:
+        self.file.write_text("# About 300 MB on the disk.\nnowhere_one>=1\n")
+        self.write_wheel()
+        meanwhile: list[Any] = []
+
+        def press_again() -> None:
+            windows = slicer.util.mainWindow().findChildren(qt.QProgressDialog)
+            meanwhile.extend((windows[-1].visible, windows[-1].windowModality))
+            meanwhile.append(packages.ensure_packages(self.file, "CT Slice Tools"))
+
+        self.assertTrue(self.install(during=press_again))
+        self.assertEqual(meanwhile, [True, qt.Qt.ApplicationModal, False])
+        self.assertEqual(len(self.asked), 2)
+        self.assertIn("1 Python package that is not installed", self.asked[0])
+        self.assertIn("up to 300 MB on the disk, and about 2 min", self.asked[0])
+
+    def test_declined_or_cancelled_nothing_is_said(self) -> None:
+        self.file.write_text("nowhere_two>=1\n")
+        self.assertFalse(self.install(answer=False))
+
+        def cancel() -> None:
+            slicer.util.mainWindow().findChildren(qt.QProgressDialog)[-1].cancel()
+
+        self.assertFalse(self.install(during=cancel))
+
+    def test_what_is_not_to_be_had_is_one_message(self) -> None:
+        self.file.write_text("nowhere_three>=1\n")
+        with self.assertLogs(level="ERROR") as shown:
+            self.assertFalse(self.install())
+        self.assertEqual(len(shown.output), 1)
+
+    def test_the_modules_say_what_their_packages_take(self) -> None:
+        for file in ROOT.glob("*/Resources/*/requirements*.txt"):
+            self.assertIsNotNone(packages.size_mb(file), file)
 
     def test_a_failure_is_one_message_with_the_command(self) -> None:
         self.file.write_text("ct-slice-tools-nowhere>=1\n")

@@ -332,7 +332,6 @@ def _add_plots() -> None:
 def _add_packages() -> None:
     """Add the Python packages of Slicer that the wheel leaves out."""
     from slicer_host import (
-        packaging,
         parameter_nodes,
         sample_data,
         scripted_module,
@@ -344,7 +343,6 @@ def _add_packages() -> None:
     for name, module in {
         "ScriptedLoadableModule": scripted_module,
         "i18n": translation,
-        "packaging": packaging,
         "parameterNodeWrapper": parameter_nodes,
     }.items():
         sys.modules[f"slicer.{name}"] = module

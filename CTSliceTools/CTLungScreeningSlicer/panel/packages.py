@@ -1,22 +1,34 @@
 """Python packages that a run needs: installed on first need, after asking, and nothing replaced."""
 
 import importlib.metadata
-import logging
-import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import qt
 import slicer
 from slicer.i18n import tr as _
+
+from CTLungScreeningLib.child_process import module_command
+from CTLungScreeningSlicer.panel.run_progress import duration_text
 
 try:
     from packaging.requirements import Requirement
 except ImportError:  # Slicer 5.6
     from pip._vendor.packaging.requirements import Requirement  # type: ignore[assignment]
+
+MB_PER_S = 2.5
+"""How fast packages are installed, by what they take on the disk: on a slow connection."""
+
+POLL_MS = 100
+"""How often the window is kept alive."""
+
+_STEPS = r"^(?:Collecting|Downloading|Using cached|Installing) .*"
+"""Lines of pip that are shown."""
+
+_LABEL_LENGTH = 60
 
 
 def read_requirements(file: Path) -> list[Requirement]:
@@ -68,35 +80,65 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def ensure_packages(file: Path, requester: str) -> bool:
-    """See that the packages of a requirements.txt are there; install them if the user agrees.
+def size_mb(file: Path) -> int | None:
+    """Give what the packages of a requirements file take on the disk, as the file says."""
+    told = re.search(r"^# About (\d+) MB", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return int(told[1]) if told else None
 
-    What is installed already stays at its version. If pip fails, one message names the command
-    that can be run by hand.
+
+def ensure_packages(file: Path, requester: str) -> bool:
+    """See that the packages of a requirements file are there; install them if the user agrees.
+
+    A window shows the progress, and keeps the user from starting anything else. What is installed
+    already stays at its version. If pip fails, one message names the command that can be run by
+    hand. pip runs in a process of its own, in every version of Slicer.
 
     Args:
         file: the module's requirements.txt.
         requester: title of the module, for the question.
 
     Returns:
-        Whether all of them are there now.
+        Whether all of them are there now; not while another installation is under way.
     """
     missing = missing_requirements(file)
     if not missing:
         return True
-    with _constraints_file(installed_constraints(missing)) as constraints:
-        try:
-            if not _install(missing, constraints, requester):
-                return False
-        except (subprocess.CalledProcessError, RuntimeError, OSError) as problem:
-            if "declined" in str(problem):
-                return False
-            logging.exception("pip failed")
+    output = ""
+    if may_install():
+        if _under_way or not slicer.util.confirmOkCancelDisplay(
+            _question(missing, size_mb(file)),
+            _("{requester}: install Python packages").format(requester=requester),
+            detailedText="\n".join(map(str, missing)),
+        ):
+            return False
+        printed = _install(missing)
+        if printed is None:
+            return False
+        output = printed
     importlib.invalidate_caches()
     missing = missing_requirements(file)
     if missing:
-        slicer.util.errorDisplay(failure_message(missing))
+        details = {"detailedText": output} if output else {}
+        slicer.util.errorDisplay(failure_message(missing), **details)
     return not missing
+
+
+def may_install() -> bool:
+    """Tell whether packages may be installed: Slicer's own tests leave its Python as it is."""
+    return not slicer.app.testingEnabled()
+
+
+def _question(missing: list[Requirement], size: int | None) -> str:
+    text = (
+        _("This needs 1 Python package that is not installed yet.")
+        if len(missing) == 1
+        else _("This needs {count} Python packages that are not installed yet.")
+    ).format(count=len(missing))
+    if size is not None:
+        text += " " + _("They take up to {size} MB on the disk, and about {time}.").format(
+            size=size, time=duration_text(size / MB_PER_S)
+        )
+    return text + "\n\n" + _("Nothing that is installed is changed. Install them now?")
 
 
 def failure_message(missing: list[Requirement]) -> str:
@@ -108,23 +150,45 @@ def failure_message(missing: list[Requirement]) -> str:
     ).format(names=names)
 
 
-def _install(missing: list[Requirement], constraints: Path, requester: str) -> bool:
-    with _wheels_only():
+_under_way: list[qt.QProcess] = []
+"""The installation that is under way."""
+
+
+def _install(missing: list[Requirement]) -> str | None:
+    """Run pip to its end and give what it has printed; None if the user has cancelled it."""
+    process, output = qt.QProcess(), ""
+    window = qt.QProgressDialog(slicer.util.mainWindow())
+    window.windowTitle = _("Installing Python packages")
+    window.windowModality = qt.Qt.ApplicationModal
+    window.minimumDuration = window.maximum = 0  # shown at once, the end is not known
+    window.minimumWidth = 400
+    window.labelText = _("Looking for the packages")
+    with _constraints_file(installed_constraints(missing)) as constraints:
+        # Wheels only: most computers have no compiler.
+        options = ("install", "--only-binary", ":all:", "-c", constraints, "--progress-bar", "off")
+        command = module_command("pip", *options, *map(str, missing))
+        process.setProcessChannelMode(qt.QProcess.MergedChannels)
+        _under_way.append(process)
         try:
-            from slicer.packaging import pip_ensure  # noqa: PLC0415 - new in Slicer 5.12
-        except ImportError:
-            pass  # Slicer 5.6 and 5.10 install without asking
-        else:
-            pip_ensure(missing, constraints=constraints, requester=requester)
-            return True
-        if not slicer.util.confirmOkCancelDisplay(
-            _("{count} Python packages need to be installed.").format(count=len(missing)),
-            _("{requester} - Install Python Packages").format(requester=requester),
-            detailedText="\n".join(map(str, missing)),
-        ):
-            return False
-        slicer.util.pip_install([*map(str, missing), "-c", str(constraints)])
-        return True
+            window.show()
+            process.start(command[0], command[1:])
+            while process.state() != qt.QProcess.NotRunning and not window.wasCanceled:
+                process.waitForReadyRead(POLL_MS)
+                new = bytes(process.readAll().data()).decode(errors="replace")
+                output += new
+                steps = re.findall(_STEPS, new, re.MULTILINE)
+                if steps:
+                    window.labelText = steps[-1].strip()[:_LABEL_LENGTH]
+                slicer.app.processEvents()
+            if process.state() != qt.QProcess.NotRunning:
+                process.kill()
+                process.waitForFinished()
+                return None
+            return output + bytes(process.readAll().data()).decode(errors="replace")
+        finally:
+            _under_way.clear()
+            window.close()
+            window.deleteLater()
 
 
 @contextmanager
@@ -133,17 +197,3 @@ def _constraints_file(pins: list[str]) -> Iterator[Path]:
         file = Path(folder) / "constraints.txt"
         file.write_text("\n".join(pins), encoding="utf-8")
         yield file
-
-
-@contextmanager
-def _wheels_only() -> Iterator[None]:
-    """Have pip build nothing from source: a compiler is not there on most computers."""
-    before = os.environ.get("PIP_ONLY_BINARY")
-    os.environ["PIP_ONLY_BINARY"] = ":all:"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PIP_ONLY_BINARY"]
-        else:
-            os.environ["PIP_ONLY_BINARY"] = before
