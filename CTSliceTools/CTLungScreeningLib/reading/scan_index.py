@@ -68,7 +68,8 @@ def as_scan(
     if isinstance(ct, sitk.Image):
         if ct.GetDimension() != 3 or ct.GetNumberOfComponentsPerPixel() != 1:
             raise InputError("The image is not one 3-D volume: give a CT volume in HU.")
-        return CTScan(to_hu(ct, IN_MEMORY), IN_MEMORY)
+        image, notes = to_hu(ct, str(IN_MEMORY))
+        return CTScan(image, IN_MEMORY, notes=notes)
     return read_ct(Path(ct), series, progress)
 
 

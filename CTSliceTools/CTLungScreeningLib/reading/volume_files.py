@@ -1,34 +1,39 @@
-"""CT volumes in one file: MetaImage, NRRD and NIfTI."""
+"""Volumes in one file: MetaImage, NRRD and NIfTI, of CT and of labels."""
 
-import gzip
+import bz2
+import math
+import stat
+import zlib
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.hu import padding_to_air
+from CTLungScreeningLib.reading.plausibility import check_geometry, check_hu
 from CTLungScreeningLib.reading.slice_stack import MIN_SLICES
+from CTLungScreeningLib.reading.volume_headers import VolumeHeader, orthonormal, read_header
 
 VOLUME_SUFFIXES = (".mhd", ".mha", ".nrrd", ".nhdr", ".nii", ".nii.gz")
 
-_HIGHEST_MINIMUM_HU = -500
-"""Every CT shows air somewhere; a volume whose lowest value is above this is not CT in HU."""
+_BLOCK = 1 << 20
+_ANY_HEADER = 47
+"""Tells zlib to take streams with its own header or that of gzip."""
 
-_HU_PIXELS = {
-    sitk.sitkInt16,
-    sitk.sitkUInt16,
-    sitk.sitkInt32,
-    sitk.sitkUInt32,
-    sitk.sitkInt64,
-    sitk.sitkUInt64,
-    sitk.sitkFloat32,
-    sitk.sitkFloat64,
-}
+_MOST_PACKED = 1032
+"""What deflate can pack a byte of, https://zlib.net/zlib_tech.html; bzip2 does more with zeros."""
+
+_LARGE_BYTES = 1 << 30
+_SUSPICIOUS_PACKING = 100
+"""No CT of a gigabyte is packed as well as this."""
 
 
 def read_volume_file(file: Path) -> tuple[sitk.Image, tuple[str, ...]]:
-    """Read a CT volume from a MetaImage, NRRD or NIfTI file.
+    """Read a CT volume from a MetaImage, NRRD or NIfTI file, by whatever name.
 
     Returns:
         HU, int16 if all values are whole and fit, else float32, on the file's own grid; and notes.
@@ -36,123 +41,191 @@ def read_volume_file(file: Path) -> tuple[sitk.Image, tuple[str, ...]]:
     Raises:
         InputError: if the file is damaged, cut short, not a 3-D volume, or not CT in HU.
     """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
-    try:
-        reader.ReadImageInformation()
-        _check_form(reader, file)
-        image = reader.Execute()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
+    header, spacing, directions = _judged_header(file)
+    notes = (*header.notes, *check_geometry(str(file), header.size, spacing))
+    if min(header.size) < MIN_SLICES:
         raise InputError(
-            f"{file} cannot be read ({reason}): it is damaged, cut short or without its data file; "
-            "get it again."
-        ) from error
-    if file.name.lower().endswith((".nii", ".nii.gz")):
-        _check_nifti_length(image, file)
-    notes = _orientation_notes(image)
-    if image.GetDimension() == 4:
-        image = image[:, :, :, 0]
-    return to_hu(image, file), notes
-
-
-def _check_form(reader: sitk.ImageFileReader, file: Path) -> None:
-    size = reader.GetSize()
-    if len(size) == 4 and size[3] > 1:
-        raise InputError(
-            f"{file} holds {size[3]} volumes over time: save the one you want as a 3-D file."
-        )
-    if len(size) not in (3, 4):
-        raise InputError(f"{file} has {len(size)} dimensions: give a 3-D CT volume.")
-    if reader.GetNumberOfComponents() != 1:
-        raise InputError(
-            f"{file} has {reader.GetNumberOfComponents()} values a voxel: give a CT volume in HU."
-        )
-    if min(size[:3]) < MIN_SLICES:
-        raise InputError(
-            f"{file} is {' × '.join(map(str, size))} voxels: a volume needs at least "
+            f"{file} is {' × '.join(map(str, header.size))} voxels: a volume needs at least "
             f"{MIN_SLICES} slices."
         )
-    if reader.GetPixelID() not in _HU_PIXELS:
-        pixels = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    if header.dtype.itemsize == 1:
         raise InputError(
-            f"{file} holds {pixels}s, too few for HU: it is a picture or a label map; give the CT "
-            "itself."
+            f"{file} holds 8-bit values, too few for HU: it is a picture or a label map; give the "
+            "CT itself."
         )
+    stored = _stored(file, header)
+    if (header.slope, header.intercept) != (1.0, 0.0):
+        stored = stored.astype(np.float32) * np.float32(header.slope) + np.float32(header.intercept)
+    hu, more = _hu(str(file), stored)
+    return _image(hu, spacing, directions, header), (*notes, *more)
 
 
-def _check_nifti_length(image: sitk.Image, file: Path) -> None:
-    """ITK fills a NIfTI that is cut short with zeros and says nothing."""
-    bits, offset = (float(image.GetMetaData(key)) for key in ("bitpix", "vox_offset"))
-    expected = int(offset) + image.GetNumberOfPixels() * int(bits) // 8
-    if file.suffix.lower() != ".gz":
-        complete = file.stat().st_size >= expected
-    else:
-        complete = _gzip_length(file) == expected % (1 << 32) or _unpacked_length(file) >= expected
-    if not complete:
-        raise InputError(f"{file} is cut short: get it again.")
-
-
-def _gzip_length(file: Path) -> int:
-    """The unpacked length modulo 2³² that a gzip file of one member states in its last bytes."""
-    with file.open("rb") as stream:
-        stream.seek(-4, 2)
-        return int.from_bytes(stream.read(4), "little")
-
-
-def _unpacked_length(file: Path) -> int:
-    length = 0
-    try:
-        with gzip.open(file) as stream:
-            while block := stream.read(1 << 20):
-                length += len(block)
-    except (OSError, EOFError):
-        return 0
-    return length
-
-
-def _orientation_notes(image: sitk.Image) -> tuple[str, ...]:
-    keys = image.GetMetaDataKeys()
-    nifti = "qform_code" in keys and "sform_code" in keys
-    unknown = (
-        all(int(image.GetMetaData(key)) == 0 for key in ("qform_code", "sform_code"))
-        if nifti
-        else "ITK_InputFilterName" in keys
-        and image.GetMetaData("ITK_InputFilterName") == "NrrdImageIO"
-        and "NRRD_space" not in keys
-    )
-    if not unknown:
-        return ()
-    return ("The file does not say how the patient lies in it; its axes were taken as they are.",)
-
-
-def to_hu(image: sitk.Image, file: Path) -> sitk.Image:
-    """Give a 3-D scalar image as HU, int16 if all values are whole and fit, else float32.
+def to_hu(image: sitk.Image, name: str) -> tuple[sitk.Image, tuple[str, ...]]:
+    """Give a 3-D scalar image as HU, as `read_volume_file` does.
 
     Args:
         image: the values as they were stored, LPS mm.
-        file: where they are from, for messages.
+        name: of the image, for the sentences.
 
     Raises:
         InputError: if they cannot be a CT in HU, or the axes are not perpendicular.
     """
-    geometry = image
-    hu = sitk.GetArrayFromImage(image)
-    whole = hu.dtype.kind in "iu" or bool((hu == np.rint(hu))[np.isfinite(hu)].all())
-    if hu.dtype != np.int16:
-        hu = hu.astype(np.float32, copy=False)
-    padding_to_air(hu)
-    low, high = int(hu.min()), hu.max()
-    if low > _HIGHEST_MINIMUM_HU or high <= _HIGHEST_MINIMUM_HU:
-        raise InputError(
-            f"{file} has values from {low} to {high:g}: that is not CT in HU, where air is about "
-            "−1000 and tissue about 0; give the CT itself."
-        )
-    if whole and high <= np.iinfo(np.int16).max:
-        hu = hu.astype(np.int16, copy=False)
-    direction = np.reshape(geometry.GetDirection(), (3, 3))
+    notes = check_geometry(name, image.GetSize(), image.GetSpacing())
+    hu, more = _hu(name, sitk.GetArrayFromImage(image))
+    direction = np.reshape(image.GetDirection(), (3, 3))
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
-        raise InputError(f"{file} has axes that are not perpendicular: resample it first.")
+        raise InputError(f"{name} has axes that are not perpendicular: resample it first.")
     result = sitk.GetImageFromArray(hu)
-    result.CopyInformation(geometry)
-    return result
+    result.CopyInformation(image)
+    return result, (*notes, *more)
+
+
+def _hu(name: str, values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Judge values and give them as int16 if all are whole and fit, else as float32."""
+    whole = values.dtype.kind in "iu" or bool(
+        (values == np.rint(values))[np.isfinite(values)].all()
+    )
+    hu, notes = check_hu(name, values if values.dtype == np.int16 else values.astype(np.float32))
+    if whole and hu.max() <= np.iinfo(np.int16).max:
+        hu = hu.astype(np.int16, copy=False)
+    return hu, notes
+
+
+def read_labels(file: Path) -> sitk.Image:
+    """Read any 3-D volume of one number a voxel, such as a label map, on its own grid.
+
+    Raises:
+        InputError: if the file is damaged, cut short or something else.
+    """
+    header, spacing, directions = _judged_header(file)
+    stored = _stored(file, header)
+    if (header.slope, header.intercept) != (1.0, 0.0):
+        stored = stored * header.slope + header.intercept
+    return _image(stored, spacing, directions, header)
+
+
+def volume_size(file: Path) -> tuple[int, int, int]:
+    """Give the voxels along x, y and z by the header alone.
+
+    Raises:
+        InputError: as `read_labels`.
+    """
+    return _judged_header(file)[0].size
+
+
+def _judged_header(file: Path) -> tuple[VolumeHeader, NDArray[np.float64], NDArray[np.float64]]:
+    try:
+        _require_regular(file)
+        header, spacing, directions = orthonormal(file, read_header(file))
+        if header.data_file != file:
+            _require_regular(header.data_file)
+        return header, spacing, directions
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or file} cannot be opened ({error.strerror or error}): make it "
+            "readable."
+        ) from error
+
+
+def _require_regular(file: Path) -> None:
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{file} is no regular file: give the file of a volume.")
+    on_disk = getattr(status, "st_blocks", status.st_size) * 512
+    if status.st_size > _LARGE_BYTES and status.st_size > _SUSPICIOUS_PACKING * on_disk:
+        raise InputError(
+            f"{file} claims {status.st_size / 1e9:.0f} GB but is almost empty: get it again."
+        )
+
+
+def _image(
+    array: NDArray[Any],
+    spacing: NDArray[np.float64],
+    directions: NDArray[np.float64],
+    header: VolumeHeader,
+) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(header.origin.tolist())
+    image.SetDirection(directions.ravel().tolist())
+    return image
+
+
+def _stored(file: Path, header: VolumeHeader) -> NDArray[Any]:
+    """The values of a volume (z, y, x) as they are stored, in this machine's byte order."""
+    needed = math.prod(header.size) * header.dtype.itemsize
+    there = header.data_file.stat().st_size
+    data = "" if header.data_file == file else f" (its data file {header.data_file.name})"
+    short = InputError(f"{file}{data} is cut short: get it again.")
+    if header.packing:
+        if needed > _LARGE_BYTES and needed > _SUSPICIOUS_PACKING * there:
+            raise InputError(
+                f"{file} would unpack to {needed / 1e9:.1f} GB from {there / 1e6:.1f} MB, which no "
+                "CT does: give the CT itself."
+            )
+        if header.packing != "bzip2" and needed > _MOST_PACKED * there:
+            raise short
+    elif there < needed + max(header.offset, 0):
+        raise short
+    values = np.empty(math.prod(header.size), header.dtype)
+    try:
+        filled = _fill(header, memoryview(values).cast("B"))
+    except EOFError:
+        filled = 0
+    except OSError as error:
+        if error.errno is not None:
+            raise InputError(
+                f"{file}{data} cannot be read ({error.strerror}): make it readable."
+            ) from error
+        raise _damaged(f"{file}{data}", error) from error
+    except zlib.error as error:
+        raise _damaged(f"{file}{data}", error) from error
+    if filled < needed:
+        raise short
+    native = values.astype(header.dtype.newbyteorder("="), copy=False)
+    return native.reshape(header.size[::-1])
+
+
+def _damaged(name: str, error: Exception) -> InputError:
+    return InputError(f"{name} is damaged ({error}): get it again.")
+
+
+def _fill(header: VolumeHeader, target: memoryview) -> int:
+    """Fill memory with the bytes of the voxels; returns how many there were."""
+    with header.data_file.open("rb") as raw:
+        if not header.packing:
+            raw.seek(*((header.offset, 0) if header.offset >= 0 else (-len(target), 2)))
+            return raw.readinto(target)  # type: ignore[attr-defined]
+        raw.seek(header.packed_from)
+        skip = max(header.offset - header.packed_from, 0)
+        filled = 0
+        pieces = _unpacked(raw, header.packing)
+        for piece in pieces:
+            block = piece[skip:]
+            skip = max(skip - len(piece), 0)
+            block = block[: len(target) - filled]
+            target[filled : filled + len(block)] = block
+            filled += len(block)
+            if filled == len(target):
+                next(pieces, None)
+                break
+    return filled
+
+
+def _unpacked(stream: IO[bytes], packing: str) -> Iterator[bytes]:
+    """Unpack in pieces of bounded size; zlib checks the sums of what it has come to the end of."""
+    if packing == "bzip2":
+        with bz2.open(stream) as opened:
+            yield from iter(partial(opened.read, _BLOCK), b"")
+        return
+    machine = zlib.decompressobj(_ANY_HEADER)
+    block = stream.read(_BLOCK)
+    while block:
+        yield machine.decompress(block, _BLOCK)
+        block = machine.unconsumed_tail
+        if machine.eof:  # gzip allows several parts, one after the other
+            block = machine.unused_data or stream.read(_BLOCK)
+            if not block.startswith(b"\x1f\x8b"):
+                return
+            machine = zlib.decompressobj(_ANY_HEADER)
+        block = block or stream.read(_BLOCK)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
-import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.scan_index import IndexedScan, index_scans
-from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, volume_size
 from LungNoduleSegLib.results.reading import is_run
 
 PATH, SERIES, FACTS = "path", "series", "facts"
@@ -105,15 +105,11 @@ def voxels(case: Case) -> int:
     """Estimate the number of voxels of a scan without reading its pixels; 0 if that fails."""
     try:
         if case.place.is_file() and case.place.name.lower().endswith(VOLUME_SUFFIXES):
-            reader = sitk.ImageFileReader()
-            reader.SetFileName(str(case.place))
-            reader.ReadImageInformation()
-            size = reader.GetSize()
-            return size[0] * size[1] * size[2]
+            return math.prod(volume_size(case.place))
         files = _files(case)
         stored = sum(file.stat().st_size for file in files) // 2  # two bytes a voxel
         return max(stored, len(files) * _SLICE_PIXELS)
-    except (OSError, RuntimeError, IndexError):
+    except (OSError, IndexError, InputError):
         return 0
 
 

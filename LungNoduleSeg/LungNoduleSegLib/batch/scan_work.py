@@ -13,6 +13,7 @@ from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import make_folders, refuse_links
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.batch.cases import Case
 from LungNoduleSegLib.batch.results_table import ScanRow
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
@@ -120,7 +121,7 @@ def _row(job: Job, given: ClinicalData) -> ScanRow:
     """Take the row from the files of a run."""
     record = _record(job.folder / RECORD)
     nodules = read_nodules_csv(job.folder / TABLE)
-    lungs = sitk.ReadImage(job.folder / LUNGS)
+    lungs = read_labels(job.folder / LUNGS)
     volumes = [nodule.volume_mm3 for nodule in nodules]
     lung_ml = lung_volumes_ml(lungs)
     series = record["input"]["series"] or {}

@@ -10,6 +10,7 @@ import typer
 from CTLungScreeningLib.command_line import ProgressOption
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressStyle, shown
+from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.commands.risk_options import FactsOption
 from LungNoduleSegLib.default_model import SUSPICION_MODEL
 from LungNoduleSegLib.nodules.table import read_nodules_csv
@@ -180,7 +181,6 @@ def _assessed(
     growth: Path | None,
 ) -> "Assessment | None":
     """Assess one nodule of a run by the published models; None where there is no nodule."""
-    import SimpleITK as sitk  # noqa: PLC0415 - slow to import
 
     from LungNoduleSegLib.risk.assessment import assess_scan  # noqa: PLC0415
 
@@ -192,6 +192,6 @@ def _assessed(
     nodules = dict(told.nodules)
     nodules[chosen] = {**nodules.get(chosen, {}), **corrections}
     prior = read_prior_facts(growth) if growth else {}
-    lungs = sitk.ReadImage(folder / LUNGS)
+    lungs = read_labels(folder / LUNGS)
     found = assess_scan(rows, lungs, replace(told, nodules=nodules), prior, str(table))
     return next(one for one in found if one.nodule.id == chosen)

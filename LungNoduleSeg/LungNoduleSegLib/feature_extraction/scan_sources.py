@@ -14,7 +14,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import private_folder
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.dicom_frames import looks_like_dicom
-from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
 from LungNoduleSegLib.risk.features import (
@@ -158,10 +158,4 @@ def _read_volume(file: Path) -> sitk.Image:
             f"{file} holds segments of several things: give the folder of its run, or export the "
             "nodules as a label map."
         )
-    try:
-        image = sitk.ReadImage(file)
-    except RuntimeError as error:
-        raise InputError(f"{file} cannot be read as a volume: export it again.") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{file} is not one 3-D volume: give a mask or probabilities.")
-    return image
+    return read_labels(file)

@@ -1,11 +1,14 @@
 """Lungs that somebody segmented, instead of finding them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.lungs.coarse_grid import CoarseGrid
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.lungs.sides import tell_apart
@@ -13,13 +16,17 @@ from LungNoduleSegLib.lungs.sides import tell_apart
 HIGHEST_MEDIAN_HU = -400
 """Half of a lung's voxels are darker, even of one with much disease; of other organs none are."""
 
+_MOST_LABELS = 32
+"""Lobes and segments of both lungs are fewer."""
+
 
 def read_lungs(file: Path, axial: sitk.Image) -> sitk.Image:
     """Read a label image of the lungs onto the grid of a scan, nearest neighbour.
 
     Args:
-        file: of any orientation and spacing: 1 in the patient's right and 2 in the left lung, or
-            one value for both, whose sides are then told apart.
+        file: of any orientation and spacing: 1 in the patient's right and 2 in the left lung. With
+            any other values all that is not 0 is lung, such as that of lobes, and the sides are
+            told apart.
         axial: the scan in HU (`AxialView`).
 
     Returns:
@@ -28,23 +35,12 @@ def read_lungs(file: Path, axial: sitk.Image) -> sitk.Image:
     Raises:
         InputError: if the file cannot be read, has other labels, or does not show lungs there.
     """
-    try:
-        given = sitk.ReadImage(file)
-    except RuntimeError as error:
-        raise InputError(
-            f"{file} cannot be read as an image: give the lungs as a label image."
-        ) from error
-    if given.GetDimension() != 3 or given.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{file} is no volume with one value a voxel: give a 3-D label image.")
+    given = read_labels(file)
     values = np.unique(sitk.GetArrayViewFromImage(given))
     values = values[values != 0]
-    whole = len(values) == 1 and values[0] != LEFT_LUNG
-    if not whole and not set(values.tolist()) <= {RIGHT_LUNG, LEFT_LUNG}:
-        raise InputError(
-            f"{file} has the labels {', '.join(f'{v:g}' for v in values[:5])}: give 1 for the "
-            "right and 2 for the left lung, or 1 for both."
-        )
-    labels = sitk.Cast(given == int(values[0]) if whole else given, sitk.sitkUInt8)
+    _check_labels(file, values)
+    sided = LEFT_LUNG in values and set(values.tolist()) <= {RIGHT_LUNG, LEFT_LUNG}
+    labels = sitk.Cast(given if sided else given != 0, sitk.sitkUInt8)
     lungs = sitk.Resample(labels, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     array = sitk.GetArrayViewFromImage(lungs)
     if not array.any():
@@ -55,7 +51,7 @@ def read_lungs(file: Path, axial: sitk.Image) -> sitk.Image:
             f"{file} marks what has a median of {median:.0f} HU in the scan, which is no lung: "
             "give the lungs of this scan."
         )
-    if whole:
+    if not sided:
         return _with_sides(lungs, axial)
     right, left = (_middle(array == value) for value in (RIGHT_LUNG, LEFT_LUNG))
     if right > left:
@@ -64,6 +60,23 @@ def read_lungs(file: Path, axial: sitk.Image) -> sitk.Image:
             "for the left."
         )
     return lungs
+
+
+def _check_labels(file: Path, values: NDArray[Any]) -> None:
+    """Refuse a picture, probabilities and whatever else is no label image."""
+    if not np.isfinite(values).all():
+        raise InputError(f"{file} has voxels that are no number: give the lungs as a label image.")
+    if len(values) and values.min() < 0:
+        raise InputError(
+            f"{file} has values below 0, down to {values.min():g}: it is a scan, not its lungs; "
+            "give a label image."
+        )
+    fractions = bool((values != np.rint(values)).any())
+    if len(values) > 1 and (fractions or len(values) > _MOST_LABELS):
+        raise InputError(
+            f"{file} has {len(values)} different values, as probabilities or a picture have: give "
+            "the lungs as a label image."
+        )
 
 
 def _middle(lung: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:

@@ -11,6 +11,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
 
@@ -73,6 +74,6 @@ def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
 
 def _labels(file: Path) -> sitk.Image:
     try:
-        return sitk.ReadImage(file)
-    except RuntimeError as error:
+        return read_labels(file)
+    except InputError as error:
         raise InputError(f"{file} is missing or damaged: run the scan again.") from error

@@ -14,6 +14,7 @@ from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback
+from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.network.patches import Batch, TrainingScan, training_scan
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.training import with_mistakes
@@ -107,6 +108,6 @@ def _mistakes_file(folder: Path, scan: StoredScan) -> Path:
 
 def _read(file: Path) -> sitk.Image:
     try:
-        return sitk.ReadImage(file)
-    except RuntimeError as error:
+        return read_labels(file)
+    except InputError as error:
         raise InputError(f"{file} cannot be read: delete it and train again.") from error

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, private_folder
 from CTLungScreeningLib.json_files import read_object
+from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.network.preparation import Preparation, prepare, prepare_mask
 
 SETTINGS, SCANS = "store.json", "scans"
@@ -84,8 +85,8 @@ class StoredScan:
         """
         file = self.folder / f"{name}.nrrd"
         try:
-            return sitk.ReadImage(file)
-        except RuntimeError as error:
+            return read_labels(file)
+        except InputError as error:
             raise InputError(f"{file} cannot be read: delete its folder, prepare again.") from error
 
     def images(self) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import slicer
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningLib.reading.volume_files import read_labels
 from CTLungScreeningSlicer.scene.nodes import add_node
 from LungNoduleSegLib.nodules.candidates import NoduleRules
 from LungNoduleSegLib.results.names import PROBABILITY, RECORD
@@ -39,8 +40,8 @@ def bring(folder: Path, table_node: Any, name: str) -> Any:
         InputError: if the file is damaged.
     """
     try:
-        image = sitk.ReadImage(folder / PROBABILITY)
-    except RuntimeError as error:
+        image = read_labels(folder / PROBABILITY)
+    except InputError as error:
         raise InputError(f"{folder / PROBABILITY} is damaged: run the scan again.") from error
     node = of_table(table_node)
     if node is None:
