@@ -10,6 +10,7 @@ import SimpleITK as sitk
 import dicom_files as files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan
 
 PATIENT_ORIENTATIONS = {
     "head first supine": (1, 0, 0, 0, 1, 0),
@@ -35,6 +36,12 @@ def assert_in_place(image: sitk.Image, tolerance: float = 0.51) -> None:
     """Every voxel holds the HU that the test object has where the voxel lies."""
     truth = files.hu_at(voxel_points(image))
     np.testing.assert_allclose(sitk.GetArrayViewFromImage(image), truth, atol=tolerance)
+
+
+def mended(scan: CTScan) -> tuple[str, ...]:
+    """The notes of a scan without those that the smallness of test objects brings about."""
+    small = ("field of view", "unusual for HU")
+    return tuple(note for note in scan.notes if not any(words in note for words in small))
 
 
 def refusal(source: Path, **kwargs: Any) -> str:

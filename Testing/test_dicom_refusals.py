@@ -15,7 +15,7 @@ from pydicom.uid import (
 )
 
 import dicom_files as files
-from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, refusal
+from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, mended, refusal
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.dicom_series import list_series
@@ -47,7 +47,7 @@ def test_a_picture_in_the_series_is_left_out(tmp_path: Path) -> None:
     files.save(picture, tmp_path / "picture")
     scan = read_ct(tmp_path)
     assert_in_place(scan.image)
-    assert len(scan.notes) == 1
+    assert len(mended(scan)) == 1
 
 
 def test_copies_are_left_out(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_copies_are_left_out(tmp_path: Path) -> None:
     files.save(renamed, tmp_path / "again" / "y")
     scan = read_ct(tmp_path)
     assert_in_place(scan.image)
-    assert scan.notes == ("2 of 11 images are copies of others and were left out.",)
+    assert mended(scan) == ("2 of 11 images are copies of others and were left out.",)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_compressed_by_pydicom(tmp_path: Path, syntax: Any, signed: int) -> None
 def test_compressed_by_gdcm(tmp_path: Path, syntax: int, uid: str, signed: int) -> None:
     for file in files.write_series(
         tmp_path,
-        intercept=-1024.0 if not signed else 0.0,
+        intercept=-1024.0 if not signed else -512.0,
         edit=lambda d, k: setattr(d, "PixelRepresentation", signed),
     ):
         files.compress_with_gdcm(file, syntax)

@@ -111,7 +111,7 @@ def test_one_broken_scan_is_listed_and_tried_again(tmp_path: Path) -> None:
     outcome = prepare_luna(scans, annotations, store)
     assert outcome.added == (UIDS[1],) and len(outcome.failed) == 1
     (listed,) = csv.DictReader((store / ERRORS).open())
-    assert UIDS[0] in listed["scan"] and "cannot be read" in listed["error"]
+    assert UIDS[0] in listed["scan"] and "is cut short" in listed["error"]
     raw.write_bytes(kept)
     outcome = prepare_luna(scans, annotations, store)
     assert outcome.added == (UIDS[0],) and not outcome.failed

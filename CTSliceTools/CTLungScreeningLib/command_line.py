@@ -1,13 +1,15 @@
 """What the commands of both modules share: options, progress and how they end."""
 
+import io
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from CTLungScreeningLib.engine import Device
-from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.errors import Cancelled, is_of_users, sentence_of
 from CTLungScreeningLib.progress import ProgressStyle, Reporter
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ DeviceOption = Annotated[
     Device | None, typer.Option(help="Where the networks run; default: a GPU if there is one.")
 ]
 
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED_IN_PART, BAD_INPUT, FAULT, INTERRUPTED = 1, 2, 70, 130
 """Exit statuses."""
 
 
@@ -40,15 +42,34 @@ def new_app(summary: str) -> typer.Typer:
 
 
 def run_app(app: Callable[[], object]) -> None:
-    """Run an application; bad input ends it with one sentence and status 2, Ctrl-C with 130."""
+    """Run an application; what a user can cause ends it with one sentence and status 2.
+
+    Ctrl-C ends it with 130, and a fault of the program with 70 and where it is.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     try:
         app()
-    except InputError as error:
-        print(f"Error: {error}", file=sys.stderr)
+    except BrokenPipeError:  # nobody reads on, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BAD_INPUT)
     except (Cancelled, KeyboardInterrupt):
         print("Cancelled.", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        print(f"Error: {sentence_of(error)}", file=sys.stderr)
+        sys.exit(BAD_INPUT if is_of_users(error) else FAULT)
+
+
+def exit_if_failed(failures: Sized, progress: ProgressStyle) -> None:
+    """End a command whose work failed in part with status 1; a parent process has the messages.
+
+    Raises:
+        typer.Exit: if something failed.
+    """
+    if failures and progress is not ProgressStyle.JSONL:
+        raise typer.Exit(FAILED_IN_PART)
 
 
 def emit_training(report: Reporter, result: "TrainingResult", sentence: str) -> None:

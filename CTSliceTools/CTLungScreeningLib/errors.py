@@ -1,7 +1,10 @@
 """The two ways in which work ends early without a fault in the program."""
 
+import errno
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 PACKAGE_SETS = {
     "keras": "train",
@@ -46,3 +49,65 @@ def missing_packages_named() -> Iterator[None]:
             f"This needs the package {name}, which is not installed: run "
             f"`pip install '.[{extra}]'` in a clone of CTLungScreening."
         ) from error
+
+
+def sentence_of(error: BaseException) -> str:
+    """Say in one sentence, for a terminal, why work ended: what to do, if a user can do something.
+
+    Args:
+        error: `InputError`, what the operating system or SimpleITK raises where there is no room
+            or no permission, or anything else, which is then a fault of the program.
+    """
+    text = one_line(error)
+    if isinstance(error, InputError):
+        return text
+    if isinstance(error, OSError):
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        where = one_line(" and ".join(names)) if names else "A file"
+        remedy = _REMEDY.get(error.errno, _LOOK)
+        return f"{where} cannot be read or written ({error.strerror or text}): {remedy}."
+    if is_of_users(error):
+        sentences: dict[type[BaseException], str] = {
+            MemoryError: "There is not enough memory: close programs, or give a smaller scan.",
+            RecursionError: "A file is nested too deeply to be read: get it again.",
+            OverflowError: f"A number is too large ({text}): give a smaller one.",
+        }
+        return sentences.get(
+            type(error), f"A file cannot be read or written ({text[-200:]}): {_LOOK}."
+        )
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"The program has a fault: {type(error).__name__}: {text} "
+        f"({Path(at.filename).name}, line {at.lineno}); please report it."
+    )
+
+
+_LOOK = "see that the disk has room and that you may write there"
+_REMEDY: dict[int | None, str] = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room on the disk",
+    errno.EFBIG: "choose a disk that takes larger files",
+    errno.EACCES: "choose another place, or have it made accessible",
+    errno.EPERM: "choose another place, or have it made accessible",
+    errno.EROFS: "choose another place for the output",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOENT: "see that it is there",
+    errno.EEXIST: "give another name for the output",
+    errno.ENOTDIR: "give a folder",
+    errno.EISDIR: "give a file",
+}
+
+
+def is_of_users(error: BaseException) -> bool:
+    """Whether a user can cause an error and do something about it."""
+    causes = (InputError, MemoryError, RecursionError, OverflowError, OSError)
+    return isinstance(error, causes) or _of_itk(error)
+
+
+def _of_itk(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and ("sitk" in str(error) or "ITK" in str(error))
+
+
+def one_line(text: object) -> str:
+    """Give a text on one line without what a terminal would obey."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())

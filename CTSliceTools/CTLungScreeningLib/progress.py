@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from enum import StrEnum
 from typing import TextIO
 
-from CTLungScreeningLib.errors import InputError, missing_packages_named
+from CTLungScreeningLib.errors import is_of_users, missing_packages_named, one_line, sentence_of
 
 ProgressCallback = Callable[[str, int, int], None]
 """`report(stage, done, total)`; it may raise `Cancelled` to stop the caller."""
@@ -41,7 +41,7 @@ class Reporter:
 
     def warn(self, sentence: str) -> None:
         """Name something that the command had to leave out."""
-        print(sentence, file=sys.stderr)
+        print(one_line(sentence), file=sys.stderr)
 
     def emit(self, result: object, text: str, notes: Iterable[str] = ()) -> None:
         """Give the result of the command, as its last step.
@@ -53,7 +53,7 @@ class Reporter:
         """
         self.say(text)
         for note in notes:
-            self.say(f"Note: {note}")
+            self.say(f"Note: {one_line(note)}")
 
 
 class JsonLines(Reporter):
@@ -136,8 +136,8 @@ class Bars(Reporter):
 def shown(style: ProgressStyle) -> Iterator[Reporter]:
     """Yield what shows progress in the given style: bars on stderr, JSON on stdout.
 
-    In JSON lines an `InputError` inside the context is also printed, as `{"error": sentence}`. A
-    missing package of an optional set is an `InputError` too.
+    In JSON lines an error inside the context that a user can cause is also printed, as
+    `{"error": sentence}`. A missing package of an optional set is an `InputError` too.
     """
     with _shown(style) as progress, missing_packages_named():
         yield progress
@@ -149,8 +149,9 @@ def _shown(style: ProgressStyle) -> Iterator[Reporter]:
         lines = JsonLines()
         try:
             yield lines
-        except InputError as error:
-            lines.write(error=str(error))
+        except Exception as error:
+            if is_of_users(error):
+                lines.write(error=sentence_of(error))
             raise
     elif style is ProgressStyle.NONE:
         yield Reporter()

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import IO
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import private_folder, refuse_links
+from CTLungScreeningLib.files import private_folder, refuse_existing, refuse_links, rename_new
 
 _LOCK = ".lock"
 _UNFINISHED = ".unfinished-"
+_CONTENT = "content"
 
 
 @contextmanager
@@ -32,9 +33,86 @@ def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
     """
     destination.mkdir(parents=True, exist_ok=True)
     with _only_writer(destination / _LOCK, destination, doing):
-        _remove_leftovers(destination, _UNFINISHED)
+        for leftover in _leftovers(destination, _UNFINISHED):
+            shutil.rmtree(leftover, ignore_errors=True)
         with private_folder(destination, _UNFINISHED) as folder:
             yield folder
+
+
+@contextmanager
+def whole_output(output: Path, doing: str) -> Iterator[Path]:
+    """Yield an empty folder; what is in it at the end comes into `output` as a whole.
+
+    The folder lies in a private one beside `output`, or inside it if it exists already. If
+    anything fails, nothing of it appears; if the process is killed, the next run with the same
+    output removes what it left.
+
+    Args:
+        output: new, or a folder that has nothing of the same names.
+        doing: what is done there, one word such as "writing", for the message.
+
+    Raises:
+        InputError: if `output` is a file or a broken link, if another run writes there, or if
+            something of the same name has come up there meanwhile.
+    """
+    if output.is_dir():
+        output = output.resolve()
+        place, prefix = output, ""
+    else:
+        if os.path.lexists(output):
+            raise InputError(f"{output} is a file: name a folder for the results.")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        place, prefix = output.parent.resolve(), f".{output.name[:40]}"
+    with _only_writer(place / (prefix + _LOCK), output, doing):
+        for leftover in _leftovers(place, prefix + _UNFINISHED):
+            _take_back(leftover / _CONTENT, output)
+            shutil.rmtree(leftover, ignore_errors=True)
+        with private_folder(place, prefix + _UNFINISHED) as folder:
+            content = folder / _CONTENT
+            content.mkdir()
+            yield content
+            _publish(content, output)
+
+
+def _publish(content: Path, output: Path) -> None:
+    """Give `output` all that is in `content`, or nothing."""
+    if not os.path.lexists(output):
+        content.rename(output)
+        return
+    try:
+        for one in sorted(content.rglob("*")):
+            target = output / one.relative_to(content)
+            refuse_links(target)
+            if one.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                _link(one, target)
+    except FileExistsError as error:
+        _take_back(content, output)
+        refuse_existing(target.parent, [target.name])
+        raise InputError(f"{target} is in the way: choose another output folder.") from error
+    except BaseException:
+        _take_back(content, output)
+        raise
+
+
+def _link(file: Path, target: Path) -> None:
+    """Give a file a second name, which tells what is ours until the first is removed."""
+    try:
+        os.link(file, target)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here
+        rename_new(file, target)
+
+
+def _take_back(content: Path, output: Path) -> None:
+    """Remove from `output` the files that are also in `content`: one file with two names."""
+    for one in content.rglob("*"):
+        target = output / one.relative_to(content)
+        with suppress(OSError):
+            if not one.is_dir() and os.path.samestat(one.lstat(), target.lstat()):
+                target.unlink()
 
 
 @contextmanager
@@ -82,8 +160,9 @@ def _locked(stream: IO[bytes], file: Path) -> bool:
         return False
 
 
-def _remove_leftovers(parent: Path, prefix: str) -> None:
-    """Remove the folders of killed runs: real folders of this user's that nobody else can open."""
+def _leftovers(parent: Path, prefix: str) -> list[Path]:
+    """The folders of killed runs: real folders of this user's that nobody else can open."""
+    found = []
     for entry in os.scandir(parent):
         if not entry.name.startswith(prefix):
             continue
@@ -92,4 +171,5 @@ def _remove_leftovers(parent: Path, prefix: str) -> None:
             status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == stat.S_IRWXU
         )
         if stat.S_ISDIR(status.st_mode) and private:
-            shutil.rmtree(entry.path, ignore_errors=True)
+            found.append(Path(entry.path))
+    return found

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,8 @@ from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal
 from CTLungScreeningLib.provenance import software_versions
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.scan_index import IndexedScan, as_scan
+from CTLungScreeningLib.reading.scan_index import IN_MEMORY, IndexedScan, as_scan
+from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.opening import open_detector
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
@@ -103,7 +104,7 @@ class SegmentedScan:
         """Write the masks, the segmentation, the table, the report and `run.json` into a folder.
 
         Args:
-            output: folder for the results, made if missing; nothing in it is overwritten.
+            output: folder for the results, which come into it as a whole; nothing is overwritten.
             dicom: also write `segmentation.dcm` and `measurements.dcm`; needs a DICOM series.
             probability: also write `probability.nrrd`, with which the threshold can be changed.
             clinical_data: of the patient and of all nodules, for the report's risk section.
@@ -115,23 +116,35 @@ class SegmentedScan:
         """
         output = Path(output)
         _check_output(output, scene is not None, dicom, probability)
+        with in_terminal(progress) as report, whole_output(output, "writing") as folder:
+            self._write(folder, report, dicom, probability, clinical_data, scene)
+
+    def _write(
+        self,
+        folder: Path,
+        progress: ProgressCallback,
+        dicom: bool,
+        probability: bool,
+        clinical_data: ClinicalData,
+        scene: SceneWriter | None,
+    ) -> None:
+        """Write the files of `save` into a folder that nobody else sees yet."""
         source = read_dicom_source(self.scan) if dicom else None
         record = self.record
         if clinical_data != NO_CLINICAL_DATA:
             parameters = record["parameters"] | {"clinical_data": clinical_data.to_dict()}
             record = record | {"parameters": parameters}
-        with in_terminal(progress) as report:
-            write_results(
-                output,
-                self.analysis,
-                record,
-                self.timing,
-                report,
-                scene=scene,
-                clinical_data=clinical_data,
-                dicom=source,
-                probability=probability,
-            )
+        write_results(
+            folder,
+            self.analysis,
+            record,
+            self.timing,
+            progress,
+            scene=scene,
+            clinical_data=clinical_data,
+            dicom=source,
+            probability=probability,
+        )
 
 
 @dataclass(frozen=True)
@@ -202,16 +215,9 @@ class NoduleSegmenter:
                 "only once they are found: give those of the patient and of all nodules here, and "
                 "those of single nodules to `risk`."
             )
-        with in_terminal(progress) as report:
+        with in_terminal(progress) as report, whole_output(output, "writing") as folder:
             found = self._apply(ct, series, report, dicom)
-            found.save(
-                output,
-                dicom=dicom,
-                probability=probability,
-                clinical_data=clinical_data,
-                scene=scene,
-                progress=report,
-            )
+            found._write(folder, report, dicom, probability, clinical_data, scene)
         return found
 
     def _apply(
@@ -228,7 +234,8 @@ class NoduleSegmenter:
             with timing.stage("Reading", report):
                 scan = as_scan(ct, series, report)
                 if dicom:
-                    read_dicom_source(scan)
+                    source = read_dicom_source(scan)
+                    scan = replace(scan, notes=(*scan.notes, *source.notes))
             rules = NoduleRules(**{**detector.card.rules, **self.rules})
             analysis = analyse(scan, detector, self.lungs, rules, timing, report, self.lungs_file)
         model = {"file": Path(self.model).name, **detector.record()}
@@ -270,8 +277,6 @@ def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
 
 
 def _check_output(output: Path, scene: bool, dicom: bool, probability: bool) -> None:
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: name a folder for the results.")
     refuse_existing(output, result_names(scene, dicom, probability))
 
 
@@ -286,7 +291,7 @@ def _record(
         "model": model,
         "parameters": parameters,
         "input": {
-            "source": str(scan.source),
+            "source": str(scan.source if scan.source == IN_MEMORY else scan.source.resolve()),
             "series": asdict(scan.series) if scan.series else None,
             "sop_instance_uids": [s.sop_instance_uid for s in scan.slices],
             "size": scan.image.GetSize(),

@@ -8,10 +8,12 @@ import SimpleITK as sitk
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan, SliceSource
-from CTLungScreeningLib.reading.dicom_frames import looks_like_dicom, read_instance
+from CTLungScreeningLib.reading.dicom_instances import looks_like_dicom, read_instance
 from CTLungScreeningLib.reading.dicom_pixels import read_hu
-from CTLungScreeningLib.reading.dicom_series import FoundSeries, choose_series, find_series
+from CTLungScreeningLib.reading.dicom_series import FoundSeries, find_series
 from CTLungScreeningLib.reading.gantry_tilt import rectify, tilt_degrees
+from CTLungScreeningLib.reading.plausibility import HIGHEST_MINIMUM_HU, check_hu
+from CTLungScreeningLib.reading.series_choice import choose_series
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_volume_file
 
 
@@ -22,7 +24,7 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
         source: a folder that holds a DICOM series, with any nesting and whatever else is there; a
             DICOM file, which stands for its series in the same folder; or a .mhd, .mha, .nrrd,
             .nhdr, .nii or .nii.gz file.
-        series: the SeriesInstanceUID to take; else the largest axial CT is.
+        series: the SeriesInstanceUID to take; else the best CT of a chest is, see `best_first`.
         progress: told of the progress, in the stages "Searching" and "Reading".
 
     Returns:
@@ -92,7 +94,9 @@ def _read_stack(
     assert stack is not None
     hu = read_hu(stack.frames, progress)
     origin = stack.frames[0].position
-    notes += series.notes
+    intercepts = [frame.intercept for frame in stack.frames]
+    hu, odd = check_hu(str(source), hu, calibrated=max(intercepts) <= HIGHEST_MINIMUM_HU)
+    notes += (*series.notes, *odd)
     if stack.tilted:
         hu, origin = rectify(hu, stack)
         notes += (

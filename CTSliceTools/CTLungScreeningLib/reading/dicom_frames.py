@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import MediaStorageDirectoryStorage
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.reading.ct_scan import SeriesInfo
-
-DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 
 ACQUISITION_TAGS = (
     "AcquisitionNumber",
@@ -41,7 +36,7 @@ ACQUISITION_TAGS = (
 )
 """What can tell several acquisitions or reconstructions in one series apart, best first."""
 
-_SLICE_TAGS = (
+SLICE_TAGS = (
     "Rows",
     "Columns",
     "SamplesPerPixel",
@@ -52,25 +47,14 @@ _SLICE_TAGS = (
     "RescaleIntercept",
     "RescaleType",
 )
-_FILE_TAGS = (
-    "SpecificCharacterSet",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
-    "FrameOfReferenceUID",
-    "StudyDate",
-    "Modality",
-    "SeriesDescription",
-    "PatientID",
-    "NumberOfFrames",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-)
-_HEADER_TAGS = [*_FILE_TAGS, *_SLICE_TAGS, *ACQUISITION_TAGS]
 
-_HU_TYPES = {"", "HU", "HU_MOD", "US"}
-"""Rescale Type of HU; US (unspecified) is written for HU by some scanners."""
+_OTHER_UNITS = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT", "CONCENTRATION"}
+"""Rescale Types of DICOM PS3.3 C.11.1.1.2 that are not HU. Any other text is taken for a spelling
+of HU, or for nothing (US, unspecified), and the values themselves are judged."""
+
+_MAX_PIXELS = 8192
+"""Rows and columns that no CT has."""
+
 
 DAMAGED = (
     AttributeError,
@@ -119,105 +103,23 @@ class Frame:
     acquisition: Mapping[str, str]
 
 
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """One DICOM file.
-
-    Attributes:
-        file: its path.
-        series: identifiers of its series.
-        modality: such as CT.
-        frames: its CT slices, without localizers.
-        localizers: how many localizer (scout) images it holds.
-        count: how many images it holds, of any kind.
-        problem: a sentence if it should hold CT slices but cannot be used.
-    """
-
-    file: Path
-    series: SeriesInfo
-    modality: str
-    frames: tuple[Frame, ...] = ()
-    localizers: int = 0
-    count: int = 0
-    problem: str | None = None
-
-
-def looks_like_dicom(file: Path) -> bool:
-    """Whether a file begins as a DICOM file does, with or without a preamble.
-
-    Raises:
-        InputError: if it cannot be opened.
-    """
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(132)
-    except OSError as error:
-        raise InputError(
-            f"{file} cannot be opened ({error.strerror}): make it readable or move it away."
-        ) from error
-    return begins_as_dicom(start)
-
-
-def begins_as_dicom(start: bytes) -> bool:
-    """Whether the first 132 or more bytes of a file are those of DICOM, or of one unwrapped."""
-    group = start[:2]
-    return start[128:132] == b"DICM" or (
-        len(start) >= 132
-        and group in (b"\x02\0", b"\x08\0", b"\0\x08")
-        and start[3:4] in (b"\0", b"\x05")
-    )
-
-
-def read_instance(file: Path) -> Instance | None:
-    """Read the header of a DICOM file, without its pixels.
-
-    Returns:
-        None for a DICOMDIR under whatever name.
-
-    Raises:
-        InputError: if it cannot be read as DICOM at all or names no series.
-    """
-    try:
-        header = pydicom.dcmread(
-            file, force=True, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS)
-        )
-        series = SeriesInfo(
-            patient_id=_text(header, "PatientID"),
-            study_instance_uid=_text(header, "StudyInstanceUID"),
-            series_instance_uid=_text(header, "SeriesInstanceUID"),
-            frame_of_reference_uid=_text(header, "FrameOfReferenceUID"),
-            description=_text(header, "SeriesDescription"),
-            study_date=_text(header, "StudyDate"),
-        )
-        modality = _text(header, "Modality")
-        count = int(header.get("NumberOfFrames") or ("Rows" in header))
-    except DAMAGED as error:
-        raise InputError(f"{file} is a damaged DICOM file ({error}): copy it again.") from error
-    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        return None
-    if not series.series_instance_uid:
-        raise InputError(f"{file} names no DICOM series: copy it again.")
-    if modality != "CT":
-        return Instance(file, series, modality, count=count)
-    try:
-        frames = tuple(_frames(header, file))
-    except InputError as error:
-        return Instance(file, series, modality, count=count, problem=str(error))
-    except DAMAGED as error:
-        problem = f"{file} has a damaged DICOM header ({error}): get the file again."
-        return Instance(file, series, modality, count=count, problem=problem)
-    return Instance(file, series, modality, frames, count - len(frames), count)
-
-
-def _text(header: Dataset, keyword: str) -> str:
+def text_of(header: Dataset, keyword: str) -> str:
+    """The text of an attribute without control characters, which no terminal or log shall see."""
     value = header.get(keyword)
-    return "" if value is None else str(value).strip()
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
-def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
+def printable(error: object) -> str:
+    """Give a reason on one line without what a terminal would obey."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return "".join(c if c.isprintable() else "?" for c in line)[:120].rstrip(".")
+
+
+def frames_of(header: Dataset, file: Path) -> Iterator[Frame]:
     """The slices of a CT file, localizers and screenshots left out."""
-    top = {key: header.get(key) for key in (*_SLICE_TAGS, *ACQUISITION_TAGS) if key in header}
-    uid = _text(header, "SOPInstanceUID")
+    top = {key: header.get(key) for key in (*SLICE_TAGS, *ACQUISITION_TAGS) if key in header}
+    uid = text_of(header, "SOPInstanceUID")
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
     if not per_frame:
         if int(header.get("NumberOfFrames") or 1) > 1:
@@ -225,7 +127,7 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
                 f"{file} holds several frames but not where they lie: "
                 "export the series again as CT or Enhanced CT images."
             )
-        secondary_capture = _text(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7")
+        secondary_capture = text_of(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7")
         if not _is_localizer(top) and not (secondary_capture and not _has_place(top)):
             yield _frame(top, file, None, uid)
         return
@@ -250,7 +152,7 @@ def _flat(groups: Iterable[Dataset]) -> dict[str, Any]:
         if macro.VR == "SQ" and not macro.tag.is_private
         for item in islice(macro.value, 1)
         for element in item
-        if element.keyword in _SLICE_TAGS or element.keyword in ACQUISITION_TAGS
+        if element.keyword in SLICE_TAGS or element.keyword in ACQUISITION_TAGS
     }
 
 
@@ -283,10 +185,13 @@ def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -
     rows, columns = int(numbers("Rows", 1)[0]), int(numbers("Columns", 1)[0])
     if values.get("SamplesPerPixel") not in (None, 1):
         raise InputError(f"{where} is a colour picture, not CT: choose another series.")
-    if str(values.get("RescaleType") or "") not in _HU_TYPES:
+    if max(rows, columns) > _MAX_PIXELS or min(rows, columns) < 1:
         raise InputError(
-            f"{where} is not in HU but in {values['RescaleType']}: choose another series."
+            f"{where} has {rows} rows and {columns} columns, which no CT has: get the file again."
         )
+    unit = str(values.get("RescaleType") or "").strip().upper()
+    if unit in _OTHER_UNITS:
+        raise InputError(f"{where} is not in HU but in {unit}: choose another series.")
     orientation = np.reshape(numbers("ImageOrientationPatient", 6), (2, 3))
     position = np.array(numbers("ImagePositionPatient", 3))
     row_spacing, column_spacing = numbers("PixelSpacing", 2)

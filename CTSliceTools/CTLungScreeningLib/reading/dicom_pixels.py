@@ -20,7 +20,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.hu import AIR_HU, padding_to_air
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.dicom_frames import DAMAGED, Frame
+from CTLungScreeningLib.reading.dicom_frames import DAMAGED, Frame, printable
 
 _PIXEL_TAGS = [
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
@@ -140,18 +140,51 @@ def _stored(
                 f"{file} is compressed as {syntax.name} ({syntax}), which needs another package: "
                 f"install {needed or 'a pydicom decoder for it'}."
             )
+        _require_whole(dataset, syntax, file)
+        shift = _unused_low_bits(dataset)
         indices = [frame.index or 0 for frame in frames]
         for stored, _ in decoder.iter_array(
-            dataset, indices=indices, raw=True, correct_unused_bits=_fits(padding, dataset)
+            dataset,
+            indices=indices,
+            raw=True,
+            correct_unused_bits=not shift and _fits(padding, dataset),
         ):
+            if shift:
+                stored = stored >> shift  # noqa: PLW2901
             yield stored, padding and _as_stored(padding, stored.dtype)
     except InputError:
         raise
     except (*DAMAGED, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error) else "damaged"
+        reason = printable(error)
         raise InputError(
             f"{file} has pixel data that cannot be read ({reason}): get the file again."
         ) from error
+
+
+def _require_whole(dataset: Dataset, syntax: UID, file: Path) -> None:
+    """Refuse pixels that are more than rows × columns say: the picture would be another."""
+    if syntax.is_encapsulated:
+        return
+    needed = (
+        dataset.Rows
+        * dataset.Columns
+        * int(dataset.get("SamplesPerPixel") or 1)
+        * int(dataset.get("NumberOfFrames") or 1)
+        * dataset.BitsAllocated
+        // 8
+    )
+    if len(dataset.PixelData) > needed + max(dataset.Columns, 2):
+        raise InputError(
+            f"{file} has {len(dataset.PixelData)} bytes of pixel data, where {dataset.Rows} rows × "
+            f"{dataset.Columns} columns take {needed}: get the file again."
+        )
+
+
+def _unused_low_bits(dataset: Dataset) -> int:
+    """How many of the low bits are unused: values may be at the upper end of their words."""
+    high = dataset.get("HighBit")
+    shift = 0 if high is None else int(high) + 1 - int(dataset.BitsStored)
+    return shift if 0 < shift < int(dataset.BitsAllocated) else 0
 
 
 def _transfer_syntax(dataset: Dataset) -> UID:

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +10,22 @@ from pathlib import Path
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo
-from CTLungScreeningLib.reading.dicom_frames import (
-    DAMAGED,
+from CTLungScreeningLib.reading.dicom_frames import DAMAGED, printable
+from CTLungScreeningLib.reading.dicom_instances import (
     DICOM_SUFFIXES,
     Instance,
+    is_companion,
     looks_like_dicom,
     read_instance,
 )
 from CTLungScreeningLib.reading.dicom_pixels import same_pixels
+from CTLungScreeningLib.reading.plausibility import check_geometry
+from CTLungScreeningLib.reading.series_choice import best_first
 from CTLungScreeningLib.reading.slice_stack import SliceStack, build_stack
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
+
+_FEW_MISSING = 50
+"""Numbers that begin higher than this belong to a numbering of another kind."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,11 @@ class FoundSeries:
     info: SeriesInfo
     stack: SliceStack | None
     notes: tuple[str, ...] = ()
+    body_part: str = ""
 
 
 def list_series(folder: Path, progress: ProgressCallback = silent) -> list[SeriesSummary]:
-    """List the DICOM series under a folder, the largest usable axial CT first.
+    """List the DICOM series under a folder, the best chest CT first.
 
     Raises:
         InputError: if it is no folder or holds no DICOM.
@@ -107,23 +114,28 @@ def find_series(
         files: the files to look at, if they are known; else all in the folder.
 
     Returns:
-        The series, the largest usable axial CT first, and a note on files that were damaged.
+        The series, the best chest CT first, and a note on files that were damaged.
 
     Raises:
         InputError: if it is no folder, holds no DICOM, or a file in it cannot be opened.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the DICOM files.")
-    files = sorted(dicom_candidates(folder, nested) if files is None else files)
+    closed: list[str] = []
+    files = sorted(dicom_candidates(folder, nested, closed) if files is None else files)
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     damaged: list[Path] = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pydicom")
         for done, file in enumerate(files):
             progress("Searching", done, len(files))
-            if not looks_like_dicom(file):
-                if file.suffix.lower() in DICOM_SUFFIXES:
-                    damaged.append(file)
+            try:
+                if not looks_like_dicom(file):
+                    if file.suffix.lower() in DICOM_SUFFIXES and not is_companion(file):
+                        damaged.append(file)
+                    continue
+            except InputError as error:
+                closed.append(str(error))
                 continue
             try:
                 instance = read_instance(file)
@@ -134,21 +146,28 @@ def find_series(
                 by_uid[instance.series.series_instance_uid].append(instance)
         progress("Searching", len(files), len(files))
         if not by_uid:
-            raise InputError(_nothing_found(folder, files, damaged))
+            raise InputError(_nothing_found(folder, files, damaged, closed))
         series = [
-            _examine(folder, instances)
+            _examine(folder, instances, damaged)
             for uid, instances in by_uid.items()
             if only is None or uid == only
         ]
-    series.sort(key=_largest_axial_first)
-    if not damaged:
-        return series, ()
-    return series, (
-        f"Damaged files left out: {len(damaged)} of {len(files)}, such as {damaged[0]}.",
-    )
+    series.sort(key=best_first)
+    notes = []
+    if damaged:
+        notes.append(
+            f"Damaged files left out: {len(damaged)} of {len(files)}, such as {damaged[0]}."
+        )
+    if closed:
+        notes.append(f"Left out: {len(closed)}, as {closed[0]}")
+    return series, tuple(notes)
 
 
-def _nothing_found(folder: Path, files: Sequence[Path], damaged: list[Path]) -> str:
+def _nothing_found(
+    folder: Path, files: Sequence[Path], damaged: list[Path], closed: list[str]
+) -> str:
+    if closed:
+        return closed[0]
     broken = f"; {damaged[0]} is damaged" if damaged else ""
     volumes = [file for file in files if file.name.lower().endswith(VOLUME_SUFFIXES)]
     advice = (
@@ -159,52 +178,23 @@ def _nothing_found(folder: Path, files: Sequence[Path], damaged: list[Path]) -> 
     return f"{folder} holds no DICOM image among its {len(files)} files{broken}: {advice}."
 
 
-def choose_series(
-    series: Sequence[FoundSeries], folder: Path, uid: str | None = None
-) -> tuple[FoundSeries, tuple[str, ...]]:
-    """The series named by `uid`, else the largest axial CT, and a note if there was a choice.
+def dicom_candidates(
+    folder: Path, nested: bool = True, closed: list[str] | None = None
+) -> Iterator[Path]:
+    """Give the files in a folder that may be DICOM: all but directories of DICOM files.
 
-    Raises:
-        InputError: if there is none, or the one named is not usable.
+    Args:
+        folder: searched with its subfolders, unless not `nested`; never through
+            links to folders.
+        nested: whether to look into subfolders.
+        closed: gets a sentence for each folder that cannot be opened.
     """
-    ct = [one for one in series if one.summary.modality == "CT"]
-    if uid is not None:
-        named = [one for one in series if one.summary.uid == uid]
-        if not named:
-            there = ", ".join(one.summary.uid for one in series)
-            raise InputError(f"{folder} holds no series {uid}: choose one of {there}.")
-        if problem := named[0].summary.problem:
-            raise InputError(problem)
-        note = f"Series {uid} was taken as asked, of {len(ct)} CT series."
-        return named[0], (note,) if len(ct) > 1 else ()
-    if not ct:
-        modalities = Counter(one.summary.modality or "unknown" for one in series)
-        found = ", ".join(f"{count} × {modality}" for modality, count in modalities.items())
-        raise InputError(f"{folder} holds no CT series, only {found}: give the folder of a CT.")
-    usable = [one for one in ct if one.summary.usable]
-    if not usable:
-        problem = ct[0].summary.problem
-        more = "" if len(ct) == 1 else f" None of the {len(ct)} CT series there can be used."
-        raise InputError(f"{problem}{more}")
-    chosen = usable[0]
-    notes = []
-    if len(ct) > 1:
-        notes.append(
-            f"Series {chosen.summary.uid} ({chosen.summary.description or 'no description'}, "
-            f"{chosen.summary.slices} slices) was chosen of {len(ct)} CT series as the largest"
-            f"{' axial one' if chosen.summary.axial else '; none is axial'}."
-        )
-    notes += [
-        f"Not usable: {one.summary.problem}"
-        for one in ct
-        if not one.summary.usable and one.summary.slices > chosen.summary.slices
-    ]
-    return chosen, tuple(notes)
 
+    def unreadable(error: OSError) -> None:
+        if closed is not None:
+            closed.append(f"{error.filename} cannot be opened ({error.strerror}).")
 
-def dicom_candidates(folder: Path, nested: bool = True) -> Iterator[Path]:
-    """Give the files in a folder that may be DICOM: all but directories of DICOM files."""
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
         for name in names:
             file = Path(parent, name)
             if name.upper() != "DICOMDIR" and file.is_file():
@@ -213,37 +203,47 @@ def dicom_candidates(folder: Path, nested: bool = True) -> Iterator[Path]:
             folders.clear()
 
 
-def _examine(folder: Path, instances: list[Instance]) -> FoundSeries:
-    """Put the slices of one series in order, or find out why that cannot be done."""
-    first = instances[0]
+def _examine(folder: Path, instances: list[Instance], damaged: list[Path]) -> FoundSeries:
+    """Put the slices of one series in order, or find out why that cannot be done.
+
+    What is no slice of a CT is left out, wherever it sorts; a slice that cannot be used is as one
+    that is not there, and is named.
+    """
+    ct = [one for one in instances if one.modality == "CT"]
+    first = (ct or instances)[0]
     info = first.series
     name = f"{folder}, series {info.series_instance_uid}"
-    count = sum(instance.count for instance in instances)
+    count = sum(instance.count for instance in ct or instances)
     summary = SeriesSummary(info.series_instance_uid, info.description, first.modality, count)
 
     def refused(problem: str) -> FoundSeries:
         return FoundSeries(SeriesSummary(**{**vars(summary), "problem": problem}), info, None)
 
-    if first.modality != "CT":
+    if not ct:
         return refused(f"{name} is not CT but {first.modality or 'of no modality'}: choose a CT.")
-    if problem := next((one.problem for one in instances if one.problem), None):
-        return refused(problem)
-    frames = [frame for instance in instances for frame in instance.frames]
-    left_out = sum(instance.localizers for instance in instances)
+    usable = [one for one in ct if one.frames]
+    frames = [frame for one in usable for frame in one.frames]
+    faulty = [one for one in ct if one.problem]
+    if not frames and faulty:
+        return refused(str(faulty[0].problem))
     if not frames:
         return refused(
             f"{name} holds only localizers (scouts) or pictures, no slices: choose another series."
         )
     try:
+        _check_one_patient(usable, name)
         stack = build_stack(frames, name, same_pixels)
+        rows, columns = stack.frames[0].shape
+        notes = [
+            *_left_out(instances, ct, faulty),
+            *stack.notes,
+            *check_geometry(name, (columns, rows, len(stack.frames)), stack.spacing),
+            *_end_notes(usable),
+        ]
     except InputError as error:
-        return refused(str(error))
+        return refused(_with_faulty(str(error), faulty, damaged))
     except DAMAGED as error:
-        return refused(f"{name} has damaged headers ({error}): get the series again.")
-    rows, columns = stack.frames[0].shape
-    notes = list(stack.notes)
-    if left_out:
-        notes.insert(0, f"Localizers (scouts) and pictures left out: {left_out} of {count} images.")
+        return refused(f"{name} has damaged headers ({printable(error)}): get the series again.")
     return FoundSeries(
         SeriesSummary(
             uid=info.series_instance_uid,
@@ -258,16 +258,75 @@ def _examine(folder: Path, instances: list[Instance]) -> FoundSeries:
         info,
         stack,
         tuple(notes),
+        usable[0].body_part,
     )
 
 
-def _largest_axial_first(series: FoundSeries) -> tuple[bool, bool, bool, int, int, str]:
-    one = series.summary
-    return (
-        one.modality != "CT",
-        not one.usable,
-        not one.axial,
-        -one.slices,
-        -one.rows * one.columns,
-        one.uid,
-    )
+def _check_one_patient(instances: list[Instance], name: str) -> None:
+    """Refuse slices of several patients, studies or frames of reference under one series UID."""
+    for what, values in (
+        ("patients", [one.patient[:1] for one in instances]),
+        ("patients", [one.patient[1:2] for one in instances]),
+        ("patients", [one.patient[2:] for one in instances]),
+        ("studies", [(one.series.study_instance_uid,) for one in instances]),
+        ("frames of reference", [(one.series.frame_of_reference_uid,) for one in instances]),
+    ):
+        known = [(value, one) for value, one in zip(values, instances, strict=True) if any(value)]
+        other = next((one for value, one in known if value != known[0][0]), None)
+        if other is not None:
+            raise InputError(
+                f"{name} mixes two {what}, as in {known[0][1].file} and {other.file}: part the "
+                "files and give the folder of one."
+            )
+
+
+def _left_out(
+    instances: list[Instance], ct: list[Instance], faulty: list[Instance]
+) -> Iterator[str]:
+    """Notes on what lies in the series and is no slice of it."""
+    localizers = sum(one.localizers for one in ct)
+    count = sum(one.count for one in ct)
+    if localizers:
+        yield f"Localizers (scouts) and pictures left out: {localizers} of {count} images."
+    others = [one for one in instances if one.modality != "CT"]
+    if others:
+        kinds = ", ".join(sorted({one.modality or "no modality" for one in others}))
+        yield (
+            f"Files in the series that are no CT images left out: {len(others)} ({kinds}), such as "
+            f"{others[0].file.name}."
+        )
+    if faulty:
+        yield f"Images left out: {len(faulty)} of {count}, as {str(faulty[0].problem).rstrip('.')}."
+
+
+def _with_faulty(sentence: str, faulty: list[Instance], damaged: list[Path]) -> str:
+    """Name the files whose damage may be why slices are missing."""
+    if "lacks" not in sentence and "slice distance" not in sentence and "has only" not in sentence:
+        return sentence
+    if damaged:
+        more = f", as are {len(damaged) - 1} more files" if len(damaged) > 1 else ""
+        return f"{sentence.rstrip('.')}; {damaged[0].name} is damaged{more}."
+    if faulty:
+        return f"{sentence.rstrip('.')}; {str(faulty[0].problem).rstrip('.')}."
+    return sentence
+
+
+def _end_notes(instances: list[Instance]) -> Iterator[str]:
+    """Say that slices may be missing at an end, where the header numbers or counts them."""
+    numbers = sorted(one.number for one in instances if one.number is not None)
+    announced = {one.announced for one in instances}
+    if any(frame.index is not None for one in instances for frame in one.frames):
+        return
+    said = announced.pop() if len(announced) == 1 else None
+    if said and 0 < said - len(instances) <= _FEW_MISSING:
+        yield (
+            f"The header announces {said} images of this acquisition, but {len(instances)} are "
+            "here: slices may be missing at an end."
+        )
+    elif (
+        len(numbers) == len(instances)
+        and len(numbers) > 1
+        and 1 < numbers[0] <= _FEW_MISSING
+        and numbers[-1] - numbers[0] == len(numbers) - 1
+    ):
+        yield (f"The images are numbered from {numbers[0]}: slices may be missing at an end.")

@@ -62,12 +62,16 @@ def check_geometry(
     return ()
 
 
-def check_hu(name: str, hu: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+def check_hu(
+    name: str, hu: NDArray[Any], calibrated: bool = False
+) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Make padding air and judge whether the rest can be Hounsfield units.
 
     Args:
         name: of the file or series, for the sentences.
         hu: (z, y, x), changed in place.
+        calibrated: whether the header has an intercept as that of a scanner, which is about −1024;
+            values that look odd are then a note.
 
     Returns:
         The array, and notes on what is odd but possible.
@@ -85,21 +89,20 @@ def check_hu(name: str, hu: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]
             )
     padding_to_air(hu)
     low, high = float(hu.min()), float(hu.max())
+    why = ""
     if low > HIGHEST_MINIMUM_HU or high <= HIGHEST_MINIMUM_HU:
-        raise _not_hu(name, f"values from {low:g} to {high:g}")
+        why = f"values from {low:g} to {high:g}"
     if high > _HIGHEST_HU:
         notes.append(f"Values reach {high:g}, more than any CT has in HU.")
     tissue = hu[::2, ::2, ::2]
     tissue = tissue[tissue > _TISSUE_FLOOR_HU]
-    if tissue.size and (upper := float(np.percentile(tissue, 75))) > _HIGHEST_TISSUE_HU:
-        raise _not_hu(
-            name, f"values above {upper:.0f} in a quarter of the body, as if 1024 too high"
+    if not why and tissue.size and (upper := float(np.percentile(tissue, 75))) > _HIGHEST_TISSUE_HU:
+        why = f"values above {upper:.0f} in a quarter of the body, as if 1024 too high"
+    if why and calibrated:
+        notes.append(f"The scan has {why}, which is unusual for HU: look at its Rescale Intercept.")
+    elif why:
+        raise InputError(
+            f"{name} has {why}: that is not CT in HU, where air is about −1000 and tissue about 0; "
+            "give the CT itself."
         )
     return hu, tuple(notes)
-
-
-def _not_hu(name: str, why: str) -> InputError:
-    return InputError(
-        f"{name} has {why}: that is not CT in HU, where air is about −1000 and tissue about 0; "
-        "give the CT itself."
-    )

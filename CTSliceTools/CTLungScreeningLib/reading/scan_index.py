@@ -12,7 +12,13 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct, read_indexed_series
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.dicom_frames import DAMAGED, DICOM_SUFFIXES, looks_like_dicom
+from CTLungScreeningLib.reading.dicom_frames import DAMAGED
+from CTLungScreeningLib.reading.dicom_instances import (
+    DICOM_SUFFIXES,
+    is_companion,
+    looks_like_dicom,
+    modality_of,
+)
 from CTLungScreeningLib.reading.dicom_series import dicom_candidates
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, to_hu
 
@@ -97,6 +103,8 @@ def index_scans(folder: Path, progress: ProgressCallback = silent) -> list[Index
         for done, file in enumerate(files):
             progress("Searching", done, len(files))
             name = str(file.relative_to(folder))
+            if is_companion(file):
+                continue
             if looks_like_dicom(file):
                 uid = _ct_series_uid(file)
                 if uid is None:
@@ -126,10 +134,11 @@ def _ct_series_uid(file: Path) -> str | None:
             file,
             force=True,
             stop_before_pixels=True,
-            specific_tags=["Modality", "SeriesInstanceUID"],
+            specific_tags=["Modality", "SOPClassUID", "Rows", "SeriesInstanceUID"],
         )
-        if not header.get("Modality"):
+        modality = modality_of(header)
+        if not modality:
             return None
-        return str(header.SeriesInstanceUID).strip() if header.Modality == "CT" else ""
+        return str(header.SeriesInstanceUID).strip() if modality == "CT" else ""
     except DAMAGED:
         return None

@@ -27,6 +27,9 @@ MAX_JITTER = 0.1
 MAX_SHIFT_PIXELS = 0.5
 """Slices that lie this close to one line along the normal, in the plane, count as not shifted."""
 
+_LASTING = 3
+"""A slice distance that is kept for so many slices is one; otherwise slices are missing."""
+
 Identical = Callable[[Frame, Frame], bool]
 """Whether two frames hold the same pixels."""
 
@@ -102,9 +105,10 @@ def build_stack(frames: Sequence[Frame], name: str, identical: Identical) -> Sli
         )
     fault = _fault(frames, normal)
     if fault:
+        sorted_frames = frames
         frames = _first_acquisition(frames, normal, notes)
         if not frames:
-            raise InputError(f"{name} {fault}")
+            raise InputError(f"{name} {_overlap(sorted_frames, normal) or fault}")
 
     positions = np.array([frame.position for frame in frames])
     step = (positions[-1] - positions[0]) / (len(frames) - 1)
@@ -116,7 +120,7 @@ def build_stack(frames: Sequence[Frame], name: str, identical: Identical) -> Sli
             f"{name} has slices that are shifted against each other in their plane, most of all "
             f"{worst.file}: reconstruct the series with one field of view."
         )
-    return SliceStack(tuple(frames), direction, step, tuple(notes))
+    return SliceStack(tuple(frames), direction, step, (*notes, *_mixed_notes(frames)))
 
 
 def _largest_orientation(frames: list[Frame], notes: list[str]) -> list[Frame]:
@@ -174,7 +178,7 @@ def _drop_copies(
 ) -> list[Frame]:
     """Leave out frames that are there twice; `frames` are sorted along `normal`."""
     kept: list[Frame] = []
-    differ = False
+    differ = _repeated(frames)  # then an identifier is no proof of a copy
     for frame in frames:
         copy = False
         for other in reversed(kept):
@@ -219,6 +223,14 @@ def _fault(frames: list[Frame], normal: NDArray[np.float64]) -> str | None:
         )
     median = float(np.median(gaps))
     missing = np.flatnonzero(gaps >= GAP * median)
+    regular = np.linspace(places[0], places[-1], len(places))
+    off = np.abs(places - regular)
+    uneven = missing.size > 0 or off.max() > MAX_JITTER * median
+    if uneven and (change := _changed_distance(gaps)):
+        return (
+            f"changes its slice distance from {gaps[0]:.4g} to {gaps[change]:.4g} mm at {axis} = "
+            f"{mm(change)}: reconstruct it with one slice distance."
+        )
     if missing.size:
         first = int(missing[0])
         count = [max(1, round(gaps[gap] / median) - 1) for gap in missing]
@@ -227,8 +239,6 @@ def _fault(frames: list[Frame], normal: NDArray[np.float64]) -> str | None:
             f"lacks {count[0]} slice{'s' * (count[0] > 1)} between {axis} = {mm(first)} and "
             f"{mm(first + 1)}{more}: get the complete series."
         )
-    regular = np.linspace(places[0], places[-1], len(places))
-    off = np.abs(places - regular)
     if off.max() > MAX_JITTER * median:
         worst = int(off.argmax())
         return (
@@ -236,6 +246,42 @@ def _fault(frames: list[Frame], normal: NDArray[np.float64]) -> str | None:
             f"from its place; reconstruct it with one slice distance."
         )
     return None
+
+
+def _changed_distance(gaps: NDArray[np.float64]) -> int | None:
+    """Where one slice distance gives way to another that is kept; None where slices are missing."""
+    changes = np.flatnonzero(np.abs(np.diff(gaps)) > MAX_JITTER * np.minimum(gaps[1:], gaps[:-1]))
+    runs = np.diff([0, *(changes + 1), len(gaps)])
+    if not changes.size or runs.min() < _LASTING or len(changes) > len(gaps) // 4:
+        return None
+    return int(changes[0]) + 1
+
+
+def _mixed_notes(frames: list[Frame]) -> list[str]:
+    """Notes on kernels that differ and identifiers that repeat within the series."""
+    notes = []
+    kernels = {frame.acquisition.get("ConvolutionKernel", "") for frame in frames} - {""}
+    if len(kernels) > 1:
+        notes.append(
+            f"The series mixes the kernels {' and '.join(sorted(kernels)[:3])}: measures of "
+            "nodules depend on the kernel."
+        )
+    if _repeated(frames):
+        notes.append(
+            "Images of the series share a SOP Instance UID, so no DICOM result can refer to them."
+        )
+    return notes
+
+
+def _repeated(frames: list[Frame]) -> bool:
+    """Whether one SOP Instance UID stands for images at different places."""
+    places: dict[tuple[str, int | None], NDArray[np.float64]] = {}
+    for frame in frames:
+        if frame.sop_instance_uid:
+            first = places.setdefault((frame.sop_instance_uid, frame.index), frame.position)
+            if np.abs(first - frame.position).max() > SAME_POSITION_MM:
+                return True
+    return False
 
 
 def _first_acquisition(
@@ -258,6 +304,25 @@ def _first_acquisition(
                 )
                 return part
     return []
+
+
+def _overlap(frames: list[Frame], normal: NDArray[np.float64]) -> str | None:
+    """The sentence's end for acquisitions that follow each other and share some of their range."""
+    for tag in ACQUISITION_TAGS[:5]:
+        values = sorted({frame.acquisition.get(tag, "") for frame in frames}, key=_by_number)
+        parts = [[f for f in frames if f.acquisition.get(tag, "") == value] for value in values]
+        if len(parts) != 2 or min(map(len, parts)) < MIN_SLICES:
+            continue
+        if any(_fault(part, normal) for part in parts):
+            continue
+        ends = [(part[0].position @ normal, part[-1].position @ normal) for part in parts]
+        low, high = max(one for one, _ in ends), min(other for _, other in ends)
+        if low <= high:
+            return (
+                f"holds two acquisitions ({tag} {values[0] or 'missing'} and {values[1]}) that "
+                f"overlap from {low:.2f} to {high:.2f} mm: part them, and give the folder of one."
+            )
+    return None
 
 
 def _by_number(value: str) -> tuple[float, str]:

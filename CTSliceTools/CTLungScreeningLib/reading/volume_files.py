@@ -169,7 +169,7 @@ def _stored(file: Path, header: VolumeHeader) -> NDArray[Any]:
         raise short
     values = np.empty(math.prod(header.size), header.dtype)
     try:
-        filled = _fill(header, memoryview(values).cast("B"))
+        filled = _fill(header, values.view(np.uint8).data)
     except EOFError:
         filled = 0
     except OSError as error:
@@ -195,7 +195,7 @@ def _fill(header: VolumeHeader, target: memoryview) -> int:
     with header.data_file.open("rb") as raw:
         if not header.packing:
             raw.seek(*((header.offset, 0) if header.offset >= 0 else (-len(target), 2)))
-            return raw.readinto(target)  # type: ignore[attr-defined]
+            return raw.readinto(target)
         raw.seek(header.packed_from)
         skip = max(header.offset - header.packed_from, 0)
         filled = 0

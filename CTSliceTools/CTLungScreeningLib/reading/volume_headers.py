@@ -168,7 +168,8 @@ def _metaimage(file: Path, start: bytes, packed: bool) -> VolumeHeader:
     return VolumeHeader(
         size=size,
         dtype=np.dtype((">" if big.lower() == "true" else "<") + kind),
-        axes=directions[:3, :3].T * _mm(file, spacing and _numbers(spacing, dims)[:3]),
+        axes=np.array(directions)[:3, :3].T
+        * _mm(file, _numbers(spacing, dims)[:3] if spacing else None),
         origin=np.zeros(3) if origin is None else np.array(_numbers(origin, dims)[:3]),
         data_file=file if local else _beside(file, name),
         offset=at if local else max(offset, -1),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
 from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
@@ -42,3 +42,4 @@ def convert(
             f"{found.made} files made in {output}, {found.kept} were there, "
             f"{len(found.failed)} could not be converted.",
         )
+    exit_if_failed(found.failed, progress)

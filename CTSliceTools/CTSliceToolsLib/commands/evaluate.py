@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
 from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
@@ -53,3 +53,4 @@ def evaluate(
             {"output": str(output), "summary": evaluation_results.summary_rows(found)},
             f"{evaluation_results.summary_text(found)}\nTables and plots are in {output}",
         )
+    exit_if_failed(problems, progress)

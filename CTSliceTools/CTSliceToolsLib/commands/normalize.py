@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
 from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
@@ -46,3 +46,4 @@ def normalize(
             },
             text,
         )
+    exit_if_failed(found.refused, progress)

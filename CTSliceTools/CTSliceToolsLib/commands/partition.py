@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
 from CTLungScreeningLib.progress import ProgressStyle, shown
 
 
@@ -49,3 +49,4 @@ def partition(
             ),
             notes,
         )
+    exit_if_failed(found.failed, progress)

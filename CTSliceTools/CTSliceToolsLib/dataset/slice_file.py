@@ -11,7 +11,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.reading.dicom_frames import Frame, looks_like_dicom, read_instance
+from CTLungScreeningLib.reading.dicom_frames import Frame
+from CTLungScreeningLib.reading.dicom_instances import looks_like_dicom, read_instance
 from CTLungScreeningLib.reading.dicom_pixels import read_hu
 from CTLungScreeningLib.reading.slice_stack import is_axial
 from CTSliceToolsLib.slice_image import slice_images

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.staging import whole_output
 from CTSliceToolsLib.localizer.evaluation import (
     TOLERANCES,
     TOLERANCES_MM,
@@ -43,16 +44,17 @@ def write_results(folder: Path, evaluations: Sequence[Evaluation]) -> None:
         InputError: if a file is there.
     """
     require_new(folder)
-    rows = (
-        summary_rows(evaluations),
-        _each(evaluations, _range_rows),
-        _each(evaluations, _landmark_rows),
-        _each(evaluations, _landmarks_by_scan),
-        _each(evaluations, _slice_rows),
-    )
-    for name, of_table in zip(TABLES, rows, strict=True):
-        _write(folder / name, of_table)
-    plot_evaluation(folder, evaluations)
+    with whole_output(folder, "writing") as whole:
+        rows = (
+            summary_rows(evaluations),
+            _each(evaluations, _range_rows),
+            _each(evaluations, _landmark_rows),
+            _each(evaluations, _landmarks_by_scan),
+            _each(evaluations, _slice_rows),
+        )
+        for name, of_table in zip(TABLES, rows, strict=True):
+            _write(whole / name, of_table)
+        plot_evaluation(whole, evaluations)
 
 
 def summary_rows(evaluations: Sequence[Evaluation]) -> list[Row]:

@@ -24,7 +24,8 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32, TEXT_VR_DELIMS
 
-from CTLungScreeningLib.reading.dicom_frames import DAMAGED, DICOM_SUFFIXES, begins_as_dicom
+from CTLungScreeningLib.reading.dicom_frames import DAMAGED
+from CTLungScreeningLib.reading.dicom_instances import DICOM_SUFFIXES, begins_as_dicom
 
 _SOP_CLASS, _SYNTAX, _DATA_SET = 0x00020002, 0x00020010, 0x00030000
 _CHARACTER_SET, _PATIENT = 0x00080005, 0x00100020

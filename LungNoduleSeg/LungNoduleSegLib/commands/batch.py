@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import DeviceOption, ProgressOption
+from CTLungScreeningLib.command_line import DeviceOption, ProgressOption, exit_if_failed
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
 from LungNoduleSegLib.commands.run_options import (
@@ -91,6 +91,7 @@ def batch(
         f"{added} scan{'' if added == 1 else 's'} run, {len(outcome.kept)} kept, "
         f"{len(outcome.errors)} failed; the table is {table}",
     )
+    exit_if_failed(outcome.errors, progress)
 
 
 def _lines(report: Reporter) -> "tuple[ProgressCallback, Watch]":

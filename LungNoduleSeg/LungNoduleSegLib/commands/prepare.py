@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
 from LungNoduleSegLib.lungs.segmentation import LungMethod
 
@@ -71,6 +71,7 @@ def prepare_luna(
             progress=report,
         )
         _emit(report, outcome, output)
+    exit_if_failed(outcome.failed, progress)
 
 
 def prepare_lidc(
@@ -107,6 +108,7 @@ def prepare_lidc(
             progress=report,
         )
         _emit(report, outcome, output)
+    exit_if_failed(outcome.failed, progress)
 
 
 def _emit(report: Reporter, outcome: "PreparationOutcome", output: Path) -> None:

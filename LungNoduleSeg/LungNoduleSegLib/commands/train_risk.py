@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressStyle, shown
 
@@ -44,6 +44,7 @@ def features(
             f"{len(outcome.errors)} failed; the features are in {output}"
         )
         report.emit(asdict(outcome) | {"output": str(output)}, "\n".join(lines))
+    exit_if_failed(outcome.errors, progress)
 
 
 def train_risk(

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import private_folder
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.dicom_frames import looks_like_dicom
+from CTLungScreeningLib.reading.dicom_instances import looks_like_dicom
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE

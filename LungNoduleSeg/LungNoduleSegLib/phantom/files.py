@@ -7,6 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.phantom.chest import Phantom
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
@@ -26,22 +27,23 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
         InputError: if either folder exists.
     """
     refuse_existing(folder, [SERIES, TRUTH])
-    write_dicom_series(phantom.image, folder / SERIES)
-    for name, image in (
-        (LUNGS, phantom.lungs),
-        (NODULES, phantom.nodules),
-        (AIRWAYS, phantom.airways),
-    ):
-        with new_file(folder / TRUTH / name) as temporary:
-            sitk.WriteImage(image, temporary, useCompression=True)
-    with (
-        new_file(folder / TRUTH / LESIONS) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
-        writer = csv.writer(stream)
-        writer.writerow(["number", "x", "y", "z", "diameter_mm", "kind"])
-        for number, lesion in enumerate(phantom.lesions, 1):
-            writer.writerow([number, *lesion.centre, lesion.diameter_mm, lesion.kind])
+    with whole_output(folder, "writing") as whole:
+        write_dicom_series(phantom.image, whole / SERIES)
+        for name, image in (
+            (LUNGS, phantom.lungs),
+            (NODULES, phantom.nodules),
+            (AIRWAYS, phantom.airways),
+        ):
+            with new_file(whole / TRUTH / name) as temporary:
+                sitk.WriteImage(image, temporary, useCompression=True)
+        with (
+            new_file(whole / TRUTH / LESIONS) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            writer = csv.writer(stream)
+            writer.writerow(["number", "x", "y", "z", "diameter_mm", "kind"])
+            for number, lesion in enumerate(phantom.lesions, 1):
+                writer.writerow([number, *lesion.centre, lesion.diameter_mm, lesion.kind])
 
 
 def compare_with_truth(truth: Path, results: Path) -> str:

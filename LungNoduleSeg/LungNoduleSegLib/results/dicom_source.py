@@ -1,5 +1,6 @@
 """The DICOM series that results are from, as the DICOM objects made from them refer to it."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,20 +12,8 @@ from pydicom.dataset import Dataset
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.dicom_frames import read_instance
-
-_MAY_BE_EMPTY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-)
-"""What every DICOM object must hold, if only empty (type 2); de-identified files often lack it."""
+from CTLungScreeningLib.reading.dicom_instances import read_instance
+from LungNoduleSegLib.results.dicom_headers import clean_headers
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +26,13 @@ class DicomSource:
         frames: for each slice the image, or the frame of the one image, that shows it.
         corners: (slices, 2), row and column of the scan's grid at which each slice begins: other
             than 0 where the slices of a tilted gantry were shifted.
+        notes: sentences on header values that were left empty.
     """
 
     images: tuple[Dataset, ...]
     frames: NDArray[np.intp]
     corners: NDArray[np.intp]
+    notes: tuple[str, ...] = ()
 
     def planes(self, labels: sitk.Image) -> NDArray[Any]:
         """Give labels on the scan's grid as planes of the source, which has all pixels they have.
@@ -78,7 +69,15 @@ def read_dicom_source(scan: CTScan) -> DicomSource:
             f"{scan.source} is one scan in {len(files)} multi-frame files, which one DICOM "
             "segmentation cannot be about: join them, or leave out --dicom."
         )
-    images = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+    with warnings.catch_warnings(action="ignore"):  # what is wrong is told in the notes
+        headers = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
+        images, notes = clean_headers(headers)
+    uids = [str(image.get("SOPInstanceUID", "")) for image in images]
+    if len(set(uids)) < len(uids) or not all(uids):
+        raise InputError(
+            f"{scan.source} has images that share a SOP Instance UID or have none, so results in "
+            "DICOM cannot refer to them: export the series again, or leave out --dicom."
+        )
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
         if any(not image.get(keyword) for image in images):
             raise InputError(
@@ -91,14 +90,12 @@ def read_dicom_source(scan: CTScan) -> DicomSource:
         images=tuple(images),
         frames=np.array([one.frame if multi_frame else k for k, one in enumerate(scan.slices)]),
         corners=_corners(scan),
+        notes=notes,
     )
 
 
 def _complete(image: Dataset, first: Dataset, slice_mm: float) -> None:
     """Give a header in memory what those of derived objects are made of."""
-    for keyword in _MAY_BE_EMPTY:
-        if keyword not in image:
-            setattr(image, keyword, "")
     if "ImageOrientationPatient" in image:
         # Slices of one scan may differ in the last digit, for which a derived object has no place.
         image.ImageOrientationPatient = first.ImageOrientationPatient

@@ -13,6 +13,7 @@ from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.geometry.axial import AxialView
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.growth_curve import Curve, curve_of
@@ -81,10 +82,11 @@ def compare_runs(
     scans = [_chest(run, folder) for run, folder in zip(found, runs, strict=True)]
     timeline = follow(scans, days, progress)
     risk = ScanRisk(given.patient, assess_growth(timeline, given, str(runs[-1] / TABLE)))
-    write_growth_csv(output / GROWTH_TABLE, timeline)
-    write_timeline_csv(output / TIMELINE_TABLE, timeline)
-    page = output / GROWTH_PAGE
-    write_growth_page(page, timeline, [run.labels for run in found], risk_section(risk))
+    with whole_output(output, "writing") as folder:
+        write_growth_csv(folder / GROWTH_TABLE, timeline)
+        write_timeline_csv(folder / TIMELINE_TABLE, timeline)
+        page = folder / GROWTH_PAGE
+        write_growth_page(page, timeline, [run.labels for run in found], risk_section(risk))
     return timeline
 
 

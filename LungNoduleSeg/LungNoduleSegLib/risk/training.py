@@ -17,6 +17,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.provenance import software_versions
+from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.risk.features import FEATURES_VERSION
 from LungNoduleSegLib.risk.importance import Importance, correlated_groups, increases
 from LungNoduleSegLib.risk.plots import plot_curves, plot_importance
@@ -126,22 +127,22 @@ def train_risk(
     Raises:
         InputError: if a table cannot be used or the folder holds results.
     """
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: name a folder for the results.")
     refuse_existing(output, RESULT_NAMES)
-    data = read_training_data(features, labels, chosen)
-    result = train(data, plan, progress)
-    output.mkdir(parents=True, exist_ok=True)
-    with new_file(output / REPORT) as temporary:
-        temporary.write_text(result.report, encoding="utf-8")
-    _write_predictions(output / PREDICTIONS, data, result)
-    probabilities = {a.label: v.probability for a, v in result.validations.items()}
-    with new_file(output / CURVES) as temporary:
-        plot_curves(temporary, data.y, probabilities)
-    with new_file(output / IMPORTANCE) as temporary:
-        plot_importance(temporary, {a.label: v.importance for a, v in result.validations.items()})
-    for algorithm, model in result.models.items():
-        save_risk_model(model, output / algorithm.file_name)
+    with whole_output(output, "writing") as folder:
+        data = read_training_data(features, labels, chosen)
+        result = train(data, plan, progress)
+        with new_file(folder / REPORT) as temporary:
+            temporary.write_text(result.report, encoding="utf-8")
+        _write_predictions(folder / PREDICTIONS, data, result)
+        probabilities = {a.label: v.probability for a, v in result.validations.items()}
+        with new_file(folder / CURVES) as temporary:
+            plot_curves(temporary, data.y, probabilities)
+        with new_file(folder / IMPORTANCE) as temporary:
+            plot_importance(
+                temporary, {a.label: v.importance for a, v in result.validations.items()}
+            )
+        for algorithm, model in result.models.items():
+            save_risk_model(model, folder / algorithm.file_name)
     return result
 
 

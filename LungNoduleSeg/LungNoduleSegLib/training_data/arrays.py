@@ -8,6 +8,7 @@ import numpy as np
 
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.training_data.split import Example, Split, split_examples
 from LungNoduleSegLib.training_data.store import EXAMPLE_PREPARATION, read_store
 
@@ -38,21 +39,22 @@ def export_arrays(
         InputError: if a file exists, or the store cannot be used.
     """
     refuse_existing(output, [*ARRAYS, ROWS])
-    split = split_examples(read_store(store), seed, tutorial_split)
-    total = len(split.training) + len(split.test)
-    progress("Examples", 0, total)
-    _write(output, ARRAYS[:2], split.training, 0, total, progress)
-    _write(output, ARRAYS[2:], split.test, len(split.training), total, progress)
-    with (
-        new_file(output / ROWS) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
-        rows = csv.writer(stream)
-        rows.writerow(["part", "row", "patient", "scan", "slice"])
-        for part, examples in (("train", split.training), ("test", split.test)):
-            for n, example in enumerate(examples):
-                scan = example.scan
-                rows.writerow([part, n, scan.patient, scan.name, scan.slices[example.row]])
+    with whole_output(output, "writing") as folder:
+        split = split_examples(read_store(store), seed, tutorial_split)
+        total = len(split.training) + len(split.test)
+        progress("Examples", 0, total)
+        _write(folder, ARRAYS[:2], split.training, 0, total, progress)
+        _write(folder, ARRAYS[2:], split.test, len(split.training), total, progress)
+        with (
+            new_file(folder / ROWS) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            rows = csv.writer(stream)
+            rows.writerow(["part", "row", "patient", "scan", "slice"])
+            for part, examples in (("train", split.training), ("test", split.test)):
+                for n, example in enumerate(examples):
+                    scan = example.scan
+                    rows.writerow([part, n, scan.patient, scan.name, scan.slices[example.row]])
     return split
 
 

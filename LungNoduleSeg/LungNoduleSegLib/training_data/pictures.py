@@ -14,6 +14,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.hu import LUNG_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.training_data.split import Example
 from LungNoduleSegLib.training_data.store import read_store
 
@@ -59,19 +60,20 @@ def draw_pages(store: Path, output: Path, progress: ProgressCallback = silent) -
     starts = range(0, len(examples), ROWS)
     pages = [output / f"page-{n:03}.png" for n in range(1, len(starts) + 1)]
     refuse_existing(output, [page.name for page in pages])
-    volumes = _Volumes()
-    for done, (page, start) in enumerate(zip(pages, starts, strict=True)):
-        progress("Pages", done, len(pages))
-        rows = [_row(example, volumes) for example in examples[start : start + ROWS]]
-        height = CAPTION + len(rows) * (rows[0].height + GAP)
-        sheet = Image.new("RGB", (rows[0].width, height), "white")
-        draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
-        for n, words in enumerate(COLUMNS):
-            draw.text((n * (TILE + GAP) + TILE // 2, CAPTION // 2), words, "black", font, "mm")
-        for n, row in enumerate(rows):
-            sheet.paste(row, (0, CAPTION + n * (row.height + GAP)))
-        with new_file(page) as temporary:
-            sheet.save(temporary, "PNG", optimize=True)
+    with whole_output(output, "writing") as folder:
+        volumes = _Volumes()
+        for done, (page, start) in enumerate(zip(pages, starts, strict=True)):
+            progress("Pages", done, len(pages))
+            rows = [_row(example, volumes) for example in examples[start : start + ROWS]]
+            height = CAPTION + len(rows) * (rows[0].height + GAP)
+            sheet = Image.new("RGB", (rows[0].width, height), "white")
+            draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+            for n, words in enumerate(COLUMNS):
+                draw.text((n * (TILE + GAP) + TILE // 2, CAPTION // 2), words, "black", font, "mm")
+            for n, row in enumerate(rows):
+                sheet.paste(row, (0, CAPTION + n * (row.height + GAP)))
+            with new_file(folder / page.name) as temporary:
+                sheet.save(temporary, "PNG", optimize=True)
     progress("Pages", len(pages), len(pages))
     return pages
 
