@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
@@ -315,9 +316,11 @@ def test_what_cannot_be_referred_to_is_refused_in_one_sentence(tmp_path: Path) -
     other = scan_of(tmp_path / "b", files.AXIAL, edit=without("FrameOfReferenceUID"))
     with pytest.raises(InputError, match="has no FrameOfReferenceUID"):
         read_dicom_source(other)
-    odd = scan_of(tmp_path / "c", files.AXIAL, edit=lambda i, _: setattr(i, "PatientSex", "X"))
-    with pytest.raises(InputError, match="No DICOM segmentation can be made of series"):
-        written(tmp_path / "out", odd)
+    twice = scan_of(
+        tmp_path / "c", files.AXIAL, edit=lambda i, _: setattr(i, "SOPInstanceUID", "1")
+    )
+    with pytest.raises(InputError, match="share a SOP Instance UID"):
+        read_dicom_source(twice)
     lungs, labels, rows = results_on(scan)
     source = read_dicom_source(scan)
     with pytest.raises(InputError, match="Nodule 3 is in the table but has no voxel"):
@@ -325,6 +328,38 @@ def test_what_cannot_be_referred_to_is_refused_in_one_sentence(tmp_path: Path) -
     with pytest.raises(InputError, match="does not say what made it"):
         write_dicom(tmp_path / "out", source, lungs, labels, rows, {"model": {}})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientSex", "Male"),
+        ("PatientBirthDate", "1981/03/02"),
+        ("PatientBirthDate", "19810231"),
+        ("PatientName", "A^B^C^D^E^F"),
+        ("PatientID", "x" * 70),
+        ("AccessionNumber", "1" * 20),
+        ("StudyDate", "ANONYMIZED"),
+        ("StudyTime", "12:30:11"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_values_that_break_the_standard_are_left_empty_with_a_note(
+    tmp_path: Path, keyword: str, value: str
+) -> None:
+    def edit(image: Dataset, _: int) -> None:
+        setattr(image, keyword, value)
+        image.InstitutionName, image.ReferringPhysicianName = "Clinic", "Doe^Jane"
+
+    scan = scan_of(tmp_path / "ct", files.AXIAL, edit=edit)
+    [note] = read_dicom_source(scan).notes
+    assert dictionary_description(keyword) in note and value not in note
+    written(tmp_path / "out", scan)
+    for name in DICOM_NAMES:
+        made = pydicom.dcmread(tmp_path / "out" / name)
+        assert not made.get(keyword)
+        assert "InstitutionName" not in made and not made.ReferringPhysicianName
+        assert b"Clinic" not in (tmp_path / "out" / name).read_bytes()
 
 
 def test_lungs_that_were_given_name_no_file(tmp_path: Path) -> None:

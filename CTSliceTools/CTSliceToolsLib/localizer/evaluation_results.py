@@ -1,11 +1,11 @@
 """An evaluation as files: CSV tables and plots, and a summary to print."""
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.staging import whole_output
 from CTSliceToolsLib.localizer.evaluation import (
@@ -158,7 +158,7 @@ def _write(file: Path, rows: Iterable[Row]) -> None:
     if not listed:
         return
     with new_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, list(listed[0]))
+        table = csv_files.DictWriter(stream, list(listed[0]))
         table.writeheader()
         for row in listed:
             table.writerow({name: _rounded(value) for name, value in row.items()})

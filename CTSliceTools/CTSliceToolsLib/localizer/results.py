@@ -1,6 +1,5 @@
 """The prediction of a scan as files: JSON, a CSV table and a plot beside it; and read back."""
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.provenance import software_versions
@@ -73,7 +73,7 @@ def write_prediction(output: Path, prediction: ScanPrediction, plot: bool = True
             temporary = files.enter_context(new_file(file))
             if file.suffix == ".csv":
                 with temporary.open("w", encoding="utf-8", newline="") as stream:
-                    writer = csv.DictWriter(stream, COLUMNS)
+                    writer = csv_files.DictWriter(stream, COLUMNS)
                     writer.writeheader()
                     writer.writerows(record["slices"])
             elif file.suffix == ".png":

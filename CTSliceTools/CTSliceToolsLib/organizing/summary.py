@@ -1,6 +1,5 @@
 """What organizing did: a table for people and a CSV of the files that were left out."""
 
-import csv
 import io
 import os
 from collections.abc import Iterable
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.files import new_file
 from CTSliceToolsLib.organizing.identifiers import LeftOut
 from CTSliceToolsLib.organizing.transfer import Transfer
@@ -89,7 +89,7 @@ def write_left_out(rows: Iterable[tuple[Path, LeftOut]], destination: Path) -> P
         `left-out.csv` in `destination`, or with the first number that is free.
     """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv_files.Writer(text, lineterminator="\n")
     writer.writerow(("path", "reason"))
     writer.writerows((path, left_out.reason) for path, left_out in sorted(rows, key=_by_path))
     content = text.getvalue().encode("utf-8", "backslashreplace")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import replace_text
 
@@ -99,7 +100,8 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
                     f"{path} is no table of a batch or one of another version: choose another "
                     "folder for the output, nothing was overwritten."
                 )
-            return {row["scan"]: row for row in reader}
+            rows = [{k: csv_files.unguarded(v or "") for k, v in row.items()} for row in reader]
+            return {row["scan"]: row for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read ({error}): choose another folder for the output."
@@ -113,7 +115,7 @@ def write_table(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
         InputError: if it cannot be written.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv_files.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     replace_text(path, text.getvalue())

@@ -1,6 +1,5 @@
 """Nodule detection scored as the LUNA16 challenge scores it."""
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.files import new_file
 from LungNoduleSegLib.evaluation.froc import (
     CONFIDENCE,
@@ -239,7 +239,7 @@ def write_nodules(path: Path, score: DetectionScore, truth: Truth) -> None:
         InputError: if `path` exists.
     """
     with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
+        writer = csv_files.Writer(stream)
         writer.writerow([SERIES, *POSITION, DIAMETER, PROBABILITY])
         for series, position, diameter, probability in zip(
             truth.nodules.series.tolist(),

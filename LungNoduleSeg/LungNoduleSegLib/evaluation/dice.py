@@ -1,6 +1,5 @@
 """The Dice coefficient of masks: by slice, by scan and by nodule."""
 
-import csv
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.evaluation.masks import find_pairs, is_stack, read_pair, read_stacks
@@ -199,7 +199,7 @@ def write_csv(path: Path, scans: Iterable[ScanDice]) -> None:
         InputError: if `path` exists.
     """
     with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
+        writer = csv_files.Writer(stream)
         writer.writerow(["name", "level", "number", "true_mm3", "predicted_mm3", "dice"])
         for scan in scans:
             whole = (scan.scan,) if scan.scan else ()

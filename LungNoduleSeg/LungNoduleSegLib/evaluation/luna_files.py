@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 
@@ -167,7 +168,7 @@ def write_places(path: Path, value: str, places: Places) -> None:
         InputError: if `path` exists.
     """
     with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
+        writer = csv_files.Writer(stream)
         writer.writerow([SERIES, *POSITION, value])
         for series, position, number in zip(
             places.series.tolist(), places.position.tolist(), places.value.tolist(), strict=True

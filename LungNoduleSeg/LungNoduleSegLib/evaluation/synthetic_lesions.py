@@ -3,7 +3,6 @@
 The lesions are scored as real nodules are, from the same files: see `detection`.
 """
 
-import csv
 import json
 from collections import defaultdict
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.geometry.affine import voxels_to_lps
@@ -220,7 +220,7 @@ def _write(output: Path, result: SyntheticLesionResult, marks: Places, truth: Tr
         new_file(output / LESIONS) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
-        writer = csv.writer(stream)
+        writer = csv_files.Writer(stream)
         writer.writerow(["scan", "type", "x", "y", "z", "diameter_mm", "probability"])
         for uid, lesion, probability in zip(
             truth.nodules.series.tolist(), result.lesions, result.probability, strict=True

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.files import replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -111,7 +112,7 @@ def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
                     f"{path} is no table of these features or one of another version: choose "
                     "another name for the output, nothing was overwritten."
                 )
-            return list(reader)
+            return [{k: csv_files.unguarded(v or "") for k, v in row.items()} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}): choose another output.") from error
 
@@ -119,7 +120,7 @@ def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 def _replace(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
     """Write a table beside its own earlier version, then put it in its place at once."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns)
+    writer = csv_files.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 
@@ -134,7 +135,7 @@ def write_nodules_csv(path: Path, nodules: Iterable[Nodule]) -> None:
         new_file(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
-        writer = csv.writer(stream)
+        writer = csv_files.Writer(stream)
         writer.writerow(COLUMNS)
         writer.writerows(astuple(nodule) for nodule in nodules)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.table import read_nodules_csv
@@ -40,7 +41,7 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
             new_file(whole / TRUTH / LESIONS) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as stream,
         ):
-            writer = csv.writer(stream)
+            writer = csv_files.Writer(stream)
             writer.writerow(["number", "x", "y", "z", "diameter_mm", "kind"])
             for number, lesion in enumerate(phantom.lesions, 1):
                 writer.writerow([number, *lesion.centre, lesion.diameter_mm, lesion.kind])

@@ -1,9 +1,9 @@
 """Tables of growth: one row a nodule at two times, and one a nodule at each date."""
 
-import csv
 from math import inf
 from pathlib import Path
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.files import new_file
 from LungNoduleSegLib.nodules.table import Column
 from LungNoduleSegLib.risk.growth import NoduleGrowth, deviation, mean_mm
@@ -203,7 +203,7 @@ def _write(path: Path, columns: list[str], rows: list[Row]) -> None:
         new_file(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
-        writer = csv.DictWriter(stream, columns)
+        writer = csv_files.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(rows)
 

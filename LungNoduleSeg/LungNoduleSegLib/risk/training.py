@@ -1,6 +1,5 @@
 """Training the tutorial's two classifiers, with predictions for every scan from the other folds."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +12,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from xgboost import XGBClassifier
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -314,7 +314,7 @@ def _write_predictions(path: Path, data: TrainingData, result: TrainingResult) -
         new_file(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
-        writer = csv.writer(stream)
+        writer = csv_files.Writer(stream)
         writer.writerow(["scan", "patient", "label", *result.validations])
         columns = [v.probability for v in result.validations.values()]
         for i, scan in enumerate(data.scans):

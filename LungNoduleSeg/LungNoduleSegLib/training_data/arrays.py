@@ -1,11 +1,11 @@
 """The examples of a store as the four arrays of the tutorial."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import whole_output
@@ -49,7 +49,7 @@ def export_arrays(
             new_file(folder / ROWS) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as stream,
         ):
-            rows = csv.writer(stream)
+            rows = csv_files.Writer(stream)
             rows.writerow(["part", "row", "patient", "scan", "slice"])
             for part, examples in (("train", split.training), ("test", split.test)):
                 for n, example in enumerate(examples):

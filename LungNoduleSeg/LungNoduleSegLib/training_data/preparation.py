@@ -1,6 +1,5 @@
 """From annotated scans, wherever the annotations come from, to a store to learn from."""
 
-import csv
 import io
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import replace_text
 from CTLungScreeningLib.folder_names import folder_name
@@ -262,6 +262,6 @@ def _write_errors(file: Path, failed: Mapping[str, str]) -> None:
     if not failed and not file.exists():
         return
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv_files.Writer(text, lineterminator="\n")
     writer.writerows([("scan", "error"), *failed.items()])
     replace_text(file, text.getvalue())

@@ -1,6 +1,5 @@
 """Features of scans and trained classifiers in a Slicer scene: table nodes in, a new one out."""
 
-import csv
 import json
 import math
 import shutil
@@ -12,6 +11,7 @@ from typing import Any
 
 import slicer
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningSlicer.scene.commands import Commands
@@ -240,7 +240,7 @@ def _volumes(nodules: Sequence[Nodule]) -> dict[str, float]:
 def _write_csv(file: Path, table_node: Any) -> None:
     rows = rows_of(table_node)
     with file.open("x", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
+        writer = csv_files.DictWriter(stream, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
 

@@ -1,0 +1,62 @@
+"""The one way in which tables are written: no cell of text is run by a spreadsheet."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
+
+_RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""How a cell begins that a spreadsheet takes for a formula,
+https://owasp.org/www-community/attacks/CSV_Injection."""
+
+
+def guarded(value: object) -> object:
+    """Give a cell that a spreadsheet shows as it is: text that looks like a formula gets a `'`.
+
+    Control characters become spaces. Numbers, also those written as text, stay as they are.
+    """
+    if not isinstance(value, str):
+        return value
+    text = "".join(c if c.isprintable() else " " for c in value)
+    return f"'{text}" if value.startswith(_RUN_BY_SPREADSHEETS) and not _is_number(value) else text
+
+
+def unguarded(cell: str) -> str:
+    """Give back the text of a cell that `guarded` made."""
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_RUN_BY_SPREADSHEETS) else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Writer:
+    """As `csv.writer`, with guarded cells."""
+
+    def __init__(self, stream: TextIO, lineterminator: str = "\r\n") -> None:
+        self._writer = csv.writer(stream, lineterminator=lineterminator)
+
+    def writerow(self, row: Iterable[object]) -> None:
+        """Write one row."""
+        self._writer.writerow([guarded(value) for value in row])
+
+    def writerows(self, rows: Iterable[Iterable[object]]) -> None:
+        """Write several rows."""
+        for row in rows:
+            self.writerow(row)
+
+
+class DictWriter(csv.DictWriter):
+    """As `csv.DictWriter`, with guarded cells."""
+
+    def writerow(self, row: Mapping[str, Any]) -> Any:
+        """Write one row."""
+        return super().writerow({name: guarded(value) for name, value in row.items()})
+
+    def writerows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write several rows."""
+        for row in rows:
+            self.writerow(row)
