@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES, SLICE_FEATURES
@@ -175,7 +176,8 @@ def _read(path: Path, required: tuple[str, ...]) -> list[tuple[int, Row]]:
                         f"{path} line {reader.line_num} has not as many cells as the header: "
                         "correct the line."
                     )
-                rows.append((reader.line_num, {name: cell.strip() for name, cell in row.items()}))
+                cells = {name: csv_files.unguarded(cell.strip()) for name, cell in row.items()}
+                rows.append((reader.line_num, cells))
             return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV ({error}): save it as CSV.") from error
