@@ -1,4 +1,4 @@
-"""What the commands of both modules share: options, progress and how they end."""
+"""Shared by all commands: options, progress, exit status."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""The two ways in which work ends early without a fault in the program."""
+"""Errors that are not bugs: unusable input, and cancellation."""
 
 import errno
 import traceback

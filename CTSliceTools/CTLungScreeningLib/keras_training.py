@@ -138,8 +138,8 @@ def fit(
         patience: stop after so many epochs without a better one.
         resume: go on where an earlier training in `folder` ended; begin where there is none.
         callbacks: further ones.
-        on_epoch: given the figures of each epoch as it ends, first of those before an interruption.
-        progress: told of the batches, as stage "Training"; may raise `Cancelled`.
+        on_epoch: called with the figures of each epoch as it ends, earlier epochs first.
+        progress: counts the batches, in the stage "Training"; may raise `Cancelled`.
 
     Returns:
         The figures of all epochs, those before an interruption included.
@@ -234,7 +234,7 @@ def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:
         kept = dict(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
         raise InputError(
-            f"{folder / SETTINGS} cannot be read ({error}): begin anew in another folder."
+            f"{folder / SETTINGS} cannot be read ({error}): start again in another folder."
         ) from error
     asked = json.loads(json.dumps(settings))
     other = sorted(name for name in kept | asked if kept.get(name) != asked.get(name))

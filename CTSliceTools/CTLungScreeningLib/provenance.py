@@ -1,4 +1,4 @@
-"""Which software made a result."""
+"""The software versions behind a result."""
 
 import platform
 from collections.abc import Iterable

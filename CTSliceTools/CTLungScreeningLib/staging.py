@@ -1,4 +1,4 @@
-"""One run at a time writes into an output folder, and what it has not finished is out of sight."""
+"""Staging folders: one writer per output folder, unfinished results kept out of sight."""
 
 import os
 import shutil

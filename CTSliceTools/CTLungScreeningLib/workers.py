@@ -1,4 +1,4 @@
-"""The same work on many files, on all cores; what is wrong with one does not stop the others."""
+"""Parallel work on many files; a file that fails does not stop the others."""
 
 import os
 import signal
@@ -31,8 +31,8 @@ def each(
     Args:
         function: of a module that can be imported; it and its results can be pickled.
         items: likewise.
-        stage: name of the work for `progress`, which is told of each item and may raise.
-        progress: told of the progress.
+        stage: name of the work for `progress`, which counts the items and may raise.
+        progress: callback.
         worth_a_process: how many items take several times as long as a process takes to start;
             fewer are done here.
 
@@ -55,7 +55,7 @@ def each(
     except BrokenProcessPool as broken:
         raise InputError(
             f"{stage} was cut short, as one of its processes was ended (lack of memory?): "
-            "start it again, what is done is kept."
+            "start it again, finished work is kept."
         ) from broken
     finally:
         pool.shutdown(cancel_futures=True)

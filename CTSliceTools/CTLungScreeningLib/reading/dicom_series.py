@@ -108,7 +108,7 @@ def find_series(
 
     Args:
         folder: searched with its subfolders, unless not `nested`.
-        progress: told of the files looked at, as stage "Searching".
+        progress: counts the files examined, in the stage "Searching".
         only: a SeriesInstanceUID; the others are then left out.
         nested: whether to look into subfolders.
         files: the files to look at, if they are known; else all in the folder.

@@ -87,7 +87,7 @@ def index_scans(folder: Path, progress: ProgressCallback = silent) -> list[Index
 
     Args:
         folder: searched with its subfolders.
-        progress: told of the files looked at, as stage "Searching".
+        progress: counts the files examined, in the stage "Searching".
 
     Raises:
         InputError: if it is no folder, holds no scan, or a file in it cannot be opened.

@@ -1,4 +1,4 @@
-"""Something done once after many events."""
+"""Work that is done once after a burst of events."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Mistakes in the input are shown as one sentence, not as a traceback."""
+"""Show unusable input as one sentence instead of a traceback."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

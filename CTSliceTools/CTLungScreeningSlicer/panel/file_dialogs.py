@@ -1,4 +1,4 @@
-"""Asks for files and folders."""
+"""Dialogs that ask for files and folders."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Chooses a model: a bundled one, or a file."""
+"""The model chooser: bundled models, added ones, or a file."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Python packages that a run needs: installed on first need, after asking, and nothing replaced."""
+"""Install the Python packages a run needs, on first use and after asking; replace none."""
 
 import importlib.metadata
 import re

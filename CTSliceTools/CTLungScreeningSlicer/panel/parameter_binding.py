@@ -1,4 +1,4 @@
-"""Keeps a module's panel and its parameter node in the scene equal."""
+"""Keep a module's panel and its parameter node in sync."""
 
 from collections.abc import Callable
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""Lines for paths with a button that asks for one."""
+"""Path fields with a browse button."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A window with pictures that a run has drawn, one a tab."""
+"""A window that shows the pictures of a run, one per tab."""
 
 from collections.abc import Sequence
 from pathlib import Path

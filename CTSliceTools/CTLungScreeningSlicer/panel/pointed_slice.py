@@ -1,4 +1,4 @@
-"""Where the user points: the place under the mouse pointer in a slice view, or the red view's."""
+"""The slice under the mouse pointer, or that of the red view."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""A run's controls: one button for Run and Cancel, progress with remaining time, a log."""
+"""The controls of a run: one Run/Cancel button, progress with remaining time, a log."""
 
 from collections.abc import Callable
 from typing import Any

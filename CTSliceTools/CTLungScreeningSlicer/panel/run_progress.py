@@ -1,4 +1,4 @@
-"""What a run shows while it works, in words."""
+"""The progress of a run in words."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""What one section of a panel keeps in the scene, beside the panel's own parameters."""
+"""Scene parameters that belong to one section of a panel."""
 
 from collections.abc import Callable
 from pathlib import Path

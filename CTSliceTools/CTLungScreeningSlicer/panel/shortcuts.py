@@ -1,4 +1,4 @@
-"""Keys that work while a section of a panel is on, without taking Slicer's own away for good."""
+"""Keyboard shortcuts that are active while a section is in use."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The red slice view and one beside it, which stay at the same level of two volumes.
+"""Two slice views that stay at the same level of two volumes.
 
 The view beside belongs to a view group of its own, so that Slicer's linking of views leaves it
 alone. What moves a view is looked at after the event, and both heights are then compared with those

@@ -1,4 +1,4 @@
-"""Signals of plain Python: Qt's own are not reliable in Python classes under PythonQt."""
+"""Plain-Python signals: own Qt signals are unreliable in Python classes under PythonQt."""
 
 from collections.abc import Callable
 from typing import Any

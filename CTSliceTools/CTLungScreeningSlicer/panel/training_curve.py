@@ -1,4 +1,4 @@
-"""The curve of a training, live, while a panel runs it."""
+"""The live loss curve of a training in the panel."""
 
 from typing import Any, TypeVar
 

@@ -1,4 +1,4 @@
-"""Runs a piece of work in a child process while the panel stays alive."""
+"""Run work in a child process while the panel stays responsive."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""The commands of a module from a Slicer scene, in child processes."""
+"""Run a module's commands from a Slicer scene, in child processes."""
 
 from pathlib import Path
 from types import ModuleType

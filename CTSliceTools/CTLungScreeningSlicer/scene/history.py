@@ -1,4 +1,4 @@
-"""Changes of the scene that can be undone: the one mechanism of both modules."""
+"""Undo for changes of the scene, shared by both modules."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

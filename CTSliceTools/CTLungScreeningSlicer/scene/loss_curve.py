@@ -1,4 +1,4 @@
-"""The loss of a training, epoch by epoch, as a table and a plot chart that grow."""
+"""The loss of a training as a table and a plot chart that grow with each epoch."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -57,7 +57,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = _DEFAULT.seed,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Train a localizer and keep what is best on the validation slices.
+    """Train a localizer and keep the epoch that is best on the validation slices.
 
     Interrupted, it goes on after the last epoch when it is started again with the same options.
 

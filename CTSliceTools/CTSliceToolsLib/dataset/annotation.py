@@ -70,7 +70,7 @@ def from_head_to_feet(source: str, landmarks: Iterable[str]) -> list[str]:
 
 
 def read_slice_names(file: Path) -> dict[str, SliceName]:
-    """Read an annotation file as it stands, without a look at the slices.
+    """Read an annotation file without reading the slices.
 
     Returns:
         Landmark → slice, from head to feet; either all file names or all numbers.
@@ -211,7 +211,7 @@ def read_heights(file: Path) -> dict[str, float]:
     except (KeyError, TypeError, ValueError):
         heights = {}
     if not heights:
-        raise InputError(f"{file} tells the z_mm of no landmark: give a file that predict wrote.")
+        raise InputError(f"{file} holds no landmark with a z_mm: give a file that predict wrote.")
     return heights
 
 

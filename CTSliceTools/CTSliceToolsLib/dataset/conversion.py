@@ -1,4 +1,4 @@
-"""DICOM slices with normalized locations made the `.npz` files that networks are trained on."""
+"""Convert DICOM slices with normalized locations to `.npz` files for training."""
 
 import math
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def convert(
             is kept, so a run that was cut short goes on where it ended; nothing is overwritten.
         three_channels: store the picture three times, as (256, 256, 3), for a network without a
             layer that does so.
-        progress: told of the progress, in the stage "Converting".
+        progress: callback, in the stage "Converting".
 
     Returns:
         The outcome; a file that cannot be converted is named in it and stops no other.

@@ -1,4 +1,4 @@
-"""CT series in the order in which they are labelled, and which of them are."""
+"""The queue of CT series to annotate, and which of them are done."""
 
 import os
 import warnings

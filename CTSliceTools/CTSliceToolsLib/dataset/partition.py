@@ -63,7 +63,7 @@ def partition(
         output: gets a folder for each `Part`, with `<series>_<name>.npz`, where `<series>` is the
             Series Instance UID with `_` for each dot. What is there already is kept.
         hard_links: link the files, which takes no room, in place of copies.
-        progress: told of the progress, in the stage "Partitioning".
+        progress: callback, in the stage "Partitioning".
 
     Returns:
         The outcome; a file that cannot be sorted is named in it and stops no other.

@@ -1,4 +1,4 @@
-"""Landmarks found by what they look like, without any training: evidence beside the network's."""
+"""Anatomical anchors: landmarks found without a network, as evidence beside its predictions."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Random changes of slice images while a localizer is trained, as Keras layers.
+"""Augmentation of slice images during training, as Keras layers.
 
 All layers take and give batches (n, rows, columns, 1) of 0…255, change each image in its own way,
 and do nothing unless they are called with `training=True`.

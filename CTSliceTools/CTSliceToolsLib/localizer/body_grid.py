@@ -1,4 +1,4 @@
-"""The slice images of a scan as a volume in which anatomy is looked for."""
+"""The slice images of a scan as a coarse volume, on which anatomy is searched for."""
 
 from dataclasses import dataclass
 from functools import cached_property

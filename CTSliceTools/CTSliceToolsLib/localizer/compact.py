@@ -1,4 +1,4 @@
-"""The default localizer's network: small enough to run on any CPU, made for slice images of CT."""
+"""The default localizer network: small enough to run on any CPU."""
 
 from typing import Any
 

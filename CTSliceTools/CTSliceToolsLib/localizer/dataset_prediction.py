@@ -1,4 +1,4 @@
-"""Predictions for all scans below a folder, one after the other: one result a scan."""
+"""Predictions for every scan below a folder, one result per scan."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How far localizers are off on labelled scans, slice by slice and landmark by landmark."""
+"""Errors of localizers on annotated scans, by slice and by landmark."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -106,7 +106,7 @@ def evaluate(
     Args:
         models: at least one.
         sources: of `labelled_scans.scan_sources`, at least one.
-        progress: told of the scans, in the stage "Evaluating".
+        progress: counts the scans, in the stage "Evaluating".
         on_problem: told of each scan that cannot be used; the others are.
 
     Raises:

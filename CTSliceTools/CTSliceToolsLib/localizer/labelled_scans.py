@@ -1,4 +1,4 @@
-"""Scans whose locations are known: what a localizer is tested on."""
+"""Scans with known locations, for evaluating a localizer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The same level of the body found again: in files, in a scan, in another scan."""
+"""Find the same level of the body in files, in a scan or in another scan."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ def match_files(
         key: the normalized location, or the name of a landmark.
         tolerance: how far from it a slice may be predicted to lie.
         model: the localizer.
-        progress: told of the files, in the stage "Matching".
+        progress: counts the files, in the stage "Matching".
 
     Returns:
         The matches, in the order of `image_paths`.

@@ -1,4 +1,4 @@
-"""Pictures of how a localizer was trained and of how good it is."""
+"""Plots of a localizer's training and accuracy."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The locations of a scan against z, as the network gave them and as they fit together."""
+"""Plot the raw and fitted locations of a scan against z."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The prediction of a scan as files: JSON, a CSV table and a plot beside it; and read back."""
+"""Write and read the prediction of a scan: JSON, CSV table and plot."""
 
 import json
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Two scans brought level with each other, finer than the locations of each by itself allow.
+"""Align two scans level by level, more finely than their separate predictions allow.
 
 The network errs alike where two scans show alike anatomy, above all in a follow-up. So the raw
 locations of both, as curves over z, are laid over each other: first the one shift that suits all

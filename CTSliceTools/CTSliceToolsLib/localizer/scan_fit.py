@@ -1,4 +1,4 @@
-"""Locations of the slices of one scan made consistent: one body, in one piece, in order.
+"""Make the locations of a scan's slices consistent: monotone, with plausible body proportions.
 
 A network judges each slice by itself. Here the twelve landmarks get the heights that agree best
 with all slices at once and with the distances that are usual between them; every slice is then

@@ -1,4 +1,4 @@
-"""What is chosen for a training; nothing here loads Keras."""
+"""The settings of a training; nothing here loads Keras."""
 
 from dataclasses import dataclass
 from enum import StrEnum

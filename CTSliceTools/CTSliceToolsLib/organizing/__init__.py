@@ -1,1 +1,1 @@
-"""A heap of files sorted into folders of patients, studies and series."""
+"""DICOM files sorted into folders by patient, study and series."""

@@ -1,4 +1,4 @@
-"""A heap of DICOM files becomes folders of patients, studies and series."""
+"""Sort DICOM files into folders by patient, study and series."""
 
 import hashlib
 import os

@@ -24,7 +24,7 @@ def list_files(
     Args:
         source: the folder.
         without: a folder, wherever it is, that is not looked into.
-        progress: told of the folders looked at, as stage "Searching".
+        progress: counts the folders examined, in the stage "Searching".
 
     Returns:
         The folders with their files, and what was left out: links to folders, and folders that

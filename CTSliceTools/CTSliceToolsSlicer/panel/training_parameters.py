@@ -1,4 +1,4 @@
-"""What the section Dataset and training keeps in the scene, beside the panel's own parameters."""
+"""Scene parameters of the section Dataset and training."""
 
 from typing import Annotated, Any
 

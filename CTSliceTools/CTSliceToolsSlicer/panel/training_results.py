@@ -1,4 +1,4 @@
-"""What the commands of Dataset and training report, in a line or two for the panel."""
+"""Summaries of the dataset and training commands for the panel."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a run of the section Dataset and training does: steps, folders and their commands."""
+"""The steps, folders and commands of a run of Dataset and training."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Many scans, one after the other or side by side: one row a scan in one table."""
+"""Batches: many scans in parallel, one table with a row per scan."""

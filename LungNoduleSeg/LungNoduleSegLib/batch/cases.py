@@ -54,7 +54,7 @@ def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
         source: a folder, searched with its subfolders for CT series and volume files, except for
             results of runs and hidden folders; a CSV file with a column `path` and, where wanted,
             `series` and `facts`, whose paths are relative to it; or one scan.
-        progress: told of the files looked at, as stage "Searching".
+        progress: counts the files examined, in the stage "Searching".
 
     Raises:
         InputError: if there is none, or the CSV file cannot be read.

@@ -1,4 +1,4 @@
-"""The table of a batch: one row a scan, and the CSV file that holds it."""
+"""The results table of a batch: one row per scan, and its CSV file."""
 
 import csv
 import io

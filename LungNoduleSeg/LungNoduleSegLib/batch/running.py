@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 BATCH_RECORD = "batch.json"
 SCANS = "scans"
 
-_TELL_S = 0.3
-"""A worker tells of progress within a stage at most this often."""
+_REPORT_S = 0.3
+"""A worker reports progress within a stage at most this often."""
 
 _POLL_S = 0.2
 
@@ -91,7 +91,7 @@ def run_batch(
         scheduler: address of a Dask scheduler of the user's own; None for workers of this machine.
         workers: how many of these; None for what memory and cores allow.
         progress: stages "Searching" and "Scans"; called several times a second, also between scans.
-        watch: told of the progress of each scan, in the caller's thread.
+        watch: called with the progress of each scan, in the caller's thread.
 
     Raises:
         InputError: if there is no scan, the options cannot be used, `output` holds something else
@@ -228,7 +228,7 @@ def _result(future: "Future", job: Job) -> ScanRow:
 
     if future.cancelled():
         raise InputError(
-            "The scheduler was lost or dropped the batch: start it again, what is done is kept."
+            "The scheduler was lost or dropped the batch: start it again, finished work is kept."
         )
     error = future.exception()
     if error is None:
@@ -239,17 +239,17 @@ def _result(future: "Future", job: Job) -> ScanRow:
 
 
 def _run_on_worker(job: Job, topic: str) -> ScanRow:
-    """Run a job in a Dask worker, which tells of its progress under a topic."""
+    """Run a job in a Dask worker, which publishes its progress under a topic."""
     from distributed import get_worker  # noqa: PLC0415 - slow to import
 
     worker = get_worker()
-    told: tuple[str, float] = ("", 0.0)
+    reported: tuple[str, float] = ("", 0.0)
 
     def progress(stage: str, done: int, total: int) -> None:
-        nonlocal told
+        nonlocal reported
         now = time.monotonic()
-        if stage != told[0] or now > told[1] + _TELL_S:
-            told = (stage, now)
+        if stage != reported[0] or now > reported[1] + _REPORT_S:
+            reported = (stage, now)
             worker.log_event(topic, (job.case.name, stage, done, total))
 
     return run_job(job, progress)

@@ -1,4 +1,4 @@
-"""What a worker does with one scan of a batch."""
+"""The work on one scan of a batch."""
 
 import json
 import tempfile
@@ -113,7 +113,7 @@ def _run(job: Job, given: ClinicalData, progress: ProgressCallback) -> None:
             results.rename(job.folder)
         except OSError as error:
             raise InputError(
-                f"{job.folder} cannot be written ({error.strerror}): move away what is there."
+                f"{job.folder} cannot be written ({error.strerror}): move the existing folder away."
             ) from error
 
 

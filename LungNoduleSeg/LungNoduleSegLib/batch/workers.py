@@ -49,7 +49,7 @@ def local_workers(cases: Iterable[Case], count: int | None = None) -> Iterator["
     start without the caller's main module, so that a script needs no guard.
 
     Args:
-        cases: the scans, whose sizes tell how many fit.
+        cases: the scans, whose sizes decide how many fit.
         count: how many workers; None for what memory and cores allow.
     """
     import dask  # noqa: PLC0415 - slow to import, as the others

@@ -5,14 +5,14 @@ from LungNoduleSegLib.commands.evaluate_detection import detection
 from LungNoduleSegLib.commands.evaluate_dice import dice
 from LungNoduleSegLib.commands.evaluate_synthetic import synthetic
 
-SUMMARY = "How good findings and masks are, held against the truth."
+SUMMARY = "Evaluate findings and masks against a reference."
 
 app = new_app(SUMMARY)
 
 
 @app.callback()
 def _commands() -> None:
-    """How good findings and masks are, held against the truth."""
+    """Evaluate findings and masks against a reference."""
 
 
 app.command()(dice)

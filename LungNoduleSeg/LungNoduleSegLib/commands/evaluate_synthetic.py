@@ -29,7 +29,7 @@ def synthetic(
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Insert lesions of known sizes and types into a scan and tell which of them are found.
+    """Insert lesions of known sizes and types into a scan and report which of them are found.
 
     Writes the sensitivity by size and type, the FROC curve, pictures of the lesions and the files
     of a submission, which `evaluate detection` scores alike.

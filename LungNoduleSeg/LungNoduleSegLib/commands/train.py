@@ -56,9 +56,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Train a U-Net on a store and keep what is best on the patients held out.
+    """Train a U-Net on a store and keep the epoch that is best on the held-out patients.
 
-    Interrupted, it goes on after the last epoch when it is started again with the same options.
+    An interrupted training continues after its last epoch when started again with the same options.
 
     Example: `lung-nodule-seg train ~/store -o ~/models/mine.keras`
     """

@@ -1,1 +1,1 @@
-"""What finds nodules: the networks of this project, and any model that the user brings."""
+"""Nodule detectors: the bundled networks, and any model the user adds."""

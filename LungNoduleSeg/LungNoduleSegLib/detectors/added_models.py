@@ -1,4 +1,4 @@
-"""Models that the user added, each from a zip file into a folder of its own."""
+"""Models added by the user, each unpacked from a zip into its own folder."""
 
 import os
 import shutil

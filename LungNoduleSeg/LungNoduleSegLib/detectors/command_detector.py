@@ -1,4 +1,4 @@
-"""Any program that reads a NIfTI file and writes nodules into another, or into a table."""
+"""A detector that is any program reading a NIfTI file and writing labels or a table."""
 
 import csv
 import tempfile

@@ -1,4 +1,4 @@
-"""The protocol of detectors: what one is asked, and what it may answer."""
+"""The detector protocol: its inputs and the forms of its answer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The networks that together find nodules: one that segments, and one that doubts it."""
+"""The default detector: a segmentation network and a classifier of its candidates."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Any network in an ONNX file whose card says what it takes and gives."""
+"""A detector that is any ONNX network whose card describes its inputs and outputs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Finds and opens a model by its file or its name."""
+"""Find and open a model by file or name."""
 
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points

@@ -1,1 +1,1 @@
-"""How good findings and masks are, held against the truth."""
+"""Evaluation of findings and masks against a reference."""

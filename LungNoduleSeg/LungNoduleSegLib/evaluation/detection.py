@@ -47,7 +47,7 @@ class Matching:
         marks: what enters the FROC curve.
         nodule_probability: (nodules,) highest probability of a mark on the nodule, in the order of
             the truth; minus infinity where there is none.
-        candidates: marks looked at.
+        candidates: marks considered.
         over_limit: marks left out because their scan has too many.
         on_excluded: marks on excluded findings only.
         repeated: marks on a nodule beyond its first.
@@ -114,9 +114,9 @@ class DetectionScore:
 
     def to_text(self) -> str:
         """The figures for people."""
-        told = self.to_dict()
+        totals = self.to_dict()
         lines = [
-            f"CPM {told['cpm']:.4f}{_limits(self.band.cpm, 0) if self.band else ''}",
+            f"CPM {totals['cpm']:.4f}{_limits(self.band.cpm, 0) if self.band else ''}",
             "False positives a scan   Sensitivity",
         ]
         for i, (point, sensitivity) in enumerate(
@@ -125,11 +125,12 @@ class DetectionScore:
             limits = _limits(self.band.points, i) if self.band else ""
             lines.append(f"{point:22g}   {sensitivity:.4f}{limits}")
         lines.append(
-            f"{told['found']} of {told['nodules']} nodules found in {told['scans']} scans; "
-            f"{told['candidates']} marks looked at, {told['false_positives']} false positives, "
-            f"{told['ignored_on_excluded_findings']} ignored on excluded findings, "
-            f"{told['ignored_as_second_marks_on_a_nodule']} as second marks on a nodule, "
-            f"{told['left_out_over_the_limit_a_scan']} left out over the limit a scan."
+            f"{totals['found']} of {totals['nodules']} nodules found in {totals['scans']} scans; "
+            f"{totals['candidates']} marks considered, "
+            f"{totals['false_positives']} false positives, "
+            f"{totals['ignored_on_excluded_findings']} ignored on excluded findings, "
+            f"{totals['ignored_as_second_marks_on_a_nodule']} as second marks on a nodule, "
+            f"{totals['left_out_over_the_limit_a_scan']} left out over the limit a scan."
         )
         return "\n".join(lines)
 
@@ -150,7 +151,7 @@ def score_detection(
     Args:
         marks: of the system; `value` is the probability.
         truth: holds at least one nodule; marks and findings in other scans are ignored.
-        max_marks: looked at in a scan, see `match_marks`; 0 for all.
+        max_marks: considered in a scan, see `match_marks`; 0 for all.
         resamples: of the scans for confidence limits; 0 for none.
         seed: of the resamples.
     """

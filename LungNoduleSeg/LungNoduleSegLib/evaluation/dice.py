@@ -167,17 +167,17 @@ def summary(scans: Sequence[ScanDice]) -> dict[str, Any]:
 
 def to_text(scans: Sequence[ScanDice]) -> str:
     """The means for people."""
-    told = summary(scans)
+    totals = summary(scans)
     lines = [
-        f"Mean Dice by {level:7} {_shown(told[f'mean_{level}_dice'])}"
+        f"Mean Dice by {level:7} {_shown(totals[f'mean_{level}_dice'])}"
         for level in (Level.SLICE, Level.SCAN, Level.NODULE)
     ]
     lines.append(
-        f"{told['slices']} slices with truth; {told['found']} of {told['nodules']} nodules "
-        f"found, {told['false_positives']} predicted elsewhere"
+        f"{totals['slices']} slices with truth; {totals['found']} of {totals['nodules']} nodules "
+        f"found, {totals['false_positives']} predicted elsewhere"
     )
     if len(scans) > 1:
-        lines += [f"  {_shown(scan['dice'])} {scan['name']}" for scan in told["scans"]]
+        lines += [f"  {_shown(scan['dice'])} {scan['name']}" for scan in totals["scans"]]
     return "\n".join(lines)
 
 

@@ -207,21 +207,21 @@ def _segments(image: sitk.Image, file: Path) -> sitk.Image:
     """Number the nodules among the segments of a `.seg.nrrd` from 1."""
     if image.GetDimension() != 3:
         raise InputError(f"{file} is not a 3-D segmentation: export it again.")
-    told = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    numbers = [key.split("_")[0] for key in told if key.endswith("_LabelValue")]
+    metadata = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    numbers = [key.split("_")[0] for key in metadata if key.endswith("_LabelValue")]
     if not numbers:
         raise InputError(f"{file} names no segment: save it from Slicer as .seg.nrrd.")
     nodules = [
         key
         for key in numbers
-        if "nodule" in told.get(f"{key}_Name", "").lower()
-        or f"^{NODULE.value}^" in told.get(f"{key}_Tags", "")
+        if "nodule" in metadata.get(f"{key}_Name", "").lower()
+        or f"^{NODULE.value}^" in metadata.get(f"{key}_Tags", "")
     ]
     layers = sitk.GetArrayViewFromImage(image).reshape(*image.GetSize()[::-1], -1)
     labels = np.zeros(layers.shape[:3], np.uint32)
     for number, key in enumerate(sorted(nodules or numbers), start=1):
-        layer = layers[..., int(told.get(f"{key}_Layer", "0"))]
-        labels[layer == int(told[f"{key}_LabelValue"])] = number
+        layer = layers[..., int(metadata.get(f"{key}_Layer", "0"))]
+        labels[layer == int(metadata[f"{key}_LabelValue"])] = number
     result = sitk.GetImageFromArray(labels)
     result.CopyInformation(image)
     return result

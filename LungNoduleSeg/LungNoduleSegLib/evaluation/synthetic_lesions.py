@@ -1,4 +1,4 @@
-"""The stress test: which inserted lesions are found, by size and type, at how many false positives.
+"""Synthetic lesions: which of them are found, by size and type, at how many false positives.
 
 The lesions are scored as real nodules are, from the same files: see `detection`.
 """
@@ -186,8 +186,8 @@ def evaluate_synthetic_lesions(
 
 def to_text(result: SyntheticLesionResult) -> str:
     """The figures for people."""
-    told = result.to_dict()
-    at = told["at_threshold"]
+    figures = result.to_dict()
+    at = figures["at_threshold"]
     lines = [f"Found at a probability of {result.threshold:g}:"]
     for name in ("found_of_by_size", "found_of_by_type"):
         lines += [f"  {key:14} {found} of {of}" for key, (found, of) in at[name].items()]

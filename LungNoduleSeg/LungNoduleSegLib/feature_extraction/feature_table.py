@@ -35,7 +35,7 @@ def write_feature_table(
     """Write the features of every scan in a folder to a CSV file, one row a scan.
 
     Rows that are in the table already are kept and their scans left alone, so a run that was
-    stopped goes on where it was. After each scan the table is written anew beside itself and
+    stopped continues where it was. After each scan the table is rewritten beside itself and
     takes its own place at once; `NAME-nodules.csv` holds the features of every nodule. What
     fails is listed in `NAME-errors.csv` and tried again the next time.
 

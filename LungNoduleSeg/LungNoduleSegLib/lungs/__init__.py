@@ -1,1 +1,1 @@
-"""The lungs of a CT scan, in 3-D or slice by slice as in the tutorial."""
+"""Lung segmentation, in 3-D or slice by slice as in the tutorial."""

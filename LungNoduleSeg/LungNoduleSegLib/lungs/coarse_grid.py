@@ -1,4 +1,4 @@
-"""A CT volume on a grid of about 2.5 mm, on which shapes are judged in millimetres."""
+"""A CT volume on a grid of about 2.5 mm, for work on shapes in millimetres."""
 
 from dataclasses import dataclass, replace
 

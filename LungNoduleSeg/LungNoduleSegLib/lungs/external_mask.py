@@ -1,4 +1,4 @@
-"""Lungs that somebody segmented, instead of finding them."""
+"""Lungs from an external mask instead of our own segmentation."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the voxels of a lung mask say; sides are the patient's."""
+"""The labels of a lung mask; sides are the patient's."""
 
 import numpy as np
 import SimpleITK as sitk

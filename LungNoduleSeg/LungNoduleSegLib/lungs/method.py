@@ -1,4 +1,4 @@
-"""The ways in which the lungs are found."""
+"""The methods of lung segmentation."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""The air around the body, with what lies in it: table, clothes, padding."""
+"""The air around the body, including table, clothes and padding."""
 
 import numpy as np
 from scipy import ndimage

@@ -1,4 +1,4 @@
-"""The lungs of a CT scan, right and left, as the region in which nodules are looked for."""
+"""Segment the right and left lung of a CT scan."""
 
 import SimpleITK as sitk
 
@@ -21,7 +21,7 @@ def segment_lungs(
     Args:
         image: a CT volume in HU, of any orientation and spacing.
         method: how to find them.
-        progress: told of the progress of the stage "Lungs".
+        progress: callback, in the stage "Lungs".
 
     Returns:
         uint8 labels on the grid of `image`: 0 outside, `RIGHT_LUNG`, `LEFT_LUNG` (the patient's).

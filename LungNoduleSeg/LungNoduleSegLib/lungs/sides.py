@@ -1,4 +1,4 @@
-"""Right and left lung told apart."""
+"""Separate the right from the left lung."""
 
 import numpy as np
 from numpy.typing import NDArray

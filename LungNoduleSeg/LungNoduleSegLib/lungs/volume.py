@@ -1,4 +1,4 @@
-"""The lungs in 3-D: air inside the body, less airways and bowel gas, right and left apart, closed.
+"""3-D lung segmentation: air in the body minus airways and bowel gas, sides separated, closed.
 
 Everything that asks for the shape of things is done on a grid of about 2.5 mm (`CoarseGrid`), where
 a voxel is the mean of a block, in millimetres; only the surface is drawn on the scan's own grid.

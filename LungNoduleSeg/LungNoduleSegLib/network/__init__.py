@@ -1,1 +1,1 @@
-"""The network: what it sees, its layers, its use and its training."""
+"""The networks: input preparation, layers, inference, training."""

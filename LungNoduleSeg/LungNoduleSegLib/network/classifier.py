@@ -1,4 +1,4 @@
-"""The small network that tells nodules from what only looks like one in single slices."""
+"""The candidate classifier: a small 3-D network that rejects false positives."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Training of the candidate classifier on inserted lesions, nodules, and a network's mistakes."""
+"""Train the candidate classifier on lesions, nodules and hard negatives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

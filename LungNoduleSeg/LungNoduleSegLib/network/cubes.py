@@ -1,4 +1,4 @@
-"""Cubes of a scan around places in it: what tells a nodule from a vessel in three dimensions."""
+"""Cut cubes around candidates, the input of the classifier."""
 
 import numpy as np
 import SimpleITK as sitk

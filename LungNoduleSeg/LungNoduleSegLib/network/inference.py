@@ -1,4 +1,4 @@
-"""The network over a whole scan: a probability for each voxel in the lungs."""
+"""Run the segmentation network over a whole scan: a probability per voxel."""
 
 import numpy as np
 import SimpleITK as sitk

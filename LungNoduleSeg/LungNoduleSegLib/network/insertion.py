@@ -1,4 +1,4 @@
-"""Lesions put into real lungs: training examples whose masks are exact."""
+"""Insert lesions into real lungs: training examples with exact masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

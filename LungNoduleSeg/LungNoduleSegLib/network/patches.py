@@ -1,4 +1,4 @@
-"""Patches of scans that networks learn from, with lesions inserted on the way."""
+"""Training patches, cut from scans with lesions inserted on the fly."""
 
 import os
 from collections.abc import Sequence

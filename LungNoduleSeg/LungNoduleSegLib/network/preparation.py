@@ -1,4 +1,4 @@
-"""From a CT scan and its lungs to what the network sees, and back to the scan's voxels."""
+"""Prepare a CT and its lungs for the network, and map its output back to the scan."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Training of the nodule U-Net on patches of prepared slices, with lesions inserted on the way."""
+"""Train the nodule U-Net on patches with inserted lesions."""
 
 from collections.abc import Sequence
 from dataclasses import replace

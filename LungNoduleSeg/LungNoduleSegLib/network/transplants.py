@@ -1,4 +1,4 @@
-"""Real nodules transplanted from one lung into another: training examples that nobody invented.
+"""Transplant real nodules from one lung into another, as training examples.
 
 A `NoduleCube` is a nodule with a margin around it, cut from an outlined scan. It is turned, flipped
 and scaled, laid on the grid of another scan and blended in over about a voxel, so that its own rim

@@ -1,1 +1,1 @@
-"""From probabilities to nodules: found, measured, put into a table."""
+"""From probabilities to nodules: candidates, outlines, measurements, table."""

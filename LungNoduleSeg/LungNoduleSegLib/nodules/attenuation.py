@@ -1,4 +1,4 @@
-"""What the HU of a nodule tell: statistics, type, and the solid part of a part-solid one."""
+"""Attenuation of a nodule: HU statistics, type, and the solid component."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Connected components of the thresholded probability, and the rules by which they are nodules."""
+"""Candidates: connected components of the thresholded probability, and the rules that keep them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

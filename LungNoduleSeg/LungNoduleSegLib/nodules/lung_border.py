@@ -1,4 +1,4 @@
-"""The border of the lungs, as seen from a nodule."""
+"""The lung border near a nodule."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""A nodule grown from a point that somebody clicked on."""
+"""Grow a nodule from a clicked point."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The table of nodules: one row a nodule, its columns, and the CSV file that holds it."""
+"""The nodule table: its columns, and the CSV file."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""The nodules of one scan at any threshold, at once: for a slider."""
+"""The nodules of a scan at any threshold, fast enough for a slider."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,1 +1,1 @@
-"""A made-up chest CT and made-up lesions, with the exact truth about both."""
+"""A synthetic chest CT with lesions and its exact ground truth."""

@@ -1,4 +1,4 @@
-"""The phantom's anatomy as distances: how far a point is from each of the large structures.
+"""The phantom's anatomy as distance functions of its large structures.
 
 All coordinates are LPS mm with the carina near the origin. Every distance is in mm, negative
 inside, and approximate away from the surface. Points come as arrays that broadcast together, so

@@ -1,4 +1,4 @@
-"""Painting on a CT volume: tubes and solids, each only in the block of voxels around it."""
+"""Paint tubes and solids into a CT volume, each within its own block of voxels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

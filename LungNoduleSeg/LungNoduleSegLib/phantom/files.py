@@ -1,4 +1,4 @@
-"""A phantom on disk, its truth beside it, and the results of a run held against that truth."""
+"""Write a phantom with its ground truth, and compare results with it."""
 
 import csv
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""What a run leaves behind: masks, segments, table, report."""
+"""The output of a run: masks, segments, table, report, DICOM objects."""

@@ -1,4 +1,4 @@
-"""Measures of lungs and nodules as a DICOM Structured Report: a measurement report, TID 1500."""
+"""Measurements of lungs and nodules as a DICOM Structured Report (TID 1500)."""
 
 from collections.abc import Sequence
 

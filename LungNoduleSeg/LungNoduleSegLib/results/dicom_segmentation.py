@@ -1,4 +1,4 @@
-"""Lungs and nodules as a DICOM Segmentation (SEG) of the series they were found in."""
+"""Lungs and nodules as a DICOM Segmentation of their source series."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

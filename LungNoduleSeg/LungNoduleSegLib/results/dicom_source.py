@@ -1,4 +1,4 @@
-"""The DICOM series that results are from, as the DICOM objects made from them refer to it."""
+"""The source series, as DICOM objects made from it refer to it."""
 
 import warnings
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Writing the results of a run as DICOM: a segmentation, and a report that refers to it."""
+"""Write the results of a run as DICOM SEG and SR."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a comparison of the runs on one patient leaves behind: two tables, and a page to read."""
+"""Write a comparison of runs on one patient: tables and a page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

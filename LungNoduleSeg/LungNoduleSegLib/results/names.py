@@ -1,4 +1,4 @@
-"""Names of the files that a run writes into its output folder."""
+"""The file names of a run's results."""
 
 LUNGS = "lungs.nii.gz"
 NODULES = "nodules.nii.gz"

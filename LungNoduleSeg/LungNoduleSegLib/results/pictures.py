@@ -1,4 +1,4 @@
-"""Pictures of lungs and nodules: grey pixels with lines over them, in millimetres.
+"""Pictures of lungs and nodules in true proportion, with outlines.
 
 Radiological display: the patient's right is on the left of each picture. Lines keep their own
 coordinates, so that the report draws them as vectors and the overview as pixels.

@@ -1,4 +1,4 @@
-"""Reading back what a run left behind."""
+"""Read the results of a run back."""
 
 import json
 from dataclasses import dataclass

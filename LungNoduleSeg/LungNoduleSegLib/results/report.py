@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, for people to read."""
+"""The report of a run: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

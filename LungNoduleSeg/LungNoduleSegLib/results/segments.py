@@ -1,4 +1,4 @@
-"""What the lungs and nodules are called, coloured and coded as segments, and `.seg.nrrd` files.
+"""Names, colours and codes of segments, and `.seg.nrrd` files.
 
 Slicer, the results on disk and DICOM SEG all take names, colours and codes from here. The codes
 are those of DICOM PS3.16 (lung: CID 7155, its side as modifier: CID 244, nodule: CID 7159) and,

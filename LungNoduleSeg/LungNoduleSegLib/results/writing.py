@@ -1,4 +1,4 @@
-"""Writing the files of a run."""
+"""Write the results of a run."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two chest CTs of one patient laid over each other by their lungs.
+"""Align two chest CTs of one patient by their lungs.
 
 Between two scans the patient lies otherwise and breathes in more or less. Each lung is aligned by
 itself: first by its normalized position (the middle and the extent of the two lungs along the

@@ -1,4 +1,4 @@
-"""What a person tells of a patient and the nodules, from a JSON file, and what growth tells."""
+"""Clinical data of a patient and the nodules, from a JSON file or from growth."""
 
 import csv
 import json

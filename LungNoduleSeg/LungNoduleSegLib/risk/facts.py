@@ -1,4 +1,4 @@
-"""What published models and guidelines ask of a patient and a nodule, and who said it.
+"""The inputs of published models and guidelines, with the origin of each.
 
 Everything may be missing (None): nothing is filled in silently. What the image tells is filled in
 by `measured_facts`; `NoduleFacts.corrected` overrides it and remembers that a person did.

@@ -1,4 +1,4 @@
-"""Growth: the nodules of two scans of one patient matched, and what changed between them."""
+"""Growth: match the nodules of two scans of one patient and compare them."""
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence

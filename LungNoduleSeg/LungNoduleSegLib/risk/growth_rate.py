@@ -1,4 +1,4 @@
-"""How fast a nodule grows, and whether its volumes tell that it grows at all.
+"""The growth rate of a nodule, and whether its volumes show growth at all.
 
 Growth is taken as exponential (Schwartz, Cancer 1961;14:1272-1294): the logarithm of the volume is
 a straight line in time. The line is fitted by least squares, each volume weighted by its own

@@ -1,4 +1,4 @@
-"""Tables of growth: one row a nodule at two times, and one a nodule at each date."""
+"""Growth tables: a row per nodule at two times, and a row per nodule and date."""
 
 from math import inf
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What guidelines of lung nodules share: their result, and how they take and ask for facts."""
+"""Common parts of the guidelines: their results and required inputs."""
 
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal

@@ -1,4 +1,4 @@
-"""Permutation importance on held-out scans, of features that say the same taken together."""
+"""Permutation importance on held-out scans, correlated features permuted together."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Pictures of how good a risk model is and of what it goes by."""
+"""Plots of a risk model's accuracy and feature importance."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a trained model says of a scan or of each of its nodules, and why."""
+"""Predictions of a trained model for a scan or its nodules, with explanations."""
 
 import math
 from collections.abc import Mapping, Sequence

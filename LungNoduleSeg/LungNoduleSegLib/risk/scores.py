@@ -1,4 +1,4 @@
-"""How good predicted probabilities of cancer are: scores and the printed report."""
+"""Scores of predicted probabilities, and the printed report."""
 
 from dataclasses import asdict, dataclass
 

@@ -1,4 +1,4 @@
-"""Training the tutorial's two classifiers, with predictions for every scan from the other folds."""
+"""Train the tutorial's two classifiers with cross-validation by patient."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A feature table and a table of labels, joined and checked, for training."""
+"""Join and check a feature table and a table of labels."""
 
 import csv
 import math

@@ -1,1 +1,1 @@
-"""Examples to learn from: annotated scans, brought into a store on disk."""
+"""Training data: annotated scans in a store on disk."""

@@ -33,7 +33,7 @@ def export_arrays(
         output: folder for the files, made if missing.
         seed: of the split and the order.
         tutorial_split: a fifth of the slices for the test, not of the patients.
-        progress: progress, as stage "Examples".
+        progress: callback, in the stage "Examples".
 
     Raises:
         InputError: if a file exists, or the store cannot be used.

@@ -89,7 +89,7 @@ def note_mistakes(
         preparation: the one it was trained with.
         scans: those it was trained on.
         folder: for one mask a scan.
-        progress: told of the scans, as stage "Mistakes".
+        progress: counts the scans, in the stage "Mistakes".
     """
     stored = StoredScans(scans)
     for n, scan in enumerate(scans):

@@ -38,7 +38,7 @@ def prepare_lidc(
         agreement: how many of the four radiologists have to have outlined a voxel.
         choice: what becomes examples.
         empty_scans: keep scans without such a voxel too.
-        progress: progress, in the stages "Searching" and "Scans".
+        progress: callback, in the stages "Searching" and "Scans".
 
     Raises:
         InputError: if there is nothing to prepare, or the output is something else.

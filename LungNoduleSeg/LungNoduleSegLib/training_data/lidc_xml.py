@@ -74,7 +74,7 @@ class Reading:
 
     Attributes:
         nodules: of any size, see `Finding.outlined`.
-        others: marks on what is no nodule.
+        others: marks on structures that are not nodules.
     """
 
     nodules: tuple[Finding, ...]

@@ -44,7 +44,7 @@ def prepare_luna(
             of half of it.
         empty_scans: keep scans without a nodule too.
         patients: CSV with seriesuid and patient_id; without it each scan is a patient.
-        progress: progress, in the stages "Searching" and "Scans".
+        progress: callback, in the stages "Searching" and "Scans".
 
     Raises:
         InputError: if there is nothing to prepare, or the output is something else.

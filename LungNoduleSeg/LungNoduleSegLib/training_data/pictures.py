@@ -46,7 +46,7 @@ def draw_pages(store: Path, output: Path, progress: ProgressCallback = silent) -
     Args:
         store: made by `prepare_luna` or `prepare_lidc`.
         output: folder for `page-001.png` and so on, made if missing.
-        progress: progress, as stage "Pages".
+        progress: callback, in the stage "Pages".
 
     Returns:
         The pages.

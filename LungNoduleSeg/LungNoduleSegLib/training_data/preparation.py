@@ -96,7 +96,7 @@ class Case:
     """A scan to be prepared.
 
     Attributes:
-        scan: where it lies.
+        scan: the scan on disk.
         patient: whose it is; None takes what its DICOM header says.
         mark: given the scan as read and in its axial view, marks the nodules on the latter; None
             where there is none and the scan is not wanted.
@@ -124,7 +124,7 @@ def prepare_cases(
     failed: dict[str, str],
     progress: ProgressCallback,
 ) -> PreparationOutcome:
-    """Put into a store what is not there yet; what fails is listed in `errors.csv` and in the end.
+    """Add the missing scans to a store; failures are listed in `errors.csv` and in the result.
 
     Args:
         cases: scans to be prepared.
@@ -133,7 +133,7 @@ def prepare_cases(
         settings: what else a store has to agree in to be gone on with.
         without: scans that were left out before.
         failed: scans that failed before.
-        progress: told of the scans, as stage "Scans".
+        progress: counts the scans, in the stage "Scans".
 
     Raises:
         InputError: if the output is something else, or every scan failed.
@@ -170,7 +170,7 @@ def prepare_cases(
 
 
 def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:
-    """Prepare one scan; returns whether it has what is wanted.
+    """Prepare one scan; returns whether it has an annotated nodule or empty scans are kept.
 
     Raises:
         InputError: whatever is wrong with it, so that the others go on.
@@ -258,7 +258,7 @@ def _notes(nodules: Sequence[StoredNodule]) -> list[str]:
 
 
 def _write_errors(file: Path, failed: Mapping[str, str]) -> None:
-    """List what failed, anew each time."""
+    """Rewrite the list of failures."""
     if not failed and not file.exists():
         return
     text = io.StringIO()

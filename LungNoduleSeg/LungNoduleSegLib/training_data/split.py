@@ -1,4 +1,4 @@
-"""Which examples are learnt from and which are kept for the test."""
+"""The split of examples into training and test."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Annotated scans on disk, one folder each, of which no more than one need fit into memory.
+"""Annotated scans on disk, one folder each; only one has to fit into memory at a time.
 
 A folder holds the scan as axial images cropped to the lungs (`hu.nrrd`, `lungs.nrrd` and
 `nodules.nrrd`, whose voxels have the number of their nodule), the examples for the tutorial's
@@ -38,8 +38,8 @@ class StoredNodule:
         number: its voxels' value in `nodules.nrrd`.
         x: of its centre, LPS mm, as are `y` and `z`.
         diameter_mm: as annotated, or of a sphere of the same volume.
-        in_lungs: which part of its voxels lies inside the lungs that were found, 0 to 1.
-        example: whether the examples' masks show it.
+        in_lungs: fraction of its voxels inside the segmented lungs, 0 to 1.
+        example: whether the masks of the examples include it.
         readers: how many radiologists outlined it; None where it is not known.
         ratings: of each of them, see `lidc_xml.CHARACTERISTICS`.
     """
@@ -60,13 +60,13 @@ class StoredScan:
     """A scan of a store.
 
     Attributes:
-        folder: where it lies.
+        folder: of the scan.
         name: its SeriesInstanceUID, or the name of its file.
-        patient: whose it is; scans of one patient stay together.
-        source: where it was read.
-        nodules: all that are marked.
+        patient: patient ID; scans of one patient stay together.
+        source: file or folder it was read from.
+        nodules: every annotated nodule.
         slices: k in `hu.nrrd` of each example.
-        notes: what is to be known of it.
+        notes: remarks, one sentence each.
     """
 
     folder: Path

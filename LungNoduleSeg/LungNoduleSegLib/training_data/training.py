@@ -93,7 +93,7 @@ def train_on_store(
             epochs = training.tutorial(model, scans)
         else:
             epochs = training.ours(model, scans)
-    # Built anew, as the layers above may keep the half precision they were trained with.
+    # Rebuilt, because the layers above may keep the half precision of the training.
     plain = _build(plan, preparation)
     plain.set_weights(model.get_weights())
     last = [epoch for epoch in epochs if epoch["stage"] == epochs[-1]["stage"]]
@@ -159,7 +159,7 @@ class _Training:
         return epochs
 
     def classifier(self, scans: Sequence[StoredScan], file: Path) -> None:
-        """Train the network that tells nodules from what was mistaken for one."""
+        """Train the network that separates nodules from false positives."""
         stored = StoredScans(scans, self.folder / _MISTAKES)
         places = []
         for scan in stored:

@@ -1,4 +1,4 @@
-"""What is chosen for a training on a store; nothing here loads Keras."""
+"""The settings of a training on a store; nothing here loads Keras."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Preset(StrEnum):
-    """A way to train."""
+    """A training recipe."""
 
     TUTORIAL = "tutorial"
     """The U-Net of the Data Science Bowl tutorial on its examples, with Dice loss."""
@@ -36,8 +36,8 @@ class StoreTrainingPlan:
         seed: of everything random.
         steps: batches in an epoch of ours.
         patch: side of a patch in pixels, a multiple of 16; of ours.
-        lesions: inserted into each scan each time it is prepared anew; of ours.
-        hard_negatives: go on where the network was mistaken, and train a classifier to tell such
+        lesions: inserted into each scan each time it is prepared; of ours.
+        hard_negatives: continue on false positives, and train a classifier to separate such
             places from nodules; of ours.
         classifier_steps: batches of the classifier's training.
         transplants: folder of real nodules that are put into the scans beside artificial lesions

@@ -1,4 +1,4 @@
-"""What the section Batch keeps in the scene, beside the panel's own parameters."""
+"""Scene parameters of the section Batch."""
 
 from enum import Enum
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""What the section Training keeps in the scene, beside the panel's own parameters."""
+"""Scene parameters of the section Training."""
 
 from enum import Enum
 from typing import Annotated, Any

@@ -1,1 +1,1 @@
-"""Slicer's scene: the only modules here that import slicer."""
+"""MRML nodes in and out; needs slicer and vtk."""
