@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import slicer
@@ -52,6 +53,13 @@ def open_panel(name: str) -> Any:
     slicer.util.selectModule(name)
     process_events()
     return slicer.util.getModuleWidget(name)
+
+
+def section_names(module: str) -> list[str]:
+    """Name the sections of a panel, as its .ui file has them."""
+    root = ElementTree.parse(ROOT / module / "Resources" / "UI" / f"{module}.ui").getroot()
+    found = root.iter("widget")
+    return [one.attrib["name"] for one in found if one.attrib["class"] == "ctkCollapsibleButton"]
 
 
 def leave_panel() -> None:

@@ -207,6 +207,14 @@ def test_predicted_landmarks_become_an_annotation_that_can_be_undone(
     for name, place in found.items():
         assert place.z_mm == pytest.approx(HEIGHT[name], abs=4)
     assert logic.annotation.contradiction(volume) is None
+    nodes = logic.predictionNodes(volume)
+    assert nodes is not None
+    predicted, annotated = nodes.markups, logic.annotation.markupsNode(volume)
+    looks = [
+        (one.GetDisplayNode().GetSelectedColor(), one.GetDisplayNode().GetGlyphType())
+        for one in (predicted, annotated)
+    ]
+    assert looks[0] != looks[1]
     logic.annotation.undo(volume)
     assert logic.annotation.landmarks(volume) == {}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from panel_host import (
     leave_panel,
     open_panel,
     scroll_to,
+    section_names,
     slow,
     write_card,
 )
@@ -262,6 +264,21 @@ class TestFiles(PanelTest):
         self.assertEqual(self.set_slices(), before)
 
 
+class TestGoneFiles(PanelTest):
+    def test_landmarks_can_be_saved_when_the_dicom_folder_is_gone(self) -> None:
+        series = self.folder / "series"
+        write_series(series, places=positions(count=9), name="{k:03}.dcm")
+        self.ui.queueFolder.text = str(self.folder)
+        self.ui.nextButton.click()
+        self.start_keys()
+        scroll_to(34)
+        press("5")
+        shutil.rmtree(series)
+        file = self.folder / "saved.json"
+        self.annotate.save(file)
+        self.assertEqual(json.loads(file.read_text()), {"Aortic arch": 8})
+
+
 class TestQueue(PanelTest):
     def setUp(self) -> None:
         super().setUp()
@@ -477,6 +494,19 @@ class TestLocalize(LocalizeTest):
 
 
 class TestScene(PanelTest):
+    def test_every_section_is_there(self) -> None:
+        """Slicer's own test of a module passes although its panel could not be set up."""
+        titles = section_names("CTSliceTools")
+        self.assertGreater(len(titles), 3)
+        slicer.util.reloadScriptedModule("CTSliceTools")
+        widget = slicer.util.getModuleWidget("CTSliceTools")
+        for name in titles:
+            self.assertEqual(getattr(widget.ui, name).className(), "ctkCollapsibleButton")
+        sections = ["annotate", "queue", "localize", "match", "training"]
+        for name in sections:
+            self.assertTrue(type(getattr(widget, name)).__name__.endswith(("Section", "Box")), name)
+        self.assertIsNotNone(widget.binding.parameters)
+
     def test_two_volumes_of_one_name(self) -> None:
         self.annotate_all()
         other = add_scan()

@@ -287,6 +287,19 @@ def test_undo_takes_back_the_last_import(logic: LungNoduleSegLogic, tmp_path: Pa
     assert list(points(first.fiducials)) == ["Nodule 1", "Nodule 3"]
 
 
+def test_names_are_numbered_only_where_a_node_has_them(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    image = grid()
+    volume = add_volume(image, "CT")
+    results = write_results(tmp_path / "1", image)
+    first = logic.importResults(results, volume).table.GetName()
+    assert logic.importResults(results, volume).table.GetName() == f"{first}_1"
+    logic.history.undo()
+    logic.history.undo()
+    assert logic.importResults(results, volume).table.GetName() == first
+
+
 def test_a_failure_halfway_leaves_the_scene_as_it_was(
     logic: LungNoduleSegLogic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ import slicer_host
 
 slicer = slicer_host.start()
 
+import qt
+
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS
@@ -25,7 +27,7 @@ from LungNoduleSegLib.run_cost import GIVEN_LUNGS, SETTINGS_FOLDER, remember_cos
 from LungNoduleSegSlicer.panel.added_model import added
 from LungNoduleSegSlicer.panel.sample_data import CATEGORY
 from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_folder
-from panel_host import PICTURES, leave_panel, slow
+from panel_host import PICTURES, leave_panel, section_names, slow
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 from toy_models import command_model, zipped
 
@@ -37,6 +39,28 @@ class TestWithoutAScan(PanelTest):
         self.assertFalse(self.ui.undoButton.enabled)
         self.assertEqual(self.ui.costLabel.text, "")
         save_picture(self.widget.parent, PICTURES / "segment-empty.png")
+
+    def test_every_section_is_there(self) -> None:
+        """Slicer's own test of a module passes although its panel could not be set up."""
+        titles = section_names("LungNoduleSeg")
+        self.assertGreater(len(titles), 3)
+        slicer.util.reloadScriptedModule("LungNoduleSeg")
+        widget = slicer.util.getModuleWidget("LungNoduleSeg")
+        for name in titles:
+            self.assertEqual(getattr(widget.ui, name).className(), "ctkCollapsibleButton")
+        sections = [
+            "lungs",
+            "segment",
+            "nodules",
+            "risk",
+            "followUp",
+            "training",
+            "batch",
+            "output",
+        ]
+        for name in sections:
+            self.assertTrue(type(getattr(widget, name)).__name__.endswith(("Section", "Box")), name)
+        self.assertIsNotNone(widget.binding.parameters)
 
     def test_sections_are_in_the_order_of_the_work(self) -> None:
         layout = self.ui.segmentSection.parent().layout()
@@ -87,6 +111,25 @@ class TestAddedModel(PanelTest):
             self.widget.model.choose_named("toy-command")
             self.assertEqual(self.widget.model.file, Path("toy-command"))
             self.widget.model.choose_named("")
+
+    def test_the_phantom_shows_progress_and_can_be_cancelled(self) -> None:
+        _chest, phantom = slicer.modules.sampleDataSources[CATEGORY]
+        texts: list[str] = []
+
+        def cancel() -> None:
+            window = slicer.util.mainWindow().findChildren(qt.QProgressDialog)[-1]
+            texts.append(window.labelText)
+            if "%" in window.labelText:
+                window.cancel()
+                timer.stop()
+
+        timer = qt.QTimer()
+        timer.timeout.connect(cancel)
+        timer.start(20)
+        before = self.node_ids()
+        self.assertIsNone(phantom.customDownloader(phantom))
+        self.assertEqual(texts[0], "Making the phantom")
+        self.assertEqual((self.node_ids(), self.children()), (before, set()))
 
 
 class TestCost(ScanTest):

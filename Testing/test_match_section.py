@@ -431,6 +431,20 @@ class TestScene(MatchTest):
         self.assertTrue(self.ui.otherSelector.toolTip)
 
 
+class TestLeft(MatchTest):
+    def test_the_first_panel_of_a_reloaded_module_is_told_that_it_is_left(self) -> None:
+        """Slicer 5.6 goes on telling the panel that was there before the reload."""
+        before = self.widget
+        slicer.util.reloadScriptedModule("CTSliceTools")
+        self.widget = slicer.util.getModuleWidget("CTSliceTools")
+        self.ui, self.match = self.widget.ui, self.widget.match
+        self.switch()
+        self.assertEqual(slicer.app.layoutManager().layout, LAYOUT)
+        before.exit()
+        process_events()
+        self.assertNotEqual(slicer.app.layoutManager().layout, LAYOUT)
+
+
 class TestRun(MatchTest):
     """The button that localizes what is missing."""
 

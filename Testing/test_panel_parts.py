@@ -24,6 +24,7 @@ from CTLungScreeningLib.child_process import ChildError
 from CTLungScreeningLib.child_work import ChildCommand, Work, complete
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningSlicer.panel import packages
+from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.run_progress import RunProgress, duration_text
@@ -334,6 +335,42 @@ class TestShortcuts(unittest.TestCase):
         for key in "`10-":
             press(key, self.field)
         self.assertEqual((self.field.text, self.pressed), ("`10-", []))
+
+
+@unittest.skipIf(slicer_host.is_real(), "Slicer's version cannot be changed")
+class TestOldSlicer(unittest.TestCase):
+    """What an older Slicer lacks is said in one sentence; else it is a mistake of ours."""
+
+    @staticmethod
+    def use_what_is_new() -> None:
+        with shown_errors():
+            slicer.vtkSegment().SetWhatIsNew(1)
+
+    def test_one_sentence_names_what_is_missing(self) -> None:
+        with (
+            mock.patch.object(type(slicer.app), "minorVersion", 6),
+            self.assertLogs(level="ERROR") as shown,
+        ):
+            self.use_what_is_new()
+        self.assertIn("This is Slicer 5.6, which lacks", shown.output[0])
+        self.assertIn("SetWhatIsNew", shown.output[0])
+        self.assertNotIn("Traceback", shown.output[0])
+
+    def test_in_a_new_one_it_is_raised(self) -> None:
+        with self.assertRaises(AttributeError):
+            self.use_what_is_new()
+
+    def test_it_ends_a_run_as_well(self) -> None:
+        def lacks() -> Work[None]:
+            slicer.vtkSegment().SetWhatIsNew(1)
+            yield child(QUICK, "1")
+
+        runner, ends = WorkRunner(), []
+        runner.ended.connect(lambda *end: ends.append(end))
+        with mock.patch.object(type(slicer.app), "minorVersion", 6):
+            runner.start(lacks())
+            wait_until(lambda: bool(ends))
+        self.assertIn("This is Slicer 5.6, which lacks", ends[0][0])
 
 
 class TestPackages(unittest.TestCase):

@@ -135,6 +135,43 @@ def make_case(
     return Case(hu, lungs, likely, logic.importResults(folder, add_volume(hu, "CT")))
 
 
+def test_the_probability_is_not_offered_as_a_scan(plain: Case) -> None:
+    assert plain.results.probability is not None
+    assert plain.results.probability.GetHideFromEditors()
+
+
+def test_a_verdict_changes_no_point_and_no_voxel(logic: LungNoduleSegLogic, plain: Case) -> None:
+    """Slicer draws all views anew for each point and segment that changes."""
+    points, segmentation = plain.results.fiducials, plain.results.segmentation
+    seen: list[str] = []
+    points.AddObserver("AnyEvent", lambda _node, event: seen.append(event))
+    for event in (
+        slicer.vtkSegmentation.SegmentAdded,
+        slicer.vtkSegmentation.SegmentRemoved,
+        slicer.vtkSegmentation.SourceRepresentationModified,
+    ):
+        segmentation.AddObserver(event, lambda _node, event: seen.append(event))
+    logic.review.setVerdict(plain.results, 1, Verdict.ACCEPTED)
+    logic.history.undo()
+    assert seen == []
+
+
+def test_a_threshold_leaves_segments_whose_voxels_stay(
+    logic: LungNoduleSegLogic, plain: Case
+) -> None:
+    segmentation = plain.results.segmentation
+    segmentation.CreateClosedSurfaceRepresentation()
+    before = {one: segmentation.GetSegmentation().GetSegment(one) for one in segments(plain)}
+    gone: list[str] = []
+    for event in (slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved):
+        segmentation.AddObserver(event, lambda _node, event: gone.append(event))
+    logic.review.setThreshold(plain.results, 0.55)
+    after = {one: segmentation.GetSegmentation().GetSegment(one) for one in segments(plain)}
+    assert (after, gone) == (before, [])
+    surface = after[nodule_segments.segment_id(1)].GetRepresentation("Closed surface")
+    assert surface.GetNumberOfPoints() > 0
+
+
 def segments(case: Case) -> dict[str, set[tuple[int, ...]]]:
     segmentation = case.results.segmentation.GetSegmentation()
     return {one: voxels_on(case.hu, segmentation, one) for one in segmentation.GetSegmentIDs()}

@@ -23,6 +23,7 @@ class Application(QtWidgets.QApplication):
     """The part of qSlicerApplication that panels use, around the headless host."""
 
     stand_in = True
+    majorVersion, minorVersion = 5, 12
 
     def __init__(self, host: Any) -> None:
         super().__init__(["Slicer"])

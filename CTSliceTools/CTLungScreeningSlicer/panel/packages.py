@@ -12,6 +12,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_process import module_command
+from CTLungScreeningLib.errors import Cancelled
+from CTLungScreeningSlicer.panel.progress_window import ProgressWindow
 from CTLungScreeningSlicer.panel.run_progress import duration_text
 
 try:
@@ -157,38 +159,32 @@ _under_way: list[qt.QProcess] = []
 def _install(missing: list[Requirement]) -> str | None:
     """Run pip to its end and give what it has printed; None if the user has cancelled it."""
     process, output = qt.QProcess(), ""
-    window = qt.QProgressDialog(slicer.util.mainWindow())
-    window.windowTitle = _("Installing Python packages")
-    window.windowModality = qt.Qt.ApplicationModal
-    window.minimumDuration = window.maximum = 0  # shown at once, the end is not known
-    window.minimumWidth = 400
-    window.labelText = _("Looking for the packages")
-    with _constraints_file(installed_constraints(missing)) as constraints:
-        # Wheels only: most computers have no compiler.
-        options = ("install", "--only-binary", ":all:", "-c", constraints, "--progress-bar", "off")
-        command = module_command("pip", *options, *map(str, missing))
-        process.setProcessChannelMode(qt.QProcess.MergedChannels)
-        _under_way.append(process)
-        try:
-            window.show()
+    process.setProcessChannelMode(qt.QProcess.MergedChannels)
+    _under_way.append(process)
+    try:
+        title = _("Installing Python packages")
+        with (
+            _constraints_file(installed_constraints(missing)) as constraints,
+            ProgressWindow(title, _("Looking for the packages")) as window,
+        ):
+            # Wheels only: most computers have no compiler.
+            options = ("--only-binary", ":all:", "-c", constraints, "--progress-bar", "off")
+            command = module_command("pip", "install", *options, *map(str, missing))
             process.start(command[0], command[1:])
-            while process.state() != qt.QProcess.NotRunning and not window.wasCanceled:
+            while process.state() != qt.QProcess.NotRunning:
                 process.waitForReadyRead(POLL_MS)
                 new = bytes(process.readAll().data()).decode(errors="replace")
                 output += new
-                steps = re.findall(_STEPS, new, re.MULTILINE)
-                if steps:
-                    window.labelText = steps[-1].strip()[:_LABEL_LENGTH]
-                slicer.app.processEvents()
-            if process.state() != qt.QProcess.NotRunning:
-                process.kill()
-                process.waitForFinished()
-                return None
+                for step in re.findall(_STEPS, new, re.MULTILINE)[-1:]:
+                    window.show(step.strip()[:_LABEL_LENGTH])
+                window.keep_alive()
             return output + bytes(process.readAll().data()).decode(errors="replace")
-        finally:
-            _under_way.clear()
-            window.close()
-            window.deleteLater()
+    except Cancelled:
+        process.kill()
+        process.waitForFinished()
+        return None
+    finally:
+        _under_way.clear()
 
 
 @contextmanager

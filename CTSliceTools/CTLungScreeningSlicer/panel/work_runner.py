@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from CTLungScreeningLib.child_process import ChildError, ChildProcess
 from CTLungScreeningLib.child_work import RunningWork, Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.errors import lacking
 from CTLungScreeningSlicer.panel.run_progress import RunProgress
 from CTLungScreeningSlicer.panel.signals import Signal
 
@@ -124,8 +125,11 @@ class WorkRunner:
             self._end(str(problem), self._log_text)
             return
         except Exception as problem:
-            logging.exception("The run failed")
-            self._end(_("The run failed: {problem}").format(problem=problem), self._log_text)
+            text = lacking(problem)
+            if not text:
+                logging.exception("The run failed")
+                text = _("The run failed: {problem}").format(problem=problem)
+            self._end(text, self._log_text)
             return
         if running.child is not child:
             self._log_read = 0

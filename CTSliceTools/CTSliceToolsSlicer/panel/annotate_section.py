@@ -156,6 +156,8 @@ class AnnotateSection:
     def save(self, file: Path) -> None:
         """Write landmarks to a JSON annotation, or to a markups file if it is named so.
 
+        Where the DICOM files of the slices are gone, the annotation gives slice numbers.
+
         Raises:
             InputError: if they contradict anatomy, or the file cannot be written.
         """
@@ -170,7 +172,8 @@ class AnnotateSection:
             return
         uids = [one.sop_instance_uid for one in self._logic.landmarks(self._volume).values()]
         files = instance_files(uids, self.known_files)
-        self._logic.saveAnnotation(self._volume, file, files or None)
+        complete = len(files) == len(set(uids))
+        self._logic.saveAnnotation(self._volume, file, files if complete else None)
 
     def remove_markups(self, volume: Any) -> None:
         """Take the landmarks of a volume out of the scene."""

@@ -260,6 +260,10 @@ def _fill_points(markups: Any, volume_node: Any, prediction: ScanPrediction) -> 
     """Put a locked point for each landmark on the line through the middles of the slices."""
     if markups.GetDisplayNode() is None:
         markups.CreateDefaultDisplayNodes()
+    display = markups.GetDisplayNode()
+    for set_colour in (display.SetColor, display.SetSelectedColor):
+        set_colour(*FIT_COLOUR)  # not that of landmarks that a reader has set
+    display.SetGlyphType(display.Diamond2D)
     to_world = ijk_to_world(volume_node)
     middle = (np.array(volume_node.GetImageData().GetDimensions()) - 1) / 2
     centre = (to_world @ [*middle, 1])[:3]

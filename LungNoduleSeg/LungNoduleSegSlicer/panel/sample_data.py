@@ -7,7 +7,9 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from CTLungScreeningLib.errors import Cancelled
 from CTLungScreeningSlicer.panel.packages import ensure_packages
+from CTLungScreeningSlicer.panel.progress_window import ProgressWindow
 from LungNoduleSegSlicer.scene.lung_window import show_in_lung_window
 
 CATEGORY = "Lung screening"
@@ -45,8 +47,11 @@ def register_sample_data(requirements: Path, title: str) -> None:
     )
 
 
-def add_phantom() -> Any:
+def add_phantom() -> Any | None:
     """Make a chest phantom with nodules in a child process, and add it to the scene.
+
+    Returns:
+        The volume node; None if the user has cancelled it.
 
     Raises:
         ChildError: if it could not be made; its log is named.
@@ -56,10 +61,17 @@ def add_phantom() -> Any:
     from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: PLC0415
     from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder:
+    name = _("Chest phantom")
+    with (
+        tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder,
+        ProgressWindow(name, _("Making the phantom")) as window,
+    ):
         made = Path(folder, "phantom")
-        LungNoduleSegLogic().commands.run("phantom", "-o", made)
-        volume = add_volume(read_ct(made / "dicom").image, _("Chest phantom"))
+        try:
+            LungNoduleSegLogic().commands.run("phantom", "-o", made, progress=window.report)
+        except Cancelled:
+            return None
+        volume = add_volume(read_ct(made / "dicom").image, name)
     show_in_lung_window(volume)
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     return volume
@@ -68,5 +80,4 @@ def add_phantom() -> Any:
 def _ask_and_add(requirements: Path, title: str) -> Any:
     if not ensure_packages(requirements, title):
         return None
-    with slicer.util.WaitCursor():
-        return add_phantom()
+    return add_phantom()
