@@ -171,10 +171,10 @@ def sphere_diameter(volume_mm3: Any) -> Any:
     return np.cbrt(6 * volume_mm3 / np.pi)
 
 
-def outlines(mask: NDArray[np.bool_]) -> list[Points]:
-    """Outline a 2-D mask (y, x) below the size of its pixels.
+def outlines(mask: NDArray[np.bool_] | NDArray[np.float32]) -> list[Points]:
+    """Outline a 2-D mask (y, x), or where a field crosses 0.5, below the size of the pixels.
 
-    The steps of the pixels are smoothed by a Gaussian of 1.2 pixels, less for small masks so that
+    The steps of a mask are smoothed by a Gaussian of 1.2 pixels, less for small masks so that
     they keep their size, and followed at half level. The longest diameter of a disc is kept within
     half a pixel on average over its position on the grid, within three quarters at worst.
 
@@ -185,6 +185,9 @@ def outlines(mask: NDArray[np.bool_]) -> list[Points]:
     from skimage.measure import find_contours  # noqa: PLC0415
 
     margin = 4
+    if mask.dtype != bool:
+        field = np.pad(mask, margin, constant_values=mask.min(initial=0))
+        return [line[:, ::-1] - margin for line in find_contours(field, 0.5)]
     radius = np.sqrt(mask.sum() / np.pi)
     smooth = ndimage.gaussian_filter(
         np.pad(mask, margin).astype(np.float32), min(1.2, radius / 4), truncate=3
@@ -193,7 +196,7 @@ def outlines(mask: NDArray[np.bool_]) -> list[Points]:
 
 
 def axial_diameters(
-    mask: NDArray[np.bool_], box: Box, spacing: NDArray[np.float64]
+    mask: NDArray[np.bool_] | NDArray[np.float32], box: Box, spacing: NDArray[np.float64]
 ) -> AxialDiameters:
     """Find the longest axial diameter of a nodule and the longest one across it on that slice.
 
@@ -202,7 +205,7 @@ def axial_diameters(
     Fleischner Society has nodules measured: Bankier et al., Radiology 2017;285:584-600.
 
     Args:
-        mask: (z, y, x) voxels of one nodule.
+        mask: (z, y, x) voxels of one nodule, or a field that crosses 0.5 at its surface.
         box: where `mask` lies in the axial grid.
         spacing: mm along (z, y, x).
     """
@@ -210,7 +213,7 @@ def axial_diameters(
     corner = np.array([box[2].start, box[1].start])
     best: tuple[float, int, Points, Points] | None = None
     found = []
-    at_most = _longest_possible(mask, pixel)
+    at_most = _longest_possible(mask >= 0.5, pixel)
     for k in np.argsort(-at_most, kind="stable"):
         if best is not None and at_most[k] <= best[0]:
             break

@@ -38,6 +38,14 @@ class Verdict(StrEnum):
     UNCERTAIN = "uncertain"
 
 
+class Outline(StrEnum):
+    """What told the outline of a nodule."""
+
+    IMAGE = "image"
+    NETWORK = "network"
+    HAND = "hand"
+
+
 @dataclass(frozen=True)
 class Nodule:
     """One nodule; `COLUMNS` says what each field is and in which unit."""

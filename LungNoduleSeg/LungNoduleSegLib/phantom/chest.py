@@ -211,14 +211,14 @@ def _scan(
     shape = canvas.hu.shape[1:]
     for k, lung in enumerate(lungs):
         if lung.any():
-            canvas.hu[k] += 16 * lung * _grain(rng, shape, 1.6 * fine)
+            canvas.hu[k] += 16 * lung * grain(rng, shape, 1.6 * fine)
         blurred = ndimage.gaussian_filter(canvas.hu[k], sigma[::-1])
-        blurred += strength * _grain(rng, shape, fine)
+        blurred += strength * grain(rng, shape, fine)
         result[k] = np.clip(np.where(circle, np.rint(blurred), AIR_HU), LOWEST_HU, 3071)
     return result
 
 
-def _grain(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Floats:
+def grain(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Floats:
     """Return noise of deviation 1 without its highest and lowest frequencies, like a CT's."""
     white = rng.standard_normal(shape, np.float32)
     band = ndimage.gaussian_filter(white, sigma * 0.6, truncate=3)

@@ -1,0 +1,418 @@
+"""The outline of a nodule as its image shows it, found from a rough mark of where it is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from LungNoduleSegLib.nodules.attenuation import MIN_SOLID_FRACTION, SOLID_HU
+from LungNoduleSegLib.nodules.lung_border import Box
+from LungNoduleSegLib.nodules.table import Outline
+from LungNoduleSegLib.nodules.wall import lung_side
+
+MARGIN_MM = 12.0
+"""Surroundings that are looked at, at least; more around a large nodule."""
+
+LUNG_HU = -600
+"""Aerated lung lies below it, whatever the breath."""
+
+SOFT_HU = 50
+"""Soft tissue; a denser, calcified core does not move the edge inwards."""
+
+MIN_GAIN = 1.3
+"""A part-solid nodule is larger than its solid part by this factor at least."""
+
+MOST_HAZE = 4.0
+"""Ground glass larger than this many marks is the clutter of vessels and bronchi."""
+
+LEAST_CONTRAST_HU = 100
+"""Less contrast to the lung around tells no edge."""
+
+HAZE_HU = 180
+"""Ground glass around a solid part is denser than lung by at least this."""
+
+RIM_MM = (1.3, 2.3)
+"""How far from a solid part, within its slices, ground glass is looked for: beyond the blur."""
+
+MIN_HAZY = 0.5
+"""Ground glass lies along this share of a solid part's edge at least; vessels along less."""
+
+BLUR_MM = 1.4
+"""The scanner's blur spreads an edge about this far to either side."""
+
+NECK = 0.65
+"""What is thinner than this share of the nodule, vessels and strands of pleura, is cut off."""
+
+BUMP = 1.0
+"""What is cut off, but reaches no farther than this share of the nodule's radius, is a bump."""
+
+FURTHEST_FROM_MARK = (0.2, 8.0)
+"""Volume over that of the mark: beyond this something else was outlined."""
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedOutline:
+    """A nodule on its grid.
+
+    Attributes:
+        box: (z, y, x) of the grid.
+        field: float32 in the box: the nodule's surface is where it crosses 0.5.
+        volume_mm3: with the voxels at the edge counted by their share.
+        solid: the same field for the solid part of a part-solid nodule, else None.
+        solid_mm3: its volume.
+        background_hu: median of the lung around.
+        noise_hu: robust standard deviation of the lung around.
+        attached: whether something had to be cut off: vessel or pleura.
+        made_by: what told the outline.
+    """
+
+    box: Box
+    field: NDArray[np.float32]
+    volume_mm3: float
+    solid: NDArray[np.float32] | None
+    solid_mm3: float | None
+    background_hu: float
+    noise_hu: float
+    attached: bool
+    made_by: Outline
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The voxels (z, y, x) of the box that belong to the nodule."""
+        return self.field >= 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A nodule or its core on the crop: `field` crosses 0.5 at the surface, `level` is its HU."""
+
+    field: NDArray[np.float32]
+    volume_mm3: float
+    level: float
+    cut: bool
+
+
+def refine_outline(
+    hu: NDArray[Any],
+    lungs: NDArray[Any],
+    spacing: NDArray[np.float64],
+    box: Box,
+    mark: NDArray[np.bool_],
+) -> RefinedOutline | None:
+    """Outline a nodule where attenuation is half-way between its own and its surroundings'.
+
+    Volume is the sum of each voxel's share: how far its attenuation lies from the surroundings'
+    to the nodule's. Where tissue goes on into the wall of the lung, a smooth surface laid through
+    the wall around the nodule cuts it (`lung_side`); vessels are cut off by an opening in
+    proportion to the nodule, after Kuhnigk et al., IEEE Trans Med Imaging 2006;25:417-434. Ground
+    glass is outlined half-way between lung and ground glass, its solid part half-way between both.
+
+    Args:
+        hu: (z, y, x) HU of the scan.
+        lungs: non-zero in the lungs, same shape.
+        spacing: mm along (z, y, x).
+        box: where the mark lies in the scan.
+        mark: (z, y, x) rough mask of the nodule within `box`.
+
+    Returns:
+        The outline; None where the image does not tell.
+    """
+    size = np.cbrt(6 / np.pi * mark.sum() * spacing.prod())
+    crop = _crop(box, hu.shape, spacing, max(MARGIN_MM, 0.8 * size))
+    finer = max(1, round(spacing[0] / max(spacing[1], 0.7)))
+    fine = spacing / (finer, 1, 1)
+    native = np.clip(hu[crop].astype(np.float32), -1024, SOFT_HU)
+    density = _between_slices(native, finer)
+    inside = np.zeros(native.shape, bool)
+    inside[
+        tuple(slice(a.start - c.start, a.stop - c.start) for a, c in zip(box, crop, strict=True))
+    ] = mark
+    inside = np.repeat(inside, finer, axis=0)
+    lung = np.repeat(lungs[crop] > 0, finer, axis=0)
+
+    away = _distance(inside, fine)
+    air = lung & (density < LUNG_HU) & (away > 2)
+    if air.sum() < 50:
+        return None
+    near = air & (away < 10)
+    around = float(np.median(density[near if near.sum() >= 50 else air]))
+    noise = 1.4826 * float(np.median(np.abs(density[air] - around)))
+    smooth = ndimage.gaussian_filter(density, 0.5 / fine)
+    core = inside & (smooth >= np.percentile(smooth[inside], 70))
+    seed = _deepest(core, fine)
+    peak = float(np.median(smooth[core]))
+    if peak < around + max(LEAST_CONTRAST_HU, 2 * noise):
+        return None
+    free = lung_side(density > (around + SOFT_HU) / 2, lung, inside, away, fine)
+    scene = _Scene(density, smooth, free, inside, fine, around)
+    nodule, solid = _outlined(scene, peak, seed)
+    if nodule is None:
+        return None
+    ratio = nodule.volume_mm3 / (mark.sum() * spacing.prod())
+    if not FURTHEST_FROM_MARK[0] <= ratio <= FURTHEST_FROM_MARK[1]:
+        return None
+    field = _per_slice(nodule.field, finer)
+    found = ndimage.find_objects((field >= 0.5).view(np.uint8), 1)
+    if not found or found[0] is None:
+        return None
+    inner = tuple(
+        slice(max(0, part.start - 2), min(n, part.stop + 2))
+        for part, n in zip(found[0], field.shape, strict=True)
+    )
+    at = tuple(slice(c.start + i.start, c.start + i.stop) for c, i in zip(crop, inner, strict=True))
+    return RefinedOutline(
+        (at[0], at[1], at[2]),
+        field[inner],
+        nodule.volume_mm3,
+        None if solid is None else _per_slice(solid.field, finer)[inner],
+        None if solid is None else solid.volume_mm3,
+        around,
+        noise,
+        nodule.cut,
+        Outline.IMAGE,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """The crop around a mark, its slices divided so that voxels are about cubes.
+
+    Attributes:
+        density: HU, at most `SOFT_HU`.
+        smooth: the same, blurred by half a millimetre.
+        free: the lung's side of its wall.
+        mark: the rough mask.
+        spacing: mm along (z, y, x).
+        around: HU of the lung around.
+    """
+
+    density: NDArray[np.float32]
+    smooth: NDArray[np.float32]
+    free: NDArray[np.bool_]
+    mark: NDArray[np.bool_]
+    spacing: NDArray[np.float64]
+    around: float
+
+
+def _outlined(
+    scene: _Scene, peak: float, seed: tuple[int, ...]
+) -> tuple[_Part | None, _Part | None]:
+    """Outline the nodule, and its solid part if it is part-solid."""
+    around = scene.around
+    solid_voxels = scene.mark & (scene.smooth > SOLID_HU)
+    if solid_voxels.sum() < MIN_SOLID_FRACTION * scene.mark.sum():
+        whole = _grown(scene, scene.smooth, seed, around, peak, SOLID_HU)
+        return whole, None if whole is None else _core(scene, whole)
+    seed = _deepest(solid_voxels, scene.spacing)
+    level = float(np.percentile(scene.smooth[solid_voxels], 75))
+    solid = _grown(scene, scene.density, seed, around, level)
+    if solid is None:
+        return None, None
+    haze = _haze(scene, solid)
+    if haze is None:
+        return solid, None
+    whole = _grown(scene, scene.smooth, seed, around, haze, SOLID_HU)
+    if whole is None or whole.volume_mm3 < MIN_GAIN * solid.volume_mm3:
+        return solid, None
+    if whole.volume_mm3 > MOST_HAZE * scene.mark.sum() * scene.spacing.prod():
+        return solid, None
+    return whole, _core(scene, whole)
+
+
+def _core(scene: _Scene, whole: _Part) -> _Part | None:
+    """Outline the largest solid piece within ground glass; None if there is next to nothing."""
+    inside = whole.field >= 0.5
+    pieces, count = ndimage.label(inside & (scene.smooth > SOLID_HU))
+    if not count:
+        return None
+    largest = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+    if largest.sum() < MIN_SOLID_FRACTION * inside.sum():
+        return None
+    seed = _deepest(largest, scene.spacing)
+    level = float(np.percentile(scene.smooth[largest], 75))
+    return _grown(scene, scene.density, seed, whole.level, level, within=inside)
+
+
+def _grown(
+    scene: _Scene,
+    density: NDArray[np.float32],
+    seed: tuple[int, ...],
+    around: float,
+    level: float,
+    at_most: float = SOFT_HU,
+    within: NDArray[np.bool_] | None = None,
+) -> _Part | None:
+    """Grow a part from the seed to half-way between `around` and its own attenuation.
+
+    Args:
+        scene: the crop.
+        density: HU to grow in.
+        seed: voxel to begin at.
+        around: attenuation of what surrounds it.
+        level: first estimate of its own.
+        at_most: what is denser does not count for its own.
+        within: where it may lie; by default on the lung's side of the wall.
+    """
+    spacing = scene.spacing
+    free = scene.free if within is None else within
+    for _ in range(2):
+        dense = density > (around + level) / 2
+        dense[seed] = True
+        body, rest, cut = _cut_free(dense & free, seed, spacing)
+        depth = ndimage.distance_transform_edt(body, sampling=spacing)
+        deep = (depth >= min(2 * BLUR_MM, 0.6 * depth.max())) & (density <= at_most)
+        if deep.any():
+            level = float(np.median(density[deep]))
+        if level <= around:
+            return None
+    cut = cut or bool((ndimage.binary_dilation(body) & dense & ~free).any())
+    return _measured(density, body, rest, free, around, level, spacing, cut)
+
+
+def _measured(
+    density: NDArray[np.float32],
+    body: NDArray[np.bool_],
+    rest: NDArray[np.bool_],
+    free: NDArray[np.bool_],
+    around: float,
+    level: float,
+    spacing: NDArray[np.float64],
+    cut: bool,
+) -> _Part:
+    """Sum the shares of the voxels in and around a body, and lay its surface to fit the sum."""
+    reach = np.maximum(spacing, BLUR_MM)
+    outward = ndimage.distance_transform_edt(~body, sampling=spacing / reach)
+    owned = (outward <= 1.5) & free
+    if rest.any():
+        other = ndimage.distance_transform_edt(~rest, sampling=spacing / reach)
+        owned &= (outward <= other) | body
+    inward = ndimage.distance_transform_edt(body, sampling=spacing / reach)
+    share = (density - around) / (level - around)
+    share = np.where(inward > 1, 1.0, np.minimum(share, 1.2))
+    volume = float(share[owned].sum()) * spacing.prod()
+    field = np.where(owned, (density - around) / (level - around), np.minimum(share, 0)).astype(
+        np.float32
+    )
+    field[inward > 1] = np.maximum(field[inward > 1], 1)
+    wanted = int(np.clip(round(volume / spacing.prod()), 1, owned.sum() - 1))
+    values = np.sort(field[owned])[::-1]
+    edge = float(values[wanted - 1] + values[wanted]) / 2
+    return _Part(field - np.float32(edge - 0.5), volume, level, cut)
+
+
+def _haze(scene: _Scene, solid: _Part) -> float | None:
+    """Attenuation of the ground glass around a solid part; None where there is none.
+
+    It is looked for within the slices of the solid part, where slices however thick do not blur.
+    """
+    mask = solid.field >= 0.5
+    areas = mask.sum((1, 2))
+    beside = []
+    for k in np.flatnonzero(areas >= 0.25 * areas.max()):
+        away = ndimage.distance_transform_edt(~mask[k], sampling=scene.spacing[1:])
+        ring = (away > RIM_MM[0]) & (away <= RIM_MM[1]) & scene.free[k]
+        beside.append(scene.smooth[k][ring])
+    values = np.concatenate(beside)
+    hazy = values[values > scene.around + HAZE_HU]
+    if not len(hazy) or len(hazy) < MIN_HAZY * len(values):
+        return None
+    return float(np.median(hazy))
+
+
+def _cut_free(
+    dense: NDArray[np.bool_], seed: tuple[int, ...], spacing: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], bool]:
+    """Part the body of the piece that holds the seed from what hangs on it by a neck.
+
+    Returns:
+        The body, what was cut off or lies beside it, and whether anything was cut off.
+    """
+    pieces, _ = ndimage.label(dense)
+    piece = pieces == pieces[seed]
+    (box,) = ndimage.find_objects(piece.view(np.uint8), 1)
+    inner = np.pad(piece[box], 1)
+    start = tuple(i - part.start + 1 for i, part in zip(seed, box, strict=True))
+    opened, cut = _opened(inner, start, spacing)
+    body = np.zeros_like(dense)
+    body[box] = opened[1:-1, 1:-1, 1:-1]
+    return body, dense & ~body, cut
+
+
+def _opened(
+    piece: NDArray[np.bool_], seed: tuple[int, ...], spacing: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], bool]:
+    """Give the body around the seed, and whether something that is no bump was cut off."""
+    depth = ndimage.distance_transform_edt(piece, sampling=spacing)
+    deepest = _climb(depth, seed, spacing)
+    most = float(depth[deepest])
+    reach = NECK * most
+    bodies, _ = ndimage.label(depth >= reach)
+    body = bodies == bodies[deepest]
+    away = ndimage.distance_transform_edt(~body, sampling=spacing)
+    opened = piece & (away <= reach)
+    bodies, _ = ndimage.label(opened)
+    opened = bodies == bodies[deepest]
+    parts, count = ndimage.label(piece & ~opened)
+    farthest = np.zeros(count + 1)
+    where = np.flatnonzero(parts)
+    np.maximum.at(farthest, parts.ravel()[where], away.ravel()[where])
+    bumps = farthest - reach <= max(BUMP * most, 1.0)
+    bumps[0] = False
+    return opened | bumps[parts], not bumps[1:].all()
+
+
+def _climb(
+    depth: NDArray[np.float64], seed: tuple[int, ...], spacing: NDArray[np.float64]
+) -> tuple[int, ...]:
+    """Go from the seed to the deepest place nearby, again and again until there is none deeper."""
+    here = seed
+    while True:
+        reach = np.ceil(max(float(depth[here]), 1.0) / spacing).astype(int)
+        low = np.maximum(np.array(here) - reach, 0)
+        part = depth[tuple(slice(a, i + r + 1) for a, i, r in zip(low, here, reach, strict=True))]
+        found = tuple(int(i) for i in np.unravel_index(part.argmax(), part.shape) + low)
+        if depth[found] <= depth[here]:
+            return here
+        here = found
+
+
+def _deepest(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[int, ...]:
+    depth = ndimage.distance_transform_edt(mask, sampling=spacing)
+    return tuple(int(i) for i in np.unravel_index(depth.argmax(), depth.shape))
+
+
+def _crop(box: Box, shape: tuple[int, ...], spacing: NDArray[np.float64], margin_mm: float) -> Box:
+    z, y, x = (
+        slice(
+            max(0, part.start - round(margin_mm / s) - 1),
+            min(n, part.stop + round(margin_mm / s) + 1),
+        )
+        for part, n, s in zip(box, shape, spacing.tolist(), strict=True)
+    )
+    return z, y, x
+
+
+def _between_slices(density: NDArray[np.float32], finer: int) -> NDArray[np.float32]:
+    """Divide each slice in `finer` ones, linear between the slices' middles."""
+    if finer == 1:
+        return density
+    place = np.clip((np.arange(len(density) * finer) + 0.5) / finer - 0.5, 0, len(density) - 1)
+    low = place.astype(int)
+    high = np.minimum(low + 1, len(density) - 1)
+    weight = (place - low).astype(np.float32)[:, None, None]
+    return density[low] * (1 - weight) + density[high] * weight
+
+
+def _per_slice(field: NDArray[np.float32], finer: int) -> NDArray[np.float32]:
+    return field.reshape(-1, finer, *field.shape[1:]).mean(1)
+
+
+def _distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Distance (mm) of each voxel to the nearest one of a mask; 0 in it."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    image.SetSpacing(spacing[::-1].tolist())
+    signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+    return np.maximum(sitk.GetArrayFromImage(signed), 0)
