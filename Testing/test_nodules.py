@@ -1,7 +1,7 @@
 """From a probability volume to a table of nodules, on shapes whose measures are known."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.axial import AxialView
@@ -22,6 +23,7 @@ from LungNoduleSegLib.nodules.table import (
     COLUMNS,
     Nodule,
     NoduleKind,
+    Outline,
     Side,
     read_nodules_csv,
     write_nodules_csv,
@@ -101,10 +103,17 @@ class Scene:
             hu,
         )
 
+    def measure(self) -> tuple[Nodule, ...]:
+        """Measure what was drawn, as it was drawn: edges without blur are no image of a scanner."""
+        labels, _ = ndimage.label(self.probability >= 0.5)
+        hu, lungs = self.image(self.hu), self.image(self.lungs.astype(np.uint8))
+        marks = self.image(labels.astype(np.uint16))
+        return measure_labels(marks, hu, lungs, self.image(self.probability), hu)
+
 
 def test_a_ball_has_its_known_measures() -> None:
     scene = Scene().draw(ball((30, 40, 30), 10), probability=0.8)
-    (nodule,) = scene.find().nodules
+    (nodule,) = scene.measure()
     assert (nodule.x, nodule.y, nodule.z) == pytest.approx((-90, 0, 330), abs=0.1)
     assert nodule.slice == 30
     assert nodule.diameter_mm == pytest.approx(10, abs=0.35)
@@ -120,7 +129,7 @@ def test_a_ball_has_its_known_measures() -> None:
 def test_distance_to_pleura_is_zero_where_it_touches_and_the_gap_elsewhere() -> None:
     scene = Scene((1, 1, 1))
     scene.draw(ball((30, 20, 8), 8)).draw(ball((30, 60, 20), 10)).draw(ball((30, 40, 112), 10))
-    by_centre = {(round(n.y), round(n.x)): n for n in scene.find().nodules}
+    by_centre = {(round(n.y), round(n.x)): n for n in scene.measure()}
     assert by_centre[-20, -112].pleura_mm == 0, "cut by the pleura"
     assert by_centre[20, -100].pleura_mm == 9, "voxels 15…25, the pleura between 5 and 6"
     assert by_centre[0, -8].pleura_mm == 0
@@ -220,7 +229,7 @@ def test_attenuation_is_that_of_the_voxels() -> None:
     inside = ball((30, 40, 30), 12)(scene.points)
     values = np.random.default_rng(1).integers(-200, 150, inside.sum())
     scene.hu[inside] = values
-    (nodule,) = scene.find().nodules
+    (nodule,) = scene.measure()
     ordered = np.sort(values)
     assert nodule.std_hu == pytest.approx(np.sqrt(np.mean((values - values.mean()) ** 2)), abs=1e-3)
     assert (nodule.min_hu, nodule.max_hu) == (ordered[0], ordered[-1])
@@ -361,9 +370,11 @@ def test_a_drawn_mask_is_measured_without_probability_and_keeps_its_ids() -> Non
     labels[labels == 2] = 7
     hu, lungs = scene.image(scene.hu), scene.image(scene.lungs.astype(np.uint8))
     drawn = measure_labels(scene.image(labels), hu, lungs, None, hu)
-    nothing: dict[str, Any] = {"probability": None, "mean_probability": None}
-    assert drawn[0] == replace(found.nodules[0], **nothing)
-    assert drawn[1] == replace(found.nodules[1], id=7, **nothing)
+    assert [one.id for one in drawn] == [1, 7]
+    for one, seen in zip(drawn, found.nodules, strict=True):
+        assert (one.outline, seen.outline) == (Outline.HAND, Outline.IMAGE)
+        assert (one.probability, one.mean_probability) == (None, None)
+        assert (one.x, one.y, one.z, one.mean_hu) == (seen.x, seen.y, seen.z, seen.mean_hu)
 
 
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "LAI", "SPR"])
@@ -391,6 +402,7 @@ nodule_rows = st.builds(
             "float | None": st.none() | finite,
             "NoduleKind": st.sampled_from(NoduleKind),
             "Side": st.sampled_from(Side),
+            "LungNoduleSegLib.nodules.table.Outline | None": st.none() | st.sampled_from(Outline),
         }[getattr(one.type, "__name__", str(one.type))]
         for one in fields(Nodule)
     },
@@ -418,7 +430,7 @@ def test_a_damaged_csv_is_refused_with_its_line(tmp_path: Path) -> None:
     damaged = {
         text.replace(",solid,", ",stone,"): "line 2: 'stone' is no value for kind",
         text.replace("volume_mm3", "volume"): "no column volume_mm3",
-        text.rsplit(",", 3)[0]: "line 2: '' is no value for pleura_mm",
+        text.replace(",right,", ",,"): "line 2: '' is no value for side",
         text.replace(",40.0,", ",nan,", 1): "'nan' is no value for mean_hu",
         "": "no column id",
     }

@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleSegLib.nodules.candidates import Candidates, NoduleRules
-from LungNoduleSegLib.nodules.measures import measure_labels
+from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.table import Nodule
 
 __all__ = ["NoduleFindings", "NoduleRules", "RejectedCandidate", "find_nodules"]
@@ -82,13 +82,20 @@ def find_nodules(
     """
     candidates = _candidates(probability, lungs, rules.threshold, labels)
     broken = candidates.broken_rules(rules)
+    ranked = candidates.ranked(broken, rules.threshold)
     array = np.zeros(probability.GetSize()[::-1], np.uint16)
-    for number, i in enumerate(candidates.ranked(broken, rules.threshold), start=1):
-        box, mask = candidates.mask(i)
-        array[box][mask] = number
+    nodules: list[Nodule] = []
+    if len(ranked):
+        marks = [candidates.mask(i) for i in ranked]
+        for box, mask in marks:
+            array[box] |= mask
+        meter = NoduleMeter.of(hu, lungs, probability, original, array)
+        array[:] = 0
+        for number, one in enumerate(meter.outline(marks), start=1):
+            array[one.box][one.mask] = number
+            nodules.append(meter.measure(number, one))
     numbers = sitk.GetImageFromArray(array)
     numbers.CopyInformation(probability)
-    nodules = measure_labels(numbers, hu, lungs, probability, original)
     rejected = []
     for i in np.flatnonzero(broken != ""):
         centre = candidates.centre[i, ::-1].tolist()
@@ -103,7 +110,7 @@ def find_nodules(
                 probability=round(float(candidates.probability[i]), 3),
             )
         )
-    return NoduleFindings(numbers, nodules, tuple(rejected))
+    return NoduleFindings(numbers, tuple(nodules), tuple(rejected))
 
 
 def _candidates(

@@ -1,5 +1,6 @@
 """Measures of nodules given as a label image: size, attenuation, type, side and place."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,12 @@ from scipy.spatial.distance import pdist, squareform
 
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
 from LungNoduleSegLib.nodules.lung_border import Box, LungBorder
-from LungNoduleSegLib.nodules.table import Nodule, NoduleKind
+from LungNoduleSegLib.nodules.outline import NoduleOutline, refine_outline
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, mean_axial_mm
 
 Points = NDArray[np.float64]
+Mark = tuple[Box, NDArray[np.bool_]]
+"""A mask (z, y, x), and the box of the grid in which it lies."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,9 @@ def measure_labels(
     if not boxes:
         return ()
     ruler = NoduleMeter.of(hu, lungs, probability, original, label_array)
+    made_by = Outline.HAND if probability is None else Outline.NETWORK
     return tuple(
-        ruler.measure(label, box, label_array[box] == label)
+        ruler.measure(label, NoduleOutline(box, label_array[box] == label, made_by))
         for label, box in enumerate(boxes, start=1)
         if box is not None
     )
@@ -119,31 +124,59 @@ class NoduleMeter:
         border = LungBorder.of(sitk.GetArrayViewFromImage(lungs), spacing, nodules)
         return cls(hu, lungs, probability, border, original)
 
-    def measure(self, number: int, box: Box, mask: NDArray[np.bool_]) -> Nodule:
-        """Measure one nodule, whose voxels `mask` (z, y, x) shows in `box` of the grid."""
+    def outline(self, marks: Sequence[Mark], taken: Sequence[Mark] = ()) -> list[NoduleOutline]:
+        """Outline nodules by the image; where it does not tell, the mark is the outline.
+
+        No voxel comes to belong to two.
+
+        Args:
+            marks: rough masks, each with its box.
+            taken: nodules that stay as they are.
+        """
+        hu, lungs = map(sitk.GetArrayViewFromImage, (self.hu, self.lungs))
+        owner = np.zeros(hu.shape, np.uint16)
+        for number, (box, mask) in enumerate((*marks, *taken), start=1):
+            owner[box][mask] = number
+        found = []
+        for number, (box, mark) in enumerate(marks, start=1):
+            one = refine_outline(hu, lungs, self.border.spacing, box, mark, owner, number)
+            if one is None:
+                one = NoduleOutline(box, mark, Outline.NETWORK)
+            owner[box][mark & (owner[box] == number)] = 0
+            owner[one.box][one.mask] = number
+            found.append(one)
+        return found
+
+    def measure(self, number: int, outline: NoduleOutline) -> Nodule:
+        """Measure one nodule of the grid."""
         spacing = self.border.spacing
+        box, mask, image = outline.box, outline.mask, outline.image
         voxels = np.argwhere(mask) + [part.start for part in box]
         middle = voxels.mean(axis=0)[::-1].tolist()
         centre = self.lungs.TransformContinuousIndexToPhysicalPoint(middle)
         x, y, z = (_rounded(value) for value in centre)
         hu = sitk.GetArrayViewFromImage(self.hu)[box]
         lung_values = sitk.GetArrayViewFromImage(self.lungs)[box][mask]
-        diameters = axial_diameters(mask, box, spacing)
-        volume = len(voxels) * spacing.prod()
+        diameters = axial_diameters(mask if image is None else image.field, box, spacing)
+        volume = len(voxels) * spacing.prod() if image is None else image.volume_mm3
         attenuation = Attenuation.of(hu[mask])
-        kind = nodule_kind(hu, mask, spacing)
+        kind = _kind(hu, outline, spacing)
+        solid: NDArray[Any] | None = None
+        if kind is NoduleKind.PART_SOLID:
+            solid = solid_part(hu, mask) if image is None else image.solid
         odds = None
         if self.probability is not None:
             odds = sitk.GetArrayViewFromImage(self.probability)[box][mask]
         side = self.border.side(lung_values, voxels)
+        longest, across = _rounded(diameters.longest_mm), _rounded(diameters.across_mm)
         return Nodule(
             id=number,
             x=x,
             y=y,
             z=z,
             slice=self.original.TransformPhysicalPointToIndex(centre)[2],
-            diameter_mm=_rounded(diameters.longest_mm),
-            perpendicular_mm=_rounded(diameters.across_mm),
+            diameter_mm=longest,
+            perpendicular_mm=across,
             equivalent_diameter_mm=_rounded(sphere_diameter(volume)),
             volume_mm3=_rounded(volume),
             mean_hu=_rounded(attenuation.mean),
@@ -154,16 +187,22 @@ class NoduleMeter:
             p90_hu=_rounded(attenuation.p90),
             max_hu=_rounded(attenuation.max),
             kind=kind,
-            solid_mm=(
-                min(_solid_mm(solid_part(hu, mask), box, spacing), _rounded(diameters.longest_mm))
-                if kind is NoduleKind.PART_SOLID
-                else None
-            ),
+            solid_mm=None if solid is None else min(_solid_mm(solid, box, spacing), longest),
             side=side,
             pleura_mm=_rounded(self.border.gap(side, mask, box)),
             probability=None if odds is None else _rounded(odds.max()),
             mean_probability=None if odds is None else _rounded(odds.mean(dtype=np.float64)),
+            mean_diameter_mm=mean_axial_mm(longest, across),
+            outline=outline.made_by,
         )
+
+
+def _kind(hu: NDArray[Any], outline: NoduleOutline, spacing: NDArray[np.float64]) -> NoduleKind:
+    """Type of a nodule; whether it is part-solid, the image's outline has told already."""
+    kind = nodule_kind(hu, outline.mask, spacing)
+    if outline.image is None or kind in (NoduleKind.CALCIFIED, NoduleKind.NON_SOLID):
+        return kind
+    return NoduleKind.SOLID if outline.image.solid is None else NoduleKind.PART_SOLID
 
 
 def sphere_diameter(volume_mm3: Any) -> Any:

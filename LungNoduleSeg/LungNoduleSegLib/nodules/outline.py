@@ -22,7 +22,7 @@ LUNG_HU = -600
 SOFT_HU = 50
 """Soft tissue; a denser, calcified core does not move the edge inwards."""
 
-MIN_GAIN = 1.3
+MIN_GAIN = 1.5
 """A part-solid nodule is larger than its solid part by this factor at least."""
 
 MOST_HAZE = 4.0
@@ -34,7 +34,7 @@ LEAST_CONTRAST_HU = 100
 HAZE_HU = 180
 """Ground glass around a solid part is denser than lung by at least this."""
 
-RIM_MM = (1.3, 2.3)
+RIM_MM = (1.5, 2.5)
 """How far from a solid part, within its slices, ground glass is looked for: beyond the blur."""
 
 MIN_HAZY = 0.5
@@ -54,35 +54,41 @@ FURTHEST_FROM_MARK = (0.2, 8.0)
 
 
 @dataclass(frozen=True, eq=False)
-class RefinedOutline:
-    """A nodule on its grid.
+class ImageOutline:
+    """What the image shows of a nodule.
 
     Attributes:
-        box: (z, y, x) of the grid.
-        field: float32 in the box: the nodule's surface is where it crosses 0.5.
+        field: float32, of the shape of the box: the nodule's surface is where it crosses 0.5.
         volume_mm3: with the voxels at the edge counted by their share.
         solid: the same field for the solid part of a part-solid nodule, else None.
         solid_mm3: its volume.
-        background_hu: median of the lung around.
         noise_hu: robust standard deviation of the lung around.
-        attached: whether something had to be cut off: vessel or pleura.
-        made_by: what told the outline.
+        attached: whether a vessel or the wall of the lung had to be cut off.
     """
 
-    box: Box
     field: NDArray[np.float32]
     volume_mm3: float
     solid: NDArray[np.float32] | None
     solid_mm3: float | None
-    background_hu: float
     noise_hu: float
     attached: bool
-    made_by: Outline
 
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """The voxels (z, y, x) of the box that belong to the nodule."""
-        return self.field >= 0.5
+
+@dataclass(frozen=True, eq=False)
+class NoduleOutline:
+    """The voxels of a nodule, and what told them.
+
+    Attributes:
+        box: where the nodule lies, (z, y, x) of the grid.
+        mask: its voxels within the box.
+        made_by: what told the outline.
+        image: what the image shows, if that made it.
+    """
+
+    box: Box
+    mask: NDArray[np.bool_]
+    made_by: Outline
+    image: ImageOutline | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +107,9 @@ def refine_outline(
     spacing: NDArray[np.float64],
     box: Box,
     mark: NDArray[np.bool_],
-) -> RefinedOutline | None:
+    owner: NDArray[Any] | None = None,
+    number: int = 0,
+) -> NoduleOutline | None:
     """Outline a nodule where attenuation is half-way between its own and its surroundings'.
 
     Volume is the sum of each voxel's share: how far its attenuation lies from the surroundings'
@@ -116,12 +124,15 @@ def refine_outline(
         spacing: mm along (z, y, x).
         box: where the mark lies in the scan.
         mark: (z, y, x) rough mask of the nodule within `box`.
+        owner: number of the nodule that each voxel belongs to, 0 for none, of the shape of `hu`;
+            None if there are no others.
+        number: of this nodule in `owner`.
 
     Returns:
         The outline; None where the image does not tell.
     """
     size = np.cbrt(6 / np.pi * mark.sum() * spacing.prod())
-    crop = _crop(box, hu.shape, spacing, max(MARGIN_MM, 0.8 * size))
+    crop = _crop(box, hu.shape, spacing, max(MARGIN_MM, 0.5 * size))
     finer = max(1, round(spacing[0] / max(spacing[1], 0.7)))
     fine = spacing / (finer, 1, 1)
     native = np.clip(hu[crop].astype(np.float32), -1024, SOFT_HU)
@@ -147,6 +158,9 @@ def refine_outline(
     if peak < around + max(LEAST_CONTRAST_HU, 2 * noise):
         return None
     free = lung_side(density > (around + SOFT_HU) / 2, lung, inside, away, fine)
+    if owner is not None:
+        others = (owner[crop] != 0) & (owner[crop] != number)
+        free &= ~np.repeat(others, finer, axis=0)
     scene = _Scene(density, smooth, free, inside, fine, around)
     nodule, solid = _outlined(scene, peak, seed)
     if nodule is None:
@@ -162,18 +176,16 @@ def refine_outline(
         slice(max(0, part.start - 2), min(n, part.stop + 2))
         for part, n in zip(found[0], field.shape, strict=True)
     )
-    at = tuple(slice(c.start + i.start, c.start + i.stop) for c, i in zip(crop, inner, strict=True))
-    return RefinedOutline(
-        (at[0], at[1], at[2]),
+    z, y, x = (slice(c.start + i.start, c.start + i.stop) for c, i in zip(crop, inner, strict=True))
+    shown = ImageOutline(
         field[inner],
         nodule.volume_mm3,
         None if solid is None else _per_slice(solid.field, finer)[inner],
         None if solid is None else solid.volume_mm3,
-        around,
         noise,
         nodule.cut,
-        Outline.IMAGE,
     )
+    return NoduleOutline((z, y, x), shown.field >= 0.5, Outline.IMAGE, shown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +245,16 @@ def _core(scene: _Scene, whole: _Part) -> _Part | None:
         return None
     seed = _deepest(largest, scene.spacing)
     level = float(np.percentile(scene.smooth[largest], 75))
-    return _grown(scene, scene.density, seed, whole.level, level, within=inside)
+    haze = scene.smooth[inside & _far_from(largest, scene.spacing)]
+    around = float(np.median(haze)) if len(haze) else whole.level
+    return _grown(scene, scene.smooth, seed, around, level, within=inside)
+
+
+def _far_from(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell what the blurred edge of a mask does not reach."""
+    if not mask.any():
+        return ~mask
+    return ndimage.distance_transform_edt(~mask, sampling=spacing) > BLUR_MM
 
 
 def _grown(
@@ -262,45 +283,58 @@ def _grown(
         dense = density > (around + level) / 2
         dense[seed] = True
         body, rest, cut = _cut_free(dense & free, seed, spacing)
+        at = _around(body, spacing)
+        body, near = body[at], density[at]
         depth = ndimage.distance_transform_edt(body, sampling=spacing)
-        deep = (depth >= min(2 * BLUR_MM, 0.6 * depth.max())) & (density <= at_most)
+        deep = depth >= min(2 * BLUR_MM, 0.6 * depth.max())
+        if at_most < SOFT_HU:
+            deep = (depth >= min(BLUR_MM, 0.6 * depth.max())) & _far_from(
+                body & (near > at_most), spacing
+            )
         if deep.any():
-            level = float(np.median(density[deep]))
+            level = float(np.median(near[deep]))
         if level <= around:
             return None
-    cut = cut or bool((ndimage.binary_dilation(body) & dense & ~free).any())
-    return _measured(density, body, rest, free, around, level, spacing, cut)
+    cut = cut or bool((ndimage.binary_dilation(body) & dense[at] & ~free[at]).any())
+    share = (near - around) / (level - around)
+    field, volume = _surface(share, body, rest[at], free[at], spacing)
+    whole = np.full(density.shape, np.minimum(field.min(), 0), np.float32)
+    whole[at] = field
+    return _Part(whole, volume, level, cut)
 
 
-def _measured(
-    density: NDArray[np.float32],
+def _surface(
+    share: NDArray[np.float32],
     body: NDArray[np.bool_],
     rest: NDArray[np.bool_],
     free: NDArray[np.bool_],
-    around: float,
-    level: float,
     spacing: NDArray[np.float64],
-    cut: bool,
-) -> _Part:
-    """Sum the shares of the voxels in and around a body, and lay its surface to fit the sum."""
-    reach = np.maximum(spacing, BLUR_MM)
-    outward = ndimage.distance_transform_edt(~body, sampling=spacing / reach)
+) -> tuple[NDArray[np.float32], float]:
+    """Sum the shares of the voxels in and around a body, and lay its surface to fit the sum.
+
+    Args:
+        share: how far attenuation lies from the surroundings' (0) to the body's own (1).
+        body: voxels of the body.
+        rest: as dense, but cut off.
+        free: where the body may lie.
+        spacing: mm along (z, y, x).
+
+    Returns:
+        A field that crosses 0.5 at the surface, and the volume in mm³.
+    """
+    scale = spacing / np.maximum(spacing, BLUR_MM)
+    outward = ndimage.distance_transform_edt(~body, sampling=scale)
     owned = (outward <= 1.5) & free
     if rest.any():
-        other = ndimage.distance_transform_edt(~rest, sampling=spacing / reach)
-        owned &= (outward <= other) | body
-    inward = ndimage.distance_transform_edt(body, sampling=spacing / reach)
-    share = (density - around) / (level - around)
-    share = np.where(inward > 1, 1.0, np.minimum(share, 1.2))
-    volume = float(share[owned].sum()) * spacing.prod()
-    field = np.where(owned, (density - around) / (level - around), np.minimum(share, 0)).astype(
-        np.float32
-    )
-    field[inward > 1] = np.maximum(field[inward > 1], 1)
-    wanted = int(np.clip(round(volume / spacing.prod()), 1, owned.sum() - 1))
-    values = np.sort(field[owned])[::-1]
-    edge = float(values[wanted - 1] + values[wanted]) / 2
-    return _Part(field - np.float32(edge - 0.5), volume, level, cut)
+        owned &= (outward <= ndimage.distance_transform_edt(~rest, sampling=scale)) | body
+    inner = ndimage.distance_transform_edt(body, sampling=scale) > 1
+    volume = float(np.where(inner, 1, np.minimum(share, 1.2))[owned].sum())
+    field = np.where(owned, share, np.minimum(share, 0))
+    field[inner] = np.maximum(field[inner], 1)
+    wanted = int(np.clip(round(volume), 1, owned.sum() - 1))
+    values = -np.partition(-field[owned], (wanted - 1, wanted))
+    edge = (values[wanted - 1] + values[wanted]) / 2
+    return (field - edge + 0.5).astype(np.float32), volume * float(spacing.prod())
 
 
 def _haze(scene: _Scene, solid: _Part) -> float | None:
@@ -308,8 +342,10 @@ def _haze(scene: _Scene, solid: _Part) -> float | None:
 
     It is looked for within the slices of the solid part, where slices however thick do not blur.
     """
-    mask = solid.field >= 0.5
+    mask = (solid.field >= 0.5) & (scene.smooth > SOLID_HU)
     areas = mask.sum((1, 2))
+    if not areas.any():
+        return None
     beside = []
     for k in np.flatnonzero(areas >= 0.25 * areas.max()):
         away = ndimage.distance_transform_edt(~mask[k], sampling=scene.spacing[1:])
@@ -362,6 +398,12 @@ def _opened(
     bumps = farthest - reach <= max(BUMP * most, 1.0)
     bumps[0] = False
     return opened | bumps[parts], not bumps[1:].all()
+
+
+def _around(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Box:
+    """Give the box around a mask with a margin beyond the reach of the blur."""
+    (box,) = ndimage.find_objects(mask.view(np.uint8), 1)
+    return _crop(box, mask.shape, spacing, 2 * max(BLUR_MM, float(spacing.max())))
 
 
 def _climb(

@@ -3,7 +3,8 @@
 import csv
 import math
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import MISSING, astuple, dataclass, fields
+from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
@@ -72,6 +73,24 @@ class Nodule:
     pleura_mm: float
     probability: float | None
     mean_probability: float | None
+    mean_diameter_mm: float | None = None
+    outline: Outline | None = None
+    diameter_pm_mm: float | None = None
+    perpendicular_pm_mm: float | None = None
+    mean_diameter_pm_mm: float | None = None
+    volume_pm_mm3: float | None = None
+    solid_pm_mm: float | None = None
+
+
+def mean_axial_mm(longest_mm: float, across_mm: float) -> float:
+    """Mean of two axial diameters (mm) as Lung-RADS v2022 has it: all rounded to 0.1 mm."""
+    longest, across = (_tenths(value) for value in (longest_mm, across_mm))
+    return float(_tenths(float(longest + across) / 2))
+
+
+def _tenths(value: float) -> Decimal:
+    """Round half up, after what floating point added."""
+    return Decimal(str(round(value, 6))).quantize(Decimal("0.1"), ROUND_HALF_UP)
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,9 @@ COLUMNS = {
     "equivalent_diameter_mm": Column(
         "Sphere diameter", "mm", "Diameter of the sphere of the same volume"
     ),
-    "volume_mm3": Column("Volume", "mm³", "Number of voxels times the volume of one"),
+    "volume_mm3": Column(
+        "Volume", "mm³", "Sum of its voxels, those at the edge by their share if told by the image"
+    ),
     "mean_hu": Column("Mean", "HU", "Mean attenuation of its voxels"),
     "std_hu": Column("Deviation", "HU", "Standard deviation of the attenuation of its voxels"),
     "min_hu": Column("Minimum", "HU", "Lowest attenuation of its voxels"),
@@ -127,8 +148,34 @@ COLUMNS = {
     "mean_probability": Column(
         "Mean probability", "", "Mean output of the network; empty for a nodule drawn by hand"
     ),
+    "mean_diameter_mm": Column(
+        "Mean diameter",
+        "mm",
+        "Mean of diameter and perpendicular, to 0.1 mm, as Lung-RADS and Fleischner take it",
+    ),
+    "outline": Column(
+        "Outline",
+        "",
+        "What told the outline: the image, or the network where the image does not tell, or a hand",
+    ),
+    "diameter_pm_mm": Column(
+        "± diameter", "mm", "Half the 95 % interval of the diameter; empty unless by the image"
+    ),
+    "perpendicular_pm_mm": Column(
+        "± perpendicular", "mm", "Half the 95 % interval of the perpendicular; as before"
+    ),
+    "mean_diameter_pm_mm": Column(
+        "± mean diameter", "mm", "Half the 95 % interval of the mean diameter; as before"
+    ),
+    "volume_pm_mm3": Column("± volume", "mm³", "Half the 95 % interval of the volume; as before"),
+    "solid_pm_mm": Column(
+        "± solid part", "mm", "Half the 95 % interval of the solid part; as before"
+    ),
 }
 """Every field of `Nodule`, in its order, for the CSV file, the report, the MRML table, the docs."""
+
+REQUIRED = tuple(one.name for one in fields(Nodule) if one.default is MISSING)
+"""The columns that the table of any version has."""
 
 _TYPES = get_type_hints(Nodule)
 
@@ -157,7 +204,7 @@ def read_nodules_csv(path: Path) -> tuple[Nodule, ...]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(
                     f"{path} is not a table of nodules: it has no column {', '.join(missing)}; "
@@ -174,7 +221,7 @@ def read_nodules_csv(path: Path) -> tuple[Nodule, ...]:
 def _nodule(row: dict[str, str | None], where: str) -> Nodule:
     values = {}
     for name, kind in _TYPES.items():
-        text = row[name]
+        text = row.get(name)
         try:
             values[name] = _value("" if text is None else text, kind)
         except ValueError as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import count, product
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from LungNoduleSegLib.nodules.candidates import STEPS, Candidates, NoduleRules, steps_of
 from LungNoduleSegLib.nodules.lung_border import Box
 from LungNoduleSegLib.nodules.measures import NoduleMeter
+from LungNoduleSegLib.nodules.outline import NoduleOutline
 from LungNoduleSegLib.nodules.table import Nodule
 
 LOWEST = 0.05
@@ -106,23 +107,23 @@ class ThresholdedNodules:
         """
         candidates = self._candidates(max(rules.threshold, self.lowest))
         broken = candidates.broken_rules(rules)
-        taken, number = set(numbers), 0
-        found = []
-        for i in candidates.ranked(broken, rules.threshold):
-            box, mask = candidates.mask(i)
-            if any(other.overlaps(box, mask) for other in avoid):
-                continue
-            number += 1
-            while number in taken:
-                number += 1
-            found.append(LabelledNodule(self.measure(number, box, mask), box, mask))
-        return tuple(found)
+        marks = [
+            (box, mask)
+            for box, mask in map(candidates.mask, candidates.ranked(broken, rules.threshold))
+            if not any(other.overlaps(box, mask) for other in avoid)
+        ]
+        free = (number for number in count(1) if number not in numbers)
+        outlines = self.ruler.outline(marks, [(one.box, one.mask) for one in avoid])
+        return tuple(
+            LabelledNodule(self.measure(number, one), one.box, one.mask)
+            for number, one in zip(free, outlines, strict=False)
+        )
 
-    def measure(self, number: int, box: Box, mask: NDArray[np.bool_]) -> Nodule:
-        """Measure any nodule of the scan, given as in `LabelledNodule`."""
-        odds = sitk.GetArrayViewFromImage(self._steps)[box][mask] / STEPS
+    def measure(self, number: int, outline: NoduleOutline) -> Nodule:
+        """Measure any nodule of the scan."""
+        odds = sitk.GetArrayViewFromImage(self._steps)[outline.box][outline.mask] / STEPS
         return replace(
-            self.ruler.measure(number, box, mask),
+            self.ruler.measure(number, outline),
             probability=round(float(odds.max()), 3),
             mean_probability=round(float(odds.mean()), 3),
         )

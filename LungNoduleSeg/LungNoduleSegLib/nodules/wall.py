@@ -52,15 +52,18 @@ def lung_side(
     )
     middle = np.argwhere(mark).mean(0) * spacing
     places = np.argwhere(meets & around & (to_wall < NEAR_MM)) * spacing - middle
-    if len(places) < LEAST_VOXELS:
+    if len(places) < LEAST_VOXELS or not (air & around).any():
         return fallback
     normal = np.argwhere(outside).mean(0) - np.argwhere(air & around).mean(0)
     radius = float(np.cbrt(3 / 4 / np.pi * mark.sum() * spacing.prod()))
+    normal = normal * spacing
     for _ in range(2):
-        frame = _frame(normal * spacing if _ == 0 else normal)
+        if not np.linalg.norm(normal) > 0:
+            return fallback
+        frame = _frame(normal)
         fit, rough = _fitted(places @ frame.T, radius)
         normal = frame[2] - fit[1] * frame[0] - fit[2] * frame[1]
-    if rough > MOST_ROUGH_MM:
+    if not rough <= MOST_ROUGH_MM:
         return fallback
     grid = np.argwhere(around) * spacing - middle
     u, v, height = frame @ grid.T

@@ -8,16 +8,16 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.nodules.measures import axial_diameters
-from LungNoduleSegLib.nodules.table import NoduleKind
-from LungNoduleSegLib.phantom.canvas import Canvas, coverage
-from LungNoduleSegLib.phantom.chest import Place, grain
-from LungNoduleSegLib.phantom.lesions import (
+from LungNoduleSegLib.lesions import (
     Lesion,
     insert_lesion,
     lesion_density,
     random_lesion,
 )
+from LungNoduleSegLib.nodules.measures import axial_diameters
+from LungNoduleSegLib.nodules.table import NoduleKind
+from LungNoduleSegLib.phantom.canvas import Canvas, coverage
+from LungNoduleSegLib.phantom.chest import Place, grain
 
 MARGIN_MM = 18.0
 """Lung around the lesion."""
@@ -174,7 +174,7 @@ def _inside(canvas: Canvas, wall: _Wall | None) -> NDArray[np.float32]:
     x, y, z = (canvas.axis(i, per_voxel=parts) for i in range(3))
     share = np.empty(canvas.hu.shape, np.float32)
     edge = min(canvas.spacing) / parts
-    _, height, width = share.shape
+    height, width = canvas.geometry.GetSize()[1::-1]
     for k in range(len(share)):
         depth = wall.depth(
             x[None, None], y[None, :, None], z[parts * k : parts * (k + 1), None, None]

@@ -188,9 +188,10 @@ def fill_table(table_node: Any, nodules: Iterable[Nodule]) -> None:
     for name, about in COLUMNS.items():
         values = [getattr(nodule, name) for nodule in nodules]
         column = _column_type(types[name])()
+        nothing = "" if isinstance(column, vtk.vtkStringArray) else np.nan
         column.SetName(name)
         for value in values:
-            column.InsertNextValue(np.nan if value is None else value)
+            column.InsertNextValue(nothing if value is None else value)
         table_node.AddColumn(column)
         table_node.SetColumnTitle(name, about.title)
         table_node.SetColumnUnitLabel(name, about.unit)

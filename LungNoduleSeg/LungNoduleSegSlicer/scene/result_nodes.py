@@ -14,7 +14,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.affine import LPS_TO_RAS
 from CTLungScreeningLib.geometry.cropped_mask import Grid
 from CTLungScreeningSlicer.scene.mrml_volume import ijk_to_world
-from LungNoduleSegLib.nodules.table import COLUMNS, Nodule, Verdict
+from LungNoduleSegLib.nodules.table import COLUMNS, REQUIRED, Nodule, Verdict
 from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, nodule_style
 from LungNoduleSegLib.risk.growth import ChestScan, study_date
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
@@ -96,7 +96,7 @@ def nodules_of(table_node: Any, *, rejected: bool = False) -> tuple[Nodule, ...]
     """
     table = table_node.GetTable()
     columns = {name: table.GetColumnByName(name) for name in COLUMNS}
-    if any(column is None for column in columns.values()):
+    if any(columns[name] is None for name in REQUIRED):
         raise InputError(f"{table_node.GetName()} is no table of nodules: choose that of a run.")
     types = get_type_hints(Nodule)
     verdicts = {} if rejected else verdicts_of(table_node)
@@ -106,6 +106,7 @@ def nodules_of(table_node: Any, *, rejected: bool = False) -> tuple[Nodule, ...]
                 **{
                     name: _value(column.GetValue(row), types[name])
                     for name, column in columns.items()
+                    if column is not None
                 }
             )
             for row in range(table.GetNumberOfRows())
@@ -329,5 +330,6 @@ def _placed(
 
 def _value(value: Any, kind: Any) -> Any:
     if isinstance(kind, UnionType):
-        return None if np.isnan(value) else _value(value, get_args(kind)[0])
+        nothing = value == "" if isinstance(value, str) else np.isnan(value)
+        return None if nothing else _value(value, get_args(kind)[0])
     return kind(value)

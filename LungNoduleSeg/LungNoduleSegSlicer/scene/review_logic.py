@@ -95,16 +95,16 @@ class ReviewLogic:
             InputError: as `grow_nodule`, or if there is a nodule already.
         """
         scan = self.prepare(results)
-        mask = scan.grow(ras)
+        outline = scan.grow(ras)
         nodules = nodules_of(results.table, rejected=True)
         for other in self._labelled(results, scan, nodules):
-            if other.overlaps(mask.box, mask.voxels):
+            if other.overlaps(outline.box, outline.mask):
                 raise InputError(
                     f"Nodule {other.nodule.id} is there already: edit it in the Segment Editor."
                 )
         number = self._free_number(results, nodules)
-        nodule = scan.measure(number, mask, by_hand=True)
-        there = mask.on(scan.grid)
+        nodule = scan.axial.measure(number, outline)
+        there = scan.on_volume(outline)
         if there is None:
             raise InputError("The point lies outside the scan: click on a nodule in a lung.")
         with self._change(results, [segment_id(number)], f"add nodule {number}"):

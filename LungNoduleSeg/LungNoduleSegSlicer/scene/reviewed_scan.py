@@ -1,7 +1,7 @@
 """What a reader's changes are measured on: the scan of a run, seen axially. Out of the scene."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import SimpleITK as sitk
 
@@ -11,8 +11,9 @@ from CTLungScreeningLib.geometry.cropped_mask import CroppedMask, Grid
 from CTLungScreeningLib.geometry.cropping import crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.nodules.measures import NoduleMeter
+from LungNoduleSegLib.nodules.outline import NoduleOutline
 from LungNoduleSegLib.nodules.region_growing import grow_nodule
-from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.nodules.table import Nodule, Outline
 from LungNoduleSegLib.nodules.threshold import LabelledNodule, ThresholdedNodules
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, lungs_of, volume_image, volume_of
 
@@ -60,18 +61,19 @@ class ReviewedScan:
         )
         return cls(grid, finder.ruler, finder)
 
-    def grow(self, ras: Sequence[float]) -> CroppedMask:
-        """Grow a nodule about a point of the world, RAS mm; it lies on the axial grid.
+    def grow(self, ras: Sequence[float]) -> NoduleOutline:
+        """Outline a nodule about a point of the world, RAS mm; it lies on the axial grid.
 
         Raises:
             InputError: as `grow_nodule`.
         """
         x, y, z = ras
         grown = grow_nodule(self.axial.hu, self.axial.lungs, (-x, -y, z))
-        return CroppedMask(Grid.of(self.axial.lungs), grown.box, grown.mask)
+        (outline,) = self.axial.outline([(grown.box, grown.mask)])
+        return replace(outline, made_by=Outline.IMAGE)
 
     def measure(self, number: int, mask: CroppedMask, *, by_hand: bool) -> Nodule:
-        """Measure a nodule that lies on any grid.
+        """Measure a nodule that was drawn or edited by hand, on any grid.
 
         Raises:
             InputError: if it lies outside the lungs and their surroundings.
@@ -82,12 +84,12 @@ class ReviewedScan:
                 f"Nodule {number} lies outside the lungs: move it there, or remove its segment."
             )
         ruler = self.axial if self.finder is None or by_hand else self.finder
-        return ruler.measure(number, here.box, here.voxels)
+        return ruler.measure(number, NoduleOutline(here.box, here.voxels, Outline.HAND))
 
     def on_axial(self, mask: CroppedMask) -> CroppedMask | None:
         """Bring a nodule onto the axial grid; None if nothing of it lies there."""
         return mask.on(Grid.of(self.axial.lungs))
 
-    def on_volume(self, one: LabelledNodule) -> CroppedMask | None:
+    def on_volume(self, one: LabelledNodule | NoduleOutline) -> CroppedMask | None:
         """Bring a nodule of the axial grid onto that of the volume."""
         return CroppedMask(Grid.of(self.axial.lungs), one.box, one.mask).on(self.grid)
