@@ -91,8 +91,8 @@ def test_a_neighbour_keeps_its_voxels() -> None:
     made = crop(CropSpec(10, seed=3))
     mark = scaled(made, -2.0)
     owner = np.zeros(mark.shape, np.uint16)
-    half = owner.shape[2] // 2
-    owner[:, :, half:] = 2 * made.mask[:, :, half:]
+    half = mark.shape[-1] // 2
+    owner[..., half:] = 2 * made.mask[..., half:]
     mark &= owner == 0
     (box,) = ndimage.find_objects(mark.view(np.uint8), 1)
     outline = refine_outline(made.hu, made.lungs, made.spacing, box, mark[box], owner, 1)

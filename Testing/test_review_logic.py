@@ -370,7 +370,7 @@ def test_a_click_adds_the_nodule_that_the_network_missed(
     np.testing.assert_allclose(logic.review.place(case.results, number), case.ras(UNSEEN), atol=0.5)
     voxels = segments(case)[nodule_segments.segment_id(number)]
     assert len(voxels) * np.prod(SPACING) == pytest.approx(
-        added.nodule.volume_mm3, abs=np.prod(SPACING)
+        added.nodule.volume_mm3, abs=float(np.prod(SPACING))
     )
     index = np.mean(sorted(voxels), axis=0)
     x, y, z = case.hu.TransformContinuousIndexToPhysicalPoint(index.tolist())
