@@ -1,35 +1,92 @@
-"""Time of each stage and peak memory of a whole run.
+"""A whole run, the localizer and the demonstration, through ONNX and through Keras by turns.
 
-    python Testing/benchmarks/run.py [SCAN]
+    python Testing/benchmarks/run.py [SCAN] [--only run|predict|demo]
 
-SCAN is ../shared/data/LIDC-IDRI-0001 unless given.
+SCAN is ../shared/data/LIDC-IDRI-0001 unless given. Seconds count from the start of Python to its
+end; processor seconds, summed over the cores, say the same on a machine that others use as well.
+Then come the stages of the run, and how far its nodules are from those that Keras finds.
 """
 
+import argparse
 import json
-import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from LungNoduleSegLib.results.names import RECORD
+import numpy as np
 
-scan = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data/LIDC-IDRI-0001")
-with tempfile.TemporaryDirectory() as folder:
-    output = Path(folder) / "out"
-    began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "LungNoduleSegLib", "run", scan, "-o", output, "--progress", "none"],
-        check=True,
+from CTLungScreeningLib.model_card import TRAIN, read_card
+from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.results.names import RECORD, TABLE
+
+
+def keras_only(model: Path, folder: Path) -> Path:
+    """Copy a model without its .onnx files, so that Keras runs it."""
+    for name in filter(None, (model.name, read_card(model).second)):
+        source = model.with_name(name).with_suffix(TRAIN)
+        card = read_card(source)
+        shutil.copy(source, folder)
+        files = {one: sha256 for one, sha256 in card.files.items() if one.endswith(TRAIN)}
+        text = json.dumps(asdict(replace(card, files=files)))
+        (folder / source.name).with_suffix(".json").write_text(text, encoding="utf-8")
+    return (folder / model.name).with_suffix(TRAIN)
+
+
+def measured(*command: str | Path) -> tuple[float, float, float]:
+    """Seconds, processor seconds and GiB at the peak of a command in a process of its own."""
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, "
+        "stdout=subprocess.DEVNULL); used = resource.getrusage(resource.RUSAGE_CHILDREN); "
+        "print(used.ru_utime + used.ru_stime, used.ru_maxrss)"
     )
-    elapsed = time.perf_counter() - began
-    record = json.loads((output / RECORD).read_text(encoding="utf-8"))
+    began = time.perf_counter()
+    call = [sys.executable, "-c", code, sys.executable, "-m", *map(str, command)]
+    done = subprocess.run(call, check=True, capture_output=True, text=True)
+    processor, peak = map(float, done.stdout.split())
+    return time.perf_counter() - began, processor, peak / 2**20
 
-for stage, seconds in record["timing_s"].items():
-    print(f"{stage:<10}{seconds:8.2f} s")
-print(
-    f"{'all':<10}{elapsed:8.2f} s, with the start of Python, for {record['input']['size']} voxels"
-)
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
-print(f"{'memory':<10}{peak:8.2f} GiB at the peak")
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("scan", type=Path, nargs="?", default=Path("../shared/data/LIDC-IDRI-0001"))
+parser.add_argument("--only", choices=("run", "predict", "demo"))
+options = parser.parse_args()
+
+with tempfile.TemporaryDirectory() as name:
+    work = Path(name)
+    print(f"{'':<18}{'seconds':>9}{'processor':>11}{'GiB':>7}")
+    for task, program, bundled in (
+        ("run", "LungNoduleSegLib", DEFAULT_MODEL),
+        ("predict", "CTSliceToolsLib", LOCALIZER),
+        ("demo", "LungNoduleSegLib", None),
+    ):
+        if options.only not in (None, task):
+            continue
+        models = {"ONNX": bundled}
+        if bundled:
+            models["Keras"] = keras_only(bundled, work)
+        for engine, model in models.items():
+            output = work / f"{task}-{engine}{'.json' if task == 'predict' else ''}"
+            command: list[str | Path] = [program, task, *([options.scan] if bundled else [])]
+            command += ["-o", output, "--progress", "none"]
+            command += ["--model", model] if model else []
+            seconds, processor, gib = measured(*command)
+            print(f"{f'{task}, {engine}':<18}{seconds:9.2f}{processor:11.2f}{gib:7.2f}", flush=True)
+
+    folders = [work / f"run-{engine}" for engine in ("ONNX", "Keras")]
+    if folders[0].exists():
+        record = json.loads((folders[0] / RECORD).read_text(encoding="utf-8"))
+        print(f"\n{record['input']['size']} voxels on {record['model']['device']}")
+        for stage, spent in record["timing_s"].items():
+            print(f"{stage:<18}{spent:9.2f}")
+        ours, theirs = (read_nodules_csv(folder / TABLE) for folder in folders)
+        print(f"\n{len(ours)} nodules, {len(theirs)} through Keras; the largest differences:")
+        values = ("x", "y", "z", "diameter_mm", "probability")
+        a, b = (np.array([[getattr(n, v) for v in values] for n in one]) for one in (ours, theirs))
+        for value, difference in zip(values, np.abs(a - b).max(axis=0), strict=True):
+            print(f"{value:<18}{difference:9.3f}")
