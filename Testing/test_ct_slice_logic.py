@@ -28,6 +28,7 @@ from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.model_card import ModelCard, file_sha256
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
+from CTSliceToolsLib.localizer.matching import find_level, match_slices
 from CTSliceToolsLib.localizer.results import write_prediction
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -232,7 +233,8 @@ def test_two_volumes_are_matched_to_the_millimetre(shift: float, step: float, z:
         prediction_nodes.add_prediction(volume, prediction)
     assert logic.alignment(volumes[1], volumes[0]).z_at(z) == pytest.approx(z + shift, abs=2)
     assert logic.alignment(volumes[0], volumes[1]).z_at(z + shift) == pytest.approx(z, abs=2)
-    best = logic.matchingSlices(volumes[1], "Aortic arch")[0]
+    there = logic.prediction(volumes[1])
+    best = match_slices(there, find_level(there, "Aortic arch"))[0]
     assert abs(best.offset_mm) <= step / 2 + 1e-6
     assert best.slice.z_mm == pytest.approx(HEIGHT["Aortic arch"] + shift, abs=step / 2 + 4)
 

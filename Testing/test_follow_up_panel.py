@@ -118,7 +118,7 @@ class TestCompare(FollowUpTest):
         """Growth is in the Lung-RADS category."""
         self.ui.riskSection.collapsed = False
         self.widget.risk.choose(DOUBLED_NOW)
-        status = self.widget.risk.nodule.editor("status")
+        status = self.ui.noduleFacts.findChild(qt.QWidget, "fact_status")
         self.assertEqual(status.itemText(0), "growing (measured)")
         table = self.ui.riskTable
         categories = [table.item(row, 1).text() for row in range(table.rowCount)]

@@ -273,18 +273,12 @@ class TestProgressText(unittest.TestCase):
 
 
 class TestSignal(unittest.TestCase):
-    def test_slots_are_called_in_order_until_disconnected(self) -> None:
+    def test_slots_are_called_in_order(self) -> None:
         signal, called = Signal(), []
-
-        def first(value: int) -> None:
-            called.append(("first", value))
-            signal.disconnect(first)
-
-        signal.connect(first)
+        signal.connect(lambda value: called.append(("first", value)))
         signal.connect(lambda value: called.append(("second", value)))
         signal.emit(1)
-        signal.emit(2)
-        self.assertEqual(called, [("first", 1), ("second", 1), ("second", 2)])
+        self.assertEqual(called, [("first", 1), ("second", 1)])
 
 
 class TestShortcuts(unittest.TestCase):

@@ -46,9 +46,14 @@ class RiskTest(PanelTest):
         process_events()
         self.section = self.widget.risk
 
+    def editor(self, form: Any, name: str) -> Any:
+        """Give the widget of a fact."""
+        place = self.ui.patientFacts if form is self.section.patient else self.ui.noduleFacts
+        return place.findChild(qt.QWidget, f"fact_{name}")
+
     def choose(self, form: Any, name: str, value: Any) -> None:
         """Choose an entry of a combo box as a user does; None: the first."""
-        box = form.editor(name)
+        box = self.editor(form, name)
         row = 0 if value is None else box.findText(in_words(value))
         self.assertGreaterEqual(row, 0, value)
         box.currentIndex = row
@@ -56,7 +61,7 @@ class RiskTest(PanelTest):
         process_events()
 
     def type(self, form: Any, name: str, text: str) -> None:
-        field = form.editor(name)
+        field = self.editor(form, name)
         field.text = text
         field.editingFinished.emit()
         process_events()
@@ -77,7 +82,7 @@ class RiskTest(PanelTest):
         }
 
     def first_entry(self, form: Any, name: str) -> str:
-        return str(form.editor(name).itemText(0))
+        return str(self.editor(form, name).itemText(0))
 
     def expected(self, given: ClinicalData) -> Any:
         lungs = lungs_of(self.results.segmentation)
@@ -90,15 +95,15 @@ class TestFacts(RiskTest):
         form, measured = self.section.nodule, self.expected(ClinicalData()).nodule
         self.assertTrue(self.ui.riskNodule.currentText.startswith(f"{LARGEST}: "))
         self.assertEqual(
-            form.editor("longest_mm").placeholderText, f"{measured.longest_mm:.4g} (measured)"
+            self.editor(form, "longest_mm").placeholderText, f"{measured.longest_mm:.4g} (measured)"
         )
-        self.assertEqual(form.editor("longest_mm").text, "")
+        self.assertEqual(self.editor(form, "longest_mm").text, "")
         self.assertEqual(self.first_entry(form, "kind"), f"{measured.kind} (measured)")
         lobe = "not known" if measured.upper_lobe is None else in_words(measured.upper_lobe)
         self.assertIn(lobe, self.first_entry(form, "upper_lobe"))
         self.assertEqual(self.first_entry(form, "spiculation"), "not known")
-        self.assertEqual(self.section.patient.editor("count").placeholderText, "4 (measured)")
-        self.assertEqual(self.section.patient.editor("age").placeholderText, "not known")
+        self.assertEqual(self.editor(self.section.patient, "count").placeholderText, "4 (measured)")
+        self.assertEqual(self.editor(self.section.patient, "age").placeholderText, "not known")
 
     def test_what_is_missing_is_said_in_one_sentence(self) -> None:
         missing = self.ui.riskMissing.text
@@ -138,7 +143,7 @@ class TestFacts(RiskTest):
         before = self.texts(1)
         self.tell_patient()
         self.type(form, "longest_mm", "30,5")
-        self.assertEqual(form.editor("longest_mm").text, "30.5")
+        self.assertEqual(self.editor(form, "longest_mm").text, "30.5")
         told = self.texts(1)["PanCan 2a"]
         self.type(form, "longest_mm", "")
         self.assertNotEqual(self.texts(1)["PanCan 2a"], told)
@@ -168,41 +173,41 @@ class TestFacts(RiskTest):
         self.assertEqual(len(entries), 4)
         self.assertTrue(all("Lung-RADS" in one for one in entries), entries)
         self.section.choose(SECOND)
-        self.assertEqual(self.section.nodule.editor("status").currentText, "baseline")
+        self.assertEqual(self.editor(self.section.nodule, "status").currentText, "baseline")
         self.choose(self.section.nodule, "status", Status.NEW)
         self.section.choose(LARGEST)
-        self.assertEqual(self.section.nodule.editor("status").currentIndex, 0)
+        self.assertEqual(self.editor(self.section.nodule, "status").currentIndex, 0)
 
     def test_facts_of_one_nodule_are_none_of_another(self) -> None:
         self.choose(self.section.nodule, "spiculation", True)
         self.ui.riskNodule.currentIndex = 1
         self.ui.riskNodule.activated.emit(1)
-        self.assertEqual(self.section.nodule.editor("spiculation").currentIndex, 0)
+        self.assertEqual(self.editor(self.section.nodule, "spiculation").currentIndex, 0)
         self.section.choose(LARGEST)
-        self.assertEqual(self.section.nodule.editor("spiculation").currentText, "yes")
+        self.assertEqual(self.editor(self.section.nodule, "spiculation").currentText, "yes")
 
     def test_a_rejected_nodule_has_no_risk_and_counts_no_more(self) -> None:
         self.choose(self.section.nodule, "spiculation", True)
         self.widget.logic.review.setVerdict(self.results, LARGEST, Verdict.REJECTED)
         self.widget.refresh()
         self.assertEqual(self.ui.riskNodule.count, 3)
-        self.assertEqual(self.section.patient.editor("count").placeholderText, "3 (measured)")
+        self.assertEqual(self.editor(self.section.patient, "count").placeholderText, "3 (measured)")
         self.choose(self.section.nodule, "spiculation", False)
         self.widget.logic.review.setVerdict(self.results, LARGEST, None)
         self.widget.refresh()
         self.section.choose(LARGEST)
-        self.assertEqual(self.section.nodule.editor("spiculation").currentText, "yes")
+        self.assertEqual(self.editor(self.section.nodule, "spiculation").currentText, "yes")
 
     def test_undo_and_forget(self) -> None:
         self.tell_patient()
         self.choose(self.section.nodule, "spiculation", True)
         self.ui.undoButton.click()
-        self.assertEqual(self.section.nodule.editor("spiculation").currentIndex, 0)
+        self.assertEqual(self.editor(self.section.nodule, "spiculation").currentIndex, 0)
         self.ui.forgetFactsButton.click()
-        self.assertEqual(self.section.patient.editor("age").text, "")
+        self.assertEqual(self.editor(self.section.patient, "age").text, "")
         self.assertIsNone(self.volume.GetAttribute("CTLungScreening.facts"))
         self.ui.undoButton.click()
-        self.assertEqual(self.section.patient.editor("age").text, "64")
+        self.assertEqual(self.editor(self.section.patient, "age").text, "64")
 
     def test_copied_text_has_all_nodules_and_what_was_told(self) -> None:
         self.tell_patient()
@@ -253,7 +258,7 @@ class TestHeader(RiskTest):
     born, sex, day = "19600812", "F", "20240811"
 
     def test_age_and_sex_come_from_the_header_and_can_be_corrected(self) -> None:
-        self.assertEqual(self.section.patient.editor("age").placeholderText, "63 (DICOM)")
+        self.assertEqual(self.editor(self.section.patient, "age").placeholderText, "63 (DICOM)")
         self.assertEqual(self.first_entry(self.section.patient, "sex"), "female (DICOM)")
         self.assertNotIn("age in years", self.ui.riskMissing.text)
         self.type(self.section.patient, "age", "60")
@@ -275,8 +280,8 @@ class TestScene(RiskTest):
             self.assertEqual(self.ui.riskProblem.text, "Find the nodules of the scan first.")
             self.assertTrue(slicer.mrmlScene.ReadFromMRB(file))
         process_events()
-        self.assertEqual(self.section.patient.editor("age").text, "64")
-        self.assertEqual(self.section.nodule.editor("spiculation").currentText, "yes")
+        self.assertEqual(self.editor(self.section.patient, "age").text, "64")
+        self.assertEqual(self.editor(self.section.nodule, "spiculation").currentText, "yes")
         self.assertEqual(self.texts(1), before)
 
     def test_a_nodule_elsewhere_with_the_same_number_is_another(self) -> None:
@@ -286,7 +291,7 @@ class TestScene(RiskTest):
         row = next(n for n in range(table.GetNumberOfRows()) if ids.GetValue(n) == LARGEST)
         table.GetColumnByName("z").SetValue(row, 900)
         self.widget.refresh()
-        self.assertEqual(self.section.nodule.editor("spiculation").currentIndex, 0)
+        self.assertEqual(self.editor(self.section.nodule, "spiculation").currentIndex, 0)
 
     def test_volume_removed_and_scene_closed(self) -> None:
         self.tell_patient()
@@ -346,7 +351,7 @@ class TestModel(RiskTest):
         self.assertTrue(self.ui.askModelButton.enabled)
         self.ui.askModelButton.click()
         process_events()
-        prediction, doubts = self.widget.logic.classifier.predictionOf(self.results)
+        prediction, doubts = self.widget.logic.classifier.prediction(self.results)
         self.assertEqual(doubts, [])
         assert prediction is not None
         self.assertIn(f"{100 * prediction.probability:.1f} %", self.ui.predictionLabel.text)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,18 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from follow_up_scans import DOUBLED, DOUBLED_NOW, breathed, follow_up_scans, measured, taken_again
 from LungNoduleSegLib.feature_extraction.scan_sources import features_of
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
-from LungNoduleSegLib.nodules.table import Column, read_nodules_csv, write_nodules_csv
+from LungNoduleSegLib.nodules.table import read_nodules_csv, write_nodules_csv
 from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import TAG, write_segmentation
 from LungNoduleSegLib.risk.assessment import assess
-from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import LungRads, PatientFacts, Sex, measured_facts
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
 from LungNoduleSegLib.risk.logistic_model import evaluate
 from LungNoduleSegLib.risk.published_models import MODELS
+from LungNoduleSegLib.risk.training import train_risk
 from mrml_grids import OBLIQUE, grid, grids, masks, write_results
-from risk_tables import INFORMATIVE, cohort
+from risk_tables import INFORMATIVE, cohort, write
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
@@ -38,11 +39,8 @@ from LungNoduleSegSlicer.scene.result_nodes import lungs_of, nodule_labels_of, n
 from LungNoduleSegSlicer.scene.result_tables import (  # noqa: E402
     FEATURE_COLUMNS,
     PREDICTION_COLUMNS,
-    RISK_COLUMNS,
-    SCORE_COLUMNS,
     SOURCE_ROLE,
     add_table,
-    rows_of,
 )
 
 PATIENT = PatientFacts(age=60, sex=Sex.MALE, family_history=False, emphysema=False)
@@ -101,40 +99,42 @@ def test_lungs_come_back_where_they_lie(
     )
 
 
-def test_risk_is_a_table_that_says_what_it_was_made_of(scene: Any, tmp_path: Path) -> None:
+def told(logic: LungNoduleSegLogic, found: ResultNodes, patient: PatientFacts) -> None:
+    for name, value in asdict(patient).items():
+        if value is not None:
+            logic.risk.setFact(found, name, value)
+
+
+def test_risk_is_that_of_the_core_with_what_was_told(scene: Any, tmp_path: Path) -> None:
     image = grid()
+    logic = LungNoduleSegLogic()
     found = imported(write_results(tmp_path / "out", image), image)
     corrections = {3: {"upper_lobe": True, "spiculation": False}}
-    given = ClinicalData(PATIENT, nodules=corrections)
-    node = LungNoduleSegLogic().risk.assessRisk(found.table, given, found.segmentation)
-    table = rows(node)
+    told(logic, found, PATIENT)
+    for name, value in corrections[3].items():
+        logic.risk.setFact(found, name, value, 3)
+    risk = logic.risk.evaluate(found)
     lungs, _ = masks(image)
-    facts = measured_facts(nodules_of(found.table), lungs)
-    by_id = {one.id: one for one in facts if one.id is not None}
-    assert len(table) == len(by_id) * (len(MODELS) + 4)
-    assert list(table[0]) == list(RISK_COLUMNS)
-    expected = {
-        (number, result.model): result
-        for number, one in by_id.items()
-        for result in assess(one.corrected(**corrections.get(number, {})), PATIENT).models
-    }
-    for row in table:
-        result = expected.get((row["id"], row["model"]))
-        if result is not None:
-            said = np.nan if result.probability is None else result.probability
-            assert row["probability"] == pytest.approx(said, nan_ok=True)
-            assert row["missing"] == ", ".join(result.missing)
-    brock = evaluate(MODELS[1], by_id[3].corrected(**corrections[3]), PATIENT)
-    assert brock.probability is not None
-    assert any(row["probability"] == pytest.approx(brock.probability) for row in table)
-    assert node.GetAttribute(TAG) == "risk"
-    assert json.loads(node.GetAttribute(f"{TAG}.patient"))["age"] == 60
-    told = {one["id"]: one for one in json.loads(node.GetAttribute(f"{TAG}.nodules"))}
-    assert told[3]["origins"]["spiculation"] == "given"
-    assert told[3]["origins"]["longest_mm"] == "measured"
-    assert sources(node) == [found.table.GetID(), found.segmentation.GetID()]
-    with pytest.raises(InputError, match="holds no nodule 2"):
-        LungNoduleSegLogic().risk.assessRisk(found.table, ClinicalData(nodules={2: {}}))
+    facts = {one.id: one for one in measured_facts(nodules_of(found.table), lungs) if one.id}
+    assert [one.nodule.id for one in risk.assessments] == list(facts)
+    for number, one in facts.items():
+        expected = assess(one.corrected(**corrections.get(number, {})), PATIENT)
+        said = risk.of(number)
+        assert said is not None
+        assert len(said.models) == len(MODELS)
+        assert [one.category for one in said.guidelines] == [
+            one.category for one in expected.guidelines
+        ]
+        for model, other in zip(said.models, expected.models, strict=True):
+            assert model.probability == pytest.approx(other.probability)
+            assert model.missing == other.missing
+    brock = evaluate(MODELS[1], facts[3].corrected(**corrections[3]), PATIENT)
+    third = risk.of(3)
+    assert third is not None and brock.probability is not None
+    assert any(one.probability == pytest.approx(brock.probability) for one in third.models)
+    assert risk.patient.age == 60
+    assert third.nodule.origins["spiculation"] == "given"
+    assert third.nodule.origins["longest_mm"] == "measured"
 
 
 def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> None:
@@ -168,15 +168,14 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
     assert node.GetAttribute(f"{TAG}.days") == "100"
     assert node.GetAttribute(f"{TAG}.prior") == "before"
     assert sources(node)[0] == nodes[0].table.GetID()
-    classes = LungNoduleSegLogic().risk.assessRisk(nodes[1].table, growthNode=node)
-    told = {one["id"]: one for one in json.loads(classes.GetAttribute(f"{TAG}.nodules"))}
-    assert told[DOUBLED_NOW]["status"] == "growing"
-    assert told[DOUBLED_NOW]["previous_mean_mm"] == grown["prior_mean_mm"]
-    assert told[DOUBLED_NOW]["origins"]["status"] == "measured"
-    by_row = {(row["id"], row["model"]): row["category"] for row in rows(classes)}
-    assert by_row[DOUBLED_NOW, "Lung-RADS v2022"] == "4B"
-    with pytest.raises(InputError, match="before nodule table"):
-        LungNoduleSegLogic().risk.assessRisk(nodes[0].table, growthNode=node)
+    grown_one = LungNoduleSegLogic().risk.evaluate(nodes[1]).of(DOUBLED_NOW)
+    assert grown_one is not None
+    assert grown_one.nodule.status == "growing"
+    assert grown_one.nodule.previous_mean_mm == grown["prior_mean_mm"]
+    assert grown_one.nodule.origins["status"] == "measured"
+    categories = {one.guideline: one.category for one in grown_one.guidelines}
+    assert categories["Lung-RADS v2022"] == "4B"
+    assert LungNoduleSegLogic().growth.find(nodes[0]) is None
     with pytest.raises(InputError, match="names no volume"):
         scene.RemoveNode(nodes[0].segmentation.GetNodeReference("referenceImageGeometryRef"))
         LungNoduleSegLogic().growth.compare(nodes[0], nodes[1])
@@ -197,7 +196,7 @@ def test_the_last_table_is_taken_back_and_a_failure_leaves_nothing(
     found = imported(write_results(tmp_path / "out", image), image)
     before = scene.GetNumberOfNodes()
     logic = LungNoduleSegLogic()
-    node = logic.risk.assessRisk(found.table, ClinicalData(PATIENT))
+    node = logic.classifier.computeFeatures(found)
     name = node.GetName()
     logic.history.undo()
     assert scene.GetNumberOfNodes() == before
@@ -205,7 +204,7 @@ def test_the_last_table_is_taken_back_and_a_failure_leaves_nothing(
     logic.history.undo()
     assert scene.GetNumberOfNodes() == before
     with pytest.raises(KeyError), logic.history.allOrNothing():
-        add_table(scene, "half", RISK_COLUMNS, [{"id": 1}], "risk", {}, [])
+        add_table(scene, "half", FEATURE_COLUMNS, [{"scan": "CT"}], "features", {}, [])
     assert scene.GetNumberOfNodes() == before
 
 
@@ -224,7 +223,7 @@ def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, co
         sitk.GetArrayFromImage(nodule_labels_of(found)), sitk.GetArrayViewFromImage(labels)
     )
     logic = LungNoduleSegLogic()
-    node = logic.classifier.computeFeatures([found])
+    node = logic.classifier.computeFeatures(found)
     (row,) = rows(node)
     assert list(row) == list(FEATURE_COLUMNS)
     assert (row["scan"], row["source"]) == ("CT", "run")
@@ -232,54 +231,31 @@ def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, co
         assert row[name] == pytest.approx(value, abs=1e-3, nan_ok=True), name
     assert node.GetAttribute(TAG) == "features"
     assert sources(node) == [found.table.GetID(), found.segmentation.GetID()]
-    with pytest.raises(InputError, match="No scan was given"):
-        logic.classifier.computeFeatures([])
     found.segmentation.GetSegmentation().RemoveSegment("CTLungScreening_Nodule_3")
     with pytest.raises(InputError, match="has no segment of nodule 3"):
-        logic.classifier.computeFeatures([found])
+        logic.classifier.computeFeatures(found)
 
 
-@pytest.mark.slow
-def test_classifiers_are_trained_and_asked_on_tables(scene: Any, tmp_path: Path) -> None:
+def test_a_trained_model_is_asked_about_nodes(scene: Any, tmp_path: Path) -> None:
     features, labels = cohort()
+    feature_table = write(tmp_path / "features.csv", features)
+    train_risk(feature_table, write(tmp_path / "labels.csv", labels), tmp_path / "models")
+    image = grid()
+    found = imported(write_results(tmp_path / "out", image), image)
     logic = LungNoduleSegLogic()
-    table = add_table(
-        scene,
-        "F",
-        FEATURE_COLUMNS,
-        [{k: float(v) if k in SCAN_FEATURES else v for k, v in row.items()} for row in features],
-        "features",
-        {},
-        [],
-    )
-    columns = {"patient_id": FEATURE_COLUMNS["patient_id"], "label": Column("Label", "", "")}
-    truth = [row | {"label": float(row["label"])} for row in labels]
-    answers = add_table(scene, "L", columns, truth, "labels", {}, [])
-    seen: list[str] = []
-    scores = logic.classifier.trainRisk(
-        table, answers, tmp_path / "models", progress=lambda stage, *_: seen.append(stage)
-    )
-    assert "Training" in seen
-    assert list(rows(scores)[0]) == list(SCORE_COLUMNS)
-    assert [row["classifier"] for row in rows(scores)] == ["Random Forest", "XGBoost"]
-    assert all(row["roc_auc"] > 0.7 for row in rows(scores))
-    training = json.loads(scores.GetAttribute(f"{TAG}.training"))
-    assert training["XGBoost"]["patients"] == len(labels)
-    assert sources(scores) == [table.GetID(), answers.GetID()]
-    found = logic.classifier.predictRisk(table, tmp_path / "models" / "xgboost.ubj")
-    assert list(rows(found)[0]) == list(PREDICTION_COLUMNS)
-    assert len(rows(found)) == len(features)
-    assert all(0 < row["probability"] < 1 for row in rows(found))
-    assert INFORMATIVE in rows(found)[0]["moved_by"]
-    everything = json.loads(found.GetAttribute(f"{TAG}.predictions"))
-    assert len(everything[0]["contributions"]) == len(SCAN_FEATURES)
-    with pytest.raises(InputError, match=r"^L gives every scan the label 1|^L has no label"):
-        short = add_table(scene, "short", columns, truth[:3], "labels", {}, [])
-        short.SetName("L")
-        logic.classifier.trainRisk(table, short, tmp_path / "none")
-    with pytest.raises(InputError, match="L has no column scan"):
-        logic.classifier.predictRisk(answers, tmp_path / "models" / "xgboost.ubj")
-    assert rows_of(answers, columns)[0]["patient_id"] == "p0"
+    node = logic.classifier.predict(found, tmp_path / "models" / "xgboost.ubj")
+    (row,) = rows(node)
+    assert list(row) == list(PREDICTION_COLUMNS)
+    assert 0 < row["probability"] < 1
+    assert INFORMATIVE in row["moved_by"]
+    (everything,) = json.loads(node.GetAttribute(f"{TAG}.predictions"))
+    assert len(everything["contributions"]) == len(SCAN_FEATURES)
+    prediction, doubts = logic.classifier.prediction(found)
+    assert prediction is not None and doubts == []
+    assert prediction.probability == row["probability"]
+    logic.history.undo()
+    assert logic.classifier.prediction(found) == (None, [])
+    assert not logic.history.canUndo
 
 
 @pytest.mark.slow
@@ -295,14 +271,15 @@ def test_a_real_scan_on_nodes(scene: Any, shared_data: Path, tmp_path: Path) -> 
     write_nodules_csv(folder / TABLE, measured(image, lungs, labels))
     before, after = (imported(folder, image, name) for name in ("2000-01-01", "2000-07-01"))
     logic = LungNoduleSegLogic()
-    (features,) = rows(logic.classifier.computeFeatures([after]))
+    (features,) = rows(logic.classifier.computeFeatures(after))
     assert features["nodule_count"] == len(nodules_of(after.table))
     assert features["largest_diameter_mm"] == pytest.approx(30, abs=6)
     assert all(math.isfinite(features[name]) for name in SCAN_FEATURES)
     growth = logic.growth.compare(before, after, days=182)
     assert {row["change"] for row in rows(growth)} == {"no measurable change"}
-    told = ClinicalData(nodules={1: {"previous_category": LungRads.VERY_SUSPICIOUS}})
-    risk = logic.risk.assessRisk(after.table, told, after.segmentation, growth)
-    classes = {row["id"]: row for row in rows(risk) if row["model"] == "Lung-RADS v2022"}
-    assert classes[1]["category"] == "4B"
-    assert "age in years" in rows(risk)[0]["missing"]
+    logic.risk.setFact(after, "previous_category", LungRads.VERY_SUSPICIOUS, 1)
+    largest = logic.risk.evaluate(after).of(1)
+    assert largest is not None
+    categories = {one.guideline: one.category for one in largest.guidelines}
+    assert categories["Lung-RADS v2022"] == "4B"
+    assert "age in years" in largest.models[0].missing

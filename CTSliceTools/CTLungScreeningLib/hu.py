@@ -37,7 +37,6 @@ class Window:
 
 
 LUNG_WINDOW = Window(level=-600, width=1500)
-SOFT_TISSUE_WINDOW = Window(level=40, width=400)
 
 SLICE_WINDOW = Window(level=-200, width=1600)
 """Lung, soft tissue and bone told apart at once: −1000 to 600 HU, what the localizer sees."""

@@ -36,7 +36,6 @@ LANDMARKS = (
 """From head to feet."""
 
 LANDMARK_BY_NAME = {landmark.name: landmark for landmark in LANDMARKS}
-LANDMARK_BY_KEY = {landmark.key: landmark for landmark in LANDMARKS}
 LOCATIONS = np.array([landmark.location for landmark in LANDMARKS])
 LOCATIONS.flags.writeable = False
 

@@ -14,14 +14,6 @@ class Signal:
         """Have `slot` called from now on."""
         self._slots.append(slot)
 
-    def disconnect(self, slot: Callable[..., Any]) -> None:
-        """No longer call `slot`.
-
-        Raises:
-            ValueError: if it is not connected.
-        """
-        self._slots.remove(slot)
-
     def emit(self, *arguments: Any) -> None:
         """Call all that are connected at this moment."""
         for slot in list(self._slots):

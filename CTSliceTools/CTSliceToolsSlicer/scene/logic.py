@@ -18,7 +18,6 @@ from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import Snapshot
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.mrml_volume import export_volume, ijk_to_world
-from CTSliceToolsLib.localizer import matching
 from CTSliceToolsLib.localizer.prediction import ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.results import read_prediction
 from CTSliceToolsLib.localizer.scan_alignment import align_scans
@@ -119,17 +118,6 @@ class CTSliceToolsLogic:
         if self._aligned is None or self._aligned[0] != slices:
             self._aligned = slices, align_scans(*pair)
         return self._aligned[1]
-
-    def matchingSlices(
-        self, volumeNode: Any, key: float | str, tolerance: float = matching.TOLERANCE
-    ) -> list[matching.SliceMatch]:
-        """Give the slices within a tolerance of a normalized location or landmark, nearest first.
-
-        Raises:
-            InputError: as `prediction`, or if there is no such landmark.
-        """
-        prediction = self.prediction(volumeNode)
-        return matching.match_slices(prediction, matching.find_level(prediction, key), tolerance)
 
     def annotateAsPredicted(self, volumeNode: Any) -> None:
         """Make the predicted landmarks the volume's annotation, in one change, to be corrected.

@@ -55,10 +55,6 @@ class ClinicalDataForm:
             layout.addWidget(label, line, 0)
             layout.addWidget(row.widget, line, 1)
 
-    def editor(self, name: str) -> Any:
-        """Give the widget of a fact."""
-        return self._rows[name].widget
-
     def show(self, known: Mapping[str, Known], told: Mapping[str, Any]) -> None:
         """Show what is known without anybody's telling, and what was told."""
         for name, row in self._rows.items():

@@ -99,14 +99,7 @@ class FollowUpSection(Section):
         """Show a nodule of the table in the red view, and its place in the prior scan beside it."""
         self._ui.followUpSideBySideBox.checked = True
         one = self._rows[row]
-        here, there = (
-            (
-                -float(one[f"{scan}_x"] or 0),
-                -float(one[f"{scan}_y"] or 0),
-                float(one[f"{scan}_z"] or 0),
-            )
-            for scan in ("current", "prior")
-        )
+        here, there = (_ras(one, scan) for scan in ("current", "prior"))
         self.views.show_points(here, there, PAIR_WIDTH_MM)
 
     def _prior_results(self) -> ResultNodes | None:

@@ -211,7 +211,7 @@ class RiskSection(Section):
         if not ensure_packages(self._requirements, TITLE):
             return
         with shown_errors(), slicer.util.WaitCursor():
-            self._logic.classifier.askModel(self._results, self.model.file)
+            self._logic.classifier.predict(self._results, self.model.file)
         self.changed.emit()
 
     def _about_model(self, file: Path) -> tuple[str, str]:

@@ -64,7 +64,7 @@ class LungNoduleSegLogic:
         self.commands = Commands(LungNoduleSegLib, CTSliceToolsLib)
         self.review = ReviewLogic(self.history)
         self.growth = GrowthLogic(self.history, self.commands)
-        self.classifier = ClassifierLogic(self.history, self.commands)
+        self.classifier = ClassifierLogic(self.history)
         self.risk = RiskLogic(self.history, self.growth, self.classifier)
 
     def process(

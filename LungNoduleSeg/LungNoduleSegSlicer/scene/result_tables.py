@@ -10,23 +10,10 @@ import vtk
 from CTLungScreeningLib import __version__
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.scene.nodes import add_node
-from LungNoduleSegLib.nodules.table import COLUMNS, Column
+from LungNoduleSegLib.nodules.table import Column
 from LungNoduleSegLib.results.segments import TAG
-from LungNoduleSegLib.risk.assessment import Assessment
 from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES
 from LungNoduleSegLib.risk.growth_table import Row
-
-RISK_COLUMNS = {
-    "id": COLUMNS["id"],
-    "model": Column("Model or guideline", "", "What the row is the result of"),
-    "probability": Column("Probability", "", "Of cancer, 0 to 1; empty for a guideline"),
-    "category": Column("Category", "", "Of a guideline; empty for a model"),
-    "management": Column("Management", "", "What the guideline recommends"),
-    "missing": Column("Missing", "", "Facts still asked for; until then there is no result"),
-    "not_for": Column("Not for", "", "Why the model or guideline does not apply"),
-    "source": Column("Source", "", "Where it was published"),
-}
-"""One row for each nodule and each published model or guideline."""
 
 FEATURE_COLUMNS = {
     "scan": Column("Scan", "", "Name of the volume"),
@@ -35,19 +22,6 @@ FEATURE_COLUMNS = {
     "source": Column("Source", "", "What the features were taken from"),
 } | {name: Column(name, about.unit, about.description) for name, about in SCAN_FEATURES.items()}
 """One row a scan, the columns of the CSV file of `features`."""
-
-SCORE_COLUMNS = {
-    "classifier": Column("Classifier", "", "Random Forest or XGBoost"),
-    "precision": Column("Precision", "", "Of the class cancer at a probability of 0.5"),
-    "recall": Column("Recall", "", "Of the class cancer at a probability of 0.5"),
-    "f1": Column("F1", "", "Of the class cancer at a probability of 0.5"),
-    "log_loss": Column("Log loss", "", "Mean, natural logarithm"),
-    "roc_auc": Column("ROC AUC", "", "0.5 is chance"),
-    "average_precision": Column("Average precision", "", "Chance is the share of cancer"),
-    "brier": Column("Brier score", "", "Mean squared error of the probability"),
-    "model": Column("Model", "", "The file of the model, trained on all scans"),
-}
-"""One row a classifier, from scans that it was not trained on."""
 
 PREDICTION_COLUMNS = {
     "scan": FEATURE_COLUMNS["scan"],
@@ -59,10 +33,9 @@ PREDICTION_COLUMNS = {
 
 WORDS = frozenset(
     (
-        *("model", "category", "management", "missing", "not_for", "source"),
         *("change", "side", "kind", "prior_kind", "current_kind", "lung_rads_change"),
-        *("scan", "date"),
-        *("classifier", "moved_by", "warnings", *IDENTIFIERS),
+        *("scan", "date", "source"),
+        *("moved_by", "warnings", *IDENTIFIERS),
     )
 )
 """Columns of words; the others are of numbers."""
@@ -134,38 +107,6 @@ def rows_of(table_node: Any, columns: Mapping[str, Column] | None = None) -> lis
         {name: _cell(column.GetValue(row)) for name, column in found.items()}
         for row in range(table.GetNumberOfRows())
     ]
-
-
-def risk_rows(one: Assessment) -> list[Row]:
-    """Give the rows of one nodule for `RISK_COLUMNS`."""
-    number = one.nodule.id
-    rows: list[Row] = [
-        {
-            "id": number,
-            "model": model.model,
-            "probability": model.probability,
-            "category": None,
-            "management": None,
-            "missing": ", ".join(model.missing),
-            "not_for": model.not_for,
-            "source": model.source,
-        }
-        for model in one.models
-    ]
-    rows += [
-        {
-            "id": number,
-            "model": guideline.guideline,
-            "probability": None,
-            "category": guideline.category,
-            "management": guideline.management,
-            "missing": ", ".join(guideline.missing),
-            "not_for": guideline.not_for,
-            "source": guideline.source,
-        }
-        for guideline in one.guidelines
-    ]
-    return rows
 
 
 def _column(name: str, values: Sequence[str | int | float | None]) -> Any:

@@ -1,21 +1,18 @@
 """Risk of nodules in a Slicer scene: what was told, measured and compared, and what it means."""
 
-import json
 from dataclasses import asdict, replace
 from typing import Any
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.scene.history import Change, History
-from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.segments import LUNG_STYLES
-from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess, assess_scan
+from LungNoduleSegLib.risk.assessment import assess
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
     ClinicalData,
     add_prior_facts,
     fitting_facts,
-    prior_facts,
 )
 from LungNoduleSegLib.risk.facts import (
     LABELS,
@@ -24,7 +21,6 @@ from LungNoduleSegLib.risk.facts import (
     coarse_lungs,
     measured_facts,
 )
-from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
 from LungNoduleSegLib.risk.scan_risk import ScanRisk
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.clinical_data_node import (
@@ -42,7 +38,6 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     nodules_of,
     volume_node_of,
 )
-from LungNoduleSegSlicer.scene.result_tables import RISK_COLUMNS, add_table, risk_rows, rows_of
 
 
 class RiskLogic:
@@ -107,7 +102,7 @@ class RiskLogic:
         measured = self.measuredFacts(results)
         if self._growth.find(results) is not None:  # so it is not the first scan
             told = replace(told, shared={n: v for n, v in told.shared.items() if n != "status"})
-        prediction, doubts = self._classifier.predictionOf(results)
+        prediction, doubts = self._classifier.prediction(results)
         told_of = told.correct(measured, results.table.GetName())
         assessments = tuple(assess(one, told.patient) for one in told_of)
         notes = self._growth.warnings(results)
@@ -118,50 +113,6 @@ class RiskLogic:
         measured = measured_facts(nodules_of(results.table), self._coarse_lungs(results))
         prior = fitting_facts(measured, self._growth.priorFacts(results))
         return tuple(add_prior_facts(measured, prior))
-
-    def assessRisk(
-        self,
-        tableNode: Any,
-        given: ClinicalData = NO_CLINICAL_DATA,
-        segmentationNode: Any | None = None,
-        growthNode: Any | None = None,
-    ) -> Any:
-        """Evaluate every published model and guideline for each nodule of a table.
-
-        Args:
-            tableNode: the nodule table of a run.
-            given: what was told of the patient and the nodules.
-            segmentationNode: of the same run; from its lungs upper lobes are guessed.
-            growthNode: a table of `GrowthLogic.compare` whose current scan this is.
-
-        Returns:
-            A new table node with a row for each nodule and model; attributes hold the facts and
-            who said them as JSON.
-
-        Raises:
-            InputError: if a table is of another kind or of another scan, or a fact not possible.
-        """
-        nodules = nodules_of(tableNode)
-        lungs = None if segmentationNode is None else lungs_of(segmentationNode)
-        prior = {} if growthNode is None else prior_facts(rows_of(growthNode, GROWTH_COLUMNS))
-        found = assess_scan(nodules, lungs, given, prior, tableNode.GetName())
-        sources = [node for node in (tableNode, segmentationNode, growthNode) if node is not None]
-        with self._history.allOrNothing():
-            node = add_table(
-                self._history.scene,
-                f"{tableNode.GetName()} risk",
-                RISK_COLUMNS,
-                [row for one in found for row in risk_rows(one)],
-                "risk",
-                {
-                    "patient": json.dumps(asdict(given.patient)),
-                    "nodules": json.dumps([_told(one.nodule) for one in found]),
-                    "disclaimer": DISCLAIMER,
-                },
-                sources,
-            )
-            place_beside(tableNode, node)
-        return node
 
     def _coarse_lungs(self, results: ResultNodes) -> Any | None:
         """The lungs, coarsely, as long as they are what they were; None if there are none."""
@@ -193,7 +144,3 @@ class RiskLogic:
         keep_facts(volume, told, nodules)
         if volume.GetAttribute(FACTS) != before:
             self._history.remember(Change(restore, kind, what))
-
-
-def _told(facts: NoduleFacts) -> dict[str, Any]:
-    return {name: value for name, value in asdict(facts).items() if value is not None}
