@@ -33,9 +33,11 @@ from dicom_results import (
 from LungNoduleSegLib import cli
 from LungNoduleSegLib.nodules.table import NoduleKind, read_nodules_csv, write_nodules_csv
 from LungNoduleSegLib.results.dicom_report import KINDS
+from LungNoduleSegLib.results.dicom_risk import SCHEME, private
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.dicom_writing import write_dicom, write_dicom_of_run
 from LungNoduleSegLib.results.names import (
+    DICOM_KEY_IMAGES,
     DICOM_NAMES,
     DICOM_REPORT,
     DICOM_SEGMENTATION,
@@ -44,6 +46,10 @@ from LungNoduleSegLib.results.names import (
     TABLE,
     result_names,
 )
+from LungNoduleSegLib.risk.assessment import assess_scan
+from LungNoduleSegLib.risk.clinical_data import ClinicalData
+from LungNoduleSegLib.risk.facts import PatientFacts, Sex, Status
+from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
 NODULE_1 = {
     ("SCT", "103339001"): (7.25, "mm"),
@@ -219,7 +225,7 @@ def test_results_of_a_run_are_written_later(scan: CTScan, tmp_path: Path) -> Non
     assert done.exit_code == 0, done.output
     assert all(name in done.output for name in DICOM_NAMES)
     assert measures(groups(folder / DICOM_REPORT)[2])[VOLUME][0] == rows[0].volume_mm3
-    with pytest.raises(InputError, match="already holds measurements"):
+    with pytest.raises(InputError, match=r"already holds key-images\.dcm, measurements"):
         write_dicom_of_run(folder)
 
 
@@ -265,3 +271,110 @@ def test_a_real_scan_from_end_to_end(shared_data: Path, tmp_path: Path) -> None:
         NoduleSegmenter().run(tmp_path / "scan.nrrd", tmp_path / "no", dicom=True)
     assert not (tmp_path / "no").exists()
     assert validated(output / DICOM_SEGMENTATION) == validated(output / DICOM_REPORT) == []
+
+
+CLINICAL = ClinicalData(
+    PatientFacts(age=64, sex=Sex.FEMALE, family_history=False, emphysema=True, screening=True),
+    {"status": Status.BASELINE},
+    {
+        1: {
+            "upper_lobe": True,
+            "spiculation": True,
+            "status": Status.GROWING,
+            "doubling_days": 210.0,
+        },
+        3: {"upper_lobe": False, "spiculation": False},
+    },
+)
+
+
+def test_risk_growth_and_categories_are_in_the_report(scan: CTScan, tmp_path: Path) -> None:
+    lungs, labels, rows = results_on(scan)
+    risk = ScanRisk(CLINICAL.patient, assess_scan(rows, lungs, CLINICAL))
+    out = tmp_path / "out"
+    write_dicom(out, read_dicom_source(scan), lungs, labels, rows, RECORD, risk)
+    assert validated(out / DICOM_REPORT) == []
+    read = sr.srread(out / DICOM_REPORT)
+    check_modules(read)
+    (scheme,) = read.CodingSchemeIdentificationSequence
+    assert scheme.CodingSchemeDesignator == SCHEME
+    used = {
+        item.value
+        for item in read.iterall()
+        if item.keyword == "CodingSchemeDesignator" and str(item.value).startswith("99")
+    }
+    assert used == {SCHEME}
+    one, three = groups(out / DICOM_REPORT)[2:4]
+    (site,) = one.finding_sites
+    assert (site.value, site.laterality.value) == (codes.SCT.UpperLobeOfLung, "24028007")
+    assert three.finding_sites[0].value.value == "39607008"
+    assessed = risk.of(1)
+    assert assessed is not None
+    said = {
+        found.method.meaning: found.value
+        for found in one.get_measurements(name=codes.DCM.ProbabilityOfCancer)
+    }
+    expected = {
+        result.model: round(100 * result.probability, 4)
+        for result in assessed.models
+        if result.probability is not None
+    }
+    assert {name[:64]: value for name, value in expected.items()} == said
+    assert len(said) == 4
+    parameters = [
+        item.value
+        for found in one.get_measurements(name=codes.DCM.ProbabilityOfCancer)
+        for item in found[0].ContentSequence
+        if item.name == codes.DCM.AlgorithmParameters
+    ]
+    assert "age in years = 64" in parameters
+    assert "in an upper lobe = True" in parameters
+    (days,) = one.get_measurements(name=private("Volume doubling time"))
+    assert (days.value, days.unit) == (210, codes.UCUM.Day)
+    (shape,) = one.get_qualitative_evaluations(name=codes.DCM.BorderShape)
+    assert shape.value == codes.DCM.Spiculated
+    (rads,) = one.get_qualitative_evaluations(name=codes.DCM.AssessmentCategory)
+    assert rads.value.meaning == f"Lung-RADS v2022: {assessed.guidelines[0].category}"
+    (change,) = one.get_qualitative_evaluations(name=private("Change since the previous CT"))
+    assert change.value == codes.SCT.IncreaseInSize
+    whole = [
+        group
+        for group in read.content.get_image_measurement_groups()
+        if group.tracking_identifier == "Examination"
+    ]
+    (category,) = whole[0].get_qualitative_evaluations(name=codes.DCM.AssessmentCategory)
+    assert category.value.meaning == f"Lung-RADS v2022: {risk.examination.category}"
+
+
+def test_key_images_are_the_slices_of_the_nodules(scan: CTScan, tmp_path: Path) -> None:
+    folder = written(tmp_path / "out", scan)
+    _, _, rows = results_on(scan)
+    key = pydicom.dcmread(folder / DICOM_KEY_IMAGES)
+    assert key.Modality == "KO"
+    named = {
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in key.ContentSequence
+        if item.ValueType == "IMAGE"
+    }
+    assert named == {scan.slices[row.slice].sop_instance_uid for row in rows}
+    assert validated(folder / DICOM_KEY_IMAGES) == []
+
+
+def test_the_segmentation_is_a_label_map_by_choice(scan: CTScan, tmp_path: Path) -> None:
+    lungs, labels, rows = results_on(scan)
+    source = read_dicom_source(scan)
+    write_dicom(tmp_path / "out", source, lungs, labels, rows, RECORD, labelmap=True)
+    read = hd.seg.segread(tmp_path / "out" / DICOM_SEGMENTATION)
+    assert read.segmentation_type == hd.seg.SegmentationTypeValues.LABELMAP
+    names = [read.get_segment_description(n).segment_label for n in read.segment_numbers]
+    assert names == ["Right lung", "Left lung", "Nodule 1", "Nodule 3"]
+    uids = [one.sop_instance_uid for one in scan.slices]
+    pixels = read.get_pixels_by_source_instance(uids, combine_segments=True, relabel=False)
+    planes = source.planes(labels)
+    assert ((pixels == 3) == (planes == 1)).all()
+    assert ((pixels == 4) == (planes == 3)).all()
+    inside = source.planes(lungs)
+    assert ((pixels == 1) == ((inside == 1) & (planes == 0))).all()
+    for group in groups(tmp_path / "out" / DICOM_REPORT)[:4]:
+        reference = group.referenced_segment
+        assert reference.referenced_sop_instance_uid == read.SOPInstanceUID

@@ -1,6 +1,7 @@
 """The report: what it says, what it shows where, and that it stays on its own."""
 
 import base64
+import html
 import io
 import re
 from dataclasses import replace
@@ -23,6 +24,7 @@ from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import PatientFacts, Sex, Status, measured_facts
 from LungNoduleSegLib.risk.logistic_model import evaluate
+from LungNoduleSegLib.risk.lung_rads import lung_rads_mean_mm
 from LungNoduleSegLib.risk.prediction import Contribution, RiskPrediction
 from LungNoduleSegLib.risk.published_models import MODELS
 from LungNoduleSegLib.risk.scan_risk import ScanRisk, to_text
@@ -295,3 +297,48 @@ def test_a_trained_model_and_doubts_are_in_the_report(tmp_path: Path) -> None:
         replace(risk, prediction=forest),
     )
     assert "A forest tells for no single scan" in words((tmp_path / "forest.html").read_text())
+
+
+def without_tags(part: str) -> str:
+    """The words of a part of a page."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", part)).split())
+
+
+def test_the_first_screen_answers_what_a_radiologist_asks(tmp_path: Path) -> None:
+    """Category of the examination, then a row a nodule, before the first picture."""
+    case = Case()
+    patient = PatientFacts(screening=True, other_finding=True)
+    shared = {"status": Status.BASELINE}
+    given = ClinicalData(patient, shared, {1: {"status": Status.GROWING, "doubling_days": 210.0}})
+    risk = ScanRisk(patient, assess_scan(case.findings.nodules, case.lungs, given))
+    write_report(
+        tmp_path / "first.html",
+        *(case.scan, case.hu, case.lungs, case.findings, PROVENANCE, risk),
+    )
+    page = (tmp_path / "first.html").read_text(encoding="utf-8")
+    first = without_tags(page[page.index("<main>") : page.index("<image")])
+    examination = risk.examination
+    assert examination.category.endswith("S")
+    assert f"of the examination: {examination.category} ({examination.reason})" in first
+    table = without_tags(page[page.index('<table class="glance"') : page.index("</table>")])
+    for one in case.findings.nodules:
+        mean = lung_rads_mean_mm(one.diameter_mm, one.perpendicular_mm)
+        found = risk.of(one.id)
+        assert found is not None
+        assert f"{mean:.1f} {one.volume_mm3:.0f}" in table
+        assert found.guidelines[0].management in table
+    assert "growing, doubling in 210 days" in table
+    by_chance = replace(risk, patient=PatientFacts(screening=False, high_risk=True))
+    write_report(
+        tmp_path / "chance.html",
+        *(case.scan, case.hu, case.lungs, case.findings, PROVENANCE, by_chance),
+    )
+    page = (tmp_path / "chance.html").read_text(encoding="utf-8")
+    assert "Fleischner 2017" in page[page.index('class="glance"') : page.index("</table>")]
+    undecided = ScanRisk(PatientFacts(), assess_scan(case.findings.nodules, case.lungs))
+    write_report(
+        tmp_path / "undecided.html",
+        *(case.scan, case.hu, case.lungs, case.findings, PROVENANCE, undecided),
+    )
+    said = words((tmp_path / "undecided.html").read_text(encoding="utf-8"))
+    assert "of the examination: not known yet" in said

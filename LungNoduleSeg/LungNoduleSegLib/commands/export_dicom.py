@@ -11,9 +11,12 @@ from CTLungScreeningLib.progress import ProgressStyle, shown
 
 def export_dicom(
     results: Annotated[Path, typer.Argument(help="Folder of a run on a DICOM series.")],
+    labelmap: Annotated[
+        bool, typer.Option("--labelmap", help="Write the SEG as LABELMAP instead of BINARY.")
+    ] = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Add DICOM SEG and SR to the results of a run, as `run --dicom` writes them.
+    """Add DICOM SEG, SR and key images to the results of a run, as `run --dicom` writes them.
 
     Example: `lung-nodule-seg export-dicom ~/results/chest`
     """
@@ -21,5 +24,5 @@ def export_dicom(
         from LungNoduleSegLib.results.dicom_writing import write_dicom_of_run  # noqa: PLC0415
         from LungNoduleSegLib.results.names import DICOM_NAMES  # noqa: PLC0415
 
-        write_dicom_of_run(results, report)
+        write_dicom_of_run(results, report, labelmap)
         report.emit({"output": str(results)}, f"{' and '.join(DICOM_NAMES)} are in {results}")

@@ -11,6 +11,13 @@ from pydicom.uid import generate_uid
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind
+from LungNoduleSegLib.results.dicom_risk import (
+    declare_scheme,
+    examination_group,
+    lobe_of,
+    risk_evaluations,
+    risk_measurements,
+)
 from LungNoduleSegLib.results.dicom_segmentation import (
     MAKER,
     Algorithm,
@@ -21,6 +28,7 @@ from LungNoduleSegLib.results.dicom_segmentation import (
 )
 from LungNoduleSegLib.results.dicom_source import DicomSource
 from LungNoduleSegLib.results.segments import LUNG_STYLES, SegmentStyle
+from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
 SERIES_NUMBER = 9002
 
@@ -48,6 +56,7 @@ def make_report(
     lungs: sitk.Image,
     nodules: Sequence[Nodule],
     algorithms: Algorithms,
+    risk: ScanRisk | None = None,
 ) -> sr.ComprehensiveSR:
     """Make a measurement report with a group for each lung and nodule, which refers to its segment.
 
@@ -57,6 +66,7 @@ def make_report(
         lungs: `RIGHT_LUNG`, `LEFT_LUNG`, 0 elsewhere, on the grid of the scan.
         nodules: those to report.
         algorithms: what found them.
+        risk: what models and guidelines make of them; None: they are left out.
 
     Raises:
         InputError: if the series' headers do not allow for a report.
@@ -65,20 +75,27 @@ def make_report(
         description.tracking_id: description
         for description in map(segmentation.get_segment_description, segmentation.segment_numbers)
     }
-    groups = [
+    groups: list[sr.MeasurementsAndQualitativeEvaluations] = [
         _group(style, segments[style.name], segmentation, algorithms.lungs, [_volume(volume)])
         for style, volume in _lung_volumes(lungs)
     ]
     shown: set[str] = set()
     for nodule in nodules:
         style = style_of(nodule)
+        assessed = risk.of(nodule.id) if risk else None
+        measurements = _measurements(nodule)
+        evaluations = [sr.QualitativeEvaluation(KIND, KINDS[nodule.kind])]
+        if assessed is not None and risk is not None:
+            measurements += risk_measurements(assessed, risk.patient)
+            evaluations += risk_evaluations(assessed)
         group = _group(
             style,
             segments[style.name],
             segmentation,
             None if nodule.probability is None else algorithms.nodules,
-            _measurements(nodule),
-            [sr.QualitativeEvaluation(KIND, KINDS[nodule.kind])],
+            measurements,
+            evaluations,
+            lobe_of(assessed),
         )
         groups.append(group)
         shown.update(
@@ -86,26 +103,19 @@ def make_report(
             for item in group[0].ContentSequence
             if item.name == codes.DCM.SourceImageForSegmentation
         )
-    observer = sr.ObserverContext(
-        observer_type=codes.DCM.Device,
-        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=generate_uid(entropy_srcs=[MAKER]),
-            name=MAKER,
-            manufacturer_name=MAKER,
-            model_name=MAKER,
-        ),
-    )
+    whole = examination_group(risk) if risk else None
+    groups += [whole] * (whole is not None)
     multi_frame = "NumberOfFrames" in source.images[0]  # highdicom lists single images only
     listed = [image for image in source.images if image.SOPInstanceUID in shown and not multi_frame]
     try:
         content = sr.MeasurementReport(
-            observation_context=sr.ObservationContext(observer_device_context=observer),
+            observation_context=sr.ObservationContext(observer_device_context=_observer()),
             procedure_reported=CT_CHEST,
             imaging_measurements=groups,
             title=codes.DCM.ImagingMeasurementReport,
             referenced_images=listed or None,
         )
-        return sr.ComprehensiveSR(
+        report = sr.ComprehensiveSR(
             evidence=[*source.images, segmentation],
             content=content[0],
             series_number=SERIES_NUMBER,
@@ -113,6 +123,8 @@ def make_report(
             **new_instance(algorithms),
             is_complete=True,
         )
+        declare_scheme(report)
+        return report
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"No DICOM report can be made of series {source.images[0].SeriesInstanceUID} "
@@ -127,18 +139,17 @@ def _group(
     algorithm: Algorithm | None,
     measurements: Sequence[sr.Measurement],
     evaluations: Sequence[sr.QualitativeEvaluation] = (),
+    lobe: sr.CodedConcept | None = None,
 ) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     """Report one segment under its name and UID, with the source's images that show it."""
     terms = style.terminology
     side = terms.region_modifier or terms.modifier
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(segment.tracking_uid, segment.tracking_id),
-        referenced_segment=sr.ReferencedSegment.from_segmentation(
-            segmentation, segment.segment_number
-        ),
+        referenced_segment=_reference(segmentation, segment.segment_number),
         finding_category=sct(terms.category),
         finding_type=sct(terms.type),
-        finding_sites=[sr.FindingSite(sct(terms.region or terms.type), side and sct(side))],
+        finding_sites=[sr.FindingSite(lobe or sct(terms.region or terms.type), side and sct(side))],
         algorithm_id=algorithm
         and sr.AlgorithmIdentification(
             name=algorithm.name,
@@ -147,6 +158,19 @@ def _group(
         ),
         measurements=measurements,
         qualitative_evaluations=evaluations,
+    )
+
+
+def _reference(segmentation: hd.seg.Segmentation, number: int) -> sr.ReferencedSegment:
+    """Refer to a segment, with the images that show it; of a label map, with their series."""
+    if segmentation.segmentation_type != hd.seg.SegmentationTypeValues.LABELMAP:
+        return sr.ReferencedSegment.from_segmentation(segmentation, number)
+    (series,) = segmentation.ReferencedSeriesSequence
+    return sr.ReferencedSegment(
+        sop_class_uid=segmentation.SOPClassUID,
+        sop_instance_uid=segmentation.SOPInstanceUID,
+        segment_number=number,
+        source_series=sr.SourceSeriesForSegmentation(series.SeriesInstanceUID),
     )
 
 
@@ -186,3 +210,48 @@ def _measurements(nodule: Nodule) -> list[sr.Measurement]:
             sr.Measurement(codes.DCM.CertaintyOfFinding, percent, codes.UCUM.Percent)
         )
     return measurements
+
+
+def make_key_images(
+    source: DicomSource, nodules: Sequence[Nodule], algorithms: Algorithms
+) -> hd.ko.KeyObjectSelectionDocument:
+    """Select the slice of each nodule's centre as images of interest.
+
+    Args:
+        source: the series; of a multi-frame file the file is selected.
+        nodules: with the index `slice` on the grid of the scan.
+        algorithms: what found them.
+    """
+    multi_frame = "NumberOfFrames" in source.images[0]
+    slices = {0} if multi_frame else {nodule.slice for nodule in nodules}
+    images = [source.images[k] for k in sorted(slices)]
+    content = hd.ko.KeyObjectSelection(
+        document_title=codes.DCM.OfInterest,
+        referenced_objects=images,
+        observer_device_context=_observer(),
+        description="Slices through the centres of the lung nodules that were found",
+    )
+    return hd.ko.KeyObjectSelectionDocument(
+        evidence=images,
+        content=content,
+        series_number=SERIES_NUMBER + 1,
+        series_description="Lung nodules: key images",
+        **{name: value for name, value in new_instance(algorithms).items() if name in _KEY_IMAGES},
+    )
+
+
+_KEY_IMAGES = ("series_instance_uid", "sop_instance_uid", "instance_number", "manufacturer")
+"""What a selection has of `new_instance`: it is no enhanced equipment."""
+
+
+def _observer() -> sr.ObserverContext:
+    """This program."""
+    return sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=generate_uid(entropy_srcs=[MAKER]),
+            name=MAKER,
+            manufacturer_name=MAKER,
+            model_name=MAKER,
+        ),
+    )

@@ -106,8 +106,9 @@ def make_segmentation(
     labels: sitk.Image,
     nodules: Sequence[Nodule],
     algorithms: Algorithms,
+    labelmap: bool = False,
 ) -> hd.seg.Segmentation:
-    """Make a binary segmentation on the pixels of the source's own slices.
+    """Make a segmentation on the pixels of the source's own slices.
 
     Only frames that show something are in it. Lungs without a voxel are left out. What no algorithm
     made is marked as manual: lungs that were given, nodules without a probability.
@@ -118,6 +119,9 @@ def make_segmentation(
         labels: ids of the nodules, on the same grid.
         nodules: those to write.
         algorithms: what made them.
+        labelmap: one frame a slice with the number of the segment in each pixel, instead of one a
+            slice and segment; smaller, for readers that know it. Nodules are then no part of the
+            lungs, as a pixel has one number.
 
     Raises:
         InputError: if there is nothing to write, a nodule has no voxels, or the series' headers do
@@ -146,11 +150,13 @@ def make_segmentation(
     stack = np.zeros((len(parts), *lung_planes.shape), bool)
     for mask, (planes, label, box) in zip(stack, parts, strict=True):
         mask[box] = planes[box] == label
+    kind = SegmentationTypeValues.LABELMAP if labelmap else SegmentationTypeValues.BINARY
+    pixels = _numbered(stack) if labelmap else np.moveaxis(stack, 0, -1)
     try:
         made = hd.seg.Segmentation(
             source_images=source.images,
-            pixel_array=np.moveaxis(stack, 0, -1),
-            segmentation_type=SegmentationTypeValues.BINARY,
+            pixel_array=pixels,
+            segmentation_type=kind,
             segment_descriptions=descriptions,
             series_number=SERIES_NUMBER,
             series_description="Lungs and lung nodules",
@@ -165,8 +171,17 @@ def make_segmentation(
             f"{source.images[0].SeriesInstanceUID} ({error}): export the series again, or leave "
             "out --dicom."
         ) from error
-    _name_segment_in_each_frame(made)
+    if not labelmap:
+        _name_segment_in_each_frame(made)
     return made
+
+
+def _numbered(stack: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Give each pixel (planes, rows, columns) the number of the last segment that holds it."""
+    numbers = np.zeros(stack.shape[1:], np.uint8 if len(stack) < 256 else np.uint16)
+    for number, mask in enumerate(stack, start=1):
+        numbers[mask] = number
+    return numbers
 
 
 def new_instance(algorithms: Algorithms) -> dict[str, Any]:

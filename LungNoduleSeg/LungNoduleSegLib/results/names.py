@@ -10,6 +10,7 @@ SCENE = "scene.mrb"
 PROBABILITY = "probability.nrrd"
 DICOM_SEGMENTATION = "segmentation.dcm"
 DICOM_REPORT = "measurements.dcm"
+DICOM_KEY_IMAGES = "key-images.dcm"
 
 GROWTH_TABLE = "growth.csv"
 TIMELINE_TABLE = "timeline.csv"
@@ -17,6 +18,7 @@ GROWTH_PAGE = "growth.html"
 """What a comparison of runs leaves behind."""
 
 DICOM_NAMES = (DICOM_SEGMENTATION, DICOM_REPORT)
+"""Always written; `DICOM_KEY_IMAGES` only where there is a nodule."""
 
 
 def result_names(scene: bool, dicom: bool = False, probability: bool = False) -> list[str]:

@@ -16,8 +16,9 @@ from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
-from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
+from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, assess_scan
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
+from LungNoduleSegLib.risk.lung_rads import lung_rads_mean_mm
 from LungNoduleSegLib.risk.prediction import UNEXPLAINED, moved_by
 from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
@@ -57,6 +58,20 @@ class _Card:
     enlarged: Picture
 
 
+@dataclass(frozen=True)
+class _Row:
+    """What the first screen tells of one nodule."""
+
+    id: int
+    place: str
+    kind: str
+    mean_mm: str
+    volume_mm3: str
+    change: str
+    category: str
+    follow_up: str
+
+
 def write_report(
     path: Path,
     scan: CTScan,
@@ -93,6 +108,8 @@ def write_report(
         levels=levels,
         cards=[_card(maker, nodule, hu, scan) for nodule in findings.nodules],
         nodules=findings.nodules,
+        rows=[_row(one, findings.nodules, risk.patient) for one in risk.assessments],
+        examination=risk.examination,
         rejected={RULES[rule]: n for rule, n in findings.rejected_by_rule.items()},
         risk=risk_section(risk),
         columns=COLUMNS,
@@ -104,6 +121,42 @@ def write_report(
     )
     with new_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _Row:
+    """Take from an assessment what a radiologist asks first."""
+    facts = one.nodule
+    lung_rads, fleischner, *_ = one.guidelines
+    guideline = fleischner if patient.screening is False else lung_rads
+    side = next((str(row.side) for row in nodules if row.id == facts.id), "")
+    lobe = {True: "upper lobe", False: "not the upper lobe", None: "lobe not known"}
+    origin = facts.origins.get("upper_lobe")
+    place = lobe[facts.upper_lobe] + (f" ({origin})" if origin else "")
+    mean = volume = "–"
+    if facts.longest_mm is not None and facts.perpendicular_mm is not None:
+        mean = f"{lung_rads_mean_mm(facts.longest_mm, facts.perpendicular_mm):.1f}"
+    if facts.volume_mm3 is not None:
+        volume = f"{facts.volume_mm3:.0f}"
+    follow_up = guideline.management or guideline.not_for
+    return _Row(
+        facts.id or 0,
+        f"{side}, {place}" if side else place,
+        str(facts.type or facts.kind or "–"),
+        mean,
+        volume,
+        _change(facts),
+        f"{guideline.guideline}: {guideline.category or '–'}",
+        follow_up or f"missing: {', '.join(guideline.missing)}",
+    )
+
+
+def _change(facts: NoduleFacts) -> str:
+    text = "–" if facts.status is None else str(facts.status)
+    if facts.previous_mean_mm is not None:
+        text += f", {facts.previous_mean_mm:.1f} mm before"
+    if facts.doubling_days is not None:
+        text += f", doubling in {facts.doubling_days:.0f} days"
+    return text
 
 
 def template(name: str) -> Any:

@@ -74,11 +74,15 @@ def write_results(
         with timing.stage("Scene", progress):
             rules = NoduleRules(**record["parameters"]["rules"])
             scene(folder / SCENE, analysis.scan.image, folder, rules)
+    risk = ScanRisk(
+        clinical_data.patient,
+        assess_scan(findings.nodules, analysis.lungs, clinical_data),
+    )
     if dicom is not None:
         from LungNoduleSegLib.results.dicom_writing import write_dicom  # noqa: PLC0415 - slow
 
         with timing.stage("DICOM", progress):
-            write_dicom(folder, dicom, lungs, nodules, findings.nodules, record)
+            write_dicom(folder, dicom, lungs, nodules, findings.nodules, record, risk)
     with timing.stage("Report", progress):
         write_report(
             folder / REPORT,
@@ -87,10 +91,7 @@ def write_results(
             analysis.lungs,
             findings,
             record | {"timing_s": timing.seconds},
-            ScanRisk(
-                clinical_data.patient,
-                assess_scan(findings.nodules, analysis.lungs, clinical_data),
-            ),
+            risk,
         )
     found = {
         "nodules": len(findings.nodules),

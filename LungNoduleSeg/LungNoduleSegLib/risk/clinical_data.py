@@ -53,7 +53,7 @@ class ClinicalData:
         """
         found = list(facts)
         _require_nodules(self.nodules, found, where)
-        return [one.corrected(**self.shared, **self._of(one)) for one in found]
+        return [one.corrected(**{**self.shared, **self._of(one)}) for one in found]
 
     def _of(self, facts: NoduleFacts) -> Values:
         return self.nodules.get(facts.id, {}) if facts.id is not None else {}
