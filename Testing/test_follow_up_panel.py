@@ -12,7 +12,7 @@ import qt
 
 from CTLungScreeningSlicer.panel.pointed_slice import BESIDE, RED, view_centre
 from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
-from dated_scans import DOUBLED, DOUBLED_NOW, NEW_NOW, add_scan, date, dated_results
+from dated_scans import DOUBLED, DOUBLED_NOW, NEW_NOW, STEADY_NOW, add_scan, date, dated_results
 from LungNoduleSegLib.nodules.table import Verdict
 from LungNoduleSegLib.risk.growth import compare_scans
 from LungNoduleSegLib.risk.growth_table import growth_row
@@ -96,6 +96,26 @@ class TestCompare(FollowUpTest):
         self.check_views()
         self.check_changed_nodules()
         self.check_undo()
+
+    def test_earlier_scans_of_the_patient_are_followed_too(self) -> None:
+        (before, image_before), _ = dated_results()
+        first = add_scan("first", image_before)
+        date(first, "20230601")
+        other = add_scan("of another patient", image_before)
+        date(other, "20230701", patient="P2")
+        logic = self.widget.logic
+        logic.importResults(before, first)
+        self.assertEqual(logic.growth.earlierScans(self.prior), [first])
+        self.assertEqual(logic.growth.earlierScans(first), [])
+        self.ui.earlierScansBox.checked = True
+        self.compare()
+        growth = logic.growth.find(self.results, self.was)
+        chart = growth.GetNodeReference(CHART_ROLE)
+        table = chart.GetNthPlotSeriesNode(0).GetTableNode().GetTable()
+        time = table.GetColumnByName("time")
+        self.assertEqual([time.GetValue(row) for row in range(3)], [0, 214, 314])
+        steady = next(row for row in self.rows() if row[NOW] == str(STEADY_NOW))
+        self.assertEqual(steady[CHANGE], "no measurable change")
 
     def check_plot(self, grown: list[str]) -> None:
         chart = self.widget.logic.growth.find(self.results).GetNodeReference(CHART_ROLE)

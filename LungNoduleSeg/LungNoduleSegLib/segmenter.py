@@ -28,7 +28,7 @@ from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.pipeline import Analysis, Timing, analyse
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
-from LungNoduleSegLib.results.names import result_names
+from LungNoduleSegLib.results.names import DICOM_KEY_IMAGES, result_names
 from LungNoduleSegLib.results.writing import SceneWriter, write_results
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 
@@ -277,7 +277,7 @@ def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
 
 
 def _check_output(output: Path, scene: bool, dicom: bool, probability: bool) -> None:
-    refuse_existing(output, result_names(scene, dicom, probability))
+    refuse_existing(output, [*result_names(scene, dicom, probability), *[DICOM_KEY_IMAGES] * dicom])
 
 
 def _record(

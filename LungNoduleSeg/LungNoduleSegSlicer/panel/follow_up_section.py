@@ -1,5 +1,6 @@
 """The section Follow-up: a prior scan beside the current one, and what became of the nodules."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class FollowUpSection(Section):
         self.run_bar = RunBar(
             ui.compareRun,
             _("Compare"),
-            _("Match the nodules of the two scans and measure what changed."),
+            _("Match the nodules of the scans and measure what changed."),
             self._make_work,
             lambda node: None,
         )
@@ -155,12 +156,18 @@ class FollowUpSection(Section):
         if not ensure_packages(self._requirements, TITLE):
             return None
         assert self._results is not None
-        return self._compare(self._prior, self._results, self._days or None)
+        priors = [self._prior]
+        if self._ui.earlierScansBox.checked:
+            priors = [*self._logic.growth.earlierScans(self._prior), self._prior]
+        return self._compare(priors, self._results, self._days or None)
 
-    def _compare(self, volume: Any, current: ResultNodes, days: int | None) -> Work[Any]:
-        prior = self._logic.resultsOf(volume)
-        if prior is None:
-            prior = yield from self._logic.processWork(volume, modelFile=self._model.file)
+    def _compare(self, volumes: Sequence[Any], current: ResultNodes, days: int | None) -> Work[Any]:
+        prior = []
+        for volume in volumes:
+            results = self._logic.resultsOf(volume)
+            if results is None:
+                results = yield from self._logic.processWork(volume, modelFile=self._model.file)
+            prior.append(results)
         if current.table.GetScene() is None:
             raise InputError("The results of the current scan were deleted during the run.")
         return (yield from self._logic.growth.compareWork(prior, current, days))

@@ -57,7 +57,12 @@ class OutputSection(Section):
     def save_dicom(self, folder: Path) -> None:
         """Write DICOM SEG and SR into a folder."""
         names = [str(folder / name) for name in DICOM_NAMES]
-        self._save(names, lambda results: save_dicom(results, folder, _dicom_files(results)))
+        self._save(
+            names,
+            lambda results: save_dicom(
+                results, folder, _dicom_files(results), self._logic.risk.evaluate(results)
+            ),
+        )
 
     def _save(self, what: Any, write: Callable[[ResultNodes], None]) -> None:
         results = self._results

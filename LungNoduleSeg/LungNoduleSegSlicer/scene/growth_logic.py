@@ -26,7 +26,13 @@ from LungNoduleSegLib.risk.clinical_data import Values, fitting_facts, prior_fac
 from LungNoduleSegLib.risk.facts import measured_facts
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, TIMELINE_COLUMNS, Row
 from LungNoduleSegSlicer.scene.growth_plot import add_growth_plot
-from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of, volume_node_of
+from LungNoduleSegSlicer.scene.result_nodes import (
+    ResultNodes,
+    dicom_attribute,
+    nodules_of,
+    study_date_of,
+    volume_node_of,
+)
 from LungNoduleSegSlicer.scene.result_tables import WORDS, add_table, rows_of, tables_of
 from LungNoduleSegSlicer.scene.run_files import write_run
 
@@ -42,6 +48,19 @@ class GrowthLogic:
 
     def __init__(self, history: History, commands: Commands) -> None:
         self._history, self._commands = history, commands
+
+    def earlierScans(self, volumeNode: Any) -> list[Any]:
+        """Give the volumes of the same patient that are dated before a scan, the earliest first."""
+        patient = _patient_of(volumeNode)
+        day = study_date_of(volumeNode)
+        if not patient or day is None:
+            return []
+        found = []
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", volumeNode.GetScene()):
+            then = study_date_of(node)
+            if then is not None and then < day and _patient_of(node) == patient:
+                found.append((then, len(found), node))
+        return [node for _, _, node in sorted(found, key=lambda one: one[:2])]
 
     def compare(
         self,
@@ -187,6 +206,11 @@ class GrowthLogic:
             for one in (node, chart):
                 place_beside(current.table, one)
         return node
+
+
+def _patient_of(volume_node: Any) -> str:
+    names = slicer.vtkMRMLSubjectHierarchyConstants
+    return dicom_attribute(volume_node, names.GetDICOMPatientIDAttributeName())
 
 
 def growth_notes(growth_node: Any) -> list[str]:

@@ -93,13 +93,16 @@ def save_report(results: ResultNodes, path: Path, risk: Any | None = None) -> No
     write_report(path, scan, hu, lungs, findings, _record(results), risk)
 
 
-def save_dicom(results: ResultNodes, folder: Path, files: Sequence[Path]) -> None:
-    """Write the results as DICOM SEG and SR into a folder; takes seconds.
+def save_dicom(
+    results: ResultNodes, folder: Path, files: Sequence[Path], risk: Any | None = None
+) -> None:
+    """Write the results as DICOM SEG, SR and key images into a folder; takes seconds.
 
     Args:
         results: of a run.
         folder: made if missing; nothing in it is overwritten.
         files: the DICOM files of the volume, of one series.
+        risk: the `ScanRisk` of the nodules that are not rejected; None: it is left out.
 
     Raises:
         InputError: if the files do not show the volume, or as `write_dicom`.
@@ -116,7 +119,7 @@ def save_dicom(results: ResultNodes, folder: Path, files: Sequence[Path]) -> Non
     name = volume_node_of(results.segmentation).GetName()
     lungs = _fitted(lungs_of(results.segmentation), scan.image, name)
     labels = _fitted(nodule_labels_of(results), scan.image, name)
-    write_dicom(folder, source, lungs, labels, nodules_of(results.table), record)
+    write_dicom(folder, source, lungs, labels, nodules_of(results.table), record, risk)
 
 
 def _record(results: ResultNodes) -> dict[str, Any]:
