@@ -1,6 +1,7 @@
 """Growth of nodules in a Slicer scene: the results of scans in, a table and a plot out."""
 
 import csv
+import datetime
 import json
 import shutil
 import tempfile
@@ -55,7 +56,7 @@ class GrowthLogic:
         day = study_date_of(volumeNode)
         if not patient or day is None:
             return []
-        found = []
+        found: list[tuple[datetime.date, int, Any]] = []
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", volumeNode.GetScene()):
             then = study_date_of(node)
             if then is not None and then < day and _patient_of(node) == patient:
