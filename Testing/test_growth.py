@@ -37,7 +37,7 @@ from follow_up_scans import (
     write_truth_as_run,
 )
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
-from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, Side
 from LungNoduleSegLib.phantom.chest import Phantom
 from LungNoduleSegLib.results.growth_results import (
     GROWTH_PAGE,
@@ -492,6 +492,14 @@ def test_only_like_is_compared_with_like(chest: ChestScan) -> None:
     drawn = replace(at(75, 13), probability=None)
     by_hand = compare_scans(prior, dated(chest, date(2022, 7, 1), drawn, method=made))
     assert by_hand.nodules[0].change is Change.NOT_COMPARABLE
+    clicked, brushed = (
+        replace(at(75, 13), probability=None, outline=how) for how in (Outline.IMAGE, Outline.HAND)
+    )
+    found = replace(at(75, 10), outline=Outline.IMAGE)
+    by_image = dated(chest, date(2022, 1, 1), found, method=made)
+    for later, change in ((clicked, Change.GROWN), (brushed, Change.NOT_COMPARABLE)):
+        growth = compare_scans(by_image, dated(chest, date(2022, 7, 1), later, method=made))
+        assert growth.nodules[0].change is change
 
 
 def test_what_volumes_depend_on_is_in_the_record_of_a_run() -> None:

@@ -187,7 +187,7 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
             days=interval,
             others=others,
         )
-        alike = not (differences or split or by_hand(was) != by_hand(now))
+        alike = not (differences or split) and outlined_alike(was, now)
         found.append(_measured(pair, prior, current) if alike else pair)
     found.sort(key=lambda one: one.current.id if one.current else 0)
     notes += [*_doubts(prior, current, alignment), *differences]
@@ -220,9 +220,14 @@ def method_differences(prior: ChestScan, current: ChestScan) -> list[str]:
     ]
 
 
-def by_hand(nodule: Nodule) -> bool:
-    """Tell whether a reader outlined the nodule, by a click or a brush, and no network."""
-    return nodule.probability is None
+def outlined_alike(one: Nodule, other: Nodule) -> bool:
+    """Tell whether the same told both outlines: image, network or hand.
+
+    Of tables that do not say, a nodule without a probability was outlined by hand.
+    """
+    if one.outline is None or other.outline is None:
+        return (one.probability is None) == (other.probability is None)
+    return one.outline is other.outline
 
 
 def deviation(nodule: Nodule, scan: ChestScan) -> float:
