@@ -236,7 +236,7 @@ def test_a_file_without_heights_is_refused(tmp_path: Path, content: str) -> None
     folder = series(tmp_path / "series", [30, 20])
     heights = tmp_path / "prediction.json"
     heights.write_text(content)
-    with pytest.raises(InputError, match="tells the z_mm of no landmark"):
+    with pytest.raises(InputError, match="holds no landmark with a z_mm"):
         annotate_series(folder, heights)
     assert not (folder / ANNOTATION).exists()
 

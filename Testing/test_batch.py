@@ -261,7 +261,7 @@ def test_what_cannot_be_used_is_named(
         run_batch(bad, output, options)
     with pytest.raises(InputError, match="does not exist"):
         run_batch(tmp_path / "missing", output, options)
-    with pytest.raises(InputError, match="missing: a model is"):
+    with pytest.raises(InputError, match="missing: give one of a model"):
         run_batch(scans, output, RunOptions(model_file=tmp_path / "no.keras"))
     assert not output.exists()
     with pytest.raises(InputError, match="cannot be reached"):
