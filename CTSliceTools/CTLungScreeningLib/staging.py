@@ -32,7 +32,7 @@ def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
         InputError: if another run holds `destination`, or it cannot be locked.
     """
     destination.mkdir(parents=True, exist_ok=True)
-    with _only_writer(destination / _LOCK, destination, doing):
+    with _locked_by(destination / _LOCK, destination, doing):
         for leftover in _leftovers(destination, _UNFINISHED):
             shutil.rmtree(leftover, ignore_errors=True)
         with private_folder(destination, _UNFINISHED) as folder:
@@ -63,7 +63,7 @@ def whole_output(output: Path, doing: str) -> Iterator[Path]:
             raise InputError(f"{output} is a file: name a folder for the results.")
         output.parent.mkdir(parents=True, exist_ok=True)
         place, prefix = output.parent.resolve(), f".{output.name[:40]}"
-    with _only_writer(place / (prefix + _LOCK), output, doing):
+    with _locked_by(place / (prefix + _LOCK), output, doing):
         for leftover in _leftovers(place, prefix + _UNFINISHED):
             _take_back(leftover / _CONTENT, output)
             shutil.rmtree(leftover, ignore_errors=True)
@@ -72,6 +72,22 @@ def whole_output(output: Path, doing: str) -> Iterator[Path]:
             content.mkdir()
             yield content
             _publish(content, output)
+
+
+@contextmanager
+def only_writer(file: Path, doing: str) -> Iterator[None]:
+    """Hold the lock of a file that is written in the end, or again and again.
+
+    Args:
+        file: its folder is made if it is not there.
+        doing: what is done there, one word such as "training", for the message.
+
+    Raises:
+        InputError: if another run holds it, or it cannot be locked.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _locked_by(file.with_name(f".{file.name[:40]}{_LOCK}"), file, doing):
+        yield
 
 
 def _publish(content: Path, output: Path) -> None:
@@ -116,7 +132,7 @@ def _take_back(content: Path, output: Path) -> None:
 
 
 @contextmanager
-def _only_writer(file: Path, output: Path, doing: str) -> Iterator[None]:
+def _locked_by(file: Path, output: Path, doing: str) -> Iterator[None]:
     """Hold the lock of an output; its file is removed at the end, while it is still held."""
     refuse_links(file)
     try:

@@ -197,7 +197,7 @@ def refuse_deflate_bomb(file: Path) -> None:
     """
     with file.open("rb") as stream:
         start = stream.read(1024)
-        if DeflatedExplicitVRLittleEndian.encode() + b"\0" not in start:
+        if DeflatedExplicitVRLittleEndian.encode() not in start:
             return
         meta = pydicom.filereader.read_file_meta_info(file)
         stream.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))

@@ -20,6 +20,7 @@ from CTLungScreeningLib.keras_training import (
 )
 from CTLungScreeningLib.model_card import ModelCard, require_new_model, save_model
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.staging import only_writer
 from CTSliceToolsLib.dataset.partition import Part
 from CTSliceToolsLib.localizer.augmentation import RandomAffine, RandomFieldOfView, RandomIntensity
 from CTSliceToolsLib.localizer.backbones import build_localizer, unfreeze
@@ -85,28 +86,29 @@ def train(
     require_new_model(output)
     folder = training_folder(output)
     refuse_existing(folder, [CURVES])
-    files = {part: partition_files(data, part) for part in _PARTS}
-    began = time.monotonic()
-    with hardware(plan.batch) as used:
-        keras.utils.set_random_seed(plan.seed)
-        localizer = build_localizer(plan.backbone, plan.weights, plan.random)
-        packs = [pack_slices(files[part], folder / _SLICES, part, progress) for part in _PARTS]
-        settings = _settings(plan, files)
-        epochs = _run_stages(localizer, packs, folder, plan, settings, progress, on_epoch)
-    plot_curves(folder / CURVES, epochs)
-    notes = training_notes(used, folder)
-    result = TrainingResult(output, folder, epochs, best_epoch(epochs), notes)
-    facts = {
-        "slices": {part: len(files[part]) for part in _PARTS},
-        "used": used,
-        "seconds": round(time.monotonic() - began),
-    }
-    # Built anew, as the layers above may keep the half precision they were trained with.
-    plain = build_localizer(plan.backbone, random=True)
-    plain.set_weights(localizer.get_weights())
-    save_model(plain, _card(output.stem, settings | facts, result.best), output)
-    _remove_intermediate(folder)
-    return result
+    with only_writer(output, "training"):
+        files = {part: partition_files(data, part) for part in _PARTS}
+        began = time.monotonic()
+        with hardware(plan.batch) as used:
+            keras.utils.set_random_seed(plan.seed)
+            localizer = build_localizer(plan.backbone, plan.weights, plan.random)
+            packs = [pack_slices(files[part], folder / _SLICES, part, progress) for part in _PARTS]
+            settings = _settings(plan, files)
+            epochs = _run_stages(localizer, packs, folder, plan, settings, progress, on_epoch)
+        plot_curves(folder / CURVES, epochs)
+        notes = training_notes(used, folder)
+        result = TrainingResult(output, folder, epochs, best_epoch(epochs), notes)
+        facts = {
+            "slices": {part: len(files[part]) for part in _PARTS},
+            "used": used,
+            "seconds": round(time.monotonic() - began),
+        }
+        # Built anew, as the layers above may keep the half precision they were trained with.
+        plain = build_localizer(plan.backbone, random=True)
+        plain.set_weights(localizer.get_weights())
+        save_model(plain, _card(output.stem, settings | facts, result.best), output)
+        _remove_intermediate(folder)
+        return result
 
 
 def _settings(plan: LocalizerTrainingPlan, files: dict[Part, list[Path]]) -> dict[str, Any]:

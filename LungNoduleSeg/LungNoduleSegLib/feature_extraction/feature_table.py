@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.staging import only_writer
 from LungNoduleSegLib.feature_extraction.scan_sources import features_of, find_scans
 from LungNoduleSegLib.risk.features import (
     IDENTIFIERS,
@@ -52,47 +53,45 @@ def write_feature_table(
     scans = find_scans(folder)
     nodule_table = table.with_name(f"{table.stem}-nodules.csv")
     error_table = table.with_name(f"{table.stem}-errors.csv")
-    rows = _rows_of(table, (*IDENTIFIERS, *SCAN_FEATURES))
-    done = {row["scan"] for row in rows}
-    nodules = [
-        row
-        for row in _rows_of(nodule_table, ("scan", "nodule", *NODULE_FEATURES))
-        if row["scan"] in done
-    ]
-    _rows_of(error_table, ("scan", "error"))
-    runs = runs or table.with_name(f"{table.stem}-runs")
-    added: list[str] = []
-    kept: list[str] = []
-    errors: dict[str, str] = {}
-    for number, source in enumerate(scans):
-        progress("Scans", number, len(scans))
-        name = source.name if source == folder else source.relative_to(folder).as_posix()
-        if name in done:
-            kept.append(name)
-            continue
-        try:
-            scan = features_of(source, name, runs)
-        except (Cancelled, MemoryError):
-            raise
-        except Exception as error:  # whatever is wrong with one scan, the others go on
-            text = (
-                str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            )
-            errors[name] = " ".join(text.split())
-            continue
-        rows.append(scan.identifiers | _texts(scan.features))
-        nodules += [
-            {"scan": name, "nodule": str(n)} | _texts(features)
-            for n, features in scan.nodules.items()
+    with only_writer(table, "writing"):
+        rows = _rows_of(table, (*IDENTIFIERS, *SCAN_FEATURES))
+        done = {row["scan"] for row in rows}
+        nodules = [
+            row
+            for row in _rows_of(nodule_table, ("scan", "nodule", *NODULE_FEATURES))
+            if row["scan"] in done
         ]
-        _replace(nodule_table, ("scan", "nodule", *NODULE_FEATURES), nodules)
-        _replace(table, (*IDENTIFIERS, *SCAN_FEATURES), rows)
-        added.append(name)
-    progress("Scans", len(scans), len(scans))
-    if errors or error_table.exists():
-        lines = [{"scan": name, "error": text} for name, text in errors.items()]
-        _replace(error_table, ("scan", "error"), lines)
-    return ExtractionOutcome(tuple(added), tuple(kept), errors)
+        _rows_of(error_table, ("scan", "error"))
+        runs = runs or table.with_name(f"{table.stem}-runs")
+        added: list[str] = []
+        kept: list[str] = []
+        errors: dict[str, str] = {}
+        for number, source in enumerate(scans):
+            progress("Scans", number, len(scans))
+            name = source.name if source == folder else source.relative_to(folder).as_posix()
+            if name in done:
+                kept.append(name)
+                continue
+            try:
+                scan = features_of(source, name, runs)
+            except (Cancelled, MemoryError):
+                raise
+            except Exception as error:  # whatever is wrong with one scan, the others go on
+                errors[name] = sentence_of(error)
+                continue
+            rows.append(scan.identifiers | _texts(scan.features))
+            nodules += [
+                {"scan": name, "nodule": str(n)} | _texts(features)
+                for n, features in scan.nodules.items()
+            ]
+            _replace(nodule_table, ("scan", "nodule", *NODULE_FEATURES), nodules)
+            _replace(table, (*IDENTIFIERS, *SCAN_FEATURES), rows)
+            added.append(name)
+        progress("Scans", len(scans), len(scans))
+        if errors or error_table.exists():
+            lines = [{"scan": name, "error": text} for name, text in errors.items()]
+            _replace(error_table, ("scan", "error"), lines)
+        return ExtractionOutcome(tuple(added), tuple(kept), errors)
 
 
 def _texts(features: Features) -> dict[str, str]:

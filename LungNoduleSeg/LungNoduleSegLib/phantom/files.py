@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.reading.volume_files import write_image
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.phantom.chest import Phantom
@@ -36,7 +37,7 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
             (AIRWAYS, phantom.airways),
         ):
             with new_file(whole / TRUTH / name) as temporary:
-                sitk.WriteImage(image, temporary, useCompression=True)
+                write_image(image, temporary)
         with (
             new_file(whole / TRUTH / LESIONS) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as stream,

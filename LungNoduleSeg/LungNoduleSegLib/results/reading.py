@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
@@ -55,9 +56,25 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
     scan = read_ct(source, series, progress)
     lungs, labels = _labels(folder / LUNGS), _labels(folder / NODULES)
     for name, image in ((LUNGS, lungs), (NODULES, labels)):
-        if image.GetSize() != scan.image.GetSize():
+        if not _same_grid(image, scan.image):
             raise InputError(f"{folder / name} does not fit the scan {source}: run the scan again.")
     return RunResult(scan, lungs, labels, read_nodules_csv(folder / TABLE), record)
+
+
+def _same_grid(one: sitk.Image, other: sitk.Image) -> bool:
+    """Whether two images have the same voxels, to a hundredth of a voxel."""
+    last = [size - 1 for size in other.GetSize()]
+    corners = ([0, 0, 0], last, [last[0], 0, 0], [0, last[1], 0])
+    return one.GetSize() == other.GetSize() and all(
+        np.allclose(
+            one.TransformPhysicalPointToContinuousIndex(
+                other.TransformIndexToPhysicalPoint(corner)
+            ),
+            corner,
+            atol=0.01,
+        )
+        for corner in corners
+    )
 
 
 def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.progress import ProgressCallback
+from CTLungScreeningLib.reading.volume_files import write_image
 from LungNoduleSegLib.nodules.candidates import NoduleRules
 from LungNoduleSegLib.nodules.table import write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
@@ -64,12 +65,12 @@ def write_results(
         nodules = analysis.view.restore(findings.labels)
         for name, image in ((LUNGS, lungs), (NODULES, nodules)):
             with new_file(folder / name) as temporary:
-                sitk.WriteImage(image, temporary, useCompression=True, compressionLevel=1)
+                write_image(image, temporary, level=1)
         write_nodules_csv(folder / TABLE, findings.nodules)
         write_segmentation(folder / SEGMENTATION, lungs, nodules)
         if probability:
             with new_file(folder / PROBABILITY) as temporary:
-                sitk.WriteImage(to_steps(analysis.probability), temporary, useCompression=True)
+                write_image(to_steps(analysis.probability), temporary)
     if scene is not None:
         with timing.stage("Scene", progress):
             rules = NoduleRules(**record["parameters"]["rules"])

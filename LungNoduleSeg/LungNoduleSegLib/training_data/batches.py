@@ -14,7 +14,7 @@ from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback
-from CTLungScreeningLib.reading.volume_files import read_labels
+from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from LungNoduleSegLib.network.patches import Batch, TrainingScan, training_scan
 from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.training import with_mistakes
@@ -98,7 +98,7 @@ def note_mistakes(
         if not file.exists():
             mistaken = with_mistakes(model, stored[n], preparation).mistaken
             with new_file(file) as temporary:
-                sitk.WriteImage(mistaken, temporary, useCompression=True)
+                write_image(mistaken, temporary)
     progress("Mistakes", len(scans), len(scans))
 
 

@@ -22,6 +22,7 @@ from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback
 from CTLungScreeningLib.reading.scan_index import IndexedScan
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.staging import only_writer
 from CTLungScreeningLib.workers import each
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.training_data.store import (
@@ -138,35 +139,38 @@ def prepare_cases(
     Raises:
         InputError: if the output is something else, or every scan failed.
     """
-    open_store(output, {**vars(choice), **settings})
-    folders = [output / SCANS / folder_name(scan_name(case.scan)) for case in cases]
-    there = [folder for folder in folders if folder.exists()]
-    missing = [
-        (case, folder) for case, folder in zip(cases, folders, strict=True) if folder not in there
-    ]
-    results = each(
-        partial(_prepare_one, choice), missing, "Scans", progress, _SCANS_WORTH_A_PROCESS
-    )
-    added = []
-    for (case, folder), result in zip(missing, results, strict=True):
-        if isinstance(result, InputError):
-            failed[case.scan.name] = str(result)
-        elif result:
-            added.append(folder)
-        else:
-            without += 1
-    _write_errors(output / ERRORS, failed)
-    if failed and not added and not there:
-        raise InputError(f"{next(iter(failed.values()))} See {output / ERRORS} for all.")
-    stored = {folder: read_stored_scan(folder) for folder in (*there, *added)}
-    return PreparationOutcome(
-        tuple(stored[folder].name for folder in added),
-        tuple(stored[folder].name for folder in there),
-        without,
-        failed,
-        sum(len(scan.slices) for scan in stored.values()),
-        {scan.name: scan.notes for scan in stored.values() if scan.notes},
-    )
+    with only_writer(output, "preparing"):
+        open_store(output, {**vars(choice), **settings})
+        folders = [output / SCANS / folder_name(scan_name(case.scan)) for case in cases]
+        there = [folder for folder in folders if folder.exists()]
+        missing = [
+            (case, folder)
+            for case, folder in zip(cases, folders, strict=True)
+            if folder not in there
+        ]
+        results = each(
+            partial(_prepare_one, choice), missing, "Scans", progress, _SCANS_WORTH_A_PROCESS
+        )
+        added = []
+        for (case, folder), result in zip(missing, results, strict=True):
+            if isinstance(result, InputError):
+                failed[case.scan.name] = str(result)
+            elif result:
+                added.append(folder)
+            else:
+                without += 1
+        _write_errors(output / ERRORS, failed)
+        if failed and not added and not there:
+            raise InputError(f"{next(iter(failed.values()))} See {output / ERRORS} for all.")
+        stored = {folder: read_stored_scan(folder) for folder in (*there, *added)}
+        return PreparationOutcome(
+            tuple(stored[folder].name for folder in added),
+            tuple(stored[folder].name for folder in there),
+            without,
+            failed,
+            sum(len(scan.slices) for scan in stored.values()),
+            {scan.name: scan.notes for scan in stored.values() if scan.notes},
+        )
 
 
 def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:

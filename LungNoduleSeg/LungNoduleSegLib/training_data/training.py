@@ -22,6 +22,7 @@ from CTLungScreeningLib.keras_training import (
 )
 from CTLungScreeningLib.model_card import ModelCard, file_sha256, require_new_model, save_model
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.staging import only_writer
 from LungNoduleSegLib.network.classifier_training import (
     ClassifierPlan,
     gather_cubes,
@@ -76,39 +77,40 @@ def train_on_store(
     require_new_model(output)
     if doubts:
         require_new_model(classifier)
-    scans = read_store(store)
-    if plan.preset is Preset.TUTORIAL:
-        preparation = EXAMPLE_PREPARATION
-    folder = output.with_name(f"{output.stem}-training")
-    began = time.monotonic()
-    with hardware(plan.batch) as used:
-        keras.utils.set_random_seed(plan.seed)
-        model = _build(plan, preparation)
-        if plan.weights is not None:
-            load_weights(model, plan.weights)
-        settings = _settings(plan, preparation, scans)
-        cubes = _cubes(plan, scans)
-        training = _Training(plan, preparation, folder, settings, cubes, progress, on_epoch)
+    with only_writer(output, "training"):
+        scans = read_store(store)
         if plan.preset is Preset.TUTORIAL:
-            epochs = training.tutorial(model, scans)
-        else:
-            epochs = training.ours(model, scans)
-    # Rebuilt, because the layers above may keep the half precision of the training.
-    plain = _build(plan, preparation)
-    plain.set_weights(model.get_weights())
-    last = [epoch for epoch in epochs if epoch["stage"] == epochs[-1]["stage"]]
-    best = min(last, key=lambda epoch: epoch["val_loss"])
-    result = TrainingResult(output, folder, epochs, best, training_notes(used, folder))
-    facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
-    card = _card(output.stem, plan, preparation, settings | facts, result.best)
-    if doubts:
-        training.classifier(split_scans(scans, plan.seed)[0], classifier)
-        card = replace(card, second=classifier.name)
-    save_model(plain, card, output)
-    shutil.rmtree(folder / _MISTAKES, ignore_errors=True)
-    for stage in folder.glob("stage-*"):
-        remove_checkpoints(stage)
-    return result
+            preparation = EXAMPLE_PREPARATION
+        folder = output.with_name(f"{output.stem}-training")
+        began = time.monotonic()
+        with hardware(plan.batch) as used:
+            keras.utils.set_random_seed(plan.seed)
+            model = _build(plan, preparation)
+            if plan.weights is not None:
+                load_weights(model, plan.weights)
+            settings = _settings(plan, preparation, scans)
+            cubes = _cubes(plan, scans)
+            training = _Training(plan, preparation, folder, settings, cubes, progress, on_epoch)
+            if plan.preset is Preset.TUTORIAL:
+                epochs = training.tutorial(model, scans)
+            else:
+                epochs = training.ours(model, scans)
+        # Rebuilt, because the layers above may keep the half precision of the training.
+        plain = _build(plan, preparation)
+        plain.set_weights(model.get_weights())
+        last = [epoch for epoch in epochs if epoch["stage"] == epochs[-1]["stage"]]
+        best = min(last, key=lambda epoch: epoch["val_loss"])
+        result = TrainingResult(output, folder, epochs, best, training_notes(used, folder))
+        facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
+        card = _card(output.stem, plan, preparation, settings | facts, result.best)
+        if doubts:
+            training.classifier(split_scans(scans, plan.seed)[0], classifier)
+            card = replace(card, second=classifier.name)
+        save_model(plain, card, output)
+        shutil.rmtree(folder / _MISTAKES, ignore_errors=True)
+        for stage in folder.glob("stage-*"):
+            remove_checkpoints(stage)
+        return result
 
 
 @dataclass(frozen=True)

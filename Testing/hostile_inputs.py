@@ -1,0 +1,629 @@
+"""Broken and odd inputs made of phantoms, what should come of each, and a runner that counts.
+
+    python Testing/hostile_inputs.py [FOLDER]
+
+makes all of them in a new folder, runs every command that fits on each in a process of its own, and
+prints a table: inputs, handled right, refused in one sentence, and the columns that must be zero.
+`Testing/test_hostile_inputs.py` reads them in one process, and runs the commands among
+the slow tests.
+"""
+
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
+
+from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
+from LungNoduleSegLib.phantom.dicom import write_dicom_series
+
+SECRETS = ("Nobody^Jane", "19810302")
+"""Of the patient; no message may quote them."""
+
+TIMEOUT_S = 120
+MEMORY_KIB = 3 << 20
+
+BAD = ("traceback", "crash", "hang", "silent wrong", "outside", "leak", "over 3 GB")
+"""Columns of the table that must be zero."""
+
+Make = Callable[[Path], Path]
+Change = Callable[[Path], Any]
+"""Changes a file, or a folder of a series; a path that it gives takes the place of the old one."""
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """One input.
+
+    Attributes:
+        kind: the family it belongs to.
+        name: of the input.
+        make: writes it into an empty folder and gives what a command is called with.
+        expect: "same" as the whole scan, "noted" (the same and a note), or "refused".
+        words: of the note or the refusal.
+    """
+
+    kind: str
+    name: str
+    make: Make
+    expect: str
+    words: str = ""
+
+
+@cache
+def phantom() -> sitk.Image:
+    """A chest of 64 × 64 × 24 voxels."""
+    return make_phantom(PhantomSpec(0, (64, 64, 24), (5.6, 5.6, 12.5))).image
+
+
+@cache
+def _series() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+    write_dicom_series(phantom(), folder / "ct")
+    (folder / "sorted").mkdir()
+    images = [pydicom.dcmread(file) for file in (folder / "ct").iterdir()]
+    for k, image in enumerate(sorted(images, key=lambda one: one.ImagePositionPatient[2])):
+        image.PatientName, image.PatientBirthDate = SECRETS
+        image.save_as(folder / "sorted" / f"{k:03}.dcm")
+    return folder / "sorted"
+
+
+def series(edit: Callable[[Dataset, int], None] | None = None, **fields: Any) -> Make:
+    """Write the DICOM series, each header edited or with other values; None removes one."""
+
+    def make(folder: Path) -> Path:
+        for k, file in enumerate(sorted(_series().iterdir())):
+            image = pydicom.dcmread(file)
+            for keyword, value in fields.items():
+                if value is None:
+                    delattr(image, keyword)
+                else:
+                    image.add(
+                        pydicom.DataElement(
+                            keyword,
+                            pydicom.datadict.dictionary_VR(keyword),
+                            value,
+                            validation_mode=0,
+                        )
+                    )
+            if edit:
+                edit(image, k)
+            image.save_as(folder / f"{k:03}.dcm")
+        return folder
+
+    return make
+
+
+def stranger(name: str, **fields: Any) -> Make:
+    """The series with one more object under its UID, which has no pixels unless `Rows` is given."""
+
+    def make(folder: Path) -> Path:
+        series()(folder)
+        image = pydicom.dcmread(folder / "003.dcm")
+        image.SOPInstanceUID = generate_uid()
+        for keyword in ("PixelData", "Rows", "Columns", "ImagePositionPatient"):
+            if keyword not in fields:
+                delattr(image, keyword)
+        for keyword, value in fields.items():
+            setattr(image, keyword, value)
+        image.save_as(folder / name)
+        return folder
+
+    return make
+
+
+def file(change: Change) -> Make:
+    """The series, with one of its files or its folder changed."""
+
+    def make(where: Path) -> Path:
+        series()(where)
+        change(where)
+        return where
+
+    return make
+
+
+def volume(suffix: str, change: Change | None = None, image: Any = None) -> Make:
+    """A volume file of the phantom, changed after it was written."""
+
+    def make(folder: Path) -> Path:
+        path = folder / f"ct{suffix}"
+        sitk.WriteImage(phantom() if image is None else image(phantom()), path)
+        found = change(path) if change else None
+        return found if isinstance(found, Path) else path
+
+    return make
+
+
+def swap(old: bytes, new: bytes) -> Change:
+    """Put other bytes into a header."""
+
+    def change(path: Path) -> None:
+        content = path.read_bytes()
+        assert old in content, old
+        path.write_bytes(content.replace(old, new, 1))
+
+    return change
+
+
+def patch(place: int, kind: str, value: Any) -> Change:
+    """Put a number into the header of a NIfTI that is not packed."""
+
+    def change(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        raw = np.array(value, kind).tobytes()
+        content[place : place + len(raw)] = raw
+        path.write_bytes(content)
+
+    return change
+
+
+def cut(share: float) -> Change:
+    """Cut a file short."""
+
+    def change(path: Path) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * share)])
+
+    return change
+
+
+def both(*changes: Change) -> Change:
+    """Make several changes."""
+
+    def change(path: Path) -> None:
+        for one in changes:
+            one(path)
+
+    return change
+
+
+def _damage(content: bytes | None) -> Change:
+    def change(folder: Path) -> Path:
+        one = folder / "011.dcm"
+        one.write_bytes(one.read_bytes()[:500] if content is None else content)
+        return folder
+
+    return change
+
+
+def _set_apart(image: Dataset, k: int) -> None:
+    if k >= 12:
+        image.ImagePositionPatient[2] += (k - 11) * 12.5
+
+
+def _other_half(**fields: str) -> Callable[[Dataset, int], None]:
+    def edit(image: Dataset, k: int) -> None:
+        for keyword, value in fields.items():
+            if k >= 12:
+                setattr(image, keyword, value)
+
+    return edit
+
+
+def _raw(image: Dataset, _: int) -> None:
+    """Stored values 1024 too high, with an intercept of 0."""
+    values = image.pixel_array.astype(np.int32) * int(image.RescaleSlope)
+    image.PixelData = np.clip(values, 0, None).astype(np.int16).tobytes()
+    image.RescaleSlope, image.RescaleIntercept = 1, 0
+
+
+def _renamed(name: str) -> Change:
+    return lambda path: path.rename(path.with_name(name))
+
+
+def _repack(path: Path) -> Path:
+    return Path(shutil.move(path, path.with_suffix("").with_suffix(".nii")))
+
+
+def _without(*slices: int) -> Change:
+    def change(folder: Path) -> None:
+        for k in slices:
+            (folder / f"{k:03}.dcm").unlink()
+
+    return change
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _loop(folder: Path) -> Path:
+    for k in range(5):
+        (folder / f"loop{k}").symlink_to(folder)
+    return folder
+
+
+def _deflate_bomb(folder: Path) -> Path:
+    image = pydicom.dcmread(folder / "003.dcm")
+    image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    image.save_as(folder / "bomb.dcm")
+    meta = pydicom.filereader.read_file_meta_info(folder / "bomb.dcm")
+    length = 144 + int(meta.FileMetaInformationGroupLength)
+    content = (folder / "bomb.dcm").read_bytes()[:length]
+    machine = zlib.compressobj(1, zlib.DEFLATED, -15)
+    packed = b"".join(machine.compress(bytes(1 << 24)) for _ in range(24)) + machine.flush()
+    (folder / "bomb.dcm").write_bytes(content + packed)
+    return folder
+
+
+def _twelve_bits(image: Dataset) -> None:
+    values = np.clip(image.pixel_array.astype(np.int32), 0, 4095)
+    image.PixelData = (values << 4).astype(np.uint16).tobytes()
+    image.BitsStored, image.HighBit, image.PixelRepresentation = 12, 15, 0
+
+
+def _with_nan(image: sitk.Image) -> sitk.Image:
+    changed = sitk.Cast(image, sitk.sitkFloat32)
+    changed[3, 3, 3] = float("nan")
+    return changed
+
+
+CT_PICTURE = {"Rows": 64, "Columns": 64, "PixelData": bytes(64 * 64 * 2)}
+
+INPUTS: tuple[Hostile, ...] = (
+    Hostile("good", "series", series(), "same"),
+    Hostile("good", "nifti", volume(".nii.gz"), "same"),
+    *(
+        Hostile("spelling", f"rescale type {text!r}", series(RescaleType=text), "same")
+        for text in (
+            "hu",
+            "Hounsfield Units",
+            "HOUNSFIELD",
+            "US",
+            "UNSPECIFIED",
+            "normalized",
+            "H.U.",
+        )
+    ),
+    *(
+        Hostile("spelling", f"modality {text!r}", series(Modality=text), "same")
+        for text in ("ct", "Ct", "CAT", "", None)
+    ),
+    *(
+        Hostile("spelling", f"character set {text!r}", series(SpecificCharacterSet=text), "same")
+        for text in ("ISO IR 192", "latin1", "ISO_IR 999", ["ISO_IR 100", "ISO 2022 IR 87"])
+    ),
+    *(
+        Hostile("identity", f"{keyword} {text!r}", series(None, **{keyword: text}), "same")
+        for keyword, text in (
+            ("PatientSex", "Male"),
+            ("StudyDate", "yesterday"),
+            ("StudyTime", "12:30"),
+            ("PatientAge", "forty"),
+            ("PatientID", "=1+1\x1b[31m"),
+        )
+    ),
+    *(
+        Hostile(
+            "stranger",
+            f"{name} of modality {modality}",
+            stranger(f"{name}.dcm", SOPClassUID=uid, Modality=modality),
+            "noted",
+            "left out",
+        )
+        for name, modality, uid in (
+            ("000_sr", "SR", "1.2.840.10008.5.1.4.1.1.88.67"),
+            ("zz_rtstruct", "RTSTRUCT", "1.2.840.10008.5.1.4.1.1.481.3"),
+            ("000_pr", "PR", "1.2.840.10008.5.1.4.1.1.11.1"),
+            ("zz_ko", "KO", "1.2.840.10008.5.1.4.1.1.88.59"),
+            ("000_raw", "CT", "1.2.840.10008.5.1.4.1.1.66"),
+            ("zz_siemens", "CT", "1.3.12.2.1107.5.9.1"),
+            ("000_seg", "SEG", "1.2.840.10008.5.1.4.1.1.66.4"),
+        )
+    ),
+    Hostile(
+        "stranger",
+        "a screen save",
+        stranger("zz.dcm", ImageType=["DERIVED", "SECONDARY"], **CT_PICTURE),
+        "noted",
+        "left out",
+    ),
+    Hostile(
+        "stranger",
+        "a scout",
+        stranger("000.dc", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], **CT_PICTURE),
+        "noted",
+        "left out",
+    ),
+    Hostile(
+        "stranger",
+        "AppleDouble",
+        file(
+            lambda f: (
+                [(f / f"._{k:03}.dcm").write_bytes(b"\0\5\x16\7" + bytes(99)) for k in range(24)]
+                and f
+            )
+        ),
+        "same",
+    ),
+    Hostile(
+        "stranger",
+        "a text file",
+        file(lambda f: (f / "readme.txt").write_text("hello")),
+        "same",
+    ),
+    Hostile("damage", "a header cut", file(_damage(None)), "refused", "011.dcm is damaged"),
+    Hostile("damage", "an empty file", file(_damage(b"")), "refused", "011.dcm is damaged"),
+    Hostile("damage", "zeros", file(_damage(bytes(3000))), "refused", "011.dcm is damaged"),
+    Hostile("damage", "pixels cut", file(lambda f: cut(0.8)(f / "011.dcm")), "refused", "011.dcm"),
+    Hostile(
+        "damage",
+        "a slice missing",
+        file(_without(11)),
+        "refused",
+        "lacks 1 slice",
+    ),
+    Hostile(
+        "damage",
+        "two slices missing",
+        file(_without(11, 12)),
+        "refused",
+        "lacks 2 slices",
+    ),
+    Hostile(
+        "mixed", "two patients", series(_other_half(PatientID="X1")), "refused", "two patients"
+    ),
+    Hostile(
+        "mixed", "two names", series(_other_half(PatientName="Else^Joe")), "refused", "two patients"
+    ),
+    Hostile(
+        "mixed",
+        "two studies",
+        series(_other_half(StudyInstanceUID="1.2.3")),
+        "refused",
+        "two studies",
+    ),
+    Hostile(
+        "mixed",
+        "two frames of reference",
+        series(_other_half(FrameOfReferenceUID="1.2.3")),
+        "refused",
+        "frames of reference",
+    ),
+    Hostile(
+        "mixed",
+        "two kernels",
+        series(lambda i, k: setattr(i, "ConvolutionKernel", "B70f" if k > 11 else "B30f")),
+        "noted",
+        "kernels",
+    ),
+    Hostile("mixed", "one SOP UID", series(SOPInstanceUID="1.2.3.4"), "noted", "SOP Instance UID"),
+    Hostile("mixed", "the slice distance", series(_set_apart), "refused", "slice distance"),
+    Hostile("values", "an offset of 1024 in DICOM", series(_raw), "refused", "not CT in HU"),
+    Hostile(
+        "values",
+        "an offset of 1024",
+        volume(".nrrd", image=lambda i: i + 1024),
+        "refused",
+        "not CT in HU",
+    ),
+    Hostile("values", "bits at the upper end", series(lambda i, _: _twelve_bits(i)), "same"),
+    Hostile(
+        "values",
+        "too many pixels",
+        series(lambda i, _: setattr(i, "PixelData", i.PixelData * 2)),
+        "refused",
+        "bytes of pixel data",
+    ),
+    Hostile(
+        "values", "a thousand times too many rows", series(Rows=65535), "refused", "65535 rows"
+    ),
+    Hostile("values", "NaN", volume(".nrrd", image=_with_nan), "noted", "no number"),
+    Hostile(
+        "spacing",
+        "metres",
+        volume(".nii", both(patch(80, "<f4", [0.0056, 0.0056, 0.0125]), patch(254, "<i2", 0))),
+        "refused",
+        "metres or microns",
+    ),
+    Hostile(
+        "spacing",
+        "microns",
+        volume(".nrrd", swap(b"(5.5999999999999996,0,0)", b"(5600,0,0)")),
+        "refused",
+        "5600",
+    ),
+    Hostile(
+        "spacing",
+        "zero",
+        volume(".mha", swap(b"Spacing = 5.5999999999999996", b"Spacing = 0")),
+        "refused",
+        "voxels of 0",
+    ),
+    Hostile(
+        "spacing",
+        "none",
+        volume(".nrrd", swap(b"space directions", b"# space directions")),
+        "refused",
+        "how large",
+    ),
+    Hostile(
+        "spacing",
+        "pixel spacing in metres",
+        series(PixelSpacing=[0.0056, 0.0056]),
+        "refused",
+        "0.0056",
+    ),
+    Hostile(
+        "spacing",
+        "sheared",
+        volume(".nrrd", swap(b"(0,0,12.5)", b"(0,1,12.5)")),
+        "refused",
+        "not perpendicular",
+    ),
+    Hostile(
+        "spacing",
+        "qform and sform",
+        volume(".nii", patch(76, "<f4", -1.0)),
+        "refused",
+        "contradict",
+    ),
+    Hostile("name", "capitals", volume(".nrrd", _renamed("CT.NRRD")), "same"),
+    Hostile("name", "packed but called .nii", volume(".nii.gz", _repack), "same"),
+    Hostile("name", "MetaImage called .nrrd", volume(".mha", _renamed("x.nrrd")), "same"),
+    Hostile(
+        "name", "not UTF-8", volume(".nii.gz", _renamed(os.fsdecode(b"gr\xf6\xdfe.nii.gz"))), "same"
+    ),
+    *(
+        Hostile(
+            "header", f"{old.decode()} → {new.decode()}", volume(".mha", swap(old, new)), "refused"
+        )
+        for old, new in (
+            (b"= LOCAL", b"= %s%n"),
+            (b"= LOCAL", b"= LIST"),
+            (b"= LOCAL", b"= /dev/zero"),
+            (b"NDims = 3", b"NDims = -1"),
+            (b"NDims = 3", b"NDims = 1000000"),
+            (b"DimSize = 64", b"DimSize = 6400000000"),
+            (b"DimSize = 64", b"DimSize = -64"),
+        )
+    ),
+    *(
+        Hostile("header", f"{suffix} cut to {share:.0%}", volume(suffix, cut(share)), "refused")
+        for suffix in (".mha", ".nrrd", ".nii", ".nii.gz")
+        for share in (0, 0.001, 0.01, 0.9)
+    ),
+    Hostile(
+        "bomb",
+        "a header of 16 GB",
+        volume(".nrrd", swap(b"sizes: 64 64 24", b"sizes: 2000 2000 2000")),
+        "refused",
+    ),
+    Hostile(
+        "bomb",
+        "gzip in gzip",
+        volume(
+            ".nii.gz", lambda p: p.write_bytes(gzip.compress(gzip.compress(bytes(1 << 26)))) and p
+        ),
+        "refused",
+    ),
+    Hostile("bomb", "deflated DICOM", file(_deflate_bomb), "noted", "Damaged"),
+    Hostile(
+        "bomb",
+        "a sparse terabyte",
+        volume(".nii", lambda p: os.truncate(p, 1 << 40)),
+        "refused",
+        "almost empty",
+    ),
+    Hostile(
+        "file",
+        "a pipe",
+        volume(".nrrd", _pipe),
+        "refused",
+        "regular",
+    ),
+    Hostile(
+        "file",
+        "a web page",
+        volume(".nrrd", lambda p: p.write_text("<html>")),
+        "refused",
+        "web page",
+    ),
+    Hostile("file", "a loop of links", file(_loop), "same"),
+    Hostile("file", "nothing", lambda folder: folder / "missing.nrrd", "refused", "does not exist"),
+    Hostile("file", "an empty folder", lambda folder: folder, "refused", "no DICOM"),
+)
+
+
+def commands(source: Path, output: Path) -> Iterator[list[str]]:
+    """The command lines that fit an input."""
+    ours, tools = (
+        [sys.executable, "-m", f"{name}Lib"] for name in ("LungNoduleSeg", "CTSliceTools")
+    )
+    if source.is_dir():
+        yield [*tools, "series", str(source)]
+        yield [*tools, "organize", str(source), str(output / "organized")]
+    yield [*tools, "predict", str(source), "-o", str(output / "x.json"), "--no-plot"]
+    yield [*ours, "run", str(source), "-o", str(output / "run")]
+
+
+def outcome(one: Hostile, command: list[str], watched: Path) -> tuple[str, str]:
+    """Run a command on an input: the column it counts in, and what it printed."""
+    before = _tree(watched)
+    began = time.monotonic()
+    with tempfile.TemporaryFile() as text:
+        child = subprocess.Popen(command, stdout=text, stderr=text, start_new_session=True)
+        while True:
+            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() - began > TIMEOUT_S:
+                os.killpg(child.pid, signal.SIGKILL)
+                os.wait4(child.pid, 0)
+                return "hang", ""
+            time.sleep(0.05)
+        text.seek(0)
+        said = text.read().decode("utf-8", "replace")
+    code = os.waitstatus_to_exitcode(status)
+    sentences = [line for line in said.splitlines() if line.startswith("Error: ")]
+    column = "right"
+    if "Traceback (most recent call last)" in said or "has a fault" in said:
+        column = "traceback"
+    elif code < 0:
+        column = "crash"
+    elif usage.ru_maxrss > MEMORY_KIB:
+        column = "over 3 GB"
+    elif _tree(watched) != before:
+        column = "outside"
+    elif any(secret in said for secret in SECRETS) or "\x1b[31m" in said:
+        column = "leak"
+    elif code == 2 and len(sentences) == 1 and sentences[0].endswith("."):
+        column = "refused"
+    elif code not in (0, 1):
+        column = "crash"
+    if column == "right" and one.expect == "refused" and command[3] in ("run", "predict"):
+        column = "silent wrong"
+    if column == "refused" and one.expect != "refused":
+        column = "refused but good"
+    return column, said
+
+
+def _tree(folder: Path) -> dict[str, tuple[int, int]]:
+    found = {}
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        found[str(path)] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def main(folder: Path) -> int:
+    """Make all inputs, run all commands, print the table; returns how many came out badly."""
+    columns: Counter[str] = Counter()
+    for number, one in enumerate(INPUTS):
+        place, output = folder / f"{number:03}" / "in", folder / f"{number:03}" / "out"
+        place.mkdir(parents=True)
+        output.mkdir()
+        source = one.make(place)
+        for command in commands(source, output):
+            column, said = outcome(one, command, place)
+            columns[column] += 1
+            if column not in ("right", "refused"):
+                print(f"{column}: {one.kind}, {one.name}: {command[3]}\n{said[-600:]}")
+    bad = {name: columns[name] for name in (*BAD, "refused but good")}
+    rows = {"inputs": len(INPUTS), "runs": columns.total(), "handled right": columns["right"]}
+    for name, count in (rows | {"refused in one sentence": columns["refused"]} | bad).items():
+        print(f"{name:<26}{count:>6}")
+    return sum(bad.values())
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="hostile-"))
+    sys.exit(min(main(target), 1))
