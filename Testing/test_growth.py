@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from docs_scripts import script_of
 from follow_up_scans import (
     DOUBLED,
     DOUBLED_NOW,
@@ -616,6 +617,12 @@ def test_thick_slices_make_small_nodules_less_sure() -> None:
     thin = volume_deviation(250, (0.7, 0.7, 1.0))
     assert thin == REPEATABILITY
     assert volume_deviation(250, (0.7, 0.7, 5.0)) > volume_deviation(2000, (0.7, 0.7, 5.0)) > thin
+    scan = ChestScan("", sitk.Image((9, 9, 9), sitk.sitkInt16), sitk.Image(1, 1, 1, 1), ())
+    sure, unsure = (
+        replace(at(0, 8), volume_pm_mm3=share * at(0, 8).volume_mm3) for share in (0.05, 0.5)
+    )
+    assert growth_module.deviation(sure, scan) == REPEATABILITY
+    assert growth_module.deviation(unsure, scan) == pytest.approx(math.log(1.5) / 1.959964)
     low, high = volume_interval(100, REPEATABILITY)
     assert low * high == pytest.approx(100**2)
 
@@ -635,3 +642,12 @@ def test_intervals_hold_the_truth_as_often_as_they_say(doubling: float) -> None:
     assert held > 940
     if doubling == math.inf:
         assert called < 40
+
+
+def test_phantom_nodules_at_four_dates_are_measured_within_their_intervals() -> None:
+    """Three realizations of what docs/growth_realizations.py does a hundred times."""
+    script = script_of("growth_realizations")
+    (setting, _) = script.SETTINGS
+    for seed in range(3):
+        for doubling, change in ((200.0, Change.GROWN), (math.inf, Change.UNCHANGED)):
+            assert script.realization(setting, doubling, seed) == (True, change)

@@ -1,10 +1,8 @@
 """PanCan and Mayo models: worked examples of others, arithmetic by another way, what is missing."""
 
 import csv
-import importlib.util
 import json
 import math
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from CTLungScreeningLib.errors import InputError
+from docs_scripts import script_of
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 from LungNoduleSegLib.risk.assessment import assess, to_text
@@ -528,11 +527,7 @@ def test_1a_and_1b_beat_the_diameter_on_nodules_with_known_outcome(
     """The outside check of both: AUC computed with other code on the same table."""
     docs = Path(__file__).parents[1] / "docs"
     page = (docs / "published-models.md").read_text(encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("script", docs / "models_on_outcomes.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    sys.modules["script"] = script
-    spec.loader.exec_module(script)
+    script = script_of("models_on_outcomes")
     with OUTCOMES.open(encoding="utf-8", newline="") as stream:
         predicted = script.predictions(list(csv.DictReader(stream)))
     aucs = {

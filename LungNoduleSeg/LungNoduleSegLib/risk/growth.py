@@ -1,6 +1,7 @@
 """Growth: match the nodules of two scans of one patient and compare them."""
 
 import datetime
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,8 @@ from LungNoduleSegLib.risk.alignment import LABELS, Alignment, align
 from LungNoduleSegLib.risk.facts import Status, lung_heights
 from LungNoduleSegLib.risk.growth_rate import (
     DAYS_PER_MONTH,
+    REPEATABILITY,
+    Z95,
     Change,
     GrowthRate,
     growth_rate,
@@ -231,7 +234,14 @@ def outlined_alike(one: Nodule, other: Nodule) -> bool:
 
 
 def deviation(nodule: Nodule, scan: ChestScan) -> float:
-    """Standard deviation of ln(volume) of a nodule of a scan."""
+    """Standard deviation of ln(volume) of a nodule of a scan.
+
+    That of its own measurement, where the table has it, but not below what two scans of a patient
+    differ by, who breathes and lies otherwise each time.
+    """
+    if nodule.volume_pm_mm3 is not None:
+        own = math.log1p(nodule.volume_pm_mm3 / nodule.volume_mm3) / Z95
+        return max(own, REPEATABILITY)
     return volume_deviation(nodule.volume_mm3, scan.hu.GetSpacing())
 
 

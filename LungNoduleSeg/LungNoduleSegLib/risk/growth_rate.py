@@ -115,8 +115,8 @@ def volume_deviation(volume_mm3: float, spacing_mm: Sequence[float]) -> float:
     """Standard deviation of ln(volume) of a nodule in one scan.
 
     `REPEATABILITY` for thin slices; above `THIN_MM` it grows with the share of the nodule that one
-    slice holds, as its two ends may lie anywhere in a slice (our own model, tried on phantoms: see
-    `docs/growth.md`).
+    slice holds, as its two ends may lie anywhere in a slice (our own model, tried on phantoms by
+    `docs/growth_realizations.py`).
 
     Args:
         volume_mm3: of the nodule.
@@ -128,9 +128,7 @@ def volume_deviation(volume_mm3: float, spacing_mm: Sequence[float]) -> float:
 
 
 THIN_MM = 1.25
-"""Slices up to this count as thin: those of the trial behind `REPEATABILITY` were 1 mm apart at
-most 0.7 mm."""
+"""Slices up to this count as thin (our own choice)."""
 
 ENDS = 0.3
-"""Share of a slice by which each measure of a nodule's extent across slices may be off, times the
-1.5 by which a volume follows it."""
+"""Standard deviation of ln(volume) for a nodule as wide as what its slices exceed `THIN_MM` by."""
