@@ -89,6 +89,11 @@ def test_risk_with_facts_of_the_patient_gives_the_published_models_too(
 def test_risk_without_a_model_says_what_the_published_ones_miss(run_folder: Path) -> None:
     printed = command("risk", run_folder)
     assert "missing: age" in printed
+    assert "Examination, Lung-RADS v2022: missing: baseline, or change" in printed
+    facts = run_folder.parent / "facts.json"
+    facts.write_text('{"nodules": {"all": {"status": "baseline", "infection": true}}}')
+    classed = command("risk", run_folder, "--facts", facts)
+    assert "Examination, Lung-RADS v2022: 0\n" in classed
     old = command("risk", run_folder, "--prior-cancer", "extrathoracic-old", "--nodule", "2")
     assert "suspicion of malignancy as four radiologists rate it, not cancer" in old
     assert "\nNodule 2\n" in old and "prior cancer: extrathoracic" in old

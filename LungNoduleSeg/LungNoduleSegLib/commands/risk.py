@@ -26,6 +26,7 @@ from LungNoduleSegLib.risk.facts import PatientFacts, PriorCancer, Sex, Status, 
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.risk.assessment import Assessment
+    from LungNoduleSegLib.risk.guidelines import GuidelineResult
 
 
 def _words(kind: Any) -> dict[str, Any]:
@@ -141,6 +142,7 @@ def risk(
         from LungNoduleSegLib.feature_extraction.scan_sources import features_of, results_of  # noqa: PLC0415
         from LungNoduleSegLib.risk import assessment, prediction  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
+        from LungNoduleSegLib.risk.scan_risk import examination_text  # noqa: PLC0415
 
         if model is not None:
             load_risk_model(model)  # refused before the work, not after it
@@ -158,9 +160,11 @@ def risk(
                     f"{source} is a mask without its CT, so the published models know too little: "
                     "give the folder of a run."
                 )
-            assessed = _assessed(
+            assessed, examination = _assessed(
                 folder, nodule, replace(told, patient=patient), corrections, growth
             )
+            results["examination"] = asdict(examination)
+            texts.append(examination_text(examination))
             if assessed is None:
                 texts.append("No nodule was found, so no published model applies.")
             else:
@@ -179,19 +183,21 @@ def _assessed(
     told: ClinicalData,
     corrections: dict[str, Any],
     growth: Path | None,
-) -> "Assessment | None":
-    """Assess one nodule of a run by the published models; None where there is no nodule."""
+) -> "tuple[Assessment | None, GuidelineResult]":
+    """Assess one nodule of a run, None where there is none, and class the examination."""
 
     from LungNoduleSegLib.risk.assessment import assess_scan  # noqa: PLC0415
+    from LungNoduleSegLib.risk.scan_risk import ScanRisk  # noqa: PLC0415
 
     table = folder / TABLE
     rows = read_nodules_csv(table)
     if number is None and not rows:
-        return None
+        return None, ScanRisk(told.patient, ()).examination
     chosen = max(rows, key=lambda row: row.volume_mm3).id if number is None else number
     nodules = dict(told.nodules)
     nodules[chosen] = {**nodules.get(chosen, {}), **corrections}
     prior = read_prior_facts(growth) if growth else {}
     lungs = read_labels(folder / LUNGS)
     found = assess_scan(rows, lungs, replace(told, nodules=nodules), prior, str(table))
-    return next(one for one in found if one.nodule.id == chosen)
+    one = next(one for one in found if one.nodule.id == chosen)
+    return one, ScanRisk(told.patient, found).examination
