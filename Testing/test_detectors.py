@@ -27,6 +27,8 @@ from LungNoduleSegLib.detectors.added_models import (
 )
 from LungNoduleSegLib.detectors.detection import Detection, Mark
 from LungNoduleSegLib.detectors.opening import find_card, model_names, open_detector
+from LungNoduleSegLib.evaluation.detection import score_detection
+from LungNoduleSegLib.evaluation.luna_files import Places, Truth
 from LungNoduleSegLib.phantom.chest import (
     LesionRequest,
     Phantom,
@@ -90,6 +92,12 @@ def test_each_kind_goes_the_whole_way(
     volume = np.pi / 6 * phantom.lesions[0].diameter_mm ** 3
     largest = max(one.volume_mm3 for one in found.nodules)
     assert largest == pytest.approx(volume, rel=0.6)
+    uid = found.scan.series.series_instance_uid if found.scan.series else ""
+    lesion = phantom.lesions[0]
+    truth = Truth((uid,), Places.of([(uid, lesion.centre, lesion.diameter_mm)]), Places.of([]))
+    marks = [(uid, (one.x, one.y, one.z), one.probability or 0.0) for one in found.nodules]
+    score = score_detection(Places.of(marks), truth, resamples=0)
+    assert score.matching.nodule_probability.min() > 0.5
     record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert (record["model"]["name"], record["model"]["kind"]) == (name, kind)
     assert {"report.html", "segmentation.dcm", "measurements.dcm"} <= {

@@ -1,9 +1,12 @@
 """Networks run without Keras, as they run with it."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,22 @@ import numpy as np
 import pytest
 
 from CTLungScreeningLib import engine
-from CTLungScreeningLib.engine import Device, OnnxNetwork
+from CTLungScreeningLib.engine import Device, OnnxNetwork, device_of
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.model_card import load_model, load_network
-from CTLungScreeningLib.onnx_export import AGREEMENT
+from CTLungScreeningLib.model_card import (
+    convert_model,
+    file_sha256,
+    load_model,
+    load_network,
+    read_card,
+)
+from CTLungScreeningLib.onnx_export import AGREEMENT, largest_difference, to_onnx
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.network_detector import load_networks
 from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.files import write_phantom
+from LungNoduleSegLib.segmenter import NoduleSegmenter
 
 BUNDLED = {
     DEFAULT_MODEL: (3, 32, 48, 5),
@@ -105,6 +115,28 @@ def test_a_bundled_network_gives_what_its_keras_file_gives(file: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=AGREEMENT)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scan", ["LIDC-IDRI-0001", "CMB-CRC-MSB-01068.nrrd"])
+def test_a_scan_has_the_nodules_that_keras_finds(
+    scan: str, shared_data: Path, tmp_path: Path
+) -> None:
+    for name in ("nodule-unet", "nodule-classifier"):
+        source = DEFAULT_MODEL.with_name(f"{name}.keras")
+        card = read_card(source)
+        files = {source.name: card.files[source.name]}
+        shutil.copy(source, tmp_path)
+        text = json.dumps(asdict(replace(card, files=files)))
+        (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+    models = (DEFAULT_MODEL, tmp_path / "nodule-unet.keras")
+    ours, theirs = (NoduleSegmenter(one).apply(shared_data / scan) for one in models)
+    assert theirs.record["model"]["device"] == "Keras"
+    assert len(ours.nodules) == len(theirs.nodules) > 0
+    for one, other in zip(ours.nodules, theirs.nodules, strict=True):
+        for value in ("x", "y", "z", "diameter_mm"):
+            assert getattr(one, value) == pytest.approx(getattr(other, value), abs=0.1)
+        assert one.probability == pytest.approx(other.probability, abs=0.01)
+
+
 class Gpu:
     """An engine on a GPU that gives `wrong` results, and fails from the second batch on."""
 
@@ -123,7 +155,7 @@ class Gpu:
 
 def with_gpu(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> None:
     _, processor = OnnxNetwork(DEFAULT_MODEL, Device.CPU)._processor
-    monkeypatch.setattr(engine, "_gpus", lambda _: iter([("CUDA", lambda: gpu.load(processor))]))
+    monkeypatch.setattr(engine, "_gpus", lambda *_: iter([("CUDA", lambda: gpu.load(processor))]))
 
 
 def test_the_processor_goes_on_when_the_memory_of_the_gpu_runs_out(
@@ -149,7 +181,7 @@ def test_a_gpu_with_other_results_is_not_used(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_gpu_that_is_asked_for_and_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_gpus", lambda _: iter([]))
+    monkeypatch.setattr(engine, "_gpus", lambda *_: iter([]))
     assert OnnxNetwork(DEFAULT_MODEL).notes == []
     detector = load_networks(DEFAULT_MODEL, Device.GPU)
     assert detector.notes == ("No GPU was found that runs networks: the processor ran them.",)
@@ -171,3 +203,54 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"not a model")
     with pytest.raises(InputError, match=r"broken\.onnx cannot be read as an ONNX model: "):
         OnnxNetwork(file)
+
+
+def test_a_model_without_an_onnx_file_is_converted(tmp_path: Path) -> None:
+    source = LOCALIZER.with_suffix(".keras")
+    shutil.copy(source, tmp_path / "mine.keras")
+    card = asdict(read_card(source)) | {"files": {"mine.keras": file_sha256(source)}}
+    (tmp_path / "mine.json").write_text(json.dumps(card), encoding="utf-8")
+    assert device_of(load_network(tmp_path / "mine.keras")[0]) == "Keras"
+    convert_model(tmp_path / "mine.keras")
+    network, card_after = load_network(tmp_path / "mine.keras", Device.CPU)
+    assert isinstance(network, OnnxNetwork)
+    assert list(card_after.files) == ["mine.onnx", "mine.keras"]
+    with pytest.raises(InputError, match=r"already holds mine\.onnx"):
+        convert_model(tmp_path / "mine.keras")
+
+
+@pytest.mark.parametrize("kind", ["nested", "all layers", "sequential"])
+def test_networks_of_every_kind_are_written(kind: str) -> None:
+    from CTLungScreeningLib.keras_loader import keras
+
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    inputs = keras.Input((32, 32, 2))
+    if kind == "sequential":
+        model = keras.Sequential([inputs, layers.Conv2D(3, 5, strides=2), layers.Flatten()])
+    elif kind == "nested":
+        inner_inputs = keras.Input((32, 32, 3))
+        inner = keras.Model(
+            inner_inputs, layers.BatchNormalization()(layers.Conv2D(4, 3)(inner_inputs))
+        )
+        x = inner(layers.Conv2D(3, 1)(inputs), training=False)
+        model = keras.Model(inputs, layers.Dense(2, activation="softmax")(layers.Flatten()(x)))
+    else:
+        x = layers.SeparableConv2D(6, 3, padding="same", depth_multiplier=2)(inputs)
+        x = layers.Activation("tanh")(layers.ZeroPadding2D(((1, 2), (3, 0)))(x))
+        x = layers.AveragePooling2D(3, strides=2, padding="same")(x)
+        y = layers.MaxPooling2D(3, strides=1, padding="same")(x)
+        x = layers.Add()([x, y])
+        x = layers.UpSampling2D(2, interpolation="bilinear")(layers.Cropping2D(((1, 0), (2, 1)))(x))
+        x = layers.GlobalAveragePooling2D()(x)
+        model = keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x))
+    assert largest_difference(model, to_onnx(model)) < AGREEMENT
+
+
+def test_a_layer_that_cannot_be_written_is_named() -> None:
+    from CTLungScreeningLib.keras_loader import keras
+
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, keras.layers.GaussianNoise(0.1, name="noise")(inputs))
+    with pytest.raises(InputError, match=r"The layer noise \(GaussianNoise\) cannot be written"):
+        to_onnx(model)

@@ -22,11 +22,12 @@ Images = NDArray[np.float32]
 _Run = Callable[[Images], Images]
 
 GPU_PROVIDERS = {
-    "CUDAExecutionProvider": "CUDA",
-    "DmlExecutionProvider": "DirectML",
-    "CoreMLExecutionProvider": "CoreML",
+    "CUDA": ("CUDAExecutionProvider", {"use_tf32": "0"}),
+    "DirectML": ("DmlExecutionProvider", {}),
+    "CoreML": ("CoreMLExecutionProvider", {}),
 }
-"""ONNX Runtime's ways to a GPU, the best first."""
+"""ONNX Runtime's ways to a GPU, the best first. TF32, as any half precision, moves the outlines of
+small nodules; CoreML may take half precision, so it is used where it is asked for only."""
 
 AGREEMENT = 0.01
 """A GPU whose results differ from the processor's by more is not used."""
@@ -103,7 +104,7 @@ class OnnxNetwork:
         self._processor = _with_openvino(file, "CPU") or ("CPU", _run_of(session))
         self.device, self._run = self._processor
         if device is not Device.CPU:
-            self._use_gpu(file)
+            self._use_gpu(file, asked=device is Device.GPU)
         if device is Device.GPU and self.device == self._processor[0] and not self.notes:
             self.notes.append("No GPU was found that runs networks: the processor ran them.")
 
@@ -123,12 +124,12 @@ class OnnxNetwork:
             found = self._run(batch)
         return np.moveaxis(found, 1, -1)
 
-    def _use_gpu(self, file: Path) -> None:
+    def _use_gpu(self, file: Path, asked: bool) -> None:
         """Run on the first GPU that gives what the processor gives, if there is one."""
         shape = [length or _PROBE for length in self.input_shape[1:]]
         values = np.random.default_rng(0).uniform(-1, 1, (1, shape[-1], *shape[:-1]))
         probe = values.astype(np.float32)
-        for name, load in _gpus(file):
+        for name, load in _gpus(file, asked):
             try:
                 run = load()
                 wrong = np.abs(run(probe) - self._processor[1](probe)).max()
@@ -143,19 +144,19 @@ class OnnxNetwork:
             )
 
 
-def _gpus(file: Path) -> Iterator[tuple[str, Callable[[], _Run]]]:
+def _gpus(file: Path, asked: bool) -> Iterator[tuple[str, Callable[[], _Run]]]:
     """Give the GPUs that are there, by name, each with what loads a network onto it."""
     import onnxruntime  # noqa: PLC0415
 
-    def load(provider: str) -> _Run:
+    def load(provider: tuple[str, dict[str, str]]) -> _Run:
         session = onnxruntime.InferenceSession(file, _options(), [provider])
-        if provider not in session.get_providers():  # what is missing is only printed
+        if provider[0] not in session.get_providers():  # what is missing is only printed
             raise RuntimeError("a library that it needs is missing.")
         return _run_of(session)
 
     available = onnxruntime.get_available_providers()
-    for provider, name in GPU_PROVIDERS.items():
-        if provider in available:
+    for name, provider in GPU_PROVIDERS.items():
+        if provider[0] in available and (asked or name != "CoreML"):
             yield name, partial(load, provider)
     if found := _with_openvino(file, "GPU"):
         name, run = found
@@ -189,6 +190,7 @@ def _options() -> Any:
     import onnxruntime  # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
+    options.enable_mem_pattern = False  # DirectML needs it so
     options.intra_op_num_threads = _threads()
     options.log_severity_level = 4  # what matters is raised
     return options

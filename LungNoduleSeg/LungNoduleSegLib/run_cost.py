@@ -24,11 +24,10 @@ GIVEN_LUNGS = "given"
 REMEMBERED = 10
 """Runs of a kind, the last ones: a machine may change."""
 
-START_S, SECONDS_PER_MEGAVOXEL = 9.0, 0.41
-START_GIB, GIB_PER_MEGAVOXEL = 1.15, 0.011
-"""Of a run with the bundled model on two busy cores, which other runs are some multiple of: 23 s
-for 133 slices of 512×512 (LIDC-IDRI-0001, `Testing/benchmarks/run.py`), 1.52 GiB, 2.00 GiB for 300
-slices (`Testing/benchmarks/threshold.py`) and 2.5 GiB for 480."""
+START_S, SECONDS_PER_MEGAVOXEL = 5.0, 0.41
+START_GIB, GIB_PER_MEGAVOXEL = 0.8, 0.011
+"""Of a run with the bundled model on two cores, which other runs are some multiple of: 1.17 GiB and
+17.5 s of the processors for 133 slices of 512×512 (LIDC-IDRI-0001, `Testing/benchmarks/run.py`)."""
 
 
 @dataclass(frozen=True)
