@@ -62,8 +62,8 @@ def largest_difference(model: keras.Model, written: bytes) -> float:
     """
     shape = [length or ANY_SIZE for length in model.input_shape[1:]]
     images = np.random.default_rng(0).uniform(-1, 1, (2, *shape)).astype(np.float32)
-    shaped = keras.tree.map_structure(lambda _: images, model.input)
-    expected = np.moveaxis(np.asarray(model(shaped, training=False), np.float32), -1, 1)
+    outputs = keras.Model(model.inputs[0], model.outputs[0])(images, training=False)
+    expected = np.moveaxis(np.asarray(outputs, np.float32), -1, 1)
     session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
     batch = np.ascontiguousarray(np.moveaxis(images, -1, 1))
     (found,) = session.run(None, {session.get_inputs()[0].name: batch})
@@ -99,12 +99,12 @@ class _Graph:
 
     def add_model(self, model: keras.Model, name: str) -> str:
         """Add all layers of a network on top of a named tensor; returns the output's name."""
-        model = keras.Model(model.inputs, model.outputs)  # one way for `Sequential` ones too
+        model = keras.Model(model.inputs[0], model.outputs[0])  # one way for `Sequential` too
         start = keras.Input(batch_shape=model.inputs[0].shape)
         self._keep(start, name)
         copy = keras.models.clone_model(
             model,
-            input_tensors=keras.tree.map_structure(lambda _: start, model.input),
+            input_tensors=start,
             clone_function=lambda layer: layer,
             call_function=self._call,
         )
