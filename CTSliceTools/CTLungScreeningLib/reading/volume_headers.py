@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from CTLungScreeningLib.errors import InputError
 
@@ -356,6 +355,9 @@ def _nifti_affines(
     affines = [rows] if codes[1] > 0 else []
     spacing = np.abs(pixdim[1:4])
     if codes[0] > 0:
+        # Not at the top: it takes a second, and panels are opened with this.
+        from scipy.spatial.transform import Rotation  # noqa: PLC0415
+
         b, c, d, *offset = quaternion
         a = math.sqrt(max(0.0, 1 - (b * b + c * c + d * d)))
         turn = Rotation.from_quat([b, c, d, a]).as_matrix()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
 
@@ -38,6 +37,9 @@ _LEAST_OVERLAP_MM = 60.0
 
 def align_scans(scan: "ScanPrediction", other: "ScanPrediction") -> ScanAlignment:
     """Align two scans by the locations of their slices."""
+    # Not at the top: it takes half a second, and panels are opened with this.
+    from scipy.optimize import least_squares  # noqa: PLC0415
+
     z, raw = _curve(scan)
     other_z, other_raw = _curve(other)
     by_fits = scan.fit.z_at(other.fit.location_at(other_z))

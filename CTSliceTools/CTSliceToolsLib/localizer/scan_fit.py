@@ -8,12 +8,10 @@ soft absolute value (Huber-like), as in robust regression.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import OptimizeResult, least_squares
-from scipy.stats import spearmanr
 
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS, LOCATIONS
 from CTSliceToolsLib.localizer.body_grid import Anchor
@@ -192,6 +190,9 @@ def _solve(z: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> _Solution:
     at places `_BIAS_MM` apart. Anchors are weighed as in robust regression with the loss of Geman
     and McClure, whose width is narrowed step by step.
     """
+    # Not at the top: it takes half a second, and panels are opened with this.
+    from scipy.optimize import least_squares  # noqa: PLC0415
+
     usual = usual_heights()
     weight = np.sqrt(np.clip(_thickness(z) / _CORRELATION_MM, 0, 1))
     places = np.linspace(z.min(), z.max(), max(2, round(float(np.ptp(z)) / _BIAS_MM) + 1))
@@ -225,12 +226,12 @@ def _solve(z: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> _Solution:
     lowest[1:count] = 1.0
     scale = np.r_[np.full(count, 10.0), np.full(len(places), 0.01)]
 
-    def fit(start: Floats, trust: Floats) -> OptimizeResult:
+    def fit(start: Floats, trust: Floats) -> Any:
         return least_squares(
             residuals, start, bounds=(lowest, np.inf), x_scale=scale, ftol=1e-8, args=(trust,)
         )
 
-    def narrowed(top: float) -> tuple[float, OptimizeResult, Floats]:
+    def narrowed(top: float) -> tuple[float, Any, Floats]:
         start = np.r_[top, -np.diff(usual), np.zeros(len(places))]
         trust = np.full(len(anchors), 0.01)
         result = fit(start, trust)
@@ -315,6 +316,8 @@ def _thickness(z: Floats) -> Floats:
 def _doubts(
     z: Floats, raw: Floats, anchors: Sequence[Anchor], found: _Solution, residual: float
 ) -> list[str]:
+    from scipy.stats import spearmanr  # noqa: PLC0415 - takes a second
+
     doubts = []
     if np.ptp(z) > 60 and np.ptp(raw) > 0.03 and spearmanr(z, raw).statistic > 0.3:
         upside_down = _solve(-z, raw)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.optimize import linear_sum_assignment
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, Side
@@ -271,6 +270,9 @@ def match(
     cost = np.full((n + m, n + m), gate_mm**2 / 2)
     cost[:n, :m] = np.where(allowed, apart**2, 1e9)
     cost[n:, m:] = 0.0
+    # Not at the top: it takes half a second, and panels are opened with this.
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415
+
     rows, columns = linear_sum_assignment(cost)
     return [
         (prior[i], current[j], float(apart[i, j]))
