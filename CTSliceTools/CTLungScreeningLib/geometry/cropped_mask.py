@@ -144,4 +144,7 @@ def _cut(grid: Grid, start: Sequence[int], voxels: NDArray[np.bool_]) -> Cropped
     z, y, x = (
         slice(one + part.start, one + part.stop) for one, part in zip(start, inner, strict=True)
     )
-    return CroppedMask.of(grid, (z, y, x), voxels[inner])
+    kept = voxels[inner]
+    if kept.shape == voxels.shape:
+        return CroppedMask(grid, (z, y, x), voxels)
+    return CroppedMask.of(grid, (z, y, x), kept)
