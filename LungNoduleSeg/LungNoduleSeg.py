@@ -123,6 +123,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         self.nodules = NodulesSection(self.ui, self.logic)
         self.risk = RiskSection(self.ui, self.logic, risk)
         self.nodules.table.chosen.connect(lambda nodule: self.risk.choose(nodule.id))
+        self.segment.finished.connect(self.nodules.go_to_most_suspicious)
         self.followUp = FollowUpSection(self.ui, self.logic, self.model, requirements)
         self.training = TrainingSection(self.ui, self.logic, self.model, train)
         self.batch = BatchSection(
@@ -193,8 +194,8 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
             if before != self._shown:
                 section.set_results(results)
         self.ui.undoButton.enabled = parameters is not None and self.logic.history.canUndo
-        what = self.logic.history.lastChange or _("the last change of the results")
-        self.ui.undoButton.toolTip = _("Take back: {what}.").format(what=what)
+        what = self.logic.history.lastChange or _("the last change to the results")
+        self.ui.undoButton.toolTip = _("Undo: {what} (Ctrl+Z).").format(what=what)
 
     def refresh(self) -> None:
         """Tell the sections all of it again: results may have changed."""

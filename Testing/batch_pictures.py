@@ -23,7 +23,7 @@ from PIL import Image
 
 from annotated_scans import chest, write_luna
 from panel_host import open_panel
-from panel_pictures import save_view, side_by_side
+from panel_pictures import save_panel, save_view, side_by_side
 from plot_pictures import save_chart
 from slicer_host.actions import process_events, save_picture, wait_until
 from test_batch_panel import phantom, write_bright_model, write_series
@@ -72,7 +72,7 @@ def picture_of_training(widget: Any, work: Path, folder: Path) -> None:
     shrink(check)
     widget.training.pages.close()
     parts = [work / "panel.png", work / "chart.png"]
-    save_picture(widget.parent, parts[0])
+    save_panel(widget, parts[0])
     save_chart(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")[0], parts[1])
     join(parts, folder / "panel-training-lung.png")
     runner.stop()
@@ -97,7 +97,7 @@ def picture_of_batch(widget: Any, work: Path, folder: Path) -> None:
     ui.loadScanButton.click()
     process_events()
     parts = [work / "batch.png", work / "red.png"]
-    save_picture(widget.parent, parts[0])
+    save_panel(widget, parts[0])
     save_view("Red", parts[1])
     join(parts, folder / "panel-batch.png")
 

@@ -16,8 +16,8 @@ slicer = slicer_host.start()
 from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL
 from panel_host import open_panel
-from panel_pictures import load, save_view, side_by_side
-from slicer_host.actions import process_events, save_picture, wait_until
+from panel_pictures import load, save_panel, save_view, side_by_side
+from slicer_host.actions import process_events, wait_until
 
 SHOWN = "Aortic arch"
 """Landmark at which the picture is taken, as it is found in the first scan."""
@@ -41,9 +41,9 @@ def main(source: Path, other: Path, folder: Path, model: Path = DEFAULT_MODEL) -
     names = [ui.foundTable.item(row, 0).text() for row in range(ui.foundTable.rowCount)]
     ui.foundTable.cellClicked.emit(names.index(SHOWN), 0)
     process_events()
-    save_picture(widget.parent, folder / "match-panel.png")
+    save_panel(widget, folder / "match-panel.png")
     ui.matchSection.collapsed, ui.localizeSection.collapsed = True, False
-    save_picture(widget.parent, folder / "localize.png")
+    save_panel(widget, folder / "localize.png")
     views = {"Red": "red", BESIDE_NAME: "beside"}
     for view, name in views.items():
         save_view(view, folder / f"match-{name}.png")

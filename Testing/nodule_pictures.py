@@ -1,4 +1,4 @@
-"""Pictures of the panel LungNoduleSeg with the results of a run, beside slice and 3-D views.
+"""Pictures of the panel LungNoduleSeg with the results of a run, beside views, for the docs.
 
 Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
 
@@ -6,6 +6,7 @@ Run it as a program: rendering ends in a crash in a process that has imported Te
 """
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,61 +17,77 @@ import slicer_host
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
+from LungNoduleSegLib.nodules.table import Verdict
 from LungNoduleSegSlicer.panel.result_views import show_results
 from panel_host import open_panel
-from panel_pictures import load, save_view, side_by_side
+from panel_pictures import load, save_panel, save_view, side_by_side
 from slice_views import save_surfaces
-from slicer_host.actions import process_events, save_picture
+from slicer_host.actions import process_events
 
 VIEWS = ("Red", "Green")
-WIDTH = 420
-"""Of the panel, as people have it beside the views."""
+
+VERDICTS = (Verdict.ACCEPTED, Verdict.REJECTED)
+"""Of the first nodules of the table."""
+
+
+def show_run(widget: Any, run: Path, volume: Any) -> None:
+    """Import a run and show it as the panel does at its end."""
+    widget.chooseVolume(volume)
+    show_results(widget.logic.importResults(run, volume), volume)
+    widget.refresh()
+    widget.segment.finished.emit()
+    process_events()
+
+
+def open_only(widget: Any, *names: str) -> None:
+    """Open some sections and fold the others."""
+    for name, one in vars(widget.ui).items():
+        if one.className() == "ctkCollapsibleButton":
+            one.collapsed = name not in names
+    process_events()
 
 
 def main(scan: Path, run: Path, folder: Path) -> None:
-    """Import a run, and take the pictures at its longest nodule."""
+    """Take the pictures at the most suspicious nodule."""
     folder.mkdir(parents=True, exist_ok=True)
     widget = open_panel("LungNoduleSeg")
-    widget.ui.nodulesSection.collapsed = True
-    volume = load(scan)
-    volume.GetDisplayNode().AutoWindowLevelOn()
-    widget.chooseVolume(volume)
-    results = widget.logic.importResults(run, volume)
-    show_results(results, volume)
-    widget.refresh()
-    longest = max(widget.logic.review.nodules(results), key=lambda one: one.nodule.diameter_mm)
-    for view in VIEWS:
-        node = slicer.app.layoutManager().sliceWidget(view).mrmlSliceNode()
-        node.JumpSliceByOffsetting(*widget.logic.review.place(results, longest.nodule.id))
-    process_events()
-    ui = widget.ui
-    save_section(widget, ui.segmentSection, folder / "panel-segment.png")
-    for section, name in ((ui.lungsSection, "lungs"), (ui.outputSection, "output")):
-        section.collapsed = False
-        save_section(widget, section, folder / f"panel-{name}.png")
-    for view in VIEWS:
-        save_view(view, folder / f"{view.lower()}.png")
-    save_surfaces(folder / "surfaces.png")
-    picture = Image.open(folder / "surfaces.png")
-    picture.thumbnail((400, 400))
-    picture.save(folder / "surfaces.png")
-    parts = ["panel-segment", *(view.lower() for view in VIEWS), "surfaces"]
-    side_by_side([folder / f"{part}.png" for part in parts], folder / "panel-results.png")
-    shrink(folder / "panel-results.png", 360)
+    show_run(widget, run, load(scan))
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        for view in VIEWS:
+            save_view(view, work / f"{view}.png")
+        save_surfaces(work / "surfaces.png")
+        surfaces = Image.open(work / "surfaces.png")
+        surfaces.thumbnail((400, 400))
+        surfaces.save(work / "surfaces.png")
+        open_only(widget, "segmentSection", "nodulesSection")
+        save_panel(widget, work / "panel.png")
+        parts = ["panel", *VIEWS, "surfaces"]
+        join([work / f"{part}.png" for part in parts], folder / "panel-results.png")
+
+        open_only(widget, "segmentSection", "advancedSection")
+        save_panel(widget, folder / "panel-lungs.png")
+        open_only(widget, "outputSection")
+        save_panel(widget, folder / "panel-output.png")
+
+        open_only(widget, "nodulesSection")
+        widget.nodules.table.step(-len(VERDICTS))
+        for verdict in VERDICTS:
+            widget.nodules.table.step(1)
+            widget.nodules.judge(verdict)
+        widget.nodules.table.step(1 - len(VERDICTS))
+        process_events()
+        save_panel(widget, work / "panel.png")
+        for view in VIEWS:
+            save_view(view, work / f"{view}.png")
+        join([work / f"{part}.png" for part in ("panel", *VIEWS)], folder / "panel-nodules.png")
 
 
-def save_section(widget: Any, section: Any, file: Path) -> None:
-    """Save what a section looks like."""
-    widget.parent.resize(WIDTH, widget.parent.height)
-    process_events()
-    save_picture(section, file)
-
-
-def shrink(file: Path, height: int) -> None:
-    """Make a picture smaller, with 256 colours."""
-    picture = Image.open(file).convert("RGB")
-    picture.thumbnail((10_000, height))
-    picture.quantize(method=Image.Quantize.FASTOCTREE).save(file, optimize=True)
+def join(parts: list[Path], file: Path) -> None:
+    """Put pictures beside each other into one of 256 colours."""
+    side_by_side(parts, file)
+    colors = Image.open(file).quantize(method=Image.Quantize.FASTOCTREE)
+    colors.save(file, optimize=True)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import qt
 import slicer
 
 import slicer_host
@@ -17,6 +20,10 @@ from slicer_host.actions import process_events
 ROOT = Path(__file__).parents[1]
 PICTURES = Path(os.environ.get("PANEL_PICTURES") or tempfile.gettempdir()) / "panel-pictures"
 """Where tests save pictures of panels to be looked at."""
+
+
+WIDTH = 350
+"""Of a dock, in pixels: what the panels promise to fit into."""
 
 
 def slow(test: Any) -> Any:
@@ -65,6 +72,26 @@ def section_names(module: str) -> list[str]:
 def leave_panel() -> None:
     """Show another module."""
     slicer.util.selectModule("Data" if slicer_host.is_real() else "Welcome")
+
+
+@contextmanager
+def docked(widget: Any, width: int, height: int) -> Iterator[Any]:
+    """Show a panel in a dock of a size, and give the dock; only in the stand-in."""
+    area = slicer.util.mainWindow().panel
+    dock = qt.QScrollArea()
+    dock.widgetResizable = True
+    dock.frameShape = qt.QFrame.NoFrame
+    dock.setWidget(area.takeWidget())
+    widget.parent.show()
+    dock.resize(width, height)
+    dock.show()
+    process_events()
+    try:
+        yield dock
+    finally:
+        area.setWidget(dock.takeWidget())
+        widget.parent.show()
+        process_events()
 
 
 def add_scan(name: str = "chest", slices: int = 60, thickness_mm: float = 10.0) -> Any:

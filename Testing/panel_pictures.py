@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 import slicer_host
 
@@ -21,11 +21,36 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
-from panel_host import open_panel, scroll_to
+from panel_host import WIDTH, docked, open_panel, scroll_to
 from slicer_host.actions import press, process_events, save_picture
 
 SHOWN = "Bifurcation of trachea"
 """Landmark at which the picture is taken."""
+
+MARGIN = 9
+"""Below the picture of a panel, in pixels."""
+
+
+def save_panel(widget: Any, file: Path, height: int = 0) -> None:
+    """Save a panel at its width; at a height with what the user sees without scrolling."""
+    panel = widget.parent
+    with docked(widget, WIDTH, height or panel.sizeHint.height()) as dock:
+        for _ in range(0 if height else 2):  # texts are wrapped at the width of the first time
+            wanted = panel.layout().totalHeightForWidth(WIDTH)
+            dock.resize(WIDTH, max(wanted, panel.minimumSizeHint.height()) + 80)
+            process_events()
+        save_picture(dock, file)
+    if not height:
+        crop_bottom(file)
+
+
+def crop_bottom(file: Path) -> None:
+    """Cut a picture off below the last row that is not all one colour."""
+    picture = Image.open(file).convert("RGB")
+    empty = Image.new("RGB", picture.size, picture.getpixel((1, picture.height - 1)))
+    box = ImageChops.difference(picture, empty).getbbox()
+    if box is not None:
+        picture.crop((0, 0, picture.width, min(picture.height, box[3] + MARGIN))).save(file)
 
 
 def load(source: Path) -> Any:
@@ -59,7 +84,7 @@ def main(source: Path, folder: Path) -> None:
         press(LANDMARK_BY_NAME[name].key)
     scroll_to(known[SHOWN]["z_mm"])
     process_events()
-    save_picture(widget.parent, folder / "annotate-panel.png")
+    save_panel(widget, folder / "annotate-panel.png")
     for view in ("Red", "Green"):
         save_view(view, folder / f"annotate-{view.lower()}.png")
     side_by_side(

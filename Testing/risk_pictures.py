@@ -25,10 +25,10 @@ from follow_up_scans import DOUBLED_NOW, breathed, follow_up_scans, taken_again
 from LungNoduleSegLib.risk.training import train_risk
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE
 from panel_host import open_panel
-from panel_pictures import save_view
+from panel_pictures import save_panel, save_view
 from plot_pictures import save_chart
 from risk_tables import cohort, write
-from slicer_host.actions import process_events, save_picture, wait_until
+from slicer_host.actions import process_events, wait_until
 
 
 def main(folder: Path) -> None:
@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
     process_events()
     with tempfile.TemporaryDirectory() as name:
         files = [Path(name) / f"{what}.png" for what in ("panel", "red", "beside", "plot")]
-        save_picture(widget.parent, files[0])
+        save_panel(widget, files[0])
         save_view("Red", files[1])
         save_view(BESIDE_NAME, files[2])
         save_chart(widget.logic.growth.find(results).GetNodeReference(CHART_ROLE), files[3])
@@ -63,10 +63,10 @@ def main(folder: Path) -> None:
         widget.ui.followUpSideBySideBox.checked = False
         tell(widget, results)
         widget.risk.model.choose(trained(Path(name)))
-        widget.ui.askModelButton.click()
+        widget.ui.predictRiskButton.click()
         show_only(widget, "riskSection")
         process_events()
-        save_picture(widget.parent, files[0])
+        save_panel(widget, files[0])
         save_small(Image.open(files[0]), folder / "panel-risk.png")
 
 

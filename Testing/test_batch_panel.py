@@ -102,9 +102,9 @@ class BatchTest(PanelTest):
 class TestChoices(BatchTest):
     def test_the_button_says_what_is_missing(self) -> None:
         for source, sentence in (
-            (BatchSource.FOLDER, "Choose the folder of the scans first."),
+            (BatchSource.FOLDER, "Choose the folder with the scans first."),
             (BatchSource.LIST, "Choose the CSV file of paths first."),
-            (BatchSource.DATABASE, "Tick a series first."),
+            (BatchSource.DATABASE, "Select a series first."),
         ):
             self.choose(source)
             self.assertEqual(tool_tip(self.run_bar.button), sentence)
@@ -159,7 +159,7 @@ class TestResults(BatchTest):
         rows = [[self.table.item(row, n).text() for n in range(5)] for row in range(2)]
         self.assertEqual(rows[0], ["P1 20200101", "3", "8.2 mm", "4A", "Done"])
         self.assertEqual(rows[1], ["b.nrrd", "", "", "", "/scans/b.nrrd is cut short."])
-        self.assertTrue(self.ui.batchLabel.text.startswith("Done: 1, failed: 1;"))
+        self.assertTrue(self.ui.batchLabel.text.startswith("1 done, 1 failed."))
         self.assertFalse(self.ui.loadScanButton.enabled)
         self.table.selectRow(0)
         self.assertTrue(self.ui.loadScanButton.enabled)
@@ -252,7 +252,7 @@ class TestEnd(BatchTest):
         self.run_bar.button.click()
         wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
         self.assertEqual(self.children(), set())
-        self.assertEqual(self.run_bar.button.text, "Run the batch")
+        self.assertEqual(self.run_bar.button.text, "Run batch")
 
     def test_scene_closed_during_a_batch(self) -> None:
         self.wait_for_child()
@@ -296,7 +296,7 @@ class TestBatch(BatchTest):
         self.assertEqual(self.children(), set())
         self.assertEqual((self.table.rowCount, self.done()), (3, 2))
         self.assertIn("cut.nrrd", self.column(STATE)[self.row("cut.nrrd")])
-        self.assertTrue(self.ui.batchLabel.text.startswith("Done: 2, failed: 1;"))
+        self.assertTrue(self.ui.batchLabel.text.startswith("2 done, 1 failed."))
         dicom = self.column(SCAN).index("P0 20200101")
         self.assertGreater(int(self.column(NODULES)[dicom]), 0)
         self.load(dicom)

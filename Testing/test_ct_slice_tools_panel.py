@@ -20,7 +20,7 @@ import qt
 from coded_scans import HEIGHT, coded_volume, upright
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.landmarks import LANDMARKS
-from CTSliceToolsSlicer.panel.landmark_table import FILE, NAME, SLICE, Z
+from CTSliceToolsSlicer.panel.landmark_table import NAME, SLICE, Z
 from dicom_files import positions, write_series
 from panel_host import (
     PICTURES,
@@ -294,15 +294,15 @@ class TestQueue(PanelTest):
 
     def test_series_after_series_each_saved_at_once(self) -> None:
         self.ui.nextButton.click()
-        self.assertEqual(self.ui.queueLabel.text, "0 of 3 labelled")
+        self.assertEqual(self.ui.queueLabel.text, "0 of 3 series annotated")
         self.start_keys()
         for key, z in (("5", 34), ("6", 16)):
             scroll_to(z)
             press(key)
         written = json.loads((self.folder / "a" / "series" / "annotation.json").read_text())
         self.assertEqual(written, {"Aortic arch": "008.dcm", "Bifurcation of trachea": "002.dcm"})
-        self.assertEqual(self.column(FILE)[5], "008.dcm")
-        self.assertEqual(self.ui.queueLabel.text, "1 of 3 labelled")
+        self.assertIn("008.dcm", self.ui.landmarkTable.item(5, NAME).toolTip())
+        self.assertEqual(self.ui.queueLabel.text, "1 of 3 series annotated")
         save_picture(self.widget.parent, PICTURES / "many-scans.png")
 
         self.ui.nextButton.click()
@@ -311,10 +311,10 @@ class TestQueue(PanelTest):
         press("1")
         self.ui.nextButton.click()
         press("1")
-        self.assertEqual(self.ui.queueLabel.text, "3 of 3 labelled")
+        self.assertEqual(self.ui.queueLabel.text, "3 of 3 series annotated")
         with self.assertLogs(level="ERROR") as shown:
             self.ui.nextButton.click()
-        self.assertIn("All series are labelled", shown.output[0])
+        self.assertIn("All series are annotated", shown.output[0])
 
     @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
     def test_series_of_the_dicom_database(self) -> None:
@@ -322,12 +322,12 @@ class TestQueue(PanelTest):
         self.addCleanup(slicer.dicomDatabase.clear)
         self.ui.queueSource.currentIndex = 1
         self.ui.nextButton.click()
-        self.assertEqual(self.ui.queueLabel.text, "0 of 3 labelled")
+        self.assertEqual(self.ui.queueLabel.text, "0 of 3 series annotated")
         self.annotate.known_files = {}
         self.start_keys()
         scroll_to(34)
         press("5")
-        self.assertEqual(self.column(FILE)[5], "008.dcm")
+        self.assertIn("008.dcm", self.ui.landmarkTable.item(5, NAME).toolTip())
         saved = [*self.folder.rglob("annotation.json")]
         self.assertEqual(len(saved), 1)
         self.assertEqual(json.loads(saved[0].read_text()), {"Aortic arch": "008.dcm"})

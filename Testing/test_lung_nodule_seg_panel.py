@@ -66,11 +66,19 @@ class TestWithoutAScan(PanelTest):
         layout = self.ui.segmentSection.parent().layout()
         items = [layout.itemAt(row).widget() for row in range(layout.count())]
         buttons = [one for one in items if one and one.className() == "ctkCollapsibleButton"]
-        titles = ["Segment", "Lungs", "Nodules", "Cancer risk", "Follow-up", "Training", "Batch"]
-        self.assertEqual([one.text for one in buttons], [*titles, "Output"])
+        titles = ["Segmentation", "Nodules", "Cancer risk", "Follow-up", "Output"]
+        self.assertEqual([one.text for one in buttons], [*titles, "Training", "Batch"])
         open_ones = [one.text for one in buttons if not one.collapsed]
-        self.assertEqual(open_ones, ["Segment", "Nodules"])
-        self.assertIn("not a medical device", self.ui.researchLabel.text)
+        self.assertEqual(open_ones, ["Segmentation", "Nodules"])
+
+    def test_lungs_and_model_are_advanced_and_undo_and_notice_are_there_once(self) -> None:
+        self.assertTrue(self.ui.advancedSection.collapsed)
+        inside = {one.objectName for one in self.ui.advancedSection.findChildren(qt.QWidget)}
+        self.assertLessEqual({"modelBox", "lungMethodBox", "lungsSelector"}, inside)
+        texts = [one.text for one in self.widget.parent.findChildren(qt.QPushButton)]
+        self.assertEqual(sum("Undo" in text for text in texts), 1)
+        labels = [one.text for one in self.widget.parent.findChildren(qt.QLabel)]
+        self.assertEqual(sum("Not a medical device" in text for text in labels), 1)
 
 
 class TestSampleData(PanelTest):
@@ -144,16 +152,16 @@ class TestCost(ScanTest):
             self.widget.refresh()
             self.assertRegex(
                 self.ui.costLabel.text,
-                r"^About \d+ s and 1\.\d GiB of memory \(measured on two cores",
+                r"^Takes about \d+ s and 1\.\d GiB of memory \(measured on two cores",
             )
             remember_cost(40 * 64 * 64, run_kind("volume", sha256), 7200, 3.0)
             remember_cost(40 * 64 * 64, run_kind(GIVEN_LUNGS, sha256), 60, 2.0)
             self.widget.refresh()
-            here = " of memory (as earlier runs on this machine)."
-            self.assertEqual(self.ui.costLabel.text, f"About 2 h and 3.0 GiB{here}")
+            here = " of memory (from earlier runs on this computer)."
+            self.assertEqual(self.ui.costLabel.text, f"Takes about 2 h and 3.0 GiB{here}")
             mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
             self.ui.lungsSelector.setCurrentNode(mine)
-            self.assertEqual(self.ui.costLabel.text, f"About 1 min and 2.0 GiB{here}")
+            self.assertEqual(self.ui.costLabel.text, f"Takes about 1 min and 2.0 GiB{here}")
 
     def test_said_of_a_scan_that_is_loaded_while_the_panel_is_open(self) -> None:
         """Slicer adds a volume first and its image later."""
@@ -162,7 +170,7 @@ class TestCost(ScanTest):
         self.assertIs(self.widget.binding.parameters.volume, volume)
         self.assertEqual(self.ui.costLabel.text, "")
         slicer.util.updateVolumeFromArray(volume, np.zeros((40, 64, 64), np.int16))
-        self.assertRegex(self.ui.costLabel.text, r"^About \d+ ")
+        self.assertRegex(self.ui.costLabel.text, r"^Takes about \d+ ")
 
     def test_the_choice_of_lungs_is_kept_in_the_scene(self) -> None:
         box = self.ui.lungMethodBox
@@ -306,7 +314,7 @@ class TestResults(ResultsTest):
     def test_lungs_are_hidden_shown_edited_and_taken_by_the_next_run(self) -> None:
         display = self.results.segmentation.GetDisplayNode()
         lungs = [style.id for style in LUNG_STYLES.values()]
-        self.ui.lungsSection.collapsed = False
+        self.ui.advancedSection.collapsed = False
         self.assertTrue(self.ui.showLungsBox.checked)
         save_picture(self.widget.parent, PICTURES / "lungs.png")
         self.ui.showLungsBox.click()
@@ -318,7 +326,7 @@ class TestResults(ResultsTest):
         self.assertEqual(editor.GetSelectedSegmentID(), lungs[0])
         slicer.util.selectModule("LungNoduleSeg")
         self.assertIs(self.widget.lungs.given, self.results.segmentation)
-        self.ui.lungsSection.collapsed = True
+        self.ui.advancedSection.collapsed = True
 
     def test_table_and_report_are_saved_and_nothing_is_overwritten(self) -> None:
         rows = self.widget.logic.review.nodules(self.results)

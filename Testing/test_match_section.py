@@ -287,7 +287,7 @@ class TestList(MatchTest):
             max(location for *_, location in rows) - min(location for *_, location in rows),
             2 * TOLERANCE + 0.001,
         )
-        self.assertIn("baseline at -95.0 mm is follow-up at -5", self.ui.levelLabel.text)
+        self.assertIn("baseline at -95.0 mm matches follow-up at -5", self.ui.levelLabel.text)
 
     def test_more_tolerance_more_slices(self) -> None:
         self.assertAlmostEqual(self.ui.toleranceBox.value, TOLERANCE)
@@ -360,7 +360,7 @@ class TestScene(MatchTest):
         self.assert_level()
         self.ui.otherSelector.setCurrentNode(self.volume)
         process_events()
-        self.assertIn("it is the first one", tool_tip(self.match.run_bar.button))
+        self.assertIn("same as the first", tool_tip(self.match.run_bar.button))
         self.assertNotEqual(slicer.app.layoutManager().layout, LAYOUT)
 
     def test_scene_closed(self) -> None:

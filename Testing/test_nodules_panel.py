@@ -13,15 +13,16 @@ import numpy as np
 import qt
 
 from CTLungScreeningLib.hu import LUNG_WINDOW
-from LungNoduleSegLib.nodules.table import Nodule, Verdict
+from LungNoduleSegLib.nodules.table import Nodule, Verdict, most_suspicious
+from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegSlicer.panel.nodule_table import NoduleTable
 from LungNoduleSegSlicer.scene.nodule_segments import read_voxels, segment_id
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 from nodule_panel import PanelTest, ResultsTest, ScanTest
-from panel_host import PICTURES, leave_panel
+from panel_host import PICTURES, docked, leave_panel
 from slicer_host.actions import place_point, press, process_events, save_picture, wait_until
 
-ID, SIDE, SLICE, DIAMETERS, VOLUME, KIND, PROBABILITY, VERDICT = range(8)
+ID, SIZE, KIND, PROBABILITY, VERDICT = range(5)
 
 
 class NodulesTest(ResultsTest):
@@ -84,7 +85,7 @@ class NodulesTest(ResultsTest):
 
 class TestWithoutResults(ScanTest):
     def test_the_section_says_so_and_offers_nothing(self) -> None:
-        self.assertIn("no results of air: press Apply", self.ui.nodulesLabel.text)
+        self.assertIn("No results for air yet. Press Apply first.", self.ui.nodulesLabel.text)
         self.assertFalse(self.ui.nodulesBox.visible)
         self.assertFalse(self.widget.nodules.keys.enabled)
 
@@ -104,14 +105,10 @@ class TestTable(NodulesTest):
         by_probability = sorted(found, key=lambda one: (-(one.probability or 0), one.id))
         self.assertEqual(self.numbers(), [one.id for one in by_probability])
         for row, one in enumerate(by_probability):
-            texts = [self.ui.noduleTable.item(row, n).text() for n in range(8)]
-            diameters = f"{one.diameter_mm:.1f} × {one.perpendicular_mm:.1f}"
+            texts = [self.ui.noduleTable.item(row, n).text() for n in range(5)]
+            probability = f"{one.probability:.2f}"
             self.assertEqual(
-                texts,
-                [
-                    *(str(one.id), one.side, str(one.slice), diameters, f"{one.volume_mm3:.0f}"),
-                    *(one.kind, f"{one.probability:.2f}", ""),
-                ],
+                texts, [str(one.id), f"{one.diameter_mm:.1f} mm", one.kind, probability, ""]
             )
         self.assertEqual(self.ui.nodulesLabel.text, f"{len(found)} nodules")
         fresh = NoduleTable(qt.QTableWidget())
@@ -122,20 +119,53 @@ class TestTable(NodulesTest):
 
     def test_a_title_sorts_by_numbers_not_by_their_digits(self) -> None:
         self.choose(3)
-        self.section.table.sort_by(VOLUME)
-        volumes = [float(text) for text in self.column(VOLUME)]
-        self.assertEqual(volumes, sorted(volumes, reverse=True))
-        self.section.table.sort_by(VOLUME)
-        self.assertEqual([float(text) for text in self.column(VOLUME)], volumes[::-1])
-        self.section.table.sort_by(SLICE)
-        self.assertEqual(self.column(SLICE), sorted(self.column(SLICE), key=int))
+        self.section.table.sort_by(SIZE)
+        sizes = [float(text.split()[0]) for text in self.column(SIZE)]
+        self.assertEqual(sizes, sorted(sizes, reverse=True))
+        self.section.table.sort_by(SIZE)
+        self.assertEqual([float(text.split()[0]) for text in self.column(SIZE)], sizes[::-1])
+        self.section.table.sort_by(ID)
+        self.assertEqual(self.column(ID), sorted(self.column(ID), key=int))
         self.assertEqual(self.selected(), 3)
+
+    def test_the_selected_one_is_described(self) -> None:
+        self.assertEqual(self.ui.noduleDetails.text, "Select a nodule.")
+        self.choose(2)
+        one = self.nodule(2)
+        said = f"{one.side.capitalize()} lung, slice {one.slice}, {one.diameter_mm:.1f} × "
+        self.assertTrue(self.ui.noduleDetails.text.startswith(said), self.ui.noduleDetails.text)
+
+    def test_a_verdict_changes_its_row(self) -> None:
+        def look(number: int) -> tuple[bool, bool, bool]:
+            font = self.ui.noduleTable.item(self.numbers().index(number), KIND).font()
+            return font.bold(), font.strikeOut(), font.italic()
+
+        self.assertEqual(look(2), (False, False, False))
+        for verdict, seen in (
+            (Verdict.ACCEPTED, (True, False, False)),
+            (Verdict.REJECTED, (False, True, False)),
+            (Verdict.UNCERTAIN, (False, False, True)),
+        ):
+            self.logic.review.setVerdict(self.results, 2, verdict)
+            process_events()
+            self.assertEqual(look(2), seen)
+            self.assertEqual(look(1), (False, False, False))
+
+    @unittest.skipIf(slicer_host.is_real(), "a dock of Slicer's sizes the panel")
+    def test_type_probability_and_verdict_are_seen_without_scrolling(self) -> None:
+        self.logic.review.setVerdict(self.results, 2, Verdict.UNCERTAIN)
+        table = self.ui.noduleTable
+        with docked(self.widget, 350, 900):
+            right = table.columnViewportPosition(VERDICT) + table.columnWidth(VERDICT)
+            widths = [table.columnWidth(column) for column in range(table.columnCount)]
+            self.assertLessEqual(right, table.viewport().width, widths)
+            self.assertFalse(table.horizontalScrollBar().visible)
 
     def test_rejected_ones_are_grey(self) -> None:
         def colors() -> dict[int, str]:
             rows = enumerate(self.numbers())
             return {
-                n: self.ui.noduleTable.item(row, SIDE).foreground().color().name()
+                n: self.ui.noduleTable.item(row, KIND).foreground().color().name()
                 for row, n in rows
             }
 
@@ -149,12 +179,12 @@ class TestTable(NodulesTest):
     def test_what_others_do_to_table_and_segments_is_shown(self) -> None:
         table = self.results.table.GetTable()
         row = self.numbers().index(1)
-        table.GetColumnByName("volume_mm3").SetValue(0, 12345.0)
+        table.GetColumnByName("diameter_mm").SetValue(0, 12.3)
         table.Modified()
         self.results.table.Modified()
         self.results.segmentation.GetSegmentation().GetSegment(segment_id(1)).SetColor(0, 0, 1)
         process_events()
-        self.assertEqual(self.column(VOLUME)[row], "12345")
+        self.assertEqual(self.column(SIZE)[row], "12.3 mm")
         picture = self.ui.noduleTable.item(row, ID).icon().pixmap(12, 12).toImage()
         self.assertEqual(picture.pixelColor(6, 6).name(), "#0000ff")
         self.results.table.GetTable().GetColumnByName("kind").SetValue(0, "of cheese")
@@ -167,7 +197,7 @@ class TestTable(NodulesTest):
         self.choose(1)
         slicer.mrmlScene.RemoveNode(self.results.table)
         process_events()
-        self.assertIn("no results of phantom", self.ui.nodulesLabel.text)
+        self.assertIn("No results for phantom", self.ui.nodulesLabel.text)
         press("A")
         self.assertFalse(self.section.keys.enabled)
 
@@ -200,6 +230,29 @@ class TestViews(NodulesTest):
         )
         save_picture(self.widget.parent, PICTURES / "nodules.png")
 
+    def test_after_a_run_the_most_suspicious_one_is_shown_in_the_lung_window(self) -> None:
+        self.volume.GetDisplayNode().SetWindowLevel(400, 40)
+        self.widget.segment.finished.emit()
+        process_events()
+        worst = most_suspicious(one.nodule for one in self.logic.review.nodules(self.results))
+        assert worst is not None
+        self.assertEqual(self.selected(), worst.id)
+        self.assert_shows(worst.id)
+        display = self.volume.GetDisplayNode()
+        self.assertEqual(
+            (display.GetWindow(), display.GetLevel()), (LUNG_WINDOW.width, LUNG_WINDOW.level)
+        )
+
+    def test_nodules_are_labelled_inside_translucent_lungs(self) -> None:
+        points = self.results.fiducials
+        self.assertEqual(points.GetNthControlPointLabel(0), f"Nodule {self.numbers()[0]}")
+        self.assertTrue(points.GetDisplayNode().GetOccludedVisibility())
+        display = self.results.segmentation.GetDisplayNode()
+        for style in LUNG_STYLES.values():
+            self.assertTrue(display.GetSegmentVisibility(style.id))
+            self.assertLess(display.GetSegmentOpacity3D(style.id), 0.5)
+        self.assertEqual(display.GetSegmentOpacity3D(segment_id(1)), 1)
+
     def test_views_of_another_volume_stay_unless_all_are(self) -> None:
         other = slicer.util.addVolumeFromArray(np.zeros((9, 9, 9), np.int16), name="other")
         red = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
@@ -213,7 +266,7 @@ class TestViews(NodulesTest):
         self.assert_shows(2)
 
     def test_keys_go_round_in_the_order_shown(self) -> None:
-        self.section.table.sort_by(VOLUME)
+        self.section.table.sort_by(SIZE)
         order = self.numbers()
         for expected in (*order, order[0]):
             press("N")
@@ -251,7 +304,7 @@ class TestVerdicts(NodulesTest):
             process_events()
             self.assertIs(self.verdict(2), verdict)
             self.assertTrue(button.checked)
-            self.assertEqual(self.column(VERDICT)[self.numbers().index(2)], verdict)
+            self.assertEqual(self.column(VERDICT)[self.numbers().index(2)][2:], verdict)
             self.click(button)
             self.assertIsNone(self.verdict(2))
             self.assertFalse(button.checked)
@@ -274,12 +327,12 @@ class TestVerdicts(NodulesTest):
             self.assertTrue(slicer.mrmlScene.ReadFromMRB(str(Path(folder) / "scene.mrb")))
         process_events()
         verdicts = dict(zip(self.numbers(), self.column(VERDICT), strict=True))
-        self.assertEqual((verdicts[1], verdicts[2], verdicts[3]), ("accepted", "", "rejected"))
+        self.assertEqual((verdicts[1], verdicts[2], verdicts[3]), ("✓ accepted", "", "✗ rejected"))
 
 
 class TestThreshold(NodulesTest):
     def rows(self) -> set[tuple[str, ...]]:
-        columns = [self.column(number) for number in range(8)]
+        columns = [self.column(number) for number in range(5)]
         return set(zip(*columns, strict=True))
 
     def slide(self, *values: float) -> None:
@@ -303,8 +356,8 @@ class TestThreshold(NodulesTest):
         self.assertEqual(set(self.column(ID)), expected)
         self.assertFalse(told)  # the other sections, before it rests
         wait_until(lambda: bool(told))
-        self.assertEqual(self.ui.nodulesUndoButton.text, "Undo: change the threshold")
-        self.click(self.ui.nodulesUndoButton)
+        self.assertIn("Undo: change the threshold", self.ui.undoButton.toolTip)
+        self.click(self.ui.undoButton)
         self.assertEqual(self.rows(), before)
         self.assertAlmostEqual(self.ui.thresholdSlider.value, 0.5)
 
@@ -347,22 +400,22 @@ class TestCorrections(NodulesTest):
         assert voxels is not None
         self.click(self.ui.removeNoduleButton)
         self.assertNotIn(2, self.numbers())
-        self.assertEqual(self.ui.nodulesUndoButton.text, "Undo: remove nodule 2")
+        self.assertIn("Undo: remove nodule 2", self.ui.undoButton.toolTip)
         nodes = self.node_ids()
         self.click(self.ui.addNoduleButton)
-        self.assertIn("Escape cancels", self.ui.nodulesHint.text)
+        self.assertIn("Esc to cancel", self.ui.nodulesHint.text)
         place_point(place)
         process_events()
         self.assertFalse(self.ui.addNoduleButton.checked)
         self.assertEqual(self.node_ids(), nodes)
         added = self.selected()
         assert added is not None
-        self.assertEqual(self.column(PROBABILITY)[self.numbers().index(added)], "by hand")
+        self.assertEqual(self.column(PROBABILITY)[self.numbers().index(added)], "manual")
         grown = read_voxels(self.results.segmentation, segment_id(added))
         assert grown is not None
         np.testing.assert_allclose(self.ras(added), place, atol=1.5)
         self.assertAlmostEqual(grown.voxels.sum() / voxels.voxels.sum(), 1, delta=0.5)
-        self.assertEqual(self.ui.nodulesUndoButton.text, f"Undo: add nodule {added}")
+        self.assertIn(f"Undo: add nodule {added}", self.ui.undoButton.toolTip)
         press("Ctrl+Z")
         self.assertNotIn(added, self.numbers())
         press("Ctrl+Z")
@@ -414,7 +467,7 @@ class TestCorrections(NodulesTest):
         slicer.util.selectModule("LungNoduleSeg")
         process_events()
         self.assertLess(self.nodule(1).volume_mm3, 0.8 * before.volume_mm3)
-        self.assertEqual(self.ui.nodulesUndoButton.text, "Undo: measure nodule 1 again")
+        self.assertIn("Undo: remeasure nodule 1", self.ui.undoButton.toolTip)
         self.assertFalse(self.ui.nodulesHint.visible)
 
     def test_what_was_edited_elsewhere_is_named_until_it_is_measured(self) -> None:
@@ -426,7 +479,7 @@ class TestCorrections(NodulesTest):
         self.click(self.ui.measureNodulesButton)
         self.assertNotIn(3, self.numbers())
         self.assertFalse(self.ui.measureNodulesButton.enabled)
-        self.click(self.ui.nodulesUndoButton)
+        self.click(self.ui.undoButton)
         self.assertIn(3, self.numbers())
         self.assertIn("nodule 2, 3", self.ui.nodulesHint.text)
 
@@ -467,8 +520,8 @@ class TestCorrections(NodulesTest):
             step()
             process_events()
             self.assertEqual(state(), before)
-        while self.ui.nodulesUndoButton.text not in ("Undo", "Undo: results of phantom"):
-            self.click(self.ui.nodulesUndoButton)
+        while self.logic.history.lastChange not in ("", "results of phantom"):
+            self.click(self.ui.undoButton)
             self.assertEqual(state(), before)
 
 

@@ -17,8 +17,8 @@ from sklearn.metrics import roc_auc_score
 from CTLungScreeningLib.errors import InputError
 from docs_scripts import script_of
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
-from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
-from LungNoduleSegLib.risk.assessment import assess, to_text
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side, most_suspicious
+from LungNoduleSegLib.risk.assessment import assess, influential_facts, to_text
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     NoduleFacts,
@@ -493,6 +493,38 @@ def test_every_fact_has_a_label() -> None:
     assert set(LABELS) == names - {"id", "origins"}
 
 
+def test_facts_matter_that_are_missing_or_would_change_a_result() -> None:
+    (facts,) = measured_facts([table_row(220)], two_lungs(np.eye(3)))
+    nothing_known = influential_facts(assess(facts, PatientFacts()))
+    assert {"age", "sex", "status", "spiculation", "high_risk"} <= nothing_known
+    known = facts.corrected(spiculation=True, status=Status.BASELINE, pet_uptake=Uptake.FAINT)
+    found = assess(known, patient(70, high_risk=True, screening=True, ever_smoked=True))
+    assert found.missing == ()
+    matter = influential_facts(found)
+    assert {"age", "sex", "longest_mm", "spiculation", "upper_lobe", "status"} <= matter
+    assert "previous_category" not in matter
+
+
+@pytest.mark.parametrize(
+    ("rows", "first"),
+    [
+        ([(6, 0.9, "solid"), (20, 0.8, "solid")], 1),
+        ([(6, 0.9, "solid"), (20, 0.1, "solid")], 0),
+        ([(6, 0.9, "solid"), (20, 1.0, "calcified")], 0),
+        ([(6, 0.9, "solid"), (8, None, "solid")], 1),
+    ],
+)
+def test_the_most_suspicious_nodule_comes_first(
+    rows: list[tuple[float, float | None, str]], first: int
+) -> None:
+    nodules = [
+        replace(table_row(0), diameter_mm=size, probability=probability, kind=NoduleKind(kind))
+        for size, probability, kind in rows
+    ]
+    assert most_suspicious(nodules) is nodules[first]
+    assert most_suspicious([]) is None
+
+
 def test_an_assessment_becomes_json_and_text() -> None:
     (facts,) = measured_facts([table_row(220)], two_lungs(np.eye(3)))
     found = assess(
@@ -507,7 +539,7 @@ def test_an_assessment_becomes_json_and_text() -> None:
         result.probability for result in found.models
     ]
     text = to_text(found)
-    assert "in an upper lobe: yes (guessed)" in text
+    assert "upper lobe location: yes (guessed)" in text
     assert "longest diameter in mm: 9.5 (measured)" in text
     assert "spiculation: yes (given)" in text
     for result in found.models:

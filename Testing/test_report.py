@@ -242,7 +242,7 @@ def test_risk_gives_no_number_while_a_fact_is_missing(tmp_path: Path) -> None:
     assert "No fact about the patient was given." in text
     assert "Longest diameter in mm 10.7 (measured)" in text
     assert "Mayo No number; missing: age in years" in text
-    assert "Lung-RADS v2022 No category; missing: baseline, or change since" in text
+    assert "Lung-RADS v2022 No category; missing: change since" in text
     assert "probability of cancer" not in text
     assert text.count("Research use only") == 1
     assert "Risk by published models" not in words(Case(nodules=False).report(tmp_path / "none"))
@@ -261,7 +261,7 @@ def test_risk_uses_what_was_told_of_the_patient_largest_nodule_first(tmp_path: P
     text = words(page)
     assert "Emphysema on CT yes" in text
     assert "multiple solid, above 8 mm, high risk" in text
-    assert "Baseline, or change since the previous CT baseline (given)" in text
+    assert "Change since the previous CT baseline (given)" in text
     assert re.search(r"Lung-RADS v2022 4A \(baseline solid nodule", text)
     (lower,) = (one for one in measured_facts(case.findings.nodules, case.lungs) if one.id == 2)
     assert lower.upper_lobe is False
@@ -270,7 +270,7 @@ def test_risk_uses_what_was_told_of_the_patient_largest_nodule_first(tmp_path: P
     assert f"{100 * expected.probability:.1f} % probability of cancer" in text
     order = re.findall(r"<summary>Nodule (\d)", page)
     assert order == ["1", "2"]
-    assert text.index("In an upper lobe no (guessed)") > text.index("Nodule 2: 7.0")
+    assert text.index("Upper lobe location no (guessed)") > text.index("Nodule 2: 7.0")
     assert "Trained model" not in text
 
 

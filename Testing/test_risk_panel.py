@@ -20,6 +20,7 @@ from LungNoduleSegLib.risk.clinical_data import ClinicalData, parse_facts
 from LungNoduleSegLib.risk.facts import LABELS, PatientFacts, Sex, Status
 from LungNoduleSegLib.risk.prediction import SHOWN
 from LungNoduleSegSlicer.panel.clinical_data_form import in_words
+from LungNoduleSegSlicer.panel.risk_results import ResultRow
 from LungNoduleSegSlicer.scene.result_nodes import lungs_of, nodules_of
 from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel
@@ -51,6 +52,12 @@ class RiskTest(PanelTest):
         place = self.ui.patientFacts if form is self.section.patient else self.ui.noduleFacts
         return place.findChild(qt.QWidget, f"fact_{name}")
 
+    def marked(self, form: Any) -> set[str]:
+        """Give the facts whose names are bold."""
+        place = self.ui.patientFacts if form is self.section.patient else self.ui.noduleFacts
+        bold = {one.text.lower() for one in place.findChildren(qt.QLabel) if one.font.bold()}
+        return {name for name, label in LABELS.items() if label.lower() in bold}
+
     def choose(self, form: Any, name: str, value: Any) -> None:
         """Choose an entry of a combo box as a user does; None: the first."""
         box = self.editor(form, name)
@@ -73,13 +80,12 @@ class RiskTest(PanelTest):
         for name in ("family_history", "emphysema", "high_risk"):
             self.choose(form, name, name == "emphysema")
 
-    def texts(self, column: int) -> dict[str, str]:
-        """A column of the table of results, by the first word or two of its row."""
-        table = self.ui.riskTable
-        names = [table.item(row, 0).text().split("\n")[0] for row in range(table.rowCount)]
-        return {
-            name.split(" (")[0]: table.item(row, column).text() for row, name in enumerate(names)
-        }
+    def rows(self) -> dict[str, ResultRow]:
+        """What the panel shows of each result, by the first word or two of its name."""
+        return {row.name.split(" (")[0]: row for row in self.section.shown.rows}
+
+    def values(self) -> dict[str, str]:
+        return {name: row.value for name, row in self.rows().items()}
 
     def first_entry(self, form: Any, name: str) -> str:
         return str(self.editor(form, name).itemText(0))
@@ -99,19 +105,24 @@ class TestFacts(RiskTest):
         )
         self.assertEqual(self.editor(form, "longest_mm").text, "")
         self.assertEqual(self.first_entry(form, "kind"), f"{measured.kind} (measured)")
-        lobe = "not known" if measured.upper_lobe is None else in_words(measured.upper_lobe)
+        lobe = "unknown" if measured.upper_lobe is None else in_words(measured.upper_lobe)
         self.assertIn(lobe, self.first_entry(form, "upper_lobe"))
-        self.assertEqual(self.first_entry(form, "spiculation"), "not known")
+        self.assertEqual(self.first_entry(form, "spiculation"), "unknown")
         self.assertEqual(self.editor(self.section.patient, "count").placeholderText, "4 (measured)")
-        self.assertEqual(self.editor(self.section.patient, "age").placeholderText, "not known")
+        self.assertEqual(self.editor(self.section.patient, "age").placeholderText, "unknown")
 
-    def test_what_is_missing_is_said_in_one_sentence(self) -> None:
-        missing = self.ui.riskMissing.text
-        self.assertEqual(missing.count("Missing"), 1)
-        for name in ("age", "sex", "status", "spiculation"):
-            self.assertIn(LABELS[name], missing)
-        self.assertEqual(set(self.texts(1).values()), {"–"})
-        self.assertIn("Missing: age in years", self.texts(2)["Mayo"])
+    def test_what_is_missing_or_would_change_a_result_is_bold(self) -> None:
+        self.assertIn("in bold to complete", self.ui.riskMissing.text)
+        patient, nodule = self.section.patient, self.section.nodule
+        self.assertLessEqual({"age", "sex", "emphysema"}, self.marked(patient))
+        self.assertLessEqual({"status", "spiculation"}, self.marked(nodule))
+        self.assertNotIn("longest_mm", self.marked(nodule))
+        self.assertEqual({self.values()[name] for name in ("Mayo", "PanCan 2b")}, {"–"})
+        self.assertIn("Missing: age in years", self.rows()["Mayo"].tool_tip)
+        self.tell_patient()
+        self.choose(nodule, "spiculation", False)
+        self.choose(nodule, "upper_lobe", False)
+        self.assertIn("longest_mm", self.marked(nodule))
 
     def test_the_numbers_are_those_of_the_core(self) -> None:
         self.tell_patient()
@@ -126,33 +137,39 @@ class TestFacts(RiskTest):
         one = self.expected(ClinicalData(patient, {"status": Status.BASELINE}, {LARGEST: own}))
         for model in one.models:
             shown = "–" if model.probability is None else f"{100 * model.probability:.1f} %"
-            self.assertEqual(self.texts(1)[model.model.split(" (")[0]], shown)
+            self.assertEqual(self.values()[model.model.split(" (")[0]], shown)
         self.assertGreater(one.models[1].probability or 0, 0.1)
-        lung_rads, fleischner = one.guidelines
-        self.assertEqual(self.texts(1)["Lung-RADS v2022"], "4X")
-        self.assertEqual(self.texts(2)["Lung-RADS v2022"], lung_rads.management)
-        self.assertEqual(self.texts(1)["Fleischner 2017"], fleischner.category)
-        self.assertEqual(self.texts(2)["Fleischner 2017"], fleischner.management)
-        self.assertIn("McWilliams", self.ui.riskTable.item(0, 0).text())
+        lung_rads, fleischner = one.guidelines[:2]
+        self.assertEqual(self.values()["Lung-RADS v2022"], "4X")
+        self.assertEqual(self.rows()["Lung-RADS v2022"].detail, lung_rads.management)
+        category = f"{fleischner.category[0].upper()}{fleischner.category[1:]}"
+        detail = f"{category}\n{fleischner.management}"
+        self.assertEqual(self.rows()["Fleischner 2017"].detail, detail)
+        self.assertIn("McWilliams", self.rows()["PanCan 2a"].tool_tip)
+        self.assertEqual(next(iter(self.rows())), "Lung-RADS v2022")
         self.assertIn("Lung-RADS v2022: 4X", self.ui.riskNodule.currentText)
-        self.assertIn("current or former smoker", self.ui.riskMissing.text)
+        self.assertIn("ever_smoked", self.marked(self.section.patient))
         save_picture(self.widget.parent, PICTURES / "risk.png")
 
     def test_a_told_value_can_be_taken_back(self) -> None:
         form = self.section.nodule
-        before = self.texts(1)
+        before = self.values()
         self.tell_patient()
         self.type(form, "longest_mm", "30,5")
         self.assertEqual(self.editor(form, "longest_mm").text, "30.5")
-        told = self.texts(1)["PanCan 2a"]
+        told = self.values()["PanCan 2a"]
         self.type(form, "longest_mm", "")
-        self.assertNotEqual(self.texts(1)["PanCan 2a"], told)
+        self.assertNotEqual(self.values()["PanCan 2a"], told)
         self.choose(self.section.patient, "sex", None)
-        self.assertEqual(self.texts(1)["PanCan 2a"], before["PanCan 2a"])
+        self.assertEqual(self.values()["PanCan 2a"], before["PanCan 2a"])
 
     def test_what_is_not_possible_is_said_and_not_taken(self) -> None:
         for name, text, said in (
-            ("longest_mm", "long", "“long” is no longest diameter in mm"),
+            (
+                "longest_mm",
+                "long",
+                "“long” is not a number. Enter a number for longest diameter in mm",
+            ),
             ("longest_mm", "-3", "give a length above 0 mm"),
             ("longest_mm", "2", "is above the longest diameter"),
             ("solid_component_mm", "nan", "give a length above 0 mm"),
@@ -163,7 +180,7 @@ class TestFacts(RiskTest):
         self.type(self.section.patient, "age", "640")
         self.assertIn("age of 640", self.ui.factProblem.text)
         self.type(self.section.patient, "count", "2.5")
-        self.assertIn("is no number of nodules", self.ui.factProblem.text)
+        self.assertIn("Enter a number for number of nodules", self.ui.factProblem.text)
         self.type(self.section.patient, "age", "64")
         self.assertEqual(self.ui.factProblem.text, "")
 
@@ -203,7 +220,7 @@ class TestFacts(RiskTest):
         self.choose(self.section.nodule, "spiculation", True)
         self.ui.undoButton.click()
         self.assertEqual(self.editor(self.section.nodule, "spiculation").currentIndex, 0)
-        self.ui.forgetFactsButton.click()
+        self.ui.clearFactsButton.click()
         self.assertEqual(self.editor(self.section.patient, "age").text, "")
         self.assertIsNone(self.volume.GetAttribute("CTLungScreening.facts"))
         self.ui.undoButton.click()
@@ -216,7 +233,7 @@ class TestFacts(RiskTest):
         self.assertEqual(re.findall(r"^Nodule (\d)", text, re.MULTILINE)[0], str(LARGEST))
         self.assertEqual(len(re.findall(r"^Nodule \d", text, re.MULTILINE)), 4)
         self.assertIn("age in years: 64 (given)", text)
-        self.assertIn(self.texts(1)["PanCan 2a"], text)
+        self.assertIn(self.values()["PanCan 2a"], text)
         self.assertIn(DISCLAIMER, text)
 
     def test_the_report_written_from_the_panel_has_what_was_told(self) -> None:
@@ -230,7 +247,7 @@ class TestFacts(RiskTest):
         text = re.sub(" +", " ", text)
         self.assertIn("Age in years 64", text)
         self.assertIn("Spiculation yes (given)", text)
-        self.assertIn(f"{self.texts(1)['PanCan 2b']} probability of cancer", text)
+        self.assertIn(f"{self.values()['PanCan 2b']} probability of cancer", text)
 
     def test_facts_that_no_more_go_with_the_nodule_can_be_forgotten(self) -> None:
         self.type(self.section.nodule, "perpendicular_mm", "15.5")
@@ -240,7 +257,7 @@ class TestFacts(RiskTest):
         table.GetColumnByName("diameter_mm").SetValue(row, 14.5)
         self.widget.refresh()
         self.assertIn("is above the longest diameter", self.ui.riskProblem.text)
-        self.ui.forgetFactsButton.click()
+        self.ui.clearFactsButton.click()
         self.assertEqual(self.ui.riskProblem.text, "")
         self.assertEqual(self.ui.riskNodule.count, 4)
 
@@ -260,7 +277,7 @@ class TestHeader(RiskTest):
     def test_age_and_sex_come_from_the_header_and_can_be_corrected(self) -> None:
         self.assertEqual(self.editor(self.section.patient, "age").placeholderText, "63 (DICOM)")
         self.assertEqual(self.first_entry(self.section.patient, "sex"), "female (DICOM)")
-        self.assertNotIn("age in years", self.ui.riskMissing.text)
+        self.assertNotIn("age in years", self.rows()["Mayo"].tool_tip)
         self.type(self.section.patient, "age", "60")
         self.assertEqual(self.widget.logic.risk.facts(self.results).patient.age, 60)
         self.assertEqual(self.widget.logic.risk.facts(self.results).patient.sex, Sex.FEMALE)
@@ -270,19 +287,19 @@ class TestScene(RiskTest):
     def test_facts_are_saved_with_the_scene(self) -> None:
         self.tell_patient()
         self.choose(self.section.nodule, "spiculation", True)
-        before = self.texts(1)
+        before = self.values()
         with tempfile.TemporaryDirectory() as folder:
             file = str(Path(folder) / "scene.mrb")
             self.assertTrue(slicer.mrmlScene.WriteToMRB(file))
             slicer.mrmlScene.Clear()
             process_events()
-            self.assertEqual(self.ui.riskTable.rowCount, 0)
-            self.assertEqual(self.ui.riskProblem.text, "Find the nodules of the scan first.")
+            self.assertEqual(self.section.shown.rows, ())
+            self.assertEqual(self.ui.riskProblem.text, "Find the nodules first: press Apply.")
             self.assertTrue(slicer.mrmlScene.ReadFromMRB(file))
         process_events()
         self.assertEqual(self.editor(self.section.patient, "age").text, "64")
         self.assertEqual(self.editor(self.section.nodule, "spiculation").currentText, "yes")
-        self.assertEqual(self.texts(1), before)
+        self.assertEqual(self.values(), before)
 
     def test_a_nodule_elsewhere_with_the_same_number_is_another(self) -> None:
         self.choose(self.section.nodule, "spiculation", True)
@@ -297,20 +314,20 @@ class TestScene(RiskTest):
         self.tell_patient()
         slicer.mrmlScene.RemoveNode(self.volume)
         process_events()
-        self.assertEqual(self.ui.riskTable.rowCount, 0)
+        self.assertEqual(self.section.shown.rows, ())
         self.assertFalse(self.ui.copyRiskButton.enabled)
         slicer.mrmlScene.Clear()
         process_events()
         self.type(self.section.patient, "age", "50")
-        self.assertEqual(self.ui.riskTable.rowCount, 0)
+        self.assertEqual(self.section.shown.rows, ())
 
     def test_another_module_and_back(self) -> None:
         self.tell_patient()
-        before = self.texts(1)
+        before = self.values()
         leave_panel()
-        self.assertEqual(self.ui.riskTable.rowCount, 0)
+        self.assertEqual(self.section.shown.rows, ())
         open_panel("LungNoduleSeg")
-        self.assertEqual(self.texts(1), before)
+        self.assertEqual(self.values(), before)
 
     def test_every_control_has_a_tool_tip(self) -> None:
         inside = self.ui.riskSection.findChildren(qt.QWidget)
@@ -348,8 +365,8 @@ class TestModel(RiskTest):
         self.assertEqual(self.section.model.file, SUSPICION_MODEL)
         nodes = self.node_ids()
         self.section.model.choose(self.folder / "models" / "xgboost.ubj")
-        self.assertTrue(self.ui.askModelButton.enabled)
-        self.ui.askModelButton.click()
+        self.assertTrue(self.ui.predictRiskButton.enabled)
+        self.ui.predictRiskButton.click()
         process_events()
         prediction, doubts = self.widget.logic.classifier.prediction(self.results)
         self.assertEqual(doubts, [])
@@ -357,6 +374,7 @@ class TestModel(RiskTest):
         self.assertIn(f"{100 * prediction.probability:.1f} %", self.ui.predictionLabel.text)
         table = self.ui.contributionTable
         self.assertEqual(table.rowCount, SHOWN)
+        self.assertEqual(self.values()["Trained model"], f"{100 * prediction.probability:.1f} %")
         first = prediction.contributions[0]
         self.assertEqual(table.item(0, 0).text(), first.feature)
         self.assertEqual(table.item(0, 2).text(), f"{first.log_odds:+.3f}")
@@ -368,7 +386,7 @@ class TestModel(RiskTest):
         save_picture(self.widget.parent, PICTURES / "risk-model.png")
         self.widget.logic.review.removeNodule(self.results, SECOND)
         self.widget.refresh()
-        self.assertIn("ask it again", self.ui.riskNotes.text)
+        self.assertIn("Press Predict again", self.ui.riskNotes.text)
         self.assertEqual(self.ui.contributionTable.visible, False)
         self.ui.undoButton.click()
         self.assertEqual(self.ui.riskNotes.text, "")
@@ -377,7 +395,7 @@ class TestModel(RiskTest):
         self.assertEqual(self.node_ids(), nodes)
         self.assertEqual(self.ui.predictionLabel.text, "")
         self.section.model.choose(self.folder / "models" / "random-forest.skops")
-        self.ui.askModelButton.click()
+        self.ui.predictRiskButton.click()
         self.assertIn("A forest tells for no single scan", self.ui.predictionLabel.text)
 
 

@@ -77,7 +77,7 @@ class TrainingTest(PanelTest):
 class TestChoices(TrainingTest):
     def test_the_button_says_what_is_missing(self) -> None:
         self.tick()
-        self.assertEqual(tool_tip(self.run_bar.button), "Tick a step first.")
+        self.assertEqual(tool_tip(self.run_bar.button), "Select a step first.")
         self.tick("prepare")
         self.assertIn("annotated scans", tool_tip(self.run_bar.button))
         self.ui.scansLine.text = str(self.folder)
@@ -86,11 +86,12 @@ class TestChoices(TrainingTest):
         self.choose(self.ui.collectionBox, Collection.LIDC_IDRI)
         self.assertTrue(self.run_bar.button.enabled)
         self.tick("train", "evaluate")
-        self.assertIn("masks that were found", tool_tip(self.run_bar.button))
+        self.assertIn("predicted masks", tool_tip(self.run_bar.button))
         self.choose(self.ui.measureBox, Measure.INSERTED)
-        self.assertIn("insert lesions into", tool_tip(self.run_bar.button))
-        self.assertTrue(self.ui.planBox.enabled and self.ui.evaluationBox.enabled)
-        self.assertFalse(self.ui.preparationBox.enabled)
+        self.assertIn("synthetic lesions", tool_tip(self.run_bar.button))
+        self.assertTrue(self.ui.planBox.isVisibleTo(self.ui.trainingSection))
+        self.assertTrue(self.ui.evaluationBox.isVisibleTo(self.ui.trainingSection))
+        self.assertFalse(self.ui.preparationBox.visible)
 
     def test_what_is_not_chosen_follows_from_the_rest(self) -> None:
         self.ui.scansLine.text = str(self.folder / "luna")
@@ -118,15 +119,15 @@ class TestChoices(TrainingTest):
         for preset in Preset:
             self.choose(self.ui.presetBox, preset)
             usual = StoreTrainingPlan.of(preset)
-            self.assertEqual(self.ui.epochsBox.text, f"{usual.epochs}, as the preset")
-            self.assertEqual(
-                self.ui.learningRateBox.text, f"{usual.learning_rate:g}, as the preset"
-            )
+            self.assertEqual(self.ui.epochsBox.text, f"{usual.epochs} (preset)")
+            self.assertEqual(self.ui.learningRateBox.text, f"{usual.learning_rate:g} (preset)")
         self.assertFalse(self.ui.tutorialSplitBox.enabled)
         self.ui.epochsBox.value = 3
         self.assertEqual(self.ui.epochsBox.text, "3")
 
     def test_only_what_belongs_to_the_collection_and_the_measure_is_shown(self) -> None:
+        self.ui.trainingSection.collapsed = False
+        self.tick("prepare", "evaluate")
         rows = {Collection.LUNA16: self.ui.lunaRows, Collection.LIDC_IDRI: self.ui.lidcRows}
         for chosen in Collection:
             self.choose(self.ui.collectionBox, chosen)
@@ -228,8 +229,8 @@ class TestEvaluation(TrainingTest):
         self.tick("evaluate")
         self.run_to_end()
         lines = self.ui.trainingLabel.text.splitlines()
-        self.assertIn("by scan 0.667, by nodule 0.667", lines[0])
-        self.assertIn("2 of 2 nodules found, 0 predicted elsewhere", lines[1])
+        self.assertIn("0.667 per scan, 0.667 per nodule", lines[0])
+        self.assertIn("2 of 2 nodules found, 0 false positives", lines[1])
         self.assertEqual(lines[2:], ["  0.667 a", "  0.667 b"])
         told = json.loads((self.folder / "found-dice" / "dice.json").read_text())
         self.assertAlmostEqual(told["mean_scan_dice"], 2 / 3)
@@ -277,9 +278,9 @@ class TestPreparation(TrainingTest):
         self.tick("prepare", "check")
         self.run_to_end()
         lines = self.ui.trainingLabel.text.splitlines()
-        self.assertTrue(lines[0].startswith("Prepared: 2 scans added, 0 were there"), lines)
+        self.assertTrue(lines[0].startswith("Prepared: 2 new scans, 0 already prepared"), lines)
         self.assertIn("4 examples", lines[0])
-        self.assertEqual(lines[1], "Check pictures: 1.")
+        self.assertEqual(lines[1], "Check images: 1.")
         self.assertEqual(self.section.pages.tabs.count, 1)
         save_picture(self.section.pages.window, PICTURES / "check.png")
         self.section.pages.close()
@@ -287,7 +288,7 @@ class TestPreparation(TrainingTest):
         self.assertEqual(self.section.pages.tabs.count, 1)
         self.tick("prepare")
         self.run_to_end()
-        self.assertIn("0 scans added, 2 were there", self.ui.trainingLabel.text)
+        self.assertIn("0 new scans, 2 already prepared", self.ui.trainingLabel.text)
 
     def test_cancel_in_the_middle_leaves_no_child(self) -> None:
         self.write_scans()
@@ -298,7 +299,7 @@ class TestPreparation(TrainingTest):
         wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
         self.assertEqual(self.children(), set())
         self.assertEqual(self.node_ids(), self.nodes)
-        self.assertEqual(self.run_bar.button.text, "Run the ticked steps")
+        self.assertEqual(self.run_bar.button.text, "Run selected steps")
 
     def test_scene_closed_and_module_reloaded_in_the_middle(self) -> None:
         self.write_scans()

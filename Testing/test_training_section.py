@@ -149,8 +149,8 @@ class TestPreparation(TrainingTest):
             self.assertEqual(len(files), number * each)
         lines = self.ui.resultLabel.text.splitlines()
         self.assertEqual(lines[0], f"Normalized: {slices} slices of {scans} series.")
-        self.assertIn(f"{slices} slices, 0 were there", lines[1])
-        self.assertIn(f"training {2 * each} of 2 series", lines[2])
+        self.assertIn(f"{slices} new slices, 0 already converted", lines[1])
+        self.assertIn(f"training {2 * each} slices from 2 series", lines[2])
 
     def test_a_step_that_is_refused_ends_the_run_with_its_sentence(self) -> None:
         self.dataset.mkdir()
@@ -168,7 +168,7 @@ class TestPreparation(TrainingTest):
         self.wait_and_cancel(lambda: bool(self.children()))
         self.assertEqual(self.children(), set())
         self.assertEqual(self.node_ids(), self.nodes)
-        self.assertEqual(self.run_bar.button.text, "Run the ticked steps")
+        self.assertEqual(self.run_bar.button.text, "Run selected steps")
         self.run_to_end()
         self.assertTrue(list((self.folder / "scans-parts" / "training").glob("*.npz")))
 
@@ -176,7 +176,7 @@ class TestPreparation(TrainingTest):
 class TestChoices(TrainingTest):
     def test_the_button_says_what_is_missing(self) -> None:
         self.tick()
-        self.assertEqual(tool_tip(self.run_bar.button), "Tick a step first.")
+        self.assertEqual(tool_tip(self.run_bar.button), "Select a step first.")
         self.tick("organize")
         self.assertEqual(
             tool_tip(self.run_bar.button), "Choose the folder with the DICOM files first."
@@ -188,8 +188,8 @@ class TestChoices(TrainingTest):
         self.assertTrue(self.run_bar.button.enabled)
         self.tick("train")
         self.assertTrue(self.run_bar.button.enabled)
-        self.assertTrue(self.ui.trainingBox.enabled)
-        self.assertFalse(self.ui.evaluationBox.enabled)
+        self.assertTrue(self.ui.trainingBox.isVisibleTo(self.ui.trainingSection))
+        self.assertFalse(self.ui.evaluationBox.visible)
 
     def test_what_is_not_chosen_follows_from_the_data_set(self) -> None:
         self.ui.datasetFolder.text = str(self.dataset)

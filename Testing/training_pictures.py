@@ -17,9 +17,9 @@ slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
 from panel_host import open_panel
-from panel_pictures import side_by_side
+from panel_pictures import save_panel, side_by_side
 from plot_pictures import save_chart
-from slicer_host.actions import save_picture, wait_until
+from slicer_host.actions import wait_until
 
 PATIENCE_S = 3600
 
@@ -41,7 +41,7 @@ def main(dataset: Path, epochs: int, picture: Path) -> None:
     wait_until(lambda: told() >= epochs * 2 // 3 or not runner.busy, PATIENCE_S)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("panel.png", "chart.png")]
-        save_picture(widget.parent, files[0])
+        save_panel(widget, files[0])
         save_chart(slicer.util.getNodesByClass("vtkMRMLPlotChartNode")[0], files[1])
         side_by_side(files, picture)
     runner.stop()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import Property, QMargins, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtGui import QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import (
     QAbstractButton,
     QDoubleSpinBox,
@@ -72,7 +72,7 @@ class ctkCollapsibleButton(QAbstractButton):
         option.rect = option.rect.adjusted(8, 0, -8, 0)
         painter.drawText(option.rect, Qt.AlignLeft | Qt.AlignVCenter, option.text)
         if not self._collapsed:
-            painter.setPen(Qt.lightGray)
+            painter.setPen(self.palette.color(QPalette.Mid))
             painter.drawRect(0, HEADER_HEIGHT - 4, self.width - 1, self.height - HEADER_HEIGHT + 3)
 
 

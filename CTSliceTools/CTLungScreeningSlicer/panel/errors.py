@@ -18,12 +18,12 @@ def shown_errors() -> Iterator[None]:
     try:
         yield
     except InputError as problem:
-        slicer.util.errorDisplay(str(problem))
+        slicer.util.errorDisplay(str(problem), windowTitle=_("Cannot continue"))
     except (AttributeError, ImportError) as problem:
         text = lacking(problem)
         if not text:
             raise
-        slicer.util.errorDisplay(text)
+        slicer.util.errorDisplay(text, windowTitle=_("Slicer is too old"))
 
 
 def lacking(problem: Exception) -> str:

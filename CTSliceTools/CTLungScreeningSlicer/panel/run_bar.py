@@ -11,6 +11,9 @@ from CTLungScreeningLib.child_work import Work
 from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.work_runner import RunState, WorkRunner
 
+BUTTON_HEIGHT = 32
+"""Of the button, in pixels: it is what most people come to a section for."""
+
 
 class RunBar:
     """Fills a widget of a .ui file, which has an empty layout, with the controls of a run.
@@ -45,16 +48,20 @@ class RunBar:
 
         self.button = qt.QPushButton(label)
         self.button.objectName = f"{place.name}Button"
+        self.button.minimumHeight = BUTTON_HEIGHT
+        bold = qt.QFont(self.button.font)
+        bold.setBold(True)
+        self.button.font = bold
         self._bar = qt.QProgressBar()
-        self._bar.toolTip = _("How far the current stage is.")
+        self._bar.toolTip = _("Progress of the current stage.")
         self._text = qt.QLabel()
         self._log_switch = qt.QToolButton()
         self._log_switch.text = _("Log")
         self._log_switch.checkable = True
-        self._log_switch.toolTip = _("Show what the run prints.")
+        self._log_switch.toolTip = _("Show the output of the run.")
         self._log = qt.QPlainTextEdit()
         self._log.readOnly = True
-        self._log.toolTip = _("What the run has printed.")
+        self._log.toolTip = _("Output of the run.")
         self._log.minimumHeight = 80
 
         line = qt.QHBoxLayout()
@@ -105,7 +112,7 @@ class RunBar:
     def _end(self, error: str, details: str) -> None:
         if error:
             options = {"detailedText": details} if details else {}
-            slicer.util.errorDisplay(error, **options)
+            slicer.util.errorDisplay(error, windowTitle=_("Run failed"), **options)
 
     def _show(self, *_arguments: Any) -> None:
         state, progress = self.runner.state, self.runner.progress
@@ -115,7 +122,9 @@ class RunBar:
             state in (RunState.STARTING, RunState.RUNNING) if busy else not self._obstacle
         )
         idle_tip = self._obstacle or self._tool_tip
-        self.button.toolTip = _("End the run; nothing is changed.") if busy else idle_tip
+        self.button.toolTip = (
+            _("Stop the run. Nothing in the scene is changed.") if busy else idle_tip
+        )
         self._bar.visible = busy
         self._bar.maximum = 0 if progress.percent is None else 100
         self._bar.value = progress.percent or 0

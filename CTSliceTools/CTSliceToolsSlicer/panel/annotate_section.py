@@ -14,6 +14,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.file_dialogs import choose_file, choose_new_file
 from CTLungScreeningSlicer.panel.instance_files import instance_files
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.pointed_slice import (
     go_to,
     is_axial_view,
@@ -106,7 +107,7 @@ class AnnotateSection:
         """Set a landmark at the slice that is pointed at."""
         number = self._pointed_number()
         if number is None:
-            text = self._other_volume() or _("Point at a slice of the volume.")
+            text = self._other_volume() or _("Move the mouse pointer over a slice.")
             slicer.util.showStatusMessage(text, 3000)
             return
         self.change(lambda volume: self._logic.setLandmark(volume, landmark, number))
@@ -164,7 +165,7 @@ class AnnotateSection:
         if file.name.endswith(MARKUPS_SUFFIX):
             node = self._logic.markupsNode(self._volume)
             if node is None:
-                raise InputError(_("There are no landmarks to save: set one first."))
+                raise InputError(_("There are no landmarks to save. Set one first."))
             storage = slicer.vtkMRMLMarkupsJsonStorageNode()
             storage.SetFileName(str(file))
             if not storage.WriteData(node):
@@ -193,8 +194,7 @@ class AnnotateSection:
         uids = [one.sop_instance_uid for one in found.values()]
         files = instance_files(uids, self.known_files)
         self.table.show(found, {uid: file.name for uid, file in files.items()})
-        self._ui.orderLabel.text = order
-        self._ui.orderLabel.visible = bool(order)
+        show_text(self._ui.orderLabel, order)
         self._numbers = {place.number: name for name, place in found.items()}
         self.labels.update()
         self._show_pointed()
@@ -206,7 +206,7 @@ class AnnotateSection:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
         try:
             if not storage.ReadData(node):
-                raise InputError(_("{file} is no markups file.").format(file=file))
+                raise InputError(_("{file} is not a markups file.").format(file=file))
             self._logic.useMarkups(self._volume, node)
         except InputError:
             slicer.mrmlScene.RemoveNode(node)
@@ -274,8 +274,9 @@ class AnnotateSection:
             if number in self._numbers:
                 text += f": {self._numbers[number]}"
         elif self._ui.annotateButton.checked:
-            text = self._other_volume() or _("The pointer is outside the volume.")
+            text = self._other_volume() or _("The mouse pointer is outside the volume.")
         self._ui.sliceLabel.text = text
+        self._ui.sliceLabel.visible = bool(self._ui.annotateButton.checked)
 
     def _label_of_view(self, slice_node: Any) -> str:
         slices = self._slices()

@@ -6,10 +6,11 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from CTLungScreeningSlicer.panel.table_height import fit_height
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsSlicer.scene.annotation_logic import LandmarkSlice
 
-KEY, NAME, SLICE, Z, LOCATION, FILE = range(6)
+KEY, NAME, SLICE, Z = range(4)
 """Columns."""
 
 
@@ -25,30 +26,33 @@ class LandmarkTable:
         self.widget = widget
         widget.rowCount = len(LANDMARKS)
         for row, landmark in enumerate(LANDMARKS):
-            texts = {KEY: landmark.key, NAME: landmark.name, LOCATION: f"{landmark.location:g}"}
+            texts = {KEY: landmark.key, NAME: landmark.name}
             for column in range(widget.columnCount):
                 widget.setItem(row, column, qt.QTableWidgetItem(texts.get(column, "")))
-        widget.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header = widget.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(NAME, qt.QHeaderView.Stretch)
+        fit_height(widget, 0, len(LANDMARKS))
         widget.cellClicked.connect(lambda row, column: go_to(LANDMARKS[row].name))
         self.show({}, {})
 
     def show(self, found: Mapping[str, LandmarkSlice], files: Mapping[str, str]) -> None:
-        """Show the slices of landmarks, and the names of their files by SOP Instance UID."""
+        """Show the slices of landmarks; `files` names their files by SOP Instance UID, for tips."""
         present = qt.QBrush(self.widget.palette.color(qt.QPalette.Text))
         missing = qt.QBrush(qt.QColor(150, 150, 150))
         for row, landmark in enumerate(LANDMARKS):
             place = found.get(landmark.name)
-            texts = {SLICE: "–", Z: "", FILE: _("not set")}
+            texts, file = {SLICE: "–", Z: ""}, ""
             if place is not None:
-                texts = {
-                    SLICE: str(place.number),
-                    Z: f"{place.z_mm:.1f}",
-                    FILE: files.get(place.sop_instance_uid, ""),
-                }
+                texts = {SLICE: str(place.number), Z: f"{place.z_mm:.1f}"}
+                file = files.get(place.sop_instance_uid, "")
+            location = _("Normalized location {location:g}").format(location=landmark.location)
             for column, text in texts.items():
                 self.widget.item(row, column).setText(text)
             for column in range(self.widget.columnCount):
-                self.widget.item(row, column).setForeground(present if place else missing)
+                item = self.widget.item(row, column)
+                item.setForeground(present if place else missing)
+                item.setToolTip("\n".join(filter(None, (location, file))))
 
     def selected(self) -> list[str]:
         """Give the names of the landmarks in the selected rows."""

@@ -9,10 +9,12 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_work import Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.pointed_slice import go_to, pointed_ras, pointer_observers
 from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.table_height import fit_height
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, describe_location
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, ScanPrediction
 from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection
@@ -42,12 +44,14 @@ class LocalizeSection:
         self.run_bar = RunBar(
             ui.localizeRun,
             _("Localize slices"),
-            _("Find out where in the body each slice of the volume lies."),
+            _("Predict the location of each slice in the body."),
             self._make_work,
             lambda nodes: self.refresh(),
         )
         self.model.changed.connect(lambda file: self._show_obstacle())
-        ui.foundTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header = ui.foundTable.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         ui.foundTable.cellClicked.connect(lambda row, column: self._go_to_row(row))
         ui.plotButton.clicked.connect(self._show_plot)
         ui.adoptButton.clicked.connect(self._adopt)
@@ -75,9 +79,14 @@ class LocalizeSection:
                 warning = str(problem)
         self._fill_table()
         there = self._prediction is not None
-        self._ui.plotButton.enabled = self._ui.adoptButton.enabled = there
-        self._ui.warningLabel.text = warning
-        self._ui.warningLabel.visible = bool(warning)
+        for widget in (
+            self._ui.foundTable,
+            self._ui.locationLabel,
+            self._ui.plotButton,
+            self._ui.adoptButton,
+        ):
+            widget.visible = there
+        show_text(self._ui.warningLabel, warning)
         self._show_location()
         self._show_obstacle()
 
@@ -103,6 +112,7 @@ class LocalizeSection:
             texts = (name, str(place.slice.index), f"{place.z_mm:.1f}", f"{location:g}")
             for column, text in enumerate(texts):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
+        fit_height(table, 1, len(LANDMARK_BY_NAME))
 
     def _go_to_row(self, row: int) -> None:
         nodes = self._logic.predictionNodes(self._volume)

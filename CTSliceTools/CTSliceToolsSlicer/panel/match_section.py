@@ -12,11 +12,13 @@ from CTLungScreeningLib.child_work import Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
 from CTLungScreeningSlicer.panel.debounced import Debounced
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.pointed_slice import RED, view_centre
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
+from CTLungScreeningSlicer.panel.table_height import fit_height
 from CTSliceToolsLib.localizer.matching import TOLERANCE, SliceMatch, find_level, match_slices
 from CTSliceToolsLib.localizer.prediction import ScanPrediction
 from CTSliceToolsSlicer.panel.localize_section import TITLE
@@ -52,8 +54,8 @@ class MatchSection:
         self.views.closed.connect(lambda: setattr(ui.sideBySideBox, "checked", False))
         self.run_bar = RunBar(
             ui.matchRun,
-            _("Localize what is missing"),
-            _("Find out where the slices lie in the body, for both volumes where it is needed."),
+            _("Localize volumes"),
+            _("Localize whichever of the volumes has not been localized yet."),
             self._make_work,
             lambda nodes: self.refresh(),
         )
@@ -117,8 +119,7 @@ class MatchSection:
             self.views.align(self._alignment)
         else:
             self.views.close()
-        self._ui.matchWarning.text = "\n".join(doubts)
-        self._ui.matchWarning.visible = bool(doubts)
+        show_text(self._ui.matchWarning, "\n".join(doubts))
         self._show_level()
         self._show_obstacle()
 
@@ -128,7 +129,7 @@ class MatchSection:
         if self._other is None:
             return _("Choose a second volume first.")
         if self._other is self._volume:
-            return _("Choose another second volume: it is the first one.")
+            return _("The second volume is the same as the first. Choose another one.")
         return ""
 
     def _markups(self, volume: Any) -> list[Any]:
@@ -149,9 +150,9 @@ class MatchSection:
     def _show_obstacle(self) -> None:
         obstacle = self._pair_problem()
         if not obstacle and not self._missing:
-            obstacle = _("Both volumes are localized.")
+            obstacle = _("Both volumes are already localized.")
         elif not obstacle and self._model.file is None:
-            obstacle = _("Choose a model first, in the section Localize.")
+            obstacle = _("Choose a model under Localize first.")
         self.run_bar.set_obstacle(obstacle)
 
     def _show_level(self) -> None:
@@ -165,9 +166,11 @@ class MatchSection:
             level = find_level(self._prediction, float(self._prediction.fit.location_at(there)))
             if low <= there <= high:
                 self._matches = match_slices(self._prediction, level, self._tolerance)
-                text = _("{volume} at {z:.1f} mm is {other} at {there:.1f} mm, slice {number}.")
+                text = _(
+                    "{volume} at {z:.1f} mm matches {other} at {there:.1f} mm, slice {number}."
+                )
             else:
-                text = _("{volume} at {z:.1f} mm lies outside {other}, at {there:.1f} mm.")
+                text = _("{volume} at {z:.1f} mm is outside {other} (at {there:.1f} mm).")
             text = text.format(
                 volume=self._volume.GetName(),
                 z=z,
@@ -175,7 +178,7 @@ class MatchSection:
                 there=there,
                 number=self._prediction.slice_at(there).index,
             )
-        self._ui.levelLabel.text = text
+        show_text(self._ui.levelLabel, text)
         self._fill_table()
 
     def _fill_table(self) -> None:
@@ -191,6 +194,7 @@ class MatchSection:
             )
             for column, text in enumerate(texts):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
+        fit_height(table, 3, 6)
 
     def _observe(self) -> None:
         """Hear of scrolling, and of what others do to the volumes."""

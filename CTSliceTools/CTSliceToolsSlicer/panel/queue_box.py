@@ -12,6 +12,7 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningSlicer.panel.dicom_series import ct_series
 from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.file_dialogs import choose_folder
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.scene.volume_slices import add_scan
 from CTSliceToolsLib.dataset.label_queue import LabelQueue, SeriesToLabel
 from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection
@@ -36,6 +37,7 @@ class QueueBox:
         ui.queueBrowse.clicked.connect(self._browse)
         ui.nextButton.clicked.connect(self._press)
         annotate.changed.connect(self._save)
+        show_text(ui.queueLabel, "")
 
     def next_series(self) -> None:
         """Load the next series without an annotation; the one before leaves the scene.
@@ -48,7 +50,7 @@ class QueueBox:
         series = self._queue.next_unlabelled(self._current)
         if series is None:
             self._show_progress()
-            raise InputError(_("All series are labelled."))
+            raise InputError(_("All series are annotated."))
         scan = read_ct(series.folder, series.uid)
         self._remove_volume()
         volume = add_scan(scan, scan.series.description if scan.series else series.uid)
@@ -62,7 +64,7 @@ class QueueBox:
         if self._ui.queueSource.currentIndex == DATABASE:
             return database_queue()
         if not self._ui.queueFolder.text:
-            raise InputError(_("Choose the folder with the series first."))
+            raise InputError(_("Choose the folder with the CT series first."))
         return LabelQueue.of_folder(Path(self._ui.queueFolder.text))
 
     def _save(self) -> None:
@@ -72,7 +74,7 @@ class QueueBox:
         try:
             self._annotate.save(self._current.annotation)
         except InputError as problem:
-            self._ui.queueLabel.text = _("Not saved: {problem}").format(problem=problem)
+            show_text(self._ui.queueLabel, _("Not saved: {problem}").format(problem=problem))
         else:
             self._show_progress()
 
@@ -94,13 +96,14 @@ class QueueBox:
 
     def _forget(self, *_arguments: Any) -> None:
         self._queue = self._current = None
-        self._ui.queueLabel.text = ""
+        show_text(self._ui.queueLabel, "")
 
     def _show_progress(self) -> None:
         if self._queue is not None:
-            self._ui.queueLabel.text = _("{done} of {count} labelled").format(
+            text = _("{done} of {count} series annotated").format(
                 done=self._queue.labelled, count=len(self._queue.series)
             )
+            show_text(self._ui.queueLabel, text)
 
 
 def database_queue() -> LabelQueue:

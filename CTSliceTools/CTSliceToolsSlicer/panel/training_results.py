@@ -13,26 +13,26 @@ def result_text(step: Step, result: dict[str, Any]) -> str:
 
 
 def _organized(result: dict[str, Any]) -> str:
-    return _("Organized: {series} series of {patients} patients, {placed} files placed.").format(
-        **result
-    )
+    return _("Organized: {series} series of {patients} patients, {placed} files.").format(**result)
 
 
 def _normalized(result: dict[str, Any]) -> str:
     text = _("Normalized: {slices} slices of {series} series.").format(**result)
     if result["refused"]:
-        text += " " + _("{count} series refused, see the log.").format(count=len(result["refused"]))
+        text += " " + _("{count} series were refused; see the log.").format(
+            count=len(result["refused"])
+        )
     return text
 
 
 def _converted(result: dict[str, Any]) -> str:
-    text = _("Converted: {made} slices, {kept} were there.").format(**result)
+    text = _("Converted: {made} new slices, {kept} already converted.").format(**result)
     return text + _failures(result)
 
 
 def _partitioned(result: dict[str, Any]) -> str:
     parts = ", ".join(
-        _("{part} {slices} of {series} series").format(
+        _("{part} {slices} slices from {series} series").format(
             part=part, slices=slices, series=result["series"][part]
         )
         for part, slices in result["slices"].items()
@@ -42,7 +42,7 @@ def _partitioned(result: dict[str, Any]) -> str:
 
 def _trained(result: dict[str, Any]) -> str:
     best = result["best"]
-    return _("Trained: epoch {epoch:.0f} was the best, mean error {error:.4f}.").format(
+    return _("Trained: best epoch {epoch:.0f}, validation mean error {error:.4f}.").format(
         epoch=best["epoch"], error=best["val_error"]
     )
 
@@ -56,7 +56,7 @@ def _evaluated(result: dict[str, Any]) -> str:
 
 def _failures(result: dict[str, Any]) -> str:
     count = len(result["failed"])
-    return " " + _("{count} failed, see the log.").format(count=count) if count else ""
+    return " " + _("{count} failed; see the log.").format(count=count) if count else ""
 
 
 _TEXTS = {

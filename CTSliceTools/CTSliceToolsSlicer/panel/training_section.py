@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_work import Work
 from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.path_fields import offer_file, offer_folder, offer_new_file
@@ -60,8 +61,8 @@ class TrainingSection:
         self.pictures = PictureWindow(_("Evaluation"))
         self.run_bar = RunBar(
             ui.trainingRun,
-            _("Run the ticked steps"),
-            _("Do the steps that are ticked, from left to right."),
+            _("Run selected steps"),
+            _("Run the selected steps one after another."),
             self._make_work,
             lambda result: self.refresh(),
         )
@@ -81,6 +82,7 @@ class TrainingSection:
         models = _("Keras models (*.keras)")
         offer_new_file(ui.newModelBrowse, ui.newModelFile, _("New model"), models, ".keras")
         ui.picturesButton.clicked.connect(self.show_pictures)
+        show_text(ui.resultLabel, "")
         self.refresh()
 
     def set_parameters(self, node: Any | None) -> None:
@@ -99,8 +101,9 @@ class TrainingSection:
             path = getattr(run.paths, name)
             self._parameters.widgets[parameter].placeholderText = "" if path is None else str(path)
         ui = self._ui
-        ui.trainingBox.enabled = Step.TRAIN in run.steps
-        ui.evaluationBox.enabled = Step.EVALUATE in run.steps
+        ui.trainingBox.visible = Step.TRAIN in run.steps
+        ui.evaluationBox.visible = Step.EVALUATE in run.steps
+        ui.picturesButton.visible = Step.EVALUATE in run.steps
         ui.picturesButton.enabled = bool(self._pictures())
         self.run_bar.set_obstacle(self._obstacle(run))
 
@@ -131,16 +134,16 @@ class TrainingSection:
 
     def _obstacle(self, run: TrainingRun) -> str:
         if not run.steps:
-            return _("Tick a step first.")
+            return _("Select a step first.")
         return {
             None: "",
             "source": _("Choose the folder with the DICOM files first."),
             "dataset": _("Choose the folder of the data set first."),
             "slices": _("Choose the folder of the slices first."),
-            "parts": _("Choose the folder of the parts first."),
+            "parts": _("Choose the folder of the partitions first."),
             "model": _("Choose a file for the new model first."),
-            "test_data": _("Choose what to evaluate on first."),
-            "tested_model": _("Choose a model in the section Localize first."),
+            "test_data": _("Choose the test data first."),
+            "tested_model": _("Choose a model under Localize first."),
             "evaluation": _("Choose the folder for the results first."),
         }[run.missing]
 
@@ -152,7 +155,7 @@ class TrainingSection:
         return self._work(run)
 
     def _work(self, run: TrainingRun) -> Work[None]:
-        self._ui.resultLabel.text = ""
+        show_text(self._ui.resultLabel, "")
         for step in Step:
             if step in run.steps:
                 command = self._logic.commands.work(*run.arguments(step))
@@ -160,7 +163,7 @@ class TrainingSection:
                     command = self._curve.during(command, run.paths.model.stem)
                 result = yield from command
                 lines = [self._ui.resultLabel.text, result_text(step, result)]
-                self._ui.resultLabel.text = "\n".join(line for line in lines if line)
+                show_text(self._ui.resultLabel, "\n".join(filter(None, lines)))
                 self._use(step, result)
 
     def _use(self, step: Step, result: dict[str, Any]) -> None:

@@ -180,6 +180,20 @@ REQUIRED = tuple(one.name for one in fields(Nodule) if one.default is MISSING)
 _TYPES = get_type_hints(Nodule)
 
 
+def most_suspicious(nodules: Iterable[Nodule]) -> Nodule | None:
+    """Give the nodule to look at first, None if there is none.
+
+    That is the one with the largest product of longest diameter and probability (1 if a person drew
+    it); calcified ones come last. An order for reading, no estimate of malignancy.
+    """
+
+    def suspicion(one: Nodule) -> tuple[bool, float]:
+        probability = 1.0 if one.probability is None else one.probability
+        return one.kind is not NoduleKind.CALCIFIED, one.diameter_mm * probability
+
+    return max(nodules, key=suspicion, default=None)
+
+
 def write_nodules_csv(path: Path, nodules: Iterable[Nodule]) -> None:
     """Write a new UTF-8 CSV file with a header line; numbers are written exactly.
 

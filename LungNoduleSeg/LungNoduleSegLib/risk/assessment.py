@@ -1,11 +1,14 @@
 """All published models and guidelines for one nodule of one patient."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 from types import MappingProxyType
+from typing import Any, get_args, get_type_hints
 
 import SimpleITK as sitk
 
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
@@ -31,6 +34,9 @@ DISCLAIMER = (
     "For research and teaching. The numbers are those of the published models for groups of "
     "people; they are no diagnosis."
 )
+
+_USUAL_NUMBERS = (1, 5, 10, 30, 60)
+"""Tried for a number that is not known: years, mm or a count."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,49 @@ def assess(nodule: NoduleFacts, patient: PatientFacts) -> Assessment:
         tuple(evaluate(model, nodule, patient) for model in MODELS),
         tuple(rule(nodule, patient) for rule in (lung_rads, fleischner, bts, nelson)),
     )
+
+
+def influential_facts(one: Assessment) -> frozenset[str]:
+    """Give the names of the facts that matter to the results.
+
+    That is what a model or guideline still asks for, and every fact of which another value would
+    change a probability, a category or a recommendation. A number is tried at half and twice its
+    value, one that is not known at a few usual values.
+    """
+    names = {label: name for name, label in LABELS.items()}
+    found = {names[label] for label in one.missing if label in names}
+    before = _outcome(one)
+    for facts in (one.nodule, one.patient):
+        for name, kind in get_type_hints(type(facts)).items():
+            if name in LABELS and name not in found:
+                others = _other_values(getattr(facts, name), get_args(kind)[0])
+                if any(_with(one, facts, name, value) not in (None, before) for value in others):
+                    found.add(name)
+    return frozenset(found)
+
+
+def _other_values(value: Any, kind: Any) -> tuple[Any, ...]:
+    if kind is bool:
+        return (True, False)
+    if issubclass(kind, StrEnum):
+        return tuple(kind)
+    numbers = _USUAL_NUMBERS if value is None else (value / 2, value * 2)
+    return tuple(kind(number) for number in numbers)
+
+
+def _with(one: Assessment, facts: object, name: str, value: Any) -> Any:
+    """Give the outcome with another value of a fact, None if that is not possible."""
+    try:
+        if facts is one.nodule:
+            return _outcome(assess(one.nodule.corrected(**{name: value}), one.patient))
+        return _outcome(assess(one.nodule, replace(one.patient, **{name: value})))
+    except InputError:
+        return None
+
+
+def _outcome(one: Assessment) -> tuple[Any, ...]:
+    probabilities = (result.probability for result in one.models)
+    return (*probabilities, *((result.category, result.management) for result in one.guidelines))
 
 
 def assess_scan(

@@ -20,9 +20,9 @@ class BatchSource(Enum):
     def label(self) -> str:
         """Its name for the box that chooses it."""
         return {
-            BatchSource.FOLDER: _("A folder"),
-            BatchSource.LIST: _("A CSV file of paths"),
-            BatchSource.DATABASE: _("Slicer's DICOM database"),
+            BatchSource.FOLDER: _("Folder"),
+            BatchSource.LIST: _("CSV file of paths"),
+            BatchSource.DATABASE: _("DICOM database"),
         }[self]
 
 

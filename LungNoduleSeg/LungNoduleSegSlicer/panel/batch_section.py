@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from CTLungScreeningLib.child_work import Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.path_fields import offer_file, offer_folder
@@ -71,8 +72,8 @@ class BatchSection(Section):
         self._parameters = SectionParameters(batch_parameters, ui, PROPERTY, self.refresh)
         self.run_bar = RunBar(
             ui.batchRun,
-            _("Run the batch"),
-            _("Find lungs and nodules in every scan; what is done already is kept."),
+            _("Run batch"),
+            _("Find the lungs and nodules of every scan. Finished scans are not repeated."),
             self.make_work,
             lambda result: None,
         )
@@ -176,9 +177,9 @@ class BatchSection(Section):
         obstacle = ""
         if self._given() is None:
             obstacle = {
-                BatchSource.FOLDER: _("Choose the folder of the scans first."),
+                BatchSource.FOLDER: _("Choose the folder with the scans first."),
                 BatchSource.LIST: _("Choose the CSV file of paths first."),
-                BatchSource.DATABASE: _("Tick a series first."),
+                BatchSource.DATABASE: _("Select a series first."),
             }[self._source]
         elif self._output == Path():
             obstacle = _("Choose the folder for the results first.")
@@ -212,11 +213,11 @@ class BatchSection(Section):
         self._ui.loadScanButton.enabled = self._ui.scanReportButton.enabled = there
         lines = [self._unreadable]
         if self.table.finished:
-            counts = _("Done: {done}, failed: {failed}; the table is {table}").format(
+            counts = _("{done} done, {failed} failed. Table: {table}").format(
                 done=self.table.finished - self.table.failed,
                 failed=self.table.failed,
                 table=self._shown / RESULTS_TABLE,
             )
             lines.append(counts)
         lines.append((self.table.chosen or {}).get("error", ""))
-        self._ui.batchLabel.text = "\n".join(filter(None, lines))
+        show_text(self._ui.batchLabel, "\n".join(filter(None, lines)))

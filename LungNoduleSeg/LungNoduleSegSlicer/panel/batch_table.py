@@ -6,10 +6,13 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from CTLungScreeningSlicer.panel.table_height import fit_height
+
 _LONGEST = 16
 """Characters of a scan's name that are shown, its last ones."""
 
 _STATE = 4
+_MOST_ROWS = 8
 _FAILED_COLOUR = "#c62828"
 
 
@@ -23,6 +26,7 @@ class BatchTable:
         self._cells: dict[str, Mapping[str, str]] = {}
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         table.horizontalHeader().setSectionResizeMode(_STATE, qt.QHeaderView.Stretch)
+        self._fit()
 
     @property
     def chosen(self) -> Mapping[str, str] | None:
@@ -46,6 +50,7 @@ class BatchTable:
         self._rows, self._cells = {}, {}
         for cells in rows.values():
             self._finish(cells)
+        self._fit()
 
     def hear(self, event: Mapping[str, Any]) -> None:
         """Take what the command `batch` tells: a scan's progress, or its finished row."""
@@ -76,7 +81,12 @@ class BatchTable:
             self._rows[scan] = row = self._table.rowCount
             self._table.rowCount = row + 1
             self._put(row, 0, _short(scan)).setToolTip(scan)
+            self._fit()
         return self._rows[scan]
+
+    def _fit(self) -> None:
+        self._table.visible = bool(self._table.rowCount)
+        fit_height(self._table, 1, _MOST_ROWS)
 
     def _put(self, row: int, column: int, text: str) -> Any:
         item = qt.QTableWidgetItem(text)

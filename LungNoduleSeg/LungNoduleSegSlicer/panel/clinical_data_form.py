@@ -1,6 +1,6 @@
 """A form for what models of risk ask: what the image tells stands there until somebody tells it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, get_args
@@ -27,33 +27,55 @@ class ClinicalDataForm:
     """Fills a grid of a .ui file with a row for each fact: its name, and a field for it.
 
     A choice has as its first entry what is known, or that nothing is; a number shows it in grey.
-    Choosing that entry, or emptying the field, takes back what was told.
+    Choosing that entry, or emptying the field, takes back what was told. The names of facts that
+    matter to the results are bold.
     """
 
     def __init__(
-        self, layout: Any, kinds: Mapping[str, Any], tell: Callable[[str, Any], None]
+        self,
+        layout: Any,
+        groups: Mapping[str, Mapping[str, Any]],
+        tell: Callable[[str, Any], None],
     ) -> None:
         """Build the rows.
 
         Args:
             layout: an empty QGridLayout.
-            kinds: type of each fact by its name, as type hints give it.
+            groups: by their headings, "" for none: type of each fact by its name, as type hints
+                give it.
             tell: called with a fact's name and its new value, None if it was taken back, or with
                 the text of a number that is none.
         """
         self._tell = tell
-        self._rows = {
-            name: _row(get_args(kind)[0] if get_args(kind) else kind)
-            for name, kind in kinds.items()
-        }
-        for line, (name, row) in enumerate(self._rows.items()):
-            label = qt.QLabel(f"{LABELS[name][0].upper()}{LABELS[name][1:]}:")
-            label.wordWrap = True
-            row.widget.objectName = f"fact_{name}"
-            row.widget.toolTip = LABELS[name][0].upper() + LABELS[name][1:]
-            row.connect(lambda name=name: self._changed(name))
-            layout.addWidget(label, line, 0)
-            layout.addWidget(row.widget, line, 1)
+        self._rows: dict[str, Any] = {}
+        self._labels: dict[str, Any] = {}
+        layout.setColumnStretch(0, 1)
+        layout.setColumnStretch(1, 1)
+        for heading, kinds in groups.items():
+            if heading:
+                title = qt.QLabel(f"<i>{heading}</i>")
+                layout.addWidget(title, layout.rowCount(), 0, 1, 2)
+            for name, kind in kinds.items():
+                self._add(layout, name, get_args(kind)[0] if get_args(kind) else kind)
+
+    def _add(self, layout: Any, name: str, kind: Any) -> None:
+        self._rows[name] = row = _row(kind)
+        text = f"{LABELS[name][0].upper()}{LABELS[name][1:]}"
+        self._labels[name] = label = qt.QLabel(text)
+        label.wordWrap = True
+        row.widget.objectName = f"fact_{name}"
+        row.widget.toolTip = text
+        row.connect(lambda: self._changed(name))
+        line = layout.rowCount()
+        layout.addWidget(label, line, 0)
+        layout.addWidget(row.widget, line, 1)
+
+    def mark(self, names: Collection[str]) -> None:
+        """Make the names of these facts bold, and of no others."""
+        for name, label in self._labels.items():
+            font = qt.QFont(label.font)
+            font.setBold(name in names)
+            label.font = font
 
     def show(self, known: Mapping[str, Known], told: Mapping[str, Any]) -> None:
         """Show what is known without anybody's telling, and what was told."""
@@ -75,7 +97,7 @@ class _Choice:
         self._values = [None, *values]
         self.widget = qt.QComboBox()
         self.widget.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
-        self.widget.minimumContentsLength = 10
+        self.widget.minimumContentsLength = 8
         for value in self._values:
             self.widget.addItem("" if value is None else in_words(value))
 
@@ -87,7 +109,7 @@ class _Choice:
 
     def show(self, known: Known | None, told: Any) -> None:
         self.told = told
-        self.widget.setItemText(0, _("not known") if known is None else str(known))
+        self.widget.setItemText(0, _("unknown") if known is None else str(known))
         self.widget.currentIndex = self._values.index(told)
 
 
@@ -114,7 +136,7 @@ class _Number:
 
     def show(self, known: Known | None, told: Any) -> None:
         self.told = told
-        self.widget.placeholderText = _("not known") if known is None else str(known)
+        self.widget.placeholderText = _("unknown") if known is None else str(known)
         self._shown = "" if told is None else in_words(told)
         if self.widget.text != self._shown:
             self.widget.text = self._shown
@@ -138,4 +160,4 @@ def in_words(value: Any) -> str:
 def require_number(name: str, value: Any) -> None:
     """Raise `InputError` if a value is a text that is no number."""
     if type(value) is str:
-        raise InputError(f"“{value}” is no {LABELS[name]}: type a number.")
+        raise InputError(f"“{value}” is not a number. Enter a number for {LABELS[name]}.")

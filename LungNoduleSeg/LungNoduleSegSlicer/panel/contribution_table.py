@@ -4,10 +4,11 @@ from typing import Any
 
 import qt
 
+from CTLungScreeningSlicer.panel.table_height import fit_height
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import SHOWN, RiskPrediction
 
-BAR = (110, 12)
+BAR = (60, 12)
 """Width and height of the longest bars to both sides together, in pixels."""
 
 RAISES, LOWERS = "#d55e00", "#0072b2"
@@ -26,6 +27,7 @@ def fill_contributions(table: Any, prediction: RiskPrediction) -> None:
             item.setToolTip(about.description)
             table.setItem(row, column, item)
         table.item(row, 3).setData(qt.Qt.DecorationRole, _bar(one.log_odds / most))
+    fit_height(table, 1, len(shown))
 
 
 def _bar(share: float) -> Any:

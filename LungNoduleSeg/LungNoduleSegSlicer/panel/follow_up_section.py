@@ -10,10 +10,12 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_work import Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
+from CTLungScreeningSlicer.panel.table_height import fit_height
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
 from LungNoduleSegSlicer.panel.section import Section
 from LungNoduleSegSlicer.panel.segment_section import TITLE, cost_text
@@ -21,6 +23,9 @@ from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE, growth_notes, sam
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of
 from LungNoduleSegSlicer.scene.result_tables import rows_of
+
+_CHANGE = 2
+"""The widest column of the table."""
 
 PAIR_WIDTH_MM = 120.0
 """What the views show of a pair from left to right."""
@@ -61,12 +66,15 @@ class FollowUpSection(Section):
         self.run_bar = RunBar(
             ui.compareRun,
             _("Compare"),
-            _("Match the nodules of the scans and measure what changed."),
+            _("Match the nodules of the scans and measure their growth."),
             self._make_work,
             lambda node: None,
         )
         self.run_bar.runner.ended.connect(lambda *_: self.changed.emit())
-        ui.pairTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header = ui.pairTable.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(_CHANGE, qt.QHeaderView.Stretch)
+        ui.pairTable.itemSelectionChanged.connect(self._show_details)
         ui.pairTable.cellClicked.connect(lambda row, column: self.go_to_pair(row))
         ui.growthPlotButton.clicked.connect(lambda *_: self._show_plot())
         ui.removeGrowthButton.clicked.connect(lambda *_: self._remove())
@@ -119,9 +127,9 @@ class FollowUpSection(Section):
         notes = growth_notes(self._growth) if self._growth is not None else []
         if self._growth is not None and self._results is not None:
             notes += self._logic.growth.warnings(self._results)
-        ui.growthNotes.text = "\n".join(notes)
-        ui.growthNotes.visible = bool(notes)
-        ui.growthPlotButton.enabled = ui.removeGrowthButton.enabled = self._growth is not None
+        show_text(ui.growthNotes, "\n".join(notes))
+        for button in (ui.growthPlotButton, ui.removeGrowthButton):
+            button.visible = self._growth is not None
         self._fill_table()
         self._show_views(prior)
 
@@ -131,13 +139,13 @@ class FollowUpSection(Section):
         if self._prior is None:
             return _("Choose a prior scan of the same patient.")
         if self._prior is self._volume:
-            return _("Choose another prior scan: it is the current one.")
+            return _("The prior scan is the same as the current one. Choose another scan.")
         if not self._has_image:
-            return _("{scan} holds no image: choose another prior scan.").format(
+            return _("{scan} has no image. Choose another prior scan.").format(
                 scan=self._prior.GetName()
             )
         if self._results is None:
-            return _("Find the nodules of {scan} first, in the section Segment.").format(
+            return _("Find the nodules of {scan} first: press Apply.").format(
                 scan=self._volume.GetName()
             )
         return ""
@@ -145,7 +153,9 @@ class FollowUpSection(Section):
     def _prior_text(self, prior: ResultNodes | None) -> str:
         name = self._prior.GetName()
         if prior is None:
-            text = _("{scan} has no nodules yet: Compare finds them first.").format(scan=name)
+            text = _("{scan} has no results yet. Compare will find its nodules first.").format(
+                scan=name
+            )
             cost = self._logic.expectedCost(self._prior, self._model.file)
             return f"{text} {cost_text(cost)}"
         count = len(nodules_of(prior.table))
@@ -199,6 +209,15 @@ class FollowUpSection(Section):
         for row, one in enumerate(self._rows):
             for column, text in enumerate(_texts(one)):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
+        table.visible = bool(self._rows)
+        fit_height(table, 1, 6)
+        self._show_details()
+
+    def _show_details(self) -> None:
+        row = self._ui.pairTable.currentRow()
+        there = self._ui.pairTable.selectedItems() and row < len(self._rows)
+        self._ui.pairDetails.text = _details(self._rows[row]) if there else ""
+        self._ui.pairDetails.visible = bool(self._rows)
 
 
 def _ras(one: Row, scan: str) -> tuple[float, float, float]:
@@ -216,10 +235,18 @@ def _texts(one: Row) -> tuple[str, ...]:
         str(one["change"]),
         "" if share is None else f"{share:+.0f} %",
         _number(one["doubling_days"], 0),
-        str(one["lung_rads_change"] or ""),
-        _both(one, "mean_mm", 1),
-        _both(one, "volume_mm3", 0),
     )
+
+
+def _details(one: Row) -> str:
+    """What else is known of a nodule at two times."""
+    lung_rads = one["lung_rads_change"]
+    parts = (
+        _("Mean diameter {mm} mm").format(mm=_both(one, "mean_mm", 1)),
+        _("volume {mm3} mm³").format(mm3=_both(one, "volume_mm3", 0)),
+        _("Lung-RADS: {change}").format(change=lung_rads) if lung_rads else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _both(one: Row, what: str, digits: int) -> str:

@@ -30,7 +30,7 @@ class LungsSection(Section):
         self._volume: Any = None
         self._results: ResultNodes | None = None
         labels = {
-            LungMethod.VOLUME: _("In 3-D"),
+            LungMethod.VOLUME: _("3-D (recommended)"),
             LungMethod.TUTORIAL: _("Slice by slice, as in the tutorial (slow)"),
         }
         for method in LungMethod:

@@ -9,6 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from CTLungScreeningSlicer.panel.signals import Signal
+from CTLungScreeningSlicer.panel.table_height import fit_height
 from LungNoduleSegLib.nodules.table import COLUMNS, Column, Nodule, Verdict
 from LungNoduleSegSlicer.scene.review_logic import ReviewedNodule
 from LungNoduleSegSlicer.scene.review_state import VERDICT_COLUMN
@@ -16,8 +17,15 @@ from LungNoduleSegSlicer.scene.review_state import VERDICT_COLUMN
 _SWATCH_PX = 12
 _ROW_MARGIN_PX = 5
 
+_LEAST_ROWS, _MOST_ROWS = 3, 10
+"""Rows that the table has room for."""
+
 _VERDICTS = (None, *Verdict)
 """In the order in which the column sorts them."""
+
+_MARKS = {Verdict.ACCEPTED: "✓", Verdict.REJECTED: "✗", Verdict.UNCERTAIN: "?"}
+_COLORS = {Verdict.ACCEPTED: "#3a9d4f", Verdict.REJECTED: "#d64b3a", Verdict.UNCERTAIN: "#c77f00"}
+"""Of verdicts; they can be read on a light and on a dark background."""
 
 
 @dataclass(frozen=True)
@@ -44,38 +52,33 @@ def _odds(one: ReviewedNodule) -> float:
 
 _SHOWN = (
     _Shown(COLUMNS["id"], lambda one: str(one.nodule.id), lambda one: one.nodule.id),
-    _Shown(COLUMNS["side"], lambda one: _(one.nodule.side), lambda one: one.nodule.side),
-    _Shown(COLUMNS["slice"], lambda one: str(one.nodule.slice), lambda one: one.nodule.slice),
     _Shown(
-        Column("Diameters", "mm", "Longest diameter on any axial slice, and the longest across it"),
-        lambda one: f"{one.nodule.diameter_mm:.1f} × {one.nodule.perpendicular_mm:.1f}",
+        replace(COLUMNS["diameter_mm"], title="Size", unit=""),
+        lambda one: f"{one.nodule.diameter_mm:.1f} mm",
         lambda one: one.nodule.diameter_mm,
-        falling=True,
-    ),
-    _Shown(
-        COLUMNS["volume_mm3"],
-        lambda one: f"{one.nodule.volume_mm3:.0f}",
-        lambda one: one.nodule.volume_mm3,
         falling=True,
     ),
     _Shown(COLUMNS["kind"], lambda one: _(one.nodule.kind), lambda one: one.nodule.kind),
     _Shown(
         replace(COLUMNS["probability"], title="Prob."),
-        lambda one: _("by hand") if one.nodule.probability is None else f"{_odds(one):.2f}",
+        lambda one: _("manual") if one.nodule.probability is None else f"{_odds(one):.2f}",
         _odds,
         falling=True,
     ),
     _Shown(
         VERDICT_COLUMN,
-        lambda one: _(one.verdict) if one.verdict else "",
+        lambda one: f"{_MARKS[one.verdict]} {_(one.verdict)}" if one.verdict else "",
         lambda one: _VERDICTS.index(one.verdict),
     ),
 )
-_BY_PROBABILITY = 6
+_BY_PROBABILITY, _VERDICT = 3, 4
 
 
 class NoduleTable:
-    """Shows nodules, the most probable first until a title is clicked; rejected ones are grey.
+    """Shows nodules, the most probable first until a title is clicked.
+
+    A verdict is seen in its whole row: accepted is bold, rejected is grey and struck out,
+    uncertain is slanted.
 
     The selection stays with the place of a nodule, as a threshold may give it another number.
 
@@ -158,17 +161,26 @@ class NoduleTable:
         self._widget.horizontalHeader().setSortIndicator(self._sorted_by, order)
         self._filling = True
         self._widget.rowCount = len(self._rows)
-        palette = self._widget.palette
-        usual = qt.QBrush(palette.color(qt.QPalette.Text))
-        grey = qt.QBrush(palette.color(qt.QPalette.Disabled, qt.QPalette.Text))
+        grey = qt.QBrush(self._widget.palette.color(qt.QPalette.Disabled, qt.QPalette.Text))
         for row, one in enumerate(self._rows):
+            font = qt.QFont(self._widget.font)
+            font.setBold(one.verdict is Verdict.ACCEPTED)
+            font.setStrikeOut(one.verdict is Verdict.REJECTED)
+            font.setItalic(one.verdict is Verdict.UNCERTAIN)
             for number, column in enumerate(_SHOWN):
                 item = qt.QTableWidgetItem(column.text(one))
-                item.setForeground(grey if one.verdict is Verdict.REJECTED else usual)
+                if number != _VERDICT:
+                    item.setFont(font)
+                    if one.verdict is Verdict.REJECTED:
+                        item.setForeground(grey)
+                elif one.verdict:
+                    item.setForeground(qt.QBrush(qt.QColor(_COLORS[one.verdict])))
                 self._widget.setItem(row, number, item)
             if one.nodule.id in self._colors:
                 self._widget.item(row, 0).setIcon(_swatch(self._colors[one.nodule.id]))
         self._widget.resizeColumnsToContents()
+        self._widget.setColumnWidth(0, self._widget.sizeHintForColumn(0))
+        fit_height(self._widget, _LEAST_ROWS, _MOST_ROWS)
         self._select(selected)
 
     def _select(self, one: ReviewedNodule | None) -> None:

@@ -13,9 +13,10 @@ from slicer.i18n import tr as _
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.debounced import Debounced
 from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
 from CTLungScreeningSlicer.panel.slice_views import is_in_view
-from LungNoduleSegLib.nodules.table import Nodule, Verdict
+from LungNoduleSegLib.nodules.table import Nodule, Verdict, most_suspicious
 from LungNoduleSegSlicer.panel.nodule_table import NoduleTable
 from LungNoduleSegSlicer.panel.nodule_views import show_in_views
 from LungNoduleSegSlicer.panel.point_placing import PointPlacing
@@ -80,7 +81,6 @@ class NodulesSection(Section):
             (ui.removeNoduleButton, self.remove),
             (ui.editNoduleButton, self.edit),
             (ui.measureNodulesButton, self.measure_again),
-            (ui.nodulesUndoButton, self.undo),
         )
         for button, action in actions:
             button.clicked.connect(partial(_call, action))
@@ -115,6 +115,19 @@ class NodulesSection(Section):
         """Show a nodule in all views."""
         if self._volume is not None:
             show_in_views(self._volume, (-nodule.x, -nodule.y, nodule.z), nodule.diameter_mm)
+
+    def go_to_most_suspicious(self) -> None:
+        """Select the most suspicious nodule and show it in all views, if there is any."""
+        if self._results is None:
+            return
+        nodules = [
+            one.nodule for one in self._logic.review.nodules(self._results) if not one.verdict
+        ]
+        nodule = most_suspicious(nodules)
+        if nodule is not None:
+            self.table.select(nodule.id)
+            self._show_state()
+            self.go_to(nodule)
 
     def judge(self, verdict: Verdict) -> None:
         """Give the selected nodule a verdict, or take it back if it has that one."""
@@ -187,7 +200,7 @@ class NodulesSection(Section):
         if self._volume is None:
             return _("Choose a chest CT first.")
         if self._results is None:
-            return _("The scene has no results of {volume}: press Apply first.").format(
+            return _("No results for {volume} yet. Press Apply first.").format(
                 volume=self._volume.GetName()
             )
         return ""
@@ -228,15 +241,12 @@ class NodulesSection(Section):
         ui.measureNodulesButton.enabled = bool(self._edited)
         hint = ""
         if self.placing.active:
-            hint = _("Click on the nodule in a slice view; Escape cancels.")
+            hint = _("Click a nodule in a slice view. Press Esc to cancel.")
         elif self._edited:
             numbers = ", ".join(map(str, self._edited))
-            hint = _("Edited since it was measured: nodule {numbers}.").format(numbers=numbers)
-        ui.nodulesHint.text = hint
-        ui.nodulesHint.visible = bool(hint)
-        ui.nodulesUndoButton.enabled = self._logic.history.canUndo
-        what = self._logic.history.lastChange
-        ui.nodulesUndoButton.text = _("Undo: {what}").format(what=what) if what else _("Undo")
+            hint = _("Edited after measuring: nodule {numbers}.").format(numbers=numbers)
+        show_text(ui.nodulesHint, hint)
+        ui.noduleDetails.text = _("Select a nodule.") if one is None else _details(one.nodule)
 
     def _switch_keys(self) -> None:
         if self._results is not None and not self._ui.nodulesSection.collapsed:
@@ -273,12 +283,23 @@ class NodulesSection(Section):
 def _summary(nodules: tuple[ReviewedNodule, ...]) -> str:
     """Say how many nodules there are, and how many of them were judged."""
     if not nodules:
-        return _("There is no nodule at this threshold.")
+        return _("No nodules at this threshold.")
     count = len(nodules)
     found = _("1 nodule") if count == 1 else _("{count} nodules").format(count=count)
     judged = Counter(one.verdict for one in nodules if one.verdict)
     parts = [f"{number} {_(verdict)}" for verdict in Verdict if (number := judged[verdict])]
     return ", ".join([found, *parts])
+
+
+def _details(nodule: Nodule) -> str:
+    """Say where a nodule is and how large, beyond what its row says."""
+    return _("{side} lung, slice {slice}, {long:.1f} × {short:.1f} mm, {volume:,.0f} mm³").format(
+        side=_(nodule.side).capitalize(),
+        slice=nodule.slice,
+        long=nodule.diameter_mm,
+        short=nodule.perpendicular_mm,
+        volume=nodule.volume_mm3,
+    )
 
 
 def _call(action: Callable[[], object], *_arguments: Any) -> None:

@@ -12,6 +12,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.file_dialogs import choose_folder, choose_new_file
 from CTLungScreeningSlicer.panel.instance_files import instance_files
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS
 from LungNoduleSegLib.results.names import DICOM_NAMES, REPORT, TABLE
@@ -30,6 +31,7 @@ class OutputSection(Section):
         super().__init__()
         self._ui, self._logic, self._requirements = ui, logic, requirements
         self._results: ResultNodes | None = None
+        show_text(ui.outputLabel, "")
         ui.reportButton.clicked.connect(lambda *_: self._ask_for_report())
         ui.tableButton.clicked.connect(lambda *_: self._ask_for_table())
         ui.dicomButton.clicked.connect(lambda *_: self._ask_for_dicom_folder())
@@ -37,7 +39,7 @@ class OutputSection(Section):
     def set_results(self, results: ResultNodes | None) -> None:
         """Write these from now on."""
         if results != self._results:
-            self._ui.outputLabel.text = ""
+            show_text(self._ui.outputLabel, "")
         self._results = results
         for button in (self._ui.reportButton, self._ui.tableButton, self._ui.dicomButton):
             button.enabled = results is not None
@@ -68,11 +70,11 @@ class OutputSection(Section):
         results = self._results
         if results is None or not ensure_packages(self._requirements, TITLE):
             return
-        self._ui.outputLabel.text = ""
+        show_text(self._ui.outputLabel, "")
         with shown_errors(), slicer.util.WaitCursor():
             write(results)
             written = what if isinstance(what, list) else [str(what)]
-            self._ui.outputLabel.text = _("Written: {files}").format(files="\n".join(written))
+            show_text(self._ui.outputLabel, _("Saved: {files}").format(files="\n".join(written)))
 
     def _ask_for_report(self) -> None:
         path = choose_new_file(_("Save the report"), self._name(REPORT), _("Web page (*.html)"))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -12,17 +12,18 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from LungNoduleSegLib.default_model import SUSPICION_MODEL
-from LungNoduleSegLib.risk.assessment import Assessment
+from LungNoduleSegLib.risk.assessment import Assessment, influential_facts
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts
 from LungNoduleSegLib.risk.prediction import UNEXPLAINED
 from LungNoduleSegLib.risk.scan_risk import ScanRisk, to_text
 from LungNoduleSegSlicer.panel.clinical_data_form import ClinicalDataForm, Known, require_number
 from LungNoduleSegSlicer.panel.contribution_table import fill_contributions
-from LungNoduleSegSlicer.panel.risk_table import fill_results
+from LungNoduleSegSlicer.panel.risk_results import RiskResults
 from LungNoduleSegSlicer.panel.section import Section
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
@@ -31,19 +32,21 @@ from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 COUNT = "count"
 """A fact of nodules that is asked with those of the patient: it is one for the scan."""
 
-RESULT_WIDTH = 90
-"""Of the column with probabilities and categories, in pixels."""
-
 WARNINGS = 3
 """Of a trained model, that are shown at once."""
 
-_HINTS = get_type_hints(NoduleFacts)
-_NODULE = {
-    field.name: _HINTS[field.name]
-    for field in fields(NoduleFacts)
-    if field.name in LABELS and field.name != COUNT
-}
+_HINTS = {name: kind for name, kind in get_type_hints(NoduleFacts).items() if name in LABELS}
 _PATIENT = get_type_hints(PatientFacts) | {COUNT: _HINTS[COUNT]}
+_NODULE = [name for name in _HINTS if name != COUNT]
+_GROUPS = {
+    "Size": ("longest_mm", "perpendicular_mm", "volume_mm3", "solid_component_mm"),
+    "Appearance": (
+        *("kind", "benign_pattern", "spiculation", "smooth_juxtapleural", "cyst"),
+        *("suspicious_features", "infection", "pet_uptake", "proven_benign"),
+    ),
+    "Location": ("upper_lobe", "airway"),
+}
+"""Facts of a nodule that go together; all others compare it with earlier examinations."""
 
 
 class RiskSection(Section):
@@ -63,27 +66,25 @@ class RiskSection(Section):
         self._risk: ScanRisk | None = None
         self._numbers: list[int] = []
         self._number: int | None = None
-        self.patient = ClinicalDataForm(ui.patientFacts.layout(), _PATIENT, self._tell)
-        self.nodule = ClinicalDataForm(ui.noduleFacts.layout(), _NODULE, self._tell)
+        self.shown = RiskResults(ui.riskResults.layout())
+        self.patient = ClinicalDataForm(ui.patientFacts.layout(), {"": _PATIENT}, self._tell)
+        self.nodule = ClinicalDataForm(ui.noduleFacts.layout(), _grouped(), self._tell)
         filters = _("Risk models (*.ubj *.skops)")
         self.model = ModelChooser(ui.riskModel, [SUSPICION_MODEL], self._about_model, filters)
         self.model.changed.connect(lambda file: self._show_prediction())
-        for table in (ui.riskTable, ui.contributionTable):
-            table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
-            table.selectionMode = qt.QAbstractItemView.NoSelection
-        ui.riskTable.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Fixed)
-        ui.riskTable.horizontalHeader().resizeSection(1, RESULT_WIDTH)
+        ui.contributionTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        ui.contributionTable.selectionMode = qt.QAbstractItemView.NoSelection
         ui.riskNodule.activated.connect(lambda *_: self._choose_row())
-        ui.askModelButton.clicked.connect(lambda *_: self._ask_model())
+        ui.predictRiskButton.clicked.connect(lambda *_: self._predict())
         ui.copyRiskButton.clicked.connect(lambda *_: self.copy())
-        ui.forgetFactsButton.clicked.connect(lambda *_: self._forget())
+        ui.clearFactsButton.clicked.connect(lambda *_: self._forget())
         ui.riskSection.contentsCollapsed.connect(lambda *_: self._refresh())
         self._refresh()
 
     def set_results(self, results: ResultNodes | None) -> None:
         """Show the risk of a scan."""
         self._results = results
-        self._ui.factProblem.text = ""
+        show_text(self._ui.factProblem, "")
         self._refresh()
 
     def choose(self, number: int) -> None:
@@ -104,7 +105,7 @@ class RiskSection(Section):
             return
         self._risk, problem = None, ""
         if self._results is None:
-            problem = _("Find the nodules of the scan first.")
+            problem = _("Find the nodules first: press Apply.")
         else:
             try:
                 self._risk = self._logic.risk.evaluate(self._results)
@@ -112,13 +113,12 @@ class RiskSection(Section):
                 problem = str(reason)
             else:
                 if not self._risk.assessments:
-                    problem = _("There is no nodule that was not rejected.")
-        ui.riskProblem.text = problem
-        ui.riskProblem.visible = bool(problem)
+                    problem = _("There are no nodules, or all of them are rejected.")
+        show_text(ui.riskProblem, problem)
         for widget in (ui.riskNodule, ui.patientFacts, ui.noduleFacts, ui.copyRiskButton):
             widget.enabled = not problem
-        # Also where what was told goes no more with what is measured now.
-        ui.forgetFactsButton.enabled = self._results is not None
+        # Also where entries no longer fit what is measured now.
+        ui.clearFactsButton.enabled = self._results is not None
         shown = self._risk.longest_first if self._risk else []
         self._numbers = [one.nodule.id for one in shown if one.nodule.id is not None]
         ui.riskNodule.clear()
@@ -126,8 +126,7 @@ class RiskSection(Section):
             ui.riskNodule.addItem(nodule_title(one))
         if self._number not in self._numbers:
             self._number = self._numbers[0] if self._numbers else None
-        ui.riskNotes.text = "\n".join(self._risk.notes) if self._risk else ""
-        ui.riskNotes.visible = bool(ui.riskNotes.text)
+        show_text(ui.riskNotes, "\n".join(self._risk.notes) if self._risk else "")
         self._show_nodule()
         self._show_prediction()
 
@@ -143,8 +142,9 @@ class RiskSection(Section):
         if one is None or self._results is None or number is None:
             self.patient.show({}, {})
             self.nodule.show({}, {})
-            ui.riskTable.rowCount = 0
-            ui.riskMissing.text = ""
+            self.shown.show(None)
+            show_text(ui.riskMissing, "")
+            ui.riskResults.visible = False
             return
         ui.riskNodule.currentIndex = self._numbers.index(number)
         measured = next(m for m in self._logic.risk.measuredFacts(self._results) if m.id == number)
@@ -158,14 +158,18 @@ class RiskSection(Section):
         of_patient = {n: Known(v, _("DICOM")) for n, v in header.items() if v is not None}
         self.patient.show(of_patient | known, asdict(told.patient) | dict(told.shared))
         self.nodule.show(known, _told_of(told, number, one))
-        fill_results(ui.riskTable, one)
-        missing = ", ".join(one.missing)
-        ui.riskMissing.text = _("Missing: {missing}.").format(missing=missing) if missing else ""
+        ui.riskResults.visible = True
+        self.shown.show(one, self._risk.prediction if self._risk else None)
+        influential = influential_facts(one)
+        self.patient.mark(influential)
+        self.nodule.mark(influential)
+        missing = _("Enter the data in bold to complete the results.")
+        show_text(ui.riskMissing, missing if one.missing else _("Data in bold affect the results."))
 
     def _show_prediction(self) -> None:
         ui = self._ui
         prediction = self._risk.prediction if self._risk else None
-        ui.askModelButton.enabled = self._risk is not None and self.model.file is not None
+        ui.predictRiskButton.enabled = self._risk is not None and self.model.file is not None
         lines = []
         if prediction is not None:
             lines.append(
@@ -179,12 +183,11 @@ class RiskSection(Section):
             lines += [] if prediction.contributions else [_(UNEXPLAINED)]
             lines += prediction.warnings[:WARNINGS]
             more = len(prediction.warnings) - WARNINGS
-            lines += [_("… and {count} more: point here.").format(count=more)] * (more > 0)
-        ui.predictionLabel.text = "\n".join(lines)
+            lines += [_("… and {count} more; see the tooltip.").format(count=more)] * (more > 0)
+        show_text(ui.predictionLabel, "\n".join(lines))
         ui.predictionLabel.toolTip = "\n".join(
-            (prediction and prediction.warnings) or [_("What the trained model says of the scan.")]
+            (prediction and prediction.warnings) or [_("Prediction for the whole scan.")]
         )
-        ui.predictionLabel.visible = bool(lines)
         ui.contributionTable.visible = bool(prediction and prediction.contributions)
         if prediction is not None:
             fill_contributions(ui.contributionTable, prediction)
@@ -196,7 +199,7 @@ class RiskSection(Section):
             require_number(name, value)
             self._logic.risk.setFact(self._results, name, value, self._number)
         except InputError as problem:
-            self._ui.factProblem.text = str(problem)
+            show_text(self._ui.factProblem, str(problem))
             return
         self.changed.emit()
 
@@ -205,7 +208,7 @@ class RiskSection(Section):
             self._logic.risk.clearFacts(self._results)
             self.changed.emit()
 
-    def _ask_model(self) -> None:
+    def _predict(self) -> None:
         if self._results is None or self.model.file is None:
             return
         if not ensure_packages(self._requirements, TITLE):
@@ -219,7 +222,7 @@ class RiskSection(Section):
             card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
             return _("Suspicion as radiologists rate it (LIDC-IDRI)"), str(card["about"])
         if not ensure_packages(self._requirements, TITLE):
-            raise InputError(_("A risk model needs packages that are not installed."))
+            raise InputError(_("Risk models need Python packages that are not installed."))
         from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
 
         model = load_risk_model(file).card
@@ -228,6 +231,16 @@ class RiskSection(Section):
             count=len(model.features), scores=scores
         )
         return f"{model.algorithm.label} ({file.name})", f"{about}\n\n{file}"
+
+
+def _grouped() -> dict[str, dict[str, Any]]:
+    """Give the types of the facts of a nodule by group."""
+    groups = {
+        _(heading): {name: _HINTS[name] for name in names if name in _HINTS}
+        for heading, names in _GROUPS.items()
+    }
+    rest = [name for name in _NODULE if not any(name in group for group in groups.values())]
+    return groups | {_("Earlier examinations"): {name: _HINTS[name] for name in rest}}
 
 
 def nodule_title(one: Assessment) -> str:

@@ -7,10 +7,12 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_work import Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.run_progress import duration_text
+from CTLungScreeningSlicer.panel.signals import Signal
 from LungNoduleSegLib.run_cost import ExpectedCost
 from LungNoduleSegSlicer.panel.lungs_section import LungsSection
 from LungNoduleSegSlicer.panel.result_views import show_results
@@ -28,6 +30,7 @@ class SegmentSection(Section):
 
     Attributes:
         run_bar: runs it.
+        finished: signal without arguments: the results of a run are in the scene.
     """
 
     def __init__(
@@ -53,10 +56,11 @@ class SegmentSection(Section):
         self._volume: Any = None
         self._results: ResultNodes | None = None
         self._running: Any = None
+        self.finished = Signal()
         self.run_bar = RunBar(
             ui.segmentRun,
             _("Apply"),
-            _("Find the lungs and nodules of the volume and put them into the scene."),
+            _("Segment the lungs and find the nodules of the chest CT."),
             self._make_work,
             self._show,
         )
@@ -76,7 +80,7 @@ class SegmentSection(Section):
     def set_results(self, results: ResultNodes | None) -> None:
         """Say what has been found."""
         self._results = results
-        self._ui.resultLabel.text = "" if results is None else summary(results)
+        show_text(self._ui.resultLabel, "" if results is None else summary(results))
 
     def stop(self) -> None:
         """End the run, if there is one, with its child process."""
@@ -100,6 +104,7 @@ class SegmentSection(Section):
     def _show(self, results: ResultNodes) -> None:
         show_results(results, volume_node_of(results.segmentation))
         self.changed.emit()
+        self.finished.emit()
 
     def _show_cost(self) -> None:
         text = ""
@@ -110,25 +115,22 @@ class SegmentSection(Section):
                 text = str(problem)
             else:
                 text = cost_text(cost)
-        self._ui.costLabel.text = text
+        show_text(self._ui.costLabel, text)
 
 
 def cost_text(cost: ExpectedCost) -> str:
     """Say how long a run takes and how much memory it needs."""
     source = (
-        _("as earlier runs on this machine")
+        _("from earlier runs on this computer")
         if cost.runs
-        else _("measured on two cores; your runs will tell more exactly")
+        else _("measured on two cores; updated after your first run")
     )
-    return _("About {time} and {memory:.1f} GiB of memory ({source}).").format(
+    return _("Takes about {time} and {memory:.1f} GiB of memory ({source}).").format(
         time=duration_text(cost.seconds), memory=cost.gib, source=source
     )
 
 
 def summary(results: ResultNodes) -> str:
-    """Say how many nodules there are, and which nodes hold them."""
+    """Say how many nodules there are."""
     count = results.table.GetNumberOfRows()
-    found = _("1 nodule") if count == 1 else _("{count} nodules").format(count=count)
-    return _("{found}; see {nodes} in the scene.").format(
-        found=found, nodes=f"{results.segmentation.GetName()}, {results.table.GetName()}"
-    )
+    return _("1 nodule found.") if count == 1 else _("{count} nodules found.").format(count=count)

@@ -35,9 +35,9 @@ class Measure(Enum):
     def label(self) -> str:
         """Its name for the box that chooses it."""
         return {
-            Measure.DICE: _("Masks: Dice coefficient"),
-            Measure.DETECTION: _("Findings: FROC curve, as in LUNA16"),
-            Measure.INSERTED: _("The model on inserted lesions"),
+            Measure.DICE: _("Masks (Dice)"),
+            Measure.DETECTION: _("Detections (FROC, as in LUNA16)"),
+            Measure.INSERTED: _("Model on synthetic lesions"),
         }[self]
 
 

@@ -20,7 +20,7 @@ def result_text(step: Step, measure: Measure, result: dict[str, Any]) -> str:
 
 def _prepared(result: dict[str, Any]) -> str:
     text = _(
-        "Prepared: {added} scans added, {kept} were there, {without} without a nodule left out; "
+        "Prepared: {added} new scans, {kept} already prepared, {without} without nodules skipped; "
         "{examples} examples."
     ).format(
         added=len(result["added"]),
@@ -29,29 +29,29 @@ def _prepared(result: dict[str, Any]) -> str:
         examples=result["examples"],
     )
     failed = len(result["failed"])
-    where = _("{count} failed, see errors.csv in {store}.")
+    where = _("{count} failed; see errors.csv in {store}.")
     return f"{text} {where.format(count=failed, store=result['output'])}" if failed else text
 
 
 def _checked(result: dict[str, Any]) -> str:
-    return _("Check pictures: {count}.").format(count=len(result["pages"]))
+    return _("Check images: {count}.").format(count=len(result["pages"]))
 
 
 def _trained(result: dict[str, Any]) -> str:
     best = result["best"]
-    return _(
-        "Trained: epoch {epoch:.0f} was the best, Dice {dice:.3f} on what was held out."
-    ).format(epoch=best["epoch"], dice=best["val_dice_coefficient"])
+    return _("Trained: best epoch {epoch:.0f}, Dice {dice:.3f} on held-out data.").format(
+        epoch=best["epoch"], dice=best["val_dice_coefficient"]
+    )
 
 
 def _dice(result: dict[str, Any]) -> str:
     lines = [
-        _("Dice by slice {slice}, by scan {scan}, by nodule {nodule}.").format(
+        _("Mean Dice: {slice} per slice, {scan} per scan, {nodule} per nodule.").format(
             slice=_figure(result["mean_slice_dice"]),
             scan=_figure(result["mean_scan_dice"]),
             nodule=_figure(result["mean_nodule_dice"]),
         ),
-        _("{found} of {nodules} nodules found, {false_positives} predicted elsewhere.").format(
+        _("{found} of {nodules} nodules found, {false_positives} false positives.").format(
             **result
         ),
     ]
@@ -63,7 +63,7 @@ def _detection(result: dict[str, Any]) -> str:
     points = zip(result["false_positives_per_scan"], result["sensitivity"], strict=True)
     lines = [
         _("CPM {cpm:.3f}: {found} of {nodules} nodules in {scans} scans found.").format(**result),
-        _("Sensitivity at false positives a scan: {points}.").format(
+        _("Sensitivity at false positives per scan: {points}.").format(
             points=", ".join(f"{found:.2f} at {false:g}" for false, found in points)
         ),
     ]
@@ -73,7 +73,7 @@ def _detection(result: dict[str, Any]) -> str:
 def _inserted(result: dict[str, Any]) -> str:
     at = result["at_threshold"]
     lines = [
-        _("Lesions found at {threshold:g}, {false:.1f} false positives a scan:").format(
+        _("Lesions found at threshold {threshold:g}, {false:.1f} false positives per scan:").format(
             threshold=at["threshold"], false=at["false_positives_per_scan"]
         )
     ]

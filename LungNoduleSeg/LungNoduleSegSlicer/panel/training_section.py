@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_work import Work
 from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.path_fields import offer_file, offer_folder, offer_new_file
@@ -55,12 +56,12 @@ class TrainingSection(Section):
         self._requirements = requirements
         self._parameters = SectionParameters(training_parameters, ui, PROPERTY, self.refresh)
         self._curve = TrainingCurve()
-        self.pages = PictureWindow(_("Check pictures"))
+        self.pages = PictureWindow(_("Check images"))
         self.plots = PictureWindow(_("Evaluation"))
         self.run_bar = RunBar(
             ui.trainingRun,
-            _("Run the ticked steps"),
-            _("Do the steps that are ticked, from left to right."),
+            _("Run selected steps"),
+            _("Run the selected steps one after another."),
             self._make_work,
             lambda result: self.refresh(),
         )
@@ -70,6 +71,7 @@ class TrainingSection(Section):
         self._offer_paths()
         ui.pagesButton.clicked.connect(self.show_pages)
         ui.plotsButton.clicked.connect(self.show_plots)
+        show_text(ui.trainingLabel, "")
         self.refresh()
 
     def set_parameters(self, parameters: Any | None) -> None:
@@ -94,17 +96,19 @@ class TrainingSection(Section):
             self._parameters.widgets[name].placeholderText = "" if path is None else str(path)
         usual = StoreTrainingPlan.of(run.plan.preset)
         for name, parameter in OF_PRESET.items():
-            text = _("{value:g}, as the preset").format(value=getattr(usual, name))
+            text = _("{value:g} (preset)").format(value=getattr(usual, name))
             self._parameters.widgets[parameter].specialValueText = text
-        ui.preparationBox.enabled = Step.PREPARE in run.steps
+        ui.preparationBox.visible = Step.PREPARE in run.steps
         ui.lunaRows.visible = run.preparation.collection is Collection.LUNA16
         ui.lidcRows.visible = run.preparation.collection is Collection.LIDC_IDRI
-        ui.planBox.enabled = Step.TRAIN in run.steps
+        ui.planBox.visible = Step.TRAIN in run.steps
         tutorial = run.plan.preset is Preset.TUTORIAL
         ui.tutorialSplitBox.enabled = tutorial
         ui.hardNegativesBox.enabled = ui.stepsBox.enabled = not tutorial
+        ui.pagesButton.visible = Step.CHECK in run.steps
+        ui.plotsButton.visible = Step.EVALUATE in run.steps
         ui.unfinishedLabel.visible = Step.TRAIN in run.steps and run.unfinished
-        ui.evaluationBox.enabled = Step.EVALUATE in run.steps
+        ui.evaluationBox.visible = Step.EVALUATE in run.steps
         ui.diceRows.visible = run.evaluation.measure is Measure.DICE
         ui.detectionRows.visible = run.evaluation.measure is Measure.DETECTION
         ui.insertedRows.visible = run.evaluation.measure is Measure.INSERTED
@@ -130,20 +134,20 @@ class TrainingSection(Section):
 
     def _obstacle(self, run: TrainingRun) -> str:
         if not run.steps:
-            return _("Tick a step first.")
+            return _("Select a step first.")
         return {
             None: "",
-            "scans": _("Choose the folder of the annotated scans first."),
+            "scans": _("Choose the folder with the annotated scans first."),
             "annotations": _("Choose the CSV file with the nodules first."),
-            "store": _("Choose the folder of the store first."),
-            "pages": _("Choose the folder for the check pictures first."),
+            "store": _("Choose the folder of the training data first."),
+            "pages": _("Choose the folder for the check images first."),
             "model": _("Choose a file for the new model first."),
-            "predicted": _("Choose the masks that were found first."),
-            "truth": _("Choose the true masks first."),
-            "submission": _("Choose the CSV file with the findings first."),
-            "nodules": _("Choose the CSV file with the true nodules first."),
+            "predicted": _("Choose the predicted masks first."),
+            "truth": _("Choose the reference masks first."),
+            "submission": _("Choose the CSV file with the detections first."),
+            "nodules": _("Choose the CSV file with the reference nodules first."),
             "series": _("Choose the CSV file that lists the scans first."),
-            "scan": _("Choose the scan to insert lesions into first."),
+            "scan": _("Choose the scan for the synthetic lesions first."),
             "results": _("Choose the folder for the results first."),
         }[run.missing]
 
@@ -156,7 +160,7 @@ class TrainingSection(Section):
 
     def _work(self, run: TrainingRun) -> Work[None]:
         label = self._ui.trainingLabel
-        label.text = ""
+        show_text(label, "")
         for step in Step:
             if step in run.steps:
                 command = self._logic.commands.work(*run.arguments(step))
@@ -164,7 +168,7 @@ class TrainingSection(Section):
                     command = self._curve.during(command, run.model.stem)
                 result = yield from command
                 lines = [label.text, result_text(step, run.evaluation.measure, result)]
-                label.text = "\n".join(line for line in lines if line)
+                show_text(label, "\n".join(filter(None, lines)))
                 self._use(step, run, result)
                 self.refresh()
 

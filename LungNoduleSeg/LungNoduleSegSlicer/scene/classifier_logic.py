@@ -86,7 +86,7 @@ class ClassifierLogic:
             "moved_by": "; ".join(moved_by(found)),
             "warnings": " ".join(found.warnings),
         }
-        with self._history.allOrNothing(what="ask the trained model"):
+        with self._history.allOrNothing(what="predict with the trained model"):
             source = self._add_features(results, features)
             node = add_table(
                 self._history.scene,
@@ -120,7 +120,7 @@ class ClassifierLogic:
             if then.keys() != now.keys() or any(
                 not math.isclose(then[number], now[number], rel_tol=1e-3) for number in then
             ):
-                text = "Nodules were changed since the trained model was asked: ask it again."
+                text = "The nodules have changed since this prediction. Press Predict again."
                 return None, [text]
             return read_prediction(one), []
         return None, []

@@ -17,9 +17,15 @@ from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, UNSMOOTHED, fing
 
 BINARY_LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 
-LUNG_OPACITY_2D = 0.15
+OPACITY_2D = 0.25
+"""Of the fill of nodules in slice views, so that the image in them can be seen."""
+
+GLYPH_SCALE = 1.0
+"""Size of the points, in % of a view: small enough not to hide a small nodule."""
+
+LUNG_OPACITY_2D = 0.0
 LUNG_OPACITY_3D = 0.3
-"""Lungs are shown through, so that the nodules in them can be seen."""
+"""Lungs are an outline in slice views and translucent in 3-D: the nodules in them can be seen."""
 
 
 def read_segmentation(file: Path) -> Any:
@@ -121,6 +127,7 @@ def add_segments(
         segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     if segmentation_node.GetDisplayNode() is None:
         segmentation_node.CreateDefaultDisplayNodes()
+        segmentation_node.GetDisplayNode().SetOpacity2DFill(OPACITY_2D)
     display = segmentation_node.GetDisplayNode()
     for source_id in source.GetSegmentIDs():
         if source_id in left_alone:
@@ -207,6 +214,8 @@ def fill_points(point_list_node: Any, nodules: Iterable[Nodule]) -> None:
     Slicer draws all views anew for each point that changes.
     """
     wanted = {f"Nodule {one.id}": one for one in nodules}
+    if point_list_node.GetNumberOfControlPoints() == 0:
+        _show_inside_lungs(point_list_node)
     for index in reversed(range(point_list_node.GetNumberOfControlPoints())):
         label = point_list_node.GetNthControlPointLabel(index)
         about = point_list_node.GetNthControlPointDescription(index)
@@ -220,8 +229,16 @@ def fill_points(point_list_node: Any, nodules: Iterable[Nodule]) -> None:
         index = point_list_node.AddControlPoint(vtk.vtkVector3d(*_ras(nodule)), label)
         _place_point(point_list_node, index, nodule)
         point_list_node.SetNthControlPointLocked(index, True)
+
+
+def _show_inside_lungs(point_list_node: Any) -> None:
+    """Show small points with their labels, also where the lungs are in front of them."""
     if point_list_node.GetDisplayNode() is None:
         point_list_node.CreateDefaultDisplayNodes()
+    display = point_list_node.GetDisplayNode()
+    display.SetGlyphScale(GLYPH_SCALE)
+    display.SetOccludedVisibility(True)
+    display.SetOccludedOpacity(1.0)
 
 
 def _place_point(point_list_node: Any, index: int, nodule: Nodule) -> None:

@@ -159,7 +159,7 @@ class ReviewLogic:
                 marks[nodule.id] = fingerprint("", mask.voxels)
         if edited:
             numbers = ", ".join(map(str, edited))
-            with self._change(results, [], f"measure nodule {numbers} again"):
+            with self._change(results, [], f"remeasure nodule {numbers}"):
                 for number, mark in marks.items():
                     review_state.set_tag(results, number, MEASURED_TAG, mark)
                 review_state.show(results, kept, verdicts_of(results.table))

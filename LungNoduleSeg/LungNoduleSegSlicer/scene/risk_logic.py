@@ -80,13 +80,13 @@ class RiskLogic:
         nodules = nodules_of(results.table, rejected=True)
         told = with_fact(told_facts(volume, nodules), name, value, number)
         told.correct(measured_facts(nodules), results.table.GetName())
-        what = f"tell {LABELS[name]}"
+        what = f"enter {LABELS[name]}"
         self._keep(volume, told, nodules, what, f"{what} {number} {volume.GetID()}")
 
     def clearFacts(self, results: ResultNodes) -> None:
         """Forget everything that was told of a scan and its nodules."""
         volume = volume_node_of(results.segmentation)
-        self._keep(volume, NO_CLINICAL_DATA, (), "forget what was told")
+        self._keep(volume, NO_CLINICAL_DATA, (), "clear clinical data")
 
     def evaluate(self, results: ResultNodes) -> ScanRisk:
         """Evaluate models and guidelines for every nodule of a scan that is not rejected.
