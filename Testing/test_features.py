@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.staging import only_writer
 from LungNoduleSegLib.feature_extraction.feature_table import write_feature_table
+from LungNoduleSegLib.feature_extraction.scan_sources import find_scans
 from LungNoduleSegLib.risk.features import (
     IDENTIFIERS,
     NODULE_FEATURES,
@@ -189,6 +191,23 @@ def test_a_table_goes_on_keeps_its_rows_and_tries_failures_again(tmp_path: Path)
     assert table.read_text().startswith(marked)
     assert read(tmp_path / "features-errors.csv") == []
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_loop_of_links_gives_each_scan_once(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(two_squares()), tmp_path / "mask.nii.gz")
+    for k in range(3):
+        (tmp_path / f"loop{k}").symlink_to(tmp_path)
+    assert find_scans(tmp_path) == [tmp_path / "mask.nii.gz"]
+
+
+def test_a_second_writer_of_a_table_is_refused(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(two_squares()), tmp_path / "mask.nii.gz")
+    table = tmp_path / "features.csv"
+    with only_writer(table, "writing"), pytest.raises(InputError, match="Another run"):
+        write_feature_table(tmp_path / "mask.nii.gz", table)
+    assert not table.exists()
+    write_feature_table(tmp_path / "mask.nii.gz", table)
+    assert table.exists()
 
 
 def test_a_file_that_is_no_feature_table_is_not_touched(tmp_path: Path) -> None:

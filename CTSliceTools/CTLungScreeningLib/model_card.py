@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
+from zipfile import BadZipFile
 
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import InputError
@@ -162,7 +163,7 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
     file = _check(model_file, card, card.file(TRAIN))
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True), card
-    except (ValueError, OSError, TypeError) as error:
+    except (ValueError, OSError, TypeError, LookupError, AttributeError, BadZipFile) as error:
         raise InputError(f"{file} cannot be read as a Keras model: {error}.") from error
 
 

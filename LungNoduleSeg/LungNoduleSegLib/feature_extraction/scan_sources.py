@@ -33,7 +33,8 @@ def find_scans(folder: Path) -> list[Path]:
     """List the results of runs, segmentations and CT scans in a folder, at any depth, sorted.
 
     A folder with `run.json` is the result of a run and one that holds DICOM files is a CT scan;
-    neither is searched further. Every other volume file is a scan or a segmentation of its own.
+    neither is searched further, nor are links to folders. Every other volume file is a scan or a
+    segmentation of its own.
 
     Raises:
         InputError: if there is none.
@@ -108,7 +109,7 @@ def _scans_below(folder: Path) -> Iterator[Path]:
         return
     yield from volumes
     for entry in entries:
-        if entry.is_dir():
+        if entry.is_dir() and not entry.is_symlink():
             yield from _scans_below(entry)
 
 
