@@ -1,0 +1,57 @@
+"""Of several series the best CT of a chest is read, and the others are listed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+import dicom_files as files
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.dicom_series import list_series
+
+
+def write(folder: Path, description: str, count: int = 9, step: float = 3.0, **fields: Any) -> None:
+    def edit(image: Dataset, _: int) -> None:
+        for keyword, value in {"SeriesDescription": description, **fields}.items():
+            setattr(image, keyword, value)
+
+    places = files.positions(step=(0, 0, step), count=count)
+    files.write_series(folder / description, files.AXIAL, places, series=description, edit=edit)
+
+
+@pytest.mark.parametrize(
+    ("best", "other"),
+    [
+        ({"BodyPartExamined": "CHEST"}, {"BodyPartExamined": "HEAD", "count": 20}),
+        ({"BodyPartExamined": "THORAX"}, {"BodyPartExamined": "ABDOMEN", "count": 20}),
+        ({}, {"ProtocolName": "Brain routine", "count": 20}),
+        ({"ProtocolName": "LUNG SCREENING"}, {"count": 20}),
+        ({}, {"ImageType": ["DERIVED", "SECONDARY", "MIP"], "count": 20}),
+        ({}, {"ImageType": ["DERIVED", "PRIMARY", "AVERAGE"], "count": 20}),
+        ({}, {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED"], "count": 20}),
+        ({"step": 1.25}, {"step": 5.0, "count": 20}),
+        ({"ConvolutionKernel": "B30f"}, {"ConvolutionKernel": "B70f", "count": 20}),
+        ({"ConvolutionKernel": "STANDARD"}, {"ConvolutionKernel": "LUNG", "count": 20}),
+        ({"ConvolutionKernel": "FC08"}, {"ConvolutionKernel": "FC51", "count": 20}),
+        ({"ConvolutionKernel": "Br40d"}, {"ConvolutionKernel": "Bl57d", "count": 20}),
+        ({"count": 20}, {"count": 9}),
+    ],
+)
+def test_the_best_chest_ct_is_taken(
+    tmp_path: Path, best: dict[str, Any], other: dict[str, Any]
+) -> None:
+    write(tmp_path, "this", **best)
+    write(tmp_path, "that", **other)
+    scan = read_ct(tmp_path)
+    assert scan.series is not None and scan.series.description == "this"
+    assert [one.description for one in list_series(tmp_path)] == ["this", "that"]
+    chosen, listed = scan.notes[:2]
+    assert "(this, " in chosen and "of 2 CT series" in chosen
+    assert "--series" in listed and "(that, " in listed
+
+
+def test_a_description_alone_tells_what_is_derived(tmp_path: Path) -> None:
+    write(tmp_path, "Chest MIP 8 mm", count=20)
+    write(tmp_path, "Chest")
+    assert list_series(tmp_path)[0].description == "Chest"
