@@ -293,7 +293,6 @@ def test_risk_growth_and_categories_are_in_the_report(scan: CTScan, tmp_path: Pa
     risk = ScanRisk(CLINICAL.patient, assess_scan(rows, lungs, CLINICAL))
     out = tmp_path / "out"
     write_dicom(out, read_dicom_source(scan), lungs, labels, rows, RECORD, risk)
-    assert validated(out / DICOM_REPORT) == []
     read = sr.srread(out / DICOM_REPORT)
     check_modules(read)
     (scheme,) = read.CodingSchemeIdentificationSequence
@@ -346,6 +345,40 @@ def test_risk_growth_and_categories_are_in_the_report(scan: CTScan, tmp_path: Pa
     assert category.value.meaning == f"Lung-RADS v2022: {risk.examination.category}"
 
 
+def test_report_with_risk_and_key_images_are_valid(scan: CTScan, tmp_path: Path) -> None:
+    lungs, labels, rows = results_on(scan)
+    risk = ScanRisk(CLINICAL.patient, assess_scan(rows, lungs, CLINICAL))
+    out = tmp_path / "out"
+    write_dicom(out, read_dicom_source(scan), lungs, labels, rows, RECORD, risk)
+    for name in (DICOM_REPORT, DICOM_KEY_IMAGES):
+        assert validated(out / name) == []
+
+
+def test_dcmqi_reads_the_same_risk(scan: CTScan, tmp_path: Path) -> None:
+    """Another library gives the same probabilities, doubling time and categories."""
+    lungs, labels, rows = results_on(scan)
+    risk = ScanRisk(CLINICAL.patient, assess_scan(rows, lungs, CLINICAL))
+    out = tmp_path / "out"
+    write_dicom(out, read_dicom_source(scan), lungs, labels, rows, RECORD, risk)
+    dcmqi(
+        "tid1500reader",
+        *("--inputDICOM", out / DICOM_REPORT, "--outputMetadata", tmp_path / "report.json"),
+    )
+    one = json.loads((tmp_path / "report.json").read_text())["Measurements"][2]
+    assessed = risk.of(1)
+    assert assessed is not None
+    read = [
+        (item["quantity"]["CodeMeaning"], float(item["value"])) for item in one["measurementItems"]
+    ]
+    for result in assessed.models:
+        if result.probability is not None:
+            assert ("Probability of cancer", round(100 * result.probability, 4)) in read
+    assert ("Volume doubling time", 210.0) in read
+    said = {item["conceptValue"]["CodeMeaning"] for item in one["qualitativeEvaluations"]}
+    assert f"Lung-RADS v2022: {assessed.guidelines[0].category}" in said
+    assert {"Spiculated", "Increase in size"} <= said
+
+
 def test_key_images_are_the_slices_of_the_nodules(scan: CTScan, tmp_path: Path) -> None:
     folder = written(tmp_path / "out", scan)
     _, _, rows = results_on(scan)
@@ -357,7 +390,6 @@ def test_key_images_are_the_slices_of_the_nodules(scan: CTScan, tmp_path: Path) 
         if item.ValueType == "IMAGE"
     }
     assert named == {scan.slices[row.slice].sop_instance_uid for row in rows}
-    assert validated(folder / DICOM_KEY_IMAGES) == []
 
 
 def test_the_segmentation_is_a_label_map_by_choice(scan: CTScan, tmp_path: Path) -> None:
