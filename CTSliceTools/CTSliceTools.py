@@ -96,9 +96,10 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
         self.localize = LocalizeSection(self.ui, self.logic, self.annotate, requirements)
         self.localize.model.changed.connect(self.onModelChosen)
         self.match = MatchSection(self.ui, self.logic, self.localize.model, requirements)
-        for section in (self.localize, self.match):
-            section.run_bar.runner.ended.connect(self.onLocalized)
         self.training = TrainingSection(self.ui, self.logic, self.localize.model, train)
+        self.sections = (self.annotate, self.localize, self.match, self.training)
+        for section in (self.localize, self.match):
+            section.changed.connect(self.refresh)
 
         find = CTSliceToolsModuleLogic().parameters
         self.binding = ParameterBinding(self, find, self.show, self.stop)
@@ -124,33 +125,24 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
 
     def stop(self) -> None:
         """End annotation and every run."""
-        self.annotate.stop()
-        self.localize.stop()
-        self.match.stop()
-        self.training.stop()
+        for section in self.sections:
+            section.stop()
 
     def chooseVolume(self, volume: Any) -> None:
         """Make a volume the one to work on."""
         self.binding.choose_volume(volume)
 
     def show(self, parameters: Any | None) -> None:
-        """Show what the parameters say."""
-        volume = parameters and parameters.volume
-        self.annotate.set_volume(volume)
-        self.localize.set_volume(volume)
-        self.training.set_parameters(parameters and parameters.parameterNode)
-        if parameters is None:
-            self.match.set_volumes(None, None)
-            return
-        self.match.set_volumes(
-            volume, parameters.otherVolume, parameters.sideBySide, parameters.matchTolerance
-        )
-        self.localize.model.choose_named(parameters.modelFile)
+        """Tell the sections the parameters and the volume."""
+        if parameters is not None:
+            self.localize.model.choose_named(parameters.modelFile)
+        for section in self.sections:
+            section.set_parameters(parameters)
+            section.set_volume(parameters and parameters.volume)
 
-    def onLocalized(self, error: str, details: str) -> None:
-        """A run of either section has ended."""
-        self.localize.refresh()
-        self.match.refresh()
+    def refresh(self) -> None:
+        """Tell the sections all of it again: a scan may have been localized."""
+        self.binding.refresh()
 
     def onModelChosen(self, file: Path) -> None:
         """Keep the chosen model in the scene, also if a training ends while we are not shown."""

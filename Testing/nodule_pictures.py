@@ -18,7 +18,7 @@ slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
 from LungNoduleSegLib.nodules.table import Verdict
-from LungNoduleSegSlicer.panel.result_views import show_results
+from LungNoduleSegSlicer.panel.views import show_results
 from panel_host import open_panel
 from panel_pictures import load, save_panel, save_view, side_by_side
 from slice_views import save_surfaces

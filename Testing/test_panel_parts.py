@@ -25,11 +25,11 @@ from CTLungScreeningLib.child_work import ChildCommand, Work, complete
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningSlicer.panel import packages
 from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.events import Signal
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.run_progress import RunProgress, duration_text
 from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
-from CTLungScreeningSlicer.panel.signals import Signal
 from CTLungScreeningSlicer.panel.work_runner import RunState, WorkRunner
 from panel_host import ROOT, write_card
 from slicer_host.actions import press, process_events, tool_tip, wait_until

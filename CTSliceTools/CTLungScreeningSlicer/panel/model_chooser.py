@@ -10,9 +10,9 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import read_card
+from CTLungScreeningSlicer.panel.dialogs import choose_file
 from CTLungScreeningSlicer.panel.errors import shown_errors
-from CTLungScreeningSlicer.panel.file_dialogs import choose_file
-from CTLungScreeningSlicer.panel.signals import Signal
+from CTLungScreeningSlicer.panel.events import Signal
 
 
 class ModelChooser:

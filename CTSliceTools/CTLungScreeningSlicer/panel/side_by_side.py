@@ -15,9 +15,8 @@ import slicer
 import vtk
 
 from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
-from CTLungScreeningSlicer.panel.debounced import Debounced
+from CTLungScreeningSlicer.panel.events import Debounced, Signal
 from CTLungScreeningSlicer.panel.pointed_slice import BESIDE, RED, is_axial_view, view_centre
-from CTLungScreeningSlicer.panel.signals import Signal
 
 RED_NAME = "Red"
 BESIDE_NAME = BESIDE.removeprefix("vtkMRMLSliceNode")

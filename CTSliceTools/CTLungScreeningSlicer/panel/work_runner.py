@@ -13,8 +13,8 @@ from CTLungScreeningLib.child_process import ChildError, ChildProcess
 from CTLungScreeningLib.child_work import RunningWork, Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.errors import lacking
+from CTLungScreeningSlicer.panel.events import Signal
 from CTLungScreeningSlicer.panel.run_progress import RunProgress
-from CTLungScreeningSlicer.panel.signals import Signal
 
 POLL_MS = 100
 """How often the child is asked."""

@@ -1,11 +1,12 @@
-"""The loss of a training as a table and a plot chart that grow with each epoch."""
+"""The loss of a training as a curve in a plot view, live."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import slicer
 import vtk
 
+from CTLungScreeningLib.child_work import Work
 from CTLungScreeningSlicer.scene.nodes import add_node
 
 LOSSES = {"loss": (0.0, 0.45, 0.7), "val_loss": (0.84, 0.37, 0.0)}
@@ -86,3 +87,35 @@ def _add_node(kind: str, name: str) -> Any:
 
 def _layout() -> Any | None:
     return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+
+
+T = TypeVar("T")
+
+
+class TrainingCurve:
+    """A loss curve in the scene that grows with the epochs of a training."""
+
+    def __init__(self) -> None:
+        self._curve: LossCurve | None = None
+
+    def during(self, work: Work[T], name: str) -> Work[T]:
+        """Show a curve during some work; it goes again unless the work ends well.
+
+        Args:
+            work: a training.
+            name: of the model.
+        """
+        self._curve = LossCurve(name)
+        self._curve.show()
+        try:
+            return (yield from work)
+        except BaseException:
+            self._curve.remove()
+            raise
+        finally:
+            self._curve = None
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take what a training command tells, see `WorkRunner.told`."""
+        if "epoch" in event and self._curve is not None:
+            self._curve.add(event["epoch"])

@@ -1,4 +1,4 @@
-"""Volumes between Slicer's scene (RAS) and SimpleITK or files (LPS). Needs slicer."""
+"""CT volumes into a Slicer scene and out of it: LPS files, RAS MRML; and how they are shown."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningLib.hu import LUNG_WINDOW
 from CTLungScreeningSlicer.scene.nodes import unique_name
 
 SHEAR_TOLERANCE = 1e-3
@@ -73,3 +74,12 @@ def add_volume(image: sitk.Image, name: str) -> Any:
         slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ ijk_to_lps(image)),
         name=unique_name(slicer.mrmlScene, name),
     )
+
+
+def show_in_lung_window(volume_node: Any) -> None:
+    """Have a volume shown in the lung window, wherever it is."""
+    if volume_node.GetDisplayNode() is None:
+        volume_node.CreateDefaultDisplayNodes()
+    display = volume_node.GetDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevel(LUNG_WINDOW.width, LUNG_WINDOW.level)

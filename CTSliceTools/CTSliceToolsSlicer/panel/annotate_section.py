@@ -11,9 +11,10 @@ import vtk
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.dialogs import choose_file, choose_new_file
+from CTLungScreeningSlicer.panel.dicom_database import instance_files
 from CTLungScreeningSlicer.panel.errors import shown_errors
-from CTLungScreeningSlicer.panel.file_dialogs import choose_file, choose_new_file
-from CTLungScreeningSlicer.panel.instance_files import instance_files
+from CTLungScreeningSlicer.panel.events import Debounced
 from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.pointed_slice import (
     go_to,
@@ -23,8 +24,8 @@ from CTLungScreeningSlicer.panel.pointed_slice import (
     pointer_observers,
     view_centre,
 )
+from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
-from CTLungScreeningSlicer.panel.signals import Signal
 from CTLungScreeningSlicer.panel.slice_views import view_shows
 from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
 from CTSliceToolsLib.dataset.annotation import ANNOTATION
@@ -36,7 +37,7 @@ from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic
 MARKUPS_SUFFIX = ".mrk.json"
 
 
-class AnnotateSection:
+class AnnotateSection(Section):
     """Landmarks of one volume: keys, table, undo, files.
 
     Attributes:
@@ -48,16 +49,12 @@ class AnnotateSection:
     """
 
     def __init__(self, ui: Any, logic: AnnotationLogic) -> None:
-        self.changed = Signal()
+        super().__init__()
         self.known_files: Mapping[str, Path] = {}
         self._ui, self._logic = ui, logic
         self._volume: Any = None
         self._tags: list[tuple[Any, int]] = []
-        self._refreshing = qt.QTimer()
-        # Not `.singleShot =`, which is a function as well.
-        self._refreshing.setProperty("singleShot", True)
-        self._refreshing.interval = 0
-        self._refreshing.timeout.connect(self.refresh)
+        self._refresh_soon = Debounced(self.refresh)
 
         self.table = LandmarkTable(ui.landmarkTable, self.go_to_landmark)
         self.labels = CornerLabels(self._label_of_view)
@@ -101,7 +98,7 @@ class AnnotateSection:
     def stop(self) -> None:
         """Leave the section: keys and labels go, Slicer's shortcuts come back."""
         self._ui.annotateButton.checked = False
-        self._refreshing.stop()
+        self._refresh_soon.cancel()
 
     def label_slice(self, landmark: str) -> None:
         """Set a landmark at the slice that is pointed at."""
@@ -138,7 +135,7 @@ class AnnotateSection:
         with shown_errors():
             change(self._volume)
             self._observe()
-            self._refreshing.stop()
+            self._refresh_soon.cancel()
             self.refresh()
             self.changed.emit()
 
@@ -230,9 +227,6 @@ class AnnotateSection:
             if node is not None:
                 self._tags.append((node, node.AddObserver(event, soon)))
         self._tags += pointer_observers(self._show_pointed)
-
-    def _refresh_soon(self, *_arguments: Any) -> None:
-        self._refreshing.start()
 
     def _switch(self, on: bool) -> None:
         if on and self._volume is None:

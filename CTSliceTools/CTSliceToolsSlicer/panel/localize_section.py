@@ -14,6 +14,7 @@ from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.pointed_slice import go_to, pointed_ras, pointer_observers
 from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.table_height import fit_height
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, describe_location
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, ScanPrediction
@@ -23,7 +24,7 @@ from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
 TITLE = "CT Slice Tools"
 
 
-class LocalizeSection:
+class LocalizeSection(Section):
     """Prediction of one volume: run, landmarks found, plot, live readout.
 
     Attributes:
@@ -35,6 +36,7 @@ class LocalizeSection:
         self, ui: Any, logic: CTSliceToolsLogic, annotate: AnnotateSection, requirements: Path
     ) -> None:
         """Build the section; `requirements` are installed when a run is first started."""
+        super().__init__()
         self._ui, self._logic, self._annotate = ui, logic, annotate
         self._requirements = requirements
         self._volume: Any = None
@@ -46,8 +48,9 @@ class LocalizeSection:
             _("Localize slices"),
             _("Predict the location of each slice in the body."),
             self._make_work,
-            lambda nodes: self.refresh(),
+            lambda nodes: None,
         )
+        self.run_bar.runner.ended.connect(lambda *_: self.changed.emit())
         self.model.changed.connect(lambda file: self._show_obstacle())
         header = ui.foundTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)

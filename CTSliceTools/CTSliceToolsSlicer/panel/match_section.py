@@ -11,12 +11,13 @@ from slicer.i18n import tr as _
 from CTLungScreeningLib.child_work import Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
-from CTLungScreeningSlicer.panel.debounced import Debounced
+from CTLungScreeningSlicer.panel.events import Debounced
 from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.pointed_slice import RED, view_centre
 from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
 from CTLungScreeningSlicer.panel.table_height import fit_height
 from CTSliceToolsLib.localizer.matching import TOLERANCE, SliceMatch, find_level, match_slices
@@ -25,7 +26,7 @@ from CTSliceToolsSlicer.panel.localize_section import TITLE
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
 
 
-class MatchSection:
+class MatchSection(Section):
     """Two volumes level with each other: localize them, scroll side by side, list the slices.
 
     Attributes:
@@ -37,6 +38,7 @@ class MatchSection:
         self, ui: Any, logic: CTSliceToolsLogic, model: ModelChooser, requirements: Path
     ) -> None:
         """Build the section; `requirements` are installed when a run is first started."""
+        super().__init__()
         self._ui, self._logic = ui, logic
         self._model, self._requirements = model, requirements
         self._volume: Any = None
@@ -57,32 +59,24 @@ class MatchSection:
             _("Localize volumes"),
             _("Localize whichever of the volumes has not been localized yet."),
             self._make_work,
-            lambda nodes: self.refresh(),
+            lambda nodes: None,
         )
+        self.run_bar.runner.ended.connect(lambda *_: self.changed.emit())
         model.changed.connect(lambda file: self._show_obstacle())
         ui.matchTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         ui.matchTable.cellClicked.connect(lambda row, column: self.go_to_match(row))
         self.refresh()
 
-    def set_volumes(
-        self,
-        volume: Any | None,
-        other: Any | None,
-        side_by_side: bool = False,
-        tolerance: float = TOLERANCE,
-    ) -> None:
-        """Match two volumes from now on, or none.
-
-        Args:
-            volume: shown in the red view.
-            other: shown beside it.
-            side_by_side: whether they are shown so.
-            tolerance: of the normalized location, of the slices that are listed.
-        """
-        if (volume, other) != (self._volume, self._other):
-            self._volume, self._other = volume, other
+    def set_parameters(self, parameters: Any | None) -> None:
+        """Match the two volumes that the parameters name."""
+        pair = (None, None)
+        if parameters is not None:
+            pair = parameters.volume, parameters.otherVolume
+            self._side_by_side = parameters.sideBySide
+            self._tolerance = parameters.matchTolerance
+        if pair != (self._volume, self._other):
+            self._volume, self._other = pair
             self._observe()
-        self._side_by_side, self._tolerance = side_by_side, tolerance
         self.refresh()
 
     def stop(self) -> None:

@@ -6,15 +6,16 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_work import Work
+from CTLungScreeningSlicer.panel.dialogs import offer_file, offer_folder, offer_new_file
 from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
-from CTLungScreeningSlicer.panel.path_fields import offer_file, offer_folder, offer_new_file
 from CTLungScreeningSlicer.panel.picture_window import PictureWindow
 from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.section_parameters import SectionParameters
-from CTLungScreeningSlicer.panel.training_curve import TrainingCurve
+from CTLungScreeningSlicer.scene.loss_curve import TrainingCurve
 from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
 from CTSliceToolsSlicer.panel.training_parameters import PROPERTY, training_parameters
 from CTSliceToolsSlicer.panel.training_results import result_text
@@ -35,7 +36,7 @@ _FIELDS = {
 """Parameter of each path of `Paths` that has a field."""
 
 
-class TrainingSection:
+class TrainingSection(Section):
     """Six steps, of which a run does those that are ticked, one after the other.
 
     Attributes:
@@ -54,6 +55,7 @@ class TrainingSection:
             model: gets the trained model, and gives the one to evaluate where none is trained.
             requirements: packages installed when a run is first started.
         """
+        super().__init__()
         self._ui, self._logic, self._model = ui, logic, model
         self._requirements = requirements
         self._parameters = SectionParameters(training_parameters, ui, PROPERTY, self.refresh)
@@ -85,9 +87,9 @@ class TrainingSection:
         show_text(ui.resultLabel, "")
         self.refresh()
 
-    def set_parameters(self, node: Any | None) -> None:
+    def set_parameters(self, parameters: Any | None) -> None:
         """Keep the section and a parameter node equal from now on; a run goes on as it began."""
-        self._parameters.set_node(node)
+        self._parameters.set_node(parameters and parameters.parameterNode)
 
     def stop(self) -> None:
         """End the run, if there is one, with its child process."""

@@ -10,12 +10,13 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_work import Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.dialogs import offer_file, offer_folder
 from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
-from CTLungScreeningSlicer.panel.path_fields import offer_file, offer_folder
 from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.section_parameters import SectionParameters
 from LungNoduleSegLib.batch.cases import write_list
 from LungNoduleSegLib.batch.results_table import RESULTS_TABLE, read_table
@@ -23,7 +24,6 @@ from LungNoduleSegLib.results.names import REPORT
 from LungNoduleSegSlicer.panel.batch_parameters import PROPERTY, BatchSource, batch_parameters
 from LungNoduleSegSlicer.panel.batch_table import BatchTable
 from LungNoduleSegSlicer.panel.lungs_section import LungsSection
-from LungNoduleSegSlicer.panel.section import Section
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.panel.series_table import SeriesTable
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic

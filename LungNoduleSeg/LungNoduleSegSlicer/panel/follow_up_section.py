@@ -14,10 +14,10 @@ from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
 from CTLungScreeningSlicer.panel.table_height import fit_height
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
-from LungNoduleSegSlicer.panel.section import Section
 from LungNoduleSegSlicer.panel.segment_section import TITLE, cost_text
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE, growth_notes, same_levels
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic

@@ -5,11 +5,11 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from CTLungScreeningSlicer.panel.section import Section
 from LungNoduleSegLib.lungs.method import LungMethod
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import GIVEN_LUNGS
-from LungNoduleSegSlicer.panel.section import Section
-from LungNoduleSegSlicer.panel.segment_editor import open_segment_editor
+from LungNoduleSegSlicer.panel.views import open_segment_editor
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from CTLungScreeningSlicer.panel.signals import Signal
+from CTLungScreeningSlicer.panel.events import Signal
 from CTLungScreeningSlicer.panel.table_height import fit_height
 from LungNoduleSegLib.nodules.table import COLUMNS, Column, Nodule, Verdict
 from LungNoduleSegSlicer.scene.review_logic import ReviewedNodule

@@ -11,18 +11,17 @@ import vtk
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningSlicer.panel.debounced import Debounced
 from CTLungScreeningSlicer.panel.errors import shown_errors
+from CTLungScreeningSlicer.panel.events import Debounced
 from CTLungScreeningSlicer.panel.labels import show_text
+from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
 from CTLungScreeningSlicer.panel.slice_views import is_in_view
 from LungNoduleSegLib.nodules.table import Nodule, Verdict, most_suspicious
 from LungNoduleSegSlicer.panel.nodule_table import NoduleTable
-from LungNoduleSegSlicer.panel.nodule_views import show_in_views
 from LungNoduleSegSlicer.panel.point_placing import PointPlacing
-from LungNoduleSegSlicer.panel.section import Section
-from LungNoduleSegSlicer.panel.segment_editor import open_segment_editor
 from LungNoduleSegSlicer.panel.threshold_slider import ThresholdSlider
+from LungNoduleSegSlicer.panel.views import open_segment_editor, show_in_views
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes

@@ -5,9 +5,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from CTLungScreeningSlicer.panel.debounced import Debounced
+from CTLungScreeningSlicer.panel.events import Debounced, Signal
 from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
-from CTLungScreeningSlicer.panel.signals import Signal
 from CTLungScreeningSlicer.scene.history import remove_nodes
 
 _CLASS = "vtkMRMLMarkupsFiducialNode"

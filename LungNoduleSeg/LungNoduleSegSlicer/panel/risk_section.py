@@ -15,6 +15,7 @@ from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
+from CTLungScreeningSlicer.panel.section import Section
 from LungNoduleSegLib.default_model import SUSPICION_MODEL
 from LungNoduleSegLib.risk.assessment import Assessment, influential_facts
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
@@ -24,7 +25,6 @@ from LungNoduleSegLib.risk.scan_risk import ScanRisk, to_text
 from LungNoduleSegSlicer.panel.clinical_data_form import ClinicalDataForm, Known, require_number
 from LungNoduleSegSlicer.panel.contribution_table import fill_contributions
 from LungNoduleSegSlicer.panel.risk_results import RiskResults
-from LungNoduleSegSlicer.panel.section import Section
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from CTLungScreeningLib.errors import Cancelled
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.progress_window import ProgressWindow
-from LungNoduleSegSlicer.scene.lung_window import show_in_lung_window
+from CTLungScreeningSlicer.scene.mrml_volume import show_in_lung_window
 
 CATEGORY = "Lung screening"
 

@@ -7,16 +7,16 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_work import Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.events import Signal
 from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.run_progress import duration_text
-from CTLungScreeningSlicer.panel.signals import Signal
+from CTLungScreeningSlicer.panel.section import Section
 from LungNoduleSegLib.run_cost import ExpectedCost
 from LungNoduleSegSlicer.panel.lungs_section import LungsSection
-from LungNoduleSegSlicer.panel.result_views import show_results
-from LungNoduleSegSlicer.panel.section import Section
+from LungNoduleSegSlicer.panel.views import show_results
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
 

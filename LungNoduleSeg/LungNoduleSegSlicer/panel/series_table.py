@@ -5,8 +5,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from CTLungScreeningSlicer.panel.dicom_series import DatabaseSeries, ct_series
-from CTLungScreeningSlicer.panel.signals import Signal
+from CTLungScreeningSlicer.panel.dicom_database import DatabaseSeries, ct_series
+from CTLungScreeningSlicer.panel.events import Signal
 
 
 class SeriesTable:

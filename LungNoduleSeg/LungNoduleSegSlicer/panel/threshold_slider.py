@@ -5,9 +5,8 @@ from typing import Any
 import qt
 import slicer
 
-from CTLungScreeningSlicer.panel.debounced import Debounced
 from CTLungScreeningSlicer.panel.errors import shown_errors
-from CTLungScreeningSlicer.panel.signals import Signal
+from CTLungScreeningSlicer.panel.events import Debounced, Signal
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 from LungNoduleSegSlicer.scene.review_logic import ReviewLogic
 

@@ -6,18 +6,18 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_work import Work
+from CTLungScreeningSlicer.panel.dialogs import offer_file, offer_folder, offer_new_file
 from CTLungScreeningSlicer.panel.errors import shown_errors
 from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
-from CTLungScreeningSlicer.panel.path_fields import offer_file, offer_folder, offer_new_file
 from CTLungScreeningSlicer.panel.picture_window import PictureWindow
 from CTLungScreeningSlicer.panel.run_bar import RunBar
+from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.section_parameters import SectionParameters
-from CTLungScreeningSlicer.panel.training_curve import TrainingCurve
+from CTLungScreeningSlicer.scene.loss_curve import TrainingCurve
 from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 from LungNoduleSegSlicer.panel.evaluation_run import pictures_in
-from LungNoduleSegSlicer.panel.section import Section
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.panel.training_choice import OF_PRESET, chosen_run
 from LungNoduleSegSlicer.panel.training_parameters import (

@@ -35,7 +35,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     volume_node_of,
 )
 from LungNoduleSegSlicer.scene.result_tables import WORDS, add_table, rows_of, tables_of
-from LungNoduleSegSlicer.scene.run_files import write_run
+from LungNoduleSegSlicer.scene.saving import write_run
 
 PRIOR_ROLE = f"{TAG}.prior"
 CURRENT_ROLE = f"{TAG}.current"

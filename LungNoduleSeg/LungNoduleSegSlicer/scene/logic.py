@@ -20,7 +20,7 @@ from CTLungScreeningSlicer.scene import mrml_host, subject_hierarchy
 from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import History
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
-from CTLungScreeningSlicer.scene.mrml_volume import export_volume
+from CTLungScreeningSlicer.scene.mrml_volume import export_volume, show_in_lung_window
 from CTLungScreeningSlicer.scene.nodes import add_node
 from CTLungScreeningSlicer.scene.volume_slices import add_scan
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
@@ -33,7 +33,6 @@ from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, probability
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.external_lungs import has_run_lungs, write_lungs
 from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
-from LungNoduleSegSlicer.scene.lung_window import show_in_lung_window
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, connect, find_results

@@ -6,8 +6,8 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.scene import mrml_host
+from CTLungScreeningSlicer.scene.mrml_volume import show_in_lung_window
 from LungNoduleSegLib.nodules.candidates import NoduleRules
-from LungNoduleSegSlicer.scene.lung_window import show_in_lung_window
 
 SCAN_NAME = "Chest CT"
 

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from CTLungScreeningLib.geometry.cropping import crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo
+from CTLungScreeningSlicer.scene.mrml_volume import export_volume
 from LungNoduleSegLib.nodules.table import write_nodules_csv
-from LungNoduleSegLib.results.names import RECORD
+from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegSlicer.scene import nodule_segments
+from LungNoduleSegSlicer.scene.probability_node import rules_of
 from LungNoduleSegSlicer.scene.result_nodes import (
     RUN_RECORD,
     ResultNodes,
@@ -149,3 +152,39 @@ def _fitted(labels: sitk.Image, grid: sitk.Image, name: str) -> sitk.Image:
             "load it again from the DICOM module, and run it again."
         )
     return brought
+
+
+def write_run(results: ResultNodes, folder: Path) -> None:
+    """Write scan, lungs, nodules and table into a new folder that `read_run` reads.
+
+    Nodules that a reader rejected are left out.
+
+    Raises:
+        InputError: if a node cannot be used, see `lungs_of`, `nodule_labels_of` and `nodules_of`.
+    """
+    volume = volume_node_of(results.segmentation)
+    nodules = nodules_of(results.table)
+    labels = nodule_labels_of(results)
+    lungs = lungs_of(results.segmentation, labels)
+    folder.mkdir(parents=True)
+    scan = folder / "scan.nrrd"
+    export_volume(volume, scan)
+    sitk.WriteImage(sitk.Cast(lungs, sitk.sitkUInt8), folder / LUNGS)
+    sitk.WriteImage(labels, folder / NODULES)
+    write_nodules_csv(folder / TABLE, nodules)
+    patient, _ = dicom_ids(results.segmentation)
+    date = study_date_of(volume)
+    found = {
+        "source": str(scan),
+        "name": volume.GetName(),
+        "series": {
+            "patient_id": patient,
+            "series_instance_uid": None,
+            "study_date": "" if date is None else f"{date:%Y%m%d}",
+        },
+    }
+    made = json.loads(results.table.GetAttribute(RUN_RECORD) or "{}")
+    record = {name: made[name] for name in ("model", "parameters") if name in made}
+    if results.probability is not None and "parameters" in record:
+        record["parameters"]["rules"] = asdict(rules_of(results.probability))
+    (folder / RECORD).write_text(json.dumps({"input": found, **record}), encoding="utf-8")

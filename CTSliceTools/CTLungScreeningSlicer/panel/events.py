@@ -1,9 +1,25 @@
-"""Work that is done once after a burst of events."""
+"""Signals of plain Python, as Qt's are not reliable in Python classes; and functions that wait."""
 
 from collections.abc import Callable
 from typing import Any
 
 import qt
+
+
+class Signal:
+    """Functions that are called, in the order in which they were connected, when it is emitted."""
+
+    def __init__(self) -> None:
+        self._slots: list[Callable[..., Any]] = []
+
+    def connect(self, slot: Callable[..., Any]) -> None:
+        """Have `slot` called from now on."""
+        self._slots.append(slot)
+
+    def emit(self, *arguments: Any) -> None:
+        """Call all that are connected at this moment."""
+        for slot in list(self._slots):
+            slot(*arguments)
 
 
 class Debounced:

@@ -1,7 +1,7 @@
-"""The CT series of Slicer's DICOM database."""
+"""CT series in Slicer's DICOM database, and the files of their slices."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,3 +53,18 @@ def ct_series() -> Iterator[DatabaseSeries]:
 
 _TAGS = ("0010,0010", "0010,0020", "0008,0020", "0008,103e")
 """PatientName, PatientID, StudyDate, SeriesDescription."""
+
+
+def instance_files(uids: Iterable[str], known: Mapping[str, Path]) -> dict[str, Path]:
+    """Give the file of each SOP Instance UID that is `known` or in Slicer's DICOM database.
+
+    Files that are no longer there are left out.
+    """
+    database = getattr(slicer, "dicomDatabase", None)
+    files = {}
+    for uid in uids:
+        if uid in known:
+            files[uid] = known[uid]
+        elif uid and database is not None and (file := database.fileForInstance(uid)):
+            files[uid] = Path(file)
+    return {uid: file for uid, file in files.items() if file.is_file()}
