@@ -96,7 +96,7 @@ def test_each_kind_goes_the_whole_way(
     lesion = phantom.lesions[0]
     truth = Truth((uid,), Places.of([(uid, lesion.centre, lesion.diameter_mm)]), Places.of([]))
     marks = [(uid, (one.x, one.y, one.z), one.probability or 0.0) for one in found.nodules]
-    score = score_detection(Places.of(marks), truth, resamples=0)
+    score = score_detection(Places.of(marks), truth, max_marks=0, resamples=0)
     assert score.matching.nodule_probability.min() > 0.5
     record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert (record["model"]["name"], record["model"]["kind"]) == (name, kind)

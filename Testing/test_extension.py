@@ -108,7 +108,7 @@ def imported_packages(module: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module)
     tops = {name.split(".")[0] for name in names}
-    tops -= set(sys.stdlib_module_names) | SLICER_MODULES | set(PACKAGES)
+    tops -= set(sys.stdlib_module_names) | SLICER_MODULES | OPTIONAL | set(PACKAGES)
     distributions = packages_distributions()
     return {distributions[top][0].lower().removesuffix("-cpu") for top in tops}
 

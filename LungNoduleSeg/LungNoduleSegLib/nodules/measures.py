@@ -140,7 +140,7 @@ class NoduleMeter:
         found = []
         for number, (box, mark) in enumerate(marks, start=1):
             one = refine_outline(hu, lungs, self.border.spacing, box, mark, owner, number)
-            if one is None:
+            if one is None or (one.image is not None and one.image.field.max() <= 0.5):
                 one = NoduleOutline(box, mark, Outline.NETWORK)
             owner[box][mark & (owner[box] == number)] = 0
             owner[one.box][one.mask] = number
