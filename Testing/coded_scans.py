@@ -42,12 +42,13 @@ def hu_of(location: ArrayLike) -> NDArray[np.float64]:
 
 
 def coded_volume(grid: sitk.Image, shift_mm: float = 0) -> sitk.Image:
-    """Fill a grid, wherever it lies, with an adult's slices; one corner is air, as in any CT."""
-    x, y, z = np.meshgrid(*map(np.arange, grid.GetSize()), indexing="ij")
+    """Fill a grid, wherever it lies, with an adult's slices; its left is bone, one corner air."""
+    index = np.stack(np.meshgrid(*map(np.arange, grid.GetSize()), indexing="ij"), axis=-1)
     direction = np.reshape(grid.GetDirection(), (3, 3))
-    index_to_z = direction[2] * grid.GetSpacing()
-    height = grid.GetOrigin()[2] + x * index_to_z[0] + y * index_to_z[1] + z * index_to_z[2]
-    hu = np.rint(hu_of(location_at(height, shift_mm))).T.astype(np.int16)
+    left, _, height = np.moveaxis(index * grid.GetSpacing() @ direction.T + grid.GetOrigin(), -1, 0)
+    hu = np.rint(hu_of(location_at(height, shift_mm)))
+    hu[left > np.quantile(left, 0.9)] = 400
+    hu = hu.T.astype(np.int16)
     hu[:, 0, 0] = AIR_HU
     image = sitk.GetImageFromArray(hu)
     image.CopyInformation(grid)

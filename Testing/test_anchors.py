@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.hu import SLICE_WINDOW
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.localizer.anchors import find_anchors
+from CTSliceToolsLib.localizer.anchors import examine
 from CTSliceToolsLib.localizer.body_grid import Anchor
 from CTSliceToolsLib.slice_image import PIXEL_MM, SIZE, slice_images
 
@@ -86,7 +86,7 @@ def pelvis(z_mm: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def found(pictures: NDArray[np.uint8], z_mm: NDArray[np.float64]) -> dict[str, Anchor]:
-    return {anchor.landmark: anchor for anchor in find_anchors(pictures, z_mm)}
+    return {anchor.landmark: anchor for anchor in examine(pictures, z_mm).anchors}
 
 
 def test_the_air_of_a_chest_shows_trachea_dome_and_apices() -> None:
@@ -100,8 +100,8 @@ def test_the_air_of_a_chest_shows_trachea_dome_and_apices() -> None:
 def test_the_order_of_the_slices_does_not_matter_and_places_move_with_them() -> None:
     z_mm = slices(-230, 30)
     order = np.random.default_rng(0).permutation(len(z_mm))
-    moved = find_anchors(chest(z_mm)[order], z_mm[order] + 500)
-    for anchor, there in zip(find_anchors(chest(z_mm), z_mm), moved, strict=True):
+    moved = examine(chest(z_mm)[order], z_mm[order] + 500).anchors
+    for anchor, there in zip(examine(chest(z_mm), z_mm).anchors, moved, strict=True):
         assert there.z_mm == pytest.approx(anchor.z_mm + 500)
 
 
@@ -140,7 +140,7 @@ def test_crests_and_heads_of_the_femur_are_found_by_their_bone() -> None:
 
 def test_the_bowl_of_a_pelvis_is_no_skull_and_a_head_no_pelvis() -> None:
     z_mm = slices(-200, 60)
-    assert set(found(head(z_mm), z_mm)) == {"Top of head"}
+    assert set(found(head(z_mm), z_mm)) == {"Top of head", "Center of orbit"}
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 30])
@@ -148,7 +148,7 @@ def test_nothing_is_found_in_nothing(count: int) -> None:
     z_mm = np.arange(count, dtype=float) * 3
     for value in (0, 120, 255):
         pictures = np.full((count, SIZE, SIZE), value, np.uint8)
-        assert find_anchors(pictures, z_mm) == ()
+        assert examine(pictures, z_mm).anchors == ()
 
 
 def _marked(shared_data: Path) -> Iterator[tuple[Path, dict[str, dict[str, float]]]]:

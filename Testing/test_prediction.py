@@ -87,7 +87,7 @@ def test_landmarks_lie_where_they_are_in_flipped_oblique_and_anisotropic_volumes
     grid = turned(code, angle, axis)
     found = predict_scan(scan_of(coded_volume(grid)), reader)
     for name in IN_VIEW[1:-1]:
-        assert abs(found.landmarks[name].z_mm - HEIGHT[name]) < 5, name
+        assert abs(found.landmarks[name].z_mm - HEIGHT[name]) < 7, name
     assert found.fit.residual_mm < 5
     assert not found.fit.warnings
     z_mm = np.array([one.z_mm for one in found.slices])
@@ -138,7 +138,8 @@ def test_a_scan_upside_down_or_without_anatomy_is_doubted(reader: Path) -> None:
     volume = coded_volume(upright())
     upside_down = sitk.Flip(volume, (False, False, True))
     upside_down.CopyInformation(volume)
-    assert "head first or feet first" in predict_scan(scan_of(upside_down), reader).fit.warnings[0]
+    warnings = predict_scan(scan_of(upside_down), reader).fit.warnings
+    assert any("head first or feet first" in warning for warning in warnings)
     noise = np.random.default_rng(0).uniform(-1000, 600, (133, 1, 1)) * np.ones((133, 10, 12))
     image = sitk.GetImageFromArray(noise.astype(np.int16))
     image.CopyInformation(upright())

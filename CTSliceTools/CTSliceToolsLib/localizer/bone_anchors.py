@@ -32,6 +32,14 @@ SKULL_GAP = 4
 
 LEAST_BRAIN_ML = 200.0
 
+ORBIT_BELOW_MM = 12.0
+"""The skull opens at the roofs of the orbits, by so much above their middle.
+
+It is the mean of the two heads of ../shared/data; less where the chin is up.
+"""
+
+LEAST_FLOOR_CM2 = 40.0
+
 SCALP_CM2 = 1.0
 LARGEST_CUT_CM2 = 80.0
 HEAD_RADIUS_MM = 80.0
@@ -60,7 +68,7 @@ CREST_TO_FEMUR_MM = (90.0, 200.0)
 
 
 def head_anchors(body: BodyGrid) -> Iterator[Anchor]:
-    """Find the top of the head above the brain, which is what bone encloses."""
+    """Find the brain, which bone encloses, and from it the top of the head and the orbits."""
     bone = (body.coarse > BONE) & body.body
     room = SKULL_GAP + 1
     padded = np.pad(bone, ((0, 0), (room, room), (room, room)))
@@ -70,7 +78,10 @@ def head_anchors(body: BodyGrid) -> Iterator[Anchor]:
     if size.max() * body.voxel_ml < LEAST_BRAIN_ML:
         return
     brain = pieces == size.argmax()
-    top = int(np.flatnonzero(brain.any((1, 2)))[-1])
+    bottom, top = map(int, np.flatnonzero(brain.any((1, 2)))[[0, -1]])
+    if bottom > 1 and np.count_nonzero(brain[bottom]) * PIXEL_CM2 > LEAST_FLOOR_CM2:
+        z = float(body.z_mm[bottom]) - ORBIT_BELOW_MM
+        yield Anchor("Roofs of the orbits", "Center of orbit", z, 14.0)
     section, area = ndimage.binary_dilation(brain[top], iterations=2), 0.0
     while top + 1 < len(brain):
         regions, _ = ndimage.label(body.coarse[top + 1] > TISSUE)

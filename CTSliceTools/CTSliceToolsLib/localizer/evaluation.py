@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
-from CTSliceToolsLib.localizer.anchors import find_anchors
+from CTSliceToolsLib.localizer.anchors import examine
 from CTSliceToolsLib.localizer.labelled_scans import LabelledScan, ScanSource
 from CTSliceToolsLib.localizer.prediction import Model, open_model, predict_locations
 from CTSliceToolsLib.localizer.scan_fit import fit_scan
@@ -165,7 +165,7 @@ def judge(scan: LabelledScan, raw: Floats) -> list[ScanErrors]:
     }
     judged = [errors(Way.RAW, raw, by_slice)]
     if scan.measured:
-        fit = fit_scan(scan.z_mm, raw, find_anchors(scan.pictures, scan.z_mm))
+        fit = fit_scan(scan.z_mm, raw, examine(scan.pictures, scan.z_mm).anchors)
         put = {
             name: float(fit.z_at(LANDMARK_BY_NAME[name].location) - z) for name, z in seen.items()
         }

@@ -17,7 +17,7 @@ from CTLungScreeningLib.progress import ProgressCallback, in_terminal, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
 from CTLungScreeningLib.reading.scan_index import IndexedScan, as_scan
 from CTSliceToolsLib.landmarks import LANDMARKS, describe_location, nearest_landmark
-from CTSliceToolsLib.localizer.anchors import find_anchors
+from CTSliceToolsLib.localizer.anchors import examine
 from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan
 from CTSliceToolsLib.slice_image import SIZE, slice_images
 
@@ -264,7 +264,9 @@ def predict_scan(
     inside = (axial_z > z_mm[0] - _SAME_MM) & (axial_z < z_mm[-1] + _SAME_MM)
     pictures, axial_z = pictures[inside], axial_z[inside]
     axial_raw = predict_locations(pictures, network, progress)
-    fit = fit_scan(axial_z, axial_raw, find_anchors(pictures, axial_z))
+    anatomy = examine(pictures, axial_z)
+    fit = fit_scan(axial_z, axial_raw, anatomy.anchors)
+    fit = replace(fit, warnings=(*anatomy.doubts, *fit.warnings))
     raw = np.interp(z_mm, axial_z, axial_raw)
     location = fit.location_at(z_mm)
     slices = tuple(

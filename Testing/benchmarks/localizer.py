@@ -1,0 +1,276 @@
+"""How far the localizer is off on the annotated scans, as they are and changed in many ways.
+
+    python Testing/benchmarks/localizer.py [DATA] [--networks FOLDER] [--stress]
+
+DATA is ../shared/data unless given. FOLDER holds the networks that train_default_localizer.py made
+with each patient left out; without it the bundled network is tried, which has seen six of the nine
+scans. With --stress come scans that are cut, mirrored, upside down, thick or noisy, and things that
+are no adult's CT: what is said of them, and whether it warns.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
+from CTSliceToolsLib.localizer.anchors import examine
+from CTSliceToolsLib.localizer.prediction import (
+    DEFAULT_MODEL,
+    UNKNOWN_MM,
+    Model,
+    open_model,
+    predict_locations,
+)
+from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan
+from CTSliceToolsLib.slice_image import slice_images
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "CTSliceTools" / "Scripts"
+sys.path.insert(0, str(SCRIPTS))
+from train_default_localizer import PATIENTS  # type: ignore[import-not-found]  # noqa: E402
+
+CROP_MM = 100.0
+CROPS = 4
+THICK_MM = 8.0
+WARNED_MM = 30.0
+"""An error above this is to come with a warning, or with as wide an interval."""
+
+Pictures = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+
+class Slices(NamedTuple):
+    """A scan: slice images, their LPS z in mm, LPS z of its landmarks by name."""
+
+    name: str
+    pictures: Pictures
+    z_mm: Floats
+    truth: dict[str, float]
+
+
+class Judged(NamedTuple):
+    """A landmark: errors in mm of slices, fit and fit with anchors; the interval; any warning."""
+
+    name: str
+    raw: float
+    fitted: float
+    anchored: float
+    uncertainty_mm: float
+    warned: bool
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, nargs="?", default=Path("../shared/data"))
+    parser.add_argument("--networks", type=Path)
+    parser.add_argument("--stress", action="store_true")
+    options = parser.parse_args()
+    scans = [(scan, model) for scan, model in read(options.data, options.networks)]
+    print(f"{'scan':<38}{'mm: slices':>11}{'fit':>7}{'anchors':>9}{'worst':>7}  warnings")
+    everything: list[Judged] = []
+    for scan, model in scans:
+        judged, fit = judge(scan, model)
+        everything += judged
+        errors = [
+            np.abs([getattr(one, way) for one in judged]) for way in ("raw", "fitted", "anchored")
+        ]
+        means = "".join(
+            f"{each.mean():>{width}.1f}" for each, width in zip(errors, (11, 7, 9), strict=True)
+        )
+        print(f"{scan.name:<38}{means}{errors[2].max():>7.0f}  {' '.join(fit.warnings)}")
+    table(everything)
+    if options.stress:
+        stress(scans)
+
+
+def read(data: Path, networks: Path | None) -> Iterator[tuple[Slices, Model]]:
+    """Read the annotated scans, each with the network to try on it."""
+    patient_of = {scan: patient for patient, scans in PATIENTS.items() for scan in scans}
+    for file in (data / "landmarks.json", SCRIPTS / "landmarks.json"):
+        for name, places in json.loads(file.read_text(encoding="utf-8")).items():
+            model: Path = DEFAULT_MODEL
+            if networks is not None and name in patient_of:
+                model = networks / f"without-{patient_of[name]}.keras"
+                if not model.exists():
+                    continue
+            pictures, z_mm = slice_images(read_ct(data / name).image)
+            truth = {landmark: place["z_mm"] for landmark, place in places.items()}
+            yield Slices(name, pictures, z_mm, truth), model
+
+
+def judge(scan: Slices, model: Model) -> tuple[list[Judged], ScanFit]:
+    """Hold what is said of a scan against its landmarks that are in view."""
+    raw = predict_locations(scan.pictures, open_model(model)[0])
+    anatomy = examine(scan.pictures, scan.z_mm)
+    alone, fit = fit_scan(scan.z_mm, raw), fit_scan(scan.z_mm, raw, anatomy.anchors)
+    order = np.argsort(scan.z_mm)
+    z = scan.z_mm[order]
+    half = float(np.ptp(z)) / max(len(z) - 1, 1) / 2
+    judged = []
+    for name, truth in scan.truth.items():
+        if not z[0] - half <= truth <= z[-1] + half:
+            continue
+        place = LANDMARKS.index(LANDMARK_BY_NAME[name])
+        here = float(np.interp(truth, z, raw[order]))
+        judged.append(
+            Judged(
+                name,
+                truth_at(scan, here) - truth,
+                float(alone.landmark_z_mm[place]) - truth,
+                float(fit.landmark_z_mm[place]) - truth,
+                float(fit.uncertainty_mm[place]),
+                bool(fit.warnings or anatomy.doubts),
+            )
+        )
+    return judged, ScanFit(
+        fit.landmark_z_mm, fit.residual_mm, (*anatomy.doubts, *fit.warnings), fit.uncertainty_mm
+    )
+
+
+def truth_at(scan: Slices, location: float) -> float:
+    """LPS z of a location by the landmarks of a scan, which go on beyond with their last slope."""
+    names = sorted(scan.truth, key=lambda name: LANDMARK_BY_NAME[name].location)
+    at = np.array([LANDMARK_BY_NAME[name].location for name in names])
+    z = np.array([scan.truth[name] for name in names])
+    k = int(np.clip(np.searchsorted(at, location) - 1, 0, len(at) - 2))
+    return float(z[k] + (location - at[k]) * (z[k + 1] - z[k]) / (at[k + 1] - at[k]))
+
+
+def table(judged: list[Judged]) -> None:
+    """Print mean and largest absolute errors by landmark and region, and the share in intervals."""
+    names = list(LANDMARK_BY_NAME)
+    first = names.index("T1")
+    groups = {name: {name} for name in names}
+    groups["head and neck, to C7"] = set(names[:first])
+    groups["chest and abdomen, from T1"] = set(names[first:])
+    groups["all"] = set(names)
+    print(
+        f"\n{'landmark':<28}{'n':>4}{'slices':>8}{'fit':>8}{'anchors':>9}"
+        f"{'largest':>9}{'in 95 %':>9}"
+    )
+    for name, members in groups.items():
+        some = [one for one in judged if one.name in members]
+        if not some:
+            continue
+        means = [
+            np.abs([getattr(one, way) for one in some]) for way in ("raw", "fitted", "anchored")
+        ]
+        inside = np.mean([abs(one.anchored) <= one.uncertainty_mm for one in some])
+        print(
+            f"{name:<28}{len(some):>4}{means[0].mean():>8.1f}{means[1].mean():>8.1f}"
+            f"{means[2].mean():>9.1f}{means[2].max():>9.0f}{inside:>9.0%}"
+        )
+
+
+def stress(scans: list[tuple[Slices, Model]]) -> None:
+    """Print what becomes of the errors after changes, and what is said of what is no adult's CT."""
+    rng = np.random.default_rng(0)
+    changes: dict[str, Callable[[Slices], list[Slices]]] = {
+        "as it is": lambda scan: [scan],
+        f"{CROPS} crops of {CROP_MM / 10:g} cm": lambda scan: crops(scan, rng),
+        "mirrored left for right": lambda scan: [scan._replace(pictures=scan.pictures[:, :, ::-1])],
+        f"slices of {THICK_MM:g} mm": thick,
+        "noise doubled": lambda scan: [noisy(scan, rng)],
+        "upside down": lambda scan: [scan._replace(pictures=scan.pictures[::-1])],
+    }
+    print(
+        f"\n{'change':<26}{'scans':>6}{'warned':>8}{'landmarks':>11}{'told':>6}{'mean mm':>9}"
+        f"{'largest':>9}{'in 95 %':>9}{'silent > 30 mm':>16}"
+    )
+    for name, change in changes.items():
+        some: list[Judged] = []
+        count = warned = 0
+        for scan, model in scans:
+            for changed in change(scan):
+                judged, fit = judge(changed, model)
+                count, warned = count + 1, warned + bool(fit.warnings)
+                some += judged
+        told = [one for one in some if one.uncertainty_mm <= UNKNOWN_MM]
+        errors = np.abs([one.anchored for one in told])
+        inside = np.mean([abs(one.anchored) <= one.uncertainty_mm for one in told])
+        silent = sum(
+            abs(one.anchored) > max(WARNED_MM, one.uncertainty_mm) and not one.warned
+            for one in told
+        )
+        print(
+            f"{name:<26}{count:>6}{warned:>8}{len(some):>11}{len(told):>6}{errors.mean():>9.1f}"
+            f"{errors.max():>9.0f}{inside:>9.0%}{silent:>16}"
+        )
+    print()
+    for name, strange in strangers(scans[0][0], rng).items():
+        _, fit = judge(strange, DEFAULT_MODEL)
+        print(f"{name}: {' '.join(fit.warnings) or 'no warning'}")
+
+
+def crops(scan: Slices, rng: np.random.Generator) -> list[Slices]:
+    """Cut pieces at random places."""
+    cut = []
+    for _ in range(CROPS):
+        low = rng.uniform(scan.z_mm.min(), max(scan.z_mm.min(), scan.z_mm.max() - CROP_MM))
+        inside = (scan.z_mm >= low) & (scan.z_mm <= low + CROP_MM)
+        cut.append(scan._replace(pictures=scan.pictures[inside], z_mm=scan.z_mm[inside]))
+    return cut
+
+
+def thick(scan: Slices) -> list[Slices]:
+    """Average neighbouring slices."""
+    count = max(1, round(THICK_MM * (len(scan.z_mm) - 1) / float(np.ptp(scan.z_mm))))
+    starts = range(0, len(scan.z_mm) - count + 1, count)
+    pictures = np.stack([scan.pictures[k : k + count].mean(0) for k in starts]).astype(np.uint8)
+    z_mm = np.array([scan.z_mm[k : k + count].mean() for k in starts])
+    return [scan._replace(pictures=pictures, z_mm=z_mm)]
+
+
+def noisy(scan: Slices, rng: np.random.Generator) -> Slices:
+    """Add as much noise as brings its deviation in soft tissue to the double."""
+    soft = (scan.pictures > 150) & (scan.pictures < 180)
+    rough = scan.pictures - ndimage.uniform_filter(scan.pictures.astype(np.float32), (0, 3, 3))
+    sd = 1.4826 * np.median(np.abs(rough[soft])) * np.sqrt(3)
+    added = scan.pictures + rng.normal(0, sd, scan.pictures.shape)
+    return scan._replace(pictures=added.clip(0, 255).astype(np.uint8))
+
+
+def strangers(scan: Slices, rng: np.random.Generator) -> dict[str, Slices]:
+    """Make what is no CT of an adult's trunk."""
+    z_mm = np.arange(0, 300, 3.0)
+    x, y = np.meshgrid(*(np.arange(256) * 2.0 - 256,) * 2)
+    water = np.broadcast_to(np.where(np.hypot(x, y) < 100, 159, 0), (100, 256, 256))
+    legs = np.broadcast_to(
+        np.where(
+            np.hypot(abs(x) - 100, y) < 17, 255, np.where(np.hypot(abs(x) - 100, y) < 70, 165, 0)
+        ),
+        (100, 256, 256),
+    )
+    shrunk = ndimage.zoom(scan.pictures, (1, 0.25, 0.25), order=1)
+    small = np.zeros_like(scan.pictures)
+    small[:, 96:160, 96:160] = shrunk
+    resonance = scan.pictures.astype(float) * 0.3 + 159 + rng.normal(0, 3, scan.pictures.shape)
+    made = {
+        "a water phantom": (water, z_mm),
+        "two legs": (legs, z_mm),
+        "noise": (rng.integers(0, 256, (100, 256, 256)), z_mm),
+        "an animal of a quarter of the size": (small, scan.z_mm / 4),
+        "MR, in values of its own": (resonance.clip(0, 255), scan.z_mm),
+    }
+    return {
+        name: Slices(
+            name, np.asarray(pictures).astype(np.uint8), heights, {"T1": 0.0, "L1": -300.0}
+        )
+        for name, (pictures, heights) in made.items()
+    }
+
+
+if __name__ == "__main__":
+    began = time.perf_counter()
+    main()
+    print(f"\n{time.perf_counter() - began:.0f} s")
