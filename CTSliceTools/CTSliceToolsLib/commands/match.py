@@ -12,6 +12,8 @@ from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, shown
 from CTSliceToolsLib.landmarks import describe_location
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
+
     from CTSliceToolsLib.localizer.matching import Level, SliceMatch
     from CTSliceToolsLib.localizer.prediction import ScanPrediction
 
@@ -61,7 +63,7 @@ def match(
         _check_question(location, landmark, like, number, z)
         if output is not None:
             refuse_existing(output.parent, [output.name])
-        here = _prediction(scan, series, model, report)
+        here, image = _prediction(scan, series, model, report)
         about: dict[str, Any] = {}
         notes = list(here.fit.warnings)
         if like is None:
@@ -69,9 +71,9 @@ def match(
             assert key is not None
             level = matching.find_level(here, key)
         else:
-            there = _prediction(like, like_series, model, report)
+            there, other_image = _prediction(like, like_series, model, report)
             asked = _asked_z(there, like, number, z)
-            level = matching.find_same_level(here, there, asked)
+            level = matching.find_same_level(here, there, asked, image, other_image)
             about = {"like": {"source": str(there.source), "z_mm": asked}}
             notes += [f"{like}: {warning}" for warning in there.fit.warnings]
             if there.model != here.model:
@@ -101,14 +103,16 @@ def _check_question(
 
 def _prediction(
     source: Path, series: str | None, model: Path | None, report: ProgressCallback
-) -> "ScanPrediction":
+) -> "tuple[ScanPrediction, sitk.Image | None]":
+    """Predict a scan, or read its prediction, for which there are no voxels."""
     from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415
     from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, predict_scan  # noqa: PLC0415
     from CTSliceToolsLib.localizer.results import read_prediction  # noqa: PLC0415
 
     if source.suffix.lower() == ".json":
-        return read_prediction(source)
-    return predict_scan(read_ct(source, series, report), model or DEFAULT_MODEL, report)
+        return read_prediction(source), None
+    read = read_ct(source, series, report)
+    return predict_scan(read, model or DEFAULT_MODEL, report), read.image
 
 
 def _asked_z(there: "ScanPrediction", source: Path, number: int | None, z: float | None) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
@@ -21,6 +22,7 @@ from CTSliceToolsLib.localizer.prediction import (
     SliceLocation,
     predict_locations,
 )
+from CTSliceToolsLib.localizer.rigid_check import check_level
 from CTSliceToolsLib.localizer.scan_alignment import align_scans
 
 TOLERANCE = 0.01
@@ -132,12 +134,23 @@ def find_level(prediction: ScanPrediction, key: float | str) -> Level:
     return _level(prediction, location, float(prediction.fit.z_at(location)))
 
 
-def find_same_level(prediction: ScanPrediction, other: ScanPrediction, z_mm: float) -> Level:
+def find_same_level(
+    prediction: ScanPrediction,
+    other: ScanPrediction,
+    z_mm: float,
+    image: sitk.Image | None = None,
+    other_image: sitk.Image | None = None,
+) -> Level:
     """Find the level that another scan, of the same patient or not, shows at LPS `z_mm`.
 
-    Its location is that in the scan it is looked for in.
+    Its location is that in the scan it is looked for in. Where both volumes are given and look like
+    one patient's there, the level is found on their voxels.
     """
     here = align_scans(prediction, other).z_at(z_mm)
+    if image is not None and other_image is not None:
+        checked = check_level(image, here, other_image, z_mm)
+        if checked is not None and checked.same_patient:
+            here = checked.z_mm
     return _level(prediction, float(prediction.fit.location_at(here)), here)
 
 
