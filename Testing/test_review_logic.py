@@ -28,8 +28,13 @@ from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegSlicer.scene import nodule_segments  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import (  # noqa: E402
+    RUN_RECORD,
+    ResultNodes,
+    nodules_of,
+)
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG  # noqa: E402
+from LungNoduleSegSlicer.scene.run_files import write_run  # noqa: E402
 
 SPACING = (1.2, 1.2, 2.0)
 RULES = NoduleRules(0.5, 0.6, 3.0, 0.5, 3.0)
@@ -170,6 +175,17 @@ def test_a_threshold_leaves_segments_whose_voxels_stay(
     assert (after, gone) == (before, [])
     surface = after[nodule_segments.segment_id(1)].GetRepresentation("Closed surface")
     assert surface.GetNumberOfPoints() > 0
+
+
+def test_a_comparison_is_told_the_threshold_that_the_slider_has_now(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    """Two thresholds of one scan once made a nodule "grown"; see also `test_growth.py`."""
+    plain.results.table.SetAttribute(RUN_RECORD, json.dumps({"parameters": {"rules": vars(RULES)}}))
+    logic.review.setThreshold(plain.results, 0.3)
+    write_run(plain.results, tmp_path / "now")
+    record = json.loads((tmp_path / "now" / RECORD).read_text())
+    assert record["parameters"]["rules"]["threshold"] == 0.3
 
 
 def segments(case: Case) -> dict[str, set[tuple[int, ...]]]:

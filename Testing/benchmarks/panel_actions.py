@@ -134,7 +134,7 @@ def main(slices: int) -> None:
     number = found.nodules[0].id
     x, y, z = UNSEEN
     actions: dict[str, Callable[[], Any]] = {
-        "make ready, in the background": lambda: review.prepare(results),
+        "make ready, once": lambda: review.prepare(results),
         "accept": lambda: review.setVerdict(results, number, Verdict.ACCEPTED),
         "reject": lambda: review.setVerdict(results, number, Verdict.REJECTED),
         "which were edited": lambda: review.edited(results),
