@@ -34,7 +34,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (  # noqa: E402
     nodules_of,
 )
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG  # noqa: E402
-from LungNoduleSegSlicer.scene.run_files import write_run  # noqa: E402
+from LungNoduleSegSlicer.scene.saving import write_run  # noqa: E402
 
 SPACING = (1.2, 1.2, 2.0)
 RULES = NoduleRules(0.5, 0.6, 3.0, 0.5, 3.0)
