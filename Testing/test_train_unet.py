@@ -131,6 +131,7 @@ def test_the_tutorial_is_trained_stopped_and_gone_on_with(store: Path, tmp_path:
     model, card = load_model(result.model)
     assert model.input_shape == (None, 512, 512, 1)
     assert Preparation(**card.preparation) == EXAMPLE_PREPARATION
+    assert card.training_cases
     assert card.training["batch"] == 2 and card.training["used"] == "CPU"
     held_out = split_scans(read_store(store), TUTORIAL.seed)[1][0]
     probability = nodule_probability(

@@ -71,6 +71,8 @@ DOUBTFUL = {
 }
 """Places that may be nodules: not taught, neither as such nor as mistakes."""
 DOUBTFUL_MM = 10.0
+LIDC_IDRI_0001 = "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192"
+"""SeriesInstanceUID of `LIDC_1`, the one training scan that has one."""
 SOURCES = {
     LIDC_1: "nodules outlined by at least two of four readers, and inserted lesions; LIDC-IDRI, "
     "The Cancer Imaging Archive, CC BY 3.0",
@@ -373,6 +375,7 @@ def _card(results: dict[str, Any], second: str) -> ModelCard:
         summary="U-Net of five levels that marks lung nodules in axial chest CT, five slices at "
         "a time; a second network looks at each mark in three dimensions.",
         label="probability that a voxel belongs to a lung nodule of 4 to 30 mm",
+        training_cases=[LIDC_IDRI_0001],
         preparation=asdict(PREPARATION),
         rules=asdict(RULES),
         training={

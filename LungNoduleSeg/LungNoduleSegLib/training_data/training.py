@@ -103,6 +103,7 @@ def train_on_store(
         result = TrainingResult(output, folder, epochs, best, training_notes(used, folder))
         facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
         card = _card(output.stem, plan, preparation, settings | facts, result.best)
+        card = replace(card, training_cases=[scan.name for scan in scans])
         if doubts:
             training.classifier(split_scans(scans, plan.seed)[0], classifier)
             card = replace(card, second=classifier.name)
