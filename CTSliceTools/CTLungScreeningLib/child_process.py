@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
@@ -33,6 +34,24 @@ def module_command(module: str, *arguments: str | Path) -> list[str]:
     """Give the command line of `python -m module arguments`, with Slicer's Python within Slicer."""
     python = shutil.which("PythonSlicer") if "qt" in sys.modules else None
     return [python or sys.executable, "-m", module, *map(str, arguments)]
+
+
+def command_options(settings: Any) -> list[str]:
+    """Give the fields of a dataclass as options of the command that takes them.
+
+    The field `empty_scans` is the option `--empty-scans`, and `--no-empty-scans` where it is False.
+    Fields that have their default are left out.
+    """
+    options: list[str] = []
+    for field in fields(settings):
+        value, name = getattr(settings, field.name), field.name.replace("_", "-")
+        if value is None or value == field.default:
+            continue
+        if isinstance(value, bool):
+            options.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            options += [f"--{name}", str(value)]
+    return options
 
 
 def module_environment(*packages: ModuleType) -> dict[str, str]:

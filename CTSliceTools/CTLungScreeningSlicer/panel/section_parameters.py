@@ -1,10 +1,13 @@
 """Scene parameters that belong to one section of a panel."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import vtk
+
+T = TypeVar("T")
 
 
 class SectionParameters:
@@ -48,7 +51,34 @@ class SectionParameters:
             self._tags = gui, observer
         self._changed()
 
+    def settings(self, kind: type[T], **others: Any) -> T:
+        """Make a dataclass of the choices that are named as its fields.
+
+        A field `empty_scans` has the parameter `emptyScans`; an empty text stands for no path.
+
+        Args:
+            kind: the dataclass.
+            others: fields that are not chosen here, or not under their own name.
+        """
+        parameters = {field.name: _parameter(field.name) for field in fields(kind)}  # type: ignore[arg-type]
+        chosen = {
+            name: self._value(parameter)
+            for name, parameter in parameters.items()
+            if parameter in self.widgets and name not in others
+        }
+        return kind(**chosen, **others)
+
+    def _value(self, name: str) -> Any:
+        value = self.values.getValue(name)
+        return self.path(name) if type(value) is str else value
+
     def path(self, name: str) -> Path | None:
         """The path in a parameter of text; None if it is empty."""
         text = self.values.getValue(name).strip()
         return Path(text).expanduser() if text else None
+
+
+def _parameter(name: str) -> str:
+    """Give a name in Slicer's way of writing: emptyScans."""
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))

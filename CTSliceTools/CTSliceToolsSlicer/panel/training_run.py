@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from CTLungScreeningLib.child_process import command_options
 from CTLungScreeningLib.files import beside, refuse_existing
 from CTLungScreeningLib.model_card import require_new_model
 from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
@@ -132,22 +133,9 @@ class TrainingRun:
 
     def _options(self, step: Step) -> list[str]:
         if step is Step.TRAIN:
-            return self._training_options()
+            return command_options(self.plan)
         links = {Step.ORGANIZE: ["--transfer", "link"], Step.PARTITION: ["--hard-links"]}
         options = links.get(step, []) if self.hard_links else []
         if step is Step.ORGANIZE and self.pseudonymize:
             options = [*options, "--pseudonymize"]
-        return options
-
-    def _training_options(self) -> list[str]:
-        plan = self.plan
-        options = ["--backbone", plan.backbone.value]
-        if plan.weights is not None:
-            options += ["--weights", str(plan.weights)]
-        if plan.random:
-            options.append("--random")
-        if not plan.augment:
-            options.append("--no-augment")
-        for name in ("epochs", "fine_tune_epochs", "batch", "learning_rate"):
-            options += [f"--{name.replace('_', '-')}", str(getattr(plan, name))]
         return options

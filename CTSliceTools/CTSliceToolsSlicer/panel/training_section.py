@@ -119,16 +119,7 @@ class TrainingSection(Section):
         if choice is None:
             return TrainingRun((), Paths(), LocalizerTrainingPlan())
         steps = [step for step in Step if choice.getValue(step.value)]
-        plan = LocalizerTrainingPlan(
-            backbone=choice.backbone,
-            weights=path("weights"),
-            random=choice.randomStart,
-            epochs=choice.epochs,
-            fine_tune_epochs=choice.fineTuneEpochs,
-            batch=choice.batch,
-            learning_rate=choice.learningRate,
-            augment=choice.augment,
-        )
+        plan = self._parameters.settings(LocalizerTrainingPlan, random=choice.randomStart)
         chosen = {name: path(parameter) for name, parameter in _FIELDS.items()}
         paths = Paths(**chosen, tested_model=self._model.file)
         complete = paths.completed(plan.backbone.value, Step.TRAIN in steps)

@@ -9,6 +9,7 @@ import typer
 from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
 from LungNoduleSegLib.lungs.segmentation import LungMethod
+from LungNoduleSegLib.training_data.training_plan import ExampleChoice
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.training_data.preparation import PreparationOutcome
@@ -36,8 +37,8 @@ def prepare_luna(
         Path, typer.Argument(help="CSV: seriesuid, coordX … coordZ (LPS mm), diameter_mm.")
     ],
     output: OutputArgument,
-    neighbours: NeighboursOption = 1,
-    largest_only: LargestOption = False,
+    neighbours: NeighboursOption = ExampleChoice.neighbours,
+    largest_only: LargestOption = ExampleChoice.largest_only,
     tutorial_masks: Annotated[
         bool,
         typer.Option("--tutorial-masks", help="Spheres twice as large, as the tutorial has them."),
@@ -46,7 +47,7 @@ def prepare_luna(
         Path | None,
         typer.Option(help="CSV: seriesuid, patient_id; else each scan counts as a patient."),
     ] = None,
-    lungs: LungsOption = LungMethod.VOLUME,
+    lungs: LungsOption = ExampleChoice.lungs,
     empty_scans: EmptyOption = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
@@ -58,7 +59,6 @@ def prepare_luna(
     """
     with shown(progress) as report:
         from LungNoduleSegLib.training_data import luna16  # noqa: PLC0415 - slow to import
-        from LungNoduleSegLib.training_data.preparation import ExampleChoice  # noqa: PLC0415
 
         outcome = luna16.prepare_luna(
             luna_dir,
@@ -83,9 +83,9 @@ def prepare_lidc(
         int,
         typer.Option(min=1, max=4, help="Of four radiologists, how many outlined a voxel."),
     ] = 3,
-    neighbours: NeighboursOption = 1,
-    largest_only: LargestOption = False,
-    lungs: LungsOption = LungMethod.VOLUME,
+    neighbours: NeighboursOption = ExampleChoice.neighbours,
+    largest_only: LargestOption = ExampleChoice.largest_only,
+    lungs: LungsOption = ExampleChoice.lungs,
     empty_scans: EmptyOption = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
@@ -97,7 +97,6 @@ def prepare_lidc(
     """
     with shown(progress) as report:
         from LungNoduleSegLib.training_data import lidc_idri  # noqa: PLC0415 - slow to import
-        from LungNoduleSegLib.training_data.preparation import ExampleChoice  # noqa: PLC0415
 
         outcome = lidc_idri.prepare_lidc(
             dicom_dir,

@@ -24,7 +24,7 @@ from CTLungScreeningLib.reading.scan_index import IndexedScan
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
 from CTLungScreeningLib.staging import only_writer
 from CTLungScreeningLib.workers import each
-from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.training_data.store import (
     SCANS,
     StoredNodule,
@@ -33,25 +33,11 @@ from LungNoduleSegLib.training_data.store import (
     read_stored_scan,
     write_scan,
 )
+from LungNoduleSegLib.training_data.training_plan import ExampleChoice
 
 ERRORS = "errors.csv"
 _LONGEST_FIRST = sorted(VOLUME_SUFFIXES, key=len, reverse=True)
 _SCANS_WORTH_A_PROCESS = 3
-
-
-@dataclass(frozen=True)
-class ExampleChoice:
-    """What becomes of an annotated scan.
-
-    Attributes:
-        neighbours: slices on either side of a nodule's central one that become examples too.
-        largest_only: examples of the largest nodule of each scan only, as in the tutorial.
-        lungs: how the lungs are found.
-    """
-
-    neighbours: int = 1
-    largest_only: bool = False
-    lungs: LungMethod = LungMethod.VOLUME
 
 
 @dataclass(frozen=True)

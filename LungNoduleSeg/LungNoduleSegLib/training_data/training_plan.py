@@ -5,6 +5,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from LungNoduleSegLib.lungs.method import LungMethod
+
 
 class Preset(StrEnum):
     """A training recipe."""
@@ -17,6 +19,21 @@ class Preset(StrEnum):
     def label(self) -> str:
         """Give its name as a combo box of Slicer shows it."""
         return self.value
+
+
+@dataclass(frozen=True)
+class ExampleChoice:
+    """What becomes of an annotated scan.
+
+    Attributes:
+        neighbours: slices on either side of a nodule's central one that become examples too.
+        largest_only: examples of the largest nodule of each scan only, as in the tutorial.
+        lungs: how the lungs are found.
+    """
+
+    neighbours: int = 1
+    largest_only: bool = False
+    lungs: LungMethod = LungMethod.VOLUME
 
 
 @dataclass(frozen=True)

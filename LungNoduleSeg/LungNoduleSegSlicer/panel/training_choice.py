@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from CTLungScreeningSlicer.panel.section_parameters import SectionParameters
-from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
+from LungNoduleSegLib.training_data.training_plan import ExampleChoice, Preset, StoreTrainingPlan
 from LungNoduleSegSlicer.panel.evaluation_run import Evaluation
 from LungNoduleSegSlicer.panel.training_run import Preparation, Step, TrainingRun
 
@@ -32,17 +32,7 @@ def chosen_run(parameters: SectionParameters, model: Path | None) -> TrainingRun
     if choice is None:
         return NOTHING
     numbers = {name: choice.getValue(parameter) or None for name, parameter in OF_PRESET.items()}
-    preparation = Preparation(
-        choice.collection,
-        path("scans"),
-        path("annotations"),
-        path("patients"),
-        choice.tutorialMasks,
-        choice.agreement,
-        choice.neighbours,
-        choice.largestOnly,
-        choice.emptyScans,
-    )
+    preparation = parameters.settings(Preparation, examples=parameters.settings(ExampleChoice))
     plan = StoreTrainingPlan.of(
         choice.preset,
         weights=path("weights"),
@@ -50,21 +40,7 @@ def chosen_run(parameters: SectionParameters, model: Path | None) -> TrainingRun
         hard_negatives=choice.hardNegatives,
         **numbers,
     )
-    evaluation = Evaluation(
-        choice.measure,
-        path("predicted"),
-        path("truth"),
-        choice.resample,
-        path("submission"),
-        path("nodules"),
-        path("excluded"),
-        path("series"),
-        path("scan"),
-        path("ownNodules"),
-        choice.rounds,
-        model,
-        path("results"),
-    )
+    evaluation = parameters.settings(Evaluation, model=model)
     steps = [step for step in Step if choice.getValue(f"{step.value}Step")]
     run = TrainingRun(
         steps, preparation, path("store"), path("pages"), plan, path("model"), evaluation

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from LungNoduleSegLib.training_data.training_plan import Preset
+from LungNoduleSegLib.training_data.training_plan import ExampleChoice, Preset
 
 PROPERTY = "TrainingParameter"
 """Dynamic property of the .ui file that names the parameter of a widget."""
@@ -98,7 +98,7 @@ class TrainingParameters:
     patients: str
     tutorialMasks: bool = False  # noqa: N815
     agreement: Annotated[int, WithinRange(1, 4)] = 3
-    neighbours: Annotated[int, WithinRange(0, 100)] = 1
+    neighbours: Annotated[int, WithinRange(0, 100)] = ExampleChoice.neighbours
     largestOnly: bool = False  # noqa: N815
     emptyScans: bool = False  # noqa: N815
     store: str

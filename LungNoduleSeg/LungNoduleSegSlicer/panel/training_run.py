@@ -1,13 +1,14 @@
 """What a run of the section Training does: steps, folders and their commands."""
 
 from collections.abc import Collection as Several
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
+from CTLungScreeningLib.child_process import command_options
 from CTLungScreeningLib.files import beside, refuse_existing
 from CTLungScreeningLib.model_card import require_new_model
-from LungNoduleSegLib.training_data.training_plan import StoreTrainingPlan
+from LungNoduleSegLib.training_data.training_plan import ExampleChoice, StoreTrainingPlan
 from LungNoduleSegSlicer.panel.evaluation_run import Evaluation
 from LungNoduleSegSlicer.panel.training_parameters import Collection
 
@@ -32,9 +33,8 @@ class Preparation:
         patients: CSV that tells whose LUNA16's scans are.
         tutorial_masks: whether LUNA16's spheres are twice as large.
         agreement: of LIDC-IDRI's radiologists.
-        neighbours: slices on either side of a nodule's own.
-        largest_only: whether the largest nodule of a scan is its only one.
         empty_scans: whether scans without a nodule are kept.
+        examples: what becomes of a scan.
     """
 
     collection: Collection = Collection.LUNA16
@@ -43,15 +43,12 @@ class Preparation:
     patients: Path | None = None
     tutorial_masks: bool = False
     agreement: int = 3
-    neighbours: int = 1
-    largest_only: bool = False
     empty_scans: bool = False
+    examples: ExampleChoice = field(default_factory=ExampleChoice)
 
     def arguments(self, store: Path | None) -> list[str | Path | None]:
         """Give the arguments of the command that makes a store."""
-        options: list[str | Path] = ["--neighbours", str(self.neighbours)]
-        if self.largest_only:
-            options.append("--largest-only")
+        options: list[str | Path] = [*command_options(self.examples)]
         if self.empty_scans:
             options.append("--empty-scans")
         if self.collection is Collection.LIDC_IDRI:
@@ -158,7 +155,7 @@ class TrainingRun:
         arguments = {
             Step.PREPARE: self.preparation.arguments(self.store),
             Step.CHECK: ["check", self.store, "-o", self.pages],
-            Step.TRAIN: ["train", self.store, "-o", self.model, *_options(self.plan)],
+            Step.TRAIN: ["train", self.store, "-o", self.model, *command_options(self.plan)],
             Step.EVALUATE: self.evaluation.arguments(),
         }[step]
         return [one for one in arguments if one is not None]
@@ -167,16 +164,3 @@ class TrainingRun:
 def pages_in(folder: Path) -> list[Path]:
     """Give the pictures of a store that `check` has drawn."""
     return sorted(folder.glob("page-*.png"))
-
-
-def _options(plan: StoreTrainingPlan) -> list[str | Path]:
-    options: list[str | Path] = ["--preset", plan.preset.value]
-    for name in ("epochs", "batch", "learning_rate", "filters", "patience", "steps", "weights"):
-        value = getattr(plan, name)
-        if value is not None:
-            options += [f"--{name.replace('_', '-')}", str(value)]
-    if plan.tutorial_split:
-        options.append("--tutorial-split")
-    if not plan.hard_negatives:
-        options.append("--no-hard-negatives")
-    return options
