@@ -18,6 +18,7 @@ import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, mended, refusal
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.dicom_instances import read_instance
 from CTLungScreeningLib.reading.dicom_series import list_series
 
 
@@ -252,3 +253,13 @@ def test_what_is_no_scan_at_all_is_refused(tmp_path: Path) -> None:
     assert ".nii.gz" in refusal(tmp_path / "scan.txt")
     with pytest.raises(InputError, match="not a folder"):
         list_series(tmp_path / "scan.txt")
+
+
+def test_a_damaged_file_meta_is_a_damaged_file(tmp_path: Path) -> None:
+    """Found by fuzzing: pydicom parses an element when it is asked for, also in the file meta."""
+    written = files.write_series(tmp_path)
+    content = written[0].read_bytes()
+    place = content.index(b"\x02\0\x02\0UI")
+    written[0].write_bytes(content[: place + 4] + b"RI" + content[place + 6 :])
+    with pytest.raises(InputError, match="is a damaged DICOM file"):
+        read_instance(written[0])

@@ -55,7 +55,21 @@ def replace_object(
                 f"{file} holds something else than this program writes there: move it away; "
                 "nothing was overwritten."
             )
-    replace_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    replace_text(file, json_text(content))
+
+
+def json_text(content: object, allow_nan: bool = True) -> str:
+    """Give what a JSON file shall hold; names of files that are not Unicode are escaped.
+
+    Raises:
+        ValueError: if a number in it is not finite and that is not allowed.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=allow_nan) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(content, indent=2, allow_nan=allow_nan) + "\n"
+    return text
 
 
 class _TwiceError(Exception):

@@ -143,11 +143,12 @@ def read_instance(file: Path) -> Instance | None:
         )
         modality = modality_of(header)
         count = int(header.get("NumberOfFrames") or ("Rows" in header))
+        index = header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
     except DAMAGED as error:
         raise InputError(
             f"{file} is a damaged DICOM file ({printable(error)}): copy it again."
         ) from error
-    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+    if index:
         return None
     if not series.series_instance_uid:
         raise InputError(f"{file} names no DICOM series: copy it again.")

@@ -13,6 +13,7 @@ import numpy as np
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.json_files import json_text
 from CTLungScreeningLib.provenance import software_versions
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource
 from CTSliceToolsLib.landmarks import LANDMARKS
@@ -83,7 +84,7 @@ def write_prediction(output: Path, prediction: ScanPrediction, plot: bool = True
 
                 plot_prediction(temporary, prediction)
             else:
-                temporary.write_text(_json(record), encoding="utf-8")
+                temporary.write_text(json_text(record, allow_nan=False), encoding="utf-8")
 
 
 def prediction_record(prediction: ScanPrediction) -> dict[str, Any]:
@@ -222,11 +223,7 @@ def write_json(output: Path, record: dict[str, Any]) -> None:
         InputError: if `output` exists.
     """
     with new_file(output) as temporary:
-        temporary.write_text(_json(record), encoding="utf-8")
-
-
-def _json(record: dict[str, Any]) -> str:
-    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        temporary.write_text(json_text(record, allow_nan=False), encoding="utf-8")
 
 
 def _scan_folder(prediction: ScanPrediction) -> tuple[Path, Path]:

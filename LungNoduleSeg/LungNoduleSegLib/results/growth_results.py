@@ -150,7 +150,7 @@ def write_growth_page(
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )
     with new_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
 
 
 def _maker(scan: ChestScan, labels: sitk.Image) -> PictureMaker:

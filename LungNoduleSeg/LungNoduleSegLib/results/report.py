@@ -120,7 +120,7 @@ def write_report(
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )
     with new_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
 
 
 def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _Row:

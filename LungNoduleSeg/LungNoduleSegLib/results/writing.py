@@ -1,12 +1,12 @@
 """Write the results of a run."""
 
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
 import SimpleITK as sitk
 
 from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.json_files import json_text
 from CTLungScreeningLib.progress import ProgressCallback
 from CTLungScreeningLib.reading.volume_files import write_image
 from LungNoduleSegLib.nodules.candidates import NoduleRules
@@ -100,6 +100,4 @@ def write_results(
         "timing_s": timing.seconds,
     }
     with new_file(folder / RECORD) as temporary:
-        temporary.write_text(
-            json.dumps(record | found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(json_text(record | found), encoding="utf-8")
