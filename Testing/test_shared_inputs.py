@@ -179,4 +179,6 @@ def test_headers_that_break_the_standard_do_not_cost_the_results(
         else:
             assert str(made.PatientName) == str(source.PatientName)
     if empty:
-        assert any(empty in note.replace(" ", "") for note in record["input"]["notes"])
+        assert any(
+            empty in note.replace("'s", "").replace(" ", "") for note in record["input"]["notes"]
+        )

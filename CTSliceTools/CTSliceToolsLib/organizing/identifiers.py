@@ -24,8 +24,13 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32, TEXT_VR_DELIMS
 
+from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.dicom_frames import DAMAGED
-from CTLungScreeningLib.reading.dicom_instances import DICOM_SUFFIXES, begins_as_dicom
+from CTLungScreeningLib.reading.dicom_instances import (
+    DICOM_SUFFIXES,
+    begins_as_dicom,
+    refuse_deflate_bomb,
+)
 
 _SOP_CLASS, _SYNTAX, _DATA_SET = 0x00020002, 0x00020010, 0x00030000
 _CHARACTER_SET, _PATIENT = 0x00080005, 0x00100020
@@ -103,10 +108,15 @@ def identify(file: Path) -> Identifiers | LeftOut:
         with file.open("rb") as stream:
             start = stream.read(_START_BYTES)
             if not begins_as_dicom(start):
-                if file.suffix.lower() in DICOM_SUFFIXES:
-                    return LeftOut(Kind.BROKEN, "does not begin as a DICOM file does")
-                return LeftOut(Kind.NOT_DICOM, "is not DICOM")
+                return (
+                    LeftOut(Kind.BROKEN, "does not begin as a DICOM file does")
+                    if file.suffix.lower() in DICOM_SUFFIXES
+                    else LeftOut(Kind.NOT_DICOM, "is not DICOM")
+                )
+            refuse_deflate_bomb(file)
             return _judged(_elements(stream, start), start, status.st_size)
+    except InputError:
+        return LeftOut(Kind.BROKEN, "unpacks to more than any CT image has")
     except DAMAGED as error:
         if isinstance(error, OSError) and error.strerror:
             return LeftOut(Kind.BROKEN, f"cannot be read: {error.strerror}")
