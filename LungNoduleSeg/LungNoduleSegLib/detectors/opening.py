@@ -61,7 +61,7 @@ def open_detector(model: Path, device: Device | None = None) -> Detector:
 def _opened(model: Path, device: Device | None, *_cards: str) -> Detector:
     """Open a model once for all the scans that a process runs with it."""
     found = _find(model)
-    if isinstance(found, EntryPoint):
+    if not isinstance(found, Path):
         return _class_of(found)()
     card = read_card(found)
     if card.kind == "onnx":
