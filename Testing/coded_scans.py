@@ -58,8 +58,8 @@ def coded_volume(grid: sitk.Image, shift_mm: float = 0) -> sitk.Image:
 def upright(low: float = -340, high: float = -10, step: float = 2.5) -> sitk.Image:
     """Make the grid of an axial scan of few voxels from LPS z `low` to `high` in mm."""
     grid = sitk.Image([12, 10, round((high - low) / step) + 1], sitk.sitkInt16)
-    grid.SetSpacing((20.0, 30.0, step))
-    grid.SetOrigin((-110.0, -135.0, low))
+    grid.SetSpacing((20.0, 20.0, step))
+    grid.SetOrigin((-110.0, -90.0, low))
     return grid
 
 
