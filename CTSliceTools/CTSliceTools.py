@@ -23,12 +23,11 @@ class CTSliceTools(ScriptedLoadableModule):
         parent.categories = [_("Chest Imaging Platform")]
         parent.contributors = ["CTLungScreening contributors"]
         parent.helpText = _(
-            "Annotate the slices of CT scans with anatomical landmarks, one key each; find out "
-            "where in the body a slice lies; match the slices of two scans; train on your own "
-            "scans. For research use only."
+            "Annotate CT scans with anatomical landmarks, one key each, locate slices in the body, "
+            "match the slices of two scans, and train on your own scans."
         )
         parent.acknowledgementText = _(
-            "After the tutorial “Building a CT Slice Localizer With Keras” of 2019."
+            "Based on the tutorial “Building a CT Slice Localizer With Keras” of 2019."
         )
 
 

@@ -24,11 +24,11 @@ class LungNoduleSeg(ScriptedLoadableModule):
         parent.dependencies = ["CTSliceTools"]
         parent.contributors = ["CTLungScreening contributors"]
         parent.helpText = _(
-            "Find the lungs and the lung nodules of a chest CT, measure them, and put segments, "
-            "a table and points into the scene. For research use only."
+            "Segment the lungs in chest CT, find, measure and review lung nodules, estimate "
+            "cancer risk, compare with prior scans, and save reports."
         )
         parent.acknowledgementText = _(
-            "After the tutorial “U-Net Segmentation Approach to Cancer Diagnosis” of 2017."
+            "Based on the tutorial “U-Net Segmentation Approach to Cancer Diagnosis” of 2017."
         )
         slicer.app.connect("startupCompleted()", self.registerSampleData)
 
