@@ -51,6 +51,7 @@ def main(folder: Path) -> None:
     show_only(widget, "followUpSection")
     rows = widget.ui.pairTable
     row = next(n for n in range(rows.rowCount) if rows.item(n, 0).text() == str(DOUBLED_NOW))
+    rows.selectRow(row)
     rows.cellClicked.emit(row, 0)
     process_events()
     with tempfile.TemporaryDirectory() as name:

@@ -210,13 +210,15 @@ class FollowUpSection(Section):
             for column, text in enumerate(_texts(one)):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
         table.visible = bool(self._rows)
+        table.resizeRowsToContents()
         fit_height(table, 1, 6)
         self._show_details()
 
     def _show_details(self) -> None:
         row = self._ui.pairTable.currentRow()
         there = self._ui.pairTable.selectedItems() and row < len(self._rows)
-        self._ui.pairDetails.text = _details(self._rows[row]) if there else ""
+        details = _details(self._rows[row]) if there else _("Select a row.")
+        self._ui.pairDetails.text = details
         self._ui.pairDetails.visible = bool(self._rows)
 
 
