@@ -71,11 +71,10 @@ def main(scan: Path, run: Path, folder: Path) -> None:
         save_panel(widget, folder / "panel-output.png")
 
         open_only(widget, "nodulesSection")
-        widget.nodules.table.step(-len(VERDICTS))
         for verdict in VERDICTS:
-            widget.nodules.table.step(1)
             widget.nodules.judge(verdict)
-        widget.nodules.table.step(1 - len(VERDICTS))
+            widget.nodules.table.step(1)
+        widget.nodules.table.step(-len(VERDICTS))
         process_events()
         save_panel(widget, work / "panel.png")
         for view in VIEWS:
@@ -86,7 +85,9 @@ def main(scan: Path, run: Path, folder: Path) -> None:
 def join(parts: list[Path], file: Path) -> None:
     """Put pictures beside each other into one of 256 colours."""
     side_by_side(parts, file)
-    colors = Image.open(file).quantize(method=Image.Quantize.FASTOCTREE)
+    colors = Image.open(file).quantize(
+        256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+    )
     colors.save(file, optimize=True)
 
 

@@ -94,10 +94,10 @@ def main(source: Path, folder: Path) -> None:
 
 
 def side_by_side(files: list[Path], file: Path) -> None:
-    """Put pictures beside each other on black."""
+    """Put pictures beside each other on white."""
     pictures = [Image.open(one).convert("RGB") for one in files]
     size = (sum(one.width for one in pictures), max(one.height for one in pictures))
-    whole = Image.new("RGB", size)
+    whole = Image.new("RGB", size, "white")
     left = 0
     for one in pictures:
         whole.paste(one, (left, 0))

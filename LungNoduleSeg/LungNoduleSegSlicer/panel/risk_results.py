@@ -11,7 +11,7 @@ from LungNoduleSegLib.risk.guidelines import GuidelineResult
 from LungNoduleSegLib.risk.logistic_model import ModelResult
 from LungNoduleSegLib.risk.prediction import RiskPrediction
 
-NO_RESULT = "–"
+NO_RESULT, WARNING = "–", "⚠"
 _LONGEST_VALUE = 12
 """Characters that have room beside a name; a longer category stands below it."""
 
@@ -48,12 +48,14 @@ class RiskResults:
 
     def show(self, one: Assessment | None, prediction: RiskPrediction | None = None) -> None:
         """Show the results for a nodule, and the trained model's for its scan; None: no nodule."""
-        rows = []
-        if one is not None:
-            rows += [_guideline_row(result) for result in one.guidelines]
-            rows += [_model_row(result) for result in one.models]
+        models = one.models if one is not None else ()
+        rows = [_guideline_row(result) for result in (one.guidelines if one is not None else ())]
+        rows += [_model_row(result) for result in models]
         if prediction is not None:
             rows.append(_prediction_row(prediction))
+        warnings = dict.fromkeys(one for result in models for one in result.warnings)
+        if warnings:
+            rows.append(ResultRow("", "", f"{WARNING} {' '.join(warnings)}", ""))
         self.rows = tuple(rows)
         while len(self._lines) < len(rows):
             self._lines.append(_Line(self._layout))
@@ -87,7 +89,11 @@ class _Line:
                 (self._detail, row.detail),
             ):
                 label.text, label.toolTip = text, row.tool_tip
+            self._name.visible = self._value.visible = bool(row.name)
             self._detail.visible = bool(row.detail)
+            font = qt.QFont(self._name.font)
+            font.setBold(bool(row.detail))
+            self._name.font = font
 
 
 def _guideline_row(result: GuidelineResult) -> ResultRow:
@@ -104,9 +110,9 @@ def _model_row(result: ModelResult) -> ResultRow:
         value = f"{100 * result.probability:.1f} %"
         terms = [_("Log odds:"), f"{result.constant:+.2f} {_('constant')}"]
         terms += [f"{term.log_odds:+.2f} {term.label}" for term in result.contributions]
-    detail = " ".join(result.warnings) or result.not_for
-    about = (result.source, result.scope, *terms, _missing(result))
-    return ResultRow(result.model, value, detail, _lines(*about))
+        value += f" {WARNING}" if result.warnings else ""
+    about = (result.source, result.scope, *terms, *result.warnings, _missing(result))
+    return ResultRow(result.model, value, result.not_for, _lines(*about))
 
 
 def _prediction_row(prediction: RiskPrediction) -> ResultRow:

@@ -72,7 +72,9 @@ class RiskSection(Section):
         filters = _("Risk models (*.ubj *.skops)")
         self.model = ModelChooser(ui.riskModel, [SUSPICION_MODEL], self._about_model, filters)
         self.model.changed.connect(lambda file: self._show_prediction())
-        ui.contributionTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        header = ui.contributionTable.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         ui.contributionTable.selectionMode = qt.QAbstractItemView.NoSelection
         ui.riskNodule.activated.connect(lambda *_: self._choose_row())
         ui.predictRiskButton.clicked.connect(lambda *_: self._predict())
