@@ -137,8 +137,10 @@ class TestTable(NodulesTest):
 
     def test_a_verdict_changes_its_row(self) -> None:
         def look(number: int) -> tuple[bool, bool, bool]:
-            font = self.ui.noduleTable.item(self.numbers().index(number), KIND).font()
-            return font.bold(), font.strikeOut(), font.italic()
+            item = self.ui.noduleTable.item(self.numbers().index(number), KIND)
+            color, font = item.foreground().color(), item.font()
+            green = color.green() > max(color.red(), color.blue())
+            return green, font.strikeOut(), font.italic()
 
         self.assertEqual(look(2), (False, False, False))
         for verdict, seen in (

@@ -24,8 +24,8 @@ from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of
 from LungNoduleSegSlicer.scene.result_tables import rows_of
 
-_CHANGE = 2
-"""The widest column of the table."""
+_CHANGE, _LINE = 2, 12
+"""The widest column of the table, and the characters in one line of it."""
 
 PAIR_WIDTH_MM = 120.0
 """What the views show of a pair from left to right."""
@@ -61,6 +61,7 @@ class FollowUpSection(Section):
         self._results: ResultNodes | None = None
         self._growth: Any = None
         self._rows: list[Row] = []
+        self._filled: list[Row] | None = None
         self.views = SideBySide()
         self.views.closed.connect(lambda: setattr(ui.followUpSideBySideBox, "checked", False))
         self.run_bar = RunBar(
@@ -204,13 +205,19 @@ class FollowUpSection(Section):
 
     def _fill_table(self) -> None:
         table = self._ui.pairTable
+        if self._rows == self._filled:
+            return
+        self._filled = self._rows
         table.clearSelection()
         table.rowCount = len(self._rows)
         for row, one in enumerate(self._rows):
             for column, text in enumerate(_texts(one)):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
         table.visible = bool(self._rows)
-        table.resizeRowsToContents()
+        height = table.verticalHeader().defaultSectionSize
+        for row, one in enumerate(self._rows):
+            long = len(str(one["change"])) > _LINE
+            table.setRowHeight(row, height + qt.QFontMetrics(table.font).height() * long)
         fit_height(table, 1, 6)
         self._show_details()
 

@@ -77,7 +77,7 @@ _BY_PROBABILITY, _VERDICT = 3, 4
 class NoduleTable:
     """Shows nodules, the most probable first until a title is clicked.
 
-    A verdict is seen in its whole row: accepted is bold, rejected is grey and struck out,
+    A verdict is seen in its whole row: accepted is green, rejected is grey and struck out,
     uncertain is slanted.
 
     The selection stays with the place of a nodule, as a threshold may give it another number.
@@ -164,16 +164,15 @@ class NoduleTable:
         grey = qt.QBrush(self._widget.palette.color(qt.QPalette.Disabled, qt.QPalette.Text))
         for row, one in enumerate(self._rows):
             font = qt.QFont(self._widget.font)
-            font.setBold(one.verdict is Verdict.ACCEPTED)
             font.setStrikeOut(one.verdict is Verdict.REJECTED)
             font.setItalic(one.verdict is Verdict.UNCERTAIN)
             for number, column in enumerate(_SHOWN):
                 item = qt.QTableWidgetItem(column.text(one))
                 if number != _VERDICT:
                     item.setFont(font)
-                    if one.verdict is Verdict.REJECTED:
-                        item.setForeground(grey)
-                elif one.verdict:
+                if number != _VERDICT and one.verdict is Verdict.REJECTED:
+                    item.setForeground(grey)
+                elif one.verdict is Verdict.ACCEPTED or (one.verdict and number == _VERDICT):
                     item.setForeground(qt.QBrush(qt.QColor(_COLORS[one.verdict])))
                 self._widget.setItem(row, number, item)
             if one.nodule.id in self._colors:
