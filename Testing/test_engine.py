@@ -101,8 +101,6 @@ def test_nothing_but_training_needs_keras(
     without_keras("LungNoduleSegLib", "batch", phantom, "-o", tmp_path / "batch")
     without_keras("LungNoduleSegLib", "features", phantom, "-o", tmp_path / "features.csv")
     without_keras("CTSliceToolsLib", "match", phantom, "--like", phantom, "--slice", "9")
-    scan = next((tmp_path / "batch" / "scans").iterdir())
-    without_keras("LungNoduleSegLib", "growth", scan, scan, "-o", tmp_path / "growth")
 
 
 @pytest.mark.parametrize("file", BUNDLED, ids=lambda file: file.stem)
