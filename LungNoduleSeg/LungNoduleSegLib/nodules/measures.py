@@ -15,6 +15,7 @@ from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid
 from LungNoduleSegLib.nodules.lung_border import Box, LungBorder
 from LungNoduleSegLib.nodules.outline import NoduleOutline, refine_outline
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, mean_axial_mm
+from LungNoduleSegLib.nodules.uncertainty import measurement_interval
 
 Points = NDArray[np.float64]
 Mark = tuple[Box, NDArray[np.bool_]]
@@ -194,7 +195,27 @@ class NoduleMeter:
             mean_probability=None if odds is None else _rounded(odds.mean(dtype=np.float64)),
             mean_diameter_mm=mean_axial_mm(longest, across),
             outline=outline.made_by,
+            **_intervals(outline, volume, kind, spacing),
         )
+
+
+def _intervals(
+    outline: NoduleOutline, volume_mm3: float, kind: NoduleKind, spacing: NDArray[np.float64]
+) -> dict[str, float]:
+    """Half the 95 % intervals by the names of their columns, if the image told the outline."""
+    if outline.image is None:
+        return {}
+    half = measurement_interval(
+        volume_mm3, spacing.tolist(), kind, outline.image.attached, outline.image.noise_hu
+    )
+    columns = {
+        "diameter_pm_mm": half.longest_mm,
+        "perpendicular_pm_mm": half.across_mm,
+        "mean_diameter_pm_mm": half.mean_mm,
+        "volume_pm_mm3": half.volume_mm3,
+        "solid_pm_mm": half.solid_mm,
+    }
+    return {name: _rounded(value) for name, value in columns.items() if value is not None}
 
 
 def _kind(hu: NDArray[Any], outline: NoduleOutline, spacing: NDArray[np.float64]) -> NoduleKind:

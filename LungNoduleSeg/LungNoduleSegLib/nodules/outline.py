@@ -49,6 +49,9 @@ NECK = 0.65
 BUMP = 1.0
 """What is cut off, but reaches no farther than this share of the nodule's radius, is a bump."""
 
+TIE = 1e-4
+"""Lifts voxels that lie on the surface by a hair, so that none is without an outline."""
+
 FURTHEST_FROM_MARK = (0.2, 8.0)
 """Volume over that of the mark: beyond this something else was outlined."""
 
@@ -168,7 +171,7 @@ def refine_outline(
     ratio = nodule.volume_mm3 / (mark.sum() * spacing.prod())
     if not FURTHEST_FROM_MARK[0] <= ratio <= FURTHEST_FROM_MARK[1]:
         return None
-    field = _per_slice(nodule.field, finer)
+    field = _on_slices(nodule, finer, spacing)
     found = ndimage.find_objects((field >= 0.5).view(np.uint8), 1)
     if not found or found[0] is None:
         return None
@@ -180,7 +183,7 @@ def refine_outline(
     shown = ImageOutline(
         field[inner],
         nodule.volume_mm3,
-        None if solid is None else _per_slice(solid.field, finer)[inner],
+        None if solid is None else _on_slices(solid, finer, spacing)[inner],
         None if solid is None else solid.volume_mm3,
         noise,
         nodule.cut,
@@ -298,7 +301,7 @@ def _grown(
     cut = cut or bool((ndimage.binary_dilation(body) & dense[at] & ~free[at]).any())
     share = (near - around) / (level - around)
     field, volume = _surface(share, body, rest[at], free[at], spacing)
-    whole = np.full(density.shape, np.minimum(field.min(), 0), np.float32)
+    whole = np.full(density.shape, field.min(), np.float32)
     whole[at] = field
     return _Part(whole, volume, level, cut)
 
@@ -331,10 +334,15 @@ def _surface(
     volume = float(np.where(inner, 1, np.minimum(share, 1.2))[owned].sum())
     field = np.where(owned, share, np.minimum(share, 0))
     field[inner] = np.maximum(field[inner], 1)
-    wanted = int(np.clip(round(volume), 1, owned.sum() - 1))
-    values = -np.partition(-field[owned], (wanted - 1, wanted))
+    return _holding(field, volume), volume * float(spacing.prod())
+
+
+def _holding(field: NDArray[np.floating[Any]], voxels: float) -> NDArray[np.float32]:
+    """Shift a field so that this number of voxels lies above 0.5, more if several are equal."""
+    wanted = int(np.clip(round(voxels), 1, field.size - 1))
+    values = -np.partition(-field.ravel(), (wanted - 1, wanted))
     edge = (values[wanted - 1] + values[wanted]) / 2
-    return (field - edge + 0.5).astype(np.float32), volume * float(spacing.prod())
+    return np.asarray(field - edge + 0.5 + TIE, np.float32)
 
 
 def _haze(scene: _Scene, solid: _Part) -> float | None:
@@ -448,8 +456,10 @@ def _between_slices(density: NDArray[np.float32], finer: int) -> NDArray[np.floa
     return density[low] * (1 - weight) + density[high] * weight
 
 
-def _per_slice(field: NDArray[np.float32], finer: int) -> NDArray[np.float32]:
-    return field.reshape(-1, finer, *field.shape[1:]).mean(1)
+def _on_slices(part: _Part, finer: int, spacing: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Bring a part's field back to the scan's slices, so that its voxels hold its volume."""
+    field = part.field.reshape(-1, finer, *part.field.shape[1:]).mean(1)
+    return _holding(field, part.volume_mm3 / float(spacing.prod()))
 
 
 def _distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -174,6 +174,15 @@ COLUMNS = {
 }
 """Every field of `Nodule`, in its order, for the CSV file, the report, the MRML table, the docs."""
 
+PLUS_MINUS = {
+    "diameter_mm": "diameter_pm_mm",
+    "perpendicular_mm": "perpendicular_pm_mm",
+    "mean_diameter_mm": "mean_diameter_pm_mm",
+    "volume_mm3": "volume_pm_mm3",
+    "solid_mm": "solid_pm_mm",
+}
+"""The column with half the 95 % interval of a measure."""
+
 REQUIRED = tuple(one.name for one in fields(Nodule) if one.default is MISSING)
 """The columns that the table of any version has."""
 

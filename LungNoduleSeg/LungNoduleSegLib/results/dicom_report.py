@@ -185,18 +185,40 @@ def _lung_volumes(lungs: sitk.Image) -> list[tuple[SegmentStyle, float]]:
     ]
 
 
-def _volume(mm3: float) -> sr.Measurement:
+def _volume(mm3: float, pm_mm3: float | None = None) -> sr.Measurement:
     return sr.Measurement(
-        codes.IBSI.VolumeFromVoxelSummation, round(mm3, 3), codes.UCUM.CubicMillimeter
+        codes.IBSI.VolumeFromVoxelSummation,
+        round(mm3, 3),
+        codes.UCUM.CubicMillimeter,
+        properties=_plus_minus(pm_mm3),
+    )
+
+
+def _plus_minus(half: float | None) -> sr.MeasurementProperties | None:
+    """Report half the 95 % interval as the uncertainty upwards and downwards (TID 310)."""
+    if half is None:
+        return None
+    return sr.MeasurementProperties(
+        upper_measurement_uncertainty=half, lower_measurement_uncertainty=half
     )
 
 
 def _measurements(nodule: Nodule) -> list[sr.Measurement]:
     mm = codes.UCUM.Millimeter
     measurements = [
-        sr.Measurement(codes.SCT.LongAxis, nodule.diameter_mm, mm),
-        sr.Measurement(codes.SCT.ShortAxis, nodule.perpendicular_mm, mm),
-        _volume(nodule.volume_mm3),
+        sr.Measurement(
+            codes.SCT.LongAxis,
+            nodule.diameter_mm,
+            mm,
+            properties=_plus_minus(nodule.diameter_pm_mm),
+        ),
+        sr.Measurement(
+            codes.SCT.ShortAxis,
+            nodule.perpendicular_mm,
+            mm,
+            properties=_plus_minus(nodule.perpendicular_pm_mm),
+        ),
+        _volume(nodule.volume_mm3, nodule.volume_pm_mm3),
         sr.Measurement(
             codes.DCM.AttenuationCoefficient,
             nodule.mean_hu,

@@ -14,7 +14,7 @@ from CTLungScreeningLib.hu import LUNG_WINDOW
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.finding import NoduleFindings
-from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
+from LungNoduleSegLib.nodules.table import COLUMNS, PLUS_MINUS, Nodule
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, assess_scan
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
@@ -28,6 +28,7 @@ TABLE = (
     "kind",
     "diameter_mm",
     "perpendicular_mm",
+    "mean_diameter_mm",
     "volume_mm3",
     "mean_hu",
     "pleura_mm",
@@ -182,6 +183,13 @@ def _value(nodule: Nodule, name: str) -> str:
     value = getattr(nodule, name)
     if value is None:
         return "–"
+    half = PLUS_MINUS.get(name)
+    if half and getattr(nodule, half) is not None:
+        return f"{_number(value, name)} ± {_number(getattr(nodule, half), name)}"
+    return _number(value, name)
+
+
+def _number(value: Any, name: str) -> str:
     if isinstance(value, float):
         digits = 2 if "probability" in name else 0 if name.endswith(("_hu", "_mm3")) else 1
         return f"{value + 0.0:.{digits}f}"
