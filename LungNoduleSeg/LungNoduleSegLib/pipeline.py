@@ -16,6 +16,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.detectors.detection import Detection, Detector
 from LungNoduleSegLib.lungs.external_mask import read_lungs
+from LungNoduleSegLib.lungs.labels import implausible
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 
@@ -96,7 +97,7 @@ def analyse(
         findings = find_nodules(
             found.probability, hu, lungs, rules, scan.image, labels=found.labels
         )
-    notes = (*scan.notes, *detector.notes, *found.notes)
+    notes = (*scan.notes, *implausible(lungs), *detector.notes, *found.notes)
     if scan.series and scan.series.series_instance_uid in detector.card.training_cases:
         notes += (
             f"{detector.card.name} was trained on this scan: what it finds here does not tell how "

@@ -6,9 +6,46 @@ import SimpleITK as sitk
 RIGHT_LUNG = 1
 LEFT_LUNG = 2
 
+LEAST_ML, MOST_ML = 1000, 9000
+"""Both lungs of an adult hold as much, however deep the breath."""
+
+LARGEST_SECOND_PART = 0.02
+"""Share of a lung that may lie apart from the rest: a slice's edge, a lobe's tip."""
+
 
 def lung_volumes_ml(lungs: sitk.Image) -> dict[str, float]:
     """Volume of each lung of a mask in ml, by its side."""
     counts = np.bincount(sitk.GetArrayViewFromImage(lungs).ravel(), minlength=3)
     ml = float(np.prod(lungs.GetSpacing())) / 1000
     return {"right": float(counts[RIGHT_LUNG] * ml), "left": float(counts[LEFT_LUNG] * ml)}
+
+
+def implausible(lungs: sitk.Image) -> tuple[str, ...]:
+    """Say in a sentence each what is hardly so of the lungs of a whole chest.
+
+    A lung is missing; both together hold less than `LEAST_ML` or more than `MOST_ML`; or a lung
+    falls into parts. A scan of a part of the chest, and a patient without a lung, are told as well.
+
+    Args:
+        lungs: labels, axial.
+    """
+    volumes = lung_volumes_ml(lungs)
+    missing = [side for side, ml in volumes.items() if not ml]
+    found = [f"No {side} lung was found: look whether it is there." for side in missing]
+    total = sum(volumes.values())
+    if not LEAST_ML <= total <= MOST_ML:
+        found.append(
+            f"The lungs hold {total:.0f} ml, outside {LEAST_ML} to {MOST_ML}: look at their "
+            "outline."
+        )
+    for side, label in (("right", RIGHT_LUNG), ("left", LEFT_LUNG)):
+        if side not in missing:
+            parts = sitk.RelabelComponent(sitk.ConnectedComponent(lungs == label, True))
+            sizes = np.bincount(sitk.GetArrayViewFromImage(parts).ravel())[1:]
+            second = sizes[1:].sum() / sizes.sum()
+            if second > LARGEST_SECOND_PART:
+                found.append(
+                    f"The {side} lung lies in {len(sizes)} parts, {second:.0%} of it outside the "
+                    "largest: look at its outline."
+                )
+    return tuple(found)

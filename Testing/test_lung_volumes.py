@@ -1,0 +1,36 @@
+"""Lungs that are hardly lungs are told in a sentence."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from LungNoduleSegLib.lungs.labels import implausible
+
+
+def lungs(*boxes: tuple[int, slice]) -> sitk.Image:
+    """Lungs of 100 by 100 mm on voxels of 5 mm, each box with its label and its slices."""
+    array = np.zeros((80, 50, 60), np.uint8)
+    for label, z in boxes:
+        array[z, 10:30, 30 * (label - 1) + 5 : 30 * (label - 1) + 25] = label
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((5, 5, 5))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "sentences"),
+    [
+        (lungs((1, slice(10, 60)), (2, slice(10, 60))), []),
+        (lungs((1, slice(10, 60))), ["No left lung was found"]),
+        (lungs((1, slice(10, 18)), (2, slice(10, 18))), ["hold 800 ml, outside 1000 to 9000"]),
+        (
+            lungs((1, slice(10, 60)), (2, slice(10, 40)), (2, slice(45, 55))),
+            ["left lung lies in 2 parts, 25% of it outside"],
+        ),
+    ],
+)
+def test_each_doubt_is_one_sentence(image: sitk.Image, sentences: list[str]) -> None:
+    found = implausible(image)
+    assert len(found) == len(sentences)
+    for sentence, told in zip(sentences, found, strict=True):
+        assert sentence in told
