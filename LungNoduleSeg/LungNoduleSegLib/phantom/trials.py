@@ -55,8 +55,10 @@ def rough_mark(crop: Crop, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def measure_trial(spec: CropSpec) -> Trial | None:
-    """Make a nodule and measure it; None where the image tells no outline."""
+    """Make a nodule and measure it; None where no voxel shows it, or the image tells no outline."""
     crop = make_crop(spec)
+    if not crop.mask.any():  # thinner than half a slice
+        return None
     mark = rough_mark(crop, np.random.default_rng((spec.seed, 9)))
     (box,) = ndimage.find_objects(mark.view(np.uint8), 1)
     outline = refine_outline(crop.hu, crop.lungs, crop.spacing, box, mark[box])
