@@ -25,6 +25,8 @@ class BatchTable:
         self._rows: dict[str, int] = {}
         self._cells: dict[str, Mapping[str, str]] = {}
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        table.horizontalHeader().highlightSections = False
+        table.verticalHeader().visible = False
         table.horizontalHeader().setSectionResizeMode(_STATE, qt.QHeaderView.Stretch)
         self._fit()
 

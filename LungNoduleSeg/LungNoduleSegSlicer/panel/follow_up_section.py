@@ -24,7 +24,7 @@ from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of
 from LungNoduleSegSlicer.scene.result_tables import rows_of
 
-_CHANGE, _LINE = 2, 12
+_CHANGE, _LINE = 2, 9
 """The widest column of the table, and the characters in one line of it."""
 
 PAIR_WIDTH_MM = 120.0
@@ -73,6 +73,7 @@ class FollowUpSection(Section):
         )
         self.run_bar.runner.ended.connect(lambda *_: self.changed.emit())
         header = ui.pairTable.horizontalHeader()
+        header.highlightSections = False
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(_CHANGE, qt.QHeaderView.Stretch)
         ui.pairTable.itemSelectionChanged.connect(self._show_details)
@@ -216,8 +217,8 @@ class FollowUpSection(Section):
         table.visible = bool(self._rows)
         height = table.verticalHeader().defaultSectionSize
         for row, one in enumerate(self._rows):
-            long = len(str(one["change"])) > _LINE
-            table.setRowHeight(row, height + qt.QFontMetrics(table.font).height() * long)
+            more_lines = len(str(one["change"])) // _LINE
+            table.setRowHeight(row, height + qt.QFontMetrics(table.font).height() * more_lines)
         fit_height(table, 1, 6)
         self._show_details()
 
