@@ -2,7 +2,7 @@
 
     python LungNoduleSeg/Scripts/fit_measurement_interval.py [--trials 1200] [--processes 2]
 
-Each nodule is drawn at random: 4 to 20 mm, of any type, free, on a vessel or on the pleura, with
+Each nodule is drawn at random: 4 to 30 mm, of any type, free, on a vessel or on the pleura, with
 slices of 0.6 to 5 mm, pixels of 0.5 to 0.9 mm, a soft or sharp kernel and noise of 8 to 30 HU. The
 half width of the interval is the 95 % quantile of the error, found by regression of its logarithm
 on that of each cause. Two thirds of the nodules are fitted; on the others the intervals are counted
@@ -33,7 +33,7 @@ def drawn(seed: int) -> CropSpec:
     kind = KINDS[rng.choice(3, p=[0.6, 0.2, 0.2])]
     smallest = 4.0 if kind is NoduleKind.SOLID else 6.0
     return CropSpec(
-        diameter_mm=float(np.exp(rng.uniform(np.log(smallest), np.log(20)))),
+        diameter_mm=float(np.exp(rng.uniform(np.log(smallest), np.log(30)))),
         kind=kind,
         place=list(Place)[rng.integers(3)],
         slice_mm=float(rng.choice([0.6, 1.0, 1.25, 2.0, 2.5, 5.0])),
