@@ -287,7 +287,7 @@ def test_as_many_workers_as_cores_and_memory_allow(scans: Path) -> None:
     assert sizes["deep"] >= np.prod(SIZE)
     assert count_workers(cases, 2, 64 * GIB) == 2
     assert count_workers(cases, 64, 64 * GIB) == len(cases)
-    assert count_workers(cases, 64, 4 * GIB) == 2
+    assert count_workers(cases, 64, 4 * GIB) == 3
     assert count_workers(cases, 64, GIB) == 1
     large = Case("large", IndexedScan(scans, "1.2", tuple(["one"] * 800)))
     assert count_workers([large] * 8, 64, 16 * GIB) == 4

@@ -348,7 +348,7 @@ def test_what_cannot_be_localized_is_refused_by_its_name(
         logic.predict(empty)
     mask = add_volume(sitk.Image([9, 9, 9], sitk.sitkUInt8), "Mask")
     before = names()
-    with pytest.raises(InputError, match=r"^Mask holds 8-bit unsigned integers"):
+    with pytest.raises(InputError, match=r"^Mask holds 8-bit values"):
         logic.predict(mask, unloaded)
     with pytest.raises(InputError, match=r"nowhere\.keras is missing"):
         logic.predict(add_volume(coded_volume(upright()), "CT"), tmp_path / "nowhere.keras")

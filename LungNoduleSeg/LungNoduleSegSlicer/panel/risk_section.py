@@ -156,8 +156,8 @@ class RiskSection(Section):
             if getattr(measured, name) is not None
         }
         told = self._logic.risk.toldFacts(self._results)
-        header = asdict(self._logic.risk.headerFacts(self._results))
-        of_patient = {n: Known(v, _("DICOM")) for n, v in header.items() if v is not None}
+        from_header = asdict(self._logic.risk.headerFacts(self._results))
+        of_patient = {n: Known(v, _("DICOM")) for n, v in from_header.items() if v is not None}
         self.patient.show(of_patient | known, asdict(told.patient) | dict(told.shared))
         self.nodule.show(known, _told_of(told, number, one))
         ui.riskResults.visible = True
