@@ -208,7 +208,8 @@ def test_the_last_table_is_taken_back_and_a_failure_leaves_nothing(
     assert scene.GetNumberOfNodes() == before
 
 
-@pytest.mark.parametrize("code", ["LPS", "SAL"])
+# Not LPS: there a voxel lies midway between two, and the file's 32-bit geometry decides which.
+@pytest.mark.parametrize("code", ["RPI", "SAL"])
 def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, code: str) -> None:
     image = grid(code, **OBLIQUE)
     folder = write_results(tmp_path / "out", image)
@@ -228,8 +229,7 @@ def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, co
     assert list(row) == list(FEATURE_COLUMNS)
     assert (row["scan"], row["source"]) == ("CT", "run")
     for name, value in expected.features.items():
-        # An oblique grid is resampled, where the last bit of an origin may move a voxel.
-        assert row[name] == pytest.approx(value, abs=1e-3, rel=0.01, nan_ok=True), name
+        assert row[name] == pytest.approx(value, abs=1e-3, nan_ok=True), name
     assert node.GetAttribute(TAG) == "features"
     assert sources(node) == [found.table.GetID(), found.segmentation.GetID()]
     found.segmentation.GetSegmentation().RemoveSegment("CTLungScreening_Nodule_3")

@@ -233,14 +233,12 @@ def _outlined(
     if haze is None:
         return solid, None
     whole = _grown(scene, scene.smooth, seed, around, haze, SOLID_HU)
-    if whole is None or whole.volume_mm3 < MIN_GAIN * solid.volume_mm3:
-        return solid, None
-    if whole.volume_mm3 > MOST_HAZE * scene.mark.sum() * scene.spacing.prod():
+    most = MOST_HAZE * scene.mark.sum() * scene.spacing.prod()
+    if whole is None or not MIN_GAIN * solid.volume_mm3 <= whole.volume_mm3 <= most:
         return solid, None
     core = _core(scene, whole)
-    if core is not None and core.volume_mm3 > MOST_SOLID * whole.volume_mm3:
-        return whole, None
-    return whole, core
+    all_solid = core is not None and core.volume_mm3 > MOST_SOLID * whole.volume_mm3
+    return whole, None if all_solid else core
 
 
 def _core(scene: _Scene, whole: _Part) -> _Part | None:
