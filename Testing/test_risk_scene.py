@@ -208,8 +208,8 @@ def test_the_last_table_is_taken_back_and_a_failure_leaves_nothing(
     assert scene.GetNumberOfNodes() == before
 
 
-# Not LPS: there a voxel lies midway between two, and the file's 32-bit geometry decides which.
-@pytest.mark.parametrize("code", ["RPI", "SAL"])
+# Not stored axially: voxels would lie midway between two, and a file's 32-bit geometry decides.
+@pytest.mark.parametrize("code", ["PIR", "SAL"])
 def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, code: str) -> None:
     image = grid(code, **OBLIQUE)
     folder = write_results(tmp_path / "out", image)
