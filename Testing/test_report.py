@@ -341,4 +341,4 @@ def test_the_first_screen_answers_what_a_radiologist_asks(tmp_path: Path) -> Non
         *(case.scan, case.hu, case.lungs, case.findings, PROVENANCE, undecided),
     )
     said = words((tmp_path / "undecided.html").read_text(encoding="utf-8"))
-    assert "of the examination: not known yet" in said
+    assert "of the examination: undetermined" in said

@@ -100,7 +100,7 @@ def analyse(
     notes = (*scan.notes, *implausible(lungs), *detector.notes, *found.notes)
     if scan.series and scan.series.series_instance_uid in detector.card.training_cases:
         notes += (
-            f"{detector.card.name} was trained on this scan: what it finds here does not tell how "
-            "well it finds nodules elsewhere.",
+            f"{detector.card.name} was trained on this scan: these findings do not show how well "
+            "it performs on other scans.",
         )
     return Analysis(scan, hu, lungs, found.probability, findings, view, notes)

@@ -41,12 +41,12 @@ TABLE = (
 """Columns of the table in the report; `nodules.csv` holds all."""
 
 RULES = {
-    "min_probability": "too unsure",
+    "min_probability": "below the confidence threshold",
     "min_diameter_mm": "too small",
     "min_lung_fraction": "outside the lungs",
     "max_elongation": "shaped like a vessel",
 }
-"""What each rule of `NoduleRules` says of a candidate that it dropped."""
+"""Why each rule of `NoduleRules` drops a candidate, for people."""
 
 
 @dataclass(frozen=True)
