@@ -137,7 +137,7 @@ class TestAddedModel(PanelTest):
         timer.start(20)
         before = self.node_ids()
         self.assertIsNone(phantom.customDownloader(phantom))
-        self.assertEqual(texts[0], "Making the phantom")
+        self.assertIn("%", texts[-1])
         self.assertEqual((self.node_ids(), self.children()), (before, set()))
 
 
