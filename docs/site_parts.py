@@ -31,9 +31,10 @@ def repository() -> str:
 
 
 def model_cards() -> dict[str, dict[str, Any]]:
-    """Give the cards of the bundled models by name."""
+    """Give the cards of the bundled networks by name; a risk model's card has none of its own."""
     files = sorted(ROOT.glob("*/*Lib/Resources/Models/*.json"), reverse=True)
-    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    cards = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    return {name: card for name, card in cards.items() if "name" in card}
 
 
 def make_pages(_: Sphinx) -> None:
