@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from LungNoduleSegLib.nodules.attenuation import MIN_SOLID_FRACTION, SOLID_HU
 from LungNoduleSegLib.nodules.lung_border import Box
+from LungNoduleSegLib.nodules.region_growing import climb
 from LungNoduleSegLib.nodules.table import Outline
 from LungNoduleSegLib.nodules.wall import lung_side
 
@@ -394,7 +395,7 @@ def _opened(
 ) -> tuple[NDArray[np.bool_], bool]:
     """Give the body around the seed, and whether something that is no bump was cut off."""
     depth = ndimage.distance_transform_edt(piece, sampling=spacing)
-    deepest = _climb(depth, seed, spacing)
+    deepest = climb(depth, seed, spacing, 1.0)
     most = float(depth[deepest])
     reach = NECK * most
     bodies, _ = ndimage.label(depth >= reach)
@@ -416,21 +417,6 @@ def _around(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Box:
     """Give the box around a mask with a margin beyond the reach of the blur."""
     (box,) = ndimage.find_objects(mask.view(np.uint8), 1)
     return _crop(box, mask.shape, spacing, 2 * max(BLUR_MM, float(spacing.max())))
-
-
-def _climb(
-    depth: NDArray[np.float64], seed: tuple[int, ...], spacing: NDArray[np.float64]
-) -> tuple[int, ...]:
-    """Go from the seed to the deepest place nearby, again and again until there is none deeper."""
-    here = seed
-    while True:
-        reach = np.ceil(max(float(depth[here]), 1.0) / spacing).astype(int)
-        low = np.maximum(np.array(here) - reach, 0)
-        part = depth[tuple(slice(a, i + r + 1) for a, i, r in zip(low, here, reach, strict=True))]
-        found = tuple(int(i) for i in np.unravel_index(part.argmax(), part.shape) + low)
-        if depth[found] <= depth[here]:
-            return here
-        here = found
 
 
 def _deepest(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[int, ...]:

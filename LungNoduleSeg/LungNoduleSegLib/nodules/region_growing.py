@@ -1,6 +1,7 @@
 """Grow a nodule from a clicked point."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -166,7 +167,7 @@ def _cut_free(
     piece = np.pad(pieces[box] == pieces[seed], 1)
     depth = ndimage.distance_transform_edt(piece, sampling=spacing)
     start = tuple(i - part.start + 1 for i, part in zip(seed, box, strict=True))
-    deepest = _climb(depth, start, spacing)
+    deepest = climb(depth, start, spacing, CLICK_MM)
     reach = NECK * float(depth[deepest])
     bodies, _ = ndimage.label(depth >= reach)
     body = bodies == bodies[deepest]
@@ -183,13 +184,23 @@ def _rim(nodule: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.
     return np.asarray((distance > RIM_MM[0]) & (distance <= RIM_MM[1]))
 
 
-def _climb(
-    depth: NDArray[np.float64], seed: tuple[int, ...], spacing: NDArray[np.float64]
+def climb(
+    depth: NDArray[np.floating[Any]],
+    seed: tuple[int, ...],
+    spacing: NDArray[np.float64],
+    least_mm: float,
 ) -> tuple[int, ...]:
-    """Go from the seed to the deepest place nearby, again and again until there is none deeper."""
+    """Go from the seed to the deepest place nearby, again and again until there is none deeper.
+
+    Args:
+        depth: (z, y, x), mm below the surface of a body.
+        seed: voxel to begin at.
+        spacing: mm along (z, y, x).
+        least_mm: how far to look at least; farther where it is deeper.
+    """
     here = seed
     while True:
-        reach = np.ceil(max(float(depth[here]), CLICK_MM) / spacing).astype(int)
+        reach = np.ceil(max(float(depth[here]), least_mm) / spacing).astype(int)
         low = np.maximum(np.array(here) - reach, 0)
         part = depth[tuple(slice(a, i + r + 1) for a, i, r in zip(low, here, reach, strict=True))]
         found = tuple(int(i) for i in np.unravel_index(part.argmax(), part.shape) + low)
