@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from CTLungScreeningLib.child_process import BAD_INPUT_STATUS
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import Cancelled, is_of_users, sentence_of
 from CTLungScreeningLib.progress import ProgressStyle, Reporter
@@ -26,8 +27,8 @@ DeviceOption = Annotated[
     Device | None, typer.Option(help="Where the networks run; default: a GPU if there is one.")
 ]
 
-FAILED_IN_PART, BAD_INPUT, FAULT, INTERRUPTED = 1, 2, 70, 130
-"""Exit statuses."""
+FAILED_IN_PART, FAULT, INTERRUPTED = 1, 70, 130
+"""Exit statuses, beside `BAD_INPUT_STATUS`."""
 
 
 def new_app(summary: str) -> typer.Typer:
@@ -53,13 +54,13 @@ def run_app(app: Callable[[], object]) -> None:
         app()
     except BrokenPipeError:  # nobody reads on, as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(BAD_INPUT)
+        sys.exit(BAD_INPUT_STATUS)
     except (Cancelled, KeyboardInterrupt):
         print("Cancelled.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
         print(f"Error: {sentence_of(error)}", file=sys.stderr)
-        sys.exit(BAD_INPUT if is_of_users(error) else FAULT)
+        sys.exit(BAD_INPUT_STATUS if is_of_users(error) else FAULT)
 
 
 def exit_if_failed(failures: Sized, progress: ProgressStyle) -> None:
