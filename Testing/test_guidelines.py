@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from LungNoduleSegLib.nodules.table import NoduleKind
+from LungNoduleSegLib.nodules.table import NoduleKind, mean_axial_mm
 from LungNoduleSegLib.risk.clinical_data import parse_facts
 from LungNoduleSegLib.risk.european import bts, nelson
 from LungNoduleSegLib.risk.examination import class_examination
@@ -25,7 +25,7 @@ from LungNoduleSegLib.risk.facts import (
     Uptake,
 )
 from LungNoduleSegLib.risk.fleischner import fleischner, fleischner_mean_mm
-from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, lung_rads, lung_rads_mean_mm
+from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, lung_rads
 
 SOLID, PART, NON = NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID
 SCREENED = PatientFacts(screening=True)
@@ -269,7 +269,7 @@ def test_growth_by_lung_rads(
 def test_means_are_rounded_as_each_guideline_says(
     longest: float, across: float, tenths: float, whole: float
 ) -> None:
-    assert lung_rads_mean_mm(longest, across) == tenths
+    assert mean_axial_mm(longest, across) == tenths
     assert fleischner_mean_mm(longest, across) == whole
 
 

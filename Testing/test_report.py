@@ -18,13 +18,13 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.hu import LUNG_WINDOW
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
+from LungNoduleSegLib.nodules.table import mean_axial_mm
 from LungNoduleSegLib.results.pictures import PictureMaker, overview_png
 from LungNoduleSegLib.results.report import write_report
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import PatientFacts, Sex, Status, measured_facts
 from LungNoduleSegLib.risk.logistic_model import evaluate
-from LungNoduleSegLib.risk.lung_rads import lung_rads_mean_mm
 from LungNoduleSegLib.risk.prediction import Contribution, RiskPrediction
 from LungNoduleSegLib.risk.published_models import MODELS
 from LungNoduleSegLib.risk.scan_risk import ScanRisk, to_text
@@ -322,7 +322,7 @@ def test_the_first_screen_answers_what_a_radiologist_asks(tmp_path: Path) -> Non
     assert f"of the examination: {examination.category} ({examination.reason})" in first
     table = without_tags(page[page.index('<table class="glance"') : page.index("</table>")])
     for one in case.findings.nodules:
-        mean = lung_rads_mean_mm(one.diameter_mm, one.perpendicular_mm)
+        mean = mean_axial_mm(one.diameter_mm, one.perpendicular_mm)
         found = risk.of(one.id)
         assert found is not None
         assert f"{mean:.1f} {one.volume_mm3:.0f}" in table

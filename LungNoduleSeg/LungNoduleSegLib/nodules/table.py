@@ -84,13 +84,13 @@ class Nodule:
 
 def mean_axial_mm(longest_mm: float, across_mm: float) -> float:
     """Mean of two axial diameters (mm) as Lung-RADS v2022 has it: all rounded to 0.1 mm."""
-    longest, across = (_tenths(value) for value in (longest_mm, across_mm))
-    return float(_tenths(float(longest + across) / 2))
+    longest, across = (rounded(value, "0.1") for value in (longest_mm, across_mm))
+    return float(rounded((longest + across) / 2, "0.1"))
 
 
-def _tenths(value: float) -> Decimal:
-    """Round half up, after what floating point added."""
-    return Decimal(str(round(value, 6))).quantize(Decimal("0.1"), ROUND_HALF_UP)
+def rounded(value: float | Decimal, step: str) -> Decimal:
+    """Round half up to a step such as "0.1", after what floating point added."""
+    return Decimal(str(round(value, 6))).quantize(Decimal(step), ROUND_HALF_UP)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from CTLungScreeningLib.hu import LUNG_WINDOW
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.finding import NoduleFindings
-from LungNoduleSegLib.nodules.table import COLUMNS, PLUS_MINUS, Nodule
+from LungNoduleSegLib.nodules.table import COLUMNS, PLUS_MINUS, Nodule, mean_axial_mm
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, assess_scan
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
-from LungNoduleSegLib.risk.lung_rads import lung_rads_mean_mm
 from LungNoduleSegLib.risk.prediction import UNEXPLAINED, moved_by
 from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
@@ -135,7 +134,7 @@ def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _
     place = lobe[facts.upper_lobe] + (f" ({origin})" if origin else "")
     mean = volume = "–"
     if facts.longest_mm is not None and facts.perpendicular_mm is not None:
-        mean = f"{lung_rads_mean_mm(facts.longest_mm, facts.perpendicular_mm):.1f}"
+        mean = f"{mean_axial_mm(facts.longest_mm, facts.perpendicular_mm):.1f}"
     if facts.volume_mm3 is not None:
         volume = f"{facts.volume_mm3:.0f}"
     follow_up = guideline.management or guideline.not_for

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.nodules.table import mean_axial_mm
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts, Status
 from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH, Change
-from LungNoduleSegLib.risk.lung_rads import lung_rads_mean_mm
 
 Values = Mapping[str, Any]
 """Facts of one nodule by the names of `NoduleFacts`."""
@@ -174,7 +174,7 @@ def add_prior_facts(
     for one in found:
         told = dict(prior.get(one.id, {}) if one.id is not None else {})
         if not _fits(one, told):
-            mean = lung_rads_mean_mm(one.longest_mm or 0, one.perpendicular_mm or 0)
+            mean = mean_axial_mm(one.longest_mm or 0, one.perpendicular_mm or 0)
             raise InputError(
                 f"{where} has a nodule {one.id} of {mean:g} mm, and the growth is that of one "
                 f"of {told[_NOW]:g} mm: take the growth of this scan."
@@ -199,7 +199,7 @@ def _fits(one: NoduleFacts, told: Values) -> bool:
     now = told.get(_NOW)
     if now is None or one.longest_mm is None or one.perpendicular_mm is None:
         return True
-    return abs(lung_rads_mean_mm(one.longest_mm, one.perpendicular_mm) - now) <= CHANGED_MM
+    return abs(mean_axial_mm(one.longest_mm, one.perpendicular_mm) - now) <= CHANGED_MM
 
 
 def _growth_cells(row: Mapping[str, str]) -> dict[str, Any]:

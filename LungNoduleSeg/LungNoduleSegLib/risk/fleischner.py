@@ -11,6 +11,7 @@ or as a second opinion, it takes the volume.
 
 from dataclasses import replace
 
+from LungNoduleSegLib.nodules.table import rounded
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     NoduleFacts,
@@ -25,7 +26,6 @@ from LungNoduleSegLib.risk.guidelines import (
     NoClassError,
     ask,
     diameters,
-    rounded,
 )
 
 

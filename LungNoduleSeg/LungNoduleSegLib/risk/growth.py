@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.nodules.table import Nodule, Side
+from LungNoduleSegLib.nodules.table import Nodule, Side, mean_axial_mm
 from LungNoduleSegLib.risk.alignment import LABELS, Alignment, align
 from LungNoduleSegLib.risk.facts import Status, lung_heights
 from LungNoduleSegLib.risk.growth_rate import (
@@ -22,7 +22,7 @@ from LungNoduleSegLib.risk.growth_rate import (
     growth_rate,
     volume_deviation,
 )
-from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, lung_rads_mean_mm
+from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads
 
 Point = tuple[float, float, float]
 
@@ -152,7 +152,7 @@ class Growth:
 
 def mean_mm(nodule: Nodule) -> float:
     """Mean of the two axial diameters of a nodule, as Lung-RADS v2022 rounds it."""
-    return lung_rads_mean_mm(nodule.diameter_mm, nodule.perpendicular_mm)
+    return mean_axial_mm(nodule.diameter_mm, nodule.perpendicular_mm)
 
 
 def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None) -> Growth:

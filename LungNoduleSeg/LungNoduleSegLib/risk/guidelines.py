@@ -1,7 +1,6 @@
 """Common parts of the guidelines: their results and required inputs."""
 
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
 
 from LungNoduleSegLib.risk.facts import NoduleFacts, PatientFacts
 
@@ -33,11 +32,6 @@ class MissingFactsError(Exception):
 
 class NoClassError(Exception):
     """The guideline has no class for the nodule."""
-
-
-def rounded(value: float | Decimal, step: str) -> Decimal:
-    """Round half up to a step such as "0.1", after what floating point added."""
-    return Decimal(str(round(value, 6))).quantize(Decimal(step), ROUND_HALF_UP)
 
 
 def ask(facts: NoduleFacts | PatientFacts, *names: str) -> list[str]:

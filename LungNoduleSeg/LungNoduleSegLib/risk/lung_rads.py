@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from LungNoduleSegLib.nodules.table import mean_axial_mm, rounded
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     Airway,
@@ -29,19 +30,12 @@ from LungNoduleSegLib.risk.guidelines import (
     NoClassError,
     ask,
     diameters,
-    rounded,
 )
 
 DAYS_PER_YEAR = 365.25
 
 GROWTH_MM = 1.5
 """Lung-RADS v2022: growth is a rise of the mean diameter by more than this within 12 months."""
-
-
-def lung_rads_mean_mm(longest_mm: float, perpendicular_mm: float) -> float:
-    """Mean of two diameters (mm) as Lung-RADS v2022 has it: both, then the mean, to 0.1 mm."""
-    both = rounded(longest_mm, "0.1") + rounded(perpendicular_mm, "0.1")
-    return float(rounded(both / 2, "0.1"))
 
 
 def change_by_lung_rads(previous_mm: float, now_mm: float, months: float) -> Status | None:
@@ -164,7 +158,7 @@ def _doubled(nodule: NoduleFacts) -> bool:
     was, months = nodule.previous_mean_mm, nodule.months_since_previous
     if was is None or months is None or None in (nodule.longest_mm, nodule.perpendicular_mm):
         return False
-    return months <= 12 and lung_rads_mean_mm(*diameters(nodule)) >= 2 * was
+    return months <= 12 and mean_axial_mm(*diameters(nodule)) >= 2 * was
 
 
 _FIRST = {
@@ -220,7 +214,7 @@ def _in_the_lung(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
 def _size(nodule: NoduleFacts) -> tuple[Reaches, str]:
     """By the mean diameter, or without one by the volume: what it reaches, and in words."""
     if nodule.longest_mm is not None:
-        mean = lung_rads_mean_mm(*diameters(nodule))
+        mean = mean_axial_mm(*diameters(nodule))
         return (lambda limit: mean >= limit), f"{mean:g} mm"
     volume = rounded(nodule.volume_mm3 or 0, "1")
     return (lambda limit: limit == 0 or volume >= VOLUMES_MM3[int(limit)]), f"{volume} mm³"
