@@ -197,6 +197,32 @@ def test_threads_are_those_of_the_cores_or_fewer(monkeypatch: pytest.MonkeyPatch
     assert engine._threads() == cores
 
 
+def test_each_core_runs_batches_of_its_own_and_they_come_back_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "_threads", lambda: 3)
+    network = OnnxNetwork(DEFAULT_MODEL, Device.CPU, small_batches=True)
+    rng = np.random.default_rng(4)
+    batches = [rng.normal(size=(1, 32, 16 * k, 5)).astype(np.float32) for k in range(1, 9)]
+    expected = [network.predict_on_batch(one) for one in batches]
+    waiting = iter(batches)
+    outputs = engine.predict_each(network, waiting)
+    first = next(outputs)
+    assert len(list(waiting)) == 4  # inputs are not made long before they are run
+    list(outputs)
+    outputs = engine.predict_each(network, batches[1:])
+    for found, alone in zip([first, *outputs], expected, strict=True):
+        np.testing.assert_array_equal(found, alone)
+
+
+def test_a_batch_that_cannot_be_run_ends_all_of_them() -> None:
+    network = OnnxNetwork(DEFAULT_MODEL, Device.CPU, small_batches=True)
+    batches = [np.zeros((1, 32, 32, channels), np.float32) for channels in (5, 4, 5)]
+    outputs = engine.predict_each(network, batches)
+    with pytest.raises(Exception, match="invalid dimensions"):
+        list(outputs)
+
+
 def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "broken.onnx"
     file.write_bytes(b"not a model")

@@ -48,7 +48,7 @@ def small_scan() -> tuple[sitk.Image, sitk.Image]:
 def test_batches_give_what_the_whole_stack_gives_at_once(
     context: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "BATCH_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr(inference, "GROUP_PIXELS", 2 * 64 * 64)
     preparation = Preparation(size=64, context=context)
     model = build_unet(64, preparation.channels, 2)
     prepared = prepare(*small_scan(), preparation)
@@ -59,7 +59,7 @@ def test_batches_give_what_the_whole_stack_gives_at_once(
     at_once = model.predict_on_batch(prepared.inputs())[..., 0]
     np.testing.assert_allclose(batched, at_once, atol=1e-5)
     assert seen[-1] == (7, 7)
-    assert len(seen) == 4
+    assert len(seen) == 7
 
 
 def test_a_network_for_any_size_sees_the_rectangle_around_the_lungs_only() -> None:

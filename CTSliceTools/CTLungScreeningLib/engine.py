@@ -6,7 +6,9 @@ it is faster there.
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -68,6 +70,32 @@ def notes_of(network: Network | None) -> list[str]:
     return network.notes if isinstance(network, OnnxNetwork) else []
 
 
+def predict_each(network: Network, batches: Iterable[Images]) -> Iterator[Images]:
+    """Give the outputs for each of many batches, in order.
+
+    Where a network runs on the processor, each core works on a batch of its own: that takes a
+    quarter less time than sharing each batch among the cores, and as many batches in memory.
+
+    Args:
+        network: opened for small batches, see `OnnxNetwork`.
+        batches: the inputs, channels last; a few are taken ahead of the outputs.
+    """
+    if not isinstance(network, OnnxNetwork):
+        yield from map(network.predict_on_batch, batches)
+        return
+    running: deque[Future[Images]] = deque()
+    pool = ThreadPoolExecutor(_threads())
+    try:
+        for batch in batches:
+            running.append(pool.submit(network.predict_on_batch, batch))
+            while len(running) > network.at_once:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 class OnnxNetwork:
     """The network in an ONNX file, which has channels first; here they are last, as in Keras.
 
@@ -78,12 +106,15 @@ class OnnxNetwork:
         notes: a sentence for each GPU that was found and is not used.
     """
 
-    def __init__(self, file: Path, device: Device | None = None) -> None:
+    def __init__(
+        self, file: Path, device: Device | None = None, *, small_batches: bool = False
+    ) -> None:
         """Load a network.
 
         Args:
             file: the `.onnx` file, with one input of 32-bit floats.
             device: where it runs; None for a GPU if there is one.
+            small_batches: give each core batches of its own (`predict_each`), not all cores one.
 
         Raises:
             InputError: if the file cannot be run.
@@ -91,7 +122,9 @@ class OnnxNetwork:
         import onnxruntime  # noqa: PLC0415 - keeps the command line quick
 
         try:
-            session = onnxruntime.InferenceSession(file, _options(), ["CPUExecutionProvider"])
+            threads = 1 if small_batches else _threads()
+            options = _options(threads)
+            session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
         except Exception as error:  # what it raises has no class in common
             raise InputError(
                 f"{file} cannot be read as an ONNX model: {_first_line(error)}"
@@ -102,11 +135,17 @@ class OnnxNetwork:
         self.name, self.notes = file.stem, list[str]()
         self.input_shape, self.output_shape = _shape(first.shape), _shape(outputs[0].shape)
         self._processor = _with_openvino(file, "CPU") or ("CPU", _run_of(session))
+        self._small_batches = small_batches and self._processor[0] == "CPU"
         self.device, self._run = self._processor
         if device is not Device.CPU:
             self._use_gpu(file, asked=device is Device.GPU)
         if device is Device.GPU and self.device == self._processor[0] and not self.notes:
             self.notes.append("No GPU was found that runs networks: the processor ran them.")
+
+    @property
+    def at_once(self) -> int:
+        """How many batches run side by side."""
+        return _threads() if self._small_batches and self.device == "CPU" else 1
 
     def predict_on_batch(self, x: Images) -> Images:
         """Give the outputs for a batch of inputs; the processor takes over if the GPU fails."""
@@ -149,7 +188,7 @@ def _gpus(file: Path, asked: bool) -> Iterator[tuple[str, Callable[[], _Run]]]:
     import onnxruntime  # noqa: PLC0415
 
     def load(provider: tuple[str, dict[str, str]]) -> _Run:
-        session = onnxruntime.InferenceSession(file, _options(), [provider])
+        session = onnxruntime.InferenceSession(file, _options(_threads()), [provider])
         if provider[0] not in session.get_providers():  # what is missing is only printed
             raise RuntimeError("a library that it needs is missing.")
         return _run_of(session)
@@ -186,12 +225,12 @@ def _run_of(session: Any) -> _Run:
     return lambda batch: session.run(None, {name: batch})[0]
 
 
-def _options() -> Any:
+def _options(threads: int) -> Any:
     import onnxruntime  # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
     options.enable_mem_pattern = False  # DirectML needs it so
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what matters is raised
     return options
 

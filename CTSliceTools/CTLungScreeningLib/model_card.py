@@ -141,7 +141,7 @@ def load_network(model_file: Path, device: Device | None = None) -> tuple[Networ
     """
     card = read_card(model_file)
     if name := card.file(RUN):
-        return OnnxNetwork(model_file.parent / name, device), card
+        return OnnxNetwork(model_file.parent / name, device, small_batches=True), card
     if importlib.util.find_spec("keras") is None:
         raise InputError(
             f"{model_file.with_suffix(TRAIN)} runs with Keras only, which is not installed: make "

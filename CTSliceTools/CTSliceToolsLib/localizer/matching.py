@@ -15,7 +15,6 @@ from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
 from CTSliceToolsLib.dataset.slice_file import read_slice_file
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
 from CTSliceToolsLib.localizer.prediction import (
-    BATCH,
     DEFAULT_MODEL,
     Model,
     ScanPrediction,
@@ -24,6 +23,9 @@ from CTSliceToolsLib.localizer.prediction import (
 )
 from CTSliceToolsLib.localizer.rigid_check import check_level
 from CTSliceToolsLib.localizer.scan_alignment import align_scans
+
+FILES_AT_ONCE = 64
+"""It bounds the memory, whatever the number of files."""
 
 TOLERANCE = 0.01
 """Of the normalized location: 10 to 20 mm."""
@@ -110,9 +112,9 @@ def match_files(
     location = location_of(key)
     paths = [Path(path) for path in image_paths]
     found = []
-    for start in range(0, len(paths), BATCH):
+    for start in range(0, len(paths), FILES_AT_ONCE):
         progress("Matching", start, len(paths))
-        batch = paths[start : start + BATCH]
+        batch = paths[start : start + FILES_AT_ONCE]
         pictures = [_picture(path) for path in batch]
         predicted = predict_locations(np.stack(pictures), model)
         found += [

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.engine import Device, Network, device_of, notes_of
+from CTLungScreeningLib.engine import Device, Network, device_of, notes_of, predict_each
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import load_network
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal, silent
@@ -24,7 +24,7 @@ from CTSliceToolsLib.slice_image import SIZE, slice_images
 DEFAULT_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "slice-localizer.onnx"
 """The bundled localizer."""
 
-BATCH = 16
+BATCH = 4
 """Slices the network sees at once; it bounds the memory, whatever the scan's length."""
 
 UNKNOWN_MM = 80.0
@@ -223,17 +223,14 @@ def predict_locations(
         InputError: if the model cannot be used.
     """
     network, _ = open_model(model)
-    locations = np.empty(len(pictures))
+    starts = range(0, len(pictures), BATCH)
+    batches = (pictures[k : k + BATCH, ..., None].astype(np.float32) for k in starts)
+    locations: list[float] = []
     progress("Locating", 0, len(pictures))
-    for start in range(0, len(pictures), BATCH):
-        batch = pictures[start : start + BATCH, ..., None].astype(np.float32)
-        count = len(batch)
-        if start:  # batches of one shape are one compiled function
-            batch = np.pad(batch, ((0, BATCH - count), (0, 0), (0, 0), (0, 0)))
-        predicted = np.asarray(network.predict_on_batch(batch))
-        locations[start : start + count] = predicted[:count, 0]
-        progress("Locating", start + count, len(pictures))
-    return locations
+    for predicted in predict_each(network, batches):
+        locations += np.asarray(predicted)[:, 0].tolist()
+        progress("Locating", len(locations), len(pictures))
+    return np.array(locations)
 
 
 def predict_scan(

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTLungScreeningLib.engine import Network
+from CTLungScreeningLib.engine import Network, predict_each
 from CTLungScreeningLib.geometry.affine import voxels_to_lps
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.cubes import CUBE, cut_cubes, sampled_slices
@@ -21,7 +21,8 @@ LOWEST = 0.2
 SURE = 0.5
 """Voxels that reach this and touch are one candidate."""
 
-BATCH = 32
+BATCH = 8
+"""Candidates that the network sees at once."""
 
 MIRRORED = ((), (2,), (3,), (2, 3))
 """Axes of cubes (n, z, y, x) along which they are mirrored: a score is the mean of all four."""
@@ -112,15 +113,19 @@ def score_candidates(
         progress: called after each batch.
     """
     slices = sampled_slices(hu)
-    scores = np.zeros(len(centres))
-    for start in range(0, len(centres), BATCH):
-        chosen = slice(start, start + BATCH)
-        cubes = cut_cubes(slices, centres[chosen])
-        views = np.concatenate([np.flip(cubes, axes) for axes in MIRRORED])
-        each = classifier.predict_on_batch(views[..., None].astype(np.float32))
-        scores[chosen] = each.reshape(len(MIRRORED), -1).mean(axis=0)
-        progress("Candidates", min(start + BATCH, len(centres)), len(centres))
-    return scores
+    parts = [centres[start : start + BATCH] for start in range(0, len(centres), BATCH)]
+    batches = (_views(cut_cubes(slices, part)) for part in parts)
+    scores: list[float] = []
+    for each in predict_each(classifier, batches):
+        scores += each.reshape(len(MIRRORED), -1).mean(axis=0).tolist()
+        progress("Candidates", len(scores), len(centres))
+    return np.array(scores)
+
+
+def _views(cubes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give cubes (n, z, y, x) as the network's input, each mirrored in every way of `MIRRORED`."""
+    views = np.concatenate([np.flip(cubes, axes) for axes in MIRRORED])
+    return views[..., None].astype(np.float32)
 
 
 def reduce_false_positives(

@@ -4,12 +4,12 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.engine import Network
+from CTLungScreeningLib.engine import Network, predict_each
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from LungNoduleSegLib.network.preparation import BACKGROUND_STD, Preparation, prepare, with_context
+from LungNoduleSegLib.network.preparation import BACKGROUND_STD, Preparation, prepare
 
-BATCH_PIXELS = 8 * 256 * 256
-"""Pixels in one batch: what bounds the network's memory, whatever the scan's size."""
+GROUP_PIXELS = 8 * 256 * 256
+"""Pixels of the neighbouring slices that share a rectangle, so that they are halved alike."""
 
 MARGIN = 8
 """Pixels around the lungs that the network sees."""
@@ -32,7 +32,7 @@ def nodule_probability(
         preparation: the one that the model was trained with.
         hu: axial HU image.
         lungs: label image on the same grid, non-zero in the lungs.
-        progress: called after each batch.
+        progress: called after each slice.
     """
     prepared = prepare(hu, lungs, preparation)
     return prepared.restore(predict_slices(model, preparation, prepared.pixels(), progress))
@@ -46,24 +46,28 @@ def predict_slices(
 ) -> NDArray[np.float32]:
     """Run the network over prepared slices (n, size, size); the result has the same shape.
 
-    A network that takes images of any size sees only the rectangle around the lungs of the slices
-    in a batch; the result is 0 outside it.
+    A network that takes images of any size sees only the rectangle around the lungs of a few
+    slices; the result is 0 outside it.
     """
     context, total = preparation.context, len(pixels)
-    step = max(1, BATCH_PIXELS // preparation.size**2)
+    step = max(1, GROUP_PIXELS // preparation.size**2)
     padded = np.pad(pixels, ((context, context + step), (0, 0), (0, 0)), mode="edge")
-    any_size = model.input_shape[1] is None
-    result = np.zeros_like(pixels)
+    windows: list[tuple[slice, slice, slice]] = []
     for start in range(0, total, step):
-        window = padded[start : start + step + 2 * context]
-        rows, columns = _around_lungs(window) if any_size else (slice(None), slice(None))
-        seen = window[:, rows, columns]
-        stop = min(start + step, total)
-        if seen.size:
-            batch = with_context(seen, context)[context : context + step]
-            predicted = model.predict_on_batch(batch)[..., 0]
-            result[start:stop, rows, columns] = predicted[: stop - start]
-        progress("Nodules", stop, total)
+        rows, columns = slice(None), slice(None)
+        if model.input_shape[1] is None:
+            rows, columns = _around_lungs(padded[start : start + step + 2 * context])
+        if padded[start, rows, columns].size:
+            windows += [
+                (slice(first, first + preparation.channels), rows, columns)
+                for first in range(start, min(start + step, total))
+            ]
+    batches = (np.moveaxis(padded[window], 0, -1)[None] for window in windows)
+    result = np.zeros_like(pixels)
+    found = zip(windows, predict_each(model, batches), strict=True)
+    for done, ((stack, rows, columns), probability) in enumerate(found, start=1):
+        result[stack.start, rows, columns] = probability[0, ..., 0]
+        progress("Nodules", done, len(windows))
     return result
 
 
