@@ -71,7 +71,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
     def setup(self) -> None:
         """Build the panel."""
         # Not at the top of the file, which Slicer imports when it starts.
-        from CTLungScreeningSlicer.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.section import ParameterBinding  # noqa: PLC0415
         from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection  # noqa: PLC0415
         from CTSliceToolsSlicer.panel.localize_section import LocalizeSection  # noqa: PLC0415
         from CTSliceToolsSlicer.panel.match_section import MatchSection  # noqa: PLC0415
@@ -105,7 +105,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
 
     def onReload(self) -> None:
         """Read the files of our packages again too; called by developer mode's button Reload."""
-        from CTLungScreeningSlicer.panel.module_reload import forget_packages  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.section import forget_packages  # noqa: PLC0415
 
         forget_packages()
         ScriptedLoadableModuleWidget.onReload(self)

@@ -82,17 +82,17 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
     def setup(self) -> None:
         """Build the panel."""
         # Not at the top of the file, which Slicer imports when it starts.
-        from CTLungScreeningSlicer.panel.model_chooser import ModelChooser  # noqa: PLC0415
-        from CTLungScreeningSlicer.panel.parameter_binding import ParameterBinding  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.section import ParameterBinding  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.widgets import ModelChooser  # noqa: PLC0415
         from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
-        from LungNoduleSegSlicer.panel.added_model import (  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.batch_section import BatchSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.follow_up_section import FollowUpSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.lungs_section import (  # noqa: PLC0415
+            LungsSection,
             about_model,
             added,
             added_models,
         )
-        from LungNoduleSegSlicer.panel.batch_section import BatchSection  # noqa: PLC0415
-        from LungNoduleSegSlicer.panel.follow_up_section import FollowUpSection  # noqa: PLC0415
-        from LungNoduleSegSlicer.panel.lungs_section import LungsSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.nodules_section import NodulesSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.output_section import OutputSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.risk_section import RiskSection  # noqa: PLC0415
@@ -148,7 +148,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def onReload(self) -> None:
         """Read the files of our packages again too; called by developer mode's button Reload."""
-        from CTLungScreeningSlicer.panel.module_reload import forget_packages  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.section import forget_packages  # noqa: PLC0415
 
         forget_packages()
         ScriptedLoadableModuleWidget.onReload(self)

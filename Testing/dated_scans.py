@@ -20,7 +20,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from follow_up_scans import measured
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import write_nodules_csv
-from LungNoduleSegLib.results.names import RECORD, SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import write_segmentation
 
 Point = tuple[float, float, float]

@@ -21,7 +21,7 @@ from pydicom import Dataset
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
-from LungNoduleSegLib.results.dicom_writing import write_dicom
+from LungNoduleSegLib.results.writing import write_dicom
 from mrml_grids import masks, nodule_row
 
 RECORD: dict[str, Any] = {

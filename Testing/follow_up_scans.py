@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.lesions import Lesion
@@ -15,7 +15,7 @@ from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import Nodule, write_nodules_csv
 from LungNoduleSegLib.phantom.chest import LesionRequest, Phantom, PhantomSpec, Place, make_phantom
 from LungNoduleSegLib.phantom.dicom import SeriesText, write_dicom_series
-from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
+from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, TABLE
 
 PRIOR_SPEC = PhantomSpec(
     seed=3,

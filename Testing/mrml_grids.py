@@ -8,10 +8,10 @@ import SimpleITK as sitk
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningLib.geometry import LPS_TO_RAS, ijk_to_lps
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side, write_nodules_csv
-from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import write_segmentation
 
 SIZE = (15, 12, 10)

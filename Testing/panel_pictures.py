@@ -18,8 +18,7 @@ slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from CTLungScreeningSlicer.scene.mrml_volume import add_volume
-from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS
+from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS, add_volume
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from panel_host import WIDTH, docked, open_panel, scroll_to
 from slicer_host.actions import press, process_events, save_picture

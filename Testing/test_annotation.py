@@ -21,10 +21,10 @@ from CTSliceToolsLib.dataset.annotation import (
     annotate_series,
     annotation_from_z,
     read_annotation,
+    read_slice_file,
     read_slice_names,
     write_annotation,
 )
-from CTSliceToolsLib.dataset.slice_file import read_slice_file
 from CTSliceToolsLib.landmarks import LANDMARKS
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}

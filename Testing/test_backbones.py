@@ -11,8 +11,7 @@ import pytest
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
-from CTSliceToolsLib.localizer.backbones import build_localizer, unfreeze
-from CTSliceToolsLib.localizer.compact import build_compact
+from CTSliceToolsLib.localizer.networks import build_compact, build_localizer, unfreeze
 from CTSliceToolsLib.localizer.training_plan import Backbone
 
 layers, applications = keras.layers, keras.applications

@@ -21,16 +21,21 @@ from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.reading.scan_index import IndexedScan
 from CTLungScreeningLib.staging import staging_folder
 from LungNoduleSegLib.batch.cases import Case, find_cases, voxels, write_list
-from LungNoduleSegLib.batch.results_table import RESULTS_TABLE
-from LungNoduleSegLib.batch.running import BATCH_RECORD, SCANS, ScanProgress, run_batch
-from LungNoduleSegLib.batch.scan_work import RunOptions
-from LungNoduleSegLib.batch.workers import count_workers, local_workers
+from LungNoduleSegLib.batch.running import (
+    BATCH_RECORD,
+    SCANS,
+    ScanProgress,
+    count_workers,
+    local_workers,
+    run_batch,
+)
+from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE, RunOptions
 from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
-from LungNoduleSegLib.results.names import LUNGS, RECORD, TABLE, result_names
+from LungNoduleSegLib.results.reading import LUNGS, RECORD, TABLE, result_names
 
 SIZE = (96, 96, 40)
 SPACING = (3.7, 3.7, 7.5)

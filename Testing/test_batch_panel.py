@@ -21,14 +21,13 @@ import bright_model
 import CTSliceToolsLib
 import LungNoduleSegLib
 from CTLungScreeningLib.child_process import module_environment
-from LungNoduleSegLib.batch.results_table import RESULTS_TABLE, ScanRow, write_table
+from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE, ScanRow, write_table
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import SeriesText, write_dicom_series
-from LungNoduleSegLib.results.names import RECORD
-from LungNoduleSegSlicer.panel.batch_parameters import BatchSource
-from LungNoduleSegSlicer.panel.batch_section import SELECTION
+from LungNoduleSegLib.results.reading import RECORD
+from LungNoduleSegSlicer.panel.batch_section import SELECTION, BatchSource
 from nodule_panel import PanelTest
 from panel_host import PICTURES, slow
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
@@ -119,7 +118,7 @@ class TestChoices(BatchTest):
         self.choose(BatchSource.LIST)
         self.ui.batchListLine.text = str(self.folder / "list.csv")
         self.ui.batchWorkersBox.value = 2
-        file = self.folder / "scene.mrb"
+        file = self.folder / "scene.saving"
         self.assertTrue(slicer.mrmlScene.WriteToMRB(str(file)))
         slicer.mrmlScene.Clear()
         process_events()

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from CTLungScreeningLib.child_process import ChildError, ChildProcess
-from CTLungScreeningLib.child_work import run_command as run
+from CTLungScreeningLib.child_process import run_command as run
 from CTLungScreeningLib.errors import Cancelled, InputError
 
 EMIT = "import json, sys\ndef emit(**fields): print(json.dumps(fields), flush=True)\n"

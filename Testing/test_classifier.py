@@ -14,9 +14,13 @@ from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, save_model
 from LungNoduleSegLib.detectors.network_detector import load_networks
 from LungNoduleSegLib.network.classifier import (
+    CUBE,
+    STEP_MM,
     build_classifier,
+    cut_cubes,
     find_candidates,
     reduce_false_positives,
+    sampled_slices,
     score_candidates,
 )
 from LungNoduleSegLib.network.classifier_training import (
@@ -25,7 +29,6 @@ from LungNoduleSegLib.network.classifier_training import (
     mistaken_places,
     train_classifier,
 )
-from LungNoduleSegLib.network.cubes import CUBE, STEP_MM, cut_cubes, sampled_slices
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
 
 STRAIGHT, TURNED = (1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)

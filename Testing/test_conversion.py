@@ -18,10 +18,9 @@ from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.hu import SLICE_WINDOW
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.dataset.conversion import convert
-from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
+from CTSliceToolsLib.dataset.annotation import read_slice_file
+from CTSliceToolsLib.dataset.conversion import convert, read_labelled_slice
 from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
-from CTSliceToolsLib.dataset.slice_file import read_slice_file
 from CTSliceToolsLib.slice_image import slice_images
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}

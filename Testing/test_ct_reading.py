@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, mended, refusal, voxel_points
 from CTLungScreeningLib.errors import Cancelled
-from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU, LOWEST_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan

@@ -20,7 +20,7 @@ import qt
 from coded_scans import HEIGHT, coded_volume, upright
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.landmarks import LANDMARKS
-from CTSliceToolsSlicer.panel.landmark_table import NAME, SLICE, Z
+from CTSliceToolsSlicer.panel.annotate_section import NAME, SLICE, Z
 from dicom_files import positions, write_series
 from panel_host import (
     PICTURES,

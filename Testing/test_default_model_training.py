@@ -8,9 +8,9 @@ import SimpleITK as sitk
 from training_pack import STEP_HU, TrainingSet, patient_of, read_pack, write_pack
 
 from CTLungScreeningLib.errors import Cancelled
-from LungNoduleSegLib.network import training
+from LungNoduleSegLib.network import unet
+from LungNoduleSegLib.network.inference import Preparation
 from LungNoduleSegLib.network.patches import PatchTrainingPlan, training_scan
-from LungNoduleSegLib.network.preparation import Preparation
 from LungNoduleSegLib.network.unet import build_unet
 from test_transplants import host, sphere
 
@@ -64,7 +64,7 @@ def test_no_patient_is_both_learnt_from_and_left_out() -> None:
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr(unet, "CHECKPOINT_STEPS", 2)
     data = small_set()
     scans, cubes = list(data.scans.values()), data.cubes
     preparation = Preparation(size=64, context=2, slab_mm=2.5)
@@ -74,18 +74,18 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_weights(
         if done == 3:
             raise Cancelled
 
-    def network() -> training.keras.Model:
-        training.keras.utils.set_random_seed(7)
+    def network() -> unet.keras.Model:
+        unet.keras.utils.set_random_seed(7)
         return build_unet(None, preparation.channels, 2, batch_norm=True)
 
     whole = network()
-    losses = training.train(whole, scans, preparation, plan, cubes=cubes)
+    losses = unet.train(whole, scans, preparation, plan, cubes=cubes)
     file = tmp_path / "stage.npz"
     with pytest.raises(Cancelled):
-        training.train(network(), scans, preparation, plan, stop, cubes, file)
+        unet.train(network(), scans, preparation, plan, stop, cubes, file)
     assert file.exists()
     resumed = network()
-    again = training.train(resumed, scans, preparation, plan, cubes=cubes, checkpoint=file)
+    again = unet.train(resumed, scans, preparation, plan, cubes=cubes, checkpoint=file)
     assert not file.exists()
     assert len(again) == len(losses)
     for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):

@@ -17,16 +17,18 @@ import SimpleITK as sitk
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
-from LungNoduleSegLib.detectors.added_models import (
+from LungNoduleSegLib.detectors.detection import Detection, Mark
+from LungNoduleSegLib.detectors.models import (
     add_model,
     added_models,
+    find_card,
+    model_names,
     models_folder,
+    open_detector,
     read_zip_card,
     remove_model,
     what_runs,
 )
-from LungNoduleSegLib.detectors.detection import Detection, Mark
-from LungNoduleSegLib.detectors.opening import find_card, model_names, open_detector
 from LungNoduleSegLib.evaluation.detection import score_detection
 from LungNoduleSegLib.evaluation.luna_files import Places, Truth
 from LungNoduleSegLib.phantom.chest import (
@@ -34,8 +36,8 @@ from LungNoduleSegLib.phantom.chest import (
     Phantom,
     PhantomSpec,
     make_phantom,
+    write_phantom,
 )
-from LungNoduleSegLib.phantom.files import write_phantom
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
 from LungNoduleSegLib.segmenter import NoduleSegmenter, SegmentedScan
 from toy_models import command_model, onnx_model, python_package, zipped
@@ -271,7 +273,7 @@ def test_a_model_is_described_before_it_runs(tmp_path: Path) -> None:
 
 
 def test_a_slice_network_sees_slices(tmp_path: Path) -> None:
-    from LungNoduleSegLib.detectors.onnx_detector import NetworkInput
+    from LungNoduleSegLib.detectors.added_detectors import NetworkInput
 
     card = onnx_model(tmp_path)
     flat = card.input | {"axes": "bcyx", "patch": [1, 32, 32]}

@@ -18,7 +18,7 @@ import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, mended, refusal
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from CTLungScreeningLib.reading.dicom_instances import read_instance
+from CTLungScreeningLib.reading.dicom_headers import read_instance
 from CTLungScreeningLib.reading.dicom_series import list_series
 
 

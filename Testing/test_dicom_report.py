@@ -32,11 +32,9 @@ from dicom_results import (
 )
 from LungNoduleSegLib import cli
 from LungNoduleSegLib.nodules.table import NoduleKind, read_nodules_csv, write_nodules_csv
-from LungNoduleSegLib.results.dicom_report import KINDS
-from LungNoduleSegLib.results.dicom_risk import SCHEME, private
+from LungNoduleSegLib.results.dicom_report import KINDS, SCHEME, private
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
-from LungNoduleSegLib.results.dicom_writing import write_dicom, write_dicom_of_run
-from LungNoduleSegLib.results.names import (
+from LungNoduleSegLib.results.reading import (
     DICOM_KEY_IMAGES,
     DICOM_NAMES,
     DICOM_REPORT,
@@ -46,10 +44,10 @@ from LungNoduleSegLib.results.names import (
     TABLE,
     result_names,
 )
-from LungNoduleSegLib.risk.assessment import assess_scan
+from LungNoduleSegLib.results.writing import write_dicom, write_dicom_of_run
+from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import PatientFacts, Sex, Status
-from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
 NODULE_1 = {
     ("SCT", "103339001"): (7.25, "mm"),

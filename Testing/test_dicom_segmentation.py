@@ -19,14 +19,14 @@ from scipy.spatial.transform import Rotation
 
 import dicom_files as files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.affine import LPS_TO_RAS
+from CTLungScreeningLib.geometry import LPS_TO_RAS
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from dicom_results import RECORD, check_modules, dcmqi, results_on, validated, written
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
-from LungNoduleSegLib.results.dicom_writing import write_dicom
-from LungNoduleSegLib.results.names import DICOM_NAMES, DICOM_REPORT, DICOM_SEGMENTATION
+from LungNoduleSegLib.results.reading import DICOM_NAMES, DICOM_REPORT, DICOM_SEGMENTATION
 from LungNoduleSegLib.results.segments import LUNG_STYLES, nodule_style
+from LungNoduleSegLib.results.writing import write_dicom
 from mrml_grids import voxels_of, voxels_on
 
 ORIENTATIONS = {

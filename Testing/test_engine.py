@@ -27,8 +27,7 @@ from CTLungScreeningLib.onnx_export import AGREEMENT, largest_difference, to_onn
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.network_detector import load_networks
-from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom
-from LungNoduleSegLib.phantom.files import write_phantom
+from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom, write_phantom
 from LungNoduleSegLib.segmenter import NoduleSegmenter
 
 BUNDLED = {

@@ -24,11 +24,19 @@ from coded_scans import (
 from CTLungScreeningLib.errors import InputError
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.annotation import ANNOTATION
-from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
+from CTSliceToolsLib.dataset.conversion import LabelledSlice
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
-from CTSliceToolsLib.localizer.evaluation import Evaluation, Way, evaluate, judge, ranges
+from CTSliceToolsLib.localizer.evaluation import (
+    Evaluation,
+    LabelledScan,
+    Way,
+    evaluate,
+    judge,
+    labelled_scan,
+    ranges,
+    scan_sources,
+)
 from CTSliceToolsLib.localizer.evaluation_results import TABLES, summary_rows, write_results
-from CTSliceToolsLib.localizer.labelled_scans import LabelledScan, labelled_scan, scan_sources
 from CTSliceToolsLib.localizer.plots import EVALUATION_PLOTS
 from CTSliceToolsLib.slice_image import SIZE
 

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.lungs.external_mask import read_lungs
+from LungNoduleSegLib.lungs.segmentation import read_lungs
 
 SHAPE = (40, 80, 120)
 SPACING = (2.5, 2.5, 3.0)

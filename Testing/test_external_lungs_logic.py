@@ -10,18 +10,18 @@ import pytest
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.results.names import RECORD
+from LungNoduleSegLib.results.reading import RECORD
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
 from mrml_grids import grid, masks, voxels_of, voxels_on, write_results
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from CTLungScreeningLib.geometry.cropped_mask import CroppedMask, Grid  # noqa: E402
+from CTLungScreeningLib.geometry import CroppedMask, Grid  # noqa: E402
 from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
-from LungNoduleSegSlicer.scene.external_lungs import write_lungs  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.nodule_segments import labelmap_of  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import write_lungs  # noqa: E402
 
 RIGHT, LEFT = "CTLungScreening_RightLung", "CTLungScreening_LeftLung"
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.staging import only_writer
-from LungNoduleSegLib.feature_extraction.feature_table import write_feature_table
-from LungNoduleSegLib.feature_extraction.scan_sources import find_scans
+from LungNoduleSegLib.feature_extraction import find_scans, write_feature_table
 from LungNoduleSegLib.risk.features import (
     IDENTIFIERS,
     NODULE_FEATURES,

@@ -11,8 +11,8 @@ slicer = slicer_host.start()
 
 import qt
 
-from CTLungScreeningSlicer.panel.pointed_slice import BESIDE, RED, view_centre
 from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
+from CTLungScreeningSlicer.panel.slice_views import BESIDE, RED, view_centre
 from dated_scans import DOUBLED, DOUBLED_NOW, NEW_NOW, STEADY_NOW, add_scan, date, dated_results
 from LungNoduleSegLib.nodules.table import Verdict
 from LungNoduleSegLib.risk.growth import compare_scans

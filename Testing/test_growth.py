@@ -46,7 +46,7 @@ from LungNoduleSegLib.results.growth_results import (
     compare_runs,
     track_sentence,
 )
-from LungNoduleSegLib.results.names import RECORD
+from LungNoduleSegLib.results.reading import RECORD
 from LungNoduleSegLib.risk import growth as growth_module
 from LungNoduleSegLib.risk.alignment import Alignment, align
 from LungNoduleSegLib.risk.facts import Status
@@ -68,9 +68,10 @@ from LungNoduleSegLib.risk.growth_rate import (
 from LungNoduleSegLib.risk.growth_table import (
     GROWTH_COLUMNS,
     TIMELINE_COLUMNS,
+    follow,
+    lung_rads_status,
     write_timeline_csv,
 )
-from LungNoduleSegLib.risk.timeline import follow, lung_rads_status
 
 pytestmark = pytest.mark.xdist_group("growth")
 

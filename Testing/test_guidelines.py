@@ -9,8 +9,6 @@ import pytest
 
 from LungNoduleSegLib.nodules.table import NoduleKind, mean_axial_mm
 from LungNoduleSegLib.risk.clinical_data import parse_facts
-from LungNoduleSegLib.risk.european import bts, nelson
-from LungNoduleSegLib.risk.examination import class_examination
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     Airway,
@@ -24,8 +22,8 @@ from LungNoduleSegLib.risk.facts import (
     Status,
     Uptake,
 )
-from LungNoduleSegLib.risk.fleischner import fleischner, fleischner_mean_mm
-from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, lung_rads
+from LungNoduleSegLib.risk.guidelines import bts, fleischner, fleischner_mean_mm, nelson
+from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, class_examination, lung_rads
 
 SOLID, PART, NON = NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID
 SCREENED = PatientFacts(screening=True)

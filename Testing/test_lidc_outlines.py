@@ -13,14 +13,12 @@ from skimage.measure import label
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.training_data.consensus import (
+from LungNoduleSegLib.training_data.lidc_idri import (
+    CHARACTERISTICS,
     consensus_labels,
     consensus_nodules,
-    outlined_nodules,
-)
-from LungNoduleSegLib.training_data.lidc_xml import (
-    CHARACTERISTICS,
     finding_mask,
+    outlined_nodules,
     position_mm,
     read_lidc_xml,
 )

@@ -16,18 +16,21 @@ from hypothesis import given, settings
 
 from CTLungScreeningLib.errors import Cancelled, InputError
 from LungNoduleSegLib.nodules.table import COLUMNS, read_nodules_csv
-from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import SEGMENTATION, TABLE
 from mrml_grids import OBLIQUE, grid, grids, masks, voxels_of, voxels_on, write_results
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
 
-from CTLungScreeningSlicer.scene import mrml_host, subject_hierarchy  # noqa: E402
+from CTLungScreeningSlicer.scene import (  # noqa: E402
+    mrml_host,
+    mrml_volume,
+)
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume, export_volume  # noqa: E402
 from LungNoduleSegSlicer.scene import mrml_results  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegSlicer.scene.mrb import write_scene  # noqa: E402
+from LungNoduleSegSlicer.scene.saving import write_scene  # noqa: E402
 
 RIGHT, LEFT = "CTLungScreening_RightLung", "CTLungScreening_LeftLung"
 NODULE_1, NODULE_3 = "CTLungScreening_Nodule_1", "CTLungScreening_Nodule_3"
@@ -313,7 +316,7 @@ def test_a_failure_halfway_leaves_the_scene_as_it_was(
     def fail(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(subject_hierarchy, "place_beside", fail)
+    monkeypatch.setattr(mrml_volume, "place_beside", fail)
     second = write_results(tmp_path / "2", image, nodule_ids=(5,))
     with pytest.raises(MemoryError):
         logic.importResults(second, volume, first.segmentation)
@@ -494,17 +497,17 @@ def test_a_saved_scene_opens_in_a_fresh_process(tmp_path: Path) -> None:
     mrml_host.start().Clear()
     image = grid("PIR", **OBLIQUE)
     results = write_results(tmp_path / "out", image)
-    write_scene(results / "scene.mrb", image, results)
+    write_scene(results / "scene.saving", image, results)
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
     with pytest.raises(InputError, match="already holds"):
-        write_scene(results / "scene.mrb", image, results)
+        write_scene(results / "scene.saving", image, results)
     assert not [file for file in results.iterdir() if file.name.startswith(".")]
-    assert {name.split("/")[0] for name in zipfile.ZipFile(results / "scene.mrb").namelist()} == {
-        "scene"
-    }
+    assert {
+        name.split("/")[0] for name in zipfile.ZipFile(results / "scene.saving").namelist()
+    } == {"scene"}
 
     done = subprocess.run(
-        [sys.executable, "-c", REOPEN, str(results / "scene.mrb")],
+        [sys.executable, "-c", REOPEN, str(results / "scene.saving")],
         capture_output=True,
         text=True,
         check=True,
@@ -533,7 +536,7 @@ def test_a_scene_in_use_is_not_written_over(logic: LungNoduleSegLogic, tmp_path:
     add_volume(image, "Mine")
     results = write_results(tmp_path / "out", image)
     with pytest.raises(InputError, match="holds other data"):
-        write_scene(results / "scene.mrb", image, results)
+        write_scene(results / "scene.saving", image, results)
     assert slicer.mrmlScene.GetFirstNodeByName("Mine") is not None
 
 

@@ -12,10 +12,9 @@ from scipy.spatial.transform import Rotation
 from annotated_scans import NODULES, ORIGIN, SIZE, SPACING, chest, write_luna
 from ct_checks import voxel_points
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.axial import AxialView
-from LungNoduleSegLib.training_data.luna16 import prepare_luna
+from CTLungScreeningLib.geometry import AxialView
+from LungNoduleSegLib.training_data.luna16 import prepare_luna, sphere_labels
 from LungNoduleSegLib.training_data.preparation import ExampleChoice
-from LungNoduleSegLib.training_data.spheres import sphere_labels
 from LungNoduleSegLib.training_data.store import read_store
 
 

@@ -18,13 +18,13 @@ import qt
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import read_card
-from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS
+from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
-from LungNoduleSegLib.results.names import DICOM_NAMES
+from LungNoduleSegLib.results.reading import DICOM_NAMES
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import GIVEN_LUNGS, SETTINGS_FOLDER, remember_cost, run_kind
-from LungNoduleSegSlicer.panel.added_model import added
+from LungNoduleSegSlicer.panel.lungs_section import added
 from LungNoduleSegSlicer.panel.sample_data import CATEGORY
 from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_folder
 from panel_host import PICTURES, leave_panel, section_names, slow

@@ -15,7 +15,7 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.lungs.tutorial import find_lungs_in_slice
-from LungNoduleSegLib.training_data.consensus import outlined_nodules
+from LungNoduleSegLib.training_data.lidc_idri import outlined_nodules
 from trachea import trachea_lumen
 
 Array = NDArray[Any]

@@ -16,8 +16,8 @@ import qt
 import vtk
 
 from coded_scans import HEIGHT, coded_prediction, coded_volume, upright
-from CTLungScreeningSlicer.panel.pointed_slice import BESIDE, RED, pointed_ras
 from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME, LAYOUT
+from CTLungScreeningSlicer.panel.slice_views import BESIDE, RED, pointed_ras
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.localizer.matching import TOLERANCE
 from CTSliceToolsSlicer.scene import prediction_nodes

@@ -22,8 +22,8 @@ from coded_scans import (
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
-from CTSliceToolsLib.dataset.slice_file import read_slice_file
+from CTSliceToolsLib.dataset.annotation import read_slice_file
+from CTSliceToolsLib.dataset.conversion import LabelledSlice
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer.matching import (
     find_level,

@@ -322,11 +322,11 @@ class TestVerdicts(NodulesTest):
         press("X")
         self.section.threshold.stop()
         with tempfile.TemporaryDirectory() as folder:
-            self.logic.saveScene(Path(folder) / "scene.mrb")
+            self.logic.saveScene(Path(folder) / "scene.saving")
             slicer.mrmlScene.Clear()
             process_events()
             self.assertEqual(self.ui.nodulesLabel.text, "Choose a chest CT first.")
-            self.assertTrue(slicer.mrmlScene.ReadFromMRB(str(Path(folder) / "scene.mrb")))
+            self.assertTrue(slicer.mrmlScene.ReadFromMRB(str(Path(folder) / "scene.saving")))
         process_events()
         verdicts = dict(zip(self.numbers(), self.column(VERDICT), strict=True))
         self.assertEqual((verdicts[1], verdicts[2], verdicts[3]), ("✓ accepted", "", "✗ rejected"))

@@ -27,13 +27,18 @@ from pydicom.uid import (
 from typer.testing import CliRunner
 
 from CTLungScreeningLib.errors import Cancelled, InputError
-from CTLungScreeningLib.folder_names import MAX_LENGTH, MISSING, FolderNames, folder_name
+from CTLungScreeningLib.files import MAX_LENGTH, MISSING, FolderNames, folder_name
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut, identify
-from CTSliceToolsLib.organizing.organizer import organize
-from CTSliceToolsLib.organizing.pseudonyms import pseudonym, read_or_make_key
-from CTSliceToolsLib.organizing.summary import Summary
+from CTSliceToolsLib.organizing.identifiers import (
+    Identifiers,
+    Kind,
+    LeftOut,
+    identify,
+    pseudonym,
+    read_or_make_key,
+)
+from CTSliceToolsLib.organizing.organizer import Summary, organize
 from CTSliceToolsLib.organizing.transfer import Transfer
 from dicom_files import AXIAL, compress, ct_slice, positions, save, write_enhanced, write_series
 

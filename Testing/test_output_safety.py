@@ -17,9 +17,8 @@ from CTLungScreeningLib.staging import staging_folder
 from CTSliceToolsLib.organizing.organizer import organize
 from CTSliceToolsLib.organizing.transfer import Transfer
 from dicom_files import write_series
-from LungNoduleSegLib.batch.results_table import RESULTS_TABLE
 from LungNoduleSegLib.batch.running import BATCH_RECORD, SCANS, run_batch
-from LungNoduleSegLib.batch.scan_work import RunOptions
+from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE, RunOptions
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 

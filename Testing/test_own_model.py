@@ -12,9 +12,8 @@ import pytest
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard, card_from_text
 from extension_files import ROOT
-from LungNoduleSegLib.detectors.added_models import add_model, read_zip_card
-from LungNoduleSegLib.detectors.onnx_detector import NetworkInput, OnnxDetector
-from LungNoduleSegLib.detectors.opening import open_detector
+from LungNoduleSegLib.detectors.added_detectors import NetworkInput, OnnxDetector
+from LungNoduleSegLib.detectors.models import add_model, open_detector, read_zip_card
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
 from toy_models import onnx_model
 

@@ -20,17 +20,19 @@ slicer = slicer_host.start()
 import psutil
 import qt
 
-from CTLungScreeningLib.child_process import ChildError
-from CTLungScreeningLib.child_work import ChildCommand, Work, complete
+from CTLungScreeningLib.child_process import ChildCommand, ChildError, Work, complete
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningSlicer.panel import packages
-from CTLungScreeningSlicer.panel.errors import shown_errors
-from CTLungScreeningSlicer.panel.events import Signal
-from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
-from CTLungScreeningSlicer.panel.run_bar import RunBar
-from CTLungScreeningSlicer.panel.run_progress import RunProgress, duration_text
-from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
-from CTLungScreeningSlicer.panel.work_runner import RunState, WorkRunner
+from CTLungScreeningSlicer.panel.run_bar import (
+    RunBar,
+    RunProgress,
+    RunState,
+    WorkRunner,
+    duration_text,
+)
+from CTLungScreeningSlicer.panel.section import Signal
+from CTLungScreeningSlicer.panel.slice_views import KeyShortcuts
+from CTLungScreeningSlicer.panel.widgets import ModelChooser, shown_errors
 from panel_host import ROOT, write_card
 from slicer_host.actions import press, process_events, tool_tip, wait_until
 

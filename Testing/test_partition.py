@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
+from CTSliceToolsLib.dataset.conversion import LabelledSlice
 from CTSliceToolsLib.dataset.partition import Part, part_of, partition
 
 BY_REMAINDER = {

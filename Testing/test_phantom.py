@@ -19,9 +19,9 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.nodules.table import NoduleKind
+from LungNoduleSegLib.phantom.canvas import DIAMETER_EXPONENT, grow_tree
 from LungNoduleSegLib.phantom.chest import DEMO_LESIONS, Phantom, PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import PADDING, SeriesText, write_dicom_series
-from LungNoduleSegLib.phantom.trees import DIAMETER_EXPONENT, grow_tree
 
 SMALL = PhantomSpec(size=(160, 160, 75), spacing=(2.2, 2.2, 4.0))
 TINY = PhantomSpec(size=(72, 72, 30), spacing=(5.0, 5.0, 10.0), lesions=())

@@ -33,7 +33,6 @@ from CTLungScreeningLib.reading.scan_index import IndexedScan, index_scans
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer import prediction
-from CTSliceToolsLib.localizer.dataset_prediction import predict_all, result_name
 from CTSliceToolsLib.localizer.prediction import (
     DEFAULT_MODEL,
     ScanPrediction,
@@ -41,7 +40,12 @@ from CTSliceToolsLib.localizer.prediction import (
     predict_locations,
     predict_scan,
 )
-from CTSliceToolsLib.localizer.results import read_prediction, write_prediction
+from CTSliceToolsLib.localizer.results import (
+    predict_all,
+    read_prediction,
+    result_name,
+    write_prediction,
+)
 
 IN_VIEW = [name for name, z in HEIGHT.items() if -340 <= z <= -10]
 

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from LungNoduleSegLib.network.preparation import (
+from LungNoduleSegLib.network.inference import (
     BACKGROUND_STD,
     Preparation,
     prepare,

@@ -13,13 +13,17 @@ from typer.testing import CliRunner
 from annotated_scans import NODULES, chest, write_luna
 from CTLungScreeningLib.errors import Cancelled, InputError
 from LungNoduleSegLib.cli import app
-from LungNoduleSegLib.network.preparation import BACKGROUND_STD
-from LungNoduleSegLib.training_data.arrays import ARRAYS, export_arrays
+from LungNoduleSegLib.network.inference import BACKGROUND_STD
 from LungNoduleSegLib.training_data.lidc_idri import prepare_lidc
 from LungNoduleSegLib.training_data.luna16 import prepare_luna
 from LungNoduleSegLib.training_data.preparation import ERRORS, ExampleChoice
-from LungNoduleSegLib.training_data.split import split_examples, split_scans
-from LungNoduleSegLib.training_data.store import read_store
+from LungNoduleSegLib.training_data.store import (
+    ARRAYS,
+    export_arrays,
+    read_store,
+    split_examples,
+    split_scans,
+)
 
 UIDS = ("1.2.840.1", "1.2.840.2", "1.2.840.3")
 

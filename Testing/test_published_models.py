@@ -30,7 +30,6 @@ from LungNoduleSegLib.risk.facts import (
     Uptake,
     measured_facts,
 )
-from LungNoduleSegLib.risk.logistic_model import Model, ModelResult, evaluate
 from LungNoduleSegLib.risk.published_models import (
     HERDER,
     MAYO,
@@ -40,6 +39,9 @@ from LungNoduleSegLib.risk.published_models import (
     PANCAN_2A,
     PANCAN_2B,
     VA,
+    Model,
+    ModelResult,
+    evaluate,
 )
 
 

@@ -21,13 +21,11 @@ from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_n
 from LungNoduleSegLib.nodules.table import mean_axial_mm
 from LungNoduleSegLib.results.pictures import PictureMaker, overview_png
 from LungNoduleSegLib.results.report import write_report
-from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
+from LungNoduleSegLib.risk.assessment import DISCLAIMER, ScanRisk, assess_scan, scan_text
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import PatientFacts, Sex, Status, measured_facts
-from LungNoduleSegLib.risk.logistic_model import evaluate
 from LungNoduleSegLib.risk.prediction import Contribution, RiskPrediction
-from LungNoduleSegLib.risk.published_models import MODELS
-from LungNoduleSegLib.risk.scan_risk import ScanRisk, to_text
+from LungNoduleSegLib.risk.published_models import MODELS, evaluate
 
 HOSTILE = '<script>alert("x")</script>'
 NOTICE = "Research use only — not a medical device"
@@ -286,7 +284,7 @@ def test_a_trained_model_and_doubts_are_in_the_report(tmp_path: Path) -> None:
     assert "42.3 % probability of cancer (XGBoost, x.ubj). Odd size." in text
     assert "+0.810 largest_volume_mm3 = 310.2 mm³" in text
     assert "Compare again." in text
-    copied = to_text(risk)
+    copied = scan_text(risk)
     assert "CT: 42.3 % probability of cancer (XGBoost, x.ubj)" in copied
     assert copied.count("Patient") == copied.count(DISCLAIMER) == 1
     assert copied.index("Nodule 1") < copied.index("Nodule 2") < copied.index("Trained model")

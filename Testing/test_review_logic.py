@@ -14,7 +14,7 @@ from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import Nodule, Verdict, write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
-from LungNoduleSegLib.results.names import PROBABILITY, RECORD, SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import PROBABILITY, RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import write_segmentation
 from mrml_grids import voxels_of, voxels_on
 
@@ -22,8 +22,10 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
 
-from CTLungScreeningLib.geometry.axial import AxialView  # noqa: E402
-from CTLungScreeningLib.geometry.cropping import crop_to  # noqa: E402
+from CTLungScreeningLib.geometry import (  # noqa: E402
+    AxialView,
+    crop_to,
+)
 from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegSlicer.scene import nodule_segments  # noqa: E402
@@ -356,9 +358,9 @@ def test_a_verdict_survives_saving_the_scene(
     logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
 ) -> None:
     logic.review.setVerdict(plain.results, 2, Verdict.UNCERTAIN)
-    logic.saveScene(tmp_path / "scene.mrb")
+    logic.saveScene(tmp_path / "scene.saving")
     slicer.mrmlScene.Clear()
-    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.saving"))
     volume = next(
         node
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CTSliceToolsLib.localizer.rigid_check import SEARCH_MM, check_level
+from CTSliceToolsLib.localizer.matching import SEARCH_MM, check_level
 
 
 def patient(seed: int) -> sitk.Image:

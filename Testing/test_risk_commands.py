@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.cli import app
-from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom
-from LungNoduleSegLib.phantom.files import write_phantom
-from LungNoduleSegLib.results.names import NODULES, TABLE
+from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom, write_phantom
+from LungNoduleSegLib.results.reading import NODULES, TABLE
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from risk_tables import cohort, image, two_squares, write, write_run
 

@@ -11,8 +11,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import file_sha256
-from LungNoduleSegLib.feature_extraction.feature_table import write_feature_table
-from LungNoduleSegLib.feature_extraction.scan_sources import features_of
+from LungNoduleSegLib.feature_extraction import features_of, write_feature_table
 from LungNoduleSegLib.risk.features import NODULE_FEATURES, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import predict_risk
 from LungNoduleSegLib.risk.risk_models import load_risk_model

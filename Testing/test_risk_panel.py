@@ -19,8 +19,7 @@ from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
 from LungNoduleSegLib.risk.clinical_data import ClinicalData, parse_facts
 from LungNoduleSegLib.risk.facts import LABELS, PatientFacts, Sex, Status
 from LungNoduleSegLib.risk.prediction import SHOWN
-from LungNoduleSegSlicer.panel.clinical_data_form import in_words
-from LungNoduleSegSlicer.panel.risk_results import ResultRow
+from LungNoduleSegSlicer.panel.risk_results import ResultRow, in_words
 from LungNoduleSegSlicer.scene.result_nodes import lungs_of, nodules_of
 from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel
@@ -291,7 +290,7 @@ class TestScene(RiskTest):
         self.choose(self.section.nodule, "spiculation", True)
         before = self.values()
         with tempfile.TemporaryDirectory() as folder:
-            file = str(Path(folder) / "scene.mrb")
+            file = str(Path(folder) / "scene.saving")
             self.assertTrue(slicer.mrmlScene.WriteToMRB(file))
             slicer.mrmlScene.Clear()
             process_events()

@@ -15,17 +15,16 @@ from hypothesis import given, settings
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from follow_up_scans import DOUBLED, DOUBLED_NOW, breathed, follow_up_scans, measured, taken_again
-from LungNoduleSegLib.feature_extraction.scan_sources import features_of
+from LungNoduleSegLib.feature_extraction import features_of
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import read_nodules_csv, write_nodules_csv
-from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import TAG, write_segmentation
 from LungNoduleSegLib.risk.assessment import assess
 from LungNoduleSegLib.risk.facts import LungRads, PatientFacts, Sex, measured_facts
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
-from LungNoduleSegLib.risk.logistic_model import evaluate
-from LungNoduleSegLib.risk.published_models import MODELS
+from LungNoduleSegLib.risk.published_models import MODELS, evaluate
 from LungNoduleSegLib.risk.training import train_risk
 from mrml_grids import OBLIQUE, grid, grids, masks, write_results
 from risk_tables import INFORMATIVE, cohort, write

@@ -16,10 +16,9 @@ from PIL import Image
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import SCAN_FEATURES, SLICE_FEATURES, ScanFeatures, Source
-from LungNoduleSegLib.risk.importance import correlated_groups
 from LungNoduleSegLib.risk.prediction import predict_risk, to_text
 from LungNoduleSegLib.risk.risk_models import Algorithm, load_risk_model
-from LungNoduleSegLib.risk.scores import Scores, baselines, score_report
+from LungNoduleSegLib.risk.scores import Scores, baselines, correlated_groups, score_report
 from LungNoduleSegLib.risk.training import (
     RESULT_NAMES,
     RiskTrainingPlan,

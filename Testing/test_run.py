@@ -16,9 +16,15 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
-from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, Place, make_phantom
-from LungNoduleSegLib.phantom.files import compare_with_truth, write_phantom
-from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, SCENE, TABLE, result_names
+from LungNoduleSegLib.phantom.chest import (
+    LesionRequest,
+    PhantomSpec,
+    Place,
+    compare_with_truth,
+    make_phantom,
+    write_phantom,
+)
+from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, SCENE, TABLE, result_names
 from LungNoduleSegLib.segmenter import NoduleSegmenter, SegmentedScan
 
 LUNA16_NODULE = np.array([56.2, 86.3, -115.9])

@@ -9,14 +9,14 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
-from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
+from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, TABLE
 from mrml_grids import grid, masks, write_results
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from CTLungScreeningLib.hu import LUNG_WINDOW  # noqa: E402
 from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
-from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import volume_node_of  # noqa: E402
 

@@ -13,21 +13,23 @@ from numpy.typing import NDArray
 
 import dicom_files as files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.affine import LPS_TO_RAS
+from CTLungScreeningLib.geometry import LPS_TO_RAS
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from dicom_results import RECORD, VOLUME, dcmqi, groups, measures
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv, write_nodules_csv
-from LungNoduleSegLib.results.names import DICOM_REPORT, DICOM_SEGMENTATION, SEGMENTATION, TABLE
-from LungNoduleSegLib.results.names import RECORD as RECORD_FILE
+from LungNoduleSegLib.results.reading import DICOM_REPORT, DICOM_SEGMENTATION, SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import RECORD as RECORD_FILE
 from LungNoduleSegLib.results.segments import ALGORITHM_TAGS, LUNG_STYLES, write_segmentation
 from mrml_grids import masks, nodule_row
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
-from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
-from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import (  # noqa: E402
+    INSTANCE_UIDS,
+    add_volume,
+)
 from LungNoduleSegSlicer.scene import saving  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.nodule_segments import read_voxels, segment_id, tag  # noqa: E402

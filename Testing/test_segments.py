@@ -13,7 +13,7 @@ from pydicom.sr._concepts_dict import concepts
 from slicerio.segmentation import terminology_entry_from_string
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningLib.geometry import LPS_TO_RAS, ijk_to_lps
 from LungNoduleSegLib.results import segments
 from LungNoduleSegLib.results.segments import (
     LEFT_LUNG,

@@ -13,12 +13,12 @@ from PIL import Image
 
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import write_nodules_csv
-from LungNoduleSegLib.results.names import SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import LUNG_STYLES, write_segmentation
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from LungNoduleSegSlicer.scene.mrb import write_scene
+from LungNoduleSegSlicer.scene.saving import write_scene
 from mrml_grids import nodule_row
 
 SCRIPT = Path(__file__).with_name("slice_views.py")
@@ -60,8 +60,8 @@ def test_views_of_a_reopened_scene(tmp_path: Path) -> None:
     hu = image(np.where(lungs > 0, -850, 40).astype(np.int16))
     write_segmentation(tmp_path / SEGMENTATION, image(lungs), image(nodules))
     write_nodules_csv(tmp_path / TABLE, [nodule_row(image(nodules), 1)])
-    write_scene(tmp_path / "scene.mrb", hu, tmp_path)
-    subprocess.run([sys.executable, SCRIPT, tmp_path / "scene.mrb", tmp_path], check=True)
+    write_scene(tmp_path / "scene.saving", hu, tmp_path)
+    subprocess.run([sys.executable, SCRIPT, tmp_path / "scene.saving", tmp_path], check=True)
 
     def near(name: str, color: tuple[float, float, float]) -> tuple[float, float]:
         """Give the centre, column and row, of what has the hue of `color`."""

@@ -8,8 +8,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.nodules.candidates import STEPS, NoduleRules, steps_of
-from LungNoduleSegLib.nodules.finding import NoduleFindings, find_nodules
+from LungNoduleSegLib.nodules.finding import (
+    STEPS,
+    NoduleFindings,
+    NoduleRules,
+    find_nodules,
+    steps_of,
+)
 from LungNoduleSegLib.nodules.threshold import LabelledNodule, ThresholdedNodules, to_steps
 
 SHAPE = (20, 40, 60)

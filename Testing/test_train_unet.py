@@ -17,17 +17,18 @@ from CTLungScreeningLib.keras_training import TENSORBOARD, read_history
 from CTLungScreeningLib.model_card import load_model
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.detectors.network_detector import load_networks
-from LungNoduleSegLib.network.inference import nodule_probability
+from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan
-from LungNoduleSegLib.network.preparation import Preparation
-from LungNoduleSegLib.network.unet import build_unet
-from LungNoduleSegLib.network.weights import load_weights
-from LungNoduleSegLib.training_data.batches import ExampleBatches, StoredScans
+from LungNoduleSegLib.network.unet import build_unet, load_weights
 from LungNoduleSegLib.training_data.luna16 import prepare_luna
 from LungNoduleSegLib.training_data.preparation import ExampleChoice
-from LungNoduleSegLib.training_data.split import Example, split_scans
-from LungNoduleSegLib.training_data.store import EXAMPLE_PREPARATION, read_store
-from LungNoduleSegLib.training_data.training import train_on_store
+from LungNoduleSegLib.training_data.store import (
+    EXAMPLE_PREPARATION,
+    Example,
+    read_store,
+    split_scans,
+)
+from LungNoduleSegLib.training_data.training import ExampleBatches, StoredScans, train_on_store
 from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 
 TINY = Preparation(size=64, context=1)

@@ -15,7 +15,7 @@ from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import HISTORY
 from CTLungScreeningLib.model_card import load_model, read_card
-from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
+from CTSliceToolsLib.dataset.conversion import LabelledSlice
 from CTSliceToolsLib.localizer.slice_batches import SliceBatches, SlicePack, pack_slices
 from CTSliceToolsLib.localizer.training import (
     CURVES,

@@ -17,8 +17,8 @@ import SimpleITK as sitk
 from annotated_scans import chest, write_luna
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
-from LungNoduleSegSlicer.panel.batch_parameters import BatchParameters
-from LungNoduleSegSlicer.panel.training_parameters import Collection, Measure, TrainingParameters
+from LungNoduleSegSlicer.panel.batch_section import BatchParameters
+from LungNoduleSegSlicer.panel.training_run import Collection, Measure, TrainingParameters
 from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel, slow, write_card
 from plot_pictures import save_chart
@@ -166,7 +166,7 @@ class TestChoices(TrainingTest):
         self.choose(self.ui.measureBox, Measure.DETECTION)
         self.ui.epochsBox.value, self.ui.learningRateBox.value = 7, 0.002
         self.tick("train", "evaluate")
-        file = self.folder / "scene.mrb"
+        file = self.folder / "scene.saving"
         self.assertTrue(slicer.mrmlScene.WriteToMRB(str(file)))
         slicer.mrmlScene.Clear()
         process_events()

@@ -17,7 +17,7 @@ import pydicom
 import qt
 
 from coded_scans import HEIGHTS, write_coded_series
-from CTLungScreeningSlicer.scene.loss_curve import LossCurve
+from CTLungScreeningSlicer.scene.commands import LossCurve
 from CTSliceToolsLib.dataset.annotation import ANNOTATION
 from CTSliceToolsLib.dataset.conversion import convert
 from CTSliceToolsLib.dataset.normalization import normalize

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.network.insertion import find_sites, insert_random_lesions
+from LungNoduleSegLib.network.patches import find_sites, insert_random_lesions
 from LungNoduleSegLib.network.transplants import (
     SCALE,
     NoduleCube,

@@ -8,10 +8,19 @@ from hypothesis import strategies as st
 
 from CTLungScreeningLib.keras_loader import keras
 from LungNoduleSegLib.network import inference
-from LungNoduleSegLib.network.inference import nodule_probability, predict_slices
-from LungNoduleSegLib.network.preparation import BACKGROUND_STD, Preparation, prepare
-from LungNoduleSegLib.network.training import dice_cross_entropy_loss
-from LungNoduleSegLib.network.unet import build_unet, dice_coefficient, dice_loss
+from LungNoduleSegLib.network.inference import (
+    BACKGROUND_STD,
+    Preparation,
+    nodule_probability,
+    predict_slices,
+    prepare,
+)
+from LungNoduleSegLib.network.unet import (
+    build_unet,
+    dice_coefficient,
+    dice_cross_entropy_loss,
+    dice_loss,
+)
 
 
 def test_the_default_is_the_tutorials_network() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from CTLungScreeningLib.errors import Cancelled, InputError
-from CTLungScreeningLib.json_files import read_object
+from CTLungScreeningLib.files import read_object
 from CTLungScreeningLib.progress import silent
 from CTLungScreeningLib.workers import each
 

@@ -15,18 +15,17 @@ import SimpleITK as sitk
 from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 
-from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.evaluation.lesion_placement import find_lung_sites, insert_synthetic_lesions
 from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet, lesion_rows
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
-from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
-from LungNoduleSegLib.phantom.files import write_phantom
-from LungNoduleSegLib.results.names import SCENE
+from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom, write_phantom
 from LungNoduleSegLib.results.pictures import overview_png
+from LungNoduleSegLib.results.reading import SCENE
 from LungNoduleSegLib.segmenter import NoduleSegmenter
-from LungNoduleSegSlicer.scene.mrb import write_scene
+from LungNoduleSegSlicer.scene.saving import write_scene
 
 IMAGES = Path(__file__).parent / "images"
 TESTING = Path(__file__).parents[1] / "Testing"

@@ -19,9 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
 from LungNoduleSegLib.risk.facts import NoduleFacts, PatientFacts, PriorCancer, Sex
-from LungNoduleSegLib.risk.logistic_model import evaluate
-from LungNoduleSegLib.risk.plots import calibration_points
-from LungNoduleSegLib.risk.published_models import MAYO, PANCAN_1A, PANCAN_1B, VA
+from LungNoduleSegLib.risk.published_models import MAYO, PANCAN_1A, PANCAN_1B, VA, evaluate
+from LungNoduleSegLib.risk.scores import calibration_points
 
 MODELS = (PANCAN_1A, PANCAN_1B, MAYO, VA)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#888888")

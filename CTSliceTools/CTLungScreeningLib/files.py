@@ -1,15 +1,19 @@
-"""Writing without loss: into a private folder first, then to a name that nothing else has.
+"""Files written without loss, folder names from DICOM identifiers, and JSON files.
 
 Nothing here follows a symbolic link inside an output folder, writes through one or replaces one.
 """
 
 import errno
+import hashlib
+import json
 import os
 import shutil
+import string
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from CTLungScreeningLib.errors import InputError
 
@@ -128,3 +132,149 @@ def replace_text(path: Path, text: str) -> None:
         raise InputError(
             f"{path} cannot be written ({error.strerror}): make room or choose another folder."
         ) from error
+
+
+MAX_LENGTH = 64
+"""Of a name; as long as a UID may be."""
+
+MISSING = "+missing"
+"""The name for an empty identifier."""
+
+_PLAIN = frozenset(string.ascii_letters + string.digits + "-_.")
+_DEVICES = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10)),
+}
+"""Names that Windows keeps for itself, also with a suffix."""
+
+
+def folder_name(identifier: str, marked: bool = False) -> str:
+    """Give the folder name of a patient, study or series identifier.
+
+    Letters, digits, `-`, `_` and inner dots stand for themselves, and so does a UID. Other bytes of
+    its UTF-8 form become `+` and two hexadecimal digits, so do a dot at either end and the first
+    letter of a Windows device name. A name that would be longer than `MAX_LENGTH` is cut; `++` and
+    a SHA-256 digest of the identifier (124 bits) follow.
+
+    Args:
+        identifier: any text.
+        marked: append `@` and the hexadecimal number whose bits say which letters are small, which
+            keeps "Ab" and "AB" apart where the file system does not.
+
+    Returns:
+        A name of ASCII characters. Different identifiers have different names, which differ in more
+        than case if one of them is marked.
+    """
+    if not identifier:
+        return MISSING
+    raw = identifier.encode("utf-8", "surrogatepass")
+    characters = [chr(byte) if chr(byte) in _PLAIN else f"+{byte:02x}" for byte in raw]
+    if identifier.partition(".")[0].upper() in _DEVICES or characters[0] == ".":
+        characters[0] = f"+{raw[0]:02x}"
+    if characters[-1] == ".":
+        characters[-1] = "+2e"
+    small = int("0" + "".join("01"[one.islower()] for one in characters if one.isalpha()), 2)
+    name = "".join(characters) + (f"@{small:x}" if marked else "")
+    if len(name) > MAX_LENGTH:
+        half = MAX_LENGTH // 2 - 1
+        name = f"{name[:half]}++{hashlib.sha256(raw).hexdigest()[:half]}"
+    return name
+
+
+class FolderNames:
+    """Names of the folders below some others, no two of which differ in case alone."""
+
+    def __init__(self) -> None:
+        self._there: dict[Path, dict[str, str]] = {}
+
+    def child(self, parent: Path, identifier: str) -> Path:
+        """Give the folder of an identifier: its plain name, marked if that is taken but for case.
+
+        What is in `parent` when it is first asked for counts as taken.
+        """
+        if parent not in self._there:
+            there = parent.iterdir() if parent.is_dir() else ()
+            self._there[parent] = {path.name.casefold(): path.name for path in there}
+        name = folder_name(identifier)
+        if self._there[parent].setdefault(name.casefold(), name) != name:
+            name = folder_name(identifier, marked=True)
+        return parent / name
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Raises:
+        InputError: if it cannot be read, is no JSON object, or names a key twice.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once_each)
+    except FileNotFoundError:
+        raise InputError(f"{file} does not exist: give the file or the folder it is in.") from None
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be read ({error.strerror}): make it readable and try again."
+        ) from error
+    except _TwiceError as twice:
+        raise InputError(f"{file} names “{twice}” twice: keep one of the two.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is no JSON file ({error}): mend it or move it away.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file} holds no JSON object: mend it or move it away.")
+    return content
+
+
+def replace_object(
+    file: Path, content: Mapping[str, Any], is_ours: Callable[[dict[str, Any]], bool]
+) -> None:
+    """Write an object as a JSON file; one of ours that is there already is replaced.
+
+    Args:
+        file: to write; its folder exists.
+        content: what it shall hold.
+        is_ours: whether what the file holds now is what this program writes there.
+
+    Raises:
+        InputError: if the file there is not ours, or cannot be written.
+    """
+    if file.exists():
+        try:
+            ours = is_ours(read_object(file))
+        except InputError:
+            ours = False
+        if not ours:
+            raise InputError(
+                f"{file} holds something else than this program writes there: move it away; "
+                "nothing was overwritten."
+            )
+    replace_text(file, json_text(content))
+
+
+def json_text(content: object, allow_nan: bool = True) -> str:
+    """Give what a JSON file shall hold; names of files that are not Unicode are escaped.
+
+    Raises:
+        ValueError: if a number in it is not finite and that is not allowed.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=allow_nan) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(content, indent=2, allow_nan=allow_nan) + "\n"
+    return text
+
+
+class _TwiceError(Exception):
+    """A key that an object names twice."""
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise _TwiceError(key)
+        content[key] = value
+    return content

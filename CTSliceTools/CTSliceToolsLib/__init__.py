@@ -3,13 +3,13 @@
 The names in `__all__` are for scripts and stay; everything else may change.
 """
 
-from CTLungScreeningLib.lazy_names import lazy_names
+from CTLungScreeningLib.package import lazy_names
 
 _HOMES = {
     "LANDMARKS": "landmarks",
     "ScanPrediction": "localizer.prediction",
     "SliceLocalizer": "localizer.prediction",
-    "align_scans": "localizer.scan_alignment",
+    "align_scans": "localizer.matching",
     "annotate_series": "dataset.annotation",
     "convert": "dataset.conversion",
     "evaluate": "localizer.evaluation",

@@ -8,15 +8,8 @@ import typer
 from CTLungScreeningLib.command_line import ProgressOption, new_app, run_app
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTLungScreeningLib.reading.dicom_series import format_series, list_series
-from CTSliceToolsLib.commands.annotate import annotate
-from CTSliceToolsLib.commands.convert import convert
-from CTSliceToolsLib.commands.evaluate import evaluate
-from CTSliceToolsLib.commands.match import match
-from CTSliceToolsLib.commands.normalize import normalize
-from CTSliceToolsLib.commands.organize import organize
-from CTSliceToolsLib.commands.partition import partition
-from CTSliceToolsLib.commands.predict import predict
-from CTSliceToolsLib.commands.train import train
+from CTSliceToolsLib.commands.dataset import annotate, convert, normalize, organize, partition
+from CTSliceToolsLib.commands.localizer import evaluate, match, predict, train
 
 app = new_app("CT slices: what is in a folder and where in the body a slice lies.")
 

@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU, SLICE_WINDOW
 
 SIZE = 256

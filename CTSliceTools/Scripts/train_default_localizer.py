@@ -24,11 +24,17 @@ from scipy import ndimage
 from CTLungScreeningLib.model_card import load_model, save_model
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
+from CTSliceToolsLib.dataset.conversion import LabelledSlice
 from CTSliceToolsLib.dataset.partition import Part
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
-from CTSliceToolsLib.localizer.evaluation import Evaluation, ScanErrors, Way, judge
-from CTSliceToolsLib.localizer.labelled_scans import LabelledScan, labelled_scan
+from CTSliceToolsLib.localizer.evaluation import (
+    Evaluation,
+    LabelledScan,
+    ScanErrors,
+    Way,
+    judge,
+    labelled_scan,
+)
 from CTSliceToolsLib.localizer.plots import plot_evaluation
 from CTSliceToolsLib.localizer.prediction import predict_locations
 from CTSliceToolsLib.localizer.scan_fit import landmark_fit

@@ -3,13 +3,13 @@
 The names in `__all__` are for scripts and stay; everything else may change.
 """
 
-from CTLungScreeningLib.lazy_names import lazy_names
+from CTLungScreeningLib.package import lazy_names
 
 _HOMES = {
     "ClinicalData": "risk.clinical_data",
-    "LungMethod": "lungs.method",
+    "LungMethod": "lungs.labels",
     "Nodule": "nodules.table",
-    "NoduleRules": "nodules.candidates",
+    "NoduleRules": "nodules.finding",
     "NoduleSegmenter": "segmenter",
     "PatientFacts": "risk.facts",
     "PhantomSpec": "phantom.chest",
@@ -31,8 +31,8 @@ _HOMES = {
     "segment_lungs": "lungs.segmentation",
     "train_on_store": "training_data.training",
     "train_risk": "risk.training",
-    "write_feature_table": "feature_extraction.feature_table",
-    "write_phantom": "phantom.files",
+    "write_feature_table": "feature_extraction",
+    "write_phantom": "phantom.chest",
 }
 
 __all__ = [*_HOMES]  # noqa: PLE0604 - they are strings

@@ -9,23 +9,19 @@ import typer
 from CTLungScreeningLib.command_line import DeviceOption, ProgressOption, new_app, run_app
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate, models
-from LungNoduleSegLib.commands import train_risk as commands
-from LungNoduleSegLib.commands.batch import batch
-from LungNoduleSegLib.commands.check import check
-from LungNoduleSegLib.commands.export_arrays import export_arrays
-from LungNoduleSegLib.commands.export_dicom import export_dicom
-from LungNoduleSegLib.commands.growth import growth
-from LungNoduleSegLib.commands.prepare import prepare_lidc, prepare_luna
-from LungNoduleSegLib.commands.risk import risk
-from LungNoduleSegLib.commands.risk_options import FactsOption
-from LungNoduleSegLib.commands.run_options import (
+from LungNoduleSegLib.commands import risk as commands
+from LungNoduleSegLib.commands.batch import (
     KeepAllOption,
     LungsOption,
     ModelOption,
     ThresholdOption,
+    batch,
+    export_dicom,
     rules_of,
 )
-from LungNoduleSegLib.commands.train import train
+from LungNoduleSegLib.commands.evaluate import check
+from LungNoduleSegLib.commands.risk import FactsOption, growth, risk
+from LungNoduleSegLib.commands.training import export_arrays, prepare_lidc, prepare_luna, train
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lungs.segmentation import LungMethod
 
@@ -81,14 +77,14 @@ def run(
     """
     began = time.monotonic()
     with shown(progress) as report:
-        from LungNoduleSegLib.detectors.opening import find_card  # noqa: PLC0415
+        from LungNoduleSegLib.detectors.models import find_card  # noqa: PLC0415
         from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
         from LungNoduleSegLib.run_cost import GIVEN_LUNGS, peak_gib, remember_cost, run_kind  # noqa: PLC0415
         from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
         scene_writer = None
         if scene:
-            from LungNoduleSegSlicer.scene.mrb import write_scene  # noqa: PLC0415 - needs Slicer
+            from LungNoduleSegSlicer.scene.saving import write_scene  # noqa: PLC0415 - needs Slicer
 
             scene_writer = write_scene
         chosen = model or DEFAULT_MODEL
@@ -128,8 +124,11 @@ def phantom(
     Example: `lung-nodule-seg phantom -o ~/phantom`
     """
     with shown(progress) as report:
-        from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom  # noqa: PLC0415
-        from LungNoduleSegLib.phantom.files import write_phantom  # noqa: PLC0415
+        from LungNoduleSegLib.phantom.chest import (  # noqa: PLC0415
+            PhantomSpec,
+            make_phantom,
+            write_phantom,
+        )
 
         report("Phantom", 0, 1)
         write_phantom(make_phantom(PhantomSpec(seed=seed)), output)
@@ -148,7 +147,7 @@ def demo(output: OutputOption, progress: ProgressOption = ProgressStyle.BAR) -> 
     """
     phantom(output)
     run(output / "dicom", output / "results", progress=progress)
-    from LungNoduleSegLib.phantom.files import compare_with_truth  # noqa: PLC0415
+    from LungNoduleSegLib.phantom.chest import compare_with_truth  # noqa: PLC0415
 
     print(compare_with_truth(output / "truth", output / "results"))
 

@@ -9,15 +9,13 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.axial import AxialView
-from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.geometry import AxialView, crop_to
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.detectors.detection import Detection, Detector
-from LungNoduleSegLib.lungs.external_mask import read_lungs
 from LungNoduleSegLib.lungs.labels import implausible
-from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.segmentation import LungMethod, read_lungs, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 
 

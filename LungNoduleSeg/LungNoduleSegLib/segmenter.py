@@ -13,22 +13,22 @@ import SimpleITK as sitk
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
-from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.package import software_versions
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal
-from CTLungScreeningLib.provenance import software_versions
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.scan_index import IN_MEMORY, IndexedScan, as_scan
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
-from LungNoduleSegLib.detectors.opening import open_detector
+from LungNoduleSegLib.detectors.models import open_detector
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
-from LungNoduleSegLib.nodules.candidates import NoduleRules
+from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.pipeline import Analysis, Timing, analyse
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
-from LungNoduleSegLib.results.names import DICOM_KEY_IMAGES, result_names
+from LungNoduleSegLib.results.reading import DICOM_KEY_IMAGES, result_names
 from LungNoduleSegLib.results.writing import SceneWriter, write_results
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 
@@ -108,7 +108,7 @@ class SegmentedScan:
             dicom: also write `segmentation.dcm` and `measurements.dcm`; needs a DICOM series.
             probability: also write `probability.nrrd`, with which the threshold can be changed.
             clinical_data: of the patient and of all nodules, for the report's risk section.
-            scene: also write `scene.mrb`, with `LungNoduleSegSlicer.scene.mrb.write_scene`.
+            scene: also write `scene.mrb`, with `LungNoduleSegSlicer.scene.saving.write_scene`.
             progress: callback; None shows bars if this is a terminal.
 
         Raises:

@@ -32,7 +32,7 @@ from train_default_model import (
     PLACES,
 )
 
-from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, read_card, save_model
@@ -41,15 +41,14 @@ from LungNoduleSegLib.evaluation.dice import evaluate_dice
 from LungNoduleSegLib.evaluation.luna_files import DIAMETER, Places, write_places
 from LungNoduleSegLib.evaluation.synthetic_lesions import evaluate_synthetic_lesions
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
-from LungNoduleSegLib.network.insertion import find_sites, insert_random_lesions
+from LungNoduleSegLib.network.patches import find_sites, insert_random_lesions
 from LungNoduleSegLib.network.unet import build_unet, dice_loss
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
-from LungNoduleSegLib.results.names import RECORD
-from LungNoduleSegLib.training_data.batches import ExampleBatches
+from LungNoduleSegLib.results.reading import RECORD
 from LungNoduleSegLib.training_data.luna16 import prepare_luna
-from LungNoduleSegLib.training_data.split import split_examples
-from LungNoduleSegLib.training_data.store import EXAMPLE_PREPARATION, read_store
+from LungNoduleSegLib.training_data.store import EXAMPLE_PREPARATION, read_store, split_examples
+from LungNoduleSegLib.training_data.training import ExampleBatches
 from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 
 CMB, HEAD, ABDOMEN = (

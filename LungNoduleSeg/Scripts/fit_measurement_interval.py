@@ -19,8 +19,7 @@ from scipy.optimize import linprog
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.nodules.uncertainty import MEASURES, MODEL, interval_terms
 from LungNoduleSegLib.phantom.chest import Place
-from LungNoduleSegLib.phantom.crops import CropSpec, Kernel
-from LungNoduleSegLib.phantom.trials import Trial, measure_trials
+from LungNoduleSegLib.phantom.crops import CropSpec, Kernel, Trial, measure_trials
 
 COVERAGE = 0.95
 FITTED = 2 / 3

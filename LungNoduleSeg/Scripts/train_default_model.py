@@ -46,7 +46,7 @@ from training_pack import (
 
 from CTLungScreeningLib.errors import Cancelled
 from CTLungScreeningLib.files import new_file
-from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.geometry import crop_to
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
 from LungNoduleSegLib.detectors.network_detector import NoduleDetector, load_networks
@@ -57,13 +57,11 @@ from LungNoduleSegLib.network.classifier_training import (
     mistaken_places,
     train_classifier,
 )
-from LungNoduleSegLib.network.inference import nodule_probability
+from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 from LungNoduleSegLib.network.patches import PatchTrainingPlan, TrainingScan, training_scan
-from LungNoduleSegLib.network.preparation import Preparation
-from LungNoduleSegLib.network.training import train, with_mistakes
 from LungNoduleSegLib.network.transplants import NoduleCube
-from LungNoduleSegLib.network.unet import build_unet
-from LungNoduleSegLib.nodules.candidates import NoduleRules
+from LungNoduleSegLib.network.unet import build_unet, train, with_mistakes
+from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
 DOUBTFUL = {

@@ -17,8 +17,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTLungScreeningLib.geometry.axial import AxialView
-from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.geometry import AxialView, crop_to
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
 from LungNoduleSegLib.network.transplants import NoduleCube, read_cubes

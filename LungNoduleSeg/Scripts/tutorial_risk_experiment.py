@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CTLungScreeningLib.files import refuse_existing
-from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.geometry import crop_to
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.lesions import insert_lesion, random_lesion
 from LungNoduleSegLib.nodules.measures import measure_labels

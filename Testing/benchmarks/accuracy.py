@@ -15,9 +15,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
-from LungNoduleSegLib.results.names import LUNGS, NODULES
+from LungNoduleSegLib.results.reading import LUNGS, NODULES
 from LungNoduleSegLib.segmenter import NoduleSegmenter
-from LungNoduleSegLib.training_data.consensus import outlined_nodules
+from LungNoduleSegLib.training_data.lidc_idri import outlined_nodules
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from trachea import trachea_lumen

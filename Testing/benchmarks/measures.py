@@ -28,8 +28,7 @@ from LungNoduleSegLib.nodules.outline import refine_outline
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.nodules.uncertainty import measurement_interval
 from LungNoduleSegLib.phantom.chest import Place
-from LungNoduleSegLib.phantom.crops import CropSpec, Kernel
-from LungNoduleSegLib.phantom.trials import Trial, measure_trials
+from LungNoduleSegLib.phantom.crops import CropSpec, Kernel, Trial, measure_trials
 
 KINDS = (NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID)
 SIZES, SLICES, NOISES = (4, 6, 9, 14, 20, 30), (0.6, 1.25, 2.5, 5.0), (12.0, 25.0)

@@ -25,12 +25,12 @@ scene = mrml_host.start()
 
 # ruff: noqa: E402 - the scene is made before what needs it is imported
 
-from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.geometry import crop_to
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import Verdict, write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
-from LungNoduleSegLib.results.names import PROBABILITY, RECORD, SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import PROBABILITY, RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import write_segmentation
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes

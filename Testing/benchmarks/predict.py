@@ -22,7 +22,7 @@ import pydicom
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, save_model
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.localizer.compact import build_compact
+from CTSliceToolsLib.localizer.networks import build_compact
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, open_model, predict_scan
 
 LOOP_SLICES = 30

@@ -23,7 +23,7 @@ from CTLungScreeningLib.model_card import TRAIN, read_card
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.nodules.table import read_nodules_csv
-from LungNoduleSegLib.results.names import RECORD, TABLE
+from LungNoduleSegLib.results.reading import RECORD, TABLE
 
 
 def keras_only(model: Path, folder: Path) -> Path:

@@ -28,10 +28,9 @@ slicer = slicer_host.start()
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
-from LungNoduleSegLib.nodules.candidates import STEPS
-from LungNoduleSegLib.nodules.finding import find_nodules
-from LungNoduleSegLib.results.names import PROBABILITY
-from LungNoduleSegSlicer.scene import probability_node
+from LungNoduleSegLib.nodules.finding import STEPS, find_nodules
+from LungNoduleSegLib.results.reading import PROBABILITY
+from LungNoduleSegSlicer.scene import result_nodes
 from panel_host import open_panel
 from slice_views import ORIENTATIONS, SliceView
 from slicer_host.actions import process_events
@@ -89,7 +88,7 @@ print(f"{'x'.join(map(str, image.GetSize()))} voxels, {'x'.join(map(str, steps.G
 print(f"{'once, to make ready':<28}{(time.perf_counter() - began) * 1000:8.0f} ms")
 assert prepared.finder is not None
 finder, ruler = prepared.finder, prepared.axial
-rules = probability_node.rules_of(results.probability)
+rules = result_nodes.rules_of(results.probability)
 probability = sitk.Cast(steps, sitk.sitkFloat32) / STEPS
 
 

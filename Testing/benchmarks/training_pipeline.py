@@ -28,7 +28,7 @@ ROUNDS = 4
 
 def make_slices(folder: Path, count: int, channels: int) -> list[Path]:
     """Write `.npz` slices as `convert` does, without or with three channels."""
-    from CTSliceToolsLib.dataset.labelled_slice import LabelledSlice
+    from CTSliceToolsLib.dataset.conversion import LabelledSlice
 
     rng = np.random.default_rng(1)
     y, x = np.mgrid[-1:1:256j, -1:1:256j]

@@ -7,13 +7,11 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.ct_scan import CTScan, SliceSource
-from CTLungScreeningLib.reading.dicom_instances import looks_like_dicom, read_instance
+from CTLungScreeningLib.reading.ct_scan import HIGHEST_MINIMUM_HU, CTScan, SliceSource, check_hu
+from CTLungScreeningLib.reading.dicom_headers import looks_like_dicom, read_instance
 from CTLungScreeningLib.reading.dicom_pixels import read_hu
-from CTLungScreeningLib.reading.dicom_series import FoundSeries, find_series
-from CTLungScreeningLib.reading.gantry_tilt import rectify, tilt_degrees
-from CTLungScreeningLib.reading.plausibility import HIGHEST_MINIMUM_HU, check_hu
-from CTLungScreeningLib.reading.series_choice import choose_series
+from CTLungScreeningLib.reading.dicom_series import FoundSeries, choose_series, find_series
+from CTLungScreeningLib.reading.slice_stack import rectify, tilt_degrees
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_volume_file
 
 

@@ -1,9 +1,16 @@
-"""A CT scan in memory: SimpleITK's image plus where each slice came from."""
+"""A CT scan in memory, and whether its values can be those of a patient."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.hu import padding_to_air
 
 
 @dataclass(frozen=True)
@@ -47,3 +54,102 @@ class CTScan:
     series: SeriesInfo | None = None
     slices: tuple[SliceSource, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+VOXEL_MM = (0.05, 20.0)
+"""From micro-CT of a specimen to the thickest slices that were ever scanned."""
+
+FIELD_OF_VIEW_MM = (50.0, 2500.0)
+"""From a cut-out of one nodule to more than any patient."""
+
+HIGHEST_MINIMUM_HU = -500
+"""Every CT shows air somewhere; a volume whose lowest value is above this is not CT in HU."""
+
+_TISSUE_FLOOR_HU = -900
+_HIGHEST_TISSUE_HU = 700
+"""Bone and contrast exceed this in a small part of a scan, never in a quarter of its tissue."""
+
+_HIGHEST_HU = 32767
+
+
+def check_geometry(
+    name: str, size: Sequence[int], spacing: Sequence[float] | NDArray[np.float64]
+) -> tuple[str, ...]:
+    """Judge voxel size and field of view.
+
+    Args:
+        name: of the file or series, for the sentences.
+        size: voxels along each axis.
+        spacing: mm along each axis.
+
+    Returns:
+        Notes on what is odd but possible.
+
+    Raises:
+        InputError: if they cannot be those of a scan in mm.
+    """
+    low, high = VOXEL_MM
+    voxel = " × ".join(f"{mm:.4g}" for mm in spacing)
+    if not all(low <= mm <= high for mm in spacing):
+        raise InputError(
+            f"{name} has voxels of {voxel} mm, where CT has {low:g} to {high:g} mm: its spacing "
+            "may be in metres or microns; save it again in mm."
+        )
+    extent = [count * mm for count, mm in zip(size, spacing, strict=True)]
+    whole = " × ".join(f"{mm:.0f}" for mm in extent)
+    if max(extent) > FIELD_OF_VIEW_MM[1]:
+        raise InputError(
+            f"{name} is {whole} mm large with voxels of {voxel} mm, which no patient is: save it "
+            "again with its true spacing in mm."
+        )
+    if sorted(extent)[1] < FIELD_OF_VIEW_MM[0]:
+        return (
+            f"The field of view is only {whole} mm: a part of a scan, or its spacing is not in mm.",
+        )
+    return ()
+
+
+def check_hu(
+    name: str, hu: NDArray[Any], calibrated: bool = False
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Make padding air and judge whether the rest can be Hounsfield units.
+
+    Args:
+        name: of the file or series, for the sentences.
+        hu: (z, y, x), changed in place.
+        calibrated: whether the header has an intercept as that of a scanner, which is about −1024;
+            values that look odd are then a note.
+
+    Returns:
+        The array, and notes on what is odd but possible.
+
+    Raises:
+        InputError: if the values are not HU.
+    """
+    notes = []
+    if hu.dtype.kind == "f":
+        odd = ~np.isfinite(hu)
+        if count := int(odd.sum()):
+            hu[odd] = np.nan
+            notes.append(
+                f"{count} voxels hold no number (NaN or infinite); they were taken as air."
+            )
+    padding_to_air(hu)
+    low, high = float(hu.min()), float(hu.max())
+    why = ""
+    if low > HIGHEST_MINIMUM_HU or high <= HIGHEST_MINIMUM_HU:
+        why = f"values from {low:g} to {high:g}"
+    if high > _HIGHEST_HU:
+        notes.append(f"Values reach {high:g}, more than any CT has in HU.")
+    tissue = hu[::2, ::2, ::2]
+    tissue = tissue[tissue > _TISSUE_FLOOR_HU]
+    if not why and tissue.size and (upper := float(np.percentile(tissue, 75))) > _HIGHEST_TISSUE_HU:
+        why = f"values above {upper:.0f} in a quarter of the body, as if 1024 too high"
+    if why and calibrated:
+        notes.append(f"The scan has {why}, which is unusual for HU: look at its Rescale Intercept.")
+    elif why:
+        raise InputError(
+            f"{name} has {why}: that is not CT in HU, where air is about −1000 and tissue about 0; "
+            "give the CT itself."
+        )
+    return hu, tuple(notes)

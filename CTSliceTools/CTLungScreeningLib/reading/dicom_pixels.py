@@ -20,7 +20,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.hu import AIR_HU, padding_to_air
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.dicom_frames import DAMAGED, Frame, printable
+from CTLungScreeningLib.reading.dicom_headers import DAMAGED, Frame, printable
 
 _PIXEL_TAGS = [
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),

@@ -12,8 +12,8 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct, read_indexed_series
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.dicom_frames import DAMAGED
-from CTLungScreeningLib.reading.dicom_instances import (
+from CTLungScreeningLib.reading.dicom_headers import (
+    DAMAGED,
     DICOM_SUFFIXES,
     is_companion,
     looks_like_dicom,

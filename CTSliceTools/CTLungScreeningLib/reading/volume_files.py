@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.reading.plausibility import check_geometry, check_hu
+from CTLungScreeningLib.reading.ct_scan import check_geometry, check_hu
 from CTLungScreeningLib.reading.slice_stack import MIN_SLICES
 from CTLungScreeningLib.reading.volume_headers import VolumeHeader, orthonormal, read_header
 

@@ -13,8 +13,7 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_process import module_command
 from CTLungScreeningLib.errors import Cancelled
-from CTLungScreeningSlicer.panel.progress_window import ProgressWindow
-from CTLungScreeningSlicer.panel.run_progress import duration_text
+from CTLungScreeningSlicer.panel.run_bar import ProgressWindow, duration_text
 
 try:
     from packaging.requirements import Requirement

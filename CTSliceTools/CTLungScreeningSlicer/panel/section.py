@@ -1,8 +1,57 @@
-"""What a panel tells each of its sections, and what a section tells the panel."""
+"""What a section of a panel is made of: signals, parameters of the scene, reload."""
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
-from CTLungScreeningSlicer.panel.events import Signal
+import qt
+import slicer
+import vtk
+from slicer.util import VTKObservationMixin
+
+from CTLungScreeningSlicer.panel.slice_views import show_volume, shown_volume, visible_volumes
+
+
+class Signal:
+    """Functions that are called, in the order in which they were connected, when it is emitted."""
+
+    def __init__(self) -> None:
+        self._slots: list[Callable[..., Any]] = []
+
+    def connect(self, slot: Callable[..., Any]) -> None:
+        """Have `slot` called from now on."""
+        self._slots.append(slot)
+
+    def emit(self, *arguments: Any) -> None:
+        """Call all that are connected at this moment."""
+        for slot in list(self._slots):
+            slot(*arguments)
+
+
+class Debounced:
+    """Calls a function once the events that are now being handled have been."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._timer = qt.QTimer()
+        # Not `.singleShot =`, which is a function as well.
+        self._timer.setProperty("singleShot", True)
+        self._timer.interval = 0
+        self._timer.timeout.connect(function)
+
+    def __call__(self, *_arguments: Any) -> None:
+        """Have it called, once however often this is asked; takes what any event passes."""
+        self._timer.start()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is still to be called."""
+        return bool(self._timer.active)
+
+    def cancel(self) -> None:
+        """Have it not called."""
+        self._timer.stop()
 
 
 class Section:
@@ -29,3 +78,221 @@ class Section:
 
     def stop(self) -> None:
         """End all work, with its child processes: the scene, the module or Slicer goes."""
+
+
+class ParameterBinding(VTKObservationMixin):
+    """What every panel does with its parameters as it is shown and left, and as the scene changes.
+
+    Attributes:
+        parameters: the wrapped parameter node, with a parameter `volume`; None while the panel is
+            not shown, and while the scene is being closed.
+    """
+
+    def __init__(
+        self,
+        panel: Any,
+        find: Callable[[], Any],
+        show: Callable[[Any | None], None],
+        stop: Callable[[], None],
+    ) -> None:
+        """Begin with the parameters of the scene.
+
+        Args:
+            panel: the module's widget class, whose `ui` names parameters and has a
+                `volumeSelector`.
+            find: gives the wrapped parameter node of the scene.
+            show: gets it whenever a parameter or the scene has changed, None to let go of it.
+            stop: ends all work before the scene, the module or Slicer goes.
+        """
+        super().__init__()
+        self.parameters: Any = None
+        self._volume: Any = None
+        self._panel, self._find, self._show, self._stop = panel, find, show, stop
+        self._tag: int | None = None
+        self._held_node: Any = None
+        # Also where it is the one that was chosen before, which changes no parameter.
+        panel.ui.volumeSelector.nodeActivated.connect(_show_activated)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._scene_goes)
+        self.addObserver(scene, scene.EndCloseEvent, self._scene_came)
+        self.addObserver(scene, scene.EndImportEvent, self._scene_came)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.refresh)
+        self.enter()
+
+    def enter(self) -> None:
+        """The panel is shown: take the parameters, with the volume in view if they have none."""
+        live = self._live()
+        live._bind(live._find())
+        if live.parameters.volume is None:
+            volume = shown_volume() or next(iter(visible_volumes()), None)
+            if volume is not None:
+                live.parameters.volume = volume
+
+    def leave(self) -> None:
+        """Another module is shown: the scene may change unheard."""
+        self._live()._bind(None)
+
+    def _live(self) -> "ParameterBinding":
+        """Give the binding of the panel that is shown: Slicer 5.6 keeps telling the first one."""
+        panel = getattr(slicer.modules, f"{self._panel.moduleName}Widget", self._panel)
+        return cast("ParameterBinding", getattr(panel, "binding", self))
+
+    def close(self) -> None:
+        """Stop all work and let go of the scene: the module is unloaded, or Slicer quits."""
+        self._stop()
+        self._bind(None)
+        self.removeObservers()
+
+    def choose_volume(self, volume: Any) -> None:
+        """Make a volume the one to work on."""
+        if self.parameters is not None:
+            self.parameters.volume = volume
+
+    def refresh(self, *_arguments: Any) -> None:
+        """Show what the parameters say, and a volume that was chosen in the slice views."""
+        self._await_images()
+        volume = self.parameters and self.parameters.volume
+        if volume is None or volume.GetImageData() is not None:
+            if volume is not None and volume is not self._volume:
+                show_volume(volume)
+            self._volume = volume
+        self._show(self.parameters)
+
+    def _await_images(self) -> None:
+        """Hear of the images of volumes that have none yet: Slicer may add a volume before it."""
+        arrived = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
+        for name in self.parameters.allParameters if self.parameters is not None else ():
+            node = self.parameters.getValue(name)
+            waits = isinstance(node, slicer.vtkMRMLVolumeNode) and node.GetImageData() is None
+            if waits and not self.hasObserver(node, arrived, self._image_arrived):
+                self.addObserver(node, arrived, self._image_arrived)
+
+    def _image_arrived(self, volume: Any, *_arguments: Any) -> None:
+        arrived = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
+        if volume.GetImageData() is not None:
+            self.removeObserver(volume, arrived, self._image_arrived)
+            self.refresh()
+
+    def _scene_goes(self, *_arguments: Any) -> None:
+        """Nothing may hold on to the nodes of the scene."""
+        self._stop()
+        self._bind(None)
+
+    def _scene_came(self, *_arguments: Any) -> None:
+        """The scene was closed, or another read into it."""
+        if self._panel.parent.isEntered:
+            self.enter()
+
+    def _bind(self, parameters: Any | None) -> None:
+        modified = vtk.vtkCommand.ModifiedEvent
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._tag)
+            self.removeObserver(self.parameters.parameterNode, modified, self.refresh)
+        self.parameters = parameters
+        self._volume = parameters and parameters.volume  # that the views show, or the user knows
+        if parameters is not None:
+            # What connectGui observes with is never taken away: without a reference to the node,
+            # Python's garbage collector clears it, and VTK calls what is no more.
+            self._held_node = parameters.parameterNode
+            self._tag = parameters.connectGui(self._panel.ui)
+            self.addObserver(parameters.parameterNode, modified, self.refresh)
+        self.refresh()
+
+
+def _show_activated(volume: Any | None) -> None:
+    if volume is not None and volume.GetImageData() is not None:
+        show_volume(volume)
+
+
+T = TypeVar("T")
+
+
+class SectionParameters:
+    """Choices of a section, kept in the panel's parameter node and equal to their widgets.
+
+    Attributes:
+        values: the wrapped parameter node; None while there is none.
+        widgets: by the parameter that each shows.
+    """
+
+    def __init__(
+        self, wrapper: Callable[[Any], Any], ui: Any, mark: str, changed: Callable[[], None]
+    ) -> None:
+        """Find the widgets.
+
+        Args:
+            wrapper: class made by `parameterNodeWrapper`.
+            ui: widgets of the .ui file.
+            mark: dynamic property of the .ui file that names the parameter of a widget.
+            changed: called when a choice has changed.
+        """
+        self._wrapper, self._changed = wrapper, changed
+        self.values: Any = None
+        self.widgets = {name: one for one in vars(ui).values() if (name := one.property(mark))}
+        self._node: Any = None
+        self._tags = (-1, -1)
+
+    def set_node(self, node: Any | None) -> None:
+        """Keep the widgets and a parameter node equal from now on."""
+        if node is self._node:
+            return
+        if self._node is not None:
+            gui, observer = self._tags
+            self.values.disconnectGui(gui)
+            self._node.RemoveObserver(observer)
+        self._node, self.values = node, None
+        if node is not None:
+            self.values = self._wrapper(node)
+            gui = self.values.connectParametersToGui(self.widgets)
+            observer = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._changed())
+            self._tags = gui, observer
+        self._changed()
+
+    def settings(self, kind: type[T], **others: Any) -> T:
+        """Make a dataclass of the choices that are named as its fields.
+
+        A field `empty_scans` has the parameter `emptyScans`; an empty text stands for no path.
+
+        Args:
+            kind: the dataclass.
+            others: fields that are not chosen here, or not under their own name.
+        """
+        parameters = {field.name: _parameter(field.name) for field in fields(kind)}  # type: ignore[arg-type]
+        chosen = {
+            name: self._value(parameter)
+            for name, parameter in parameters.items()
+            if parameter in self.widgets and name not in others
+        }
+        return kind(**chosen, **others)
+
+    def _value(self, name: str) -> Any:
+        value = self.values.getValue(name)
+        return self.path(name) if type(value) is str else value
+
+    def path(self, name: str) -> Path | None:
+        """The path in a parameter of text; None if it is empty."""
+        text = self.values.getValue(name).strip()
+        return Path(text).expanduser() if text else None
+
+
+def _parameter(name: str) -> str:
+    """Give a name in Slicer's way of writing: emptyScans."""
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+PACKAGES = frozenset(
+    f"{name}{layer}"
+    for name in ("CTLungScreening", "CTSliceTools", "LungNoduleSeg")
+    for layer in ("Lib", "Slicer")
+)
+
+
+def forget_packages() -> None:
+    """Have the files of our packages read again when they are next imported.
+
+    Slicer's own reload reads the module's file alone again; call this before it.
+    """
+    for name in list(sys.modules):
+        if name.partition(".")[0] in PACKAGES:
+            del sys.modules[name]

@@ -14,9 +14,9 @@ import qt
 import slicer
 import vtk
 
-from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
-from CTLungScreeningSlicer.panel.events import Debounced, Signal
-from CTLungScreeningSlicer.panel.pointed_slice import BESIDE, RED, is_axial_view, view_centre
+from CTLungScreeningLib.geometry import ScanAlignment
+from CTLungScreeningSlicer.panel.section import Debounced, Signal
+from CTLungScreeningSlicer.panel.slice_views import BESIDE, RED, is_axial_view, view_centre
 
 RED_NAME = "Red"
 BESIDE_NAME = BESIDE.removeprefix("vtkMRMLSliceNode")

@@ -1,8 +1,13 @@
-"""Which volumes Slicer's slice views show."""
+"""Slicer's slice views: what they show, the slice under the pointer, and keys that act there."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import qt
 import slicer
+import vtk
+from numpy.typing import NDArray
 
 
 def visible_volumes() -> list[Any]:
@@ -45,3 +50,124 @@ def view_shows(slice_node: Any, volume: Any) -> bool:
 def _backgrounds() -> set[str | None]:
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     return {one.GetBackgroundVolumeID() for one in nodes}
+
+
+RED = "vtkMRMLSliceNodeRed"
+
+BESIDE = "vtkMRMLSliceNodeCTSliceToolsBeside"
+"""The view beside the red one, which shows a second volume at the same level."""
+
+
+def pointed_view() -> Any | None:
+    """Give the slice node of the view under the pointer.
+
+    If the pointer is in no slice view, or in that of a second volume, which shows the level of the
+    red one, it is the red one; None if there is none.
+    """
+    return _pointed()[0]
+
+
+def pointed_ras() -> NDArray[np.float64] | None:
+    """Give the place under the pointer in RAS mm of the world.
+
+    If the pointer is not in the view of `pointed_view`, it is the middle of that.
+    """
+    return _pointed()[1]
+
+
+def _pointed() -> tuple[Any | None, NDArray[np.float64] | None]:
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    xyz = [0.0, 0.0, 0.0]
+    view = crosshair.GetCursorPositionXYZ(xyz) if crosshair is not None else None
+    if view is not None and view.GetID() != BESIDE:
+        return view, np.array(view.GetXYToRAS().MultiplyPoint((*xyz, 1)))[:3]
+    red = slicer.mrmlScene.GetNodeByID(RED)
+    return red, None if red is None else view_centre(red)
+
+
+def view_centre(slice_node: Any) -> NDArray[np.float64]:
+    """Give the middle of what a slice view shows, RAS mm of the world."""
+    matrix = slice_node.GetSliceToRAS()
+    return np.array([matrix.GetElement(row, 3) for row in range(3)])
+
+
+def is_axial_view(slice_node: Any) -> bool:
+    """Tell whether a slice view looks along the patient's axis, within 30 degrees."""
+    return abs(slice_node.GetSliceToRAS().GetElement(2, 2)) > np.cos(np.radians(30))
+
+
+def pointer_observers(callback: Callable[..., None]) -> list[tuple[Any, int]]:
+    """Have `callback` called when the user points elsewhere or scrolls; give nodes and tags."""
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    return [
+        (node, node.AddObserver(event, callback))
+        for node, event in (
+            (crosshair, slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent),
+            (slicer.mrmlScene.GetNodeByID(RED), vtk.vtkCommand.ModifiedEvent),
+        )
+        if node is not None
+    ]
+
+
+def go_to(ras: Sequence[float] | NDArray[np.float64]) -> None:
+    """Move all slice views to a place in RAS mm of the world, without panning them."""
+    node_class = slicer.vtkMRMLSliceNode
+    node_class.JumpAllSlices(slicer.mrmlScene, *map(float, ras), node_class.OffsetJumpSlice)
+
+
+class KeyShortcuts:
+    """Keys that call functions anywhere in Slicer's windows, between `enable` and `disable`.
+
+    Slicer's own shortcuts on the same keys rest meanwhile. A text field that has the focus gets
+    its keys as ever: Qt offers them to it before any shortcut.
+
+    Attributes:
+        handlers: function by key, such as "1" or "Ctrl+Z".
+    """
+
+    def __init__(self, handlers: Mapping[str, Callable[[], object]]) -> None:
+        self.handlers = handlers
+        self._ours: list[Any] = []
+        self._resting: list[Any] = []
+        self._without_key: list[tuple[Any, Any]] = []
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the keys are alive."""
+        return bool(self._ours)
+
+    def enable(self) -> None:
+        """Make the keys work; without a main window there are none."""
+        window = slicer.util.mainWindow()
+        if self.enabled or window is None:
+            return
+        self._rest_others(window)
+        for key, handler in self.handlers.items():
+            shortcut = qt.QShortcut(qt.QKeySequence(key), window)
+            shortcut.context = qt.Qt.ApplicationShortcut
+            shortcut.autoRepeat = False
+            shortcut.activated.connect(handler)
+            self._ours.append(shortcut)
+
+    def disable(self) -> None:
+        """Take the keys away and give Slicer's own back."""
+        for shortcut in self._ours:
+            shortcut.enabled = False
+            shortcut.deleteLater()
+        for shortcut in self._resting:
+            shortcut.enabled = True
+        for action, key in self._without_key:
+            action.shortcut = key
+        self._ours, self._resting, self._without_key = [], [], []
+
+    def _rest_others(self, window: Any) -> None:
+        """Turn off shortcuts on our keys: two on one key would both be dead."""
+        keys = {qt.QKeySequence(key).toString() for key in self.handlers}
+        for shortcut in window.findChildren(qt.QShortcut):
+            if shortcut.enabled and shortcut.key.toString() in keys:
+                shortcut.enabled = False
+                self._resting.append(shortcut)
+        for action in window.findChildren(qt.QAction):
+            if action.shortcut.toString() in keys:
+                self._without_key.append((action, action.shortcut))
+                action.shortcut = qt.QKeySequence()

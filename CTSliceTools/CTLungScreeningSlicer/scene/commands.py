@@ -1,13 +1,23 @@
-"""Run a module's commands from a Slicer scene, in child processes."""
+"""Run a module's commands from a Slicer scene, and show a training's loss while it runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from CTLungScreeningLib.child_process import module_command, module_environment
-from CTLungScreeningLib.child_work import ChildCommand, Work, complete
+import slicer
+import vtk
+
+from CTLungScreeningLib.child_process import (
+    ChildCommand,
+    Work,
+    complete,
+    module_command,
+    module_environment,
+)
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
+from CTLungScreeningSlicer.scene.mrml_volume import add_node
 
 
 class Commands:
@@ -41,3 +51,115 @@ class Commands:
                 module_environment(*self._packages),
             )
         )
+
+
+LOSSES = {"loss": (0.0, 0.45, 0.7), "val_loss": (0.84, 0.37, 0.0)}
+"""What is plotted, of the training and the validation slices, and its colour."""
+
+
+class LossCurve:
+    """The figures of each epoch in the scene.
+
+    Attributes:
+        table: one row an epoch, with all its figures.
+        chart: the losses against the epoch, on a logarithmic axis as long as none is negative.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Add empty nodes, named after the model, to the scene."""
+        self.table = _add_node("Table", f"{name} epochs")
+        self.table.SetLocked(True)
+        self.chart = _add_node("PlotChart", f"{name} loss")
+        self.chart.SetTitle(name)
+        self.chart.SetXAxisTitle("Epoch")
+        self.chart.SetYAxisTitle("Loss")
+        self.chart.SetYAxisLogScale(True)
+        self._series: list[Any] = []
+        self._arrangement: int | None = None
+
+    def add(self, epoch: Mapping[str, float]) -> None:
+        """Add an epoch; the first says which figures there are, `epoch` among them."""
+        table = self.table.GetTable()
+        if table.GetNumberOfColumns() == 0:
+            for name in epoch:
+                column = vtk.vtkDoubleArray()
+                column.SetName(name)
+                self.table.AddColumn(column)
+            self._plot([name for name in LOSSES if name in epoch])
+        row = table.InsertNextBlankRow()
+        for name, value in epoch.items():
+            if table.GetColumnByName(name) is not None:
+                table.SetValueByName(row, name, value)
+        if min((epoch[name] for name in LOSSES if name in epoch), default=1) <= 0:
+            self.chart.SetYAxisLogScale(False)
+        self.table.Modified()
+
+    def show(self) -> None:
+        """Show the chart in Slicer's layout."""
+        layout = _layout()
+        if self._arrangement is None and layout is not None:
+            self._arrangement = layout.GetViewArrangement()
+        slicer.modules.plots.logic().ShowChartInLayout(self.chart)
+
+    def remove(self) -> None:
+        """Take the nodes out of the scene, and the chart out of the layout."""
+        layout = _layout()
+        if self._arrangement is not None and layout is not None:
+            layout.SetViewArrangement(self._arrangement)
+        for node in (self.chart, *self._series, self.table):
+            slicer.mrmlScene.RemoveNode(node)
+
+    def _plot(self, columns: list[str]) -> None:
+        names = {"loss": "training", "val_loss": "validation"}
+        for column in columns:
+            series = _add_node("PlotSeries", names[column])
+            series.SetAndObserveTableNodeID(self.table.GetID())
+            series.SetPlotType(series.PlotTypeScatter)
+            series.SetXColumnName("epoch")
+            series.SetYColumnName(column)
+            series.SetColor(*LOSSES[column])
+            series.SetLineWidth(2)
+            series.SetMarkerStyle(series.MarkerStyleCircle)
+            series.SetMarkerSize(5)
+            self.chart.AddAndObservePlotSeriesNodeID(series.GetID())
+            self._series.append(series)
+
+
+def _add_node(kind: str, name: str) -> Any:
+    return add_node(slicer.mrmlScene, kind, name)
+
+
+def _layout() -> Any | None:
+    return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+
+
+T = TypeVar("T")
+
+
+class TrainingCurve:
+    """A loss curve in the scene that grows with the epochs of a training."""
+
+    def __init__(self) -> None:
+        self._curve: LossCurve | None = None
+
+    def during(self, work: Work[T], name: str) -> Work[T]:
+        """Show a curve during some work; it goes again unless the work ends well.
+
+        Args:
+            work: a training.
+            name: of the model.
+        """
+        self._curve = LossCurve(name)
+        self._curve.show()
+        try:
+            return (yield from work)
+        except BaseException:
+            self._curve.remove()
+            raise
+        finally:
+            self._curve = None
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take what a training command tells, see `WorkRunner.told`."""
+        if "epoch" in event and self._curve is not None:
+            self._curve.add(event["epoch"])

@@ -10,8 +10,7 @@ from pathlib import Path
 import pydicom
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.reading.dicom_frames import DAMAGED
-from CTLungScreeningLib.reading.dicom_instances import looks_like_dicom
+from CTLungScreeningLib.reading.dicom_headers import DAMAGED, looks_like_dicom
 from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_names
 
 

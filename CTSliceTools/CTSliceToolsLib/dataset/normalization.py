@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.json_files import replace_object
+from CTLungScreeningLib.files import replace_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.workers import each
-from CTSliceToolsLib.dataset.annotation import ANNOTATION, Annotation, read_annotation
-from CTSliceToolsLib.dataset.slice_file import read_slice_files
+from CTSliceToolsLib.dataset.annotation import (
+    ANNOTATION,
+    Annotation,
+    read_annotation,
+    read_slice_files,
+)
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 
 SERIES_LOCATIONS = "normalized_locations.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTSliceToolsLib.dataset.labelled_slice import read_series_uid
+from CTSliceToolsLib.dataset.conversion import read_series_uid
 
 
 class Part(StrEnum):

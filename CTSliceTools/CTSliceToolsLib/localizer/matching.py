@@ -1,18 +1,26 @@
-"""Find the same level of the body in files, in a scan or in another scan."""
+"""Find the same level of the body in files, in a scan or in another scan.
+
+The network errs alike where two scans show alike anatomy, above all in a follow-up. So the raw
+locations of both, as curves over z, are laid over each other: first the one shift that suits all
+slices best, then small shifts of each part. How well the curves agree decides how much they count
+against the levels that the two fits give.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import AxialView, ScanAlignment
+from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
-from CTSliceToolsLib.dataset.slice_file import read_slice_file
+from CTSliceToolsLib.dataset.annotation import read_slice_file
+from CTSliceToolsLib.dataset.conversion import read_labelled_slice
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
 from CTSliceToolsLib.localizer.prediction import (
     DEFAULT_MODEL,
@@ -21,8 +29,240 @@ from CTSliceToolsLib.localizer.prediction import (
     SliceLocation,
     predict_locations,
 )
-from CTSliceToolsLib.localizer.rigid_check import check_level
-from CTSliceToolsLib.localizer.scan_alignment import align_scans
+
+if TYPE_CHECKING:
+    from CTSliceToolsLib.localizer.prediction import ScanPrediction
+
+
+GRID_MM = 3.0
+SLAB_MM = 24.0
+"""What lies so far above and below the level is laid over the other scan."""
+
+SEARCH_MM = 24.0
+STEP_MM = 4.0
+"""How far from where it is expected the level is looked for, and how finely at first."""
+
+WINDOW_HU = (-300.0, 300.0)
+"""Organs and bone count for more than the edge of the body so."""
+
+SAMPLED = 0.1
+"""Share of the voxels that are compared."""
+
+REFINED = 3
+"""The best of the starts go on from there."""
+
+LEAST_CORRELATION = 0.9
+"""Slabs of one patient agree more than this: 0.95 and more in the scans of ../shared/data, 0.75 at
+most between two patients."""
+
+
+@dataclass(frozen=True)
+class RigidMatch:
+    """Where the slab around a level lies in another scan.
+
+    Attributes:
+        z_mm: LPS z of the level there in mm.
+        correlation: of the HU of both slabs, −1…1.
+    """
+
+    z_mm: float
+    correlation: float
+
+    @property
+    def same_patient(self) -> bool:
+        """Whether the slabs agree as well as those of one patient do."""
+        return self.correlation >= LEAST_CORRELATION
+
+
+def check_level(
+    image: sitk.Image, z_mm: float, other: sitk.Image, other_z_mm: float
+) -> RigidMatch | None:
+    """Lay the slab of another scan around a level over a scan, near where it is expected.
+
+    The slab is moved and turned as a whole, from several starts along z, to where its HU correlate
+    best.
+
+    Args:
+        image: the scan to look in, HU.
+        z_mm: LPS z in mm where the level is expected there.
+        other: the scan that shows the level, HU.
+        other_z_mm: LPS z of the level in it.
+
+    Returns:
+        The place, or None where the scans do not overlap enough.
+    """
+    fixed = _slab(other, other_z_mm, SLAB_MM)
+    moving = _slab(image, z_mm, SLAB_MM + SEARCH_MM)
+    if fixed is None or moving is None:
+        return None
+    shift = _centre(moving) - _centre(fixed)
+    centre = (*_centre(fixed), other_z_mm)
+    starts = []
+    for up in np.arange(-SEARCH_MM, SEARCH_MM + 1, STEP_MM):
+        start = sitk.Euler3DTransform()
+        start.SetCenter(centre)
+        start.SetTranslation((*shift, z_mm + up - other_z_mm))
+        starts.append(start)
+    starts.sort(key=lambda start: -_correlation(fixed, moving, start))
+    found = [_refine(fixed, moving, start) for start in starts[:REFINED]]
+    matches = [
+        RigidMatch(transform.TransformPoint(centre)[2], _correlation(fixed, moving, transform))
+        for transform in found
+    ]
+    near = [match for match in matches if abs(match.z_mm - z_mm) <= SEARCH_MM + STEP_MM]
+    return max(near, key=lambda match: match.correlation, default=None)
+
+
+def _slab(image: sitk.Image, z_mm: float, reach_mm: float) -> sitk.Image | None:
+    """The axial slices within a distance of a level on a grid of `GRID_MM`, windowed."""
+    axial = AxialView.of(image, AIR_HU).image
+    origin, spacing = np.array(axial.GetOrigin()), np.array(axial.GetSpacing())
+    last = origin + (np.array(axial.GetSize()) - 1) * spacing
+    low, high = max(z_mm - reach_mm, origin[2]), min(z_mm + reach_mm, last[2])
+    if high - low < SLAB_MM:
+        return None
+    first = np.array([origin[0], origin[1], low])
+    size = np.maximum(1, ((np.array([last[0], last[1], high]) - first) / GRID_MM).astype(int) + 1)
+    slab = sitk.Resample(
+        axial,
+        size.tolist(),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        first.tolist(),
+        (GRID_MM,) * 3,
+        np.eye(3).ravel().tolist(),
+        AIR_HU,
+        sitk.sitkFloat32,
+    )
+    return sitk.Clamp(slab, sitk.sitkFloat32, *WINDOW_HU)
+
+
+def _centre(slab: sitk.Image) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """LPS x and y of the middle of the body."""
+    tissue = sitk.GetArrayViewFromImage(slab) > WINDOW_HU[0]
+    columns, rows = tissue.sum((0, 1)), tissue.sum((0, 2))
+    index = [float(line @ np.arange(len(line)) / max(line.sum(), 1)) for line in (columns, rows)]
+    return np.array(slab.GetOrigin()[:2]) + np.array(index) * GRID_MM
+
+
+def _registration(fixed: sitk.Image, moving: sitk.Image) -> sitk.ImageRegistrationMethod:
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsCorrelation()
+    method.SetMetricSamplingStrategy(sitk.ImageRegistrationMethod.REGULAR)
+    method.SetMetricSamplingPercentage(SAMPLED, 1)
+    method.SetInterpolator(sitk.sitkLinear)
+    return method
+
+
+def _correlation(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
+    """Correlation of both where they overlap; −1 if they do not."""
+    method = _registration(fixed, moving)
+    method.SetInitialTransform(transform)
+    try:
+        return float(np.sqrt(max(0.0, -method.MetricEvaluate(fixed, moving))))
+    except RuntimeError:
+        return -1.0
+
+
+def _refine(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform) -> sitk.Transform:
+    method = _registration(fixed, moving)
+    method.SetInitialTransform(sitk.Euler3DTransform(start), inPlace=False)
+    method.SetOptimizerAsRegularStepGradientDescent(2.0, 0.1, 60, relaxationFactor=0.6)
+    method.SetOptimizerScalesFromPhysicalShift()
+    try:
+        return method.Execute(fixed, moving)
+    except RuntimeError:
+        return start
+
+
+Floats = NDArray[np.float64]
+
+_FIT_SD_MM = 15.0
+"""How far the fits of two scans may be off against each other.
+
+Fits that anchors make more certain are more so than the curves, and are taken as they are.
+"""
+
+_TWO_SIDED_95 = 1.96
+
+_PART_MM = 40.0
+_PART_SD_MM = 6.0
+"""Parts of this length may be shifted by so much against their neighbours: breath, posture."""
+
+_CORRELATION_MM = 20.0
+"""Slices closer than this err alike, and count together as one."""
+
+_LEAST_RAW_SD = 0.002
+"""Curves of locations agree no better than this, in units of the location."""
+
+_LEAST_OVERLAP_MM = 60.0
+"""With less in common, the curves say nothing that the fits do not."""
+
+
+def align_scans(scan: "ScanPrediction", other: "ScanPrediction") -> ScanAlignment:
+    """Align two scans by the locations of their slices."""
+    # Not at the top: it takes half a second, and panels are opened with this.
+    from scipy.optimize import least_squares  # noqa: PLC0415
+
+    z, raw = _curve(scan)
+    other_z, other_raw = _curve(other)
+    by_fits = scan.fit.z_at(other.fit.location_at(other_z))
+    rigid = other_z + np.median(by_fits - other_z)
+    spacing = float(np.mean(np.diff(other_z)))
+    uncertain = scan.fit.uncertainty_at(by_fits), other.fit.uncertainty_at(other_z)
+    if 0 < np.median(np.hypot(*uncertain)) / _TWO_SIDED_95 < _FIT_SD_MM:
+        return ScanAlignment(by_fits, other_z)
+    shifts = np.arange(-3 * _FIT_SD_MM, 3 * _FIT_SD_MM + 1)
+
+    def differences(there: Floats) -> Floats:
+        """Of the locations, 0 where only one of the scans reaches."""
+        inside = (there >= z[0]) & (there <= z[-1])
+        return np.where(inside, np.interp(there, z, raw) - other_raw, 0)
+
+    def cost_and_deviation(guess: Floats, shift: float) -> tuple[float, float]:
+        there = guess + shift
+        overlap = float(np.sum((there >= z[0]) & (there <= z[-1])) * spacing)
+        if overlap < _LEAST_OVERLAP_MM:
+            return np.inf, np.inf
+        square = float(np.sum(differences(there) ** 2)) * spacing / overlap + _LEAST_RAW_SD**2
+        agreement = overlap / _CORRELATION_MM * np.log(square)
+        return agreement + (shift / _FIT_SD_MM) ** 2, np.sqrt(square)
+
+    tried = [
+        (*cost_and_deviation(guess, shift), guess + shift)
+        for guess in (by_fits, rigid)
+        for shift in shifts
+    ]
+    cost, deviation, start = min(tried, key=lambda one: one[0])
+    if not np.isfinite(cost):
+        return ScanAlignment(by_fits, other_z)
+    weight = np.sqrt(min(spacing / _CORRELATION_MM, 1)) / deviation
+    parts = np.linspace(
+        other_z[0], other_z[-1], max(2, round(float(np.ptp(other_z)) / _PART_MM) + 1)
+    )
+
+    def residuals(moves: Floats) -> Floats:
+        there = start + np.interp(other_z, parts, moves)
+        prior = (moves / _FIT_SD_MM, np.diff(moves) / _PART_SD_MM)
+        return np.concatenate([weight * differences(there), *prior])
+
+    moves = least_squares(residuals, np.zeros(len(parts)), loss="soft_l1").x
+    found = start + np.interp(other_z, parts, moves)
+    return ScanAlignment(_increasing(found, spacing), other_z)
+
+
+def _curve(scan: "ScanPrediction") -> tuple[Floats, Floats]:
+    return (
+        np.array([one.z_mm for one in scan.slices]),
+        np.array([one.raw for one in scan.slices]),
+    )
+
+
+def _increasing(z_mm: Floats, spacing: float) -> Floats:
+    """Let no level come below the one before it."""
+    ramp = np.arange(len(z_mm)) * spacing * 0.1
+    return np.maximum.accumulate(z_mm - ramp) + ramp
+
 
 FILES_AT_ONCE = 64
 """It bounds the memory, whatever the number of files."""

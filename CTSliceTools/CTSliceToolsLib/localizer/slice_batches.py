@@ -14,7 +14,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTSliceToolsLib.dataset.labelled_slice import read_labelled_slice
+from CTSliceToolsLib.dataset.conversion import read_labelled_slice
 from CTSliceToolsLib.dataset.partition import Part
 from CTSliceToolsLib.slice_image import SIZE
 

@@ -22,8 +22,13 @@ from CTLungScreeningLib.model_card import ModelCard, require_new_model, save_mod
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import only_writer
 from CTSliceToolsLib.dataset.partition import Part
-from CTSliceToolsLib.localizer.augmentation import RandomAffine, RandomFieldOfView, RandomIntensity
-from CTSliceToolsLib.localizer.backbones import build_localizer, unfreeze
+from CTSliceToolsLib.localizer.networks import (
+    RandomAffine,
+    RandomFieldOfView,
+    RandomIntensity,
+    build_localizer,
+    unfreeze,
+)
 from CTSliceToolsLib.localizer.plots import plot_curves
 from CTSliceToolsLib.localizer.slice_batches import (
     SliceBatches,

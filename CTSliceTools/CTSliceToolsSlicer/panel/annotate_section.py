@@ -11,28 +11,156 @@ import vtk
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningSlicer.panel.dialogs import choose_file, choose_new_file
 from CTLungScreeningSlicer.panel.dicom_database import instance_files
-from CTLungScreeningSlicer.panel.errors import shown_errors
-from CTLungScreeningSlicer.panel.events import Debounced
-from CTLungScreeningSlicer.panel.labels import show_text
-from CTLungScreeningSlicer.panel.pointed_slice import (
+from CTLungScreeningSlicer.panel.section import Debounced, Section
+from CTLungScreeningSlicer.panel.slice_views import (
+    KeyShortcuts,
     go_to,
     is_axial_view,
     pointed_ras,
     pointed_view,
     pointer_observers,
     view_centre,
+    view_shows,
 )
-from CTLungScreeningSlicer.panel.section import Section
-from CTLungScreeningSlicer.panel.shortcuts import KeyShortcuts
-from CTLungScreeningSlicer.panel.slice_views import view_shows
-from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
+from CTLungScreeningSlicer.panel.widgets import (
+    choose_file,
+    choose_new_file,
+    fit_height,
+    show_text,
+    shown_errors,
+)
+from CTLungScreeningSlicer.scene.mrml_volume import VolumeSlices
 from CTSliceToolsLib.dataset.annotation import ANNOTATION
 from CTSliceToolsLib.landmarks import LANDMARKS
-from CTSliceToolsSlicer.panel.corner_labels import CornerLabels
-from CTSliceToolsSlicer.panel.landmark_table import LandmarkTable
-from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic
+from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic, LandmarkSlice
+
+COLOR = (0.95, 0.71, 0.25)
+
+
+class CornerLabels:
+    """Shows in each slice view the text that a function gives for it, kept up to date.
+
+    Slicer's own corner texts belong to its Data Probe, which writes over others; so this is an
+    actor of our own.
+    """
+
+    def __init__(self, text_of: Callable[[Any], str]) -> None:
+        """Take the function, which gets the slice node of a view."""
+        self._text_of = text_of
+        self._actors: dict[str, tuple[Any, Any]] = {}
+        self._tags: list[tuple[Any, int]] = []
+
+    def enable(self) -> None:
+        """Show the texts in the views that there are now."""
+        layout = slicer.app.layoutManager()
+        if self._actors or layout is None:
+            return
+        for name in layout.sliceViewNames():
+            widget = layout.sliceWidget(name)
+            actor = _make_actor()
+            _renderer(widget.sliceView()).AddViewProp(actor)
+            self._actors[name] = (widget, actor)
+            node = widget.mrmlSliceNode()
+            tag = node.AddObserver(
+                vtk.vtkCommand.ModifiedEvent, lambda *_, name=name: self._update(name)
+            )
+            self._tags.append((node, tag))
+        self.update()
+
+    def disable(self) -> None:
+        """Take the texts away."""
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        for widget, actor in self._actors.values():
+            _renderer(widget.sliceView()).RemoveViewProp(actor)
+            widget.sliceView().scheduleRender()
+        self._tags, self._actors = [], {}
+
+    def update(self) -> None:
+        """Ask for all texts again."""
+        for name in self._actors:
+            self._update(name)
+
+    def texts(self) -> dict[str, str]:
+        """Give the text that each view shows, by the view's name."""
+        return {name: actor.GetInput() for name, (_, actor) in self._actors.items()}
+
+    def _update(self, name: str) -> None:
+        widget, actor = self._actors[name]
+        text = self._text_of(widget.mrmlSliceNode())
+        if text != (actor.GetInput() or ""):
+            actor.SetInput(text)
+            widget.sliceView().scheduleRender()
+
+
+def _make_actor() -> Any:
+    actor = vtk.vtkTextActor()
+    actor.SetInput("")
+    actor.GetPositionCoordinate().SetCoordinateSystemToNormalizedViewport()
+    actor.SetPosition(0.5, 0.96)
+    look = actor.GetTextProperty()
+    look.SetFontSize(18)
+    look.SetColor(*COLOR)
+    look.SetShadow(True)
+    look.SetJustificationToCentered()
+    look.SetVerticalJustificationToTop()
+    return actor
+
+
+def _renderer(view: Any) -> Any:
+    return view.renderWindow().GetRenderers().GetFirstRenderer()
+
+
+KEY, NAME, SLICE, Z = range(4)
+"""Columns."""
+
+
+class LandmarkTable:
+    """Shows which slice each landmark is set at; one that is not set is grey.
+
+    Attributes:
+        widget: the table of the .ui file, whose columns it has.
+    """
+
+    def __init__(self, widget: Any, go_to: Callable[[str], None]) -> None:
+        """Fill the table; a click on a row calls `go_to` with the landmark's name."""
+        self.widget = widget
+        widget.rowCount = len(LANDMARKS)
+        for row, landmark in enumerate(LANDMARKS):
+            texts = {KEY: landmark.key, NAME: landmark.name}
+            for column in range(widget.columnCount):
+                widget.setItem(row, column, qt.QTableWidgetItem(texts.get(column, "")))
+        header = widget.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(NAME, qt.QHeaderView.Stretch)
+        fit_height(widget, 0, len(LANDMARKS))
+        widget.cellClicked.connect(lambda row, column: go_to(LANDMARKS[row].name))
+        self.show({}, {})
+
+    def show(self, found: Mapping[str, LandmarkSlice], files: Mapping[str, str]) -> None:
+        """Show the slices of landmarks; `files` names their files by SOP Instance UID, for tips."""
+        present = qt.QBrush(self.widget.palette.color(qt.QPalette.Text))
+        missing = qt.QBrush(qt.QColor(150, 150, 150))
+        for row, landmark in enumerate(LANDMARKS):
+            place = found.get(landmark.name)
+            texts, file = {SLICE: "–", Z: ""}, ""
+            if place is not None:
+                texts = {SLICE: str(place.number), Z: f"{place.z_mm:.1f}"}
+                file = files.get(place.sop_instance_uid, "")
+            location = _("Normalized location {location:g}").format(location=landmark.location)
+            for column, text in texts.items():
+                self.widget.item(row, column).setText(text)
+            for column in range(self.widget.columnCount):
+                item = self.widget.item(row, column)
+                item.setForeground(present if place else missing)
+                item.setToolTip("\n".join(filter(None, (location, file))))
+
+    def selected(self) -> list[str]:
+        """Give the names of the landmarks in the selected rows."""
+        rows = sorted({item.row() for item in self.widget.selectedItems()})
+        return [LANDMARKS[row].name for row in rows]
+
 
 MARKUPS_SUFFIX = ".mrk.json"
 

@@ -7,15 +7,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from CTLungScreeningLib.child_work import Work
+from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningSlicer.panel.labels import show_text
-from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
-from CTLungScreeningSlicer.panel.pointed_slice import go_to, pointed_ras, pointer_observers
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.section import Section
-from CTLungScreeningSlicer.panel.table_height import fit_height
+from CTLungScreeningSlicer.panel.slice_views import go_to, pointed_ras, pointer_observers
+from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, describe_location
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, ScanPrediction
 from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection

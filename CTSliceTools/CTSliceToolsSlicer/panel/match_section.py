@@ -8,18 +8,15 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from CTLungScreeningLib.child_work import Work
+from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
-from CTLungScreeningSlicer.panel.events import Debounced
-from CTLungScreeningSlicer.panel.labels import show_text
-from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningSlicer.panel.packages import ensure_packages
-from CTLungScreeningSlicer.panel.pointed_slice import RED, view_centre
 from CTLungScreeningSlicer.panel.run_bar import RunBar
-from CTLungScreeningSlicer.panel.section import Section
+from CTLungScreeningSlicer.panel.section import Debounced, Section
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
-from CTLungScreeningSlicer.panel.table_height import fit_height
+from CTLungScreeningSlicer.panel.slice_views import RED, view_centre
+from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
 from CTSliceToolsLib.localizer.matching import TOLERANCE, SliceMatch, find_level, match_slices
 from CTSliceToolsLib.localizer.prediction import ScanPrediction
 from CTSliceToolsSlicer.panel.localize_section import TITLE

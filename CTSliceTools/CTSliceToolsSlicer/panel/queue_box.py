@@ -9,11 +9,9 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from CTLungScreeningSlicer.panel.dialogs import choose_folder
 from CTLungScreeningSlicer.panel.dicom_database import ct_series
-from CTLungScreeningSlicer.panel.errors import shown_errors
-from CTLungScreeningSlicer.panel.labels import show_text
-from CTLungScreeningSlicer.scene.volume_slices import add_scan
+from CTLungScreeningSlicer.panel.widgets import choose_folder, show_text, shown_errors
+from CTLungScreeningSlicer.scene.mrml_volume import add_scan
 from CTSliceToolsLib.dataset.label_queue import LabelQueue, SeriesToLabel
 from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection
 

@@ -1,26 +1,292 @@
 """The section Dataset and training: from DICOM files to a trained and measured localizer."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from CTLungScreeningLib.child_work import Work
-from CTLungScreeningSlicer.panel.dialogs import offer_file, offer_folder, offer_new_file
-from CTLungScreeningSlicer.panel.errors import shown_errors
-from CTLungScreeningSlicer.panel.labels import show_text
-from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningLib.child_process import Work, command_options
+from CTLungScreeningLib.files import beside, refuse_existing
+from CTLungScreeningLib.model_card import require_new_model
 from CTLungScreeningSlicer.panel.packages import ensure_packages
-from CTLungScreeningSlicer.panel.picture_window import PictureWindow
 from CTLungScreeningSlicer.panel.run_bar import RunBar
-from CTLungScreeningSlicer.panel.section import Section
-from CTLungScreeningSlicer.panel.section_parameters import SectionParameters
-from CTLungScreeningSlicer.scene.loss_curve import TrainingCurve
-from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
-from CTSliceToolsSlicer.panel.training_parameters import PROPERTY, training_parameters
-from CTSliceToolsSlicer.panel.training_results import result_text
-from CTSliceToolsSlicer.panel.training_run import Paths, Step, TrainingRun
+from CTLungScreeningSlicer.panel.section import Section, SectionParameters
+from CTLungScreeningSlicer.panel.widgets import (
+    ModelChooser,
+    PictureWindow,
+    offer_file,
+    offer_folder,
+    offer_new_file,
+    show_text,
+    shown_errors,
+)
+from CTLungScreeningSlicer.scene.commands import TrainingCurve
+from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
+
+PROPERTY = "TrainingParameter"
+"""Dynamic property of the .ui file that names the parameter of a widget."""
+
+_PLAN = LocalizerTrainingPlan()
+_MANY = 100_000
+
+
+@parameterNodeWrapper
+class TrainingParameters:
+    """The choices of the section; a path that is empty stands for the one its field shows in grey.
+
+    Attributes:
+        organize: whether the run organizes; likewise the next five.
+        normalize: see `organize`.
+        convert: see `organize`.
+        partition: see `organize`.
+        train: see `organize`.
+        evaluate: see `organize`.
+        source: folder of DICOM files in any order.
+        dataset: folder of the series.
+        hardLinks: whether files are linked in place of copies.
+        pseudonymize: whether folders are named by keyed hashes.
+        slices: folder of the converted slices.
+        parts: folder of their partitions.
+        backbone: the network.
+        weights: file with weights to start from.
+        randomStart: whether it starts at random.
+        epochs: see `LocalizerTrainingPlan`, likewise the next four.
+        fineTuneEpochs: see `LocalizerTrainingPlan`.
+        batch: see `LocalizerTrainingPlan`.
+        learningRate: see `LocalizerTrainingPlan`.
+        augment: see `LocalizerTrainingPlan`.
+        model: the new `.keras` file.
+        testData: what is evaluated on.
+        evaluation: folder for the results.
+    """
+
+    organize: bool = False
+    normalize: bool = True
+    convert: bool = True
+    partition: bool = True
+    train: bool = True
+    evaluate: bool = False
+    source: str
+    dataset: str
+    hardLinks: bool = False  # noqa: N815 - Slicer's way of naming, here and below
+    pseudonymize: bool = False
+    slices: str
+    parts: str
+    backbone: Backbone = _PLAN.backbone
+    weights: str
+    randomStart: bool = _PLAN.random  # noqa: N815
+    epochs: Annotated[int, WithinRange(1, _MANY)] = _PLAN.epochs
+    fineTuneEpochs: Annotated[int, WithinRange(0, _MANY)] = _PLAN.fine_tune_epochs  # noqa: N815
+    batch: Annotated[int, WithinRange(1, _MANY)] = _PLAN.batch
+    learningRate: Annotated[float, WithinRange(1e-7, 1.0)] = _PLAN.learning_rate  # noqa: N815
+    augment: bool = _PLAN.augment
+    model: str
+    testData: str  # noqa: N815
+    evaluation: str
+
+
+def training_parameters(node: Any) -> Any:
+    """Give the TrainingParameters that a parameter node holds."""
+    wrapper: Any = TrainingParameters
+    return wrapper(node)
+
+
+class Step(StrEnum):
+    """A command of `ct-slice-tools`, in the order in which they are run."""
+
+    ORGANIZE = "organize"
+    NORMALIZE = "normalize"
+    CONVERT = "convert"
+    PARTITION = "partition"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+
+
+_NEEDS = {
+    Step.ORGANIZE: ("source", "dataset"),
+    Step.NORMALIZE: ("dataset",),
+    Step.CONVERT: ("dataset", "slices"),
+    Step.PARTITION: ("slices", "parts"),
+    Step.TRAIN: ("parts", "model"),
+    Step.EVALUATE: ("test_data", "tested_model", "evaluation"),
+}
+"""Which paths a step cannot do without."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things are; None where nothing was chosen and nothing follows from the others.
+
+    Attributes:
+        source: folder of DICOM files in any order.
+        dataset: folder of the series.
+        slices: folder of the converted slices.
+        parts: folder of their partitions.
+        model: the new `.keras` file.
+        test_data: what is evaluated on.
+        tested_model: the model that is evaluated.
+        evaluation: folder for the results.
+    """
+
+    source: Path | None = None
+    dataset: Path | None = None
+    slices: Path | None = None
+    parts: Path | None = None
+    model: Path | None = None
+    test_data: Path | None = None
+    tested_model: Path | None = None
+    evaluation: Path | None = None
+
+    def completed(self, backbone: str, training: bool) -> "Paths":
+        """Fill in what was not chosen: beside the data set, named after it.
+
+        Args:
+            backbone: names the model.
+            training: whether the model that is evaluated is the one that is trained.
+        """
+        parts = self.parts or beside(self.dataset, "-parts")
+        models = beside(self.dataset or self.parts, "-models")
+        model = self.model or (models and models / f"{backbone}.keras")
+        tested = model if training else self.tested_model
+        results = models and tested and models / f"{tested.stem}-evaluation"
+        return Paths(
+            self.source,
+            self.dataset,
+            self.slices or beside(self.dataset, "-slices"),
+            parts,
+            model,
+            self.test_data or parts,
+            tested,
+            self.evaluation or results,
+        )
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The steps of a run, how they are done and where.
+
+    Attributes:
+        steps: which.
+        paths: those that the steps need.
+        plan: of the training.
+        hard_links: whether files are linked in place of copies.
+        pseudonymize: whether folders are named by keyed hashes.
+    """
+
+    steps: Collection[Step]
+    paths: Paths
+    plan: LocalizerTrainingPlan
+    hard_links: bool = False
+    pseudonymize: bool = False
+
+    @property
+    def missing(self) -> str | None:
+        """The path, by its name in `Paths`, that a step lacks; None if there is none."""
+        needed = (name for step in Step if step in self.steps for name in _NEEDS[step])
+        return next((name for name in needed if getattr(self.paths, name) is None), None)
+
+    def require_new(self) -> None:
+        """See that nothing is there yet that the last steps would refuse to overwrite.
+
+        Raises:
+            InputError: if there is; hours before the command would say so.
+        """
+        model, results = self.paths.model, self.paths.evaluation
+        if Step.TRAIN in self.steps and model is not None:
+            require_new_model(model)
+        if Step.EVALUATE in self.steps and results is not None and results.is_dir():
+            refuse_existing(results, [file.name for file in results.glob("*.csv")])
+
+    def arguments(self, step: Step) -> list[str | Path]:
+        """Give the arguments of a step's command, its name first."""
+        paths = self.paths
+        arguments: dict[Step, list[str | Path | None]] = {
+            Step.ORGANIZE: [paths.source, paths.dataset],
+            Step.NORMALIZE: [paths.dataset],
+            Step.CONVERT: [paths.dataset, "-o", paths.slices],
+            Step.PARTITION: [paths.slices, "-o", paths.parts],
+            Step.TRAIN: [paths.parts, "-o", paths.model],
+            Step.EVALUATE: [paths.test_data, "-o", paths.evaluation, "--model", paths.tested_model],
+        }
+        given = (one for one in arguments[step] if one is not None)
+        return [step.value, *given, *self._options(step)]
+
+    def _options(self, step: Step) -> list[str]:
+        if step is Step.TRAIN:
+            return command_options(self.plan)
+        links = {Step.ORGANIZE: ["--transfer", "link"], Step.PARTITION: ["--hard-links"]}
+        options = links.get(step, []) if self.hard_links else []
+        if step is Step.ORGANIZE and self.pseudonymize:
+            options = [*options, "--pseudonymize"]
+        return options
+
+
+def result_text(step: Step, result: dict[str, Any]) -> str:
+    """Say what a step has done."""
+    return _TEXTS[step](result)
+
+
+def _organized(result: dict[str, Any]) -> str:
+    return _("Organized: {series} series of {patients} patients, {placed} files.").format(**result)
+
+
+def _normalized(result: dict[str, Any]) -> str:
+    text = _("Normalized: {slices} slices of {series} series.").format(**result)
+    if result["refused"]:
+        text += " " + _("{count} series were refused; see the log.").format(
+            count=len(result["refused"])
+        )
+    return text
+
+
+def _converted(result: dict[str, Any]) -> str:
+    text = _("Converted: {made} new slices, {kept} already converted.").format(**result)
+    return text + _failures(result)
+
+
+def _partitioned(result: dict[str, Any]) -> str:
+    parts = ", ".join(
+        _("{part} {slices} slices from {series} series").format(
+            part=part, slices=slices, series=result["series"][part]
+        )
+        for part, slices in result["slices"].items()
+    )
+    return _("Partitioned: {parts}.").format(parts=parts) + _failures(result)
+
+
+def _trained(result: dict[str, Any]) -> str:
+    best = result["best"]
+    return _("Trained: best epoch {epoch:.0f}, validation mean error {error:.4f}.").format(
+        epoch=best["epoch"], error=best["val_error"]
+    )
+
+
+def _evaluated(result: dict[str, Any]) -> str:
+    return "\n".join(
+        _("Evaluated ({way}): mean error {mean_error:.4f}, {mean_error_mm:.0f} mm.").format(**row)
+        for row in result["summary"]
+    )
+
+
+def _failures(result: dict[str, Any]) -> str:
+    count = len(result["failed"])
+    return " " + _("{count} failed; see the log.").format(count=count) if count else ""
+
+
+_TEXTS = {
+    Step.ORGANIZE: _organized,
+    Step.NORMALIZE: _normalized,
+    Step.CONVERT: _converted,
+    Step.PARTITION: _partitioned,
+    Step.TRAIN: _trained,
+    Step.EVALUATE: _evaluated,
+}
+
 
 TITLE = "CT Slice Tools"
 

@@ -8,9 +8,10 @@ from typing import Any
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.scene import mrml_host
 from CTLungScreeningSlicer.scene.history import Change, History, Restore
-from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
+from CTLungScreeningSlicer.scene.mrml_volume import VolumeSlices
 from CTSliceToolsLib.dataset.annotation import from_head_to_feet
-from CTSliceToolsSlicer.scene import annotation_files, landmark_points
+from CTSliceToolsSlicer.scene import landmark_points
+from CTSliceToolsSlicer.scene import landmark_points as annotation_files
 from CTSliceToolsSlicer.scene.landmark_points import Places
 
 

@@ -9,18 +9,18 @@ import numpy as np
 import slicer
 
 import CTSliceToolsLib
-from CTLungScreeningLib.child_work import Work, complete
+from CTLungScreeningLib.child_process import Work, complete
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.scan_alignment import ScanAlignment
+from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningSlicer.scene import mrml_host
 from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import Snapshot
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.mrml_volume import export_volume, ijk_to_world
+from CTSliceToolsLib.localizer.matching import align_scans
 from CTSliceToolsLib.localizer.prediction import ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.results import read_prediction
-from CTSliceToolsLib.localizer.scan_alignment import align_scans
 from CTSliceToolsSlicer.scene import prediction_nodes
 from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic
 from CTSliceToolsSlicer.scene.prediction_nodes import PredictionNodes

@@ -17,10 +17,12 @@ import vtk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_scan import SliceSource
-from CTLungScreeningSlicer.scene.mrml_volume import ijk_to_world
-from CTLungScreeningSlicer.scene.nodes import add_node
-from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
-from CTLungScreeningSlicer.scene.volume_slices import VolumeSlices
+from CTLungScreeningSlicer.scene.mrml_volume import (
+    VolumeSlices,
+    add_node,
+    ijk_to_world,
+    place_beside,
+)
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.scan_fit import ScanFit

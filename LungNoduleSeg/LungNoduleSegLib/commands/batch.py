@@ -1,4 +1,4 @@
-"""The command `batch`."""
+"""The commands `batch` and `export-dicom`, and the options of every run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,18 +11,45 @@ import typer
 from CTLungScreeningLib.command_line import DeviceOption, ProgressOption, exit_if_failed
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
-from LungNoduleSegLib.commands.run_options import (
-    KeepAllOption,
-    LungsOption,
-    ModelOption,
-    ThresholdOption,
-    rules_of,
-)
 from LungNoduleSegLib.lungs.segmentation import LungMethod
 
 if TYPE_CHECKING:
-    from LungNoduleSegLib.batch.results_table import ScanRow
     from LungNoduleSegLib.batch.running import ScanProgress, Watch
+    from LungNoduleSegLib.batch.scan_work import ScanRow
+
+
+LungsOption = Annotated[
+    LungMethod, typer.Option(help="How the lungs are found; `tutorial` is slow.")
+]
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(help="A model's name, see `models list`, or one of its files; default: bundled."),
+]
+
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Probability of a nodule's voxels; default: the model's."),
+]
+
+KeepAllOption = Annotated[
+    bool,
+    typer.Option("--keep-all", help="Keep unsure, small, tube-like and outside findings too."),
+]
+
+
+def rules_of(threshold: float | None, keep_all: bool) -> dict[str, float | None]:
+    """Give the fields of `NoduleRules` that overrule those of the model's card."""
+    rules: dict[str, float | None] = {} if threshold is None else {"threshold": threshold}
+    if keep_all:
+        rules |= {
+            "min_probability": None,
+            "min_diameter_mm": None,
+            "min_lung_fraction": None,
+            "max_elongation": None,
+        }
+    return rules
+
 
 _NAME_LENGTH = 28
 
@@ -72,9 +99,11 @@ def batch(
         shown(ProgressStyle.NONE if bars else progress) as lines,
         _bars() if bars else nullcontext(_lines(lines)) as (report, watch),
     ):
-        from LungNoduleSegLib.batch.results_table import RESULTS_TABLE  # noqa: PLC0415 - slow
         from LungNoduleSegLib.batch.running import run_batch  # noqa: PLC0415
-        from LungNoduleSegLib.batch.scan_work import RunOptions  # noqa: PLC0415
+        from LungNoduleSegLib.batch.scan_work import (  # noqa: PLC0415
+            RESULTS_TABLE,
+            RunOptions,
+        )
 
         outcome = run_batch(
             source,
@@ -156,3 +185,22 @@ def _line(row: "ScanRow") -> str:
         return f"{row.scan}: failed: {row.error}"
     largest = f", the largest {row.largest_diameter_mm:.1f} mm" if row.largest_diameter_mm else ""
     return f"{row.scan}: {row.nodules} nodule{'' if row.nodules == 1 else 's'}{largest}"
+
+
+def export_dicom(
+    results: Annotated[Path, typer.Argument(help="Folder of a run on a DICOM series.")],
+    labelmap: Annotated[
+        bool, typer.Option("--labelmap", help="Write the SEG as LABELMAP instead of BINARY.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Add DICOM SEG, SR and key images to the results of a run, as `run --dicom` writes them.
+
+    Example: `lung-nodule-seg export-dicom ~/results/chest`
+    """
+    with shown(progress) as report:
+        from LungNoduleSegLib.results.reading import DICOM_NAMES  # noqa: PLC0415
+        from LungNoduleSegLib.results.writing import write_dicom_of_run  # noqa: PLC0415
+
+        write_dicom_of_run(results, report, labelmap)
+        report.emit({"output": str(results)}, f"{' and '.join(DICOM_NAMES)} are in {results}")

@@ -1,9 +1,157 @@
-"""The commands `lung-nodule-seg evaluate ...`."""
+"""The commands `check` and `evaluate ...`."""
 
-from CTLungScreeningLib.command_line import new_app
-from LungNoduleSegLib.commands.evaluate_detection import detection
-from LungNoduleSegLib.commands.evaluate_dice import dice
-from LungNoduleSegLib.commands.evaluate_synthetic import synthetic
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from CTLungScreeningLib.command_line import ProgressOption, new_app
+from CTLungScreeningLib.progress import ProgressStyle, shown
+
+
+def detection(
+    submission: Annotated[
+        Path, typer.Option(help="CSV: seriesuid, coordX, coordY, coordZ (LPS mm), probability.")
+    ],
+    annotations: Annotated[
+        Path, typer.Option(help="CSV of the nodules: seriesuid, coordX … coordZ, diameter_mm.")
+    ],
+    seriesuids: Annotated[Path, typer.Option(help="CSV of all scans, one UID a line, no header.")],
+    excluded: Annotated[
+        Path | None, typer.Option(help="CSV of findings to be ignored, as the nodules.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="New JSON file for all figures.")
+    ] = None,
+    curve: Annotated[Path | None, typer.Option(help="New CSV file for the FROC curve.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="New PNG file for the FROC curve.")] = None,
+    nodules: Annotated[
+        Path | None, typer.Option(help="New CSV file that says which nodules were found.")
+    ] = None,
+    max_marks: Annotated[
+        int, typer.Option(min=0, help="Marks looked at in a scan, the most probable; 0: all.")
+    ] = 100,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Of the scans, for the confidence band; 0: none.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes the resamples.")] = 0,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Score a submission as the LUNA16 challenge does: FROC curve, seven sensitivities, CPM.
+
+    Example: `lung-nodule-seg evaluate detection --submission mine.csv --annotations
+    annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv --json out.json`
+    """
+    with shown(progress) as report:
+        from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
+        from LungNoduleSegLib.evaluation import detection as scoring  # noqa: PLC0415
+        from LungNoduleSegLib.evaluation.luna_files import read_challenge  # noqa: PLC0415
+
+        for path in (json_file, curve, plot, nodules):
+            if path is not None:
+                refuse_existing(path.parent, [path.name])
+        report("Reading", 0, 1)
+        marks, truth, notes = read_challenge(submission, annotations, excluded, seriesuids)
+        report("Reading", 1, 1)
+        report("Scoring", 0, 1)
+        score = scoring.score_detection(marks, truth, max_marks, resamples, seed)
+        report("Scoring", 1, 1)
+        if json_file is not None:
+            scoring.write_json(json_file, score)
+        if curve is not None:
+            scoring.write_curve(curve, score)
+        if nodules is not None:
+            scoring.write_nodules(nodules, score, truth)
+        if plot is not None:
+            from LungNoduleSegLib.evaluation.plots import plot_froc  # noqa: PLC0415
+
+            plot_froc(plot, score)
+        report.emit(score.to_dict(), score.to_text(), notes)
+
+
+def dice(
+    predicted: Annotated[
+        Path,
+        typer.Argument(help="Mask (NIfTI, NRRD, .seg.nrrd), folder of a run, or folder of these."),
+    ],
+    truth: Annotated[Path, typer.Argument(help="The true mask, or a folder with the same names.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="New JSON file for the means.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="New CSV file for each slice, scan and nodule.")
+    ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring predictions to the grid of the truth.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Compare predicted with true masks: mean Dice coefficient by slice, by scan and by nodule.
+
+    Two .npy files of slices [n, 1, rows, columns] are compared as in the tutorial.
+
+    Example: `lung-nodule-seg evaluate dice ~/results/chest truth.nrrd --json dice.json`
+    """
+    with shown(progress) as report:
+        from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
+        from LungNoduleSegLib.evaluation import dice as masks  # noqa: PLC0415
+
+        for path in (json_file, csv_file):
+            if path is not None:
+                refuse_existing(path.parent, [path.name])
+        scans = masks.evaluate_dice(predicted, truth, resample, report)
+        if json_file is not None:
+            masks.write_json(json_file, scans)
+        if csv_file is not None:
+            masks.write_csv(csv_file, scans)
+        report.emit(masks.summary(scans), masks.to_text(scans))
+
+
+def synthetic(
+    source: Annotated[
+        Path, typer.Argument(help="Chest CT that the model was not trained on, in any form.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
+    ] = None,
+    nodules: Annotated[
+        Path | None, typer.Option(help="Mask of the scan's own nodules, which are left out.")
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Copies of the scan, each with 40 lesions of its own.")
+    ] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Insert lesions of known sizes and types into a scan and report which of them are found.
+
+    Writes the sensitivity by size and type, the FROC curve, pictures of the lesions and the files
+    of a submission, which `evaluate detection` scores alike.
+
+    Example: `lung-nodule-seg evaluate synthetic ~/dicom/chest -o ~/synthetic --nodules own.nrrd`
+    """
+    with shown(progress) as report:
+        from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
+        from LungNoduleSegLib.evaluation import synthetic_lesions  # noqa: PLC0415 - slow to import
+
+        result = synthetic_lesions.evaluate_synthetic_lesions(
+            source,
+            output,
+            model_file=model or DEFAULT_MODEL,
+            nodules=nodules,
+            rounds=rounds,
+            seed=seed,
+            progress=report,
+        )
+        report.emit(
+            result.to_dict() | {"output": str(output)},
+            f"{synthetic_lesions.to_text(result)}\nTables, curves and pictures are in {output}",
+        )
+
 
 SUMMARY = "Evaluate findings and masks against a reference."
 
@@ -19,3 +167,24 @@ app.command()(dice)
 app.command()(detection)
 app.command()(synthetic)
 app.command("inserted", hidden=True)(synthetic)
+
+
+def check(
+    store: Annotated[Path, typer.Argument(help="Folder of prepare-luna or prepare-lidc.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the pages; nothing is overwritten.")
+    ],
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Draw each example of a store: slice, mask, masked slice, close-up and prepared slice.
+
+    Example: `lung-nodule-seg check ~/store -o ~/pages`
+    """
+    with shown(progress) as report:
+        from LungNoduleSegLib.training_data.pictures import draw_pages  # noqa: PLC0415 - slow to import
+
+        pages = draw_pages(store, output, report)
+        report.emit(
+            {"pages": [str(page) for page in pages]},
+            f"{len(pages)} page{'s' * (len(pages) != 1)}: look at {pages[0]}",
+        )

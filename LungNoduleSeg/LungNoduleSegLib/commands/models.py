@@ -23,7 +23,7 @@ def list_models() -> None:
 
     Example: `lung-nodule-seg models list`
     """
-    from LungNoduleSegLib.detectors.opening import find_card, model_names  # noqa: PLC0415 - slow
+    from LungNoduleSegLib.detectors.models import find_card, model_names  # noqa: PLC0415 - slow
 
     for name in model_names():
         try:
@@ -43,7 +43,7 @@ def add(
 
     Example: `lung-nodule-seg models add ~/Downloads/model.zip`
     """
-    from LungNoduleSegLib.detectors.added_models import (  # noqa: PLC0415 - slow to import
+    from LungNoduleSegLib.detectors.models import (  # noqa: PLC0415 to import
         add_model,
         read_zip_card,
         what_runs,
@@ -78,7 +78,7 @@ def remove(name: NameArgument) -> None:
 
     Example: `lung-nodule-seg models remove my-model`
     """
-    from LungNoduleSegLib.detectors.added_models import remove_model  # noqa: PLC0415
+    from LungNoduleSegLib.detectors.models import remove_model  # noqa: PLC0415
 
     remove_model(name)
     print(f"{name} is removed")

@@ -1,4 +1,4 @@
-"""The command `risk`."""
+"""The commands of cancer risk: `risk`, `features`, `train-risk` and `growth`."""
 
 import tempfile
 from dataclasses import asdict, replace
@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption
+from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTLungScreeningLib.reading.volume_files import read_labels
-from LungNoduleSegLib.commands.risk_options import FactsOption
 from LungNoduleSegLib.default_model import SUSPICION_MODEL
 from LungNoduleSegLib.nodules.table import read_nodules_csv
-from LungNoduleSegLib.results.names import LUNGS, TABLE
+from LungNoduleSegLib.results.reading import LUNGS, TABLE
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
     ClinicalData,
@@ -27,6 +26,15 @@ from LungNoduleSegLib.risk.facts import PatientFacts, PriorCancer, Sex, Status, 
 if TYPE_CHECKING:
     from LungNoduleSegLib.risk.assessment import Assessment
     from LungNoduleSegLib.risk.guidelines import GuidelineResult
+
+
+FactsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--facts",
+        help="JSON file with facts of patient and nodules for the published models.",
+    ),
+]
 
 
 def _words(kind: Any) -> dict[str, Any]:
@@ -139,10 +147,10 @@ def risk(
     results: dict[str, object] = {}
     texts: list[str] = []
     with shown(progress) as report, tempfile.TemporaryDirectory() as scratch:
-        from LungNoduleSegLib.feature_extraction.scan_sources import features_of, results_of  # noqa: PLC0415
+        from LungNoduleSegLib.feature_extraction import features_of, results_of  # noqa: PLC0415
         from LungNoduleSegLib.risk import assessment, prediction  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.risk.assessment import examination_text  # noqa: PLC0415
         from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
-        from LungNoduleSegLib.risk.scan_risk import examination_text  # noqa: PLC0415
 
         if model is not None:
             load_risk_model(model)  # refused before the work, not after it
@@ -186,8 +194,10 @@ def _assessed(
 ) -> "tuple[Assessment | None, GuidelineResult]":
     """Assess one nodule of a run, None where there is none, and class the examination."""
 
-    from LungNoduleSegLib.risk.assessment import assess_scan  # noqa: PLC0415
-    from LungNoduleSegLib.risk.scan_risk import ScanRisk  # noqa: PLC0415
+    from LungNoduleSegLib.risk.assessment import (  # noqa: PLC0415
+        ScanRisk,
+        assess_scan,
+    )
 
     table = folder / TABLE
     rows = read_nodules_csv(table)
@@ -201,3 +211,146 @@ def _assessed(
     found = assess_scan(rows, lungs, replace(told, nodules=nodules), prior, str(table))
     one = next(one for one in found if one.nodule.id == chosen)
     return one, ScanRisk(told.patient, found).examination
+
+
+def features(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of results of `run`, of masks or probabilities, or of CT scans."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="CSV file; one of an earlier time goes on.")
+    ],
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results of CT scans; default: NAME-runs beside the CSV."),
+    ] = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Write the features of every scan in a folder to a CSV file; scans in it already are kept.
+
+    CT scans are segmented first. What fails is listed in NAME-errors.csv and stops nothing.
+
+    Example: `lung-nodule-seg features ~/results -o ~/features.csv`
+    """
+    with shown(progress) as report:
+        from LungNoduleSegLib.feature_extraction import write_feature_table  # noqa: PLC0415
+
+        outcome = write_feature_table(folder, output, runs, report)
+        added = len(outcome.added)
+        lines = [f"Failed: {scan}: {text}" for scan, text in outcome.errors.items()]
+        lines.append(
+            f"{added} scan{'' if added == 1 else 's'} added, {len(outcome.kept)} kept, "
+            f"{len(outcome.errors)} failed; the features are in {output}"
+        )
+        report.emit(asdict(outcome) | {"output": str(output)}, "\n".join(lines))
+    exit_if_failed(outcome.errors, progress)
+
+
+def train_risk(
+    feature_table: Annotated[Path, typer.Argument(help="The CSV file of `features`.")],
+    labels: Annotated[
+        Path,
+        typer.Argument(help="CSV: patient_id or scan, and label, which is 1 for cancer or 0."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
+    ],
+    folds: Annotated[int, typer.Option(help="Of the cross-validation by patient.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes folds, trees and shuffles.")] = 0,
+    balanced: Annotated[
+        bool,
+        typer.Option("--balanced", help="Weigh cancer in XGBoost by its share instead of by 3."),
+    ] = False,
+    feature_set: Annotated[
+        str, typer.Option(help="`all`, the `tutorial`'s nine, or `ours` in mm and HU.")
+    ] = "all",
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Train Random Forest and XGBoost on features and outcomes, and report how good they are.
+
+    Example: `lung-nodule-seg train-risk features.csv labels.csv -o ~/risk-models`
+    """
+    with shown(progress) as report:
+        from LungNoduleSegLib.risk import training  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.risk.training_data import FeatureSet  # noqa: PLC0415
+
+        if feature_set not in list(FeatureSet):
+            raise InputError(
+                f"There is no feature set '{feature_set}': choose {', '.join(FeatureSet)}."
+            )
+        weighting = training.Weighting.BALANCED if balanced else training.Weighting.TUTORIAL
+        plan = training.RiskTrainingPlan(folds, seed, weighting)
+        chosen = FeatureSet(feature_set)
+        result = training.train_risk(feature_table, labels, output, plan, chosen, report)
+        scores = {algorithm: model.card.scores for algorithm, model in result.models.items()}
+        report.emit(
+            {"output": str(output), "scores": scores},
+            f"{result.report}\nModels, plots and this report are in {output}",
+        )
+
+
+def growth(
+    scans: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs, or scans, from the earliest to the latest."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten."),
+    ],
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Days between two scans; default: from their study dates."),
+    ] = None,
+    facts: FactsOption = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Follow the nodules of a patient through two or more scans: what grew, how fast, what is new.
+
+    A scan that was not run yet is run first, into a folder of its own below the output folder. What
+    changed goes into the Lung-RADS class of each nodule; --facts are those of the last scan.
+
+    Example: `lung-nodule-seg growth ~/results/2023 ~/results/2024 -o ~/results/growth`
+    """
+    with shown(progress) as report:
+        from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
+        from LungNoduleSegLib.results import growth_results  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.results.reading import is_run  # noqa: PLC0415
+        from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
+
+        if len(scans) < 2:
+            raise InputError("Growth needs at least two scans of one patient: name more.")
+        given = read_facts(facts) if facts else NO_CLINICAL_DATA
+        refuse_existing(output, growth_results.FILES)
+        names = ["prior", "current"]
+        if len(scans) > 2:
+            names = [f"scan-{number}" for number in range(1, len(scans) + 1)]
+        folders = []
+        for source, name in zip(scans, names, strict=True):
+            if is_run(source):
+                folders.append(source)
+                continue
+            from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415
+
+            NoduleSegmenter().run(source, output / name, progress=report)
+            folders.append(output / name)
+        found = growth_results.compare_runs(folders, output, days, given, report)
+        last = found.steps[-1]
+        lines = [f"  {growth_results.track_sentence(one)}" for one in found.tracks]
+        lines.append(f"Open {output / growth_results.GROWTH_PAGE} in a browser.")
+        report.emit(
+            {
+                "output": str(output),
+                "nodules": len(found.tracks),
+                "days": last.days,
+                "since": found.days,
+                "notes": found.notes,
+                "overlap": {str(side): dice for side, dice in last.alignment.overlap.items()},
+                "levels": last.levels,
+            },
+            "\n".join(lines),
+            found.notes,
+        )

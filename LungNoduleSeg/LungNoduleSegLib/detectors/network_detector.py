@@ -12,8 +12,7 @@ from CTLungScreeningLib.model_card import ModelCard, load_network, read_card
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.detectors.detection import Detector
 from LungNoduleSegLib.network.classifier import reduce_false_positives
-from LungNoduleSegLib.network.inference import nodule_probability
-from LungNoduleSegLib.network.preparation import Preparation
+from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.geometry.affine import voxels_to_lps
+from CTLungScreeningLib.geometry import voxels_to_lps
 from LungNoduleSegLib.lesions import (
     InsertedLesion,
     Lesion,
@@ -16,7 +16,7 @@ from LungNoduleSegLib.lesions import (
     lesion_density,
     random_lesion,
 )
-from LungNoduleSegLib.network.insertion import PSF_MM, VESSEL_HU
+from LungNoduleSegLib.network.patches import PSF_MM, VESSEL_HU
 from LungNoduleSegLib.nodules.table import NoduleKind
 
 SIZES_MM = ((4, 6), (6, 8), (8, 12), (12, 20), (20, 30))

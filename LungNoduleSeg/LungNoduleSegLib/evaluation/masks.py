@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
-from LungNoduleSegLib.results.names import NODULES
-from LungNoduleSegLib.results.reading import is_run
+from LungNoduleSegLib.results.reading import NODULES, is_run
 from LungNoduleSegLib.results.segments import NODULE
 
 SEGMENTATION_SUFFIX, ARRAY_SUFFIX = ".seg.nrrd", ".npy"

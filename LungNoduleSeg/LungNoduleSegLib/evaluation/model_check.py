@@ -9,7 +9,7 @@ import numpy as np
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from LungNoduleSegLib.detectors.opening import find_card
+from LungNoduleSegLib.detectors.models import find_card
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, Place, make_phantom
 from LungNoduleSegLib.run_cost import usual_cost

@@ -15,15 +15,14 @@ import SimpleITK as sitk
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
-from CTLungScreeningLib.geometry.affine import voxels_to_lps
-from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry import AxialView, voxels_to_lps
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
-from LungNoduleSegLib.detectors.opening import open_detector
+from LungNoduleSegLib.detectors.models import open_detector
 from LungNoduleSegLib.evaluation import plots
 from LungNoduleSegLib.evaluation.detection import (
     DetectionScore,

@@ -1,4 +1,6 @@
-"""The labels of a lung mask; sides are the patient's."""
+"""The labels of a lung mask, and the methods that make one; sides are the patient's."""
+
+from enum import StrEnum
 
 import numpy as np
 import SimpleITK as sitk
@@ -49,3 +51,12 @@ def implausible(lungs: sitk.Image) -> tuple[str, ...]:
                     "largest: look at its outline."
                 )
     return tuple(found)
+
+
+class LungMethod(StrEnum):
+    """How the lungs are found."""
+
+    VOLUME = "volume"
+    """In 3-D, the default: see `volume`."""
+    TUTORIAL = "tutorial"
+    """Slice by slice as in the Data Science Bowl tutorial: see `tutorial`."""

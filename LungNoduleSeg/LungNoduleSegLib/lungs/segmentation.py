@@ -1,14 +1,21 @@
-"""Segment the right and left lung of a CT scan."""
+"""The right and left lung of a CT scan: segmented, or taken from an external mask."""
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.axial import AxialView
+from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.lungs import volume
-from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
-from LungNoduleSegLib.lungs.method import LungMethod
+from LungNoduleSegLib.lungs.air import CoarseGrid
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod
+from LungNoduleSegLib.lungs.volume import tell_apart
 
 __all__ = ["LEFT_LUNG", "RIGHT_LUNG", "LungMethod", "segment_lungs"]
 
@@ -41,3 +48,95 @@ def segment_lungs(
     result = sitk.GetImageFromArray(labels)
     result.CopyInformation(view.image)
     return view.restore(result)
+
+
+HIGHEST_MEDIAN_HU = -400
+"""Half of a lung's voxels are darker, even of one with much disease; of other organs none are."""
+
+_MOST_LABELS = 32
+"""Lobes and segments of both lungs are fewer."""
+
+
+def read_lungs(file: Path, axial: sitk.Image) -> sitk.Image:
+    """Read a label image of the lungs onto the grid of a scan, nearest neighbour.
+
+    Args:
+        file: of any orientation and spacing: 1 in the patient's right and 2 in the left lung. With
+            any other values all that is not 0 is lung, such as that of lobes, and the sides are
+            told apart.
+        axial: the scan in HU (`AxialView`).
+
+    Returns:
+        uint8 on the grid of `axial`: `RIGHT_LUNG`, `LEFT_LUNG`, 0 elsewhere.
+
+    Raises:
+        InputError: if the file cannot be read, has other labels, or does not show lungs there.
+    """
+    given = read_labels(file)
+    values = np.unique(sitk.GetArrayViewFromImage(given))
+    values = values[values != 0]
+    _check_labels(file, values)
+    sided = LEFT_LUNG in values and set(values.tolist()) <= {RIGHT_LUNG, LEFT_LUNG}
+    labels = sitk.Cast(given if sided else given != 0, sitk.sitkUInt8)
+    lungs = sitk.Resample(labels, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    array = sitk.GetArrayViewFromImage(lungs)
+    if not array.any():
+        raise InputError(f"{file} marks no lung within the scan: give the lungs of this scan.")
+    median = float(np.median(sitk.GetArrayViewFromImage(axial)[array > 0]))
+    if median > HIGHEST_MEDIAN_HU:
+        raise InputError(
+            f"{file} marks what has a median of {median:.0f} HU in the scan, which is no lung: "
+            "give the lungs of this scan."
+        )
+    if not sided:
+        return _with_sides(lungs, axial)
+    right, left = (_middle(array == value) for value in (RIGHT_LUNG, LEFT_LUNG))
+    if right > left:
+        raise InputError(
+            f"{file} has its labels on the wrong sides: give 1 for the patient's right lung and 2 "
+            "for the left."
+        )
+    return lungs
+
+
+def _check_labels(file: Path, values: NDArray[Any]) -> None:
+    """Refuse a picture, probabilities and whatever else is no label image."""
+    if not np.isfinite(values).all():
+        raise InputError(f"{file} has voxels that are no number: give the lungs as a label image.")
+    if len(values) and values.min() < 0:
+        raise InputError(
+            f"{file} has values below 0, down to {values.min():g}: it is a scan, not its lungs; "
+            "give a label image."
+        )
+    fractions = bool((values != np.rint(values)).any())
+    if len(values) > 1 and (fractions or len(values) > _MOST_LABELS):
+        raise InputError(
+            f"{file} has {len(values)} different values, as probabilities or a picture have: give "
+            "the lungs as a label image."
+        )
+
+
+def _middle(lung: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
+    """Mean index x, which grows to the patient's left; NaN without voxels."""
+    columns = lung.sum(axis=(0, 1))
+    return float(columns @ np.arange(len(columns)) / columns.sum()) if columns.any() else np.nan
+
+
+def _with_sides(lungs: sitk.Image, axial: sitk.Image) -> sitk.Image:
+    """Tell right and left apart in a mask of both."""
+    coarse = CoarseGrid.of(axial)
+    share = sitk.BinShrink(sitk.Cast(lungs > 0, sitk.sitkFloat32), coarse.factor[::-1])
+    blocks = sitk.GetArrayViewFromImage(share) > 0
+    sides = tell_apart(coarse, blocks)
+    array = sitk.GetArrayFromImage(lungs)
+    z, y, x = (
+        np.minimum(np.arange(size) // factor, count - 1)
+        for size, factor, count in zip(array.shape, coarse.factor, sides.shape, strict=True)
+    )
+    found = sides[z][:, y][:, :, x]
+    rest = np.where(coarse.x_mm[x] < coarse.midline_mm, RIGHT_LUNG, LEFT_LUNG)
+    result = sitk.GetImageFromArray(
+        (np.where(found > 0, found, rest) * (array > 0)).astype(np.uint8)
+    )
+    result.CopyInformation(lungs)
+    return result

@@ -15,8 +15,8 @@ from skimage.morphology import dilation, erosion
 from sklearn.cluster import KMeans
 
 from CTLungScreeningLib.progress import ProgressCallback
-from LungNoduleSegLib.lungs.coarse_grid import CoarseGrid, Mask
-from LungNoduleSegLib.lungs.sides import by_midline
+from LungNoduleSegLib.lungs.air import CoarseGrid, Mask
+from LungNoduleSegLib.lungs.volume import by_midline
 
 TUTORIAL_SIZE = 512
 MIDDLE = slice(100, 400)

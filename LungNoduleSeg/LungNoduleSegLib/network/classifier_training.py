@@ -8,13 +8,18 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTLungScreeningLib.geometry.affine import voxels_to_lps
+from CTLungScreeningLib.geometry import voxels_to_lps
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from LungNoduleSegLib.network.classifier import TOUCHING, build_classifier, find_candidates
-from LungNoduleSegLib.network.cubes import CUBE, cut_cubes, sampled_slices
-from LungNoduleSegLib.network.insertion import insert_random_lesions
-from LungNoduleSegLib.network.patches import TrainingScan
+from LungNoduleSegLib.network.classifier import (
+    CUBE,
+    TOUCHING,
+    build_classifier,
+    cut_cubes,
+    find_candidates,
+    sampled_slices,
+)
+from LungNoduleSegLib.network.patches import TrainingScan, insert_random_lesions
 from LungNoduleSegLib.network.transplants import NoduleCube
 
 ROOM = (4, 8, 8)

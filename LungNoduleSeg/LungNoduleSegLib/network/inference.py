@@ -1,12 +1,196 @@
-"""Run the segmentation network over a whole scan: a probability per voxel."""
+"""A CT and its lungs prepared for the network, and a probability for every voxel of the scan."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.engine import Network, predict_each
+from CTLungScreeningLib.hu import LUNG_CONTENT_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from LungNoduleSegLib.network.preparation import BACKGROUND_STD, Preparation, prepare
+
+BACKGROUND_STD = -1.2
+"""Value outside the lungs, in standard deviations from the lungs' mean (the tutorial's choice)."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How slices are made ready; kept in the model card, so that training and use agree.
+
+    Attributes:
+        size: rows and columns of the network's input.
+        context: neighbouring slices on either side that become channels, `2 * context + 1` in all.
+        slab_mm: slices thinner than this are averaged, a whole number of them, to about this
+            thickness; 0 keeps every slice.
+        per_slice: the tutorial's way, a bounding square, mean and standard deviation of each slice
+            of its own. Otherwise those of the whole scan: one scale and one contrast throughout.
+    """
+
+    size: int = 512
+    context: int = 0
+    slab_mm: float = 0.0
+    per_slice: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return 2 * self.context + 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Prepared slices of one scan.
+
+    Attributes:
+        blocks: prepared images, `size` × `size` × n, in standard deviations from the lungs' mean,
+            with their place in the LPS world; one block for the scan, or one for each slice.
+        lungs: the scan's lungs, whose grid predictions return to.
+        preparation: how they were made.
+    """
+
+    blocks: tuple[sitk.Image, ...]
+    lungs: sitk.Image
+    preparation: Preparation
+
+    def pixels(self) -> NDArray[np.float32]:
+        """All prepared slices, (n, size, size)."""
+        return np.concatenate([sitk.GetArrayViewFromImage(block) for block in self.blocks])
+
+    def inputs(self) -> NDArray[np.float32]:
+        """The network's input, (n, size, size, channels); slices past an end repeat the last."""
+        return with_context(self.pixels(), self.preparation.context)
+
+    def restore(self, predictions: NDArray[np.float32]) -> sitk.Image:
+        """Bring predictions (n, size, size) back to the voxels of the scan, 0 outside the lungs."""
+        restored = sitk.Image(self.lungs.GetSize(), sitk.sitkFloat32)
+        restored.CopyInformation(self.lungs)
+        start = 0
+        for block in self.blocks:
+            image = sitk.GetImageFromArray(
+                np.ascontiguousarray(predictions[start : start + block.GetDepth()], np.float32)
+            )
+            image.CopyInformation(block)
+            start += block.GetDepth()
+            low, high = _slices_of(image, self.lungs)
+            target = self.lungs[:, :, low:high]
+            back = sitk.Resample(
+                _extend_ends(image), target, sitk.Transform(), sitk.sitkLinear, 0.0
+            )
+            back = sitk.Mask(back, sitk.Cast(target > 0, sitk.sitkUInt8))
+            restored = sitk.Paste(restored, back, back.GetSize(), destinationIndex=(0, 0, low))
+        return restored
+
+
+def prepare(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) -> Prepared:
+    """Mask, crop to the lungs' bounding square, resize and normalize the slices that hold lung.
+
+    Args:
+        hu: axial HU image (see `axial.AxialView`).
+        lungs: label image on the same grid, non-zero in the lungs, not empty.
+        preparation: how.
+    """
+    blocks = [
+        _prepare_block(hu[:, :, low:high], lungs[:, :, low:high], preparation)
+        for low, high in _blocks(lungs, preparation)
+    ]
+    return Prepared(tuple(blocks), lungs, preparation)
+
+
+def prepare_mask(mask: sitk.Image, prepared: Prepared) -> NDArray[np.float32]:
+    """Bring a mask on the scan's grid to the prepared slices: covered part, (n, size, size)."""
+    blocks = []
+    for block in prepared.blocks:
+        low, high = _slices_of(block, mask)
+        slab = average_slabs(
+            sitk.Cast(mask[:, :, low:high] > 0, sitk.sitkFloat32), prepared.preparation.slab_mm
+        )
+        blocks.append(sitk.Resample(slab, block, sitk.Transform(), sitk.sitkLinear, 0.0))
+    return np.concatenate([sitk.GetArrayViewFromImage(block) for block in blocks])
+
+
+def average_slabs(image: sitk.Image, slab_mm: float) -> sitk.Image:
+    """Average slices, a whole number of them, to about `slab_mm`; thicker ones stay."""
+    slab = round(slab_mm / image.GetSpacing()[2])
+    if slab <= 1:
+        return image
+    missing = -image.GetDepth() % slab
+    return sitk.BinShrink(sitk.ZeroFluxNeumannPad(image, (0, 0, 0), (0, 0, missing)), (1, 1, slab))
+
+
+def with_context(pixels: NDArray[np.float32], context: int) -> NDArray[np.float32]:
+    """Add `context` neighbours on either side of each slice as channels, (n, y, x, channels)."""
+    numbers = np.arange(len(pixels))
+    offsets = range(-context, context + 1)
+    return np.stack([pixels[np.clip(numbers + o, 0, len(pixels) - 1)] for o in offsets], axis=-1)
+
+
+def _blocks(lungs: sitk.Image, preparation: Preparation) -> Iterator[tuple[int, int]]:
+    """Ranges of slices that are prepared together: all with lung between, or each alone."""
+    held = np.flatnonzero(sitk.GetArrayViewFromImage(lungs).any(axis=(1, 2)))
+    if preparation.per_slice:
+        yield from ((int(k), int(k) + 1) for k in held)
+        return
+    yield int(held[0]), int(held[-1]) + 1
+
+
+def _prepare_block(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) -> sitk.Image:
+    inside = sitk.GetArrayViewFromImage(lungs) > 0
+    values = sitk.GetArrayFromImage(hu).astype(np.float32)
+    np.clip(values, LUNG_CONTENT_WINDOW.low, LUNG_CONTENT_WINDOW.high, out=values)
+    mean, std = float(values[inside].mean()), float(values[inside].std()) or 1.0
+    values = (values - mean) / std
+    values[~inside] = BACKGROUND_STD
+    image = sitk.GetImageFromArray(values)
+    image.CopyInformation(hu)
+    image = average_slabs(image, preparation.slab_mm)
+    origin, side = _bounding_square(lungs, inside)
+    step = side / preparation.size
+    shift = (step - np.array(hu.GetSpacing()[:2])) / 2
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    corner = np.array(image.TransformContinuousIndexToPhysicalPoint((*origin, 0.0)))
+    corner += direction[:, :2] @ shift
+    return sitk.Resample(
+        image,
+        (preparation.size, preparation.size, image.GetDepth()),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        corner.tolist(),
+        (step, step, image.GetSpacing()[2]),
+        image.GetDirection(),
+        BACKGROUND_STD,
+    )
+
+
+def _bounding_square(
+    lungs: sitk.Image, inside: NDArray[np.bool_]
+) -> tuple[tuple[float, float], float]:
+    """First voxel (x, y as continuous indices) and side in mm of the square around the lungs."""
+    columns, rows = np.flatnonzero(inside.any((0, 1))), np.flatnonzero(inside.any((0, 2)))
+    spacing = lungs.GetSpacing()
+    width = (columns[-1] - columns[0] + 1) * spacing[0]
+    height = (rows[-1] - rows[0] + 1) * spacing[1]
+    side = max(width, height)
+    x = columns[0] - (side - width) / 2 / spacing[0]
+    y = rows[0] - (side - height) / 2 / spacing[1]
+    return (float(x), float(y)), float(side)
+
+
+def _slices_of(block: sitk.Image, grid: sitk.Image) -> tuple[int, int]:
+    """Range of the grid's slices that a block was made of."""
+    half = block.GetSpacing()[2] / 2
+    along = np.array(grid.GetDirection()).reshape(3, 3)[:, 2]
+    first = np.dot(np.array(block.GetOrigin()) - grid.GetOrigin(), along) - half
+    last = first + block.GetSpacing()[2] * block.GetDepth()
+    spacing = grid.GetSpacing()[2]
+    return round(first / spacing + 0.5), min(round(last / spacing + 0.5), grid.GetDepth())
+
+
+def _extend_ends(image: sitk.Image) -> sitk.Image:
+    """Repeat the outermost slices, columns and rows, so that voxels at the rim have a value."""
+    return sitk.ZeroFluxNeumannPad(image, (1, 1, 1), (1, 1, 1))
+
 
 GROUP_PIXELS = 8 * 256 * 256
 """Pixels of the neighbouring slices that share a rectangle, so that they are halved alike."""

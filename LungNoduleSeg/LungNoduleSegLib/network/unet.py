@@ -1,8 +1,20 @@
-"""The U-Net of the tutorial in backend-neutral Keras 3, with its Dice coefficient and loss."""
+"""The U-Net of the tutorial in backend-neutral Keras 3, with its Dice loss and training."""
 
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import SimpleITK as sitk
+
+from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from LungNoduleSegLib.network.inference import Preparation, nodule_probability
+from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan, TrainingScan
+from LungNoduleSegLib.network.transplants import NoduleCube
 
 LEVELS = 5
 DICE_SMOOTH = 1.0
@@ -63,3 +75,166 @@ def dice_coefficient(y_true: Any, y_pred: Any) -> Any:
 def dice_loss(y_true: Any, y_pred: Any) -> Any:
     """The negative Dice coefficient, the tutorial's loss."""
     return -dice_coefficient(y_true, y_pred)
+
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+def load_weights(model: keras.Model, file: Path) -> None:
+    """Give a network the weights in a file; code in the file is never run.
+
+    Args:
+        model: the network.
+        file: `.keras`, or `.h5` as Keras writes it: `.weights.h5`, or weights or a whole model of
+            earlier versions.
+
+    Raises:
+        InputError: if it cannot be read or is of a network of another architecture.
+    """
+    if file.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{file} is no file of weights: give one of {', '.join(SUFFIXES)}.")
+    if not file.is_file():
+        raise InputError(f"{file} does not exist: give a file with weights.")
+    try:
+        if file.suffix.lower() == ".keras":
+            _copy(keras.saving.load_model(file, compile=False, safe_mode=True), model, file)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # dozens of lines before the error that says it
+                model.load_weights(file)
+    except InputError:
+        raise
+    except (ValueError, TypeError, OSError, KeyError, AttributeError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise InputError(
+            f"{file} does not hold the weights of this network of {model.count_params():,} "
+            f"parameters and input {_words(model.input_shape)} ({reason}): give one of the same "
+            "preset and size."
+        ) from error
+
+
+def _copy(source: keras.Model, model: keras.Model, file: Path) -> None:
+    """Copy the weights if all have the same shape."""
+    theirs, ours = ([weight.shape for weight in one.weights] for one in (source, model))
+    if theirs != ours:
+        raise InputError(
+            f"{file} is of another network: it has {source.count_params():,} parameters and input "
+            f"{_words(source.input_shape)}, this one {model.count_params():,} and "
+            f"{_words(model.input_shape)}; give one of the same preset and size."
+        )
+    model.set_weights(source.get_weights())
+
+
+def _words(shape: tuple[int | None, ...]) -> str:
+    return " × ".join("any" if length is None else str(length) for length in shape[1:])
+
+
+CHECKPOINT_STEPS = 100
+"""Batches between two checkpoints of a training."""
+
+
+def with_mistakes(
+    model: keras.Model, scan: TrainingScan, preparation: Preparation, threshold: float = 0.3
+) -> TrainingScan:
+    """Run a network over a scan as it is and note what it wrongly marks, to be learnt from.
+
+    Whatever is not outlined counts as wrong; in a scan with nodules that nobody outlined, these
+    would be unlearnt.
+    """
+    marked = nodule_probability(model, preparation, scan.hu, scan.lungs) > threshold
+    if scan.nodules is not None:
+        marked = marked & ~sitk.BinaryDilate(scan.nodules > 0, (3, 3, 1))
+    return replace(scan, mistaken=marked)
+
+
+@keras.saving.register_keras_serializable("LungNoduleSegLib")
+def dice_cross_entropy_loss(y_true: Any, y_pred: Any) -> Any:
+    """One minus the Dice coefficient of the batch plus the mean binary cross-entropy.
+
+    The sum learns from empty patches too, where the Dice coefficient alone says nothing (Isensee et
+    al., nnU-Net, Nature Methods 2021).
+    """
+    cross_entropy = keras.ops.mean(keras.losses.binary_crossentropy(y_true, y_pred))
+    return 1 - dice_coefficient(y_true, y_pred) + cross_entropy
+
+
+def compile_for_training(model: keras.Model, learning_rate: float, steps: int) -> None:
+    """Compile with Adam, clipped gradients, and a rate that falls to a hundredth along a cosine."""
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps, alpha=0.01)
+    model.compile(
+        keras.optimizers.Adam(schedule, clipnorm=1.0),
+        dice_cross_entropy_loss,
+        metrics=[dice_coefficient],
+    )
+
+
+def train(
+    model: keras.Model,
+    scans: Sequence[TrainingScan],
+    preparation: Preparation,
+    plan: PatchTrainingPlan,
+    progress: ProgressCallback = silent,
+    cubes: Sequence[NoduleCube] = (),
+    checkpoint: Path | None = None,
+) -> list[float]:
+    """Train `model` in place; returns the loss of each hundred steps.
+
+    Args:
+        model: the network, compiled here.
+        scans: to draw patches from.
+        preparation: of the slices.
+        plan: how.
+        progress: callback, in the stage "Training"; may raise `Cancelled`.
+        cubes: real nodules to transplant into the scans.
+        checkpoint: `.npz` file that keeps the state every `CHECKPOINT_STEPS` and from which an
+            interrupted training goes on; removed at the end.
+
+    Raises:
+        ValueError: if there is no scan.
+    """
+    if not scans:
+        raise ValueError("there is no scan to train on")
+    keras.utils.set_random_seed(plan.seed)
+    compile_for_training(model, plan.learning_rate, plan.steps)
+    model.optimizer.build(model.trainable_variables)
+    batches = PatchBatches(scans, preparation, plan, plan.steps, cubes)
+    losses: list[float] = []
+    done = 0
+    if checkpoint is not None and checkpoint.exists():
+        done, losses = _resume(model, checkpoint)
+    recent = []
+    for step in range(done + 1, plan.steps + 1):
+        loss, *_ = model.train_on_batch(*batches[step - 1])
+        recent.append(float(loss))
+        progress("Training", step, plan.steps)
+        if step % 100 == 0 or step == plan.steps:
+            losses.append(float(np.mean(recent)))
+            recent.clear()
+        if checkpoint is not None and step % CHECKPOINT_STEPS == 0 and step < plan.steps:
+            _keep(model, checkpoint, step, losses)
+        model.reset_metrics()
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return losses
+
+
+def _state(model: keras.Model) -> list[Any]:
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _keep(model: keras.Model, file: Path, step: int, losses: Sequence[float]) -> None:
+    """Write the state of a training; the file is whole at any time."""
+    arrays: dict[str, Any] = {f"v{n}": np.asarray(one) for n, one in enumerate(_state(model))}
+    arrays |= {"step": step, "losses": np.array(losses)}
+    temporary = file.with_name(f".{file.name}")
+    with temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
+    temporary.replace(file)
+
+
+def _resume(model: keras.Model, file: Path) -> tuple[int, list[float]]:
+    """Take up a training where `_keep` left it; gives its step and the losses so far."""
+    with np.load(file, allow_pickle=False) as kept:
+        for n, one in enumerate(_state(model)):
+            one.assign(kept[f"v{n}"])
+        return int(kept["step"]), kept["losses"].tolist()

@@ -1,14 +1,190 @@
 """From the probability of each voxel to nodules: threshold, connected components, rules."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
 
-from LungNoduleSegLib.nodules.candidates import Candidates, NoduleRules
-from LungNoduleSegLib.nodules.measures import NoduleMeter
+from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.nodules.measures import NoduleMeter, sphere_diameter
 from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.nodules.wall import Box
+
+MAX_NODULES = np.iinfo(np.uint16).max
+"""What the label image has numbers for."""
+
+STEPS = 200
+"""A probability that is kept, or ranked by, is rounded down to a step of 1/200. So at a threshold
+that is a multiple of 0.005 the same voxels reach it as before."""
+
+IN_SLICE = np.array([[[0, 0, 0]] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0, 0, 0]] * 3], bool)
+"""Neighbours (z, y, x) over edges of the pixels of an axial slice."""
+
+
+def steps_of(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Round probabilities from 0 to 1, of any shape, down to steps of 1 / `STEPS`."""
+    exact = probability.astype(np.float64) * STEPS
+    return np.floor(exact + 1e-9).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class NoduleRules:
+    """How components of the thresholded probability become nodules; None turns a rule off.
+
+    Attributes:
+        threshold: voxels whose probability reaches it belong to a component.
+        min_probability: drops components whose highest probability is smaller.
+        min_diameter_mm: drops components whose sphere of equal volume is smaller. Below 3 mm a
+            finding is a micronodule: Hansell et al., Fleischner glossary, Radiology 2008;246:697.
+        min_lung_fraction: drops components with less of their volume inside the lungs.
+        max_elongation: drops vessels: components that are longer, measured in thicknesses, than
+            this. A nodule of 2:1 has 1.5, two balls that touch 1.9.
+    """
+
+    threshold: float = 0.5
+    min_probability: float | None = None
+    min_diameter_mm: float | None = 3.0
+    min_lung_fraction: float | None = 0.5
+    max_elongation: float | None = 3.0
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Connected components; arrays have one entry a component, in the order of the grid.
+
+    Attributes:
+        voxels: (n, 3) indices along (z, y, x), those of one component after those of another.
+        first: where each component begins in `voxels`; at the end n.
+        spacing: mm along (z, y, x).
+        centre: (m, 3) mean voxel index along (z, y, x).
+        length_mm: along the longest principal axis: √12 times the standard deviation of the
+            voxels' centres, which is the length of a straight rod.
+        volume_mm3: voxels times the volume of one.
+        lung_fraction: part of the voxels inside the lungs.
+        probability: the highest.
+    """
+
+    voxels: NDArray[np.int64]
+    first: NDArray[np.int64]
+    spacing: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    length_mm: NDArray[np.float64]
+    volume_mm3: NDArray[np.float64]
+    lung_fraction: NDArray[np.float64]
+    probability: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        voxels: Sequence[NDArray[np.int64]],
+        owner: NDArray[np.int64],
+        probability: NDArray[np.floating],
+        in_lung: NDArray[np.bool_],
+        spacing: NDArray[np.float64],
+    ) -> "Candidates":
+        """Describe components given by their voxels.
+
+        Args:
+            voxels: indices along z, y and x, each (n,).
+            owner: component of each voxel, 0 for the first.
+            probability: of each voxel.
+            in_lung: whether each voxel lies in a lung.
+            spacing: mm along (z, y, x).
+        """
+        m = int(owner.max(initial=-1)) + 1
+        size = np.bincount(owner, minlength=m)
+
+        def mean(values: NDArray[np.generic]) -> NDArray[np.float64]:
+            return np.bincount(owner, weights=values, minlength=m) / size
+
+        centre = np.stack([mean(axis) for axis in voxels], axis=1)
+        offset = [(axis - centre[owner, d]) * spacing[d] for d, axis in enumerate(voxels)]
+        spread = np.stack(
+            [np.stack([mean(a * b) for a in offset], axis=-1) for b in offset], axis=-1
+        )
+        highest = np.zeros(m)
+        np.maximum.at(highest, owner, probability)
+        return cls(
+            np.stack(voxels, axis=1)[np.argsort(owner, kind="stable")],
+            np.concatenate([[0], np.cumsum(size)]),
+            spacing,
+            centre,
+            length_mm=np.sqrt(12 * np.linalg.eigvalsh(spread)[:, -1].clip(min=0)),
+            volume_mm3=size * spacing.prod(),
+            lung_fraction=mean(in_lung),
+            probability=highest,
+        )
+
+    def mask(self, index: int | np.integer) -> tuple[Box, NDArray[np.bool_]]:
+        """Give the box around a component in the grid, and its voxels in that box."""
+        voxels = self.voxels[self.first[index] : self.first[index + 1]]
+        low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
+        mask = np.zeros(high - low, bool)
+        mask[tuple((voxels - low).T)] = True
+        z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        return (z, y, x), mask
+
+    def broken_rules(self, rules: NoduleRules) -> NDArray[np.str_]:
+        """Name the first rule that each component breaks, "" if none."""
+        broken = np.full(len(self.volume_mm3), "", dtype="U32")
+        if rules.min_probability is not None:
+            broken[self.probability < rules.min_probability] = "min_probability"
+        if rules.min_diameter_mm is not None:
+            small = sphere_diameter(self.volume_mm3) < rules.min_diameter_mm
+            broken[small & (broken == "")] = "min_diameter_mm"
+        if rules.min_lung_fraction is not None:
+            outside = self.lung_fraction < rules.min_lung_fraction
+            broken[outside & (broken == "")] = "min_lung_fraction"
+        if rules.max_elongation is not None:
+            broken[self._tubes(broken == "", rules.max_elongation)] = "max_elongation"
+        return broken
+
+    def ranked(self, broken: NDArray[np.str_], threshold: float) -> NDArray[np.int64]:
+        """Give the components that break no rule in the order of their numbers as nodules.
+
+        That is by highest probability, rounded to 0.01, then by volume, the largest first.
+
+        Args:
+            broken: of `broken_rules`.
+            threshold: that they were found at, for the message.
+
+        Raises:
+            InputError: if there are more than a label image can number.
+        """
+        kept = np.flatnonzero(broken == "")
+        if len(kept) > MAX_NODULES:
+            raise InputError(
+                f"The network marked {len(kept)} nodules at a threshold of {threshold:g}, more "
+                f"than {MAX_NODULES}: raise the threshold or choose another model."
+            )
+        hundredths = (steps_of(self.probability[kept]).astype(int) + 1) // 2
+        return kept[np.lexsort((-self.volume_mm3[kept], -hundredths))]
+
+    def _tubes(self, among: NDArray[np.bool_], max_elongation: float) -> NDArray[np.bool_]:
+        """Tell which components are longer than `max_elongation` times their thickness.
+
+        Thickness is the diameter of the largest ball that fits inside, with holes in the slices
+        filled so that the wall of a cavity is not taken for a vessel, but at least the coarsest
+        spacing, since nothing finer is resolved: so a small nodule on two thick slices is no tube,
+        and a nodule with a vessel's stump stays a nodule, whereas branches and bends do not hide a
+        vessel. An ellipsoid of 2:1 has an elongation of 1.5, two balls that touch 1.9, a straight
+        tube its length over its width.
+        """
+        coarsest = self.spacing.max()
+        at_most = np.maximum(sphere_diameter(self.volume_mm3), coarsest)
+        longer = self.length_mm > max_elongation * coarsest
+        tube = among & (self.length_mm > max_elongation * at_most)
+        for i in np.flatnonzero(among & longer & ~tube):
+            filled = ndimage.binary_fill_holes(np.pad(self.mask(i)[1], 1), structure=IN_SLICE)
+            depth = ndimage.distance_transform_edt(filled, sampling=self.spacing)
+            thickness = 2 * depth.max() - self.spacing.min() / 2
+            tube[i] = self.length_mm[i] > max_elongation * max(thickness, coarsest)
+        return tube
+
 
 __all__ = ["NoduleFindings", "NoduleRules", "RejectedCandidate", "find_nodules"]
 

@@ -12,10 +12,10 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
 
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
-from LungNoduleSegLib.nodules.lung_border import Box, LungBorder
 from LungNoduleSegLib.nodules.outline import NoduleOutline, refine_outline
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, mean_axial_mm
 from LungNoduleSegLib.nodules.uncertainty import measurement_interval
+from LungNoduleSegLib.nodules.wall import Box, LungBorder
 
 Points = NDArray[np.float64]
 Mark = tuple[Box, NDArray[np.bool_]]

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from LungNoduleSegLib.nodules.attenuation import MIN_SOLID_FRACTION, SOLID_HU
-from LungNoduleSegLib.nodules.lung_border import Box
 from LungNoduleSegLib.nodules.region_growing import climb
 from LungNoduleSegLib.nodules.table import Outline
-from LungNoduleSegLib.nodules.wall import lung_side
+from LungNoduleSegLib.nodules.wall import Box, lung_side
 
 MARGIN_MM = 12.0
 """Surroundings that are looked at, at least; more around a large nodule."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.nodules.lung_border import Box
+from LungNoduleSegLib.nodules.wall import Box
 
 LARGEST_MM = 40.0
 """What grows wider than this about the point has run out into something else."""

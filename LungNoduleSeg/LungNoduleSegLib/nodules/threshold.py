@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from LungNoduleSegLib.nodules.candidates import STEPS, Candidates, NoduleRules, steps_of
-from LungNoduleSegLib.nodules.lung_border import Box
+from LungNoduleSegLib.nodules.finding import STEPS, Candidates, NoduleRules, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.outline import NoduleOutline
 from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.nodules.wall import Box
 
 LOWEST = 0.05
 """No voxel less probable than this can become part of a nodule."""

@@ -13,8 +13,15 @@ from LungNoduleSegLib.phantom.anatomy import (
     ellipsoid,
     profile,
 )
-from LungNoduleSegLib.phantom.canvas import Canvas, Floats, blend, coverage
-from LungNoduleSegLib.phantom.trees import Tree, bronchi_along, grow_tree
+from LungNoduleSegLib.phantom.canvas import (
+    Canvas,
+    Floats,
+    Tree,
+    blend,
+    bronchi_along,
+    coverage,
+    grow_tree,
+)
 
 FAT, MUSCLE, SKIN, GAS = -105.0, 52.0, 5.0, -980.0
 SIDES = {RIGHT: 1, LEFT: 2}

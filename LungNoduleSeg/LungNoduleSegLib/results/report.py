@@ -16,10 +16,9 @@ from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, PLUS_MINUS, Nodule, mean_axial_mm
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
-from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, assess_scan
+from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, ScanRisk, assess_scan
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
 from LungNoduleSegLib.risk.prediction import UNEXPLAINED, moved_by
-from LungNoduleSegLib.risk.scan_risk import ScanRisk
 
 TABLE = (
     "id",

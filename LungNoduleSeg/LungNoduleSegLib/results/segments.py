@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from CTLungScreeningLib.files import new_file
-from CTLungScreeningLib.geometry.affine import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningLib.geometry import LPS_TO_RAS, ijk_to_lps
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 
 TAG = "CTLungScreening"

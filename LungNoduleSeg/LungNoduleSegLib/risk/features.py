@@ -15,8 +15,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from CTLungScreeningLib.geometry.axial import AxialView
-from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.geometry import AxialView, crop_to
 from LungNoduleSegLib.nodules.measures import axial_diameters, sphere_diameter
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 from LungNoduleSegLib.risk.facts import lung_heights, relative_height

@@ -1,8 +1,31 @@
-"""Common parts of the guidelines: their results and required inputs."""
+"""Guidelines: Fleischner 2017, and those that go by volume, BTS 2015 and the NELSON protocol.
 
-from dataclasses import dataclass
+Source:
+    MacMahon et al., Radiology 2017;284:228-243, table 1. `docs/published-models.md` says against
+    what the classes were checked.
 
-from LungNoduleSegLib.risk.facts import NoduleFacts, PatientFacts
+It takes the mean of the longest and the perpendicular diameter on one slice, to 1 mm; for
+part-solid nodules the mean diameter of the solid component counts too. Where no diameter is known,
+or as a second opinion, it takes the volume.
+
+Sources:
+    BTS: Callister et al., Thorax 2015;70 Suppl 2:ii1-ii54. NELSON: Xu et al., Lung Cancer
+    2006;54:177-184. `docs/published-models.md` names the open texts that the thresholds are from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from LungNoduleSegLib.nodules.table import rounded
+from LungNoduleSegLib.risk.facts import (
+    LABELS,
+    NoduleFacts,
+    NoduleKind,
+    PatientFacts,
+    PriorCancer,
+    Status,
+)
+from LungNoduleSegLib.risk.published_models import HERDER, PANCAN_2B, evaluate
 
 
 @dataclass(frozen=True)
@@ -44,3 +67,296 @@ def diameters(nodule: NoduleFacts) -> tuple[float, float]:
     if nodule.longest_mm is None or nodule.perpendicular_mm is None:
         raise MissingFactsError(*ask(nodule, "longest_mm", "perpendicular_mm"))
     return nodule.longest_mm, nodule.perpendicular_mm
+
+
+def fleischner_mean_mm(longest_mm: float, perpendicular_mm: float) -> float:
+    """Mean of two diameters (mm) as Fleischner 2017 has it: to the nearest millimetre."""
+    return float(rounded((longest_mm + perpendicular_mm) / 2, "1"))
+
+
+VOLUMES_MM3 = (100, 250)
+"""The volumes that the table sets beside 6 and 8 mm."""
+
+_FLEISCHNER = ("Fleischner 2017", "MacMahon et al., Radiology 2017;284:228-243, table 1")
+_FLEISCHNER_SCOPE = (
+    "Nodules found by chance in people of 35 years or more without known cancer or "
+    "immunosuppression; not for screening."
+)
+
+_NONE = ("No routine follow-up.", None)
+_MOST_SUSPICIOUS = "Further management by the most suspicious nodule."
+
+
+def fleischner(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
+    """Class a nodule by the Fleischner Society's guideline of 2017."""
+    try:
+        category, (management, months) = _fleischner(nodule, patient)
+    except MissingFactsError as missing:
+        names = tuple(LABELS[name] for name in missing.args)
+        return GuidelineResult(*_FLEISCHNER, _FLEISCHNER_SCOPE, missing=names)
+    except NoClassError as none:
+        return GuidelineResult(*_FLEISCHNER, _FLEISCHNER_SCOPE, not_for=str(none))
+    return GuidelineResult(
+        *_FLEISCHNER,
+        _FLEISCHNER_SCOPE,
+        category=category,
+        reason="size, type and number",
+        management=management,
+        months=months,
+        notes=tuple(_fleischner_notes(nodule, patient)),
+    )
+
+
+def _fleischner_notes(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
+    notes = []
+    if patient.age is not None and patient.age < 35:
+        notes.append("The guideline is made for people of 35 years or more.")
+    if patient.prior_cancer not in (None, PriorCancer.NONE):
+        notes.append("The guideline is not made for people with a known cancer.")
+    if patient.immunosuppressed:
+        notes.append("The guideline is not made for people with immunosuppression.")
+    if patient.screening:
+        notes.append("The guideline is not made for screening CT; Lung-RADS is.")
+    if nodule.status not in (None, Status.BASELINE, Status.NEW):
+        notes.append("Intervals count from the first CT on which the nodule was seen.")
+    if nodule.longest_mm is not None and nodule.volume_mm3 is not None:
+        alone = _size(replace(nodule, longest_mm=None, perpendicular_mm=None))
+        if alone != _size(nodule):
+            notes.append(f"By its volume of {nodule.volume_mm3:.0f} mm³ it is of another size.")
+    if nodule.smooth_juxtapleural:
+        notes.append("A typical intrapulmonary lymph node needs no follow-up, even above 6 mm.")
+    return notes
+
+
+def _fleischner(
+    nodule: NoduleFacts, patient: PatientFacts
+) -> tuple[str, tuple[str, tuple[int, int] | None]]:
+    kind = nodule.type
+    if kind is NoduleKind.CALCIFIED:
+        raise NoClassError(
+            "The guideline is not made for nodules with a benign pattern of calcification or fat."
+        )
+    sizes = ("longest_mm", "perpendicular_mm")
+    by_volume = nodule.volume_mm3 is not None and nodule.longest_mm is None
+    asked = [*ask(nodule, *(() if by_volume else sizes), "count"), *nodule.missing_type()]
+    if kind is NoduleKind.SOLID:
+        asked += ask(patient, "high_risk")
+    if asked or nodule.count is None:
+        raise MissingFactsError(*asked)
+    small, large = _size(nodule)
+    multiple = nodule.count > 1
+    number = "multiple" if multiple else "single"
+    if kind is NoduleKind.SOLID:
+        size = "below 6 mm" if small else "above 8 mm" if large else "6 to 8 mm"
+        risk = "high risk" if patient.high_risk else "low risk"
+        return f"{number} solid, {size}, {risk}", _solid_follow_up(
+            small, large, multiple, bool(patient.high_risk)
+        )
+    size = "below 6 mm" if small else "6 mm or more"
+    category = f"{number} {kind}, {size}"
+    if multiple:
+        return category, _multiple_subsolid(small)
+    if small:
+        return category, _NONE
+    if kind is NoduleKind.NON_SOLID:
+        return category, (
+            "CT at 6 to 12 months to confirm that it persists, then every 2 years until 5 years.",
+            (6, 12),
+        )
+    return category, _single_part_solid(nodule.solid_component_mm)
+
+
+def _size(nodule: NoduleFacts) -> tuple[bool, bool]:
+    """Tell whether a nodule is below 6 mm, and above 8 mm, or the volumes beside these."""
+    if nodule.longest_mm is not None:
+        mean = fleischner_mean_mm(*diameters(nodule))
+        return mean < 6, mean > 8
+    low, high = VOLUMES_MM3
+    volume = nodule.volume_mm3 or 0
+    return volume < low, volume > high
+
+
+def _solid_follow_up(
+    small: bool, large: bool, multiple: bool, high: bool
+) -> tuple[str, tuple[int, int] | None]:
+    if small:
+        return ("Optional CT at 12 months.", (12, 12)) if high else _NONE
+    if large and not multiple:
+        return "Consider CT at 3 months, PET/CT or tissue sampling.", (3, 3)
+    first = (3, 6) if multiple else (6, 12)
+    second = "then at 18 to 24 months" if high else "then consider CT at 18 to 24 months"
+    text = f"CT at {first[0]} to {first[1]} months, {second}."
+    return (f"{text} {_MOST_SUSPICIOUS}" if multiple else text), first
+
+
+def _multiple_subsolid(small: bool) -> tuple[str, tuple[int, int]]:
+    if small:
+        return "CT at 3 to 6 months; if stable, consider CT at 2 and 4 years.", (3, 6)
+    return f"CT at 3 to 6 months. {_MOST_SUSPICIOUS}", (3, 6)
+
+
+def _single_part_solid(component_mm: float | None) -> tuple[str, tuple[int, int]]:
+    confirm = "CT at 3 to 6 months to confirm that it persists"
+    small = "annual CT for 5 years if unchanged and the solid component stays below 6 mm"
+    large = "a persistent solid component of 6 mm or more is highly suspicious"
+    if component_mm is None:
+        return f"{confirm}; {small}; {large}.", (3, 6)
+    if rounded(component_mm, "1") < 6:
+        return f"{confirm}; {small}.", (3, 6)
+    return f"{confirm}; {large}: consider PET/CT, biopsy or resection.", (3, 6)
+
+
+Classed = tuple[str, str, tuple[int, int] | None]
+"""A category, what is to be done, and the months to the next CT."""
+
+BTS = (
+    "BTS 2015",
+    "Callister et al., Thorax 2015;70 Suppl 2:ii1-ii54",
+    "Adults with nodules found by chance or by screening; volume before longest diameter.",
+)
+NELSON = (
+    "NELSON",
+    "Xu et al., Lung Cancer 2006;54:177-184",
+    "Size classes of a screening trial of current and former smokers; by volume.",
+)
+
+FAST_DAYS, SLOW_DAYS = 400, 600
+"""Volume doubling times that both guidelines act on."""
+
+BROCK_LIMIT = 0.10
+"""Probability by the Brock model from which BTS asks for PET-CT."""
+
+HERDER_LIMITS = (0.10, 0.70)
+
+
+def bts(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
+    """Class a nodule by the guideline of the British Thoracic Society."""
+    return _result(BTS, _bts, nodule, patient)
+
+
+def nelson(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
+    """Class a nodule by the size classes of the NELSON trial."""
+    return _result(NELSON, _nelson, nodule, patient)
+
+
+def _result(
+    guideline: tuple[str, str, str],
+    rule: Callable[[NoduleFacts, PatientFacts], Classed],
+    nodule: NoduleFacts,
+    patient: PatientFacts,
+) -> GuidelineResult:
+    try:
+        category, management, months = rule(nodule, patient)
+    except MissingFactsError as missing:
+        return GuidelineResult(*guideline, missing=tuple(LABELS[name] for name in missing.args))
+    except NoClassError as none:
+        return GuidelineResult(*guideline, not_for=str(none))
+    reason = "volume, type and growth"
+    return GuidelineResult(
+        *guideline, category=category, reason=reason, management=management, months=months
+    )
+
+
+def _bts(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
+    if nodule.type is NoduleKind.CALCIFIED:
+        return "benign pattern", "No follow-up.", None
+    asked = nodule.missing_type()
+    if nodule.volume_mm3 is None:
+        asked += ask(nodule, "longest_mm")
+    if asked:
+        raise MissingFactsError(*asked)
+    if nodule.status in (Status.GROWING, Status.SLOWLY_GROWING) or nodule.doubling_days:
+        return _bts_growing(nodule)
+    if nodule.type is not NoduleKind.SOLID:
+        return _bts_subsolid(nodule, patient)
+    return _bts_solid(nodule, patient)
+
+
+def _bts_solid(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
+    if nodule.smooth_juxtapleural:
+        return "perifissural or subpleural, smooth", "No follow-up.", None
+    if nodule.volume_mm3 is not None:
+        small, large = nodule.volume_mm3 < 80, nodule.volume_mm3 >= 300
+        size = "below 80 mm³" if small else "300 mm³ or more" if large else "80 to 300 mm³"
+    else:
+        longest = nodule.longest_mm or 0
+        small, large = longest < 5, longest >= 8
+        size = "below 5 mm" if small else "8 mm or more" if large else "6 to 8 mm"
+        if 5 <= longest < 6:
+            return "solid, 5 to 6 mm", "CT at 12 months.", (12, 12)
+    if small:
+        return f"solid, {size}", "Discharge.", None
+    if large:
+        return _bts_large(nodule, patient, size)
+    follow_up = "CT at 3 months; if stable, at 12 months, then discharge if stable by volume."
+    return f"solid, {size}", follow_up, (3, 3)
+
+
+def _bts_large(nodule: NoduleFacts, patient: PatientFacts, size: str) -> Classed:
+    herder = evaluate(HERDER, nodule, patient)
+    if nodule.pet_uptake is not None and herder.probability is not None:
+        low, high = HERDER_LIMITS
+        chance = herder.probability
+        category = f"solid, {size}, Herder {100 * chance:.0f} %"
+        if chance < low:
+            return category, "CT at 3 months.", (3, 3)
+        if chance <= high:
+            return category, "Consider image-guided biopsy; excision biopsy or CT.", None
+        return category, "Consider excision or non-surgical treatment.", None
+    brock = evaluate(PANCAN_2B, nodule, patient)
+    if brock.probability is None:
+        raise MissingFactsError(*(name for name, label in LABELS.items() if label in brock.missing))
+    category = f"solid, {size}, Brock {100 * brock.probability:.0f} %"
+    if brock.probability < BROCK_LIMIT:
+        return category, "CT at 3 months.", (3, 3)
+    return category, "PET-CT, then the risk by the Herder model.", None
+
+
+def _bts_subsolid(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
+    longest = nodule.longest_mm
+    if longest is None:
+        raise MissingFactsError("longest_mm")
+    if longest < 5:
+        return f"{nodule.type}, below 5 mm", "No follow-up.", None
+    if nodule.status is not Status.STABLE:
+        return f"{nodule.type}, 5 mm or more", "CT at 3 months.", (3, 3)
+    brock = evaluate(PANCAN_2B, nodule, patient)
+    if brock.probability is None:
+        raise MissingFactsError(*(name for name, label in LABELS.items() if label in brock.missing))
+    category = f"stable {nodule.type}, Brock {100 * brock.probability:.0f} %"
+    if brock.probability < BROCK_LIMIT:
+        return category, "CT at 1, 2 and 4 years after the first.", (12, 12)
+    return category, "Discuss CT surveillance, image-guided biopsy, or treatment.", None
+
+
+def _bts_growing(nodule: NoduleFacts) -> Classed:
+    days = nodule.doubling_days
+    if nodule.type is not NoduleKind.SOLID:
+        return f"growing {nodule.type}", "Consider resection or non-surgical treatment.", None
+    if days is None:
+        raise MissingFactsError("doubling_days")
+    category = f"growing solid, doubling in {days:.0f} days"
+    if days <= FAST_DAYS:
+        return category, "Further diagnostic work-up: biopsy, imaging or resection.", None
+    if days <= SLOW_DAYS:
+        return category, "Consider biopsy or CT surveillance, by the patient's preference.", None
+    return category, "Consider discharge or CT surveillance, by the patient's preference.", None
+
+
+NODCAT = "Category by size alone; growth decides what follows."
+
+
+def _nelson(nodule: NoduleFacts, _: PatientFacts) -> Classed:
+    if nodule.type is NoduleKind.CALCIFIED:
+        return "NODCAT 1", "Benign.", None
+    if missing := nodule.missing_type():
+        raise MissingFactsError(*missing)
+    if nodule.type is NoduleKind.PART_SOLID:
+        raise NoClassError("NELSON goes by the volume of the solid part, which is not measured.")
+    if nodule.type is NoduleKind.NON_SOLID:
+        longest, across = diameters(nodule)
+        return ("NODCAT 3" if (longest + across) / 2 >= 8 else "NODCAT 2"), NODCAT, None
+    if nodule.volume_mm3 is None:
+        raise MissingFactsError("volume_mm3")
+    passed = (nodule.volume_mm3 >= 50) + (nodule.volume_mm3 > 500)
+    return f"NODCAT {2 + passed}", NODCAT, None

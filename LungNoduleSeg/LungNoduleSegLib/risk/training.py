@@ -15,12 +15,10 @@ from xgboost import XGBClassifier
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.package import software_versions
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.provenance import software_versions
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.risk.features import FEATURES_VERSION
-from LungNoduleSegLib.risk.importance import Importance, correlated_groups, increases
-from LungNoduleSegLib.risk.plots import plot_curves, plot_importance
 from LungNoduleSegLib.risk.risk_models import (
     VERSIONS,
     Algorithm,
@@ -28,7 +26,17 @@ from LungNoduleSegLib.risk.risk_models import (
     RiskModel,
     save_risk_model,
 )
-from LungNoduleSegLib.risk.scores import CLASSES, Scores, baselines, score_report
+from LungNoduleSegLib.risk.scores import (
+    CLASSES,
+    Importance,
+    Scores,
+    baselines,
+    correlated_groups,
+    increases,
+    plot_curves,
+    plot_importance,
+    score_report,
+)
 from LungNoduleSegLib.risk.training_data import FeatureSet, TrainingData, read_training_data
 
 TREES = 100

@@ -1,17 +1,27 @@
-"""The scans and outlines of LIDC-IDRI, prepared to learn from."""
+"""The scans and outlines of LIDC-IDRI, prepared to learn from.
 
+Armato et al., The Lung Image Database Consortium (LIDC) and Image Database Resource Initiative
+(IDRI), Medical Physics 2011;38:915. Four radiologists outlined each nodule of 3 mm or more on every
+slice and rated it; smaller ones, and other findings, have a point only.
+"""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from skimage.draw import polygon
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.scan_index import index_scans
 from LungNoduleSegLib.nodules.measures import sphere_diameter
-from LungNoduleSegLib.training_data.consensus import consensus_labels, consensus_nodules
-from LungNoduleSegLib.training_data.lidc_xml import ScanReadings, find_lidc_xml, read_lidc_xml
 from LungNoduleSegLib.training_data.preparation import (
     Case,
     ExampleChoice,
@@ -19,6 +29,308 @@ from LungNoduleSegLib.training_data.preparation import (
     PreparationOutcome,
     prepare_cases,
 )
+
+CHARACTERISTICS = (
+    "subtlety",
+    "internalStructure",
+    "calcification",
+    "sphericity",
+    "margin",
+    "lobulation",
+    "spiculation",
+    "texture",
+    "malignancy",
+)
+"""What was rated, 1 to 5; `internalStructure` 1 to 4 and `calcification` 1 to 6."""
+
+_ROOT = "LidcReadMessage"
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A line on one slice.
+
+    Attributes:
+        z_mm: LPS z of the slice.
+        inclusion: whether it bounds the nodule; else a hole in it.
+        points: (n, 2), column and row of each pixel on the line, from 0; none of them is nodule.
+    """
+
+    z_mm: float
+    inclusion: bool
+    points: NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What one radiologist marked.
+
+    Attributes:
+        name: the radiologist's own number for it.
+        outlines: lines; a single point where it is smaller than 3 mm or no nodule.
+        characteristics: ratings by `CHARACTERISTICS`; empty where there are none.
+    """
+
+    name: str
+    outlines: tuple[Outline, ...]
+    characteristics: Mapping[str, int]
+
+    @property
+    def outlined(self) -> bool:
+        """Whether it is a nodule of 3 mm or more, and so has more than a point."""
+        return any(len(outline.points) > 1 for outline in self.outlines)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that one radiologist marked in a scan.
+
+    Attributes:
+        nodules: of any size, see `Finding.outlined`.
+        others: marks on structures that are not nodules.
+    """
+
+    nodules: tuple[Finding, ...]
+    others: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class ScanReadings:
+    """The readings of one scan."""
+
+    file: Path
+    series_instance_uid: str
+    readings: tuple[Reading, ...]
+
+
+def read_lidc_xml(file: Path) -> ScanReadings:
+    """Read one of LIDC-IDRI's XML files on a CT scan.
+
+    Raises:
+        InputError: if it is damaged or something else.
+    """
+    try:
+        root = ET.parse(file).getroot()
+        readings = tuple(
+            Reading(
+                tuple(_nodule(node) for node in session.iterfind("{*}unblindedReadNodule")),
+                tuple(_other(node) for node in session.iterfind("{*}nonNodule")),
+            )
+            for session in root.iterfind("{*}readingSession")
+        )
+    except (ET.ParseError, OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}): get it again.") from error
+    uid = root.findtext("{*}ResponseHeader/{*}SeriesInstanceUid", "").strip()
+    if not root.tag.endswith(_ROOT):
+        raise InputError(f"{file} is no reading of a CT scan: give one that begins with {_ROOT}.")
+    if not uid:
+        raise InputError(f"{file} names no series: get it again.")
+    return ScanReadings(file, uid, readings)
+
+
+def find_lidc_xml(folder: Path) -> list[Path]:
+    """Find the XML files on CT scans below a folder; those on radiographs are left out."""
+    return [file for file in sorted(folder.rglob("*.xml")) if _on_ct(file)]
+
+
+def _on_ct(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return f"<{_ROOT}".encode() in stream.read(4096)
+
+
+def _nodule(node: ET.Element) -> Finding:
+    ratings = {
+        name: int(text)
+        for name in CHARACTERISTICS
+        if (text := node.findtext(f"{{*}}characteristics/{{*}}{name}", "").strip())
+    }
+    outlines = tuple(
+        Outline(
+            z_mm=float(roi.findtext("{*}imageZposition", "")),
+            inclusion=roi.findtext("{*}inclusion", "").strip().upper() == "TRUE",
+            points=_points(roi.iterfind("{*}edgeMap")),
+        )
+        for roi in node.iterfind("{*}roi")
+    )
+    return Finding(node.findtext("{*}noduleID", "").strip(), outlines, ratings)
+
+
+def _other(node: ET.Element) -> Finding:
+    point = Outline(
+        float(node.findtext("{*}imageZposition", "")), True, _points(node.iterfind("{*}locus"))
+    )
+    return Finding(node.findtext("{*}nonNoduleID", "").strip(), (point,), {})
+
+
+def _points(nodes: Iterator[ET.Element]) -> NDArray[np.intp]:
+    listed = [
+        [int(node.findtext(f"{{*}}{axis}", "")) for axis in ("xCoord", "yCoord")] for node in nodes
+    ]
+    return np.array(listed, np.intp).reshape(-1, 2)
+
+
+def position_mm(finding: Finding, image: sitk.Image) -> tuple[float, float, float]:
+    """Place of a finding's first point in LPS mm; `image` as for `finding_mask`."""
+    outline = finding.outlines[0]
+    column, row = outline.points[0].tolist()
+    x, y, _ = image.TransformIndexToPhysicalPoint((column, row, 0))
+    return x, y, outline.z_mm
+
+
+def finding_mask(
+    finding: Finding, image: sitk.Image
+) -> tuple[tuple[slice, slice, slice], NDArray[np.bool_]]:
+    """Fill the outlines of a nodule.
+
+    The pixels of a line that bounds the nodule lie just outside it; those of a line that bounds a
+    hole belong to the hole (the consortium's ruling, see issue 15 and pull request 16 of pylidc).
+
+    Args:
+        finding: outlined.
+        image: the scan as read from DICOM, so that its pixels lie as in the files; axial slices.
+
+    Returns:
+        A box (z, y, x) of the image's array and the nodule's voxels in it.
+
+    Raises:
+        InputError: if an outline lies on no slice or outside the image.
+    """
+    columns, rows, slices = image.GetSize()
+    x, y, _ = image.GetOrigin()
+    points = np.concatenate([outline.points for outline in finding.outlines])
+    if points.min() < 0 or np.any(points.max(axis=0) >= (columns, rows)):
+        raise InputError(f"{finding.name} is outlined outside the image: get scan and XML again.")
+    levels = []
+    for outline in finding.outlines:
+        level = image.TransformPhysicalPointToContinuousIndex((x, y, outline.z_mm))[2]
+        if abs(level - round(level)) > 0.25 or not 0 <= round(level) < slices:
+            raise InputError(
+                f"{finding.name} is outlined at {outline.z_mm:g} mm, where the scan has no slice: "
+                "get scan and XML again."
+            )
+        levels.append(round(level))
+    low = np.array([min(levels), *points.min(axis=0)[::-1]])
+    high = np.array([max(levels), *points.max(axis=0)[::-1]]) + 1
+    mask = np.zeros(high - low, bool)
+    for inclusion in (True, False):
+        for level, outline in zip(levels, finding.outlines, strict=True):
+            if outline.inclusion is inclusion:
+                column, row = (outline.points - low[:0:-1]).T
+                plane = np.zeros(mask.shape[1:], bool)
+                plane[polygon(row, column, plane.shape)] = True
+                plane[row, column] = not inclusion
+                here = mask[level - low[0]]
+                here[plane] = inclusion
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return (z, y, x), mask
+
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, eq=False)
+class ConsensusNodule:
+    """A nodule as the radiologists together saw it.
+
+    Attributes:
+        box: (z, y, x) of the image's array.
+        votes: (z, y, x) within the box: how many radiologists outlined each voxel.
+        readers: how many outlined it at all.
+        ratings: of each radiologist who outlined it, see `lidc_xml.CHARACTERISTICS`.
+    """
+
+    box: Box
+    votes: NDArray[np.uint8]
+    readers: int
+    ratings: tuple[Mapping[str, int], ...]
+
+
+def consensus_nodules(scan: ScanReadings, image: sitk.Image) -> tuple[ConsensusNodule, ...]:
+    """Bring together the outlines that overlap: those of one nodule.
+
+    Args:
+        scan: the readings.
+        image: the scan, see `lidc_xml.finding_mask`.
+
+    Raises:
+        InputError: if an outline does not fit the image.
+    """
+    found = []
+    for reader, reading in enumerate(scan.readings):
+        for nodule in reading.nodules:
+            if nodule.outlined:
+                box, mask = finding_mask(nodule, image)
+                if mask.any():
+                    found.append((reader, nodule.characteristics, box, mask))
+    count = len(found)
+    pairs = [
+        (a, b)
+        for a in range(count)
+        for b in range(a)
+        if _overlap(found[a][2], found[a][3], found[b][2], found[b][3])
+    ]
+    ends = np.array(pairs, np.intp).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(pairs), bool), tuple(ends)), (count, count))
+    clusters, cluster_of = connected_components(graph, directed=False)
+    nodules = []
+    for cluster in range(clusters):
+        members = [found[n] for n in np.flatnonzero(cluster_of == cluster)]
+        low = np.min([[part.start for part in box] for _, _, box, _ in members], axis=0)
+        high = np.max([[part.stop for part in box] for _, _, box, _ in members], axis=0)
+        outlined = np.zeros((len(scan.readings), *(high - low)), bool)
+        for reader, _, box, mask in members:
+            outlined[reader][_within(box, low)] |= mask
+        z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        ratings = tuple(ratings for _, ratings, _, _ in members)
+        votes = outlined.sum(axis=0, dtype=np.uint8)
+        readers = len({reader for reader, *_ in members})
+        nodules.append(ConsensusNodule((z, y, x), votes, readers, ratings))
+    return tuple(nodules)
+
+
+def consensus_labels(
+    nodules: tuple[ConsensusNodule, ...], image: sitk.Image, agreement: int
+) -> sitk.Image:
+    """Mark the voxels that at least `agreement` radiologists outlined.
+
+    Returns:
+        uint16 on the grid of `image`: the number of the nodule, from 1, or 0; the number of one on
+        which too few agree is not used.
+    """
+    labels = np.zeros(image.GetSize()[::-1], np.uint16)
+    for number, nodule in enumerate(nodules, 1):
+        labels[nodule.box][nodule.votes >= agreement] = number
+    marked = sitk.GetImageFromArray(labels)
+    marked.CopyInformation(image)
+    return marked
+
+
+def outlined_nodules(xml: Path, image: sitk.Image, agreement: int) -> sitk.Image:
+    """Read one of LIDC-IDRI's XML files and mark its nodules, see `consensus_labels`.
+
+    Raises:
+        InputError: if the file is damaged or does not fit the image.
+    """
+    return consensus_labels(consensus_nodules(read_lidc_xml(xml), image), image, agreement)
+
+
+def _overlap(a: Box, mask_a: NDArray[np.bool_], b: Box, mask_b: NDArray[np.bool_]) -> bool:
+    low = np.array([max(p.start, q.start) for p, q in zip(a, b, strict=True)])
+    high = np.array([min(p.stop, q.stop) for p, q in zip(a, b, strict=True)])
+    if np.any(low >= high):
+        return False
+    common: Box = tuple(slice(p, q) for p, q in zip(low, high, strict=True))  # type: ignore[assignment]
+    inside_a = mask_a[_within(common, [part.start for part in a])]
+    inside_b = mask_b[_within(common, [part.start for part in b])]
+    return bool((inside_a & inside_b).any())
+
+
+def _within(box: Box, start: "NDArray[np.intp] | list[int]") -> Box:
+    """The box as it lies in an array that begins at `start`."""
+    z, y, x = (
+        slice(int(part.start - s), int(part.stop - s)) for part, s in zip(box, start, strict=True)
+    )
+    return z, y, x
 
 
 def prepare_lidc(

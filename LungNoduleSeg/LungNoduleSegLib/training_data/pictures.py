@@ -15,8 +15,7 @@ from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.hu import LUNG_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import whole_output
-from LungNoduleSegLib.training_data.split import Example
-from LungNoduleSegLib.training_data.store import read_store
+from LungNoduleSegLib.training_data.store import Example, read_store
 
 COLUMNS = (
     "Slice, cropped to the lungs",

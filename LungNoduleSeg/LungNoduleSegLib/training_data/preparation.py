@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import replace_text
-from CTLungScreeningLib.folder_names import folder_name
-from CTLungScreeningLib.geometry.axial import AxialView
-from CTLungScreeningLib.geometry.cropping import crop_to
+from CTLungScreeningLib.files import folder_name, replace_text
+from CTLungScreeningLib.geometry import AxialView, crop_to
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback
 from CTLungScreeningLib.reading.scan_index import IndexedScan

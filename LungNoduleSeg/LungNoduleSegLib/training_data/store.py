@@ -1,13 +1,14 @@
-"""Annotated scans on disk, one folder each; only one has to fit into memory at a time.
+"""Annotated scans on disk, one folder each: split, and given as the tutorial's arrays.
 
 A folder holds the scan as axial images cropped to the lungs (`hu.nrrd`, `lungs.nrrd` and
 `nodules.nrrd`, whose voxels have the number of their nodule), the examples for the tutorial's
 network (`images.npy`, `masks.npy`) and `scan.json`.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, private_folder
-from CTLungScreeningLib.json_files import read_object
+from CTLungScreeningLib.files import new_file, private_folder, read_object, refuse_existing
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
-from LungNoduleSegLib.network.preparation import Preparation, prepare, prepare_mask
+from CTLungScreeningLib.staging import whole_output
+from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mask
 
 SETTINGS, SCANS = "store.json", "scans"
 _RECORD = "scan.json"
@@ -213,3 +216,154 @@ def _examples(
         images.append(prepared.pixels())
         masks.append(prepare_mask(shown[:, :, k : k + 1], prepared))
     return np.concatenate(images)[:, None], np.concatenate(masks)[:, None]
+
+
+TEST_SHARE = 0.2
+"""Of the patients, or of the slices in the tutorial's split."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One slice of a stored scan, by its row in `StoredScan.images`."""
+
+    scan: StoredScan
+    row: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples in random order."""
+
+    training: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+
+def split_scans(
+    scans: Sequence[StoredScan], seed: int = 0
+) -> tuple[list[StoredScan], list[StoredScan]]:
+    """Part scans into those for training and those for the test, no patient in both.
+
+    A fifth of the patients, at least one, is for the test: those with the lowest SHA-256 of seed
+    and name, so that a patient who comes later moves few others.
+
+    Raises:
+        InputError: if there is one patient only.
+    """
+    patients = sorted(
+        {scan.patient for scan in scans},
+        key=lambda patient: hashlib.sha256(f"{seed} {patient}".encode()).digest(),
+    )
+    if len(patients) < 2:
+        raise InputError(
+            f"{scans[0].folder.parent} holds one patient only: a test needs another one."
+        )
+    test = set(patients[: max(1, round(TEST_SHARE * len(patients)))])
+    return (
+        [scan for scan in scans if scan.patient not in test],
+        [scan for scan in scans if scan.patient in test],
+    )
+
+
+def split_examples(scans: Sequence[StoredScan], seed: int = 0, tutorial: bool = False) -> Split:
+    """Part the examples of a store by patient, or a fifth of the slices as in the tutorial.
+
+    The tutorial has slices of one nodule on both sides, which makes its test too easy.
+
+    Args:
+        scans: of the store.
+        seed: of the choice and of the order.
+        tutorial: its split.
+
+    Raises:
+        InputError: if either side has no example.
+    """
+    rng = np.random.default_rng(seed)
+    if tutorial:
+        order = _shuffled(scans, rng)
+        count = int(TEST_SHARE * len(order))
+        split = Split(order[count:], order[:count])
+    else:
+        training, test = split_scans(scans, seed)
+        split = Split(_shuffled(training, rng), _shuffled(test, rng))
+    for side, name in ((split.training, "training"), (split.test, "the test")):
+        if not side:
+            raise InputError(
+                f"{scans[0].folder.parent} holds no example for {name}: prepare more scans."
+            )
+    return split
+
+
+def _shuffled(scans: Sequence[StoredScan], rng: np.random.Generator) -> tuple[Example, ...]:
+    examples = [Example(scan, row) for scan in scans for row in range(len(scan.slices))]
+    return tuple(examples[n] for n in rng.permutation(len(examples)))
+
+
+ARRAYS = ("trainImages.npy", "trainMasks.npy", "testImages.npy", "testMasks.npy")
+ROWS = "examples.csv"
+
+
+def export_arrays(
+    store: Path,
+    output: Path,
+    seed: int = 0,
+    tutorial_split: bool = False,
+    progress: ProgressCallback = silent,
+) -> Split:
+    """Write the tutorial's arrays, float32 [n, 1, 512, 512], one example at a time.
+
+    `examples.csv` beside them says what each row is. Load them with `numpy.load(...,
+    mmap_mode="r")` where they do not fit into memory.
+
+    Args:
+        store: made by `prepare_luna` or `prepare_lidc`.
+        output: folder for the files, made if missing.
+        seed: of the split and the order.
+        tutorial_split: a fifth of the slices for the test, not of the patients.
+        progress: callback, in the stage "Examples".
+
+    Raises:
+        InputError: if a file exists, or the store cannot be used.
+    """
+    refuse_existing(output, [*ARRAYS, ROWS])
+    with whole_output(output, "writing") as folder:
+        split = split_examples(read_store(store), seed, tutorial_split)
+        total = len(split.training) + len(split.test)
+        progress("Examples", 0, total)
+        _write(folder, ARRAYS[:2], split.training, 0, total, progress)
+        _write(folder, ARRAYS[2:], split.test, len(split.training), total, progress)
+        with (
+            new_file(folder / ROWS) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            rows = csv_files.Writer(stream)
+            rows.writerow(["part", "row", "patient", "scan", "slice"])
+            for part, examples in (("train", split.training), ("test", split.test)):
+                for n, example in enumerate(examples):
+                    scan = example.scan
+                    rows.writerow([part, n, scan.patient, scan.name, scan.slices[example.row]])
+    return split
+
+
+def _write(
+    output: Path,
+    names: Sequence[str],
+    examples: Sequence[Example],
+    done: int,
+    total: int,
+    progress: ProgressCallback,
+) -> None:
+    size = EXAMPLE_PREPARATION.size
+    with new_file(output / names[0]) as image_file, new_file(output / names[1]) as mask_file:
+        images, masks = (
+            np.lib.format.open_memmap(
+                file, mode="w+", dtype=np.float32, shape=(len(examples), 1, size, size)
+            )
+            for file in (image_file, mask_file)
+        )
+        for n, example in enumerate(examples):
+            images[n] = example.scan.images()[example.row]
+            masks[n] = example.scan.masks()[example.row]
+            progress("Examples", done + n + 1, total)
+        images.flush()
+        masks.flush()
+        del images, masks

@@ -1,4 +1,4 @@
-"""Training of a U-Net on a store."""
+"""Training of a U-Net on a store, whose scans are read when their turn comes."""
 
 import hashlib
 import math
@@ -9,11 +9,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import (
     Epoch,
+    EpochBatches,
     TrainingResult,
     fit,
     hardware,
@@ -22,6 +27,7 @@ from CTLungScreeningLib.keras_training import (
 )
 from CTLungScreeningLib.model_card import ModelCard, file_sha256, require_new_model, save_model
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import only_writer
 from LungNoduleSegLib.network.classifier_training import (
     ClassifierPlan,
@@ -29,17 +35,125 @@ from LungNoduleSegLib.network.classifier_training import (
     mistaken_places,
     train_classifier,
 )
-from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan
-from LungNoduleSegLib.network.preparation import Preparation
-from LungNoduleSegLib.network.training import compile_for_training
+from LungNoduleSegLib.network.inference import Preparation
+from LungNoduleSegLib.network.patches import (
+    Batch,
+    PatchBatches,
+    PatchTrainingPlan,
+    TrainingScan,
+    training_scan,
+)
 from LungNoduleSegLib.network.transplants import NoduleCube, cut_cubes, read_cubes
-from LungNoduleSegLib.network.unet import build_unet, dice_coefficient, dice_loss
-from LungNoduleSegLib.network.weights import load_weights
+from LungNoduleSegLib.network.unet import (
+    build_unet,
+    compile_for_training,
+    dice_coefficient,
+    dice_loss,
+    load_weights,
+    with_mistakes,
+)
 from LungNoduleSegLib.nodules.finding import NoduleRules
-from LungNoduleSegLib.training_data.batches import ExampleBatches, StoredScans, note_mistakes
-from LungNoduleSegLib.training_data.split import split_examples, split_scans
-from LungNoduleSegLib.training_data.store import EXAMPLE_PREPARATION, StoredScan, read_store
+from LungNoduleSegLib.training_data.store import (
+    EXAMPLE_PREPARATION,
+    Example,
+    StoredScan,
+    read_store,
+    split_examples,
+    split_scans,
+)
 from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
+
+
+class ExampleBatches(EpochBatches):
+    """Whole slices, each once an epoch, in another order each time; the last batch is filled up.
+
+    Args:
+        examples: of a store.
+        batch: slices in a batch.
+        seed: of the order; None keeps it.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch: int, seed: int | None) -> None:
+        super().__init__()
+        self._examples, self._batch, self._seed = examples, batch, seed
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._examples) / self._batch)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Give images and masks, (batch, 512, 512, 1)."""
+        count = len(self._examples)
+        order: NDArray[np.intp] = np.arange(count)
+        if self._seed is not None:
+            order = np.random.default_rng((self._seed, self.epoch)).permutation(count)
+        numbers = np.arange(index * self._batch, (index + 1) * self._batch) % count
+        chosen = [self._examples[n] for n in order[numbers]]
+        images = np.stack([example.scan.images()[example.row, 0] for example in chosen])
+        masks = np.stack([example.scan.masks()[example.row, 0] for example in chosen])
+        return images[..., None], masks[..., None]
+
+
+class StoredScans(Sequence[TrainingScan]):
+    """Scans of a store to cut patches from, one in memory at a time.
+
+    Args:
+        scans: which.
+        mistakes: folder that `note_mistakes` filled for each of them.
+    """
+
+    def __init__(self, scans: Sequence[StoredScan], mistakes: Path | None = None) -> None:
+        self._scans, self._mistakes = scans, mistakes
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read a scan."""
+        scan = self._scans[index]
+        hu, lungs, nodules = (scan.volume(name) for name in ("hu", "lungs", "nodules"))
+        mistaken = None
+        if self._mistakes is not None:
+            mistaken = _read(_mistakes_file(self._mistakes, scan))
+        return training_scan(scan.name, hu, lungs, nodules, mistaken)
+
+
+def note_mistakes(
+    model: keras.Model,
+    preparation: Preparation,
+    scans: Sequence[StoredScan],
+    folder: Path,
+    progress: ProgressCallback,
+) -> None:
+    """Write what a network wrongly marks in each scan, but for those that were done before.
+
+    Args:
+        model: trained.
+        preparation: the one it was trained with.
+        scans: those it was trained on.
+        folder: for one mask a scan.
+        progress: counts the scans, in the stage "Mistakes".
+    """
+    stored = StoredScans(scans)
+    for n, scan in enumerate(scans):
+        progress("Mistakes", n, len(scans))
+        file = _mistakes_file(folder, scan)
+        if not file.exists():
+            mistaken = with_mistakes(model, stored[n], preparation).mistaken
+            with new_file(file) as temporary:
+                write_image(mistaken, temporary)
+    progress("Mistakes", len(scans), len(scans))
+
+
+def _mistakes_file(folder: Path, scan: StoredScan) -> Path:
+    return folder / f"{scan.folder.name}.nrrd"
+
+
+def _read(file: Path) -> sitk.Image:
+    try:
+        return read_labels(file)
+    except InputError as error:
+        raise InputError(f"{file} cannot be read: delete it and train again.") from error
+
 
 OUR_PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 _MISTAKES = "mistakes"

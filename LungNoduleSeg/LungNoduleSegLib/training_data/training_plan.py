@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from LungNoduleSegLib.lungs.method import LungMethod
+from LungNoduleSegLib.lungs.labels import LungMethod
 
 
 class Preset(StrEnum):

@@ -1,33 +1,232 @@
 """The section Batch: many scans, one row each, errors that stop nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from CTLungScreeningLib.child_work import Work
+from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningSlicer.panel.dialogs import offer_file, offer_folder
-from CTLungScreeningSlicer.panel.errors import shown_errors
-from CTLungScreeningSlicer.panel.labels import show_text
-from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
+from CTLungScreeningSlicer.panel.dicom_database import DatabaseSeries, ct_series
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import RunBar
-from CTLungScreeningSlicer.panel.section import Section
-from CTLungScreeningSlicer.panel.section_parameters import SectionParameters
+from CTLungScreeningSlicer.panel.section import Section, SectionParameters, Signal
+from CTLungScreeningSlicer.panel.widgets import (
+    ModelChooser,
+    fit_height,
+    offer_file,
+    offer_folder,
+    show_text,
+    shown_errors,
+)
 from LungNoduleSegLib.batch.cases import write_list
-from LungNoduleSegLib.batch.results_table import RESULTS_TABLE, read_table
-from LungNoduleSegLib.results.names import REPORT
-from LungNoduleSegSlicer.panel.batch_parameters import PROPERTY, BatchSource, batch_parameters
-from LungNoduleSegSlicer.panel.batch_table import BatchTable
+from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE, read_table
+from LungNoduleSegLib.results.reading import REPORT
 from LungNoduleSegSlicer.panel.lungs_section import LungsSection
 from LungNoduleSegSlicer.panel.segment_section import TITLE
-from LungNoduleSegSlicer.panel.series_table import SeriesTable
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import volume_node_of
+
+PROPERTY = "BatchParameter"
+"""Dynamic property of the .ui file that names the parameter of a widget."""
+
+
+class BatchSource(Enum):
+    """Where the scans of a batch are."""
+
+    FOLDER = "folder"
+    LIST = "list"
+    DATABASE = "database"
+
+    def label(self) -> str:
+        """Its name for the box that chooses it."""
+        return {
+            BatchSource.FOLDER: _("Folder"),
+            BatchSource.LIST: _("CSV file of paths"),
+            BatchSource.DATABASE: _("DICOM database"),
+        }[self]
+
+
+@parameterNodeWrapper
+class BatchParameters:
+    """The choices of the section.
+
+    Attributes:
+        batchSource: where the scans are.
+        batchScans: folder of the scans.
+        batchList: CSV file that lists scans.
+        batchOutput: folder for the results.
+        batchWorkers: scans run side by side; 0 for what memory and cores allow.
+    """
+
+    batchSource: BatchSource = BatchSource.FOLDER  # noqa: N815 - Slicer's way of naming
+    batchScans: str  # noqa: N815
+    batchList: str  # noqa: N815
+    batchOutput: str  # noqa: N815
+    batchWorkers: Annotated[int, WithinRange(0, 64)] = 0  # noqa: N815
+
+
+def batch_parameters(node: Any) -> Any:
+    """Give the BatchParameters that a parameter node holds."""
+    wrapper: Any = BatchParameters
+    return wrapper(node)
+
+
+_LONGEST = 16
+"""Characters of a scan's name that are shown, its last ones."""
+
+_STATE = 4
+_MOST_ROWS = 8
+_FAILED_COLOUR = "#c62828"
+
+
+class BatchTable:
+    """Rows of `results.csv`, and how far the scans under way are."""
+
+    def __init__(self, table: Any) -> None:
+        """Take a table with the columns scan, nodules, largest, Lung-RADS and state."""
+        self._table = table
+        self._rows: dict[str, int] = {}
+        self._cells: dict[str, Mapping[str, str]] = {}
+        table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        table.horizontalHeader().highlightSections = False
+        table.verticalHeader().visible = False
+        table.horizontalHeader().setSectionResizeMode(_STATE, qt.QHeaderView.Stretch)
+        self._fit()
+
+    @property
+    def chosen(self) -> Mapping[str, str] | None:
+        """The cells of the chosen row; None while its scan is not finished."""
+        row = self._table.currentRow()
+        return next((self._cells.get(name) for name, at in self._rows.items() if at == row), None)
+
+    @property
+    def finished(self) -> int:
+        """How many scans have a result or an error."""
+        return len(self._cells)
+
+    @property
+    def failed(self) -> int:
+        """How many have an error."""
+        return sum(bool(cells["error"]) for cells in self._cells.values())
+
+    def show(self, rows: Mapping[str, Mapping[str, str]]) -> None:
+        """Show these rows of a results table and no others."""
+        self._table.rowCount = 0
+        self._rows, self._cells = {}, {}
+        for cells in rows.values():
+            self._finish(cells)
+        self._fit()
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """Take what the command `batch` tells: a scan's progress, or its finished row."""
+        if "row" in event:
+            self._finish(event["row"])
+        elif "scan_stage" in event:
+            text = event["scan_stage"]
+            if event["scan_total"]:
+                text += f", {100 * event['scan_done'] // event['scan_total']} %"
+            self._put(self._row(event["scan"]), _STATE, text)
+
+    def _finish(self, cells: Mapping[str, str]) -> None:
+        name, error = cells["scan"], cells["error"]
+        row = self._row(name)
+        self._cells[name] = cells
+        patient = " ".join(filter(None, (cells["patient_id"], cells["study_date"])))
+        self._put(row, 0, patient or _short(name)).setToolTip(name)
+        texts = (cells["nodules"], _millimetres(cells), cells["lung_rads"])
+        for column, text in enumerate(texts, start=1):
+            self._put(row, column, text)
+        state = self._put(row, _STATE, error or _("Done"))
+        state.setToolTip(error or cells["source"])
+        if error:
+            state.setForeground(qt.QBrush(qt.QColor(_FAILED_COLOUR)))
+
+    def _row(self, scan: str) -> int:
+        if scan not in self._rows:
+            self._rows[scan] = row = self._table.rowCount
+            self._table.rowCount = row + 1
+            self._put(row, 0, _short(scan)).setToolTip(scan)
+            self._fit()
+        return self._rows[scan]
+
+    def _fit(self) -> None:
+        self._table.visible = bool(self._table.rowCount)
+        fit_height(self._table, 1, _MOST_ROWS)
+
+    def _put(self, row: int, column: int, text: str) -> Any:
+        item = qt.QTableWidgetItem(text)
+        self._table.setItem(row, column, item)
+        return item
+
+
+def _millimetres(cells: Mapping[str, str]) -> str:
+    text = cells["largest_diameter_mm"]
+    return f"{float(text):.1f} mm" if text else ""
+
+
+def _short(scan: str) -> str:
+    return scan if len(scan) <= _LONGEST else f"…{scan[-_LONGEST:]}"
+
+
+class SeriesTable:
+    """One row a series, with a box to tick.
+
+    Attributes:
+        changed: signal without arguments: others are ticked, or there are others.
+    """
+
+    def __init__(self, table: Any) -> None:
+        """Take a table with the columns patient, date, series and slices; `read` fills it."""
+        self.changed = Signal()
+        self._table = table
+        self._series: list[DatabaseSeries] = []
+        table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        table.horizontalHeader().stretchLastSection = True
+        table.itemChanged.connect(lambda item: self.changed.emit())
+
+    @property
+    def ticked(self) -> list[DatabaseSeries]:
+        """The series that are ticked."""
+        rows = enumerate(self._series)
+        return [one for row, one in rows if self._box(row).checkState() == qt.Qt.Checked]
+
+    def read(self) -> None:
+        """Show what the database holds now; what was ticked stays so."""
+        ticked = {one.uid for one in self.ticked}
+        self._series = list(ct_series())
+        blocked = self._table.blockSignals(True)
+        self._table.rowCount = len(self._series)
+        for row, one in enumerate(self._series):
+            texts = (one.patient, one.date, one.description, str(len(one.files)))
+            for column, text in enumerate(texts):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(_("{uid} in {folder}").format(uid=one.uid, folder=one.folder))
+                self._table.setItem(row, column, item)
+            self._tick(row, one.uid in ticked)
+        self._table.blockSignals(blocked)
+        self.changed.emit()
+
+    def tick_all(self) -> None:
+        """Tick every series, or none if all are ticked."""
+        everything = len(self.ticked) < len(self._series)
+        blocked = self._table.blockSignals(True)
+        for row in range(len(self._series)):
+            self._tick(row, everything)
+        self._table.blockSignals(blocked)
+        self.changed.emit()
+
+    def _box(self, row: int) -> Any:
+        return self._table.item(row, 0)
+
+    def _tick(self, row: int, ticked: bool) -> None:
+        self._box(row).setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
+
 
 SELECTION = "selection.csv"
 """File in the folder for the results that lists the series of the DICOM database to be run."""

@@ -8,15 +8,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from CTLungScreeningLib.child_work import Work
+from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningSlicer.panel.labels import show_text
-from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
-from CTLungScreeningSlicer.panel.table_height import fit_height
+from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
 from LungNoduleSegSlicer.panel.segment_section import TITLE, cost_text
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE, growth_notes, same_levels

@@ -9,14 +9,17 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningSlicer.panel.dialogs import choose_folder, choose_new_file
 from CTLungScreeningSlicer.panel.dicom_database import instance_files
-from CTLungScreeningSlicer.panel.errors import shown_errors
-from CTLungScreeningSlicer.panel.labels import show_text
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.section import Section
-from CTLungScreeningSlicer.scene.volume_slices import INSTANCE_UIDS
-from LungNoduleSegLib.results.names import DICOM_NAMES, REPORT, TABLE
+from CTLungScreeningSlicer.panel.widgets import (
+    choose_folder,
+    choose_new_file,
+    show_text,
+    shown_errors,
+)
+from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS
+from LungNoduleSegLib.results.reading import DICOM_NAMES, REPORT, TABLE
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of

@@ -1,15 +1,209 @@
-"""The results of guidelines and models for a nodule, one below the other in the panel."""
+"""Cancer risk in the panel: clinical data, results of each model, what moved a probability."""
 
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, get_args
 
 import qt
 from slicer.i18n import tr as _
 
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.widgets import fit_height
 from LungNoduleSegLib.risk.assessment import Assessment
+from LungNoduleSegLib.risk.facts import LABELS
+from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
-from LungNoduleSegLib.risk.logistic_model import ModelResult
-from LungNoduleSegLib.risk.prediction import RiskPrediction
+from LungNoduleSegLib.risk.prediction import SHOWN, RiskPrediction
+from LungNoduleSegLib.risk.published_models import ModelResult
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a fact as long as nobody tells it: a value and who says it."""
+
+    value: Any
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{in_words(self.value)} ({self.origin})"
+
+
+class ClinicalDataForm:
+    """Fills a grid of a .ui file with a row for each fact: its name, and a field for it.
+
+    A choice has as its first entry what is known, or that nothing is; a number shows it in grey.
+    Choosing that entry, or emptying the field, takes back what was told. The names of facts that
+    matter to the results are bold.
+    """
+
+    def __init__(
+        self,
+        layout: Any,
+        groups: Mapping[str, Mapping[str, Any]],
+        tell: Callable[[str, Any], None],
+    ) -> None:
+        """Build the rows.
+
+        Args:
+            layout: an empty QGridLayout.
+            groups: by their headings, "" for none: type of each fact by its name, as type hints
+                give it.
+            tell: called with a fact's name and its new value, None if it was taken back, or with
+                the text of a number that is none.
+        """
+        self._tell = tell
+        self._rows: dict[str, Any] = {}
+        self._labels: dict[str, Any] = {}
+        layout.setColumnStretch(0, 1)
+        layout.setColumnStretch(1, 1)
+        for heading, kinds in groups.items():
+            if heading:
+                title = qt.QLabel(f"<i>{heading}</i>")
+                layout.addWidget(title, layout.rowCount(), 0, 1, 2)
+            for name, kind in kinds.items():
+                self._add(layout, name, get_args(kind)[0] if get_args(kind) else kind)
+
+    def _add(self, layout: Any, name: str, kind: Any) -> None:
+        self._rows[name] = row = _row(kind)
+        text = f"{LABELS[name][0].upper()}{LABELS[name][1:]}"
+        self._labels[name] = label = qt.QLabel(text)
+        label.wordWrap = True
+        row.widget.objectName = f"fact_{name}"
+        row.widget.toolTip = text
+        row.connect(lambda: self._changed(name))
+        line = layout.rowCount()
+        layout.addWidget(label, line, 0)
+        layout.addWidget(row.widget, line, 1)
+
+    def mark(self, names: Collection[str]) -> None:
+        """Make the names of these facts bold, and of no others."""
+        for name, label in self._labels.items():
+            font = qt.QFont(label.font)
+            font.setBold(name in names)
+            label.font = font
+
+    def show(self, known: Mapping[str, Known], told: Mapping[str, Any]) -> None:
+        """Show what is known without anybody's telling, and what was told."""
+        for name, row in self._rows.items():
+            row.show(known.get(name), told.get(name))
+
+    def _changed(self, name: str) -> None:
+        row = self._rows[name]
+        value = row.read()
+        if value != row.told:
+            self._tell(name, value)
+
+
+class _Choice:
+    """One of some values, in a combo box."""
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        self.told: Any = None
+        self._values = [None, *values]
+        self.widget = qt.QComboBox()
+        self.widget.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
+        self.widget.minimumContentsLength = 8
+        for value in self._values:
+            self.widget.addItem("" if value is None else in_words(value))
+
+    def connect(self, slot: Callable[[], None]) -> None:
+        self.widget.activated.connect(lambda *_: slot())
+
+    def read(self) -> Any:
+        return self._values[self.widget.currentIndex]
+
+    def show(self, known: Known | None, told: Any) -> None:
+        self.told = told
+        self.widget.setItemText(0, _("unknown") if known is None else str(known))
+        self.widget.currentIndex = self._values.index(told)
+
+
+class _Number:
+    """A number, in a line."""
+
+    def __init__(self, kind: type) -> None:
+        self.told: Any = None
+        self._kind = kind
+        self._shown = ""
+        self.widget = qt.QLineEdit()
+
+    def connect(self, slot: Callable[[], None]) -> None:
+        self.widget.editingFinished.connect(slot)
+
+    def read(self) -> Any:
+        text = self.widget.text.strip()
+        if text == self._shown:
+            return self.told
+        try:
+            return self._kind(text.replace(",", ".")) if text else None
+        except ValueError:
+            return text
+
+    def show(self, known: Known | None, told: Any) -> None:
+        self.told = told
+        self.widget.placeholderText = _("unknown") if known is None else str(known)
+        self._shown = "" if told is None else in_words(told)
+        if self.widget.text != self._shown:
+            self.widget.text = self._shown
+
+
+def _row(kind: Any) -> Any:
+    if kind is bool:
+        return _Choice((True, False))
+    if issubclass(kind, StrEnum):
+        return _Choice(kind)
+    return _Number(kind)
+
+
+def in_words(value: Any) -> str:
+    """Write a value for people."""
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def require_number(name: str, value: Any) -> None:
+    """Raise `InputError` if a value is a text that is no number."""
+    if type(value) is str:
+        raise InputError(f"“{value}” is not a number. Enter a number for {LABELS[name]}.")
+
+
+BAR = (60, 12)
+"""Width and height of the longest bars to both sides together, in pixels."""
+
+RAISES, LOWERS = "#d55e00", "#0072b2"
+
+
+def fill_contributions(table: Any, prediction: RiskPrediction) -> None:
+    """Show the features that moved it most, each with its value and its part of the log odds."""
+    shown = prediction.contributions[:SHOWN]
+    table.rowCount = len(shown)
+    most = max((abs(one.log_odds) for one in shown), default=0) or 1
+    for row, one in enumerate(shown):
+        about = SCAN_FEATURES[one.feature]
+        value = "–" if one.value is None else f"{one.value:.4g} {about.unit}".strip()
+        for column, text in enumerate((one.feature, value, f"{one.log_odds:+.3f}", "")):
+            item = qt.QTableWidgetItem(text)
+            item.setToolTip(about.description)
+            table.setItem(row, column, item)
+        table.item(row, 3).setData(qt.Qt.DecorationRole, _bar(one.log_odds / most))
+    fit_height(table, 1, len(shown))
+
+
+def _bar(share: float) -> Any:
+    """Draw a bar from the middle, to the right for what raises the probability."""
+    width, height = BAR
+    middle = width // 2
+    length = max(1, round(abs(share) * middle))
+    picture = qt.QPixmap(width, height)
+    picture.fill(qt.QColor("transparent"))
+    painter = qt.QPainter(picture)
+    left = middle if share > 0 else middle - length
+    painter.fillRect(left, 0, length, height, qt.QColor(RAISES if share > 0 else LOWERS))
+    painter.end()
+    return picture
+
 
 NO_RESULT, WARNING = "–", "⚠"
 _LONGEST_VALUE = 12

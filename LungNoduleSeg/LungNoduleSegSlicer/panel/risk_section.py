@@ -11,20 +11,21 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningSlicer.panel.errors import shown_errors
-from CTLungScreeningSlicer.panel.labels import show_text
-from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.section import Section
+from CTLungScreeningSlicer.panel.widgets import ModelChooser, show_text, shown_errors
 from LungNoduleSegLib.default_model import SUSPICION_MODEL
-from LungNoduleSegLib.risk.assessment import Assessment, influential_facts
+from LungNoduleSegLib.risk.assessment import Assessment, ScanRisk, influential_facts, scan_text
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts
 from LungNoduleSegLib.risk.prediction import UNEXPLAINED
-from LungNoduleSegLib.risk.scan_risk import ScanRisk, to_text
-from LungNoduleSegSlicer.panel.clinical_data_form import ClinicalDataForm, Known, require_number
-from LungNoduleSegSlicer.panel.contribution_table import fill_contributions
-from LungNoduleSegSlicer.panel.risk_results import RiskResults
+from LungNoduleSegSlicer.panel.risk_results import (
+    ClinicalDataForm,
+    Known,
+    RiskResults,
+    fill_contributions,
+    require_number,
+)
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
@@ -98,7 +99,7 @@ class RiskSection(Section):
     def copy(self) -> None:
         """Put facts and results of all nodules into the clipboard as text."""
         if self._risk is not None:
-            qt.QApplication.clipboard().setText(to_text(self._risk))
+            qt.QApplication.clipboard().setText(scan_text(self._risk))
 
     def _refresh(self) -> None:
         """Evaluate everything, unless nobody sees it."""

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import Cancelled
 from CTLungScreeningSlicer.panel.packages import ensure_packages
-from CTLungScreeningSlicer.panel.progress_window import ProgressWindow
+from CTLungScreeningSlicer.panel.run_bar import ProgressWindow
 from CTLungScreeningSlicer.scene.mrml_volume import show_in_lung_window
 
 CATEGORY = "Lung screening"

@@ -5,15 +5,12 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from CTLungScreeningLib.child_work import Work
+from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningSlicer.panel.events import Signal
-from CTLungScreeningSlicer.panel.labels import show_text
-from CTLungScreeningSlicer.panel.model_chooser import ModelChooser
 from CTLungScreeningSlicer.panel.packages import ensure_packages
-from CTLungScreeningSlicer.panel.run_bar import RunBar
-from CTLungScreeningSlicer.panel.run_progress import duration_text
-from CTLungScreeningSlicer.panel.section import Section
+from CTLungScreeningSlicer.panel.run_bar import RunBar, duration_text
+from CTLungScreeningSlicer.panel.section import Section, Signal
+from CTLungScreeningSlicer.panel.widgets import ModelChooser, show_text
 from LungNoduleSegLib.run_cost import ExpectedCost
 from LungNoduleSegSlicer.panel.lungs_section import LungsSection
 from LungNoduleSegSlicer.panel.views import show_results

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from CTLungScreeningSlicer.scene.history import History
-from CTLungScreeningSlicer.scene.subject_hierarchy import place_beside
+from CTLungScreeningSlicer.scene.mrml_volume import place_beside
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.assessment import DISCLAIMER

@@ -12,30 +12,37 @@ import slicer
 
 import CTSliceToolsLib
 import LungNoduleSegLib
-from CTLungScreeningLib.child_work import Work, complete
+from CTLungScreeningLib.child_process import Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningSlicer.scene import mrml_host, subject_hierarchy
+from CTLungScreeningSlicer.scene import mrml_host, mrml_volume
 from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import History
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
-from CTLungScreeningSlicer.scene.mrml_volume import export_volume, show_in_lung_window
-from CTLungScreeningSlicer.scene.nodes import add_node
-from CTLungScreeningSlicer.scene.volume_slices import add_scan
+from CTLungScreeningSlicer.scene.mrml_volume import (
+    add_node,
+    add_scan,
+    export_volume,
+    show_in_lung_window,
+)
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
-from LungNoduleSegLib.detectors.opening import find_card
+from LungNoduleSegLib.detectors.models import find_card
 from LungNoduleSegLib.nodules.table import read_nodules_csv
-from LungNoduleSegLib.results.names import PROBABILITY, SEGMENTATION, TABLE
-from LungNoduleSegLib.results.reading import read_run
+from LungNoduleSegLib.results.reading import PROBABILITY, SEGMENTATION, TABLE, read_run
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
-from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, probability_node
+from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_nodes
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
-from LungNoduleSegSlicer.scene.external_lungs import has_run_lungs, write_lungs
 from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results
-from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, connect, find_results
+from LungNoduleSegSlicer.scene.result_nodes import (
+    ResultNodes,
+    connect,
+    find_results,
+    has_run_lungs,
+    write_lungs,
+)
 from LungNoduleSegSlicer.scene.review_logic import ReviewLogic
 from LungNoduleSegSlicer.scene.risk_logic import RiskLogic
 from LungNoduleSegSlicer.scene.saving import keep_record
@@ -194,7 +201,7 @@ class LungNoduleSegLogic:
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
 
         earlier = earlier_results(segmentationNode, tableNode, fiducialNode)
-        probability = probability_node.of_table(tableNode)
+        probability = result_nodes.of_table(tableNode)
         name = volumeNode.GetName()
         changed = (segmentationNode, tableNode, fiducialNode, probability)
         with self.history.allOrNothing(*changed, what=f"results of {name}"):
@@ -225,12 +232,12 @@ class LungNoduleSegLogic:
                 (nodes.fiducials, fiducialNode),
             ):
                 if given is None:
-                    subject_hierarchy.place_beside(volumeNode, node)
+                    mrml_volume.place_beside(volumeNode, node)
             connect(nodes)
             keep_record(folder, nodes.table, volumeNode)
             if (folder / PROBABILITY).exists():
-                kept = probability_node.bring(folder, nodes.table, name)
-                subject_hierarchy.place_beside(volumeNode, kept)
+                kept = result_nodes.bring(folder, nodes.table, name)
+                mrml_volume.place_beside(volumeNode, kept)
                 nodes = replace(nodes, probability=kept)
         return nodes
 

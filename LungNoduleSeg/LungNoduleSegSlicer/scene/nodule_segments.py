@@ -14,8 +14,7 @@ from scipy.ndimage import find_objects
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.affine import LPS_TO_RAS
-from CTLungScreeningLib.geometry.cropped_mask import CroppedMask, Grid
+from CTLungScreeningLib.geometry import LPS_TO_RAS, CroppedMask, Grid
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Nodule, Side
 from LungNoduleSegLib.results.segments import ALGORITHM_TAGS, TAG, fingerprint, nodule_style

@@ -1,8 +1,10 @@
-"""The nodes that hold the results of one volume, and reading them back. LPS mm out of RAS mm."""
+"""The nodes that hold the results of one volume, its probability too, and lungs from any node."""
 
 import datetime
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
@@ -11,10 +13,13 @@ import SimpleITK as sitk
 import slicer
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.affine import LPS_TO_RAS
-from CTLungScreeningLib.geometry.cropped_mask import Grid
-from CTLungScreeningSlicer.scene.mrml_volume import ijk_to_world
+from CTLungScreeningLib.geometry import LPS_TO_RAS, Grid, ijk_to_lps
+from CTLungScreeningLib.reading.volume_files import read_labels
+from CTLungScreeningSlicer.scene.mrml_volume import add_node, ijk_to_world
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.table import COLUMNS, REQUIRED, Nodule, Verdict
+from LungNoduleSegLib.results.reading import PROBABILITY, RECORD
 from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, nodule_style
 from LungNoduleSegLib.risk.growth import ChestScan, study_date
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
@@ -333,3 +338,112 @@ def _value(value: Any, kind: Any) -> Any:
         nothing = value == "" if isinstance(value, str) else np.isnan(value)
         return None if nothing else _value(value, get_args(kind)[0])
     return kind(value)
+
+
+RULES = f"{TAG}.rules"
+"""Attribute of the probability's node: the rules by which the nodules were found, as JSON."""
+
+
+def of_table(table_node: Any | None) -> Any | None:
+    """Give the probability that a table was made from, if it was kept."""
+    return None if table_node is None else table_node.GetNodeReference(PROBABILITY_ROLE)
+
+
+def bring(folder: Path, table_node: Any, name: str) -> Any:
+    """Bring the probability of a run into the scene, in place of the one that the table had.
+
+    A run that is about to end has no record yet: its rules are kept by `set_rules`.
+
+    Args:
+        folder: of the run.
+        table_node: of its nodules.
+        name: of the volume that was segmented.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    try:
+        image = read_labels(folder / PROBABILITY)
+    except InputError as error:
+        raise InputError(f"{folder / PROBABILITY} is damaged: run the scan again.") from error
+    node = of_table(table_node)
+    if node is None:
+        scene = table_node.GetScene()
+        node = add_node(scene, "ScalarVolume", f"{name} nodule probability")
+        node.SetHideFromEditors(True)  # else it would be offered as a chest CT
+        table_node.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
+    slicer.util.updateVolumeFromArray(node, sitk.GetArrayViewFromImage(image))
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(LPS_TO_RAS @ ijk_to_lps(image)))
+    record = folder / RECORD
+    node.SetAttribute(RULES, json.dumps(_rules(record) if record.exists() else {}))
+    return node
+
+
+def rules_of(node: Any) -> NoduleRules:
+    """Give the rules by which the nodules in the scene were found."""
+    return NoduleRules(**json.loads(node.GetAttribute(RULES) or "{}"))
+
+
+def set_rules(node: Any, rules: NoduleRules) -> None:
+    """Keep in the scene by which rules the nodules were found."""
+    node.SetAttribute(RULES, json.dumps(asdict(rules)))
+
+
+def set_threshold(node: Any, threshold: float) -> None:
+    """Keep in the scene that the nodules were found at another threshold."""
+    set_rules(node, replace(rules_of(node), threshold=threshold))
+
+
+def _rules(file: Path) -> dict[str, Any]:
+    try:
+        rules: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["parameters"]["rules"]
+        return rules
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is no record of a run: run the scan again.") from error
+
+
+def has_run_lungs(segmentation_node: Any) -> bool:
+    """Tell whether a segmentation has a lung as runs make them, edited or not."""
+    segmentation = segmentation_node.GetSegmentation()
+    return any(segmentation.GetSegment(style.id) is not None for style in LUNG_STYLES.values())
+
+
+def write_lungs(segmentation_node: Any, file: Path) -> None:
+    """Write the lungs of a segmentation for `lung-nodule-seg run --lungs-file`.
+
+    They are those of a run, else the segments with "lung" in their name, with "right" or "left" in
+    it if they are of one side, such as the lobes of TotalSegmentator; else its only segment.
+
+    Raises:
+        InputError: if there is no such segment, or the node is under a transform.
+    """
+    name = segmentation_node.GetName()
+    if segmentation_node.GetParentTransformNode() is not None:
+        raise InputError(
+            f"{name} is under a transform: harden it in the Transforms module and try again."
+        )
+    sides = _sides(segmentation_node)
+    if not sides:
+        raise InputError(
+            f"{name} has no lungs: name their segments Right lung and Left lung and try again."
+        )
+    if 0 in sides.values():  # a segment of both sides: they are told apart by the run
+        sides = dict.fromkeys(sides, RIGHT_LUNG)
+    lungs = merged_segments(segmentation_node, sides)
+    sitk.WriteImage(sitk.Cast(lungs, sitk.sitkUInt8), file, useCompression=True, compressionLevel=1)
+
+
+def _sides(segmentation_node: Any) -> dict[str, int]:
+    """Segment ids of lungs with their side, 0 for both."""
+    segmentation = segmentation_node.GetSegmentation()
+    ids = list(segmentation.GetSegmentIDs())
+    run = {style.id: side for side, style in LUNG_STYLES.items() if style.id in ids}
+    if run:
+        return run
+    names = {one: segmentation.GetSegment(one).GetName().lower() for one in ids}
+    named = {one: _side(name) for one, name in names.items() if "lung" in name}
+    return named or (dict.fromkeys(ids, 0) if len(ids) == 1 else {})
+
+
+def _side(name: str) -> int:
+    return RIGHT_LUNG if "right" in name else LEFT_LUNG if "left" in name else 0

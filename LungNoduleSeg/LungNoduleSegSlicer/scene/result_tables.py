@@ -9,7 +9,7 @@ import vtk
 
 from CTLungScreeningLib import __version__
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningSlicer.scene.nodes import add_node
+from CTLungScreeningSlicer.scene.mrml_volume import add_node
 from LungNoduleSegLib.nodules.table import Column
 from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES

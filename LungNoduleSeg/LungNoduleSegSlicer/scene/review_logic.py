@@ -6,18 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.cropped_mask import CroppedMask
+from CTLungScreeningLib.geometry import CroppedMask
 from CTLungScreeningSlicer.scene.history import History
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.nodules.threshold import LabelledNodule
 from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, fingerprint, nodule_style
-from LungNoduleSegSlicer.scene import nodule_segments, probability_node, review_state
+from LungNoduleSegSlicer.scene import nodule_segments, result_nodes, review_state
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.rerun_merge import foreign_numbers, reviewed_nodules
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of, verdicts_of
-from LungNoduleSegSlicer.scene.review_state import MEASURED_TAG
-from LungNoduleSegSlicer.scene.reviewed_scan import ReviewedScan
+from LungNoduleSegSlicer.scene.review_state import MEASURED_TAG, ReviewedScan
 
 _DONE = {
     Verdict.ACCEPTED: "accept nodule {number}",
@@ -191,7 +190,7 @@ class ReviewLogic:
         """Give the threshold of the nodules; None if the probability was not kept."""
         if results.probability is None:
             return None
-        return probability_node.rules_of(results.probability).threshold
+        return result_nodes.rules_of(results.probability).threshold
 
     def setThreshold(self, results: ResultNodes, threshold: float) -> None:
         """Find the nodules again at another threshold, without running the network.
@@ -212,7 +211,7 @@ class ReviewLogic:
         numbers = {one.id for one in stay}
         go = [segment_id(one.id) for one in before if one.id not in numbers]
         found = scan.finder.find(
-            replace(probability_node.rules_of(results.probability), threshold=threshold),
+            replace(result_nodes.rules_of(results.probability), threshold=threshold),
             avoid=self._labelled(results, scan, stay),
             numbers=[*numbers, *foreign_numbers(results)],
         )
@@ -230,7 +229,7 @@ class ReviewLogic:
                 shown.append(one.nodule)
             together = sorted([*stay, *shown], key=lambda one: one.id)
             review_state.show(results, together, verdicts)
-            probability_node.set_threshold(results.probability, threshold)
+            result_nodes.set_threshold(results.probability, threshold)
 
     def _nodule(self, results: ResultNodes, number: int) -> Nodule:
         for one in nodules_of(results.table, rejected=True):

@@ -1,4 +1,4 @@
-"""Results of a volume written to files as they are in the scene, with a reader's corrections."""
+"""Results of a volume written to files as they are in the scene, or all as one `.mrb` file."""
 
 import json
 import shutil
@@ -13,17 +13,17 @@ import SimpleITK as sitk
 import slicer
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry.axial import AxialView
-from CTLungScreeningLib.geometry.cropping import crop_to, onto_grid
+from CTLungScreeningLib.geometry import AxialView, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo
-from CTLungScreeningSlicer.scene.mrml_volume import export_volume
+from CTLungScreeningSlicer.scene import mrml_host
+from CTLungScreeningSlicer.scene.mrml_volume import export_volume, show_in_lung_window
+from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.table import write_nodules_csv
-from LungNoduleSegLib.results.names import LUNGS, NODULES, RECORD, TABLE
+from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, TABLE
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegSlicer.scene import nodule_segments
-from LungNoduleSegSlicer.scene.probability_node import rules_of
 from LungNoduleSegSlicer.scene.result_nodes import (
     RUN_RECORD,
     ResultNodes,
@@ -31,11 +31,49 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     lungs_of,
     nodule_labels_of,
     nodules_of,
+    rules_of,
     study_date_of,
     verdicts_of,
     volume_node_of,
     volume_of,
 )
+
+SCAN_NAME = "Chest CT"
+
+
+def write_scene(
+    path: Path, image: sitk.Image, results: Path, rules: NoduleRules | None = None
+) -> None:
+    """Write scan, segments, table and control points as a new `.mrb` file.
+
+    Args:
+        path: the new file.
+        image: the scan, LPS mm.
+        results: folder with the segmentation and the table of the run.
+        rules: by which the nodules were found, where the run has not written its record yet.
+
+    Raises:
+        InputError: if `path` exists, slicer-core is missing, the results cannot be read or the
+            scene of this process is in use.
+    """
+    scene = mrml_host.start()
+    if scene.GetNumberOfNodesByClass("vtkMRMLDisplayableNode"):
+        raise InputError(f"{path} was not written: the scene holds other data, save that instead.")
+    from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: PLC0415 - needs what start() checks
+    from LungNoduleSegSlicer.scene import result_nodes  # noqa: PLC0415
+    from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
+
+    logic = LungNoduleSegLogic()
+    try:
+        volume = add_volume(image, SCAN_NAME)
+        show_in_lung_window(volume)
+        nodes = logic.importResults(results, volume)
+        if rules is not None and nodes.probability is not None:
+            result_nodes.set_rules(nodes.probability, rules)
+        logic.saveScene(path)
+    finally:
+        scene.Clear(False)
+
 
 EDITED = "edited by hand"
 """Stands for the method of lungs that were edited since."""
@@ -111,7 +149,7 @@ def save_dicom(
         InputError: if the files do not show the volume, or as `write_dicom`.
     """
     from LungNoduleSegLib.results.dicom_source import read_dicom_source  # noqa: PLC0415 - later
-    from LungNoduleSegLib.results.dicom_writing import write_dicom  # noqa: PLC0415 - later
+    from LungNoduleSegLib.results.writing import write_dicom  # noqa: PLC0415 - later
 
     record = _record(results)
     with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as work:

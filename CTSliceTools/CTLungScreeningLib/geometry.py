@@ -1,0 +1,325 @@
+"""Where voxels lie, boxes cut from volumes, and the ways from one grid to another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""4×4, and its own inverse."""
+
+
+def ijk_to_lps(image: sitk.Image) -> NDArray[np.float64]:
+    """Give the 4×4 matrix from voxel indices (x, y, z) of a 3-D image to LPS mm."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    matrix[:3, 3] = image.GetOrigin()
+    return matrix
+
+
+def voxels_to_lps(image: sitk.Image, voxels: NDArray[Any]) -> NDArray[np.float64]:
+    """Bring voxel indices (n, 3) along (z, y, x), also between voxels, to places in LPS mm."""
+    matrix = ijk_to_lps(image)
+    return matrix[:3, 3] + voxels[:, ::-1] @ matrix[:3, :3].T
+
+
+MARGIN_MM = 10.0
+"""Kept around what is cropped to."""
+
+
+_SAME_VOXEL = 1e-4
+"""Grids whose voxels are closer than this part of a voxel, or of 1, are the same."""
+
+
+def crop_to(labels: sitk.Image, *images: sitk.Image) -> tuple[sitk.Image, ...]:
+    """Cut `labels` and the images on its grid to the box around its non-zero voxels.
+
+    The box is `MARGIN_MM` wider on each side, within the grid; the results know their place in the
+    LPS world. `labels` must not be empty.
+    """
+    held = sitk.GetArrayViewFromImage(labels) != 0
+    start, size = [], []
+    for axis, others in enumerate(((0, 1), (0, 2), (1, 2))):
+        there = np.flatnonzero(held.any(axis=others))
+        margin = int(np.ceil(MARGIN_MM / labels.GetSpacing()[axis]))
+        low = max(int(there[0]) - margin, 0)
+        high = min(int(there[-1]) + margin + 1, labels.GetSize()[axis])
+        start.append(low)
+        size.append(high - low)
+    return tuple(sitk.RegionOfInterest(image, size, start) for image in (labels, *images))
+
+
+def onto_grid(image: sitk.Image, grid: sitk.Image, outside: float) -> sitk.Image:
+    """Bring an image to a grid, nearest neighbour, with `outside` where it says nothing.
+
+    Where the grid is a part of the image's own, that part is cut out, which is much faster.
+    """
+    corner = image.TransformPhysicalPointToContinuousIndex(grid.GetOrigin())
+    start = [round(one) for one in corner]
+    same = (
+        np.allclose(corner, start, atol=_SAME_VOXEL)
+        and np.allclose(image.GetSpacing(), grid.GetSpacing(), rtol=_SAME_VOXEL)
+        and np.allclose(image.GetDirection(), grid.GetDirection(), atol=_SAME_VOXEL)
+    )
+    ends = zip(start, grid.GetSize(), image.GetSize(), strict=True)
+    if same and all(low >= 0 and low + size <= whole for low, size, whole in ends):
+        part = sitk.RegionOfInterest(image, grid.GetSize(), start)
+        part.CopyInformation(grid)
+        return part
+    return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, outside)
+
+
+MAX_TILT_DEGREES = 5.0
+"""Axes within this angle of the patient's are worked on as they are; beyond it, resampled."""
+
+
+@dataclass(frozen=True)
+class AxialView:
+    """A volume whose array runs inferior→superior, anterior→posterior, right→left.
+
+    Attributes:
+        image: the axial volume. Its voxels are those of the input, re-ordered, where the input's
+            axes lie within `MAX_TILT_DEGREES` of the patient's; else it is resampled linearly.
+        original: the input, whose grid `restore` returns to.
+        resampled: whether voxels were interpolated.
+    """
+
+    image: sitk.Image
+    original: sitk.Image
+    resampled: bool
+
+    @classmethod
+    def of(cls, image: sitk.Image, outside: float) -> "AxialView":
+        """View `image` (3-D, LPS mm) axially; `outside` fills what resampling adds."""
+        oriented = _oriented(image, "LPS")
+        direction = np.reshape(oriented.GetDirection(), (3, 3))
+        tilt = np.degrees(np.arccos(np.clip(np.diag(direction), -1, 1))).max()
+        if tilt <= MAX_TILT_DEGREES:
+            return cls(oriented, image, resampled=False)
+        return cls(_resample_axis_aligned(oriented, outside), image, resampled=True)
+
+    def restore(self, result: sitk.Image) -> sitk.Image:
+        """Bring a result back to the input's grid, nearest neighbour, 0 where it says nothing.
+
+        `result` lies on the grid of `image` or on a box cropped from it (`RegionOfInterest`).
+        """
+        if self.resampled:
+            return sitk.Resample(
+                result, self.original, sitk.Transform(), sitk.sitkNearestNeighbor, 0
+            )
+        if result.GetSize() != self.image.GetSize():
+            index = self.image.TransformPhysicalPointToIndex(result.GetOrigin())
+            full = sitk.Image(self.image.GetSize(), result.GetPixelID())
+            full.CopyInformation(self.image)
+            result = sitk.Paste(full, result, result.GetSize(), destinationIndex=index)
+        restored = sitk.Image(_oriented(result, _orientation(self.original)))
+        restored.CopyInformation(self.original)
+        return restored
+
+
+def _orientation(image: sitk.Image) -> str:
+    return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+
+
+def _oriented(image: sitk.Image, orientation: str) -> sitk.Image:
+    """Re-order the voxels, without a copy where they already run that way."""
+    return image if _orientation(image) == orientation else sitk.DICOMOrient(image, orientation)
+
+
+def _resample_axis_aligned(image: sitk.Image, outside: float) -> sitk.Image:
+    """Resample onto the axis-aligned box around `image`, keeping its spacing."""
+    last = np.array(image.GetSize()) - 1
+    corners = [
+        image.TransformContinuousIndexToPhysicalPoint((np.array(end) * last).astype(float).tolist())
+        for end in np.ndindex(2, 2, 2)
+    ]
+    low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+    spacing = np.array(image.GetSpacing())
+    size = np.ceil((high - low) / spacing).astype(int) + 1
+    return sitk.Resample(
+        image,
+        size.tolist(),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        low.tolist(),
+        spacing.tolist(),
+        np.eye(3).ravel().tolist(),
+        outside,
+        image.GetPixelID(),
+    )
+
+
+Box = tuple[slice, slice, slice]
+
+_SAME_GRID = 1e-3
+"""Grids whose voxels lie within this part of a voxel of each other have the same voxels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of a volume lie, without the voxels.
+
+    Attributes:
+        origin: LPS mm of the centre of the first voxel.
+        spacing: mm along x, y, z.
+        direction: cosines, 9 numbers by rows.
+        size: voxels along x, y, z.
+    """
+
+    origin: tuple[float, ...]
+    spacing: tuple[float, ...]
+    direction: tuple[float, ...]
+    size: tuple[int, ...]
+
+    @classmethod
+    def of(cls, image: sitk.Image) -> "Grid":
+        """Give the grid of an image."""
+        return cls(image.GetOrigin(), image.GetSpacing(), image.GetDirection(), image.GetSize())
+
+    @property
+    def first_voxel(self) -> sitk.Image:
+        """An image of one voxel that turns indices of the grid to places and back."""
+        image = sitk.Image((1, 1, 1), sitk.sitkUInt8)
+        image.SetOrigin(self.origin)
+        image.SetSpacing(self.spacing)
+        image.SetDirection(self.direction)
+        return image
+
+
+@dataclass(frozen=True, eq=False)
+class CroppedMask:
+    """A mask within a volume.
+
+    Attributes:
+        grid: of the volume.
+        box: the part of its (z, y, x) array that holds the mask.
+        voxels: bool (z, y, x), of the shape of the box.
+    """
+
+    grid: Grid
+    box: Box
+    voxels: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, grid: Grid, box: Box, voxels: NDArray[np.bool_]) -> "CroppedMask | None":
+        """Cut a mask to the box around its voxels; None if there are none."""
+        (inner,) = ndimage.find_objects(voxels.view(np.uint8), 1) or [None]
+        if inner is None:
+            return None
+        z, y, x = (
+            slice(part.start + found.start, part.start + found.stop)
+            for part, found in zip(box, inner, strict=True)
+        )
+        return cls(grid, (z, y, x), voxels[inner])
+
+    @property
+    def image(self) -> sitk.Image:
+        """The box as an image with its place in the LPS world, 1 in the mask."""
+        image = sitk.GetImageFromArray(self.voxels.astype(np.uint8))
+        start = [part.start for part in self.box[::-1]]
+        first = self.grid.first_voxel
+        image.SetOrigin(first.TransformIndexToPhysicalPoint(start))
+        image.SetSpacing(first.GetSpacing())
+        image.SetDirection(first.GetDirection())
+        return image
+
+    def _shifted_to(self, grid: Grid) -> list[int] | None:
+        """Where the mask begins, (z, y, x), on a grid that differs by whole voxels only."""
+        if not np.allclose(self.grid.direction, grid.direction, atol=_SAME_GRID) or not (
+            np.allclose(self.grid.spacing, grid.spacing, rtol=_SAME_GRID)
+        ):
+            return None
+        start = [part.start for part in self.box[::-1]]
+        place = self.grid.first_voxel.TransformIndexToPhysicalPoint(start)
+        exact = grid.first_voxel.TransformPhysicalPointToContinuousIndex(place)
+        whole = [round(one) for one in exact[::-1]]
+        return whole if np.allclose(exact[::-1], whole, atol=_SAME_GRID) else None
+
+    def on(self, grid: Grid) -> "CroppedMask | None":
+        """Bring the mask to another grid, nearest neighbour; None if nothing of it lies there.
+
+        Where the two grids have the same voxels, in whatever order, nothing changes.
+        """
+        shifted = self._shifted_to(grid)
+        if shifted is not None:
+            return _cut(grid, shifted, self.voxels)
+        image, first = self.image, grid.first_voxel
+        ends = np.array(image.GetSize()) - 0.5
+        corners = np.array(
+            [
+                first.TransformPhysicalPointToContinuousIndex(
+                    image.TransformContinuousIndexToPhysicalPoint(
+                        np.where(end, ends, -0.5).tolist()
+                    )
+                )
+                for end in np.ndindex(2, 2, 2)
+            ]
+        )
+        low = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
+        high = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, grid.size)
+        if (low >= high).any():
+            return None
+        brought = sitk.Resample(
+            image,
+            (high - low).tolist(),
+            sitk.Transform(),
+            sitk.sitkNearestNeighbor,
+            first.TransformIndexToPhysicalPoint(low.tolist()),
+            first.GetSpacing(),
+            first.GetDirection(),
+        )
+        x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        return CroppedMask.of(grid, (z, y, x), sitk.GetArrayFromImage(brought) > 0)
+
+
+def _cut(grid: Grid, start: Sequence[int], voxels: NDArray[np.bool_]) -> CroppedMask | None:
+    """Put voxels (z, y, x) into a grid from an index on; what lies outside it is cut off."""
+    low = [max(-one, 0) for one in start]
+    high = [
+        min(size, whole - one)
+        for one, size, whole in zip(start, voxels.shape, grid.size[::-1], strict=True)
+    ]
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        return None
+    inner = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    z, y, x = (
+        slice(one + part.start, one + part.stop) for one, part in zip(start, inner, strict=True)
+    )
+    kept = voxels[inner]
+    if kept.shape == voxels.shape:
+        return CroppedMask(grid, (z, y, x), voxels)
+    return CroppedMask.of(grid, (z, y, x), kept)
+
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ScanAlignment:
+    """Which levels of two scans are the same.
+
+    Attributes:
+        z_mm: LPS z of the one scan in mm, increasing, (n,).
+        other_mm: the same levels of the other scan, (n,).
+    """
+
+    z_mm: Floats
+    other_mm: Floats
+
+    def z_at(self, other_mm: float) -> float:
+        """Give the LPS z of the one scan for that of the other, both in mm."""
+        return _interpolate(other_mm, self.other_mm, self.z_mm)
+
+    def other_at(self, z_mm: float) -> float:
+        """Give the LPS z of the other scan for that of the one, both in mm; undoes `z_at`."""
+        return _interpolate(z_mm, self.z_mm, self.other_mm)
+
+
+def _interpolate(x: float, xs: Floats, ys: Floats) -> float:
+    """Interpolate; beyond the ends go on by as much in y as in x."""
+    inside = float(np.clip(x, xs[0], xs[-1]))
+    return float(np.interp(inside, xs, ys)) + x - inside

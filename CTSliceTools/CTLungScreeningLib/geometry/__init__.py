@@ -1,1 +1,0 @@
-"""Where voxels lie and how to get from one grid to another."""

@@ -1,0 +1,427 @@
+"""The header of one DICOM file: its patient and series, what it holds, and where its slices lie."""
+
+import struct
+import zlib
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.datadict import dictionary_description
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_scan import SeriesInfo
+
+ACQUISITION_TAGS = (
+    "AcquisitionNumber",
+    "FrameAcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "StackID",
+    "NominalPercentageOfCardiacPhase",
+    "TriggerTime",
+    "EchoTime",
+    "ConvolutionKernel",
+    "SliceThickness",
+    "KVP",
+    "ImageType",
+    "FrameType",
+    "AcquisitionTime",
+    "ContentTime",
+)
+"""What can tell several acquisitions or reconstructions in one series apart, best first."""
+
+SLICE_TAGS = (
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PixelSpacing",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "RescaleType",
+)
+
+_OTHER_UNITS = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT", "CONCENTRATION"}
+"""Rescale Types of DICOM PS3.3 C.11.1.1.2 that are not HU. Any other text is taken for a spelling
+of HU, or for nothing (US, unspecified), and the values themselves are judged."""
+
+_MAX_PIXELS = 8192
+"""Rows and columns that no CT has."""
+
+
+DAMAGED = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+"""What pydicom raises on a damaged file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One CT slice as its header describes it.
+
+    Attributes:
+        file: where it is stored.
+        index: its number from 0 in a multi-frame file, else None.
+        sop_instance_uid: of the file.
+        shape: rows and columns.
+        spacing: mm between rows and between columns.
+        orientation: (2, 3), unit vectors in LPS: along a row, and along a column.
+        position: (3,), centre of the first voxel, LPS mm.
+        slope: HU for each step of the stored values.
+        intercept: HU of the stored value 0.
+        acquisition: values of `ACQUISITION_TAGS` that the header gives.
+    """
+
+    file: Path
+    index: int | None
+    sop_instance_uid: str
+    shape: tuple[int, int]
+    spacing: tuple[float, float]
+    orientation: NDArray[np.float64]
+    position: NDArray[np.float64]
+    slope: float
+    intercept: float
+    acquisition: Mapping[str, str]
+
+
+def text_of(header: Dataset, keyword: str) -> str:
+    """The text of an attribute without control characters, which no terminal or log shall see."""
+    value = header.get(keyword)
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def printable(error: object) -> str:
+    """Give a reason on one line without what a terminal would obey."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return "".join(c if c.isprintable() else "?" for c in line)[:120].rstrip(".")
+
+
+def frames_of(header: Dataset, file: Path) -> Iterator[Frame]:
+    """The slices of a CT file, localizers and screenshots left out."""
+    top = {key: header.get(key) for key in (*SLICE_TAGS, *ACQUISITION_TAGS) if key in header}
+    uid = text_of(header, "SOPInstanceUID")
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    if not per_frame:
+        if int(header.get("NumberOfFrames") or 1) > 1:
+            raise InputError(
+                f"{file} holds several frames but not where they lie: "
+                "export the series again as CT or Enhanced CT images."
+            )
+        secondary_capture = text_of(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7")
+        if not _is_localizer(top) and not (secondary_capture and not _has_place(top)):
+            yield _frame(top, file, None, uid)
+        return
+    if len(per_frame) != int(header.get("NumberOfFrames") or 0):
+        raise InputError(
+            f"{file} describes {len(per_frame)} frames but announces "
+            f"{header.get('NumberOfFrames')}: get the file again."
+        )
+    shared = _flat(islice(header.get("SharedFunctionalGroupsSequence") or (), 1))
+    for index, group in enumerate(per_frame):
+        values = ChainMap(_flat([group]), shared, top)
+        if not _is_localizer(values):
+            yield _frame(values, file, index, uid)
+
+
+def _flat(groups: Iterable[Dataset]) -> dict[str, Any]:
+    """The values inside the macros of a functional group, by keyword."""
+    return {
+        element.keyword: element.value
+        for group in groups
+        for macro in group
+        if macro.VR == "SQ" and not macro.tag.is_private
+        for item in islice(macro.value, 1)
+        for element in item
+        if element.keyword in SLICE_TAGS or element.keyword in ACQUISITION_TAGS
+    }
+
+
+def _is_localizer(values: Mapping[str, Any]) -> bool:
+    return any("LOCALIZER" in str(values.get(key) or "") for key in ("ImageType", "FrameType"))
+
+
+def _has_place(values: Mapping[str, Any]) -> bool:
+    return bool(values.get("ImagePositionPatient") and values.get("ImageOrientationPatient"))
+
+
+def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -> Frame:
+    where = str(file) if index is None else f"{file} (frame {index + 1})"
+
+    def numbers(keyword: str, count: int) -> list[float]:
+        value = values.get(keyword)
+        if value is None or value == "":
+            raise InputError(
+                f"{where} has no {dictionary_description(keyword)}: "
+                "export the series again from where it came from."
+            )
+        given = np.atleast_1d(np.asarray(value, dtype=float))
+        if given.size != count or not np.isfinite(given).all():
+            raise InputError(
+                f"The {dictionary_description(keyword)} of {where} makes no sense: "
+                "export the series again from where it came from."
+            )
+        return [float(number) for number in given]
+
+    rows, columns = int(numbers("Rows", 1)[0]), int(numbers("Columns", 1)[0])
+    if values.get("SamplesPerPixel") not in (None, 1):
+        raise InputError(f"{where} is a colour picture, not CT: choose another series.")
+    if max(rows, columns) > _MAX_PIXELS or min(rows, columns) < 1:
+        raise InputError(
+            f"{where} has {rows} rows and {columns} columns, which no CT has: get the file again."
+        )
+    unit = str(values.get("RescaleType") or "").strip().upper()
+    if unit in _OTHER_UNITS:
+        raise InputError(f"{where} is not in HU but in {unit}: choose another series.")
+    orientation = np.reshape(numbers("ImageOrientationPatient", 6), (2, 3))
+    position = np.array(numbers("ImagePositionPatient", 3))
+    row_spacing, column_spacing = numbers("PixelSpacing", 2)
+    (slope,), (intercept,) = numbers("RescaleSlope", 1), numbers("RescaleIntercept", 1)
+    if not np.allclose(orientation @ orientation.T, np.eye(2), atol=1e-2):
+        raise InputError(
+            f"{where} has an Image Orientation (Patient) that is not two perpendicular directions: "
+            "export the series again from where it came from."
+        )
+    if min(row_spacing, column_spacing) <= 0 or slope == 0:
+        raise InputError(
+            f"{where} has a Pixel Spacing or Rescale Slope of 0: "
+            "export the series again from where it came from."
+        )
+    return Frame(
+        file=file,
+        index=index,
+        sop_instance_uid=uid,
+        shape=(rows, columns),
+        spacing=(row_spacing, column_spacing),
+        orientation=orientation,
+        position=position,
+        slope=slope,
+        intercept=intercept,
+        acquisition={key: str(values[key]) for key in ACQUISITION_TAGS if values.get(key)},
+    )
+
+
+DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
+
+_FILE_TAGS = (
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "StudyDate",
+    "Modality",
+    "SeriesDescription",
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "BodyPartExamined",
+    "ProtocolName",
+    "InstanceNumber",
+    "ImagesInAcquisition",
+    "NumberOfFrames",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)
+_HEADER_TAGS = [*_FILE_TAGS, *SLICE_TAGS, *ACQUISITION_TAGS]
+
+_CT_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2",
+    "1.2.840.10008.5.1.4.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.2.2",
+}
+"""SOP classes of CT, Enhanced CT and Legacy Converted Enhanced CT images."""
+
+_OTHER_MODALITIES = {"CR", "DX", "MG", "MR", "NM", "OT", "PT", "RF", "SC", "SR", "US", "XA"}
+
+_MAX_UNPACKED = 1 << 28
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One DICOM file.
+
+    Attributes:
+        file: its path.
+        series: identifiers of its series.
+        modality: such as CT, in capitals; CT for any object of a class of CT images.
+        patient: ID, name and birth date as they can be compared; empty where unknown.
+        body_part: what the header says of the part of the body, in small letters.
+        number: Instance Number, or None.
+        announced: how many images the acquisition is said to have, or None.
+        frames: its CT slices, without localizers.
+        localizers: how many localizer (scout) images it holds.
+        count: how many images it holds, of any kind.
+        problem: a sentence if it should hold CT slices but cannot be used.
+    """
+
+    file: Path
+    series: SeriesInfo
+    modality: str
+    patient: tuple[str, ...] = ()
+    body_part: str = ""
+    number: int | None = None
+    announced: int | None = None
+    frames: tuple[Frame, ...] = ()
+    localizers: int = 0
+    count: int = 0
+    problem: str | None = None
+
+
+def is_companion(file: Path) -> bool:
+    """Whether macOS keeps what belongs to another file in it (AppleDouble)."""
+    return file.name.startswith("._") or "__MACOSX" in file.parts
+
+
+def looks_like_dicom(file: Path) -> bool:
+    """Whether a file begins as a DICOM file does, with or without a preamble.
+
+    Raises:
+        InputError: if it cannot be opened.
+    """
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(132)
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be opened ({error.strerror}): make it readable or move it away."
+        ) from error
+    return begins_as_dicom(start)
+
+
+def begins_as_dicom(start: bytes) -> bool:
+    """Whether the first 132 or more bytes of a file are those of DICOM, or of one unwrapped."""
+    group = start[:2]
+    return start[128:132] == b"DICM" or (
+        len(start) >= 132
+        and group in (b"\x02\0", b"\x08\0", b"\0\x08")
+        and start[3:4] in (b"\0", b"\x05")
+    )
+
+
+def read_instance(file: Path) -> Instance | None:
+    """Read the header of a DICOM file, without its pixels.
+
+    Returns:
+        None for a DICOMDIR under whatever name.
+
+    Raises:
+        InputError: if it cannot be read as DICOM at all or names no series.
+    """
+    try:
+        refuse_deflate_bomb(file)
+        header = pydicom.dcmread(
+            file, force=True, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS)
+        )
+        series = SeriesInfo(
+            patient_id=text_of(header, "PatientID"),
+            study_instance_uid=text_of(header, "StudyInstanceUID"),
+            series_instance_uid=text_of(header, "SeriesInstanceUID"),
+            frame_of_reference_uid=text_of(header, "FrameOfReferenceUID"),
+            description=text_of(header, "SeriesDescription"),
+            study_date=text_of(header, "StudyDate"),
+        )
+        modality = modality_of(header)
+        count = int(header.get("NumberOfFrames") or ("Rows" in header))
+        index = header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+    except DAMAGED as error:
+        raise InputError(
+            f"{file} is a damaged DICOM file ({printable(error)}): copy it again."
+        ) from error
+    if index:
+        return None
+    if not series.series_instance_uid:
+        raise InputError(f"{file} names no DICOM series: copy it again.")
+    instance = Instance(
+        file,
+        series,
+        modality,
+        patient=tuple(_plain(header, key) for key in _PATIENT_TAGS),
+        body_part=" ".join(text_of(header, key) for key in _BODY_TAGS).lower(),
+        number=_whole(header, "InstanceNumber"),
+        announced=_whole(header, "ImagesInAcquisition"),
+        count=count,
+    )
+    if modality != "CT":
+        return instance
+    try:
+        frames = tuple(frames_of(header, file))
+    except InputError as error:
+        return replace(instance, problem=str(error))
+    except DAMAGED as error:
+        problem = f"{file} has a damaged DICOM header ({printable(error)}): get the file again."
+        return replace(instance, problem=problem)
+    return replace(instance, frames=frames, localizers=count - len(frames))
+
+
+_PATIENT_TAGS = ("PatientID", "PatientName", "PatientBirthDate")
+_BODY_TAGS = ("BodyPartExamined", "SeriesDescription", "ProtocolName")
+
+
+def modality_of(header: Dataset) -> str:
+    """The modality in capitals: CT for objects of a class of CT images, unless they name another.
+
+    Args:
+        header: with Modality, SOPClassUID and Rows, if it has them.
+    """
+    spelt = text_of(header, "Modality").upper()
+    if text_of(header, "SOPClassUID") in _CT_CLASSES and spelt not in _OTHER_MODALITIES:
+        return "CT"
+    return "CT without images" if spelt == "CT" and "Rows" not in header else spelt
+
+
+def refuse_deflate_bomb(file: Path) -> None:
+    """Refuse a deflated file that unpacks to more than any CT has; pydicom unpacks the whole.
+
+    Raises:
+        InputError: if it does.
+    """
+    with file.open("rb") as stream:
+        start = stream.read(1024)
+        if DeflatedExplicitVRLittleEndian.encode() not in start:
+            return
+        meta = pydicom.filereader.read_file_meta_info(file)
+        stream.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        machine = zlib.decompressobj(-zlib.MAX_WBITS)
+        unpacked = 0
+        while block := machine.unconsumed_tail or stream.read(1 << 20):
+            unpacked += len(machine.decompress(block, 1 << 20))
+            if unpacked > _MAX_UNPACKED:
+                raise InputError(f"{file} unpacks to more than any CT image has: get it again.")
+            if machine.eof:
+                return
+
+
+def _plain(header: Dataset, keyword: str) -> str:
+    """A text with what spellings differ in left out."""
+    return "".join(c for c in text_of(header, keyword).casefold() if c.isalnum())
+
+
+def _whole(header: Dataset, keyword: str) -> int | None:
+    try:
+        return int(header.get(keyword))
+    except DAMAGED:
+        return None

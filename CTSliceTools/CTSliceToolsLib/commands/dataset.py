@@ -1,0 +1,210 @@
+"""The commands that make a dataset: organize, annotate, normalize, convert, partition."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressStyle, shown
+from CTSliceToolsLib.organizing.identifiers import read_or_make_key
+from CTSliceToolsLib.organizing.organizer import format_summary
+from CTSliceToolsLib.organizing.organizer import organize as organize_files
+from CTSliceToolsLib.organizing.transfer import Transfer
+
+DEFAULT_KEY = Path(typer.get_app_dir("ct-slice-tools")) / "pseudonym.key"
+
+
+def organize(
+    source: Annotated[Path, typer.Argument(help="Folder with DICOM files, in any nesting.")],
+    destination: Annotated[
+        Path, typer.Argument(help="Folder for the result; nothing in it is overwritten.")
+    ],
+    transfer: Annotated[
+        Transfer,
+        typer.Option(
+            help="`link` makes hard links, which share their content with the source; "
+            "`move` removes each source file after its copy is complete."
+        ),
+    ] = Transfer.COPY,
+    pseudonymize: Annotated[
+        bool,
+        typer.Option(
+            "--pseudonymize",
+            help="Name patients, studies and series by keyed hashes. The files stay as they are, "
+            "with all that their headers say.",
+        ),
+    ] = False,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Key of the hashes, made if it is not there; the same key gives the same names. "
+            "Default: one in the user's settings; the end says where."
+        ),
+    ] = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Sort DICOM files into folders: patient, study, series, and a file for each instance number.
+
+    Run it again after an interruption: it goes on where it stopped.
+
+    Example: `ct-slice-tools organize ~/downloads ~/dataset --transfer link`
+    """
+    with shown(progress) as report:
+        if key_file and not pseudonymize:
+            raise InputError(f"The key {key_file} is of no use: give --pseudonymize too.")
+        key_path = key_file or DEFAULT_KEY
+        key = read_or_make_key(key_path, destination) if pseudonymize else None
+        summary = organize_files(source, destination, transfer, key, report)
+        notes = list(summary.notes)
+        if pseudonymize:
+            notes.append(f"The key of the folder names is {key_path}: keep it, and keep it secret.")
+        table = summary.left_out_table
+        text = format_summary(summary)
+        if table:
+            text += f"\nWhat was left out, and why, is in {table}"
+        report.emit(asdict(summary) | {"left_out_table": table and str(table)}, text, notes)
+
+
+def annotate(
+    series: Annotated[Path, typer.Argument(help="Folder of one DICOM series.")],
+    heights: Annotated[Path, typer.Argument(help="JSON file of `predict` for that series.")],
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Turn predicted landmarks of a series into its annotation, to be checked by a person.
+
+    Writes `annotation.json` into the folder: for each landmark the nearest slice. Any JSON file
+    with `{"landmarks": {"C7": {"z_mm": -30.0}}}` will do.
+
+    Example: `ct-slice-tools annotate ~/dataset/P1/study/series ~/results/P1.json`
+    """
+    with shown(progress) as report:
+        from CTSliceToolsLib.dataset.annotation import annotate_series  # noqa: PLC0415 - slow
+
+        annotation = annotate_series(series, heights)
+        lines = [
+            f"{landmark:<24}{name:<20} {annotation.z_mm[landmark]:>9.1f} mm"
+            for landmark, name in annotation.slices.items()
+        ]
+        report.emit({"slices": dict(annotation.slices)}, "\n".join(lines))
+
+
+def normalize(
+    dataset: Annotated[
+        Path, typer.Argument(help="Folder with annotated DICOM series, in any nesting.")
+    ],
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Give each slice of the annotated series its normalized location, by those annotated.
+
+    Writes `normalized_locations.json` for each series and `combined_normalized_locations.json`
+    for all of them; run it again after a change of the annotations. A series whose annotation
+    cannot be used is named, and the others go on.
+
+    Example: `ct-slice-tools normalize ~/dataset`
+    """
+    with shown(progress) as report:
+        from CTSliceToolsLib.dataset import normalization  # noqa: PLC0415 - slow to import
+
+        found = normalization.normalize(dataset, report)
+        failures = [
+            *(f"Series refused: {problem}" for problem in found.refused),
+            *(f"Left out: {problem}" for problem in found.left_out),
+        ]
+        for failure in failures:
+            report.warn(failure)
+        output = dataset / normalization.COMBINED_LOCATIONS
+        text = f"{len(found.locations)} slices of {found.series} series are in {output}."
+        if found.refused:
+            text += f"\n{len(found.refused)} series were refused, see above."
+        report.emit(
+            {
+                "output": str(output),
+                "series": found.series,
+                "slices": len(found.locations),
+                "refused": found.refused,
+            },
+            text,
+        )
+    exit_if_failed(found.refused, progress)
+
+
+def convert(
+    dataset: Annotated[Path, typer.Argument(help="Folder on which `normalize` was run.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the files; nothing is overwritten.")
+    ],
+    three_channels: Annotated[
+        bool, typer.Option("--three-channels", help="Store each picture three times, as RGB.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Make an `.npz` file for training of each slice that has a normalized location.
+
+    It holds `pixels`, 256 × 256 of 2 mm, −1000 to 600 HU as 0 to 255; `norm_loc`; and
+    `series_instance_UID`. Files that are there are kept: started again, it goes on where it ended.
+
+    Example: `ct-slice-tools convert ~/dataset -o ~/npz`
+    """
+    with shown(progress) as report:
+        from CTSliceToolsLib.dataset import conversion  # noqa: PLC0415 - slow to import
+
+        found = conversion.convert(dataset, output, three_channels, report)
+        for problem in found.failed:
+            report.warn(f"Not converted: {problem}")
+        report.emit(
+            {
+                "output": str(output),
+                "made": found.made,
+                "kept": found.kept,
+                "failed": found.failed,
+            },
+            f"{found.made} files made in {output}, {found.kept} were there, "
+            f"{len(found.failed)} could not be converted.",
+        )
+    exit_if_failed(found.failed, progress)
+
+
+def partition(
+    source: Annotated[Path, typer.Argument(help="Folder that `convert` wrote.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the three parts; nothing is lost.")
+    ],
+    hard_links: Annotated[
+        bool, typer.Option("--hard-links", help="Link the files in place of copies: takes no room.")
+    ] = False,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Sort the slices into `training`, `validation` and `testing`, whole series together.
+
+    About 70, 20 and 10 % of the series, by the SHA-256 of the Series Instance UID; the same series
+    comes into the same part at any time. Files that are there are kept.
+
+    Example: `ct-slice-tools partition ~/npz -o ~/parts`
+    """
+    with shown(progress) as report:
+        from CTSliceToolsLib.dataset import partition as parts  # noqa: PLC0415 - slow to import
+
+        found = parts.partition(source, output, hard_links, report)
+        for problem in found.failed:
+            report.warn(f"Not sorted: {problem}")
+        notes = []
+        if empty := [part for part in parts.Part if not found.slices[part]]:
+            notes = [f"nothing came into {' and '.join(empty)}: there are too few series."]
+        report.emit(
+            {
+                "output": str(output),
+                "slices": found.slices,
+                "series": found.series,
+                "kept": found.kept,
+                "failed": found.failed,
+            },
+            "\n".join(
+                f"{part:<12}{found.slices[part]:>8} slices of {found.series[part]} series"
+                for part in parts.Part
+            ),
+            notes,
+        )
+    exit_if_failed(found.failed, progress)

@@ -1,0 +1,403 @@
+"""The commands of the localizer: train, evaluate, predict, match."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from CTLungScreeningLib.command_line import (
+    DeviceOption,
+    ProgressOption,
+    emit_training,
+    exit_if_failed,
+)
+from CTLungScreeningLib.engine import Device
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import refuse_existing
+from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
+from CTSliceToolsLib.landmarks import describe_location
+from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from CTSliceToolsLib.localizer.matching import Level, SliceMatch
+    from CTSliceToolsLib.localizer.prediction import ScanPrediction
+    from CTSliceToolsLib.localizer.results import PredictionOutcome
+
+
+_DEFAULT = LocalizerTrainingPlan()
+
+
+def train(
+    data: Annotated[
+        Path, typer.Argument(help="Folder of `partition`, with training/ and validation/.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="New .keras file; its card is written beside it, the curves into NAME-training.",
+        ),
+    ],
+    backbone: Annotated[Backbone, typer.Option(help="The network.")] = _DEFAULT.backbone,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from a .keras file of a localizer with this backbone, or a .h5 file of the "
+            "backbone; default: from ImageNet, and compact at random."
+        ),
+    ] = None,
+    random: Annotated[
+        bool, typer.Option("--random", help="Start at random, nothing frozen.")
+    ] = _DEFAULT.random,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="At most, with a pretrained backbone frozen.")
+    ] = _DEFAULT.epochs,
+    fine_tune_epochs: Annotated[
+        int, typer.Option(min=0, help="At most, of a second stage with nothing frozen.")
+    ] = _DEFAULT.fine_tune_epochs,
+    batch: Annotated[int, typer.Option(min=1, help="Slices in a batch.")] = _DEFAULT.batch,
+    learning_rate: Annotated[
+        float, typer.Option(help="At the start of the first stage.")
+    ] = _DEFAULT.learning_rate,
+    fine_tune_rate: Annotated[
+        float, typer.Option(help="At the start of the second.")
+    ] = _DEFAULT.fine_tune_rate,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Epochs without a gain that end a stage.")
+    ] = _DEFAULT.patience,
+    augment: Annotated[
+        bool, typer.Option(help="Change training slices at random.")
+    ] = _DEFAULT.augment,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = _DEFAULT.seed,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Train a localizer and keep the epoch that is best on the validation slices.
+
+    Interrupted, it goes on after the last epoch when it is started again with the same options.
+
+    Example: `ct-slice-tools train ~/parts -o ~/models/mine.keras --backbone resnet50`
+    """
+    plan = LocalizerTrainingPlan(
+        backbone=backbone,
+        weights=weights,
+        random=random,
+        epochs=epochs,
+        fine_tune_epochs=fine_tune_epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        fine_tune_rate=fine_tune_rate,
+        patience=patience,
+        augment=augment,
+        seed=seed,
+    )
+    with shown(progress) as report:
+        from CTSliceToolsLib.localizer import training  # noqa: PLC0415 - slow to import
+
+        result = training.train(data, output, plan, report, lambda epoch: report.write(epoch=epoch))
+        emit_training(
+            report,
+            result,
+            f"Epoch {result.best['epoch']:.0f} of {len(result.epochs)} was the best: mean error "
+            f"{result.best['val_error']:.4f} of the location on the validation slices.",
+        )
+
+
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Argument(help="Folder of `partition`, or one with annotated DICOM series below."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Another model beside it; may be given repeatedly.")
+    ] = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Tell how far a localizer is off on scans that it was not trained on.
+
+    Of a folder of `partition` the testing part is taken; there mm are those of a body of usual
+    proportions, as the slices do not tell their z. Annotated series give real mm, landmarks, and
+    how good the locations of all slices together are.
+
+    Example: `ct-slice-tools evaluate ~/parts -o ~/evaluation --model a.keras --compare b.keras`
+    """
+    with shown(progress) as report:
+        from CTSliceToolsLib.localizer import evaluation, evaluation_results  # noqa: PLC0415
+        from CTSliceToolsLib.localizer.evaluation import scan_sources  # noqa: PLC0415
+        from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL  # noqa: PLC0415
+
+        evaluation_results.require_new(output)
+        problems: list[str] = []
+        found = evaluation.evaluate(
+            [model or DEFAULT_MODEL, *(compare or [])],
+            scan_sources(data, report),
+            report,
+            problems.append,
+        )
+        evaluation_results.write_results(output, found)
+        for problem in problems:
+            report.warn(f"Left out: {problem}")
+        report.emit(
+            {"output": str(output), "summary": evaluation_results.summary_rows(found)},
+            f"{evaluation_results.summary_text(found)}\nTables and plots are in {output}",
+        )
+    exit_if_failed(problems, progress)
+
+
+def predict(
+    source: Annotated[
+        Path, typer.Argument(help="DICOM folder or volume file (.nrrd, .mhd, .nii.gz …).")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="New .json file; the table .csv and the plot .png are written beside it. With "
+            "--all, the folder for the results.",
+        ),
+    ],
+    series: Annotated[
+        str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several.")
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Predict every series and volume file below the folder, one JSON each."
+        ),
+    ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
+    ] = None,
+    plot: Annotated[bool, typer.Option(help="Draw the locations against z.")] = True,
+    device: DeviceOption = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Tell where in the body the slices of a scan lie, and where its landmarks are.
+
+    Example: `ct-slice-tools predict ~/dicom/chest -o ~/results/chest.json`
+    """
+    with shown(progress) as report:
+        from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL  # noqa: PLC0415
+
+        chosen = model or DEFAULT_MODEL
+        if every:
+            if series is not None:
+                raise InputError("Give either --series or --all, not both.")
+            _predict_all(source, output, chosen, plot, report, device)
+        else:
+            _predict_one(source, output, series, chosen, plot, report, device)
+
+
+def _predict_one(
+    source: Path,
+    output: Path,
+    series: str | None,
+    model: Path,
+    plot: bool,
+    report: Reporter,
+    device: Device | None,
+) -> None:
+    from CTLungScreeningLib.model_card import read_card  # noqa: PLC0415
+    from CTSliceToolsLib.localizer import prediction, results  # noqa: PLC0415 - slow to import
+
+    results.require_new(output, plot)
+    read_card(model)
+    found = prediction.SliceLocalizer(model, device).apply(source, series=series, progress=report)
+    results.write_prediction(output, found, plot)
+    report.emit(
+        {
+            "output": str(output),
+            "landmarks": {name: place.z_mm for name, place in found.landmarks.items()},
+            "residual_mm": found.fit.residual_mm,
+            "warnings": found.warnings,
+        },
+        _landmark_table(found),
+        [*found.notes, *found.warnings],
+    )
+
+
+def _landmark_table(found: "ScanPrediction") -> str:
+    low, high = found.slices[0], found.slices[-1]
+    lines = [
+        f"{len(found.slices)} slices, from {low.location:.3f} ({low.description}) "
+        f"to {high.location:.3f} ({high.description})",
+        f"Median residual of the fit: {found.fit.residual_mm:.1f} mm",
+        f"{'Landmark':<24}{'z (mm)':>9}{'± mm':>6}{'slice':>7}",
+    ]
+    lines += [
+        f"{name:<24}{place.z_mm:>9.1f}{place.uncertainty_mm:>6.0f}{place.slice.index:>7}"
+        for name, place in found.landmarks.items()
+    ]
+    return "\n".join(lines)
+
+
+def _predict_all(
+    source: Path,
+    output: Path,
+    model: Path,
+    plot: bool,
+    report: Reporter,
+    device: Device | None,
+) -> None:
+    from CTSliceToolsLib.localizer.results import predict_all  # noqa: PLC0415 - slow
+
+    outcomes = predict_all(source, output, model, plot, report, device)
+    report.emit(
+        {
+            "output": str(output),
+            "written": sum(one.new for one in outcomes),
+            "earlier": sum(not one.new and not one.problem for one in outcomes),
+            "problems": {one.scan.name: one.problem for one in outcomes if one.problem},
+        },
+        "\n".join(map(_outcome_line, outcomes)),
+    )
+
+
+def _outcome_line(one: "PredictionOutcome") -> str:
+    if one.problem:
+        return f"{one.scan.name}: not usable: {one.problem}"
+    if not one.new:
+        return f"{one.scan.name}: was there already, in {one.output}"
+    doubts = "".join(f" {warning}" for warning in one.warnings)
+    return f"{one.scan.name}: residual {one.residual_mm:.1f} mm, in {one.output}{doubts}"
+
+
+SCAN_HELP = "DICOM folder, volume file, or the .json file of an earlier `predict`."
+
+
+def match(
+    scan: Annotated[Path, typer.Argument(help=f"Where to look: {SCAN_HELP}")],
+    location: Annotated[
+        float | None, typer.Option(help="Normalized location to find, such as 0.225.")
+    ] = None,
+    landmark: Annotated[
+        str | None, typer.Option(help="Landmark to find, such as 'Aortic arch'.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(help=f"Other scan whose --slice or --z to find: {SCAN_HELP}")
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option("--slice", help="Slice of the other scan, counted from 0 at the feet."),
+    ] = None,
+    z: Annotated[float | None, typer.Option(help="Level of the other scan: LPS z in mm.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Of the normalized location; 0.01 is 10 to 20 mm.")
+    ] = 0.01,
+    series: Annotated[
+        str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several.")
+    ] = None,
+    like_series: Annotated[
+        str | None, typer.Option(help="The same for the folder of the other scan.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="New .json file for the matches.")
+    ] = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Find the slices of a scan at a location, a landmark, or the level of another scan's slice.
+
+    Example: `ct-slice-tools match ~/dicom/2024 --like ~/dicom/2023 --slice 57`
+    """
+    with shown(progress) as report:
+        from CTSliceToolsLib.localizer import matching, results  # noqa: PLC0415 - slow to import
+
+        _check_question(location, landmark, like, number, z)
+        if output is not None:
+            refuse_existing(output.parent, [output.name])
+        here, image = _prediction(scan, series, model, report)
+        about: dict[str, Any] = {}
+        notes = list(here.fit.warnings)
+        if like is None:
+            key = landmark if location is None else location
+            assert key is not None
+            level = matching.find_level(here, key)
+        else:
+            there, other_image = _prediction(like, like_series, model, report)
+            asked = _asked_z(there, like, number, z)
+            level = matching.find_same_level(here, there, asked, image, other_image)
+            about = {"like": {"source": str(there.source), "z_mm": asked}}
+            notes += [f"{like}: {warning}" for warning in there.fit.warnings]
+            if there.model != here.model:
+                notes.append(
+                    f"The scans were predicted by {here.model.name} and {there.model.name}: "
+                    "predict both with one model for a better match."
+                )
+        matches = matching.match_slices(here, level, tolerance)
+        record = results.match_record(here, level, matches) | about
+        if output is not None:
+            results.write_json(output, record)
+        report.emit(record, "\n".join(_table(level, matches)), notes)
+
+
+def _check_question(
+    location: float | None,
+    landmark: str | None,
+    like: Path | None,
+    number: int | None,
+    z: float | None,
+) -> None:
+    if sum(given is not None for given in (location, landmark, like)) != 1:
+        raise InputError("Give one of --location, --landmark and --like: what to look for.")
+    if (like is None) != (number is None and z is None) or None not in (number, z):
+        raise InputError("Give --like together with one of --slice and --z.")
+
+
+def _prediction(
+    source: Path, series: str | None, model: Path | None, report: ProgressCallback
+) -> "tuple[ScanPrediction, sitk.Image | None]":
+    """Predict a scan, or read its prediction, for which there are no voxels."""
+    from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415
+    from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, predict_scan  # noqa: PLC0415
+    from CTSliceToolsLib.localizer.results import read_prediction  # noqa: PLC0415
+
+    if source.suffix.lower() == ".json":
+        return read_prediction(source), None
+    read = read_ct(source, series, report)
+    return predict_scan(read, model or DEFAULT_MODEL, report), read.image
+
+
+def _asked_z(there: "ScanPrediction", source: Path, number: int | None, z: float | None) -> float:
+    if number is None:
+        assert z is not None
+        low, high = there.field_of_view
+        if not low <= z <= high:
+            raise InputError(
+                f"{source} reaches from z = {low:.1f} to {high:.1f} mm: give --z within it."
+            )
+        return z
+    if not 0 <= number < len(there.slices):
+        raise InputError(
+            f"{source} has the slices 0 to {len(there.slices) - 1}: give --slice within them."
+        )
+    return there.slices[number].z_mm
+
+
+def _table(level: "Level", matches: list["SliceMatch"]) -> list[str]:
+    where = f"z = {level.z_mm:.1f} mm, slice {level.position:.1f}"
+    lines = [
+        f"Location {level.location:.4f}, {describe_location(level.location)}: "
+        + (where if level.in_view else f"outside the scan, it would be at {where}")
+    ]
+    if not matches:
+        return [*lines, "No slice lies within the tolerance."]
+    lines.append(f"{'slice':>6}{'z (mm)':>10}{'off by (mm)':>13}{'location':>10}  file")
+    lines += [
+        f"{one.slice.index:>6}{one.slice.z_mm:>10.1f}{one.offset_mm:>+13.1f}"
+        f"{one.slice.location:>10.4f}  {one.slice.source.file.name if one.slice.source else ''}"
+        for one in matches
+    ]
+    return lines

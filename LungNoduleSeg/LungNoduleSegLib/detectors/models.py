@@ -1,0 +1,227 @@
+"""Models the user adds, each unpacked from a zip, and opening any model by name or file."""
+
+import os
+import shutil
+import stat
+import zipfile
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from CTLungScreeningLib.engine import Device
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import private_folder
+from CTLungScreeningLib.model_card import CARD, ModelCard, card_from_text, read_card, require_files
+from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.detectors.added_detectors import CommandDetector, OnnxDetector
+from LungNoduleSegLib.detectors.detection import Detector
+from LungNoduleSegLib.detectors.network_detector import load_networks, second_card
+from LungNoduleSegLib.run_cost import settings_folder
+
+MAX_CARD_BYTES = 2_000_000
+
+MAX_BYTES = 4 * 2**30
+"""What the files of a model may take together once they are unpacked."""
+
+
+def models_folder() -> Path:
+    """Give the folder with one folder for each added model; it need not be there."""
+    return settings_folder() / "models"
+
+
+def added_models() -> Iterator[Path]:
+    """Give the cards of the added models by their names."""
+    yield from sorted(models_folder().glob(f"*/{CARD}"))
+
+
+def read_zip_card(file: Path) -> ModelCard:
+    """Read the card in a model's zip file, and nothing else.
+
+    Raises:
+        InputError: if it is no such file, or naming the field of the card that is wrong.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entry = archive.getinfo(CARD)
+            if entry.file_size > MAX_CARD_BYTES:
+                raise InputError(f"{file}: its {CARD} is too large for a card.")
+            text = archive.read(entry).decode("utf-8")
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        KeyError,
+        UnicodeDecodeError,
+        NotImplementedError,
+    ) as error:
+        raise InputError(f"{file} is no model: it must be a zip file with a {CARD}.") from error
+    card = card_from_text(text, f"{CARD} in {file}")
+    if not card.name.replace("-", "").replace("_", "").isalnum() or not card.name.isascii():
+        raise InputError(
+            f"{CARD} in {file}: the field `name` may have letters, digits, - and _ only."
+        )
+    return card
+
+
+def what_runs(card: ModelCard) -> str:
+    """Say which program a model runs on this computer, "" if it is data only."""
+    return " ".join(card.command) if card.kind == "command" else ""
+
+
+def add_model(file: Path, may_run: str = "") -> Path:
+    """Unpack a model's zip file, which may come from anywhere; all of it or nothing.
+
+    Args:
+        file: the zip file.
+        may_run: what the user agreed to, see `what_runs`.
+
+    Returns:
+        The card of the added model.
+
+    Raises:
+        InputError: if it is no model, holds a file that its card does not name, or one that is not
+            what the card says; if a model of its name is there; or if it would run another
+            program than the one agreed to.
+    """
+    card = read_zip_card(file)
+    if what_runs(card) != may_run:
+        raise InputError(
+            f"{card.name} runs a program on this computer, {what_runs(card)!r}: agree to it first."
+        )
+    folder = models_folder()
+    target = folder / card.name
+    if target.exists():
+        raise InputError(f"There is a model {card.name} already: remove it first.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with private_folder(folder, ".adding-") as temporary:
+        unpacked = temporary / card.name
+        unpacked.mkdir()
+        with zipfile.ZipFile(file) as archive:
+            _unpack(archive, card, unpacked, file)
+        require_files(unpacked / CARD, card)
+        os.rename(unpacked, target)  # noqa: PTH104 - never replaces what is there
+    return target / CARD
+
+
+def remove_model(name: str) -> None:
+    """Delete an added model.
+
+    Raises:
+        InputError: if no model of this name was added.
+    """
+    card = next((one for one in added_models() if one.parent.name == name), None)
+    if card is None:
+        raise InputError(f"No model {name} was added: see `lung-nodule-seg models list`.")
+    shutil.rmtree(card.parent)
+
+
+def _unpack(archive: zipfile.ZipFile, card: ModelCard, folder: Path, file: Path) -> None:
+    entries = [one for one in archive.infolist() if not one.is_dir()]
+    if sum(one.file_size for one in entries) > MAX_BYTES:
+        raise InputError(f"{file} unpacks to more than {MAX_BYTES // 2**30} GiB: it is no model.")
+    named = {CARD, *card.files}
+    for entry in entries:
+        link = stat.S_ISLNK(entry.external_attr >> 16)
+        if entry.filename not in named or link:
+            raise InputError(f"{file} holds {entry.filename!r}, which its card does not name.")
+        place = folder / entry.filename
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with archive.open(entry) as source, place.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            raise InputError(f"{file}: {entry.filename} cannot be unpacked: {error}.") from error
+
+
+ENTRY_POINTS = "ctlungscreening.detectors"
+"""Group of the entry points of packages that bring detectors; each names a `Detector` class that is
+made without arguments and has its card."""
+
+
+def model_names() -> list[str]:
+    """Give the names of the models that are there: the bundled one, those added, of packages."""
+    added = [one.parent.name for one in added_models()]
+    packages = [one.name for one in entry_points(group=ENTRY_POINTS)]
+    return list(dict.fromkeys([DEFAULT_MODEL.stem, *added, *packages]))
+
+
+def find_card(model: Path) -> ModelCard:
+    """Read the card of a model and check its files.
+
+    Args:
+        model: one of its files, or one of `model_names`.
+
+    Raises:
+        InputError: if there is none, or its card or files cannot be used.
+    """
+    found = _find(model)
+    return read_card(found) if isinstance(found, Path) else _class_of(found).card
+
+
+def open_detector(model: Path, device: Device | None = None) -> Detector:
+    """Open a model, unless it is open.
+
+    Args:
+        model: one of its files, or one of `model_names`.
+        device: where networks run; None for a GPU if there is one.
+
+    Raises:
+        InputError: as `find_card`, or if it runs a program that nobody agreed to.
+    """
+    card = find_card(model)
+    cards = [repr(card)]
+    found = _find(model)
+    if isinstance(found, Path) and card.kind == "network" and card.second:
+        cards.append(repr(second_card(found, card)))
+    return _opened(model, device, *cards)
+
+
+@lru_cache(maxsize=1)
+def _opened(model: Path, device: Device | None, *_cards: str) -> Detector:
+    """Open a model once for all the scans that a process runs with it."""
+    found = _find(model)
+    if not isinstance(found, Path):
+        return _class_of(found)()
+    card = read_card(found)
+    if card.kind == "onnx":
+        return OnnxDetector(card, found, device)
+    if card.kind == "command":
+        if found.resolve().parents[1] != models_folder().resolve():
+            raise InputError(
+                f"{card.name} runs a program on this computer: add it first, with "
+                "`lung-nodule-seg models add`, which shows what it runs."
+            )
+        return CommandDetector(card, found)
+    return load_networks(found, device)
+
+
+def _find(model: Path) -> Path | EntryPoint:
+    if model.is_file():
+        return model
+    if model.name == str(model):
+        if model.name == DEFAULT_MODEL.stem:
+            return DEFAULT_MODEL
+        added = models_folder() / model.name / CARD
+        if added.is_file():
+            return added
+        for one in entry_points(group=ENTRY_POINTS, name=model.name):
+            return one
+    raise InputError(
+        f"{model} is missing: give one of a model's files, or a name that `lung-nodule-seg models "
+        "list` shows."
+    )
+
+
+def _class_of(point: EntryPoint) -> type[Detector]:
+    try:
+        found = point.load()
+    except Exception as error:  # whatever another's code raises
+        raise InputError(
+            f"The detector {point.name} cannot be loaded ({type(error).__name__}: {error}): see to "
+            f"the package of {point.value}."
+        ) from error
+    if not isinstance(getattr(found, "card", None), ModelCard) or not hasattr(found, "detect"):
+        raise InputError(
+            f"{point.value} is no detector: it must be a class with `card` and `detect`."
+        )
+    return found

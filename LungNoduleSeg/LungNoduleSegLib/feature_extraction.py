@@ -1,0 +1,276 @@
+"""Features of many scans, whatever form each comes in, as one table."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from CTLungScreeningLib import csv_files
+from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
+from CTLungScreeningLib.files import private_folder, replace_text
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.dicom_headers import looks_like_dicom
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
+from CTLungScreeningLib.staging import only_writer
+from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, TABLE
+from LungNoduleSegLib.risk.features import (
+    IDENTIFIERS,
+    NODULE_FEATURES,
+    SCAN_FEATURES,
+    Features,
+    ScanFeatures,
+    Source,
+    components,
+    nodule_features,
+    scan_features,
+)
+
+CT_BELOW = -200
+"""A volume with values below this is a CT; masks and probabilities have none below 0."""
+
+
+def find_scans(folder: Path) -> list[Path]:
+    """List the results of runs, segmentations and CT scans in a folder, at any depth, sorted.
+
+    A folder with `run.json` is the result of a run and one that holds DICOM files is a CT scan;
+    neither is searched further, nor are links to folders. Every other volume file is a scan or a
+    segmentation of its own.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not folder.exists():
+        raise InputError(f"{folder} does not exist: give a folder of scans, masks or results.")
+    found = [folder] if folder.is_file() else list(_scans_below(folder))
+    if not found:
+        raise InputError(
+            f"{folder} holds no scan, segmentation or result of a run: give a folder that does."
+        )
+    return found
+
+
+def features_of(
+    source: Path, name: str, runs: Path, progress: ProgressCallback = silent
+) -> ScanFeatures:
+    """Compute the features of one scan in any of its forms.
+
+    Args:
+        source: the folder of a run; a mask, label image or probability map; or a CT scan, which is
+            segmented with the bundled model first.
+        name: what the scan is called in the table.
+        runs: folder for the results of such runs; one that is there already is taken.
+        progress: callback, see `CTLungScreeningLib.progress`.
+
+    Raises:
+        InputError: if it cannot be read as any of these.
+    """
+    results = results_of(source, name, runs, progress)
+    if results is not None:
+        return _of_run(results, name, Source.RUN if results == source else Source.CT)
+    image = _read_volume(source)
+    lowest = float(sitk.GetArrayViewFromImage(image).min())
+    if math.isnan(lowest):
+        raise InputError(f"{source} has voxels that are no numbers (NaN): export it again.")
+    if lowest < 0:
+        raise InputError(
+            f"{source} has values down to {lowest:g} and is neither a CT in HU nor a segmentation: "
+            "give a mask, a label image or probabilities from 0 to 1."
+        )
+    nodules = nodule_features(components(image))
+    features = scan_features(image, nodules.values())
+    return ScanFeatures(name, "", "", Source.SEGMENTATION, features, nodules)
+
+
+def results_of(
+    source: Path, name: str, runs: Path, progress: ProgressCallback = silent
+) -> Path | None:
+    """Give the folder with the results of a run: `source` itself, or that of a CT run now.
+
+    Args and errors are those of `features_of`. A segmentation has none.
+    """
+    if (source / RECORD).is_file():
+        return source
+    if source.is_file() and source.name.lower().endswith(VOLUME_SUFFIXES):
+        image = _read_volume(source)
+        if not sitk.GetArrayViewFromImage(image).min() < CT_BELOW:
+            return None
+    return _segmented(source, name, runs, progress)
+
+
+def _scans_below(folder: Path) -> Iterator[Path]:
+    if (folder / RECORD).is_file():
+        yield folder
+        return
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    files = [entry for entry in entries if entry.is_file()]
+    volumes = [file for file in files if file.name.lower().endswith(VOLUME_SUFFIXES)]
+    if any(looks_like_dicom(file) for file in files if file not in volumes):
+        yield folder
+        return
+    yield from volumes
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _scans_below(entry)
+
+
+def _of_run(folder: Path, name: str, source: Source) -> ScanFeatures:
+    """Take the features from the files that a run wrote."""
+    labels, lungs = (_read_volume(folder / file) for file in (NODULES, LUNGS))
+    nodules = nodule_features(labels, read_nodules_csv(folder / TABLE), lungs)
+    series = _series(folder / RECORD)
+    return ScanFeatures(
+        name,
+        str(series.get("patient_id", "")),
+        str(series.get("series_instance_uid", "")),
+        source,
+        scan_features(labels, nodules.values()),
+        nodules,
+    )
+
+
+def _series(record: Path) -> Mapping[str, Any]:
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["input"]["series"] or {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record} is not the record of a run: run the scan again.") from error
+
+
+def _segmented(source: Path, name: str, runs: Path, progress: ProgressCallback) -> Path:
+    """Run the segmenter on a scan, unless its results are there; a failed run leaves nothing."""
+    from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
+
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-60:]
+    key = hashlib.sha256(f"{source.resolve()}".encode()).hexdigest()[:8]
+    results = runs / f"{plain}-{key}"
+    if (results / RECORD).is_file():
+        return results
+    runs.mkdir(parents=True, exist_ok=True)
+    with private_folder(runs, f".{results.name}-") as working:
+        NoduleSegmenter().run(source, working / "results", progress=progress)
+        (working / "results").rename(results)
+    return results
+
+
+def _read_volume(file: Path) -> sitk.Image:
+    if not file.is_file():
+        raise InputError(f"{file} is missing: give the whole folder of a run.")
+    if file.name.lower().endswith(".seg.nrrd"):
+        raise InputError(
+            f"{file} holds segments of several things: give the folder of its run, or export the "
+            "nodules as a label map."
+        )
+    return read_labels(file)
+
+
+@dataclass(frozen=True)
+class ExtractionOutcome:
+    """What `write_feature_table` did: scans added, found there already, and failed with why."""
+
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+    errors: Mapping[str, str]
+
+
+def write_feature_table(
+    folder: Path, table: Path, runs: Path | None = None, progress: ProgressCallback = silent
+) -> ExtractionOutcome:
+    """Write the features of every scan in a folder to a CSV file, one row a scan.
+
+    Rows that are in the table already are kept and their scans left alone, so a run that was
+    stopped continues where it was. After each scan the table is rewritten beside itself and
+    takes its own place at once; `NAME-nodules.csv` holds the features of every nodule. What
+    fails is listed in `NAME-errors.csv` and tried again the next time.
+
+    Args:
+        folder: see `find_scans`; one scan will do.
+        table: the CSV file, new or written by this function.
+        runs: where CT scans are segmented; default `NAME-runs` beside the table.
+        progress: callback, see `CTLungScreeningLib.progress`.
+
+    Raises:
+        InputError: if there is no scan, or a file of that name is something else.
+    """
+    folder = folder.resolve()
+    scans = find_scans(folder)
+    nodule_table = table.with_name(f"{table.stem}-nodules.csv")
+    error_table = table.with_name(f"{table.stem}-errors.csv")
+    with only_writer(table, "writing"):
+        rows = _rows_of(table, (*IDENTIFIERS, *SCAN_FEATURES))
+        done = {row["scan"] for row in rows}
+        nodules = [
+            row
+            for row in _rows_of(nodule_table, ("scan", "nodule", *NODULE_FEATURES))
+            if row["scan"] in done
+        ]
+        _rows_of(error_table, ("scan", "error"))
+        runs = runs or table.with_name(f"{table.stem}-runs")
+        added: list[str] = []
+        kept: list[str] = []
+        errors: dict[str, str] = {}
+        for number, source in enumerate(scans):
+            progress("Scans", number, len(scans))
+            name = source.name if source == folder else source.relative_to(folder).as_posix()
+            if name in done:
+                kept.append(name)
+                continue
+            try:
+                scan = features_of(source, name, runs)
+            except (Cancelled, MemoryError):
+                raise
+            except Exception as error:  # whatever is wrong with one scan, the others go on
+                errors[name] = sentence_of(error)
+                continue
+            rows.append(scan.identifiers | _texts(scan.features))
+            nodules += [
+                {"scan": name, "nodule": str(n)} | _texts(features)
+                for n, features in scan.nodules.items()
+            ]
+            _replace(nodule_table, ("scan", "nodule", *NODULE_FEATURES), nodules)
+            _replace(table, (*IDENTIFIERS, *SCAN_FEATURES), rows)
+            added.append(name)
+        progress("Scans", len(scans), len(scans))
+        if errors or error_table.exists():
+            lines = [{"scan": name, "error": text} for name, text in errors.items()]
+            _replace(error_table, ("scan", "error"), lines)
+        return ExtractionOutcome(tuple(added), tuple(kept), errors)
+
+
+def _texts(features: Features) -> dict[str, str]:
+    """Write numbers so that they read back to six digits; NaN as an empty cell."""
+    return {name: "" if math.isnan(v) else f"{v:.6g}" for name, v in features.items()}
+
+
+def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a table that this module wrote; none if there is no such file."""
+    if not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            if reader.fieldnames != list(columns):
+                raise InputError(
+                    f"{path} is no table of these features or one of another version: choose "
+                    "another name for the output, nothing was overwritten."
+                )
+            return [{k: csv_files.unguarded(v or "") for k, v in row.items()} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}): choose another output.") from error
+
+
+def _replace(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    """Write a table beside its own earlier version, then put it in its place at once."""
+    text = io.StringIO()
+    writer = csv_files.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, text.getvalue())

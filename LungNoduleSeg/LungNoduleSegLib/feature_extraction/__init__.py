@@ -1,1 +1,0 @@
-"""Features of many scans, whatever form each comes in, as one table."""
