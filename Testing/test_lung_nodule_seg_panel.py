@@ -20,6 +20,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
 from LungNoduleSegLib.results.reading import DICOM_NAMES
 from LungNoduleSegLib.results.segments import LUNG_STYLES
@@ -189,6 +190,15 @@ class TestCost(ScanTest):
         self.assertIs(self.widget.lungs.given, mine)
         self.assertFalse(box.enabled)
         self.assertEqual(self.widget.lungs.options, [])
+
+    def test_a_program_for_the_lungs_that_is_missing_is_named(self) -> None:
+        box = self.ui.lungMethodBox
+        box.currentIndex = list(LungMethod).index(LungMethod.LUNGMASK)
+        box.activated(2) if slicer_host.is_real() else box.activated.emit(2)
+        self.assertEqual(self.widget.lungs.options, ["--lungs", "lungmask"])
+        with patch.dict(os.environ, {"PATH": ""}), self.assertLogs(level="ERROR") as shown:
+            self.run_to_end()
+        self.assertIn("lungmask is not installed: install it with", shown.output[0])
 
     def test_lungs_that_are_none_are_refused_before_a_run(self) -> None:
         mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
-from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, OWN_METHODS, RIGHT_LUNG, LungMethod
+from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.lungs.tutorial import find_lungs_in_slice
 from LungNoduleSegLib.training_data.lidc_idri import outlined_nodules
 from trachea import trachea_lumen
@@ -117,7 +117,7 @@ def test_a_scan_without_lungs_is_refused(
 
 def test_progress_ends_complete(made_chest: tuple[sitk.Image, dict[str, Array]]) -> None:
     image, _ = made_chest
-    for method in LungMethod:
+    for method in OWN_METHODS:
         seen: list[tuple[str, int, int]] = []
         segment_lungs(image[:, :, 60:75], method, lambda *step, seen=seen: seen.append(step))
         assert {stage for stage, _, _ in seen} == {"Lungs"}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -393,18 +393,16 @@ def test_slice_numbers_and_centres_are_those_of_the_input(axes: str) -> None:
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS: dict[Any, Any] = {
+    float: finite,
+    float | None: st.none() | finite,
+    int: st.integers(0, 2**31),
+}
 nodule_rows = st.builds(
     Nodule,
     **{
-        one.name: {
-            "int": st.integers(0, 2**31),
-            "float": finite,
-            "float | None": st.none() | finite,
-            "NoduleKind": st.sampled_from(NoduleKind),
-            "Side": st.sampled_from(Side),
-            "LungNoduleSegLib.nodules.table.Outline | None": st.none() | st.sampled_from(Outline),
-        }[getattr(one.type, "__name__", str(one.type))]
-        for one in fields(Nodule)
+        name: NUMBERS[kind] if kind in NUMBERS else st.from_type(kind)
+        for name, kind in get_type_hints(Nodule).items()
     },
 )
 

@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.lungs.labels import Lobe
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import Nodule, Verdict, write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
@@ -28,7 +29,7 @@ from CTLungScreeningLib.geometry import (  # noqa: E402
 )
 from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
-from LungNoduleSegSlicer.scene import nodule_segments  # noqa: E402
+from LungNoduleSegSlicer.scene import mrml_results, nodule_segments  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import (  # noqa: E402
     RUN_RECORD,
@@ -325,6 +326,22 @@ def test_what_a_reader_judged_added_or_edited_stays_at_any_threshold(
             assert not any(voxels & after[other] for other in kept)
 
 
+def test_the_lobe_of_a_nodule_is_kept_at_any_threshold_and_when_it_is_edited(
+    logic: LungNoduleSegLogic, plain: Case
+) -> None:
+    lobes = [Lobe.RIGHT_UPPER, Lobe.LEFT_LOWER]
+    rows = nodules_of(plain.results.table)
+    named = [replace(one, lobe=lobes[one.side == "left"]) for one in rows]
+    mrml_results.fill_table(plain.results.table, named)
+    expected = {one.id: one.lobe for one in named}
+    for threshold in (0.95, 0.5):  # at the first most of them are gone
+        logic.review.setThreshold(plain.results, threshold)
+    assert {one.id: one.lobe for one in nodules_of(plain.results.table)} == expected
+    erase_upper_half(plain, 1)
+    assert logic.review.remeasure(plain.results) == (1,)
+    assert {one.id: one.lobe for one in nodules_of(plain.results.table)} == expected
+
+
 def test_without_the_probability_the_threshold_is_refused_in_a_sentence(
     logic: LungNoduleSegLogic, tmp_path: Path
 ) -> None:
@@ -432,24 +449,25 @@ def test_removing_takes_segment_row_and_point_and_undo_brings_them_back(
     assert list(plain.results.segmentation.GetSegmentation().GetSegmentIDs()) == order
 
 
+def erase_upper_half(case: Case, number: int) -> None:
+    node, one = case.results.segmentation, nodule_segments.segment_id(number)
+    array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, one)
+    value = node.GetSegmentation().GetSegment(one).GetLabelValue()
+    slices = np.flatnonzero((array == value).any(axis=(1, 2)))
+    half = array[slices[len(slices) // 2] :]
+    half[half == value] = 0
+
+
 def test_what_was_edited_is_measured_again_and_only_that(
     logic: LungNoduleSegLogic, plain: Case
 ) -> None:
     assert logic.review.remeasure(plain.results) == ()
     before = {one.nodule.id: one.nodule for one in logic.review.nodules(plain.results)}
-    node = plain.results.segmentation
-    one = nodule_segments.segment_id(1)
-    array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, one)
-    value = node.GetSegmentation().GetSegment(one).GetLabelValue()
-    slices = np.flatnonzero((array == value).any(axis=(1, 2)))
-    array[slices[len(slices) // 2 :]][array[slices[len(slices) // 2 :]] == value] = 0
-    half = array[slices[len(slices) // 2] :]
-    half[half == value] = 0
-
+    erase_upper_half(plain, 1)
     assert logic.review.edited(plain.results) == (1,)
     assert logic.review.remeasure(plain.results) == (1,)
     after = {one.nodule.id: one.nodule for one in logic.review.nodules(plain.results)}
-    voxels = segments(plain)[one]
+    voxels = segments(plain)[nodule_segments.segment_id(1)]
     assert after[1].volume_mm3 == pytest.approx(len(voxels) * np.prod(SPACING), rel=1e-4)
     assert after[1].volume_mm3 < 0.7 * before[1].volume_mm3
     assert after[1].probability is not None

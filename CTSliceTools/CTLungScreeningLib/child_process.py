@@ -74,6 +74,11 @@ def module_environment(*packages: ModuleType) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([*folders, *([inherited] if inherited else [])])}
 
 
+def own_environment() -> dict[str, str]:
+    """Give the environment for a program that brings its own Python: none of Slicer's settings."""
+    return {"PYTHONHOME": "", "PYTHONPATH": ""}
+
+
 class ChildError(RuntimeError):
     """A child process failed; the message is one sentence that names the log.
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView, crop_to
+from CTLungScreeningLib.geometry import AxialView, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.detectors.detection import Detection, Detector
 from LungNoduleSegLib.lungs.labels import implausible
+from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import LungMethod, read_lungs, segment_lungs
-from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
+from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules, with_lobes
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,13 @@ def analyse(
     Raises:
         InputError: if the scan shows no lung, or `lungs_file` cannot be used.
     """
-    view = AxialView.of(scan.image, AIR_HU)
+    view, lobes = AxialView.of(scan.image, AIR_HU), None
     with timing.stage("Lungs", progress):
         if lungs_file is not None:
             lungs = read_lungs(lungs_file, view.image)
+        elif method in PROGRAMS:
+            lobes = find_lobes(view.image, PROGRAMS[method], progress)
+            lungs = lungs_of(lobes)
         else:
             try:
                 lungs = segment_lungs(view.image, method, progress)
@@ -95,6 +99,8 @@ def analyse(
         findings = find_nodules(
             found.probability, hu, lungs, rules, scan.image, labels=found.labels
         )
+        if lobes is not None:
+            findings = with_lobes(findings, onto_grid(lobes, lungs, 0))
     notes = (*scan.notes, *implausible(lungs), *detector.notes, *found.notes)
     if scan.series and scan.series.series_instance_uid in detector.card.training_cases:
         notes += (

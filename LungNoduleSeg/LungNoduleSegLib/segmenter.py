@@ -22,6 +22,7 @@ from CTLungScreeningLib.reading.scan_index import IN_MEMORY, IndexedScan, as_sca
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.models import open_detector
+from LungNoduleSegLib.lungs.programs import require_method
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.measures import measure_labels
@@ -229,6 +230,8 @@ class NoduleSegmenter:
     ) -> SegmentedScan:
         timing = Timing()
         with in_terminal(progress) as report:
+            if self.lungs_file is None:
+                require_method(self.lungs)
             with timing.stage("Model", report):
                 detector = open_detector(Path(self.model), self.device)
             with timing.stage("Reading", report):

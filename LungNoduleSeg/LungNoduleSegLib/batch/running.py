@@ -34,6 +34,7 @@ from LungNoduleSegLib.batch.scan_work import (
 )
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.models import find_card
+from LungNoduleSegLib.lungs.programs import require_method
 from LungNoduleSegLib.results.reading import is_run
 from LungNoduleSegLib.run_cost import usual_cost
 
@@ -284,6 +285,7 @@ def run_batch(
 
 def _record(source: Path, options: RunOptions) -> dict[str, Any]:
     card = find_card(options.model_file or DEFAULT_MODEL)
+    require_method(options.method)
     return {
         "source": str(source.resolve()),
         "model": {"name": card.name, "sha256": card.sha256},

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 LungsOption = Annotated[
-    LungMethod, typer.Option(help="How the lungs are found; `tutorial` is slow.")
+    LungMethod,
+    typer.Option(help="How the lungs are found; the last two are programs to be installed."),
 ]
 
 ModelOption = Annotated[

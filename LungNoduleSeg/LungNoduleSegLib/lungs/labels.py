@@ -60,3 +60,35 @@ class LungMethod(StrEnum):
     """In 3-D, the default: see `volume`."""
     TUTORIAL = "tutorial"
     """Slice by slice as in the Data Science Bowl tutorial: see `tutorial`."""
+    LUNGMASK = "lungmask"
+    """By the program lungmask, with lobes: see `programs`."""
+    TOTALSEGMENTATOR = "totalsegmentator"
+    """By the program TotalSegmentator, with lobes: see `programs`."""
+
+
+OWN_METHODS = (LungMethod.VOLUME, LungMethod.TUTORIAL)
+"""Those that need no other program."""
+
+
+class Lobe(StrEnum):
+    """A lobe of the patient's right or left lung."""
+
+    RIGHT_UPPER = "right upper"
+    RIGHT_MIDDLE = "right middle"
+    RIGHT_LOWER = "right lower"
+    LEFT_UPPER = "left upper"
+    LEFT_LOWER = "left lower"
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it belongs to the right lung."""
+        return self.startswith("right")
+
+    @property
+    def is_upper(self) -> bool:
+        """Whether it is an upper lobe."""
+        return self.endswith("upper")
+
+
+LOBES = tuple(Lobe)
+"""In a label image of lobes n stands for `LOBES[n - 1]`."""

@@ -15,6 +15,7 @@ from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.lungs import volume
 from LungNoduleSegLib.lungs.air import CoarseGrid
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod
+from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.volume import tell_apart
 
 __all__ = ["LEFT_LUNG", "RIGHT_LUNG", "LungMethod", "segment_lungs"]
@@ -34,9 +35,11 @@ def segment_lungs(
         uint8 labels on the grid of `image`: 0 outside, `RIGHT_LUNG`, `LEFT_LUNG` (the patient's).
 
     Raises:
-        InputError: if there is no lung in the scan.
+        InputError: if there is no lung in the scan, or a program is missing or fails.
     """
     view = AxialView.of(image, AIR_HU)
+    if method in PROGRAMS:
+        return view.restore(lungs_of(find_lobes(view.image, PROGRAMS[method], progress)))
     if method == LungMethod.VOLUME:
         labels = volume.find_lungs(view.image, progress)
     else:
@@ -79,17 +82,10 @@ def read_lungs(file: Path, axial: sitk.Image) -> sitk.Image:
     sided = LEFT_LUNG in values and set(values.tolist()) <= {RIGHT_LUNG, LEFT_LUNG}
     labels = sitk.Cast(given if sided else given != 0, sitk.sitkUInt8)
     lungs = sitk.Resample(labels, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    array = sitk.GetArrayViewFromImage(lungs)
-    if not array.any():
-        raise InputError(f"{file} marks no lung within the scan: give the lungs of this scan.")
-    median = float(np.median(sitk.GetArrayViewFromImage(axial)[array > 0]))
-    if median > HIGHEST_MEDIAN_HU:
-        raise InputError(
-            f"{file} marks what has a median of {median:.0f} HU in the scan, which is no lung: "
-            "give the lungs of this scan."
-        )
+    require_lungs(lungs, axial, str(file))
     if not sided:
         return _with_sides(lungs, axial)
+    array = sitk.GetArrayViewFromImage(lungs)
     right, left = (_middle(array == value) for value in (RIGHT_LUNG, LEFT_LUNG))
     if right > left:
         raise InputError(
@@ -97,6 +93,28 @@ def read_lungs(file: Path, axial: sitk.Image) -> sitk.Image:
             "for the left."
         )
     return lungs
+
+
+def require_lungs(lungs: sitk.Image, axial: sitk.Image, source: str) -> None:
+    """See that labels mark lungs in a scan.
+
+    Args:
+        lungs: not 0 in the lungs.
+        axial: the scan in HU on the same grid.
+        source: begins the message.
+
+    Raises:
+        InputError: if they mark nothing, or what is too dense for a lung.
+    """
+    array = sitk.GetArrayViewFromImage(lungs)
+    if not array.any():
+        raise InputError(f"{source} marks no lung within the scan: give the lungs of this scan.")
+    median = float(np.median(sitk.GetArrayViewFromImage(axial)[array > 0]))
+    if median > HIGHEST_MEDIAN_HU:
+        raise InputError(
+            f"{source} marks what has a median of {median:.0f} HU in the scan, which is no lung: "
+            "give the lungs of this scan."
+        )
 
 
 def _check_labels(file: Path, values: NDArray[Any]) -> None:

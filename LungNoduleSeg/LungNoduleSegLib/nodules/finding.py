@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.lungs.labels import LOBES
 from LungNoduleSegLib.nodules.measures import NoduleMeter, sphere_diameter
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.nodules.wall import Box
@@ -287,6 +288,33 @@ def find_nodules(
             )
         )
     return NoduleFindings(numbers, tuple(nodules), tuple(rejected))
+
+
+def with_lobes(findings: NoduleFindings, lobes: sitk.Image) -> NoduleFindings:
+    """Name the lobe of each nodule: the one with most of its voxels, else the nearest.
+
+    Args:
+        findings: on a grid.
+        lobes: of `lungs.programs.find_lobes`, not empty, on the same grid.
+    """
+    array = sitk.GetArrayViewFromImage(lobes)
+    boxes = ndimage.find_objects(sitk.GetArrayViewFromImage(findings.labels))
+    nearest: NDArray[np.int64] | None = None
+    nodules = []
+    for nodule in findings.nodules:
+        box = boxes[nodule.id - 1]
+        mask = sitk.GetArrayViewFromImage(findings.labels)[box] == nodule.id
+        counts = np.bincount(array[box][mask], minlength=len(LOBES) + 1)[1:]
+        if not counts.any():
+            if nearest is None:
+                spacing = lobes.GetSpacing()[::-1]
+                nearest = ndimage.distance_transform_edt(
+                    array == 0, spacing, return_distances=False, return_indices=True
+                )
+            voxels = array[tuple(axis[box][mask] for axis in nearest)]
+            counts = np.bincount(voxels, minlength=len(LOBES) + 1)[1:]
+        nodules.append(replace(nodule, lobe=LOBES[int(counts.argmax())]))
+    return replace(findings, nodules=tuple(nodules))
 
 
 def _candidates(

@@ -201,7 +201,7 @@ class NoduleMeter:
 
 def _intervals(
     outline: NoduleOutline, volume_mm3: float, kind: NoduleKind, spacing: NDArray[np.float64]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Half the 95 % intervals by the names of their columns, if the image told the outline."""
     if outline.image is None:
         return {}

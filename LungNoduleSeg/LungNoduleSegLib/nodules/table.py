@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
+from LungNoduleSegLib.lungs.labels import Lobe
 
 
 class NoduleKind(StrEnum):
@@ -80,6 +81,12 @@ class Nodule:
     mean_diameter_pm_mm: float | None = None
     volume_pm_mm3: float | None = None
     solid_pm_mm: float | None = None
+    lobe: Lobe | None = None
+
+    @property
+    def place(self) -> str:
+        """The lobe in words, or the lung where the lobe is not known."""
+        return f"{self.side} lung" if self.lobe is None else f"{self.lobe} lobe"
 
 
 def mean_axial_mm(longest_mm: float, across_mm: float) -> float:
@@ -170,6 +177,9 @@ COLUMNS = {
     "volume_pm_mm3": Column("± volume", "mm³", "Half the 95 % interval of the volume; as before"),
     "solid_pm_mm": Column(
         "± solid part", "mm", "Half the 95 % interval of the solid part; as before"
+    ),
+    "lobe": Column(
+        "Lobe", "", "The lobe with most of its voxels; empty unless the lungs came with lobes"
     ),
 }
 """Every field of `Nodule`, in its order, for the CSV file, the report, the MRML table, the docs."""

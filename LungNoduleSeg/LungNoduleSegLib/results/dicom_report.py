@@ -19,6 +19,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.lungs.labels import Lobe
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind
 from LungNoduleSegLib.results.dicom_segmentation import (
     MAKER,
@@ -60,11 +61,22 @@ def declare_scheme(report: sr.ComprehensiveSR) -> None:
     report.CodingSchemeIdentificationSequence = [item]
 
 
-def lobe_of(one: Assessment | None) -> sr.CodedConcept | None:
-    """Give the upper lobe, if the nodule is known or guessed to lie in one."""
-    if one is None or not one.nodule.upper_lobe:
-        return None
-    return codes.SCT.UpperLobeOfLung
+_LOBES = {
+    Lobe.RIGHT_UPPER: codes.SCT.UpperLobeOfLung,
+    Lobe.RIGHT_MIDDLE: codes.SCT.MiddleLobeOfRightLung,
+    Lobe.RIGHT_LOWER: codes.SCT.LowerLobeOfLung,
+    Lobe.LEFT_UPPER: codes.SCT.UpperLobeOfLung,
+    Lobe.LEFT_LOWER: codes.SCT.LowerLobeOfLung,
+}
+"""SNOMED CT, of CID 6170; the side is coded beside it."""
+
+
+def lobe_of(nodule: Nodule, one: Assessment | None) -> sr.CodedConcept | None:
+    """Give the lobe of a nodule as far as it is known: what the user says comes first."""
+    upper = None if one is None else one.nodule.upper_lobe
+    if nodule.lobe is not None and upper in (None, nodule.lobe.is_upper):
+        return _LOBES[nodule.lobe]
+    return codes.SCT.UpperLobeOfLung if upper else None
 
 
 def risk_measurements(one: Assessment, patient: PatientFacts) -> list[sr.Measurement]:
@@ -207,7 +219,7 @@ def make_report(
             None if nodule.probability is None else algorithms.nodules,
             measurements,
             evaluations,
-            lobe_of(assessed),
+            lobe_of(nodule, assessed),
         )
         groups.append(group)
         shown.update(

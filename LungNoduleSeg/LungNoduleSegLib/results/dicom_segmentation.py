@@ -13,8 +13,7 @@ from pydicom.sr.codedict import codes
 from scipy.ndimage import find_objects
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
-from LungNoduleSegLib.lungs.segmentation import LungMethod
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, OWN_METHODS, RIGHT_LUNG, LungMethod
 from LungNoduleSegLib.nodules.table import Nodule, Side
 from LungNoduleSegLib.results.dicom_source import DicomSource
 from LungNoduleSegLib.results.segments import (
@@ -70,9 +69,10 @@ class Algorithms:
             version = record["software"][MAKER]
             parameters, model = record["parameters"], record["model"]
             method = parameters["lung_method"]
+            own = method in OWN_METHODS
             lungs = Algorithm(
                 f"{MAKER} lungs, {method}",
-                codes.DCM.MorphologicalOperations,
+                codes.DCM.MorphologicalOperations if own else codes.DCM.ArtificialIntelligence,
                 version,
                 {"method": method},
             )

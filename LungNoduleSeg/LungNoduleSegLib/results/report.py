@@ -23,6 +23,7 @@ from LungNoduleSegLib.risk.prediction import UNEXPLAINED, moved_by
 TABLE = (
     "id",
     "side",
+    "lobe",
     "kind",
     "diameter_mm",
     "perpendicular_mm",
@@ -96,6 +97,7 @@ def write_report(
     """
     if risk is None:
         risk = ScanRisk(PatientFacts(), assess_scan(findings.nodules, lungs))
+    lobes = any(one.lobe for one in findings.nodules)
     maker = PictureMaker(hu, lungs, findings)
     levels = [(_shown(hu, scan, k), picture) for k, picture in maker.levels()]
     page = template("report.html.jinja").render(
@@ -112,7 +114,7 @@ def write_report(
         rejected={RULES[rule]: n for rule, n in findings.rejected_by_rule.items()},
         risk=risk_section(risk),
         columns=COLUMNS,
-        table=TABLE,
+        table=[name for name in TABLE if name != "lobe" or lobes],
         provenance=provenance,
         colours=COLOURS,
         window=LUNG_WINDOW,
@@ -127,10 +129,13 @@ def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _
     facts = one.nodule
     lung_rads, fleischner, *_ = one.guidelines
     guideline = fleischner if patient.screening is False else lung_rads
-    side = next((str(row.side) for row in nodules if row.id == facts.id), "")
+    nodule = next((row for row in nodules if row.id == facts.id), None)
     lobe = {True: "upper lobe", False: "not the upper lobe", None: "lobe not known"}
     origin = facts.origins.get("upper_lobe")
     place = lobe[facts.upper_lobe] + (f" ({origin})" if origin else "")
+    if nodule is not None:
+        named = nodule.lobe is not None and nodule.lobe.is_upper == facts.upper_lobe
+        place = nodule.place if named else f"{nodule.side}, {place}"
     mean = volume = "–"
     if facts.longest_mm is not None and facts.perpendicular_mm is not None:
         mean = f"{mean_axial_mm(facts.longest_mm, facts.perpendicular_mm):.1f}"
@@ -139,7 +144,7 @@ def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _
     follow_up = guideline.management or guideline.not_for
     return _Row(
         facts.id or 0,
-        f"{side}, {place}" if side else place,
+        place,
         str(facts.type or facts.kind or "–"),
         mean,
         volume,
@@ -246,7 +251,7 @@ def _told(facts: NoduleFacts | PatientFacts) -> dict[str, str]:
 def _card(maker: PictureMaker, nodule: Nodule, hu: sitk.Image, scan: CTScan) -> _Card:
     measured = maker.diameters(nodule.id)
     shown = _shown(hu, scan, measured.slice)
-    what = f"nodule {nodule.id}, {nodule.diameter_mm:.1f} mm, {nodule.kind}, {nodule.side} lung"
+    what = f"nodule {nodule.id}, {nodule.diameter_mm:.1f} mm, {nodule.kind}, {nodule.place}"
     return _Card(
         nodule,
         shown,

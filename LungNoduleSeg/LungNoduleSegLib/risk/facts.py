@@ -274,10 +274,10 @@ def measured_facts(
     """Fill in what the image tells of each nodule.
 
     Diameters, volume, type and the solid component of a part-solid nodule are measured. The count
-    is that of the nodules found, without the calcified ones. The upper lobe is guessed from the
-    height of the nodule between the lowest and the highest point of its lung: above
-    `UPPER_LOBE_ABOVE` yes, below `NOT_UPPER_LOBE_BELOW` no, and no guess between, where fissures
-    cross. A guess, because
+    is that of the nodules found, without the calcified ones. Where the lobe is known it tells
+    whether that is an upper one. Else it is guessed from the height of the nodule between the
+    lowest and the highest point of its lung: above `UPPER_LOBE_ABOVE` yes, below
+    `NOT_UPPER_LOBE_BELOW` no, and no guess between, where fissures cross. A guess, because
     fissures are not looked for: the lower lobe reaches high at the back, the lingula low at the
     front.
 
@@ -298,7 +298,11 @@ def relative_height(z: float, extent: tuple[float, float]) -> float:
 
 
 def _measured(row: Nodule, count: int, extent: tuple[float, float] | None) -> NoduleFacts:
-    upper = None if extent is None else _upper_lobe(relative_height(row.z, extent))
+    upper, origin = None, Origin.GUESSED
+    if row.lobe is not None:
+        upper, origin = row.lobe.is_upper, Origin.MEASURED
+    elif extent is not None:
+        upper = _upper_lobe(relative_height(row.z, extent))
     measured: dict[str, Any] = {
         "longest_mm": row.diameter_mm,
         "perpendicular_mm": row.perpendicular_mm,
@@ -307,7 +311,7 @@ def _measured(row: Nodule, count: int, extent: tuple[float, float] | None) -> No
         "solid_component_mm": row.solid_mm,
         "count": max(count, 1),
     }
-    origins = dict.fromkeys(measured, Origin.MEASURED) | {"upper_lobe": Origin.GUESSED}
+    origins = dict.fromkeys(measured, Origin.MEASURED) | {"upper_lobe": origin}
     return NoduleFacts(id=row.id, upper_lobe=upper, origins=origins, **measured)
 
 

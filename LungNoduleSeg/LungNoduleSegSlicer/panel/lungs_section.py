@@ -84,6 +84,8 @@ class LungsSection(Section):
         labels = {
             LungMethod.VOLUME: _("3-D (recommended)"),
             LungMethod.TUTORIAL: _("Slice by slice, as in the tutorial (slow)"),
+            LungMethod.LUNGMASK: _("lungmask, with lobes (minutes without a GPU)"),
+            LungMethod.TOTALSEGMENTATOR: _("TotalSegmentator, with lobes (minutes without a GPU)"),
         }
         for method in LungMethod:
             ui.lungMethodBox.addItem(labels[method], str(method))

@@ -372,8 +372,8 @@ def _summary(nodules: tuple[ReviewedNodule, ...]) -> str:
 
 def _details(nodule: Nodule) -> str:
     """Say where a nodule is and how large, beyond what its row says."""
-    return _("{side} lung, slice {slice}, {long:.1f} × {short:.1f} mm, {volume:,.0f} mm³").format(
-        side=_(nodule.side).capitalize(),
+    return _("{place}, slice {slice}, {long:.1f} × {short:.1f} mm, {volume:,.0f} mm³").format(
+        place=_(nodule.place).capitalize(),
         slice=nodule.slice,
         long=nodule.diameter_mm,
         short=nodule.perpendicular_mm,

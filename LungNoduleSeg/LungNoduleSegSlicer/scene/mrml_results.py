@@ -245,7 +245,7 @@ def _place_point(point_list_node: Any, index: int, nodule: Nodule) -> None:
     """Put a control point at a nodule and say what it is, unless both are so already."""
     if tuple(point_list_node.GetNthControlPointPosition(index)) != _ras(nodule):
         point_list_node.SetNthControlPointPosition(index, *_ras(nodule))
-    about = f"{TAG}: {nodule.diameter_mm:.1f} mm, {nodule.kind}, {nodule.side} lung"
+    about = f"{TAG}: {nodule.diameter_mm:.1f} mm, {nodule.kind}, {nodule.place}"
     if point_list_node.GetNthControlPointDescription(index) != about:
         point_list_node.SetNthControlPointDescription(index, about)
 

@@ -46,6 +46,7 @@ class ReviewLogic:
     def __init__(self, history: History) -> None:
         self._history = history
         self._scan: tuple[Any, ReviewedScan] | None = None
+        self._lobes: list[LabelledNodule] = []
 
     def nodules(self, results: ResultNodes) -> tuple[ReviewedNodule, ...]:
         """Give the nodules in the order of the table.
@@ -154,7 +155,8 @@ class ReviewLogic:
                 continue
             mask = nodule_segments.read_voxels(results.segmentation, segment_id(nodule.id))
             if mask is not None:
-                kept.append(scan.measure(nodule.id, mask, by_hand=nodule.probability is None))
+                again = scan.measure(nodule.id, mask, by_hand=nodule.probability is None)
+                kept.append(replace(again, lobe=nodule.lobe))
                 marks[nodule.id] = fingerprint("", mask.voxels)
         if edited:
             numbers = ", ".join(map(str, edited))
@@ -179,6 +181,8 @@ class ReviewLogic:
             numbers = [one.id for one in nodules_of(results.table, rejected=True)]
             segmentation = results.segmentation.GetSegmentation()
             nodule_segments.separate(segmentation, [segment_id(n) for n in numbers])
+            known = [one for one in nodules_of(results.table, rejected=True) if one.lobe]
+            self._lobes = self._labelled(results, self._scan[1], known)
         return self._scan[1]
 
     def lowestThreshold(self, results: ResultNodes) -> float | None:
@@ -215,6 +219,7 @@ class ReviewLogic:
             avoid=self._labelled(results, scan, stay),
             numbers=[*numbers, *foreign_numbers(results)],
         )
+        found = tuple(_with_lobe(one, self._lobes) for one in found)
         new = [segment_id(one.nodule.id) for one in found]
         kind = f"threshold {results.table.GetID()}"
         with self._change(results, [*go, *new], "change the threshold", kind):
@@ -262,6 +267,12 @@ class ReviewLogic:
         `segment_ids` are those that the block adds or removes; of others only the tags change.
         """
         return self._history.step(review_state.keep(results, segment_ids), what, kind)
+
+
+def _with_lobe(one: LabelledNodule, earlier: Sequence[LabelledNodule]) -> LabelledNodule:
+    """Name the lobe of a nodule if it overlaps one whose lobe is known."""
+    lobes = (other.nodule.lobe for other in earlier if other.overlaps(one.box, one.mask))
+    return replace(one, nodule=replace(one.nodule, lobe=next(lobes, None)))
 
 
 def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
