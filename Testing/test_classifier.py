@@ -202,11 +202,13 @@ def test_mistakes_are_the_candidates_that_touch_no_nodule() -> None:
     np.testing.assert_allclose(places, [(20.5, 6.5, 7)], atol=0.1)
 
 
-def save_networks(folder: Path, second: str) -> Path:
+def save_networks(folder: Path, classifier: str) -> Path:
     inputs = keras.Input((None, None, 1))
     network = keras.Model(inputs, keras.layers.Conv2D(1, 1, activation="sigmoid")(inputs))
     save_model(build_classifier(), ModelCard("classifier", "", "", {}), folder / "second.keras")
-    save_model(network, ModelCard("unet", "", "", {}, second=second), folder / "first.keras")
+    save_model(
+        network, ModelCard("unet", "", "", {}, classifier=classifier), folder / "first.keras"
+    )
     return folder / "first.keras"
 
 
@@ -223,12 +225,19 @@ def test_a_model_brings_the_classifier_that_its_card_names(tmp_path: Path) -> No
     }
 
 
+def test_a_card_of_an_earlier_version_names_its_classifier(tmp_path: Path) -> None:
+    file = save_networks(tmp_path, "second.keras")
+    card = file.with_suffix(".json")
+    card.write_text(card.read_text().replace('"classifier": ', '"second": '))
+    assert load_networks(file).classifier is not None
+
+
 @pytest.mark.parametrize(
-    ("second", "message"),
+    ("classifier", "message"),
     [("lost.keras", "lost.json is missing"), ("../second.keras", "in the same folder")],
 )
 def test_a_classifier_that_is_missing_or_elsewhere_is_told(
-    tmp_path: Path, second: str, message: str
+    tmp_path: Path, classifier: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        load_networks(save_networks(tmp_path, second))
+        load_networks(save_networks(tmp_path, classifier))

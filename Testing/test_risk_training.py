@@ -349,3 +349,8 @@ def test_a_forest_whose_trees_lead_astray_is_refused(
 def test_xgboost_reads_its_own_file(trained: tuple[Path, TrainingResult]) -> None:
     booster = xgboost.Booster(model_file=trained[0] / "xgboost.ubj")
     assert booster.num_features() == len(SCAN_FEATURES)
+
+
+def test_the_physical_features_keep_their_earlier_name() -> None:
+    assert FeatureSet("ours") is FeatureSet.PHYSICAL
+    assert not set(FeatureSet.PHYSICAL.names) & set(FeatureSet.TUTORIAL.names)

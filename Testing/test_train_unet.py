@@ -33,8 +33,8 @@ from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPl
 
 TINY = Preparation(size=64, context=1)
 TUTORIAL = StoreTrainingPlan.of(Preset.TUTORIAL, filters=1, epochs=2, learning_rate=1e-3)
-OURS = StoreTrainingPlan.of(
-    Preset.OURS, filters=2, epochs=2, steps=2, batch=4, patch=32, lesions=3, classifier_steps=2
+PATCHES_PLAN = StoreTrainingPlan.of(
+    Preset.PATCHES, filters=2, epochs=2, steps=2, batch=4, patch=32, lesions=3, classifier_steps=2
 )
 
 
@@ -147,15 +147,15 @@ def test_the_tutorial_is_trained_stopped_and_gone_on_with(store: Path, tmp_path:
 def test_ours_learns_from_its_mistakes_after_an_interruption_too(
     store: Path, tmp_path: Path
 ) -> None:
-    whole = train_on_store(store, tmp_path / "whole.keras", OURS, TINY)
+    whole = train_on_store(store, tmp_path / "whole.keras", PATCHES_PLAN, TINY)
     assert [epoch["stage"] for epoch in whole.epochs] == [1, 1, 2]
     assert [epoch["epoch"] for epoch in whole.epochs] == [1, 2, 3]
     assert whole.best["stage"] == 2
     parts = tmp_path / "parts.keras"
     with pytest.raises(Cancelled):
-        train_on_store(store, parts, OURS, TINY, progress=stop_at("Mistakes", 1))
+        train_on_store(store, parts, PATCHES_PLAN, TINY, progress=stop_at("Mistakes", 1))
     assert len(list((tmp_path / "parts-training" / "mistakes").iterdir())) == 1
-    resumed = train_on_store(store, parts, OURS, TINY)
+    resumed = train_on_store(store, parts, PATCHES_PLAN, TINY)
     for one, other in zip(whole.epochs, resumed.epochs, strict=True):
         assert one | {"seconds": 0} == other | {"seconds": 0}
     (model, card), (again, _) = load_model(whole.model), load_model(resumed.model)
@@ -165,7 +165,7 @@ def test_ours_learns_from_its_mistakes_after_an_interruption_too(
     assert Preparation(**card.preparation) == TINY
     detector = load_networks(resumed.model)
     assert detector.classifier is not None
-    assert card.second == "whole-classifier.keras"
+    assert card.classifier == "whole-classifier.keras"
     scan = read_store(store)[0]
     probability = detector.detect(scan.volume("hu"), scan.volume("lungs"))
     assert 0 <= sitk.GetArrayFromImage(probability).max() <= 1
@@ -176,7 +176,7 @@ def test_a_real_training_finds_the_nodules_of_a_patient_it_never_saw(
     store: Path, tmp_path: Path
 ) -> None:
     plan = StoreTrainingPlan.of(
-        Preset.OURS,
+        Preset.PATCHES,
         filters=8,
         epochs=6,
         steps=25,
@@ -262,7 +262,7 @@ def test_the_command_trains_from_given_weights(store: Path, tmp_path: Path) -> N
     assert "is of another network" in str(shown.exception)
     shown = run.invoke(app, [*tutorial, "--weights", str(tmp_path / "none.keras")])
     assert "none.keras does not exist" in str(shown.exception)
-    shown = run.invoke(app, [*call, "--tutorial-split"])
+    shown = run.invoke(app, [*call, "--preset", "ours", "--tutorial-split"])
     assert "--tutorial-split is for" in str(shown.exception)
     build_unet(512, 1, 1).save(tmp_path / "same.keras")
     shown = run.invoke(app, [*tutorial, "--weights", str(tmp_path / "same.keras")])
@@ -275,7 +275,9 @@ def test_the_command_trains_from_given_weights(store: Path, tmp_path: Path) -> N
     assert Preparation(**card.preparation) == EXAMPLE_PREPARATION
 
 
-def test_the_presets_are_those_of_the_tutorial_and_ours() -> None:
+def test_the_presets_differ_and_keep_their_earlier_names() -> None:
     plan = StoreTrainingPlan.of(Preset.TUTORIAL)
     assert (plan.batch, plan.learning_rate, plan.filters, plan.epochs) == (2, 1e-5, 32, 20)
-    assert StoreTrainingPlan.of(Preset.OURS, batch=None, seed=3).batch == 16
+    assert StoreTrainingPlan.of(Preset.PATCHES, batch=None, seed=3).batch == 16
+    assert Preset("ours") is Preset["OURS"] is Preset.PATCHES
+    assert list(Preset) == [Preset.TUTORIAL, Preset.PATCHES]

@@ -87,7 +87,7 @@ class TestChoices(TrainingTest):
         self.assertTrue(self.run_bar.button.enabled)
         self.tick("train", "evaluate")
         self.assertIn("predicted masks", tool_tip(self.run_bar.button))
-        self.choose(self.ui.measureBox, Measure.INSERTED)
+        self.choose(self.ui.measureBox, Measure.SYNTHETIC)
         self.assertIn("synthetic lesions", tool_tip(self.run_bar.button))
         self.assertTrue(self.ui.planBox.isVisibleTo(self.ui.trainingSection))
         self.assertTrue(self.ui.evaluationBox.isVisibleTo(self.ui.trainingSection))
@@ -98,20 +98,20 @@ class TestChoices(TrainingTest):
         store = self.folder / "luna-store"
         self.assertEqual(self.ui.storeLine.placeholderText, str(store))
         self.assertEqual(self.ui.pagesLine.placeholderText, f"{store}-pages")
-        self.assertEqual(self.ui.modelLine.placeholderText, f"{store}-models/ours.keras")
+        self.assertEqual(self.ui.modelLine.placeholderText, f"{store}-models/patches.keras")
         self.ui.storeLine.text = str(self.folder / "mine")
         self.assertEqual(
-            self.ui.modelLine.placeholderText, str(self.folder / "mine-models" / "ours.keras")
+            self.ui.modelLine.placeholderText, str(self.folder / "mine-models" / "patches.keras")
         )
-        self.choose(self.ui.measureBox, Measure.INSERTED)
+        self.choose(self.ui.measureBox, Measure.SYNTHETIC)
         self.ui.scanLine.text = str(self.folder / "scan")
         tested = DEFAULT_MODEL.stem
         self.assertEqual(
-            self.ui.resultsLine.placeholderText, str(self.folder / f"scan-inserted-{tested}")
+            self.ui.resultsLine.placeholderText, str(self.folder / f"scan-synthetic-{tested}")
         )
         self.tick("train", "evaluate")
         self.assertEqual(
-            self.ui.resultsLine.placeholderText, str(self.folder / "scan-inserted-ours")
+            self.ui.resultsLine.placeholderText, str(self.folder / "scan-synthetic-patches")
         )
 
     def test_numbers_of_the_preset_are_shown_until_others_are_chosen(self) -> None:
@@ -135,7 +135,7 @@ class TestChoices(TrainingTest):
         measured = {
             Measure.DICE: self.ui.diceRows,
             Measure.DETECTION: self.ui.detectionRows,
-            Measure.INSERTED: self.ui.insertedRows,
+            Measure.SYNTHETIC: self.ui.insertedRows,
         }
         for measure in Measure:
             self.choose(self.ui.measureBox, measure)
@@ -156,7 +156,7 @@ class TestChoices(TrainingTest):
         self.ui.storeLine.text = str(self.folder / "store")
         self.tick("train")
         self.assertFalse(self.ui.unfinishedLabel.visible)
-        (self.folder / "store-models" / "ours-training").mkdir(parents=True)
+        (self.folder / "store-models" / "patches-training").mkdir(parents=True)
         self.section.refresh()
         self.assertTrue(self.ui.unfinishedLabel.visible)
 
@@ -323,7 +323,7 @@ class TestTraining(TrainingTest):
         self.ui.epochsBox.value = 2
         self.ui.stepsBox.value = self.ui.batchBox.value = self.ui.filtersBox.value = 1
         self.ui.hardNegativesBox.checked = False
-        self.model = self.folder / "luna-store-models" / "ours.keras"
+        self.model = self.folder / "luna-store-models" / "patches.keras"
 
     def epochs(self) -> int:
         tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
@@ -347,7 +347,7 @@ class TestTraining(TrainingTest):
         self.assertIn("Trained: epoch", self.ui.trainingLabel.text)
         self.assertEqual(self.widget.model.file, self.model)
         self.assertEqual(self.widget.binding.parameters.modelFile, str(self.model))
-        self.assertIn("ours", self.ui.modelBox.currentText)
+        self.assertIn("patches", self.ui.modelBox.currentText)
 
     def test_cancelled_after_an_epoch_it_goes_on_where_it_was(self) -> None:
         self.ui.epochsBox.value = 4

@@ -40,8 +40,8 @@ class ModelCard:
         training: data, command, steps and seeds.
         results: measured figures, each with the data it was measured on.
         limitations: where it is not to be trusted.
-        second: name of another model's file in the same folder, which goes over what this one
-            says; empty if there is none.
+        classifier: name of the file, in the same folder, of a model that removes false positives
+            from the output; empty for none.
         files: the model's files in the folder of the card, each with its SHA-256, which is checked
             on loading.
         kind: one of `KINDS`.
@@ -62,7 +62,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     limitations: list[str] = field(default_factory=list)
-    second: str = ""
+    classifier: str = ""
     files: dict[str, str] = field(default_factory=dict)
     kind: str = KINDS[0]
     input: dict[str, Any] = field(default_factory=dict)
@@ -262,7 +262,7 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
     Args:
         text: JSON.
         source: names the card in messages.
-        only_file: the model's file, for a card of earlier versions, which had one.
+        only_file: the model's file, for a card of an earlier version, which had one.
 
     Raises:
         InputError: naming the field that is missing, unknown or wrong.
@@ -272,15 +272,17 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
         return InputError(f"{source} is not a model card: {why}.")
 
     try:
-        given = json.loads(text)
+        values = json.loads(text)
     except ValueError as error:
         raise wrong(str(error)) from error
-    if not isinstance(given, dict):
+    if not isinstance(values, dict):
         raise wrong("it must be an object with fields")
-    if "sha256" in given and only_file:
-        given["files"] = {only_file: given.pop("sha256")}
+    if "sha256" in values and only_file:
+        values["files"] = {only_file: values.pop("sha256")}
+    if "second" in values:
+        values["classifier"] = values.pop("second")
     known = {one.name: one for one in fields(ModelCard)}
-    for name, value in given.items():
+    for name, value in values.items():
         if name not in known:
             raise wrong(f"it has no field `{name}`")
         kind: Any = get_origin(known[name].type) or known[name].type
@@ -288,12 +290,12 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
             words: dict[Any, str] = {str: "a text", dict: "an object", list: "a list"}
             raise wrong(f"the field `{name}` must be {words[kind]}")
     for name in ("name", "summary", "label"):
-        if name not in given:
+        if name not in values:
             raise wrong(f"the field `{name}` is missing")
-    for name in given.get("files", {}):
+    for name in values.get("files", {}):
         if not re.fullmatch(r"[\w-][\w. -]*(/[\w-][\w. -]*)*", name):
             raise wrong(f"the field `files` has {name!r}, which is no path below the card")
-    card = ModelCard(**given)
+    card = ModelCard(**values)
     if card.kind not in KINDS:
         raise wrong(f"the field `kind` must be one of {', '.join(KINDS)}")
     return card

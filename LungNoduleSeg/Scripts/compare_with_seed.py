@@ -1,9 +1,9 @@
-"""Hold our nodule model against the tutorial's U-Net and masks, trained as long on the same scans.
+"""Compare our nodule model with the tutorial's U-Net, trained as long on the same scans.
 
-    python LungNoduleSeg/Scripts/compare_with_seed.py ../shared/data --ours \
+    python LungNoduleSeg/Scripts/compare_with_seed.py ../shared/data --model \
         /tmp/model/without-LIDC-IDRI-0001.keras --seconds 2400 -o /tmp/comparison
 
-`--ours` is a model that `train_default_model.py` trained without LIDC-IDRI-0001, `--seconds` what
+`--model` is a model that `train_default_model.py` trained without LIDC-IDRI-0001, `--seconds` what
 its log says that this took of the processors. The tutorial's network learns from the same scans
 with as many lesions in them, from spheres with twice the radius. Both are measured on
 LIDC-IDRI-0001 and on lesions inserted into it.
@@ -127,9 +127,9 @@ def measure(model_file: Path, data: Path, output: Path, method: LungMethod) -> d
         data / LIDC, output / "inserted", model_file=model_file, nodules=truth, rounds=1
     ).to_dict()
     networks = [model_file]
-    second = read_card(model_file).second
-    if second:
-        networks.append(model_file.with_name(second))
+    classifier = read_card(model_file).classifier
+    if classifier:
+        networks.append(model_file.with_name(classifier))
     return {
         "Dice of the outlined nodule": round(outlined.nodules[0].dice, 3),
         "other findings": outlined.false_positives,
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder with the scans")
-    parser.add_argument("--ours", type=Path, required=True, help="our model, trained without LIDC")
+    parser.add_argument("--model", type=Path, required=True, help="our model, trained without LIDC")
     parser.add_argument("--seconds", type=float, required=True, help="of the processors")
     parser.add_argument("-o", "--output", type=Path, required=True, help="new folder")
     options = parser.parse_args(arguments)
@@ -160,11 +160,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log.info("%d batches", train_seed(store, options.seconds, seed))
     rows = {
         "the tutorial's": measure(seed, options.data, output / "seed", LungMethod.TUTORIAL),
-        "ours": measure(options.ours, options.data, output / "ours", LungMethod.VOLUME),
+        "this project's": measure(options.model, options.data, output / "model", LungMethod.VOLUME),
     }
     print("| |", " | ".join(rows), "|")
     print("|---" * (len(rows) + 1) + "|")
-    for name in rows["ours"]:
+    for name in rows["this project's"]:
         print(f"| {name} |", " | ".join(str(row[name]) for row in rows.values()), "|")
 
 

@@ -367,7 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measure_all(training, options.data, options.output)
 
 
-def _card(results: dict[str, Any], second: str) -> ModelCard:
+def _card(results: dict[str, Any], classifier: str) -> ModelCard:
     return ModelCard(
         name=NAME,
         summary="U-Net of five levels that marks lung nodules in axial chest CT, five slices at "
@@ -396,7 +396,7 @@ def _card(results: dict[str, Any], second: str) -> ModelCard:
             "Nodules under 4 mm and masses over 30 mm were not in training.",
             "Findings outside the lung segmentation cannot be made.",
         ],
-        second=second,
+        classifier=classifier,
     )
 
 

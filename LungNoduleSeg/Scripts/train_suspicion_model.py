@@ -160,7 +160,7 @@ def main() -> None:
             output / "labels.csv",
             output / "models",
             PLAN,
-            FeatureSet.OURS,
+            FeatureSet.PHYSICAL,
             report,
         )
     print(result.report)

@@ -28,7 +28,7 @@ from LungNoduleSegLib.results.reading import RECORD, TABLE
 
 def keras_only(model: Path, folder: Path) -> Path:
     """Copy a model without its .onnx files, so that Keras runs it."""
-    for name in filter(None, (model.name, read_card(model).second)):
+    for name in filter(None, (model.name, read_card(model).classifier)):
         source = model.with_name(name).with_suffix(TRAIN)
         card = read_card(source)
         shutil.copy(source, folder)

@@ -72,7 +72,7 @@ def of_tutorial(files: list[Path]) -> Iterator[float]:
         yield BASELINE_BATCHES * BATCH / (time.perf_counter() - began)
 
 
-def of_ours(files: list[Path], folder: Path) -> Iterator[float]:
+def of_pipeline(files: list[Path], folder: Path) -> Iterator[float]:
     """Give the slices a second of packing, then of each epoch of our pipeline."""
     from CTLungScreeningLib.keras_loader import keras
     from CTSliceToolsLib.localizer.slice_batches import SliceBatches, pack_slices
@@ -112,7 +112,7 @@ def peak_mib(files: list[Path], folder: Path) -> float:
 
 def child(folder: Path) -> None:
     """Train for an epoch on the files that standard input names and print the peak memory."""
-    rates = of_ours([Path(file) for file in json.load(sys.stdin)], folder)
+    rates = of_pipeline([Path(file) for file in json.load(sys.stdin)], folder)
     next(rates), next(rates)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
@@ -126,7 +126,7 @@ def main() -> None:
             (folder / part).mkdir()
         files = make_slices(folder / "ours", 4 * count, 1)
         tutorial = of_tutorial(make_slices(folder / "tutorial", 200, 3))
-        ours = of_ours(files[:count], folder / "pack")
+        ours = of_pipeline(files[:count], folder / "pack")
         packing, _ = next(ours), next(ours)  # the first epoch pays for compiling
         rounds = [(next(tutorial), next(ours)) for _ in range(ROUNDS)]
         slow, fast = (max(rates) for rates in zip(*rounds, strict=True))

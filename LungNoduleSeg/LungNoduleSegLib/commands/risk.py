@@ -265,7 +265,7 @@ def train_risk(
         typer.Option("--balanced", help="Weigh cancer in XGBoost by its share instead of by 3."),
     ] = False,
     feature_set: Annotated[
-        str, typer.Option(help="`all`, the `tutorial`'s nine, or `ours` in mm and HU.")
+        str, typer.Option(help="`all`, the `tutorial`'s nine, or the `physical` ones in mm and HU.")
     ] = "all",
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
@@ -277,13 +277,14 @@ def train_risk(
         from LungNoduleSegLib.risk import training  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.risk.training_data import FeatureSet  # noqa: PLC0415
 
-        if feature_set not in list(FeatureSet):
+        try:
+            chosen = FeatureSet(feature_set)
+        except ValueError as error:
             raise InputError(
                 f"There is no feature set '{feature_set}': choose {', '.join(FeatureSet)}."
-            )
+            ) from error
         weighting = training.Weighting.BALANCED if balanced else training.Weighting.TUTORIAL
         plan = training.RiskTrainingPlan(folds, seed, weighting)
-        chosen = FeatureSet(feature_set)
         result = training.train_risk(feature_table, labels, output, plan, chosen, report)
         scores = {algorithm: model.card.scores for algorithm, model in result.models.items()}
         report.emit(

@@ -153,6 +153,13 @@ def export_arrays(
         )
 
 
+def _preset(text: str) -> Preset:
+    try:
+        return Preset(text)
+    except ValueError:
+        raise typer.BadParameter(f"choose one of {', '.join(Preset)}") from None
+
+
 def train(
     store: Annotated[Path, typer.Argument(help="Folder of prepare-luna or prepare-lidc.")],
     output: Annotated[
@@ -164,38 +171,54 @@ def train(
         ),
     ],
     preset: Annotated[
-        Preset, typer.Option(help="The `tutorial`'s U-Net, Dice loss and slices, or `ours`.")
-    ] = Preset.OURS,
-    epochs: Annotated[int | None, typer.Option(min=1, help="At most; 20, ours 30.")] = None,
+        Preset,
+        typer.Option(
+            parser=_preset,
+            metavar=f"[{'|'.join(Preset)}]",
+            help="The `tutorial`'s U-Net, Dice loss and slices, or training on `patches`.",
+        ),
+    ] = Preset.PATCHES,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Maximum; tutorial 20, patches 30.")
+    ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Slices or patches in a batch; 2, ours 16.")
+        int | None,
+        typer.Option(min=1, help="Slices or patches in a batch; tutorial 2, patches 16."),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="At the start; 1e-5, ours 1e-3, which falls.")
+        float | None, typer.Option(help="Initial; tutorial 1e-5, patches 1e-3, falling.")
     ] = None,
     filters: Annotated[
-        int | None, typer.Option(min=1, help="Of the network's first level; 32, ours 12.")
+        int | None,
+        typer.Option(min=1, help="Of the network's first level; tutorial 32, patches 12."),
     ] = None,
     patience: Annotated[
         int | None,
-        typer.Option(min=1, help="Epochs without a gain that end a training; none, ours 10."),
+        typer.Option(
+            min=1,
+            help="Epochs without improvement that end the training; tutorial none, patches 10.",
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches an epoch; ours, 100.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Batches in an epoch; patches only, 100.")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Start from a .keras or .h5 file of the same network.")
     ] = None,
     tutorial_split: Annotated[
-        bool, typer.Option("--tutorial-split", help="Hold out slices, not patients; tutorial.")
+        bool, typer.Option("--tutorial-split", help="Hold out slices, not patients; tutorial only.")
     ] = False,
     hard_negatives: Annotated[
         bool,
-        typer.Option(help="Go on where it was mistaken, and train a classifier on that; ours."),
+        typer.Option(
+            help="Continue on false positives, and train a classifier on them; patches only."
+        ),
     ] = True,
     transplants: Annotated[
         Path | None,
-        typer.Option(help="Folder with image/ and mask/ of real nodules to transplant; ours."),
+        typer.Option(help="Folder with image/ and mask/ of real nodules to insert; patches only."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 1,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Train a U-Net on a store and keep the epoch that is best on the held-out patients.
@@ -205,7 +228,7 @@ def train(
     Example: `lung-nodule-seg train ~/store -o ~/models/mine.keras`
     """
     if tutorial_split and preset is not Preset.TUTORIAL:
-        raise InputError("--tutorial-split is for --preset tutorial: ours is split by patient.")
+        raise InputError("--tutorial-split is for --preset tutorial: patches are split by patient.")
     plan = StoreTrainingPlan.of(
         preset,
         epochs=epochs,

@@ -16,7 +16,7 @@ from CTLungScreeningLib.model_card import CARD, ModelCard, card_from_text, read_
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.added_detectors import CommandDetector, OnnxDetector
 from LungNoduleSegLib.detectors.detection import Detector
-from LungNoduleSegLib.detectors.network_detector import load_networks, second_card
+from LungNoduleSegLib.detectors.network_detector import load_networks, read_classifier_card
 from LungNoduleSegLib.run_cost import settings_folder
 
 MAX_CARD_BYTES = 2_000_000
@@ -171,8 +171,8 @@ def open_detector(model: Path, device: Device | None = None) -> Detector:
     card = find_card(model)
     cards = [repr(card)]
     found = _find(model)
-    if isinstance(found, Path) and card.kind == "network" and card.second:
-        cards.append(repr(second_card(found, card)))
+    if isinstance(found, Path) and card.kind == "network" and card.classifier:
+        cards.append(repr(read_classifier_card(found, card)))
     return _opened(model, device, *cards)
 
 

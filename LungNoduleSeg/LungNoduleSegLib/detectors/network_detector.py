@@ -61,13 +61,13 @@ class NoduleDetector(Detector):
         return record
 
 
-def second_card(model_file: Path, card: ModelCard) -> ModelCard:
+def read_classifier_card(model_file: Path, card: ModelCard) -> ModelCard:
     """Read and check the card of the classifier that the card of a model names.
 
     Raises:
         InputError: as `CTLungScreeningLib.model_card.read_card`.
     """
-    return read_card(_second(model_file, card))
+    return read_card(_classifier_file(model_file, card))
 
 
 def load_networks(model_file: Path, device: Device | None = None) -> NoduleDetector:
@@ -81,16 +81,16 @@ def load_networks(model_file: Path, device: Device | None = None) -> NoduleDetec
         InputError: as `CTLungScreeningLib.model_card.load_network`.
     """
     network, card = load_network(model_file, device)
-    if not card.second:
+    if not card.classifier:
         return NoduleDetector(card, network)
-    classifier, classifier_card = load_network(_second(model_file, card), device)
+    classifier, classifier_card = load_network(_classifier_file(model_file, card), device)
     return NoduleDetector(card, network, classifier, classifier_card)
 
 
-def _second(model_file: Path, card: ModelCard) -> Path:
-    if Path(card.second).name != card.second:
+def _classifier_file(model_file: Path, card: ModelCard) -> Path:
+    if Path(card.classifier).name != card.classifier:
         raise InputError(
-            f"{model_file.with_suffix('.json')} names {card.second} as second model: it must be "
+            f"{model_file.with_suffix('.json')} names the classifier {card.classifier}: it must be "
             "the name of a file in the same folder."
         )
-    return model_file.with_name(card.second).with_suffix(".json")
+    return model_file.with_name(card.classifier).with_suffix(".json")

@@ -22,19 +22,25 @@ Row = dict[str, str]
 
 
 class FeatureSet(StrEnum):
-    """Which features a classifier sees."""
+    """The features a classifier is trained on."""
 
     ALL = "all"
     TUTORIAL = "tutorial"
-    OURS = "ours"
+    PHYSICAL = "physical"
+    """Those in mm and HU."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "FeatureSet | None":
+        return cls.PHYSICAL if value == "ours" else None  # its name in earlier versions
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns of the set."""
         if self is FeatureSet.TUTORIAL:
             return tuple(SLICE_FEATURES)
-        ours = tuple(name for name in SCAN_FEATURES if name not in SLICE_FEATURES)
-        return ours if self is FeatureSet.OURS else tuple(SCAN_FEATURES)
+        if self is FeatureSet.PHYSICAL:
+            return tuple(name for name in SCAN_FEATURES if name not in SLICE_FEATURES)
+        return tuple(SCAN_FEATURES)
 
 
 @dataclass(frozen=True)

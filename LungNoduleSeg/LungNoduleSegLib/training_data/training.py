@@ -155,7 +155,7 @@ def _read(file: Path) -> sitk.Image:
         raise InputError(f"{file} cannot be read: delete it and train again.") from error
 
 
-OUR_PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
+PATCH_PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 _MISTAKES = "mistakes"
 
 
@@ -163,7 +163,7 @@ def train_on_store(
     store: Path,
     output: Path,
     plan: StoreTrainingPlan | None = None,
-    preparation: Preparation = OUR_PREPARATION,
+    preparation: Preparation = PATCH_PREPARATION,
     progress: ProgressCallback = silent,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
@@ -173,10 +173,10 @@ def train_on_store(
 
     Args:
         store: made by `prepare_luna` or `prepare_lidc`.
-        output: the new `.keras` file; its card is put beside it, the classifier of ours as
-            NAME-classifier.keras, and what comes up on the way into the folder NAME-training.
-        plan: how; ours unless given.
-        preparation: of the slices that ours sees.
+        output: the new `.keras` file; its card is put beside it, the preset patches'
+            classifier as NAME-classifier.keras, and curves and checkpoints into NAME-training.
+        plan: settings; None for those of the preset patches.
+        preparation: of the slices, for the preset patches.
         progress: callback; "Training", "Training on mistakes" and "Classifier" count batches,
             "Mistakes" and "Cubes" scans.
         on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`; they are
@@ -185,11 +185,11 @@ def train_on_store(
     Raises:
         InputError: if store or weights cannot be used, or output or another training exists.
     """
-    plan = plan or StoreTrainingPlan.of(Preset.OURS)
+    plan = plan or StoreTrainingPlan.of(Preset.PATCHES)
     classifier = output.with_name(f"{output.stem}-classifier.keras")
-    doubts = plan.preset is Preset.OURS and plan.hard_negatives
+    with_classifier = plan.preset is Preset.PATCHES and plan.hard_negatives
     require_new_model(output)
-    if doubts:
+    if with_classifier:
         require_new_model(classifier)
     with only_writer(output, "training"):
         scans = read_store(store)
@@ -208,7 +208,7 @@ def train_on_store(
             if plan.preset is Preset.TUTORIAL:
                 epochs = training.tutorial(model, scans)
             else:
-                epochs = training.ours(model, scans)
+                epochs = training.patches(model, scans)
         # Rebuilt, because the layers above may keep the half precision of the training.
         plain = _build(plan, preparation)
         plain.set_weights(model.get_weights())
@@ -218,9 +218,9 @@ def train_on_store(
         facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
         card = _card(output.stem, plan, preparation, settings | facts, result.best)
         card = replace(card, training_cases=[scan.name for scan in scans])
-        if doubts:
+        if with_classifier:
             training.classifier(split_scans(scans, plan.seed)[0], classifier)
-            card = replace(card, second=classifier.name)
+            card = replace(card, classifier=classifier.name)
         save_model(plain, card, output)
         shutil.rmtree(folder / _MISTAKES, ignore_errors=True)
         for stage in folder.glob("stage-*"):
@@ -254,17 +254,17 @@ class _Training:
             plan.epochs,
         )
 
-    def ours(self, model: keras.Model, scans: Sequence[StoredScan]) -> list[Epoch]:
+    def patches(self, model: keras.Model, scans: Sequence[StoredScan]) -> list[Epoch]:
         plan = self.plan
         training, test = split_scans(scans, plan.seed)
         validation = self._patches(StoredScans(test), plan.seed + 1, PatchTrainingPlan.refresh)
-        epochs = self._ours_stage(
+        epochs = self._patch_stage(
             1, model, StoredScans(training), validation, plan.epochs, plan.learning_rate
         )
         if plan.hard_negatives:
             mistakes = self.folder / _MISTAKES
             note_mistakes(model, self.preparation, training, mistakes, self.progress)
-            epochs += self._ours_stage(
+            epochs += self._patch_stage(
                 2,
                 model,
                 StoredScans(training, mistakes),
@@ -297,7 +297,7 @@ class _Training:
         )
         save_model(model, card, file)
 
-    def _ours_stage(
+    def _patch_stage(
         self,
         number: int,
         model: keras.Model,

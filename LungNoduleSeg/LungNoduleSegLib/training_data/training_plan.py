@@ -13,22 +13,28 @@ class Preset(StrEnum):
 
     TUTORIAL = "tutorial"
     """The U-Net of the Data Science Bowl tutorial on its examples, with Dice loss."""
-    OURS = "ours"
+    PATCHES = "patches"
     """Five slices at once, patches with and without nodules, inserted lesions, hard negatives."""
+    OURS = PATCHES
+    """Its name in scenes of earlier versions."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Preset | None":
+        return cls.PATCHES if value == "ours" else None
 
     def label(self) -> str:
-        """Give its name as a combo box of Slicer shows it."""
+        """Its name in a combo box of Slicer."""
         return self.value
 
 
 @dataclass(frozen=True)
 class ExampleChoice:
-    """What becomes of an annotated scan.
+    """How an annotated scan is turned into training examples.
 
     Attributes:
-        neighbours: slices on either side of a nodule's central one that become examples too.
-        largest_only: examples of the largest nodule of each scan only, as in the tutorial.
-        lungs: how the lungs are found.
+        neighbours: slices on either side of a nodule's central slice that are examples too.
+        largest_only: only the largest nodule of each scan, as in the tutorial.
+        lungs: how the lungs are segmented.
     """
 
     neighbours: int = 1
@@ -38,28 +44,27 @@ class ExampleChoice:
 
 @dataclass(frozen=True)
 class StoreTrainingPlan:
-    """How a network is trained on a store; kept in its model card.
+    """Settings of a training on a store, kept in the model card.
 
     Attributes:
-        preset: the way.
-        epochs: at most; of ours also half as many with hard negatives.
+        preset: the recipe.
+        epochs: maximum; the preset patches adds half as many with hard negatives.
         batch: slices or patches in a batch, over all GPUs.
-        learning_rate: at the start; ours falls to a hundredth along a cosine, and starts at half
-            of it with hard negatives.
+        learning_rate: initial. The preset patches lowers it to a hundredth along a cosine, and
+            starts at half of it with hard negatives.
         filters: of the network's first level.
-        patience: epochs without a better one that end a training; None goes on to the last.
+        patience: epochs without improvement that end the training; None for no early stop.
         weights: file of an earlier training to start from.
-        tutorial_split: a fifth of the slices for the test, not of the patients; tutorial only.
-        seed: of everything random.
-        steps: batches in an epoch of ours.
-        patch: side of a patch in pixels, a multiple of 16; of ours.
-        lesions: inserted into each scan each time it is prepared; of ours.
-        hard_negatives: continue on false positives, and train a classifier to separate such
-            places from nodules; of ours.
+        tutorial_split: hold out a fifth of the slices, not of the patients; tutorial only.
+        seed: of all random numbers.
+        steps: batches in an epoch; patches only, as are the next three and `transplants`.
+        patch: side of a patch in pixels, a multiple of 16.
+        lesions: inserted into a scan each time it is prepared.
+        hard_negatives: continue on false positives, and train a classifier that separates them
+            from nodules.
         classifier_steps: batches of the classifier's training.
-        transplants: folder of real nodules that are put into the scans beside artificial lesions
-            and those of the store that radiologists outlined, see `transplants.read_cubes`; of
-            ours.
+        transplants: folder of real nodules that are inserted beside artificial lesions and the
+            store's own outlined nodules, see `transplants.read_cubes`.
     """
 
     preset: Preset
@@ -80,11 +85,11 @@ class StoreTrainingPlan:
 
     @classmethod
     def of(cls, preset: Preset, **changes: Any) -> "StoreTrainingPlan":
-        """The preset, changed where a value is given that is not None."""
+        """The preset with changes; a value of None keeps the preset's."""
         plain: dict[str, Any] = (
             {"epochs": 20, "batch": 2, "learning_rate": 1e-5, "filters": 32}
             if preset is Preset.TUTORIAL
             else {"epochs": 30, "batch": 16, "learning_rate": 1e-3, "filters": 12, "patience": 10}
         )
-        given = {name: value for name, value in changes.items() if value is not None}
-        return cls(preset, **{**plain, **given})
+        chosen = {name: value for name, value in changes.items() if value is not None}
+        return cls(preset, **{**plain, **chosen})

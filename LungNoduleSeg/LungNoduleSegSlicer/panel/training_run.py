@@ -37,14 +37,16 @@ class Measure(Enum):
 
     DICE = "dice"
     DETECTION = "detection"
-    INSERTED = "inserted"
+    SYNTHETIC = "synthetic"
+    INSERTED = SYNTHETIC
+    """Its name in scenes of earlier versions."""
 
     def label(self) -> str:
         """Its name for the box that chooses it."""
         return {
             Measure.DICE: _("Masks (Dice)"),
             Measure.DETECTION: _("Detections (FROC, as in LUNA16)"),
-            Measure.INSERTED: _("Model on synthetic lesions"),
+            Measure.SYNTHETIC: _("Model on synthetic lesions"),
         }[self]
 
 
@@ -110,7 +112,7 @@ class TrainingParameters:
     emptyScans: bool = False  # noqa: N815
     store: str
     pages: str
-    preset: Preset = Preset.OURS
+    preset: Preset = Preset.PATCHES
     weights: str
     epochs: Annotated[int, WithinRange(0, _MANY)] = 0
     steps: Annotated[int, WithinRange(0, _MANY)] = 0
@@ -184,7 +186,7 @@ class Evaluation:
         results = {
             Measure.DICE: beside(self.predicted, "-dice"),
             Measure.DETECTION: beside(self.submission, "-detection"),
-            Measure.INSERTED: beside(self.scan, f"-inserted-{tested}"),
+            Measure.SYNTHETIC: beside(self.scan, f"-synthetic-{tested}"),
         }[self.measure]
         return replace(self, results=self.results or results)
 
@@ -197,7 +199,7 @@ class Evaluation:
                 "nodules": self.nodules,
                 "series": self.series,
             },
-            Measure.INSERTED: {"scan": self.scan},
+            Measure.SYNTHETIC: {"scan": self.scan},
         }[self.measure] | {"results": self.results}
 
     def require_new(self) -> None:
@@ -403,7 +405,7 @@ OF_PRESET = {
 """Numbers of `StoreTrainingPlan` and their parameters, of which 0 stands for that of the preset."""
 
 NOTHING = TrainingRun(
-    (), Preparation(), None, None, StoreTrainingPlan.of(Preset.OURS), None, Evaluation()
+    (), Preparation(), None, None, StoreTrainingPlan.of(Preset.PATCHES), None, Evaluation()
 )
 
 
