@@ -5,6 +5,8 @@ from enum import StrEnum
 import numpy as np
 import SimpleITK as sitk
 
+from CTLungScreeningLib.errors import InputError
+
 RIGHT_LUNG = 1
 LEFT_LUNG = 2
 
@@ -13,6 +15,10 @@ LEAST_ML, MOST_ML = 1000, 9000
 
 LARGEST_SECOND_PART = 0.02
 """Share of a lung that may lie apart from the rest: a slice's edge, a lobe's tip."""
+
+
+HIGHEST_MEDIAN_HU = -400
+"""Half of a lung's voxels are darker, even of one with much disease; of other organs none are."""
 
 
 def lung_volumes_ml(lungs: sitk.Image) -> dict[str, float]:
@@ -92,3 +98,25 @@ class Lobe(StrEnum):
 
 LOBES = tuple(Lobe)
 """In a label image of lobes n stands for `LOBES[n - 1]`."""
+
+
+def require_lungs(lungs: sitk.Image, axial: sitk.Image, source: str) -> None:
+    """See that labels mark lungs in a scan.
+
+    Args:
+        lungs: not 0 in the lungs.
+        axial: the scan in HU on the same grid.
+        source: begins the message.
+
+    Raises:
+        InputError: if they mark nothing, or what is too dense for a lung.
+    """
+    array = sitk.GetArrayViewFromImage(lungs)
+    if not array.any():
+        raise InputError(f"{source} marks no lung within the scan: give the lungs of this scan.")
+    median = float(np.median(sitk.GetArrayViewFromImage(axial)[array > 0]))
+    if median > HIGHEST_MEDIAN_HU:
+        raise InputError(
+            f"{source} marks what has a median of {median:.0f} HU in the scan, which is no lung: "
+            "give the lungs of this scan."
+        )

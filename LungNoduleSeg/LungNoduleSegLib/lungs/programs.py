@@ -23,8 +23,14 @@ from CTLungScreeningLib.child_process import (
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
-from LungNoduleSegLib.lungs.labels import LEFT_LUNG, LOBES, RIGHT_LUNG, Lobe, LungMethod
-from LungNoduleSegLib.lungs.segmentation import require_lungs
+from LungNoduleSegLib.lungs.labels import (
+    LEFT_LUNG,
+    LOBES,
+    RIGHT_LUNG,
+    Lobe,
+    LungMethod,
+    require_lungs,
+)
 
 
 @dataclass(frozen=True)

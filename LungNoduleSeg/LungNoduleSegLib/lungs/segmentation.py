@@ -14,7 +14,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.lungs import volume
 from LungNoduleSegLib.lungs.air import CoarseGrid
-from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod, require_lungs
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.volume import tell_apart
 
@@ -53,9 +53,6 @@ def segment_lungs(
     return view.restore(result)
 
 
-HIGHEST_MEDIAN_HU = -400
-"""Half of a lung's voxels are darker, even of one with much disease; of other organs none are."""
-
 _MOST_LABELS = 32
 """Lobes and segments of both lungs are fewer."""
 
@@ -93,28 +90,6 @@ def read_lungs(file: Path, axial: sitk.Image) -> sitk.Image:
             "for the left."
         )
     return lungs
-
-
-def require_lungs(lungs: sitk.Image, axial: sitk.Image, source: str) -> None:
-    """See that labels mark lungs in a scan.
-
-    Args:
-        lungs: not 0 in the lungs.
-        axial: the scan in HU on the same grid.
-        source: begins the message.
-
-    Raises:
-        InputError: if they mark nothing, or what is too dense for a lung.
-    """
-    array = sitk.GetArrayViewFromImage(lungs)
-    if not array.any():
-        raise InputError(f"{source} marks no lung within the scan: give the lungs of this scan.")
-    median = float(np.median(sitk.GetArrayViewFromImage(axial)[array > 0]))
-    if median > HIGHEST_MEDIAN_HU:
-        raise InputError(
-            f"{source} marks what has a median of {median:.0f} HU in the scan, which is no lung: "
-            "give the lungs of this scan."
-        )
 
 
 def _check_labels(file: Path, values: NDArray[Any]) -> None:
