@@ -77,13 +77,19 @@ def coded_prediction(grid: sitk.Image, shift_mm: float = 0) -> ScanPrediction:
 def write_coded_series(
     folder: Path, low: float = -340, high: float = -10, step: float = 3, **options: Any
 ) -> list[Path]:
-    """Write a coded DICOM series from LPS z `low` to `high` in mm; options of `write_series`."""
-    places = np.arange(low, high + step / 2, step)[:, None] * [0, 0, 1] + [-4.5, -6, 0]
+    """Write a coded DICOM series from LPS z `low` to `high` in mm; options of `write_series`.
+
+    As in `coded_volume`, its left is bone and one corner air.
+    """
+    places = np.arange(low, high + step / 2, step)[:, None] * [0, 0, 1] + [-110, -70, 0]
     more = options.pop("edit", None)
 
     def edit(image: Any, k: int) -> None:
         hu = np.full(dicom_files.SHAPE[1:], hu_of(location_at(places[k, 2])))
+        hu[:, -1] = 400
+        hu[0, 0] = AIR_HU
         dicom_files.set_stored(image, np.rint(hu + 1024))
+        image.PixelSpacing = [20.0, 20.0]
         if more:
             more(image, k)
 

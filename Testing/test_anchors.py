@@ -85,6 +85,28 @@ def pelvis(z_mm: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.stack(pictures)
 
 
+def trunk(z_mm: NDArray[np.float64], last_reach: float = 120.0) -> NDArray[np.uint8]:
+    """A spine, ribs 27 mm apart that fall to the side, the lowest at 0 and as long as told.
+
+    Below it are level transverse processes; on the right a liver from 40 down to −60.
+    """
+    pictures = []
+    for z in z_mm:
+        hu = np.where(disc(0, 0, 100, 1.4), -90.0, AIR)
+        hu[disc(0, 50, 20)] = 300
+        if -60 < z < 40:
+            hu[disc(-70, -10, 60)] = 60
+        aside, back = np.abs(X), np.abs(Y - 65) < 5
+        for n in range(5):
+            reach = last_reach if n == 0 else 120.0
+            rib = back & (aside > 18) & (aside < reach)
+            hu[rib & (np.abs(z - (27 * n - (aside - 20) / 3)) < 5)] = BONE
+            process = back & (aside > 18) & (aside < 42) & (np.abs(z + 32 * (n + 1)) < 5)
+            hu[process] = BONE
+        pictures.append(grey(hu))
+    return np.stack(pictures)
+
+
 def found(pictures: NDArray[np.uint8], z_mm: NDArray[np.float64]) -> dict[str, Anchor]:
     return {anchor.landmark: anchor for anchor in examine(pictures, z_mm).anchors}
 
@@ -136,6 +158,45 @@ def test_crests_and_heads_of_the_femur_are_found_by_their_bone() -> None:
     assert anchors["Head of femur"].z_mm == pytest.approx(-140, abs=5)
     cut = slices(-200, -20)
     assert "Tip of iliac crest" not in found(pelvis(cut), cut)
+
+
+@pytest.mark.parametrize("reach", [120.0, 60.0])
+def test_t12_is_found_by_the_lowest_ribs_long_or_short(reach: float) -> None:
+    z_mm = slices(-120, 120)
+    assert found(trunk(z_mm, reach), z_mm)["T12"].z_mm == pytest.approx(0, abs=7)
+
+
+def test_ribs_that_may_go_on_below_the_scan_do_not_count() -> None:
+    for low in (-30.0, 20.0):
+        z_mm = slices(low, 120)
+        assert "T12" not in found(trunk(z_mm), z_mm)
+
+
+def test_a_liver_on_the_left_is_named_and_no_reason_to_tell_nothing() -> None:
+    z_mm = slices(-120, 120)
+    assert not examine(trunk(z_mm), z_mm).doubts
+    mirrored = examine(trunk(z_mm)[:, :, ::-1], z_mm)
+    assert "mirrored" in mirrored.doubts[0]
+    assert not mirrored.strange
+    (expected,) = examine(trunk(z_mm), z_mm).anchors
+    (anchor,) = mirrored.anchors
+    assert anchor.z_mm == pytest.approx(expected.z_mm, abs=3)
+
+
+def test_a_dome_above_the_scan_is_not_taken_from_its_slope() -> None:
+    for top in (-170.0, -180.0, -200.0):
+        z_mm = slices(-260, top)
+        assert "Right dome of diaphragm" not in found(chest(z_mm), z_mm)
+
+
+def test_two_legs_are_no_trunk() -> None:
+    z_mm = slices(-100, 100)
+    hu = np.full((SIZE, SIZE), float(AIR))
+    for side in (-1, 1):
+        hu[disc(side * 90, 0, 70)] = SOFT
+        hu[disc(side * 90, 0, 17)] = BONE
+    pictures = np.broadcast_to(grey(hu), (len(z_mm), SIZE, SIZE))
+    assert any("legs" in sentence for sentence in examine(pictures, z_mm).strange)
 
 
 def test_the_bowl_of_a_pelvis_is_no_skull_and_a_head_no_pelvis() -> None:

@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from CTSliceToolsLib.landmarks import LANDMARKS, LOCATIONS, Landmark
 from CTSliceToolsLib.localizer.body_grid import Anchor
-from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan, landmark_fit, usual_heights
+from CTSliceToolsLib.localizer.scan_fit import (
+    ANYWHERE_MM,
+    ScanFit,
+    fit_scan,
+    landmark_fit,
+    usual_heights,
+)
 
 CHEST = slice(3, 10)
 """C7 to L1."""
@@ -143,13 +149,27 @@ def test_anchors_put_right_what_the_network_is_off_by() -> None:
     patient = _patient(1.0, 0.0)
     z = _slices(patient, 3, 9, 2.5)
     raw = (patient.location_at(z) + 0.04).clip(0, 1)
-    anchors = [_anchor(patient, name) for name in ("T1", "Bifurcation of trachea")]
+    names = ("T1", "Bifurcation of trachea", "Right dome of diaphragm")
+    anchors = [_anchor(patient, name) for name in names]
 
     alone, fit = fit_scan(z, raw), fit_scan(z, raw, anchors)
 
     assert np.abs(alone.landmark_z_mm - patient.landmark_z_mm)[CHEST].min() > 40
     assert np.abs(fit.landmark_z_mm - patient.landmark_z_mm)[CHEST].max() < 15
     assert not fit.warnings
+
+
+def test_the_fewer_anchors_contradict_the_network_the_less_is_told() -> None:
+    patient = _patient(1.0, 0.0)
+    z = _slices(patient, 3, 9, 2.5)
+    raw = (patient.location_at(z) + 0.04).clip(0, 1)
+    anchors = [_anchor(patient, name) for name in ("T1", "Bifurcation of trachea")]
+
+    (doubt,) = fit_scan(z, raw, anchors).warnings
+    assert "check the landmarks" in doubt
+    strange = fit_scan(z, np.random.default_rng(1).random(len(z)), anchors[:1])
+    assert (strange.uncertainty_mm == ANYWHERE_MM).all()
+    assert any("not to be trusted" in warning for warning in strange.warnings)
 
 
 @pytest.mark.parametrize("off_mm", [-200, -90, 90, 200])

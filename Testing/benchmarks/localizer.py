@@ -22,11 +22,11 @@ from scipy import ndimage
 
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
-from CTSliceToolsLib.localizer.anchors import examine
 from CTSliceToolsLib.localizer.prediction import (
     DEFAULT_MODEL,
     UNKNOWN_MM,
     Model,
+    fit_slices,
     open_model,
     predict_locations,
 )
@@ -111,8 +111,7 @@ def read(data: Path, networks: Path | None) -> Iterator[tuple[Slices, Model]]:
 def judge(scan: Slices, model: Model) -> tuple[list[Judged], ScanFit]:
     """Hold what is said of a scan against its landmarks that are in view."""
     raw = predict_locations(scan.pictures, open_model(model)[0])
-    anatomy = examine(scan.pictures, scan.z_mm)
-    alone, fit = fit_scan(scan.z_mm, raw), fit_scan(scan.z_mm, raw, anatomy.anchors)
+    alone, fit = fit_scan(scan.z_mm, raw), fit_slices(scan.pictures, scan.z_mm, raw)
     order = np.argsort(scan.z_mm)
     z = scan.z_mm[order]
     half = float(np.ptp(z)) / max(len(z) - 1, 1) / 2
@@ -129,12 +128,10 @@ def judge(scan: Slices, model: Model) -> tuple[list[Judged], ScanFit]:
                 float(alone.landmark_z_mm[place]) - truth,
                 float(fit.landmark_z_mm[place]) - truth,
                 float(fit.uncertainty_mm[place]),
-                bool(fit.warnings or anatomy.doubts),
+                bool(fit.warnings),
             )
         )
-    return judged, ScanFit(
-        fit.landmark_z_mm, fit.residual_mm, (*anatomy.doubts, *fit.warnings), fit.uncertainty_mm
-    )
+    return judged, fit
 
 
 def truth_at(scan: Slices, location: float) -> float:

@@ -92,18 +92,36 @@ class BodyGrid:
         return (total // 4).astype(np.uint8)
 
     @cached_property
+    def _parts(self) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        """Regions of tissue in the slices, their sizes, and those of each slice by size, (z, 2).
+
+        Label 0 stands for none.
+        """
+        tissue = ndimage.binary_opening(self.coarse > TISSUE, IN_PLANE)
+        regions, count = ndimage.label(tissue, IN_PLANE)
+        size = component_sizes(regions, count + 1)
+        largest = np.zeros((len(regions), 2), int)
+        for one, two in zip(regions, largest, strict=True):
+            here = np.unique(one)
+            order = here[np.argsort(-size[here], kind="stable")]
+            two[: len(order)] = order[:2]
+        return regions, size, largest
+
+    @cached_property
     def body(self) -> Mask:
         """The body with all that it encloses: each slice's largest region of tissue, filled."""
-        tissue = self.coarse > TISSUE
-        regions, count = ndimage.label(ndimage.binary_opening(tissue, IN_PLANE), IN_PLANE)
-        size = component_sizes(regions, count + 1)
-        largest = np.zeros(count + 1, bool)
-        for one in regions:
-            here = np.unique(one)
-            largest[here[size[here].argmax()]] = True
-        largest[0] = False
-        body = ndimage.binary_dilation(largest[regions], IN_PLANE, mask=tissue)
+        regions, size, largest = self._parts
+        chosen = np.zeros(len(size), bool)
+        chosen[largest[:, 0]] = True
+        chosen[0] = False
+        body = ndimage.binary_dilation(chosen[regions], IN_PLANE, mask=self.coarse > TISSUE)
         return body | enclosed(~body)
+
+    @property
+    def second_share(self) -> NDArray[np.float64]:
+        """Size of the second largest region of each slice as a share of the largest, (z,)."""
+        _, size, largest = self._parts
+        return size[largest[:, 1]] / np.maximum(size[largest[:, 0]], 1)
 
     @property
     def voxel_ml(self) -> float:

@@ -1,6 +1,6 @@
 """Where in the body the slices of a scan lie: a network, landmarks found otherwise, one fit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
 from CTLungScreeningLib.reading.scan_index import IndexedScan, as_scan
 from CTSliceToolsLib.landmarks import LANDMARKS, describe_location, nearest_landmark
 from CTSliceToolsLib.localizer.anchors import examine
-from CTSliceToolsLib.localizer.scan_fit import ScanFit, fit_scan
+from CTSliceToolsLib.localizer.scan_fit import ANYWHERE_MM, ScanFit, fit_scan
 from CTSliceToolsLib.slice_image import SIZE, slice_images
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "slice-localizer.onnx"
@@ -27,8 +27,11 @@ DEFAULT_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "slice-loca
 BATCH = 4
 """Slices the network sees at once; it bounds the memory, whatever the scan's length."""
 
+UNCERTAIN_MM = 30.0
+"""A landmark with a wider interval than this, to either side, comes with a warning."""
+
 UNKNOWN_MM = 80.0
-"""A place that could be off by more, with 95 % probability by less, is none: cannot tell."""
+"""With a wider one than this it is not given: cannot tell."""
 
 _SAME_MM = 0.01
 """Levels closer than this are the same."""
@@ -113,9 +116,7 @@ class ScanPrediction:
     @property
     def field_of_view(self) -> tuple[float, float]:
         """Lowest and highest LPS z in mm: half a slice beyond the centres of the outermost."""
-        low, high = self.slices[0].z_mm, self.slices[-1].z_mm
-        half = (high - low) / (len(self.slices) - 1) / 2
-        return low - half, high + half
+        return _field_of_view(np.array([one.z_mm for one in self.slices]))
 
     @property
     def landmarks(self) -> dict[str, LandmarkPlace]:
@@ -123,13 +124,17 @@ class ScanPrediction:
 
         One that could lie further than `UNKNOWN_MM` from its place is left out.
         """
-        low, high = self.field_of_view
-        heights, uncertainty = self.fit.landmark_z_mm.tolist(), self.fit.uncertainty_mm.tolist()
         return {
-            landmark.name: LandmarkPlace(z, self.slice_at(z), off)
-            for landmark, z, off in zip(LANDMARKS, heights, uncertainty, strict=True)
-            if low <= z <= high and off <= UNKNOWN_MM
+            name: LandmarkPlace(z, self.slice_at(z), off)
+            for name, (z, off) in _in_view(self.fit, self.field_of_view).items()
+            if off <= UNKNOWN_MM
         }
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Names of the landmarks that seem to be in the field of view, but cannot be told."""
+        in_view = _in_view(self.fit, self.field_of_view)
+        return tuple(name for name, (_, off) in in_view.items() if off > UNKNOWN_MM)
 
     def slice_at(self, z_mm: float) -> SliceLocation:
         """Give the slice whose centre is nearest to LPS z in mm."""
@@ -261,9 +266,7 @@ def predict_scan(
     inside = (axial_z > z_mm[0] - _SAME_MM) & (axial_z < z_mm[-1] + _SAME_MM)
     pictures, axial_z = pictures[inside], axial_z[inside]
     axial_raw = predict_locations(pictures, network, progress)
-    anatomy = examine(pictures, axial_z)
-    fit = fit_scan(axial_z, axial_raw, anatomy.anchors)
-    fit = replace(fit, warnings=(*anatomy.doubts, *fit.warnings))
+    fit = fit_slices(pictures, axial_z, axial_raw)
     raw = np.interp(z_mm, axial_z, axial_raw)
     location = fit.location_at(z_mm)
     slices = tuple(
@@ -273,6 +276,48 @@ def predict_scan(
     notes = (*scan.notes, *notes_of(network))
     used = replace(used, device=device_of(network))  # it may have changed on the way
     return ScanPrediction(scan.source, scan.series, slices, fit, used, notes)
+
+
+def fit_slices(
+    pictures: NDArray[np.uint8], z_mm: NDArray[np.float64], raw: NDArray[np.float64]
+) -> ScanFit:
+    """Fit the landmarks of a scan to its anatomy and to what the network says of its slices.
+
+    Args:
+        pictures: slice images, (n, `SIZE`, `SIZE`), in any order.
+        z_mm: LPS z of their centres in mm, (n,).
+        raw: their normalized locations from the network, (n,).
+    """
+    anatomy = examine(pictures, z_mm)
+    fit = fit_scan(z_mm, raw, anatomy.anchors)
+    if anatomy.strange:
+        nothing = np.full_like(fit.uncertainty_mm, ANYWHERE_MM)
+        return replace(fit, warnings=(*anatomy.strange, *fit.warnings), uncertainty_mm=nothing)
+    uncertain = _uncertain(_in_view(fit, _field_of_view(np.sort(z_mm))))
+    return replace(fit, warnings=(*anatomy.doubts, *fit.warnings, *uncertain))
+
+
+def _field_of_view(z_mm: NDArray[np.float64]) -> tuple[float, float]:
+    half = float(z_mm[-1] - z_mm[0]) / max(len(z_mm) - 1, 1) / 2
+    return float(z_mm[0]) - half, float(z_mm[-1]) + half
+
+
+def _in_view(fit: ScanFit, view: tuple[float, float]) -> dict[str, tuple[float, float]]:
+    """LPS z and uncertainty in mm of the landmarks in a field of view, by name."""
+    places = zip(LANDMARKS, fit.landmark_z_mm.tolist(), fit.uncertainty_mm.tolist(), strict=True)
+    return {one.name: (z, off) for one, z, off in places if view[0] <= z <= view[1]}
+
+
+def _uncertain(in_view: dict[str, tuple[float, float]]) -> Iterator[str]:
+    unsure = [name for name, (_, off) in in_view.items() if UNCERTAIN_MM < off <= UNKNOWN_MM]
+    if unsure:
+        worst = max(in_view[name][1] for name in unsure)
+        yield f"Uncertain by up to ±{worst:.0f} mm: {', '.join(unsure)}."
+    unknown = [name for name, (_, off) in in_view.items() if UNKNOWN_MM < off < ANYWHERE_MM]
+    if unknown:
+        yield (
+            f"Cannot tell where these lie, by more than ±{UNKNOWN_MM:.0f} mm: {', '.join(unknown)}."
+        )
 
 
 def open_model(model: Model, device: Device | None = None) -> tuple[Network, ModelUsed]:

@@ -6,7 +6,7 @@ located between its landmarks. A few wrong slices have little say: the residuals
 soft absolute value (Huber-like), as in robust regression.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -68,8 +68,8 @@ _BIAS_CHANGE_SD = 0.01
 
 _HARDLY = 1e-3
 
-_ANYWHERE_MM = 1000.0
-"""A body lies no further from where the network has it; it makes an answer of no evidence too."""
+ANYWHERE_MM = 1000.0
+"""A body lies no further from where the network has it. As an uncertainty: nothing is known."""
 
 _WIDTHS = (16.0, 8.0, 4.0, *(3.0,) * 4)
 """Of the loss of anchors, in their standard deviations; one that is off by far more has no say.
@@ -81,8 +81,9 @@ _TWO_SIDED_95 = 1.96
 _LEAST_TRUST = 0.25
 """An anchor that is weighed less than this is named as contradicting the rest."""
 
-_ENOUGH_ANCHORS = 2
-"""So many anchors that agree are trusted whatever the network says."""
+_FEW_ANCHORS, _ENOUGH_ANCHORS = 2, 3
+"""With fewer anchors that agree than the first, a network that disagrees leaves nothing to trust;
+with fewer than the second it is a reason to look."""
 
 UNTRUSTED_MM = 40.0
 """With a median residual above this, a scan is not what the model knows."""
@@ -146,8 +147,11 @@ def fit_scan(z_mm: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> ScanF
     heights = solution.heights
     error = np.abs(_location_at(heights, z).clip(0, 1) - raw) * _mm_per_location(heights, z)
     residual = float(np.median(error))
-    doubts = tuple(_doubts(z, raw, anchors, solution, residual))
-    return ScanFit(heights, residual, doubts, _TWO_SIDED_95 * solution.sd_mm)
+    trusted = int(np.count_nonzero(solution.trust > _LEAST_TRUST))
+    strange = tuple(_strange(z, raw, residual, trusted))
+    doubts = tuple(_doubts(z, anchors, solution, residual, trusted))
+    uncertainty = np.full_like(heights, ANYWHERE_MM) if strange else _TWO_SIDED_95 * solution.sd_mm
+    return ScanFit(heights, residual, strange or doubts, uncertainty)
 
 
 def landmark_fit(landmark_z_mm: Mapping[str, float]) -> ScanFit:
@@ -217,7 +221,7 @@ def _solve(z: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> _Solution:
                 weight * _soft((seen.clip(0, 1) - raw) / _RAW_SD),
                 (heights[_ABOVE] - heights[_BELOW] - _MEAN) / _SD,
                 np.sqrt(trust) * misfit(heights),
-                (heights[:1] - tops[0]) / _ANYWHERE_MM,
+                (heights[:1] - tops[0]) / ANYWHERE_MM,
                 np.r_[bias[:1] / _BIAS_SD, np.diff(bias) / _BIAS_CHANGE_SD] / free,
             ]
         )
@@ -313,33 +317,40 @@ def _thickness(z: Floats) -> Floats:
     return thickness
 
 
-def _doubts(
-    z: Floats, raw: Floats, anchors: Sequence[Anchor], found: _Solution, residual: float
-) -> list[str]:
+def _strange(z: Floats, raw: Floats, residual: float, trusted: int) -> Iterator[str]:
+    """Say why nothing can be told of a scan."""
     from scipy.stats import spearmanr  # noqa: PLC0415 - takes a second
 
-    doubts = []
     if np.ptp(z) > 60 and np.ptp(raw) > 0.03 and spearmanr(z, raw).statistic > 0.3:
         upside_down = _solve(-z, raw)
         if upside_down.cost < _solve(z, raw).cost:
-            doubts.append(
+            yield (
                 "The anatomy runs against the direction of z: the patient position in the header, "
                 "head first or feet first, is wrong."
             )
-    if residual > UNTRUSTED_MM and np.count_nonzero(found.trust > _LEAST_TRUST) < _ENOUGH_ANCHORS:
-        doubts.append(
+    if residual > UNTRUSTED_MM and trusted < _FEW_ANCHORS:
+        yield (
             f"The slices do not follow each other as in a body (median residual {residual:.0f} "
             "mm): this is not an axial scan of an adult between head and hips, and the locations "
             "are not to be trusted."
         )
+
+
+def _doubts(
+    z: Floats, anchors: Sequence[Anchor], found: _Solution, residual: float, trusted: int
+) -> Iterator[str]:
+    if residual > UNTRUSTED_MM and _FEW_ANCHORS <= trusted < _ENOUGH_ANCHORS:
+        yield (
+            f"The network puts the slices {residual:.0f} mm away from where the anatomy that was "
+            "found does: check the landmarks."
+        )
     if found.heights[-1] > np.quantile(z, 0.5):
-        doubts.append("Most slices lie below the head of femur, where the model was not trained.")
+        yield "Most slices lie below the head of femur, where the model was not trained."
     for anchor, trust in zip(anchors, found.trust, strict=True):
         off = anchor.z_mm - found.heights[LANDMARKS.index(LANDMARK_BY_NAME[anchor.landmark])]
         if trust < _LEAST_TRUST:
-            doubts.append(
+            yield (
                 f"{anchor.name}: what was taken for it puts {anchor.landmark} {abs(off):.0f} mm "
                 f"{'above' if off > 0 else 'below'} where the rest of the scan has it, and was "
                 "left out."
             )
-    return doubts
