@@ -207,7 +207,7 @@ def test_the_command_takes_scans_and_predictions(reader: Path, tmp_path: Path) -
         nearest = record["matches"][0]
         assert abs(nearest["offset_mm"]) <= 1.25
         assert f"{nearest['z_mm']:.1f}" in printed
-        assert "Note" not in printed
+        assert "predicted by" not in printed
 
     printed = command("match", tmp_path / "before.json", "--location", 0.5)
     assert "outside the scan" in printed
