@@ -89,7 +89,7 @@ def _spine(body: BodyGrid) -> tuple[NDArray[np.float64], NDArray[np.float64]] | 
     bone = ((body.coarse > RIB) & body.body).astype(np.float32)
     count, rows, columns = bone.shape
     middle = float(ndimage.center_of_mass(body.body)[2])
-    strip: Mask = body.body[:, :, max(0, round(middle) - 5) : round(middle) + 6].any(2)
+    strip: Mask = np.any(body.body[:, :, max(0, round(middle) - 5) : round(middle) + 6], axis=2)
     front, back = strip.argmax(1)[:, None], rows - 1 - strip[:, ::-1].argmax(1)[:, None]
     bone = ndimage.uniform_filter1d(bone, max(1, round(40 / body.step_mm)), axis=0)
     bone = ndimage.uniform_filter(bone, (0, 11, 11))
