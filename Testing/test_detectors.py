@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom import dcmread
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard
@@ -223,6 +224,77 @@ def test_nothing_leaves_the_folder_of_a_zip(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["bad.zip", "settings", "toy.onnx"]
 
 
+def bomb(archive: zipfile.ZipFile) -> None:
+    """Half a GiB of zeros in half a MB."""
+    with archive.open("toy.onnx", "w", force_zip64=True) as entry:
+        for _ in range(512):
+            entry.write(bytes(2**20))
+
+
+def second_card(archive: zipfile.ZipFile) -> None:
+    """Another card than the one whose program the user may be asked about."""
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("model.json", "{}")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (bomb, "unpacks to hundreds of times its size"),
+        (second_card, "is not a model card|cannot be unpacked"),
+    ],
+)
+def test_a_zip_made_to_harm_is_refused(
+    change: Callable[[zipfile.ZipFile], None], words: str, tmp_path: Path
+) -> None:
+    card = onnx_model(tmp_path)
+    file = tmp_path / "bad.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.json", json.dumps(card.__dict__))
+        change(archive)
+    with pytest.raises(InputError, match=words):
+        add_model(file)
+    assert not list(added_models())
+
+
+@pytest.mark.parametrize("part", ["model.json", "toy.onnx"])
+@pytest.mark.parametrize("damage", ["compressed data", "encrypted"])
+def test_a_damaged_zip_is_refused_in_a_sentence(part: str, damage: str, tmp_path: Path) -> None:
+    card = onnx_model(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps(card.__dict__), encoding="utf-8")
+    file = tmp_path / "bad.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("model.json", "toy.onnx"):
+            archive.write(tmp_path / name, name)
+        here = archive.getinfo(part).header_offset
+        entries = archive.start_dir
+    content = bytearray(file.read_bytes())
+    if damage == "encrypted":
+        content[here + 6] |= 1
+        content[content.index(part.encode(), entries) - 46 + 8] |= 1
+    else:
+        data = here + 30 + len(part)
+        content[data : data + 8] = bytes([255] * 8)
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.zip(: toy\.onnx cannot be unpacked| is no model)"):
+        add_model(file)
+    assert not list(added_models())
+
+
+def test_a_card_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bad.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("model.json", "[" * 500_000)
+    with pytest.raises(InputError, match="is not a model card"):
+        read_zip_card(file)
+
+
+def test_a_zip_cannot_bring_python_code(tmp_path: Path) -> None:
+    card = replace(onnx_model(tmp_path), kind="python")
+    with pytest.raises(InputError, match="kind `python` comes with a package"):
+        add_model(zipped(card, tmp_path, tmp_path / "a.zip"))
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
@@ -300,6 +372,12 @@ def test_the_report_says_that_the_scan_was_trained_on(
     )
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "toy-onnx was trained on this scan" in report
+
+
+def test_the_bundled_model_was_trained_on_a_scan_that_its_report_names(shared_data: Path) -> None:
+    first = min((shared_data / "LIDC-IDRI-0001").rglob("*.dcm"))
+    uid = dcmread(first, specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID
+    assert uid in find_card(DEFAULT_MODEL).training_cases
 
 
 @pytest.mark.slow

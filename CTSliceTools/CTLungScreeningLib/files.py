@@ -211,7 +211,8 @@ def read_object(file: Path) -> dict[str, Any]:
         InputError: if it cannot be read, is no JSON object, or names a key twice.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_once_each)
+        text = file.read_text(encoding="utf-8")
+        content = parse_json(text, object_pairs_hook=_once_each)
     except FileNotFoundError:
         raise InputError(f"{file} does not exist: give the file or the folder it is in.") from None
     except OSError as error:
@@ -251,6 +252,18 @@ def replace_object(
                 "nothing was overwritten."
             )
     replace_text(file, json_text(content))
+
+
+def parse_json(text: str, **options: Any) -> Any:
+    """Parse JSON from a file that may come from anywhere, with the options of `json.loads`.
+
+    Raises:
+        ValueError: if it is no JSON, or nested so deeply that Python gives up.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def json_text(content: object, allow_nan: bool = True) -> str:

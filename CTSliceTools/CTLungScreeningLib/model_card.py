@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, refuse_existing, replace_text
+from CTLungScreeningLib.files import new_file, parse_json, refuse_existing, replace_text
 
 if TYPE_CHECKING:
     import keras
@@ -272,7 +272,7 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
         return InputError(f"{source} is not a model card: {why}.")
 
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError as error:
         raise wrong(str(error)) from error
     if not isinstance(values, dict):

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
-from CTLungScreeningLib.files import private_folder, replace_text
+from CTLungScreeningLib.files import parse_json, private_folder, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.dicom_headers import looks_like_dicom
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
@@ -139,7 +138,7 @@ def _of_run(folder: Path, name: str, source: Source) -> ScanFeatures:
 
 def _series(record: Path) -> Mapping[str, Any]:
     try:
-        return json.loads(record.read_text(encoding="utf-8"))["input"]["series"] or {}
+        return parse_json(record.read_text(encoding="utf-8"))["input"]["series"] or {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record} is not the record of a run: run the scan again.") from error
 

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import replace_text
+from CTLungScreeningLib.files import parse_json, replace_text
 
 SETTINGS_FOLDER = "CTLUNGSCREENING_SETTINGS"
 """Environment variable with another folder for what is remembered between runs."""
@@ -138,7 +138,7 @@ def usual_cost(megavoxels: float) -> RunCost:
 def _read() -> dict[str, list[RunCost]]:
     """What is remembered; nothing if the file is missing or damaged."""
     try:
-        data = json.loads((settings_folder() / FILE).read_text(encoding="utf-8"))
+        data = parse_json((settings_folder() / FILE).read_text(encoding="utf-8"))
         return {str(kind): _costs(runs) for kind, runs in data.items()}
     except (OSError, ImportError, ValueError, TypeError, KeyError, AttributeError):
         return {}

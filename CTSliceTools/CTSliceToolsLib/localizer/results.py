@@ -1,6 +1,5 @@
 """Predictions of scans as files: JSON, CSV table and plot, for one scan or a folder of them."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ import numpy as np
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import json_text, new_file, refuse_existing
+from CTLungScreeningLib.files import json_text, new_file, parse_json, refuse_existing
 from CTLungScreeningLib.package import software_versions
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource
@@ -161,7 +160,7 @@ def read_prediction(file: Path) -> ScanPrediction:
         InputError: if the file is missing or no such JSON.
     """
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = parse_json(file.read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
             raise InputError(f"{file} is in the form '{record['format']}': predict again.")
         return _prediction(record)

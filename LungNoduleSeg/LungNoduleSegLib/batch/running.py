@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from CTLungScreeningLib.engine import THREADS
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import FolderNames, new_file, refuse_links
+from CTLungScreeningLib.files import FolderNames, new_file, parse_json, refuse_links
 from CTLungScreeningLib.package import software_versions
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import staging_folder
@@ -301,7 +301,7 @@ def _require_same(file: Path, record: dict[str, Any]) -> None:
             temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         return
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = parse_json(file.read_text(encoding="utf-8"))
         other = [key.replace("_", " ") for key in record if record[key] != before[key]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,7 +13,7 @@ import SimpleITK as sitk
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import make_folders, refuse_links, replace_text
+from CTLungScreeningLib.files import make_folders, parse_json, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.batch.cases import Case
@@ -262,7 +261,7 @@ def _row(job: Job, given: ClinicalData) -> ScanRow:
 
 def _record(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{file} is no record of a run: move its folder away.") from error
 

@@ -1,9 +1,11 @@
 """Models the user adds, each unpacked from a zip, and opening any model by name or file."""
 
+import lzma
 import os
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -23,6 +25,19 @@ MAX_CARD_BYTES = 2_000_000
 
 MAX_BYTES = 4 * 2**30
 """What the files of a model may take together once they are unpacked."""
+
+MAX_EXPANSION = 200
+"""Times that a file may become larger when it is unpacked: zeros do, no network does."""
+
+_UNREADABLE = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,  # also of a file that is encrypted or packed in a way not known here
+)
+"""What a damaged zip file ends in."""
 
 
 def models_folder() -> Path:
@@ -47,13 +62,7 @@ def read_zip_card(file: Path) -> ModelCard:
             if entry.file_size > MAX_CARD_BYTES:
                 raise InputError(f"{file}: its {CARD} is too large for a card.")
             text = archive.read(entry).decode("utf-8")
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        KeyError,
-        UnicodeDecodeError,
-        NotImplementedError,
-    ) as error:
+    except (*_UNREADABLE, KeyError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is no model: it must be a zip file with a {CARD}.") from error
     card = card_from_text(text, f"{CARD} in {file}")
     if not card.name.replace("-", "").replace("_", "").isalnum() or not card.name.isascii():
@@ -84,6 +93,10 @@ def add_model(file: Path, may_run: str = "") -> Path:
             program than the one agreed to.
     """
     card = read_zip_card(file)
+    if card.kind == "python":
+        raise InputError(
+            f"{file} is no model: the kind `python` comes with a package that you install."
+        )
     if what_runs(card) != may_run:
         raise InputError(
             f"{card.name} runs a program on this computer, {what_runs(card)!r}: agree to it first."
@@ -119,6 +132,8 @@ def _unpack(archive: zipfile.ZipFile, card: ModelCard, folder: Path, file: Path)
     entries = [one for one in archive.infolist() if not one.is_dir()]
     if sum(one.file_size for one in entries) > MAX_BYTES:
         raise InputError(f"{file} unpacks to more than {MAX_BYTES // 2**30} GiB: it is no model.")
+    if any(one.file_size > MAX_EXPANSION * (one.compress_size + 1) for one in entries):
+        raise InputError(f"{file} unpacks to hundreds of times its size: it is no model.")
     named = {CARD, *card.files}
     for entry in entries:
         link = stat.S_ISLNK(entry.external_attr >> 16)
@@ -129,7 +144,7 @@ def _unpack(archive: zipfile.ZipFile, card: ModelCard, folder: Path, file: Path)
         try:
             with archive.open(entry) as source, place.open("xb") as copy:
                 shutil.copyfileobj(source, copy)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except _UNREADABLE as error:
             raise InputError(f"{file}: {entry.filename} cannot be unpacked: {error}.") from error
 
 

@@ -1,6 +1,5 @@
 """Read the results of a run back from its files."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import parse_json
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
@@ -105,7 +105,7 @@ def _same_grid(one: sitk.Image, other: sitk.Image) -> bool:
 def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
     """The record of a run, where its scan lies, and its SeriesInstanceUID."""
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
         found = record["input"]
         series = found["series"]
         uid = series["series_instance_uid"] if series else None

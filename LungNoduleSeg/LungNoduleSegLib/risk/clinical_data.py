@@ -1,7 +1,6 @@
 """Clinical data of a patient and the nodules, from a JSON file or from growth."""
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import parse_json
 from LungNoduleSegLib.nodules.table import mean_axial_mm
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts, Status
 from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH, Change
@@ -77,7 +77,7 @@ def read_facts(path: Path) -> ClinicalData:
         InputError: naming the file and the fact that cannot be used.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8-sig"))
+        told = parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): name a JSON file.") from error
     except ValueError as error:

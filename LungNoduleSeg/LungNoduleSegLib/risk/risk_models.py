@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.files import new_file, parse_json
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import CANCER
@@ -147,7 +147,7 @@ def _read_card(file: Path) -> RiskCard:
         if not part.is_file():
             raise InputError(f"{part} is missing: a risk model is a file with its .json card.")
     try:
-        card = RiskCard(**json.loads(path.read_text(encoding="utf-8")))
+        card = RiskCard(**parse_json(path.read_text(encoding="utf-8")))
         card = replace(card, algorithm=Algorithm(card.algorithm))
         made_with = card.software[card.algorithm.package]
         for name in card.features:

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 import slicer
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import parse_json
 from CTLungScreeningLib.geometry import LPS_TO_RAS, Grid, ijk_to_lps
 from CTLungScreeningLib.reading.volume_files import read_labels
 from CTLungScreeningSlicer.scene.mrml_volume import add_node, ijk_to_world
@@ -396,7 +397,7 @@ def set_threshold(node: Any, threshold: float) -> None:
 
 def _rules(file: Path) -> dict[str, Any]:
     try:
-        rules: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["parameters"]["rules"]
+        rules: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))["parameters"]["rules"]
         return rules
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is no record of a run: run the scan again.") from error
