@@ -79,6 +79,40 @@ def test_the_block_holds(without_keras: Callable[..., str], tmp_path: Path) -> N
         without_keras("CTSliceToolsLib", "train", tmp_path, "-o", tmp_path / "a.keras")
 
 
+TRAINING = {
+    "CTLungScreeningLib": {"keras_loader", "keras_training", "onnx_export"},
+    "CTSliceToolsLib": {"localizer.networks", "localizer.slice_batches", "localizer.training"},
+    "LungNoduleSegLib": {
+        "network.classifier_training",
+        "network.patches",
+        "network.unet",
+        "training_data.training",
+    },
+}
+"""The modules that need Keras."""
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+
+package = importlib.import_module(sys.argv[1])
+for one in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    if not one.name.endswith("__main__"):
+        try:
+            importlib.import_module(one.name)
+        except ModuleNotFoundError as error:
+            print(one.name.partition(".")[2], error)
+"""
+
+
+@pytest.mark.parametrize("package", TRAINING)
+def test_only_training_imports_keras(package: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BLOCK, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    call = [sys.executable, "-c", IMPORT_ALL, package]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
+    assert {line.split()[0] for line in done.stdout.splitlines()} == TRAINING[package]
+
+
 def test_a_run_needs_no_keras(
     phantom: Path, without_keras: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from LungNoduleSegLib.evaluation.lesion_placement import (
     insert_synthetic_lesions,
 )
 from LungNoduleSegLib.evaluation.synthetic_lesions import OUTPUTS, evaluate_synthetic_lesions
-from LungNoduleSegLib.network.patches import VESSEL_HU
+from LungNoduleSegLib.lesions import VESSEL_HU
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom, write_phantom
 
 SPACING = (2.0, 2.0, 3.0)

@@ -16,6 +16,12 @@ from LungNoduleSegLib.nodules.table import NoduleKind
 
 Box = tuple[slice, slice, slice]
 
+VESSEL_HU = -400
+"""Soft tissue inside the lungs: blood vessels, where no lesion is."""
+
+PSF_MM = (0.5, 0.8)
+"""Range of the scanner's blur, one standard deviation."""
+
 
 SHELL_HU = {
     NoduleKind.SOLID: (-20.0, 80.0),

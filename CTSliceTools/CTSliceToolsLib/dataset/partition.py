@@ -1,6 +1,7 @@
 """Slices sorted into training, validation and testing, whole series together."""
 
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -9,10 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTSliceToolsLib.dataset.conversion import read_series_uid
+from CTSliceToolsLib.dataset.conversion import read_labelled_slice, read_series_uid
+from CTSliceToolsLib.slice_image import SIZE
 
 
 class Part(StrEnum):
@@ -131,3 +136,38 @@ def _put(file: Path, target: Path, hard_link: bool) -> bool:
             f"{'try copies, ' * hard_link}make room or choose another folder."
         ) from error
     return True
+
+
+def partition_files(data: Path, part: Part) -> list[Path]:
+    """List the `.npz` files of one partition, in the order of their names.
+
+    Raises:
+        InputError: if there are none.
+    """
+    files = sorted((data / part).rglob("*.npz"))
+    if not files:
+        raise InputError(
+            f"{data / part} holds no .npz file: give the folder that `ct-slice-tools "
+            "partition` made, of enough series that each part gets some."
+        )
+    return files
+
+
+def read_picture(file: Path) -> tuple[NDArray[np.uint8], float]:
+    """Read picture, (`SIZE`, `SIZE`), and normalized location from one `.npz` of `convert`.
+
+    Of three channels, which are alike, the first is taken.
+
+    Raises:
+        InputError: if it is damaged, or not such a file.
+    """
+    labelled = read_labelled_slice(file)
+    pixels, location = labelled.pixels, labelled.location
+    if pixels.ndim == 3:
+        pixels = pixels[..., 0]
+    if pixels.shape != (SIZE, SIZE) or not math.isfinite(location):
+        raise InputError(
+            f"{file} holds pixels of shape {labelled.pixels.shape} at location {location}, not "
+            f"{SIZE} × {SIZE} at a finite one: convert it again."
+        )
+    return pixels, location

@@ -22,12 +22,11 @@ from CTSliceToolsLib.dataset.annotation import (
 )
 from CTSliceToolsLib.dataset.conversion import read_series_uid
 from CTSliceToolsLib.dataset.normalization import normalized_locations
-from CTSliceToolsLib.dataset.partition import Part
+from CTSliceToolsLib.dataset.partition import Part, partition_files, read_picture
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS, LOCATIONS
 from CTSliceToolsLib.localizer.anchors import examine
 from CTSliceToolsLib.localizer.prediction import Model, open_model, predict_locations
 from CTSliceToolsLib.localizer.scan_fit import fit_scan, usual_heights
-from CTSliceToolsLib.localizer.slice_batches import partition_files, read_picture
 from CTSliceToolsLib.slice_image import slice_images
 
 Floats = NDArray[np.float64]

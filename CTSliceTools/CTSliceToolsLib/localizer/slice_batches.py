@@ -1,7 +1,6 @@
 """Batches of slices for training, read from disk as they are needed."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,10 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTSliceToolsLib.dataset.conversion import read_labelled_slice
-from CTSliceToolsLib.dataset.partition import Part
+from CTSliceToolsLib.dataset.partition import read_picture
 from CTSliceToolsLib.slice_image import SIZE
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
@@ -41,21 +38,6 @@ class SlicePack:
         return np.load(self.file, mmap_mode="r", allow_pickle=False)[rows, ..., None]
 
 
-def partition_files(data: Path, part: Part) -> list[Path]:
-    """List the `.npz` files of one partition, in the order of their names.
-
-    Raises:
-        InputError: if there are none.
-    """
-    files = sorted((data / part).rglob("*.npz"))
-    if not files:
-        raise InputError(
-            f"{data / part} holds no .npz file: give the folder that `ct-slice-tools "
-            "partition` made, of enough series that each part gets some."
-        )
-    return files
-
-
 def fingerprint(files: Sequence[Path]) -> str:
     """Digest the names, sizes and times of files, in order; it changes when any of them does."""
     digest = hashlib.sha256()
@@ -63,26 +45,6 @@ def fingerprint(files: Sequence[Path]) -> str:
         facts = file.stat()
         digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def read_picture(file: Path) -> tuple[NDArray[np.uint8], float]:
-    """Read picture, (`SIZE`, `SIZE`), and normalized location from one `.npz` of `convert`.
-
-    Of three channels, which are alike, the first is taken.
-
-    Raises:
-        InputError: if it is damaged, or not such a file.
-    """
-    labelled = read_labelled_slice(file)
-    pixels, location = labelled.pixels, labelled.location
-    if pixels.ndim == 3:
-        pixels = pixels[..., 0]
-    if pixels.shape != (SIZE, SIZE) or not math.isfinite(location):
-        raise InputError(
-            f"{file} holds pixels of shape {labelled.pixels.shape} at location {location}, not "
-            f"{SIZE} × {SIZE} at a finite one: convert it again."
-        )
-    return pixels, location
 
 
 def pack_slices(

@@ -21,7 +21,7 @@ from CTLungScreeningLib.keras_training import (
 from CTLungScreeningLib.model_card import ModelCard, require_new_model, save_model
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import only_writer
-from CTSliceToolsLib.dataset.partition import Part
+from CTSliceToolsLib.dataset.partition import Part, partition_files
 from CTSliceToolsLib.localizer.networks import (
     RandomAffine,
     RandomFieldOfView,
@@ -35,7 +35,6 @@ from CTSliceToolsLib.localizer.slice_batches import (
     SlicePack,
     fingerprint,
     pack_slices,
-    partition_files,
 )
 from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
 from CTSliceToolsLib.slice_image import PIXEL_MM, SIZE

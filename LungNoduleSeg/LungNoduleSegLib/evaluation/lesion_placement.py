@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.geometry import voxels_to_lps
 from LungNoduleSegLib.lesions import (
+    PSF_MM,
+    VESSEL_HU,
     InsertedLesion,
     Lesion,
     insert_lesion,
     lesion_density,
     random_lesion,
 )
-from LungNoduleSegLib.network.patches import PSF_MM, VESSEL_HU
 from LungNoduleSegLib.nodules.table import NoduleKind
 
 SIZES_MM = ((4, 6), (6, 8), (8, 12), (12, 20), (20, 30))

@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.keras_training import EpochBatches
-from LungNoduleSegLib.lesions import insert_lesion, random_lesion
+from LungNoduleSegLib.lesions import PSF_MM, VESSEL_HU, insert_lesion, random_lesion
 from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mask
 from LungNoduleSegLib.network.transplants import NoduleCube, transplant
-
-VESSEL_HU = -400
-"""Soft tissue inside the lungs: blood vessels, where no lesion is."""
 
 TRANSPLANTED = 0.6
 """Share of the inserted lesions that are real nodules, where there are any to take."""
@@ -26,9 +23,6 @@ PLEURAL = 0.7
 
 TRIES = 8
 """Places that a nodule is tried at before an artificial lesion is taken instead."""
-
-PSF_MM = (0.5, 0.8)
-"""Range of the scanner's blur, one standard deviation."""
 
 
 @dataclass(frozen=True)
