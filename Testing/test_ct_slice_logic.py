@@ -30,6 +30,7 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from CTSliceToolsLib.localizer.matching import find_level, match_slices
 from CTSliceToolsLib.localizer.results import write_prediction
+from test_rigid_check import follow_up, patient
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
@@ -151,6 +152,14 @@ def test_nodes_hold_the_prediction_and_lie_beside_the_volume(logic: CTSliceTools
             [getattr(one, name) for one in prediction.slices],
         )
     assert table.GetColumnUnitLabel("z_mm") == "mm"
+    np.testing.assert_allclose(
+        slicer.util.arrayFromTableColumn(table, "uncertainty_mm"),
+        prediction.fit.uncertainty_at([one.z_mm for one in prediction.slices]),
+    )
+    (place, *_) = prediction.landmarks.values()
+    uncertain = slicer.util.arrayFromTableColumn(nodes.landmarkTable, "uncertainty_mm")
+    assert uncertain[0] == pytest.approx(place.uncertainty_mm)
+    assert f"± {place.uncertainty_mm:.0f} mm" in nodes.markups.GetNthControlPointDescription(0)
     words = table.GetTable().GetColumnByName("description")
     assert words.GetValue(0) == prediction.slices[0].description
 
@@ -218,6 +227,24 @@ def test_predicted_landmarks_become_an_annotation_that_can_be_undone(
     assert looks[0] != looks[1]
     logic.annotation.undo(volume)
     assert logic.annotation.landmarks(volume) == {}
+
+
+def test_voxels_of_one_patient_correct_the_levels(logic: CTSliceToolsLogic) -> None:
+    images = [patient(0), follow_up(patient(0))]
+    volumes: list[Any] = []
+    for image, shift in zip(images, (340.0, 340 - 37 + 10), strict=True):
+        low, step = image.GetOrigin()[2], image.GetSpacing()[2]
+        grid = upright(low, low + (image.GetDepth() - 1) * step, step)
+        volumes.append(add_volume(sitk.Cast(image, sitk.sitkInt16), "CT"))
+        prediction_nodes.add_prediction(volumes[-1], coded_prediction(grid, shift))
+    before, after = volumes
+    assert logic.isAligned(before, after) is None
+    assert logic.alignment(*volumes).z_at(80) == pytest.approx(107, abs=3)
+    stages: set[str] = set()
+    logic.align(before, after, lambda stage, done, total: stages.add(stage))
+    assert "Comparing" in stages
+    assert logic.isAligned(*volumes) is True
+    assert logic.alignment(*volumes).z_at(80) == pytest.approx(117, abs=2)
 
 
 @settings(max_examples=10)

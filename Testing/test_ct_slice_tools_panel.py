@@ -422,6 +422,7 @@ class TestLocalizeToItsEnd(LocalizeTest):
         self.assertEqual(list(found), list(expected))
         for name, z in expected.items():
             self.assertAlmostEqual(found[name], z, delta=10)
+        self.assertGreater(float(self.ui.foundTable.item(0, 3).text()), 0)
 
         scroll_to(-107.5)
         self.assertIn("between Aortic arch and Bifurcation of trachea", self.ui.locationLabel.text)

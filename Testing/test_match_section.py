@@ -498,8 +498,8 @@ class TestRun(MatchTest):
         self.switch()
         self.match.run_bar.button.click()
         wait_until(lambda: not self.match.run_bar.runner.busy, 240)
-        self.assertEqual(self.ui.matchWarning.text, "")
-        self.assertEqual(tool_tip(self.match.run_bar.button), "Both volumes are localized.")
+        self.assertIn("Uncertain by up to", self.ui.matchWarning.text)
+        self.assertEqual(tool_tip(self.match.run_bar.button), "The volumes are already matched.")
         self.assertGreater(self.ui.foundTable.rowCount, 4)
         for z in (-100.0, -120.0, -200.0):
             scroll_to(z)

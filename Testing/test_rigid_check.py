@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CTSliceToolsLib.localizer.matching import SEARCH_MM, check_level
+from CTLungScreeningLib.geometry import ScanAlignment
+from CTSliceToolsLib.localizer.matching import SEARCH_MM, check_alignment, check_level
 
 
 def patient(seed: int) -> sitk.Image:
@@ -55,3 +56,18 @@ def test_scans_that_do_not_overlap_are_not_compared() -> None:
     image = patient(0)
     assert check_level(image, 117 + 1000, follow_up(image), 80) is None
     assert check_level(image, 240 + SEARCH_MM, follow_up(image), 1000) is None
+
+
+def test_all_levels_of_a_follow_up_are_corrected_and_none_of_another_patient() -> None:
+    there = np.arange(-37.0, 203, 3)
+    rough = ScanAlignment(there + 37 + np.linspace(-12, 12, len(there)), there)
+    counts: list[int] = []
+    found = check_alignment(
+        rough, patient(0), follow_up(patient(0)), lambda stage, done, total: counts.append(done)
+    )
+    assert found is not None
+    assert counts == sorted(counts)
+    assert len(counts) > 5
+    for z in (0.0, 50.0, 80.0, 150.0):
+        assert found.z_at(z) == pytest.approx(z + 37, abs=2.5)
+    assert check_alignment(rough, patient(1), follow_up(patient(0))) is None

@@ -9,7 +9,7 @@ from CTLungScreeningLib.command_line import ProgressOption, new_app, run_app
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTLungScreeningLib.reading.dicom_series import format_series, list_series
 from CTSliceToolsLib.commands.dataset import annotate, convert, normalize, organize, partition
-from CTSliceToolsLib.commands.localizer import evaluate, match, predict, train
+from CTSliceToolsLib.commands.localizer import align, evaluate, match, predict, train
 
 app = new_app("CT slices: what is in a folder and where in the body a slice lies.")
 
@@ -40,6 +40,7 @@ app.command()(convert)
 app.command()(partition)
 app.command()(predict)
 app.command()(match)
+app.command()(align)
 app.command()(train)
 app.command()(evaluate)
 

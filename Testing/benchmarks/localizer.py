@@ -100,7 +100,7 @@ def read(data: Path, networks: Path | None) -> Iterator[tuple[Slices, Model]]:
         for name, places in json.loads(file.read_text(encoding="utf-8")).items():
             model: Path = DEFAULT_MODEL
             if networks is not None and name in patient_of:
-                model = networks / f"without-{patient_of[name]}.keras"
+                model = networks / f"without-{patient_of[name]}.json"
                 if not model.exists():
                     continue
             pictures, z_mm = slice_images(read_ct(data / name).image)

@@ -218,6 +218,10 @@ def _predict_one(
         {
             "output": str(output),
             "landmarks": {name: place.z_mm for name, place in found.landmarks.items()},
+            "uncertainty_mm": {
+                name: place.uncertainty_mm for name, place in found.landmarks.items()
+            },
+            "cannot_tell": found.unknown,
             "residual_mm": found.fit.residual_mm,
             "warnings": found.warnings,
         },
@@ -238,6 +242,7 @@ def _landmark_table(found: "ScanPrediction") -> str:
         f"{name:<24}{place.z_mm:>9.1f}{place.uncertainty_mm:>6.0f}{place.slice.index:>7}"
         for name, place in found.landmarks.items()
     ]
+    lines += [f"{name:<24}{'cannot tell':>15}" for name in found.unknown]
     return "\n".join(lines)
 
 
@@ -343,6 +348,47 @@ def match(
         report.emit(record, "\n".join(_table(level, matches)), notes)
 
 
+def align(
+    scan: Annotated[Path, typer.Argument(help=f"One scan: {SCAN_HELP}")],
+    like: Annotated[Path, typer.Argument(help="The other scan, in any of these forms.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New .json file.")],
+    model: Annotated[
+        Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
+    ] = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Lay two scans of a patient over each other, level by level, by their voxels.
+
+    A .json file of an earlier `predict` names its scan, which has to be where it was.
+
+    Example: `ct-slice-tools align ~/dicom/2024 ~/dicom/2023 -o ~/results/levels.json`
+    """
+    with shown(progress) as report:
+        from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415
+        from CTSliceToolsLib.localizer import matching, results  # noqa: PLC0415 - slow to import
+
+        refuse_existing(output.parent, [output.name])
+        pair = [_prediction(one, None, model, report) for one in (scan, like)]
+        here, there = (prediction for prediction, _ in pair)
+        image, other = (
+            image if image is not None else read_ct(prediction.source, None, report).image
+            for prediction, image in pair
+        )
+        alignment = matching.align_scans(here, there)
+        found = matching.check_alignment(alignment, image, other, report)
+        levels = [] if found is None else list(zip(found.z_mm, found.other_mm, strict=True))
+        record = {
+            "scans": [str(here.source), str(there.source)],
+            "levels": [{"z_mm": float(z), "like_z_mm": float(other)} for z, other in levels],
+        }
+        results.write_json(output, record)
+        lines = [f"{'z (mm)':>10}{'like (mm)':>12}"]
+        lines += [f"{z:>10.1f}{other:>12.1f}" for z, other in levels]
+        if found is None:
+            lines = ["The voxels do not look like those of one patient: no level was corrected."]
+        report.emit(record, "\n".join(lines), [*here.fit.warnings, *there.fit.warnings])
+
+
 def _check_question(
     location: float | None,
     landmark: str | None,
@@ -387,7 +433,7 @@ def _asked_z(there: "ScanPrediction", source: Path, number: int | None, z: float
 
 
 def _table(level: "Level", matches: list["SliceMatch"]) -> list[str]:
-    where = f"z = {level.z_mm:.1f} mm, slice {level.position:.1f}"
+    where = f"z = {level.z_mm:.1f} ± {level.uncertainty_mm:.0f} mm, slice {level.position:.1f}"
     lines = [
         f"Location {level.location:.4f}, {describe_location(level.location)}: "
         + (where if level.in_view else f"outside the scan, it would be at {where}")

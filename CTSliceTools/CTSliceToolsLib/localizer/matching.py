@@ -264,6 +264,9 @@ def _increasing(z_mm: Floats, spacing: float) -> Floats:
     return np.maximum.accumulate(z_mm - ramp) + ramp
 
 
+CHECKED_MM = 30.0
+"""Levels so far apart are compared; between them a follow-up moves steadily."""
+
 FILES_AT_ONCE = 64
 """It bounds the memory, whatever the number of files."""
 
@@ -289,12 +292,14 @@ class Level:
         position: number of the slice, from 0 at the feet, with its fraction: 12.5 lies in the
             middle between slices 12 and 13; outside the scan it is below 0 or beyond the last.
         in_view: whether the scan's field of view holds it.
+        uncertainty_mm: the level lies within so much of `z_mm` with 95 % probability.
     """
 
     location: float
     z_mm: float
     position: float
     in_view: bool
+    uncertainty_mm: float
 
 
 @dataclass(frozen=True)
@@ -373,7 +378,8 @@ def find_level(prediction: ScanPrediction, key: float | str) -> Level:
         InputError: if there is no such landmark.
     """
     location = location_of(key)
-    return _level(prediction, location, float(prediction.fit.z_at(location)))
+    z_mm = float(prediction.fit.z_at(location))
+    return _level(prediction, z_mm, float(prediction.fit.uncertainty_at(z_mm)))
 
 
 def find_same_level(
@@ -389,11 +395,53 @@ def find_same_level(
     one patient's there, the level is found on their voxels.
     """
     here = align_scans(prediction, other).z_at(z_mm)
+    uncertainty = matched_uncertainty(prediction, here, other, z_mm)
     if image is not None and other_image is not None:
         checked = check_level(image, here, other_image, z_mm)
         if checked is not None and checked.same_patient:
-            here = checked.z_mm
-    return _level(prediction, float(prediction.fit.location_at(here)), here)
+            here, uncertainty = checked.z_mm, GRID_MM
+    return _level(prediction, here, uncertainty)
+
+
+def check_alignment(
+    alignment: ScanAlignment,
+    image: sitk.Image,
+    other_image: sitk.Image,
+    progress: ProgressCallback = silent,
+) -> ScanAlignment | None:
+    """Correct an alignment by the voxels of both scans, where they look like one patient's.
+
+    Args:
+        alignment: what the predictions of both say.
+        image: the one scan, HU.
+        other_image: the other, HU.
+        progress: counts the levels that are compared, `CHECKED_MM` apart, in the stage "Comparing".
+
+    Returns:
+        The levels that were found on the voxels; None if the scans are not of one patient.
+    """
+    shared = alignment.other_mm[:: max(1, round(CHECKED_MM / np.diff(alignment.other_mm).mean()))]
+    found = []
+    for done, other_z in enumerate(shared.tolist()):
+        progress("Comparing", done, len(shared))
+        match = check_level(image, alignment.z_at(other_z), other_image, other_z)
+        if match is not None:
+            found.append((match, other_z))
+    progress("Comparing", len(shared), len(shared))
+    same = [(match.z_mm, other_z) for match, other_z in found if match.same_patient]
+    if len(same) <= len(found) / 2:
+        return None
+    z_mm, other_mm = np.array(same).T
+    rising = np.concatenate([[True], z_mm[1:] > np.maximum.accumulate(z_mm)[:-1]])
+    return ScanAlignment(z_mm[rising], other_mm[rising])
+
+
+def matched_uncertainty(
+    prediction: ScanPrediction, z_mm: float, other: ScanPrediction, other_z_mm: float
+) -> float:
+    """Give half the width in mm of the 95 % interval of a level found by the fits of two scans."""
+    here, there = prediction.fit.uncertainty_at(z_mm), other.fit.uncertainty_at(other_z_mm)
+    return float(np.hypot(here, there))
 
 
 def match_slices(
@@ -408,11 +456,12 @@ def match_slices(
     return sorted(matches, key=lambda match: abs(match.offset_mm))
 
 
-def _level(prediction: ScanPrediction, location: float, z_mm: float) -> Level:
+def _level(prediction: ScanPrediction, z_mm: float, uncertainty_mm: float) -> Level:
     low, high = prediction.field_of_view
     slice_mm = (high - low) / len(prediction.slices)
     position = (z_mm - prediction.slices[0].z_mm) / slice_mm
-    return Level(location, z_mm, position, low <= z_mm <= high)
+    location = float(prediction.fit.location_at(z_mm))
+    return Level(location, z_mm, position, low <= z_mm <= high, uncertainty_mm)
 
 
 def _picture(path: Path) -> NDArray[np.uint8]:

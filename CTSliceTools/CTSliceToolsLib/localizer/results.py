@@ -15,6 +15,7 @@ from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import json_text, new_file, parse_json, refuse_existing
+from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningLib.package import software_versions
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource
@@ -140,6 +141,7 @@ def prediction_record(prediction: ScanPrediction) -> dict[str, Any]:
             | _source_record(place.slice.source, folder)
             for name, place in found.items()
         },
+        "cannot_tell": list(prediction.unknown),
         "fit": {
             landmark.name: {"z_mm": z, "uncertainty_mm": off}
             for landmark, z, off in zip(
@@ -225,6 +227,23 @@ def match_record(
             for one in matches
         ],
     }
+
+
+def read_alignment(file: Path) -> ScanAlignment | None:
+    """Read what the command `align` wrote; None where the scans are not of one patient.
+
+    Raises:
+        InputError: if the file is missing or no such JSON.
+    """
+    try:
+        levels = parse_json(file.read_text(encoding="utf-8"))["levels"]
+        pairs = np.array([(one["z_mm"], one["like_z_mm"]) for one in levels], float)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} is no alignment of two scans: give the .json file that ct-slice-tools align "
+            "wrote."
+        ) from error
+    return ScanAlignment(*pairs.T) if len(pairs) else None
 
 
 def write_json(output: Path, record: dict[str, Any]) -> None:

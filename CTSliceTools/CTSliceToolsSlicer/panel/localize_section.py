@@ -15,7 +15,7 @@ from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.slice_views import go_to, pointed_ras, pointer_observers
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, describe_location
-from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, ScanPrediction
+from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, UNKNOWN_MM, ScanPrediction
 from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
 
@@ -105,19 +105,23 @@ class LocalizeSection(Section):
         self.run_bar.set_obstacle(obstacle)
 
     def _fill_table(self) -> None:
-        found = self._prediction.landmarks if self._prediction is not None else {}
+        rows: list[tuple[str, ...]] = []
+        if self._prediction is not None:
+            for name, place in self._prediction.landmarks.items():
+                z, off = f"{place.z_mm:.1f}", f"{place.uncertainty_mm:.0f}"
+                location = f"{LANDMARK_BY_NAME[name].location:g}"
+                rows.append((name, str(place.slice.index), z, off, location))
+            rows += [(name, "", _("cannot tell"), "", "") for name in self._prediction.unknown]
         table = self._ui.foundTable
-        table.rowCount = len(found)
-        for row, (name, place) in enumerate(found.items()):
-            location = LANDMARK_BY_NAME[name].location
-            texts = (name, str(place.slice.index), f"{place.z_mm:.1f}", f"{location:g}")
+        table.rowCount = len(rows)
+        for row, texts in enumerate(rows):
             for column, text in enumerate(texts):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
         fit_height(table, 1, len(LANDMARK_BY_NAME))
 
     def _go_to_row(self, row: int) -> None:
         nodes = self._logic.predictionNodes(self._volume)
-        if nodes is not None:
+        if nodes is not None and row < nodes.markups.GetNumberOfControlPoints():
             place = [0.0, 0.0, 0.0]
             nodes.markups.GetNthControlPointPositionWorld(row, place)
             go_to(place)
@@ -136,7 +140,9 @@ class LocalizeSection(Section):
             low, high = self._prediction.field_of_view
             if low <= ras[2] <= high:
                 location = float(self._prediction.fit.location_at(ras[2]))
-                text = f"{location:.3f}, {describe_location(location)}"
+                off = float(self._prediction.fit.uncertainty_at(ras[2]))
+                sure = f"± {off:.0f} mm" if off <= UNKNOWN_MM else _("cannot tell")
+                text = f"{location:.3f}, {describe_location(location)} ({sure})"
         self._ui.locationLabel.text = text
 
     def _observe(self) -> None:

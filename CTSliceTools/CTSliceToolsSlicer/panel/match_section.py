@@ -17,7 +17,14 @@ from CTLungScreeningSlicer.panel.section import Debounced, Section
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
 from CTLungScreeningSlicer.panel.slice_views import RED, view_centre
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
-from CTSliceToolsLib.localizer.matching import TOLERANCE, SliceMatch, find_level, match_slices
+from CTSliceToolsLib.localizer.matching import (
+    GRID_MM,
+    TOLERANCE,
+    SliceMatch,
+    find_level,
+    match_slices,
+    matched_uncertainty,
+)
 from CTSliceToolsLib.localizer.prediction import ScanPrediction
 from CTSliceToolsSlicer.panel.localize_section import TITLE
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
@@ -27,7 +34,7 @@ class MatchSection(Section):
     """Two volumes level with each other: localize them, scroll side by side, list the slices.
 
     Attributes:
-        run_bar: localizes those of the two volumes that are not yet.
+        run_bar: localizes those of the two volumes that are not yet, and compares their voxels.
         views: the two slice views.
     """
 
@@ -42,8 +49,11 @@ class MatchSection(Section):
         self._other: Any = None
         self._tolerance = TOLERANCE
         self._side_by_side = False
+        self._first: ScanPrediction | None = None
         self._prediction: ScanPrediction | None = None
         self._alignment: ScanAlignment | None = None
+        self._one_patient: bool | None = None
+        self._off = 0.0
         self._missing: list[Any] = []
         self._matches: list[SliceMatch] = []
         self._tags: list[tuple[Any, int]] = []
@@ -53,8 +63,8 @@ class MatchSection(Section):
         self.views.closed.connect(lambda: setattr(ui.sideBySideBox, "checked", False))
         self.run_bar = RunBar(
             ui.matchRun,
-            _("Localize volumes"),
-            _("Localize whichever of the volumes has not been localized yet."),
+            _("Match volumes"),
+            _("Localize whichever volume has not been yet, and compare the voxels of both."),
             self._make_work,
             lambda nodes: None,
         )
@@ -92,18 +102,21 @@ class MatchSection(Section):
     def refresh(self) -> None:
         """Show what the scene holds of the two volumes."""
         problem = self._pair_problem()
-        self._prediction = self._alignment = None
+        self._first = self._prediction = self._alignment = self._one_patient = None
         self._missing = []
         doubts: list[str] = []
         for volume in () if problem else (self._volume, self._other):
             try:
-                self._prediction = self._logic.prediction(volume)
+                self._first, self._prediction = self._prediction, self._logic.prediction(volume)
                 doubts += self._prediction.fit.warnings
             except InputError as reason:
                 self._missing.append(volume)
                 doubts.append(str(reason))
         if not problem and not self._missing:
             self._alignment = self._logic.alignment(self._volume, self._other)
+            self._one_patient = self._logic.isAligned(self._volume, self._other)
+            if self._one_patient is False:
+                doubts.append(_("The voxels do not look like those of one patient."))
         if self._side_by_side and not problem:
             self.views.show(self._volume, self._other)
             self.views.keep_apart(self._markups(self._volume), self._markups(self._other))
@@ -132,17 +145,18 @@ class MatchSection(Section):
     def _make_work(self) -> Work[Any] | None:
         if not ensure_packages(self._requirements, TITLE):
             return None
-        return self._localize(self._missing, self._model.file)
+        return self._match(self._volume, self._other, self._missing, self._model.file)
 
-    def _localize(self, volumes: list[Any], model: Path | None) -> Work[None]:
-        for volume in volumes:
-            yield from self._logic.predictWork(volume, model)
+    def _match(self, volume: Any, other: Any, missing: list[Any], model: Path | None) -> Work[None]:
+        for one in missing:
+            yield from self._logic.predictWork(one, model)
+        yield from self._logic.alignWork(volume, other)
 
     def _show_obstacle(self) -> None:
         obstacle = self._pair_problem()
-        if not obstacle and not self._missing:
-            obstacle = _("Both volumes are already localized.")
-        elif not obstacle and self._model.file is None:
+        if not obstacle and not self._missing and self._one_patient is not None:
+            obstacle = _("The volumes are already matched.")
+        elif not obstacle and self._missing and self._model.file is None:
             obstacle = _("Choose a model under Localize first.")
         self.run_bar.set_obstacle(obstacle)
 
@@ -150,15 +164,24 @@ class MatchSection(Section):
         """Show where the second volume has the level of the red view."""
         self._matches, text = [], ""
         red = slicer.mrmlScene.GetNodeByID(RED)
-        if self._prediction is not None and self._alignment is not None and red is not None:
+        if (
+            self._first is not None
+            and self._prediction is not None
+            and self._alignment is not None
+            and red is not None
+        ):
             z = float(view_centre(red)[2])
             there = self._alignment.other_at(z)
+            self._off = GRID_MM
+            if not self._one_patient:
+                self._off = matched_uncertainty(self._prediction, there, self._first, z)
             low, high = self._prediction.field_of_view
             level = find_level(self._prediction, float(self._prediction.fit.location_at(there)))
             if low <= there <= high:
                 self._matches = match_slices(self._prediction, level, self._tolerance)
                 text = _(
-                    "{volume} at {z:.1f} mm matches {other} at {there:.1f} mm, slice {number}."
+                    "{volume} at {z:.1f} mm matches {other} at {there:.1f} ± {off:.0f} mm, "
+                    "slice {number}."
                 )
             else:
                 text = _("{volume} at {z:.1f} mm is outside {other} (at {there:.1f} mm).")
@@ -167,6 +190,7 @@ class MatchSection(Section):
                 z=z,
                 other=self._other.GetName(),
                 there=there,
+                off=self._off,
                 number=self._prediction.slice_at(there).index,
             )
         show_text(self._ui.levelLabel, text)
@@ -182,6 +206,7 @@ class MatchSection(Section):
                 f"{match.slice.z_mm:.1f}",
                 f"{match.offset_mm:+.1f}",
                 f"{match.slice.location:.3f}",
+                f"{self._off:.0f}",
             )
             for column, text in enumerate(texts):
                 table.setItem(row, column, qt.QTableWidgetItem(text))

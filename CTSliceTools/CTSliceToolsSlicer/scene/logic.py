@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.mrml_volume import export_volume, ijk_to_world
 from CTSliceToolsLib.localizer.matching import align_scans
 from CTSliceToolsLib.localizer.prediction import ScanPrediction, SliceLocation
-from CTSliceToolsLib.localizer.results import read_prediction
+from CTSliceToolsLib.localizer.results import (
+    read_alignment,
+    read_prediction,
+    write_prediction,
+)
 from CTSliceToolsSlicer.scene import prediction_nodes
 from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic
 from CTSliceToolsSlicer.scene.prediction_nodes import PredictionNodes
@@ -45,6 +50,7 @@ class CTSliceToolsLogic:
         self.annotation = AnnotationLogic()
         self.commands = Commands(CTSliceToolsLib)
         self._aligned: tuple[list[tuple[SliceLocation, ...]], ScanAlignment] | None = None
+        self._checked: tuple[list[tuple[SliceLocation, ...]], bool] | None = None
 
     def predict(
         self, volumeNode: Any, modelFile: Path | None = None, progress: ProgressCallback = silent
@@ -117,6 +123,55 @@ class CTSliceToolsLogic:
         slices = [one.slices for one in pair]
         if self._aligned is None or self._aligned[0] != slices:
             self._aligned = slices, align_scans(*pair)
+        return self._aligned[1]
+
+    def isAligned(self, volumeNode: Any, otherNode: Any) -> bool | None:
+        """Say whether the voxels of two volumes were laid over each other; None if not yet.
+
+        False means that they do not look like those of one patient.
+
+        Raises:
+            InputError: as `prediction`, for either volume.
+        """
+        slices = [self.prediction(node).slices for node in (volumeNode, otherNode)]
+        return (
+            self._checked[1] if self._checked is not None and self._checked[0] == slices else None
+        )
+
+    def align(
+        self, volumeNode: Any, otherNode: Any, progress: ProgressCallback = silent
+    ) -> ScanAlignment:
+        """Lay the voxels of two localized volumes over each other, level by level.
+
+        Where they look like those of one patient, `alignment` gives the levels found so.
+
+        Raises:
+            InputError: as `prediction`, for either volume.
+            ChildError: if the child process failed; its log is named.
+            Cancelled: if `progress` raised it.
+        """
+        return complete(self.alignWork(volumeNode, otherNode), keeping_alive(progress))
+
+    def alignWork(self, volumeNode: Any, otherNode: Any) -> Work[ScanAlignment]:
+        """Give the work of `align`."""
+        pair = [self.prediction(node) for node in (volumeNode, otherNode)]
+        with tempfile.TemporaryDirectory(
+            prefix="CTSliceTools-", dir=slicer.app.temporaryPath
+        ) as folder:
+            work, files = Path(folder), []
+            for node, found, name in zip(
+                (volumeNode, otherNode), pair, ("one", "other"), strict=True
+            ):
+                scan = work / f"{name}.nrrd"
+                export_volume(node, scan)
+                files.append(work / f"{name}.json")
+                write_prediction(files[-1], replace(found, source=scan), plot=False)
+            result = work / "levels.json"
+            yield from self.commands.work("align", *files, "-o", result)
+            levels = read_alignment(result)
+        slices = [one.slices for one in pair]
+        self._aligned = slices, levels or align_scans(*pair)
+        self._checked = slices, levels is not None
         return self._aligned[1]
 
     def annotateAsPredicted(self, volumeNode: Any) -> None:

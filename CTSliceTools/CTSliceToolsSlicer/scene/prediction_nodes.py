@@ -39,6 +39,7 @@ _SAME_MM = 0.01
 _SLICE_COLUMNS = {
     "z_mm": ("z", "mm", "LPS z of the slice's centre in the world"),
     "location": ("Location", "", "Normalized location that fits with the other slices"),
+    "uncertainty_mm": ("±", "mm", "The level lies this near with 95 % probability"),
     "raw": ("Raw", "", "Normalized location as the network gives it"),
     "nearest": ("Nearest", "", "The nearest landmark"),
     "description": ("Lies", "", "The landmarks it lies between"),
@@ -47,6 +48,7 @@ _SLICE_COLUMNS = {
 _LANDMARK_COLUMNS = {
     "name": ("Landmark", "", "Name of the landmark"),
     "z_mm": ("z", "mm", "LPS z of the landmark in the world"),
+    "uncertainty_mm": ("±", "mm", "The landmark lies this near with 95 % probability"),
     "location": ("Location", "", "Its normalized location"),
 }
 
@@ -85,7 +87,10 @@ def add_prediction(volume_node: Any, prediction: ScanPrediction) -> PredictionNo
     )
     _fill_table(nodes.table, _SLICE_COLUMNS, _slice_rows(volume_node, prediction))
     found = prediction.landmarks
-    rows = [(name, place.z_mm, LANDMARK_BY_NAME[name].location) for name, place in found.items()]
+    rows = [
+        (name, place.z_mm, place.uncertainty_mm, LANDMARK_BY_NAME[name].location)
+        for name, place in found.items()
+    ]
     _fill_table(nodes.landmarkTable, _LANDMARK_COLUMNS, rows)
     for values in (
         (add("PlotSeries", "each slice by itself"), nodes.table, "raw", RAW_COLOUR, "points"),
@@ -183,10 +188,11 @@ def _record(volume_node: Any, prediction: ScanPrediction) -> dict[str, Any]:
 
 
 def _slice_rows(volume_node: Any, prediction: ScanPrediction) -> list[tuple[Any, ...]]:
-    uids = _instance_uids(volume_node, np.array([one.z_mm for one in prediction.slices]))
+    z_mm = np.array([one.z_mm for one in prediction.slices])
+    uids, uncertainty = _instance_uids(volume_node, z_mm), prediction.fit.uncertainty_at(z_mm)
     return [
-        (one.z_mm, one.location, one.raw, one.nearest, one.description, uid)
-        for one, uid in zip(prediction.slices, uids, strict=True)
+        (one.z_mm, one.location, float(off), one.raw, one.nearest, one.description, uid)
+        for one, off, uid in zip(prediction.slices, uncertainty, uids, strict=True)
     ]
 
 
@@ -274,5 +280,6 @@ def _fill_points(markups: Any, volume_node: Any, prediction: ScanPrediction) -> 
     for name, place in prediction.landmarks.items():
         position = centre + upward * (place.z_mm - centre[2]) / upward[2]
         index = markups.AddControlPoint(vtk.vtkVector3d(*position), name)
-        markups.SetNthControlPointDescription(index, f"predicted at z = {place.z_mm:.1f} mm")
+        where = f"predicted at z = {place.z_mm:.1f} ± {place.uncertainty_mm:.0f} mm"
+        markups.SetNthControlPointDescription(index, where)
         markups.SetNthControlPointLocked(index, True)
