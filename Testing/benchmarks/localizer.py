@@ -11,7 +11,6 @@ are no adult's CT: what is said of them, and whether it warns.
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +41,9 @@ CROP_MM = 100.0
 CROPS = 4
 THICK_MM = 8.0
 WARNED_MM = 30.0
-"""An error above this is to come with a warning, or with as wide an interval."""
+"""An error above this is to come with a warning."""
+
+MARKS = ("<!-- written by Testing/benchmarks/localizer.py -->", "<!-- to here -->")
 
 Pictures = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -69,28 +70,26 @@ class Judged(NamedTuple):
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the tables in Markdown, or put them into a page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", default=Path("../shared/data"))
     parser.add_argument("--networks", type=Path)
     parser.add_argument("--stress", action="store_true")
+    parser.add_argument("--into", type=Path, help="page with the two lines of MARKS")
     options = parser.parse_args()
-    scans = [(scan, model) for scan, model in read(options.data, options.networks)]
-    print(f"{'scan':<38}{'mm: slices':>11}{'fit':>7}{'anchors':>9}{'worst':>7}  warnings")
-    everything: list[Judged] = []
-    for scan, model in scans:
-        judged, fit = judge(scan, model)
-        everything += judged
-        errors = [
-            np.abs([getattr(one, way) for one in judged]) for way in ("raw", "fitted", "anchored")
-        ]
-        means = "".join(
-            f"{each.mean():>{width}.1f}" for each, width in zip(errors, (11, 7, 9), strict=True)
-        )
-        print(f"{scan.name:<38}{means}{errors[2].max():>7.0f}  {' '.join(fit.warnings)}")
-    table(everything)
+    scans = list(read(options.data, options.networks))
+    judgements = [(scan.name, *judge(scan, model)) for scan, model in scans]
+    parts = [by_scan(judgements), by_landmark([one for _, some, _ in judgements for one in some])]
     if options.stress:
-        stress(scans)
+        parts += [stress(scans), "\n".join(strange(scans[0][0]))]
+    text = "\n\n".join(parts)
+    print(text)
+    if options.into is not None:
+        page = options.into.read_text(encoding="utf-8")
+        before, rest = page.split(MARKS[0])
+        _, after = rest.split(MARKS[1])
+        page = f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}"
+        options.into.write_text(page, encoding="utf-8")
 
 
 def read(data: Path, networks: Path | None) -> Iterator[tuple[Slices, Model]]:
@@ -143,47 +142,61 @@ def truth_at(scan: Slices, location: float) -> float:
     return float(z[k] + (location - at[k]) * (z[k + 1] - z[k]) / (at[k + 1] - at[k]))
 
 
-def table(judged: list[Judged]) -> None:
-    """Print mean and largest absolute errors by landmark and region, and the share in intervals."""
+def markdown(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
+    """Write a table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def mean_mm(judged: list[Judged]) -> tuple[str, ...]:
+    """Mean absolute errors in three ways, the largest of the last, the share in its interval."""
+    if not judged:
+        return ("–",) * 5
+    ways = [[abs(getattr(one, way)) for one in judged] for way in ("raw", "fitted", "anchored")]
+    inside = np.mean([abs(one.anchored) <= one.uncertainty_mm for one in judged])
+    return (*(f"{np.mean(way):.1f}" for way in ways), f"{max(ways[2]):.0f}", f"{inside:.0%}")
+
+
+WAYS = ("each slice by itself", "fit of the network", "fit with anchors", "largest", "in 95 %")
+
+
+def by_scan(judgements: list[tuple[str, list[Judged], ScanFit]]) -> str:
+    """Tell the errors in mm and the warnings of each scan."""
+    return markdown(
+        ("scan", *WAYS, "warnings"),
+        [(name, *mean_mm(some), " ".join(fit.warnings)) for name, some, fit in judgements],
+    )
+
+
+def by_landmark(judged: list[Judged]) -> str:
+    """Tell the errors in mm by landmark and region."""
     names = list(LANDMARK_BY_NAME)
     first = names.index("T1")
     groups = {name: {name} for name in names}
-    groups["head and neck, to C7"] = set(names[:first])
-    groups["chest and abdomen, from T1"] = set(names[first:])
-    groups["all"] = set(names)
-    print(
-        f"\n{'landmark':<28}{'n':>4}{'slices':>8}{'fit':>8}{'anchors':>9}"
-        f"{'largest':>9}{'in 95 %':>9}"
+    groups["**head and neck, to C7**"] = set(names[:first])
+    groups["**chest and abdomen, from T1**"] = set(names[first:])
+    groups["**all**"] = set(names)
+    some = {
+        group: [one for one in judged if one.name in members] for group, members in groups.items()
+    }
+    return markdown(
+        ("landmark", "scans", *WAYS),
+        [(group, len(ones), *mean_mm(ones)) for group, ones in some.items()],
     )
-    for name, members in groups.items():
-        some = [one for one in judged if one.name in members]
-        if not some:
-            continue
-        means = [
-            np.abs([getattr(one, way) for one in some]) for way in ("raw", "fitted", "anchored")
-        ]
-        inside = np.mean([abs(one.anchored) <= one.uncertainty_mm for one in some])
-        print(
-            f"{name:<28}{len(some):>4}{means[0].mean():>8.1f}{means[1].mean():>8.1f}"
-            f"{means[2].mean():>9.1f}{means[2].max():>9.0f}{inside:>9.0%}"
-        )
 
 
-def stress(scans: list[tuple[Slices, Model]]) -> None:
-    """Print what becomes of the errors after changes, and what is said of what is no adult's CT."""
+def stress(scans: list[tuple[Slices, Model]]) -> str:
+    """Tell what becomes of the errors after changes."""
     rng = np.random.default_rng(0)
     changes: dict[str, Callable[[Slices], list[Slices]]] = {
         "as it is": lambda scan: [scan],
-        f"{CROPS} crops of {CROP_MM / 10:g} cm": lambda scan: crops(scan, rng),
+        f"{CROPS} random crops of {CROP_MM / 10:g} cm": lambda scan: crops(scan, rng),
         "mirrored left for right": lambda scan: [scan._replace(pictures=scan.pictures[:, :, ::-1])],
         f"slices of {THICK_MM:g} mm": thick,
         "noise doubled": lambda scan: [noisy(scan, rng)],
         "upside down": lambda scan: [scan._replace(pictures=scan.pictures[::-1])],
     }
-    print(
-        f"\n{'change':<26}{'scans':>6}{'warned':>8}{'landmarks':>11}{'told':>6}{'mean mm':>9}"
-        f"{'largest':>9}{'in 95 %':>9}{'silent > 30 mm':>16}"
-    )
+    rows: list[tuple[object, ...]] = []
     for name, change in changes.items():
         some: list[Judged] = []
         count = warned = 0
@@ -193,20 +206,31 @@ def stress(scans: list[tuple[Slices, Model]]) -> None:
                 count, warned = count + 1, warned + bool(fit.warnings)
                 some += judged
         told = [one for one in some if one.uncertainty_mm <= UNKNOWN_MM]
-        errors = np.abs([one.anchored for one in told])
-        inside = np.mean([abs(one.anchored) <= one.uncertainty_mm for one in told])
-        silent = sum(
-            abs(one.anchored) > max(WARNED_MM, one.uncertainty_mm) and not one.warned
-            for one in told
-        )
-        print(
-            f"{name:<26}{count:>6}{warned:>8}{len(some):>11}{len(told):>6}{errors.mean():>9.1f}"
-            f"{errors.max():>9.0f}{inside:>9.0%}{silent:>16}"
-        )
-    print()
-    for name, strange in strangers(scans[0][0], rng).items():
-        _, fit = judge(strange, DEFAULT_MODEL)
-        print(f"{name}: {' '.join(fit.warnings) or 'no warning'}")
+        silent = sum(abs(one.anchored) > WARNED_MM and not one.warned for one in told)
+        *_, mean, largest, inside = mean_mm(told)
+        rows.append((name, count, warned, len(some), len(told), mean, largest, inside, silent))
+    return markdown(
+        (
+            "change",
+            "scans",
+            "with a warning",
+            "landmarks",
+            "told",
+            "mean mm",
+            "largest",
+            "in 95 %",
+            f"silently over {WARNED_MM:g} mm",
+        ),
+        rows,
+    )
+
+
+def strange(scan: Slices) -> Iterator[str]:
+    """Tell what is said of what is no adult's CT."""
+    for name, one in strangers(scan, np.random.default_rng(0)).items():
+        _, fit = judge(one, DEFAULT_MODEL)
+        told = int(np.count_nonzero(fit.uncertainty_mm <= UNKNOWN_MM))
+        yield f"- {name}, {told} landmarks told: {' '.join(fit.warnings) or 'no warning'}"
 
 
 def crops(scan: Slices, rng: np.random.Generator) -> list[Slices]:
@@ -268,6 +292,4 @@ def strangers(scan: Slices, rng: np.random.Generator) -> dict[str, Slices]:
 
 
 if __name__ == "__main__":
-    began = time.perf_counter()
     main()
-    print(f"\n{time.perf_counter() - began:.0f} s")
