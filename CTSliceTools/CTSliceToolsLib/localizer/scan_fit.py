@@ -336,8 +336,8 @@ def _strange(z: Floats, raw: Floats, residual: float, trusted: int) -> Iterator[
 
 def _rank_correlation(a: Floats, b: Floats) -> float:
     """Spearman's; `scipy.stats` would take half a second to import."""
-    ranks = [np.argsort(np.argsort(one, kind="stable")) for one in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.argsort(np.argsort([a, b], axis=1, kind="stable"), axis=1)
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _doubts(
