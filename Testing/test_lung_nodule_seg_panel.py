@@ -1,6 +1,7 @@
 """The panel LungNoduleSeg, in Slicer or on its stand-in."""
 
 import hashlib
+import json
 import os
 import tempfile
 import unittest
@@ -9,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import SimpleITK as sitk
 
 import slicer_host
 
@@ -27,10 +29,11 @@ from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import GIVEN_LUNGS, SETTINGS_FOLDER, remember_cost, run_kind
 from LungNoduleSegSlicer.panel.lungs_section import added
 from LungNoduleSegSlicer.panel.sample_data import CATEGORY
+from LungNoduleSegSlicer.scene.result_nodes import RUN_RECORD
 from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_folder
 from panel_host import PICTURES, leave_panel, section_names, slow
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
-from toy_models import command_model, zipped
+from toy_models import command_model, onnx_model, zipped
 
 
 class TestWithoutAScan(PanelTest):
@@ -273,6 +276,35 @@ class TestPhantom(ScanTest):
 
     def load(self) -> Any:
         return add_phantom()
+
+    def test_a_network_that_the_user_adds_finds_the_nodules(self) -> None:
+        with (
+            tempfile.TemporaryDirectory() as name,
+            patch.dict(os.environ, {SETTINGS_FOLDER: f"{name}/settings"}),
+        ):
+            card = onnx_model(Path(name))
+            file = zipped(card, Path(name), Path(name) / "toy.zip")
+            box = self.ui.modelBox
+            row = box.findText("Add model…")
+            box.currentIndex = row
+            with patch("CTLungScreeningSlicer.panel.widgets.choose_file", return_value=file):
+                box.activated(row) if slicer_host.is_real() else box.activated.emit(row)
+            self.assertEqual(box.currentText, "toy-onnx")
+            self.assertIn("Marks what is bright.", box.toolTip)
+            self.assertIn("Licence: MIT", box.toolTip)
+            self.assertIn("Takes about", self.ui.costLabel.text)
+            self.run_to_end()
+            results = self.widget.logic.resultsOf(self.volume)
+            record = json.loads(results.table.GetAttribute(RUN_RECORD))
+            self.assertEqual(record["model"]["name"], "toy-onnx")
+            self.assertEqual(record["model"]["kind"], "onnx")
+            found = self.widget.logic.review.nodules(results)
+            self.assertGreater(len(found), 0)
+            truth = sitk.ReadImage(phantom_folder() / "truth" / "nodules.nii.gz")
+            places = [(one.nodule.x, one.nodule.y, one.nodule.z) for one in found]
+            inside = [truth[truth.TransformPhysicalPointToIndex(place)] for place in places]
+            self.assertTrue(any(inside), f"{places} are no lesions of the phantom")
+            self.widget.model.choose_named("")
 
     def test_results_come_and_verdicts_outlive_a_second_run_and_undo_takes_all_out(self) -> None:
         self.run_to_end()

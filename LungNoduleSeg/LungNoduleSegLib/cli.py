@@ -140,13 +140,17 @@ def phantom(
 
 
 @app.command()
-def demo(output: OutputOption, progress: ProgressOption = ProgressStyle.BAR) -> None:
-    """Make a phantom, find its lungs and nodules with the bundled model, and say what was missed.
+def demo(
+    output: OutputOption,
+    model: ModelOption = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Make a phantom, find its lungs and nodules, and say what was missed.
 
     Example: `lung-nodule-seg demo -o ~/demo`
     """
     phantom(output)
-    run(output / "dicom", output / "results", progress=progress)
+    run(output / "dicom", output / "results", model=model, progress=progress)
     from LungNoduleSegLib.phantom.chest import compare_with_truth  # noqa: PLC0415
 
     print(compare_with_truth(output / "truth", output / "results"))

@@ -1,10 +1,11 @@
 """A whole run, the localizer and the demonstration, through ONNX and through Keras by turns.
 
-    python Testing/benchmarks/run.py [SCAN] [--only run|predict|demo]
+    python Testing/benchmarks/run.py [SCAN] [--only start|run|predict|demo]
 
 SCAN is ../shared/data/LIDC-IDRI-0001 unless given. Seconds count from the start of Python to its
 end; processor seconds, summed over the cores, say the same on a machine that others use as well.
-Then come the stages of the run, and how far its nodules are from those that Keras finds.
+`start` is a run until its networks are loaded, as the panel's child process does it. Then come the
+stages of the run, and how far its nodules are from those that Keras finds.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 
+from CTLungScreeningLib.child_process import ChildProcess
 from CTLungScreeningLib.model_card import TRAIN, read_card
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
@@ -52,30 +55,44 @@ def measured(*command: str | Path) -> tuple[float, float, float]:
     return time.perf_counter() - began, processor, peak / 2**20
 
 
+def start(*command: str | Path) -> tuple[float, float, float]:
+    """The same of a command's start, until it begins to read the scan; then it is cancelled."""
+    began = time.perf_counter()
+    with ChildProcess([sys.executable, "-m", *map(str, command)]) as child:
+        while not any(event.get("stage") == "Reading" for event in child.poll(0.01)):
+            if not child.running:
+                child.result()
+        seconds = time.perf_counter() - began
+        (process,) = psutil.Process().children()
+        used, memory = process.cpu_times(), process.memory_info().rss
+    return seconds, used.user + used.system, memory / 2**30
+
+
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("scan", type=Path, nargs="?", default=Path("../shared/data/LIDC-IDRI-0001"))
-parser.add_argument("--only", choices=("run", "predict", "demo"))
+parser.add_argument("--only", choices=("start", "run", "predict", "demo"))
 options = parser.parse_args()
 
 with tempfile.TemporaryDirectory() as name:
     work = Path(name)
     print(f"{'':<18}{'seconds':>9}{'processor':>11}{'GiB':>7}")
     for task, program, bundled in (
+        ("start", "LungNoduleSegLib", DEFAULT_MODEL),
         ("run", "LungNoduleSegLib", DEFAULT_MODEL),
         ("predict", "CTSliceToolsLib", LOCALIZER),
-        ("demo", "LungNoduleSegLib", None),
+        ("demo", "LungNoduleSegLib", DEFAULT_MODEL),
     ):
         if options.only not in (None, task):
             continue
-        models = {"ONNX": bundled}
-        if bundled:
-            models["Keras"] = keras_only(bundled, work)
-        for engine, model in models.items():
+        for engine, model in (("ONNX", bundled), ("Keras", keras_only(bundled, work))):
             output = work / f"{task}-{engine}{'.json' if task == 'predict' else ''}"
-            command: list[str | Path] = [program, task, *([options.scan] if bundled else [])]
-            command += ["-o", output, "--progress", "none"]
-            command += ["--model", model] if model else []
-            seconds, processor, gib = measured(*command)
+            command: list[str | Path] = [program, "run" if task == "start" else task]
+            command += [] if task == "demo" else [options.scan]
+            command += ["-o", output, "--model", model]
+            if task == "start":
+                seconds, processor, gib = start(*command, "--progress", "jsonl")
+            else:
+                seconds, processor, gib = measured(*command, "--progress", "none")
             print(f"{f'{task}, {engine}':<18}{seconds:9.2f}{processor:11.2f}{gib:7.2f}", flush=True)
 
     folders = [work / f"run-{engine}" for engine in ("ONNX", "Keras")]

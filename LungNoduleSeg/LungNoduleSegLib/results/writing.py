@@ -14,8 +14,6 @@ from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.table import Nodule, write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
 from LungNoduleSegLib.pipeline import Analysis, Timing
-from LungNoduleSegLib.results.dicom_report import make_key_images, make_report
-from LungNoduleSegLib.results.dicom_segmentation import Algorithms, make_segmentation
 from LungNoduleSegLib.results.dicom_source import DicomSource, read_dicom_source
 from LungNoduleSegLib.results.reading import (
     DICOM_KEY_IMAGES,
@@ -66,6 +64,12 @@ def write_dicom(
         InputError: if one of the files exists, or nodules, record or series cannot be used.
     """
     refuse_existing(folder, (*DICOM_NAMES, DICOM_KEY_IMAGES))
+    from LungNoduleSegLib.results.dicom_report import make_key_images, make_report  # noqa: PLC0415
+    from LungNoduleSegLib.results.dicom_segmentation import (  # noqa: PLC0415 - slow to import
+        Algorithms,
+        make_segmentation,
+    )
+
     algorithms = Algorithms.of(record)
     segmentation = make_segmentation(source, lungs, labels, nodules, algorithms, labelmap)
     report = make_report(source, segmentation, lungs, nodules, algorithms, risk)
