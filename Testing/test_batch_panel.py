@@ -93,6 +93,9 @@ class BatchTest(PanelTest):
         self.run_bar.button.click()
         wait_until(lambda: bool(self.children()), PATIENCE_S)
 
+    def wait_for_scan(self) -> None:
+        wait_until(lambda: not self.section.load_bar.runner.busy, PATIENCE_S)
+
     def run_to_end(self) -> None:
         self.run_bar.button.click()
         wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
@@ -182,6 +185,7 @@ class TestResults(BatchTest):
         before = self.node_ids()
         with self.assertLogs(level="ERROR") as shown:
             self.ui.loadScanButton.click()
+            self.wait_for_scan()
         self.assertIn(f"{RECORD} is no record of a run", shown.output[0])
         self.assertEqual(self.node_ids(), before)
 
@@ -305,6 +309,7 @@ class TestBatch(BatchTest):
         """Load a row by a double click; the second time nothing is added."""
         self.table.selectRow(row)
         self.table.cellDoubleClicked.emit(row, 0)
+        self.wait_for_scan()
         volume = self.widget.binding.parameters.volume
         self.assertEqual(volume.GetName(), "Chest CT phantom")
         results: Any = self.widget.logic.resultsOf(volume)
@@ -312,6 +317,7 @@ class TestBatch(BatchTest):
         self.assertEqual(len(volume.GetAttribute("DICOM.instanceUIDs").split()), SIZE[2])
         before = self.node_ids()
         self.ui.loadScanButton.click()
+        self.wait_for_scan()
         self.assertEqual(self.node_ids(), before)
 
     def test_stopped_it_goes_on_where_it_was(self) -> None:

@@ -24,6 +24,7 @@ from coded_scans import (
     upright,
     write_coded_series,
 )
+from CTLungScreeningLib.child_process import ChildCommand
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.model_card import ModelCard, file_sha256
 from CTLungScreeningLib.reading.ct_reading import read_ct
@@ -79,7 +80,8 @@ def leftovers() -> list[Path]:
 def localize(logic: CTSliceToolsLogic, volume: Any, meanwhile: Any = lambda: None) -> Any:
     """Do all of `predict` but the child, whose file is written here, and something meanwhile."""
     work = logic.predictWork(volume)
-    arguments = next(work).arguments
+    step = next(step for step in work if isinstance(step, ChildCommand))
+    arguments = step.arguments
     output = Path(arguments[arguments.index("-o") + 1])
     write_prediction(output, coded_prediction(upright()), plot=False)
     meanwhile()

@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -371,6 +372,10 @@ class TestResults(ResultsTest):
         self.assertIs(self.widget.lungs.given, self.results.segmentation)
         self.ui.advancedSection.collapsed = True
 
+    def save(self, action: Callable[[], None]) -> None:
+        action()
+        wait_until(lambda: not self.widget.output.run_bar.runner.busy, 120)
+
     def test_table_and_report_are_saved_and_nothing_is_overwritten(self) -> None:
         rows = self.widget.logic.review.nodules(self.results)
         self.widget.logic.review.setVerdict(self.results, rows[0].nodule.id, Verdict.REJECTED)
@@ -379,7 +384,7 @@ class TestResults(ResultsTest):
         self.assertEqual(
             [one.id for one in read_nodules_csv(table)], [one.nodule.id for one in rows[1:]]
         )
-        self.widget.output.save_report(report)
+        self.save(lambda: self.widget.output.save_report(report))
         page = report.read_text(encoding="utf-8")
         self.assertIn("phantom", page)
         self.assertNotIn('src="http', page)
@@ -388,7 +393,7 @@ class TestResults(ResultsTest):
         save_picture(self.widget.parent, PICTURES / "output.png")
         self.ui.outputSection.collapsed = True
         with self.assertLogs(level="ERROR") as shown:
-            self.widget.output.save_report(report)
+            self.save(lambda: self.widget.output.save_report(report))
         self.assertIn("already holds r.html", shown.output[0])
         self.assertEqual(report.read_text(encoding="utf-8"), page)
 
@@ -410,7 +415,7 @@ class TestResults(ResultsTest):
             for file in slicer.dicomDatabase.filesForSeries(series)
         ]
         self.volume.SetAttribute(INSTANCE_UIDS, " ".join(uids))
-        self.widget.output.save_dicom(self.folder)
+        self.save(lambda: self.widget.output.save_dicom(self.folder))
         self.assertEqual({one.name for one in self.folder.iterdir()}, set(DICOM_NAMES))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import Lobe
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
@@ -37,7 +38,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (  # noqa: E402
     nodules_of,
 )
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG  # noqa: E402
-from LungNoduleSegSlicer.scene.saving import write_run  # noqa: E402
+from LungNoduleSegSlicer.scene.saving import run_work  # noqa: E402
 
 SPACING = (1.2, 1.2, 2.0)
 RULES = NoduleRules(0.5, 0.6, 3.0, 0.5, 3.0)
@@ -186,7 +187,7 @@ def test_a_comparison_is_told_the_threshold_that_the_slider_has_now(
     """Two thresholds of one scan once made a nodule "grown"; see also `test_growth.py`."""
     plain.results.table.SetAttribute(RUN_RECORD, json.dumps({"parameters": {"rules": vars(RULES)}}))
     logic.review.setThreshold(plain.results, 0.3)
-    write_run(plain.results, tmp_path / "now")
+    complete(run_work(plain.results, tmp_path / "now"))
     record = json.loads((tmp_path / "now" / RECORD).read_text())
     assert record["parameters"]["rules"]["threshold"] == 0.3
 

@@ -23,7 +23,7 @@ from LungNoduleSegSlicer.panel.risk_results import ResultRow, in_words
 from LungNoduleSegSlicer.scene.result_nodes import lungs_of, nodules_of
 from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel
-from slicer_host.actions import process_events, save_picture
+from slicer_host.actions import process_events, save_picture, wait_until
 
 LARGEST, SECOND = DOUBLED_NOW, STEADY_NOW
 
@@ -242,6 +242,7 @@ class TestFacts(RiskTest):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "report.html"
             self.widget.output.save_report(file)
+            wait_until(lambda: not self.widget.output.run_bar.runner.busy, 120)
             text = re.sub(r"<[^>]+>|\s+", " ", file.read_text(encoding="utf-8"))
         text = re.sub(" +", " ", text)
         self.assertIn("Age in years 64", text)

@@ -30,10 +30,10 @@ from CTLungScreeningSlicer.scene.mrml_volume import (  # noqa: E402
     INSTANCE_UIDS,
     add_volume,
 )
-from LungNoduleSegSlicer.scene import saving  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.nodule_segments import read_voxels, segment_id, tag  # noqa: E402
-from LungNoduleSegSlicer.scene.result_nodes import ResultNodes  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of  # noqa: E402
+from LungNoduleSegSlicer.scene.saving import EDITED  # noqa: E402
 
 Points = NDArray[np.int64]
 
@@ -155,7 +155,7 @@ def test_dicom_holds_the_voxels_of_the_scene_for_others(
     logic: LungNoduleSegLogic, tmp_path: Path, code: str
 ) -> None:
     results, sources = results_of(logic, tmp_path, code)
-    saving.save_dicom(results, tmp_path / "dicom", sources)
+    logic.saving.saveDicom(results, tmp_path / "dicom", sources)
     expected = in_scene(results.segmentation)
     assert list(expected) == ["Right lung", "Left lung", "Nodule 1", "Nodule 3"]
     assert_same(by_highdicom(tmp_path / "dicom" / DICOM_SEGMENTATION), expected)
@@ -172,9 +172,11 @@ def test_a_reader_s_changes_are_saved(logic: LungNoduleSegLogic, tmp_path: Path)
     right = LUNG_STYLES[1].id
     array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(results.segmentation, right)
     array[0, 0, 0] = 1
-    saving.save_dicom(results, tmp_path / "dicom", sources)
-    saving.save_table(results, tmp_path / "n.csv")
-    saving.save_report(results, tmp_path / "r.html")
+    hu = slicer.util.arrayFromVolume(volume_node_of(results.segmentation))
+    hu[0] = -1000  # as read from a file, it must look like CT
+    logic.saving.saveDicom(results, tmp_path / "dicom", sources)
+    logic.saving.saveTable(results, tmp_path / "n.csv")
+    logic.saving.saveReport(results, tmp_path / "r.html")
     expected = in_scene(results.segmentation)
     del expected["Nodule 1"]
     assert_same(by_highdicom(tmp_path / "dicom" / DICOM_SEGMENTATION), expected)
@@ -184,7 +186,7 @@ def test_a_reader_s_changes_are_saved(logic: LungNoduleSegLogic, tmp_path: Path)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Nodule 3" in page
     assert "Nodule 1<" not in page
-    assert saving.EDITED in page
+    assert EDITED in page
     assert "accepted" in page
     assert "jane" not in page
 
@@ -194,9 +196,9 @@ def test_nothing_is_overwritten(logic: LungNoduleSegLogic, tmp_path: Path) -> No
     for name in ("n.csv", "r.html", DICOM_REPORT):
         (tmp_path / name).write_text("mine")
     for save in (
-        lambda: saving.save_table(results, tmp_path / "n.csv"),
-        lambda: saving.save_report(results, tmp_path / "r.html"),
-        lambda: saving.save_dicom(results, tmp_path, sources),
+        lambda: logic.saving.saveTable(results, tmp_path / "n.csv"),
+        lambda: logic.saving.saveReport(results, tmp_path / "r.html"),
+        lambda: logic.saving.saveDicom(results, tmp_path, sources),
     ):
         with pytest.raises(InputError, match="already holds"):
             save()
@@ -209,8 +211,8 @@ def test_files_of_another_place_are_refused(logic: LungNoduleSegLogic, tmp_path:
     results, _ = results_of(logic, tmp_path)
     places = files.positions(files.AXIAL, (-5.0, 4, 40))
     elsewhere = files.write_series(tmp_path / "other", files.AXIAL, places)
-    with pytest.raises(InputError, match="CT does not lie where its DICOM files say"):
-        saving.save_dicom(results, tmp_path / "dicom", elsewhere)
+    with pytest.raises(InputError, match="CT does not lie where its lungs and nodules lie"):
+        logic.saving.saveDicom(results, tmp_path / "dicom", elsewhere)
 
 
 def test_slicer_s_own_dicom_export_finds_what_it_needs(
@@ -244,7 +246,7 @@ def test_dicom_of_a_real_scan_reads_back_as_the_scene_holds_it(
     results = logic.process(add_volume(scan.image, "LIDC-IDRI-0001"))
     number = logic.review.nodules(results)[-1].nodule.id
     logic.review.setVerdict(results, number, Verdict.REJECTED)
-    saving.save_dicom(results, tmp_path / "dicom", [one.file for one in scan.slices])
+    logic.saving.saveDicom(results, tmp_path / "dicom", [one.file for one in scan.slices])
     expected = in_scene(results.segmentation)
     del expected[f"Nodule {number}"]
     assert segment_id(number) in results.segmentation.GetSegmentation().GetSegmentIDs()

@@ -1,7 +1,8 @@
 """Long work in child processes: JSON lines come back, and Cancel ends the whole process tree.
 
 A piece of work is a generator. It prepares what the child needs, yields a `ChildCommand`, is sent
-the child's result (or thrown its error), brings that into the scene and returns. `with` and
+the child's result (or thrown its error), brings that into the scene and returns. What takes long
+and no child can do is divided by `Pause`s, in which a panel handles its events. `with` and
 `finally` clean up however it ends:
 
     def predict(volume: Any) -> Work[Nodes]:
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
@@ -244,27 +245,37 @@ class ChildCommand:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-Work: TypeAlias = Generator[ChildCommand, Any, T]
+@dataclass(frozen=True)
+class Pause:
+    """A moment between two steps in which the window answers: `done` of `total` are over."""
+
+    stage: str
+    done: int
+    total: int
+
+
+Work: TypeAlias = Generator[ChildCommand | Pause, Any, T]
 
 
 class RunningWork(Generic[T]):
     """A piece of work under way: the one loop that follows its child processes.
 
     Attributes:
-        child: the process of the current command; None before the first one.
+        child: the process of the current command; None while there is none.
         importing: whether that has ended, and the work takes its result next.
         result: what the work has returned, once `advance` has given False.
     """
 
     def __init__(self, work: Work[T], listen: Callable[[dict[str, Any]], None]) -> None:
-        """Take a generator that has not begun; `listen` gets each JSON object of the children."""
+        """Take a generator that has not begun; `listen` gets each JSON object of the children
+        and each pause as one."""
         self._work, self._listen = work, listen
         self.child: ChildProcess | None = None
         self.importing = False
         self.result: T
 
     def advance(self, timeout_s: float = 0) -> bool:
-        """Start the first command, hear the child, or let the work go on after it has ended.
+        """Take the next step of the work, or hear the child that it waits for.
 
         Args:
             timeout_s: how long to wait for the child to say something.
@@ -284,11 +295,14 @@ class RunningWork(Generic[T]):
             return True
         child, self.child, self.importing = self.child, None, False
         try:
-            command = next(self._work) if child is None else self._go_on(child)
+            step = next(self._work) if child is None else self._go_on(child)
         except StopIteration as end:
             self.result = end.value
             return False
-        self.child = ChildProcess(command.arguments, command.environment)
+        if isinstance(step, Pause):
+            self._listen(asdict(step))
+        else:
+            self.child = ChildProcess(step.arguments, step.environment)
         return True
 
     def close(self) -> None:
@@ -297,7 +311,7 @@ class RunningWork(Generic[T]):
             self.child.cancel()
         self._work.close()
 
-    def _go_on(self, child: ChildProcess) -> ChildCommand:
+    def _go_on(self, child: ChildProcess) -> ChildCommand | Pause:
         try:
             result = child.result()
         except (InputError, ChildError) as problem:
@@ -329,7 +343,11 @@ def complete(work: Work[T], progress: ProgressCallback = silent) -> T:
 
     running = RunningWork(work, listen)
     try:
+        child = None
         while running.advance(_POLL_S):
+            if running.child is not child and running.child is not None:
+                last = ("start", 0, 1)
+            child = running.child
             progress(*last)
     except BaseException:
         running.close()

@@ -17,7 +17,9 @@ from LungNoduleSegLib.commands.batch import (
     ThresholdOption,
     batch,
     export_dicom,
+    report,
     rules_of,
+    unpack,
 )
 from LungNoduleSegLib.commands.evaluate import check
 from LungNoduleSegLib.commands.risk import FactsOption, growth, risk
@@ -67,6 +69,9 @@ def run(
         bool,
         typer.Option("--probability", help="Also write probability.nrrd, to try other thresholds."),
     ] = False,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Also write masks.npz, which Slicer loads at once.")
+    ] = False,
     facts: FactsOption = None,
     device: DeviceOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
@@ -76,7 +81,7 @@ def run(
     Example: `lung-nodule-seg run ~/dicom/chest -o ~/results/chest`
     """
     began = time.monotonic()
-    with shown(progress) as report:
+    with shown(progress) as shows:
         from LungNoduleSegLib.detectors.models import find_card  # noqa: PLC0415
         from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
         from LungNoduleSegLib.run_cost import GIVEN_LUNGS, peak_gib, remember_cost, run_kind  # noqa: PLC0415
@@ -96,16 +101,17 @@ def run(
             series=series,
             dicom=dicom,
             probability=probability,
+            masks=masks,
             clinical_data=read_facts(facts) if facts else NO_CLINICAL_DATA,
             scene=scene_writer,
-            progress=report,
+            progress=shows,
         )
         way = GIVEN_LUNGS if lungs_file else lungs
         kind = run_kind(way, find_card(chosen).sha256)
         voxels = found.scan.image.GetNumberOfPixels()
         remember_cost(voxels, kind, time.monotonic() - began, peak_gib())
         count = len(found.nodules)
-        report.emit(
+        shows.emit(
             {"output": str(output), "nodules": count},
             f"{count} nodule{'' if count == 1 else 's'}; the results are in {output}\n"
             f"Open {output / 'report.html'} in a browser, or segmentation.seg.nrrd in Slicer.",
@@ -165,7 +171,9 @@ app.command()(prepare_luna)
 app.command()(prepare_lidc)
 app.command()(check)
 app.command()(export_arrays)
+app.command()(report)
 app.command()(export_dicom)
+app.command()(unpack)
 app.command()(train)
 app.add_typer(evaluate.app, name="evaluate", help=evaluate.SUMMARY)
 app.add_typer(models.app, name="models", help=models.SUMMARY)

@@ -98,6 +98,7 @@ class SegmentedScan:
         *,
         dicom: bool = False,
         probability: bool = False,
+        masks: bool = False,
         clinical_data: ClinicalData = NO_CLINICAL_DATA,
         scene: SceneWriter | None = None,
         progress: ProgressCallback | None = None,
@@ -108,6 +109,7 @@ class SegmentedScan:
             output: folder for the results, which come into it as a whole; nothing is overwritten.
             dicom: also write `segmentation.dcm` and `measurements.dcm`; needs a DICOM series.
             probability: also write `probability.nrrd`, with which the threshold can be changed.
+            masks: also write `masks.npz`, which Slicer loads at once.
             clinical_data: of the patient and of all nodules, for the report's risk section.
             scene: also write `scene.mrb`, with `LungNoduleSegSlicer.scene.saving.write_scene`.
             progress: callback; None shows bars if this is a terminal.
@@ -116,9 +118,9 @@ class SegmentedScan:
             InputError: if one of the files exists, or the scan is not the DICOM that was asked for.
         """
         output = Path(output)
-        _check_output(output, scene is not None, dicom, probability)
+        _check_output(output, scene is not None, dicom, probability, masks)
         with in_terminal(progress) as report, whole_output(output, "writing") as folder:
-            self._write(folder, report, dicom, probability, clinical_data, scene)
+            self._write(folder, report, dicom, probability, masks, clinical_data, scene)
 
     def _write(
         self,
@@ -126,6 +128,7 @@ class SegmentedScan:
         progress: ProgressCallback,
         dicom: bool,
         probability: bool,
+        masks: bool,
         clinical_data: ClinicalData,
         scene: SceneWriter | None,
     ) -> None:
@@ -145,6 +148,7 @@ class SegmentedScan:
             clinical_data=clinical_data,
             dicom=source,
             probability=probability,
+            masks=masks,
         )
 
 
@@ -199,6 +203,7 @@ class NoduleSegmenter:
         series: str | None = None,
         dicom: bool = False,
         probability: bool = False,
+        masks: bool = False,
         clinical_data: ClinicalData = NO_CLINICAL_DATA,
         scene: SceneWriter | None = None,
         progress: ProgressCallback | None = None,
@@ -209,7 +214,7 @@ class NoduleSegmenter:
         of the two.
         """
         output = Path(output)
-        _check_output(output, scene is not None, dicom, probability)
+        _check_output(output, scene is not None, dicom, probability, masks)
         if clinical_data.nodules:
             raise InputError(
                 f"Clinical data name nodule {min(clinical_data.nodules)}, but nodules have numbers "
@@ -218,7 +223,7 @@ class NoduleSegmenter:
             )
         with in_terminal(progress) as report, whole_output(output, "writing") as folder:
             found = self._apply(ct, series, report, dicom)
-            found._write(folder, report, dicom, probability, clinical_data, scene)
+            found._write(folder, report, dicom, probability, masks, clinical_data, scene)
         return found
 
     def _apply(
@@ -279,8 +284,9 @@ def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
     return sitk.Resample(whole, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
 
 
-def _check_output(output: Path, scene: bool, dicom: bool, probability: bool) -> None:
-    refuse_existing(output, [*result_names(scene, dicom, probability), *[DICOM_KEY_IMAGES] * dicom])
+def _check_output(output: Path, scene: bool, dicom: bool, probability: bool, masks: bool) -> None:
+    names = result_names(scene, dicom, probability, masks)
+    refuse_existing(output, [*names, *[DICOM_KEY_IMAGES] * dicom])
 
 
 def _record(

@@ -3,6 +3,7 @@
 import bz2
 import math
 import stat
+import sys
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_scan import check_geometry, check_hu
 from CTLungScreeningLib.reading.slice_stack import MIN_SLICES
@@ -21,6 +23,9 @@ from CTLungScreeningLib.reading.volume_headers import VolumeHeader, orthonormal,
 VOLUME_SUFFIXES = (".mhd", ".mha", ".nrrd", ".nhdr", ".nii", ".nii.gz")
 
 _BLOCK = 1 << 20
+_PART = 16 << 20
+"""Bytes that are written at a time: a few hundredths of a second."""
+
 _ANY_HEADER = 47
 """Tells zlib to take streams with its own header or that of gzip."""
 
@@ -124,6 +129,46 @@ def write_image(image: sitk.Image, file: Path, level: int = -1) -> None:
         raise InputError(
             f"{file.name} cannot be written: make room on the disk, or choose another folder."
         )
+
+
+def raw_nrrd_work(array: NDArray[Any], to_lps: NDArray[np.float64], file: Path) -> Work[None]:
+    """Write a volume as an unpacked `.nrrd`, a part at a time, fast and with room for a window.
+
+    Args:
+        array: (z, y, x), numbers.
+        to_lps: 4×4, from voxel indices (x, y, z) to LPS mm.
+        file: new.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    header = {
+        "type": {"f4": "float", "f8": "double"}.get(array.dtype.str[1:], array.dtype.name),
+        "dimension": 3,
+        "space": "left-posterior-superior",
+        "sizes": " ".join(map(str, array.shape[::-1])),
+        "space directions": " ".join(_vector(to_lps[:3, axis]) for axis in range(3)),
+        "kinds": "domain domain domain",
+        "endian": sys.byteorder,
+        "encoding": "raw",
+        "space origin": _vector(to_lps[:3, 3]),
+    }
+    lines = ["NRRD0004", *(f"{name}: {value}" for name, value in header.items())]
+    slices = max(1, _PART // max(array[:1].nbytes, 1))
+    try:
+        with file.open("xb") as stream:
+            stream.write(("\n".join(lines) + "\n\n").encode())
+            for k in range(0, len(array), slices):
+                stream.write(np.ascontiguousarray(array[k : k + slices]).data)
+                yield Pause("Writing", min(k + slices, len(array)), len(array))
+    except OSError as error:
+        raise InputError(
+            f"{file.name} cannot be written ({error.strerror}): make room on the disk."
+        ) from error
+
+
+def _vector(values: NDArray[np.float64]) -> str:
+    return f"({','.join(map(repr, values.tolist()))})"
 
 
 def volume_size(file: Path) -> tuple[int, int, int]:

@@ -115,7 +115,7 @@ class ProgressWindow:
 
 
 POLL_MS = 100
-"""How often the child is asked."""
+"""How often the child is asked; steps without a child follow each other at once."""
 
 
 class RunState(StrEnum):
@@ -178,12 +178,13 @@ class WorkRunner:
         self._log_text = ""
         self.progress = RunProgress(_("Starting"))
         self._become(RunState.STARTING)
+        self._timer.interval = 0
         self._timer.start()
 
     def cancel(self) -> None:
         """End the child process with all its descendants; the panel stays alive meanwhile."""
         child = None if self._running is None else self._running.child
-        if self.state is RunState.STARTING:
+        if self.state is RunState.STARTING or (self.state is RunState.RUNNING and child is None):
             self._end()
         elif self.state is RunState.RUNNING and child is not None:
             self._canceller = threading.Thread(target=child.cancel)
@@ -229,17 +230,20 @@ class WorkRunner:
                 text = _("The run failed: {problem}").format(problem=problem)
             self._end(text, self._log_text)
             return
-        if running.child is not child:
+        if running.child is None:
+            self._become(RunState.RUNNING)
+        elif running.child is not child:
             self._log_read = 0
             self.progress = RunProgress(_("Starting"))
             self._become(RunState.RUNNING)
-        elif running.child is not None:
+        else:
             self._read_log(running.child)
         if running.importing:
             self.progress = RunProgress(_("Importing"))
             self._become(RunState.IMPORTING)
         elif self.progress != progress:
             self.changed.emit()
+        self._timer.interval = 0 if running.child is None else POLL_MS
         self._timer.start()
 
     def _hear(self, event: dict[str, Any]) -> None:
@@ -295,16 +299,17 @@ class RunBar:
     def __init__(
         self,
         place: Any,
-        label: str,
-        tool_tip: str,
-        make_work: Callable[[], Work[Any] | None],
-        done: Callable[[Any], None],
+        label: str = "",
+        tool_tip: str = "",
+        make_work: Callable[[], Work[Any] | None] = lambda: None,
+        done: Callable[[Any], None] = lambda result: None,
     ) -> None:
         """Build the controls.
 
         Args:
             place: the widget.
-            label: of the button while nothing runs.
+            label: of the button while nothing runs; "" if other buttons `start` the work, so that
+                this one is only there to cancel it.
             tool_tip: of the button while it can be pressed.
             make_work: gives the work when the button is pressed; None if the user has declined;
                 may raise `InputError`.
@@ -364,6 +369,12 @@ class RunBar:
         """What the run has printed."""
         return str(self._log.plainText)
 
+    def start(self, work: Work[Any], done: Callable[[Any], None]) -> None:
+        """Begin a piece of work, as long as there is none; `done` gets what it returns."""
+        if not self.runner.busy:
+            self._log.plainText = ""
+            self.runner.start(work, done)
+
     def _press(self, *_arguments: Any) -> None:
         if self.runner.busy:
             self.runner.cancel()
@@ -371,8 +382,7 @@ class RunBar:
         with shown_errors():
             work = self._make_work()
             if work is not None:
-                self._log.plainText = ""
-                self.runner.start(work, self._done)
+                self.start(work, self._done)
 
     def _append(self, text: str) -> None:
         self._log.appendPlainText(text.rstrip("\n"))
@@ -387,6 +397,7 @@ class RunBar:
         state, progress = self.runner.state, self.runner.progress
         busy = self.runner.busy
         self.button.text = _("Cancel") if busy else self._label
+        self.button.visible = busy or bool(self._label)
         self.button.enabled = (
             state in (RunState.STARTING, RunState.RUNNING) if busy else not self._obstacle
         )

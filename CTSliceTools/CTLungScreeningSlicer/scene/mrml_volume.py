@@ -10,11 +10,13 @@ import slicer
 import vtk
 from numpy.typing import ArrayLike, NDArray
 
+from CTLungScreeningLib.child_process import Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import LPS_TO_RAS, ijk_to_lps
 from CTLungScreeningLib.hu import LUNG_WINDOW
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.slice_stack import is_axial
+from CTLungScreeningLib.reading.volume_files import raw_nrrd_work
 
 
 def unique_name(scene: Any, name: str) -> str:
@@ -64,24 +66,25 @@ def ijk_to_world(volume_node: Any) -> NDArray[np.float64]:
     return ijk_to_ras
 
 
-def export_volume(volume_node: Any, path: Path) -> None:
+def export_work(volume_node: Any, path: Path) -> Work[None]:
     """Write a volume as `.nrrd` where it lies in the world: parent transforms are applied.
 
     Raises:
         InputError: if the node holds no image, or its geometry fits no image file, see
             `ijk_to_world`.
     """
+    name = volume_node.GetName()
     if volume_node.GetImageData() is None:
-        raise InputError(f"{volume_node.GetName()} holds no image: choose another volume.")
-    matrix = slicer.util.vtkMatrixFromArray(ijk_to_world(volume_node))
-    in_world = slicer.vtkMRMLScalarVolumeNode()
-    in_world.SetAndObserveImageData(volume_node.GetImageData())
-    in_world.SetIJKToRASMatrix(matrix)
-    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
-    storage.SetUseCompression(False)
-    storage.SetFileName(str(path))
-    if not storage.WriteData(in_world):
-        raise InputError(f"{volume_node.GetName()} could not be written to {path}.")
+        raise InputError(f"{name} holds no image: choose another volume.")
+    array = slicer.util.arrayFromVolume(volume_node)
+    if array.ndim != 3:
+        raise InputError(f"{name} holds several values a voxel: choose a CT.")
+    yield from raw_nrrd_work(array, LPS_TO_RAS @ ijk_to_world(volume_node), path)
+
+
+def export_volume(volume_node: Any, path: Path) -> None:
+    """Do as `export_work` at once."""
+    complete(export_work(volume_node, path))
 
 
 def add_volume(image: sitk.Image, name: str) -> Any:

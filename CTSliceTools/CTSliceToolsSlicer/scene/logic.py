@@ -18,7 +18,7 @@ from CTLungScreeningSlicer.scene import mrml_host
 from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import Snapshot
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
-from CTLungScreeningSlicer.scene.mrml_volume import export_volume, ijk_to_world
+from CTLungScreeningSlicer.scene.mrml_volume import export_work, ijk_to_world
 from CTSliceToolsLib.localizer.matching import align_scans
 from CTSliceToolsLib.localizer.prediction import ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.results import (
@@ -79,8 +79,8 @@ class CTSliceToolsLogic:
         scan, result = work / "scan.nrrd", work / "prediction.json"
         name = volumeNode.GetName()
         try:
-            export_volume(volumeNode, scan)
             place = ijk_to_world(volumeNode)
+            yield from export_work(volumeNode, scan)
             options = () if modelFile is None else ("--model", modelFile)
             yield from self.commands.work("predict", scan, "-o", result, "--no-plot", *options)
             if volumeNode.GetScene() is None:

@@ -188,20 +188,60 @@ def _line(row: "ScanRow") -> str:
     return f"{row.scan}: {row.nodules} nodule{'' if row.nodules == 1 else 's'}{largest}"
 
 
+def report(
+    results: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new HTML file.")],
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Write the report of a run once more, for instance after nodules.csv was corrected.
+
+    Example: `lung-nodule-seg report ~/results/chest -o ~/results/chest-again.html`
+    """
+    with shown(progress) as shows:
+        from LungNoduleSegLib.results.report import write_report_of_run  # noqa: PLC0415
+
+        write_report_of_run(results, output, shows)
+        shows.emit({"output": str(output)}, f"The report is {output}")
+
+
 def export_dicom(
     results: Annotated[Path, typer.Argument(help="Folder of a run on a DICOM series.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the files; default: that of the run."),
+    ] = None,
     labelmap: Annotated[
         bool, typer.Option("--labelmap", help="Write the SEG as LABELMAP instead of BINARY.")
     ] = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Add DICOM SEG, SR and key images to the results of a run, as `run --dicom` writes them.
+    """Write DICOM SEG, SR and key images of the results of a run, as `run --dicom` does.
 
     Example: `lung-nodule-seg export-dicom ~/results/chest`
     """
-    with shown(progress) as report:
+    with shown(progress) as shows:
         from LungNoduleSegLib.results.reading import DICOM_NAMES  # noqa: PLC0415
         from LungNoduleSegLib.results.writing import write_dicom_of_run  # noqa: PLC0415
 
-        write_dicom_of_run(results, report, labelmap)
-        report.emit({"output": str(results)}, f"{' and '.join(DICOM_NAMES)} are in {results}")
+        write_dicom_of_run(results, output, shows, labelmap)
+        folder = output or results
+        shows.emit({"output": str(folder)}, f"{' and '.join(DICOM_NAMES)} are in {folder}")
+
+
+def unpack(
+    results: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")],
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Write the scan and the results of a run uncompressed, as Slicer loads them at once.
+
+    Example: `lung-nodule-seg unpack ~/results/chest -o ~/results/chest-unpacked`
+    """
+    with shown(progress) as shows:
+        from LungNoduleSegLib.results.reading import unpack_run  # noqa: PLC0415
+
+        name, uids = unpack_run(results, output, shows)
+        shows.emit(
+            {"output": str(output), "name": name, "sop_instance_uids": uids},
+            f"Scan and results are in {output}",
+        )

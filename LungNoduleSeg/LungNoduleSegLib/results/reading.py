@@ -1,19 +1,29 @@
 """Read the results of a run back from its files."""
 
-from dataclasses import dataclass
+import json
+import math
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
+from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import parse_json
+from CTLungScreeningLib.files import new_file, parse_json, refuse_existing
+from CTLungScreeningLib.geometry import CroppedMask, Grid, ijk_to_lps
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.volume_files import read_labels
+from CTLungScreeningLib.reading.volume_files import raw_nrrd_work, read_labels
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
+from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan, parse_scan_risk
+from LungNoduleSegLib.risk.clinical_data import parse_facts
 
 LUNGS = "lungs.nii.gz"
 NODULES = "nodules.nii.gz"
@@ -23,6 +33,12 @@ REPORT = "report.html"
 RECORD = "run.json"
 SCENE = "scene.mrb"
 PROBABILITY = "probability.nrrd"
+MASKS = "masks.npz"
+"""Lungs and nodules once more, as Slicer reads them at once; see `reading.RunMasks`."""
+
+SCAN = "scan.nrrd"
+"""The scan itself, where a run is handed from or to Slicer."""
+
 DICOM_SEGMENTATION = "segmentation.dcm"
 DICOM_REPORT = "measurements.dcm"
 DICOM_KEY_IMAGES = "key-images.dcm"
@@ -36,10 +52,17 @@ DICOM_NAMES = (DICOM_SEGMENTATION, DICOM_REPORT)
 """Always written; `DICOM_KEY_IMAGES` only where there is a nodule."""
 
 
-def result_names(scene: bool, dicom: bool = False, probability: bool = False) -> list[str]:
+def result_names(
+    scene: bool, dicom: bool = False, probability: bool = False, masks: bool = False
+) -> list[str]:
     """Names of all files of a run: those that are always there, and those that are asked for."""
     files = [LUNGS, NODULES, TABLE, SEGMENTATION, REPORT, RECORD]
-    return [*files, *[SCENE] * scene, *DICOM_NAMES * dicom, *[PROBABILITY] * probability]
+    asked = [*[SCENE] * scene, *DICOM_NAMES * dicom, *[PROBABILITY] * probability, *[MASKS] * masks]
+    return [*files, *asked]
+
+
+RISK = "risk"
+"""In the record of a run that Slicer wrote: `ScanRisk.to_dict`."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +101,168 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
             f"{folder / RECORD} says that the scan is at {source}, but it is not there any more: "
             "put it back, or run the scan again."
         )
-    scan = read_ct(source, series, progress)
-    lungs, labels = _labels(folder / LUNGS), _labels(folder / NODULES)
+    scan = read_ct(source, series if source.is_dir() else None, progress)
+    if (folder / MASKS).exists() and not (folder / LUNGS).exists():
+        lungs, labels = RunMasks.read(folder / MASKS).images(scan.image, str(source))
+    else:
+        lungs, labels = _labels(folder / LUNGS), _labels(folder / NODULES)
     for name, image in ((LUNGS, lungs), (NODULES, labels)):
         if not _same_grid(image, scan.image):
             raise InputError(f"{folder / name} does not fit the scan {source}: run the scan again.")
     return RunResult(scan, lungs, labels, read_nodules_csv(folder / TABLE), record)
+
+
+_SCAN = "scan"
+
+
+@dataclass(frozen=True)
+class RunMasks:
+    """Lungs and nodules cut to their voxels: written and read in no time, on any grid.
+
+    Attributes:
+        grid: of the scan.
+        lungs: by label, 1 right and 2 left.
+        nodules: by number.
+    """
+
+    grid: Grid
+    lungs: Mapping[int, CroppedMask]
+    nodules: Mapping[int, CroppedMask]
+
+    @classmethod
+    def of(cls, lungs: sitk.Image, labels: sitk.Image) -> "RunMasks":
+        """Cut label images to their labels."""
+        return cls(Grid.of(lungs), *(dict(_cropped(image)) for image in (lungs, labels)))
+
+    def write(self, file: Path) -> None:
+        """Write a new file, `MASKS`, that `read` reads.
+
+        Raises:
+            InputError: if it exists.
+        """
+        grids: dict[str, Any] = {_SCAN: asdict(self.grid)}
+        bits: dict[str, Any] = {}
+        for kind, masks in (("lung", self.lungs), ("nodule", self.nodules)):
+            for number, mask in masks.items():
+                name = f"{kind} {number}"
+                bits[name] = np.packbits(mask.voxels)
+                start = [part.start for part in mask.box[::-1]]
+                grids[name] = {
+                    "origin": mask.grid.first_voxel.TransformIndexToPhysicalPoint(start),
+                    "spacing": mask.grid.spacing,
+                    "direction": mask.grid.direction,
+                    "size": mask.voxels.shape[::-1],
+                }
+        with new_file(file) as temporary:
+            np.savez(temporary, grids=np.array(json.dumps(grids)), **bits)
+
+    @classmethod
+    def read(cls, file: Path) -> "RunMasks":
+        """Read what `write` wrote.
+
+        Raises:
+            InputError: if the file is missing or damaged.
+        """
+        found: dict[str, dict[int, CroppedMask]] = {"lung": {}, "nodule": {}}
+        try:
+            with np.load(file) as stored:
+                grids = {
+                    name: Grid(**{key: tuple(values) for key, values in about.items()})
+                    for name, about in json.loads(str(stored["grids"])).items()
+                }
+                scan = grids.pop(_SCAN)
+                for name, grid in grids.items():
+                    count = math.prod(grid.size)
+                    bits = stored[name]
+                    if len(bits) != -(-count // 8):
+                        raise ValueError(f"{name} is cut short")
+                    voxels = np.unpackbits(bits, count=count).view(bool).reshape(grid.size[::-1])
+                    z, y, x = (slice(0, size) for size in voxels.shape)
+                    kind, number = name.split()
+                    found[kind][int(number)] = CroppedMask(grid, (z, y, x), voxels)
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise InputError(f"{file} is missing or damaged: run the scan again.") from error
+        return cls(scan, found["lung"], found["nodule"])
+
+    def images(self, grid: sitk.Image, name: str) -> tuple[sitk.Image, sitk.Image]:
+        """Give lungs (uint8) and nodules (uint16) as label images on the grid of a scan.
+
+        Raises:
+            InputError: naming the scan, if they do not lie on its voxels.
+        """
+        to, size = Grid.of(grid), grid.GetSize()[::-1]
+        images = []
+        for masks, kind in ((self.lungs, np.uint8), (self.nodules, np.uint16)):
+            labels = np.zeros(size, kind)
+            for number, mask in sorted(masks.items()):
+                here = mask.on(to)
+                if here is None or here.voxels.sum() != mask.voxels.sum():
+                    raise InputError(
+                        f"{name} does not lie where its lungs and nodules lie: take it out of its "
+                        "transform, load it again, and run it again."
+                    )
+                labels[here.box][here.voxels] = number
+            image = sitk.GetImageFromArray(labels)
+            image.CopyInformation(grid)
+            images.append(image)
+        return images[0], images[1]
+
+
+def _cropped(labels: sitk.Image) -> Iterator[tuple[int, CroppedMask]]:
+    array = sitk.GetArrayViewFromImage(labels)
+    for label, box in enumerate(ndimage.find_objects(array), start=1):
+        if box is not None:
+            yield label, CroppedMask(Grid.of(labels), box, array[box] == label)
+
+
+def risk_of(run: RunResult, record: Path) -> ScanRisk:
+    """Give the risk as Slicer had it when it wrote the run, else by the run's clinical data.
+
+    Args:
+        run: whose record says it.
+        record: names its file in errors.
+
+    Raises:
+        InputError: if the record cannot be used.
+    """
+    try:
+        if RISK in run.record:
+            return parse_scan_risk(run.record[RISK], str(record))
+        told = parse_facts(run.record["parameters"].get("clinical_data", {}), str(record))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{record} is no record of a run: run the scan again.") from error
+    return ScanRisk(told.patient, assess_scan(run.nodules, run.lungs, told))
+
+
+def unpack_run(
+    folder: Path, output: Path, progress: ProgressCallback = silent
+) -> tuple[str, list[str]]:
+    """Write scan and results of a run into a new folder from which Slicer loads them at once.
+
+    Args:
+        folder: of the run.
+        output: gets `SCAN`, `MASKS`, the table, the record and the probability, if it was kept.
+        progress: of the reading.
+
+    Returns:
+        What the scan is called, and the SOP Instance UIDs of its slices along k.
+
+    Raises:
+        InputError: as `read_run`, or if there is such a file.
+    """
+    refuse_existing(output, (SCAN, MASKS, TABLE, RECORD, PROBABILITY))
+    run = read_run(folder, progress)
+    output.mkdir(parents=True, exist_ok=True)
+    image = run.scan.image
+    voxels = sitk.GetArrayViewFromImage(image)
+    complete(raw_nrrd_work(voxels, ijk_to_lps(image), output / SCAN))
+    RunMasks.of(run.lungs, run.labels).write(output / MASKS)
+    for name in (TABLE, RECORD, PROBABILITY):
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, output / name)
+    series = run.scan.series
+    title = series.description if series else ""
+    return title or run.scan.source.name, [one.sop_instance_uid for one in run.scan.slices]
 
 
 def _same_grid(one: sitk.Image, other: sitk.Image) -> bool:

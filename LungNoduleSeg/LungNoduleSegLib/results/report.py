@@ -1,7 +1,7 @@
 """The report of a run: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,16 @@ from typing import Any
 import SimpleITK as sitk
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from CTLungScreeningLib.files import new_file
-from CTLungScreeningLib.hu import LUNG_WINDOW
-from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.geometry import AxialView, crop_to, onto_grid
+from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, PLUS_MINUS, Nodule, mean_axial_mm
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
+from LungNoduleSegLib.results.reading import RECORD, RISK, read_run, risk_of
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, ScanRisk, assess_scan
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
 from LungNoduleSegLib.risk.prediction import UNEXPLAINED, moved_by
@@ -70,6 +73,32 @@ class _Row:
     change: str
     category: str
     follow_up: str
+
+
+def write_report_of_run(folder: Path, path: Path, progress: ProgressCallback = silent) -> None:
+    """Write the report of a run once more, as it is now.
+
+    Args:
+        folder: of the run.
+        path: the new file.
+        progress: of the reading.
+
+    Raises:
+        InputError: as `read_run` and `risk_of` do, or if `path` exists.
+    """
+    refuse_existing(path.parent, [path.name])
+    run = read_run(folder, progress)
+    said, scan = run.record["input"], run.scan
+    if "name" in said:  # Slicer wrote the run, and the scan's own file lies elsewhere
+        series = said["series"] and SeriesInfo(**said["series"])
+        scan = replace(scan, source=Path(said["name"]), series=series)
+        said = said | {"source": said["name"]}
+    shown = {name: value for name, value in run.record.items() if name not in (RISK, "nodules")}
+    axial = AxialView.of(scan.image, AIR_HU).image
+    lungs, hu = crop_to(onto_grid(run.lungs, axial, 0), axial)
+    findings = NoduleFindings(onto_grid(run.labels, hu, 0), run.nodules, ())
+    risk = risk_of(run, folder / RECORD)
+    write_report(path, scan, hu, lungs, findings, shown | {"input": said}, risk)
 
 
 def write_report(

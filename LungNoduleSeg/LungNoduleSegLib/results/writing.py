@@ -21,6 +21,7 @@ from LungNoduleSegLib.results.reading import (
     DICOM_REPORT,
     DICOM_SEGMENTATION,
     LUNGS,
+    MASKS,
     NODULES,
     PROBABILITY,
     RECORD,
@@ -28,12 +29,14 @@ from LungNoduleSegLib.results.reading import (
     SCENE,
     SEGMENTATION,
     TABLE,
+    RunMasks,
     read_run,
+    risk_of,
 )
 from LungNoduleSegLib.results.report import write_report
 from LungNoduleSegLib.results.segments import write_segmentation
 from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan
-from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, parse_facts
+from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 
 
 def write_dicom(
@@ -82,22 +85,35 @@ def write_dicom(
 
 
 def write_dicom_of_run(
-    folder: Path, progress: ProgressCallback = silent, labelmap: bool = False
+    folder: Path,
+    output: Path | None = None,
+    progress: ProgressCallback = silent,
+    labelmap: bool = False,
 ) -> None:
-    """Add the DICOM files to the results of a run that was made without them.
+    """Write the DICOM files of a run that was made without them.
 
-    The report's risk is made of the clinical data that the run was given.
+    Args:
+        folder: of a run on a DICOM series.
+        output: folder for the files; None for that of the run.
+        progress: of the reading.
+        labelmap: see `make_segmentation`.
 
     Raises:
-        InputError: as `read_run`, `read_dicom_source` and `write_dicom` do.
+        InputError: as `read_run`, `risk_of`, `read_dicom_source` and `write_dicom` do.
     """
-    refuse_existing(folder, (*DICOM_NAMES, DICOM_KEY_IMAGES))
+    output = output or folder
+    refuse_existing(output, (*DICOM_NAMES, DICOM_KEY_IMAGES))
     run = read_run(folder, progress)
-    told = parse_facts(run.record["parameters"].get("facts", {}), f"{folder / RECORD}")
-    risk = ScanRisk(told.patient, assess_scan(run.nodules, run.lungs, told))
     source = read_dicom_source(run.scan)
     write_dicom(
-        folder, source, run.lungs, run.labels, run.nodules, run.record, risk, labelmap=labelmap
+        output,
+        source,
+        run.lungs,
+        run.labels,
+        run.nodules,
+        run.record,
+        risk_of(run, folder / RECORD),
+        labelmap=labelmap,
     )
 
 
@@ -119,11 +135,13 @@ def write_results(
     clinical_data: ClinicalData = NO_CLINICAL_DATA,
     dicom: DicomSource | None = None,
     probability: bool = False,
+    masks: bool = False,
 ) -> None:
     """Write everything that was found; images go back to the grid of the scan as it came.
 
     With `dicom`, the series that the scan is, also as DICOM segmentation and report; with
-    `probability` also what the network said, in steps of `to_steps` on the cropped axial grid.
+    `probability` also what the network said, in steps of `to_steps` on the cropped axial grid;
+    with `masks` lungs and nodules once more as `RunMasks`.
 
     Raises:
         InputError: if one of the files exists.
@@ -141,6 +159,8 @@ def write_results(
         if probability:
             with new_file(folder / PROBABILITY) as temporary:
                 write_image(to_steps(analysis.probability), temporary)
+        if masks:
+            RunMasks.of(lungs, nodules).write(folder / MASKS)
     if scene is not None:
         with timing.stage("Scene", progress):
             rules = NoduleRules(**record["parameters"]["rules"])

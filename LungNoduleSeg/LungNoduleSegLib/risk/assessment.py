@@ -1,7 +1,7 @@
 """All published models and guidelines for one nodule, and for a scan as a whole."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
@@ -16,6 +16,8 @@ from LungNoduleSegLib.risk.clinical_data import (
     ClinicalData,
     Values,
     add_prior_facts,
+    parse_facts,
+    parse_nodule,
 )
 from LungNoduleSegLib.risk.facts import (
     LABELS,
@@ -236,9 +238,35 @@ class ScanRisk:
         """Lung-RADS of the examination: by its most suspicious nodule."""
         return class_examination([one.guidelines[0] for one in self.assessments], self.patient)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give what `parse_scan_risk` makes it of again: facts, prediction and notes, for JSON."""
+        return {
+            "patient": asdict(self.patient),
+            "nodules": [asdict(one.nodule) for one in self.assessments],
+            "prediction": self.prediction and asdict(self.prediction),
+            "notes": list(self.notes),
+        }
+
     def of(self, number: int) -> Assessment | None:
         """Give the assessment of a nodule, None if there is no such nodule."""
         return next((one for one in self.assessments if one.nodule.id == number), None)
+
+
+def parse_scan_risk(record: Mapping[str, Any], where: str) -> ScanRisk:
+    """Evaluate models and guidelines again by what `ScanRisk.to_dict` gave.
+
+    Raises:
+        InputError: naming `where` and the fact that cannot be used.
+    """
+    patient = parse_facts(record["patient"], where).patient
+    nodules = [parse_nodule(one, where) for one in record["nodules"]]
+    said = record["prediction"]
+    return ScanRisk(
+        patient,
+        tuple(assess(one, patient) for one in nodules),
+        said and prediction.read_prediction(said),
+        tuple(record["notes"]),
+    )
 
 
 def examination_text(result: GuidelineResult) -> str:

@@ -118,6 +118,19 @@ def parse_facts(told: Any, where: str) -> ClinicalData:
         raise InputError(f"{where}: {error}") from None
 
 
+def parse_nodule(record: Mapping[str, Any], where: str) -> NoduleFacts:
+    """Make the facts of a nodule of what `dataclasses.asdict` and JSON made of them.
+
+    Raises:
+        InputError: naming `where` and the fact that cannot be used.
+    """
+    values = _facts(
+        {name: record[name] for name in _NODULE_FACTS if name in record}, _NODULE_FACTS, where
+    )
+    origins = {name: Origin(origin) for name, origin in record.get("origins", {}).items()}
+    return NoduleFacts(**values, id=record.get("id"), origins=origins)
+
+
 def prior_facts(rows: Iterable[Values]) -> dict[int, Values]:
     """Take from a table of growth what it tells of nodules of the current scan, by number.
 

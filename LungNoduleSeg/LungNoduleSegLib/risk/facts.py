@@ -5,7 +5,7 @@ by `measured_facts`; `NoduleFacts.corrected` overrides it and remembers that a p
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -337,5 +337,10 @@ def lung_heights(lungs: sitk.Image) -> dict[Side, tuple[float, float]]:
 
 def coarse_lungs(lungs: sitk.Image) -> sitk.Image:
     """Take every so many voxels of lungs, about 4 mm apart: all that `measured_facts` looks at."""
-    i, j, k = (max(1, round(4 / size)) for size in lungs.GetSpacing())
+    i, j, k = coarse_steps(lungs.GetSpacing())
     return lungs[::i, ::j, ::k]
+
+
+def coarse_steps(spacing: Sequence[float]) -> tuple[int, ...]:
+    """Tell how many voxels apart, along each axis, `coarse_lungs` takes them."""
+    return tuple(max(1, round(4 / size)) for size in spacing)

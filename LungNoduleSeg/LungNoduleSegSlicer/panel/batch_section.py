@@ -22,7 +22,6 @@ from CTLungScreeningSlicer.panel.widgets import (
     offer_file,
     offer_folder,
     show_text,
-    shown_errors,
 )
 from LungNoduleSegLib.batch.cases import write_list
 from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE, read_table
@@ -30,7 +29,7 @@ from LungNoduleSegLib.results.reading import REPORT
 from LungNoduleSegSlicer.panel.lungs_section import LungsSection
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
-from LungNoduleSegSlicer.scene.result_nodes import volume_node_of
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
 
 PROPERTY = "BatchParameter"
 """Dynamic property of the .ui file that names the parameter of a widget."""
@@ -237,6 +236,7 @@ class BatchSection(Section):
 
     Attributes:
         run_bar: runs it.
+        load_bar: loads a scan that it has run.
         series: the series of the DICOM database.
         table: of the scans.
     """
@@ -276,6 +276,7 @@ class BatchSection(Section):
             self.make_work,
             lambda result: None,
         )
+        self.load_bar = RunBar(ui.loadRun)
         self.run_bar.runner.told.connect(self._hear)
         self.run_bar.runner.ended.connect(lambda error, details: self._show_results())
         self.series.changed.connect(self._show_obstacle)
@@ -298,6 +299,7 @@ class BatchSection(Section):
     def stop(self) -> None:
         """End the batch, if there is one, with its child processes."""
         self.run_bar.runner.stop()
+        self.load_bar.runner.stop()
 
     def refresh(self) -> None:
         """Show what follows from the parameters."""
@@ -338,13 +340,15 @@ class BatchSection(Section):
     def load_chosen(self) -> None:
         """Load the scan of the chosen row with its results, and work on it."""
         folder = self._chosen_folder()
-        if folder is None:
+        if folder is None or not ensure_packages(self._requirements, TITLE):
             return
-        with shown_errors(), slicer.util.WaitCursor():
-            volume = volume_node_of(self._logic.loadRun(folder).segmentation)
-            self._choose_volume(volume)
-            slicer.util.setSliceViewerLayers(background=volume, fit=True)
-            self.changed.emit()
+        self.load_bar.start(self._logic.loadRunWork(folder), self._show_loaded)
+
+    def _show_loaded(self, results: ResultNodes) -> None:
+        volume = volume_node_of(results.segmentation)
+        self._choose_volume(volume)
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        self.changed.emit()
 
     def open_report(self) -> None:
         """Open the report of the chosen row in the browser."""

@@ -1,16 +1,17 @@
 """The section that writes results to files, as they are in the scene."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
+from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.dicom_database import instance_files
 from CTLungScreeningSlicer.panel.packages import ensure_packages
+from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.widgets import (
     choose_folder,
@@ -23,17 +24,22 @@ from LungNoduleSegLib.results.reading import DICOM_NAMES, REPORT, TABLE
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
-from LungNoduleSegSlicer.scene.saving import save_dicom, save_report, save_table
 
 
 class OutputSection(Section):
-    """Buttons for the report, the table, and DICOM SEG and SR."""
+    """Buttons for the report, the table, and DICOM SEG and SR.
+
+    Attributes:
+        run_bar: shows what is being written, and cancels it.
+    """
 
     def __init__(self, ui: Any, logic: LungNoduleSegLogic, requirements: Path) -> None:
         """Build the section; `requirements` are installed when they are first needed."""
         super().__init__()
         self._ui, self._logic, self._requirements = ui, logic, requirements
         self._results: ResultNodes | None = None
+        self.run_bar = RunBar(ui.outputRun)
+        self.run_bar.runner.changed.connect(self._show_state)
         show_text(ui.outputLabel, "")
         ui.reportButton.clicked.connect(lambda *_: self._ask_for_report())
         ui.tableButton.clicked.connect(lambda *_: self._ask_for_table())
@@ -44,40 +50,63 @@ class OutputSection(Section):
         if results != self._results:
             show_text(self._ui.outputLabel, "")
         self._results = results
-        for button in (self._ui.reportButton, self._ui.tableButton, self._ui.dicomButton):
-            button.enabled = results is not None
+        self._show_state()
+
+    def stop(self) -> None:
+        """Write no further."""
+        self.run_bar.runner.stop()
 
     def save_report(self, path: Path) -> None:
         """Write the report, and open it in the browser if that is ticked."""
-        self._save(
-            path, lambda results: save_report(results, path, self._logic.risk.evaluate(results))
-        )
-        if self._ui.openReportBox.checked and path.exists():
-            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+
+        def opened() -> None:
+            if self._ui.openReportBox.checked:
+                qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+
+        self._save([path], lambda results: self._logic.saving.reportWork(results, path), opened)
 
     def save_table(self, path: Path) -> None:
         """Write the table."""
-        self._save(path, lambda results: save_table(results, path))
+        if self._results is not None:
+            show_text(self._ui.outputLabel, "")
+            with shown_errors():
+                self._logic.saving.saveTable(self._results, path)
+                self._show_files([path])
 
     def save_dicom(self, folder: Path) -> None:
         """Write DICOM SEG and SR into a folder."""
-        names = [str(folder / name) for name in DICOM_NAMES]
         self._save(
-            names,
-            lambda results: save_dicom(
-                results, folder, _dicom_files(results), self._logic.risk.evaluate(results)
-            ),
+            [folder / name for name in DICOM_NAMES],
+            lambda results: self._logic.saving.dicomWork(results, folder, _dicom_files(results)),
         )
 
-    def _save(self, what: Any, write: Callable[[ResultNodes], None]) -> None:
+    def _save(
+        self,
+        files: Sequence[Path],
+        make_work: Callable[[ResultNodes], Work[None]],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write files in a child process, then say so."""
+
+        def done(_result: None) -> None:
+            self._show_files(files)
+            then()
+
         results = self._results
         if results is None or not ensure_packages(self._requirements, TITLE):
             return
         show_text(self._ui.outputLabel, "")
-        with shown_errors(), slicer.util.WaitCursor():
-            write(results)
-            written = what if isinstance(what, list) else [str(what)]
-            show_text(self._ui.outputLabel, _("Saved: {files}").format(files="\n".join(written)))
+        with shown_errors():
+            self.run_bar.start(make_work(results), done)
+
+    def _show_files(self, files: Sequence[Path]) -> None:
+        text = _("Saved: {files}").format(files="\n".join(map(str, files)))
+        show_text(self._ui.outputLabel, text)
+
+    def _show_state(self) -> None:
+        ready = self._results is not None and not self.run_bar.runner.busy
+        for button in (self._ui.reportButton, self._ui.tableButton, self._ui.dicomButton):
+            button.enabled = ready
 
     def _ask_for_report(self) -> None:
         path = choose_new_file(_("Save the report"), self._name(REPORT), _("Web page (*.html)"))

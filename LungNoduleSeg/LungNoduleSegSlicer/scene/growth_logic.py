@@ -37,7 +37,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     volume_node_of,
 )
 from LungNoduleSegSlicer.scene.result_tables import WORDS, add_table, rows_of, tables_of
-from LungNoduleSegSlicer.scene.saving import write_run
+from LungNoduleSegSlicer.scene.saving import run_work
 
 COLOURS = {
     Change.GROWN: (0.84, 0.37, 0.0),
@@ -177,7 +177,7 @@ class GrowthLogic:
         output = work / "growth"
         try:
             for folder, one in scans.items():
-                write_run(one, folder)
+                yield from run_work(one, folder)
             since = ["--days", str(days)] if days and len(results) == 2 else []
             result = yield from self._commands.work("growth", *scans, "-o", output, *since)
             for one in scans.values():

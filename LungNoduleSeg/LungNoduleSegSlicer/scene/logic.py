@@ -12,24 +12,26 @@ import slicer
 
 import CTSliceToolsLib
 import LungNoduleSegLib
-from CTLungScreeningLib.child_process import Work, complete
+from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.volume_files import read_labels
 from CTLungScreeningSlicer.scene import mrml_host, mrml_volume
 from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import History
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
 from CTLungScreeningSlicer.scene.mrml_volume import (
+    INSTANCE_UIDS,
     add_node,
-    add_scan,
-    export_volume,
+    add_volume,
+    export_work,
     show_in_lung_window,
 )
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.models import find_card
 from LungNoduleSegLib.nodules.table import read_nodules_csv
-from LungNoduleSegLib.results.reading import PROBABILITY, SEGMENTATION, TABLE, read_run
+from LungNoduleSegLib.results.reading import MASKS, PROBABILITY, SCAN, SEGMENTATION, TABLE, RunMasks
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
 from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_nodes
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
@@ -46,6 +48,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
 from LungNoduleSegSlicer.scene.review_logic import ReviewLogic
 from LungNoduleSegSlicer.scene.risk_logic import RiskLogic
 from LungNoduleSegSlicer.scene.saving import keep_record
+from LungNoduleSegSlicer.scene.saving_logic import SavingLogic
 
 RUN_FOLDER = "LungNoduleSeg.run"
 """Attribute of a volume that was loaded with the results of a run: their folder."""
@@ -62,6 +65,7 @@ class LungNoduleSegLogic:
         growth: the comparison of two scans of one patient.
         classifier: predictions by a trained model.
         risk: published models and guidelines.
+        saving: report, table and DICOM files.
     """
 
     def __init__(self) -> None:
@@ -72,6 +76,7 @@ class LungNoduleSegLogic:
         self.growth = GrowthLogic(self.history, self.commands)
         self.classifier = ClassifierLogic(self.history)
         self.risk = RiskLogic(self.history, self.growth, self.classifier)
+        self.saving = SavingLogic(self.commands, self.risk)
 
     def process(
         self,
@@ -141,21 +146,20 @@ class LungNoduleSegLogic:
         lungsName = "" if lungsNode is None else lungsNode.GetName()
         given = (segmentationNode, tableNode, fiducialNode)
         try:
-            arguments: list[str | Path] = ["run", scan, "-o", results, "--probability"]
+            arguments: list[str | Path] = ["run", scan, "-o", results, "--probability", "--masks"]
             if lungsNode is not None:
                 write_lungs(lungsNode, lungs)
                 arguments += ["--lungs-file", lungs]
             if modelFile is not None:
                 arguments += ["--model", modelFile]
-            export_volume(volumeNode, scan)
+            yield from export_work(volumeNode, scan)
             yield from self.commands.work(*arguments, *options)
             for node in (volumeNode, *given):
                 if node is not None and node.GetScene() is None:
                     raise InputError(f"{node.GetName()} was deleted during the run.")
             same = lungsNode is not None and lungsNode is segmentationNode
-            return self.importResults(
-                results, volumeNode, *given, keepLungs=same and has_run_lungs(segmentationNode)
-            )
+            keep = same and has_run_lungs(segmentationNode)
+            return (yield from self.importWork(results, volumeNode, *given, keepLungs=keep))
         except InputError as problem:
             text = str(problem).replace(str(scan), name)
             if lungsNode is not None:
@@ -192,12 +196,34 @@ class LungNoduleSegLogic:
         Raises:
             InputError: if the files, or a given node, cannot be used.
         """
-        file = folder / SEGMENTATION
-        segments = mrml_results.read_segmentation(file)
-        mrml_results.require_same_place(segments, volumeNode, file)
+        given = (segmentationNode, tableNode, fiducialNode)
+        return complete(self.importWork(folder, volumeNode, *given, keepLungs=keepLungs))
+
+    def importWork(
+        self,
+        folder: Path,
+        volumeNode: Any,
+        segmentationNode: Any | None = None,
+        tableNode: Any | None = None,
+        fiducialNode: Any | None = None,
+        *,
+        keepLungs: bool = False,
+    ) -> Work[ResultNodes]:
+        """Give the work of `importResults`; only its last step changes the scene."""
         nodules = read_nodules_csv(folder / TABLE)
-        # Before they are in the scene, where each that changes is drawn anew.
-        nodule_segments.separate(segments, [segment_id(one.id) for one in nodules])
+        if (folder / MASKS).exists():
+            file = folder / MASKS
+            masks = RunMasks.read(file)
+            mrml_results.require_same_place(masks.grid, volumeNode, file)
+            yield Pause("Importing", 0, 1)
+            segments = yield from nodule_segments.segments_work(masks, nodules)
+        else:
+            file = folder / SEGMENTATION
+            segments = mrml_results.read_segmentation(file)
+            grid = nodule_segments.grid_of(mrml_results.reference_grid(segments))
+            mrml_results.require_same_place(grid, volumeNode, file)
+            # Before they are in the scene, where each that changes is drawn anew.
+            nodule_segments.separate(segments, [segment_id(one.id) for one in nodules])
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
 
         earlier = earlier_results(segmentationNode, tableNode, fiducialNode)
@@ -241,29 +267,43 @@ class LungNoduleSegLogic:
                 nodes = replace(nodes, probability=kept)
         return nodes
 
-    def loadRun(self, folder: Path) -> ResultNodes:
+    def loadRun(self, folder: Path, progress: ProgressCallback = silent) -> ResultNodes:
         """Bring the scan and the results of a run into the scene, unless they are there already.
 
         Args:
             folder: where `lung-nodule-seg run` wrote; the scan is read from where it lay.
+            progress: callback, see `CTLungScreeningLib.progress`.
 
         Raises:
             InputError: naming the file that is missing, damaged or does not fit the others.
+            ChildError: if the child process failed; its log is named.
+            Cancelled: if `progress` raised it.
         """
+        return complete(self.loadRunWork(folder), keeping_alive(progress))
+
+    def loadRunWork(self, folder: Path) -> Work[ResultNodes]:
+        """Give the work of `loadRun`, for a panel."""
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
             there = self.resultsOf(node) if node.GetAttribute(RUN_FOLDER) == str(folder) else None
             if there is not None:
                 return there
-        scan = read_run(folder).scan
-        name = scan.series.description if scan.series else ""
-        volume = add_scan(scan, name or scan.source.name)
-        volume.SetAttribute(RUN_FOLDER, str(folder))
-        show_in_lung_window(volume)
-        try:
-            return self.importResults(folder, volume)
-        except BaseException:
-            self.scene.RemoveNode(volume)
-            raise
+        with tempfile.TemporaryDirectory(
+            prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath, ignore_cleanup_errors=True
+        ) as work:
+            unpacked = Path(work, "run")
+            told = yield from self.commands.work("unpack", folder, "-o", unpacked)
+            scan = read_labels(unpacked / SCAN)
+            yield Pause("Importing", 0, 1)
+            volume = add_volume(scan, told["name"])
+            if told["sop_instance_uids"]:
+                volume.SetAttribute(INSTANCE_UIDS, " ".join(told["sop_instance_uids"]))
+            volume.SetAttribute(RUN_FOLDER, str(folder))
+            show_in_lung_window(volume)
+            try:
+                return (yield from self.importWork(unpacked, volume))
+            except BaseException:
+                self.scene.RemoveNode(volume)
+                raise
 
     def resultsOf(self, volumeNode: Any) -> ResultNodes | None:
         """Give the results of a volume, from this session or a saved scene; None without any."""

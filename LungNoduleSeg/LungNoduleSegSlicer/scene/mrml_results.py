@@ -12,10 +12,13 @@ import vtk
 from scipy.ndimage import find_objects
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import Grid
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, UNSMOOTHED, fingerprint
 
 BINARY_LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+
+CLOSED_SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
 OPACITY_2D = 0.25
 """Of the fill of nodules in slice views, so that the image in them can be seen."""
@@ -48,8 +51,8 @@ def read_segmentation(file: Path) -> Any:
     return node.GetSegmentation()
 
 
-def require_same_place(segmentation: Any, volume_node: Any, file: Path) -> None:
-    """Raise `InputError` unless the grid of a segmentation fills the same box as the volume."""
+def reference_grid(segmentation: Any) -> Any:
+    """Give a vtkOrientedImageData, without voxels, where a vtkSegmentation says it is from."""
     grid = slicer.vtkOrientedImageData()
     slicer.vtkSegmentationConverter.DeserializeImageGeometry(
         segmentation.GetConversionParameter(
@@ -58,13 +61,14 @@ def require_same_place(segmentation: Any, volume_node: Any, file: Path) -> None:
         grid,
         False,
     )
-    matrix = vtk.vtkMatrix4x4()
-    grid.GetImageToWorldMatrix(matrix)
-    low, high = np.reshape(grid.GetExtent(), (3, 2)).T
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (high - low + 1) + low - 0.5
-    world = corners @ slicer.util.arrayFromVTKMatrix(matrix)[:3, :3].T + [
-        matrix.GetElement(axis, 3) for axis in range(3)
-    ]
+    return grid
+
+
+def require_same_place(grid: Grid, volume_node: Any, file: Path) -> None:
+    """Raise `InputError` unless a grid fills the same box as a volume; `file` says where it is."""
+    to_lps = np.reshape(grid.direction, (3, 3)) * grid.spacing
+    corners = np.array(list(np.ndindex(2, 2, 2))) * grid.size - 0.5
+    world = (corners @ to_lps.T + grid.origin) * (-1, -1, 1)
     bounds = np.zeros(6)
     volume_node.GetRASBounds(bounds)
     difference = np.abs(np.reshape(bounds, (3, 2)) - np.c_[world.min(axis=0), world.max(axis=0)])
@@ -144,11 +148,13 @@ def add_segments(
 
 
 def take_segment(original: Any) -> Any:
-    """Make a vtkSegment of another, whose labelmap is moved to it, not copied."""
+    """Make a vtkSegment of another, whose labelmap and surface are moved to it, not copied."""
     segment = slicer.vtkSegment()
     segment.DeepCopyMetadata(original)
     segment.SetLabelValue(original.GetLabelValue())
-    segment.AddRepresentation(BINARY_LABELMAP, original.GetRepresentation(BINARY_LABELMAP))
+    for kind in (BINARY_LABELMAP, CLOSED_SURFACE):
+        if original.GetRepresentation(kind) is not None:
+            segment.AddRepresentation(kind, original.GetRepresentation(kind))
     original.RemoveRepresentation(BINARY_LABELMAP)  # else its end would erase the voxels
     return segment
 

@@ -4,7 +4,9 @@ Each is given a labelmap of its own that is no larger than the nodule, so that a
 no time and can touch no other.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +15,31 @@ import vtk
 from scipy.ndimage import find_objects
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
+from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import LPS_TO_RAS, CroppedMask, Grid
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Nodule, Side
-from LungNoduleSegLib.results.segments import ALGORITHM_TAGS, TAG, fingerprint, nodule_style
-from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
+from LungNoduleSegLib.results.reading import RunMasks
+from LungNoduleSegLib.results.segments import (
+    ALGORITHM_TAGS,
+    LUNG_STYLES,
+    TAG,
+    UNSMOOTHED,
+    SegmentStyle,
+    fingerprint,
+    nodule_style,
+)
+from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP, CLOSED_SURFACE
 
 ADDED = "added"
 """The tag of a nodule that a reader added: it never equals the fingerprint of a run's segment."""
+
+
+MOST_SURFACE_VOXELS = 4_000_000
+"""The surface of a larger segment, a lung, is made of fewer voxels: it is but a backdrop in 3-D."""
+
+_SMOOTHING = "Smoothing factor"
 
 
 def segment_id(number: int) -> str:
@@ -42,7 +60,7 @@ def voxels_of(segment: Any) -> CroppedMask | None:
         return None
     voxels = _array(labelmap) == segment.GetLabelValue()
     whole = tuple(slice(0, size) for size in voxels.shape)
-    return CroppedMask.of(_grid(labelmap), (whole[0], whole[1], whole[2]), voxels)
+    return CroppedMask.of(grid_of(labelmap), (whole[0], whole[1], whole[2]), voxels)
 
 
 def voxels_by_id(segmentation: Any, ids: Iterable[str]) -> dict[str, CroppedMask]:
@@ -67,18 +85,39 @@ def voxels_by_id(segmentation: Any, ids: Iterable[str]) -> dict[str, CroppedMask
             boxes[labelmap] = find_objects(labels)
         box = boxes[labelmap][value - 1] if value <= len(boxes[labelmap]) else None
         if box is not None:
-            found[one] = CroppedMask(_grid(labelmap), box, labels[box] == value)
+            found[one] = CroppedMask(grid_of(labelmap), box, labels[box] == value)
     return found
+
+
+def coarse_voxels(
+    segmentation_node: Any, one: str, steps: Callable[[Sequence[float]], Sequence[int]]
+) -> CroppedMask:
+    """Read every so many voxels of a segment that has a labelmap.
+
+    Args:
+        segmentation_node: that holds it.
+        one: its id.
+        steps: tells from the spacing along x, y and z how many voxels apart.
+    """
+    segment = segmentation_node.GetSegmentation().GetSegment(one)
+    labelmap = segment.GetRepresentation(BINARY_LABELMAP)
+    grid = grid_of(labelmap)
+    i, j, k = steps(grid.spacing)
+    voxels = _array(labelmap)[::k, ::j, ::i] == segment.GetLabelValue()
+    spacing = np.multiply(grid.spacing, (i, j, k))
+    coarse = replace(grid, spacing=tuple(spacing.tolist()), size=voxels.shape[::-1])
+    z, y, x = (slice(0, size) for size in voxels.shape)
+    return CroppedMask(coarse, (z, y, x), voxels)
 
 
 def labelmap_grid(segmentation: Any, one: str) -> Grid:
     """Give the grid of the labelmap of a segment."""
-    return _grid(segmentation.GetSegment(one).GetRepresentation(BINARY_LABELMAP))
+    return grid_of(segmentation.GetSegment(one).GetRepresentation(BINARY_LABELMAP))
 
 
 def values_under(mask: CroppedMask, labelmap: Any) -> set[int]:
     """Give the values of a labelmap under a mask on any grid."""
-    here = mask.on(_grid(labelmap))
+    here = mask.on(grid_of(labelmap))
     return set() if here is None else set(_array(labelmap)[here.box][here.voxels].tolist())
 
 
@@ -99,7 +138,44 @@ def add_nodule(segmentation_node: Any, nodule: Nodule, mask: CroppedMask, *, by_
         mask: on the grid of the volume.
         by_run: whether the network found it: then a further run replaces it.
     """
-    style = nodule_style(nodule.id, RIGHT_LUNG if nodule.side is Side.RIGHT else LEFT_LUNG)
+    style = _style_of(nodule)
+    segment = _segment(style, mask, by_run=by_run)
+    if not by_run and segmentation_node.GetSegmentation().GetSegment(style.id) is not None:
+        raise InputError(
+            f"{segmentation_node.GetName()} did not take {style.name}: it has a segment of that "
+            "nodule already."
+        )
+    _put(segmentation_node, style.id, segment)
+
+
+def segments_work(masks: RunMasks, nodules: Iterable[Nodule]) -> Work[Any]:
+    """Make the vtkSegmentation of a run, outside the scene, a segment at a time.
+
+    Each segment brings its surface, so that the scene has none to make. That of a lung is coarse.
+
+    Args:
+        masks: of the run.
+        nodules: of the table.
+    """
+    segmentation = slicer.vtkSegmentation()
+    segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
+    segmentation.SetConversionParameter(_SMOOTHING, UNSMOOTHED)
+    rows = {one.id: one for one in nodules}
+    parts = [(LUNG_STYLES[side], mask) for side, mask in sorted(masks.lungs.items())]
+    for number, mask in sorted(masks.nodules.items()):
+        style = _style_of(rows[number]) if number in rows else nodule_style(number, 0)
+        parts.append((style, mask))
+    for done, (style, mask) in enumerate(parts, start=1):
+        segment = _segment(style, mask, by_run=True)
+        yield Pause("Importing", 2 * done - 1, 2 * len(parts))
+        segment.AddRepresentation(CLOSED_SURFACE, _surface_of(mask))
+        segmentation.AddSegment(segment, style.id)
+        yield Pause("Importing", 2 * done, 2 * len(parts))
+    return segmentation
+
+
+def _segment(style: SegmentStyle, mask: CroppedMask, *, by_run: bool) -> Any:
+    """A vtkSegment with a labelmap of its own."""
     segment = slicer.vtkSegment()
     segment.SetName(style.name)
     segment.SetColor(*style.color)
@@ -108,12 +184,30 @@ def add_nodule(segmentation_node: Any, nodule: Nodule, mask: CroppedMask, *, by_
     for name, value in ALGORITHM_TAGS.items() if by_run else ():
         segment.SetTag(name, value)
     segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
-    if not by_run and segmentation_node.GetSegmentation().GetSegment(style.id) is not None:
-        raise InputError(
-            f"{segmentation_node.GetName()} did not take {style.name}: it has a segment of that "
-            "nodule already."
-        )
-    _put(segmentation_node, style.id, segment)
+    return segment
+
+
+def _style_of(nodule: Nodule) -> SegmentStyle:
+    return nodule_style(nodule.id, RIGHT_LUNG if nodule.side is Side.RIGHT else LEFT_LUNG)
+
+
+def _surface_of(mask: CroppedMask) -> Any:
+    """The surface of a mask as Slicer makes it, of every so many voxels if it has many."""
+    step = math.ceil(np.cbrt(mask.voxels.size / MOST_SURFACE_VOXELS))
+    start = [part.start for part in mask.box[::-1]]
+    origin = mask.grid.first_voxel.TransformIndexToPhysicalPoint(start)
+    voxels = mask.voxels[::step, ::step, ::step]
+    spacing = tuple(step * one for one in mask.grid.spacing)
+    grid = Grid(origin, spacing, mask.grid.direction, voxels.shape[::-1])
+    z, y, x = (slice(0, size) for size in voxels.shape)
+    segment = slicer.vtkSegment()
+    segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(CroppedMask(grid, (z, y, x), voxels)))
+    alone = slicer.vtkSegmentation()
+    alone.SetSourceRepresentationName(BINARY_LABELMAP)
+    alone.SetConversionParameter(_SMOOTHING, UNSMOOTHED)
+    alone.AddSegment(segment, "")
+    alone.CreateRepresentation(CLOSED_SURFACE)
+    return segment.GetRepresentation(CLOSED_SURFACE)
 
 
 def _put(segmentation_node: Any, one: str, segment: Any) -> None:
@@ -226,7 +320,7 @@ def _array(labelmap: Any) -> np.ndarray[Any, Any]:
     return vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape)
 
 
-def _grid(labelmap: Any) -> Grid:
+def grid_of(labelmap: Any) -> Grid:
     """The grid of a labelmap whose first voxel is that of its extent."""
     matrix = vtk.vtkMatrix4x4()
     labelmap.GetImageToWorldMatrix(matrix)

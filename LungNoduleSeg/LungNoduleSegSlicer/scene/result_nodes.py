@@ -12,19 +12,21 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 
+from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import parse_json
-from CTLungScreeningLib.geometry import LPS_TO_RAS, Grid, ijk_to_lps
+from CTLungScreeningLib.geometry import LPS_TO_RAS, CroppedMask, Grid, ijk_to_lps
 from CTLungScreeningLib.reading.volume_files import read_labels
 from CTLungScreeningSlicer.scene.mrml_volume import add_node, ijk_to_world
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.table import COLUMNS, REQUIRED, Nodule, Verdict
-from LungNoduleSegLib.results.reading import PROBABILITY, RECORD
+from LungNoduleSegLib.results.reading import PROBABILITY, RECORD, RunMasks
 from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, nodule_style
+from LungNoduleSegLib.risk.facts import coarse_steps
 from LungNoduleSegLib.risk.growth import ChestScan, study_date
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
-from LungNoduleSegSlicer.scene.nodule_segments import labelmap_grid, voxels_by_id
+from LungNoduleSegSlicer.scene.nodule_segments import coarse_voxels, labelmap_grid, voxels_by_id
 
 SEGMENTATION_ROLE = f"{TAG}.segmentation"
 POINTS_ROLE = f"{TAG}.points"
@@ -135,16 +137,33 @@ def lungs_of(segmentation_node: Any, grid: sitk.Image | None = None) -> sitk.Ima
     Raises:
         InputError: if it has no segment of a lung as a run makes them.
     """
+    return merged_segments(segmentation_node, _lung_ids(segmentation_node), grid)
+
+
+def coarse_lungs_of(segmentation_node: Any) -> sitk.Image:
+    """Do as `coarse_lungs` of `lungs_of`, but fast, for voxels between those it takes.
+
+    Raises:
+        InputError: as `lungs_of`.
+    """
+    ids = _lung_ids(segmentation_node)
+    for segment_id in ids:
+        _require_voxels(segmentation_node, segment_id)
+    masks = {one: coarse_voxels(segmentation_node, one, coarse_steps) for one in ids}
+    return _merged(masks, ids, _around([mask.grid for mask in masks.values()]))
+
+
+def _lung_ids(segmentation_node: Any) -> dict[str, int]:
+    """Give the labels of the lungs of a run by the ids of their segments."""
     segmentation = segmentation_node.GetSegmentation()
-    ids = {label: style.id for label, style in LUNG_STYLES.items()}
-    found = {label: one for label, one in ids.items() if segmentation.GetSegment(one)}
+    ids = {style.id: label for label, style in LUNG_STYLES.items()}
+    found = {one: label for one, label in ids.items() if segmentation.GetSegment(one)}
     if not found or segmentation_node.GetParentTransformNode() is not None:
         raise InputError(
             f"{segmentation_node.GetName()} has no lungs of a run, or is under a transform: "
             "choose the segmentation of a run, its transform hardened."
         )
-    values = {one: label for label, one in found.items()}
-    return merged_segments(segmentation_node, values, grid)
+    return found
 
 
 def nodule_labels_of(result: ResultNodes) -> sitk.Image:
@@ -154,20 +173,45 @@ def nodule_labels_of(result: ResultNodes) -> sitk.Image:
         InputError: if the segmentation lacks a nodule of the table, or names no volume.
     """
     hu = volume_of(result.segmentation)
+    numbers = _nodule_ids(result)
+    if not numbers:
+        empty = sitk.Image(hu.GetSize(), sitk.sitkUInt16)
+        empty.CopyInformation(hu)
+        return empty
+    return merged_segments(result.segmentation, numbers, hu)
+
+
+def _nodule_ids(result: ResultNodes) -> dict[str, int]:
+    """Give the numbers of the nodules that are not rejected by the ids of their segments."""
     segmentation = result.segmentation.GetSegmentation()
-    found = {one.id: nodule_style(one.id, 0).id for one in nodules_of(result.table)}
-    for number, segment_id in found.items():
+    found = {nodule_style(one.id, 0).id: one.id for one in nodules_of(result.table)}
+    for segment_id, number in found.items():
         if segmentation.GetSegment(segment_id) is None:
             raise InputError(
                 f"{result.segmentation.GetName()} has no segment of nodule {number} of "
                 f"{result.table.GetName()}: choose segmentation and table of the same run."
             )
-    if not found:
-        empty = sitk.Image(hu.GetSize(), sitk.sitkUInt16)
-        empty.CopyInformation(hu)
-        return empty
-    numbers = {one: number for number, one in found.items()}
-    return merged_segments(result.segmentation, numbers, hu)
+    return found
+
+
+def masks_work(result: ResultNodes) -> Work[RunMasks]:
+    """Give the lungs and the nodules of the table, but for rejected ones, segment by segment.
+
+    Raises:
+        InputError: if the segmentation lacks the lungs of a run or a nodule, or is under a
+            transform.
+    """
+    segmentation = result.segmentation.GetSegmentation()
+    lungs, nodules = _lung_ids(result.segmentation), _nodule_ids(result)
+    found: dict[str, CroppedMask] = {}
+    for done, segment_id in enumerate((*lungs, *nodules), start=1):
+        _require_voxels(result.segmentation, segment_id)
+        found |= voxels_by_id(segmentation, [segment_id])
+        yield Pause("Reading segments", done, len(lungs) + len(nodules))
+    return RunMasks(
+        volume_grid(volume_node_of(result.segmentation)),
+        *({ids[one]: found[one] for one in ids if one in found} for ids in (lungs, nodules)),
+    )
 
 
 def volume_of(segmentation_node: Any) -> sitk.Image:
@@ -181,8 +225,24 @@ def volume_of(segmentation_node: Any) -> sitk.Image:
 
 def volume_image(volume_node: Any) -> sitk.Image:
     """Give a volume node as an image in the world, LPS mm; its voxels are copied."""
+    image = sitk.GetImageFromArray(slicer.util.arrayFromVolume(volume_node))
+    grid = volume_grid(volume_node)
+    image.SetSpacing(grid.spacing)
+    image.SetDirection(grid.direction)
+    image.SetOrigin(grid.origin)
+    return image
+
+
+def volume_grid(volume_node: Any) -> Grid:
+    """Tell where the voxels of a volume node lie in the world, LPS mm."""
     to_lps = LPS_TO_RAS @ ijk_to_world(volume_node)
-    return _placed(slicer.util.arrayFromVolume(volume_node), to_lps, (0, 0, 0))
+    spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
+    return Grid(
+        tuple(to_lps[:3, 3].tolist()),
+        tuple(spacing.tolist()),
+        tuple((to_lps[:3, :3] / spacing).ravel().tolist()),
+        volume_node.GetImageData().GetDimensions(),
+    )
 
 
 def chest_of(result: ResultNodes) -> ChestScan:
@@ -269,25 +329,34 @@ def merged_segments(
     """
     segmentation = segmentation_node.GetSegmentation()
     for segment_id in values:
-        segment = segmentation.GetSegment(segment_id)
-        labelmap = segment.GetRepresentation(BINARY_LABELMAP)
-        if labelmap is None or labelmap.GetPointData().GetScalars() is None:
-            raise InputError(
-                f"{segment.GetName()} of {segmentation_node.GetName()} has no voxels: make binary "
-                "labelmap its source in the Segmentations module, or choose another segmentation."
-            )
+        _require_voxels(segmentation_node, segment_id)
     place = _around([labelmap_grid(segmentation, one) for one in values])
     if grid is not None:
         place = Grid.of(grid)
-    merged = np.zeros(place.size[::-1], np.uint16)
     masks = voxels_by_id(segmentation, values)
-    for segment_id in sorted(masks, key=values.__getitem__):
-        here = masks[segment_id].on(place)
+    return _merged(masks, values, place)
+
+
+def _merged(masks: Mapping[str, CroppedMask], values: Mapping[str, int], grid: Grid) -> sitk.Image:
+    """Bring masks to one label image on a grid; the highest value counts where they overlap."""
+    merged = np.zeros(grid.size[::-1], np.uint16)
+    for one in sorted(masks, key=values.__getitem__):
+        here = masks[one].on(grid)
         if here is not None:
-            merged[here.box][here.voxels] = values[segment_id]
+            merged[here.box][here.voxels] = values[one]
     image = sitk.GetImageFromArray(merged)
-    image.CopyInformation(grid if grid is not None else _empty_on(place))
+    image.CopyInformation(_empty_on(grid))
     return image
+
+
+def _require_voxels(segmentation_node: Any, segment_id: str) -> None:
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    labelmap = segment.GetRepresentation(BINARY_LABELMAP)
+    if labelmap is None or labelmap.GetPointData().GetScalars() is None:
+        raise InputError(
+            f"{segment.GetName()} of {segmentation_node.GetName()} has no voxels: make binary "
+            "labelmap its source in the Segmentations module, or choose another segmentation."
+        )
 
 
 def _empty_on(grid: Grid) -> sitk.Image:
@@ -321,17 +390,6 @@ def _around(grids: Sequence[Grid]) -> Grid:
         origin=voxel.TransformIndexToPhysicalPoint((-low).tolist()),
         size=tuple((np.array(first.size) + low + high).tolist()),
     )
-
-
-def _placed(
-    voxels: np.ndarray[Any, Any], to_lps: np.ndarray[Any, Any], first: tuple[int, int, int]
-) -> sitk.Image:
-    image = sitk.GetImageFromArray(voxels)
-    spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((to_lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin((to_lps @ [*first, 1.0])[:3].tolist())
-    return image
 
 
 def _value(value: Any, kind: Any) -> Any:

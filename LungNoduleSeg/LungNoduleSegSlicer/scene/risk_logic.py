@@ -32,7 +32,6 @@ from LungNoduleSegLib.risk.facts import (
     PatientFacts,
     Sex,
     Status,
-    coarse_lungs,
     measured_facts,
 )
 from LungNoduleSegLib.risk.growth import study_date
@@ -41,8 +40,8 @@ from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
+    coarse_lungs_of,
     dicom_attribute,
-    lungs_of,
     nodules_of,
     study_date_of,
     volume_node_of,
@@ -223,7 +222,7 @@ class RiskLogic:
         key = [(one, one and one.GetMTime()) for one in labelmaps]
         if self._lungs is None or self._lungs[0] != key:
             try:
-                self._lungs = key, coarse_lungs(lungs_of(results.segmentation))
+                self._lungs = key, coarse_lungs_of(results.segmentation)
             except InputError:
                 self._lungs = key, None
         return self._lungs[1]
