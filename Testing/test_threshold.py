@@ -45,7 +45,7 @@ class Chest:
         return find_nodules(self.probability, self.hu, self.lung_image, rules, self.hu)
 
     def slider(self) -> ThresholdedNodules:
-        return ThresholdedNodules(to_steps(self.probability), self.hu, self.lung_image, self.hu)
+        return ThresholdedNodules.of(to_steps(self.probability), self.hu, self.lung_image, self.hu)
 
 
 def assert_same(found: tuple[LabelledNodule, ...], run: NoduleFindings) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """4×4, and its own inverse."""
@@ -159,6 +158,22 @@ _SAME_GRID = 1e-3
 """Grids whose voxels lie within this part of a voxel of each other have the same voxels."""
 
 
+def box_of(mask: NDArray[np.bool_]) -> Box | None:
+    """Give the box around the voxels of a mask (z, y, x), None if there are none; fast."""
+    either = np.logical_or.reduce
+    held = np.flatnonzero(either(mask, axis=(1, 2)))
+    if not len(held):
+        return None
+    z = slice(int(held[0]), int(held[-1]) + 1)
+    plane = either(mask[z], axis=0)
+    rows, columns = np.flatnonzero(either(plane, axis=1)), np.flatnonzero(either(plane, axis=0))
+    return (
+        z,
+        slice(int(rows[0]), int(rows[-1]) + 1),
+        slice(int(columns[0]), int(columns[-1]) + 1),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Where the voxels of a volume lie, without the voxels.
@@ -207,7 +222,7 @@ class CroppedMask:
     @classmethod
     def of(cls, grid: Grid, box: Box, voxels: NDArray[np.bool_]) -> "CroppedMask | None":
         """Cut a mask to the box around its voxels; None if there are none."""
-        (inner,) = ndimage.find_objects(voxels.view(np.uint8), 1) or [None]
+        inner = box_of(voxels)
         if inner is None:
             return None
         z, y, x = (

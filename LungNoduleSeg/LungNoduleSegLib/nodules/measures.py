@@ -1,7 +1,7 @@
 """Measures of nodules given as a label image: size, attenuation, type, side and place."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
 
+from CTLungScreeningLib.child_process import Work, complete
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
-from LungNoduleSegLib.nodules.outline import NoduleOutline, refine_outline
+from LungNoduleSegLib.nodules.outline import MARGIN_MM, NoduleOutline, refine_outline
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, mean_axial_mm
 from LungNoduleSegLib.nodules.uncertainty import measurement_interval
 from LungNoduleSegLib.nodules.wall import Box, LungBorder
@@ -99,6 +100,8 @@ class NoduleMeter:
     probability: sitk.Image | None
     border: LungBorder
     original: sitk.Image
+    _outlined: dict[bytes, NoduleOutline] = field(default_factory=dict, repr=False, compare=False)
+    """What `outlines` found, by the mark and what others have of its surroundings."""
 
     @classmethod
     def of(
@@ -109,7 +112,19 @@ class NoduleMeter:
         original: sitk.Image,
         nodules: NDArray[Any] | None = None,
     ) -> "NoduleMeter":
-        """Make ready to measure; see `measure_labels`.
+        """Make ready to measure; see `work`."""
+        return complete(cls.work(hu, lungs, probability, original, nodules))
+
+    @classmethod
+    def work(
+        cls,
+        hu: sitk.Image,
+        lungs: sitk.Image,
+        probability: sitk.Image | None,
+        original: sitk.Image,
+        nodules: NDArray[Any] | None = None,
+    ) -> Work["NoduleMeter"]:
+        """Make ready to measure, in steps, for a window; see `measure_labels`.
 
         Args:
             hu: HU, axial.
@@ -122,7 +137,8 @@ class NoduleMeter:
             InputError: if the lungs are empty or fill the image.
         """
         spacing = np.array(lungs.GetSpacing())[::-1]
-        border = LungBorder.of(sitk.GetArrayViewFromImage(lungs), spacing, nodules)
+        array = sitk.GetArrayViewFromImage(lungs)
+        border = yield from LungBorder.work(array, spacing, nodules)
         return cls(hu, lungs, probability, border, original)
 
     def outline(self, marks: Sequence[Mark], taken: Sequence[Mark] = ()) -> list[NoduleOutline]:
@@ -134,19 +150,41 @@ class NoduleMeter:
             marks: rough masks, each with its box.
             taken: nodules that stay as they are.
         """
+        return list(self.outlines(marks, taken))
+
+    def outlines(
+        self, marks: Sequence[Mark], taken: Sequence[Mark] = ()
+    ) -> Iterator[NoduleOutline]:
+        """Do as `outline`, one after the other; what is as it was before is not outlined again."""
         hu, lungs = map(sitk.GetArrayViewFromImage, (self.hu, self.lungs))
         owner = np.zeros(hu.shape, np.uint16)
         for number, (box, mask) in enumerate((*marks, *taken), start=1):
             owner[box][mask] = number
-        found = []
         for number, (box, mark) in enumerate(marks, start=1):
-            one = refine_outline(hu, lungs, self.border.spacing, box, mark, owner, number)
-            if one is None or (one.image is not None and one.image.field.max() <= 0.5):
-                one = NoduleOutline(box, mark, Outline.NETWORK)
+            others = owner[self._surroundings(box, mark)]
+            key = (
+                f"{box}".encode() + mark.tobytes() + ((others != 0) & (others != number)).tobytes()
+            )
+            one = self._outlined.get(key)
+            if one is None:
+                one = refine_outline(hu, lungs, self.border.spacing, box, mark, owner, number)
+                if one is None or (one.image is not None and one.image.field.max() <= 0.5):
+                    one = NoduleOutline(box, mark, Outline.NETWORK)
+                self._outlined[key] = one
             owner[box][mark & (owner[box] == number)] = 0
             owner[one.box][one.mask] = number
-            found.append(one)
-        return found
+            yield one
+
+    def _surroundings(self, box: Box, mark: NDArray[np.bool_]) -> Box:
+        """What `refine_outline` looks at about a mark, or a little more."""
+        spacing = self.border.spacing
+        reach = max(MARGIN_MM, sphere_diameter(mark.sum() * spacing.prod()) / 2)
+        margin = np.ceil(reach / spacing).astype(int) + 1
+        z, y, x = (
+            slice(max(0, part.start - more), part.stop + more)
+            for part, more in zip(box, margin.tolist(), strict=True)
+        )
+        return z, y, x
 
     def measure(self, number: int, outline: NoduleOutline) -> Nodule:
         """Measure one nodule of the grid."""

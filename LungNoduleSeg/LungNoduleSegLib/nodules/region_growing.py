@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.wall import Box
 
@@ -50,6 +51,13 @@ class GrownNodule:
 def grow_nodule(
     hu: sitk.Image, lungs: sitk.Image, point: tuple[float, float, float]
 ) -> GrownNodule:
+    """Grow a nodule about a point in a lung or on its border; see `grow_work`."""
+    return complete(grow_work(hu, lungs, point))
+
+
+def grow_work(
+    hu: sitk.Image, lungs: sitk.Image, point: tuple[float, float, float]
+) -> Work[GrownNodule]:
     """Grow a nodule about a point in a lung or on its border.
 
     Its edge is where the density is half-way between the lung nearby and the nodule; if ground
@@ -72,7 +80,8 @@ def grow_nodule(
     spacing = np.array(hu.GetSpacing())[::-1]
     density = np.clip(sitk.GetArrayViewFromImage(hu)[box].astype(np.float32), -1024, DENSEST_HU)
     lung = sitk.GetArrayViewFromImage(lungs)[box] > 0
-    allowed = _without_dents(lung, spacing)
+    allowed = yield from _without_dents(lung, spacing)
+    yield Pause("Growing", 1, 2)
     if not allowed[click]:
         raise InputError("There is no lung at the point: click on a nodule in a lung.")
     offset = [(np.arange(n) - c) * s for n, c, s in zip(density.shape, click, spacing, strict=True)]
@@ -131,13 +140,16 @@ def _around(
     return (box[2], box[1], box[0]), (click[2], click[1], click[0])
 
 
-def _without_dents(lung: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _without_dents(
+    lung: NDArray[np.bool_], spacing: NDArray[np.float64]
+) -> Work[NDArray[np.bool_]]:
     """Close a mask with a ball of `DENT_MM`, on a margin of nothing."""
     if not lung.any():
         return lung
     margin = [(int(n),) * 2 for n in np.ceil(DENT_MM / spacing) + 1]
     padded = np.pad(lung, margin)
     near = _distance(padded, spacing) <= DENT_MM
+    yield Pause("Growing", 0, 2)
     closed = _distance(~near, spacing) > DENT_MM
     inner = tuple(
         slice(low, size - low) for (low, _), size in zip(margin, closed.shape, strict=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count, product
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import SimpleITK as sitk
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
+from CTLungScreeningLib.child_process import Pause, Work, complete
 from LungNoduleSegLib.nodules.finding import STEPS, Candidates, NoduleRules, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.outline import NoduleOutline
@@ -69,10 +71,36 @@ class ThresholdedNodules:
         ruler: measures the nodules.
     """
 
-    def __init__(
-        self, steps: sitk.Image, hu: sitk.Image, lungs: sitk.Image, original: sitk.Image
-    ) -> None:
-        """Prepare; takes seconds.
+    def __init__(self, steps: sitk.Image, ruler: NoduleMeter) -> None:
+        """Prepare all but the tree; see `of`.
+
+        Args:
+            steps: of `to_steps`, axial.
+            ruler: of HU and lungs on the same grid, without the probability.
+        """
+        self._steps = steps
+        array = sitk.GetArrayViewFromImage(steps)
+        self.lowest = _lowest(array)
+        self.ruler = ruler
+        self._voxels = np.nonzero(array >= round(self.lowest * STEPS))
+        self._probability = array[self._voxels].astype(np.float64) / STEPS
+        self._in_lung = sitk.GetArrayViewFromImage(ruler.lungs)[self._voxels] > 0
+        self._ends: tuple[NDArray[np.int32], NDArray[np.int32]]
+        self._reaches: NDArray[np.float64]
+        self._measured: WeakKeyDictionary[NoduleOutline, Nodule] = WeakKeyDictionary()
+
+    @classmethod
+    def of(
+        cls, steps: sitk.Image, hu: sitk.Image, lungs: sitk.Image, original: sitk.Image
+    ) -> "ThresholdedNodules":
+        """Prepare, which takes seconds; see `work`."""
+        return complete(cls.work(steps, hu, lungs, original))
+
+    @classmethod
+    def work(
+        cls, steps: sitk.Image, hu: sitk.Image, lungs: sitk.Image, original: sitk.Image
+    ) -> Work["ThresholdedNodules"]:
+        """Prepare in steps, for a window.
 
         Args:
             steps: of `to_steps`, axial.
@@ -83,19 +111,26 @@ class ThresholdedNodules:
         Raises:
             InputError: if the lungs are empty or fill the image.
         """
-        self._steps = steps
-        array = sitk.GetArrayViewFromImage(steps)
-        self.lowest = _lowest(array)
-        self.ruler = NoduleMeter.of(hu, lungs, None, original)
-        self._voxels = np.nonzero(array >= round(self.lowest * STEPS))
-        self._probability = array[self._voxels].astype(np.float64) / STEPS
-        self._in_lung = sitk.GetArrayViewFromImage(lungs)[self._voxels] > 0
-        self._ends, self._reaches = _tree(self._voxels, array.shape, self._probability)
+        ruler = yield from NoduleMeter.work(hu, lungs, None, original)
+        found = cls(steps, ruler)
+        yield Pause("Preparing", 1, 2)
+        size = steps.GetSize()[::-1]
+        found._ends, found._reaches = yield from _tree(found._voxels, size, found._probability)
+        return found
 
     def find(
         self, rules: NoduleRules, numbers: Sequence[int] = (), avoid: Sequence[LabelledNodule] = ()
     ) -> tuple[LabelledNodule, ...]:
-        """Find and measure the nodules; a threshold below `lowest` counts as `lowest`.
+        """Find and measure the nodules; see `find_work`."""
+        return complete(self.find_work(rules, numbers, avoid))
+
+    def find_work(
+        self, rules: NoduleRules, numbers: Sequence[int] = (), avoid: Sequence[LabelledNodule] = ()
+    ) -> Work[tuple[LabelledNodule, ...]]:
+        """Find and measure the nodules, one after the other.
+
+        A threshold below `lowest` counts as `lowest`. A nodule whose marked voxels and
+        surroundings are what they were at an earlier threshold is not outlined again.
 
         Args:
             rules: what is kept.
@@ -113,11 +148,14 @@ class ThresholdedNodules:
             if not any(other.overlaps(box, mask) for other in avoid)
         ]
         free = (number for number in count(1) if number not in numbers)
-        outlines = self.ruler.outline(marks, [(one.box, one.mask) for one in avoid])
-        return tuple(
-            LabelledNodule(self.measure(number, one), one.box, one.mask)
-            for number, one in zip(free, outlines, strict=False)
-        )
+        found: list[LabelledNodule] = []
+        for outline in self.ruler.outlines(marks, [(one.box, one.mask) for one in avoid]):
+            yield Pause("Outlining", len(found), len(marks))
+            if outline not in self._measured:
+                self._measured[outline] = self.measure(0, outline)
+            nodule = replace(self._measured[outline], id=next(free))
+            found.append(LabelledNodule(nodule, outline.box, outline.mask))
+        return tuple(found)
 
     def measure(self, number: int, outline: NoduleOutline) -> Nodule:
         """Measure any nodule of the scan."""
@@ -157,7 +195,7 @@ def _tree(
     voxels: Sequence[NDArray[np.int64]],
     shape: tuple[int, ...],
     probability: NDArray[np.float64],
-) -> tuple[tuple[NDArray[np.int32], NDArray[np.int32]], NDArray[np.float64]]:
+) -> Work[tuple[tuple[NDArray[np.int32], NDArray[np.int32]], NDArray[np.float64]]]:
     """Join neighbours (26) over the most probable ways.
 
     Args:
@@ -183,8 +221,10 @@ def _tree(
         is_one = place[found] == there
         rows.append(here[is_one])
         columns.append(found[is_one])
+        yield Pause("Preparing", 1, 2)
     ends = np.concatenate(rows), np.concatenate(columns)
     weakest = np.minimum(*(probability[end] for end in ends))
-    graph = coo_array((2 - weakest, ends), (len(place),) * 2)
-    tree = minimum_spanning_tree(graph.tocsr()).tocoo()
+    graph = coo_array((2 - weakest, ends), (len(place),) * 2).tocsr()
+    yield Pause("Preparing", 1, 2)
+    tree = minimum_spanning_tree(graph, overwrite=True).tocoo()
     return (tree.row, tree.col), np.minimum(probability[tree.row], probability[tree.col])

@@ -8,11 +8,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Side
 
 Box = tuple[slice, slice, slice]
+
+_PROGRESS = "Preparing", 1, 2
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,17 @@ class LungBorder:
         spacing: NDArray[np.float64],
         nodules: NDArray[Any] | None = None,
     ) -> "LungBorder":
-        """Look at lungs.
+        """Look at lungs; see `work` for the arguments and errors."""
+        return complete(cls.work(lungs, spacing, nodules))
+
+    @classmethod
+    def work(
+        cls,
+        lungs: NDArray[Any],
+        spacing: NDArray[np.float64],
+        nodules: NDArray[Any] | None = None,
+    ) -> Work["LungBorder"]:
+        """Look at lungs in steps, for a window.
 
         Args:
             lungs: (z, y, x), 1 in the right and 2 in the left lung.
@@ -58,8 +71,13 @@ class LungBorder:
             if columns.any():
                 centre_x[side] = float(np.average(np.arange(len(columns)), weights=columns))
             inside = lung if nodules is None else lung | (nodules > 0)
-            beside = np.argwhere(_beside(inside))
+            yield Pause(*_PROGRESS)
+            around = _beside(inside)
+            yield Pause(*_PROGRESS)
+            beside = np.argwhere(around)
+            yield Pause(*_PROGRESS)
             outside[side] = KDTree(beside * spacing, balanced_tree=False)
+            yield Pause(*_PROGRESS)
         return cls(centre_x, outside, spacing)
 
     def side(self, lung_values: NDArray[Any], voxels: NDArray[np.int64]) -> Side:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from CTLungScreeningLib.files import new_file
-from CTLungScreeningLib.geometry import LPS_TO_RAS, ijk_to_lps
+from CTLungScreeningLib.geometry import LPS_TO_RAS, box_of, ijk_to_lps
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 
 TAG = "CTLungScreening"
@@ -188,7 +188,7 @@ def fingerprint(name: str, mask: NDArray[np.bool_]) -> str:
         mask: its voxels (z, y, x), with any margin of zeros.
     """
     digest = hashlib.sha256(name.encode())
-    (box,) = find_objects(mask.view(np.uint8), 1)
+    box = box_of(mask)
     if box is not None:
         digest.update(repr(mask[box].shape).encode())
         digest.update(np.packbits(mask[box]).tobytes())

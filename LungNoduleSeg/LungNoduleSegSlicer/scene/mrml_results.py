@@ -170,12 +170,17 @@ def own_segments(segmentation_node: Any) -> list[str]:
         if not segment.GetTag(TAG, mark):
             continue
         labels = slicer.util.arrayFromSegmentInternalBinaryLabelmap(segmentation_node, segment_id)
-        layer = segment.GetRepresentation(BINARY_LABELMAP).GetAddressAsString("")
-        if layer not in boxes:
-            boxes[layer] = find_objects(labels)
         label = segment.GetLabelValue()
-        box = boxes[layer][label - 1] if label <= len(boxes[layer]) else None
-        mask = labels[box] == label if box else np.zeros((0, 0, 0), bool)
+        sharing: list[str] = []
+        segmentation.GetSegmentIDsSharingBinaryLabelmapRepresentation(segment_id, sharing, False)
+        if not sharing:
+            mask = labels == label
+        else:
+            layer = segment.GetRepresentation(BINARY_LABELMAP).GetAddressAsString("")
+            if layer not in boxes:
+                boxes[layer] = find_objects(labels)
+            box = boxes[layer][label - 1] if label <= len(boxes[layer]) else None
+            mask = labels[box] == label if box else np.zeros((0, 0, 0), bool)
         if str(mark) == fingerprint(segment.GetName(), mask):
             found.append(segment_id)
     return found

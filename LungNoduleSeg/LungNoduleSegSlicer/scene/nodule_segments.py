@@ -73,19 +73,26 @@ def voxels_by_id(segmentation: Any, ids: Iterable[str]) -> dict[str, CroppedMask
     Returns:
         Masks by id, each as `voxels_of` gives it.
     """
-    boxes: dict[Any, list[Any]] = {}
-    found = {}
+    sharing: dict[Any, list[str]] = {}
     for one in ids:
         segment = segmentation.GetSegment(one)
         labelmap = segment.GetRepresentation(BINARY_LABELMAP) if segment is not None else None
-        if labelmap is None or labelmap.GetPointData().GetScalars() is None:
+        if labelmap is not None and labelmap.GetPointData().GetScalars() is not None:
+            sharing.setdefault(labelmap, []).append(one)
+    found = {}
+    for labelmap, together in sharing.items():
+        labels, grid = _array(labelmap), grid_of(labelmap)
+        if len(together) == 1:
+            mask = voxels_of(segmentation.GetSegment(together[0]))
+            if mask is not None:
+                found[together[0]] = mask
             continue
-        labels, value = _array(labelmap), segment.GetLabelValue()
-        if labelmap not in boxes:
-            boxes[labelmap] = find_objects(labels)
-        box = boxes[labelmap][value - 1] if value <= len(boxes[labelmap]) else None
-        if box is not None:
-            found[one] = CroppedMask(grid_of(labelmap), box, labels[box] == value)
+        boxes = find_objects(labels)
+        for one in together:
+            value = segmentation.GetSegment(one).GetLabelValue()
+            box = boxes[value - 1] if value <= len(boxes) else None
+            if box is not None:
+                found[one] = CroppedMask(grid, box, labels[box] == value)
     return found
 
 
@@ -205,7 +212,7 @@ def _surface_of(mask: CroppedMask) -> Any:
     alone = slicer.vtkSegmentation()
     alone.SetSourceRepresentationName(BINARY_LABELMAP)
     alone.SetConversionParameter(_SMOOTHING, UNSMOOTHED)
-    alone.AddSegment(segment, "")
+    alone.AddSegment(segment, "alone")
     alone.CreateRepresentation(CLOSED_SURFACE)
     return segment.GetRepresentation(CLOSED_SURFACE)
 

@@ -137,7 +137,8 @@ def lungs_of(segmentation_node: Any, grid: sitk.Image | None = None) -> sitk.Ima
     Raises:
         InputError: if it has no segment of a lung as a run makes them.
     """
-    return merged_segments(segmentation_node, _lung_ids(segmentation_node), grid)
+    ids = _lung_ids(segmentation_node)
+    return merged_segments(segmentation_node, ids, grid, np.uint8)
 
 
 def coarse_lungs_of(segmentation_node: Any) -> sitk.Image:
@@ -150,7 +151,7 @@ def coarse_lungs_of(segmentation_node: Any) -> sitk.Image:
     for segment_id in ids:
         _require_voxels(segmentation_node, segment_id)
     masks = {one: coarse_voxels(segmentation_node, one, coarse_steps) for one in ids}
-    return _merged(masks, ids, _around([mask.grid for mask in masks.values()]))
+    return _merged(masks, ids, _around([mask.grid for mask in masks.values()]), np.uint8)
 
 
 def _lung_ids(segmentation_node: Any) -> dict[str, int]:
@@ -225,12 +226,7 @@ def volume_of(segmentation_node: Any) -> sitk.Image:
 
 def volume_image(volume_node: Any) -> sitk.Image:
     """Give a volume node as an image in the world, LPS mm; its voxels are copied."""
-    image = sitk.GetImageFromArray(slicer.util.arrayFromVolume(volume_node))
-    grid = volume_grid(volume_node)
-    image.SetSpacing(grid.spacing)
-    image.SetDirection(grid.direction)
-    image.SetOrigin(grid.origin)
-    return image
+    return _placed(slicer.util.arrayFromVolume(volume_node), volume_grid(volume_node))
 
 
 def volume_grid(volume_node: Any) -> Grid:
@@ -315,14 +311,18 @@ def volume_node_of(segmentation_node: Any) -> Any:
 
 
 def merged_segments(
-    segmentation_node: Any, values: Mapping[str, int], grid: sitk.Image | None = None
+    segmentation_node: Any,
+    values: Mapping[str, int],
+    grid: sitk.Image | None = None,
+    kind: Any = np.uint16,
 ) -> sitk.Image:
-    """Bring segments to one label image, uint16 in the world, LPS mm.
+    """Bring segments to one label image in the world, LPS mm.
 
     Args:
         segmentation_node: not under a transform.
         values: segment id → its value; where segments overlap the highest counts.
         grid: to bring them to; None for the first one's.
+        kind: of the image's voxels, numpy's.
 
     Raises:
         InputError: if one is not kept as voxels.
@@ -334,19 +334,19 @@ def merged_segments(
     if grid is not None:
         place = Grid.of(grid)
     masks = voxels_by_id(segmentation, values)
-    return _merged(masks, values, place)
+    return _merged(masks, values, place, kind)
 
 
-def _merged(masks: Mapping[str, CroppedMask], values: Mapping[str, int], grid: Grid) -> sitk.Image:
+def _merged(
+    masks: Mapping[str, CroppedMask], values: Mapping[str, int], grid: Grid, kind: Any
+) -> sitk.Image:
     """Bring masks to one label image on a grid; the highest value counts where they overlap."""
-    merged = np.zeros(grid.size[::-1], np.uint16)
+    merged = np.zeros(grid.size[::-1], kind)
     for one in sorted(masks, key=values.__getitem__):
         here = masks[one].on(grid)
         if here is not None:
             merged[here.box][here.voxels] = values[one]
-    image = sitk.GetImageFromArray(merged)
-    image.CopyInformation(_empty_on(grid))
-    return image
+    return _placed(merged, grid)
 
 
 def _require_voxels(segmentation_node: Any, segment_id: str) -> None:
@@ -359,8 +359,8 @@ def _require_voxels(segmentation_node: Any, segment_id: str) -> None:
         )
 
 
-def _empty_on(grid: Grid) -> sitk.Image:
-    image = sitk.Image(grid.size, sitk.sitkUInt8)
+def _placed(voxels: np.ndarray[Any, Any], grid: Grid) -> sitk.Image:
+    image = sitk.GetImageFromArray(voxels)
     image.SetOrigin(grid.origin)
     image.SetSpacing(grid.spacing)
     image.SetDirection(grid.direction)

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import CroppedMask
 from CTLungScreeningSlicer.scene.history import History
@@ -94,8 +95,13 @@ class ReviewLogic:
         Raises:
             InputError: as `grow_nodule`, or if there is a nodule already.
         """
-        scan = self.prepare(results)
-        outline = scan.grow(ras)
+        return complete(self.addWork(results, ras))
+
+    def addWork(self, results: ResultNodes, ras: Sequence[float]) -> Work[int]:
+        """Give the work of `addNodule`, for a panel; only its last step changes the scene."""
+        scan = yield from self.prepareWork(results)
+        outline = yield from scan.grow_work(ras)
+        yield Pause("Adding", 0, 1)
         nodules = nodules_of(results.table, rejected=True)
         for other in self._labelled(results, scan, nodules):
             if other.overlaps(outline.box, outline.mask):
@@ -146,7 +152,11 @@ class ReviewLogic:
         Raises:
             InputError: if one lies outside the lungs and their surroundings.
         """
-        scan = self.prepare(results)
+        return complete(self.remeasureWork(results))
+
+    def remeasureWork(self, results: ResultNodes) -> Work[tuple[int, ...]]:
+        """Give the work of `remeasure`, for a panel; only its last step changes the scene."""
+        scan = yield from self.prepareWork(results)
         edited = self.edited(results)
         kept, marks = [], {}
         for nodule in nodules_of(results.table, rejected=True):
@@ -171,13 +181,19 @@ class ReviewLogic:
         return self._scan is not None and self._scan[0] == (results, _made_of(results))
 
     def prepare(self, results: ResultNodes) -> ReviewedScan:
+        """Do as `prepareWork` at once."""
+        return complete(self.prepareWork(results))
+
+    def prepareWork(self, results: ResultNodes) -> Work[ReviewedScan]:
         """Make ready for changes, which takes seconds the first time; afterwards it is known.
 
         Raises:
             InputError: if the segmentation has no lungs of a run, or its scan is gone.
         """
-        if self._scan is None or not self.isReady(results):
-            self._scan = (results, _made_of(results)), ReviewedScan.of(results)
+        while self._scan is None or not self.isReady(results):
+            made_of = _made_of(results)
+            scan = yield from ReviewedScan.work(results)
+            self._scan = (results, made_of), scan
             numbers = [one.id for one in nodules_of(results.table, rejected=True)]
             segmentation = results.segmentation.GetSegmentation()
             nodule_segments.separate(segmentation, [segment_id(n) for n in numbers])
@@ -204,21 +220,32 @@ class ReviewLogic:
         Raises:
             InputError: if the run did not keep its probability.
         """
-        scan = self.prepare(results)
+        complete(self.thresholdWork(results, threshold))
+
+    def thresholdWork(self, results: ResultNodes, threshold: float) -> Work[None]:
+        """Give the work of `setThreshold`, for a panel; only its last step changes the scene.
+
+        If a reader changes the nodules meanwhile, it begins again with what there is then.
+        """
+        scan = yield from self.prepareWork(results)
         if scan.finder is None:
             raise InputError(
                 f"The probability of {results.segmentation.GetName()} was not kept: run it again."
             )
-        verdicts = verdicts_of(results.table)
+        rules = replace(result_nodes.rules_of(results.probability), threshold=threshold)
+        while True:
+            verdicts, stay = reviewed = verdicts_of(results.table), reviewed_nodules(results)
+            numbers = {one.id for one in stay}
+            found = yield from scan.finder.find_work(
+                rules,
+                avoid=self._labelled(results, scan, stay),
+                numbers=[*numbers, *foreign_numbers(results)],
+            )
+            yield Pause("Showing", 0, 1)
+            if reviewed == (verdicts_of(results.table), reviewed_nodules(results)):
+                break
         before = nodules_of(results.table, rejected=True)
-        stay = reviewed_nodules(results)
-        numbers = {one.id for one in stay}
         go = [segment_id(one.id) for one in before if one.id not in numbers]
-        found = scan.finder.find(
-            replace(result_nodes.rules_of(results.probability), threshold=threshold),
-            avoid=self._labelled(results, scan, stay),
-            numbers=[*numbers, *foreign_numbers(results)],
-        )
         found = tuple(_with_lobe(one, self._lobes) for one in found)
         new = [segment_id(one.nodule.id) for one in found]
         kind = f"threshold {results.table.GetID()}"

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import SimpleITK as sitk
 import vtk
 
+from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import AxialView, CroppedMask, Grid, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.outline import NoduleOutline
-from LungNoduleSegLib.nodules.region_growing import grow_nodule
+from LungNoduleSegLib.nodules.region_growing import grow_work
 from LungNoduleSegLib.nodules.table import Column, Nodule, Outline, Verdict
 from LungNoduleSegLib.nodules.threshold import LabelledNodule, ThresholdedNodules
 from LungNoduleSegLib.results.segments import TAG
@@ -108,42 +109,46 @@ class ReviewedScan:
     finder: ThresholdedNodules | None
 
     @classmethod
-    def of(cls, results: ResultNodes) -> "ReviewedScan":
-        """Read a scan out of the scene; takes seconds.
+    def work(cls, results: ResultNodes) -> Work["ReviewedScan"]:
+        """Read a scan out of the scene, step by step: it takes seconds in all.
 
         Raises:
             InputError: as `lungs_of` and `volume_of`.
         """
         volume = volume_of(results.segmentation)
+        yield Pause("Preparing", 0, 2)
         view = AxialView.of(volume, AIR_HU)
         grid = Grid.of(volume)
         original = grid.first_voxel
+        yield Pause("Preparing", 0, 2)
         if results.probability is None:
             lungs = lungs_of(results.segmentation, view.image)
             if not sitk.GetArrayViewFromImage(lungs).any():
                 raise InputError(
                     f"The lungs of {results.segmentation.GetName()} lie outside its scan."
                 )
+            yield Pause("Preparing", 0, 2)
             lungs, hu = crop_to(lungs, view.image)
-            ruler = NoduleMeter.of(hu, lungs, None, original)
-            return cls(grid, ruler, None)
+            yield Pause("Preparing", 0, 2)
+            return cls(grid, (yield from NoduleMeter.work(hu, lungs, None, original)), None)
         steps = volume_image(results.probability)
-        finder = ThresholdedNodules(
-            steps,
-            onto_grid(view.image, steps, AIR_HU),
-            lungs_of(results.segmentation, steps),
-            original,
-        )
+        yield Pause("Preparing", 0, 2)
+        hu = onto_grid(view.image, steps, AIR_HU)
+        yield Pause("Preparing", 0, 2)
+        lungs = lungs_of(results.segmentation, steps)
+        yield Pause("Preparing", 0, 2)
+        finder = yield from ThresholdedNodules.work(steps, hu, lungs, original)
         return cls(grid, finder.ruler, finder)
 
-    def grow(self, ras: Sequence[float]) -> NoduleOutline:
+    def grow_work(self, ras: Sequence[float]) -> Work[NoduleOutline]:
         """Outline a nodule about a point of the world, RAS mm; it lies on the axial grid.
 
         Raises:
             InputError: as `grow_nodule`.
         """
         x, y, z = ras
-        grown = grow_nodule(self.axial.hu, self.axial.lungs, (-x, -y, z))
+        grown = yield from grow_work(self.axial.hu, self.axial.lungs, (-x, -y, z))
+        yield Pause("Outlining", 0, 1)
         (outline,) = self.axial.outline([(grown.box, grown.mask)])
         return replace(outline, made_by=Outline.IMAGE)
 
