@@ -204,5 +204,4 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def undo(self, *_arguments: Any) -> None:
         """Take back the last change of the results, of whatever section."""
-        self.logic.history.undo()
-        self.refresh()
+        self.nodules.undo()

@@ -218,11 +218,13 @@ def test_results_of_a_run_are_written_later(scan: CTScan, tmp_path: Path) -> Non
     sitk.WriteImage(labels, folder / NODULES)
     series = {"series_instance_uid": scan.series and scan.series.series_instance_uid}
     record = RECORD | {"input": {"source": str(scan.source), "series": series}}
+    record["parameters"] = RECORD["parameters"] | {"clinical_data": {"age": 64, "sex": "female"}}
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     done = CliRunner().invoke(cli.app, ["export-dicom", str(folder)])
     assert done.exit_code == 0, done.output
     assert all(name in done.output for name in DICOM_NAMES)
     assert measures(groups(folder / DICOM_REPORT)[2])[VOLUME][0] == rows[0].volume_mm3
+    assert "PanCan" in str(pydicom.dcmread(folder / DICOM_REPORT)), "it lacks the clinical data"
     with pytest.raises(InputError, match=r"already holds key-images\.dcm, measurements"):
         write_dicom_of_run(folder)
 

@@ -6,6 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import slicer_host
 
@@ -16,7 +17,7 @@ import qt
 import vtk
 
 from coded_scans import HEIGHT, coded_prediction, coded_volume, upright
-from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME, LAYOUT
+from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME, LAYOUT, LAYOUT_XML, RED_NAME
 from CTLungScreeningSlicer.panel.slice_views import BESIDE, RED, pointed_ras
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.localizer.matching import TOLERANCE
@@ -128,6 +129,20 @@ class TestSideBySide(MatchTest):
             for z in (-400.0, 100.0):
                 scroll_to(z, view)
                 self.assertTrue(bounds[4] < self.z(other) < bounds[5], (view, z, self.z(other)))
+
+    def test_both_views_are_equally_wide(self) -> None:
+        layout = ElementTree.fromstring(LAYOUT_XML)
+        self.assertEqual((layout.get("type"), layout.get("split")), ("horizontal", "true"))
+        views = [view.get("singletontag") for view in layout.iter("view")]
+        self.assertEqual(views, [RED_NAME, BESIDE_NAME])
+        sizes = {item.get("splitSize") for item in layout.iter("item")}
+        self.assertEqual(len(sizes), 1)
+        self.assertNotIn(None, sizes)
+        self.switch()
+        if slicer_host.is_real():  # the stand-in lays out no views
+            manager = slicer.app.layoutManager()
+            red, beside = (manager.sliceWidget(name) for name in (RED_NAME, BESIDE_NAME))
+            self.assertAlmostEqual(red.width, beside.width, delta=4)
 
     def test_both_volumes_are_shown_in_the_same_window(self) -> None:
         self.volume.GetDisplayNode().SetAutoWindowLevel(False)

@@ -67,6 +67,13 @@ class NodulesTest(ResultsTest):
 
     def click(self, button: Any) -> None:
         button.click()
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until a change is in the scene and all sections have heard of it."""
+        section = self.section
+        process_events()
+        wait_until(lambda: not section.runner.busy and not section._tell_at_rest.waiting, 60)
         process_events()
 
     def ras(self, number: int) -> tuple[float, float, float]:
@@ -294,6 +301,22 @@ class TestViews(NodulesTest):
 
 
 class TestVerdicts(NodulesTest):
+    def test_a_key_judges_nothing_while_the_views_show_another_volume(self) -> None:
+        self.choose(2)
+        other = slicer.util.addVolumeFromArray(np.zeros((9, 9, 9), np.int16), name="other")
+        slicer.util.setSliceViewerLayers(background=other)
+        for key in ("A", "X", "U"):
+            press(key)
+            process_events()
+            self.assertIsNone(self.verdict(2))
+            message = slicer.util.mainWindow().statusBar().currentMessage()
+            self.assertIn("No view shows phantom", message)
+        red = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
+        red.GetSliceCompositeNode().SetBackgroundVolumeID(self.volume.GetID())
+        press("A")
+        process_events()
+        self.assertIs(self.verdict(2), Verdict.ACCEPTED)
+
     def test_by_key_and_button_and_taken_back(self) -> None:
         press("A")  # none is selected
         self.choose(2)
@@ -340,8 +363,8 @@ class TestThreshold(NodulesTest):
     def slide(self, *values: float) -> None:
         for value in values:
             self.ui.thresholdSlider.value = value
-        process_events()  # they are found
-        process_events()  # and shown
+        process_events()
+        wait_until(lambda: not self.section.runner.busy, 60)
 
     def test_nodules_follow_the_slider_and_undo_brings_it_back(self) -> None:
         before = self.rows()
@@ -365,18 +388,46 @@ class TestThreshold(NodulesTest):
 
     def test_only_the_last_place_is_taken_where_events_queue_up(self) -> None:
         taken: list[float] = []
-        follow = self.logic.review.setThreshold
+        follow = self.logic.review.thresholdWork
 
-        def note(results: ResultNodes, value: float) -> None:
+        def note(results: ResultNodes, value: float) -> Any:
             taken.append(value)
-            follow(results, value)
+            return follow(results, value)
 
-        self.logic.review.setThreshold = note
+        self.logic.review.thresholdWork = note
         try:
             self.slide(0.6, 0.7, 0.8)
         finally:
-            del self.logic.review.setThreshold
+            del self.logic.review.thresholdWork
         self.assertEqual(taken, [0.8])
+
+    def test_the_window_answers_while_nodules_are_found(self) -> None:
+        self.ui.thresholdSlider.value = 0.9
+        process_events()
+        self.assertTrue(self.section.runner.busy)
+        before = self.rows()
+        stages: set[str] = set()
+        self.section.runner.changed.connect(lambda: stages.add(self.ui.nodulesLabel.text))
+        self.choose(3)
+        press("A")
+        self.settle()
+        self.assertIs(self.verdict(3), Verdict.ACCEPTED)
+        self.assertNotEqual(self.rows(), before)
+        self.assertEqual(self.logic.review.threshold(self.results), 0.9)
+        self.assertTrue(any("Outlining" in one for one in stages), stages)
+        self.assertNotIn("–", self.ui.nodulesLabel.text)
+
+    def test_undo_while_nodules_are_found_leaves_them(self) -> None:
+        before = self.rows()
+        self.ui.thresholdSlider.value = 0.9
+        process_events()
+        self.assertTrue(self.section.runner.busy)
+        self.widget.undo()
+        self.settle()
+        self.assertFalse(self.section.runner.busy)
+        self.assertEqual(self.logic.review.threshold(self.results), 0.5)
+        self.assertEqual(self.rows(), before)
+        self.assertAlmostEqual(self.ui.thresholdSlider.value, 0.5)
 
     def test_the_selection_stays_with_the_place(self) -> None:
         last = self.numbers()[-1]
@@ -407,7 +458,7 @@ class TestCorrections(NodulesTest):
         self.click(self.ui.addNoduleButton)
         self.assertIn("Esc to cancel", self.ui.nodulesHint.text)
         place_point(place)
-        process_events()
+        self.settle()
         self.assertFalse(self.ui.addNoduleButton.checked)
         self.assertEqual(self.node_ids(), nodes)
         added = self.selected()
@@ -428,7 +479,7 @@ class TestCorrections(NodulesTest):
         self.click(self.ui.addNoduleButton)
         with self.assertLogs(level="ERROR") as shown:
             place_point((0.0, 500.0, 0.0))
-            process_events()
+            self.settle()
         self.assertEqual(len(shown.output), 1)
         self.assertEqual((self.node_ids(), self.numbers()), (nodes, rows))
 
@@ -467,7 +518,7 @@ class TestCorrections(NodulesTest):
         self.assertEqual(editor.GetSelectedSegmentID(), segment_id(1))
         self.erase(1)
         slicer.util.selectModule("LungNoduleSeg")
-        process_events()
+        self.settle()
         self.assertLess(self.nodule(1).volume_mm3, 0.8 * before.volume_mm3)
         self.assertIn("Undo: remeasure nodule 1", self.ui.undoButton.toolTip)
         self.assertFalse(self.ui.nodulesHint.visible)
@@ -520,7 +571,7 @@ class TestCorrections(NodulesTest):
             self.section.measure_again,
         ):
             step()
-            process_events()
+            self.settle()
             self.assertEqual(state(), before)
         while self.logic.history.lastChange not in ("", "results of phantom"):
             self.click(self.ui.undoButton)

@@ -20,7 +20,7 @@ slicer = slicer_host.start()
 import psutil
 import qt
 
-from CTLungScreeningLib.child_process import ChildCommand, ChildError, Work, complete
+from CTLungScreeningLib.child_process import ChildCommand, ChildError, Pause, Work, complete
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningSlicer.panel import packages
 from CTLungScreeningSlicer.panel.run_bar import (
@@ -30,7 +30,7 @@ from CTLungScreeningSlicer.panel.run_bar import (
     WorkRunner,
     duration_text,
 )
-from CTLungScreeningSlicer.panel.section import Signal
+from CTLungScreeningSlicer.panel.section import Debounced, Signal
 from CTLungScreeningSlicer.panel.slice_views import KeyShortcuts
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, shown_errors
 from panel_host import ROOT, write_card
@@ -155,6 +155,35 @@ class TestRunner(unittest.TestCase):
         wait_until(lambda: self.runner.progress.stage == "Waiting")
         self.assertNotIn((RunState.RUNNING, "Importing"), shown)
         self.runner.stop()
+
+    def test_the_window_answers_between_steps_without_a_child(self) -> None:
+        shown: list[str] = []
+        self.runner.changed.connect(lambda: shown.append(self.runner.progress.text))
+        cleaned: list[bool] = []
+
+        def steps() -> Work[int]:
+            try:
+                for done in range(4):
+                    yield Pause("Outlining", done, 4)
+                return 42
+            finally:
+                cleaned.append(True)
+
+        events: list[int] = []
+        results: list[int] = []
+        soon = Debounced(lambda: events.append(len(shown)))
+        self.runner.start(steps(), results.append)
+        soon()
+        wait_until(lambda: bool(self.ends))
+        self.assertEqual((results, self.ends, cleaned), ([42], [("", "")], [True]))
+        for percent in (25, 50, 75):
+            self.assertIn(f"Outlining, {percent} %", shown)
+        self.assertLess(events[0], len(shown), "no event was handled between the steps")
+        self.runner.start(steps(), results.append)
+        wait_until(lambda: self.runner.progress.percent == 25)
+        self.runner.cancel()
+        self.assertIs(self.runner.state, RunState.IDLE)
+        self.assertEqual((results, cleaned), ([42], [True, True]))
 
     def test_cancel_ends_the_whole_tree_while_the_panel_lives(self) -> None:
         steps = Steps(child(ENDLESS))

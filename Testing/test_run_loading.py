@@ -3,14 +3,17 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given, settings
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
-from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, TABLE
-from mrml_grids import grid, masks, write_results
+from LungNoduleSegLib.results.reading import LUNGS, MASKS, NODULES, RECORD, TABLE, RunMasks
+from mrml_grids import grid, grids, masks, write_results
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
@@ -70,3 +73,30 @@ def test_a_scan_that_is_gone_is_named(logic: LungNoduleSegLogic, run: Path) -> N
     (run.parent / "dicom").rename(run.parent / "elsewhere")
     with pytest.raises(InputError, match="it is not there any more"):
         logic.loadRun(run)
+
+
+@settings(max_examples=15)
+@given(image=grids)
+def test_masks_are_read_as_they_were_written_on_any_grid(image: sitk.Image) -> None:
+    with TemporaryDirectory() as name:
+        file = Path(name, MASKS)
+        RunMasks.of(*masks(image)).write(file)
+        read = RunMasks.read(file)
+        with pytest.raises(InputError, match="already holds"):
+            read.write(file)
+    for found, expected in zip(read.images(image, "CT"), masks(image), strict=True):
+        np.testing.assert_array_equal(*map(sitk.GetArrayViewFromImage, (found, expected)))
+        assert found.IsSameImageGeometryAs(image)
+    moved = sitk.Image(image)
+    moved.SetOrigin([one + 7 for one in image.GetOrigin()])
+    with pytest.raises(InputError, match="CT does not lie where its lungs and nodules lie"):
+        read.images(moved, "CT")
+
+
+@pytest.mark.parametrize("cut", [0, 100, -30])
+def test_damaged_masks_are_named(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / MASKS
+    RunMasks.of(*masks(grid())).write(file)
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(InputError, match=f"{MASKS} is missing or damaged"):
+        RunMasks.read(file)

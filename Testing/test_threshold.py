@@ -1,5 +1,7 @@
 """Nodules at one threshold after another are those that a run finds at each."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from LungNoduleSegLib.nodules import measures
 from LungNoduleSegLib.nodules.finding import (
     STEPS,
     NoduleFindings,
@@ -117,6 +120,28 @@ def test_nothing_marked_gives_nothing() -> None:
     chest = Chest(0)
     chest.probability = chest.image(np.zeros(SHAPE, np.float32))
     assert chest.slider().find(NoduleRules()) == ()
+
+
+def test_only_what_changed_is_outlined_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    outlined: list[int] = []
+    refine = measures.refine_outline
+
+    def count(*arguments: Any) -> Any:
+        outlined.append(1)
+        return refine(*arguments)
+
+    monkeypatch.setattr(measures, "refine_outline", count)
+    chest = Chest(3)
+    slider = chest.slider()
+    rules = NoduleRules(0.3, None, None, None, None)
+    first = slider.find(rules)
+    assert len(outlined) == len(first) > 3
+    second = slider.find(rules, avoid=first[:1])
+    assert [one.nodule.id for one in second] == list(range(1, len(first)))
+    assert len(outlined) < 2 * len(first) - 1
+    before = len(outlined)
+    assert_same(slider.find(rules), chest.run(rules))
+    assert len(outlined) == before + len(first), "only the run has outlined"
 
 
 def test_nodules_that_stay_keep_their_numbers_and_their_place() -> None:

@@ -231,7 +231,8 @@ class WorkRunner:
             self._end(text, self._log_text)
             return
         if running.child is None:
-            self._become(RunState.RUNNING)
+            if self.state is not RunState.RUNNING:
+                self._become(RunState.RUNNING)
         elif running.child is not child:
             self._log_read = 0
             self.progress = RunProgress(_("Starting"))

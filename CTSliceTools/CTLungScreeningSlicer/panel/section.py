@@ -31,13 +31,14 @@ class Signal:
 
 
 class Debounced:
-    """Calls a function once the events that are now being handled have been."""
+    """Calls a function once the events that are now being handled have been, or later."""
 
-    def __init__(self, function: Callable[[], object]) -> None:
+    def __init__(self, function: Callable[[], object], wait_ms: int = 0) -> None:
+        """Take the function, and how long nobody must have asked for it."""
         self._timer = qt.QTimer()
         # Not `.singleShot =`, which is a function as well.
         self._timer.setProperty("singleShot", True)
-        self._timer.interval = 0
+        self._timer.interval = wait_ms
         self._timer.timeout.connect(function)
 
     def __call__(self, *_arguments: Any) -> None:

@@ -180,7 +180,14 @@ class RunMasks:
                     z, y, x = (slice(0, size) for size in voxels.shape)
                     kind, number = name.split()
                     found[kind][int(number)] = CroppedMask(grid, (z, y, x), voxels)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            TypeError,
+            zipfile.BadZipFile,
+        ) as error:
             raise InputError(f"{file} is missing or damaged: run the scan again.") from error
         return cls(scan, found["lung"], found["nodule"])
 

@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningSlicer.panel.run_bar import WorkRunner
 from CTLungScreeningSlicer.panel.section import Debounced, Section, Signal
 from CTLungScreeningSlicer.panel.slice_views import KeyShortcuts, is_in_view
 from CTLungScreeningSlicer.panel.widgets import show_text, shown_errors
@@ -24,6 +26,12 @@ from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 from LungNoduleSegSlicer.scene.review_logic import ReviewedNodule
 
 _CLASS = "vtkMRMLMarkupsFiducialNode"
+
+REST_MS = 300
+"""How long results must rest after a change before the other sections hear of it."""
+
+MakeWork: TypeAlias = Callable[[ResultNodes], Work[Any]]
+"""Gives the work that changes results."""
 
 
 class PointPlacing:
@@ -114,6 +122,7 @@ class NodulesSection(Section):
     Attributes:
         table: the nodules.
         threshold: finds them again.
+        runner: of what takes a while; steps of a threshold, for instance.
         placing: waits for the click on a nodule to be added.
         keys: the shortcuts, alive while the panel is shown with results and the section is open.
     """
@@ -126,12 +135,18 @@ class NodulesSection(Section):
         self._tags: list[tuple[Any, int]] = []
         self._edited: tuple[int, ...] = ()
         self._in_editor = False
+        self._summary = ""
+        self._next: tuple[MakeWork, Callable[[Any], None]] | None = None
         self._refresh_soon = Debounced(self.refresh)
         self._compare_soon = Debounced(self._compare)
+        self._tell_at_rest = Debounced(self.changed.emit, REST_MS)
         self.table = NoduleTable(ui.noduleTable)
         self.table.chosen.connect(self.go_to)
         self.threshold = ThresholdSlider(ui.thresholdSlider, ui.thresholdHint, logic.review)
-        self.threshold.rested.connect(self.changed.emit)
+        self.threshold.moved.connect(self.set_threshold)
+        self.runner = WorkRunner()
+        self.runner.changed.connect(self._show_label)
+        self.runner.ended.connect(self._end_change)
         self.placing = PointPlacing()
         self.placing.placed.connect(self.add)
         self.placing.changed.connect(self._show_state)
@@ -187,6 +202,8 @@ class NodulesSection(Section):
         """Wait for no click, and for nothing else."""
         self.placing.cancel()
         self.threshold.stop()
+        self._stop_change()
+        self._tell_at_rest.cancel()
         self._refresh_soon.cancel()
         self._compare_soon.cancel()
 
@@ -213,7 +230,9 @@ class NodulesSection(Section):
         one = self._selected()
         if one is not None:
             new = None if one.verdict is verdict else verdict
-            self._change(lambda results: self._logic.review.setVerdict(results, one.nodule.id, new))
+            self._change_now(
+                lambda results: self._logic.review.setVerdict(results, one.nodule.id, new)
+            )
 
     def judge_in_view(self, verdict: Verdict) -> None:
         """Judge by a key, unless the slice views show another volume."""
@@ -232,15 +251,19 @@ class NodulesSection(Section):
 
     def add(self, ras: list[float]) -> None:
         """Add the nodule at a place of the world, RAS mm, and select it."""
-        number = self._change(lambda results: self._logic.review.addNodule(results, ras))
-        if number is not None:
-            self.table.select(number)
+        self._change(lambda results: self._logic.review.addWork(results, ras), self.table.select)
+
+    def set_threshold(self, threshold: float) -> None:
+        """Find the nodules again at a threshold."""
+        self._change(lambda results: self._logic.review.thresholdWork(results, threshold))
 
     def remove(self) -> None:
         """Remove the selected nodule."""
         one = self._selected()
         if one is not None:
-            self._change(lambda results: self._logic.review.removeNodule(results, one.nodule.id))
+            self._change_now(
+                lambda results: self._logic.review.removeNodule(results, one.nodule.id)
+            )
 
     def edit(self) -> None:
         """Open the selected nodule in the Segment Editor; back here it is measured again."""
@@ -253,11 +276,14 @@ class NodulesSection(Section):
 
     def measure_again(self) -> None:
         """Measure the nodules whose segments were edited."""
-        self._change(self._logic.review.remeasure)
+        self._change(self._logic.review.remeasureWork)
 
     def undo(self) -> None:
-        """Take back the last change of the results, of whatever section."""
-        self._logic.history.undo()
+        """Take back the last change of the results, of whatever section; one under way first."""
+        if self.runner.busy:
+            self._stop_change()
+        else:
+            self._logic.history.undo()
         self.changed.emit()
 
     def refresh(self) -> None:
@@ -270,9 +296,11 @@ class NodulesSection(Section):
             except InputError as reason:
                 problem = str(reason)
         self._ui.nodulesBox.visible = not problem
-        self._ui.nodulesLabel.text = problem or _summary(nodules)
+        self._summary = problem or _summary(nodules)
+        self._show_label()
         self.table.show(nodules, self._colors(nodules))
-        self.threshold.show(self._results)
+        in_use = self.runner.busy or self._next is not None
+        self.threshold.show(self._results, in_use=in_use)
         self._show_state()
 
     def _missing(self) -> str:
@@ -290,15 +318,42 @@ class NodulesSection(Section):
             slicer.util.showStatusMessage(_("Select a nodule first."), 3000)
         return one
 
-    def _change(self, change: Callable[[ResultNodes], Any]) -> Any:
-        """Call a function that changes the results, and give what it gives; None if it failed."""
-        if self._results is None:
-            return None
-        result = None
-        with shown_errors(), slicer.util.WaitCursor(not self._logic.review.isReady(self._results)):
-            result = change(self._results)
-        self.changed.emit()
-        return result
+    def _change_now(self, change: Callable[[ResultNodes], None]) -> None:
+        """Call a function that changes the results at once."""
+        if self._results is not None:
+            with shown_errors():
+                change(self._results)
+            self.changed.emit()
+
+    def _change(
+        self, make_work: MakeWork, done: Callable[[Any], None] = lambda result: None
+    ) -> None:
+        """Change the results step by step, after what is under way; only the last one waits."""
+        if self._results is not None:
+            self._next = make_work, done
+            self._begin_change()
+
+    def _begin_change(self) -> None:
+        if self._next is not None and self._results is not None and not self.runner.busy:
+            (make_work, done), self._next = self._next, None
+            self.runner.start(make_work(self._results), done)
+
+    def _end_change(self, error: str, details: str) -> None:
+        if error:
+            slicer.util.errorDisplay(error, windowTitle=_("Cannot continue"))
+        self.refresh()
+        self._tell_at_rest()
+        self._begin_change()
+
+    def _stop_change(self) -> None:
+        """Leave the results as they are."""
+        self._next = None
+        self.runner.stop()
+
+    def _show_label(self) -> None:
+        """Say how many nodules there are, and how far a change is."""
+        progress = self.runner.progress.text if self.runner.busy else ""
+        self._ui.nodulesLabel.text = " – ".join(filter(None, (self._summary, progress)))
 
     def _colors(self, nodules: tuple[ReviewedNodule, ...]) -> dict[int, tuple[float, float, float]]:
         """Give the colours of the nodules' segments by number."""
