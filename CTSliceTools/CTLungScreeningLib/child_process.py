@@ -7,7 +7,7 @@ and no child can do is divided by `Pause`s, in which a panel handles its events.
 
     def predict(volume: Any) -> Work[Nodes]:
         with work_folder() as folder:
-            export_volume(volume, folder / "scan.nrrd")
+            yield from export_work(volume, folder / "scan.nrrd")
             result = yield ChildCommand(module_command(...), module_environment(...))
             return import_result(result)
 """

@@ -163,7 +163,7 @@ class CTSliceToolsLogic:
                 (volumeNode, otherNode), pair, ("one", "other"), strict=True
             ):
                 scan = work / f"{name}.nrrd"
-                export_volume(node, scan)
+                yield from export_work(node, scan)
                 files.append(work / f"{name}.json")
                 write_prediction(files[-1], replace(found, source=scan), plot=False)
             result = work / "levels.json"
