@@ -339,4 +339,4 @@ def test_the_first_screen_answers_what_a_radiologist_asks(tmp_path: Path) -> Non
         *(case.scan, case.hu, case.lungs, case.findings, PROVENANCE, undecided),
     )
     said = words((tmp_path / "undecided.html").read_text(encoding="utf-8"))
-    assert "of the examination: undetermined" in said
+    assert "of the examination: undetermined ; 4A if this is the first CT" in said

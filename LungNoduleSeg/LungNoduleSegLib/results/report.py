@@ -21,6 +21,7 @@ from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
 from LungNoduleSegLib.results.reading import RECORD, RISK, read_run, risk_of
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, ScanRisk, assess_scan
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
+from LungNoduleSegLib.risk.guidelines import GuidelineResult
 from LungNoduleSegLib.risk.prediction import UNEXPLAINED, moved_by
 
 TABLE = (
@@ -159,12 +160,12 @@ def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _
     lung_rads, fleischner, *_ = one.guidelines
     guideline = fleischner if patient.screening is False else lung_rads
     nodule = next((row for row in nodules if row.id == facts.id), None)
-    lobe = {True: "upper lobe", False: "not the upper lobe", None: "lobe not known"}
+    lobe = {True: "upper lobe", False: "not the upper lobe", None: ""}
     origin = facts.origins.get("upper_lobe")
     place = lobe[facts.upper_lobe] + (f" ({origin})" if origin else "")
     if nodule is not None:
         named = nodule.lobe is not None and nodule.lobe.is_upper == facts.upper_lobe
-        place = nodule.place if named else f"{nodule.side}, {place}"
+        place = nodule.place if named or not place else f"{nodule.side}, {place}"
     mean = volume = "–"
     if facts.longest_mm is not None and facts.perpendicular_mm is not None:
         mean = f"{mean_axial_mm(facts.longest_mm, facts.perpendicular_mm):.1f}"
@@ -178,9 +179,13 @@ def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _
         mean,
         volume,
         _change(facts),
-        f"{guideline.guideline}: {guideline.category or '–'}",
+        f"{guideline.guideline}: {_category(guideline)}",
         follow_up or f"missing: {', '.join(guideline.missing)}",
     )
+
+
+def _category(result: GuidelineResult) -> str:
+    return result.category or (f"{result.if_first} if first CT" if result.if_first else "–")
 
 
 def _change(facts: NoduleFacts) -> str:

@@ -209,7 +209,11 @@ def _guideline(result: GuidelineResult) -> list[str]:
 
 
 def _why_not(result: ModelResult | GuidelineResult) -> str:
-    return result.not_for or f"missing: {', '.join(result.missing)}"
+    if result.not_for:
+        return result.not_for
+    missing = f"missing: {', '.join(result.missing)}"
+    first = isinstance(result, GuidelineResult) and result.if_first
+    return f"{first} if this is the first CT; {missing}" if first else missing
 
 
 @dataclass(frozen=True)
@@ -274,8 +278,7 @@ def examination_text(result: GuidelineResult) -> str:
     title = f"Examination, {result.guideline}"
     if result.category:
         return f"{title}: {result.category}\n  {result.reason}\n  {result.management}"
-    why = result.not_for or f"missing: {', '.join(result.missing)}"
-    return f"{title}: {f'{result.reason}; ' if result.reason else ''}{why}"
+    return f"{title}: {f'{result.reason}; ' if result.reason else ''}{_why_not(result)}"
 
 
 def scan_text(risk: ScanRisk) -> str:

@@ -34,7 +34,8 @@ class GuidelineResult:
 
     Exactly one of `category`, `missing` (what is still asked for, by name) and `not_for` (a
     sentence: the guideline has no class for this nodule) is filled. `months` is the interval to
-    the next CT where the guideline names one.
+    the next CT where the guideline names one. `if_first` is the category if there is no earlier CT,
+    where only the change since then is missing.
     """
 
     guideline: str
@@ -47,6 +48,7 @@ class GuidelineResult:
     missing: tuple[str, ...] = ()
     not_for: str = ""
     notes: tuple[str, ...] = ()
+    if_first: str = ""
 
 
 class MissingFactsError(Exception):

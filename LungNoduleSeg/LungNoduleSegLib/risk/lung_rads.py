@@ -99,7 +99,12 @@ def lung_rads(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
         category, reason = _lung_rads(nodule)
     except MissingFactsError as missing:
         names = tuple(LABELS[name] for name in missing.args)
-        return GuidelineResult(*LUNG_RADS, missing=names)
+        first = replace(nodule, status=Status.BASELINE)
+        return GuidelineResult(
+            *LUNG_RADS,
+            missing=names,
+            if_first=lung_rads(first, patient).category if missing.args == ("status",) else "",
+        )
     except NoClassError as none:
         return GuidelineResult(*LUNG_RADS, not_for=str(none))
     notes = []
@@ -351,8 +356,12 @@ def class_examination(results: Sequence[GuidelineResult], patient: PatientFacts)
         The category, "S" after it for the modifier. While a nodule lacks facts there is none, and
         the reason says which category it is at least.
     """
+
+    def rank(category: str) -> int:
+        return ORDER.index(LungRads(category))
+
     found_categories = [one for one in results if one.category]
-    most = max(found_categories, key=lambda one: ORDER.index(LungRads(one.category)), default=None)
+    most = max(found_categories, key=lambda one: rank(one.category), default=None)
     at_least = f"at least {most.category} by the nodules that could be classed" if most else ""
     if patient.incomplete not in (None, Incomplete.NO):
         found = classed(LungRads.INCOMPLETE, str(patient.incomplete), [at_least] * bool(at_least))
@@ -361,9 +370,15 @@ def class_examination(results: Sequence[GuidelineResult], patient: PatientFacts)
         else:
             found = replace(found, management="Additional CT images are needed.", months=None)
     elif missing := dict.fromkeys(name for one in results for name in one.missing):
-        return GuidelineResult(*LUNG_RADS, reason=at_least, missing=tuple(missing))
+        if_first = [one.category or one.if_first for one in results if not one.not_for]
+        return GuidelineResult(
+            *LUNG_RADS,
+            reason=at_least,
+            missing=tuple(missing),
+            if_first=max(if_first, key=rank) if all(if_first) else "",
+        )
     elif refused := [one.not_for for one in results if one.not_for]:
-        if most is None or ORDER.index(LungRads(most.category)) < ORDER.index(LungRads.SUSPICIOUS):
+        if most is None or rank(most.category) < rank(LungRads.SUSPICIOUS):
             return GuidelineResult(*LUNG_RADS, not_for=refused[0])
         found = replace(most, notes=(*most.notes, *refused))
     else:

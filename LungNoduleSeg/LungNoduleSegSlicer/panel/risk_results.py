@@ -320,7 +320,13 @@ def _prediction_row(prediction: RiskPrediction) -> ResultRow:
 
 def _missing(result: ModelResult | GuidelineResult) -> str:
     names = ", ".join(result.missing)
-    return _("Missing: {names}.").format(names=names) if names else ""
+    if not names:
+        return ""
+    missing = _("Missing: {names}.").format(names=names)
+    if not (isinstance(result, GuidelineResult) and result.if_first):
+        return missing
+    first = _("{category} if this is the first CT.").format(category=result.if_first)
+    return f"{first} {missing}"
 
 
 def _lines(*texts: str) -> str:
