@@ -180,9 +180,9 @@ def test_only_folders_of_killed_runs_are_removed(theirs: Path, tmp_path: Path) -
 def test_names_of_private_folders_cannot_be_guessed(tmp_path: Path) -> None:
     names = set()
     for _ in range(20):
-        with private_folder(tmp_path, ".x-") as folder:
+        with private_folder(tmp_path, "x") as folder:
             names.add(folder.name)
-    assert len(names) == 20 and all(len(name) >= len(".x-") + 8 for name in names)
+    assert len(names) == 20 and all(len(name) >= len(".x.unfinished-") + 8 for name in names)
 
 
 @pytest.mark.parametrize("dangling", [False, True])

@@ -1,6 +1,8 @@
 """Files written without loss, folder names from DICOM identifiers, and JSON files.
 
 Nothing here follows a symbolic link inside an output folder, writes through one or replaces one.
+A run that is killed leaves private folders; the next that writes to the same names removes them,
+and the files that belong to an unfinished set.
 """
 
 import errno
@@ -8,10 +10,12 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import string
+import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,13 @@ def beside(path: Path | None, suffix: str) -> Path | None:
 
 
 def refuse_existing(folder: Path, names: Iterable[str]) -> None:
-    """Raise `InputError` if any of `names` is already in `folder`, if only as a broken link."""
+    """Raise `InputError` if any of `names` is already in `folder`, if only as a broken link.
+
+    What a killed run left of a set of files that it did not finish is removed before.
+    """
+    names = list(names)
+    for name in names:
+        remove_leftovers(folder, name)
     there = sorted(name for name in names if os.path.lexists(folder / name))
     if there:
         raise InputError(
@@ -44,38 +54,174 @@ def refuse_links(*paths: Path) -> None:
 
 
 @contextmanager
-def private_folder(parent: Path, prefix: str) -> Iterator[Path]:
+def private_folder(parent: Path, name: str = "") -> Iterator[Path]:
     """Yield a new folder in `parent` that only this user can open, and remove it at the end.
 
-    Its name begins with `prefix` and cannot be guessed, so nobody can have put a link in its place.
+    Its name cannot be guessed, so nobody can have put a link in its place. While the process lives
+    it holds a lock on the folder, so that `remove_leftovers` lets it be.
+
+    Args:
+        parent: an existing folder.
+        name: of the file or folder that is made in it, if there is one such.
     """
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    remove_leftovers(parent, name)
+    with ExitStack() as held:
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=_prefix(name), dir=parent))
+            if _lock(folder, held):
+                break
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(parent: Path, name: str | None = None) -> None:
+    """Remove the private folders of processes that were killed, and what they half published.
+
+    Args:
+        parent: of the private folders.
+        name: as of `private_folder`; None for any.
+    """
+    for folder in private_folders(parent, name):
+        with ExitStack() as held:
+            if sys.platform != "win32" and _lock(folder, held):
+                with suppress(OSError, ValueError):
+                    if not all(map(os.path.lexists, json.loads((folder / _SET).read_text()))):
+                        take_back((file, parent / file.name) for file in folder.iterdir())
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def private_folders(parent: Path, name: str | None = None) -> list[Path]:
+    """The folders that `private_folder` has made: real ones that nobody else can open.
+
+    Args:
+        parent: of the folders.
+        name: as of `private_folder`; None for any.
+    """
+    found = []
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        entries = list(os.scandir(parent))
+    except OSError:
+        return []
+    for entry in entries:
+        if not entry.name.startswith("." if name is None else _prefix(name)):
+            continue
+        if _UNFINISHED not in entry.name:
+            continue
+        with suppress(FileNotFoundError):  # another process has just removed its own
+            status = entry.stat(follow_symlinks=False)
+            private = os.name != "posix" or (
+                status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == stat.S_IRWXU
+            )
+            if stat.S_ISDIR(status.st_mode) and private:
+                found.append(Path(entry.path))
+    return found
+
+
+def _lock(folder: Path, held: ExitStack) -> bool:
+    """Lock a folder until `held` ends; False if another process has it or has removed it."""
+    if sys.platform == "win32":
+        return True
+    import fcntl  # noqa: PLC0415 - POSIX only
+
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    held.callback(os.close, handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), folder.lstat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError:  # a file system without locks: nobody can take it for a leftover
+        return True
+
+
+@contextmanager
+def new_files(*paths: Path) -> Iterator[dict[Path, Path]]:
+    """Yield a temporary path for each path; on success all files appear in their places, or none.
+
+    A temporary file has the name of its path in a private folder beside it, so that writers that
+    choose the format by suffix work. On an exception no path is made.
+
+    Raises:
+        InputError: if there is something at one of the paths, if only a broken link.
+    """
+    with ExitStack() as folders:
+        temporaries = {}
+        for path in paths:
+            refuse_existing(path.parent, [path.name])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder = folders.enter_context(private_folder(path.parent, path.name))
+            temporaries[path] = folder / path.name
+            if len(paths) > 1:
+                names = [os.path.abspath(one) for one in paths]  # noqa: PTH100 - follows no link
+                (folder / _SET).write_text(json.dumps(names))
+        yield temporaries
+        publish([(temporary, path) for path, temporary in temporaries.items()])
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path; on success the file written there appears at `path`.
 
-    The temporary file has the name of `path` in a private folder beside it, so that writers that
-    choose the format by suffix work. On an exception `path` is not made.
+    Raises:
+        InputError: as `new_files`.
+    """
+    with new_files(path) as temporaries:
+        yield temporaries[path]
+
+
+_UNFINISHED = ".unfinished-"
+"""In the names of private folders."""
+
+_SET = ".set"
+"""In a private folder: where all the files that belong together go."""
+
+
+def _prefix(name: str) -> str:
+    """How the private folder of a file begins, which has a name of bounded length."""
+    return f".{name[:40]}{_UNFINISHED}" if name else _UNFINISHED
+
+
+def publish(files: Sequence[tuple[Path, Path]]) -> None:
+    """Give every file its second name, or none of them if one is taken.
+
+    That both names are one file tells what is ours until the first is removed.
 
     Raises:
-        InputError: if there is something at `path`, if only a broken link.
+        InputError: if there is something at one of the targets.
+        OSError: if one cannot be made.
     """
-    refuse_existing(path.parent, [path.name])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with private_folder(path.parent, f".{path.name[:40]}-") as folder:
-        temporary = folder / path.name
-        yield temporary
-        try:
-            rename_new(temporary, path)
-        except FileExistsError:
-            refuse_existing(path.parent, [path.name])
-            raise
+    try:
+        for file, target in files:
+            _link(file, target)
+    except FileExistsError:
+        take_back(files)
+        refuse_existing(target.parent, [target.name])
+        raise
+    except BaseException:
+        take_back(files)
+        raise
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here
+        rename_new(file, target)
+
+
+def take_back(files: Iterable[tuple[Path, Path]]) -> None:
+    """Remove those targets that are the same file as what was to get that name."""
+    for file, target in files:
+        with suppress(OSError):
+            if not file.is_dir() and os.path.samestat(file.lstat(), target.lstat()):
+                target.unlink()
 
 
 def rename_new(file: Path, target: Path) -> None:
@@ -121,7 +267,7 @@ def replace_text(path: Path, text: str) -> None:
     """
     refuse_links(path)
     try:
-        with private_folder(path.parent, f".{path.name[:40]}-") as folder:
+        with private_folder(path.parent, path.name) as folder:
             temporary = folder / path.name
             with temporary.open("w", encoding="utf-8", newline="") as stream:
                 stream.write(text)

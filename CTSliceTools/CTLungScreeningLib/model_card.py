@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
@@ -12,7 +12,13 @@ from zipfile import BadZipFile
 
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, parse_json, refuse_existing, replace_text
+from CTLungScreeningLib.files import (
+    new_file,
+    new_files,
+    parse_json,
+    refuse_existing,
+    replace_text,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -200,18 +206,19 @@ def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> Model
     from CTLungScreeningLib.onnx_export import to_onnx  # noqa: PLC0415
 
     require_new_model(model_file)
-    with ExitStack() as written:
-        to_train = written.enter_context(new_file(model_file))
+    content = None
+    with suppress(InputError):
+        content = to_onnx(model)
+    run_file, card_file = model_file.with_suffix(RUN), model_file.with_suffix(".json")
+    with new_files(model_file, *([run_file] if content else []), card_file) as written:
+        to_train = written[model_file]
         keras.Model(model.inputs, model.outputs, name=model.name).save(to_train)
         files = {model_file.name: file_sha256(to_train)}
-        with suppress(InputError):
-            content = to_onnx(model)
-            run_file = model_file.with_suffix(RUN)
-            written.enter_context(new_file(run_file)).write_bytes(content)
+        if content:
+            written[run_file].write_bytes(content)
             files = {run_file.name: hashlib.sha256(content).hexdigest(), **files}
         card = replace(card, files=files)
-        card_file = written.enter_context(new_file(model_file.with_suffix(".json")))
-        card_file.write_text(_text(card), encoding="utf-8")
+        written[card_file].write_text(_text(card), encoding="utf-8")
     return card
 
 

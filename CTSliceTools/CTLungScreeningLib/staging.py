@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,10 +9,15 @@ from pathlib import Path
 from typing import IO
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import private_folder, refuse_existing, refuse_links, rename_new
+from CTLungScreeningLib.files import (
+    private_folder,
+    private_folders,
+    publish,
+    refuse_links,
+    take_back,
+)
 
 _LOCK = ".lock"
-_UNFINISHED = ".unfinished-"
 _CONTENT = "content"
 
 
@@ -32,10 +36,10 @@ def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
         InputError: if another run holds `destination`, or it cannot be locked.
     """
     destination.mkdir(parents=True, exist_ok=True)
-    with _locked_by(destination / _LOCK, destination, doing):
-        for leftover in _leftovers(destination, _UNFINISHED):
+    with _locked_by(_lock_file(destination), destination, doing):
+        for leftover in private_folders(destination, ""):
             shutil.rmtree(leftover, ignore_errors=True)
-        with private_folder(destination, _UNFINISHED) as folder:
+        with private_folder(destination) as folder:
             yield folder
 
 
@@ -57,17 +61,17 @@ def whole_output(output: Path, doing: str) -> Iterator[Path]:
     """
     if output.is_dir():
         output = output.resolve()
-        place, prefix = output, ""
+        place, name = output, ""
     else:
         if os.path.lexists(output):
             raise InputError(f"{output} is a file: name a folder for the results.")
         output.parent.mkdir(parents=True, exist_ok=True)
-        place, prefix = output.parent.resolve(), f".{output.name[:40]}"
-    with _locked_by(place / (prefix + _LOCK), output, doing):
-        for leftover in _leftovers(place, prefix + _UNFINISHED):
-            _take_back(leftover / _CONTENT, output)
+        place, name = output.parent.resolve(), output.name
+    with _locked_by(_lock_file(place, name), output, doing):
+        for leftover in private_folders(place, name):
+            take_back(_targets(leftover / _CONTENT, output))
             shutil.rmtree(leftover, ignore_errors=True)
-        with private_folder(place, prefix + _UNFINISHED) as folder:
+        with private_folder(place, name) as folder:
             content = folder / _CONTENT
             content.mkdir()
             yield content
@@ -86,7 +90,7 @@ def only_writer(file: Path, doing: str) -> Iterator[None]:
         InputError: if another run holds it, or it cannot be locked.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _locked_by(file.with_name(f".{file.name[:40]}{_LOCK}"), file, doing):
+    with _locked_by(_lock_file(file.parent, file.name), file, doing):
         yield
 
 
@@ -95,40 +99,20 @@ def _publish(content: Path, output: Path) -> None:
     if not os.path.lexists(output):
         content.rename(output)
         return
-    try:
-        for one in sorted(content.rglob("*")):
-            target = output / one.relative_to(content)
-            refuse_links(target)
-            if one.is_dir():
-                target.mkdir(exist_ok=True)
-            else:
-                _link(one, target)
-    except FileExistsError as error:
-        _take_back(content, output)
-        refuse_existing(target.parent, [target.name])
-        raise InputError(f"{target} is in the way: choose another output folder.") from error
-    except BaseException:
-        _take_back(content, output)
-        raise
+    for one, target in _targets(content, output):
+        refuse_links(target)
+        if one.is_dir():
+            target.mkdir(exist_ok=True)
+    publish([pair for pair in _targets(content, output) if not pair[0].is_dir()])
 
 
-def _link(file: Path, target: Path) -> None:
-    """Give a file a second name, which tells what is ours until the first is removed."""
-    try:
-        os.link(file, target)
-    except FileExistsError:
-        raise
-    except OSError:  # no hard links here
-        rename_new(file, target)
+def _targets(content: Path, output: Path) -> list[tuple[Path, Path]]:
+    """All that is in `content`, with its place in `output`."""
+    return [(one, output / one.relative_to(content)) for one in sorted(content.rglob("*"))]
 
 
-def _take_back(content: Path, output: Path) -> None:
-    """Remove from `output` the files that are also in `content`: one file with two names."""
-    for one in content.rglob("*"):
-        target = output / one.relative_to(content)
-        with suppress(OSError):
-            if not one.is_dir() and os.path.samestat(one.lstat(), target.lstat()):
-                target.unlink()
+def _lock_file(place: Path, name: str = "") -> Path:
+    return place / (f".{name[:40]}{_LOCK}" if name else _LOCK)
 
 
 @contextmanager
@@ -174,18 +158,3 @@ def _locked(stream: IO[bytes], file: Path) -> bool:
         return os.path.samestat(os.fstat(stream.fileno()), file.lstat())
     except FileNotFoundError:  # The run that held it has just ended and removed it.
         return False
-
-
-def _leftovers(parent: Path, prefix: str) -> list[Path]:
-    """The folders of killed runs: real folders of this user's that nobody else can open."""
-    found = []
-    for entry in os.scandir(parent):
-        if not entry.name.startswith(prefix):
-            continue
-        status = entry.stat(follow_symlinks=False)
-        private = os.name != "posix" or (
-            status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == stat.S_IRWXU
-        )
-        if stat.S_ISDIR(status.st_mode) and private:
-            found.append(Path(entry.path))
-    return found

@@ -153,7 +153,7 @@ def _segmented(source: Path, name: str, runs: Path, progress: ProgressCallback) 
     if (results / RECORD).is_file():
         return results
     runs.mkdir(parents=True, exist_ok=True)
-    with private_folder(runs, f".{results.name}-") as working:
+    with private_folder(runs, results.name) as working:
         NoduleSegmenter().run(source, working / "results", progress=progress)
         (working / "results").rename(results)
     return results

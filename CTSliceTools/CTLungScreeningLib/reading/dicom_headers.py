@@ -106,9 +106,20 @@ class Frame:
     acquisition: Mapping[str, str]
 
 
+def value_of(header: Dataset, keyword: str) -> Any:
+    """The value of an attribute; None if it is missing or damaged."""
+    try:
+        return header.get(keyword)
+    except DAMAGED:
+        return None
+
+
 def text_of(header: Dataset, keyword: str) -> str:
-    """The text of an attribute without control characters, which no terminal or log shall see."""
-    value = header.get(keyword)
+    """The text of an attribute without control characters, which no terminal or log shall see.
+
+    It is empty if the attribute is missing or damaged.
+    """
+    value = value_of(header, keyword)
     text = "" if value is None else str(value)
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
@@ -121,7 +132,7 @@ def printable(error: object) -> str:
 
 def frames_of(header: Dataset, file: Path) -> Iterator[Frame]:
     """The slices of a CT file, localizers and screenshots left out."""
-    top = {key: header.get(key) for key in (*SLICE_TAGS, *ACQUISITION_TAGS) if key in header}
+    top = {key: value_of(header, key) for key in (*SLICE_TAGS, *ACQUISITION_TAGS) if key in header}
     uid = text_of(header, "SOPInstanceUID")
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
     if not per_frame:

@@ -109,19 +109,20 @@ def read_labels(file: Path) -> sitk.Image:
     return _image(stored, spacing, directions, header)
 
 
-def write_image(image: sitk.Image, file: Path, level: int = -1) -> None:
-    """Write a volume, packed, and read it again: ITK does not tell of a disk that is full.
+def write_image(image: sitk.Image, file: Path, level: int = -1, packed: bool = True) -> None:
+    """Write a volume, and read it again: ITK does not tell of a disk that is full.
 
     Args:
         image: 3-D.
         file: new, `.nii.gz` or `.nrrd`.
         level: of the packing, from 1 for fast to 9 for small; ITK's own unless given.
+        packed: whether to compress it.
 
     Raises:
         InputError: if it cannot be written.
     """
     try:
-        sitk.WriteImage(image, file, useCompression=True, compressionLevel=level)
+        sitk.WriteImage(image, file, useCompression=packed, compressionLevel=level)
         same = read_labels(file).GetSize() == image.GetSize()
     except (RuntimeError, InputError):
         same = False

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, read_object
+from CTLungScreeningLib.files import new_file, read_object, remove_leftovers
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.staging import only_writer
 from CTLungScreeningLib.workers import each
 from CTSliceToolsLib.dataset.annotation import read_slice_file
 from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
@@ -138,11 +139,14 @@ def convert(
     ]
     made, failed = 0, []
     work = partial(_convert_slice, three_channels=three_channels)
-    for result in each(work, tasks, "Converting", progress, _WORTH_A_PROCESS):
-        if isinstance(result, InputError):
-            failed.append(str(result))
-        else:
-            made += result
+    with only_writer(output, "converting"):
+        for folder in {task.target.parent for task in tasks}:
+            remove_leftovers(folder)
+        for result in each(work, tasks, "Converting", progress, _WORTH_A_PROCESS):
+            if isinstance(result, InputError):
+                failed.append(str(result))
+            else:
+                made += result
     if len(failed) == len(tasks):
         raise InputError(failed[0])
     return Conversion(made, len(tasks) - made - len(failed), tuple(failed))

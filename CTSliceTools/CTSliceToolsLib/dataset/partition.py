@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.files import make_folders, rename_new
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.staging import staging_folder
 from CTSliceToolsLib.dataset.conversion import read_labelled_slice, read_series_uid
 from CTSliceToolsLib.slice_image import SIZE
 
@@ -83,23 +84,24 @@ def partition(
     files = sorted(file for file in source.rglob("*.npz") if not file.name.startswith("."))
     if not files:
         raise InputError(f"{source} holds no .npz file: give the folder that convert wrote.")
-    for part in Part:
-        (output / part).mkdir(parents=True, exist_ok=True)
     slices = dict.fromkeys(Part, 0)
     series: dict[Part, set[str]] = {part: set() for part in Part}
     kept, failed = 0, []
-    for done, file in enumerate(files):
-        progress("Partitioning", done, len(files))
-        try:
-            uid = read_series_uid(file)
-            part = part_of(uid)
-            kept += not _put(file, output / part / _name(uid, file), hard_links)
-        except InputError as error:
-            failed.append(str(error))
-            continue
-        slices[part] += 1
-        series[part].add(uid)
-    progress("Partitioning", len(files), len(files))
+    with staging_folder(output, "partitioning") as staging:
+        for part in Part:
+            make_folders(output, output / part)
+        for done, file in enumerate(files):
+            progress("Partitioning", done, len(files))
+            try:
+                uid = read_series_uid(file)
+                part = part_of(uid)
+                kept += not _put(file, output / part / _name(uid, file), hard_links, staging)
+            except InputError as error:
+                failed.append(str(error))
+                continue
+            slices[part] += 1
+            series[part].add(uid)
+        progress("Partitioning", len(files), len(files))
     if len(failed) == len(files):
         raise InputError(failed[0])
     return Partition(
@@ -111,7 +113,7 @@ def _name(uid: str, file: Path) -> str:
     return f"{re.sub(r'[^0-9A-Za-z-]', '_', uid)}_{file.name}"
 
 
-def _put(file: Path, target: Path, hard_link: bool) -> bool:
+def _put(file: Path, target: Path, hard_link: bool, staging: Path) -> bool:
     """Copy or link a file; returns whether it had to be done.
 
     Raises:
@@ -128,8 +130,7 @@ def _put(file: Path, target: Path, hard_link: bool) -> bool:
         if hard_link:
             os.link(file, target)
         else:
-            with new_file(target) as temporary:
-                shutil.copy2(file, temporary)
+            rename_new(Path(shutil.copy2(file, staging / target.name)), target)
     except OSError as error:
         raise InputError(
             f"{target} cannot be made ({error.strerror}): "

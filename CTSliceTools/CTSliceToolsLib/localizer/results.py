@@ -3,7 +3,6 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,12 +13,20 @@ import numpy as np
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import json_text, new_file, parse_json, refuse_existing
+from CTLungScreeningLib.files import (
+    json_text,
+    new_file,
+    new_files,
+    parse_json,
+    refuse_existing,
+    remove_leftovers,
+)
 from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningLib.package import software_versions
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource
 from CTLungScreeningLib.reading.scan_index import IndexedScan, index_scans
+from CTLungScreeningLib.staging import only_writer
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer.matching import Level, SliceMatch
 from CTSliceToolsLib.localizer.prediction import (
@@ -81,9 +88,8 @@ def write_prediction(output: Path, prediction: ScanPrediction, plot: bool = True
         InputError: if a file exists, or `output` does not end in `.json`.
     """
     record = prediction_record(prediction)
-    with ExitStack() as files:
-        for file in result_files(output, plot):
-            temporary = files.enter_context(new_file(file))
+    with new_files(*result_files(output, plot)) as temporaries:
+        for file, temporary in temporaries.items():
             if file.suffix == ".csv":
                 with temporary.open("w", encoding="utf-8", newline="") as stream:
                     writer = csv_files.DictWriter(stream, COLUMNS)
@@ -332,13 +338,17 @@ def predict_all(
         raise InputError(f"{output} is a file: name a folder for the results.")
     scans = index_scans(folder, progress)
     outcomes = []
-    for done, scan in enumerate(scans):
+    with only_writer(output, "predicting"):
+        for place in {(output / result_name(scan)).parent for scan in scans}:
+            remove_leftovers(place)
+        for done, scan in enumerate(scans):
 
-        def alive(*_: object, done: int = done) -> None:
-            progress("Scans", done, len(scans))
+            def alive(*_: object, done: int = done) -> None:
+                progress("Scans", done, len(scans))
 
-        outcomes.append(_predict_one(scan, output / result_name(scan), model, plot, alive, device))
-    progress("Scans", len(scans), len(scans))
+            json_file = output / result_name(scan)
+            outcomes.append(_predict_one(scan, json_file, model, plot, alive, device))
+        progress("Scans", len(scans), len(scans))
     if all(one.problem for one in outcomes):
         raise InputError(f"None of the {len(scans)} scans could be used. {outcomes[0].problem}")
     return outcomes

@@ -43,29 +43,30 @@ def detection(
     annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv --json out.json`
     """
     with shown(progress) as report:
-        from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
+        from CTLungScreeningLib.files import new_files, refuse_existing  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import detection as scoring  # noqa: PLC0415
         from LungNoduleSegLib.evaluation.luna_files import read_challenge  # noqa: PLC0415
 
-        for path in (json_file, curve, plot, nodules):
-            if path is not None:
-                refuse_existing(path.parent, [path.name])
+        outputs = [path for path in (json_file, curve, plot, nodules) if path is not None]
+        for path in outputs:
+            refuse_existing(path.parent, [path.name])
         report("Reading", 0, 1)
         marks, truth, notes = read_challenge(submission, annotations, excluded, seriesuids)
         report("Reading", 1, 1)
         report("Scoring", 0, 1)
         score = scoring.score_detection(marks, truth, max_marks, resamples, seed)
         report("Scoring", 1, 1)
-        if json_file is not None:
-            scoring.write_json(json_file, score)
-        if curve is not None:
-            scoring.write_curve(curve, score)
-        if nodules is not None:
-            scoring.write_nodules(nodules, score, truth)
-        if plot is not None:
-            from LungNoduleSegLib.evaluation.plots import plot_froc  # noqa: PLC0415
+        with new_files(*outputs) as whole:
+            if json_file is not None:
+                scoring.write_json(whole[json_file], score)
+            if curve is not None:
+                scoring.write_curve(whole[curve], score)
+            if nodules is not None:
+                scoring.write_nodules(whole[nodules], score, truth)
+            if plot is not None:
+                from LungNoduleSegLib.evaluation.plots import plot_froc  # noqa: PLC0415
 
-            plot_froc(plot, score)
+                plot_froc(whole[plot], score)
         report.emit(score.to_dict(), score.to_text(), notes)
 
 
@@ -93,17 +94,18 @@ def dice(
     Example: `lung-nodule-seg evaluate dice ~/results/chest truth.nrrd --json dice.json`
     """
     with shown(progress) as report:
-        from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
+        from CTLungScreeningLib.files import new_files, refuse_existing  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import dice as masks  # noqa: PLC0415
 
-        for path in (json_file, csv_file):
-            if path is not None:
-                refuse_existing(path.parent, [path.name])
+        outputs = [path for path in (json_file, csv_file) if path is not None]
+        for path in outputs:
+            refuse_existing(path.parent, [path.name])
         scans = masks.evaluate_dice(predicted, truth, resample, report)
-        if json_file is not None:
-            masks.write_json(json_file, scans)
-        if csv_file is not None:
-            masks.write_csv(csv_file, scans)
+        with new_files(*outputs) as whole:
+            if json_file is not None:
+                masks.write_json(whole[json_file], scans)
+            if csv_file is not None:
+                masks.write_csv(whole[csv_file], scans)
         report.emit(masks.summary(scans), masks.to_text(scans))
 
 

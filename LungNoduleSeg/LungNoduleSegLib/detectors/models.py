@@ -106,7 +106,7 @@ def add_model(file: Path, may_run: str = "") -> Path:
     if target.exists():
         raise InputError(f"There is a model {card.name} already: remove it first.")
     folder.mkdir(parents=True, exist_ok=True)
-    with private_folder(folder, ".adding-") as temporary:
+    with private_folder(folder, "adding") as temporary:
         unpacked = temporary / card.name
         unpacked.mkdir()
         with zipfile.ZipFile(file) as archive:
@@ -125,7 +125,8 @@ def remove_model(name: str) -> None:
     card = next((one for one in added_models() if one.parent.name == name), None)
     if card is None:
         raise InputError(f"No model {name} was added: see `lung-nodule-seg models list`.")
-    shutil.rmtree(card.parent)
+    with private_folder(models_folder(), "removing") as folder:  # all of it at once
+        card.parent.rename(folder / name)
 
 
 def _unpack(archive: zipfile.ZipFile, card: ModelCard, folder: Path, file: Path) -> None:

@@ -21,6 +21,7 @@ from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.models import open_detector
 from LungNoduleSegLib.evaluation import plots
@@ -143,43 +144,44 @@ def evaluate_synthetic_lesions(
         InputError: if an input cannot be used, a result exists, or no lesion has room.
     """
     refuse_existing(output, OUTPUTS)
-    detector = open_detector(model_file)
-    card = detector.card
-    rules = NoduleRules(**{**card.rules, "min_probability": None})
-    view = AxialView.of(read_ct(source, progress=progress).image, AIR_HU).image
-    lungs = segment_lungs(view, progress=progress)
-    own = _balls(read_mask(nodules)) if nodules is not None else []
-    sites = find_lung_sites(view, lungs)
-    lesions: list[SyntheticLesion] = []
-    annotated, ignored, marks = [], [], []
-    own_places = [(view, tuple(centre.tolist())) for centre, _ in own]
-    shown = [plots.SheetRow("real", own_places)] if own else []
-    scans = tuple(f"{source.name.split('.')[0]}-{number}" for number in range(1, rounds + 1))
-    for number, uid in enumerate(scans):
-        progress("Copies", number, rounds)
-        rng = np.random.default_rng((seed, number))
-        changed, placed = insert_synthetic_lesions(view, lungs, sites, own, rng)
-        scan = CTScan(changed, source)
-        findings = analyse(scan, detector, LungMethod.VOLUME, rules, Timing()).findings
-        marks += [(uid, (n.x, n.y, n.z), n.probability or 0.0) for n in findings.nodules]
-        annotated += [(uid, one.centre, one.lesion.diameter_mm) for one in placed]
-        ignored += [(uid, tuple(centre.tolist()), 2 * radius) for centre, radius in own]
-        lesions += placed
-        if not number:
-            shown += plots.lesion_rows(changed, placed)
-    progress("Copies", rounds, rounds)
-    if not lesions:
-        raise InputError(f"{source} has no room for a lesion in its lungs: give a chest CT.")
-    truth = Truth(scans, Places.of(annotated), Places.of(ignored))
-    resamples = 1000 if rounds > 1 else 0
-    score = score_detection(Places.of(marks), truth, resamples=resamples, seed=seed)
-    threshold = card.rules.get("min_probability") or rules.threshold
-    found = tuple(score.matching.nodule_probability.tolist())
-    result = SyntheticLesionResult(card, threshold, tuple(lesions), found, score)
-    _write(output, result, Places.of(marks), truth)
-    plots.plot_sensitivity(output / TABLE, result.sensitivity())
-    plots.plot_froc(output / PLOT, score)
-    plots.draw_sheet(output / SHEET, shown)
+    with whole_output(output, "writing") as folder:
+        detector = open_detector(model_file)
+        card = detector.card
+        rules = NoduleRules(**{**card.rules, "min_probability": None})
+        view = AxialView.of(read_ct(source, progress=progress).image, AIR_HU).image
+        lungs = segment_lungs(view, progress=progress)
+        own = _balls(read_mask(nodules)) if nodules is not None else []
+        sites = find_lung_sites(view, lungs)
+        lesions: list[SyntheticLesion] = []
+        annotated, ignored, marks = [], [], []
+        own_places = [(view, tuple(centre.tolist())) for centre, _ in own]
+        shown = [plots.SheetRow("real", own_places)] if own else []
+        scans = tuple(f"{source.name.split('.')[0]}-{number}" for number in range(1, rounds + 1))
+        for number, uid in enumerate(scans):
+            progress("Copies", number, rounds)
+            rng = np.random.default_rng((seed, number))
+            changed, placed = insert_synthetic_lesions(view, lungs, sites, own, rng)
+            scan = CTScan(changed, source)
+            findings = analyse(scan, detector, LungMethod.VOLUME, rules, Timing()).findings
+            marks += [(uid, (n.x, n.y, n.z), n.probability or 0.0) for n in findings.nodules]
+            annotated += [(uid, one.centre, one.lesion.diameter_mm) for one in placed]
+            ignored += [(uid, tuple(centre.tolist()), 2 * radius) for centre, radius in own]
+            lesions += placed
+            if not number:
+                shown += plots.lesion_rows(changed, placed)
+        progress("Copies", rounds, rounds)
+        if not lesions:
+            raise InputError(f"{source} has no room for a lesion in its lungs: give a chest CT.")
+        truth = Truth(scans, Places.of(annotated), Places.of(ignored))
+        resamples = 1000 if rounds > 1 else 0
+        score = score_detection(Places.of(marks), truth, resamples=resamples, seed=seed)
+        threshold = card.rules.get("min_probability") or rules.threshold
+        found = tuple(score.matching.nodule_probability.tolist())
+        result = SyntheticLesionResult(card, threshold, tuple(lesions), found, score)
+        _write(folder, result, Places.of(marks), truth)
+        plots.plot_sensitivity(folder / TABLE, result.sensitivity())
+        plots.plot_froc(folder / PLOT, score)
+        plots.draw_sheet(folder / SHEET, shown)
     return result
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import SimpleITK as sitk
 from pydicom import Dataset
 
-from CTLungScreeningLib.files import json_text, new_file, refuse_existing
+from CTLungScreeningLib.files import json_text, new_file, new_files, refuse_existing
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import write_image
 from LungNoduleSegLib.nodules.finding import NoduleRules
@@ -79,8 +79,8 @@ def write_dicom(
     files: dict[str, Dataset] = {DICOM_SEGMENTATION: segmentation, DICOM_REPORT: report}
     if nodules:
         files[DICOM_KEY_IMAGES] = make_key_images(source, nodules, algorithms)
-    for name, made in files.items():
-        with new_file(folder / name) as temporary:
+    with new_files(*(folder / name for name in files)) as temporaries:
+        for temporary, made in zip(temporaries.values(), files.values(), strict=True):
             made.save_as(temporary)
 
 

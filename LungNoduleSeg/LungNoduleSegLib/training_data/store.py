@@ -19,9 +19,15 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, private_folder, read_object, refuse_existing
+from CTLungScreeningLib.files import (
+    new_file,
+    private_folder,
+    read_object,
+    refuse_existing,
+    remove_leftovers,
+)
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.volume_files import read_labels
+from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mask
 
@@ -119,6 +125,7 @@ def open_store(output: Path, settings: Mapping[str, Any]) -> None:
     file = output / SETTINGS
     asked = json.loads(json.dumps(settings))
     if not file.exists():
+        remove_leftovers(output)
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise InputError(f"{output} holds something else: choose an empty or a new folder.")
         with new_file(file) as temporary:
@@ -182,12 +189,12 @@ def write_scan(scan: StoredScan, volumes: Iterable[sitk.Image]) -> None:
     if os.path.lexists(scan.folder):
         raise InputError(f"{scan.folder} exists: nothing was overwritten.")
     scan.folder.parent.mkdir(parents=True, exist_ok=True)
-    with private_folder(scan.folder.parent, f".{scan.folder.name}-") as private:
+    with private_folder(scan.folder.parent, scan.folder.name) as private:
         working = private / scan.folder.name
         working.mkdir()
         hu, lungs, nodules = volumes
         for name, image in zip(_VOLUMES, (hu, lungs, nodules), strict=True):
-            sitk.WriteImage(image, working / f"{name}.nrrd", useCompression=name != "hu")
+            write_image(image, working / f"{name}.nrrd", packed=name != "hu")
         chosen = [nodule.number for nodule in scan.nodules if nodule.example]
         images, masks = _examples(hu, lungs, nodules, scan.slices, chosen)
         np.save(working / "images.npy", images, allow_pickle=False)
