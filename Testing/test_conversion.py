@@ -234,7 +234,7 @@ def test_command_tells_what_it_made(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(
         app, ["convert", str(root), "-o", str(tmp_path / "npz"), "--progress", "jsonl"]
     )
-    assert outcome.exit_code == 0, outcome.output
+    assert outcome.exit_code == 1, outcome.output
     events = [json.loads(line) for line in outcome.stdout.splitlines()]
     assert any("2.dcm is no DICOM file" in event.get("message", "") for event in events)
     assert (events[-1]["result"]["made"], events[-1]["result"]["kept"]) == (2, 0)

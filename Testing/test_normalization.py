@@ -188,7 +188,7 @@ def test_command_names_what_it_refuses(tmp_path: Path) -> None:
     series(tmp_path / "a")
     series(tmp_path / "b", {"C7": "1.dcm"})
     outcome = CliRunner().invoke(app, ["normalize", str(tmp_path), "--progress", "jsonl"])
-    assert outcome.exit_code == 0, outcome.output
+    assert outcome.exit_code == 1, outcome.output
     events = [json.loads(line) for line in outcome.stdout.splitlines()]
     assert any("annotates 1 landmark" in event.get("message", "") for event in events)
     assert events[-1]["result"]["slices"] == 7

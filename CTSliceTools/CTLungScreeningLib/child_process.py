@@ -32,8 +32,8 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 
-BAD_INPUT_STATUS = 2
-"""Exit status of our commands after an `InputError`."""
+FAILED_IN_PART, BAD_INPUT_STATUS = 1, 2
+"""Exit statuses of our commands: some of the work failed, or an `InputError` ended it."""
 
 _GRACE_S = 3.0
 """How long cancelled processes may take to end by themselves before they are killed."""
@@ -180,6 +180,8 @@ class ChildProcess:
     def result(self) -> Any:
         """Wait for the end and return the value of the last `{"result": ...}` line.
 
+        A command that failed in part has a result, which says what failed.
+
         Raises:
             InputError: with the child's own sentence if it refused its input.
             ChildError: if it failed otherwise; its log stays.
@@ -187,7 +189,7 @@ class ChildProcess:
         while self.running:
             self.poll(_POLL_S)
         status = self._process.returncode
-        if status == 0:
+        if status == 0 or (status == FAILED_IN_PART and self._result is not None):
             self.log.unlink(missing_ok=True)
             return self._result
         if status == BAD_INPUT_STATUS and self._error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from CTLungScreeningLib.child_process import BAD_INPUT_STATUS
+from CTLungScreeningLib.child_process import BAD_INPUT_STATUS, FAILED_IN_PART
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import Cancelled, is_of_users, sentence_of
 from CTLungScreeningLib.progress import ProgressStyle, Reporter
@@ -27,8 +27,8 @@ DeviceOption = Annotated[
     Device | None, typer.Option(help="Where the networks run; default: a GPU if there is one.")
 ]
 
-FAILED_IN_PART, FAULT, INTERRUPTED = 1, 70, 130
-"""Exit statuses, beside `BAD_INPUT_STATUS`."""
+FAULT, INTERRUPTED = 70, 130
+"""Exit statuses, beside `BAD_INPUT_STATUS` and `FAILED_IN_PART`."""
 
 
 def new_app(summary: str) -> typer.Typer:
@@ -63,13 +63,13 @@ def run_app(app: Callable[[], object]) -> None:
         sys.exit(BAD_INPUT_STATUS if is_of_users(error) else FAULT)
 
 
-def exit_if_failed(failures: Sized, progress: ProgressStyle) -> None:
-    """End a command whose work failed in part with status 1; a parent process has the messages.
+def exit_if_failed(failures: Sized) -> None:
+    """End a command whose work failed in part with `FAILED_IN_PART`.
 
     Raises:
         typer.Exit: if something failed.
     """
-    if failures and progress is not ProgressStyle.JSONL:
+    if failures:
         raise typer.Exit(FAILED_IN_PART)
 
 

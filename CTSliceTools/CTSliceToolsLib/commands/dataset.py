@@ -66,6 +66,7 @@ def organize(
         if table:
             text += f"\nWhat was left out, and why, is in {table}"
         report.emit(asdict(summary) | {"left_out_table": table and str(table)}, text, notes)
+    exit_if_failed(range(summary.broken))
 
 
 def annotate(
@@ -128,7 +129,7 @@ def normalize(
             },
             text,
         )
-    exit_if_failed(found.refused, progress)
+    exit_if_failed(found.refused)
 
 
 def convert(
@@ -164,7 +165,7 @@ def convert(
             f"{found.made} files made in {output}, {found.kept} were there, "
             f"{len(found.failed)} could not be converted.",
         )
-    exit_if_failed(found.failed, progress)
+    exit_if_failed(found.failed)
 
 
 def partition(
@@ -207,4 +208,4 @@ def partition(
             ),
             notes,
         )
-    exit_if_failed(found.failed, progress)
+    exit_if_failed(found.failed)

@@ -149,7 +149,7 @@ def evaluate(
             {"output": str(output), "summary": evaluation_results.summary_rows(found)},
             f"{evaluation_results.summary_text(found)}\nTables and plots are in {output}",
         )
-    exit_if_failed(problems, progress)
+    exit_if_failed(problems)
 
 
 def predict(
@@ -190,12 +190,14 @@ def predict(
         from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL  # noqa: PLC0415
 
         chosen = model or DEFAULT_MODEL
+        failures: dict[str, str] = {}
         if every:
             if series is not None:
                 raise InputError("Give either --series or --all, not both.")
-            _predict_all(source, output, chosen, plot, report, device)
+            failures = _predict_all(source, output, chosen, plot, report, device)
         else:
             _predict_one(source, output, series, chosen, plot, report, device)
+    exit_if_failed(failures)
 
 
 def _predict_one(
@@ -253,19 +255,22 @@ def _predict_all(
     plot: bool,
     report: Reporter,
     device: Device | None,
-) -> None:
+) -> dict[str, str]:
+    """Predict every scan; gives the sentences of those that failed."""
     from CTSliceToolsLib.localizer.results import predict_all  # noqa: PLC0415 - slow
 
     outcomes = predict_all(source, output, model, plot, report, device)
+    problems = {one.scan.name: one.problem for one in outcomes if one.problem}
     report.emit(
         {
             "output": str(output),
             "written": sum(one.new for one in outcomes),
             "earlier": sum(not one.new and not one.problem for one in outcomes),
-            "problems": {one.scan.name: one.problem for one in outcomes if one.problem},
+            "problems": problems,
         },
         "\n".join(map(_outcome_line, outcomes)),
     )
+    return problems
 
 
 def _outcome_line(one: "PredictionOutcome") -> str:

@@ -121,7 +121,7 @@ def batch(
         f"{added} scan{'' if added == 1 else 's'} run, {len(outcome.kept)} kept, "
         f"{len(outcome.errors)} failed; the table is {table}",
     )
-    exit_if_failed(outcome.errors, progress)
+    exit_if_failed(outcome.errors)
 
 
 def _lines(report: Reporter) -> "tuple[ProgressCallback, Watch]":

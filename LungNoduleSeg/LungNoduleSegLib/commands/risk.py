@@ -246,7 +246,7 @@ def features(
             f"{len(outcome.errors)} failed; the features are in {output}"
         )
         report.emit(asdict(outcome) | {"output": str(output)}, "\n".join(lines))
-    exit_if_failed(outcome.errors, progress)
+    exit_if_failed(outcome.errors)
 
 
 def train_risk(

@@ -73,7 +73,7 @@ def prepare_luna(
             progress=report,
         )
         _emit(report, outcome, output)
-    exit_if_failed(outcome.failed, progress)
+    exit_if_failed(outcome.failed)
 
 
 def prepare_lidc(
@@ -109,7 +109,7 @@ def prepare_lidc(
             progress=report,
         )
         _emit(report, outcome, output)
-    exit_if_failed(outcome.failed, progress)
+    exit_if_failed(outcome.failed)
 
 
 def _emit(report: Reporter, outcome: "PreparationOutcome", output: Path) -> None:
