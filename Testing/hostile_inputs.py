@@ -241,6 +241,26 @@ def _without(*slices: int) -> Change:
     return change
 
 
+def _unknown(tag: bytes) -> Change:
+    """Give an attribute a value representation that DICOM does not have."""
+
+    def change(folder: Path) -> None:
+        for file in folder.iterdir():
+            file.write_bytes(file.read_bytes().replace(tag, tag[:4] + b"ZZ"))
+
+    return change
+
+
+def lengthen(path: Path) -> None:
+    """Append one slice."""
+    path.write_bytes(path.read_bytes() + bytes(64 * 64 * 2))
+
+
+def lengthen_packed(path: Path) -> None:
+    """Append one slice to what is packed with gzip."""
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(64 * 64 * 2)))
+
+
 def _pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
@@ -361,6 +381,14 @@ INPUTS: tuple[Hostile, ...] = (
         file(lambda f: (f / "readme.txt").write_text("hello")),
         "same",
     ),
+    *(
+        Hostile("damage", f"an unknown representation of {keyword}", file(_unknown(tag)), *expect)
+        for keyword, tag, expect in (
+            ("PatientName", b"\x10\0\x10\0PN", ("same",)),
+            ("Manufacturer", b"\x08\0\x70\0LO", ("same",)),
+            ("PixelSpacing", b"\x28\0\x30\0DS", ("refused", "no Pixel Spacing")),
+        )
+    ),
     Hostile("damage", "a header cut", file(_damage(None)), "refused", "011.dcm is damaged"),
     Hostile("damage", "an empty file", file(_damage(b"")), "refused", "011.dcm is damaged"),
     Hostile("damage", "zeros", file(_damage(bytes(3000))), "refused", "011.dcm is damaged"),
@@ -427,6 +455,50 @@ INPUTS: tuple[Hostile, ...] = (
     Hostile(
         "values", "a thousand times too many rows", series(Rows=65535), "refused", "65535 rows"
     ),
+    Hostile("values", "a slope of 1e-6", series(RescaleSlope=1e-6), "refused", "Rescale Slope"),
+    Hostile("values", "a slope of 1e30", series(RescaleSlope=1e30), "refused", "Rescale Slope"),
+    Hostile(
+        "values",
+        "another intercept in one slice",
+        series(lambda i, k: setattr(i, "RescaleIntercept", -1023 if k == 7 else -1024)),
+        "noted",
+        "Rescale Intercept differs",
+    ),
+    Hostile(
+        "values",
+        "a palette of colours",
+        series(PhotometricInterpretation="PALETTE COLOR"),
+        "refused",
+        "colour",
+    ),
+    *(
+        Hostile("values", f"no {keyword}", series(**{keyword: None}), "same")
+        for keyword in ("PhotometricInterpretation", "SamplesPerPixel", "BitsStored", "HighBit")
+    ),
+    Hostile(
+        "values",
+        "no PixelRepresentation",
+        series(PixelRepresentation=None),
+        "refused",
+        "no Pixel Representation",
+    ),
+    *(
+        Hostile(
+            "values",
+            f"one slice too many in {suffix}",
+            volume(suffix, change),
+            "refused",
+            "holds more than",
+        )
+        for suffix, change in ((".mha", lengthen), (".nii.gz", lengthen_packed))
+    ),
+    Hostile(
+        "values",
+        "scaled by its header",
+        volume(".mha", swap(b"NDims = 3", b"ElementToIntensityFunctionSlope = 2\nNDims = 3")),
+        "refused",
+        "to be scaled",
+    ),
     Hostile("values", "NaN", volume(".nrrd", image=_with_nan), "noted", "no number"),
     Hostile(
         "spacing",
@@ -462,6 +534,20 @@ INPUTS: tuple[Hostile, ...] = (
         series(PixelSpacing=[0.0056, 0.0056]),
         "refused",
         "0.0056",
+    ),
+    Hostile(
+        "spacing",
+        "negative",
+        volume(".mha", swap(b"Spacing = 5.5999999999999996", b"Spacing = -5.6")),
+        "refused",
+        "-5.6",
+    ),
+    Hostile(
+        "spacing",
+        "a kilometre away",
+        volume(".nrrd", swap(b"space origin: (", b"space origin: (1e9")),
+        "refused",
+        "farther away",
     ),
     Hostile(
         "spacing",
@@ -537,6 +623,30 @@ INPUTS: tuple[Hostile, ...] = (
         volume(".nrrd", lambda p: p.write_text("<html>")),
         "refused",
         "web page",
+    ),
+    *(
+        Hostile(
+            "file",
+            f"voxels in {name}",
+            volume(".mha", swap(b"= LOCAL", f"= {name}".encode())),
+            "refused",
+            "in another folder",
+        )
+        for name in ("../../../etc/passwd", "/etc/passwd", "sub/../../x.raw")
+    ),
+    Hostile(
+        "file",
+        "a zip file",
+        lambda folder: Path(shutil.make_archive(str(folder / "ct"), "zip", _series())),
+        "refused",
+        "unpack it",
+    ),
+    Hostile(
+        "file",
+        "a folder with a zip file",
+        lambda folder: Path(shutil.make_archive(str(folder / "ct"), "zip", _series())).parent,
+        "refused",
+        "unpack ct.zip",
     ),
     Hostile("file", "a loop of links", file(_loop), "same"),
     Hostile("file", "nothing", lambda folder: folder / "missing.nrrd", "refused", "does not exist"),

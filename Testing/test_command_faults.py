@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -160,17 +161,23 @@ class Things:
             assert path.exists(), name
         return path
 
-    def run(self, line: str, place: str = "") -> None:
-        """Run a command without any fault."""
+    def run(self, line: str, place: str = "") -> Path:
+        """Run a command without any fault; gives the folder it worked in."""
         code, said = run(line, self.folder / place)
         assert code == 0, said
+        return self.folder / place
 
 
-def _ct(uid: str, date: str) -> Callable[[Things, Path], None]:
+Make = Callable[[Things, Path], object]
+
+
+def _ct(uid: str, date: str) -> Make:
     def make(_: Things, path: Path) -> None:
         path.mkdir()
-        fields = {} if uid == "" else {"SeriesInstanceUID": uid, "StudyInstanceUID": f"{uid}.1"}
-        hostile_inputs.series(StudyDate=date, **fields)(path)
+        fields: dict[str, Any] = {"StudyDate": date}
+        if uid:
+            fields |= {"SeriesInstanceUID": uid, "StudyInstanceUID": f"{uid}.1"}
+        hostile_inputs.series(**fields)(path)
 
     return make
 
@@ -225,7 +232,7 @@ def _lidc(things: Things, path: Path) -> None:
     )
 
 
-def _mask(shift: int) -> Callable[[Things, Path], None]:
+def _mask(shift: int) -> Make:
     def make(_: Things, path: Path) -> None:
         mask = np.zeros((10, 20, 20), np.uint8)
         mask[3:6, 5 + shift : 9 + shift, 5:9] = 1
@@ -234,14 +241,14 @@ def _mask(shift: int) -> Callable[[Things, Path], None]:
     return make
 
 
-def _detection(name: str) -> Callable[[Things, Path], None]:
+def _detection(name: str) -> Make:
     rows = [(f"1.2.{n}", 10.0 * n, 0.0, 0.0) for n in range(4)]
     write = {
         "s.csv": lambda path: submissions.write_submission(path, [(*row, 0.5) for row in rows]),
         "n.csv": lambda path: submissions.write_findings(path, [(*row, 8) for row in rows]),
         "u.csv": lambda path: submissions.write_uids(path, [row[0] for row in rows]),
     }[name]
-    return lambda _, path: write(path) and None
+    return lambda _, path: write(path)
 
 
 def _added(things: Things, path: Path) -> None:
@@ -266,7 +273,7 @@ def _keras(_: Things, path: Path) -> None:
     path.with_suffix(".json").write_text(json.dumps(card))
 
 
-makers: dict[str, Callable[[Things, Path], object]] = {
+makers: dict[str, Make] = {
     "ct": _ct("", "20230101"),
     "ct2": _ct("1.2.3.4", "20240101"),
     "dataset": _dataset,
@@ -359,8 +366,9 @@ def refused(code: int, said: str) -> None:
     assert code in (1, 2), (code, said)
     assert "Traceback" not in said and "has a fault" not in said, said
     if code == 2:
-        [sentence] = [line for line in said.splitlines() if line.startswith("Error: ")]
-        assert sentence.endswith("."), sentence
+        sentences = [line for line in said.splitlines() if line.startswith("Error: ")]
+        if sentences or "is not readable" not in said:  # which is said in a box
+            assert len(sentences) == 1 and sentences[0].endswith("."), said
 
 
 @pytest.fixture(scope="session")
@@ -384,7 +392,8 @@ def clean(
 
 
 def same(found: dict[str, int], expected: dict[str, int]) -> None:
-    """Fail unless the same files were made, of about the same size."""
+    """Fail unless the same files were made, of about the same size, but for lists of errors."""
+    found = {name: size for name, size in found.items() if not name.endswith("errors.csv")}
     assert found.keys() == expected.keys()
     for name, size in found.items():
         assert abs(size - expected[name]) <= 64 + 0.05 * size, (name, size, expected[name])
@@ -446,7 +455,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk(command: Command, things: Things, clean: Clean, small_disk: Path) -> None:
     made, _ = clean(command)
     needed = sum(size for size in made.values() if size > 0)
-    for room in (0, needed // 2):
+    for room in {0, needed // 2}:
         place = Place(command, things, small_disk / str(room))
         (place.folder.parent / SAID).symlink_to(small_disk.parent / SAID)
         (place.folder.parent / CHANGES).symlink_to(small_disk.parent / CHANGES)
@@ -510,10 +519,11 @@ def test_two_writers(command: Command, things: Things, clean: Clean, tmp_path: P
         (place.folder.parent / SAID).rename(place.folder.parent / "first")
         with ExitStack() as after:
             after.callback(first.join, TIMEOUT_S)
+            assert first.pid
             after.callback(os.kill, first.pid, signal.SIGCONT)
             second, said = place.run()
-        codes = sorted([first.exitcode, second])
-        assert codes[0] == 0, ((place.folder.parent / "first").read_text(), said)
+        assert first.exitcode is not None
+        assert 0 in (first.exitcode, second), ((place.folder.parent / "first").read_text(), said)
         if first.exitcode:
             refused(first.exitcode, (place.folder.parent / "first").read_text())
         if second:

@@ -170,7 +170,8 @@ def test_no_ct_is_refused(tmp_path: Path) -> None:
         ("RescaleIntercept", "no Rescale Intercept"),
         ("Rows", "no Rows"),
         ("PixelData", "no pixel data"),
-        ("BitsAllocated", "pixel data that cannot be read"),
+        ("BitsAllocated", "no Bits Allocated"),
+        ("PixelRepresentation", "no Pixel Representation"),
     ],
 )
 def test_a_missing_tag_is_named_with_its_file(tmp_path: Path, keyword: str, words: str) -> None:

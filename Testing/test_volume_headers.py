@@ -209,7 +209,11 @@ def test_metres_and_microns_that_are_named_are_read(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         spacing = np.array([5, 5.5, 6]) * scale
         file = nifti(
-            tmp_path / name, s=(254, "<i2", 0), p=(80, "<f4", spacing), u=(123, "u1", unit)
+            tmp_path / name,
+            s=(254, "<i2", 0),
+            p=(80, "<f4", spacing),
+            u=(123, "u1", unit),
+            o=(268, "<f4", [0, 0, 0]),
         )
         np.testing.assert_allclose(read_ct(file).image.GetSpacing(), (5, 5.5, 6), rtol=1e-5)
 

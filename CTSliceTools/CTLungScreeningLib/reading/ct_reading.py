@@ -10,7 +10,12 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import HIGHEST_MINIMUM_HU, CTScan, SliceSource, check_hu
 from CTLungScreeningLib.reading.dicom_headers import looks_like_dicom, read_instance
 from CTLungScreeningLib.reading.dicom_pixels import read_hu
-from CTLungScreeningLib.reading.dicom_series import FoundSeries, choose_series, find_series
+from CTLungScreeningLib.reading.dicom_series import (
+    ARCHIVE_SUFFIXES,
+    FoundSeries,
+    choose_series,
+    find_series,
+)
 from CTLungScreeningLib.reading.slice_stack import rectify, tilt_degrees
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_volume_file
 
@@ -51,6 +56,8 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
         image, notes = read_volume_file(source)
         progress("Reading", 1, 1)
         return CTScan(image, source, notes=notes)
+    if source.name.lower().endswith(ARCHIVE_SUFFIXES):
+        raise InputError(f"{source} is an archive: unpack it and give the folder.")
     if looks_like_dicom(source):
         return _read_series_of(source, series, progress)
     raise InputError(

@@ -62,10 +62,15 @@ VOXEL_MM = (0.05, 20.0)
 FIELD_OF_VIEW_MM = (50.0, 2500.0)
 """From a cut-out of one nodule to more than any patient."""
 
+FARTHEST_MM = 10_000.0
+"""From the origin of a scanner's coordinates to any voxel."""
+
 HIGHEST_MINIMUM_HU = -500
 """Every CT shows air somewhere; a volume whose lowest value is above this is not CT in HU."""
 
 _TISSUE_FLOOR_HU = -900
+"""Air in and around a patient is below this, with any noise."""
+
 _HIGHEST_TISSUE_HU = 700
 """Bone and contrast exceed this in a small part of a scan, never in a quarter of its tissue."""
 
@@ -73,14 +78,18 @@ _HIGHEST_HU = 32767
 
 
 def check_geometry(
-    name: str, size: Sequence[int], spacing: Sequence[float] | NDArray[np.float64]
+    name: str,
+    size: Sequence[int],
+    spacing: Sequence[float] | NDArray[np.float64],
+    origin: Sequence[float] | NDArray[np.float64],
 ) -> tuple[str, ...]:
-    """Judge voxel size and field of view.
+    """Judge voxel size, field of view and place.
 
     Args:
         name: of the file or series, for the sentences.
         size: voxels along each axis.
         spacing: mm along each axis.
+        origin: LPS mm of the first voxel.
 
     Returns:
         Notes on what is odd but possible.
@@ -101,6 +110,11 @@ def check_geometry(
         raise InputError(
             f"{name} is {whole} mm large with voxels of {voxel} mm, which no patient is: save it "
             "again with its true spacing in mm."
+        )
+    if max(map(abs, origin)) > FARTHEST_MM:
+        raise InputError(
+            f"{name} lies at {', '.join(f'{mm:.4g}' for mm in origin)} mm, farther away than any "
+            "scanner's table reaches: save it again with its true origin."
         )
     if sorted(extent)[1] < FIELD_OF_VIEW_MM[0]:
         return (
@@ -141,11 +155,16 @@ def check_hu(
         why = f"values from {low:g} to {high:g}"
     if high > _HIGHEST_HU:
         notes.append(f"Values reach {high:g}, more than any CT has in HU.")
+    if not why and low > _TISSUE_FLOOR_HU:
+        notes.append(
+            f"The darkest voxels have {low:.0f} HU, where air has −1000: the values may be shifted "
+            "or cut off."
+        )
     tissue = hu[::2, ::2, ::2]
     tissue = tissue[tissue > _TISSUE_FLOOR_HU]
     if not why and tissue.size and (upper := float(np.percentile(tissue, 75))) > _HIGHEST_TISSUE_HU:
         why = f"values above {upper:.0f} in a quarter of the body, as if 1024 too high"
-    if why and calibrated:
+    if why and calibrated and high > HIGHEST_MINIMUM_HU:
         notes.append(f"The scan has {why}, which is unusual for HU: look at its Rescale Intercept.")
     elif why:
         raise InputError(

@@ -55,6 +55,9 @@ _OTHER_UNITS = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT", "CONCENTRATION"}
 """Rescale Types of DICOM PS3.3 C.11.1.1.2 that are not HU. Any other text is taken for a spelling
 of HU, or for nothing (US, unspecified), and the values themselves are judged."""
 
+_SLOPES = (1e-3, 1e3)
+"""HU for each step of the stored values: scanners write 1, and nobody anything beyond these."""
+
 _MAX_PIXELS = 8192
 """Rows and columns that no CT has."""
 
@@ -215,10 +218,12 @@ def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -
             f"{where} has an Image Orientation (Patient) that is not two perpendicular directions: "
             "export the series again from where it came from."
         )
-    if min(row_spacing, column_spacing) <= 0 or slope == 0:
+    low, high = _SLOPES
+    if min(row_spacing, column_spacing) <= 0 or not low <= abs(slope) <= high:
         raise InputError(
-            f"{where} has a Pixel Spacing or Rescale Slope of 0: "
-            "export the series again from where it came from."
+            f"{where} has a Pixel Spacing of {row_spacing:g} and {column_spacing:g} mm and a "
+            f"Rescale Slope of {slope:g}, which no CT has: export the series again from where it "
+            "came from."
         )
     return Frame(
         file=file,

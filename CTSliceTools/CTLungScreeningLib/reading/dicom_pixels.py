@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder
 from pydicom.tag import Tag
@@ -129,6 +130,7 @@ def _stored(
         dataset = pydicom.dcmread(file, force=True, specific_tags=list(_PIXEL_TAGS))
         if "PixelData" not in dataset:
             raise InputError(f"{file} has no pixel data or is cut short: get the file again.")
+        _complete(dataset, file)
         syntax = _transfer_syntax(dataset)
         padding = _padding(dataset)
         decoder = get_decoder(syntax)
@@ -159,6 +161,27 @@ def _stored(
         raise InputError(
             f"{file} has pixel data that cannot be read ({reason}): get the file again."
         ) from error
+
+
+def _complete(dataset: Dataset, file: Path) -> None:
+    """Fill in what can only be one thing in a CT, and refuse what makes no values or others.
+
+    Raises:
+        InputError: if the values cannot be told from the bytes.
+    """
+    for keyword, usual in (("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2")):
+        if dataset.get(keyword) in (None, ""):
+            setattr(dataset, keyword, usual)
+    if dataset.get("BitsStored") is None and dataset.get("BitsAllocated"):
+        dataset.BitsStored = dataset.BitsAllocated
+    for keyword in ("BitsAllocated", "PixelRepresentation"):
+        if dataset.get(keyword) is None:
+            raise InputError(
+                f"{file} has no {dictionary_description(keyword)}: export the series again from "
+                "where it came from."
+            )
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        raise InputError(f"{file} is a colour picture, not CT: choose another series.")
 
 
 def _require_whole(dataset: Dataset, syntax: UID, file: Path) -> None:

@@ -128,6 +128,8 @@ def _described(series: "FoundSeries") -> str:
     )
 
 
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".dcm.gz", ".iso")
+
 _FEW_MISSING = 50
 """Numbers that begin higher than this belong to a numbering of another kind."""
 
@@ -273,10 +275,13 @@ def _nothing_found(
     if closed:
         return closed[0]
     broken = f"; {damaged[0]} is damaged" if damaged else ""
+    archives = [file for file in files if file.name.lower().endswith(ARCHIVE_SUFFIXES)]
     volumes = [file for file in files if file.name.lower().endswith(VOLUME_SUFFIXES)]
     advice = (
         f"give {volumes[0].relative_to(folder)} itself"
         if volumes
+        else f"unpack {archives[0].relative_to(folder)} first"
+        if archives
         else f"give the folder of a CT series or a file {', '.join(VOLUME_SUFFIXES)}"
     )
     return f"{folder} holds no DICOM image among its {len(files)} files{broken}: {advice}."
@@ -341,7 +346,12 @@ def _examine(folder: Path, instances: list[Instance], damaged: list[Path]) -> Fo
         notes = [
             *_left_out(instances, ct, faulty),
             *stack.notes,
-            *check_geometry(name, (columns, rows, len(stack.frames)), stack.spacing),
+            *check_geometry(
+                name,
+                (columns, rows, len(stack.frames)),
+                stack.spacing,
+                stack.frames[0].position,
+            ),
             *_end_notes(usable),
         ]
     except InputError as error:

@@ -261,13 +261,19 @@ def _changed_distance(gaps: NDArray[np.float64]) -> int | None:
 
 
 def _mixed_notes(frames: list[Frame]) -> list[str]:
-    """Notes on kernels that differ and identifiers that repeat within the series."""
+    """Notes on kernels and intercepts that differ, and identifiers that repeat in the series."""
     notes = []
     kernels = {frame.acquisition.get("ConvolutionKernel", "") for frame in frames} - {""}
     if len(kernels) > 1:
         notes.append(
             f"The series mixes the kernels {' and '.join(sorted(kernels)[:3])}: measures of "
             "nodules depend on the kernel."
+        )
+    intercepts = {frame.intercept for frame in frames if frame.slope == frames[0].slope}
+    if len(intercepts) > 1:
+        notes.append(
+            f"The Rescale Intercept differs between slices ({min(intercepts):g} to "
+            f"{max(intercepts):g}): look whether some are brighter than their neighbours."
         )
     if _repeated(frames):
         notes.append(

@@ -47,7 +47,7 @@ def read_volume_file(file: Path) -> tuple[sitk.Image, tuple[str, ...]]:
         InputError: if the file is damaged, cut short, not a 3-D volume, or not CT in HU.
     """
     header, spacing, directions = _judged_header(file)
-    notes = (*header.notes, *check_geometry(str(file), header.size, spacing))
+    notes = (*header.notes, *check_geometry(str(file), header.size, spacing, header.origin))
     if min(header.size) < MIN_SLICES:
         raise InputError(
             f"{file} is {' × '.join(map(str, header.size))} voxels: a volume needs at least "
@@ -75,7 +75,7 @@ def to_hu(image: sitk.Image, name: str) -> tuple[sitk.Image, tuple[str, ...]]:
     Raises:
         InputError: if they cannot be a CT in HU, or the axes are not perpendicular.
     """
-    notes = check_geometry(name, image.GetSize(), image.GetSpacing())
+    notes = check_geometry(name, image.GetSize(), image.GetSpacing(), image.GetOrigin())
     hu, more = _hu(name, sitk.GetArrayFromImage(image))
     direction = np.reshape(image.GetDirection(), (3, 3))
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
@@ -235,11 +235,18 @@ def _stored(file: Path, header: VolumeHeader) -> NDArray[Any]:
             raise short
     elif there < needed + max(header.offset, 0):
         raise short
+    slice_bytes = needed // header.size[2]
+    longer = InputError(
+        f"{file}{data} holds more than the {needed} bytes of the voxels that its header describes: "
+        "save it again."
+    )
+    if not header.packing and header.offset >= 0 and there >= needed + header.offset + slice_bytes:
+        raise longer
     values = np.empty(math.prod(header.size), header.dtype)
     try:
-        filled = _fill(header, values.view(np.uint8).data)
+        filled, more = _fill(header, values.view(np.uint8).data, slice_bytes)
     except EOFError:
-        filled = 0
+        filled = more = 0
     except OSError as error:
         if error.errno is not None:
             raise InputError(
@@ -250,6 +257,8 @@ def _stored(file: Path, header: VolumeHeader) -> NDArray[Any]:
         raise _damaged(f"{file}{data}", error) from error
     if filled < needed:
         raise short
+    if more >= slice_bytes:
+        raise longer
     native = values.astype(header.dtype.newbyteorder("="), copy=False)
     return native.reshape(header.size[::-1])
 
@@ -258,26 +267,29 @@ def _damaged(name: str, error: Exception) -> InputError:
     return InputError(f"{name} is damaged ({error}): get it again.")
 
 
-def _fill(header: VolumeHeader, target: memoryview) -> int:
-    """Fill memory with the bytes of the voxels; returns how many there were."""
+def _fill(header: VolumeHeader, target: memoryview, enough: int) -> tuple[int, int]:
+    """Fill memory with the bytes of the voxels.
+
+    Returns:
+        How many there were, and how many more the packed data holds, counted up to `enough`.
+    """
     with header.data_file.open("rb") as raw:
         if not header.packing:
             raw.seek(*((header.offset, 0) if header.offset >= 0 else (-len(target), 2)))
-            return raw.readinto(target)
+            return raw.readinto(target), 0
         raw.seek(header.packed_from)
         skip = max(header.offset - header.packed_from, 0)
-        filled = 0
-        pieces = _unpacked(raw, header.packing)
-        for piece in pieces:
+        filled = more = 0
+        for piece in _unpacked(raw, header.packing):
             block = piece[skip:]
             skip = max(skip - len(piece), 0)
-            block = block[: len(target) - filled]
-            target[filled : filled + len(block)] = block
-            filled += len(block)
-            if filled == len(target):
-                next(pieces, None)
+            part = block[: len(target) - filled]
+            target[filled : filled + len(part)] = part
+            filled += len(part)
+            more += len(block) - len(part)
+            if more >= enough:
                 break
-    return filled
+    return filled, more
 
 
 def _unpacked(stream: IO[bytes], packing: str) -> Iterator[bytes]:

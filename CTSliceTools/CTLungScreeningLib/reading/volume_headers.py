@@ -132,6 +132,9 @@ _META_TYPES = {
 }
 
 
+_SCALES = (("Slope", 1.0), ("Offset", 0.0))
+
+
 def _metaimage(file: Path, start: bytes, packed: bool) -> VolumeHeader:
     fields: dict[str, str] = {}
     at = 0
@@ -150,6 +153,13 @@ def _metaimage(file: Path, start: bytes, packed: bool) -> VolumeHeader:
     kind = _META_TYPES.get(fields["ElementType"])
     if kind is None or fields.get("BinaryData", "True").lower() == "false":
         raise _not_numbers(file, fields["ElementType"])
+    if [float(fields.get(f"ElementToIntensityFunction{one}", usual)) for one, usual in _SCALES] != [
+        usual for _, usual in _SCALES
+    ]:
+        raise InputError(
+            f"{file} asks for its values to be scaled, which most programs overlook: save it again "
+            "with the values in HU."
+        )
     size = _one_volume(file, sizes)
     spacing = fields.get("ElementSpacing", fields.get("ElementSize"))
     matrix = next(
@@ -241,7 +251,7 @@ def _nrrd(file: Path, start: bytes, packed: bool) -> VolumeHeader:
     flips = np.array(_TO_LPS.get(space, (1, 1, 1)))
     origin = _vectors(fields["space origin"])[0] if "space origin" in fields else (0.0, 0.0, 0.0)
     skip, lines = int(fields.get("byte skip", "0")), int(fields.get("line skip", "0"))
-    if lines or (skip and packing[encoding]):
+    if lines or skip < -1 or (skip and packing[encoding]):
         raise InputError(f"{file} skips parts of its data: save it again without.")
     at = 0 if name else len(head) + len(gap)
     return VolumeHeader(
@@ -275,7 +285,7 @@ def _nrrd_axes(
         if not spatial:
             spatial = list(range(len(sizes)))[:3]
         spatial = spatial[:3]
-        axes = np.diag([spacings[axis] for axis in spatial])
+        axes = np.diag(_mm(file, [spacings[axis] for axis in spatial]))
     if axes.shape != (3, 3):
         _one_volume(file, [sizes[axis] for axis in spatial])
         raise ValueError("its space directions are not three")
@@ -340,7 +350,7 @@ def _nifti(file: Path, start: bytes, packed: bool) -> VolumeHeader:
         axes=affine[:, :3] * scale,
         origin=affine[:, 3] * scale[:, 0],
         data_file=file,
-        offset=max(int(offset), 540 if second else 348),
+        offset=max(int(offset), 544 if second else 352),
         packing="gzip" if packed else "",
         slope=slope if scaled else 1.0,
         intercept=intercept if scaled else 0.0,
@@ -410,12 +420,20 @@ def _numbers(text: str, count: int, kind: type = float) -> list[Any]:
 
 
 def _beside(file: Path, name: str) -> Path:
-    """The file of the voxels, which a header names by its path from the header."""
+    """The file of the voxels, which a header names by its path below the header's folder.
+
+    A header that comes from elsewhere must not choose which of the user's files is read.
+    """
     if name.upper().startswith("LIST") or "%" in name:
         raise InputError(f"{file} spreads its voxels over several files: save it as one .mha.")
+    shown = "".join(c if c.isprintable() else "?" for c in name)[:80]
     data = file.parent / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(
+            f"{file} names the data file {shown!r} in another folder: put both into one folder and "
+            "write only its name into the header."
+        )
     if "\0" in name or not data.is_file():
-        shown = "".join(c if c.isprintable() else "?" for c in name)[:80]
         raise InputError(f"{file} names the data file {shown!r}, which is not there: add it.")
     return data
 
@@ -424,6 +442,11 @@ def _mm(file: Path, spacing: Sequence[float] | None) -> Matrix:
     if spacing is None:
         raise InputError(
             f"{file} does not say how large its voxels are: save it again with their spacing in mm."
+        )
+    if min(spacing) < 0:
+        raise InputError(
+            f"{file} has voxels of {_sizes_text(np.array(spacing))} mm: save it with their true "
+            "spacing."
         )
     return np.array(spacing, float)
 
@@ -467,7 +490,9 @@ def orthonormal(file: Path, header: VolumeHeader) -> tuple[VolumeHeader, Matrix,
         InputError: if a spacing is zero or no number, or the axes are not perpendicular.
     """
     spacing = np.linalg.norm(header.axes, axis=0)
-    if not (np.isfinite(spacing).all() and np.isfinite(header.origin).all() and spacing.all()):
+    if not np.isfinite(header.origin).all():
+        raise InputError(f"{file} does not say where it lies: save it with its true origin.")
+    if not (np.isfinite(spacing).all() and spacing.all()):
         raise InputError(
             f"{file} has voxels of {_sizes_text(spacing)} mm: save it with their true spacing."
         )

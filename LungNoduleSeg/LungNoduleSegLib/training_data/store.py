@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
     new_file,
+    new_files,
     private_folder,
     read_object,
     refuse_existing,
@@ -360,17 +362,15 @@ def _write(
     progress: ProgressCallback,
 ) -> None:
     size = EXAMPLE_PREPARATION.size
-    with new_file(output / names[0]) as image_file, new_file(output / names[1]) as mask_file:
-        images, masks = (
-            np.lib.format.open_memmap(
-                file, mode="w+", dtype=np.float32, shape=(len(examples), 1, size, size)
-            )
-            for file in (image_file, mask_file)
-        )
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(examples), 1, size, size)}
+    with (
+        new_files(*(output / name for name in names)) as files,
+        files[output / names[0]].open("wb") as images,
+        files[output / names[1]].open("wb") as masks,
+    ):
+        for stream in (images, masks):  # a memory map ends the process where the disk is full
+            write_array_header_1_0(stream, header)
         for n, example in enumerate(examples):
-            images[n] = example.scan.images()[example.row]
-            masks[n] = example.scan.masks()[example.row]
+            images.write(example.scan.images()[example.row].astype("<f4").tobytes())
+            masks.write(example.scan.masks()[example.row].astype("<f4").tobytes())
             progress("Examples", done + n + 1, total)
-        images.flush()
-        masks.flush()
-        del images, masks
