@@ -72,8 +72,8 @@ COMMANDS = (
     Command(f"{SLICES} convert normalized -o out", ("normalized",), goes_on=True),
     Command(f"{SLICES} partition npz -o out", ("npz",), goes_on=True),
     Command(f"{SLICES} predict ct -o out/x.json", ("ct",)),
-    Command(f"{SLICES} predict ct --all -o out --no-plot", ("ct",), goes_on=True),
-    Command(f"{SLICES} match ct --location 0.3 -o out/x.json", ("ct",)),
+    Command(f"{SLICES} predict ct --all -o out --no-plot", ("ct",), goes_on=True, slow=True),
+    Command(f"{SLICES} match ct --location 0.3 -o out/x.json", ("ct",), slow=True),
     Command(
         f"{SLICES} train parts -o out/m.keras --backbone compact --random {QUICK_TRAINING}",
         ("parts",),
@@ -81,11 +81,11 @@ COMMANDS = (
         goes_on=True,
     ),
     Command(f"{SLICES} evaluate parts -o out", ("parts",), slow=True),
-    Command(f"{NODULES} run ct -o out", ("ct",)),
+    Command(f"{NODULES} run ct -o out", ("ct",), slow=True),
     Command(f"{NODULES} phantom -o out", (), slow=True),
     Command(f"{NODULES} demo -o out", (), slow=True, goes_on=True),
     Command(f"{NODULES} batch ct -o out --workers 1", ("ct",), slow=True, goes_on=True),
-    Command(f"{NODULES} features runs -o f.csv", ("runs",), goes_on=True),
+    Command(f"{NODULES} features runs -o f.csv", ("runs",), goes_on=True, slow=True),
     Command(
         f"{NODULES} train-risk features.csv labels.csv -o out",
         ("features.csv", "labels.csv"),
@@ -99,9 +99,9 @@ COMMANDS = (
         goes_on=True,
     ),
     Command(f"{NODULES} prepare-lidc lidc store --agreement 1", ("lidc",), goes_on=True),
-    Command(f"{NODULES} check store -o out", ("store",)),
+    Command(f"{NODULES} check store -o out", ("store",), slow=True),
     Command(f"{NODULES} export-arrays store -o out", ("store",)),
-    Command(f"{NODULES} export-dicom run", ("run",)),
+    Command(f"{NODULES} export-dicom run", ("run",), slow=True),
     Command(
         f"{NODULES} train store -o out/m.keras --preset tutorial --filters 1 {QUICK_TRAINING}",
         ("store",),
@@ -123,7 +123,6 @@ COMMANDS = (
     Command(f"{NODULES} models remove toy-onnx", (ADDED,)),
     Command(f"{NODULES} models convert m.keras", ("m.keras", "m.json"), slow=True),
 )
-QUICK = [one for one in COMMANDS if not one.slow]
 
 
 def leaves(app: typer.Typer) -> set[str]:
@@ -400,11 +399,18 @@ def same(found: dict[str, int], expected: dict[str, int]) -> None:
 
 
 def table(commands: list[Command]) -> pytest.MarkDecorator:
+    """A test for each command, and among the slow tests one at more moments."""
     return pytest.mark.parametrize(
-        "command",
+        ("command", "thorough"),
         [
-            pytest.param(one, marks=[pytest.mark.slow] * one.slow, id=one.line.partition(" ")[2])
+            pytest.param(
+                one,
+                thorough,
+                marks=[pytest.mark.slow] * thorough,
+                id=one.line.partition(" ")[2] + ", thoroughly" * thorough,
+            )
             for one in commands
+            for thorough in ([True] if one.slow else [False, True])
         ],
     )
 
@@ -416,10 +422,12 @@ READING = [one for one in COMMANDS if set(one.needs) - {ADDED}]
 
 @table(WRITING)
 def test_killed_and_run_again(
-    command: Command, things: Things, clean: Clean, tmp_path: Path
+    command: Command, thorough: bool, things: Things, clean: Clean, tmp_path: Path
 ) -> None:
     made, changes = clean(command)
-    moments = {0, changes // 3, changes // 2, changes - 3, changes - 2, changes - 1}
+    moments = {changes // 2, changes - 2}
+    if thorough:
+        moments |= {0, 1, changes // 4, changes // 3, changes - 4, changes - 3, changes - 1}
     for moment in sorted(moments & set(range(changes))):
         place = Place(command, things, tmp_path / str(moment))
         code, said = place.run(Fault(moment))
@@ -452,10 +460,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @table(WRITING)
-def test_a_full_disk(command: Command, things: Things, clean: Clean, small_disk: Path) -> None:
+def test_a_full_disk(
+    command: Command, thorough: bool, things: Things, clean: Clean, small_disk: Path
+) -> None:
     made, _ = clean(command)
     needed = sum(size for size in made.values() if size > 0)
-    for room in {0, needed // 2}:
+    for room in {needed // 2, *([0, needed // 4] if thorough else [])}:
         place = Place(command, things, small_disk / str(room))
         (place.folder.parent / SAID).symlink_to(small_disk.parent / SAID)
         (place.folder.parent / CHANGES).symlink_to(small_disk.parent / CHANGES)
@@ -484,7 +494,10 @@ def set_rights(folder: Path, folders: int, files: int) -> None:
 
 
 @table(WRITING)
-def test_no_permission_to_write(command: Command, things: Things, tmp_path: Path) -> None:
+def test_no_permission_to_write(
+    command: Command, thorough: bool, things: Things, tmp_path: Path
+) -> None:
+    del thorough  # there is one way only
     place = Place(command, things, tmp_path)
     set_rights(place.folder, 0o500, 0o400)
     code, said = place.run(Fault(powerless=True))
@@ -495,8 +508,10 @@ def test_no_permission_to_write(command: Command, things: Things, tmp_path: Path
 
 
 @table(READING)
-def test_no_permission_to_read(command: Command, things: Things, tmp_path: Path) -> None:
-    for folders, files in ((0o700, 0o000), (0o000, 0o000)):
+def test_no_permission_to_read(
+    command: Command, thorough: bool, things: Things, tmp_path: Path
+) -> None:
+    for folders, files in ((0o700, 0o000), (0o000, 0o000))[: 1 + thorough]:
         place = Place(command, things, tmp_path / str(folders))
         for name in command.needs:
             thing = place.folder / name
@@ -508,9 +523,12 @@ def test_no_permission_to_read(command: Command, things: Things, tmp_path: Path)
 
 
 @table(WRITING)
-def test_two_writers(command: Command, things: Things, clean: Clean, tmp_path: Path) -> None:
+def test_two_writers(
+    command: Command, thorough: bool, things: Things, clean: Clean, tmp_path: Path
+) -> None:
     made, changes = clean(command)
-    for moment in sorted({changes // 3, changes // 2, changes - 2} & set(range(changes))):
+    moments = {changes // 2, *([0, 1, changes // 3, changes - 2] if thorough else [])}
+    for moment in sorted(moments & set(range(changes))):
         place = Place(command, things, tmp_path / str(moment))
         first = start(command.line, place.folder, Fault(moment, signal.SIGSTOP))
         stopped = place.folder.parent / STOPPED
