@@ -545,7 +545,7 @@ INPUTS: tuple[Hostile, ...] = (
     Hostile(
         "spacing",
         "a kilometre away",
-        volume(".nrrd", swap(b"space origin: (", b"space origin: (1e9")),
+        volume(".nrrd", swap(b"space origin: (-176.39", b"space origin: (-1000176.39")),
         "refused",
         "farther away",
     ),

@@ -713,16 +713,16 @@ def test_keys_that_protect_nothing_are_refused(tmp_path: Path) -> None:
 # --- the command -----------------------------------------------------------------------------
 
 
-def command(*arguments: str | Path) -> str:
+def command(*arguments: str | Path, status: int = 0) -> str:
     result = CliRunner().invoke(app, ["organize", *map(str, arguments)])
     if isinstance(result.exception, InputError):
         raise result.exception
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == status, result.output
     return result.stdout
 
 
 def test_the_command_ends_with_a_table(source: Path, tmp_path: Path) -> None:
-    printed = command(source, tmp_path / "target", "--progress", "none")
+    printed = command(source, tmp_path / "target", "--progress", "none", status=1)  # one is broken
     rows = dict(re.findall(r"^([A-Z].*?)\s+([\d.]+)$", printed, re.MULTILINE))
     expected = {"Patients": "2", "Series": "2", "Files copied": "5", "Duplicates": "1"}
     assert expected.items() <= rows.items()
@@ -732,9 +732,8 @@ def test_the_command_ends_with_a_table(source: Path, tmp_path: Path) -> None:
 
 def test_the_command_speaks_json(source: Path, tmp_path: Path) -> None:
     key = tmp_path / "key"
-    printed = command(
-        source, tmp_path / "target", "--pseudonymize", "--key-file", key, "--progress", "jsonl"
-    )
+    options = ("--pseudonymize", "--key-file", key, "--progress", "jsonl")
+    printed = command(source, tmp_path / "target", *options, status=1)
     lines = [json.loads(line) for line in printed.splitlines()]
     result = lines[-1]["result"]
     assert (result["placed"], result["transfer"]) == (5, "copy")
