@@ -181,11 +181,13 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def show(self, parameters: Any | None) -> None:
         """Tell the sections the parameters, and the volume and its results if they are others."""
+        from CTLungScreeningSlicer.scene.mrml_volume import has_voxels  # noqa: PLC0415
+
         if parameters is not None:
             self.model.choose_named(parameters.modelFile)
         volume = parameters and parameters.volume
         results = volume and self.logic.resultsOf(volume)
-        has_image = volume is not None and volume.GetImageData() is not None
+        has_image = has_voxels(volume)
         before, self._shown = self._shown, (volume, has_image, results)
         for section in self.sections:
             section.set_parameters(parameters)

@@ -95,6 +95,7 @@ def picture_of_batch(widget: Any, work: Path, folder: Path) -> None:
     done = [row for row in range(3) if ui.batchTable.item(row, 4).text() == "Done"]
     ui.batchTable.selectRow(done[0])
     ui.loadScanButton.click()
+    wait_until(lambda: not widget.batch.load_bar.runner.busy, PATIENCE_S)
     process_events()
     parts = [work / "batch.png", work / "red.png"]
     save_panel(widget, parts[0])

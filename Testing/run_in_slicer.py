@@ -1,5 +1,8 @@
 """Run the tests of the panels in Slicer; its status is 1 if one fails, or if there is none.
 
+A test also fails if an error of Python, Qt or VTK comes into Slicer's log meanwhile, and the whole
+run if one came while Slicer started.
+
     Slicer --testing --no-splash --ignore-slicerrc --disable-cli-modules \\
         --additional-module-paths CTSliceTools LungNoduleSeg \\
         --python-script Testing/run_in_slicer.py [TEST ...]
@@ -7,6 +10,7 @@
 With any other Python they run on the stand-in of `slicer_host`.
 """
 
+import logging
 import re
 import sys
 import unittest
@@ -24,13 +28,65 @@ def panel_tests() -> list[str]:
     return re.findall(r"^  (test_\w+)\.py$", lists, re.MULTILINE)
 
 
+ERRORS = ("[ERROR]", "[CRITICAL]", "[FATAL]")
+"""How lines of Slicer's log begin that say what must not be."""
+
+
+class Log(logging.Handler):
+    """The errors that were logged, by Python and, in Slicer, by whatever else."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._records: list[str] = []
+        self._read = 0
+        logging.getLogger().addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append(record.getMessage())
+
+    def errors(self) -> list[str]:
+        """Give those since the last call."""
+        found, self._records = self._records, []
+        if slicer_host.is_real():
+            import slicer
+
+            text = Path(slicer.app.errorLogModel().filePath).read_bytes()
+            new, self._read = text[self._read :].decode(errors="replace"), len(text)
+            found += [line for line in new.splitlines() if line.startswith(ERRORS)]
+        return list(dict.fromkeys(found))
+
+
+class StrictResult(unittest.TextTestResult):
+    """Counts a test as failed if it has logged an error."""
+
+    log: Log
+
+    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
+        errors = self.log.errors()
+        if errors:
+            try:
+                raise AssertionError("\n".join(["errors were logged:", *errors]))
+            except AssertionError:
+                self.addFailure(test, sys.exc_info())
+        else:
+            super().addSuccess(test)
+
+
 def run(names: list[str]) -> bool:
-    """Run test modules; tell whether there were tests and all of them passed."""
-    suite = unittest.defaultTestLoader.loadTestsFromNames(names)
-    result = unittest.TextTestRunner(verbosity=2).run(suite)
-    done = result.testsRun - len(result.skipped)
-    print(f"{done} tests run, {len(result.skipped)} skipped")
-    return result.wasSuccessful() and done > 0
+    """Run test modules; tell whether there were tests, all of them passed and no error came."""
+    StrictResult.log = Log()
+    try:
+        for error in (early := StrictResult.log.errors()):
+            print(f"Logged while Slicer started: {error}")
+        suite = unittest.defaultTestLoader.loadTestsFromNames(names)
+        runner = unittest.TextTestRunner(verbosity=2)
+        runner.resultclass = StrictResult  # type: ignore[assignment]
+        result = runner.run(suite)
+        done = result.testsRun - len(result.skipped)
+        print(f"{done} tests run, {len(result.skipped)} skipped")
+        return result.wasSuccessful() and done > 0 and not early
+    finally:
+        logging.getLogger().removeHandler(StrictResult.log)
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import logging
 import os
 import re
 import subprocess
@@ -172,6 +173,26 @@ def test_citation_and_change_log_know_the_version() -> None:
 def test_slicer_runs_the_tests_of_the_panels_and_is_not_content_with_none() -> None:
     assert [f"{name}.py" for name in run_in_slicer.panel_tests()] == list(PANEL_TESTS)
     assert not run_in_slicer.run([])
+
+
+def test_in_slicer_a_test_that_logs_an_error_has_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "noisy_tests.py").write_text(
+        "import logging, unittest\n"
+        "class Noisy(unittest.TestCase):\n"
+        "    def test_quiet(self): logging.warning('only this')\n"
+        "    def test_expected(self):\n"
+        "        with self.assertLogs(level='ERROR'): logging.error('asked for')\n"
+        "    def test_loud(self): logging.getLogger().handle(logging.makeLogRecord(\n"
+        "        {'msg': 'Unable to', 'levelno': logging.ERROR, 'levelname': 'ERROR'}))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(run_in_slicer.slicer_host, "is_real", lambda: False)
+    assert run_in_slicer.run(["noisy_tests.Noisy.test_quiet", "noisy_tests.Noisy.test_expected"])
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])  # else the error would fail this test as well
+    assert not run_in_slicer.run(["noisy_tests.Noisy.test_loud"])
 
 
 @pytest.fixture(scope="module")

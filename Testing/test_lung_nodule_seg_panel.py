@@ -178,6 +178,18 @@ class TestCost(ScanTest):
         slicer.util.updateVolumeFromArray(volume, np.zeros((40, 64, 64), np.int16))
         self.assertRegex(self.ui.costLabel.text, r"^Takes about \d+ ")
 
+    def test_views_are_fitted_to_the_voxels_and_never_to_nothing(self) -> None:
+        """A field of view of 0 mm makes VTK log "Bad plane coordinate system" with each drawing."""
+        slicer.mrmlScene.Clear()
+        red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+        least = [red.GetFieldOfView()[0]]
+        tag = red.AddObserver("ModifiedEvent", lambda *_: least.append(red.GetFieldOfView()[0]))
+        slicer.util.addVolumeFromArray(np.zeros((40, 64, 64), np.int16), name="later")
+        process_events()
+        red.RemoveObserver(tag)
+        self.assertGreater(len(least), 1)
+        self.assertGreater(min(least), 0)
+
     def test_the_choice_of_lungs_is_kept_in_the_scene(self) -> None:
         box = self.ui.lungMethodBox
         self.assertEqual(self.widget.lungs.options, ["--lungs", "volume"])

@@ -12,6 +12,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from CTLungScreeningSlicer.panel.slice_views import show_volume, shown_volume, visible_volumes
+from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
 
 
 class Signal:
@@ -153,7 +154,7 @@ class ParameterBinding(VTKObservationMixin):
         """Show what the parameters say, and a volume that was chosen in the slice views."""
         self._await_images()
         volume = self.parameters and self.parameters.volume
-        if volume is None or volume.GetImageData() is not None:
+        if volume is None or has_voxels(volume):
             if volume is not None and volume is not self._volume:
                 show_volume(volume)
             self._volume = volume
@@ -164,13 +165,13 @@ class ParameterBinding(VTKObservationMixin):
         arrived = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
         for name in self.parameters.allParameters if self.parameters is not None else ():
             node = self.parameters.getValue(name)
-            waits = isinstance(node, slicer.vtkMRMLVolumeNode) and node.GetImageData() is None
+            waits = isinstance(node, slicer.vtkMRMLVolumeNode) and not has_voxels(node)
             if waits and not self.hasObserver(node, arrived, self._image_arrived):
                 self.addObserver(node, arrived, self._image_arrived)
 
     def _image_arrived(self, volume: Any, *_arguments: Any) -> None:
         arrived = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
-        if volume.GetImageData() is not None:
+        if has_voxels(volume):
             self.removeObserver(volume, arrived, self._image_arrived)
             self.refresh()
 
@@ -201,7 +202,7 @@ class ParameterBinding(VTKObservationMixin):
 
 
 def _show_activated(volume: Any | None) -> None:
-    if volume is not None and volume.GetImageData() is not None:
+    if has_voxels(volume):
         show_volume(volume)
 
 

@@ -66,6 +66,12 @@ def ijk_to_world(volume_node: Any) -> NDArray[np.float64]:
     return ijk_to_ras
 
 
+def has_voxels(volume_node: Any | None) -> bool:
+    """Tell whether there is a volume with its voxels: Slicer may add the node before them."""
+    image = None if volume_node is None else volume_node.GetImageData()
+    return image is not None and image.GetPointData().GetScalars() is not None
+
+
 def export_work(volume_node: Any, path: Path) -> Work[None]:
     """Write a volume as `.nrrd` where it lies in the world: parent transforms are applied.
 
@@ -74,7 +80,7 @@ def export_work(volume_node: Any, path: Path) -> Work[None]:
             `ijk_to_world`.
     """
     name = volume_node.GetName()
-    if volume_node.GetImageData() is None:
+    if not has_voxels(volume_node):
         raise InputError(f"{name} holds no image: choose another volume.")
     array = slicer.util.arrayFromVolume(volume_node)
     if array.ndim != 3:
@@ -147,7 +153,7 @@ class VolumeSlices:
             InputError: if it holds no image, or its slices are not axial.
         """
         name = volume_node.GetName()
-        if volume_node.GetImageData() is None:
+        if not has_voxels(volume_node):
             raise InputError(f"{name} holds no image: choose another volume.")
         matrix = vtk.vtkMatrix4x4()
         volume_node.GetIJKToRASMatrix(matrix)

@@ -15,6 +15,7 @@ from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
+from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
 from LungNoduleSegSlicer.panel.segment_section import TITLE, cost_text
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE, growth_notes, same_levels
@@ -84,7 +85,7 @@ class FollowUpSection(Section):
         """Compare with the prior scan that the parameters name."""
         before = self._prior, self._has_image, self._days, self._side_by_side
         self._prior = parameters and parameters.priorVolume
-        self._has_image = self._prior is not None and self._prior.GetImageData() is not None
+        self._has_image = has_voxels(self._prior)
         self._days = parameters.intervalDays if parameters is not None else 0
         self._side_by_side = parameters is not None and parameters.followUpSideBySide
         if before != (self._prior, self._has_image, self._days, self._side_by_side):

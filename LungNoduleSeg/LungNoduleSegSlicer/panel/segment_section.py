@@ -11,6 +11,7 @@ from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import RunBar, duration_text
 from CTLungScreeningSlicer.panel.section import Section, Signal
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, show_text
+from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
 from LungNoduleSegLib.run_cost import ExpectedCost
 from LungNoduleSegSlicer.panel.lungs_section import LungsSection
 from LungNoduleSegSlicer.panel.views import show_results
@@ -105,7 +106,7 @@ class SegmentSection(Section):
 
     def _show_cost(self) -> None:
         text = ""
-        if self._volume is not None and self._volume.GetImageData() is not None:
+        if has_voxels(self._volume):
             try:
                 cost = self._logic.expectedCost(self._volume, self._model.file, self._lungs.kind)
             except InputError as problem:

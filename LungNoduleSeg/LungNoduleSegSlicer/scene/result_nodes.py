@@ -17,7 +17,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import parse_json
 from CTLungScreeningLib.geometry import LPS_TO_RAS, CroppedMask, Grid, ijk_to_lps
 from CTLungScreeningLib.reading.volume_files import read_labels
-from CTLungScreeningSlicer.scene.mrml_volume import add_node, ijk_to_world
+from CTLungScreeningSlicer.scene.mrml_volume import add_node, has_voxels, ijk_to_world
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.table import COLUMNS, REQUIRED, Nodule, Verdict
@@ -302,7 +302,7 @@ def volume_node_of(segmentation_node: Any) -> Any:
     """
     role = segmentation_node.GetReferenceImageGeometryReferenceRole()
     volume = segmentation_node.GetNodeReference(role)
-    if volume is None or volume.GetImageData() is None:
+    if not has_voxels(volume):
         raise InputError(
             f"{segmentation_node.GetName()} names no volume that it is from: choose the "
             "segmentation of a run, with its scan in the scene."
