@@ -160,7 +160,8 @@ class TestResults(BatchTest):
         self.ui.batchOutputLine.text = str(self.output)
         rows = [[self.table.item(row, n).text() for n in range(5)] for row in range(2)]
         self.assertEqual(rows[0], ["P1 20200101", "3", "8.2 mm", "4A", "Done"])
-        self.assertEqual(rows[1], ["b.nrrd", "", "", "", "/scans/b.nrrd is cut short."])
+        self.assertEqual(rows[1], ["b.nrrd", "", "", "", "Failed"])
+        self.assertEqual(self.table.item(1, STATE).toolTip(), "/scans/b.nrrd is cut short.")
         self.assertTrue(self.ui.batchLabel.text.startswith("1 done, 1 failed."))
         self.assertFalse(self.ui.loadScanButton.enabled)
         self.table.selectRow(0)
@@ -298,7 +299,7 @@ class TestBatch(BatchTest):
         self.assertTrue(any(one.startswith("Lungs") for one in states), states)
         self.assertEqual(self.children(), set())
         self.assertEqual((self.table.rowCount, self.done()), (3, 2))
-        self.assertIn("cut.nrrd", self.column(STATE)[self.row("cut.nrrd")])
+        self.assertEqual(self.column(STATE)[self.row("cut.nrrd")], "Failed")
         self.assertTrue(self.ui.batchLabel.text.startswith("2 done, 1 failed."))
         dicom = self.column(SCAN).index("P0 20200101")
         self.assertGreater(int(self.column(NODULES)[dicom]), 0)

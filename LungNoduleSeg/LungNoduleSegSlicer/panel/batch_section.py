@@ -95,7 +95,8 @@ class BatchTable:
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         table.horizontalHeader().highlightSections = False
         table.verticalHeader().visible = False
-        table.horizontalHeader().setSectionResizeMode(_STATE, qt.QHeaderView.Stretch)
+        # Names of scans are cut short where there is no room; the tool tip has all of it.
+        table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
         self._fit()
 
     @property
@@ -141,7 +142,7 @@ class BatchTable:
         texts = (cells["nodules"], _millimetres(cells), cells["lung_rads"])
         for column, text in enumerate(texts, start=1):
             self._put(row, column, text)
-        state = self._put(row, _STATE, error or _("Done"))
+        state = self._put(row, _STATE, _("Failed") if error else _("Done"))
         state.setToolTip(error or cells["source"])
         if error:
             state.setForeground(qt.QBrush(qt.QColor(_FAILED_COLOUR)))
