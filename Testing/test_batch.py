@@ -20,6 +20,7 @@ from bright_model import write_bright_model
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.reading.scan_index import IndexedScan
 from CTLungScreeningLib.staging import staging_folder
+from LungNoduleSegLib.batch import running
 from LungNoduleSegLib.batch.cases import Case, find_cases, voxels, write_list
 from LungNoduleSegLib.batch.running import (
     BATCH_RECORD,
@@ -94,6 +95,16 @@ def scheduler() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
+@pytest.fixture(params=["workers", "no Dask"])
+def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """A scheduler, or None where the scans have to be run in this process."""
+    if request.param == "no Dask":
+        monkeypatch.setattr(running, "_is_dask_installed", lambda: False)
+        return None
+    address: str = request.getfixturevalue("scheduler")
+    return address
+
+
 def table(output: Path) -> dict[str, dict[str, str]]:
     with (output / RESULTS_TABLE).open(encoding="utf-8", newline="") as stream:
         return {row["source"].rsplit("/", 1)[-1]: row for row in csv.DictReader(stream)}
@@ -104,7 +115,7 @@ def times(output: Path) -> dict[Path, int]:
 
 
 def test_each_scan_has_a_row_and_its_results_and_errors_stop_nothing(
-    scans: Path, options: RunOptions, scheduler: str, tmp_path: Path
+    scans: Path, options: RunOptions, workers: str | None, tmp_path: Path
 ) -> None:
     output = scans / "out"  # below the source: no scan of the next time
     seen: list[ScanProgress] = []
@@ -113,7 +124,7 @@ def test_each_scan_has_a_row_and_its_results_and_errors_stop_nothing(
         scans,
         output,
         options,
-        scheduler=scheduler,
+        scheduler=workers,
         progress=lambda *stage: stages.append(stage),
         watch=seen.append,
     )
@@ -149,7 +160,7 @@ def test_each_scan_has_a_row_and_its_results_and_errors_stop_nothing(
     before = times(output)
     shutil.rmtree(scans / "broken")
     shutil.copy(scans / "two" / "volume.nrrd", scans / "two" / "cut.nrrd")
-    again = run_batch(scans, output, options, scheduler=scheduler)
+    again = run_batch(scans, output, options, scheduler=workers)
     assert set(again.kept) == set(outcome.added)
     assert again.added == ("two/cut.nrrd",) and not again.errors
     assert set(table(output)) == {"deep", "volume.nrrd", "cut.nrrd"}
@@ -159,18 +170,18 @@ def test_each_scan_has_a_row_and_its_results_and_errors_stop_nothing(
 
 
 def test_a_cancelled_batch_goes_on_and_takes_results_without_a_row(
-    scans: Path, options: RunOptions, scheduler: str, tmp_path: Path
+    scans: Path, options: RunOptions, workers: str | None, tmp_path: Path
 ) -> None:
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "Scans" and len(list((tmp_path / "out").rglob(RECORD))) == 1:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run_batch(scans, tmp_path / "out", options, scheduler=scheduler, progress=stop)
+        run_batch(scans, tmp_path / "out", options, scheduler=workers, progress=stop)
     (done,) = times(tmp_path / "out").items()
     assert not [one for one in (tmp_path / "out").iterdir() if one.name.startswith(".")]
     (tmp_path / "out" / RESULTS_TABLE).unlink(missing_ok=True)  # as if killed before its row
-    outcome = run_batch(scans, tmp_path / "out", options, scheduler=scheduler)
+    outcome = run_batch(scans, tmp_path / "out", options, scheduler=workers)
     assert len(outcome.added) == 2
     assert times(tmp_path / "out")[done[0]] == done[1]
     assert [row["error"] == "" for row in table(tmp_path / "out").values()].count(True) == 2

@@ -1,4 +1,4 @@
-"""A batch from beginning to end, on Dask workers of this machine or of a cluster."""
+"""A batch from beginning to end: on Dask workers here or of a cluster, or without Dask."""
 
 import json
 import logging
@@ -6,8 +6,9 @@ import os
 import queue
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import uuid4
@@ -224,7 +225,8 @@ def run_batch(
         output: folder of the batch, new or that of an earlier one with the same source and options.
         options: of each run.
         scheduler: address of a Dask scheduler of the user's own; None for workers of this machine.
-        workers: how many of these; None for what memory and cores allow.
+        workers: how many of these; None for what memory and cores allow. Where Dask is not
+            installed, one scan after another is run in this process.
         progress: stages "Searching" and "Scans"; called several times a second, also between scans.
         watch: called with the progress of each scan, in the caller's thread.
 
@@ -264,10 +266,9 @@ def run_batch(
             write_table(output / RESULTS_TABLE, ordered)
 
         if todo:
-            with (
-                _connected(scheduler, workers, [job.case for job in todo], staging) as client,
-                closing(_rows_of(client, todo, len(kept), progress, watch)) as finished,
-            ):
+            with closing(
+                _finished(scheduler, workers, todo, len(kept), staging, progress, watch)
+            ) as finished:
                 for row in finished:
                     rows[row.scan] = row.cells()
                     if row.error:
@@ -319,11 +320,46 @@ def _is_done(job: Job, rows: dict[str, dict[str, str]]) -> bool:
     return row is not None and not row["error"] and is_run(job.folder)
 
 
-def _connected(
-    scheduler: str | None, workers: int | None, cases: Sequence[Case], folder: Path
-) -> "AbstractContextManager[Client]":
+def _finished(
+    scheduler: str | None,
+    workers: int | None,
+    jobs: Sequence[Job],
+    kept: int,
+    folder: Path,
+    progress: ProgressCallback,
+    watch: Watch,
+) -> Generator[ScanRow, None, None]:
+    """Give the rows of scans as they are finished, by whoever can run them."""
+    if scheduler:
+        connection = workers_of(scheduler, folder)
+    elif workers in (None, 1) and not _is_dask_installed():
+        yield from _rows_here(jobs, kept, progress, watch)
+        return
+    else:
+        connection = local_workers([job.case for job in jobs], workers)
+    with connection as client:
+        yield from _rows_of(client, jobs, kept, progress, watch)
 
-    return workers_of(scheduler, folder) if scheduler else local_workers(cases, workers)
+
+def _is_dask_installed() -> bool:
+    return find_spec("distributed") is not None
+
+
+def _rows_here(
+    jobs: Sequence[Job], kept: int, progress: ProgressCallback, watch: Watch
+) -> Generator[ScanRow, None, None]:
+    """Run one scan after another in this process."""
+    total = kept + len(jobs)
+    for done, job in enumerate(jobs, start=kept):
+
+        def report(stage: str, part: int, of: int, done: int = done, job: Job = job) -> None:
+            watch(ScanProgress(job.case.name, stage, part, of))
+            progress("Scans", done, total)
+
+        progress("Scans", done, total)
+        row = run_job(job, report)
+        yield row
+        watch(ScanProgress(job.case.name, "", 1, 1, row))
 
 
 def _rows_of(

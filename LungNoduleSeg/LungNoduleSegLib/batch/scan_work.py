@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.engine import Device
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.files import make_folders, parse_json, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
@@ -192,6 +192,8 @@ def run_job(job: Job, progress: ProgressCallback = silent) -> ScanRow:
         return failed(job, str(error))
     except MemoryError:
         return failed(job, out_of_memory(job))
+    except Cancelled:
+        raise
     except Exception as error:  # whatever is wrong with one scan, the others go on
         return failed(job, f"{job.case.place}: {type(error).__name__}: {error}")
 
