@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from LungNoduleSegLib.nodules.table import NoduleKind
-from LungNoduleSegLib.nodules.uncertainty import MEASURES, MODEL, interval_terms
+from LungNoduleSegLib.nodules.uncertainty import MEASURES, MODEL, WIDEST, interval_terms
 from LungNoduleSegLib.phantom.chest import Place
 from LungNoduleSegLib.phantom.crops import CropSpec, Kernel, Trial, measure_trials
 
@@ -44,18 +44,24 @@ def drawn(seed: int) -> CropSpec:
 
 
 def errors(trials: list[Trial], measure: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give terms (n, terms) and absolute errors (n,), of the volume relative to itself."""
+    """Give terms (n, terms) and errors (n,), relative to the mean diameter or the volume."""
     rows = [one for one in trials if np.isfinite(one.measured[measure] - one.truth[measure])]
     terms = np.array(
         [
-            interval_terms(one.measured[3], one.spacing, one.kind, one.attached, one.noise_hu)
+            interval_terms(
+                one.measured[3],
+                one.spacing,
+                one.kind,
+                one.attached,
+                one.contact,
+                one.noise_hu,
+            )
             for one in rows
         ]
     )
     off = np.array([abs(one.measured[measure] - one.truth[measure]) for one in rows])
-    if MEASURES[measure] == "volume":
-        off /= np.array([one.measured[3] for one in rows])
-    return terms, off
+    of = 3 if MEASURES[measure] == "volume" else 2
+    return terms, off / np.array([one.measured[of] for one in rows])
 
 
 def quantile_fit(
@@ -84,7 +90,7 @@ if __name__ == "__main__":
         fit = quantile_fit(terms, np.log(np.maximum(off, 1e-3)), COVERAGE)
         weights[name] = [round(float(value), 4) for value in fit]
         terms, off = errors(trials[first:], number)
-        half = np.exp(terms @ weights[name])
+        half = np.minimum(np.exp(terms @ weights[name]), WIDEST[name])
         held[name] = round(float(np.mean(off <= half)), 3)
         width[name] = round(float(np.median(half)), 3)
         print(
@@ -97,8 +103,8 @@ if __name__ == "__main__":
         "fitted": first,
         "held_by_the_others": held,
         "median_half_width": width,
-        "terms": "1, s, s², log dz, log dx/0.7, log noise/20, part-solid, non-solid, attached; "
-        "s = log diameter of the equal sphere / 10 mm; volume relative to the measured one",
+        "terms": "1, log diameter of the equal sphere / 10 mm, log dz, log noise / 20, part-solid, "
+        "non-solid, attached, contact; all relative to the mean diameter or the volume",
         "weights": weights,
     }
     MODEL.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

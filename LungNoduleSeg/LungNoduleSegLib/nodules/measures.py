@@ -13,7 +13,12 @@ from scipy.spatial.distance import pdist, squareform
 
 from CTLungScreeningLib.child_process import Work, complete
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
-from LungNoduleSegLib.nodules.outline import MARGIN_MM, NoduleOutline, refine_outline
+from LungNoduleSegLib.nodules.outline import (
+    MARGIN_MM,
+    ImageOutline,
+    NoduleOutline,
+    refine_outline,
+)
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, mean_axial_mm
 from LungNoduleSegLib.nodules.uncertainty import measurement_interval
 from LungNoduleSegLib.nodules.wall import Box, LungBorder
@@ -233,18 +238,28 @@ class NoduleMeter:
             mean_probability=None if odds is None else _rounded(odds.mean(dtype=np.float64)),
             mean_diameter_mm=mean_axial_mm(longest, across),
             outline=outline.made_by,
-            **_intervals(outline, volume, kind, spacing),
+            **_intervals(outline.image, (longest + across) / 2, volume, kind, spacing),
         )
 
 
 def _intervals(
-    outline: NoduleOutline, volume_mm3: float, kind: NoduleKind, spacing: NDArray[np.float64]
+    image: ImageOutline | None,
+    diameter_mm: float,
+    volume_mm3: float,
+    kind: NoduleKind,
+    spacing: NDArray[np.float64],
 ) -> dict[str, Any]:
     """Half the 95 % intervals by the names of their columns, if the image told the outline."""
-    if outline.image is None:
+    if image is None:
         return {}
     half = measurement_interval(
-        volume_mm3, spacing.tolist(), kind, outline.image.attached, outline.image.noise_hu
+        diameter_mm,
+        volume_mm3,
+        spacing.tolist(),
+        kind,
+        image.attached,
+        image.contact,
+        image.noise_hu,
     )
     columns = {
         "diameter_pm_mm": half.longest_mm,

@@ -43,14 +43,32 @@ RIM_MM = (1.5, 2.5)
 MIN_HAZY = 0.5
 """Ground glass lies along this share of a solid part's edge at least; vessels along less."""
 
+MIN_BEYOND = 0.15
+"""A mark of which this share lies beyond a solid part and its blur shows ground glass."""
+
 BLUR_MM = 1.4
 """The scanner's blur spreads an edge about this far to either side."""
 
 NECK = 0.65
 """What is thinner than this share of the nodule, vessels and strands of pleura, is cut off."""
 
+VESSEL_MM = 3.0
+"""Half the width of what is cut off at most: lobes of a mass are wider than its vessels."""
+
 BUMP = 1.0
 """What is cut off, but reaches no farther than this share of the nodule's radius, is a bump."""
+
+SMOOTH_MM = 0.5
+"""Standard deviation of the Gaussian that takes away noise."""
+
+FAINT, MOST_SMOOTHING = 5.0, 2.4
+"""Ground glass is smoothed the more, up to this factor, the less it stands out from the noise."""
+
+GAP_MM = 1.0
+"""Gaps within ground glass up to twice this wide belong to it."""
+
+REACH, REACH_MM = 0.8, 3.0
+"""A nodule goes no farther beyond its mark than this share of the mark's radius, or as many mm."""
 
 TIE = 1e-4
 """Lifts voxels that lie on the surface by a hair, so that none is without an outline."""
@@ -70,6 +88,7 @@ class ImageOutline:
         solid_mm3: its volume.
         noise_hu: robust standard deviation of the lung around.
         attached: whether a vessel or the wall of the lung had to be cut off.
+        contact: share of its surface that borders on vessels or wall.
     """
 
     field: NDArray[np.float32]
@@ -78,6 +97,7 @@ class ImageOutline:
     solid_mm3: float | None
     noise_hu: float
     attached: bool
+    contact: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +125,7 @@ class _Part:
     volume_mm3: float
     level: float
     cut: bool
+    contact: float
 
 
 def refine_outline(
@@ -157,16 +178,22 @@ def refine_outline(
     near = air & (away < 10)
     around = float(np.median(density[near if near.sum() >= 50 else air]))
     noise = 1.4826 * float(np.median(np.abs(density[air] - around)))
-    smooth = ndimage.gaussian_filter(density, 0.5 / fine)
-    core = inside & (smooth >= np.percentile(smooth[inside], 70))
-    seed = _deepest(core, fine)
-    peak = float(np.median(smooth[core]))
-    if peak < around + max(LEAST_CONTRAST_HU, 2 * noise):
-        return None
     free = lung_side(density > (around + SOFT_HU) / 2, lung, inside, away, fine)
     if owner is not None:
         others = (owner[crop] != 0) & (owner[crop] != number)
         free &= ~np.repeat(others, finer, axis=0)
+    free &= away <= max(REACH_MM, REACH * size / 2)
+    if (inside & free).any():
+        inside &= free
+    smooth = ndimage.gaussian_filter(density, SMOOTH_MM / fine)
+    core, peak = _densest(smooth, inside)
+    if peak < SOLID_HU:
+        faint = np.clip(FAINT * noise / max(peak - around, 1), 1, MOST_SMOOTHING)
+        smooth = ndimage.gaussian_filter(density, SMOOTH_MM * faint / fine)
+        core, peak = _densest(smooth, inside)
+    if peak < around + max(LEAST_CONTRAST_HU, 2 * noise):
+        return None
+    seed = _deepest(core, fine)
     scene = _Scene(density, smooth, free, inside, fine, around)
     nodule, solid = _outlined(scene, peak, seed)
     if nodule is None:
@@ -190,6 +217,7 @@ def refine_outline(
         None if solid is None else solid.volume_mm3,
         noise,
         nodule.cut,
+        nodule.contact,
     )
     return NoduleOutline((z, y, x), shown.field >= 0.5, Outline.IMAGE, shown)
 
@@ -219,12 +247,14 @@ def _outlined(
     scene: _Scene, peak: float, seed: tuple[int, ...]
 ) -> tuple[_Part | None, _Part | None]:
     """Outline the nodule, and its solid part if it is part-solid."""
-    around = scene.around
+    around, spacing = scene.around, scene.spacing
     solid_voxels = scene.mark & (scene.smooth > SOLID_HU)
     if solid_voxels.sum() < MIN_SOLID_FRACTION * scene.mark.sum():
-        whole = _grown(scene, scene.smooth, seed, around, peak, SOLID_HU)
+        hazy = scene.smooth[scene.mark & (scene.smooth <= SOLID_HU) & _deep(scene.mark, spacing)]
+        level = float(np.median(hazy)) if len(hazy) else peak
+        whole = _grown(scene, scene.smooth, seed, around, level, SOLID_HU)
         return whole, None if whole is None else _core(scene, whole)
-    seed = _deepest(solid_voxels, scene.spacing)
+    seed = _deepest(solid_voxels, spacing)
     level = float(np.percentile(scene.smooth[solid_voxels], 75))
     solid = _grown(scene, scene.density, seed, around, level)
     if solid is None:
@@ -233,12 +263,20 @@ def _outlined(
     if haze is None:
         return solid, None
     whole = _grown(scene, scene.smooth, seed, around, haze, SOLID_HU)
-    most = MOST_HAZE * scene.mark.sum() * scene.spacing.prod()
+    most = MOST_HAZE * scene.mark.sum() * spacing.prod()
     if whole is None or not MIN_GAIN * solid.volume_mm3 <= whole.volume_mm3 <= most:
         return solid, None
     core = _core(scene, whole)
     all_solid = core is not None and core.volume_mm3 > MOST_SOLID * whole.volume_mm3
     return whole, None if all_solid else core
+
+
+def _densest(
+    smooth: NDArray[np.float32], mark: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], float]:
+    """Give the denser part of a mark and its attenuation."""
+    core = mark & (smooth >= np.percentile(smooth[mark], 70))
+    return core, float(np.median(smooth[core]))
 
 
 def _core(scene: _Scene, whole: _Part) -> _Part | None:
@@ -255,6 +293,22 @@ def _core(scene: _Scene, whole: _Part) -> _Part | None:
     haze = scene.smooth[inside & _far_from(largest, scene.spacing)]
     around = float(np.median(haze)) if len(haze) else whole.level
     return _grown(scene, scene.smooth, seed, around, level, within=inside)
+
+
+def _deep(
+    mask: NDArray[np.bool_], spacing: NDArray[np.float64], enough_mm: float = BLUR_MM
+) -> NDArray[np.bool_]:
+    """Give the inner part of a mask: what lies deep enough, or deepest in a small one."""
+    depth = ndimage.distance_transform_edt(mask, sampling=spacing)
+    return np.asarray(depth >= min(enough_mm, 0.6 * depth.max()))
+
+
+def _closed(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Close the gaps that the texture of ground glass leaves."""
+    if mask.all():
+        return mask
+    near = ndimage.distance_transform_edt(~mask, sampling=spacing) <= GAP_MM
+    return mask | (ndimage.distance_transform_edt(near, sampling=spacing) > GAP_MM)
 
 
 def _far_from(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -289,25 +343,28 @@ def _grown(
     for _ in range(2):
         dense = density > (around + level) / 2
         dense[seed] = True
-        body, rest, cut = _cut_free(dense & free, seed, spacing)
+        if at_most < SOFT_HU:
+            dense |= scene.mark & free & _closed(dense, spacing)
+        body, rest, cut = _cut_free(dense & free, seed, spacing, scene.mark)
         at = _around(body, spacing)
         body, near = body[at], density[at]
-        depth = ndimage.distance_transform_edt(body, sampling=spacing)
-        deep = depth >= min(2 * BLUR_MM, 0.6 * depth.max())
+        deep = _deep(body, spacing, 2 * BLUR_MM)
         if at_most < SOFT_HU:
-            deep = (depth >= min(BLUR_MM, 0.6 * depth.max())) & _far_from(
-                body & (near > at_most), spacing
-            )
+            hazy = body | (scene.mark & free)[at]
+            deep = _deep(hazy, spacing) & _far_from(hazy & (near > at_most), spacing)
         if deep.any():
             level = float(np.median(near[deep]))
         if level <= around:
             return None
-    cut = cut or bool((ndimage.binary_dilation(body) & dense[at] & ~free[at]).any())
+    shell = ndimage.binary_dilation(body) & ~body
+    touching = shell & dense[at]
+    cut = cut or bool((touching & ~free[at]).any())
+    contact = float(touching.sum() / max(shell.sum(), 1))
     share = (near - around) / (level - around)
     field, volume = _surface(share, body, rest[at], free[at], spacing)
-    whole = np.full(density.shape, field.min(), np.float32)
-    whole[at] = field
-    return _Part(whole, volume, level, cut)
+    surface = np.full(density.shape, field.min(), np.float32)
+    surface[at] = field
+    return _Part(surface, volume, level, cut, contact)
 
 
 def _surface(
@@ -352,8 +409,14 @@ def _holding(field: NDArray[np.floating[Any]], voxels: float) -> NDArray[np.floa
 def _haze(scene: _Scene, solid: _Part) -> float | None:
     """Attenuation of the ground glass around a solid part; None where there is none.
 
-    It is looked for within the slices of the solid part, where slices however thick do not blur.
+    Either the mark reaches beyond the solid part, or ground glass lies along most of its edge. That
+    is looked for within the slices of the solid part, where slices however thick do not blur.
     """
+    beyond = scene.mark & (scene.smooth < SOLID_HU) & _far_from(solid.field >= 0.5, scene.spacing)
+    if beyond.sum() > MIN_BEYOND * scene.mark.sum():
+        level = float(np.median(scene.smooth[beyond]))
+        if level > scene.around + LEAST_CONTRAST_HU:
+            return level
     mask = (solid.field >= 0.5) & (scene.smooth > SOLID_HU)
     areas = mask.sum((1, 2))
     if not areas.any():
@@ -371,7 +434,10 @@ def _haze(scene: _Scene, solid: _Part) -> float | None:
 
 
 def _cut_free(
-    dense: NDArray[np.bool_], seed: tuple[int, ...], spacing: NDArray[np.float64]
+    dense: NDArray[np.bool_],
+    seed: tuple[int, ...],
+    spacing: NDArray[np.float64],
+    mark: NDArray[np.bool_],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], bool]:
     """Part the body of the piece that holds the seed from what hangs on it by a neck.
 
@@ -383,20 +449,26 @@ def _cut_free(
     (box,) = ndimage.find_objects(piece.view(np.uint8), 1)
     inner = np.pad(piece[box], 1)
     start = tuple(i - part.start + 1 for i, part in zip(seed, box, strict=True))
-    opened, cut = _opened(inner, start, spacing)
+    opened, cut = _opened(inner, start, spacing, np.pad(mark[box], 1))
     body = np.zeros_like(dense)
     body[box] = opened[1:-1, 1:-1, 1:-1]
     return body, dense & ~body, cut
 
 
 def _opened(
-    piece: NDArray[np.bool_], seed: tuple[int, ...], spacing: NDArray[np.float64]
+    piece: NDArray[np.bool_],
+    seed: tuple[int, ...],
+    spacing: NDArray[np.float64],
+    mark: NDArray[np.bool_],
 ) -> tuple[NDArray[np.bool_], bool]:
-    """Give the body around the seed, and whether something that is no bump was cut off."""
+    """Give the body around the seed, and whether something was cut off.
+
+    Bumps stay, and so does what the mark holds for the most part.
+    """
     depth = ndimage.distance_transform_edt(piece, sampling=spacing)
-    deepest = climb(depth, seed, spacing, 1.0)
+    deepest = climb(np.where(mark, depth, 0), seed, spacing, 1.0)
     most = float(depth[deepest])
-    reach = NECK * most
+    reach = min(NECK * most, VESSEL_MM)
     bodies, _ = ndimage.label(depth >= reach)
     body = bodies == bodies[deepest]
     away = ndimage.distance_transform_edt(~body, sampling=spacing)
@@ -408,6 +480,7 @@ def _opened(
     where = np.flatnonzero(parts)
     np.maximum.at(farthest, parts.ravel()[where], away.ravel()[where])
     bumps = farthest - reach <= max(BUMP * most, 1.0)
+    bumps |= np.bincount(parts.ravel(), mark.ravel()) >= 0.5 * np.bincount(parts.ravel())
     bumps[0] = False
     return opened | bumps[parts], not bumps[1:].all()
 

@@ -14,6 +14,10 @@ MODEL = Path(__file__).parents[1] / "Resources" / "measurement-interval.json"
 
 MEASURES = ("longest", "across", "mean", "volume", "solid")
 
+WIDEST = {"longest": 0.5, "across": 0.5, "mean": 0.5, "volume": 1.0, "solid": 0.5}
+"""Half widths at most, relative to the mean diameter or the volume of the nodule: a diameter of
+which nothing more can be said is told as plus or minus half."""
+
 
 @dataclass(frozen=True)
 class MeasurementInterval:
@@ -35,35 +39,40 @@ class MeasurementInterval:
 
 
 def measurement_interval(
+    diameter_mm: float,
     volume_mm3: float,
     spacing: Sequence[float],
     kind: NoduleKind,
     attached: bool,
+    contact: float,
     noise_hu: float,
 ) -> MeasurementInterval:
     """Give the 95 % interval of what was measured on an outline that the image told.
 
-    The half width of each measure is a product of powers of size, slice distance, pixel size and
-    noise, and of factors for type and attachment: a linear model of its logarithm.
+    The half width relative to the measure is a product of powers of size, slice distance and
+    noise, and of factors for type and attachment: a linear model of its logarithm. Beyond what
+    the model was fitted on, the nearest of that counts; no interval is wider than `WIDEST`.
 
     Args:
+        diameter_mm: measured, the mean of both axial ones.
         volume_mm3: measured.
         spacing: mm along (z, y, x).
         kind: type of the nodule.
         attached: whether a vessel or the wall of the lung had to be cut off.
+        contact: share of the surface that borders on them.
         noise_hu: standard deviation of the aerated lung around.
     """
-    terms = interval_terms(volume_mm3, spacing, kind, attached, noise_hu)
-    half = {
-        name: math.exp(sum(a * b for a, b in zip(weights, terms, strict=True)))
+    terms = interval_terms(volume_mm3, spacing, kind, attached, contact, noise_hu)
+    share = {
+        name: min(math.exp(sum(a * b for a, b in zip(weights, terms, strict=True))), WIDEST[name])
         for name, weights in _model().items()
     }
     return MeasurementInterval(
-        half["longest"],
-        half["across"],
-        half["mean"],
-        half["volume"] * volume_mm3,
-        half["solid"] if kind is NoduleKind.PART_SOLID else None,
+        share["longest"] * diameter_mm,
+        share["across"] * diameter_mm,
+        share["mean"] * diameter_mm,
+        share["volume"] * volume_mm3,
+        share["solid"] * diameter_mm if kind is NoduleKind.PART_SOLID else None,
     )
 
 
@@ -72,20 +81,20 @@ def interval_terms(
     spacing: Sequence[float],
     kind: NoduleKind,
     attached: bool,
+    contact: float,
     noise_hu: float,
 ) -> tuple[float, ...]:
     """Give the terms of the linear model, see `measurement_interval`."""
-    size = math.log(math.cbrt(6 * volume_mm3 / math.pi) / 10)
+    size = min(max(math.cbrt(6 * volume_mm3 / math.pi), 4.0), 30.0)
     return (
         1.0,
-        size,
-        size * size,
-        math.log(spacing[0]),
-        math.log(spacing[-1] / 0.7),
-        math.log(max(noise_hu, 5.0) / 20),
+        math.log(size / 10),
+        math.log(min(max(spacing[0], 0.6), 5.0)),
+        math.log(min(max(noise_hu, 8.0), 55.0) / 20),
         float(kind is NoduleKind.PART_SOLID),
         float(kind is NoduleKind.NON_SOLID),
         float(attached),
+        min(contact, 0.4),
     )
 
 

@@ -268,6 +268,7 @@ class Trial:
         spacing: mm along (z, y, x).
         kind: as it was measured.
         attached: whether something had to be cut off.
+        contact: share of the surface that borders on it.
         noise_hu: of the lung around.
         measured, truth: longest and perpendicular axial diameter (mm), their mean, volume (mm³),
             mean diameter of the solid part (NaN without one).
@@ -277,6 +278,7 @@ class Trial:
     spacing: tuple[float, float, float]
     kind: NoduleKind
     attached: bool
+    contact: float
     noise_hu: float
     measured: tuple[float, float, float, float, float]
     truth: tuple[float, float, float, float, float]
@@ -324,6 +326,7 @@ def measure_trial(spec: CropSpec) -> Trial | None:
         (z, y, x),
         kind,
         image.attached,
+        image.contact,
         image.noise_hu,
         (both.longest_mm, both.across_mm, mean, image.volume_mm3, solid),
         (crop.longest_mm, crop.across_mm, crop.mean_mm, crop.volume_mm3, truth_solid),
