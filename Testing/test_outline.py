@@ -106,3 +106,48 @@ def test_the_image_tells_nothing_without_contrast_or_without_lung() -> None:
     (box,) = ndimage.find_objects(mark.view(np.uint8), 1)
     for hu in (np.full_like(made.hu, -850), np.full_like(made.hu, 40)):
         assert refine_outline(hu, made.lungs, made.spacing, box, mark[box]) is None
+
+
+def two_balls(apart_mm: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Lung with two balls of 10 mm along x, joined by a neck of 3 mm."""
+    spacing = np.array([1.0, 0.7, 0.7])
+    z, y, x = np.meshgrid(
+        *(np.arange(-n, n + 1) * s for n, s in zip((20, 30, 45), spacing, strict=True)),
+        indexing="ij",
+    )
+    inside = np.zeros(x.shape, bool)
+    for middle in (0, apart_mm):
+        inside |= (x - middle) ** 2 + y**2 + z**2 <= 5**2
+    inside |= (x > 0) & (x < apart_mm) & (y**2 + z**2 <= 1.5**2)
+    noise = np.random.default_rng(0).normal(0, 10, x.shape)
+    hu = ndimage.gaussian_filter(np.where(inside, 40.0, -850.0), 0.7 / spacing) + noise
+    return hu.astype(np.float32), spacing
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_what_hangs_on_by_a_neck_belongs_to_the_nodule_if_the_mark_holds_it(both: bool) -> None:
+    hu, spacing = two_balls(12.0)
+    mark = hu > -400
+    if not both:
+        mark[..., mark.shape[2] // 2 + 9 :] = False
+    (box,) = ndimage.find_objects(mark.view(np.uint8), 1)
+    outline = refine_outline(hu, np.ones(hu.shape, np.uint8), spacing, box, mark[box])
+    assert outline is not None and outline.image is not None
+    ball = np.pi / 6 * 10**3
+    assert outline.image.volume_mm3 == pytest.approx(2 * ball if both else ball, rel=0.15)
+
+
+def test_ground_glass_of_uneven_density_is_outlined_as_a_whole() -> None:
+    for seed in (1, 2, 3, 4):
+        made = crop(CropSpec(13, NoduleKind.NON_SOLID, slice_mm=2.0, noise_hu=10, seed=seed))
+        image = refined(made, scaled(made, -1.5)).image
+        assert image is not None
+        assert image.volume_mm3 == pytest.approx(made.volume_mm3, rel=0.25)
+
+
+def test_a_mark_that_runs_into_the_wall_does_not_make_ground_glass_solid() -> None:
+    made = crop(CropSpec(16, NoduleKind.NON_SOLID, Place.PLEURA, seed=5))
+    outward = ndimage.distance_transform_edt(~made.mask, sampling=made.spacing)
+    outline = refined(made, outward < 2.0)
+    assert outline.image is not None
+    assert outline.image.volume_mm3 == pytest.approx(made.volume_mm3, rel=0.25)

@@ -67,9 +67,6 @@ FAINT, MOST_SMOOTHING = 5.0, 2.4
 GAP_MM = 1.0
 """Gaps within ground glass up to twice this wide belong to it."""
 
-REACH, REACH_MM = 0.8, 3.0
-"""A nodule goes no farther beyond its mark than this share of the mark's radius, or as many mm."""
-
 TIE = 1e-4
 """Lifts voxels that lie on the surface by a hair, so that none is without an outline."""
 
@@ -182,7 +179,6 @@ def refine_outline(
     if owner is not None:
         others = (owner[crop] != 0) & (owner[crop] != number)
         free &= ~np.repeat(others, finer, axis=0)
-    free &= away <= max(REACH_MM, REACH * size / 2)
     if (inside & free).any():
         inside &= free
     smooth = ndimage.gaussian_filter(density, SMOOTH_MM / fine)
