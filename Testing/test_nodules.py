@@ -24,6 +24,7 @@ from LungNoduleSegLib.nodules.table import (
     Nodule,
     NoduleKind,
     Outline,
+    Plane,
     Side,
     read_nodules_csv,
     write_nodules_csv,
@@ -124,6 +125,27 @@ def test_a_ball_has_its_known_measures() -> None:
     assert (nodule.probability, nodule.mean_probability) == (0.8, 0.8)
     assert (nodule.id, nodule.kind, nodule.side) == (1, NoduleKind.SOLID, Side.RIGHT)
     assert nodule.pleura_mm == pytest.approx(20, abs=0.7)
+
+
+@pytest.mark.parametrize(
+    ("slice_mm", "semi_axes", "plane"),
+    [
+        (1.0, (9, 6, 3), Plane.SAGITTAL),
+        (1.0, (9, 3, 6), Plane.CORONAL),
+        (1.0, (3, 9, 6), Plane.AXIAL),
+        (2.5, (9, 6, 3), Plane.AXIAL),
+    ],
+)
+def test_thin_slices_tell_the_plane_in_which_a_nodule_is_largest(
+    slice_mm: float, semi_axes: tuple[float, float, float], plane: Plane
+) -> None:
+    scene = Scene((slice_mm, 0.7, 0.7)).draw(ellipsoid((30, 40, 30), semi_axes))
+    (nodule,) = scene.measure()
+    assert nodule.largest_plane is plane
+    if plane is Plane.AXIAL:
+        assert nodule.largest_plane_mm == nodule.mean_diameter_mm
+    else:
+        assert nodule.largest_plane_mm == pytest.approx(15, abs=0.8)
 
 
 def test_distance_to_pleura_is_zero_where_it_touches_and_the_gap_elsewhere() -> None:

@@ -54,7 +54,7 @@ def test_only_a_part_solid_nodule_has_a_solid_part() -> None:
 
 def test_the_intervals_hold_the_truth_of_nodules_that_they_were_not_fitted_on() -> None:
     record = json.loads(MODEL.read_text(encoding="utf-8"))
-    assert record["outlined"] - record["fitted"] >= 200
-    assert set(record["held_by_the_others"]) == set(MEASURES)
-    assert record["held_by_the_others"]["volume"] >= 0.9
-    assert record["held_by_the_others"]["mean"] >= 0.9
+    assert record["outlined"] >= 800
+    assert set(record["held"]) == set(MEASURES)
+    for measure in ("longest", "across", "mean", "volume"):
+        assert 0.93 <= record["held"][measure] <= 0.97

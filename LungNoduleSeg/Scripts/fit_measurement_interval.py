@@ -5,8 +5,8 @@
 Each nodule is drawn at random: 4 to 30 mm, of any type, free, on a vessel or on the pleura, with
 slices of 0.6 to 5 mm, pixels of 0.5 to 0.9 mm, a soft or sharp kernel and noise of 8 to 30 HU. The
 half width of the interval is the 95 % quantile of the error, found by regression of its logarithm
-on that of each cause. Two thirds of the nodules are fitted; on the others the intervals are counted
-that hold the truth. Both figures and what was drawn go into the file beside the weights.
+on that of each cause. How many intervals hold the truth is counted on a fifth of the nodules at a
+time, by weights fitted on the others; the file holds the weights fitted on all, and this share.
 """
 
 import argparse
@@ -21,8 +21,10 @@ from LungNoduleSegLib.nodules.uncertainty import MEASURES, MODEL, WIDEST, interv
 from LungNoduleSegLib.phantom.chest import Place
 from LungNoduleSegLib.phantom.crops import CropSpec, Kernel, Trial, measure_trials
 
-COVERAGE = 0.95
-FITTED = 2 / 3
+COVERAGE = 0.955
+"""A little more than wanted: what was fitted is somewhat narrow for others."""
+
+FOLDS = 5
 KINDS = (NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID)
 
 
@@ -83,25 +85,28 @@ if __name__ == "__main__":
     options = parser.parse_args()
     specs = [drawn(seed) for seed in range(options.trials)]
     trials = [one for one in measure_trials(specs, options.processes) if one is not None]
-    first = round(FITTED * len(trials))
     weights, held, width = {}, {}, {}
     for number, name in enumerate(MEASURES):
-        terms, off = errors(trials[:first], number)
-        fit = quantile_fit(terms, np.log(np.maximum(off, 1e-3)), COVERAGE)
+        terms, off = errors(trials, number)
+        log_off = np.log(np.maximum(off, 1e-3))
+        half = np.empty(len(off))
+        for fold in range(FOLDS):
+            other = np.arange(len(off)) % FOLDS != fold
+            fit = quantile_fit(terms[other], log_off[other], COVERAGE)
+            half[~other] = np.minimum(np.exp(terms[~other] @ fit), WIDEST[name])
+        fit = quantile_fit(terms, log_off, COVERAGE)
         weights[name] = [round(float(value), 4) for value in fit]
-        terms, off = errors(trials[first:], number)
-        half = np.minimum(np.exp(terms @ weights[name]), WIDEST[name])
         held[name] = round(float(np.mean(off <= half)), 3)
         width[name] = round(float(np.median(half)), 3)
         print(
-            f"{name:<8} holds the truth in {held[name]:.1%} of {len(off)}, ± {width[name]} median"
+            f"{name:<8} holds the truth in {held[name]:.1%} of {len(off)}, ± {width[name]:.1%} "
+            f"median, {np.quantile(half, 0.95):.1%} of 95 %"
         )
     record = {
         "made_by": "LungNoduleSeg/Scripts/fit_measurement_interval.py",
         "trials": len(specs),
         "outlined": len(trials),
-        "fitted": first,
-        "held_by_the_others": held,
+        "held": held,
         "median_half_width": width,
         "terms": "1, log diameter of the equal sphere / 10 mm, log dz, log noise / 20, part-solid, "
         "non-solid, attached, contact; all relative to the mean diameter or the volume",

@@ -19,9 +19,18 @@ from LungNoduleSegLib.nodules.outline import (
     NoduleOutline,
     refine_outline,
 )
-from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, mean_axial_mm
+from LungNoduleSegLib.nodules.table import (
+    Nodule,
+    NoduleKind,
+    Outline,
+    Plane,
+    mean_axial_mm,
+)
 from LungNoduleSegLib.nodules.uncertainty import measurement_interval
 from LungNoduleSegLib.nodules.wall import Box, LungBorder
+
+THIN_MM = 1.5
+"""Slices no farther apart than this show a nodule in other planes well enough to measure it."""
 
 Points = NDArray[np.float64]
 Mark = tuple[Box, NDArray[np.bool_]]
@@ -201,7 +210,8 @@ class NoduleMeter:
         x, y, z = (_rounded(value) for value in centre)
         hu = sitk.GetArrayViewFromImage(self.hu)[box]
         lung_values = sitk.GetArrayViewFromImage(self.lungs)[box][mask]
-        diameters = axial_diameters(mask if image is None else image.field, box, spacing)
+        shape = mask if image is None else image.field
+        diameters = axial_diameters(shape, box, spacing)
         volume = len(voxels) * spacing.prod() if image is None else image.volume_mm3
         attenuation = Attenuation.of(hu[mask])
         kind = _kind(hu, outline, spacing)
@@ -213,6 +223,8 @@ class NoduleMeter:
             odds = sitk.GetArrayViewFromImage(self.probability)[box][mask]
         side = self.border.side(lung_values, voxels)
         longest, across = _rounded(diameters.longest_mm), _rounded(diameters.across_mm)
+        mean = mean_axial_mm(longest, across)
+        plane, largest = largest_plane(shape, spacing, mean)
         return Nodule(
             id=number,
             x=x,
@@ -236,8 +248,10 @@ class NoduleMeter:
             pleura_mm=_rounded(self.border.gap(side, mask, box)),
             probability=None if odds is None else _rounded(odds.max()),
             mean_probability=None if odds is None else _rounded(odds.mean(dtype=np.float64)),
-            mean_diameter_mm=mean_axial_mm(longest, across),
+            mean_diameter_mm=mean,
             outline=outline.made_by,
+            largest_plane=plane,
+            largest_plane_mm=largest,
             **_intervals(outline.image, (longest + across) / 2, volume, kind, spacing),
         )
 
@@ -350,6 +364,35 @@ def axial_diameters(
         longest_mm=length,
         across_mm=float(np.hypot(*np.diff(across, axis=0)[0])),
     )
+
+
+def largest_plane(
+    mask: NDArray[np.bool_] | NDArray[np.float32], spacing: NDArray[np.float64], axial_mm: float
+) -> tuple[Plane, float]:
+    """Find the plane in which the mean of longest and perpendicular diameter is largest.
+
+    "The long and short axis measurements may be in any plane to reflect the true size of the
+    nodule", says Lung-RADS v2022. Slices farther apart than `THIN_MM` are measured axially only.
+
+    Args:
+        mask: as for `axial_diameters`.
+        spacing: mm along (z, y, x).
+        axial_mm: mean of the axial diameters.
+
+    Returns:
+        The plane, and the mean of its diameters as `mean_axial_mm` rounds it.
+    """
+    best = Plane.AXIAL, axial_mm
+    for plane, axis in ((Plane.CORONAL, 1), (Plane.SAGITTAL, 2)):
+        if spacing[0] > THIN_MM:
+            break
+        turned = np.moveaxis(mask, axis, 0)
+        order = [axis, *(i for i in range(3) if i != axis)]
+        found = axial_diameters(turned, (slice(0, 0),) * 3, spacing[order])
+        mean = mean_axial_mm(found.longest_mm, found.across_mm)
+        if mean > best[1]:
+            best = plane, mean
+    return best
 
 
 def _longest_possible(mask: NDArray[np.bool_], pixel: NDArray[np.float64]) -> NDArray[np.float64]:

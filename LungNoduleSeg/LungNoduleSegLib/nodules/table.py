@@ -48,6 +48,14 @@ class Outline(StrEnum):
     HAND = "hand"
 
 
+class Plane(StrEnum):
+    """The plane in which a nodule is measured."""
+
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+
+
 @dataclass(frozen=True)
 class Nodule:
     """One nodule; `COLUMNS` says what each field is and in which unit."""
@@ -82,6 +90,8 @@ class Nodule:
     volume_pm_mm3: float | None = None
     solid_pm_mm: float | None = None
     lobe: Lobe | None = None
+    largest_plane: Plane | None = None
+    largest_plane_mm: float | None = None
 
     @property
     def place(self) -> str:
@@ -180,6 +190,17 @@ COLUMNS = {
     ),
     "lobe": Column(
         "Lobe", "", "The lobe with most of its voxels; empty unless the lungs came with lobes"
+    ),
+    "largest_plane": Column(
+        "Largest plane",
+        "",
+        "Plane in which the mean of both diameters is largest: axial, or where slices are no more "
+        "than 1.5 mm apart also coronal or sagittal",
+    ),
+    "largest_plane_mm": Column(
+        "Mean diameter, largest plane",
+        "mm",
+        "Mean of both diameters in that plane, to 0.1 mm; Lung-RADS v2022 allows any plane",
     ),
 }
 """Every field of `Nodule`, in its order, for the CSV file, the report, the MRML table, the docs."""
