@@ -29,6 +29,10 @@ def choose_all(box: Any) -> Any:
         yield
 
 
+ARROW = 24
+"""What the arrow and the frame of a combo box take, in pixels."""
+
+
 class AppearanceTest(unittest.TestCase):
     """What holds for both panels."""
 
@@ -45,14 +49,17 @@ class AppearanceTest(unittest.TestCase):
     @unittest.skipIf(slicer_host.is_real(), "a dock of Slicer's sizes the panel")
     def assert_nothing_is_cut_off(self, widget: Any) -> None:
         """At that width no text of a button, box or label is longer than its widget."""
-        panel, kinds = widget.parent, (qt.QPushButton, qt.QCheckBox, qt.QLabel)
+        panel = widget.parent
+        kinds = (qt.QPushButton, qt.QCheckBox, qt.QLabel, qt.QComboBox)
         with docked(widget, WIDTH, panel.sizeHint.height() + 20):
             inside = [one for kind in kinds for one in panel.findChildren(kind)]
             for one in inside:
                 if one.isVisibleTo(panel):
                     wraps = isinstance(one, qt.QLabel) and one.wordWrap
-                    text = one.text
+                    chosen = isinstance(one, qt.QComboBox)
+                    text = one.currentText if chosen else one.text
                     least = one.minimumSizeHint.width() if wraps else self.text_width(one, text)
+                    least += ARROW * chosen
                     self.assertLessEqual(least, one.width, text)
                     right = one.mapTo(panel, qt.QPoint(one.width, 0)).x()
                     self.assertLessEqual(right, WIDTH, text)

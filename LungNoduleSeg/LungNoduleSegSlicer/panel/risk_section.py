@@ -223,7 +223,7 @@ class RiskSection(Section):
     def _about_model(self, file: Path) -> tuple[str, str]:
         if file == SUSPICION_MODEL:  # shown before the packages that read it are installed
             card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-            return _("Suspicion as radiologists rate it (LIDC-IDRI)"), str(card["about"])
+            return _("Radiologists’ suspicion (LIDC)"), str(card["about"])
         if not ensure_packages(self._requirements, TITLE):
             raise InputError(_("Risk models need Python packages that are not installed."))
         from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
