@@ -45,8 +45,8 @@ class Measure(Enum):
         """Its name for the box that chooses it."""
         return {
             Measure.DICE: _("Masks (Dice)"),
-            Measure.DETECTION: _("Detections (FROC, as in LUNA16)"),
-            Measure.SYNTHETIC: _("Model on synthetic lesions"),
+            Measure.DETECTION: _("Detections (FROC)"),
+            Measure.SYNTHETIC: _("Synthetic lesions"),
         }[self]
 
 
