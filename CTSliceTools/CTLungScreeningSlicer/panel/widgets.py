@@ -117,7 +117,7 @@ def fit_height(table: Any, least: int, most: int) -> None:
 
 
 _SIZE = (900, 700)
-_WIDEST = 860
+_WIDEST = 830
 """Pictures that are wider are shown smaller."""
 
 

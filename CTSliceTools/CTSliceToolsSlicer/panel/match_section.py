@@ -200,6 +200,7 @@ class MatchSection(Section):
         table = self._ui.matchTable
         table.clearSelection()
         table.rowCount = len(self._matches)
+        table.visible = bool(self._matches)
         for row, match in enumerate(self._matches):
             texts = (
                 str(match.slice.index),
