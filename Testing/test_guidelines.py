@@ -23,7 +23,7 @@ from LungNoduleSegLib.risk.facts import (
     Uptake,
 )
 from LungNoduleSegLib.risk.guidelines import bts, fleischner, fleischner_mean_mm, nelson
-from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, class_examination, lung_rads
+from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, classify_examination, lung_rads
 
 SOLID, PART, NON = NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID
 SCREENED = PatientFacts(screening=True)
@@ -445,7 +445,7 @@ def test_a_nodule_proven_benign_is_of_category_2() -> None:
 
 def examined(*nodules: NoduleFacts, **facts: Any) -> Any:
     patient = PatientFacts(screening=True, **facts)
-    return class_examination([lung_rads(one, patient) for one in nodules], patient)
+    return classify_examination([lung_rads(one, patient) for one in nodules], patient)
 
 
 def test_what_a_first_ct_would_be_classed_as_is_said_but_not_assumed() -> None:

@@ -27,7 +27,7 @@ from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
 from LungNoduleSegLib.results.reading import DICOM_NAMES
 from LungNoduleSegLib.results.segments import LUNG_STYLES
-from LungNoduleSegLib.run_cost import GIVEN_LUNGS, SETTINGS_FOLDER, remember_cost, run_kind
+from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, SETTINGS_FOLDER, record_cost, run_kind
 from LungNoduleSegSlicer.panel.lungs_section import added
 from LungNoduleSegSlicer.panel.sample_data import CATEGORY
 from LungNoduleSegSlicer.scene.result_nodes import RUN_RECORD
@@ -160,8 +160,8 @@ class TestCost(ScanTest):
                 self.ui.costLabel.text,
                 r"^Takes about \d+ s and \d\.\d GiB of memory \(measured on two cores",
             )
-            remember_cost(40 * 64 * 64, run_kind("volume", sha256), 7200, 3.0)
-            remember_cost(40 * 64 * 64, run_kind(GIVEN_LUNGS, sha256), 60, 2.0)
+            record_cost(40 * 64 * 64, run_kind("volume", sha256), 7200, 3.0)
+            record_cost(40 * 64 * 64, run_kind(EXTERNAL_LUNGS, sha256), 60, 2.0)
             self.widget.refresh()
             here = " of memory (from earlier runs on this computer)."
             self.assertEqual(self.ui.costLabel.text, f"Takes about 2 h and 3.0 GiB{here}")

@@ -6,12 +6,12 @@ import pytest
 
 from LungNoduleSegLib.run_cost import (
     FILE,
-    REMEMBERED,
+    KEPT_RUNS,
     SETTINGS_FOLDER,
     ExpectedCost,
     expected_cost,
     peak_gib,
-    remember_cost,
+    record_cost,
     run_kind,
 )
 
@@ -32,7 +32,7 @@ def test_without_earlier_runs_it_is_told_that_none_was_measured_here() -> None:
 
 
 def test_a_run_of_the_same_size_is_expected_to_take_the_same() -> None:
-    remember_cost(30_000_000, KIND, 100.0, 3.0)
+    record_cost(30_000_000, KIND, 100.0, 3.0)
     assert expected_cost(30_000_000, KIND) == ExpectedCost(100.0, 3.0, 1)
     assert expected_cost(60_000_000, KIND).seconds > 100
     assert expected_cost(30_000_000, run_kind("given", "abc")).runs == 0
@@ -40,11 +40,11 @@ def test_a_run_of_the_same_size_is_expected_to_take_the_same() -> None:
 
 def test_the_median_counts_and_old_runs_are_forgotten() -> None:
     for seconds in (50.0, 50.0, 900.0):
-        remember_cost(30_000_000, KIND, seconds, 2.0)
+        record_cost(30_000_000, KIND, seconds, 2.0)
     assert expected_cost(30_000_000, KIND).seconds == 50
-    for _ in range(REMEMBERED):
-        remember_cost(30_000_000, KIND, 20.0, 2.0)
-    assert expected_cost(30_000_000, KIND) == ExpectedCost(20.0, 2.0, REMEMBERED)
+    for _ in range(KEPT_RUNS):
+        record_cost(30_000_000, KIND, 20.0, 2.0)
+    assert expected_cost(30_000_000, KIND) == ExpectedCost(20.0, 2.0, KEPT_RUNS)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_a_damaged_file_is_as_none(folder: Path, text: str) -> None:
     folder.mkdir()
     (folder / FILE).write_text(text)
     assert expected_cost(1_000_000, KIND).runs == 0
-    remember_cost(1_000_000, KIND, 5.0, 1.0)
+    record_cost(1_000_000, KIND, 5.0, 1.0)
     assert expected_cost(1_000_000, KIND).runs == 1
 
 
 def test_a_folder_that_cannot_be_written_ends_no_run(folder: Path) -> None:
     folder.write_text("a file where the folder should be")
-    remember_cost(1_000_000, KIND, 5.0, 1.0)
+    record_cost(1_000_000, KIND, 5.0, 1.0)
     assert expected_cost(1_000_000, KIND).runs == 0
 
 

@@ -48,18 +48,18 @@ def run(
     ],
     output: OutputOption,
     series: Annotated[
-        str | None, typer.Option(help="SeriesInstanceUID, where a folder holds several.")
+        str | None, typer.Option(help="SeriesInstanceUID, if a folder has several.")
     ] = None,
     lungs: LungsOption = LungMethod.VOLUME,
     lungs_file: Annotated[
         Path | None,
-        typer.Option(help="Label image of the lungs to take instead: 1 right, 2 left, or 1 both."),
+        typer.Option(help="Label image of the lungs to use: 1 right, 2 left, or 1 for both."),
     ] = None,
     model: ModelOption = None,
     threshold: ThresholdOption = None,
     keep_all: KeepAllOption = False,
     scene: Annotated[
-        bool, typer.Option("--scene", help="Also write scene.mrb, to be opened in Slicer.")
+        bool, typer.Option("--scene", help="Also write scene.mrb for Slicer.")
     ] = False,
     dicom: Annotated[
         bool,
@@ -67,7 +67,7 @@ def run(
     ] = False,
     probability: Annotated[
         bool,
-        typer.Option("--probability", help="Also write probability.nrrd, to try other thresholds."),
+        typer.Option("--probability", help="Also write probability.nrrd for other thresholds."),
     ] = False,
     masks: Annotated[
         bool, typer.Option("--masks", help="Also write masks.npz, which Slicer loads at once.")
@@ -76,7 +76,7 @@ def run(
     device: DeviceOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Find the lungs and nodules of one scan and write segmentation, table and report.
+    """Segment the lungs and nodules of one scan and write segmentation, table and report.
 
     Example: `lung-nodule-seg run ~/dicom/chest -o ~/results/chest`
     """
@@ -84,7 +84,7 @@ def run(
     with shown(progress) as shows:
         from LungNoduleSegLib.detectors.models import find_card  # noqa: PLC0415
         from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
-        from LungNoduleSegLib.run_cost import GIVEN_LUNGS, peak_gib, remember_cost, run_kind  # noqa: PLC0415
+        from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, peak_gib, record_cost, run_kind  # noqa: PLC0415
         from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
         scene_writer = None
@@ -106,10 +106,9 @@ def run(
             scene=scene_writer,
             progress=shows,
         )
-        way = GIVEN_LUNGS if lungs_file else lungs
-        kind = run_kind(way, find_card(chosen).sha256)
+        kind = run_kind(EXTERNAL_LUNGS if lungs_file else lungs, find_card(chosen).sha256)
         voxels = found.scan.image.GetNumberOfPixels()
-        remember_cost(voxels, kind, time.monotonic() - began, peak_gib())
+        record_cost(voxels, kind, time.monotonic() - began, peak_gib())
         count = len(found.nodules)
         shows.emit(
             {"output": str(output), "nodules": count},
@@ -122,7 +121,7 @@ def run(
 @app.command()
 def phantom(
     output: OutputOption,
-    seed: Annotated[int, typer.Option(help="Another seed is another patient.")] = 0,
+    seed: Annotated[int, typer.Option(help="Each seed is another patient.")] = 0,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Make a chest CT phantom: a DICOM series and the exact masks of its lungs and lesions.
@@ -151,7 +150,7 @@ def demo(
     model: ModelOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Make a phantom, find its lungs and nodules, and say what was missed.
+    """Make a phantom, segment it, and compare the result with the truth.
 
     Example: `lung-nodule-seg demo -o ~/demo`
     """

@@ -1,4 +1,4 @@
-"""Features of many scans, whatever form each comes in, as one table."""
+"""Compute a table of features for many scans, runs or segmentations."""
 
 import csv
 import hashlib
@@ -34,25 +34,25 @@ from LungNoduleSegLib.risk.features import (
 )
 
 CT_BELOW = -200
-"""A volume with values below this is a CT; masks and probabilities have none below 0."""
+"""A volume with values below this is a CT."""
 
 
 def find_scans(folder: Path) -> list[Path]:
     """List the results of runs, segmentations and CT scans in a folder, at any depth, sorted.
 
-    A folder with `run.json` is the result of a run and one that holds DICOM files is a CT scan;
-    neither is searched further, nor are links to folders. Every other volume file is a scan or a
-    segmentation of its own.
+    A folder with `run.json` is the result of a run, and one with DICOM files is a CT scan; neither
+    is searched further, nor are links to folders. Every other volume file is a scan or a
+    segmentation.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there are none.
     """
     if not folder.exists():
-        raise InputError(f"{folder} does not exist: give a folder of scans, masks or results.")
+        raise InputError(f"{folder} does not exist: name a folder of scans, masks or results.")
     found = [folder] if folder.is_file() else list(_scans_below(folder))
     if not found:
         raise InputError(
-            f"{folder} holds no scan, segmentation or result of a run: give a folder that does."
+            f"{folder} has no scan, segmentation or result of a run: choose another folder."
         )
     return found
 
@@ -60,13 +60,13 @@ def find_scans(folder: Path) -> list[Path]:
 def features_of(
     source: Path, name: str, runs: Path, progress: ProgressCallback = silent
 ) -> ScanFeatures:
-    """Compute the features of one scan in any of its forms.
+    """Compute the features of one scan.
 
     Args:
         source: the folder of a run; a mask, label image or probability map; or a CT scan, which is
-            segmented with the bundled model first.
-        name: what the scan is called in the table.
-        runs: folder for the results of such runs; one that is there already is taken.
+            first segmented with the bundled model.
+        name: of the scan in the table.
+        runs: folder for the results of such runs; existing ones are reused.
         progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
@@ -78,11 +78,11 @@ def features_of(
     image = _read_volume(source)
     lowest = float(sitk.GetArrayViewFromImage(image).min())
     if math.isnan(lowest):
-        raise InputError(f"{source} has voxels that are no numbers (NaN): export it again.")
+        raise InputError(f"{source} has voxels that are not numbers (NaN): export it again.")
     if lowest < 0:
         raise InputError(
             f"{source} has values down to {lowest:g} and is neither a CT in HU nor a segmentation: "
-            "give a mask, a label image or probabilities from 0 to 1."
+            "use a mask, a label image or probabilities from 0 to 1."
         )
     nodules = nodule_features(components(image))
     features = scan_features(image, nodules.values())
@@ -92,9 +92,9 @@ def features_of(
 def results_of(
     source: Path, name: str, runs: Path, progress: ProgressCallback = silent
 ) -> Path | None:
-    """Give the folder with the results of a run: `source` itself, or that of a CT run now.
+    """Return the folder of a run: `source` itself, or that of a CT segmented now, else None.
 
-    Args and errors are those of `features_of`. A segmentation has none.
+    Arguments and errors are those of `features_of`.
     """
     if (source / RECORD).is_file():
         return source
@@ -122,7 +122,7 @@ def _scans_below(folder: Path) -> Iterator[Path]:
 
 
 def _of_run(folder: Path, name: str, source: Source) -> ScanFeatures:
-    """Take the features from the files that a run wrote."""
+    """Compute the features from the files of a run."""
     labels, lungs = (_read_volume(folder / file) for file in (NODULES, LUNGS))
     nodules = nodule_features(labels, read_nodules_csv(folder / TABLE), lungs)
     series = _series(folder / RECORD)
@@ -144,7 +144,7 @@ def _series(record: Path) -> Mapping[str, Any]:
 
 
 def _segmented(source: Path, name: str, runs: Path, progress: ProgressCallback) -> Path:
-    """Run the segmenter on a scan, unless its results are there; a failed run leaves nothing."""
+    """Segment a scan unless its results exist; a failed run leaves nothing behind."""
     from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-60:]
@@ -161,10 +161,10 @@ def _segmented(source: Path, name: str, runs: Path, progress: ProgressCallback) 
 
 def _read_volume(file: Path) -> sitk.Image:
     if not file.is_file():
-        raise InputError(f"{file} is missing: give the whole folder of a run.")
+        raise InputError(f"{file} is missing: use the complete folder of a run.")
     if file.name.lower().endswith(".seg.nrrd"):
         raise InputError(
-            f"{file} holds segments of several things: give the folder of its run, or export the "
+            f"{file} has segments other than nodules: use the folder of its run, or export the "
             "nodules as a label map."
         )
     return read_labels(file)
@@ -172,7 +172,7 @@ def _read_volume(file: Path) -> sitk.Image:
 
 @dataclass(frozen=True)
 class ExtractionOutcome:
-    """What `write_feature_table` did: scans added, found there already, and failed with why."""
+    """The outcome of `write_feature_table`: names of scans added and kept, and errors by name."""
 
     added: tuple[str, ...]
     kept: tuple[str, ...]
@@ -182,21 +182,20 @@ class ExtractionOutcome:
 def write_feature_table(
     folder: Path, table: Path, runs: Path | None = None, progress: ProgressCallback = silent
 ) -> ExtractionOutcome:
-    """Write the features of every scan in a folder to a CSV file, one row a scan.
+    """Write the features of every scan in a folder to a CSV file, one row per scan.
 
-    Rows that are in the table already are kept and their scans left alone, so a run that was
-    stopped continues where it was. After each scan the table is rewritten beside itself and
-    takes its own place at once; `NAME-nodules.csv` holds the features of every nodule. What
-    fails is listed in `NAME-errors.csv` and tried again the next time.
+    Existing rows are kept and their scans skipped, so an interrupted call continues where it
+    stopped. The table is replaced atomically after each scan; `NAME-nodules.csv` has the features
+    of every nodule. Failures are listed in `NAME-errors.csv` and tried again the next time.
 
     Args:
-        folder: see `find_scans`; one scan will do.
+        folder: see `find_scans`; or one scan.
         table: the CSV file, new or written by this function.
         runs: where CT scans are segmented; default `NAME-runs` beside the table.
         progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
-        InputError: if there is no scan, or a file of that name is something else.
+        InputError: if there are no scans, or an existing file is not such a table.
     """
     folder = folder.resolve()
     scans = find_scans(folder)
@@ -225,7 +224,7 @@ def write_feature_table(
                 scan = features_of(source, name, runs)
             except (Cancelled, MemoryError):
                 raise
-            except Exception as error:  # whatever is wrong with one scan, the others go on
+            except Exception as error:  # a problem of one scan must not stop the others
                 errors[name] = sentence_of(error)
                 continue
             rows.append(scan.identifiers | _texts(scan.features))
@@ -244,12 +243,12 @@ def write_feature_table(
 
 
 def _texts(features: Features) -> dict[str, str]:
-    """Write numbers so that they read back to six digits; NaN as an empty cell."""
+    """Format numbers with six digits, NaN as an empty cell."""
     return {name: "" if math.isnan(v) else f"{v:.6g}" for name, v in features.items()}
 
 
 def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a table that this module wrote; none if there is no such file."""
+    """Read a table that this module wrote; empty without a file."""
     if not path.exists():
         return []
     try:
@@ -257,8 +256,8 @@ def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             reader = csv.DictReader(stream, strict=True)
             if reader.fieldnames != list(columns):
                 raise InputError(
-                    f"{path} is no table of these features or one of another version: choose "
-                    "another name for the output, nothing was overwritten."
+                    f"{path} is not a table of these features, or of another version: choose "
+                    "another name for the output; nothing was overwritten."
                 )
             return [{k: csv_files.unguarded(v or "") for k, v in row.items()} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -266,7 +265,7 @@ def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _replace(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-    """Write a table beside its own earlier version, then put it in its place at once."""
+    """Replace a table atomically."""
     text = io.StringIO()
     writer = csv_files.DictWriter(text, columns)
     writer.writeheader()

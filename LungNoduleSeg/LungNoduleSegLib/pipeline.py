@@ -1,4 +1,4 @@
-"""One scan in memory: find the lungs, run the networks, find and measure the nodules."""
+"""Analyse one scan in memory: segment the lungs, run the networks, find and measure nodules."""
 
 import time
 from collections.abc import Iterator
@@ -22,14 +22,16 @@ from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_n
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found in one scan.
+    """The results of one scan.
 
     Attributes:
         scan: the scan as read.
-        hu, lungs, probability: axial images on one grid, cropped to the lungs.
+        hu: axial image, cropped to the lungs; `lungs` and `probability` are on the same grid.
+        lungs: 1 right, 2 left.
+        probability: that a voxel belongs to a nodule.
         findings: nodules on that grid.
-        view: leads from the axial grid to the scan's own.
-        notes: one sentence for each thing that was mended in the scan or did not go as wished.
+        view: maps the axial grid to the scan's grid.
+        notes: on repairs of the scan and on problems, one sentence each.
     """
 
     scan: CTScan
@@ -49,7 +51,7 @@ class Timing:
 
     @contextmanager
     def stage(self, name: str, progress: ProgressCallback) -> Iterator[None]:
-        """Time one stage and report its begin and end."""
+        """Time one stage and report its start and end."""
         progress(name, 0, 1)
         began = time.perf_counter()
         yield
@@ -75,10 +77,10 @@ def analyse(
         rules: which candidates are nodules.
         timing: gets the seconds of each stage.
         progress: callback, in the stages "Lungs", "Nodules" and "Measures".
-        lungs_file: the lungs as a label image, instead of finding them; see `read_lungs`.
+        lungs_file: a label image of the lungs instead of segmenting them, see `read_lungs`.
 
     Raises:
-        InputError: if the scan shows no lung, or `lungs_file` cannot be used.
+        InputError: if the scan has no lung, or `lungs_file` cannot be used.
     """
     view, lobes = AxialView.of(scan.image, AIR_HU), None
     with timing.stage("Lungs", progress):

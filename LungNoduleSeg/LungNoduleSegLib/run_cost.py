@@ -1,4 +1,4 @@
-"""How long a run takes and how much memory it needs, as earlier runs on this machine tell."""
+"""Estimate time and memory of a run from earlier runs on this machine."""
 
 import json
 import os
@@ -14,30 +14,30 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import parse_json, replace_text
 
 SETTINGS_FOLDER = "CTLUNGSCREENING_SETTINGS"
-"""Environment variable with another folder for what is remembered between runs."""
+"""Environment variable with another folder for the recorded costs."""
 
 FILE = "run-costs.json"
 
-GIVEN_LUNGS = "given"
-"""Stands for the method of runs that need not find the lungs, see `run_kind`."""
+EXTERNAL_LUNGS = "given"
+"""Method of runs with an external lung mask, see `run_kind`."""
 
-REMEMBERED = 10
-"""Runs of a kind, the last ones: a machine may change."""
+KEPT_RUNS = 10
+"""Number of latest runs of a kind that are kept."""
 
 START_S, SECONDS_PER_MEGAVOXEL = 5.0, 0.41
 START_GIB, GIB_PER_MEGAVOXEL = 0.8, 0.011
-"""Of a run with the bundled model on two cores, which other runs are some multiple of: 1.17 GiB and
-17.5 s of the processors for 133 slices of 512×512 (LIDC-IDRI-0001, `Testing/benchmarks/run.py`)."""
+"""Cost of the bundled model on two cores, the reference for other runs: 1.17 GiB and 17.5 s of
+processor time for 133 slices of 512×512 (LIDC-IDRI-0001, `Testing/benchmarks/run.py`)."""
 
 
 @dataclass(frozen=True)
 class RunCost:
-    """What a run took.
+    """The cost of a run.
 
     Attributes:
-        megavoxels: of the scan.
-        seconds: from the start of the command to its end.
-        gib: of memory, at the peak.
+        megavoxels: size of the scan.
+        seconds: from start to end of the command.
+        gib: peak memory.
     """
 
     megavoxels: float
@@ -47,12 +47,12 @@ class RunCost:
 
 @dataclass(frozen=True)
 class ExpectedCost:
-    """What a run will take.
+    """The expected cost of a run.
 
     Attributes:
-        seconds: likewise.
-        gib: likewise.
-        runs: how many earlier runs on this machine say so; 0: as on our own machine.
+        seconds: as in `RunCost`.
+        gib: as in `RunCost`.
+        runs: number of earlier runs on this machine; 0 for the reference cost.
     """
 
     seconds: float
@@ -63,15 +63,14 @@ class ExpectedCost:
 def expected_cost(
     voxels: int, kind: str, by_card: Mapping[str, float] | None = None
 ) -> ExpectedCost:
-    """Tell what a run will take.
+    """Estimate the cost of a run.
 
-    Earlier runs were some multiple of what our own machine would have taken; the median multiple
-    is what is expected of the next, whatever its size.
+    It is the reference cost for the scan's size times the median ratio of earlier runs to theirs.
 
     Args:
         voxels: of the scan.
-        kind: what else matters, see `run_kind`.
-        by_card: what the model's card says, see `ModelCard.cost`; it counts until there are runs.
+        kind: of the run, see `run_kind`.
+        by_card: see `ModelCard.cost`; used until there are runs.
     """
     earlier = _read().get(kind, [])
     runs = len(earlier)
@@ -88,11 +87,11 @@ def expected_cost(
     )
 
 
-def remember_cost(voxels: int, kind: str, seconds: float, gib: float) -> None:
-    """Remember what a run took; where nothing can be written it is forgotten."""
+def record_cost(voxels: int, kind: str, seconds: float, gib: float) -> None:
+    """Record the cost of a run, if the settings folder is writable."""
     costs = _read()
     cost = RunCost(round(voxels / 1e6, 3), round(seconds, 1), round(gib, 3))
-    costs[kind] = [*costs.get(kind, []), cost][-REMEMBERED:]
+    costs[kind] = [*costs.get(kind, []), cost][-KEPT_RUNS:]
     text = json.dumps({key: [asdict(one) for one in of] for key, of in costs.items()}, indent=1)
     with suppress(OSError, InputError):
         file = settings_folder() / FILE
@@ -101,14 +100,14 @@ def remember_cost(voxels: int, kind: str, seconds: float, gib: float) -> None:
 
 
 def run_kind(lungs: str, model_sha256: str) -> str:
-    """Name runs that cost alike: those with the same way to the lungs and the same model."""
+    """Identify runs of similar cost: those with the same lung method and model."""
     return f"{lungs} {model_sha256[:12]}"
 
 
 def peak_gib() -> float:
-    """Give the most memory that this process has had so far, GiB."""
+    """Return the peak memory of this process so far, GiB."""
     if sys.platform == "win32":
-        import psutil  # noqa: PLC0415 - not there in Slicer until packages are installed
+        import psutil  # noqa: PLC0415 - not installed in Slicer at first
 
         return float(psutil.Process().memory_info().peak_wset / 2**30)
     import resource  # noqa: PLC0415 - not on Windows
@@ -118,16 +117,16 @@ def peak_gib() -> float:
 
 
 def settings_folder() -> Path:
-    """Give the folder of the user's settings of this project; it need not be there."""
-    if given := os.environ.get(SETTINGS_FOLDER):
-        return Path(given)
-    import platformdirs  # noqa: PLC0415 - not there in Slicer until packages are installed
+    """Return the folder of the user's settings, which may not exist yet."""
+    if folder := os.environ.get(SETTINGS_FOLDER):
+        return Path(folder)
+    import platformdirs  # noqa: PLC0415 - not installed in Slicer at first
 
     return platformdirs.user_state_path("CTLungScreening", appauthor=False)
 
 
 def usual_cost(megavoxels: float) -> RunCost:
-    """Give what a run took on our own machine."""
+    """Return the reference cost of a run."""
     return RunCost(
         megavoxels,
         START_S + SECONDS_PER_MEGAVOXEL * megavoxels,
@@ -136,7 +135,7 @@ def usual_cost(megavoxels: float) -> RunCost:
 
 
 def _read() -> dict[str, list[RunCost]]:
-    """What is remembered; nothing if the file is missing or damaged."""
+    """The recorded costs; empty if the file is missing or damaged."""
     try:
         data = parse_json((settings_folder() / FILE).read_text(encoding="utf-8"))
         return {str(kind): _costs(runs) for kind, runs in data.items()}

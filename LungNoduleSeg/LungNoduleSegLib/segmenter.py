@@ -1,4 +1,4 @@
-"""The front door: lungs and nodules of a CT, in memory or written into a folder."""
+"""The main entry point: segment lungs and nodules of a CT, in memory or into a folder."""
 
 import sys
 from collections.abc import Mapping
@@ -49,8 +49,8 @@ class SegmentedScan:
     """The lungs and nodules of one scan.
 
     Attributes:
-        analysis: what was found, on the axial grid it was found on.
-        record: how: software, model, parameters and input, as in `run.json`.
+        analysis: the results on the axial grid of the analysis.
+        record: software, model, parameters and input, as in `run.json`.
         timing: seconds of each stage.
     """
 
@@ -60,36 +60,36 @@ class SegmentedScan:
 
     @property
     def scan(self) -> CTScan:
-        """The scan as it was read."""
+        """The scan as read."""
         return self.analysis.scan
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """One sentence for each thing that was mended in the scan or did not go as wished."""
+        """Notes on repairs of the scan and on problems, one sentence each."""
         return self.analysis.notes
 
     @property
     def nodules(self) -> tuple[Nodule, ...]:
-        """The nodules in the order of their numbers, places in LPS mm."""
+        """The nodules by number, positions in LPS mm."""
         return self.analysis.findings.nodules
 
     @cached_property
     def labels(self) -> sitk.Image:
-        """The numbers of the nodules in their voxels, uint16, on the input's own grid."""
+        """Label image of the nodules by number, uint16, on the input's grid."""
         return self.analysis.view.restore(self.analysis.findings.labels)
 
     @cached_property
     def lungs(self) -> sitk.Image:
-        """The lungs, 1 right and 2 left, uint8, on the input's own grid."""
+        """The lungs, 1 right and 2 left, uint8, on the input's grid."""
         return self.analysis.view.restore(self.analysis.lungs)
 
     @cached_property
     def probability(self) -> sitk.Image:
-        """The probability that a voxel is of a nodule, float32, on the input's own grid."""
+        """The probability that a voxel belongs to a nodule, float32, on the input's grid."""
         return self.analysis.view.restore(self.analysis.probability)
 
     def table(self) -> list[dict[str, Any]]:
-        """Give one record a nodule; `pandas.DataFrame` takes the list. `COLUMNS` explains them."""
+        """Return one record per nodule, for example for `pandas.DataFrame`; see `COLUMNS`."""
         return [dict(zip(COLUMNS, astuple(one), strict=True)) for one in self.nodules]
 
     def save(
@@ -106,16 +106,16 @@ class SegmentedScan:
         """Write the masks, the segmentation, the table, the report and `run.json` into a folder.
 
         Args:
-            output: folder for the results, which come into it as a whole; nothing is overwritten.
+            output: folder for the results, written whole or not at all; nothing is overwritten.
             dicom: also write `segmentation.dcm` and `measurements.dcm`; needs a DICOM series.
-            probability: also write `probability.nrrd`, with which the threshold can be changed.
-            masks: also write `masks.npz`, which Slicer loads at once.
+            probability: also write `probability.nrrd`, for changing the threshold later.
+            masks: also write `masks.npz`, which Slicer loads fast.
             clinical_data: of the patient and of all nodules, for the report's risk section.
             scene: also write `scene.mrb`, with `LungNoduleSegSlicer.scene.saving.write_scene`.
-            progress: callback; None shows bars if this is a terminal.
+            progress: callback; None shows bars in a terminal.
 
         Raises:
-            InputError: if one of the files exists, or the scan is not the DICOM that was asked for.
+            InputError: if one of the files exists, or `dicom` is set and the scan is not DICOM.
         """
         output = Path(output)
         _check_output(output, scene is not None, dicom, probability, masks)
@@ -132,7 +132,7 @@ class SegmentedScan:
         clinical_data: ClinicalData,
         scene: SceneWriter | None,
     ) -> None:
-        """Write the files of `save` into a folder that nobody else sees yet."""
+        """Write the files of `save` into a staging folder."""
         source = read_dicom_source(self.scan) if dicom else None
         record = self.record
         if clinical_data != NO_CLINICAL_DATA:
@@ -154,18 +154,18 @@ class SegmentedScan:
 
 @dataclass(frozen=True)
 class NoduleSegmenter:
-    """Finds the lungs and lung nodules of chest CTs.
+    """Segments the lungs and lung nodules of chest CTs.
 
         found = NoduleSegmenter().apply("ct/")
         print(found.table())
         found.save("results")
 
     Attributes:
-        model: one of the model's files, or its name, see `detectors.opening.model_names`.
-        lungs: how the lungs are found.
-        lungs_file: the lungs as a label image instead; see `read_lungs`.
-        rules: fields of `NoduleRules` that overrule those of the model's card.
-        device: where the networks run; None for a GPU if there is one.
+        model: one of the model's files, or its name, see `detectors.models.model_names`.
+        lungs: method of the lung segmentation.
+        lungs_file: a label image of the lungs instead, see `read_lungs`.
+        rules: fields of `NoduleRules` that override the model's card.
+        device: that runs the networks; None for a GPU if available.
     """
 
     model: Path = DEFAULT_MODEL
@@ -181,14 +181,14 @@ class NoduleSegmenter:
         series: str | None = None,
         progress: ProgressCallback | None = None,
     ) -> SegmentedScan:
-        """Find the lungs and nodules of one scan.
+        """Segment the lungs and nodules of one scan.
 
         Args:
             ct: a DICOM folder or a volume file, see `read_ct`; a scan that was read or indexed; or
                 a SimpleITK image in HU, LPS mm.
-            series: the SeriesInstanceUID to take, where a folder holds several.
+            series: the SeriesInstanceUID, if a folder has several.
             progress: `progress(stage, done, total)`, which may raise `Cancelled`; None shows bars
-                if this is a terminal.
+                in a terminal.
 
         Raises:
             InputError: if the scan, the lungs or the model cannot be used.
@@ -208,18 +208,18 @@ class NoduleSegmenter:
         scene: SceneWriter | None = None,
         progress: ProgressCallback | None = None,
     ) -> SegmentedScan:
-        """Find the lungs and nodules of one scan and write them: `apply`, then `save`.
+        """Segment one scan and write the results: `apply`, then `save`.
 
-        What would make `save` fail is looked at before the work begins. Args and errors are those
-        of the two.
+        Reasons for `save` to fail are checked before the work begins. Arguments and errors are
+        those of the two.
         """
         output = Path(output)
         _check_output(output, scene is not None, dicom, probability, masks)
         if clinical_data.nodules:
             raise InputError(
-                f"Clinical data name nodule {min(clinical_data.nodules)}, but nodules have numbers "
-                "only once they are found: give those of the patient and of all nodules here, and "
-                "those of single nodules to `risk`."
+                f"Clinical data name nodule {min(clinical_data.nodules)}, but nodules have no "
+                "numbers before the run: use data of the patient and of all nodules here, and of "
+                "single nodules with `risk`."
             )
         with in_terminal(progress) as report, whole_output(output, "writing") as folder:
             found = self._apply(ct, series, report, dicom)
@@ -260,18 +260,18 @@ def measure_nodules(
     labels: sitk.Image,
     lungs: sitk.Image | None = None,
 ) -> tuple[Nodule, ...]:
-    """Measure nodules that somebody else outlined, as a run measures its own.
+    """Measure nodules from another source in the same way as those of a run.
 
     Args:
-        ct: the scan, as `NoduleSegmenter.apply` takes it.
-        labels: whole numbers, 0 for background, each other one a nodule; on any grid, LPS mm.
-        lungs: 1 right and 2 left, on any grid; None finds them.
+        ct: the scan, as for `NoduleSegmenter.apply`.
+        labels: label image with one label per nodule, 0 for background; on any grid, LPS mm.
+        lungs: 1 right and 2 left, on any grid; None to segment them.
 
     Returns:
-        One `Nodule` a label; the label is its number.
+        One `Nodule` per label, with the label as its number.
 
     Raises:
-        InputError: if the scan cannot be read or shows no lung.
+        InputError: if the scan cannot be read or has no lung.
     """
     scan = as_scan(ct)
     view = AxialView.of(scan.image, AIR_HU)
@@ -292,7 +292,7 @@ def _check_output(output: Path, scene: bool, dicom: bool, probability: bool, mas
 def _record(
     analysis: Analysis, model: dict[str, Any], parameters: dict[str, Any]
 ) -> dict[str, Any]:
-    """Give what `run.json` says, but for the results and times."""
+    """Return the content of `run.json` without results and times."""
     scan = analysis.scan
     return {
         "software": software_versions(PACKAGES),

@@ -1,4 +1,4 @@
-"""The scans of a batch: found below a folder, listed in a CSV file, or one alone."""
+"""The scans of a batch: below a folder, listed in a CSV file, or a single one."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, volume_size
 from LungNoduleSegLib.results.reading import is_run
 
 PATH, SERIES, FACTS = "path", "series", "facts"
-"""Columns of a CSV file of scans; only the first must be there."""
+"""Columns of a CSV file of scans; only the first is required."""
 
 _SLICE_PIXELS = 512 * 512
 
@@ -29,11 +29,11 @@ class Case:
     """One scan of a batch.
 
     Attributes:
-        name: what it is called in the table: SeriesInstanceUID, and the folder where a series has
-            copies; path of a volume file below the searched folder; or path as in the CSV file.
-        source: a series with its files, or what `read_ct` reads.
-        series: SeriesInstanceUID, where `source` is a folder with several.
-        facts: JSON file for the published models of risk.
+        name: its name in the table: SeriesInstanceUID, with the folder if there are copies; path of
+            a volume file below the searched folder; or path as in the CSV file.
+        source: a series with its files, or an input of `read_ct`.
+        series: SeriesInstanceUID, if `source` is a folder with several.
+        facts: JSON file with clinical data.
     """
 
     name: str
@@ -43,25 +43,25 @@ class Case:
 
     @property
     def place(self) -> Path:
-        """The folder or file it lies in."""
+        """Its folder or file."""
         return self.source.folder if isinstance(self.source, IndexedScan) else self.source
 
 
 def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
-    """Find the scans of a batch, each once, in the order of their places.
+    """Find the scans of a batch, each once, ordered by path.
 
     Args:
         source: a folder, searched with its subfolders for CT series and volume files, except for
-            results of runs and hidden folders; a CSV file with a column `path` and, where wanted,
-            `series` and `facts`, whose paths are relative to it; or one scan.
-        progress: counts the files examined, in the stage "Searching".
+            results of runs and hidden folders; a CSV file with a column `path` and optionally
+            `series` and `facts`, with paths relative to it; or one scan.
+        progress: counts the examined files, in the stage "Searching".
 
     Raises:
-        InputError: if there is none, or the CSV file cannot be read.
+        InputError: if there are none, or the CSV file cannot be read.
     """
     source = source.resolve()
     if not source.exists():
-        raise InputError(f"{source} does not exist: give a folder of scans, a CSV file or a scan.")
+        raise InputError(f"{source} does not exist: name a folder of scans, a CSV file or a scan.")
     if source.is_dir():
         cases = list(_below(source, progress))
     elif source.suffix.lower() == ".csv":
@@ -69,7 +69,7 @@ def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
     else:
         cases = [Case(source.name, source)]
     if not cases:
-        raise InputError(f"{source} holds no scan, only results: give the folder of the scans.")
+        raise InputError(f"{source} has no scans, only results: name the folder of the scans.")
     unique: dict[str, Case] = {}
     for case in cases:
         unique.setdefault(case.name, case)
@@ -77,17 +77,20 @@ def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
 
 
 def write_list(table: Path, series: Iterable[tuple[Path, str]]) -> None:
-    """Write a CSV file that `find_cases` reads; an earlier list of that name is replaced.
+    """Write a CSV file for `find_cases`, replacing an earlier list.
 
     Args:
         table: the file; its folder is made if missing.
         series: folder and SeriesInstanceUID of each scan.
 
     Raises:
-        InputError: if it cannot be written, or a file of that name is no such list.
+        InputError: if it cannot be written, or the existing file is not such a list.
     """
     if table.exists() and not table.read_bytes().startswith(f"{PATH},{SERIES}\n".encode()):
-        raise InputError(f"{table} is no list of scans of ours: move it away, or choose a folder.")
+        raise InputError(
+            f"{table} is not a list of scans from this program: move it away, or choose another "
+            "folder."
+        )
     try:
         table.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -133,9 +136,9 @@ def _below(folder: Path, progress: ProgressCallback) -> Iterable[Case]:
 
 
 def _copies(scan: IndexedScan) -> list[IndexedScan]:
-    """Tell copies of a series in several folders from one that is spread over them.
+    """Distinguish copies of a series in several folders from one series in several folders.
 
-    A damaged copy would spoil the others if all were taken for one series.
+    Otherwise a damaged copy would affect the others.
     """
     folders: dict[Path, list[str]] = defaultdict(list)
     for name in scan.files:
@@ -156,7 +159,7 @@ def _instance_uid(file: Path) -> str:
 
 
 def _narrowed(scan: IndexedScan) -> IndexedScan:
-    """The same series, named by the folder that all its files lie in."""
+    """The same series, relative to the common folder of its files."""
     files = [scan.folder / name for name in scan.files]
     folder = Path(os.path.commonpath([file.parent for file in files]))
     return IndexedScan(folder, scan.uid, tuple(str(file.relative_to(folder)) for file in files))
@@ -169,7 +172,7 @@ def _listed(table: Path) -> Iterable[Case]:
             if PATH not in (reader.fieldnames or ()):
                 raise InputError(
                     f"{table} has no column {PATH}: name its columns on the first line, {PATH} and "
-                    f"where wanted {SERIES} and {FACTS}."
+                    f"optionally {SERIES} and {FACTS}."
                 )
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -183,7 +186,7 @@ def _listed(table: Path) -> Iterable[Case]:
             place = _beside(table, facts) if facts else None
             yield Case(name, _beside(table, path), series or None, place)
     if not any((row[PATH] or "").strip() for row in rows):
-        raise InputError(f"{table} lists no scan: write one path a line below {PATH}.")
+        raise InputError(f"{table} lists no scans: write one path per line below {PATH}.")
 
 
 def _beside(table: Path, path: str) -> Path:

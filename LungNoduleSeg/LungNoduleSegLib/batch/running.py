@@ -1,4 +1,4 @@
-"""A batch from beginning to end: on Dask workers here or of a cluster, or without Dask."""
+"""Run a batch on Dask workers of this machine or of a cluster, or without Dask."""
 
 import json
 import logging
@@ -44,14 +44,13 @@ if TYPE_CHECKING:
 
 
 USED_OF_FREE = 0.9
-"""Share of the free memory that workers may use together."""
+"""Share of the free memory that all workers may use."""
 
 _CONNECT_S = 15
 
 _CONFIG = {
     "distributed.worker.multiprocessing-method": "spawn",  # Threads do not survive a fork.
-    # Results are rows of a table: what a worker uses is the run itself, which cannot be spilled,
-    # and a worker that waits for less of it would wait for ever.
+    # Memory is used by the run itself, which cannot be spilled; a paused worker would never resume.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
@@ -61,7 +60,7 @@ _CONFIG = {
 
 
 def count_workers(cases: Iterable[Case], cores: int, free_bytes: int) -> int:
-    """Give how many scans fit side by side: one a core, each with the memory the largest needs."""
+    """Return the number of parallel scans: at most one per core, as the largest fits in memory."""
     sizes = [voxels(case) for case in cases]
     need = usual_cost(max(sizes, default=0) / 1e6).gib * 2**30
     return max(1, min(cores, len(sizes), int(USED_OF_FREE * free_bytes / need)))
@@ -69,14 +68,14 @@ def count_workers(cases: Iterable[Case], cores: int, free_bytes: int) -> int:
 
 @contextmanager
 def local_workers(cases: Iterable[Case], count: int | None = None) -> Iterator["Client"]:
-    """Start a cluster on this machine: processes of one thread each, ended at the end.
+    """Start a temporary cluster of single-threaded processes on this machine.
 
-    They talk over encrypted connections of this machine, so that no other user can join in, and
-    start without the caller's main module, so that a script needs no guard.
+    Connections are encrypted, so that no other user can join. Workers start without the caller's
+    main module, so that scripts need no main guard.
 
     Args:
-        cases: the scans, whose sizes decide how many fit.
-        count: how many workers; None for what memory and cores allow.
+        cases: the scans, whose sizes limit the number of workers.
+        count: number of workers; None for as many as memory and cores allow.
     """
     import dask  # noqa: PLC0415 - slow to import, as the others
     import psutil  # noqa: PLC0415
@@ -92,7 +91,7 @@ def local_workers(cases: Iterable[Case], count: int | None = None) -> Iterator["
         THREADS: threads,
         "TF_NUM_INTRAOP_THREADS": threads,  # for a model that Keras runs
         "TF_NUM_INTEROP_THREADS": "1",
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # They share the GPU.
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # to share the GPU
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
     with (
@@ -115,23 +114,23 @@ def local_workers(cases: Iterable[Case], count: int | None = None) -> Iterator["
 
 @contextmanager
 def workers_of(scheduler: str, folder: Path) -> Iterator["Client"]:
-    """Connect to a scheduler of the user's own; its workers go on when this ends.
+    """Connect to the user's own scheduler; its workers are left running.
 
     Args:
         scheduler: address such as `tcp://host:8786`.
-        folder: must be there for every worker, too.
+        folder: must be accessible to every worker.
 
     Raises:
-        InputError: if it cannot be reached, or a worker cannot do the work.
+        InputError: if it cannot be reached, or a worker is not usable.
     """
     from distributed import Client  # noqa: PLC0415 - slow to import
 
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # We say it in a sentence.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # replaced by InputError
     try:
         client = Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
-            f"{scheduler} cannot be reached: give the address that `dask scheduler` printed, such "
+            f"{scheduler} cannot be reached: use the address that `dask scheduler` printed, such "
             "as tcp://127.0.0.1:8786."
         ) from error
     with client:
@@ -140,29 +139,29 @@ def workers_of(scheduler: str, folder: Path) -> Iterator["Client"]:
 
 
 def _check(client: "Client", scheduler: str, folder: Path) -> None:
-    """Refuse workers that lack this package, have another version, or do not see the folder."""
+    """Refuse workers without this package and version, or without access to the folder."""
     here = software_versions(())["CTLungScreening"]
     try:
-        found = client.run(_sight, folder)
+        found = client.run(_access, folder)
     except Exception as error:  # what a worker raises while it imports
         raise InputError(
             f"The workers of {scheduler} cannot run this ({type(error).__name__}: {error}): "
-            "install CTLungScreening where they run."
+            "install CTLungScreening there."
         ) from error
     if not found:
         raise InputError(f"{scheduler} has no workers: start some with `dask worker {scheduler}`.")
-    for worker, (version, sees) in found.items():
+    for worker, (version, has_access) in found.items():
         if version != here:
             raise InputError(
                 f"The worker {worker} has CTLungScreening {version}, not {here}: install the same."
             )
-        if not sees:
+        if not has_access:
             raise InputError(
-                f"The worker {worker} does not see {folder}: give folders that all machines share."
+                f"The worker {worker} cannot access {folder}: use folders that all machines share."
             )
 
 
-def _sight(folder: Path) -> tuple[str, bool]:
+def _access(folder: Path) -> tuple[str, bool]:
     with suppress(OSError):
         return software_versions(())["CTLungScreening"], os.access(folder, os.W_OK)
     return software_versions(())["CTLungScreening"], False
@@ -172,13 +171,13 @@ BATCH_RECORD = "batch.json"
 SCANS = "scans"
 
 _REPORT_S = 0.3
-"""A worker reports progress within a stage at most this often."""
+"""Minimum interval of a worker's progress reports within a stage."""
 
 _POLL_S = 0.2
 
 
 class ScanProgress(NamedTuple):
-    """How far one scan is; a scan that is finished has its row."""
+    """Progress of one scan; a finished scan has a row."""
 
     scan: str
     stage: str
@@ -191,12 +190,12 @@ Watch: TypeAlias = Callable[[ScanProgress], None]
 
 
 def unwatched(progress: ScanProgress) -> None:
-    """Watch nothing."""
+    """Ignore the progress of scans."""
 
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """What a batch did: names of scans run now, and kept from earlier; sentences of the failed."""
+    """The outcome of a batch: names of scans run and kept, and errors by scan name."""
 
     added: tuple[str, ...]
     kept: tuple[str, ...]
@@ -213,28 +212,28 @@ def run_batch(
     progress: ProgressCallback = silent,
     watch: Watch = unwatched,
 ) -> BatchOutcome:
-    """Run every scan of a folder, a CSV file or one scan; write one table and all results.
+    """Run all scans of a folder or a CSV file, or one scan; write one table and all results.
 
-    `results.csv` in `output` gets one row a scan and is whole at any time; the files of a scan come
-    at once into a folder of their own below `scans`, when they are complete. Scans with a result
-    are kept, so a batch that was stopped in any way goes on where it was; failed ones are tried
-    again. `batch.json` says what the batch is of.
+    `results.csv` in `output` has one row per scan and is complete at any time; the complete files
+    of each scan appear in a folder below `scans`. Scans with results are kept, so an interrupted
+    batch continues where it stopped; failed ones are tried again. `batch.json` records source and
+    options.
 
     Args:
         source: see `find_cases`.
-        output: folder of the batch, new or that of an earlier one with the same source and options.
+        output: folder of the batch, new or of an earlier one with the same source and options.
         options: of each run.
-        scheduler: address of a Dask scheduler of the user's own; None for workers of this machine.
-        workers: how many of these; None for what memory and cores allow. Where Dask is not
-            installed, one scan after another is run in this process.
-        progress: stages "Searching" and "Scans"; called several times a second, also between scans.
+        scheduler: address of the user's Dask scheduler; None for workers of this machine.
+        workers: number of these; None for as many as memory and cores allow. Without Dask, scans
+            run one after another in this process.
+        progress: stages "Searching" and "Scans"; called several times a second.
         watch: called with the progress of each scan, in the caller's thread.
 
     Raises:
-        InputError: if there is no scan, the options cannot be used, `output` holds something else
-            or another run is writing there, or the scheduler cannot be used.
-        Cancelled, or whatever `progress` or `watch` raises: local workers are ended first;
-            others finish no scan that was begun.
+        InputError: if there are no scans, the options or the scheduler cannot be used, `output` is
+            not a batch, or another run is writing there.
+        Cancelled, or anything else that `progress` or `watch` raises: local workers are stopped
+            first; others stop after their current scan.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the results.")
@@ -273,7 +272,7 @@ def run_batch(
                     rows[row.scan] = row.cells()
                     if row.error:
                         errors[row.scan] = row.error
-                    with suppress(InputError):  # somebody has it open; the last time counts
+                    with suppress(InputError):  # if opened elsewhere; the final save must succeed
                         save()
             save()
         progress("Scans", len(jobs), len(jobs))
@@ -296,7 +295,7 @@ def _record(source: Path, options: RunOptions) -> dict[str, Any]:
 
 
 def _require_same(file: Path, record: dict[str, Any]) -> None:
-    """Write down what the batch is of, or refuse to mix it with another."""
+    """Write the batch's record, or refuse to continue another batch."""
     if not file.exists():
         with new_file(file) as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -310,8 +309,8 @@ def _require_same(file: Path, record: dict[str, Any]) -> None:
         ) from error
     if other:
         raise InputError(
-            f"{file.parent} holds a batch with another {' and '.join(other)}: choose another "
-            f"folder, or see {file.name} there for what it was."
+            f"{file.parent} has a batch with another {' and '.join(other)}: choose another folder, "
+            f"or use the settings in its {file.name}."
         )
 
 
@@ -329,7 +328,7 @@ def _finished(
     progress: ProgressCallback,
     watch: Watch,
 ) -> Generator[ScanRow, None, None]:
-    """Give the rows of scans as they are finished, by whoever can run them."""
+    """Yield the rows of scans as they finish, with or without Dask."""
     if scheduler:
         connection = workers_of(scheduler, folder)
     elif workers in (None, 1) and not _is_dask_installed():
@@ -365,7 +364,7 @@ def _rows_here(
 def _rows_of(
     client: "Client", jobs: Sequence[Job], kept: int, progress: ProgressCallback, watch: Watch
 ) -> Generator[ScanRow, None, None]:
-    """Give the rows of scans as they are finished."""
+    """Yield the rows of scans as they finish."""
     total = kept + len(jobs)
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     topic = f"lung-nodule-seg-{uuid4().hex}"
@@ -399,7 +398,7 @@ def _result(future: "Future", job: Job) -> ScanRow:
 
     if future.cancelled():
         raise InputError(
-            "The scheduler was lost or dropped the batch: start it again, finished work is kept."
+            "The scheduler was lost or dropped the batch: start it again; finished scans are kept."
         )
     error = future.exception()
     if error is None:
@@ -410,7 +409,7 @@ def _result(future: "Future", job: Job) -> ScanRow:
 
 
 def _run_on_worker(job: Job, topic: str) -> ScanRow:
-    """Run a job in a Dask worker, which publishes its progress under a topic."""
+    """Run a job on a Dask worker, publishing its progress under a topic."""
     from distributed import get_worker  # noqa: PLC0415 - slow to import
 
     worker = get_worker()

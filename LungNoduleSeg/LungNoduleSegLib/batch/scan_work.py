@@ -24,31 +24,31 @@ from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
 from LungNoduleSegLib.results.reading import LUNGS, RECORD, TABLE, is_run
 from LungNoduleSegLib.risk.assessment import assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, read_facts
-from LungNoduleSegLib.risk.lung_rads import class_examination
+from LungNoduleSegLib.risk.lung_rads import classify_examination
 
 RESULTS_TABLE = "results.csv"
 
 
 @dataclass(frozen=True)
 class ScanRow:
-    """What the table says of one scan; None and "" are empty cells.
+    """One scan in the table of results; None and "" are empty cells.
 
     Attributes:
         scan: its name, see `Case`.
         source: folder or file it was read from.
-        results: folder of its results, relative to that of the table.
+        results: folder of its results, relative to the table.
         patient_id: from DICOM, as are the next three.
         study_instance_uid: see `patient_id`.
         series_instance_uid: see `patient_id`.
         study_date: YYYYMMDD.
-        nodules: how many were found.
-        largest_diameter_mm: longest axial diameter of any.
-        largest_volume_mm3: volume of the largest.
+        nodules: number of nodules.
+        largest_diameter_mm: longest axial diameter of any nodule.
+        largest_volume_mm3: volume of the largest nodule.
         total_volume_mm3: of all nodules.
-        right_lung_ml: volume of the patient's right lung.
-        left_lung_ml: volume of the left one.
-        pancan_1a: probability of cancer of the nodule with the largest volume, where the facts that
-            the model asks for are there; as are those of the next six models.
+        right_lung_ml: volume of the right lung.
+        left_lung_ml: volume of the left lung.
+        pancan_1a: probability of cancer for the nodule with the largest volume, if all facts are
+            known; likewise for the next six models.
         pancan_1b: see `pancan_1a`.
         pancan_2a: see `pancan_1a`.
         pancan_2b: see `pancan_1a`.
@@ -56,11 +56,11 @@ class ScanRow:
         herder: see `pancan_1a`.
         va: see `pancan_1a`.
         lung_rads: its Lung-RADS category.
-        fleischner: its class in the Fleischner guideline.
-        bts: likewise of the BTS.
-        nelson: likewise of the NELSON trial.
+        fleischner: its category by the Fleischner guideline.
+        bts: likewise by the BTS guideline.
+        nelson: likewise by the NELSON trial.
         examination: the Lung-RADS category of the examination.
-        seconds: that the run took.
+        seconds: duration of the run.
         error: a sentence if there is no result.
     """
 
@@ -93,7 +93,7 @@ class ScanRow:
     error: str = ""
 
     def cells(self) -> dict[str, str]:
-        """Its cells by column; numbers to six digits."""
+        """Its cells by column, numbers with six digits."""
         return {name: _text(value) for name, value in asdict(self).items()}
 
 
@@ -101,10 +101,10 @@ COLUMNS = [field.name for field in fields(ScanRow)]
 
 
 def read_table(path: Path) -> dict[str, dict[str, str]]:
-    """Read the rows that a batch wrote, by the names of their scans; none if there is no file.
+    """Read the rows that a batch wrote, by scan name; empty without a file.
 
     Raises:
-        InputError: if it is something else.
+        InputError: if it is not such a table.
     """
     if not path.exists():
         return {}
@@ -113,8 +113,8 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
             reader = csv.DictReader(stream, strict=True)
             if reader.fieldnames != COLUMNS:
                 raise InputError(
-                    f"{path} is no table of a batch or one of another version: choose another "
-                    "folder for the output, nothing was overwritten."
+                    f"{path} is not the table of a batch, or of another version: choose another "
+                    "folder for the output; nothing was overwritten."
                 )
             rows = [{k: csv_files.unguarded(v or "") for k, v in row.items()} for row in reader]
             return {row["scan"]: row for row in rows}
@@ -125,7 +125,7 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """Put the table in the place of its earlier version in one step.
+    """Replace the table atomically.
 
     Raises:
         InputError: if it cannot be written.
@@ -149,7 +149,7 @@ _GUIDELINE_COLUMNS = ("lung_rads", "fleischner", "bts", "nelson")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How every scan of a batch is run; `model_file` None is the bundled model."""
+    """Options of every run of a batch; `model_file` None is the bundled model."""
 
     method: LungMethod = LungMethod.VOLUME
     model_file: Path | None = None
@@ -166,9 +166,9 @@ class Job:
 
     Attributes:
         case: the scan.
-        folder: for its results, in the folder of the batch; made at once, when they are complete.
+        folder: for its results, in the folder of the batch; created when they are complete.
         batch: folder of the batch.
-        staging: folder where results may be incomplete.
+        staging: folder for incomplete results.
         options: of the run.
     """
 
@@ -180,39 +180,39 @@ class Job:
 
 
 def run_job(job: Job, progress: ProgressCallback = silent) -> ScanRow:
-    """Run one scan, unless its results are there, and give its row; a failure is a row too."""
+    """Run one scan, unless its results exist, and return its row, also after a failure."""
     try:
         facts = job.case.facts
-        given = read_facts(facts) if facts else NO_CLINICAL_DATA
+        clinical_data = read_facts(facts) if facts else NO_CLINICAL_DATA
         refuse_links(job.folder)
         if not is_run(job.folder):
-            _run(job, given, progress)
-        return _row(job, given)
+            _run(job, clinical_data, progress)
+        return _row(job, clinical_data)
     except InputError as error:
         return failed(job, str(error))
     except MemoryError:
         return failed(job, out_of_memory(job))
     except Cancelled:
         raise
-    except Exception as error:  # whatever is wrong with one scan, the others go on
+    except Exception as error:  # a problem of one scan must not stop the others
         return failed(job, f"{job.case.place}: {type(error).__name__}: {error}")
 
 
 def failed(job: Job, sentence: str) -> ScanRow:
-    """Give the row of a scan without result."""
+    """Return the row of a scan without results."""
     one_line = " ".join(sentence.split())
     return ScanRow(job.case.name, str(job.case.place), error=one_line)
 
 
 def out_of_memory(job: Job) -> str:
-    """Say that a scan needs more memory than its worker has."""
+    """Return the error message for a scan that killed its worker."""
     return (
-        f"{job.case.place} needs more memory than a worker has, or ends it in some other way: run "
-        "it again with --workers 1."
+        f"{job.case.place} killed its worker, probably for lack of memory: run it again with "
+        "--workers 1."
     )
 
 
-def _run(job: Job, given: ClinicalData, progress: ProgressCallback) -> None:
+def _run(job: Job, clinical_data: ClinicalData, progress: ProgressCallback) -> None:
     from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
     case, options = job.case, job.options
@@ -225,7 +225,7 @@ def _run(job: Job, given: ClinicalData, progress: ProgressCallback) -> None:
     with tempfile.TemporaryDirectory(dir=job.staging, ignore_cleanup_errors=True) as working:
         results = Path(working) / "results"
         segmenter.run(
-            case.source, results, series=case.series, clinical_data=given, progress=progress
+            case.source, results, series=case.series, clinical_data=clinical_data, progress=progress
         )
         make_folders(job.batch, job.folder.parent)
         try:
@@ -236,8 +236,8 @@ def _run(job: Job, given: ClinicalData, progress: ProgressCallback) -> None:
             ) from error
 
 
-def _row(job: Job, given: ClinicalData) -> ScanRow:
-    """Take the row from the files of a run."""
+def _row(job: Job, clinical_data: ClinicalData) -> ScanRow:
+    """Make the row from the files of a run."""
     record = _record(job.folder / RECORD)
     nodules = read_nodules_csv(job.folder / TABLE)
     lungs = read_labels(job.folder / LUNGS)
@@ -257,7 +257,7 @@ def _row(job: Job, given: ClinicalData) -> ScanRow:
         left_lung_ml=lung_ml["left"],
         seconds=float(sum(record["timing_s"].values())),
         **{name: series.get(name, "") for name in identifiers},
-        **_risk(nodules, lungs, given, job),
+        **_risk(nodules, lungs, clinical_data, job),
     )
 
 
@@ -265,21 +265,23 @@ def _record(file: Path) -> dict[str, Any]:
     try:
         return parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} is no record of a run: move its folder away.") from error
+        raise InputError(f"{file} is not the record of a run: move its folder away.") from error
 
 
 def _risk(
-    nodules: tuple[Nodule, ...], lungs: sitk.Image, given: ClinicalData, job: Job
+    nodules: tuple[Nodule, ...], lungs: sitk.Image, clinical_data: ClinicalData, job: Job
 ) -> dict[str, Any]:
-    """What the published models and guidelines say of the nodule with the largest volume."""
+    """The results of models and guidelines for the nodule with the largest volume."""
     if not nodules:
-        return {"examination": class_examination([], given.patient).category}
+        return {"examination": classify_examination([], clinical_data.patient).category}
     largest = max(nodules, key=lambda one: one.volume_mm3).id
-    assessed = assess_scan(nodules, lungs, given, where=str(job.case.place))
+    assessed = assess_scan(nodules, lungs, clinical_data, where=str(job.case.place))
     found = next(one for one in assessed if one.nodule.id == largest)
     probabilities = (result.probability for result in found.models)
     categories = (result.category for result in found.guidelines)
-    examination = class_examination([one.guidelines[0] for one in assessed], given.patient)
+    examination = classify_examination(
+        [one.guidelines[0] for one in assessed], clinical_data.patient
+    )
     return (
         dict(zip(_MODEL_COLUMNS, probabilities, strict=True))
         | dict(zip(_GUIDELINE_COLUMNS, categories, strict=True))

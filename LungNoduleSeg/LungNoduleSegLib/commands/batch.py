@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LungsOption = Annotated[
     LungMethod,
-    typer.Option(help="How the lungs are found; the last two are programs to be installed."),
+    typer.Option(help="Method of lung segmentation; the last two are separate programs."),
 ]
 
 ModelOption = Annotated[
@@ -35,12 +35,12 @@ ThresholdOption = Annotated[
 
 KeepAllOption = Annotated[
     bool,
-    typer.Option("--keep-all", help="Keep unsure, small, tube-like and outside findings too."),
+    typer.Option("--keep-all", help="Keep uncertain, small, tubular and extrapulmonary findings."),
 ]
 
 
 def rules_of(threshold: float | None, keep_all: bool) -> dict[str, float | None]:
-    """Give the fields of `NoduleRules` that overrule those of the model's card."""
+    """Return the fields of `NoduleRules` that override the model's card."""
     rules: dict[str, float | None] = {} if threshold is None else {"threshold": threshold}
     if keep_all:
         rules |= {
@@ -60,13 +60,13 @@ def batch(
         Path,
         typer.Argument(
             help="Folder of scans, searched at any depth; a CSV file with a column `path`, and "
-            "where wanted `series` and `facts`; or one scan."
+            "optionally `series` and `facts`; or one scan."
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Folder for the results; that of an earlier time goes on."
+            "--output", "-o", help="Folder for the results; an existing batch is continued."
         ),
     ],
     lungs: LungsOption = LungMethod.VOLUME,
@@ -75,25 +75,25 @@ def batch(
     keep_all: KeepAllOption = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Scans at the same time; default: what memory and cores allow."),
+        typer.Option(min=1, help="Parallel scans; default: as memory and cores allow."),
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Dask scheduler of your own, as tcp://host:8786."),
+        typer.Option(metavar="ADDRESS", help="Your Dask scheduler, such as tcp://host:8786."),
     ] = None,
     device: DeviceOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Run many scans: one row a scan in results.csv, each one's full results in its own folder.
+    """Run many scans: one row per scan in results.csv, and full results in a folder per scan.
 
-    A scan that fails gets a sentence in its row and stops nothing. Started again, a batch goes on
-    where it was and tries the failed ones again.
+    A scan that fails has an error in its row; the others continue. Started again, a batch continues
+    where it stopped and tries failed scans again.
 
     Example: `lung-nodule-seg batch ~/scans -o ~/results`
     """
     if workers and scheduler:
         raise InputError(
-            f"--workers is for this machine, and {scheduler} has its own: leave one of them out."
+            f"--workers is for this machine, but {scheduler} has its own: leave out one of them."
         )
     bars = progress is ProgressStyle.BAR
     with (
@@ -125,7 +125,7 @@ def batch(
 
 
 def _lines(report: Reporter) -> "tuple[ProgressCallback, Watch]":
-    """Show the batch and each scan as JSON lines, or each finished scan in one line of text."""
+    """Show the batch and each scan as JSON lines, or each finished scan as a line of text."""
     last: tuple[str, int, int] | None = None
 
     def report_changes(stage: str, done: int, total: int) -> None:
@@ -147,7 +147,7 @@ def _lines(report: Reporter) -> "tuple[ProgressCallback, Watch]":
 
 @contextmanager
 def _bars() -> "Iterator[tuple[ProgressCallback, Watch]]":
-    """Bars on stderr: one of the batch, and one of each scan while it is under way."""
+    """Bars on stderr: one for the batch, and one for each running scan."""
     from rich import progress  # noqa: PLC0415 - slow to import
     from rich.console import Console  # noqa: PLC0415
 
@@ -181,7 +181,7 @@ def _bars() -> "Iterator[tuple[ProgressCallback, Watch]]":
 
 
 def _line(row: "ScanRow") -> str:
-    """Say in one line what became of a scan."""
+    """Format the outcome of a scan in one line."""
     if row.error:
         return f"{row.scan}: failed: {row.error}"
     largest = f", the largest {row.largest_diameter_mm:.1f} mm" if row.largest_diameter_mm else ""
@@ -215,7 +215,7 @@ def export_dicom(
     ] = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Write DICOM SEG, SR and key images of the results of a run, as `run --dicom` does.
+    """Write DICOM SEG, SR and key images of the results of a run, like `run --dicom`.
 
     Example: `lung-nodule-seg export-dicom ~/results/chest`
     """

@@ -16,28 +16,30 @@ def detection(
     annotations: Annotated[
         Path, typer.Option(help="CSV of the nodules: seriesuid, coordX … coordZ, diameter_mm.")
     ],
-    seriesuids: Annotated[Path, typer.Option(help="CSV of all scans, one UID a line, no header.")],
+    seriesuids: Annotated[
+        Path, typer.Option(help="CSV of all scans, one UID per line, no header.")
+    ],
     excluded: Annotated[
-        Path | None, typer.Option(help="CSV of findings to be ignored, as the nodules.")
+        Path | None, typer.Option(help="CSV of findings to ignore, in the same format.")
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="New JSON file for all figures.")
+        Path | None, typer.Option("--json", help="New JSON file for all scores.")
     ] = None,
     curve: Annotated[Path | None, typer.Option(help="New CSV file for the FROC curve.")] = None,
     plot: Annotated[Path | None, typer.Option(help="New PNG file for the FROC curve.")] = None,
     nodules: Annotated[
-        Path | None, typer.Option(help="New CSV file that says which nodules were found.")
+        Path | None, typer.Option(help="New CSV file with the nodules and their detections.")
     ] = None,
     max_marks: Annotated[
-        int, typer.Option(min=0, help="Marks looked at in a scan, the most probable; 0: all.")
+        int, typer.Option(min=0, help="Limit per scan, the most probable ones; 0: all.")
     ] = 100,
     resamples: Annotated[
-        int, typer.Option(min=0, help="Of the scans, for the confidence band; 0: none.")
+        int, typer.Option(min=0, help="Resamples for the confidence band; 0: none.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Score a submission as the LUNA16 challenge does: FROC curve, seven sensitivities, CPM.
+    """Score a submission as in the LUNA16 challenge: FROC curve, seven sensitivities, CPM.
 
     Example: `lung-nodule-seg evaluate detection --submission mine.csv --annotations
     annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv --json out.json`
@@ -83,11 +85,11 @@ def dice(
         Path | None, typer.Option("--csv", help="New CSV file for each slice, scan and nodule.")
     ] = None,
     resample: Annotated[
-        bool, typer.Option("--resample", help="Bring predictions to the grid of the truth.")
+        bool, typer.Option("--resample", help="Resample predictions to the grid of the truth.")
     ] = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Compare predicted with true masks: mean Dice coefficient by slice, by scan and by nodule.
+    """Compare predicted with true masks: mean Dice coefficient by slice, scan and nodule.
 
     Two .npy files of slices [n, 1, rows, columns] are compared as in the tutorial.
 
@@ -121,18 +123,18 @@ def synthetic(
         typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
     ] = None,
     nodules: Annotated[
-        Path | None, typer.Option(help="Mask of the scan's own nodules, which are left out.")
+        Path | None, typer.Option(help="Mask of the scan's own nodules, which are ignored.")
     ] = None,
     rounds: Annotated[
-        int, typer.Option(min=1, help="Copies of the scan, each with 40 lesions of its own.")
+        int, typer.Option(min=1, help="Copies of the scan, each with 40 lesions.")
     ] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Insert lesions of known sizes and types into a scan and report which of them are found.
+    """Insert lesions of known sizes and types into a scan and report which are found.
 
-    Writes the sensitivity by size and type, the FROC curve, pictures of the lesions and the files
-    of a submission, which `evaluate detection` scores alike.
+    Writes the sensitivity by size and type, the FROC curve, pictures of the lesions, and a
+    submission for `evaluate detection`.
 
     Example: `lung-nodule-seg evaluate synthetic ~/dicom/chest -o ~/synthetic --nodules own.nrrd`
     """

@@ -14,12 +14,12 @@ SUMMARY = "Models that find nodules: list, add, check, remove or convert them."
 
 app = typer.Typer(no_args_is_help=True)
 
-NameArgument = Annotated[str, typer.Argument(help="A name that `list` shows.")]
+NameArgument = Annotated[str, typer.Argument(help="A name listed by `list`.")]
 
 
 @app.command("list")
 def list_models() -> None:
-    """Show the models that are there.
+    """List the available models.
 
     Example: `lung-nodule-seg models list`
     """
@@ -36,10 +36,10 @@ def list_models() -> None:
 def add(
     file: Annotated[Path, typer.Argument(help="The model's .zip file, with its model.json.")],
     yes: Annotated[
-        bool, typer.Option("--yes", help="Agree to what a model of kind `command` runs.")
+        bool, typer.Option("--yes", help="Agree to the program of a model of kind `command`.")
     ] = False,
 ) -> None:
-    """Add a model from its zip file; one that runs a program is added after you agreed to it.
+    """Add a model from its zip file; one that runs a program needs your agreement.
 
     Example: `lung-nodule-seg models add ~/Downloads/model.zip`
     """
@@ -53,15 +53,15 @@ def add(
     command = what_runs(card)
     if command and not yes:
         print(f"{card.name} runs this program on your computer, with your rights:\n  {command}")
-        if not sys.stdin.isatty() or not typer.confirm("May it?"):
-            raise InputError(f"{card.name} was not added: agree to its program, or give --yes.")
+        if not sys.stdin.isatty() or not typer.confirm("Allow it?"):
+            raise InputError(f"{card.name} was not added: agree to its program, or use --yes.")
     add_model(file, may_run=command)
     print(f"{card.name}: {card.description}")
 
 
 @app.command()
 def check(name: NameArgument) -> None:
-    """Run a model on a phantom whose nodules are known, and hold it against its card.
+    """Run a model on a phantom with known nodules, and compare its cost with its card.
 
     Example: `lung-nodule-seg models check nodule-unet`
     """
@@ -69,7 +69,7 @@ def check(name: NameArgument) -> None:
 
     began = time.monotonic()
     print(check_model(Path(name)))
-    print(f"{time.monotonic() - began:.0f} s in all")
+    print(f"{time.monotonic() - began:.0f} s in total")
 
 
 @app.command()
@@ -81,16 +81,16 @@ def remove(name: NameArgument) -> None:
     from LungNoduleSegLib.detectors.models import remove_model  # noqa: PLC0415
 
     remove_model(name)
-    print(f"{name} is removed")
+    print(f"{name} was removed")
 
 
 @app.command()
 def convert(
     file: Annotated[Path, typer.Argument(help="A .keras file with its .json card.")],
 ) -> None:
-    """Make the .onnx file of a .keras file, which runs without Keras, and enter it in the card.
+    """Convert a .keras file to an .onnx file, which runs without Keras, and update the card.
 
     Example: `lung-nodule-seg models convert ~/models/mine.keras`
     """
     card = convert_model(file)
-    print(f"{file.with_suffix('.onnx')} gives what {file.name} gives; {card.name} runs by it now")
+    print(f"{card.name} now runs {file.with_suffix('.onnx')}, which is equivalent to {file.name}")

@@ -32,7 +32,7 @@ FactsOption = Annotated[
     Path | None,
     typer.Option(
         "--facts",
-        help="JSON file with facts of patient and nodules for the published models.",
+        help="JSON file with clinical data of patient and nodules.",
     ),
 ]
 
@@ -42,7 +42,7 @@ def _words(kind: Any) -> dict[str, Any]:
 
 
 def _one_of(kind: Any) -> Any:
-    """Make a parser for the words of an enumeration as they are typed."""
+    """Make a parser for the values of an enumeration as they are typed."""
 
     def parse(text: str) -> Any:
         if text not in _words(kind):
@@ -108,17 +108,16 @@ def risk(
     ] = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Give the probability of cancer from a trained model, from published ones, or from both.
+    """Estimate the risk of cancer with a trained model, published models and guidelines.
 
-    Without --model that is the bundled one, which rates how suspicious each nodule is, as
-    radiologists do, and no cancer. Without --model, or once a fact of the patient or the nodule is
-    given, the published models and guidelines are shown; what they still miss is named. Research
-    use only, not a medical device.
+    Without --model, the bundled model rates how suspicious each nodule looks to a radiologist,
+    which is not a probability of cancer. Published models and guidelines are shown without --model,
+    or with any clinical data; missing facts are named. Research use only, not a medical device.
 
     Example: `lung-nodule-seg risk ~/results/chest --model ~/risk-models/xgboost.ubj --age 62
     --sex female --no-emphysema`
     """
-    told = read_facts(facts) if facts else NO_CLINICAL_DATA
+    clinical_data = read_facts(facts) if facts else NO_CLINICAL_DATA
     of_patient = {
         "age": age,
         "sex": sex,
@@ -140,10 +139,10 @@ def risk(
         "count": count,
         "status": status,
     }
-    patient = replace(told.patient, **_given(of_patient))
-    corrections = _given(of_nodule)
-    published = model is None or nodule is not None or growth is not None
-    published |= patient != PatientFacts() or bool(corrections) or told != NO_CLINICAL_DATA
+    patient = replace(clinical_data.patient, **_known(of_patient))
+    corrections = _known(of_nodule)
+    published = model is None or nodule is not None or growth is not None or bool(corrections)
+    published |= patient != PatientFacts() or clinical_data != NO_CLINICAL_DATA
     results: dict[str, object] = {}
     texts: list[str] = []
     with shown(progress) as report, tempfile.TemporaryDirectory() as scratch:
@@ -153,9 +152,9 @@ def risk(
         from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
 
         if model is not None:
-            load_risk_model(model)  # refused before the work, not after it
+            load_risk_model(model)  # to fail before the work
         if not source.exists():
-            raise InputError(f"{source} does not exist: give the results of a run, or a scan.")
+            raise InputError(f"{source} does not exist: name the results of a run, or a scan.")
         folder = results_of(source, source.name, Path(scratch), report)
         if folder is not None or model is not None:
             scan = features_of(folder or source, source.name, Path(scratch), report)
@@ -165,11 +164,11 @@ def risk(
         if published:
             if folder is None:
                 raise InputError(
-                    f"{source} is a mask without its CT, so the published models know too little: "
-                    "give the folder of a run."
+                    f"{source} is a mask without its CT, which published models need: name the "
+                    "folder of a run."
                 )
             assessed, examination = _assessed(
-                folder, nodule, replace(told, patient=patient), corrections, growth
+                folder, nodule, replace(clinical_data, patient=patient), corrections, growth
             )
             results["examination"] = asdict(examination)
             texts.append(examination_text(examination))
@@ -181,19 +180,18 @@ def risk(
         report.emit(results, "\n\n".join(texts))
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
+def _known(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _assessed(
     folder: Path,
     number: int | None,
-    told: ClinicalData,
+    clinical_data: ClinicalData,
     corrections: dict[str, Any],
     growth: Path | None,
 ) -> "tuple[Assessment | None, GuidelineResult]":
-    """Assess one nodule of a run, None where there is none, and class the examination."""
-
+    """Assess one nodule of a run, None without nodules, and classify the examination."""
     from LungNoduleSegLib.risk.assessment import (  # noqa: PLC0415
         ScanRisk,
         assess_scan,
@@ -202,15 +200,16 @@ def _assessed(
     table = folder / TABLE
     rows = read_nodules_csv(table)
     if number is None and not rows:
-        return None, ScanRisk(told.patient, ()).examination
+        return None, ScanRisk(clinical_data.patient, ()).examination
     chosen = max(rows, key=lambda row: row.volume_mm3).id if number is None else number
-    nodules = dict(told.nodules)
+    nodules = dict(clinical_data.nodules)
     nodules[chosen] = {**nodules.get(chosen, {}), **corrections}
     prior = read_prior_facts(growth) if growth else {}
     lungs = read_labels(folder / LUNGS)
-    found = assess_scan(rows, lungs, replace(told, nodules=nodules), prior, str(table))
+    clinical_data = replace(clinical_data, nodules=nodules)
+    found = assess_scan(rows, lungs, clinical_data, prior, str(table))
     one = next(one for one in found if one.nodule.id == chosen)
-    return one, ScanRisk(told.patient, found).examination
+    return one, ScanRisk(clinical_data.patient, found).examination
 
 
 def features(
@@ -221,7 +220,7 @@ def features(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="CSV file; one of an earlier time goes on.")
+        Path, typer.Option("--output", "-o", help="CSV file; an existing one is continued.")
     ],
     runs: Annotated[
         Path | None,
@@ -229,9 +228,9 @@ def features(
     ] = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Write the features of every scan in a folder to a CSV file; scans in it already are kept.
+    """Write the features of every scan in a folder to a CSV file, keeping rows it already has.
 
-    CT scans are segmented first. What fails is listed in NAME-errors.csv and stops nothing.
+    CT scans are segmented first. Failures are listed in NAME-errors.csv; the other scans continue.
 
     Example: `lung-nodule-seg features ~/results -o ~/features.csv`
     """
@@ -258,18 +257,18 @@ def train_risk(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
     ],
-    folds: Annotated[int, typer.Option(help="Of the cross-validation by patient.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes folds, trees and shuffles.")] = 0,
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation by patient.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of folds, trees and shuffles.")] = 0,
     balanced: Annotated[
         bool,
-        typer.Option("--balanced", help="Weigh cancer in XGBoost by its share instead of by 3."),
+        typer.Option("--balanced", help="Weight cancer in XGBoost by its share instead of by 3."),
     ] = False,
     feature_set: Annotated[
         str, typer.Option(help="`all`, the `tutorial`'s nine, or the `physical` ones in mm and HU.")
     ] = "all",
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Train Random Forest and XGBoost on features and outcomes, and report how good they are.
+    """Train Random Forest and XGBoost on features and outcomes, and report their accuracy.
 
     Example: `lung-nodule-seg train-risk features.csv labels.csv -o ~/risk-models`
     """
@@ -304,15 +303,15 @@ def growth(
     ],
     days: Annotated[
         int | None,
-        typer.Option(min=1, help="Days between two scans; default: from their study dates."),
+        typer.Option(min=1, help="Days between two scans; default: by their study dates."),
     ] = None,
     facts: FactsOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Follow the nodules of a patient through two or more scans: what grew, how fast, what is new.
+    """Follow the nodules of a patient through two or more scans: growth rates and new nodules.
 
-    A scan that was not run yet is run first, into a folder of its own below the output folder. What
-    changed goes into the Lung-RADS class of each nodule; --facts are those of the last scan.
+    CT scans are segmented first, each into its own folder below the output folder. The change
+    enters the Lung-RADS category of each nodule; --facts belong to the last scan.
 
     Example: `lung-nodule-seg growth ~/results/2023 ~/results/2024 -o ~/results/growth`
     """
@@ -324,7 +323,7 @@ def growth(
 
         if len(scans) < 2:
             raise InputError("Growth needs at least two scans of one patient: name more.")
-        given = read_facts(facts) if facts else NO_CLINICAL_DATA
+        clinical_data = read_facts(facts) if facts else NO_CLINICAL_DATA
         refuse_existing(output, growth_results.FILES)
         names = ["prior", "current"]
         if len(scans) > 2:
@@ -338,7 +337,7 @@ def growth(
 
             NoduleSegmenter().run(source, output / name, progress=report)
             folders.append(output / name)
-        found = growth_results.compare_runs(folders, output, days, given, report)
+        found = growth_results.compare_runs(folders, output, days, clinical_data, report)
         last = found.steps[-1]
         lines = [f"  {growth_results.track_sentence(one)}" for one in found.tracks]
         lines.append(f"Open {output / growth_results.GROWTH_PAGE} in a browser.")

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 OutputArgument = Annotated[
-    Path, typer.Argument(help="Folder for the store; one made with the same options goes on.")
+    Path, typer.Argument(help="Folder for the store; one with the same options is continued.")
 ]
 NeighboursOption = Annotated[
-    int, typer.Option(min=0, help="Slices on either side of a nodule's centre, also examples.")
+    int, typer.Option(min=0, help="Further slices on either side of a nodule's central slice.")
 ]
 LargestOption = Annotated[
-    bool, typer.Option("--largest-only", help="Only the largest nodule of a scan, as the tutorial.")
+    bool, typer.Option("--largest-only", help="Only the largest nodule, as in the tutorial.")
 ]
-LungsOption = Annotated[LungMethod, typer.Option(help="How the lungs are found.")]
+LungsOption = Annotated[LungMethod, typer.Option(help="Method of lung segmentation.")]
 EmptyOption = Annotated[
-    bool, typer.Option("--empty-scans", help="Keep scans without a nodule too, as negatives.")
+    bool, typer.Option("--empty-scans", help="Keep scans without nodules, as negatives.")
 ]
 
 
@@ -43,11 +43,11 @@ def prepare_luna(
     largest_only: LargestOption = ExampleChoice.largest_only,
     tutorial_masks: Annotated[
         bool,
-        typer.Option("--tutorial-masks", help="Spheres twice as large, as the tutorial has them."),
+        typer.Option("--tutorial-masks", help="Spheres twice as large, as in the tutorial."),
     ] = False,
     patients: Annotated[
         Path | None,
-        typer.Option(help="CSV: seriesuid, patient_id; else each scan counts as a patient."),
+        typer.Option(help="CSV: seriesuid, patient_id; default: each scan is a patient."),
     ] = None,
     lungs: LungsOption = ExampleChoice.lungs,
     empty_scans: EmptyOption = False,
@@ -55,7 +55,7 @@ def prepare_luna(
 ) -> None:
     """Prepare LUNA16's scans and annotations for training: lungs, masks and slices with nodules.
 
-    What fails is listed in errors.csv and stops nothing; started again, it goes on.
+    Failures are listed in errors.csv. Started again, it continues.
 
     Example: `lung-nodule-seg prepare-luna ~/luna16 ~/luna16/annotations.csv ~/store`
     """
@@ -83,7 +83,7 @@ def prepare_lidc(
     output: OutputArgument,
     agreement: Annotated[
         int,
-        typer.Option(min=1, max=4, help="Of four radiologists, how many outlined a voxel."),
+        typer.Option(min=1, max=4, help="Radiologists, of four, that must have outlined a voxel."),
     ] = 3,
     neighbours: NeighboursOption = ExampleChoice.neighbours,
     largest_only: LargestOption = ExampleChoice.largest_only,
@@ -91,9 +91,9 @@ def prepare_lidc(
     empty_scans: EmptyOption = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Prepare LIDC-IDRI's scans and its radiologists' outlines and ratings for training.
+    """Prepare LIDC-IDRI's scans, outlines and ratings for training.
 
-    What fails is listed in errors.csv and stops nothing; started again, it goes on.
+    Failures are listed in errors.csv. Started again, it continues.
 
     Example: `lung-nodule-seg prepare-lidc ~/LIDC-IDRI ~/store --agreement 2`
     """
@@ -130,14 +130,14 @@ def export_arrays(
     ],
     tutorial_split: Annotated[
         bool,
-        typer.Option("--tutorial-split", help="Test on a fifth of the slices, not of patients."),
+        typer.Option("--tutorial-split", help="Hold out slices instead of patients."),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the split and the order.")] = 1,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Write a store as the tutorial's trainImages, trainMasks, testImages and testMasks .npy.
+    """Export a store as the tutorial's trainImages, trainMasks, testImages and testMasks .npy.
 
-    Each is float32 [n, 1, 512, 512]; a fifth of the patients is for the test.
+    Each is float32 [n, 1, 512, 512]; a fifth of the patients is held out.
 
     Example: `lung-nodule-seg export-arrays ~/store -o ~/arrays`
     """
@@ -167,7 +167,7 @@ def train(
         typer.Option(
             "--output",
             "-o",
-            help="New .keras file; its card is written beside it, the curves into NAME-training.",
+            help="New .keras file; its card is written beside it, the curves to NAME-training.",
         ),
     ],
     preset: Annotated[
@@ -221,9 +221,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 1,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Train a U-Net on a store and keep the epoch that is best on the held-out patients.
+    """Train a U-Net on a store and keep the best epoch on the held-out patients.
 
-    An interrupted training continues after its last epoch when started again with the same options.
+    Started again with the same options, an interrupted training continues after its last epoch.
 
     Example: `lung-nodule-seg train ~/store -o ~/models/mine.keras`
     """
@@ -256,6 +256,6 @@ def train(
         emit_training(
             report,
             result,
-            f"Of {len(result.epochs)} epochs the best has a Dice of "
-            f"{result.best['val_dice_coefficient']:.3f} on what was held out.",
+            f"The best of {len(result.epochs)} epochs has a Dice of "
+            f"{result.best['val_dice_coefficient']:.3f} on held-out data.",
         )

@@ -1,4 +1,4 @@
-"""Nodule detection scored as the LUNA16 challenge scores it."""
+"""Detection scores as in the LUNA16 challenge."""
 
 import json
 from collections.abc import Sequence
@@ -33,24 +33,24 @@ from LungNoduleSegLib.evaluation.luna_files import (
 )
 
 MAX_MARKS = 100
-"""Marks a scan that the challenge looks at."""
+"""Maximum number of marks per scan in the challenge."""
 
 UNKNOWN_DIAMETER_MM = 10.0
-"""Taken where a finding's diameter is negative, as the challenge writes an unknown one."""
+"""Diameter for findings with a negative, that is unknown, diameter in the challenge's files."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Marks held against findings.
+    """Marks matched with findings.
 
     Attributes:
-        marks: what enters the FROC curve.
+        marks: the input of the FROC curve.
         nodule_probability: (nodules,) highest probability of a mark on the nodule, in the order of
-            the truth; minus infinity where there is none.
-        candidates: marks considered.
-        over_limit: marks left out because their scan has too many.
-        on_excluded: marks on excluded findings only.
-        repeated: marks on a nodule beyond its first.
+            the truth; minus infinity without a mark.
+        candidates: number of marks considered.
+        over_limit: number of marks ignored because their scan has too many.
+        on_excluded: number of marks on excluded findings only.
+        repeated: number of further marks on a nodule.
     """
 
     marks: Marks
@@ -63,12 +63,12 @@ class Matching:
 
 @dataclass(frozen=True)
 class DetectionScore:
-    """How well a system detects nodules.
+    """The detection score of a system.
 
     Attributes:
-        matching: marks held against findings.
+        matching: marks matched with findings.
         curve: the FROC curve.
-        band: of its resamples; None if none were asked for.
+        band: bootstrap confidence band, or None.
     """
 
     matching: Matching
@@ -86,7 +86,7 @@ class DetectionScore:
         return float(self.sensitivity.mean())
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the curve, for a JSON file."""
+        """Everything except the curve, for a JSON file."""
         marks, thresholds = self.matching.marks, self.curve.threshold_at(OPERATING_POINTS)
         found, nodules = int(marks.found.sum()), int(marks.nodules.sum())
         result: dict[str, Any] = {
@@ -113,11 +113,11 @@ class DetectionScore:
         return result
 
     def to_text(self) -> str:
-        """The figures for people."""
+        """Format the scores as text."""
         totals = self.to_dict()
         lines = [
             f"CPM {totals['cpm']:.4f}{_limits(self.band.cpm, 0) if self.band else ''}",
-            "False positives a scan   Sensitivity",
+            "False positives/scan     Sensitivity",
         ]
         for i, (point, sensitivity) in enumerate(
             zip(OPERATING_POINTS, self.sensitivity, strict=True)
@@ -130,7 +130,7 @@ class DetectionScore:
             f"{totals['false_positives']} false positives, "
             f"{totals['ignored_on_excluded_findings']} ignored on excluded findings, "
             f"{totals['ignored_as_second_marks_on_a_nodule']} as second marks on a nodule, "
-            f"{totals['left_out_over_the_limit_a_scan']} left out over the limit a scan."
+            f"{totals['left_out_over_the_limit_a_scan']} over the limit per scan."
         )
         return "\n".join(lines)
 
@@ -142,16 +142,16 @@ def _limits(spread: Spread, i: int) -> str:
 def score_detection(
     marks: Places, truth: Truth, max_marks: int = MAX_MARKS, resamples: int = 1000, seed: int = 0
 ) -> DetectionScore:
-    """Score marks as the challenge does (Setio et al., Medical Image Analysis 2017;42:1).
+    """Score marks as in the challenge (Setio et al., Medical Image Analysis 2017;42:1).
 
-    A mark nearer to a nodule's centre than its radius finds it; its best mark stands for a nodule
-    and others on it count neither way. Marks on excluded findings only are ignored. Every other
-    mark is a false positive.
+    A mark within the radius of a nodule's centre detects it; the most probable mark of a nodule
+    counts, others on it are ignored, as are marks on excluded findings only. All other marks are
+    false positives.
 
     Args:
         marks: of the system; `value` is the probability.
-        truth: holds at least one nodule; marks and findings in other scans are ignored.
-        max_marks: considered in a scan, see `match_marks`; 0 for all.
+        truth: with at least one nodule; marks and findings in other scans are ignored.
+        max_marks: limit per scan, see `match_marks`; 0 for all.
         resamples: of the scans for confidence limits; 0 for none.
         seed: of the resamples.
     """
@@ -161,10 +161,10 @@ def score_detection(
 
 
 def match_marks(marks: Places, truth: Truth, max_marks: int = MAX_MARKS) -> Matching:
-    """Tell what each mark hits.
+    """Match marks with findings.
 
-    In a scan with more than `max_marks` those more probable than the first one beyond stay, so
-    fewer than `max_marks` where some are equal.
+    In a scan with more than `max_marks`, only marks more probable than the first one over the limit
+    are kept, hence fewer than `max_marks` in case of ties.
     """
     per_scan = zip(
         *(_rows_by_scan(of.series, truth.scans) for of in (marks, truth.nodules, truth.excluded)),
@@ -234,7 +234,7 @@ def write_curve(path: Path, score: DetectionScore) -> None:
 
 
 def write_nodules(path: Path, score: DetectionScore, truth: Truth) -> None:
-    """Write each nodule with the probability it was found with, empty where it was missed, as CSV.
+    """Write each nodule with its detection probability as CSV, empty for missed nodules.
 
     Raises:
         InputError: if `path` exists.
@@ -254,7 +254,7 @@ def write_nodules(path: Path, score: DetectionScore, truth: Truth) -> None:
 
 
 def _rows_by_scan(series: NDArray[np.str_], scans: Sequence[str]) -> list[NDArray[np.intp]]:
-    """Rows of each scan in the order they came; rows of other scans are nowhere."""
+    """Rows of each scan in their original order, without those of other scans."""
     number = {uid: n for n, uid in enumerate(scans)}
     owner = np.array([number.get(uid, -1) for uid in series.tolist()], np.intp)
     order = np.argsort(owner, kind="stable")
@@ -274,7 +274,7 @@ def _most_probable(
 def _hits(
     marks: Places, mark: NDArray[np.intp], findings: Places, finding: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
-    """Tell which marks lie on which findings of one scan, (marks, findings)."""
+    """Whether each mark lies on each finding of one scan, (marks, findings)."""
     x, y, z = (
         findings.position[finding, axis] - marks.position[mark, axis, None] for axis in range(3)
     )

@@ -1,4 +1,4 @@
-"""The Dice coefficient of masks: by slice, by scan and by nodule."""
+"""Dice coefficients of masks by slice, scan and nodule."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,11 +17,11 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.evaluation.masks import find_pairs, is_stack, read_pair, read_stacks
 
 SMOOTH = 1.0
-"""Pixels added to both terms of a slice's coefficient in the Data Science Bowl 2017 tutorial."""
+"""Smoothing term of a slice's coefficient in the Data Science Bowl 2017 tutorial."""
 
 
 class Level(StrEnum):
-    """What a coefficient is of."""
+    """The unit that a coefficient is computed for."""
 
     SLICE = "slice"
     SCAN = "scan"
@@ -33,9 +33,10 @@ class Overlap:
     """One coefficient.
 
     Attributes:
-        level: what it is of.
+        level: slice, scan or nodule.
         number: of the slice, from 0 at the feet, or of the true nodule; 0 for a scan.
-        truth, predicted: volume in mm³, or pixels where the spacing is unknown.
+        truth: true volume in mm³, or pixels if the spacing is unknown.
+        predicted: likewise of the prediction.
         dice: 0…1.
     """
 
@@ -48,15 +49,15 @@ class Overlap:
 
 @dataclass(frozen=True)
 class ScanDice:
-    """How well the mask of one scan agrees with the truth.
+    """The agreement of one scan's mask with the truth.
 
     Attributes:
         name: of the pair of masks.
-        slices: those with truth; of arrays all.
-        false_slices: those with a prediction, but without truth.
-        scan: None where both masks are empty, and for arrays, whose slices are of many scans.
-        nodules: one each true nodule.
-        false_positives: predicted nodules that touch no true one.
+        slices: those with truth; all slices of arrays.
+        false_slices: those with a prediction but no truth.
+        scan: None if both masks are empty, and for arrays, whose slices are of many scans.
+        nodules: one per true nodule.
+        false_positives: number of predicted nodules that touch no true one.
     """
 
     name: str
@@ -72,7 +73,7 @@ def slice_dice(
 ) -> NDArray[np.float64]:
     """The tutorial's coefficient of each slice of two stacks (n, rows, columns), 0…1.
 
-    Probabilities are taken as they are, not thresholded, as the tutorial did on its test set.
+    Probabilities are not thresholded, as in the tutorial's evaluation.
     """
     return np.array(
         [
@@ -84,11 +85,11 @@ def slice_dice(
 
 
 def compare_masks(name: str, predicted: sitk.Image, truth: sitk.Image) -> ScanDice:
-    """Compare two label images on one axial grid, 0 where there is no nodule.
+    """Compare two label images on one axial grid, 0 for background.
 
-    Several labels are several nodules; a mask of one value is parted into what hangs together over
-    faces, edges and corners. A predicted nodule belongs to the true one that it shares most with,
-    and a true nodule is compared with all that belong to it.
+    Each label is a nodule; a binary mask is divided into connected components (26 neighbours). A
+    predicted nodule is assigned to the true one with the largest overlap, and a true nodule is
+    compared with all predictions assigned to it.
     """
     true, found = (_nodules(image) for image in (truth, predicted))
     voxel = float(np.prod(truth.GetSpacing()))
@@ -131,11 +132,10 @@ def evaluate_dice(
 
 
 def summary(scans: Sequence[ScanDice]) -> dict[str, Any]:
-    """Means over all slices, scans and nodules, and the figures of each scan.
+    """Means over all slices, scans and nodules, and the results of each scan.
 
-    `mean_slice_dice` is over slices with truth, as in the tutorial, whose examples all have a
-    nodule; `mean_slice_dice_marked` also counts slices with a prediction alone. A mean of nothing
-    is None.
+    `mean_slice_dice` is over slices with truth, as in the tutorial; `mean_slice_dice_marked` also
+    includes slices with only a prediction. The mean of nothing is None.
     """
     slices = [one for scan in scans for one in scan.slices]
     false_slices = [one for scan in scans for one in scan.false_slices]
@@ -166,7 +166,7 @@ def summary(scans: Sequence[ScanDice]) -> dict[str, Any]:
 
 
 def to_text(scans: Sequence[ScanDice]) -> str:
-    """The means for people."""
+    """Format the means as text."""
     totals = summary(scans)
     lines = [
         f"Mean Dice by {level:7} {_shown(totals[f'mean_{level}_dice'])}"
@@ -193,7 +193,7 @@ def write_json(path: Path, scans: Sequence[ScanDice]) -> None:
 
 
 def write_csv(path: Path, scans: Iterable[ScanDice]) -> None:
-    """Write every coefficient, one row each.
+    """Write all coefficients as CSV.
 
     Raises:
         InputError: if `path` exists.
@@ -244,7 +244,7 @@ def _slices(
 def _by_nodule(
     true: NDArray[np.integer], found: NDArray[np.integer], voxel: float
 ) -> tuple[tuple[Overlap, ...], int]:
-    """Compare nodule by nodule and count the predicted ones that touch none."""
+    """Compare nodule by nodule, and count predicted nodules without overlap."""
     marked = (true > 0) | (found > 0)
     true_labels, row = np.unique(np.append(0, true[marked]), return_inverse=True)
     found_labels, column = np.unique(np.append(0, found[marked]), return_inverse=True)

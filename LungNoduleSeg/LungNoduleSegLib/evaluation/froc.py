@@ -1,4 +1,4 @@
-"""The free-response ROC curve, its seven operating points and how sure they are."""
+"""The free-response ROC curve, its seven operating points and their confidence limits."""
 
 from dataclasses import dataclass
 
@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 OPERATING_POINTS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives a scan at which LUNA16 reads off the sensitivity."""
+"""False positives per scan at which LUNA16 evaluates the sensitivity."""
 
 GRID = np.linspace(OPERATING_POINTS[0], OPERATING_POINTS[-1], 10_000)
-"""False positives a scan at which curves are averaged, as in the challenge's script."""
+"""False positives per scan at which curves are averaged, as in the challenge's script."""
 
 CONFIDENCE = 0.95
 
@@ -18,13 +18,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Marks:
-    """All that a FROC curve is made from.
+    """The input of a FROC curve.
 
     Attributes:
-        probability: (n,) of each mark that counts.
-        found: (n,) whether it stands for a nodule; else it is a false positive.
+        probability: (n,) of each mark.
+        found: (n,) whether it detects a nodule; otherwise it is a false positive.
         scan: (n,) number of its scan, from 0.
-        nodules: (scans,) how many nodules each scan has, found or missed.
+        nodules: (scans,) number of nodules of each scan, found or missed.
     """
 
     probability: Array
@@ -38,9 +38,9 @@ class FrocCurve:
     """One point for each probability, the highest first, after a point (0, 0).
 
     Attributes:
-        false_positives: a scan, rising.
-        sensitivity: found nodules over all nodules, rising.
-        threshold: marks of this probability or more count; the first is infinite.
+        false_positives: per scan, increasing.
+        sensitivity: found nodules over all nodules, increasing.
+        threshold: minimum probability of a mark; the first is infinite.
     """
 
     false_positives: Array
@@ -48,11 +48,11 @@ class FrocCurve:
     threshold: Array
 
     def sensitivity_at(self, false_positives: Array | tuple[float, ...]) -> Array:
-        """Interpolate linearly; beyond the last point the curve goes on level."""
+        """Interpolate linearly; constant beyond the last point."""
         return np.interp(false_positives, self.false_positives, self.sensitivity)
 
     def threshold_at(self, false_positives: Array | tuple[float, ...]) -> Array:
-        """The lowest threshold that keeps to so many false positives a scan."""
+        """The lowest threshold with at most so many false positives per scan."""
         kept = np.searchsorted(self.false_positives, false_positives, side="right") - 1
         return self.threshold[kept]
 
@@ -80,7 +80,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Band:
-    """How the sensitivity varies over resamples of the scans.
+    """The variation of the sensitivity over resamples of the scans.
 
     Attributes:
         curve: along `GRID`.
@@ -108,10 +108,7 @@ def froc_curve(marks: Marks) -> FrocCurve:
 
 
 def bootstrap_band(marks: Marks, resamples: int = 1000, seed: int = 0) -> Band:
-    """Resample the scans with replacement and give the spread of the sensitivity.
-
-    A resample without any nodule has no sensitivity and is left out.
-    """
+    """Bootstrap the sensitivity over scans; resamples without nodules are left out."""
     ranked = _Ranked.of(marks)
     scans = len(marks.nodules)
     drawn = np.random.default_rng(seed).integers(scans, size=(resamples, scans))
@@ -130,7 +127,7 @@ def bootstrap_band(marks: Marks, resamples: int = 1000, seed: int = 0) -> Band:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """Marks in the order of falling probability, so that each curve takes two sums."""
+    """Marks by decreasing probability, so that each curve takes two sums."""
 
     probability: Array
     found: Array
@@ -147,10 +144,10 @@ class _Ranked:
         return cls(probability, found, marks.scan[order], marks.nodules, last_of_tie)
 
     def curve(self, times: Array) -> tuple[Array, Array]:
-        """False positives a scan and sensitivity, each scan counted so many `times`.
+        """False positives per scan and sensitivity, with each scan counted `times`.
 
-        Shares are taken first and scaled after, as the challenge's script does over scikit-learn's
-        `roc_curve`: where the curve is steep, the last bit decides what a point reads.
+        Ratios are computed first and scaled afterwards, as in the challenge's script with
+        scikit-learn's `roc_curve`: where the curve is steep, rounding affects the result.
         """
         weight = times[self.scan]
         found = np.cumsum(weight * self.found)[self.last_of_tie]
@@ -162,7 +159,7 @@ class _Ranked:
 
 
 def _share(counts: Array) -> Array:
-    """Counts over their last one; all zero where that is zero."""
+    """Counts divided by the last one; all zero if that is zero."""
     return counts / counts[-1] if len(counts) and counts[-1] else np.zeros(len(counts))
 
 

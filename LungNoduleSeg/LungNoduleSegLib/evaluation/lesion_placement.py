@@ -1,4 +1,4 @@
-"""Lesions of each type and size put into a real lung, to see which of them are found."""
+"""Insert synthetic lesions of each type and size into a real lung."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,19 +21,19 @@ from LungNoduleSegLib.lesions import (
 from LungNoduleSegLib.nodules.table import NoduleKind
 
 SIZES_MM = ((4, 6), (6, 8), (8, 12), (12, 20), (20, 30))
-"""Ranges of diameters, of which each type gets one lesion each."""
+"""Diameter ranges; there is one lesion per type and range."""
 
-GAP_MM = 5.0
-"""Between lesions, beside a quarter of their radii for their spikes."""
+CLEARANCE_MM = 5.0
+"""Distance between lesions, in addition to a quarter of their radii for spikes."""
 
 DRAWN, TRIALS = 30_000, 50
-"""Voxels of the lungs drawn for a lesion, and how many of those that suit it are tried."""
+"""Number of lung voxels drawn for a lesion, and of suitable ones that are tried."""
 
 Array = NDArray[np.float32]
 
 
 class LesionType(StrEnum):
-    """What a lesion is made of, how its border is, or what it touches."""
+    """Composition, border or attachment of a lesion."""
 
     SMOOTH = "smooth"
     LOBULATED = "lobulated"
@@ -55,12 +55,12 @@ _BORDERS = {
     LesionType.LOBULATED: (0.9, 0.0),
     LesionType.SPICULATED: (0.4, 0.8),
 }
-"""Lobulation and spiculation; other types come as they may."""
+"""Lobulation and spiculation; random for other types."""
 
 
 @dataclass(frozen=True)
 class LungSites:
-    """Where in a lung lesions may lie, one row a voxel.
+    """Candidate sites for lesions in the lungs, one row per voxel.
 
     Attributes:
         position: (n, 3) LPS mm.
@@ -75,12 +75,13 @@ class LungSites:
 
 @dataclass(frozen=True)
 class SyntheticLesion:
-    """A lesion in its place.
+    """An inserted lesion.
 
     Attributes:
-        type, size_mm: what was asked for; the size is a range.
-        lesion: what was put there; its diameter is the true one.
-        centre: LPS mm, of the voxels it takes up; beside the pleura they are not all of it.
+        type: requested type.
+        size_mm: requested range of diameters.
+        lesion: the lesion, with its true diameter.
+        centre: LPS mm, of its voxels within the lung.
     """
 
     type: LesionType
@@ -109,7 +110,7 @@ def find_lung_sites(hu: sitk.Image, lungs: sitk.Image) -> LungSites:
     voxels = np.argwhere(sitk.GetArrayViewFromImage(inside))
     position = voxels_to_lps(hu, voxels)
     at = tuple(voxels.T)
-    # The map is zero at the centres of the outermost voxels; the lung ends half a voxel further.
+    # The map is zero at the centres of the outermost voxels, half a voxel from the border.
     return LungSites(position, depth[at] + min(hu.GetSpacing()) / 2, vessel[at])
 
 
@@ -120,10 +121,10 @@ def insert_synthetic_lesions(
     occupied: Sequence[Ball],
     rng: np.random.Generator,
 ) -> tuple[sitk.Image, tuple[SyntheticLesion, ...]]:
-    """Put one lesion of each type and size into a copy of a scan, none near another.
+    """Insert one lesion of each type and size into a copy of a scan, apart from each other.
 
     Returns:
-        The changed image and the lesions, fewer than asked for where the lungs are too small.
+        The new image and the lesions, fewer than requested if the lungs are too small.
     """
     array = sitk.GetArrayFromImage(hu)
     inside = sitk.GetArrayViewFromImage(lungs) > 0
@@ -162,7 +163,7 @@ def _places(
     taken: Sequence[Ball],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Draw centres (n, 3) in LPS mm that suit a lesion and are clear of what is taken."""
+    """Draw centres (n, 3) in LPS mm that suit a lesion and are clear of others."""
     drawn = rng.choice(len(sites.position), min(DRAWN, len(sites.position)), replace=False)
     position, depth, vessel = sites.position[drawn], sites.depth_mm[drawn], sites.vessel_mm[drawn]
     radius = lesion.diameter_mm / 2
@@ -173,7 +174,7 @@ def _places(
     if kind is LesionType.JUXTAVASCULAR:
         fits &= (vessel > 0.5 * radius) & (vessel < radius)
     for centre, other in taken:
-        clear = 1.25 * (radius + other) + GAP_MM
+        clear = 1.25 * (radius + other) + CLEARANCE_MM
         fits &= np.linalg.norm(position - centre, axis=1) > clear
     return position[fits]
 

@@ -49,12 +49,12 @@ class Places:
 
 @dataclass(frozen=True)
 class Truth:
-    """What marks are held against.
+    """The reference for marks.
 
     Attributes:
-        scans: SeriesInstanceUIDs of all scans, also those without a nodule.
-        nodules: what a system should find; `value` is the diameter.
-        excluded: findings on which a mark counts neither for nor against the system.
+        scans: SeriesInstanceUIDs of all scans, including those without nodules.
+        nodules: to be detected; `value` is the diameter.
+        excluded: findings on which marks are ignored.
     """
 
     scans: tuple[str, ...]
@@ -70,37 +70,36 @@ class _Row(NamedTuple):
 def read_challenge(
     submission: Path, annotations: Path, excluded: Path | None, seriesuids: Path
 ) -> tuple[Places, Truth, tuple[str, ...]]:
-    """Read a submission and what it is held against.
+    """Read a submission and its reference.
 
     Args:
         submission: CSV with seriesuid, coordX, coordY, coordZ and probability.
         annotations: CSV with seriesuid, coordX, coordY, coordZ and diameter_mm.
-        excluded: of the same form; None if there is nothing to be ignored.
-        seriesuids: one SeriesInstanceUID a line, no header.
+        excluded: of the same format, or None.
+        seriesuids: one SeriesInstanceUID per line, without header.
 
     Returns:
-        Marks and findings in the scans of `seriesuids`, and a note on each oddity: rows of other
-        scans, which are left out, and repeated rows, which count again, both as the challenge has
-        it.
+        Marks and findings in the scans of `seriesuids`, and notes on rows of other scans, which are
+        left out, and repeated rows, which count again, both as in the challenge.
 
     Raises:
-        InputError: naming the file and the line that cannot be used.
+        InputError: naming the file and the line with the problem.
     """
     scans = read_scans(seriesuids)
     notes: list[str] = []
     marks = _read_places(submission, PROBABILITY, scans, seriesuids, notes)
     if not len(marks.series):
         raise InputError(
-            f"{submission} has no mark in the scans of {seriesuids.name} after line 1: give the "
-            "submission and the list of scans that belong together."
+            f"{submission} has no marks in the scans of {seriesuids.name} after line 1: choose a "
+            "submission and a list of scans that belong together."
         )
     nodules = _read_places(annotations, DIAMETER, scans, seriesuids, notes)
     if not len(nodules.series):
         raise InputError(
-            f"{annotations} has no nodule in the scans of {seriesuids.name} after line 1: give the "
-            "annotations and the list of scans that belong together."
+            f"{annotations} has no nodules in the scans of {seriesuids.name} after line 1: choose "
+            "annotations and a list of scans that belong together."
         )
-    # The challenge's own file repeats thousands of excluded findings, which changes nothing.
+    # The challenge's file repeats thousands of excluded findings, which has no effect.
     ignored = (
         Places.of(())
         if excluded is None
@@ -110,10 +109,10 @@ def read_challenge(
 
 
 def read_scans(path: Path) -> tuple[str, ...]:
-    """Read the SeriesInstanceUIDs of the scans; a line that says `seriesuid` is a header.
+    """Read the SeriesInstanceUIDs of the scans; a line `seriesuid` is a header.
 
     Raises:
-        InputError: if there is none, or one twice.
+        InputError: if there are none, or one is repeated.
     """
     seen: dict[str, int] = {}
     for line, cells in _rows(path):
@@ -126,43 +125,43 @@ def read_scans(path: Path) -> tuple[str, ...]:
             )
         seen[uid] = line
     if not seen:
-        raise InputError(f"{path} lists no scan: give one SeriesInstanceUID a line, from line 1.")
+        raise InputError(f"{path} lists no scans: write one SeriesInstanceUID per line.")
     return tuple(seen)
 
 
 def read_findings(path: Path, scans: Sequence[str]) -> Places:
-    """Read the findings in some scans; `value` is the diameter. Those in others are left out.
+    """Read the findings in some scans; `value` is the diameter. Other scans are left out.
 
     Args:
         path: CSV with seriesuid, coordX, coordY, coordZ and diameter_mm.
         scans: SeriesInstanceUIDs.
 
     Raises:
-        InputError: naming the file and the line that cannot be used.
+        InputError: naming the file and the line with the problem.
     """
     return _read_places(path, DIAMETER, scans, path, [])
 
 
 def read_patients(path: Path) -> dict[str, str]:
-    """Read whose each scan is, from a CSV file with seriesuid and patient_id.
+    """Read the patient of each scan from a CSV file with seriesuid and patient_id.
 
     Raises:
-        InputError: naming the file and the line that cannot be used.
+        InputError: naming the file and the line with the problem.
     """
     rows = _rows(path)
     if not rows:
-        raise InputError(f"{path} line 1 is empty: give a CSV file with {SERIES}, {PATIENT}.")
+        raise InputError(f"{path} line 1 is empty: name a CSV file with {SERIES}, {PATIENT}.")
     columns = _columns(path, rows[0], (SERIES, PATIENT))
     patients = {}
     for row in rows[1:]:
         if len(row.cells) <= max(columns) or not row.cells[columns[1]].strip():
-            raise InputError(f"{path} line {row.line} names no {PATIENT}: complete it.")
+            raise InputError(f"{path} line {row.line} has no {PATIENT}: complete it.")
         patients[row.cells[columns[0]].strip()] = row.cells[columns[1]].strip()
     return patients
 
 
 def write_places(path: Path, value: str, places: Places) -> None:
-    """Write marks (`value` is `PROBABILITY`) or findings (`DIAMETER`) as the challenge does.
+    """Write marks (`value` is `PROBABILITY`) or findings (`DIAMETER`) in the challenge's format.
 
     Raises:
         InputError: if `path` exists.
@@ -177,7 +176,7 @@ def write_places(path: Path, value: str, places: Places) -> None:
 
 
 def write_scans(path: Path, scans: Iterable[str]) -> None:
-    """Write SeriesInstanceUIDs, one a line.
+    """Write SeriesInstanceUIDs, one per line.
 
     Raises:
         InputError: if `path` exists.
@@ -192,19 +191,19 @@ def _read_places(
     names = (SERIES, *POSITION, value)
     rows = _rows(path)
     if not rows:
-        raise InputError(f"{path} line 1 is empty: give a CSV file with {', '.join(names)}.")
+        raise InputError(f"{path} line 1 is empty: name a CSV file with {', '.join(names)}.")
     header, *body = rows
     columns = _columns(path, header, names)
     known = set(scans)
     kept: list[_Row] = []
-    strangers: list[_Row] = []
+    others: list[_Row] = []
     for row in body:
         if len(row.cells) <= max(columns):
             raise InputError(
                 f"{path} line {row.line} has {len(row.cells)} values for {len(header.cells)} "
                 "columns: complete it."
             )
-        chosen = kept if row.cells[columns[0]].strip() in known else strangers
+        chosen = kept if row.cells[columns[0]].strip() in known else others
         chosen.append(row)
     numbers = _numbers(path, kept, columns[1:], names[1:])
     places = Places(
@@ -212,9 +211,9 @@ def _read_places(
         numbers[:, :3],
         numbers[:, 3],
     )
-    if strangers:
+    if others:
         notes.append(
-            f"{path} line {strangers[0].line} is the first of {len(strangers)} rows whose scan is "
+            f"{path} line {others[0].line} is the first of {len(others)} rows whose scan is "
             f"not in {listed_in.name}: they were left out."
         )
     notes += _repeats(path, kept, places)
@@ -222,9 +221,9 @@ def _read_places(
 
 
 def _rows(path: Path) -> list[_Row]:
-    """Read the lines of a CSV file that are not empty."""
+    """Read the non-empty lines of a CSV file."""
     if not path.is_file():
-        raise InputError(f"{path} is not a file: give a CSV file.")
+        raise InputError(f"{path} is not a file: name a CSV file.")
     reader = None
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -246,10 +245,10 @@ def _columns(path: Path, header: _Row, names: Sequence[str]) -> list[int]:
     for delimiter, called in ((";", "semicolons"), ("\t", "tabs"), (" ", "spaces")):
         if len(found) == 1 and delimiter in found[0]:
             raise InputError(
-                f"{path} line {header.line} parts its columns by {called}: save it with commas."
+                f"{path} line {header.line} separates its columns by {called}: save it with commas."
             )
     raise InputError(
-        f"{path} line {header.line} names no column {', '.join(missing)}: the first line has to "
+        f"{path} line {header.line} lacks the column {', '.join(missing)}: the first line must "
         f"name {', '.join(names)}, in any order."
     )
 
@@ -261,8 +260,8 @@ def _numbers(
     numbers = np.array(listed, np.float64).reshape(-1, len(columns))
     for row, column in np.argwhere(~np.isfinite(numbers)):
         raise InputError(
-            f"{path} line {rows[row].line}: '{rows[row].cells[columns[column]]}' is no number for "
-            f"{names[column]}; correct it."
+            f"{path} line {rows[row].line}: '{rows[row].cells[columns[column]]}' is not a number "
+            f"for {names[column]}; correct it."
         )
     return numbers
 
@@ -275,7 +274,7 @@ def _number(text: str) -> float:
 
 
 def _repeats(path: Path, rows: Sequence[_Row], places: Places) -> list[str]:
-    """Note the first row that says the same as one before it."""
+    """Note the first repeated row."""
     first: dict[tuple[object, ...], int] = {}
     repeated = []
     keys = zip(places.series.tolist(), *places.position.T.tolist(), places.value.tolist())  # noqa: B905
@@ -286,7 +285,4 @@ def _repeats(path: Path, rows: Sequence[_Row], places: Places) -> list[str]:
         return []
     line, earlier = repeated[0]
     more = f", the first of {len(repeated)} such rows" if len(repeated) > 1 else ""
-    return [
-        f"{path} line {line} says the same as line {earlier}{more}: each counts, as in the "
-        "challenge."
-    ]
+    return [f"{path} line {line} repeats line {earlier}{more}: each counts, as in the challenge."]

@@ -1,4 +1,4 @@
-"""Masks of nodules in whatever form they come, and which belong together."""
+"""Read nodule masks of any format, and pair predicted with true masks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ SEGMENTATION_SUFFIX, ARRAY_SUFFIX = ".seg.nrrd", ".npy"
 SUFFIXES = (SEGMENTATION_SUFFIX, ARRAY_SUFFIX, *sorted(VOLUME_SUFFIXES, key=len, reverse=True))
 
 GRID_TOLERANCE = 0.01
-"""How far voxels of two grids may lie apart, in voxels, and still be the same ones."""
+"""Largest distance, in voxels, between corresponding voxels of equal grids."""
 
 
 class Pair(NamedTuple):
@@ -29,13 +29,13 @@ class Pair(NamedTuple):
 
 
 def find_pairs(predicted: Path, truth: Path) -> list[Pair]:
-    """Pair two masks, or the masks of two folders that have the same name but for the suffix.
+    """Pair two masks, or the masks of two folders that have the same name except for the suffix.
 
-    The folder of a run stands for its nodules and is called as the folder is. Predictions without
-    a truth are left alone.
+    The folder of a run counts as a mask of its nodules with the folder's name. Predictions without
+    a truth are ignored.
 
     Raises:
-        InputError: if a path does not exist, or a true mask has no predicted one.
+        InputError: if a path does not exist, or a true mask has no prediction.
     """
     if _is_mask(predicted) and _is_mask(truth):
         return [Pair(_name(truth), predicted, truth)]
@@ -43,21 +43,21 @@ def find_pairs(predicted: Path, truth: Path) -> list[Pair]:
     missing = [name for name in true if name not in found]
     if missing:
         raise InputError(
-            f"{true[missing[0]]} has no counterpart of that name in {predicted}: add the predicted "
-            "mask, an empty one where nothing was found."
+            f"{true[missing[0]]} has no counterpart with the same name in {predicted}: add the "
+            "predicted mask, an empty one if nothing was found."
         )
     return [Pair(name, found[name], true[name]) for name in true]
 
 
 def read_mask(path: Path) -> sitk.Image:
-    """Read nodules as a label image, uint32, 0 where there is none, on its own grid.
+    """Read nodules as a label image, uint32, 0 for background, on its own grid.
 
     Args:
-        path: a label image or mask; a `.seg.nrrd`, of which the segments called or coded as
-            nodules count, or all if none is; or the folder of a run.
+        path: a label image or mask; a `.seg.nrrd`, of which the segments named or coded as nodules
+            count, or all if there are none; or the folder of a run.
 
     Raises:
-        InputError: if it holds no labels.
+        InputError: if it is not a label image.
     """
     file = path / NODULES if is_run(path) else path
     try:
@@ -67,24 +67,23 @@ def read_mask(path: Path) -> sitk.Image:
     if file.name.lower().endswith(SEGMENTATION_SUFFIX):
         return _segments(image, file)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{file} is not one 3-D volume: give a mask or a label image.")
+        raise InputError(f"{file} is not one 3-D volume: name a mask or a label image.")
     values = sitk.GetArrayViewFromImage(image)
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise InputError(
-            f"{file} holds fractions, which are no labels: apply a threshold to probabilities."
+            f"{file} has fractional values instead of labels: apply a threshold to probabilities."
         )
     if values.min() < 0:
-        raise InputError(f"{file} has values down to {values.min():g}: give a mask, not a CT.")
+        raise InputError(f"{file} has values down to {values.min():g}: name a mask, not a CT.")
     return sitk.Cast(image, sitk.sitkUInt32)
 
 
 def read_pair(pair: Pair, resample: bool = False) -> tuple[sitk.Image, sitk.Image]:
-    """Read a predicted and a true mask on one grid, their slices axial, from feet to head.
+    """Read a predicted and a true mask on one grid with axial slices from feet to head.
 
     Args:
         pair: the two files.
-        resample: bring the prediction to the grid of the truth, nearest neighbour, where they
-            differ.
+        resample: resample the prediction to the grid of the truth (nearest neighbour).
 
     Raises:
         InputError: as `read_mask`, or if the grids differ and `resample` is not set.
@@ -94,8 +93,8 @@ def read_pair(pair: Pair, resample: bool = False) -> tuple[sitk.Image, sitk.Imag
     if difference:
         if not resample:
             raise InputError(
-                f"{pair.predicted} and {pair.truth} lie on different grids ({difference}): "
-                "give --resample to bring the first to the grid of the second."
+                f"{pair.predicted} and {pair.truth} have different grids ({difference}): "
+                "use --resample to bring the first to the grid of the second."
             )
         predicted = sitk.Resample(predicted, truth, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     else:
@@ -104,7 +103,7 @@ def read_pair(pair: Pair, resample: bool = False) -> tuple[sitk.Image, sitk.Imag
 
 
 def grid_difference(first: sitk.Image, second: sitk.Image) -> str:
-    """Say how the grids of two images differ; empty where they are the same."""
+    """Describe how the grids of two images differ; empty if they are equal."""
     if first.GetSize() != second.GetSize():
         sizes = (" × ".join(map(str, image.GetSize())) for image in (first, second))
         return f"{' and '.join(sizes)} voxels"

@@ -1,4 +1,4 @@
-"""A model on a phantom: does it see the right side of the body, and what does it find?"""
+"""Check a model on a phantom: orientation, findings and cost."""
 
 import time
 from collections.abc import Sequence
@@ -30,11 +30,11 @@ def check_model(model: Path, progress: ProgressCallback = silent) -> str:
         progress: callback of the run.
 
     Returns:
-        What was found, in sentences.
+        The result as text.
 
     Raises:
-        InputError: if the model cannot be run, or finds the lesions in another place only, which
-            tells that it mixes up the axes or sides of the body.
+        InputError: if the model cannot be run, or finds the lesions at mirrored positions, which
+            means that it mixes up axes or sides.
     """
     card = find_card(model)
     phantom = make_phantom(SPEC)
@@ -52,27 +52,27 @@ def check_model(model: Path, progress: ProgressCallback = silent) -> str:
         turned[:, axis] = 2 * middle[axis] - turned[:, axis]
         if _hits(found.nodules, turned.tolist(), radii) > hits:
             raise InputError(
-                f"{card.name} finds the lesions where {words} are exchanged: see to the axes in "
-                "its card, or to what its program does with the orientation."
+                f"{card.name} finds the lesions with {words} exchanged: check the axes in its "
+                "card, or how its program handles the orientation."
             )
     megavoxels = phantom.image.GetNumberOfPixels() / 1e6
     usual = usual_cost(megavoxels).seconds
     sentences = [
-        f"{card.name} found {hits} of {len(truth)} lesions and {len(found.nodules) - hits} other "
-        f"places, with head, left and front where they belong.",
+        f"{card.name} found {hits} of {len(truth)} lesions and {len(found.nodules) - hits} false "
+        f"positives, in the right orientation.",
         f"The run took {seconds:.1f} s for {megavoxels:.1f} million voxels; "
-        f"the bundled model takes about {usual:.0f} s on our own machine.",
+        f"the bundled model takes about {usual:.0f} s on the reference machine.",
     ]
     if "seconds" in card.cost and card.cost.get("megavoxels"):
-        said = card.cost["seconds"] * megavoxels / card.cost["megavoxels"]
-        sentences.append(f"Its card says {said:.1f} s for as many voxels.")
+        stated = card.cost["seconds"] * megavoxels / card.cost["megavoxels"]
+        sentences.append(f"Its card states {stated:.1f} s for the same size.")
     return "\n".join([*sentences, *(f"Note: {note}" for note in found.notes)])
 
 
 def _hits(
     nodules: Sequence[Nodule], centres: Sequence[Sequence[float]], radii: Sequence[float]
 ) -> int:
-    """How many lesions have a nodule whose centre lies in them."""
+    """Number of lesions that contain the centre of a nodule."""
     places = np.array([(one.x, one.y, one.z) for one in nodules]).reshape(-1, 3)
     return sum(
         bool((np.linalg.norm(places - np.array(centre), axis=1) <= radius).any())

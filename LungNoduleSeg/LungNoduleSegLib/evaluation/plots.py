@@ -18,10 +18,10 @@ from LungNoduleSegLib.evaluation.lesion_placement import LesionType, SyntheticLe
 COLOUR = "#0072b2"
 
 SIDE_MM = 50.0
-"""Of a square about a lesion."""
+"""Side of the square around a lesion."""
 
 TILE, GAP, TITLE = 160, 4, 120
-"""Pixels of such a square, between squares, and left of them."""
+"""Pixels of a square, between squares, and of the row titles."""
 
 
 def plot_froc(path: Path, score: DetectionScore) -> None:
@@ -50,7 +50,7 @@ def plot_froc(path: Path, score: DetectionScore) -> None:
     axes.set(
         title=f"FROC: CPM {score.cpm:.4f}, {int(score.matching.marks.nodules.sum())} nodules in "
         f"{len(score.matching.marks.nodules)} scans",
-        xlabel="False positives a scan",
+        xlabel="False positives per scan",
         ylabel="Sensitivity",
         xlim=(OPERATING_POINTS[0], OPERATING_POINTS[-1]),
         ylim=(0, 1),
@@ -63,7 +63,7 @@ def plot_froc(path: Path, score: DetectionScore) -> None:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """Lesions to be shown side by side: images with a place in each, LPS mm."""
+    """Lesions to show side by side: images with a position in each, LPS mm."""
 
     title: str
     places: Sequence[tuple[sitk.Image, tuple[float, float, float]]]
@@ -72,7 +72,7 @@ class SheetRow:
 def plot_sensitivity(
     path: Path, counts: Mapping[LesionType, Mapping[tuple[int, int], tuple[int, int]]]
 ) -> None:
-    """Draw how many lesions were found of how many, types by sizes, into a PNG file.
+    """Draw the numbers of found lesions by type and size into a PNG file.
 
     Raises:
         InputError: if `path` exists.
@@ -95,7 +95,7 @@ def plot_sensitivity(
 
 
 def lesion_rows(image: sitk.Image, lesions: Sequence[SyntheticLesion]) -> list[SheetRow]:
-    """A row for each type of lesion in an image, the smallest first."""
+    """One row per lesion type in an image, the smallest lesion first."""
     ordered = sorted(lesions, key=lambda one: one.lesion.diameter_mm)
     rows = (
         SheetRow(kind, [(image, one.centre) for one in ordered if one.type is kind])
@@ -105,7 +105,7 @@ def lesion_rows(image: sitk.Image, lesions: Sequence[SyntheticLesion]) -> list[S
 
 
 def draw_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
-    """Draw axial squares about lesions, a row after the other, into a PNG file.
+    """Draw axial squares around lesions, row by row, into a PNG file.
 
     Raises:
         InputError: if `path` exists.
@@ -122,7 +122,7 @@ def draw_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
 
 
 def _square(image: sitk.Image, place: tuple[float, float, float]) -> Image.Image:
-    """Cut an axial square of `SIDE_MM` out of an axial volume, black beyond its edge."""
+    """Cut an axial square of `SIDE_MM` out of a volume, black outside it."""
     step = SIDE_MM / TILE
     corner = np.subtract(place, ((SIDE_MM - step) / 2, (SIDE_MM - step) / 2, 0))
     tile = sitk.Resample(

@@ -1,7 +1,4 @@
-"""Synthetic lesions: which of them are found, by size and type, at how many false positives.
-
-The lesions are scored as real nodules are, from the same files: see `detection`.
-"""
+"""Detection of synthetic lesions by size and type, scored like real nodules, see `detection`."""
 
 import json
 from collections import defaultdict
@@ -64,14 +61,14 @@ OUTPUTS = (SUBMISSION, ANNOTATIONS, EXCLUDED, SCANS, LESIONS, RESULT, CURVE, PLO
 
 @dataclass(frozen=True)
 class SyntheticLesionResult:
-    """What became of the inserted lesions.
+    """The result of a synthetic lesion test.
 
     Attributes:
         card: of the model.
-        threshold: the probability from which the model's rules keep a finding.
+        threshold: minimum probability of a finding by the model's rules.
         lesions: in the order of the truth.
-        probability: that each lesion was found with; minus infinity if it was not.
-        score: as of any submission.
+        probability: of the detection of each lesion; minus infinity if missed.
+        score: as for any submission.
     """
 
     card: ModelCard
@@ -81,7 +78,7 @@ class SyntheticLesionResult:
     score: DetectionScore
 
     def sensitivity(self) -> dict[LesionType, dict[tuple[int, int], tuple[int, int]]]:
-        """How many lesions were found at `threshold`, of how many, by type and size."""
+        """Numbers of lesions found at `threshold` and of all, by type and size."""
         counts: dict[LesionType, dict[tuple[int, int], list[int]]] = {
             kind: {size: [0, 0] for size in SIZES_MM} for kind in LesionType
         }
@@ -95,7 +92,7 @@ class SyntheticLesionResult:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the curve, for a JSON file."""
+        """Everything except the curve, for a JSON file."""
         cells = self.sensitivity()
         marks = self.score.matching.marks
         false = (marks.probability >= self.threshold) & ~marks.found
@@ -128,16 +125,16 @@ def evaluate_synthetic_lesions(
     seed: int = 0,
     progress: ProgressCallback = silent,
 ) -> SyntheticLesionResult:
-    """Insert lesions into copies of a scan, run the whole way of `run` on each, and score it.
+    """Insert lesions into copies of a scan, run the full pipeline on each, and score the result.
 
     Args:
         source: a scan that the model was not trained on, see `read_ct`.
         output: folder for the results, made if missing.
-        model_file: a `.keras` file with its card.
-        nodules: mask of the nodules that the scan has itself, on any grid; findings on them are
-            ignored and no lesion is put there. Without it they count as false positives.
+        model_file: one of the model's files.
+        nodules: mask of the scan's own nodules, on any grid; findings on them are ignored and no
+            lesion is inserted there. Without it they count as false positives.
         rounds: copies of the scan, each with one lesion of each type and size.
-        seed: of everything random.
+        seed: of all random numbers.
         progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
@@ -171,7 +168,7 @@ def evaluate_synthetic_lesions(
                 shown += plots.lesion_rows(changed, placed)
         progress("Copies", rounds, rounds)
         if not lesions:
-            raise InputError(f"{source} has no room for a lesion in its lungs: give a chest CT.")
+            raise InputError(f"{source} has no room for a lesion in its lungs: choose a chest CT.")
         truth = Truth(scans, Places.of(annotated), Places.of(ignored))
         resamples = 1000 if rounds > 1 else 0
         score = score_detection(Places.of(marks), truth, resamples=resamples, seed=seed)
@@ -186,18 +183,18 @@ def evaluate_synthetic_lesions(
 
 
 def to_text(result: SyntheticLesionResult) -> str:
-    """The figures for people."""
+    """Format the result as text."""
     figures = result.to_dict()
     at = figures["at_threshold"]
     lines = [f"Found at a probability of {result.threshold:g}:"]
     for name in ("found_of_by_size", "found_of_by_type"):
         lines += [f"  {key:14} {found} of {of}" for key, (found, of) in at[name].items()]
-    lines.append(f"False positives a scan: {at['false_positives_per_scan']:.1f}")
+    lines.append(f"False positives per scan: {at['false_positives_per_scan']:.1f}")
     return "\n".join([*lines, result.score.to_text()])
 
 
 def _balls(labels: sitk.Image) -> list[Ball]:
-    """The ball about the centre of each nodule that holds all of it."""
+    """The bounding sphere of each nodule around its centre."""
     parts = sitk.ConnectedComponent(labels > 0, True)
     array = sitk.GetArrayViewFromImage(parts)
     balls = []

@@ -1,9 +1,9 @@
 """Measurements of lungs and nodules, and their risk, as a DICOM Structured Report (TID 1500).
 
-Concepts are DICOM's own where it has them: assessment category, probability of cancer, recommended
-follow-up interval, border shape (CID 6119), difference in size (CID 6134), lobe (CID 6126 and
-6170). The others, names of published models and their classes, are private and declared in the
-report's Coding Scheme Identification Sequence.
+Standard DICOM concepts are used where they exist: assessment category, probability of cancer,
+recommended follow-up interval, border shape (CID 6119), difference in size (CID 6134), lobe (CID
+6126 and 6170). The names and categories of published models are private concepts, declared in the
+Coding Scheme Identification Sequence.
 """
 
 import re
@@ -37,7 +37,7 @@ from LungNoduleSegLib.risk.guidelines import GuidelineResult
 from LungNoduleSegLib.risk.published_models import ModelResult
 
 SCHEME = "99CTLUNGSCREEN"
-"""Of our private codes; 16 characters at most."""
+"""Coding scheme of private concepts; at most 16 characters."""
 
 _CHANGES = {
     Status.STABLE: codes.SCT.NoSignificantChangesInTheFinding,
@@ -47,13 +47,13 @@ _CHANGES = {
 
 
 def private(meaning: str, name: str = "") -> sr.CodedConcept:
-    """Make a private concept; its value is made of its name, or else of its meaning."""
+    """Make a private concept, its value derived from its name or else its meaning."""
     value = re.sub(r"[^A-Za-z0-9]+", "_", name or meaning).strip("_")
     return sr.CodedConcept(value[:64], SCHEME, meaning[:64])
 
 
 def declare_scheme(report: sr.ComprehensiveSR) -> None:
-    """Say in a report whose the private codes are."""
+    """Declare the private coding scheme in a report."""
     item = Dataset()
     item.CodingSchemeDesignator = SCHEME
     item.CodingSchemeName = "CTLungScreening: published nodule models and guidelines"
@@ -68,11 +68,11 @@ _LOBES = {
     Lobe.LEFT_UPPER: codes.SCT.UpperLobeOfLung,
     Lobe.LEFT_LOWER: codes.SCT.LowerLobeOfLung,
 }
-"""SNOMED CT, of CID 6170; the side is coded beside it."""
+"""SNOMED CT codes of CID 6170; laterality is coded separately."""
 
 
 def lobe_of(nodule: Nodule, one: Assessment | None) -> sr.CodedConcept | None:
-    """Give the lobe of a nodule as far as it is known: what the user says comes first."""
+    """Return the lobe of a nodule if known; clinical data take precedence."""
     upper = None if one is None else one.nodule.upper_lobe
     if nodule.lobe is not None and upper in (None, nodule.lobe.is_upper):
         return _LOBES[nodule.lobe]
@@ -80,7 +80,7 @@ def lobe_of(nodule: Nodule, one: Assessment | None) -> sr.CodedConcept | None:
 
 
 def risk_measurements(one: Assessment, patient: PatientFacts) -> list[sr.Measurement]:
-    """Give the probability of cancer by each model that has one, with its inputs, and growth."""
+    """Return the models' probabilities of cancer with their inputs, and the doubling time."""
     found = [
         sr.Measurement(
             codes.DCM.ProbabilityOfCancer,
@@ -104,7 +104,7 @@ def risk_measurements(one: Assessment, patient: PatientFacts) -> list[sr.Measure
 
 
 def risk_evaluations(one: Assessment) -> list[sr.QualitativeEvaluation]:
-    """Give border shape, change, and the class in every guideline that has one."""
+    """Return border shape, change, and the categories of all guidelines."""
     found = []
     if one.nodule.spiculation:
         found.append(sr.QualitativeEvaluation(codes.DCM.BorderShape, codes.DCM.Spiculated))
@@ -118,7 +118,7 @@ def risk_evaluations(one: Assessment) -> list[sr.QualitativeEvaluation]:
 
 
 def examination_group(risk: ScanRisk) -> sr.MeasurementsAndQualitativeEvaluations | None:
-    """Report the category of the examination; None while there is none."""
+    """Return the group with the examination's category, None without one."""
     result = risk.examination
     if not result.category:
         return None
@@ -135,7 +135,7 @@ def examination_group(risk: ScanRisk) -> sr.MeasurementsAndQualitativeEvaluation
 
 
 def _category(result: GuidelineResult) -> sr.QualitativeEvaluation:
-    """Lung-RADS under DICOM's assessment category, other guidelines under their own names."""
+    """Code Lung-RADS as assessment category, other guidelines under their own names."""
     is_rads = result.guideline.startswith("Lung-RADS")
     name = codes.DCM.AssessmentCategory if is_rads else private(result.guideline)
     meaning = f"{result.guideline}: {result.category}"
@@ -143,7 +143,7 @@ def _category(result: GuidelineResult) -> sr.QualitativeEvaluation:
 
 
 def _inputs(result: ModelResult, nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
-    """List what a model went by, as `label = value`."""
+    """List the inputs of a model as `label = value`."""
     known = {LABELS[f.name]: getattr(patient, f.name) for f in fields(patient)}
     known |= {
         label: getattr(nodule, name) for name, label in LABELS.items() if hasattr(nodule, name)
@@ -159,7 +159,7 @@ SERIES_NUMBER = 9002
 CT_CHEST = sr.CodedConcept("24627-2", "LN", "CT Chest")
 
 KIND = codes.DCM.OpacityDescriptor
-"""The question to which the codes of `KINDS` are the answer."""
+"""Concept name of the codes in `KINDS`."""
 
 KINDS = {
     NoduleKind.SOLID: sr.CodedConcept("RID50151", "RADLEX", "solid pulmonary nodule"),
@@ -167,7 +167,7 @@ KINDS = {
     NoduleKind.NON_SOLID: sr.CodedConcept("RID50153", "RADLEX", "non-solid pulmonary nodule"),
     NoduleKind.CALCIFIED: codes.SCT.PathologicCalcification,
 }
-"""DICOM has no codes of its own for the first three; RadLex's are those of LIDC's DICOM reports.
+"""RadLex codes where DICOM has none, as in the DICOM version of LIDC.
 
 Fedorov et al., Med Phys 2020;47:5953, "DICOM re-encoding of volumetrically annotated Lung Imaging
 Database Consortium (LIDC) nodules".
@@ -182,18 +182,18 @@ def make_report(
     algorithms: Algorithms,
     risk: ScanRisk | None = None,
 ) -> sr.ComprehensiveSR:
-    """Make a measurement report with a group for each lung and nodule, which refers to its segment.
+    """Make a measurement report with a group for each lung and nodule, referring to its segment.
 
     Args:
         source: the series.
-        segmentation: made of the same lungs and nodules by `make_segmentation`.
+        segmentation: made from the same lungs and nodules by `make_segmentation`.
         lungs: `RIGHT_LUNG`, `LEFT_LUNG`, 0 elsewhere, on the grid of the scan.
         nodules: those to report.
-        algorithms: what found them.
-        risk: what models and guidelines make of them; None: they are left out.
+        algorithms: that found them.
+        risk: results of models and guidelines; None to leave them out.
 
     Raises:
-        InputError: if the series' headers do not allow for a report.
+        InputError: if the series' headers do not allow a report.
     """
     segments = {
         description.tracking_id: description
@@ -251,7 +251,7 @@ def make_report(
         return report
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
-            f"No DICOM report can be made of series {source.images[0].SeriesInstanceUID} "
+            f"No DICOM report can be made for series {source.images[0].SeriesInstanceUID} "
             f"({error}): export the series again, or leave out --dicom."
         ) from error
 
@@ -265,7 +265,7 @@ def _group(
     evaluations: Sequence[sr.QualitativeEvaluation] = (),
     lobe: sr.CodedConcept | None = None,
 ) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """Report one segment under its name and UID, with the source's images that show it."""
+    """Make the group of one segment, with its name, UID and source images."""
     terms = style.terminology
     side = terms.region_modifier or terms.modifier
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -286,7 +286,7 @@ def _group(
 
 
 def _reference(segmentation: hd.seg.Segmentation, number: int) -> sr.ReferencedSegment:
-    """Refer to a segment, with the images that show it; of a label map, with their series."""
+    """Refer to a segment, with its source images; for a label map, with their series."""
     if segmentation.segmentation_type != hd.seg.SegmentationTypeValues.LABELMAP:
         return sr.ReferencedSegment.from_segmentation(segmentation, number)
     (series,) = segmentation.ReferencedSeriesSequence
@@ -299,7 +299,7 @@ def _reference(segmentation: hd.seg.Segmentation, number: int) -> sr.ReferencedS
 
 
 def _lung_volumes(lungs: sitk.Image) -> list[tuple[SegmentStyle, float]]:
-    """Style and volume in mm³ of each lung that is there."""
+    """Style and volume in mm³ of each lung that is present."""
     counts = np.bincount(sitk.GetArrayViewFromImage(lungs).ravel(), minlength=3)
     voxel = float(np.prod(lungs.GetSpacing()))
     return [
@@ -319,7 +319,7 @@ def _volume(mm3: float, pm_mm3: float | None = None) -> sr.Measurement:
 
 
 def _plus_minus(half: float | None) -> sr.MeasurementProperties | None:
-    """Report half the 95 % interval as the uncertainty upwards and downwards (TID 310)."""
+    """Code half the 95 % interval as upper and lower uncertainty (TID 310)."""
     if half is None:
         return None
     return sr.MeasurementProperties(
@@ -364,9 +364,9 @@ def make_key_images(
     """Select the slice of each nodule's centre as images of interest.
 
     Args:
-        source: the series; of a multi-frame file the file is selected.
+        source: the series; a multi-frame file is selected as a whole.
         nodules: with the index `slice` on the grid of the scan.
-        algorithms: what found them.
+        algorithms: that found them.
     """
     multi_frame = "NumberOfFrames" in source.images[0]
     slices = {0} if multi_frame else {nodule.slice for nodule in nodules}
@@ -387,11 +387,11 @@ def make_key_images(
 
 
 _KEY_IMAGES = ("series_instance_uid", "sop_instance_uid", "instance_number", "manufacturer")
-"""What a selection has of `new_instance`: it is no enhanced equipment."""
+"""Arguments of `new_instance` that apply, without those of the Enhanced Equipment module."""
 
 
 def _observer() -> sr.ObserverContext:
-    """This program."""
+    """Identify this program as the observer."""
     return sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(

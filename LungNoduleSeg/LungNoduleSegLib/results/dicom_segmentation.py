@@ -24,10 +24,10 @@ from LungNoduleSegLib.results.segments import (
 )
 
 MAKER = "CTLungScreening"
-"""Manufacturer, model and algorithm source of what is written."""
+"""Manufacturer, model and algorithm source of the objects."""
 
 SERIAL_NUMBER = "0"
-"""DICOM asks for one; software has none."""
+"""Required by DICOM."""
 
 SERIES_NUMBER = 9001
 
@@ -36,7 +36,7 @@ _SIDES = {Side.RIGHT: RIGHT_LUNG, Side.LEFT: LEFT_LUNG}
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What made a segment or a measure, of the names and parameters in `run.json`.
+    """The algorithm that made a segment or a measurement, from `run.json`.
 
     Attributes:
         name: of the method or the model.
@@ -53,17 +53,17 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class Algorithms:
-    """What made the lungs and the nodules of a run; None for lungs that were given to it."""
+    """The algorithms of lungs and nodules; None for lungs from an external mask."""
 
     lungs: Algorithm | None
     nodules: Algorithm
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Algorithms":
-        """Read them from the record of a run, the contents of `run.json`.
+        """Read them from the record of a run, the content of `run.json`.
 
         Raises:
-            InputError: if it does not say what was used.
+            InputError: if the record is incomplete.
         """
         try:
             version = record["software"][MAKER]
@@ -84,14 +84,13 @@ class Algorithms:
             )
         except (KeyError, TypeError) as error:
             raise InputError(
-                f"The record of the run does not say what made it ({error} is missing): "
-                "run the scan again."
+                f"The record of the run is incomplete ({error} is missing): run the scan again."
             ) from error
         return cls(lungs if method in list(LungMethod) else None, nodules)
 
 
 def sct(code: Code) -> hd.sr.CodedConcept:
-    """Give a SNOMED CT concept as highdicom has it."""
+    """Return a SNOMED CT concept for highdicom."""
     return hd.sr.CodedConcept(code.value, "SCT", code.meaning)
 
 
@@ -108,24 +107,23 @@ def make_segmentation(
     algorithms: Algorithms,
     labelmap: bool = False,
 ) -> hd.seg.Segmentation:
-    """Make a segmentation on the pixels of the source's own slices.
+    """Make a segmentation on the slices of the source series.
 
-    Only frames that show something are in it. Lungs without a voxel are left out. What no algorithm
-    made is marked as manual: lungs that were given, nodules without a probability.
+    Empty frames and lungs without voxels are left out. Lungs from an external mask and nodules
+    without a probability are marked as manual.
 
     Args:
         source: the series.
         lungs: `RIGHT_LUNG`, `LEFT_LUNG`, 0 elsewhere, on the grid of the scan.
         labels: ids of the nodules, on the same grid.
         nodules: those to write.
-        algorithms: what made them.
-        labelmap: one frame a slice with the number of the segment in each pixel, instead of one a
-            slice and segment; smaller, for readers that know it. Nodules are then no part of the
-            lungs, as a pixel has one number.
+        algorithms: that made them.
+        labelmap: one frame per slice with segment numbers, instead of one per slice and segment;
+            smaller, but not read by every viewer. Nodules are then not part of the lungs.
 
     Raises:
         InputError: if there is nothing to write, a nodule has no voxels, or the series' headers do
-            not allow for a segmentation.
+            not allow a segmentation.
     """
     lung_planes, nodule_planes = source.planes(lungs), source.planes(labels)
     lung_boxes, boxes = find_objects(lung_planes), find_objects(nodule_planes)
@@ -138,15 +136,15 @@ def make_segmentation(
     for nodule in nodules:
         if nodule.id > len(boxes) or not boxes[nodule.id - 1]:
             raise InputError(
-                f"Nodule {nodule.id} is in the table but has no voxel on the source's slices: "
-                "take it out of the table, or run the scan again."
+                f"Nodule {nodule.id} is in the table but has no voxels on the source's slices: "
+                "remove it from the table, or run the scan again."
             )
         parts.append((nodule_planes, nodule.id, boxes[nodule.id - 1]))
         found_by = None if nodule.probability is None else algorithms.nodules
         descriptions.append(_description(len(parts), style_of(nodule), found_by))
     if not parts:
         raise InputError("There is neither a lung nor a nodule to write as DICOM segmentation.")
-    # One segment after the other in memory, of which only the pages that hold voxels are ever used.
+    # Contiguous per segment, so that only memory pages with voxels are ever touched.
     stack = np.zeros((len(parts), *lung_planes.shape), bool)
     for mask, (planes, label, box) in zip(stack, parts, strict=True):
         mask[box] = planes[box] == label
@@ -167,7 +165,7 @@ def make_segmentation(
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
-            f"No DICOM segmentation can be made of series "
+            f"No DICOM segmentation can be made for series "
             f"{source.images[0].SeriesInstanceUID} ({error}): export the series again, or leave "
             "out --dicom."
         ) from error
@@ -177,7 +175,7 @@ def make_segmentation(
 
 
 def _numbered(stack: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Give each pixel (planes, rows, columns) the number of the last segment that holds it."""
+    """Number each pixel (planes, rows, columns) by the last segment that contains it."""
     numbers = np.zeros(stack.shape[1:], np.uint8 if len(stack) < 256 else np.uint16)
     for number, mask in enumerate(stack, start=1):
         numbers[mask] = number
@@ -185,7 +183,7 @@ def _numbered(stack: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def new_instance(algorithms: Algorithms) -> dict[str, Any]:
-    """Give what highdicom asks for of each new object: its numbers, and who made it."""
+    """Return the identifying arguments of a new highdicom object."""
     return {
         "series_instance_uid": hd.UID(),
         "sop_instance_uid": hd.UID(),
@@ -198,9 +196,9 @@ def new_instance(algorithms: Algorithms) -> dict[str, Any]:
 
 
 def _name_segment_in_each_frame(made: hd.seg.Segmentation) -> None:
-    """Say of each frame which segment it shows, also where there is but one.
+    """Identify the segment in each frame, even if there is only one.
 
-    highdicom says that once for all frames, but looks for it in each when it makes references.
+    highdicom writes a single segment once for all frames, but expects it in each for references.
     """
     shared = made.SharedFunctionalGroupsSequence[0]
     if "SegmentIdentificationSequence" in shared:

@@ -1,7 +1,7 @@
-"""The source series, as DICOM objects made from it refer to it and carry its headers.
+"""The source series, for DICOM objects that refer to it and copy its headers.
 
-Type 2 attributes must be there, if only empty (DICOM PS3.5, 7.4.3); those that tell nothing of the
-patient's identity or the study's are left empty, and nothing else of the patient is copied.
+Type 2 attributes must be present, possibly empty (DICOM PS3.5, 7.4.3). Only those that identify
+patient and study are copied; the others are left empty.
 """
 
 import re
@@ -64,17 +64,17 @@ _RULES: dict[str, Callable[[str], bool]] = {
         re.fullmatch(r"([01]\d|2[0-3])([0-5]\d([0-5]\d|60)?(\.\d{1,6})?)?", value)
     ),
 }
-"""The rules of DICOM PS3.5, table 6.2-1, for what identifies patient and study."""
+"""Rules of DICOM PS3.5, table 6.2-1, for attributes that identify patient and study."""
 
 
 def clean_headers(images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[str, ...]]:
-    """Give headers that derived objects can be made of, in Unicode.
+    """Return headers for derived objects, in Unicode.
 
     Args:
         images: as read.
 
     Returns:
-        New headers, and a note for each value that breaks a rule and was left empty.
+        New headers, and a note for each invalid value that was left empty.
     """
     identity = {keyword: _readable(images[0], keyword) for keyword in _RULES}
     broken = [
@@ -84,8 +84,8 @@ def clean_headers(images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[str, 
     ]
     identity.update(dict.fromkeys((*broken, *_LEFT_EMPTY), ""))
     notes = tuple(
-        f"The {dictionary_description(keyword)} in the series is not as DICOM has it; it was left "
-        "empty in DICOM results."
+        f"The {dictionary_description(keyword)} of the series violates the DICOM standard; it was "
+        "left empty in DICOM results."
         for keyword in broken
     )
     return [_cleaned(image, identity) for image in images], notes
@@ -104,7 +104,7 @@ def _cleaned(image: Dataset, identity: dict[str, str]) -> Dataset:
 
 
 def _readable(image: Dataset, keyword: str) -> str:
-    """A value as text without control characters; empty where it cannot be read at all."""
+    """A value as text without control characters; empty if it cannot be read."""
     try:
         value = image.get(keyword)
     except (ValueError, TypeError, LookupError, NotImplementedError, AttributeError):
@@ -115,14 +115,14 @@ def _readable(image: Dataset, keyword: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class DicomSource:
-    """The images of a series and where its slices lie in them and on the scan's grid.
+    """The images of a series, and the positions of its slices on the scan's grid.
 
     Attributes:
-        images: headers without pixels, one a slice in the order of the scan's slices, or that of
-            the one multi-frame file.
-        frames: for each slice the image, or the frame of the one image, that shows it.
-        corners: (slices, 2), row and column of the scan's grid at which each slice begins: other
-            than 0 where the slices of a tilted gantry were shifted.
+        images: headers without pixels, one per slice in the order of the scan's slices, or that of
+            the single multi-frame file.
+        frames: for each slice the index of its image, or of its frame in the single image.
+        corners: (slices, 2), row and column of the scan's grid at which each slice begins; non-zero
+            where the slices of a tilted gantry were shifted.
         notes: sentences on header values that were left empty.
     """
 
@@ -132,7 +132,7 @@ class DicomSource:
     notes: tuple[str, ...] = ()
 
     def planes(self, labels: sitk.Image) -> NDArray[Any]:
-        """Give labels on the scan's grid as planes of the source, which has all pixels they have.
+        """Return labels on the scan's grid as planes of the source.
 
         Slices that were shifted within their planes get the nearest pixels.
 

@@ -1,4 +1,4 @@
-"""Write a comparison of runs on one patient: tables, growth curves and a page."""
+"""Write a comparison of one patient's runs: tables, growth curves and an HTML page."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ LEFT, RIGHT, TOP, BOTTOM = 38.0, 10.0, 10.0, 26.0
 
 @dataclass(frozen=True)
 class Mark:
-    """A volume: where it and the ends of its 95 % interval are drawn, and what it says."""
+    """A volume on a plot: positions of it and the ends of its 95 % interval, and a tooltip."""
 
     x: float
     y: float
@@ -59,7 +59,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Tick:
-    """A labelled place on an axis."""
+    """A labelled position on an axis."""
 
     at: float
     text: str
@@ -67,11 +67,11 @@ class Tick:
 
 @dataclass(frozen=True)
 class Curve:
-    """A plot in a box of `width` by `height`; volumes on a logarithmic axis.
+    """A plot of `width` by `height` with a logarithmic volume axis.
 
     Attributes:
         marks: the volumes.
-        line: SVG path of the fitted growth, "" without one.
+        line: SVG path of the fitted growth, or "".
         days: ticks of the time axis.
         volumes: ticks of the volume axis.
     """
@@ -85,9 +85,9 @@ class Curve:
 
 
 def curve_of(track: Track, timeline: Timeline) -> Curve | None:
-    """Draw a nodule that was measured at two dates or more; None for the others.
+    """Plot a nodule with at least two measurements; None for others.
 
-    Where days are not known the scans are drawn one step apart.
+    Without dates, scans are drawn at equal distances.
     """
     found = [(n, one) for n, one in enumerate(track.nodules) if one is not None]
     if len(found) < 2:
@@ -138,7 +138,7 @@ class _Axes:
         )
 
     def volume_ticks(self) -> tuple[Tick, ...]:
-        """Label the lowest and the highest volume of two digits that fit in."""
+        """Label the lowest and the highest round volume in range."""
         step = 10 ** math.floor(math.log10(math.exp(self.low)))
         inside = [
             factor * power
@@ -156,7 +156,7 @@ FILES = (GROWTH_TABLE, TIMELINE_TABLE, GROWTH_PAGE)
 
 @dataclass(frozen=True)
 class _Shown:
-    """What the page shows of one nodule: its place in every scan, and its volumes."""
+    """One nodule on the page: pictures of every scan, and a plot of its volumes."""
 
     title: str
     sentence: str
@@ -169,35 +169,37 @@ def compare_runs(
     runs: Sequence[Path],
     output: Path,
     days: int | None = None,
-    given: ClinicalData = NO_CLINICAL_DATA,
+    clinical_data: ClinicalData = NO_CLINICAL_DATA,
     progress: ProgressCallback = silent,
 ) -> Timeline:
     """Compare the results of two or more runs on one patient, and write `FILES` into a folder.
 
-    `growth.csv` holds what changed from the last scan but one to the last, `timeline.csv` every
-    nodule at every date, `growth.html` both, to be read.
+    `growth.csv` has the changes between the last two scans, `timeline.csv` every nodule at every
+    date, `growth.html` shows both.
 
     Args:
         runs: folders of the runs, from the earliest to the latest scan.
-        output: folder for the results, made if missing; nothing in it is overwritten.
-        days: between two scans; None: from their study dates.
-        given: clinical data of the patient and the nodules of the last scan.
-        progress: progress.
+        output: folder for the results, made if missing; no file is overwritten.
+        days: between two scans; None to compute them from their study dates.
+        clinical_data: of the patient and the nodules of the last scan.
+        progress: callback.
 
     Raises:
-        InputError: if a folder cannot be used, or the scans are of one run or in the wrong order.
+        InputError: if a folder cannot be used, a run is repeated, or the scans are in the wrong
+            order.
     """
     refuse_existing(output, FILES)
     resolved = [run.resolve() for run in runs]
     if twice := [run for n, run in enumerate(resolved) if run in resolved[:n]]:
-        raise InputError(f"{twice[0]} was given twice: name the runs on scans of one patient.")
+        raise InputError(f"{twice[0]} was named twice: name different runs on one patient.")
     found = []
     for done, folder in enumerate(runs):
         progress("Reading", done, len(runs))
         found.append(read_run(folder, progress))
     scans = [_chest(run, folder) for run, folder in zip(found, runs, strict=True)]
     timeline = follow(scans, days, progress)
-    risk = ScanRisk(given.patient, assess_growth(timeline, given, str(runs[-1] / TABLE)))
+    assessments = assess_growth(timeline, clinical_data, str(runs[-1] / TABLE))
+    risk = ScanRisk(clinical_data.patient, assessments)
     with whole_output(output, "writing") as folder:
         write_growth_csv(folder / GROWTH_TABLE, timeline)
         write_timeline_csv(folder / TIMELINE_TABLE, timeline)
@@ -222,29 +224,29 @@ def _chest(run: RunResult, folder: Path) -> ChestScan:
 
 def assess_growth(
     timeline: Timeline,
-    given: ClinicalData = NO_CLINICAL_DATA,
+    clinical_data: ClinicalData = NO_CLINICAL_DATA,
     where: str = "The last scan",
 ) -> tuple[Assessment, ...]:
-    """Assess every nodule of the last scan with what changed before.
+    """Assess every nodule of the last scan, including its growth.
 
     Raises:
-        InputError: naming `where`, if something was given of a nodule that is not there.
+        InputError: naming `where`, if clinical data belong to a nodule that does not exist.
     """
     current = timeline.scans[-1]
     prior = prior_facts(growth_rows(timeline))
-    return assess_scan(current.nodules, current.lungs, given, prior, where)
+    return assess_scan(current.nodules, current.lungs, clinical_data, prior, where)
 
 
 def write_growth_page(
     path: Path, timeline: Timeline, labels: Sequence[sitk.Image], risk: Mapping[str, Any]
 ) -> None:
-    """Write a new HTML file: the table, and each nodule at each date at the same scale.
+    """Write a new HTML file with the table, and each nodule at each date at the same scale.
 
     Args:
         path: the new file.
-        timeline: what changed.
-        labels: ids of the nodules of each scan, on any grid.
-        risk: what `risk_section` gave for the last scan.
+        timeline: of all scans.
+        labels: nodule ids of each scan, on any grid.
+        risk: `risk_section` of the last scan.
 
     Raises:
         InputError: if `path` exists.
@@ -301,7 +303,7 @@ def _shown(
 
 
 def track_sentence(track: Track) -> str:
-    """Say in one line what became of a nodule over all dates."""
+    """Describe the change of a nodule over all dates in one line."""
     text = f"{track.name}: {track.change}"
     last = track.steps[-1]
     if last is not None and last.part_of is not None:
@@ -314,7 +316,7 @@ def track_sentence(track: Track) -> str:
 
 
 def rate_words(rate: GrowthRate | None) -> str:
-    """Say the doubling time with its 95 % interval, or the shortest that is possible."""
+    """Format the doubling time with its 95 % interval, or the shortest possible one."""
     if rate is None:
         return ""
     low, high = rate.doubling_interval
@@ -339,7 +341,7 @@ def _caption(nodule: Nodule | None) -> str:
 
 
 def shown(value: str | int | float | None) -> str:
-    """Format a value of the table for people."""
+    """Format a value of the table."""
     if value is None:
         return "–"
     if isinstance(value, float):

@@ -1,7 +1,7 @@
 """Pictures of lungs and nodules in true proportion, with outlines.
 
-Radiological display: the patient's right is on the left of each picture. Lines keep their own
-coordinates, so that the report draws them as vectors and the overview as pixels.
+Radiological convention: the patient's right is on the left of each picture. Lines are kept as
+coordinates, drawn as vectors in the report and as pixels in the overview.
 """
 
 import base64
@@ -29,16 +29,16 @@ COLOURS = {
     "diameter": "#12b76a",
     "box": "#ff5c7a",
 }
-"""Colour of each kind of line: right and left lung, nodule, its diameters, the enlarged part."""
+"""Colours of the lines: right and left lung, nodule, its diameters, the enlarged area."""
 
 CONTEXT_PIXELS = 400
-"""Width of a picture of the whole chest; enlarged parts keep the scan's own pixels."""
+"""Width of a picture of the whole chest; enlarged areas keep the scan's pixels."""
 
 SQUARE_PIXELS = 240
-"""Width of a square about a point, interpolated so that two scans come out at the same scale."""
+"""Width of a square around a point, interpolated to the same scale for all scans."""
 
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
-"""Where the axial pictures of the lungs lie between their top (0) and base (1)."""
+"""Levels of the axial pictures between top (0) and base (1) of the lungs."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Label:
-    """A word over a picture, centred on x, y in mm."""
+    """A text on a picture, centred on x, y in mm."""
 
     text: str
     x: float
@@ -65,15 +65,15 @@ class Label:
 
 @dataclass(frozen=True)
 class Picture:
-    """Grey pixels that cover a rectangle in mm, and what is drawn over them.
+    """Grey pixels that cover a rectangle in mm, with an overlay.
 
     Attributes:
         pixels: uint8 (rows, columns).
-        left: mm, as `top`, `width` and `height`; y grows downwards.
-        lines: drawn in their order.
+        left: mm, as are `top`, `width` and `height`; y grows downwards.
+        lines: in drawing order.
         labels: numbers of nodules.
         sides: whether R and L are written at the edges.
-        description: for those who cannot see the picture.
+        description: text alternative.
     """
 
     pixels: NDArray[np.uint8]
@@ -88,7 +88,7 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The pixels as a PNG in a data address."""
+        """The pixels as a PNG data URI."""
         stream = io.BytesIO()
         Image.fromarray(self.pixels).save(stream, "PNG", optimize=True)
         return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
@@ -122,7 +122,7 @@ class PictureMaker:
         ]
 
     def frontal(self) -> Picture:
-        """Mean along anterior-posterior rays, like a radiograph, with lungs and nodules."""
+        """Anterior-posterior mean projection with lungs and nodules."""
         rays = np.clip(self._hu, -1000, 400).mean(axis=1, dtype=np.float32)[::-1]
         low, high = np.percentile(rays, (1, 99))
         pixels = np.clip((rays - low) / max(high - low, 1) * 255, 0, 255).astype(np.uint8)
@@ -153,7 +153,7 @@ class PictureMaker:
         )
 
     def diameters(self, nodule_id: int) -> AxialDiameters:
-        """Diameters of a nodule and the slice on which they were taken."""
+        """Diameters of a nodule and the slice on which they were measured."""
         box = self._boxes[nodule_id - 1]
         return axial_diameters(self._labels[box] == nodule_id, box, self._spacing[::-1])
 
@@ -183,12 +183,12 @@ class PictureMaker:
         description: str,
         nodule_id: int | None = None,
     ) -> Picture:
-        """A square about a point, of the same scale on any grid; black where nothing was scanned.
+        """A square around a point, at the same scale on any grid; black outside the scan.
 
         Args:
             point: LPS mm.
             half_mm: half the side of the square.
-            description: for those who cannot see the picture.
+            description: text alternative.
             nodule_id: a nodule to show on its slice, with its outline and diameters.
         """
         pixel = self._spacing[:2]
@@ -248,7 +248,7 @@ def _lines(kind: str, lines: Sequence[Points], pixel: Points) -> list[Line]:
 
 
 def _thinned(lines: Sequence[Points]) -> list[Points]:
-    """Keep every third point, three pixels apart, and the ends: enough for a smooth outline."""
+    """Keep every third point and the ends, enough for a smooth outline."""
     return [line[np.append(np.arange(0, len(line) - 1, 3), -1)] for line in lines]
 
 
@@ -294,7 +294,7 @@ def overview_png(
         hu: axial HU image, cropped to the chest.
         lungs: lung labels on the same grid.
         findings: nodules on the same grid.
-        most: how many nodules are shown, each as its slice above the enlarged nodule.
+        most: number of nodules shown, each as its slice above the enlarged nodule.
 
     Raises:
         InputError: if `path` exists.
@@ -325,7 +325,7 @@ def overview_png(
 
 
 def _drawn(picture: Picture, height: int) -> Image.Image:
-    """Draw a picture with its lines as pixels; drawn twice as large for smooth lines."""
+    """Rasterize a picture with its lines, at twice the size for smooth lines."""
     scale = 2 * height / picture.height
     size = (round(picture.width * scale), 2 * height)
     image = Image.fromarray(picture.pixels).resize(size, Image.Resampling.BICUBIC).convert("RGB")

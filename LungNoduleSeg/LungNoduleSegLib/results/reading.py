@@ -46,19 +46,19 @@ DICOM_KEY_IMAGES = "key-images.dcm"
 GROWTH_TABLE = "growth.csv"
 TIMELINE_TABLE = "timeline.csv"
 GROWTH_PAGE = "growth.html"
-"""What a comparison of runs leaves behind."""
+"""Files of a comparison of runs."""
 
 DICOM_NAMES = (DICOM_SEGMENTATION, DICOM_REPORT)
-"""Always written; `DICOM_KEY_IMAGES` only where there is a nodule."""
+"""Always written; `DICOM_KEY_IMAGES` only with nodules."""
 
 
 def result_names(
     scene: bool, dicom: bool = False, probability: bool = False, masks: bool = False
 ) -> list[str]:
-    """Names of all files of a run: those that are always there, and those that are asked for."""
+    """Names of all files of a run with these options."""
     files = [LUNGS, NODULES, TABLE, SEGMENTATION, REPORT, RECORD]
-    asked = [*[SCENE] * scene, *DICOM_NAMES * dicom, *[PROBABILITY] * probability, *[MASKS] * masks]
-    return [*files, *asked]
+    chosen = [*[SCENE] * scene, *DICOM_NAMES * dicom, *[PROBABILITY] * probability]
+    return [*files, *chosen, *[MASKS] * masks]
 
 
 RISK = "risk"
@@ -67,14 +67,14 @@ RISK = "risk"
 
 @dataclass(frozen=True)
 class RunResult:
-    """The results of a run with the scan they are from.
+    """The results of a run with its scan.
 
     Attributes:
-        scan: read again from where it lay.
+        scan: read again from its source.
         lungs: 1 right, 2 left, on the scan's grid.
         labels: ids of the nodules on the same grid.
         nodules: the rows of the table.
-        record: the contents of `run.json`.
+        record: the content of `run.json`.
     """
 
     scan: CTScan
@@ -85,21 +85,21 @@ class RunResult:
 
 
 def is_run(folder: Path) -> bool:
-    """Tell whether a folder holds the results of a run."""
+    """Whether a folder has the results of a run."""
     return (folder / RECORD).is_file()
 
 
 def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
-    """Read masks and table of a run, and the scan it names.
+    """Read masks and table of a run, and its scan.
 
     Raises:
-        InputError: naming the file that is missing, damaged or does not fit the others.
+        InputError: naming the file that is missing, damaged or does not match the others.
     """
     record, source, series = _record(folder / RECORD)
     if not source.exists():
         raise InputError(
-            f"{folder / RECORD} says that the scan is at {source}, but it is not there any more: "
-            "put it back, or run the scan again."
+            f"{folder / RECORD} was made from the scan {source}, which is no longer there: put it "
+            "back, or run the scan again."
         )
     scan = read_ct(source, series if source.is_dir() else None, progress)
     if (folder / MASKS).exists() and not (folder / LUNGS).exists():
@@ -108,7 +108,9 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
         lungs, labels = _labels(folder / LUNGS), _labels(folder / NODULES)
     for name, image in ((LUNGS, lungs), (NODULES, labels)):
         if not _same_grid(image, scan.image):
-            raise InputError(f"{folder / name} does not fit the scan {source}: run the scan again.")
+            raise InputError(
+                f"{folder / name} does not match the scan {source}: run the scan again."
+            )
     return RunResult(scan, lungs, labels, read_nodules_csv(folder / TABLE), record)
 
 
@@ -117,7 +119,7 @@ _SCAN = "scan"
 
 @dataclass(frozen=True)
 class RunMasks:
-    """Lungs and nodules cut to their voxels: written and read in no time, on any grid.
+    """Lungs and nodules cropped to their voxels, fast to write and read, on any grid.
 
     Attributes:
         grid: of the scan.
@@ -131,11 +133,11 @@ class RunMasks:
 
     @classmethod
     def of(cls, lungs: sitk.Image, labels: sitk.Image) -> "RunMasks":
-        """Cut label images to their labels."""
+        """Crop label images to their labels."""
         return cls(Grid.of(lungs), *(dict(_cropped(image)) for image in (lungs, labels)))
 
     def write(self, file: Path) -> None:
-        """Write a new file, `MASKS`, that `read` reads.
+        """Write a new file, `MASKS`, for `read`.
 
         Raises:
             InputError: if it exists.
@@ -158,7 +160,7 @@ class RunMasks:
 
     @classmethod
     def read(cls, file: Path) -> "RunMasks":
-        """Read what `write` wrote.
+        """Read a file of `write`.
 
         Raises:
             InputError: if the file is missing or damaged.
@@ -223,11 +225,11 @@ def _cropped(labels: sitk.Image) -> Iterator[tuple[int, CroppedMask]]:
 
 
 def risk_of(run: RunResult, record: Path) -> ScanRisk:
-    """Give the risk as Slicer had it when it wrote the run, else by the run's clinical data.
+    """Return the risk that Slicer recorded with the run, or compute it from its clinical data.
 
     Args:
-        run: whose record says it.
-        record: names its file in errors.
+        run: with its record.
+        record: its file, for errors.
 
     Raises:
         InputError: if the record cannot be used.
@@ -235,27 +237,27 @@ def risk_of(run: RunResult, record: Path) -> ScanRisk:
     try:
         if RISK in run.record:
             return parse_scan_risk(run.record[RISK], str(record))
-        told = parse_facts(run.record["parameters"].get("clinical_data", {}), str(record))
+        data = parse_facts(run.record["parameters"].get("clinical_data", {}), str(record))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{record} is no record of a run: run the scan again.") from error
-    return ScanRisk(told.patient, assess_scan(run.nodules, run.lungs, told))
+        raise InputError(f"{record} is not the record of a run: run the scan again.") from error
+    return ScanRisk(data.patient, assess_scan(run.nodules, run.lungs, data))
 
 
 def unpack_run(
     folder: Path, output: Path, progress: ProgressCallback = silent
 ) -> tuple[str, list[str]]:
-    """Write scan and results of a run into a new folder from which Slicer loads them at once.
+    """Write scan and results of a run into a new folder in formats that Slicer loads fast.
 
     Args:
         folder: of the run.
-        output: gets `SCAN`, `MASKS`, the table, the record and the probability, if it was kept.
+        output: gets `SCAN`, `MASKS`, the table, the record and the probability, if available.
         progress: of the reading.
 
     Returns:
-        What the scan is called, and the SOP Instance UIDs of its slices along k.
+        The name of the scan, and the SOP Instance UIDs of its slices along k.
 
     Raises:
-        InputError: as `read_run`, or if there is such a file.
+        InputError: as `read_run`, or if one of the files exists.
     """
     refuse_existing(output, (SCAN, MASKS, TABLE, RECORD, PROBABILITY))
     run = read_run(folder, progress)
@@ -273,7 +275,7 @@ def unpack_run(
 
 
 def _same_grid(one: sitk.Image, other: sitk.Image) -> bool:
-    """Whether two images have the same voxels, to a hundredth of a voxel."""
+    """Whether two images have the same grid, to a hundredth of a voxel."""
     last = [size - 1 for size in other.GetSize()]
     corners = ([0, 0, 0], last, [last[0], 0, 0], [0, last[1], 0])
     return one.GetSize() == other.GetSize() and all(
@@ -289,7 +291,7 @@ def _same_grid(one: sitk.Image, other: sitk.Image) -> bool:
 
 
 def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
-    """The record of a run, where its scan lies, and its SeriesInstanceUID."""
+    """The record of a run, the path of its scan, and its SeriesInstanceUID."""
     try:
         record: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
         found = record["input"]
@@ -297,7 +299,7 @@ def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
         uid = series["series_instance_uid"] if series else None
         return record, Path(found["source"]), uid
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is no record of a run: run the scan again.") from error
+        raise InputError(f"{file} is not the record of a run: run the scan again.") from error
 
 
 def _labels(file: Path) -> sitk.Image:

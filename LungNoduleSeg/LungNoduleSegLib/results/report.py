@@ -22,7 +22,7 @@ from LungNoduleSegLib.results.reading import RECORD, RISK, read_run, risk_of
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, ScanRisk, assess_scan
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
-from LungNoduleSegLib.risk.prediction import UNEXPLAINED, moved_by
+from LungNoduleSegLib.risk.prediction import UNEXPLAINED, strongest
 
 TABLE = (
     "id",
@@ -49,12 +49,12 @@ RULES = {
     "min_lung_fraction": "outside the lungs",
     "max_elongation": "shaped like a vessel",
 }
-"""Why each rule of `NoduleRules` drops a candidate, for people."""
+"""Why each rule of `NoduleRules` rejects a candidate."""
 
 
 @dataclass(frozen=True)
 class _Card:
-    """What is shown of one nodule."""
+    """One nodule in the report."""
 
     nodule: Nodule
     shown: str
@@ -64,7 +64,7 @@ class _Card:
 
 @dataclass(frozen=True)
 class _Row:
-    """What the first screen tells of one nodule."""
+    """One nodule in the overview table."""
 
     id: int
     place: str
@@ -115,12 +115,12 @@ def write_report(
 
     Args:
         path: the new file.
-        scan: the scan as read: its grid gives slice numbers, its header names it.
+        scan: the scan as read; its grid defines slice numbers, its header identifies it.
         hu: axial HU image, cropped to the chest.
         lungs: 1 in the right and 2 in the left lung, on the grid of `hu`.
         findings: nodules on the same grid.
-        provenance: what `run.json` says: mappings, sequences and plain values, shown as they are.
-        risk: what models and guidelines make of the scan; None: from what was measured alone.
+        provenance: the content of `run.json`, shown as it is.
+        risk: results of models and guidelines; None to compute them without clinical data.
 
     Raises:
         InputError: if `path` exists.
@@ -155,7 +155,7 @@ def write_report(
 
 
 def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _Row:
-    """Take from an assessment what a radiologist asks first."""
+    """Summarize an assessment for the overview table."""
     facts = one.nodule
     lung_rads, fleischner, *_ = one.guidelines
     guideline = fleischner if patient.screening is False else lung_rads
@@ -198,7 +198,7 @@ def _change(facts: NoduleFacts) -> str:
 
 
 def template(name: str) -> Any:
-    """Load a page of `Resources` with the filters that pages share."""
+    """Load a template of `Resources` with the shared filters."""
     environment = Environment(
         loader=PackageLoader("LungNoduleSegLib", "Resources"),
         autoescape=True,
@@ -207,7 +207,7 @@ def template(name: str) -> Any:
         lstrip_blocks=True,
     )
     environment.filters["value"] = _value
-    environment.filters["told"] = _told
+    environment.filters["known_facts"] = _known_facts
     environment.filters["words"] = lambda key: str(key).replace("_", " ")
     environment.tests["listed"] = lambda value: (
         isinstance(value, Sequence) and not isinstance(value, str)
@@ -216,7 +216,7 @@ def template(name: str) -> Any:
 
 
 def _value(nodule: Nodule, name: str) -> str:
-    """Format one measure to the digits that mean something."""
+    """Format a measurement with its significant digits."""
     value = getattr(nodule, name)
     if value is None:
         return "–"
@@ -234,7 +234,7 @@ def _number(value: Any, name: str) -> str:
 
 
 def _facts(scan: CTScan) -> dict[str, str]:
-    """What identifies the scan and how it lies."""
+    """Identification and geometry of the scan."""
     image, series = scan.image, scan.series
     size, spacing = image.GetSize(), image.GetSpacing()
     facts = {"Source": scan.source.name}
@@ -249,25 +249,25 @@ def _facts(scan: CTScan) -> dict[str, str]:
         }
     facts["Size"] = f"{size[0]} × {size[1]} × {size[2]} voxels"
     facts["Spacing"] = f"{spacing[0]:.3g} × {spacing[1]:.3g} × {spacing[2]:.3g} mm"
-    return {name: value or "not given" for name, value in facts.items()}
+    return {name: value or "unknown" for name, value in facts.items()}
 
 
 def risk_section(risk: ScanRisk) -> dict[str, Any]:
-    """Give what `risk.html.jinja` shows, the longest nodule first."""
+    """Return the context of `risk.html.jinja`, the longest nodule first."""
     return {
         "assessments": risk.longest_first,
-        "patient": _told(risk.patient),
+        "patient": _known_facts(risk.patient),
         "prediction": risk.prediction,
-        "moved_by": moved_by(risk.prediction) if risk.prediction else [],
+        "moved_by": strongest(risk.prediction) if risk.prediction else [],
         "unexplained": UNEXPLAINED,
         "notes": risk.notes,
         "disclaimer": DISCLAIMER,
     }
 
 
-def _told(facts: NoduleFacts | PatientFacts) -> dict[str, str]:
-    """The facts that are known, by their names for people, with who said those of a nodule."""
-    told = {}
+def _known_facts(facts: NoduleFacts | PatientFacts) -> dict[str, str]:
+    """The known facts by label; those of a nodule with their origins."""
+    known = {}
     for field in fields(facts):
         value = getattr(facts, field.name)
         if field.name not in LABELS or value is None:
@@ -278,8 +278,8 @@ def _told(facts: NoduleFacts | PatientFacts) -> dict[str, str]:
             text = f"{value:.3g}" if isinstance(value, float) else str(value)
         if isinstance(facts, NoduleFacts):
             text += f" ({facts.origins[field.name]})"
-        told[LABELS[field.name]] = text
-    return told
+        known[LABELS[field.name]] = text
+    return known
 
 
 def _card(maker: PictureMaker, nodule: Nodule, hu: sitk.Image, scan: CTScan) -> _Card:
@@ -295,7 +295,7 @@ def _card(maker: PictureMaker, nodule: Nodule, hu: sitk.Image, scan: CTScan) -> 
 
 
 def _shown(hu: sitk.Image, scan: CTScan, k: int) -> str:
-    """Name an axial slice by its height and, if the input is axial, by its number there."""
+    """Name an axial slice by its z and, if the input is axial, its slice number."""
     middle = hu.TransformIndexToPhysicalPoint((hu.GetWidth() // 2, hu.GetHeight() // 2, k))
     height = f"z {middle[2]:.1f} mm"
     if abs(scan.image.GetDirection()[8]) < 0.9:

@@ -1,9 +1,8 @@
 """Names, colours and codes of segments, and `.seg.nrrd` files.
 
-Slicer, the results on disk and DICOM SEG all take names, colours and codes from here. The codes
-are those of DICOM PS3.16 (lung: CID 7155, its side as modifier: CID 244, nodule: CID 7159) and,
-with the categories, entries of the terminologies that Slicer ships under each context's name, so
-that its terminology selector finds them.
+Slicer scenes, result files and DICOM SEG share these names, colours and codes. The codes are those
+of DICOM PS3.16 (lung: CID 7155, laterality as modifier: CID 244, nodule: CID 7159) and match
+entries of the terminologies that Slicer ships, so that its terminology selector finds them.
 """
 
 import hashlib
@@ -21,16 +20,16 @@ from CTLungScreeningLib.geometry import LPS_TO_RAS, box_of, ijk_to_lps
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 
 TAG = "CTLungScreening"
-"""Segments made by this project carry this tag; its value is the segment's `fingerprint`."""
+"""Tag of segments made by this project; its value is the segment's `fingerprint`."""
 
 ALGORITHM_TAGS = {
     "DICOM.SegmentAlgorithmType": "AUTOMATIC",
     "DICOM.SegmentAlgorithmName": TAG,
 }
-"""Tags by which Slicer's own DICOM export tells segments of an algorithm from drawn ones."""
+"""Tags by which Slicer's DICOM export recognizes segments made by an algorithm."""
 
 UNSMOOTHED = "0"
-"""Slicer's smoothing factor for surfaces of our segments: its default shrinks small nodules."""
+"""Surface smoothing factor in Slicer, whose default shrinks small nodules."""
 
 ANATOMY_CONTEXT = "Anatomic codes - DICOM master list"
 
@@ -58,10 +57,10 @@ ALTERED_STRUCTURE = Code("49755003", "Morphologically Altered Structure")
 
 @dataclass(frozen=True)
 class Terminology:
-    """What a segment shows, and where in the body if `type` does not say so.
+    """The structure a segment shows, and its region unless implied by `type`.
 
     Attributes:
-        context: name of the list in Slicer that holds the entry.
+        context: name of the terminology in Slicer that has the entry.
         category: DICOM's segmented property category.
         type: DICOM's segmented property type.
         modifier: of the type, for instance its side.
@@ -77,7 +76,7 @@ class Terminology:
     region_modifier: Code | None = None
 
     def to_slicerio(self) -> dict[str, str | list[str]]:
-        """Give the entry as slicerio writes it."""
+        """Return the entry in slicerio's format."""
         entry: dict[str, str | list[str]] = {
             "contextName": self.context,
             "category": self.category.triplet,
@@ -92,7 +91,7 @@ class Terminology:
         return entry | {key: code.triplet for key, code in optional.items() if code}
 
     def to_slicer(self) -> str:
-        """Give the entry as the tag of a segment in Slicer holds it."""
+        """Return the entry in the format of Slicer's segment tag."""
 
         def code(one: Code | None) -> str:
             return "^".join(one.triplet if one else ("", "", ""))
@@ -109,11 +108,11 @@ class Terminology:
 
 @dataclass(frozen=True)
 class SegmentStyle:
-    """How one segment is presented.
+    """The appearance of a segment.
 
     Attributes:
         id: identifier within a segmentation.
-        name: what people read.
+        name: display name.
         color: red, green, blue from 0 to 1.
         terminology: its codes.
     """
@@ -128,7 +127,7 @@ def _rgb(red: int, green: int, blue: int) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart (Color Universal Design, 2008).
+# Okabe and Ito's colour-blind-safe palette (Color Universal Design, 2008).
 _SKY_BLUE = _rgb(86, 180, 233)
 _BLUISH_GREEN = _rgb(0, 158, 115)
 _NODULE_COLORS = (
@@ -159,7 +158,7 @@ LUNG_STYLES = {
 
 
 def nodule_style(nodule: int, side: int) -> SegmentStyle:
-    """Style the nodule with id `nodule`; `side` is `RIGHT_LUNG`, `LEFT_LUNG` or 0 for neither."""
+    """Return the style of a nodule; `side` is `RIGHT_LUNG`, `LEFT_LUNG` or 0 for neither."""
     sides = {RIGHT_LUNG: RIGHT, LEFT_LUNG: LEFT}
     return SegmentStyle(
         f"CTLungScreening_Nodule_{nodule}",
@@ -179,9 +178,9 @@ _LUNG_LAYER, _NODULE_LAYER = 0, 1
 
 
 def fingerprint(name: str, mask: NDArray[np.bool_]) -> str:
-    """Identify a segment as it was made: its name and the shape of its voxels.
+    """Hash a segment's name and the shape of its voxels.
 
-    A segment whose tag differs from its fingerprint was renamed or edited since.
+    A segment whose tag differs from its fingerprint has been renamed or edited.
 
     Args:
         name: the segment's name.
@@ -196,7 +195,7 @@ def fingerprint(name: str, mask: NDArray[np.bool_]) -> str:
 
 
 def write_segmentation(path: Path, lungs: sitk.Image, nodules: sitk.Image) -> None:
-    """Write lungs and nodules as one `.seg.nrrd` with two layers, as nodules lie within lungs.
+    """Write lungs and nodules as one `.seg.nrrd` with two layers, because nodules lie in lungs.
 
     Args:
         path: the new file.
@@ -207,10 +206,10 @@ def write_segmentation(path: Path, lungs: sitk.Image, nodules: sitk.Image) -> No
         InputError: if `path` exists.
         ValueError: if the two grids differ.
     """
-    import slicerio  # noqa: PLC0415 - not there in Slicer, which only needs the names above
+    import slicerio  # noqa: PLC0415 - not installed in Slicer
 
     if not lungs.IsSameImageGeometryAs(nodules):
-        raise ValueError("Lungs and nodules do not lie on the same grid.")
+        raise ValueError("Lungs and nodules are not on the same grid.")
     lung_labels = sitk.GetArrayViewFromImage(lungs)
     nodule_labels = sitk.GetArrayViewFromImage(nodules)
     lung_boxes = find_objects(lung_labels, max(LUNG_STYLES))
@@ -231,7 +230,7 @@ def write_segmentation(path: Path, lungs: sitk.Image, nodules: sitk.Image) -> No
     voxels = np.empty((*lung_labels.shape, 2), np.min_scalar_type(max(2, len(nodule_boxes))))
     voxels[..., _LUNG_LAYER] = lung_labels
     voxels[..., _NODULE_LAYER] = nodule_labels
-    # Slicer crops a whole layer to the extent of the layer's first segment: give each the full one.
+    # Slicer crops a layer to the extent of its first segment, so each segment has the full extent.
     extent = [bound for size in lungs.GetSize() for bound in (0, size - 1)]
     segmentation = {
         "voxels": voxels,
@@ -255,7 +254,7 @@ def _segment(
     box: tuple[slice, ...] | None,
     labels: NDArray[np.integer],
 ) -> dict[str, Any]:
-    """Describe one segment for slicerio; `box` bounds its voxels in `labels`, None without any."""
+    """Describe one segment for slicerio; `box` bounds its voxels in `labels`, None if empty."""
     mask = np.zeros((0, 0, 0), bool) if box is None else labels[box] == label
     return {
         "id": style.id,
@@ -269,7 +268,7 @@ def _segment(
 
 
 def _slicer_geometry(image: sitk.Image) -> str:
-    """Serialize a grid as Slicer does: voxel indices to RAS mm by rows, then the extent."""
+    """Serialize a grid as Slicer does: the IJK to RAS matrix by rows, then the extent."""
     ijk_to_ras = LPS_TO_RAS @ ijk_to_lps(image)
     extent = [bound for size in image.GetSize() for bound in (0, size - 1)]
     return "".join(f"{value};" for value in [*ijk_to_ras.ravel().tolist(), *extent])

@@ -51,7 +51,7 @@ def write_dicom(
 ) -> None:
     """Write `segmentation.dcm`, `measurements.dcm` and `key-images.dcm` in the source's study.
 
-    Without a nodule there are no key images.
+    Key images are written only if there are nodules.
 
     Args:
         folder: made if missing.
@@ -59,8 +59,8 @@ def write_dicom(
         lungs: 1 right, 2 left, on the grid of the scan.
         labels: ids of the nodules on the same grid.
         nodules: those to write.
-        record: what made them, the contents of `run.json`.
-        risk: what models and guidelines make of them, for the report; None: they are left out.
+        record: the content of `run.json`.
+        risk: results of models and guidelines for the report; None to leave them out.
         labelmap: see `make_segmentation`.
 
     Raises:
@@ -90,7 +90,7 @@ def write_dicom_of_run(
     progress: ProgressCallback = silent,
     labelmap: bool = False,
 ) -> None:
-    """Write the DICOM files of a run that was made without them.
+    """Write the DICOM files of a run without them.
 
     Args:
         folder: of a run on a DICOM series.
@@ -118,7 +118,7 @@ def write_dicom_of_run(
 
 
 class SceneWriter(Protocol):
-    """Writes a scan and the results in a folder as one new file that Slicer opens."""
+    """Writes a scan and its results as a Slicer scene file."""
 
     def __call__(self, path: Path, image: sitk.Image, results: Path, rules: NoduleRules) -> None:
         """Write the scene; see `LungNoduleSegSlicer.scene.saving.write_scene`."""
@@ -137,11 +137,11 @@ def write_results(
     probability: bool = False,
     masks: bool = False,
 ) -> None:
-    """Write everything that was found; images go back to the grid of the scan as it came.
+    """Write all results, with images on the grid of the input scan.
 
-    With `dicom`, the series that the scan is, also as DICOM segmentation and report; with
-    `probability` also what the network said, in steps of `to_steps` on the cropped axial grid;
-    with `masks` lungs and nodules once more as `RunMasks`.
+    With `dicom`, the source series, also DICOM segmentation and report; with `probability` also the
+    network's output, in steps of `to_steps` on the cropped axial grid; with `masks` lungs and
+    nodules also as `RunMasks`.
 
     Raises:
         InputError: if one of the files exists.

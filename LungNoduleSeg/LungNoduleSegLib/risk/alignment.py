@@ -1,9 +1,8 @@
 """Align two chest CTs of one patient by their lungs.
 
-Between two scans the patient lies otherwise and breathes in more or less. Each lung is aligned by
-itself: first by its normalized position (the middle and the extent of the two lungs along the
-patient's axes, or only their upper or lower ends where a scan cuts a lung off), then by an affine
-registration of what is inside.
+Position and depth of breath differ between two scans. Each lung is aligned separately: first by its
+centre and extent along the patient's axes (or only by the upper or lower end, where a scan cuts the
+lung off), then by an affine registration of its content.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,22 +19,22 @@ from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Side
 
 SPACING_MM = 3.0
-"""Voxels for the registration: it shall find the lungs and their larger vessels, not nodules."""
+"""Voxel size for the registration, which resolves the lungs and larger vessels, not nodules."""
 
 TISSUE_HU = -200.0
-"""Everything outside the lungs is given this density, so that only the lungs are aligned."""
+"""Density assigned to everything outside the lungs, so that only the lungs are aligned."""
 
 LABELS = {Side.RIGHT: RIGHT_LUNG, Side.LEFT: LEFT_LUNG}
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where the points of one scan lie in the other.
+    """Mapping of points between two scans.
 
     Attributes:
-        to_current: for each lung the transform of a point of the prior to the current scan, LPS mm.
-        overlap: for each lung the Dice coefficient of the prior lung, moved, and the current one,
-            within what the current scan shows.
+        to_current: for each lung the transform from the prior to the current scan, LPS mm.
+        overlap: for each lung the Dice coefficient of the transformed prior and the current lung,
+            within the field of view of the current scan.
     """
 
     to_current: Mapping[Side, sitk.Transform]
@@ -44,14 +43,14 @@ class Alignment:
     def current_point(
         self, side: Side, point: tuple[float, float, float]
     ) -> tuple[float, float, float]:
-        """Move a point of the prior scan, in or near the lung `side`, to the current scan."""
+        """Map a point of the prior scan, in or near the lung `side`, to the current scan."""
         x, y, z = self.to_current[side].TransformPoint(point)
         return x, y, z
 
     def prior_point(
         self, side: Side, point: tuple[float, float, float]
     ) -> tuple[float, float, float]:
-        """Move a point of the current scan to the prior scan."""
+        """Map a point of the current scan to the prior scan."""
         x, y, z = self.to_current[side].GetInverse().TransformPoint(point)
         return x, y, z
 
@@ -59,7 +58,7 @@ class Alignment:
 def align(
     prior_hu: sitk.Image, prior_lungs: sitk.Image, current_hu: sitk.Image, current_lungs: sitk.Image
 ) -> Alignment:
-    """Align each lung of the prior scan with that of the current one; the same each time.
+    """Align each lung of the prior scan with that of the current one; deterministic.
 
     Args:
         prior_hu: HU, any orientation, LPS mm.
@@ -86,7 +85,7 @@ def align(
 
 
 @dataclass(frozen=True)
-class _Coarse:
+class _LungGrid:
     """HU and lungs of one scan on one coarse axial grid."""
 
     hu: sitk.Image
@@ -96,19 +95,19 @@ class _Coarse:
         return bool((sitk.GetArrayViewFromImage(self.lungs) == LABELS[side]).any())
 
     def points(self, label: int) -> NDArray[np.float64]:
-        """LPS mm (n, 3) of the voxels of a lung; the grid's axes are the patient's, or nearly."""
+        """LPS mm (n, 3) of the voxels of a lung; the grid is nearly axial."""
         indices = np.argwhere(sitk.GetArrayViewFromImage(self.lungs) == label)[:, ::-1]
         directions = np.reshape(self.lungs.GetDirection(), (3, 3)) * self.lungs.GetSpacing()
         return indices @ directions.T + self.lungs.GetOrigin()
 
     def content(self, label: int) -> sitk.Image:
-        """What is inside one lung, float32; all else is tissue."""
+        """The content of one lung, float32; everything else is tissue."""
         inside = self.lungs == label
         clipped = sitk.Clamp(self.hu, sitk.sitkFloat32, AIR_HU, TISSUE_HU)
         return sitk.Mask(clipped, inside, TISSUE_HU)
 
 
-def _coarse(hu: sitk.Image, lungs: sitk.Image) -> _Coarse:
+def _coarse(hu: sitk.Image, lungs: sitk.Image) -> _LungGrid:
     axial = AxialView.of(hu, AIR_HU).image
     lungs = sitk.Resample(lungs, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     if not sitk.GetArrayViewFromImage(lungs).any():
@@ -124,7 +123,7 @@ def _coarse(hu: sitk.Image, lungs: sitk.Image) -> _Coarse:
         "outputDirection": hu.GetDirection(),
     }
     smooth = sitk.SmoothingRecursiveGaussian(hu, np.maximum(coarse / 2, 1e-3).tolist())
-    return _Coarse(
+    return _LungGrid(
         sitk.Resample(smooth, **grid, defaultPixelValue=AIR_HU),
         sitk.Resample(lungs, **grid, interpolator=sitk.sitkNearestNeighbor),
     )
@@ -133,11 +132,11 @@ def _coarse(hu: sitk.Image, lungs: sitk.Image) -> _Coarse:
 def _by_extent(
     prior: NDArray[np.float64], current: NDArray[np.float64]
 ) -> list[sitk.AffineTransform]:
-    """Match the middle and the extent of a lung along each axis of the patient, in three ways.
+    """Match the centre and the extent of a lung along each axis of the patient, in three ways.
 
-    The extent is that of the middle 96 % of the voxels, as a mask's outermost ones are unsure. The
-    first way matches both ends of the lung; the others, for a lung that one scan cuts off, match
-    its upper or its lower end without scaling it.
+    The extent is that of the central 96 % of the voxels, as the outermost ones are unreliable. The
+    first way matches both ends of the lung; the others, for a lung that a scan cuts off, match the
+    upper or the lower end without scaling.
     """
     low, high = np.quantile(prior, (0.02, 0.98), axis=0)
     to_low, to_high = np.quantile(current, (0.02, 0.98), axis=0)
@@ -159,9 +158,9 @@ def _by_extent(
 
 
 def _registered(
-    prior: _Coarse, current: _Coarse, label: int, starts: Sequence[sitk.AffineTransform]
+    prior: _LungGrid, current: _LungGrid, label: int, starts: Sequence[sitk.AffineTransform]
 ) -> sitk.AffineTransform:
-    """Refine the best of some affine transforms by the correlation of what the lung holds."""
+    """Refine the best of some affine transforms by correlation inside the lung."""
     fixed, moving = prior.content(label), current.content(label)
     around = sitk.BinaryDilate(prior.lungs == label, [3, 3, 3])
     box = sitk.LabelShapeStatisticsImageFilter()
@@ -171,7 +170,7 @@ def _registered(
         sitk.RegionOfInterest(image, bounds[3:], bounds[:3]) for image in (fixed, around)
     )
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums of many threads differ in their last digits
+    method.SetNumberOfThreads(1)  # sums over several threads are not reproducible
     method.SetMetricAsCorrelation()
     method.SetMetricFixedMask(around)
     method.SetInterpolator(sitk.sitkLinear)
@@ -183,24 +182,24 @@ def _registered(
     method.SetSmoothingSigmasPerLevel([4, 0])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
 
-    def worth(transform: sitk.Transform) -> float:
+    def metric(transform: sitk.Transform) -> float:
         method.SetInitialTransform(transform, inPlace=False)
         try:
             return float(method.MetricEvaluate(fixed, moving))
         except RuntimeError:  # too little of the lung is in both scans
             return 0.0
 
-    start = min(starts, key=worth)
+    start = min(starts, key=metric)
     method.SetInitialTransform(start, inPlace=False)
     try:
         composite = sitk.CompositeTransform(method.Execute(fixed, moving))
     except RuntimeError:
         return start
-    return min((sitk.AffineTransform(composite.GetNthTransform(0)), start), key=worth)
+    return min((sitk.AffineTransform(composite.GetNthTransform(0)), start), key=metric)
 
 
-def _dice(prior: _Coarse, current: _Coarse, label: int, to_current: sitk.Transform) -> float:
-    """Overlap of the prior lung with the current one brought to its grid."""
+def _dice(prior: _LungGrid, current: _LungGrid, label: int, to_current: sitk.Transform) -> float:
+    """Overlap of the prior lung with the current one resampled to its grid."""
     outside = 255
     moved = sitk.GetArrayFromImage(
         sitk.Resample(current.lungs, prior.lungs, to_current, sitk.sitkNearestNeighbor, outside)

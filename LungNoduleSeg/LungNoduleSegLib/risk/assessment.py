@@ -1,4 +1,4 @@
-"""All published models and guidelines for one nodule, and for a scan as a whole."""
+"""All published models and guidelines, for one nodule and for a whole scan."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -27,25 +27,22 @@ from LungNoduleSegLib.risk.facts import (
     measured_facts,
 )
 from LungNoduleSegLib.risk.guidelines import GuidelineResult, bts, fleischner, nelson
-from LungNoduleSegLib.risk.lung_rads import class_examination, lung_rads
+from LungNoduleSegLib.risk.lung_rads import classify_examination, lung_rads
 from LungNoduleSegLib.risk.prediction import RiskPrediction
 from LungNoduleSegLib.risk.published_models import MODELS, ModelResult, evaluate
 
 DISCLAIMER = (
-    "For research and teaching. The numbers are those of the published models for groups of "
-    "people; they are no diagnosis."
+    "For research and teaching. The numbers are those of published models for groups of people; "
+    "they are not a diagnosis."
 )
 
 _USUAL_NUMBERS = (1, 5, 10, 30, 60)
-"""Tried for a number that is not known: years, mm or a count."""
+"""Values tried for an unknown number: years, mm or a count."""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """The facts and what every model and guideline makes of them.
-
-    `json.dumps(dataclasses.asdict(assessment))` writes it.
-    """
+    """The facts of a nodule and the result of every model and guideline; JSON-serializable."""
 
     nodule: NoduleFacts
     patient: PatientFacts
@@ -54,7 +51,7 @@ class Assessment:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Names of everything any model or guideline still asks for, each once."""
+        """Labels of the facts that some model or guideline still needs, each once."""
         results: tuple[ModelResult | GuidelineResult, ...] = (*self.models, *self.guidelines)
         return tuple(dict.fromkeys(name for result in results for name in result.missing))
 
@@ -70,11 +67,11 @@ def assess(nodule: NoduleFacts, patient: PatientFacts) -> Assessment:
 
 
 def influential_facts(one: Assessment) -> frozenset[str]:
-    """Give the names of the facts that matter to the results.
+    """Return the names of the facts that affect the results.
 
-    That is what a model or guideline still asks for, and every fact of which another value would
-    change a probability, a category or a recommendation. A number is tried at half and twice its
-    value, one that is not known at a few usual values.
+    These are the missing facts, and every fact for which another value would change a probability,
+    a category or a recommendation. Numbers are tried at half and twice their value, unknown ones
+    at a few typical values.
     """
     names = {label: name for name, label in LABELS.items()}
     found = {names[label] for label in one.missing if label in names}
@@ -98,7 +95,7 @@ def _other_values(value: Any, kind: Any) -> tuple[Any, ...]:
 
 
 def _with(one: Assessment, facts: object, name: str, value: Any) -> Any:
-    """Give the outcome with another value of a fact, None if that is not possible."""
+    """Return the outcome with another value of a fact, None if the value is impossible."""
     try:
         if facts is one.nodule:
             return _outcome(assess(one.nodule.corrected(**{name: value}), one.patient))
@@ -115,46 +112,47 @@ def _outcome(one: Assessment) -> tuple[Any, ...]:
 def assess_scan(
     nodules: Iterable[Nodule],
     lungs: sitk.Image | None = None,
-    given: ClinicalData = NO_CLINICAL_DATA,
+    clinical_data: ClinicalData = NO_CLINICAL_DATA,
     prior: Mapping[int, Values] = MappingProxyType({}),
     where: str = "The scan",
 ) -> tuple[Assessment, ...]:
     """Assess every nodule of a scan, in the order of the table.
 
-    What was told comes before what growth tells, and that before what the image tells.
+    Clinical data override the growth table, which overrides measurements.
 
     Args:
-        nodules: the rows of the table.
+        nodules: rows of the nodule table.
         lungs: see `measured_facts`.
-        given: what a person told.
-        prior: what growth tells, see `prior_facts`.
+        clinical_data: entered by a person.
+        prior: from a growth table, see `prior_facts`.
         where: names the scan in errors.
 
     Raises:
-        InputError: if something was told of a nodule that is not there, or is not possible.
+        InputError: if a fact is impossible or of a nodule that does not exist.
     """
     facts = add_prior_facts(measured_facts(nodules, lungs), prior, where)
-    return tuple(assess(one, given.patient) for one in given.correct(facts, where))
+    corrected = clinical_data.correct(facts, where)
+    return tuple(assess(one, clinical_data.patient) for one in corrected)
 
 
 def to_text(assessment: Assessment) -> str:
-    """Write an assessment for people: the facts with who said them, then every result."""
+    """Format an assessment as text: the facts with their origins, then every result."""
     nodule, patient = nodule_lines(assessment.nodule), patient_lines(assessment.patient)
     return "\n".join([*nodule, *patient, *_results(assessment), "", DISCLAIMER, ""])
 
 
 def patient_lines(patient: PatientFacts) -> list[str]:
-    """Write the facts of a patient."""
-    return ["Patient", *(_facts(patient) or ["  nothing was given"])]
+    """Format the facts of a patient."""
+    return ["Patient", *(_facts(patient) or ["  no clinical data"])]
 
 
 def nodule_lines(nodule: NoduleFacts) -> list[str]:
-    """Write the facts of a nodule with who said them."""
+    """Format the facts of a nodule with their origins."""
     return ["Nodule" if nodule.id is None else f"Nodule {nodule.id}", *_facts(nodule)]
 
 
 def result_lines(assessment: Assessment) -> list[str]:
-    """Write the facts of a nodule and every result, without those of the patient."""
+    """Format the facts of a nodule and every result, without the patient's facts."""
     return [*nodule_lines(assessment.nodule), *_results(assessment)]
 
 
@@ -218,13 +216,13 @@ def _why_not(result: ModelResult | GuidelineResult) -> str:
 
 @dataclass(frozen=True)
 class ScanRisk:
-    """What models and guidelines make of a scan.
+    """The results of models and guidelines for a scan.
 
     Attributes:
-        patient: facts that were told, or that the scan's header holds.
+        patient: facts that were entered, or read from the scan's header.
         assessments: of every nodule, in the order of the table.
-        prediction: of a trained model, None if none was asked.
-        notes: a sentence for each doubt, such as a comparison that is out of date.
+        prediction: of a trained model, None without one.
+        notes: warnings, one sentence each, such as an outdated comparison.
     """
 
     patient: PatientFacts
@@ -239,8 +237,8 @@ class ScanRisk:
 
     @property
     def examination(self) -> GuidelineResult:
-        """Lung-RADS of the examination: by its most suspicious nodule."""
-        return class_examination([one.guidelines[0] for one in self.assessments], self.patient)
+        """Lung-RADS category of the examination, that of its most suspicious nodule."""
+        return classify_examination([one.guidelines[0] for one in self.assessments], self.patient)
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `parse_scan_risk` makes it of again: facts, prediction and notes, for JSON."""
@@ -252,7 +250,7 @@ class ScanRisk:
         }
 
     def of(self, number: int) -> Assessment | None:
-        """Give the assessment of a nodule, None if there is no such nodule."""
+        """Return the assessment of a nodule, None if it does not exist."""
         return next((one for one in self.assessments if one.nodule.id == number), None)
 
 
@@ -274,7 +272,7 @@ def parse_scan_risk(record: Mapping[str, Any], where: str) -> ScanRisk:
 
 
 def examination_text(result: GuidelineResult) -> str:
-    """Write the category of the examination, or what it still lacks."""
+    """Format the category of the examination, or the facts it still lacks."""
     title = f"Examination, {result.guideline}"
     if result.category:
         return f"{title}: {result.category}\n  {result.reason}\n  {result.management}"
@@ -282,7 +280,7 @@ def examination_text(result: GuidelineResult) -> str:
 
 
 def scan_text(risk: ScanRisk) -> str:
-    """Write the risk for people: the patient, the longest nodule first, then the trained model."""
+    """Format the risk as text: patient, nodules from the longest, trained model."""
     parts = [examination_text(risk.examination), "\n".join(patient_lines(risk.patient))]
     parts += ["\n".join(result_lines(one)) for one in risk.longest_first]
     if not risk.assessments:

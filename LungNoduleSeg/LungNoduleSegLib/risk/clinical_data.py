@@ -1,4 +1,4 @@
-"""Clinical data of a patient and the nodules, from a JSON file or from growth."""
+"""Clinical data of a patient and the nodules, from a JSON file or a growth table."""
 
 import csv
 import math
@@ -18,13 +18,13 @@ Values = Mapping[str, Any]
 """Facts of one nodule by the names of `NoduleFacts`."""
 
 ALL = "all"
-"""Stands for every nodule in a file of facts."""
+"""Key for all nodules in a file of clinical data."""
 
 SHARED = ("count", "status", "spiculation", "suspicious_features", "infection")
-"""Facts that may be told of all nodules at once."""
+"""Facts that may be stated for all nodules at once."""
 
 CHANGED_MM = 0.051
-"""Mean diameters that differ by more are not those of one nodule: tables hold 0.1 mm."""
+"""Mean diameters that differ by more belong to two nodules; tables are rounded to 0.1 mm."""
 
 _NODULES = "nodules"
 _NODULE_FACTS = {name: kind for name, kind in get_type_hints(NoduleFacts).items() if name in LABELS}
@@ -33,12 +33,12 @@ _PATIENT_FACTS = get_type_hints(PatientFacts)
 
 @dataclass(frozen=True)
 class ClinicalData:
-    """What was told.
+    """Clinical data entered by a person.
 
     Attributes:
-        patient: facts that no image tells.
+        patient: facts of the patient.
         shared: facts of every nodule.
-        nodules: facts of single nodules by their numbers; they come before shared ones.
+        nodules: facts of single nodules by number; they override shared ones.
     """
 
     patient: PatientFacts = field(default_factory=PatientFacts)
@@ -46,10 +46,10 @@ class ClinicalData:
     nodules: Mapping[int, Values] = field(default_factory=dict)
 
     def correct(self, facts: Iterable[NoduleFacts], where: str = "The scan") -> list[NoduleFacts]:
-        """Correct what was measured by what was told.
+        """Override measured facts.
 
         Raises:
-            InputError: naming `where`, if a nodule is not there, or if a fact is not possible.
+            InputError: naming `where`, if a nodule does not exist or a fact is impossible.
         """
         found = list(facts)
         _require_nodules(self.nodules, found, where)
@@ -59,12 +59,12 @@ class ClinicalData:
         return self.nodules.get(facts.id, {}) if facts.id is not None else {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Give only what was told, for a record or a file that `read_facts` reads."""
-        told = {name: value for name, value in asdict(self.patient).items() if value is not None}
+        """Return the known facts, as `read_facts` reads them from a file."""
+        patient = {name: value for name, value in asdict(self.patient).items() if value is not None}
         nodules = ({ALL: dict(self.shared)} if self.shared else {}) | {
             str(number): dict(values) for number, values in self.nodules.items()
         }
-        return told | ({_NODULES: nodules} if nodules else {})
+        return patient | ({_NODULES: nodules} if nodules else {})
 
 
 NO_CLINICAL_DATA = ClinicalData()
@@ -77,38 +77,37 @@ def read_facts(path: Path) -> ClinicalData:
         InputError: naming the file and the fact that cannot be used.
     """
     try:
-        told = parse_json(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): name a JSON file.") from error
     except ValueError as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): correct it.") from error
-    return parse_facts(told, f"{path}")
+    return parse_facts(content, f"{path}")
 
 
-def parse_facts(told: Any, where: str) -> ClinicalData:
-    """Read facts from what a JSON file holds, or from `ClinicalData.to_dict`.
+def parse_facts(content: Any, where: str) -> ClinicalData:
+    """Parse the content of a JSON file, or the result of `ClinicalData.to_dict`.
 
-    One object with facts of the patient by the names of `PatientFacts`, and under `nodules` an
-    object by number, or `all`, with facts by the names of `NoduleFacts`. What is left out or null
-    was not told. Words are those of the enumerations or their members' names in small letters, as
-    in `extrathoracic-old`.
+    An object with the fields of `PatientFacts`, and under `nodules` an object that maps a nodule's
+    number, or `all`, to the fields of `NoduleFacts`. A missing or null field is unknown.
+    Enumerations are written by value, or by member name as in `extrathoracic-old`.
 
     Raises:
         InputError: naming `where` and the fact that cannot be used.
     """
-    told = _object(told, where)
-    nodules = _object(told.pop(_NODULES, {}), f"{where}, {_NODULES}")
-    patient = _facts(told, _PATIENT_FACTS, where)
+    content = _object(content, where)
+    nodules = _object(content.pop(_NODULES, {}), f"{where}, {_NODULES}")
+    patient = _facts(content, _PATIENT_FACTS, where)
     shared = _facts(nodules.pop(ALL, {}), _NODULE_FACTS, f"{where}, nodule {ALL}")
     if unfit := [name for name in shared if name not in SHARED]:
         raise InputError(
-            f"{where}, nodule {ALL}: {unfit[0]} differs from nodule to nodule; tell it of single "
-            f"ones, and of {ALL} only {', '.join(SHARED)}."
+            f"{where}, nodule {ALL}: {unfit[0]} differs from nodule to nodule; state it for single "
+            f"nodules. {ALL} may have {', '.join(SHARED)}."
         )
     by_number = {}
     for number, values in nodules.items():
         if not number.isdecimal():
-            raise InputError(f"{where}: '{number}' is no number of a nodule; write 1, 2 or {ALL}.")
+            raise InputError(f"{where}: '{number}' is not a nodule number; write 1, 2 or {ALL}.")
         by_number[int(number)] = _facts(values, _NODULE_FACTS, f"{where}, nodule {number}")
     try:
         for values in (shared, *by_number.values()):
@@ -132,10 +131,10 @@ def parse_nodule(record: Mapping[str, Any], where: str) -> NoduleFacts:
 
 
 def prior_facts(rows: Iterable[Values]) -> dict[int, Values]:
-    """Take from a table of growth what it tells of nodules of the current scan, by number.
+    """Extract the facts of the current scan's nodules from a growth table, by number.
 
     Args:
-        rows: with the names of `GROWTH_COLUMNS`, as `growth_row` gives them.
+        rows: with the columns of `GROWTH_COLUMNS`, as returned by `growth_row`.
     """
     found: dict[int, Values] = {}
     for row in rows:
@@ -144,14 +143,14 @@ def prior_facts(rows: Iterable[Values]) -> dict[int, Values]:
         status = row["lung_rads_change"]
         alike = row["change"] != Change.NOT_COMPARABLE
         days = row["days"]
-        told = {
+        values = {
             "status": Status(status) if status else None,
             "previous_mean_mm": row["prior_mean_mm"] if alike else None,
             "months_since_previous": days and round(days / DAYS_PER_MONTH, 1),
             "doubling_days": row["doubling_days"],
             _NOW: row["current_mean_mm"],
         }
-        found[int(row["current_id"])] = {n: v for n, v in told.items() if v is not None}
+        found[int(row["current_id"])] = {n: v for n, v in values.items() if v is not None}
     return found
 
 
@@ -159,57 +158,57 @@ _NOW = "current_mean_mm"
 
 
 def read_prior_facts(path: Path) -> dict[int, Values]:
-    """Do as `prior_facts` for the `growth.csv` of a comparison.
+    """Read `prior_facts` from the `growth.csv` of a comparison.
 
     Raises:
-        InputError: if the file is something else.
+        InputError: if the file is not a growth table.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return prior_facts([_growth_cells(row) for row in csv.DictReader(stream, strict=True)])
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(
-            f"{path} is no table of growth: choose the growth.csv of `growth`."
+            f"{path} is not a growth table: choose a growth.csv written by `growth`."
         ) from error
 
 
 def add_prior_facts(
     facts: Iterable[NoduleFacts], prior: Mapping[int, Values], where: str = "The scan"
 ) -> list[NoduleFacts]:
-    """Add the change since the previous scan, and the diameter on it, to what was measured.
+    """Add the change since the previous scan, and the previous diameter, to measured facts.
 
     Raises:
-        InputError: naming `where`, if the growth is that of other nodules.
+        InputError: naming `where`, if the growth table belongs to other nodules.
     """
     found = list(facts)
     _require_nodules(prior, found, where)
     result = []
     for one in found:
-        told = dict(prior.get(one.id, {}) if one.id is not None else {})
-        if not _fits(one, told):
+        values = dict(prior.get(one.id, {}) if one.id is not None else {})
+        if not _fits(one, values):
             mean = mean_axial_mm(one.longest_mm or 0, one.perpendicular_mm or 0)
             raise InputError(
-                f"{where} has a nodule {one.id} of {mean:g} mm, and the growth is that of one "
-                f"of {told[_NOW]:g} mm: take the growth of this scan."
+                f"Nodule {one.id} of {where} has {mean:g} mm, but {values[_NOW]:g} mm in the "
+                "growth table: use the growth table of this scan."
             )
-        told.pop(_NOW, None)
-        result.append(one.told(Origin.MEASURED, **told))
+        values.pop(_NOW, None)
+        result.append(one.overridden(Origin.MEASURED, **values))
     return result
 
 
 def fitting_facts(facts: Iterable[NoduleFacts], prior: Mapping[int, Values]) -> dict[int, Values]:
-    """Take of what growth tells that of nodules which are still there and of the same diameter."""
+    """Keep the prior facts of nodules that still exist with the same diameter."""
     there = {one.id: one for one in facts}
     return {
-        number: told
-        for number, told in prior.items()
-        if number in there and _fits(there[number], told)
+        number: values
+        for number, values in prior.items()
+        if number in there and _fits(there[number], values)
     }
 
 
-def _fits(one: NoduleFacts, told: Values) -> bool:
-    """Whether a nodule has the mean diameter that it had when growth was measured."""
-    now = told.get(_NOW)
+def _fits(one: NoduleFacts, values: Values) -> bool:
+    """Whether a nodule's mean diameter is still that of the growth measurement."""
+    now = values.get(_NOW)
     if now is None or one.longest_mm is None or one.perpendicular_mm is None:
         return True
     return abs(mean_axial_mm(one.longest_mm, one.perpendicular_mm) - now) <= CHANGED_MM
@@ -230,13 +229,13 @@ def _require_nodules(numbers: Iterable[int], facts: Iterable[NoduleFacts], where
 
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InputError(f"{where}: facts are one object, {{name: value}}; correct the file.")
+        raise InputError(f"{where}: expected an object, {{name: value}}; correct the file.")
     return dict(value)
 
 
-def _facts(told: Any, kinds: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _facts(values: Any, kinds: Mapping[str, Any], where: str) -> dict[str, Any]:
     found = {}
-    for name, value in _object(told, where).items():
+    for name, value in _object(values, where).items():
         if name not in kinds:
             raise InputError(f"{where}: there is no fact '{name}'; write {', '.join(kinds)}.")
         if value is not None:
@@ -250,7 +249,7 @@ def _fact(name: str, value: Any, kind: Any, where: str) -> Any:
         if str(value).lower() in words and isinstance(value, str):
             return words[value.lower()]
         choice = ", ".join(spellings(member)[-1] for member in kind)
-        raise InputError(f"{where}: '{value}' is no {LABELS[name]}; write one of {choice}.")
+        raise InputError(f"{where}: '{value}' is not a {LABELS[name]}; write one of {choice}.")
     if kind is bool:
         if isinstance(value, bool):
             return value
@@ -262,6 +261,6 @@ def _fact(name: str, value: Any, kind: Any, where: str) -> Any:
 
 
 def spellings(member: StrEnum) -> tuple[str, str]:
-    """Give the two ways to write a member, its value and its name; the handier one comes last."""
+    """Return the two spellings of a member, value and name; the one to type comes last."""
     value, name = str(member), member.name.lower().replace("_", "-")
     return (value, name) if " " in value else (name, value)

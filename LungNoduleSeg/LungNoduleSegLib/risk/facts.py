@@ -1,7 +1,7 @@
 """The inputs of published models and guidelines, with the origin of each.
 
-Everything may be missing (None): nothing is filled in silently. What the image tells is filled in
-by `measured_facts`; `NoduleFacts.corrected` overrides it and remembers that a person did.
+Any fact may be unknown (None); no value is assumed silently. `measured_facts` fills in what the
+image shows; `NoduleFacts.corrected` overrides it and records that a person did.
 """
 
 import math
@@ -18,14 +18,14 @@ from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 
 UPPER_LOBE_ABOVE = 2 / 3
-"""Relative height in its lung from which a nodule is guessed to lie in the upper lobe."""
+"""Relative height in the lung above which a nodule is assumed to lie in the upper lobe."""
 
 NOT_UPPER_LOBE_BELOW = 1 / 3
-"""Relative height up to which it is guessed not to; between the two nothing is guessed."""
+"""Relative height below which it is assumed not to; in between the lobe is unknown."""
 
 
 class Origin(StrEnum):
-    """Who said a value."""
+    """Where a value comes from."""
 
     MEASURED = "measured"
     GUESSED = "guessed"
@@ -33,14 +33,14 @@ class Origin(StrEnum):
 
 
 class Sex(StrEnum):
-    """Sex as the models use it."""
+    """The patient's sex, as the models use it."""
 
     FEMALE = "female"
     MALE = "male"
 
 
 class PriorCancer(StrEnum):
-    """Cancer the patient had before."""
+    """Previous cancer."""
 
     NONE = "none"
     EXTRATHORACIC_OLD = "extrathoracic, more than 5 years ago"
@@ -89,7 +89,7 @@ class Uptake(StrEnum):
 
 
 class Incomplete(StrEnum):
-    """Why an examination cannot be classed yet."""
+    """Why an examination cannot be classified yet."""
 
     NO = "no"
     AWAITING_PRIOR = "a prior CT is being located"
@@ -143,12 +143,12 @@ LABELS = {
     "months_since_previous": "months since the previous CT",
     "doubling_days": "volume doubling time in days",
 }
-"""What every fact is called for people, in the panel, the command line and the report."""
+"""Labels of all facts in the panel, the command line and the report."""
 
 
 @dataclass(frozen=True)
 class PatientFacts:
-    """Facts that no image tells; None: not given. `LABELS` names them for people."""
+    """Clinical facts of a patient, None where unknown; `LABELS` has their labels."""
 
     age: float | None = None
     sex: Sex | None = None
@@ -165,11 +165,11 @@ class PatientFacts:
 
     def __post_init__(self) -> None:
         if self.age is not None and not 0 < self.age <= 120:
-            raise InputError(f"An age of {self.age} years is not possible; give it in years.")
+            raise InputError(f"An age of {self.age} years is not possible; enter it in years.")
         quit_years = self.years_since_quitting
         if quit_years is not None and not 0 <= quit_years <= (self.age or 120):
             raise InputError(
-                f"{quit_years:g} years since quitting smoking are not possible; give the years, "
+                f"{quit_years:g} years since quitting smoking are not possible; enter the years, "
                 "or 0 for a current smoker."
             )
 
@@ -187,11 +187,11 @@ _POSITIVE = (
 
 @dataclass(frozen=True)
 class NoduleFacts:
-    """Facts of one nodule; None: neither measured nor given. `LABELS` names them for people.
+    """Facts of one nodule, None where unknown; `LABELS` has their labels.
 
-    Diameters are in mm on one slice: `longest_mm` and, at a right angle to it,
-    `perpendicular_mm`. The models and the BTS guideline take the longest one, Lung-RADS and
-    Fleischner the mean of the two, each with its own rounding.
+    `longest_mm` and `perpendicular_mm` are measured at a right angle on one slice. The models and
+    the BTS guideline use the longest diameter, Lung-RADS and Fleischner the mean of the two, each
+    with its own rounding.
     """
 
     longest_mm: float | None = None
@@ -223,16 +223,16 @@ class NoduleFacts:
             size = getattr(self, name)
             if size is not None and not (math.isfinite(size) and size > 0):
                 possible = "length above 0 mm" if name.endswith("_mm") else "number above 0"
-                raise InputError(f"{size} is no {LABELS[name]}; give a {possible}.")
+                raise InputError(f"{size} is not a {LABELS[name]}; enter a {possible}.")
         for name in ("perpendicular_mm", "solid_component_mm"):
             size = getattr(self, name)
             if size is not None and self.longest_mm is not None and size > self.longest_mm:
                 raise InputError(
-                    f"The {LABELS[name]} ({size:g}) is above the longest diameter "
+                    f"The {LABELS[name]} ({size:g}) exceeds the longest diameter "
                     f"({self.longest_mm:g}); correct one of the two."
                 )
         if self.count is not None and self.count < 1:
-            raise InputError(f"The number of nodules cannot be {self.count}; give 1 or more.")
+            raise InputError(f"The number of nodules cannot be {self.count}; enter 1 or more.")
         origins = {
             name: self.origins.get(name, Origin.GIVEN)
             for name in LABELS
@@ -241,19 +241,19 @@ class NoduleFacts:
         object.__setattr__(self, "origins", origins)
 
     def corrected(self, **values: Any) -> "NoduleFacts":
-        """Override facts by what a person says; None withdraws one, so that it is missing."""
-        return self.told(Origin.GIVEN, **values)
+        """Override facts with those entered by a person; None makes one unknown."""
+        return self.overridden(Origin.GIVEN, **values)
 
-    def told(self, origin: Origin, **values: Any) -> "NoduleFacts":
-        """Override facts and remember who said them."""
+    def overridden(self, origin: Origin, **values: Any) -> "NoduleFacts":
+        """Override facts and record their origin."""
         return replace(self, **values, origins={**self.origins, **dict.fromkeys(values, origin)})
 
     @property
     def type(self) -> NoduleKind | None:
-        """The type for models and guidelines: calcification of no benign pattern counts as solid.
+        """The type for models and guidelines; calcification without a benign pattern is solid.
 
-        CALCIFIED here means a benign pattern (complete, central, popcorn, concentric rings) or
-        fat; None that the type, or whether the pattern is benign, is not known.
+        CALCIFIED means a benign pattern (complete, central, popcorn, concentric rings) or fat;
+        None that the type, or whether the pattern is benign, is unknown.
         """
         if self.benign_pattern:
             return NoduleKind.CALCIFIED
@@ -262,7 +262,7 @@ class NoduleFacts:
         return self.kind
 
     def missing_type(self) -> list[str]:
-        """Names of the facts without which `type` is None."""
+        """Names of the facts that `type` lacks."""
         if self.type is not None:
             return []
         return ["kind" if self.kind is None else "benign_pattern"]
@@ -271,19 +271,17 @@ class NoduleFacts:
 def measured_facts(
     nodules: Iterable[Nodule], lungs: sitk.Image | None = None
 ) -> tuple[NoduleFacts, ...]:
-    """Fill in what the image tells of each nodule.
+    """Return the measured facts of each nodule.
 
     Diameters, volume, type and the solid component of a part-solid nodule are measured. The count
-    is that of the nodules found, without the calcified ones. Where the lobe is known it tells
-    whether that is an upper one. Else it is guessed from the height of the nodule between the
-    lowest and the highest point of its lung: above `UPPER_LOBE_ABOVE` yes, below
-    `NOT_UPPER_LOBE_BELOW` no, and no guess between, where fissures cross. A guess, because
-    fissures are not looked for: the lower lobe reaches high at the back, the lingula low at the
-    front.
+    excludes calcified nodules. The lobe is estimated from the height of the nodule between the
+    lowest and the highest point of its lung: upper above `UPPER_LOBE_ABOVE`, not upper below
+    `NOT_UPPER_LOBE_BELOW`, unknown in between. This is an estimate because fissures are not
+    segmented: the lower lobe reaches high posteriorly, the lingula low anteriorly.
 
     Args:
-        nodules: the rows of the table of one scan.
-        lungs: labels of the right and the left lung on any grid; without it no lobe is guessed.
+        nodules: rows of one scan's nodule table.
+        lungs: labels of the right and the left lung on any grid; None leaves the lobe unknown.
     """
     rows = tuple(nodules)
     count = sum(row.kind is not NoduleKind.CALCIFIED for row in rows)
@@ -322,7 +320,7 @@ def _upper_lobe(height: float) -> bool | None:
 
 
 def lung_heights(lungs: sitk.Image) -> dict[Side, tuple[float, float]]:
-    """The lowest and the highest z (mm, LPS) of each lung, to about 4 mm: enough for a guess."""
+    """The lowest and the highest z (mm, LPS) of each lung, to about 4 mm."""
     coarse = coarse_lungs(lungs)
     labels = sitk.GetArrayViewFromImage(coarse)
     to_z = np.asarray(coarse.GetDirection()).reshape(3, 3)[2] * coarse.GetSpacing()
@@ -336,11 +334,11 @@ def lung_heights(lungs: sitk.Image) -> dict[Side, tuple[float, float]]:
 
 
 def coarse_lungs(lungs: sitk.Image) -> sitk.Image:
-    """Take every so many voxels of lungs, about 4 mm apart: all that `measured_facts` looks at."""
+    """Subsample lungs to voxels about 4 mm apart, which is enough for `measured_facts`."""
     i, j, k = coarse_steps(lungs.GetSpacing())
     return lungs[::i, ::j, ::k]
 
 
 def coarse_steps(spacing: Sequence[float]) -> tuple[int, ...]:
-    """Tell how many voxels apart, along each axis, `coarse_lungs` takes them."""
+    """Return the sampling steps of `coarse_lungs` in voxels along each axis."""
     return tuple(max(1, round(4 / size)) for size in spacing)

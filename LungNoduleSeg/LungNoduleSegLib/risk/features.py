@@ -1,7 +1,7 @@
-"""Features of a scan for a classifier of cancer: the tutorial's nine, and ours in mm and HU.
+"""Features of a scan for a cancer classifier: the tutorial's nine, and others in mm and HU.
 
 Codes like YEKZ are those of the Image Biomarker Standardisation Initiative, whose reference manual
-defines each feature: Zwanenburg et al., Radiology 2020;295:328-338, arXiv:1612.07003.
+defines the features: Zwanenburg et al., Radiology 2020;295:328-338, arXiv:1612.07003.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,23 +23,23 @@ from LungNoduleSegLib.risk.facts import lung_heights, relative_height
 Features = dict[str, float]
 
 FEATURES_VERSION = 2
-"""Raised whenever a feature changes its meaning: models of another version are refused."""
+"""Increased whenever a feature changes its meaning; models of another version are refused."""
 
 MAX_AREA_FRACTION = 0.10
-"""Regions of a slice above this share of it are left out, as the tutorial does."""
+"""Regions that cover a larger share of a slice are ignored, as in the tutorial."""
 
 MASK_THRESHOLD = 0.5
-"""Voxels from this value on are foreground: in a mask, a label image and a probability map."""
+"""Foreground threshold for masks, label images and probability maps."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """What a feature is.
+    """The definition of a feature.
 
     Attributes:
         unit: empty for a pure number.
-        description: what it says; where a nodule is needed, 0 stands for a scan without one.
-        ibsi: code of the definition, empty where there is none.
+        description: its meaning; features of nodules are 0 for a scan without nodules.
+        ibsi: code of the definition, or empty.
     """
 
     unit: str
@@ -58,7 +58,7 @@ SLICE_FEATURES = {
     "number_of_nodes": Feature("", "Number of regions, counted slice by slice"),
     "nodes_per_slice": Feature("", "Number of regions over the number of slices"),
 }
-"""The tutorial's nine, on the slices of the input's grid (index k), regions joined over corners."""
+"""The tutorial's nine, on the slices (index k) of the input's grid, with 8-connected regions."""
 
 NODULE_FEATURES = {
     "volume_mm3": Feature("mm³", "Number of voxels times the volume of one", "YEKZ"),
@@ -88,7 +88,7 @@ NODULE_FEATURES = {
     "relative_height": Feature("", "Height in its lung, 0 at the lowest, 1 at the highest point"),
     "pleura_mm": Feature("mm", "Gap to the border of the lung"),
 }
-"""Ours for one nodule. From `mean_hu` on they need the CT or its lungs, not a mask alone."""
+"""Features of one nodule in mm and HU. From `mean_hu` on they need the CT or its lungs."""
 
 SCAN_FEATURES = (
     SLICE_FEATURES
@@ -106,15 +106,15 @@ SCAN_FEATURES = (
         for name, f in NODULE_FEATURES.items()
     }
 )
-"""All features of one scan, in the order of the columns of a feature table."""
+"""All features of a scan, in the order of a feature table's columns."""
 
 
 IDENTIFIERS = ("scan", "patient_id", "series_instance_uid", "source")
-"""Columns of a feature table in front of the features."""
+"""Columns before the features in a feature table."""
 
 
 class Source(StrEnum):
-    """What the features of a scan were taken from."""
+    """The input from which the features of a scan were computed."""
 
     RUN = "run"
     SEGMENTATION = "segmentation"
@@ -128,8 +128,8 @@ class ScanFeatures:
     Attributes:
         scan: its path within the folder it was found in.
         patient_id, series_instance_uid: from DICOM, else empty.
-        source: what it came as.
-        features: `SCAN_FEATURES`; NaN where the source does not tell.
+        source: kind of input.
+        features: `SCAN_FEATURES`; NaN where the source does not allow a value.
         nodules: `NODULE_FEATURES` of each nodule by its number.
     """
 
@@ -147,15 +147,15 @@ class ScanFeatures:
 
 
 def slice_features(segmentation: sitk.Image) -> Features:
-    """Give the tutorial's nine features of a mask, a label image or a probability map.
+    """Return the tutorial's nine features of a mask, a label image or a probability map.
 
-    They are in pixels of the input's slices, so they compare scans of equal pixels only. Two
-    things differ from the tutorial: nodules, not what surrounds them, are the foreground, and a
-    probability is cut at `MASK_THRESHOLD` instead of at the mean of its slice, which would turn
-    the noise of an empty slice into nodules. Without a region all nine are 0.
+    They are in pixels, so only scans of equal pixel size are comparable. Two things differ from
+    the tutorial: nodules, not their surroundings, are the foreground, and probabilities are
+    thresholded at `MASK_THRESHOLD` instead of the mean of each slice, which would turn the noise
+    of an empty slice into nodules. Without a region all nine are 0.
 
     Args:
-        segmentation: 3-D; every slice k of its array (k, j, i) is a picture.
+        segmentation: 3-D; features are computed on the slices k of its array (k, j, i).
     """
     # Not at the top: the logic is imported in Slicer before any package is installed.
     from skimage.measure import label, regionprops_table  # noqa: PLC0415
@@ -198,12 +198,12 @@ def slice_features(segmentation: sitk.Image) -> Features:
 def nodule_features(
     labels: sitk.Image, rows: Iterable[Nodule] = (), lungs: sitk.Image | None = None
 ) -> dict[int, Features]:
-    """Give our features of every nodule by its label.
+    """Return `NODULE_FEATURES` of every nodule by its label.
 
     Args:
-        labels: whole numbers, 0 for background, on any grid.
-        rows: the table of the same nodules; without a nodule's row its attenuation, type, side
-            and distance to the pleura are NaN.
+        labels: label image, 0 for background, on any grid.
+        rows: table of the same nodules; without a nodule's row its attenuation, type, side and
+            distance to the pleura are NaN.
         lungs: 1 in the right and 2 in the left lung, on any grid; without it the relative height
             is NaN.
     """
@@ -238,13 +238,11 @@ def nodule_features(
 
 
 def scan_features(segmentation: sitk.Image, nodules: Iterable[Features]) -> Features:
-    """Give all features of a scan, `SCAN_FEATURES`, from its segmentation and its nodules.
-
-    Without a nodule all of them are 0, and `nodule_count` says why.
+    """Return `SCAN_FEATURES` of a segmentation and its nodules; all 0 without a nodule.
 
     Args:
         segmentation: as for `slice_features`.
-        nodules: what `nodule_features` gave.
+        nodules: the values of `nodule_features`.
     """
     found = list(nodules)
     features = dict.fromkeys(SCAN_FEATURES, 0.0) | slice_features(segmentation)
@@ -262,13 +260,13 @@ def scan_features(segmentation: sitk.Image, nodules: Iterable[Features]) -> Feat
 
 
 def components(segmentation: sitk.Image) -> sitk.Image:
-    """Number the connected parts of a mask or probability map (26 neighbours), uint32."""
+    """Label the connected components of a mask or probability map (26-connected), uint32."""
     above = sitk.Cast(segmentation, sitk.sitkFloat32) >= MASK_THRESHOLD
     return sitk.ConnectedComponent(above, True)
 
 
 def _from_row(row: Nodule, heights: Mapping[Side, tuple[float, float]]) -> Features:
-    """Take from the table what a mask does not tell."""
+    """Return the features that need the CT, from the nodule table."""
     extent = heights.get(row.side)
     return {
         "mean_hu": row.mean_hu,
@@ -289,7 +287,7 @@ def _from_row(row: Nodule, heights: Mapping[Side, tuple[float, float]]) -> Featu
 
 
 def _shape(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Features:
-    """Measure a mask (z, y, x) and its mesh, which marching cubes draws at half height."""
+    """Measure a mask (z, y, x) and its marching-cubes mesh."""
     from skimage.measure import marching_cubes, mesh_surface_area  # noqa: PLC0415
 
     volume = float(mask.sum() * spacing.prod())

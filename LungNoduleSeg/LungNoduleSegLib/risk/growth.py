@@ -27,28 +27,28 @@ from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads
 Point = tuple[float, float, float]
 
 GATE_MM = 20.0
-"""Nodules farther apart than this, once the lungs are aligned, are two nodules (our own choice:
-alignment leaves a few mm in the middle of a lung and up to a centimetre at the diaphragm)."""
+"""Largest distance of a pair after alignment (our own choice: the alignment error is a few mm in
+the middle of a lung and up to a centimetre at the diaphragm)."""
 
 LARGE_SPACING_RATIO = 1.5
-"""Slices thicker than this in comparison make volumes hard to compare (our own choice)."""
+"""Ratio of slice distances above which volumes are hard to compare (our own choice)."""
 
 POOR_OVERLAP = 0.8
-"""Dice coefficient of an aligned lung below which the matches are to be checked (our own choice;
-two phantoms of one patient reach 0.97)."""
+"""Dice coefficient of an aligned lung below which pairs should be checked (our own choice; two
+phantoms of one patient reach 0.97)."""
 
 
 @dataclass(frozen=True)
 class ChestScan:
-    """One of the two scans.
+    """One of the compared scans.
 
     Attributes:
-        name: what people call it.
+        name: its display name.
         hu: CT, any orientation, LPS mm.
         lungs: `RIGHT_LUNG`, `LEFT_LUNG`, on any grid.
         nodules: the rows of its table.
-        date: of the study, None if not known.
-        patient_id: of the DICOM header, "" if not known.
+        date: of the study, None if unknown.
+        patient_id: from the DICOM header, "" if unknown.
         method: how its nodules were found and outlined, see `method_of`.
     """
 
@@ -63,21 +63,20 @@ class ChestScan:
 
 @dataclass(frozen=True)
 class NoduleGrowth:
-    """One nodule at two times; `GROWTH_COLUMNS` of `growth_table` says what each number is.
+    """One nodule in two scans; `GROWTH_COLUMNS` of `growth_table` describes each number.
 
     Attributes:
         prior: the nodule in the prior scan, None if it is new.
         current: the nodule in the current scan, None if it was not found again.
-        change: see `Change`; grown and shrunk by volume, beyond its uncertainty.
-        prior_point: where it lies, or would lie, in the prior scan, LPS mm.
+        change: see `Change`; grown and shrunk mean a volume change beyond its uncertainty.
+        prior_point: its actual or expected position in the prior scan, LPS mm.
         current_point: likewise in the current scan.
-        apart_mm: distance of the two once the lungs are aligned.
-        rate: of growth, None for one scan alone or two that do not compare; per day where the
-            interval is known.
-        days: between the two scans, None if not known.
-        lung_rads: the change by Lung-RADS v2022, None if not known.
+        apart_mm: distance of the two after alignment.
+        rate: growth rate, None without two comparable volumes; per day where the interval is known.
+        days: between the two scans, None if unknown.
+        lung_rads: the change by Lung-RADS v2022, None if unknown.
         others: nodules of the prior scan that merged into `current`.
-        part_of: the nodule of the other scan that it merged into or split off.
+        part_of: the nodule of the other scan that it merged into or split from.
     """
 
     prior: Nodule | None
@@ -94,33 +93,33 @@ class NoduleGrowth:
 
     @property
     def doubling_days(self) -> float | None:
-        """Volume doubling time of a grown nodule, None if it has none or the days are not known."""
+        """Volume doubling time of a grown nodule, None for others or without an interval."""
         grown = self.change is Change.GROWN and self.rate is not None and self.days is not None
         return self.rate.doubling_days if grown and self.rate else None
 
     @property
     def diameter_change_mm(self) -> float | None:
-        """Change of the mean of the two axial diameters; None where the two do not compare."""
+        """Change of the mean axial diameter; None if the two are not comparable."""
         if self.prior is None or self.current is None or self.rate is None:
             return None
         return mean_mm(self.current) - mean_mm(self.prior)
 
     @property
     def volume_change(self) -> float | None:
-        """Change of the volume as a share of the prior one; None where the two do not compare."""
+        """Relative change of the volume; None if the two are not comparable."""
         if self.current is None or self.rate is None:
             return None
         return self.current.volume_mm3 / self.prior_volume - 1
 
     @property
     def prior_volume(self) -> float:
-        """Volume (mm³) in the prior scan, with that of all nodules that merged since."""
+        """Volume (mm³) in the prior scan, including nodules that merged since."""
         return sum(one.volume_mm3 for one in (self.prior, *self.others) if one is not None)
 
 
 @dataclass(frozen=True)
 class Growth:
-    """All nodules of two scans: what is in the current scan by its ids, then what is not."""
+    """All nodules of two scans: those of the current scan by id, then those that are gone."""
 
     prior: ChestScan
     current: ChestScan
@@ -131,10 +130,10 @@ class Growth:
 
     @property
     def levels(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Heights of the current scan, and the same levels of the prior one, LPS z in mm.
+        """Lowest and highest level of the lungs, in the current and the prior scan, LPS z in mm.
 
-        The lowest and the highest of the lungs, along the middle of each; both lungs count alike.
-        The alignment is affine, so what lies between is found by going straight.
+        Measured along the middle of each lung and averaged. The alignment is affine, so levels in
+        between are interpolated linearly.
         """
         shape = sitk.LabelShapeStatisticsImageFilter()
         shape.Execute(sitk.Cast(self.current.lungs, sitk.sitkUInt8))
@@ -161,7 +160,7 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
     Args:
         prior: the earlier scan.
         current: the later scan.
-        days: between the two; None: from their dates.
+        days: between the two; None to compute them from their dates.
 
     Raises:
         InputError: if a scan shows no lung, or the prior scan is later than the current one.
@@ -192,12 +191,12 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
         alike = not (differences or split) and outlined_alike(was, now)
         found.append(_measured(pair, prior, current) if alike else pair)
     found.sort(key=lambda one: one.current.id if one.current else 0)
-    notes += [*_doubts(prior, current, alignment), *differences]
+    notes += [*_warnings(prior, current, alignment), *differences]
     return Growth(prior, current, interval, alignment, (*found, *lost), tuple(notes))
 
 
 def method_of(record: Mapping[str, Any]) -> dict[str, str]:
-    """Take from the contents of `run.json` what the volumes of its nodules depend on."""
+    """Return the settings in the content of `run.json` that affect nodule volumes."""
     model = record.get("model") or {}
     parameters = record.get("parameters") or {}
     rules = parameters.get("rules") or {}
@@ -211,7 +210,7 @@ def method_of(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def method_differences(prior: ChestScan, current: ChestScan) -> list[str]:
-    """Say in what the nodules of two scans were found or outlined differently."""
+    """Return a sentence for each setting in which two runs differ."""
     names = dict.fromkeys((*prior.method, *current.method))
     return [
         f"The {name} was {prior.method.get(name, 'not recorded')} for {prior.name} and "
@@ -223,9 +222,9 @@ def method_differences(prior: ChestScan, current: ChestScan) -> list[str]:
 
 
 def outlined_alike(one: Nodule, other: Nodule) -> bool:
-    """Tell whether the same told both outlines: image, network or hand.
+    """Whether both outlines were made in the same way: from the image, a network or by hand.
 
-    Of tables that do not say, a nodule without a probability was outlined by hand.
+    In tables without that column, a nodule without a probability was outlined by hand.
     """
     if one.outline is None or other.outline is None:
         return (one.probability is None) == (other.probability is None)
@@ -235,8 +234,8 @@ def outlined_alike(one: Nodule, other: Nodule) -> bool:
 def deviation(nodule: Nodule, scan: ChestScan) -> float:
     """Standard deviation of ln(volume) of a nodule of a scan.
 
-    That of its own measurement, where the table has it, but not below what two scans of a patient
-    differ by, who breathes and lies otherwise each time.
+    Taken from its measurement, if the table has it, but at least the repeatability between two
+    scans, which differ in breath and position.
     """
     if nodule.volume_pm_mm3 is not None:
         own = math.log1p(nodule.volume_pm_mm3 / nodule.volume_mm3) / Z95
@@ -250,9 +249,9 @@ def match(
     alignment: Alignment,
     gate_mm: float = GATE_MM,
 ) -> list[tuple[Nodule, Nodule, float]]:
-    """Pair nodules one to one so that the squares of all distances together are the least.
+    """Pair nodules one to one with the least sum of squared distances.
 
-    Squares, because what alignment leaves is alike for neighbours: rather two moderate distances
+    Squares, because alignment errors of neighbours are alike: two moderate distances are likelier
     than a short and a long one. Only nodules of the same lung within `gate_mm` are paired; leaving
     two unpaired costs as much as a pair at the gate.
 
@@ -282,7 +281,7 @@ def match(
 
 
 def study_date(text: str) -> datetime.date | None:
-    """Read a DICOM date (YYYYMMDD); None if it is none."""
+    """Parse a DICOM date (YYYYMMDD); None if invalid."""
     try:
         return datetime.datetime.strptime(text, "%Y%m%d").date()
     except ValueError:
@@ -292,35 +291,35 @@ def study_date(text: str) -> datetime.date | None:
 def _interval(
     prior: ChestScan, current: ChestScan, days: int | None
 ) -> tuple[int | None, list[str]]:
-    """Days between the scans, or None and a sentence that says why."""
+    """Days between the scans, or None with the reason."""
     if days is not None:
         if days < 1:
-            raise InputError(f"{days} days between the scans are not possible: give 1 or more.")
+            raise InputError(f"{days} days between the scans are not possible: enter 1 or more.")
         return days, []
     undated = [scan.name for scan in (prior, current) if scan.date is None]
     if prior.date is None or current.date is None:
         return None, [
             f"No doubling time, as {' and '.join(undated)} "
-            f"{'has' if len(undated) == 1 else 'have'} no study date: give the days "
+            f"{'has' if len(undated) == 1 else 'have'} no study date: enter the days "
             "between the scans."
         ]
     between = (current.date - prior.date).days
     if between < 0:
         raise InputError(
             f"The prior scan {prior.name} ({prior.date}) is later than the current scan "
-            f"{current.name} ({current.date}): swap the two, or give the days between "
+            f"{current.name} ({current.date}): swap the two, or enter the days between "
             "them if a date is wrong."
         )
     if between == 0:
         return None, [
-            f"No doubling time, as both scans are dated {prior.date}: give the days between "
+            f"No doubling time, as both scans are dated {prior.date}: enter the days between "
             "them if the dates were changed."
         ]
     return between, []
 
 
 def _measured(pair: NoduleGrowth, prior: ChestScan, current: ChestScan) -> NoduleGrowth:
-    """Fill in the change of a pair whose volumes compare."""
+    """Fill in the change of a pair with comparable volumes."""
     was, now, days = pair.prior, pair.current, pair.days
     assert was is not None
     assert now is not None
@@ -349,19 +348,19 @@ def _gone(was: Nodule, current: ChestScan, alignment: Alignment) -> NoduleGrowth
 
 
 def _merged(one: NoduleGrowth, current: Iterable[Nodule]) -> NoduleGrowth:
-    """Say so if a nodule that was not found again lies within another one now."""
+    """Mark a vanished nodule as merged if it lies within a current one."""
     into = _within(one.current_point, current) if one.change is Change.VANISHED else None
     return replace(one, change=Change.MERGED, part_of=into) if into else one
 
 
 def _split(one: NoduleGrowth, prior: Iterable[Nodule]) -> NoduleGrowth:
-    """Say so if a nodule that is new lies within a larger one that was there."""
+    """Mark a new nodule as split off if it lies within a prior one."""
     off = _within(one.prior_point, prior) if one.change is Change.NEW else None
     return replace(one, change=Change.SPLIT, part_of=off, lung_rads=None) if off else one
 
 
 def _within(point: Point, nodules: Iterable[Nodule]) -> Nodule | None:
-    """Give the nodule that holds a point, as far as an ellipsoid of its diameters tells."""
+    """Return the nodule within whose radius a point lies."""
     for one in nodules:
         apart = np.linalg.norm(np.subtract(point, (one.x, one.y, one.z)))
         if apart < one.diameter_mm / 2:
@@ -370,13 +369,13 @@ def _within(point: Point, nodules: Iterable[Nodule]) -> Nodule | None:
 
 
 def shows(image: sitk.Image, point: Point) -> bool:
-    """Tell whether a point (LPS mm) lies in an image."""
+    """Whether a point (LPS mm) lies in an image."""
     index = np.array(image.TransformPhysicalPointToContinuousIndex(point))
     return bool(((index >= -0.5) & (index <= np.array(image.GetSize()) - 0.5)).all())
 
 
-def _doubts(prior: ChestScan, current: ChestScan, alignment: Alignment) -> list[str]:
-    """What a reader has to know before the numbers are trusted."""
+def _warnings(prior: ChestScan, current: ChestScan, alignment: Alignment) -> list[str]:
+    """Reasons to be careful with the numbers."""
     notes = []
     if prior.patient_id and current.patient_id and prior.patient_id != current.patient_id:
         notes.append(

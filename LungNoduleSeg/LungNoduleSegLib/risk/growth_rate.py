@@ -1,9 +1,8 @@
-"""The growth rate of a nodule, and whether its volumes show growth at all.
+"""The growth rate of a nodule and its significance.
 
-Growth is taken as exponential (Schwartz, Cancer 1961;14:1272-1294): the logarithm of the volume is
-a straight line in time. The line is fitted by least squares, each volume weighted by its own
-uncertainty, and its slope has a 95 % interval. Where that interval holds zero, there is no
-measurable change.
+Growth is modelled as exponential (Schwartz, Cancer 1961;14:1272-1294): the logarithm of the volume
+is linear in time. The line is fitted by least squares, weighted by the uncertainty of each volume,
+and its slope has a 95 % interval. If that interval contains zero, there is no measurable change.
 """
 
 import math
@@ -16,7 +15,7 @@ import numpy as np
 DAYS_PER_MONTH = 365.25 / 12
 
 Z95 = 1.959964
-"""Standard deviations to either side that hold 95 % of a normal distribution."""
+"""The central 95 % of a normal distribution, in standard deviations to either side."""
 
 REPEATABILITY = math.log(1.25) / Z95 / math.sqrt(2)
 """Standard deviation of ln(volume) in one thin-slice scan. Two scans of an unchanged nodule differ
@@ -25,7 +24,7 @@ Callister et al., Thorax 2015;70 Suppl 2 (BTS guideline)."""
 
 
 class Change(StrEnum):
-    """What became of a nodule."""
+    """How a nodule changed."""
 
     GROWN = "grown"
     SHRUNK = "shrunk"
@@ -41,13 +40,13 @@ class Change(StrEnum):
 
 @dataclass(frozen=True)
 class GrowthRate:
-    """Slope of ln(volume) per day (or per step, where no days are known), with its 95 % interval.
+    """Slope of ln(volume) per day (per scan without dates), with its 95 % interval.
 
     Attributes:
-        per_day: the slope; negative for a loss.
+        per_day: the slope; negative for shrinkage.
         low: lower end of the interval.
         high: upper end.
-        middle: day about which the line turns.
+        middle: weighted mean day, the pivot of the line.
         level: ln(volume) of the line on that day.
     """
 
@@ -63,19 +62,19 @@ class GrowthRate:
 
     @property
     def change(self) -> Change:
-        """Grown or shrunk only if the whole interval says so."""
+        """Grown or shrunk only if the interval excludes zero."""
         if self.low > 0:
             return Change.GROWN
         return Change.SHRUNK if self.high < 0 else Change.UNCHANGED
 
     @property
     def doubling_days(self) -> float:
-        """Volume doubling time in days; negative for a loss, infinite for none."""
+        """Volume doubling time in days; negative for shrinkage, infinite for no change."""
         return math.log(2) / self.per_day if self.per_day else math.inf
 
     @property
     def doubling_interval(self) -> tuple[float, float]:
-        """Shortest and longest doubling time in days; the longest is infinite if it may be none."""
+        """Shortest and longest doubling time in days; infinite where there may be no growth."""
         low = math.log(2) / self.high if self.high > 0 else math.inf
         return low, (math.log(2) / self.low if self.low > 0 else math.inf)
 
@@ -85,8 +84,8 @@ def growth_rate(
 ) -> GrowthRate:
     """Fit exponential growth to two or more volumes of one nodule.
 
-    Where the volumes scatter about the line by more than their uncertainty tells, the interval is
-    widened by as much, so that a nodule that does not grow exponentially is not called sure.
+    If the volumes scatter about the line by more than their uncertainty, the interval is widened
+    accordingly.
 
     Args:
         days: of each scan, in any order, not all the same.
@@ -114,13 +113,13 @@ def volume_interval(volume_mm3: float, deviation: float) -> tuple[float, float]:
 def volume_deviation(volume_mm3: float, spacing_mm: Sequence[float]) -> float:
     """Standard deviation of ln(volume) of a nodule in one scan.
 
-    `REPEATABILITY` for thin slices; above `THIN_MM` it grows with the share of the nodule that one
-    slice holds, as its two ends may lie anywhere in a slice (our own model, tried on phantoms by
-    `docs/growth_realizations.py`).
+    `REPEATABILITY` for thin slices; above `THIN_MM` it grows with the ratio of slice thickness to
+    diameter, as the nodule's ends may lie anywhere in a slice (our own model, tested on phantoms
+    by `docs/growth_realizations.py`).
 
     Args:
         volume_mm3: of the nodule.
-        spacing_mm: of the scan's grid; the widest counts.
+        spacing_mm: of the scan's grid; the largest counts.
     """
     diameter = (6 * volume_mm3 / math.pi) ** (1 / 3)
     thick = max(max(spacing_mm) - THIN_MM, 0.0)
@@ -128,7 +127,7 @@ def volume_deviation(volume_mm3: float, spacing_mm: Sequence[float]) -> float:
 
 
 THIN_MM = 1.25
-"""Slices up to this count as thin (our own choice)."""
+"""Thickness up to which slices count as thin (our own choice)."""
 
 ENDS = 0.3
-"""Standard deviation of ln(volume) for a nodule as wide as what its slices exceed `THIN_MM` by."""
+"""Standard deviation of ln(volume) where the thickness above `THIN_MM` equals the diameter."""

@@ -34,11 +34,11 @@ class Track:
 
     Attributes:
         nodules: in each scan, None where it was not found.
-        points: where it lies, or would lie, in each scan, LPS mm.
-        steps: what changed from each scan to the next, None where it is in neither.
-        change: over all dates; of a nodule that is measured but once, why.
-        rate: of growth per day over all dates at which it was measured in the same way; None
-            where those are fewer than two, or days are not known.
+        points: its actual or expected position in each scan, LPS mm.
+        steps: the change from each scan to the next, None where it is in neither.
+        change: over all dates; for a nodule with a single measurement, the reason.
+        rate: growth rate per day over the comparable dates; None for fewer than two, or if days
+            are unknown.
     """
 
     nodules: tuple[Nodule | None, ...]
@@ -54,7 +54,7 @@ class Track:
 
     @property
     def name(self) -> str:
-        """What people call it: by its number in the last scan, or in the last that shows it."""
+        """Its display name, with the number in the last scan that shows it."""
         where = "" if self.nodules[-1] else f" of scan {len(self.nodules) - self._missing}"
         return f"Nodule {self.last.id}{where}, {self.last.side} lung"
 
@@ -69,7 +69,7 @@ class Timeline:
 
     Attributes:
         scans: from the earliest to the latest.
-        days: of each scan since the first, None where dates are missing.
+        days: of each scan since the first, None if dates are missing.
         steps: each scan compared with the next.
         tracks: of every nodule.
     """
@@ -81,7 +81,7 @@ class Timeline:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader has to know before the numbers are trusted, each once."""
+        """Reasons to be careful with the numbers, each once."""
         return tuple(dict.fromkeys(note for step in self.steps for note in step.notes))
 
 
@@ -90,21 +90,21 @@ def follow(
 ) -> Timeline:
     """Follow every nodule through the scans of one patient.
 
-    Each scan is compared with the next. A nodule that one scan between two others does not show,
-    but whose place it does, is followed across it.
+    Each scan is compared with the next. A nodule that is missing in a single scan in between is
+    followed across it.
 
     Args:
         scans: two or more, from the earliest to the latest.
-        days: between two scans; None: from their dates.
-        progress: progress.
+        days: between two scans; None to compute them from their dates.
+        progress: callback.
 
     Raises:
-        InputError: as `compare_scans`; or if `days` is given for more than two scans.
+        InputError: as `compare_scans`, or if `days` is set for more than two scans.
     """
     if len(scans) < 2:
-        raise InputError("Growth needs at least two scans of one patient: give more.")
+        raise InputError("Growth needs at least two scans of one patient: add more.")
     if days is not None and len(scans) > 2:
-        raise InputError("One number of days is for two scans: give more scans study dates.")
+        raise InputError("Days can be set for two scans only: more scans need study dates.")
     steps = []
     for number, (prior, current) in enumerate(pairwise(scans)):
         progress("Growth", number, len(scans) - 1)
@@ -121,10 +121,10 @@ def follow(
 
 
 def lung_rads_status(track: Track) -> Status | None:
-    """Class what a track tells by Lung-RADS v2022, None where a reader has to say.
+    """Classify a track by Lung-RADS v2022; None where a reader has to decide.
 
-    The last step counts. A solid or part-solid nodule that grows measurably over three scans or
-    more, but by no step as fast as Lung-RADS asks for, grows slowly.
+    The last step counts. A solid or part-solid nodule that grows measurably over three or more
+    scans, but in no step as fast as Lung-RADS requires, is slowly growing.
     """
     status = track.steps[-1].lung_rads if track.steps[-1] else None
     slow = (
@@ -136,7 +136,7 @@ def lung_rads_status(track: Track) -> Status | None:
 
 
 def _chains(steps: Sequence[Growth]) -> list[dict[int, NoduleGrowth]]:
-    """Join what changed from scan to scan: for each nodule, its steps by their numbers."""
+    """Link the steps of each nodule from scan to scan; steps are keyed by their numbers."""
     chains: list[dict[int, NoduleGrowth]] = []
     for number, step in enumerate(steps):
         for one in step.nodules:
@@ -151,7 +151,7 @@ def _chains(steps: Sequence[Growth]) -> list[dict[int, NoduleGrowth]]:
 def _continued(
     chains: Sequence[dict[int, NoduleGrowth]], number: int, one: NoduleGrowth
 ) -> dict[int, NoduleGrowth] | None:
-    """Find the chain that a step goes on: by its prior nodule, or across a scan without it."""
+    """Find the chain that a step continues: by its prior nodule, or across a scan without it."""
     before = [(chain, chain[number - 1]) for chain in chains if number - 1 in chain]
     if one.prior is not None:
         same = (chain for chain, was in before if was.current is one.prior)
@@ -199,7 +199,7 @@ def _track(
 
 
 def _rated(track: Track, scans: Sequence[ChestScan], days: Sequence[int] | None) -> Track:
-    """Fit the growth over the dates since the nodule was last measured in another way."""
+    """Fit the growth over the comparable dates."""
     found = [n for n, one in enumerate(track.nodules) if one is not None]
     broken = (Change.NOT_COMPARABLE, Change.MERGED, Change.SPLIT)
     start = max(
@@ -225,8 +225,8 @@ GROWTH_COLUMNS = {
     "change": Column(
         "Change",
         "",
-        "grown or shrunk: the volume changed by more than the uncertainty of both; no measurable "
-        "change: by less; measured in another way: volumes do not compare; new, not found again, "
+        "grown or shrunk: the volume changed by more than its uncertainty; no measurable change: "
+        "by less; measured in another way: the volumes are not comparable; new, not found again, "
         "merged, split off, or outside one of the scans",
     ),
     "prior_id": Column("Prior", "", "Number of the nodule in the prior scan"),
@@ -258,7 +258,7 @@ GROWTH_COLUMNS = {
     "doubling_high_days": Column(
         "Longest",
         "days",
-        "Upper end of the 95 % interval of the doubling time; empty if it may not grow at all",
+        "Upper end of the 95 % interval of the doubling time; empty if there may be no growth",
     ),
     "lung_rads_change": Column(
         "Lung-RADS",
@@ -266,15 +266,15 @@ GROWTH_COLUMNS = {
         "Change by Lung-RADS v2022: growing if the mean diameter rose by more than 1.5 mm within "
         "12 months",
     ),
-    "apart_mm": Column("Apart", "mm", "Distance of the pair once the lungs are aligned"),
+    "apart_mm": Column("Apart", "mm", "Distance of the pair after the lungs are aligned"),
 } | {
     f"{scan}_{axis}": Column(
-        f"{scan.capitalize()} {axis}", "mm", f"Where it lies, or would lie, in the {scan} scan, LPS"
+        f"{scan.capitalize()} {axis}", "mm", f"Actual or expected position in the {scan} scan, LPS"
     )
     for scan in ("prior", "current")
     for axis in "xyz"
 }
-"""Every column, in its order, for the CSV file, the page and the MRML table."""
+"""All columns in order, for the CSV file, the page and the MRML table."""
 
 TIMELINE_COLUMNS = {
     "track": Column("Track", "", "The same number is the same nodule at another date"),
@@ -288,21 +288,21 @@ TIMELINE_COLUMNS = {
     "volume_mm3": Column("Volume", "mm³", "Volume in this scan"),
     "volume_low_mm3": Column("From", "mm³", "Lower end of the 95 % interval of the volume"),
     "volume_high_mm3": Column("To", "mm³", "Upper end of the 95 % interval of the volume"),
-    "change": Column("Change", "", "What became of it over all dates"),
+    "change": Column("Change", "", "Change over all dates"),
     "doubling_days": GROWTH_COLUMNS["doubling_days"],
     "doubling_low_days": GROWTH_COLUMNS["doubling_low_days"],
     "doubling_high_days": GROWTH_COLUMNS["doubling_high_days"],
-    "x": Column("x", "mm", "Where it lies, or would lie, in this scan, LPS"),
-    "y": Column("y", "mm", "Where it lies, or would lie, in this scan, LPS"),
-    "z": Column("z", "mm", "Where it lies, or would lie, in this scan, LPS"),
+    "x": Column("x", "mm", "Actual or expected position in this scan, LPS"),
+    "y": Column("y", "mm", "Actual or expected position in this scan, LPS"),
+    "z": Column("z", "mm", "Actual or expected position in this scan, LPS"),
 }
-"""Every column of the table of all dates."""
+"""All columns of the table of all dates."""
 
 Row = dict[str, str | int | float | None]
 
 
 def growth_row(one: NoduleGrowth, days: int | None) -> Row:
-    """Give the values of the columns for one nodule; None where there is none."""
+    """Return the values of `GROWTH_COLUMNS` for one nodule."""
     prior, current = one.prior, one.current
     either = current or prior
     share = one.volume_change
@@ -329,10 +329,10 @@ def growth_row(one: NoduleGrowth, days: int | None) -> Row:
 
 
 def growth_rows(timeline: Timeline) -> list[Row]:
-    """Give the rows of the last step of a timeline.
+    """Return the rows of the last step of a timeline.
 
-    With more than two scans the change, the doubling time and what Lung-RADS makes of it are those
-    over all dates.
+    With more than two scans, the change, its Lung-RADS status and the doubling time are those over
+    all dates.
     """
     step = timeline.steps[-1]
     rows = [growth_row(one, step.days) for one in step.nodules]
@@ -352,7 +352,7 @@ def _over_all_dates(track: Track) -> Row:
 
 
 def _doubling(rate: GrowthRate | None) -> Row:
-    """Doubling time with its interval; of a nodule that does not measurably grow its low end."""
+    """Doubling time with its interval; only the lower end for a nodule without growth."""
     low, high = rate.doubling_interval if rate else (inf, inf)
     grown = rate is not None and rate.change is Change.GROWN
     return {
@@ -363,7 +363,7 @@ def _doubling(rate: GrowthRate | None) -> Row:
 
 
 def timeline_rows(timeline: Timeline) -> list[Row]:
-    """Give a row for each nodule at each date; None where there is no value."""
+    """Return a row for each nodule at each date."""
     rows: list[Row] = []
     for number, track in enumerate(timeline.tracks, start=1):
         for n, (scan, one) in enumerate(zip(timeline.scans, track.nodules, strict=True)):
@@ -392,7 +392,7 @@ def timeline_rows(timeline: Timeline) -> list[Row]:
 
 
 def write_growth_csv(path: Path, timeline: Timeline) -> None:
-    """Write the last step as a new UTF-8 CSV file, one row a nodule; empty: no value.
+    """Write the last step as a new UTF-8 CSV file, one row per nodule.
 
     Raises:
         InputError: if `path` exists.
@@ -401,7 +401,7 @@ def write_growth_csv(path: Path, timeline: Timeline) -> None:
 
 
 def write_timeline_csv(path: Path, timeline: Timeline) -> None:
-    """Write every nodule at every date as a new UTF-8 CSV file; empty: no value.
+    """Write every nodule at every date as a new UTF-8 CSV file.
 
     Raises:
         InputError: if `path` exists.

@@ -1,16 +1,13 @@
-"""Guidelines: Fleischner 2017, and those that go by volume, BTS 2015 and the NELSON protocol.
+"""Guidelines: Fleischner 2017, and two that use the volume, BTS 2015 and NELSON.
 
-Source:
-    MacMahon et al., Radiology 2017;284:228-243, table 1. `docs/published-models.md` says against
-    what the classes were checked.
-
-It takes the mean of the longest and the perpendicular diameter on one slice, to 1 mm; for
-part-solid nodules the mean diameter of the solid component counts too. Where no diameter is known,
-or as a second opinion, it takes the volume.
+Fleischner uses the mean of the longest and the perpendicular diameter on one slice, rounded to
+1 mm, and for part-solid nodules also the mean diameter of the solid component. Without a diameter,
+and for comparison, it uses the volume.
 
 Sources:
-    BTS: Callister et al., Thorax 2015;70 Suppl 2:ii1-ii54. NELSON: Xu et al., Lung Cancer
-    2006;54:177-184. `docs/published-models.md` names the open texts that the thresholds are from.
+    Fleischner: MacMahon et al., Radiology 2017;284:228-243, table 1. BTS: Callister et al., Thorax
+    2015;70 Suppl 2:ii1-ii54. NELSON: Xu et al., Lung Cancer 2006;54:177-184.
+    `docs/published-models.md` names the open texts that classes and thresholds were checked with.
 """
 
 from collections.abc import Callable
@@ -30,12 +27,12 @@ from LungNoduleSegLib.risk.published_models import HERDER, PANCAN_2B, evaluate
 
 @dataclass(frozen=True)
 class GuidelineResult:
-    """A class with its management, or why there is none.
+    """A category with its management, or the reason why there is none.
 
-    Exactly one of `category`, `missing` (what is still asked for, by name) and `not_for` (a
-    sentence: the guideline has no class for this nodule) is filled. `months` is the interval to
-    the next CT where the guideline names one. `if_first` is the category if there is no earlier CT,
-    where only the change since then is missing.
+    Exactly one of `category`, `missing` (labels of the missing facts) and `not_for` (a sentence:
+    the guideline does not cover this nodule) is set. `months` is the interval to the next CT, if
+    the guideline states one. `if_first` is the category of a first CT, if only the change since an
+    earlier one is missing.
     """
 
     guideline: str
@@ -52,32 +49,32 @@ class GuidelineResult:
 
 
 class MissingFactsError(Exception):
-    """Facts a rule needs are not known; their names."""
+    """Facts that a rule needs are unknown; the arguments are their names."""
 
 
 class NoClassError(Exception):
-    """The guideline has no class for the nodule."""
+    """The guideline has no category for the nodule."""
 
 
-def ask(facts: NoduleFacts | PatientFacts, *names: str) -> list[str]:
-    """Give the names of the facts that are not known."""
+def unknown(facts: NoduleFacts | PatientFacts, *names: str) -> list[str]:
+    """Return those of the named facts that are unknown."""
     return [name for name in names if getattr(facts, name) is None]
 
 
 def diameters(nodule: NoduleFacts) -> tuple[float, float]:
-    """Give longest and perpendicular diameter, or raise `MissingFactsError`."""
+    """Return longest and perpendicular diameter, or raise `MissingFactsError`."""
     if nodule.longest_mm is None or nodule.perpendicular_mm is None:
-        raise MissingFactsError(*ask(nodule, "longest_mm", "perpendicular_mm"))
+        raise MissingFactsError(*unknown(nodule, "longest_mm", "perpendicular_mm"))
     return nodule.longest_mm, nodule.perpendicular_mm
 
 
 def fleischner_mean_mm(longest_mm: float, perpendicular_mm: float) -> float:
-    """Mean of two diameters (mm) as Fleischner 2017 has it: to the nearest millimetre."""
+    """Mean of two diameters (mm), rounded to the nearest millimetre as in Fleischner 2017."""
     return float(rounded((longest_mm + perpendicular_mm) / 2, "1"))
 
 
 VOLUMES_MM3 = (100, 250)
-"""The volumes that the table sets beside 6 and 8 mm."""
+"""The volumes that correspond to 6 and 8 mm in the table."""
 
 _FLEISCHNER = ("Fleischner 2017", "MacMahon et al., Radiology 2017;284:228-243, table 1")
 _FLEISCHNER_SCOPE = (
@@ -90,7 +87,7 @@ _MOST_SUSPICIOUS = "Further management by the most suspicious nodule."
 
 
 def fleischner(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
-    """Class a nodule by the Fleischner Society's guideline of 2017."""
+    """Classify a nodule by the Fleischner Society's guideline of 2017."""
     try:
         category, (management, months) = _fleischner(nodule, patient)
     except MissingFactsError as missing:
@@ -112,19 +109,19 @@ def fleischner(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
 def _fleischner_notes(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
     notes = []
     if patient.age is not None and patient.age < 35:
-        notes.append("The guideline is made for people of 35 years or more.")
+        notes.append("The guideline applies to people aged 35 years or more.")
     if patient.prior_cancer not in (None, PriorCancer.NONE):
-        notes.append("The guideline is not made for people with a known cancer.")
+        notes.append("The guideline does not apply to people with a known cancer.")
     if patient.immunosuppressed:
-        notes.append("The guideline is not made for people with immunosuppression.")
+        notes.append("The guideline does not apply to people with immunosuppression.")
     if patient.screening:
-        notes.append("The guideline is not made for screening CT; Lung-RADS is.")
+        notes.append("The guideline does not apply to screening CT; Lung-RADS does.")
     if nodule.status not in (None, Status.BASELINE, Status.NEW):
         notes.append("Intervals count from the first CT on which the nodule was seen.")
     if nodule.longest_mm is not None and nodule.volume_mm3 is not None:
         alone = _size(replace(nodule, longest_mm=None, perpendicular_mm=None))
         if alone != _size(nodule):
-            notes.append(f"By its volume of {nodule.volume_mm3:.0f} mm³ it is of another size.")
+            notes.append(f"Its volume of {nodule.volume_mm3:.0f} mm³ is in another size class.")
     if nodule.smooth_juxtapleural:
         notes.append("A typical intrapulmonary lymph node needs no follow-up, even above 6 mm.")
     return notes
@@ -136,15 +133,15 @@ def _fleischner(
     kind = nodule.type
     if kind is NoduleKind.CALCIFIED:
         raise NoClassError(
-            "The guideline is not made for nodules with a benign pattern of calcification or fat."
+            "The guideline does not apply to nodules with fat or a benign pattern of calcification."
         )
     sizes = ("longest_mm", "perpendicular_mm")
     by_volume = nodule.volume_mm3 is not None and nodule.longest_mm is None
-    asked = [*ask(nodule, *(() if by_volume else sizes), "count"), *nodule.missing_type()]
+    missing = [*unknown(nodule, *(() if by_volume else sizes), "count"), *nodule.missing_type()]
     if kind is NoduleKind.SOLID:
-        asked += ask(patient, "high_risk")
-    if asked or nodule.count is None:
-        raise MissingFactsError(*asked)
+        missing += unknown(patient, "high_risk")
+    if missing or nodule.count is None:
+        raise MissingFactsError(*missing)
     small, large = _size(nodule)
     multiple = nodule.count > 1
     number = "multiple" if multiple else "single"
@@ -169,7 +166,7 @@ def _fleischner(
 
 
 def _size(nodule: NoduleFacts) -> tuple[bool, bool]:
-    """Tell whether a nodule is below 6 mm, and above 8 mm, or the volumes beside these."""
+    """Whether a nodule is below 6 mm, and whether above 8 mm, or the corresponding volumes."""
     if nodule.longest_mm is not None:
         mean = fleischner_mean_mm(*diameters(nodule))
         return mean < 6, mean > 8
@@ -209,7 +206,7 @@ def _single_part_solid(component_mm: float | None) -> tuple[str, tuple[int, int]
 
 
 Classed = tuple[str, str, tuple[int, int] | None]
-"""A category, what is to be done, and the months to the next CT."""
+"""A category, its management, and the months to the next CT."""
 
 BTS = (
     "BTS 2015",
@@ -223,21 +220,21 @@ NELSON = (
 )
 
 FAST_DAYS, SLOW_DAYS = 400, 600
-"""Volume doubling times that both guidelines act on."""
+"""Volume doubling times at which the management changes."""
 
 BROCK_LIMIT = 0.10
-"""Probability by the Brock model from which BTS asks for PET-CT."""
+"""Brock probability from which BTS recommends PET-CT."""
 
 HERDER_LIMITS = (0.10, 0.70)
 
 
 def bts(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
-    """Class a nodule by the guideline of the British Thoracic Society."""
+    """Classify a nodule by the guideline of the British Thoracic Society."""
     return _result(BTS, _bts, nodule, patient)
 
 
 def nelson(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
-    """Class a nodule by the size classes of the NELSON trial."""
+    """Classify a nodule by the size classes of the NELSON trial."""
     return _result(NELSON, _nelson, nodule, patient)
 
 
@@ -262,11 +259,11 @@ def _result(
 def _bts(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
     if nodule.type is NoduleKind.CALCIFIED:
         return "benign pattern", "No follow-up.", None
-    asked = nodule.missing_type()
+    missing = nodule.missing_type()
     if nodule.volume_mm3 is None:
-        asked += ask(nodule, "longest_mm")
-    if asked:
-        raise MissingFactsError(*asked)
+        missing += unknown(nodule, "longest_mm")
+    if missing:
+        raise MissingFactsError(*missing)
     if nodule.status in (Status.GROWING, Status.SLOWLY_GROWING) or nodule.doubling_days:
         return _bts_growing(nodule)
     if nodule.type is not NoduleKind.SOLID:
@@ -354,7 +351,7 @@ def _nelson(nodule: NoduleFacts, _: PatientFacts) -> Classed:
     if missing := nodule.missing_type():
         raise MissingFactsError(*missing)
     if nodule.type is NoduleKind.PART_SOLID:
-        raise NoClassError("NELSON goes by the volume of the solid part, which is not measured.")
+        raise NoClassError("NELSON uses the volume of the solid part, which is not measured.")
     if nodule.type is NoduleKind.NON_SOLID:
         longest, across = diameters(nodule)
         return ("NODCAT 3" if (longest + across) / 2 >= 8 else "NODCAT 2"), NODCAT, None

@@ -1,12 +1,12 @@
-"""Lung-RADS v2022: of a nodule, and of a whole examination by its most suspicious one.
+"""Lung-RADS v2022 of a nodule, and of an examination by its most suspicious nodule.
+
+It uses the mean of the longest and the perpendicular diameter on one slice, rounded to 0.1 mm, and
+for part-solid nodules also the mean diameter of the solid component. Without a diameter, and for
+comparison, it uses the volume, rounded to 1 mm³.
 
 Sources:
     American College of Radiology, Lung-RADS v2022, November 2022; Christensen et al., J Am Coll
-    Radiol 2024;21:473-488. `docs/published-models.md` says against what the classes were checked.
-
-It takes the mean of the longest and the perpendicular diameter on one slice, to 0.1 mm; for
-part-solid nodules the mean diameter of the solid component counts too. Where no diameter is known,
-or as a second opinion, it takes the volume, to 1 mm³.
+    Radiol 2024;21:473-488. `docs/published-models.md` says how the categories were checked.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,18 +29,18 @@ from LungNoduleSegLib.risk.guidelines import (
     GuidelineResult,
     MissingFactsError,
     NoClassError,
-    ask,
     diameters,
+    unknown,
 )
 
 DAYS_PER_YEAR = 365.25
 
 GROWTH_MM = 1.5
-"""Lung-RADS v2022: growth is a rise of the mean diameter by more than this within 12 months."""
+"""Growth is an increase of the mean diameter by more than this within 12 months (v2022)."""
 
 
 def change_by_lung_rads(previous_mm: float, now_mm: float, months: float) -> Status | None:
-    """Class a change of the mean diameter between two scans, by Lung-RADS v2022.
+    """Classify a change of the mean diameter between two scans by Lung-RADS v2022.
 
     Args:
         previous_mm: mean diameter on the previous scan.
@@ -48,8 +48,8 @@ def change_by_lung_rads(previous_mm: float, now_mm: float, months: float) -> Sta
         months: time between the two scans.
 
     Returns:
-        STABLE (or smaller) or GROWING; None where the scans lie more than 12 months apart and the
-        rise exceeds 1.5 mm, as the rule speaks of 12 months: a reader has to say.
+        STABLE (or smaller) or GROWING; None if the scans are more than 12 months apart and the
+        increase exceeds 1.5 mm, which the rule does not cover: a reader has to decide.
     """
     rise = rounded(now_mm, "0.1") - rounded(previous_mm, "0.1")
     if rise <= Decimal(str(GROWTH_MM)):
@@ -60,7 +60,7 @@ def change_by_lung_rads(previous_mm: float, now_mm: float, months: float) -> Sta
 LUNG_RADS = (
     "Lung-RADS v2022",
     "American College of Radiology, Lung-RADS v2022, November 2022",
-    "Low-dose CT made for lung cancer screening; counted from the date of this CT.",
+    "Low-dose CT for lung cancer screening; intervals count from the date of this CT.",
 )
 """Name, source and scope."""
 
@@ -84,17 +84,17 @@ _MANAGEMENT: dict[LungRads, tuple[str, tuple[int, int] | None]] = {
 }
 
 _EXCEPTIONS = ("smooth_juxtapleural", "airway", "cyst", "suspicious_features", "infection")
-"""Facts that Lung-RADS takes as absent until somebody says otherwise."""
+"""Facts assumed absent while unknown."""
 
 VOLUMES_MM3 = {4: 34, 6: 113, 8: 268, 10: 524, 15: 1767, 30: 14137}
-"""The volume that Lung-RADS v2022 sets beside each mean diameter (mm)."""
+"""The volume that corresponds to each mean diameter (mm) in Lung-RADS v2022."""
 
 Reaches = Callable[[float], bool]
-"""Tells whether a nodule is as large as a mean diameter in mm, or as the volume beside it."""
+"""Whether a nodule reaches a mean diameter in mm, or the corresponding volume."""
 
 
 def lung_rads(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
-    """Class a nodule by Lung-RADS v2022; `class_examination` classes the examination."""
+    """Classify a nodule by Lung-RADS v2022."""
     try:
         category, reason = _lung_rads(nodule)
     except MissingFactsError as missing:
@@ -109,18 +109,18 @@ def lung_rads(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
         return GuidelineResult(*LUNG_RADS, not_for=str(none))
     notes = []
     if patient.screening is False:
-        notes.append("Lung-RADS is made for screening CT; this one was made for another reason.")
+        notes.append("Lung-RADS applies to screening CT, which this one is not.")
     if category is not LungRads.NEGATIVE and (
-        unsaid := [LABELS[name] for name in _EXCEPTIONS if getattr(nodule, name) is None]
+        absent := [LABELS[name] for name in _EXCEPTIONS if getattr(nodule, name) is None]
     ):
-        notes.append(f"Taken as absent, as nothing was said: {'; '.join(unsaid)}.")
+        notes.append(f"Assumed absent: {'; '.join(absent)}.")
     if by_volume := _other_by_volume(nodule, category):
         notes.append(by_volume)
-    return classed(category, reason, notes)
+    return categorized(category, reason, notes)
 
 
-def classed(category: LungRads, reason: str, notes: Sequence[str]) -> GuidelineResult:
-    """Give a category with its management."""
+def categorized(category: LungRads, reason: str, notes: Sequence[str]) -> GuidelineResult:
+    """Return a category with its management."""
     management, months = _MANAGEMENT[category]
     return GuidelineResult(
         *LUNG_RADS,
@@ -133,7 +133,7 @@ def classed(category: LungRads, reason: str, notes: Sequence[str]) -> GuidelineR
 
 
 def _other_by_volume(nodule: NoduleFacts, category: LungRads) -> str:
-    """Say if the volume puts a nodule into another category than its diameters."""
+    """Return a note if volume and diameters lead to different categories."""
     if nodule.volume_mm3 is None or None in (nodule.longest_mm, nodule.perpendicular_mm):
         return ""
     try:
@@ -141,11 +141,11 @@ def _other_by_volume(nodule: NoduleFacts, category: LungRads) -> str:
     except (MissingFactsError, NoClassError):
         return ""
     volume = rounded(nodule.volume_mm3, "1")
-    return f"By its volume of {volume} mm³ it is of category {other}." if other != category else ""
+    return f"By its volume of {volume} mm³ the category is {other}." if other != category else ""
 
 
 _RAISED = (LungRads.PROBABLY_BENIGN, LungRads.SUSPICIOUS, LungRads.VERY_SUSPICIOUS)
-"""Categories that suspicious features turn into 4X."""
+"""Categories that become 4X with suspicious features."""
 
 
 def _lung_rads(nodule: NoduleFacts) -> tuple[LungRads, str]:
@@ -158,7 +158,7 @@ def _lung_rads(nodule: NoduleFacts) -> tuple[LungRads, str]:
 
 
 def _doubled(nodule: NoduleFacts) -> bool:
-    """Whether the mean diameter doubled within a year, or the nodule doubles its volume in one."""
+    """Whether mean diameter or volume doubles within a year."""
     if nodule.doubling_days is not None and nodule.doubling_days <= DAYS_PER_YEAR:
         return True
     was, months = nodule.previous_mean_mm, nodule.months_since_previous
@@ -172,23 +172,23 @@ _FIRST = {
     "proven_benign": (LungRads.BENIGN, "proven benign by a work-up"),
     "infection": (LungRads.INCOMPLETE, "findings that suggest infection or inflammation"),
 }
-"""Facts that decide whatever the size."""
+"""Facts that decide regardless of size."""
 
 
 def _by_rows(nodule: NoduleFacts) -> tuple[LungRads, str]:
-    """Go through the rows of the table."""
+    """Apply the rows of the table."""
     for name, (category, reason) in _FIRST.items():
         if getattr(nodule, name):
             return category, reason
-    asked = ask(nodule, "status")
+    missing = unknown(nodule, "status")
     in_airway = nodule.airway not in (None, Airway.NONE)
     is_cyst = nodule.cyst not in (None, Cyst.NONE)
     if not in_airway and not is_cyst:
         if nodule.volume_mm3 is None or nodule.longest_mm is not None:
-            asked += ask(nodule, "longest_mm", "perpendicular_mm")
-        asked += nodule.missing_type()
-    if asked or nodule.status is None:
-        raise MissingFactsError(*asked)
+            missing += unknown(nodule, "longest_mm", "perpendicular_mm")
+        missing += nodule.missing_type()
+    if missing or nodule.status is None:
+        raise MissingFactsError(*missing)
     if in_airway:
         return _airway(nodule, nodule.status)
     return (_cyst if is_cyst else _in_the_lung)(nodule, nodule.status)
@@ -218,7 +218,7 @@ def _in_the_lung(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
 
 
 def _size(nodule: NoduleFacts) -> tuple[Reaches, str]:
-    """By the mean diameter, or without one by the volume: what it reaches, and in words."""
+    """Return a test of the mean diameter, or without one of the volume, and the size as text."""
     if nodule.longest_mm is not None:
         mean = mean_axial_mm(*diameters(nodule))
         return (lambda limit: mean >= limit), f"{mean:g} mm"
@@ -244,7 +244,7 @@ def _cyst(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
     if at_rest and status is Status.STABLE:
         return _stepped(nodule), f"{reason}, stable"
     if at_rest and status in (Status.GROWING, Status.SLOWLY_GROWING):
-        raise NoClassError(f"Say what grows of the cyst: choose another {LABELS['cyst']}.")
+        raise NoClassError(f"State which part of the cyst grows: change {LABELS['cyst']}.")
     return _CYSTS[nodule.cyst], reason
 
 
@@ -252,7 +252,7 @@ def _airway(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
     reason = f"{status} nodule in an airway, {nodule.airway}"
     if nodule.airway is Airway.SUBSEGMENTAL:
         if status in (Status.GROWING, Status.SLOWLY_GROWING):
-            raise NoClassError("Lung-RADS v2022 names no class for a growing subsegmental nodule.")
+            raise NoClassError("Lung-RADS v2022 has no category for a growing subsegmental nodule.")
         return LungRads.BENIGN, reason
     first_seen = status in (Status.BASELINE, Status.NEW)
     return LungRads.SUSPICIOUS if first_seen else LungRads.VERY_SUSPICIOUS, reason
@@ -265,14 +265,14 @@ def _non_solid(status: Status, reaches: Reaches) -> tuple[LungRads, str]:
         return LungRads.BENIGN, f"{status} non-solid nodule of 30 mm or more"
     if status is Status.GROWING:
         raise NoClassError(
-            "Lung-RADS v2022 names no class for a non-solid nodule of 30 mm or more that grows "
+            "Lung-RADS v2022 has no category for a non-solid nodule of 30 mm or more that grows "
             "faster than slowly."
         )
     return LungRads.PROBABLY_BENIGN, f"{status} non-solid nodule of 30 mm or more"
 
 
 _SOLID_LIMITS = {Status.BASELINE: (6, 8, 15), Status.NEW: (4, 6, 8), Status.GROWING: (0, 0, 8)}
-"""Mean diameters (mm) from which a solid nodule is of category 3, 4A and 4B."""
+"""Mean diameters (mm) from which a solid nodule has category 3, 4A and 4B."""
 
 _BY_LIMITS = (
     LungRads.BENIGN,
@@ -308,8 +308,8 @@ _STEPS = {
     LungRads.VERY_SUSPICIOUS: LungRads.VERY_SUSPICIOUS,
     LungRads.VERY_SUSPICIOUS_FEATURES: LungRads.VERY_SUSPICIOUS_FEATURES,
 }
-"""From the category before to that of a stable nodule; the others lead to category 2. 4B and 4X
-stay until a work-up has shown that the nodule is benign."""
+"""From the previous category to that of a stable nodule; all others lead to 2. 4B and 4X remain
+until a work-up has shown that the nodule is benign."""
 
 
 def _stepped(nodule: NoduleFacts) -> LungRads:
@@ -320,7 +320,7 @@ def _stepped(nodule: NoduleFacts) -> LungRads:
 
 
 def _stable(nodule: NoduleFacts, reaches: Reaches, size: str) -> tuple[LungRads, str]:
-    """Stepped management; but a solid nodule that crossed a size limit goes by its size."""
+    """Stepped management, but by size for a solid nodule that crossed a size limit."""
     stepped = _stepped(nodule)
     if nodule.previous_mean_mm is not None and nodule.type is NoduleKind.SOLID:
         mean = float(rounded(nodule.previous_mean_mm, "0.1"))
@@ -340,21 +340,23 @@ ORDER = (
     LungRads.VERY_SUSPICIOUS,
     LungRads.VERY_SUSPICIOUS_FEATURES,
 )
-"""From the least to the most suspicious. Lung-RADS gives 0 no place; findings that suggest an
-infection stand where their follow-up of 1 to 3 months does, between 3 and 4A (our own reading)."""
+"""From the least to the most suspicious. Lung-RADS does not rank 0; by its follow-up of 1 to 3
+months it is placed between 3 and 4A (our own reading)."""
 
 
-def class_examination(results: Sequence[GuidelineResult], patient: PatientFacts) -> GuidelineResult:
-    """Class an examination by Lung-RADS v2022: by its most suspicious nodule.
+def classify_examination(
+    results: Sequence[GuidelineResult], patient: PatientFacts
+) -> GuidelineResult:
+    """Classify an examination by Lung-RADS v2022, by its most suspicious nodule.
 
     Args:
-        results: of `lung_rads` for every nodule; none: no nodule was found.
-        patient: says whether the examination is complete, and whether there is another significant
+        results: of `lung_rads` for every nodule; empty if no nodule was found.
+        patient: whether the examination is complete, and whether there is another significant
             finding, which adds the modifier S.
 
     Returns:
-        The category, "S" after it for the modifier. While a nodule lacks facts there is none, and
-        the reason says which category it is at least.
+        The category, with S appended for the modifier. While a nodule lacks facts there is no
+        category, and the reason states the least possible one.
     """
 
     def rank(category: str) -> int:
@@ -362,9 +364,11 @@ def class_examination(results: Sequence[GuidelineResult], patient: PatientFacts)
 
     found_categories = [one for one in results if one.category]
     most = max(found_categories, key=lambda one: rank(one.category), default=None)
-    at_least = f"at least {most.category} by the nodules that could be classed" if most else ""
+    at_least = f"at least {most.category} by the nodules with a category" if most else ""
     if patient.incomplete not in (None, Incomplete.NO):
-        found = classed(LungRads.INCOMPLETE, str(patient.incomplete), [at_least] * bool(at_least))
+        found = categorized(
+            LungRads.INCOMPLETE, str(patient.incomplete), [at_least] * bool(at_least)
+        )
         if patient.incomplete is Incomplete.AWAITING_PRIOR:
             found = replace(found, management="Comparison with the prior chest CT.", months=None)
         else:
@@ -382,7 +386,7 @@ def class_examination(results: Sequence[GuidelineResult], patient: PatientFacts)
             return GuidelineResult(*LUNG_RADS, not_for=refused[0])
         found = replace(most, notes=(*most.notes, *refused))
     else:
-        found = most or classed(LungRads.NEGATIVE, "no lung nodule", [])
+        found = most or categorized(LungRads.NEGATIVE, "no lung nodule", [])
     if patient.other_finding:
         note = "S: a significant finding other than lung cancer, to be managed on its own."
         found = replace(found, category=f"{found.category}S", notes=(*found.notes, note))

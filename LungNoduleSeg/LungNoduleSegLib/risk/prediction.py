@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from LungNoduleSegLib.risk.risk_models import RiskModel
 
 CANCER = "probability of cancer"
-"""What the probability of a model is of whose card says nothing else."""
+"""Default meaning of a model's probability."""
 
 OF_LARGEST = "largest_"
-"""Prefix of features of the largest nodule; a model with no others serves for every nodule."""
+"""Prefix of features of the largest nodule; a model with only these is applied to every nodule."""
 
 SHOWN = 8
-"""Features that `to_text` prints: those that moved the probability most."""
+"""Number of features that `to_text` prints, those with the largest contributions."""
 
 
 UNEXPLAINED = (
-    "A forest tells for no single scan which features moved it; what it goes by over all scans is "
+    "A random forest does not explain single predictions; its feature importance over all scans is "
     "in its card and in report.txt."
 )
-"""Said of a prediction without contributions."""
+"""Shown with a prediction without contributions."""
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one feature added to the log odds of cancer, its SHAP value; `value` None: not known."""
+    """The SHAP value of a feature, in log odds; `value` is None if unknown."""
 
     feature: str
     value: float | None
@@ -41,19 +41,19 @@ class Contribution:
 
 @dataclass(frozen=True)
 class RiskPrediction:
-    """What a model says of a scan.
+    """A model's prediction for a scan.
 
     Attributes:
         model: file of the model.
-        algorithm: its title.
+        algorithm: its label.
         scan: name of the scan.
-        probability: of `target`. XGBoost's is raised by the weight of cancer in training.
+        probability: of `target`; XGBoost's is increased by the weight of cancer in training.
         constant: log odds before any feature, None for a forest.
         contributions: of the features, the strongest first; empty for a forest. With the constant
             they add up to the log odds of the probability.
-        warnings: one sentence for each feature outside the training data, and other doubts.
-        target: what the probability is of, from the card.
-        nodules: probability of each nodule by its number, where the model serves for every one.
+        warnings: one sentence for each feature outside the training data, and others.
+        target: meaning of the probability, from the card.
+        nodules: probability of each nodule by number, if the model applies to single nodules.
     """
 
     model: str
@@ -68,9 +68,9 @@ class RiskPrediction:
 
 
 def predict_risk(scan: ScanFeatures, model_file: Path) -> RiskPrediction:
-    """Give the probability of cancer of a scan with the features that moved it.
+    """Predict the probability of cancer for a scan, with the contributions of the features.
 
-    For XGBoost these are its own SHAP values (Lundberg et al., Nat Mach Intell 2020;2:56-67).
+    Contributions are XGBoost's SHAP values (Lundberg et al., Nat Mach Intell 2020;2:56-67).
 
     Raises:
         InputError: if the model cannot be used, see `load_risk_model`.
@@ -79,7 +79,7 @@ def predict_risk(scan: ScanFeatures, model_file: Path) -> RiskPrediction:
 
 
 def predict_scans(scans: Sequence[ScanFeatures], model_file: Path) -> list[RiskPrediction]:
-    """Do as `predict_risk` for several scans at once."""
+    """`predict_risk` for several scans at once."""
     # Not at the top: the panel shows predictions of a saved scene before packages are installed.
     from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
 
@@ -115,7 +115,7 @@ def predict_scans(scans: Sequence[ScanFeatures], model_file: Path) -> list[RiskP
 
 
 def _of_nodules(scan: ScanFeatures, model: "RiskModel") -> dict[str, float]:
-    """Evaluate a model for every nodule, if it goes by features of one nodule alone."""
+    """Apply a model to every nodule, if all its features are of a single nodule."""
     names = [name.removeprefix(OF_LARGEST) for name in model.card.features]
     if not scan.nodules or not all(name.startswith(OF_LARGEST) for name in model.card.features):
         return {}
@@ -125,14 +125,14 @@ def _of_nodules(scan: ScanFeatures, model: "RiskModel") -> dict[str, float]:
 
 
 def read_prediction(record: Mapping[str, Any]) -> RiskPrediction:
-    """Make a prediction of what `dataclasses.asdict` and JSON made of it."""
+    """Rebuild a prediction from its `dataclasses.asdict`, read from JSON."""
     contributions = tuple(Contribution(**one) for one in record["contributions"])
     warnings = tuple(record["warnings"])
     return RiskPrediction(**{**record, "contributions": contributions, "warnings": warnings})
 
 
 def to_text(prediction: RiskPrediction) -> str:
-    """Write a prediction for people."""
+    """Format a prediction as text."""
     lines = [
         f"{prediction.scan}: {100 * prediction.probability:.1f} % {prediction.target} "
         f"({prediction.algorithm}, {prediction.model})"
@@ -140,7 +140,7 @@ def to_text(prediction: RiskPrediction) -> str:
     lines += [f"  nodule {n}: {100 * p:.1f} %" for n, p in prediction.nodules.items()]
     if prediction.contributions:
         lines.append(f"  log odds: {prediction.constant:+.3f} before any feature")
-        lines += [f"    {line}" for line in moved_by(prediction)]
+        lines += [f"    {line}" for line in strongest(prediction)]
         rest = prediction.contributions[SHOWN:]
         if rest:
             lines.append(f"    {sum(c.log_odds for c in rest):+.3f} the other {len(rest)} features")
@@ -149,14 +149,14 @@ def to_text(prediction: RiskPrediction) -> str:
     return "\n".join([*lines, *(f"  Warning: {text}" for text in prediction.warnings)])
 
 
-def moved_by(prediction: RiskPrediction) -> list[str]:
-    """Name the `SHOWN` features that moved the probability most, with their log odds."""
+def strongest(prediction: RiskPrediction) -> list[str]:
+    """List the `SHOWN` largest contributions with their log odds."""
     return [f"{c.log_odds:+.3f} {_value(c)}" for c in prediction.contributions[:SHOWN]]
 
 
 def _value(contribution: Contribution) -> str:
     if contribution.value is None:
-        return f"{contribution.feature} not known"
+        return f"{contribution.feature} unknown"
     unit = SCAN_FEATURES[contribution.feature].unit
     return f"{contribution.feature} = {contribution.value:.4g}{f' {unit}' if unit else ''}"
 
@@ -174,7 +174,7 @@ def _warnings(scan: ScanFeatures, model: "RiskModel") -> list[str]:
                 f"{name} is {value:.4g}, outside the {low:.4g} to {high:.4g} of the training data."
             )
     if unknown:
-        result.append(f"Not known from a {scan.source}: {', '.join(unknown)}.")
+        result.append(f"Unknown from a {scan.source} alone: {', '.join(unknown)}.")
     if scan.features["nodule_count"] == 0:
         result.append("No nodule was found in this scan.")
     return result

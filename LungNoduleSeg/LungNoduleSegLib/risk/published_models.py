@@ -1,13 +1,13 @@
 """Logistic models of cancer in a nodule: PanCan (Brock) 1a to 2b, Mayo, Herder and VA.
 
-The log odds are a constant plus one term an input. A result holds those terms, so that the number
-can be explained, or, while an input is missing, the names of what is missing and no number.
+The log odds are a constant plus one term per input. A result has those terms as an explanation, or,
+while an input is missing, the names of the missing inputs and no number.
 
 Sources of the coefficients:
     PanCan (also Brock or Vancouver): McWilliams et al., N Engl J Med 2013;369:910-919, table 2.
     Mayo: Swensen et al., Arch Intern Med 1997;157:849-855, p. 852. Herder: Herder et al., Chest
     2005;128:2490-2496. VA: Gould et al., Chest 2007;131:383-388.
-    `docs/published-models.md` says against what each was checked.
+    `docs/published-models.md` says how each was checked.
 """
 
 from collections.abc import Callable
@@ -27,42 +27,42 @@ from LungNoduleSegLib.risk.facts import (
 )
 
 Value = Callable[[NoduleFacts, PatientFacts], float | None]
-"""The regressor of a term, or None while the fact it is made of is missing."""
+"""The regressor of a term, or None if its fact is unknown."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """One input of a model: the fact it comes from, and what its value is multiplied by."""
+    """One input of a model: its fact, coefficient and regressor."""
 
     fact: str
     coefficient: float
     value: Value
 
     def missing(self, nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
-        """Names of the facts without which the term has no value."""
+        """Names of the facts that the term lacks."""
         return [] if self.value(nodule, patient) is not None else [self.fact]
 
 
 @dataclass(frozen=True)
 class ModelTerm(Term):
-    """An input that is the probability another model gives."""
+    """An input that is the probability of another model."""
 
     model: "Model"
 
     def missing(self, nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
-        """Names of the facts that the other model still asks for."""
+        """Names of the facts that the other model lacks."""
         return [name for term in self.model.terms for name in term.missing(nodule, patient)]
 
 
 def probability_of(model: "Model", coefficient: float) -> ModelTerm:
-    """Make a term of the probability (0 to 1) that `model` gives."""
+    """Make a term from the probability (0 to 1) of `model`."""
     value: Value = lambda nodule, patient: evaluate(model, nodule, patient).probability  # noqa: E731
     return ModelTerm(model.name, coefficient, value, model)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A logistic model, and the people and nodules it was made from."""
+    """A logistic model, with the population it was derived from."""
 
     name: str
     source: str
@@ -71,12 +71,12 @@ class Model:
     terms: tuple[Term, ...]
     warnings: Callable[[NoduleFacts, PatientFacts], list[str]]
     without: tuple[PriorCancer, ...] = ()
-    """Prior cancers of the patients the model left out; it has no term for them."""
+    """Prior cancers that the model excludes."""
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one input adds to the log odds."""
+    """The contribution of one input to the log odds."""
 
     label: str
     log_odds: float
@@ -84,10 +84,10 @@ class Contribution:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """A probability (0 to 1) with its terms, or why there is none.
+    """A probability (0 to 1) with its terms, or the reason why there is none.
 
-    Exactly one of `probability`, `missing` (what is still asked for, by name) and `not_for` (a
-    sentence: the model has no answer for this nodule) is filled.
+    Exactly one of `probability`, `missing` (labels of the missing facts) and `not_for` (a sentence:
+    the model does not apply to this nodule) is set.
     """
 
     model: str
@@ -129,23 +129,17 @@ def evaluate(model: Model, nodule: NoduleFacts, patient: PatientFacts) -> ModelR
 
 
 def _missing(model: Model, nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
-    asked = [name for term in model.terms for name in term.missing(nodule, patient)]
+    missing = [name for term in model.terms for name in term.missing(nodule, patient)]
     if nodule.missing_type() == ["benign_pattern"]:
-        asked = [name for name in asked if name != "kind"] + ["benign_pattern"]
-    return list(dict.fromkeys(asked))
+        missing = [name for name in missing if name != "kind"] + ["benign_pattern"]
+    return list(dict.fromkeys(missing))
 
 
 def _refusal(model: Model, nodule: NoduleFacts, patient: PatientFacts) -> str:
     if nodule.type is NoduleKind.CALCIFIED:
-        return (
-            "The model was made from nodules without a benign pattern of calcification or fat; "
-            "it has no answer for this one."
-        )
+        return "The model does not apply to nodules with fat or a benign pattern of calcification."
     if patient.prior_cancer in model.without:
-        return (
-            f"The model leaves out patients with prior cancer ({patient.prior_cancer}); it has no "
-            "answer for this one."
-        )
+        return f"The model does not apply to patients with prior cancer ({patient.prior_cancer})."
     for term in model.terms:
         if isinstance(term, ModelTerm) and (refusal := _refusal(term.model, nodule, patient)):
             return refusal
@@ -189,8 +183,8 @@ def _age(_: NoduleFacts, patient: PatientFacts) -> float | None:
 PANCAN_AGE = 62
 PANCAN_COUNT = 4
 PANCAN_SIZE_CENTRE = 1.58113883
-"""(4 mm / 10) to the power of -0.5: the size term is centred at 4 mm. It is not applied to the
-diameter less 4 mm, as some calculators do after the wording of the table's footnote."""
+"""(4 mm / 10) to the power of -0.5: the size term is centred at 4 mm. Some calculators, after the
+wording of the table's footnote, subtract 4 mm from the diameter instead."""
 
 
 def _pancan_age(_: NoduleFacts, patient: PatientFacts) -> float | None:
@@ -198,7 +192,7 @@ def _pancan_age(_: NoduleFacts, patient: PatientFacts) -> float | None:
 
 
 def _pancan_size(nodule: NoduleFacts, _: PatientFacts) -> float | None:
-    """The longest diameter, as the readers of the trial measured it, not the mean one."""
+    """The longest diameter, which the readers of the trial measured, not the mean."""
     if nodule.longest_mm is None:
         return None
     return (nodule.longest_mm / 10) ** -0.5 - PANCAN_SIZE_CENTRE
@@ -224,15 +218,15 @@ def _log_odds_by_type(part_solid: float, non_solid: float) -> Value:
 def _pancan_warnings(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
     found = []
     if patient.age is not None and not 50 <= patient.age <= 75:
-        found.append("The model was made from people of 50 to 75 years.")
+        found.append("The model was derived from people aged 50 to 75 years.")
     if patient.ever_smoked is False:
-        found.append("The model was made from current and former smokers.")
+        found.append("The model was derived from current and former smokers.")
     if patient.screening is False:
-        found.append("The model was made from screening CT; this one was made for another reason.")
+        found.append("The model was derived from screening CT, which this one is not.")
     if patient.prior_cancer is PriorCancer.LUNG:
-        found.append("The model was made from people without lung cancer before.")
+        found.append("The model was derived from people without previous lung cancer.")
     if nodule.status not in (None, Status.BASELINE):
-        found.append("The model was made for the first CT; it knows nothing of growth.")
+        found.append("The model is meant for the first CT; it does not account for growth.")
     if nodule.longest_mm is not None and nodule.longest_mm > 30:
         found.append("Above 30 mm a lesion is a mass, not a nodule.")
     return found
@@ -241,13 +235,15 @@ def _pancan_warnings(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
 def _mayo_warnings(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
     found = []
     if nodule.longest_mm is not None and not 4 <= nodule.longest_mm <= 30:
-        found.append("The model was made from nodules of 4 to 30 mm.")
+        found.append("The model was derived from nodules of 4 to 30 mm.")
     if nodule.count is not None and nodule.count > 1:
-        found.append("The model was made from solitary nodules.")
+        found.append("The model was derived from solitary nodules.")
     if nodule.type in (NoduleKind.PART_SOLID, NoduleKind.NON_SOLID):
-        found.append("The model was made from chest radiographs, which rarely show such nodules.")
+        found.append(
+            "The model was derived from chest radiographs, which rarely show such nodules."
+        )
     if patient.screening:
-        found.append("The model was made from nodules found by chance, not by screening.")
+        found.append("The model was derived from nodules found by chance, not by screening.")
     return found
 
 
@@ -269,7 +265,7 @@ PANCAN_1A = Model(
     ),
     warnings=_pancan_warnings,
 )
-"""For a nodule whose spiculation is not known, and a patient of whom little is."""
+"""For unknown spiculation, and few facts of the patient."""
 
 PANCAN_1B = Model(
     name="PanCan 1b (Brock, parsimonious, with spiculation)",
@@ -302,7 +298,7 @@ PANCAN_2A = Model(
     ),
     warnings=_pancan_warnings,
 )
-"""For a nodule whose spiculation is not known."""
+"""For unknown spiculation."""
 
 PANCAN_2B = Model(
     name="PanCan 2b (Brock, full, with spiculation)",
@@ -384,11 +380,11 @@ def _years_since_quitting(_: NoduleFacts, patient: PatientFacts) -> float | None
 def _va_warnings(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
     found = []
     if nodule.count is not None and nodule.count > 1:
-        found.append("The model was made from solitary nodules.")
+        found.append("The model was derived from solitary nodules.")
     if patient.screening:
-        found.append("The model was made from nodules found by chance, not by screening.")
+        found.append("The model was derived from nodules found by chance, not by screening.")
     if patient.sex is Sex.FEMALE:
-        found.append("The model was made from veterans, nearly all of them men.")
+        found.append("The model was derived from veterans, nearly all of them men.")
     return found
 
 

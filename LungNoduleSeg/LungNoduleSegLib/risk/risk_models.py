@@ -1,4 +1,4 @@
-"""Risk models on disk: forests as skops, XGBoost in its own UBJ, each with a JSON card.
+"""Risk model files: forests as skops, XGBoost as UBJ, each with a JSON card.
 
 Neither format runs code when it is read.
 """
@@ -28,10 +28,10 @@ VERSIONS = {
     "skops": skops.__version__,
     "xgboost": xgboost.__version__,
 }
-"""What a risk model is made with; XGBoost's package may be called xgboost or xgboost-cpu."""
+"""Versions of the packages; XGBoost's may be called xgboost or xgboost-cpu."""
 
 TREE = "sklearn.tree._tree.Tree"
-"""The one type that skops leaves us to judge; `_check_trees` does before it is used."""
+"""The only type that skops does not trust by default; `_check_trees` validates it."""
 
 
 class Algorithm(StrEnum):
@@ -42,23 +42,23 @@ class Algorithm(StrEnum):
 
     @property
     def label(self) -> str:
-        """As printed."""
+        """Display name."""
         return "Random Forest" if self is Algorithm.RANDOM_FOREST else "XGBoost"
 
     @property
     def file_name(self) -> str:
-        """Of its model file."""
+        """Name of its model file."""
         return f"{self}.skops" if self is Algorithm.RANDOM_FOREST else f"{self}.ubj"
 
     @property
     def package(self) -> str:
-        """Whose version matters for reading the file."""
+        """The package whose version decides whether the file can be read."""
         return "scikit-learn" if self is Algorithm.RANDOM_FOREST else "xgboost"
 
 
 @dataclass(frozen=True)
 class RiskCard:
-    """What has to be known to use a risk model and to judge it.
+    """What is needed to use a risk model and to judge it.
 
     Attributes:
         algorithm: see `Algorithm`.
@@ -70,8 +70,8 @@ class RiskCard:
         scores: out of fold, see `Scores`.
         importance: names of groups of features and the increase of the Brier score without them.
         sha256: of the model file.
-        target: what its probability is of.
-        about: data, their licence, and how well it does, in sentences.
+        target: meaning of its probability.
+        about: data, their licence, and accuracy, in sentences.
     """
 
     algorithm: Algorithm
@@ -108,7 +108,7 @@ class RiskModel:
 
 
 def save_risk_model(model: RiskModel, file: Path) -> None:
-    """Write a model and its card under new names.
+    """Write a model and its card as new files.
 
     Raises:
         InputError: if either file exists.
@@ -128,7 +128,7 @@ def load_risk_model(file: Path) -> RiskModel:
     """Read a model that `save_risk_model` wrote; no code in the file is ever run.
 
     Raises:
-        InputError: if it is another kind of file, of another version, or not what its card says.
+        InputError: if it is not a risk model, of another version, or not what its card describes.
     """
     card = _read_card(file)
     if card.sha256 != file_sha256(file):
@@ -141,7 +141,9 @@ def load_risk_model(file: Path) -> RiskModel:
 def _read_card(file: Path) -> RiskCard:
     suffixes = {Path(algorithm.file_name).suffix: algorithm for algorithm in Algorithm}
     if file.suffix not in suffixes:
-        raise InputError(f"{file} is no risk model: choose a .skops or .ubj file of `train-risk`.")
+        raise InputError(
+            f"{file} is not a risk model: choose a .skops or .ubj file of `train-risk`."
+        )
     path = file.with_suffix(".json")
     for part in (file, path):
         if not part.is_file():
@@ -163,8 +165,8 @@ def _read_card(file: Path) -> RiskCard:
     unknown = [name for name in card.features if name not in SCAN_FEATURES]
     if unknown or not card.features:
         raise InputError(
-            f"{file} asks for {unknown[0] if unknown else 'no feature'}, which this program does "
-            "not compute: train it again."
+            f"{file} uses {unknown[0] if unknown else 'no feature'}, which this program does not "
+            "compute: train it again."
         )
     installed = VERSIONS[card.algorithm.package]
     if _series(made_with, card.algorithm) != _series(installed, card.algorithm):
@@ -178,7 +180,7 @@ def _read_card(file: Path) -> RiskCard:
 
 
 def _series(release: str, algorithm: Algorithm) -> list[str]:
-    """The part of a version within which files stay readable: UBJ is kept for longer."""
+    """The part of a version within which files stay readable; longer for UBJ."""
     return release.split(".")[: 2 if algorithm is Algorithm.RANDOM_FOREST else 1]
 
 
@@ -192,7 +194,7 @@ def _load_booster(file: Path, features: int) -> xgboost.Booster:
             raise ValueError("other features")
     except (xgboost.core.XGBoostError, ValueError) as error:
         raise InputError(
-            f"{file} is no XGBoost model of {features} features: train it again."
+            f"{file} is not an XGBoost model of {features} features: train it again."
         ) from error
     return booster
 
@@ -202,26 +204,26 @@ def _load_forest(file: Path, features: int) -> RandomForestClassifier:
         unknown = set(skops.io.get_untrusted_types(file=file)) - {TREE}
         if unknown:
             raise InputError(
-                f"{file} holds {sorted(unknown)[0]}, which no forest needs, and was not opened: "
-                "train it again."
+                f"{file} contains {sorted(unknown)[0]}, which a forest does not need, and was not "
+                "opened: train it again."
             )
         forest = skops.io.load(file, trusted=[TREE])
     except InputError:
         raise
     except (zipfile.BadZipFile, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{file} is no skops file, perhaps a renamed pickle, and was not opened: train it "
+            f"{file} is not a skops file, perhaps a renamed pickle, and was not opened: train it "
             "again."
         ) from error
     if not isinstance(forest, RandomForestClassifier) or not _check_trees(forest, features):
-        raise InputError(f"{file} is no sound forest of {features} features: train it again.")
+        raise InputError(f"{file} is not a valid forest of {features} features: train it again.")
     return forest
 
 
 def _check_trees(forest: RandomForestClassifier, features: int) -> bool:
-    """Prove that no tree leads outside its own arrays, in circles, or to another feature.
+    """Check that no tree leads outside its arrays, in circles, or to another feature.
 
-    scikit-learn follows these numbers unchecked, so a forged file could read foreign memory.
+    scikit-learn follows these indices unchecked, so a forged file could read foreign memory.
     """
     try:
         trees = [estimator.tree_ for estimator in forest.estimators_]

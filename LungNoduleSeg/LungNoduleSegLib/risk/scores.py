@@ -26,8 +26,8 @@ from sklearn.metrics import (
 Probabilities = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-SURE = 1e-15
-"""Probabilities are kept this far from 0 and 1 for the log loss, as in the tutorial's figures."""
+CLIP = 1e-15
+"""Probabilities are clipped this far from 0 and 1 for the log loss, as in the tutorial."""
 
 CLASSES = ("No Cancer", "Cancer")
 
@@ -37,7 +37,9 @@ class Scores:
     """Scores of the class cancer, at a threshold of 0.5 where one is needed.
 
     Attributes:
-        precision, recall, f1: of the class cancer.
+        precision: of the class cancer.
+        recall: of the class cancer.
+        f1: of the class cancer.
         log_loss: mean, natural logarithm.
         roc_auc: area under the ROC curve; 0.5 is chance.
         average_precision: area under the precision-recall curve; chance is the share of cancer.
@@ -73,12 +75,12 @@ class Scores:
 
 
 def safe_log_loss(y: Labels, probability: Probabilities) -> float:
-    """Log loss with probabilities kept `SURE` from 0 and 1."""
-    return float(log_loss(y, np.clip(probability, SURE, 1 - SURE), labels=[0, 1]))
+    """Log loss with probabilities clipped to `CLIP` from 0 and 1."""
+    return float(log_loss(y, np.clip(probability, CLIP, 1 - CLIP), labels=[0, 1]))
 
 
 def baselines(y: Labels) -> dict[str, Probabilities]:
-    """What it means to call every scan cancer, or none."""
+    """Predictions that call every scan cancer, or none."""
     return {
         "Predicting all positive": np.ones(len(y)),
         "Predicting all negative": np.zeros(len(y)),
@@ -88,7 +90,7 @@ def baselines(y: Labels) -> dict[str, Probabilities]:
 def score_report(
     name: str, y: Labels, probability: Probabilities, classes: tuple[str, str] = CLASSES
 ) -> str:
-    """Write one block of the report: per class precision, recall, F1 and support; scores."""
+    """Format a block of the report: precision, recall, F1 and support per class, and scores."""
     scores = Scores.of(y, probability)
     table = classification_report(
         y, probability > 0.5, labels=[0, 1], target_names=classes, zero_division=0
@@ -103,7 +105,7 @@ def score_report(
 
 
 CORRELATED = 0.8
-"""Features whose ranks correlate by more than this, averaged over a group, are shuffled as one."""
+"""Average rank correlation above which features are shuffled together."""
 
 REPEATS = 10
 """Shuffles of each group on each fold."""
@@ -111,10 +113,10 @@ REPEATS = 10
 
 @dataclass(frozen=True)
 class Importance:
-    """How much worse the Brier score gets without the values of a group of features.
+    """Permutation importance of a group of features.
 
     Attributes:
-        features: of the group; the first stands for it best.
+        features: of the group; the first is the most representative.
         increase: of the Brier score on held-out scans, mean over folds and shuffles.
         deviation: its standard deviation over folds and shuffles.
     """
@@ -125,7 +127,7 @@ class Importance:
 
     @property
     def name(self) -> str:
-        """The first feature and how many go with it."""
+        """The first feature and the number of others."""
         others = len(self.features) - 1
         return f"{self.features[0]} (+{others})" if others else self.features[0]
 
@@ -133,8 +135,8 @@ class Importance:
 def correlated_groups(x: NDArray[np.float64]) -> list[list[int]]:
     """Group columns of (n, features) by average linkage of Spearman's rank correlation.
 
-    Shuffling one of two features that say the same changes nothing, since the other one still
-    says it; so they are shuffled together. The column that correlates best with its group leads.
+    Shuffling only one of two redundant features would change nothing, so they are shuffled
+    together. The column that correlates best with its group comes first.
     """
     filled = np.where(np.isnan(x), np.nanmean(x, axis=0), x)
     ranks = rankdata(filled, axis=0)
@@ -161,16 +163,17 @@ def increases(
     groups: Sequence[Sequence[int]],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Give the increase of the Brier score for each group and shuffle, (groups, `REPEATS`).
+    """Return the increase of the Brier score for each group and shuffle, (groups, `REPEATS`).
 
-    Not of the log loss: a forest calls some scans 0 or 1, and one of these mistaken would outweigh
-    all others.
+    Not of the log loss, because a forest predicts 0 or 1 for some scans, and a single error among
+    these would outweigh all others.
 
     Args:
-        predict: (n, features) to the probability of cancer (n,).
-        x, y: held-out scans.
-        groups: columns to be shuffled together.
-        rng: fixes the shuffles.
+        predict: maps (n, features) to the probability of cancer (n,).
+        x: features of held-out scans.
+        y: their labels.
+        groups: columns to shuffle together.
+        rng: random numbers for the shuffles.
     """
     before = np.mean((predict(x) - y) ** 2)
     result = np.empty((len(groups), REPEATS))
@@ -185,10 +188,10 @@ def increases(
 
 COLOURS = ("#0072b2", "#d55e00")
 BINS = 6
-"""Of the calibration plot, each with as many scans."""
+"""Bins of the calibration plot, with equal numbers of scans."""
 
 SHOWN = 12
-"""Groups of features in the plot of importance."""
+"""Groups of features in the importance plot."""
 
 
 def plot_curves(
@@ -202,8 +205,8 @@ def plot_curves(
         roc.plot(false_positive, true_positive, color=colour, label=name)
         precision, found, _ = precision_recall_curve(y, probability)
         recall.plot(found, precision, color=colour, drawstyle="steps-post", label=name)
-        said, seen = calibration_points(y, probability)
-        calibration.plot(said, seen, "o-", color=colour, label=name)
+        predicted, observed = calibration_points(y, probability)
+        calibration.plot(predicted, observed, "o-", color=colour, label=name)
     roc.plot([0, 1], [0, 1], ":", color="grey", label="chance")
     recall.axhline(y.mean(), ls=":", color="grey", label="chance")
     calibration.plot([0, 1], [0, 1], ":", color="grey", label="perfect")
@@ -221,10 +224,10 @@ def plot_curves(
 def calibration_points(
     y: NDArray[np.int64], probability: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean probability and share of cancer in `BINS` bins of about as many scans each."""
+    """Mean probability and share of cancer in `BINS` bins of about equal numbers of scans."""
     bins = np.array_split(np.argsort(probability, kind="stable"), min(BINS, len(y)))
-    said = np.array([probability[members].mean() for members in bins])
-    return said, np.array([y[members].mean() for members in bins])
+    predicted = np.array([probability[members].mean() for members in bins])
+    return predicted, np.array([y[members].mean() for members in bins])
 
 
 def plot_importance(path: Path, importance: Mapping[str, Sequence[Importance]]) -> None:

@@ -40,10 +40,10 @@ from LungNoduleSegLib.risk.scores import (
 from LungNoduleSegLib.risk.training_data import FeatureSet, TrainingData, read_training_data
 
 TREES = 100
-"""Of the random forest, as in the tutorial."""
+"""Trees of the random forest, as in the tutorial."""
 
 POSITIVE_WEIGHT = 3.0
-"""What a scan with cancer counts in XGBoost against one without, as in the tutorial."""
+"""Weight of a scan with cancer in XGBoost, as in the tutorial."""
 
 REPORT, PREDICTIONS, CURVES, IMPORTANCE = (
     "report.txt",
@@ -64,7 +64,7 @@ RESULT_NAMES = (
 
 
 class Weighting(StrEnum):
-    """What a scan with cancer counts in XGBoost."""
+    """Weight of scans with cancer in XGBoost."""
 
     TUTORIAL = "tutorial"
     BALANCED = "balanced"
@@ -73,14 +73,14 @@ class Weighting(StrEnum):
 
 @dataclass(frozen=True)
 class RiskTrainingPlan:
-    """How classifiers are trained.
+    """Settings of the training of classifiers.
 
     Attributes:
         folds: of the cross-validation.
-        seed: fixes folds, trees and shuffles.
-        weighting: 3 as in the tutorial, scans without cancer over scans with it, or none.
+        seed: of folds, trees and shuffles.
+        weighting: 3 as in the tutorial, scans without cancer over scans with cancer, or none.
         xgboost: further parameters of XGBoost; none in the tutorial.
-        unit: what a row of the table is, for the report.
+        unit: name of a table row, for the report.
         classes: names of the labels 0 and 1, for the report.
     """
 
@@ -94,7 +94,7 @@ class RiskTrainingPlan:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What a classifier says of scans it was not trained on.
+    """Out-of-fold predictions of a classifier.
 
     Attributes:
         probability: of cancer (n,).
@@ -107,7 +107,7 @@ class CrossValidation:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training gave: the report, and of each algorithm its cross-validation and model."""
+    """The report, and the cross-validation and model of each algorithm."""
 
     report: str
     validations: Mapping[Algorithm, CrossValidation]
@@ -127,13 +127,13 @@ def train_risk(
     Args:
         features: the table of `write_feature_table`.
         labels: see `read_training_data`.
-        output: folder for the results; nothing in it is overwritten.
-        plan: folds, seed and weighting.
+        output: folder for the results; no file is overwritten.
+        plan: settings.
         chosen: the features to use.
         progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
-        InputError: if a table cannot be used or the folder holds results.
+        InputError: if a table cannot be used or the folder already has results.
     """
     refuse_existing(output, RESULT_NAMES)
     with whole_output(output, "writing") as folder:
@@ -159,7 +159,7 @@ def train(
     plan: RiskTrainingPlan = RiskTrainingPlan(),
     progress: ProgressCallback = silent,
 ) -> TrainingResult:
-    """Cross-validate both classifiers, then train them on all scans; nothing is written.
+    """Cross-validate both classifiers, then train them on all scans, without writing files.
 
     Raises:
         InputError: if there are too few patients for the folds.
@@ -179,7 +179,7 @@ def train(
 
 
 def classifier(algorithm: Algorithm, plan: RiskTrainingPlan, y: NDArray[np.int64]) -> Any:
-    """Make an untrained classifier; one thread, so that the same data give the same model."""
+    """Make an untrained classifier; single-threaded to be reproducible."""
     if algorithm is Algorithm.RANDOM_FOREST:
         return RandomForestClassifier(n_estimators=TREES, random_state=plan.seed, n_jobs=1)
     return XGBClassifier(
@@ -202,20 +202,20 @@ def _positive_weight(plan: RiskTrainingPlan, y: NDArray[np.int64]) -> float:
 def _splits(
     data: TrainingData, plan: RiskTrainingPlan
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Indices of scans to train and to test on; patients stay whole, classes keep their shares."""
+    """Indices of training and test scans, grouped by patient and stratified by label."""
     patients = np.array(data.patients)
     fewest = min(len(set(patients[data.y == label])) for label in (0, 1))
     if plan.folds < 2 or fewest < plan.folds:
         raise InputError(
-            f"{plan.folds} folds need at least 2 folds and that many patients of either label, and "
-            f"there are {fewest} of one: add patients or change --folds."
+            f"--folds must be at least 2 and at most the number of patients of either label, which "
+            f"is {fewest} here, not {plan.folds}: add patients or change --folds."
         )
     folds = StratifiedGroupKFold(plan.folds, shuffle=True, random_state=plan.seed)
     splits = list(folds.split(data.x, data.y, patients))
     if any(len(set(data.y[part])) < 2 for split in splits for part in split):
         raise InputError(
-            f"The patients cannot be shared out so that each of {plan.folds} folds holds both "
-            "labels: choose fewer folds or another seed."
+            f"The patients cannot be divided into {plan.folds} folds with both labels each: choose "
+            "fewer folds or another seed."
         )
     return splits
 
@@ -299,9 +299,7 @@ def _report(
     ]
     if data.empty:
         lines.append(f"Left out, because no {plan.unit} has a value: {', '.join(data.empty)}")
-    lines.append(
-        f"Every {plan.unit} was predicted by a model that saw no {plan.unit} of its patient."
-    )
+    lines.append(f"Every {plan.unit} was predicted by a model trained without its patient.")
     blocks = ["\n".join(lines)]
     for algorithm, validation in validations.items():
         blocks.append(score_report(algorithm.label, data.y, validation.probability, plan.classes))

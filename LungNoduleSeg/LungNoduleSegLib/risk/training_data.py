@@ -1,4 +1,4 @@
-"""Join and check a feature table and a table of labels."""
+"""Join and validate a feature table and a label table."""
 
 import csv
 import math
@@ -16,7 +16,7 @@ from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES, SLICE_FEATURES
 
 LABEL_COLUMNS = ("label", "cancer")
-"""Names under which a table of labels may hold them: 1 for cancer, 0 for none."""
+"""Names of the label column: 1 for cancer, 0 for none."""
 
 Row = dict[str, str]
 
@@ -49,9 +49,9 @@ class TrainingData:
 
     Attributes:
         scans: name of each.
-        patients: of each scan; scans of one patient never part in cross-validation.
+        patients: of each scan; cross-validation keeps the scans of a patient together.
         features: names of the columns of `x`.
-        empty: features left out, because no scan has a value.
+        empty: features left out because no scan has a value.
         x: (scans, features), NaN where a value is missing.
         y: (scans,) 1 for cancer, 0 for none.
         sha256: of both files, by their names.
@@ -69,7 +69,7 @@ class TrainingData:
 def read_training_data(
     features: Path, labels: Path, chosen: FeatureSet = FeatureSet.ALL
 ) -> TrainingData:
-    """Join a feature table and a table of labels.
+    """Join a feature table and a label table.
 
     Args:
         features: written by `write_feature_table`.
@@ -77,11 +77,11 @@ def read_training_data(
         chosen: the features to use.
 
     Raises:
-        InputError: naming the file and the line that cannot be used.
+        InputError: naming the file and the line with the problem.
     """
     table = _read(features, ("scan", "patient_id", *chosen.names))
     if not table:
-        raise InputError(f"{features} has no row: compute the features of some scans first.")
+        raise InputError(f"{features} has no rows: compute the features of some scans first.")
     _refuse_repeated(features, "scan", [row["scan"] for _, row in table])
     truth, key = _read_labels(labels)
     y = []
@@ -90,7 +90,7 @@ def read_training_data(
         name = row[key]
         if not name:
             raise InputError(
-                f"{features} line {line} has no {key}: label this scan by its scan column."
+                f"{features} line {line} has no {key}: label this scan by the column scan."
             )
         if name in truth:
             y.append(truth[name])
@@ -99,21 +99,20 @@ def read_training_data(
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
-            f"{labels} has no label for {key} {missing[0]}{more}: add it, or take the scan out of "
+            f"{labels} has no label for {key} {missing[0]}{more}: add it, or remove the scan from "
             f"{features.name}."
         )
     if len(set(y)) < 2:
         raise InputError(
-            f"{labels} gives every scan the label {y[0]}: training needs scans with and without "
-            "cancer."
+            f"{labels} labels every scan {y[0]}: training needs scans with and without cancer."
         )
     names = chosen.names
     x = np.array([[_number(features, line, row, name) for name in names] for line, row in table])
     filled = ~np.isnan(x).all(axis=0)
     if not filled.any() or not np.nanstd(x[:, filled], axis=0).any():
         raise InputError(
-            f"{features} holds the same values for every scan, so there is nothing to learn: check "
-            "that the segmentations are not all empty."
+            f"{features} has the same values for every scan, so nothing can be learned: check that "
+            "the segmentations are not all empty."
         )
     return TrainingData(
         scans=tuple(row["scan"] for _, row in table),
@@ -127,14 +126,14 @@ def read_training_data(
 
 
 def _read_labels(path: Path) -> tuple[dict[str, int], str]:
-    """Read the labels by patient or scan; say by which."""
+    """Read the labels, and the column, patient or scan, that they are keyed by."""
     rows = _read(path, ())
     columns = list(rows[0][1]) if rows else []
     keys = [name for name in IDENTIFIERS[:2] if name in columns]
     values = [name for name in LABEL_COLUMNS if name in columns]
     if not keys or not values:
         raise InputError(
-            f"{path} is no table of labels: it needs the column patient_id or scan and the column "
+            f"{path} is not a label table: it needs a column patient_id or scan, and a column "
             "label with 1 for cancer and 0 for none."
         )
     key, value = keys[-1], values[0]
@@ -147,39 +146,38 @@ def _read_labels(path: Path) -> tuple[dict[str, int], str]:
             number = math.nan
         if number not in (0, 1):
             raise InputError(
-                f"{path} line {line}: '{row[value]}' is no label of {row[key]}; write 1 for cancer "
-                "or 0 for none."
+                f"{path} line {line}: '{row[value]}' is not a label; write 1 for cancer or 0 for "
+                "none."
             )
         truth[row[key]] = int(number)
     return truth, key
 
 
 def _read(path: Path, required: tuple[str, ...]) -> list[tuple[int, Row]]:
-    """Read a CSV file with a header: the number of each line and its cells."""
+    """Read a CSV file with a header: line numbers and cells."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
             header = reader.fieldnames or []
             if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
                 raise InputError(
-                    f"{path} separates its columns by something else than commas: save it as CSV "
-                    "with commas."
+                    f"{path} does not separate its columns by commas: save it as CSV with commas."
                 )
             repeated = [name for name, count in Counter(header).items() if count > 1]
             if repeated:
                 raise InputError(f"{path} has two columns {repeated[0]}: keep one.")
-            lacking = [name for name in required if name not in header]
-            if lacking:
-                more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            missing = [name for name in required if name not in header]
+            if missing:
+                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 raise InputError(
-                    f"{path} has no column {lacking[0]}{more}: make it with "
+                    f"{path} has no column {missing[0]}{more}: make it with "
                     "`lung-nodule-seg features`."
                 )
             rows = []
             for row in reader:
                 if None in row or None in row.values():
                     raise InputError(
-                        f"{path} line {reader.line_num} has not as many cells as the header: "
+                        f"{path} line {reader.line_num} does not have as many cells as the header: "
                         "correct the line."
                     )
                 cells = {name: csv_files.unguarded(cell.strip()) for name, cell in row.items()}
@@ -202,7 +200,7 @@ def _number(path: Path, line: int, row: Row, name: str) -> float:
         value = math.inf
     if math.isinf(value):
         raise InputError(
-            f"{path} line {line}: '{row[name]}' is no number for {name}; compute the features "
+            f"{path} line {line}: '{row[name]}' is not a number for {name}; compute the features "
             "again."
         )
     return value

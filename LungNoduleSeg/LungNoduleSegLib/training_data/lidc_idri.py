@@ -1,4 +1,4 @@
-"""The scans and outlines of LIDC-IDRI, prepared to learn from.
+"""Training data from the scans and outlines of LIDC-IDRI.
 
 Armato et al., The Lung Image Database Consortium (LIDC) and Image Database Resource Initiative
 (IDRI), Medical Physics 2011;38:915. Four radiologists outlined each nodule of 3 mm or more on every
@@ -41,19 +41,19 @@ CHARACTERISTICS = (
     "texture",
     "malignancy",
 )
-"""What was rated, 1 to 5; `internalStructure` 1 to 4 and `calcification` 1 to 6."""
+"""Rated characteristics, 1 to 5; `internalStructure` 1 to 4 and `calcification` 1 to 6."""
 
 _ROOT = "LidcReadMessage"
 
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """A line on one slice.
+    """A contour on one slice.
 
     Attributes:
         z_mm: LPS z of the slice.
-        inclusion: whether it bounds the nodule; else a hole in it.
-        points: (n, 2), column and row of each pixel on the line, from 0; none of them is nodule.
+        inclusion: whether it bounds the nodule; otherwise a hole in it.
+        points: (n, 2), column and row of each contour pixel, from 0; these are not nodule.
     """
 
     z_mm: float
@@ -63,12 +63,12 @@ class Outline:
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What one radiologist marked.
+    """A finding of one radiologist.
 
     Attributes:
-        name: the radiologist's own number for it.
-        outlines: lines; a single point where it is smaller than 3 mm or no nodule.
-        characteristics: ratings by `CHARACTERISTICS`; empty where there are none.
+        name: the radiologist's number for it.
+        outlines: contours; a single point if it is smaller than 3 mm or not a nodule.
+        characteristics: ratings by `CHARACTERISTICS`, possibly empty.
     """
 
     name: str
@@ -77,13 +77,13 @@ class Finding:
 
     @property
     def outlined(self) -> bool:
-        """Whether it is a nodule of 3 mm or more, and so has more than a point."""
+        """Whether it is a nodule of 3 mm or more, with a contour instead of a point."""
         return any(len(outline.points) > 1 for outline in self.outlines)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """All that one radiologist marked in a scan.
+    """All findings of one radiologist in a scan.
 
     Attributes:
         nodules: of any size, see `Finding.outlined`.
@@ -107,7 +107,7 @@ def read_lidc_xml(file: Path) -> ScanReadings:
     """Read one of LIDC-IDRI's XML files on a CT scan.
 
     Raises:
-        InputError: if it is damaged or something else.
+        InputError: if it is damaged or of another kind.
     """
     try:
         root = ET.parse(file).getroot()
@@ -119,17 +119,19 @@ def read_lidc_xml(file: Path) -> ScanReadings:
             for session in root.iterfind("{*}readingSession")
         )
     except (ET.ParseError, OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}): get it again.") from error
+        raise InputError(f"{file} cannot be read ({error}): download it again.") from error
     uid = root.findtext("{*}ResponseHeader/{*}SeriesInstanceUid", "").strip()
     if not root.tag.endswith(_ROOT):
-        raise InputError(f"{file} is no reading of a CT scan: give one that begins with {_ROOT}.")
+        raise InputError(
+            f"{file} is not a reading of a CT scan: choose one that begins with {_ROOT}."
+        )
     if not uid:
-        raise InputError(f"{file} names no series: get it again.")
+        raise InputError(f"{file} names no series: download it again.")
     return ScanReadings(file, uid, readings)
 
 
 def find_lidc_xml(folder: Path) -> list[Path]:
-    """Find the XML files on CT scans below a folder; those on radiographs are left out."""
+    """Find the XML files of CT scans below a folder, without those of radiographs."""
     return [file for file in sorted(folder.rglob("*.xml")) if _on_ct(file)]
 
 
@@ -180,33 +182,35 @@ def position_mm(finding: Finding, image: sitk.Image) -> tuple[float, float, floa
 def finding_mask(
     finding: Finding, image: sitk.Image
 ) -> tuple[tuple[slice, slice, slice], NDArray[np.bool_]]:
-    """Fill the outlines of a nodule.
+    """Fill the contours of a nodule.
 
-    The pixels of a line that bounds the nodule lie just outside it; those of a line that bounds a
-    hole belong to the hole (the consortium's ruling, see issue 15 and pull request 16 of pylidc).
+    The pixels of a contour lie just outside the nodule; those around a hole belong to the hole (the
+    consortium's definition, see issue 15 and pull request 16 of pylidc).
 
     Args:
-        finding: outlined.
-        image: the scan as read from DICOM, so that its pixels lie as in the files; axial slices.
+        finding: with contours.
+        image: the scan as read from DICOM, with axial slices and the pixel order of the files.
 
     Returns:
         A box (z, y, x) of the image's array and the nodule's voxels in it.
 
     Raises:
-        InputError: if an outline lies on no slice or outside the image.
+        InputError: if a contour is not on a slice or outside the image.
     """
     columns, rows, slices = image.GetSize()
     x, y, _ = image.GetOrigin()
     points = np.concatenate([outline.points for outline in finding.outlines])
     if points.min() < 0 or np.any(points.max(axis=0) >= (columns, rows)):
-        raise InputError(f"{finding.name} is outlined outside the image: get scan and XML again.")
+        raise InputError(
+            f"{finding.name} is outlined outside the image: download scan and XML again."
+        )
     levels = []
     for outline in finding.outlines:
         level = image.TransformPhysicalPointToContinuousIndex((x, y, outline.z_mm))[2]
         if abs(level - round(level)) > 0.25 or not 0 <= round(level) < slices:
             raise InputError(
                 f"{finding.name} is outlined at {outline.z_mm:g} mm, where the scan has no slice: "
-                "get scan and XML again."
+                "download scan and XML again."
             )
         levels.append(round(level))
     low = np.array([min(levels), *points.min(axis=0)[::-1]])
@@ -230,12 +234,12 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class ConsensusNodule:
-    """A nodule as the radiologists together saw it.
+    """A nodule with the contours of all radiologists.
 
     Attributes:
         box: (z, y, x) of the image's array.
-        votes: (z, y, x) within the box: how many radiologists outlined each voxel.
-        readers: how many outlined it at all.
+        votes: (z, y, x) within the box, the number of radiologists that outlined each voxel.
+        readers: number of radiologists that outlined the nodule.
         ratings: of each radiologist who outlined it, see `lidc_xml.CHARACTERISTICS`.
     """
 
@@ -246,14 +250,14 @@ class ConsensusNodule:
 
 
 def consensus_nodules(scan: ScanReadings, image: sitk.Image) -> tuple[ConsensusNodule, ...]:
-    """Bring together the outlines that overlap: those of one nodule.
+    """Group overlapping outlines into nodules.
 
     Args:
         scan: the readings.
         image: the scan, see `lidc_xml.finding_mask`.
 
     Raises:
-        InputError: if an outline does not fit the image.
+        InputError: if an outline does not match the image.
     """
     found = []
     for reader, reading in enumerate(scan.readings):
@@ -294,8 +298,8 @@ def consensus_labels(
     """Mark the voxels that at least `agreement` radiologists outlined.
 
     Returns:
-        uint16 on the grid of `image`: the number of the nodule, from 1, or 0; the number of one on
-        which too few agree is not used.
+        uint16 on the grid of `image`: the number of the nodule, from 1, or 0. Numbers of nodules
+        without agreement are not used.
     """
     labels = np.zeros(image.GetSize()[::-1], np.uint16)
     for number, nodule in enumerate(nodules, 1):
@@ -309,7 +313,7 @@ def outlined_nodules(xml: Path, image: sitk.Image, agreement: int) -> sitk.Image
     """Read one of LIDC-IDRI's XML files and mark its nodules, see `consensus_labels`.
 
     Raises:
-        InputError: if the file is damaged or does not fit the image.
+        InputError: if the file is damaged or does not match the image.
     """
     return consensus_labels(consensus_nodules(read_lidc_xml(xml), image), image, agreement)
 
@@ -326,7 +330,7 @@ def _overlap(a: Box, mask_a: NDArray[np.bool_], b: Box, mask_b: NDArray[np.bool_
 
 
 def _within(box: Box, start: "NDArray[np.intp] | list[int]") -> Box:
-    """The box as it lies in an array that begins at `start`."""
+    """The box relative to an array that begins at `start`."""
     z, y, x = (
         slice(int(part.start - s), int(part.stop - s)) for part, s in zip(box, start, strict=True)
     )
@@ -342,18 +346,18 @@ def prepare_lidc(
     empty_scans: bool = False,
     progress: ProgressCallback = silent,
 ) -> PreparationOutcome:
-    """Prepare the scans of LIDC-IDRI; called again, it goes on with those that are missing.
+    """Prepare the scans of LIDC-IDRI; a repeated call continues with missing scans.
 
     Args:
         folder: DICOM files and XML files, in any nesting.
         output: the store.
-        agreement: how many of the four radiologists have to have outlined a voxel.
-        choice: what becomes examples.
-        empty_scans: keep scans without such a voxel too.
+        agreement: number of radiologists, of four, that must have outlined a voxel.
+        choice: of training examples.
+        empty_scans: keep scans without nodules too.
         progress: callback, in the stages "Searching" and "Scans".
 
     Raises:
-        InputError: if there is nothing to prepare, or the output is something else.
+        InputError: if there is nothing to prepare, or the output is not a store.
     """
     choice = choice or ExampleChoice()
     scans = {scan.uid: scan for scan in index_scans(folder, progress) if scan.uid}
@@ -367,7 +371,7 @@ def prepare_lidc(
             continue
         uid = readings.series_instance_uid
         if uid not in scans:
-            failed[uid] = f"{file} reads series {uid}, which is not in {folder}: get the scan too."
+            failed[uid] = f"{file} reads series {uid}, which is not in {folder}: add the scan."
         elif uid in cases:
             failed[file.name] = f"{file} reads series {uid}, as another file does: keep one."
         else:
@@ -375,7 +379,7 @@ def prepare_lidc(
             cases[uid] = Case(scans[uid], None, mark)
     if not cases and not failed:
         raise InputError(
-            f"{folder} holds no XML file of LIDC-IDRI's radiologists: give the folder with the "
+            f"{folder} has no XML files of LIDC-IDRI's radiologists: choose the folder with the "
             "scans and the XML files."
         )
     without = len(scans) - len(cases)

@@ -1,4 +1,4 @@
-"""The scans and annotations of the LUNA16 challenge, prepared to learn from."""
+"""Training data from the scans and annotations of the LUNA16 challenge."""
 
 from functools import partial
 from pathlib import Path
@@ -27,13 +27,13 @@ def sphere_labels(
 ) -> sitk.Image:
     """Mark the voxels whose centres lie in spheres.
 
-    A sphere that lies between the voxel centres is marked by the one nearest to its middle, so that
-    no nodule within the grid is lost. Where spheres overlap, the first keeps its voxels.
+    A sphere without a voxel centre is marked by the voxel nearest to its own centre, so that no
+    nodule within the grid is lost. Where spheres overlap, the first keeps its voxels.
 
     Args:
-        grid: any image, of any orientation and spacing, flipped axes included.
+        grid: an image of any orientation and spacing, flipped axes included.
         centres: (n, 3), LPS mm.
-        radii: (n,), mm; a voxel at just this distance belongs to the sphere.
+        radii: (n,), mm, inclusive.
 
     Returns:
         uint16 on the grid: the number of the sphere, from 1, or 0.
@@ -72,21 +72,21 @@ def prepare_luna(
     patients: Path | None = None,
     progress: ProgressCallback = silent,
 ) -> PreparationOutcome:
-    """Prepare the scans of LUNA16; called again, it goes on with those that are missing.
+    """Prepare the scans of LUNA16; a repeated call continues with missing scans.
 
     Args:
         luna: folder with the scans, in any nesting, named by their SeriesInstanceUID.
         annotations: CSV with seriesuid, coordX, coordY, coordZ (LPS mm) and diameter_mm.
         output: the store.
-        choice: what becomes examples.
-        tutorial_masks: spheres whose radius is the nodule's diameter, as in the tutorial, in place
+        choice: of training examples.
+        tutorial_masks: spheres whose radius is the nodule's diameter, as in the tutorial, instead
             of half of it.
         empty_scans: keep scans without a nodule too.
         patients: CSV with seriesuid and patient_id; without it each scan is a patient.
         progress: callback, in the stages "Searching" and "Scans".
 
     Raises:
-        InputError: if there is nothing to prepare, or the output is something else.
+        InputError: if there is nothing to prepare, or the output is not a store.
     """
     choice = choice or ExampleChoice()
     scans = {scan_name(scan): scan for scan in index_scans(luna, progress)}
@@ -101,8 +101,7 @@ def prepare_luna(
             cases.append(Case(scan, patient_of.get(name, name), mark))
     if not cases:
         raise InputError(
-            f"{annotations} names no scan of {luna}: the files there have to be called as its "
-            "seriesuid says."
+            f"{annotations} names no scan in {luna}: name the files there by its column seriesuid."
         )
     settings = {
         "annotations": file_sha256(annotations),

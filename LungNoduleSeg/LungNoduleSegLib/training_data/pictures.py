@@ -1,4 +1,4 @@
-"""Pages on which to check that images and masks of a store belong together."""
+"""Pages for checking that images and masks of a store match."""
 
 import textwrap
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ TILE, GAP, CAPTION = 320, 8, 22
 CLOSE_UP_MM = 60.0
 OUTLINE = "#ff5c7a"
 _WHOLE_DEVIATIONS = 3.0
-"""Prepared values from −1.2 (outside the lungs) to this many standard deviations are shown."""
+"""Upper end of the displayed range in standard deviations; the lower end is outside the lungs."""
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 Box = tuple[Floats, Floats]
-"""Corners (x, y) in pixels, of which the first begins at 0."""
+"""Lower and upper corner (x, y) in pixels; the first pixel begins at 0."""
 
 
 def draw_pages(store: Path, output: Path, progress: ProgressCallback = silent) -> list[Path]:
@@ -51,11 +51,11 @@ def draw_pages(store: Path, output: Path, progress: ProgressCallback = silent) -
         The pages.
 
     Raises:
-        InputError: if a page exists, the store cannot be used or has no example.
+        InputError: if a page exists, or the store cannot be used or has no examples.
     """
     examples = [Example(scan, n) for scan in read_store(store) for n in range(len(scan.slices))]
     if not examples:
-        raise InputError(f"{store} holds no example: prepare scans with nodules.")
+        raise InputError(f"{store} has no examples: prepare scans with nodules.")
     starts = range(0, len(examples), ROWS)
     pages = [output / f"page-{n:03}.png" for n in range(1, len(starts) + 1)]
     refuse_existing(output, [page.name for page in pages])
@@ -79,7 +79,7 @@ def draw_pages(store: Path, output: Path, progress: ProgressCallback = silent) -
 
 @dataclass
 class _Volumes:
-    """HU and shown nodules of the scan that was drawn last; most examples follow one another."""
+    """Cache of HU and displayed nodules of the last scan; examples are ordered by scan."""
 
     folder: Path | None = None
     hu: sitk.Image | None = None
@@ -126,7 +126,7 @@ def _row(example: Example, volumes: _Volumes) -> Image.Image:
 
 
 def _close_up(mask: NDArray[np.bool_], spacing: Floats) -> Box:
-    """A square around the mask, or around the middle where there is none."""
+    """A square around the mask, or around the centre if it is empty."""
     pixels = np.argwhere(mask)[:, ::-1]
     if not len(pixels):
         return _square(np.array(mask.shape[::-1]) / 2, CLOSE_UP_MM, spacing)
@@ -140,7 +140,7 @@ def _square(middle: Floats, side_mm: float, spacing: Floats) -> Box:
 
 
 def _tile(plane: Pixels, box: Box, outlined: NDArray[np.bool_] | None = None) -> Image.Image:
-    """Draw the part of a plane in a box, black outside the plane."""
+    """Draw the part of a plane within a box, black outside the plane."""
     low, high = box
     step = (high - low) / TILE
     tile = (

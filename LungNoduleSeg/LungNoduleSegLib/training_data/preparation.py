@@ -1,4 +1,4 @@
-"""From annotated scans, wherever the annotations come from, to a store to learn from."""
+"""Prepare annotated scans of any data set as a store of training data."""
 
 import io
 import traceback
@@ -40,14 +40,14 @@ _SCANS_WORTH_A_PROCESS = 3
 
 @dataclass(frozen=True)
 class PreparationOutcome:
-    """What a preparation did.
+    """The outcome of a preparation.
 
     Attributes:
         added: names of scans.
-        kept: names of scans that were there before.
-        without: how many scans have no annotated nodule and were left out.
-        failed: a sentence for each scan that could not be prepared, by its name.
-        examples: slices of all scans of the store.
+        kept: names of scans that already existed.
+        without: number of scans without annotated nodules, which were left out.
+        failed: a sentence for each scan that could not be prepared, by name.
+        examples: number of examples in the store.
         notes: sentences on the scans, by their names.
     """
 
@@ -67,7 +67,7 @@ class Marks:
         labels: their numbers; without `details`, from 1 in their order.
         centres: (n, 3), LPS mm.
         diameters: (n,), mm.
-        details: further fields of `StoredNodule` for each, `number` among them.
+        details: further fields of `StoredNodule` for each, including `number`.
     """
 
     labels: sitk.Image
@@ -78,13 +78,13 @@ class Marks:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A scan to be prepared.
+    """A scan to prepare.
 
     Attributes:
         scan: the scan on disk.
-        patient: whose it is; None takes what its DICOM header says.
-        mark: given the scan as read and in its axial view, marks the nodules on the latter; None
-            where there is none and the scan is not wanted.
+        patient: its patient; None to use the DICOM header.
+        mark: marks the nodules, from the scan as read and its axial view, on the latter; returns
+            None to leave out a scan without nodules.
     """
 
     scan: IndexedScan
@@ -93,7 +93,7 @@ class Case:
 
 
 def scan_name(scan: IndexedScan) -> str:
-    """What a scan is called: its UID, or the name of its file without the suffix."""
+    """Name of a scan: its UID, or the name of its file without the suffix."""
     if scan.uid:
         return scan.uid
     file = Path(scan.files[0]).name
@@ -112,16 +112,16 @@ def prepare_cases(
     """Add the missing scans to a store; failures are listed in `errors.csv` and in the result.
 
     Args:
-        cases: scans to be prepared.
+        cases: scans to prepare.
         output: the store.
-        choice: what becomes examples.
-        settings: what else a store has to agree in to be gone on with.
-        without: scans that were left out before.
-        failed: scans that failed before.
+        choice: of training examples.
+        settings: further settings that must match to continue a store.
+        without: number of scans left out so far.
+        failed: scans that failed so far.
         progress: counts the scans, in the stage "Scans".
 
     Raises:
-        InputError: if the output is something else, or every scan failed.
+        InputError: if the output is not a store, or every scan failed.
     """
     with only_writer(output, "preparing"):
         open_store(output, {**vars(choice), **settings})
@@ -158,10 +158,10 @@ def prepare_cases(
 
 
 def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:
-    """Prepare one scan; returns whether it has an annotated nodule or empty scans are kept.
+    """Prepare one scan; returns False if it was left out for lack of nodules.
 
     Raises:
-        InputError: whatever is wrong with it, so that the others go on.
+        InputError: for any problem, so that the other scans continue.
     """
     case, folder = task
     try:
@@ -196,7 +196,7 @@ def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:
 def _stored_nodules(
     marks: Marks, labels: sitk.Image, lungs: sitk.Image, largest_only: bool
 ) -> tuple[StoredNodule, ...]:
-    """What the store says of each nodule; `labels` are those of the scan cropped to its lungs."""
+    """Describe each nodule for the store; `labels` are cropped to the lungs."""
     whole = np.bincount(sitk.GetArrayViewFromImage(marks.labels).ravel())
     inside = np.bincount(
         sitk.GetArrayViewFromImage(labels)[sitk.GetArrayViewFromImage(lungs) > 0],
@@ -226,7 +226,7 @@ def _stored_nodules(
 def _example_slices(
     nodules: Sequence[StoredNodule], lungs: sitk.Image, neighbours: int
 ) -> tuple[int, ...]:
-    """Slices that hold lung around the centres of the nodules to be shown that lie in it."""
+    """Slices with lung around the centres of the example nodules within the lungs."""
     held = sitk.GetArrayViewFromImage(lungs).any(axis=(1, 2))
     wanted: set[int] = set()
     for nodule in nodules:
@@ -239,7 +239,7 @@ def _example_slices(
 def _notes(nodules: Sequence[StoredNodule]) -> list[str]:
     return [
         f"Nodule {nodule.number} of {nodule.diameter_mm:.1f} mm lies "
-        f"{'outside the' if nodule.in_lungs == 0 else 'mostly outside the'} lungs that were found."
+        f"{'outside' if nodule.in_lungs == 0 else 'mostly outside'} the segmented lungs."
         for nodule in nodules
         if nodule.in_lungs < 0.5
     ]

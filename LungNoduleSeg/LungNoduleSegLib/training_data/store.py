@@ -1,8 +1,8 @@
-"""Annotated scans on disk, one folder each: split, and given as the tutorial's arrays.
+"""Annotated scans on disk, one folder each, with splits and export as the tutorial's arrays.
 
-A folder holds the scan as axial images cropped to the lungs (`hu.nrrd`, `lungs.nrrd` and
-`nodules.nrrd`, whose voxels have the number of their nodule), the examples for the tutorial's
-network (`images.npy`, `masks.npy`) and `scan.json`.
+A folder has the scan as axial images cropped to the lungs (`hu.nrrd`, `lungs.nrrd` and
+`nodules.nrrd`, labelled by nodule number), the examples for the tutorial's network (`images.npy`,
+`masks.npy`) and `scan.json`.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _RECORD = "scan.json"
 _VOLUMES = ("hu", "lungs", "nodules")
 
 EXAMPLE_PREPARATION = Preparation(size=512, per_slice=True)
-"""How the tutorial makes its examples; the network that learns from them sees slices like these."""
+"""Preparation of the tutorial's examples, for training and inference."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class StoredNodule:
     """A nodule of a stored scan.
 
     Attributes:
-        number: its voxels' value in `nodules.nrrd`.
+        number: its label in `nodules.nrrd`.
         x: of its centre, LPS mm, as are `y` and `z`.
         diameter_mm: as annotated, or of a sphere of the same volume.
         in_lungs: fraction of its voxels inside the segmented lungs, 0 to 1.
         example: whether the masks of the examples include it.
-        readers: how many radiologists outlined it; None where it is not known.
+        readers: number of radiologists that outlined it; None if unknown.
         ratings: of each of them, see `lidc_xml.CHARACTERISTICS`.
     """
 
@@ -98,14 +98,16 @@ class StoredScan:
         try:
             return read_labels(file)
         except InputError as error:
-            raise InputError(f"{file} cannot be read: delete its folder, prepare again.") from error
+            raise InputError(
+                f"{file} cannot be read: delete its folder and prepare again."
+            ) from error
 
     def images(self) -> NDArray[np.float32]:
-        """The examples (n, 1, size, size), prepared; on disk until they are looked at."""
+        """The prepared examples (n, 1, size, size), memory-mapped."""
         return self._array("images")
 
     def masks(self) -> NDArray[np.float32]:
-        """Their masks (n, 1, size, size): the part of each pixel that is nodule, 0…1."""
+        """Their masks (n, 1, size, size), the nodule fraction of each pixel, 0…1."""
         return self._array("masks")
 
     def _array(self, name: str) -> NDArray[np.float32]:
@@ -114,47 +116,47 @@ class StoredScan:
             return np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{file} cannot be read ({error}): delete its folder, prepare again."
+                f"{file} cannot be read ({error}): delete its folder and prepare again."
             ) from error
 
 
 def open_store(output: Path, settings: Mapping[str, Any]) -> None:
-    """Make a store, or see that the one that is there was made with the same settings.
+    """Make a store, or check that an existing one has the same settings.
 
     Raises:
-        InputError: if it was made with others, or the folder holds something else.
+        InputError: if the settings differ, or the folder is not a store.
     """
     file = output / SETTINGS
-    asked = json.loads(json.dumps(settings))
+    wanted = json.loads(json.dumps(settings))
     if not file.exists():
         remove_leftovers(output)
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise InputError(f"{output} holds something else: choose an empty or a new folder.")
+            raise InputError(f"{output} is not a store: choose an empty or a new folder.")
         with new_file(file) as temporary:
-            temporary.write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         return
     kept = read_object(file)
-    other = sorted(name for name in kept | asked if kept.get(name) != asked.get(name))
+    other = sorted(name for name in kept | wanted if kept.get(name) != wanted.get(name))
     if other:
         raise InputError(
-            f"{output} was prepared with other settings ({', '.join(other)}): give the same, or "
+            f"{output} was prepared with other settings ({', '.join(other)}): use the same, or "
             "another folder."
         )
 
 
 def read_store(folder: Path) -> list[StoredScan]:
-    """List the scans of a store, by the names of their folders; no pixel is read.
+    """List the scans of a store by folder name, without reading pixels.
 
     Raises:
-        InputError: if it is no store or holds no scan, or a record is damaged.
+        InputError: if it is not a store or has no scans, or a record is damaged.
     """
     if not (folder / SETTINGS).is_file():
         raise InputError(
-            f"{folder} is no store of scans: make it with prepare-luna or prepare-lidc."
+            f"{folder} is not a store of scans: make one with prepare-luna or prepare-lidc."
         )
     scans = [read_stored_scan(file.parent) for file in sorted((folder / SCANS).glob("*/scan.json"))]
     if not scans:
-        raise InputError(f"{folder} holds no scan: see its errors.csv, and prepare again.")
+        raise InputError(f"{folder} has no scans: see its errors.csv, and prepare again.")
     return scans
 
 
@@ -274,17 +276,17 @@ def split_scans(
 
 
 def split_examples(scans: Sequence[StoredScan], seed: int = 0, tutorial: bool = False) -> Split:
-    """Part the examples of a store by patient, or a fifth of the slices as in the tutorial.
+    """Split the examples of a store by patient, or by slice as in the tutorial.
 
-    The tutorial has slices of one nodule on both sides, which makes its test too easy.
+    The tutorial's split has slices of the same nodule on both sides, which makes its test too easy.
 
     Args:
         scans: of the store.
-        seed: of the choice and of the order.
-        tutorial: its split.
+        seed: of the choice and the order.
+        tutorial: whether to split by slice.
 
     Raises:
-        InputError: if either side has no example.
+        InputError: if either side has no examples.
     """
     rng = np.random.default_rng(seed)
     if tutorial:
@@ -297,7 +299,7 @@ def split_examples(scans: Sequence[StoredScan], seed: int = 0, tutorial: bool = 
     for side, name in ((split.training, "training"), (split.test, "the test")):
         if not side:
             raise InputError(
-                f"{scans[0].folder.parent} holds no example for {name}: prepare more scans."
+                f"{scans[0].folder.parent} has no examples for {name}: prepare more scans."
             )
     return split
 
@@ -320,14 +322,14 @@ def export_arrays(
 ) -> Split:
     """Write the tutorial's arrays, float32 [n, 1, 512, 512], one example at a time.
 
-    `examples.csv` beside them says what each row is. Load them with `numpy.load(...,
-    mmap_mode="r")` where they do not fit into memory.
+    `examples.csv` describes the rows. If the arrays do not fit into memory, load them with
+    `numpy.load(..., mmap_mode="r")`.
 
     Args:
         store: made by `prepare_luna` or `prepare_lidc`.
         output: folder for the files, made if missing.
         seed: of the split and the order.
-        tutorial_split: a fifth of the slices for the test, not of the patients.
+        tutorial_split: hold out a fifth of the slices, not of the patients.
         progress: callback, in the stage "Examples".
 
     Raises:

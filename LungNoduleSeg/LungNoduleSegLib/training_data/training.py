@@ -1,4 +1,4 @@
-"""Training of a U-Net on a store, whose scans are read when their turn comes."""
+"""Train a U-Net on a store, reading scans on demand."""
 
 import hashlib
 import math
@@ -65,12 +65,12 @@ from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPl
 
 
 class ExampleBatches(EpochBatches):
-    """Whole slices, each once an epoch, in another order each time; the last batch is filled up.
+    """Whole slices, each once per epoch in a new order; the last batch is filled up.
 
     Args:
         examples: of a store.
         batch: slices in a batch.
-        seed: of the order; None keeps it.
+        seed: of the order; None for no shuffling.
     """
 
     def __init__(self, examples: Sequence[Example], batch: int, seed: int | None) -> None:
@@ -97,7 +97,7 @@ class StoredScans(Sequence[TrainingScan]):
     """Scans of a store to cut patches from, one in memory at a time.
 
     Args:
-        scans: which.
+        scans: of the store.
         mistakes: folder that `note_mistakes` filled for each of them.
     """
 
@@ -124,13 +124,13 @@ def note_mistakes(
     folder: Path,
     progress: ProgressCallback,
 ) -> None:
-    """Write what a network wrongly marks in each scan, but for those that were done before.
+    """Write a mask of each scan's false positives, unless it exists.
 
     Args:
         model: trained.
-        preparation: the one it was trained with.
-        scans: those it was trained on.
-        folder: for one mask a scan.
+        preparation: that it was trained with.
+        scans: that it was trained on.
+        folder: for one mask per scan.
         progress: counts the scans, in the stage "Mistakes".
     """
     stored = StoredScans(scans)
@@ -169,7 +169,7 @@ def train_on_store(
 ) -> TrainingResult:
     """Train a network on four fifths of a store's patients and keep the best on the others.
 
-    Called again with the same arguments after an interruption, it goes on after the last epoch.
+    A repeated call with the same arguments continues an interrupted training after its last epoch.
 
     Args:
         store: made by `prepare_luna` or `prepare_lidc`.
@@ -179,8 +179,8 @@ def train_on_store(
         preparation: of the slices, for the preset patches.
         progress: callback; "Training", "Training on mistakes" and "Classifier" count batches,
             "Mistakes" and "Cubes" scans.
-        on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`; they are
-            numbered over all stages, from 1.
+        on_epoch: called with the metrics of each epoch, see `TrainingResult.epochs`; numbered over
+            all stages, from 1.
 
     Raises:
         InputError: if store or weights cannot be used, or output or another training exists.
@@ -230,7 +230,7 @@ def train_on_store(
 
 @dataclass(frozen=True)
 class _Training:
-    """What all stages of a training share."""
+    """The common settings of a training's stages."""
 
     plan: StoreTrainingPlan
     preparation: Preparation
@@ -289,11 +289,11 @@ class _Training:
         model, losses = train_classifier(cubes, plan, self.progress)
         card = ModelCard(
             name=file.stem,
-            summary="Tells nodules from what the U-Net that names it wrongly marks.",
+            summary="Separates nodules from the false positives of the U-Net that names it.",
             label="probability that there is a nodule in the middle of the cube",
             preparation={},
             training={**asdict(plan), "data": self.settings["data"], "losses": losses},
-            limitations=["Was not held against scans that it had not seen."],
+            limitations=["Was not evaluated on other scans."],
         )
         save_model(model, card, file)
 
@@ -346,7 +346,7 @@ class _Training:
 
 
 def _cubes(plan: StoreTrainingPlan, scans: Sequence[StoredScan]) -> list[NoduleCube]:
-    """Give the real nodules to transplant: of the folder, and those outlined in training scans."""
+    """Return the nodules to transplant: from the folder, and outlined in training scans."""
     if plan.preset is Preset.TUTORIAL:
         return []
     cubes = read_cubes(plan.transplants) if plan.transplants else []
@@ -365,7 +365,7 @@ def _build(plan: StoreTrainingPlan, preparation: Preparation) -> keras.Model:
 def _settings(
     plan: StoreTrainingPlan, preparation: Preparation, scans: Sequence[StoredScan]
 ) -> dict[str, Any]:
-    """All that determines the training."""
+    """All settings that determine the training."""
     data = hashlib.sha256()
     for scan in scans:
         data.update(repr(replace(scan, folder=Path(scan.folder.name), source="")).encode())

@@ -19,7 +19,7 @@ from LungNoduleSegLib.detectors.models import (
 )
 from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.results.segments import LUNG_STYLES
-from LungNoduleSegLib.run_cost import GIVEN_LUNGS
+from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS
 from LungNoduleSegSlicer.panel.views import open_segment_editor
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 
@@ -101,7 +101,7 @@ class LungsSection(Section):
     @property
     def kind(self) -> str:
         """What `expectedCost` is to know of the lungs."""
-        return str(self.method) if self.given is None else GIVEN_LUNGS
+        return str(self.method) if self.given is None else EXTERNAL_LUNGS
 
     def set_parameters(self, parameters: Any | None) -> None:
         """Show what is chosen."""

@@ -156,7 +156,7 @@ class RiskSection(Section):
             for name in (*_NODULE, COUNT)
             if getattr(measured, name) is not None
         }
-        told = self._logic.risk.toldFacts(self._results)
+        told = self._logic.risk.enteredFacts(self._results)
         from_header = asdict(self._logic.risk.headerFacts(self._results))
         of_patient = {n: Known(v, _("DICOM")) for n, v in from_header.items() if v is not None}
         self.patient.show(of_patient | known, asdict(told.patient) | dict(told.shared))

@@ -22,9 +22,9 @@ from LungNoduleSegLib.risk.features import (
 from LungNoduleSegLib.risk.growth_table import Row
 from LungNoduleSegLib.risk.prediction import (
     RiskPrediction,
-    moved_by,
     predict_scans,
     read_prediction,
+    strongest,
 )
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
@@ -83,7 +83,7 @@ class ClassifierLogic:
         row: Row = {
             "scan": found.scan,
             "probability": found.probability,
-            "moved_by": "; ".join(moved_by(found)),
+            "moved_by": "; ".join(strongest(found)),
             "warnings": " ".join(found.warnings),
         }
         with self._history.allOrNothing(what="predict with the trained model"):

@@ -1,4 +1,4 @@
-"""Growth of nodules in a Slicer scene: the results of scans in, a table and a plot out."""
+"""Growth of nodules in a Slicer scene, as a table and a plot."""
 
 import csv
 import datetime
@@ -43,20 +43,19 @@ COLOURS = {
     Change.GROWN: (0.84, 0.37, 0.0),
     Change.SHRUNK: (0.0, 0.45, 0.7),
 }
-"""Of the line of a nodule, by what became of it; `GREY` for all else."""
-
+"""Line colours by the change of the nodule; `GREY` for others."""
 
 GREY = (0.4, 0.4, 0.4)
 
 
 def add_growth_plot(scene: Any, name: str, rows: Sequence[Row], scans: int) -> Any:
-    """Add a chart with the volumes of every nodule that two dates or more show, on a log axis.
+    """Add a chart with the volumes of every nodule with two or more dates, on a log axis.
 
     Args:
         scene: gets chart, series and their table.
         name: of the chart.
         rows: of `TIMELINE_COLUMNS`: each nodule at each of the scans.
-        scans: how many there are.
+        scans: number of scans.
 
     Returns:
         The vtkMRMLPlotChartNode.
@@ -104,7 +103,7 @@ def _add_column(table: Any, name: str, values: Sequence[Any]) -> None:
 
 PRIOR_ROLE = f"{TAG}.prior"
 CURRENT_ROLE = f"{TAG}.current"
-"""Node references from a table of growth to the tables of nodules that were compared."""
+"""Node references from a growth table to the compared nodule tables."""
 
 CHART_ROLE = f"{TAG}.chart"
 
@@ -116,7 +115,7 @@ class GrowthLogic:
         self._history, self._commands = history, commands
 
     def earlierScans(self, volumeNode: Any) -> list[Any]:
-        """Give the volumes of the same patient that are dated before a scan, the earliest first."""
+        """Return the earlier volumes of the same patient, the earliest first."""
         patient = _patient_of(volumeNode)
         day = study_date_of(volumeNode)
         if not patient or day is None:
@@ -135,25 +134,25 @@ class GrowthLogic:
         days: int | None = None,
         progress: ProgressCallback = silent,
     ) -> Any:
-        """Follow the nodules of one patient's scans in a child process: what changed.
+        """Follow the nodules of one patient's scans, in a child process.
 
-        Nodules that a reader rejected are left out. The volume of each scan is the one that its
-        segmentation names as its reference.
+        Rejected nodules are left out. The volume of each scan is the reference volume of its
+        segmentation.
 
         Args:
             prior: the results of the earlier scan, or of several from the earliest to the latest.
             current: likewise of the last scan.
-            days: between two scans; None: from their study dates. Without either no doubling time
-                is given.
+            days: between two scans; None to compute them from their study dates. Without either
+                there is no doubling time.
             progress: called at least ten times a second; may raise `Cancelled`.
 
         Returns:
-            A new table node of the change since the last prior scan, with interval and notes as
-            attributes; it references all tables and segmentations, the earliest first, and a plot
+            A new table node of the changes since the last prior scan, with interval and notes as
+            attributes. It references all tables and segmentations, the earliest first, and a plot
             chart of the volumes at all dates.
 
         Raises:
-            InputError: if a node cannot be used or shows no lung.
+            InputError: if a node cannot be used or has no lung.
             ChildError: if the child process failed; its log is named.
             Cancelled: if `progress` raised it.
         """
@@ -165,7 +164,7 @@ class GrowthLogic:
         current: ResultNodes,
         days: int | None = None,
     ) -> Work[Any]:
-        """Give the work of `compare`, for a panel."""
+        """Return the work of `compare`, for a panel."""
         results = [*([prior] if isinstance(prior, ResultNodes) else prior), current]
         if len({id(one.table) for one in results}) < len(results):
             raise InputError("The prior scan is the current one: choose another.")
@@ -195,7 +194,7 @@ class GrowthLogic:
             shutil.rmtree(work, ignore_errors=True)
 
     def find(self, current: ResultNodes, prior: ResultNodes | None = None) -> Any | None:
-        """Give the table of the last comparison of a scan with a prior one, None without any.
+        """Return the table of the last comparison of a scan with a prior one, or None.
 
         Args:
             current: the results of the later scan.
@@ -209,7 +208,7 @@ class GrowthLogic:
         return None
 
     def priorFacts(self, current: ResultNodes) -> dict[int, Values]:
-        """Give what the last comparison of a scan tells of its nodules, by their numbers."""
+        """Return the facts of a scan's nodules from its last comparison, by number."""
         growth = self.find(current)
         return {} if growth is None else prior_facts(rows_of(growth, GROWTH_COLUMNS))
 
@@ -280,12 +279,12 @@ def _patient_of(volume_node: Any) -> str:
 
 
 def growth_notes(growth_node: Any) -> list[str]:
-    """Give what a reader has to know before the numbers of a comparison are trusted."""
+    """Return the warnings of a comparison."""
     return [str(one) for one in json.loads(growth_node.GetAttribute(f"{TAG}.notes") or "[]")]
 
 
 def same_levels(growth_node: Any) -> ScanAlignment:
-    """Give which levels of the current and the prior scan are the same."""
+    """Return the corresponding levels of the current and the prior scan."""
     here, there = json.loads(growth_node.GetAttribute(f"{TAG}.levels"))
     return ScanAlignment(np.array(here, float), np.array(there, float))
 

@@ -317,7 +317,7 @@ class LungNoduleSegLogic:
         Args:
             volumeNode: with an image.
             modelFile: None for the bundled model.
-            lungs: the method by which lungs are found, `GIVEN_LUNGS` if they are not.
+            lungs: the method by which lungs are found, `EXTERNAL_LUNGS` if they are not.
 
         Raises:
             InputError: if the model's card cannot be read.

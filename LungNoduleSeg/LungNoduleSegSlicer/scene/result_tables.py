@@ -1,4 +1,4 @@
-"""Tables of risk and growth as MRML table nodes, with what they were made of."""
+"""Tables of risk and growth as MRML table nodes, with their sources."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,17 +19,17 @@ FEATURE_COLUMNS = {
     "scan": Column("Scan", "", "Name of the volume"),
     "patient_id": Column("Patient", "", "From DICOM, else empty"),
     "series_instance_uid": Column("Series", "", "From DICOM, else empty"),
-    "source": Column("Source", "", "What the features were taken from"),
+    "source": Column("Source", "", "Kind of input the features were computed from"),
 } | {name: Column(name, about.unit, about.description) for name, about in SCAN_FEATURES.items()}
-"""One row a scan, the columns of the CSV file of `features`."""
+"""Columns of the CSV file of `features`, one row per scan."""
 
 PREDICTION_COLUMNS = {
     "scan": FEATURE_COLUMNS["scan"],
     "probability": Column("Probability", "", "Of cancer by the trained model, 0 to 1"),
-    "moved_by": Column("Moved by", "", "The features that moved it most, in log odds (SHAP)"),
-    "warnings": Column("Warnings", "", "Features outside the training data, and other doubts"),
+    "moved_by": Column("Contributions", "", "The strongest features, in log odds (SHAP)"),
+    "warnings": Column("Warnings", "", "Features outside the training data, and others"),
 }
-"""One row a scan."""
+"""One row per scan."""
 
 WORDS = frozenset(
     (
@@ -38,10 +38,10 @@ WORDS = frozenset(
         *("moved_by", "warnings", *IDENTIFIERS),
     )
 )
-"""Columns of words; the others are of numbers."""
+"""Columns of text; the others are of numbers."""
 
 SOURCE_ROLE = "CTLungScreening.source"
-"""Node reference from a result to the nodes that it was made of."""
+"""Node reference from a result to the nodes it was made from."""
 
 
 def add_table(
@@ -53,16 +53,16 @@ def add_table(
     attributes: Mapping[str, str],
     sources: Sequence[Any],
 ) -> Any:
-    """Add a table node that tells what it is, how it was made and of which nodes.
+    """Add a table node with its kind, parameters and sources.
 
     Args:
         scene: gets the node.
         name: made unique.
         columns: with title, unit and description.
-        rows: a value for each column; None: no value.
-        mark: the value of the attribute `TAG`, which tells the kind of table.
-        attributes: parameters, by names that are added to `TAG`.
-        sources: nodes to be referenced in the role `SOURCE_ROLE`.
+        rows: a value for each column; None for an empty cell.
+        mark: the value of the attribute `TAG`, the kind of table.
+        attributes: parameters, stored as attributes `TAG.name`.
+        sources: nodes to reference in the role `SOURCE_ROLE`.
     """
     node = add_node(scene, "Table", name)
     for key, about in columns.items():
@@ -81,7 +81,7 @@ def add_table(
 
 
 def tables_of(scene: Any, mark: str) -> list[Any]:
-    """Give the tables that `add_table` made with a mark, the last one first."""
+    """Return the tables that `add_table` made with a mark, the last one first."""
     tables = slicer.util.getNodesByClass("vtkMRMLTableNode", scene)
     return [node for node in reversed(tables) if node.GetAttribute(TAG) == mark]
 
@@ -91,7 +91,7 @@ def rows_of(table_node: Any, columns: Mapping[str, Column] | None = None) -> lis
 
     Args:
         table_node: of any kind.
-        columns: that it must have, and the only ones read; None: all it has.
+        columns: to read, all required; None for all columns.
 
     Raises:
         InputError: if a column is missing.
@@ -110,7 +110,7 @@ def rows_of(table_node: Any, columns: Mapping[str, Column] | None = None) -> lis
 
 
 def _column(name: str, values: Sequence[str | int | float | None]) -> Any:
-    """Make a column of words or of numbers; None becomes empty or NaN."""
+    """Make a column of text or numbers; None becomes empty or NaN."""
     column = vtk.vtkStringArray() if name in WORDS else vtk.vtkDoubleArray()
     nothing = "" if name in WORDS else np.nan
     column.SetName(name)

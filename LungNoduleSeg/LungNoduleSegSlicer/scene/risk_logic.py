@@ -1,7 +1,7 @@
 """Cancer risk of nodules in a Slicer scene, and the clinical data kept on the volume node.
 
-A nodule's facts are kept with the place where it lay, so that they are none of another nodule that
-a later run gives the same number.
+A nodule's facts are stored with its position, so that they are not applied to another nodule that
+gets the same number in a later run.
 """
 
 import json
@@ -52,18 +52,18 @@ FACTS = f"{TAG}.facts"
 
 _PATIENT = frozenset(field.name for field in fields(PatientFacts))
 _OF_ALL = frozenset({"count"})
-"""Facts of nodules that hold for the scan as a whole."""
+"""Facts of nodules that apply to the whole scan."""
 
 
-def told_facts(volume_node: Any, nodules: Iterable[Nodule]) -> ClinicalData:
-    """Give what was told of a scan and those of its nodules that are still there."""
+def clinical_data_of(volume_node: Any, nodules: Iterable[Nodule]) -> ClinicalData:
+    """Read the clinical data of a scan and of its nodules that still exist."""
     text = volume_node.GetAttribute(FACTS)
     if not text:
         return NO_CLINICAL_DATA
     try:
         record = json.loads(text)
         places = record.pop("places", {})
-        told = parse_facts(record, volume_node.GetName())
+        data = parse_facts(record, volume_node.GetName())
         there = {
             one.id
             for one in nodules
@@ -72,41 +72,41 @@ def told_facts(volume_node: Any, nodules: Iterable[Nodule]) -> ClinicalData:
         }
     except (ValueError, TypeError, AttributeError, InputError):
         return NO_CLINICAL_DATA
-    return replace(told, nodules={n: told.nodules[n] for n in told.nodules if n in there})
+    return replace(data, nodules={n: data.nodules[n] for n in data.nodules if n in there})
 
 
-def keep_facts(volume_node: Any, told: ClinicalData, nodules: Iterable[Nodule]) -> None:
-    """Keep what was told in place of what was told before."""
-    if told == NO_CLINICAL_DATA:
+def store_clinical_data(volume_node: Any, data: ClinicalData, nodules: Iterable[Nodule]) -> None:
+    """Replace the clinical data of a scan."""
+    if data == NO_CLINICAL_DATA:
         volume_node.RemoveAttribute(FACTS)
         return
-    places = {one.id: (one.x, one.y, one.z) for one in nodules if one.id in told.nodules}
-    volume_node.SetAttribute(FACTS, json.dumps(told.to_dict() | {"places": places}))
+    places = {one.id: (one.x, one.y, one.z) for one in nodules if one.id in data.nodules}
+    volume_node.SetAttribute(FACTS, json.dumps(data.to_dict() | {"places": places}))
 
 
-def with_fact(told: ClinicalData, name: str, value: Any, number: int | None = None) -> ClinicalData:
-    """Add a fact to what was told, or with None take it back.
+def with_fact(data: ClinicalData, name: str, value: Any, number: int | None = None) -> ClinicalData:
+    """Set a fact, or with None remove it.
 
-    The number of nodules holds for all of them. So does that the scan is the first one: telling it
-    of one nodule tells it of all, and telling a change of one takes it back.
+    The number of nodules applies to all of them. So does the status baseline: setting it for one
+    nodule sets it for all, and setting another status for one removes it from all.
 
     Args:
-        told: so far.
+        data: the current clinical data.
         name: of a fact of `PatientFacts` or `NoduleFacts`.
         value: of the fact's type.
         number: of the nodule, for a fact of a nodule.
 
     Raises:
-        InputError: if the value is not possible.
+        InputError: if the value is impossible.
     """
     if name in _PATIENT:
-        return replace(told, patient=replace(told.patient, **{name: value}))
+        return replace(data, patient=replace(data.patient, **{name: value}))
     if name in _OF_ALL:
-        return replace(told, shared=_changed(told.shared, name, value))
+        return replace(data, shared=_changed(data.shared, name, value))
     if number is None:
         raise ValueError(f"{name} is a fact of a nodule")
-    nodules = dict(told.nodules)
-    shared = told.shared
+    nodules = dict(data.nodules)
+    shared = data.shared
     if name == "status":
         baseline = Status.BASELINE if value is Status.BASELINE else None
         shared = _changed(shared, name, baseline)
@@ -114,11 +114,11 @@ def with_fact(told: ClinicalData, name: str, value: Any, number: int | None = No
             nodules = {n: _changed(values, name, None) for n, values in nodules.items()}
             value = None
     nodules[number] = _changed(nodules.get(number, {}), name, value)
-    return replace(told, shared=shared, nodules={n: v for n, v in nodules.items() if v})
+    return replace(data, shared=shared, nodules={n: v for n, v in nodules.items() if v})
 
 
 def header_facts(volume_node: Any) -> PatientFacts:
-    """Give what the DICOM header of a scan tells of the patient: age at the study, and sex."""
+    """Return age at the study and sex from the DICOM header of a scan."""
     names = slicer.vtkMRMLSubjectHierarchyConstants
     born = study_date(dicom_attribute(volume_node, names.GetDICOMPatientBirthDateAttributeName()))
     sex = dicom_attribute(volume_node, names.GetDICOMPatientSexAttributeName()).strip().upper()
@@ -148,24 +148,24 @@ class RiskLogic:
         self._lungs: tuple[Any, Any] | None = None
 
     def facts(self, results: ResultNodes) -> ClinicalData:
-        """Give what was told of a scan, its nodules that are there, and its DICOM header."""
-        told = self.toldFacts(results)
+        """Return the clinical data of a scan, completed from its DICOM header."""
+        data = self.enteredFacts(results)
         header = asdict(self.headerFacts(results))
-        said = {name: value for name, value in asdict(told.patient).items() if value is not None}
-        return replace(told, patient=PatientFacts(**header | said))
+        known = {name: value for name, value in asdict(data.patient).items() if value is not None}
+        return replace(data, patient=PatientFacts(**header | known))
 
-    def toldFacts(self, results: ResultNodes) -> ClinicalData:
-        """Give what was told of a scan and its nodules that are there."""
-        return told_facts(volume_node_of(results.segmentation), nodules_of(results.table))
+    def enteredFacts(self, results: ResultNodes) -> ClinicalData:
+        """Return the clinical data that were entered for a scan and its existing nodules."""
+        return clinical_data_of(volume_node_of(results.segmentation), nodules_of(results.table))
 
     def headerFacts(self, results: ResultNodes) -> PatientFacts:
-        """Give what the DICOM header of a scan tells of the patient."""
+        """Return the facts of the patient in the DICOM header of a scan."""
         return header_facts(volume_node_of(results.segmentation))
 
     def setFact(
         self, results: ResultNodes, name: str, value: Any, number: int | None = None
     ) -> None:
-        """Keep a fact of the patient or a nodule with the scan, or with None take it back.
+        """Set a fact of the patient or a nodule, or with None remove it.
 
         Args:
             results: of the scan.
@@ -174,48 +174,48 @@ class RiskLogic:
             number: of the nodule, for a fact of a nodule.
 
         Raises:
-            InputError: if the value is not possible, or does not go with the others.
+            InputError: if the value is impossible, or contradicts the others.
         """
         volume = volume_node_of(results.segmentation)
         nodules = nodules_of(results.table, rejected=True)
-        told = with_fact(told_facts(volume, nodules), name, value, number)
-        told.correct(measured_facts(nodules), results.table.GetName())
+        data = with_fact(clinical_data_of(volume, nodules), name, value, number)
+        data.correct(measured_facts(nodules), results.table.GetName())
         what = f"enter {LABELS[name]}"
-        self._keep(volume, told, nodules, what, f"{what} {number} {volume.GetID()}")
+        self._keep(volume, data, nodules, what, f"{what} {number} {volume.GetID()}")
 
     def clearFacts(self, results: ResultNodes) -> None:
-        """Forget everything that was told of a scan and its nodules."""
+        """Clear the clinical data of a scan and its nodules."""
         volume = volume_node_of(results.segmentation)
         self._keep(volume, NO_CLINICAL_DATA, (), "clear clinical data")
 
     def evaluate(self, results: ResultNodes) -> ScanRisk:
-        """Evaluate models and guidelines for every nodule of a scan that is not rejected.
+        """Evaluate models and guidelines for every nodule that is not rejected.
 
-        What was told comes before what the last comparison with a prior scan tells, and that
-        before what was measured. A prediction by a trained model is that of the last time it was
-        asked. Where nodules were changed since, neither is taken, and a note says so.
+        Clinical data override the last comparison with a prior scan, which overrides measurements.
+        The prediction of a trained model is the last one made. Outdated comparisons and predictions
+        are left out with a note.
 
         Raises:
             InputError: if the nodes are not those of a run.
         """
-        told = self.facts(results)
+        data = self.facts(results)
         measured = self.measuredFacts(results)
         if self._growth.find(results) is not None:  # so it is not the first scan
-            told = replace(told, shared={n: v for n, v in told.shared.items() if n != "status"})
-        prediction, doubts = self._classifier.prediction(results)
-        told_of = told.correct(measured, results.table.GetName())
-        assessments = tuple(assess(one, told.patient) for one in told_of)
+            data = replace(data, shared={n: v for n, v in data.shared.items() if n != "status"})
+        prediction, warnings = self._classifier.prediction(results)
+        corrected = data.correct(measured, results.table.GetName())
+        assessments = tuple(assess(one, data.patient) for one in corrected)
         notes = self._growth.warnings(results)
-        return ScanRisk(told.patient, assessments, prediction, (*notes, *doubts))
+        return ScanRisk(data.patient, assessments, prediction, (*notes, *warnings))
 
     def measuredFacts(self, results: ResultNodes) -> tuple[NoduleFacts, ...]:
-        """Give what image and comparison tell of each nodule that is not rejected."""
+        """Return the facts of each nodule that is not rejected, measured and from growth."""
         measured = measured_facts(nodules_of(results.table), self._coarse_lungs(results))
         prior = fitting_facts(measured, self._growth.priorFacts(results))
         return tuple(add_prior_facts(measured, prior))
 
     def _coarse_lungs(self, results: ResultNodes) -> Any | None:
-        """The lungs, coarsely, as long as they are what they were; None if there are none."""
+        """The subsampled lungs, cached until they change; None without lungs."""
         segmentation = results.segmentation.GetSegmentation()
         found = [segmentation.GetSegment(style.id) for style in LUNG_STYLES.values()]
         labelmaps = [one and one.GetRepresentation(BINARY_LABELMAP) for one in found]
@@ -230,7 +230,7 @@ class RiskLogic:
     def _keep(
         self,
         volume: Any,
-        told: ClinicalData,
+        data: ClinicalData,
         nodules: tuple[Nodule, ...],
         what: str,
         kind: str = "",
@@ -241,6 +241,6 @@ class RiskLogic:
             if volume.GetScene() is not None:
                 volume.SetAttribute(FACTS, before)
 
-        keep_facts(volume, told, nodules)
+        store_clinical_data(volume, data, nodules)
         if volume.GetAttribute(FACTS) != before:
             self._history.remember(Change(restore, kind, what))
