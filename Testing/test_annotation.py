@@ -227,7 +227,7 @@ def test_command_annotates_a_series_once(tmp_path: Path) -> None:
     assert outcome.exit_code == 0, outcome.output
     assert "1.dcm" in outcome.output
     assert read_slice_names(folder / ANNOTATION) == {"C7": "1.dcm", "T1": "2.dcm"}
-    with pytest.raises(InputError, match="is annotated already"):
+    with pytest.raises(InputError, match="is already annotated"):
         annotate_series(folder, heights)
 
 
@@ -236,7 +236,7 @@ def test_a_file_without_heights_is_refused(tmp_path: Path, content: str) -> None
     folder = series(tmp_path / "series", [30, 20])
     heights = tmp_path / "prediction.json"
     heights.write_text(content)
-    with pytest.raises(InputError, match="holds no landmark with a z_mm"):
+    with pytest.raises(InputError, match="has no landmark with z_mm"):
         annotate_series(folder, heights)
     assert not (folder / ANNOTATION).exists()
 

@@ -170,7 +170,7 @@ def test_heights_become_slices(logic: AnnotationLogic) -> None:
     assert (np.diff(heights) > 0).all()
     logic.setLandmarksAtZ(volume, {"C7": heights[7] + 1.2, "T1": heights[5] - 1.2})
     assert numbers(logic, volume) == {"C7": 7, "T1": 5}
-    with pytest.raises(InputError, match="reaches from z ="):
+    with pytest.raises(InputError, match="extends from z ="):
         logic.setLandmarksAtZ(volume, {"C7": heights[-1] + 1.3})
 
 

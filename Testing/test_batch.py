@@ -218,7 +218,7 @@ def test_a_list_that_was_written_is_read_and_replaces_none_but_its_own(
     cases = find_cases(table)
     assert [(case.place, case.series) for case in cases] == [(series, "1.2.3"), (series, "1.2.4")]
     table.write_text("name\nmine\n")
-    with pytest.raises(InputError, match="is no list of scans of ours"):
+    with pytest.raises(InputError, match="is not a list of scans from this program"):
         write_list(table, [])
     assert table.read_text() == "name\nmine\n"
     with pytest.raises(InputError, match="cannot be made"):
@@ -273,7 +273,7 @@ def test_what_cannot_be_used_is_named(
     with pytest.raises(InputError, match="has no column path"):
         run_batch(bad, output, options)
     bad.write_text("path\n\n")
-    with pytest.raises(InputError, match="lists no scan"):
+    with pytest.raises(InputError, match="lists no scans"):
         run_batch(bad, output, options)
     with pytest.raises(InputError, match="does not exist"):
         run_batch(tmp_path / "missing", output, options)
@@ -291,7 +291,7 @@ def test_what_cannot_be_used_is_named(
     with pytest.raises(InputError, match="another source"):
         run_batch(scans / "one", output, options)
     (output / RESULTS_TABLE).write_text("mine")
-    with pytest.raises(InputError, match=r"results\.csv is no table of a batch"):
+    with pytest.raises(InputError, match=r"results\.csv is not the table of a batch"):
         run_batch(scans, output, options, scheduler=scheduler)
     assert (output / RESULTS_TABLE).read_text() == "mine"
 

@@ -176,7 +176,7 @@ class TestResults(BatchTest):
         self.output.mkdir()
         (self.output / RESULTS_TABLE).write_text("name,value\na,1\n")
         self.ui.batchOutputLine.text = str(self.output)
-        self.assertIn("is no table of a batch", self.ui.batchLabel.text)
+        self.assertIn("is not the table of a batch", self.ui.batchLabel.text)
         self.assertEqual(self.table.rowCount, 0)
 
     def test_results_that_are_gone_are_one_sentence(self) -> None:
@@ -239,7 +239,7 @@ class TestDatabase(BatchTest):
         self.tick(0)
         with self.assertLogs(level="ERROR") as shown:
             self.run_bar.button.click()
-        self.assertIn("is no list of scans of ours", shown.output[0])
+        self.assertIn("is not a list of scans from this program", shown.output[0])
         self.assertEqual((self.output / SELECTION).read_text(), "mine")
 
 

@@ -103,7 +103,7 @@ def test_growth_of_another_scan_is_refused() -> None:
     facts = [NoduleFacts(id=1, longest_mm=8, perpendicular_mm=6)]
     with pytest.raises(InputError, match="holds no nodule 2"):
         add_prior_facts(facts, {2: {"status": Status.NEW}})
-    with pytest.raises(InputError, match="nodule 1 of 7 mm, and the growth is that of one of 9 mm"):
+    with pytest.raises(InputError, match="has 7 mm, but 9 mm in the growth table"):
         add_prior_facts(facts, {1: {"status": Status.NEW, "current_mean_mm": 9}})
 
 
@@ -111,19 +111,19 @@ def test_growth_of_another_scan_is_refused() -> None:
     ("told", "sentence"),
     [
         ("{", "cannot be read as JSON"),
-        ([1], "facts are one object"),
-        ({"nodules": [1]}, "facts are one object"),
+        ([1], "expected an object"),
+        ({"nodules": [1]}, "expected an object"),
         ({"agee": 3}, "there is no fact 'agee'; write age, sex"),
         ({"age": "old"}, "age is 'old'; write a number"),
         ({"age": True}, "age is True; write a number"),
         ({"age": 300}, "An age of 300"),
         ({"emphysema": "no"}, "emphysema is 'no'; write true or false"),
-        ({"sex": "f"}, "'f' is no sex; write one of female, male"),
+        ({"sex": "f"}, "'f' is not a sex; write one of female, male"),
         ({"prior_cancer": "skin"}, "write one of none, extrathoracic-old, extrathoracic-recent"),
-        ({"nodules": {"one": {}}}, "'one' is no number of a nodule"),
+        ({"nodules": {"one": {}}}, "'one' is not a nodule number"),
         ({"nodules": {"1": {"age": 3}}}, "there is no fact 'age'"),
         ({"nodules": {"1": {"count": 1.5}}}, "count is 1.5; write a number"),
-        ({"nodules": {"1": {"longest_mm": -1}}}, "-1.0 is no longest diameter"),
+        ({"nodules": {"1": {"longest_mm": -1}}}, "-1.0 is not a longest diameter"),
         ({"nodules": {"all": {"longest_mm": 9}}}, "longest_mm differs from nodule to nodule"),
         ({"nodules": {"all": {"count": 0}}}, "cannot be 0"),
     ],
@@ -136,7 +136,7 @@ def test_facts_that_cannot_be_used_are_named(tmp_path: Path, told: object, sente
 
 def test_a_table_that_is_none_of_growth_is_named(tmp_path: Path) -> None:
     for content in ("a,b\n1,2\n", "current_id,lung_rads_change,prior_mean_mm\nx,,\n"):
-        with pytest.raises(InputError, match="is no table of growth"):
+        with pytest.raises(InputError, match="is not a growth table"):
             read_prior_facts(file(tmp_path, content))
 
 

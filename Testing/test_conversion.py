@@ -106,7 +106,7 @@ def test_three_channels_when_asked_for(tmp_path: Path) -> None:
     assert pixels.shape == (256, 256, 3)
     picture = read_slice_file(root / "P1" / "study" / "0.dcm").picture()
     np.testing.assert_array_equal(pixels, np.stack([picture] * 3, axis=-1))
-    with pytest.raises(InputError, match="another location or another form"):
+    with pytest.raises(InputError, match="another location or number of channels"):
         convert(root, tmp_path / "npz")
 
 
@@ -132,7 +132,7 @@ def test_broken_files_are_named_and_stop_no_other(tmp_path: Path) -> None:
 def test_nothing_convertible_is_refused(tmp_path: Path) -> None:
     root = dataset(tmp_path / "data", 1)
     (root / "P1" / "study" / "0.dcm").write_bytes(b"nonsense")
-    with pytest.raises(InputError, match="is no DICOM file"):
+    with pytest.raises(InputError, match="is not a DICOM file"):
         convert(root, tmp_path / "npz")
 
 
@@ -175,9 +175,9 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
         ({"a\\..\\..\\0.dcm": 0.1}, "no path below"),
         ({"C:\\0.dcm": 0.1}, "no path below"),
         ({"": 0.1}, "no path below"),
-        ({"0.dcm": "0.1"}, "gives no number"),
-        ({"0.dcm": float("nan")}, "gives no number"),
-        ({}, "names no slice"),
+        ({"0.dcm": "0.1"}, "has no number"),
+        ({"0.dcm": float("nan")}, "has no number"),
+        ({}, "names no slices"),
     ],
 )
 def test_bad_locations_are_refused(tmp_path: Path, locations: object, words: str) -> None:
@@ -236,7 +236,7 @@ def test_command_tells_what_it_made(tmp_path: Path) -> None:
     )
     assert outcome.exit_code == 1, outcome.output
     events = [json.loads(line) for line in outcome.stdout.splitlines()]
-    assert any("2.dcm is no DICOM file" in event.get("message", "") for event in events)
+    assert any("2.dcm is not a DICOM file" in event.get("message", "") for event in events)
     assert (events[-1]["result"]["made"], events[-1]["result"]["kept"]) == (2, 0)
 
 

@@ -191,7 +191,7 @@ def test_a_program_runs_only_after_consent(tmp_path: Path) -> None:
     done = subprocess.run(call, capture_output=True, text=True, check=False, input="")
     assert done.returncode == 2
     assert sys.executable in done.stdout
-    assert "was not added: agree to its program, or give --yes" in done.stderr
+    assert "was not added: agree to its program, or use --yes" in done.stderr
     done = subprocess.run([*call, "--yes"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [one.parent.name for one in added_models()] == ["toy-command"]
@@ -388,7 +388,7 @@ def test_check_finds_what_a_model_does(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert "toy-onnx found " in done.stdout
-    assert "Its card says" in done.stdout
+    assert "Its card states" in done.stdout
 
 
 def test_a_card_without_files_has_a_hash_of_its_own() -> None:

@@ -323,7 +323,7 @@ def test_what_cannot_be_referred_to_is_refused_in_one_sentence(tmp_path: Path) -
         read_dicom_source(twice)
     lungs, labels, rows = results_on(scan)
     source = read_dicom_source(scan)
-    with pytest.raises(InputError, match="Nodule 3 is in the table but has no voxel"):
+    with pytest.raises(InputError, match="Nodule 3 is in the table but has no voxels"):
         write_dicom(tmp_path / "out", source, lungs, results_on(scan, (1,))[1], rows, RECORD)
     with pytest.raises(InputError, match="does not say what made it"):
         write_dicom(tmp_path / "out", source, lungs, labels, rows, {"model": {}})

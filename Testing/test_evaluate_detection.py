@@ -253,7 +253,7 @@ def test_oddities_are_scored_as_the_challenge_does_and_told(files: Files) -> Non
     assert len(marks.series) == 36
     assert len(notes) == 2
     assert "s.csv line 38 is the first of 1 rows whose scan is not in u.csv" in notes[0]
-    assert "s.csv line 37 says the same as line 2" in notes[1]
+    assert "s.csv line 37 repeats line 2" in notes[1]
 
 
 Change = Callable[[str], str]
@@ -262,23 +262,31 @@ Change = Callable[[str], str]
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
-        ("submission", lambda t: t.replace("probability", "score"), "line 1 names no column prob"),
-        ("submission", lambda t: t.replace(",", ";"), "line 1 parts its columns by semicolons"),
-        ("submission", lambda t: t.replace(",", "\t"), "line 1 parts its columns by tabs"),
+        ("submission", lambda t: t.replace("probability", "score"), "line 1 lacks the column prob"),
+        ("submission", lambda t: t.replace(",", ";"), "line 1 separates its columns by semicolons"),
+        ("submission", lambda t: t.replace(",", "\t"), "line 1 separates its columns by tabs"),
         ("submission", lambda t: t.replace("\n1.2.3,", "\n1.2.3,abc,", 1), "line 5: 'abc' is no"),
-        ("submission", lambda t: t.replace("0.9", "nan", 1), "'nan' is no number for probability"),
-        ("submission", lambda t: t.replace("0.9", "inf", 1), "'inf' is no number for probability"),
-        ("submission", lambda t: t.replace("0.9", "", 1), "'' is no number for probability"),
+        (
+            "submission",
+            lambda t: t.replace("0.9", "nan", 1),
+            "'nan' is not a number for probability",
+        ),
+        (
+            "submission",
+            lambda t: t.replace("0.9", "inf", 1),
+            "'inf' is not a number for probability",
+        ),
+        ("submission", lambda t: t.replace("0.9", "", 1), "'' is not a number for probability"),
         ("submission", lambda t: t + "1.2.3,4,5\n", "line 37 has 3 values for 5 columns"),
         ("submission", lambda _: "", "line 1 is empty"),
-        ("submission", lambda t: t.split("\n")[0] + "\n", "no mark in the scans of u.csv"),
-        ("submission", lambda t: t.replace("1.2.", "9.9."), "no mark in the scans of u.csv"),
+        ("submission", lambda t: t.split("\n")[0] + "\n", "no marks in the scans of u.csv"),
+        ("submission", lambda t: t.replace("1.2.", "9.9."), "no marks in the scans of u.csv"),
         ("submission", lambda t: t + '"', "cannot be read as CSV near line 37"),
-        ("annotations", lambda t: t.replace("diameter_mm", "d"), "names no column diameter_mm"),
-        ("annotations", lambda t: t.replace("1.2.", "9.9."), "no nodule in the scans of u.csv"),
-        ("excluded", lambda t: t.replace("-1", "none"), "line 2: 'none' is no number for diam"),
+        ("annotations", lambda t: t.replace("diameter_mm", "d"), "lacks the column diameter_mm"),
+        ("annotations", lambda t: t.replace("1.2.", "9.9."), "no nodules in the scans of u.csv"),
+        ("excluded", lambda t: t.replace("-1", "none"), "line 2: 'none' is not a number for diam"),
         ("seriesuids", lambda t: t + "1.2.3\n", "line 21 repeats the scan of line 4"),
-        ("seriesuids", lambda _: "\n\n", "lists no scan"),
+        ("seriesuids", lambda _: "\n\n", "lists no scans"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(

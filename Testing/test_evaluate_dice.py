@@ -239,7 +239,7 @@ def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, told in (
         ("probability.nrrd", "apply a threshold"),
-        ("ct.nrrd", "give a mask, not a CT"),
+        ("ct.nrrd", "name a mask, not a CT"),
         ("flat.nrrd", "not one 3-D volume"),
         ("plain.seg.nrrd", "names no segment"),
         ("broken.nrrd", "cannot be read as a volume"),

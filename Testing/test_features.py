@@ -222,7 +222,7 @@ def test_a_file_that_is_no_feature_table_is_not_touched(tmp_path: Path) -> None:
     ("array", "sentence"),
     [
         (np.full((3, 4, 4), -1, np.int16), "neither a CT in HU nor a segmentation"),
-        (np.full((3, 4, 4), np.nan, np.float32), "has voxels that are no numbers"),
+        (np.full((3, 4, 4), np.nan, np.float32), "has voxels that are not numbers"),
     ],
 )
 def test_volumes_that_are_neither_are_named(
@@ -234,7 +234,7 @@ def test_volumes_that_are_neither_are_named(
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no scan"):
+    with pytest.raises(InputError, match="has no scan"):
         write_feature_table(tmp_path, tmp_path / "features.csv")
 
 

@@ -217,7 +217,7 @@ class TestWithoutDates(FollowUpTest):
     def test_no_doubling_time_without_an_interval_which_is_said(self) -> None:
         self.compare()
         self.assertEqual({row[DOUBLING] for row in self.rows()}, {""})
-        self.assertIn("give the days between the scans", self.ui.growthNotes.text)
+        self.assertIn("enter the days between the scans", self.ui.growthNotes.text)
 
 
 class TestObstacles(FollowUpTest):

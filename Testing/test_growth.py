@@ -302,7 +302,7 @@ def test_dates_that_tell_no_interval_are_said(chest: ChestScan) -> None:
     grown = (nodule(1, (60.0, 80.0, 75.0), size=20),)
     prior = replace(chest, name="old", nodules=(nodule(1, (60.0, 80.0, 75.0)),), date=day)
     undated = compare_scans(prior, replace(chest, name="now", nodules=grown))
-    assert any("now has no study date: give the days" in note for note in undated.notes)
+    assert any("now has no study date: enter the days" in note for note in undated.notes)
     assert undated.nodules[0].change is Change.GROWN
     assert undated.nodules[0].doubling_days is undated.nodules[0].lung_rads is None
     same = compare_scans(prior, replace(chest, nodules=grown, date=day))
@@ -402,7 +402,7 @@ def test_the_command_writes_table_and_page(runs: tuple[Path, Path], tmp_path: Pa
 
 def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
     prior, current = runs
-    with pytest.raises(InputError, match="given twice"):
+    with pytest.raises(InputError, match="named twice"):
         compare_runs([prior, prior], tmp_path)
     with pytest.raises(InputError, match="is later than the current scan"):
         compare_runs([current, prior], tmp_path)
@@ -414,7 +414,7 @@ def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -
     (broken / RECORD).write_text(
         json.dumps({"input": {"source": str(tmp_path / "away"), "series": None}}), encoding="utf-8"
     )
-    with pytest.raises(InputError, match="not there any more"):
+    with pytest.raises(InputError, match="no longer there"):
         compare_runs([broken, current], tmp_path)
     away = json.loads((prior / RECORD).read_text(encoding="utf-8"))
     (broken / RECORD).write_text(json.dumps(away), encoding="utf-8")

@@ -128,7 +128,7 @@ def test_lung_rads_airway(airway: Airway, status: Status, expected: str) -> None
 )
 def test_what_the_table_leaves_open_gets_no_category(facts: NoduleFacts) -> None:
     found = lung_rads(facts, SCREENED)
-    assert "names no class" in found.not_for
+    assert "has no category" in found.not_for
     assert not found.category
     assert not found.missing
 
@@ -221,7 +221,7 @@ def test_lung_rads_intervals_and_notes() -> None:
 
     assert [months(mm) for mm in (5, 7, 9, 16)] == [(12, 12), (6, 6), (3, 3), None]
     found = lung_rads(nodule(SOLID, 9, status=Status.BASELINE), PatientFacts(screening=False))
-    assert any("another reason" in note for note in found.notes)
+    assert any("applies to screening CT" in note for note in found.notes)
     assert any(LABELS["airway"] in note for note in found.notes)
     told = nodule(
         SOLID,
@@ -386,7 +386,7 @@ def test_a_volume_that_says_otherwise_is_told() -> None:
     one = nodule(SOLID, 7.8, volume_mm3=300.0, status=Status.BASELINE)
     found = lung_rads(one, SCREENED)
     assert found.category == "3"
-    assert "By its volume of 300 mm³ it is of category 4A." in found.notes
+    assert "By its volume of 300 mm³ the category is 4A." in found.notes
     flat = fleischner(replace(one, volume_mm3=90.0), PatientFacts(high_risk=True))
     assert any("90 mm³" in note for note in flat.notes)
     assert smooth_and_large() == ("2", "4A")
@@ -428,7 +428,7 @@ def test_a_stable_cyst_steps_down_and_a_growing_one_asks_what_grows() -> None:
     known = stable.corrected(previous_category=LungRads.SUSPICIOUS)
     assert lung_rads(known, SCREENED).category == "3"
     growing = stable.corrected(status=Status.GROWING)
-    assert "what grows" in lung_rads(growing, SCREENED).not_for
+    assert "which part of the cyst grows" in lung_rads(growing, SCREENED).not_for
 
 
 def test_ground_glass_that_doubles_within_a_year_is_4x() -> None:

@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     )
     assert "names no series" in refusal("<LidcReadMessage/>")
     radiograph = "<IdriReadMessage xmlns='http://www.nih.gov'><ResponseHeader/></IdriReadMessage>"
-    assert "no reading of a CT" in refusal(radiograph)
+    assert "not a reading of a CT" in refusal(radiograph)
 
 
 def test_the_real_outlines_agree_with_the_majority_mask(shared_data: Path) -> None:

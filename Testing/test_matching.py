@@ -225,13 +225,13 @@ def test_predictions_of_different_models_are_noted(reader: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ([], "Give one of --location"),
-        (["--location", "0.2", "--landmark", "T1"], "Give one of --location"),
+        ([], "Use exactly one of --location"),
+        (["--location", "0.2", "--landmark", "T1"], "Use exactly one of --location"),
         (["--like", "scan.json"], "together with one of --slice and --z"),
         (["--like", "scan.json", "--slice", "3", "--z", "4"], "one of --slice and --z"),
         (["--location", "0.2", "--z", "4"], "together with one of --slice and --z"),
         (["--like", "scan.json", "--slice", "999"], "slices 0 to 132"),
-        (["--like", "scan.json", "--z", "999"], "reaches from z = -341.2 to -8.8 mm"),
+        (["--like", "scan.json", "--z", "999"], "extends from z = -341.2 to -8.8 mm"),
         (["--landmark", "Appendix"], "no landmark “Appendix”"),
         (["--landmark", "T1", "-o", "scan.json"], "already holds scan.json"),
     ],

@@ -214,7 +214,7 @@ def test_a_folder_without_permission_is_one_sentence(tmp_path: Path) -> None:
     ("error", "words"),
     [
         (OSError(28, "No space left on device", "/out/x"), "/out/x cannot be read or written"),
-        (OSError(36, "File name too long", "x" * 300), "give a shorter name"),
+        (OSError(36, "File name too long", "x" * 300), "use a shorter name"),
         (PermissionError(13, "Permission denied", "/out"), "choose another place"),
         (MemoryError(), "not enough memory"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),

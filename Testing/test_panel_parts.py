@@ -128,7 +128,7 @@ class TestRunner(unittest.TestCase):
         logged: list[str] = []
         told: list[dict[str, Any]] = []
         self.runner.logged.connect(logged.append)
-        self.runner.told.connect(told.append)
+        self.runner.event.connect(told.append)
         self.runner.start(steps.work(), results.append)
         wait_until(lambda: bool(self.ends))
         self.assertEqual(results, [[42]])

@@ -164,7 +164,7 @@ def test_command_says_which_part_is_empty(tmp_path: Path) -> None:
     arguments = ["partition", str(tmp_path / "npz"), "-o", str(tmp_path / "parts")]
     outcome = CliRunner().invoke(app, arguments)
     assert outcome.exit_code == 0, outcome.output
-    assert "nothing came into validation and testing" in outcome.output
+    assert "validation and testing got none" in outcome.output
     outcome = CliRunner().invoke(app, [*arguments, "--progress", "jsonl"])
     result = json.loads(outcome.stdout.splitlines()[-1])["result"]
     assert (result["kept"], result["slices"]["training"]) == (1, 1)

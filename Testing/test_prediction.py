@@ -356,7 +356,7 @@ def test_the_command_predicts_one_and_all(reader: Path, tmp_path: Path) -> None:
     printed = command(*everything, status=1)  # one of them is broken
     assert printed.count("residual") == 4
     assert "broken.nii.gz: not usable" in printed
-    assert "was there already" in command(*everything, status=1)
+    assert "already exists" in command(*everything, status=1)
     with pytest.raises(InputError, match="either --series or --all"):
         command("predict", folder, "--all", "--series", uid, "-o", tmp_path / "x")
     with pytest.raises(InputError, match="already holds"):

@@ -102,7 +102,7 @@ def test_a_preparation_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert (first.folder / "scan.json").stat().st_mtime_ns == written
     with pytest.raises(InputError, match=r"other settings \(neighbours\)"):
         prepare_luna(scans, annotations, store, ExampleChoice(neighbours=2))
-    with pytest.raises(InputError, match="holds something else"):
+    with pytest.raises(InputError, match="is not a store"):
         prepare_luna(scans, annotations, scans)
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_store_is_named(luna: tuple[Path, Path, Path], tmp_path: Path)
     (scan.folder / "scan.json").write_text('{"name": "x"}')
     with pytest.raises(InputError, match=r"scan\.json is damaged"):
         read_store(store)
-    with pytest.raises(InputError, match="no store of scans"):
+    with pytest.raises(InputError, match="not a store of scans"):
         read_store(tmp_path)
 
 

@@ -294,7 +294,7 @@ def test_a_trained_model_and_doubts_are_in_the_report(tmp_path: Path) -> None:
         *(case.scan, case.hu, case.lungs, case.findings, PROVENANCE),
         replace(risk, prediction=forest),
     )
-    assert "A forest tells for no single scan" in words((tmp_path / "forest.html").read_text())
+    assert "A random forest does not explain" in words((tmp_path / "forest.html").read_text())
 
 
 def without_tags(part: str) -> str:

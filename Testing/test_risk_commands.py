@@ -73,7 +73,7 @@ def test_risk_of_a_run_gives_probability_contributions_and_warnings(
     assert "Warning: nodule_count is 2, outside the " in printed
     assert "PanCan" not in printed
     forest = command("risk", run_folder, "--model", models / "random-forest.skops")
-    assert "A forest tells for no single scan" in forest
+    assert "A random forest does not explain" in forest
 
 
 def test_risk_with_facts_of_the_patient_gives_the_published_models_too(
@@ -123,7 +123,7 @@ def test_a_mask_has_a_risk_by_model_only(models: Path, tmp_path: Path) -> None:
     mask = tmp_path / "mask.nrrd"
     sitk.WriteImage(image(two_squares()), mask)
     printed = command("risk", mask, "--model", models / "xgboost.ubj")
-    assert "Not known from a segmentation: largest_mean_hu" in printed
+    assert "Unknown from a segmentation alone: largest_mean_hu" in printed
     with pytest.raises(InputError, match="is a mask without its CT"):
         command("risk", mask)
 

@@ -170,7 +170,7 @@ class TestFacts(RiskTest):
                 "“long” is not a number. Enter a number for longest diameter in mm",
             ),
             ("longest_mm", "-3", "give a length above 0 mm"),
-            ("longest_mm", "2", "is above the longest diameter"),
+            ("longest_mm", "2", "exceeds the longest diameter"),
             ("solid_component_mm", "nan", "give a length above 0 mm"),
         ):
             self.type(self.section.nodule, name, text)
@@ -258,7 +258,7 @@ class TestFacts(RiskTest):
         row = next(n for n in range(table.GetNumberOfRows()) if ids.GetValue(n) == LARGEST)
         table.GetColumnByName("diameter_mm").SetValue(row, 14.5)
         self.widget.refresh()
-        self.assertIn("is above the longest diameter", self.ui.riskProblem.text)
+        self.assertIn("exceeds the longest diameter", self.ui.riskProblem.text)
         self.ui.clearFactsButton.click()
         self.assertEqual(self.ui.riskProblem.text, "")
         self.assertEqual(self.ui.riskNodule.count, 4)
@@ -398,7 +398,7 @@ class TestModel(RiskTest):
         self.assertEqual(self.ui.predictionLabel.text, "")
         self.section.model.choose(self.folder / "models" / "random-forest.skops")
         self.ui.predictRiskButton.click()
-        self.assertIn("A forest tells for no single scan", self.ui.predictionLabel.text)
+        self.assertIn("A random forest does not explain", self.ui.predictionLabel.text)
 
 
 if __name__ == "__main__":

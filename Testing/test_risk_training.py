@@ -169,7 +169,7 @@ def test_a_feature_outside_the_training_data_is_warned_of(
         assert predict_risk(scan(), file).warnings == ()
         changed = predict_risk(scan(max_area=900.0, average_area=float("nan")), file)
         assert changed.warnings[0].startswith("max_area is 900, outside the ")
-        assert changed.warnings[1] == "Not known from a run: average_area."
+        assert changed.warnings[1] == "Unknown from a run alone: average_area."
         assert "Warning: max_area" in to_text(changed)
 
 
@@ -187,25 +187,31 @@ def _first(labels: Rows, value: str) -> Rows:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda f, t: (f, _first(t, "nan")), "line 2: 'nan' is no label of p0; write 1 for cancer"),
-        (lambda f, t: (f, _first(t, "")), "line 2: '' is no label of p0"),
-        (lambda f, t: (f, _first(t, "2")), "line 2: '2' is no label of p0"),
+        (lambda f, t: (f, _first(t, "nan")), "line 2: 'nan' is not a label; write 1 for cancer"),
+        (lambda f, t: (f, _first(t, "")), "line 2: '' is not a label"),
+        (lambda f, t: (f, _first(t, "2")), "line 2: '2' is not a label"),
         (lambda f, t: (f, t[2:]), "no label for patient_id p0 and 1 more: add it"),
         (lambda f, t: (f, [*t, t[7]]), "the patient_id p7 more than once: keep one line"),
         (lambda f, t: ([*f, f[3]], t), "the scan s3 more than once: keep one line"),
-        (lambda f, t: (f, _relabel(t, "1")), "gives every scan the label 1: training needs"),
-        (lambda f, t: (f, [{"name": "a", "label": "1"}]), "is no table of labels: it needs"),
+        (lambda f, t: (f, _relabel(t, "1")), "labels every scan 1: training needs"),
+        (lambda f, t: (f, [{"name": "a", "label": "1"}]), "is not a label table: it needs"),
         (
             lambda f, t: ([{k: v for k, v in r.items() if k != "max_area"} for r in f], t),
             "has no column max_area: make it with `lung-nodule-seg features`",
         ),
         (
             lambda f, t: ([r | dict.fromkeys(SCAN_FEATURES, "0") for r in f], t),
-            "the same values for every scan, so there is nothing to learn",
+            "the same values for every scan, so nothing can be learned",
         ),
-        (lambda f, t: ([f[0] | {"max_area": "big"}, *f[1:]], t), "line 2: 'big' is no number for"),
-        (lambda f, t: ([f[0] | {"max_area": "inf"}, *f[1:]], t), "line 2: 'inf' is no number for"),
-        (lambda f, t: ([r for r in f if r["patient_id"] in ("p0", "p1")], t), "3 folds need"),
+        (
+            lambda f, t: ([f[0] | {"max_area": "big"}, *f[1:]], t),
+            "line 2: 'big' is not a number for",
+        ),
+        (
+            lambda f, t: ([f[0] | {"max_area": "inf"}, *f[1:]], t),
+            "line 2: 'inf' is not a number for",
+        ),
+        (lambda f, t: ([r for r in f if r["patient_id"] in ("p0", "p1")], t), "here, not 3"),
         (lambda f, t: ([f[0] | {"patient_id": ""}, *f[1:]], t), "line 2 has no patient_id"),
     ],
 )
@@ -227,8 +233,8 @@ def test_tables_that_cannot_be_learnt_from_are_refused_with_a_sentence(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"scan;patient_id;max_area\na;b;1\n", "something else than commas"),
-        (b"scan\tpatient_id\na\tb\n", "something else than commas"),
+        (b"scan;patient_id;max_area\na;b;1\n", "does not separate its columns by commas"),
+        (b"scan\tpatient_id\na\tb\n", "does not separate its columns by commas"),
         (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", "cannot be read as CSV"),
         (b"", "has no column scan"),
         (b"scan,scan,patient_id\n", "two columns scan"),
@@ -245,7 +251,7 @@ def test_files_that_are_no_csv_are_refused(
 def test_a_line_of_other_length_is_refused(tables: tuple[Path, Path], tmp_path: Path) -> None:
     copy = tmp_path / "features.csv"
     copy.write_text(tables[0].read_text() + "s1000,p1\n")
-    with pytest.raises(InputError, match="line 92 has not as many cells as the header"):
+    with pytest.raises(InputError, match="line 92 does not have as many cells as the header"):
         read_training_data(copy, tables[1])
 
 
@@ -276,7 +282,7 @@ def test_a_renamed_pickle_is_refused_and_never_loaded(
     trained: tuple[Path, TrainingResult], tmp_path: Path, name: str
 ) -> None:
     (tmp_path / name).write_bytes(pickle.dumps(Evil(tmp_path / "mark")))
-    with pytest.raises(InputError, match=r"renamed pickle|no XGBoost model"):
+    with pytest.raises(InputError, match=r"renamed pickle|not an XGBoost model"):
         load_risk_model(forge(trained[0], tmp_path, name))
     assert not (tmp_path / "mark").exists()
 
@@ -286,10 +292,10 @@ def test_a_renamed_pickle_is_refused_and_never_loaded(
     [
         ({"features_version": 99}, "was trained on version 99 of the features"),
         ({"software": {"scikit-learn": "0.1.0", "xgboost": "0.1.0"}}, "0.1.0 and .* is installed"),
-        ({"features": ["texture"], "ranges": {"texture": [0, 1]}}, "asks for texture"),
+        ({"features": ["texture"], "ranges": {"texture": [0, 1]}}, "uses texture"),
         (
             {"features": ["max_area"], "ranges": {"max_area": [0, 1]}},
-            "no (sound forest|XGBoost model) of 1 features",
+            "not an? (valid forest|XGBoost model) of 1 features",
         ),
         ({"ranges": {}}, "is not the card of a risk model"),
         ({"algorithm": "svm"}, "is not the card of a risk model"),
@@ -316,7 +322,7 @@ def test_other_files_and_missing_cards_are_refused(
     shutil.copy(trained[0] / "xgboost.ubj", lone)
     with pytest.raises(InputError, match=r"xgboost\.json is missing"):
         load_risk_model(lone)
-    with pytest.raises(InputError, match="is no risk model"):
+    with pytest.raises(InputError, match="is not a risk model"):
         load_risk_model(trained[0] / "report.txt")
 
 
@@ -342,7 +348,7 @@ def test_a_forest_whose_trees_lead_astray_is_refused(
     nodes[array][0] = value
     tree.__setstate__(state | {"nodes": nodes})
     skops.io.dump(forest, tmp_path / "random-forest.skops")
-    with pytest.raises(InputError, match="is no sound forest"):
+    with pytest.raises(InputError, match="is not a valid forest"):
         load_risk_model(forge(trained[0], tmp_path, "random-forest.skops"))
 
 

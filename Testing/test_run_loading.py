@@ -71,7 +71,7 @@ def test_damaged_results_leave_the_scene_as_it_was(logic: LungNoduleSegLogic, ru
 
 def test_a_scan_that_is_gone_is_named(logic: LungNoduleSegLogic, run: Path) -> None:
     (run.parent / "dicom").rename(run.parent / "elsewhere")
-    with pytest.raises(InputError, match="it is not there any more"):
+    with pytest.raises(InputError, match="which is no longer there"):
         logic.loadRun(run)
 
 

@@ -73,4 +73,4 @@ def test_what_it_was_not_trained_on_is_said() -> None:
         "largest_volume_mm3" in warning and "outside" in warning for warning in found.warnings
     )
     unknown = predict_risk(scan(nodule(9, math.nan)), SUSPICION_MODEL)
-    assert any("Not known" in warning and "mean_hu" in warning for warning in unknown.warnings)
+    assert any("Unknown from" in warning and "mean_hu" in warning for warning in unknown.warnings)

@@ -139,5 +139,5 @@ def test_cubes_are_cut_written_and_read(tmp_path: Path) -> None:
     (tmp_path / "cubes" / "mask" / "scan-1.nii.gz").unlink()
     with pytest.raises(InputError, match="missing or damaged"):
         read_cubes(tmp_path / "cubes")
-    with pytest.raises(InputError, match="holds no file"):
+    with pytest.raises(InputError, match="is empty"):
         read_cubes(tmp_path)

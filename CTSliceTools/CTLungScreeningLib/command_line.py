@@ -1,4 +1,4 @@
-"""Shared by all commands: options, progress, exit status."""
+"""Common parts of all commands: options, progress, exit status."""
 
 import io
 import os
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 ProgressOption = Annotated[
     ProgressStyle,
     typer.Option(
-        help="`bar` for people, `jsonl` prints one JSON object a line for a parent process."
+        help="`bar`, or `jsonl` for one JSON object per line for a parent process, or `none`."
     ),
 ]
 
 DeviceOption = Annotated[
-    Device | None, typer.Option(help="Where the networks run; default: a GPU if there is one.")
+    Device | None, typer.Option(help="Device for the networks; default: a GPU if available.")
 ]
 
 FAULT, INTERRUPTED = 70, 130
-"""Exit statuses, beside `BAD_INPUT_STATUS` and `FAILED_IN_PART`."""
+"""Exit statuses besides `BAD_INPUT_STATUS` and `FAILED_IN_PART`."""
 
 
 def new_app(summary: str) -> typer.Typer:
-    """Make a command-line application that shows its help when called without a command."""
+    """Make a command-line application that shows its help if called without a command."""
     return typer.Typer(
         help=summary,
         no_args_is_help=True,
@@ -43,16 +43,16 @@ def new_app(summary: str) -> typer.Typer:
 
 
 def run_app(app: Callable[[], object]) -> None:
-    """Run an application; what a user can cause ends it with one sentence and status 2.
+    """Run an application; bad input ends it with one sentence and status 2.
 
-    Ctrl-C ends it with 130, and a fault of the program with 70 and where it is.
+    Ctrl-C ends it with status 130, and a bug with status 70 and its location.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     try:
         app()
-    except BrokenPipeError:  # nobody reads on, as after `| head`
+    except BrokenPipeError:  # as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BAD_INPUT_STATUS)
     except (Cancelled, KeyboardInterrupt):
@@ -64,25 +64,25 @@ def run_app(app: Callable[[], object]) -> None:
 
 
 def exit_if_failed(failures: Sized) -> None:
-    """End a command whose work failed in part with `FAILED_IN_PART`.
+    """End a partly failed command with status `FAILED_IN_PART`.
 
     Raises:
-        typer.Exit: if something failed.
+        typer.Exit: if there are failures.
     """
     if failures:
         raise typer.Exit(FAILED_IN_PART)
 
 
 def emit_training(report: Reporter, result: "TrainingResult", sentence: str) -> None:
-    """Give the result of a training, as the last step of its command.
+    """Output the result of a training, as the last step of its command.
 
     Args:
         report: of the command.
         result: of the training.
-        sentence: says how good the best epoch is.
+        sentence: describes the best epoch.
     """
     report.emit(
         {"output": str(result.model), "folder": str(result.folder), "best": result.best},
-        f"{sentence}\nThe model is {result.model}, its curves are in {result.folder}",
+        f"{sentence}\nThe model is {result.model}; its curves are in {result.folder}",
         result.notes,
     )

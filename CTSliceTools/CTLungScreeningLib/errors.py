@@ -17,7 +17,7 @@ PACKAGE_SETS = {
     "distributed": "cluster",
     "slicer": "host",
 }
-"""The optional set of packages, an extra in `pyproject.toml`, that brings a module."""
+"""The optional set of packages, an extra in `pyproject.toml`, that a module belongs to."""
 
 
 class InputError(ValueError):
@@ -27,13 +27,13 @@ class InputError(ValueError):
     """
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error: somebody pressed Cancel
+class Cancelled(Exception):  # noqa: N818 - not an error
     """Raised out of a progress callback to stop the work at the next step."""
 
 
 @contextmanager
 def missing_packages_named() -> Iterator[None]:
-    """Turn a missing module of an optional set into the sentence that says how to install it.
+    """Replace the error of a missing optional module by one that says how to install it.
 
     Raises:
         InputError: instead of ModuleNotFoundError, if the module is in `PACKAGE_SETS`.
@@ -52,11 +52,11 @@ def missing_packages_named() -> Iterator[None]:
 
 
 def sentence_of(error: BaseException) -> str:
-    """Say in one sentence, for a terminal, why work ended: what to do, if a user can do something.
+    """Describe an error in one sentence for a terminal, with a remedy if there is one.
 
     Args:
-        error: `InputError`, what the operating system or SimpleITK raises where there is no room
-            or no permission, or anything else, which is then a fault of the program.
+        error: `InputError`; an error of the operating system or SimpleITK, such as a full disk; or
+            anything else, which is reported as a bug.
     """
     text = one_line(error)
     if isinstance(error, InputError):
@@ -68,9 +68,9 @@ def sentence_of(error: BaseException) -> str:
         return f"{where} cannot be read or written ({error.strerror or text}): {remedy}."
     if is_of_users(error):
         sentences: dict[type[BaseException], str] = {
-            MemoryError: "There is not enough memory: close programs, or give a smaller scan.",
-            RecursionError: "A file is nested too deeply to be read: get it again.",
-            OverflowError: f"A number is too large ({text}): give a smaller one.",
+            MemoryError: "There is not enough memory: close programs, or use a smaller scan.",
+            RecursionError: "A file is nested too deeply to be read: download it again.",
+            OverflowError: f"A number is too large ({text}): use a smaller one.",
         }
         return sentences.get(
             type(error), f"A file cannot be read or written ({text[-200:]}): {_LOOK}."
@@ -82,24 +82,24 @@ def sentence_of(error: BaseException) -> str:
     )
 
 
-_LOOK = "see that the disk has room and that you may write there"
+_LOOK = "check that the disk has space and that you may write there"
 _REMEDY: dict[int | None, str] = {
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "make room on the disk",
-    errno.EFBIG: "choose a disk that takes larger files",
-    errno.EACCES: "choose another place, or have it made accessible",
-    errno.EPERM: "choose another place, or have it made accessible",
+    errno.ENOSPC: "free space on the disk",
+    errno.EDQUOT: "free space on the disk",
+    errno.EFBIG: "choose a disk that allows larger files",
+    errno.EACCES: "choose another place, or change its permissions",
+    errno.EPERM: "choose another place, or change its permissions",
     errno.EROFS: "choose another place for the output",
-    errno.ENAMETOOLONG: "give a shorter name",
-    errno.ENOENT: "see that it is there",
-    errno.EEXIST: "give another name for the output",
-    errno.ENOTDIR: "give a folder",
-    errno.EISDIR: "give a file",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.ENOENT: "check that it exists",
+    errno.EEXIST: "choose another name for the output",
+    errno.ENOTDIR: "name a folder",
+    errno.EISDIR: "name a file",
 }
 
 
 def is_of_users(error: BaseException) -> bool:
-    """Whether a user can cause an error and do something about it."""
+    """Whether an error is caused by input or environment, not by a bug."""
     causes = (InputError, MemoryError, RecursionError, OverflowError, OSError)
     return isinstance(error, causes) or _of_itk(error)
 
@@ -109,5 +109,5 @@ def _of_itk(error: BaseException) -> bool:
 
 
 def one_line(text: object) -> str:
-    """Give a text on one line without what a terminal would obey."""
+    """Return a text on one line without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())

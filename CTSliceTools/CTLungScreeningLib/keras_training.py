@@ -1,8 +1,8 @@
-"""Training a Keras network into a folder: best model, curves, going on after an interruption.
+"""Train a Keras network into a folder: best model, curves, resume after an interruption.
 
-A folder holds `settings.json` (what the training was asked for), `history.csv` (one line an epoch),
-`best.keras` (the best epoch so far), `checkpoint` (the last epoch, with the optimizer's state) and,
-where TensorFlow and the package tensorboard are there, `tensorboard`.
+A folder has `settings.json`, `history.csv` (one line per epoch), `best.keras` (the best epoch so
+far), `checkpoint` (the last epoch, with the optimizer's state) and, if TensorFlow and tensorboard
+are installed, `tensorboard`.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 SETTINGS, HISTORY, BEST = "settings.json", "history.csv", "best.keras"
 CHECKPOINT, TENSORBOARD = "checkpoint", "tensorboard"
 RUN_NAMES = (SETTINGS, HISTORY, BEST, CHECKPOINT, TENSORBOARD)
-"""What `fit` writes into its folder."""
+"""Files that `fit` writes into its folder."""
 
 Epoch = dict[str, float]
 """`epoch` from 0, `loss`, `learning_rate`, `seconds` and each metric; `val_` ones of validation."""
@@ -32,14 +32,14 @@ Epoch = dict[str, float]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training gave.
+    """The outcome of a training.
 
     Attributes:
         model: the `.keras` file, with its card beside it.
         folder: with the curves, as `history.csv` of each stage.
-        epochs: the figures of each epoch, and its `stage`.
+        epochs: the metrics of each epoch, and its `stage`.
         best: the epoch whose weights were kept.
-        notes: sentences on what was and was not used.
+        notes: on the hardware and software that was used.
     """
 
     model: Path
@@ -50,10 +50,10 @@ class TrainingResult:
 
 
 class EpochBatches(keras.utils.PyDataset):
-    """Batches that may depend on the epoch; `fit` sets its number, also after an interruption.
+    """Batches that may depend on the epoch, whose number `fit` sets, also after an interruption.
 
-    Draw each batch from `numpy.random.default_rng((seed, self.epoch, index))`: then the batches are
-    the same in whatever order and by however many threads they are made.
+    Draw each batch from `numpy.random.default_rng((seed, self.epoch, index))`: then the batches do
+    not depend on their order or the number of threads.
 
     Attributes:
         epoch: from 0.
@@ -64,17 +64,17 @@ class EpochBatches(keras.utils.PyDataset):
 
 @contextlib.contextmanager
 def hardware(batch_size: int) -> Iterator[str]:
-    """Make models built and trained inside use every GPU there is, and half precision on them.
+    """Build and train models inside on all GPUs, with mixed precision.
 
-    With several GPUs each batch is shared out among as many of them as divide its size. Weights
-    stay in float32, but the layers keep the precision in their configuration: to save a model for
-    use on a CPU, build it again outside and copy the weights.
+    With several GPUs, each batch is distributed to as many of them as divide its size. Weights are
+    float32, but the layers keep the precision in their configuration: to save a model for use on a
+    CPU, build it again outside and copy the weights.
 
     Args:
         batch_size: examples in a batch.
 
     Yields:
-        What is used, in words.
+        A description of the hardware.
     """
     try:
         devices = keras.distribution.list_devices("gpu")
@@ -93,7 +93,7 @@ def hardware(batch_size: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _shared(devices: list[str]) -> Iterator[None]:
-    """Share out batches: by Keras itself, but for TensorFlow, which Keras leaves to its own way."""
+    """Distribute batches, with Keras or, for TensorFlow, which Keras does not support, itself."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow  # noqa: PLC0415 - only where it is the backend
 
@@ -124,28 +124,28 @@ def fit(
 ) -> list[Epoch]:
     """Train a compiled model; at the end it has the weights of its best epoch.
 
-    The best epoch has the lowest validation loss, or training loss where there is no validation.
-    Call `keras.utils.set_random_seed` before the model is built; batches of `EpochBatches` make an
-    interrupted and resumed training the same as one in one go.
+    The best epoch has the lowest validation loss, or training loss without validation. Call
+    `keras.utils.set_random_seed` before the model is built; with `EpochBatches` a resumed training
+    gives the same result as an uninterrupted one.
 
     Args:
         model: compiled.
-        batches: of one epoch, taken in their order.
-        folder: for the files named above; nothing in it is overwritten.
-        epochs: in all, those before an interruption included.
-        settings: all that determines the training, for JSON; a training goes on with the same only.
-        validation: batches that the model is tried on after each epoch.
-        patience: stop after so many epochs without a better one.
-        resume: go on where an earlier training in `folder` ended; begin where there is none.
-        callbacks: further ones.
-        on_epoch: called with the figures of each epoch as it ends, earlier epochs first.
+        batches: of one epoch, in order.
+        folder: for the files named above; no file is overwritten.
+        epochs: total number, including those before an interruption.
+        settings: JSON of everything that determines the training; must be the same to resume.
+        validation: batches for the validation after each epoch.
+        patience: stop after so many epochs without improvement.
+        resume: continue an earlier training in `folder`, if there is one.
+        callbacks: additional ones.
+        on_epoch: called with the metrics after each epoch, earlier epochs first.
         progress: counts the batches, in the stage "Training"; may raise `Cancelled`.
 
     Returns:
-        The figures of all epochs, those before an interruption included.
+        The metrics of all epochs, including those before an interruption.
 
     Raises:
-        InputError: if the folder holds a training and it is not to be resumed, or it was another.
+        InputError: if the folder has a training and `resume` is not set, or its settings differ.
     """
     past = _past(folder, settings) if resume and (folder / SETTINGS).exists() else None
     if past is None:
@@ -161,7 +161,7 @@ def fit(
     waited = 0 if best is None else len(past) - 1 - best
     if len(past) < epochs and (patience is None or waited < patience):
         if isinstance(batches, EpochBatches):
-            batches.epoch = len(past)  # Keras looks at the first batches before an epoch begins
+            batches.epoch = len(past)  # Keras reads the first batches before an epoch begins
         model.fit(
             batches,
             epochs=epochs,
@@ -186,17 +186,17 @@ def fit(
         )
     progress("Training", epochs * len(batches), epochs * len(batches))
     if (folder / BEST).exists():
-        if not model.optimizer.built:  # nothing was left to train
+        if not model.optimizer.built:  # all epochs were already done
             model.optimizer.build(model.trainable_variables)
         model.load_weights(folder / BEST)
     return read_history(folder)
 
 
 def read_history(folder: Path) -> list[Epoch]:
-    """Read the figures of a training's epochs.
+    """Read the metrics of a training's epochs.
 
     Raises:
-        InputError: if there are none or they are damaged.
+        InputError: if the file is missing or damaged.
     """
     file = folder / HISTORY
     try:
@@ -206,41 +206,41 @@ def read_history(folder: Path) -> list[Epoch]:
                 for row in csv.DictReader(stream)
             ]
     except (OSError, TypeError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as curves of a training: {error}.") from error
+        raise InputError(f"{file} cannot be read as the curves of a training: {error}.") from error
 
 
 def training_notes(used: str, folder: Path) -> tuple[str, ...]:
-    """Say with what a training in `folder`, whose first stage is in `stage-1`, was done.
+    """Return notes on the hardware and logging of a training.
 
     Args:
-        used: what `hardware` yielded.
-        folder: of the whole training.
+        used: from `hardware`.
+        folder: of the training, with its first stage in `stage-1`.
     """
     notes = (f"Trained on: {used}.",)
     if (folder / "stage-1" / TENSORBOARD).exists():
         return notes
-    return (*notes, "Nothing was logged for TensorBoard: this needs tensorflow and tensorboard.")
+    return (*notes, "No TensorBoard log was written: this needs tensorflow and tensorboard.")
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove the weights in a folder of `fit`, once the model is saved elsewhere."""
+    """Remove the weights from a folder of `fit`, after the model was saved elsewhere."""
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     (folder / BEST).unlink(missing_ok=True)
 
 
 def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:
-    """The epochs before an interruption; what came after the last checkpoint is dropped."""
+    """The epochs before an interruption, up to the last checkpoint."""
     try:
         kept = dict(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
         raise InputError(
             f"{folder / SETTINGS} cannot be read ({error}): start again in another folder."
         ) from error
-    asked = json.loads(json.dumps(settings))
-    other = sorted(name for name in kept | asked if kept.get(name) != asked.get(name))
+    wanted = json.loads(json.dumps(settings))
+    other = sorted(name for name in kept | wanted if kept.get(name) != wanted.get(name))
     if other:
         raise InputError(
-            f"{folder} holds a training with other {', '.join(other)}: give the same settings, or "
+            f"{folder} has a training with other {', '.join(other)}: use the same settings, or "
             "another folder."
         )
     metadata = folder / CHECKPOINT / "training_metadata.json"
@@ -259,7 +259,7 @@ def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
 
 
 class _Backup(keras.callbacks.BackupAndRestore):
-    """Takes back what Keras keeps of a restored epoch: the model's next stage would begin there."""
+    """Resets Keras's restored epoch, at which the model's next stage would otherwise begin."""
 
     def on_train_end(self, logs: Any = None) -> None:
         super().on_train_end(logs)
@@ -267,7 +267,7 @@ class _Backup(keras.callbacks.BackupAndRestore):
 
 
 class _Live(keras.callbacks.Callback):
-    """Tells the batches their epoch, and whoever waits how far the training is."""
+    """Sets the epoch of the batches and reports progress."""
 
     def __init__(
         self,
@@ -284,7 +284,7 @@ class _Live(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._batches.epoch = self._epoch = epoch
         for variable in self.model.variables:
-            if variable.name == "seed_generator_state":  # of dropout …; no checkpoint keeps it
+            if variable.name == "seed_generator_state":  # of dropout; not in checkpoints
                 seed, _ = keras.ops.convert_to_numpy(variable)
                 variable.assign([seed, epoch << 16])
         self._began = time.monotonic()

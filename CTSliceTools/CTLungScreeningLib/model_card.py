@@ -35,28 +35,27 @@ KINDS = ("network", "onnx", "command", "python")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What has to be known to use a model and to judge it.
+    """What is needed to use a model and to judge it.
 
     Attributes:
         name: short name, also shown to the user.
         summary: what it does, in one sentence.
-        label: what the output means.
+        label: meaning of the output.
         preparation: arguments of the preparation that the model was trained with.
         rules: arguments of the rules applied to its output.
         training: data, command, steps and seeds.
-        results: measured figures, each with the data it was measured on.
-        limitations: where it is not to be trusted.
+        results: measured accuracy, with the data it was measured on.
+        limitations: cases in which it is not reliable.
         classifier: name of the file, in the same folder, of a model that removes false positives
             from the output; empty for none.
-        files: the model's files in the folder of the card, each with its SHA-256, which is checked
-            on loading.
+        files: the model's files in the folder of the card with their SHA-256, checked on loading.
         kind: one of `KINDS`.
-        input: what an `onnx` model takes.
-        output: what an `onnx` or `command` model gives.
-        command: the words of the program that a `command` model runs.
+        input: input specification of an `onnx` model.
+        output: output specification of an `onnx` or `command` model.
+        command: arguments of the program that a `command` model runs.
         licence: of the model's files.
         citation: what to cite when it is used.
-        training_cases: SeriesInstanceUID of each scan that it was trained on.
+        training_cases: SeriesInstanceUIDs of the scans it was trained on.
         cost: `seconds` and `gib` of a run, for a scan of `megavoxels`.
     """
 
@@ -81,15 +80,15 @@ class ModelCard:
 
     @property
     def description(self) -> str:
-        """What is to be known before it is run: what it does, its limits, licence and cost."""
+        """Summary, limitations, licence and cost, as text."""
         limits = "".join(f"\n• {one}" for one in self.limitations)
         cost = {name: self.cost.get(name) for name in ("seconds", "gib", "megavoxels")}
         measured = "{seconds:g} s and {gib:g} GiB for {megavoxels:g} million voxels"
         parts = {
             self.summary: "",
-            "Not to be trusted:": limits,
+            "Not reliable:": limits,
             "Licence: ": self.licence,
-            "To be cited: ": self.citation,
+            "Please cite: ": self.citation,
             "Measured: ": measured.format(**cost) if None not in cost.values() else "",
         }
         return "\n\n".join(
@@ -97,12 +96,12 @@ class ModelCard:
         )
 
     def file(self, suffix: str) -> str | None:
-        """Name of the model's file with a suffix; None if it has none."""
+        """Name of the model's file with a suffix, or None."""
         return next((name for name in self.files if name.endswith(suffix)), None)
 
     @property
     def sha256(self) -> str:
-        """Hash of the file that is run, or of the card if it is none of ours."""
+        """Hash of the network's file, or of the card for other kinds of models."""
         name = self.file(RUN) or self.file(TRAIN)
         return self.files[name] if name else hashlib.sha256(_text(self).encode()).hexdigest()
 
@@ -114,7 +113,7 @@ def read_card(model_file: Path) -> ModelCard:
         model_file: any of its files: `NAME.json`, `NAME.onnx` or `NAME.keras`.
 
     Raises:
-        InputError: if a file is missing or damaged, or not the one that the card describes.
+        InputError: if a file is missing or damaged, or does not match the card.
     """
     card = _read(model_file)
     if card.kind == KINDS[0]:
@@ -125,10 +124,10 @@ def read_card(model_file: Path) -> ModelCard:
 
 
 def require_files(card_file: Path, card: ModelCard) -> None:
-    """Check that all files of a model are those that its card describes.
+    """Check that all files of a model match its card.
 
     Raises:
-        InputError: naming one that is missing, elsewhere or another.
+        InputError: naming a file that is missing or different.
     """
     for name in card.files:
         _check(card_file, card, name)
@@ -139,10 +138,10 @@ def load_network(model_file: Path, device: Device | None = None) -> tuple[Networ
 
     Args:
         model_file: any of its files.
-        device: where it runs; None for a GPU if there is one.
+        device: that runs it; None for a GPU if available.
 
     Raises:
-        InputError: as `read_card`, or if the model cannot be run; one without `.onnx` file needs
+        InputError: as `read_card`, or if the model cannot be run; without an `.onnx` file it needs
             Keras.
     """
     card = read_card(model_file)
@@ -174,27 +173,27 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
 
 
 def require_new_model(model_file: Path) -> None:
-    """See that a model can be saved under a name, hours before that is done.
+    """Check before a training that its model can be saved under a name.
 
     Raises:
-        InputError: if the name has another suffix, or one of the model's files exists.
+        InputError: if the suffix is wrong, or one of the model's files exists.
     """
     if model_file.suffix != TRAIN:
-        raise InputError(f"{model_file} must end with .keras, as a model is such a file.")
+        raise InputError(f"{model_file} is not a valid name for a model: it must end with .keras.")
     names = [model_file.with_suffix(suffix).name for suffix in (TRAIN, RUN, ".json")]
     refuse_existing(model_file.parent, names)
 
 
 def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> ModelCard:
-    """Save a model, to train on from and to run, and its card, under new names.
+    """Save a model as `.keras` and `.onnx` with its card, as new files.
 
-    The state of the optimizer, twice the size of the weights, is left out. A network that cannot
-    be written as ONNX has a `.keras` file only, so that no training is lost.
+    The optimizer's state, twice the size of the weights, is not saved. A network that cannot be
+    written as ONNX gets a `.keras` file only, so that no training is lost.
 
     Args:
         model: the network.
         card: without `files`.
-        model_file: the `.keras` file; the others are put beside it.
+        model_file: the `.keras` file; the others are written beside it.
 
     Returns:
         The card with the files.
@@ -223,11 +222,11 @@ def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> Model
 
 
 def convert_model(model_file: Path) -> ModelCard:
-    """Make the `.onnx` file of a model that has a `.keras` file only, and enter it in the card.
+    """Add the `.onnx` file of a model with only a `.keras` file, and update its card.
 
     Raises:
-        InputError: as `load_model`, or if there is an `.onnx` file, or the network cannot be
-            written as ONNX.
+        InputError: as `load_model`, or if an `.onnx` file exists, or the network cannot be written
+            as ONNX.
     """
     run_file = model_file.with_suffix(RUN)
     refuse_existing(run_file.parent, [run_file.name])
@@ -264,15 +263,15 @@ def _read(model_file: Path) -> ModelCard:
 
 
 def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
-    """Read a card and check the type of each field.
+    """Parse a card and check the type of each field.
 
     Args:
         text: JSON.
-        source: names the card in messages.
+        source: name of the card in messages.
         only_file: the model's file, for a card of an earlier version, which had one.
 
     Raises:
-        InputError: naming the field that is missing, unknown or wrong.
+        InputError: naming the field that is missing, unknown or invalid.
     """
 
     def wrong(why: str) -> InputError:
@@ -309,7 +308,7 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
 
 
 def _check(model_file: Path, card: ModelCard, name: str | None) -> Path:
-    """Give the path of one of a model's files, once it is found to be what the card describes."""
+    """Return the path of one of a model's files after checking its hash."""
     card_file = model_file.with_suffix(".json")
     if name is None:
         raise InputError(f"{card_file} names no file to run under `files`.")

@@ -1,4 +1,4 @@
-"""Names of a package that load on first use, and the versions behind a result."""
+"""Lazy public names of a package, and software versions."""
 
 import importlib
 import platform
@@ -11,12 +11,12 @@ from CTLungScreeningLib.errors import missing_packages_named
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Give the `__getattr__` of a package (PEP 562) that imports its public names on first use.
+    """Return a `__getattr__` for a package (PEP 562) that imports its public names on first use.
 
     Args:
         package: its name.
-        homes: `module` or `module:other_name` within the package, by public name; a module that
-            begins with a capital letter is of another package.
+        homes: `module` or `module:other_name` within the package, by public name; a module with a
+            capital initial is in another package.
     """
 
     def get(name: str) -> Any:
@@ -31,9 +31,9 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 def software_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Give the versions of CTLungScreening, of installed packages, of Python and of the system.
+    """Return the versions of CTLungScreening, of packages, of Python and of the system.
 
-    A package that is built into Slicer may have no version that Python knows: it is left out.
+    Packages without a version, such as those built into Slicer, are left out.
     """
     found = {"CTLungScreening": __version__}
     for name in packages:

@@ -1,4 +1,4 @@
-"""Progress of long work: one callback type, shown as bars or printed as JSON lines."""
+"""Progress of long work: a callback type, shown as bars or printed as JSON lines."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from typing import TextIO
 from CTLungScreeningLib.errors import is_of_users, missing_packages_named, one_line, sentence_of
 
 ProgressCallback = Callable[[str, int, int], None]
-"""`report(stage, done, total)`; it may raise `Cancelled` to stop the caller."""
+"""`progress(stage, done, total)`; it may raise `Cancelled` to stop the caller."""
 
 
 class ProgressStyle(StrEnum):
@@ -27,29 +27,29 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 class Reporter:
-    """The `ProgressCallback` of a command that also says what came out: here without progress."""
+    """Output of a command: progress, which this class does not show, and the result as text."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show how far the work is."""
+        """Show the progress."""
 
     def write(self, **fields: object) -> None:
-        """Tell a parent process, if there is one, of an event."""
+        """Send an event to a parent process, if there is one."""
 
     def say(self, text: str) -> None:
-        """Print a text for a person, if one is there to read it."""
+        """Print a text, unless the reader is a parent process."""
         print(text)
 
     def warn(self, sentence: str) -> None:
-        """Name something that the command had to leave out."""
+        """Print a warning."""
         print(one_line(sentence), file=sys.stderr)
 
     def emit(self, result: object, text: str, notes: Iterable[str] = ()) -> None:
-        """Give the result of the command, as its last step.
+        """Output the result of the command, as its last step.
 
         Args:
-            result: for a parent process; JSON is made of it.
-            text: the same for a person.
-            notes: what either should know of it, one sentence each.
+            result: for a parent process, as JSON.
+            text: the result as text.
+            notes: remarks, one sentence each.
         """
         self.say(text)
         for note in notes:
@@ -81,7 +81,7 @@ class JsonLines(Reporter):
         )
 
     def write(self, **fields: object) -> None:
-        """Print any other event in the same form."""
+        """Print any other event in the same format."""
         print(json.dumps(fields), file=self._stream, flush=True)
 
     def say(self, text: str) -> None:
@@ -99,10 +99,10 @@ class JsonLines(Reporter):
 
 
 class Bars(Reporter):
-    """Shows a bar for each stage on stderr, until something is said."""
+    """Shows a bar for each stage on stderr, until a text is printed."""
 
     def __init__(self) -> None:
-        # Not at the top: the logic is imported in Slicer before any package is installed.
+        # Imported here because Slicer imports this module before packages are installed.
         from rich import progress  # noqa: PLC0415
         from rich.console import Console  # noqa: PLC0415
 
@@ -117,27 +117,27 @@ class Bars(Reporter):
         self._bars.start()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show how far the stage is."""
+        """Update the bar of the stage."""
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total)
         self._bars.update(self._tasks[stage], completed=done, total=total)
 
     def say(self, text: str) -> None:
-        """Print a text on stdout, below the bars."""
+        """Print a text to stdout, below the bars."""
         self.close()
         print(text)
 
     def close(self) -> None:
-        """Leave the bars as they are."""
+        """Stop updating the bars."""
         self._bars.stop()
 
 
 @contextmanager
 def shown(style: ProgressStyle) -> Iterator[Reporter]:
-    """Yield what shows progress in the given style: bars on stderr, JSON on stdout.
+    """Yield a reporter of the given style: bars on stderr, or JSON on stdout.
 
-    In JSON lines an error inside the context that a user can cause is also printed, as
-    `{"error": sentence}`. A missing package of an optional set is an `InputError` too.
+    With JSON lines, an error of the input inside the context is also printed, as
+    `{"error": sentence}`. A missing optional package is raised as an `InputError`.
     """
     with _shown(style) as progress, missing_packages_named():
         yield progress
@@ -162,7 +162,7 @@ def _shown(style: ProgressStyle) -> Iterator[Reporter]:
 
 @contextmanager
 def in_terminal(progress: ProgressCallback | None) -> Iterator[ProgressCallback]:
-    """Yield `progress`; for None bars on stderr where that is a terminal, else `silent`."""
+    """Yield `progress`; for None, bars if stderr is a terminal, else `silent`."""
     if progress is not None:
         yield progress
     else:

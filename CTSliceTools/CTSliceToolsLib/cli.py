@@ -11,12 +11,12 @@ from CTLungScreeningLib.reading.dicom_series import format_series, list_series
 from CTSliceToolsLib.commands.dataset import annotate, convert, normalize, organize, partition
 from CTSliceToolsLib.commands.localizer import align, evaluate, match, predict, train
 
-app = new_app("CT slices: what is in a folder and where in the body a slice lies.")
+app = new_app("CT slices: organize DICOM files and locate slices in the body.")
 
 
 @app.callback()
 def _commands() -> None:
-    """CT slices: what is in a folder and where in the body a slice lies."""
+    """CT slices: organize DICOM files and locate slices in the body."""
 
 
 @app.command()
@@ -24,7 +24,7 @@ def series(
     folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, in any nesting.")],
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """List the image series in a folder, the one that would be read first.
+    """List the image series in a folder, starting with the one that would be read.
 
     Example: `ct-slice-tools series ~/dicom`
     """

@@ -1,4 +1,4 @@
-"""The twelve anatomical landmarks: name, key on the keyboard, normalized location.
+"""The twelve anatomical landmarks: name, keyboard key, normalized location.
 
 The table is the tutorial's (Building a CT Slice Localizer With Keras, 2019). The normalized
 location runs from 0 at the top of the head to 0.5 at the head of femur, about 1 at the feet.
@@ -41,15 +41,12 @@ LOCATIONS.flags.writeable = False
 
 
 def nearest_landmark(location: float) -> Landmark:
-    """Give the landmark whose normalized location is closest."""
+    """Return the landmark with the nearest normalized location."""
     return LANDMARKS[int(np.abs(LOCATIONS - location).argmin())]
 
 
 def describe_location(location: float) -> str:
-    """Say in words where a normalized location lies.
-
-    Such as "at T1", "between Aortic arch and Bifurcation of trachea", "above Top of head".
-    """
+    """Describe a normalized location, such as "at T1" or "above Top of head"."""
     at = nearest_landmark(location)
     if abs(at.location - location) < 0.0005:
         return f"at {at.name}"

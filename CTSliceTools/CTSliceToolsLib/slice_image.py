@@ -1,4 +1,4 @@
-"""The picture of one axial slice that the networks see."""
+"""The networks' input image of an axial slice."""
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,14 +11,14 @@ SIZE = 256
 """Rows and columns of a slice image."""
 
 PIXEL_MM = 2.0
-"""Side of its pixels: the image covers 512 mm, the largest field of view that is in common use."""
+"""Pixel size: the image covers 512 mm, the largest common field of view."""
 
 
 def slice_image(hu: NDArray[np.generic], spacing: tuple[float, float]) -> NDArray[np.uint8]:
-    """Window one slice to 8 bit and bring it to the networks' grid, centre on centre.
+    """Window one slice to 8 bit and resample it to the networks' grid, centred.
 
-    Every scan comes to the same scale, so a head stays smaller than an abdomen whatever field of
-    view each was reconstructed with. What the slice does not cover is black, as air is.
+    All scans have the same scale, independent of their field of view. Areas outside the slice are
+    black, like air.
 
     Args:
         hu: (rows, columns) in HU, anterior and the patient's right first.
@@ -30,7 +30,7 @@ def slice_image(hu: NDArray[np.generic], spacing: tuple[float, float]) -> NDArra
     rows, columns = (
         max(1, round(count * mm / PIXEL_MM)) for count, mm in zip(hu.shape, spacing, strict=True)
     )
-    # Not at the top: the panel opens in a Slicer where no package is installed yet.
+    # Imported here because Slicer imports this module before packages are installed.
     from PIL import Image  # noqa: PLC0415
 
     scaled = Image.fromarray(SLICE_WINDOW.to_uint8(hu)).resize(
@@ -41,14 +41,13 @@ def slice_image(hu: NDArray[np.generic], spacing: tuple[float, float]) -> NDArra
 
 
 def slice_images(image: sitk.Image) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Make the pictures of all slices of a volume, from feet to head.
+    """Make the images of all slices of a volume, from feet to head.
 
     Args:
-        image: HU, any orientation; resampled to axial slices where it is oblique.
+        image: HU, any orientation; resampled to axial slices if oblique.
 
     Returns:
-        The pictures, (slices, `SIZE`, `SIZE`), and the LPS z of the centre of each in mm,
-        increasing.
+        The images, (slices, `SIZE`, `SIZE`), and the LPS z of their centres in mm, increasing.
     """
     axial = AxialView.of(image, AIR_HU).image
     columns_mm, rows_mm, slices_mm = axial.GetSpacing()

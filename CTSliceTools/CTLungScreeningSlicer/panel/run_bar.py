@@ -140,7 +140,7 @@ class WorkRunner:
         progress: of the current stage.
         changed: signal without arguments: `state` or `progress` is another.
         logged: signal with a text: what the child has just printed.
-        told: signal with each JSON object that the child has printed, as a dictionary.
+        event: signal with each JSON object that the child has printed, as a dictionary.
         ended: signal with the error as one sentence and its details, both empty after success and
             after Cancel.
     """
@@ -150,7 +150,7 @@ class WorkRunner:
         self.progress = RunProgress("")
         self.changed = Signal()
         self.logged = Signal()
-        self.told = Signal()
+        self.event = Signal()
         self.ended = Signal()
         self._running: RunningWork[Any] | None = None
         self._done: Callable[[Any], None] = _ignore
@@ -174,7 +174,7 @@ class WorkRunner:
         """
         if self.busy:
             raise RuntimeError("the runner is busy")
-        self._running, self._done = RunningWork(work, self._hear), done
+        self._running, self._done = RunningWork(work, self._handle), done
         self._log_text = ""
         self.progress = RunProgress(_("Starting"))
         self._become(RunState.STARTING)
@@ -247,12 +247,12 @@ class WorkRunner:
         self._timer.interval = 0 if running.child is None else POLL_MS
         self._timer.start()
 
-    def _hear(self, event: dict[str, Any]) -> None:
+    def _handle(self, event: dict[str, Any]) -> None:
         if "stage" in event:
             self.progress = RunProgress.from_event(event)
         if "message" in event:
             self._log(f"{event['message']}\n")
-        self.told.emit(event)
+        self.event.emit(event)
 
     def _read_log(self, child: ChildProcess) -> None:
         if child.log.exists():

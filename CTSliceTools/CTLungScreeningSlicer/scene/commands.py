@@ -21,30 +21,30 @@ from CTLungScreeningSlicer.scene.mrml_volume import add_node
 
 
 class Commands:
-    """Runs the commands of a module: of those that leave the scene as it is, this is all."""
+    """Runs the commands of a module in a child process."""
 
     def __init__(self, module: ModuleType, *needed: ModuleType) -> None:
-        """Run `python -m module`, which imports `needed` as well."""
+        """Set the module to run as `python -m module`, and the packages it imports."""
         self._module, self._packages = module.__name__, (*needed, module)
 
     def run(self, *arguments: str | Path, progress: ProgressCallback = silent) -> Any:
-        """Run a command and return its result, mostly a dictionary.
+        """Run a command and return its result, usually a dictionary.
 
         Args:
-            *arguments: its name, such as "train", its arguments and options, as on the command
-                line, whose `--help` lists them.
+            *arguments: the command's name, such as "train", and its arguments and options as on the
+                command line.
             progress: called at least ten times a second; a `Cancelled` it raises ends the child
-                with all its descendants.
+                and its descendants.
 
         Raises:
-            InputError: with the command's sentence if it refused its input.
-            ChildError: if it failed otherwise; its log is named.
+            InputError: with the command's message if it refused its input.
+            ChildError: if it failed otherwise, naming its log.
             Cancelled: if `progress` raised it.
         """
         return complete(self.work(*arguments), keeping_alive(progress))
 
     def work(self, *arguments: str | Path) -> Work[Any]:
-        """Give the work of `run`, for a panel."""
+        """Return the work of `run`, for a panel."""
         return (
             yield ChildCommand(
                 module_command(self._module, *arguments, "--progress", "jsonl"),
@@ -54,15 +54,15 @@ class Commands:
 
 
 LOSSES = {"loss": (0.0, 0.45, 0.7), "val_loss": (0.84, 0.37, 0.0)}
-"""What is plotted, of the training and the validation slices, and its colour."""
+"""The plotted metrics and their colours."""
 
 
 class LossCurve:
-    """The figures of each epoch in the scene.
+    """The metrics of a training's epochs in the scene.
 
     Attributes:
-        table: one row an epoch, with all its figures.
-        chart: the losses against the epoch, on a logarithmic axis as long as none is negative.
+        table: one row per epoch, with all metrics.
+        chart: losses against epochs, on a logarithmic axis unless one is negative.
     """
 
     def __init__(self, name: str) -> None:
@@ -78,7 +78,7 @@ class LossCurve:
         self._arrangement: int | None = None
 
     def add(self, epoch: Mapping[str, float]) -> None:
-        """Add an epoch; the first says which figures there are, `epoch` among them."""
+        """Add an epoch; the first one defines the metrics, which include `epoch`."""
         table = self.table.GetTable()
         if table.GetNumberOfColumns() == 0:
             for name in epoch:
@@ -102,7 +102,7 @@ class LossCurve:
         slicer.modules.plots.logic().ShowChartInLayout(self.chart)
 
     def remove(self) -> None:
-        """Take the nodes out of the scene, and the chart out of the layout."""
+        """Remove the nodes from the scene, and the chart from the layout."""
         layout = _layout()
         if self._arrangement is not None and layout is not None:
             layout.SetViewArrangement(self._arrangement)
@@ -137,13 +137,13 @@ T = TypeVar("T")
 
 
 class TrainingCurve:
-    """A loss curve in the scene that grows with the epochs of a training."""
+    """A loss curve in the scene that is updated during a training."""
 
     def __init__(self) -> None:
         self._curve: LossCurve | None = None
 
     def during(self, work: Work[T], name: str) -> Work[T]:
-        """Show a curve during some work; it goes again unless the work ends well.
+        """Show a curve during some work; it is removed unless the work succeeds.
 
         Args:
             work: a training.
@@ -159,7 +159,7 @@ class TrainingCurve:
         finally:
             self._curve = None
 
-    def hear(self, event: dict[str, Any]) -> None:
-        """Take what a training command tells, see `WorkRunner.told`."""
+    def handle(self, event: dict[str, Any]) -> None:
+        """Handle an event of a training command, see `WorkRunner.event`."""
         if "epoch" in event and self._curve is not None:
             self._curve.add(event["epoch"])

@@ -8,21 +8,21 @@ from typing import Any, Optional, TypeAlias
 import slicer
 
 MOST_CHANGES = 50
-"""The number of changes that are remembered."""
+"""Maximum number of changes that can be undone."""
 
 Restore: TypeAlias = Callable[[], Optional["Restore"]]
-"""Undoes a change, and returns what makes it again; None if it cannot be made again."""
+"""Undoes a change and returns the function that redoes it, or None."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change that was made.
+    """A change of the scene.
 
     Attributes:
         restore: undoes it.
         kind: consecutive changes of the same kind, such as the steps of a slider, are undone
-            together; "" for one of its own.
-        what: it was, such as "remove nodule 3", for people; "" if there is no more to say.
+            together; "" for none.
+        what: its description, such as "remove nodule 3", or "".
     """
 
     restore: Restore
@@ -31,7 +31,7 @@ class Change:
 
 
 class History:
-    """The changes of a scene, undone from the last one on.
+    """The changes of a scene that can be undone.
 
     Attributes:
         scene: the vtkMRMLScene.
@@ -50,28 +50,28 @@ class History:
 
     @property
     def canRedo(self) -> bool:  # noqa: N802 - Slicer's naming
-        """Whether a change was undone that can be made again."""
+        """Whether there is a change to redo."""
         return bool(self._future)
 
     @property
     def lastChange(self) -> str:  # noqa: N802 - Slicer's naming
-        """What `undo` undoes, such as "remove nodule 3"; "" if that is not known."""
+        """Description of the change that `undo` undoes, such as "remove nodule 3", or ""."""
         return self._past[-1].what if self._past else ""
 
     def undo(self) -> None:
-        """Undo the last change: new nodes are removed, others become what they were before it."""
+        """Undo the last change: new nodes are removed, others are restored."""
         _move(self._past, self._future)
 
     def redo(self) -> None:
-        """Make the change again that was undone last."""
+        """Redo the last undone change."""
         _move(self._future, self._past)
 
     def clear(self) -> None:
-        """Make all changes so far permanent, as before their scene is closed."""
+        """Forget all changes, for example before the scene is closed."""
         self._past, self._future = [], []
 
     def remember(self, change: Change) -> None:
-        """Add a change that has been made; within a `step` it is part of that."""
+        """Add a change that was made; within a `step` it is part of that step."""
         if self._inside:
             return
         self._future = []
@@ -81,12 +81,12 @@ class History:
 
     @contextmanager
     def step(self, restore: Restore, what: str = "", kind: str = "") -> Iterator[None]:
-        """Make a change in a `with` block: `restore` is called if it fails, else by `undo`.
+        """Make a change in a `with` block; `restore` is called by `undo`, or if the block fails.
 
         Args:
             restore: as in `Change`, as are the others.
-            what: describes it.
-            kind: of changes that are undone together.
+            what: see `restore`.
+            kind: see `restore`.
         """
         inside, self._inside = self._inside, True
         try:
@@ -102,7 +102,7 @@ class History:
     def allOrNothing(  # noqa: N802 - Slicer's naming
         self, *changed: Any | None, what: str = ""
     ) -> Iterator[None]:
-        """Make a change as `step` does, of whatever nodes are added and those named here."""
+        """Make a change as with `step`, restoring added nodes and those named here."""
         snapshot = Snapshot(self.scene, [node for node in changed if node is not None])
         with self.step(snapshot.restore, what):
             yield
@@ -110,10 +110,10 @@ class History:
 
 
 class Snapshot:
-    """A scene before a change: which nodes it had, and what some of them held."""
+    """The nodes of a scene before a change, and the content of some of them."""
 
     def __init__(self, scene: Any, changed: Sequence[Any] = ()) -> None:
-        """Take it; `changed` are the nodes whose contents `restore` brings back."""
+        """Take a snapshot; `changed` are the nodes whose content is restored."""
         self._scene = scene
         self._before = set(_node_ids(scene))
         self._added: list[str] | None = None
@@ -131,11 +131,11 @@ class Snapshot:
                 self._copies.append((node, copy))
 
     def close(self) -> None:
-        """End the change: nodes that are added from now on stay."""
+        """End the change: nodes added from now on are kept."""
         self._added = self._new()
 
     def restore(self) -> None:
-        """Remove the nodes that were added, and give the changed ones back what they held."""
+        """Remove the added nodes and restore the content of the changed ones."""
         remove_nodes(self._scene, self._new() if self._added is None else self._added)
         for history in self._segmentations:
             history.RestorePreviousState()
@@ -148,10 +148,10 @@ class Snapshot:
 
 
 def remove_nodes(scene: Any, ids: Sequence[str]) -> None:
-    """Remove those nodes that are still in the scene, the last first, display nodes after others.
+    """Remove nodes that are still in the scene, the last first, display nodes after others.
 
-    Slicer crashes when a display node goes before the node that it displays: the 3-D view still
-    asks for it.
+    Slicer crashes if a display node is removed before the node it displays, because the 3-D view
+    still uses it.
     """
     displays = [one for one in ids if _is_display(scene.GetNodeByID(one))]
     others = [one for one in ids if one not in displays]
@@ -166,7 +166,7 @@ def _is_display(node: Any) -> bool:
 
 
 def _move(source: list[Change], target: list[Change]) -> None:
-    """Restore the last change of a list; what makes it again goes to the other list."""
+    """Undo the last change of a list and add its inverse to the other list."""
     if source:
         change = source.pop()
         again = change.restore()

@@ -1,4 +1,4 @@
-"""Slicer's MRML without its window: scene, logics and file formats from the slicer-core wheel."""
+"""Slicer's MRML without its application: scene, logics and file formats of slicer-core."""
 
 import atexit
 import importlib.util
@@ -11,8 +11,8 @@ from typing import Any
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback
 
-# As `slicer.modules.<name in lower case>.logic()` in Slicer. Terminologies is not among them: the
-# wheel comes without the lists of terms its logic loads; segments keep their codes without it.
+# Available as `slicer.modules.<lower-case name>.logic()`. Terminologies is missing, because the
+# wheel lacks the terms that its logic loads; segments keep their codes without it.
 MODULE_LOGICS = {
     "Markups": "vtkSlicerMarkupsLogic",
     "Models": "vtkSlicerModelsLogic",
@@ -44,14 +44,14 @@ class HeadlessApplication:
 
 
 def start() -> Any:
-    """Return the MRML scene: Slicer's own within Slicer, else that of a headless host.
+    """Return the MRML scene of Slicer, or of a headless host outside Slicer.
 
     The first call outside Slicer makes the host and sets `slicer.mrmlScene`, `slicer.app` and
-    `slicer.modules`, so that scripts and logic classes written for Slicer find them; further
-    calls return the same scene.
+    `slicer.modules` for scripts and logic classes written for Slicer; further calls return the same
+    scene.
 
     Raises:
-        InputError: if neither Slicer nor slicer-core is there.
+        InputError: if neither Slicer nor slicer-core is available.
     """
     if importlib.util.find_spec("slicer") is None:
         raise InputError(
@@ -66,7 +66,7 @@ def start() -> Any:
 
 
 def keeping_alive(progress: ProgressCallback) -> ProgressCallback:
-    """Make a report that also keeps the application responsive while a script waits."""
+    """Make a progress callback that also keeps the application responsive."""
     import slicer  # noqa: PLC0415 - optional
 
     def alive(stage: str, done: int, total: int) -> None:
@@ -104,7 +104,7 @@ def _make_host(slicer: Any) -> None:
 
 
 def _data_input_output(slicer: Any, scene: Any, application_logic: Any) -> tuple[Any, Any]:
-    """Give the scene the data manager without which it opens no `.mrb`."""
+    """Add the data manager that the scene needs to open `.mrb` files."""
     remote = slicer.vtkMRMLRemoteIOLogic()
     remote.SetMRMLScene(scene)
     remote.SetMRMLApplicationLogic(application_logic)

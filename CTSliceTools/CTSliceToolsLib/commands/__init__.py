@@ -1,1 +1,1 @@
-"""The commands of ct-slice-tools, one module each."""
+"""The commands of ct-slice-tools: those that make a dataset, and those of the localizer."""

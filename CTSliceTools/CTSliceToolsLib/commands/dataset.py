@@ -20,51 +20,50 @@ DEFAULT_KEY = Path(typer.get_app_dir("ct-slice-tools")) / "pseudonym.key"
 def organize(
     source: Annotated[Path, typer.Argument(help="Folder with DICOM files, in any nesting.")],
     destination: Annotated[
-        Path, typer.Argument(help="Folder for the result; nothing in it is overwritten.")
+        Path, typer.Argument(help="Folder for the result; nothing is overwritten.")
     ],
     transfer: Annotated[
         Transfer,
         typer.Option(
-            help="`link` makes hard links, which share their content with the source; "
-            "`move` removes each source file after its copy is complete."
+            help="`link` makes hard links to the source; `move` removes each source file after "
+            "its copy is complete."
         ),
     ] = Transfer.COPY,
     pseudonymize: Annotated[
         bool,
         typer.Option(
             "--pseudonymize",
-            help="Name patients, studies and series by keyed hashes. The files stay as they are, "
-            "with all that their headers say.",
+            help="Name folders by keyed hashes. The files and their headers are not changed.",
         ),
     ] = False,
     key_file: Annotated[
         Path | None,
         typer.Option(
-            help="Key of the hashes, made if it is not there; the same key gives the same names. "
-            "Default: one in the user's settings; the end says where."
+            help="Key of the hashes, made if missing; the same key gives the same names. Default: "
+            "a file in the user's settings."
         ),
     ] = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Sort DICOM files into folders: patient, study, series, and a file for each instance number.
+    """Sort DICOM files into folders by patient, study and series, named by instance number.
 
-    Run it again after an interruption: it goes on where it stopped.
+    Run again after an interruption, it continues where it stopped.
 
     Example: `ct-slice-tools organize ~/downloads ~/dataset --transfer link`
     """
     with shown(progress) as report:
         if key_file and not pseudonymize:
-            raise InputError(f"The key {key_file} is of no use: give --pseudonymize too.")
+            raise InputError(f"The key {key_file} has no effect: use --pseudonymize too.")
         key_path = key_file or DEFAULT_KEY
         key = read_or_make_key(key_path, destination) if pseudonymize else None
         summary = organize_files(source, destination, transfer, key, report)
         notes = list(summary.notes)
         if pseudonymize:
-            notes.append(f"The key of the folder names is {key_path}: keep it, and keep it secret.")
+            notes.append(f"The key of the folder names is {key_path}: keep it secret and safe.")
         table = summary.left_out_table
         text = format_summary(summary)
         if table:
-            text += f"\nWhat was left out, and why, is in {table}"
+            text += f"\nThe files left out, with reasons, are in {table}"
         report.emit(asdict(summary) | {"left_out_table": table and str(table)}, text, notes)
     exit_if_failed(range(summary.broken))
 
@@ -74,10 +73,10 @@ def annotate(
     heights: Annotated[Path, typer.Argument(help="JSON file of `predict` for that series.")],
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Turn predicted landmarks of a series into its annotation, to be checked by a person.
+    """Turn predicted landmarks of a series into an annotation, which a person should check.
 
-    Writes `annotation.json` into the folder: for each landmark the nearest slice. Any JSON file
-    with `{"landmarks": {"C7": {"z_mm": -30.0}}}` will do.
+    Writes `annotation.json` into the folder, with the nearest slice to each landmark. Any JSON file
+    with `{"landmarks": {"C7": {"z_mm": -30.0}}}` can be used.
 
     Example: `ct-slice-tools annotate ~/dataset/P1/study/series ~/results/P1.json`
     """
@@ -98,11 +97,11 @@ def normalize(
     ],
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Give each slice of the annotated series its normalized location, by those annotated.
+    """Compute the normalized location of each slice of the annotated series.
 
-    Writes `normalized_locations.json` for each series and `combined_normalized_locations.json`
-    for all of them; run it again after a change of the annotations. A series whose annotation
-    cannot be used is named, and the others go on.
+    Writes `normalized_locations.json` for each series and `combined_normalized_locations.json` for
+    all; run it again after a change of the annotations. Series with unusable annotations are
+    reported and skipped.
 
     Example: `ct-slice-tools normalize ~/dataset`
     """
@@ -142,10 +141,10 @@ def convert(
     ] = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Make an `.npz` file for training of each slice that has a normalized location.
+    """Make an `.npz` training file of each slice that has a normalized location.
 
-    It holds `pixels`, 256 × 256 of 2 mm, −1000 to 600 HU as 0 to 255; `norm_loc`; and
-    `series_instance_UID`. Files that are there are kept: started again, it goes on where it ended.
+    It has `pixels`, 256 × 256 of 2 mm, −1000 to 600 HU as 0 to 255; `norm_loc`; and
+    `series_instance_UID`. Existing files are kept: started again, it continues where it stopped.
 
     Example: `ct-slice-tools convert ~/dataset -o ~/npz`
     """
@@ -162,7 +161,7 @@ def convert(
                 "kept": found.kept,
                 "failed": found.failed,
             },
-            f"{found.made} files made in {output}, {found.kept} were there, "
+            f"{found.made} files made in {output}, {found.kept} already existed, "
             f"{len(found.failed)} could not be converted.",
         )
     exit_if_failed(found.failed)
@@ -170,18 +169,16 @@ def convert(
 
 def partition(
     source: Annotated[Path, typer.Argument(help="Folder that `convert` wrote.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the three parts; nothing is lost.")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the three parts.")],
     hard_links: Annotated[
-        bool, typer.Option("--hard-links", help="Link the files in place of copies: takes no room.")
+        bool, typer.Option("--hard-links", help="Link the files instead of copying, to save space.")
     ] = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Sort the slices into `training`, `validation` and `testing`, whole series together.
+    """Divide the slices into `training`, `validation` and `testing` by series.
 
-    About 70, 20 and 10 % of the series, by the SHA-256 of the Series Instance UID; the same series
-    comes into the same part at any time. Files that are there are kept.
+    About 70, 20 and 10 % of the series, by the SHA-256 of the Series Instance UID, so a series is
+    always in the same part. Existing files are kept.
 
     Example: `ct-slice-tools partition ~/npz -o ~/parts`
     """
@@ -190,10 +187,10 @@ def partition(
 
         found = parts.partition(source, output, hard_links, report)
         for problem in found.failed:
-            report.warn(f"Not sorted: {problem}")
+            report.warn(f"Left out: {problem}")
         notes = []
         if empty := [part for part in parts.Part if not found.slices[part]]:
-            notes = [f"nothing came into {' and '.join(empty)}: there are too few series."]
+            notes = [f"There are too few series: {' and '.join(empty)} got none."]
         report.emit(
             {
                 "output": str(output),

@@ -38,45 +38,43 @@ def train(
         typer.Option(
             "--output",
             "-o",
-            help="New .keras file; its card is written beside it, the curves into NAME-training.",
+            help="New .keras file; its card is written beside it, the curves to NAME-training.",
         ),
     ],
     backbone: Annotated[Backbone, typer.Option(help="The network.")] = _DEFAULT.backbone,
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Start from a .keras file of a localizer with this backbone, or a .h5 file of the "
-            "backbone; default: from ImageNet, and compact at random."
+            help="Initial weights: a .keras file of a localizer with this backbone, or a .h5 file "
+            "of the backbone; default: ImageNet, and random for compact."
         ),
     ] = None,
     random: Annotated[
-        bool, typer.Option("--random", help="Start at random, nothing frozen.")
+        bool, typer.Option("--random", help="Random initial weights, nothing frozen.")
     ] = _DEFAULT.random,
     epochs: Annotated[
-        int, typer.Option(min=1, help="At most, with a pretrained backbone frozen.")
+        int, typer.Option(min=1, help="Maximum; a pretrained backbone is frozen.")
     ] = _DEFAULT.epochs,
     fine_tune_epochs: Annotated[
-        int, typer.Option(min=0, help="At most, of a second stage with nothing frozen.")
+        int, typer.Option(min=0, help="Maximum of a second stage with nothing frozen.")
     ] = _DEFAULT.fine_tune_epochs,
     batch: Annotated[int, typer.Option(min=1, help="Slices in a batch.")] = _DEFAULT.batch,
     learning_rate: Annotated[
-        float, typer.Option(help="At the start of the first stage.")
+        float, typer.Option(help="Initial, in the first stage.")
     ] = _DEFAULT.learning_rate,
     fine_tune_rate: Annotated[
-        float, typer.Option(help="At the start of the second.")
+        float, typer.Option(help="Initial, in the second stage.")
     ] = _DEFAULT.fine_tune_rate,
     patience: Annotated[
-        int, typer.Option(min=1, help="Epochs without a gain that end a stage.")
+        int, typer.Option(min=1, help="Epochs without improvement that end a stage.")
     ] = _DEFAULT.patience,
-    augment: Annotated[
-        bool, typer.Option(help="Change training slices at random.")
-    ] = _DEFAULT.augment,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = _DEFAULT.seed,
+    augment: Annotated[bool, typer.Option(help="Augment training slices.")] = _DEFAULT.augment,
+    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = _DEFAULT.seed,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Train a localizer and keep the epoch that is best on the validation slices.
+    """Train a localizer and keep the best epoch on the validation slices.
 
-    Interrupted, it goes on after the last epoch when it is started again with the same options.
+    Started again with the same options, an interrupted training continues after its last epoch.
 
     Example: `ct-slice-tools train ~/parts -o ~/models/mine.keras --backbone resnet50`
     """
@@ -117,15 +115,15 @@ def evaluate(
         Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
     ] = None,
     compare: Annotated[
-        list[Path] | None, typer.Option(help="Another model beside it; may be given repeatedly.")
+        list[Path] | None, typer.Option(help="Another model to compare; can be repeated.")
     ] = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Tell how far a localizer is off on scans that it was not trained on.
+    """Measure the error of a localizer on scans that it was not trained on.
 
-    Of a folder of `partition` the testing part is taken; there mm are those of a body of usual
-    proportions, as the slices do not tell their z. Annotated series give real mm, landmarks, and
-    how good the locations of all slices together are.
+    For a folder of `partition`, the testing part is used, with errors in mm for a body of typical
+    proportions, as its slices have no z. Annotated series give true mm, landmark errors and the
+    accuracy of whole scans.
 
     Example: `ct-slice-tools evaluate ~/parts -o ~/evaluation --model a.keras --compare b.keras`
     """
@@ -166,23 +164,21 @@ def predict(
         ),
     ],
     series: Annotated[
-        str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several.")
+        str | None, typer.Option(help="SeriesInstanceUID, if the folder has several.")
     ] = None,
     every: Annotated[
         bool,
-        typer.Option(
-            "--all", help="Predict every series and volume file below the folder, one JSON each."
-        ),
+        typer.Option("--all", help="Predict every series and volume file below the folder."),
     ] = False,
     model: Annotated[
         Path | None,
         typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
     ] = None,
-    plot: Annotated[bool, typer.Option(help="Draw the locations against z.")] = True,
+    plot: Annotated[bool, typer.Option(help="Plot the locations against z.")] = True,
     device: DeviceOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Tell where in the body the slices of a scan lie, and where its landmarks are.
+    """Locate the slices of a scan in the body, and find its landmarks.
 
     Example: `ct-slice-tools predict ~/dicom/chest -o ~/results/chest.json`
     """
@@ -193,7 +189,7 @@ def predict(
         failures: dict[str, str] = {}
         if every:
             if series is not None:
-                raise InputError("Give either --series or --all, not both.")
+                raise InputError("Use either --series or --all, not both.")
             failures = _predict_all(source, output, chosen, plot, report, device)
         else:
             _predict_one(source, output, series, chosen, plot, report, device)
@@ -277,16 +273,16 @@ def _outcome_line(one: "PredictionOutcome") -> str:
     if one.problem:
         return f"{one.scan.name}: not usable: {one.problem}"
     if not one.new:
-        return f"{one.scan.name}: was there already, in {one.output}"
-    doubts = "".join(f" {warning}" for warning in one.warnings)
-    return f"{one.scan.name}: residual {one.residual_mm:.1f} mm, in {one.output}{doubts}"
+        return f"{one.scan.name}: already exists, in {one.output}"
+    warnings = "".join(f" {warning}" for warning in one.warnings)
+    return f"{one.scan.name}: residual {one.residual_mm:.1f} mm, in {one.output}{warnings}"
 
 
 SCAN_HELP = "DICOM folder, volume file, or the .json file of an earlier `predict`."
 
 
 def match(
-    scan: Annotated[Path, typer.Argument(help=f"Where to look: {SCAN_HELP}")],
+    scan: Annotated[Path, typer.Argument(help=f"Scan to search: {SCAN_HELP}")],
     location: Annotated[
         float | None, typer.Option(help="Normalized location to find, such as 0.225.")
     ] = None,
@@ -294,21 +290,21 @@ def match(
         str | None, typer.Option(help="Landmark to find, such as 'Aortic arch'.")
     ] = None,
     like: Annotated[
-        Path | None, typer.Option(help=f"Other scan whose --slice or --z to find: {SCAN_HELP}")
+        Path | None, typer.Option(help=f"Other scan, with --slice or --z: {SCAN_HELP}")
     ] = None,
     number: Annotated[
         int | None,
-        typer.Option("--slice", help="Slice of the other scan, counted from 0 at the feet."),
+        typer.Option("--slice", help="Slice of the other scan, from 0 at the feet."),
     ] = None,
     z: Annotated[float | None, typer.Option(help="Level of the other scan: LPS z in mm.")] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, help="Of the normalized location; 0.01 is 10 to 20 mm.")
     ] = 0.01,
     series: Annotated[
-        str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several.")
+        str | None, typer.Option(help="SeriesInstanceUID, if the folder has several.")
     ] = None,
     like_series: Annotated[
-        str | None, typer.Option(help="The same for the folder of the other scan.")
+        str | None, typer.Option(help="Likewise for the folder of the other scan.")
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
@@ -325,7 +321,7 @@ def match(
     with shown(progress) as report:
         from CTSliceToolsLib.localizer import matching, results  # noqa: PLC0415 - slow to import
 
-        _check_question(location, landmark, like, number, z)
+        _check_target(location, landmark, like, number, z)
         if output is not None:
             refuse_existing(output.parent, [output.name])
         here, image = _prediction(scan, series, model, report)
@@ -337,9 +333,9 @@ def match(
             level = matching.find_level(here, key)
         else:
             there, other_image = _prediction(like, like_series, model, report)
-            asked = _asked_z(there, like, number, z)
-            level = matching.find_same_level(here, there, asked, image, other_image)
-            about = {"like": {"source": str(there.source), "z_mm": asked}}
+            wanted = _wanted_z(there, like, number, z)
+            level = matching.find_same_level(here, there, wanted, image, other_image)
+            about = {"like": {"source": str(there.source), "z_mm": wanted}}
             notes += [f"{like}: {warning}" for warning in there.fit.warnings]
             if there.model != here.model:
                 notes.append(
@@ -355,16 +351,16 @@ def match(
 
 def align(
     scan: Annotated[Path, typer.Argument(help=f"One scan: {SCAN_HELP}")],
-    like: Annotated[Path, typer.Argument(help="The other scan, in any of these forms.")],
+    like: Annotated[Path, typer.Argument(help="The other scan, in any of these formats.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New .json file.")],
     model: Annotated[
         Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
     ] = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Lay two scans of a patient over each other, level by level, by their voxels.
+    """Align two scans of a patient level by level, by their voxels.
 
-    A .json file of an earlier `predict` names its scan, which has to be where it was.
+    The scan of a .json file of an earlier `predict` must still be where it was.
 
     Example: `ct-slice-tools align ~/dicom/2024 ~/dicom/2023 -o ~/results/levels.json`
     """
@@ -390,27 +386,27 @@ def align(
         lines = [f"{'z (mm)':>10}{'like (mm)':>12}"]
         lines += [f"{z:>10.1f}{other:>12.1f}" for z, other in levels]
         if found is None:
-            lines = ["The voxels do not look like those of one patient: no level was corrected."]
+            lines = ["The scans do not look like those of one patient: no level was corrected."]
         report.emit(record, "\n".join(lines), [*here.fit.warnings, *there.fit.warnings])
 
 
-def _check_question(
+def _check_target(
     location: float | None,
     landmark: str | None,
     like: Path | None,
     number: int | None,
     z: float | None,
 ) -> None:
-    if sum(given is not None for given in (location, landmark, like)) != 1:
-        raise InputError("Give one of --location, --landmark and --like: what to look for.")
+    if sum(one is not None for one in (location, landmark, like)) != 1:
+        raise InputError("Use exactly one of --location, --landmark and --like.")
     if (like is None) != (number is None and z is None) or None not in (number, z):
-        raise InputError("Give --like together with one of --slice and --z.")
+        raise InputError("Use --like together with one of --slice and --z.")
 
 
 def _prediction(
     source: Path, series: str | None, model: Path | None, report: ProgressCallback
 ) -> "tuple[ScanPrediction, sitk.Image | None]":
-    """Predict a scan, or read its prediction, for which there are no voxels."""
+    """Predict a scan, or read its prediction, then without an image."""
     from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415
     from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, predict_scan  # noqa: PLC0415
     from CTSliceToolsLib.localizer.results import read_prediction  # noqa: PLC0415
@@ -421,18 +417,18 @@ def _prediction(
     return predict_scan(read, model or DEFAULT_MODEL, report), read.image
 
 
-def _asked_z(there: "ScanPrediction", source: Path, number: int | None, z: float | None) -> float:
+def _wanted_z(there: "ScanPrediction", source: Path, number: int | None, z: float | None) -> float:
     if number is None:
         assert z is not None
         low, high = there.field_of_view
         if not low <= z <= high:
             raise InputError(
-                f"{source} reaches from z = {low:.1f} to {high:.1f} mm: give --z within it."
+                f"{source} extends from z = {low:.1f} to {high:.1f} mm: choose --z within it."
             )
         return z
     if not 0 <= number < len(there.slices):
         raise InputError(
-            f"{source} has the slices 0 to {len(there.slices) - 1}: give --slice within them."
+            f"{source} has the slices 0 to {len(there.slices) - 1}: choose --slice among them."
         )
     return there.slices[number].z_mm
 

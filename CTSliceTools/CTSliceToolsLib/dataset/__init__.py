@@ -1,1 +1,1 @@
-"""Annotated series as a dataset to train the localizer on."""
+"""Annotation, normalization, conversion and partition of series for training the localizer."""

@@ -1,8 +1,8 @@
 """The annotation of a scan: which slice shows which landmark, as JSON beside the slices.
 
-The file is the tutorial's (Building a CT Slice Localizer With Keras, 2019): landmark → file name,
-such as `{"C7": "32.dcm", "T1": "27.dcm"}`. Of a scan that is no DICOM series it gives the slice's
-number instead, from 0 at the feet.
+The format is the tutorial's (Building a CT Slice Localizer With Keras, 2019): landmark → file name,
+such as `{"C7": "32.dcm", "T1": "27.dcm"}`. For other scans than DICOM series it has slice numbers
+from 0 at the feet.
 """
 
 import warnings
@@ -28,7 +28,7 @@ from CTSliceToolsLib.slice_image import slice_images
 
 @dataclass(frozen=True)
 class SliceFile:
-    """One axial slice and the series it belongs to."""
+    """One axial slice and its series."""
 
     series_instance_uid: str
     frame: Frame
@@ -37,8 +37,7 @@ class SliceFile:
     def z_mm(self) -> float:
         """LPS z of the slice's centre in mm.
 
-        That of Image Position (Patient) if the slice is level; if the gantry was tilted, another
-        by a constant of the series, since the position is that of a corner.
+        It differs from Image Position (Patient), which is a corner, if the gantry was tilted.
         """
         rows, columns = self.frame.shape
         between_rows, between_columns = self.frame.spacing
@@ -50,10 +49,10 @@ class SliceFile:
         )
 
     def picture(self) -> NDArray[np.uint8]:
-        """Read the pixels and make the slice's picture, see `slice_image.slice_image`.
+        """Read the pixels and make the slice's image, see `slice_image.slice_image`.
 
-        Like the pictures of a whole scan (`slice_images`) it shows anterior and the patient's
-        right first, however the file is turned. A slice of a tilted gantry stays the slice it is.
+        Like the images of a whole scan (`slice_images`), it starts anterior and at the patient's
+        right, whatever the orientation of the file. Slices of a tilted gantry are not resampled.
 
         Raises:
             InputError: if the pixels cannot be read.
@@ -69,30 +68,29 @@ class SliceFile:
 
 
 def read_slice_file(file: Path) -> SliceFile:
-    """Read the header of a DICOM file that holds one axial CT slice.
+    """Read the header of a DICOM file with one axial CT slice.
 
     Raises:
-        InputError: if it is missing, damaged or holds anything else.
+        InputError: if it is missing, damaged or of another kind.
     """
     if not file.is_file():
-        raise InputError(f"{file} does not exist: give a file of the series.")
+        raise InputError(f"{file} does not exist: name a file of the series.")
     if not looks_like_dicom(file):
-        raise InputError(f"{file} is no DICOM file, or damaged: get it again.")
+        raise InputError(f"{file} is not a DICOM file, or damaged: export it again.")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pydicom")
         instance = read_instance(file)
     if instance is None:
         raise InputError(f"{file} is a DICOMDIR, not a slice: choose a slice.")
     if instance.modality != "CT":
-        raise InputError(f"{file} is not CT but {instance.modality or 'of no modality'}.")
+        raise InputError(f"{file} is not CT but {instance.modality or 'of unknown modality'}.")
     if instance.problem:
         raise InputError(instance.problem)
     if not instance.frames:
         raise InputError(f"{file} is a localizer (scout) or a picture, not a slice.")
     if len(instance.frames) > 1:
         raise InputError(
-            f"{file} holds {len(instance.frames)} slices: "
-            "export the series as one file for each slice."
+            f"{file} has {len(instance.frames)} slices: export the series as one file per slice."
         )
     (frame,) = instance.frames
     if not is_axial(np.cross(*frame.orientation)):
@@ -101,7 +99,7 @@ def read_slice_file(file: Path) -> SliceFile:
 
 
 def dicom_files(folder: Path) -> Iterator[Path]:
-    """Yield the DICOM files that lie in a folder itself, by name."""
+    """Yield the DICOM files directly in a folder, by name."""
     for file in sorted(folder.iterdir()):
         if file.is_file() and file.name.upper() != "DICOMDIR" and looks_like_dicom(file):
             yield file
@@ -114,10 +112,10 @@ def read_slice_files(folder: Path) -> tuple[dict[str, SliceFile], tuple[str, ...
         The slices by file name, and a sentence for each other DICOM file.
 
     Raises:
-        InputError: if it is no folder or holds no slice.
+        InputError: if it is not a folder or has no slices.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: give the folder of a DICOM series.")
+        raise InputError(f"{folder} is not a folder: name the folder of a DICOM series.")
     slices, others = {}, []
     for file in dicom_files(folder):
         try:
@@ -126,7 +124,7 @@ def read_slice_files(folder: Path) -> tuple[dict[str, SliceFile], tuple[str, ...
             others.append(str(other))
     if not slices:
         more = f" {others[0]}" if others else ""
-        raise InputError(f"{folder} holds no CT slice: give the folder of a DICOM series.{more}")
+        raise InputError(f"{folder} has no CT slices: name the folder of a DICOM series.{more}")
     return slices, tuple(others)
 
 
@@ -139,16 +137,16 @@ SliceName: TypeAlias = str | int
 
 @dataclass(frozen=True)
 class Annotation:
-    """Landmarks of one scan; none of them contradicts anatomy.
+    """Landmarks of one scan, in anatomical order.
 
     Attributes:
-        source: what messages call it: its file, or the scan.
-        slices: landmark → the slice that shows it.
+        source: its name in messages, the file or the scan.
+        slices: landmark → slice.
         z_mm: landmark → LPS z of that slice in mm.
 
     Raises:
-        InputError: on construction, if a landmark is unknown, or one lies above or on the same
-            slice as another that belongs above it.
+        InputError: on construction, if a landmark is unknown, or not below all landmarks that must
+            be above it.
     """
 
     source: str
@@ -169,16 +167,16 @@ class Annotation:
 
 
 def from_head_to_feet(source: str, landmarks: Iterable[str]) -> list[str]:
-    """Put names of landmarks in order.
+    """Sort names of landmarks.
 
     Raises:
-        InputError: if there is no landmark of a name; `source` is where it was found.
+        InputError: if a name is not a landmark; it names `source`.
     """
     names = list(landmarks)
     for name in names:
         if name not in LANDMARK_BY_NAME:
             known = ", ".join(landmark.name for landmark in LANDMARKS)
-            raise InputError(f"{source} names an unknown landmark, “{name}”: use one of {known}.")
+            raise InputError(f"{source} has an unknown landmark, “{name}”: use one of {known}.")
     return sorted(names, key=lambda name: LANDMARK_BY_NAME[name].location)
 
 
@@ -189,18 +187,18 @@ def read_slice_names(file: Path) -> dict[str, SliceName]:
         Landmark → slice, from head to feet; either all file names or all numbers.
 
     Raises:
-        InputError: if the file is missing or no annotation, or names an unknown landmark.
+        InputError: if the file is missing or not an annotation, or has an unknown landmark.
     """
     content = read_object(file)
     landmarks = from_head_to_feet(str(file), content)
     for landmark, name in content.items():
         if not _is_file_name(name) and not _is_number(name):
             raise InputError(
-                f"{file} gives for {landmark} neither the name of a file in the folder of the "
-                "series nor the number of a slice: correct it."
+                f"{file} has for {landmark} neither the name of a file in the folder of the "
+                "series nor a slice number: correct it."
             )
     if len({type(name) for name in content.values()}) > 1:
-        raise InputError(f"{file} mixes file names and slice numbers: use either.")
+        raise InputError(f"{file} mixes file names and slice numbers: use one of the two.")
     return {landmark: content[landmark] for landmark in landmarks}
 
 
@@ -213,16 +211,16 @@ def _is_number(name: Any) -> bool:
 
 
 def read_annotation(file: Path, z_mm: Mapping[Any, float] | None = None) -> Annotation:
-    """Read the annotation of a scan and check it.
+    """Read and check the annotation of a scan.
 
     Args:
         file: the annotation file.
-        z_mm: LPS z in mm of the scan's slices by name; for None it is read from the headers of
-            the annotated files, which lie beside `file`.
+        z_mm: LPS z in mm of the scan's slices by name; None to read it from the headers of the
+            annotated files, which are beside `file`.
 
     Raises:
-        InputError: if it is no annotation, names an unknown landmark or a slice that is not
-            there, or contradicts anatomy.
+        InputError: if it is not an annotation, has an unknown landmark or slice, or contradicts
+            anatomy.
     """
     names = read_slice_names(file)
     if z_mm is None:
@@ -230,8 +228,8 @@ def read_annotation(file: Path, z_mm: Mapping[Any, float] | None = None) -> Anno
         for landmark, name in names.items():
             if not isinstance(name, str):
                 raise InputError(
-                    f"{file} gives slice numbers, not file names: it belongs to a volume; "
-                    "read it together with that."
+                    f"{file} has slice numbers, not file names: it belongs to a volume; "
+                    "read it together with the volume."
                 )
             files[landmark] = file.parent / name
         return annotation_of_slices(str(file), read_annotated_slices(str(file), files))
@@ -245,10 +243,10 @@ def read_annotation(file: Path, z_mm: Mapping[Any, float] | None = None) -> Anno
 
 
 def read_annotated_slices(source: str, files: Mapping[str, Path]) -> dict[str, SliceFile]:
-    """Read the headers of the files that landmarks are annotated on.
+    """Read the headers of the annotated files.
 
     Raises:
-        InputError: if a file is missing or no axial slice, or they are of several series.
+        InputError: if a file is missing or not an axial slice, or they are of several series.
     """
     slices = {}
     for landmark, file in files.items():
@@ -259,18 +257,18 @@ def read_annotated_slices(source: str, files: Mapping[str, Path]) -> dict[str, S
             )
         slices[landmark] = _read_once(file, file.stat().st_mtime_ns)
     if len({one.series_instance_uid for one in slices.values()}) > 1:
-        raise InputError(f"{source} names files of several series: annotate each on its own.")
+        raise InputError(f"{source} names files of several series: annotate them separately.")
     return slices
 
 
 @lru_cache(maxsize=8 * len(LANDMARKS))
 def _read_once(file: Path, _changed_ns: int) -> SliceFile:
-    """Read a header that is asked for again whenever the annotation is saved."""
+    """Read a header, cached because it is needed again whenever the annotation is saved."""
     return read_slice_file(file)
 
 
 def annotation_of_slices(source: str, slices: Mapping[str, SliceFile]) -> Annotation:
-    """Make an annotation from landmarks and the slices that show them.
+    """Make an annotation from landmarks and their slices.
 
     Raises:
         InputError: see `Annotation`.
@@ -282,19 +280,19 @@ def annotation_of_slices(source: str, slices: Mapping[str, SliceFile]) -> Annota
 def annotation_from_z(
     source: str, landmark_z_mm: Mapping[str, float], slice_z_mm: Mapping[SliceName, float]
 ) -> Annotation:
-    """Make an annotation from the heights of landmarks, such as a prediction gives.
+    """Make an annotation from the z of landmarks, for example from a prediction.
 
     Args:
-        source: what messages call it.
+        source: its name in messages.
         landmark_z_mm: landmark → LPS z in mm.
-        slice_z_mm: the scan's slices by name, with the LPS z of each; at least one.
+        slice_z_mm: slice name → LPS z in mm; at least one.
 
     Returns:
-        Each landmark with the slice nearest to it.
+        Each landmark with the nearest slice.
 
     Raises:
-        InputError: if a landmark lies more than half a slice outside the scan, or two come to
-            lie on one slice or in an order that contradicts anatomy.
+        InputError: if a landmark is more than half a slice outside the scan, or two are on the same
+            slice or in an order that contradicts anatomy.
     """
     heights = sorted(slice_z_mm.values())
     half = max((upper - lower for lower, upper in pairwise(heights)), default=0.0) / 2
@@ -310,10 +308,10 @@ def annotation_from_z(
 
 
 def read_heights(file: Path) -> dict[str, float]:
-    """Read the heights of landmarks from a JSON file that `predict` wrote.
+    """Read the z of landmarks from a JSON file of `predict`.
 
     Returns:
-        Landmark → LPS z in mm, which is `z_mm` of each entry of `landmarks`.
+        Landmark → LPS z in mm, from `z_mm` of each entry of `landmarks`.
 
     Raises:
         InputError: if the file has no such entries.
@@ -324,27 +322,27 @@ def read_heights(file: Path) -> dict[str, float]:
     except (KeyError, TypeError, ValueError):
         heights = {}
     if not heights:
-        raise InputError(f"{file} holds no landmark with a z_mm: give a file that predict wrote.")
+        raise InputError(f"{file} has no landmark with z_mm: choose a file that predict wrote.")
     return heights
 
 
 def annotate_series(folder: Path, heights: Path) -> Annotation:
-    """Annotate a DICOM series with heights of landmarks, for a person to check and correct.
+    """Annotate a DICOM series from the z of landmarks, for a person to check and correct.
 
     Args:
         folder: of the series; gets `ANNOTATION`.
         heights: see `read_heights`.
 
     Raises:
-        InputError: if the series is annotated already, or for what `annotation_from_z` raises.
+        InputError: if the series is already annotated, or as `annotation_from_z`.
     """
     if (folder / ANNOTATION).exists():
         raise InputError(
-            f"{folder} is annotated already: move its {ANNOTATION} away to have a new one made."
+            f"{folder} is already annotated: move its {ANNOTATION} away to make a new one."
         )
     slices, _ = read_slice_files(folder)
     if len({one.series_instance_uid for one in slices.values()}) > 1:
-        raise InputError(f"{folder} holds several series: run organize on it first.")
+        raise InputError(f"{folder} has several series: run organize on it first.")
     z_mm: dict[SliceName, float] = {name: one.z_mm for name, one in slices.items()}
     annotation = annotation_from_z(str(heights), read_heights(heights), z_mm)
     write_annotation(annotation, folder / ANNOTATION)
@@ -352,11 +350,10 @@ def annotate_series(folder: Path, heights: Path) -> Annotation:
 
 
 def write_annotation(annotation: Annotation, file: Path) -> None:
-    """Save an annotation; an annotation file that is there is replaced in one step.
+    """Save an annotation, replacing an existing one atomically.
 
     Raises:
-        InputError: if `file` is something else than an annotation, or cannot be written; what was
-            there is there still.
+        InputError: if `file` is not an annotation, or cannot be written; it is then unchanged.
     """
     landmarks = from_head_to_feet(annotation.source, annotation.slices)
     content = {landmark: annotation.slices[landmark] for landmark in landmarks}

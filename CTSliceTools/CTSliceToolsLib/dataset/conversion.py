@@ -1,4 +1,4 @@
-"""DICOM slices with normalized locations, converted to `.npz` files for training."""
+"""Convert DICOM slices with normalized locations to `.npz` files for training."""
 
 import math
 import zipfile
@@ -24,18 +24,17 @@ PIXELS, LOCATION, SERIES = "pixels", "norm_loc", "series_instance_UID"
 """The tutorial's keys (Building a CT Slice Localizer With Keras, 2019)."""
 
 _DAMAGED = (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError)
-"""What NumPy raises on a file that is no `.npz`, is damaged or holds Python objects."""
+"""Errors of NumPy for a file that is not an `.npz`, is damaged or has Python objects."""
 
 
 @dataclass(frozen=True)
 class LabelledSlice:
-    """One slice to learn from.
+    """One slice for training.
 
     Attributes:
-        pixels: uint8, (256, 256) as of `slice_image.slice_image`, or (256, 256, 3), three times
-            the same.
+        pixels: uint8, (256, 256) from `slice_image.slice_image`, or repeated as (256, 256, 3).
         location: normalized.
-        series_instance_uid: of the series it is from.
+        series_instance_uid: of its series.
     """
 
     pixels: NDArray[np.uint8]
@@ -43,7 +42,7 @@ class LabelledSlice:
     series_instance_uid: str
 
     def write(self, file: Path) -> None:
-        """Write it as a new file, not compressed, as training reads it many times.
+        """Write it as a new file, uncompressed because training reads it many times.
 
         Raises:
             InputError: if the file exists or cannot be written.
@@ -58,24 +57,24 @@ class LabelledSlice:
                 np.savez(temporary, **content)
         except OSError as error:
             raise InputError(
-                f"{file} cannot be written ({error.strerror}): make room or choose another folder."
+                f"{file} cannot be written ({error.strerror}): free space or choose another folder."
             ) from error
 
 
 def read_labelled_slice(file: Path) -> LabelledSlice:
-    """Read a slice that `LabelledSlice.write` has written.
+    """Read a slice that `LabelledSlice.write` wrote.
 
     Raises:
-        InputError: if the file is missing, damaged or anything else.
+        InputError: if the file is missing, damaged or of another kind.
     """
     pixels, location, series = _read(file, PIXELS, LOCATION, SERIES)
     if pixels.dtype != np.uint8 or location.shape or series.shape:
-        raise InputError(f"{file} is no slice that convert makes: move it away.")
+        raise InputError(f"{file} is not a slice that convert made: move it away.")
     return LabelledSlice(pixels, float(location), str(series))
 
 
 def read_series_uid(file: Path) -> str:
-    """Read only which series a slice is from.
+    """Read only the series of a slice.
 
     Raises:
         InputError: see `read_labelled_slice`.
@@ -90,17 +89,17 @@ def _read(file: Path, *keys: str) -> list[NDArray[Any]]:
             return [content[key] for key in keys]
     except (*_DAMAGED, AttributeError, TypeError) as error:
         raise InputError(
-            f"{file} is damaged or no slice that convert makes: move it away and make it again."
+            f"{file} is damaged or not a slice that convert made: move it away and make it again."
         ) from error
 
 
 _WORTH_A_PROCESS = 400
-"""Slices that take several times as long as a process takes to start."""
+"""Number of slices from which starting a process pays off."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """The outcome: how many files were made, how many were there, a sentence for each failure."""
+    """The outcome: numbers of files made and kept, and a sentence for each failure."""
 
     made: int
     kept: int
@@ -117,21 +116,20 @@ class _Task:
 def convert(
     dataset: Path, output: Path, three_channels: bool = False, progress: ProgressCallback = silent
 ) -> Conversion:
-    """Convert the slices of a dataset that `normalization.normalize` has given locations.
+    """Convert the slices of a dataset with locations from `normalization.normalize`.
 
     Args:
-        dataset: the folder that holds `COMBINED_LOCATIONS`.
-        output: gets the folders of the dataset with `10.npz` for `10.dcm`. What is there already
-            is kept, so a run that was cut short goes on where it ended; nothing is overwritten.
-        three_channels: store the picture three times, as (256, 256, 3), for a network without a
-            layer that does so.
+        dataset: the folder with `COMBINED_LOCATIONS`.
+        output: gets the folders of the dataset with `10.npz` for `10.dcm`. Existing files are kept,
+            so an interrupted run continues where it stopped.
+        three_channels: repeat the image as (256, 256, 3), for networks with three input channels.
         progress: callback, in the stage "Converting".
 
     Returns:
-        The outcome; a file that cannot be converted is named in it and stops no other.
+        The outcome, including files that could not be converted.
 
     Raises:
-        InputError: if there are no locations or no slice at all can be converted.
+        InputError: if there are no locations or no slice can be converted.
     """
     tasks = [
         _Task(dataset / name, output / _npz_name(name), location)
@@ -156,18 +154,18 @@ def read_locations(file: Path) -> Mapping[str, float]:
     """Read the combined locations: path below the file's folder → normalized location.
 
     Raises:
-        InputError: if the file is missing or damaged, names nothing, or a path leads elsewhere.
+        InputError: if the file is missing, damaged or empty, or a path leads outside the folder.
     """
     if not file.exists():
         raise InputError(f"{file} does not exist: run normalize on {file.parent} first.")
     locations = read_object(file)
     for name, location in locations.items():
         if not _stays_inside(name):
-            raise InputError(f"{file} names “{name}”, which is no path below its folder.")
+            raise InputError(f"{file} names “{name}”, which is not a path below its folder.")
         if not _is_number(location):
-            raise InputError(f"{file} gives no number for {name}: run normalize again.")
+            raise InputError(f"{file} has no number for {name}: run normalize again.")
     if not locations:
-        raise InputError(f"{file} names no slice: run normalize again.")
+        raise InputError(f"{file} names no slices: run normalize again.")
     return locations
 
 
@@ -183,12 +181,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _npz_name(name: str) -> str:
-    """`a/10.npz` for `a/10.dcm`; any other name gets the suffix in addition, to stay unique."""
+    """`a/10.npz` for `a/10.dcm`; the suffix is appended to other names, to keep them unique."""
     return (name[:-4] if name.lower().endswith(".dcm") else name) + ".npz"
 
 
 def _convert_slice(task: _Task, three_channels: bool) -> bool:
-    """Convert one slice; returns whether it had to be made.
+    """Convert one slice; returns False if it already exists.
 
     Raises:
         InputError: if it cannot be read, or another slice is in its place.
@@ -198,8 +196,8 @@ def _convert_slice(task: _Task, three_channels: bool) -> bool:
         there = read_labelled_slice(task.target)
         if there.pixels.shape != shape or there.location != task.location:
             raise InputError(
-                f"{task.target} was made with another location or another form: "
-                "choose another output folder."
+                f"{task.target} was made with another location or number of channels: choose "
+                "another output folder."
             )
         return False
     source = read_slice_file(task.source)

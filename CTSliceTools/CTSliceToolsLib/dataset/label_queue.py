@@ -1,4 +1,4 @@
-"""The queue of CT series to annotate, and which of them are done."""
+"""The queue of CT series to annotate, with their state."""
 
 import os
 import warnings
@@ -16,10 +16,10 @@ from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_names
 
 @dataclass(frozen=True)
 class SeriesToLabel:
-    """A CT series with a folder of its own.
+    """A CT series in its own folder.
 
     Attributes:
-        folder: that holds its files.
+        folder: of its files.
         uid: its SeriesInstanceUID.
     """
 
@@ -28,21 +28,21 @@ class SeriesToLabel:
 
     @property
     def annotation(self) -> Path:
-        """Where its annotation is kept."""
+        """The path of its annotation."""
         return self.folder / ANNOTATION
 
     @property
     def is_labelled(self) -> bool:
-        """Whether its annotation holds a landmark.
+        """Whether its annotation has a landmark.
 
         Raises:
-            InputError: if there is an annotation file that is none.
+            InputError: if its annotation file is invalid.
         """
         return self.annotation.exists() and bool(read_slice_names(self.annotation))
 
 
 class LabelQueue:
-    """Series to be labelled one after the other.
+    """Series to label one after the other.
 
     Attributes:
         series: all of them.
@@ -52,23 +52,23 @@ class LabelQueue:
         """Take the series.
 
         Raises:
-            InputError: if two of them share a folder, where their annotations would clash.
+            InputError: if two of them share a folder, so that their annotations would clash.
         """
         folder, count = Counter(one.folder for one in series).most_common(1)[0]
         if count > 1:
             raise InputError(
-                f"{folder} holds {count} CT series: run organize, which gives each its own folder."
+                f"{folder} has {count} CT series: run organize, which gives each its own folder."
             )
         self.series = tuple(series)
 
     @classmethod
     def of_folder(cls, folder: Path) -> "LabelQueue":
-        """Queue the CT series below a folder, each of which has a folder of its own.
+        """Queue the CT series below a folder, each in its own folder.
 
-        One file of each folder is looked at.
+        Only one file of each folder is read.
 
         Raises:
-            InputError: if there is none.
+            InputError: if there are none.
         """
         found = []
         for place, folders, files in os.walk(folder):
@@ -77,16 +77,16 @@ class LabelQueue:
             if uid:
                 found.append(SeriesToLabel(Path(place), uid))
         if not found:
-            raise InputError(f"{folder} holds no CT series: choose the folder organize has made.")
+            raise InputError(f"{folder} has no CT series: choose a folder made by organize.")
         return cls(found)
 
     @property
     def labelled(self) -> int:
-        """How many are labelled."""
+        """Number of labelled series."""
         return sum(one.is_labelled for one in self.series)
 
     def next_unlabelled(self, current: SeriesToLabel | None = None) -> SeriesToLabel | None:
-        """Give the first that is not labelled after `current`, and then from the beginning."""
+        """Return the next unlabelled series after `current`, continuing from the beginning."""
         start = self.series.index(current) + 1 if current in self.series else 0
         for one in (*self.series[start:], *self.series[:start]):
             if one != current and not one.is_labelled:
@@ -95,7 +95,7 @@ class LabelQueue:
 
 
 def _ct_series_uid(folder: Path, files: list[str]) -> str:
-    """The SeriesInstanceUID of the first DICOM file in a folder; empty if it is no CT."""
+    """The SeriesInstanceUID of the first DICOM file in a folder; empty if it is not CT."""
     first = next((folder / name for name in sorted(files) if looks_like_dicom(folder / name)), None)
     if first is None:
         return ""

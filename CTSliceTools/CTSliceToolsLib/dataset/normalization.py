@@ -1,4 +1,4 @@
-"""Normalized locations of all slices of a dataset, from its annotated ones."""
+"""Compute the normalized locations of all slices of a dataset from annotated ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ COMBINED_LOCATIONS = "combined_normalized_locations.json"
 """In the folder of the dataset: path below it, with `/` → normalized location."""
 
 _WORTH_A_PROCESS = 20
-"""Series that take several times as long as a process takes to start."""
+"""Number of series from which starting a process pays off."""
 
 _DIGITS = 6
-"""Of a location in the files: a step of one is about a hundredth of a millimetre."""
+"""Digits of locations in files, a resolution of about a hundredth of a millimetre."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Normalization:
 
     Attributes:
         locations: path below the dataset, with `/` → normalized location.
-        series: how many series they are of.
-        refused: a sentence for each series whose annotation cannot be used.
-        left_out: a sentence for each DICOM file in the other series that is no slice of it.
+        series: number of their series.
+        refused: a sentence for each series with an unusable annotation.
+        left_out: a sentence for each other DICOM file in the folders of these series.
     """
 
     locations: Mapping[str, float]
@@ -63,20 +63,20 @@ class Normalization:
 
 
 def normalized_locations(annotation: Annotation, z_mm: ArrayLike) -> NDArray[np.float64]:
-    """Give the normalized location at each LPS z in mm.
+    """Return the normalized location at each LPS z in mm.
 
-    It is linear in z between two annotated slices. Past the first and the last it goes on with the
-    slope between the two annotated slices next to it; so it can be less than 0 above the head.
+    Linear interpolation between annotated slices, and extrapolation with the slope of the two
+    nearest annotated slices; it can be below 0 above the head.
 
     Raises:
         InputError: if fewer than two landmarks are annotated.
     """
     if len(annotation.z_mm) < 2:
         raise InputError(
-            f"{annotation.source} annotates {len(annotation.z_mm) or 'no'} landmark"
+            f"{annotation.source} has {len(annotation.z_mm) or 'no'} landmark"
             f"{'s' * (not annotation.z_mm)}: annotate at least two."
         )
-    # Slow to import, and the processes of convert have no need of it.
+    # Slow to import, and not needed by the processes of convert.
     from scipy.interpolate import make_interp_spline  # noqa: PLC0415
 
     known = sorted((z, LANDMARK_BY_NAME[name].location) for name, z in annotation.z_mm.items())
@@ -85,11 +85,11 @@ def normalized_locations(annotation: Annotation, z_mm: ArrayLike) -> NDArray[np.
 
 
 def normalize_series(folder: Path) -> SeriesLocations:
-    """Find the normalized location of each slice of an annotated series.
+    """Compute the normalized location of each slice of an annotated series.
 
     Args:
-        folder: holds the slices and their annotation. Slices of other series in it, localizers and
-            damaged files are left out.
+        folder: with the slices and their annotation. Slices of other series, localizers and damaged
+            files in it are left out.
 
     Raises:
         InputError: if the annotation cannot be used.
@@ -119,20 +119,19 @@ def normalize_series(folder: Path) -> SeriesLocations:
 
 
 def normalize(dataset: Path, progress: ProgressCallback = silent) -> Normalization:
-    """Find the normalized locations of all annotated series below a folder and write them.
+    """Compute and write the normalized locations of all annotated series below a folder.
 
-    Writes `SERIES_LOCATIONS` for each series and `COMBINED_LOCATIONS` for all. Those of an earlier
-    run are replaced; a file of these names that holds anything else is not. A series whose
-    annotation cannot be used is named in the result and stops no other.
+    Writes `SERIES_LOCATIONS` for each series and `COMBINED_LOCATIONS` for all, replacing only such
+    files of an earlier run. Series with unusable annotations are listed in the result.
 
     Raises:
-        InputError: if there is no annotated series or none that can be used.
+        InputError: if there are no annotated series or none can be used.
     """
     if not dataset.is_dir():
-        raise InputError(f"{dataset} is not a folder: give the folder of the dataset.")
+        raise InputError(f"{dataset} is not a folder: name the folder of the dataset.")
     folders = sorted(file.parent for file in dataset.rglob(ANNOTATION))
     if not folders:
-        raise InputError(f"{dataset} holds no {ANNOTATION}: annotate at least one series first.")
+        raise InputError(f"{dataset} has no {ANNOTATION}: annotate at least one series first.")
     locations: dict[str, float] = {}
     refused: list[str] = []
     left_out: list[str] = []

@@ -1,4 +1,4 @@
-"""Slices sorted into training, validation and testing, whole series together."""
+"""Divide slices into training, validation and testing by series."""
 
 import hashlib
 import math
@@ -34,10 +34,10 @@ class Partition:
     """The outcome.
 
     Attributes:
-        slices: how many slices each part holds.
-        series: how many series they are of.
-        kept: how many of the slices were there before.
-        failed: a sentence for each file that could not be sorted.
+        slices: number of slices in each part.
+        series: number of series in each part.
+        kept: number of slices that already existed.
+        failed: a sentence for each file that was left out.
     """
 
     slices: Mapping[Part, int]
@@ -47,7 +47,7 @@ class Partition:
 
 
 def part_of(series_instance_uid: str) -> Part:
-    """Say which part a series belongs to: the same at any time and on any machine.
+    """Return the part of a series, reproducibly.
 
     The tutorial's rule (Building a CT Slice Localizer With Keras, 2019): the SHA-256 of the Series
     Instance UID modulo 10; 0 to 6 is training, 7 and 8 validation, 9 testing.
@@ -62,28 +62,28 @@ def part_of(series_instance_uid: str) -> Part:
 def partition(
     source: Path, output: Path, hard_links: bool = False, progress: ProgressCallback = silent
 ) -> Partition:
-    """Sort all `.npz` slices below a folder into the folders of the three parts.
+    """Copy or link all `.npz` slices below a folder into folders of the three parts.
 
     Args:
-        source: searched with its subfolders; stays as it is.
+        source: searched with its subfolders; not changed.
         output: gets a folder for each `Part`, with `<series>_<name>.npz`, where `<series>` is the
-            Series Instance UID with `_` for each dot. What is there already is kept.
-        hard_links: link the files, which takes no room, in place of copies.
+            Series Instance UID with `_` for each dot. Existing files are kept.
+        hard_links: link the files instead of copying, to save space.
         progress: callback, in the stage "Partitioning".
 
     Returns:
-        The outcome; a file that cannot be sorted is named in it and stops no other.
+        The outcome, including files that were left out.
 
     Raises:
-        InputError: if there are no slices or none that can be sorted.
+        InputError: if there are no slices or none can be used.
     """
     if not source.is_dir():
-        raise InputError(f"{source} is not a folder: give the folder that convert wrote.")
+        raise InputError(f"{source} is not a folder: name the folder that convert wrote.")
     if output.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"{output} lies in {source}: choose a folder outside it.")
+        raise InputError(f"{output} is inside {source}: choose a folder outside it.")
     files = sorted(file for file in source.rglob("*.npz") if not file.name.startswith("."))
     if not files:
-        raise InputError(f"{source} holds no .npz file: give the folder that convert wrote.")
+        raise InputError(f"{source} has no .npz files: name the folder that convert wrote.")
     slices = dict.fromkeys(Part, 0)
     series: dict[Part, set[str]] = {part: set() for part in Part}
     kept, failed = 0, []
@@ -114,16 +114,16 @@ def _name(uid: str, file: Path) -> str:
 
 
 def _put(file: Path, target: Path, hard_link: bool, staging: Path) -> bool:
-    """Copy or link a file; returns whether it had to be done.
+    """Copy or link a file; returns False if it already exists.
 
     Raises:
-        InputError: if another slice has the name, or it cannot be done.
+        InputError: if another slice has the name, or the file cannot be written.
     """
     if target.exists():
         if not target.samefile(file) and target.read_bytes() != file.read_bytes():
             raise InputError(
-                f"{target} is another slice than {file}: sort into an empty folder, and see that "
-                "a series lies in one folder only."
+                f"{target} is another slice than {file}: use an empty folder, and check that each "
+                "series is in one folder only."
             )
         return False
     try:
@@ -134,7 +134,7 @@ def _put(file: Path, target: Path, hard_link: bool, staging: Path) -> bool:
     except OSError as error:
         raise InputError(
             f"{target} cannot be made ({error.strerror}): "
-            f"{'try copies, ' * hard_link}make room or choose another folder."
+            f"{'try copies, ' * hard_link}free space or choose another folder."
         ) from error
     return True
 

@@ -334,7 +334,7 @@ class TrainingSection(Section):
             self._make_work,
             lambda result: self.refresh(),
         )
-        self.run_bar.runner.told.connect(self._curve.hear)
+        self.run_bar.runner.event.connect(self._curve.handle)
         model.changed.connect(lambda file: self.refresh())
         for button, field in (
             (ui.sourceBrowse, ui.sourceFolder),

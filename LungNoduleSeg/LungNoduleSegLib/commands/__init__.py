@@ -1,1 +1,1 @@
-"""The commands of `lung-nodule-seg`, one module each."""
+"""The commands of lung-nodule-seg except `run`, `phantom` and `demo`, by task."""

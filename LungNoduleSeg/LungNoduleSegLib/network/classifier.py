@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 CUBE = (16, 36, 36)
-"""Samples along z, y and x of what the classifier sees."""
+"""Samples of the classifier's input along z, y and x."""
 
 STEP_MM = (2.0, 1.0, 1.0)
-"""Between samples along z, y and x."""
+"""Distance of samples along z, y and x."""
 
 SLAB_MM = 2.5
-"""Slices thinner than this are averaged to about this thickness first."""
+"""Thinner slices are first averaged to about this thickness."""
 
 
 def sampled_slices(hu: sitk.Image) -> sitk.Image:
-    """Average an axial HU image to the thickness that cubes are cut from, float32."""
+    """Average an axial HU image to the slice thickness of cubes, float32."""
     return average_slabs(sitk.Cast(hu, sitk.sitkFloat32), SLAB_MM)
 
 
@@ -44,10 +44,10 @@ def cut_cubes(
         slices: of `sampled_slices`.
         centres: (n, 3) LPS mm.
         shape: samples along z, y and x.
-        scale: of the steps between samples; above 1 everything looks smaller.
+        scale: factor of the sample distance; above 1 everything looks smaller.
 
     Returns:
-        (n, *shape), `LUNG_CONTENT_WINDOW` as 0…255. Beyond the image its rim goes on.
+        (n, *shape), `LUNG_CONTENT_WINDOW` as 0…255. Border voxels are repeated outside the image.
     """
     array = sitk.GetArrayViewFromImage(slices)
     offsets = [
@@ -75,16 +75,16 @@ def cut_cubes(
 
 
 LOWEST = 0.2
-"""Voxels less probable than this belong to no candidate."""
+"""Minimum probability of a candidate's voxels."""
 
-SURE = 0.5
-"""Voxels that reach this and touch are one candidate."""
+SEED = 0.5
+"""Connected voxels above this form one candidate."""
 
 BATCH = 8
-"""Candidates that the network sees at once."""
+"""Candidates per batch."""
 
 MIRRORED = ((), (2,), (3,), (2, 3))
-"""Axes of cubes (n, z, y, x) along which they are mirrored: a score is the mean of all four."""
+"""Mirrored axes of cubes (n, z, y, x); a score is the mean over all four."""
 
 TOUCHING = np.ones((3, 3, 3), bool)
 
@@ -92,8 +92,8 @@ TOUCHING = np.ones((3, 3, 3), bool)
 def build_classifier() -> "keras.Model":
     """Build the network: cubes (batch, *CUBE, 1) of 0…255 to probabilities (batch, 1).
 
-    The end sees what four convolutions make of the middle, where a nodule would lie, place by
-    place, and of the whole only what is strongest.
+    After four convolutions, the central features, where a nodule would lie, are kept by position,
+    and combined with the global maximum.
     """
     from CTLungScreeningLib.keras_loader import keras  # noqa: PLC0415 - slow to import
 
@@ -121,25 +121,25 @@ def build_classifier() -> "keras.Model":
 
 
 def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Divide what a segmentation network marks into candidates.
+    """Divide the output of a segmentation network into candidates.
 
     Args:
         probability: float, any grid.
 
     Returns:
-        The number of the candidate of each voxel (z, y, x), 0 for none, and the centres (n, 3) in
-        LPS mm, that of candidate 1 first; the centre is the mean place weighted by probability.
+        The candidate of each voxel (z, y, x), from 1, 0 for none, and the centres of mass (n, 3) by
+        probability, in LPS mm.
     """
     values = sitk.GetArrayViewFromImage(probability)
     numbers, count = ndimage.label(values >= LOWEST, TOUCHING)
     for number, box in enumerate(ndimage.find_objects(numbers), 1):
         part = numbers[box] == number
-        seeds, sure = ndimage.label(part & (values[box] >= SURE), TOUCHING)
-        if sure > 1:
+        seeds, found = ndimage.label(part & (values[box] >= SEED), TOUCHING)
+        if found > 1:
             basins = _basins(values[box], seeds, part)
             others = basins > 1
             numbers[box][others] = basins[others] - 1 + count
-            count += sure - 1
+            count += found - 1
     voxels = np.nonzero(numbers)
     owner, weight = numbers[voxels] - 1, values[voxels]
     total = np.bincount(owner, weight, count)
@@ -150,7 +150,7 @@ def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray
 def _basins(
     values: NDArray[np.float32], seeds: NDArray[np.int32], part: NDArray[np.bool_]
 ) -> NDArray[np.uint32]:
-    """Give each voxel of `part` to the seed it flows to: a watershed of the probability."""
+    """Assign each voxel of `part` to a seed by a watershed of the probability."""
     level = sitk.GetImageFromArray(np.where(part, -values, 1).astype(np.float32))
     markers = sitk.GetImageFromArray(seeds.astype(np.uint32))
     basins = sitk.MorphologicalWatershedFromMarkers(level, markers, False, True)
@@ -182,7 +182,7 @@ def score_candidates(
 
 
 def _views(cubes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give cubes (n, z, y, x) as the network's input, each mirrored in every way of `MIRRORED`."""
+    """Convert cubes (n, z, y, x) to the network's input, in all orientations of `MIRRORED`."""
     views = np.concatenate([np.flip(cubes, axes) for axes in MIRRORED])
     return views[..., None].astype(np.float32)
 
@@ -193,10 +193,10 @@ def reduce_false_positives(
     hu: sitk.Image,
     progress: ProgressCallback = silent,
 ) -> sitk.Image:
-    """Let no voxel be more probable than its candidate is a nodule; what is in none becomes 0.
+    """Limit each voxel's probability to its candidate's score; other voxels become 0.
 
-    So a candidate ranks by the classifier's score, and as long as that reaches the threshold it
-    keeps the outline that the segmentation network drew.
+    A candidate is then ranked by the classifier's score, and if that reaches the threshold it keeps
+    the outline of the segmentation network.
 
     Args:
         classifier: of `build_classifier`.

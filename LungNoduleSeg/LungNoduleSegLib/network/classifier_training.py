@@ -23,30 +23,30 @@ from LungNoduleSegLib.network.patches import TrainingScan, insert_random_lesions
 from LungNoduleSegLib.network.transplants import NoduleCube
 
 ROOM = (4, 8, 8)
-"""Samples beyond `CUBE` along z, y and x, to shift it in training."""
+"""Extra samples around `CUBE` along z, y and x, for random shifts."""
 
 SHIFT = (1, 3, 3)
-"""Samples along z, y and x that the centre may be off: a candidate's centre is not a nodule's."""
+"""Largest random shift in samples along z, y and x, as a candidate's centre is not exact."""
 
 TIMES = 4
-"""How often a nodule that the scan has itself is cut for each lesion inserted."""
+"""Repetitions of each of a scan's own nodules."""
 
 MOST = 300
-"""Times that cubes are cut from a scan, in all; more would not fit into memory."""
+"""Maximum number of scans that cubes are cut from, to limit memory."""
 
 
 @dataclass(frozen=True)
 class ClassifierPlan:
-    """How a classifier is trained; kept in the model card.
+    """Settings of a classifier's training, kept in the model card.
 
     Attributes:
         rounds: times that lesions are inserted into each scan.
         lesions: inserted into a scan at a time.
-        sites: places on vessels and on the pleura that are shown as no nodule, a scan and round.
-        steps: batches in all.
+        sites: negative examples on vessels and pleura per scan and round.
+        steps: total number of batches.
         batch: cubes in a batch, half of them nodules.
-        learning_rate: at the start; it falls to a hundredth along a cosine.
-        seed: of everything random.
+        learning_rate: initial; decreases to a hundredth along a cosine.
+        seed: of all random numbers.
     """
 
     rounds: int = 6
@@ -60,7 +60,7 @@ class ClassifierPlan:
 
 @dataclass(frozen=True)
 class Cubes:
-    """Cubes (n, *CUBE + ROOM) of 0…255 of nodules and of what is none."""
+    """Cubes (n, *CUBE + ROOM) of 0…255, with and without nodules."""
 
     nodules: NDArray[np.uint8]
     others: NDArray[np.uint8]
@@ -71,7 +71,7 @@ def mistaken_places(probability: sitk.Image, nodules: sitk.Image | None) -> NDAr
 
     Args:
         probability: of a segmentation network.
-        nodules: those of the scan on the same grid, None if it has none.
+        nodules: of the scan on the same grid, or None.
     """
     numbers, centres = find_candidates(probability)
     hit: NDArray[np.int32] = np.empty(0, np.int32)
@@ -89,14 +89,14 @@ def gather_cubes(
     progress: ProgressCallback = silent,
     transplants: Sequence[NoduleCube] = (),
 ) -> Cubes:
-    """Cut cubes from scans with lesions inserted, at a scale of its own each time.
+    """Cut cubes from scans with inserted lesions, at random scales.
 
     Args:
         scans: to cut from.
-        mistakes: of each scan, places (n, 3) in LPS mm without a nodule; see `mistaken_places`.
-        plan: how.
+        mistakes: for each scan, positions (n, 3) in LPS mm without a nodule, see `mistaken_places`.
+        plan: settings.
         progress: counts the scans, in the stage "Cubes".
-        transplants: real nodules that are put into the scans, beside artificial lesions.
+        transplants: real nodules that are inserted beside artificial lesions.
     """
     nodules: list[NDArray[np.uint8]] = []
     others: list[NDArray[np.uint8]] = []
@@ -125,7 +125,7 @@ def gather_cubes(
 def train_classifier(
     cubes: Cubes, plan: ClassifierPlan, progress: ProgressCallback = silent
 ) -> tuple[keras.Model, list[float]]:
-    """Train a classifier; returns it with the mean loss of each hundred steps."""
+    """Train a classifier; returns it with the mean loss of every hundred steps."""
     keras.utils.set_random_seed(plan.seed)
     model = build_classifier()
     schedule = keras.optimizers.schedules.CosineDecay(plan.learning_rate, plan.steps, alpha=0.01)
@@ -152,7 +152,7 @@ def train_classifier(
 
 
 def _vary(cube: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Shift, flip, turn, and change contrast, sharpness and noise."""
+    """Randomly shift, flip, rotate, and change contrast, sharpness and noise."""
     start = [int(room // 2 + rng.integers(-s, s + 1)) for room, s in zip(ROOM, SHIFT, strict=True)]
     window = tuple(slice(a, a + n) for a, n in zip(start, CUBE, strict=True))
     values = cube[window].astype(np.float32)
@@ -168,7 +168,7 @@ def _vary(cube: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float
 
 
 def _sites(scan: TrainingScan, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw places (n, 3) in LPS mm on vessels and on the pleura."""
+    """Draw positions (n, 3) in LPS mm on vessels and pleura."""
     voxels = [
         kind[rng.integers(len(kind), size=count // 2)]
         for kind in (scan.sites.vessels, scan.sites.pleura)
@@ -178,7 +178,7 @@ def _sites(scan: TrainingScan, count: int, rng: np.random.Generator) -> NDArray[
 
 
 def _centres(labels: sitk.Image) -> NDArray[np.float64]:
-    """Mean places (n, 3) in LPS mm of the labels that are there."""
+    """Centres (n, 3) of the labels in LPS mm."""
     array = sitk.GetArrayViewFromImage(labels)
     present = np.unique(array)[1:]
     middles = np.array(ndimage.center_of_mass(array > 0, array, present), float)
@@ -197,7 +197,7 @@ def _own_nodules(scan: TrainingScan) -> NDArray[np.float64]:
 def _away_from(
     labels: sitk.Image, nodules: sitk.Image | None, places: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Leave out the places within 6 mm of a lesion or nodule."""
+    """Remove positions within 6 mm of a lesion or nodule."""
     taken = labels > 0
     if nodules is not None:
         taken = taken | (nodules > 0)

@@ -1,4 +1,4 @@
-"""A CT and its lungs prepared for the network, and a probability for every voxel of the scan."""
+"""Prepare a CT for the network and compute a probability for every voxel."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,15 +17,14 @@ BACKGROUND_STD = -1.2
 
 @dataclass(frozen=True)
 class Preparation:
-    """How slices are made ready; kept in the model card, so that training and use agree.
+    """Preprocessing of slices, kept in the model card for training and inference.
 
     Attributes:
         size: rows and columns of the network's input.
         context: neighbouring slices on either side that become channels, `2 * context + 1` in all.
-        slab_mm: slices thinner than this are averaged, a whole number of them, to about this
-            thickness; 0 keeps every slice.
-        per_slice: the tutorial's way, a bounding square, mean and standard deviation of each slice
-            of its own. Otherwise those of the whole scan: one scale and one contrast throughout.
+        slab_mm: thinner slices are averaged in whole numbers to about this thickness; 0 keeps all.
+        per_slice: use the bounding square, mean and standard deviation of each slice, as in the
+            tutorial, instead of those of the whole scan.
     """
 
     size: int = 512
@@ -45,9 +44,9 @@ class Prepared:
 
     Attributes:
         blocks: prepared images, `size` × `size` × n, in standard deviations from the lungs' mean,
-            with their place in the LPS world; one block for the scan, or one for each slice.
-        lungs: the scan's lungs, whose grid predictions return to.
-        preparation: how they were made.
+            with LPS geometry; one block for the scan, or one per slice.
+        lungs: the scan's lungs, on the grid that predictions are restored to.
+        preparation: the settings.
     """
 
     blocks: tuple[sitk.Image, ...]
@@ -59,11 +58,11 @@ class Prepared:
         return np.concatenate([sitk.GetArrayViewFromImage(block) for block in self.blocks])
 
     def inputs(self) -> NDArray[np.float32]:
-        """The network's input, (n, size, size, channels); slices past an end repeat the last."""
+        """The network's input, (n, size, size, channels); end slices are repeated."""
         return with_context(self.pixels(), self.preparation.context)
 
     def restore(self, predictions: NDArray[np.float32]) -> sitk.Image:
-        """Bring predictions (n, size, size) back to the voxels of the scan, 0 outside the lungs."""
+        """Resample predictions (n, size, size) to the scan's grid, 0 outside the lungs."""
         restored = sitk.Image(self.lungs.GetSize(), sitk.sitkFloat32)
         restored.CopyInformation(self.lungs)
         start = 0
@@ -84,12 +83,12 @@ class Prepared:
 
 
 def prepare(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) -> Prepared:
-    """Mask, crop to the lungs' bounding square, resize and normalize the slices that hold lung.
+    """Mask, crop to the lungs' bounding square, resize and normalize the slices with lung.
 
     Args:
-        hu: axial HU image (see `axial.AxialView`).
+        hu: axial HU image (see `AxialView`).
         lungs: label image on the same grid, non-zero in the lungs, not empty.
-        preparation: how.
+        preparation: settings.
     """
     blocks = [
         _prepare_block(hu[:, :, low:high], lungs[:, :, low:high], preparation)
@@ -99,7 +98,7 @@ def prepare(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) -> Prep
 
 
 def prepare_mask(mask: sitk.Image, prepared: Prepared) -> NDArray[np.float32]:
-    """Bring a mask on the scan's grid to the prepared slices: covered part, (n, size, size)."""
+    """Resample a mask on the scan's grid to the prepared slices: coverage (n, size, size)."""
     blocks = []
     for block in prepared.blocks:
         low, high = _slices_of(block, mask)
@@ -111,7 +110,7 @@ def prepare_mask(mask: sitk.Image, prepared: Prepared) -> NDArray[np.float32]:
 
 
 def average_slabs(image: sitk.Image, slab_mm: float) -> sitk.Image:
-    """Average slices, a whole number of them, to about `slab_mm`; thicker ones stay."""
+    """Average whole numbers of slices to about `slab_mm`; thicker ones are kept."""
     slab = round(slab_mm / image.GetSpacing()[2])
     if slab <= 1:
         return image
@@ -127,7 +126,7 @@ def with_context(pixels: NDArray[np.float32], context: int) -> NDArray[np.float3
 
 
 def _blocks(lungs: sitk.Image, preparation: Preparation) -> Iterator[tuple[int, int]]:
-    """Ranges of slices that are prepared together: all with lung between, or each alone."""
+    """Ranges of slices that are prepared together: all, or each separately."""
     held = np.flatnonzero(sitk.GetArrayViewFromImage(lungs).any(axis=(1, 2)))
     if preparation.per_slice:
         yield from ((int(k), int(k) + 1) for k in held)
@@ -178,7 +177,7 @@ def _bounding_square(
 
 
 def _slices_of(block: sitk.Image, grid: sitk.Image) -> tuple[int, int]:
-    """Range of the grid's slices that a block was made of."""
+    """Range of the grid's slices that a block was made from."""
     half = block.GetSpacing()[2] / 2
     along = np.array(grid.GetDirection()).reshape(3, 3)[:, 2]
     first = np.dot(np.array(block.GetOrigin()) - grid.GetOrigin(), along) - half
@@ -188,18 +187,18 @@ def _slices_of(block: sitk.Image, grid: sitk.Image) -> tuple[int, int]:
 
 
 def _extend_ends(image: sitk.Image) -> sitk.Image:
-    """Repeat the outermost slices, columns and rows, so that voxels at the rim have a value."""
+    """Repeat the outermost slices, columns and rows, so that border voxels have a value."""
     return sitk.ZeroFluxNeumannPad(image, (1, 1, 1), (1, 1, 1))
 
 
 GROUP_PIXELS = 8 * 256 * 256
-"""Pixels of the neighbouring slices that share a rectangle, so that they are halved alike."""
+"""Pixels of neighbouring slices that share a rectangle."""
 
 MARGIN = 8
-"""Pixels around the lungs that the network sees."""
+"""Margin around the lungs in the network's input, in pixels."""
 
 UNIT = 16
-"""Rows and columns of what the network sees are multiples of this: it halves them four times."""
+"""Rows and columns of the network's input are multiples of this, because it halves them 4 times."""
 
 
 def nodule_probability(
@@ -212,8 +211,8 @@ def nodule_probability(
     """Probability that a voxel belongs to a nodule, float32 on the scan's grid, 0 outside lungs.
 
     Args:
-        model: takes (batch, size, size, channels), gives (batch, size, size, 1).
-        preparation: the one that the model was trained with.
+        model: maps (batch, size, size, channels) to (batch, size, size, 1).
+        preparation: that the model was trained with.
         hu: axial HU image.
         lungs: label image on the same grid, non-zero in the lungs.
         progress: called after each slice.
@@ -230,7 +229,7 @@ def predict_slices(
 ) -> NDArray[np.float32]:
     """Run the network over prepared slices (n, size, size); the result has the same shape.
 
-    A network that takes images of any size sees only the rectangle around the lungs of a few
+    A network with variable input size processes only the rectangle around the lungs of a few
     slices; the result is 0 outside it.
     """
     context, total = preparation.context, len(pixels)
@@ -256,7 +255,7 @@ def predict_slices(
 
 
 def _around_lungs(slices: NDArray[np.float32]) -> tuple[slice, slice]:
-    """The rows and columns that hold lung, as many as the network can halve at each level."""
+    """The rows and columns with lung, extended to multiples of `UNIT`."""
     lung = (slices != BACKGROUND_STD).any(axis=0)
     return _whole_units(lung.any(axis=1)), _whole_units(lung.any(axis=0))
 

@@ -1,4 +1,4 @@
-"""Training patches, cut from scans with lesions inserted on the fly."""
+"""Training patches from scans with lesions inserted on the fly."""
 
 import os
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mas
 from LungNoduleSegLib.network.transplants import NoduleCube, transplant
 
 TRANSPLANTED = 0.6
-"""Share of the inserted lesions that are real nodules, where there are any to take."""
+"""Share of real nodules among inserted lesions, if any are available."""
 
 PLEURAL = 0.7
-"""Share of the attached nodules that are put on the pleura; the others hang on a vessel."""
+"""Share of attached nodules placed on the pleura; the others are placed on a vessel."""
 
 TRIES = 8
-"""Places that a nodule is tried at before an artificial lesion is taken instead."""
+"""Attempts to place a nodule before an artificial lesion is used instead."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LesionSites:
 
 
 def find_sites(hu: sitk.Image, lungs: sitk.Image) -> LesionSites:
-    """Find where lesions may be put: amid the lung, on its surface and on its vessels.
+    """Find sites for lesions: in the parenchyma, on the pleura and on vessels.
 
     Args:
         hu: HU image.
@@ -59,15 +59,13 @@ def insert_random_lesions(
     rng: np.random.Generator,
     cubes: Sequence[NoduleCube] = (),
 ) -> tuple[sitk.Image, sitk.Image, int]:
-    """Put `count` random lesions into a copy of a scan.
+    """Insert `count` random lesions into a copy of a scan.
 
-    Half lie amid the lung, three in ten on the pleura, two in ten on vessels. With `cubes`,
-    `TRANSPLANTED` of the lesions are real nodules, each where its own attachment belongs; the
-    others are artificial.
+    Half are in the parenchyma, three in ten on the pleura, two in ten on vessels. With `cubes`,
+    `TRANSPLANTED` of the lesions are real nodules, placed according to their attachment.
 
     Returns:
-        The changed HU image, a uint16 image with the number of the lesion (from 1) in each of its
-        voxels, and how many of them are real nodules.
+        The new HU image, a uint16 label image of the lesions, and the number of real nodules.
     """
     array = sitk.GetArrayFromImage(hu)
     inside = sitk.GetArrayViewFromImage(lungs) > 0
@@ -106,7 +104,7 @@ def _transplant_somewhere(
     cubes: Sequence[NoduleCube],
     rng: np.random.Generator,
 ) -> tuple[tuple[slice, ...], NDArray[np.bool_]] | None:
-    """Transplant a random nodule to a place that suits it, None where it fits none of a few."""
+    """Transplant a random nodule to a suitable place; None if several attempts fail."""
     cube = cubes[int(rng.integers(len(cubes)))]
     if cube.attachment is None:
         kind = sites.parenchyma
@@ -126,7 +124,7 @@ WORKERS = min(4, os.cpu_count() or 1)
 """Threads that prepare scans."""
 
 PIXELS_OF_PART = 32
-"""Pixels of each lesion, nodule or mistake that patches are cut around."""
+"""Number of patch centres per lesion, nodule or false positive."""
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -139,10 +137,9 @@ class TrainingScan:
         name: for the model card.
         hu: axial HU image.
         lungs: label image on the same grid.
-        nodules: outlined nodules on the same grid, None where nobody has looked for any.
-        sites: where lesions may be inserted.
-        mistaken: what a network took for nodules and is none, on the same grid; see
-            `with_mistakes`.
+        nodules: outlined nodules on the same grid, None if the scan was not annotated.
+        sites: for lesions.
+        mistaken: mask of a network's false positives on the same grid, see `with_mistakes`.
     """
 
     name: str
@@ -155,18 +152,18 @@ class TrainingScan:
 
 @dataclass(frozen=True)
 class PatchTrainingPlan:
-    """How a network is trained; kept in its model card.
+    """Settings of a network's training on patches, kept in its model card.
 
     Attributes:
-        steps: batches in all.
-        batch: patches in a batch: a quarter hold an inserted lesion, a quarter an outlined nodule
-            and a quarter a place that the network was mistaken about, where such are known.
+        steps: total number of batches.
+        batch: patches in a batch: a quarter each with an inserted lesion, an outlined nodule and a
+            false positive, if available.
         patch: side of a patch in pixels, a multiple of 16.
-        learning_rate: at the start; it falls to a hundredth along a cosine.
-        lesions: inserted into each scan each time it is prepared anew.
-        refresh: batches between two preparations of a scan.
-        kept: prepared scans that batches are drawn from.
-        seed: of everything random.
+        learning_rate: initial; decreases to a hundredth along a cosine.
+        lesions: inserted into a scan each time it is prepared.
+        refresh: batches between two preparations.
+        kept: number of prepared scans that batches are drawn from.
+        seed: of all random numbers.
     """
 
     steps: int = 3000
@@ -181,7 +178,7 @@ class PatchTrainingPlan:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Slices and masks (n, y, x), and pixels (m, 3) that patches are cut around."""
+    """Slices and masks (n, y, x), and patch centres (m, 3)."""
 
     pixels: NDArray[np.float16]
     mask: NDArray[np.float16]
@@ -191,7 +188,7 @@ class _Prepared:
     mistakes: NDArray[np.intp]
 
     def centres(self, number: int) -> NDArray[np.intp]:
-        """Give the pixels for a patch by its number in the batch."""
+        """Return the centres for a patch by its number in the batch."""
         return (self.lesions, self.anywhere, self.outlined, self.mistakes)[number % 4]
 
 
@@ -202,22 +199,21 @@ def training_scan(
     nodules: sitk.Image | None = None,
     mistaken: sitk.Image | None = None,
 ) -> TrainingScan:
-    """Make a training scan of axial images on one grid, cropped to the lungs."""
+    """Make a training scan from axial images on one grid, cropped to the lungs."""
     return TrainingScan(name, hu, lungs, nodules, find_sites(hu, lungs), mistaken)
 
 
 class PatchBatches(EpochBatches):
-    """Batches of patches drawn from a few prepared scans, the oldest of which is renewed in turn.
+    """Batches of patches from a few prepared scans, of which the oldest is replaced in turn.
 
-    Which scans are prepared, with which lesions, and which patches are drawn follows from the
-    plan's seed and the number of the batch alone.
+    Scans, lesions and patches depend only on the plan's seed and the number of the batch.
 
     Args:
-        scans: to draw from, each read when its turn comes; they need not fit into memory together.
+        scans: to draw from, read on demand; they need not fit into memory together.
         preparation: of the slices; training varies its size.
-        plan: how.
+        plan: settings.
         count: batches in an epoch.
-        cubes: real nodules that are transplanted into the scans, beside artificial lesions.
+        cubes: real nodules that are inserted beside artificial lesions.
     """
 
     def __init__(
@@ -239,7 +235,7 @@ class PatchBatches(EpochBatches):
         return self._count
 
     def __getitem__(self, index: int) -> Batch:
-        """Give a batch: (batch, patch, patch, channels) and masks (batch, patch, patch, 1)."""
+        """Return a batch: (batch, patch, patch, channels) and masks (batch, patch, patch, 1)."""
         plan = self._plan
         step = self.epoch * self._count + index
         kept = self._keep(step // plan.refresh)
@@ -252,7 +248,7 @@ class PatchBatches(EpochBatches):
         return np.stack(x), np.stack(y)
 
     def _keep(self, first: int) -> list[_Prepared]:
-        """Prepared scans from number `first` on; the one after them is begun in the background."""
+        """Prepared scans from number `first` on; the next one is started in the background."""
         self._kept = {number: kept for number, kept in self._kept.items() if number >= first}
         wanted = range(first, first + self._plan.kept)
         for number in (*wanted, wanted.stop):
@@ -261,7 +257,7 @@ class PatchBatches(EpochBatches):
         return [self._kept[number].result() for number in wanted]
 
     def _prepared(self, number: int) -> _Prepared:
-        """Prepare a scan; all have their turn, in an order of its own, before one has it again."""
+        """Prepare a scan; each is used once per random pass over all scans."""
         seed = self._plan.seed
         turn, place = divmod(number, len(self._scans))
         order = np.random.default_rng((seed, 1, turn)).permutation(len(self._scans))
@@ -277,7 +273,7 @@ def _prepare_with_lesions(
     rng: np.random.Generator,
     cubes: Sequence[NoduleCube],
 ) -> _Prepared:
-    """Insert lesions into one scan and prepare it at a scale of its own."""
+    """Insert lesions into one scan and prepare it at a random scale."""
     hu, labels, _ = insert_random_lesions(scan.hu, scan.lungs, scan.sites, plan.lesions, rng, cubes)
     inserted = labels > 0
     empty = inserted < 0
@@ -305,7 +301,7 @@ def _prepare_with_lesions(
 
 
 def _centres(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw as many pixels of each connected part of a mask, so that small parts count as well."""
+    """Draw equal numbers of pixels from each component of a mask, so that small ones count too."""
     parts, count = ndimage.label(mask)
     pixels = rng.permutation(np.argwhere(parts))
     owner = parts[tuple(pixels.T)]
@@ -314,7 +310,7 @@ def _centres(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.in
 
 
 def _thicker(image: sitk.Image) -> sitk.Image:
-    """Average slices two by two; a mask keeps what fills at least half of a pair."""
+    """Average pairs of slices; masks are thresholded at one half."""
     if image.GetPixelID() != sitk.sitkUInt8:
         return sitk.BinShrink(image, (1, 1, 2))
     return sitk.BinShrink(sitk.Cast(image > 0, sitk.sitkFloat32), (1, 1, 2)) >= 0.5
@@ -323,7 +319,7 @@ def _thicker(image: sitk.Image) -> sitk.Image:
 def _patch(
     scan: _Prepared, number: int, context: int, side: int, rng: np.random.Generator
 ) -> Batch:
-    """Cut one patch, (side, side, channels) and (side, side, 1), and vary it."""
+    """Cut and augment one patch, (side, side, channels) and (side, side, 1)."""
     centres = scan.centres(number)
     z, y, x = centres[rng.integers(len(centres))]
     size = scan.pixels.shape[1]
@@ -341,7 +337,7 @@ def _patch(
 def _vary(
     pixels: NDArray[np.float32], mask: NDArray[np.float32], rng: np.random.Generator
 ) -> Batch:
-    """Flip, turn, and change contrast, sharpness and noise, all channels alike."""
+    """Randomly flip, rotate, and change contrast, sharpness and noise of all channels alike."""
     if rng.random() < 0.5:
         pixels = pixels[..., ::-1]
     if rng.random() < 0.5:

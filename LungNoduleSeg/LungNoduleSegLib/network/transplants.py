@@ -1,8 +1,8 @@
 """Transplant real nodules from one lung into another, as training examples.
 
-A `NoduleCube` is a nodule with a margin around it, cut from an outlined scan. It is turned, flipped
-and scaled, laid on the grid of another scan and blended in over about a voxel, so that its own rim
-is kept. A nodule that hangs on the pleura or on a vessel is put on one again, on the same side.
+A `NoduleCube` is a nodule with a margin, cut from an outlined scan. It is rotated, flipped, scaled,
+resampled to the grid of another scan and blended in over about a voxel, so that its border is kept.
+A nodule attached to pleura or vessel is attached again, on the same side.
 """
 
 from collections.abc import Sequence
@@ -20,30 +20,30 @@ from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
 
 IMAGES, MASKS = "image", "mask"
-"""Subfolders of a folder of cubes, with files of equal names."""
+"""Subfolders of a folder of cubes, with equal file names."""
 
 MARGIN_MM = 8.0
-"""Surroundings that `cut_cubes` keeps around a nodule."""
+"""Margin of `cut_cubes` around a nodule."""
 
 DENSE_HU = -500
-"""Above this, what touches a nodule is wall or vessel, not lung."""
+"""Lower limit of wall or vessel in contact with a nodule."""
 
 ATTACHED_SHARE = 0.12
 """Share of its surface from which on a nodule hangs on something dense."""
 
 RIM_MM = 1.2
-"""Beyond the outline, the donor's own rim is kept for about so long, then it fades."""
+"""Width of the donor's border that is kept around the outline before it fades."""
 
 SCALE = (0.8, 1.25)
 """Range of the random scale."""
 
 _OUTSIDE_MM = 1.5
-"""A transplant may reach so far beyond the lung: an outline of the lungs is no wall."""
+"""Distance that a transplant may extend beyond the lung mask."""
 
 
 @dataclass(frozen=True)
 class NoduleCube:
-    """A nodule and what lies around it.
+    """A nodule with its surroundings.
 
     Attributes:
         name: of its file, or of the scan and its number there.
@@ -65,9 +65,9 @@ class NoduleCube:
 
     @cached_property
     def attachment(self) -> NDArray[np.float64] | None:
-        """The direction (y, x) from the nodule to the wall or vessel it hangs on, None if free."""
+        """The direction (y, x) to the wall or vessel it is attached to, None without attachment."""
         near, beyond = (ndimage.binary_dilation(self.mask, iterations=n) for n in (1, 3))
-        shell = beyond & ~near  # what is nearer is blurred by the nodule itself
+        shell = beyond & ~near  # closer voxels are blurred by the nodule itself
         touching = np.argwhere(shell & (self.hu > DENSE_HU))
         if len(touching) < ATTACHED_SHARE * np.count_nonzero(shell):
             return None
@@ -86,25 +86,25 @@ def read_cubes(folder: Path) -> list[NoduleCube]:
     """Read nodules from a folder with an `image` and a `mask` file of the same name for each.
 
     Args:
-        folder: holds `image/NAME` in HU and `mask/NAME`, non-zero in the nodule; any orientation.
+        folder: with `image/NAME` in HU and `mask/NAME`, non-zero in the nodule; any orientation.
 
     Raises:
         InputError: if there are none, or one of a pair is missing, damaged or of another size.
     """
     files = sorted((folder / IMAGES).glob("*"))
     if not files:
-        raise InputError(f"{folder / IMAGES} holds no file: give a folder with image/ and mask/.")
+        raise InputError(f"{folder / IMAGES} is empty: choose a folder with image/ and mask/.")
     return [cube for file in files if (cube := _read_cube(file, folder / MASKS / file.name))]
 
 
 def write_cubes(cubes: Sequence[NoduleCube], folder: Path) -> None:
-    """Write nodules as `read_cubes` reads them; the folder must be new.
+    """Write nodules for `read_cubes` into a new folder.
 
     Raises:
         InputError: if `folder` exists.
     """
     if folder.exists():
-        raise InputError(f"{folder} exists: give a new folder.")
+        raise InputError(f"{folder} exists: choose a new folder.")
     for part, pixels in ((IMAGES, "hu"), (MASKS, "mask")):
         (folder / part).mkdir(parents=True)
         for cube in cubes:
@@ -119,7 +119,7 @@ def cut_cubes(name: str, hu: sitk.Image, nodules: sitk.Image) -> list[NoduleCube
     Args:
         name: of the scan.
         hu: axial HU image (`AxialView`).
-        nodules: labels on the same grid; each one that is not 0 is a nodule.
+        nodules: label image on the same grid.
     """
     values, labels = sitk.GetArrayFromImage(hu), sitk.GetArrayViewFromImage(nodules)
     spacing = hu.GetSpacing()[::-1]
@@ -145,19 +145,19 @@ def transplant(
     voxel: tuple[int, int, int],
     rng: np.random.Generator,
 ) -> tuple[tuple[slice, ...], NDArray[np.bool_]] | None:
-    """Put a nodule into a scan, in place, turned, flipped and scaled at random.
+    """Insert a nodule into a scan in place, randomly rotated, flipped and scaled.
 
     Args:
         hu: (z, y, x) HU of an axial scan; changed around `voxel`.
         geometry: an image on that grid; its voxels are not read.
         inside: bool (z, y, x), the lungs.
         cube: the nodule.
-        voxel: (z, y, x) of its centre; on the lung's surface for one that hangs on something.
-        rng: draws how it is turned.
+        voxel: (z, y, x) of its centre; on the lung's surface for an attached nodule.
+        rng: random numbers.
 
     Returns:
-        The box and the nodule's mask in it, or None, and nothing changed, where it does not fit:
-        off the grid, for the most part outside the lungs, or on something dense already.
+        The box and the nodule's mask in it; or None, without a change, if it does not fit: outside
+        the grid, mostly outside the lungs, or on dense tissue.
     """
     spacing = np.array(geometry.GetSpacing()[::-1])
     outward = _outward(inside, voxel, spacing) if cube.attachment is not None else None
@@ -165,7 +165,7 @@ def transplant(
     box = _box(cube, matrix, voxel, spacing, hu.shape)
     if box is None:
         return None
-    coverage, donor = _laid_on(cube, matrix, voxel, spacing, box)
+    coverage, donor = _resampled(cube, matrix, voxel, spacing, box)
     room = ndimage.distance_transform_edt(~inside[box], spacing) <= _OUTSIDE_MM
     mask = (coverage >= 0.5) & room
     whole = np.count_nonzero(coverage >= 0.5)
@@ -178,14 +178,14 @@ def transplant(
     added = np.sqrt(max(fine_noise(beneath[inside[box]]) ** 2 - cube.noise_hu**2, 0))
     donor = donor + ndimage.gaussian_filter(rng.normal(0, 1, donor.shape), (0, 0.5, 0.5)) * added
     blended = beneath + weight * (donor - beneath)
-    # Vessels and walls of the host stay: they show through ground glass, and no rim cuts them.
+    # The host's vessels and walls are kept: they are visible in ground glass and must not be cut.
     blended = np.where(beneath > DENSE_HU, np.maximum(blended, beneath), blended)
     hu[box] = np.rint(blended) if np.issubdtype(hu.dtype, np.integer) else blended
     return box, mask & inside[box]
 
 
 def fine_noise(values: NDArray[np.int16] | NDArray[np.float32]) -> float:
-    """Estimate noise (HU) from lung voxels: half the spread of the middle of their values."""
+    """Estimate noise (HU) from the 30th and 70th percentile of lung voxels."""
     if values.size < 20:
         return 0.0
     low, high = np.percentile(values, (30, 70))
@@ -193,13 +193,13 @@ def fine_noise(values: NDArray[np.int16] | NDArray[np.float32]) -> float:
 
 
 def _read_cube(image: Path, mask: Path) -> NoduleCube | None:
-    """Read one nodule; None where its mask is empty."""
+    """Read one nodule; None if its mask is empty."""
     try:
         hu, outline = sitk.ReadImage(image), sitk.ReadImage(mask)
     except RuntimeError as error:
         raise InputError(f"{image} or {mask} is missing or damaged: cut it again.") from error
     if hu.GetSize() != outline.GetSize() or hu.GetDimension() != 3:
-        raise InputError(f"{mask} does not fit {image}: cut both from one scan.")
+        raise InputError(f"{mask} does not match {image}: cut both from one scan.")
     outline.CopyInformation(hu)
     hu, outline = (AxialView.of(one, AIR_HU).image for one in (hu, outline))
     inside = sitk.GetArrayFromImage(outline) > 0
@@ -212,7 +212,7 @@ def _read_cube(image: Path, mask: Path) -> NoduleCube | None:
 def _outward(
     inside: NDArray[np.bool_], voxel: tuple[int, int, int], spacing: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """Give the direction (y, x) out of the lung near a voxel on its surface."""
+    """Return the outward direction (y, x) near a voxel on the lung's surface."""
     z, y, x = voxel
     reach = [int(np.ceil(6 / step)) for step in spacing[1:]]
     top, left = max(y - reach[0], 0), max(x - reach[1], 0)
@@ -228,11 +228,11 @@ def _outward(
 def _orientation(
     cube: NoduleCube, outward: NDArray[np.float64] | None, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draw a rotation and flips, (z, y, x) of the host in mm to those of the donor."""
+    """Draw a rotation and flips as a matrix from host to donor, (z, y, x) in mm."""
     flips = np.diag(rng.choice([-1.0, 1.0], 3))
     angle = rng.uniform(0, 2 * np.pi)
     if outward is not None and cube.attachment is not None:
-        hangs = flips[1:, 1:] @ cube.attachment  # where it points once it is flipped
+        hangs = flips[1:, 1:] @ cube.attachment  # its direction after flipping
         angle = np.arctan2(outward[0], outward[1]) - np.arctan2(hangs[0], hangs[1])
         angle += rng.normal(0, 0.2)
     turn = np.eye(3)
@@ -247,7 +247,7 @@ def _box(
     spacing: NDArray[np.float64],
     shape: tuple[int, ...],
 ) -> tuple[slice, ...] | None:
-    """Give the voxels that the nodule and its rim reach, None where they leave the grid."""
+    """Return the box of the nodule and its border, None if it exceeds the grid."""
     extent = np.ptp(np.argwhere(cube.mask), axis=0) / 2 * cube.spacing + 3 * RIM_MM
     reach = np.abs(np.linalg.inv(matrix)) @ extent
     steps = np.ceil(reach / spacing).astype(int) + 1
@@ -257,17 +257,14 @@ def _box(
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
-def _laid_on(
+def _resampled(
     cube: NoduleCube,
     matrix: NDArray[np.float64],
     voxel: tuple[int, int, int],
     spacing: NDArray[np.float64],
     box: tuple[slice, ...],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Lay mask and HU on the host's grid: the nodule's share of each voxel, 0…1, and the HU.
-
-    A slice of the host that is thicker than the donor's averages over its thickness.
-    """
+    """Resample mask (coverage, 0…1) and HU to the host's grid, averaged over its thicker slices."""
     donor_spacing = np.array(cube.spacing)
     centre = np.argwhere(cube.mask).mean(axis=0)
     samples = max(1, int(np.ceil(spacing[0] / donor_spacing[0])))
@@ -290,7 +287,7 @@ def _laid_on(
 
 
 def _weight(coverage: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Give the donor's share, 0…1: all of the nodule and its rim, then it fades."""
+    """Return the donor's weight, 1 in the nodule and its border, then decreasing to 0."""
     away = ndimage.distance_transform_edt(coverage < 0.5, spacing)
     fade = np.maximum(RIM_MM, float(spacing[1]))
     return np.clip(2 - away / fade, 0, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The U-Net of the tutorial in backend-neutral Keras 3, with its Dice loss and training."""
+"""The tutorial's U-Net in backend-independent Keras 3, with Dice loss and training."""
 
 import warnings
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ def build_unet(
     Ronneberger et al., U-Net, MICCAI 2015.
 
     Args:
-        size: rows and columns, a multiple of 16; None takes any such multiple.
-        channels: slices seen at once.
-        filters: of the first level; they double at each level.
-        batch_norm: normalize after each convolution, which lets small data sets be learnt faster.
+        size: rows and columns, a multiple of 16; None for variable multiples of 16.
+        channels: number of input slices.
+        filters: of the first level, doubled at each level.
+        batch_norm: use batch normalization, which speeds up training on small data sets.
     """
 
     def convolve(x: Any, width: int) -> Any:
@@ -61,9 +61,9 @@ def build_unet(
 
 @keras.saving.register_keras_serializable("LungNoduleSegLib")
 def dice_coefficient(y_true: Any, y_pred: Any) -> Any:
-    """Dice overlap of the whole batch, smoothed by 1 in numerator and denominator as in the seed.
+    """Dice coefficient of the whole batch, smoothed by 1 as in the tutorial.
 
-    Both tensors have the same shape, values 0…1; two empty masks agree with 1.
+    Both tensors have the same shape, values 0…1; two empty masks give 1.
     """
     y_true = keras.ops.cast(y_true, y_pred.dtype)
     overlap = keras.ops.sum(y_true * y_pred)
@@ -81,46 +81,45 @@ SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 def load_weights(model: keras.Model, file: Path) -> None:
-    """Give a network the weights in a file; code in the file is never run.
+    """Load the weights of a network; code in the file is never run.
 
     Args:
         model: the network.
-        file: `.keras`, or `.h5` as Keras writes it: `.weights.h5`, or weights or a whole model of
-            earlier versions.
+        file: `.keras`, or `.h5` of Keras: `.weights.h5`, or weights or a model of earlier versions.
 
     Raises:
-        InputError: if it cannot be read or is of a network of another architecture.
+        InputError: if it cannot be read or has another architecture.
     """
     if file.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{file} is no file of weights: give one of {', '.join(SUFFIXES)}.")
+        raise InputError(f"{file} is not a weights file: choose one of {', '.join(SUFFIXES)}.")
     if not file.is_file():
-        raise InputError(f"{file} does not exist: give a file with weights.")
+        raise InputError(f"{file} does not exist: choose a file with weights.")
     try:
         if file.suffix.lower() == ".keras":
             _copy(keras.saving.load_model(file, compile=False, safe_mode=True), model, file)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # dozens of lines before the error that says it
+                warnings.simplefilter("ignore")  # many lines before the actual error
                 model.load_weights(file)
     except InputError:
         raise
     except (ValueError, TypeError, OSError, KeyError, AttributeError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise InputError(
-            f"{file} does not hold the weights of this network of {model.count_params():,} "
-            f"parameters and input {_words(model.input_shape)} ({reason}): give one of the same "
+            f"{file} does not have the weights of this network with {model.count_params():,} "
+            f"parameters and input {_words(model.input_shape)} ({reason}): choose one of the same "
             "preset and size."
         ) from error
 
 
 def _copy(source: keras.Model, model: keras.Model, file: Path) -> None:
     """Copy the weights if all have the same shape."""
-    theirs, ours = ([weight.shape for weight in one.weights] for one in (source, model))
-    if theirs != ours:
+    shapes, needed = ([weight.shape for weight in one.weights] for one in (source, model))
+    if shapes != needed:
         raise InputError(
             f"{file} is of another network: it has {source.count_params():,} parameters and input "
             f"{_words(source.input_shape)}, this one {model.count_params():,} and "
-            f"{_words(model.input_shape)}; give one of the same preset and size."
+            f"{_words(model.input_shape)}; choose one of the same preset and size."
         )
     model.set_weights(source.get_weights())
 
@@ -136,10 +135,9 @@ CHECKPOINT_STEPS = 100
 def with_mistakes(
     model: keras.Model, scan: TrainingScan, preparation: Preparation, threshold: float = 0.3
 ) -> TrainingScan:
-    """Run a network over a scan as it is and note what it wrongly marks, to be learnt from.
+    """Run a network on a scan and add its false positives as training examples.
 
-    Whatever is not outlined counts as wrong; in a scan with nodules that nobody outlined, these
-    would be unlearnt.
+    Everything outside outlined nodules counts as false positive, so all nodules must be outlined.
     """
     marked = nodule_probability(model, preparation, scan.hu, scan.lungs) > threshold
     if scan.nodules is not None:
@@ -151,15 +149,15 @@ def with_mistakes(
 def dice_cross_entropy_loss(y_true: Any, y_pred: Any) -> Any:
     """One minus the Dice coefficient of the batch plus the mean binary cross-entropy.
 
-    The sum learns from empty patches too, where the Dice coefficient alone says nothing (Isensee et
-    al., nnU-Net, Nature Methods 2021).
+    Unlike the Dice coefficient alone, the sum also learns from empty patches (Isensee et al.,
+    nnU-Net, Nature Methods 2021).
     """
     cross_entropy = keras.ops.mean(keras.losses.binary_crossentropy(y_true, y_pred))
     return 1 - dice_coefficient(y_true, y_pred) + cross_entropy
 
 
 def compile_for_training(model: keras.Model, learning_rate: float, steps: int) -> None:
-    """Compile with Adam, clipped gradients, and a rate that falls to a hundredth along a cosine."""
+    """Compile with Adam, clipped gradients, and a cosine decay of the rate to a hundredth."""
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps, alpha=0.01)
     model.compile(
         keras.optimizers.Adam(schedule, clipnorm=1.0),
@@ -177,20 +175,20 @@ def train(
     cubes: Sequence[NoduleCube] = (),
     checkpoint: Path | None = None,
 ) -> list[float]:
-    """Train `model` in place; returns the loss of each hundred steps.
+    """Train `model` in place; returns the mean loss of every hundred steps.
 
     Args:
         model: the network, compiled here.
         scans: to draw patches from.
         preparation: of the slices.
-        plan: how.
+        plan: settings.
         progress: callback, in the stage "Training"; may raise `Cancelled`.
         cubes: real nodules to transplant into the scans.
-        checkpoint: `.npz` file that keeps the state every `CHECKPOINT_STEPS` and from which an
-            interrupted training goes on; removed at the end.
+        checkpoint: `.npz` file for the state every `CHECKPOINT_STEPS`, from which an interrupted
+            training continues; removed at the end.
 
     Raises:
-        ValueError: if there is no scan.
+        ValueError: if there are no scans.
     """
     if not scans:
         raise ValueError("there is no scan to train on")
@@ -223,7 +221,7 @@ def _state(model: keras.Model) -> list[Any]:
 
 
 def _keep(model: keras.Model, file: Path, step: int, losses: Sequence[float]) -> None:
-    """Write the state of a training; the file is whole at any time."""
+    """Write the state of a training atomically."""
     arrays: dict[str, Any] = {f"v{n}": np.asarray(one) for n, one in enumerate(_state(model))}
     arrays |= {"step": step, "losses": np.array(losses)}
     temporary = file.with_name(f".{file.name}")
@@ -233,7 +231,7 @@ def _keep(model: keras.Model, file: Path, step: int, losses: Sequence[float]) ->
 
 
 def _resume(model: keras.Model, file: Path) -> tuple[int, list[float]]:
-    """Take up a training where `_keep` left it; gives its step and the losses so far."""
+    """Restore the state of `_keep`; returns its step and the losses so far."""
     with np.load(file, allow_pickle=False) as kept:
         for n, one in enumerate(_state(model)):
             one.assign(kept[f"v{n}"])

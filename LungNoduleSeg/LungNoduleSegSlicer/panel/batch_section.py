@@ -123,7 +123,7 @@ class BatchTable:
             self._finish(cells)
         self._fit()
 
-    def hear(self, event: Mapping[str, Any]) -> None:
+    def handle(self, event: Mapping[str, Any]) -> None:
         """Take what the command `batch` tells: a scan's progress, or its finished row."""
         if "row" in event:
             self._finish(event["row"])
@@ -278,7 +278,7 @@ class BatchSection(Section):
             lambda result: None,
         )
         self.load_bar = RunBar(ui.loadRun)
-        self.run_bar.runner.told.connect(self._hear)
+        self.run_bar.runner.event.connect(self._handle)
         self.run_bar.runner.ended.connect(lambda error, details: self._show_results())
         self.series.changed.connect(self._show_obstacle)
         offer_folder(ui.batchScansFolder, ui.batchScansLine)
@@ -389,8 +389,8 @@ class BatchSection(Section):
             obstacle = _("Choose the folder for the results first.")
         self.run_bar.set_obstacle(obstacle)
 
-    def _hear(self, event: dict[str, Any]) -> None:
-        self.table.hear(event)
+    def _handle(self, event: dict[str, Any]) -> None:
+        self.table.handle(event)
         if "row" in event:
             self._show_choice()
 

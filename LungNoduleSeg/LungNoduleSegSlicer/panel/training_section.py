@@ -157,7 +157,7 @@ class TrainingSection(Section):
             self._make_work,
             lambda result: self.refresh(),
         )
-        self.run_bar.runner.told.connect(self._curve.hear)
+        self.run_bar.runner.event.connect(self._curve.handle)
         self.run_bar.runner.ended.connect(lambda error, details: self.refresh())
         model.changed.connect(lambda file: self.refresh())
         self._offer_paths()
