@@ -276,7 +276,7 @@ Change = Callable[[str], str]
             lambda t: t.replace("0.9", "inf", 1),
             "'inf' is not a number for probability",
         ),
-        ("submission", lambda t: t.replace("0.9", "", 1), "'' is not a number for probability"),
+        ("submission", lambda t: t.replace("0.9", "", 1), "'' is not a number for"),
         ("submission", lambda t: t + "1.2.3,4,5\n", "line 37 has 3 values for 5 columns"),
         ("submission", lambda _: "", "line 1 is empty"),
         ("submission", lambda t: t.split("\n")[0] + "\n", "no marks in the scans of u.csv"),

@@ -205,11 +205,11 @@ def _first(labels: Rows, value: str) -> Rows:
         ),
         (
             lambda f, t: ([f[0] | {"max_area": "big"}, *f[1:]], t),
-            "line 2: 'big' is not a number for",
+            "'big' is not a number for",
         ),
         (
             lambda f, t: ([f[0] | {"max_area": "inf"}, *f[1:]], t),
-            "line 2: 'inf' is not a number for",
+            "'inf' is not a number for",
         ),
         (lambda f, t: ([r for r in f if r["patient_id"] in ("p0", "p1")], t), "here, not 3"),
         (lambda f, t: ([f[0] | {"patient_id": ""}, *f[1:]], t), "line 2 has no patient_id"),
