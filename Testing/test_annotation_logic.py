@@ -133,7 +133,7 @@ def test_slices_of_a_volume_too_oblique_or_empty_are_refused(logic: AnnotationLo
     with pytest.raises(InputError, match="oblique has no axial slices"):
         logic.setLandmark(oblique, "C7", 0)
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
-    with pytest.raises(InputError, match="empty holds no image"):
+    with pytest.raises(InputError, match="empty has no image"):
         logic.landmarks(empty)
 
 

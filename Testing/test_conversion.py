@@ -170,11 +170,11 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("locations", "words"),
     [
-        ({"../0.dcm": 0.1}, "no path below"),
-        ({"/etc/0.dcm": 0.1}, "no path below"),
-        ({"a\\..\\..\\0.dcm": 0.1}, "no path below"),
-        ({"C:\\0.dcm": 0.1}, "no path below"),
-        ({"": 0.1}, "no path below"),
+        ({"../0.dcm": 0.1}, "not a path below"),
+        ({"/etc/0.dcm": 0.1}, "not a path below"),
+        ({"a\\..\\..\\0.dcm": 0.1}, "not a path below"),
+        ({"C:\\0.dcm": 0.1}, "not a path below"),
+        ({"": 0.1}, "not a path below"),
         ({"0.dcm": "0.1"}, "has no number"),
         ({"0.dcm": float("nan")}, "has no number"),
         ({}, "names no slices"),

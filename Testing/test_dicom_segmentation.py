@@ -325,7 +325,7 @@ def test_what_cannot_be_referred_to_is_refused_in_one_sentence(tmp_path: Path) -
     source = read_dicom_source(scan)
     with pytest.raises(InputError, match="Nodule 3 is in the table but has no voxels"):
         write_dicom(tmp_path / "out", source, lungs, results_on(scan, (1,))[1], rows, RECORD)
-    with pytest.raises(InputError, match="does not say what made it"):
+    with pytest.raises(InputError, match="record of the run is incomplete"):
         write_dicom(tmp_path / "out", source, lungs, labels, rows, {"model": {}})
     assert not (tmp_path / "out").exists()
 

@@ -99,8 +99,8 @@ def test_piecewise_linear_with_the_slopes_of_the_ends(
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
-        ({"C7": "1.dcm"}, "annotates 1 landmark: annotate at least two"),
-        ({}, "annotates no landmarks: annotate at least two"),
+        ({"C7": "1.dcm"}, "has 1 landmark: annotate at least two"),
+        ({}, "has no landmarks: annotate at least two"),
         ({"C7": "1.dcm", "T1": "1.dcm"}, "on the same level as"),
         ({"C7": "3.dcm", "T1": "1.dcm"}, "lies above"),
         ({"C7": "1.dcm", "T1": "gone.dcm"}, "gone.dcm, which is not in the scan"),
@@ -190,6 +190,6 @@ def test_command_names_what_it_refuses(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(app, ["normalize", str(tmp_path), "--progress", "jsonl"])
     assert outcome.exit_code == 1, outcome.output
     events = [json.loads(line) for line in outcome.stdout.splitlines()]
-    assert any("annotates 1 landmark" in event.get("message", "") for event in events)
+    assert any("has 1 landmark" in event.get("message", "") for event in events)
     assert events[-1]["result"]["slices"] == 7
     assert len(events[-1]["result"]["refused"]) == 1

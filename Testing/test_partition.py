@@ -143,7 +143,7 @@ def test_folders_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a folder"):
         partition(tmp_path / "missing", tmp_path / "parts")
     (tmp_path / "npz").mkdir()
-    with pytest.raises(InputError, match=r"holds no \.npz"):
+    with pytest.raises(InputError, match=r"has no \.npz"):
         partition(tmp_path / "npz", tmp_path / "parts")
     source(tmp_path / "npz")
     with pytest.raises(InputError, match="choose a folder outside it"):
