@@ -373,7 +373,7 @@ def test_what_cannot_be_localized_is_refused_by_its_name(
     logic: CTSliceToolsLogic, unloaded: Path, tmp_path: Path
 ) -> None:
     empty = logic.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing")
-    with pytest.raises(InputError, match="Nothing holds no image"):
+    with pytest.raises(InputError, match="Nothing has no image"):
         logic.predict(empty)
     mask = add_volume(sitk.Image([9, 9, 9], sitk.sitkUInt8), "Mask")
     before = names()

@@ -435,7 +435,7 @@ def test_volumes_that_fit_no_image_file_are_refused(
         volume.SetAndObserveTransformNodeID(transform.GetID())
         with pytest.raises(InputError, match=message):
             export_volume(volume, tmp_path / "a.nrrd")
-    with pytest.raises(InputError, match="Nothing holds no image"):
+    with pytest.raises(InputError, match="Nothing has no image"):
         logic.process(empty)
     assert list(tmp_path.iterdir()) == []
 
