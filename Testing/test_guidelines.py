@@ -451,10 +451,10 @@ def examined(*nodules: NoduleFacts, **facts: Any) -> Any:
 def test_what_a_first_ct_would_be_classed_as_is_said_but_not_assumed() -> None:
     results = [lung_rads(nodule(SOLID, mm), SCREENED) for mm in (5, 16)]
     assert [(one.category, one.if_first) for one in results] == [("", "2"), ("", "4B")]
-    assert class_examination(results, SCREENED).if_first == "4B"
+    assert classify_examination(results, SCREENED).if_first == "4B"
     results.append(lung_rads(NoduleFacts(), SCREENED))
     assert not results[-1].if_first
-    assert not class_examination(results, SCREENED).if_first
+    assert not classify_examination(results, SCREENED).if_first
 
 
 def test_an_examination_has_the_category_of_its_most_suspicious_nodule() -> None:
