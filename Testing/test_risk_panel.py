@@ -169,9 +169,9 @@ class TestFacts(RiskTest):
                 "long",
                 "“long” is not a number. Enter a number for longest diameter in mm",
             ),
-            ("longest_mm", "-3", "give a length above 0 mm"),
+            ("longest_mm", "-3", "enter a length above 0 mm"),
             ("longest_mm", "2", "exceeds the longest diameter"),
-            ("solid_component_mm", "nan", "give a length above 0 mm"),
+            ("solid_component_mm", "nan", "enter a length above 0 mm"),
         ):
             self.type(self.section.nodule, name, text)
             self.assertIn(said, self.ui.factProblem.text)
