@@ -1,6 +1,6 @@
 """The section Dataset and training: from DICOM files to a trained and measured localizer."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -9,27 +9,19 @@ from typing import Annotated, Any
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from CTLungScreeningLib.child_process import Work, command_options
+from CTLungScreeningLib.child_process import command_options
 from CTLungScreeningLib.files import beside, refuse_existing
 from CTLungScreeningLib.model_card import require_new_model
-from CTLungScreeningSlicer.panel.packages import ensure_packages
-from CTLungScreeningSlicer.panel.run_bar import RunBar
-from CTLungScreeningSlicer.panel.section import Section, SectionParameters
+from CTLungScreeningSlicer.panel.training import StepsSection
 from CTLungScreeningSlicer.panel.widgets import (
     ModelChooser,
     PictureWindow,
     offer_file,
     offer_folder,
     offer_new_file,
-    show_text,
-    shown_errors,
 )
-from CTLungScreeningSlicer.scene.commands import TrainingCurve
 from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
-
-PROPERTY = "TrainingParameter"
-"""Dynamic property of the .ui file that names the parameter of a widget."""
 
 _PLAN = LocalizerTrainingPlan()
 _MANY = 100_000
@@ -178,11 +170,16 @@ class TrainingRun:
         pseudonymize: whether folders are named by keyed hashes.
     """
 
-    steps: Collection[Step]
+    steps: Sequence[Step]
     paths: Paths
     plan: LocalizerTrainingPlan
     hard_links: bool = False
     pseudonymize: bool = False
+
+    @property
+    def model(self) -> Path | None:
+        """The new `.keras` file."""
+        return self.paths.model
 
     @property
     def missing(self) -> str | None:
@@ -213,8 +210,8 @@ class TrainingRun:
             Step.TRAIN: [paths.parts, "-o", paths.model],
             Step.EVALUATE: [paths.test_data, "-o", paths.evaluation, "--model", paths.tested_model],
         }
-        given = (one for one in arguments[step] if one is not None)
-        return [step.value, *given, *self._options(step)]
+        chosen = (one for one in arguments[step] if one is not None)
+        return [step.value, *chosen, *self._options(step)]
 
     def _options(self, step: Step) -> list[str]:
         if step is Step.TRAIN:
@@ -224,11 +221,6 @@ class TrainingRun:
         if step is Step.ORGANIZE and self.pseudonymize:
             options = [*options, "--pseudonymize"]
         return options
-
-
-def result_text(step: Step, result: dict[str, Any]) -> str:
-    """Say what a step has done."""
-    return _TEXTS[step](result)
 
 
 def _organized(result: dict[str, Any]) -> str:
@@ -302,13 +294,14 @@ _FIELDS = {
 """Parameter of each path of `Paths` that has a field."""
 
 
-class TrainingSection(Section):
-    """Six steps, of which a run does those that are ticked, one after the other.
+class TrainingSection(StepsSection):
+    """The six steps from DICOM files to an evaluated localizer.
 
     Attributes:
-        run_bar: runs them.
         pictures: the window with the plots of an evaluation.
     """
+
+    TITLE = TITLE
 
     def __init__(
         self, ui: Any, logic: CTSliceToolsLogic, model: ModelChooser, requirements: Path
@@ -316,26 +309,15 @@ class TrainingSection(Section):
         """Build the section.
 
         Args:
-            ui: widgets of the .ui file; those with a parameter have it in the property `PROPERTY`.
+            ui: see `StepsSection`.
             logic: runs the commands.
-            model: gets the trained model, and gives the one to evaluate where none is trained.
-            requirements: packages installed when a run is first started.
+            model: gets the trained model, and provides the one to evaluate if none is trained.
+            requirements: see `StepsSection`.
         """
-        super().__init__()
-        self._ui, self._logic, self._model = ui, logic, model
-        self._requirements = requirements
-        self._parameters = SectionParameters(training_parameters, ui, PROPERTY, self.refresh)
-        self._curve = TrainingCurve()
-        self.pictures = PictureWindow(_("Evaluation"))
-        self.run_bar = RunBar(
-            ui.trainingRun,
-            _("Run selected steps"),
-            _("Run the selected steps one after another."),
-            self._make_work,
-            lambda result: self.refresh(),
+        super().__init__(
+            ui, ui.resultLabel, training_parameters, logic.commands, model, requirements
         )
-        self.run_bar.runner.event.connect(self._curve.handle)
-        model.changed.connect(lambda file: self.refresh())
+        self.pictures = PictureWindow(_("Evaluation"))
         for button, field in (
             (ui.sourceBrowse, ui.sourceFolder),
             (ui.datasetBrowse, ui.datasetFolder),
@@ -350,21 +332,15 @@ class TrainingSection(Section):
         models = _("Keras models (*.keras)")
         offer_new_file(ui.newModelBrowse, ui.newModelFile, _("New model"), models, ".keras")
         ui.picturesButton.clicked.connect(self.show_pictures)
-        show_text(ui.resultLabel, "")
         self.refresh()
 
-    def set_parameters(self, parameters: Any | None) -> None:
-        """Keep the section and a parameter node equal from now on; a run goes on as it began."""
-        self._parameters.set_node(parameters and parameters.parameterNode)
-
     def stop(self) -> None:
-        """End the run, if there is one, with its child process."""
-        self.run_bar.runner.stop()
+        """End the run and close the pictures."""
+        super().stop()
         self.pictures.close()
 
-    def refresh(self, *_arguments: Any) -> None:
+    def show_run(self, run: TrainingRun) -> None:
         """Show what follows from the parameters."""
-        run = self._run()
         for name, parameter in _FIELDS.items():
             path = getattr(run.paths, name)
             self._parameters.widgets[parameter].placeholderText = "" if path is None else str(path)
@@ -373,14 +349,13 @@ class TrainingSection(Section):
         ui.evaluationBox.visible = Step.EVALUATE in run.steps
         ui.picturesButton.visible = Step.EVALUATE in run.steps
         ui.picturesButton.enabled = bool(self._pictures())
-        self.run_bar.set_obstacle(self._obstacle(run))
 
     def show_pictures(self, *_arguments: Any) -> None:
         """Show the plots of the evaluation."""
         self.pictures.show(self._pictures())
 
-    def _run(self) -> TrainingRun:
-        """What the parameters ask for."""
+    def chosen_run(self) -> TrainingRun:
+        """Return the run of the parameters."""
         choice, path = self._parameters.values, self._parameters.path
         if choice is None:
             return TrainingRun((), Paths(), LocalizerTrainingPlan())
@@ -391,11 +366,9 @@ class TrainingSection(Section):
         complete = paths.completed(plan.backbone.value, Step.TRAIN in steps)
         return TrainingRun(steps, complete, plan, choice.hardLinks, choice.pseudonymize)
 
-    def _obstacle(self, run: TrainingRun) -> str:
-        if not run.steps:
-            return _("Select a step first.")
+    def obstacles(self) -> dict[str, str]:
+        """Return the message for each path that can be missing."""
         return {
-            None: "",
             "source": _("Choose the folder with the DICOM files first."),
             "dataset": _("Choose the folder of the data set first."),
             "slices": _("Choose the folder of the slices first."),
@@ -404,37 +377,19 @@ class TrainingSection(Section):
             "test_data": _("Choose the test data first."),
             "tested_model": _("Choose a model under Localize first."),
             "evaluation": _("Choose the folder for the results first."),
-        }[run.missing]
+        }
 
-    def _make_work(self) -> Work[None] | None:
-        run = self._run()
-        run.require_new()
-        if not ensure_packages(self._requirements, TITLE):
-            return None
-        return self._work(run)
+    def result_text(self, run: TrainingRun, step: Step, result: dict[str, Any]) -> str:
+        """Describe the result of a step."""
+        return _TEXTS[step](result)
 
-    def _work(self, run: TrainingRun) -> Work[None]:
-        show_text(self._ui.resultLabel, "")
-        for step in Step:
-            if step in run.steps:
-                command = self._logic.commands.work(*run.arguments(step))
-                if step is Step.TRAIN and run.paths.model is not None:
-                    command = self._curve.during(command, run.paths.model.stem)
-                result = yield from command
-                lines = [self._ui.resultLabel.text, result_text(step, result)]
-                show_text(self._ui.resultLabel, "\n".join(filter(None, lines)))
-                self._use(step, result)
-
-    def _use(self, step: Step, result: dict[str, Any]) -> None:
-        """Choose the model that was trained, show what was measured."""
-        if step is Step.TRAIN:
-            with shown_errors():
-                self._model.choose(Path(result["output"]))
-        elif step is Step.EVALUATE:
+    def use_result(self, run: TrainingRun, step: Step, result: dict[str, Any]) -> None:
+        """Show the plots of an evaluation."""
+        if step is Step.EVALUATE:
             self.pictures.show(_pictures_in(Path(result["output"])))
 
     def _pictures(self) -> list[Path]:
-        folder = self._run().paths.evaluation
+        folder = self.chosen_run().paths.evaluation
         return [] if folder is None else _pictures_in(folder)
 
 

@@ -1,6 +1,6 @@
 """What a run of the section Training does: steps, folders, commands, and what it evaluates."""
 
-from collections.abc import Collection as Several
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -14,9 +14,6 @@ from CTLungScreeningLib.files import beside, refuse_existing
 from CTLungScreeningLib.model_card import require_new_model
 from CTLungScreeningSlicer.panel.section import SectionParameters
 from LungNoduleSegLib.training_data.training_plan import ExampleChoice, Preset, StoreTrainingPlan
-
-PROPERTY = "TrainingParameter"
-"""Dynamic property of the .ui file that names the parameter of a widget."""
 
 _MANY = 100_000
 
@@ -304,7 +301,7 @@ class TrainingRun:
         evaluation: what is measured.
     """
 
-    steps: Several[Step]
+    steps: Sequence[Step]
     preparation: Preparation
     store: Path | None
     pages: Path | None

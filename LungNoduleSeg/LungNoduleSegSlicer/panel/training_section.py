@@ -5,25 +5,18 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from CTLungScreeningLib.child_process import Work
-from CTLungScreeningSlicer.panel.packages import ensure_packages
-from CTLungScreeningSlicer.panel.run_bar import RunBar
-from CTLungScreeningSlicer.panel.section import Section, SectionParameters
+from CTLungScreeningSlicer.panel.training import StepsSection
 from CTLungScreeningSlicer.panel.widgets import (
     ModelChooser,
     PictureWindow,
     offer_file,
     offer_folder,
     offer_new_file,
-    show_text,
-    shown_errors,
 )
-from CTLungScreeningSlicer.scene.commands import TrainingCurve
 from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.panel.training_run import (
     OF_PRESET,
-    PROPERTY,
     Collection,
     Measure,
     Step,
@@ -37,13 +30,6 @@ from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 
 _MOST_SCANS = 10
 """That are named one by one."""
-
-
-def result_text(step: Step, measure: Measure, result: dict[str, Any]) -> str:
-    """Say what a step has done."""
-    if step is Step.EVALUATE:
-        return _MEASURED[measure](result)
-    return _DONE[step](result)
 
 
 def _prepared(result: dict[str, Any]) -> str:
@@ -98,7 +84,7 @@ def _detection(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _inserted(result: dict[str, Any]) -> str:
+def _synthetic(result: dict[str, Any]) -> str:
     at = result["at_threshold"]
     lines = [
         _("Lesions found at threshold {threshold:g}, {false:.1f} false positives per scan:").format(
@@ -119,18 +105,19 @@ _DONE = {Step.PREPARE: _prepared, Step.CHECK: _checked, Step.TRAIN: _trained}
 _MEASURED = {
     Measure.DICE: _dice,
     Measure.DETECTION: _detection,
-    Measure.INSERTED: _inserted,
+    Measure.SYNTHETIC: _synthetic,
 }
 
 
-class TrainingSection(Section):
-    """Four steps, of which a run does those that are ticked, one after the other.
+class TrainingSection(StepsSection):
+    """The four steps from annotated scans to an evaluated network.
 
     Attributes:
-        run_bar: runs them.
         pages: the window with the pictures of a store.
         plots: the window with the plots of an evaluation.
     """
+
+    TITLE = TITLE
 
     def __init__(
         self, ui: Any, logic: LungNoduleSegLogic, model: ModelChooser, requirements: Path
@@ -138,47 +125,30 @@ class TrainingSection(Section):
         """Build the section.
 
         Args:
-            ui: widgets of the .ui file; those with a parameter have it in the property `PROPERTY`.
+            ui: see `StepsSection`.
             logic: runs the commands.
-            model: gets the trained model, and gives the one to evaluate where none is trained.
-            requirements: packages installed when a run is first started.
+            model: gets the trained model, and provides the one to evaluate if none is trained.
+            requirements: see `StepsSection`.
         """
-        super().__init__()
-        self._ui, self._logic, self._model = ui, logic, model
-        self._requirements = requirements
-        self._parameters = SectionParameters(training_parameters, ui, PROPERTY, self.refresh)
-        self._curve = TrainingCurve()
+        super().__init__(
+            ui, ui.trainingLabel, training_parameters, logic.commands, model, requirements
+        )
         self.pages = PictureWindow(_("Check images"))
         self.plots = PictureWindow(_("Evaluation"))
-        self.run_bar = RunBar(
-            ui.trainingRun,
-            _("Run selected steps"),
-            _("Run the selected steps one after another."),
-            self._make_work,
-            lambda result: self.refresh(),
-        )
-        self.run_bar.runner.event.connect(self._curve.handle)
-        self.run_bar.runner.ended.connect(lambda error, details: self.refresh())
-        model.changed.connect(lambda file: self.refresh())
         self._offer_paths()
         ui.pagesButton.clicked.connect(self.show_pages)
         ui.plotsButton.clicked.connect(self.show_plots)
-        show_text(ui.trainingLabel, "")
         self.refresh()
 
-    def set_parameters(self, parameters: Any | None) -> None:
-        """Keep the section and a parameter node equal from now on; a run goes on as it began."""
-        self._parameters.set_node(parameters and parameters.parameterNode)
-
     def stop(self) -> None:
-        """End the run, if there is one, with its child process."""
-        self.run_bar.runner.stop()
+        """End the run and close the pictures."""
+        super().stop()
         self.pages.close()
         self.plots.close()
 
-    def refresh(self) -> None:
+    def show_run(self, run: TrainingRun) -> None:
         """Show what follows from the parameters."""
-        ui, run = self._ui, self._run()
+        ui = self._ui
         for name, path in {
             "store": run.store,
             "pages": run.pages,
@@ -203,32 +173,30 @@ class TrainingSection(Section):
         ui.evaluationBox.visible = Step.EVALUATE in run.steps
         ui.diceRows.visible = run.evaluation.measure is Measure.DICE
         ui.detectionRows.visible = run.evaluation.measure is Measure.DETECTION
-        ui.insertedRows.visible = run.evaluation.measure is Measure.INSERTED
+        ui.insertedRows.visible = run.evaluation.measure is Measure.SYNTHETIC
         ui.pagesButton.enabled = run.pages is not None and bool(pages_in(run.pages))
         results = run.evaluation.results
         ui.plotsButton.enabled = results is not None and bool(pictures_in(results))
-        self.run_bar.set_obstacle(self._obstacle(run))
 
     def show_pages(self, *_arguments: Any) -> None:
         """Show the pictures of the store."""
-        folder = self._run().pages
+        folder = self.chosen_run().pages
         if folder is not None:
             self.pages.show(pages_in(folder))
 
     def show_plots(self, *_arguments: Any) -> None:
         """Show the plots of the evaluation."""
-        folder = self._run().evaluation.results
+        folder = self.chosen_run().evaluation.results
         if folder is not None:
             self.plots.show(pictures_in(folder))
 
-    def _run(self) -> TrainingRun:
+    def chosen_run(self) -> TrainingRun:
+        """Return the run of the parameters."""
         return chosen_run(self._parameters, self._model.file)
 
-    def _obstacle(self, run: TrainingRun) -> str:
-        if not run.steps:
-            return _("Select a step first.")
+    def obstacles(self) -> dict[str, str]:
+        """Return the message for each path that can be missing."""
         return {
-            None: "",
             "scans": _("Choose the folder with the annotated scans first."),
             "annotations": _("Choose the CSV file with the nodules first."),
             "store": _("Choose the folder of the training data first."),
@@ -241,36 +209,18 @@ class TrainingSection(Section):
             "series": _("Choose the CSV file that lists the scans first."),
             "scan": _("Choose the scan for the synthetic lesions first."),
             "results": _("Choose the folder for the results first."),
-        }[run.missing]
+        }
 
-    def _make_work(self) -> Work[None] | None:
-        run = self._run()
-        run.require_new()
-        if not ensure_packages(self._requirements, TITLE):
-            return None
-        return self._work(run)
+    def result_text(self, run: TrainingRun, step: Step, result: dict[str, Any]) -> str:
+        """Describe the result of a step."""
+        if step is Step.EVALUATE:
+            return _MEASURED[run.evaluation.measure](result)
+        return _DONE[step](result)
 
-    def _work(self, run: TrainingRun) -> Work[None]:
-        label = self._ui.trainingLabel
-        show_text(label, "")
-        for step in Step:
-            if step in run.steps:
-                command = self._logic.commands.work(*run.arguments(step))
-                if step is Step.TRAIN and run.model is not None:
-                    command = self._curve.during(command, run.model.stem)
-                result = yield from command
-                lines = [label.text, result_text(step, run.evaluation.measure, result)]
-                show_text(label, "\n".join(filter(None, lines)))
-                self._use(step, run, result)
-                self.refresh()
-
-    def _use(self, step: Step, run: TrainingRun, result: dict[str, Any]) -> None:
-        """Choose the model that was trained, show what was drawn."""
+    def use_result(self, run: TrainingRun, step: Step, result: dict[str, Any]) -> None:
+        """Show the pictures of a step."""
         if step is Step.CHECK:
             self.pages.show([Path(page) for page in result["pages"]])
-        elif step is Step.TRAIN:
-            with shown_errors():
-                self._model.choose(Path(result["output"]))
         elif step is Step.EVALUATE and run.evaluation.results is not None:
             plots = pictures_in(run.evaluation.results)
             if plots:
