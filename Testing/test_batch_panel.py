@@ -187,7 +187,7 @@ class TestResults(BatchTest):
         with self.assertLogs(level="ERROR") as shown:
             self.ui.loadScanButton.click()
             self.wait_for_scan()
-        self.assertIn(f"{RECORD} is no record of a run", shown.output[0])
+        self.assertIn(f"{RECORD} is not the record of a run", shown.output[0])
         self.assertEqual(self.node_ids(), before)
 
 

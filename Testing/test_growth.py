@@ -409,7 +409,7 @@ def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / RECORD).write_text("[1]", encoding="utf-8")
-    with pytest.raises(InputError, match="no record of a run"):
+    with pytest.raises(InputError, match="not the record of a run"):
         compare_runs([broken, current], tmp_path)
     (broken / RECORD).write_text(
         json.dumps({"input": {"source": str(tmp_path / "away"), "series": None}}), encoding="utf-8"

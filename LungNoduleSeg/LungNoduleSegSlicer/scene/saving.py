@@ -95,7 +95,7 @@ def keep_record(folder: Path, table_node: Any, volume_node: Any) -> None:
         where = {"source": volume_node.GetName(), "sop_instance_uids": []}
         record["input"] = {**record.get("input", {}), **where}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{file} is no record of a run: run the scan again.") from error
+        raise InputError(f"{file} is not the record of a run: run the scan again.") from error
     table_node.SetAttribute(RUN_RECORD, json.dumps(record))
 
 
