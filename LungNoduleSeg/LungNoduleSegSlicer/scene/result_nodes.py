@@ -458,7 +458,7 @@ def _rules(file: Path) -> dict[str, Any]:
         rules: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))["parameters"]["rules"]
         return rules
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is no record of a run: run the scan again.") from error
+        raise InputError(f"{file} is not the record of a run: run the scan again.") from error
 
 
 def has_run_lungs(segmentation_node: Any) -> bool:
