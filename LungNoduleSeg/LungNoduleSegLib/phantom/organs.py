@@ -1,5 +1,7 @@
 """The organs of the phantom, painted from the outside in: tissue, vessels, airways."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +29,8 @@ FAT, MUSCLE, SKIN, GAS = -105.0, 52.0, 5.0, -980.0
 SIDES = {RIGHT: 1, LEFT: 2}
 """Label of each lung."""
 
+
+_THREADS = min(os.cpu_count() or 1, 4)
 
 Slab = tuple[Floats, Floats, Floats]
 """World x (1, n), y (m, 1) and z (1, 1) of a slice, mm."""
@@ -62,8 +66,9 @@ def paint_tissue(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> 
     skin_y = float(anatomy.world((0, 121, 0))[1])
     chest = canvas.box(*anatomy.world([(-142, -110, -999), (142, 122, 999)]))
     within = chest[1:] if chest else (slice(0), slice(0))
-    for k, z in enumerate(canvas.axis(2)):
-        hu = canvas.hu[k]
+
+    def paint(k: int) -> None:
+        hu, z = canvas.hu[k], canvas.axis(2)[k]
         hu[:] = -1000
         _paint_table(hu, x, y, skin_y + 6, edge)
         slab = (x, y, np.full((1, 1), z, np.float32))
@@ -71,6 +76,9 @@ def paint_tissue(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> 
         _paint_chest_wall(hu, anatomy, slab, uneven, streaks(x, y, float(z)), edge)
         slab = (x[:, within[1]], y[within[0]], slab[2])
         _paint_inside(hu[within], lungs[k][within], anatomy, slab, uneven[within], edge)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(paint, range(len(lungs))))
     return lungs
 
 
