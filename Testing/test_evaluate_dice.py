@@ -252,7 +252,7 @@ def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     for name, told in (
         ("pickled.npy", "cannot be read as an array"),
-        ("flat.npy", "give slices"),
+        ("flat.npy", "save slices"),
         ("high.npy", "values outside"),
     ):
         with pytest.raises(InputError, match=told):

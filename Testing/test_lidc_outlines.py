@@ -19,7 +19,6 @@ from LungNoduleSegLib.training_data.lidc_idri import (
     consensus_nodules,
     finding_mask,
     outlined_nodules,
-    position_mm,
     read_lidc_xml,
 )
 
@@ -143,8 +142,8 @@ def test_radiologists_are_counted_and_their_ratings_kept(tmp_path: Path) -> None
     assert readings.series_instance_uid == "1.2.3"
     assert [len(reading.nodules) for reading in readings.readings] == [2, 1, 2, 1]
     assert not readings.readings[0].nodules[1].outlined
-    place = position_mm(readings.readings[1].others[0], scan())
-    assert place == pytest.approx((ORIGIN[0] + 12 * 0.7, ORIGIN[1] + 3 * 0.7, -90.0))
+    (point,) = readings.readings[1].others[0].outlines
+    assert (point.points.tolist(), point.z_mm) == ([[12, 3]], -90.0)
     nodules = consensus_nodules(readings, scan())
     assert [nodule.readers for nodule in nodules] == [3, 1]
     assert sorted(rating["malignancy"] for rating in nodules[0].ratings) == [1, 2, 3, 5]

@@ -192,7 +192,7 @@ def test_nothing_is_overwritten(trained: TrainingResult, parts: Path, tmp_path: 
 def test_what_training_cannot_do_is_said_at_once(parts: Path, tmp_path: Path) -> None:
     (tmp_path / "training").mkdir()
     for data, output, message in (
-        (tmp_path, "m.keras", "holds no .npz file"),
+        (tmp_path, "m.keras", "has no .npz files"),
         (parts, "m.h5", "must end with .keras"),
     ):
         with pytest.raises(InputError, match=message):

@@ -300,7 +300,7 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
             raise wrong(f"the field `{name}` is missing")
     for name in values.get("files", {}):
         if not re.fullmatch(r"[\w-][\w. -]*(/[\w-][\w. -]*)*", name):
-            raise wrong(f"the field `files` has {name!r}, which is no path below the card")
+            raise wrong(f"the field `files` has {name!r}, which is not a path below the card")
     card = ModelCard(**values)
     if card.kind not in KINDS:
         raise wrong(f"the field `kind` must be one of {', '.join(KINDS)}")

@@ -148,7 +148,7 @@ def partition_files(data: Path, part: Part) -> list[Path]:
     files = sorted((data / part).rglob("*.npz"))
     if not files:
         raise InputError(
-            f"{data / part} holds no .npz file: give the folder that `ct-slice-tools "
+            f"{data / part} has no .npz files: name the folder that `ct-slice-tools "
             "partition` made, of enough series that each part gets some."
         )
     return files

@@ -120,19 +120,19 @@ def read_stacks(pair: Pair) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         Both as (n, rows, columns), 0…1.
 
     Raises:
-        InputError: if a file is no such array or the two differ in shape.
+        InputError: if a file is not such an array or the two differ in shape.
     """
     predicted, truth = _stack(pair.predicted), _stack(pair.truth)
     if predicted.shape != truth.shape:
         raise InputError(
             f"{pair.predicted} and {pair.truth} differ in shape, {predicted.shape} and "
-            f"{truth.shape}: give slices that belong together."
+            f"{truth.shape}: name slices that belong together."
         )
     return predicted, truth
 
 
 def is_stack(pair: Pair) -> bool:
-    """Tell whether a pair is of arrays instead of volumes.
+    """Whether a pair consists of arrays instead of volumes.
 
     Raises:
         InputError: if one is and the other is not.
@@ -140,7 +140,7 @@ def is_stack(pair: Pair) -> bool:
     arrays = [path.suffix.lower() == ARRAY_SUFFIX for path in (pair.predicted, pair.truth)]
     if any(arrays) and not all(arrays):
         raise InputError(
-            f"{pair.predicted} and {pair.truth} are an array and a volume: give two of one form."
+            f"{pair.predicted} and {pair.truth} are an array and a volume: name two of one kind."
         )
     return all(arrays)
 
@@ -153,29 +153,29 @@ def _stack(path: Path) -> NDArray[np.float32]:
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 3 or not array.size or array.dtype.kind not in "biuf":
-        raise InputError(f"{path} has the shape {array.shape}: give slices [n, 1, rows, columns].")
+        raise InputError(f"{path} has the shape {array.shape}: save slices [n, 1, rows, columns].")
     if not (array.min() >= 0 and array.max() <= 1):
-        raise InputError(f"{path} has values outside 0…1: give masks or probabilities.")
+        raise InputError(f"{path} has values outside 0…1: name masks or probabilities.")
     return array.astype(np.float32)
 
 
 def _is_mask(path: Path) -> bool:
     if not path.exists():
-        raise InputError(f"{path} does not exist: give a mask or a folder of masks.")
+        raise InputError(f"{path} does not exist: name a mask or a folder of masks.")
     return path.is_file() or is_run(path)
 
 
 def _masks(folder: Path) -> dict[str, Path]:
     """The masks of a folder by name, sorted."""
     if _is_mask(folder):
-        raise InputError(f"{folder} is one mask: give two masks or two folders.")
+        raise InputError(f"{folder} is one mask: name two masks or two folders.")
     found: dict[str, Path] = {}
     for path in _entries(folder):
         other = found.setdefault(_name(path), path)
         if other != path:
             raise InputError(f"{other} and {path} have the same name: keep one of them.")
     if not found:
-        raise InputError(f"{folder} holds no mask: give a folder with {', '.join(SUFFIXES)} files.")
+        raise InputError(f"{folder} has no masks: name a folder with {', '.join(SUFFIXES)} files.")
     return found
 
 

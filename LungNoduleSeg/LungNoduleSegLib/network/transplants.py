@@ -5,7 +5,6 @@ resampled to the grid of another scan and blended in over about a voxel, so that
 A nodule attached to pleura or vessel is attached again, on the same side.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,22 +94,6 @@ def read_cubes(folder: Path) -> list[NoduleCube]:
     if not files:
         raise InputError(f"{folder / IMAGES} is empty: choose a folder with image/ and mask/.")
     return [cube for file in files if (cube := _read_cube(file, folder / MASKS / file.name))]
-
-
-def write_cubes(cubes: Sequence[NoduleCube], folder: Path) -> None:
-    """Write nodules for `read_cubes` into a new folder.
-
-    Raises:
-        InputError: if `folder` exists.
-    """
-    if folder.exists():
-        raise InputError(f"{folder} exists: choose a new folder.")
-    for part, pixels in ((IMAGES, "hu"), (MASKS, "mask")):
-        (folder / part).mkdir(parents=True)
-        for cube in cubes:
-            image = sitk.GetImageFromArray(np.asarray(getattr(cube, pixels), np.int16))
-            image.SetSpacing(cube.spacing[::-1])
-            sitk.WriteImage(image, folder / part / f"{cube.name}.nii.gz")
 
 
 def cut_cubes(name: str, hu: sitk.Image, nodules: sitk.Image) -> list[NoduleCube]:

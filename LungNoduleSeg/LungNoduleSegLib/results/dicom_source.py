@@ -166,7 +166,7 @@ def read_dicom_source(scan: CTScan) -> DicomSource:
             f"{scan.source} is one scan in {len(files)} multi-frame files, which one DICOM "
             "segmentation cannot be about: join them, or leave out --dicom."
         )
-    with warnings.catch_warnings(action="ignore"):  # what is wrong is told in the notes
+    with warnings.catch_warnings(action="ignore"):  # problems are in the notes
         headers = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
         images, notes = clean_headers(headers)
     uids = [str(image.get("SOPInstanceUID", "")) for image in images]
@@ -192,7 +192,7 @@ def read_dicom_source(scan: CTScan) -> DicomSource:
 
 
 def _complete(image: Dataset, first: Dataset, slice_mm: float) -> None:
-    """Give a header in memory what those of derived objects are made of."""
+    """Return a header in memory what those of derived objects are made of."""
     if "ImageOrientationPatient" in image:
         # Slices of one scan may differ in the last digit, for which a derived object has no place.
         image.ImageOrientationPatient = first.ImageOrientationPatient

@@ -194,7 +194,7 @@ class RunMasks:
         return cls(scan, found["lung"], found["nodule"])
 
     def images(self, grid: sitk.Image, name: str) -> tuple[sitk.Image, sitk.Image]:
-        """Give lungs (uint8) and nodules (uint16) as label images on the grid of a scan.
+        """Return lungs (uint8) and nodules (uint16) as label images on the grid of a scan.
 
         Raises:
             InputError: naming the scan, if they do not lie on its voxels.

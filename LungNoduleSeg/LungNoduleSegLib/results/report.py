@@ -89,17 +89,17 @@ def write_report_of_run(folder: Path, path: Path, progress: ProgressCallback = s
     """
     refuse_existing(path.parent, [path.name])
     run = read_run(folder, progress)
-    said, scan = run.record["input"], run.scan
-    if "name" in said:  # Slicer wrote the run, and the scan's own file lies elsewhere
-        series = said["series"] and SeriesInfo(**said["series"])
-        scan = replace(scan, source=Path(said["name"]), series=series)
-        said = said | {"source": said["name"]}
+    about, scan = run.record["input"], run.scan
+    if "name" in about:  # written by Slicer, with the scan's file elsewhere
+        series = about["series"] and SeriesInfo(**about["series"])
+        scan = replace(scan, source=Path(about["name"]), series=series)
+        about = about | {"source": about["name"]}
     shown = {name: value for name, value in run.record.items() if name not in (RISK, "nodules")}
     axial = AxialView.of(scan.image, AIR_HU).image
     lungs, hu = crop_to(onto_grid(run.lungs, axial, 0), axial)
     findings = NoduleFindings(onto_grid(run.labels, hu, 0), run.nodules, ())
     risk = risk_of(run, folder / RECORD)
-    write_report(path, scan, hu, lungs, findings, shown | {"input": said}, risk)
+    write_report(path, scan, hu, lungs, findings, shown | {"input": about}, risk)
 
 
 def write_report(

@@ -241,7 +241,7 @@ class ScanRisk:
         return classify_examination([one.guidelines[0] for one in self.assessments], self.patient)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what `parse_scan_risk` makes it of again: facts, prediction and notes, for JSON."""
+        """Return facts, prediction and notes as JSON data for `parse_scan_risk`."""
         return {
             "patient": asdict(self.patient),
             "nodules": [asdict(one.nodule) for one in self.assessments],
@@ -262,11 +262,11 @@ def parse_scan_risk(record: Mapping[str, Any], where: str) -> ScanRisk:
     """
     patient = parse_facts(record["patient"], where).patient
     nodules = [parse_nodule(one, where) for one in record["nodules"]]
-    said = record["prediction"]
+    predicted = record["prediction"]
     return ScanRisk(
         patient,
         tuple(assess(one, patient) for one in nodules),
-        said and prediction.read_prediction(said),
+        predicted and prediction.read_prediction(predicted),
         tuple(record["notes"]),
     )
 

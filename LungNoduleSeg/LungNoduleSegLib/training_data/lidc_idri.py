@@ -171,14 +171,6 @@ def _points(nodes: Iterator[ET.Element]) -> NDArray[np.intp]:
     return np.array(listed, np.intp).reshape(-1, 2)
 
 
-def position_mm(finding: Finding, image: sitk.Image) -> tuple[float, float, float]:
-    """Place of a finding's first point in LPS mm; `image` as for `finding_mask`."""
-    outline = finding.outlines[0]
-    column, row = outline.points[0].tolist()
-    x, y, _ = image.TransformIndexToPhysicalPoint((column, row, 0))
-    return x, y, outline.z_mm
-
-
 def finding_mask(
     finding: Finding, image: sitk.Image
 ) -> tuple[tuple[slice, slice, slice], NDArray[np.bool_]]:

@@ -184,7 +184,7 @@ def write_scan(scan: StoredScan, volumes: Iterable[sitk.Image]) -> None:
     """Write a scan as a whole or not at all.
 
     Args:
-        scan: what its record says.
+        scan: its record.
         volumes: HU, lungs and nodules, axial and on one grid.
 
     Raises:
@@ -252,7 +252,7 @@ class Split:
 def split_scans(
     scans: Sequence[StoredScan], seed: int = 0
 ) -> tuple[list[StoredScan], list[StoredScan]]:
-    """Part scans into those for training and those for the test, no patient in both.
+    """Divide scans into training and test, with no patient in both.
 
     A fifth of the patients, at least one, is for the test: those with the lowest SHA-256 of seed
     and name, so that a patient who comes later moves few others.

@@ -81,7 +81,7 @@ class ExampleBatches(EpochBatches):
         return math.ceil(len(self._examples) / self._batch)
 
     def __getitem__(self, index: int) -> Batch:
-        """Give images and masks, (batch, 512, 512, 1)."""
+        """Return images and masks, (batch, 512, 512, 1)."""
         count = len(self._examples)
         order: NDArray[np.intp] = np.arange(count)
         if self._seed is not None:

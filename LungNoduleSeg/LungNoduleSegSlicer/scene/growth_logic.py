@@ -213,7 +213,7 @@ class GrowthLogic:
         return {} if growth is None else prior_facts(rows_of(growth, GROWTH_COLUMNS))
 
     def warnings(self, current: ResultNodes) -> list[str]:
-        """Say if nodules were changed since the last comparison, which is then of no use."""
+        """Return a warning if nodules were changed since the last comparison."""
         if self.find(current) is None:
             return []
         compared = self.priorFacts(current)
@@ -223,7 +223,7 @@ class GrowthLogic:
         return ["Nodules were changed since the comparison with the prior scan: compare again."]
 
     def remove(self, growthNode: Any) -> None:
-        """Take a comparison out of the scene, with its plot."""
+        """Remove a comparison and its plot from the scene."""
         chart = growthNode.GetNodeReference(CHART_ROLE)
         nodes = [growthNode]
         if chart is not None:
