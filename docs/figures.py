@@ -111,7 +111,12 @@ def inserted_lesions(data: Path) -> None:
 
 def matched_scans(data: Path, folder: Path) -> None:
     """The sections Match, with two patients at the same level, and Localize."""
-    command = (sys.executable, TESTING / "match_pictures.py", data / SCANS[0], data / SCANS[1])
+    command = (
+        sys.executable,
+        Path(__file__).with_name("match_pictures.py"),
+        data / SCANS[0],
+        data / SCANS[1],
+    )
     subprocess.run([*command, folder], check=True)
     save(np.asarray(Image.open(folder / "match.png")), "panel-match.png")
     save(np.asarray(Image.open(folder / "localize.png")), "panel-localize.png")

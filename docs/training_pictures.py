@@ -2,7 +2,7 @@
 
 Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
 
-    python Testing/training_pictures.py DATASET EPOCHS PICTURE
+    python docs/training_pictures.py DATASET EPOCHS PICTURE
 
 DATASET holds annotated DICOM series; slices, parts and model are written beside it.
 """
@@ -11,13 +11,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1] / "Testing"))
+
 import slicer_host
 
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
-from panel_host import open_panel
 from panel_pictures import save_panel, side_by_side
+
+from panel_host import open_panel
 from plot_pictures import save_chart
 from slicer_host.actions import wait_until
 

@@ -2,7 +2,7 @@
 
 Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
 
-    python Testing/appearance_pictures.py SCAN RUN FOLDER
+    python docs/appearance_pictures.py SCAN RUN FOLDER
 
 The window is put together from the panel as Qt draws it and the views as VTK draws them.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+sys.path.append(str(Path(__file__).parents[1] / "Testing"))
 
 import slicer_host
 
@@ -23,8 +25,9 @@ import qt
 from __feature__ import true_property  # isort: skip  # noqa: F401
 
 from nodule_pictures import open_only, show_run
-from panel_host import WIDTH, open_panel
 from panel_pictures import load, save_panel, save_view
+
+from panel_host import WIDTH, open_panel
 from slice_views import save_surfaces
 from slicer_host.actions import process_events
 

@@ -2,7 +2,7 @@
 
 Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
 
-    python Testing/nodule_pictures.py SCAN RUN FOLDER
+    python docs/nodule_pictures.py SCAN RUN FOLDER
 """
 
 import sys
@@ -12,15 +12,18 @@ from typing import Any
 
 from PIL import Image
 
+sys.path.append(str(Path(__file__).parents[1] / "Testing"))
+
 import slicer_host
 
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
+from panel_pictures import load, save_panel, save_view, side_by_side
+
 from LungNoduleSegLib.nodules.table import Verdict
 from LungNoduleSegSlicer.panel.views import show_results
 from panel_host import open_panel
-from panel_pictures import load, save_panel, save_view, side_by_side
 from slice_views import save_surfaces
 from slicer_host.actions import process_events
 

@@ -2,21 +2,24 @@
 
 Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
 
-    python Testing/match_pictures.py SCAN OTHER FOLDER [MODEL]
+    python docs/match_pictures.py SCAN OTHER FOLDER [MODEL]
 """
 
 import sys
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "Testing"))
 
 import slicer_host
 
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
+from panel_pictures import load, save_panel, save_view, side_by_side
+
 from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL
 from panel_host import open_panel
-from panel_pictures import load, save_panel, save_view, side_by_side
 from slicer_host.actions import process_events, wait_until
 
 SHOWN = "Aortic arch"

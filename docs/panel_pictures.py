@@ -2,7 +2,7 @@
 
 Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
 
-    python Testing/panel_pictures.py SCAN FOLDER
+    python docs/panel_pictures.py SCAN FOLDER
 """
 
 import json
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageChops
+
+sys.path.append(str(Path(__file__).parents[1] / "Testing"))
 
 import slicer_host
 

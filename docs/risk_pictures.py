@@ -2,7 +2,7 @@
 
 Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
 
-    python Testing/risk_pictures.py FOLDER
+    python docs/risk_pictures.py FOLDER
 
 The patient is a phantom at two times; the classifier is trained on artificial patients.
 """
@@ -14,18 +14,21 @@ from typing import Any
 
 from PIL import Image
 
+sys.path.append(str(Path(__file__).parents[1] / "Testing"))
+
 import slicer_host
 
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
+from panel_pictures import save_panel, save_view
+
 from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME
 from dated_scans import add_scan, date, write_truth
 from follow_up_scans import DOUBLED_NOW, breathed, follow_up_scans, taken_again
 from LungNoduleSegLib.risk.training import train_risk
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE
 from panel_host import open_panel
-from panel_pictures import save_panel, save_view
 from plot_pictures import save_chart
 from risk_tables import cohort, write
 from slicer_host.actions import process_events, wait_until

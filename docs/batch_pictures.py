@@ -2,8 +2,8 @@
 
 Run it as a program: rendering ends in a crash in a process that has imported TensorFlow.
 
-    python Testing/batch_pictures.py FOLDER training
-    python Testing/batch_pictures.py FOLDER batch
+    python docs/batch_pictures.py FOLDER training
+    python docs/batch_pictures.py FOLDER batch
 
 The scans are small phantoms, so that all of it takes minutes; the figures say nothing.
 """
@@ -13,17 +13,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1] / "Testing"))
+
 import slicer_host
 
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
 import SimpleITK as sitk
+from panel_pictures import save_panel, save_view, side_by_side
 from PIL import Image
 
 from annotated_scans import chest, write_luna
 from panel_host import open_panel
-from panel_pictures import save_panel, save_view, side_by_side
 from plot_pictures import save_chart
 from slicer_host.actions import process_events, save_picture, wait_until
 from test_batch_panel import phantom, write_bright_model, write_series
