@@ -1,11 +1,13 @@
 """Training of a localizer: batches from disk, augmentation, stages, going on, what is written."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -25,6 +27,13 @@ from CTSliceToolsLib.localizer.training import (
     training_folder,
 )
 from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
+from CTSliceToolsLib.localizer.unlabelled import (
+    RUN,
+    USUAL_STEP,
+    MixedBatches,
+    mixed_loss,
+    pack_scans,
+)
 
 QUICK = LocalizerTrainingPlan(epochs=1, batch=4)
 
@@ -87,6 +96,72 @@ def test_each_slice_comes_once_an_epoch(
         x, y = shuffled[index]
         assert x.dtype == np.uint8
         np.testing.assert_array_equal(x[:, 0, 0, 0], y[:, 0])
+
+
+def unlabelled_scan(folder: Path, top: float = 0.0, slices: int = 40) -> Path:
+    """Write a volume of 10 mm slices whose disc grows from head to feet as `disc` does."""
+    hu = np.stack([disc(n * 10 * USUAL_STEP, n) * 6.0 - 1000 for n in range(slices)])[::-1]
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing((2.0, 2.0, 10.0))
+    image.SetOrigin((-256, -256, top - 10 * (slices - 1)))
+    folder.mkdir(exist_ok=True)
+    file = folder / f"scan{top:.0f}.nrrd"
+    sitk.WriteImage(image, file)
+    return file
+
+
+def test_unlabelled_slices_run_from_head_to_feet_beside_the_labelled(tmp_path: Path) -> None:
+    file = tmp_path / "labelled.npy"
+    np.save(file, np.zeros((12, 256, 256), np.uint8))
+    labelled = SliceBatches(SlicePack(file, np.linspace(0, 0.5, 12, dtype=np.float32)), 4, 1)
+    unlabelled_scan(tmp_path / "scans")
+    unlabelled_scan(tmp_path / "scans", top=500)
+    unlabelled_scan(tmp_path / "scans", top=900, slices=6)
+    scans, notes = pack_scans(tmp_path / "scans", tmp_path)
+    assert [len(scan.z_mm) for scan in scans] == [40, 40]
+    assert "shorter" in notes[0]
+    batches = MixedBatches(labelled, scans, 1)
+    for index in range(len(batches)):
+        pictures, truth = batches[index]
+        assert pictures.shape == (4 + RUN, 256, 256, 1)
+        run = truth[4:, 0]
+        assert (np.diff(run) <= 0).all()
+        assert np.ptp(run) > 50
+        areas = (pictures[4:] > 100).sum((1, 2, 3))
+        assert (np.diff(areas[:: RUN // 4]) > 0).all()  # the further down the larger
+    assert (batches[0][1] == batches[0][1]).all()
+    batches.epoch = 3
+    assert batches[0][1][4:].tolist() != MixedBatches(labelled, scans, 1)[0][1][4:].tolist()
+
+
+def test_the_loss_of_a_run_is_least_for_usual_steps_in_order() -> None:
+    z_mm = np.linspace(300, 0, RUN)
+    location = (0.2 + USUAL_STEP * (300 - z_mm))[:, None]
+    labels = np.full((4, 1), 0.3)
+    truth = np.concatenate([labels, z_mm[:, None]])
+
+    def loss(run: np.ndarray, off: float = 0.0) -> float:
+        return float(mixed_loss(4)(truth, np.concatenate([labels + off, run])))
+
+    right = loss(location)
+    assert loss(location + 0.1) == pytest.approx(right, abs=1e-6)  # the labels say where it lies
+    for wrong in (location[::-1], location * 2, np.full_like(location, 0.3)):
+        assert loss(wrong) > 1.2 * right
+    assert loss(location, off=0.1) == pytest.approx(right + 0.01, abs=1e-6)
+    assert float(mixed_loss(4)(labels, labels + 0.1)) == pytest.approx(0.01)  # validation
+
+
+def test_training_learns_from_unlabelled_scans_as_well(parts: Path, tmp_path: Path) -> None:
+    unlabelled_scan(tmp_path / "scans")
+    plan = replace(QUICK, unlabelled=tmp_path / "scans")
+    result = train(parts, tmp_path / "mine.keras", plan)
+    assert np.isfinite(result.best["val_error"])
+    training = read_card(result.model).training
+    assert training["unlabelled"] == str(tmp_path / "scans")
+    assert training["unlabelled_data"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        train(parts, tmp_path / "other.keras", replace(QUICK, unlabelled=tmp_path / "empty"))
 
 
 @pytest.mark.parametrize("channels", [0, 3])

@@ -68,6 +68,10 @@ def train(
     patience: Annotated[
         int, typer.Option(min=1, help="Epochs without improvement that end a stage.")
     ] = _DEFAULT.patience,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="Folder of scans without annotation, whose slice order is learnt too."),
+    ] = None,
     augment: Annotated[bool, typer.Option(help="Augment training slices.")] = _DEFAULT.augment,
     seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = _DEFAULT.seed,
     progress: ProgressOption = ProgressStyle.BAR,
@@ -88,6 +92,7 @@ def train(
         learning_rate=learning_rate,
         fine_tune_rate=fine_tune_rate,
         patience=patience,
+        unlabelled=unlabelled,
         augment=augment,
         seed=seed,
     )

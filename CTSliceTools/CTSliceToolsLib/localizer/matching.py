@@ -158,10 +158,14 @@ def _correlation(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transfor
     """Correlation of both where they overlap; −1 if they do not."""
     method = _registration(fixed, moving)
     method.SetInitialTransform(transform)
+    warn = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # that they do not overlap
     try:
         return float(np.sqrt(max(0.0, -method.MetricEvaluate(fixed, moving))))
     except RuntimeError:
         return -1.0
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warn)
 
 
 def _refine(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform) -> sitk.Transform:

@@ -37,6 +37,13 @@ from CTSliceToolsLib.localizer.slice_batches import (
     pack_slices,
 )
 from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
+from CTSliceToolsLib.localizer.unlabelled import (
+    MixedBatches,
+    UnlabelledScan,
+    labelled_error,
+    mixed_loss,
+    pack_scans,
+)
 from CTSliceToolsLib.slice_image import PIXEL_MM, SIZE
 
 _PARTS = (Part.TRAINING, Part.VALIDATION)
@@ -98,9 +105,16 @@ def train(
             localizer = build_localizer(plan.backbone, plan.weights, plan.random)
             packs = [pack_slices(files[part], folder / _SLICES, part, progress) for part in _PARTS]
             settings = _settings(plan, files)
-            epochs = _run_stages(localizer, packs, folder, plan, settings, progress, on_epoch)
+            scans: list[UnlabelledScan] = []
+            left_out: list[str] = []
+            if plan.unlabelled is not None:
+                scans, left_out = pack_scans(plan.unlabelled, folder / _SLICES, progress)
+                settings["unlabelled_data"] = fingerprint([scan.file for scan in scans])
+            epochs = _run_stages(
+                localizer, packs, scans, folder, plan, settings, progress, on_epoch
+            )
         plot_curves(folder / CURVES, epochs)
-        notes = training_notes(used, folder)
+        notes = (*training_notes(used, folder), *left_out)
         result = TrainingResult(output, folder, epochs, best_epoch(epochs), notes)
         facts = {
             "slices": {part: len(files[part]) for part in _PARTS},
@@ -117,7 +131,8 @@ def train(
 
 def _settings(plan: LocalizerTrainingPlan, files: dict[Part, list[Path]]) -> dict[str, Any]:
     """All that determines the training."""
-    chosen = asdict(plan) | {"weights": None if plan.weights is None else str(plan.weights)}
+    paths = {"weights": plan.weights, "unlabelled": plan.unlabelled}
+    chosen = asdict(plan) | {name: path and str(path) for name, path in paths.items()}
     return chosen | {f"{part}_data": fingerprint(files[part]) for part in _PARTS}
 
 
@@ -136,6 +151,7 @@ class _Stage:
 def _run_stages(
     localizer: keras.Model,
     packs: Sequence[SlicePack],
+    scans: Sequence[UnlabelledScan],
     folder: Path,
     plan: LocalizerTrainingPlan,
     settings: dict[str, Any],
@@ -143,7 +159,9 @@ def _run_stages(
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
     """Train what is not frozen, then, if asked for, everything; leave the best weights of all."""
-    training = SliceBatches(packs[0], plan.batch, plan.seed)
+    training: SliceBatches | MixedBatches = SliceBatches(packs[0], plan.batch, plan.seed)
+    if scans:
+        training = MixedBatches(training, scans, plan.seed)
     validation = SliceBatches(packs[1], plan.batch)
 
     def run(stage: _Stage) -> list[Epoch]:
@@ -154,8 +172,10 @@ def _run_stages(
                     stage.rate, stage.epochs * len(training), alpha=0.01
                 )
             ),
-            "mean_squared_error",
-            metrics=[keras.metrics.MeanAbsoluteError("error")],
+            mixed_loss(plan.batch) if scans else "mean_squared_error",
+            metrics=[labelled_error(plan.batch)]
+            if scans
+            else [keras.metrics.MeanAbsoluteError("error")],
         )
         epochs = fit(
             model,

@@ -35,6 +35,8 @@ class LocalizerTrainingPlan:
         learning_rate: at the start of the first stage; it falls to a hundredth along a cosine.
         fine_tune_rate: the same of the second stage.
         patience: epochs without a better validation loss that end a stage.
+        unlabelled: folder of scans without annotation that the order and the distances of their
+            slices are learnt from as well.
         augment: whether training slices are changed at random.
         seed: of everything random.
     """
@@ -48,5 +50,6 @@ class LocalizerTrainingPlan:
     learning_rate: float = 1e-3
     fine_tune_rate: float = 1e-5
     patience: int = 10
+    unlabelled: Path | None = None
     augment: bool = True
     seed: int = 1
