@@ -1,3 +1,3 @@
-"""What both modules share: reading CT, geometry, files, progress, model cards; needs no Slicer."""
+"""Shared by both modules: reading CT, geometry, files, progress, model cards; needs no Slicer."""
 
 __version__ = "0.1.0"

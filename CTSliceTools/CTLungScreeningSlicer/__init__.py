@@ -1,1 +1,1 @@
-"""What both modules share inside Slicer: scene helpers and parts of panels."""
+"""Shared by both modules inside Slicer: scene helpers and parts of panels."""

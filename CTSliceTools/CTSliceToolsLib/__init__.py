@@ -1,4 +1,4 @@
-"""Where in the body the slices of a CT lie: annotated, learnt, predicted, matched; needs no Slicer.
+"""Locate CT slices in the body: annotate, train, predict, match; needs no Slicer.
 
 The names in `__all__` are for scripts and stay; everything else may change.
 """

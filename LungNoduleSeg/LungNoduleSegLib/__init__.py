@@ -1,4 +1,4 @@
-"""Lungs and nodules in chest CT: found, measured, judged and followed; runs without Slicer.
+"""Segment, measure, assess and follow lung nodules in chest CT; needs no Slicer.
 
 The names in `__all__` are for scripts and stay; everything else may change.
 """

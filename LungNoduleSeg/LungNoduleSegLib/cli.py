@@ -81,7 +81,7 @@ def run(
     Example: `lung-nodule-seg run ~/dicom/chest -o ~/results/chest`
     """
     began = time.monotonic()
-    with shown(progress) as shows:
+    with shown(progress) as reporter:
         from LungNoduleSegLib.detectors.models import find_card  # noqa: PLC0415
         from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
         from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, peak_gib, record_cost, run_kind  # noqa: PLC0415
@@ -104,13 +104,13 @@ def run(
             masks=masks,
             clinical_data=read_facts(facts) if facts else NO_CLINICAL_DATA,
             scene=scene_writer,
-            progress=shows,
+            progress=reporter,
         )
         kind = run_kind(EXTERNAL_LUNGS if lungs_file else lungs, find_card(chosen).sha256)
         voxels = found.scan.image.GetNumberOfPixels()
         record_cost(voxels, kind, time.monotonic() - began, peak_gib())
         count = len(found.nodules)
-        shows.emit(
+        reporter.emit(
             {"output": str(output), "nodules": count},
             f"{count} nodule{'' if count == 1 else 's'}; the results are in {output}\n"
             f"Open {output / 'report.html'} in a browser, or segmentation.seg.nrrd in Slicer.",

@@ -1,1 +1,1 @@
-"""What the panels of both modules share; needs Slicer's `qt`, `ctk` and `slicer`."""
+"""Shared by both panels: sections, run bar, training steps, slice views, package installer."""

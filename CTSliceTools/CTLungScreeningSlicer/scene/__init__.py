@@ -1,1 +1,1 @@
-"""MRML nodes in and out; needs slicer and vtk."""
+"""Shared by both logics: volumes and nodes, undo, child commands, a headless MRML host."""

@@ -1,1 +1,1 @@
-"""Where in the body an axial slice lies: network, prediction, matching, evaluation."""
+"""The localizer of axial slices: networks, training, prediction, matching, evaluation."""

@@ -1,1 +1,1 @@
-"""DICOM files sorted into folders by patient, study and series."""
+"""Sort DICOM files into folders by patient, study and series."""

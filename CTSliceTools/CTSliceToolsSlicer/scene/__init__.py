@@ -1,1 +1,1 @@
-"""MRML nodes in and out; needs slicer and vtk."""
+"""The logic of CT Slice Tools: annotations, landmark points and predictions as MRML nodes."""

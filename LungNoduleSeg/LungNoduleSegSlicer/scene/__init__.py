@@ -1,1 +1,1 @@
-"""MRML nodes in and out; needs slicer and vtk."""
+"""The logic of Lung Nodule Segmentation: runs, review, risk and growth as MRML nodes."""
