@@ -261,6 +261,18 @@ def lengthen_packed(path: Path) -> None:
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(64 * 64 * 2)))
 
 
+def _overlap(folder: Path) -> None:
+    """Make two acquisitions of the series, with four places in both and other noise."""
+    for k, file in enumerate(sorted(folder.iterdir())):
+        image = pydicom.dcmread(file)
+        image.AcquisitionNumber = 1 if k < 13 else 2
+        image.save_as(file)
+        if 9 <= k < 13:
+            image.AcquisitionNumber, image.SOPInstanceUID = 2, generate_uid()
+            image.PixelData = (image.pixel_array + 3).tobytes()
+            image.save_as(folder / f"again-{file.name}")
+
+
 def _pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
@@ -435,6 +447,13 @@ INPUTS: tuple[Hostile, ...] = (
         "kernels",
     ),
     Hostile("mixed", "one SOP UID", series(SOPInstanceUID="1.2.3.4"), "noted", "SOP Instance UID"),
+    Hostile(
+        "mixed",
+        "two acquisitions that overlap",
+        file(_overlap),
+        "refused",
+        "overlap from",
+    ),
     Hostile("mixed", "the slice distance", series(_set_apart), "refused", "slice distance"),
     Hostile("values", "an offset of 1024 in DICOM", series(_raw), "refused", "not CT in HU"),
     Hostile(

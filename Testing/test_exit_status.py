@@ -98,6 +98,13 @@ def test_work_that_failed_in_part(
         assert "result" in json.loads(done.stdout.splitlines()[-1])
 
 
+def test_options_may_be_spelt_in_capitals(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    line = [*map(str, organize(folder)), "--progress", "JSONL", "--transfer", "Link"]
+    assert '"placed": 23' in CliRunner().invoke(slices, line).stdout
+
+
 def test_work_that_failed_wholly(tmp_path: Path) -> None:
     """Also an annotation that names no slice, as the only series."""
     test_normalization.series(tmp_path / "S", annotation={"C7": "lost.dcm"})

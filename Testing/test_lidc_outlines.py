@@ -17,6 +17,7 @@ from LungNoduleSegLib.training_data.lidc_idri import (
     CHARACTERISTICS,
     consensus_labels,
     consensus_nodules,
+    find_lidc_xml,
     finding_mask,
     outlined_nodules,
     read_lidc_xml,
@@ -155,6 +156,19 @@ def test_radiologists_are_counted_and_their_ratings_kept(tmp_path: Path) -> None
     assert two.sum() == 24 + 4 + 2
     assert three.sum() == 2 and three[8:10, 13].all()
     assert sitk.GetArrayFromImage(consensus_labels(nodules, scan(), 2))[7].max() == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_readings_are_found_in_any_encoding_and_spelling(tmp_path: Path, encoding: str) -> None:
+    file = write(tmp_path, nodule(roi(4, square(5, 6, 7))))
+    name = encoding.removesuffix("-sig")
+    text = file.read_text().replace('version="1.0"', f'version="1.0" encoding="{name}"')
+    (tmp_path / "OTHER.XML").write_bytes(text.encode(encoding))
+    found = find_lidc_xml(tmp_path)
+    assert {one.name for one in found} == {"reading.xml", "OTHER.XML"}
+    one, other = map(read_lidc_xml, found)
+    assert one.series_instance_uid == other.series_instance_uid
+    assert len(one.readings[0].nodules) == len(other.readings[0].nodules) == 1
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

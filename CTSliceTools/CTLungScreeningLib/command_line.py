@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 ProgressOption = Annotated[
     ProgressStyle,
     typer.Option(
-        help="`bar`, or `jsonl` for one JSON object per line for a parent process, or `none`."
+        case_sensitive=False,
+        help="`bar`, or `jsonl` for one JSON object per line for a parent process, or `none`.",
     ),
 ]
 
 DeviceOption = Annotated[
-    Device | None, typer.Option(help="Device for the networks; default: a GPU if available.")
+    Device | None,
+    typer.Option(
+        case_sensitive=False, help="Device for the networks; default: a GPU if available."
+    ),
 ]
 
 FAULT, INTERRUPTED = 70, 130

@@ -357,8 +357,7 @@ def read_object(file: Path) -> dict[str, Any]:
         InputError: if it cannot be read, is no JSON object, or names a key twice.
     """
     try:
-        text = file.read_text(encoding="utf-8")
-        content = parse_json(text, object_pairs_hook=_once_each)
+        content = parse_json(file.read_bytes(), object_pairs_hook=_once_each)
     except FileNotFoundError:
         raise InputError(f"{file} does not exist: give the file or the folder it is in.") from None
     except OSError as error:
@@ -400,8 +399,10 @@ def replace_object(
     replace_text(file, json_text(content))
 
 
-def parse_json(text: str, **options: Any) -> Any:
+def parse_json(text: str | bytes, **options: Any) -> Any:
     """Parse JSON from a file that may come from anywhere, with the options of `json.loads`.
+
+    Bytes may be UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
         ValueError: if it is no JSON, or nested so deeply that Python gives up.

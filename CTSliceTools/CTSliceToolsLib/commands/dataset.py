@@ -25,8 +25,9 @@ def organize(
     transfer: Annotated[
         Transfer,
         typer.Option(
+            case_sensitive=False,
             help="`link` makes hard links to the source; `move` removes each source file after "
-            "its copy is complete."
+            "its copy is complete.",
         ),
     ] = Transfer.COPY,
     pseudonymize: Annotated[

@@ -41,7 +41,9 @@ def train(
             help="New .keras file; its card is written beside it, the curves to NAME-training.",
         ),
     ],
-    backbone: Annotated[Backbone, typer.Option(help="The network.")] = _DEFAULT.backbone,
+    backbone: Annotated[
+        Backbone, typer.Option(case_sensitive=False, help="The network.")
+    ] = _DEFAULT.backbone,
     weights: Annotated[
         Path | None,
         typer.Option(

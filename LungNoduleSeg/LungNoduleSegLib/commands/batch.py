@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 LungsOption = Annotated[
     LungMethod,
-    typer.Option(help="Method of lung segmentation; the last two are separate programs."),
+    typer.Option(
+        case_sensitive=False,
+        help="Method of lung segmentation; the last two are separate programs.",
+    ),
 ]
 
 ModelOption = Annotated[

@@ -45,9 +45,9 @@ def _one_of(kind: Any) -> Any:
     """Make a parser for the values of an enumeration as they are typed."""
 
     def parse(text: str) -> Any:
-        if text not in _words(kind):
+        if text.lower() not in _words(kind):
             raise typer.BadParameter(f"choose one of {', '.join(_words(kind))}")
-        return _words(kind)[text]
+        return _words(kind)[text.lower()]
 
     return parse
 
@@ -64,7 +64,9 @@ def risk(
         int | None, typer.Option(help="Nodule for the published models; default: the largest.")
     ] = None,
     age: Annotated[float | None, typer.Option(help="Years.")] = None,
-    sex: Annotated[Sex | None, typer.Option(help="Sex as the models use it.")] = None,
+    sex: Annotated[
+        Sex | None, typer.Option(case_sensitive=False, help="Sex as the models use it.")
+    ] = None,
     family_history: Annotated[bool | None, typer.Option(help="Lung cancer in the family.")] = None,
     emphysema: Annotated[bool | None, typer.Option(help="Emphysema on CT.")] = None,
     ever_smoked: Annotated[bool | None, typer.Option(help="Current or former smoker.")] = None,
@@ -91,7 +93,8 @@ def risk(
         float | None, typer.Option(help="Mean diameter of the solid component in mm.")
     ] = None,
     pet_uptake: Annotated[
-        Uptake | None, typer.Option(help="FDG uptake in PET, for the Herder model.")
+        Uptake | None,
+        typer.Option(case_sensitive=False, help="FDG uptake in PET, for the Herder model."),
     ] = None,
     count: Annotated[int | None, typer.Option(help="Nodules in both lungs, as corrected.")] = None,
     status: Annotated[
@@ -277,7 +280,7 @@ def train_risk(
         from LungNoduleSegLib.risk.training_data import FeatureSet  # noqa: PLC0415
 
         try:
-            chosen = FeatureSet(feature_set)
+            chosen = FeatureSet(feature_set.lower())
         except ValueError as error:
             raise InputError(
                 f"There is no feature set '{feature_set}': choose {', '.join(FeatureSet)}."

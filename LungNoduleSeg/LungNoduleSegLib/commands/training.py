@@ -25,7 +25,9 @@ NeighboursOption = Annotated[
 LargestOption = Annotated[
     bool, typer.Option("--largest-only", help="Only the largest nodule, as in the tutorial.")
 ]
-LungsOption = Annotated[LungMethod, typer.Option(help="Method of lung segmentation.")]
+LungsOption = Annotated[
+    LungMethod, typer.Option(case_sensitive=False, help="Method of lung segmentation.")
+]
 EmptyOption = Annotated[
     bool, typer.Option("--empty-scans", help="Keep scans without nodules, as negatives.")
 ]
@@ -155,7 +157,7 @@ def export_arrays(
 
 def _preset(text: str) -> Preset:
     try:
-        return Preset(text)
+        return Preset(text.lower())
     except ValueError:
         raise typer.BadParameter(f"choose one of {', '.join(Preset)}") from None
 

@@ -278,7 +278,7 @@ class CommandDetector(Detector):
                 f"{self.card.name} wrote no {self._file}: see that its program works by itself."
             )
         try:
-            if file.suffix == ".csv":
+            if file.suffix.lower() == ".csv":
                 with file.open(encoding="utf-8", newline="") as rows:
                     return [_mark(row) for row in csv.DictReader(rows)]
             return sitk.ReadImage(file)

@@ -77,7 +77,7 @@ def read_facts(path: Path) -> ClinicalData:
         InputError: naming the file and the fact that cannot be used.
     """
     try:
-        content = parse_json(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): name a JSON file.") from error
     except ValueError as error:

@@ -140,7 +140,7 @@ def load_risk_model(file: Path) -> RiskModel:
 
 def _read_card(file: Path) -> RiskCard:
     suffixes = {Path(algorithm.file_name).suffix: algorithm for algorithm in Algorithm}
-    if file.suffix not in suffixes:
+    if file.suffix.lower() not in suffixes:
         raise InputError(
             f"{file} is not a risk model: choose a .skops or .ubj file of `train-risk`."
         )
@@ -149,7 +149,7 @@ def _read_card(file: Path) -> RiskCard:
         if not part.is_file():
             raise InputError(f"{part} is missing: a risk model is a file with its .json card.")
     try:
-        card = RiskCard(**parse_json(path.read_text(encoding="utf-8")))
+        card = RiskCard(**parse_json(path.read_bytes()))
         card = replace(card, algorithm=Algorithm(card.algorithm))
         made_with = card.software[card.algorithm.package]
         for name in card.features:
@@ -174,7 +174,7 @@ def _read_card(file: Path) -> RiskCard:
             f"{file} was made with {card.algorithm.package} {made_with} and {installed} is "
             "installed: train it again."
         )
-    if suffixes[file.suffix] is not card.algorithm:
+    if suffixes[file.suffix.lower()] is not card.algorithm:
         raise InputError(f"{file} is not the file that its card describes: get both again.")
     return card
 

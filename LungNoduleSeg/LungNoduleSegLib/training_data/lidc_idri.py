@@ -132,12 +132,19 @@ def read_lidc_xml(file: Path) -> ScanReadings:
 
 def find_lidc_xml(folder: Path) -> list[Path]:
     """Find the XML files of CT scans below a folder, without those of radiographs."""
-    return [file for file in sorted(folder.rglob("*.xml")) if _on_ct(file)]
+    return [
+        file for file in sorted(folder.rglob("*")) if file.suffix.lower() == ".xml" and _on_ct(file)
+    ]
 
 
 def _on_ct(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return f"<{_ROOT}".encode() in stream.read(4096)
+    """Whether a file is a reading of a CT scan, or cannot be opened, which reading it will say."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(8192)
+    except OSError:
+        return True
+    return f"<{_ROOT}".encode() in start.replace(b"\0", b"")  # UTF-16 has every other byte 0
 
 
 def _nodule(node: ET.Element) -> Finding:
