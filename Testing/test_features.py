@@ -1,6 +1,8 @@
 """Features of scans: the tutorial's nine, ours in mm, and the table that holds them."""
 
 import csv
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.staging import only_writer
-from LungNoduleSegLib.feature_extraction import find_scans, write_feature_table
+from LungNoduleSegLib.feature_extraction import features_of, find_scans, write_feature_table
 from LungNoduleSegLib.risk.features import (
     IDENTIFIERS,
     NODULE_FEATURES,
@@ -244,3 +246,61 @@ def test_the_docs_have_every_feature_as_the_code_has_it() -> None:
     rows |= {n: f for n, f in SCAN_FEATURES.items() if not n.startswith("largest_")}
     for name, f in rows.items():
         assert f"| `{name}` | {f.unit} | {f.description} | {f.ibsi} |" in docs
+
+
+def _table(old: str, new: str) -> Callable[[Path], object]:
+    def edit(run: Path) -> None:
+        file = run / "nodules.csv"
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new, 1))
+
+    return edit
+
+
+def _labels(name: str, change: Callable[[sitk.Image], sitk.Image]) -> Callable[[Path], object]:
+    def edit(run: Path) -> None:
+        sitk.WriteImage(change(sitk.ReadImage(run / name)), run / name)
+
+    return edit
+
+
+def _moved(labels: sitk.Image) -> sitk.Image:
+    labels.SetOrigin((50, 0, 0))
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (_table("\n2,", "\n1,"), "has the id 1"),
+        (_table("\n2,", "\n-2,"), "has the id -2"),
+        (_table("\n2,", "\n99999999999999999999,"), "has the id 9999"),
+        (_table("\n2,", "\n7,"), "names the nodules 7, which"),
+        (_labels("nodules.nii.gz", lambda image: image * 0), "names the nodules 1, 2, which"),
+        (_labels("nodules.nii.gz", _moved), "lie on different grids"),
+        (_labels("lungs.nii.gz", _moved), "lie on different grids"),
+        (
+            _labels("lungs.nii.gz", lambda image: sitk.Cast(image, sitk.sitkFloat32) * 0.5),
+            "values that are no labels",
+        ),
+        (
+            _labels("nodules.nii.gz", lambda image: sitk.Cast(image, sitk.sitkInt16) * -1),
+            "values that are no labels",
+        ),
+    ],
+)
+def test_results_edited_by_hand_are_refused_where_they_contradict_themselves(
+    tmp_path: Path, edit: Callable[[Path], object], words: str
+) -> None:
+    write_run(tmp_path / "run")
+    edit(tmp_path / "run")
+    with pytest.raises(InputError, match=re.escape(words)):
+        features_of(tmp_path / "run", "run", tmp_path / "runs")
+
+
+def test_labels_that_another_program_stored_as_floats_are_read(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    before = features_of(tmp_path / "run", "run", tmp_path / "runs")
+    _labels("nodules.nii.gz", lambda image: sitk.Cast(image, sitk.sitkFloat32))(tmp_path / "run")
+    assert features_of(tmp_path / "run", "run", tmp_path / "runs").features == before.features

@@ -14,6 +14,7 @@ from CTLungScreeningLib.files import (
     private_folders,
     publish,
     refuse_links,
+    remove_leftovers,
     take_back,
 )
 
@@ -39,6 +40,7 @@ def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
     with _locked_by(_lock_file(destination), destination, doing):
         for leftover in private_folders(destination, ""):
             shutil.rmtree(leftover, ignore_errors=True)
+        remove_leftovers(destination)
         with private_folder(destination) as folder:
             yield folder
 

@@ -19,8 +19,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.dicom_headers import looks_like_dicom
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
 from CTLungScreeningLib.staging import only_writer
-from LungNoduleSegLib.nodules.table import read_nodules_csv
-from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, TABLE
+from LungNoduleSegLib.results.reading import RECORD, read_findings
 from LungNoduleSegLib.risk.features import (
     IDENTIFIERS,
     NODULE_FEATURES,
@@ -123,8 +122,8 @@ def _scans_below(folder: Path) -> Iterator[Path]:
 
 def _of_run(folder: Path, name: str, source: Source) -> ScanFeatures:
     """Compute the features from the files of a run."""
-    labels, lungs = (_read_volume(folder / file) for file in (NODULES, LUNGS))
-    nodules = nodule_features(labels, read_nodules_csv(folder / TABLE), lungs)
+    lungs, labels, rows = read_findings(folder)
+    nodules = nodule_features(labels, rows, lungs)
     series = _series(folder / RECORD)
     return ScanFeatures(
         name,

@@ -15,13 +15,12 @@ from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.files import make_folders, parse_json, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.batch.cases import Case
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.lungs.segmentation import LungMethod
-from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
-from LungNoduleSegLib.results.reading import LUNGS, RECORD, TABLE, is_run
+from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.results.reading import RECORD, is_run, read_findings
 from LungNoduleSegLib.risk.assessment import assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, read_facts
 from LungNoduleSegLib.risk.lung_rads import classify_examination
@@ -239,8 +238,7 @@ def _run(job: Job, clinical_data: ClinicalData, progress: ProgressCallback) -> N
 def _row(job: Job, clinical_data: ClinicalData) -> ScanRow:
     """Make the row from the files of a run."""
     record = _record(job.folder / RECORD)
-    nodules = read_nodules_csv(job.folder / TABLE)
-    lungs = read_labels(job.folder / LUNGS)
+    lungs, _, nodules = read_findings(job.folder)
     volumes = [nodule.volume_mm3 for nodule in nodules]
     lung_ml = lung_volumes_ml(lungs)
     series = record["input"]["series"] or {}

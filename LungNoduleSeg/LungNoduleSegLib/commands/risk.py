@@ -10,10 +10,8 @@ import typer
 from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressStyle, shown
-from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.default_model import SUSPICION_MODEL
-from LungNoduleSegLib.nodules.table import read_nodules_csv
-from LungNoduleSegLib.results.reading import LUNGS, TABLE
+from LungNoduleSegLib.results.reading import TABLE, read_findings
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
     ClinicalData,
@@ -201,14 +199,13 @@ def _assessed(
     )
 
     table = folder / TABLE
-    rows = read_nodules_csv(table)
+    lungs, _, rows = read_findings(folder)
     if number is None and not rows:
         return None, ScanRisk(clinical_data.patient, ()).examination
     chosen = max(rows, key=lambda row: row.volume_mm3).id if number is None else number
     nodules = dict(clinical_data.nodules)
     nodules[chosen] = {**nodules.get(chosen, {}), **corrections}
     prior = read_prior_facts(growth) if growth else {}
-    lungs = read_labels(folder / LUNGS)
     clinical_data = replace(clinical_data, nodules=nodules)
     found = assess_scan(rows, lungs, clinical_data, prior, str(table))
     one = next(one for one in found if one.nodule.id == chosen)

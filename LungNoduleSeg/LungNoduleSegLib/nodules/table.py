@@ -15,6 +15,9 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from LungNoduleSegLib.lungs.labels import Lobe
 
+MOST_NODULES = 1 << 16
+"""Ids are below this: labels are stored in 16 bits."""
+
 
 class NoduleKind(StrEnum):
     """Type by attenuation."""
@@ -264,12 +267,19 @@ def read_nodules_csv(path: Path) -> tuple[Nodule, ...]:
                     f"{path} is not a table of nodules: it has no column {', '.join(missing)}; "
                     "choose the nodules.csv of a run."
                 )
-            return tuple(_nodule(row, f"{path} line {reader.line_num}") for row in reader)
+            nodules = tuple(_nodule(row, f"{path} line {reader.line_num}") for row in reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read as a table of nodules ({error}): "
             "choose the nodules.csv of a run."
         ) from error
+    ids = [one.id for one in nodules]
+    if wrong := [one for one in ids if not 0 < one < MOST_NODULES or ids.count(one) > 1]:
+        raise InputError(
+            f"{path} has the id {wrong[0]}, where each nodule has its own from 1 on: correct the "
+            "file or run again."
+        )
+    return nodules
 
 
 def _nodule(row: dict[str, str | None], where: str) -> Nodule:

@@ -21,7 +21,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.volume_files import raw_nrrd_work, read_labels
-from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
+from LungNoduleSegLib.nodules.table import MOST_NODULES, Nodule, read_nodules_csv
 from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan, parse_scan_risk
 from LungNoduleSegLib.risk.clinical_data import parse_facts
 
@@ -104,14 +104,39 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
     scan = read_ct(source, series if source.is_dir() else None, progress)
     if (folder / MASKS).exists() and not (folder / LUNGS).exists():
         lungs, labels = RunMasks.read(folder / MASKS).images(scan.image, str(source))
+        nodules = read_nodules_csv(folder / TABLE)
     else:
-        lungs, labels = _labels(folder / LUNGS), _labels(folder / NODULES)
+        lungs, labels, nodules = read_findings(folder)
     for name, image in ((LUNGS, lungs), (NODULES, labels)):
         if not _same_grid(image, scan.image):
             raise InputError(
                 f"{folder / name} does not match the scan {source}: run the scan again."
             )
-    return RunResult(scan, lungs, labels, read_nodules_csv(folder / TABLE), record)
+    return RunResult(scan, lungs, labels, nodules, record)
+
+
+def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, ...]]:
+    """Read lungs, labels of the nodules and their table, and see that they belong together.
+
+    Returns:
+        Lungs (1 right, 2 left) and nodules on one grid, as whole numbers, and the table.
+
+    Raises:
+        InputError: naming the file that is missing, damaged or does not fit the others.
+    """
+    lungs, labels = _labels(folder / LUNGS), _labels(folder / NODULES)
+    nodules = read_nodules_csv(folder / TABLE)
+    if not _same_grid(lungs, labels):
+        raise InputError(
+            f"{folder / LUNGS} and {folder / NODULES} lie on different grids: run the scan again."
+        )
+    there = set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist())
+    if lost := [str(one.id) for one in nodules if one.id not in there]:
+        raise InputError(
+            f"{folder / TABLE} names the nodules {', '.join(lost[:5])}, which {folder / NODULES} "
+            "does not show: run the scan again."
+        )
+    return lungs, labels, nodules
 
 
 _SCAN = "scan"
@@ -304,6 +329,12 @@ def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
 
 def _labels(file: Path) -> sitk.Image:
     try:
-        return read_labels(file)
+        labels = read_labels(file)
     except InputError as error:
         raise InputError(f"{file} is missing or damaged: run the scan again.") from error
+    array = sitk.GetArrayViewFromImage(labels)
+    if array.dtype.kind in "iu" and array.min() >= 0:
+        return labels
+    if not ((array >= 0) & (array < MOST_NODULES) & (array == np.rint(array))).all():
+        raise InputError(f"{file} holds values that are no labels: run the scan again.")
+    return sitk.Cast(labels, sitk.sitkUInt16)
