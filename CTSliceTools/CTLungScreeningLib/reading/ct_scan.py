@@ -164,7 +164,7 @@ def check_hu(
     tissue = tissue[tissue > _TISSUE_FLOOR_HU]
     if not why and tissue.size and (upper := float(np.percentile(tissue, 75))) > _HIGHEST_TISSUE_HU:
         why = f"values above {upper:.0f} in a quarter of the body, as if 1024 too high"
-    if why and calibrated and high > HIGHEST_MINIMUM_HU:
+    if why and calibrated:
         notes.append(f"The scan has {why}, which is unusual for HU: look at its Rescale Intercept.")
     elif why:
         raise InputError(
