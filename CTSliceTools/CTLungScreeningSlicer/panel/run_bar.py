@@ -403,8 +403,9 @@ class RunBar:
             state in (RunState.STARTING, RunState.RUNNING) if busy else not self._obstacle
         )
         idle_tip = self._obstacle or self._tool_tip
+        stops = busy or not self._label
         self.button.toolTip = (
-            _("Stop the run. Nothing in the scene is changed.") if busy else idle_tip
+            _("Stop the run. Nothing in the scene is changed.") if stops else idle_tip
         )
         self._bar.visible = busy
         self._bar.maximum = 0 if progress.percent is None else 100
