@@ -340,7 +340,7 @@ class TestQueue(PanelTest):
         self.ui.queueSource.currentIndex = 1
         with self.assertLogs(level="ERROR") as shown:
             self.ui.nextButton.click()
-        self.assertIn("holds 2 CT series: run organize", shown.output[0])
+        self.assertIn("has 2 CT series: run organize", shown.output[0])
 
     def test_only_the_volume_of_the_queue_is_saved(self) -> None:
         self.ui.nextButton.click()
@@ -352,7 +352,7 @@ class TestQueue(PanelTest):
         self.ui.queueFolder.text = str(self.folder / "a" / "none")
         with self.assertLogs(level="ERROR") as shown:
             self.ui.nextButton.click()
-        self.assertIn("holds no CT series", shown.output[0])
+        self.assertIn("has no CT series", shown.output[0])
 
 
 class LocalizeTest(PanelTest):
