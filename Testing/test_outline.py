@@ -145,6 +145,15 @@ def test_ground_glass_of_uneven_density_is_outlined_as_a_whole() -> None:
         assert image.volume_mm3 == pytest.approx(made.volume_mm3, rel=0.25)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_edge_of_coarse_voxels_is_no_ground_glass(seed: int) -> None:
+    made = crop(CropSpec(22, slice_mm=4, pixel_mm=2.2, seed=seed))
+    image = refined(made, scaled(made, 2.2)).image
+    assert image is not None
+    assert image.solid is None
+    assert image.volume_mm3 == pytest.approx(made.volume_mm3, rel=0.2)
+
+
 def test_a_mark_that_runs_into_the_wall_does_not_make_ground_glass_solid() -> None:
     made = crop(CropSpec(16, NoduleKind.NON_SOLID, Place.PLEURA, seed=5))
     outward = ndimage.distance_transform_edt(~made.mask, sampling=made.spacing)

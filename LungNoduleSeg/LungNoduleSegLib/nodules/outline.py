@@ -49,6 +49,9 @@ MIN_BEYOND = 0.15
 BLUR_MM = 1.4
 """The scanner's blur spreads an edge about this far to either side."""
 
+PARTLY = 1.5
+"""Voxels that are partly in a nodule reach this many of their widths beyond its mask."""
+
 NECK = 0.65
 """What is thinner than this share of the nodule, vessels and strands of pleura, is cut off."""
 
@@ -308,10 +311,11 @@ def _closed(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np
 
 
 def _far_from(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell what the blurred edge of a mask does not reach."""
+    """Tell what the blurred edge of a mask does not reach, nor voxels that are partly in it."""
     if not mask.any():
         return ~mask
-    return ndimage.distance_transform_edt(~mask, sampling=spacing) > BLUR_MM
+    away = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    return np.asarray(away > max(BLUR_MM, PARTLY * spacing[1:].max()))
 
 
 def _grown(
@@ -418,9 +422,11 @@ def _haze(scene: _Scene, solid: _Part) -> float | None:
     if not areas.any():
         return None
     beside = []
+    coarser = max(0, PARTLY * scene.spacing[1:].max() - RIM_MM[0])
+    rim = RIM_MM[0] + coarser, RIM_MM[1] + coarser
     for k in np.flatnonzero(areas >= 0.25 * areas.max()):
         away = ndimage.distance_transform_edt(~mask[k], sampling=scene.spacing[1:])
-        ring = (away > RIM_MM[0]) & (away <= RIM_MM[1]) & scene.free[k]
+        ring = (away > rim[0]) & (away <= rim[1]) & scene.free[k]
         beside.append(scene.smooth[k][ring])
     values = np.concatenate(beside)
     hazy = values[values > scene.around + HAZE_HU]
