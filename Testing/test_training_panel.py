@@ -15,6 +15,7 @@ import qt
 import SimpleITK as sitk
 
 from annotated_scans import chest, write_luna
+from CTLungScreeningLib.child_process import ChildCommand
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 from LungNoduleSegSlicer.panel.batch_section import BatchParameters
@@ -211,7 +212,8 @@ class TestModel(TrainingTest):
         self.assertEqual(self.widget.model.file, other)
         volume = slicer.util.addVolumeFromArray(np.full((40, 64, 64), -1000, np.int16), name="air")
         work = self.widget.logic.processWork(volume, modelFile=other)
-        arguments = list(next(work).arguments)
+        command = next(step for step in work if isinstance(step, ChildCommand))
+        arguments = list(command.arguments)
         work.close()
         self.assertEqual(arguments[arguments.index("--model") + 1], str(other))
 
