@@ -33,6 +33,11 @@ def organize(folder: Path) -> Line:
     return ["organize", folder, folder.with_name("out")]
 
 
+def organize_none(folder: Path) -> Line:
+    (folder / "notes.txt").write_text("no scan")
+    return ["organize", folder, folder.with_name("out")]
+
+
 def normalize(folder: Path) -> Line:
     test_normalization.series(folder / "S1")
     test_normalization.series(folder / "S2", annotation={"C7": "lost.dcm"}, uid="other")
@@ -78,7 +83,10 @@ def batch(folder: Path) -> Line:
 
 
 CASES: list[tuple[typer.Typer, Callable[[Path], Line]]] = [
-    *((slices, one) for one in (organize, normalize, to_convert, partition, predict)),
+    *(
+        (slices, one)
+        for one in (organize, organize_none, normalize, to_convert, partition, predict)
+    ),
     *((nodules, one) for one in (features, prepare)),
     pytest.param(nodules, batch, marks=pytest.mark.slow),  # type: ignore[list-item]
 ]
@@ -103,6 +111,12 @@ def test_options_may_be_spelt_in_capitals(tmp_path: Path) -> None:
     folder.mkdir()
     line = [*map(str, organize(folder)), "--progress", "JSONL", "--transfer", "Link"]
     assert '"placed": 23' in CliRunner().invoke(slices, line).stdout
+
+
+def test_a_folder_without_dicom_files_is_named_unless_they_were_moved(tmp_path: Path) -> None:
+    line = [str(one) for one in organize_none(tmp_path)]
+    assert "holds no DICOM files" in CliRunner().invoke(slices, line).output.replace("\n", " ")
+    assert CliRunner().invoke(slices, [*line, "--transfer", "move"]).exit_code == 0
 
 
 def test_work_that_failed_wholly(tmp_path: Path) -> None:

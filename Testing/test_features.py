@@ -299,6 +299,15 @@ def test_results_edited_by_hand_are_refused_where_they_contradict_themselves(
         features_of(tmp_path / "run", "run", tmp_path / "runs")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_record_is_read_in_any_unicode_encoding(tmp_path: Path, encoding: str) -> None:
+    run = tmp_path / "run"
+    write_run(run, patient="Ångström")
+    record = run / "run.json"
+    record.write_text(record.read_text(), encoding=encoding)
+    assert features_of(run, "a", tmp_path).patient_id == "Ångström"
+
+
 def test_labels_that_another_program_stored_as_floats_are_read(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     before = features_of(tmp_path / "run", "run", tmp_path / "runs")

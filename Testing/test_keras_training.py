@@ -1,6 +1,7 @@
 """Training into a folder: curves, the best model, going on, stopping early, several devices."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.files import private_folders
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import (
     BEST,
+    CHECKPOINT,
     HISTORY,
     RUN_NAMES,
     TENSORBOARD,
@@ -21,7 +24,9 @@ from CTLungScreeningLib.keras_training import (
     fit,
     hardware,
     read_history,
+    require_new_training,
 )
+from CTLungScreeningLib.model_card import ModelCard, save_model
 from CTLungScreeningLib.progress import ProgressCallback
 
 SETTINGS = {"seed": 3, "learning_rate": 0.05}
@@ -91,6 +96,54 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     assert [epoch["epoch"] for epoch in resumed] == list(range(6))
     assert without_seconds(resumed) == without_seconds(curves)
     np.testing.assert_array_equal(again.get_weights()[0], whole.get_weights()[0])
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_a_training_killed_while_it_saves_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Before the renaming of best model or state, of the first or second epoch."""
+    whole, again = model(), model()
+    curves = fit(whole, Line(), tmp_path / "whole", epochs=3, settings=SETTINGS)
+    renamed: list[Path] = []
+    parts = tmp_path / "parts"
+
+    def replace(self: Path, target: Path) -> None:
+        renamed.append(target)
+        if len(renamed) > moment:
+            with (parts / HISTORY).open("a") as stream:
+                stream.write("1,0.")
+            self.write_bytes(self.read_bytes()[:100])
+            raise Killed
+        self.rename(target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", replace)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a killed process tidies nothing
+        fit(model(), Line(), parts, epochs=3, settings=SETTINGS)
+    assert private_folders(parts) or private_folders(parts / CHECKPOINT)
+    resumed = fit(again, Line(), parts, epochs=3, settings=SETTINGS, resume=True)
+    assert without_seconds(resumed) == without_seconds(curves)
+    np.testing.assert_array_equal(again.get_weights()[0], whole.get_weights()[0])
+    assert {file.name for file in parts.iterdir()} == set(RUN_NAMES)
+    assert [file.name for file in (parts / CHECKPOINT).iterdir()] == ["3.weights.h5"]
+
+
+@pytest.mark.parametrize("other", [{}, {"seed": 4}])
+def test_a_saved_model_ends_its_own_training_only(tmp_path: Path, other: dict[str, int]) -> None:
+    trained, folder, output = model(), tmp_path / "m-training", tmp_path / "m.keras"
+    fit(trained, Line(), folder / "stage-1", epochs=1, settings=SETTINGS)
+    card = ModelCard("m", "a summary", "a label", {}, training=SETTINGS | other)
+    save_model(trained, card, output)
+    with pytest.raises(InputError, match="already holds"):
+        require_new_training(output, folder, "cache")
+    assert (folder / "stage-1" / HISTORY).exists()
+    for name in (BEST, CHECKPOINT):
+        assert (folder / "stage-1" / name).exists() == bool(other)
 
 
 def test_a_stage_after_an_interrupted_one_begins_at_its_first_epoch(tmp_path: Path) -> None:

@@ -257,23 +257,35 @@ def make_folders(root: Path, folder: Path) -> None:
         inside.mkdir(exist_ok=True)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Give a file new text in one step: whatever fails, the old or the new is there as a whole.
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; on success the file written there replaces the one at `path`.
 
-    For files of our own that are edited again and again; the caller sees to it that it is one.
+    Whatever fails, also if the process is killed, the old or the new file is there as a whole. For
+    files of our own; the caller makes sure that the one at `path` is.
+
+    Raises:
+        InputError: if `path` is a link.
+        OSError: if it cannot be written.
+    """
+    refuse_links(path)
+    with private_folder(path.parent, path.name) as folder:
+        temporary = folder / path.name
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Give a file of our own new text in one step, see `replaced_file`.
 
     Raises:
         InputError: if it cannot be written, or is a link.
     """
-    refuse_links(path)
     try:
-        with private_folder(path.parent, path.name) as folder:
-            temporary = folder / path.name
-            with temporary.open("w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
+        with replaced_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror}): make room or choose another folder."

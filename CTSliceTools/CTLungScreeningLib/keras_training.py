@@ -17,8 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.files import (
+    new_file,
+    read_object,
+    refuse_existing,
+    remove_leftovers,
+    replace_text,
+    replaced_file,
+)
 from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.model_card import require_new_model
 from CTLungScreeningLib.progress import ProgressCallback, silent
 
 SETTINGS, HISTORY, BEST = "settings.json", "history.csv", "best.keras"
@@ -147,12 +155,19 @@ def fit(
     Raises:
         InputError: if the folder has a training and `resume` is not set, or its settings differ.
     """
-    past = _past(folder, settings) if resume and (folder / SETTINGS).exists() else None
-    if past is None:
+    for place in (folder, folder / CHECKPOINT):
+        remove_leftovers(place)
+    past: list[Epoch] = []
+    if resume and (folder / SETTINGS).exists():
+        past = _past(folder, settings)
+    else:
         refuse_existing(folder, RUN_NAMES)
         with new_file(folder / SETTINGS) as temporary:
             temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        past = []
+    if past:
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        model.load_weights(_checkpoints(folder)[len(past)])
     if on_epoch is not None:
         for epoch in past:
             on_epoch(epoch)
@@ -164,30 +179,22 @@ def fit(
             batches.epoch = len(past)  # Keras reads the first batches before an epoch begins
         model.fit(
             batches,
+            initial_epoch=len(past),
             epochs=epochs,
             validation_data=validation,
             shuffle=False,
             verbose=0,
             callbacks=[
-                _Backup(folder / CHECKPOINT, delete_checkpoint=False),
                 _Live(batches, epochs, on_epoch, progress),
                 *callbacks,
                 keras.callbacks.CSVLogger(folder / HISTORY, append=True),
-                keras.callbacks.ModelCheckpoint(
-                    folder / BEST,
-                    monitor,
-                    save_best_only=True,
-                    mode="min",
-                    initial_value_threshold=None if best is None else past[best][monitor],
-                ),
+                _Saving(folder, monitor, None if best is None else past[best][monitor]),
                 *([] if patience is None else [_Patience(monitor, patience, past, best)]),
                 *_tensorboard(folder),
             ],
         )
     progress("Training", epochs * len(batches), epochs * len(batches))
     if (folder / BEST).exists():
-        if not model.optimizer.built:  # all epochs were already done
-            model.optimizer.build(model.trainable_variables)
         model.load_weights(folder / BEST)
     return read_history(folder)
 
@@ -222,10 +229,39 @@ def training_notes(used: str, folder: Path) -> tuple[str, ...]:
     return (*notes, "No TensorBoard log was written: this needs tensorflow and tensorboard.")
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the weights from a folder of `fit`, after the model was saved elsewhere."""
-    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-    (folder / BEST).unlink(missing_ok=True)
+def require_new_training(output: Path, folder: Path, cache: str) -> None:
+    """Check before a training that its model can be saved under a name.
+
+    If the model is there because its training was killed after it had saved it, what that training
+    left is removed first.
+
+    Args:
+        output: the `.keras` file.
+        folder: of the training, with its first stage in `stage-1`.
+        cache: as of `remove_intermediate`.
+
+    Raises:
+        InputError: as `require_new_model`.
+    """
+    with contextlib.suppress(InputError, KeyError, AttributeError):
+        training = read_object(output.with_suffix(".json"))["training"]
+        settings = read_object(folder / "stage-1" / SETTINGS)
+        if output.exists() and all(training.get(name) == settings[name] for name in settings):
+            remove_intermediate(folder, cache)
+    require_new_model(output)
+
+
+def remove_intermediate(folder: Path, cache: str) -> None:
+    """Remove what only a resumed training needs, after the model was saved elsewhere.
+
+    Args:
+        folder: of the training, with its stages in `stage-1`, `stage-2`.
+        cache: the name of another folder in it that is no longer needed.
+    """
+    shutil.rmtree(folder / cache, ignore_errors=True)
+    for stage in folder.glob("stage-*"):
+        shutil.rmtree(stage / CHECKPOINT, ignore_errors=True)
+        (stage / BEST).unlink(missing_ok=True)
 
 
 def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:
@@ -243,13 +279,22 @@ def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:
             f"{folder} has a training with other {', '.join(other)}: use the same settings, or "
             "another folder."
         )
-    metadata = folder / CHECKPOINT / "training_metadata.json"
-    done = json.loads(metadata.read_text(encoding="utf-8"))["epoch"] if metadata.exists() else 0
-    if not (folder / HISTORY).exists():
+    done = max(_checkpoints(folder), default=0)
+    if not done:
+        (folder / HISTORY).unlink(missing_ok=True)
         return []
-    lines = (folder / HISTORY).read_text(encoding="utf-8").splitlines(keepends=True)
-    (folder / HISTORY).write_text("".join(lines[: done + 1 if done else 0]), encoding="utf-8")
+    history = folder / HISTORY
+    lines = history.read_text(encoding="utf-8").splitlines(True) if history.exists() else []
+    if len(lines) <= done or not (folder / BEST).exists():
+        raise InputError(f"{folder} lacks a part of its training: start again in another folder.")
+    replace_text(history, "".join(lines[: done + 1]))
     return read_history(folder)
+
+
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    """The saved states by the number of epochs before them: one, or two after an interruption."""
+    files = (folder / CHECKPOINT).glob("*.weights.h5")
+    return {int(file.name.partition(".")[0]): file for file in files if file.name[0].isdecimal()}
 
 
 def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
@@ -258,12 +303,29 @@ def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
     return [keras.callbacks.TensorBoard(folder / TENSORBOARD, write_graph=False)]
 
 
-class _Backup(keras.callbacks.BackupAndRestore):
-    """Resets Keras's restored epoch, at which the model's next stage would otherwise begin."""
+class _Saving(keras.callbacks.Callback):
+    """Saves the best model, then the state that a training resumes from, after the curves.
 
-    def on_train_end(self, logs: Any = None) -> None:
-        super().on_train_end(logs)
-        self.model._initial_epoch = None
+    The state comes last and in one step, so that it never counts an epoch that curves and best
+    model do not hold.
+    """
+
+    def __init__(self, folder: Path, monitor: str, best: float | None) -> None:
+        super().__init__()
+        self._folder, self._monitor, self._best = folder, monitor, best
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self._best is None or logs[self._monitor] < self._best:
+            self._best = logs[self._monitor]
+            with replaced_file(self._folder / BEST) as temporary:
+                self.model.save(temporary)
+        before = _checkpoints(self._folder)
+        state = self._folder / CHECKPOINT / f"{epoch + 1}.weights.h5"
+        state.parent.mkdir(exist_ok=True)
+        with replaced_file(state) as temporary:
+            self.model.save_weights(temporary)
+        for file in before.values():
+            file.unlink()
 
 
 class _Live(keras.callbacks.Callback):

@@ -201,24 +201,34 @@ def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> Model
     Raises:
         InputError: if one of the files exists.
     """
+    (saved,) = save_models((model, card, model_file))
+    return saved
+
+
+def save_models(*models: "tuple[keras.Model, ModelCard, Path]") -> list[ModelCard]:
+    """Save models that belong together, all or none, each with its card and file: `save_model`."""
     from CTLungScreeningLib.keras_loader import keras  # noqa: PLC0415 - slow to import
     from CTLungScreeningLib.onnx_export import to_onnx  # noqa: PLC0415
 
-    require_new_model(model_file)
-    content = None
-    with suppress(InputError):
-        content = to_onnx(model)
-    run_file, card_file = model_file.with_suffix(RUN), model_file.with_suffix(".json")
-    with new_files(model_file, *([run_file] if content else []), card_file) as written:
-        to_train = written[model_file]
-        keras.Model(model.inputs, model.outputs, name=model.name).save(to_train)
-        files = {model_file.name: file_sha256(to_train)}
-        if content:
-            written[run_file].write_bytes(content)
-            files = {run_file.name: hashlib.sha256(content).hexdigest(), **files}
-        card = replace(card, files=files)
-        written[card_file].write_text(_text(card), encoding="utf-8")
-    return card
+    contents: dict[Path, bytes] = {}
+    for model, _, model_file in models:
+        require_new_model(model_file)
+        with suppress(InputError):
+            contents[model_file.with_suffix(RUN)] = to_onnx(model)
+    model_files = [model_file for *_, model_file in models]
+    cards = [model_file.with_suffix(".json") for model_file in model_files]
+    saved = []
+    with new_files(*model_files, *contents, *cards) as written:
+        for model, card, model_file in models:
+            to_train, run_file = written[model_file], model_file.with_suffix(RUN)
+            keras.Model(model.inputs, model.outputs, name=model.name).save(to_train)
+            files = {model_file.name: file_sha256(to_train)}
+            if run_file in contents:
+                written[run_file].write_bytes(contents[run_file])
+                files = {run_file.name: hashlib.sha256(contents[run_file]).hexdigest(), **files}
+            saved.append(replace(card, files=files))
+            written[model_file.with_suffix(".json")].write_text(_text(saved[-1]), encoding="utf-8")
+    return saved
 
 
 def convert_model(model_file: Path) -> ModelCard:

@@ -137,7 +137,7 @@ def _of_run(folder: Path, name: str, source: Source) -> ScanFeatures:
 
 def _series(record: Path) -> Mapping[str, Any]:
     try:
-        return parse_json(record.read_text(encoding="utf-8"))["input"]["series"] or {}
+        return parse_json(record.read_bytes())["input"]["series"] or {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record} is not the record of a run: run the scan again.") from error
 

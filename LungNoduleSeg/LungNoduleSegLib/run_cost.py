@@ -137,7 +137,7 @@ def usual_cost(megavoxels: float) -> RunCost:
 def _read() -> dict[str, list[RunCost]]:
     """The recorded costs; empty if the file is missing or damaged."""
     try:
-        data = parse_json((settings_folder() / FILE).read_text(encoding="utf-8"))
+        data = parse_json((settings_folder() / FILE).read_bytes())
         return {str(kind): _costs(runs) for kind, runs in data.items()}
     except (OSError, ImportError, ValueError, TypeError, KeyError, AttributeError):
         return {}

@@ -61,12 +61,17 @@ def organize(
         notes = list(summary.notes)
         if pseudonymize:
             notes.append(f"The key of the folder names is {key_path}: keep it secret and safe.")
+        known = summary.placed + summary.already_there + summary.duplicates + summary.broken
+        # A move that is run again finds its source empty.
+        empty = not known and transfer is not Transfer.MOVE
+        if empty:
+            notes.append(f"{source} holds no DICOM files: choose another folder.")
         table = summary.left_out_table
         text = format_summary(summary)
         if table:
             text += f"\nThe files left out, with reasons, are in {table}"
         report.emit(asdict(summary) | {"left_out_table": table and str(table)}, text, notes)
-    exit_if_failed(range(summary.broken))
+    exit_if_failed(range(summary.broken + empty))
 
 
 def annotate(

@@ -168,7 +168,7 @@ def read_prediction(file: Path) -> ScanPrediction:
         InputError: if the file is missing or no such JSON.
     """
     try:
-        record = parse_json(file.read_text(encoding="utf-8"))
+        record = parse_json(file.read_bytes())
         if record["format"] != FORMAT:
             raise InputError(f"{file} is in the form '{record['format']}': predict again.")
         return _prediction(record)
@@ -242,7 +242,7 @@ def read_alignment(file: Path) -> ScanAlignment | None:
         InputError: if the file is missing or no such JSON.
     """
     try:
-        levels = parse_json(file.read_text(encoding="utf-8"))["levels"]
+        levels = parse_json(file.read_bytes())["levels"]
         pairs = np.array([(one["z_mm"], one["like_z_mm"]) for one in levels], float)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -1,6 +1,5 @@
 """Training of a localizer on the partitioned slices of a data set."""
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,14 +10,16 @@ from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.hu import SLICE_WINDOW
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import (
+    SETTINGS,
     Epoch,
     TrainingResult,
     fit,
     hardware,
-    remove_checkpoints,
+    remove_intermediate,
+    require_new_training,
     training_notes,
 )
-from CTLungScreeningLib.model_card import ModelCard, require_new_model, save_model
+from CTLungScreeningLib.model_card import ModelCard, save_model
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import only_writer
 from CTSliceToolsLib.dataset.partition import Part, partition_files
@@ -94,9 +95,10 @@ def train(
         InputError: if slices or weights cannot be had, or the output or another training exists.
     """
     plan = plan or LocalizerTrainingPlan()
-    require_new_model(output)
     folder = training_folder(output)
-    refuse_existing(folder, [CURVES])
+    require_new_training(output, folder, _SLICES)
+    if not (folder / "stage-1" / SETTINGS).exists():
+        refuse_existing(folder, [CURVES])
     with only_writer(output, "training"):
         files = {part: partition_files(data, part) for part in _PARTS}
         began = time.monotonic()
@@ -113,6 +115,7 @@ def train(
             epochs = _run_stages(
                 localizer, packs, scans, folder, plan, settings, progress, on_epoch
             )
+        (folder / CURVES).unlink(missing_ok=True)  # of the same training, killed after it
         plot_curves(folder / CURVES, epochs)
         notes = (*training_notes(used, folder), *left_out)
         result = TrainingResult(output, folder, epochs, best_epoch(epochs), notes)
@@ -125,7 +128,7 @@ def train(
         plain = build_localizer(plan.backbone, random=True)
         plain.set_weights(localizer.get_weights())
         save_model(plain, _card(output.stem, settings | facts, result.best), output)
-        _remove_intermediate(folder)
+        remove_intermediate(folder, _SLICES)
         return result
 
 
@@ -228,10 +231,3 @@ def _card(name: str, training: dict[str, Any], best: Epoch) -> ModelCard:
             "Not to be trusted where the training slices did not reach.",
         ],
     )
-
-
-def _remove_intermediate(folder: Path) -> None:
-    """Remove what only a training that goes on needs: packed slices, checkpoints, best weights."""
-    shutil.rmtree(folder / _SLICES)
-    for stage in folder.glob("stage-*"):
-        remove_checkpoints(stage)

@@ -301,7 +301,7 @@ def _require_same(file: Path, record: dict[str, Any]) -> None:
             temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         return
     try:
-        before = parse_json(file.read_text(encoding="utf-8"))
+        before = parse_json(file.read_bytes())
         other = [key.replace("_", " ") for key in record if record[key] != before[key]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

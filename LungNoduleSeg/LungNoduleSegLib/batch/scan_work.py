@@ -261,7 +261,7 @@ def _row(job: Job, clinical_data: ClinicalData) -> ScanRow:
 
 def _record(file: Path) -> dict[str, Any]:
     try:
-        return parse_json(file.read_text(encoding="utf-8"))
+        return parse_json(file.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{file} is not the record of a run: move its folder away.") from error
 

@@ -318,7 +318,7 @@ def _same_grid(one: sitk.Image, other: sitk.Image) -> bool:
 def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
     """The record of a run, the path of its scan, and its SeriesInstanceUID."""
     try:
-        record: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
+        record: dict[str, Any] = parse_json(file.read_bytes())
         found = record["input"]
         series = found["series"]
         uid = series["series_instance_uid"] if series else None

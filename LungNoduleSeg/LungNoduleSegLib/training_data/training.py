@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,10 +21,17 @@ from CTLungScreeningLib.keras_training import (
     TrainingResult,
     fit,
     hardware,
-    remove_checkpoints,
+    remove_intermediate,
+    require_new_training,
     training_notes,
 )
-from CTLungScreeningLib.model_card import ModelCard, file_sha256, require_new_model, save_model
+from CTLungScreeningLib.model_card import (
+    ModelCard,
+    file_sha256,
+    require_new_model,
+    save_model,
+    save_models,
+)
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import only_writer
@@ -188,14 +194,14 @@ def train_on_store(
     plan = plan or StoreTrainingPlan.of(Preset.PATCHES)
     classifier = output.with_name(f"{output.stem}-classifier.keras")
     with_classifier = plan.preset is Preset.PATCHES and plan.hard_negatives
-    require_new_model(output)
+    folder = output.with_name(f"{output.stem}-training")
+    require_new_training(output, folder, _MISTAKES)
     if with_classifier:
         require_new_model(classifier)
     with only_writer(output, "training"):
         scans = read_store(store)
         if plan.preset is Preset.TUTORIAL:
             preparation = EXAMPLE_PREPARATION
-        folder = output.with_name(f"{output.stem}-training")
         began = time.monotonic()
         with hardware(plan.batch) as used:
             keras.utils.set_random_seed(plan.seed)
@@ -219,12 +225,12 @@ def train_on_store(
         card = _card(output.stem, plan, preparation, settings | facts, result.best)
         card = replace(card, training_cases=[scan.name for scan in scans])
         if with_classifier:
-            training.classifier(split_scans(scans, plan.seed)[0], classifier)
+            separate = training.classifier(split_scans(scans, plan.seed)[0], classifier)
             card = replace(card, classifier=classifier.name)
-        save_model(plain, card, output)
-        shutil.rmtree(folder / _MISTAKES, ignore_errors=True)
-        for stage in folder.glob("stage-*"):
-            remove_checkpoints(stage)
+            save_models(separate, (plain, card, output))
+        else:
+            save_model(plain, card, output)
+        remove_intermediate(folder, _MISTAKES)
         return result
 
 
@@ -275,8 +281,10 @@ class _Training:
             )
         return epochs
 
-    def classifier(self, scans: Sequence[StoredScan], file: Path) -> None:
-        """Train the network that separates nodules from false positives."""
+    def classifier(
+        self, scans: Sequence[StoredScan], file: Path
+    ) -> tuple[keras.Model, ModelCard, Path]:
+        """Train the network that separates nodules from false positives, to be saved as `file`."""
         stored = StoredScans(scans, self.folder / _MISTAKES)
         places = []
         for scan in stored:
@@ -295,7 +303,7 @@ class _Training:
             training={**asdict(plan), "data": self.settings["data"], "losses": losses},
             limitations=["Was not evaluated on other scans."],
         )
-        save_model(model, card, file)
+        return model, card, file
 
     def _patch_stage(
         self,

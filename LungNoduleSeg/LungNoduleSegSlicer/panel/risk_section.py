@@ -1,6 +1,5 @@
 """The section Cancer risk: what models and guidelines ask, what they say, and a trained model."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import parse_json
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, show_text, shown_errors
@@ -222,7 +222,7 @@ class RiskSection(Section):
 
     def _about_model(self, file: Path) -> tuple[str, str]:
         if file == SUSPICION_MODEL:  # shown before the packages that read it are installed
-            card = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+            card = parse_json(file.with_suffix(".json").read_bytes())
             return _("Radiologists’ suspicion (LIDC)"), str(card["about"])
         if not ensure_packages(self._requirements, TITLE):
             raise InputError(_("Risk models need Python packages that are not installed."))

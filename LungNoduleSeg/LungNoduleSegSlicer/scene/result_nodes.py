@@ -455,7 +455,7 @@ def set_threshold(node: Any, threshold: float) -> None:
 
 def _rules(file: Path) -> dict[str, Any]:
     try:
-        rules: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))["parameters"]["rules"]
+        rules: dict[str, Any] = parse_json(file.read_bytes())["parameters"]["rules"]
         return rules
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is not the record of a run: run the scan again.") from error

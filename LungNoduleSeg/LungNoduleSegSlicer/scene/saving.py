@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import parse_json
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo
 from CTLungScreeningSlicer.scene import mrml_host
 from CTLungScreeningSlicer.scene.mrml_volume import export_work, show_in_lung_window
@@ -90,7 +91,7 @@ def keep_record(folder: Path, table_node: Any, volume_node: Any) -> None:
         table_node.RemoveAttribute(RUN_RECORD)
         return
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record: dict[str, Any] = parse_json(file.read_bytes())
         record.pop("command", None)
         where = {"source": volume_node.GetName(), "sop_instance_uids": []}
         record["input"] = {**record.get("input", {}), **where}
