@@ -249,7 +249,7 @@ def test_files_that_could_run_code_are_refused(tmp_path: Path) -> None:
     inputs = keras.Input((32, 32, 1))
     model = keras.Model(inputs, keras.layers.Lambda(lambda x: x + 1)(inputs))
     model.save(tmp_path / "lambda.keras")
-    with pytest.raises(InputError, match="does not hold the weights"):
+    with pytest.raises(InputError, match="does not have the weights"):
         load_weights(small_unet(), tmp_path / "lambda.keras")
 
 
