@@ -261,7 +261,8 @@ def _outlined(
     haze = _haze(scene, solid)
     if haze is None:
         return solid, None
-    whole = _grown(scene, scene.smooth, seed, around, haze, SOLID_HU)
+    # At this low threshold the blur of vessels and of the solid part join, however wide they are.
+    whole = _grown(scene, scene.smooth, seed, around, haze, SOLID_HU, vessel_mm=np.inf)
     most = MOST_HAZE * scene.mark.sum() * spacing.prod()
     if whole is None or not MIN_GAIN * solid.volume_mm3 <= whole.volume_mm3 <= most:
         return solid, None
@@ -326,6 +327,7 @@ def _grown(
     level: float,
     at_most: float = SOFT_HU,
     within: NDArray[np.bool_] | None = None,
+    vessel_mm: float = VESSEL_MM,
 ) -> _Part | None:
     """Grow a part from the seed to half-way between `around` and its own attenuation.
 
@@ -337,6 +339,7 @@ def _grown(
         level: first estimate of its own.
         at_most: what is denser does not count for its own.
         within: where it may lie; by default on the lung's side of the wall.
+        vessel_mm: half the width of what is cut off at most.
     """
     spacing = scene.spacing
     free = scene.free if within is None else within
@@ -345,7 +348,7 @@ def _grown(
         dense[seed] = True
         if at_most < SOFT_HU:
             dense |= scene.mark & free & _closed(dense, spacing)
-        body, rest, cut = _cut_free(dense & free, seed, spacing, scene.mark)
+        body, rest, cut = _cut_free(dense & free, seed, spacing, scene.mark, vessel_mm)
         at = _around(body, spacing)
         body, near = body[at], density[at]
         deep = _deep(body, spacing, 2 * BLUR_MM)
@@ -440,6 +443,7 @@ def _cut_free(
     seed: tuple[int, ...],
     spacing: NDArray[np.float64],
     mark: NDArray[np.bool_],
+    vessel_mm: float,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], bool]:
     """Part the body of the piece that holds the seed from what hangs on it by a neck.
 
@@ -451,7 +455,7 @@ def _cut_free(
     (box,) = ndimage.find_objects(piece.view(np.uint8), 1)
     inner = np.pad(piece[box], 1)
     start = tuple(i - part.start + 1 for i, part in zip(seed, box, strict=True))
-    opened, cut = _opened(inner, start, spacing, np.pad(mark[box], 1))
+    opened, cut = _opened(inner, start, spacing, np.pad(mark[box], 1), vessel_mm)
     body = np.zeros_like(dense)
     body[box] = opened[1:-1, 1:-1, 1:-1]
     return body, dense & ~body, cut
@@ -462,6 +466,7 @@ def _opened(
     seed: tuple[int, ...],
     spacing: NDArray[np.float64],
     mark: NDArray[np.bool_],
+    vessel_mm: float,
 ) -> tuple[NDArray[np.bool_], bool]:
     """Give the body around the seed, and whether something was cut off.
 
@@ -470,7 +475,7 @@ def _opened(
     depth = ndimage.distance_transform_edt(piece, sampling=spacing)
     deepest = climb(np.where(mark, depth, 0), seed, spacing, 1.0)
     most = float(depth[deepest])
-    reach = min(NECK * most, VESSEL_MM)
+    reach = min(NECK * most, vessel_mm)
     bodies, _ = ndimage.label(depth >= reach)
     body = bodies == bodies[deepest]
     away = ndimage.distance_transform_edt(~body, sampling=spacing)
