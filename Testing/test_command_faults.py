@@ -75,6 +75,7 @@ COMMANDS = (
     Command(f"{SLICES} predict ct -o out/x.json", ("ct",)),
     Command(f"{SLICES} predict ct --all -o out --no-plot", ("ct",), goes_on=True, slow=True),
     Command(f"{SLICES} match ct --location 0.3 -o out/x.json", ("ct",), slow=True),
+    Command(f"{SLICES} align ct ct -o out/x.json", ("ct",), slow=True),
     Command(
         f"{SLICES} train parts -o out/m.keras --backbone compact --random {QUICK_TRAINING}",
         ("parts",),

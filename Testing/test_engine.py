@@ -81,7 +81,12 @@ def test_the_block_holds(without_keras: Callable[..., str], tmp_path: Path) -> N
 
 TRAINING = {
     "CTLungScreeningLib": {"keras_loader", "keras_training", "onnx_export"},
-    "CTSliceToolsLib": {"localizer.networks", "localizer.slice_batches", "localizer.training"},
+    "CTSliceToolsLib": {
+        "localizer.networks",
+        "localizer.slice_batches",
+        "localizer.training",
+        "localizer.unlabelled",
+    },
     "LungNoduleSegLib": {
         "network.classifier_training",
         "network.patches",

@@ -190,7 +190,7 @@ def test_the_command_takes_scans_and_predictions(reader: Path, tmp_path: Path) -
     model = ("--model", reader)
 
     printed = command("match", tmp_path / "before.json", "--landmark", "T12")
-    (z_mm,) = re.findall(r"^Location 0\.3250, at T12: z = (\S+) mm, slice", printed)
+    (z_mm,) = re.findall(r"^Location 0\.3250, at T12: z = (\S+) (?:± \d+ )?mm, slice", printed)
     assert float(z_mm) == pytest.approx(HEIGHT["T12"], abs=4)
 
     for before, which in (("before.nrrd", ("--slice", 57)), ("before.json", ("--z", -197.5))):

@@ -425,11 +425,12 @@ nodule_rows = st.builds(
     **{
         name: NUMBERS[kind] if kind in NUMBERS else st.from_type(kind)
         for name, kind in get_type_hints(Nodule).items()
-    },
+    }
+    | {"id": st.integers(1, 2**16 - 1)},
 )
 
 
-@given(nodules=st.lists(nodule_rows, max_size=4).map(tuple))
+@given(nodules=st.lists(nodule_rows, max_size=4, unique_by=lambda one: one.id).map(tuple))
 def test_csv_returns_every_number_exactly(
     tmp_path_factory: pytest.TempPathFactory, nodules: tuple[Nodule, ...]
 ) -> None:

@@ -47,7 +47,7 @@ def is_real() -> bool:
     """Tell whether the application is Slicer itself."""
     import slicer
 
-    return not hasattr(slicer.app, "stand_in")
+    return hasattr(getattr(slicer, "app", None), "errorLogModel")
 
 
 def _require_qt() -> None:

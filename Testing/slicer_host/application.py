@@ -22,7 +22,6 @@ from __feature__ import true_property  # isort: skip  # noqa: F401
 class Application(QtWidgets.QApplication):
     """The part of qSlicerApplication that panels use, around the headless host."""
 
-    stand_in = True
     majorVersion, minorVersion = 5, 12
 
     def __init__(self, host: Any) -> None:

@@ -69,7 +69,7 @@ def ijk_to_world(volume_node: Any) -> NDArray[np.float64]:
 def has_voxels(volume_node: Any | None) -> bool:
     """Whether a volume has voxels; Slicer may add the node first."""
     image = None if volume_node is None else volume_node.GetImageData()
-    return image is not None and image.GetPointData().GetScalars() is not None
+    return image is not None and image.GetNumberOfPoints() > 0
 
 
 def export_work(volume_node: Any, path: Path) -> Work[None]:
