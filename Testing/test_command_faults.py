@@ -104,6 +104,8 @@ COMMANDS = (
     Command(f"{NODULES} check store -o out", ("store",), slow=True),
     Command(f"{NODULES} export-arrays store -o out", ("store",)),
     Command(f"{NODULES} export-dicom run", ("run",), slow=True),
+    Command(f"{NODULES} report run -o report.html", ("run",), slow=True),
+    Command(f"{NODULES} unpack run -o out", ("run",), slow=True),
     Command(
         f"{NODULES} train store -o out/m.keras --preset tutorial --filters 1 {QUICK_TRAINING}",
         ("store",),
