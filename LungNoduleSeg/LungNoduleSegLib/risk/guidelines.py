@@ -302,13 +302,19 @@ def _bts_large(nodule: NoduleFacts, patient: PatientFacts, size: str) -> Classed
         if chance <= high:
             return category, "Consider image-guided biopsy; excision biopsy or CT.", None
         return category, "Consider excision or non-surgical treatment.", None
+    brock = _brock(nodule, patient)
+    category = f"solid, {size}, Brock {100 * brock:.0f} %"
+    if brock < BROCK_LIMIT:
+        return category, "CT at 3 months.", (3, 3)
+    return category, "PET-CT, then the risk by the Herder model.", None
+
+
+def _brock(nodule: NoduleFacts, patient: PatientFacts) -> float:
+    """Give the probability by the Brock model, or raise `MissingFactsError`."""
     brock = evaluate(PANCAN_2B, nodule, patient)
     if brock.probability is None:
         raise MissingFactsError(*(name for name, label in LABELS.items() if label in brock.missing))
-    category = f"solid, {size}, Brock {100 * brock.probability:.0f} %"
-    if brock.probability < BROCK_LIMIT:
-        return category, "CT at 3 months.", (3, 3)
-    return category, "PET-CT, then the risk by the Herder model.", None
+    return brock.probability
 
 
 def _bts_subsolid(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
@@ -319,11 +325,9 @@ def _bts_subsolid(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
         return f"{nodule.type}, below 5 mm", "No follow-up.", None
     if nodule.status is not Status.STABLE:
         return f"{nodule.type}, 5 mm or more", "CT at 3 months.", (3, 3)
-    brock = evaluate(PANCAN_2B, nodule, patient)
-    if brock.probability is None:
-        raise MissingFactsError(*(name for name, label in LABELS.items() if label in brock.missing))
-    category = f"stable {nodule.type}, Brock {100 * brock.probability:.0f} %"
-    if brock.probability < BROCK_LIMIT:
+    brock = _brock(nodule, patient)
+    category = f"stable {nodule.type}, Brock {100 * brock:.0f} %"
+    if brock < BROCK_LIMIT:
         return category, "CT at 1, 2 and 4 years after the first.", (12, 12)
     return category, "Discuss CT surveillance, image-guided biopsy, or treatment.", None
 
