@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from CTLungScreeningLib import engine
@@ -282,7 +283,7 @@ def test_a_model_without_an_onnx_file_is_converted(tmp_path: Path) -> None:
         convert_model(tmp_path / "mine.keras")
 
 
-@pytest.mark.parametrize("kind", ["nested", "all layers", "sequential"])
+@pytest.mark.parametrize("kind", ["nested", "all layers", "sequential", "doubled"])
 def test_networks_of_every_kind_are_written(kind: str) -> None:
     from CTLungScreeningLib.keras_loader import keras
 
@@ -298,6 +299,12 @@ def test_networks_of_every_kind_are_written(kind: str) -> None:
         )
         x = inner(layers.Conv2D(3, 1)(inputs), training=False)
         model = keras.Model(inputs, layers.Dense(2, activation="softmax")(layers.Flatten()(x)))
+    elif kind == "doubled":
+        x = layers.UpSampling2D()(layers.MaxPooling2D()(layers.Conv2D(3, 1)(inputs)))
+        x = layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+        y = layers.UpSampling2D()(layers.MaxPooling2D()(inputs))
+        x = layers.Conv2D(5, 3, padding="same")(layers.Concatenate()([x, y, inputs]))
+        model = keras.Model(inputs, x)
     else:
         x = layers.SeparableConv2D(6, 3, padding="same", depth_multiplier=2)(inputs)
         x = layers.Activation("tanh")(layers.ZeroPadding2D(((1, 2), (3, 0)))(x))
@@ -308,6 +315,13 @@ def test_networks_of_every_kind_are_written(kind: str) -> None:
         x = layers.GlobalAveragePooling2D()(x)
         model = keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x))
     assert largest_difference(model, to_onnx(model)) < AGREEMENT
+
+
+def test_a_unet_never_doubles_an_image() -> None:
+    bundled = onnx.load(DEFAULT_MODEL.with_suffix(".onnx"))
+    kinds = [node.op_type for node in bundled.graph.node]
+    assert "Resize" not in kinds
+    assert kinds.count("ConvTranspose") == kinds.count("MaxPool")
 
 
 def test_a_layer_that_cannot_be_written_is_named() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 from onnx import helper
 
 from CTLungScreeningLib.errors import InputError
@@ -49,6 +50,7 @@ def to_onnx(model: keras.Model) -> bytes:
     graph = _Graph()
     output = graph.add_model(model, INPUT)
     written = _optimized(graph.to_onnx(model, output))
+    written = _optimized(_convolved_before_doubling(written)).SerializeToString()
     difference = largest_difference(model, written)
     if not difference <= AGREEMENT:
         raise ValueError(f"As ONNX, {model.name} gives results that differ by {difference:.2g}.")
@@ -70,9 +72,10 @@ def largest_difference(model: keras.Model, written: bytes) -> float:
     return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-def _optimized(model: onnx.ModelProto) -> bytes:
+def _optimized(model: onnx.ModelProto) -> onnx.ModelProto:
     """Compute beforehand what can be, in operators that every engine knows."""
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of constants that are no longer used
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "optimized.onnx"
@@ -84,7 +87,91 @@ def _optimized(model: onnx.ModelProto) -> bytes:
     used = [opset for opset in optimized.opset_import if not opset.domain]
     del optimized.opset_import[:]  # it names others that it does not use
     optimized.opset_import.extend(used)
-    return optimized.SerializeToString()
+    return optimized
+
+
+def _convolved_before_doubling(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Compute convolutions of images doubled in size from the images before they are doubled.
+
+    A convolution by 3 × 3 after a doubling to the nearest pixel is a transposed convolution by
+    4 × 4 in steps of 2, which takes 4 instead of 9 multiplications for each pixel. Of images
+    joined by their channels, as in a U-Net, each is convolved by itself and the results are added.
+    """
+    model = onnx.shape_inference.infer_shapes(model)
+    graph = model.graph
+    values = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+    channels = {
+        one.name: one.type.tensor_type.shape.dim[1].dim_value
+        for one in (*graph.input, *graph.value_info)
+    }
+    source = {node.output[0]: node for node in graph.node}
+
+    def before_doubling(name: str) -> str | None:
+        node = source.get(name)
+        if node is None or node.op_type != "Resize" or _attributes(node)["mode"] != b"nearest":
+            return None
+        return node.input[0] if values[node.input[2]].tolist() == [1, 1, 2, 2] else None
+
+    nodes: list[onnx.NodeProto] = []  # the last first, so that what nothing uses falls away
+    used = {one.name for one in graph.output}
+    for node in reversed(graph.node):
+        if not used.intersection(node.output):
+            continue
+        joined = source.get(node.input[0])
+        parts = node.input[:1] if joined is None or joined.op_type != "Concat" else joined.input
+        if not _is_plain_3x3(node) or not any(map(before_doubling, parts)):
+            nodes.append(node)
+            used.update(node.input)
+            continue
+        (result,), (_, weights, *bias) = node.output, node.input
+        ends = np.cumsum([channels[part] for part in parts])[:-1]
+        kernels = np.split(values[weights], ends, axis=1)
+        names = [f"{result}_{number}" for number in range(len(parts))]
+        nodes.append(helper.make_node("Sum", names, [result]))
+        for name, part, kernel in zip(names, parts, kernels, strict=True):
+            low = before_doubling(part)
+            kernel_name = f"{name}_weights"
+            array = kernel.copy() if low is None else _of_doubled(kernel)
+            graph.initializer.append(onnx.numpy_helper.from_array(array, kernel_name))
+            nodes.append(
+                helper.make_node(
+                    "Conv" if low is None else "ConvTranspose",
+                    [low or part, kernel_name, *bias],
+                    [name],
+                    strides=[1, 1] if low is None else [2, 2],
+                    pads=[1, 1, 1, 1],
+                )
+            )
+            used.add(low or part)
+            bias = []  # added once
+    del graph.node[:]
+    graph.node.extend(reversed(nodes))
+    return model
+
+
+def _of_doubled(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights (in, out, 4, 4) before doubling that do what (out, in, 3, 3) do after it."""
+    turned = kernel[:, :, ::-1, ::-1].swapaxes(0, 1)
+    wide = np.pad(turned, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    return np.add.reduce([wide[:, :, y : y + 4, x : x + 4] for y in (0, 1) for x in (0, 1)])
+
+
+def _is_plain_3x3(node: onnx.NodeProto) -> bool:
+    if node.op_type != "Conv":
+        return False
+    attributes = _attributes(node)
+    plain = {
+        "kernel_shape": [3, 3],
+        "strides": [1, 1],
+        "dilations": [1, 1],
+        "group": 1,
+        "auto_pad": b"SAME_UPPER",
+    }
+    return all(attributes.get(name) == value for name, value in plain.items())
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {one.name: helper.get_attribute_value(one) for one in node.attribute}
 
 
 class _Graph:
