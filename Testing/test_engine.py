@@ -281,6 +281,11 @@ def test_a_model_without_an_onnx_file_is_converted(tmp_path: Path) -> None:
     assert list(card_after.files) == ["mine.onnx", "mine.keras"]
     with pytest.raises(InputError, match=r"already holds mine\.onnx"):
         convert_model(tmp_path / "mine.keras")
+    (tmp_path / "mine.onnx").unlink()
+    changed = card_after.files | {"mine.onnx": "0" * 64}
+    text = json.dumps(asdict(replace(card_after, files=changed)))
+    (tmp_path / "mine.json").write_text(text, encoding="utf-8")
+    assert convert_model(tmp_path / "mine.keras") == read_card(tmp_path / "mine.onnx")
 
 
 @pytest.mark.parametrize("kind", ["nested", "all layers", "sequential", "doubled"])

@@ -245,7 +245,9 @@ def convert_model(model_file: Path) -> ModelCard:
 
     with new_file(run_file) as temporary:
         temporary.write_bytes(to_onnx(model))
-        card = replace(card, files={run_file.name: "", **card.files, run_file.name: file_sha256(temporary)})
+        files = {run_file.name: "", **card.files}
+        files[run_file.name] = file_sha256(temporary)
+    card = replace(card, files=files)
     replace_text(model_file.with_suffix(".json"), _text(card))
     return card
 
