@@ -12,10 +12,18 @@ LUNGS = "TRUE_LUNGS"
 UPPER, LOWER = 0.62, 0.45
 """Relative heights in the lung at which this "anatomy" has the fissures, all of them level."""
 
+CALLED = "CALLED_WITH"
+"""Environment variable with a file that gets the arguments of the last call, a line each."""
+
 _LOBES = f"""
 import os
+import sys
 import numpy as np
 import SimpleITK as sitk
+
+if "{CALLED}" in os.environ:
+    with open(os.environ["{CALLED}"], "w") as file:
+        file.write("\\n".join(sys.argv[1:]))
 
 def lobes(scan):
     scan = sitk.ReadImage(scan)
@@ -47,6 +55,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("input")
 parser.add_argument("output")
 parser.add_argument("--modelname", choices=["R231", "LTRCLobes", "LTRCLobes_R231"], default="R231")
+parser.add_argument("--cpu", action="store_true")
 options = parser.parse_args()
 found, lungs, scan = lobes(options.input)
 print("lungmask", "a line that is no JSON")
@@ -66,6 +75,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("-i", dest="input", required=True)
 parser.add_argument("-o", dest="output", required=True)
 parser.add_argument("-rs", "--roi_subset", nargs="+")
+parser.add_argument("-d", "--device", default="gpu", choices=["gpu", "cpu", "mps"])
 options = parser.parse_args()
 found, lungs, scan = lobes(options.input)
 folder = pathlib.Path(options.output)

@@ -13,11 +13,12 @@ import SimpleITK as sitk
 from highdicom import sr
 from pydicom import dcmread
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.engine import Device
+from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from lung_programs import LOWER, LUNGS, UPPER, install
+from lung_programs import CALLED, LOWER, LUNGS, UPPER, install
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, LOBES, RIGHT_LUNG, Lobe, LungMethod
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
@@ -103,6 +104,39 @@ def test_lobes_come_back_onto_the_grid_of_the_scan(
     there = segment_lungs(tilted, method)
     assert there.GetSize() == tilted.GetSize()
     assert there.GetDirection() == tilted.GetDirection()
+
+
+@pytest.mark.parametrize(
+    ("method", "device", "arguments"),
+    [
+        (LungMethod.LUNGMASK, None, ["LTRCLobes_R231"]),
+        (LungMethod.LUNGMASK, Device.GPU, ["LTRCLobes_R231"]),
+        (LungMethod.LUNGMASK, Device.CPU, ["LTRCLobes_R231", "--cpu"]),
+        (LungMethod.TOTALSEGMENTATOR, None, ["lung_lower_lobe_left"]),
+        (LungMethod.TOTALSEGMENTATOR, Device.GPU, ["lung_lower_lobe_left", "--device", "gpu"]),
+        (LungMethod.TOTALSEGMENTATOR, Device.CPU, ["lung_lower_lobe_left", "--device", "cpu"]),
+    ],
+)
+def test_the_device_of_a_run_is_that_of_the_program(
+    method: LungMethod,
+    device: Device | None,
+    arguments: list[str],
+    files: Path,
+    programs: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def until_the_lungs_are_found(stage: str, _done: int, _total: int) -> None:
+        if stage == "Nodules":
+            raise Cancelled
+
+    monkeypatch.setenv(CALLED, str(tmp_path / "arguments"))
+    with pytest.raises(Cancelled):
+        NoduleSegmenter(lungs=method, device=device).apply(
+            files / "dicom", progress=until_the_lungs_are_found
+        )
+    called = (tmp_path / "arguments").read_text(encoding="utf-8").splitlines()
+    assert called[-len(arguments) :] == arguments
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Annotated
 
+# Matrices are small here: threads for each would only wait for one another.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import typer
 
 from CTLungScreeningLib.child_process import BAD_INPUT_STATUS, FAILED_IN_PART

@@ -40,13 +40,13 @@ def crop_to(labels: sitk.Image, *images: sitk.Image) -> tuple[sitk.Image, ...]:
     The box is `MARGIN_MM` wider on each side, within the grid; the results know their place in the
     LPS world. `labels` must not be empty.
     """
-    held = sitk.GetArrayViewFromImage(labels) != 0
+    box = box_of(sitk.GetArrayViewFromImage(labels) != 0)
+    assert box is not None
     start, size = [], []
-    for axis, others in enumerate(((0, 1), (0, 2), (1, 2))):
-        there = np.flatnonzero(held.any(axis=others))
+    for axis, held in enumerate(box[::-1]):
         margin = int(np.ceil(MARGIN_MM / labels.GetSpacing()[axis]))
-        low = max(int(there[0]) - margin, 0)
-        high = min(int(there[-1]) + margin + 1, labels.GetSize()[axis])
+        low = max(held.start - margin, 0)
+        high = min(held.stop + margin, labels.GetSize()[axis])
         start.append(low)
         size.append(high - low)
     return tuple(sitk.RegionOfInterest(image, size, start) for image in (labels, *images))
@@ -115,9 +115,11 @@ class AxialView:
             full = sitk.Image(self.image.GetSize(), result.GetPixelID())
             full.CopyInformation(self.image)
             result = sitk.Paste(full, result, result.GetSize(), destinationIndex=index)
-        restored = sitk.Image(_oriented(result, _orientation(self.original)))
-        restored.CopyInformation(self.original)
-        return restored
+        else:
+            result = sitk.Image(result)
+        result = _oriented(result, _orientation(self.original))
+        result.CopyInformation(self.original)
+        return result
 
 
 def _orientation(image: sitk.Image) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import AxialView, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
@@ -67,6 +68,7 @@ def analyse(
     timing: Timing,
     progress: ProgressCallback = silent,
     lungs_file: Path | None = None,
+    device: Device | None = None,
 ) -> Analysis:
     """Find the lungs and nodules of a scan.
 
@@ -78,6 +80,7 @@ def analyse(
         timing: gets the seconds of each stage.
         progress: callback, in the stages "Lungs", "Nodules" and "Measures".
         lungs_file: a label image of the lungs instead of segmenting them, see `read_lungs`.
+        device: where the program of a `method` runs; None for a GPU if it finds one.
 
     Raises:
         InputError: if the scan has no lung, or `lungs_file` cannot be used.
@@ -87,7 +90,7 @@ def analyse(
         if lungs_file is not None:
             lungs = read_lungs(lungs_file, view.image)
         elif method in PROGRAMS:
-            lobes = find_lobes(view.image, PROGRAMS[method], progress)
+            lobes = find_lobes(view.image, PROGRAMS[method], progress, device)
             lungs = lungs_of(lobes)
         else:
             try:

@@ -165,7 +165,8 @@ class NoduleSegmenter:
         lungs: method of the lung segmentation.
         lungs_file: a label image of the lungs instead, see `read_lungs`.
         rules: fields of `NoduleRules` that override the model's card.
-        device: that runs the networks; None for a GPU if available.
+        device: that runs the networks, also of a program for the lungs; None for a GPU if
+            available.
     """
 
     model: Path = DEFAULT_MODEL
@@ -245,7 +246,9 @@ class NoduleSegmenter:
                     source = read_dicom_source(scan)
                     scan = replace(scan, notes=(*scan.notes, *source.notes))
             rules = NoduleRules(**{**detector.card.rules, **self.rules})
-            analysis = analyse(scan, detector, self.lungs, rules, timing, report, self.lungs_file)
+            analysis = analyse(
+                scan, detector, self.lungs, rules, timing, report, self.lungs_file, self.device
+            )
         model = {"file": Path(self.model).name, **detector.record()}
         parameters = {
             "lung_method": str(self.lungs_file) if self.lungs_file else self.lungs,

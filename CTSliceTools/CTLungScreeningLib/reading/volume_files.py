@@ -123,10 +123,11 @@ def write_image(image: sitk.Image, file: Path, level: int = -1, packed: bool = T
     """
     try:
         sitk.WriteImage(image, file, useCompression=packed, compressionLevel=level)
-        same = read_labels(file).GetSize() == image.GetSize()
+        header = _judged_header(file)[0]
+        whole = header.size == image.GetSize() and _stored(file, header).size > 0
     except (RuntimeError, InputError):
-        same = False
-    if not same:
+        whole = False
+    if not whole:
         raise InputError(
             f"{file.name} cannot be written: make room on the disk, or choose another folder."
         )

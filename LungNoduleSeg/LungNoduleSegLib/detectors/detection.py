@@ -145,6 +145,8 @@ def _probabilities(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
             "them logits in its card, or have it give 0 to 1."
         )
     image = sitk.Cast(image, sitk.sitkFloat32)
+    if image.IsSameImageGeometryAs(grid):
+        return image
     return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0)
 
 

@@ -4,8 +4,10 @@ from enum import StrEnum
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import box_of
 
 RIGHT_LUNG = 1
 LEFT_LUNG = 2
@@ -23,9 +25,10 @@ HIGHEST_MEDIAN_HU = -400
 
 def lung_volumes_ml(lungs: sitk.Image) -> dict[str, float]:
     """Volume of each lung of a mask in ml, by its side."""
-    counts = np.bincount(sitk.GetArrayViewFromImage(lungs).ravel(), minlength=3)
+    array = sitk.GetArrayViewFromImage(lungs)
     ml = float(np.prod(lungs.GetSpacing())) / 1000
-    return {"right": float(counts[RIGHT_LUNG] * ml), "left": float(counts[LEFT_LUNG] * ml)}
+    sides = {"right": RIGHT_LUNG, "left": LEFT_LUNG}
+    return {side: np.count_nonzero(array == label) * ml for side, label in sides.items()}
 
 
 def implausible(lungs: sitk.Image) -> tuple[str, ...]:
@@ -48,9 +51,10 @@ def implausible(lungs: sitk.Image) -> tuple[str, ...]:
         )
     for side, label in (("right", RIGHT_LUNG), ("left", LEFT_LUNG)):
         if side not in missing:
-            parts = sitk.RelabelComponent(sitk.ConnectedComponent(lungs == label, True))
-            sizes = np.bincount(sitk.GetArrayViewFromImage(parts).ravel())[1:]
-            second = sizes[1:].sum() / sizes.sum()
+            lung = sitk.GetArrayViewFromImage(lungs) == label
+            parts, _ = ndimage.label(lung[box_of(lung)], np.ones((3, 3, 3)))
+            sizes = np.bincount(parts.ravel())[1:]
+            second = 1 - sizes.max() / sizes.sum()
             if second > LARGEST_SECOND_PART:
                 found.append(
                     f"The {side} lung lies in {len(sizes)} parts, {second:.0%} of it outside the "

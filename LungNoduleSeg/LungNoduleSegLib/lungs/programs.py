@@ -20,6 +20,7 @@ from CTLungScreeningLib.child_process import (
     own_environment,
     run_command,
 )
+from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
@@ -42,6 +43,7 @@ class LungProgram:
         module: what Python runs instead where the package is installed beside this one.
         install: the command that installs it.
         arguments: from the scan's file and the path of the output to the command line's end.
+        devices: the arguments that choose a device; the program chooses where there are none.
         output: file or folder, in a folder that is empty, for the program to write.
         labels: the lobe of each value in each file that it writes there.
     """
@@ -50,16 +52,23 @@ class LungProgram:
     module: str
     install: str
     arguments: Callable[[str, str], Sequence[str]]
+    devices: Mapping[Device, Sequence[str]]
     output: str
     labels: Mapping[str, Mapping[int, Lobe]]
 
-    def command(self, scan: Path, output: Path) -> ChildCommand:
+    def command(self, scan: Path, output: Path, device: Device | None = None) -> ChildCommand:
         """Give the command that outlines the lobes in a NIfTI file.
+
+        Args:
+            scan: the file.
+            output: the file or folder to write.
+            device: where its networks run; None for the program's choice, a GPU if there is one.
 
         Raises:
             InputError: if it is not installed.
         """
-        arguments = self.arguments(str(scan), str(output))
+        chosen = self.devices.get(device, ()) if device else ()
+        arguments = [*self.arguments(str(scan), str(output)), *chosen]
         if importlib.util.find_spec(self.module.partition(".")[0]) is not None:
             return ChildCommand(module_command(self.module, *arguments))
         found = shutil.which(self.name)
@@ -86,6 +95,7 @@ PROGRAMS = {
         "lungmask",
         "pip install lungmask",
         lambda scan, output: [scan, output, "--modelname", "LTRCLobes_R231"],
+        {Device.CPU: ("--cpu",)},
         "lobes.nii.gz",
         {
             "lobes.nii.gz": {
@@ -106,6 +116,7 @@ PROGRAMS = {
             *("-i", scan, "-o", output, "--roi_subset"),
             *_TOTALSEGMENTATOR_CLASSES,
         ],
+        {device: ("--device", device.value) for device in Device},
         "lobes",
         {f"lobes/{name}.nii.gz": {1: lobe} for name, lobe in _TOTALSEGMENTATOR_CLASSES.items()},
     ),
@@ -123,7 +134,10 @@ def require_method(method: LungMethod) -> None:
 
 
 def find_lobes(
-    axial: sitk.Image, program: LungProgram, progress: ProgressCallback = silent
+    axial: sitk.Image,
+    program: LungProgram,
+    progress: ProgressCallback = silent,
+    device: Device | None = None,
 ) -> sitk.Image:
     """Have a program find the lobes of the lungs.
 
@@ -131,6 +145,7 @@ def find_lobes(
         axial: the scan in HU (`AxialView`).
         program: one of `PROGRAMS`.
         progress: called in the stage "Lungs"; may raise `Cancelled`, which ends the program.
+        device: where the program runs; None for its choice.
 
     Returns:
         uint8 on the grid of `axial`: n for `LOBES[n - 1]`, 0 elsewhere.
@@ -142,7 +157,7 @@ def find_lobes(
         folder = Path(name)
         scan = folder / "scan.nii.gz"
         sitk.WriteImage(sitk.Cast(axial, sitk.sitkInt16), scan)
-        command = program.command(scan, folder / program.output)
+        command = program.command(scan, folder / program.output, device)
         try:
             run_command(
                 command.arguments,

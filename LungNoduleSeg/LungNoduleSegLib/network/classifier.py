@@ -140,8 +140,9 @@ def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray
             others = basins > 1
             numbers[box][others] = basins[others] - 1 + count
             count += found - 1
-    voxels = np.nonzero(numbers)
-    owner, weight = numbers[voxels] - 1, values[voxels]
+    places = np.flatnonzero(numbers)
+    owner, weight = numbers.ravel()[places] - 1, values.ravel()[places]
+    voxels = np.unravel_index(places, numbers.shape)
     total = np.bincount(owner, weight, count)
     middles = [np.bincount(owner, weight * axis, count) / total for axis in voxels]
     return numbers, voxels_to_lps(probability, np.stack(middles, axis=1))
@@ -206,10 +207,11 @@ def reduce_false_positives(
     """
     numbers, centres = find_candidates(probability)
     scores = score_candidates(classifier, hu, centres, progress).astype(np.float32)
-    marked = np.nonzero(numbers)
     values = sitk.GetArrayViewFromImage(probability)
     capped = np.zeros(values.shape, np.float32)
-    capped[marked] = np.minimum(values[marked], scores[numbers[marked] - 1])
+    marked = np.flatnonzero(numbers)
+    score = scores[numbers.ravel()[marked] - 1]
+    capped.ravel()[marked] = np.minimum(values.ravel()[marked], score)
     image = sitk.GetImageFromArray(capped)
     image.CopyInformation(probability)
     return image

@@ -136,11 +136,12 @@ def _blocks(lungs: sitk.Image, preparation: Preparation) -> Iterator[tuple[int, 
 
 def _prepare_block(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) -> sitk.Image:
     inside = sitk.GetArrayViewFromImage(lungs) > 0
-    values = sitk.GetArrayFromImage(hu).astype(np.float32)
+    values = sitk.GetArrayViewFromImage(hu).astype(np.float32)
     np.clip(values, LUNG_CONTENT_WINDOW.low, LUNG_CONTENT_WINDOW.high, out=values)
-    mean, std = float(values[inside].mean()), float(values[inside].std()) or 1.0
-    values = (values - mean) / std
-    values[~inside] = BACKGROUND_STD
+    lung = values[inside]
+    mean, std = float(lung.mean()), float(lung.std()) or 1.0
+    values[:] = BACKGROUND_STD
+    values[inside] = (lung - mean) / std
     image = sitk.GetImageFromArray(values)
     image.CopyInformation(hu)
     image = average_slabs(image, preparation.slab_mm)

@@ -198,9 +198,15 @@ class Anatomy:
 
     def lungs(self, x: Points, y: Points, z: Points) -> dict[int, Points]:
         """Return the distance from the pleura of the right and of the left lung."""
+        walls = self.cage(x, y, z), self.mediastinum(x, y, z), self.diaphragm(x, y, z)
+        return self.lungs_between(*walls, x, y, z)
+
+    def lungs_between(
+        self, cage: Points, mediastinum: Points, diaphragm: Points, x: Points, y: Points, z: Points
+    ) -> dict[int, Points]:
+        """Return what `lungs` does, from the distances of their walls at the same points."""
         rounding = np.where(y > 20, 16, 4).astype(np.float32)
-        walls = -smooth_min(-self.cage(x, y, z), self.mediastinum(x, y, z), rounding)
-        walls = np.maximum(walls, -self.diaphragm(x, y, z))
+        walls = np.maximum(-smooth_min(-cage, mediastinum, rounding), -diaphragm)
         xr, yr, zr = self.reference(x, y, z)
         distances = {}
         for side in (RIGHT, LEFT):

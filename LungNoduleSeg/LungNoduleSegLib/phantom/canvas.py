@@ -1,5 +1,6 @@
 """Tubes and solids painted into a CT volume: bones, and the trees that fill a lung."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,6 +52,10 @@ class Canvas:
     hu: Floats
 
     @cached_property
+    def _axes(self) -> dict[tuple[int, int], Floats]:
+        return {}
+
+    @cached_property
     def spacing(self) -> tuple[float, float, float]:
         """Voxel size along x, y, z in mm."""
         x, y, z = self.geometry.GetSpacing()
@@ -64,19 +69,22 @@ class Canvas:
 
     def axis(self, axis: int, within: slice = slice(None), per_voxel: int = 1) -> Floats:
         """Return world coordinates (mm) along x, y or z (0, 1, 2), `per_voxel` to each voxel."""
+        if (axis, per_voxel) not in self._axes:
+            index = (np.arange(self.hu.shape[2 - axis] * per_voxel) + 0.5) / per_voxel - 0.5
+            places = self.origin[axis] + self.spacing[axis] * index
+            self._axes[axis, per_voxel] = places.astype(np.float32)
         start, stop, _ = within.indices(self.hu.shape[2 - axis])
-        index = start + (np.arange((stop - start) * per_voxel) + 0.5) / per_voxel - 0.5
-        return (self.origin[axis] + self.spacing[axis] * index).astype(np.float32)
+        return self._axes[axis, per_voxel][start * per_voxel : stop * per_voxel]
 
     def box(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> Box | None:
         """Return the voxels between two corners (mm), None where that is off the volume."""
         size = self.hu.shape[::-1]
-        start = np.maximum(np.floor((low - self.origin) / self.spacing).astype(int), 0)
-        stop = np.minimum(np.ceil((high - self.origin) / self.spacing).astype(int) + 1, size)
-        if np.any(start >= stop):
-            return None
-        x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
-        return z, y, x
+        first, last = low.tolist(), high.tolist()
+        x, y, z = (
+            slice(max(math.floor((a - o) / s), 0), min(math.ceil((b - o) / s) + 1, n))
+            for a, b, o, s, n in zip(first, last, self.origin, self.spacing, size, strict=True)
+        )
+        return None if any(one.start >= one.stop for one in (x, y, z)) else (z, y, x)
 
     def cover(
         self,
@@ -131,7 +139,7 @@ class Canvas:
         into: NDArray[np.uint8] | None = None,
     ) -> None:
         """Paint a tube along `points` (n, 3) mm; mark its voxels in the mask `into` as well."""
-        radius = np.broadcast_to(radii, len(points))
+        radius = np.zeros(len(points)) + radii
         for i in range(len(points) - 1):
             painted = self.segment(points[i], points[i + 1], (radius[i], radius[i + 1]))
             if painted is None:

@@ -1,6 +1,7 @@
 """A deterministic chest CT with its exact masks, as files too."""
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,7 @@ from LungNoduleSegLib.phantom.anatomy import LEFT, RIGHT, Anatomy
 from LungNoduleSegLib.phantom.canvas import Canvas, Floats, paint_skeleton
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
 from LungNoduleSegLib.phantom.organs import (
+    THREADS,
     LungTrees,
     grow_lung_trees,
     paint_tissue,
@@ -33,6 +35,10 @@ from LungNoduleSegLib.results.reading import LUNGS, NODULES, TABLE
 
 SCAN_CENTRE = np.array((0.0, 12.0, -38.0))
 """The middle of every scan in LPS mm; the carina is near 0."""
+
+
+_AHEAD = 16
+"""Slices whose noise is drawn before they are scanned."""
 
 
 class Place(StrEnum):
@@ -217,18 +223,27 @@ def _scan(
     result = np.empty(canvas.hu.shape, np.int16)
     fine = max(0.9 / spec.spacing[0], 0.4)
     shape = canvas.hu.shape[1:]
-    for k, lung in enumerate(lungs):
-        if lung.any():
-            canvas.hu[k] += 16 * lung * grain(rng, shape, 1.6 * fine)
+
+    def scan(k: int, texture: Floats | None, noise: Floats) -> None:
+        if texture is not None:
+            canvas.hu[k] += 16 * lungs[k] * grain(texture, 1.6 * fine)
         blurred = ndimage.gaussian_filter(canvas.hu[k], sigma[::-1])
-        blurred += strength * grain(rng, shape, fine)
+        blurred += strength * grain(noise, fine)
         result[k] = np.clip(np.where(circle, np.rint(blurred), AIR_HU), LOWEST_HU, 3071)
+
+    def drawn(k: int) -> tuple[int, Floats | None, Floats]:
+        texture = rng.standard_normal(shape, np.float32) if lungs[k].any() else None
+        return k, texture, rng.standard_normal(shape, np.float32)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(lungs), _AHEAD):  # drawn in order, whatever the threads do
+            slices = range(start, min(start + _AHEAD, len(lungs)))
+            list(pool.map(lambda one: scan(*one), map(drawn, slices)))
     return result
 
 
-def grain(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> Floats:
-    """Return noise of deviation 1 without its highest and lowest frequencies, like a CT's."""
-    white = rng.standard_normal(shape, np.float32)
+def grain(white: Floats, sigma: float) -> Floats:
+    """Take the highest and lowest frequencies of noise, like a CT does; its deviation is then 1."""
     band = ndimage.gaussian_filter(white, sigma * 0.6, truncate=3)
     band -= ndimage.gaussian_filter(band, sigma * 2, truncate=2)
     return band / np.float32(band.std())

@@ -218,8 +218,10 @@ def _scan(
     result = np.empty(hu.shape, np.int16)
     shape = hu.shape[1:]
     for k, plane in enumerate(hu):
-        texture = 16 * lung[k] * grain(rng, shape, 1.4 / spec.pixel_mm)
-        noise = NOISE_GAIN[spec.kernel] * spec.noise_hu * grain(rng, shape, max(fine, 0.4))
+        white = rng.standard_normal(shape, np.float32)
+        texture = 16 * lung[k] * grain(white, 1.4 / spec.pixel_mm)
+        white = rng.standard_normal(shape, np.float32)
+        noise = NOISE_GAIN[spec.kernel] * spec.noise_hu * grain(white, max(fine, 0.4))
         result[k] = np.rint(ndimage.gaussian_filter(plane + texture, sigma) + noise)
     return result
 

@@ -30,7 +30,8 @@ SIDES = {RIGHT: 1, LEFT: 2}
 """Label of each lung."""
 
 
-_THREADS = min(os.cpu_count() or 1, 4)
+THREADS = min(os.cpu_count() or 1, 4)
+"""Slices that are painted at once."""
 
 Slab = tuple[Floats, Floats, Floats]
 """World x (1, n), y (m, 1) and z (1, 1) of a slice, mm."""
@@ -73,20 +74,28 @@ def paint_tissue(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> 
         _paint_table(hu, x, y, skin_y + 6, edge)
         slab = (x, y, np.full((1, 1), z, np.float32))
         uneven = wobble(x, y, float(z))
-        _paint_chest_wall(hu, anatomy, slab, uneven, streaks(x, y, float(z)), edge)
+        cage = anatomy.cage(*slab)
+        _paint_chest_wall(hu, anatomy, slab, cage, uneven, streaks(x, y, float(z)), edge)
         slab = (x[:, within[1]], y[within[0]], slab[2])
-        _paint_inside(hu[within], lungs[k][within], anatomy, slab, uneven[within], edge)
+        inside = hu[within], lungs[k][within], anatomy, slab, cage[within], uneven[within]
+        _paint_inside(*inside, edge)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(paint, range(len(lungs))))
     return lungs
 
 
 def _paint_chest_wall(
-    hu: Floats, anatomy: Anatomy, slab: Slab, uneven: Floats, streaks: Floats, edge: float
+    hu: Floats,
+    anatomy: Anatomy,
+    slab: Slab,
+    cage: Floats,
+    uneven: Floats,
+    streaks: Floats,
+    edge: float,
 ) -> None:
     """Paint skin, fat and muscle, and fat where the ribs will lie."""
-    body, cage = anatomy.body(*slab), anatomy.cage(*slab)
+    body = anatomy.body(*slab)
     blend(hu, coverage(body, edge), SKIN)
     blend(hu, coverage(body + 2, edge), FAT + 6 * uneven)
     deep = body + 2 + anatomy.fat_mm * (1 + 0.35 * uneven)
@@ -106,23 +115,24 @@ def _paint_inside(
     lungs: NDArray[np.uint8],
     anatomy: Anatomy,
     slab: Slab,
+    cage: Floats,
     uneven: Floats,
     edge: float,
 ) -> None:
     """Paint abdomen, mediastinal fat, heart and lung tissue on one slice; label the lungs."""
     x, y, z = slab
     above = anatomy.diaphragm(*slab)
-    abdomen = np.maximum(anatomy.cage(*slab), above)
+    abdomen = np.maximum(cage, above)
     blend(hu, coverage(abdomen, edge), MUSCLE)
     _paint_abdomen(hu, anatomy, slab, abdomen + 3, uneven, edge)
     heart = anatomy.heart_shape().distance(*anatomy.reference(*slab))
     heart = np.maximum(heart, 3 - above)
     below_neck = edge / 16 * (z - np.float32(82 * anatomy.scale[2]))
-    mediastinum = np.maximum(anatomy.mediastinum(*slab), anatomy.cage(*slab))
-    mediastinum = np.maximum(np.maximum(mediastinum, 2 - above), below_neck)
-    blend(hu, coverage(mediastinum, edge), FAT + 12 * uneven)
+    mediastinum = anatomy.mediastinum(*slab)
+    middle = np.maximum(np.maximum(mediastinum, cage), np.maximum(2 - above, below_neck))
+    blend(hu, coverage(middle, edge), FAT + 12 * uneven)
     _paint_heart(hu, anatomy, slab, heart, edge)
-    for side, lung in anatomy.lungs(*slab).items():
+    for side, lung in anatomy.lungs_between(cage, mediastinum, above, *slab).items():
         tissue = -872 + 0.22 * (y - 20) + 7 * uneven
         fissure = _fissure(side, anatomy, x, y, z)
         tissue = tissue + 110 * np.clip(1.2 - fissure / 0.6, 0, 1)

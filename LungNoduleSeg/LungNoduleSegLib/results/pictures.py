@@ -90,7 +90,7 @@ class Picture:
     def uri(self) -> str:
         """The pixels as a PNG data URI."""
         stream = io.BytesIO()
-        Image.fromarray(self.pixels).save(stream, "PNG", optimize=True)
+        Image.fromarray(self.pixels).save(stream, "PNG")
         return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
