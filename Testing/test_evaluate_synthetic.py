@@ -12,13 +12,17 @@ from typer.testing import CliRunner
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.evaluation.lesion_placement import (
-    SIZES_MM,
+    SYNTHETIC,
     LesionType,
     find_lung_sites,
+    insert_real_nodules,
     insert_synthetic_lesions,
 )
+from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, place_of, size_of
 from LungNoduleSegLib.evaluation.synthetic_lesions import OUTPUTS, evaluate_synthetic_lesions
 from LungNoduleSegLib.lesions import VESSEL_HU
+from LungNoduleSegLib.network.transplants import NoduleCube
+from LungNoduleSegLib.nodules.table import NoduleKind, Place
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom, write_phantom
 
 SPACING = (2.0, 2.0, 3.0)
@@ -63,33 +67,33 @@ def test_one_lesion_of_each_type_and_size_where_it_belongs(direction: tuple[floa
     changed, lesions = insert_synthetic_lesions(
         hu, lungs, sites, occupied, np.random.default_rng(1)
     )
-    assert len(lesions) == len(SIZES_MM) * len(LesionType)
+    assert len(lesions) == len(SIZES_MM) * len(SYNTHETIC)
     assert changed.IsSameImageGeometryAs(hu)
     before, after = (sitk.GetArrayFromImage(image) for image in (hu, changed))
     inside = sitk.GetArrayFromImage(lungs) > 0
     assert (after >= before).all()
     depth = sitk.SignedMaurerDistanceMap(lungs > 0, False, False, True)
     for one in lesions:
-        radius = one.lesion.diameter_mm / 2
-        assert one.size_mm[0] <= one.lesion.diameter_mm <= one.size_mm[1]
+        radius = one.diameter_mm / 2
+        assert size_of(one.diameter_mm) is not None
         assert np.linalg.norm(np.subtract(one.centre, own)) > radius + 10
         i, j, k = hu.TransformPhysicalPointToIndex(one.centre)
         assert inside[k, j, i]
         assert after[k, j, i] > before[k, j, i] or before[k, j, i] > VESSEL_HU
-        at_depth = 1 - depth[hu.TransformPhysicalPointToIndex(one.lesion.centre)]
+        at_depth = 1 - depth[hu.TransformPhysicalPointToIndex(one.centre)]
         if one.type is LesionType.JUXTAPLEURAL:
-            assert at_depth < radius
+            assert at_depth < radius + 1
         else:
             assert at_depth > radius
     for n, one in enumerate(lesions):
         for other in lesions[n + 1 :]:
-            apart = np.linalg.norm(np.subtract(one.lesion.centre, other.lesion.centre))
-            assert apart > (one.lesion.diameter_mm + other.lesion.diameter_mm) / 2
+            apart = np.linalg.norm(np.subtract(one.centre, other.centre))
+            assert apart > (one.diameter_mm + other.diameter_mm) / 2
     touching = [one for one in lesions if one.type is LesionType.JUXTAVASCULAR]
     vessels = sites.position[sites.vessel_mm <= 0]
     for one in touching:
-        nearest = np.linalg.norm(vessels - one.lesion.centre, axis=1).min()
-        assert nearest < one.lesion.diameter_mm / 2 + max(SPACING)
+        nearest = np.linalg.norm(vessels - one.centre, axis=1).min()
+        assert nearest < one.diameter_mm / 2 + max(SPACING)
 
 
 def test_the_seed_decides() -> None:
@@ -110,6 +114,55 @@ def test_lungs_without_room_get_fewer() -> None:
         hu, lungs, sites, [(middle, 500.0)], np.random.default_rng(0)
     )
     assert lesions == ()
+
+
+def test_real_nodules_lie_where_they_belong() -> None:
+    hu, lungs = chest()
+    sites = find_lung_sites(hu, lungs)
+    cubes = [nodule(3), nodule(5), nodule(9), nodule(4, wall=True), nodule(6, wall=True)]
+    changed, placed = insert_real_nodules(hu, lungs, sites, (), cubes, np.random.default_rng(0))
+    assert len(placed) >= 4  # not every wall fits every pleura
+    assert {one.type for one in placed} == {LesionType.TRANSPLANTED}
+    assert {one.texture for one in placed} == {NoduleKind.SOLID}
+    assert Place.PLEURA in {one.place for one in placed}
+    before, after = (sitk.GetArrayFromImage(image) for image in (hu, changed))
+    inside = sitk.GetArrayFromImage(lungs) > 0
+    for one in placed:
+        own = after[one.box][one.mask]
+        assert np.median(own) > -200
+        assert inside[one.box][one.mask].all()
+        volume = np.count_nonzero(one.mask) * np.prod(SPACING)
+        assert one.diameter_mm == pytest.approx(np.cbrt(6 * volume / np.pi))
+    assert np.mean(after != before) < 0.1
+
+
+def test_a_place_is_told_from_mask_and_lungs() -> None:
+    hu, lungs = (sitk.GetArrayFromImage(image) for image in chest())
+    inside = lungs > 0
+    hu[inside] = -850
+    z, y, x = np.indices(SHAPE)
+    row = np.flatnonzero(inside[40, 52])
+    for x0, dense, place in (
+        (row[0] + 2, 0, Place.PLEURA),
+        (row[0] + 15, 0, Place.FREE),
+        (row[0] + 15, 2.5, Place.VESSEL),
+    ):
+        away = ((z - 40) * 3.0) ** 2 + ((y - 52) * 2.0) ** 2 + ((x - x0) * 2.0) ** 2
+        mask = away < 5**2
+        scan = np.where(np.hypot((z - 40) * 3.0, (y - 52) * 2.0) < dense, 30, hu)
+        assert place_of(scan, inside, SPACING[::-1], mask & inside) is place
+
+
+def nodule(radius_mm: float, wall: bool = False) -> NoduleCube:
+    """A solid nodule in air, 1 mm a voxel, on a wall at larger x if asked for."""
+    n = int(radius_mm) + 9
+    z, y, x = np.indices((2 * n + 1,) * 3) - n
+    mask = z**2 + y**2 + x**2 <= radius_mm**2
+    beyond = x > radius_mm - 2 if wall else mask & ~mask
+    mask &= ~beyond
+    noise = np.random.default_rng(0).normal(0, 20, mask.shape)
+    hu = np.where(mask | beyond, 40, -850) + noise
+    return NoduleCube("nodule", hu.astype(np.int16), mask, (1.0, 1.0, 1.0), NoduleKind.SOLID)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

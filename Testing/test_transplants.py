@@ -16,6 +16,7 @@ from LungNoduleSegLib.network.transplants import (
     read_cubes,
     transplant,
 )
+from LungNoduleSegLib.nodules.table import NoduleKind
 
 SPACING = (2.0, 0.8, 0.8)
 
@@ -98,6 +99,24 @@ def test_an_attached_nodule_turns_its_base_to_the_wall(seed: int) -> None:
     assert (centre - site[1:]) @ outward < 3
 
 
+@pytest.mark.parametrize(("level", "noise"), [(-780, 8), (-930, 40)])
+def test_lung_and_noise_around_it_are_those_of_the_host(level: float, noise: float) -> None:
+    hu, lungs = host()
+    array, inside = sitk.GetArrayFromImage(hu), sitk.GetArrayFromImage(lungs) > 0
+    cube = sphere(6)
+    rng = np.random.default_rng(3)
+    own = np.where(cube.mask, 40.0, level) + rng.normal(0, noise, cube.mask.shape)
+    cube = NoduleCube("other", own.astype(np.int16), cube.mask, cube.spacing)
+    placed = transplant(array, hu, inside, cube, (15, 50, 50), rng)
+    assert placed is not None
+    box, mask = placed
+    apart = ndimage.distance_transform_edt(~mask, SPACING)
+    ring = array[box][(apart > 2.2) & (apart < 3.5)]
+    assert ring.mean() == pytest.approx(-860, abs=20)
+    assert ring.std() == pytest.approx(25, rel=0.4)
+    assert np.median(array[box][ndimage.binary_erosion(mask)]) == pytest.approx(40, abs=30)
+
+
 def test_nothing_is_put_where_it_does_not_fit() -> None:
     hu, lungs = host()
     array, inside = sitk.GetArrayFromImage(hu), sitk.GetArrayFromImage(lungs) > 0
@@ -142,6 +161,13 @@ def test_cubes_are_cut_and_read(tmp_path: Path) -> None:
     for one, two in zip(cubes, again, strict=True):
         assert (one.hu == two.hu).all() and (one.mask == two.mask).all()
         assert two.spacing == pytest.approx(one.spacing, abs=1e-5)
+    table = tmp_path / "cubes" / "nodules.csv"
+    table.write_text("file,Texture_value\nscan-1.nii.gz,1\nscan-3.nii.gz,\n")
+    assert [one.texture for one in read_cubes(table.parent)] == [NoduleKind.NON_SOLID, None]
+    table.write_text("file,texture\nscan-1.nii.gz,solid\nscan-3.nii.gz,9\n")
+    with pytest.raises(InputError, match=r"nodules\.csv line 3: '9' is no texture"):
+        read_cubes(table.parent)
+    table.unlink()
     (tmp_path / "cubes" / "mask" / "scan-1.nii.gz").unlink()
     with pytest.raises(InputError, match="missing or damaged"):
         read_cubes(tmp_path / "cubes")

@@ -14,7 +14,11 @@ def detection(
         Path, typer.Option(help="CSV: seriesuid, coordX, coordY, coordZ (LPS mm), probability.")
     ],
     annotations: Annotated[
-        Path, typer.Option(help="CSV of the nodules: seriesuid, coordX … coordZ, diameter_mm.")
+        Path,
+        typer.Option(
+            help="CSV of the nodules: seriesuid, coordX … coordZ, diameter_mm; texture (a word or "
+            "a rating, 1 ground glass to 5 solid) and place (free, pleura, vessel) if known."
+        ),
     ],
     seriesuids: Annotated[
         Path, typer.Option(help="CSV of all scans, one UID per line, no header.")
@@ -30,6 +34,13 @@ def detection(
     nodules: Annotated[
         Path | None, typer.Option(help="New CSV file with the nodules and their detections.")
     ] = None,
+    subgroups_file: Annotated[
+        Path | None,
+        typer.Option("--subgroups", help="New CSV file: found by size, texture and place."),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="New PNG file: probability against the share of nodules.")
+    ] = None,
     max_marks: Annotated[
         int, typer.Option(min=0, help="Limit per scan, the most probable ones; 0: all.")
     ] = 100,
@@ -41,15 +52,19 @@ def detection(
 ) -> None:
     """Score a submission as in the LUNA16 challenge: FROC curve, seven sensitivities, CPM.
 
+    Also by size, texture and place, at the threshold that gives one false positive per scan.
+
     Example: `lung-nodule-seg evaluate detection --submission mine.csv --annotations
     annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv --json out.json`
     """
     with shown(progress) as report:
         from CTLungScreeningLib.files import new_files, refuse_existing  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import detection as scoring  # noqa: PLC0415
+        from LungNoduleSegLib.evaluation import subgroups  # noqa: PLC0415
         from LungNoduleSegLib.evaluation.luna_files import read_challenge  # noqa: PLC0415
 
-        outputs = [path for path in (json_file, curve, plot, nodules) if path is not None]
+        wanted = (json_file, curve, plot, nodules, subgroups_file, calibration)
+        outputs = [path for path in wanted if path is not None]
         for path in outputs:
             refuse_existing(path.parent, [path.name])
         report("Reading", 0, 1)
@@ -57,19 +72,34 @@ def detection(
         report("Reading", 1, 1)
         report("Scoring", 0, 1)
         score = scoring.score_detection(marks, truth, max_marks, resamples, seed)
+        threshold = score.threshold_at_one
+        groups = subgroups.subgroups(scoring.true_nodules(score, truth), threshold)
+        found = score.matching.marks
+        reliability = subgroups.calibration(found.probability, found.found)
+        figures = {**score.to_dict(), **subgroups.to_dict(groups, reliability, threshold)}
         report("Scoring", 1, 1)
         with new_files(*outputs) as whole:
             if json_file is not None:
-                scoring.write_json(whole[json_file], score)
+                scoring.write_json(whole[json_file], figures)
             if curve is not None:
                 scoring.write_curve(whole[curve], score)
             if nodules is not None:
                 scoring.write_nodules(whole[nodules], score, truth)
-            if plot is not None:
-                from LungNoduleSegLib.evaluation.plots import plot_froc  # noqa: PLC0415
+            if subgroups_file is not None:
+                subgroups.write_csv(whole[subgroups_file], groups)
+            if plot is not None or calibration is not None:
+                from LungNoduleSegLib.evaluation import plots  # noqa: PLC0415 - slow to import
 
-                plot_froc(whole[plot], score)
-        report.emit(score.to_dict(), score.to_text(), notes)
+                if plot is not None:
+                    plots.plot_froc(whole[plot], score)
+                if calibration is not None:
+                    plots.plot_calibration(whole[calibration], reliability)
+        text = (
+            score.to_text(),
+            "At one false positive per scan:",
+            subgroups.to_text(groups, reliability),
+        )
+        report.emit(figures, "\n".join(text), notes)
 
 
 def dice(
@@ -125,6 +155,13 @@ def synthetic(
     nodules: Annotated[
         Path | None, typer.Option(help="Mask of the scan's own nodules, which are ignored.")
     ] = None,
+    cubes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of real nodules to insert instead: image/NAME (HU), mask/NAME; if there, "
+            "nodules.csv with file, texture. The model must not have been trained on them."
+        ),
+    ] = None,
     rounds: Annotated[
         int, typer.Option(min=1, help="Copies of the scan, each with 40 lesions.")
     ] = 3,
@@ -133,20 +170,22 @@ def synthetic(
 ) -> None:
     """Insert lesions of known sizes and types into a scan and report which are found.
 
-    Writes the sensitivity by size and type, the FROC curve, pictures of the lesions, and a
-    submission for `evaluate detection`.
+    Writes the sensitivity and Dice by size, texture and place, the FROC curve, the calibration,
+    pictures of the lesions, and a submission for `evaluate detection`.
 
     Example: `lung-nodule-seg evaluate synthetic ~/dicom/chest -o ~/synthetic --nodules own.nrrd`
     """
     with shown(progress) as report:
         from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import synthetic_lesions  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.network.transplants import read_cubes  # noqa: PLC0415
 
         result = synthetic_lesions.evaluate_synthetic_lesions(
             source,
             output,
             model_file=model or DEFAULT_MODEL,
             nodules=nodules,
+            cubes=read_cubes(cubes) if cubes else (),
             rounds=rounds,
             seed=seed,
             progress=report,

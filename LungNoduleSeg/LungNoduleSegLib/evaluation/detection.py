@@ -1,7 +1,7 @@
 """Detection scores as in the LUNA16 challenge."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +31,7 @@ from LungNoduleSegLib.evaluation.luna_files import (
     Places,
     Truth,
 )
+from LungNoduleSegLib.evaluation.subgroups import TrueNodule
 
 MAX_MARKS = 100
 """Maximum number of marks per scan in the challenge."""
@@ -84,6 +85,11 @@ class DetectionScore:
     def cpm(self) -> float:
         """Mean sensitivity at `OPERATING_POINTS`, the competition performance metric."""
         return float(self.sensitivity.mean())
+
+    @property
+    def threshold_at_one(self) -> float:
+        """The lowest threshold with at most one false positive per scan; may be infinite."""
+        return float(self.curve.threshold_at((1.0,))[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything except the curve, for a JSON file."""
@@ -205,14 +211,34 @@ def match_marks(marks: Places, truth: Truth, max_marks: int = MAX_MARKS) -> Matc
     )
 
 
-def write_json(path: Path, score: DetectionScore) -> None:
-    """Write `DetectionScore.to_dict`.
+def true_nodules(
+    score: DetectionScore, truth: Truth, dice: Sequence[float | None] = ()
+) -> tuple[TrueNodule, ...]:
+    """Give each nodule of the truth with what is known of it and of its detection.
+
+    Args:
+        score: of the marks.
+        truth: that they were scored by.
+        dice: of each nodule, if there are masks.
+    """
+    nodules = truth.nodules.value.tolist()
+    unknown = (None,) * len(nodules)
+    columns = (truth.textures or unknown, truth.places or unknown)
+    found = score.matching.nodule_probability.tolist()
+    return tuple(
+        TrueNodule(*row) for row in zip(nodules, *columns, found, dice or unknown, strict=True)
+    )
+
+
+def write_json(path: Path, figures: Mapping[str, Any]) -> None:
+    """Write scores, such as `DetectionScore.to_dict`; a number that is none is refused.
 
     Raises:
         InputError: if `path` exists.
     """
     with new_file(path) as temporary:
-        temporary.write_text(json.dumps(score.to_dict(), indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(figures, indent=2, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def write_curve(path: Path, score: DetectionScore) -> None:

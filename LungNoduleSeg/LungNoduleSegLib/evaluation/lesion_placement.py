@@ -1,7 +1,7 @@
-"""Insert synthetic lesions of each type and size into a real lung."""
+"""Insert lesions into a real lung: synthetic ones of each type and size, or real nodules."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -9,22 +9,24 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.geometry import voxels_to_lps
+from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, place_of
 from LungNoduleSegLib.lesions import (
     PSF_MM,
     VESSEL_HU,
-    InsertedLesion,
     Lesion,
     insert_lesion,
     lesion_density,
     random_lesion,
 )
-from LungNoduleSegLib.nodules.table import NoduleKind
-
-SIZES_MM = ((4, 6), (6, 8), (8, 12), (12, 20), (20, 30))
-"""Diameter ranges; there is one lesion per type and range."""
+from LungNoduleSegLib.network.transplants import NoduleCube, transplant
+from LungNoduleSegLib.nodules.measures import sphere_diameter
+from LungNoduleSegLib.nodules.table import NoduleKind, Place
 
 CLEARANCE_MM = 5.0
 """Distance between lesions, in addition to a quarter of their radii for spikes."""
+
+ON_VESSEL = 0.3
+"""Share of attached real nodules that are put on a vessel; the others are put on the pleura."""
 
 DRAWN, TRIALS = 30_000, 50
 """Number of lung voxels drawn for a lesion, and of suitable ones that are tried."""
@@ -33,7 +35,7 @@ Array = NDArray[np.float32]
 
 
 class LesionType(StrEnum):
-    """Composition, border or attachment of a lesion."""
+    """Composition, border or attachment of a synthetic lesion; or a real nodule."""
 
     SMOOTH = "smooth"
     LOBULATED = "lobulated"
@@ -43,6 +45,7 @@ class LesionType(StrEnum):
     CALCIFIED = "calcified"
     JUXTAPLEURAL = "juxtapleural"
     JUXTAVASCULAR = "juxtavascular"
+    TRANSPLANTED = "transplanted"
 
 
 _KINDS = {
@@ -50,6 +53,7 @@ _KINDS = {
     LesionType.GROUND_GLASS: NoduleKind.NON_SOLID,
     LesionType.CALCIFIED: NoduleKind.CALCIFIED,
 }
+SYNTHETIC = tuple(one for one in LesionType if one is not LesionType.TRANSPLANTED)
 _BORDERS = {
     LesionType.SMOOTH: (0.1, 0.0),
     LesionType.LOBULATED: (0.9, 0.0),
@@ -74,24 +78,33 @@ class LungSites:
 
 
 @dataclass(frozen=True)
-class SyntheticLesion:
+class PlacedLesion:
     """An inserted lesion.
 
     Attributes:
-        type: requested type.
-        size_mm: requested range of diameters.
-        lesion: the lesion, with its true diameter.
+        type: what was asked for.
+        diameter_mm: of the sphere of the same volume.
+        texture: None if unknown.
+        place: whether it touches pleura or vessel.
         centre: LPS mm, of its voxels within the lung.
+        box: slices of the scan along (z, y, x).
+        mask: bool (z, y, x) in the box.
     """
 
     type: LesionType
-    size_mm: tuple[int, int]
-    lesion: Lesion
+    diameter_mm: float
+    texture: NoduleKind | None
+    place: Place
     centre: tuple[float, float, float]
+    box: tuple[slice, ...]
+    mask: NDArray[np.bool_] = field(compare=False)
 
 
 Ball = tuple[NDArray[np.float64], float]
 """Centre in LPS mm and radius in mm."""
+
+Fits = Callable[[Array, Array], NDArray[np.bool_]]
+"""Which sites suit a lesion, by their depth and their distance from vessels in mm."""
 
 
 def find_lung_sites(hu: sitk.Image, lungs: sitk.Image) -> LungSites:
@@ -120,7 +133,7 @@ def insert_synthetic_lesions(
     sites: LungSites,
     occupied: Sequence[Ball],
     rng: np.random.Generator,
-) -> tuple[sitk.Image, tuple[SyntheticLesion, ...]]:
+) -> tuple[sitk.Image, tuple[PlacedLesion, ...]]:
     """Insert one lesion of each type and size into a copy of a scan, apart from each other.
 
     Returns:
@@ -132,19 +145,53 @@ def insert_synthetic_lesions(
     taken = list(occupied)
     placed = []
     for size in reversed(SIZES_MM):
-        for kind in LesionType:
+        for kind in SYNTHETIC:
             wanted = _draw(kind, size, rng)
-            for x, y, z in _places(wanted, kind, sites, taken, rng)[:TRIALS].tolist():
+            fits = _fitting(wanted, kind)
+            for x, y, z in _places(wanted.diameter_mm, fits, sites, taken, rng).tolist():
                 lesion = replace(wanted, centre=(x, y, z))
                 density = lesion_density(lesion, hu)
                 if (density.mask & inside[density.box]).any():
                     put = insert_lesion(array, hu, lesion, psf, inside)
-                    placed.append(SyntheticLesion(kind, size, lesion, _centre(put, hu)))
+                    where = put.box, put.mask
+                    made = kind, lesion.diameter_mm, lesion.kind
+                    placed.append(_placed(*made, where, array, inside, hu))
                     taken.append((np.array(lesion.centre), lesion.diameter_mm / 2))
                     break
-    changed = sitk.GetImageFromArray(array)
-    changed.CopyInformation(hu)
-    return changed, tuple(placed)
+    return _image(array, hu), tuple(placed)
+
+
+def insert_real_nodules(
+    hu: sitk.Image,
+    lungs: sitk.Image,
+    sites: LungSites,
+    occupied: Sequence[Ball],
+    cubes: Sequence[NoduleCube],
+    rng: np.random.Generator,
+) -> tuple[sitk.Image, tuple[PlacedLesion, ...]]:
+    """Transplant nodules into a copy of a scan at their own size, apart from each other.
+
+    One that was attached is put on the pleura or, `ON_VESSEL` of them, on a vessel.
+
+    Returns:
+        The new image and the nodules, without those that fit nowhere.
+    """
+    array = sitk.GetArrayFromImage(hu)
+    inside = sitk.GetArrayViewFromImage(lungs) > 0
+    taken = list(occupied)
+    placed = []
+    for cube in sorted(cubes, key=lambda one: -one.diameter_mm):
+        fits = _fitting_real(cube, max(hu.GetSpacing()[:2]), bool(rng.random() < ON_VESSEL))
+        for place in _places(cube.diameter_mm, fits, sites, taken, rng):
+            x, y, z = hu.TransformPhysicalPointToIndex(place.tolist())
+            put = transplant(array, hu, inside, cube, (z, y, x), rng, scale=(1.0, 1.0))
+            if put is not None and put[1].any():
+                volume = np.count_nonzero(put[1]) * np.prod(hu.GetSpacing())
+                made = LesionType.TRANSPLANTED, float(sphere_diameter(volume)), cube.texture
+                placed.append(_placed(*made, put, array, inside, hu))
+                taken.append((place, cube.diameter_mm / 2))
+                break
+    return _image(array, hu), tuple(placed)
 
 
 def _draw(kind: LesionType, size_mm: tuple[int, int], rng: np.random.Generator) -> Lesion:
@@ -156,31 +203,67 @@ def _draw(kind: LesionType, size_mm: tuple[int, int], rng: np.random.Generator) 
     return lesion
 
 
+def _fitting(lesion: Lesion, kind: LesionType) -> Fits:
+    """Tell which sites suit a synthetic lesion, by depth and distance from vessels."""
+    radius = lesion.diameter_mm / 2
+    if kind is LesionType.JUXTAPLEURAL:
+        return lambda depth, _: (depth > 0.25 * radius) & (depth < 0.95 * radius)
+    if kind is LesionType.JUXTAVASCULAR:
+        return lambda depth, vessel: (
+            (depth > radius + 1) & (vessel > 0.5 * radius) & (vessel < radius)
+        )
+    return lambda depth, _: depth > radius + 1
+
+
+def _fitting_real(cube: NoduleCube, pixel_mm: float, on_vessel: bool) -> Fits:
+    """Tell which sites suit a real nodule."""
+    if cube.attachment is None:
+        return lambda depth, vessel: (depth > cube.diameter_mm / 2 + 1) & (vessel > pixel_mm)
+    if on_vessel:
+        return lambda depth, vessel: (depth > cube.diameter_mm / 2 + 1) & (vessel <= 0)
+    return lambda depth, _: depth < pixel_mm
+
+
 def _places(
-    lesion: Lesion,
-    kind: LesionType,
+    diameter_mm: float,
+    fits: Fits,
     sites: LungSites,
     taken: Sequence[Ball],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Draw centres (n, 3) in LPS mm that suit a lesion and are clear of others."""
+    """Draw up to `TRIALS` centres (n, 3) in LPS mm that suit a lesion and are clear of others."""
     drawn = rng.choice(len(sites.position), min(DRAWN, len(sites.position)), replace=False)
-    position, depth, vessel = sites.position[drawn], sites.depth_mm[drawn], sites.vessel_mm[drawn]
-    radius = lesion.diameter_mm / 2
-    if kind is LesionType.JUXTAPLEURAL:
-        fits = (depth > 0.25 * radius) & (depth < 0.95 * radius)
-    else:
-        fits = depth > radius + 1
-    if kind is LesionType.JUXTAVASCULAR:
-        fits &= (vessel > 0.5 * radius) & (vessel < radius)
+    position = sites.position[drawn]
+    suitable = fits(sites.depth_mm[drawn], sites.vessel_mm[drawn])
     for centre, other in taken:
-        clear = 1.25 * (radius + other) + CLEARANCE_MM
-        fits &= np.linalg.norm(position - centre, axis=1) > clear
-    return position[fits]
+        clear = 1.25 * (diameter_mm / 2 + other) + CLEARANCE_MM
+        suitable &= np.linalg.norm(position - centre, axis=1) > clear
+    return position[suitable][:TRIALS]
 
 
-def _centre(put: InsertedLesion, grid: sitk.Image) -> tuple[float, float, float]:
-    start = [part.start for part in put.box]
-    middle = np.argwhere(put.mask).mean(axis=0) + start
+def _placed(
+    kind: LesionType,
+    diameter_mm: float,
+    texture: NoduleKind | None,
+    where: tuple[tuple[slice, ...], NDArray[np.bool_]],
+    array: NDArray[np.int16],
+    inside: NDArray[np.bool_],
+    grid: sitk.Image,
+) -> PlacedLesion:
+    """Describe a lesion that was put into an array."""
+    box, mask = where
+    start = [part.start for part in box]
+    middle = np.argwhere(mask).mean(axis=0) + start
     x, y, z = grid.TransformContinuousIndexToPhysicalPoint(middle[::-1].tolist())
-    return x, y, z
+    wide = tuple(slice(max(part.start - 4, 0), part.stop + 4) for part in box)
+    whole = np.zeros_like(inside[wide])
+    shift = [part.start - other.start for part, other in zip(box, wide, strict=True)]
+    whole[tuple(slice(s, s + n) for s, n in zip(shift, mask.shape, strict=True))] = mask
+    place = place_of(array[wide], inside[wide], grid.GetSpacing()[::-1], whole)
+    return PlacedLesion(kind, diameter_mm, texture, place, (x, y, z), box, mask)
+
+
+def _image(array: NDArray[np.int16], grid: sitk.Image) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.CopyInformation(grid)
+    return image

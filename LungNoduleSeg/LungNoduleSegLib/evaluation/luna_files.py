@@ -5,10 +5,10 @@ Positions are LPS mm, as in the challenge's MetaImage files.
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
+from LungNoduleSegLib.nodules.table import NoduleKind, Place
 
 SERIES, DIAMETER, PROBABILITY = "seriesuid", "diameter_mm", "probability"
 PATIENT = "patient_id"
 POSITION = ("coordX", "coordY", "coordZ")
+TEXTURE, PLACE = "texture", "place"
+"""Optional columns of the annotations."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,18 @@ class Truth:
         scans: SeriesInstanceUIDs of all scans, including those without nodules.
         nodules: to be detected; `value` is the diameter.
         excluded: findings on which marks are ignored.
+        textures: of the nodules, None where unknown; empty if all are.
+        places: likewise.
     """
 
     scans: tuple[str, ...]
     nodules: Places
     excluded: Places
+    textures: tuple[NoduleKind | None, ...] = ()
+    places: tuple[Place | None, ...] = ()
+
+
+Word = TypeVar("Word")
 
 
 class _Row(NamedTuple):
@@ -74,7 +84,8 @@ def read_challenge(
 
     Args:
         submission: CSV with seriesuid, coordX, coordY, coordZ and probability.
-        annotations: CSV with seriesuid, coordX, coordY, coordZ and diameter_mm.
+        annotations: CSV with seriesuid, coordX, coordY, coordZ and diameter_mm; texture (see
+            `NoduleKind.of_texture`) and place (see `Place`) may be there, in whole or in part.
         excluded: of the same format, or None.
         seriesuids: one SeriesInstanceUID per line, without header.
 
@@ -105,7 +116,9 @@ def read_challenge(
         if excluded is None
         else _read_places(excluded, DIAMETER, scans, seriesuids, [])
     )
-    return marks, Truth(scans, nodules, ignored), tuple(notes)
+    textures = _words(annotations, TEXTURE, scans, NoduleKind.of_texture)
+    places = _words(annotations, PLACE, scans, Place)
+    return marks, Truth(scans, nodules, ignored, textures, places), tuple(notes)
 
 
 def read_scans(path: Path) -> tuple[str, ...]:
@@ -175,6 +188,23 @@ def write_places(path: Path, value: str, places: Places) -> None:
             writer.writerow([series, *position, number])
 
 
+def write_annotations(path: Path, truth: Truth) -> None:
+    """Write the nodules in the challenge's format, with texture and place where they are known.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    more = {TEXTURE: truth.textures, PLACE: truth.places}
+    more = {name: column for name, column in more.items() if column}
+    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv_files.Writer(stream)
+        writer.writerow([SERIES, *POSITION, DIAMETER, *more])
+        nodules = truth.nodules
+        rows = (nodules.series.tolist(), nodules.position.tolist(), nodules.value.tolist())
+        for series, position, diameter, *words in zip(*rows, *more.values(), strict=True):
+            writer.writerow([series, *position, diameter, *(word or "" for word in words)])
+
+
 def write_scans(path: Path, scans: Iterable[str]) -> None:
     """Write SeriesInstanceUIDs, one per line.
 
@@ -218,6 +248,29 @@ def _read_places(
         )
     notes += _repeats(path, kept, places)
     return places
+
+
+def _words(
+    path: Path, name: str, scans: Sequence[str], of: Callable[[str], Word]
+) -> tuple[Word | None, ...]:
+    """Read an optional column of the rows of some scans, None where it is empty."""
+    header, *body = _rows(path)
+    columns = [cell.strip().lower() for cell in header.cells]
+    if name not in columns:
+        return ()
+    series, column = [cell.strip() for cell in header.cells].index(SERIES), columns.index(name)
+    words: list[Word | None] = []
+    for row in body:
+        if row.cells[series].strip() not in scans:
+            continue
+        text = row.cells[column].strip() if column < len(row.cells) else ""
+        try:
+            words.append(of(text) if text else None)
+        except ValueError:
+            raise InputError(
+                f"{path} line {row.line}: '{text}' is not a {name}; correct it or leave it empty."
+            ) from None
+    return tuple(words)
 
 
 def _rows(path: Path) -> list[_Row]:

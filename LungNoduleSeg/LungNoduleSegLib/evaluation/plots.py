@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,7 +14,9 @@ from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.evaluation.detection import DetectionScore
 from LungNoduleSegLib.evaluation.froc import CONFIDENCE, GRID, OPERATING_POINTS
-from LungNoduleSegLib.evaluation.lesion_placement import LesionType, SyntheticLesion
+from LungNoduleSegLib.evaluation.lesion_placement import SYNTHETIC, LesionType, PlacedLesion
+from LungNoduleSegLib.evaluation.subgroups import BINS, Calibration, limits
+from LungNoduleSegLib.nodules.table import Place
 
 COLOUR = "#0072b2"
 
@@ -22,6 +25,11 @@ SIDE_MM = 50.0
 
 TILE, GAP, TITLE = 160, 4, 120
 """Pixels of a square, between squares, and of the row titles."""
+
+MOST_TILES = 8
+"""Squares in a row of lesions."""
+
+T = TypeVar("T")
 
 
 def plot_froc(path: Path, score: DetectionScore) -> None:
@@ -70,9 +78,13 @@ class SheetRow:
 
 
 def plot_sensitivity(
-    path: Path, counts: Mapping[LesionType, Mapping[tuple[int, int], tuple[int, int]]]
+    path: Path, counts: Mapping[str, Mapping[tuple[int, int], tuple[int, int]]]
 ) -> None:
-    """Draw the numbers of found lesions by type and size into a PNG file.
+    """Draw the numbers of found lesions by kind and size into a PNG file.
+
+    Args:
+        path: new PNG file.
+        counts: by kind, then by size in mm: how many were found, of how many.
 
     Raises:
         InputError: if `path` exists.
@@ -89,19 +101,73 @@ def plot_sensitivity(
     for (row, column), part in np.ndenumerate(share):
         found, of = cells[row, column].astype(int)
         colour = "white" if part > 0.7 else "black"
-        axes.text(column, row, f"{found} of {of}", ha="center", va="center", color=colour)
+        text = f"{found} of {of}" if of else "–"
+        axes.text(column, row, text, ha="center", va="center", color=colour)
     with new_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 
-def lesion_rows(image: sitk.Image, lesions: Sequence[SyntheticLesion]) -> list[SheetRow]:
-    """One row per lesion type in an image, the smallest lesion first."""
-    ordered = sorted(lesions, key=lambda one: one.lesion.diameter_mm)
-    rows = (
-        SheetRow(kind, [(image, one.centre) for one in ordered if one.type is kind])
-        for kind in LesionType
-    )
-    return [row for row in rows if row.places]
+def plot_calibration(path: Path, reliability: Calibration | None) -> None:
+    """Draw the reliability curve, with the number of findings in each bin, into a PNG file.
+
+    Args:
+        path: new PNG file.
+        reliability: None if it is not known, which the picture then says.
+
+    Raises:
+        InputError: if `path` exists.
+    """
+    figure = Figure(figsize=(5.6, 5.6), layout="constrained")
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axes.plot([0, 1], [0, 1], ":", color="grey", label="perfect")
+    if reliability is None:
+        axes.set_title("Calibration: no findings with a probability from 0 to 1")
+    else:
+        bins = reliability.bins
+        x = [one.probability for one in bins]
+        share = np.array([one.nodules / one.findings for one in bins])
+        ends = np.array([limits(one.nodules, one.findings) for one in bins])
+        axes.errorbar(
+            x,
+            share,
+            np.abs(ends.T - share),
+            fmt="o-",
+            color=COLOUR,
+            capsize=3,
+            label="findings, 95 % limits",
+        )
+        axes.set_title(
+            f"Calibration of {reliability.findings} findings: "
+            f"expected error {reliability.error:.3f}"
+        )
+        middle = [(min(int(p * BINS), BINS - 1) + 0.5) / BINS for p in x]
+        bars = counts.bar(middle, [one.findings for one in bins], 0.9 / BINS, color=COLOUR)
+        counts.bar_label(bars, fontsize="small")
+        counts.margins(y=0.25)
+    axes.set(ylabel="Share that are nodules", xlim=(0, 1), ylim=(-0.02, 1.02))
+    axes.grid(color="0.9")
+    axes.legend(frameon=False, loc="upper left")
+    counts.set(xlabel="Probability of a finding", ylabel="Findings")
+    with new_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def lesion_rows(image: sitk.Image, lesions: Sequence[PlacedLesion]) -> list[SheetRow]:
+    """Rows of the lesions in an image, the smallest first: by type, or real ones by place."""
+    ordered = sorted(lesions, key=lambda one: one.diameter_mm)
+    rows: dict[str, list[tuple[sitk.Image, tuple[float, float, float]]]] = {
+        title: [] for title in (*SYNTHETIC, *Place)
+    }
+    for one in ordered:
+        title = one.place if one.type is LesionType.TRANSPLANTED else one.type
+        rows[title].append((image, one.centre))
+    return [SheetRow(title, _spread(places)) for title, places in rows.items() if places]
+
+
+def _spread(places: Sequence[T]) -> list[T]:
+    """Choose at most `MOST_TILES`, evenly."""
+    chosen = np.linspace(0, len(places) - 1, min(len(places), MOST_TILES)).round().astype(int)
+    return [places[n] for n in chosen]
 
 
 def draw_sheet(path: Path, rows: Sequence[SheetRow]) -> None:

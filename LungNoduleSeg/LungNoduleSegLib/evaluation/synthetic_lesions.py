@@ -1,7 +1,10 @@
-"""Detection of synthetic lesions by size and type, scored like real nodules, see `detection`."""
+"""Detection of lesions or real nodules inserted into a scan, scored like its own nodules.
 
-import json
+See `detection` for the score.
+"""
+
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import SimpleITK as sitk
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
-from CTLungScreeningLib.geometry import AxialView, voxels_to_lps
+from CTLungScreeningLib.geometry import AxialView, onto_grid, voxels_to_lps
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -21,18 +24,21 @@ from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.models import open_detector
-from LungNoduleSegLib.evaluation import plots
+from LungNoduleSegLib.evaluation import plots, subgroups
 from LungNoduleSegLib.evaluation.detection import (
     DetectionScore,
     score_detection,
+    true_nodules,
     write_curve,
+    write_json,
 )
 from LungNoduleSegLib.evaluation.lesion_placement import (
-    SIZES_MM,
+    SYNTHETIC,
     Ball,
     LesionType,
-    SyntheticLesion,
+    PlacedLesion,
     find_lung_sites,
+    insert_real_nodules,
     insert_synthetic_lesions,
 )
 from LungNoduleSegLib.evaluation.luna_files import (
@@ -40,12 +46,16 @@ from LungNoduleSegLib.evaluation.luna_files import (
     PROBABILITY,
     Places,
     Truth,
+    write_annotations,
     write_places,
     write_scans,
 )
 from LungNoduleSegLib.evaluation.masks import read_mask
+from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, Calibration, Subgroup, TrueNodule
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
-from LungNoduleSegLib.nodules.finding import NoduleRules
+from LungNoduleSegLib.network.transplants import NoduleCube
+from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules
+from LungNoduleSegLib.nodules.table import NoduleKind, Place
 from LungNoduleSegLib.pipeline import Timing, analyse
 
 SUBMISSION, ANNOTATIONS, EXCLUDED, SCANS = (
@@ -54,9 +64,26 @@ SUBMISSION, ANNOTATIONS, EXCLUDED, SCANS = (
     "annotations_excluded.csv",
     "seriesuids.csv",
 )
-LESIONS, RESULT, CURVE = "lesions.csv", "inserted.json", "froc.csv"
-PLOT, TABLE, SHEET = "froc.png", "sensitivity.png", "lesions.png"
-OUTPUTS = (SUBMISSION, ANNOTATIONS, EXCLUDED, SCANS, LESIONS, RESULT, CURVE, PLOT, TABLE, SHEET)
+LESIONS, RESULT, CURVE, SUBGROUPS = (
+    "lesions.csv",
+    "inserted.json",
+    "froc.csv",
+    "subgroups.csv",
+)
+PLOT, TABLE, SHEET, CALIBRATION = (
+    "froc.png",
+    "sensitivity.png",
+    "lesions.png",
+    "calibration.png",
+)
+OUTPUTS = (
+    *(SUBMISSION, ANNOTATIONS, EXCLUDED, SCANS),
+    *(LESIONS, RESULT, CURVE, SUBGROUPS),
+    *(PLOT, TABLE, SHEET, CALIBRATION),
+)
+
+REAL_PER_COPY = 40
+"""Real nodules inserted into a copy of the scan."""
 
 
 @dataclass(frozen=True)
@@ -67,50 +94,67 @@ class SyntheticLesionResult:
         card: of the model.
         threshold: minimum probability of a finding by the model's rules.
         lesions: in the order of the truth.
-        probability: of the detection of each lesion; minus infinity if missed.
+        nodules: the same, with the probability and Dice of their detection.
         score: as for any submission.
     """
 
     card: ModelCard
     threshold: float
-    lesions: tuple[SyntheticLesion, ...]
-    probability: tuple[float, ...]
+    lesions: tuple[PlacedLesion, ...]
+    nodules: tuple[TrueNodule, ...]
     score: DetectionScore
 
-    def sensitivity(self) -> dict[LesionType, dict[tuple[int, int], tuple[int, int]]]:
-        """Numbers of lesions found at `threshold` and of all, by type and size."""
-        counts: dict[LesionType, dict[tuple[int, int], list[int]]] = {
-            kind: {size: [0, 0] for size in SIZES_MM} for kind in LesionType
-        }
-        for lesion, probability in zip(self.lesions, self.probability, strict=True):
-            cell = counts[lesion.type][lesion.size_mm]
-            cell[0] += probability >= self.threshold
-            cell[1] += 1
+    def subgroups(self) -> list[Subgroup]:
+        """What was found at `threshold`, by size, texture and place."""
+        return subgroups.subgroups(self.nodules, self.threshold)
+
+    def calibration(self) -> Calibration | None:
+        """Of all marks, those below `threshold` too."""
+        marks = self.score.matching.marks
+        return subgroups.calibration(marks.probability, marks.found)
+
+    def sensitivity(self) -> dict[str, dict[tuple[int, int], tuple[int, int]]]:
+        """Numbers of lesions found at `threshold` and of all, by size, and by type or place.
+
+        Real nodules are listed by texture, as far as it is known, and place.
+        """
+        counts: dict[str, dict[tuple[int, int], list[int]]] = {}
+        for lesion, nodule in zip(self.lesions, self.nodules, strict=True):
+            real = lesion.type is LesionType.TRANSPLANTED
+            size = subgroups.size_of(lesion.diameter_mm)
+            for kind in (lesion.texture, lesion.place) if real else (lesion.type,):
+                if kind and size:
+                    row = counts.setdefault(kind, {size: [0, 0] for size in SIZES_MM})
+                    row[size][0] += nodule.probability >= self.threshold
+                    row[size][1] += 1
+        synthetic = self.lesions[0].type in SYNTHETIC
+        order: list[str] = [*SYNTHETIC] if synthetic else [*NoduleKind, *Place]
         return {
-            kind: {size: (found, of) for size, (found, of) in row.items()}
-            for kind, row in counts.items()
+            kind: {size: (found, of) for size, (found, of) in counts[kind].items()}
+            for kind in order
+            if kind in counts
         }
 
     def to_dict(self) -> dict[str, Any]:
         """Everything except the curve, for a JSON file."""
-        cells = self.sensitivity()
         marks = self.score.matching.marks
         false = (marks.probability >= self.threshold) & ~marks.found
-        by_size: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         by_type: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-        for kind, row in cells.items():
-            for size, (found, of) in row.items():
-                for total in (by_size[f"{size[0]}-{size[1]} mm"], by_type[kind]):
-                    total[0] += found
-                    total[1] += of
+        for lesion, nodule in zip(self.lesions, self.nodules, strict=True):
+            by_type[lesion.type][0] += nodule.probability >= self.threshold
+            by_type[lesion.type][1] += 1
+        groups = self.subgroups()
         return {
             "model": {"name": self.card.name, "sha256": self.card.sha256},
             "at_threshold": {
                 "threshold": self.threshold,
-                "found_of_by_size": dict(by_size),
+                "found_of_by_size": {
+                    one.name: [one.found, one.nodules] for one in groups if one.by == "size"
+                },
                 "found_of_by_type": dict(by_type),
                 "false_positives_per_scan": int(false.sum()) / len(marks.nodules),
             },
+            **subgroups.to_dict(groups, self.calibration(), self.threshold),
             **self.score.to_dict(),
         }
 
@@ -121,6 +165,7 @@ def evaluate_synthetic_lesions(
     *,
     model_file: Path = DEFAULT_MODEL,
     nodules: Path | None = None,
+    cubes: Sequence[NoduleCube] = (),
     rounds: int = 3,
     seed: int = 0,
     progress: ProgressCallback = silent,
@@ -133,7 +178,10 @@ def evaluate_synthetic_lesions(
         model_file: one of the model's files.
         nodules: mask of the scan's own nodules, on any grid; findings on them are ignored and no
             lesion is inserted there. Without it they count as false positives.
-        rounds: copies of the scan, each with one lesion of each type and size.
+        cubes: real nodules that the model was not trained on, to be inserted instead of synthetic
+            lesions, see `transplants.read_cubes`; up to `REAL_PER_COPY` into each copy, all in
+            turn.
+        rounds: copies of the scan, each with one synthetic lesion of each type and size.
         seed: of all random numbers.
         progress: callback, see `CTLungScreeningLib.progress`.
 
@@ -145,39 +193,55 @@ def evaluate_synthetic_lesions(
         detector = open_detector(model_file)
         card = detector.card
         rules = NoduleRules(**{**card.rules, "min_probability": None})
+        threshold = card.rules.get("min_probability") or rules.threshold
         view = AxialView.of(read_ct(source, progress=progress).image, AIR_HU).image
         lungs = segment_lungs(view, progress=progress)
         own = _balls(read_mask(nodules)) if nodules is not None else []
         sites = find_lung_sites(view, lungs)
-        lesions: list[SyntheticLesion] = []
+        lesions: list[PlacedLesion] = []
+        dice: list[float | None] = []
         annotated, ignored, marks = [], [], []
         own_places = [(view, tuple(centre.tolist())) for centre, _ in own]
-        shown = [plots.SheetRow("real", own_places)] if own else []
+        shown = [plots.SheetRow("own", own_places)] if own else []
         scans = tuple(f"{source.name.split('.')[0]}-{number}" for number in range(1, rounds + 1))
+        shuffled = np.random.default_rng(seed).permutation(len(cubes))
         for number, uid in enumerate(scans):
             progress("Copies", number, rounds)
             rng = np.random.default_rng((seed, number))
-            changed, placed = insert_synthetic_lesions(view, lungs, sites, own, rng)
+            if cubes:
+                turn = np.arange(number * REAL_PER_COPY, (number + 1) * REAL_PER_COPY)
+                drawn = np.unique(turn % len(cubes))
+                chosen = [cubes[n] for n in shuffled[drawn]]
+                changed, placed = insert_real_nodules(view, lungs, sites, own, chosen, rng)
+            else:
+                changed, placed = insert_synthetic_lesions(view, lungs, sites, own, rng)
             scan = CTScan(changed, source)
             findings = analyse(scan, detector, LungMethod.VOLUME, rules, Timing()).findings
             marks += [(uid, (n.x, n.y, n.z), n.probability or 0.0) for n in findings.nodules]
-            annotated += [(uid, one.centre, one.lesion.diameter_mm) for one in placed]
+            annotated += [(uid, one.centre, one.diameter_mm) for one in placed]
             ignored += [(uid, tuple(centre.tolist()), 2 * radius) for centre, radius in own]
             lesions += placed
+            dice += _dice(placed, findings, view, threshold)
             if not number:
                 shown += plots.lesion_rows(changed, placed)
         progress("Copies", rounds, rounds)
         if not lesions:
             raise InputError(f"{source} has no room for a lesion in its lungs: choose a chest CT.")
-        truth = Truth(scans, Places.of(annotated), Places.of(ignored))
+        truth = Truth(
+            scans,
+            Places.of(annotated),
+            Places.of(ignored),
+            tuple(one.texture for one in lesions),
+            tuple(one.place for one in lesions),
+        )
         resamples = 1000 if rounds > 1 else 0
         score = score_detection(Places.of(marks), truth, resamples=resamples, seed=seed)
-        threshold = card.rules.get("min_probability") or rules.threshold
-        found = tuple(score.matching.nodule_probability.tolist())
+        found = true_nodules(score, truth, dice)
         result = SyntheticLesionResult(card, threshold, tuple(lesions), found, score)
         _write(folder, result, Places.of(marks), truth)
         plots.plot_sensitivity(folder / TABLE, result.sensitivity())
         plots.plot_froc(folder / PLOT, score)
+        plots.plot_calibration(folder / CALIBRATION, result.calibration())
         plots.draw_sheet(folder / SHEET, shown)
     return result
 
@@ -187,10 +251,27 @@ def to_text(result: SyntheticLesionResult) -> str:
     figures = result.to_dict()
     at = figures["at_threshold"]
     lines = [f"Found at a probability of {result.threshold:g}:"]
-    for name in ("found_of_by_size", "found_of_by_type"):
-        lines += [f"  {key:14} {found} of {of}" for key, (found, of) in at[name].items()]
+    if len(at["found_of_by_type"]) > 1:
+        lines += [f"  {k:14} {found} of {of}" for k, (found, of) in at["found_of_by_type"].items()]
+    lines.append(subgroups.to_text(result.subgroups(), result.calibration()))
     lines.append(f"False positives per scan: {at['false_positives_per_scan']:.1f}")
     return "\n".join([*lines, result.score.to_text()])
+
+
+def _dice(
+    placed: Sequence[PlacedLesion], findings: NoduleFindings, grid: sitk.Image, threshold: float
+) -> list[float | None]:
+    """Dice of each lesion with all findings that overlap it and reach the threshold."""
+    labels = sitk.GetArrayFromImage(onto_grid(findings.labels, grid, 0))
+    sizes = np.bincount(labels.ravel())
+    likely = [one.id for one in findings.nodules if (one.probability or 0.0) >= threshold]
+    result = []
+    for one in placed:
+        met = labels[one.box][one.mask]
+        met = met[np.isin(met, likely)]
+        both = np.count_nonzero(one.mask) + sizes[np.unique(met)].sum()
+        result.append(float(2 * len(met) / both))
+    return result
 
 
 def _balls(labels: sitk.Image) -> list[Ball]:
@@ -208,21 +289,23 @@ def _balls(labels: sitk.Image) -> list[Ball]:
 
 def _write(output: Path, result: SyntheticLesionResult, marks: Places, truth: Truth) -> None:
     write_places(output / SUBMISSION, PROBABILITY, marks)
-    write_places(output / ANNOTATIONS, DIAMETER, truth.nodules)
+    write_annotations(output / ANNOTATIONS, truth)
     write_places(output / EXCLUDED, DIAMETER, truth.excluded)
     write_scans(output / SCANS, truth.scans)
     write_curve(output / CURVE, result.score)
-    with new_file(output / RESULT) as temporary:
-        temporary.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    subgroups.write_csv(output / SUBGROUPS, result.subgroups())
+    write_json(output / RESULT, result.to_dict())
     with (
         new_file(output / LESIONS) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         writer = csv_files.Writer(stream)
-        writer.writerow(["scan", "type", "x", "y", "z", "diameter_mm", "probability"])
-        for uid, lesion, probability in zip(
-            truth.nodules.series.tolist(), result.lesions, result.probability, strict=True
+        columns = ("scan", "type", "texture", "place", "x", "y", "z", "diameter_mm")
+        writer.writerow([*columns, "probability", "dice"])
+        for uid, lesion, nodule in zip(
+            truth.nodules.series.tolist(), result.lesions, result.nodules, strict=True
         ):
-            found = probability if np.isfinite(probability) else ""
-            place = [round(v, 3) for v in (*lesion.centre, lesion.lesion.diameter_mm)]
-            writer.writerow([uid, lesion.type, *place, found])
+            found = nodule.probability if np.isfinite(nodule.probability) else ""
+            where = [round(v, 3) for v in (*lesion.centre, lesion.diameter_mm)]
+            kind = (lesion.type, lesion.texture or "", lesion.place)
+            writer.writerow([uid, *kind, *where, found, round(nodule.dice or 0.0, 4)])

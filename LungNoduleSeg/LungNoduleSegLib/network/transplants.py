@@ -1,11 +1,13 @@
 """Transplant real nodules from one lung into another, as training examples.
 
 A `NoduleCube` is a nodule with a margin, cut from an outlined scan. It is rotated, flipped, scaled,
-resampled to the grid of another scan and blended in over about a voxel, so that its border is kept.
-A nodule attached to pleura or vessel is attached again, on the same side.
+and resampled to the grid of another scan. The lung around it is brought to the density and noise of
+the host's, and blended into it over about three voxels. A nodule attached to pleura or vessel is
+attached again, on the same side.
 """
 
-from dataclasses import dataclass
+import csv
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,9 +19,10 @@ from scipy import ndimage
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
+from LungNoduleSegLib.nodules.table import NoduleKind
 
-IMAGES, MASKS = "image", "mask"
-"""Subfolders of a folder of cubes, with equal file names."""
+IMAGES, MASKS, TABLE = "image", "mask", "nodules.csv"
+"""Subfolders of a folder of cubes, with equal file names, and its optional table."""
 
 MARGIN_MM = 8.0
 """Margin of `cut_cubes` around a nodule."""
@@ -30,11 +33,17 @@ DENSE_HU = -500
 ATTACHED_SHARE = 0.12
 """Share of its surface from which on a nodule hangs on something dense."""
 
+HIDDEN_SHARE = 0.3
+"""Share of a nodule that may lie on dense tissue of the host, where it is not seen."""
+
 RIM_MM = 1.2
 """Width of the donor's border that is kept around the outline before it fades."""
 
 SCALE = (0.8, 1.25)
 """Range of the random scale."""
+
+TISSUE_HU = 40
+"""Density of a nodule without air: it stays as it is when the lung around it changes."""
 
 _OUTSIDE_MM = 1.5
 """Distance that a transplant may extend beyond the lung mask."""
@@ -49,12 +58,14 @@ class NoduleCube:
         hu: (z, y, x) HU, axes along the patient's (LPS).
         mask: bool, of the same shape.
         spacing: mm along z, y, x.
+        texture: as radiologists rated it, None if unknown.
     """
 
     name: str
     hu: NDArray[np.int16]
     mask: NDArray[np.bool_]
     spacing: tuple[float, float, float]
+    texture: NoduleKind | None = None
 
     @cached_property
     def diameter_mm(self) -> float:
@@ -86,14 +97,23 @@ def read_cubes(folder: Path) -> list[NoduleCube]:
 
     Args:
         folder: with `image/NAME` in HU and `mask/NAME`, non-zero in the nodule; any orientation.
+            In `nodules.csv`, if it is there, the columns `file` and `texture` or `Texture_value`
+            say which texture each has, see `NoduleKind.of_texture`.
 
     Raises:
-        InputError: if there are none, or one of a pair is missing, damaged or of another size.
+        InputError: if there are none, one of a pair is missing, damaged or of another size, or a
+            texture cannot be read.
     """
     files = sorted((folder / IMAGES).glob("*"))
     if not files:
         raise InputError(f"{folder / IMAGES} is empty: choose a folder with image/ and mask/.")
-    return [cube for file in files if (cube := _read_cube(file, folder / MASKS / file.name))]
+    textures = _read_textures(folder / TABLE)
+    cubes = (_read_cube(file, folder / MASKS / file.name) for file in files)
+    return [
+        replace(cube, texture=textures.get(file.name))
+        for file, cube in zip(files, cubes, strict=True)
+        if cube
+    ]
 
 
 def cut_cubes(name: str, hu: sitk.Image, nodules: sitk.Image) -> list[NoduleCube]:
@@ -127,6 +147,7 @@ def transplant(
     cube: NoduleCube,
     voxel: tuple[int, int, int],
     rng: np.random.Generator,
+    scale: tuple[float, float] = SCALE,
 ) -> tuple[tuple[slice, ...], NDArray[np.bool_]] | None:
     """Insert a nodule into a scan in place, randomly rotated, flipped and scaled.
 
@@ -137,6 +158,7 @@ def transplant(
         cube: the nodule.
         voxel: (z, y, x) of its centre; on the lung's surface for an attached nodule.
         rng: random numbers.
+        scale: range of the random scale.
 
     Returns:
         The box and the nodule's mask in it; or None, without a change, if it does not fit: outside
@@ -144,7 +166,7 @@ def transplant(
     """
     spacing = np.array(geometry.GetSpacing()[::-1])
     outward = _outward(inside, voxel, spacing) if cube.attachment is not None else None
-    matrix = _orientation(cube, outward, rng) / rng.uniform(*SCALE)
+    matrix = _orientation(cube, outward, rng) / rng.uniform(*scale)
     box = _box(cube, matrix, voxel, spacing, hu.shape)
     if box is None:
         return None
@@ -155,12 +177,17 @@ def transplant(
     beneath = hu[box].astype(np.float32)
     if not whole or np.count_nonzero(mask & inside[box]) < 0.6 * whole:
         return None
-    if np.mean(beneath[mask & inside[box]] > DENSE_HU) > (0.3 if outward is None else 0.6):
+    if np.mean(beneath[mask & inside[box]] > DENSE_HU) > HIDDEN_SHARE:
         return None
-    weight = _weight(coverage, spacing) * room
-    added = np.sqrt(max(fine_noise(beneath[inside[box]]) ** 2 - cube.noise_hu**2, 0))
-    donor = donor + ndimage.gaussian_filter(rng.normal(0, 1, donor.shape), (0, 0.5, 0.5)) * added
+    apart = ndimage.distance_transform_edt(coverage < 0.5, spacing)
+    around = (apart > 2 * RIM_MM) & (donor < DENSE_HU), inside[box] & (beneath < DENSE_HU)
+    donor, noises = _matched(donor, beneath, *around)
+    fade = max(RIM_MM, float(spacing[1]))
+    weight = np.clip(1.5 - apart / (2 * fade), 0, 1) * room  # 1 in the nodule and its border
     blended = beneath + weight * (donor - beneath)
+    # Two independent noises cancel out in their mean: it is brought back to their strength.
+    mixed = weight * noises[0] + (1 - weight) * noises[1]
+    blended += mixed * (1 / np.hypot(weight, 1 - weight) - 1)
     # The host's vessels and walls are kept: they are visible in ground glass and must not be cut.
     blended = np.where(beneath > DENSE_HU, np.maximum(blended, beneath), blended)
     hu[box] = np.rint(blended) if np.issubdtype(hu.dtype, np.integer) else blended
@@ -173,6 +200,66 @@ def fine_noise(values: NDArray[np.int16] | NDArray[np.float32]) -> float:
         return 0.0
     low, high = np.percentile(values, (30, 70))
     return float(high - low) / 1.05  # 1.05 standard deviations of a normal distribution
+
+
+def _matched(
+    donor: NDArray[np.float32],
+    host: NDArray[np.float32],
+    around: NDArray[np.bool_],
+    lung: NDArray[np.bool_],
+) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Bring a donor to the density and the noise of the host's lung.
+
+    Args:
+        donor: HU on the host's grid.
+        host: HU beneath it.
+        around: lung around the donor's nodule.
+        lung: lung of the host.
+
+    Returns:
+        The donor, and the fine noise that is now in it and in the host.
+    """
+    noise, own = _fine_noise(donor), _fine_noise(host)
+    if min(np.count_nonzero(around), np.count_nonzero(lung)) < 20:
+        return donor, (noise, own)
+    level, wanted = np.median(donor[around]), np.median(host[lung])
+    share = np.clip((TISSUE_HU - donor) / (TISSUE_HU - level), 0, 1)  # of lung in each voxel
+    strength, aim = noise[around].std(), own[lung].std()
+    if strength > aim:
+        change = (aim / strength - 1) * noise
+    else:
+        change = np.sqrt(1 - (strength / max(aim, 1.0)) ** 2) * own
+    return donor + (wanted - level) * share + change, (noise + change, own)
+
+
+def _fine_noise(hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What differs from its neighbours in the slice, without vessels and edges."""
+    residual = hu - ndimage.median_filter(hu, (1, 3, 3))
+    limit = 3 * 1.4826 * np.median(np.abs(residual))
+    return np.clip(residual, -limit, limit)
+
+
+def _read_textures(table: Path) -> dict[str, NoduleKind]:
+    """Read the texture of each file from the table, empty if there is none."""
+    if not table.is_file():
+        return {}
+    textures = {}
+    line = 1
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            for row in (reader := csv.DictReader(stream)):
+                line = reader.line_num
+                text = (row.get("Texture_value") or row.get("texture") or "").strip()
+                if text:
+                    textures[(row.get("file") or "").strip()] = NoduleKind.of_texture(text)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table} cannot be read as CSV ({error}): save it as UTF-8.") from error
+    except ValueError:
+        raise InputError(
+            f"{table} line {line}: '{text}' is no texture; write a rating from 1 (ground glass) "
+            "to 5 (solid), or leave it empty."
+        ) from None
+    return textures
 
 
 def _read_cube(image: Path, mask: Path) -> NoduleCube | None:
@@ -267,10 +354,3 @@ def _resampled(
             cube.hu.astype(np.float32), index, order=1, mode="nearest"
         )
     return (sums[0] / samples).astype(np.float32), (sums[1] / samples).astype(np.float32)
-
-
-def _weight(coverage: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the donor's weight, 1 in the nodule and its border, then decreasing to 0."""
-    away = ndimage.distance_transform_edt(coverage < 0.5, spacing)
-    fade = np.maximum(RIM_MM, float(spacing[1]))
-    return np.clip(2 - away / fade, 0, 1).astype(np.float32)

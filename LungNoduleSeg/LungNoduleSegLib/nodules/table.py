@@ -27,6 +27,29 @@ class NoduleKind(StrEnum):
     NON_SOLID = "non-solid"
     CALCIFIED = "calcified"
 
+    @classmethod
+    def of_texture(cls, text: str) -> "NoduleKind":
+        """Read one of these words, or LIDC-IDRI's rating of texture: 1 ground glass … 5 solid.
+
+        Raises:
+            ValueError: if it is neither.
+        """
+        word = text.strip().lower()
+        if word in tuple(cls):
+            return cls(word)
+        rating = float(word)
+        if not 1 <= rating <= 5:
+            raise ValueError(text)
+        return (cls.NON_SOLID, cls.PART_SOLID, cls.SOLID)[(rating > 1) + (rating == 5)]
+
+
+class Place(StrEnum):
+    """Where in the lung a nodule lies."""
+
+    FREE = "free"
+    PLEURA = "pleura"
+    VESSEL = "vessel"
+
 
 class Side(StrEnum):
     """The lung that holds the nodule; the patient's right and left."""

@@ -3,7 +3,6 @@
 import csv
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from CTLungScreeningLib.reading.volume_files import write_image
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.lesions import Lesion, insert_lesion, random_lesion
 from LungNoduleSegLib.nodules.measures import axial_diameters
-from LungNoduleSegLib.nodules.table import NoduleKind, read_nodules_csv
+from LungNoduleSegLib.nodules.table import NoduleKind, Place, read_nodules_csv
 from LungNoduleSegLib.phantom.anatomy import LEFT, RIGHT, Anatomy
 from LungNoduleSegLib.phantom.canvas import Canvas, Floats, paint_skeleton
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
@@ -39,14 +38,6 @@ SCAN_CENTRE = np.array((0.0, 12.0, -38.0))
 
 _AHEAD = 16
 """Slices whose noise is drawn before they are scanned."""
-
-
-class Place(StrEnum):
-    """Where in the lung a lesion lies."""
-
-    FREE = "free"
-    PLEURA = "pleura"
-    VESSEL = "vessel"
 
 
 @dataclass(frozen=True)
