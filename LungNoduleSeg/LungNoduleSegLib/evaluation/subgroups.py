@@ -170,7 +170,7 @@ def place_of(
     near, beyond = (ndimage.binary_dilation(mask, iterations=n) for n in (1, 3))
     shell = beyond & ~near & inside  # closer voxels are blurred by the nodule itself
     dense = np.count_nonzero(shell & (hu > DENSE_HU))
-    return Place.VESSEL if dense > _ON_VESSEL * max(np.count_nonzero(shell), 1) else Place.FREE
+    return Place.VESSEL if dense > _ON_VESSEL * np.count_nonzero(shell) else Place.FREE
 
 
 def limits(count: int, of: int) -> tuple[float, float]:

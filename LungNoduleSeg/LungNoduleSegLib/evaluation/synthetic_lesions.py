@@ -199,7 +199,7 @@ def evaluate_synthetic_lesions(
         own = _balls(read_mask(nodules)) if nodules is not None else []
         sites = find_lung_sites(view, lungs)
         lesions: list[PlacedLesion] = []
-        dice: list[float | None] = []
+        dice: list[float] = []
         annotated, ignored, marks = [], [], []
         own_places = [(view, tuple(centre.tolist())) for centre, _ in own]
         shown = [plots.SheetRow("own", own_places)] if own else []
@@ -260,7 +260,7 @@ def to_text(result: SyntheticLesionResult) -> str:
 
 def _dice(
     placed: Sequence[PlacedLesion], findings: NoduleFindings, grid: sitk.Image, threshold: float
-) -> list[float | None]:
+) -> list[float]:
     """Dice of each lesion with all findings that overlap it and reach the threshold."""
     labels = sitk.GetArrayFromImage(onto_grid(findings.labels, grid, 0))
     sizes = np.bincount(labels.ravel())
