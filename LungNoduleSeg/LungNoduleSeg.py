@@ -84,7 +84,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         # Not at the top of the file, which Slicer imports when it starts.
         from CTLungScreeningSlicer.panel.section import ParameterBinding  # noqa: PLC0415
         from CTLungScreeningSlicer.panel.widgets import ModelChooser  # noqa: PLC0415
-        from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
+        from LungNoduleSegLib.options import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.batch_section import BatchSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.follow_up_section import FollowUpSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.lungs_section import (  # noqa: PLC0415

@@ -6,9 +6,13 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from LungNoduleSegLib.phantom.chest import Phantom
 
 # In CI the examples are the same each time; elsewhere new ones are tried.
 settings.register_profile("no test on time", deadline=None, derandomize="CI" in os.environ)
@@ -48,3 +52,21 @@ def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         if one.levelno >= logging.ERROR
     ]
     assert not errors, "\n".join(errors)
+
+
+@pytest.fixture(scope="module")
+def phantom(request: pytest.FixtureRequest) -> "Phantom":
+    """The phantom of a test module's SPEC."""
+    from LungNoduleSegLib.phantom.chest import make_phantom
+
+    return make_phantom(request.module.SPEC)
+
+
+@pytest.fixture(scope="module")
+def files(phantom: "Phantom", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of `phantom`, see `write_phantom`."""
+    from LungNoduleSegLib.phantom.chest import write_phantom
+
+    folder = tmp_path_factory.mktemp("phantom")
+    write_phantom(phantom, folder)
+    return folder

@@ -30,10 +30,11 @@ from LungNoduleSegLib.batch.running import (
     local_workers,
     run_batch,
 )
-from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE, RunOptions
+from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE
 from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
 from LungNoduleSegLib.results.reading import LUNGS, RECORD, TABLE, result_names
@@ -79,7 +80,7 @@ def scans(phantoms: list[sitk.Image], tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> RunOptions:
     file = tmp_path_factory.mktemp("model") / "bright.keras"
-    return RunOptions(model_file=write_bright_model(file))
+    return RunOptions(model=write_bright_model(file))
 
 
 @pytest.fixture(scope="module")
@@ -278,16 +279,14 @@ def test_what_cannot_be_used_is_named(
     with pytest.raises(InputError, match="does not exist"):
         run_batch(tmp_path / "missing", output, options)
     with pytest.raises(InputError, match="missing: give one of a model"):
-        run_batch(scans, output, RunOptions(model_file=tmp_path / "no.keras"))
+        run_batch(scans, output, RunOptions(model=tmp_path / "no.keras"))
     assert not output.exists()
     with pytest.raises(InputError, match="cannot be reached"):
         run_batch(scans, output, options, scheduler="nonsense")
     with staging_folder(output, "writing"), pytest.raises(InputError, match="Another run"):
         run_batch(scans, output, options, scheduler=scheduler)
     with pytest.raises(InputError, match="another rules"):
-        run_batch(
-            scans, output, RunOptions(model_file=options.model_file, rules={"threshold": 0.3})
-        )
+        run_batch(scans, output, RunOptions(model=options.model, threshold=0.3))
     with pytest.raises(InputError, match="another source"):
         run_batch(scans / "one", output, options)
     (output / RESULTS_TABLE).write_text("mine")
@@ -318,7 +317,7 @@ def test_a_killed_batch_leaves_no_process_and_goes_on(
     scans: Path, options: RunOptions, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    model = ("--model", str(options.model_file), "--workers", "1")
+    model = ("--model", str(options.model), "--workers", "1")
     run = command(scans, "-o", output, *model, "--progress", "jsonl")
     with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -22,8 +22,8 @@ import CTSliceToolsLib
 import LungNoduleSegLib
 from CTLungScreeningLib.child_process import module_environment
 from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE, ScanRow, write_table
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lesions import Lesion
+from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import SeriesText, write_dicom_series
 from LungNoduleSegLib.results.reading import RECORD

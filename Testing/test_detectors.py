@@ -17,7 +17,6 @@ from pydicom import dcmread
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.detection import Detection, Mark
 from LungNoduleSegLib.detectors.models import (
     add_model,
@@ -32,30 +31,13 @@ from LungNoduleSegLib.detectors.models import (
 )
 from LungNoduleSegLib.evaluation.detection import score_detection
 from LungNoduleSegLib.evaluation.luna_files import Places, Truth
-from LungNoduleSegLib.phantom.chest import (
-    LesionRequest,
-    Phantom,
-    PhantomSpec,
-    make_phantom,
-    write_phantom,
-)
+from LungNoduleSegLib.options import DEFAULT_MODEL
+from LungNoduleSegLib.phantom.chest import LesionRequest, Phantom, PhantomSpec
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
 from LungNoduleSegLib.segmenter import NoduleSegmenter, SegmentedScan
 from toy_models import command_model, onnx_model, python_package, zipped
 
 SPEC = PhantomSpec(size=(160, 160, 75), spacing=(2.2, 2.2, 4.0), lesions=(LesionRequest(22),))
-
-
-@pytest.fixture(scope="module")
-def phantom() -> Phantom:
-    return make_phantom(SPEC)
-
-
-@pytest.fixture(scope="module")
-def files(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom")
-    write_phantom(phantom, folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

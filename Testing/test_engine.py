@@ -26,8 +26,8 @@ from CTLungScreeningLib.model_card import (
 )
 from CTLungScreeningLib.onnx_export import AGREEMENT, largest_difference, to_onnx
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.network_detector import load_networks
+from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom, write_phantom
 from LungNoduleSegLib.segmenter import NoduleSegmenter
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 
 from CTLungScreeningLib.errors import Cancelled, InputError
 from LungNoduleSegLib.nodules.table import COLUMNS, read_nodules_csv
+from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.results.reading import SEGMENTATION, TABLE
 from mrml_grids import OBLIQUE, grid, grids, masks, voxels_of, voxels_on, write_results
 
@@ -575,7 +576,7 @@ def test_a_volume_under_a_transform_is_processed_where_it_lies(
         volume,
         progress=lambda stage, done, total: stages.append(stage),
         outputFolder=tmp_path / "out",
-        options=["--model", str(bright_spot_model)],
+        options=RunOptions(model=bright_spot_model),
     )
 
     assert {"Lungs", "Nodules", "Results"} <= set(stages)
@@ -608,7 +609,7 @@ def test_a_volume_without_lungs_is_refused_by_the_child(
     volume = add_volume(sitk.GetImageFromArray(block), "Water")
     before = nodes()
     with pytest.raises(InputError, match=r"^[^/]*lung[^/]*$"):
-        logic.process(volume, options=["--model", str(bright_spot_model)])
+        logic.process(volume, options=RunOptions(model=bright_spot_model))
     assert nodes() == before
     assert list(Path(slicer.app.temporaryPath).glob("LungNoduleSeg-*")) == []
 

@@ -22,9 +22,9 @@ import qt
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
+from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.results.reading import DICOM_NAMES
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, SETTINGS_FOLDER, record_cost, run_kind

@@ -24,13 +24,7 @@ from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleFindings, with_lobes
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
-from LungNoduleSegLib.phantom.chest import (
-    LesionRequest,
-    Phantom,
-    PhantomSpec,
-    make_phantom,
-    write_phantom,
-)
+from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec
 from LungNoduleSegLib.results.dicom_report import lobe_of
 from LungNoduleSegLib.risk.assessment import assess_scan
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
@@ -41,18 +35,6 @@ BOTH = [LungMethod.LUNGMASK, LungMethod.TOTALSEGMENTATOR]
 SPEC = PhantomSpec(
     size=(160, 160, 75), spacing=(2.2, 2.2, 4.0), lesions=(LesionRequest(22), LesionRequest(16))
 )
-
-
-@pytest.fixture(scope="module")
-def phantom() -> Phantom:
-    return make_phantom(SPEC)
-
-
-@pytest.fixture(scope="module")
-def files(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom")
-    write_phantom(phantom, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

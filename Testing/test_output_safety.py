@@ -18,7 +18,8 @@ from CTSliceToolsLib.organizing.organizer import organize
 from CTSliceToolsLib.organizing.transfer import Transfer
 from dicom_files import write_series
 from LungNoduleSegLib.batch.running import BATCH_RECORD, SCANS, run_batch
-from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE, RunOptions
+from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE
+from LungNoduleSegLib.options import RunOptions
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
@@ -147,7 +148,7 @@ def test_batch_follows_no_link(
     output.mkdir()
     target = tmp_path / "nowhere" if dangling else theirs
     (output / name).symlink_to(target)
-    options = RunOptions(model_file=write_bright_model(tmp_path / "model.keras"))
+    options = RunOptions(model=write_bright_model(tmp_path / "model.keras"))
     try:
         run_batch(volume, output, options, workers=1)
     except InputError as error:

@@ -13,8 +13,8 @@ slicer = slicer_host.start()
 import qt
 
 from dated_scans import DOUBLED_NOW, STEADY_NOW, add_scan, date, dated_results
-from LungNoduleSegLib.default_model import SUSPICION_MODEL
 from LungNoduleSegLib.nodules.table import Verdict
+from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, assess_scan
 from LungNoduleSegLib.risk.clinical_data import ClinicalData, parse_facts
 from LungNoduleSegLib.risk.facts import LABELS, PatientFacts, Sex, Status

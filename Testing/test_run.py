@@ -14,8 +14,8 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.nodules.table import Nodule, read_nodules_csv
+from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.phantom.chest import (
     LesionRequest,
     PhantomSpec,

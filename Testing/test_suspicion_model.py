@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from LungNoduleSegLib.default_model import SUSPICION_MODEL
+from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.risk.features import NODULE_FEATURES, SCAN_FEATURES, ScanFeatures, Source
 from LungNoduleSegLib.risk.prediction import OF_LARGEST, predict_risk, to_text
 from LungNoduleSegLib.risk.risk_models import load_risk_model

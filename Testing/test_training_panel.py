@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from annotated_scans import chest, write_luna
 from CTLungScreeningLib.child_process import ChildCommand
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.options import DEFAULT_MODEL, RunOptions
 from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 from LungNoduleSegSlicer.panel.batch_section import BatchParameters
 from LungNoduleSegSlicer.panel.training_run import Collection, Measure, TrainingParameters
@@ -211,7 +211,7 @@ class TestModel(TrainingTest):
         self.widget.binding.parameters.modelFile = str(other)
         self.assertEqual(self.widget.model.file, other)
         volume = slicer.util.addVolumeFromArray(np.full((40, 64, 64), -1000, np.int16), name="air")
-        work = self.widget.logic.processWork(volume, modelFile=other)
+        work = self.widget.logic.processWork(volume, options=RunOptions(model=other))
         command = next(step for step in work if isinstance(step, ChildCommand))
         arguments = list(command.arguments)
         work.close()

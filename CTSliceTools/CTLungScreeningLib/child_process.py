@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
@@ -48,24 +48,6 @@ def module_command(module: str, *arguments: str | Path) -> list[str]:
     """Give the command line of `python -m module arguments`, with Slicer's Python within Slicer."""
     python = shutil.which("PythonSlicer") if "qt" in sys.modules else None
     return [python or sys.executable, "-m", module, *map(str, arguments)]
-
-
-def command_options(settings: Any) -> list[str]:
-    """Give the fields of a dataclass as options of the command that takes them.
-
-    The field `empty_scans` is the option `--empty-scans`, and `--no-empty-scans` where it is False.
-    Fields that have their default are left out.
-    """
-    options: list[str] = []
-    for option in fields(settings):
-        value, name = getattr(settings, option.name), option.name.replace("_", "-")
-        if value is None or value == option.default:
-            continue
-        if isinstance(value, bool):
-            options.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            options += [f"--{name}", str(value)]
-    return options
 
 
 def module_environment(*packages: ModuleType) -> dict[str, str]:

@@ -1,10 +1,15 @@
 """Common parts of all commands: options, progress, exit status."""
 
+import functools
+import inspect
 import io
 import os
 import sys
 from collections.abc import Callable, Sized
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 # Matrices are small here: threads for each would only wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -14,6 +19,7 @@ import typer
 from CTLungScreeningLib.child_process import BAD_INPUT_STATUS, FAILED_IN_PART
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import Cancelled, is_of_users, sentence_of
+from CTLungScreeningLib.options import OptionField, make_options, options_of, spellings
 from CTLungScreeningLib.progress import ProgressStyle, Reporter
 
 if TYPE_CHECKING:
@@ -34,6 +40,19 @@ DeviceOption = Annotated[
     ),
 ]
 
+OutputFolder = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
+]
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
+]
+
+SeriesOption = Annotated[
+    str | None, typer.Option(help="SeriesInstanceUID, if the folder has several.")
+]
+
 FAULT, INTERRUPTED = 70, 130
 """Exit statuses besides `BAD_INPUT_STATUS` and `FAILED_IN_PART`."""
 
@@ -47,6 +66,66 @@ def new_app(summary: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
     )
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter of a command that is a dataclass by the options it declares."""
+    hints = get_type_hints(command, include_extras=True)
+    signature = inspect.signature(command)
+    kinds = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters = []
+    for one in signature.parameters.values():
+        parameters += (
+            [_parameter(field) for field in options_of(kinds[one.name])]
+            if one.name in kinds
+            else [one.replace(kind=one.KEYWORD_ONLY, annotation=hints[one.name])]
+        )
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, kind in kinds.items():
+            chosen = {
+                field.name: values.pop(field.name, field.default) for field in options_of(kind)
+            }
+            values[name] = make_options(kind, chosen)
+        command(**values)
+
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def _parameter(field: OptionField) -> inspect.Parameter:
+    """Make the parameter by which typer knows an option."""
+    option, kind = field.option, field.type
+    name = f"--{field.name.replace('_', '-')}"
+    settings: dict[str, Any] = {"help": f"{option.help[0].upper()}{option.help[1:].rstrip('.')}."}
+    if issubclass(kind, StrEnum):
+        words = [spellings(member)[-1] for member in kind]
+        settings |= {"parser": _parser(kind, words), "metavar": f"[{'|'.join(words)}]"}
+    if issubclass(kind, int | float):
+        settings |= {"min": option.min, "max": option.max}
+    names = [name] if field.default is False else []
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=field.default,
+        annotation=Annotated[
+            kind | None if field.optional else kind, typer.Option(*names, **settings)
+        ],
+    )
+
+
+def _parser(kind: Any, words: list[str]) -> Callable[[str], Any]:
+    members = dict(zip(map(str.lower, words), kind, strict=True))
+
+    def parse(text: str) -> Any:
+        try:
+            return members.get(text.lower()) or kind(text.lower())
+        except ValueError:
+            raise typer.BadParameter(f"choose one of {', '.join(words)}") from None
+
+    return parse
 
 
 def run_app(app: Callable[[], object]) -> None:

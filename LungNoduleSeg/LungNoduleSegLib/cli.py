@@ -6,34 +6,26 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import DeviceOption, ProgressOption, new_app, run_app
+from CTLungScreeningLib.command_line import (
+    OutputFolder,
+    ProgressOption,
+    SeriesOption,
+    new_app,
+    run_app,
+    with_options,
+)
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate, models
 from LungNoduleSegLib.commands import risk as commands
-from LungNoduleSegLib.commands.batch import (
-    KeepAllOption,
-    LungsOption,
-    ModelOption,
-    ThresholdOption,
-    batch,
-    export_dicom,
-    report,
-    rules_of,
-    unpack,
-)
+from LungNoduleSegLib.commands.batch import batch, export_dicom, report, unpack
 from LungNoduleSegLib.commands.evaluate import check
 from LungNoduleSegLib.commands.risk import FactsOption, growth, risk
 from LungNoduleSegLib.commands.training import export_arrays, prepare_lidc, prepare_luna, train
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
-from LungNoduleSegLib.lungs.segmentation import LungMethod
+from LungNoduleSegLib.options import DEFAULT_MODEL, RunOptions
 
 SUMMARY = "Lungs and nodules in chest CT. Research use only, not a medical device."
 
 app = new_app(SUMMARY)
-
-OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
-]
 
 
 @app.callback()
@@ -42,22 +34,18 @@ def _commands() -> None:
 
 
 @app.command()
+@with_options
 def run(
     source: Annotated[
         Path, typer.Argument(help="DICOM folder, .mhd, .nrrd or .nii.gz with a chest CT.")
     ],
-    output: OutputOption,
-    series: Annotated[
-        str | None, typer.Option(help="SeriesInstanceUID, if a folder has several.")
-    ] = None,
-    lungs: LungsOption = LungMethod.VOLUME,
+    output: OutputFolder,
+    options: RunOptions,
+    series: SeriesOption = None,
     lungs_file: Annotated[
         Path | None,
         typer.Option(help="Label image of the lungs to use: 1 right, 2 left, or 1 for both."),
     ] = None,
-    model: ModelOption = None,
-    threshold: ThresholdOption = None,
-    keep_all: KeepAllOption = False,
     scene: Annotated[
         bool, typer.Option("--scene", help="Also write scene.mrb for Slicer.")
     ] = False,
@@ -73,7 +61,6 @@ def run(
         bool, typer.Option("--masks", help="Also write masks.npz, which Slicer loads at once.")
     ] = False,
     facts: FactsOption = None,
-    device: DeviceOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Segment the lungs and nodules of one scan and write segmentation, table and report.
@@ -92,10 +79,7 @@ def run(
             from LungNoduleSegSlicer.scene.saving import write_scene  # noqa: PLC0415 - needs Slicer
 
             scene_writer = write_scene
-        chosen = model or DEFAULT_MODEL
-        found = NoduleSegmenter(
-            chosen, lungs, lungs_file, rules_of(threshold, keep_all), device
-        ).run(
+        found = NoduleSegmenter.of(options, lungs_file).run(
             source,
             output,
             series=series,
@@ -106,7 +90,8 @@ def run(
             scene=scene_writer,
             progress=reporter,
         )
-        kind = run_kind(EXTERNAL_LUNGS if lungs_file else lungs, find_card(chosen).sha256)
+        card = find_card(options.model or DEFAULT_MODEL)
+        kind = run_kind(EXTERNAL_LUNGS if lungs_file else options.lungs, card.sha256)
         voxels = found.scan.image.GetNumberOfPixels()
         record_cost(voxels, kind, time.monotonic() - began, peak_gib())
         count = len(found.nodules)
@@ -120,7 +105,7 @@ def run(
 
 @app.command()
 def phantom(
-    output: OutputOption,
+    output: OutputFolder,
     seed: Annotated[int, typer.Option(help="Each seed is another patient.")] = 0,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
@@ -145,9 +130,10 @@ def phantom(
 
 
 @app.command()
+@with_options
 def demo(
-    output: OutputOption,
-    model: ModelOption = None,
+    output: OutputFolder,
+    options: RunOptions,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Make a phantom, segment it, and compare the result with the truth.
@@ -155,10 +141,11 @@ def demo(
     Example: `lung-nodule-seg demo -o ~/demo`
     """
     phantom(output)
-    run(output / "dicom", output / "results", model=model, progress=progress)
+    source, results = output / "dicom", output / "results"
+    run(source=source, output=results, progress=progress, **vars(options))
     from LungNoduleSegLib.phantom.chest import compare_with_truth  # noqa: PLC0415
 
-    print(compare_with_truth(output / "truth", output / "results"))
+    print(compare_with_truth(output / "truth", results))
 
 
 app.command()(batch)

@@ -20,13 +20,13 @@ from CTLungScreeningLib.progress import ProgressCallback, in_terminal
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.scan_index import IN_MEMORY, IndexedScan, as_scan
 from CTLungScreeningLib.staging import whole_output
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.models import open_detector
 from LungNoduleSegLib.lungs.programs import require_method
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
+from LungNoduleSegLib.options import DEFAULT_MODEL, RunOptions
 from LungNoduleSegLib.pipeline import Analysis, Timing, analyse
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.reading import DICOM_KEY_IMAGES, result_names
@@ -174,6 +174,12 @@ class NoduleSegmenter:
     lungs_file: Path | None = None
     rules: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     device: Device | None = None
+
+    @classmethod
+    def of(cls, options: RunOptions, lungs_file: Path | None = None) -> "NoduleSegmenter":
+        """Make the segmenter that some options describe."""
+        model = options.model or DEFAULT_MODEL
+        return cls(model, options.lungs, lungs_file, options.rules, options.device)
 
     def apply(
         self,

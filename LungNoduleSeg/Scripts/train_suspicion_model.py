@@ -25,9 +25,9 @@ from sklearn.metrics import roc_auc_score
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressStyle, shown
-from LungNoduleSegLib.default_model import SUSPICION_MODEL
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind
 from LungNoduleSegLib.nodules.table import NoduleKind
+from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES, nodule_features
 from LungNoduleSegLib.risk.risk_models import Algorithm, RiskModel, save_risk_model
 from LungNoduleSegLib.risk.training import RiskTrainingPlan, Weighting, classifier, train_risk

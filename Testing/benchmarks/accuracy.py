@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
+from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.results.reading import LUNGS, NODULES
 from LungNoduleSegLib.segmenter import NoduleSegmenter
 from LungNoduleSegLib.training_data.lidc_idri import outlined_nodules

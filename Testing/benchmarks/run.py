@@ -24,8 +24,8 @@ import psutil
 from CTLungScreeningLib.child_process import ChildProcess
 from CTLungScreeningLib.model_card import TRAIN, read_card
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.results.reading import RECORD, TABLE
 
 

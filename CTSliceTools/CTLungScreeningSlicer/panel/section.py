@@ -2,15 +2,16 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import qt
 import slicer
 import vtk
+from slicer.parameterNodeWrapper import WithinRange
 from slicer.util import VTKObservationMixin
 
+from CTLungScreeningLib.options import OptionField, make_options, options_of
 from CTLungScreeningSlicer.panel.slice_views import show_volume, shown_volume, visible_volumes
 from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
 
@@ -208,6 +209,48 @@ def _show_activated(volume: Any | None) -> None:
 
 T = TypeVar("T")
 
+_LARGEST = 100_000
+"""Of a number whose option has no maximum."""
+
+_OPTIONS = "declaredOptions"
+
+
+def with_parameters(kind: Any, *names: str, **renamed: str) -> Callable[[type[T]], type[T]]:
+    """Add a parameter for each of some options to a class, before `parameterNodeWrapper` wraps it.
+
+    A path is kept as text, and an option that was not set as "" or 0.
+
+    Args:
+        kind: dataclass that declares the options.
+        names: of the options.
+        renamed: options by the names of their parameters, if these are not the usual ones: the
+            option `empty_scans` has the parameter `emptyScans`.
+    """
+    options = {one.name: one for one in options_of(kind)}
+    parameters = {_parameter(name): name for name in names} | renamed
+
+    def add(cls: type[T]) -> type[T]:
+        for parameter, name in parameters.items():
+            hint, default = _declared(options[name])
+            cls.__annotations__[parameter] = hint
+            if default is not None:
+                setattr(cls, parameter, default)
+        setattr(cls, _OPTIONS, {**getattr(cls, _OPTIONS, {}), kind: parameters})
+        return cls
+
+    return add
+
+
+def _declared(one: OptionField) -> tuple[Any, Any]:
+    """Return type and default of the parameter for an option."""
+    if one.type is Path:
+        return str, None
+    if one.type not in (int, float):
+        return one.type, one.default
+    smallest = 0 if one.optional else (one.option.min or 0)
+    limits = WithinRange(smallest, _LARGEST if one.option.max is None else one.option.max)
+    return Annotated[one.type, limits], one.type(one.default or 0)
+
 
 class SectionParameters:
     """Choices of a section, kept in the panel's parameter node and equal to their widgets.
@@ -217,9 +260,7 @@ class SectionParameters:
         widgets: by the parameter that each shows.
     """
 
-    def __init__(
-        self, wrapper: Callable[[Any], Any], ui: Any, mark: str, changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, wrapper: Any, ui: Any, mark: str, changed: Callable[[], None]) -> None:
         """Find the widgets.
 
         Args:
@@ -250,26 +291,21 @@ class SectionParameters:
             self._tags = gui, observer
         self._changed()
 
-    def settings(self, kind: type[T], **others: Any) -> T:
-        """Make a dataclass of the choices that are named as its fields.
-
-        A field `empty_scans` has the parameter `emptyScans`; an empty text stands for no path.
+    def options(self, kind: type[T], **others: Any) -> T:
+        """Make a dataclass of options of the parameters that `with_parameters` added for it.
 
         Args:
             kind: the dataclass.
-            others: fields that are not chosen here, or not under their own name.
+            others: further fields.
         """
-        parameters = {field.name: _parameter(field.name) for field in fields(kind)}  # type: ignore[arg-type]
+        optional = {one.name for one in options_of(kind) if one.optional}
         chosen = {
-            name: self._value(parameter)
-            for name, parameter in parameters.items()
-            if parameter in self.widgets and name not in others
+            name: self.path(parameter)
+            if type(value := self.values.getValue(parameter)) is str
+            else value or (None if name in optional else value)
+            for parameter, name in getattr(self._wrapper, _OPTIONS)[kind].items()
         }
-        return kind(**chosen, **others)
-
-    def _value(self, name: str) -> Any:
-        value = self.values.getValue(name)
-        return self.path(name) if type(value) is str else value
+        return cast("T", make_options(kind, {**chosen, **others}))
 
     def path(self, name: str) -> Path | None:
         """The path in a parameter of text; None if it is empty."""
@@ -278,7 +314,7 @@ class SectionParameters:
 
 
 def _parameter(name: str) -> str:
-    """Give a name in Slicer's way of writing: emptyScans."""
+    """Write a name as Slicer does: emptyScans."""
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
 

@@ -1,5 +1,7 @@
 """A training section: a run of selected steps, each a command of the module."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,42 @@ PROPERTY = "TrainingParameter"
 
 TRAIN = "train"
 """The step that trains."""
+
+
+@dataclass(frozen=True)
+class StepsRun:
+    """A run of selected steps.
+
+    Attributes:
+        steps: names of commands, in order.
+        paths: files and folders by the parameters that choose them, `model` (the new `.keras` file)
+            among them; None if neither chosen nor implied by the others.
+    """
+
+    steps: Sequence[str]
+    paths: Mapping[str, Path | None]
+
+    @property
+    def missing(self) -> str | None:
+        """The path that a step lacks; None if there is none."""
+        needed = (name for step in self.steps for name in self.needed(step))
+        return next((name for name in needed if self.paths[name] is None), None)
+
+    def needed(self, step: str) -> Sequence[str]:
+        """Return the paths that a step needs."""
+        raise NotImplementedError
+
+    def require_new(self) -> None:
+        """Check that no step will refuse to overwrite results, hours before its command would.
+
+        Raises:
+            InputError: if one will.
+        """
+        raise NotImplementedError
+
+    def arguments(self, step: str) -> list[str | Path | None]:
+        """Return the arguments of a step's command, its name first; None is left out."""
+        raise NotImplementedError
 
 
 class StepsSection(Section):
@@ -66,12 +104,7 @@ class StepsSection(Section):
         show_text(label, "")
 
     def chosen_run(self) -> Any:
-        """Return the run of the parameters.
-
-        It has `steps`, `model` (the new `.keras` file or None), `missing` (the name of a path that
-        a step lacks, or None), `require_new()`, which raises `InputError` for existing results, and
-        `arguments(step)`, the arguments of a step's command.
-        """
+        """Return the `StepsRun` of the parameters."""
         raise NotImplementedError
 
     def show_run(self, run: Any) -> None:
@@ -100,6 +133,10 @@ class StepsSection(Section):
     def refresh(self, *_arguments: Any) -> None:
         """Show what follows from the parameters."""
         run = self.chosen_run()
+        for name, path in run.paths.items():
+            if name in self._parameters.widgets:
+                text = "" if path is None else str(path)
+                self._parameters.widgets[name].placeholderText = text
         self.show_run(run)
         obstacle = self.obstacles()[run.missing] if run.missing else ""
         self.run_bar.set_obstacle(obstacle if run.steps else _("Select a step first."))
@@ -112,9 +149,10 @@ class StepsSection(Section):
     def _work(self, run: Any) -> Work[None]:
         show_text(self._label, "")
         for step in run.steps:
-            command = self._commands.work(*run.arguments(step))
-            if step == TRAIN and run.model is not None:
-                command = self._curve.during(command, run.model.stem)
+            arguments = [one for one in run.arguments(step) if one is not None]
+            command = self._commands.work(*arguments)
+            if step == TRAIN:
+                command = self._curve.during(command, run.paths["model"].stem)
             result = yield from command
             lines = [self._label.text, self.result_text(run, step, result)]
             show_text(self._label, "\n".join(filter(None, lines)))

@@ -6,44 +6,24 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
+from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed, with_options
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.organizing.identifiers import read_or_make_key
 from CTSliceToolsLib.organizing.organizer import format_summary
 from CTSliceToolsLib.organizing.organizer import organize as organize_files
-from CTSliceToolsLib.organizing.transfer import Transfer
+from CTSliceToolsLib.organizing.transfer import OrganizeOptions, PartitionOptions, Transfer
 
 DEFAULT_KEY = Path(typer.get_app_dir("ct-slice-tools")) / "pseudonym.key"
 
 
+@with_options
 def organize(
     source: Annotated[Path, typer.Argument(help="Folder with DICOM files, in any nesting.")],
     destination: Annotated[
         Path, typer.Argument(help="Folder for the result; nothing is overwritten.")
     ],
-    transfer: Annotated[
-        Transfer,
-        typer.Option(
-            case_sensitive=False,
-            help="`link` makes hard links to the source; `move` removes each source file after "
-            "its copy is complete.",
-        ),
-    ] = Transfer.COPY,
-    pseudonymize: Annotated[
-        bool,
-        typer.Option(
-            "--pseudonymize",
-            help="Name folders by keyed hashes. The files and their headers are not changed.",
-        ),
-    ] = False,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Key of the hashes, made if missing; the same key gives the same names. Default: "
-            "a file in the user's settings."
-        ),
-    ] = None,
+    options: OrganizeOptions,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Sort DICOM files into folders by patient, study and series, named by instance number.
@@ -53,17 +33,17 @@ def organize(
     Example: `ct-slice-tools organize ~/downloads ~/dataset --transfer link`
     """
     with shown(progress) as report:
-        if key_file and not pseudonymize:
-            raise InputError(f"The key {key_file} has no effect: use --pseudonymize too.")
-        key_path = key_file or DEFAULT_KEY
+        pseudonymize, key_path = options.pseudonymize, options.key_file or DEFAULT_KEY
+        if options.key_file and not pseudonymize:
+            raise InputError(f"The key {key_path} has no effect: use --pseudonymize too.")
         key = read_or_make_key(key_path, destination) if pseudonymize else None
-        summary = organize_files(source, destination, transfer, key, report)
+        summary = organize_files(source, destination, options.transfer, key, report)
         notes = list(summary.notes)
         if pseudonymize:
             notes.append(f"The key of the folder names is {key_path}: keep it secret and safe.")
         known = summary.placed + summary.already_there + summary.duplicates + summary.broken
         # A move that is run again finds its source empty.
-        empty = not known and transfer is not Transfer.MOVE
+        empty = not known and options.transfer is not Transfer.MOVE
         if empty:
             notes.append(f"{source} holds no DICOM files: choose another folder.")
         table = summary.left_out_table
@@ -173,12 +153,11 @@ def convert(
     exit_if_failed(found.failed)
 
 
+@with_options
 def partition(
     source: Annotated[Path, typer.Argument(help="Folder that `convert` wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the three parts.")],
-    hard_links: Annotated[
-        bool, typer.Option("--hard-links", help="Link the files instead of copying, to save space.")
-    ] = False,
+    options: PartitionOptions,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Divide the slices into `training`, `validation` and `testing` by series.
@@ -191,7 +170,7 @@ def partition(
     with shown(progress) as report:
         from CTSliceToolsLib.dataset import partition as parts  # noqa: PLC0415 - slow to import
 
-        found = parts.partition(source, output, hard_links, report)
+        found = parts.partition(source, output, options.hard_links, report)
         for problem in found.failed:
             report.warn(f"Left out: {problem}")
         notes = []

@@ -7,16 +7,20 @@ import typer
 
 from CTLungScreeningLib.command_line import (
     DeviceOption,
+    ModelOption,
+    OutputFolder,
     ProgressOption,
+    SeriesOption,
     emit_training,
     exit_if_failed,
+    with_options,
 )
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
 from CTSliceToolsLib.landmarks import describe_location
-from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
+from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -26,9 +30,7 @@ if TYPE_CHECKING:
     from CTSliceToolsLib.localizer.results import PredictionOutcome
 
 
-_DEFAULT = LocalizerTrainingPlan()
-
-
+@with_options
 def train(
     data: Annotated[
         Path, typer.Argument(help="Folder of `partition`, with training/ and validation/.")
@@ -41,41 +43,7 @@ def train(
             help="New .keras file; its card is written beside it, the curves to NAME-training.",
         ),
     ],
-    backbone: Annotated[
-        Backbone, typer.Option(case_sensitive=False, help="The network.")
-    ] = _DEFAULT.backbone,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="Initial weights: a .keras file of a localizer with this backbone, or a .h5 file "
-            "of the backbone; default: ImageNet, and random for compact."
-        ),
-    ] = None,
-    random: Annotated[
-        bool, typer.Option("--random", help="Random initial weights, nothing frozen.")
-    ] = _DEFAULT.random,
-    epochs: Annotated[
-        int, typer.Option(min=1, help="Maximum; a pretrained backbone is frozen.")
-    ] = _DEFAULT.epochs,
-    fine_tune_epochs: Annotated[
-        int, typer.Option(min=0, help="Maximum of a second stage with nothing frozen.")
-    ] = _DEFAULT.fine_tune_epochs,
-    batch: Annotated[int, typer.Option(min=1, help="Slices in a batch.")] = _DEFAULT.batch,
-    learning_rate: Annotated[
-        float, typer.Option(help="Initial, in the first stage.")
-    ] = _DEFAULT.learning_rate,
-    fine_tune_rate: Annotated[
-        float, typer.Option(help="Initial, in the second stage.")
-    ] = _DEFAULT.fine_tune_rate,
-    patience: Annotated[
-        int, typer.Option(min=1, help="Epochs without improvement that end a stage.")
-    ] = _DEFAULT.patience,
-    unlabelled: Annotated[
-        Path | None,
-        typer.Option(help="Folder of scans without annotation, whose slice order is learnt too."),
-    ] = None,
-    augment: Annotated[bool, typer.Option(help="Augment training slices.")] = _DEFAULT.augment,
-    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = _DEFAULT.seed,
+    plan: LocalizerTrainingPlan,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Train a localizer and keep the best epoch on the validation slices.
@@ -84,20 +52,6 @@ def train(
 
     Example: `ct-slice-tools train ~/parts -o ~/models/mine.keras --backbone resnet50`
     """
-    plan = LocalizerTrainingPlan(
-        backbone=backbone,
-        weights=weights,
-        random=random,
-        epochs=epochs,
-        fine_tune_epochs=fine_tune_epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        fine_tune_rate=fine_tune_rate,
-        patience=patience,
-        unlabelled=unlabelled,
-        augment=augment,
-        seed=seed,
-    )
     with shown(progress) as report:
         from CTSliceToolsLib.localizer import training  # noqa: PLC0415 - slow to import
 
@@ -115,12 +69,8 @@ def evaluate(
         Path,
         typer.Argument(help="Folder of `partition`, or one with annotated DICOM series below."),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
-    ],
-    model: Annotated[
-        Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
-    ] = None,
+    output: OutputFolder,
+    model: ModelOption = None,
     compare: Annotated[
         list[Path] | None, typer.Option(help="Another model to compare; can be repeated.")
     ] = None,
@@ -170,17 +120,12 @@ def predict(
             "--all, the folder for the results.",
         ),
     ],
-    series: Annotated[
-        str | None, typer.Option(help="SeriesInstanceUID, if the folder has several.")
-    ] = None,
+    series: SeriesOption = None,
     every: Annotated[
         bool,
         typer.Option("--all", help="Predict every series and volume file below the folder."),
     ] = False,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
-    ] = None,
+    model: ModelOption = None,
     plot: Annotated[bool, typer.Option(help="Plot the locations against z.")] = True,
     device: DeviceOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
@@ -307,15 +252,11 @@ def match(
     tolerance: Annotated[
         float, typer.Option(min=0, help="Of the normalized location; 0.01 is 10 to 20 mm.")
     ] = 0.01,
-    series: Annotated[
-        str | None, typer.Option(help="SeriesInstanceUID, if the folder has several.")
-    ] = None,
+    series: SeriesOption = None,
     like_series: Annotated[
         str | None, typer.Option(help="Likewise for the folder of the other scan.")
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
-    ] = None,
+    model: ModelOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="New .json file for the matches.")
     ] = None,
@@ -360,9 +301,7 @@ def align(
     scan: Annotated[Path, typer.Argument(help=f"One scan: {SCAN_HELP}")],
     like: Annotated[Path, typer.Argument(help="The other scan, in any of these formats.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New .json file.")],
-    model: Annotated[
-        Path | None, typer.Option(help="A .keras model with its .json card; default: bundled.")
-    ] = None,
+    model: ModelOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Align two scans of a patient level by level, by their voxels.

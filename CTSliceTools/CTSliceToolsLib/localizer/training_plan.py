@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
+
+from CTLungScreeningLib.options import Option
 
 
 class Backbone(StrEnum):
@@ -15,41 +18,38 @@ class Backbone(StrEnum):
     VGG19 = "vgg19"
 
     def label(self) -> str:
-        """Give its name as a combo box of Slicer shows it."""
+        """Its name in a combo box of Slicer."""
         return self.value
 
 
 @dataclass(frozen=True)
 class LocalizerTrainingPlan:
-    """How a localizer is trained; kept in its model card.
+    """Settings of the training of a localizer, kept in its model card.
 
-    Attributes:
-        backbone: the network.
-        weights: file with pretrained weights, see `backbones.build_localizer`; None takes those of
-            ImageNet where there are any.
-        random: start the backbone at random instead.
-        epochs: at most, of the first stage, in which a pretrained backbone is frozen.
-        fine_tune_epochs: at most, of a second stage in which everything is trained; 0 leaves it
-            out.
-        batch: slices in a batch, over all GPUs.
-        learning_rate: at the start of the first stage; it falls to a hundredth along a cosine.
-        fine_tune_rate: the same of the second stage.
-        patience: epochs without a better validation loss that end a stage.
-        unlabelled: folder of scans without annotation that the order and the distances of their
-            slices are learnt from as well.
-        augment: whether training slices are changed at random.
-        seed: of everything random.
+    In the first stage a pretrained backbone is frozen, in the second nothing is. In each, the
+    learning rate falls to a hundredth along a cosine.
     """
 
-    backbone: Backbone = Backbone.COMPACT
-    weights: Path | None = None
-    random: bool = False
-    epochs: int = 50
-    fine_tune_epochs: int = 0
-    batch: int = 32
-    learning_rate: float = 1e-3
-    fine_tune_rate: float = 1e-5
-    patience: int = 10
-    unlabelled: Path | None = None
-    augment: bool = True
-    seed: int = 1
+    backbone: Annotated[Backbone, Option("The network.")] = Backbone.COMPACT
+    weights: Annotated[
+        Path | None,
+        Option(
+            "Initial weights: a .keras file of a localizer with this backbone, or a .h5 file of "
+            "the backbone; default: ImageNet, and random for compact."
+        ),
+    ] = None
+    random: Annotated[bool, Option("Random initial weights, nothing frozen.")] = False
+    epochs: Annotated[int, Option("Maximum; a pretrained backbone is frozen.", 1)] = 50
+    fine_tune_epochs: Annotated[
+        int, Option("Maximum of a second stage with nothing frozen.", 0)
+    ] = 0
+    batch: Annotated[int, Option("Slices in a batch, over all GPUs.", 1)] = 32
+    learning_rate: Annotated[float, Option("Initial, in the first stage.", 0, 1)] = 1e-3
+    fine_tune_rate: Annotated[float, Option("Initial, in the second stage.", 0, 1)] = 1e-5
+    patience: Annotated[int, Option("Epochs without improvement that end a stage.", 1)] = 10
+    unlabelled: Annotated[
+        Path | None,
+        Option("Folder of scans without annotation, whose slice order is learnt too."),
+    ] = None
+    augment: Annotated[bool, Option("Augment training slices.")] = True
+    seed: Annotated[int, Option("Of all random numbers.", 0)] = 1

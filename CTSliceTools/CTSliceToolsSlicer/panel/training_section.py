@@ -1,18 +1,19 @@
 """The section Dataset and training: from DICOM files to a trained and measured localizer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import parameterNodeWrapper
 
-from CTLungScreeningLib.child_process import command_options
 from CTLungScreeningLib.files import beside, refuse_existing
 from CTLungScreeningLib.model_card import require_new_model
-from CTLungScreeningSlicer.panel.training import StepsSection
+from CTLungScreeningLib.options import arguments_of
+from CTLungScreeningSlicer.panel.section import with_parameters
+from CTLungScreeningSlicer.panel.training import StepsRun, StepsSection
 from CTLungScreeningSlicer.panel.widgets import (
     ModelChooser,
     PictureWindow,
@@ -20,72 +21,9 @@ from CTLungScreeningSlicer.panel.widgets import (
     offer_folder,
     offer_new_file,
 )
-from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
+from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
+from CTSliceToolsLib.organizing.transfer import OrganizeOptions, PartitionOptions, Transfer
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
-
-_PLAN = LocalizerTrainingPlan()
-_MANY = 100_000
-
-
-@parameterNodeWrapper
-class TrainingParameters:
-    """The choices of the section; a path that is empty stands for the one its field shows in grey.
-
-    Attributes:
-        organize: whether the run organizes; likewise the next five.
-        normalize: see `organize`.
-        convert: see `organize`.
-        partition: see `organize`.
-        train: see `organize`.
-        evaluate: see `organize`.
-        source: folder of DICOM files in any order.
-        dataset: folder of the series.
-        hardLinks: whether files are linked in place of copies.
-        pseudonymize: whether folders are named by keyed hashes.
-        slices: folder of the converted slices.
-        parts: folder of their partitions.
-        backbone: the network.
-        weights: file with weights to start from.
-        randomStart: whether it starts at random.
-        epochs: see `LocalizerTrainingPlan`, likewise the next four.
-        fineTuneEpochs: see `LocalizerTrainingPlan`.
-        batch: see `LocalizerTrainingPlan`.
-        learningRate: see `LocalizerTrainingPlan`.
-        augment: see `LocalizerTrainingPlan`.
-        model: the new `.keras` file.
-        testData: what is evaluated on.
-        evaluation: folder for the results.
-    """
-
-    organize: bool = False
-    normalize: bool = True
-    convert: bool = True
-    partition: bool = True
-    train: bool = True
-    evaluate: bool = False
-    source: str
-    dataset: str
-    hardLinks: bool = False  # noqa: N815 - Slicer's way of naming, here and below
-    pseudonymize: bool = False
-    slices: str
-    parts: str
-    backbone: Backbone = _PLAN.backbone
-    weights: str
-    randomStart: bool = _PLAN.random  # noqa: N815
-    epochs: Annotated[int, WithinRange(1, _MANY)] = _PLAN.epochs
-    fineTuneEpochs: Annotated[int, WithinRange(0, _MANY)] = _PLAN.fine_tune_epochs  # noqa: N815
-    batch: Annotated[int, WithinRange(1, _MANY)] = _PLAN.batch
-    learningRate: Annotated[float, WithinRange(1e-7, 1.0)] = _PLAN.learning_rate  # noqa: N815
-    augment: bool = _PLAN.augment
-    model: str
-    testData: str  # noqa: N815
-    evaluation: str
-
-
-def training_parameters(node: Any) -> Any:
-    """Give the TrainingParameters that a parameter node holds."""
-    wrapper: Any = TrainingParameters
-    return wrapper(node)
 
 
 class Step(StrEnum):
@@ -99,128 +37,127 @@ class Step(StrEnum):
     EVALUATE = "evaluate"
 
 
-_NEEDS = {
-    Step.ORGANIZE: ("source", "dataset"),
-    Step.NORMALIZE: ("dataset",),
-    Step.CONVERT: ("dataset", "slices"),
-    Step.PARTITION: ("slices", "parts"),
-    Step.TRAIN: ("parts", "model"),
-    Step.EVALUATE: ("test_data", "tested_model", "evaluation"),
-}
-"""Which paths a step cannot do without."""
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where things are; None where nothing was chosen and nothing follows from the others.
+@parameterNodeWrapper
+@with_parameters(
+    LocalizerTrainingPlan,
+    *("backbone", "weights", "epochs", "fine_tune_epochs", "batch", "learning_rate", "augment"),
+    randomStart="random",
+)
+@with_parameters(PartitionOptions, "hard_links")
+@with_parameters(OrganizeOptions, "pseudonymize")
+class TrainingParameters:
+    """The choices of the section; an empty path stands for the one that its field shows in grey.
 
     Attributes:
+        organize: whether the run includes this step; likewise the next five.
+        normalize: see `organize`.
+        convert: see `organize`.
+        partition: see `organize`.
+        train: see `organize`.
+        evaluate: see `organize`.
         source: folder of DICOM files in any order.
         dataset: folder of the series.
         slices: folder of the converted slices.
         parts: folder of their partitions.
         model: the new `.keras` file.
-        test_data: what is evaluated on.
-        tested_model: the model that is evaluated.
+        testData: folder to evaluate on.
         evaluation: folder for the results.
     """
 
-    source: Path | None = None
-    dataset: Path | None = None
-    slices: Path | None = None
-    parts: Path | None = None
-    model: Path | None = None
-    test_data: Path | None = None
-    tested_model: Path | None = None
-    evaluation: Path | None = None
+    organize: bool = False
+    normalize: bool = True
+    convert: bool = True
+    partition: bool = True
+    train: bool = True
+    evaluate: bool = False
+    source: str
+    dataset: str
+    slices: str
+    parts: str
+    model: str
+    testData: str  # noqa: N815 - Slicer's way of naming
+    evaluation: str
 
-    def completed(self, backbone: str, training: bool) -> "Paths":
-        """Fill in what was not chosen: beside the data set, named after it.
 
-        Args:
-            backbone: names the model.
-            training: whether the model that is evaluated is the one that is trained.
-        """
-        parts = self.parts or beside(self.dataset, "-parts")
-        models = beside(self.dataset or self.parts, "-models")
-        model = self.model or (models and models / f"{backbone}.keras")
-        tested = model if training else self.tested_model
-        results = models and tested and models / f"{tested.stem}-evaluation"
-        return Paths(
-            self.source,
-            self.dataset,
-            self.slices or beside(self.dataset, "-slices"),
-            parts,
-            model,
-            self.test_data or parts,
-            tested,
-            self.evaluation or results,
-        )
+PATHS = ("source", "dataset", "slices", "parts", "model", "testData", "evaluation")
+TESTED = "testedModel"
+
+
+def complete_paths(
+    chosen: Mapping[str, Path | None], tested: Path | None, backbone: str
+) -> dict[str, Path | None]:
+    """Fill in what was not chosen: beside the data set, named after it.
+
+    Args:
+        chosen: by `PATHS`.
+        tested: model to evaluate; None for the one that is trained.
+        backbone: names the model.
+    """
+    dataset = chosen["dataset"]
+    parts = chosen["parts"] or beside(dataset, "-parts")
+    models = beside(dataset or chosen["parts"], "-models")
+    model = chosen["model"] or (models and models / f"{backbone}.keras")
+    tested = tested or model
+    results = models and tested and models / f"{tested.stem}-evaluation"
+    return {
+        "source": chosen["source"],
+        "dataset": dataset,
+        "slices": chosen["slices"] or beside(dataset, "-slices"),
+        "parts": parts,
+        "model": model,
+        "testData": chosen["testData"] or parts,
+        TESTED: tested,
+        "evaluation": chosen["evaluation"] or results,
+    }
 
 
 @dataclass(frozen=True)
-class TrainingRun:
-    """The steps of a run, how they are done and where.
+class TrainingRun(StepsRun):
+    """A run of selected steps.
 
     Attributes:
-        steps: which.
-        paths: those that the steps need.
         plan: of the training.
-        hard_links: whether files are linked in place of copies.
-        pseudonymize: whether folders are named by keyed hashes.
+        organize: options of the step, like the next one.
+        partition: see `organize`.
     """
 
-    steps: Sequence[Step]
-    paths: Paths
     plan: LocalizerTrainingPlan
-    hard_links: bool = False
-    pseudonymize: bool = False
+    organize: OrganizeOptions
+    partition: PartitionOptions
 
-    @property
-    def model(self) -> Path | None:
-        """The new `.keras` file."""
-        return self.paths.model
-
-    @property
-    def missing(self) -> str | None:
-        """The path, by its name in `Paths`, that a step lacks; None if there is none."""
-        needed = (name for step in Step if step in self.steps for name in _NEEDS[step])
-        return next((name for name in needed if getattr(self.paths, name) is None), None)
+    def needed(self, step: str) -> Sequence[str]:
+        """Return the paths that a step needs."""
+        return {
+            Step.ORGANIZE: ("source", "dataset"),
+            Step.NORMALIZE: ("dataset",),
+            Step.CONVERT: ("dataset", "slices"),
+            Step.PARTITION: ("slices", "parts"),
+            Step.TRAIN: ("parts", "model"),
+            Step.EVALUATE: ("testData", TESTED, "evaluation"),
+        }[Step(step)]
 
     def require_new(self) -> None:
-        """See that nothing is there yet that the last steps would refuse to overwrite.
-
-        Raises:
-            InputError: if there is; hours before the command would say so.
-        """
-        model, results = self.paths.model, self.paths.evaluation
+        """Check that nothing exists that a step would refuse to overwrite."""
+        model, results = self.paths["model"], self.paths["evaluation"]
         if Step.TRAIN in self.steps and model is not None:
             require_new_model(model)
         if Step.EVALUATE in self.steps and results is not None and results.is_dir():
             refuse_existing(results, [file.name for file in results.glob("*.csv")])
 
-    def arguments(self, step: Step) -> list[str | Path]:
-        """Give the arguments of a step's command, its name first."""
-        paths = self.paths
-        arguments: dict[Step, list[str | Path | None]] = {
-            Step.ORGANIZE: [paths.source, paths.dataset],
-            Step.NORMALIZE: [paths.dataset],
-            Step.CONVERT: [paths.dataset, "-o", paths.slices],
-            Step.PARTITION: [paths.slices, "-o", paths.parts],
-            Step.TRAIN: [paths.parts, "-o", paths.model],
-            Step.EVALUATE: [paths.test_data, "-o", paths.evaluation, "--model", paths.tested_model],
-        }
-        chosen = (one for one in arguments[step] if one is not None)
-        return [step.value, *chosen, *self._options(step)]
-
-    def _options(self, step: Step) -> list[str]:
-        if step is Step.TRAIN:
-            return command_options(self.plan)
-        links = {Step.ORGANIZE: ["--transfer", "link"], Step.PARTITION: ["--hard-links"]}
-        options = links.get(step, []) if self.hard_links else []
-        if step is Step.ORGANIZE and self.pseudonymize:
-            options = [*options, "--pseudonymize"]
-        return options
+    def arguments(self, step: str) -> list[str | Path | None]:
+        """Return the arguments of a step's command."""
+        at = self.paths
+        return {
+            Step.ORGANIZE: [step, at["source"], at["dataset"], *arguments_of(self.organize)],
+            Step.NORMALIZE: [step, at["dataset"]],
+            Step.CONVERT: [step, at["dataset"], "-o", at["slices"]],
+            Step.PARTITION: [
+                *(step, at["slices"], "-o", at["parts"]),
+                *arguments_of(self.partition),
+            ],
+            Step.TRAIN: [step, at["parts"], "-o", at["model"], *arguments_of(self.plan)],
+            Step.EVALUATE: [*(step, at["testData"], "-o", at["evaluation"], "--model", at[TESTED])],
+        }[Step(step)]
 
 
 def _organized(result: dict[str, Any]) -> str:
@@ -282,17 +219,6 @@ _TEXTS = {
 
 TITLE = "CT Slice Tools"
 
-_FIELDS = {
-    "source": "source",
-    "dataset": "dataset",
-    "slices": "slices",
-    "parts": "parts",
-    "model": "model",
-    "test_data": "testData",
-    "evaluation": "evaluation",
-}
-"""Parameter of each path of `Paths` that has a field."""
-
 
 class TrainingSection(StepsSection):
     """The six steps from DICOM files to an evaluated localizer.
@@ -315,7 +241,7 @@ class TrainingSection(StepsSection):
             requirements: see `StepsSection`.
         """
         super().__init__(
-            ui, ui.resultLabel, training_parameters, logic.commands, model, requirements
+            ui, ui.resultLabel, TrainingParameters, logic.commands, model, requirements
         )
         self.pictures = PictureWindow(_("Evaluation"))
         for button, field in (
@@ -341,9 +267,6 @@ class TrainingSection(StepsSection):
 
     def show_run(self, run: TrainingRun) -> None:
         """Show what follows from the parameters."""
-        for name, parameter in _FIELDS.items():
-            path = getattr(run.paths, name)
-            self._parameters.widgets[parameter].placeholderText = "" if path is None else str(path)
         ui = self._ui
         ui.trainingBox.visible = Step.TRAIN in run.steps
         ui.evaluationBox.visible = Step.EVALUATE in run.steps
@@ -356,15 +279,21 @@ class TrainingSection(StepsSection):
 
     def chosen_run(self) -> TrainingRun:
         """Return the run of the parameters."""
-        choice, path = self._parameters.values, self._parameters.path
+        choice, options = self._parameters.values, self._parameters.options
         if choice is None:
-            return TrainingRun((), Paths(), LocalizerTrainingPlan())
+            nothing = dict.fromkeys((*PATHS, TESTED))
+            return TrainingRun(
+                (), nothing, LocalizerTrainingPlan(), OrganizeOptions(), PartitionOptions()
+            )
         steps = [step for step in Step if choice.getValue(step.value)]
-        plan = self._parameters.settings(LocalizerTrainingPlan, random=choice.randomStart)
-        chosen = {name: path(parameter) for name, parameter in _FIELDS.items()}
-        paths = Paths(**chosen, tested_model=self._model.file)
-        complete = paths.completed(plan.backbone.value, Step.TRAIN in steps)
-        return TrainingRun(steps, complete, plan, choice.hardLinks, choice.pseudonymize)
+        plan, partition = options(LocalizerTrainingPlan), options(PartitionOptions)
+        transfer = Transfer.LINK if partition.hard_links else Transfer.COPY
+        chosen = {name: self._parameters.path(name) for name in PATHS}
+        tested = None if Step.TRAIN in steps else self._model.file
+        paths = complete_paths(chosen, tested, plan.backbone)
+        return TrainingRun(
+            steps, paths, plan, options(OrganizeOptions, transfer=transfer), partition
+        )
 
     def obstacles(self) -> dict[str, str]:
         """Return the message for each path that can be missing."""
@@ -374,8 +303,8 @@ class TrainingSection(StepsSection):
             "slices": _("Choose the folder of the slices first."),
             "parts": _("Choose the folder of the partitions first."),
             "model": _("Choose a file for the new model first."),
-            "test_data": _("Choose the test data first."),
-            "tested_model": _("Choose a model under Localize first."),
+            "testData": _("Choose the test data first."),
+            TESTED: _("Choose a model under Localize first."),
             "evaluation": _("Choose the folder for the results first."),
         }
 
@@ -389,7 +318,7 @@ class TrainingSection(StepsSection):
             self.pictures.show(_pictures_in(Path(result["output"])))
 
     def _pictures(self) -> list[Path]:
-        folder = self.chosen_run().paths.evaluation
+        folder = self.chosen_run().paths["evaluation"]
         return [] if folder is None else _pictures_in(folder)
 
 

@@ -22,10 +22,8 @@ from CTLungScreeningLib.staging import staging_folder
 from CTLungScreeningLib.workers import without_main_module
 from LungNoduleSegLib.batch.cases import Case, find_cases, voxels
 from LungNoduleSegLib.batch.scan_work import (
-    BUNDLED,
     RESULTS_TABLE,
     Job,
-    RunOptions,
     ScanRow,
     failed,
     out_of_memory,
@@ -33,9 +31,9 @@ from LungNoduleSegLib.batch.scan_work import (
     run_job,
     write_table,
 )
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.models import find_card
 from LungNoduleSegLib.lungs.programs import require_method
+from LungNoduleSegLib.options import BUNDLED, DEFAULT_MODEL, RunOptions
 from LungNoduleSegLib.results.reading import is_run
 from LungNoduleSegLib.run_cost import usual_cost
 
@@ -237,8 +235,8 @@ def run_batch(
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the results.")
-    if options.model_file and options.model_file.exists():
-        options = replace(options, model_file=options.model_file.resolve())
+    if options.model and options.model.exists():
+        options = replace(options, model=options.model.resolve())
     record = _record(source, options)
     cases = find_cases(source, progress)
     output = output.resolve()
@@ -284,12 +282,12 @@ def run_batch(
 
 
 def _record(source: Path, options: RunOptions) -> dict[str, Any]:
-    card = find_card(options.model_file or DEFAULT_MODEL)
-    require_method(options.method)
+    card = find_card(options.model or DEFAULT_MODEL)
+    require_method(options.lungs)
     return {
         "source": str(source.resolve()),
         "model": {"name": card.name, "sha256": card.sha256},
-        "lung_method": str(options.method),
+        "lung_method": str(options.lungs),
         "rules": dict(options.rules),
     }
 

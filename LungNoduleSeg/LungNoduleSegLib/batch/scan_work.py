@@ -4,22 +4,20 @@ import csv
 import io
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.files import make_folders, parse_json, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.batch.cases import Case
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
-from LungNoduleSegLib.lungs.segmentation import LungMethod
 from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.results.reading import RECORD, is_run, read_findings
 from LungNoduleSegLib.risk.assessment import assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, read_facts
@@ -147,19 +145,6 @@ _GUIDELINE_COLUMNS = ("lung_rads", "fleischner", "bts", "nelson")
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """Options of every run of a batch; `model_file` None is the bundled model."""
-
-    method: LungMethod = LungMethod.VOLUME
-    model_file: Path | None = None
-    rules: Mapping[str, Any] = field(default_factory=dict)
-    device: Device | None = None
-
-
-BUNDLED = RunOptions()
-
-
-@dataclass(frozen=True)
 class Job:
     """One scan and where its results go.
 
@@ -214,13 +199,7 @@ def out_of_memory(job: Job) -> str:
 def _run(job: Job, clinical_data: ClinicalData, progress: ProgressCallback) -> None:
     from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
-    case, options = job.case, job.options
-    segmenter = NoduleSegmenter(
-        options.model_file or DEFAULT_MODEL,
-        options.method,
-        rules=options.rules,
-        device=options.device,
-    )
+    case, segmenter = job.case, NoduleSegmenter.of(job.options)
     with tempfile.TemporaryDirectory(dir=job.staging, ignore_cleanup_errors=True) as working:
         results = Path(working) / "results"
         segmenter.run(

@@ -1,4 +1,4 @@
-"""The commands `batch` and `export-dicom`, and the options of every run."""
+"""The commands `batch`, `report`, `export-dicom` and `unpack`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,56 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import DeviceOption, ProgressOption, exit_if_failed
+from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed, with_options
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
-from LungNoduleSegLib.lungs.segmentation import LungMethod
+from LungNoduleSegLib.options import BatchOptions, RunOptions
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.batch.running import ScanProgress, Watch
     from LungNoduleSegLib.batch.scan_work import ScanRow
 
 
-LungsOption = Annotated[
-    LungMethod,
-    typer.Option(
-        case_sensitive=False,
-        help="Method of lung segmentation; the last two are separate programs.",
-    ),
-]
-
-ModelOption = Annotated[
-    Path | None,
-    typer.Option(help="A model's name, see `models list`, or one of its files; default: bundled."),
-]
-
-ThresholdOption = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="Probability of a nodule's voxels; default: the model's."),
-]
-
-KeepAllOption = Annotated[
-    bool,
-    typer.Option("--keep-all", help="Keep uncertain, small, tubular and extrapulmonary findings."),
-]
-
-
-def rules_of(threshold: float | None, keep_all: bool) -> dict[str, float | None]:
-    """Return the fields of `NoduleRules` that override the model's card."""
-    rules: dict[str, float | None] = {} if threshold is None else {"threshold": threshold}
-    if keep_all:
-        rules |= {
-            "min_probability": None,
-            "min_diameter_mm": None,
-            "min_lung_fraction": None,
-            "max_elongation": None,
-        }
-    return rules
-
-
 _NAME_LENGTH = 28
 
 
+@with_options
 def batch(
     source: Annotated[
         Path,
@@ -72,19 +36,8 @@ def batch(
             "--output", "-o", help="Folder for the results; an existing batch is continued."
         ),
     ],
-    lungs: LungsOption = LungMethod.VOLUME,
-    model: ModelOption = None,
-    threshold: ThresholdOption = None,
-    keep_all: KeepAllOption = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Parallel scans; default: as memory and cores allow."),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Your Dask scheduler, such as tcp://host:8786."),
-    ] = None,
-    device: DeviceOption = None,
+    options: RunOptions,
+    where: BatchOptions,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Run many scans: one row per scan in results.csv, and full results in a folder per scan.
@@ -94,9 +47,10 @@ def batch(
 
     Example: `lung-nodule-seg batch ~/scans -o ~/results`
     """
-    if workers and scheduler:
+    if where.workers and where.scheduler:
         raise InputError(
-            f"--workers is for this machine, but {scheduler} has its own: leave out one of them."
+            f"--workers is for this machine, but {where.scheduler} has its own: leave out one of "
+            "them."
         )
     bars = progress is ProgressStyle.BAR
     with (
@@ -104,17 +58,13 @@ def batch(
         _bars() if bars else nullcontext(_lines(lines)) as (report, watch),
     ):
         from LungNoduleSegLib.batch.running import run_batch  # noqa: PLC0415
-        from LungNoduleSegLib.batch.scan_work import (  # noqa: PLC0415
-            RESULTS_TABLE,
-            RunOptions,
-        )
+        from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE  # noqa: PLC0415
 
         outcome = run_batch(
             source,
             output,
-            RunOptions(lungs, model, rules_of(threshold, keep_all), device),
-            scheduler=scheduler,
-            workers=workers,
+            options,
+            **vars(where),
             progress=report,
             watch=watch,
         )

@@ -5,10 +5,23 @@ from typing import Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, new_app
+from CTLungScreeningLib.command_line import (
+    ModelOption,
+    OutputFolder,
+    ProgressOption,
+    new_app,
+    with_options,
+)
 from CTLungScreeningLib.progress import ProgressStyle, shown
+from LungNoduleSegLib.options import (
+    DEFAULT_MODEL,
+    DetectionOptions,
+    DiceOptions,
+    SyntheticOptions,
+)
 
 
+@with_options
 def detection(
     submission: Annotated[
         Path, typer.Option(help="CSV: seriesuid, coordX, coordY, coordZ (LPS mm), probability.")
@@ -23,9 +36,7 @@ def detection(
     seriesuids: Annotated[
         Path, typer.Option(help="CSV of all scans, one UID per line, no header.")
     ],
-    excluded: Annotated[
-        Path | None, typer.Option(help="CSV of findings to ignore, in the same format.")
-    ] = None,
+    options: DetectionOptions,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="New JSON file for all scores.")
     ] = None,
@@ -41,13 +52,6 @@ def detection(
     calibration: Annotated[
         Path | None, typer.Option(help="New PNG file: probability against the share of nodules.")
     ] = None,
-    max_marks: Annotated[
-        int, typer.Option(min=0, help="Limit per scan, the most probable ones; 0: all.")
-    ] = 100,
-    resamples: Annotated[
-        int, typer.Option(min=0, help="Resamples for the confidence band; 0: none.")
-    ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Score a submission as in the LUNA16 challenge: FROC curve, seven sensitivities, CPM.
@@ -68,10 +72,12 @@ def detection(
         for path in outputs:
             refuse_existing(path.parent, [path.name])
         report("Reading", 0, 1)
-        marks, truth, notes = read_challenge(submission, annotations, excluded, seriesuids)
+        marks, truth, notes = read_challenge(submission, annotations, options.excluded, seriesuids)
         report("Reading", 1, 1)
         report("Scoring", 0, 1)
-        score = scoring.score_detection(marks, truth, max_marks, resamples, seed)
+        score = scoring.score_detection(
+            marks, truth, options.max_marks, options.resamples, options.seed
+        )
         threshold = score.threshold_at_one
         groups = subgroups.subgroups(scoring.true_nodules(score, truth), threshold)
         found = score.matching.marks
@@ -102,21 +108,20 @@ def detection(
         report.emit(figures, "\n".join(text), notes)
 
 
+@with_options
 def dice(
     predicted: Annotated[
         Path,
         typer.Argument(help="Mask (NIfTI, NRRD, .seg.nrrd), folder of a run, or folder of these."),
     ],
     truth: Annotated[Path, typer.Argument(help="The true mask, or a folder with the same names.")],
+    options: DiceOptions,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="New JSON file for the means.")
     ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="New CSV file for each slice, scan and nodule.")
     ] = None,
-    resample: Annotated[
-        bool, typer.Option("--resample", help="Resample predictions to the grid of the truth.")
-    ] = False,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Compare predicted with true masks: mean Dice coefficient by slice, scan and nodule.
@@ -132,7 +137,7 @@ def dice(
         outputs = [path for path in (json_file, csv_file) if path is not None]
         for path in outputs:
             refuse_existing(path.parent, [path.name])
-        scans = masks.evaluate_dice(predicted, truth, resample, report)
+        scans = masks.evaluate_dice(predicted, truth, options.resample, report)
         with new_files(*outputs) as whole:
             if json_file is not None:
                 masks.write_json(whole[json_file], scans)
@@ -141,20 +146,14 @@ def dice(
         report.emit(masks.summary(scans), masks.to_text(scans))
 
 
+@with_options
 def synthetic(
     source: Annotated[
         Path, typer.Argument(help="Chest CT that the model was not trained on, in any form.")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
-    ],
-    model: Annotated[
-        Path | None,
-        typer.Option(help="A model: its .json card or a file beside it; default: bundled."),
-    ] = None,
-    nodules: Annotated[
-        Path | None, typer.Option(help="Mask of the scan's own nodules, which are ignored.")
-    ] = None,
+    output: OutputFolder,
+    options: SyntheticOptions,
+    model: ModelOption = None,
     cubes: Annotated[
         Path | None,
         typer.Option(
@@ -162,10 +161,6 @@ def synthetic(
             "nodules.csv with file, texture. The model must not have been trained on them."
         ),
     ] = None,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Copies of the scan, each with 40 lesions.")
-    ] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Insert lesions of known sizes and types into a scan and report which are found.
@@ -176,7 +171,6 @@ def synthetic(
     Example: `lung-nodule-seg evaluate synthetic ~/dicom/chest -o ~/synthetic --nodules own.nrrd`
     """
     with shown(progress) as report:
-        from LungNoduleSegLib.default_model import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import synthetic_lesions  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.network.transplants import read_cubes  # noqa: PLC0415
 
@@ -184,11 +178,9 @@ def synthetic(
             source,
             output,
             model_file=model or DEFAULT_MODEL,
-            nodules=nodules,
             cubes=read_cubes(cubes) if cubes else (),
-            rounds=rounds,
-            seed=seed,
             progress=report,
+            **vars(options),
         )
         report.emit(
             result.to_dict() | {"output": str(output)},

@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed
+from CTLungScreeningLib.command_line import (
+    OutputFolder,
+    ProgressOption,
+    exit_if_failed,
+    with_options,
+)
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.options import options_of
 from CTLungScreeningLib.progress import ProgressStyle, shown
-from LungNoduleSegLib.default_model import SUSPICION_MODEL
+from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.results.reading import TABLE, read_findings
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
     ClinicalData,
     read_facts,
     read_prior_facts,
-    spellings,
 )
-from LungNoduleSegLib.risk.facts import PatientFacts, PriorCancer, Sex, Status, Uptake
+from LungNoduleSegLib.risk.facts import NoduleFacts, PatientFacts
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.risk.assessment import Assessment
@@ -35,73 +40,19 @@ FactsOption = Annotated[
 ]
 
 
-def _words(kind: Any) -> dict[str, Any]:
-    return {spellings(member)[-1]: member for member in kind}
-
-
-def _one_of(kind: Any) -> Any:
-    """Make a parser for the values of an enumeration as they are typed."""
-
-    def parse(text: str) -> Any:
-        if text.lower() not in _words(kind):
-            raise typer.BadParameter(f"choose one of {', '.join(_words(kind))}")
-        return _words(kind)[text.lower()]
-
-    return parse
-
-
+@with_options
 def risk(
     source: Annotated[
         Path,
         typer.Argument(help="Folder of results of `run`, a mask, or a CT scan to be segmented."),
     ],
+    entered: PatientFacts,
+    of_nodule: NoduleFacts,
     model: Annotated[
         Path | None, typer.Option(help="A .skops or .ubj file of `train-risk` with its card.")
     ] = None,
     nodule: Annotated[
         int | None, typer.Option(help="Nodule for the published models; default: the largest.")
-    ] = None,
-    age: Annotated[float | None, typer.Option(help="Years.")] = None,
-    sex: Annotated[
-        Sex | None, typer.Option(case_sensitive=False, help="Sex as the models use it.")
-    ] = None,
-    family_history: Annotated[bool | None, typer.Option(help="Lung cancer in the family.")] = None,
-    emphysema: Annotated[bool | None, typer.Option(help="Emphysema on CT.")] = None,
-    ever_smoked: Annotated[bool | None, typer.Option(help="Current or former smoker.")] = None,
-    years_since_quitting: Annotated[
-        float | None, typer.Option(help="Years since quitting smoking; 0 for a current smoker.")
-    ] = None,
-    prior_cancer: Annotated[
-        PriorCancer | None,
-        typer.Option(
-            parser=_one_of(PriorCancer), metavar="WHICH", help=f"{', '.join(_words(PriorCancer))}."
-        ),
-    ] = None,
-    high_risk: Annotated[
-        bool | None, typer.Option(help="High risk by clinical judgement, for Fleischner.")
-    ] = None,
-    screening: Annotated[bool | None, typer.Option(help="A screening CT, for Lung-RADS.")] = None,
-    immunosuppressed: Annotated[bool | None, typer.Option(help="Immunosuppression.")] = None,
-    spiculation: Annotated[bool | None, typer.Option(help="The nodule is spiculated.")] = None,
-    upper_lobe: Annotated[bool | None, typer.Option(help="It lies in an upper lobe.")] = None,
-    benign_pattern: Annotated[
-        bool | None, typer.Option(help="Benign calcification, or fat.")
-    ] = None,
-    solid_component_mm: Annotated[
-        float | None, typer.Option(help="Mean diameter of the solid component in mm.")
-    ] = None,
-    pet_uptake: Annotated[
-        Uptake | None,
-        typer.Option(case_sensitive=False, help="FDG uptake in PET, for the Herder model."),
-    ] = None,
-    count: Annotated[int | None, typer.Option(help="Nodules in both lungs, as corrected.")] = None,
-    status: Annotated[
-        Status | None,
-        typer.Option(
-            parser=_one_of(Status),
-            metavar="WHICH",
-            help=f"Since the previous CT, for Lung-RADS: {', '.join(_words(Status))}.",
-        ),
     ] = None,
     facts: FactsOption = None,
     growth: Annotated[
@@ -119,28 +70,7 @@ def risk(
     --sex female --no-emphysema`
     """
     clinical_data = read_facts(facts) if facts else NO_CLINICAL_DATA
-    of_patient = {
-        "age": age,
-        "sex": sex,
-        "family_history": family_history,
-        "emphysema": emphysema,
-        "ever_smoked": ever_smoked,
-        "years_since_quitting": years_since_quitting,
-        "prior_cancer": prior_cancer,
-        "high_risk": high_risk,
-        "screening": screening,
-        "immunosuppressed": immunosuppressed,
-    }
-    of_nodule = {
-        "spiculation": spiculation,
-        "upper_lobe": upper_lobe,
-        "benign_pattern": benign_pattern,
-        "solid_component_mm": solid_component_mm,
-        "pet_uptake": pet_uptake,
-        "count": count,
-        "status": status,
-    }
-    patient = replace(clinical_data.patient, **_known(of_patient))
+    patient = replace(clinical_data.patient, **_known(entered))
     corrections = _known(of_nodule)
     published = model is None or nodule is not None or growth is not None or bool(corrections)
     published |= patient != PatientFacts() or clinical_data != NO_CLINICAL_DATA
@@ -181,7 +111,8 @@ def risk(
         report.emit(results, "\n\n".join(texts))
 
 
-def _known(values: dict[str, Any]) -> dict[str, Any]:
+def _known(facts: PatientFacts | NoduleFacts) -> dict[str, Any]:
+    values = {one.name: getattr(facts, one.name) for one in options_of(type(facts))}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -254,9 +185,7 @@ def train_risk(
         Path,
         typer.Argument(help="CSV: patient_id or scan, and label, which is 1 for cancer or 0."),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
-    ],
+    output: OutputFolder,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation by patient.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of folds, trees and shuffles.")] = 0,
     balanced: Annotated[
@@ -297,10 +226,7 @@ def growth(
         list[Path],
         typer.Argument(help="Folders of runs, or scans, from the earliest to the latest."),
     ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten."),
-    ],
+    output: OutputFolder,
     days: Annotated[
         int | None,
         typer.Option(min=1, help="Days between two scans; default: by their study dates."),

@@ -6,11 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from CTLungScreeningLib.command_line import ProgressOption, emit_training, exit_if_failed
+from CTLungScreeningLib.command_line import (
+    ProgressOption,
+    emit_training,
+    exit_if_failed,
+    with_options,
+)
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
-from LungNoduleSegLib.lungs.segmentation import LungMethod
-from LungNoduleSegLib.training_data.training_plan import ExampleChoice, Preset, StoreTrainingPlan
+from LungNoduleSegLib.training_data.training_plan import (
+    ExampleChoice,
+    LidcOptions,
+    LunaOptions,
+    Preset,
+    StoreTrainingPlan,
+)
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.training_data.preparation import PreparationOutcome
@@ -19,20 +29,9 @@ if TYPE_CHECKING:
 OutputArgument = Annotated[
     Path, typer.Argument(help="Folder for the store; one with the same options is continued.")
 ]
-NeighboursOption = Annotated[
-    int, typer.Option(min=0, help="Further slices on either side of a nodule's central slice.")
-]
-LargestOption = Annotated[
-    bool, typer.Option("--largest-only", help="Only the largest nodule, as in the tutorial.")
-]
-LungsOption = Annotated[
-    LungMethod, typer.Option(case_sensitive=False, help="Method of lung segmentation.")
-]
-EmptyOption = Annotated[
-    bool, typer.Option("--empty-scans", help="Keep scans without nodules, as negatives.")
-]
 
 
+@with_options
 def prepare_luna(
     luna_dir: Annotated[
         Path, typer.Argument(help="Folder with the .mhd files, named by series, in any nesting.")
@@ -41,18 +40,8 @@ def prepare_luna(
         Path, typer.Argument(help="CSV: seriesuid, coordX … coordZ (LPS mm), diameter_mm.")
     ],
     output: OutputArgument,
-    neighbours: NeighboursOption = ExampleChoice.neighbours,
-    largest_only: LargestOption = ExampleChoice.largest_only,
-    tutorial_masks: Annotated[
-        bool,
-        typer.Option("--tutorial-masks", help="Spheres twice as large, as in the tutorial."),
-    ] = False,
-    patients: Annotated[
-        Path | None,
-        typer.Option(help="CSV: seriesuid, patient_id; default: each scan is a patient."),
-    ] = None,
-    lungs: LungsOption = ExampleChoice.lungs,
-    empty_scans: EmptyOption = False,
+    choice: ExampleChoice,
+    options: LunaOptions,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Prepare LUNA16's scans and annotations for training: lungs, masks and slices with nodules.
@@ -65,32 +54,20 @@ def prepare_luna(
         from LungNoduleSegLib.training_data import luna16  # noqa: PLC0415 - slow to import
 
         outcome = luna16.prepare_luna(
-            luna_dir,
-            annotations,
-            output,
-            ExampleChoice(neighbours, largest_only, lungs),
-            tutorial_masks=tutorial_masks,
-            empty_scans=empty_scans,
-            patients=patients,
-            progress=report,
+            luna_dir, annotations, output, choice, **vars(options), progress=report
         )
         _emit(report, outcome, output)
     exit_if_failed(outcome.failed)
 
 
+@with_options
 def prepare_lidc(
     dicom_dir: Annotated[
         Path, typer.Argument(help="Folder with LIDC-IDRI's DICOM and XML files, in any nesting.")
     ],
     output: OutputArgument,
-    agreement: Annotated[
-        int,
-        typer.Option(min=1, max=4, help="Radiologists, of four, that must have outlined a voxel."),
-    ] = 3,
-    neighbours: NeighboursOption = ExampleChoice.neighbours,
-    largest_only: LargestOption = ExampleChoice.largest_only,
-    lungs: LungsOption = ExampleChoice.lungs,
-    empty_scans: EmptyOption = False,
+    choice: ExampleChoice,
+    options: LidcOptions,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Prepare LIDC-IDRI's scans, outlines and ratings for training.
@@ -103,12 +80,7 @@ def prepare_lidc(
         from LungNoduleSegLib.training_data import lidc_idri  # noqa: PLC0415 - slow to import
 
         outcome = lidc_idri.prepare_lidc(
-            dicom_dir,
-            output,
-            agreement,
-            ExampleChoice(neighbours, largest_only, lungs),
-            empty_scans=empty_scans,
-            progress=report,
+            dicom_dir, output, choice=choice, **vars(options), progress=report
         )
         _emit(report, outcome, output)
     exit_if_failed(outcome.failed)
@@ -155,13 +127,7 @@ def export_arrays(
         )
 
 
-def _preset(text: str) -> Preset:
-    try:
-        return Preset(text.lower())
-    except ValueError:
-        raise typer.BadParameter(f"choose one of {', '.join(Preset)}") from None
-
-
+@with_options
 def train(
     store: Annotated[Path, typer.Argument(help="Folder of prepare-luna or prepare-lidc.")],
     output: Annotated[
@@ -172,55 +138,7 @@ def train(
             help="New .keras file; its card is written beside it, the curves to NAME-training.",
         ),
     ],
-    preset: Annotated[
-        Preset,
-        typer.Option(
-            parser=_preset,
-            metavar=f"[{'|'.join(Preset)}]",
-            help="The `tutorial`'s U-Net, Dice loss and slices, or training on `patches`.",
-        ),
-    ] = Preset.PATCHES,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Maximum; tutorial 20, patches 30.")
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, help="Slices or patches in a batch; tutorial 2, patches 16."),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Initial; tutorial 1e-5, patches 1e-3, falling.")
-    ] = None,
-    filters: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of the network's first level; tutorial 32, patches 12."),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Epochs without improvement that end the training; tutorial none, patches 10.",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Batches in an epoch; patches only, 100.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Start from a .keras or .h5 file of the same network.")
-    ] = None,
-    tutorial_split: Annotated[
-        bool, typer.Option("--tutorial-split", help="Hold out slices, not patients; tutorial only.")
-    ] = False,
-    hard_negatives: Annotated[
-        bool,
-        typer.Option(
-            help="Continue on false positives, and train a classifier on them; patches only."
-        ),
-    ] = True,
-    transplants: Annotated[
-        Path | None,
-        typer.Option(help="Folder with image/ and mask/ of real nodules to insert; patches only."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 1,
+    plan: StoreTrainingPlan,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Train a U-Net on a store and keep the best epoch on the held-out patients.
@@ -229,22 +147,8 @@ def train(
 
     Example: `lung-nodule-seg train ~/store -o ~/models/mine.keras`
     """
-    if tutorial_split and preset is not Preset.TUTORIAL:
+    if plan.tutorial_split and plan.preset is not Preset.TUTORIAL:
         raise InputError("--tutorial-split is for --preset tutorial: patches are split by patient.")
-    plan = StoreTrainingPlan.of(
-        preset,
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        filters=filters,
-        patience=patience,
-        steps=steps,
-        weights=weights,
-        tutorial_split=tutorial_split,
-        hard_negatives=hard_negatives,
-        transplants=transplants,
-        seed=seed,
-    )
     with shown(progress) as report:
         from LungNoduleSegLib.training_data import training  # noqa: PLC0415 - slow to import
 

@@ -15,10 +15,10 @@ from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import private_folder
 from CTLungScreeningLib.model_card import CARD, ModelCard, card_from_text, read_card, require_files
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.added_detectors import CommandDetector, OnnxDetector
 from LungNoduleSegLib.detectors.detection import Detector
 from LungNoduleSegLib.detectors.network_detector import load_networks, read_classifier_card
+from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.run_cost import settings_folder
 
 MAX_CARD_BYTES = 2_000_000

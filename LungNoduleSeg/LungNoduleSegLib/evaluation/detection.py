@@ -32,9 +32,7 @@ from LungNoduleSegLib.evaluation.luna_files import (
     Truth,
 )
 from LungNoduleSegLib.evaluation.subgroups import TrueNodule
-
-MAX_MARKS = 100
-"""Maximum number of marks per scan in the challenge."""
+from LungNoduleSegLib.options import DetectionOptions
 
 UNKNOWN_DIAMETER_MM = 10.0
 """Diameter for findings with a negative, that is unknown, diameter in the challenge's files."""
@@ -146,7 +144,11 @@ def _limits(spread: Spread, i: int) -> str:
 
 
 def score_detection(
-    marks: Places, truth: Truth, max_marks: int = MAX_MARKS, resamples: int = 1000, seed: int = 0
+    marks: Places,
+    truth: Truth,
+    max_marks: int = DetectionOptions.max_marks,
+    resamples: int = DetectionOptions.resamples,
+    seed: int = DetectionOptions.seed,
 ) -> DetectionScore:
     """Score marks as in the challenge (Setio et al., Medical Image Analysis 2017;42:1).
 
@@ -166,7 +168,9 @@ def score_detection(
     return DetectionScore(matching, froc_curve(matching.marks), band)
 
 
-def match_marks(marks: Places, truth: Truth, max_marks: int = MAX_MARKS) -> Matching:
+def match_marks(
+    marks: Places, truth: Truth, max_marks: int = DetectionOptions.max_marks
+) -> Matching:
     """Match marks with findings.
 
     In a scan with more than `max_marks`, only marks more probable than the first one over the limit

@@ -22,7 +22,6 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.staging import whole_output
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.models import open_detector
 from LungNoduleSegLib.evaluation import plots, subgroups
 from LungNoduleSegLib.evaluation.detection import (
@@ -56,6 +55,7 @@ from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.network.transplants import NoduleCube
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules
 from LungNoduleSegLib.nodules.table import NoduleKind, Place
+from LungNoduleSegLib.options import DEFAULT_MODEL, SyntheticOptions
 from LungNoduleSegLib.pipeline import Timing, analyse
 
 SUBMISSION, ANNOTATIONS, EXCLUDED, SCANS = (
@@ -164,10 +164,10 @@ def evaluate_synthetic_lesions(
     output: Path,
     *,
     model_file: Path = DEFAULT_MODEL,
-    nodules: Path | None = None,
+    nodules: Path | None = SyntheticOptions.nodules,
     cubes: Sequence[NoduleCube] = (),
-    rounds: int = 3,
-    seed: int = 0,
+    rounds: int = SyntheticOptions.rounds,
+    seed: int = SyntheticOptions.seed,
     progress: ProgressCallback = silent,
 ) -> SyntheticLesionResult:
     """Insert lesions into copies of a scan, run the full pipeline on each, and score the result.

@@ -185,7 +185,7 @@ def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _
 
 
 def _category(result: GuidelineResult) -> str:
-    return result.category or (f"{result.if_first} if first CT" if result.if_first else "–")
+    return result.category or result.provisional or "–"
 
 
 def _change(facts: NoduleFacts) -> str:

@@ -209,9 +209,8 @@ def _guideline(result: GuidelineResult) -> list[str]:
 def _why_not(result: ModelResult | GuidelineResult) -> str:
     if result.not_for:
         return result.not_for
-    missing = f"missing: {', '.join(result.missing)}"
-    first = isinstance(result, GuidelineResult) and result.if_first
-    return f"{first} if this is the first CT; {missing}" if first else missing
+    provisional = result.provisional if isinstance(result, GuidelineResult) else ""
+    return "; ".join(filter(None, (provisional, f"missing: {', '.join(result.missing)}")))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import parse_json
+from CTLungScreeningLib.options import spellings
 from LungNoduleSegLib.nodules.table import mean_axial_mm
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts, Status
 from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH, Change
@@ -258,9 +259,3 @@ def _fact(name: str, value: Any, kind: Any, where: str) -> Any:
     if not fits or (kind is int and value != int(value)):
         raise InputError(f"{where}: {name} is {value!r}; write a number.")
     return kind(value)
-
-
-def spellings(member: StrEnum) -> tuple[str, str]:
-    """Return the two spellings of a member, value and name; the one to type comes last."""
-    value, name = str(member), member.name.lower().replace("_", "-")
-    return (value, name) if " " in value else (name, value)

@@ -8,12 +8,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.options import Option, options_of
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
 
@@ -108,60 +109,24 @@ class LungRads(StrEnum):
     VERY_SUSPICIOUS_FEATURES = "4X"
 
 
-LABELS = {
-    "age": "age in years",
-    "sex": "sex",
-    "family_history": "family history of lung cancer",
-    "emphysema": "emphysema on CT",
-    "ever_smoked": "current or former smoker",
-    "years_since_quitting": "years since quitting smoking (current smoker: 0)",
-    "prior_cancer": "prior cancer",
-    "high_risk": "clinically high risk of lung cancer",
-    "screening": "screening CT",
-    "immunosuppressed": "immunosuppression",
-    "incomplete": "examination incomplete",
-    "other_finding": "other significant finding",
-    "longest_mm": "longest diameter in mm",
-    "perpendicular_mm": "perpendicular diameter in mm",
-    "volume_mm3": "volume in mm³",
-    "solid_component_mm": "mean solid component diameter in mm",
-    "kind": "nodule type",
-    "benign_pattern": "benign calcification pattern or fat",
-    "count": "number of nodules in both lungs",
-    "upper_lobe": "upper lobe location",
-    "spiculation": "spiculation",
-    "smooth_juxtapleural": "smooth juxtapleural nodule",
-    "airway": "airway involvement",
-    "cyst": "atypical pulmonary cyst",
-    "suspicious_features": "other suspicious features, such as enlarged nodes",
-    "infection": "signs of infection or inflammation",
-    "pet_uptake": "FDG uptake in PET",
-    "proven_benign": "proven benign",
-    "status": "change since the previous CT",
-    "previous_category": "Lung-RADS category of the previous CT",
-    "previous_mean_mm": "mean diameter on the previous CT in mm",
-    "months_since_previous": "months since the previous CT",
-    "doubling_days": "volume doubling time in days",
-}
-"""Labels of all facts in the panel, the command line and the report."""
-
-
 @dataclass(frozen=True)
 class PatientFacts:
-    """Clinical facts of a patient, None where unknown; `LABELS` has their labels."""
+    """Clinical facts of a patient, None where unknown."""
 
-    age: float | None = None
-    sex: Sex | None = None
-    family_history: bool | None = None
-    emphysema: bool | None = None
-    ever_smoked: bool | None = None
-    years_since_quitting: float | None = None
-    prior_cancer: PriorCancer | None = None
-    high_risk: bool | None = None
-    screening: bool | None = None
-    immunosuppressed: bool | None = None
-    incomplete: Incomplete | None = None
-    other_finding: bool | None = None
+    age: Annotated[float | None, Option("age in years")] = None
+    sex: Annotated[Sex | None, Option("sex")] = None
+    family_history: Annotated[bool | None, Option("family history of lung cancer")] = None
+    emphysema: Annotated[bool | None, Option("emphysema on CT")] = None
+    ever_smoked: Annotated[bool | None, Option("current or former smoker")] = None
+    years_since_quitting: Annotated[
+        float | None, Option("years since quitting smoking (current smoker: 0)")
+    ] = None
+    prior_cancer: Annotated[PriorCancer | None, Option("prior cancer")] = None
+    high_risk: Annotated[bool | None, Option("clinically high risk of lung cancer")] = None
+    screening: Annotated[bool | None, Option("screening CT")] = None
+    immunosuppressed: Annotated[bool | None, Option("immunosuppression")] = None
+    incomplete: Annotated[Incomplete | None, Option("examination incomplete")] = None
+    other_finding: Annotated[bool | None, Option("other significant finding")] = None
 
     def __post_init__(self) -> None:
         if self.age is not None and not 0 < self.age <= 120:
@@ -187,34 +152,42 @@ _POSITIVE = (
 
 @dataclass(frozen=True)
 class NoduleFacts:
-    """Facts of one nodule, None where unknown; `LABELS` has their labels.
+    """Facts of one nodule, None where unknown.
 
     `longest_mm` and `perpendicular_mm` are measured at a right angle on one slice. The models and
     the BTS guideline use the longest diameter, Lung-RADS and Fleischner the mean of the two, each
     with its own rounding.
     """
 
-    longest_mm: float | None = None
-    perpendicular_mm: float | None = None
-    volume_mm3: float | None = None
-    solid_component_mm: float | None = None
-    kind: NoduleKind | None = None
-    benign_pattern: bool | None = None
-    count: int | None = None
-    upper_lobe: bool | None = None
-    spiculation: bool | None = None
-    smooth_juxtapleural: bool | None = None
-    airway: Airway | None = None
-    cyst: Cyst | None = None
-    suspicious_features: bool | None = None
-    infection: bool | None = None
-    pet_uptake: Uptake | None = None
-    proven_benign: bool | None = None
-    status: Status | None = None
-    previous_category: LungRads | None = None
-    previous_mean_mm: float | None = None
-    months_since_previous: float | None = None
-    doubling_days: float | None = None
+    longest_mm: Annotated[float | None, Option("longest diameter in mm")] = None
+    perpendicular_mm: Annotated[float | None, Option("perpendicular diameter in mm")] = None
+    volume_mm3: Annotated[float | None, Option("volume in mm³")] = None
+    solid_component_mm: Annotated[float | None, Option("mean solid component diameter in mm")] = (
+        None
+    )
+    kind: Annotated[NoduleKind | None, Option("nodule type")] = None
+    benign_pattern: Annotated[bool | None, Option("benign calcification pattern or fat")] = None
+    count: Annotated[int | None, Option("number of nodules in both lungs")] = None
+    upper_lobe: Annotated[bool | None, Option("upper lobe location")] = None
+    spiculation: Annotated[bool | None, Option("spiculation")] = None
+    smooth_juxtapleural: Annotated[bool | None, Option("smooth juxtapleural nodule")] = None
+    airway: Annotated[Airway | None, Option("airway involvement")] = None
+    cyst: Annotated[Cyst | None, Option("atypical pulmonary cyst")] = None
+    suspicious_features: Annotated[
+        bool | None, Option("other suspicious features, such as enlarged nodes")
+    ] = None
+    infection: Annotated[bool | None, Option("signs of infection or inflammation")] = None
+    pet_uptake: Annotated[Uptake | None, Option("FDG uptake in PET")] = None
+    proven_benign: Annotated[bool | None, Option("proven benign")] = None
+    status: Annotated[Status | None, Option("change since the previous CT")] = None
+    previous_category: Annotated[
+        LungRads | None, Option("Lung-RADS category of the previous CT")
+    ] = None
+    previous_mean_mm: Annotated[float | None, Option("mean diameter on the previous CT in mm")] = (
+        None
+    )
+    months_since_previous: Annotated[float | None, Option("months since the previous CT")] = None
+    doubling_days: Annotated[float | None, Option("volume doubling time in days")] = None
     id: int | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
@@ -266,6 +239,12 @@ class NoduleFacts:
         if self.type is not None:
             return []
         return ["kind" if self.kind is None else "benign_pattern"]
+
+
+LABELS = {
+    one.name: one.option.help for kind in (PatientFacts, NoduleFacts) for one in options_of(kind)
+}
+"""Labels of all facts in the panel, the command line and the report."""
 
 
 def measured_facts(

@@ -47,6 +47,11 @@ class GuidelineResult:
     notes: tuple[str, ...] = ()
     if_first: str = ""
 
+    @property
+    def provisional(self) -> str:
+        """The category of a first CT as a phrase; "" without one."""
+        return f"{self.if_first} if this is the first CT" if self.if_first else ""
+
 
 class MissingFactsError(Exception):
     """Facts that a rule needs are unknown; the arguments are their names."""

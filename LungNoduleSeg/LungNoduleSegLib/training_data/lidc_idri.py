@@ -24,11 +24,11 @@ from CTLungScreeningLib.reading.scan_index import index_scans
 from LungNoduleSegLib.nodules.measures import sphere_diameter
 from LungNoduleSegLib.training_data.preparation import (
     Case,
-    ExampleChoice,
     Marks,
     PreparationOutcome,
     prepare_cases,
 )
+from LungNoduleSegLib.training_data.training_plan import ExampleChoice, LidcOptions
 
 CHARACTERISTICS = (
     "subtlety",
@@ -339,10 +339,10 @@ def _within(box: Box, start: "NDArray[np.intp] | list[int]") -> Box:
 def prepare_lidc(
     folder: Path,
     output: Path,
-    agreement: int = 3,
+    agreement: int = LidcOptions.agreement,
     choice: ExampleChoice | None = None,
     *,
-    empty_scans: bool = False,
+    empty_scans: bool = LidcOptions.empty_scans,
     progress: ProgressCallback = silent,
 ) -> PreparationOutcome:
     """Prepare the scans of LIDC-IDRI; a repeated call continues with missing scans.

@@ -14,12 +14,12 @@ from CTLungScreeningLib.reading.scan_index import index_scans
 from LungNoduleSegLib.evaluation.luna_files import Places, read_findings, read_patients
 from LungNoduleSegLib.training_data.preparation import (
     Case,
-    ExampleChoice,
     Marks,
     PreparationOutcome,
     prepare_cases,
     scan_name,
 )
+from LungNoduleSegLib.training_data.training_plan import ExampleChoice, LunaOptions
 
 
 def sphere_labels(
@@ -67,9 +67,9 @@ def prepare_luna(
     output: Path,
     choice: ExampleChoice | None = None,
     *,
-    tutorial_masks: bool = False,
-    empty_scans: bool = False,
-    patients: Path | None = None,
+    tutorial_masks: bool = LunaOptions.tutorial_masks,
+    empty_scans: bool = LunaOptions.empty_scans,
+    patients: Path | None = LunaOptions.patients,
     progress: ProgressCallback = silent,
 ) -> PreparationOutcome:
     """Prepare the scans of LUNA16; a repeated call continues with missing scans.

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from CTLungScreeningLib.options import Option
 from LungNoduleSegLib.lungs.labels import LungMethod
 
 
@@ -29,63 +30,98 @@ class Preset(StrEnum):
 
 @dataclass(frozen=True)
 class ExampleChoice:
-    """How an annotated scan is turned into training examples.
+    """How an annotated scan is turned into training examples."""
 
-    Attributes:
-        neighbours: slices on either side of a nodule's central slice that are examples too.
-        largest_only: only the largest nodule of each scan, as in the tutorial.
-        lungs: how the lungs are segmented.
-    """
+    neighbours: Annotated[
+        int, Option("Further slices on either side of a nodule's central slice.", 0, 100)
+    ] = 1
+    largest_only: Annotated[bool, Option("Only the largest nodule, as in the tutorial.")] = False
+    lungs: Annotated[LungMethod, Option("Method of lung segmentation.")] = LungMethod.VOLUME
 
-    neighbours: int = 1
-    largest_only: bool = False
-    lungs: LungMethod = LungMethod.VOLUME
+
+@dataclass(frozen=True)
+class PreparationOptions:
+    """Further options of the preparation of any collection."""
+
+    empty_scans: Annotated[bool, Option("Keep scans without nodules, as negatives.")] = False
+
+
+@dataclass(frozen=True)
+class LunaOptions(PreparationOptions):
+    """Options of the preparation of LUNA16."""
+
+    tutorial_masks: Annotated[bool, Option("Spheres twice as large, as in the tutorial.")] = False
+    patients: Annotated[
+        Path | None, Option("CSV: seriesuid, patient_id; default: each scan is a patient.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class LidcOptions(PreparationOptions):
+    """Options of the preparation of LIDC-IDRI."""
+
+    agreement: Annotated[
+        int, Option("Radiologists, of four, that must have outlined a voxel.", 1, 4)
+    ] = 3
 
 
 @dataclass(frozen=True)
 class StoreTrainingPlan:
     """Settings of a training on a store, kept in the model card.
 
+    The preset `patches` adds half as many epochs with hard negatives. It lowers the learning rate
+    to a hundredth along a cosine, and starts at half of it with hard negatives.
+
     Attributes:
         preset: the recipe.
-        epochs: maximum; the preset patches adds half as many with hard negatives.
-        batch: slices or patches in a batch, over all GPUs.
-        learning_rate: initial. The preset patches lowers it to a hundredth along a cosine, and
-            starts at half of it with hard negatives.
-        filters: of the network's first level.
-        patience: epochs without improvement that end the training; None for no early stop.
-        weights: file of an earlier training to start from.
-        tutorial_split: hold out a fifth of the slices, not of the patients; tutorial only.
-        seed: of all random numbers.
-        steps: batches in an epoch; patches only, as are the next three and `transplants`.
+        patience: None for no early stop.
         patch: side of a patch in pixels, a multiple of 16.
         lesions: inserted into a scan each time it is prepared.
-        hard_negatives: continue on false positives, and train a classifier that separates them
-            from nodules.
         classifier_steps: batches of the classifier's training.
-        transplants: folder of real nodules that are inserted beside artificial lesions and the
-            store's own outlined nodules, see `transplants.read_cubes`.
+        transplants: inserted beside artificial lesions and the store's own outlined nodules, see
+            `transplants.read_cubes`.
     """
 
-    preset: Preset
-    epochs: int
-    batch: int
-    learning_rate: float
-    filters: int
-    patience: int | None = None
-    weights: Path | None = None
-    tutorial_split: bool = False
-    seed: int = 1
-    steps: int = 100
+    preset: Annotated[
+        Preset,
+        Option(
+            "The `tutorial`'s U-Net, Dice loss and slices, or training on `patches`, the default."
+        ),
+    ]
+    epochs: Annotated[int, Option("Maximum; tutorial 20, patches 30.", 1)]
+    batch: Annotated[
+        int, Option("Slices or patches in a batch, over all GPUs; tutorial 2, patches 16.", 1)
+    ]
+    learning_rate: Annotated[float, Option("Initial; tutorial 1e-5, patches 1e-3, falling.", max=1)]
+    filters: Annotated[
+        int, Option("Of the network's first level; tutorial 32, patches 12.", 1, 1024)
+    ]
+    patience: Annotated[
+        int | None,
+        Option("Epochs without improvement that end the training; tutorial none, patches 10.", 1),
+    ] = None
+    weights: Annotated[
+        Path | None, Option("Start from a .keras or .h5 file of the same network.")
+    ] = None
+    tutorial_split: Annotated[bool, Option("Hold out slices, not patients; tutorial only.")] = False
+    seed: Annotated[int, Option("Of all random numbers.", 0)] = 1
+    steps: Annotated[int, Option("Batches in an epoch; patches only.", 1)] = 100
     patch: int = 128
     lesions: int = 40
-    hard_negatives: bool = True
+    hard_negatives: Annotated[
+        bool,
+        Option("Continue on false positives, and train a classifier on them; patches only."),
+    ] = True
     classifier_steps: int = 1600
-    transplants: Path | None = None
+    transplants: Annotated[
+        Path | None,
+        Option("Folder with image/ and mask/ of real nodules to insert; patches only."),
+    ] = None
 
     @classmethod
-    def of(cls, preset: Preset, **changes: Any) -> "StoreTrainingPlan":
-        """The preset with changes; a value of None keeps the preset's."""
+    def of(cls, preset: Preset | None = None, **changes: Any) -> "StoreTrainingPlan":
+        """Return a preset, `PATCHES` by default, with changes; None keeps the preset's value."""
+        preset = preset or Preset.PATCHES
         plain: dict[str, Any] = (
             {"epochs": 20, "batch": 2, "learning_rate": 1e-5, "filters": 32}
             if preset is Preset.TUTORIAL

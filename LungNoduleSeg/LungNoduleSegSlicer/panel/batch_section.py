@@ -3,19 +3,20 @@
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import parameterNodeWrapper
 
 from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.options import arguments_of
 from CTLungScreeningSlicer.panel.dicom_database import DatabaseSeries, ct_series
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import RunBar
-from CTLungScreeningSlicer.panel.section import Section, SectionParameters, Signal
+from CTLungScreeningSlicer.panel.section import Section, SectionParameters, Signal, with_parameters
 from CTLungScreeningSlicer.panel.widgets import (
     ModelChooser,
     fit_height,
@@ -25,6 +26,7 @@ from CTLungScreeningSlicer.panel.widgets import (
 )
 from LungNoduleSegLib.batch.cases import write_list
 from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE, read_table
+from LungNoduleSegLib.options import BatchOptions, RunOptions
 from LungNoduleSegLib.results.reading import REPORT
 from LungNoduleSegSlicer.panel.lungs_section import LungsSection
 from LungNoduleSegSlicer.panel.segment_section import TITLE
@@ -52,6 +54,7 @@ class BatchSource(Enum):
 
 
 @parameterNodeWrapper
+@with_parameters(BatchOptions, batchWorkers="workers")
 class BatchParameters:
     """The choices of the section.
 
@@ -60,20 +63,12 @@ class BatchParameters:
         batchScans: folder of the scans.
         batchList: CSV file that lists scans.
         batchOutput: folder for the results.
-        batchWorkers: scans run side by side; 0 for what memory and cores allow.
     """
 
     batchSource: BatchSource = BatchSource.FOLDER  # noqa: N815 - Slicer's way of naming
     batchScans: str  # noqa: N815
     batchList: str  # noqa: N815
     batchOutput: str  # noqa: N815
-    batchWorkers: Annotated[int, WithinRange(0, 64)] = 0  # noqa: N815
-
-
-def batch_parameters(node: Any) -> Any:
-    """Give the BatchParameters that a parameter node holds."""
-    wrapper: Any = BatchParameters
-    return wrapper(node)
 
 
 _LONGEST = 16
@@ -269,7 +264,7 @@ class BatchSection(Section):
         self._unreadable = ""
         self.series = SeriesTable(ui.seriesTable)
         self.table = BatchTable(ui.batchTable)
-        self._parameters = SectionParameters(batch_parameters, ui, PROPERTY, self.refresh)
+        self._parameters = SectionParameters(BatchParameters, ui, PROPERTY, self.refresh)
         self.run_bar = RunBar(
             ui.batchRun,
             _("Run batch"),
@@ -329,14 +324,9 @@ class BatchSection(Section):
             write_list(source, [(one.folder, one.uid) for one in self.series.ticked])
         self._running = output
         self._show_results()
-        arguments: list[str | Path] = ["batch", source, "-o", output]
-        arguments += ["--lungs", str(self._lungs.method)]
-        if self._model.file is not None:
-            arguments += ["--model", self._model.file]
-        workers = self._parameters.values.batchWorkers
-        if workers:
-            arguments += ["--workers", str(workers)]
-        return self._logic.commands.work(*arguments)
+        run = RunOptions(self._lungs.method, self._model.file)
+        options = (*arguments_of(run), *arguments_of(self._parameters.options(BatchOptions)))
+        return self._logic.commands.work("batch", source, "-o", output, *options)
 
     def load_chosen(self) -> None:
         """Load the scan of the chosen row with its results, and work on it."""

@@ -16,6 +16,7 @@ from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
 from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
+from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
 from LungNoduleSegSlicer.panel.segment_section import TITLE, cost_text
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE, growth_notes, same_levels
@@ -177,7 +178,9 @@ class FollowUpSection(Section):
         for volume in volumes:
             results = self._logic.resultsOf(volume)
             if results is None:
-                results = yield from self._logic.processWork(volume, modelFile=self._model.file)
+                results = yield from self._logic.processWork(
+                    volume, options=RunOptions(model=self._model.file)
+                )
             prior.append(results)
         if current.table.GetScene() is None:
             raise InputError("The results of the current scan were deleted during the run.")

@@ -1,6 +1,5 @@
 """How the lungs are found, and by which model the nodules."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -92,11 +91,6 @@ class LungsSection(Section):
         ui.lungMethodBox.activated.connect(self._choose_method)
         ui.showLungsBox.clicked.connect(self._show_lungs)
         ui.editLungsButton.clicked.connect(self._edit)
-
-    @property
-    def options(self) -> Sequence[str]:
-        """What tells a run to find the lungs as chosen."""
-        return [] if self.given is not None else ["--lungs", str(self.method)]
 
     @property
     def kind(self) -> str:

@@ -323,10 +323,8 @@ def _missing(result: ModelResult | GuidelineResult) -> str:
     if not names:
         return ""
     missing = _("Missing: {names}.").format(names=names)
-    if not (isinstance(result, GuidelineResult) and result.if_first):
-        return missing
-    first = _("{category} if this is the first CT.").format(category=result.if_first)
-    return f"{first} {missing}"
+    provisional = result.provisional if isinstance(result, GuidelineResult) else ""
+    return f"{provisional}. {missing}" if provisional else missing
 
 
 def _lines(*texts: str) -> str:

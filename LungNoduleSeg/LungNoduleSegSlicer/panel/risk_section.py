@@ -14,7 +14,7 @@ from CTLungScreeningLib.files import parse_json
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, show_text, shown_errors
-from LungNoduleSegLib.default_model import SUSPICION_MODEL
+from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.risk.assessment import Assessment, ScanRisk, influential_facts, scan_text
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts

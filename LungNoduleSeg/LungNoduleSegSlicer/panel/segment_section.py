@@ -12,6 +12,7 @@ from CTLungScreeningSlicer.panel.run_bar import RunBar, duration_text
 from CTLungScreeningSlicer.panel.section import Section, Signal
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, show_text
 from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
+from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.run_cost import ExpectedCost
 from LungNoduleSegSlicer.panel.lungs_section import LungsSection
 from LungNoduleSegSlicer.panel.views import show_results
@@ -95,8 +96,7 @@ class SegmentSection(Section):
             self._volume,
             *nodes,
             lungsNode=self._lungs.given,
-            modelFile=self._model.file,
-            options=self._lungs.options,
+            options=RunOptions(self._lungs.method, self._model.file),
         )
 
     def _show(self, results: ResultNodes) -> None:

@@ -20,11 +20,11 @@ from LungNoduleSegSlicer.panel.training_run import (
     Collection,
     Measure,
     Step,
+    TrainingParameters,
     TrainingRun,
     chosen_run,
     pages_in,
     pictures_in,
-    training_parameters,
 )
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 
@@ -131,7 +131,7 @@ class TrainingSection(StepsSection):
             requirements: see `StepsSection`.
         """
         super().__init__(
-            ui, ui.trainingLabel, training_parameters, logic.commands, model, requirements
+            ui, ui.trainingLabel, TrainingParameters, logic.commands, model, requirements
         )
         self.pages = PictureWindow(_("Check images"))
         self.plots = PictureWindow(_("Evaluation"))
@@ -149,20 +149,13 @@ class TrainingSection(StepsSection):
     def show_run(self, run: TrainingRun) -> None:
         """Show what follows from the parameters."""
         ui = self._ui
-        for name, path in {
-            "store": run.store,
-            "pages": run.pages,
-            "model": run.model,
-            "results": run.evaluation.results,
-        }.items():
-            self._parameters.widgets[name].placeholderText = "" if path is None else str(path)
         usual = StoreTrainingPlan.of(run.plan.preset)
         for name, parameter in OF_PRESET.items():
             text = _("{value:g} (preset)").format(value=getattr(usual, name))
             self._parameters.widgets[parameter].specialValueText = text
         ui.preparationBox.visible = Step.PREPARE in run.steps
-        ui.lunaRows.visible = run.preparation.collection is Collection.LUNA16
-        ui.lidcRows.visible = run.preparation.collection is Collection.LIDC_IDRI
+        ui.lunaRows.visible = run.collection is Collection.LUNA16
+        ui.lidcRows.visible = run.collection is Collection.LIDC_IDRI
         ui.planBox.visible = Step.TRAIN in run.steps
         tutorial = run.plan.preset is Preset.TUTORIAL
         ui.tutorialSplitBox.enabled = tutorial
@@ -171,22 +164,22 @@ class TrainingSection(StepsSection):
         ui.plotsButton.visible = Step.EVALUATE in run.steps
         ui.unfinishedLabel.visible = Step.TRAIN in run.steps and run.unfinished
         ui.evaluationBox.visible = Step.EVALUATE in run.steps
-        ui.diceRows.visible = run.evaluation.measure is Measure.DICE
-        ui.detectionRows.visible = run.evaluation.measure is Measure.DETECTION
-        ui.insertedRows.visible = run.evaluation.measure is Measure.SYNTHETIC
-        ui.pagesButton.enabled = run.pages is not None and bool(pages_in(run.pages))
-        results = run.evaluation.results
-        ui.plotsButton.enabled = results is not None and bool(pictures_in(results))
+        ui.diceRows.visible = run.measure is Measure.DICE
+        ui.detectionRows.visible = run.measure is Measure.DETECTION
+        ui.insertedRows.visible = run.measure is Measure.SYNTHETIC
+        pages, results = run.paths["pages"], run.paths["results"]
+        ui.pagesButton.enabled = bool(pages and pages_in(pages))
+        ui.plotsButton.enabled = bool(results and pictures_in(results))
 
     def show_pages(self, *_arguments: Any) -> None:
         """Show the pictures of the store."""
-        folder = self.chosen_run().pages
+        folder = self.chosen_run().paths["pages"]
         if folder is not None:
             self.pages.show(pages_in(folder))
 
     def show_plots(self, *_arguments: Any) -> None:
         """Show the plots of the evaluation."""
-        folder = self.chosen_run().evaluation.results
+        folder = self.chosen_run().paths["results"]
         if folder is not None:
             self.plots.show(pictures_in(folder))
 
@@ -214,15 +207,15 @@ class TrainingSection(StepsSection):
     def result_text(self, run: TrainingRun, step: Step, result: dict[str, Any]) -> str:
         """Describe the result of a step."""
         if step is Step.EVALUATE:
-            return _MEASURED[run.evaluation.measure](result)
+            return _MEASURED[run.measure](result)
         return _DONE[step](result)
 
     def use_result(self, run: TrainingRun, step: Step, result: dict[str, Any]) -> None:
         """Show the pictures of a step."""
         if step is Step.CHECK:
             self.pages.show([Path(page) for page in result["pages"]])
-        elif step is Step.EVALUATE and run.evaluation.results is not None:
-            plots = pictures_in(run.evaluation.results)
+        elif step is Step.EVALUATE and run.paths["results"]:
+            plots = pictures_in(run.paths["results"])
             if plots:
                 self.plots.show(plots)
 

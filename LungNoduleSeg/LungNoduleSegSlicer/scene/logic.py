@@ -3,7 +3,6 @@
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import LungNoduleSegLib
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.options import arguments_of
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
 from CTLungScreeningSlicer.scene import mrml_host, mrml_volume
@@ -28,9 +28,9 @@ from CTLungScreeningSlicer.scene.mrml_volume import (
     export_work,
     show_in_lung_window,
 )
-from LungNoduleSegLib.default_model import DEFAULT_MODEL
 from LungNoduleSegLib.detectors.models import find_card
 from LungNoduleSegLib.nodules.table import read_nodules_csv
+from LungNoduleSegLib.options import BUNDLED, DEFAULT_MODEL, RunOptions
 from LungNoduleSegLib.results.reading import MASKS, PROBABILITY, SCAN, SEGMENTATION, TABLE, RunMasks
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
 from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_nodes
@@ -79,50 +79,22 @@ class LungNoduleSegLogic:
         self.saving = SavingLogic(self.commands, self.risk)
 
     def process(
-        self,
-        volumeNode: Any,
-        segmentationNode: Any | None = None,
-        tableNode: Any | None = None,
-        fiducialNode: Any | None = None,
-        *,
-        lungsNode: Any | None = None,
-        modelFile: Path | None = None,
-        progress: ProgressCallback = silent,
-        outputFolder: Path | None = None,
-        options: Sequence[str] = (),
+        self, *arguments: Any, progress: ProgressCallback = silent, **keywords: Any
     ) -> ResultNodes:
-        """Find lungs and nodules of a volume in a child process, and import what it found.
+        """Find lungs and nodules of a volume in a child process, and import the results.
 
         Args:
-            volumeNode: a chest CT in HU; linear parent transforms are applied to it.
-            segmentationNode: to add the segments to, see `importResults`; None for a new one.
-            tableNode: likewise for the table.
-            fiducialNode: likewise for the control points.
-            lungsNode: a segmentation whose lungs are taken instead of finding them: those of a
-                run, as they were edited, or the segments with "lung" in their name. Where they are
-                those of `segmentationNode` they stay as they are.
-            modelFile: one of a model's files, or its name; None for the bundled model.
+            *arguments: see `processWork`.
             progress: called at least ten times a second; a `Cancelled` it raises ends the child
                 with all its descendants and leaves the scene as it was.
-            outputFolder: keeps the files of the run; None for a temporary folder.
-            options: further options of `lung-nodule-seg run`.
+            **keywords: see `processWork`.
 
         Raises:
             InputError: if the volume or a node cannot be used.
             ChildError: if the child process failed; its log is named.
             Cancelled: if `progress` raised it.
         """
-        work = self.processWork(
-            volumeNode,
-            segmentationNode,
-            tableNode,
-            fiducialNode,
-            lungsNode=lungsNode,
-            modelFile=modelFile,
-            outputFolder=outputFolder,
-            options=options,
-        )
-        return complete(work, keeping_alive(progress))
+        return complete(self.processWork(*arguments, **keywords), keeping_alive(progress))
 
     def processWork(
         self,
@@ -132,11 +104,21 @@ class LungNoduleSegLogic:
         fiducialNode: Any | None = None,
         *,
         lungsNode: Any | None = None,
-        modelFile: Path | None = None,
+        options: RunOptions = BUNDLED,
         outputFolder: Path | None = None,
-        options: Sequence[str] = (),
     ) -> Work[ResultNodes]:
-        """Give the work of `process`, for a panel."""
+        """Return the work of `process`, for a panel.
+
+        Args:
+            volumeNode: a chest CT in HU; linear parent transforms are applied to it.
+            segmentationNode: to add the segments to, see `importResults`; None for a new one.
+            tableNode: likewise for the table.
+            fiducialNode: likewise for the control points.
+            lungsNode: segmentation with the lungs to use: those of a run, perhaps edited, or the
+                segments with "lung" in their name. Those of `segmentationNode` are not changed.
+            options: of the run.
+            outputFolder: keeps the files of the run; None for a temporary folder.
+        """
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
         scan = work / "scan.nrrd"
@@ -150,10 +132,8 @@ class LungNoduleSegLogic:
             if lungsNode is not None:
                 write_lungs(lungsNode, lungs)
                 arguments += ["--lungs-file", lungs]
-            if modelFile is not None:
-                arguments += ["--model", modelFile]
             yield from export_work(volumeNode, scan)
-            yield from self.commands.work(*arguments, *options)
+            yield from self.commands.work(*arguments, *arguments_of(options))
             for node in (volumeNode, *given):
                 if node is not None and node.GetScene() is None:
                     raise InputError(f"{node.GetName()} was deleted during the run.")
@@ -168,36 +148,9 @@ class LungNoduleSegLogic:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def importResults(
-        self,
-        folder: Path,
-        volumeNode: Any,
-        segmentationNode: Any | None = None,
-        tableNode: Any | None = None,
-        fiducialNode: Any | None = None,
-        *,
-        keepLungs: bool = False,
-    ) -> ResultNodes:
-        """Bring the results of a run into the scene, beside the volume they are from.
-
-        Given nodes keep what they hold, but for untouched results of an earlier run, which are
-        replaced; for None a new node is made, named after the volume. Where all three are those of
-        an earlier run, nodules that a reader judged, added or edited stay as they are, and what
-        the run finds in their place is left out. If anything fails, the scene is as it was.
-
-        Args:
-            folder: where `lung-nodule-seg run` wrote.
-            volumeNode: the volume that was segmented.
-            segmentationNode: gets right lung, left lung and one segment a nodule.
-            tableNode: gets one row a nodule; empty or from an earlier run.
-            fiducialNode: gets one control point a nodule.
-            keepLungs: leave the lungs of `segmentationNode` as they are.
-
-        Raises:
-            InputError: if the files, or a given node, cannot be used.
-        """
-        given = (segmentationNode, tableNode, fiducialNode)
-        return complete(self.importWork(folder, volumeNode, *given, keepLungs=keepLungs))
+    def importResults(self, *arguments: Any, **keywords: Any) -> ResultNodes:
+        """Import the results of a run into the scene, see `importWork`."""
+        return complete(self.importWork(*arguments, **keywords))
 
     def importWork(
         self,
@@ -209,7 +162,24 @@ class LungNoduleSegLogic:
         *,
         keepLungs: bool = False,
     ) -> Work[ResultNodes]:
-        """Give the work of `importResults`; only its last step changes the scene."""
+        """Return the work of `importResults`; only its last step changes the scene.
+
+        Nodes keep their content, except for untouched results of an earlier run, which are
+        replaced; for None a new node is made, named after the volume. If all three belong to an
+        earlier run, nodules that a reader judged, added or edited are kept, and what the run finds
+        in their place is left out. If anything fails, the scene is as it was.
+
+        Args:
+            folder: output of `lung-nodule-seg run`.
+            volumeNode: the volume that was segmented.
+            segmentationNode: for the right lung, the left lung and one segment per nodule.
+            tableNode: for one row per nodule; empty or from an earlier run.
+            fiducialNode: for one control point per nodule.
+            keepLungs: leave the lungs of `segmentationNode` as they are.
+
+        Raises:
+            InputError: if the files, or one of the nodes, cannot be used.
+        """
         nodules = read_nodules_csv(folder / TABLE)
         if (folder / MASKS).exists():
             file = folder / MASKS
