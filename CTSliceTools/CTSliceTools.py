@@ -15,7 +15,7 @@ from slicer.ScriptedLoadableModule import (
 
 
 class CTSliceTools(ScriptedLoadableModule):
-    """Tells Slicer about the module."""
+    """Describes the module to Slicer."""
 
     def __init__(self, parent: Any) -> None:
         super().__init__(parent)
@@ -60,7 +60,7 @@ class CTSliceToolsModuleLogic(ScriptedLoadableModuleLogic):
         self.moduleName = "CTSliceTools"
 
     def parameters(self) -> Any:
-        """Give the CTSliceToolsParameterNode of the current scene."""
+        """Return the CTSliceToolsParameterNode of the current scene."""
         wrapper: Any = CTSliceToolsParameterNode
         return wrapper(self.getParameterNode())
 
@@ -132,7 +132,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
         self.binding.choose_volume(volume)
 
     def show(self, parameters: Any | None) -> None:
-        """Tell the sections the parameters and the volume."""
+        """Pass the parameters and the volume to the sections."""
         if parameters is not None:
             self.localize.model.choose_named(parameters.modelFile)
         for section in self.sections:
@@ -140,7 +140,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
             section.set_volume(parameters and parameters.volume)
 
     def refresh(self) -> None:
-        """Tell the sections all of it again: a scan may have been localized."""
+        """Update the sections: a scan may have been localized."""
         self.binding.refresh()
 
     def onModelChosen(self, file: Path) -> None:

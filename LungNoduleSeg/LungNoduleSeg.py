@@ -15,7 +15,7 @@ from slicer.ScriptedLoadableModule import (
 
 
 class LungNoduleSeg(ScriptedLoadableModule):
-    """Tells Slicer about the module."""
+    """Describes the module to Slicer."""
 
     def __init__(self, parent: Any) -> None:
         super().__init__(parent)
@@ -71,7 +71,7 @@ class LungNoduleSegModuleLogic(ScriptedLoadableModuleLogic):
         self.moduleName = "LungNoduleSeg"
 
     def parameters(self) -> Any:
-        """Give the LungNoduleSegParameterNode of the current scene."""
+        """Return the LungNoduleSegParameterNode of the current scene."""
         wrapper: Any = LungNoduleSegParameterNode
         return wrapper(self.getParameterNode())
 
@@ -180,7 +180,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         LungNoduleSegModuleLogic().parameters().modelFile = self.model.scene_name
 
     def show(self, parameters: Any | None) -> None:
-        """Tell the sections the parameters, and the volume and its results if they are others."""
+        """Pass the parameters to the sections, and the volume and its results if they changed."""
         from CTLungScreeningSlicer.scene.mrml_volume import has_voxels  # noqa: PLC0415
 
         if parameters is not None:
@@ -200,7 +200,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         self.ui.undoButton.toolTip = _("Undo: {what} (Ctrl+Z).").format(what=what)
 
     def refresh(self) -> None:
-        """Tell the sections all of it again: results may have changed."""
+        """Update the sections: results may have changed."""
         self._shown = None
         self.binding.refresh()
 

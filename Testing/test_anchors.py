@@ -174,9 +174,9 @@ def test_ribs_that_may_go_on_below_the_scan_do_not_count() -> None:
 
 def test_a_liver_on_the_left_is_named_and_no_reason_to_tell_nothing() -> None:
     z_mm = slices(-120, 120)
-    assert not examine(trunk(z_mm), z_mm).doubts
+    assert not examine(trunk(z_mm), z_mm).warnings
     mirrored = examine(trunk(z_mm)[:, :, ::-1], z_mm)
-    assert "mirrored" in mirrored.doubts[0]
+    assert "mirrored" in mirrored.warnings[0]
     assert not mirrored.strange
     (expected,) = examine(trunk(z_mm), z_mm).anchors
     (anchor,) = mirrored.anchors

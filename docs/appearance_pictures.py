@@ -56,7 +56,7 @@ DARK = {
 
 
 def use_style(dark: bool) -> None:
-    """Give the application light or dark colours."""
+    """Return the application light or dark colours."""
     palette = slicer.app.style().standardPalette()
     if dark:
         palette = qt.QPalette()
@@ -69,7 +69,7 @@ def use_style(dark: bool) -> None:
 
 
 def sections(widget: Any) -> dict[str, Any]:
-    """Give the collapsible sections of a panel by name."""
+    """Return the collapsible sections of a panel by name."""
     found = vars(widget.ui).items()
     return {name: one for name, one in found if one.className() == "ctkCollapsibleButton"}
 
@@ -101,7 +101,7 @@ def save_window(
 
 
 def main(scan: Path, run: Path, folder: Path) -> None:
-    """Take the pictures."""
+    """Set the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     widget = open_panel("LungNoduleSeg")
     volume = load(scan)

@@ -64,11 +64,11 @@ def picture_of_training(widget: Any, work: Path, folder: Path) -> None:
     ui.batchBox.value = ui.filtersBox.value = 2
     widget.training.run_bar.button.click()
 
-    def told() -> int:
+    def epochs_done() -> int:
         tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
         return tables[0].GetTable().GetNumberOfRows() if tables else 0
 
-    wait_until(lambda: told() >= EPOCHS * 2 // 3 or not runner.busy, PATIENCE_S)
+    wait_until(lambda: epochs_done() >= EPOCHS * 2 // 3 or not runner.busy, PATIENCE_S)
     check = folder / "panel-check-pictures.png"
     save_picture(widget.training.pages.window, check)
     shrink(check)
@@ -106,7 +106,7 @@ def picture_of_batch(widget: Any, work: Path, folder: Path) -> None:
 
 
 def main(folder: Path, section: str) -> None:
-    """Take the picture of one section."""
+    """Set the picture of one section."""
     folder.mkdir(parents=True, exist_ok=True)
     take = {"training": picture_of_training, "batch": picture_of_batch}[section]
     widget = open_panel("LungNoduleSeg")

@@ -37,7 +37,7 @@ WIDTH, HEIGHT, LEFT, TOP, ACROSS, DOWN = 320, 112, 20, 70, 362, 190
 
 
 def layer_of(name: str) -> str | None:
-    """Give the layer of a dotted module name, or None where it is not ours."""
+    """Return the layer of a dotted module name, or None where it is not ours."""
     top, *rest = name.split(".")
     if top in FOLDERS:
         return f"{top}Slicer.panel"
@@ -51,13 +51,13 @@ def layer_of(name: str) -> str | None:
 
 
 def package_of(name: str) -> str:
-    """Give the package, or the loose module, that a dotted module name belongs to."""
+    """Return the package, or the loose module, that a dotted module name belongs to."""
     return ".".join(name.split(".")[:2])
 
 
 @cache
 def modules() -> dict[str, Path]:
-    """Give every module of the product by its dotted name."""
+    """Return every module of the product by its dotted name."""
     found = {}
     for folder in FOLDERS:
         for file in (ROOT / folder).rglob("*.py"):
@@ -70,7 +70,7 @@ def modules() -> dict[str, Path]:
 
 @cache
 def imports() -> list[tuple[str, str]]:
-    """Give each import in the product as the dotted names of the importer and the imported."""
+    """Return each import in the product as the dotted names of the importer and the imported."""
     found = []
     for name, file in modules().items():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -86,7 +86,7 @@ def imports() -> list[tuple[str, str]]:
 
 
 def reachable(layer: str) -> set[str]:
-    """Give a layer and all below it."""
+    """Return a layer and all below it."""
     found = {layer}
     for one in BELOW[layer]:
         found |= reachable(one)
@@ -94,7 +94,7 @@ def reachable(layer: str) -> set[str]:
 
 
 def draw() -> str:
-    """Give the picture as SVG text."""
+    """Return the picture as SVG text."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {3 * ACROSS - 10} {3 * DOWN + 10}"'
         ' font-family="Helvetica, Arial, sans-serif" text-anchor="middle">',
@@ -116,7 +116,7 @@ def draw() -> str:
 
 
 def _direct(start: str, used: set[tuple[str, str]]) -> list[str]:
-    """Give its own core, and the layers it imports and does not reach by way of another of them."""
+    """Return its own core, and the layers that it imports and reaches through no other."""
     ends = [end for end in BELOW if (start, end) in used]
     core = start.removesuffix(".commands")
     return [
@@ -125,7 +125,7 @@ def _direct(start: str, used: set[tuple[str, str]]) -> list[str]:
 
 
 def _place(layer: str) -> tuple[int, int, int, int]:
-    """Give x, y, width and height of a layer's box."""
+    """Return x, y, width and height of a layer's box."""
     top, _, part = layer.partition(".")
     x = LEFT + COLUMNS[top.removesuffix("Lib").removesuffix("Slicer")] * ACROSS
     width, height = WIDTH, HEIGHT

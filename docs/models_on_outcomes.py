@@ -1,4 +1,4 @@
-"""How well published models tell malignant from benign nodules whose outcome is known.
+"""Discrimination of published models between malignant and benign nodules of known outcome.
 
     python docs/models_on_outcomes.py uk_nodules.csv docs/images
 
@@ -40,7 +40,7 @@ class Predicted:
 
 
 def facts(row: dict[str, str]) -> tuple[NoduleFacts, PatientFacts]:
-    """Read a row; the table tells nothing of prior cancer, so none is assumed."""
+    """Read a row; the table does not state prior cancer, so none is assumed."""
     smoking = row["smoke.status"]
     nodule = NoduleFacts(
         longest_mm=float(row["diameter"]),

@@ -51,7 +51,7 @@ def open_only(widget: Any, *names: str) -> None:
 
 
 def main(scan: Path, run: Path, folder: Path) -> None:
-    """Take the pictures at the most suspicious nodule."""
+    """Set the pictures at the most suspicious nodule."""
     folder.mkdir(parents=True, exist_ok=True)
     widget = open_panel("LungNoduleSeg")
     show_run(widget, run, load(scan))

@@ -35,7 +35,7 @@ from slicer_host.actions import process_events, wait_until
 
 
 def main(folder: Path) -> None:
-    """Compare two scans, tell facts, ask a model, and take the pictures."""
+    """Compare two scans, enter facts, predict with a model, and take the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     widget = open_panel("LungNoduleSeg")
     before, now = ((one.image, one.lungs, one.nodules) for one in follow_up_scans())
@@ -65,7 +65,7 @@ def main(folder: Path) -> None:
         save_chart(widget.logic.growth.find(results).GetNodeReference(CHART_ROLE), files[3])
         arrange(files, folder / "panel-follow-up.png")
         widget.ui.followUpSideBySideBox.checked = False
-        tell(widget, results)
+        enter_facts(widget, results)
         widget.risk.model.choose(trained(Path(name)))
         widget.ui.predictRiskButton.click()
         show_only(widget, "riskSection")
@@ -104,8 +104,8 @@ def show_only(widget: Any, name: str) -> None:
     process_events()
 
 
-def tell(widget: Any, results: Any) -> None:
-    """Tell what a reader would."""
+def enter_facts(widget: Any, results: Any) -> None:
+    """Enter facts as a reader would."""
     widget.ui.riskSection.collapsed = False
     widget.risk.choose(DOUBLED_NOW)
     for name in ("family_history", "emphysema", "ever_smoked", "high_risk", "screening"):

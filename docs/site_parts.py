@@ -1,4 +1,4 @@
-"""Pages of the site that are made anew for each build, from what they tell of.
+"""Pages of the site that are generated from the code for each build.
 
 `docs/generated` gets a page for each command line, by its own help, and the cards of the models.
 """
@@ -23,7 +23,7 @@ COMMANDS = {"lung-nodule-seg": "LungNoduleSegLib.cli", "ct-slice-tools": "CTSlic
 
 
 def repository() -> str:
-    """Give the address of the repository, which stands in `CITATION.cff`."""
+    """Return the address of the repository, which stands in `CITATION.cff`."""
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     found = re.search(r"^repository-code: (\S+)$", citation, re.MULTILINE)
     assert found
@@ -31,7 +31,7 @@ def repository() -> str:
 
 
 def model_cards() -> dict[str, dict[str, Any]]:
-    """Give the cards of the bundled networks by name; a risk model's card has none of its own."""
+    """Return the cards of the bundled networks by name; a risk model's card has none of its own."""
     files = sorted(ROOT.glob("*/*Lib/Resources/Models/*.json"), reverse=True)
     cards = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
     return {name: card for name, card in cards.items() if "name" in card}
@@ -49,7 +49,7 @@ def make_pages(_: Sphinx) -> None:
 
 
 def card_text(card: dict[str, Any]) -> str:
-    """Give a card as Markdown, what it is not to be trusted with first."""
+    """Return a card as Markdown, its limitations first."""
     parts = [
         f"## {card['name']}",
         f"{card['summary']} Its output is the {card['label']}.",
@@ -71,7 +71,7 @@ def write(name: str, text: str) -> None:
 
 
 def tables(values: dict[str, Any], level: int) -> str:
-    """Give nested values as Markdown: tables of plain ones under headings of the outer keys."""
+    """Return nested values as Markdown: tables of plain ones under headings of the outer keys."""
     inner = {key: value for key, value in values.items() if is_table(value)}
     parts = []
     if plain := {key: cell(value) for key, value in values.items() if key not in inner}:
@@ -95,20 +95,20 @@ def tables(values: dict[str, Any], level: int) -> str:
 
 
 def is_table(value: object) -> bool:
-    """Tell whether a value of a card holds names with values, or is a list of such."""
+    """Whether a value of a card holds names with values, or is a list of such."""
     return isinstance(value, dict) or (
         isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
     )
 
 
 def rows_of(columns: list[str], rows: Any) -> str:
-    """Give a Markdown table of named rows."""
+    """Return a Markdown table of named rows."""
     cells = [[key, *(cell(one.get(name)) for name in columns)] for key, one in rows]
     return table(["", *map(in_words, columns)], cells)
 
 
 def shared_columns(rows: list[dict[str, Any]]) -> list[str]:
-    """Give the keys of plain values that make one table: each in more than one row; else none."""
+    """Return the keys of plain values that make one table: each in more than one row; else none."""
     if not all(isinstance(row, dict) and not any(map(is_table, row.values())) for row in rows):
         return []
     count = Counter(name for row in rows for name in row)
@@ -116,20 +116,20 @@ def shared_columns(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def table(head: list[str], rows: Any) -> str:
-    """Give a Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *([in_words(row[0]), *row[1:]] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def in_words(key: str) -> str:
-    """Give a key of a card as a person would write it."""
+    """Return a key of a card as a person would write it."""
     if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", key):
         return key
     return re.sub(r" mm\b", " (mm)", key.replace("_", " "))
 
 
 def cell(value: object) -> str:
-    """Give a plain value of a card as the text of a cell."""
+    """Return a plain value of a card as the text of a cell."""
     if value is None:
         return "–"
     if isinstance(value, bool):

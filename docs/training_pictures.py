@@ -37,11 +37,11 @@ def main(dataset: Path, epochs: int, picture: Path) -> None:
     runner = widget.training.run_bar.runner
     widget.training.run_bar.button.click()
 
-    def told() -> int:
+    def epochs_done() -> int:
         tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
         return tables[0].GetTable().GetNumberOfRows() if tables else 0
 
-    wait_until(lambda: told() >= epochs * 2 // 3 or not runner.busy, PATIENCE_S)
+    wait_until(lambda: epochs_done() >= epochs * 2 // 3 or not runner.busy, PATIENCE_S)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("panel.png", "chart.png")]
         save_panel(widget, files[0])

@@ -45,20 +45,20 @@ _POLL_S = 0.1
 
 
 def module_command(module: str, *arguments: str | Path) -> list[str]:
-    """Give the command line of `python -m module arguments`, with Slicer's Python within Slicer."""
+    """Return the command line of `python -m module arguments`, with Slicer's Python in Slicer."""
     python = shutil.which("PythonSlicer") if "qt" in sys.modules else None
     return [python or sys.executable, "-m", module, *map(str, arguments)]
 
 
 def module_environment(*packages: ModuleType) -> dict[str, str]:
-    """Give the environment in which a child can import `packages` from where they are now."""
+    """Return the environment in which a child can import `packages` from where they are now."""
     folders = [str(Path(str(package.__file__)).parents[1]) for package in packages]
     inherited = os.environ.get("PYTHONPATH")
     return {"PYTHONPATH": os.pathsep.join([*folders, *([inherited] if inherited else [])])}
 
 
 def own_environment() -> dict[str, str]:
-    """Give the environment for a program that brings its own Python: none of Slicer's settings."""
+    """Return the environment for a program with its own Python: none of Slicer's settings."""
     return {"PYTHONHOME": "", "PYTHONPATH": ""}
 
 
@@ -259,7 +259,7 @@ class RunningWork(Generic[T]):
         self.result: T
 
     def advance(self, timeout_s: float = 0) -> bool:
-        """Take the next step of the work, or hear the child that it waits for.
+        """Set the next step of the work, or poll the child that it waits for.
 
         Args:
             timeout_s: how long to wait for the child to say something.

@@ -10,7 +10,7 @@ https://owasp.org/www-community/attacks/CSV_Injection."""
 
 
 def guarded(value: object) -> object:
-    """Give a cell that a spreadsheet shows as it is: text that looks like a formula gets a `'`.
+    """Return a cell that a spreadsheet shows as it is: text that looks like a formula gets a `'`.
 
     Control characters become spaces. Numbers, also those written as text, stay as they are.
     """
@@ -21,7 +21,7 @@ def guarded(value: object) -> object:
 
 
 def unguarded(cell: str) -> str:
-    """Give back the text of a cell that `guarded` made."""
+    """Undo `guarded` for the text of a cell."""
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_RUN_BY_SPREADSHEETS) else cell
 
 

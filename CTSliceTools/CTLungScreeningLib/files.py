@@ -23,7 +23,7 @@ from CTLungScreeningLib.errors import InputError
 
 
 def beside(path: Path | None, suffix: str) -> Path | None:
-    """Give the path beside another whose name is that one's with an addition; None for None."""
+    """Return the path beside another whose name is that one's with an addition; None for None."""
     return None if path is None else path.with_name(path.name + suffix)
 
 
@@ -57,7 +57,7 @@ def refuse_links(*paths: Path) -> None:
 def private_folder(parent: Path, name: str = "") -> Iterator[Path]:
     """Yield a new folder in `parent` that only this user can open, and remove it at the end.
 
-    Its name cannot be guessed, so nobody can have put a link in its place. While the process lives
+    Its name cannot be guessed, so no one can have put a link in its place. While the process lives
     it holds a lock on the folder, so that `remove_leftovers` lets it be.
 
     Args:
@@ -93,7 +93,7 @@ def remove_leftovers(parent: Path, name: str | None = None) -> None:
 
 
 def private_folders(parent: Path, name: str | None = None) -> list[Path]:
-    """The folders that `private_folder` has made: real ones that nobody else can open.
+    """The folders that `private_folder` has made: real ones that no one else can open.
 
     Args:
         parent: of the folders.
@@ -135,7 +135,7 @@ def _lock(folder: Path, held: ExitStack) -> bool:
         return os.path.samestat(os.fstat(handle), folder.lstat())
     except (BlockingIOError, FileNotFoundError):
         return False
-    except OSError:  # a file system without locks: nobody can take it for a leftover
+    except OSError:  # a file system without locks: no one can mistake it for a leftover
         return True
 
 
@@ -187,9 +187,9 @@ def _prefix(name: str) -> str:
 
 
 def publish(files: Sequence[tuple[Path, Path]]) -> None:
-    """Give every file its second name, or none of them if one is taken.
+    """Rename all files, or none of them if a name is taken.
 
-    That both names are one file tells what is ours until the first is removed.
+    Until the first is removed, two names of one file identify it as ours.
 
     Raises:
         InputError: if there is something at one of the targets.
@@ -278,7 +278,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Give a file of our own new text in one step, see `replaced_file`.
+    """Return a file of our own new text in one step, see `replaced_file`.
 
     Raises:
         InputError: if it cannot be written, or is a link.
@@ -310,7 +310,7 @@ _DEVICES = {
 
 
 def folder_name(identifier: str, marked: bool = False) -> str:
-    """Give the folder name of a patient, study or series identifier.
+    """Return the folder name of a patient, study or series identifier.
 
     Letters, digits, `-`, `_` and inner dots stand for themselves, and so does a UID. Other bytes of
     its UTF-8 form become `+` and two hexadecimal digits, so do a dot at either end and the first
@@ -349,7 +349,7 @@ class FolderNames:
         self._there: dict[Path, dict[str, str]] = {}
 
     def child(self, parent: Path, identifier: str) -> Path:
-        """Give the folder of an identifier: its plain name, marked if that is taken but for case.
+        """Return the folder of an identifier: its plain name, marked if that is taken but for case.
 
         What is in `parent` when it is first asked for counts as taken.
         """
@@ -426,7 +426,7 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
 
 
 def json_text(content: object, allow_nan: bool = True) -> str:
-    """Give what a JSON file shall hold; names of files that are not Unicode are escaped.
+    """Return the content of a JSON file; file names that are not Unicode are escaped.
 
     Raises:
         ValueError: if a number in it is not finite and that is not allowed.

@@ -13,7 +13,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def ijk_to_lps(image: sitk.Image) -> NDArray[np.float64]:
-    """Give the 4×4 matrix from voxel indices (x, y, z) of a 3-D image to LPS mm."""
+    """Return the 4×4 matrix from voxel indices (x, y, z) of a 3-D image to LPS mm."""
     matrix = np.eye(4)
     matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     matrix[:3, 3] = image.GetOrigin()
@@ -161,7 +161,7 @@ _SAME_GRID = 1e-3
 
 
 def box_of(mask: NDArray[np.bool_]) -> Box | None:
-    """Give the box around the voxels of a mask (z, y, x), None if there are none; fast."""
+    """Return the box around the voxels of a mask (z, y, x), None if there are none; fast."""
     either = np.logical_or.reduce
     held = np.flatnonzero(either(mask, axis=(1, 2)))
     if not len(held):
@@ -194,7 +194,7 @@ class Grid:
 
     @classmethod
     def of(cls, image: sitk.Image) -> "Grid":
-        """Give the grid of an image."""
+        """Return the grid of an image."""
         return cls(image.GetOrigin(), image.GetSpacing(), image.GetDirection(), image.GetSize())
 
     @property
@@ -328,11 +328,11 @@ class ScanAlignment:
     other_mm: Floats
 
     def z_at(self, other_mm: float) -> float:
-        """Give the LPS z of the one scan for that of the other, both in mm."""
+        """Return the LPS z of the one scan for that of the other, both in mm."""
         return _interpolate(other_mm, self.other_mm, self.z_mm)
 
     def other_at(self, z_mm: float) -> float:
-        """Give the LPS z of the other scan for that of the one, both in mm; undoes `z_at`."""
+        """Return the LPS z of the other scan for that of the one, both in mm; undoes `z_at`."""
         return _interpolate(z_mm, self.z_mm, self.other_mm)
 
 

@@ -39,7 +39,7 @@ class Window:
 LUNG_WINDOW = Window(level=-600, width=1500)
 
 SLICE_WINDOW = Window(level=-200, width=1600)
-"""Lung, soft tissue and bone told apart at once: −1000 to 600 HU, what the localizer sees."""
+"""Shows lung, soft tissue and bone at once: −1000 to 600 HU, the input of the localizer."""
 
 LUNG_CONTENT_WINDOW = Window(level=-300, width=1400)
 """All that a lung can hold: −1000 HU (air) to 400 HU (calcification); networks see no more."""

@@ -48,7 +48,7 @@ def _quiet_stderr() -> Iterator[None]:
 
 @contextmanager
 def _hidden(packages: tuple[str, ...]) -> Iterator[None]:
-    """Let packages seem not installed: with these two, Keras takes half as long again to import."""
+    """Hide packages from Keras, whose import takes half as long again with these two."""
     hidden = [name for name in packages if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:

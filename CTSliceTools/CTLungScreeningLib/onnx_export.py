@@ -58,7 +58,7 @@ def to_onnx(model: keras.Model) -> bytes:
 
 
 def largest_difference(model: keras.Model, written: bytes) -> float:
-    """Give the largest difference between the outputs of a network and those of its ONNX file.
+    """Return the largest difference between the outputs of a network and those of its ONNX file.
 
     Both see the same two random images; it is relative to the largest output where that exceeds 1.
     """

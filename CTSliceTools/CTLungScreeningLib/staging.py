@@ -97,7 +97,7 @@ def only_writer(file: Path, doing: str) -> Iterator[None]:
 
 
 def _publish(content: Path, output: Path) -> None:
-    """Give `output` all that is in `content`, or nothing."""
+    """Move the whole content of a folder into `output`, or nothing."""
     if not os.path.lexists(output):
         content.rename(output)
         return

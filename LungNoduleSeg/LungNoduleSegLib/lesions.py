@@ -128,7 +128,7 @@ def random_lesion(
         diameter_mm = float(np.clip(rng.lognormal(np.log(8), 0.5), 4, 30))
         if kind is NoduleKind.PART_SOLID:
             diameter_mm = max(diameter_mm, float(rng.uniform(7, 12)))
-        if kind is NoduleKind.NON_SOLID:  # smaller ones cannot be told from noise
+        if kind is NoduleKind.NON_SOLID:  # smaller ones are lost in the noise
             diameter_mm = max(diameter_mm, float(rng.uniform(6, 10)))
     spiky = kind is not NoduleKind.CALCIFIED and rng.random() < np.clip(diameter_mm / 25, 0.1, 0.7)
     return Lesion(

@@ -205,17 +205,17 @@ def stress(scans: list[tuple[Slices, Model]]) -> str:
                 judged, fit = judge(changed, model)
                 count, warned = count + 1, warned + bool(fit.warnings)
                 some += judged
-        told = [one for one in some if one.uncertainty_mm <= UNKNOWN_MM]
-        silent = sum(abs(one.anchored) > WARNED_MM and not one.warned for one in told)
-        *_, mean, largest, inside = mean_mm(told)
-        rows.append((name, count, warned, len(some), len(told), mean, largest, inside, silent))
+        located = [one for one in some if one.uncertainty_mm <= UNKNOWN_MM]
+        silent = sum(abs(one.anchored) > WARNED_MM and not one.warned for one in located)
+        *_, mean, largest, inside = mean_mm(located)
+        rows.append((name, count, warned, len(some), len(located), mean, largest, inside, silent))
     return markdown(
         (
             "change",
             "scans",
             "with a warning",
             "landmarks",
-            "told",
+            "located",
             "mean mm",
             "largest",
             "in 95 %",
@@ -229,8 +229,8 @@ def strange(scan: Slices) -> Iterator[str]:
     """Tell what is said of what is no adult's CT."""
     for name, one in strangers(scan, np.random.default_rng(0)).items():
         _, fit = judge(one, DEFAULT_MODEL)
-        told = int(np.count_nonzero(fit.uncertainty_mm <= UNKNOWN_MM))
-        yield f"- {name}, {told} landmarks told: {' '.join(fit.warnings) or 'no warning'}"
+        located = int(np.count_nonzero(fit.uncertainty_mm <= UNKNOWN_MM))
+        yield f"- {name}, {located} landmarks located: {' '.join(fit.warnings) or 'no warning'}"
 
 
 def crops(scan: Slices, rng: np.random.Generator) -> list[Slices]:

@@ -28,7 +28,7 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
             DICOM file, which stands for its series in the same folder; or a .mhd, .mha, .nrrd,
             .nhdr, .nii or .nii.gz file.
         series: the SeriesInstanceUID to take; else the best CT of a chest is, see `best_first`.
-        progress: told of the progress, in the stages "Searching" and "Reading".
+        progress: callback, in the stages "Searching" and "Reading".
 
     Returns:
         The scan. Padding and whatever is below `hu.LOWEST_HU` is air (`hu.AIR_HU`). The slices of

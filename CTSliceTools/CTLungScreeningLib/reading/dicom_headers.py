@@ -37,7 +37,7 @@ ACQUISITION_TAGS = (
     "AcquisitionTime",
     "ContentTime",
 )
-"""What can tell several acquisitions or reconstructions in one series apart, best first."""
+"""Attributes that can distinguish acquisitions or reconstructions in a series, best first."""
 
 SLICE_TAGS = (
     "Rows",
@@ -52,11 +52,11 @@ SLICE_TAGS = (
 )
 
 _OTHER_UNITS = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT", "CONCENTRATION"}
-"""Rescale Types of DICOM PS3.3 C.11.1.1.2 that are not HU. Any other text is taken for a spelling
+"""Rescale Types of DICOM PS3.3 C.11.1.1.2 that are not HU. Any other text counts as a spelling
 of HU, or for nothing (US, unspecified), and the values themselves are judged."""
 
 _SLOPES = (1e-3, 1e3)
-"""HU for each step of the stored values: scanners write 1, and nobody anything beyond these."""
+"""HU for each step of the stored values: scanners write 1, and no device anything beyond these."""
 
 _MAX_PIXELS = 8192
 """Rows and columns that no CT has."""
@@ -128,7 +128,7 @@ def text_of(header: Dataset, keyword: str) -> str:
 
 
 def printable(error: object) -> str:
-    """Give a reason on one line without what a terminal would obey."""
+    """Return a reason on one line without what a terminal would obey."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return "".join(c if c.isprintable() else "?" for c in line)[:120].rstrip(".")
 

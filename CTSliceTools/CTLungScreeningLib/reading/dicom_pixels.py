@@ -167,7 +167,7 @@ def _complete(dataset: Dataset, file: Path) -> None:
     """Fill in what can only be one thing in a CT, and refuse what makes no values or others.
 
     Raises:
-        InputError: if the values cannot be told from the bytes.
+        InputError: if the bytes cannot be decoded.
     """
     for keyword, usual in (("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2")):
         if dataset.get(keyword) in (None, ""):
@@ -243,7 +243,7 @@ def _fits(padding: tuple[int, int] | None, dataset: Dataset) -> bool:
 
 
 def _as_stored(padding: tuple[int, int], dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Give padding the sign that the stored values have (US 63536 is SS −2000), in order."""
+    """Convert padding to the sign of the stored values (US 63536 is SS −2000), in order."""
     bits = 8 * dtype.itemsize
     unsigned = np.array([value % (1 << bits) for value in padding], f"u{dtype.itemsize}")
     low, high = sorted(int(value) for value in unsigned.view(f"{dtype.kind}{dtype.itemsize}"))

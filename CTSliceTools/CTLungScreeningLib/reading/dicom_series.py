@@ -290,7 +290,7 @@ def _nothing_found(
 def dicom_candidates(
     folder: Path, nested: bool = True, closed: list[str] | None = None
 ) -> Iterator[Path]:
-    """Give the files in a folder that may be DICOM: all but directories of DICOM files.
+    """Return the files in a folder that may be DICOM: all but directories of DICOM files.
 
     Args:
         folder: searched with its subfolders, unless not `nested`; never through
@@ -426,7 +426,7 @@ def _with_faulty(sentence: str, faulty: list[Instance], damaged: list[Path]) -> 
 
 
 def _end_notes(instances: list[Instance]) -> Iterator[str]:
-    """Say that slices may be missing at an end, where the header numbers or counts them."""
+    """Note that slices may be missing at an end, if the header numbers or counts them."""
     numbers = sorted(one.number for one in instances if one.number is not None)
     announced = {one.announced for one in instances}
     if any(frame.index is not None for one in instances for frame in one.frames):

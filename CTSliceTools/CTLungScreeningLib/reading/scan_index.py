@@ -32,7 +32,7 @@ class IndexedScan:
 
     Attributes:
         folder: where it was found.
-        uid: SeriesInstanceUID; empty for a volume file and for one that cannot be told.
+        uid: SeriesInstanceUID; empty for a volume file, and if unknown.
         files: names relative to `folder`: of the series, or of the one file.
     """
 
@@ -62,7 +62,7 @@ def as_scan(
     series: str | None = None,
     progress: ProgressCallback = silent,
 ) -> CTScan:
-    """Give a scan in whatever form it comes: read, indexed, on disk, or a SimpleITK image in HU.
+    """Return a scan in whatever form it comes: read, indexed, on disk, or a SimpleITK image in HU.
 
     Raises:
         InputError: as `read_ct`, or if an image is no 3-D volume in HU.

@@ -27,7 +27,7 @@ _PART = 16 << 20
 """Bytes that are written at a time: a few hundredths of a second."""
 
 _ANY_HEADER = 47
-"""Tells zlib to take streams with its own header or that of gzip."""
+"""Makes zlib accept streams with its own header or that of gzip."""
 
 _MOST_PACKED = 1032
 """What deflate can pack a byte of, https://zlib.net/zlib_tech.html; bzip2 does more with zeros."""
@@ -66,7 +66,7 @@ def read_volume_file(file: Path) -> tuple[sitk.Image, tuple[str, ...]]:
 
 
 def to_hu(image: sitk.Image, name: str) -> tuple[sitk.Image, tuple[str, ...]]:
-    """Give a 3-D scalar image as HU, as `read_volume_file` does.
+    """Return a 3-D scalar image as HU, as `read_volume_file` does.
 
     Args:
         image: the values as they were stored, LPS mm.
@@ -110,7 +110,7 @@ def read_labels(file: Path) -> sitk.Image:
 
 
 def write_image(image: sitk.Image, file: Path, level: int = -1, packed: bool = True) -> None:
-    """Write a volume, and read it again: ITK does not tell of a disk that is full.
+    """Write a volume, and read it again: ITK does not report a full disk.
 
     Args:
         image: 3-D.
@@ -174,7 +174,7 @@ def _vector(values: NDArray[np.float64]) -> str:
 
 
 def volume_size(file: Path) -> tuple[int, int, int]:
-    """Give the voxels along x, y and z by the header alone.
+    """Return the voxels along x, y and z by the header alone.
 
     Raises:
         InputError: as `read_labels`.

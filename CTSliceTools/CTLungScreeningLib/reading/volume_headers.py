@@ -480,7 +480,7 @@ def _sizes_text(spacing: NDArray[np.float64]) -> str:
 
 
 def orthonormal(file: Path, header: VolumeHeader) -> tuple[VolumeHeader, Matrix, Matrix]:
-    """Give spacing and direction of a header whose axes may be rounded, but not sheared.
+    """Return spacing and direction of a header whose axes may be rounded, but not sheared.
 
     Returns:
         The header, with a note if its axes had to be made perpendicular; mm along x, y and z; and

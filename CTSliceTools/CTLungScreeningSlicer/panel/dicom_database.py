@@ -33,7 +33,7 @@ class DatabaseSeries:
 
 
 def ct_series() -> Iterator[DatabaseSeries]:
-    """Give the CT series, patient by patient; none while there is no database."""
+    """Return the CT series, patient by patient; none while there is no database."""
     database = getattr(slicer, "dicomDatabase", None)
     if database is None:
         return
@@ -42,8 +42,8 @@ def ct_series() -> Iterator[DatabaseSeries]:
             for uid in database.seriesForStudy(study):
                 files = database.filesForSeries(uid)
                 if files and database.fileValue(files[0], "0008,0060") == "CT":
-                    told = (database.fileValue(files[0], tag) for tag in _TAGS)
-                    name, number, date, description = told
+                    values = (database.fileValue(files[0], tag) for tag in _TAGS)
+                    name, number, date, description = values
                     words = dict.fromkeys([" ".join(name.replace("^", " ").split()), number])
                     patient_text = ", ".join(filter(None, words))
                     yield DatabaseSeries(
@@ -56,7 +56,7 @@ _TAGS = ("0010,0010", "0010,0020", "0008,0020", "0008,103e")
 
 
 def instance_files(uids: Iterable[str], known: Mapping[str, Path]) -> dict[str, Path]:
-    """Give the file of each SOP Instance UID that is `known` or in Slicer's DICOM database.
+    """Return the file of each SOP Instance UID that is `known` or in Slicer's DICOM database.
 
     Files that are no longer there are left out.
     """

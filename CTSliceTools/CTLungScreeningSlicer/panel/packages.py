@@ -45,7 +45,7 @@ def read_requirements(file: Path) -> list[Requirement]:
 
 
 def missing_requirements(file: Path) -> list[Requirement]:
-    """Give the requirements of this computer that are not met."""
+    """Return the requirements of this computer that are not met."""
     importlib.invalidate_caches()
     return [
         one
@@ -55,7 +55,7 @@ def missing_requirements(file: Path) -> list[Requirement]:
 
 
 def _is_met(requirement: Requirement) -> bool:
-    """Tell whether a package is there, or the same one under its name for computers with a GPU."""
+    """Whether a package is there, or the same one under its name for computers with a GPU."""
     for name in (requirement.name, requirement.name.removesuffix("-cpu")):
         with suppress(importlib.metadata.PackageNotFoundError):
             version = importlib.metadata.version(name)
@@ -82,13 +82,13 @@ def _plain(name: str) -> str:
 
 
 def size_mb(file: Path) -> int | None:
-    """Give what the packages of a requirements file take on the disk, as the file says."""
-    told = re.search(r"^# About (\d+) MB", file.read_text(encoding="utf-8"), re.MULTILINE)
-    return int(told[1]) if told else None
+    """Return the disk space of the packages of a requirements file, as the file states."""
+    stated = re.search(r"^# About (\d+) MB", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return int(stated[1]) if stated else None
 
 
 def ensure_packages(file: Path, requester: str) -> bool:
-    """See that the packages of a requirements file are there; install them if the user agrees.
+    """Check that the packages of a requirements file are there; install them if the user agrees.
 
     A window shows the progress, and keeps the user from starting anything else. What is installed
     already stays at its version. If pip fails, one message names the command that can be run by
@@ -125,7 +125,7 @@ def ensure_packages(file: Path, requester: str) -> bool:
 
 
 def may_install() -> bool:
-    """Tell whether packages may be installed: Slicer's own tests leave its Python as it is."""
+    """Whether packages may be installed: Slicer's own tests leave its Python as it is."""
     return not slicer.app.testingEnabled()
 
 
@@ -143,7 +143,7 @@ def _question(missing: list[Requirement], size: int | None) -> str:
 
 
 def failure_message(missing: list[Requirement]) -> str:
-    """Say that packages could not be installed, and the command that installs them."""
+    """Report that packages could not be installed, and the command that installs them."""
     names = " ".join(f'"{one}"' for one in missing)
     return _(
         "Python packages could not be installed: see that this computer reaches the internet, "

@@ -50,7 +50,7 @@ class RunProgress:
 
 
 def duration_text(seconds: float) -> str:
-    """Say a duration as people do: "5 s", "3 min", "2 h 10 min"."""
+    """Write a duration: "5 s", "3 min", "2 h 10 min"."""
     if seconds < 59.5:
         return f"{max(round(seconds), 1)} s"
     minutes = round(seconds / 60)
@@ -67,7 +67,7 @@ class ProgressWindow:
     """Used as a context manager around the work, which shows how far it is."""
 
     def __init__(self, title: str, text: str) -> None:
-        """Take the title, and what is done first."""
+        """Set the title, and what is done first."""
         self._window = window = qt.QProgressDialog(slicer.util.mainWindow())
         window.windowTitle = title
         window.windowModality = qt.Qt.ApplicationModal
@@ -85,7 +85,7 @@ class ProgressWindow:
         self._window.deleteLater()
 
     def show(self, text: str) -> None:
-        """Say what is done now.
+        """Show the current stage.
 
         Raises:
             Cancelled: if the user has pressed Cancel.
@@ -94,7 +94,7 @@ class ProgressWindow:
         self.keep_alive()
 
     def keep_alive(self) -> None:
-        """Let the window be drawn and pressed; call it ten times a second.
+        """Process events of the window; call it ten times a second.
 
         Raises:
             Cancelled: if the user has pressed Cancel.
@@ -293,7 +293,7 @@ class RunBar:
     """Fills a widget of a .ui file, which has an empty layout, with the controls of a run.
 
     Attributes:
-        runner: does the work; its signals tell how it goes.
+        runner: does the work; its signals report the progress.
         button: Run, and Cancel while it runs.
     """
 
@@ -356,7 +356,7 @@ class RunBar:
         self._show()
 
     def set_obstacle(self, reason: str) -> None:
-        """Say what keeps the run from starting, "" if nothing does; it becomes the tool tip."""
+        """Set the reason why the run cannot start, "" if it can; it becomes the tooltip."""
         self._obstacle = reason
         self._show()
 

@@ -17,26 +17,26 @@ from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
 
 
 class Signal:
-    """Functions that are called, in the order in which they were connected, when it is emitted."""
+    """Calls the connected functions in order when it is emitted."""
 
     def __init__(self) -> None:
         self._slots: list[Callable[..., Any]] = []
 
     def connect(self, slot: Callable[..., Any]) -> None:
-        """Have `slot` called from now on."""
+        """Add a function."""
         self._slots.append(slot)
 
     def emit(self, *arguments: Any) -> None:
-        """Call all that are connected at this moment."""
+        """Call the functions that are connected now."""
         for slot in list(self._slots):
             slot(*arguments)
 
 
 class Debounced:
-    """Calls a function once the events that are now being handled have been, or later."""
+    """Calls a function once after the current events, or after a pause in the requests."""
 
     def __init__(self, function: Callable[[], object], wait_ms: int = 0) -> None:
-        """Take the function, and how long nobody must have asked for it."""
+        """Set the function, and how long to wait after the last request."""
         self._timer = qt.QTimer()
         # Not `.singleShot =`, which is a function as well.
         self._timer.setProperty("singleShot", True)
@@ -44,47 +44,47 @@ class Debounced:
         self._timer.timeout.connect(function)
 
     def __call__(self, *_arguments: Any) -> None:
-        """Have it called, once however often this is asked; takes what any event passes."""
+        """Request the call; takes the arguments of any event."""
         self._timer.start()
 
     @property
     def waiting(self) -> bool:
-        """Whether it is still to be called."""
+        """Whether the call is pending."""
         return bool(self._timer.active)
 
     def cancel(self) -> None:
-        """Have it not called."""
+        """Withdraw the request."""
         self._timer.stop()
 
 
 class Section:
-    """A section of a panel; it overrides what it needs to be told.
+    """A section of a panel; it overrides the methods it needs.
 
-    While the panel is not shown, and while the scene is being closed, it is told None.
+    While the panel is hidden, and while the scene is being closed, their argument is None.
 
     Attributes:
-        changed: signal without arguments, to be emitted after the section has changed what others
-            show as well: results, landmarks, or changes that can be undone.
+        changed: signal without arguments, to be emitted after the section has changed something
+            that others show too: results, landmarks, or the history.
     """
 
     def __init__(self) -> None:
         self.changed = Signal()
 
     def set_parameters(self, parameters: Any | None) -> None:
-        """Take the panel's wrapped parameter node, again after each change of a parameter."""
+        """Use the panel's wrapped parameter node; called again after each change."""
 
     def set_volume(self, volume: Any | None) -> None:
-        """Work on a volume from now on, or on none; a run goes on with the one it began with."""
+        """Work on another volume, or on none; a running command keeps its own."""
 
     def set_results(self, results: Any | None) -> None:
-        """Show the results of the volume, None without any; called again when they may differ."""
+        """Show the results of the volume, None without any; called again when they may change."""
 
     def stop(self) -> None:
-        """End all work, with its child processes: the scene, the module or Slicer goes."""
+        """Stop all work and child processes before the scene, the module or Slicer closes."""
 
 
 class ParameterBinding(VTKObservationMixin):
-    """What every panel does with its parameters as it is shown and left, and as the scene changes.
+    """Keeps a panel and its parameters together as it is shown and hidden, and the scene changes.
 
     Attributes:
         parameters: the wrapped parameter node, with a parameter `volume`; None while the panel is
@@ -103,9 +103,10 @@ class ParameterBinding(VTKObservationMixin):
         Args:
             panel: the module's widget class, whose `ui` names parameters and has a
                 `volumeSelector`.
-            find: gives the wrapped parameter node of the scene.
-            show: gets it whenever a parameter or the scene has changed, None to let go of it.
-            stop: ends all work before the scene, the module or Slicer goes.
+            find: returns the wrapped parameter node of the scene.
+            show: called with it whenever a parameter or the scene has changed, with None to
+                release it.
+            stop: ends all work before the scene, the module or Slicer closes.
         """
         super().__init__()
         self.parameters: Any = None
@@ -116,14 +117,14 @@ class ParameterBinding(VTKObservationMixin):
         # Also where it is the one that was chosen before, which changes no parameter.
         panel.ui.volumeSelector.nodeActivated.connect(_show_activated)
         scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self._scene_goes)
-        self.addObserver(scene, scene.EndCloseEvent, self._scene_came)
-        self.addObserver(scene, scene.EndImportEvent, self._scene_came)
+        self.addObserver(scene, scene.StartCloseEvent, self._scene_closes)
+        self.addObserver(scene, scene.EndCloseEvent, self._scene_changed)
+        self.addObserver(scene, scene.EndImportEvent, self._scene_changed)
         self.addObserver(scene, scene.NodeRemovedEvent, self.refresh)
         self.enter()
 
     def enter(self) -> None:
-        """The panel is shown: take the parameters, with the volume in view if they have none."""
+        """Bind the parameters when the panel is shown; their default is the volume in view."""
         live = self._live()
         live._bind(live._find())
         if live.parameters.volume is None:
@@ -132,27 +133,27 @@ class ParameterBinding(VTKObservationMixin):
                 live.parameters.volume = volume
 
     def leave(self) -> None:
-        """Another module is shown: the scene may change unheard."""
+        """Release the parameters when another module is shown."""
         self._live()._bind(None)
 
     def _live(self) -> "ParameterBinding":
-        """Give the binding of the panel that is shown: Slicer 5.6 keeps telling the first one."""
+        """Return the binding of the shown panel: Slicer 5.6 keeps notifying the first one."""
         panel = getattr(slicer.modules, f"{self._panel.moduleName}Widget", self._panel)
         return cast("ParameterBinding", getattr(panel, "binding", self))
 
     def close(self) -> None:
-        """Stop all work and let go of the scene: the module is unloaded, or Slicer quits."""
+        """Stop all work and release the scene before the module is unloaded."""
         self._stop()
         self._bind(None)
         self.removeObservers()
 
     def choose_volume(self, volume: Any) -> None:
-        """Make a volume the one to work on."""
+        """Select the volume to work on."""
         if self.parameters is not None:
             self.parameters.volume = volume
 
     def refresh(self, *_arguments: Any) -> None:
-        """Show what the parameters say, and a volume that was chosen in the slice views."""
+        """Show the parameters, and a newly chosen volume in the slice views."""
         self._await_images()
         volume = self.parameters and self.parameters.volume
         if volume is None or has_voxels(volume):
@@ -162,7 +163,7 @@ class ParameterBinding(VTKObservationMixin):
         self._show(self.parameters)
 
     def _await_images(self) -> None:
-        """Hear of the images of volumes that have none yet: Slicer may add a volume before it."""
+        """Wait for the images of volumes without one: Slicer may add a volume before its image."""
         arrived = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
         for name in self.parameters.allParameters if self.parameters is not None else ():
             node = self.parameters.getValue(name)
@@ -176,13 +177,13 @@ class ParameterBinding(VTKObservationMixin):
             self.removeObserver(volume, arrived, self._image_arrived)
             self.refresh()
 
-    def _scene_goes(self, *_arguments: Any) -> None:
-        """Nothing may hold on to the nodes of the scene."""
+    def _scene_closes(self, *_arguments: Any) -> None:
+        """Release all nodes before the scene closes."""
         self._stop()
         self._bind(None)
 
-    def _scene_came(self, *_arguments: Any) -> None:
-        """The scene was closed, or another read into it."""
+    def _scene_changed(self, *_arguments: Any) -> None:
+        """Bind the parameters again after the scene was closed or loaded."""
         if self._panel.parent.isEntered:
             self.enter()
 
@@ -194,8 +195,8 @@ class ParameterBinding(VTKObservationMixin):
         self.parameters = parameters
         self._volume = parameters and parameters.volume  # that the views show, or the user knows
         if parameters is not None:
-            # What connectGui observes with is never taken away: without a reference to the node,
-            # Python's garbage collector clears it, and VTK calls what is no more.
+            # connectGui never removes its observer: without a reference to the node, Python's
+            # garbage collector clears it, and VTK calls a deleted function.
             self._held_node = parameters.parameterNode
             self._tag = parameters.connectGui(self._panel.ui)
             self.addObserver(parameters.parameterNode, modified, self.refresh)
@@ -253,7 +254,7 @@ def _declared(one: OptionField) -> tuple[Any, Any]:
 
 
 class SectionParameters:
-    """Choices of a section, kept in the panel's parameter node and equal to their widgets.
+    """Parameters of a section, kept in the panel's parameter node and bound to widgets.
 
     Attributes:
         values: the wrapped parameter node; None while there is none.
@@ -327,7 +328,7 @@ PACKAGES = frozenset(
 
 
 def forget_packages() -> None:
-    """Have the files of our packages read again when they are next imported.
+    """Forget our packages, so that the next import reads their files again.
 
     Slicer's own reload reads the module's file alone again; call this before it.
     """

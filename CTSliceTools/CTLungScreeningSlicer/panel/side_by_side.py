@@ -208,7 +208,7 @@ class SideBySide:
         self._pair = self._before = self._alignment = self._levels = self._unzoomed = None
 
     def _fill(self) -> None:
-        """See that each view shows its volume, whatever Slicer has put into all views."""
+        """Show each view's volume again if Slicer has put another one into all views."""
         assert self._pair is not None
         for name, volume in zip((RED_NAME, BESIDE_NAME), self._pair, strict=True):
             if _composite_node(name).GetBackgroundVolumeID() != volume.GetID():
@@ -229,7 +229,7 @@ class SideBySide:
         self._follow()
 
     def _follow(self) -> None:
-        """Let the view that was not moved follow the one that was."""
+        """Make the other view follow the one that was moved."""
         if self._before is None or self._pair is None:
             return
         red, beside = _slice_node(RED_NAME), _slice_node(BESIDE_NAME)
@@ -262,7 +262,7 @@ def _show_alike(volume: Any, other: Any) -> None:
 
 
 def _within(volume: Any, z_mm: float) -> float:
-    """Give the height in mm that is nearest to `z_mm` and not outside a volume."""
+    """Return the height in mm that is nearest to `z_mm` and not outside a volume."""
     bounds = [0.0] * 6
     volume.GetRASBounds(bounds)
     low, high = bounds[4:]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def visible_volumes() -> list[Any]:
-    """Give the scalar volumes of the scene that are not hidden from the user."""
+    """Return the scalar volumes of the scene that are not hidden from the user."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return [
         one
@@ -21,13 +21,13 @@ def visible_volumes() -> list[Any]:
 
 
 def shown_volume() -> Any | None:
-    """Give the volume that a slice view shows; None if none does."""
+    """Return the volume that a slice view shows; None if none does."""
     shown = _backgrounds()
     return next((one for one in visible_volumes() if one.GetID() in shown), None)
 
 
 def is_in_view(volume: Any) -> bool:
-    """Tell whether a slice view shows a volume."""
+    """Whether a slice view shows a volume."""
     return volume.GetID() in _backgrounds()
 
 
@@ -38,7 +38,7 @@ def show_volume(volume: Any) -> None:
 
 
 def view_shows(slice_node: Any, volume: Any) -> bool:
-    """Tell whether a slice view shows a volume."""
+    """Whether a slice view shows a volume."""
     logic = slicer.app.applicationLogic().GetSliceLogic(slice_node)
     composite = logic and logic.GetSliceCompositeNode()
     if composite is None:
@@ -59,7 +59,7 @@ BESIDE = "vtkMRMLSliceNodeCTSliceToolsBeside"
 
 
 def pointed_view() -> Any | None:
-    """Give the slice node of the view under the pointer.
+    """Return the slice node of the view under the pointer.
 
     If the pointer is in no slice view, or in that of a second volume, which shows the level of the
     red one, it is the red one; None if there is none.
@@ -68,7 +68,7 @@ def pointed_view() -> Any | None:
 
 
 def pointed_ras() -> NDArray[np.float64] | None:
-    """Give the place under the pointer in RAS mm of the world.
+    """Return the place under the pointer in RAS mm of the world.
 
     If the pointer is not in the view of `pointed_view`, it is the middle of that.
     """
@@ -86,18 +86,18 @@ def _pointed() -> tuple[Any | None, NDArray[np.float64] | None]:
 
 
 def view_centre(slice_node: Any) -> NDArray[np.float64]:
-    """Give the middle of what a slice view shows, RAS mm of the world."""
+    """Return the middle of what a slice view shows, RAS mm of the world."""
     matrix = slice_node.GetSliceToRAS()
     return np.array([matrix.GetElement(row, 3) for row in range(3)])
 
 
 def is_axial_view(slice_node: Any) -> bool:
-    """Tell whether a slice view looks along the patient's axis, within 30 degrees."""
+    """Whether a slice view looks along the patient's axis, within 30 degrees."""
     return abs(slice_node.GetSliceToRAS().GetElement(2, 2)) > np.cos(np.radians(30))
 
 
 def pointer_observers(callback: Callable[..., None]) -> list[tuple[Any, int]]:
-    """Have `callback` called when the user points elsewhere or scrolls; give nodes and tags."""
+    """Call `callback` when the user points elsewhere or scrolls; return nodes and tags."""
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     return [
         (node, node.AddObserver(event, callback))
@@ -150,7 +150,7 @@ class KeyShortcuts:
             self._ours.append(shortcut)
 
     def disable(self) -> None:
-        """Take the keys away and give Slicer's own back."""
+        """Set the keys away and give Slicer's own back."""
         for shortcut in self._ours:
             shortcut.enabled = False
             shortcut.deleteLater()

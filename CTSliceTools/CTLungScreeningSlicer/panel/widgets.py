@@ -32,10 +32,10 @@ def shown_errors() -> Iterator[None]:
 
 
 def lacking(problem: Exception) -> str:
-    """Say in one sentence that this Slicer is too old, "" if it is not, or that is not the reason.
+    """Return a sentence if an error is due to an old Slicer, else "".
 
     Args:
-        problem: that was raised; a class or method that is missing is told by an `AttributeError`
+        problem: that was raised; a class or method that is missing raises an `AttributeError`
             or `ImportError`.
     """
     version = int(slicer.app.majorVersion), int(slicer.app.minorVersion)
@@ -67,17 +67,17 @@ def _path(chosen: str) -> Path | None:
 
 
 def offer_folder(button: Any, field: Any) -> None:
-    """Have a button ask for a folder for a line; the line's own or grey one is where it begins."""
+    """Make a button ask for a folder for a line, starting at the line's own or grey one."""
     _offer(button, field, lambda: choose_folder(_("Folder"), field.text or field.placeholderText))
 
 
 def offer_file(button: Any, field: Any, title: str, filters: str) -> None:
-    """Have a button ask for a file that is there."""
+    """Make a button ask for an existing file."""
     _offer(button, field, lambda: choose_file(title, filters))
 
 
 def offer_new_file(button: Any, field: Any, title: str, filters: str, suffix: str) -> None:
-    """Have a button ask for a file to write; one without a suffix gets `suffix`."""
+    """Make a button ask for a file to write; one without a suffix gets `suffix`."""
 
     def ask() -> Path | None:
         file = choose_new_file(title, field.text or field.placeholderText, filters)
@@ -271,7 +271,7 @@ class ModelChooser:
 
 
 def about_network(file: Path) -> tuple[str, str]:
-    """Give name and description of a network by its card.
+    """Return name and description of a network by its card.
 
     Raises:
         InputError: if it has no card that can be read.

@@ -192,7 +192,7 @@ def _landmark_table(found: "ScanPrediction") -> str:
         f"{name:<24}{place.z_mm:>9.1f}{place.uncertainty_mm:>6.0f}{place.slice.index:>7}"
         for name, place in found.landmarks.items()
     ]
-    lines += [f"{name:<24}{'cannot tell':>15}" for name in found.unknown]
+    lines += [f"{name:<24}{'unknown':>15}" for name in found.unknown]
     return "\n".join(lines)
 
 

@@ -49,7 +49,7 @@ class LabelQueue:
     """
 
     def __init__(self, series: Sequence[SeriesToLabel]) -> None:
-        """Take the series.
+        """Set the series.
 
         Raises:
             InputError: if two of them share a folder, so that their annotations would clash.

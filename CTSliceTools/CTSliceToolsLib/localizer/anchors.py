@@ -390,13 +390,13 @@ class Anatomy:
     Attributes:
         anchors: landmarks that were found, from head to feet.
         strange: one sentence for each reason to think that this is no CT of an adult's trunk or
-            head, so that nothing can be told of it.
-        doubts: one sentence for each reason to look at the anchors.
+            head, so that it cannot be located.
+        warnings: one sentence for each reason to check the anchors.
     """
 
     anchors: tuple[Anchor, ...] = ()
     strange: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def examine(pictures: NDArray[np.uint8], z_mm: NDArray[np.float64]) -> Anatomy:
@@ -422,11 +422,11 @@ def examine(pictures: NDArray[np.uint8], z_mm: NDArray[np.float64]) -> Anatomy:
     if lungs is not None:
         found += chest_anchors(body, lungs)
     anchors = tuple(sorted(found, key=lambda anchor: -anchor.z_mm))
-    doubts = (
+    warnings = (
         "The liver lies on the left: the scan is mirrored left for right, or the organs are "
         "(situs inversus).",
     )
-    return Anatomy(anchors, tuple(_strange(body)), doubts if mirrored else ())
+    return Anatomy(anchors, tuple(_strange(body)), warnings if mirrored else ())
 
 
 def _mirrored(body: BodyGrid) -> bool:

@@ -24,7 +24,7 @@ LEAST_STEP_MM = 2.0
 
 
 def grey(hu: float) -> int:
-    """Give the grey value of slice images for a density in HU."""
+    """Return the grey value of slice images for a density in HU."""
     return round(255 * (hu - SLICE_WINDOW.low) / SLICE_WINDOW.width)
 
 
@@ -162,7 +162,7 @@ def component_sizes(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
 
 
 def enclosed(mask: Mask) -> Mask:
-    """Give what of a mask does not reach the edge of its slice."""
+    """Return the parts of a mask that do not reach the edge of their slice."""
     regions, count = ndimage.label(mask, IN_PLANE)
     inside = np.ones(count + 1, bool)
     for edge in (regions[:, 0], regions[:, -1], regions[:, :, 0], regions[:, :, -1]):

@@ -45,7 +45,7 @@ class LabelledScan:
         locations: their true normalized locations, (n,).
         landmark_z_mm: LPS z in mm of at least two landmarks by name.
         measured: whether z is the scan's own; else it is that of an adult of usual proportions with
-            the top of the head at 0, as slices of `convert` do not tell theirs.
+            the top of the head at 0, as slices of `convert` have none.
     """
 
     name: str
@@ -56,7 +56,7 @@ class LabelledScan:
     measured: bool = True
 
     def z_at(self, location: ArrayLike) -> Floats:
-        """Give LPS z in mm of a location, of any shape.
+        """Return LPS z in mm of a location, of any shape.
 
         It is linear between the landmarks; past the first and the last it goes on with the slope
         next to it.
@@ -89,7 +89,7 @@ def scan_sources(data: Path, progress: ProgressCallback = silent) -> list[ScanSo
 
     Args:
         data: folder of `partition`, or one with annotated DICOM series below it.
-        progress: told of the slices of the testing part that were looked at.
+        progress: callback, counts the slices of the testing part.
 
     Raises:
         InputError: if there is nothing.
@@ -191,7 +191,7 @@ class Evaluation:
     scans: tuple[ScanErrors, ...]
 
     def of(self, way: Way) -> list[ScanErrors]:
-        """Give the scans that were judged in one way."""
+        """Return the scans that were judged in one way."""
         return [scan for scan in self.scans if scan.way is way]
 
 
@@ -224,7 +224,7 @@ def evaluate(
         models: at least one.
         sources: of `labelled_scans.scan_sources`, at least one.
         progress: counts the scans, in the stage "Evaluating".
-        on_problem: told of each scan that cannot be used; the others are.
+        on_problem: called with a sentence for each scan that cannot be used and is left out.
 
     Raises:
         InputError: if a model or none of the scans can be used.
@@ -306,5 +306,5 @@ def ranges(truth: Floats) -> list[tuple[float, float]]:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Number the names that are given twice."""
+    """Number the names that occur twice."""
     return [name if names.count(name) == 1 else f"{name} ({n})" for n, name in enumerate(names, 1)]

@@ -58,12 +58,12 @@ def write_results(folder: Path, evaluations: Sequence[Evaluation]) -> None:
 
 
 def summary_rows(evaluations: Sequence[Evaluation]) -> list[Row]:
-    """Give the row of each model and way: numbers of scans and slices, errors, shares within."""
+    """Return the row of each model and way: numbers of scans and slices, errors, shares within."""
     return list(_each(evaluations, _summary_rows))
 
 
 def summary_text(evaluations: Sequence[Evaluation]) -> str:
-    """Give the summary in a form to print."""
+    """Return the summary in a form to print."""
     limit = TOLERANCES_MM[2]
     lines = [
         f"{'Model':<24}{'Locations':<17}{'Slices':>7}{'Mean error':>12}{'mm':>7}"

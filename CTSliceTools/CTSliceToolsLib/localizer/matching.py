@@ -263,7 +263,7 @@ def _curve(scan: "ScanPrediction") -> tuple[Floats, Floats]:
 
 
 def _increasing(z_mm: Floats, spacing: float) -> Floats:
-    """Let no level come below the one before it."""
+    """Make the levels monotone."""
     ramp = np.arange(len(z_mm)) * spacing * 0.1
     return np.maximum.accumulate(z_mm - ramp) + ramp
 
@@ -322,7 +322,7 @@ class SliceMatch:
 
 
 def location_of(key: float | str) -> float:
-    """Give the normalized location that a number or the name of a landmark stands for.
+    """Return the normalized location that a number or the name of a landmark stands for.
 
     Raises:
         InputError: if there is no such landmark.
@@ -376,7 +376,7 @@ def match_files(
 
 
 def find_level(prediction: ScanPrediction, key: float | str) -> Level:
-    """Find a level, given as a normalized location or by its landmark, in a scan.
+    """Find the level of a normalized location or a landmark in a scan.
 
     Raises:
         InputError: if there is no such landmark.
@@ -395,7 +395,7 @@ def find_same_level(
 ) -> Level:
     """Find the level that another scan, of the same patient or not, shows at LPS `z_mm`.
 
-    Its location is that in the scan it is looked for in. Where both volumes are given and look like
+    Its location is that in the scan that is searched. If both volumes are passed and look like
     one patient's there, the level is found on their voxels.
     """
     here = align_scans(prediction, other).z_at(z_mm)
@@ -443,7 +443,7 @@ def check_alignment(
 def matched_uncertainty(
     prediction: ScanPrediction, z_mm: float, other: ScanPrediction, other_z_mm: float
 ) -> float:
-    """Give half the width in mm of the 95 % interval of a level found by the fits of two scans."""
+    """Return half the 95 % interval, in mm, of a level found by the fits of two scans."""
     here, there = prediction.fit.uncertainty_at(z_mm), other.fit.uncertainty_at(other_z_mm)
     return float(np.hypot(here, there))
 
@@ -451,7 +451,7 @@ def matched_uncertainty(
 def match_slices(
     prediction: ScanPrediction, level: Level, tolerance: float = TOLERANCE
 ) -> list[SliceMatch]:
-    """Give the slices of a scan within a tolerance of a level, the nearest first."""
+    """Return the slices of a scan within a tolerance of a level, the nearest first."""
     matches = [
         SliceMatch(one, one.location - level.location, one.z_mm - level.z_mm)
         for one in prediction.slices

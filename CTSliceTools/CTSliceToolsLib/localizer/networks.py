@@ -117,7 +117,7 @@ class RandomIntensity(_RandomLayer):
         self.contrast, self.brightness, self.noise = contrast, brightness, noise
 
     def change(self, images: Any) -> Any:
-        """Give each image a gain, an offset and noise of its own, clipped to 0…255."""
+        """Apply a random gain, offset and noise to each image, clipped to 0…255."""
         gain = self.uniform(images, 1 - self.contrast, 1 + self.contrast, rank=4)
         offset = self.uniform(images, -self.brightness, self.brightness, rank=4)
         sd = self.uniform(images, -self.noise, self.noise, rank=4)
@@ -245,7 +245,7 @@ def build_localizer(
 
 
 def unfreeze(model: keras.Model) -> None:
-    """Let everything be trained; it takes effect when the model is compiled."""
+    """Make all layers trainable; it takes effect when the model is compiled."""
     for layer in model.layers:  # one by one: a model that is not frozen itself passes nothing on
         layer.trainable = True
 

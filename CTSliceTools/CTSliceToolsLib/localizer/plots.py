@@ -20,7 +20,7 @@ from CTSliceToolsLib.localizer.evaluation import (
 )
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Of the models, told apart by the colour-blind as well (Okabe and Ito, 2008)."""
+"""Of the models, distinguishable by the colour-blind (Okabe and Ito, 2008)."""
 
 RANGES, SCATTER, LANDMARKS, TOLERANCES = "ranges.png", "scatter.png", "landmarks.png", "within.png"
 EVALUATION_PLOTS = (RANGES, SCATTER, LANDMARKS, TOLERANCES)
@@ -96,7 +96,7 @@ _Series = tuple[list[ScanErrors], dict[str, Any]]
 
 
 def _series(evaluations: Sequence[Evaluation]) -> Iterator[_Series]:
-    """Give each model a colour, paler for single slices where both ways are there."""
+    """Assign a colour to each model, paler for single slices if both ways are shown."""
     for n, evaluation in enumerate(evaluations):
         both = all(evaluation.of(way) for way in Way)
         for way in Way:

@@ -31,7 +31,7 @@ UNCERTAIN_MM = 30.0
 """A landmark with a wider interval than this, to either side, comes with a warning."""
 
 UNKNOWN_MM = 80.0
-"""With a wider one than this it is not given: cannot tell."""
+"""A location with a wider interval than this is reported as unknown."""
 
 _SAME_MM = 0.01
 """Levels closer than this are the same."""
@@ -132,12 +132,12 @@ class ScanPrediction:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Names of the landmarks that seem to be in the field of view, but cannot be told."""
+        """Names of the landmarks that seem to be in the field of view, but cannot be located."""
         in_view = _in_view(self.fit, self.field_of_view)
         return tuple(name for name, (_, off) in in_view.items() if off > UNKNOWN_MM)
 
     def slice_at(self, z_mm: float) -> SliceLocation:
-        """Give the slice whose centre is nearest to LPS z in mm."""
+        """Return the slice whose centre is nearest to LPS z in mm."""
         return min(self.slices, key=lambda one: abs(one.z_mm - z_mm))
 
     @property
@@ -294,7 +294,7 @@ def fit_slices(
         nothing = np.full_like(fit.uncertainty_mm, ANYWHERE_MM)
         return replace(fit, warnings=(*anatomy.strange, *fit.warnings), uncertainty_mm=nothing)
     uncertain = _uncertain(_in_view(fit, _field_of_view(np.sort(z_mm))))
-    return replace(fit, warnings=(*anatomy.doubts, *fit.warnings, *uncertain))
+    return replace(fit, warnings=(*anatomy.warnings, *fit.warnings, *uncertain))
 
 
 def _field_of_view(z_mm: NDArray[np.float64]) -> tuple[float, float]:
@@ -315,9 +315,7 @@ def _uncertain(in_view: dict[str, tuple[float, float]]) -> Iterator[str]:
         yield f"Uncertain by up to ±{worst:.0f} mm: {', '.join(unsure)}."
     unknown = [name for name, (_, off) in in_view.items() if UNKNOWN_MM < off < ANYWHERE_MM]
     if unknown:
-        yield (
-            f"Cannot tell where these lie, by more than ±{UNKNOWN_MM:.0f} mm: {', '.join(unknown)}."
-        )
+        yield (f"These cannot be located to within ±{UNKNOWN_MM:.0f} mm: {', '.join(unknown)}.")
 
 
 def open_model(model: Model, device: Device | None = None) -> tuple[Network, ModelUsed]:

@@ -60,7 +60,7 @@ COLUMNS = (
 
 
 def result_files(output: Path, plot: bool = True) -> tuple[Path, ...]:
-    """Give the names of the files that a prediction named `output` consists of.
+    """Return the names of the files that a prediction named `output` consists of.
 
     Raises:
         InputError: if `output` does not end in `.json`.
@@ -106,7 +106,7 @@ def write_prediction(output: Path, prediction: ScanPrediction, plot: bool = True
 
 
 def prediction_record(prediction: ScanPrediction) -> dict[str, Any]:
-    """Give a prediction as what `json` can write; see `write_prediction`."""
+    """Return a prediction for `json`, see `write_prediction`."""
     source, folder = _scan_folder(prediction)
     found = prediction.landmarks
     of_slice: dict[int, list[str]] = defaultdict(list)
@@ -215,7 +215,7 @@ def _prediction(record: dict[str, Any]) -> ScanPrediction:
 def match_record(
     prediction: ScanPrediction, level: Level, matches: Iterable[SliceMatch]
 ) -> dict[str, Any]:
-    """Give the slices found in a scan as what `json` can write."""
+    """Return the slices found in a scan as what `json` can write."""
     source, folder = _scan_folder(prediction)
     return {
         "scan": {"source": str(source), "folder": str(folder)},

@@ -69,7 +69,7 @@ class _Process(NamedTuple):
 def rib_anchors(body: BodyGrid) -> Iterator[Anchor]:
     """Find T12 by the lowest ribs, where the scan goes on below them.
 
-    Long ribs are told from transverse processes by their reach, a short twelfth rib by its fall.
+    Long ribs differ from transverse processes by their reach, a short twelfth rib by its descent.
     """
     spine = _spine(body)
     if spine is None:

@@ -53,7 +53,7 @@ _OUTSIDE_MM = 1750.0
 """mm for one unit of location above the head and below the hips, where no landmarks are."""
 
 _FAR = 100
-"""Units of location; nobody is as long."""
+"""Units of location; no body is as long."""
 
 _RAW_SD = 0.025
 """Location error of a single slice within which all slices count fully."""
@@ -115,16 +115,16 @@ class ScanFit:
     uncertainty_mm: Floats = field(default_factory=lambda: np.zeros(len(LANDMARKS)))
 
     def location_at(self, z_mm: ArrayLike) -> Floats:
-        """Give the normalized location at LPS z in mm, of any shape; beyond 0…1 outside a body."""
+        """Return the normalized location at LPS z in mm, any shape; outside a body beyond 0…1."""
         return _location_at(self.landmark_z_mm, np.asarray(z_mm, float))
 
     def z_at(self, location: ArrayLike) -> Floats:
-        """Give the LPS z in mm of a normalized location, of any shape; undoes `location_at`."""
+        """Return the LPS z in mm of a normalized location, of any shape; undoes `location_at`."""
         z, locations = _knots(self.landmark_z_mm)
         return np.interp(np.asarray(location, float), locations, z)
 
     def uncertainty_at(self, z_mm: ArrayLike) -> Floats:
-        """Give half the width in mm of the 95 % interval of the level at LPS z in mm, any shape."""
+        """Return half the 95 % interval, in mm, of the level at LPS z in mm, of any shape."""
         heights = self.landmark_z_mm[::-1]
         return np.interp(np.asarray(z_mm, float), heights, self.uncertainty_mm[::-1])
 
@@ -149,13 +149,13 @@ def fit_scan(z_mm: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> ScanF
     residual = float(np.median(error))
     trusted = int(np.count_nonzero(solution.trust > _LEAST_TRUST))
     strange = tuple(_strange(z, raw, residual, trusted))
-    doubts = tuple(_doubts(z, anchors, solution, residual, trusted))
+    warnings = tuple(_warnings(z, anchors, solution, residual, trusted))
     uncertainty = np.full_like(heights, ANYWHERE_MM) if strange else _TWO_SIDED_95 * solution.sd_mm
-    return ScanFit(heights, residual, strange or doubts, uncertainty)
+    return ScanFit(heights, residual, strange or warnings, uncertainty)
 
 
 def landmark_fit(landmark_z_mm: Mapping[str, float]) -> ScanFit:
-    """Give the fit that passes through known landmarks.
+    """Return the fit that passes through known landmarks.
 
     A landmark between two known ones is put in proportion to its location, one beyond the first or
     the last at the usual distances; where the labels of training slices are to be right beyond the
@@ -190,7 +190,7 @@ class _Solution:
 def _solve(z: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> _Solution:
     """Find the heights that suit network, anchors and usual distances best.
 
-    The unknowns are the top of the head, the eleven gaps below it, and what the network is off by
+    The unknowns are the top of the head, the eleven distances below it, and the network's offset
     at places `_BIAS_MM` apart. Anchors are weighed as in robust regression with the loss of Geman
     and McClure, whose width is narrowed step by step.
     """
@@ -204,7 +204,7 @@ def _solve(z: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> _Solution:
     anchor_z = np.array([anchor.z_mm for anchor in anchors])
     anchor_sd = np.array([anchor.sd_mm for anchor in anchors])
     count = len(LANDMARKS)
-    # Without anchors nothing tells what the network is off by: it is taken as it is.
+    # Without anchors the offset of the network is unknown, and assumed to be zero.
     free = 1.0 if anchors else _HARDLY
 
     tops = [float(np.median(z - np.interp(raw, LOCATIONS, usual)))]
@@ -274,7 +274,7 @@ def _soft(residual: Floats) -> Floats:
 
 
 def usual_heights() -> Floats:
-    """Give usual heights of `LANDMARKS` in mm, 0 at the top of the head, decreasing, (12,).
+    """Return usual heights of `LANDMARKS` in mm, 0 at the top of the head, decreasing, (12,).
 
     They suit all usual distances, weighted by their deviations.
     """
@@ -318,7 +318,7 @@ def _thickness(z: Floats) -> Floats:
 
 
 def _strange(z: Floats, raw: Floats, residual: float, trusted: int) -> Iterator[str]:
-    """Say why nothing can be told of a scan."""
+    """Return the reasons why a scan cannot be located."""
     if np.ptp(z) > 60 and np.ptp(raw) > 0.03 and _rank_correlation(z, raw) > 0.3:
         upside_down = _solve(-z, raw)
         if upside_down.cost < _solve(z, raw).cost:
@@ -341,7 +341,7 @@ def _rank_correlation(a: Floats, b: Floats) -> float:
     return float(ranks[0] @ ranks[1] / (ranks[0] @ ranks[0]))
 
 
-def _doubts(
+def _warnings(
     z: Floats, anchors: Sequence[Anchor], found: _Solution, residual: float, trusted: int
 ) -> Iterator[str]:
     if residual > UNTRUSTED_MM and _FEW_ANCHORS <= trusted < _ENOUGH_ANCHORS:
@@ -355,7 +355,7 @@ def _doubts(
         off = anchor.z_mm - found.heights[LANDMARKS.index(LANDMARK_BY_NAME[anchor.landmark])]
         if trust < _LEAST_TRUST:
             yield (
-                f"{anchor.name}: what was taken for it puts {anchor.landmark} {abs(off):.0f} mm "
+                f"{anchor.name}: the structure found puts {anchor.landmark} {abs(off):.0f} mm "
                 f"{'above' if off > 0 else 'below'} where the rest of the scan has it, and was "
                 "left out."
             )

@@ -84,7 +84,7 @@ def train(
     Args:
         data: folder of `ct-slice-tools partition`.
         output: the new `.keras` file, with its card beside it.
-        plan: how; the default plan unless given.
+        plan: settings; None for the default.
         progress: progress, in slices and then in batches.
         on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`.
 
@@ -206,7 +206,7 @@ def _run_stages(
 
 
 def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
-    """Give the epoch with the smallest validation loss, the first of equals."""
+    """Return the epoch with the smallest validation loss, the first of equals."""
     return min(epochs, key=lambda epoch: epoch["val_loss"])
 
 

@@ -41,7 +41,7 @@ _PSEUDONYM_LENGTH = 32
 
 
 def pseudonym(key: bytes, level: str, identifier: str) -> str:
-    """Give the folder name that stands for an identifier: half of its HMAC-SHA256 in hexadecimal.
+    """Return the folder name that stands for an identifier: half of its HMAC-SHA256 in hexadecimal.
 
     Args:
         key: the same key gives the same name.

@@ -66,7 +66,7 @@ def list_files(
 
 
 def identified(files: Iterable[FolderFiles]) -> Iterator[Identified]:
-    """Give each file with its identifiers.
+    """Return each file with its identifiers.
 
     Headers are read a few dozen files ahead: one header, one copy in turn would empty the
     processor's caches again and again, and takes a tenth more time.

@@ -46,7 +46,7 @@ class CornerLabels:
     """
 
     def __init__(self, text_of: Callable[[Any], str]) -> None:
-        """Take the function, which gets the slice node of a view."""
+        """Set the function, which gets the slice node of a view."""
         self._text_of = text_of
         self._actors: dict[str, tuple[Any, Any]] = {}
         self._tags: list[tuple[Any, int]] = []
@@ -69,7 +69,7 @@ class CornerLabels:
         self.update()
 
     def disable(self) -> None:
-        """Take the texts away."""
+        """Set the texts away."""
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         for widget, actor in self._actors.values():
@@ -83,7 +83,7 @@ class CornerLabels:
             self._update(name)
 
     def texts(self) -> dict[str, str]:
-        """Give the text that each view shows, by the view's name."""
+        """Return the text that each view shows, by the view's name."""
         return {name: actor.GetInput() for name, (_, actor) in self._actors.items()}
 
     def _update(self, name: str) -> None:
@@ -157,7 +157,7 @@ class LandmarkTable:
                 item.setToolTip("\n".join(filter(None, (location, file))))
 
     def selected(self) -> list[str]:
-        """Give the names of the landmarks in the selected rows."""
+        """Return the names of the landmarks in the selected rows."""
         rows = sorted({item.row() for item in self.widget.selectedItems()})
         return [LANDMARKS[row].name for row in rows]
 
@@ -302,7 +302,7 @@ class AnnotateSection(Section):
         self._logic.saveAnnotation(self._volume, file, files if complete else None)
 
     def remove_markups(self, volume: Any) -> None:
-        """Take the landmarks of a volume out of the scene."""
+        """Set the landmarks of a volume out of the scene."""
         node = self._logic.markupsNode(volume)
         if node is not None:
             slicer.mrmlScene.RemoveNode(node)
@@ -338,7 +338,7 @@ class AnnotateSection(Section):
             raise
 
     def _observe(self) -> None:
-        """Hear of changes that others make to the volume, its landmarks and the pointer."""
+        """Observe changes of the volume, its landmarks and the pointer."""
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         self._tags = []
@@ -380,7 +380,7 @@ class AnnotateSection(Section):
         return slices.number_at(ras)
 
     def _other_volume(self) -> str:
-        """Say so where the view that is pointed at does not show the volume; "" where it does."""
+        """Return a sentence if the view under the pointer does not show the volume, else ""."""
         view = pointed_view()
         if view is None or self._volume is None or view_shows(view, self._volume):
             return ""

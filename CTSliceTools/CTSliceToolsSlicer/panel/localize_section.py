@@ -111,7 +111,7 @@ class LocalizeSection(Section):
                 z, off = f"{place.z_mm:.1f}", f"{place.uncertainty_mm:.0f}"
                 location = f"{LANDMARK_BY_NAME[name].location:g}"
                 rows.append((name, str(place.slice.index), z, off, location))
-            rows += [(name, "", _("cannot tell"), "", "") for name in self._prediction.unknown]
+            rows += [(name, "", _("unknown"), "", "") for name in self._prediction.unknown]
         table = self._ui.foundTable
         table.rowCount = len(rows)
         for row, texts in enumerate(rows):
@@ -141,7 +141,7 @@ class LocalizeSection(Section):
             if low <= ras[2] <= high:
                 location = float(self._prediction.fit.location_at(ras[2]))
                 off = float(self._prediction.fit.uncertainty_at(ras[2]))
-                sure = f"± {off:.0f} mm" if off <= UNKNOWN_MM else _("cannot tell")
+                sure = f"± {off:.0f} mm" if off <= UNKNOWN_MM else _("unknown")
                 text = f"{location:.3f}, {describe_location(location)} ({sure})"
         self._ui.locationLabel.text = text
 

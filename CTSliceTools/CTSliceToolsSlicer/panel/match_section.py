@@ -104,26 +104,26 @@ class MatchSection(Section):
         problem = self._pair_problem()
         self._first = self._prediction = self._alignment = self._one_patient = None
         self._missing = []
-        doubts: list[str] = []
+        warnings: list[str] = []
         for volume in () if problem else (self._volume, self._other):
             try:
                 self._first, self._prediction = self._prediction, self._logic.prediction(volume)
-                doubts += self._prediction.fit.warnings
+                warnings += self._prediction.fit.warnings
             except InputError as reason:
                 self._missing.append(volume)
-                doubts.append(str(reason))
+                warnings.append(str(reason))
         if not problem and not self._missing:
             self._alignment = self._logic.alignment(self._volume, self._other)
             self._one_patient = self._logic.isAligned(self._volume, self._other)
             if self._one_patient is False:
-                doubts.append(_("The voxels do not look like those of one patient."))
+                warnings.append(_("The voxels do not look like those of one patient."))
         if self._side_by_side and not problem:
             self.views.show(self._volume, self._other)
             self.views.keep_apart(self._markups(self._volume), self._markups(self._other))
             self.views.align(self._alignment)
         else:
             self.views.close()
-        show_text(self._ui.matchWarning, "\n".join(doubts))
+        show_text(self._ui.matchWarning, "\n".join(warnings))
         self._show_level()
         self._show_obstacle()
 
@@ -137,7 +137,7 @@ class MatchSection(Section):
         return ""
 
     def _markups(self, volume: Any) -> list[Any]:
-        """Give the landmarks of a volume, those found and those annotated."""
+        """Return the landmarks of a volume, those found and those annotated."""
         found = self._logic.predictionNodes(volume)
         nodes = (found and found.markups, self._logic.annotation.markupsNode(volume))
         return [node for node in nodes if node is not None]
@@ -214,7 +214,7 @@ class MatchSection(Section):
         fit_height(table, 3, 6)
 
     def _observe(self) -> None:
-        """Hear of scrolling, and of what others do to the volumes."""
+        """Observe scrolling and changes of the volumes."""
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         self._tags = []

@@ -43,7 +43,7 @@ class AnnotationLogic:
         self._histories: dict[Any, History] = {}
 
     def slices(self, volumeNode: Any) -> VolumeSlices:
-        """Give the numbers, places and DICOM instances of a volume's slices.
+        """Return the numbers, places and DICOM instances of a volume's slices.
 
         Raises:
             InputError: if it holds no image or no axial slices.
@@ -51,7 +51,7 @@ class AnnotationLogic:
         return VolumeSlices.of(volumeNode)
 
     def markupsNode(self, volumeNode: Any) -> Any:
-        """Give the markups node with the landmarks of a volume; None if it has none yet."""
+        """Return the markups node with the landmarks of a volume; None if it has none yet."""
         return landmark_points.find_points(volumeNode)
 
     def useMarkups(self, volumeNode: Any, markupsNode: Any) -> None:
@@ -70,7 +70,7 @@ class AnnotationLogic:
             before.RemoveNodeReferenceIDs(landmark_points.VOLUME_ROLE)
 
     def landmarks(self, volumeNode: Any) -> dict[str, LandmarkSlice]:
-        """Give the slice of each landmark that is set, from head to feet.
+        """Return the slice of each landmark that is set, from head to feet.
 
         A point that was moved out of the volume does not count.
         """
@@ -86,7 +86,7 @@ class AnnotationLogic:
         }
 
     def contradiction(self, volumeNode: Any) -> str | None:
-        """Say in a sentence what is wrong with the order of the landmarks, if anything is."""
+        """Return a sentence on a wrong order of the landmarks, "" if it is correct."""
         slices = self.slices(volumeNode)
         try:
             annotation_files.numbered(slices, self._numbers(slices))
@@ -154,7 +154,7 @@ class AnnotationLogic:
             volumeNode: of a DICOM series, or any other.
             file: to write, such as `annotation.json` in the folder of the series.
             files: SOP Instance UID → DICOM file, of at least the annotated slices. With it the
-                annotation names files; for None, or a volume that does not tell the UIDs of its
+                annotation names files; for None, or a volume that does not have the UIDs of its
                 slices, it gives slice numbers.
 
         Raises:
@@ -211,7 +211,7 @@ class AnnotationLogic:
         return self._histories.get(self.markupsNode(volumeNode)) or History(self.scene)
 
     def _restore(self, volumeNode: Any, places: Places) -> Restore:
-        """Give what puts all landmarks of a volume back where they were."""
+        """Return a function that restores all landmarks of a volume."""
 
         def restore() -> Restore:
             slices = self.slices(volumeNode)

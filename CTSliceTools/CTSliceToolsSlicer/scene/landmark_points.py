@@ -40,7 +40,7 @@ Places = Mapping[str, tuple[float, float, float]]
 
 
 def find_points(volume_node: Any) -> Any:
-    """Give the markups node that annotates a volume; None if there is none."""
+    """Return the markups node that annotates a volume; None if there is none."""
     nodes = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode", volume_node.GetScene())
     return next((node for node in nodes if node.GetNodeReference(VOLUME_ROLE) is volume_node), None)
 
@@ -112,7 +112,7 @@ def follow(node: Any, slices: VolumeSlices) -> None:
 
 
 def read_places(node: Any, slices: VolumeSlices) -> dict[str, tuple[float, float, float]]:
-    """Give the voxels that the points mark; of several points of one landmark, the last."""
+    """Return the voxels that the points mark; of several points of one landmark, the last."""
     return {
         node.GetNthControlPointLabel(index): _ijk(node, index, slices) for index in _indices(node)
     }
@@ -225,7 +225,7 @@ def _numbers_of_files(
     volume = slices.node.GetName()
     if not slices.uids:
         raise InputError(
-            f"{file} names DICOM files, but {volume} does not tell which of them it is made of: "
+            f"{file} names DICOM files, but {volume} does not record which of them it was made of: "
             "load the series from the DICOM database."
         )
     by_name = {Path(path).name: Path(path) for path in files.values()}

@@ -74,7 +74,7 @@ class CTSliceToolsLogic:
         return complete(self.predictWork(volumeNode, modelFile), keeping_alive(progress))
 
     def predictWork(self, volumeNode: Any, modelFile: Path | None = None) -> Work[PredictionNodes]:
-        """Give the work of `predict`."""
+        """Return the work of `predict`."""
         work = Path(tempfile.mkdtemp(prefix="CTSliceTools-", dir=slicer.app.temporaryPath))
         scan, result = work / "scan.nrrd", work / "prediction.json"
         name = volumeNode.GetName()
@@ -94,11 +94,11 @@ class CTSliceToolsLogic:
             shutil.rmtree(work, ignore_errors=True)
 
     def predictionNodes(self, volumeNode: Any) -> PredictionNodes | None:
-        """Give the nodes of a volume's last prediction, from this session or a saved scene."""
+        """Return the nodes of a volume's last prediction, from this session or a saved scene."""
         return prediction_nodes.find_prediction(volumeNode)
 
     def prediction(self, volumeNode: Any) -> ScanPrediction:
-        """Give the last prediction of a volume.
+        """Return the last prediction of a volume.
 
         Raises:
             InputError: if there is none, or the volume was moved since.
@@ -106,7 +106,7 @@ class CTSliceToolsLogic:
         return prediction_nodes.read_prediction_nodes(volumeNode)
 
     def locationAt(self, volumeNode: Any, sliceOffset: float) -> float:
-        """Give the normalized location at the offset of an axial slice view in mm.
+        """Return the normalized location at the offset of an axial slice view in mm.
 
         Raises:
             InputError: as `prediction`.
@@ -114,7 +114,7 @@ class CTSliceToolsLogic:
         return float(self.prediction(volumeNode).fit.location_at(sliceOffset))
 
     def alignment(self, volumeNode: Any, otherNode: Any) -> ScanAlignment:
-        """Give the offsets at which two volumes show the same levels; the last is remembered.
+        """Return the offsets at which two volumes show the same levels; the last is remembered.
 
         Raises:
             InputError: as `prediction`, for either volume.
@@ -126,7 +126,7 @@ class CTSliceToolsLogic:
         return self._aligned[1]
 
     def isAligned(self, volumeNode: Any, otherNode: Any) -> bool | None:
-        """Say whether the voxels of two volumes were laid over each other; None if not yet.
+        """Whether the voxels of two volumes were registered; None if not tried yet.
 
         False means that they do not look like those of one patient.
 
@@ -153,7 +153,7 @@ class CTSliceToolsLogic:
         return complete(self.alignWork(volumeNode, otherNode), keeping_alive(progress))
 
     def alignWork(self, volumeNode: Any, otherNode: Any) -> Work[ScanAlignment]:
-        """Give the work of `align`."""
+        """Return the work of `align`."""
         pair = [self.prediction(node) for node in (volumeNode, otherNode)]
         with tempfile.TemporaryDirectory(
             prefix="CTSliceTools-", dir=slicer.app.temporaryPath

@@ -119,7 +119,7 @@ def add_prediction(volume_node: Any, prediction: ScanPrediction) -> PredictionNo
 
 
 def find_prediction(volume_node: Any) -> PredictionNodes | None:
-    """Give the nodes of a volume's last prediction; None without, or if one was deleted."""
+    """Return the nodes of a volume's last prediction; None without, or if one was deleted."""
     for table in reversed(slicer.util.getNodesByClass("vtkMRMLTableNode", volume_node.GetScene())):
         if table.GetAttribute(PREDICTION) is None:
             continue
@@ -135,7 +135,7 @@ def find_prediction(volume_node: Any) -> PredictionNodes | None:
 
 
 def remove_prediction(nodes: PredictionNodes) -> None:
-    """Take the nodes of a prediction out of the scene."""
+    """Set the nodes of a prediction out of the scene."""
     scene = nodes.table.GetScene()
     series = [
         nodes.chart.GetNthPlotSeriesNode(index)
@@ -146,7 +146,7 @@ def remove_prediction(nodes: PredictionNodes) -> None:
 
 
 def read_prediction_nodes(volume_node: Any) -> ScanPrediction:
-    """Give a volume's last prediction as it is kept in the scene.
+    """Return a volume's last prediction as it is kept in the scene.
 
     Raises:
         InputError: if there is none, it is damaged, or the volume was moved since.

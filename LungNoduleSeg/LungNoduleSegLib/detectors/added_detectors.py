@@ -31,7 +31,7 @@ class NetworkInput:
 
     Attributes:
         spacing_mm: along z, y and x; None for the scan's own.
-        window_hu: lowest and highest HU that it tells apart.
+        window_hu: lowest and highest HU that it distinguishes.
         range: what these two become.
         axes: of `DIMENSIONS`, such as `bczyx`, or `bcyx` for a network of single slices.
         patch: lengths along z, y and x; 1 along z if the network has no such axis.

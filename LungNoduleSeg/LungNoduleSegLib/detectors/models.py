@@ -73,7 +73,7 @@ def read_zip_card(file: Path) -> ModelCard:
 
 
 def what_runs(card: ModelCard) -> str:
-    """Say which program a model runs on this computer, "" if it is data only."""
+    """Return the program that a model runs on this computer, "" if it is data only."""
     return " ".join(card.command) if card.kind == "command" else ""
 
 
@@ -182,7 +182,7 @@ def open_detector(model: Path, device: Device | None = None) -> Detector:
         device: where networks run; None for a GPU if there is one.
 
     Raises:
-        InputError: as `find_card`, or if it runs a program that nobody agreed to.
+        InputError: as `find_card`, or if it runs a program that the user did not agree to.
     """
     card = find_card(model)
     cards = [repr(card)]

@@ -121,7 +121,7 @@ class Candidates:
         )
 
     def mask(self, index: int | np.integer) -> tuple[Box, NDArray[np.bool_]]:
-        """Give the box around a component in the grid, and its voxels in that box."""
+        """Return the box around a component in the grid, and its voxels in that box."""
         voxels = self.voxels[self.first[index] : self.first[index + 1]]
         low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
         mask = np.zeros(high - low, bool)
@@ -145,7 +145,7 @@ class Candidates:
         return broken
 
     def ranked(self, broken: NDArray[np.str_], threshold: float) -> NDArray[np.int64]:
-        """Give the components that break no rule in the order of their numbers as nodules.
+        """Return the components that break no rule in the order of their numbers as nodules.
 
         That is by highest probability, rounded to 0.01, then by volume, the largest first.
 

@@ -127,7 +127,7 @@ def grow_work(
 def _around(
     image: sitk.Image, point: tuple[float, float, float]
 ) -> tuple[Box, tuple[int, int, int]]:
-    """Give the box about a point in which it may grow, and the point's voxel in that box."""
+    """Return the box about a point in which it may grow, and the point's voxel in that box."""
     index = image.TransformPhysicalPointToIndex(point)
     if not all(0 <= i < size for i, size in zip(index, image.GetSize(), strict=True)):
         raise InputError("The point lies outside the lungs: click on a nodule in a lung.")
@@ -173,7 +173,7 @@ def _densest(density: NDArray[np.float32], among: NDArray[np.bool_]) -> tuple[in
 def _cut_free(
     dense: NDArray[np.bool_], seed: tuple[int, ...], spacing: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Give the body of a piece that the seed lies in, without what hangs on it by a neck."""
+    """Return the body of a piece that the seed lies in, without what hangs on it by a neck."""
     pieces, _ = ndimage.label(dense)
     (box,) = ndimage.find_objects(pieces == pieces[seed], 1)
     piece = np.pad(pieces[box] == pieces[seed], 1)
@@ -191,7 +191,7 @@ def _cut_free(
 
 
 def _rim(nodule: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Give the voxels around a nodule as far off as `RIM_MM` says."""
+    """Return the voxels around a nodule as far off as `RIM_MM` says."""
     distance = _distance(nodule, spacing)
     return np.asarray((distance > RIM_MM[0]) & (distance <= RIM_MM[1]))
 

@@ -247,7 +247,7 @@ _TYPES = get_type_hints(Nodule)
 
 
 def most_suspicious(nodules: Iterable[Nodule]) -> Nodule | None:
-    """Give the nodule to look at first, None if there is none.
+    """Return the nodule to look at first, None if there is none.
 
     That is the one with the largest product of longest diameter and probability (1 if a person drew
     it); calcified ones come last. An order for reading, no estimate of malignancy.

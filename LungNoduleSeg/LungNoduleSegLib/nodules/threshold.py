@@ -45,7 +45,7 @@ class LabelledNodule:
     mask: NDArray[np.bool_]
 
     def overlaps(self, box: Box, mask: NDArray[np.bool_]) -> bool:
-        """Tell whether it shares a voxel with another mask of the same grid."""
+        """Whether it shares a voxel with another mask of the same grid."""
         shared = [
             (max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, self.box, strict=True)
         ]
@@ -183,7 +183,7 @@ class ThresholdedNodules:
 
 
 def _lowest(steps: NDArray[np.uint8]) -> float:
-    """Give the smallest threshold at which no more than `MAX_VOXELS` remain."""
+    """Return the smallest threshold at which no more than `MAX_VOXELS` remain."""
     marked = steps[steps > 0]
     reaching = np.bincount(marked, minlength=STEPS + 1)[::-1].cumsum()[::-1]
     few = np.flatnonzero(reaching <= MAX_VOXELS)

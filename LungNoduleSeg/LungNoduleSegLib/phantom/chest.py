@@ -274,7 +274,7 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
 
 
 def compare_with_truth(truth: Path, results: Path) -> str:
-    """Say for each lesion of a phantom which nodule of a run lies on it, and what else was found.
+    """Describe for each lesion of a phantom the nodule found on it, and the other findings.
 
     Beside the measures of the nodule stand those that the same ruler takes of the exact mask.
 

@@ -303,7 +303,7 @@ def rough_mark(crop: Crop, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def measure_trial(spec: CropSpec) -> Trial | None:
-    """Make a nodule and measure it; None where no voxel shows it, or the image tells no outline."""
+    """Make a nodule and measure it; None if no voxel shows it, or the image has no outline."""
     crop = make_crop(spec)
     if not crop.mask.any():  # thinner than half a slice
         return None

@@ -86,7 +86,7 @@ NODULE_FEATURES = {
     "calcified": Feature("", "1 if it is calcified"),
     "right_lung": Feature("", "1 if it lies in the patient's right lung"),
     "relative_height": Feature("", "Height in its lung, 0 at the lowest, 1 at the highest point"),
-    "pleura_mm": Feature("mm", "Gap to the border of the lung"),
+    "pleura_mm": Feature("mm", "Distance to the border of the lung"),
 }
 """Features of one nodule in mm and HU. From `mean_hu` on they need the CT or its lungs."""
 

@@ -315,7 +315,7 @@ def _bts_large(nodule: NoduleFacts, patient: PatientFacts, size: str) -> Classed
 
 
 def _brock(nodule: NoduleFacts, patient: PatientFacts) -> float:
-    """Give the probability by the Brock model, or raise `MissingFactsError`."""
+    """Return the probability by the Brock model, or raise `MissingFactsError`."""
     brock = evaluate(PANCAN_2B, nodule, patient)
     if brock.probability is None:
         raise MissingFactsError(*(name for name, label in LABELS.items() if label in brock.missing))

@@ -119,7 +119,7 @@ class BatchTable:
         self._fit()
 
     def handle(self, event: Mapping[str, Any]) -> None:
-        """Take what the command `batch` tells: a scan's progress, or its finished row."""
+        """Handle an event of the command `batch`: a scan's progress, or its finished row."""
         if "row" in event:
             self._finish(event["row"])
         elif "scan_stage" in event:
@@ -252,7 +252,7 @@ class BatchSection(Section):
             ui: widgets of the .ui file; those with a parameter have it in the property `PROPERTY`.
             logic: runs the command and loads scans.
             model: gives the network.
-            lungs: tells how lungs are found.
+            lungs: has the method of lung segmentation.
             requirements: packages installed when a run is first started.
             choose_volume: makes a volume the panel's.
         """
@@ -311,12 +311,12 @@ class BatchSection(Section):
         self._show_obstacle()
 
     def make_work(self) -> Work[Any] | None:
-        """Give the batch that is chosen; None if the user declines to install what it needs.
+        """Return the batch that is chosen; None if the user declines to install what it needs.
 
         Raises:
             InputError: if the list of series cannot be written.
         """
-        source, output = self._given(), self._output
+        source, output = self._chosen_source(), self._output
         assert source is not None
         if not ensure_packages(self._requirements, TITLE):
             return None
@@ -358,8 +358,8 @@ class BatchSection(Section):
         values = self._parameters.values
         return Path() if values is None else self._parameters.path("batchOutput") or Path()
 
-    def _given(self) -> Path | None:
-        """What the command is given as its source; None if nothing was chosen."""
+    def _chosen_source(self) -> Path | None:
+        """The source for the command; None if nothing was chosen."""
         if self._parameters.values is None:
             return None
         if self._source is BatchSource.DATABASE:
@@ -369,7 +369,7 @@ class BatchSection(Section):
 
     def _show_obstacle(self) -> None:
         obstacle = ""
-        if self._given() is None:
+        if self._chosen_source() is None:
             obstacle = {
                 BatchSource.FOLDER: _("Choose the folder with the scans first."),
                 BatchSource.LIST: _("Choose the CSV file of paths first."),
@@ -402,7 +402,7 @@ class BatchSection(Section):
         return self._shown / cells["results"] if cells and cells["results"] else None
 
     def _show_choice(self) -> None:
-        """Say what the table holds, and what went wrong with the chosen scan."""
+        """Show the counts of the table, and the error of the selected scan."""
         there = self._chosen_folder() is not None
         self._ui.loadScanButton.enabled = self._ui.scanReportButton.enabled = there
         lines = [self._unreadable]

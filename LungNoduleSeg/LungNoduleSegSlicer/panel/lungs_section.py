@@ -1,4 +1,4 @@
-"""How the lungs are found, and by which model the nodules."""
+"""The section Lungs and model: method of lung segmentation, and the models of nodules."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +24,7 @@ from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 
 
 def about_model(model: Path) -> tuple[str, str]:
-    """Give name and description of a model.
+    """Return name and description of a model.
 
     Raises:
         InputError: if it cannot be used.
@@ -34,7 +34,7 @@ def about_model(model: Path) -> tuple[str, str]:
 
 
 def added_models() -> list[Path]:
-    """Give the names of the models that were added before and can be used, as paths."""
+    """Return the names of the usable models that were added, as paths."""
     usable = []
     for name in model_names()[1:]:
         with suppress(InputError):
@@ -44,7 +44,7 @@ def added_models() -> list[Path]:
 
 
 def added(file: Path) -> Path:
-    """Add the model in a zip file and give its name, as a path; give any other file as it is.
+    """Add the model of a zip file and return its name, as a path; return any other file as it is.
 
     Raises:
         InputError: if the file is no model, or the user does not agree to the program it runs.
@@ -65,17 +65,17 @@ def added(file: Path) -> Path:
 
 
 class LungsSection(Section):
-    """Where nodules are looked for; the next run takes what is chosen here.
+    """The lungs in which the next run searches for nodules.
 
     Attributes:
-        given: the segmentation node whose lungs are taken; None to have them found.
-        method: how they are found.
+        node: segmentation with the lungs to use; None to segment them.
+        method: of the segmentation.
     """
 
     def __init__(self, ui: Any) -> None:
         super().__init__()
         self._ui = ui
-        self.given: Any | None = None
+        self.node: Any | None = None
         self.method = LungMethod.VOLUME
         self._parameters: Any = None
         self._volume: Any = None
@@ -94,24 +94,24 @@ class LungsSection(Section):
 
     @property
     def kind(self) -> str:
-        """What `expectedCost` is to know of the lungs."""
-        return str(self.method) if self.given is None else EXTERNAL_LUNGS
+        """The kind of lungs, for `expectedCost`."""
+        return str(self.method) if self.node is None else EXTERNAL_LUNGS
 
     def set_parameters(self, parameters: Any | None) -> None:
-        """Show what is chosen."""
+        """Show the choice."""
         self._parameters = parameters
-        self.given = parameters and parameters.lungs
+        self.node = parameters and parameters.lungs
         name = parameters.lungMethod if parameters is not None else ""
         self.method = LungMethod(name) if name in list(LungMethod) else LungMethod.VOLUME
         self._ui.lungMethodBox.currentIndex = list(LungMethod).index(self.method)
-        self._ui.lungMethodBox.enabled = self.given is None
+        self._ui.lungMethodBox.enabled = self.node is None
 
     def set_volume(self, volume: Any | None) -> None:
-        """Draw on a volume from now on."""
+        """Edit lungs on another volume."""
         self._volume = volume
 
     def set_results(self, results: ResultNodes | None) -> None:
-        """Show whether the lungs are shown."""
+        """Show the visibility of the lungs."""
         self._results = results
         lungs = self._lungs()
         self._ui.showLungsBox.enabled = self._ui.editLungsButton.enabled = bool(lungs)
@@ -120,7 +120,7 @@ class LungsSection(Section):
             self._ui.showLungsBox.checked = any(map(display.GetSegmentVisibility, lungs))
 
     def _lungs(self) -> list[str]:
-        """Ids of the lungs of the results."""
+        """Segment ids of the lungs of the results."""
         if self._results is None or self._results.segmentation.GetDisplayNode() is None:
             return []
         segmentation = self._results.segmentation.GetSegmentation()
@@ -139,7 +139,7 @@ class LungsSection(Section):
                 display.SetSegmentVisibility(one, self._ui.showLungsBox.checked)
 
     def _edit(self, *_arguments: Any) -> None:
-        """Go to the Segment Editor; the next run takes the lungs as they are then."""
+        """Open the Segment Editor; the next run uses the edited lungs."""
         if self._results is None or self._parameters is None:
             return
         self._parameters.lungs = self._results.segmentation

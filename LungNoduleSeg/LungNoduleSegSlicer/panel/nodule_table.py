@@ -47,7 +47,7 @@ class _Shown:
 
 
 def _odds(one: ReviewedNodule) -> float:
-    """Give the network's probability; what a person has drawn counts as more than certain."""
+    """Return the network's probability; what a person has drawn counts as more than certain."""
     return math.inf if one.nodule.probability is None else one.nodule.probability
 
 
@@ -88,7 +88,7 @@ class NoduleTable:
     """
 
     def __init__(self, widget: Any) -> None:
-        """Give a table widget of a .ui file its columns."""
+        """Return a table widget of a .ui file its columns."""
         self.chosen = Signal()
         self._widget = widget
         self._rows: list[ReviewedNodule] = []
@@ -226,7 +226,7 @@ class ThresholdSlider:
     """
 
     def __init__(self, slider: Any, hint: Any, logic: ReviewLogic) -> None:
-        """Take the widgets; `hint` is shown where there is nothing to move."""
+        """Set the widgets; `hint` is shown where there is nothing to move."""
         self.moved = Signal()
         self._slider, self._hint, self._logic = slider, hint, logic
         self._showing = False
@@ -248,7 +248,7 @@ class ThresholdSlider:
         self._showing = False
 
     def stop(self) -> None:
-        """Tell nothing of what it was moved to."""
+        """Move without a signal."""
         self._tell_soon.cancel()
 
     def _move(self, value: float) -> None:

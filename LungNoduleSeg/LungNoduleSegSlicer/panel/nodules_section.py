@@ -28,10 +28,10 @@ from LungNoduleSegSlicer.scene.review_logic import ReviewedNodule
 _CLASS = "vtkMRMLMarkupsFiducialNode"
 
 REST_MS = 300
-"""How long results must rest after a change before the other sections hear of it."""
+"""Pause after a change of results before the other sections are updated."""
 
 MakeWork: TypeAlias = Callable[[ResultNodes], Work[Any]]
-"""Gives the work that changes results."""
+"""Returns the work that changes results."""
 
 
 class PointPlacing:
@@ -181,7 +181,7 @@ class NodulesSection(Section):
         self.refresh()
 
     def set_volume(self, volume: Any | None) -> None:
-        """Say of which volume there are no results; they are told next."""
+        """Set the volume, without results until `set_results`."""
         self._volume = volume
 
     def set_results(self, results: ResultNodes | None) -> None:
@@ -226,7 +226,7 @@ class NodulesSection(Section):
             self.go_to(nodule)
 
     def judge(self, verdict: Verdict) -> None:
-        """Give the selected nodule a verdict, or take it back if it has that one."""
+        """Return the selected nodule a verdict, or take it back if it has that one."""
         one = self._selected()
         if one is not None:
             new = None if one.verdict is verdict else verdict
@@ -351,12 +351,12 @@ class NodulesSection(Section):
         self.runner.stop()
 
     def _show_label(self) -> None:
-        """Say how many nodules there are, and how far a change is."""
+        """Show the number of nodules, and the progress of a change."""
         progress = self.runner.progress.text if self.runner.busy else ""
         self._ui.nodulesLabel.text = " – ".join(filter(None, (self._summary, progress)))
 
     def _colors(self, nodules: tuple[ReviewedNodule, ...]) -> dict[int, tuple[float, float, float]]:
-        """Give the colours of the nodules' segments by number."""
+        """Return the colours of the nodules' segments by number."""
         if self._results is None:
             return {}
         segmentation = self._results.segmentation.GetSegmentation()
@@ -397,7 +397,7 @@ class NodulesSection(Section):
         self._show_state()
 
     def _observe(self) -> None:
-        """Hear of changes that others make to the nodes of the results."""
+        """Observe the nodes of the results."""
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         self._tags = []
@@ -415,7 +415,7 @@ class NodulesSection(Section):
 
 
 def _summary(nodules: tuple[ReviewedNodule, ...]) -> str:
-    """Say how many nodules there are, and how many of them were judged."""
+    """Describe the number of nodules, and of those that were judged."""
     if not nodules:
         return _("No nodules at this threshold.")
     count = len(nodules)
@@ -426,7 +426,7 @@ def _summary(nodules: tuple[ReviewedNodule, ...]) -> str:
 
 
 def _details(nodule: Nodule) -> str:
-    """Say where a nodule is and how large, beyond what its row says."""
+    """Describe the place and size of a nodule, beyond its row."""
     return _("{place}, slice {slice}, {long:.1f} × {short:.1f} mm, {volume:,.0f} mm³").format(
         place=_(nodule.place).capitalize(),
         slice=nodule.slice,

@@ -124,7 +124,7 @@ class OutputSection(Section):
             self.save_dicom(folder)
 
     def _name(self, name: str) -> str:
-        """Propose a name of a file that tells the volume."""
+        """Propose a file name with the volume's name."""
         if self._results is None:
             return name
         volume = volume_node_of(self._results.segmentation).GetName()

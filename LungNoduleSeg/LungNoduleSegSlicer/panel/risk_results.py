@@ -20,7 +20,7 @@ from LungNoduleSegLib.risk.published_models import ModelResult
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a fact as long as nobody tells it: a value and who says it."""
+    """The value of a fact that nobody has entered, and its origin."""
 
     value: Any
     origin: str
@@ -32,16 +32,16 @@ class Known:
 class ClinicalDataForm:
     """Fills a grid of a .ui file with a row for each fact: its name, and a field for it.
 
-    A choice has as its first entry what is known, or that nothing is; a number shows it in grey.
-    Choosing that entry, or emptying the field, takes back what was told. The names of facts that
-    matter to the results are bold.
+    A combo box has the known value, or "unknown", as its first entry; a number shows it in grey.
+    Choosing that entry, or emptying the field, withdraws the entered value. The names of facts that
+    affect the results are bold.
     """
 
     def __init__(
         self,
         layout: Any,
         groups: Mapping[str, Mapping[str, Any]],
-        tell: Callable[[str, Any], None],
+        enter: Callable[[str, Any], None],
     ) -> None:
         """Build the rows.
 
@@ -49,10 +49,10 @@ class ClinicalDataForm:
             layout: an empty QGridLayout.
             groups: by their headings, "" for none: type of each fact by its name, as type hints
                 give it.
-            tell: called with a fact's name and its new value, None if it was taken back, or with
+            enter: called with a fact's name and its new value, None if it was withdrawn, or with
                 the text of a number that is none.
         """
-        self._tell = tell
+        self._enter = enter
         self._rows: dict[str, Any] = {}
         self._labels: dict[str, Any] = {}
         layout.setColumnStretch(0, 1)
@@ -83,23 +83,23 @@ class ClinicalDataForm:
             font.setBold(name in names)
             label.font = font
 
-    def show(self, known: Mapping[str, Known], told: Mapping[str, Any]) -> None:
-        """Show what is known without anybody's telling, and what was told."""
+    def show(self, known: Mapping[str, Known], entered: Mapping[str, Any]) -> None:
+        """Show known values, and those that a person entered."""
         for name, row in self._rows.items():
-            row.show(known.get(name), told.get(name))
+            row.show(known.get(name), entered.get(name))
 
     def _changed(self, name: str) -> None:
         row = self._rows[name]
         value = row.read()
-        if value != row.told:
-            self._tell(name, value)
+        if value != row.entered:
+            self._enter(name, value)
 
 
 class _Choice:
     """One of some values, in a combo box."""
 
     def __init__(self, values: Iterable[Any]) -> None:
-        self.told: Any = None
+        self.entered: Any = None
         self._values = [None, *values]
         self.widget = qt.QComboBox()
         self.widget.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon
@@ -113,17 +113,17 @@ class _Choice:
     def read(self) -> Any:
         return self._values[self.widget.currentIndex]
 
-    def show(self, known: Known | None, told: Any) -> None:
-        self.told = told
+    def show(self, known: Known | None, entered: Any) -> None:
+        self.entered = entered
         self.widget.setItemText(0, _("unknown") if known is None else str(known))
-        self.widget.currentIndex = self._values.index(told)
+        self.widget.currentIndex = self._values.index(entered)
 
 
 class _Number:
     """A number, in a line."""
 
     def __init__(self, kind: type) -> None:
-        self.told: Any = None
+        self.entered: Any = None
         self._kind = kind
         self._shown = ""
         self.widget = qt.QLineEdit()
@@ -134,16 +134,16 @@ class _Number:
     def read(self) -> Any:
         text = self.widget.text.strip()
         if text == self._shown:
-            return self.told
+            return self.entered
         try:
             return self._kind(text.replace(",", ".")) if text else None
         except ValueError:
             return text
 
-    def show(self, known: Known | None, told: Any) -> None:
-        self.told = told
+    def show(self, known: Known | None, entered: Any) -> None:
+        self.entered = entered
         self.widget.placeholderText = _("unknown") if known is None else str(known)
-        self._shown = "" if told is None else in_words(told)
+        self._shown = "" if entered is None else in_words(entered)
         if self.widget.text != self._shown:
             self.widget.text = self._shown
 

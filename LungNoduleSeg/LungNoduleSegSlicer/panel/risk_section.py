@@ -1,4 +1,4 @@
-"""The section Cancer risk: what models and guidelines ask, what they say, and a trained model."""
+"""The section Cancer risk: clinical data, published models and guidelines, and a trained model."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -31,7 +31,7 @@ from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 
 COUNT = "count"
-"""A fact of nodules that is asked with those of the patient: it is one for the scan."""
+"""A fact of nodules that is entered with those of the patient: it holds for the scan."""
 
 WARNINGS = 3
 """Of a trained model, that are shown at once."""
@@ -68,8 +68,8 @@ class RiskSection(Section):
         self._numbers: list[int] = []
         self._number: int | None = None
         self.shown = RiskResults(ui.riskResults.layout())
-        self.patient = ClinicalDataForm(ui.patientFacts.layout(), {"": _PATIENT}, self._tell)
-        self.nodule = ClinicalDataForm(ui.noduleFacts.layout(), _grouped(), self._tell)
+        self.patient = ClinicalDataForm(ui.patientFacts.layout(), {"": _PATIENT}, self._enter)
+        self.nodule = ClinicalDataForm(ui.noduleFacts.layout(), _grouped(), self._enter)
         filters = _("Risk models (*.ubj *.skops)")
         self.model = ModelChooser(ui.riskModel, [SUSPICION_MODEL], self._about_model, filters)
         self.model.changed.connect(lambda file: self._show_prediction())
@@ -80,7 +80,7 @@ class RiskSection(Section):
         ui.riskNodule.activated.connect(lambda *_: self._choose_row())
         ui.predictRiskButton.clicked.connect(lambda *_: self._predict())
         ui.copyRiskButton.clicked.connect(lambda *_: self.copy())
-        ui.clearFactsButton.clicked.connect(lambda *_: self._forget())
+        ui.clearFactsButton.clicked.connect(lambda *_: self._clear())
         ui.riskSection.contentsCollapsed.connect(lambda *_: self._refresh())
         self._refresh()
 
@@ -91,7 +91,7 @@ class RiskSection(Section):
         self._refresh()
 
     def choose(self, number: int) -> None:
-        """Show a nodule, if it is one whose risk is told; folded, the section does so later."""
+        """Show a nodule whose risk is known; if folded, the section does so later."""
         if number in self._numbers or self._ui.riskSection.collapsed:
             self._number = number
             self._show_nodule()
@@ -102,7 +102,7 @@ class RiskSection(Section):
             qt.QApplication.clipboard().setText(scan_text(self._risk))
 
     def _refresh(self) -> None:
-        """Evaluate everything, unless nobody sees it."""
+        """Evaluate everything, unless the section is folded."""
         ui = self._ui
         if ui.riskSection.collapsed:
             return
@@ -156,11 +156,11 @@ class RiskSection(Section):
             for name in (*_NODULE, COUNT)
             if getattr(measured, name) is not None
         }
-        told = self._logic.risk.enteredFacts(self._results)
+        entered = self._logic.risk.enteredFacts(self._results)
         from_header = asdict(self._logic.risk.headerFacts(self._results))
         of_patient = {n: Known(v, _("DICOM")) for n, v in from_header.items() if v is not None}
-        self.patient.show(of_patient | known, asdict(told.patient) | dict(told.shared))
-        self.nodule.show(known, _told_of(told, number, one))
+        self.patient.show(of_patient | known, asdict(entered.patient) | dict(entered.shared))
+        self.nodule.show(known, _entered_for(entered, number, one))
         ui.riskResults.visible = True
         self.shown.show(one, self._risk.prediction if self._risk else None)
         influential = influential_facts(one)
@@ -195,7 +195,7 @@ class RiskSection(Section):
         if prediction is not None:
             fill_contributions(ui.contributionTable, prediction)
 
-    def _tell(self, name: str, value: Any) -> None:
+    def _enter(self, name: str, value: Any) -> None:
         if self._results is None:
             return
         try:
@@ -206,7 +206,7 @@ class RiskSection(Section):
             return
         self.changed.emit()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         if self._results is not None:
             self._logic.risk.clearFacts(self._results)
             self.changed.emit()
@@ -237,7 +237,7 @@ class RiskSection(Section):
 
 
 def _grouped() -> dict[str, dict[str, Any]]:
-    """Give the types of the facts of a nodule by group."""
+    """Return the types of the facts of a nodule by group."""
     groups = {
         _(heading): {name: _HINTS[name] for name in names if name in _HINTS}
         for heading, names in _GROUPS.items()
@@ -258,11 +258,11 @@ def nodule_title(one: Assessment) -> str:
     return f"{facts.id}: {', '.join(part for part in parts if part)}"
 
 
-def _told_of(told: ClinicalData, number: int, one: Assessment) -> Mapping[str, Any]:
-    """What was told of a nodule, and of all as far as it holds for this one."""
+def _entered_for(entered: ClinicalData, number: int, one: Assessment) -> Mapping[str, Any]:
+    """Return the entered facts of a nodule, and those of all that it does not override."""
     shared = {
         name: value
-        for name, value in told.shared.items()
+        for name, value in entered.shared.items()
         if one.nodule.origins.get(name) is Origin.GIVEN
     }
-    return shared | dict(told.nodules.get(number, {}))
+    return shared | dict(entered.nodules.get(number, {}))

@@ -23,9 +23,9 @@ TITLE = "Lung Nodule Segmentation"
 
 
 class SegmentSection(Section):
-    """One button that runs the whole way, in a child process.
+    """One button that runs everything, in a child process.
 
-    A run goes into the results that the volume has; what a reader did to them stays.
+    A run updates the results of the volume; a reader's changes to them are kept.
 
     Attributes:
         run_bar: runs it.
@@ -45,8 +45,8 @@ class SegmentSection(Section):
         Args:
             ui: widgets of the .ui file.
             logic: runs it.
-            model: gives the network.
-            lungs: tells where the lungs come from, and hears of the parameters before this.
+            model: has the network.
+            lungs: has the method of lung segmentation; updated before this section.
             requirements: packages installed when a run is first started.
         """
         super().__init__()
@@ -65,24 +65,24 @@ class SegmentSection(Section):
         )
 
     def set_parameters(self, parameters: Any | None) -> None:
-        """Say what a run costs with other lungs or another model; end it if its volume is gone."""
+        """Show the cost of a run with these parameters; cancel it if its volume is gone."""
         if self.run_bar.runner.busy and self._running.GetScene() is None:
             self.run_bar.runner.cancel()
         self._show_cost()
 
     def set_volume(self, volume: Any | None) -> None:
-        """Work on a volume from now on."""
+        """Work on another volume."""
         self._volume = volume
         self.run_bar.set_obstacle("" if volume is not None else _("Choose a chest CT first."))
         self._show_cost()
 
     def set_results(self, results: ResultNodes | None) -> None:
-        """Say what has been found."""
+        """Show the number of nodules."""
         self._results = results
         show_text(self._ui.resultLabel, "" if results is None else summary(results))
 
     def stop(self) -> None:
-        """End the run, if there is one, with its child process."""
+        """Stop the run and its child process."""
         self.run_bar.runner.stop()
         self._running = None
 
@@ -95,7 +95,7 @@ class SegmentSection(Section):
         return self._logic.processWork(
             self._volume,
             *nodes,
-            lungsNode=self._lungs.given,
+            lungsNode=self._lungs.node,
             options=RunOptions(self._lungs.method, self._model.file),
         )
 
@@ -117,7 +117,7 @@ class SegmentSection(Section):
 
 
 def cost_text(cost: ExpectedCost) -> str:
-    """Say how long a run takes and how much memory it needs."""
+    """Describe the time and memory that a run needs."""
     source = (
         _("from earlier runs on this computer")
         if cost.runs
@@ -129,6 +129,6 @@ def cost_text(cost: ExpectedCost) -> str:
 
 
 def summary(results: ResultNodes) -> str:
-    """Say how many nodules there are."""
+    """Describe the number of nodules."""
     count = results.table.GetNumberOfRows()
     return _("1 nodule found.") if count == 1 else _("{count} nodules found.").format(count=count)

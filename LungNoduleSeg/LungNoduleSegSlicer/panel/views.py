@@ -65,7 +65,7 @@ def show_in_views(volume: Any, ras: Sequence[float], diameter_mm: float) -> None
 
 
 def _logics_of(volume: Any) -> list[Any]:
-    """Give the logics of the slice views that show a volume."""
+    """Return the logics of the slice views that show a volume."""
     logics = slicer.app.applicationLogic().GetSliceLogics()
     shown = volume.GetID()
     return [
@@ -77,7 +77,7 @@ def _logics_of(volume: Any) -> list[Any]:
 
 
 def _centre(slice_node: Any, ras: Sequence[float], size_mm: float) -> None:
-    """Let a slice view show at least so many mm to either side and up and down about a place."""
+    """Zoom a slice view out to at least so many mm on all sides of a place."""
     width, height = slice_node.GetDimensions()[:2]
     if min(width, height) > 0:
         scale = size_mm / min(width, height)

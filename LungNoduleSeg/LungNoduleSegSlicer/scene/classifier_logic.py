@@ -65,7 +65,7 @@ class ClassifierLogic:
             return self._add_features(results, _features(results))
 
     def predict(self, results: ResultNodes, modelFile: Path) -> Any:
-        """Give the probability of cancer of a scan by a trained model, and what moved it.
+        """Return the probability of cancer of a scan by a trained model, and what moved it.
 
         Args:
             results: of the scan, whose features are computed.
@@ -105,7 +105,7 @@ class ClassifierLogic:
         return node
 
     def prediction(self, results: ResultNodes) -> tuple[RiskPrediction | None, list[str]]:
-        """Give what a trained model said last of a scan, None if it was not asked.
+        """Return the last prediction of a trained model for a scan, None without one.
 
         Returns:
             The prediction; and a sentence instead of it if nodules were changed since.
@@ -151,5 +151,5 @@ def _features(results: ResultNodes) -> ScanFeatures:
 
 
 def _volumes(nodules: Sequence[Nodule]) -> dict[str, float]:
-    """The volumes of nodules by number, to tell whether they are still the same."""
+    """The volumes of nodules by number, to detect changes."""
     return {str(one.id): one.volume_mm3 for one in nodules}

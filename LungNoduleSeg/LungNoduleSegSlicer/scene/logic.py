@@ -126,7 +126,7 @@ class LungNoduleSegLogic:
         results = outputFolder or work / "results"
         name = volumeNode.GetName()
         lungsName = "" if lungsNode is None else lungsNode.GetName()
-        given = (segmentationNode, tableNode, fiducialNode)
+        targets = (segmentationNode, tableNode, fiducialNode)
         try:
             arguments: list[str | Path] = ["run", scan, "-o", results, "--probability", "--masks"]
             if lungsNode is not None:
@@ -134,12 +134,12 @@ class LungNoduleSegLogic:
                 arguments += ["--lungs-file", lungs]
             yield from export_work(volumeNode, scan)
             yield from self.commands.work(*arguments, *arguments_of(options))
-            for node in (volumeNode, *given):
+            for node in (volumeNode, *targets):
                 if node is not None and node.GetScene() is None:
                     raise InputError(f"{node.GetName()} was deleted during the run.")
             same = lungsNode is not None and lungsNode is segmentationNode
             keep = same and has_run_lungs(segmentationNode)
-            return (yield from self.importWork(results, volumeNode, *given, keepLungs=keep))
+            return (yield from self.importWork(results, volumeNode, *targets, keepLungs=keep))
         except InputError as problem:
             text = str(problem).replace(str(scan), name)
             if lungsNode is not None:
@@ -222,12 +222,12 @@ class LungNoduleSegLogic:
                     stay=second.stay,
                 )
                 second.show(nodes)
-            for node, given in (
+            for node, target in (
                 (nodes.segmentation, segmentationNode),
                 (nodes.table, tableNode),
                 (nodes.fiducials, fiducialNode),
             ):
-                if given is None:
+                if target is None:
                     mrml_volume.place_beside(volumeNode, node)
             connect(nodes)
             keep_record(folder, nodes.table, volumeNode)
@@ -238,10 +238,10 @@ class LungNoduleSegLogic:
         return nodes
 
     def loadRun(self, folder: Path, progress: ProgressCallback = silent) -> ResultNodes:
-        """Bring the scan and the results of a run into the scene, unless they are there already.
+        """Load the scan and the results of a run into the scene, unless they are there already.
 
         Args:
-            folder: where `lung-nodule-seg run` wrote; the scan is read from where it lay.
+            folder: output of `lung-nodule-seg run`; the scan is read from its original place.
             progress: callback, see `CTLungScreeningLib.progress`.
 
         Raises:
@@ -252,7 +252,7 @@ class LungNoduleSegLogic:
         return complete(self.loadRunWork(folder), keeping_alive(progress))
 
     def loadRunWork(self, folder: Path) -> Work[ResultNodes]:
-        """Give the work of `loadRun`, for a panel."""
+        """Return the work of `loadRun`, for a panel."""
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
             there = self.resultsOf(node) if node.GetAttribute(RUN_FOLDER) == str(folder) else None
             if there is not None:
@@ -261,12 +261,12 @@ class LungNoduleSegLogic:
             prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath, ignore_cleanup_errors=True
         ) as work:
             unpacked = Path(work, "run")
-            told = yield from self.commands.work("unpack", folder, "-o", unpacked)
+            run = yield from self.commands.work("unpack", folder, "-o", unpacked)
             scan = read_labels(unpacked / SCAN)
             yield Pause("Importing", 0, 1)
-            volume = add_volume(scan, told["name"])
-            if told["sop_instance_uids"]:
-                volume.SetAttribute(INSTANCE_UIDS, " ".join(told["sop_instance_uids"]))
+            volume = add_volume(scan, run["name"])
+            if run["sop_instance_uids"]:
+                volume.SetAttribute(INSTANCE_UIDS, " ".join(run["sop_instance_uids"]))
             volume.SetAttribute(RUN_FOLDER, str(folder))
             show_in_lung_window(volume)
             try:
@@ -276,18 +276,18 @@ class LungNoduleSegLogic:
                 raise
 
     def resultsOf(self, volumeNode: Any) -> ResultNodes | None:
-        """Give the results of a volume, from this session or a saved scene; None without any."""
+        """Return the results of a volume, from this session or a saved scene; None without any."""
         return find_results(volumeNode)
 
     def expectedCost(
         self, volumeNode: Any, modelFile: Path | None = None, lungs: str = "volume"
     ) -> ExpectedCost:
-        """Tell how long `process` will take and how much memory it needs on this machine.
+        """Estimate the time and memory that `process` needs on this machine.
 
         Args:
             volumeNode: with an image.
             modelFile: None for the bundled model.
-            lungs: the method by which lungs are found, `EXTERNAL_LUNGS` if they are not.
+            lungs: method of lung segmentation, or `EXTERNAL_LUNGS`.
 
         Raises:
             InputError: if the model's card cannot be read.

@@ -1,4 +1,4 @@
-"""The results of a run as MRML nodes: what each holds, and what in a given node is ours. RAS mm."""
+"""The results of a run as MRML nodes: their content, and our part of a user's node. RAS mm."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -52,7 +52,7 @@ def read_segmentation(file: Path) -> Any:
 
 
 def reference_grid(segmentation: Any) -> Any:
-    """Give a vtkOrientedImageData, without voxels, where a vtkSegmentation says it is from."""
+    """Return a vtkOrientedImageData, without voxels, where a vtkSegmentation says it is from."""
     grid = slicer.vtkOrientedImageData()
     slicer.vtkSegmentationConverter.DeserializeImageGeometry(
         segmentation.GetConversionParameter(
@@ -81,7 +81,7 @@ def require_same_place(grid: Grid, volume_node: Any, file: Path) -> None:
 def require_usable(
     segmentation_node: Any | None, table_node: Any | None, point_list_node: Any | None
 ) -> None:
-    """Raise `InputError` if a given node cannot take results without harm to what it holds."""
+    """Raise `InputError` if results cannot be added to a node without harm to its content."""
     for node in (segmentation_node, point_list_node):
         if node is not None and node.GetParentTransformNode() is not None:
             raise InputError(
@@ -160,7 +160,7 @@ def take_segment(original: Any) -> Any:
 
 
 def own_segments(segmentation_node: Any) -> list[str]:
-    """Give the ids of the segments that we made and nobody has renamed or edited since."""
+    """Return the ids of the segments that we made and that were not renamed or edited since."""
     segmentation = segmentation_node.GetSegmentation()
     boxes: dict[str, list[tuple[slice, ...] | None]] = {}
     found = []
@@ -219,9 +219,9 @@ def fill_table(table_node: Any, nodules: Iterable[Nodule]) -> None:
 
 
 def fill_points(point_list_node: Any, nodules: Iterable[Nodule]) -> None:
-    """Have one control point at each nodule in place of those from before.
+    """Replace the control points by one at each nodule.
 
-    Ours are told by label and description; others stay, and so do ours as far as they are right:
+    Ours are identified by label and description; others stay, as do ours that are still correct:
     Slicer draws all views anew for each point that changes.
     """
     wanted = {f"Nodule {one.id}": one for one in nodules}

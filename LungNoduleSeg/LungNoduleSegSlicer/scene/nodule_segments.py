@@ -1,6 +1,6 @@
 """Single segments of nodules in a segmentation node: their voxels read, added, taken out, kept.
 
-Each is given a labelmap of its own that is no larger than the nodule, so that a change of one takes
+Each has a labelmap of its own that is no larger than the nodule, so that a change of one takes
 no time and can touch no other.
 """
 
@@ -43,7 +43,7 @@ _SMOOTHING = "Smoothing factor"
 
 
 def segment_id(number: int) -> str:
-    """Give the id of the segment of a nodule."""
+    """Return the id of the segment of a nodule."""
     return nodule_style(number, 0).id
 
 
@@ -104,7 +104,7 @@ def coarse_voxels(
     Args:
         segmentation_node: that holds it.
         one: its id.
-        steps: tells from the spacing along x, y and z how many voxels apart.
+        steps: returns the sampling steps in voxels for the spacing along x, y and z.
     """
     segment = segmentation_node.GetSegmentation().GetSegment(one)
     labelmap = segment.GetRepresentation(BINARY_LABELMAP)
@@ -118,18 +118,18 @@ def coarse_voxels(
 
 
 def labelmap_grid(segmentation: Any, one: str) -> Grid:
-    """Give the grid of the labelmap of a segment."""
+    """Return the grid of the labelmap of a segment."""
     return grid_of(segmentation.GetSegment(one).GetRepresentation(BINARY_LABELMAP))
 
 
 def values_under(mask: CroppedMask, labelmap: Any) -> set[int]:
-    """Give the values of a labelmap under a mask on any grid."""
+    """Return the values of a labelmap under a mask on any grid."""
     here = mask.on(grid_of(labelmap))
     return set() if here is None else set(_array(labelmap)[here.box][here.voxels].tolist())
 
 
 def is_as_made(segmentation_node: Any, one: str) -> bool:
-    """Tell whether a segment is one that a run made, and neither renamed nor edited since."""
+    """Whether a segment is one that a run made, and neither renamed nor edited since."""
     segment = segmentation_node.GetSegmentation().GetSegment(one)
     mask = read_voxels(segmentation_node, one)
     mark = tag(segment, TAG)
@@ -246,12 +246,12 @@ def _put(segmentation_node: Any, one: str, segment: Any) -> None:
 
 
 def _about(segment: Any) -> tuple[Any, ...]:
-    """What a segment is, but for its voxels and what is told of their review."""
+    """The attributes of a segment other than its voxels and its review."""
     return segment.GetName(), segment.GetColor(), tag(segment, TAG)
 
 
 def separate(segmentation: Any, ids: Iterable[str]) -> None:
-    """Give segments small labelmaps of their own; the voxels stay, also of those they shared with.
+    """Move segments into small labelmaps of their own; the voxels of all segments are unchanged.
 
     Args:
         segmentation: a vtkSegmentation.
@@ -298,7 +298,7 @@ def remove(segmentation_node: Any, ids: Sequence[str]) -> None:
 
 
 def tag(segment: Any, name: str) -> str:
-    """Give the value of a segment's tag, "" if it has none."""
+    """Return the value of a segment's tag, "" if it has none."""
     value = vtk.reference("")
     return str(value) if segment is not None and segment.GetTag(name, value) else ""
 

@@ -83,7 +83,7 @@ class RerunMerge:
 def earlier_results(
     segmentation_node: Any | None, table_node: Any | None, point_list_node: Any | None
 ) -> ResultNodes | None:
-    """Give nodes as the results that they are together, None if they are not."""
+    """Return nodes as results, None if they do not belong together."""
     if table_node is None or segmentation_node is None or point_list_node is None:
         return None
     if table_node.GetNodeReference(SEGMENTATION_ROLE) is not segmentation_node:
@@ -94,7 +94,7 @@ def earlier_results(
 
 
 def reviewed_nodules(results: ResultNodes) -> tuple[Nodule, ...]:
-    """Give the nodules that a reader judged, added, edited or took the voxels of."""
+    """Return the nodules that a reader judged, added, edited or took the voxels of."""
     verdicts = verdicts_of(results.table)
     return tuple(
         one
@@ -117,7 +117,7 @@ def foreign_numbers(results: ResultNodes) -> list[int]:
 
 
 def _overlapping(segmentation: Any, ids: Sequence[str], mask: Any) -> list[str]:
-    """Give those segments that share a voxel with a mask."""
+    """Return those segments that share a voxel with a mask."""
     values: dict[str, set[int]] = {}
     found = []
     for one in ids:

@@ -58,13 +58,13 @@ class ResultNodes:
 
 
 def connect(results: ResultNodes) -> None:
-    """Make the table refer to the other nodes of the results, so that a saved scene tells them."""
+    """Make the table refer to the other nodes of the results, as a saved scene needs."""
     results.table.SetNodeReferenceID(SEGMENTATION_ROLE, results.segmentation.GetID())
     results.table.SetNodeReferenceID(POINTS_ROLE, results.fiducials.GetID())
 
 
 def find_results(volume_node: Any) -> ResultNodes | None:
-    """Give the results of a volume, those that came last; None if the scene has none."""
+    """Return the results of a volume, those that came last; None if the scene has none."""
     tables = slicer.util.getNodesByClass("vtkMRMLTableNode", volume_node.GetScene())
     for table in reversed(tables):
         segmentation = table.GetNodeReference(SEGMENTATION_ROLE)
@@ -80,7 +80,7 @@ def find_results(volume_node: Any) -> ResultNodes | None:
 
 
 def verdicts_of(table_node: Any) -> dict[int, Verdict]:
-    """Give the verdict on each nodule of a table that has one."""
+    """Return the verdict on each nodule of a table that has one."""
     table = table_node.GetTable()
     ids, verdicts = table.GetColumnByName("id"), table.GetColumnByName(VERDICT)
     if ids is None or verdicts is None:
@@ -128,7 +128,7 @@ def nodules_of(table_node: Any, *, rejected: bool = False) -> tuple[Nodule, ...]
 
 
 def lungs_of(segmentation_node: Any, grid: sitk.Image | None = None) -> sitk.Image:
-    """Give the lungs of a segmentation node as labels in the world, LPS mm.
+    """Return the lungs of a segmentation node as labels in the world, LPS mm.
 
     Args:
         segmentation_node: of a run.
@@ -155,7 +155,7 @@ def coarse_lungs_of(segmentation_node: Any) -> sitk.Image:
 
 
 def _lung_ids(segmentation_node: Any) -> dict[str, int]:
-    """Give the labels of the lungs of a run by the ids of their segments."""
+    """Return the labels of the lungs of a run by the ids of their segments."""
     segmentation = segmentation_node.GetSegmentation()
     ids = {style.id: label for label, style in LUNG_STYLES.items()}
     found = {one: label for one, label in ids.items() if segmentation.GetSegment(one)}
@@ -168,7 +168,7 @@ def _lung_ids(segmentation_node: Any) -> dict[str, int]:
 
 
 def nodule_labels_of(result: ResultNodes) -> sitk.Image:
-    """Give the nodules of the table as labels, their numbers, on the grid of the volume.
+    """Return the nodules of the table as labels, their numbers, on the grid of the volume.
 
     Raises:
         InputError: if the segmentation lacks a nodule of the table, or names no volume.
@@ -183,7 +183,7 @@ def nodule_labels_of(result: ResultNodes) -> sitk.Image:
 
 
 def _nodule_ids(result: ResultNodes) -> dict[str, int]:
-    """Give the numbers of the nodules that are not rejected by the ids of their segments."""
+    """Return the numbers of the nodules that are not rejected by the ids of their segments."""
     segmentation = result.segmentation.GetSegmentation()
     found = {nodule_style(one.id, 0).id: one.id for one in nodules_of(result.table)}
     for segment_id, number in found.items():
@@ -196,7 +196,7 @@ def _nodule_ids(result: ResultNodes) -> dict[str, int]:
 
 
 def masks_work(result: ResultNodes) -> Work[RunMasks]:
-    """Give the lungs and the nodules of the table, but for rejected ones, segment by segment.
+    """Return the lungs and the nodules of the table, but for rejected ones, segment by segment.
 
     Raises:
         InputError: if the segmentation lacks the lungs of a run or a nodule, or is under a
@@ -216,7 +216,7 @@ def masks_work(result: ResultNodes) -> Work[RunMasks]:
 
 
 def volume_of(segmentation_node: Any) -> sitk.Image:
-    """Give the HU of the volume that a segmentation names as its reference, in the world, LPS mm.
+    """Return the HU of the volume that a segmentation names as its reference, in the world, LPS mm.
 
     Raises:
         InputError: if it names none with an image.
@@ -225,12 +225,12 @@ def volume_of(segmentation_node: Any) -> sitk.Image:
 
 
 def volume_image(volume_node: Any) -> sitk.Image:
-    """Give a volume node as an image in the world, LPS mm; its voxels are copied."""
+    """Return a volume node as an image in the world, LPS mm; its voxels are copied."""
     return _placed(slicer.util.arrayFromVolume(volume_node), volume_grid(volume_node))
 
 
 def volume_grid(volume_node: Any) -> Grid:
-    """Tell where the voxels of a volume node lie in the world, LPS mm."""
+    """Return the grid of a volume node in the world, LPS mm."""
     to_lps = LPS_TO_RAS @ ijk_to_world(volume_node)
     spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
     return Grid(
@@ -242,7 +242,7 @@ def volume_grid(volume_node: Any) -> Grid:
 
 
 def chest_of(result: ResultNodes) -> ChestScan:
-    """Give a scan with its lungs and nodules, named after the volume, dated as its study.
+    """Return a scan with its lungs and nodules, named after the volume, dated as its study.
 
     Raises:
         InputError: as `lungs_of`, `volume_of` and `nodules_of`.
@@ -259,7 +259,7 @@ def chest_of(result: ResultNodes) -> ChestScan:
 
 
 def dicom_ids(segmentation_node: Any) -> tuple[str, str]:
-    """Give patient ID and SeriesInstanceUID of the volume, as the subject hierarchy holds them.
+    """Return patient ID and SeriesInstanceUID of the volume, as the subject hierarchy holds them.
 
     Either is empty where the volume is not from DICOM.
     """
@@ -272,7 +272,7 @@ def dicom_ids(segmentation_node: Any) -> tuple[str, str]:
 
 
 def dicom_attribute(volume_node: Any, name: str) -> str:
-    """Give what the subject hierarchy holds of a volume's patient or study, "" if nothing.
+    """Return an attribute of a volume's patient or study in the subject hierarchy, "" if unset.
 
     Args:
         volume_node: from DICOM, or not.
@@ -289,13 +289,13 @@ def dicom_attribute(volume_node: Any, name: str) -> str:
 
 
 def study_date_of(volume_node: Any) -> datetime.date | None:
-    """Give the date of a volume's study; None if it is not known."""
+    """Return the date of a volume's study; None if it is not known."""
     name = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMStudyDateAttributeName()
     return study_date(dicom_attribute(volume_node, name))
 
 
 def volume_node_of(segmentation_node: Any) -> Any:
-    """Give the volume node that a segmentation names as its reference.
+    """Return the volume node that a segmentation names as its reference.
 
     Raises:
         InputError: if it names none with an image.
@@ -404,7 +404,7 @@ RULES = f"{TAG}.rules"
 
 
 def of_table(table_node: Any | None) -> Any | None:
-    """Give the probability that a table was made from, if it was kept."""
+    """Return the probability that a table was made from, if it was kept."""
     return None if table_node is None else table_node.GetNodeReference(PROBABILITY_ROLE)
 
 
@@ -439,7 +439,7 @@ def bring(folder: Path, table_node: Any, name: str) -> Any:
 
 
 def rules_of(node: Any) -> NoduleRules:
-    """Give the rules by which the nodules in the scene were found."""
+    """Return the rules by which the nodules in the scene were found."""
     return NoduleRules(**json.loads(node.GetAttribute(RULES) or "{}"))
 
 
@@ -462,7 +462,7 @@ def _rules(file: Path) -> dict[str, Any]:
 
 
 def has_run_lungs(segmentation_node: Any) -> bool:
-    """Tell whether a segmentation has a lung as runs make them, edited or not."""
+    """Whether a segmentation has a lung as runs make them, edited or not."""
     segmentation = segmentation_node.GetSegmentation()
     return any(segmentation.GetSegment(style.id) is not None for style in LUNG_STYLES.values())
 
@@ -486,7 +486,7 @@ def write_lungs(segmentation_node: Any, file: Path) -> None:
         raise InputError(
             f"{name} has no lungs: name their segments Right lung and Left lung and try again."
         )
-    if 0 in sides.values():  # a segment of both sides: they are told apart by the run
+    if 0 in sides.values():  # a segment of both sides: the run separates them
         sides = dict.fromkeys(sides, RIGHT_LUNG)
     lungs = merged_segments(segmentation_node, sides)
     sitk.WriteImage(sitk.Cast(lungs, sitk.sitkUInt8), file, useCompression=True, compressionLevel=1)

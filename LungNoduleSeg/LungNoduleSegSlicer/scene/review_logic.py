@@ -37,7 +37,7 @@ class ReviewedNodule:
 
 
 class ReviewLogic:
-    """Lets a reader judge and correct the nodules of a run; each change can be undone.
+    """A reader's verdicts on the nodules of a run and corrections of them; each can be undone.
 
     Nodules keep their numbers whatever is changed. Segments that are no nodule of the table are
     never touched. A threshold makes all nodules new but those that a reader judged, added or
@@ -50,7 +50,7 @@ class ReviewLogic:
         self._lobes: list[LabelledNodule] = []
 
     def nodules(self, results: ResultNodes) -> tuple[ReviewedNodule, ...]:
-        """Give the nodules in the order of the table.
+        """Return the nodules in the order of the table.
 
         Raises:
             InputError: if the table is not one of nodules.
@@ -60,7 +60,7 @@ class ReviewLogic:
         return tuple(ReviewedNodule(one, verdicts.get(one.id)) for one in found)
 
     def place(self, results: ResultNodes, number: int) -> tuple[float, float, float]:
-        """Give the centre of a nodule in the world, RAS mm.
+        """Return the centre of a nodule in the world, RAS mm.
 
         Raises:
             InputError: if there is no such nodule.
@@ -98,7 +98,7 @@ class ReviewLogic:
         return complete(self.addWork(results, ras))
 
     def addWork(self, results: ResultNodes, ras: Sequence[float]) -> Work[int]:
-        """Give the work of `addNodule`, for a panel; only its last step changes the scene."""
+        """Return the work of `addNodule`, for a panel; only its last step changes the scene."""
         scan = yield from self.prepareWork(results)
         outline = yield from scan.grow_work(ras)
         yield Pause("Adding", 0, 1)
@@ -133,7 +133,7 @@ class ReviewLogic:
             review_state.show(results, left, verdicts_of(results.table))
 
     def edited(self, results: ResultNodes) -> tuple[int, ...]:
-        """Give the nodules whose segments were edited or removed since they were measured."""
+        """Return the nodules whose segments were edited or removed since they were measured."""
         ids = {one.id: segment_id(one.id) for one in nodules_of(results.table, rejected=True)}
         segmentation = results.segmentation.GetSegmentation()
         there = nodule_segments.voxels_by_id(segmentation, ids.values())
@@ -155,7 +155,7 @@ class ReviewLogic:
         return complete(self.remeasureWork(results))
 
     def remeasureWork(self, results: ResultNodes) -> Work[tuple[int, ...]]:
-        """Give the work of `remeasure`, for a panel; only its last step changes the scene."""
+        """Return the work of `remeasure`, for a panel; only its last step changes the scene."""
         scan = yield from self.prepareWork(results)
         edited = self.edited(results)
         kept, marks = [], {}
@@ -177,7 +177,7 @@ class ReviewLogic:
         return edited
 
     def isReady(self, results: ResultNodes) -> bool:
-        """Tell whether changes take no time because `prepare` was called."""
+        """Whether changes take no time because `prepare` was called."""
         return self._scan is not None and self._scan[0] == (results, _made_of(results))
 
     def prepare(self, results: ResultNodes) -> ReviewedScan:
@@ -202,12 +202,12 @@ class ReviewLogic:
         return self._scan[1]
 
     def lowestThreshold(self, results: ResultNodes) -> float | None:
-        """Give the smallest threshold; None if the probability was not kept."""
+        """Return the smallest threshold; None if the probability was not kept."""
         finder = self.prepare(results).finder
         return None if finder is None else finder.lowest
 
     def threshold(self, results: ResultNodes) -> float | None:
-        """Give the threshold of the nodules; None if the probability was not kept."""
+        """Return the threshold of the nodules; None if the probability was not kept."""
         if results.probability is None:
             return None
         return result_nodes.rules_of(results.probability).threshold
@@ -223,7 +223,7 @@ class ReviewLogic:
         complete(self.thresholdWork(results, threshold))
 
     def thresholdWork(self, results: ResultNodes, threshold: float) -> Work[None]:
-        """Give the work of `setThreshold`, for a panel; only its last step changes the scene.
+        """Return the work of `setThreshold`, for a panel; only its last step changes the scene.
 
         If a reader changes the nodules meanwhile, it begins again with what there is then.
         """
@@ -272,7 +272,7 @@ class ReviewLogic:
     def _labelled(
         self, results: ResultNodes, scan: ReviewedScan, nodules: Sequence[Nodule]
     ) -> list[LabelledNodule]:
-        """Give nodules with their voxels on the axial grid, of those that have any there."""
+        """Return the nodules that have voxels on the axial grid, with these."""
         found = []
         for nodule in nodules:
             mask = nodule_segments.read_voxels(results.segmentation, segment_id(nodule.id))
@@ -282,7 +282,7 @@ class ReviewLogic:
         return found
 
     def _free_number(self, results: ResultNodes, nodules: Sequence[Nodule]) -> int:
-        """A number above all that were ever given here, as far as the scene shows."""
+        """A number above all that were ever assigned in this scene."""
         taken = [one.id for one in nodules] + foreign_numbers(results)
         return max(taken, default=0) + 1
 
@@ -303,7 +303,7 @@ def _with_lobe(one: LabelledNodule, earlier: Sequence[LabelledNodule]) -> Labell
 
 
 def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
-    """Tell whether these voxels are those that the row of a nodule was measured on."""
+    """Whether these voxels are those that the row of a nodule was measured on."""
     segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
     measured = nodule_segments.tag(segment, MEASURED_TAG)
     if measured:

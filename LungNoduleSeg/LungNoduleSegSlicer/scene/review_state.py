@@ -55,7 +55,7 @@ def show(results: ResultNodes, nodules: Sequence[Nodule], verdicts: Mapping[int,
 
 
 def set_tag(results: ResultNodes, number: int, name: str, value: str) -> None:
-    """Give the segment of a nodule a tag, if there is the segment; "" takes the tag away."""
+    """Return the segment of a nodule a tag, if there is the segment; "" takes the tag away."""
     segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
     if segment is None or nodule_segments.tag(segment, name) == value:
         return

@@ -25,7 +25,7 @@ class SavingLogic:
     """Writes the results of a volume as they are in the scene; the long work in a child process."""
 
     def __init__(self, commands: Commands, risk: RiskLogic) -> None:
-        """Take the commands of `lung-nodule-seg`, and what tells the risk of nodules."""
+        """Set the commands of `lung-nodule-seg`, and the risk of nodules."""
         self._commands, self._risk = commands, risk
 
     def saveTable(self, results: ResultNodes, path: Path) -> None:
@@ -54,7 +54,7 @@ class SavingLogic:
         complete(self.reportWork(results, path), keeping_alive(progress))
 
     def reportWork(self, results: ResultNodes, path: Path) -> Work[None]:
-        """Give the work of `saveReport`, for a panel."""
+        """Return the work of `saveReport`, for a panel."""
         refuse_existing(path.parent, [path.name])
         risk = self._risk.evaluate(results)
         with _work_folder() as folder:
@@ -84,7 +84,7 @@ class SavingLogic:
         complete(self.dicomWork(results, folder, files), keeping_alive(progress))
 
     def dicomWork(self, results: ResultNodes, folder: Path, files: Sequence[Path]) -> Work[None]:
-        """Give the work of `saveDicom`, for a panel."""
+        """Return the work of `saveDicom`, for a panel."""
         refuse_existing(folder, (*DICOM_NAMES, DICOM_KEY_IMAGES))
         risk = self._risk.evaluate(results)
         with _work_folder() as work:
