@@ -12,7 +12,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
 from CTSliceToolsLib.localizer.networks import build_compact, build_localizer, unfreeze
-from CTSliceToolsLib.localizer.training_plan import Backbone
+from CTSliceToolsLib.options import Backbone
 
 layers, applications = keras.layers, keras.applications
 PICTURES = np.random.default_rng(2).integers(0, 256, (2, 256, 256, 1), np.uint8)

@@ -31,7 +31,7 @@ from CTLungScreeningSlicer.scene import (  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume, export_volume  # noqa: E402
 from LungNoduleSegSlicer.scene import mrml_results  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegSlicer.scene.saving import write_scene  # noqa: E402
+from LungNoduleSegSlicer.scene.saving_logic import write_scene  # noqa: E402
 
 RIGHT, LEFT = "CTLungScreening_RightLung", "CTLungScreening_LeftLung"
 NODULE_1, NODULE_3 = "CTLungScreening_Nodule_1", "CTLungScreening_Nodule_3"

@@ -30,6 +30,7 @@ from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.files import MAX_LENGTH, MISSING, FolderNames, folder_name
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.cli import app
+from CTSliceToolsLib.options import Transfer
 from CTSliceToolsLib.organizing.identifiers import (
     Identifiers,
     Kind,
@@ -39,7 +40,6 @@ from CTSliceToolsLib.organizing.identifiers import (
     read_or_make_key,
 )
 from CTSliceToolsLib.organizing.organizer import Summary, organize
-from CTSliceToolsLib.organizing.transfer import Transfer
 from dicom_files import AXIAL, compress, ct_slice, positions, save, write_enhanced, write_series
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")

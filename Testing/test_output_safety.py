@@ -14,8 +14,8 @@ from bright_model import write_bright_model
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, private_folder, replace_text
 from CTLungScreeningLib.staging import staging_folder
+from CTSliceToolsLib.options import Transfer
 from CTSliceToolsLib.organizing.organizer import organize
-from CTSliceToolsLib.organizing.transfer import Transfer
 from dicom_files import write_series
 from LungNoduleSegLib.batch.running import BATCH_RECORD, SCANS, run_batch
 from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE

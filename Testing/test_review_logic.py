@@ -38,7 +38,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (  # noqa: E402
     nodules_of,
 )
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG  # noqa: E402
-from LungNoduleSegSlicer.scene.saving import run_work  # noqa: E402
+from LungNoduleSegSlicer.scene.saving_logic import run_work  # noqa: E402
 
 SPACING = (1.2, 1.2, 2.0)
 RULES = NoduleRules(0.5, 0.6, 3.0, 0.5, 3.0)

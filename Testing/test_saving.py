@@ -33,7 +33,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import (  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.nodule_segments import read_voxels, segment_id, tag  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of  # noqa: E402
-from LungNoduleSegSlicer.scene.saving import EDITED  # noqa: E402
+from LungNoduleSegSlicer.scene.saving_logic import EDITED  # noqa: E402
 
 Points = NDArray[np.int64]
 

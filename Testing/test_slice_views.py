@@ -18,7 +18,7 @@ from LungNoduleSegLib.results.segments import LUNG_STYLES, write_segmentation
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from LungNoduleSegSlicer.scene.saving import write_scene
+from LungNoduleSegSlicer.scene.saving_logic import write_scene
 from mrml_grids import nodule_row
 
 SCRIPT = Path(__file__).with_name("slice_views.py")

@@ -20,6 +20,7 @@ from LungNoduleSegLib.detectors.network_detector import load_networks
 from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan
 from LungNoduleSegLib.network.unet import build_unet, load_weights
+from LungNoduleSegLib.options import Preset, StoreTrainingPlan
 from LungNoduleSegLib.training_data.luna16 import prepare_luna
 from LungNoduleSegLib.training_data.preparation import ExampleChoice
 from LungNoduleSegLib.training_data.store import (
@@ -29,7 +30,6 @@ from LungNoduleSegLib.training_data.store import (
     split_scans,
 )
 from LungNoduleSegLib.training_data.training import ExampleBatches, StoredScans, train_on_store
-from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 
 TINY = Preparation(size=64, context=1)
 TUTORIAL = StoreTrainingPlan.of(Preset.TUTORIAL, filters=1, epochs=2, learning_rate=1e-3)

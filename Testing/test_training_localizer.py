@@ -26,7 +26,6 @@ from CTSliceToolsLib.localizer.training import (
     train,
     training_folder,
 )
-from CTSliceToolsLib.localizer.training_plan import Backbone, LocalizerTrainingPlan
 from CTSliceToolsLib.localizer.unlabelled import (
     RUN,
     USUAL_STEP,
@@ -34,6 +33,7 @@ from CTSliceToolsLib.localizer.unlabelled import (
     mixed_loss,
     pack_scans,
 )
+from CTSliceToolsLib.options import Backbone, LocalizerTrainingPlan
 
 QUICK = LocalizerTrainingPlan(epochs=1, batch=4)
 

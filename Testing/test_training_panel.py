@@ -16,8 +16,7 @@ import SimpleITK as sitk
 
 from annotated_scans import chest, write_luna
 from CTLungScreeningLib.child_process import ChildCommand
-from LungNoduleSegLib.options import DEFAULT_MODEL, RunOptions
-from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
+from LungNoduleSegLib.options import DEFAULT_MODEL, Preset, RunOptions, StoreTrainingPlan
 from LungNoduleSegSlicer.panel.batch_section import BatchParameters
 from LungNoduleSegSlicer.panel.training_run import Collection, Measure, TrainingParameters
 from nodule_panel import PanelTest

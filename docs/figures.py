@@ -25,7 +25,7 @@ from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom, write_phan
 from LungNoduleSegLib.results.pictures import overview_png
 from LungNoduleSegLib.results.reading import SCENE
 from LungNoduleSegLib.segmenter import NoduleSegmenter
-from LungNoduleSegSlicer.scene.saving import write_scene
+from LungNoduleSegSlicer.scene.saving_logic import write_scene
 
 IMAGES = Path(__file__).parent / "images"
 TESTING = Path(__file__).parents[1] / "Testing"

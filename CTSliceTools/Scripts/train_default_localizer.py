@@ -39,7 +39,7 @@ from CTSliceToolsLib.localizer.plots import plot_evaluation
 from CTSliceToolsLib.localizer.prediction import predict_locations
 from CTSliceToolsLib.localizer.scan_fit import landmark_fit
 from CTSliceToolsLib.localizer.training import train
-from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
+from CTSliceToolsLib.options import LocalizerTrainingPlan
 
 PATIENTS = {
     "LIDC-IDRI-0001": ("LIDC-IDRI-0001",),

@@ -76,7 +76,7 @@ def run(
 
         scene_writer = None
         if scene:
-            from LungNoduleSegSlicer.scene.saving import write_scene  # noqa: PLC0415 - needs Slicer
+            from LungNoduleSegSlicer.scene.saving_logic import write_scene  # noqa: PLC0415 - needs Slicer
 
             scene_writer = write_scene
         found = NoduleSegmenter.of(options, lungs_file).run(

@@ -1,8 +1,9 @@
-"""Options of a run, and the models that come with the package."""
+"""Options of the commands, which the panel shares, and the models of the package."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.options import Option
@@ -98,3 +99,125 @@ class SyntheticOptions:
     ] = None
     rounds: Annotated[int, Option("Copies of the scan, each with 40 lesions.", 1, 100)] = 3
     seed: Annotated[int, Option("Of all random numbers.", 0)] = 0
+
+
+class Preset(StrEnum):
+    """A training recipe."""
+
+    TUTORIAL = "tutorial"
+    """The U-Net of the Data Science Bowl tutorial on its examples, with Dice loss."""
+    PATCHES = "patches"
+    """Five slices at once, patches with and without nodules, inserted lesions, hard negatives."""
+    OURS = PATCHES
+    """Its name in scenes of earlier versions."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Preset | None":
+        return cls.PATCHES if value == "ours" else None
+
+    def label(self) -> str:
+        """Its name in a combo box of Slicer."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class ExampleChoice:
+    """How an annotated scan is turned into training examples."""
+
+    neighbours: Annotated[
+        int, Option("Further slices on either side of a nodule's central slice.", 0, 100)
+    ] = 1
+    largest_only: Annotated[bool, Option("Only the largest nodule, as in the tutorial.")] = False
+    lungs: Annotated[LungMethod, Option("Method of lung segmentation.")] = LungMethod.VOLUME
+
+
+@dataclass(frozen=True)
+class PreparationOptions:
+    """Further options of the preparation of any collection."""
+
+    empty_scans: Annotated[bool, Option("Keep scans without nodules, as negatives.")] = False
+
+
+@dataclass(frozen=True)
+class LunaOptions(PreparationOptions):
+    """Options of the preparation of LUNA16."""
+
+    tutorial_masks: Annotated[bool, Option("Spheres twice as large, as in the tutorial.")] = False
+    patients: Annotated[
+        Path | None, Option("CSV: seriesuid, patient_id; default: each scan is a patient.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class LidcOptions(PreparationOptions):
+    """Options of the preparation of LIDC-IDRI."""
+
+    agreement: Annotated[
+        int, Option("Radiologists, of four, that must have outlined a voxel.", 1, 4)
+    ] = 3
+
+
+@dataclass(frozen=True)
+class StoreTrainingPlan:
+    """Settings of a training on a store, kept in the model card.
+
+    The preset `patches` adds half as many epochs with hard negatives. It lowers the learning rate
+    to a hundredth along a cosine, and starts at half of it with hard negatives.
+
+    Attributes:
+        preset: the recipe.
+        patience: None for no early stop.
+        patch: side of a patch in pixels, a multiple of 16.
+        lesions: inserted into a scan each time it is prepared.
+        classifier_steps: batches of the classifier's training.
+        transplants: inserted beside artificial lesions and the store's own outlined nodules, see
+            `transplants.read_cubes`.
+    """
+
+    preset: Annotated[
+        Preset,
+        Option(
+            "The `tutorial`'s U-Net, Dice loss and slices, or training on `patches`, the default."
+        ),
+    ]
+    epochs: Annotated[int, Option("Maximum; tutorial 20, patches 30.", 1)]
+    batch: Annotated[
+        int, Option("Slices or patches in a batch, over all GPUs; tutorial 2, patches 16.", 1)
+    ]
+    learning_rate: Annotated[float, Option("Initial; tutorial 1e-5, patches 1e-3, falling.", max=1)]
+    filters: Annotated[
+        int, Option("Of the network's first level; tutorial 32, patches 12.", 1, 1024)
+    ]
+    patience: Annotated[
+        int | None,
+        Option("Epochs without improvement that end the training; tutorial none, patches 10.", 1),
+    ] = None
+    weights: Annotated[
+        Path | None, Option("Start from a .keras or .h5 file of the same network.")
+    ] = None
+    tutorial_split: Annotated[bool, Option("Hold out slices, not patients; tutorial only.")] = False
+    seed: Annotated[int, Option("Of all random numbers.", 0)] = 1
+    steps: Annotated[int, Option("Batches in an epoch; patches only.", 1)] = 100
+    patch: int = 128
+    lesions: int = 40
+    hard_negatives: Annotated[
+        bool,
+        Option("Continue on false positives, and train a classifier on them; patches only."),
+    ] = True
+    classifier_steps: int = 1600
+    transplants: Annotated[
+        Path | None,
+        Option("Folder with image/ and mask/ of real nodules to insert; patches only."),
+    ] = None
+
+    @classmethod
+    def of(cls, preset: Preset | None = None, **changes: Any) -> "StoreTrainingPlan":
+        """Return a preset, `PATCHES` by default, with changes; None keeps the preset's value."""
+        preset = preset or Preset.PATCHES
+        plain: dict[str, Any] = (
+            {"epochs": 20, "batch": 2, "learning_rate": 1e-5, "filters": 32}
+            if preset is Preset.TUTORIAL
+            else {"epochs": 30, "batch": 16, "learning_rate": 1e-3, "filters": 12, "patience": 10}
+        )
+        chosen = {name: value for name, value in changes.items() if value is not None}
+        return cls(preset, **{**plain, **chosen})

@@ -111,7 +111,7 @@ class SegmentedScan:
             probability: also write `probability.nrrd`, for changing the threshold later.
             masks: also write `masks.npz`, which Slicer loads fast.
             clinical_data: of the patient and of all nodules, for the report's risk section.
-            scene: also write `scene.mrb`, with `LungNoduleSegSlicer.scene.saving.write_scene`.
+            scene: also write `scene.mrb`; see `LungNoduleSegSlicer.scene.saving_logic`.
             progress: callback; None shows bars in a terminal.
 
         Raises:

@@ -44,12 +44,12 @@ from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.network.patches import find_sites, insert_random_lesions
 from LungNoduleSegLib.network.unet import build_unet, dice_loss
 from LungNoduleSegLib.nodules.finding import NoduleRules
+from LungNoduleSegLib.options import Preset, StoreTrainingPlan
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.results.reading import RECORD
 from LungNoduleSegLib.training_data.luna16 import prepare_luna
 from LungNoduleSegLib.training_data.store import EXAMPLE_PREPARATION, read_store, split_examples
 from LungNoduleSegLib.training_data.training import ExampleBatches
-from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 
 CMB, HEAD, ABDOMEN = (
     "CMB-CRC-MSB-01068.nrrd",

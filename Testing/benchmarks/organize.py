@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from CTSliceToolsLib.options import Transfer
 from CTSliceToolsLib.organizing.organizer import organize
-from CTSliceToolsLib.organizing.transfer import Transfer
 
 ROUNDS = 21
 

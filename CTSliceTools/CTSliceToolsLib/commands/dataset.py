@@ -9,10 +9,10 @@ import typer
 from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed, with_options
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressStyle, shown
+from CTSliceToolsLib.options import OrganizeOptions, PartitionOptions, Transfer
 from CTSliceToolsLib.organizing.identifiers import read_or_make_key
 from CTSliceToolsLib.organizing.organizer import format_summary
 from CTSliceToolsLib.organizing.organizer import organize as organize_files
-from CTSliceToolsLib.organizing.transfer import OrganizeOptions, PartitionOptions, Transfer
 
 DEFAULT_KEY = Path(typer.get_app_dir("ct-slice-tools")) / "pseudonym.key"
 

@@ -20,7 +20,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
 from CTSliceToolsLib.landmarks import describe_location
-from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
+from CTSliceToolsLib.options import LocalizerTrainingPlan
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -13,7 +13,7 @@ import numpy as np
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import load_model
-from CTSliceToolsLib.localizer.training_plan import Backbone
+from CTSliceToolsLib.options import Backbone
 from CTSliceToolsLib.slice_image import SIZE
 
 ops = keras.ops

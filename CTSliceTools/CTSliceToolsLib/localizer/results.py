@@ -96,7 +96,7 @@ def write_prediction(output: Path, prediction: ScanPrediction, plot: bool = True
                     writer.writeheader()
                     writer.writerows(record["slices"])
             elif file.suffix == ".png":
-                from CTSliceToolsLib.localizer.prediction_plot import (  # noqa: PLC0415
+                from CTSliceToolsLib.localizer.plots import (  # noqa: PLC0415
                     plot_prediction,
                 )
 

@@ -37,7 +37,6 @@ from CTSliceToolsLib.localizer.slice_batches import (
     fingerprint,
     pack_slices,
 )
-from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
 from CTSliceToolsLib.localizer.unlabelled import (
     MixedBatches,
     UnlabelledScan,
@@ -45,6 +44,7 @@ from CTSliceToolsLib.localizer.unlabelled import (
     mixed_loss,
     pack_scans,
 )
+from CTSliceToolsLib.options import LocalizerTrainingPlan
 from CTSliceToolsLib.slice_image import PIXEL_MM, SIZE
 
 _PARTS = (Part.TRAINING, Part.VALIDATION)

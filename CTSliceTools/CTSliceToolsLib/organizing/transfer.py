@@ -6,15 +6,12 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
 
 from CTLungScreeningLib.files import rename_new
-from CTLungScreeningLib.options import Option
 from CTLungScreeningLib.progress import ProgressCallback
+from CTSliceToolsLib.options import Transfer
 from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut, identify
 
 _BATCH = 64
@@ -77,45 +74,6 @@ def identified(files: Iterable[FolderFiles]) -> Iterator[Identified]:
 
 
 _BLOCK_BYTES, _RANGE_BYTES = 1 << 18, 1 << 30
-
-
-class Transfer(StrEnum):
-    """How a file gets from the source to the destination."""
-
-    COPY = "copy"
-    LINK = "link"
-    MOVE = "move"
-
-
-@dataclass(frozen=True)
-class OrganizeOptions:
-    """Options of `organize`."""
-
-    transfer: Annotated[
-        Transfer,
-        Option(
-            "`link` makes hard links to the source; `move` removes each source file after its "
-            "copy is complete."
-        ),
-    ] = Transfer.COPY
-    pseudonymize: Annotated[
-        bool,
-        Option("Name folders by keyed hashes. The files and their headers are not changed."),
-    ] = False
-    key_file: Annotated[
-        Path | None,
-        Option(
-            "Key of the hashes, made if missing; the same key gives the same names. Default: a "
-            "file in the user's settings."
-        ),
-    ] = None
-
-
-@dataclass(frozen=True)
-class PartitionOptions:
-    """Options of `partition`."""
-
-    hard_links: Annotated[bool, Option("Link the files instead of copying, to save space.")] = False
 
 
 def transfer_file(source: Path, target: Path, transfer: Transfer, part: Path) -> bool:

@@ -21,8 +21,12 @@ from CTLungScreeningSlicer.panel.widgets import (
     offer_folder,
     offer_new_file,
 )
-from CTSliceToolsLib.localizer.training_plan import LocalizerTrainingPlan
-from CTSliceToolsLib.organizing.transfer import OrganizeOptions, PartitionOptions, Transfer
+from CTSliceToolsLib.options import (
+    LocalizerTrainingPlan,
+    OrganizeOptions,
+    PartitionOptions,
+    Transfer,
+)
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
 
 

@@ -14,7 +14,7 @@ from CTLungScreeningLib.command_line import (
 )
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
-from LungNoduleSegLib.training_data.training_plan import (
+from LungNoduleSegLib.options import (
     ExampleChoice,
     LidcOptions,
     LunaOptions,

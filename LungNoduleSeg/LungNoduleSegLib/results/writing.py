@@ -121,7 +121,7 @@ class SceneWriter(Protocol):
     """Writes a scan and its results as a Slicer scene file."""
 
     def __call__(self, path: Path, image: sitk.Image, results: Path, rules: NoduleRules) -> None:
-        """Write the scene; see `LungNoduleSegSlicer.scene.saving.write_scene`."""
+        """Write the scene; see `LungNoduleSegSlicer.scene.saving_logic.write_scene`."""
 
 
 def write_results(

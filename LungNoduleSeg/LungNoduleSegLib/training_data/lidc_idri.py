@@ -22,13 +22,13 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.scan_index import index_scans
 from LungNoduleSegLib.nodules.measures import sphere_diameter
+from LungNoduleSegLib.options import ExampleChoice, LidcOptions
 from LungNoduleSegLib.training_data.preparation import (
     Case,
     Marks,
     PreparationOutcome,
     prepare_cases,
 )
-from LungNoduleSegLib.training_data.training_plan import ExampleChoice, LidcOptions
 
 CHARACTERISTICS = (
     "subtlety",

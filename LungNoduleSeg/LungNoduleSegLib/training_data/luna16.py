@@ -12,6 +12,7 @@ from CTLungScreeningLib.model_card import file_sha256
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.scan_index import index_scans
 from LungNoduleSegLib.evaluation.luna_files import Places, read_findings, read_patients
+from LungNoduleSegLib.options import ExampleChoice, LunaOptions
 from LungNoduleSegLib.training_data.preparation import (
     Case,
     Marks,
@@ -19,7 +20,6 @@ from LungNoduleSegLib.training_data.preparation import (
     prepare_cases,
     scan_name,
 )
-from LungNoduleSegLib.training_data.training_plan import ExampleChoice, LunaOptions
 
 
 def sphere_labels(

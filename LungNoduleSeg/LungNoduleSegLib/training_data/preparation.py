@@ -23,6 +23,7 @@ from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
 from CTLungScreeningLib.staging import only_writer
 from CTLungScreeningLib.workers import each
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
+from LungNoduleSegLib.options import ExampleChoice
 from LungNoduleSegLib.training_data.store import (
     SCANS,
     StoredNodule,
@@ -31,7 +32,6 @@ from LungNoduleSegLib.training_data.store import (
     read_stored_scan,
     write_scan,
 )
-from LungNoduleSegLib.training_data.training_plan import ExampleChoice
 
 ERRORS = "errors.csv"
 _LONGEST_FIRST = sorted(VOLUME_SUFFIXES, key=len, reverse=True)

@@ -59,6 +59,7 @@ from LungNoduleSegLib.network.unet import (
     with_mistakes,
 )
 from LungNoduleSegLib.nodules.finding import NoduleRules
+from LungNoduleSegLib.options import Preset, StoreTrainingPlan
 from LungNoduleSegLib.training_data.store import (
     EXAMPLE_PREPARATION,
     Example,
@@ -67,7 +68,6 @@ from LungNoduleSegLib.training_data.store import (
     split_examples,
     split_scans,
 )
-from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
 
 
 class ExampleBatches(EpochBatches):

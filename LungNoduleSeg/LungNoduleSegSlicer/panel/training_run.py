@@ -13,13 +13,15 @@ from CTLungScreeningLib.model_card import require_new_model
 from CTLungScreeningLib.options import arguments_of
 from CTLungScreeningSlicer.panel.section import SectionParameters, with_parameters
 from CTLungScreeningSlicer.panel.training import StepsRun
-from LungNoduleSegLib.options import DetectionOptions, DiceOptions, SyntheticOptions
-from LungNoduleSegLib.training_data.training_plan import (
+from LungNoduleSegLib.options import (
+    DetectionOptions,
+    DiceOptions,
     ExampleChoice,
     LidcOptions,
     LunaOptions,
     Preset,
     StoreTrainingPlan,
+    SyntheticOptions,
 )
 
 

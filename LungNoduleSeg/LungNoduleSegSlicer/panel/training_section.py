@@ -13,7 +13,7 @@ from CTLungScreeningSlicer.panel.widgets import (
     offer_folder,
     offer_new_file,
 )
-from LungNoduleSegLib.training_data.training_plan import Preset, StoreTrainingPlan
+from LungNoduleSegLib.options import Preset, StoreTrainingPlan
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.panel.training_run import (
     OF_PRESET,

@@ -37,7 +37,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     volume_node_of,
 )
 from LungNoduleSegSlicer.scene.result_tables import WORDS, add_table, rows_of, tables_of
-from LungNoduleSegSlicer.scene.saving import run_work
+from LungNoduleSegSlicer.scene.saving_logic import run_work
 
 COLOURS = {
     Change.GROWN: (0.84, 0.37, 0.0),

@@ -47,8 +47,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
 )
 from LungNoduleSegSlicer.scene.review_logic import ReviewLogic
 from LungNoduleSegSlicer.scene.risk_logic import RiskLogic
-from LungNoduleSegSlicer.scene.saving import keep_record
-from LungNoduleSegSlicer.scene.saving_logic import SavingLogic
+from LungNoduleSegSlicer.scene.saving_logic import SavingLogic, keep_record
 
 RUN_FOLDER = "LungNoduleSeg.run"
 """Attribute of a volume that was loaded with the results of a run: their folder."""
@@ -76,7 +75,7 @@ class LungNoduleSegLogic:
         self.growth = GrowthLogic(self.history, self.commands)
         self.classifier = ClassifierLogic(self.history)
         self.risk = RiskLogic(self.history, self.growth, self.classifier)
-        self.saving = SavingLogic(self.commands, self.risk)
+        self.saving = SavingLogic(self.commands, self.risk.evaluate)
 
     def process(
         self, *arguments: Any, progress: ProgressCallback = silent, **keywords: Any

@@ -1,4 +1,4 @@
-"""The settings of a training; nothing here loads Keras."""
+"""Options of the commands, which the panel shares; nothing here is slow to import."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,6 +6,45 @@ from pathlib import Path
 from typing import Annotated
 
 from CTLungScreeningLib.options import Option
+
+
+class Transfer(StrEnum):
+    """How a file gets from the source to the destination."""
+
+    COPY = "copy"
+    LINK = "link"
+    MOVE = "move"
+
+
+@dataclass(frozen=True)
+class OrganizeOptions:
+    """Options of `organize`."""
+
+    transfer: Annotated[
+        Transfer,
+        Option(
+            "`link` makes hard links to the source; `move` removes each source file after its "
+            "copy is complete."
+        ),
+    ] = Transfer.COPY
+    pseudonymize: Annotated[
+        bool,
+        Option("Name folders by keyed hashes. The files and their headers are not changed."),
+    ] = False
+    key_file: Annotated[
+        Path | None,
+        Option(
+            "Key of the hashes, made if missing; the same key gives the same names. Default: a "
+            "file in the user's settings."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class PartitionOptions:
+    """Options of `partition`."""
+
+    hard_links: Annotated[bool, Option("Link the files instead of copying, to save space.")] = False
 
 
 class Backbone(StrEnum):
