@@ -33,7 +33,7 @@ class CTSliceTools(ScriptedLoadableModule):
 
 @parameterNodeWrapper
 class CTSliceToolsParameterNode:
-    """What the panel shows, kept in the scene.
+    """The state of the panel, kept in the scene.
 
     Attributes:
         volume: the CT volume to work on.
@@ -123,7 +123,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
         self.binding.leave()
 
     def stop(self) -> None:
-        """End annotation and every run."""
+        """Stop the annotation and all runs."""
         for section in self.sections:
             section.stop()
 

@@ -42,7 +42,7 @@ class LungNoduleSeg(ScriptedLoadableModule):
 
 @parameterNodeWrapper
 class LungNoduleSegParameterNode:
-    """What the panel shows, kept in the scene.
+    """The state of the panel, kept in the scene.
 
     Attributes:
         volume: the chest CT to work on.

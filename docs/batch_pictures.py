@@ -43,7 +43,7 @@ def show_section(widget: Any, name: str) -> None:
 
 
 def join(parts: list[Path], file: Path) -> None:
-    """Put pictures beside each other into a small file."""
+    """Join pictures side by side in a small file."""
     side_by_side(parts, file)
     shrink(file)
 

@@ -55,7 +55,7 @@ def phantom_overview(folder: Path) -> None:
 
 
 def scan_overview(data: Path, folder: Path) -> None:
-    """What is found in LIDC-IDRI-0001, and the scene in Slicer's views."""
+    """The findings in LIDC-IDRI-0001, and the scene in Slicer's views."""
     found = NoduleSegmenter().run(data / SCANS[0], folder / "lidc", scene=write_scene)
     overview_png(
         IMAGES / "lidc-overview.png",

@@ -25,7 +25,7 @@ DOUBLING_DAYS = (200.0, 400.0, math.inf)
 
 @dataclass(frozen=True)
 class Setting:
-    """How the patient is scanned, and how large each nodule is on the first date."""
+    """Settings of the scans, and the size of each nodule on the first date."""
 
     slice_mm: float
     kernel: Kernel

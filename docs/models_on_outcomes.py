@@ -31,7 +31,7 @@ REPEATS = 2000
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was predicted (n,) for the nodules it could be predicted for, and their outcome."""
+    """Predictions (n,) for the nodules with all data, and their outcomes."""
 
     name: str
     probability: NDArray[np.float64]

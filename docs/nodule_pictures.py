@@ -30,7 +30,7 @@ from slicer_host.actions import process_events
 VIEWS = ("Red", "Green")
 
 VERDICTS = (Verdict.ACCEPTED, Verdict.REJECTED)
-"""Of the first nodules of the table."""
+"""Verdicts on the first nodules of the table."""
 
 
 def show_run(widget: Any, run: Path, volume: Any) -> None:
@@ -86,7 +86,7 @@ def main(scan: Path, run: Path, folder: Path) -> None:
 
 
 def join(parts: list[Path], file: Path) -> None:
-    """Put pictures beside each other into one of 256 colours."""
+    """Join pictures side by side in one of 256 colours."""
     side_by_side(parts, file)
     colors = Image.open(file).quantize(
         256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE

@@ -46,7 +46,7 @@ def save_panel(widget: Any, file: Path, height: int = 0) -> None:
 
 
 def crop_bottom(file: Path) -> None:
-    """Cut a picture off below the last row that is not all one colour."""
+    """Crop a picture below the last row that has more than one colour."""
     picture = Image.open(file).convert("RGB")
     empty = Image.new("RGB", picture.size, picture.getpixel((1, picture.height - 1)))
     box = ImageChops.difference(picture, empty).getbbox()
@@ -95,7 +95,7 @@ def main(source: Path, folder: Path) -> None:
 
 
 def side_by_side(files: list[Path], file: Path) -> None:
-    """Put pictures beside each other on white."""
+    """Join pictures side by side on white."""
     pictures = [Image.open(one).convert("RGB") for one in files]
     size = (sum(one.width for one in pictures), max(one.height for one in pictures))
     whole = Image.new("RGB", size, "white")

@@ -36,10 +36,10 @@ FAILED_IN_PART, BAD_INPUT_STATUS = 1, 2
 """Exit statuses of our commands: some of the work failed, or an `InputError` ended it."""
 
 _GRACE_S = 3.0
-"""How long cancelled processes may take to end by themselves before they are killed."""
+"""Time for cancelled processes to end by themselves before they are killed."""
 
 _LAST_WORDS_S = 1.0
-"""How long output is awaited after the end, should a descendant hold the pipe open."""
+"""Time to wait for output after the end, if a descendant keeps the pipe open."""
 
 _POLL_S = 0.1
 
@@ -182,7 +182,7 @@ class ChildProcess:
         raise ChildError(f"{reason}; its log is {self.log}.", self.log)
 
     def cancel(self) -> None:
-        """End the process and all its descendants; return when they are gone."""
+        """End the process and all its descendants, and wait for them."""
         import psutil  # noqa: PLC0415 - Slicer installs it with the packages the child needs
 
         try:
@@ -251,8 +251,8 @@ class RunningWork(Generic[T]):
     """
 
     def __init__(self, work: Work[T], listen: Callable[[dict[str, Any]], None]) -> None:
-        """Take a generator that has not begun; `listen` gets each JSON object of the children
-        and each pause as one."""
+        """Set a generator that has not started, and a function for each JSON object of the
+        children; a pause counts as one."""
         self._work, self._listen = work, listen
         self.child: ChildProcess | None = None
         self.importing = False
@@ -290,7 +290,7 @@ class RunningWork(Generic[T]):
         return True
 
     def close(self) -> None:
-        """End it wherever it is: the child process with all its descendants, and the work."""
+        """Stop the work, with its child process and all descendants."""
         if self.child is not None and self.child.running:
             self.child.cancel()
         self._work.close()

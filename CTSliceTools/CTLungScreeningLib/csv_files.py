@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""How a cell begins that a spreadsheet takes for a formula,
+"""First characters of a cell that a spreadsheet reads as a formula,
 https://owasp.org/www-community/attacks/CSV_Injection."""
 
 
@@ -34,7 +34,7 @@ def _is_number(text: str) -> bool:
 
 
 class Writer:
-    """As `csv.writer`, with guarded cells."""
+    """Like `csv.writer`, with guarded cells."""
 
     def __init__(self, stream: TextIO, lineterminator: str = "\r\n") -> None:
         self._writer = csv.writer(stream, lineterminator=lineterminator)
@@ -50,7 +50,7 @@ class Writer:
 
 
 class DictWriter(csv.DictWriter):
-    """As `csv.DictWriter`, with guarded cells."""
+    """Like `csv.DictWriter`, with guarded cells."""
 
     def writerow(self, row: Mapping[str, Any]) -> Any:
         """Write one row."""

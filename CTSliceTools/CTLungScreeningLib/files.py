@@ -175,14 +175,14 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 _UNFINISHED = ".unfinished-"
-"""In the names of private folders."""
+"""Part of the names of private folders."""
 
 _SET = ".set"
-"""In a private folder: where all the files that belong together go."""
+"""In a private folder: subfolder for files that belong together."""
 
 
 def _prefix(name: str) -> str:
-    """How the private folder of a file begins, which has a name of bounded length."""
+    """Start of the name of a file's private folder, of bounded length."""
     return f".{name[:40]}{_UNFINISHED}" if name else _UNFINISHED
 
 
@@ -293,7 +293,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 MAX_LENGTH = 64
-"""Of a name; as long as a UID may be."""
+"""Maximum length of a name, that of a UID."""
 
 MISSING = "+missing"
 """The name for an empty identifier."""

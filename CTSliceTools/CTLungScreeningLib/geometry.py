@@ -1,4 +1,4 @@
-"""Where voxels lie, boxes cut from volumes, and the ways from one grid to another."""
+"""Grids of voxels, boxes cut from volumes, and resampling between grids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ def ijk_to_lps(image: sitk.Image) -> NDArray[np.float64]:
 
 
 def voxels_to_lps(image: sitk.Image, voxels: NDArray[Any]) -> NDArray[np.float64]:
-    """Bring voxel indices (n, 3) along (z, y, x), also between voxels, to places in LPS mm."""
+    """Convert voxel indices (n, 3) along (z, y, x), also fractional ones, to LPS mm."""
     matrix = ijk_to_lps(image)
     return matrix[:3, 3] + voxels[:, ::-1] @ matrix[:3, :3].T
 
@@ -53,7 +53,7 @@ def crop_to(labels: sitk.Image, *images: sitk.Image) -> tuple[sitk.Image, ...]:
 
 
 def onto_grid(image: sitk.Image, grid: sitk.Image, outside: float) -> sitk.Image:
-    """Bring an image to a grid, nearest neighbour, with `outside` where it says nothing.
+    """Resample an image to a grid, nearest neighbour, with `outside` beyond its edges.
 
     Where the grid is a part of the image's own, that part is cut out, which is much faster.
     """
@@ -102,7 +102,7 @@ class AxialView:
         return cls(_resample_axis_aligned(oriented, outside), image, resampled=True)
 
     def restore(self, result: sitk.Image) -> sitk.Image:
-        """Bring a result back to the input's grid, nearest neighbour, 0 where it says nothing.
+        """Resample a result to the input's grid, nearest neighbour, 0 beyond its edges.
 
         `result` lies on the grid of `image` or on a box cropped from it (`RegionOfInterest`).
         """
@@ -178,7 +178,7 @@ def box_of(mask: NDArray[np.bool_]) -> Box | None:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of a volume lie, without the voxels.
+    """The grid of a volume, without the voxels.
 
     Attributes:
         origin: LPS mm of the centre of the first voxel.
@@ -245,7 +245,7 @@ class CroppedMask:
         return image
 
     def _shifted_to(self, grid: Grid) -> list[int] | None:
-        """Where the mask begins, (z, y, x), on a grid that differs by whole voxels only."""
+        """The first index (z, y, x) of the mask on a grid that differs by whole voxels only."""
         if not np.allclose(self.grid.direction, grid.direction, atol=_SAME_GRID) or not (
             np.allclose(self.grid.spacing, grid.spacing, rtol=_SAME_GRID)
         ):
@@ -257,7 +257,7 @@ class CroppedMask:
         return whole if np.allclose(exact[::-1], whole, atol=_SAME_GRID) else None
 
     def on(self, grid: Grid) -> "CroppedMask | None":
-        """Bring the mask to another grid, nearest neighbour; None if nothing of it lies there.
+        """Resample the mask to another grid, nearest neighbour; None if no voxel is inside.
 
         Where the two grids have the same voxels, in whatever order, nothing changes.
         """
@@ -294,7 +294,7 @@ class CroppedMask:
 
 
 def _cut(grid: Grid, start: Sequence[int], voxels: NDArray[np.bool_]) -> CroppedMask | None:
-    """Put voxels (z, y, x) into a grid from an index on; what lies outside it is cut off."""
+    """Write voxels (z, y, x) into a grid from an index on; those outside are dropped."""
     low = [max(-one, 0) for one in start]
     high = [
         min(size, whole - one)

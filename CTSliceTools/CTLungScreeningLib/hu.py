@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AIR_HU = -1000
-"""What padding outside the scan's field of view becomes."""
+"""Replaces padding outside the scan's field of view."""
 
 LOWEST_HU = -1024
 """The smallest value a 12-bit scanner stores; anything below it is padding, not tissue."""
@@ -42,7 +42,7 @@ SLICE_WINDOW = Window(level=-200, width=1600)
 """Shows lung, soft tissue and bone at once: −1000 to 600 HU, the input of the localizer."""
 
 LUNG_CONTENT_WINDOW = Window(level=-300, width=1400)
-"""All that a lung can hold: −1000 HU (air) to 400 HU (calcification); networks see no more."""
+"""The contents of a lung: −1000 HU (air) to 400 HU (calcification); the input of networks."""
 
 
 def padding_to_air(hu: NDArray[Any]) -> None:

@@ -17,7 +17,7 @@ from CTLungScreeningLib.errors import InputError
 BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 
 UNUSED = ("matplotlib", "sklearn")
-"""What Keras imports where it is installed, for wrappers that nothing here uses."""
+"""Imported by Keras if installed, for wrappers that we do not use."""
 
 
 def _choose_backend() -> str:

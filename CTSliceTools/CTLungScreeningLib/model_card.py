@@ -30,12 +30,12 @@ CARD = "model.json"
 """Name of the card in a folder or zip file of its own."""
 
 KINDS = ("network", "onnx", "command", "python")
-"""What a model is: a network of this project, any ONNX network, a program, or a Python class."""
+"""Kind of model: a network of this project, any ONNX network, a program, or a Python class."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is needed to use a model and to judge it.
+    """Everything needed to use a model and to judge it.
 
     Attributes:
         name: short name, also shown to the user.

@@ -82,7 +82,7 @@ def whole_output(output: Path, doing: str) -> Iterator[Path]:
 
 @contextmanager
 def only_writer(file: Path, doing: str) -> Iterator[None]:
-    """Hold the lock of a file that is written in the end, or again and again.
+    """Hold the lock of a file that is written at the end, or repeatedly.
 
     Args:
         file: its folder is made if it is not there.
@@ -109,7 +109,7 @@ def _publish(content: Path, output: Path) -> None:
 
 
 def _targets(content: Path, output: Path) -> list[tuple[Path, Path]]:
-    """All that is in `content`, with its place in `output`."""
+    """Files and folders in `content`, with their targets in `output`."""
     return [(one, output / one.relative_to(content)) for one in sorted(content.rglob("*"))]
 
 

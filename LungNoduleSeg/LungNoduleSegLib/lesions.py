@@ -104,7 +104,7 @@ class LesionDensity:
 
 @dataclass(frozen=True)
 class InsertedLesion:
-    """Where a lesion was put: `mask` (bool, z, y, x) belongs to the array's `box`."""
+    """An inserted lesion: `mask` (bool, z, y, x) covers the array's `box`."""
 
     lesion: Lesion
     box: Box
@@ -143,7 +143,7 @@ def random_lesion(
 
 
 def lesion_density(lesion: Lesion, geometry: sitk.Image, margin_mm: float = 0.0) -> LesionDensity:
-    """Lay a lesion on the grid of `geometry`, in its bounding box grown by `margin_mm`.
+    """Rasterize a lesion on the grid of `geometry`, in its bounding box plus `margin_mm`.
 
     Each voxel is sampled at points about a sixteenth of the diameter apart (0.35…1 mm), so that a
     thick slice holds the lesion averaged over its thickness.
@@ -170,7 +170,7 @@ def insert_lesion(
     psf_mm: float = 0.6,
     inside: NDArray[np.bool_] | None = None,
 ) -> InsertedLesion:
-    """Put a lesion into a scan, in place, and return its exact mask.
+    """Insert a lesion into a scan, in place, and return its exact mask.
 
     The lesion is blurred by the scanner's point-spread function, takes over the fine noise of what
     lies beneath, and never makes a voxel darker, so vessels show through ground glass.

@@ -25,7 +25,7 @@ KEEP_ALL = dict.fromkeys(
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How the lungs and nodules of a scan are found, by `run`, `batch` and the panel."""
+    """Settings of a run, for `run`, `batch` and the panel."""
 
     lungs: Annotated[
         LungMethod, Option("Method of lung segmentation; the last two are separate programs.")
@@ -122,7 +122,7 @@ class Preset(StrEnum):
 
 @dataclass(frozen=True)
 class ExampleChoice:
-    """How an annotated scan is turned into training examples."""
+    """Selection of training examples from an annotated scan."""
 
     neighbours: Annotated[
         int, Option("Further slices on either side of a nodule's central slice.", 0, 100)

@@ -57,7 +57,7 @@ PLAN = RiskTrainingPlan(
 )
 TARGET = "suspicion of malignancy as four radiologists rate it, not cancer"
 BENIGN, MALIGNANT = (1,), (2, 3)
-"""Of `diagnosis.csv`; 0 is unknown."""
+"""Codes of `diagnosis.csv`; 0 is unknown."""
 
 
 def measured(folder: Path) -> Iterator[tuple[dict[str, str], NDArray[np.float64]]]:

@@ -54,7 +54,7 @@ AROUND_MM = 12.0
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """All that the bundled model learns from.
+    """The training data of the bundled model.
 
     Attributes:
         scans: by name; `OUTLINED` and `PLACES` have nodules.

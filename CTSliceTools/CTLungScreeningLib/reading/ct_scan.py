@@ -25,7 +25,7 @@ class SliceSource:
 
 @dataclass(frozen=True)
 class SeriesInfo:
-    """What the DICOM header says of the whole series."""
+    """Attributes of the series from the DICOM header."""
 
     patient_id: str
     study_instance_uid: str
@@ -57,13 +57,13 @@ class CTScan:
 
 
 VOXEL_MM = (0.05, 20.0)
-"""From micro-CT of a specimen to the thickest slices that were ever scanned."""
+"""Range of spacings, from micro-CT of a specimen to the thickest slices ever used."""
 
 FIELD_OF_VIEW_MM = (50.0, 2500.0)
-"""From a cut-out of one nodule to more than any patient."""
+"""Range of extents, from a cut-out of one nodule to more than any patient."""
 
 FARTHEST_MM = 10_000.0
-"""From the origin of a scanner's coordinates to any voxel."""
+"""Maximum distance of a voxel from the origin of a scanner's coordinates."""
 
 HIGHEST_MINIMUM_HU = -500
 """Every CT shows air somewhere; a volume whose lowest value is above this is not CT in HU."""

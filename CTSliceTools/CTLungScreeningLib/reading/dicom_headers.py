@@ -77,7 +77,7 @@ DAMAGED = (
     ValueError,
     zlib.error,
 )
-"""What pydicom raises on a damaged file."""
+"""Exceptions of pydicom for a damaged file."""
 
 
 @dataclass(frozen=True, eq=False)

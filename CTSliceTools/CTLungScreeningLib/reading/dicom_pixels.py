@@ -204,7 +204,7 @@ def _require_whole(dataset: Dataset, syntax: UID, file: Path) -> None:
 
 
 def _unused_low_bits(dataset: Dataset) -> int:
-    """How many of the low bits are unused: values may be at the upper end of their words."""
+    """Number of unused low bits: values may be at the upper end of their words."""
     high = dataset.get("HighBit")
     shift = 0 if high is None else int(high) + 1 - int(dataset.BitsStored)
     return shift if 0 < shift < int(dataset.BitsAllocated) else 0

@@ -313,7 +313,7 @@ def dicom_candidates(
 
 
 def _examine(folder: Path, instances: list[Instance], damaged: list[Path]) -> FoundSeries:
-    """Put the slices of one series in order, or find out why that cannot be done.
+    """Sort the slices of one series, or find the reason why they cannot be sorted.
 
     What is no slice of a CT is left out, wherever it sorts; a slice that cannot be used is as one
     that is not there, and is named.

@@ -1,4 +1,4 @@
-"""All the scans below a folder, found without holding more of them than their names."""
+"""All scans below a folder, found without keeping more than their names in memory."""
 
 import warnings
 from collections import defaultdict
@@ -42,7 +42,7 @@ class IndexedScan:
 
     @property
     def name(self) -> str:
-        """What to call it: its UID, or the name of its file."""
+        """Its UID, or the name of its file."""
         return self.uid or self.files[0]
 
     def read(self, progress: ProgressCallback = silent) -> CTScan:

@@ -25,7 +25,7 @@ GAP = 1.5
 """A distance of this many times the median from slice to slice means slices are missing."""
 
 MAX_JITTER = 0.1
-"""How far a slice may lie from its place in a regular stack, as a part of the slice spacing."""
+"""Maximum deviation of a slice from a regular stack, as a fraction of the slice spacing."""
 
 MAX_SHIFT_PIXELS = 0.5
 """Slices that lie this close to one line along the normal, in the plane, count as not shifted."""
@@ -252,7 +252,7 @@ def _fault(frames: list[Frame], normal: NDArray[np.float64]) -> str | None:
 
 
 def _changed_distance(gaps: NDArray[np.float64]) -> int | None:
-    """Where one slice distance gives way to another that is kept; None where slices are missing."""
+    """Index at which the slice distance changes for good; None if slices are missing."""
     changes = np.flatnonzero(np.abs(np.diff(gaps)) > MAX_JITTER * np.minimum(gaps[1:], gaps[:-1]))
     runs = np.diff([0, *(changes + 1), len(gaps)])
     if not changes.size or runs.min() < _LASTING or len(changes) > len(gaps) // 4:

@@ -30,7 +30,7 @@ _ANY_HEADER = 47
 """Makes zlib accept streams with its own header or that of gzip."""
 
 _MOST_PACKED = 1032
-"""What deflate can pack a byte of, https://zlib.net/zlib_tech.html; bzip2 does more with zeros."""
+"""Maximum compression of deflate, https://zlib.net/zlib_tech.html; bzip2 exceeds it for zeros."""
 
 _LARGE_BYTES = 1 << 30
 _SUSPICIOUS_PACKING = 100

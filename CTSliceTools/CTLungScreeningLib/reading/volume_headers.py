@@ -37,7 +37,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class VolumeHeader:
-    """What a header says of one 3-D volume.
+    """The header of one 3-D volume.
 
     Attributes:
         size: voxels along (x, y, z), the first of which varies fastest in the file.

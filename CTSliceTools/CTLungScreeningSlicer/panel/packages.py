@@ -21,10 +21,10 @@ except ImportError:  # Slicer 5.6
     from pip._vendor.packaging.requirements import Requirement  # type: ignore[assignment]
 
 MB_PER_S = 2.5
-"""How fast packages are installed, by what they take on the disk: on a slow connection."""
+"""Speed of installation by disk space, on a slow connection."""
 
 POLL_MS = 100
-"""How often the window is kept alive."""
+"""Interval at which events of the window are processed."""
 
 _STEPS = r"^(?:Collecting|Downloading|Using cached|Installing) .*"
 """Lines of pip that are shown."""

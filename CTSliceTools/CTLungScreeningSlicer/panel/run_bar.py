@@ -19,7 +19,7 @@ from CTLungScreeningSlicer.panel.widgets import lacking, shown_errors
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a stage of a run is.
+    """The progress of a stage of a run.
 
     Attributes:
         stage: its name, such as "Reading".
@@ -115,11 +115,11 @@ class ProgressWindow:
 
 
 POLL_MS = 100
-"""How often the child is asked; steps without a child follow each other at once."""
+"""Interval at which the child is polled; steps without a child follow each other at once."""
 
 
 class RunState(StrEnum):
-    """Where a run is."""
+    """State of a run."""
 
     IDLE = "idle"
     STARTING = "starting"
@@ -129,11 +129,11 @@ class RunState(StrEnum):
 
 
 def _ignore(result: Any) -> None:
-    """Do nothing with a result."""
+    """Ignore a result."""
 
 
 class WorkRunner:
-    """One piece of work at a time.
+    """Runs one piece of work at a time.
 
     Attributes:
         state: where it is.
@@ -167,7 +167,7 @@ class WorkRunner:
         return self.state is not RunState.IDLE
 
     def start(self, work: Work[Any], done: Callable[[Any], None] = _ignore) -> None:
-        """Begin a piece of work; `done` gets what it returns.
+        """Start a piece of work; `done` is called with its result.
 
         Raises:
             RuntimeError: if there is work already.
@@ -182,7 +182,7 @@ class WorkRunner:
         self._timer.start()
 
     def cancel(self) -> None:
-        """End the child process with all its descendants; the panel stays alive meanwhile."""
+        """End the child process and all its descendants; the panel stays responsive."""
         child = None if self._running is None else self._running.child
         if self.state is RunState.STARTING or (self.state is RunState.RUNNING and child is None):
             self._end()
@@ -286,7 +286,7 @@ class WorkRunner:
 
 
 BUTTON_HEIGHT = 32
-"""Of the button, in pixels: it is what most people come to a section for."""
+"""Minimum height of the button in pixels; it is the main control of a section."""
 
 
 class RunBar:
@@ -367,11 +367,11 @@ class RunBar:
 
     @property
     def log_text(self) -> str:
-        """What the run has printed."""
+        """The output of the run."""
         return str(self._log.plainText)
 
     def start(self, work: Work[Any], done: Callable[[Any], None]) -> None:
-        """Begin a piece of work, as long as there is none; `done` gets what it returns."""
+        """Start a piece of work unless one is running; `done` is called with its result."""
         if not self.runner.busy:
             self._log.plainText = ""
             self.runner.start(work, done)

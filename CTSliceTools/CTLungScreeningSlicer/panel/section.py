@@ -1,4 +1,4 @@
-"""What a section of a panel is made of: signals, parameters of the scene, reload."""
+"""Parts of a panel's section: signals, parameters of the scene, reload."""
 
 import sys
 from collections.abc import Callable
@@ -98,7 +98,7 @@ class ParameterBinding(VTKObservationMixin):
         show: Callable[[Any | None], None],
         stop: Callable[[], None],
     ) -> None:
-        """Begin with the parameters of the scene.
+        """Bind the parameters of the scene.
 
         Args:
             panel: the module's widget class, whose `ui` names parameters and has a
@@ -211,7 +211,7 @@ def _show_activated(volume: Any | None) -> None:
 T = TypeVar("T")
 
 _LARGEST = 100_000
-"""Of a number whose option has no maximum."""
+"""Maximum of a number whose option has none."""
 
 _OPTIONS = "declaredOptions"
 

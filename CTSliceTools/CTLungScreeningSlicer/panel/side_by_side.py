@@ -27,7 +27,7 @@ LAYOUT = 7206
 VIEW_GROUP = 7206
 
 SETTLE_MS = 500
-"""How long the views must rest after they were opened before the second one leads as well."""
+"""Pause after the views were opened before the second one leads too."""
 
 _VIEW_XML = """
  <item splitSize="500">
@@ -48,7 +48,7 @@ LAYOUT_XML = (
 
 @dataclass(frozen=True)
 class _Before:
-    """How things were: number of the layout, volume in the red view, its place if not axial."""
+    """Earlier state: number of the layout, volume in the red view, its orientation if not axial."""
 
     layout: int
     background_id: str | None
@@ -216,7 +216,7 @@ class SideBySide:
                 _logic(name).FitSliceToAll()
 
     def _settle(self) -> None:
-        """Look at what has become of the views."""
+        """Respond to changes of the views."""
         if self._before is None:
             return
         if _layout_node().GetViewArrangement() != LAYOUT:

@@ -65,7 +65,7 @@ class StepsSection(Section):
     """
 
     TITLE: str
-    """Of the module, for messages."""
+    """Title of the module, for messages."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class StepsSection(Section):
         self._parameters.set_node(parameters and parameters.parameterNode)
 
     def stop(self) -> None:
-        """End the run, if there is one, with its child process."""
+        """Stop the run and its child process."""
         self.run_bar.runner.stop()
 
     def refresh(self, *_arguments: Any) -> None:

@@ -48,7 +48,7 @@ def lacking(problem: Exception) -> str:
 
 
 def choose_file(title: str, filters: str) -> Path | None:
-    """Ask for a file that is there; None if the user cancels."""
+    """Ask for an existing file; None if the user cancels."""
     return _path(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, "", filters))
 
 
@@ -229,7 +229,7 @@ class ModelChooser:
 
     @property
     def scene_name(self) -> str:
-        """What a scene calls the chosen model: its file, "" for the first of those bundled."""
+        """Name of the chosen model in a scene: its file, "" for the first bundled one."""
         return "" if self.file is None or self.file in self._bundled[:1] else str(self.file)
 
     def choose_named(self, scene_name: str) -> None:

@@ -21,10 +21,10 @@ from CTSliceToolsLib.dataset.annotation import (
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 
 SERIES_LOCATIONS = "normalized_locations.json"
-"""In the folder of each annotated series: file name → normalized location, from head to feet."""
+"""File in the folder of each annotated series: file name → normalized location, from the head."""
 
 COMBINED_LOCATIONS = "combined_normalized_locations.json"
-"""In the folder of the dataset: path below it, with `/` → normalized location."""
+"""File in the folder of the dataset: path below it, with `/` → normalized location."""
 
 _WORTH_A_PROCESS = 20
 """Number of series from which starting a process pays off."""

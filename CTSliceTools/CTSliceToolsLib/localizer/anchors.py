@@ -51,7 +51,7 @@ reaches above the scan: there the lung has a small section, or one that goes aro
 
 LUMEN = grey(-700)
 STRICTER = (LUMEN, grey(-800), grey(-850), grey(-900), grey(-930))
-"""Where lung and bronchus run into each other, a lower limit still parts them."""
+"""Upper limits of air in a lumen: where lung and bronchus merge, a lower one separates them."""
 
 TRACHEA_CM2 = (0.5, 7.0)
 LEAST_TRACHEA_MM = 25.0
@@ -226,7 +226,7 @@ BEHIND_FACE_MM = 65.0
 SCALP_CM2 = 1.0
 LARGEST_CUT_CM2 = 80.0
 HEAD_RADIUS_MM = 80.0
-"""Of the ball that a vertex just above the scan is taken from."""
+"""Radius of the sphere that estimates a vertex just above the scan."""
 
 MOST_BONE = 0.3
 """Share of bone in a body; what has more is none."""
@@ -362,14 +362,14 @@ def _femur(body: BodyGrid, bone: Mask, aside_mm: NDArray[np.floating]) -> float 
 
 
 LEAST_BONE_CM2 = 1.0
-"""Of bone in a section of a body, anywhere between the vertex and the feet."""
+"""Minimum area of bone in a section of a body, anywhere between the vertex and the feet."""
 
 ADULT_CM2 = 100.0
 """The section of an adult's neck; other parts of the trunk are larger."""
 
 
 LEG_SHARE = 0.6
-"""Of the section of one leg in that of the other; an arm is less of a trunk or a head."""
+"""Ratio of the sections of two legs; that of an arm to a trunk or a head is smaller."""
 
 TRUNK_CM2 = 350.0
 """The section of an adult's trunk; that of a head is smaller."""
@@ -385,7 +385,7 @@ LEAST_LIVER_MM = 50.0
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What the slices of a scan show by themselves.
+    """Anatomy found in the slices of a scan without the network.
 
     Attributes:
         anchors: landmarks that were found, from head to feet.

@@ -40,7 +40,7 @@ LEAST_LUNG_ML = 150.0
 
 @dataclass(frozen=True)
 class Anchor:
-    """Where something found in the scan puts a landmark.
+    """The height of a landmark implied by a structure in the scan.
 
     Attributes:
         name: what was found.
@@ -72,7 +72,7 @@ class BodyGrid:
 
     @classmethod
     def of(cls, pictures: NDArray[np.uint8], z_mm: NDArray[np.float64]) -> "BodyGrid":
-        """Put at least two slice images in order and average thin ones."""
+        """Sort at least two slice images and average thin ones."""
         order = np.argsort(z_mm)
         pictures, z_mm = pictures[order], z_mm[order]
         step = float(np.ptp(z_mm)) / (len(z_mm) - 1)

@@ -138,13 +138,13 @@ RANGE = 0.05
 """Width of a range of locations in tables and bar plots."""
 
 TOLERANCES = (0.01, 0.02, 0.05)
-"""Of the location; the first is that of the tutorial's `match_files`."""
+"""Tolerances of the location; the first is that of the tutorial's `match_files`."""
 
 TOLERANCES_MM = (5.0, 10.0, 15.0, 20.0, 30.0)
 
 
 class Way(StrEnum):
-    """How a location was found: each slice by itself, or all slices of its scan together."""
+    """Method of localization: each slice by itself, or all slices of a scan together."""
 
     RAW = "raw"
     CONSISTENT = "scan-consistent"
@@ -152,7 +152,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True)
 class ScanErrors:
-    """One scan under one model, in one way; slices outside locations 0…1 are left out.
+    """Errors of one model on one scan by one method; slices outside locations 0…1 are left out.
 
     Attributes:
         scan: its name.
@@ -180,7 +180,7 @@ class ScanErrors:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on all scans.
+    """Errors of one model on all scans.
 
     Attributes:
         model: its name, different for each model.
@@ -205,7 +205,7 @@ class Pooled:
 
 
 def pooled(scans: Sequence[ScanErrors]) -> Pooled:
-    """Put the slices of scans together; at least one scan."""
+    """Pool the slices of at least one scan."""
     truth = np.concatenate([scan.truth for scan in scans])
     predicted = np.concatenate([scan.predicted for scan in scans])
     error_mm = np.concatenate([scan.error_mm for scan in scans])

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 GRID_MM = 3.0
 SLAB_MM = 24.0
-"""What lies so far above and below the level is laid over the other scan."""
+"""Extent above and below the level that is registered with the other scan."""
 
 SEARCH_MM = 24.0
 STEP_MM = 4.0
-"""How far from where it is expected the level is looked for, and how finely at first."""
+"""Range of the search for a level around the expected one, and its first step."""
 
 WINDOW_HU = (-300.0, 300.0)
 """Organs and bone count for more than the edge of the body so."""
@@ -58,7 +58,7 @@ most between two patients."""
 
 @dataclass(frozen=True)
 class RigidMatch:
-    """Where the slab around a level lies in another scan.
+    """The position of the slab around a level in another scan.
 
     Attributes:
         z_mm: LPS z of the level there in mm.
@@ -77,7 +77,7 @@ class RigidMatch:
 def check_level(
     image: sitk.Image, z_mm: float, other: sitk.Image, other_z_mm: float
 ) -> RigidMatch | None:
-    """Lay the slab of another scan around a level over a scan, near where it is expected.
+    """Register the slab of another scan around a level with a scan, near the expected level.
 
     The slab is moved and turned as a whole, from several starts along z, to where its HU correlate
     best.
@@ -182,9 +182,9 @@ def _refine(fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform) -> sit
 Floats = NDArray[np.float64]
 
 _FIT_SD_MM = 15.0
-"""How far the fits of two scans may be off against each other.
+"""Standard deviation between the fits of two scans.
 
-Fits that anchors make more certain are more so than the curves, and are taken as they are.
+Fits with anchors are more certain than this, and than the curves, and are not changed.
 """
 
 _TWO_SIDED_95 = 1.96
@@ -200,7 +200,7 @@ _LEAST_RAW_SD = 0.002
 """Curves of locations agree no better than this, in units of the location."""
 
 _LEAST_OVERLAP_MM = 60.0
-"""With less in common, the curves say nothing that the fits do not."""
+"""Minimum overlap; with less, the curves add nothing to the fits."""
 
 
 def align_scans(scan: "ScanPrediction", other: "ScanPrediction") -> ScanAlignment:
@@ -219,7 +219,7 @@ def align_scans(scan: "ScanPrediction", other: "ScanPrediction") -> ScanAlignmen
     shifts = np.arange(-3 * _FIT_SD_MM, 3 * _FIT_SD_MM + 1)
 
     def differences(there: Floats) -> Floats:
-        """Of the locations, 0 where only one of the scans reaches."""
+        """Return the differences of the locations, 0 if only one of the scans covers them."""
         inside = (there >= z[0]) & (there <= z[-1])
         return np.where(inside, np.interp(there, z, raw) - other_raw, 0)
 
@@ -275,7 +275,7 @@ FILES_AT_ONCE = 64
 """It bounds the memory, whatever the number of files."""
 
 TOLERANCE = 0.01
-"""Of the normalized location: 10 to 20 mm."""
+"""Tolerance of the normalized location: 10 to 20 mm."""
 
 
 class FileMatch(NamedTuple):

@@ -35,7 +35,7 @@ class _RandomLayer(keras.layers.Layer):
         raise NotImplementedError
 
     def uniform(self, images: Any, low: float, high: float, rank: int = 1) -> Any:
-        """One random number an image, of as many axes as `rank`."""
+        """One random number per image, with `rank` axes."""
         shape = (ops.shape(images)[0],) + (1,) * (rank - 1)
         return keras.random.uniform(shape, low, high, seed=self.seed_generator)
 
@@ -276,7 +276,7 @@ def _unfit(backbone: Backbone, weights: Path | str | None) -> InputError:
 
 
 def _with_head(backbone: Backbone, bottom: keras.Model, pretrained: bool) -> keras.Model:
-    """Put scaling and channels before, and the tutorial's head behind, a network."""
+    """Add scaling and channels before a network, and the tutorial's head after it."""
     layers, base = keras.layers, _BASES[backbone]
     bottom.trainable = not pretrained
     inputs = keras.Input((SIZE, SIZE, 1))

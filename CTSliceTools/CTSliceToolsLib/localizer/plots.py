@@ -22,7 +22,7 @@ from CTSliceToolsLib.localizer.evaluation import (
 from CTSliceToolsLib.localizer.prediction import ScanPrediction
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Of the models, distinguishable by the colour-blind (Okabe and Ito, 2008)."""
+"""Colours of the models, distinguishable by the colour-blind (Okabe and Ito, 2008)."""
 
 RANGES, SCATTER, LANDMARKS, TOLERANCES = "ranges.png", "scatter.png", "landmarks.png", "within.png"
 EVALUATION_PLOTS = (RANGES, SCATTER, LANDMARKS, TOLERANCES)
@@ -94,7 +94,7 @@ def plot_evaluation(folder: Path, evaluations: Sequence[Evaluation]) -> None:
 
 
 _Series = tuple[list[ScanErrors], dict[str, Any]]
-"""One model in one way, and how it looks."""
+"""One model with one method, and its style."""
 
 
 def _series(evaluations: Sequence[Evaluation]) -> Iterator[_Series]:

@@ -1,4 +1,4 @@
-"""Where in the body the slices of a scan lie: a network, landmarks found otherwise, one fit."""
+"""Locations of the slices of a scan in the body: a network, landmarks, and one fit."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +51,7 @@ class ModelUsed:
 
 @dataclass(frozen=True)
 class SliceLocation:
-    """Where one slice lies.
+    """The location of one slice.
 
     Attributes:
         index: its number, from 0 at the feet.
@@ -80,7 +80,7 @@ class SliceLocation:
 
 @dataclass(frozen=True)
 class LandmarkPlace:
-    """Where a landmark lies in a scan.
+    """The location of a landmark in a scan.
 
     Attributes:
         z_mm: its LPS z in mm.
@@ -95,7 +95,7 @@ class LandmarkPlace:
 
 @dataclass(frozen=True)
 class ScanPrediction:
-    """Where all slices of a scan lie.
+    """The locations of all slices of a scan.
 
     Attributes:
         source: the folder or file of the scan.

@@ -56,7 +56,7 @@ COLUMNS = (
     "description",
     "landmark",
 )
-"""Of the CSV file, and keys of each slice in the JSON file."""
+"""Columns of the CSV file, and keys of each slice in the JSON file."""
 
 
 def result_files(output: Path, plot: bool = True) -> tuple[Path, ...]:
@@ -263,7 +263,7 @@ def write_json(output: Path, record: dict[str, Any]) -> None:
 
 
 def _scan_folder(prediction: ScanPrediction) -> tuple[Path, Path]:
-    """Where the scan lies, and the folder that its files are named relative to."""
+    """The source of the scan, and the folder for relative names of its files."""
     source = prediction.source.absolute()
     return source, source if source.is_dir() else source.parent
 
@@ -288,7 +288,7 @@ def _slice_source(record: dict[str, Any], folder: Path) -> SliceSource | None:
 
 @dataclass(frozen=True)
 class PredictionOutcome:
-    """What became of one scan.
+    """The outcome for one scan.
 
     Attributes:
         scan: which it was.

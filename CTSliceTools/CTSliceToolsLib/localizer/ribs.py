@@ -39,7 +39,7 @@ LEAST_DROP_MM = 3.0
 MOST_RIB_ML = 80.0
 RIBS_APART_MM = (16.0, 48.0)
 BELOW_RIBS_MM = 40.0
-"""So far below the lowest rib the scan has to go on, or there may be another one below it."""
+"""Minimum extent of the scan below the lowest rib, so that it is the last one."""
 
 RIBS_LEVEL_MM = 45.0
 """The lowest ribs of both sides are not further apart along z; a side without a twelfth rib is."""
@@ -52,7 +52,7 @@ It is the median of the five scans of ../shared/data that show both.
 
 
 class _Process(NamedTuple):
-    """What stands out sideways from the spine: a rib, or a transverse process.
+    """A lateral protrusion of the spine: a rib, or a transverse process.
 
     LPS z of its inner and outer end within `BESIDE_SPINE_MM`, and how far it reaches to the side.
     """

@@ -64,7 +64,8 @@ _CORRELATION_MM = 40.0
 _BIAS_MM = 100.0
 _BIAS_SD = 0.02
 _BIAS_CHANGE_SD = 0.01
-"""What a network is off by at one end of the scan, and how far that changes over `_BIAS_MM`."""
+"""Standard deviations of a network's offset at one end of the scan, and of its change over
+`_BIAS_MM`."""
 
 _HARDLY = 1e-3
 

@@ -66,7 +66,7 @@ class LocalizeSection(Section):
         self.refresh()
 
     def stop(self) -> None:
-        """End the run, if there is one, with its child process."""
+        """Stop the run and its child process."""
         self.run_bar.runner.stop()
 
     def refresh(self) -> None:

@@ -87,7 +87,7 @@ class MatchSection(Section):
         self.refresh()
 
     def stop(self) -> None:
-        """End the run, if there is one, and show the views that were there before."""
+        """Stop the run, and restore the earlier views."""
         self.run_bar.runner.stop()
         self.views.close()
         self._refresh_soon.cancel()

@@ -265,7 +265,7 @@ class TrainingSection(StepsSection):
         self.refresh()
 
     def stop(self) -> None:
-        """End the run and close the pictures."""
+        """Stop the run and close the pictures."""
         super().stop()
         self.pictures.close()
 

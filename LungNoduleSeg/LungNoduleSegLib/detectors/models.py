@@ -37,7 +37,7 @@ _UNREADABLE = (
     EOFError,
     RuntimeError,  # also of a file that is encrypted or packed in a way not known here
 )
-"""What a damaged zip file ends in."""
+"""Exceptions for a damaged zip file."""
 
 
 def models_folder() -> Path:

@@ -16,7 +16,7 @@ from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.nodules.wall import Box
 
 MAX_NODULES = np.iinfo(np.uint16).max
-"""What the label image has numbers for."""
+"""Maximum number of labels in the label image."""
 
 STEPS = 200
 """A probability that is kept, or ranked by, is rounded down to a step of 1/200. So at a threshold
@@ -34,7 +34,7 @@ def steps_of(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class NoduleRules:
-    """How components of the thresholded probability become nodules; None turns a rule off.
+    """Rules by which components of the thresholded probability become nodules; None disables one.
 
     Attributes:
         threshold: voxels whose probability reaches it belong to a component.
@@ -211,7 +211,7 @@ class RejectedCandidate:
 
 @dataclass(frozen=True)
 class NoduleFindings:
-    """What was found in a scan.
+    """The findings in a scan.
 
     Attributes:
         labels: uint16, the ids of the nodules in their voxels, on the grid of the probability.
@@ -225,7 +225,7 @@ class NoduleFindings:
 
     @property
     def rejected_by_rule(self) -> dict[str, int]:
-        """How many candidates each rule dropped."""
+        """Number of candidates dropped by each rule."""
         return dict(Counter(candidate.rule for candidate in self.rejected))
 
 

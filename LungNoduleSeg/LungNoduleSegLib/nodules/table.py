@@ -59,7 +59,7 @@ class Side(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a reader says of a finding."""
+    """A reader's verdict on a finding."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -84,7 +84,7 @@ class Plane(StrEnum):
 
 @dataclass(frozen=True)
 class Nodule:
-    """One nodule; `COLUMNS` says what each field is and in which unit."""
+    """One nodule; `COLUMNS` describes each field and its unit."""
 
     id: int
     x: float
@@ -138,7 +138,7 @@ def rounded(value: float | Decimal, step: str) -> Decimal:
 
 @dataclass(frozen=True)
 class Column:
-    """What a reader needs to know of one column."""
+    """Title, unit and description of one column."""
 
     title: str
     unit: str

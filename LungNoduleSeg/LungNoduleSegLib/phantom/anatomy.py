@@ -87,7 +87,7 @@ def ellipsoid(
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One patient: what differs from one to the next.
+    """The individual anatomy of a patient.
 
     Attributes:
         scale: of the tables along x, y and z.
@@ -125,12 +125,12 @@ class Anatomy:
         return enhanced if self.contrast else 45.0
 
     def reference(self, x: Points, y: Points, z: Points) -> tuple[Points, Points, Points]:
-        """Bring world points into the frame of the tables."""
+        """Transform world points into the frame of the tables."""
         a, b, c = (np.float32(s) for s in self.scale)
         return x / a, y / b, z / c
 
     def world(self, points: Any) -> NDArray[np.float64]:
-        """Bring points (…, 3) of the tables' frame into the world."""
+        """Transform points (…, 3) of the tables' frame into the world."""
         return np.asarray(points, float) * self.scale
 
     def body(self, x: Points, y: Points, z: Points) -> Points:

@@ -20,7 +20,7 @@ PADDING = -2000
 
 @dataclass(frozen=True)
 class SeriesText:
-    """What the header of a made-up series says; DICOM dates and person names."""
+    """Header of a synthetic series; DICOM dates and person names."""
 
     patient_name: str = "Phantom^Chest"
     patient_id: str = "PHANTOM"

@@ -202,7 +202,7 @@ def _complete(image: Dataset, first: Dataset, slice_mm: float) -> None:
 
 
 def _corners(scan: CTScan) -> NDArray[np.intp]:
-    """Where the first pixel of each slice lies on the scan's grid, as the files say."""
+    """Positions of the first pixels of the slices on the scan's grid, from the files."""
     positions = {}
     for file in {one.file for one in scan.slices}:
         instance = read_instance(file)

@@ -62,7 +62,7 @@ def result_names(
 
 
 RISK = "risk"
-"""In the record of a run that Slicer wrote: `ScanRisk.to_dict`."""
+"""Key in the record of a run that Slicer wrote: `ScanRisk.to_dict`."""
 
 
 @dataclass(frozen=True)

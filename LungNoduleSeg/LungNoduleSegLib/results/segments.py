@@ -154,7 +154,7 @@ LUNG_STYLES = {
         Terminology(_LUNG_CONTEXT, ANATOMICAL_STRUCTURE, LUNG, LEFT),
     ),
 }
-"""By label in the lung mask."""
+"""Styles by label in the lung mask."""
 
 
 def nodule_style(nodule: int, side: int) -> SegmentStyle:

@@ -26,7 +26,7 @@ NOT_UPPER_LOBE_BELOW = 1 / 3
 
 
 class Origin(StrEnum):
-    """Where a value comes from."""
+    """Origin of a value."""
 
     MEASURED = "measured"
     GUESSED = "guessed"

@@ -24,7 +24,7 @@ Callister et al., Thorax 2015;70 Suppl 2 (BTS guideline)."""
 
 
 class Change(StrEnum):
-    """How a nodule changed."""
+    """Change of a nodule."""
 
     GROWN = "grown"
     SHRUNK = "shrunk"

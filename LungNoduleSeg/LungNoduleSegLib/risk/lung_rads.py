@@ -308,7 +308,7 @@ _STEPS = {
     LungRads.VERY_SUSPICIOUS: LungRads.VERY_SUSPICIOUS,
     LungRads.VERY_SUSPICIOUS_FEATURES: LungRads.VERY_SUSPICIOUS_FEATURES,
 }
-"""From the previous category to that of a stable nodule; all others lead to 2. 4B and 4X remain
+"""Category of a stable nodule by its previous one; all others lead to 2. 4B and 4X remain
 until a work-up has shown that the nodule is benign."""
 
 
@@ -340,7 +340,7 @@ ORDER = (
     LungRads.VERY_SUSPICIOUS,
     LungRads.VERY_SUSPICIOUS_FEATURES,
 )
-"""From the least to the most suspicious. Lung-RADS does not rank 0; by its follow-up of 1 to 3
+"""Categories by increasing suspicion. Lung-RADS does not rank 0; by its follow-up of 1 to 3
 months it is placed between 3 and 4A (our own reading)."""
 
 

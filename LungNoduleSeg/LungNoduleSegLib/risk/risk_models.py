@@ -58,7 +58,7 @@ class Algorithm(StrEnum):
 
 @dataclass(frozen=True)
 class RiskCard:
-    """What is needed to use a risk model and to judge it.
+    """Everything needed to use a risk model and to judge it.
 
     Attributes:
         algorithm: see `Algorithm`.

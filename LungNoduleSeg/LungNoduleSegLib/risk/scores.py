@@ -70,7 +70,7 @@ class Scores:
         return cls(*(round(float(value), 6) for value in values))
 
     def to_dict(self) -> dict[str, float]:
-        """By name, for a model's card."""
+        """Scores by name, for a model's card."""
         return asdict(self)
 
 

@@ -27,7 +27,7 @@ class FeatureSet(StrEnum):
     ALL = "all"
     TUTORIAL = "tutorial"
     PHYSICAL = "physical"
-    """Those in mm and HU."""
+    """Features in mm and HU."""
 
     @classmethod
     def _missing_(cls, value: object) -> "FeatureSet | None":

@@ -230,7 +230,7 @@ def _examples(
 
 
 TEST_SHARE = 0.2
-"""Of the patients, or of the slices in the tutorial's split."""
+"""Fraction held out of the patients, or of the slices in the tutorial's split."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ PROPERTY = "BatchParameter"
 
 
 class BatchSource(Enum):
-    """Where the scans of a batch are."""
+    """Source of the scans of a batch."""
 
     FOLDER = "folder"
     LIST = "list"
@@ -83,7 +83,7 @@ class BatchTable:
     """Rows of `results.csv`, and how far the scans under way are."""
 
     def __init__(self, table: Any) -> None:
-        """Take a table with the columns scan, nodules, largest, Lung-RADS and state."""
+        """Set a table with the columns scan, nodules, largest, Lung-RADS and state."""
         self._table = table
         self._rows: dict[str, int] = {}
         self._cells: dict[str, Mapping[str, str]] = {}
@@ -102,12 +102,12 @@ class BatchTable:
 
     @property
     def finished(self) -> int:
-        """How many scans have a result or an error."""
+        """Number of scans with a result or an error."""
         return len(self._cells)
 
     @property
     def failed(self) -> int:
-        """How many have an error."""
+        """Number of scans with an error."""
         return sum(bool(cells["error"]) for cells in self._cells.values())
 
     def show(self, rows: Mapping[str, Mapping[str, str]]) -> None:
@@ -170,14 +170,14 @@ def _short(scan: str) -> str:
 
 
 class SeriesTable:
-    """One row a series, with a box to tick.
+    """A table of series with check boxes.
 
     Attributes:
         changed: signal without arguments: others are ticked, or there are others.
     """
 
     def __init__(self, table: Any) -> None:
-        """Take a table with the columns patient, date, series and slices; `read` fills it."""
+        """Set a table with the columns patient, date, series and slices; `read` fills it."""
         self.changed = Signal()
         self._table = table
         self._series: list[DatabaseSeries] = []
@@ -293,7 +293,7 @@ class BatchSection(Section):
         self._parameters.set_node(parameters and parameters.parameterNode)
 
     def stop(self) -> None:
-        """End the batch, if there is one, with its child processes."""
+        """Stop the batch and its child processes."""
         self.run_bar.runner.stop()
         self.load_bar.runner.stop()
 

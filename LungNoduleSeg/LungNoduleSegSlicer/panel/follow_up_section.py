@@ -28,7 +28,7 @@ _CHANGE, _LINE = 2, 9
 """The widest column of the table, and the characters in one line of it."""
 
 PAIR_WIDTH_MM = 120.0
-"""What the views show of a pair from left to right."""
+"""Width of each view of a pair."""
 
 
 class FollowUpSection(Section):
@@ -102,7 +102,7 @@ class FollowUpSection(Section):
         self._refresh()
 
     def stop(self) -> None:
-        """End the run, if there is one, and show the views that were there before."""
+        """Stop the run, and restore the earlier views."""
         self.run_bar.runner.stop()
         self.views.close()
 
@@ -233,13 +233,13 @@ class FollowUpSection(Section):
 
 
 def _ras(one: Row, scan: str) -> tuple[float, float, float]:
-    """Where a nodule lies, or would lie, in one of the scans, RAS mm."""
+    """Position of a nodule, or its expected position, in one of the scans, RAS mm."""
     x, y, z = (float(one[f"{scan}_{axis}"] or 0) for axis in "xyz")
     return -x, -y, z
 
 
 def _texts(one: Row) -> tuple[str, ...]:
-    """What the table shows of a nodule at two times."""
+    """Row of the table for a nodule at two times."""
     share = one["volume_change_percent"]
     return (
         _number(one["current_id"], 0),
@@ -251,7 +251,7 @@ def _texts(one: Row) -> tuple[str, ...]:
 
 
 def _details(one: Row) -> str:
-    """What else is known of a nodule at two times."""
+    """Further data of a nodule at two times."""
     lung_rads = one["lung_rads_change"]
     parts = (
         _("Mean diameter {mm} mm").format(mm=_both(one, "mean_mm", 1)),
@@ -271,5 +271,5 @@ def _number(value: Any, digits: int) -> str:
 
 
 def _shown_with(results: ResultNodes | None) -> list[Any]:
-    """What belongs to a scan and would be drawn over the other one as well."""
+    """Nodes of a scan that would be drawn over the other one too."""
     return [] if results is None else [results.segmentation, results.fiducials]

@@ -22,11 +22,11 @@ _LEAST_ROWS, _MOST_ROWS = 3, 10
 """Rows that the table has room for."""
 
 _VERDICTS = (None, *Verdict)
-"""In the order in which the column sorts them."""
+"""Sort order of the column."""
 
 _MARKS = {Verdict.ACCEPTED: "✓", Verdict.REJECTED: "✗", Verdict.UNCERTAIN: "?"}
 _COLORS = {Verdict.ACCEPTED: "#3a9d4f", Verdict.REJECTED: "#d64b3a", Verdict.UNCERTAIN: "#c77f00"}
-"""Of verdicts; they can be read on a light and on a dark background."""
+"""Colours of verdicts, legible on a light and on a dark background."""
 
 
 @dataclass(frozen=True)

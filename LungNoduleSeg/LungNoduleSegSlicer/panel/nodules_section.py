@@ -279,7 +279,7 @@ class NodulesSection(Section):
         self._change(self._logic.review.remeasureWork)
 
     def undo(self) -> None:
-        """Take back the last change of the results, of whatever section; one under way first."""
+        """Undo the last change of the results in any section, or cancel a running one."""
         if self.runner.busy:
             self._stop_change()
         else:

@@ -96,7 +96,7 @@ class ClinicalDataForm:
 
 
 class _Choice:
-    """One of some values, in a combo box."""
+    """A choice of values in a combo box."""
 
     def __init__(self, values: Iterable[Any]) -> None:
         self.entered: Any = None
@@ -212,7 +212,7 @@ _LONGEST_VALUE = 12
 
 @dataclass(frozen=True)
 class ResultRow:
-    """What the panel shows of one result.
+    """One result in the panel.
 
     Attributes:
         name: of the guideline or model.
@@ -235,7 +235,7 @@ class RiskResults:
     """
 
     def __init__(self, layout: Any) -> None:
-        """Take an empty QVBoxLayout."""
+        """Set an empty QVBoxLayout."""
         self.rows: tuple[ResultRow, ...] = ()
         self._layout = layout
         self._lines: list[_Line] = []

@@ -34,7 +34,7 @@ COUNT = "count"
 """A fact of nodules that is entered with those of the patient: it holds for the scan."""
 
 WARNINGS = 3
-"""Of a trained model, that are shown at once."""
+"""Maximum number of warnings of a trained model that are shown."""
 
 _HINTS = {name: kind for name, kind in get_type_hints(NoduleFacts).items() if name in LABELS}
 _PATIENT = get_type_hints(PatientFacts) | {COUNT: _HINTS[COUNT]}
@@ -97,7 +97,7 @@ class RiskSection(Section):
             self._show_nodule()
 
     def copy(self) -> None:
-        """Put facts and results of all nodules into the clipboard as text."""
+        """Copy facts and results of all nodules to the clipboard as text."""
         if self._risk is not None:
             qt.QApplication.clipboard().setText(scan_text(self._risk))
 

@@ -15,7 +15,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import show_in_lung_window
 CATEGORY = "Lung screening"
 
 CHEST_SHA256 = "4507b664690840abb6cb9af2d919377ffc4ef75b167cb6fd0f747befdb12e38e"
-"""Of the chest CT that Slicer's own sample data have, which its address names as well."""
+"""Checksum of the chest CT in Slicer's sample data, which is part of its address."""
 
 CHEST_URL = f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{CHEST_SHA256}"
 

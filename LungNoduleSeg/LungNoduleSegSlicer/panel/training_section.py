@@ -29,7 +29,7 @@ from LungNoduleSegSlicer.panel.training_run import (
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 
 _MOST_SCANS = 10
-"""That are named one by one."""
+"""Maximum number of scans that are listed."""
 
 
 def _prepared(result: dict[str, Any]) -> str:
@@ -141,7 +141,7 @@ class TrainingSection(StepsSection):
         self.refresh()
 
     def stop(self) -> None:
-        """End the run and close the pictures."""
+        """Stop the run and close the pictures."""
         super().stop()
         self.pages.close()
         self.plots.close()

@@ -1,4 +1,4 @@
-"""Where results and nodules are looked at: slice views, 3-D view and Segment Editor."""
+"""Show results and nodules in slice views, the 3-D view and the Segment Editor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import show_in_lung_window
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
 
 _VIEWS = ("vtkMRMLSliceNode", "vtkMRMLViewNode")
-"""What a layout must have for results to be seen: a slice and a 3-D view."""
+"""Views that a layout needs to show results: a slice and a 3-D view."""
 
 
 def show_results(results: ResultNodes, volume_node: Any) -> None:
@@ -87,7 +87,7 @@ def _centre(slice_node: Any, ras: Sequence[float], size_mm: float) -> None:
 
 
 def _turn_about(camera_node: Any, ras: Sequence[float]) -> None:
-    """Make a place the middle of a 3-D view, seen from the same side and distance."""
+    """Centre a 3-D view on a place, from the same side and distance."""
     move = np.subtract(ras, camera_node.GetFocalPoint())
     camera_node.SetFocalPoint(*ras)
     camera_node.SetPosition(*(np.add(camera_node.GetPosition(), move)))

@@ -21,7 +21,7 @@ BINARY_LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapR
 CLOSED_SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
 OPACITY_2D = 0.25
-"""Of the fill of nodules in slice views, so that the image in them can be seen."""
+"""Opacity of the fill of nodules in slice views; the image shows through."""
 
 GLYPH_SCALE = 1.0
 """Size of the points, in % of a view: small enough not to hide a small nodule."""
@@ -108,7 +108,7 @@ def add_segments(
     keep_lungs: bool = False,
     stay: Collection[str] = (),
 ) -> None:
-    """Put our segments into a segmentation node in place of those from an earlier run.
+    """Replace our segments of an earlier run in a segmentation node.
 
     An earlier segment of ours is replaced if its name and voxels are as we made them. Renamed or
     edited, it is the user's: it stays, and the new one comes beside it.
@@ -148,7 +148,7 @@ def add_segments(
 
 
 def take_segment(original: Any) -> Any:
-    """Make a vtkSegment of another, whose labelmap and surface are moved to it, not copied."""
+    """Make a vtkSegment from another, whose labelmap and surface are moved, not copied."""
     segment = slicer.vtkSegment()
     segment.DeepCopyMetadata(original)
     segment.SetLabelValue(original.GetLabelValue())
@@ -199,7 +199,7 @@ def _remove_segments(segmentation: Any, segment_ids: list[str]) -> None:
 
 
 def fill_table(table_node: Any, nodules: Iterable[Nodule]) -> None:
-    """Make a table node hold one row a nodule, each column with title, unit and description."""
+    """Fill a table node with one row per nodule; each column has title, unit and description."""
     nodules = list(nodules)
     table_node.RemoveAllColumns()
     types = get_type_hints(Nodule)
@@ -253,7 +253,7 @@ def _show_inside_lungs(point_list_node: Any) -> None:
 
 
 def _place_point(point_list_node: Any, index: int, nodule: Nodule) -> None:
-    """Put a control point at a nodule and say what it is, unless both are so already."""
+    """Set position and label of a nodule's control point, unless they are correct already."""
     if tuple(point_list_node.GetNthControlPointPosition(index)) != _ras(nodule):
         point_list_node.SetNthControlPointPosition(index, *_ras(nodule))
     about = f"{TAG}: {nodule.diameter_mm:.1f} mm, {nodule.kind}, {nodule.place}"

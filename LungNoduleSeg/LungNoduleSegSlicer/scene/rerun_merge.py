@@ -22,7 +22,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
 
 @dataclass(frozen=True)
 class RerunMerge:
-    """What a run brings to the results of an earlier one.
+    """Changes that a run makes to the results of an earlier one.
 
     Attributes:
         kept: the nodules that a reader judged, added or edited, as far as they have voxels.

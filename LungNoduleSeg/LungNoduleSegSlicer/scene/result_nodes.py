@@ -142,7 +142,7 @@ def lungs_of(segmentation_node: Any, grid: sitk.Image | None = None) -> sitk.Ima
 
 
 def coarse_lungs_of(segmentation_node: Any) -> sitk.Image:
-    """Do as `coarse_lungs` of `lungs_of`, but fast, for voxels between those it takes.
+    """Fast equivalent of `coarse_lungs` of `lungs_of`.
 
     Raises:
         InputError: as `lungs_of`.
@@ -316,7 +316,7 @@ def merged_segments(
     grid: sitk.Image | None = None,
     kind: Any = np.uint16,
 ) -> sitk.Image:
-    """Bring segments to one label image in the world, LPS mm.
+    """Combine segments into one label image in the world, LPS mm.
 
     Args:
         segmentation_node: not under a transform.
@@ -340,7 +340,7 @@ def merged_segments(
 def _merged(
     masks: Mapping[str, CroppedMask], values: Mapping[str, int], grid: Grid, kind: Any
 ) -> sitk.Image:
-    """Bring masks to one label image on a grid; the highest value counts where they overlap."""
+    """Combine masks into one label image on a grid; the highest value wins where they overlap."""
     merged = np.zeros(grid.size[::-1], kind)
     for one in sorted(masks, key=values.__getitem__):
         here = masks[one].on(grid)
@@ -409,7 +409,7 @@ def of_table(table_node: Any | None) -> Any | None:
 
 
 def bring(folder: Path, table_node: Any, name: str) -> Any:
-    """Bring the probability of a run into the scene, in place of the one that the table had.
+    """Load the probability of a run into the scene and replace the table's earlier one.
 
     A run that is about to end has no record yet: its rules are kept by `set_rules`.
 

@@ -25,7 +25,7 @@ _DONE = {
     Verdict.UNCERTAIN: "call nodule {number} uncertain",
     None: "take back the verdict on nodule {number}",
 }
-"""What was done, by the verdict."""
+"""Description of a change, by verdict."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class ReviewLogic:
         return self._scan is not None and self._scan[0] == (results, _made_of(results))
 
     def prepare(self, results: ResultNodes) -> ReviewedScan:
-        """Do as `prepareWork` at once."""
+        """Run `prepareWork` at once."""
         return complete(self.prepareWork(results))
 
     def prepareWork(self, results: ResultNodes) -> Work[ReviewedScan]:
@@ -313,7 +313,7 @@ def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
 
 
 def _made_of(results: ResultNodes) -> list[Any]:
-    """What a `ReviewedScan` is made of, and when each was last changed."""
+    """The nodes of a `ReviewedScan`, and their times of modification."""
     role = results.segmentation.GetReferenceImageGeometryReferenceRole()
     volumes = results.segmentation.GetNodeReference(role), results.probability
     segmentation = results.segmentation.GetSegmentation()

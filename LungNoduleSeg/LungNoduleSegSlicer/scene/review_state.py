@@ -1,4 +1,4 @@
-"""What a review changes in the nodes of the results, and the scan it is measured on."""
+"""Review state in the nodes of the results, and the scan for measurements."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -167,9 +167,9 @@ class ReviewedScan:
         return ruler.measure(number, NoduleOutline(here.box, here.voxels, Outline.HAND))
 
     def on_axial(self, mask: CroppedMask) -> CroppedMask | None:
-        """Bring a nodule onto the axial grid; None if nothing of it lies there."""
+        """Resample a nodule to the axial grid; None if no voxel is inside."""
         return mask.on(Grid.of(self.axial.lungs))
 
     def on_volume(self, one: LabelledNodule | NoduleOutline) -> CroppedMask | None:
-        """Bring a nodule of the axial grid onto that of the volume."""
+        """Resample a nodule of the axial grid to that of the volume."""
         return CroppedMask(Grid.of(self.axial.lungs), one.box, one.mask).on(self.grid)

@@ -87,7 +87,7 @@ def write_scene(
 
 
 EDITED = "edited by hand"
-"""Stands for the method of lungs that were edited since."""
+"""Method of lungs that were edited after the run."""
 
 
 def keep_record(folder: Path, table_node: Any, volume_node: Any) -> None:
@@ -115,7 +115,7 @@ def _is_recorded(results: ResultNodes) -> bool:
 
 
 def _record(results: ResultNodes, masks: RunMasks) -> dict[str, Any]:
-    """What made the results, with what a reader did to them."""
+    """The record of the run, with the reader's changes."""
     text = results.table.GetAttribute(RUN_RECORD)
     if text is None:
         raise InputError(
