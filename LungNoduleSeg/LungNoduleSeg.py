@@ -166,7 +166,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         self.binding.leave()
 
     def stop(self) -> None:
-        """End every run."""
+        """Stop all runs."""
         for section in self.sections:
             section.stop()
         self.logic.history.clear()
@@ -205,5 +205,5 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         self.binding.refresh()
 
     def undo(self, *_arguments: Any) -> None:
-        """Take back the last change of the results, of whatever section."""
+        """Undo the last change of the results in any section."""
         self.nodules.undo()

@@ -9,7 +9,7 @@ from CTLungScreeningLib.options import Option
 
 
 class Transfer(StrEnum):
-    """How a file gets from the source to the destination."""
+    """Transfer of a file from the source to the destination."""
 
     COPY = "copy"
     LINK = "link"

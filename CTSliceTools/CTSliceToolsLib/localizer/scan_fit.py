@@ -73,7 +73,7 @@ ANYWHERE_MM = 1000.0
 """A body lies no further from where the network has it. As an uncertainty: nothing is known."""
 
 _WIDTHS = (16.0, 8.0, 4.0, *(3.0,) * 4)
-"""Of the loss of anchors, in their standard deviations; one that is off by far more has no say.
+"""Scale of the loss of anchors, in their standard deviations; far outliers are ignored.
 Weights are found anew at each."""
 
 _TWO_SIDED_95 = 1.96
@@ -83,11 +83,11 @@ _LEAST_TRUST = 0.25
 """An anchor that is weighed less than this is named as contradicting the rest."""
 
 _FEW_ANCHORS, _ENOUGH_ANCHORS = 2, 3
-"""With fewer anchors that agree than the first, a network that disagrees leaves nothing to trust;
+"""With fewer agreeing anchors than the first, a network that disagrees makes the fit unusable;
 with fewer than the second it is a reason to look."""
 
 UNTRUSTED_MM = 40.0
-"""With a median residual above this, a scan is not what the model knows."""
+"""With a median residual above this, a scan is unlike the training data."""
 
 _ABOVE, _BELOW = (
     np.array([LANDMARKS.index(LANDMARK_BY_NAME[name]) for name in names])
@@ -99,7 +99,7 @@ _SD = np.array([span.sd_mm for span in _SPANS])
 
 @dataclass(frozen=True)
 class ScanFit:
-    """Where the landmarks of a scan lie, in or outside its field of view.
+    """Heights of the landmarks of a scan, in or outside its field of view.
 
     Attributes:
         landmark_z_mm: LPS z of each of `LANDMARKS` in mm, decreasing, (12,).
@@ -185,7 +185,7 @@ class _Solution:
     sd_mm: Floats
     cost: float
     trust: Floats
-    """Of each anchor, 0…1."""
+    """Weight of each anchor, 0…1."""
 
 
 def _solve(z: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> _Solution:

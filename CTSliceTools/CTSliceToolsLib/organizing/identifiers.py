@@ -1,4 +1,4 @@
-"""Where a DICOM file belongs: patient, study, series, number, or pseudonyms of them."""
+"""Identifiers of a DICOM file: patient, study, series, number, or pseudonyms of them."""
 
 import hmac
 import os
@@ -145,7 +145,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """Where a DICOM file belongs.
+    """Identifiers of a DICOM file.
 
     Attributes:
         patient: PatientID; may be empty.

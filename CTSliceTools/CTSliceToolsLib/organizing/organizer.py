@@ -134,7 +134,7 @@ def organize(
     key: bytes | None = None,
     progress: ProgressCallback = silent,
 ) -> Summary:
-    """Bring the DICOM files below a folder to DESTINATION/patient/study/series/number.dcm.
+    """Transfer the DICOM files below a folder to DESTINATION/patient/study/series/number.dcm.
 
     Only headers are read to find the place of a file. A file whose InstanceNumber is missing or
     taken by another content gets a name with a digest of its own content; one whose content is
@@ -214,7 +214,7 @@ class _Series:
 
 
 class _Run:
-    """What one run has done so far."""
+    """The progress of one run."""
 
     def __init__(self, destination: Path, transfer: Transfer, key: bytes | None) -> None:
         self.left_out: list[tuple[Path, LeftOut]] = []
@@ -225,7 +225,7 @@ class _Run:
         self._series: dict[tuple[str, str, str], _Series] = {}
 
     def take(self, file: Path, found: Identifiers | LeftOut, part: Path) -> None:
-        """Bring one file to its place, or remember that it has none."""
+        """Transfer one file, or record that it has no place."""
         if isinstance(found, Identifiers):
             try:
                 self._place(file, found, part)

@@ -77,7 +77,7 @@ _BLOCK_BYTES, _RANGE_BYTES = 1 << 18, 1 << 30
 
 
 def transfer_file(source: Path, target: Path, transfer: Transfer, part: Path) -> bool:
-    """Bring a file to `target`, which appears complete or not at all.
+    """Transfer a file to `target`, which appears complete or not at all.
 
     A link that the file systems do not allow becomes a copy. A move across file systems removes
     the source after its copy was written to the disk, read again and found equal.

@@ -78,7 +78,7 @@ class CornerLabels:
         self._tags, self._actors = [], {}
 
     def update(self) -> None:
-        """Ask for all texts again."""
+        """Update all texts."""
         for name in self._actors:
             self._update(name)
 
@@ -243,7 +243,7 @@ class AnnotateSection(Section):
         self.change(lambda volume: self._logic.removeLandmarks(volume, names))
 
     def undo(self) -> None:
-        """Take back the last change."""
+        """Undo the last change."""
         self.change(self._logic.undo)
 
     def redo(self) -> None:

@@ -138,7 +138,7 @@ class AnnotationLogic:
         return self._history(volumeNode).canRedo
 
     def undo(self, volumeNode: Any) -> None:
-        """Take back the last change of a volume's landmarks, if there is one."""
+        """Undo the last change of a volume's landmarks, if there is one."""
         self._history(volumeNode).undo()
 
     def redo(self, volumeNode: Any) -> None:

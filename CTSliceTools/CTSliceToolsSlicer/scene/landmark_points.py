@@ -73,7 +73,7 @@ def adopt_points(node: Any, slices: VolumeSlices) -> None:
 
 
 def follow(node: Any, slices: VolumeSlices) -> None:
-    """Bring the points to where the voxels they mark lie now, and their descriptions up to date.
+    """Move the points with the voxels that they mark, and update their descriptions.
 
     If the volume was moved, its voxels carry the points along. If its voxels were exchanged (it
     was cropped, say) or somebody moved the markups node itself, the points stay in the world.

@@ -32,7 +32,7 @@ from CTSliceToolsSlicer.scene.prediction_nodes import PredictionNodes
 
 
 class CTSliceToolsLogic:
-    """All that the panel CTSliceTools does, for scripts as well.
+    """The functions of the panel CTSliceTools, also for scripts.
 
     What needs Keras, or takes long, runs in a child process. Each such method has a `progress` that
     is called at least ten times a second and may raise `Cancelled`, which ends the child with all
@@ -141,7 +141,7 @@ class CTSliceToolsLogic:
     def align(
         self, volumeNode: Any, otherNode: Any, progress: ProgressCallback = silent
     ) -> ScanAlignment:
-        """Lay the voxels of two localized volumes over each other, level by level.
+        """Register the voxels of two localized volumes, level by level.
 
         Where they look like those of one patient, `alignment` gives the levels found so.
 

@@ -265,7 +265,7 @@ def _plot(
 
 
 def _fill_points(markups: Any, volume_node: Any, prediction: ScanPrediction) -> None:
-    """Put a locked point for each landmark on the line through the middles of the slices."""
+    """Add a locked point for each landmark, on the line through the centres of the slices."""
     if markups.GetDisplayNode() is None:
         markups.CreateDefaultDisplayNodes()
     display = markups.GetDisplayNode()

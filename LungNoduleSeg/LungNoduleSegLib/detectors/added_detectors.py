@@ -27,7 +27,7 @@ OUTPUTS = ("probability", "logits")
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """What a network takes, from the card's field `input`.
+    """The input of a network, from the card's field `input`.
 
     Attributes:
         spacing_mm: along z, y and x; None for the scan's own.
@@ -217,7 +217,7 @@ def _with_spacing(image: sitk.Image, spacing_mm: Sequence[float]) -> sitk.Image:
 
 
 PLACES = ("input", "lungs", "output", "model")
-"""What a command may name in braces: the scan and its lungs as NIfTI, the folder for the output,
+"""Placeholders of a command: the scan and its lungs as NIfTI, the folder for the output,
 and the model's own folder."""
 
 

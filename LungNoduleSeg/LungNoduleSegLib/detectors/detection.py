@@ -45,7 +45,7 @@ class Mark:
 
 
 Answer: TypeAlias = sitk.Image | Sequence[Mark]
-"""What a detector gives: probabilities, as an image of floats; the voxels of each nodule, as an
+"""Output of a detector: probabilities, as an image of floats; the voxels of each nodule, as an
 image of whole numbers, 0 for none; or marks. Images may have any grid in LPS mm."""
 
 
@@ -53,7 +53,7 @@ class Detector(ABC):
     """Finds nodules in a CT."""
 
     card: ModelCard
-    """What is to be known of it; of `rules` it takes the defaults where it has none."""
+    """Its model card; missing `rules` have their defaults."""
 
     @abstractmethod
     def detect(
@@ -69,7 +69,7 @@ class Detector(ABC):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """One sentence for each thing that did not go as wished."""
+        """One sentence for each problem."""
         return ()
 
     def record(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Detector(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What a detector found, on the grid of the scan.
+    """The findings of a detector, on the grid of the scan.
 
     Attributes:
         probability: that a voxel belongs to a nodule, float32.
@@ -93,7 +93,7 @@ class Detection:
 
     @classmethod
     def of(cls, answer: Answer, hu: sitk.Image, lungs: sitk.Image) -> "Detection":
-        """Bring the answer of a detector to the grid of the scan.
+        """Resample the output of a detector to the grid of the scan.
 
         Args:
             answer: of `Detector.detect`.

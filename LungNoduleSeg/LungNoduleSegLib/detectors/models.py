@@ -24,7 +24,7 @@ from LungNoduleSegLib.run_cost import settings_folder
 MAX_CARD_BYTES = 2_000_000
 
 MAX_BYTES = 4 * 2**30
-"""What the files of a model may take together once they are unpacked."""
+"""Maximum size of the unpacked files of a model."""
 
 MAX_EXPANSION = 200
 """Times that a file may become larger when it is unpacked: zeros do, no network does."""
