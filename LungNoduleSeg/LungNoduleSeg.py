@@ -87,16 +87,16 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         from LungNoduleSegLib.options import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.batch_section import BatchSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.follow_up_section import FollowUpSection  # noqa: PLC0415
-        from LungNoduleSegSlicer.panel.lungs_section import (  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.nodules_section import NodulesSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.output_section import OutputSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.risk_section import RiskSection  # noqa: PLC0415
+        from LungNoduleSegSlicer.panel.segment_section import (  # noqa: PLC0415
             LungsSection,
+            SegmentSection,
             about_model,
             added,
             added_models,
         )
-        from LungNoduleSegSlicer.panel.nodules_section import NodulesSection  # noqa: PLC0415
-        from LungNoduleSegSlicer.panel.output_section import OutputSection  # noqa: PLC0415
-        from LungNoduleSegSlicer.panel.risk_section import RiskSection  # noqa: PLC0415
-        from LungNoduleSegSlicer.panel.segment_section import SegmentSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.training_section import TrainingSection  # noqa: PLC0415
         from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
 

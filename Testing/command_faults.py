@@ -29,7 +29,7 @@ PRELOADED = [
     "LungNoduleSegLib.results.growth_results",
     "LungNoduleSegLib.training_data.luna16",
     "CTSliceToolsLib.dataset.conversion",
-    "CTSliceToolsLib.dataset.partition",
+    "CTSliceToolsLib.dataset.conversion",
     "CTSliceToolsLib.localizer.evaluation",
     "CTSliceToolsLib.localizer.results",
     "CTSliceToolsLib.localizer.plots",

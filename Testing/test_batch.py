@@ -18,7 +18,7 @@ from distributed import KilledWorker, LocalCluster
 
 from bright_model import write_bright_model
 from CTLungScreeningLib.errors import Cancelled, InputError
-from CTLungScreeningLib.reading.scan_index import IndexedScan
+from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.staging import staging_folder
 from LungNoduleSegLib.batch import running
 from LungNoduleSegLib.batch.cases import Case, find_cases, voxels, write_list

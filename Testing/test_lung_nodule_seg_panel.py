@@ -28,8 +28,8 @@ from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.results.reading import DICOM_NAMES
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, SETTINGS_FOLDER, record_cost, run_kind
-from LungNoduleSegSlicer.panel.lungs_section import added
 from LungNoduleSegSlicer.panel.sample_data import CATEGORY
+from LungNoduleSegSlicer.panel.segment_section import added
 from LungNoduleSegSlicer.scene.result_nodes import RUN_RECORD
 from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_folder
 from panel_host import PICTURES, leave_panel, section_names, slow

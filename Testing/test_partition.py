@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.dataset.conversion import LabelledSlice
-from CTSliceToolsLib.dataset.partition import Part, part_of, partition
+from CTSliceToolsLib.dataset.conversion import LabelledSlice, Part, part_of, partition
 
 BY_REMAINDER = {
     0: "1.2.840.99999.20",

@@ -27,9 +27,8 @@ from coded_scans import (
 )
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.model_card import ModelCard, file_sha256, save_model
-from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans, read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.scan_index import IndexedScan, index_scans
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer import prediction

@@ -34,13 +34,13 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic, ResultNodes  # noqa: E402
-from LungNoduleSegSlicer.scene.result_nodes import lungs_of, nodule_labels_of, nodules_of  # noqa: E402
-from LungNoduleSegSlicer.scene.result_tables import (  # noqa: E402
+from LungNoduleSegSlicer.scene.mrml_results import (  # noqa: E402
     FEATURE_COLUMNS,
     PREDICTION_COLUMNS,
     SOURCE_ROLE,
     add_table,
 )
+from LungNoduleSegSlicer.scene.result_nodes import lungs_of, nodule_labels_of, nodules_of  # noqa: E402
 
 PATIENT = PatientFacts(age=60, sex=Sex.MALE, family_history=False, emphysema=False)
 

@@ -19,9 +19,8 @@ import qt
 from coded_scans import HEIGHTS, write_coded_series
 from CTLungScreeningSlicer.scene.commands import LossCurve
 from CTSliceToolsLib.dataset.annotation import ANNOTATION
-from CTSliceToolsLib.dataset.conversion import convert
+from CTSliceToolsLib.dataset.conversion import Part, convert, part_of
 from CTSliceToolsLib.dataset.normalization import normalize
-from CTSliceToolsLib.dataset.partition import Part, part_of
 from CTSliceToolsLib.landmarks import LANDMARKS
 from panel_host import PICTURES, leave_panel, open_panel, slow
 from plot_pictures import save_chart

@@ -3,7 +3,7 @@
 The names in `__all__` are for scripts and stay; everything else may change.
 """
 
-from CTLungScreeningLib.package import lazy_names
+from CTLungScreeningLib import lazy_names
 
 _HOMES = {
     "LANDMARKS": "landmarks",
@@ -18,7 +18,7 @@ _HOMES = {
     "match_files": "localizer.matching",
     "normalize": "dataset.normalization",
     "organize": "organizing.organizer",
-    "partition": "dataset.partition",
+    "partition": "dataset.conversion",
     "predict_location": "localizer.prediction",
     "read_ct": "CTLungScreeningLib.reading.ct_reading",
     "slice_image": "slice_image",

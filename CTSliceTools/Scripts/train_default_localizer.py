@@ -24,8 +24,7 @@ from scipy import ndimage
 from CTLungScreeningLib.model_card import load_model, save_model
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.dataset.conversion import LabelledSlice
-from CTSliceToolsLib.dataset.partition import Part
+from CTSliceToolsLib.dataset.conversion import LabelledSlice, Part
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from CTSliceToolsLib.localizer.evaluation import (
     Evaluation,

@@ -3,7 +3,7 @@
 The names in `__all__` are for scripts and stay; everything else may change.
 """
 
-from CTLungScreeningLib.package import lazy_names
+from CTLungScreeningLib import lazy_names
 
 _HOMES = {
     "ClinicalData": "risk.clinical_data",

@@ -10,15 +10,15 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from CTLungScreeningLib import software_versions
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
-from CTLungScreeningLib.package import software_versions
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal
+from CTLungScreeningLib.reading.ct_reading import IN_MEMORY, IndexedScan, as_scan
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.scan_index import IN_MEMORY, IndexedScan, as_scan
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.detectors.models import open_detector
 from LungNoduleSegLib.lungs.programs import require_method

@@ -168,7 +168,7 @@ def partition(
     Example: `ct-slice-tools partition ~/npz -o ~/parts`
     """
     with shown(progress) as report:
-        from CTSliceToolsLib.dataset import partition as parts  # noqa: PLC0415 - slow to import
+        from CTSliceToolsLib.dataset import conversion as parts  # noqa: PLC0415 - slow to import
 
         found = parts.partition(source, output, options.hard_links, report)
         for problem in found.failed:

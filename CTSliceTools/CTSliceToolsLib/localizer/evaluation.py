@@ -20,9 +20,8 @@ from CTSliceToolsLib.dataset.annotation import (
     read_annotation,
     read_slice_file,
 )
-from CTSliceToolsLib.dataset.conversion import read_series_uid
+from CTSliceToolsLib.dataset.conversion import Part, partition_files, read_picture, read_series_uid
 from CTSliceToolsLib.dataset.normalization import normalized_locations
-from CTSliceToolsLib.dataset.partition import Part, partition_files, read_picture
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS, LOCATIONS
 from CTSliceToolsLib.localizer.anchors import examine
 from CTSliceToolsLib.localizer.prediction import Model, open_model, predict_locations

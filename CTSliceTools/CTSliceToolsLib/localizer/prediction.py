@@ -14,8 +14,8 @@ from CTLungScreeningLib.engine import Device, Network, device_of, notes_of, pred
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import load_network
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal, silent
+from CTLungScreeningLib.reading.ct_reading import IndexedScan, as_scan
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
-from CTLungScreeningLib.reading.scan_index import IndexedScan, as_scan
 from CTSliceToolsLib.landmarks import LANDMARKS, describe_location, nearest_landmark
 from CTSliceToolsLib.localizer.anchors import examine
 from CTSliceToolsLib.localizer.scan_fit import ANYWHERE_MM, ScanFit, fit_scan

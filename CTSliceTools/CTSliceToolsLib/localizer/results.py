@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from CTLungScreeningLib import csv_files
+from CTLungScreeningLib import csv_files, software_versions
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
@@ -22,10 +22,9 @@ from CTLungScreeningLib.files import (
     remove_leftovers,
 )
 from CTLungScreeningLib.geometry import ScanAlignment
-from CTLungScreeningLib.package import software_versions
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource
-from CTLungScreeningLib.reading.scan_index import IndexedScan, index_scans
 from CTLungScreeningLib.staging import only_writer
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer.matching import Level, SliceMatch

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTSliceToolsLib.dataset.partition import read_picture
+from CTSliceToolsLib.dataset.conversion import read_picture
 from CTSliceToolsLib.slice_image import SIZE
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]

@@ -22,7 +22,7 @@ from CTLungScreeningLib.keras_training import (
 from CTLungScreeningLib.model_card import ModelCard, save_model
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import only_writer
-from CTSliceToolsLib.dataset.partition import Part, partition_files
+from CTSliceToolsLib.dataset.conversion import Part, partition_files
 from CTSliceToolsLib.localizer.networks import (
     RandomAffine,
     RandomFieldOfView,

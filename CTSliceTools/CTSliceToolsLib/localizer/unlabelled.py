@@ -19,7 +19,7 @@ from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.scan_index import as_scan, index_scans
+from CTLungScreeningLib.reading.ct_reading import as_scan, index_scans
 from CTSliceToolsLib.landmarks import LOCATIONS
 from CTSliceToolsLib.localizer.scan_fit import usual_heights
 from CTSliceToolsLib.localizer.slice_batches import Batch, SliceBatches

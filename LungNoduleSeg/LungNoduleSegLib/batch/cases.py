@@ -14,7 +14,7 @@ import pydicom
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.scan_index import IndexedScan, index_scans
+from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, volume_size
 from LungNoduleSegLib.results.reading import is_run
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import uuid4
 
+from CTLungScreeningLib import software_versions
 from CTLungScreeningLib.engine import THREADS
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import FolderNames, new_file, parse_json, refuse_links
-from CTLungScreeningLib.package import software_versions
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import staging_folder
 from CTLungScreeningLib.workers import without_main_module

@@ -12,10 +12,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from xgboost import XGBClassifier
 
-from CTLungScreeningLib import csv_files
+from CTLungScreeningLib import csv_files, software_versions
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
-from CTLungScreeningLib.package import software_versions
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.risk.features import FEATURES_VERSION

@@ -20,7 +20,7 @@ from skimage.draw import polygon
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.scan_index import index_scans
+from CTLungScreeningLib.reading.ct_reading import index_scans
 from LungNoduleSegLib.nodules.measures import sphere_diameter
 from LungNoduleSegLib.options import ExampleChoice, LidcOptions
 from LungNoduleSegLib.training_data.preparation import (

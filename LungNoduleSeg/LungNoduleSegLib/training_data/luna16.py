@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import file_sha256
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.scan_index import index_scans
+from CTLungScreeningLib.reading.ct_reading import index_scans
 from LungNoduleSegLib.evaluation.luna_files import Places, read_findings, read_patients
 from LungNoduleSegLib.options import ExampleChoice, LunaOptions
 from LungNoduleSegLib.training_data.preparation import (

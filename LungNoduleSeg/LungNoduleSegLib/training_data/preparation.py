@@ -18,7 +18,7 @@ from CTLungScreeningLib.files import folder_name, replace_text
 from CTLungScreeningLib.geometry import AxialView, crop_to
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback
-from CTLungScreeningLib.reading.scan_index import IndexedScan
+from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
 from CTLungScreeningLib.staging import only_writer
 from CTLungScreeningLib.workers import each

@@ -28,8 +28,7 @@ from LungNoduleSegLib.batch.cases import write_list
 from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE, read_table
 from LungNoduleSegLib.options import BatchOptions, RunOptions
 from LungNoduleSegLib.results.reading import REPORT
-from LungNoduleSegSlicer.panel.lungs_section import LungsSection
-from LungNoduleSegSlicer.panel.segment_section import TITLE
+from LungNoduleSegSlicer.panel.segment_section import TITLE, LungsSection
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
 

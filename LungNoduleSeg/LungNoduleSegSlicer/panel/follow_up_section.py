@@ -21,8 +21,8 @@ from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
 from LungNoduleSegSlicer.panel.segment_section import TITLE, cost_text
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE, growth_notes, same_levels
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+from LungNoduleSegSlicer.scene.mrml_results import rows_of
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of
-from LungNoduleSegSlicer.scene.result_tables import rows_of
 
 _CHANGE, _LINE = 2, 9
 """The widest column of the table, and the characters in one line of it."""

@@ -1,8 +1,10 @@
-"""The first section: find the lungs and nodules of the volume."""
+"""The first section: find the lungs and nodules of the volume, by a model and a method."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.child_process import Work
@@ -12,12 +14,144 @@ from CTLungScreeningSlicer.panel.run_bar import RunBar, duration_text
 from CTLungScreeningSlicer.panel.section import Section, Signal
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, show_text
 from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
+from LungNoduleSegLib.detectors.models import (
+    add_model,
+    find_card,
+    model_names,
+    read_zip_card,
+    what_runs,
+)
+from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.options import RunOptions
-from LungNoduleSegLib.run_cost import ExpectedCost
-from LungNoduleSegSlicer.panel.lungs_section import LungsSection
-from LungNoduleSegSlicer.panel.views import show_results
+from LungNoduleSegLib.results.segments import LUNG_STYLES
+from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, ExpectedCost
+from LungNoduleSegSlicer.panel.views import open_segment_editor, show_results
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
+
+
+def about_model(model: Path) -> tuple[str, str]:
+    """Return name and description of a model.
+
+    Raises:
+        InputError: if it cannot be used.
+    """
+    card = find_card(model)
+    return card.name, f"{card.description}\n\n{model}"
+
+
+def added_models() -> list[Path]:
+    """Return the names of the usable models that were added, as paths."""
+    usable = []
+    for name in model_names()[1:]:
+        with suppress(InputError):
+            find_card(Path(name))
+            usable.append(Path(name))
+    return usable
+
+
+def added(file: Path) -> Path:
+    """Add the model of a zip file and return its name, as a path; return any other file as it is.
+
+    Raises:
+        InputError: if the file is no model, or the user does not agree to the program it runs.
+    """
+    if file.suffix.lower() != ".zip":
+        return file
+    card = read_zip_card(file)
+    command = what_runs(card)
+    if command:
+        question = _(
+            "{model} runs this program on your computer, with your rights, each time it is used:"
+            "\n\n{command}\n\nMay it?"
+        ).format(model=card.name, command=command)
+        if not slicer.util.confirmOkCancelDisplay(question, _("Add model")):
+            raise InputError(f"{card.name} was not added, as its program may not run.")
+    add_model(file, may_run=command)
+    return Path(card.name)
+
+
+class LungsSection(Section):
+    """The lungs in which the next run searches for nodules.
+
+    Attributes:
+        node: segmentation with the lungs to use; None to segment them.
+        method: of the segmentation.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        super().__init__()
+        self._ui = ui
+        self.node: Any | None = None
+        self.method = LungMethod.VOLUME
+        self._parameters: Any = None
+        self._volume: Any = None
+        self._results: ResultNodes | None = None
+        labels = {
+            LungMethod.VOLUME: _("3-D (recommended)"),
+            LungMethod.TUTORIAL: _("Slice by slice, as in the tutorial (slow)"),
+            LungMethod.LUNGMASK: _("lungmask, with lobes (minutes without a GPU)"),
+            LungMethod.TOTALSEGMENTATOR: _("TotalSegmentator, with lobes (minutes without a GPU)"),
+        }
+        for method in LungMethod:
+            ui.lungMethodBox.addItem(labels[method], str(method))
+        ui.lungMethodBox.activated.connect(self._choose_method)
+        ui.showLungsBox.clicked.connect(self._show_lungs)
+        ui.editLungsButton.clicked.connect(self._edit)
+
+    @property
+    def kind(self) -> str:
+        """The kind of lungs, for `expectedCost`."""
+        return str(self.method) if self.node is None else EXTERNAL_LUNGS
+
+    def set_parameters(self, parameters: Any | None) -> None:
+        """Show the choice."""
+        self._parameters = parameters
+        self.node = parameters and parameters.lungs
+        name = parameters.lungMethod if parameters is not None else ""
+        self.method = LungMethod(name) if name in list(LungMethod) else LungMethod.VOLUME
+        self._ui.lungMethodBox.currentIndex = list(LungMethod).index(self.method)
+        self._ui.lungMethodBox.enabled = self.node is None
+
+    def set_volume(self, volume: Any | None) -> None:
+        """Edit lungs on another volume."""
+        self._volume = volume
+
+    def set_results(self, results: ResultNodes | None) -> None:
+        """Show the visibility of the lungs."""
+        self._results = results
+        lungs = self._lungs()
+        self._ui.showLungsBox.enabled = self._ui.editLungsButton.enabled = bool(lungs)
+        if results is not None and lungs:
+            display = results.segmentation.GetDisplayNode()
+            self._ui.showLungsBox.checked = any(map(display.GetSegmentVisibility, lungs))
+
+    def _lungs(self) -> list[str]:
+        """Segment ids of the lungs of the results."""
+        if self._results is None or self._results.segmentation.GetDisplayNode() is None:
+            return []
+        segmentation = self._results.segmentation.GetSegmentation()
+        ids = [style.id for style in LUNG_STYLES.values()]
+        return [one for one in ids if segmentation.GetSegment(one) is not None]
+
+    def _choose_method(self, *_arguments: Any) -> None:
+        if self._parameters is not None:
+            chosen = self._ui.lungMethodBox.itemData(self._ui.lungMethodBox.currentIndex)
+            self._parameters.lungMethod = chosen
+
+    def _show_lungs(self, *_arguments: Any) -> None:
+        if self._results is not None:
+            display = self._results.segmentation.GetDisplayNode()
+            for one in self._lungs():
+                display.SetSegmentVisibility(one, self._ui.showLungsBox.checked)
+
+    def _edit(self, *_arguments: Any) -> None:
+        """Open the Segment Editor; the next run uses the edited lungs."""
+        if self._results is None or self._parameters is None:
+            return
+        self._parameters.lungs = self._results.segmentation
+        open_segment_editor(self._results.segmentation, self._volume, self._lungs()[0])
+
 
 TITLE = "Lung Nodule Segmentation"
 

@@ -26,19 +26,19 @@ from LungNoduleSegLib.risk.prediction import (
     read_prediction,
     strongest,
 )
+from LungNoduleSegSlicer.scene.mrml_results import (
+    FEATURE_COLUMNS,
+    PREDICTION_COLUMNS,
+    SOURCE_ROLE,
+    add_table,
+    tables_of,
+)
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     chest_of,
     dicom_ids,
     nodule_labels_of,
     nodules_of,
-)
-from LungNoduleSegSlicer.scene.result_tables import (
-    FEATURE_COLUMNS,
-    PREDICTION_COLUMNS,
-    SOURCE_ROLE,
-    add_table,
-    tables_of,
 )
 
 

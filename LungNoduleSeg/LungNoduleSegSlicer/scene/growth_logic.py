@@ -29,6 +29,7 @@ from LungNoduleSegLib.risk.clinical_data import Values, fitting_facts, prior_fac
 from LungNoduleSegLib.risk.facts import measured_facts
 from LungNoduleSegLib.risk.growth_rate import Change
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, TIMELINE_COLUMNS, Row
+from LungNoduleSegSlicer.scene.mrml_results import WORDS, add_table, rows_of, tables_of
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     dicom_attribute,
@@ -36,7 +37,6 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     study_date_of,
     volume_node_of,
 )
-from LungNoduleSegSlicer.scene.result_tables import WORDS, add_table, rows_of, tables_of
 from LungNoduleSegSlicer.scene.saving_logic import run_work
 
 COLOURS = {
