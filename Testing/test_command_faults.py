@@ -21,7 +21,7 @@ import SimpleITK as sitk
 import typer
 
 import annotated_scans
-import hostile_inputs
+import hostile_makers
 import risk_tables
 import submissions
 import test_normalization
@@ -180,7 +180,7 @@ def _ct(uid: str, date: str) -> Make:
         fields: dict[str, Any] = {"StudyDate": date}
         if uid:
             fields |= {"SeriesInstanceUID": uid, "StudyInstanceUID": f"{uid}.1"}
-        hostile_inputs.series(**fields)(path)
+        hostile_makers.series(**fields)(path)
 
     return make
 

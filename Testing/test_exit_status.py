@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import annotated_scans
 import CTLungScreeningLib
 import CTSliceToolsLib
-import hostile_inputs
+import hostile_makers
 import risk_tables
 import test_conversion
 import test_normalization
@@ -28,8 +28,8 @@ Line = list[str | Path]
 
 
 def organize(folder: Path) -> Line:
-    hostile_inputs.series()(folder)
-    hostile_inputs.cut(0.5)(folder / "003.dcm")
+    hostile_makers.series()(folder)
+    hostile_makers.cut(0.5)(folder / "003.dcm")
     return ["organize", folder, folder.with_name("out")]
 
 
@@ -57,7 +57,7 @@ def partition(folder: Path) -> Line:
 
 
 def predict(folder: Path) -> Line:
-    sitk.WriteImage(hostile_inputs.phantom(), folder / "good.nrrd")
+    sitk.WriteImage(hostile_makers.phantom(), folder / "good.nrrd")
     (folder / "bad.nrrd").write_bytes(b"nonsense")
     return ["predict", folder, "--all", "-o", folder.with_name("out"), "--no-plot"]
 

@@ -12,7 +12,8 @@ import SimpleITK as sitk
 import hostile_inputs
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from hostile_inputs import INPUTS, SECRETS, Hostile, phantom
+from hostile_inputs import INPUTS
+from hostile_makers import SECRETS, Hostile, phantom
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="needs POSIX"),
