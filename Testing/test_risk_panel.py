@@ -72,7 +72,7 @@ class RiskTest(PanelTest):
         field.editingFinished.emit()
         process_events()
 
-    def tell_patient(self) -> None:
+    def enter_patient(self) -> None:
         form = self.section.patient
         self.type(form, "age", "64")
         self.choose(form, "sex", Sex.FEMALE)
@@ -118,13 +118,13 @@ class TestFacts(RiskTest):
         self.assertNotIn("longest_mm", self.marked(nodule))
         self.assertEqual({self.values()[name] for name in ("Mayo", "PanCan 2b")}, {"–"})
         self.assertIn("Missing: age in years", self.rows()["Mayo"].tool_tip)
-        self.tell_patient()
+        self.enter_patient()
         self.choose(nodule, "spiculation", False)
         self.choose(nodule, "upper_lobe", False)
         self.assertIn("longest_mm", self.marked(nodule))
 
     def test_the_numbers_are_those_of_the_core(self) -> None:
-        self.tell_patient()
+        self.enter_patient()
         nodule = self.section.nodule
         self.choose(nodule, "spiculation", True)
         self.choose(nodule, "upper_lobe", True)
@@ -153,7 +153,7 @@ class TestFacts(RiskTest):
     def test_a_told_value_can_be_taken_back(self) -> None:
         form = self.section.nodule
         before = self.values()
-        self.tell_patient()
+        self.enter_patient()
         self.type(form, "longest_mm", "30,5")
         self.assertEqual(self.editor(form, "longest_mm").text, "30.5")
         told = self.values()["PanCan 2a"]
@@ -215,7 +215,7 @@ class TestFacts(RiskTest):
         self.assertEqual(self.editor(self.section.nodule, "spiculation").currentText, "yes")
 
     def test_undo_and_forget(self) -> None:
-        self.tell_patient()
+        self.enter_patient()
         self.choose(self.section.nodule, "spiculation", True)
         self.ui.undoButton.click()
         self.assertEqual(self.editor(self.section.nodule, "spiculation").currentIndex, 0)
@@ -226,7 +226,7 @@ class TestFacts(RiskTest):
         self.assertEqual(self.editor(self.section.patient, "age").text, "64")
 
     def test_copied_text_has_all_nodules_and_what_was_told(self) -> None:
-        self.tell_patient()
+        self.enter_patient()
         self.ui.copyRiskButton.click()
         text = qt.QApplication.clipboard().text()
         self.assertEqual(re.findall(r"^Nodule (\d)", text, re.MULTILINE)[0], str(LARGEST))
@@ -236,7 +236,7 @@ class TestFacts(RiskTest):
         self.assertIn(DISCLAIMER, text)
 
     def test_the_report_written_from_the_panel_has_what_was_told(self) -> None:
-        self.tell_patient()
+        self.enter_patient()
         self.choose(self.section.nodule, "spiculation", True)
         self.ui.openReportBox.checked = False
         with tempfile.TemporaryDirectory() as folder:
@@ -264,7 +264,7 @@ class TestFacts(RiskTest):
         self.assertEqual(self.ui.riskNodule.count, 4)
 
     def test_facts_are_those_of_a_file(self) -> None:
-        self.tell_patient()
+        self.enter_patient()
         self.choose(self.section.nodule, "spiculation", True)
         facts = self.widget.logic.risk.facts(self.results)
         self.assertEqual(parse_facts(facts.to_dict(), "here"), facts)
@@ -287,7 +287,7 @@ class TestHeader(RiskTest):
 
 class TestScene(RiskTest):
     def test_facts_are_saved_with_the_scene(self) -> None:
-        self.tell_patient()
+        self.enter_patient()
         self.choose(self.section.nodule, "spiculation", True)
         before = self.values()
         with tempfile.TemporaryDirectory() as folder:
@@ -313,7 +313,7 @@ class TestScene(RiskTest):
         self.assertEqual(self.editor(self.section.nodule, "spiculation").currentIndex, 0)
 
     def test_volume_removed_and_scene_closed(self) -> None:
-        self.tell_patient()
+        self.enter_patient()
         slicer.mrmlScene.RemoveNode(self.volume)
         process_events()
         self.assertEqual(self.section.shown.rows, ())
@@ -324,7 +324,7 @@ class TestScene(RiskTest):
         self.assertEqual(self.section.shown.rows, ())
 
     def test_another_module_and_back(self) -> None:
-        self.tell_patient()
+        self.enter_patient()
         before = self.values()
         leave_panel()
         self.assertEqual(self.section.shown.rows, ())

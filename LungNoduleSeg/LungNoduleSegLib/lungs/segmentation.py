@@ -16,7 +16,7 @@ from LungNoduleSegLib.lungs import volume
 from LungNoduleSegLib.lungs.air import CoarseGrid
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod, require_lungs
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
-from LungNoduleSegLib.lungs.volume import tell_apart
+from LungNoduleSegLib.lungs.volume import separate_sides
 
 __all__ = ["LEFT_LUNG", "RIGHT_LUNG", "LungMethod", "segment_lungs"]
 
@@ -120,7 +120,7 @@ def _with_sides(lungs: sitk.Image, axial: sitk.Image) -> sitk.Image:
     coarse = CoarseGrid.of(axial)
     share = sitk.BinShrink(sitk.Cast(lungs > 0, sitk.sitkFloat32), coarse.factor[::-1])
     blocks = sitk.GetArrayViewFromImage(share) > 0
-    sides = tell_apart(coarse, blocks)
+    sides = separate_sides(coarse, blocks)
     array = sitk.GetArrayFromImage(lungs)
     z, y, x = (
         np.minimum(np.arange(size) // factor, count - 1)

@@ -32,7 +32,7 @@ def by_midline(right_to_left_mm: NDArray[np.floating], midline_mm: float) -> NDA
     return np.where(right_to_left_mm < midline_mm, RIGHT_LUNG, LEFT_LUNG).astype(np.uint8)
 
 
-def tell_apart(coarse: CoarseGrid, lungs: Mask) -> NDArray[np.uint8]:
+def separate_sides(coarse: CoarseGrid, lungs: Mask) -> NDArray[np.uint8]:
     """Label the right and the left lung, apart also where they touch.
 
     The mask is worn away until it falls into two large parts beside each other; each voxel then
@@ -146,7 +146,7 @@ def find_lungs(axial: sitk.Image, progress: ProgressCallback) -> NDArray[np.uint
     lungs = _choose(coarse, air & ~(pockets | _rims(air & ~pockets, pockets)))
     if not lungs.any():
         return np.zeros(coarse.full_shape, np.uint8)
-    sides = tell_apart(coarse, lungs)
+    sides = separate_sides(coarse, lungs)
     progress("Lungs", 3, steps)
     steps_of_bronchus = max(1, round(BRONCHUS_MM / 2 / coarse.spacing[1]))
     wide_airways = ndimage.binary_opening(airways, IN_PLANE, steps_of_bronchus)

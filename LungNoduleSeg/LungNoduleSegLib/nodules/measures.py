@@ -245,7 +245,7 @@ class NoduleMeter:
             kind=kind,
             solid_mm=None if solid is None else min(_solid_mm(solid, box, spacing), longest),
             side=side,
-            pleura_mm=_rounded(self.border.gap(side, mask, box)),
+            pleura_mm=_rounded(self.border.distance_mm(side, mask, box)),
             probability=None if odds is None else _rounded(odds.max()),
             mean_probability=None if odds is None else _rounded(odds.mean(dtype=np.float64)),
             mean_diameter_mm=mean,

@@ -88,7 +88,7 @@ class LungBorder:
             return min(self.centre_x, key=lambda side: abs(self.centre_x[side] - x))
         return Side.RIGHT if right > left else Side.LEFT
 
-    def gap(self, side: Side, mask: NDArray[np.bool_], box: Box) -> float:
+    def distance_mm(self, side: Side, mask: NDArray[np.bool_], box: Box) -> float:
         """Distance (mm) from the faces of the nodule's voxels to those outside the lung."""
         surface = np.argwhere(mask & ~ndimage.binary_erosion(mask))
         surface = (surface + [part.start for part in box]) * self.spacing

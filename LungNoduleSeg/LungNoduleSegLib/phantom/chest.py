@@ -189,8 +189,8 @@ def place_lesions(
         else:
             fits = (depth > 1.4 * radius + 3) & (to_vessel > radius + 4)
         for other in placed:
-            gap = np.linalg.norm(points - other.centre, axis=1)
-            fits &= gap > radius + other.diameter_mm / 2 + 15
+            distance = np.linalg.norm(points - other.centre, axis=1)
+            fits &= distance > radius + other.diameter_mm / 2 + 15
         if not fits.any():
             raise InputError(
                 f"No place is left in the lungs for a {lesion.diameter_mm:g} mm lesion "

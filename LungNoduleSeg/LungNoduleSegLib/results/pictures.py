@@ -312,14 +312,14 @@ def overview_png(
         for row, tile in enumerate(pair):
             column.paste(tile, ((column.width - tile.width) // 2, row * height // 2))
         tiles.append(column)
-    gap = 8
+    margin = 8
     sheet = Image.new(
-        "RGB", (sum(t.width for t in tiles) + gap * (len(tiles) - 1), height), "white"
+        "RGB", (sum(t.width for t in tiles) + margin * (len(tiles) - 1), height), "white"
     )
     x = 0
     for tile in tiles:
         sheet.paste(tile, (x, 0))
-        x += tile.width + gap
+        x += tile.width + margin
     with new_file(path) as temporary:
         sheet.save(temporary, "PNG", optimize=True)
 
