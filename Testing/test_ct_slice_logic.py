@@ -126,7 +126,7 @@ def test_a_moved_and_tilted_volume_is_localized_where_it_lies_in_the_world(
     transform(logic, volume, matrix)
     stages: list[str] = []
 
-    nodes = logic.predict(volume, reader, lambda stage, done, total: stages.append(stage))
+    nodes = logic.predict(volume, reader, progress=lambda stage, done, total: stages.append(stage))
 
     assert {"Reading", "Locating"} <= set(stages)
     assert leftovers() == []
@@ -243,7 +243,7 @@ def test_voxels_of_one_patient_correct_the_levels(logic: CTSliceToolsLogic) -> N
     assert logic.isAligned(before, after) is None
     assert logic.alignment(*volumes).z_at(80) == pytest.approx(107, abs=3)
     stages: set[str] = set()
-    logic.align(before, after, lambda stage, done, total: stages.add(stage))
+    logic.align(before, after, progress=lambda stage, done, total: stages.add(stage))
     assert "Comparing" in stages
     assert logic.isAligned(*volumes) is True
     assert logic.alignment(*volumes).z_at(80) == pytest.approx(117, abs=2)
@@ -317,7 +317,7 @@ def test_cancel_leaves_no_process_no_node_and_no_file(
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        logic.predict(volume, model, cancel)
+        logic.predict(volume, model, progress=cancel)
     assert names() == before
     assert leftovers() == []
     deadline = time.monotonic() + 5

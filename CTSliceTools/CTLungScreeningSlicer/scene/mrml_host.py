@@ -1,15 +1,20 @@
 """Slicer's MRML without its application: scene, logics and file formats of slicer-core."""
 
 import atexit
+import functools
 import importlib.util
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
+from CTLungScreeningLib.child_process import Work, complete
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.progress import ProgressCallback
+from CTLungScreeningLib.progress import ProgressCallback, silent
+
+T = TypeVar("T")
 
 # Available as `slicer.modules.<lower-case name>.logic()`. Terminologies is missing, because the
 # wheel lacks the terms that its logic loads; segments keep their codes without it.
@@ -74,6 +79,21 @@ def keeping_alive(progress: ProgressCallback) -> ProgressCallback:
         progress(stage, done, total)
 
     return alive
+
+
+def at_once(work: Callable[..., Work[T]]) -> Callable[..., T]:
+    """Return a method that runs the work of another method to its end, for scripts.
+
+    It takes the same arguments, and `progress`, a callback that is called at least ten times a
+    second: a `Cancelled` that it raises ends the child process with all its descendants, and leaves
+    the scene as it was.
+    """
+
+    @functools.wraps(work, assigned=("__module__", "__doc__"))
+    def method(*arguments: Any, progress: ProgressCallback = silent, **keywords: Any) -> T:
+        return complete(work(*arguments, **keywords), keeping_alive(progress))
+
+    return method
 
 
 def _make_host(slicer: Any) -> None:

@@ -10,14 +10,13 @@ import numpy as np
 import slicer
 
 import CTSliceToolsLib
-from CTLungScreeningLib.child_process import Work, complete
+from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import ScanAlignment
-from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningSlicer.scene import mrml_host
 from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import Snapshot
-from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
+from CTLungScreeningSlicer.scene.mrml_host import at_once
 from CTLungScreeningSlicer.scene.mrml_volume import export_work, ijk_to_world
 from CTSliceToolsLib.localizer.matching import align_scans
 from CTSliceToolsLib.localizer.prediction import ScanPrediction, SliceLocation
@@ -52,15 +51,12 @@ class CTSliceToolsLogic:
         self._aligned: tuple[list[tuple[SliceLocation, ...]], ScanAlignment] | None = None
         self._checked: tuple[list[tuple[SliceLocation, ...]], bool] | None = None
 
-    def predict(
-        self, volumeNode: Any, modelFile: Path | None = None, progress: ProgressCallback = silent
-    ) -> PredictionNodes:
+    def predictWork(self, volumeNode: Any, modelFile: Path | None = None) -> Work[PredictionNodes]:
         """Find out where in the body the slices of a volume lie, and where its landmarks are.
 
         Args:
             volumeNode: a CT in HU; linear parent transforms are applied to it.
             modelFile: a `.keras` file with its card; None for the bundled localizer.
-            progress: callback, see `CTLungScreeningLib.progress`.
 
         Returns:
             New nodes. Those of an earlier prediction of the volume are removed. If anything fails
@@ -69,12 +65,7 @@ class CTSliceToolsLogic:
         Raises:
             InputError: if the volume or the model cannot be used.
             ChildError: if the child process failed; its log is named.
-            Cancelled: if `progress` raised it.
         """
-        return complete(self.predictWork(volumeNode, modelFile), keeping_alive(progress))
-
-    def predictWork(self, volumeNode: Any, modelFile: Path | None = None) -> Work[PredictionNodes]:
-        """Return the work of `predict`."""
         work = Path(tempfile.mkdtemp(prefix="CTSliceTools-", dir=slicer.app.temporaryPath))
         scan, result = work / "scan.nrrd", work / "prediction.json"
         name = volumeNode.GetName()
@@ -92,6 +83,8 @@ class CTSliceToolsLogic:
             raise InputError(str(problem).replace(str(scan), name)) from None
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    predict = at_once(predictWork)
 
     def predictionNodes(self, volumeNode: Any) -> PredictionNodes | None:
         """Return the nodes of a volume's last prediction, from this session or a saved scene."""
@@ -138,9 +131,7 @@ class CTSliceToolsLogic:
             self._checked[1] if self._checked is not None and self._checked[0] == slices else None
         )
 
-    def align(
-        self, volumeNode: Any, otherNode: Any, progress: ProgressCallback = silent
-    ) -> ScanAlignment:
+    def alignWork(self, volumeNode: Any, otherNode: Any) -> Work[ScanAlignment]:
         """Register the voxels of two localized volumes, level by level.
 
         Where they look like those of one patient, `alignment` gives the levels found so.
@@ -148,12 +139,7 @@ class CTSliceToolsLogic:
         Raises:
             InputError: as `prediction`, for either volume.
             ChildError: if the child process failed; its log is named.
-            Cancelled: if `progress` raised it.
         """
-        return complete(self.alignWork(volumeNode, otherNode), keeping_alive(progress))
-
-    def alignWork(self, volumeNode: Any, otherNode: Any) -> Work[ScanAlignment]:
-        """Return the work of `align`."""
         pair = [self.prediction(node) for node in (volumeNode, otherNode)]
         with tempfile.TemporaryDirectory(
             prefix="CTSliceTools-", dir=slicer.app.temporaryPath
@@ -173,6 +159,8 @@ class CTSliceToolsLogic:
         self._aligned = slices, levels or align_scans(*pair)
         self._checked = slices, levels is not None
         return self._aligned[1]
+
+    align = at_once(alignWork)
 
     def annotateAsPredicted(self, volumeNode: Any) -> None:
         """Make the predicted landmarks the volume's annotation, in one change, to be corrected.

@@ -14,13 +14,12 @@ import numpy as np
 import slicer
 import vtk
 
-from CTLungScreeningLib.child_process import Work, complete
+from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import ScanAlignment
-from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import History
-from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
+from CTLungScreeningSlicer.scene.mrml_host import at_once
 from CTLungScreeningSlicer.scene.mrml_volume import add_node, place_beside
 from LungNoduleSegLib.nodules.table import Column
 from LungNoduleSegLib.results.reading import GROWTH_TABLE, TIMELINE_TABLE
@@ -127,13 +126,12 @@ class GrowthLogic:
                 found.append((then, len(found), node))
         return [node for _, _, node in sorted(found, key=lambda one: one[:2])]
 
-    def compare(
+    def compareWork(
         self,
         prior: ResultNodes | Sequence[ResultNodes],
         current: ResultNodes,
         days: int | None = None,
-        progress: ProgressCallback = silent,
-    ) -> Any:
+    ) -> Work[Any]:
         """Follow the nodules of one patient's scans, in a child process.
 
         Rejected nodules are left out. The volume of each scan is the reference volume of its
@@ -144,7 +142,6 @@ class GrowthLogic:
             current: likewise of the last scan.
             days: between two scans; None to compute them from their study dates. Without either
                 there is no doubling time.
-            progress: called at least ten times a second; may raise `Cancelled`.
 
         Returns:
             A new table node of the changes since the last prior scan, with interval and notes as
@@ -154,17 +151,7 @@ class GrowthLogic:
         Raises:
             InputError: if a node cannot be used or has no lung.
             ChildError: if the child process failed; its log is named.
-            Cancelled: if `progress` raised it.
         """
-        return complete(self.compareWork(prior, current, days), keeping_alive(progress))
-
-    def compareWork(
-        self,
-        prior: ResultNodes | Sequence[ResultNodes],
-        current: ResultNodes,
-        days: int | None = None,
-    ) -> Work[Any]:
-        """Return the work of `compare`, for a panel."""
         results = [*([prior] if isinstance(prior, ResultNodes) else prior), current]
         if len({id(one.table) for one in results}) < len(results):
             raise InputError("The prior scan is the current one: choose another.")
@@ -192,6 +179,8 @@ class GrowthLogic:
             raise InputError(text) from None
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    compare = at_once(compareWork)
 
     def find(self, current: ResultNodes, prior: ResultNodes | None = None) -> Any | None:
         """Return the table of the last comparison of a scan with a prior one, or None.

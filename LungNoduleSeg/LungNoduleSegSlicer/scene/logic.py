@@ -15,12 +15,11 @@ from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.options import arguments_of
-from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
 from CTLungScreeningSlicer.scene import mrml_host, mrml_volume
 from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import History
-from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
+from CTLungScreeningSlicer.scene.mrml_host import at_once
 from CTLungScreeningSlicer.scene.mrml_volume import (
     INSTANCE_UIDS,
     add_node,
@@ -77,24 +76,6 @@ class LungNoduleSegLogic:
         self.risk = RiskLogic(self.history, self.growth, self.classifier)
         self.saving = SavingLogic(self.commands, self.risk.evaluate)
 
-    def process(
-        self, *arguments: Any, progress: ProgressCallback = silent, **keywords: Any
-    ) -> ResultNodes:
-        """Find lungs and nodules of a volume in a child process, and import the results.
-
-        Args:
-            *arguments: see `processWork`.
-            progress: called at least ten times a second; a `Cancelled` it raises ends the child
-                with all its descendants and leaves the scene as it was.
-            **keywords: see `processWork`.
-
-        Raises:
-            InputError: if the volume or a node cannot be used.
-            ChildError: if the child process failed; its log is named.
-            Cancelled: if `progress` raised it.
-        """
-        return complete(self.processWork(*arguments, **keywords), keeping_alive(progress))
-
     def processWork(
         self,
         volumeNode: Any,
@@ -106,7 +87,7 @@ class LungNoduleSegLogic:
         options: RunOptions = BUNDLED,
         outputFolder: Path | None = None,
     ) -> Work[ResultNodes]:
-        """Return the work of `process`, for a panel.
+        """Find lungs and nodules of a volume in a child process, and import the results.
 
         Args:
             volumeNode: a chest CT in HU; linear parent transforms are applied to it.
@@ -117,6 +98,10 @@ class LungNoduleSegLogic:
                 segments with "lung" in their name. Those of `segmentationNode` are not changed.
             options: of the run.
             outputFolder: keeps the files of the run; None for a temporary folder.
+
+        Raises:
+            InputError: if the volume or a node cannot be used.
+            ChildError: if the child process failed; its log is named.
         """
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
@@ -146,6 +131,8 @@ class LungNoduleSegLogic:
             raise InputError(text) from None
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    process = at_once(processWork)
 
     def importResults(self, *arguments: Any, **keywords: Any) -> ResultNodes:
         """Import the results of a run into the scene, see `importWork`."""
@@ -236,22 +223,16 @@ class LungNoduleSegLogic:
                 nodes = replace(nodes, probability=kept)
         return nodes
 
-    def loadRun(self, folder: Path, progress: ProgressCallback = silent) -> ResultNodes:
+    def loadRunWork(self, folder: Path) -> Work[ResultNodes]:
         """Load the scan and the results of a run into the scene, unless they are there already.
 
         Args:
             folder: output of `lung-nodule-seg run`; the scan is read from its original place.
-            progress: callback, see `CTLungScreeningLib.progress`.
 
         Raises:
             InputError: naming the file that is missing, damaged or does not fit the others.
             ChildError: if the child process failed; its log is named.
-            Cancelled: if `progress` raised it.
         """
-        return complete(self.loadRunWork(folder), keeping_alive(progress))
-
-    def loadRunWork(self, folder: Path) -> Work[ResultNodes]:
-        """Return the work of `loadRun`, for a panel."""
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
             there = self.resultsOf(node) if node.GetAttribute(RUN_FOLDER) == str(folder) else None
             if there is not None:
@@ -273,6 +254,8 @@ class LungNoduleSegLogic:
             except BaseException:
                 self.scene.RemoveNode(volume)
                 raise
+
+    loadRun = at_once(loadRunWork)
 
     def resultsOf(self, volumeNode: Any) -> ResultNodes | None:
         """Return the results of a volume, from this session or a saved scene; None without any."""

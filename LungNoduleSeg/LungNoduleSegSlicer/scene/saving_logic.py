@@ -13,14 +13,13 @@ from typing import Any
 import SimpleITK as sitk
 import slicer
 
-from CTLungScreeningLib.child_process import Pause, Work, complete
+from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import parse_json, refuse_existing
-from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo
 from CTLungScreeningSlicer.scene import mrml_host
 from CTLungScreeningSlicer.scene.commands import Commands
-from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
+from CTLungScreeningSlicer.scene.mrml_host import at_once
 from CTLungScreeningSlicer.scene.mrml_volume import export_work, show_in_lung_window
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.table import write_nodules_csv
@@ -193,55 +192,37 @@ class SavingLogic:
         """
         write_nodules_csv(path, nodules_of(results.table))
 
-    def saveReport(
-        self, results: ResultNodes, path: Path, progress: ProgressCallback = silent
-    ) -> None:
+    def reportWork(self, results: ResultNodes, path: Path) -> Work[None]:
         """Write the report as a new HTML file.
 
         Args:
             results: of a run, with its scan in the scene.
             path: the new file.
-            progress: callback, see `CTLungScreeningLib.progress`.
 
         Raises:
             InputError: if the file exists, or the results are not complete.
             ChildError: if the child process failed; its log is named.
-            Cancelled: if `progress` raised it.
         """
-        complete(self.reportWork(results, path), keeping_alive(progress))
-
-    def reportWork(self, results: ResultNodes, path: Path) -> Work[None]:
-        """Return the work of `saveReport`, for a panel."""
         refuse_existing(path.parent, [path.name])
         risk = self._evaluate(results)
         with _work_folder() as folder:
             yield from run_work(results, folder / "run", risk)
             yield from self._commands.work("report", folder / "run", "-o", path)
 
-    def saveDicom(
-        self,
-        results: ResultNodes,
-        folder: Path,
-        files: Sequence[Path],
-        progress: ProgressCallback = silent,
-    ) -> None:
+    saveReport = at_once(reportWork)
+
+    def dicomWork(self, results: ResultNodes, folder: Path, files: Sequence[Path]) -> Work[None]:
         """Write the results as DICOM SEG, SR and key images into a folder.
 
         Args:
             results: of a run.
             folder: made if missing; nothing in it is overwritten.
             files: the DICOM files of the volume, of one series.
-            progress: callback, see `CTLungScreeningLib.progress`.
 
         Raises:
             InputError: if the files do not show the volume, or as `write_dicom`.
             ChildError: if the child process failed; its log is named.
-            Cancelled: if `progress` raised it.
         """
-        complete(self.dicomWork(results, folder, files), keeping_alive(progress))
-
-    def dicomWork(self, results: ResultNodes, folder: Path, files: Sequence[Path]) -> Work[None]:
-        """Return the work of `saveDicom`, for a panel."""
         refuse_existing(folder, (*DICOM_NAMES, DICOM_KEY_IMAGES))
         risk = self._evaluate(results)
         with _work_folder() as work:
@@ -256,6 +237,8 @@ class SavingLogic:
             except InputError as problem:
                 name = volume_node_of(results.segmentation).GetName()
                 raise InputError(str(problem).replace(str(series), name)) from None
+
+    saveDicom = at_once(dicomWork)
 
 
 @contextmanager
