@@ -21,6 +21,7 @@ import qt
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import read_card
+from CTLungScreeningLib.options import arguments_of
 from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS
 from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
@@ -203,15 +204,15 @@ class TestCost(ScanTest):
         self.assertFalse(self.ui.editLungsButton.enabled)
         mine = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
         self.ui.lungsSelector.setCurrentNode(mine)
-        self.assertIs(self.widget.lungs.given, mine)
+        self.assertIs(self.widget.lungs.node, mine)
         self.assertFalse(box.enabled)
-        self.assertEqual(self.widget.lungs.options, [])
+        self.assertEqual(arguments_of(self.widget.lungs.options), [])
 
     def test_a_program_for_the_lungs_that_is_missing_is_named(self) -> None:
         box = self.ui.lungMethodBox
         box.currentIndex = list(LungMethod).index(LungMethod.LUNGMASK)
         box.activated(2) if slicer_host.is_real() else box.activated.emit(2)
-        self.assertEqual(self.widget.lungs.options, ["--lungs", "lungmask"])
+        self.assertEqual(arguments_of(self.widget.lungs.options), ["--lungs", "lungmask"])
         with patch.dict(os.environ, {"PATH": ""}), self.assertLogs(level="ERROR") as shown:
             self.run_to_end()
         self.assertIn("lungmask is not installed: install it with", shown.output[0])

@@ -1,6 +1,7 @@
 """The first section: find the lungs and nodules of the volume, by a model and a method."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,11 @@ class LungsSection(Section):
         ui.lungMethodBox.activated.connect(self._choose_method)
         ui.showLungsBox.clicked.connect(self._show_lungs)
         ui.editLungsButton.clicked.connect(self._edit)
+
+    @property
+    def options(self) -> RunOptions:
+        """The options of a run; the method is not needed with a `node`."""
+        return RunOptions() if self.node is not None else RunOptions(self.method)
 
     @property
     def kind(self) -> str:
@@ -230,7 +236,7 @@ class SegmentSection(Section):
             self._volume,
             *nodes,
             lungsNode=self._lungs.node,
-            options=RunOptions(self._lungs.method, self._model.file),
+            options=replace(self._lungs.options, model=self._model.file),
         )
 
     def _show(self, results: ResultNodes) -> None:
