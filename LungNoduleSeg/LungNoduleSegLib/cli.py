@@ -15,12 +15,19 @@ from CTLungScreeningLib.command_line import (
     with_options,
 )
 from CTLungScreeningLib.progress import ProgressStyle, shown
-from LungNoduleSegLib.commands import evaluate, models
+from LungNoduleSegLib.commands import evaluate
 from LungNoduleSegLib.commands import risk as commands
 from LungNoduleSegLib.commands.batch import batch, export_dicom, report, unpack
 from LungNoduleSegLib.commands.evaluate import check
 from LungNoduleSegLib.commands.risk import FactsOption, growth, risk
-from LungNoduleSegLib.commands.training import export_arrays, prepare_lidc, prepare_luna, train
+from LungNoduleSegLib.commands.training import (
+    MODELS_SUMMARY,
+    export_arrays,
+    models,
+    prepare_lidc,
+    prepare_luna,
+    train,
+)
 from LungNoduleSegLib.options import DEFAULT_MODEL, RunOptions
 
 SUMMARY = "Lungs and nodules in chest CT. Research use only, not a medical device."
@@ -162,7 +169,7 @@ app.command()(export_dicom)
 app.command()(unpack)
 app.command()(train)
 app.add_typer(evaluate.app, name="evaluate", help=evaluate.SUMMARY)
-app.add_typer(models.app, name="models", help=models.SUMMARY)
+app.add_typer(models, name="models", help=MODELS_SUMMARY)
 
 
 def main() -> None:
