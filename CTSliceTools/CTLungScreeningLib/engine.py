@@ -61,7 +61,7 @@ class Network(Protocol):
 
 
 def device_of(network: Network) -> str:
-    """Say what a network runs on."""
+    """Return the device of a network."""
     return network.device if isinstance(network, OnnxNetwork) else "Keras"
 
 

@@ -15,7 +15,7 @@ Box = tuple[slice, slice, slice]
 BLOCK_MM = 2.5
 LEAST_TISSUE_HU = -200
 HIGHEST_HU = 200
-"""Bone and metal count as this, so that a block's mean tells air from tissue beside them too."""
+"""Replaces bone and metal, so that a block's mean separates air and tissue beside them too."""
 IN_PLANE = ndimage.generate_binary_structure(3, 1)
 IN_PLANE[[0, 2]] = False
 

@@ -32,10 +32,10 @@ def lung_volumes_ml(lungs: sitk.Image) -> dict[str, float]:
 
 
 def implausible(lungs: sitk.Image) -> tuple[str, ...]:
-    """Say in a sentence each what is hardly so of the lungs of a whole chest.
+    """Return a sentence for each implausible property of the lungs of a whole chest.
 
     A lung is missing; both together hold less than `LEAST_ML` or more than `MOST_ML`; or a lung
-    falls into parts. A scan of a part of the chest, and a patient without a lung, are told as well.
+    is in parts. It also applies to a scan of a part of the chest, and a patient without a lung.
 
     Args:
         lungs: labels, axial.
@@ -105,7 +105,7 @@ LOBES = tuple(Lobe)
 
 
 def require_lungs(lungs: sitk.Image, axial: sitk.Image, source: str) -> None:
-    """See that labels mark lungs in a scan.
+    """Check that labels mark lungs in a scan.
 
     Args:
         lungs: not 0 in the lungs.

@@ -124,7 +124,7 @@ PROGRAMS = {
 
 
 def require_method(method: LungMethod) -> None:
-    """See that a method can be used, before a scan is read.
+    """Check that a method can be used, before a scan is read.
 
     Raises:
         InputError: if it needs a program that is not installed.
@@ -139,7 +139,7 @@ def find_lobes(
     progress: ProgressCallback = silent,
     device: Device | None = None,
 ) -> sitk.Image:
-    """Have a program find the lobes of the lungs.
+    """Segment the lobes of the lungs by a program.
 
     Args:
         axial: the scan in HU (`AxialView`).

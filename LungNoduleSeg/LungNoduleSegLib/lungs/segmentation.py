@@ -116,7 +116,7 @@ def _middle(lung: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
 
 
 def _with_sides(lungs: sitk.Image, axial: sitk.Image) -> sitk.Image:
-    """Tell right and left apart in a mask of both."""
+    """Separate right and left in a mask of both."""
     coarse = CoarseGrid.of(axial)
     share = sitk.BinShrink(sitk.Cast(lungs > 0, sitk.sitkFloat32), coarse.factor[::-1])
     blocks = sitk.GetArrayViewFromImage(share) > 0

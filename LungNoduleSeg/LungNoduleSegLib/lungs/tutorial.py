@@ -28,9 +28,9 @@ HIGHEST_TOP, LOWEST_BOTTOM = 40, 472
 
 
 def find_lungs(axial: sitk.Image, progress: ProgressCallback) -> NDArray[np.uint8]:
-    """Label what lies to the right and to the left of the body's midline in an axial volume in HU.
+    """Label the lungs right and left of the body's midline in an axial volume in HU.
 
-    The tutorial itself does not tell the lungs apart.
+    The tutorial itself does not separate the lungs.
     """
     hu = sitk.GetArrayViewFromImage(axial)
     x_mm = axial.GetOrigin()[0] + np.arange(hu.shape[2]) * axial.GetSpacing()[0]

@@ -67,7 +67,7 @@ def separate_sides(coarse: CoarseGrid, lungs: Mask) -> NDArray[np.uint8]:
 
 
 def _regrown(side: NDArray[np.uint8], mask: Mask, steps: int) -> NDArray[np.uint8]:
-    """Let both sides grow within `mask` at the same pace."""
+    """Grow both sides within `mask` at the same pace."""
     right, left = side == RIGHT_LUNG, side == LEFT_LUNG
     for _ in range(steps):
         right = ndimage.binary_dilation(right, mask=mask & ~left)

@@ -31,7 +31,7 @@ DENSE_HU = -500
 """Lower limit of wall or vessel in contact with a nodule."""
 
 ATTACHED_SHARE = 0.12
-"""Share of its surface from which on a nodule hangs on something dense."""
+"""Minimum share of the surface of a nodule that is attached to something dense."""
 
 HIDDEN_SHARE = 0.3
 """Share of a nodule that may lie on dense tissue of the host, where it is not seen."""

@@ -66,7 +66,7 @@ class Attenuation:
 def nodule_kind(
     hu: NDArray[Any], mask: NDArray[np.bool_], spacing: NDArray[np.float64]
 ) -> NoduleKind:
-    """Tell the type of a nodule from the HU of its voxels.
+    """Classify a nodule by the HU of its voxels.
 
     Calcified: at least `MIN_CALCIUM_FRACTION` of its volume above `CALCIUM_HU`. Non-solid: less
     than `MIN_SOLID_FRACTION` above `SOLID_HU`. Part-solid: at least `MIN_GROUND_GLASS_FRACTION`

@@ -166,10 +166,10 @@ class Candidates:
         return kept[np.lexsort((-self.volume_mm3[kept], -hundredths))]
 
     def _tubes(self, among: NDArray[np.bool_], max_elongation: float) -> NDArray[np.bool_]:
-        """Tell which components are longer than `max_elongation` times their thickness.
+        """Return which components are longer than `max_elongation` times their thickness.
 
         Thickness is the diameter of the largest ball that fits inside, with holes in the slices
-        filled so that the wall of a cavity is not taken for a vessel, but at least the coarsest
+        filled so that the wall of a cavity does not count as a vessel, but at least the coarsest
         spacing, since nothing finer is resolved: so a small nodule on two thick slices is no tube,
         and a nodule with a vessel's stump stays a nodule, whereas branches and bends do not hide a
         vessel. An ellipsoid of 2:1 has an elongation of 1.5, two balls that touch 1.9, a straight

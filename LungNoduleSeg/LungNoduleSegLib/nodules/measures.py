@@ -156,7 +156,7 @@ class NoduleMeter:
         return cls(hu, lungs, probability, border, original)
 
     def outline(self, marks: Sequence[Mark], taken: Sequence[Mark] = ()) -> list[NoduleOutline]:
-        """Outline nodules by the image; where it does not tell, the mark is the outline.
+        """Outline nodules by the image; if it shows no outline, the mark is used.
 
         No voxel comes to belong to two.
 
@@ -263,7 +263,7 @@ def _intervals(
     kind: NoduleKind,
     spacing: NDArray[np.float64],
 ) -> dict[str, Any]:
-    """Half the 95 % intervals by the names of their columns, if the image told the outline."""
+    """Half the 95 % intervals by column, if the outline is from the image."""
     if image is None:
         return {}
     half = measurement_interval(
@@ -286,7 +286,7 @@ def _intervals(
 
 
 def _kind(hu: NDArray[Any], outline: NoduleOutline, spacing: NDArray[np.float64]) -> NoduleKind:
-    """Type of a nodule; whether it is part-solid, the image's outline has told already."""
+    """Type of a nodule; an outline from the image decides whether it is part-solid."""
     kind = nodule_kind(hu, outline.mask, spacing)
     if outline.image is None or kind in (NoduleKind.CALCIFIED, NoduleKind.NON_SOLID):
         return kind

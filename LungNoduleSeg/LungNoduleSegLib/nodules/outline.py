@@ -32,7 +32,7 @@ MOST_HAZE = 4.0
 """Ground glass larger than this many marks is the clutter of vessels and bronchi."""
 
 LEAST_CONTRAST_HU = 100
-"""Less contrast to the lung around tells no edge."""
+"""Minimum contrast of an edge to the lung around."""
 
 HAZE_HU = 180
 """Ground glass around a solid part is denser than lung by at least this."""
@@ -102,12 +102,12 @@ class ImageOutline:
 
 @dataclass(frozen=True, eq=False)
 class NoduleOutline:
-    """The voxels of a nodule, and what told them.
+    """The voxels of a nodule, and their origin.
 
     Attributes:
         box: where the nodule lies, (z, y, x) of the grid.
         mask: its voxels within the box.
-        made_by: what told the outline.
+        made_by: origin of the outline.
         image: what the image shows, if that made it.
     """
 
@@ -156,7 +156,7 @@ def refine_outline(
         number: of this nodule in `owner`.
 
     Returns:
-        The outline; None where the image does not tell.
+        The outline; None if the image shows none.
     """
     size = np.cbrt(6 / np.pi * mark.sum() * spacing.prod())
     crop = _crop(box, hu.shape, spacing, max(MARGIN_MM, 0.5 * size))
@@ -312,7 +312,7 @@ def _closed(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np
 
 
 def _far_from(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell what the blurred edge of a mask does not reach, nor voxels that are partly in it."""
+    """Return the voxels beyond the blurred edge of a mask and those partly in it."""
     if not mask.any():
         return ~mask
     away = ndimage.distance_transform_edt(~mask, sampling=spacing)
@@ -445,7 +445,7 @@ def _cut_free(
     mark: NDArray[np.bool_],
     vessel_mm: float,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], bool]:
-    """Part the body of the piece that holds the seed from what hangs on it by a neck.
+    """Separate the body of the piece with the seed from parts attached by a neck.
 
     Returns:
         The body, what was cut off or lies beside it, and whether anything was cut off.

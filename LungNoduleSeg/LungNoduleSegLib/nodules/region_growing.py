@@ -13,10 +13,10 @@ from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.wall import Box
 
 LARGEST_MM = 40.0
-"""What grows wider than this about the point has run out into something else."""
+"""A region that grows wider than this about the point has leaked into something else."""
 
 SMALLEST_MM = 2.0
-"""Sphere diameter of what is too small to be told from noise."""
+"""Sphere diameter below which a nodule is lost in the noise."""
 
 CLICK_MM = 2.0
 """A click may miss the nodule's densest part by this."""
@@ -25,7 +25,7 @@ DENT_MM = 15.0
 """Radius of the ball that closes the dent a nodule makes in a lung mask that leaves it out."""
 
 LUNG_HU = -600
-"""Aerated lung lies below it, whatever the breath; nodules are told from what it is like nearby."""
+"""Aerated lung is below it at any breath; nodules are compared with the lung nearby."""
 
 LEAST_CONTRAST_HU = 100
 """A point that is not denser than the lung around it by this shows no nodule."""
@@ -34,10 +34,10 @@ DENSEST_HU = 50
 """Soft tissue; a denser, calcified core does not move the edge inwards."""
 
 RIM_MM = (1.2, 2.5)
-"""How far from the edge of a solid part ground glass is looked for: beyond the scanner's blur."""
+"""Distance from the edge of a solid part to search for ground glass: beyond the scanner's blur."""
 
 NECK = 0.5
-"""What is thinner than this share of the nodule, vessels and strands of pleura, is cut off."""
+"""Parts thinner than this share of the nodule, vessels and strands of pleura, are cut off."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def grow_work(
     Its edge is where the density is half-way between the lung nearby and the nodule; if ground
     glass surrounds that, half-way between the lung and the ground glass. Outside the
     lung mask it grows only within dents of it, where a mask that leaves out what touches the
-    pleura has lost the nodule. What hangs on by a neck is cut off: the part whose depth reaches
+    pleura has lost the nodule. Parts attached by a neck are cut off: the part whose depth reaches
     `NECK` of the greatest is grown back by as much (after Kuhnigk et al., IEEE Trans Med Imaging
     2006;25:417-434, who open with a strength fit to the nodule).
 
@@ -173,7 +173,7 @@ def _densest(density: NDArray[np.float32], among: NDArray[np.bool_]) -> tuple[in
 def _cut_free(
     dense: NDArray[np.bool_], seed: tuple[int, ...], spacing: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Return the body of a piece that the seed lies in, without what hangs on it by a neck."""
+    """Return the body of the piece with the seed, without parts attached by a neck."""
     pieces, _ = ndimage.label(dense)
     (box,) = ndimage.find_objects(pieces == pieces[seed], 1)
     piece = np.pad(pieces[box] == pieces[seed], 1)
@@ -202,7 +202,7 @@ def climb(
     spacing: NDArray[np.float64],
     least_mm: float,
 ) -> tuple[int, ...]:
-    """Go from the seed to the deepest place nearby, again and again until there is none deeper.
+    """Climb from the seed to the deepest place nearby, until there is none deeper.
 
     Args:
         depth: (z, y, x), mm below the surface of a body.

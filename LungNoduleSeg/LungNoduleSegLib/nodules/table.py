@@ -44,7 +44,7 @@ class NoduleKind(StrEnum):
 
 
 class Place(StrEnum):
-    """Where in the lung a nodule lies."""
+    """Position of a nodule in the lung."""
 
     FREE = "free"
     PLEURA = "pleura"
@@ -67,7 +67,7 @@ class Verdict(StrEnum):
 
 
 class Outline(StrEnum):
-    """What told the outline of a nodule."""
+    """The origin of a nodule's outline."""
 
     IMAGE = "image"
     NETWORK = "network"
@@ -121,18 +121,18 @@ class Nodule:
 
     @property
     def place(self) -> str:
-        """The lobe in words, or the lung where the lobe is not known."""
+        """The lobe in words, or the lung if the lobe is unknown."""
         return f"{self.side} lung" if self.lobe is None else f"{self.lobe} lobe"
 
 
 def mean_axial_mm(longest_mm: float, across_mm: float) -> float:
-    """Mean of two axial diameters (mm) as Lung-RADS v2022 has it: all rounded to 0.1 mm."""
+    """Mean of two axial diameters (mm) as in Lung-RADS v2022: all rounded to 0.1 mm."""
     longest, across = (rounded(value, "0.1") for value in (longest_mm, across_mm))
     return float(rounded((longest + across) / 2, "0.1"))
 
 
 def rounded(value: float | Decimal, step: str) -> Decimal:
-    """Round half up to a step such as "0.1", after what floating point added."""
+    """Round half up to a step such as "0.1", ignoring errors of floating point."""
     return Decimal(str(round(value, 6))).quantize(Decimal(step), ROUND_HALF_UP)
 
 
@@ -164,7 +164,9 @@ COLUMNS = {
         "Sphere diameter", "mm", "Diameter of the sphere of the same volume"
     ),
     "volume_mm3": Column(
-        "Volume", "mm³", "Sum of its voxels, those at the edge by their share if told by the image"
+        "Volume",
+        "mm³",
+        "Sum of its voxels; edge voxels by their share if the outline is from the image",
     ),
     "mean_hu": Column("Mean", "HU", "Mean attenuation of its voxels"),
     "std_hu": Column("Deviation", "HU", "Standard deviation of the attenuation of its voxels"),
@@ -183,7 +185,9 @@ COLUMNS = {
     ),
     "side": Column("Lung", "", "The patient's right or left lung"),
     "pleura_mm": Column(
-        "To pleura", "mm", "Gap to the border of the lung, also the mediastinal one; 0: it touches"
+        "To pleura",
+        "mm",
+        "Distance to the border of the lung, also the mediastinal one; 0: touching",
     ),
     "probability": Column(
         "Probability", "", "Highest output of the network; empty for a nodule drawn by hand"
@@ -199,7 +203,7 @@ COLUMNS = {
     "outline": Column(
         "Outline",
         "",
-        "What told the outline: the image, or the network where the image does not tell, or a hand",
+        "Origin of the outline: the image, or else the network, or a drawing by hand",
     ),
     "diameter_pm_mm": Column(
         "± diameter", "mm", "Half the 95 % interval of the diameter; empty unless by the image"

@@ -47,7 +47,7 @@ def measurement_interval(
     contact: float,
     noise_hu: float,
 ) -> MeasurementInterval:
-    """Give the 95 % interval of what was measured on an outline that the image told.
+    """Return the 95 % interval of a measure on an outline from the image.
 
     The half width relative to the measure is a product of powers of size, slice distance and
     noise, and of factors for type and attachment: a linear model of its logarithm. Beyond what

@@ -132,7 +132,7 @@ def lung_side(
     away: NDArray[np.float32],
     spacing: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Tell the lung's side of the wall near a nodule.
+    """Determine the lung's side of the wall near a nodule.
 
     To the places where aerated lung meets the wall around the nodule a quadratic surface is
     fitted: it runs on beneath the nodule whether the wall is hollow, as at the ribs, or bulges, as

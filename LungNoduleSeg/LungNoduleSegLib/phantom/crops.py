@@ -189,7 +189,7 @@ def _inside(canvas: Canvas, wall: _Wall | None) -> NDArray[np.float32]:
 
 
 def _attach_vessel(canvas: Canvas, radius: float, rng: np.random.Generator) -> None:
-    """Let a vessel run through the lesion, off its centre."""
+    """Add a vessel through the lesion, off its centre."""
     offset, along = rng.normal(size=(2, 3))
     offset *= rng.uniform(0.5, 1.0) * radius / np.linalg.norm(offset)
     along -= offset * (along @ offset) / (offset @ offset)
