@@ -136,10 +136,11 @@ class TestChoices(BatchTest):
         self.ui.batchScansLine.text = str(self.scans)
         self.ui.batchOutputLine.text = str(self.output)
         self.ui.batchWorkersBox.value = 1
+        self.widget.binding.parameters.lungMethod = "tutorial"
         command = " ".join(next(self.section.make_work()).arguments)
         self.assertTrue(
             command.endswith(
-                f"batch {self.scans} -o {self.output} --lungs volume --model {DEFAULT_MODEL} "
+                f"batch {self.scans} -o {self.output} --lungs tutorial --model {DEFAULT_MODEL} "
                 "--workers 1 --progress jsonl"
             ),
             command,
