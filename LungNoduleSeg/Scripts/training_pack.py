@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.geometry import AxialView, crop_to
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
@@ -25,8 +26,8 @@ from LungNoduleSegLib.network.transplants import NoduleCube, read_cubes
 LIDC_1, LIDC_12 = "LIDC-IDRI-0001", "LIDC-IDRI-0012.nii.gz"
 CMB = "CMB-CRC-MSB-01068.nrrd"
 OUTLINED = {
-    LIDC_1: "LIDC-IDRI-0001_nodules_ge2of4readers.nrrd",
     LIDC_12: "LIDC-IDRI-0012_nodules_ge2of4readers.nrrd",
+    LIDC_1: "LIDC-IDRI-0001_nodules_ge2of4readers.nrrd",
 }
 """Scans whose nodules radiologists outlined, and the files with the outlines."""
 
@@ -43,8 +44,16 @@ PLACES = {
 }
 """Place (LPS mm) and diameter of the nodules that we saw in a scan that nobody outlined."""
 
-OTHERS = ("ACRIN-FLT-Breast_001_headchest.nrrd", "ACRIN-FLT-Breast_001_abdopelvis.nrrd")
+OTHERS = (
+    "ACRIN-FLT-Breast_001_headchest.nrrd",
+    "ACRIN-FLT-Breast_001_abdopelvis.nrrd",
+    "C3L-00189_upperabdomen.nii.gz",
+)
+"""Scans in which nobody outlined a nodule, and in which we see none."""
+
 CUBES = "lidc_nodules"
+FOLDS = 5
+"""Parts that the patients of the cubes are divided into."""
 DENSE_HU = -500
 
 STEP_HU, LOWEST_HU = 8, -1024
@@ -66,10 +75,10 @@ class TrainingSet:
     cubes: tuple[NoduleCube, ...]
     patients: tuple[str, ...]
 
-    def split(self, fold: int, folds: int = 5) -> tuple[list[NoduleCube], list[NoduleCube]]:
-        """Give the cubes to learn from and those of every fifth patient, which are left out."""
+    def split(self, *folds: int) -> tuple[list[NoduleCube], list[NoduleCube]]:
+        """Part the cubes into those to learn from and those of some fifths of the patients."""
         names = sorted(set(self.patients))
-        out = {name for number, name in enumerate(names) if number % folds == fold}
+        out = {name for number, name in enumerate(names) if number % FOLDS in folds}
         pairs = list(zip(self.cubes, self.patients, strict=True))
         return [c for c, p in pairs if p not in out], [c for c, p in pairs if p in out]
 
@@ -90,7 +99,7 @@ def patient_of(cube: NoduleCube) -> str:
 def write_pack(training: TrainingSet, file: Path) -> None:
     """Write a training set into one new file."""
     index: dict[str, Any] = {"scans": [], "cubes": []}
-    with zipfile.ZipFile(file, "x", zipfile.ZIP_LZMA) as pack:
+    with new_file(file) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as pack:
         for name, scan in training.scans.items():
             lungs = sitk.GetArrayFromImage(scan.lungs)
             spacing = scan.hu.GetSpacing()
