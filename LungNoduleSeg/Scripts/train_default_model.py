@@ -236,36 +236,47 @@ def measure_outlined(
     }
 
 
-def measure_left_out(model_file: Path, data: Path, scan: TrainingScan) -> dict[str, Any]:
-    """Measure with and without the classifier, and on lesions inserted into the scan."""
+def measure_left_out(
+    model_file: Path, data: Path, training: TrainingSet, name: str, output: Path
+) -> dict[str, Any]:
+    """Measure a model on a scan and on nodules of other patients, none of which it has seen.
+
+    Returns:
+        Its own nodules with and without the classifier, lesions inserted into it, and real nodules
+        transplanted into it, of the fifth of the patients that is left out together with it.
+    """
     from LungNoduleSegLib.evaluation.synthetic_lesions import (  # noqa: PLC0415 - not with a pack
         RESULT,
         evaluate_synthetic_lesions,
     )
 
+    scan = training.scans[name]
     assert scan.nodules is not None
     detector = load_networks(model_file)
-    folder = model_file.with_suffix("")
-    folder.mkdir(exist_ok=True)
-    nodules = folder / "nodules.nrrd"
+    output.mkdir(parents=True, exist_ok=True)
+    nodules = output / "nodules.nrrd"
     if not nodules.exists():
         with new_file(nodules) as temporary:
             sitk.WriteImage(scan.nodules, temporary, useCompression=True)
-    result = folder / "inserted" / RESULT
-    if not result.exists():
-        evaluate_synthetic_lesions(
-            data / scan.name, result.parent, model_file=model_file, nodules=nodules, rounds=2
-        )
-    inserted = json.loads(result.read_text(encoding="utf-8"))
-    return {
-        "nodules": measure_outlined(detector, scan, folder / "findings.png"),
+    measured: dict[str, Any] = {
+        "nodules": measure_outlined(detector, scan, output / "findings.png"),
         "without the classifier": measure_outlined(replace(detector, classifier=None), scan),
-        "inserted": {
-            **inserted["at_threshold"],
-            "cpm": inserted["cpm"],
-            "sensitivity": inserted["sensitivity"],
-        },
     }
+    _, held_out = training.split(fold_of(name))
+    for kind, cubes, rounds in (("inserted", [], 2), ("transplanted", held_out, 3)):
+        folder = output / kind
+        if not (folder / RESULT).exists():
+            evaluate_synthetic_lesions(
+                data / name,
+                folder,
+                model_file=model_file,
+                nodules=nodules,
+                cubes=cubes,
+                rounds=rounds,
+            )
+        figures = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        measured[kind] = {key: value for key, value in figures.items() if key != "model"}
+    return measured
 
 
 def train_all(
@@ -315,9 +326,8 @@ def measure_all(training: TrainingSet, data: Path, output: Path) -> None:
         if not model_file.exists():
             network = load_model(output / f"{label}-third.keras")[0]
             save_model(network, _card({}, classifier_file.name), model_file)
-        results[f"{left_out}, left out of training"] = measure_left_out(
-            model_file, data, training.scans[left_out]
-        )
+        measured = measure_left_out(model_file, data, training, left_out, output / label)
+        results[f"{left_out}, left out of training"] = measured
         log.info("%s", results)
     classifier = load_model(output / "all-classifier.keras")[0]
     save_model(classifier, _classifier_card(), output / f"{SECOND_NAME}.keras")
@@ -341,6 +351,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--from-pack", type=Path, metavar="FILE", help="train on such a file")
     parser.add_argument("--minutes", type=float, help="stop in time; started again, it goes on")
     parser.add_argument(
+        "--measure",
+        type=Path,
+        metavar="MODEL",
+        help="train nothing; measure another model on the scans that it has not seen",
+    )
+    parser.add_argument(
         "--bfloat16",
         action="store_true",
         help="train the U-Net in bfloat16: a third faster where lscpu shows avx512_bf16",
@@ -350,6 +366,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("give either the folder with the scans or --from-pack FILE")
     if (options.pack is None) == (options.output is None):
         parser.error("give either --pack FILE or --output FOLDER")
+    if options.measure and options.data is None:
+        parser.error("--measure needs the folder with the scans")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     training = (
         read_pack(options.from_pack) if options.from_pack else read_training_set(options.data)
@@ -358,6 +376,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.pack:
         write_pack(training, options.pack)
         log.info("%s has %.1f MB", options.pack, options.pack.stat().st_size / 1e6)
+        return
+    if options.measure:
+        seen = load_networks(options.measure).card.training.get("scans", {})
+        unseen = [name for name in OUTLINED if name not in seen]
+        measured = {
+            name: measure_left_out(
+                options.measure, options.data, training, name, options.output / label_of(name)
+            )
+            for name in unseen
+        }
+        print(json.dumps(measured, indent=2))
         return
     if options.bfloat16:
         keras.config.set_dtype_policy("mixed_bfloat16")
