@@ -28,7 +28,7 @@ from LungNoduleSegLib.commands.training import (
     prepare_luna,
     train,
 )
-from LungNoduleSegLib.options import DEFAULT_MODEL, RunOptions
+from LungNoduleSegLib.options import DEFAULT_MODEL, OutputOptions, RunOptions
 
 SUMMARY = "Lungs and nodules in chest CT. Research use only, not a medical device."
 
@@ -48,6 +48,7 @@ def run(
     ],
     output: OutputFolder,
     options: RunOptions,
+    files: OutputOptions,
     series: SeriesOption = None,
     lungs_file: Annotated[
         Path | None,
@@ -55,17 +56,6 @@ def run(
     ] = None,
     scene: Annotated[
         bool, typer.Option("--scene", help="Also write scene.mrb for Slicer.")
-    ] = False,
-    dicom: Annotated[
-        bool,
-        typer.Option("--dicom", help="Also write DICOM SEG and SR; needs a DICOM series."),
-    ] = False,
-    probability: Annotated[
-        bool,
-        typer.Option("--probability", help="Also write probability.nrrd for other thresholds."),
-    ] = False,
-    masks: Annotated[
-        bool, typer.Option("--masks", help="Also write masks.npz, which Slicer loads at once.")
     ] = False,
     facts: FactsOption = None,
     progress: ProgressOption = ProgressStyle.BAR,
@@ -90,12 +80,10 @@ def run(
             source,
             output,
             series=series,
-            dicom=dicom,
-            probability=probability,
-            masks=masks,
             clinical_data=read_facts(facts) if facts else NO_CLINICAL_DATA,
             scene=scene_writer,
             progress=reporter,
+            **vars(files),
         )
         card = find_card(options.model or DEFAULT_MODEL)
         kind = run_kind(EXTERNAL_LUNGS if lungs_file else options.lungs, card.sha256)

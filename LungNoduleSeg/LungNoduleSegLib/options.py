@@ -58,6 +58,17 @@ BUNDLED = RunOptions()
 
 
 @dataclass(frozen=True)
+class OutputOptions:
+    """Further files of a run, for `run` and the panel."""
+
+    dicom: Annotated[bool, Option("Also write DICOM SEG and SR; needs a DICOM series.")] = False
+    probability: Annotated[bool, Option("Also write probability.nrrd for other thresholds.")] = (
+        False
+    )
+    masks: Annotated[bool, Option("Also write masks.npz, which Slicer loads at once.")] = False
+
+
+@dataclass(frozen=True)
 class BatchOptions:
     """Options of `batch` besides those of each run."""
 

@@ -26,7 +26,7 @@ from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.measures import measure_labels
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
-from LungNoduleSegLib.options import DEFAULT_MODEL, RunOptions
+from LungNoduleSegLib.options import DEFAULT_MODEL, OutputOptions, RunOptions
 from LungNoduleSegLib.pipeline import Analysis, Timing, analyse
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.reading import DICOM_KEY_IMAGES, result_names
@@ -96,44 +96,40 @@ class SegmentedScan:
         self,
         output: Path | str,
         *,
-        dicom: bool = False,
-        probability: bool = False,
-        masks: bool = False,
         clinical_data: ClinicalData = NO_CLINICAL_DATA,
         scene: SceneWriter | None = None,
         progress: ProgressCallback | None = None,
+        **files: bool,
     ) -> None:
         """Write the masks, the segmentation, the table, the report and `run.json` into a folder.
 
         Args:
             output: folder for the results, written whole or not at all; nothing is overwritten.
-            dicom: also write `segmentation.dcm` and `measurements.dcm`; needs a DICOM series.
-            probability: also write `probability.nrrd`, for changing the threshold later.
-            masks: also write `masks.npz`, which Slicer loads fast.
             clinical_data: of the patient and of all nodules, for the report's risk section.
             scene: also write `scene.mrb`; see `LungNoduleSegSlicer.scene.saving_logic`.
             progress: callback; None shows bars in a terminal.
+            **files: further files, as in `OutputOptions`: `dicom=True` also writes
+                `segmentation.dcm` and `measurements.dcm`, `probability=True` writes
+                `probability.nrrd`, and `masks=True` writes `masks.npz`.
 
         Raises:
             InputError: if one of the files exists, or `dicom` is set and the scan is not DICOM.
         """
-        output = Path(output)
-        _check_output(output, scene is not None, dicom, probability, masks)
+        output, wanted = Path(output), OutputOptions(**files)
+        _check_output(output, scene is not None, wanted)
         with in_terminal(progress) as report, whole_output(output, "writing") as folder:
-            self._write(folder, report, dicom, probability, masks, clinical_data, scene)
+            self._write(folder, report, wanted, clinical_data, scene)
 
     def _write(
         self,
         folder: Path,
         progress: ProgressCallback,
-        dicom: bool,
-        probability: bool,
-        masks: bool,
+        files: OutputOptions,
         clinical_data: ClinicalData,
         scene: SceneWriter | None,
     ) -> None:
         """Write the files of `save` into a staging folder."""
-        source = read_dicom_source(self.scan) if dicom else None
+        source = read_dicom_source(self.scan) if files.dicom else None
         record = self.record
         if clinical_data != NO_CLINICAL_DATA:
             parameters = record["parameters"] | {"clinical_data": clinical_data.to_dict()}
@@ -147,8 +143,8 @@ class SegmentedScan:
             scene=scene,
             clinical_data=clinical_data,
             dicom=source,
-            probability=probability,
-            masks=masks,
+            probability=files.probability,
+            masks=files.masks,
         )
 
 
@@ -208,20 +204,18 @@ class NoduleSegmenter:
         output: Path | str,
         *,
         series: str | None = None,
-        dicom: bool = False,
-        probability: bool = False,
-        masks: bool = False,
         clinical_data: ClinicalData = NO_CLINICAL_DATA,
         scene: SceneWriter | None = None,
         progress: ProgressCallback | None = None,
+        **files: bool,
     ) -> SegmentedScan:
         """Segment one scan and write the results: `apply`, then `save`.
 
         Reasons for `save` to fail are checked before the work begins. Arguments and errors are
         those of the two.
         """
-        output = Path(output)
-        _check_output(output, scene is not None, dicom, probability, masks)
+        output, wanted = Path(output), OutputOptions(**files)
+        _check_output(output, scene is not None, wanted)
         if clinical_data.nodules:
             raise InputError(
                 f"Clinical data name nodule {min(clinical_data.nodules)}, but nodules have no "
@@ -229,8 +223,8 @@ class NoduleSegmenter:
                 "single nodules with `risk`."
             )
         with in_terminal(progress) as report, whole_output(output, "writing") as folder:
-            found = self._apply(ct, series, report, dicom)
-            found._write(folder, report, dicom, probability, masks, clinical_data, scene)
+            found = self._apply(ct, series, report, wanted.dicom)
+            found._write(folder, report, wanted, clinical_data, scene)
         return found
 
     def _apply(
@@ -293,9 +287,9 @@ def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
     return sitk.Resample(whole, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
 
 
-def _check_output(output: Path, scene: bool, dicom: bool, probability: bool, masks: bool) -> None:
-    names = result_names(scene, dicom, probability, masks)
-    refuse_existing(output, [*names, *[DICOM_KEY_IMAGES] * dicom])
+def _check_output(output: Path, scene: bool, files: OutputOptions) -> None:
+    names = result_names(scene, **vars(files))
+    refuse_existing(output, [*names, *[DICOM_KEY_IMAGES] * files.dicom])
 
 
 def _record(

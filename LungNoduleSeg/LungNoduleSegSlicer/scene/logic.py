@@ -29,7 +29,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import (
 )
 from LungNoduleSegLib.detectors.models import find_card
 from LungNoduleSegLib.nodules.table import read_nodules_csv
-from LungNoduleSegLib.options import BUNDLED, DEFAULT_MODEL, RunOptions
+from LungNoduleSegLib.options import BUNDLED, DEFAULT_MODEL, OutputOptions, RunOptions
 from LungNoduleSegLib.results.reading import MASKS, PROBABILITY, SCAN, SEGMENTATION, TABLE, RunMasks
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
 from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_nodes
@@ -112,7 +112,8 @@ class LungNoduleSegLogic:
         lungsName = "" if lungsNode is None else lungsNode.GetName()
         targets = (segmentationNode, tableNode, fiducialNode)
         try:
-            arguments: list[str | Path] = ["run", scan, "-o", results, "--probability", "--masks"]
+            files = arguments_of(OutputOptions(probability=True, masks=True))
+            arguments: list[str | Path] = ["run", scan, "-o", results, *files]
             if lungsNode is not None:
                 write_lungs(lungsNode, lungs)
                 arguments += ["--lungs-file", lungs]
