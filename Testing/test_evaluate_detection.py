@@ -14,9 +14,12 @@ from typer.testing import CliRunner
 import froc_oracle
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.cli import app
+from LungNoduleSegLib.evaluation import subgroups
 from LungNoduleSegLib.evaluation.detection import match_marks, score_detection
 from LungNoduleSegLib.evaluation.froc import OPERATING_POINTS, Band, bootstrap_band
 from LungNoduleSegLib.evaluation.luna_files import Places, Truth, read_challenge
+from LungNoduleSegLib.evaluation.subgroups import TrueNodule
+from LungNoduleSegLib.nodules.table import NoduleKind, Place
 from submissions import luna_submission, write_findings, write_submission, write_uids
 
 Row = tuple[str, tuple[float, float, float], float]
@@ -318,3 +321,85 @@ def test_findings_need_not_be_excluded(files: Files) -> None:
     del files["excluded"]
     marks, truth, _ = read_challenge(**files, excluded=None)
     assert score_detection(marks, truth, resamples=0).matching.on_excluded == 0
+
+
+def test_subgroups_have_counts_limits_and_no_empty_rows() -> None:
+    missed = -np.inf
+    nodules = [
+        TrueNodule(4.0, NoduleKind.SOLID, Place.FREE, 0.9, 0.8),
+        TrueNodule(6.0, NoduleKind.SOLID, Place.PLEURA, 0.4, 0.1),
+        TrueNodule(7.9, None, Place.PLEURA, 0.8, 0.6),
+        TrueNodule(35.0, NoduleKind.NON_SOLID, None, missed, 0.0),
+    ]
+    rows = {(one.by, one.name): one for one in subgroups.subgroups(nodules, 0.5)}
+    assert [(one.found, one.nodules) for one in rows.values()] == [
+        (2, 4), (1, 1), (1, 2), (1, 2), (0, 1), (1, 1), (1, 2)
+    ]  # fmt: skip
+    assert list(rows) == [
+        ("all", "all"),
+        ("size", "4-6 mm"),
+        ("size", "6-8 mm"),
+        ("texture", "solid"),
+        ("texture", "non-solid"),
+        ("place", "free"),
+        ("place", "pleura"),
+    ]
+    every = rows["all", "all"]
+    assert every.dice == pytest.approx(0.7) and every.least_dice == 0.6
+    # Wilson's limits of 2 of 4, by the formula.
+    z, p, n = 1.959964, 0.5, 4
+    half = z * np.sqrt(p * (1 - p) / n + z**2 / 4 / n**2) / (1 + z**2 / n)
+    assert (every.lower, every.upper) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+    none = rows["texture", "non-solid"]
+    assert none.dice is None and none.sensitivity == 0 and none.upper > 0.7
+    assert "0 of 1" in subgroups.to_text(list(rows.values()), None)
+    assert subgroups.subgroups([], 0.5) == []
+
+
+def test_calibration_of_a_known_detector() -> None:
+    rng = np.random.default_rng(0)
+    probability = rng.uniform(0, 1, 20_000)
+    true = rng.random(20_000) < probability
+    honest = subgroups.calibration(probability, true)
+    assert honest is not None and honest.error < 0.02
+    assert [one.findings > 1500 for one in honest.bins] == [True] * subgroups.BINS
+    boastful = subgroups.calibration(np.sqrt(probability), true)
+    assert boastful is not None
+    assert boastful.error == pytest.approx(2 / 3 - 1 / 2, abs=0.02)  # mean of sqrt(p) - p
+    one = subgroups.calibration(np.array([1.0, 0.25]), np.array([True, False]))
+    assert one is not None and one.findings == 2 and one.error == pytest.approx(0.125)
+    nothing: list[float] = []
+    for bad in ([2.0], [-0.1], nothing):
+        assert subgroups.calibration(np.array(bad), np.ones(len(bad), bool)) is None
+
+
+def test_the_command_tells_texture_place_and_calibration(files: Files, tmp_path: Path) -> None:
+    lines = files["annotations"].read_text().split()
+    words = ["texture,place", "5,free", "ground,", *[",pleura"] * 18]
+    text = "".join(f"{line},{more}\n" for line, more in zip(lines, words, strict=True))
+    files["annotations"].write_text(text)
+    with pytest.raises(InputError, match="line 3: 'ground' is not a texture"):
+        read_challenge(**files)
+    files["annotations"].write_text(text.replace("ground", "1"))
+    out = {name: tmp_path / "new" / name for name in ("o.json", "s.csv", "c.png")}
+    options = ("--json", "--subgroups", "--calibration")
+    given = [w for pair in zip(options, map(str, out.values()), strict=True) for w in pair]
+    run = CliRunner().invoke(app, ["evaluate", "detection", *arguments(files), *given])
+    assert run.exit_code == 0, run.output
+    told = json.loads(out["o.json"].read_text(), parse_constant=pytest.fail)
+    rows = {(row["by"], row["name"]): row for row in told["subgroups"]["rows"]}
+    assert rows["all", "all"]["nodules"] == rows["size", "8-12 mm"]["nodules"] == 20
+    assert rows["texture", "non-solid"]["nodules"] == rows["texture", "solid"]["nodules"] == 1
+    assert rows["place", "pleura"]["nodules"] == 18
+    assert told["calibration"]["findings"] == 34
+    assert len(out["s.csv"].read_text().splitlines()) == len(rows) + 1
+    assert np.asarray(Image.open(out["c.png"]).convert("L")).std() > 10
+
+    marks = files["submission"].read_text().replace("0.9\n", "9.9\n").replace("0.9\r\n", "9.9\n")
+    files["submission"].write_text(marks)
+    again = CliRunner().invoke(
+        app, ["evaluate", "detection", *arguments(files), "--calibration", str(tmp_path / "d.png")]
+    )
+    assert again.exit_code == 0, again.output
+    assert "alibration" not in again.stdout
+    assert (tmp_path / "d.png").is_file()

@@ -14,7 +14,7 @@ from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import Lobe
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
-from LungNoduleSegLib.nodules.table import Nodule, Verdict, write_nodules_csv
+from LungNoduleSegLib.nodules.table import Nodule, Outline, Verdict, write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
 from LungNoduleSegLib.results.reading import PROBABILITY, RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import write_segmentation
@@ -30,7 +30,11 @@ from CTLungScreeningLib.geometry import (  # noqa: E402
 )
 from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
-from LungNoduleSegSlicer.scene import mrml_results, nodule_segments  # noqa: E402
+from LungNoduleSegSlicer.scene import (  # noqa: E402
+    mrml_results,
+    nodule_segments,
+    review_state,
+)
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import (  # noqa: E402
     RUN_RECORD,
@@ -420,6 +424,24 @@ def test_a_click_adds_the_nodule_that_the_network_missed(
     logic.history.undo()
     assert state(case)[:2] == before[:2]
     assert state(case)[3] == before[3]
+
+
+def test_a_click_takes_the_faint_mark_of_the_network(
+    logic: LungNoduleSegLogic, plain: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("there is a mark, nothing is grown")
+
+    monkeypatch.setattr(review_state, "grow_work", refuse)
+    (faint,) = (centre for centre, (_, top) in BALLS.items() if top < RULES.threshold)
+    before = state(plain)
+    number = logic.review.addNodule(plain.results, plain.ras(faint))
+    added = logic.review.nodules(plain.results)[-1].nodule
+    assert added.id == number
+    assert added.outline is Outline.IMAGE
+    assert added.equivalent_diameter_mm == pytest.approx(10, abs=0.6)
+    logic.history.undo()
+    assert state(plain)[:2] == before[:2]
 
 
 def test_a_run_does_not_replace_an_added_nodule(

@@ -107,6 +107,34 @@ def test_parts_that_meet_only_at_corners_are_one_nodule() -> None:
     assert sizes == {0.3: [17, 1], 0.6: [16, 1], 0.61: [8, 1], 0.8: [8, 1], 0.805: []}
 
 
+def test_the_mark_at_a_point() -> None:
+    chest = Chest(0)
+    likely = np.zeros(SHAPE, np.float32)
+    likely[5:9, 8:12, 8:12] = 0.9
+    likely[5:9, 8:12, 12:14] = 0.1  # less than its candidates reach down to
+    likely[14:17, 30:33, 40:43] = 0.06  # refused by the classifier
+    likely[5:8, 30:33, 40:43] = 0.04
+    likely[5:8, 20, 3:57] = 0.3
+    chest.probability = chest.image(likely)
+    slider = chest.slider()
+
+    def voxels(z: float, y: float, x: float) -> int | None:
+        point = chest.hu.TransformContinuousIndexToPhysicalPoint((x, y, z))
+        mark = slider.mark_at(point)
+        if mark is None:
+            return None
+        box, mask = mark
+        assert likely[box][mask].all()
+        return int(np.count_nonzero(mask))
+
+    assert voxels(7, 10, 10) == voxels(7, 10, 13) == 64
+    assert voxels(15, 31, 41) == 27
+    assert voxels(6, 31, 41) is None
+    assert voxels(12, 15, 20) is None
+    assert voxels(6, 20, 30) == 3 * 54  # 38 mm
+    assert voxels(-9, 20, 30) is None
+
+
 def test_the_border_of_the_grid_joins_nothing() -> None:
     chest = Chest(0)
     likely = np.zeros(SHAPE, np.float32)

@@ -18,9 +18,16 @@ from skimage.measure import find_contours
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from LungNoduleSegLib.evaluation.lesion_placement import find_lung_sites, insert_synthetic_lesions
-from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet, lesion_rows
+from LungNoduleSegLib.evaluation.lesion_placement import (
+    find_lung_sites,
+    insert_real_nodules,
+    insert_synthetic_lesions,
+)
+from LungNoduleSegLib.evaluation.masks import read_mask
+from LungNoduleSegLib.evaluation.plots import MOST_TILES, SheetRow, draw_sheet, lesion_rows
+from LungNoduleSegLib.evaluation.synthetic_lesions import nodule_spheres
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
+from LungNoduleSegLib.network.transplants import read_cubes
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom, write_phantom
 from LungNoduleSegLib.results.pictures import overview_png
 from LungNoduleSegLib.results.reading import SCENE
@@ -109,6 +116,23 @@ def inserted_lesions(data: Path) -> None:
     )
 
 
+def transplanted_nodules(data: Path) -> None:
+    """A scan's own nodules, then nodules of other patients transplanted into its lungs."""
+    scan = AxialView.of(read_ct(data / "LIDC-IDRI-0012.nii.gz").image, AIR_HU).image
+    outlines = read_mask(data / "LIDC-IDRI-0012_nodules_ge2of4readers.nrrd")
+    own = nodule_spheres(outlines)
+    lungs = segment_lungs(scan)
+    cubes = read_cubes(data / "lidc_nodules")
+    changed, placed = insert_real_nodules(
+        scan, lungs, find_lung_sites(scan, lungs), own, cubes[::16], np.random.default_rng(3)
+    )
+    real = [(scan, tuple(centre.tolist())) for centre, _ in own[:MOST_TILES]]
+    draw_sheet(
+        IMAGES / "transplanted-nodules.png",
+        [SheetRow("its own", real), *lesion_rows(changed, placed)],
+    )
+
+
 def matched_scans(data: Path, folder: Path) -> None:
     """The sections Match, with two patients at the same level, and Localize."""
     command = (
@@ -130,7 +154,12 @@ def save(pixels: np.ndarray, name: str) -> None:
 def main() -> None:
     """Make all pictures."""
     data = Path(sys.argv[1])
-    for name in ("overview.png", "lidc-overview.png", "inserted-lesions.png"):
+    for name in (
+        "overview.png",
+        "lidc-overview.png",
+        "inserted-lesions.png",
+        "transplanted-nodules.png",
+    ):
         (IMAGES / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         phantom_overview(Path(folder) / "phantom")
@@ -138,6 +167,7 @@ def main() -> None:
         matched_scans(data, Path(folder))
     lungs_of_each_scan(data)
     inserted_lesions(data)
+    transplanted_nodules(data)
 
 
 if __name__ == "__main__":

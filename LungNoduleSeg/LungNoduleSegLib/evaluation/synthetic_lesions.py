@@ -196,7 +196,7 @@ def evaluate_synthetic_lesions(
         threshold = card.rules.get("min_probability") or rules.threshold
         view = AxialView.of(read_ct(source, progress=progress).image, AIR_HU).image
         lungs = segment_lungs(view, progress=progress)
-        own = _balls(read_mask(nodules)) if nodules is not None else []
+        own = nodule_spheres(read_mask(nodules)) if nodules is not None else []
         sites = find_lung_sites(view, lungs)
         lesions: list[PlacedLesion] = []
         dice: list[float] = []
@@ -274,7 +274,7 @@ def _dice(
     return result
 
 
-def _balls(labels: sitk.Image) -> list[Ball]:
+def nodule_spheres(labels: sitk.Image) -> list[Ball]:
     """The bounding sphere of each nodule around its centre."""
     parts = sitk.ConnectedComponent(labels > 0, True)
     array = sitk.GetArrayViewFromImage(parts)

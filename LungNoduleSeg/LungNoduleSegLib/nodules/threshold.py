@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
@@ -15,6 +16,7 @@ from CTLungScreeningLib.child_process import Pause, Work, complete
 from LungNoduleSegLib.nodules.finding import STEPS, Candidates, NoduleRules, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.outline import NoduleOutline
+from LungNoduleSegLib.nodules.region_growing import CLICK_MM, LARGEST_MM
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.nodules.wall import Box
 
@@ -156,6 +158,47 @@ class ThresholdedNodules:
             nodule = replace(self._measured[outline], id=next(free))
             found.append(LabelledNodule(nodule, outline.box, outline.mask))
         return tuple(found)
+
+    def mark_at(self, point: tuple[float, float, float]) -> tuple[Box, NDArray[np.bool_]] | None:
+        """Give the network's mark at a point, one too faint for a nodule too.
+
+        The mark reaches down to half of the highest probability within `CLICK_MM` of the point: a
+        candidate that the classifier refused has the same low probability throughout.
+
+        Args:
+            point: LPS mm.
+
+        Returns:
+            Where the mark lies in the grid, and its voxels in that box; None if there is none of
+            `LOWEST`, or one wider than `LARGEST_MM`.
+        """
+        index = np.array(self._steps.TransformPhysicalPointToIndex(point))[::-1]
+        array = sitk.GetArrayViewFromImage(self._steps)
+        if (index < 0).any() or (index >= array.shape).any():
+            return None
+        spacing = np.array(self._steps.GetSpacing())[::-1]
+
+        def around(reach_mm: float) -> tuple[slice, ...]:
+            reach = np.ceil(reach_mm / spacing).astype(int)
+            return tuple(
+                slice(max(0, int(i - r)), int(i + r) + 1) for i, r in zip(index, reach, strict=True)
+            )
+
+        near, whole = around(CLICK_MM), around(LARGEST_MM / 2)
+        peak = int(array[near].max())
+        if peak < LOWEST * STEPS:
+            return None
+        parts, _ = ndimage.label(array[whole] >= peak / 2, np.ones((3, 3, 3)))
+        start = np.argwhere(array[near] == peak)[0]
+        start += [a.start - b.start for a, b in zip(near, whole, strict=True)]
+        mark = parts == parts[tuple(start)]
+        (box,) = ndimage.find_objects(mark.view(np.uint8), 1)
+        if (np.array([part.stop - part.start for part in box]) * spacing >= LARGEST_MM).any():
+            return None
+        z, y, x = (
+            slice(a.start + b.start, a.start + b.stop) for a, b in zip(whole, box, strict=True)
+        )
+        return (z, y, x), mark[box]
 
     def measure(self, number: int, outline: NoduleOutline) -> Nodule:
         """Measure any nodule of the scan."""

@@ -143,14 +143,22 @@ class ReviewedScan:
     def grow_work(self, ras: Sequence[float]) -> Work[NoduleOutline]:
         """Outline a nodule about a point of the world, RAS mm; it lies on the axial grid.
 
+        From the network's mark there, if it has one, else grown from the point.
+
         Raises:
             InputError: as `grow_nodule`.
         """
         x, y, z = ras
-        grown = yield from grow_work(self.axial.hu, self.axial.lungs, (-x, -y, z))
+        point = (-x, -y, z)
+        mark = self.finder.mark_at(point) if self.finder else None
+        if mark is None:
+            grown = yield from grow_work(self.axial.hu, self.axial.lungs, point)
+            yield Pause("Outlining", 0, 1)
+            (outline,) = self.axial.outline([(grown.box, grown.mask)])
+            return replace(outline, made_by=Outline.IMAGE)
         yield Pause("Outlining", 0, 1)
-        (outline,) = self.axial.outline([(grown.box, grown.mask)])
-        return replace(outline, made_by=Outline.IMAGE)
+        (outline,) = self.axial.outline([mark])
+        return outline
 
     def measure(self, number: int, mask: CroppedMask, *, by_hand: bool) -> Nodule:
         """Measure a nodule that was drawn or edited by hand, on any grid.
