@@ -38,7 +38,7 @@ def assert_in_place(image: sitk.Image, tolerance: float = 0.51) -> None:
     np.testing.assert_allclose(sitk.GetArrayViewFromImage(image), truth, atol=tolerance)
 
 
-def mended(scan: CTScan) -> tuple[str, ...]:
+def repairs(scan: CTScan) -> tuple[str, ...]:
     """The notes of a scan without those that the smallness of test objects brings about."""
     small = ("field of view", "unusual for HU")
     return tuple(note for note in scan.notes if not any(words in note for words in small))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 import dicom_files as files
-from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, mended, refusal, voxel_points
+from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, refusal, repairs, voxel_points
 from CTLungScreeningLib.errors import Cancelled
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU, LOWEST_HU
@@ -57,7 +57,7 @@ def test_every_patient_position_is_read_in_place(
         np.testing.assert_allclose(
             scan.image.TransformIndexToPhysicalPoint((0, 0, k)), header.ImagePositionPatient
         )
-    assert mended(scan) == ()
+    assert repairs(scan) == ()
     assert scan.series is not None
     assert (scan.series.patient_id, scan.series.description) == ("P1", "chest")
     assert scan.series.study_date == "20200102"
@@ -155,7 +155,7 @@ def test_real_files_under_any_name_and_among_others_give_the_same(
     assert [s.sop_instance_uid for s in shuffled.slices] == [
         s.sop_instance_uid for s in scan.slices
     ]
-    assert len(mended(shuffled)) == 2
+    assert len(repairs(shuffled)) == 2
     assert "chosen of 2 CT series" in shuffled.notes[0]
 
 

@@ -1,4 +1,4 @@
-"""A DICOM series that is not quite right is mended with a note or refused with a sentence."""
+"""A DICOM series that is not quite right is repaired with a note or refused with a sentence."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydicom.uid import (
 )
 
 import dicom_files as files
-from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, mended, refusal
+from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, refusal, repairs
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.dicom_headers import read_instance
@@ -48,7 +48,7 @@ def test_a_picture_in_the_series_is_left_out(tmp_path: Path) -> None:
     files.save(picture, tmp_path / "picture")
     scan = read_ct(tmp_path)
     assert_in_place(scan.image)
-    assert len(mended(scan)) == 1
+    assert len(repairs(scan)) == 1
 
 
 def test_copies_are_left_out(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_copies_are_left_out(tmp_path: Path) -> None:
     files.save(renamed, tmp_path / "again" / "y")
     scan = read_ct(tmp_path)
     assert_in_place(scan.image)
-    assert mended(scan) == ("2 of 11 images are copies of others and were left out.",)
+    assert repairs(scan) == ("2 of 11 images are copies of others and were left out.",)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 import dicom_files as files
-from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, mended, refusal, voxel_points
+from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, refusal, repairs, voxel_points
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
 
@@ -39,7 +39,7 @@ def test_volume_files_keep_their_grid(tmp_path: Path, suffix: str, kind: Any) ->
     )
     np.testing.assert_allclose(voxel_points(scan.image), voxel_points(image), atol=1e-4)
     assert (scan.series, scan.slices) == (None, ())
-    assert mended(scan) == ()
+    assert repairs(scan) == ()
     assert "a series can be named for a folder only" in refusal(
         tmp_path / f"ct{suffix}", series="1.2"
     )

@@ -46,7 +46,7 @@ class CTScan:
         source: the folder or file that was read.
         series: DICOM identifiers, None for other formats.
         slices: for DICOM one entry for each k of the array, in order; empty for other formats.
-        notes: one sentence for each thing mended on reading.
+        notes: one sentence for each repair on reading.
     """
 
     image: sitk.Image

@@ -47,7 +47,7 @@ class SliceStack:
             where the pixels of an axial stack are seen from the head.
         step: (3,), mm from one slice's position to the next; not parallel to the third column of
             `direction` if the gantry was tilted.
-        notes: what was mended.
+        notes: on repairs.
     """
 
     frames: tuple[Frame, ...]

@@ -146,7 +146,7 @@ def failure_message(missing: list[Requirement]) -> str:
     """Report that packages could not be installed, and the command that installs them."""
     names = " ".join(f'"{one}"' for one in missing)
     return _(
-        "Python packages could not be installed: see that this computer reaches the internet, "
+        "Python packages could not be installed: check the internet connection of this computer, "
         "then try again, or run this command in a terminal:\n\nPythonSlicer -m pip install {names}"
     ).format(names=names)
 

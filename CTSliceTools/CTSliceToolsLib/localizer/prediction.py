@@ -103,7 +103,7 @@ class ScanPrediction:
         slices: from feet to head, at least two; `index` counts them.
         fit: heights of all landmarks, its residual and its warnings.
         model: the localizer.
-        notes: one sentence for each thing mended when the scan was read.
+        notes: one sentence for each repair when the scan was read.
     """
 
     source: Path

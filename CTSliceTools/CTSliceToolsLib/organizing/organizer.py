@@ -174,7 +174,7 @@ def organize(
     except OSError as error:
         raise InputError(
             f"{error.filename2 or error.filename or destination} cannot be written or removed "
-            f"({error.strerror}): mend that and run the command again; it goes on where it stopped."
+            f"({error.strerror}): solve that and run the command again, which continues."
         ) from error
 
 

@@ -64,7 +64,7 @@ class MatchSection(Section):
         self.run_bar = RunBar(
             ui.matchRun,
             _("Match volumes"),
-            _("Localize whichever volume has not been yet, and compare the voxels of both."),
+            _("Localize both volumes if needed, and compare their voxels."),
             self._make_work,
             lambda nodes: None,
         )

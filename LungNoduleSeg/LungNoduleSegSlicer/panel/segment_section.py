@@ -64,7 +64,7 @@ def added(file: Path) -> Path:
     if command:
         question = _(
             "{model} runs this program on your computer, with your rights, each time it is used:"
-            "\n\n{command}\n\nMay it?"
+            "\n\n{command}\n\nAllow this?"
         ).format(model=card.name, command=command)
         if not slicer.util.confirmOkCancelDisplay(question, _("Add model")):
             raise InputError(f"{card.name} was not added, as its program may not run.")
