@@ -1,8 +1,10 @@
 """The panel LungNoduleSeg, in Slicer or on its stand-in."""
 
+import csv
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import unittest
 from collections.abc import Callable
@@ -35,7 +37,7 @@ from LungNoduleSegSlicer.scene.result_nodes import RUN_RECORD
 from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_folder
 from panel_host import PICTURES, leave_panel, section_names, slow
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
-from toy_models import command_model, onnx_model, zipped
+from toy_models import command_model, onnx_model, python_package, zipped
 
 
 class TestWithoutAScan(PanelTest):
@@ -307,18 +309,44 @@ class TestPhantom(ScanTest):
             self.assertIn("Marks what is bright.", box.toolTip)
             self.assertIn("Licence: MIT", box.toolTip)
             self.assertIn("Takes about", self.ui.costLabel.text)
-            self.run_to_end()
-            results = self.widget.logic.resultsOf(self.volume)
-            record = json.loads(results.table.GetAttribute(RUN_RECORD))
-            self.assertEqual(record["model"]["name"], "toy-onnx")
-            self.assertEqual(record["model"]["kind"], "onnx")
-            found = self.widget.logic.review.nodules(results)
-            self.assertGreater(len(found), 0)
-            truth = sitk.ReadImage(phantom_folder() / "truth" / "nodules.nii.gz")
-            places = [(one.nodule.x, one.nodule.y, one.nodule.z) for one in found]
-            inside = [truth[truth.TransformPhysicalPointToIndex(place)] for place in places]
-            self.assertTrue(any(inside), f"{places} are no lesions of the phantom")
-            self.widget.model.choose_named("")
+            self.run_and_see_lesions("onnx")
+
+    def test_a_program_that_the_user_adds_finds_the_nodules(self) -> None:
+        with (
+            tempfile.TemporaryDirectory() as name,
+            patch.dict(os.environ, {SETTINGS_FOLDER: f"{name}/settings"}),
+            patch("slicer.util.confirmOkCancelDisplay", return_value=True),
+        ):
+            card = command_model(Path(name))
+            self.widget.model.choose(added(zipped(card, Path(name), Path(name) / "toy.zip")))
+            self.run_and_see_lesions("command")
+
+    def test_a_package_that_the_user_installs_finds_the_nodules(self) -> None:
+        with (
+            tempfile.TemporaryDirectory() as name,
+            patch.dict(os.environ, {"PYTHONPATH": name}),
+            patch.object(sys, "path", [name, *sys.path]),
+            (phantom_folder() / "truth" / "lesions.csv").open(encoding="utf-8") as rows,
+        ):
+            lesion = next(csv.DictReader(rows))
+            python_package(Path(name), (float(lesion["x"]), float(lesion["y"]), float(lesion["z"])))
+            self.widget.model.choose(Path("toy-python"))
+            self.run_and_see_lesions("python")
+
+    def run_and_see_lesions(self, kind: str) -> None:
+        """Run the toy model of a kind, which is chosen, and see a lesion of the phantom found."""
+        self.run_to_end()
+        results = self.widget.logic.resultsOf(self.volume)
+        record = json.loads(results.table.GetAttribute(RUN_RECORD))
+        self.assertEqual(record["model"]["name"], f"toy-{kind}")
+        self.assertEqual(record["model"]["kind"], kind)
+        found = self.widget.logic.review.nodules(results)
+        self.assertGreater(len(found), 0)
+        truth = sitk.ReadImage(phantom_folder() / "truth" / "nodules.nii.gz")
+        places = [(one.nodule.x, one.nodule.y, one.nodule.z) for one in found]
+        inside = [truth[truth.TransformPhysicalPointToIndex(place)] for place in places]
+        self.assertTrue(any(inside), f"{places} are no lesions of the phantom")
+        self.widget.model.choose_named("")
 
     def test_results_come_and_verdicts_outlive_a_second_run_and_undo_takes_all_out(self) -> None:
         self.run_to_end()

@@ -3,13 +3,17 @@
     python Testing/benchmarks/run.py [SCAN] [--only start|run|predict|demo]
 
 SCAN is ../shared/data/LIDC-IDRI-0001 unless given. Seconds count from the start of Python to its
-end; processor seconds, summed over the cores, say the same on a machine that others use as well.
-`start` is a run until its networks are loaded, as the panel's child process does it. Then come the
-stages of the run, and how far its nodules are from those that Keras finds.
+end, with our modules compiled as pip leaves them. The load, the number of processes that wanted to
+run in the last minute before a line, should be 0 to 2 for those of our own: others' work slows all
+down, and also inflates the processor seconds, which are summed over the cores. `start` is a run
+until its networks are loaded, as the panel's child process does it. Then come the stages of the
+run, and how far its nodules are from those that Keras finds.
 """
 
 import argparse
+import compileall
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +25,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+import CTLungScreeningLib
+import CTSliceToolsLib
+import LungNoduleSegLib
 from CTLungScreeningLib.child_process import ChildProcess
 from CTLungScreeningLib.model_card import TRAIN, read_card
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
@@ -73,9 +80,14 @@ parser.add_argument("scan", type=Path, nargs="?", default=Path("../shared/data/L
 parser.add_argument("--only", choices=("start", "run", "predict", "demo"))
 options = parser.parse_args()
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+for package in (CTLungScreeningLib, CTSliceToolsLib, LungNoduleSegLib):
+    compileall.compile_dir(Path(str(package.__file__)).parent, quiet=1)
+
 with tempfile.TemporaryDirectory() as name:
     work = Path(name)
-    print(f"{'':<18}{'seconds':>9}{'processor':>11}{'GiB':>7}")
+    print(f"{os.cpu_count()} cores")
+    print(f"{'':<18}{'seconds':>9}{'processor':>11}{'GiB':>7}{'load':>7}")
     for task, program, bundled in (
         ("start", "LungNoduleSegLib", DEFAULT_MODEL),
         ("run", "LungNoduleSegLib", DEFAULT_MODEL),
@@ -85,6 +97,7 @@ with tempfile.TemporaryDirectory() as name:
         if options.only not in (None, task):
             continue
         for engine, model in (("ONNX", bundled), ("Keras", keras_only(bundled, work))):
+            load = os.getloadavg()[0]
             output = work / f"{task}-{engine}{'.json' if task == 'predict' else ''}"
             command: list[str | Path] = [program, "run" if task == "start" else task]
             command += [] if task == "demo" else [options.scan]
@@ -93,7 +106,8 @@ with tempfile.TemporaryDirectory() as name:
                 seconds, processor, gib = start(*command, "--progress", "jsonl")
             else:
                 seconds, processor, gib = measured(*command, "--progress", "none")
-            print(f"{f'{task}, {engine}':<18}{seconds:9.2f}{processor:11.2f}{gib:7.2f}", flush=True)
+            figures = f"{seconds:9.2f}{processor:11.2f}{gib:7.2f}{load:7.1f}"
+            print(f"{f'{task}, {engine}':<18}{figures}", flush=True)
 
     folders = [work / f"run-{engine}" for engine in ("ONNX", "Keras")]
     if folders[0].exists():
