@@ -12,11 +12,18 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.lungs.labels import Lobe
+from LungNoduleSegLib.lungs.labels import LOBES, Lobe
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import Nodule, Outline, Verdict, write_nodules_csv
 from LungNoduleSegLib.nodules.threshold import to_steps
-from LungNoduleSegLib.results.reading import PROBABILITY, RECORD, SEGMENTATION, TABLE
+from LungNoduleSegLib.results.reading import (
+    MASKS,
+    PROBABILITY,
+    RECORD,
+    SEGMENTATION,
+    TABLE,
+    RunMasks,
+)
 from LungNoduleSegLib.results.segments import write_segmentation
 from mrml_grids import voxels_of, voxels_on
 
@@ -135,13 +142,20 @@ def plain(logic: LungNoduleSegLogic, tmp_path: Path) -> Case:
 
 
 def make_case(
-    logic: LungNoduleSegLogic, folder: Path, code: str, *, probability: bool = True
+    logic: LungNoduleSegLogic,
+    folder: Path,
+    code: str,
+    *,
+    probability: bool = True,
+    lobes: sitk.Image | None = None,
 ) -> Case:
     hu, lungs, likely = (sitk.DICOMOrient(image, code) for image in chest())
     labels, nodules, cropped = run(hu, lungs, likely, RULES)
     folder.mkdir()
     write_segmentation(folder / SEGMENTATION, lungs, labels)
     write_nodules_csv(folder / TABLE, nodules)
+    if lobes is not None:
+        RunMasks.of(lungs, labels, lobes).write(folder / MASKS)
     if probability:
         sitk.WriteImage(to_steps(cropped), folder / PROBABILITY)
         (folder / RECORD).write_text(json.dumps({"parameters": {"rules": vars(RULES)}}))
@@ -345,6 +359,49 @@ def test_the_lobe_of_a_nodule_is_kept_at_any_threshold_and_when_it_is_edited(
     erase_upper_half(plain, 1)
     assert logic.review.remeasure(plain.results) == (1,)
     assert {one.id: one.lobe for one in nodules_of(plain.results.table)} == expected
+
+
+def test_lobes_of_a_run_name_those_of_added_nodules_and_of_any_threshold(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    _, lungs, _ = chest()
+    array = sitk.GetArrayViewFromImage(lungs)
+    upper = np.arange(len(array))[:, None, None] >= 25
+    labels = np.zeros(array.shape, np.uint8)
+    for side, lobe, part in (
+        (1, Lobe.RIGHT_UPPER, upper),
+        (1, Lobe.RIGHT_LOWER, ~upper),
+        (2, Lobe.LEFT_UPPER, upper),
+        (2, Lobe.LEFT_LOWER, ~upper),
+    ):
+        labels[(array == side) & part] = LOBES.index(lobe) + 1
+    lobes = sitk.GetImageFromArray(labels)
+    lobes.CopyInformation(lungs)
+    case = make_case(logic, tmp_path / "run", "LPS", lobes=lobes)
+    segmentation = case.results.segmentation.GetSegmentation()
+    display = case.results.segmentation.GetDisplayNode()
+    shown = {
+        segmentation.GetSegment(one).GetName(): display.GetSegmentVisibility(one)
+        for one in segmentation.GetSegmentIDs()
+        if "Lobe" in one
+    }
+    assert shown == {
+        "Right upper lobe": False,
+        "Right lower lobe": False,
+        "Left upper lobe": False,
+        "Left lower lobe": False,
+    }
+    number = logic.review.addNodule(case.results, case.ras(UNSEEN))
+    added = next(one for one in nodules_of(case.results.table) if one.id == number)
+    assert added.lobe is Lobe.RIGHT_UPPER
+    logic.review.setThreshold(case.results, 0.4)
+    found = nodules_of(case.results.table)
+    assert len(found) == 3
+    for one in found:
+        z = one.z - case.axial_origin[2]
+        assert one.lobe == f"{one.side} {'lower' if z < 50 else 'upper'}"
+    complete(run_work(case.results, tmp_path / "saved"))
+    assert sorted(RunMasks.read(tmp_path / "saved" / MASKS).lobes) == [1, 3, 4, 5]
 
 
 def test_without_the_probability_the_threshold_is_refused_in_a_sentence(

@@ -33,6 +33,7 @@ class Analysis:
         findings: nodules on that grid.
         view: maps the axial grid to the scan's grid.
         notes: on repairs of the scan and on problems, one sentence each.
+        lobes: n for `LOBES[n - 1]`, on the same grid; None if they are not known.
     """
 
     scan: CTScan
@@ -42,6 +43,7 @@ class Analysis:
     findings: NoduleFindings
     view: AxialView
     notes: tuple[str, ...] = ()
+    lobes: sitk.Image | None = None
 
 
 @dataclass
@@ -98,6 +100,7 @@ def analyse(
             except InputError as error:
                 raise InputError(f"{scan.source}: {error}") from None
         lungs, hu = crop_to(lungs, view.image)
+        lobes = None if lobes is None else onto_grid(lobes, lungs, 0)
     with timing.stage("Nodules", progress):
         found = Detection.of(detector.detect(hu, lungs, progress), hu, lungs)
     with timing.stage("Measures", progress):
@@ -105,11 +108,11 @@ def analyse(
             found.probability, hu, lungs, rules, scan.image, labels=found.labels
         )
         if lobes is not None:
-            findings = with_lobes(findings, onto_grid(lobes, lungs, 0))
+            findings = with_lobes(findings, lobes)
     notes = (*scan.notes, *implausible(lungs), *detector.notes, *found.notes)
     if scan.series and scan.series.series_instance_uid in detector.card.training_cases:
         notes += (
             f"{detector.card.name} was trained on this scan: these findings do not show how well "
             "it performs on other scans.",
         )
-    return Analysis(scan, hu, lungs, found.probability, findings, view, notes)
+    return Analysis(scan, hu, lungs, found.probability, findings, view, notes, lobes)

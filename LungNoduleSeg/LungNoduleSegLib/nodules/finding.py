@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.lungs.labels import LOBES
+from LungNoduleSegLib.lungs.labels import LOBES, Lobe
 from LungNoduleSegLib.nodules.measures import NoduleMeter, sphere_diameter
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.nodules.wall import Box
@@ -21,6 +21,9 @@ MAX_NODULES = np.iinfo(np.uint16).max
 STEPS = 200
 """A probability that is kept, or ranked by, is rounded down to a step of 1/200. So at a threshold
 that is a multiple of 0.005 the same voxels reach it as before."""
+
+_FIRST_REACH_MM = 20.0
+"""How far around a nodule outside the lobes the nearest is looked for at first."""
 
 IN_SLICE = np.array([[[0, 0, 0]] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0, 0, 0]] * 3], bool)
 """Neighbours (z, y, x) over edges of the pixels of an axial slice."""
@@ -297,24 +300,42 @@ def with_lobes(findings: NoduleFindings, lobes: sitk.Image) -> NoduleFindings:
         findings: on a grid.
         lobes: of `lungs.programs.find_lobes`, not empty, on the same grid.
     """
-    array = sitk.GetArrayViewFromImage(lobes)
-    boxes = ndimage.find_objects(sitk.GetArrayViewFromImage(findings.labels))
-    nearest: NDArray[np.int64] | None = None
+    labels = sitk.GetArrayViewFromImage(findings.labels)
+    boxes = ndimage.find_objects(labels)
     nodules = []
     for nodule in findings.nodules:
         box = boxes[nodule.id - 1]
-        mask = sitk.GetArrayViewFromImage(findings.labels)[box] == nodule.id
-        counts = np.bincount(array[box][mask], minlength=len(LOBES) + 1)[1:]
-        if not counts.any():
-            if nearest is None:
-                spacing = lobes.GetSpacing()[::-1]
-                nearest = ndimage.distance_transform_edt(
-                    array == 0, spacing, return_distances=False, return_indices=True
-                )
-            voxels = array[tuple(axis[box][mask] for axis in nearest)]
-            counts = np.bincount(voxels, minlength=len(LOBES) + 1)[1:]
-        nodules.append(replace(nodule, lobe=LOBES[int(counts.argmax())]))
+        nodules.append(replace(nodule, lobe=lobe_of(lobes, box, labels[box] == nodule.id)))
     return replace(findings, nodules=tuple(nodules))
+
+
+def lobe_of(lobes: sitk.Image, box: Box, mask: NDArray[np.bool_]) -> Lobe:
+    """Give the lobe with most voxels of a nodule, else the nearest.
+
+    Args:
+        lobes: of `lungs.programs.find_lobes`, not empty.
+        box: the part of their array (z, y, x) that holds the nodule.
+        mask: the nodule's voxels in the box.
+    """
+    array = sitk.GetArrayViewFromImage(lobes)
+    spacing = np.array(lobes.GetSpacing())[::-1]
+    voxels, reach_mm = array[box][mask], _FIRST_REACH_MM
+    while not voxels.any():
+        margin = np.ceil(reach_mm / spacing).astype(int).tolist()
+        around = tuple(
+            slice(max(part.start - more, 0), part.stop + more)
+            for part, more in zip(box, margin, strict=True)
+        )
+        outside = array[around] == 0
+        distance, nearest = ndimage.distance_transform_edt(outside, spacing, return_indices=True)
+        inner = tuple(
+            slice(part.start - whole.start, part.stop - whole.start)
+            for part, whole in zip(box, around, strict=True)
+        )
+        if not outside.all() and distance[inner][mask].max() <= reach_mm:
+            voxels = array[around][tuple(axis[inner][mask] for axis in nearest)]
+        reach_mm *= 2
+    return LOBES[int(np.bincount(voxels, minlength=len(LOBES) + 1)[1:].argmax())]
 
 
 def _candidates(

@@ -5,7 +5,7 @@ import math
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -150,16 +150,21 @@ class RunMasks:
         grid: of the scan.
         lungs: by label, 1 right and 2 left.
         nodules: by number.
+        lobes: by label, see `LOBES`; none if they are not known.
     """
 
     grid: Grid
     lungs: Mapping[int, CroppedMask]
     nodules: Mapping[int, CroppedMask]
+    lobes: Mapping[int, CroppedMask] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, lungs: sitk.Image, labels: sitk.Image) -> "RunMasks":
+    def of(
+        cls, lungs: sitk.Image, labels: sitk.Image, lobes: sitk.Image | None = None
+    ) -> "RunMasks":
         """Crop label images to their labels."""
-        return cls(Grid.of(lungs), *(dict(_cropped(image)) for image in (lungs, labels)))
+        images = [lungs, labels, *([] if lobes is None else [lobes])]
+        return cls(Grid.of(lungs), *(dict(_cropped(image)) for image in images))
 
     def write(self, file: Path) -> None:
         """Write a new file, `MASKS`, for `read`.
@@ -169,7 +174,8 @@ class RunMasks:
         """
         grids: dict[str, Any] = {_SCAN: asdict(self.grid)}
         bits: dict[str, Any] = {}
-        for kind, masks in (("lung", self.lungs), ("nodule", self.nodules)):
+        kinds = {"lung": self.lungs, "nodule": self.nodules, "lobe": self.lobes}
+        for kind, masks in kinds.items():
             for number, mask in masks.items():
                 name = f"{kind} {number}"
                 bits[name] = np.packbits(mask.voxels)
@@ -190,7 +196,7 @@ class RunMasks:
         Raises:
             InputError: if the file is missing or damaged.
         """
-        found: dict[str, dict[int, CroppedMask]] = {"lung": {}, "nodule": {}}
+        found: dict[str, dict[int, CroppedMask]] = {"lung": {}, "nodule": {}, "lobe": {}}
         try:
             with np.load(file) as stored:
                 grids = {
@@ -216,7 +222,7 @@ class RunMasks:
             zipfile.BadZipFile,
         ) as error:
             raise InputError(f"{file} is missing or damaged: run the scan again.") from error
-        return cls(scan, found["lung"], found["nodule"])
+        return cls(scan, found["lung"], found["nodule"], found["lobe"])
 
     def images(self, grid: sitk.Image, name: str) -> tuple[sitk.Image, sitk.Image]:
         """Return lungs (uint8) and nodules (uint16) as label images on the grid of a scan.

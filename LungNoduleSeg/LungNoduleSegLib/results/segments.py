@@ -17,7 +17,7 @@ from scipy.ndimage import find_objects
 
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.geometry import LPS_TO_RAS, box_of, ijk_to_lps
-from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, LOBES, RIGHT_LUNG, Lobe
 
 TAG = "CTLungScreening"
 """Tag of segments made by this project; its value is the segment's `fingerprint`."""
@@ -137,6 +137,22 @@ _NODULE_COLORS = (
     _rgb(240, 228, 66),
 )
 
+_LOBE_COLORS = (
+    _SKY_BLUE,
+    _rgb(0, 114, 178),
+    _rgb(190, 225, 245),
+    _BLUISH_GREEN,
+    _rgb(150, 215, 185),
+)
+
+_LOBE_CODES = {
+    Lobe.RIGHT_UPPER: Code("45653009", "Upper lobe of lung"),
+    Lobe.RIGHT_MIDDLE: Code("72481006", "Middle lobe of right lung"),
+    Lobe.RIGHT_LOWER: Code("90572001", "Lower lobe of lung"),
+    Lobe.LEFT_UPPER: Code("45653009", "Upper lobe of lung"),
+    Lobe.LEFT_LOWER: Code("90572001", "Lower lobe of lung"),
+}
+
 _LUNG_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _NODULE_CONTEXT = "Segmentation category and type - DICOM master list"
 
@@ -155,6 +171,23 @@ LUNG_STYLES = {
     ),
 }
 """Styles by label in the lung mask."""
+
+LOBE_STYLES = {
+    number: SegmentStyle(
+        f"CTLungScreening_Lobe_{number}",
+        f"{lobe.capitalize()} lobe",
+        color,
+        Terminology(
+            _LUNG_CONTEXT,
+            ANATOMICAL_STRUCTURE,
+            LUNG,
+            RIGHT if lobe.is_right else LEFT,
+            region=_LOBE_CODES[lobe],
+        ),
+    )
+    for number, (lobe, color) in enumerate(zip(LOBES, _LOBE_COLORS, strict=True), 1)
+}
+"""By label in the image of the lobes."""
 
 
 def nodule_style(nodule: int, side: int) -> SegmentStyle:

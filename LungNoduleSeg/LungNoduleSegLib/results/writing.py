@@ -140,8 +140,8 @@ def write_results(
     """Write all results, with images on the grid of the input scan.
 
     With `dicom`, the source series, also DICOM segmentation and report; with `probability` also the
-    network's output, in steps of `to_steps` on the cropped axial grid; with `masks` lungs and
-    nodules also as `RunMasks`.
+    network's output, in steps of `to_steps` on the cropped axial grid; with `masks` lungs, nodules
+    and lobes also as `RunMasks`.
 
     Raises:
         InputError: if one of the files exists.
@@ -160,7 +160,8 @@ def write_results(
             with new_file(folder / PROBABILITY) as temporary:
                 write_image(to_steps(analysis.probability), temporary)
         if masks:
-            RunMasks.of(lungs, nodules).write(folder / MASKS)
+            lobes = None if analysis.lobes is None else analysis.view.restore(analysis.lobes)
+            RunMasks.of(lungs, nodules, lobes).write(folder / MASKS)
     if scene is not None:
         with timing.stage("Scene", progress):
             rules = NoduleRules(**record["parameters"]["rules"])

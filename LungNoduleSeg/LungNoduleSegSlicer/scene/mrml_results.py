@@ -16,7 +16,13 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import Grid
 from CTLungScreeningSlicer.scene.mrml_volume import add_node
 from LungNoduleSegLib.nodules.table import COLUMNS, Column, Nodule
-from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, UNSMOOTHED, fingerprint
+from LungNoduleSegLib.results.segments import (
+    LOBE_STYLES,
+    LUNG_STYLES,
+    TAG,
+    UNSMOOTHED,
+    fingerprint,
+)
 from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES
 from LungNoduleSegLib.risk.growth_table import Row
 
@@ -115,7 +121,8 @@ def add_segments(
     """Replace our segments of an earlier run in a segmentation node.
 
     An earlier segment of ours is replaced if its name and voxels are as we made them. Renamed or
-    edited, it is the user's: it stays, and the new one comes beside it.
+    edited, it is the user's: it stays, and the new one comes beside it. Lobes are hidden at first,
+    because the lungs are shown.
 
     Args:
         segmentation_node: whose other segments stay as they are.
@@ -125,7 +132,7 @@ def add_segments(
         stay: ids of earlier segments that stay even if they are as we made them.
     """
     segmentation = segmentation_node.GetSegmentation()
-    lungs = {style.id for style in LUNG_STYLES.values()}
+    lungs, lobes = ({style.id for style in one.values()} for one in (LUNG_STYLES, LOBE_STYLES))
     left_alone = lungs if keep_lungs else set()
     ours = own_segments(segmentation_node)
     _remove_segments(segmentation, [one for one in ours if one not in {*left_alone, *stay}])
@@ -146,6 +153,8 @@ def add_segments(
             raise RuntimeError(
                 f"{segmentation_node.GetName()} did not take the segment {segment.GetName()}."
             )
+        if source_id in lobes:
+            display.SetSegmentVisibility(segment_id, False)
         if source_id in lungs:
             display.SetSegmentOpacity2DFill(segment_id, LUNG_OPACITY_2D)
             display.SetSegmentOpacity3D(segment_id, LUNG_OPACITY_3D)

@@ -23,6 +23,7 @@ from LungNoduleSegLib.nodules.table import Nodule, Side
 from LungNoduleSegLib.results.reading import RunMasks
 from LungNoduleSegLib.results.segments import (
     ALGORITHM_TAGS,
+    LOBE_STYLES,
     LUNG_STYLES,
     TAG,
     UNSMOOTHED,
@@ -169,6 +170,7 @@ def segments_work(masks: RunMasks, nodules: Iterable[Nodule]) -> Work[Any]:
     segmentation.SetConversionParameter(_SMOOTHING, UNSMOOTHED)
     rows = {one.id: one for one in nodules}
     parts = [(LUNG_STYLES[side], mask) for side, mask in sorted(masks.lungs.items())]
+    parts += [(LOBE_STYLES[number], mask) for number, mask in sorted(masks.lobes.items())]
     for number, mask in sorted(masks.nodules.items()):
         style = _style_of(rows[number]) if number in rows else nodule_style(number, 0)
         parts.append((style, mask))

@@ -22,7 +22,7 @@ from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.table import COLUMNS, REQUIRED, Nodule, Verdict
 from LungNoduleSegLib.results.reading import PROBABILITY, RECORD, RunMasks
-from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, nodule_style
+from LungNoduleSegLib.results.segments import LOBE_STYLES, LUNG_STYLES, TAG, nodule_style
 from LungNoduleSegLib.risk.facts import coarse_steps
 from LungNoduleSegLib.risk.growth import ChestScan, study_date
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
@@ -141,6 +141,23 @@ def lungs_of(segmentation_node: Any, grid: sitk.Image | None = None) -> sitk.Ima
     return merged_segments(segmentation_node, ids, grid, np.uint8)
 
 
+def lobes_of(segmentation_node: Any, grid: sitk.Image) -> sitk.Image | None:
+    """Give the lobes that a run brought, as labels (`LOBES`) on a grid; None if there are none.
+
+    Raises:
+        InputError: if one is not kept as voxels.
+    """
+    ids = _lobe_ids(segmentation_node)
+    found = merged_segments(segmentation_node, ids, grid, np.uint8) if ids else None
+    return found if found and sitk.GetArrayViewFromImage(found).any() else None
+
+
+def _lobe_ids(segmentation_node: Any) -> dict[str, int]:
+    segmentation = segmentation_node.GetSegmentation()
+    ids = {style.id: number for number, style in LOBE_STYLES.items()}
+    return {one: number for one, number in ids.items() if segmentation.GetSegment(one)}
+
+
 def coarse_lungs_of(segmentation_node: Any) -> sitk.Image:
     """Fast equivalent of `coarse_lungs` of `lungs_of`.
 
@@ -196,7 +213,7 @@ def _nodule_ids(result: ResultNodes) -> dict[str, int]:
 
 
 def masks_work(result: ResultNodes) -> Work[RunMasks]:
-    """Return the lungs and the nodules of the table, but for rejected ones, segment by segment.
+    """Return lungs, lobes and nodules of the table, but for rejected ones, segment by segment.
 
     Raises:
         InputError: if the segmentation lacks the lungs of a run or a nodule, or is under a
@@ -204,14 +221,15 @@ def masks_work(result: ResultNodes) -> Work[RunMasks]:
     """
     segmentation = result.segmentation.GetSegmentation()
     lungs, nodules = _lung_ids(result.segmentation), _nodule_ids(result)
+    kinds = lungs, nodules, _lobe_ids(result.segmentation)
     found: dict[str, CroppedMask] = {}
-    for done, segment_id in enumerate((*lungs, *nodules), start=1):
+    for done, segment_id in enumerate([one for ids in kinds for one in ids], start=1):
         _require_voxels(result.segmentation, segment_id)
         found |= voxels_by_id(segmentation, [segment_id])
-        yield Pause("Reading segments", done, len(lungs) + len(nodules))
+        yield Pause("Reading segments", done, sum(map(len, kinds)))
     return RunMasks(
         volume_grid(volume_node_of(result.segmentation)),
-        *({ids[one]: found[one] for one in ids if one in found} for ids in (lungs, nodules)),
+        *({ids[one]: found[one] for one in ids if one in found} for ids in kinds),
     )
 
 

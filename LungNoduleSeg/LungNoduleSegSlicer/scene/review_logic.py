@@ -11,7 +11,13 @@ from CTLungScreeningLib.geometry import CroppedMask
 from CTLungScreeningSlicer.scene.history import History
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.nodules.threshold import LabelledNodule
-from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG, fingerprint, nodule_style
+from LungNoduleSegLib.results.segments import (
+    LOBE_STYLES,
+    LUNG_STYLES,
+    TAG,
+    fingerprint,
+    nodule_style,
+)
 from LungNoduleSegSlicer.scene import nodule_segments, result_nodes, review_state
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
@@ -110,6 +116,7 @@ class ReviewLogic:
                 )
         number = self._free_number(results, nodules)
         nodule = scan.axial.measure(number, outline)
+        nodule = scan.with_lobe(nodule, outline.box, outline.mask)
         there = scan.on_volume(outline)
         if there is None:
             raise InputError("The point lies outside the scan: click on a nodule in a lung.")
@@ -246,7 +253,7 @@ class ReviewLogic:
                 break
         before = nodules_of(results.table, rejected=True)
         go = [segment_id(one.id) for one in before if one.id not in numbers]
-        found = tuple(_with_lobe(one, self._lobes) for one in found)
+        found = tuple(_with_lobe(one, self._lobes, scan) for one in found)
         new = [segment_id(one.nodule.id) for one in found]
         kind = f"threshold {results.table.GetID()}"
         with self._change(results, [*go, *new], "change the threshold", kind):
@@ -296,10 +303,13 @@ class ReviewLogic:
         return self._history.step(review_state.keep(results, segment_ids), what, kind)
 
 
-def _with_lobe(one: LabelledNodule, earlier: Sequence[LabelledNodule]) -> LabelledNodule:
-    """Name the lobe of a nodule if it overlaps one whose lobe is known."""
+def _with_lobe(
+    one: LabelledNodule, earlier: Sequence[LabelledNodule], scan: ReviewedScan
+) -> LabelledNodule:
+    """Name the lobe of a nodule if the lobes are known, or one that it overlaps has a lobe."""
     lobes = (other.nodule.lobe for other in earlier if other.overlaps(one.box, one.mask))
-    return replace(one, nodule=replace(one.nodule, lobe=next(lobes, None)))
+    nodule = replace(one.nodule, lobe=next(lobes, None))
+    return replace(one, nodule=scan.with_lobe(nodule, one.box, one.mask))
 
 
 def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
@@ -317,7 +327,8 @@ def _made_of(results: ResultNodes) -> list[Any]:
     role = results.segmentation.GetReferenceImageGeometryReferenceRole()
     volumes = results.segmentation.GetNodeReference(role), results.probability
     segmentation = results.segmentation.GetSegmentation()
-    lungs = [segmentation.GetSegment(style.id) for style in LUNG_STYLES.values()]
+    styles = (*LUNG_STYLES.values(), *LOBE_STYLES.values())
+    lungs = [segmentation.GetSegment(style.id) for style in styles]
     images = [one and one.GetImageData() for one in volumes]
     images += [one and one.GetRepresentation(BINARY_LABELMAP) for one in lungs]
     return [(image, image and image.GetMTime()) for image in images]

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import SimpleITK as sitk
 import vtk
+from numpy.typing import NDArray
 
 from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView, CroppedMask, Grid, crop_to, onto_grid
+from CTLungScreeningLib.geometry import AxialView, Box, CroppedMask, Grid, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
+from LungNoduleSegLib.nodules.finding import lobe_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.outline import NoduleOutline
 from LungNoduleSegLib.nodules.region_growing import grow_work
@@ -21,6 +24,7 @@ from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import (
     VERDICT,
     ResultNodes,
+    lobes_of,
     lungs_of,
     nodules_of,
     verdicts_of,
@@ -102,11 +106,13 @@ class ReviewedScan:
         grid: of the volume.
         axial: HU, lungs and measures on an axial grid cropped to the lungs.
         finder: of nodules at any threshold, None without the probability.
+        lobes: labels on the axial grid; None if they are not known.
     """
 
     grid: Grid
     axial: NoduleMeter
     finder: ThresholdedNodules | None
+    lobes: sitk.Image | None
 
     @classmethod
     def work(cls, results: ResultNodes) -> Work["ReviewedScan"]:
@@ -130,7 +136,8 @@ class ReviewedScan:
             yield Pause("Preparing", 0, 2)
             lungs, hu = crop_to(lungs, view.image)
             yield Pause("Preparing", 0, 2)
-            return cls(grid, (yield from NoduleMeter.work(hu, lungs, None, original)), None)
+            meter = yield from NoduleMeter.work(hu, lungs, None, original)
+            return cls(grid, meter, None, lobes_of(results.segmentation, lungs))
         steps = volume_image(results.probability)
         yield Pause("Preparing", 0, 2)
         hu = onto_grid(view.image, steps, AIR_HU)
@@ -138,7 +145,7 @@ class ReviewedScan:
         lungs = lungs_of(results.segmentation, steps)
         yield Pause("Preparing", 0, 2)
         finder = yield from ThresholdedNodules.work(steps, hu, lungs, original)
-        return cls(grid, finder.ruler, finder)
+        return cls(grid, finder.ruler, finder, lobes_of(results.segmentation, lungs))
 
     def grow_work(self, ras: Sequence[float]) -> Work[NoduleOutline]:
         """Outline a nodule about a point of the world, RAS mm; it lies on the axial grid.
@@ -173,6 +180,12 @@ class ReviewedScan:
             )
         ruler = self.axial if self.finder is None or by_hand else self.finder
         return ruler.measure(number, NoduleOutline(here.box, here.voxels, Outline.HAND))
+
+    def with_lobe(self, nodule: Nodule, box: Box, mask: NDArray[np.bool_]) -> Nodule:
+        """Name the lobe of a nodule on the axial grid, if the lobes are known."""
+        return (
+            nodule if self.lobes is None else replace(nodule, lobe=lobe_of(self.lobes, box, mask))
+        )
 
     def on_axial(self, mask: CroppedMask) -> CroppedMask | None:
         """Resample a nodule to the axial grid; None if no voxel is inside."""
