@@ -4,7 +4,6 @@ from enum import StrEnum
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import box_of
@@ -40,6 +39,8 @@ def implausible(lungs: sitk.Image) -> tuple[str, ...]:
     Args:
         lungs: labels, axial.
     """
+    from scipy import ndimage  # noqa: PLC0415 - slow to import, and all commands import labels
+
     volumes = lung_volumes_ml(lungs)
     missing = [side for side, ml in volumes.items() if not ml]
     found = [f"No {side} lung was found: look whether it is there." for side in missing]
