@@ -53,6 +53,21 @@ def test_import_loads_nothing_heavy(package: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+SMALL_MATRICES = """
+import os, {package}.cli, numpy
+numpy.ones((500, 500)) @ numpy.ones((500, 500))
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are not counted here")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_command_multiplies_matrices_by_one_thread(package: str) -> None:
+    code = SMALL_MATRICES.format(package=package)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+
+
 def test_the_page_names_what_is_public() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for package in PACKAGES:
