@@ -17,7 +17,6 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.options import options_of
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.options import SUSPICION_MODEL
-from LungNoduleSegLib.results.reading import TABLE, read_findings
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
     ClinicalData,
@@ -124,6 +123,7 @@ def _assessed(
     growth: Path | None,
 ) -> "tuple[Assessment | None, GuidelineResult]":
     """Assess one nodule of a run, None without nodules, and classify the examination."""
+    from LungNoduleSegLib.results.reading import TABLE, read_findings  # noqa: PLC0415 - slow
     from LungNoduleSegLib.risk.assessment import (  # noqa: PLC0415
         ScanRisk,
         assess_scan,
