@@ -66,7 +66,7 @@ def found_lesion(found: SegmentedScan, phantom: Phantom) -> bool:
 
 
 def missed(found: SegmentedScan, phantom: Phantom, folder: Path) -> int:
-    """Have `evaluate detection` count the lesions that were missed, however many marks there are."""
+    """Have `evaluate detection` count the missed lesions, whatever the number of marks."""
     uid = found.scan.series.series_instance_uid if found.scan.series else ""
     places, lesion = "seriesuid,coordX,coordY,coordZ", phantom.lesions[0]
     marks = [f"{uid},{one.x},{one.y},{one.z},{one.probability}" for one in found.nodules]
