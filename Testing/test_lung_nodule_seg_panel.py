@@ -27,7 +27,7 @@ from CTLungScreeningLib.options import arguments_of
 from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS
 from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
-from LungNoduleSegLib.options import DEFAULT_MODEL
+from LungNoduleSegLib.options import DEFAULT_MODEL, RunOptions
 from LungNoduleSegLib.results.reading import DICOM_NAMES
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, SETTINGS_FOLDER, record_cost, run_kind
@@ -195,11 +195,11 @@ class TestCost(ScanTest):
 
     def test_the_choice_of_lungs_is_kept_in_the_scene(self) -> None:
         box = self.ui.lungMethodBox
-        self.assertEqual(self.widget.lungs.options, ["--lungs", "volume"])
+        self.assertEqual(self.widget.lungs.options, RunOptions(lungs=LungMethod.VOLUME))
         box.currentIndex = 1
         box.activated(1) if slicer_host.is_real() else box.activated.emit(1)
         self.assertEqual(self.widget.binding.parameters.lungMethod, "tutorial")
-        self.assertEqual(self.widget.lungs.options, ["--lungs", "tutorial"])
+        self.assertEqual(arguments_of(self.widget.lungs.options), ["--lungs", "tutorial"])
         leave_panel()
         slicer.util.selectModule("LungNoduleSeg")
         self.assertEqual(box.currentIndex, 1)
