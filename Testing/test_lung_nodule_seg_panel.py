@@ -410,7 +410,7 @@ class TestResults(ResultsTest):
         editor = slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
         self.assertEqual(editor.GetSelectedSegmentID(), lungs[0])
         slicer.util.selectModule("LungNoduleSeg")
-        self.assertIs(self.widget.lungs.given, self.results.segmentation)
+        self.assertIs(self.widget.lungs.node, self.results.segmentation)
         self.ui.advancedSection.collapsed = True
 
     def save(self, action: Callable[[], None]) -> None:
