@@ -18,7 +18,7 @@ SETTINGS_FOLDER = "CTLUNGSCREENING_SETTINGS"
 
 FILE = "run-costs.json"
 
-EXTERNAL_LUNGS = "external"
+EXTERNAL_LUNGS = "given"
 """Method of runs with an external lung mask, see `run_kind`."""
 
 KEPT_RUNS = 10
