@@ -120,6 +120,11 @@ COMMANDS = (
         "--json o/out.json --curve o/c.csv --plot p.png --nodules n2.csv --resamples 10",
         ("s.csv", "n.csv", "u.csv"),
     ),
+    Command(
+        f"{NODULES} evaluate lungs ct run/lungs.nii.gz --differences o/d.nrrd",
+        ("ct", "run"),
+        slow=True,
+    ),
     Command(f"{NODULES} evaluate synthetic ct -o out --rounds 1", ("ct",), slow=True),
     Command(f"{NODULES} models list", (), writes=False),
     Command(f"{NODULES} models add toy.zip", ("toy.zip",)),

@@ -19,6 +19,7 @@ from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from lung_programs import CALLED, LOWER, LUNGS, UPPER, install
+from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, LOBES, RIGHT_LUNG, Lobe, LungMethod
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
@@ -119,6 +120,27 @@ def test_the_device_of_a_run_is_that_of_the_program(
         )
     called = (tmp_path / "arguments").read_text(encoding="utf-8").splitlines()
     assert called[-len(arguments) :] == arguments
+
+
+@pytest.mark.parametrize("other", [*BOTH, "file"])
+def test_one_command_compares_the_lungs(
+    other: str, files: Path, programs: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = files / "truth" / "lungs.nii.gz"
+    apart = tmp_path / "apart.nrrd"
+    named = str(truth) if other == "file" else str(other)
+    options = ["--differences", str(apart), "--progress", "jsonl"]
+    app(["evaluate", "lungs", str(files / "dicom"), named, *options], standalone_mode=False)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["result"]
+    assert min(told["dice"].values()) > 0.9
+    shown, lungs = sitk.ReadImage(apart), sitk.ReadImage(truth)
+    values, true = sitk.GetArrayFromImage(shown), sitk.GetArrayFromImage(lungs)
+    ml = np.prod(shown.GetSpacing()) / 1000
+    assert told["only_other_ml"] == pytest.approx(np.count_nonzero(values == 2) * ml)
+    assert (true[values == 2] > 0).all()
+    assert not true[values == 1].any()
+    assert told["other_ml"]["left"] == pytest.approx(np.count_nonzero(true == LEFT_LUNG) * ml)
+    assert 0 < told["largest_ml"] <= max(told["only_own_ml"], told["only_other_ml"])
 
 
 @pytest.fixture(scope="module")

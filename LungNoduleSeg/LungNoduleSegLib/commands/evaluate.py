@@ -146,6 +146,38 @@ def dice(
         report.emit(masks.summary(scans), masks.to_text(scans))
 
 
+def lungs(
+    source: Annotated[Path, typer.Argument(help="Chest CT in any form.")],
+    other: Annotated[
+        str,
+        typer.Argument(help="lungmask or totalsegmentator, if installed, or a label image."),
+    ],
+    differences: Annotated[
+        Path | None,
+        typer.Option(help="New .nii.gz or .nrrd file: 1 only in our lungs, 2 only in the others."),
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="SeriesInstanceUID, if a folder has several.")
+    ] = None,
+    progress: ProgressOption = ProgressStyle.BAR,
+) -> None:
+    """Compare the lungs found in a scan with those of another program or file.
+
+    Prints the Dice coefficient and volume of each lung, and where the two differ most.
+
+    Example: `lung-nodule-seg evaluate lungs ~/dicom/chest lungmask --differences apart.nii.gz`
+    """
+    with shown(progress) as report:
+        from dataclasses import asdict  # noqa: PLC0415
+
+        from LungNoduleSegLib.evaluation.dice import compare_lungs  # noqa: PLC0415 - slow to import
+        from LungNoduleSegLib.lungs.labels import LungMethod  # noqa: PLC0415
+
+        method = LungMethod(other) if other in tuple(LungMethod) else Path(other)
+        found = compare_lungs(source, method, differences, series, report)
+        report.emit(asdict(found), found.to_text())
+
+
 @with_options
 def synthetic(
     source: Annotated[
@@ -199,6 +231,7 @@ def _commands() -> None:
 
 
 app.command()(dice)
+app.command()(lungs)
 app.command()(detection)
 app.command()(synthetic)
 app.command("inserted", hidden=True)(synthetic)

@@ -1,4 +1,4 @@
-"""Dice coefficients of masks by slice, scan and nodule."""
+"""Dice coefficients of masks by slice, scan and nodule, and of lungs."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,9 +12,16 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.volume_files import write_image
 from LungNoduleSegLib.evaluation.masks import find_pairs, is_stack, read_pair, read_stacks
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod, lung_volumes_ml
+from LungNoduleSegLib.lungs.programs import require_method
+from LungNoduleSegLib.lungs.segmentation import read_lungs, segment_lungs
 
 SMOOTH = 1.0
 """Smoothing term of a slice's coefficient in the Data Science Bowl 2017 tutorial."""
@@ -129,6 +136,115 @@ def evaluate_dice(
             result.append(compare_masks(pair.name, *read_pair(pair, resample)))
     progress("Masks", len(pairs), len(pairs))
     return result
+
+
+@dataclass(frozen=True)
+class LungAgreement:
+    """How this project's lungs agree with others of the same scan.
+
+    Attributes:
+        dice: by side, and of "both" together.
+        own_ml, other_ml: volumes by side.
+        only_own_ml, only_other_ml: what only one of them has.
+        largest_ml: the largest connected piece that only one has.
+        largest_in: "own" or "other"; None if they are equal.
+        largest_at: its middle in LPS mm.
+    """
+
+    dice: dict[str, float]
+    own_ml: dict[str, float]
+    other_ml: dict[str, float]
+    only_own_ml: float
+    only_other_ml: float
+    largest_ml: float
+    largest_in: str | None
+    largest_at: tuple[float, float, float] | None
+
+    def to_text(self) -> str:
+        """Format as text."""
+        lines = ["            Dice   own ml  other ml"]
+        for side, value in self.dice.items():
+            own, other = (
+                volumes.get(side, sum(volumes.values())) for volumes in (self.own_ml, self.other_ml)
+            )
+            lines.append(f"{side:<8}{value:8.4f}{own:9.0f}{other:10.0f}")
+        lines.append(f"only own {self.only_own_ml:.1f} ml, only other {self.only_other_ml:.1f} ml")
+        if self.largest_at is not None:
+            x, y, z = self.largest_at
+            lines.append(
+                f"largest difference: {self.largest_ml:.1f} ml, only {self.largest_in}, about "
+                f"({x:.1f}, {y:.1f}, {z:.1f}) mm"
+            )
+        return "\n".join(lines)
+
+
+def compare_lungs(
+    source: Path,
+    other: Path | LungMethod,
+    differences: Path | None = None,
+    series: str | None = None,
+    progress: ProgressCallback = silent,
+) -> LungAgreement:
+    """Compare the lungs that this project finds in a scan with others.
+
+    Args:
+        source: the scan, see `read_ct`.
+        other: a label image of the lungs, see `read_lungs`, or a method that finds them.
+        differences: new `.nii.gz` or `.nrrd` file: 1 where only our lungs are, 2 only the others.
+        series: SeriesInstanceUID, if `source` has several.
+        progress: callback.
+
+    Raises:
+        InputError: if the scan or the other lungs cannot be had, or `differences` exists.
+    """
+    if differences is not None:
+        refuse_existing(differences.parent, [differences.name])
+    if isinstance(other, LungMethod):
+        require_method(other)
+    view = AxialView.of(read_ct(source, series, progress).image, AIR_HU)
+    own = segment_lungs(view.image, progress=progress)
+    if isinstance(other, LungMethod):
+        others = segment_lungs(view.image, other, progress)
+    else:
+        others = read_lungs(other, view.image)
+    mine, theirs = sitk.GetArrayViewFromImage(own), sitk.GetArrayViewFromImage(others)
+    dice = {
+        side: _dice(mine == label, theirs == label)
+        for side, label in (("right", RIGHT_LUNG), ("left", LEFT_LUNG))
+    }
+    apart = sitk.GetImageFromArray(
+        (((mine > 0) & (theirs == 0)) + 2 * ((mine == 0) & (theirs > 0))).astype(np.uint8)
+    )
+    apart.CopyInformation(own)
+    if differences is not None:
+        with new_file(differences) as temporary:
+            write_image(view.restore(apart), temporary)
+    ml = float(np.prod(own.GetSpacing())) / 1000
+    sizes, at = {"own": 0, "other": 0}, {}
+    for value, name in ((1, "own"), (2, "other")):
+        pieces = sitk.RelabelComponent(sitk.ConnectedComponent(apart == value))
+        shape = sitk.LabelShapeStatisticsImageFilter()
+        shape.Execute(pieces)
+        if shape.HasLabel(1):
+            sizes[name], at[name] = shape.GetNumberOfPixels(1), shape.GetCentroid(1)
+    largest = max(sizes, key=lambda name: sizes[name])
+    counts = np.bincount(sitk.GetArrayViewFromImage(apart).ravel(), minlength=3)
+    return LungAgreement(
+        dice | {"both": _dice(mine > 0, theirs > 0)},
+        lung_volumes_ml(own),
+        lung_volumes_ml(others),
+        float(counts[1] * ml),
+        float(counts[2] * ml),
+        sizes[largest] * ml,
+        largest if at else None,
+        at.get(largest),
+    )
+
+
+def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """2·both / (one + other); 1 where both are empty."""
+    total = np.count_nonzero(one) + np.count_nonzero(other)
+    return 2 * np.count_nonzero(one & other) / total if total else 1.0
 
 
 def summary(scans: Sequence[ScanDice]) -> dict[str, Any]:
