@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from training_pack import STEP_HU, TrainingSet, patient_of, read_pack, write_pack
 
-from CTLungScreeningLib.errors import Cancelled
+from CTLungScreeningLib.errors import Cancelled, InputError
 from LungNoduleSegLib.network import unet
 from LungNoduleSegLib.network.inference import Preparation
 from LungNoduleSegLib.network.patches import PatchTrainingPlan, training_scan
@@ -43,7 +43,7 @@ def test_a_pack_gives_back_what_went_in(tmp_path: Path) -> None:
         assert (sitk.GetArrayFromImage(other.lungs) == sitk.GetArrayFromImage(scan.lungs)).all()
     assert after.patients == before.patients
     assert all((a.mask == b.mask).all() for a, b in zip(after.cubes, before.cubes, strict=True))
-    with pytest.raises(FileExistsError):
+    with pytest.raises(InputError, match="data.zip"):
         write_pack(before, tmp_path / "data.zip")
 
 
@@ -57,6 +57,9 @@ def test_no_patient_is_both_learnt_from_and_left_out() -> None:
         assert len(learnt) + len(held) == 20 and held
         left_out += held
     assert len(left_out) == 20
+    learnt, held = whole.split(0, 1)
+    assert len(learnt) == 12 and len(held) == 8
+    assert len(whole.split()[0]) == 20
     assert patient_of(sphere(3)) == "sphere"
 
 

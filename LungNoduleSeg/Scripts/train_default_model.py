@@ -92,7 +92,7 @@ FIRST = PatchTrainingPlan(steps=1000, seed=1)
 SECOND = PatchTrainingPlan(steps=800, seed=2)
 THIRD = PatchTrainingPlan(steps=600, learning_rate=5e-4, seed=3)
 CLASSIFIER = ClassifierPlan()
-RULES = NoduleRules(min_probability=0.7)
+RULES = NoduleRules(min_probability=0.9)
 NAME, SECOND_NAME = "nodule-unet", "nodule-classifier"
 
 log = logging.getLogger("train_default_model")
@@ -368,6 +368,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("give either --pack FILE or --output FOLDER")
     if options.measure and options.data is None:
         parser.error("--measure needs the folder with the scans")
+    if options.pack and options.pack.exists():
+        parser.error(f"{options.pack} exists: choose another name")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     training = (
         read_pack(options.from_pack) if options.from_pack else read_training_set(options.data)
