@@ -19,7 +19,6 @@ from LungNoduleSegLib.lungs.air import (
     find_outside_air,
 )
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
-from LungNoduleSegLib.lungs.pleura import OTHER_MM, dents_at_ribs, dents_seen_from
 
 MOST_WEAR_MM = 15
 APART_MM = 50
@@ -119,9 +118,10 @@ SMALLEST_CUT_ML = 8
 VESSEL_CLOSING_MM = 7
 """Radius of the ball that closes hilar vessels and nodules on the pleura of the mediastinum."""
 MASS_CLOSING_MM = 20
-"""Radius of the ball that closes masses elsewhere."""
-HILUM_MM = 25
-"""The larger ball does not fill more of the mediastinum than bridges over gaps so wide."""
+"""Radius of the ball that closes masses on the ribs' side."""
+MEDIASTINUM_MM = 50
+"""Half the width within which the larger ball would fill the aorta and the pulmonary trunk."""
+LONGEST_MASS_MM = 45
 LARGEST_HOLE_ML = 200
 
 
@@ -279,14 +279,11 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
     """Close each lung over vessels and over nodules and masses on the pleura."""
     closed = sides.copy()
     middle = _between(sides)
-    on_ribs = dents_at_ribs(coarse, sides > 0, middle)
-    columns = np.arange(sides.shape[2])
     for side in (RIGHT_LUNG, LEFT_LUNG):
         lung = sides == side
         if not lung.any():
             continue
         box = coarse.box(lung, MASS_CLOSING_MM + 5)
-        own = columns[box[2]] < middle if side == RIGHT_LUNG else columns[box[2]] > middle
         # Cut by the end of the scan, the lung goes on: else the dome below it would be filled.
         ends = _slices_beyond(box[0], lung.shape[0], MASS_CLOSING_MM / coarse.spacing[0])
         extended = np.pad(lung[box], (ends, (0, 0), (0, 0)), "edge")
@@ -294,14 +291,10 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
             mask[ends[0] : extended.shape[0] - ends[1]]
             for mask in coarse.closings(extended, (VESSEL_CLOSING_MM, MASS_CLOSING_MM))
         )
-        inwards = 1 if side == RIGHT_LUNG else -1
-        _, lateral = dents_seen_from(coarse, lung[box], (0, 0, inwards), HILUM_MM)
-        filled |= (wide & lateral) | (on_ribs[box] & own)
-        for along_z in (1, -1):
-            filled |= dents_seen_from(coarse, lung[box], (along_z, 0, 0), OTHER_MM)[0]
-        back = int(ndimage.center_of_mass(lung[box])[1])
-        beside_spine = dents_seen_from(coarse, lung[box], (0, 1, inwards), OTHER_MM)[0]
-        filled[:, back:] |= beside_spine[:, back:]
+        across = np.abs(np.arange(box[2].start, box[2].stop) - middle) * coarse.spacing[2]
+        lateral = across > MEDIASTINUM_MM
+        filled |= wide & lateral
+        filled |= _compact_behind(wide & ~filled & ~lateral, lung[box], coarse)
         filled |= lung[box]
         rest, _ = ndimage.label(~filled)
         size = np.bincount(rest.ravel()) * coarse.voxel_ml
@@ -312,6 +305,28 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
         target = closed[box]
         target[filled & (target == 0)] = side
     return closed
+
+
+def _compact_behind(added: Mask, lung: Mask, coarse: CoarseGrid) -> Mask:
+    """Choose from what the larger ball adds near the midline the masses beside the spine.
+
+    They are no longer than `LONGEST_MASS_MM` and lie in the back half of the lung; the aorta runs
+    on from slice to slice, and the hilum lies further in front.
+    """
+    pieces, count = ndimage.label(added)
+    if not count:
+        return added
+    depth = ndimage.center_of_mass(lung)[1]
+    kept = [
+        label
+        for label, part in enumerate(ndimage.find_objects(pieces), 1)
+        if part[1].start > depth
+        and all(
+            (one.stop - one.start) * mm <= LONGEST_MASS_MM
+            for one, mm in zip(part, coarse.spacing, strict=True)
+        )
+    ]
+    return np.isin(pieces, kept)
 
 
 def _between(sides: NDArray[np.uint8]) -> float:
