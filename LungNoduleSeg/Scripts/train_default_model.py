@@ -88,10 +88,10 @@ PHANTOMS = (11, 12, 13)
 """Seeds; the first two are used throughout, all in the first stage."""
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
-FIRST = PatchTrainingPlan(steps=1000, seed=1)
-SECOND = PatchTrainingPlan(steps=800, seed=2)
-THIRD = PatchTrainingPlan(steps=600, learning_rate=5e-4, seed=3)
-CLASSIFIER = ClassifierPlan()
+FIRST = PatchTrainingPlan(steps=3000, seed=1)
+SECOND = PatchTrainingPlan(steps=3000, seed=2)
+THIRD = PatchTrainingPlan(steps=2000, learning_rate=5e-4, seed=3)
+CLASSIFIER = ClassifierPlan(steps=3000)
 RULES = NoduleRules(threshold=0.7, min_probability=0.9)
 NAME, SECOND_NAME = "nodule-unet", "nodule-classifier"
 
