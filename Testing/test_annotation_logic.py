@@ -416,7 +416,7 @@ def test_annotation_of_another_series_or_file_is_refused(
     with pytest.raises(InputError, match="no slice of CT"):
         logic.loadAnnotation(volume, tmp_path / "two" / ANNOTATION)
     plain = add_volume(grid(), "plain")
-    with pytest.raises(InputError, match="plain does not tell"):
+    with pytest.raises(InputError, match="plain does not record"):
         logic.loadAnnotation(plain, tmp_path / "two" / ANNOTATION)
     logic.setLandmark(volume, "C7", 3)
     uids = list(by_uid)

@@ -63,7 +63,7 @@ def test_equal_to_the_literal_scoring(
     )
     score = score_detection(Places.of(marks), truth, limit, resamples=0)
     expected = froc_oracle.sensitivities(listed, len(uids))
-    assert score.sensitivity.tolist() == expected
+    assert score.sensitivity.tolist() == pytest.approx(expected, abs=1e-15)
     assert score.cpm == pytest.approx(np.mean(expected), abs=1e-15)
     assert score.matching.candidates == tally["candidates"]
     assert score.matching.on_excluded == tally["excluded"]
