@@ -43,7 +43,7 @@ def test_a_pack_gives_back_what_went_in(tmp_path: Path) -> None:
         assert (sitk.GetArrayFromImage(other.lungs) == sitk.GetArrayFromImage(scan.lungs)).all()
     assert after.patients == before.patients
     assert all((a.mask == b.mask).all() for a, b in zip(after.cubes, before.cubes, strict=True))
-    with pytest.raises(InputError, match="exist"):
+    with pytest.raises(InputError, match="already holds"):
         write_pack(before, tmp_path / "data.zip")
 
 
