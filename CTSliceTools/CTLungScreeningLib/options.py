@@ -1,6 +1,6 @@
 """Options that a command, a panel and the child process between them share.
 
-Each is declared once, as an annotated field of a dataclass:
+Each is declared once, as an annotated field of a dataclass::
 
     @dataclass(frozen=True)
     class Plan:
