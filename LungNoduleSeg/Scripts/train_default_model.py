@@ -295,7 +295,9 @@ def train_all(
     )
     for left_out in (*OUTLINED, None):
         label = label_of(left_out)
-        cubes = training.split(*[] if left_out is None else [fold_of(left_out)])[0]
+        cubes = list(training.cubes)
+        if left_out is not None:
+            cubes, _ = training.split(fold_of(left_out))
         scans = [scan for name, scan in real.items() if name != left_out]
         # Whole lungs come twice as often as parts of lungs and phantoms.
         weighted = [*scans, *(scan for scan in scans if scan.nodules is not None), *phantoms[:2]]

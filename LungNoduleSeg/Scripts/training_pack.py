@@ -21,7 +21,7 @@ from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.geometry import AxialView, crop_to
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
-from LungNoduleSegLib.network.transplants import NoduleCube, read_cubes
+from LungNoduleSegLib.network.transplants import DENSE_HU, NoduleCube, read_cubes
 
 LIDC_1, LIDC_12 = "LIDC-IDRI-0001", "LIDC-IDRI-0012.nii.gz"
 CMB = "CMB-CRC-MSB-01068.nrrd"
@@ -54,7 +54,6 @@ OTHERS = (
 CUBES = "lidc_nodules"
 FOLDS = 5
 """Parts that the patients of the cubes are divided into."""
-DENSE_HU = -500
 
 STEP_HU, LOWEST_HU = 8, -1024
 AROUND_MM = 12.0

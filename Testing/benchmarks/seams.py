@@ -24,7 +24,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from LungNoduleSegLib.network.transplants import NoduleCube, read_cubes, transplant
+from LungNoduleSegLib.network.transplants import DENSE_HU, NoduleCube, read_cubes, transplant
 
 STEP_MM, OUTWARDS, ALONG = 0.7, 11, 9
 INSIDE_MM = 1.4
@@ -37,7 +37,6 @@ TRIES = 4
 SIDE, ENDS_MM = 16, 16.0
 """Voxels and mm by which a host is extended, so that a nodule fits; nothing is looked at there."""
 
-DENSE_HU = -500
 LUNG_ROWS = slice(7, None)
 """Rows of a patch that hold nothing but lung."""
 

@@ -101,7 +101,7 @@ def compare_masks(name: str, predicted: sitk.Image, truth: sitk.Image) -> ScanDi
     true, found = (_nodules(image) for image in (truth, predicted))
     voxel = float(np.prod(truth.GetSpacing()))
     both = true.astype(bool), found.astype(bool)
-    scan = 2 * np.count_nonzero(both[0] & both[1]) / max(sum(map(np.count_nonzero, both)), 1)
+    scan = _dice(*both)
     volumes = [float(np.count_nonzero(mask) * voxel) for mask in both]
     nodules, false_positives = _by_nodule(true, found, voxel)
     marked = np.flatnonzero((both[0] | both[1]).any(axis=(1, 2)))

@@ -11,6 +11,7 @@ from scipy import ndimage, stats
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.files import new_file
+from LungNoduleSegLib.network.transplants import DENSE_HU, shell_around
 from LungNoduleSegLib.nodules.table import NoduleKind, Place
 
 SIZES_MM = ((4, 6), (6, 8), (8, 12), (12, 20), (20, 30))
@@ -18,9 +19,6 @@ SIZES_MM = ((4, 6), (6, 8), (8, 12), (12, 20), (20, 30))
 
 BINS = 10
 """Of probability, of equal width."""
-
-DENSE_HU = -500
-"""Lower limit of vessel or wall beside a nodule."""
 
 _ON_VESSEL = 0.05
 """Share of dense voxels around a nodule from which on it lies on a vessel."""
@@ -122,22 +120,19 @@ def size_of(diameter_mm: float) -> tuple[int, int] | None:
     return next((size for size in SIZES_MM if size[0] <= diameter_mm < size[1]), None)
 
 
-def calibration(
-    probability: NDArray[np.float64], found: NDArray[np.bool_], threshold: float = 0.0
-) -> Calibration | None:
+def calibration(probability: NDArray[np.float64], found: NDArray[np.bool_]) -> Calibration | None:
     """Compare the probability of findings with the share of them that are nodules.
 
     Args:
-        probability: (n,) of each finding.
+        probability: (n,) of each finding; those below 0 are left out.
         found: (n,) whether it is a nodule.
-        threshold: findings of less are left out.
 
     Returns:
         None without findings, or where the numbers are no probabilities from 0 to 1.
     """
-    kept = probability >= threshold
+    kept = probability >= 0
     probability, found = probability[kept], found[kept]
-    if not len(probability) or probability.min() < 0 or probability.max() > 1:
+    if not len(probability) or probability.max() > 1:
         return None
     number = np.minimum((probability * BINS).astype(int), BINS - 1)
     bins = tuple(
@@ -167,8 +162,7 @@ def place_of(
         gap = ndimage.distance_transform_edt(~outside, spacing)[mask].min() - max(spacing[1:])
         if gap <= _BESIDE_PLEURA_MM:
             return Place.PLEURA
-    near, beyond = (ndimage.binary_dilation(mask, iterations=n) for n in (1, 3))
-    shell = beyond & ~near & inside  # closer voxels are blurred by the nodule itself
+    shell = shell_around(mask) & inside
     dense = np.count_nonzero(shell & (hu > DENSE_HU))
     return Place.VESSEL if dense > _ON_VESSEL * np.count_nonzero(shell) else Place.FREE
 

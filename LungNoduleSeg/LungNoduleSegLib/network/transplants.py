@@ -76,8 +76,7 @@ class NoduleCube:
     @cached_property
     def attachment(self) -> NDArray[np.float64] | None:
         """The direction (y, x) to the wall or vessel it is attached to, None without attachment."""
-        near, beyond = (ndimage.binary_dilation(self.mask, iterations=n) for n in (1, 3))
-        shell = beyond & ~near  # closer voxels are blurred by the nodule itself
+        shell = shell_around(self.mask)
         touching = np.argwhere(shell & (self.hu > DENSE_HU))
         if len(touching) < ATTACHED_SHARE * np.count_nonzero(shell):
             return None
@@ -85,11 +84,6 @@ class NoduleCube:
         flat = away[1:] * self.spacing[1:]
         length = np.linalg.norm(flat)
         return flat / length if length > 0.1 * self.diameter_mm else None
-
-    @cached_property
-    def noise_hu(self) -> float:
-        """Standard deviation of the fine noise in the lung around it."""
-        return fine_noise(self.hu[(self.hu < DENSE_HU) & ~self.mask])
 
 
 def read_cubes(folder: Path) -> list[NoduleCube]:
@@ -194,12 +188,10 @@ def transplant(
     return box, mask & inside[box]
 
 
-def fine_noise(values: NDArray[np.int16] | NDArray[np.float32]) -> float:
-    """Estimate noise (HU) from the 30th and 70th percentile of lung voxels."""
-    if values.size < 20:
-        return 0.0
-    low, high = np.percentile(values, (30, 70))
-    return float(high - low) / 1.05  # 1.05 standard deviations of a normal distribution
+def shell_around(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The second and third layer of voxels around a nodule: it blurs the first itself."""
+    near, beyond = (ndimage.binary_dilation(mask, iterations=n) for n in (1, 3))
+    return beyond & ~near
 
 
 def _matched(
