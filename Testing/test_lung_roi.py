@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.morphology import convex_hull_image
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
@@ -209,21 +211,57 @@ def test_a_consolidated_lobe_takes_nothing_else_away(chest: Chest) -> None:
     assert dice(found == LEFT_LUNG, (labels == LEFT_LUNG) & ~lobe) > 0.95
 
 
-@pytest.mark.parametrize("diameter_mm", [12, 30])
-def test_a_mass_on_the_pleura_is_inside(chest: Chest, diameter_mm: float) -> None:
+def with_mass(
+    chest: Chest, start: tuple[int, int, int], inwards: Array, diameter_mm: float
+) -> tuple[sitk.Image, Array]:
+    """Put a mass that sits broadly on the pleura into the right lung, and give its voxels."""
     image, labels = chest
     hu = sitk.GetArrayFromImage(image)
-    k = int(np.median(np.nonzero(labels == RIGHT_LUNG)[0]))
-    y, x = np.argwhere(labels[k] == RIGHT_LUNG)[np.argmin(np.nonzero(labels[k] == RIGHT_LUNG)[1])]
-    sx, sy, sz = image.GetSpacing()
+    spacing = np.array(image.GetSpacing())[::-1]
+    centre = start + 0.15 * diameter_mm * inwards / spacing
     grid = np.indices(hu.shape, sparse=True)
-    centre = (k, y, x + 0.3 * diameter_mm / sx)
-    distance = sum(((g - c) * s) ** 2 for g, c, s in zip(grid, centre, (sz, sy, sx), strict=True))
+    distance = sum(((g - c) * s) ** 2 for g, c, s in zip(grid, centre, spacing, strict=True))
     mass = (distance < (diameter_mm / 2) ** 2) & (labels == RIGHT_LUNG)
     hu[mass] = tissue(np.count_nonzero(mass))
-    found = labels_of(as_image(hu, image))
-    assert np.mean(found[mass] == RIGHT_LUNG) > 0.8
-    assert_same_lungs(found, labels, 0.99)
+    return as_image(hu, image), mass
+
+
+@pytest.mark.parametrize(
+    ("inwards", "diameter_mm", "least"),
+    [
+        ((0, 0, 1), 12, 0.98),
+        ((0, 0, 1), 30, 0.95),
+        ((0, 0, 1), 45, 0.96),
+        ((0, 1, 0), 20, 0.8),
+        ((0, 1, 0), 40, 0.9),
+        ((0, -1, 0), 20, 0.8),
+        ((0, -1, 0), 40, 0.8),
+        ((1, 0, 0), 20, 0.95),
+    ],
+)
+def test_a_mass_on_the_pleura_is_inside(
+    chest: Chest, inwards: tuple[int, int, int], diameter_mm: float, least: float
+) -> None:
+    lung = np.argwhere(chest[1] == RIGHT_LUNG)
+    middle = np.median(lung, axis=0)
+    across = np.flatnonzero(np.array(inwards) == 0)
+    line = lung[(np.abs(lung[:, across] - middle[across]) < 1).all(1)]
+    start = line[np.argmin(line @ inwards)]
+    scan, mass = with_mass(chest, start, np.array(inwards), diameter_mm)
+    found = labels_of(scan)
+    assert np.mean(found[mass] == RIGHT_LUNG) > least
+    assert_same_lungs(found, chest[1], 0.99)
+
+
+def test_the_chest_wall_of_a_thin_patient_holds_the_lungs(chest: Chest) -> None:
+    image, labels = chest
+    hu = sitk.GetArrayFromImage(image)
+    for plane, lungs in zip(hu, labels > 0, strict=True):
+        if not lungs.any():
+            continue
+        outside = ~convex_hull_image(lungs)
+        plane[ndimage.distance_transform_edt(outside, sampling=image.GetSpacing()[0]) > 4] = -1000
+    assert_same_lungs(labels_of(as_image(hu, image)), labels, 0.99)
 
 
 def cut_by_the_field_of_view(hu: Array, labels: Array) -> tuple[Array, Array]:

@@ -94,7 +94,8 @@ def test_a_phantom_goes_through_the_command_and_every_output_opens(
     for nodule in nodules:
         volume = counts[nodule.id] * np.prod(scan.image.GetSpacing())
         voxel = float(np.prod(scan.image.GetSpacing()))
-        assert nodule.volume_mm3 == pytest.approx(volume, abs=voxel)
+        # Half a voxel of rounding, and voxels that lie on the surface alike count all.
+        assert nodule.volume_mm3 == pytest.approx(volume, abs=2 * voxel)
     # The mass on the pleura is cut off by the lungs, and found by few models.
     assert "20.0 mm solid      found" in compare_with_truth(phantom_folder / "truth", output)
 

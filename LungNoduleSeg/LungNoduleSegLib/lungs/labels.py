@@ -14,6 +14,9 @@ LEFT_LUNG = 2
 LEAST_ML, MOST_ML = 1000, 9000
 """Both lungs of an adult hold as much, however deep the breath."""
 
+LEAST_OF_OTHER = 0.5
+"""Minimum volume of the smaller lung over the larger one's; in healthy chests it is about 0.85."""
+
 LARGEST_SECOND_PART = 0.02
 """Share of a lung that may lie apart from the rest: a slice's edge, a lobe's tip."""
 
@@ -33,8 +36,9 @@ def lung_volumes_ml(lungs: sitk.Image) -> dict[str, float]:
 def implausible(lungs: sitk.Image) -> tuple[str, ...]:
     """Return a sentence for each implausible property of the lungs of a whole chest.
 
-    A lung is missing; both together hold less than `LEAST_ML` or more than `MOST_ML`; or a lung
-    is in parts. It also applies to a scan of a part of the chest, and a patient without a lung.
+    A lung is missing or far smaller than the other; both together hold less than `LEAST_ML` or more
+    than `MOST_ML`; or a lung is in parts. It also applies to a scan of a part of the chest, and to
+    a patient without a lung.
 
     Args:
         lungs: labels, axial.
@@ -49,6 +53,13 @@ def implausible(lungs: sitk.Image) -> tuple[str, ...]:
         found.append(
             f"The lungs hold {total:.0f} ml, outside {LEAST_ML} to {MOST_ML}: look at their "
             "outline."
+        )
+    smaller, larger = sorted(volumes, key=lambda side: volumes[side])
+    if not missing and volumes[smaller] < LEAST_OF_OTHER * volumes[larger]:
+        share = volumes[smaller] / volumes[larger]
+        found.append(
+            f"The {smaller} lung holds {share:.0%} of what the {larger} one holds: look whether a "
+            "part of it is missing."
         )
     for side, label in (("right", RIGHT_LUNG), ("left", LEFT_LUNG)):
         if side not in missing:

@@ -19,6 +19,7 @@ from LungNoduleSegLib.lungs.air import (
     find_outside_air,
 )
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
+from LungNoduleSegLib.lungs.pleura import OTHER_MM, dents_at_ribs, dents_seen_from, soft_masses
 
 MOST_WEAR_MM = 15
 APART_MM = 50
@@ -279,11 +280,14 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
     """Close each lung over vessels and over nodules and masses on the pleura."""
     closed = sides.copy()
     middle = _between(sides)
+    on_ribs = dents_at_ribs(coarse, sides > 0, middle)
+    columns = np.arange(sides.shape[2])
     for side in (RIGHT_LUNG, LEFT_LUNG):
         lung = sides == side
         if not lung.any():
             continue
         box = coarse.box(lung, MASS_CLOSING_MM + 5)
+        inwards = 1 if side == RIGHT_LUNG else -1
         # Cut by the end of the scan, the lung goes on: else the dome below it would be filled.
         ends = _slices_beyond(box[0], lung.shape[0], MASS_CLOSING_MM / coarse.spacing[0])
         extended = np.pad(lung[box], (ends, (0, 0), (0, 0)), "edge")
@@ -296,6 +300,13 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
         filled |= wide & lateral
         filled |= _compact_behind(wide & ~filled & ~lateral, lung[box], coarse)
         filled |= lung[box]
+        dents = on_ribs[box] & ((columns[box[2]] - middle) * inwards < 0)
+        for along_z in (1, -1):
+            dents |= dents_seen_from(coarse, lung[box], (along_z, 0, 0), OTHER_MM)
+        back = int(ndimage.center_of_mass(lung[box])[1])
+        beside_spine = dents_seen_from(coarse, lung[box], (0, 1, inwards), OTHER_MM)
+        dents[:, back:] |= beside_spine[:, back:]
+        filled |= soft_masses(dents & ~filled, coarse.hu[box])
         rest, _ = ndimage.label(~filled)
         size = np.bincount(rest.ravel()) * coarse.voxel_ml
         small = size < LARGEST_HOLE_ML
