@@ -373,7 +373,7 @@ def test_calibration_of_a_known_detector() -> None:
         assert subgroups.calibration(np.array(bad), np.ones(len(bad), bool)) is None
 
 
-def test_the_command_tells_texture_place_and_calibration(files: Files, tmp_path: Path) -> None:
+def test_the_command_prints_texture_place_and_calibration(files: Files, tmp_path: Path) -> None:
     lines = files["annotations"].read_text().split()
     words = ["texture,place", "5,free", "ground,", *[",pleura"] * 18]
     text = "".join(f"{line},{more}\n" for line, more in zip(lines, words, strict=True))

@@ -15,7 +15,13 @@ from typer.testing import CliRunner
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.cli import app
-from LungNoduleSegLib.evaluation.dice import compare_masks, evaluate_dice, slice_dice, summary
+from LungNoduleSegLib.evaluation.dice import (
+    compare_masks,
+    evaluate_dice,
+    slice_dice,
+    summary,
+    to_text,
+)
 from LungNoduleSegLib.evaluation.masks import read_mask
 from LungNoduleSegLib.results.segments import write_segmentation
 from risk_tables import write_run
@@ -69,10 +75,10 @@ def test_arrays_of_the_tutorial_count_every_slice(tmp_path: Path) -> None:
     predicted[1] = 0.5
     np.save(tmp_path / "testMasks.npy", truth)
     np.save(tmp_path / "predicted.npy", predicted)
-    told = summary(evaluate_dice(tmp_path / "predicted.npy", tmp_path / "testMasks.npy"))
+    means = summary(evaluate_dice(tmp_path / "predicted.npy", tmp_path / "testMasks.npy"))
     each = [1, (2 * 4.5 + 1) / (9 + 32 + 1), 1, 1]
-    assert told["mean_slice_dice"] == pytest.approx(np.mean(each))
-    assert (told["slices"], told["mean_scan_dice"], told["mean_nodule_dice"]) == (4, None, None)
+    assert means["mean_slice_dice"] == pytest.approx(np.mean(each))
+    assert (means["slices"], means["mean_scan_dice"], means["mean_nodule_dice"]) == (4, None, None)
 
 
 def test_each_nodule_is_held_against_all_that_belongs_to_it() -> None:
@@ -85,9 +91,23 @@ def test_each_nodule_is_held_against_all_that_belongs_to_it() -> None:
     assert scan.scan is not None and scan.scan.dice == pytest.approx(dice_of(truth, found))
     voxel = np.prod(SPACING)
     assert scan.nodules[0].truth == pytest.approx(first.sum() * voxel)
-    told = summary([scan])
-    assert (told["nodules"], told["found"], told["false_positives"]) == (2, 1, 1)
-    assert told["mean_slice_dice"] > told["mean_slice_dice_marked"] > 0
+    means = summary([scan])
+    assert (means["nodules"], means["found"], means["false_positives"]) == (2, 1, 1)
+    assert means["mean_slice_dice"] > means["mean_slice_dice_marked"] > 0
+
+
+def test_nodules_are_counted_by_size() -> None:
+    truth, found = two_nodules()
+    scan = compare_masks("x", image(found), image(truth))
+    rows = summary([scan])["subgroups"]["rows"]
+    assert (rows[0]["by"], rows[0]["nodules"], rows[0]["found"]) == ("all", 2, 1)
+    sizes = [float(np.cbrt(6 * one.truth / np.pi)) for one in scan.nodules]
+    for row in rows[1:]:
+        low, high = map(float, row["name"].removesuffix(" mm").split("-"))
+        assert row["by"] == "size"
+        assert row["nodules"] == sum(low <= size < high for size in sizes)
+    assert rows[0]["dice"] == pytest.approx(scan.nodules[0].dice)  # of those found
+    assert "1 of 2" in to_text([scan]) and "mm" in to_text([scan])
 
 
 def test_labels_keep_nodules_that_touch_apart() -> None:
@@ -141,9 +161,9 @@ def test_any_form_and_direction_gives_the_same(
     expected = summary([compare_masks("t", image(found), image(truth))])
     sitk.WriteImage(image(truth, direction), tmp_path / f"t{suffix}")
     sitk.WriteImage(image(found, direction), tmp_path / "p.nrrd")
-    told = summary(evaluate_dice(tmp_path / "p.nrrd", tmp_path / f"t{suffix}"))
+    means = summary(evaluate_dice(tmp_path / "p.nrrd", tmp_path / f"t{suffix}"))
     for key in ("mean_slice_dice", "mean_scan_dice", "mean_nodule_dice"):
-        assert told[key] == pytest.approx(expected[key])
+        assert means[key] == pytest.approx(expected[key])
 
 
 def test_slices_are_axial_however_the_volume_is_stored(tmp_path: Path) -> None:
@@ -182,8 +202,8 @@ def test_nodules_of_a_segmentation_without_its_lungs(tmp_path: Path) -> None:
         sitk.GetArrayFromImage(read_mask(tmp_path / "s.seg.nrrd")), labels
     )
     sitk.WriteImage(image(truth), tmp_path / "t.nii.gz")
-    told = summary(evaluate_dice(tmp_path / "s.seg.nrrd", tmp_path / "t.nii.gz"))
-    assert (told["mean_scan_dice"], told["mean_nodule_dice"], told["nodules"]) == (1, 1, 2)
+    means = summary(evaluate_dice(tmp_path / "s.seg.nrrd", tmp_path / "t.nii.gz"))
+    assert (means["mean_scan_dice"], means["mean_nodule_dice"], means["nodules"]) == (1, 1, 2)
 
 
 def test_folders_are_paired_by_name_and_runs_stand_for_their_nodules(tmp_path: Path) -> None:
@@ -214,12 +234,12 @@ def test_the_command_writes_means_and_rows(tmp_path: Path) -> None:
     masks = [str(tmp_path / "p.nrrd"), str(tmp_path / "t.nrrd")]
     run = CliRunner().invoke(app, ["evaluate", "dice", *masks, *outputs, "--progress", "none"])
     assert run.exit_code == 0, run.output
-    told = json.loads((tmp_path / "o.json").read_text())
-    assert f"{told['mean_nodule_dice']:.4f}" in run.stdout
+    means = json.loads((tmp_path / "o.json").read_text())
+    assert f"{means['mean_nodule_dice']:.4f}" in run.stdout
     with (tmp_path / "o.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     slices = [float(r["dice"]) for r in rows if r["level"] == "slice" and float(r["true_mm3"])]
-    assert np.mean(slices) == pytest.approx(told["mean_slice_dice"], abs=1e-5)
+    assert np.mean(slices) == pytest.approx(means["mean_slice_dice"], abs=1e-5)
     assert sum(row["level"] == "nodule" for row in rows) == 2
 
 

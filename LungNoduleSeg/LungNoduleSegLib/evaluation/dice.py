@@ -1,6 +1,7 @@
 """Dice coefficients of masks by slice, scan and nodule, and of lungs."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,10 +19,12 @@ from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.volume_files import write_image
+from LungNoduleSegLib.evaluation import subgroups
 from LungNoduleSegLib.evaluation.masks import find_pairs, is_stack, read_pair, read_stacks
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod, lung_volumes_ml
 from LungNoduleSegLib.lungs.programs import require_method
 from LungNoduleSegLib.lungs.segmentation import read_lungs, segment_lungs
+from LungNoduleSegLib.nodules.measures import sphere_diameter
 
 SMOOTH = 1.0
 """Smoothing term of a slice's coefficient in the Data Science Bowl 2017 tutorial."""
@@ -247,8 +250,24 @@ def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return 2 * np.count_nonzero(one & other) / total if total else 1.0
 
 
+def by_size(scans: Sequence[ScanDice]) -> list[subgroups.Subgroup]:
+    """Nodules found and their coefficients by the diameter of a sphere of the true volume."""
+    nodules = [
+        subgroups.TrueNodule(
+            float(sphere_diameter(one.truth)),
+            texture=None,
+            place=None,
+            probability=1.0 if one.predicted else -math.inf,
+            dice=one.dice,
+        )
+        for scan in scans
+        for one in scan.nodules
+    ]
+    return subgroups.subgroups(nodules, 0.0)
+
+
 def summary(scans: Sequence[ScanDice]) -> dict[str, Any]:
-    """Means over all slices, scans and nodules, and the results of each scan.
+    """Means over all slices, scans and nodules, the results of each scan, and those by size.
 
     `mean_slice_dice` is over slices with truth, as in the tutorial; `mean_slice_dice_marked` also
     includes slices with only a prediction. The mean of nothing is None.
@@ -278,6 +297,7 @@ def summary(scans: Sequence[ScanDice]) -> dict[str, Any]:
         "found": sum(one.predicted > 0 for one in nodules),
         "false_positives": sum(scan.false_positives for scan in scans),
         "scans": each,
+        **subgroups.to_dict(by_size(scans), None, 0.0),
     }
 
 
@@ -294,6 +314,8 @@ def to_text(scans: Sequence[ScanDice]) -> str:
     )
     if len(scans) > 1:
         lines += [f"  {_shown(scan['dice'])} {scan['name']}" for scan in totals["scans"]]
+    if totals["nodules"]:
+        lines.append(subgroups.to_text(by_size(scans), None))
     return "\n".join(lines)
 
 

@@ -124,15 +124,13 @@ def calibration(probability: NDArray[np.float64], found: NDArray[np.bool_]) -> C
     """Compare the probability of findings with the share of them that are nodules.
 
     Args:
-        probability: (n,) of each finding; those below 0 are left out.
+        probability: (n,) of each finding.
         found: (n,) whether it is a nodule.
 
     Returns:
-        None without findings, or where the numbers are no probabilities from 0 to 1.
+        None without findings, or where a number is no probability from 0 to 1.
     """
-    kept = probability >= 0
-    probability, found = probability[kept], found[kept]
-    if not len(probability) or probability.max() > 1:
+    if not len(probability) or probability.min() < 0 or probability.max() > 1:
         return None
     number = np.minimum((probability * BINS).astype(int), BINS - 1)
     bins = tuple(
