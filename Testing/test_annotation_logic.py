@@ -446,7 +446,7 @@ def test_other_volumes_are_annotated_by_slice_numbers(
     assert numbers(logic, other) == {"C7": 7, "T1": 3}
 
 
-def test_contradictory_landmarks_are_told_of_and_not_saved(
+def test_contradictory_landmarks_are_reported_and_not_saved(
     logic: AnnotationLogic, tmp_path: Path
 ) -> None:
     volume = add_volume(grid(), "CT")

@@ -132,7 +132,7 @@ class TestChoices(BatchTest):
         self.assertEqual(self.ui.batchListLine.text, str(self.folder / "list.csv"))
         self.assertEqual(self.ui.batchWorkersBox.value, 2)
 
-    def test_the_command_is_given_what_is_chosen(self) -> None:
+    def test_the_command_gets_what_is_chosen(self) -> None:
         self.ui.batchScansLine.text = str(self.scans)
         self.ui.batchOutputLine.text = str(self.output)
         self.ui.batchWorkersBox.value = 1
@@ -173,7 +173,7 @@ class TestResults(BatchTest):
         self.ui.batchOutputLine.text = str(self.folder)
         self.assertEqual((self.table.rowCount, self.ui.batchLabel.text), (0, ""))
 
-    def test_a_table_of_another_kind_is_told(self) -> None:
+    def test_a_table_of_another_kind_is_reported(self) -> None:
         self.output.mkdir()
         (self.output / RESULTS_TABLE).write_text("name,value\na,1\n")
         self.ui.batchOutputLine.text = str(self.output)

@@ -236,7 +236,7 @@ def test_a_card_of_an_earlier_version_names_its_classifier(tmp_path: Path) -> No
     ("classifier", "message"),
     [("lost.keras", "lost.json is missing"), ("../second.keras", "in the same folder")],
 )
-def test_a_classifier_that_is_missing_or_elsewhere_is_told(
+def test_a_classifier_that_is_missing_or_elsewhere_is_reported(
     tmp_path: Path, classifier: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):

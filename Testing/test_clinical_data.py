@@ -43,9 +43,9 @@ TOLD: dict[str, Any] = {
 }
 
 
-def file(folder: Path, told: object) -> Path:
+def file(folder: Path, entered: object) -> Path:
     path = folder / "facts.json"
-    path.write_text(told if isinstance(told, str) else json.dumps(told), encoding="utf-8")
+    path.write_text(entered if isinstance(entered, str) else json.dumps(entered), encoding="utf-8")
     return path
 
 
@@ -66,7 +66,7 @@ def test_facts_are_read_in_both_spellings_and_written_back(tmp_path: Path) -> No
     assert read_facts(file(tmp_path, {})) == ClinicalData()
 
 
-def test_what_was_told_comes_before_growth_and_that_before_the_image(tmp_path: Path) -> None:
+def test_facts_come_before_growth_and_growth_before_the_image(tmp_path: Path) -> None:
     given = read_facts(file(tmp_path, TOLD | {"nodules": {"all": {"count": 5}}}))
     growth = prior_facts(
         [
@@ -94,8 +94,8 @@ def test_what_was_told_comes_before_growth_and_that_before_the_image(tmp_path: P
     assert (facts.count, facts.origins["count"]) == (5, Origin.GIVEN)
     assert facts.origins["status"] is facts.origins["longest_mm"] is Origin.MEASURED
     assert found.guidelines[0].category == "4B"
-    told = ClinicalData(nodules={7: {"status": Status.NEW}})
-    (found,) = assess_scan([table_row(0)], None, told, growth)
+    entered = ClinicalData(nodules={7: {"status": Status.NEW}})
+    (found,) = assess_scan([table_row(0)], None, entered, growth)
     assert (found.nodule.status, found.nodule.origins["status"]) == (Status.NEW, Origin.GIVEN)
 
 
@@ -108,7 +108,7 @@ def test_growth_of_another_scan_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "sentence"),
+    ("entered", "sentence"),
     [
         ("{", "cannot be read as JSON"),
         ([1], "expected an object"),
@@ -128,9 +128,11 @@ def test_growth_of_another_scan_is_refused() -> None:
         ({"nodules": {"all": {"count": 0}}}, "cannot be 0"),
     ],
 )
-def test_facts_that_cannot_be_used_are_named(tmp_path: Path, told: object, sentence: str) -> None:
+def test_facts_that_cannot_be_used_are_named(
+    tmp_path: Path, entered: object, sentence: str
+) -> None:
     with pytest.raises(InputError) as caught:
-        read_facts(file(tmp_path, told))
+        read_facts(file(tmp_path, entered))
     assert sentence in str(caught.value) and "facts.json" in str(caught.value)
 
 

@@ -187,7 +187,7 @@ def test_bad_locations_are_refused(tmp_path: Path, locations: object, words: str
     assert not (tmp_path / "npz").exists()
 
 
-def test_dataset_without_locations_is_told_to_normalize(tmp_path: Path) -> None:
+def test_dataset_without_locations_names_the_command_that_makes_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run normalize"):
         convert(tmp_path, tmp_path / "npz")
 
@@ -228,7 +228,7 @@ def test_a_plain_script_uses_several_processes_and_gets_the_same_files(tmp_path:
         assert (one.location, one.series_instance_uid) == (two.location, two.series_instance_uid)
 
 
-def test_command_tells_what_it_made(tmp_path: Path) -> None:
+def test_command_prints_what_it_made(tmp_path: Path) -> None:
     root = dataset(tmp_path / "data")
     (root / "P1" / "study" / "2.dcm").write_bytes(b"nonsense")
     outcome = CliRunner().invoke(

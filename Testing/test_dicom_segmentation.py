@@ -362,7 +362,7 @@ def test_values_that_break_the_standard_are_left_empty_with_a_note(
         assert b"Clinic" not in (tmp_path / "out" / name).read_bytes()
 
 
-def test_lungs_that_were_given_name_no_file(tmp_path: Path) -> None:
+def test_external_lungs_name_no_file(tmp_path: Path) -> None:
     scan = scan_of(tmp_path / "ct", files.AXIAL)
     given = RECORD | {"parameters": RECORD["parameters"] | {"lung_method": "/home/jane/l.nrrd"}}
     write_dicom(tmp_path / "out", read_dicom_source(scan), *results_on(scan), given)

@@ -195,7 +195,7 @@ def messages() -> list[str]:
 
 
 @pytest.mark.parametrize("message", messages())
-def test_a_message_is_still_given(message: str) -> None:
+def test_a_message_still_exists(message: str) -> None:
     assert message in texts_of_the_code()
 
 

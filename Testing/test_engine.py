@@ -122,15 +122,15 @@ def test_only_training_imports_keras(package: str, tmp_path: Path) -> None:
 def test_a_run_needs_no_keras(
     phantom: Path, without_keras: Callable[..., str], tmp_path: Path
 ) -> None:
-    told = without_keras("LungNoduleSegLib", "run", phantom, "-o", tmp_path / "out")
-    assert "nodules; the results are in" in told
+    output = without_keras("LungNoduleSegLib", "run", phantom, "-o", tmp_path / "out")
+    assert "nodules; the results are in" in output
 
 
 def test_a_prediction_needs_no_keras(
     phantom: Path, without_keras: Callable[..., str], tmp_path: Path
 ) -> None:
-    told = without_keras("CTSliceToolsLib", "predict", phantom, "-o", tmp_path / "out.json")
-    assert "75 slices, from 0." in told
+    output = without_keras("CTSliceToolsLib", "predict", phantom, "-o", tmp_path / "out.json")
+    assert "75 slices, from 0." in output
 
 
 @pytest.mark.slow

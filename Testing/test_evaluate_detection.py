@@ -214,19 +214,19 @@ def test_the_command_writes_figures_curve_plot_and_nodules(files: Files, tmp_pat
     command = ["evaluate", "detection", *arguments(files), *given, "--progress", "none"]
     run = CliRunner().invoke(app, command)
     assert run.exit_code == 0, run.output
-    told = json.loads((out / "o.json").read_text())
-    assert told["false_positives_per_scan"] == list(OPERATING_POINTS)
-    assert len(told["sensitivity"]) == 7
-    assert told["cpm"] == pytest.approx(np.mean(told["sensitivity"]))
-    assert f"CPM {told['cpm']:.4f}" in run.stdout
-    limits = told["bootstrap"]["cpm"]
-    assert limits["lower"] < told["cpm"] < limits["upper"]
-    assert (told["found"], told["missed"], told["false_positives"]) == (15, 5, 19)
-    assert told["ignored_on_excluded_findings"] == 1
+    figures = json.loads((out / "o.json").read_text())
+    assert figures["false_positives_per_scan"] == list(OPERATING_POINTS)
+    assert len(figures["sensitivity"]) == 7
+    assert figures["cpm"] == pytest.approx(np.mean(figures["sensitivity"]))
+    assert f"CPM {figures['cpm']:.4f}" in run.stdout
+    limits = figures["bootstrap"]["cpm"]
+    assert limits["lower"] < figures["cpm"] < limits["upper"]
+    assert (figures["found"], figures["missed"], figures["false_positives"]) == (15, 5, 19)
+    assert figures["ignored_on_excluded_findings"] == 1
     curve = np.genfromtxt(out / "c.csv", delimiter=",", names=True)
     assert np.all(np.diff(curve["sensitivity"]) >= 0)
     assert np.all(curve["lower"] <= curve["upper"])
-    assert curve["sensitivity"][0] == pytest.approx(told["sensitivity"][0])
+    assert curve["sensitivity"][0] == pytest.approx(figures["sensitivity"][0])
     assert sum(line.endswith(",") for line in (out / "n.csv").read_text().split()) == 5
     assert np.asarray(Image.open(out / "p.png").convert("L")).std() > 10
 
@@ -248,7 +248,7 @@ def test_columns_in_any_order_a_byte_order_mark_and_more_columns(
     np.testing.assert_array_equal(straight.value, other.value)
 
 
-def test_oddities_are_scored_as_the_challenge_does_and_told(files: Files) -> None:
+def test_oddities_are_scored_as_in_the_challenge_and_noted(files: Files) -> None:
     text = files["submission"].read_text()
     first = text.split("\n")[1].strip()
     files["submission"].write_text(text + f"{first}\nelsewhere,1,2,3,nonsense\n")
@@ -263,7 +263,7 @@ Change = Callable[[str], str]
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "told"),
+    ("name", "change", "figures"),
     [
         ("submission", lambda t: t.replace("probability", "score"), "line 1 lacks the column prob"),
         ("submission", lambda t: t.replace(",", ";"), "line 1 separates its columns by semicolons"),
@@ -293,14 +293,14 @@ Change = Callable[[str], str]
     ],
 )
 def test_a_bad_file_is_named_with_its_line(
-    files: Files, name: str, change: Change, told: str
+    files: Files, name: str, change: Change, figures: str
 ) -> None:
     files[name].write_text(change(files[name].read_text()))
     with pytest.raises(InputError) as error:
         read_challenge(**files)
     sentence = str(error.value)
     assert str(files[name]) in sentence
-    assert told in sentence
+    assert figures in sentence
     assert sentence.endswith(".") and "\n" not in sentence
 
 
@@ -386,12 +386,12 @@ def test_the_command_prints_texture_place_and_calibration(files: Files, tmp_path
     given = [w for pair in zip(options, map(str, out.values()), strict=True) for w in pair]
     run = CliRunner().invoke(app, ["evaluate", "detection", *arguments(files), *given])
     assert run.exit_code == 0, run.output
-    told = json.loads(out["o.json"].read_text(), parse_constant=pytest.fail)
-    rows = {(row["by"], row["name"]): row for row in told["subgroups"]["rows"]}
+    figures = json.loads(out["o.json"].read_text(), parse_constant=pytest.fail)
+    rows = {(row["by"], row["name"]): row for row in figures["subgroups"]["rows"]}
     assert rows["all", "all"]["nodules"] == rows["size", "8-12 mm"]["nodules"] == 20
     assert rows["texture", "non-solid"]["nodules"] == rows["texture", "solid"]["nodules"] == 1
     assert rows["place", "pleura"]["nodules"] == 18
-    assert told["calibration"]["findings"] == 34
+    assert figures["calibration"]["findings"] == 34
     assert len(out["s.csv"].read_text().splitlines()) == len(rows) + 1
     assert np.asarray(Image.open(out["c.png"]).convert("L")).std() > 10
 

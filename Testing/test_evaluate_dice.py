@@ -257,7 +257,7 @@ def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "high.npy", truth * 255)
     np.save(tmp_path / "good.npy", truth)
     (tmp_path / "empty").mkdir()
-    for name, told in (
+    for name, message in (
         ("probability.nrrd", "apply a threshold"),
         ("ct.nrrd", "name a mask, not a CT"),
         ("flat.nrrd", "not one 3-D volume"),
@@ -267,13 +267,13 @@ def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
         ("empty", "is one mask"),
         ("good.npy", "an array and a volume"),
     ):
-        with pytest.raises(InputError, match=told) as error:
+        with pytest.raises(InputError, match=message) as error:
             evaluate_dice(tmp_path / name, good)
         assert "\n" not in str(error.value)
-    for name, told in (
+    for name, message in (
         ("pickled.npy", "cannot be read as an array"),
         ("flat.npy", "save slices"),
         ("high.npy", "values outside"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             evaluate_dice(tmp_path / name, tmp_path / "good.npy")

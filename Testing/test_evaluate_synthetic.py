@@ -136,7 +136,7 @@ def test_real_nodules_lie_where_they_belong() -> None:
     assert np.mean(after != before) < 0.1
 
 
-def test_a_place_is_told_from_mask_and_lungs() -> None:
+def test_a_place_follows_from_mask_and_lungs() -> None:
     hu, lungs = (sitk.GetArrayFromImage(image) for image in chest())
     inside = lungs > 0
     hu[inside] = -850
@@ -181,12 +181,12 @@ def test_a_phantom_with_the_bundled_model(tmp_path: Path) -> None:
     run = CliRunner().invoke(app, [*command, *options])
     assert run.exit_code == 0, run.output
     assert {path.name for path in out.iterdir()} == set(OUTPUTS)
-    told = json.loads((out / "inserted.json").read_text())
-    by_size = told["at_threshold"]["found_of_by_size"]
+    figures = json.loads((out / "inserted.json").read_text())
+    by_size = figures["at_threshold"]["found_of_by_size"]
     assert by_size["12-20 mm"][0] >= by_size["12-20 mm"][1] / 2
     with (out / "lesions.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    threshold = told["at_threshold"]["threshold"]
+    threshold = figures["at_threshold"]["threshold"]
     found = sum(float(row["probability"] or 0) >= threshold for row in rows)
     assert found == sum(found for found, _ in by_size.values())
     names = {
@@ -201,4 +201,4 @@ def test_a_phantom_with_the_bundled_model(tmp_path: Path) -> None:
     assert run.exit_code == 0, run.output
     scored = json.loads((tmp_path / "o.json").read_text())
     for key in ("cpm", "sensitivity", "found", "false_positives", "candidates"):
-        assert scored[key] == told[key]
+        assert scored[key] == figures[key]

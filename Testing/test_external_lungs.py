@@ -64,7 +64,9 @@ def test_another_grid_is_taken_to_that_of_the_scan(scan: sitk.Image, tmp_path: P
 
 
 @pytest.mark.parametrize("value", [1, 7, 255, 0.5, 1e-3, 300.25])
-def test_one_value_for_both_is_told_apart(scan: sitk.Image, tmp_path: Path, value: float) -> None:
+def test_one_value_for_both_lungs_is_divided(
+    scan: sitk.Image, tmp_path: Path, value: float
+) -> None:
     kind = np.uint8 if value in (1, 7, 255) else np.float32
     file = write(tmp_path, image(((lungs() > 0) * value).astype(kind)))
     found = sitk.GetArrayFromImage(read_lungs(file, scan))

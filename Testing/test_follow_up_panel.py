@@ -196,7 +196,7 @@ class TestCompare(FollowUpTest):
         kinds = {one for one in self.node_ids() if any(kind in one for kind in ours)}
         return (self.nodes & self.node_ids()) | kinds
 
-    def test_undo_takes_it_back_and_the_interval_is_told(self) -> None:
+    def test_undo_takes_it_back_and_the_interval_is_shown(self) -> None:
         self.ui.intervalBox.value = 200
         self.compare()
         doubling = float(self.rows()[DOUBLED_NOW - 1][DOUBLING])

@@ -310,9 +310,9 @@ def test_dates_that_tell_no_interval_are_said(chest: ChestScan) -> None:
     earlier = replace(chest, name="now", nodules=grown, date=date(2019, 2, 3))
     with pytest.raises(InputError, match=r"old \(2020-02-03\) is later.*swap"):
         compare_scans(prior, earlier)
-    told = compare_scans(prior, earlier, days=100)
-    assert told.notes == ()
-    assert told.nodules[0].doubling_days == pytest.approx(100 / (3 * math.log2(2.5)))
+    compared = compare_scans(prior, earlier, days=100)
+    assert compared.notes == ()
+    assert compared.nodules[0].doubling_days == pytest.approx(100 / (3 * math.log2(2.5)))
     with pytest.raises(InputError, match="0 days"):
         compare_scans(prior, earlier, days=0)
 

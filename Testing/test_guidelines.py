@@ -223,7 +223,7 @@ def test_lung_rads_intervals_and_notes() -> None:
     found = lung_rads(nodule(SOLID, 9, status=Status.BASELINE), PatientFacts(screening=False))
     assert any("applies to screening CT" in note for note in found.notes)
     assert any(LABELS["airway"] in note for note in found.notes)
-    told = nodule(
+    entered = nodule(
         SOLID,
         9,
         status=Status.BASELINE,
@@ -233,7 +233,7 @@ def test_lung_rads_intervals_and_notes() -> None:
         suspicious_features=False,
         infection=False,
     )
-    assert not lung_rads(told, SCREENED).notes
+    assert not lung_rads(entered, SCREENED).notes
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_lung_rads_by_volume(status: Status, kind: NoduleKind, mm3: float, expec
     )
 
 
-def test_a_volume_that_says_otherwise_is_told() -> None:
+def test_a_contradicting_volume_gives_a_note() -> None:
     one = nodule(SOLID, 7.8, volume_mm3=300.0, status=Status.BASELINE)
     found = lung_rads(one, SCREENED)
     assert found.category == "3"
@@ -566,8 +566,8 @@ def test_the_docs_show_a_worked_example_of_every_guideline() -> None:
     rules = {"Lung-RADS": lung_rads, "Fleischner": fleischner, "BTS": bts, "NELSON": nelson}
     seen = set()
     for row in rows:
-        name, told, expected, management = (cell.strip() for cell in row.strip("|").split("|"))
-        data = parse_facts({"nodules": {"1": json.loads(told.strip("`"))}}, "docs")
+        name, entered, expected, management = (cell.strip() for cell in row.strip("|").split("|"))
+        data = parse_facts({"nodules": {"1": json.loads(entered.strip("`"))}}, "docs")
         found = rules[name](NoduleFacts(**data.nodules[1]), PatientFacts(high_risk=True))
         assert (found.category, found.management) == (expected, management)
         seen.add(name)

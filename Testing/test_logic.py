@@ -235,7 +235,7 @@ def test_renamed_and_edited_segments_of_ours_are_the_users(
     assert {one: voxels_on(image, segmentation, one) for one in kept} == kept
 
 
-def test_an_import_is_told_by_its_tag_after_saving_and_loading(
+def test_an_import_keeps_its_tag_after_saving_and_loading(
     logic: LungNoduleSegLogic, tmp_path: Path
 ) -> None:
     image = grid("SAL", **OBLIQUE)

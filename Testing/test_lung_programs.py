@@ -131,16 +131,16 @@ def test_one_command_compares_the_lungs(
     named = str(truth) if other == "file" else str(other)
     options = ["--differences", str(apart), "--progress", "jsonl"]
     app(["evaluate", "lungs", str(files / "dicom"), named, *options], standalone_mode=False)
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])["result"]
-    assert min(told["dice"].values()) > 0.9
+    agreement = json.loads(capsys.readouterr().out.splitlines()[-1])["result"]
+    assert min(agreement["dice"].values()) > 0.9
     shown, lungs = sitk.ReadImage(apart), sitk.ReadImage(truth)
     values, true = sitk.GetArrayFromImage(shown), sitk.GetArrayFromImage(lungs)
     ml = np.prod(shown.GetSpacing()) / 1000
-    assert told["only_other_ml"] == pytest.approx(np.count_nonzero(values == 2) * ml)
+    assert agreement["only_other_ml"] == pytest.approx(np.count_nonzero(values == 2) * ml)
     assert (true[values == 2] > 0).all()
     assert not true[values == 1].any()
-    assert told["other_ml"]["left"] == pytest.approx(np.count_nonzero(true == LEFT_LUNG) * ml)
-    assert 0 < told["largest_ml"] <= max(told["only_own_ml"], told["only_other_ml"])
+    assert agreement["other_ml"]["left"] == pytest.approx(np.count_nonzero(true == LEFT_LUNG) * ml)
+    assert 0 < agreement["largest_ml"] <= max(agreement["only_own_ml"], agreement["only_other_ml"])
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_the_lobe_stands_in_table_report_and_dicom(found: SegmentedScan, files: 
         assert site.laterality.meaning.lower() == one.side
 
 
-def test_the_lobe_tells_the_risk_models_and_the_user_overrules_it(found: SegmentedScan) -> None:
+def test_the_lobe_enters_the_risk_models_and_the_user_overrules_it(found: SegmentedScan) -> None:
     for nodule, facts in zip(found.nodules, measured_facts(found.nodules), strict=True):
         assert nodule.lobe is not None
         assert facts.upper_lobe is nodule.lobe.is_upper

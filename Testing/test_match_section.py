@@ -447,7 +447,7 @@ class TestScene(MatchTest):
 
 
 class TestLeft(MatchTest):
-    def test_the_first_panel_of_a_reloaded_module_is_told_that_it_is_left(self) -> None:
+    def test_the_first_panel_of_a_reloaded_module_is_left(self) -> None:
         """Slicer 5.6 goes on telling the panel that was there before the reload."""
         before = self.widget
         slicer.util.reloadScriptedModule("CTSliceTools")

@@ -59,19 +59,19 @@ def command(*arguments: str | Path | float) -> str:
     return result.stdout
 
 
-def test_files_within_the_tolerance_match_in_the_order_given(reader: Path, tmp_path: Path) -> None:
+def test_files_within_the_tolerance_match_in_order(reader: Path, tmp_path: Path) -> None:
     files = write_coded_series(tmp_path, name="{k}.dcm", step=10)
     locations = location_at(np.arange(-340, -9, 10))
     order = np.random.default_rng(0).permutation(len(files))
     shuffled = [files[k] for k in order]
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     found = match_files(
-        shuffled, 0.225, 0.012, reader, progress=lambda _, done, total: told.append((done, total))
+        shuffled, 0.225, 0.012, reader, progress=lambda _, done, total: calls.append((done, total))
     )
     near = np.abs(locations - 0.225) <= 0.012
     assert 3 <= near.sum() < len(files) / 2
     assert [match.path for match in found] == [files[k] for k in order if near[k]]
-    assert told[-1] == (len(files), len(files))
+    assert calls[-1] == (len(files), len(files))
     for path, pixels, location in found:
         assert location == pytest.approx(locations[files.index(path)], abs=0.002)
         np.testing.assert_array_equal(pixels, read_slice_file(path).picture())

@@ -371,16 +371,16 @@ class TestThreshold(NodulesTest):
         self.assertAlmostEqual(
             self.ui.thresholdSlider.value, self.logic.review.threshold(self.results)
         )
-        told: list[bool] = []
-        self.section.changed.connect(lambda: told.append(True))
+        changes: list[bool] = []
+        self.section.changed.connect(lambda: changes.append(True))
         self.slide(0.9, 0.95, 0.995)
         self.assertEqual(self.logic.review.threshold(self.results), 0.995)
         after = self.rows()
         self.assertNotEqual(after, before)
         expected = {str(one.nodule.id) for one in self.logic.review.nodules(self.results)}
         self.assertEqual(set(self.column(ID)), expected)
-        self.assertFalse(told)  # the other sections, before it rests
-        wait_until(lambda: bool(told))
+        self.assertFalse(changes)  # the other sections, before it rests
+        wait_until(lambda: bool(changes))
         self.assertIn("Undo: change the threshold", self.ui.undoButton.toolTip)
         self.click(self.ui.undoButton)
         self.assertEqual(self.rows(), before)

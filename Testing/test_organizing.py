@@ -92,7 +92,7 @@ def test_usual_identifiers_are_their_own_names() -> None:
     assert folder_name("") == MISSING
 
 
-def test_names_that_differ_in_case_only_are_told_apart_also_from_what_is_there(
+def test_names_that_differ_in_case_only_stay_apart_also_from_existing_ones(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "Ab").mkdir()

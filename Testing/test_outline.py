@@ -100,7 +100,7 @@ def test_a_neighbour_keeps_its_voxels() -> None:
     assert not (owner[outline.box][outline.mask] == 2).any()
 
 
-def test_the_image_tells_nothing_without_contrast_or_without_lung() -> None:
+def test_there_is_no_outline_without_contrast_or_lung() -> None:
     made = crop(CropSpec(10, seed=3))
     mark = scaled(made, 0.0)
     (box,) = ndimage.find_objects(mark.view(np.uint8), 1)

@@ -126,9 +126,9 @@ class TestRunner(unittest.TestCase):
         steps = Steps(child(QUICK, "21"))
         results: list[Any] = []
         logged: list[str] = []
-        told: list[dict[str, Any]] = []
+        events: list[dict[str, Any]] = []
         self.runner.logged.connect(logged.append)
-        self.runner.event.connect(told.append)
+        self.runner.event.connect(events.append)
         self.runner.start(steps.work(), results.append)
         wait_until(lambda: bool(self.ends))
         self.assertEqual(results, [[42]])
@@ -138,8 +138,8 @@ class TestRunner(unittest.TestCase):
             [RunState.STARTING, RunState.RUNNING, RunState.IMPORTING, RunState.IDLE],
         )
         self.assertIn("a line for the log", "".join(logged))
-        self.assertEqual([event.get("stage") for event in told], ["Reading", None])
-        self.assertEqual(told[1], {"result": 42})
+        self.assertEqual([event.get("stage") for event in events], ["Reading", None])
+        self.assertEqual(events[1], {"result": 42})
         self.assert_nothing_left(steps)
 
     def test_the_next_command_is_starting_and_not_importing(self) -> None:

@@ -149,7 +149,7 @@ def test_folders_that_cannot_be_are_refused(tmp_path: Path) -> None:
         partition(tmp_path / "npz", tmp_path / "npz" / "parts")
 
 
-def test_links_across_disks_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_across_disks_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def other_disk(*args: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 

@@ -152,9 +152,9 @@ def test_a_scan_upside_down_or_without_anatomy_is_doubted(reader: Path) -> None:
 def test_a_batch_gives_what_each_slice_gives_by_itself(reader: Path) -> None:
     rng = np.random.default_rng(1)
     pictures = rng.integers(0, 256, (2 * prediction.BATCH + 3, 256, 256), np.uint8)
-    told: list[int] = []
-    together = predict_locations(pictures, reader, lambda stage, done, total: told.append(done))
-    assert told == [0, prediction.BATCH, 2 * prediction.BATCH, 2 * prediction.BATCH + 3]
+    calls: list[int] = []
+    together = predict_locations(pictures, reader, lambda stage, done, total: calls.append(done))
+    assert calls == [0, prediction.BATCH, 2 * prediction.BATCH, 2 * prediction.BATCH + 3]
     alone = [predict_location(one, reader) for one in pictures]
     np.testing.assert_allclose(together, alone, rtol=1e-5)
     middle = pictures[:, 126:130, 126:130].mean(axis=(1, 2))

@@ -21,7 +21,7 @@ def test_json_lines_count_and_estimate() -> None:
     assert third["remaining_s"] == 0
 
 
-def test_bad_input_is_told_to_the_parent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_reported_to_the_parent(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError), shown(ProgressStyle.JSONL):
         raise InputError("x.nrrd is empty: give another.")
     assert json.loads(capsys.readouterr().out) == {"error": "x.nrrd is empty: give another."}

@@ -475,7 +475,7 @@ def test_a_sagittal_grid_is_read_by_its_geometry() -> None:
     assert set(found) == {True, False, None}
 
 
-def test_measured_facts_and_corrections_are_told_apart() -> None:
+def test_measured_facts_and_corrections_are_kept_apart() -> None:
     rows = [table_row(150), table_row(60, kind=NoduleKind.CALCIFIED)]
     facts, _ = measured_facts(rows)
     assert (facts.longest_mm, facts.perpendicular_mm, facts.count) == (9.5, 7.25, 1)

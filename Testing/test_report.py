@@ -246,7 +246,7 @@ def test_risk_gives_no_number_while_a_fact_is_missing(tmp_path: Path) -> None:
     assert "Risk by published models" not in words(Case(nodules=False).report(tmp_path / "none"))
 
 
-def test_risk_uses_what_was_told_of_the_patient_largest_nodule_first(tmp_path: Path) -> None:
+def test_risk_uses_the_facts_of_the_patient_largest_nodule_first(tmp_path: Path) -> None:
     case = Case()
     path = tmp_path / "told.html"
     patient = PatientFacts(

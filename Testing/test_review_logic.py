@@ -199,7 +199,7 @@ def test_a_threshold_leaves_segments_whose_voxels_stay(
     assert surface.GetNumberOfPoints() > 0
 
 
-def test_a_comparison_is_told_the_threshold_that_the_slider_has_now(
+def test_a_comparison_uses_the_present_threshold_of_the_slider(
     logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
 ) -> None:
     """Two thresholds of one scan once made a nodule "grown"; see also `test_growth.py`."""

@@ -150,15 +150,15 @@ class TestFacts(RiskTest):
         self.assertIn("ever_smoked", self.marked(self.section.patient))
         save_picture(self.widget.parent, PICTURES / "risk.png")
 
-    def test_a_told_value_can_be_taken_back(self) -> None:
+    def test_an_entered_value_can_be_undone(self) -> None:
         form = self.section.nodule
         before = self.values()
         self.enter_patient()
         self.type(form, "longest_mm", "30,5")
         self.assertEqual(self.editor(form, "longest_mm").text, "30.5")
-        told = self.values()["PanCan 2a"]
+        longer = self.values()["PanCan 2a"]
         self.type(form, "longest_mm", "")
-        self.assertNotEqual(self.values()["PanCan 2a"], told)
+        self.assertNotEqual(self.values()["PanCan 2a"], longer)
         self.choose(self.section.patient, "sex", None)
         self.assertEqual(self.values()["PanCan 2a"], before["PanCan 2a"])
 
@@ -183,7 +183,7 @@ class TestFacts(RiskTest):
         self.type(self.section.patient, "age", "64")
         self.assertEqual(self.ui.factProblem.text, "")
 
-    def test_the_first_scan_is_told_once_for_all_nodules(self) -> None:
+    def test_the_first_scan_is_entered_once_for_all_nodules(self) -> None:
         self.choose(self.section.nodule, "status", Status.BASELINE)
         entries = [self.ui.riskNodule.itemText(row) for row in range(self.ui.riskNodule.count)]
         self.assertEqual(len(entries), 4)
@@ -225,7 +225,7 @@ class TestFacts(RiskTest):
         self.ui.undoButton.click()
         self.assertEqual(self.editor(self.section.patient, "age").text, "64")
 
-    def test_copied_text_has_all_nodules_and_what_was_told(self) -> None:
+    def test_copied_text_has_all_nodules_and_all_facts(self) -> None:
         self.enter_patient()
         self.ui.copyRiskButton.click()
         text = qt.QApplication.clipboard().text()
@@ -235,7 +235,7 @@ class TestFacts(RiskTest):
         self.assertIn(self.values()["PanCan 2a"].removesuffix(" ⚠"), text)
         self.assertIn(DISCLAIMER, text)
 
-    def test_the_report_written_from_the_panel_has_what_was_told(self) -> None:
+    def test_the_report_written_from_the_panel_has_the_facts(self) -> None:
         self.enter_patient()
         self.choose(self.section.nodule, "spiculation", True)
         self.ui.openReportBox.checked = False

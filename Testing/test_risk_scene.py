@@ -98,18 +98,18 @@ def test_lungs_come_back_where_they_lie(
     )
 
 
-def told(logic: LungNoduleSegLogic, found: ResultNodes, patient: PatientFacts) -> None:
+def enter(logic: LungNoduleSegLogic, found: ResultNodes, patient: PatientFacts) -> None:
     for name, value in asdict(patient).items():
         if value is not None:
             logic.risk.setFact(found, name, value)
 
 
-def test_risk_is_that_of_the_core_with_what_was_told(scene: Any, tmp_path: Path) -> None:
+def test_risk_is_that_of_the_core_with_the_facts_entered(scene: Any, tmp_path: Path) -> None:
     image = grid()
     logic = LungNoduleSegLogic()
     found = imported(write_results(tmp_path / "out", image), image)
     corrections = {3: {"upper_lobe": True, "spiculation": False}}
-    told(logic, found, PATIENT)
+    enter(logic, found, PATIENT)
     for name, value in corrections[3].items():
         logic.risk.setFact(found, name, value, 3)
     risk = logic.risk.evaluate(found)

@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "settings"
 
 
-def test_without_earlier_runs_it_is_told_that_none_was_measured_here() -> None:
+def test_without_earlier_runs_the_estimate_says_that_none_was_measured() -> None:
     small, large = expected_cost(10_000_000, KIND), expected_cost(80_000_000, KIND)
     assert small.runs == large.runs == 0
     assert 0 < small.seconds < large.seconds

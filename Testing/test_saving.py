@@ -124,10 +124,10 @@ def by_slicer(file: Path, folder: Path) -> dict[str, Points]:
         "segimage2itkimage",
         *("--inputDICOM", file, "--outputDirectory", folder, "-t", "nrrd", "--mergeSegments"),
     )
-    told = json.loads((folder / "meta.json").read_text())["segmentAttributes"]
+    listed = json.loads((folder / "meta.json").read_text())["segmentAttributes"]
     scene = slicer.mrmlScene
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "read back")
-    for number, attributes in enumerate(told, 1):
+    for number, attributes in enumerate(listed, 1):
         labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
         image = sitk.ReadImage(folder / f"{number}.nrrd")
         slicer.util.updateVolumeFromArray(labels, sitk.GetArrayFromImage(image))

@@ -159,7 +159,7 @@ def test_anchors_put_right_what_the_network_is_off_by() -> None:
     assert not fit.warnings
 
 
-def test_the_fewer_anchors_contradict_the_network_the_less_is_told() -> None:
+def test_fewer_contradicting_anchors_give_fewer_notes() -> None:
     patient = _patient(1.0, 0.0)
     z = _slices(patient, 3, 9, 2.5)
     raw = (patient.location_at(z) + 0.04).clip(0, 1)

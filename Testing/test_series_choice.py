@@ -51,7 +51,7 @@ def test_the_best_chest_ct_is_taken(
     assert "--series" in listed and "(that, " in listed
 
 
-def test_a_description_alone_tells_what_is_derived(tmp_path: Path) -> None:
+def test_a_description_alone_shows_what_is_derived(tmp_path: Path) -> None:
     write(tmp_path, "Chest MIP 8 mm", count=20)
     write(tmp_path, "Chest")
     assert list_series(tmp_path)[0].description == "Chest"

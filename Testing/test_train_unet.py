@@ -253,7 +253,7 @@ def test_files_that_could_run_code_are_refused(tmp_path: Path) -> None:
         load_weights(small_unet(), tmp_path / "lambda.keras")
 
 
-def test_the_command_trains_from_given_weights(store: Path, tmp_path: Path) -> None:
+def test_the_command_trains_from_existing_weights(store: Path, tmp_path: Path) -> None:
     run = CliRunner()
     call = ["train", str(store), "-o", str(tmp_path / "a.keras"), "--progress", "jsonl"]
     tutorial = [*call, "--preset", "tutorial", "--epochs", "1", "--filters", "1"]

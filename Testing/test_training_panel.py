@@ -152,7 +152,7 @@ class TestChoices(TrainingTest):
         self.assertIn("already holds old.keras", shown.output[0])
         self.assertFalse(self.run_bar.runner.busy)
 
-    def test_a_training_that_was_begun_is_told(self) -> None:
+    def test_an_unfinished_training_is_reported(self) -> None:
         self.ui.storeLine.text = str(self.folder / "store")
         self.tick("train")
         self.assertFalse(self.ui.unfinishedLabel.visible)
@@ -233,8 +233,8 @@ class TestEvaluation(TrainingTest):
         self.assertIn("0.667 per scan, 0.667 per nodule", lines[0])
         self.assertIn("2 of 2 nodules found, 0 false positives", lines[1])
         self.assertEqual(lines[2:], ["  0.667 a", "  0.667 b"])
-        told = json.loads((self.folder / "found-dice" / "dice.json").read_text())
-        self.assertAlmostEqual(told["mean_scan_dice"], 2 / 3)
+        written = json.loads((self.folder / "found-dice" / "dice.json").read_text())
+        self.assertAlmostEqual(written["mean_scan_dice"], 2 / 3)
         self.assertEqual(self.node_ids(), self.nodes)
 
     def test_detection_with_its_curve(self) -> None:

@@ -51,6 +51,6 @@ def test_cancelled_processes_end(objects: list[Path]) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_process_that_dies_is_told_of() -> None:
+def test_a_process_that_dies_is_reported() -> None:
     with pytest.raises(InputError, match="Reading was cut short"):
         list(each(os._exit, [3, 3], "Reading", silent, 1))

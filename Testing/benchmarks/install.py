@@ -33,8 +33,8 @@ with tempfile.TemporaryDirectory() as name:
 
     def sizes() -> dict[str, int]:
         """Bytes of each package that is installed."""
-        told = subprocess.run([python, "-c", LIST], check=True, capture_output=True, text=True)
-        return {line.split()[0]: int(line.split()[1]) for line in told.stdout.splitlines()}
+        listing = subprocess.run([python, "-c", LIST], check=True, capture_output=True, text=True)
+        return {line.split()[0]: int(line.split()[1]) for line in listing.stdout.splitlines()}
 
     before = sizes()
     install = [str(python), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", str(ROOT)]

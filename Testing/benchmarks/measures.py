@@ -80,15 +80,15 @@ def held(trial: Trial) -> list[bool]:
 
 def show(title: str, trials: list[Trial | None]) -> None:
     """Print one line of the table."""
-    told = [one for one in trials if one is not None]
-    if not told:
+    known = [one for one in trials if one is not None]
+    if not known:
         return
-    measured, truth = (np.array([getattr(one, n) for one in told]) for n in ("measured", "truth"))
+    measured, truth = (np.array([getattr(one, n) for one in known]) for n in ("measured", "truth"))
     mm = measured[:, 2] - truth[:, 2]
     share = 100 * (measured[:, 3] / truth[:, 3] - 1)
-    inside = 100 * np.mean([held(one) for one in told], axis=0)
+    inside = 100 * np.mean([held(one) for one in known], axis=0)
     print(
-        f"{title:<34}{len(told):4d} of {len(trials):3d} {np.median(np.abs(mm)):6.2f} "
+        f"{title:<34}{len(known):4d} of {len(trials):3d} {np.median(np.abs(mm)):6.2f} "
         f"{mm.mean():+6.2f} ± {1.96 * mm.std():5.2f} mm {inside[0]:4.0f} %"
         f" {np.median(np.abs(share)):7.1f} {share.mean():+6.1f} ± {1.96 * share.std():5.1f} %"
         f" {inside[1]:4.0f} %"
@@ -247,15 +247,15 @@ def outlined_by_radiologists(data: Path, quick: bool, processes: int) -> None:
 def show_outlined(title: str, nodules: list[Outlined], mark: str) -> None:
     """Print one line: a nodule lies within the spread if it is no farther from the mean, as a
     ratio, than all voxels that any reader outlined are."""
-    told = [n for n in nodules if np.isfinite(n.measured[mark])]
-    if not told:
+    known = [n for n in nodules if np.isfinite(n.measured[mark])]
+    if not known:
         return
-    measured = np.array([n.measured[mark] for n in told])
-    readers, most = (np.array([getattr(n, name) for n in told]) for name in ("readers", "most"))
+    measured = np.array([n.measured[mark] for n in known])
+    readers, most = (np.array([getattr(n, name) for n in known]) for name in ("readers", "most"))
     low, middle, high = np.percentile(measured / readers, (10, 50, 90))
     within = np.abs(np.log(measured / readers)) <= np.log(most / readers)
     print(
-        f"{title:<26}{len(told):4d} of {len(nodules):3d} {middle:6.2f}  {low:.2f} to {high:.2f}"
+        f"{title:<26}{len(known):4d} of {len(nodules):3d} {middle:6.2f}  {low:.2f} to {high:.2f}"
         f" {within.mean():5.0%} {np.median(measured / most):6.2f}"
     )
 

@@ -113,12 +113,12 @@ def timed(title: str, events: Events | None, action: Work[Any]) -> tuple[Any, fl
         if not waits:
             longest = max(longest, took)
             busiest = max(busiest, 1000 * (time.process_time() - busy))
-    told = ""
+    counted = ""
     if events is not None:
-        told = ", ".join(f"{count} {name}" for name, count in sorted(events.counts.items()))
+        counted = ", ".join(f"{count} {name}" for name, count in sorted(events.counts.items()))
     print(
         f"{title:<26}{longest:6.0f} ms ({busiest:4.0f} of the processor) of{total:6.0f}; "
-        f"events: {told or 'none'}"
+        f"events: {counted or 'none'}"
     )
     return running.result, longest
 
