@@ -18,7 +18,12 @@ from CTLungScreeningLib.model_card import load_model
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.detectors.network_detector import load_networks
 from LungNoduleSegLib.network.inference import Preparation, nodule_probability
-from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan
+from LungNoduleSegLib.network.patches import (
+    LOOSE_MM,
+    PatchBatches,
+    PatchTrainingPlan,
+    loosen_lungs,
+)
 from LungNoduleSegLib.network.unet import build_unet, load_weights
 from LungNoduleSegLib.options import Preset, StoreTrainingPlan
 from LungNoduleSegLib.training_data.luna16 import prepare_luna
@@ -106,6 +111,25 @@ def test_patches_follow_from_the_number_of_their_batch(store: Path) -> None:
     for _, masks in first:
         assert masks[0].max() > 0.5 and masks[2].max() > 0.5  # inserted, and outlined
         assert masks.min() == 0 and masks.max() <= 1
+
+
+@pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, 0, 1, -1, 0, 0, 0, -1, 0)])
+def test_loose_lungs_grow_in_places_and_by_a_few_millimetres(direction: tuple[int, ...]) -> None:
+    array = np.zeros((30, 60, 50), np.uint8)
+    array[8:22, 20:40, 15:35] = 2
+    lungs = sitk.GetImageFromArray(array)
+    lungs.SetSpacing((1.5, 1.0, 2.5))
+    lungs.SetOrigin((-70, 30, 110))
+    lungs.SetDirection(direction)
+    away = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(lungs > 0, False, False, True))
+    for seed in range(5):
+        loose = loosen_lungs(lungs, np.random.default_rng(seed))
+        grown = sitk.GetArrayFromImage(loose) > 0
+        assert loose.GetDirection() == lungs.GetDirection()
+        assert grown[array > 0].all()
+        assert 0 < away[grown].max() <= LOOSE_MM[1] + 2.5  # a voxel's rounding
+        near = (away > 0) & (away < 1.6)  # beside the lungs
+        assert 0.05 < grown[near].mean() < 0.95
 
 
 @pytest.mark.slow

@@ -24,6 +24,15 @@ PLEURAL = 0.7
 TRIES = 8
 """Attempts to place a nodule before an artificial lesion is used instead."""
 
+SIZE_EDGES_MM = (6, 8, 12, 20)
+"""Diameters between classes of nodules that are transplanted equally often: most are small."""
+
+LOOSE = 0.4
+"""Share of prepared scans whose lungs reach into the wall in places."""
+
+LOOSE_MM = (1.0, 8.0)
+"""Range of how far they reach into it."""
+
 
 @dataclass(frozen=True)
 class LesionSites:
@@ -105,7 +114,8 @@ def _transplant_somewhere(
     rng: np.random.Generator,
 ) -> tuple[tuple[slice, ...], NDArray[np.bool_]] | None:
     """Transplant a random nodule to a suitable place; None if several attempts fail."""
-    cube = cubes[int(rng.integers(len(cubes)))]
+    classes = np.digitize([cube.diameter_mm for cube in cubes], SIZE_EDGES_MM)
+    cube = cubes[rng.choice(np.flatnonzero(classes == rng.choice(np.unique(classes))))]
     if cube.attachment is None:
         kind = sites.parenchyma
     else:
@@ -279,7 +289,8 @@ def _prepare_with_lesions(
     empty = inserted < 0
     outlined = scan.nodules > 0 if scan.nodules is not None else empty
     mistaken = scan.mistaken if scan.mistaken is not None else empty
-    images = [hu, scan.lungs, inserted | outlined, outlined, mistaken]
+    lungs = loosen_lungs(scan.lungs, rng) if rng.random() < LOOSE else scan.lungs
+    images = [hu, lungs, inserted | outlined, outlined, mistaken]
     if hu.GetSpacing()[2] < 3 and rng.random() < 0.25:
         images = [_thicker(image) for image in images]
     size = int(rng.uniform(0.8, 1.25) * preparation.size)
@@ -298,6 +309,29 @@ def _prepare_with_lesions(
         nodules if len(nodules) else lesions,
         mistakes if len(mistakes) else anywhere,
     )
+
+
+def loosen_lungs(lungs: sitk.Image, rng: np.random.Generator) -> sitk.Image:
+    """Grow the lungs into their surroundings, over random parts of their surface.
+
+    Segmentations differ in how closely they follow the wall. A network that has only seen one of
+    them takes a piece of wall or rib within the lungs for a nodule.
+
+    Args:
+        lungs: label image, non-zero in the lungs.
+        rng: random numbers.
+
+    Returns:
+        1 in the lungs and in what they have gained, at most `LOOSE_MM` from them; the same grid.
+    """
+    reach = float(rng.uniform(*LOOSE_MM))
+    grown = sitk.BinaryDilate(lungs > 0, [round(reach / step) for step in lungs.GetSpacing()])
+    field = sitk.GetImageFromArray(rng.normal(size=(6, 6, 6)))
+    field.SetSpacing([n * s / 5 for n, s in zip(lungs.GetSize(), lungs.GetSpacing(), strict=True)])
+    field.SetOrigin(lungs.GetOrigin())
+    field.SetDirection(lungs.GetDirection())
+    parts = sitk.Resample(field, lungs, sitk.Transform(), sitk.sitkLinear, -1.0) > 0
+    return (lungs > 0) | (grown & parts)
 
 
 def _centres(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
