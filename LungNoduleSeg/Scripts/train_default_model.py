@@ -53,7 +53,7 @@ from CTLungScreeningLib.errors import Cancelled
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.geometry import crop_to
 from CTLungScreeningLib.keras_loader import keras
-from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
+from CTLungScreeningLib.model_card import ModelCard, load_model, read_card, save_model
 from LungNoduleSegLib.detectors.network_detector import NoduleDetector, load_networks
 from LungNoduleSegLib.network.classifier_training import (
     ClassifierPlan,
@@ -330,14 +330,12 @@ def train_all(
         train_second(output / f"{label}-classifier.keras", (first, second), scans, cubes, deadline)
 
 
-def unseen_by(network: Path | None, pair: Path | None) -> list[str]:
-    """Give the outlined scans that neither a U-Net nor the networks of a pair learnt from."""
-    seen: set[str] = set()
-    for file in (network, pair):
-        training = load_networks(file).card.training if file else {}
-        seen.update(training.get("scans", {}))
-        if file == pair:
-            seen.update(training.get("classifier", {}).get("scans", {}))
+def unseen_by(model: Path | None, with_classifier: bool) -> list[str]:
+    """Give the outlined scans that a U-Net, alone or with its classifier, did not learn from."""
+    training = read_card(model).training if model else {}
+    seen = set(training.get("scans", {}))
+    if with_classifier:
+        seen.update(training.get("classifier", {}).get("scans", {}))
     return [name for name in OUTLINED if name not in seen]
 
 
@@ -375,10 +373,9 @@ def measure_all(
         log.info("%s", results)
     classifier = load_model(output / "all-classifier.keras")[0]
     save_model(classifier, _classifier_card(), output / f"{SECOND_NAME}.keras")
-    network = load_model(network_file or output / "all-third.keras")[0]
+    network, own = load_model(network_file or output / "all-third.keras")
     card = _card(results, f"{SECOND_NAME}.keras")
     if network_file:
-        own = load_model(network_file)[1]
         card = replace(
             own,
             training={**own.training, "classifier": _classifier_card().training},
@@ -450,7 +447,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.pack and options.pack.exists():
         parser.error(f"{options.pack} exists: choose another name")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    folds = unseen_by(options.network, options.measure)
+    folds = unseen_by(options.measure or options.network, bool(options.measure))
     if not folds:
         parser.error("the model has seen all outlined scans")
     training = (

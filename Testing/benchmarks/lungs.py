@@ -18,18 +18,15 @@ from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from LungNoduleSegLib.evaluation.dice import compare_lungs
 from LungNoduleSegLib.lungs.volume import find_lungs
 
 SCANS = ("LIDC-IDRI-0001", "LIDC-IDRI-0012.nii.gz")
 DIAMETERS_MM = (12, 20, 30, 45)
 FROM_PLEURA = 1 / 6
 TISSUE_HU, NOISE_HU = 40, 20
-LOBES = "chest_low_resolution"
-
-
-def axial(path: Path) -> sitk.Image:
-    """Read a scan, axial."""
-    return AxialView.of(read_ct(path).image, AIR_HU).image
+OUTLINED = "chest_low_resolution"
+"""Folder of a scan with outlined lobes."""
 
 
 def place_of(inward: NDArray[np.float64], right: bool) -> str:
@@ -41,13 +38,15 @@ def place_of(inward: NDArray[np.float64], right: bool) -> str:
 
 
 def held(
-    image: sitk.Image, lungs: NDArray[np.uint8], diameter_mm: float, rng: np.random.Generator
+    image: sitk.Image,
+    lungs: NDArray[np.uint8],
+    start: NDArray[np.intp],
+    diameter_mm: float,
+    rng: np.random.Generator,
 ) -> tuple[str, float]:
-    """Put a sphere on a random place of the pleura; give the place and the share held."""
+    """Put a sphere on the pleura at voxel `start`; give the place and the share held."""
     spacing = np.array(image.GetSpacing())[::-1]
     inside = lungs > 0
-    surface = np.argwhere(inside & ~ndimage.binary_erosion(inside))
-    start = surface[rng.integers(len(surface))]
     reach = np.ceil(diameter_mm / spacing).astype(int)
     box = tuple(
         slice(max(0, int(s - r)), int(s + r) + 1) for s, r in zip(start, reach, strict=True)
@@ -75,11 +74,13 @@ options = parser.parse_args()
 rows: list[tuple[str, int, float]] = []
 rng = np.random.default_rng(1)
 for name in SCANS:
-    scan = axial(options.data / name)
+    scan = AxialView.of(read_ct(options.data / name).image, AIR_HU).image
     whole = find_lungs(scan, silent)
+    surface = np.argwhere((whole > 0) & ~ndimage.binary_erosion(whole > 0))
     for number in range(options.spheres):
         diameter = DIAMETERS_MM[number % len(DIAMETERS_MM)]
-        place, share = held(scan, whole, diameter, rng)
+        start = surface[rng.integers(len(surface))]
+        place, share = held(scan, whole, start, diameter, rng)
         rows.append((place, diameter, share))
 
 print("share of a mass on the pleura inside the lungs: mean, least, number")
@@ -89,11 +90,7 @@ for label, column in (("place", 0), ("mm", 1)):
         print(f"{label:6} {key!s:12} {np.mean(shares):6.3f} {min(shares):6.3f} {len(shares):4d}")
 print(f"all                 {np.mean([row[2] for row in rows]):6.3f}")
 
-folder = options.data / LOBES
-lobes_file = folder / "lobes.nrrd"
-scan_file = next(file for file in sorted(folder.glob("*.nrrd")) if file != lobes_file)
-scan = axial(scan_file)
-outlined = sitk.GetArrayFromImage(AxialView.of(sitk.ReadImage(lobes_file), 0).image) > 0
-own = find_lungs(scan, silent) > 0
-both = 2 * np.count_nonzero(own & outlined) / (own.sum() + outlined.sum())
-print(f"Dice of the lungs with the lobes of {LOBES}: {both:.3f}")
+agreement = compare_lungs(
+    options.data / OUTLINED / "ct.nrrd", options.data / OUTLINED / "lobes.nrrd"
+)
+print(f"Dice of the lungs with the lobes of {OUTLINED}: {agreement.dice['both']:.3f}")

@@ -295,12 +295,12 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
             mask[ends[0] : extended.shape[0] - ends[1]]
             for mask in coarse.closings(extended, (VESSEL_CLOSING_MM, MASS_CLOSING_MM))
         )
-        across = np.abs(np.arange(box[2].start, box[2].stop) - middle) * coarse.spacing[2]
-        lateral = across > MEDIASTINUM_MM
+        across = columns[box[2]] - middle
+        lateral = np.abs(across) * coarse.spacing[2] > MEDIASTINUM_MM
         filled |= wide & lateral
         filled |= _compact_behind(wide & ~filled & ~lateral, lung[box], coarse)
         filled |= lung[box]
-        dents = on_ribs[box] & ((columns[box[2]] - middle) * inwards < 0)
+        dents = on_ribs[box] & (across * inwards < 0)
         for along_z in (1, -1):
             dents |= dents_seen_from(coarse, lung[box], (along_z, 0, 0), OTHER_MM)
         back = int(ndimage.center_of_mass(lung[box])[1])

@@ -83,9 +83,11 @@ def insert_random_lesions(
     kinds = (sites.parenchyma, sites.pleura, sites.vessels)
     weights = np.array([0.5, 0.3, 0.2]) * [len(kind) > 0 for kind in kinds]
     transplanted = 0
+    size = np.digitize([cube.diameter_mm for cube in cubes], SIZE_EDGES_MM)
     for number in range(1, count + 1):
         if cubes and rng.random() < TRANSPLANTED:
-            placed_real = _transplant_somewhere(array, hu, inside, sites, cubes, rng)
+            drawn = rng.choice(np.flatnonzero(size == rng.choice(np.unique(size))))
+            placed_real = _transplant_somewhere(array, hu, inside, sites, cubes[drawn], rng)
             if placed_real is not None:
                 box, mask = placed_real
                 labels[box][mask] = number
@@ -110,12 +112,10 @@ def _transplant_somewhere(
     hu: sitk.Image,
     inside: NDArray[np.bool_],
     sites: LesionSites,
-    cubes: Sequence[NoduleCube],
+    cube: NoduleCube,
     rng: np.random.Generator,
 ) -> tuple[tuple[slice, ...], NDArray[np.bool_]] | None:
-    """Transplant a random nodule to a suitable place; None if several attempts fail."""
-    classes = np.digitize([cube.diameter_mm for cube in cubes], SIZE_EDGES_MM)
-    cube = cubes[rng.choice(np.flatnonzero(classes == rng.choice(np.unique(classes))))]
+    """Transplant a nodule to a suitable place; None if several attempts fail."""
     if cube.attachment is None:
         kind = sites.parenchyma
     else:
