@@ -1,5 +1,6 @@
 """Candidates of the segmentation network and the classifier that doubts them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,14 @@ def test_mistakes_are_the_candidates_that_touch_no_nodule() -> None:
     assert len(mistaken_places(probability, None)) == 2
     places = mistaken_places(probability, volume(outlined))
     np.testing.assert_allclose(places, [(20.5, 6.5, 7)], atol=0.1)
+
+
+def test_what_may_be_a_nodule_is_never_a_negative() -> None:
+    scan, tubes = lung_with_tubes(1)
+    plan = ClassifierPlan(rounds=1, lesions=1, sites=10)
+    assert len(gather_cubes([scan], [tubes], plan).others) > 20
+    everywhere = replace(scan, doubtful=scan.lungs)
+    assert len(gather_cubes([everywhere], [tubes], plan).others) == 0
 
 
 def save_networks(folder: Path, classifier: str) -> Path:

@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from training_pack import STEP_HU, TrainingSet, patient_of, read_pack, write_pack
+from training_pack import (
+    MASKS,
+    STEP_HU,
+    TrainingSet,
+    distance_to,
+    patient_of,
+    read_pack,
+    write_pack,
+)
 
 from CTLungScreeningLib.errors import Cancelled, InputError
 from LungNoduleSegLib.network import unet
@@ -21,7 +29,7 @@ def small_set() -> TrainingSet:
     nodules.CopyInformation(hu)
     nodules[40:46, 45:51, 10:13] = 1
     scans = {
-        "outlined": training_scan("outlined", hu, lungs, nodules),
+        "outlined": training_scan("outlined", hu, lungs, nodules, doubtful=nodules == 0),
         "other": training_scan("other", hu, lungs),
     }
     cubes = tuple(sphere(radius) for radius in (3, 4, 5))
@@ -39,12 +47,43 @@ def test_a_pack_gives_back_what_went_in(tmp_path: Path) -> None:
         hu, again = (sitk.GetArrayFromImage(one.hu) for one in (scan, other))
         assert np.abs(hu - again)[inside].max() <= STEP_HU // 2
         assert other.hu.GetSpacing() == pytest.approx(scan.hu.GetSpacing())
-        assert (other.nodules is None) == (scan.nodules is None)
+        for kind in MASKS:
+            masks = getattr(scan, kind), getattr(other, kind)
+            assert (masks[0] is None) == (masks[1] is None)
+            if masks[0] is not None:
+                one, two = map(sitk.GetArrayFromImage, masks)
+                assert (one == two).all()
         assert (sitk.GetArrayFromImage(other.lungs) == sitk.GetArrayFromImage(scan.lungs)).all()
     assert after.patients == before.patients
     assert all((a.mask == b.mask).all() for a, b in zip(after.cubes, before.cubes, strict=True))
     with pytest.raises(InputError, match="already holds"):
         write_pack(before, tmp_path / "data.zip")
+
+
+def test_the_distance_is_that_to_the_nearest_place_within_the_scan() -> None:
+    hu, _ = host()
+    near, far = hu.TransformIndexToPhysicalPoint((5, 6, 7)), (1e4, 0.0, 0.0)
+    other = hu.TransformIndexToPhysicalPoint((20, 6, 7))
+    distance = distance_to(hu, near, far, other)
+    assert distance[5, 6, 7] <= 0 and distance[20, 6, 7] <= 0
+    assert distance[9, 6, 7] == pytest.approx(4 * hu.GetSpacing()[0], abs=0.1)
+    assert distance[18, 6, 7] == pytest.approx(2 * hu.GetSpacing()[0], abs=0.1)
+
+
+def test_what_may_be_a_nodule_is_no_mistake() -> None:
+    hu, lungs = host()
+    inputs = unet.keras.Input((None, None, 1))
+    everywhere = unet.keras.layers.Conv2D(
+        1, 1, activation="sigmoid", kernel_initializer="zeros", bias_initializer="ones"
+    )
+    network = unet.keras.Model(inputs, everywhere(inputs))
+    left = sitk.Image(hu.GetSize(), sitk.sitkUInt8)
+    left.CopyInformation(hu)
+    left[: hu.GetWidth() // 2, :, :] = 1
+    scan = training_scan("scan", hu, lungs, doubtful=left)
+    mistaken = sitk.GetArrayFromImage(unet.with_mistakes(network, scan, Preparation(64)).mistaken)
+    half = hu.GetWidth() // 2
+    assert mistaken[:, :, half:].any() and not mistaken[:, :, :half].any()
 
 
 def test_no_patient_is_both_learnt_from_and_left_out() -> None:

@@ -43,7 +43,6 @@ from training_pack import (
     OUTLINED,
     PLACES,
     TrainingSet,
-    distance_to,
     read_pack,
     read_training_set,
     write_pack,
@@ -68,11 +67,6 @@ from LungNoduleSegLib.network.unet import build_unet, train, with_mistakes
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
-DOUBTFUL = {
-    CMB: ((50, 9, -204), (73, -17, -196), (-93, -43, -122), (93, 68, -203), (92, 50, -129)),
-}
-"""Places that may be nodules: not taught, neither as such nor as mistakes."""
-DOUBTFUL_MM = 10.0
 SOURCES = {
     LIDC_1: "nodules outlined by at least two of four readers, and inserted lesions; LIDC-IDRI, "
     "The Cancer Imaging Archive, CC BY 3.0",
@@ -93,7 +87,7 @@ FIRST = PatchTrainingPlan(steps=2000, seed=1)
 SECOND = PatchTrainingPlan(steps=2500, seed=2)
 THIRD = PatchTrainingPlan(steps=1500, learning_rate=5e-4, seed=3)
 FOURTH = PatchTrainingPlan(steps=1500, learning_rate=5e-4, seed=4)
-CLASSIFIER = ClassifierPlan(steps=1400)
+CLASSIFIER = ClassifierPlan()
 RULES = NoduleRules(threshold=0.7, min_probability=0.9)
 NAME, SECOND_NAME = "nodule-unet", "nodule-classifier"
 
@@ -148,16 +142,6 @@ def float32() -> Iterator[None]:
     keras.config.set_dtype_policy(before)
 
 
-def teach_mistakes(network: keras.Model, scan: TrainingScan) -> TrainingScan:
-    """Note where a network was mistaken, but not at the doubtful places."""
-    scan = with_mistakes(network, scan, PREPARATION)
-    assert scan.mistaken is not None
-    for place in DOUBTFUL.get(scan.name, ()):
-        far = distance_to(scan.hu, place) > DOUBTFUL_MM
-        scan = replace(scan, mistaken=scan.mistaken & far)
-    return scan
-
-
 def train_second(
     file: Path,
     networks: Sequence[keras.Model],
@@ -171,10 +155,8 @@ def train_second(
     mistakes = []
     for scan in scans:
         marked = [nodule_probability(one, PREPARATION, scan.hu, scan.lungs) for one in networks]
-        places = np.concatenate([mistaken_places(one, scan.nodules) for one in marked])
-        doubtful = np.reshape(DOUBTFUL.get(scan.name, ()), (1, -1, 3))
-        far = np.linalg.norm(places[:, None] - doubtful, axis=2) > DOUBTFUL_MM
-        mistakes.append(places[far.all(axis=1)])
+        places = [mistaken_places(one, scan.nodules) for one in marked]
+        mistakes.append(np.concatenate(places))
     cubes = gather_cubes(scans, mistakes, CLASSIFIER, deadline, transplants)
     log.info("%d cubes of nodules, %d of others", len(cubes.nodules), len(cubes.others))
     cpu = time.process_time()
@@ -190,6 +172,8 @@ def measure_outlined(
     detector: NoduleDetector, scan: TrainingScan, picture: Path | None = None
 ) -> dict[str, Any]:
     """Find the nodules of an outlined scan: hits, false positives and Dice of each nodule.
+
+    As in LUNA16, findings on its excluded places do not count, see `LUNA_EXCLUDED`.
 
     Args:
         detector: the networks.
@@ -226,16 +210,24 @@ def measure_outlined(
             }
         )
     hit = {int(n) for n in np.unique(found[truth > 0]) if n}
-    false = [n for n in findings.nodules if n.id not in hit]
+    others = [n for n in findings.nodules if n.id not in hit]
+    false = [n for n in others if not _doubtful(scan, (n.x, n.y, n.z))]
     rows["others"] = [(n.x, n.y, n.z) for n in false[:6]]
     if picture is not None and not picture.exists():
         shown = [(name, [(scan.hu, place) for place in places]) for name, places in rows.items()]
         draw_sheet(picture, [SheetRow(*row) for row in shown if row[1]])
     return {
         "nodules": nodules,
+        "on_excluded_places": len(others) - len(false),
         "false_positives": len(false),
         "false_positive_diameters_mm": [round(n.equivalent_diameter_mm, 1) for n in false],
     }
+
+
+def _doubtful(scan: TrainingScan, place: tuple[float, float, float]) -> bool:
+    if scan.doubtful is None:
+        return False
+    return bool(scan.doubtful[scan.doubtful.TransformPhysicalPointToIndex(place)])
 
 
 def measure_left_out(
@@ -254,12 +246,13 @@ def measure_left_out(
 
     scan = training.scans[name]
     assert scan.nodules is not None
+    assert scan.doubtful is not None
     detector = load_networks(model_file)
     output.mkdir(parents=True, exist_ok=True)
     nodules = output / "nodules.nrrd"
     if not nodules.exists():
         with new_file(nodules) as temporary:
-            sitk.WriteImage(scan.nodules, temporary, useCompression=True)
+            sitk.WriteImage(scan.nodules | scan.doubtful, temporary, useCompression=True)
     measured: dict[str, Any] = {
         "nodules": measure_outlined(detector, scan, output / "findings.png"),
         "without the classifier": measure_outlined(replace(detector, classifier=None), scan),
@@ -285,6 +278,7 @@ def train_all(
     training: TrainingSet,
     output: Path,
     folds: Sequence[str],
+    network: keras.Model | None,
     deadline: Callable[[str, int, int], None],
 ) -> None:
     """Train every stage whose file is not there.
@@ -295,6 +289,7 @@ def train_all(
         training: the scans and nodules.
         output: folder of the models.
         folds: outlined scans that are left out in turn.
+        network: U-Net that the classifiers go behind in place of those trained here, or None.
         deadline: called with each step; may raise `Cancelled`.
     """
     phantoms = [phantom_scan(seed) for seed in PHANTOMS]
@@ -324,10 +319,11 @@ def train_all(
             second = train_network(second_file, first, weighted, SECOND, cubes, deadline)
         third_file = output / f"{label}-third.keras"
         if not third_file.exists():
-            mistaken = {scan.name: teach_mistakes(second, scan) for scan in scans}
+            mistaken = {scan.name: with_mistakes(second, scan, PREPARATION) for scan in scans}
             weighted = [mistaken[scan.name] for scan in weighted]
-        train_network(third_file, second, weighted, plan, cubes, deadline)
-        train_second(output / f"{label}-classifier.keras", (first, second), scans, cubes, deadline)
+        third = train_network(third_file, second, weighted, plan, cubes, deadline)
+        networks = (first, second, network or third)
+        train_second(output / f"{label}-classifier.keras", networks, scans, cubes, deadline)
 
 
 def unseen_by(model: Path | None, with_classifier: bool) -> list[str]:
@@ -479,7 +475,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise Cancelled
 
     try:
-        train_all(training, options.output, folds, deadline)
+        network = load_model(options.network)[0] if options.network else None
+        train_all(training, options.output, folds, network, deadline)
     except Cancelled:
         log.info("the time is over; started again, it goes on")
         sys.exit(3)
@@ -536,7 +533,8 @@ def _classifier_card() -> ModelCard:
             "plan": asdict(CLASSIFIER),
             "scans": {**SOURCES, "phantoms": f"inserted lesions; seeds {PHANTOMS[:2]}"},
             "cubes": "inserted lesions, transplanted and outlined nodules against what the first "
-            "U-Net and the one before the last took for nodules, vessels and pleura",
+            "U-Net, the one before the last, and the one in front took for nodules, vessels and "
+            "pleura",
         },
         limitations=["For use with the U-Net that names it only; results are in that card."],
     )

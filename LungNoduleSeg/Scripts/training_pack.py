@@ -51,11 +51,30 @@ OTHERS = (
 )
 """Scans in which nobody outlined a nodule, and in which we see none."""
 
+SERIES = {
+    LIDC_12: "1.3.6.1.4.1.14519.5.2.1.6279.6001.328789598898469177563438457842",
+    LIDC_1: "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192",
+}
+"""SeriesInstanceUID of these scans in LUNA16."""
+
+LUNA_EXCLUDED = "luna16/annotations_excluded.csv"
+"""What LUNA16 leaves out: findings of fewer readers, smaller ones, and what is no nodule."""
+
+DOUBTFUL = {
+    CMB: ((50, 9, -204), (73, -17, -196), (-93, -43, -122), (93, 68, -203), (92, 50, -129)),
+}
+"""Places (LPS mm) that may be nodules: taught neither as such nor as mistakes."""
+
+DOUBTFUL_MM = 8.0
+"""Distance from these places, and from those of `LUNA_EXCLUDED`, that belongs to them."""
+
 CUBES = "lidc_nodules"
 FOLDS = 5
 """Parts that the patients of the cubes are divided into."""
 
 STEP_HU, LOWEST_HU = 8, -1024
+MASKS = ("nodules", "doubtful")
+
 AROUND_MM = 12.0
 """Beyond the lungs, this much is kept in a pack; the networks see next to nothing of it."""
 
@@ -106,15 +125,17 @@ def write_pack(training: TrainingSet, file: Path) -> None:
             hu = np.where(near, sitk.GetArrayViewFromImage(scan.hu), AIR_HU)
             _store(pack, f"{name}/hu", _in_steps(hu))
             _store(pack, f"{name}/lungs", lungs)
-            if scan.nodules is not None:
-                _store(pack, f"{name}/nodules", sitk.GetArrayFromImage(scan.nodules))
+            for kind in MASKS:
+                mask = getattr(scan, kind)
+                if mask is not None:
+                    _store(pack, f"{name}/{kind}", sitk.GetArrayFromImage(mask))
             index["scans"].append(
                 {
                     "name": name,
                     "spacing": spacing,
                     "origin": scan.hu.GetOrigin(),
                     "direction": scan.hu.GetDirection(),
-                    "nodules": scan.nodules is not None,
+                    "masks": [kind for kind in MASKS if getattr(scan, kind) is not None],
                 }
             )
         for number, (cube, patient) in enumerate(
@@ -135,8 +156,8 @@ def read_pack(file: Path) -> TrainingSet:
             name = entry["name"]
             hu = _image(_from_steps(_load(pack, f"{name}/hu")), entry)
             lungs = _image(_load(pack, f"{name}/lungs"), entry)
-            nodules = _image(_load(pack, f"{name}/nodules"), entry) if entry["nodules"] else None
-            scans[name] = training_scan(name, hu, lungs, nodules)
+            masks = {m: _image(_load(pack, f"{name}/{m}"), entry) for m in entry["masks"]}
+            scans[name] = training_scan(name, hu, lungs, **masks)
         cubes = tuple(
             NoduleCube(
                 entry["name"],
@@ -149,12 +170,14 @@ def read_pack(file: Path) -> TrainingSet:
     return TrainingSet(scans, cubes, tuple(entry["patient"] for entry in index["cubes"]))
 
 
-def distance_to(grid: sitk.Image, place: tuple[float, float, float]) -> sitk.Image:
-    """Distance in mm of each voxel of a grid from the one at a place in LPS mm."""
-    point = sitk.Image(grid.GetSize(), sitk.sitkUInt8)
-    point.CopyInformation(grid)
-    point[grid.TransformPhysicalPointToIndex(place)] = 1
-    return sitk.SignedMaurerDistanceMap(point, squaredDistance=False, useImageSpacing=True)
+def distance_to(grid: sitk.Image, *places: tuple[float, float, float]) -> sitk.Image:
+    """Distance in mm of each voxel of a grid from the nearest of places (LPS mm) within it."""
+    points = sitk.Image(grid.GetSize(), sitk.sitkUInt8)
+    points.CopyInformation(grid)
+    indices = np.array([grid.TransformPhysicalPointToIndex(place) for place in places])
+    for index in indices[((indices >= 0) & (indices < grid.GetSize())).all(axis=1)].tolist():
+        points[index] = 1
+    return sitk.SignedMaurerDistanceMap(points, squaredDistance=False, useImageSpacing=True)
 
 
 def _read_scan(data: Path, name: str) -> TrainingScan:
@@ -170,7 +193,19 @@ def _read_scan(data: Path, name: str) -> TrainingScan:
         outlines = sitk.ReadImage(data / OUTLINED[name])
         nodules = sitk.Resample(outlines, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         nodules = sitk.Cast(nodules, sitk.sitkUInt8)
-    return training_scan(name, hu, lungs, nodules)
+    return training_scan(name, hu, lungs, nodules, doubtful=_mark_doubtful(data, hu, name))
+
+
+def _mark_doubtful(data: Path, hu: sitk.Image, name: str) -> sitk.Image | None:
+    """Mark the surroundings of what may be a nodule; None where nothing is known of a scan."""
+    from LungNoduleSegLib.evaluation.luna_files import read_findings  # noqa: PLC0415
+
+    places = list(DOUBTFUL.get(name, ()))
+    if name in SERIES:
+        places += read_findings(data / LUNA_EXCLUDED, [SERIES[name]]).position.tolist()
+    if not places:
+        return None
+    return distance_to(hu, *places) <= DOUBTFUL_MM
 
 
 def _mark_nodules(hu: sitk.Image, lungs: sitk.Image, name: str) -> sitk.Image:

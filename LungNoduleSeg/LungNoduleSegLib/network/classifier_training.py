@@ -115,7 +115,7 @@ def gather_cubes(
         places = np.concatenate([wrong, _sites(scan, plan.sites, rng)])
         for centres, into in (
             (np.concatenate([inserted, own]), nodules),
-            (_away_from(labels, scan.nodules, places), others),
+            (_away_from(labels, scan, places), others),
         ):
             into.append(cut_cubes(slices, centres, (z, y, x), rng.uniform(0.85, 1.15)))
     progress("Cubes", visits, visits)
@@ -195,12 +195,15 @@ def _own_nodules(scan: TrainingScan) -> NDArray[np.float64]:
 
 
 def _away_from(
-    labels: sitk.Image, nodules: sitk.Image | None, places: NDArray[np.float64]
+    labels: sitk.Image, scan: TrainingScan, places: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Remove positions within 6 mm of a lesion or nodule."""
+    """Remove positions within 6 mm of a lesion or nodule, and in what may be one."""
     taken = labels > 0
-    if nodules is not None:
-        taken = taken | (nodules > 0)
+    if scan.nodules is not None:
+        taken = taken | (scan.nodules > 0)
     distance = sitk.SignedMaurerDistanceMap(taken, False, False, True)
     indices = [distance.TransformPhysicalPointToIndex(place.tolist()) for place in places]
-    return places[[distance[index] > 6 for index in indices]]
+    free = [distance[index] > 6 for index in indices]
+    if scan.doubtful is not None:
+        free = [one and not scan.doubtful[i] for one, i in zip(free, indices, strict=True)]
+    return places[free]

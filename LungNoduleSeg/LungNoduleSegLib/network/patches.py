@@ -24,9 +24,6 @@ PLEURAL = 0.7
 TRIES = 8
 """Attempts to place a nodule before an artificial lesion is used instead."""
 
-SIZE_EDGES_MM = (6, 8, 12, 20)
-"""Diameters between classes of nodules that are transplanted equally often: most are small."""
-
 LOOSE = 0.4
 """Share of prepared scans whose lungs reach into the wall in places."""
 
@@ -83,11 +80,10 @@ def insert_random_lesions(
     kinds = (sites.parenchyma, sites.pleura, sites.vessels)
     weights = np.array([0.5, 0.3, 0.2]) * [len(kind) > 0 for kind in kinds]
     transplanted = 0
-    size = np.digitize([cube.diameter_mm for cube in cubes], SIZE_EDGES_MM)
     for number in range(1, count + 1):
         if cubes and rng.random() < TRANSPLANTED:
-            drawn = rng.choice(np.flatnonzero(size == rng.choice(np.unique(size))))
-            placed_real = _transplant_somewhere(array, hu, inside, sites, cubes[drawn], rng)
+            cube = cubes[int(rng.integers(len(cubes)))]
+            placed_real = _transplant_somewhere(array, hu, inside, sites, cube, rng)
             if placed_real is not None:
                 box, mask = placed_real
                 labels[box][mask] = number
@@ -150,6 +146,7 @@ class TrainingScan:
         nodules: outlined nodules on the same grid, None if the scan was not annotated.
         sites: for lesions.
         mistaken: mask of a network's false positives on the same grid, see `with_mistakes`.
+        doubtful: mask on the same grid of what may be a nodule: it is never taught as a mistake.
     """
 
     name: str
@@ -158,6 +155,7 @@ class TrainingScan:
     nodules: sitk.Image | None
     sites: LesionSites
     mistaken: sitk.Image | None = None
+    doubtful: sitk.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -208,9 +206,10 @@ def training_scan(
     lungs: sitk.Image,
     nodules: sitk.Image | None = None,
     mistaken: sitk.Image | None = None,
+    doubtful: sitk.Image | None = None,
 ) -> TrainingScan:
     """Make a training scan from axial images on one grid, cropped to the lungs."""
-    return TrainingScan(name, hu, lungs, nodules, find_sites(hu, lungs), mistaken)
+    return TrainingScan(name, hu, lungs, nodules, find_sites(hu, lungs), mistaken, doubtful)
 
 
 class PatchBatches(EpochBatches):

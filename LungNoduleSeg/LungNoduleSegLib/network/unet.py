@@ -137,11 +137,14 @@ def with_mistakes(
 ) -> TrainingScan:
     """Run a network on a scan and add its false positives as training examples.
 
-    Everything outside outlined nodules counts as false positive, so all nodules must be outlined.
+    Everything outside outlined nodules and doubtful places counts as false positive, so all others
+    must be outlined.
     """
     marked = nodule_probability(model, preparation, scan.hu, scan.lungs) > threshold
     if scan.nodules is not None:
         marked = marked & ~sitk.BinaryDilate(scan.nodules > 0, (3, 3, 1))
+    if scan.doubtful is not None:
+        marked = marked & (scan.doubtful == 0)
     return replace(scan, mistaken=marked)
 
 
