@@ -7,8 +7,9 @@ nodules transplanted into both, of patients that are never left out. From it oth
 with one of the outlined scans and a fifth of the nodules' patients left out, and once more where
 they were mistaken. The last one goes on from the first of these, with everything. For each a
 classifier learns to tell nodules from the mistakes. What is left out is measured; the pair that saw
-everything is the result. With `--network MODEL` the classifiers go behind that U-Net instead, and
-it is measured on the scans that it has not seen. A stage whose file is there is not trained again.
+everything is the result. With `--network MODEL` the classifiers go behind that U-Net instead, with
+its rules, and it is measured on the scans that it has not seen. A stage whose file is there is not
+trained again.
 
 On a machine with a GPU and little else:
 
@@ -357,13 +358,15 @@ def measure_all(
         network_file: U-Net in place of those trained here; None for these.
     """
     results: dict[str, Any] = {}
+    rules = read_card(network_file).rules if network_file else asdict(RULES)
     for left_out in folds:
         label = label_of(left_out)
         classifier_file = output / f"{label}-classifier.keras"
         model_file = output / f"{label}.keras"
         if not model_file.exists():
             network = load_model(network_file or output / f"{label}-third.keras")[0]
-            save_model(network, _card({}, classifier_file.name), model_file)
+            card = replace(_card({}, classifier_file.name), rules=rules)
+            save_model(network, card, model_file)
         measured = measure_left_out(model_file, data, training, left_out, output / label)
         results[f"{left_out}, left out of training"] = measured
         log.info("%s", results)
@@ -375,7 +378,6 @@ def measure_all(
         card = replace(
             own,
             training={**own.training, "classifier": _classifier_card().training},
-            rules=card.rules,
             results=results,
             limitations=[
                 "The U-Net was trained earlier, on what stands under its training; the classifier "
@@ -510,7 +512,7 @@ def _card(results: dict[str, Any], classifier: str) -> ModelCard:
             "Trained on the lungs of five patients, with nodules of some 350 others transplanted "
             "into them and artificial lesions: a research prototype.",
             "Figures on inserted lesions and transplanted nodules are not figures on patients.",
-            "Both probabilities of the rules were chosen on LIDC-IDRI-0012, left out of training: "
+            "The probabilities of the rules were chosen on the few scans left out of training: "
             "expect more other findings elsewhere.",
             "Lesions under 6 mm, on the pleura, beside vessels and of ground glass are often "
             "missed, as are masses on the pleura that the lung segmentation cuts off.",
