@@ -19,7 +19,11 @@ from LungNoduleSegLib.evaluation.lesion_placement import (
     insert_synthetic_lesions,
 )
 from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, place_of, size_of
-from LungNoduleSegLib.evaluation.synthetic_lesions import OUTPUTS, evaluate_synthetic_lesions
+from LungNoduleSegLib.evaluation.synthetic_lesions import (
+    OUTPUTS,
+    evaluate_synthetic_lesions,
+    nodule_spheres,
+)
 from LungNoduleSegLib.lesions import VESSEL_HU
 from LungNoduleSegLib.network.transplants import NoduleCube
 from LungNoduleSegLib.nodules.table import NoduleKind, Place
@@ -165,6 +169,22 @@ def nodule(radius_mm: float, wall: bool = False) -> NoduleCube:
     return NoduleCube("nodule", hu.astype(np.int16), mask, (1.0, 1.0, 1.0), NoduleKind.SOLID)
 
 
+def test_marks_anywhere_on_a_long_nodule_lie_in_its_sphere() -> None:
+    array = np.zeros(SHAPE, np.uint8)
+    array[20:22, 30:33, 10:25] = 1
+    array[60, 60, 60] = 1
+    labels = sitk.GetImageFromArray(array)
+    labels.SetSpacing(SPACING)
+    labels.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    (long, point) = nodule_spheres(labels)
+    ends = [labels.TransformIndexToPhysicalPoint(i) for i in ((10, 30, 20), (24, 32, 21))]
+    for centre, radius in (long,):
+        assert all(np.linalg.norm(np.subtract(end, centre)) < radius for end in ends)
+        assert radius > 3 * np.cbrt(array[20:22].sum() * np.prod(SPACING) * 3 / 4 / np.pi) / 2
+    assert point[1] == pytest.approx(max(SPACING) / 2)
+    assert point[0] == pytest.approx(labels.TransformIndexToPhysicalPoint((60, 60, 60)))
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "froc.png").touch()
     with pytest.raises(InputError, match="nothing was overwritten"):
@@ -186,6 +206,9 @@ def test_a_phantom_with_the_bundled_model(tmp_path: Path) -> None:
     assert by_size["12-20 mm"][0] >= by_size["12-20 mm"][1] / 2
     with (out / "lesions.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    with (out / "annotations_excluded.csv").open(newline="") as stream:
+        around = len(list(csv.DictReader(stream)))
+    assert around == len(rows) + 6  # what lies on a lesion, or on the phantom's own, is no mistake
     threshold = figures["at_threshold"]["threshold"]
     found = sum(float(row["probability"] or 0) >= threshold for row in rows)
     assert found == sum(found for found, _ in by_size.values())

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
@@ -219,7 +221,8 @@ def evaluate_synthetic_lesions(
             findings = analyse(scan, detector, LungMethod.VOLUME, rules, Timing()).findings
             marks += [(uid, (n.x, n.y, n.z), n.probability or 0.0) for n in findings.nodules]
             annotated += [(uid, one.centre, one.diameter_mm) for one in placed]
-            ignored += [(uid, tuple(centre.tolist()), 2 * radius) for centre, radius in own]
+            around = [*own, *(_ball(view, one.box, one.mask) for one in placed)]
+            ignored += [(uid, tuple(centre.tolist()), 2 * radius) for centre, radius in around]
             lesions += placed
             dice += _dice(placed, findings, view, threshold)
             if not number:
@@ -279,12 +282,17 @@ def nodule_spheres(labels: sitk.Image) -> list[Ball]:
     parts = sitk.ConnectedComponent(labels > 0, True)
     array = sitk.GetArrayViewFromImage(parts)
     balls = []
-    for number in range(1, int(array.max()) + 1):
-        points = voxels_to_lps(labels, np.argwhere(array == number))
-        centre = points.mean(axis=0)
-        reach = np.linalg.norm(points - centre, axis=1).max()
-        balls.append((centre, float(reach + max(labels.GetSpacing()) / 2)))
+    for number, box in enumerate(ndimage.find_objects(array), 1):
+        balls.append(_ball(labels, box, array[box] == number))
     return balls
+
+
+def _ball(grid: sitk.Image, box: tuple[slice, ...], mask: NDArray[np.bool_]) -> Ball:
+    """The bounding sphere of a mask in a box of the grid, around its centre."""
+    points = voxels_to_lps(grid, np.argwhere(mask) + [part.start for part in box])
+    centre = points.mean(axis=0)
+    reach = np.linalg.norm(points - centre, axis=1).max()
+    return centre, float(reach + max(grid.GetSpacing()) / 2)
 
 
 def _write(output: Path, result: SyntheticLesionResult, marks: Places, truth: Truth) -> None:
