@@ -174,7 +174,7 @@ def test_a_cancelled_batch_goes_on_and_takes_results_without_a_row(
     scans: Path, options: RunOptions, workers: str | None, tmp_path: Path
 ) -> None:
     def stop(stage: str, done: int, total: int) -> None:
-        if stage == "Scans" and len(list((tmp_path / "out").rglob(RECORD))) == 1:
+        if stage == "Scans" and len(list((tmp_path / "out" / SCANS).rglob(RECORD))) == 1:
             raise Cancelled
 
     with pytest.raises(Cancelled):
