@@ -152,6 +152,15 @@ def test_points_at_which_there_is_no_nodule_are_refused(
         Chest().grow(point)
 
 
+def test_a_broad_base_on_wall_that_the_lungs_hold_is_cut() -> None:
+    chest = Chest()
+    ball = (chest.x + 50) ** 2 + (chest.y - 25) ** 2 + (chest.z + 264) ** 2 < 10**2
+    wall = chest.cavity & (chest.z < -272) & (chest.z > -284)
+    chest.hu[ball | wall] = 40
+    above = ball & (chest.z > -272)
+    assert dice(chest.grow((-50, 25, -263), chest.cavity), above) > 0.8
+
+
 def test_what_has_no_end_is_refused() -> None:
     chest = Chest()
     chest.hu[chest.cavity & (chest.z < -255)] = 30

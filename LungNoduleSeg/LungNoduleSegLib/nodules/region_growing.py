@@ -36,8 +36,9 @@ DENSEST_HU = 50
 RIM_MM = (1.2, 2.5)
 """Distance from the edge of a solid part to search for ground glass: beyond the scanner's blur."""
 
-NECK = 0.5
-"""Parts thinner than this share of the nodule, vessels and strands of pleura, are cut off."""
+NECKS = (0.5, 0.65, 0.8)
+"""Parts thinner than the first share of the nodule, vessels and strands of pleura, are cut off.
+The next one is taken if the rest is wider than `LARGEST_MM`, as with a broad base on the wall."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +65,8 @@ def grow_work(
     glass surrounds that, half-way between the lung and the ground glass. Outside the
     lung mask it grows only within dents of it, where a mask that leaves out what touches the
     pleura has lost the nodule. Parts attached by a neck are cut off: the part whose depth reaches
-    `NECK` of the greatest is grown back by as much (after Kuhnigk et al., IEEE Trans Med Imaging
-    2006;25:417-434, who open with a strength fit to the nodule).
+    one of `NECKS` of the greatest is grown back by as much (after Kuhnigk et al., IEEE Trans Med
+    Imaging 2006;25:417-434, who open with a strength fit to the nodule).
 
     Args:
         hu: HU, axial (`AxialView`).
@@ -99,7 +100,14 @@ def grow_work(
     def grown_to(level: float) -> NDArray[np.bool_]:
         dense = within & (density > level)
         dense[seed] = True
-        return _cut_free(dense, seed, spacing)
+        for neck in NECKS:
+            piece = _cut_free(dense, seed, spacing, neck)
+            if not too_wide(piece):
+                break
+        return piece
+
+    def too_wide(piece: NDArray[np.bool_]) -> bool:
+        return bool(distance[piece].max() > LARGEST_MM / 2 - spacing.max())
 
     nodule = grown_to((around + float(smooth[seed])) / 2)
     level = (around + float(np.percentile(density[nodule], 75))) / 2
@@ -107,7 +115,7 @@ def grow_work(
     rim = density[within & (density <= level) & _rim(nodule, spacing)]
     if len(rim) and np.median(rim) > around + LEAST_CONTRAST_HU:
         nodule = grown_to((around + float(np.median(rim))) / 2)
-    if distance[nodule].max() > LARGEST_MM / 2 - spacing.max():
+    if too_wide(nodule):
         raise InputError(
             f"What is at the point grows wider than {LARGEST_MM:g} mm: draw it in the Segment "
             "Editor."
@@ -171,16 +179,16 @@ def _densest(density: NDArray[np.float32], among: NDArray[np.bool_]) -> tuple[in
 
 
 def _cut_free(
-    dense: NDArray[np.bool_], seed: tuple[int, ...], spacing: NDArray[np.float64]
+    dense: NDArray[np.bool_], seed: tuple[int, ...], spacing: NDArray[np.float64], neck: float
 ) -> NDArray[np.bool_]:
-    """Return the body of the piece with the seed, without parts attached by a neck."""
+    """Return the body of the piece with the seed, without parts thinner than a share of it."""
     pieces, _ = ndimage.label(dense)
     (box,) = ndimage.find_objects(pieces == pieces[seed], 1)
     piece = np.pad(pieces[box] == pieces[seed], 1)
     depth = ndimage.distance_transform_edt(piece, sampling=spacing)
     start = tuple(i - part.start + 1 for i, part in zip(seed, box, strict=True))
     deepest = climb(depth, start, spacing, CLICK_MM)
-    reach = NECK * float(depth[deepest])
+    reach = neck * float(depth[deepest])
     bodies, _ = ndimage.label(depth >= reach)
     body = bodies == bodies[deepest]
     grown = ndimage.distance_transform_edt(~body, sampling=spacing) <= reach
