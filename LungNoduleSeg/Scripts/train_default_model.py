@@ -184,7 +184,9 @@ def measure_outlined(
     from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet  # noqa: PLC0415
     from LungNoduleSegLib.nodules.finding import find_nodules  # noqa: PLC0415 - not with a pack
 
+    excluded = scan.doubtful
     assert scan.nodules is not None
+    assert excluded is not None
     probability = detector.detect(scan.hu, scan.lungs)
     rules = NoduleRules(**detector.card.rules)
     findings = find_nodules(probability, scan.hu, scan.lungs, rules, scan.hu)
@@ -212,7 +214,8 @@ def measure_outlined(
         )
     hit = {int(n) for n in np.unique(found[truth > 0]) if n}
     others = [n for n in findings.nodules if n.id not in hit]
-    false = [n for n in others if not _doubtful(scan, (n.x, n.y, n.z))]
+    places = [excluded.TransformPhysicalPointToIndex((n.x, n.y, n.z)) for n in others]
+    false = [n for n, place in zip(others, places, strict=True) if not excluded[place]]
     rows["others"] = [(n.x, n.y, n.z) for n in false[:6]]
     if picture is not None and not picture.exists():
         shown = [(name, [(scan.hu, place) for place in places]) for name, places in rows.items()]
@@ -223,12 +226,6 @@ def measure_outlined(
         "false_positives": len(false),
         "false_positive_diameters_mm": [round(n.equivalent_diameter_mm, 1) for n in false],
     }
-
-
-def _doubtful(scan: TrainingScan, place: tuple[float, float, float]) -> bool:
-    if scan.doubtful is None:
-        return False
-    return bool(scan.doubtful[scan.doubtful.TransformPhysicalPointToIndex(place)])
 
 
 def measure_left_out(
