@@ -13,6 +13,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.phantom.chest import Phantom
+    from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 
 # In CI the examples are the same each time; elsewhere new ones are tried.
 settings.register_profile("no test on time", deadline=None, derandomize="CI" in os.environ)
@@ -70,3 +71,16 @@ def files(phantom: "Phantom", tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
     write_phantom(phantom, folder)
     return folder
+
+
+@pytest.fixture
+def logic() -> "Iterator[LungNoduleSegLogic]":
+    """The logic of LungNoduleSeg on a scene that is empty before and after."""
+    import slicer
+
+    from CTLungScreeningSlicer.scene import mrml_host
+    from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+
+    mrml_host.start().Clear()
+    yield LungNoduleSegLogic()
+    slicer.mrmlScene.Clear()

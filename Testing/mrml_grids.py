@@ -17,6 +17,9 @@ from LungNoduleSegLib.results.segments import write_segmentation
 SIZE = (15, 12, 10)
 ORIENTATIONS = ["LPS", "RAS", "RPI", "SAL", "PIR"]
 
+RIGHT, LEFT = "CTLungScreening_RightLung", "CTLungScreening_LeftLung"
+"""Ids of the segments of the lungs."""
+
 
 def grid(
     code: str = "LPS",
@@ -91,6 +94,24 @@ def voxels_on(image: sitk.Image, segmentation: Any, segment_id: str) -> set[tupl
     found = indices @ to_image[:3, :3].T + to_image[:3, 3]
     np.testing.assert_allclose(found, np.rint(found), atol=1e-3)
     return {tuple(index) for index in np.rint(found).astype(int).tolist()}
+
+
+def node_ids() -> list[str]:
+    """Give the ids of all nodes in the scene, sorted."""
+    import slicer
+
+    scene = slicer.mrmlScene
+    return sorted(scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes()))
+
+
+def points(markups: Any) -> dict[str, NDArray[Any]]:
+    """Give the place of each control point by its label, world RAS mm."""
+    return {
+        markups.GetNthControlPointLabel(index): np.array(
+            markups.GetNthControlPointPositionWorld(index)
+        )
+        for index in range(markups.GetNumberOfControlPoints())
+    }
 
 
 def voxels_of(labels: sitk.Image, label: int) -> set[tuple[int, ...]]:

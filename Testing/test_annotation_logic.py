@@ -17,7 +17,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.dataset.annotation import ANNOTATION
 from CTSliceToolsLib.landmarks import LANDMARKS
-from mrml_grids import ORIENTATIONS, SIZE, grid
+from mrml_grids import ORIENTATIONS, SIZE, grid, points
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
@@ -36,14 +36,6 @@ def logic() -> Iterator[AnnotationLogic]:
     mrml_host.start().Clear()
     yield AnnotationLogic()
     slicer.mrmlScene.Clear()
-
-
-def points(node: Any) -> dict[str, np.ndarray]:
-    """World RAS of each control point by label."""
-    return {
-        node.GetNthControlPointLabel(index): np.array(node.GetNthControlPointPositionWorld(index))
-        for index in range(node.GetNumberOfControlPoints())
-    }
 
 
 def numbers(logic: AnnotationLogic, volume: Any) -> dict[str, int]:

@@ -31,6 +31,7 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from CTSliceToolsLib.localizer.matching import find_level, match_slices
 from CTSliceToolsLib.localizer.results import write_prediction
+from mrml_grids import node_ids, points
 from test_rigid_check import follow_up, patient
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -67,12 +68,6 @@ def unloaded(tmp_path: Path) -> Path:
     return file
 
 
-def names() -> list[str]:
-    scene = slicer.mrmlScene
-    nodes = [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
-    return sorted(node.GetID() for node in nodes)
-
-
 def leftovers() -> list[Path]:
     return list(Path(slicer.app.temporaryPath).glob("CTSliceTools-*"))
 
@@ -88,15 +83,6 @@ def localize(logic: CTSliceToolsLogic, volume: Any, meanwhile: Any = lambda: Non
     with pytest.raises(StopIteration) as end:
         work.send(None)
     return end.value.value
-
-
-def points(markups: Any) -> dict[str, np.ndarray]:
-    return {
-        markups.GetNthControlPointLabel(index): np.array(
-            markups.GetNthControlPointPositionWorld(index)
-        )
-        for index in range(markups.GetNumberOfControlPoints())
-    }
 
 
 def transform(logic: CTSliceToolsLogic, volume: Any, matrix: np.ndarray) -> Any:
@@ -196,11 +182,11 @@ def test_a_second_prediction_takes_the_place_of_the_first(logic: CTSliceToolsLog
     volume = add_volume(coded_volume(upright()), "CT")
     mine = logic.scene.AddNewNodeByClass("vtkMRMLTableNode", "Mine")
     localize(logic, volume)
-    after_one = names()
+    after_one = node_ids()
     logic.annotateAsPredicted(volume)
     annotation = logic.annotation.markupsNode(volume)
     nodes = localize(logic, volume)
-    assert len(names()) > len(after_one)  # the annotation and its display
+    assert len(node_ids()) > len(after_one)  # the annotation and its display
     assert logic.predictionNodes(volume) == nodes
     for kind, count in (("Table", 3), ("PlotChart", 1), ("PlotSeries", 3), ("MarkupsFiducial", 2)):
         assert logic.scene.GetNumberOfNodesByClass(f"vtkMRML{kind}Node") == count
@@ -310,7 +296,7 @@ def test_cancel_leaves_no_process_no_node_and_no_file(
 ) -> None:
     volume = add_volume(coded_volume(upright()), "CT")
     model = request.getfixturevalue("unloaded" if last == "start" else "reader")
-    before = names()
+    before = node_ids()
 
     def cancel(stage: str, done: int, total: int) -> None:
         if stage == last:
@@ -318,7 +304,7 @@ def test_cancel_leaves_no_process_no_node_and_no_file(
 
     with pytest.raises(Cancelled):
         logic.predict(volume, model, progress=cancel)
-    assert names() == before
+    assert node_ids() == before
     assert leftovers() == []
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and ours():
@@ -339,7 +325,7 @@ def test_a_failure_halfway_leaves_the_scene_as_it_was(
 ) -> None:
     volume = add_volume(coded_volume(upright()), "CT")
     earlier = prediction_nodes.add_prediction(volume, coded_prediction(upright()))
-    before = names()
+    before = node_ids()
 
     def fail(*_: Any) -> None:
         raise MemoryError
@@ -347,7 +333,7 @@ def test_a_failure_halfway_leaves_the_scene_as_it_was(
     monkeypatch.setattr(prediction_nodes, "_fill_points", fail)
     with pytest.raises(MemoryError):
         localize(logic, volume)
-    assert names() == before
+    assert node_ids() == before
     assert logic.predictionNodes(volume) == earlier
     assert leftovers() == []
 
@@ -355,17 +341,17 @@ def test_a_failure_halfway_leaves_the_scene_as_it_was(
 def test_a_volume_that_goes_or_moves_during_the_run_gets_no_nodes(
     logic: CTSliceToolsLogic,
 ) -> None:
-    before = names()
+    before = node_ids()
     volume = add_volume(coded_volume(upright()), "CT")
     with pytest.raises(InputError, match="CT was deleted while"):
         localize(logic, volume, lambda: logic.scene.RemoveNode(volume))
-    assert set(names()) - set(before) == {volume.GetDisplayNodeID()}
+    assert set(node_ids()) - set(before) == {volume.GetDisplayNodeID()}
 
     moved = add_volume(coded_volume(upright()), "Moved")
-    there = names()
+    there = node_ids()
     with pytest.raises(InputError, match="Moved was moved while"):
         localize(logic, moved, lambda: moved.SetOrigin(1, 2, 3))
-    assert names() == there
+    assert node_ids() == there
     assert leftovers() == []
 
 
@@ -376,12 +362,12 @@ def test_what_cannot_be_localized_is_refused_by_its_name(
     with pytest.raises(InputError, match="Nothing has no image"):
         logic.predict(empty)
     mask = add_volume(sitk.Image([9, 9, 9], sitk.sitkUInt8), "Mask")
-    before = names()
+    before = node_ids()
     with pytest.raises(InputError, match=r"^Mask holds 8-bit values"):
         logic.predict(mask, unloaded)
     with pytest.raises(InputError, match=r"nowhere\.keras is missing"):
         logic.predict(add_volume(coded_volume(upright()), "CT"), tmp_path / "nowhere.keras")
-    assert set(before) < set(names())
+    assert set(before) < set(node_ids())
     assert logic.scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
     assert leftovers() == []
 

@@ -1,7 +1,6 @@
 """Lungs of a segmentation node taken instead of finding them, and what comes of a run with them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,15 @@ import SimpleITK as sitk
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.results.reading import RECORD
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
-from mrml_grids import grid, masks, voxels_of, voxels_on, write_results
+from mrml_grids import LEFT, RIGHT, grid, masks, voxels_of, voxels_on, write_results
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from CTLungScreeningLib.geometry import CroppedMask, Grid  # noqa: E402
-from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.nodule_segments import labelmap_of  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import write_lungs  # noqa: E402
-
-RIGHT, LEFT = "CTLungScreening_RightLung", "CTLungScreening_LeftLung"
-
-
-@pytest.fixture
-def logic() -> Iterator[LungNoduleSegLogic]:
-    mrml_host.start().Clear()
-    yield LungNoduleSegLogic()
-    slicer.mrmlScene.Clear()
 
 
 def add_segment(node: Any, image: sitk.Image, mask: np.ndarray[Any, Any], name: str) -> None:

@@ -1,10 +1,5 @@
 """Results in a real MRML scene: where they lie, what they say, and what they leave alone."""
 
-import json
-import subprocess
-import sys
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,53 +9,38 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 
-from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import COLUMNS, read_nodules_csv
-from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.results.reading import SEGMENTATION, TABLE
-from mrml_grids import OBLIQUE, grid, grids, masks, voxels_of, voxels_on, write_results
+from mrml_grids import (
+    LEFT,
+    OBLIQUE,
+    RIGHT,
+    grid,
+    grids,
+    masks,
+    node_ids,
+    points,
+    voxels_of,
+    voxels_on,
+    write_results,
+)
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
 
-from CTLungScreeningSlicer.scene import (  # noqa: E402
-    mrml_host,
-    mrml_volume,
-)
-from CTLungScreeningSlicer.scene.mrml_volume import add_volume, export_volume  # noqa: E402
+from CTLungScreeningSlicer.scene import mrml_host, mrml_volume  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegSlicer.scene import mrml_results  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegSlicer.scene.saving_logic import write_scene  # noqa: E402
 
-RIGHT, LEFT = "CTLungScreening_RightLung", "CTLungScreening_LeftLung"
 NODULE_1, NODULE_3 = "CTLungScreening_Nodule_1", "CTLungScreening_Nodule_3"
 OURS = [RIGHT, LEFT, NODULE_1, NODULE_3]
 
 
-@pytest.fixture
-def logic() -> Iterator[LungNoduleSegLogic]:
-    mrml_host.start().Clear()
-    yield LungNoduleSegLogic()
-    slicer.mrmlScene.Clear()
-
-
-def nodes() -> list[str]:
-    scene = slicer.mrmlScene
-    return sorted(scene.GetNthNode(i).GetID() for i in range(scene.GetNumberOfNodes()))
-
-
 def ids(segmentation_node: Any) -> list[str]:
     return list(segmentation_node.GetSegmentation().GetSegmentIDs())
-
-
-def points(node: Any) -> dict[str, list[float]]:
-    found = {}
-    for index in range(node.GetNumberOfControlPoints()):
-        position = [0.0, 0.0, 0.0]
-        node.GetNthControlPointPositionWorld(index, position)
-        found[node.GetNthControlPointLabel(index)] = position
-    return found
 
 
 def own_segment(segmentation_node: Any, labels: sitk.Image, name: str, layer_of: str = "") -> Any:
@@ -261,14 +241,14 @@ def test_the_users_points_and_other_tables_are_kept(
     for _ in range(2):
         logic.importResults(results, volume, fiducialNode=mine)
         assert list(points(mine)) == ["Carina", "Nodule 1", "Nodule 3"]
-        assert points(mine)["Carina"] == [1, 2, 3]
+        assert points(mine)["Carina"].tolist() == [1, 2, 3]
 
     table = logic.scene.AddNewNodeByClass("vtkMRMLTableNode", "Doses")
     table.AddColumn().InsertNextValue("2 mSv")
-    before = nodes()
+    before = node_ids()
     with pytest.raises(InputError, match="Doses holds other data"):
         logic.importResults(results, volume, tableNode=table)
-    assert nodes() == before
+    assert node_ids() == before
     assert table.GetNumberOfRows() == 1
 
 
@@ -279,14 +259,14 @@ def test_undo_takes_back_the_last_import(logic: LungNoduleSegLogic, tmp_path: Pa
     own_segment(first.segmentation, corner(image), "mine", layer_of=RIGHT)
     segmentation = first.segmentation.GetSegmentation()
     before = {one: voxels_on(image, segmentation, one) for one in ids(first.segmentation)}
-    here = nodes()
+    here = node_ids()
 
     second = write_results(tmp_path / "2", image, nodule_ids=(5,))
     logic.importResults(second, volume, first.segmentation, None, first.fiducials)
-    assert len(nodes()) > len(here)
+    assert len(node_ids()) > len(here)
     logic.history.undo()
 
-    assert nodes() == here
+    assert node_ids() == here
     assert {one: voxels_on(image, segmentation, one) for one in ids(first.segmentation)} == before
     assert list(points(first.fiducials)) == ["Nodule 1", "Nodule 3"]
 
@@ -312,7 +292,7 @@ def test_a_failure_halfway_leaves_the_scene_as_it_was(
     first = logic.importResults(write_results(tmp_path / "1", image), volume)
     segmentation = first.segmentation.GetSegmentation()
     before = {one: voxels_on(image, segmentation, one) for one in ids(first.segmentation)}
-    here = nodes()
+    here = node_ids()
 
     def fail(*_: Any) -> None:
         raise MemoryError
@@ -321,7 +301,7 @@ def test_a_failure_halfway_leaves_the_scene_as_it_was(
     second = write_results(tmp_path / "2", image, nodule_ids=(5,))
     with pytest.raises(MemoryError):
         logic.importResults(second, volume, first.segmentation)
-    assert nodes() == here
+    assert node_ids() == here
     assert {one: voxels_on(image, segmentation, one) for one in ids(first.segmentation)} == before
 
 
@@ -341,10 +321,10 @@ def test_broken_results_are_refused_before_anything_changes(
     volume = add_volume(image, "CT")
     results = write_results(tmp_path / "out", image)
     break_it(results)
-    before = nodes()
+    before = node_ids()
     with pytest.raises(InputError, match=message):
         logic.importResults(results, volume)
-    assert nodes() == before
+    assert node_ids() == before
 
 
 def test_results_of_another_volume_are_refused(logic: LungNoduleSegLogic, tmp_path: Path) -> None:
@@ -363,82 +343,6 @@ def test_the_same_space_in_another_voxel_order_is_taken(
     lungs, _ = masks(image)
     segmentation = found.segmentation.GetSegmentation()
     assert voxels_on(image, segmentation, RIGHT) == voxels_of(lungs, 1)
-
-
-@settings(max_examples=25)
-@given(image=grids)
-def test_a_volume_is_exported_where_it_lies(image: sitk.Image) -> None:
-    mrml_host.start().Clear()
-    volume = add_volume(image + sitk.Cast(masks(image)[0], sitk.sitkInt16), "CT")
-    with TemporaryDirectory() as folder:
-        export_volume(volume, Path(folder, "a.nrrd"))
-        back = sitk.ReadImage(Path(folder, "a.nrrd"))
-    np.testing.assert_allclose(back.GetOrigin(), image.GetOrigin(), atol=1e-6)
-    np.testing.assert_allclose(back.GetSpacing(), image.GetSpacing(), rtol=1e-6)
-    np.testing.assert_allclose(back.GetDirection(), image.GetDirection(), atol=1e-6)
-    np.testing.assert_array_equal(
-        sitk.GetArrayFromImage(back) + 900, sitk.GetArrayFromImage(masks(image)[0])
-    )
-
-
-def test_a_linear_transform_of_the_volume_is_applied(
-    logic: LungNoduleSegLogic, tmp_path: Path
-) -> None:
-    image = grid()
-    transform = sitk.Euler3DTransform((3.0, 4.0, 5.0), 0.2, -0.4, 0.6, (10.0, -20.0, 30.0))
-    moved = sitk.TransformGeometry(image, transform.GetInverse())
-    volume = add_volume(image, "CT")
-    node = logic.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Registration")
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    matrix[:3, 3] = transform.TransformPoint((0, 0, 0))
-    to_ras = np.diag([-1, -1, 1, 1])
-    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(to_ras @ matrix @ to_ras))
-    volume.SetAndObserveTransformNodeID(node.GetID())
-
-    export_volume(volume, tmp_path / "a.nrrd")
-    back = sitk.ReadImage(tmp_path / "a.nrrd")
-    first, last = (0, 0, 0), tuple(size - 1 for size in image.GetSize())
-    for index in (first, last):
-        np.testing.assert_allclose(
-            back.TransformIndexToPhysicalPoint(index),
-            transform.TransformPoint(image.TransformIndexToPhysicalPoint(index)),
-            atol=1e-4,
-        )
-    np.testing.assert_allclose(back.GetOrigin(), moved.GetOrigin(), atol=1e-4)
-    found = logic.importResults(write_results(tmp_path / "out", back), volume)
-    lungs, _ = masks(back)
-    segmentation = found.segmentation.GetSegmentation()
-    assert voxels_on(back, segmentation, RIGHT) == voxels_of(lungs, 1)
-
-
-def test_volumes_that_fit_no_image_file_are_refused(
-    logic: LungNoduleSegLogic, tmp_path: Path
-) -> None:
-    volume = add_volume(grid(), "CT")
-    sheared = logic.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Shear")
-    matrix = np.eye(4)
-    matrix[1, 2] = 0.3
-    sheared.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-    bent = logic.scene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "Breathing")
-    spline = vtk.vtkThinPlateSplineTransform()
-    spline.SetBasisToR()
-    source, target = vtk.vtkPoints(), vtk.vtkPoints()
-    for corner_point in np.ndindex(2, 2, 2):
-        source.InsertNextPoint(*(100.0 * np.array(corner_point)))
-        target.InsertNextPoint(*(100.0 * np.array(corner_point) ** 2 + corner_point[0]))
-    spline.SetSourceLandmarks(source)
-    spline.SetTargetLandmarks(target)
-    bent.SetAndObserveTransformToParent(spline)
-    empty = logic.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing")
-    cases = [(sheared, "right angles"), (bent, "non-linear transform Breathing")]
-    for transform, message in cases:
-        volume.SetAndObserveTransformNodeID(transform.GetID())
-        with pytest.raises(InputError, match=message):
-            export_volume(volume, tmp_path / "a.nrrd")
-    with pytest.raises(InputError, match="Nothing has no image"):
-        logic.process(empty)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_nodes_under_a_transform_or_of_surfaces_are_refused(
@@ -461,170 +365,3 @@ def test_nodes_under_a_transform_or_of_surfaces_are_refused(
     with pytest.raises(InputError, match="Mine holds its segments as Closed surface"):
         logic.importResults(results, volume, node)
     assert len(ids(node)) == 1
-
-
-REOPEN = """
-import json, sys
-from CTLungScreeningSlicer.scene import mrml_host
-scene = mrml_host.start()
-assert scene.ReadFromMRB(sys.argv[1])
-import numpy as np, slicer
-volume, segments, table, marks = (scene.GetFirstNodeByClass("vtkMRML" + kind + "Node")
-    for kind in ("ScalarVolume", "Segmentation", "Table", "MarkupsFiducial"))
-segmentation = segments.GetSegmentation()
-spot = [0, 0, 0]
-marks.GetNthControlPointPositionWorld(1, spot)
-hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-print(json.dumps({
-    "volume": [volume.GetName(), slicer.util.arrayFromVolume(volume).shape, volume.GetSpacing()],
-    "segments": [segmentation.GetSegment(i).GetName() for i in segmentation.GetSegmentIDs()],
-    "voxels": [
-        int((slicer.util.arrayFromSegmentInternalBinaryLabelmap(segments, i)
-            == segmentation.GetSegment(i).GetLabelValue()).sum())
-        for i in segmentation.GetSegmentIDs()],
-    "reference": segments.GetNodeReference("referenceImageGeometryRef").GetName(),
-    "units": [table.GetColumnUnitLabel("diameter_mm"), table.GetColumnUnitLabel("mean_hu")],
-    "diameters": slicer.util.arrayFromTableColumn(table, "diameter_mm").tolist(),
-    "points": [marks.GetNthControlPointLabel(i) for i in range(marks.GetNumberOfControlPoints())],
-    "spot": spot,
-    "window": volume.GetDisplayNode().GetWindow(),
-    "beside": len({hierarchy.GetItemParent(hierarchy.GetItemByDataNode(n))
-        for n in (volume, segments, table, marks)}),
-}))
-"""
-
-
-def test_a_saved_scene_opens_in_a_fresh_process(tmp_path: Path) -> None:
-    mrml_host.start().Clear()
-    image = grid("PIR", **OBLIQUE)
-    results = write_results(tmp_path / "out", image)
-    write_scene(results / "scene.saving", image, results)
-    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
-    with pytest.raises(InputError, match="already holds"):
-        write_scene(results / "scene.saving", image, results)
-    assert not [file for file in results.iterdir() if file.name.startswith(".")]
-    assert {
-        name.split("/")[0] for name in zipfile.ZipFile(results / "scene.saving").namelist()
-    } == {"scene"}
-
-    done = subprocess.run(
-        [sys.executable, "-c", REOPEN, str(results / "scene.saving")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
-    lungs, nodules = masks(image)
-    assert found["volume"][:2] == ["Chest CT", list(image.GetSize()[::-1])]
-    np.testing.assert_allclose(found["volume"][2], image.GetSpacing())
-    assert found["segments"] == ["Right lung", "Left lung", "Nodule 1", "Nodule 3"]
-    assert found["voxels"] == [
-        len(voxels_of(labels, label))
-        for labels, label in ((lungs, 1), (lungs, 2), (nodules, 1), (nodules, 3))
-    ]
-    assert found["reference"] == "Chest CT"
-    assert found["units"] == ["mm", "HU"]
-    assert found["diameters"] == [7.25, 7.25]
-    assert found["points"] == ["Nodule 1", "Nodule 3"]
-    nodule = read_nodules_csv(results / TABLE)[1]
-    np.testing.assert_allclose(found["spot"], (-nodule.x, -nodule.y, nodule.z), atol=1e-4)
-    assert found["window"] == 1500
-    assert found["beside"] == 1
-
-
-def test_a_scene_in_use_is_not_written_over(logic: LungNoduleSegLogic, tmp_path: Path) -> None:
-    image = grid()
-    add_volume(image, "Mine")
-    results = write_results(tmp_path / "out", image)
-    with pytest.raises(InputError, match="holds other data"):
-        write_scene(results / "scene.saving", image, results)
-    assert slicer.mrmlScene.GetFirstNodeByName("Mine") is not None
-
-
-@pytest.fixture(scope="module")
-def bright_spot_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of one weight that finds what is 2.5 standard deviations brighter than lung."""
-    from CTLungScreeningLib.keras_loader import keras
-    from CTLungScreeningLib.model_card import ModelCard, save_model
-
-    inputs = keras.Input((256, 256, 1))
-    layer = keras.layers.Conv2D(1, 1, activation="sigmoid")
-    model = keras.Model(inputs, layer(inputs))
-    layer.set_weights([np.full((1, 1, 1, 1), 5.0), np.array([-12.5])])
-    file = tmp_path_factory.mktemp("model") / "bright.keras"
-    save_model(model, ModelCard("bright", "a test", "probability", {"size": 256}), file)
-    return file
-
-
-@pytest.mark.slow
-def test_a_volume_under_a_transform_is_processed_where_it_lies(
-    logic: LungNoduleSegLogic, tmp_path: Path, bright_spot_model: Path
-) -> None:
-    from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
-
-    phantom = make_phantom(PhantomSpec(size=(256, 256, 75), spacing=(1.4, 1.4, 4), lesions=()))
-    volume = add_volume(sitk.DICOMOrient(phantom.image, "RPI"), "Phantom")
-    transform = logic.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    to_world = np.eye(4)
-    to_world[:3, :3] = np.reshape(sitk.VersorTransform((0, 0, 1), 0.05).GetMatrix(), (3, 3))
-    to_world[:3, 3] = 30, -20, 100
-    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(to_world))
-    volume.SetAndObserveTransformNodeID(transform.GetID())
-    stages: list[str] = []
-
-    found = logic.process(
-        volume,
-        progress=lambda stage, done, total: stages.append(stage),
-        outputFolder=tmp_path / "out",
-        options=RunOptions(model=bright_spot_model),
-    )
-
-    assert {"Lungs", "Nodules", "Results"} <= set(stages)
-    assert {"report.html", "run.json", TABLE} <= {one.name for one in (tmp_path / "out").iterdir()}
-    to_lps = np.diag([-1, -1, 1, 1]) @ to_world @ np.diag([-1, -1, 1, 1])
-    moved = sitk.Image(phantom.image)
-    moved.SetOrigin((to_lps @ [*phantom.image.GetOrigin(), 1])[:3])
-    moved.SetDirection(to_lps[:3, :3].ravel())
-    segmentation = found.segmentation.GetSegmentation()
-    for side, segment_id in ((1, RIGHT), (2, LEFT)):
-        lung = voxels_on(moved, segmentation, segment_id)
-        truth = voxels_of(phantom.lungs, side)
-        assert 2 * len(lung & truth) / (len(lung) + len(truth)) > 0.95
-    spots = points(found.fiducials)
-    assert segmentation.GetNumberOfSegments() == 2 + len(spots)
-    assert spots
-    for name in list(spots)[:3]:
-        x, y, z = spots[name]
-        index = moved.TransformPhysicalPointToContinuousIndex((-x, -y, z))
-        voxels = voxels_on(moved, segmentation, f"CTLungScreening_{name.replace(' ', '_')}")
-        np.testing.assert_allclose(index, np.mean(list(voxels), axis=0), atol=0.01)
-
-
-@pytest.mark.slow
-def test_a_volume_without_lungs_is_refused_by_the_child(
-    logic: LungNoduleSegLogic, bright_spot_model: Path
-) -> None:
-    block = np.full((40, 64, 64), -1000, np.int16)
-    block[:, 16:48, 16:48] = 40
-    volume = add_volume(sitk.GetImageFromArray(block), "Water")
-    before = nodes()
-    with pytest.raises(InputError, match=r"^[^/]*lung[^/]*$"):
-        logic.process(volume, options=RunOptions(model=bright_spot_model))
-    assert nodes() == before
-    assert list(Path(slicer.app.temporaryPath).glob("LungNoduleSeg-*")) == []
-
-
-def test_cancelled_processing_leaves_no_node_and_no_file(
-    logic: LungNoduleSegLogic, tmp_path: Path
-) -> None:
-    volume = add_volume(grid(), "CT")
-    before = nodes()
-
-    def cancel(stage: str, done: int, total: int) -> None:
-        raise Cancelled
-
-    with pytest.raises(Cancelled):
-        logic.process(volume, progress=cancel, outputFolder=tmp_path / "out")
-    assert nodes() == before
-    assert not (tmp_path / "out").exists()
-    assert list(Path(slicer.app.temporaryPath).glob("LungNoduleSeg-*")) == []

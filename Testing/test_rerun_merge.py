@@ -1,6 +1,5 @@
 """A run into the results of an earlier one: no verdict, correction or added nodule is lost."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,12 @@ from mrml_grids import grid, masks, voxels_of, voxels_on, write_results
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.mrml_results import own_segments  # noqa: E402
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id, tag  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes  # noqa: E402
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG  # noqa: E402
-
-
-@pytest.fixture
-def logic() -> Iterator[LungNoduleSegLogic]:
-    mrml_host.start().Clear()
-    yield LungNoduleSegLogic()
-    slicer.mrmlScene.Clear()
 
 
 def rows(logic: LungNoduleSegLogic, results: ResultNodes) -> dict[int, Verdict | None]:

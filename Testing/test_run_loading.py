@@ -1,7 +1,6 @@
 """The results of a run in files brought into the scene with their scan."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,17 +17,9 @@ from mrml_grids import grid, grids, masks, write_results
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from CTLungScreeningLib.hu import LUNG_WINDOW  # noqa: E402
-from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import volume_node_of  # noqa: E402
-
-
-@pytest.fixture
-def logic() -> Iterator[LungNoduleSegLogic]:
-    mrml_host.start().Clear()
-    yield LungNoduleSegLogic()
-    slicer.mrmlScene.Clear()
 
 
 @pytest.fixture

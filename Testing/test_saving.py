@@ -1,7 +1,6 @@
 """Results saved as they are in the scene: DICOM read back by others, table, report, places."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from mrml_grids import masks, nodule_row
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import (  # noqa: E402
     INSTANCE_UIDS,
     add_volume,
@@ -36,13 +34,6 @@ from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of  
 from LungNoduleSegSlicer.scene.saving_logic import EDITED  # noqa: E402
 
 Points = NDArray[np.int64]
-
-
-@pytest.fixture
-def logic() -> Iterator[LungNoduleSegLogic]:
-    mrml_host.start().Clear()
-    yield LungNoduleSegLogic()
-    slicer.mrmlScene.Clear()
 
 
 def place_in_study(volume: Any) -> int:
