@@ -14,6 +14,19 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 BACKGROUND_STD = -1.2
 """Value outside the lungs, in standard deviations from the lungs' mean (the tutorial's choice)."""
 
+AERATED_HU = -500
+"""Upper limit of lung with air."""
+
+CLOSING_MM = 12.0
+"""Vessels and nodules of up to about twice this width belong to the air around them."""
+
+WHOLE = 1.08
+"""The standard deviation of whole lungs, without wall or effusion in their mask, over that of lung
+with air and what lies within it: the median of six chests, 1.04 to 1.26."""
+
+STATISTICS_MM = 3.0
+"""Distance of the voxels whose mean and standard deviation are taken."""
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -85,6 +98,10 @@ class Prepared:
 def prepare(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) -> Prepared:
     """Mask, crop to the lungs' bounding square, resize and normalize the slices with lung.
 
+    Mean and standard deviation come from lung with air and what lies within it: wall or effusion
+    in the mask does not change what the network sees of the rest. Slice by slice they are those of
+    the whole mask, as in the tutorial.
+
     Args:
         hu: axial HU image (see `AxialView`).
         lungs: label image on the same grid, non-zero in the lungs, not empty.
@@ -139,9 +156,13 @@ def _prepare_block(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) 
     values = sitk.GetArrayViewFromImage(hu).astype(np.float32)
     np.clip(values, LUNG_CONTENT_WINDOW.low, LUNG_CONTENT_WINDOW.high, out=values)
     lung = values[inside]
-    mean, std = float(lung.mean()), float(lung.std()) or 1.0
+    mean, std = float(lung.mean()), float(lung.std())
+    if not preparation.per_slice:
+        aerated = _aerated(values, inside, hu.GetSpacing())
+        if aerated.size:
+            mean, std = float(aerated.mean()), WHOLE * float(aerated.std())
     values[:] = BACKGROUND_STD
-    values[inside] = (lung - mean) / std
+    values[inside] = (lung - mean) / (std or 1.0)
     image = sitk.GetImageFromArray(values)
     image.CopyInformation(hu)
     image = average_slabs(image, preparation.slab_mm)
@@ -161,6 +182,21 @@ def _prepare_block(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) 
         image.GetDirection(),
         BACKGROUND_STD,
     )
+
+
+def _aerated(
+    hu: NDArray[np.float32], inside: NDArray[np.bool_], spacing: tuple[float, ...]
+) -> NDArray[np.float32]:
+    """HU of some of the voxels with air and of what lies between them, empty without air."""
+    steps = [max(1, round(STATISTICS_MM / one)) for one in spacing[::-1]]
+    some = tuple(slice(None, None, step) for step in steps)
+    hu, inside = hu[some], inside[some]
+    air = sitk.GetImageFromArray(((hu < AERATED_HU) & inside).astype(np.uint8))
+    radius = [
+        round(CLOSING_MM / one / step) for one, step in zip(spacing, steps[::-1], strict=True)
+    ]
+    closed = sitk.GetArrayViewFromImage(sitk.BinaryMorphologicalClosing(air, radius)) > 0
+    return hu[inside & closed]
 
 
 def _bounding_square(
