@@ -146,3 +146,10 @@ def test_channels_are_neighbours_in_order_and_repeat_at_the_ends() -> None:
     assert channels[0, 0, 0].tolist() == [0, 0, 0, 1, 2]
     assert channels[2, 0, 0].tolist() == [0, 1, 2, 3, 4]
     assert channels[4, 0, 0].tolist() == [2, 3, 4, 4, 4]
+
+
+def test_lungs_of_one_voxel_are_normalized_too() -> None:
+    hu, lungs = scan()
+    small = lungs * 0
+    small[32, 20, 5] = 1  # between the voxels that mean and standard deviation come from
+    assert np.isfinite(prepare(hu, small, Preparation(size=64)).pixels()).all()

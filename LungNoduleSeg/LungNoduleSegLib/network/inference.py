@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from CTLungScreeningLib.engine import Network, predict_each
 from CTLungScreeningLib.hu import LUNG_CONTENT_WINDOW
@@ -190,12 +191,15 @@ def _aerated(
     """HU of some of the voxels with air and of what lies between them, empty without air."""
     steps = [max(1, round(STATISTICS_MM / one)) for one in spacing[::-1]]
     some = tuple(slice(None, None, step) for step in steps)
-    hu, inside = hu[some], inside[some]
+    boxes = ndimage.find_objects(inside[some].view(np.uint8))
+    if not boxes:
+        return np.empty(0, np.float32)
+    hu, inside = hu[some][boxes[0]], inside[some][boxes[0]]
     air = sitk.GetImageFromArray(((hu < AERATED_HU) & inside).astype(np.uint8))
     radius = [
         round(CLOSING_MM / one / step) for one, step in zip(spacing, steps[::-1], strict=True)
     ]
-    closed = sitk.GetArrayViewFromImage(sitk.BinaryMorphologicalClosing(air, radius)) > 0
+    closed = sitk.GetArrayFromImage(sitk.BinaryMorphologicalClosing(air, radius)) > 0
     return hu[inside & closed]
 
 
