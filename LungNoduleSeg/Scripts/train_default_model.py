@@ -326,11 +326,12 @@ def train_all(
         else:
             second_file, plan = output / f"{label}-second.keras", THIRD
             second = train_network(second_file, first, weighted, SECOND, cubes, deadline)
-        third_file = output / f"{label}-third.keras"
-        if not third_file.exists():
-            mistaken = {scan.name: with_mistakes(second, scan, PREPARATION) for scan in scans}
-            weighted = [mistaken[scan.name] for scan in weighted]
-        third = train_network(third_file, second, weighted, plan, cubes, deadline)
+        if network is None or left_out is not None:  # what sees everything is only a result
+            third_file = output / f"{label}-third.keras"
+            if not third_file.exists():
+                mistaken = {scan.name: with_mistakes(second, scan, PREPARATION) for scan in scans}
+                weighted = [mistaken[scan.name] for scan in weighted]
+            third = train_network(third_file, second, weighted, plan, cubes, deadline)
         networks = (first, second, network or third)
         train_second(output / f"{label}-classifier.keras", networks, scans, cubes, deadline)
 
