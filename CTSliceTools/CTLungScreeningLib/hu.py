@@ -12,6 +12,9 @@ AIR_HU = -1000
 LOWEST_HU = -1024
 """The smallest value a 12-bit scanner stores; anything below it is padding, not tissue."""
 
+DENSE_HU = -500
+"""Aerated lung lies below it; vessels, wall and most of a solid nodule above."""
+
 
 @dataclass(frozen=True)
 class Window:

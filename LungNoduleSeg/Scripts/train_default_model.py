@@ -87,8 +87,8 @@ SOURCES = {
 }
 PHANTOMS = (11, 12, 13)
 """Seeds; the first two are used throughout, all in the first stage."""
-LOOSE = 100
-"""Seed of the places where the lungs reach into the wall."""
+LOOSE_SEED = 100
+"""Of the places where the lungs reach into the wall."""
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
 FIRST = PatchTrainingPlan(steps=2000, seed=1)
@@ -221,8 +221,9 @@ def measure_outlined(
         )
     hit = {int(n) for n in np.unique(found[truth > 0]) if n}
     others = [n for n in findings.nodules if n.id not in hit]
-    places = [excluded.TransformPhysicalPointToIndex((n.x, n.y, n.z)) for n in others]
-    false = [n for n, place in zip(others, places, strict=True) if not excluded[place]]
+    false = [
+        n for n in others if not excluded[excluded.TransformPhysicalPointToIndex((n.x, n.y, n.z))]
+    ]
     rows["others"] = [(n.x, n.y, n.z) for n in false[:6]]
     if picture is not None and not picture.exists():
         shown = [(name, [(scan.hu, place) for place in places]) for name, places in rows.items()]
@@ -263,7 +264,8 @@ def measure_left_out(
         "nodules": measure_outlined(detector, scan, output / "findings.png"),
         "without the classifier": measure_outlined(replace(detector, classifier=None), scan),
         "where the lungs reach into the wall": measure_outlined(
-            detector, replace(scan, lungs=loosen_lungs(scan.lungs, np.random.default_rng(LOOSE)))
+            detector,
+            replace(scan, lungs=loosen_lungs(scan.lungs, np.random.default_rng(LOOSE_SEED))),
         ),
     }
     _, held_out = training.split(fold_of(name))

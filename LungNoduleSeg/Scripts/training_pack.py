@@ -19,9 +19,9 @@ from scipy import ndimage
 
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.geometry import AxialView, crop_to
-from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.hu import AIR_HU, DENSE_HU
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
-from LungNoduleSegLib.network.transplants import DENSE_HU, NoduleCube, read_cubes
+from LungNoduleSegLib.network.transplants import NoduleCube, read_cubes
 
 LIDC_1, LIDC_12 = "LIDC-IDRI-0001", "LIDC-IDRI-0012.nii.gz"
 CMB = "CMB-CRC-MSB-01068.nrrd"

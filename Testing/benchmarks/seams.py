@@ -24,7 +24,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from LungNoduleSegLib.network.transplants import DENSE_HU, NoduleCube, read_cubes, transplant
+from CTLungScreeningLib.hu import DENSE_HU
+from LungNoduleSegLib.network.transplants import NoduleCube, read_cubes, transplant
 
 STEP_MM, OUTWARDS, ALONG = 0.7, 11, 9
 INSIDE_MM = 1.4

@@ -11,7 +11,8 @@ from scipy import ndimage, stats
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.files import new_file
-from LungNoduleSegLib.network.transplants import DENSE_HU, shell_around
+from CTLungScreeningLib.hu import DENSE_HU
+from LungNoduleSegLib.network.transplants import shell_around
 from LungNoduleSegLib.nodules.table import NoduleKind, Place
 
 SIZES_MM = ((4, 6), (6, 8), (8, 12), (12, 20), (20, 30))

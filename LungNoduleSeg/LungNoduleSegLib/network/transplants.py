@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import AxialView
-from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.hu import AIR_HU, DENSE_HU
 from LungNoduleSegLib.nodules.table import NoduleKind
 
 IMAGES, MASKS, TABLE = "image", "mask", "nodules.csv"
@@ -26,9 +26,6 @@ IMAGES, MASKS, TABLE = "image", "mask", "nodules.csv"
 
 MARGIN_MM = 8.0
 """Margin of `cut_cubes` around a nodule."""
-
-DENSE_HU = -500
-"""Lower limit of wall or vessel in contact with a nodule."""
 
 ATTACHED_SHARE = 0.12
 """Minimum share of the surface of a nodule that is attached to something dense."""
