@@ -1,5 +1,8 @@
 """Grids and small results that the tests of segments and scene share."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,65 @@ def points(markups: Any) -> dict[str, NDArray[Any]]:
         )
         for index in range(markups.GetNumberOfControlPoints())
     }
+
+
+def draw_segment(node: Any, labels: sitk.Image, name: str) -> None:
+    """Add what a user drew to a segmentation node, in a labelmap of its own."""
+    import slicer
+    import vtk
+
+    from CTLungScreeningSlicer.scene.mrml_volume import add_volume
+
+    volume = add_volume(labels, "temporary")
+    labelmap = slicer.vtkOrientedImageData()
+    labelmap.DeepCopy(volume.GetImageData())
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    labelmap.SetGeometryFromImageToWorldMatrix(matrix)
+    slicer.mrmlScene.RemoveNode(volume)
+    _add_segment(node, name, labelmap)
+
+
+def draw_in_layer(node: Any, where: Any, name: str, layer_of: str) -> bool:
+    """Add what a user drew to a segmentation node, in the labelmap of another segment.
+
+    Args:
+        node: the segmentation node.
+        where: index (z, y, x) into that labelmap.
+        name: of the new segment.
+        layer_of: id of the other segment.
+
+    Returns:
+        Whether it took voxels from another segment.
+    """
+    import slicer
+
+    segmentation = node.GetSegmentation()
+    array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, layer_of)
+    took = bool(array[where].any())
+    value = segmentation.GetUniqueLabelValueForSharedLabelmap(layer_of)
+    array[where] = value
+    labelmap = segmentation.GetSegment(layer_of).GetRepresentation("Binary labelmap")
+    _add_segment(node, name, labelmap, value)
+    return took
+
+
+def _add_segment(node: Any, name: str, labelmap: Any, value: int = 1) -> None:
+    import slicer
+
+    segment = slicer.vtkSegment()
+    segment.SetName(name)
+    segment.SetLabelValue(value)
+    segment.AddRepresentation("Binary labelmap", labelmap)
+    assert node.GetSegmentation().AddSegment(segment, name)
+
+
+def in_a_fresh_process(script: str, file: Path) -> Any:
+    """Run a script on a file, in Python without this scene; gives the JSON of its last line."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def voxels_of(labels: sitk.Image, label: int) -> set[tuple[int, ...]]:

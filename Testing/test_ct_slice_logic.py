@@ -31,7 +31,7 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from CTSliceToolsLib.localizer.matching import find_level, match_slices
 from CTSliceToolsLib.localizer.results import write_prediction
-from mrml_grids import node_ids, points
+from mrml_grids import in_a_fresh_process, node_ids, points
 from test_rigid_check import follow_up, patient
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -394,13 +394,7 @@ def test_a_saved_scene_has_the_prediction(logic: CTSliceToolsLogic, tmp_path: Pa
     volume = add_volume(coded_volume(upright()), "CT")
     nodes = prediction_nodes.add_prediction(volume, coded_prediction(upright()))
     assert logic.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
-    done = subprocess.run(
-        [sys.executable, "-c", REOPEN, str(tmp_path / "scene.mrb")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = in_a_fresh_process(REOPEN, tmp_path / "scene.mrb")
     here = logic.prediction(volume)
     assert found["location"] == pytest.approx(logic.locationAt(volume, -100))
     assert found["landmarks"] == {n: pytest.approx(p.z_mm) for n, p in here.landmarks.items()}

@@ -16,6 +16,8 @@ from mrml_grids import (
     LEFT,
     OBLIQUE,
     RIGHT,
+    draw_in_layer,
+    draw_segment,
     grid,
     grids,
     masks,
@@ -43,43 +45,15 @@ def ids(segmentation_node: Any) -> list[str]:
     return list(segmentation_node.GetSegmentation().GetSegmentIDs())
 
 
-def own_segment(segmentation_node: Any, labels: sitk.Image, name: str, layer_of: str = "") -> Any:
-    """Add what a user drew, in a labelmap of its own or in the one that holds `layer_of`."""
-    segmentation = segmentation_node.GetSegmentation()
-    segment = slicer.vtkSegment()
-    segment.SetName(name)
-    if layer_of:
-        neighbour = segmentation.GetSegment(layer_of)
-        labelmap = neighbour.GetRepresentation("Binary labelmap")
-        array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(segmentation_node, layer_of)
-        value = segmentation.GetUniqueLabelValueForSharedLabelmap(layer_of)
-        mask = sitk.GetArrayViewFromImage(labels) > 0
-        assert not array[mask].any()
-        array[mask] = value
-        segment.SetLabelValue(value)
-    else:
-        volume = add_volume(labels, "temporary")
-        labelmap = slicer.vtkOrientedImageData()
-        labelmap.DeepCopy(volume.GetImageData())
-        matrix = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(matrix)
-        labelmap.SetGeometryFromImageToWorldMatrix(matrix)
-        slicer.mrmlScene.RemoveNode(volume)
-    segment.AddRepresentation("Binary labelmap", labelmap)
-    assert segmentation.AddSegment(segment, name)
-    return segment
-
-
 def truncate(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-40])
 
 
-def corner(image: sitk.Image, start: int = 0, size: int = 1) -> sitk.Image:
-    """Make a small mask in the first slice, where no lung is."""
+def corner(image: sitk.Image) -> sitk.Image:
+    """Make a mask of two voxels in the first slice, where no lung is."""
     mask = sitk.Image(image.GetSize(), sitk.sitkUInt8)
     mask.CopyInformation(image)
-    for x in range(start, start + size):
-        mask[x, 0, 0] = 1
+    mask[3:5, 0, 0] = 1
     return mask
 
 
@@ -170,10 +144,10 @@ def test_what_the_user_drew_survives_a_second_run_bit_for_bit(
     image = grid(axis=OBLIQUE["axis"], angle=angle)
     volume = add_volume(image, "CT")
     given_node = logic.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
-    own_segment(given_node, masks(image)[0] > 0, "overlaps both lungs")
+    draw_segment(given_node, masks(image)[0] > 0, "overlaps both lungs")
     first = logic.importResults(write_results(tmp_path / "1", image), volume, given_node)
-    own_segment(given_node, corner(image), "shares the lungs' layer", layer_of=RIGHT)
-    own_segment(given_node, corner(image, 3, 2), "shares the nodules' layer")
+    assert not draw_in_layer(given_node, np.s_[0, 0, 0], "shares the lungs' layer", RIGHT)
+    draw_segment(given_node, corner(image), "shares the nodules' layer")
     segmentation = given_node.GetSegmentation()
     segmentation.CollapseBinaryLabelmaps(False)  # as when a scene is saved
     mine = [segment_id for segment_id in ids(given_node) if segment_id not in OURS]
@@ -256,7 +230,7 @@ def test_undo_takes_back_the_last_import(logic: LungNoduleSegLogic, tmp_path: Pa
     image = grid()
     volume = add_volume(image, "CT")
     first = logic.importResults(write_results(tmp_path / "1", image), volume)
-    own_segment(first.segmentation, corner(image), "mine", layer_of=RIGHT)
+    assert not draw_in_layer(first.segmentation, np.s_[0, 0, 0], "mine", RIGHT)
     segmentation = first.segmentation.GetSegmentation()
     before = {one: voxels_on(image, segmentation, one) for one in ids(first.segmentation)}
     here = node_ids()

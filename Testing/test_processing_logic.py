@@ -1,8 +1,5 @@
 """Volumes are exported where they lie, processed by a child process, and saved as scenes."""
 
-import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +19,7 @@ from mrml_grids import (
     RIGHT,
     grid,
     grids,
+    in_a_fresh_process,
     masks,
     node_ids,
     points,
@@ -249,13 +247,7 @@ def test_a_saved_scene_opens_in_a_fresh_process(tmp_path: Path) -> None:
         name.split("/")[0] for name in zipfile.ZipFile(results / "scene.saving").namelist()
     } == {"scene"}
 
-    done = subprocess.run(
-        [sys.executable, "-c", REOPEN, str(results / "scene.saving")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = in_a_fresh_process(REOPEN, results / "scene.saving")
     lungs, nodules = masks(image)
     assert found["volume"][:2] == ["Chest CT", list(image.GetSize()[::-1])]
     np.testing.assert_allclose(found["volume"][2], image.GetSpacing())

@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Verdict
-from mrml_grids import RIGHT, voxels_on
+from mrml_grids import RIGHT, draw_in_layer, draw_segment, voxels_on
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-import vtk  # noqa: E402
 
-from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegSlicer.scene import nodule_segments  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import nodules_of  # noqa: E402
@@ -163,36 +160,14 @@ def test_a_nodule_without_voxels_leaves_the_table(logic: LungNoduleSegLogic, pla
     assert numbers(logic, plain) == [1]
 
 
-def own_segment(case: Case, name: str, layer_of: str = "") -> set[tuple[int, ...]]:
-    """Add what a user drew, over all of the right lung or in the layer of another segment."""
-    node = case.results.segmentation
-    segmentation = node.GetSegmentation()
-    segment = slicer.vtkSegment()
-    segment.SetName(name)
-    if layer_of:
-        array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, layer_of)
-        value = segmentation.GetUniqueLabelValueForSharedLabelmap(layer_of)
-        array[:2, :3, :4] = value
-        segment.SetLabelValue(value)
-        labelmap = segmentation.GetSegment(layer_of).GetRepresentation("Binary labelmap")
-    else:
-        volume = add_volume(sitk.Cast(case.lungs == 1, sitk.sitkUInt8), "temporary")
-        labelmap = slicer.vtkOrientedImageData()
-        labelmap.DeepCopy(volume.GetImageData())
-        matrix = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(matrix)
-        labelmap.SetGeometryFromImageToWorldMatrix(matrix)
-        slicer.mrmlScene.RemoveNode(volume)
-    segment.AddRepresentation("Binary labelmap", labelmap)
-    assert segmentation.AddSegment(segment, name)
-    return voxels_on(case.hu, segmentation, name)
-
-
 def test_what_others_drew_is_never_touched(logic: LungNoduleSegLogic, plain: Case) -> None:
+    node = plain.results.segmentation
+    draw_segment(node, plain.lungs == 1, "overlaps")
+    draw_in_layer(node, np.s_[:2, :3, :4], "in a layer", nodule_segments.segment_id(1))
+    draw_segment(node, plain.lungs == 1, "CTLungScreening_Nodule_4")
     theirs = {
-        "overlaps": own_segment(plain, "overlaps"),
-        "in a layer": own_segment(plain, "in a layer", nodule_segments.segment_id(1)),
-        "CTLungScreening_Nodule_4": own_segment(plain, "CTLungScreening_Nodule_4"),
+        one: voxels_on(plain.hu, node.GetSegmentation(), one)
+        for one in ("overlaps", "in a layer", "CTLungScreening_Nodule_4")
     }
     lungs = {one: voxels for one, voxels in segments(plain).items() if one.endswith("Lung")}
 
