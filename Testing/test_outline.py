@@ -11,7 +11,7 @@ from LungNoduleSegLib.nodules.measures import axial_diameters
 from LungNoduleSegLib.nodules.outline import NoduleOutline, refine_outline
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.chest import Place
-from LungNoduleSegLib.phantom.crops import Crop, CropSpec, make_crop
+from LungNoduleSegLib.phantom.crops import Crop, CropSpec, Kernel, make_crop, rough_mark
 
 crop = cache(make_crop)
 
@@ -160,3 +160,57 @@ def test_a_mark_that_runs_into_the_wall_does_not_make_ground_glass_solid() -> No
     outline = refined(made, outward < 2.0)
     assert outline.image is not None
     assert outline.image.volume_mm3 == pytest.approx(made.volume_mm3, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        CropSpec(20, NoduleKind.PART_SOLID, Place.PLEURA, noise_hu=12, seed=100412),
+        CropSpec(
+            20, NoduleKind.PART_SOLID, Place.PLEURA, kernel=Kernel.SHARP, noise_hu=12, seed=100424
+        ),
+        CropSpec(
+            20,
+            NoduleKind.PART_SOLID,
+            Place.VESSEL,
+            0.6,
+            kernel=Kernel.SHARP,
+            noise_hu=25,
+            seed=100502,
+        ),
+        CropSpec(
+            20,
+            NoduleKind.PART_SOLID,
+            Place.VESSEL,
+            2.5,
+            kernel=Kernel.SHARP,
+            noise_hu=12,
+            seed=100544,
+        ),
+    ],
+    ids=["on the wall", "on the wall, sharp", "small mark", "haze denser than half-way"],
+)
+def test_all_ground_glass_of_a_large_part_solid_nodule_belongs_to_it(spec: CropSpec) -> None:
+    made = crop(spec)
+    image = refined(made, rough_mark(made, np.random.default_rng((spec.seed, 9)))).image
+    assert image is not None
+    assert image.solid is not None
+    assert image.volume_mm3 == pytest.approx(made.volume_mm3, rel=0.07)
+
+
+@pytest.mark.parametrize(("diameter", "blur_mm"), [(8, 1.2), (12, 1.4)])
+def test_the_edge_of_a_blurred_solid_nodule_is_no_ground_glass(
+    diameter: float, blur_mm: float
+) -> None:
+    spacing = np.array([1.0, 0.7, 0.7])
+    axes = (np.arange(-n, n + 1) * s for n, s in zip((20, 30, 30), spacing, strict=True))
+    away = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
+    sharp = np.where(away <= diameter / 2, 40.0, -850.0)
+    noise = np.random.default_rng(0).normal(0, 15, away.shape)
+    hu = (ndimage.gaussian_filter(sharp, blur_mm / spacing) + noise).astype(np.float32)
+    mark = away <= diameter / 2 - 0.7
+    (box,) = ndimage.find_objects(mark.view(np.uint8), 1)
+    outline = refine_outline(hu, np.ones(hu.shape, np.uint8), spacing, box, mark[box])
+    assert outline is not None and outline.image is not None
+    assert outline.image.solid is None
+    assert outline.image.volume_mm3 == pytest.approx(np.pi / 6 * diameter**3, rel=0.1)

@@ -23,13 +23,21 @@ SOFT_HU = 50
 """Soft tissue; a denser, calcified core does not move the edge inwards."""
 
 MIN_GAIN = 1.5
-"""A part-solid nodule is larger than its solid part by this factor at least."""
+"""A part-solid nodule is larger than what was taken for its solid part by this factor at least."""
+
+MOSTLY_HAZE, RESOLVED_HU = 0.3, -150
+"""Unless its solid part, outlined within it, has at most this share of its volume, and is dense
+enough not to be a small nodule that the blur spreads."""
 
 MOST_SOLID = 0.6
 """A nodule whose solid part has more of its volume than this is solid with a hazy rim."""
 
-MOST_HAZE = 4.0
+MOST_HAZE = 6.0
 """Ground glass larger than this many marks is the clutter of vessels and bronchi."""
+
+MOST_BESIDE, MOST_SOLID_BESIDE = 4.5, 0.45
+"""Likewise, and as `MOST_SOLID`, where the mark shows no ground glass: blur and inflamed lung look
+like it."""
 
 LEAST_CONTRAST_HU = 100
 """Minimum contrast of an edge to the lung around."""
@@ -40,7 +48,7 @@ HAZE_HU = 180
 RIM_MM = (1.5, 2.5)
 """How far from a solid part, within its slices, ground glass is looked for: beyond the blur."""
 
-MIN_HAZY = 0.5
+MIN_HAZY = 0.7
 """Ground glass lies along this share of a solid part's edge at least; vessels along less."""
 
 MIN_BEYOND = 0.15
@@ -258,17 +266,21 @@ def _outlined(
     solid = _grown(scene, scene.density, seed, around, level)
     if solid is None:
         return None, None
-    haze = _haze(scene, solid)
+    haze, marked = _haze(scene, solid)
     if haze is None:
         return solid, None
     # At this low threshold the blur of vessels and of the solid part join, however wide they are.
     whole = _grown(scene, scene.smooth, seed, around, haze, SOLID_HU, vessel_mm=np.inf)
-    most = MOST_HAZE * scene.mark.sum() * spacing.prod()
-    if whole is None or not MIN_GAIN * solid.volume_mm3 <= whole.volume_mm3 <= most:
+    most = (MOST_HAZE if marked else MOST_BESIDE) * scene.mark.sum() * spacing.prod()
+    if whole is None or whole.volume_mm3 > most:
         return solid, None
     core = _core(scene, whole)
-    all_solid = core is not None and core.volume_mm3 > MOST_SOLID * whole.volume_mm3
-    return whole, None if all_solid else core
+    solid_share = 0.0 if core is None else core.volume_mm3 / whole.volume_mm3
+    mostly_haze = level > RESOLVED_HU and solid_share <= MOSTLY_HAZE
+    rim = not marked and solid_share > MOST_SOLID_BESIDE
+    if rim or (whole.volume_mm3 < MIN_GAIN * solid.volume_mm3 and not mostly_haze):
+        return solid, None
+    return whole, core if solid_share <= MOST_SOLID else None
 
 
 def _densest(
@@ -343,12 +355,13 @@ def _grown(
     """
     spacing = scene.spacing
     free = scene.free if within is None else within
+    on_wall = at_most < SOFT_HU and not free.all()
     for _ in range(2):
         dense = density > (around + level) / 2
         dense[seed] = True
         if at_most < SOFT_HU:
             dense |= scene.mark & free & _closed(dense, spacing)
-        body, rest, cut = _cut_free(dense & free, seed, spacing, scene.mark, vessel_mm)
+        body, rest, cut = _cut_free(dense & free, seed, spacing, scene.mark, vessel_mm, on_wall)
         at = _around(body, spacing)
         body, near = body[at], density[at]
         deep = _deep(body, spacing, 2 * BLUR_MM)
@@ -409,21 +422,22 @@ def _holding(field: NDArray[np.floating[Any]], voxels: float) -> NDArray[np.floa
     return np.asarray(field - edge + 0.5 + TIE, np.float32)
 
 
-def _haze(scene: _Scene, solid: _Part) -> float | None:
-    """Attenuation of the ground glass around a solid part; None where there is none.
+def _haze(scene: _Scene, solid: _Part) -> tuple[float | None, bool]:
+    """Attenuation of the ground glass around a solid part, and whether the mark shows it.
 
-    Either the mark reaches beyond the solid part, or ground glass lies along most of its edge. That
-    is looked for within the slices of the solid part, where slices however thick do not blur.
+    None where there is none. Either the mark reaches beyond the solid part, or ground glass lies
+    along most of its edge. That is looked for within the slices of the solid part, where slices
+    however thick do not blur.
     """
     beyond = scene.mark & (scene.smooth < SOLID_HU) & _far_from(solid.field >= 0.5, scene.spacing)
     if beyond.sum() > MIN_BEYOND * scene.mark.sum():
         level = float(np.median(scene.smooth[beyond]))
         if level > scene.around + LEAST_CONTRAST_HU:
-            return level
+            return level, True
     mask = (solid.field >= 0.5) & (scene.smooth > SOLID_HU)
     areas = mask.sum((1, 2))
     if not areas.any():
-        return None
+        return None, False
     beside = []
     coarser = max(0, PARTLY * scene.spacing[1:].max() - RIM_MM[0])
     rim = RIM_MM[0] + coarser, RIM_MM[1] + coarser
@@ -434,8 +448,8 @@ def _haze(scene: _Scene, solid: _Part) -> float | None:
     values = np.concatenate(beside)
     hazy = values[values > scene.around + HAZE_HU]
     if not len(hazy) or len(hazy) < MIN_HAZY * len(values):
-        return None
-    return float(np.median(hazy))
+        return None, False
+    return float(np.median(hazy)), False
 
 
 def _cut_free(
@@ -444,8 +458,17 @@ def _cut_free(
     spacing: NDArray[np.float64],
     mark: NDArray[np.bool_],
     vessel_mm: float,
+    on_wall: bool,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], bool]:
     """Separate the body of the piece with the seed from parts attached by a neck.
+
+    Args:
+        dense: what may belong to it.
+        seed: a voxel of it.
+        spacing: mm along (z, y, x).
+        mark: the rough mask.
+        vessel_mm: half the width of what is cut off at most.
+        on_wall: whether the blur of the wall may join all that lies on it.
 
     Returns:
         The body, what was cut off or lies beside it, and whether anything was cut off.
@@ -455,7 +478,7 @@ def _cut_free(
     (box,) = ndimage.find_objects(piece.view(np.uint8), 1)
     inner = np.pad(piece[box], 1)
     start = tuple(i - part.start + 1 for i, part in zip(seed, box, strict=True))
-    opened, cut = _opened(inner, start, spacing, np.pad(mark[box], 1), vessel_mm)
+    opened, cut = _opened(inner, start, spacing, np.pad(mark[box], 1), vessel_mm, on_wall)
     body = np.zeros_like(dense)
     body[box] = opened[1:-1, 1:-1, 1:-1]
     return body, dense & ~body, cut
@@ -467,10 +490,12 @@ def _opened(
     spacing: NDArray[np.float64],
     mark: NDArray[np.bool_],
     vessel_mm: float,
+    on_wall: bool,
 ) -> tuple[NDArray[np.bool_], bool]:
     """Give the body around the seed, and whether something was cut off.
 
-    Bumps stay, and so does what the mark holds for the most part.
+    Bumps stay, and so does what the mark holds for the most part. The blur of a wall is a thin film
+    that joins them to one large part: there, what is thin is looked at apart.
     """
     depth = ndimage.distance_transform_edt(piece, sampling=spacing)
     deepest = climb(np.where(mark, depth, 0), seed, spacing, 1.0)
@@ -482,14 +507,21 @@ def _opened(
     opened = piece & (away <= reach)
     bodies, _ = ndimage.label(opened)
     opened = bodies == bodies[deepest]
-    parts, count = ndimage.label(piece & ~opened)
-    farthest = np.zeros(count + 1)
-    where = np.flatnonzero(parts)
-    np.maximum.at(farthest, parts.ravel()[where], away.ravel()[where])
-    bumps = farthest - reach <= max(BUMP * most, 1.0)
-    bumps |= np.bincount(parts.ravel(), mark.ravel()) >= 0.5 * np.bincount(parts.ravel())
-    bumps[0] = False
-    return opened | bumps[parts], not bumps[1:].all()
+    thin = np.zeros_like(piece)
+    if on_wall:
+        thin = ndimage.distance_transform_edt(depth <= BLUR_MM, sampling=spacing) > BLUR_MM
+    kept, cut = opened, False
+    for some in (piece & ~opened & ~thin, piece & ~opened & thin):
+        parts, count = ndimage.label(some)
+        farthest = np.zeros(count + 1)
+        where = np.flatnonzero(parts)
+        np.maximum.at(farthest, parts.ravel()[where], away.ravel()[where])
+        bumps = farthest - reach <= max(BUMP * most, 1.0)
+        bumps |= np.bincount(parts.ravel(), mark.ravel()) >= 0.5 * np.bincount(parts.ravel())
+        bumps[0] = False
+        kept = kept | bumps[parts]
+        cut |= not bumps[1:].all()
+    return kept, cut
 
 
 def _around(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Box:
