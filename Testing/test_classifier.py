@@ -30,6 +30,7 @@ from LungNoduleSegLib.network.classifier_training import (
     mistaken_places,
     train_classifier,
 )
+from LungNoduleSegLib.network.inference import Preparation, add_second_opinion, predict_slices
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
 
 STRAIGHT, TURNED = (1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)
@@ -211,26 +212,72 @@ def test_what_may_be_a_nodule_is_never_a_negative() -> None:
     assert len(gather_cubes([everywhere], [tubes], plan).others) == 0
 
 
-def save_networks(folder: Path, classifier: str) -> Path:
-    inputs = keras.Input((None, None, 1))
-    network = keras.Model(inputs, keras.layers.Conv2D(1, 1, activation="sigmoid")(inputs))
+def pixelwise(channels: int = 1) -> keras.Model:
+    """A network that looks at one pixel at a time."""
+    inputs = keras.Input((None, None, channels))
+    return keras.Model(inputs, keras.layers.Conv2D(1, 1, activation="sigmoid")(inputs))
+
+
+def save_networks(folder: Path, classifier: str, second_opinion: str = "") -> Path:
     save_model(build_classifier(), ModelCard("classifier", "", "", {}), folder / "second.keras")
-    save_model(
-        network, ModelCard("unet", "", "", {}, classifier=classifier), folder / "first.keras"
-    )
+    for name, size in (("other", 384), ("another", 256)):
+        card = ModelCard(name, "", "", {"size": size})
+        save_model(pixelwise(), card, folder / f"{name}.keras")
+    card = ModelCard("unet", "", "", {"size": 384}, second_opinion=second_opinion)
+    save_model(pixelwise(), replace(card, classifier=classifier), folder / "first.keras")
     return folder / "first.keras"
+
+
+def test_a_second_network_is_asked_around_what_the_first_one_marks() -> None:
+    preparation = Preparation(size=160, context=1)
+    pixels = np.random.default_rng(0).normal(size=(6, 160, 160)).astype(np.float32)
+    network = pixelwise(preparation.channels)
+    predictions = np.full(pixels.shape, 0.1, np.float32)
+    predictions[2:4, 20:24, 30:36] = 0.9
+    both = add_second_opinion(network, preparation, pixels, predictions)
+    other = predict_slices(network, preparation, pixels)
+    asked = both != predictions
+    assert asked[2:4, 20:24, 30:36].all()
+    assert not asked[[0, 1, 4, 5]].any() and not asked[:, 100:].any()
+    np.testing.assert_allclose(both[asked], (predictions + other)[asked] / 2, atol=1e-6)
+
+
+def test_without_a_mark_no_second_network_is_asked() -> None:
+    pixels = np.zeros((3, 64, 64), np.float32)
+    both = add_second_opinion(pixelwise(), Preparation(size=64), pixels, pixels)
+    assert (both == pixels).all()
+
+
+def test_a_model_brings_the_second_opinion_that_its_card_names(tmp_path: Path) -> None:
+    detector = load_networks(save_networks(tmp_path, "", "other.keras"))
+    assert detector.second is not None and detector.classifier is None
+    assert detector.record()["second_opinion_sha256"] == detector.partners["second_opinion"].sha256
+
+
+@pytest.mark.parametrize(
+    ("second_opinion", "message"),
+    [
+        ("lost.keras", "lost.json is missing"),
+        ("../other.keras", "in the same folder"),
+        ("another.keras", "prepares scans in another way"),
+    ],
+)
+def test_a_second_opinion_that_cannot_be_asked_is_reported(
+    tmp_path: Path, second_opinion: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        load_networks(save_networks(tmp_path, "", second_opinion))
 
 
 def test_a_model_brings_the_classifier_that_its_card_names(tmp_path: Path) -> None:
     detector = load_networks(save_networks(tmp_path, "second.keras"))
     assert detector.classifier is not None
-    assert detector.classifier_card is not None
     assert detector.record() == {
         "name": "unet",
         "kind": "network",
         "sha256": detector.card.sha256,
         "device": device_of(detector.network),
-        "classifier_sha256": detector.classifier_card.sha256,
+        "classifier_sha256": detector.partners["classifier"].sha256,
     }
 
 

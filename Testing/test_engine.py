@@ -123,7 +123,7 @@ def test_a_run_needs_no_keras(
     phantom: Path, without_keras: Callable[..., str], tmp_path: Path
 ) -> None:
     output = without_keras("LungNoduleSegLib", "run", phantom, "-o", tmp_path / "out")
-    assert "nodules; the results are in" in output
+    assert "1 nodule; the results are in" in output
 
 
 def test_a_prediction_needs_no_keras(
@@ -165,6 +165,8 @@ def test_a_scan_has_the_nodules_that_keras_finds(
         shutil.copy(source, tmp_path)
         text = json.dumps(asdict(replace(card, files=files)))
         (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+    for file in DEFAULT_MODEL.parent.glob("nodule-second-opinion.*"):
+        shutil.copy(file, tmp_path)
     models = (DEFAULT_MODEL, tmp_path / "nodule-unet.keras")
     ours, theirs = (NoduleSegmenter(one).apply(shared_data / scan) for one in models)
     assert theirs.record["model"]["device"] == "Keras"
@@ -320,6 +322,21 @@ def test_networks_of_every_kind_are_written(kind: str) -> None:
         x = layers.GlobalAveragePooling2D()(x)
         model = keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x))
     assert largest_difference(model, to_onnx(model)) < AGREEMENT
+
+
+def test_large_weights_take_16_bits_where_results_stay_the_same() -> None:
+    from CTLungScreeningLib.keras_loader import keras
+    from LungNoduleSegLib.network.unet import build_unet
+
+    keras.utils.set_random_seed(0)
+    model = build_unet(64, 1, 4)
+    assert len(to_onnx(model)) < 2.5 * model.count_params()
+    *_, last = model.layers
+    kernel, bias = last.get_weights()
+    last.set_weights([kernel * 100, bias])  # now 16 bits would change them
+    written = to_onnx(model)
+    assert len(written) > 4 * model.count_params()
+    assert largest_difference(model, written) <= AGREEMENT
 
 
 def test_a_unet_never_doubles_an_image() -> None:

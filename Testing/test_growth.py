@@ -243,11 +243,17 @@ def test_only_like_is_compared_with_like(chest: ChestScan) -> None:
 
 def test_what_volumes_depend_on_is_in_the_record_of_a_run() -> None:
     record = {
-        "model": {"name": "U-Net", "sha256": "0123456789", "classifier_sha256": "9876543210"},
+        "model": {
+            "name": "U-Net",
+            "sha256": "0123456789",
+            "second_opinion_sha256": "abcdef012",
+            "classifier_sha256": "9876543210",
+        },
         "parameters": {"lung_method": "volume", "rules": {"threshold": 0.4, "min_diameter_mm": 3}},
     }
     assert method_of(record) == {
         "model": "U-Net (01234567)",
+        "second opinion": "abcdef01",
         "classifier": "98765432",
         "threshold": "0.4",
     }

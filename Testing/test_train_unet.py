@@ -23,6 +23,8 @@ from LungNoduleSegLib.network.patches import (
     PatchBatches,
     PatchTrainingPlan,
     loosen_lungs,
+    random_tilt,
+    tilt,
 )
 from LungNoduleSegLib.network.unet import build_unet, load_weights
 from LungNoduleSegLib.options import Preset, StoreTrainingPlan
@@ -130,6 +132,33 @@ def test_loose_lungs_grow_in_places_and_by_a_few_millimetres(direction: tuple[in
         assert 0 < away[grown].max() <= LOOSE_MM[1] + 2.5  # a voxel's rounding
         near = (away > 0) & (away < 1.6)  # beside the lungs
         assert 0.05 < grown[near].mean() < 0.95
+
+
+@pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tilted_scan_holds_all_of_it_where_the_transform_says(
+    direction: tuple[int, ...], seed: int
+) -> None:
+    array = np.zeros((24, 40, 50), np.uint8)
+    array[18:22, 4:10, 38:46] = 1
+    mask = sitk.GetImageFromArray(array)
+    mask.SetSpacing((0.8, 0.8, 2.0))
+    mask.SetOrigin((10, -20, 30))
+    mask.SetDirection(direction)
+    hu = sitk.Cast(mask, sitk.sitkInt16) * 1000 - 1000
+    transform = random_tilt(hu, np.random.default_rng(seed))
+    scan, nodule = tilt(hu, transform), tilt(mask, transform)
+    assert scan.GetSize() == nodule.GetSize() and scan.GetSpacing() == hu.GetSpacing()
+    values, inside = (sitk.GetArrayFromImage(one) for one in (scan, nodule > 0))
+    assert ((values >= -500) == inside).mean() > 0.999
+
+    def middle(image: sitk.Image) -> np.ndarray:
+        places = np.argwhere(sitk.GetArrayFromImage(image) > 0)[:, ::-1].mean(axis=0)
+        return np.array(image.TransformContinuousIndexToPhysicalPoint(places.tolist()))
+
+    assert np.linalg.norm(transform.TransformPoint(middle(nodule).tolist()) - middle(mask)) < 0.5
+    stretch = abs(np.linalg.det(np.reshape(transform.GetMatrix(), (3, 3))))
+    assert inside.sum() * stretch == pytest.approx(array.sum(), rel=0.15)
 
 
 @pytest.mark.slow

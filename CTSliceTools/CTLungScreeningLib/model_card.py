@@ -46,8 +46,9 @@ class ModelCard:
         training: data, command, steps and seeds.
         results: measured accuracy, with the data it was measured on.
         limitations: cases in which it is not reliable.
-        classifier: name of the file, in the same folder, of a model that removes false positives
-            from the output; empty for none.
+        second_opinion: name of the file, in the same folder, of a model with the same preparation
+            that looks at what this one finds; empty for none.
+        classifier: likewise, of a model that removes false positives from the output.
         files: the model's files in the folder of the card with their SHA-256, checked on loading.
         kind: one of `KINDS`.
         input: input specification of an `onnx` model.
@@ -67,6 +68,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     limitations: list[str] = field(default_factory=list)
+    second_opinion: str = ""
     classifier: str = ""
     files: dict[str, str] = field(default_factory=dict)
     kind: str = KINDS[0]

@@ -4,12 +4,12 @@
 
 A first network learns from phantoms, from scans in which nobody outlined a nodule, and from real
 nodules transplanted into both, of patients that are never left out. From it others go on, each
-with one of the outlined scans and a fifth of the nodules' patients left out, and once more where
-they were mistaken. The last one goes on from the first of these, with everything. For each a
+with one of the outlined scans and a fifth of the nodules' patients left out, and three times more
+where they were mistaken. The last one goes on from the first of these, with everything. For each a
 classifier learns to tell nodules from the mistakes. What is left out is measured; the pair that saw
-everything is the result. With `--network MODEL` the classifiers go behind that U-Net instead, with
-its rules, and it is measured on the scans that it has not seen. A stage whose file is there is not
-trained again.
+everything is the result. With `--network MODEL` the classifiers go behind that U-Net instead, and
+it is measured on the scans that it has not seen; `--second-opinion MODEL` adds another U-Net that
+looks at what it marks. A stage whose file is there is not trained again.
 
 On a machine with a GPU and little else:
 
@@ -25,6 +25,7 @@ import argparse
 import csv
 import json
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -94,10 +95,12 @@ FILTERS = 12
 FIRST = PatchTrainingPlan(steps=2000, seed=1)
 SECOND = PatchTrainingPlan(steps=2500, seed=2)
 THIRD = PatchTrainingPlan(steps=1500, learning_rate=5e-4, seed=3)
-FOURTH = PatchTrainingPlan(steps=1500, learning_rate=5e-4, seed=4)
+FOURTH = PatchTrainingPlan(steps=3000, seed=11)
+FIFTH = PatchTrainingPlan(steps=2500, learning_rate=5e-4, seed=12)
+SIXTH = PatchTrainingPlan(steps=1500, learning_rate=5e-4, seed=4)
 CLASSIFIER = ClassifierPlan()
-RULES = NoduleRules(threshold=0.7, min_probability=0.9)
-NAME, SECOND_NAME = "nodule-unet", "nodule-classifier"
+RULES = NoduleRules(threshold=0.5, min_probability=0.6)
+NAME, CLASSIFIER_NAME = "nodule-unet", "nodule-classifier"
 
 log = logging.getLogger("train_default_model")
 
@@ -111,19 +114,22 @@ def phantom_scan(seed: int) -> TrainingScan:
 
 def train_network(
     file: Path,
-    start: keras.Model | None,
+    start: Path | None,
     scans: Sequence[TrainingScan],
     plan: PatchTrainingPlan,
     cubes: Sequence[NoduleCube],
     deadline: Callable[[str, int, int], None],
-) -> keras.Model:
-    """Train a segmentation network from the weights of another, or take it from its file."""
+) -> Path:
+    """Train a segmentation network from the weights of another, unless its file is there."""
     if file.exists():
-        return load_model(file)[0]
+        return file
     keras.utils.set_random_seed(plan.seed)
     network = new_network()
+    stages: dict[str, Any] = {}
     if start is not None:
-        network.set_weights(start.get_weights())
+        before, card = load_model(start)
+        network.set_weights(before.get_weights())
+        stages = card.training.get("stages", {})
     began, cpu = time.monotonic(), time.process_time()
     checkpoint = file.with_suffix(".npz")
     losses = train(network, scans, PREPARATION, plan, deadline, cubes, checkpoint)
@@ -132,8 +138,20 @@ def train_network(
     with float32():
         same = new_network()
     same.set_weights(network.get_weights())
-    save_model(same, ModelCard(NAME, "", "", asdict(PREPARATION)), file)
-    return same
+    training = training_record(scans, {**stages, file.stem: asdict(plan)})
+    save_model(same, ModelCard(NAME, "", "", asdict(PREPARATION), training=training), file)
+    return file
+
+
+def training_record(scans: Sequence[TrainingScan], stages: dict[str, Any]) -> dict[str, Any]:
+    """Record what a segmentation network learnt from."""
+    names = dict.fromkeys([*(scan.name for scan in scans), CUBES])
+    return {
+        "script": "LungNoduleSeg/Scripts/train_default_model.py",
+        "scans": {name: SOURCES.get(name, "inserted lesions") for name in names},
+        "filters": FILTERS,
+        "stages": stages,
+    }
 
 
 def new_network() -> keras.Model:
@@ -324,17 +342,24 @@ def train_all(
         weighted = [*scans, *(scan for scan in scans if scan.nodules is not None), *phantoms[:2]]
         scans += phantoms[:2]
         if left_out is None:
-            second, plan = load_model(output / f"{label_of(measured)}-third.keras")[0], FOURTH
+            before, plans = output / f"{label_of(measured)}-fifth.keras", {"sixth": SIXTH}
         else:
-            second_file, plan = output / f"{label}-second.keras", THIRD
-            second = train_network(second_file, first, weighted, SECOND, cubes, deadline)
+            second_file = output / f"{label}-second.keras"
+            before = train_network(second_file, first, weighted, SECOND, cubes, deadline)
+            plans = {"third": THIRD, "fourth": FOURTH, "fifth": FIFTH}
+        networks = [load_model(first)[0], load_model(before)[0]]
         if network is None or left_out is not None:  # what sees everything is only a result
-            third_file = output / f"{label}-third.keras"
-            if not third_file.exists():
-                mistaken = {scan.name: with_mistakes(second, scan, PREPARATION) for scan in scans}
-                weighted = [mistaken[scan.name] for scan in weighted]
-            third = train_network(third_file, second, weighted, plan, cubes, deadline)
-        networks = (first, second, network or third)
+            for stage, plan in plans.items():
+                file = output / f"{label}-{stage}.keras"
+                if not file.exists():
+                    marks = {
+                        one.name: with_mistakes(networks[-1], one, PREPARATION) for one in scans
+                    }
+                    weighted = [marks[scan.name] for scan in weighted]
+                before = train_network(file, before, weighted, plan, cubes, deadline)
+                networks.append(load_model(before)[0])
+        last = network or networks.pop()
+        networks = [networks[0], networks[-1], last]
         train_second(output / f"{label}-classifier.keras", networks, scans, cubes, deadline)
 
 
@@ -358,6 +383,7 @@ def measure_all(
     output: Path,
     folds: Sequence[str],
     network_file: Path | None,
+    second_file: Path | None,
 ) -> None:
     """Measure each pair on what it has not seen, and save the one that saw everything.
 
@@ -367,38 +393,31 @@ def measure_all(
         output: folder of the models.
         folds: outlined scans that were left out in turn.
         network_file: U-Net in place of those trained here; None for these.
+        second_file: U-Net that gives the second opinion, or None.
     """
     results: dict[str, Any] = {}
-    rules = read_card(network_file).rules if network_file else asdict(RULES)
+    second_opinion = ""
+    if second_file:
+        second_opinion = second_file.name
+        for name in (second_file.with_suffix(".json").name, *read_card(second_file).files):
+            shutil.copyfile(second_file.with_name(name), output / name)
     for left_out in folds:
         label = label_of(left_out)
         classifier_file = output / f"{label}-classifier.keras"
         model_file = output / f"{label}.keras"
         if not model_file.exists():
-            network = load_model(network_file or output / f"{label}-third.keras")[0]
-            card = replace(_card({}, classifier_file.name), rules=rules)
+            network = load_model(network_file or output / f"{label}-fifth.keras")[0]
+            card = replace(_card({}, classifier_file.name), second_opinion=second_opinion)
             save_model(network, card, model_file)
         measured = measure_left_out(model_file, data, training, left_out, output / label)
         results[f"{left_out}, left out of training"] = measured
         log.info("%s", results)
     classifier = load_model(output / "all-classifier.keras")[0]
-    save_model(classifier, _classifier_card(), output / f"{SECOND_NAME}.keras")
-    network, own = load_model(network_file or output / "all-third.keras")
-    card = _card(results, f"{SECOND_NAME}.keras")
+    save_model(classifier, _classifier_card(), output / f"{CLASSIFIER_NAME}.keras")
+    network, own = load_model(network_file or output / "all-sixth.keras")
+    card = replace(_card(results, f"{CLASSIFIER_NAME}.keras"), second_opinion=second_opinion)
     if network_file:
-        card = replace(
-            own,
-            training={**own.training, "classifier": _classifier_card().training},
-            results=results,
-            limitations=[
-                "The U-Net was trained earlier, on what stands under its training; the classifier "
-                "on the lungs of five patients, with nodules of some 350 others transplanted into "
-                "them and artificial lesions: a research prototype.",
-                *card.limitations[1:],
-            ],
-            classifier=card.classifier,
-            citation=card.citation,
-        )
+        card = replace(card, training={**own.training, "classifier": _classifier_card().training})
     card = replace(card, training_cases=training_cases(training, data))
     save_model(network, card, output / f"{NAME}.keras")
 
@@ -440,6 +459,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--network", type=Path, metavar="MODEL", help="put the classifiers behind this U-Net"
+    )
+    parser.add_argument(
+        "--second-opinion", type=Path, metavar="MODEL", help="U-Net that looks at what is marked"
     )
     parser.add_argument(
         "--bfloat16",
@@ -494,14 +516,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log.info("the time is over; started again, it goes on")
         sys.exit(3)
     if options.data is not None:
-        measure_all(training, options.data, options.output, folds, options.network)
+        files = options.network, options.second_opinion
+        measure_all(training, options.data, options.output, folds, *files)
 
 
 def _card(results: dict[str, Any], classifier: str) -> ModelCard:
     return ModelCard(
         name=NAME,
         summary="U-Net of five levels that marks lung nodules in axial chest CT, five slices at "
-        "a time; a second network looks at each mark in three dimensions.",
+        "a time; another one and a network in three dimensions look at each mark.",
         label="probability that a voxel belongs to a lung nodule of 4 to 30 mm",
         licence="MIT",
         citation="LIDC-IDRI, CMB-CRC, ACRIN-FLT-Breast and CPTAC, The Cancer Imaging Archive.",
@@ -515,7 +538,8 @@ def _card(results: dict[str, Any], classifier: str) -> ModelCard:
                 "first, phantoms and scans without outlines": asdict(FIRST),
                 "second, with the outlined scans": asdict(SECOND),
                 "third, a quarter of the patches where the second was mistaken": asdict(THIRD),
-                "fourth, likewise, with what had been left out of these": asdict(FOURTH),
+                "fourth and fifth, likewise": [asdict(FOURTH), asdict(FIFTH)],
+                "sixth, with what had been left out of these": asdict(SIXTH),
             },
         },
         results=results,
@@ -536,7 +560,7 @@ def _card(results: dict[str, Any], classifier: str) -> ModelCard:
 
 def _classifier_card() -> ModelCard:
     return ModelCard(
-        name=SECOND_NAME,
+        name=CLASSIFIER_NAME,
         summary="Small network in three dimensions that tells nodules from what the U-Net wrongly "
         "marks.",
         label="probability that there is a nodule in the middle of the cube",

@@ -29,7 +29,7 @@ import CTLungScreeningLib
 import CTSliceToolsLib
 import LungNoduleSegLib
 from CTLungScreeningLib.child_process import ChildProcess
-from CTLungScreeningLib.model_card import TRAIN, read_card
+from CTLungScreeningLib.model_card import RUN, TRAIN, read_card
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.options import DEFAULT_MODEL
@@ -37,14 +37,15 @@ from LungNoduleSegLib.results.reading import RECORD, TABLE
 
 
 def keras_only(model: Path, folder: Path) -> Path:
-    """Copy a model without its .onnx files, so that Keras runs it."""
-    for name in filter(None, (model.name, read_card(model).classifier)):
-        source = model.with_name(name).with_suffix(TRAIN)
-        card = read_card(source)
-        shutil.copy(source, folder)
-        files = {one: sha256 for one, sha256 in card.files.items() if one.endswith(TRAIN)}
-        text = json.dumps(asdict(replace(card, files=files)))
-        (folder / source.name).with_suffix(".json").write_text(text, encoding="utf-8")
+    """Copy a model without its .onnx files, where it has others, so that Keras runs it."""
+    unet = read_card(model)
+    for name in filter(None, (model.name, unet.second_opinion, unet.classifier)):
+        card = read_card(model.with_name(name))
+        file = card.file(TRAIN) or card.file(RUN)
+        assert file is not None
+        shutil.copy(model.with_name(file), folder)
+        text = json.dumps(asdict(replace(card, files={file: card.files[file]})))
+        (folder / file).with_suffix(".json").write_text(text, encoding="utf-8")
     return (folder / model.name).with_suffix(TRAIN)
 
 

@@ -17,7 +17,7 @@ from CTLungScreeningLib.files import private_folder
 from CTLungScreeningLib.model_card import CARD, ModelCard, card_from_text, read_card, require_files
 from LungNoduleSegLib.detectors.added_detectors import CommandDetector, OnnxDetector
 from LungNoduleSegLib.detectors.detection import Detector
-from LungNoduleSegLib.detectors.network_detector import load_networks, read_classifier_card
+from LungNoduleSegLib.detectors.network_detector import load_networks, read_partner_cards
 from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.run_cost import settings_folder
 
@@ -187,8 +187,8 @@ def open_detector(model: Path, device: Device | None = None) -> Detector:
     card = find_card(model)
     cards = [repr(card)]
     found = _find(model)
-    if isinstance(found, Path) and card.kind == "network" and card.classifier:
-        cards.append(repr(read_classifier_card(found, card)))
+    if isinstance(found, Path) and card.kind == "network":
+        cards += map(repr, read_partner_cards(found, card).values())
     return _opened(model, device, *cards)
 
 

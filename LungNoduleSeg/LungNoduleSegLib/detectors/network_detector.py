@@ -1,6 +1,6 @@
 """The default detector: a segmentation network and a classifier of its candidates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,16 @@ class NoduleDetector(Detector):
     Attributes:
         card: of the segmentation network.
         network: the segmentation network.
-        classifier: scores what that marks; None leaves it as it is.
-        classifier_card: of the classifier.
+        second: another one, see `add_second_opinion`; None for none.
+        classifier: scores what both mark; None leaves it as it is.
+        partners: cards of the others by `PARTNERS`.
     """
 
     card: ModelCard
     network: Network
+    second: Network | None = None
     classifier: Network | None = None
-    classifier_card: ModelCard | None = None
+    partners: dict[str, ModelCard] = field(default_factory=dict)
 
     def detect(
         self, hu: sitk.Image, lungs: sitk.Image, progress: ProgressCallback = silent
@@ -42,7 +44,9 @@ class NoduleDetector(Detector):
             progress: called after each batch.
         """
         preparation = Preparation(**self.card.preparation)
-        probability = nodule_probability(self.network, preparation, hu, lungs, progress)
+        probability = nodule_probability(
+            self.network, preparation, hu, lungs, progress, self.second
+        )
         if self.classifier is None:
             return probability
         return reduce_false_positives(self.classifier, probability, hu, progress)
@@ -50,47 +54,61 @@ class NoduleDetector(Detector):
     @property
     def notes(self) -> tuple[str, ...]:
         """One sentence for each GPU that was found and is not used."""
-        notes = [*notes_of(self.network), *notes_of(self.classifier)]
-        return tuple(dict.fromkeys(notes))
+        networks = (self.network, self.second, self.classifier)
+        return tuple(dict.fromkeys(note for one in networks for note in notes_of(one)))
 
     def record(self) -> dict[str, Any]:
-        """Name both networks by the hashes of their files, and the device that runs them."""
-        record = {**super().record(), "device": device_of(self.network)}
-        if self.classifier_card is not None:
-            record["classifier_sha256"] = self.classifier_card.sha256
-        return record
+        """Name all networks by the hashes of their files, and the device that runs them."""
+        hashes = {f"{name}_sha256": card.sha256 for name, card in self.partners.items()}
+        return {**super().record(), "device": device_of(self.network), **hashes}
 
 
-def read_classifier_card(model_file: Path, card: ModelCard) -> ModelCard:
-    """Read and check the card of the classifier that the card of a model names.
+PARTNERS = ("second_opinion", "classifier")
+"""Attributes of a segmentation network's card that name the files of other networks."""
+
+
+def read_partner_cards(model_file: Path, card: ModelCard) -> dict[str, ModelCard]:
+    """Read and check the cards of the networks that the card of a model names, by `PARTNERS`.
 
     Raises:
-        InputError: as `CTLungScreeningLib.model_card.read_card`.
+        InputError: as `CTLungScreeningLib.model_card.read_card`, or if the second opinion has
+            another preparation.
     """
-    return read_card(_classifier_file(model_file, card))
+    cards = {name: read_card(file) for name, file in _partner_files(model_file, card).items()}
+    second = cards.get("second_opinion")
+    if second is not None and second.preparation != card.preparation:
+        raise InputError(
+            f"{_partner_files(model_file, card)['second_opinion']} prepares scans in another way "
+            f"than {model_file}: name a network with the same preparation."
+        )
+    return cards
 
 
 def load_networks(model_file: Path, device: Device | None = None) -> NoduleDetector:
-    """Load a segmentation network and the classifier that its card names, if it names one.
+    """Load a segmentation network and the others that its card names.
 
     Args:
         model_file: any of the segmentation network's files.
         device: where they run; None for a GPU if there is one.
 
     Raises:
-        InputError: as `CTLungScreeningLib.model_card.load_network`.
+        InputError: as `CTLungScreeningLib.model_card.load_network` and `read_partner_cards`.
     """
     network, card = load_network(model_file, device)
-    if not card.classifier:
-        return NoduleDetector(card, network)
-    classifier, classifier_card = load_network(_classifier_file(model_file, card), device)
-    return NoduleDetector(card, network, classifier, classifier_card)
+    partners = read_partner_cards(model_file, card)
+    files = _partner_files(model_file, card)
+    second, classifier = (
+        load_network(files[name], device)[0] if name in files else None for name in PARTNERS
+    )
+    return NoduleDetector(card, network, second, classifier, partners)
 
 
-def _classifier_file(model_file: Path, card: ModelCard) -> Path:
-    if Path(card.classifier).name != card.classifier:
-        raise InputError(
-            f"{model_file.with_suffix('.json')} names the classifier {card.classifier}: it must be "
-            "the name of a file in the same folder."
-        )
-    return model_file.with_name(card.classifier).with_suffix(".json")
+def _partner_files(model_file: Path, card: ModelCard) -> dict[str, Path]:
+    files = {name: getattr(card, name) for name in PARTNERS if getattr(card, name)}
+    for name, file in files.items():
+        if Path(file).name != file:
+            raise InputError(
+                f"{model_file.with_suffix('.json')} names the {name.replace('_', ' ')} {file}: it "
+                "must be the name of a file in the same folder."
+            )
+    return {name: model_file.with_name(file).with_suffix(".json") for name, file in files.items()}

@@ -11,7 +11,7 @@ from CTLungScreeningLib.engine import Network, predict_each
 from CTLungScreeningLib.geometry import voxels_to_lps
 from CTLungScreeningLib.hu import LUNG_CONTENT_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from LungNoduleSegLib.network.inference import average_slabs
+from LungNoduleSegLib.network.inference import LOWEST, TOUCHING, average_slabs
 
 if TYPE_CHECKING:
     import keras
@@ -74,9 +74,6 @@ def cut_cubes(
     return cubes
 
 
-LOWEST = 0.2
-"""Minimum probability of a candidate's voxels."""
-
 SEED = 0.5
 """Connected voxels above this form one candidate."""
 
@@ -85,8 +82,6 @@ BATCH = 8
 
 MIRRORED = ((), (2,), (3,), (2, 3))
 """Mirrored axes of cubes (n, z, y, x); a score is the mean over all four."""
-
-TOUCHING = np.ones((3, 3, 3), bool)
 
 
 def build_classifier() -> "keras.Model":

@@ -13,12 +13,12 @@ from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.classifier import (
     CUBE,
-    TOUCHING,
     build_classifier,
     cut_cubes,
     find_candidates,
     sampled_slices,
 )
+from LungNoduleSegLib.network.inference import TOUCHING
 from LungNoduleSegLib.network.patches import TrainingScan, insert_random_lesions
 from LungNoduleSegLib.network.transplants import NoduleCube
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from CTLungScreeningLib.engine import Network, predict_each
 from CTLungScreeningLib.geometry import box_of
@@ -240,12 +241,22 @@ UNIT = 16
 """Rows and columns of the network's input are multiples of this, because it halves them 4 times."""
 
 
+LOWEST = 0.2
+"""Minimum probability of a candidate's voxels."""
+
+TOUCHING = np.ones((3, 3, 3), bool)
+
+AROUND_CANDIDATE = 40
+"""Pixels around a candidate that a second network is shown."""
+
+
 def nodule_probability(
     model: Network,
     preparation: Preparation,
     hu: sitk.Image,
     lungs: sitk.Image,
     progress: ProgressCallback = silent,
+    second: Network | None = None,
 ) -> sitk.Image:
     """Probability that a voxel belongs to a nodule, float32 on the scan's grid, 0 outside lungs.
 
@@ -255,9 +266,14 @@ def nodule_probability(
         hu: axial HU image.
         lungs: label image on the same grid, non-zero in the lungs.
         progress: called after each slice.
+        second: a network for the same preparation, see `add_second_opinion`.
     """
     prepared = prepare(hu, lungs, preparation)
-    return prepared.restore(predict_slices(model, preparation, prepared.pixels(), progress))
+    pixels = prepared.pixels()
+    predictions = predict_slices(model, preparation, pixels, progress)
+    if second is not None:
+        predictions = add_second_opinion(second, preparation, pixels, predictions)
+    return prepared.restore(predictions)
 
 
 def predict_slices(
@@ -293,17 +309,58 @@ def predict_slices(
     return result
 
 
+def add_second_opinion(
+    model: Network,
+    preparation: Preparation,
+    pixels: NDArray[np.float32],
+    predictions: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Average the predictions around each candidate of one network with those of another.
+
+    The mean of two networks that were trained apart has fewer false positives than either. As the
+    second one sees the candidates only, it takes little time.
+
+    Args:
+        model: with variable input size.
+        preparation: of both networks.
+        pixels: prepared slices (n, size, size).
+        predictions: of the first network, same shape.
+
+    Returns:
+        The mean where both looked, elsewhere the predictions, same shape.
+    """
+    context = preparation.context
+    padded = np.pad(pixels, ((context, context), (0, 0), (0, 0)), mode="edge")
+    candidates, _ = ndimage.label(predictions >= LOWEST, TOUCHING)
+    windows: list[tuple[int, slice, slice]] = []
+    for slices, *sides in ndimage.find_objects(candidates):
+        rows, columns = (_whole_units(side, len(pixels[0]), AROUND_CANDIDATE) for side in sides)
+        windows += [(k, rows, columns) for k in range(slices.start, slices.stop)]
+    batches = (
+        np.moveaxis(padded[k : k + preparation.channels, rows, columns], 0, -1)[None]
+        for k, rows, columns in windows
+    )
+    result = predictions.copy()
+    for (k, rows, columns), second in zip(windows, predict_each(model, batches), strict=True):
+        result[k, rows, columns] = (predictions[k, rows, columns] + second[0, ..., 0]) / 2
+    return result
+
+
 def _around_lungs(slices: NDArray[np.float32]) -> tuple[slice, slice]:
     """The rows and columns with lung, extended to multiples of `UNIT`."""
     lung = (slices != BACKGROUND_STD).any(axis=0)
-    return _whole_units(lung.any(axis=1)), _whole_units(lung.any(axis=0))
+    rows, columns = (np.flatnonzero(lung.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return (
+        _whole_units(slice(int(rows[0]), int(rows[-1]) + 1), len(lung), MARGIN),
+        _whole_units(slice(int(columns[0]), int(columns[-1]) + 1), len(lung), MARGIN),
+    )
 
 
-def _whole_units(lung: NDArray[np.bool_]) -> slice:
-    places = np.flatnonzero(lung)
-    if not len(places):
-        return slice(0, 0)
-    first, last = max(places[0] - MARGIN, 0), min(places[-1] + 1 + MARGIN, len(lung))
-    length = min(-(-(last - first) // UNIT) * UNIT, len(lung))
-    first = min(first, len(lung) - length)
-    return slice(int(first), int(first + length))
+def _whole_units(part: slice, size: int, margin: int) -> slice:
+    """Extend a range of `size` pixels by a margin to a multiple of `UNIT`."""
+    first, last = max(part.start - margin, 0), min(part.stop + margin, size)
+    length = min(-(-(last - first) // UNIT) * UNIT, size)
+    first = min(first, size - length)
+    return slice(first, first + length)

@@ -4,12 +4,14 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.keras_training import EpochBatches
 from LungNoduleSegLib.lesions import PSF_MM, VESSEL_HU, insert_lesion, random_lesion
 from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mask
@@ -23,6 +25,15 @@ PLEURAL = 0.7
 
 TRIES = 8
 """Attempts to place a nodule before an artificial lesion is used instead."""
+
+TILTED = 0.5
+"""Share of prepared scans that are tilted."""
+
+TILT_DEGREES = 20.0
+"""Largest angle about each axis."""
+
+STRETCH = (0.9, 1.1)
+"""Range of a tilted scan's scale along each axis."""
 
 LOOSE = 0.4
 """Share of prepared scans whose lungs reach into the wall in places."""
@@ -290,6 +301,9 @@ def _prepare_with_lesions(
     mistaken = scan.mistaken if scan.mistaken is not None else empty
     lungs = loosen_lungs(scan.lungs, rng) if rng.random() < LOOSE else scan.lungs
     images = [hu, lungs, inserted | outlined, outlined, mistaken]
+    if rng.random() < TILTED:
+        transform = random_tilt(hu, rng)
+        images = [tilt(image, transform) for image in images]
     if hu.GetSpacing()[2] < 3 and rng.random() < 0.25:
         images = [_thicker(image) for image in images]
     size = int(rng.uniform(0.8, 1.25) * preparation.size)
@@ -308,6 +322,43 @@ def _prepare_with_lesions(
         nodules if len(nodules) else lesions,
         mistakes if len(mistakes) else anywhere,
     )
+
+
+def random_tilt(image: sitk.Image, rng: np.random.Generator) -> sitk.AffineTransform:
+    """Draw a rotation about all axes and a stretch along them, around an image's middle.
+
+    Slices of a tilted scan cut its vessels and fissures elsewhere than those of the scan itself.
+
+    Returns:
+        From the tilted scan's LPS mm to the scan's.
+    """
+    middle = [(n - 1) / 2 for n in image.GetSize()]
+    centre = image.TransformContinuousIndexToPhysicalPoint(middle)
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(centre)
+    transform.Scale(rng.uniform(*STRETCH, 3).tolist())
+    for axes in ((1, 2), (0, 2), (0, 1)):
+        transform.Rotate(*axes, float(np.deg2rad(rng.uniform(-TILT_DEGREES, TILT_DEGREES))))
+    return transform
+
+
+def tilt(image: sitk.Image, transform: sitk.AffineTransform) -> sitk.Image:
+    """Resample a HU or label image by `random_tilt`, on a grid that holds all of it."""
+    back = transform.GetInverse()
+    corners = [
+        image.TransformPhysicalPointToContinuousIndex(
+            back.TransformPoint(image.TransformIndexToPhysicalPoint(corner))
+        )
+        for corner in product(*((0, n - 1) for n in image.GetSize()))
+    ]
+    low, high = np.floor(np.min(corners, axis=0)), np.ceil(np.max(corners, axis=0))
+    grid = ((high - low + 1).astype(int).tolist(), transform)
+    origin = image.TransformContinuousIndexToPhysicalPoint(low.tolist())
+    rest = (origin, image.GetSpacing(), image.GetDirection())
+    if image.GetPixelID() != sitk.sitkUInt8:
+        return sitk.Resample(image, *grid, sitk.sitkLinear, *rest, AIR_HU)
+    smooth = sitk.Cast(image > 0, sitk.sitkFloat32)
+    return sitk.Resample(smooth, *grid, sitk.sitkLinear, *rest, 0.0) >= 0.5
 
 
 def loosen_lungs(lungs: sitk.Image, rng: np.random.Generator) -> sitk.Image:

@@ -200,9 +200,11 @@ def method_of(record: Mapping[str, Any]) -> dict[str, str]:
     model = record.get("model") or {}
     parameters = record.get("parameters") or {}
     rules = parameters.get("rules") or {}
+    partners = ("second_opinion", "classifier")
+    hashes = {name: model.get(f"{name}_sha256") for name in partners}
     found = {
         "model": model.get("name") and f"{model['name']} ({str(model.get('sha256'))[:8]})",
-        "classifier": model.get("classifier_sha256") and str(model["classifier_sha256"])[:8],
+        **{name.replace("_", " "): one and str(one)[:8] for name, one in hashes.items()},
         "threshold": rules.get("threshold"),
         "outline": parameters.get("outline"),
     }
