@@ -74,12 +74,13 @@ def read_partner_cards(model_file: Path, card: ModelCard) -> dict[str, ModelCard
         InputError: as `CTLungScreeningLib.model_card.read_card`, or if the second opinion has
             another preparation.
     """
-    cards = {name: read_card(file) for name, file in _partner_files(model_file, card).items()}
+    files = _partner_files(model_file, card)
+    cards = {name: read_card(file) for name, file in files.items()}
     second = cards.get("second_opinion")
     if second is not None and second.preparation != card.preparation:
         raise InputError(
-            f"{_partner_files(model_file, card)['second_opinion']} prepares scans in another way "
-            f"than {model_file}: name a network with the same preparation."
+            f"{files['second_opinion']} prepares scans in another way than {model_file}: name a "
+            "network with the same preparation."
         )
     return cards
 
