@@ -125,11 +125,11 @@ def train_network(
         return file
     keras.utils.set_random_seed(plan.seed)
     network = new_network()
-    stages: dict[str, Any] = {}
+    learnt: dict[str, Any] = {}
     if start is not None:
         before, card = load_model(start)
         network.set_weights(before.get_weights())
-        stages = card.training.get("stages", {})
+        learnt = card.training
     began, cpu = time.monotonic(), time.process_time()
     checkpoint = file.with_suffix(".npz")
     losses = train(network, scans, PREPARATION, plan, deadline, cubes, checkpoint)
@@ -138,7 +138,8 @@ def train_network(
     with float32():
         same = new_network()
     same.set_weights(network.get_weights())
-    training = training_record(scans, {**stages, file.stem: asdict(plan)})
+    stages = {**learnt.get("stages", {}), file.stem: asdict(plan)}
+    training = {**learnt, **training_record(scans, stages)}
     save_model(same, ModelCard(NAME, "", "", asdict(PREPARATION), training=training), file)
     return file
 
@@ -397,28 +398,29 @@ def measure_all(
     """
     results: dict[str, Any] = {}
     second_opinion = ""
+    second_has_not_seen = unseen_by(second_file, with_classifier=False)
     if second_file:
         second_opinion = second_file.name
         for name in (second_file.with_suffix(".json").name, *read_card(second_file).files):
             shutil.copyfile(second_file.with_name(name), output / name)
     for left_out in folds:
         label = label_of(left_out)
-        classifier_file = output / f"{label}-classifier.keras"
         model_file = output / f"{label}.keras"
+        asked = second_opinion if left_out in second_has_not_seen else ""
         if not model_file.exists():
-            network = load_model(network_file or output / f"{label}-fifth.keras")[0]
-            card = replace(_card({}, classifier_file.name), second_opinion=second_opinion)
+            network, own = load_model(network_file or output / f"{label}-fifth.keras")
+            card = _card(own, f"{label}-classifier.keras", asked)
             save_model(network, card, model_file)
         measured = measure_left_out(model_file, data, training, left_out, output / label)
+        if second_opinion and not asked:
+            measured = {"note": f"without {second_opinion}, which has seen this scan", **measured}
         results[f"{left_out}, left out of training"] = measured
         log.info("%s", results)
     classifier = load_model(output / "all-classifier.keras")[0]
     save_model(classifier, _classifier_card(), output / f"{CLASSIFIER_NAME}.keras")
     network, own = load_model(network_file or output / "all-sixth.keras")
-    card = replace(_card(results, f"{CLASSIFIER_NAME}.keras"), second_opinion=second_opinion)
-    if network_file:
-        card = replace(card, training={**own.training, "classifier": _classifier_card().training})
-    card = replace(card, training_cases=training_cases(training, data))
+    card = _card(own, f"{CLASSIFIER_NAME}.keras", second_opinion)
+    card = replace(card, results=results, training_cases=training_cases(training, data))
     save_model(network, card, output / f"{NAME}.keras")
 
 
@@ -520,7 +522,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measure_all(training, options.data, options.output, folds, *files)
 
 
-def _card(results: dict[str, Any], classifier: str) -> ModelCard:
+def _card(own: ModelCard, classifier: str, second_opinion: str) -> ModelCard:
+    """Describe a U-Net, given what it learnt from, with its partners."""
     return ModelCard(
         name=NAME,
         summary="U-Net of five levels that marks lung nodules in axial chest CT, five slices at "
@@ -530,19 +533,7 @@ def _card(results: dict[str, Any], classifier: str) -> ModelCard:
         citation="LIDC-IDRI, CMB-CRC, ACRIN-FLT-Breast and CPTAC, The Cancer Imaging Archive.",
         preparation=asdict(PREPARATION),
         rules=asdict(RULES),
-        training={
-            "script": "LungNoduleSeg/Scripts/train_default_model.py",
-            "scans": {**SOURCES, "phantoms": f"inserted lesions; seeds {PHANTOMS}"},
-            "filters": FILTERS,
-            "stages": {
-                "first, phantoms and scans without outlines": asdict(FIRST),
-                "second, with the outlined scans": asdict(SECOND),
-                "third, a quarter of the patches where the second was mistaken": asdict(THIRD),
-                "fourth and fifth, likewise": [asdict(FOURTH), asdict(FIFTH)],
-                "sixth, with what had been left out of these": asdict(SIXTH),
-            },
-        },
-        results=results,
+        training={**own.training, "classifier": _classifier_card().training},
         limitations=[
             "Trained on the lungs of five patients, with nodules of some 350 others transplanted "
             "into them and artificial lesions: a research prototype.",
@@ -555,6 +546,7 @@ def _card(results: dict[str, Any], classifier: str) -> ModelCard:
             "Findings outside the lung segmentation cannot be made.",
         ],
         classifier=classifier,
+        second_opinion=second_opinion,
     )
 
 
