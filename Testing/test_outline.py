@@ -200,3 +200,14 @@ def test_the_edge_of_a_blurred_solid_nodule_is_no_ground_glass(
     assert outline is not None and outline.image is not None
     assert outline.image.solid is None
     assert outline.image.volume_mm3 == pytest.approx(np.pi / 6 * diameter**3, rel=0.1)
+
+
+@pytest.mark.parametrize(("slice_mm", "off"), [(0.6, 0.1), (1.25, 0.1), (2.5, 0.3)])
+def test_the_blur_does_not_swell_small_nodules(slice_mm: float, off: float) -> None:
+    ratios = []
+    for seed in range(6):
+        made = crop(CropSpec(4, slice_mm=slice_mm, seed=seed))
+        image = refined(made, scaled(made, 0.0)).image
+        assert image is not None
+        ratios.append(image.volume_mm3 / made.volume_mm3)
+    assert np.median(ratios) == pytest.approx(1, abs=off)
