@@ -184,3 +184,16 @@ def test_the_result_keeps_its_place_at_the_edge_of_the_grid() -> None:
     lesion = Lesion((-50, 25, float(ORIGIN[2]) + 2), 10, seed=3)
     truth = painted(chest.insert(lesion), chest.hu.shape)
     assert dice(chest.grow(lesion.centre), truth) > 0.75
+
+
+def test_only_the_inner_part_of_a_small_region_is_sure() -> None:
+    shares = []
+    for diameter in (8, 16):
+        chest = Chest()
+        chest.insert(Lesion(CENTRE, diameter, seed=5, lobulation=0, elongation=1))
+        lungs = chest.image(chest.cavity & (chest.hu < -500))
+        grown = grow_nodule(chest.image(chest.hu), lungs, CENTRE)
+        assert not (grown.sure & ~grown.mask).any()
+        shares.append(grown.sure.sum() / grown.mask.sum())
+    assert 0.1 < shares[0] < 0.6
+    assert shares[1] == 1

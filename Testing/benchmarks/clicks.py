@@ -63,7 +63,7 @@ def clicks(
         grown = 0.0
         try:
             found = grow_nodule(hu, lungs, point)
-            grown = outlined(finder, (found.box, found.mask), (box, mask))
+            grown = outlined(finder, (found.box, found.sure), (box, mask))
         except InputError:
             pass  # the panel says why; nothing is outlined
         marked = grown if mark is None else outlined(finder, mark, (box, mask))

@@ -195,7 +195,7 @@ def measure_outlined(task: tuple[Path, dict[str, str], dict[str, str]]) -> Outli
     with suppress(InputError):
         grown = grow_nodule(image, lungs, point)
         marks["click"] = np.zeros_like(mask)
-        marks["click"][grown.box] = grown.mask
+        marks["click"][grown.box] = grown.sure
     measured = {}
     for name, mark in marks.items():
         measured[name] = np.nan

@@ -161,8 +161,10 @@ class ReviewedScan:
         if mark is None:
             grown = yield from grow_work(self.axial.hu, self.axial.lungs, point)
             yield Pause("Outlining", 0, 1)
-            (outline,) = self.axial.outline([(grown.box, grown.mask)])
-            return replace(outline, made_by=Outline.IMAGE)
+            (outline,) = self.axial.outline([(grown.box, grown.sure)])
+            if outline.image is None:
+                return NoduleOutline(grown.box, grown.mask, Outline.IMAGE)
+            return outline
         yield Pause("Outlining", 0, 1)
         (outline,) = self.axial.outline([mark])
         return outline
