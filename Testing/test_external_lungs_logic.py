@@ -9,7 +9,9 @@ import pytest
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.nodules.measures import VOLUME_MEASUREMENT
 from LungNoduleSegLib.results.reading import RECORD
+from LungNoduleSegLib.risk.growth import method_of
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
 from mrml_grids import LEFT, RIGHT, grid, masks, voxels_of, voxels_on, write_results
 
@@ -127,6 +129,7 @@ def test_a_run_with_edited_lungs_looks_only_there_and_is_remembered(
     assert cost.seconds > 1
     record = json.loads((tmp_path / "out" / RECORD).read_text())
     assert record["parameters"]["lung_method"].endswith("lungs.nrrd")
+    assert method_of(record)["volume measurement"] == VOLUME_MEASUREMENT
     segmentation = found.segmentation.GetSegmentation()
     right = voxels_on(phantom.image, segmentation, RIGHT)
     assert right == voxels_of(phantom.lungs, 1)

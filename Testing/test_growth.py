@@ -249,13 +249,18 @@ def test_what_volumes_depend_on_is_in_the_record_of_a_run() -> None:
             "second_opinion_sha256": "abcdef012",
             "classifier_sha256": "9876543210",
         },
-        "parameters": {"lung_method": "volume", "rules": {"threshold": 0.4, "min_diameter_mm": 3}},
+        "parameters": {
+            "lung_method": "volume",
+            "rules": {"threshold": 0.4, "min_diameter_mm": 3},
+            "volume_measurement": "by voxels",
+        },
     }
     assert method_of(record) == {
         "model": "U-Net (01234567)",
         "second opinion": "abcdef01",
         "classifier": "98765432",
         "threshold": "0.4",
+        "volume measurement": "by voxels",
     }
     assert method_of({"input": {}}) == {}
 

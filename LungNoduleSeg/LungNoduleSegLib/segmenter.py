@@ -24,7 +24,7 @@ from LungNoduleSegLib.detectors.models import open_detector
 from LungNoduleSegLib.lungs.programs import require_method
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleRules
-from LungNoduleSegLib.nodules.measures import measure_labels
+from LungNoduleSegLib.nodules.measures import VOLUME_MEASUREMENT, measure_labels
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.options import DEFAULT_MODEL, OutputOptions, RunOptions
 from LungNoduleSegLib.pipeline import Analysis, Timing, analyse
@@ -254,6 +254,7 @@ class NoduleSegmenter:
             "lung_method": str(self.lungs_file) if self.lungs_file else self.lungs,
             "preparation": detector.card.preparation,
             "rules": asdict(rules),
+            "volume_measurement": VOLUME_MEASUREMENT,
         }
         return SegmentedScan(analysis, _record(analysis, model, parameters), timing)
 

@@ -206,7 +206,7 @@ def method_of(record: Mapping[str, Any]) -> dict[str, str]:
         "model": model.get("name") and f"{model['name']} ({str(model.get('sha256'))[:8]})",
         **{name.replace("_", " "): one and str(one)[:8] for name, one in hashes.items()},
         "threshold": rules.get("threshold"),
-        "outline": parameters.get("outline"),
+        "volume measurement": parameters.get("volume_measurement"),
     }
     return {name: f"{value}" for name, value in found.items() if value is not None}
 
