@@ -360,7 +360,7 @@ def test_ids_follow_probability_then_volume_and_label_the_image() -> None:
     for nodule in found.nodules:
         index = found.labels.TransformPhysicalPointToIndex((nodule.x, nodule.y, nodule.z))
         assert found.labels[index] == nodule.id
-        assert (labels == nodule.id).sum() == nodule.volume_mm3
+        assert nodule.volume_mm3 == pytest.approx((labels == nodule.id).sum(), rel=0.03)
 
 
 def test_parts_that_meet_at_a_corner_are_one_nodule() -> None:
