@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.model_card import read_card
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.evaluation.lesion_placement import (
     SYNTHETIC,
@@ -26,7 +27,9 @@ from LungNoduleSegLib.evaluation.synthetic_lesions import (
 )
 from LungNoduleSegLib.lesions import VESSEL_HU
 from LungNoduleSegLib.network.transplants import NoduleCube
+from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.table import NoduleKind, Place
+from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom, write_phantom
 
 SPACING = (2.0, 2.0, 3.0)
@@ -208,6 +211,10 @@ def test_a_phantom_with_the_bundled_model(tmp_path: Path) -> None:
     with (out / "annotations_excluded.csv").open(newline="") as stream:
         around = len(list(csv.DictReader(stream)))
     assert around == len(rows) + 6  # what lies on a lesion, or on the phantom's own, is no mistake
+    with (out / "submission.csv").open(newline="") as stream:
+        marks = [float(row["probability"]) for row in csv.DictReader(stream)]
+    shown_from = NoduleRules(**read_card(DEFAULT_MODEL).rules).threshold
+    assert min(marks) < shown_from  # a FROC curve asks for more than a run shows
     threshold = figures["at_threshold"]["threshold"]
     found = sum(float(row["probability"] or 0) >= threshold for row in rows)
     assert found == sum(found for found, _ in by_size.values())

@@ -5,7 +5,7 @@ See `detection` for the score.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,12 @@ from LungNoduleSegLib.evaluation.luna_files import (
 from LungNoduleSegLib.evaluation.masks import read_mask
 from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, Calibration, Subgroup, TrueNodule
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
+from LungNoduleSegLib.network.inference import LOWEST
 from LungNoduleSegLib.network.transplants import NoduleCube
-from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules
+from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import NoduleKind, Place
 from LungNoduleSegLib.options import DEFAULT_MODEL, SyntheticOptions
-from LungNoduleSegLib.pipeline import Timing, analyse
+from LungNoduleSegLib.pipeline import Analysis, Timing, analyse
 
 SUBMISSION, ANNOTATIONS, EXCLUDED, SCANS = (
     "submission.csv",
@@ -218,13 +219,13 @@ def evaluate_synthetic_lesions(
             else:
                 changed, placed = insert_synthetic_lesions(view, lungs, sites, own, rng)
             scan = CTScan(changed, source)
-            findings = analyse(scan, detector, LungMethod.VOLUME, rules, Timing()).findings
-            marks += [(uid, (n.x, n.y, n.z), n.probability or 0.0) for n in findings.nodules]
+            analysis = analyse(scan, detector, LungMethod.VOLUME, rules, Timing())
+            marks += [(uid, place, probability) for place, probability in _marks(analysis, rules)]
             annotated += [(uid, one.centre, one.diameter_mm) for one in placed]
             around = [*own, *(_ball(view, one.box, one.mask) for one in placed)]
             ignored += [(uid, tuple(centre.tolist()), 2 * radius) for centre, radius in around]
             lesions += placed
-            dice += _dice(placed, findings, view, threshold)
+            dice += _dice(placed, analysis.findings, view, threshold)
             if not number:
                 shown += plots.lesion_rows(changed, placed)
         progress("Copies", rounds, rounds)
@@ -259,6 +260,19 @@ def to_text(result: SyntheticLesionResult) -> str:
     lines.append(subgroups.to_text(result.subgroups(), result.calibration()))
     lines.append(f"False positives per scan: {at['false_positives_per_scan']:.1f}")
     return "\n".join([*lines, result.score.to_text()])
+
+
+def _marks(analysis: Analysis, rules: NoduleRules) -> list[tuple[tuple[float, ...], float]]:
+    """List places (LPS mm) and probabilities: what a run finds, and fainter marks down to `LOWEST`.
+
+    Without these a FROC curve ends at the probability from which on voxels are marked.
+    """
+    lower = replace(rules, threshold=min(LOWEST, rules.threshold))
+    grids = analysis.probability, analysis.hu, analysis.lungs
+    all_marks = find_nodules(*grids, lower, analysis.scan.image).nodules
+    fainter = [one for one in all_marks if (one.probability or 0.0) < rules.threshold]
+    shown = (*analysis.findings.nodules, *fainter)
+    return [((one.x, one.y, one.z), one.probability or 0.0) for one in shown]
 
 
 def _dice(
