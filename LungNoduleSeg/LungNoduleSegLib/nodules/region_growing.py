@@ -1,7 +1,6 @@
 """Grow a nodule from a clicked point."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -10,6 +9,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
+from LungNoduleSegLib.nodules.vessels import climb, opened_at, piece_at
 from LungNoduleSegLib.nodules.wall import Box
 
 LARGEST_MM = 40.0
@@ -197,19 +197,12 @@ def _cut_free(
     dense: NDArray[np.bool_], seed: tuple[int, ...], spacing: NDArray[np.float64], neck: float
 ) -> NDArray[np.bool_]:
     """Return the body of the piece with the seed, without parts thinner than a share of it."""
-    pieces, _ = ndimage.label(dense)
-    (box,) = ndimage.find_objects(pieces == pieces[seed], 1)
-    piece = np.pad(pieces[box] == pieces[seed], 1)
+    box, piece, start = piece_at(dense, seed)
     depth = ndimage.distance_transform_edt(piece, sampling=spacing)
-    start = tuple(i - part.start + 1 for i, part in zip(seed, box, strict=True))
     deepest = climb(depth, start, spacing, CLICK_MM)
-    reach = neck * float(depth[deepest])
-    bodies, _ = ndimage.label(depth >= reach)
-    body = bodies == bodies[deepest]
-    grown = ndimage.distance_transform_edt(~body, sampling=spacing) <= reach
-    bodies, _ = ndimage.label(piece & grown)
+    body, _ = opened_at(deepest, piece, depth, neck * float(depth[deepest]), spacing)
     nodule = np.zeros(dense.shape, bool)
-    nodule[box] = (bodies == bodies[deepest])[1:-1, 1:-1, 1:-1]
+    nodule[box] = body[1:-1, 1:-1, 1:-1]
     return nodule
 
 
@@ -217,28 +210,3 @@ def _rim(nodule: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.
     """Return the voxels around a nodule as far off as `RIM_MM` says."""
     distance = _distance(nodule, spacing)
     return np.asarray((distance > RIM_MM[0]) & (distance <= RIM_MM[1]))
-
-
-def climb(
-    depth: NDArray[np.floating[Any]],
-    seed: tuple[int, ...],
-    spacing: NDArray[np.float64],
-    least_mm: float,
-) -> tuple[int, ...]:
-    """Climb from the seed to the deepest place nearby, until there is none deeper.
-
-    Args:
-        depth: (z, y, x), mm below the surface of a body.
-        seed: voxel to begin at.
-        spacing: mm along (z, y, x).
-        least_mm: how far to look at least; farther where it is deeper.
-    """
-    here = seed
-    while True:
-        reach = np.ceil(max(float(depth[here]), least_mm) / spacing).astype(int)
-        low = np.maximum(np.array(here) - reach, 0)
-        part = depth[tuple(slice(a, i + r + 1) for a, i, r in zip(low, here, reach, strict=True))]
-        found = tuple(int(i) for i in np.unravel_index(part.argmax(), part.shape) + low)
-        if depth[found] <= depth[here]:
-            return here
-        here = found

@@ -1,10 +1,12 @@
 """Vessels and strands of pleura attached to a nodule, cut off where they are thin."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.nodules.region_growing import climb
+from LungNoduleSegLib.nodules.wall import Box
 
 NECK = 0.65
 """What is thinner than this share of the nodule, vessels and strands of pleura, is cut off."""
@@ -43,18 +45,54 @@ def cut_free(
     Returns:
         The body, what was cut off or lies beside it, and whether anything was cut off.
     """
-    pieces, _ = ndimage.label(dense)
-    piece = pieces == pieces[seed]
-    (box,) = ndimage.find_objects(piece.view(np.uint8), 1)
-    inner = np.pad(piece[box], 1)
-    start = tuple(i - part.start + 1 for i, part in zip(seed, box, strict=True))
-    opened, cut = _opened(inner, start, spacing, np.pad(mark[box], 1), vessel_mm, on_wall)
+    box, piece, start = piece_at(dense, seed)
+    opened, cut = _with_bumps(piece, start, spacing, np.pad(mark[box], 1), vessel_mm, on_wall)
     body = np.zeros_like(dense)
     body[box] = opened[1:-1, 1:-1, 1:-1]
     return body, dense & ~body, cut
 
 
-def _opened(
+def piece_at(
+    dense: NDArray[np.bool_], seed: tuple[int, ...]
+) -> tuple[Box, NDArray[np.bool_], tuple[int, ...]]:
+    """Cut out the connected piece of a mask (z, y, x) that holds a voxel.
+
+    Returns:
+        Its box, the piece within the box with a margin of one voxel, and the voxel in that.
+    """
+    pieces, _ = ndimage.label(dense)
+    piece = pieces == pieces[seed]
+    (box,) = ndimage.find_objects(piece.view(np.uint8), 1)
+    start = tuple(i - part.start + 1 for i, part in zip(seed, box, strict=True))
+    return box, np.pad(piece[box], 1), start
+
+
+def opened_at(
+    deepest: tuple[int, ...],
+    piece: NDArray[np.bool_],
+    depth: NDArray[np.float64],
+    reach_mm: float,
+    spacing: NDArray[np.float64],
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Open a piece (z, y, x) with a ball, and keep the body around its deepest voxel.
+
+    Args:
+        deepest: that voxel.
+        piece: the mask.
+        depth: mm from each of its voxels to its surface.
+        reach_mm: radius of the ball.
+        spacing: mm along (z, y, x).
+
+    Returns:
+        The body, and the distance (mm) of each voxel from what lies deeper than the radius.
+    """
+    bodies, _ = ndimage.label(depth >= reach_mm)
+    away = ndimage.distance_transform_edt(bodies != bodies[deepest], sampling=spacing)
+    bodies, _ = ndimage.label(piece & (away <= reach_mm))
+    return bodies == bodies[deepest], away
+
+
+def _with_bumps(
     piece: NDArray[np.bool_],
     seed: tuple[int, ...],
     spacing: NDArray[np.float64],
@@ -71,12 +109,7 @@ def _opened(
     deepest = climb(np.where(mark, depth, 0), seed, spacing, 1.0)
     most = float(depth[deepest])
     reach = min(NECK * most, vessel_mm)
-    bodies, _ = ndimage.label(depth >= reach)
-    body = bodies == bodies[deepest]
-    away = ndimage.distance_transform_edt(~body, sampling=spacing)
-    opened = piece & (away <= reach)
-    bodies, _ = ndimage.label(opened)
-    opened = bodies == bodies[deepest]
+    opened, away = opened_at(deepest, piece, depth, reach, spacing)
     thin = np.zeros_like(piece)
     if on_wall:
         thin = ndimage.distance_transform_edt(depth <= BLUR_MM, sampling=spacing) > BLUR_MM
@@ -92,3 +125,28 @@ def _opened(
         kept = kept | bumps[parts]
         cut |= not bumps[1:].all()
     return kept, cut
+
+
+def climb(
+    depth: NDArray[np.floating[Any]],
+    seed: tuple[int, ...],
+    spacing: NDArray[np.float64],
+    least_mm: float,
+) -> tuple[int, ...]:
+    """Climb from the seed to the deepest place nearby, until there is none deeper.
+
+    Args:
+        depth: (z, y, x), mm below the surface of a body.
+        seed: voxel to begin at.
+        spacing: mm along (z, y, x).
+        least_mm: how far to look at least; farther where it is deeper.
+    """
+    here = seed
+    while True:
+        reach = np.ceil(max(float(depth[here]), least_mm) / spacing).astype(int)
+        low = np.maximum(np.array(here) - reach, 0)
+        part = depth[tuple(slice(a, i + r + 1) for a, i, r in zip(low, here, reach, strict=True))]
+        found = tuple(int(i) for i in np.unravel_index(part.argmax(), part.shape) + low)
+        if depth[found] <= depth[here]:
+            return here
+        here = found
