@@ -430,14 +430,15 @@ class TestThreshold(NodulesTest):
         self.assertAlmostEqual(self.ui.thresholdSlider.value, 0.5)
 
     def test_the_selection_stays_with_the_place(self) -> None:
-        last = self.numbers()[-1]
-        self.choose(last)
-        place = self.ras(last)
+        faintest = max(self.numbers())
+        self.choose(faintest)
+        place, size = self.ras(faintest), self.nodule(faintest).diameter_mm
         self.logic.review.removeNodule(self.results, 1)
         self.slide(0.55)
         selected = self.selected()
         assert selected is not None
-        np.testing.assert_allclose(self.ras(selected), place, atol=2)
+        np.testing.assert_allclose(self.ras(selected), place, atol=0.5)
+        self.assertAlmostEqual(self.nodule(selected).diameter_mm, size, delta=0.5)
 
     def test_without_the_probability_it_says_why(self) -> None:
         slicer.mrmlScene.RemoveNode(self.results.probability)

@@ -47,8 +47,18 @@ class Chest:
     def run(self, rules: NoduleRules) -> NoduleFindings:
         return find_nodules(self.probability, self.hu, self.lung_image, rules, self.hu)
 
+    def showing(self, likely: NDArray[np.float32]) -> ThresholdedNodules:
+        self.probability = self.image(likely)
+        return self.slider()
+
     def slider(self) -> ThresholdedNodules:
         return ThresholdedNodules.of(to_steps(self.probability), self.hu, self.lung_image, self.hu)
+
+
+def voxels(slider: ThresholdedNodules, threshold: float) -> list[int]:
+    """Count those of each nodule, without rules; noise has no outline but the mark."""
+    found = slider.find(NoduleRules(threshold, None, None, None, None))
+    return [int(one.mask.sum()) for one in found]
 
 
 def assert_same(found: tuple[LabelledNodule, ...], run: NoduleFindings) -> None:
@@ -92,19 +102,49 @@ def test_parts_that_meet_only_at_corners_are_one_nodule() -> None:
     chest = Chest(0)
     likely = np.zeros(SHAPE, np.float32)
     likely[5:7, 5:7, 5:7] = 0.8
-    likely[7:9, 7:9, 7:9] = 0.6
-    likely[9, 9, 9] = 0.3
+    likely[7:9, 7:9, 7:9] = 0.3
+    likely[9, 9, 9] = 0.2
     likely[5, 12, 5] = 0.8
-    chest.probability = chest.image(likely)
-    slider = chest.slider()
-    sizes = {
-        threshold: [
-            int(one.mask.sum())
-            for one in slider.find(NoduleRules(threshold, None, None, None, None))
-        ]
-        for threshold in (0.3, 0.6, 0.61, 0.8, 0.805)
-    }
-    assert sizes == {0.3: [17, 1], 0.6: [16, 1], 0.61: [8, 1], 0.8: [8, 1], 0.805: []}
+    slider = chest.showing(likely)
+    sizes = {threshold: voxels(slider, threshold) for threshold in (0.2, 0.3, 0.31, 0.8, 0.805)}
+    assert sizes == {0.2: [17, 1], 0.3: [16, 1], 0.31: [8, 1], 0.8: [8, 1], 0.805: []}
+
+
+def test_a_threshold_shows_a_nodule_or_hides_it_and_leaves_its_mark() -> None:
+    chest = Chest(0)
+    likely = np.zeros(SHAPE, np.float32)
+    likely[5:9, 8:16, 8:16] = 0.51
+    likely[8, 15, 14:16] = 0.68
+    likely[4, 8:16, 8:16] = 0.35
+    likely[9, 8:16, 8:16] = 0.33  # less than half
+    likely[14, 10, 40] = 0.71
+    slider = chest.showing(likely)
+    marks = {threshold: voxels(slider, threshold) for threshold in (0.4, 0.5, 0.55, 0.68, 0.7)}
+    assert marks == {0.4: [1, 320], 0.5: [1, 320], 0.55: [1, 320], 0.68: [1, 320], 0.7: [1]}
+    for threshold in marks:
+        rules = NoduleRules(threshold, None, None, None, None)
+        assert_same(slider.find(rules), chest.run(rules))
+
+
+def test_what_lies_between_two_nodules_is_that_of_the_nearer_one() -> None:
+    chest = Chest(0)
+    likely = np.zeros(SHAPE, np.float32)
+    likely[8:12, 10:14, 8:24] = 0.46
+    likely[8:12, 10:14, 8:12] = 0.8
+    likely[8:12, 10:14, 20:24] = 0.7
+    slider = chest.showing(likely)
+    assert voxels(slider, 0.45) == [256]
+    assert voxels(slider, 0.6) == [128, 128]
+
+
+def test_a_mark_that_goes_on_and_on_reaches_no_lower_than_the_threshold() -> None:
+    chest = Chest(0)
+    likely = np.zeros(SHAPE, np.float32)
+    likely[8:12, 10:14, 5:50] = 0.4  # 31 mm
+    likely[8:12, 10:14, 5:15] = 0.6
+    assert voxels(chest.showing(likely), 0.5) == [160]
+    likely[:, :, 35:] = 0
+    assert voxels(chest.showing(likely), 0.5) == [480]
 
 
 def test_the_mark_at_a_point() -> None:
@@ -115,10 +155,9 @@ def test_the_mark_at_a_point() -> None:
     likely[14:17, 30:33, 40:43] = 0.06  # refused by the classifier
     likely[5:8, 30:33, 40:43] = 0.04
     likely[5:8, 20, 3:57] = 0.3
-    chest.probability = chest.image(likely)
-    slider = chest.slider()
+    slider = chest.showing(likely)
 
-    def voxels(z: float, y: float, x: float) -> int | None:
+    def marked(z: float, y: float, x: float) -> int | None:
         point = chest.hu.TransformContinuousIndexToPhysicalPoint((x, y, z))
         mark = slider.mark_at(point)
         if mark is None:
@@ -127,20 +166,19 @@ def test_the_mark_at_a_point() -> None:
         assert likely[box][mask].all()
         return int(np.count_nonzero(mask))
 
-    assert voxels(7, 10, 10) == voxels(7, 10, 13) == 64
-    assert voxels(15, 31, 41) == 27
-    assert voxels(6, 31, 41) is None
-    assert voxels(12, 15, 20) is None
-    assert voxels(6, 20, 30) == 3 * 54  # 38 mm
-    assert voxels(-9, 20, 30) is None
+    assert marked(7, 10, 10) == marked(7, 10, 13) == 64
+    assert marked(15, 31, 41) == 27
+    assert marked(6, 31, 41) is None
+    assert marked(12, 15, 20) is None
+    assert marked(6, 20, 30) == 3 * 54  # 38 mm
+    assert marked(-9, 20, 30) is None
 
 
 def test_the_border_of_the_grid_joins_nothing() -> None:
     chest = Chest(0)
     likely = np.zeros(SHAPE, np.float32)
     likely[4, 4, -1] = likely[4, 5, 0] = 0.9  # neighbours in memory only
-    chest.probability = chest.image(likely)
-    found = chest.slider().find(NoduleRules(0.5, None, None, None, None))
+    found = chest.showing(likely).find(NoduleRules(0.5, None, None, None, None))
     assert len(found) == 2
 
 

@@ -26,6 +26,9 @@ def voxels_to_lps(image: sitk.Image, voxels: NDArray[Any]) -> NDArray[np.float64
     return matrix[:3, 3] + voxels[:, ::-1] @ matrix[:3, :3].T
 
 
+TOUCHING = np.ones((3, 3, 3), bool)
+"""Neighbours of a voxel over faces, edges and corners."""
+
 MARGIN_MM = 10.0
 """Kept around what is cropped to."""
 

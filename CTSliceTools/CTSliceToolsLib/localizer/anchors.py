@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.geometry import TOUCHING
 from CTSliceToolsLib.localizer.body_grid import (
     COARSE_MM,
     IN_PLANE,
@@ -324,7 +325,7 @@ def _level_of_both(
 def _crest(body: BodyGrid, bone: Mask, aside_mm: NDArray[np.floating]) -> float | None:
     """LPS z of the top of the largest bone on one side, if it is as wide as a wing."""
     nearest, reached = WING_MM
-    regions, count = ndimage.label(bone & (aside_mm > nearest), np.ones((3, 3, 3)))
+    regions, count = ndimage.label(bone & (aside_mm > nearest), TOUCHING)
     size = component_sizes(regions, count + 1)
     largest = int(size.argmax())
     if size[largest] * body.voxel_ml < LEAST_WING_ML:

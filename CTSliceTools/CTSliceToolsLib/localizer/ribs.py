@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.geometry import TOUCHING
 from CTSliceToolsLib.localizer.body_grid import (
     COARSE_MM,
     Anchor,
@@ -138,9 +139,9 @@ def _on_side(
 ) -> Iterator[_Process]:
     inner, outer = BESIDE_SPINE_MM
     bone = bone & (aside_mm > inner)[:, None]
-    whole, count = ndimage.label(bone, np.ones((3, 3, 3)))
+    whole, count = ndimage.label(bone, TOUCHING)
     size = component_sizes(whole, count + 1) * PIXEL_MM**2 * body.step_mm / 1000
-    beside, _ = ndimage.label(bone & near & (aside_mm < outer)[:, None], np.ones((3, 3, 3)))
+    beside, _ = ndimage.label(bone & near & (aside_mm < outer)[:, None], TOUCHING)
     boxes = ndimage.find_objects(whole)
     for label, box in enumerate(ndimage.find_objects(beside), 1):
         k, y, x = np.nonzero(beside[box] == label)

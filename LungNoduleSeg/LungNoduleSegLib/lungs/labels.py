@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import box_of
+from CTLungScreeningLib.geometry import TOUCHING, box_of
 
 RIGHT_LUNG = 1
 LEFT_LUNG = 2
@@ -64,7 +64,7 @@ def implausible(lungs: sitk.Image) -> tuple[str, ...]:
     for side, label in (("right", RIGHT_LUNG), ("left", LEFT_LUNG)):
         if side not in missing:
             lung = sitk.GetArrayViewFromImage(lungs) == label
-            parts, _ = ndimage.label(lung[box_of(lung)], np.ones((3, 3, 3)))
+            parts, _ = ndimage.label(lung[box_of(lung)], TOUCHING)
             sizes = np.bincount(parts.ravel())[1:]
             second = 1 - sizes.max() / sizes.sum()
             if second > LARGEST_SECOND_PART:

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.engine import Network, predict_each
-from CTLungScreeningLib.geometry import voxels_to_lps
+from CTLungScreeningLib.geometry import TOUCHING, voxels_to_lps
 from CTLungScreeningLib.hu import LUNG_CONTENT_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from LungNoduleSegLib.network.inference import LOWEST, TOUCHING, average_slabs
+from LungNoduleSegLib.network.inference import LOWEST, average_slabs
 
 if TYPE_CHECKING:
     import keras

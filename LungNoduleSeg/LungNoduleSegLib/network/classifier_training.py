@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTLungScreeningLib.geometry import voxels_to_lps
+from CTLungScreeningLib.geometry import TOUCHING, voxels_to_lps
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.classifier import (
@@ -18,7 +18,6 @@ from LungNoduleSegLib.network.classifier import (
     find_candidates,
     sampled_slices,
 )
-from LungNoduleSegLib.network.inference import TOUCHING
 from LungNoduleSegLib.network.patches import TrainingScan, insert_random_lesions
 from LungNoduleSegLib.network.transplants import NoduleCube
 

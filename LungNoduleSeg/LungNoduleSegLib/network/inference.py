@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.engine import Network, predict_each
-from CTLungScreeningLib.geometry import box_of
+from CTLungScreeningLib.geometry import TOUCHING, box_of
 from CTLungScreeningLib.hu import DENSE_HU, LUNG_CONTENT_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
 
@@ -243,8 +243,6 @@ UNIT = 16
 
 LOWEST = 0.2
 """Minimum probability of a candidate's voxels."""
-
-TOUCHING = np.ones((3, 3, 3), bool)
 
 AROUND_CANDIDATE = 40
 """Pixels around a candidate that a second network is shown."""

@@ -1,7 +1,7 @@
 """From the probability of each voxel to nodules: threshold, connected components, rules."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import TOUCHING
 from LungNoduleSegLib.lungs.labels import LOBES, Lobe
 from LungNoduleSegLib.nodules.measures import NoduleMeter, sphere_diameter
 from LungNoduleSegLib.nodules.table import Nodule
@@ -18,9 +19,14 @@ from LungNoduleSegLib.nodules.wall import Box
 MAX_NODULES = np.iinfo(np.uint16).max
 """Maximum number of labels in the label image."""
 
+Indices = tuple[NDArray[np.intp], ...]
+
 STEPS = 200
 """A probability that is kept, or ranked by, is rounded down to a step of 1/200. So at a threshold
 that is a multiple of 0.005 the same voxels reach it as before."""
+
+REACH_MM = 15.0
+"""Maximum reach of a mark beyond the voxels that reach the threshold; none if it goes on there."""
 
 _FIRST_REACH_MM = 20.0
 """How far around a nodule outside the lobes the nearest is looked for at first."""
@@ -348,10 +354,68 @@ def _candidates(
         kept = sitk.Mask(labels, above)
         components = sitk.GetArrayFromImage(sitk.RelabelComponent(kept, sortByObjectSize=False))
     voxels = np.unravel_index(np.flatnonzero(components), components.shape)  # fast
-    return Candidates.of(
-        voxels,
-        components[voxels].astype(np.int64) - 1,
-        sitk.GetArrayViewFromImage(probability)[voxels],
-        sitk.GetArrayViewFromImage(lungs)[voxels] > 0,
-        np.array(probability.GetSpacing())[::-1],
-    )
+    owner = components[voxels].astype(np.int64) - 1
+    values = sitk.GetArrayViewFromImage(probability)
+    spacing = np.array(probability.GetSpacing())[::-1]
+    if labels is None:
+        voxels, owner = down_to_half(
+            voxels, owner, lambda box: steps_of(values[box]), components.shape, threshold, spacing
+        )
+    in_lung = sitk.GetArrayViewFromImage(lungs)[voxels] > 0
+    return Candidates.of(voxels, owner, values[voxels], in_lung, spacing)
+
+
+def down_to_half(
+    voxels: Indices,
+    owner: NDArray[np.int64],
+    steps: Callable[[Box], NDArray[np.uint8]],
+    shape: tuple[int, ...],
+    threshold: float,
+    spacing: NDArray[np.float64],
+) -> tuple[Indices, NDArray[np.int64]]:
+    """Add to each component what is connected with it and has half of its highest probability.
+
+    So a faint nodule is marked as far as a distinct one, and a threshold decides whether a nodule
+    is shown, not how large its mark is. What lies nearer to another component is left to that.
+
+    Args:
+        voxels: indices of the components along z, y and x, each (n,).
+        owner: component of each voxel, 0 for the first.
+        steps: gives the probability in steps of 1 / `STEPS` within a box of the grid.
+        shape: of the grid.
+        threshold: that the components were found at.
+        spacing: mm along (z, y, x).
+
+    Returns:
+        The voxels with those added, and their components.
+    """
+    numbers = np.zeros(shape, np.int32)
+    numbers[voxels] = owner + 1
+    order = np.argsort(owner, kind="stable")
+    points = np.stack(voxels, axis=1)[order]
+    ends = np.cumsum(np.bincount(owner))
+    reach = np.ceil(REACH_MM / spacing).astype(int)
+    added, owners = [points], [owner[order]]
+    for number, own in enumerate(np.split(points, ends[:-1]) if len(ends) else (), start=1):
+        low = np.maximum(own.min(axis=0) - reach, 0)
+        high = np.minimum(own.max(axis=0) + reach + 1, shape)
+        z, y, x = (slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+        around, taken = steps((z, y, x)), numbers[z, y, x]
+        level = (around[tuple((own - low).T)].max().astype(int) + 1) // 2
+        if level >= threshold * STEPS:
+            continue
+        mine, others = taken == number, (taken != 0) & (taken != number)
+        free = (around >= level) & ~others
+        if others.any():
+            away, beyond = (
+                ndimage.distance_transform_edt(~one, sampling=spacing) for one in (mine, others)
+            )
+            free &= away < beyond
+        pieces, _ = ndimage.label(free, TOUCHING)
+        mark = pieces == pieces[tuple(own[0] - low)]
+        found = np.argwhere(mark & ~mine) + low
+        if ((found == low) & (low > 0) | (found == high - 1) & (high < shape)).any():
+            continue
+        added.append(found)
+        owners.append(np.full(len(found), number - 1))
+    return tuple(np.concatenate(added).T), np.concatenate(owners)

@@ -13,7 +13,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
-from LungNoduleSegLib.nodules.finding import STEPS, Candidates, NoduleRules, steps_of
+from CTLungScreeningLib.geometry import TOUCHING
+from LungNoduleSegLib.nodules.finding import STEPS, Candidates, NoduleRules, down_to_half, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.outline import NoduleOutline
 from LungNoduleSegLib.nodules.region_growing import CLICK_MM, LARGEST_MM
@@ -86,7 +87,6 @@ class ThresholdedNodules:
         self.ruler = ruler
         self._voxels = np.nonzero(array >= round(self.lowest * STEPS))
         self._probability = array[self._voxels].astype(np.float64) / STEPS
-        self._in_lung = sitk.GetArrayViewFromImage(ruler.lungs)[self._voxels] > 0
         self._ends: tuple[NDArray[np.int32], NDArray[np.int32]]
         self._reaches: NDArray[np.float64]
         self._measured: WeakKeyDictionary[NoduleOutline, Nodule] = WeakKeyDictionary()
@@ -188,7 +188,7 @@ class ThresholdedNodules:
         peak = int(array[near].max())
         if peak < LOWEST * STEPS:
             return None
-        parts, _ = ndimage.label(array[whole] >= peak / 2, np.ones((3, 3, 3)))
+        parts, _ = ndimage.label(array[whole] >= peak / 2, TOUCHING)
         start = np.argwhere(array[near] == peak)[0]
         start += [a.start - b.start for a, b in zip(near, whole, strict=True)]
         mark = parts == parts[tuple(start)]
@@ -216,13 +216,18 @@ class ThresholdedNodules:
         rows, columns = (place[end[self._reaches >= threshold]] for end in self._ends)
         joined = coo_array((np.ones(len(rows), bool), (rows, columns)), (len(above),) * 2)
         _, owner = connected_components(joined, directed=False)
-        return Candidates.of(
-            [axis[above] for axis in self._voxels],
+        steps = sitk.GetArrayViewFromImage(self._steps)
+        spacing = self.ruler.border.spacing
+        voxels, owner = down_to_half(
+            tuple(axis[above] for axis in self._voxels),
             owner.astype(np.int64),
-            self._probability[above],
-            self._in_lung[above],
-            self.ruler.border.spacing,
+            lambda box: steps[box],
+            steps.shape,
+            threshold,
+            spacing,
         )
+        in_lung = sitk.GetArrayViewFromImage(self.ruler.lungs)[voxels] > 0
+        return Candidates.of(voxels, owner, steps[voxels] / STEPS, in_lung, spacing)
 
 
 def _lowest(steps: NDArray[np.uint8]) -> float:
