@@ -25,7 +25,7 @@ STEPS = 200
 """A probability that is kept, or ranked by, is rounded down to a step of 1/200. So at a threshold
 that is a multiple of 0.005 the same voxels reach it as before."""
 
-REACH_MM = 15.0
+REACH_MM = 20.0
 """Maximum reach of a mark beyond the voxels that reach the threshold; none if it goes on there."""
 
 _FIRST_REACH_MM = 20.0
@@ -376,7 +376,8 @@ def down_to_half(
     """Add to each component what is connected with it and has half of its highest probability.
 
     So a faint nodule is marked as far as a distinct one, and a threshold decides whether a nodule
-    is shown, not how large its mark is. What lies nearer to another component is left to that.
+    is shown, not how large its mark is. Components that join that way become one; what a weaker one
+    could share with a stronger one is that of the nearer.
 
     Args:
         voxels: indices of the components along z, y and x, each (n,).
@@ -387,35 +388,51 @@ def down_to_half(
         spacing: mm along (z, y, x).
 
     Returns:
-        The voxels with those added, and their components.
+        The voxels of what the components become, and the number of each, from 0.
     """
-    numbers = np.zeros(shape, np.int32)
-    numbers[voxels] = owner + 1
+    if not len(owner):
+        return voxels, owner
     order = np.argsort(owner, kind="stable")
     points = np.stack(voxels, axis=1)[order]
-    ends = np.cumsum(np.bincount(owner))
+    parts = np.split(points, np.cumsum(np.bincount(owner))[:-1])
+    numbers = np.zeros(shape, np.int32)
+    numbers[voxels] = owner + 1
     reach = np.ceil(REACH_MM / spacing).astype(int)
-    added, owners = [points], [owner[order]]
-    for number, own in enumerate(np.split(points, ends[:-1]) if len(ends) else (), start=1):
-        low = np.maximum(own.min(axis=0) - reach, 0)
-        high = np.minimum(own.max(axis=0) + reach + 1, shape)
-        z, y, x = (slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-        around, taken = steps((z, y, x)), numbers[z, y, x]
-        level = (around[tuple((own - low).T)].max().astype(int) + 1) // 2
+    low = np.array([np.maximum(part.min(axis=0) - reach, 0) for part in parts])
+    high = np.array([np.minimum(part.max(axis=0) + reach + 1, shape) for part in parts])
+    boxes: list[Box] = [
+        (slice(a[0], b[0]), slice(a[1], b[1]), slice(a[2], b[2]))
+        for a, b in zip(low.tolist(), high.tolist(), strict=True)
+    ]
+    places = [tuple((part - first).T) for part, first in zip(parts, low, strict=True)]
+    peaks = [int(steps(box)[place].max()) for box, place in zip(boxes, places, strict=True)]
+    done = np.zeros(len(parts) + 1, bool)
+    for number in np.argsort(np.negative(peaks), kind="stable") + 1:
+        box, place, level = boxes[number - 1], places[number - 1], (peaks[number - 1] + 1) // 2
+        taken = numbers[box]
+        mine = taken == number
+        if not mine[place].all():
+            continue
+        stronger = done[taken]
+        done[number] = True
         if level >= threshold * STEPS:
             continue
-        mine, others = taken == number, (taken != 0) & (taken != number)
-        free = (around >= level) & ~others
-        if others.any():
+        free = (steps(box) >= level) & ~stronger
+        if stronger.any():
             away, beyond = (
-                ndimage.distance_transform_edt(~one, sampling=spacing) for one in (mine, others)
+                ndimage.distance_transform_edt(~mask, sampling=spacing) for mask in (mine, stronger)
             )
-            free &= away < beyond
+            free &= mine | (away < beyond)
         pieces, _ = ndimage.label(free, TOUCHING)
-        mark = pieces == pieces[tuple(own[0] - low)]
-        found = np.argwhere(mark & ~mine) + low
-        if ((found == low) & (low > 0) | (found == high - 1) & (high < shape)).any():
+        mark = pieces == pieces[tuple(axis[0] for axis in place)]
+        found = np.argwhere(mark & ~mine) + low[number - 1]
+        ends = (found == low[number - 1]) & (found > 0)
+        ends |= (found == high[number - 1] - 1) & (found < np.array(shape) - 1)
+        if ends.any():
             continue
-        added.append(found)
-        owners.append(np.full(len(found), number - 1))
-    return tuple(np.concatenate(added).T), np.concatenate(owners)
+        for joined in np.setdiff1d(taken[mark], (0, number)):
+            numbers[tuple(parts[joined - 1].T)] = number
+        points = np.concatenate([points, np.argwhere(mark & (taken == 0)) + low[number - 1]])
+        taken[mark] = number
+    marked = tuple(points.T)
+    return marked, np.unique(numbers[marked], return_inverse=True)[1]
