@@ -99,7 +99,7 @@ FOURTH = PatchTrainingPlan(steps=3000, seed=11)
 FIFTH = PatchTrainingPlan(steps=2500, learning_rate=5e-4, seed=12)
 SIXTH = PatchTrainingPlan(steps=1500, learning_rate=5e-4, seed=4)
 CLASSIFIER = ClassifierPlan()
-RULES = NoduleRules(threshold=0.5, min_probability=0.6)
+RULES = NoduleRules(threshold=0.5, min_probability=0.6, max_elongation=4.0)
 NAME, CLASSIFIER_NAME = "nodule-unet", "nodule-classifier"
 
 log = logging.getLogger("train_default_model")

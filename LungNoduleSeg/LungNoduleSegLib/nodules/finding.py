@@ -46,7 +46,8 @@ class NoduleRules:
     """Rules by which components of the thresholded probability become nodules; None disables one.
 
     Attributes:
-        threshold: voxels whose probability reaches it belong to a component.
+        threshold: voxels whose probability reaches it belong to a component, and with them what
+            `down_to_half` adds.
         min_probability: drops components whose highest probability is smaller.
         min_diameter_mm: drops components whose sphere of equal volume is smaller. Below 3 mm a
             finding is a micronodule: Hansell et al., Fleischner glossary, Radiology 2008;246:697.
