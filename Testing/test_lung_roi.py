@@ -242,10 +242,29 @@ def with_mass(
 def test_a_mass_on_the_pleura_is_inside(
     chest: Chest, inwards: tuple[int, int, int], diameter_mm: float, least: float
 ) -> None:
+    assert_inside(chest, (0, 0, 0), inwards, diameter_mm, least)
+
+
+@pytest.mark.parametrize("above", [0, 15, 25])
+@pytest.mark.parametrize("diameter_mm", [20, 30])
+def test_a_mass_that_stands_out_from_the_mediastinum_is_inside(
+    chest: Chest, above: int, diameter_mm: float
+) -> None:
+    assert_inside(chest, (above, -24, 0), (0, 0, -1), diameter_mm, 0.9)
+
+
+def assert_inside(
+    chest: Chest,
+    beside: tuple[int, int, int],
+    inwards: tuple[int, int, int],
+    diameter_mm: float,
+    least: float,
+) -> None:
+    """Put a mass on the pleura, some voxels beside the lung's middle, and look what is held."""
     lung = np.argwhere(chest[1] == RIGHT_LUNG)
-    middle = np.median(lung, axis=0)
+    place = np.median(lung, axis=0) + beside
     across = np.flatnonzero(np.array(inwards) == 0)
-    line = lung[(np.abs(lung[:, across] - middle[across]) < 1).all(1)]
+    line = lung[(np.abs(lung[:, across] - place[across]) < 1).all(1)]
     start = line[np.argmin(line @ inwards)]
     scan, mass = with_mass(chest, start, np.array(inwards), diameter_mm)
     found = labels_of(scan)

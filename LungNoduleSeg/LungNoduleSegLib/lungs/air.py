@@ -20,6 +20,15 @@ IN_PLANE = ndimage.generate_binary_structure(3, 1)
 IN_PLANE[[0, 2]] = False
 
 
+def grown(box: Box, blocks: int, shape: tuple[int, ...]) -> Box:
+    """Grow a box by a number of blocks within a grid of a shape."""
+    z, y, x = (
+        slice(max(0, part.start - blocks), min(n, part.stop + blocks))
+        for part, n in zip(box, shape, strict=True)
+    )
+    return z, y, x
+
+
 @dataclass(frozen=True)
 class CoarseGrid:
     """Block means of an axial volume.

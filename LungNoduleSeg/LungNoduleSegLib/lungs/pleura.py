@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.lungs.air import CoarseGrid, Mask
+from LungNoduleSegLib.lungs.air import CoarseGrid, Mask, grown
 
 Heights = NDArray[np.float32]
 
@@ -31,6 +31,9 @@ NOWHERE = -1e4
 
 COSTAL_MM, OTHER_MM = 65, 50
 """Widest dents that are bridged, in both directions: at the ribs, and elsewhere."""
+STANDING_OUT = 0.6
+"""Share of a mass on the mediastinum that borders on lung, at least; of hilar vessels less does."""
+LONGEST_MASS_MM = 45
 SPINE_MM = 25
 """Half the width of what the ribs' side leaves to the spine and the sternum."""
 ANGLES = 360
@@ -177,3 +180,25 @@ def soft_masses(dents: Mask, hu: NDArray[np.float32]) -> Mask:
     soft = dents & (hu > SOFT_HU[0]) & (hu < SOFT_HU[1])
     thick = ndimage.binary_opening(soft)
     return ndimage.binary_dilation(thick, iterations=2, mask=dents & (hu < SOFT_HU[1]))
+
+
+def standing_out(closed: Mask, lung: Mask, coarse: CoarseGrid, hu: NDArray[np.float32]) -> Mask:
+    """Choose from what a ball closes at the mediastinum the masses that stand out into the lung.
+
+    Args:
+        closed: (z, y, x) blocks without the lung.
+        lung: one lung on the same blocks.
+        coarse: the grid.
+        hu: of the same blocks.
+    """
+    core = ndimage.binary_erosion(closed & (hu > SOFT_HU[0]) & (hu < SOFT_HU[1]))
+    pieces, _ = ndimage.label(core)
+    masses = np.zeros_like(closed)
+    for label, part in enumerate(ndimage.find_objects(pieces), 1):
+        around = grown(part, 4, closed.shape)
+        mass = ndimage.binary_dilation(pieces[around] == label, iterations=2, mask=closed[around])
+        shell = ndimage.binary_dilation(mass, iterations=2) & ~mass
+        sides_mm = [(s.stop - s.start) * mm for s, mm in zip(part, coarse.spacing, strict=True)]
+        if max(sides_mm) <= LONGEST_MASS_MM and lung[around][shell].mean() >= STANDING_OUT:
+            masses[around] |= mass
+    return masses

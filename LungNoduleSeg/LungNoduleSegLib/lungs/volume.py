@@ -17,9 +17,16 @@ from LungNoduleSegLib.lungs.air import (
     Mask,
     find_airways,
     find_outside_air,
+    grown,
 )
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
-from LungNoduleSegLib.lungs.pleura import OTHER_MM, dents_at_ribs, dents_seen_from, soft_masses
+from LungNoduleSegLib.lungs.pleura import (
+    OTHER_MM,
+    dents_at_ribs,
+    dents_seen_from,
+    soft_masses,
+    standing_out,
+)
 
 MOST_WEAR_MM = 15
 APART_MM = 50
@@ -121,8 +128,9 @@ VESSEL_CLOSING_MM = 7
 MASS_CLOSING_MM = 20
 """Radius of the ball that closes masses on the ribs' side."""
 MEDIASTINUM_MM = 50
-"""Half the width within which the larger ball would fill the aorta and the pulmonary trunk."""
-LONGEST_MASS_MM = 45
+"""Half the width within which this ball would fill the aorta and the pulmonary trunk."""
+MEDIASTINAL_CLOSING_MM = 25
+"""Radius of the ball that closes masses there, of which `standing_out` chooses."""
 LARGEST_HOLE_ML = 200
 
 
@@ -181,7 +189,7 @@ def _gas_pockets(coarse: CoarseGrid, air: Mask) -> Mask:
     boxes = ndimage.find_objects(labels)
     pockets = np.zeros_like(air)
     for label in np.flatnonzero(volume > SMALLEST_POCKET_ML):
-        around = _grown(boxes[label - 1], 5, air.shape)
+        around = grown(boxes[label - 1], 5, air.shape)
         seed = labels[around] == label
         pocket = ndimage.binary_dilation(seed, iterations=3, mask=air[around])
         shell = ndimage.binary_dilation(pocket, iterations=2) & ~pocket
@@ -202,7 +210,7 @@ def _rims(air: Mask, pockets: Mask) -> Mask:
     """Find what is left of the air beside gas pockets: their blurred walls and small bubbles."""
     if not pockets.any():
         return pockets
-    box = _grown(ndimage.find_objects(pockets.view(np.uint8))[0], 10, air.shape)
+    box = grown(ndimage.find_objects(pockets.view(np.uint8))[0], 10, air.shape)
     deep = ndimage.binary_opening(air[box], iterations=2)
     beside = ndimage.binary_dilation(pockets[box], iterations=4)
     rims = np.zeros_like(pockets)
@@ -268,14 +276,6 @@ class _Part:
         return all(other.box[a].start <= self.centre[a] < other.box[a].stop for a in (0, 1))
 
 
-def _grown(box: Box, blocks: int, shape: tuple[int, ...]) -> Box:
-    z, y, x = (
-        slice(max(0, part.start - blocks), min(n, part.stop + blocks))
-        for part, n in zip(box, shape, strict=True)
-    )
-    return z, y, x
-
-
 def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDArray[np.uint8]:
     """Close each lung over vessels and over nodules and masses on the pleura."""
     closed = sides.copy()
@@ -291,15 +291,16 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
         # Cut by the end of the scan, the lung goes on: else the dome below it would be filled.
         ends = _slices_beyond(box[0], lung.shape[0], MASS_CLOSING_MM / coarse.spacing[0])
         extended = np.pad(lung[box], (ends, (0, 0), (0, 0)), "edge")
-        filled, wide = (
+        filled, wide, wider = (
             mask[ends[0] : extended.shape[0] - ends[1]]
-            for mask in coarse.closings(extended, (VESSEL_CLOSING_MM, MASS_CLOSING_MM))
+            for mask in coarse.closings(
+                extended, (VESSEL_CLOSING_MM, MASS_CLOSING_MM, MEDIASTINAL_CLOSING_MM)
+            )
         )
         across = columns[box[2]] - middle
         lateral = np.abs(across) * coarse.spacing[2] > MEDIASTINUM_MM
-        filled |= wide & lateral
-        filled |= _compact_behind(wide & ~filled & ~lateral, lung[box], coarse)
-        filled |= lung[box]
+        filled |= (wide & lateral) | lung[box]
+        filled |= standing_out(wider & ~filled & ~lateral, filled, coarse, coarse.hu[box])
         dents = on_ribs[box] & (across * inwards < 0)
         for along_z in (1, -1):
             dents |= dents_seen_from(coarse, lung[box], (along_z, 0, 0), OTHER_MM)
@@ -316,28 +317,6 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
         target = closed[box]
         target[filled & (target == 0)] = side
     return closed
-
-
-def _compact_behind(added: Mask, lung: Mask, coarse: CoarseGrid) -> Mask:
-    """Choose from what the larger ball adds near the midline the masses beside the spine.
-
-    They are no longer than `LONGEST_MASS_MM` and lie in the back half of the lung; the aorta runs
-    on from slice to slice, and the hilum lies further in front.
-    """
-    pieces, count = ndimage.label(added)
-    if not count:
-        return added
-    depth = ndimage.center_of_mass(lung)[1]
-    kept = [
-        label
-        for label, part in enumerate(ndimage.find_objects(pieces), 1)
-        if part[1].start > depth
-        and all(
-            (one.stop - one.start) * mm <= LONGEST_MASS_MM
-            for one, mm in zip(part, coarse.spacing, strict=True)
-        )
-    ]
-    return np.isin(pieces, kept)
 
 
 def _between(sides: NDArray[np.uint8]) -> float:
