@@ -21,6 +21,7 @@ from LungNoduleSegLib.lungs.air import (
 )
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.lungs.pleura import (
+    LONGEST_MASS_MM,
     OTHER_MM,
     dents_at_ribs,
     dents_seen_from,
@@ -299,7 +300,9 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
         )
         across = columns[box[2]] - middle
         lateral = np.abs(across) * coarse.spacing[2] > MEDIASTINUM_MM
-        filled |= (wide & lateral) | lung[box]
+        filled |= wide & lateral
+        filled |= _compact_behind(wide & ~filled & ~lateral, lung[box], coarse)
+        filled |= lung[box]
         filled |= standing_out(wider & ~filled & ~lateral, filled, coarse, coarse.hu[box])
         dents = on_ribs[box] & (across * inwards < 0)
         for along_z in (1, -1):
@@ -317,6 +320,28 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
         target = closed[box]
         target[filled & (target == 0)] = side
     return closed
+
+
+def _compact_behind(added: Mask, lung: Mask, coarse: CoarseGrid) -> Mask:
+    """Choose from what the larger ball adds near the midline the masses beside the spine.
+
+    They are no longer than `LONGEST_MASS_MM` and lie in the back half of the lung; the aorta runs
+    on from slice to slice, and the hilum lies further in front.
+    """
+    pieces, count = ndimage.label(added)
+    if not count:
+        return added
+    depth = ndimage.center_of_mass(lung)[1]
+    kept = [
+        label
+        for label, part in enumerate(ndimage.find_objects(pieces), 1)
+        if part[1].start > depth
+        and all(
+            (one.stop - one.start) * mm <= LONGEST_MASS_MM
+            for one, mm in zip(part, coarse.spacing, strict=True)
+        )
+    ]
+    return np.isin(pieces, kept)
 
 
 def _between(sides: NDArray[np.uint8]) -> float:
