@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import TOUCHING
@@ -27,6 +28,9 @@ that is a multiple of 0.005 the same voxels reach it as before."""
 
 REACH_MM = 20.0
 """Maximum reach of a mark beyond the voxels that reach the threshold; none if it goes on there."""
+
+MOST_MARKS = 500
+"""A network that marks more places than this is not asked how far each of them reaches."""
 
 _FIRST_REACH_MM = 20.0
 """How far around a nodule outside the lobes the nearest is looked for at first."""
@@ -391,7 +395,7 @@ def down_to_half(
     Returns:
         The voxels of what the components become, and the number of each, from 0.
     """
-    if not len(owner):
+    if not 0 < owner.max(initial=-1) + 1 <= MOST_MARKS:
         return voxels, owner
     order = np.argsort(owner, kind="stable")
     points = np.stack(voxels, axis=1)[order]
@@ -419,14 +423,17 @@ def down_to_half(
         if level >= threshold * STEPS:
             continue
         free = (steps(box) >= level) & ~stronger
-        if stronger.any():
+        mark = _connected(free, place)
+        found = np.argwhere(mark & ~mine)
+        if len(found) and stronger.any():
             away, beyond = (
-                ndimage.distance_transform_edt(~mask, sampling=spacing) for mask in (mine, stronger)
+                cKDTree(np.argwhere(mask) * spacing).query(found * spacing)[0]
+                for mask in (mine, stronger)
             )
-            free &= mine | (away < beyond)
-        pieces, _ = ndimage.label(free, TOUCHING)
-        mark = pieces == pieces[tuple(axis[0] for axis in place)]
-        found = np.argwhere(mark & ~mine) + low[number - 1]
+            free[tuple(found[away >= beyond].T)] = False
+            mark = _connected(free, place)
+            found = np.argwhere(mark & ~mine)
+        found += low[number - 1]
         ends = (found == low[number - 1]) & (found > 0)
         ends |= (found == high[number - 1] - 1) & (found < np.array(shape) - 1)
         if ends.any():
@@ -437,3 +444,9 @@ def down_to_half(
         taken[mark] = number
     marked = tuple(points.T)
     return marked, np.unique(numbers[marked], return_inverse=True)[1]
+
+
+def _connected(free: NDArray[np.bool_], place: tuple[NDArray[np.int64], ...]) -> NDArray[np.bool_]:
+    """Give what is connected with the first of some voxels."""
+    pieces, _ = ndimage.label(free, TOUCHING)
+    return np.asarray(pieces == pieces[tuple(axis[0] for axis in place)])
