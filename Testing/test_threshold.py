@@ -12,12 +12,11 @@ from scipy import ndimage
 
 from LungNoduleSegLib.nodules import measures
 from LungNoduleSegLib.nodules.finding import (
-    STEPS,
     NoduleFindings,
     NoduleRules,
     find_nodules,
-    steps_of,
 )
+from LungNoduleSegLib.nodules.marks import STEPS, steps_of
 from LungNoduleSegLib.nodules.threshold import LabelledNodule, ThresholdedNodules, to_steps
 
 SHAPE = (20, 40, 60)

@@ -7,9 +7,10 @@ nodules transplanted into both, of patients that are never left out. From it oth
 with one of the outlined scans and a fifth of the nodules' patients left out, and three times more
 where they were mistaken. The last one goes on from the first of these, with everything. For each a
 classifier learns to tell nodules from the mistakes. What is left out is measured; the pair that saw
-everything is the result. With `--network MODEL` the classifiers go behind that U-Net instead, and
-it is measured on the scans that it has not seen; `--second-opinion MODEL` adds another U-Net that
-looks at what it marks. A stage whose file is there is not trained again.
+everything is the result. `--second-opinion MODEL` adds another U-Net that looks at what it marks.
+With `--network MODEL` no U-Net is trained: the classifiers learn what that one and the second
+opinion take for nodules, and are measured behind them on the scans that neither has seen. A stage
+whose file is there is not trained again.
 
 On a machine with a GPU and little else:
 
@@ -50,11 +51,18 @@ from training_pack import (
     write_pack,
 )
 
+from CTLungScreeningLib.engine import Network
 from CTLungScreeningLib.errors import Cancelled
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.geometry import crop_to
 from CTLungScreeningLib.keras_loader import keras
-from CTLungScreeningLib.model_card import ModelCard, load_model, read_card, save_model
+from CTLungScreeningLib.model_card import (
+    ModelCard,
+    load_model,
+    load_network,
+    read_card,
+    save_model,
+)
 from LungNoduleSegLib.detectors.network_detector import NoduleDetector, load_networks
 from LungNoduleSegLib.network.classifier_training import (
     ClassifierPlan,
@@ -171,7 +179,7 @@ def float32() -> Iterator[None]:
 
 def train_second(
     file: Path,
-    networks: Sequence[keras.Model],
+    networks: Sequence[Network],
     scans: Sequence[TrainingScan],
     transplants: Sequence[NoduleCube],
     deadline: Callable[[str, int, int], None],
@@ -308,7 +316,7 @@ def train_all(
     training: TrainingSet,
     output: Path,
     folds: Sequence[str],
-    network: keras.Model | None,
+    given: Sequence[Network],
     deadline: Callable[[str, int, int], None],
 ) -> None:
     """Train every stage whose file is not there.
@@ -319,49 +327,73 @@ def train_all(
         training: the scans and nodules.
         output: folder of the models.
         folds: outlined scans that are left out in turn.
-        network: U-Net that the classifiers go behind in place of those trained here, or None.
+        given: U-Nets that the classifiers go behind; if empty, they are trained here.
         deadline: called with each step; may raise `Cancelled`.
     """
     phantoms = [phantom_scan(seed) for seed in PHANTOMS]
     real = training.scans
-    first = train_network(
-        output / "first.keras",
-        None,
-        [*(real[name] for name in OTHERS), *phantoms],
-        FIRST,
-        training.split(*range(len(OUTLINED)))[0],
-        deadline,
-    )
     measured, *others = folds
     for left_out in (measured, None, *others):
         label = label_of(left_out)
         cubes = list(training.cubes)
         if left_out is not None:
             cubes, _ = training.split(fold_of(left_out))
-        scans = [scan for name, scan in real.items() if name != left_out]
-        # Whole lungs come twice as often as parts of lungs and phantoms.
-        weighted = [*scans, *(scan for scan in scans if scan.nodules is not None), *phantoms[:2]]
-        scans += phantoms[:2]
-        if left_out is None:
-            before, plans = output / f"{label_of(measured)}-fifth.keras", {"sixth": SIXTH}
-        else:
-            second_file = output / f"{label}-second.keras"
-            before = train_network(second_file, first, weighted, SECOND, cubes, deadline)
-            plans = {"third": THIRD, "fourth": FOURTH, "fifth": FIFTH}
-        networks = [load_model(first)[0], load_model(before)[0]]
-        if network is None or left_out is not None:  # what sees everything is only a result
-            for stage, plan in plans.items():
-                file = output / f"{label}-{stage}.keras"
-                if not file.exists():
-                    marks = {
-                        one.name: with_mistakes(networks[-1], one, PREPARATION) for one in scans
-                    }
-                    weighted = [marks[scan.name] for scan in weighted]
-                before = train_network(file, before, weighted, plan, cubes, deadline)
-                networks.append(load_model(before)[0])
-        last = network or networks.pop()
-        networks = [networks[0], networks[-1], last]
+        scans = [*(scan for name, scan in real.items() if name != left_out), *phantoms[:2]]
+        networks = given
+        if not given:
+            start = None if left_out else output / f"{label_of(measured)}-fifth.keras"
+            first = train_network(
+                output / "first.keras",
+                None,
+                [*(real[name] for name in OTHERS), *phantoms],
+                FIRST,
+                training.split(*range(len(OUTLINED)))[0],
+                deadline,
+            )
+            networks = train_unets(label, output, first, start, scans, cubes, deadline)
         train_second(output / f"{label}-classifier.keras", networks, scans, cubes, deadline)
+
+
+def train_unets(
+    label: str,
+    output: Path,
+    first: Path,
+    start: Path | None,
+    scans: Sequence[TrainingScan],
+    cubes: Sequence[NoduleCube],
+    deadline: Callable[[str, int, int], None],
+) -> list[keras.Model]:
+    """Train one U-Net after another, each where the one before was mistaken.
+
+    Args:
+        label: begins the names of their files.
+        output: folder of the models.
+        first: U-Net that they go on from.
+        start: the trained one that a last stage goes on from; None for all stages but that.
+        scans: to learn from.
+        cubes: real nodules to transplant.
+        deadline: called with each step; may raise `Cancelled`.
+
+    Returns:
+        The first one, the one before the last, and the last.
+    """
+    # Whole lungs come twice as often as parts of lungs and phantoms.
+    weighted = [*scans, *(scan for scan in scans if scan.nodules is not None)]
+    if start is None:
+        second_file = output / f"{label}-second.keras"
+        before = train_network(second_file, first, weighted, SECOND, cubes, deadline)
+        plans = {"third": THIRD, "fourth": FOURTH, "fifth": FIFTH}
+    else:
+        before, plans = start, {"sixth": SIXTH}
+    networks = [load_model(first)[0], load_model(before)[0]]
+    for stage, plan in plans.items():
+        file = output / f"{label}-{stage}.keras"
+        if not file.exists():
+            marks = {one.name: with_mistakes(networks[-1], one, PREPARATION) for one in scans}
+            weighted = [marks[scan.name] for scan in weighted]
+        before = train_network(file, before, weighted, plan, cubes, deadline)
+        networks.append(load_model(before)[0])
+    return [networks[0], *networks[-2:]]
 
 
 def unseen_by(model: Path | None, with_classifier: bool) -> list[str]:
@@ -460,7 +492,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="train nothing; measure another model on the scans that it has not seen",
     )
     parser.add_argument(
-        "--network", type=Path, metavar="MODEL", help="put the classifiers behind this U-Net"
+        "--network",
+        type=Path,
+        metavar="MODEL",
+        help="train no U-Net; put the classifiers behind this",
     )
     parser.add_argument(
         "--second-opinion", type=Path, metavar="MODEL", help="U-Net that looks at what is marked"
@@ -500,6 +535,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         print(json.dumps(measured, indent=2))
         return
+    files = options.network, options.second_opinion
+    given = [load_network(file)[0] for file in files if file] if options.network else []
     if options.bfloat16:
         keras.config.set_dtype_policy("mixed_bfloat16")
     options.output.mkdir(parents=True, exist_ok=True)
@@ -512,13 +549,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise Cancelled
 
     try:
-        network = load_model(options.network)[0] if options.network else None
-        train_all(training, options.output, folds, network, deadline)
+        train_all(training, options.output, folds, given, deadline)
     except Cancelled:
         log.info("the time is over; started again, it goes on")
         sys.exit(3)
     if options.data is not None:
-        files = options.network, options.second_opinion
         measure_all(training, options.data, options.output, folds, *files)
 
 

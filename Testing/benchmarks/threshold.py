@@ -28,7 +28,8 @@ slicer = slicer_host.start()
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
-from LungNoduleSegLib.nodules.finding import STEPS, find_nodules
+from LungNoduleSegLib.nodules.finding import find_nodules
+from LungNoduleSegLib.nodules.marks import STEPS
 from LungNoduleSegLib.results.reading import PROBABILITY
 from LungNoduleSegSlicer.scene import result_nodes
 from panel_host import open_panel

@@ -1,18 +1,17 @@
 """From the probability of each voxel to nodules: threshold, connected components, rules."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import TOUCHING
 from LungNoduleSegLib.lungs.labels import LOBES, Lobe
+from LungNoduleSegLib.nodules.marks import down_to_half, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter, sphere_diameter
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.nodules.wall import Box
@@ -20,29 +19,11 @@ from LungNoduleSegLib.nodules.wall import Box
 MAX_NODULES = np.iinfo(np.uint16).max
 """Maximum number of labels in the label image."""
 
-Indices = tuple[NDArray[np.intp], ...]
-
-STEPS = 200
-"""A probability that is kept, or ranked by, is rounded down to a step of 1/200. So at a threshold
-that is a multiple of 0.005 the same voxels reach it as before."""
-
-REACH_MM = 20.0
-"""Maximum reach of a mark beyond the voxels that reach the threshold; none if it goes on there."""
-
-MOST_MARKS = 500
-"""A network that marks more places than this is not asked how far each of them reaches."""
-
 _FIRST_REACH_MM = 20.0
 """How far around a nodule outside the lobes the nearest is looked for at first."""
 
 IN_SLICE = np.array([[[0, 0, 0]] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0, 0, 0]] * 3], bool)
 """Neighbours (z, y, x) over edges of the pixels of an axial slice."""
-
-
-def steps_of(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Round probabilities from 0 to 1, of any shape, down to steps of 1 / `STEPS`."""
-    exact = probability.astype(np.float64) * STEPS
-    return np.floor(exact + 1e-9).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -368,85 +349,3 @@ def _candidates(
         )
     in_lung = sitk.GetArrayViewFromImage(lungs)[voxels] > 0
     return Candidates.of(voxels, owner, values[voxels], in_lung, spacing)
-
-
-def down_to_half(
-    voxels: Indices,
-    owner: NDArray[np.int64],
-    steps: Callable[[Box], NDArray[np.uint8]],
-    shape: tuple[int, ...],
-    threshold: float,
-    spacing: NDArray[np.float64],
-) -> tuple[Indices, NDArray[np.int64]]:
-    """Add to each component what is connected with it and has half of its highest probability.
-
-    So a faint nodule is marked as far as a distinct one, and a threshold decides whether a nodule
-    is shown, not how large its mark is. Components that join that way become one; what a weaker one
-    could share with a stronger one is that of the nearer.
-
-    Args:
-        voxels: indices of the components along z, y and x, each (n,).
-        owner: component of each voxel, 0 for the first.
-        steps: gives the probability in steps of 1 / `STEPS` within a box of the grid.
-        shape: of the grid.
-        threshold: that the components were found at.
-        spacing: mm along (z, y, x).
-
-    Returns:
-        The voxels of what the components become, and the number of each, from 0.
-    """
-    if not 0 < owner.max(initial=-1) + 1 <= MOST_MARKS:
-        return voxels, owner
-    order = np.argsort(owner, kind="stable")
-    points = np.stack(voxels, axis=1)[order]
-    parts = np.split(points, np.cumsum(np.bincount(owner))[:-1])
-    numbers = np.zeros(shape, np.int32)
-    numbers[voxels] = owner + 1
-    reach = np.ceil(REACH_MM / spacing).astype(int)
-    low = np.array([np.maximum(part.min(axis=0) - reach, 0) for part in parts])
-    high = np.array([np.minimum(part.max(axis=0) + reach + 1, shape) for part in parts])
-    boxes: list[Box] = [
-        (slice(a[0], b[0]), slice(a[1], b[1]), slice(a[2], b[2]))
-        for a, b in zip(low.tolist(), high.tolist(), strict=True)
-    ]
-    places = [tuple((part - first).T) for part, first in zip(parts, low, strict=True)]
-    peaks = [int(steps(box)[place].max()) for box, place in zip(boxes, places, strict=True)]
-    done = np.zeros(len(parts) + 1, bool)
-    for number in np.argsort(np.negative(peaks), kind="stable") + 1:
-        box, place, level = boxes[number - 1], places[number - 1], (peaks[number - 1] + 1) // 2
-        taken = numbers[box]
-        mine = taken == number
-        if not mine[place].all():
-            continue
-        stronger = done[taken]
-        done[number] = True
-        if level >= threshold * STEPS:
-            continue
-        free = (steps(box) >= level) & ~stronger
-        mark = _connected(free, place)
-        found = np.argwhere(mark & ~mine)
-        if len(found) and stronger.any():
-            away, beyond = (
-                cKDTree(np.argwhere(mask) * spacing).query(found * spacing)[0]
-                for mask in (mine, stronger)
-            )
-            free[tuple(found[away >= beyond].T)] = False
-            mark = _connected(free, place)
-            found = np.argwhere(mark & ~mine)
-        found += low[number - 1]
-        ends = (found == low[number - 1]) & (found > 0)
-        ends |= (found == high[number - 1] - 1) & (found < np.array(shape) - 1)
-        if ends.any():
-            continue
-        for joined in np.setdiff1d(taken[mark], (0, number)):
-            numbers[tuple(parts[joined - 1].T)] = number
-        points = np.concatenate([points, np.argwhere(mark & (taken == 0)) + low[number - 1]])
-        taken[mark] = number
-    marked = tuple(points.T)
-    return marked, np.unique(numbers[marked], return_inverse=True)[1]
-
-
-def _connected(free: NDArray[np.bool_], place: tuple[NDArray[np.int64], ...]) -> NDArray[np.bool_]:
-    """Give what is connected with the first of some voxels."""
-    pieces, _ = ndimage.label(free, TOUCHING)
-    return np.asarray(pieces == pieces[tuple(axis[0] for axis in place)])

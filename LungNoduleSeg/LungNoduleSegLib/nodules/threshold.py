@@ -14,7 +14,8 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.geometry import TOUCHING
-from LungNoduleSegLib.nodules.finding import STEPS, Candidates, NoduleRules, down_to_half, steps_of
+from LungNoduleSegLib.nodules.finding import Candidates, NoduleRules
+from LungNoduleSegLib.nodules.marks import STEPS, down_to_half, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.outline import NoduleOutline
 from LungNoduleSegLib.nodules.region_growing import CLICK_MM, LARGEST_MM
