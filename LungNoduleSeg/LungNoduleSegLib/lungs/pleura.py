@@ -32,7 +32,7 @@ NOWHERE = -1e4
 COSTAL_MM, OTHER_MM = 65, 50
 """Widest dents that are bridged, in both directions: at the ribs, and elsewhere."""
 STANDING_OUT = 0.6
-"""Share of a mass on the mediastinum that borders on lung, at least; of hilar vessels less does."""
+"""Share of a mass that borders on lung, at least; of hilar vessels less does."""
 LONGEST_MASS_MM = 45
 SPINE_MM = 25
 """Half the width of what the ribs' side leaves to the spine and the sternum."""
@@ -183,7 +183,7 @@ def soft_masses(dents: Mask, hu: NDArray[np.float32]) -> Mask:
 
 
 def standing_out(closed: Mask, lung: Mask, coarse: CoarseGrid, hu: NDArray[np.float32]) -> Mask:
-    """Choose from what a ball closes at the mediastinum the masses that stand out into the lung.
+    """Choose from what a ball closes the masses that stand out into the lung.
 
     Args:
         closed: (z, y, x) blocks without the lung.

@@ -130,8 +130,8 @@ MASS_CLOSING_MM = 20
 """Radius of the ball that closes masses on the ribs' side."""
 MEDIASTINUM_MM = 50
 """Half the width within which this ball would fill the aorta and the pulmonary trunk."""
-MEDIASTINAL_CLOSING_MM = 25
-"""Radius of the ball that closes masses there, of which `standing_out` chooses."""
+LARGEST_CLOSING_MM = 25
+"""Radius of the ball that closes larger masses, also there, of which `standing_out` chooses."""
 LARGEST_HOLE_ML = 200
 
 
@@ -145,7 +145,7 @@ def find_lungs(axial: sitk.Image, progress: ProgressCallback) -> NDArray[np.uint
     inside = _larger(air & ~outside, SMALLEST_AIR_ML / coarse.voxel_ml)
     if not inside.any():
         return np.zeros(coarse.full_shape, np.uint8)
-    box = coarse.box(inside, MASS_CLOSING_MM + 5)
+    box = coarse.box(inside, LARGEST_CLOSING_MM + 5)
     box = (slice(0, len(inside)), box[1], box[2])
     coarse, inside, outside = coarse.cropped(box), inside[box], outside[box]
     progress("Lungs", 1, steps)
@@ -287,15 +287,15 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
         lung = sides == side
         if not lung.any():
             continue
-        box = coarse.box(lung, MASS_CLOSING_MM + 5)
+        box = coarse.box(lung, LARGEST_CLOSING_MM + 5)
         inwards = 1 if side == RIGHT_LUNG else -1
         # Cut by the end of the scan, the lung goes on: else the dome below it would be filled.
-        ends = _slices_beyond(box[0], lung.shape[0], MASS_CLOSING_MM / coarse.spacing[0])
+        ends = _slices_beyond(box[0], lung.shape[0], LARGEST_CLOSING_MM / coarse.spacing[0])
         extended = np.pad(lung[box], (ends, (0, 0), (0, 0)), "edge")
         filled, wide, wider = (
             mask[ends[0] : extended.shape[0] - ends[1]]
             for mask in coarse.closings(
-                extended, (VESSEL_CLOSING_MM, MASS_CLOSING_MM, MEDIASTINAL_CLOSING_MM)
+                extended, (VESSEL_CLOSING_MM, MASS_CLOSING_MM, LARGEST_CLOSING_MM)
             )
         )
         across = columns[box[2]] - middle
@@ -303,7 +303,7 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
         filled |= wide & lateral
         filled |= _compact_behind(wide & ~filled & ~lateral, lung[box], coarse)
         filled |= lung[box]
-        filled |= standing_out(wider & ~filled & ~lateral, filled, coarse, coarse.hu[box])
+        filled |= standing_out(wider & ~filled, filled, coarse, coarse.hu[box])
         dents = on_ribs[box] & (across * inwards < 0)
         for along_z in (1, -1):
             dents |= dents_seen_from(coarse, lung[box], (along_z, 0, 0), OTHER_MM)
