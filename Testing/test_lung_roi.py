@@ -15,6 +15,7 @@ from skimage.morphology import convex_hull_image
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, OWN_METHODS, RIGHT_LUNG, LungMethod
+from LungNoduleSegLib.lungs.pleura import standing_out
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.lungs.tutorial import find_lungs_in_slice
 from LungNoduleSegLib.training_data.lidc_idri import outlined_nodules
@@ -392,3 +393,22 @@ def test_a_head_and_neck_scan_is_refused(shared_data: Path) -> None:
     image = read_ct(shared_data / "pyCERR_HN_pt1.nrrd").image
     with pytest.raises(InputError, match="no lung was found"):
         segment_lungs(image)
+
+
+@pytest.mark.parametrize(
+    ("depth", "length", "hu", "kept"),
+    [(2, 1, 40, True), (-2, 1, 40, False), (2, 24, 40, False), (2, 1, 180, False)],
+    ids=["mass", "bulge", "vessel", "contrast"],
+)
+def test_what_stands_out_into_the_lung_is_a_mass(
+    depth: int, length: int, hu: float, kept: bool
+) -> None:
+    z, y, x = np.indices((40, 40, 40))
+    along = np.clip(np.abs(z - 20) - length, 0, None)
+    grown = along**2 + (y - 20) ** 2 + (x - 20 - depth) ** 2 < 36
+    lung = (x > 20) & ~grown
+    density = np.where(lung, -850, hu).astype(np.float32)
+    found = standing_out(grown & (x > 20), lung, density, (2.5, 2.5, 2.5))
+    assert found.any() == kept
+    if kept:
+        assert found.sum() > 0.9 * (grown & (x > 20)).sum()

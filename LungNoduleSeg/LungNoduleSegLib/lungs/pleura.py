@@ -182,14 +182,16 @@ def soft_masses(dents: Mask, hu: NDArray[np.float32]) -> Mask:
     return ndimage.binary_dilation(thick, iterations=2, mask=dents & (hu < SOFT_HU[1]))
 
 
-def standing_out(closed: Mask, lung: Mask, coarse: CoarseGrid, hu: NDArray[np.float32]) -> Mask:
+def standing_out(
+    closed: Mask, lung: Mask, hu: NDArray[np.float32], spacing: tuple[float, float, float]
+) -> Mask:
     """Choose from what a ball closes the masses that stand out into the lung.
 
     Args:
         closed: (z, y, x) blocks without the lung.
         lung: one lung on the same blocks.
-        coarse: the grid.
         hu: of the same blocks.
+        spacing: of the blocks in mm, (z, y, x).
     """
     core = ndimage.binary_erosion(closed & (hu > SOFT_HU[0]) & (hu < SOFT_HU[1]))
     pieces, _ = ndimage.label(core)
@@ -198,7 +200,7 @@ def standing_out(closed: Mask, lung: Mask, coarse: CoarseGrid, hu: NDArray[np.fl
         around = grown(part, 4, closed.shape)
         mass = ndimage.binary_dilation(pieces[around] == label, iterations=2, mask=closed[around])
         shell = ndimage.binary_dilation(mass, iterations=2) & ~mass
-        sides_mm = [(s.stop - s.start) * mm for s, mm in zip(part, coarse.spacing, strict=True)]
+        sides_mm = [(s.stop - s.start) * mm for s, mm in zip(part, spacing, strict=True)]
         if max(sides_mm) <= LONGEST_MASS_MM and lung[around][shell].mean() >= STANDING_OUT:
             masses[around] |= mass
     return masses

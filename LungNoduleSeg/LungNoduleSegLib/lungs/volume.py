@@ -303,7 +303,7 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
         filled |= wide & lateral
         filled |= _compact_behind(wide & ~filled & ~lateral, lung[box], coarse)
         filled |= lung[box]
-        filled |= standing_out(wider & ~filled, filled, coarse, coarse.hu[box])
+        filled |= standing_out(wider & ~filled, filled, coarse.hu[box], coarse.spacing)
         dents = on_ribs[box] & (across * inwards < 0)
         for along_z in (1, -1):
             dents |= dents_seen_from(coarse, lung[box], (along_z, 0, 0), OTHER_MM)
