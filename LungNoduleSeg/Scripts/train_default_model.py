@@ -147,7 +147,8 @@ def train_network(
         same = new_network()
     same.set_weights(network.get_weights())
     stages = {**learnt.get("stages", {}), file.stem: asdict(plan)}
-    training = {**learnt, **training_record(scans, stages)}
+    record = training_record(scans, stages)
+    training = {**learnt, **record, "scans": {**learnt.get("scans", {}), **record["scans"]}}
     save_model(same, ModelCard(NAME, "", "", asdict(PREPARATION), training=training), file)
     return file
 

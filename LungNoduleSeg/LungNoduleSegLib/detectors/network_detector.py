@@ -75,14 +75,7 @@ def read_partner_cards(model_file: Path, card: ModelCard) -> dict[str, ModelCard
             another preparation.
     """
     files = _partner_files(model_file, card)
-    cards = {name: read_card(file) for name, file in files.items()}
-    second = cards.get("second_opinion")
-    if second is not None and second.preparation != card.preparation:
-        raise InputError(
-            f"{files['second_opinion']} prepares scans in another way than {model_file}: name a "
-            "network with the same preparation."
-        )
-    return cards
+    return _checked(model_file, card, {name: read_card(file) for name, file in files.items()})
 
 
 def load_networks(model_file: Path, device: Device | None = None) -> NoduleDetector:
@@ -96,12 +89,23 @@ def load_networks(model_file: Path, device: Device | None = None) -> NoduleDetec
         InputError: as `CTLungScreeningLib.model_card.load_network` and `read_partner_cards`.
     """
     network, card = load_network(model_file, device)
-    partners = read_partner_cards(model_file, card)
     files = _partner_files(model_file, card)
-    second, classifier = (
-        load_network(files[name], device)[0] if name in files else None for name in PARTNERS
-    )
+    loaded = {name: load_network(file, device) for name, file in files.items()}
+    partners = _checked(model_file, card, {name: own for name, (_, own) in loaded.items()})
+    second, classifier = (loaded[name][0] if name in loaded else None for name in PARTNERS)
     return NoduleDetector(card, network, second, classifier, partners)
+
+
+def _checked(
+    model_file: Path, card: ModelCard, partners: dict[str, ModelCard]
+) -> dict[str, ModelCard]:
+    second = partners.get("second_opinion")
+    if second is not None and second.preparation != card.preparation:
+        raise InputError(
+            f"{model_file.with_name(card.second_opinion)} prepares scans in another way than "
+            f"{model_file}: name a network with the same preparation."
+        )
+    return partners
 
 
 def _partner_files(model_file: Path, card: ModelCard) -> dict[str, Path]:
