@@ -24,6 +24,7 @@ from LungNoduleSegLib.phantom.chest import (
     make_phantom,
     write_phantom,
 )
+from LungNoduleSegLib.pipeline import too_coarse
 from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, SCENE, TABLE, result_names
 from LungNoduleSegLib.segmenter import NoduleSegmenter, SegmentedScan
 
@@ -224,3 +225,11 @@ def test_every_form_of_a_scan_gives_the_same_nodules(
         assert one.diameter_mm == pytest.approx(two.diameter_mm, abs=0.01)
     lungs = sitk.ReadImage(tmp_path / "out" / LUNGS)
     assert lungs.GetSize() == read_ct(path).image.GetSize()
+
+
+def test_a_scan_that_shows_no_small_nodules_is_noted(shared_data: Path, tmp_path: Path) -> None:
+    scan = shared_data / "chest_low_resolution" / "ct.nrrd"
+    coarse = NoduleSegmenter().run(scan, tmp_path / "out")
+    assert any("4.2 × 4.2 × 4 mm do not show small nodules" in note for note in coarse.notes)
+    assert too_coarse((0.7, 0.7, 8.0))
+    assert not too_coarse((1.0, 1.0, 5.0))

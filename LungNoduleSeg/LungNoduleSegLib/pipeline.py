@@ -20,6 +20,9 @@ from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import LungMethod, read_lungs, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules, with_lobes
 
+COARSEST_PIXEL_MM, COARSEST_SLICES_MM = 2.0, 5.5
+"""Scans with larger voxels are noted; the bundled networks learnt from none."""
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -60,6 +63,18 @@ class Timing:
         yield
         self.seconds[name] = round(time.perf_counter() - began, 3)
         progress(name, 1, 1)
+
+
+def too_coarse(spacing: tuple[float, ...]) -> tuple[str, ...]:
+    """Say so where voxels, mm along (x, y, z), are too large to tell a nodule from a vessel."""
+    *pixel, slices = spacing
+    if max(pixel) <= COARSEST_PIXEL_MM and slices <= COARSEST_SLICES_MM:
+        return ()
+    voxel = " × ".join(f"{mm:.2g}" for mm in spacing)
+    return (
+        f"Voxels of {voxel} mm do not show small nodules, and make vessels look like nodules: use "
+        "the series with the thinnest slices.",
+    )
 
 
 def analyse(
@@ -109,7 +124,13 @@ def analyse(
         )
         if lobes is not None:
             findings = with_lobes(findings, lobes)
-    notes = (*scan.notes, *implausible(lungs), *detector.notes, *found.notes)
+    notes = (
+        *scan.notes,
+        *too_coarse(hu.GetSpacing()),
+        *implausible(lungs),
+        *detector.notes,
+        *found.notes,
+    )
     if scan.series and scan.series.series_instance_uid in detector.card.training_cases:
         notes += (
             f"{detector.card.name} was trained on this scan: these findings do not show how well "
