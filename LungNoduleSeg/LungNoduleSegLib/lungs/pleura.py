@@ -189,7 +189,7 @@ def standing_out(
 
     Args:
         closed: (z, y, x) blocks without the lung.
-        lung: one lung on the same blocks.
+        lung: one lung on the same blocks, with what belongs to it already.
         hu: of the same blocks.
         spacing: of the blocks in mm, (z, y, x).
     """
