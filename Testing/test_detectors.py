@@ -33,6 +33,7 @@ from LungNoduleSegLib.detectors.models import (
 )
 from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.phantom.chest import LesionRequest, Phantom, PhantomSpec
+from LungNoduleSegLib.pipeline import too_coarse
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
 from LungNoduleSegLib.segmenter import NoduleSegmenter, SegmentedScan
 from toy_models import command_model, onnx_model, python_package, zipped
@@ -364,7 +365,7 @@ def test_the_report_says_that_the_scan_was_trained_on(
         add_model(zipped(card, tmp_path, tmp_path / "a.zip")),
         lungs_file=files / "truth" / "lungs.nii.gz",
     ).apply(files / "dicom")
-    assert not any("trained on this scan" in note for note in found.notes)
+    assert found.notes == (*found.scan.notes, *too_coarse(found.scan.image.GetSpacing()))
     assert found.scan.series is not None
     remove_model(card.name)
     cases = [found.scan.series.series_instance_uid]

@@ -125,23 +125,22 @@ def test_a_threshold_shows_a_nodule_or_hides_it_and_leaves_its_mark() -> None:
         assert_same(slider.find(rules), chest.run(rules))
 
 
-def test_marks_that_join_above_half_are_one_nodule_at_any_threshold() -> None:
-    chest = Chest(0)
+def bridged(strongest: float) -> ThresholdedNodules:
+    """Mark two nodules, the other one at 0.7, and at 0.46 what lies between them."""
     likely = np.zeros(SHAPE, np.float32)
     likely[8:12, 10:14, 8:24] = 0.46
-    likely[8:12, 10:14, 8:12] = 0.8
+    likely[8:12, 10:14, 8:12] = strongest
     likely[8:12, 10:14, 20:24] = 0.7
-    slider = chest.showing(likely)
+    return Chest(0).showing(likely)
+
+
+def test_marks_that_join_above_half_are_one_nodule_at_any_threshold() -> None:
+    slider = bridged(0.8)
     assert voxels(slider, 0.45) == voxels(slider, 0.6) == voxels(slider, 0.75) == [256]
 
 
 def test_what_lies_between_two_nodules_is_that_of_the_nearer_one() -> None:
-    chest = Chest(0)
-    likely = np.zeros(SHAPE, np.float32)
-    likely[8:12, 10:14, 8:24] = 0.46
-    likely[8:12, 10:14, 8:12] = 1
-    likely[8:12, 10:14, 20:24] = 0.7
-    slider = chest.showing(likely)
+    slider = bridged(1)
     assert voxels(slider, 0.45) == [256]
     assert voxels(slider, 0.6) == [64, 128]
 

@@ -69,7 +69,8 @@ def down_to_half(
         for a, b in zip(low.tolist(), high.tolist(), strict=True)
     ]
     places = [tuple((part - first).T) for part, first in zip(parts, low, strict=True)]
-    peaks = [int(steps(box)[place].max()) for box, place in zip(boxes, places, strict=True)]
+    within = [steps(box) for box in boxes]
+    peaks = [int(part[place].max()) for part, place in zip(within, places, strict=True)]
     done = np.zeros(len(parts) + 1, bool)
     for number in np.argsort(np.negative(peaks), kind="stable") + 1:
         box, place, level = boxes[number - 1], places[number - 1], (peaks[number - 1] + 1) // 2
@@ -81,8 +82,9 @@ def down_to_half(
         done[number] = True
         if level >= threshold * STEPS:
             continue
-        free = (steps(box) >= level) & ~stronger
-        mark = _connected(free, place)
+        free = (within[number - 1] >= level) & ~stronger
+        first = tuple(int(axis[0]) for axis in place)
+        mark = connected(free, first)
         found = np.argwhere(mark & ~mine)
         if len(found) and stronger.any():
             away, beyond = (
@@ -90,7 +92,7 @@ def down_to_half(
                 for mask in (mine, stronger)
             )
             free[tuple(found[away >= beyond].T)] = False
-            mark = _connected(free, place)
+            mark = connected(free, first)
             found = np.argwhere(mark & ~mine)
         found += low[number - 1]
         ends = (found == low[number - 1]) & (found > 0)
@@ -105,7 +107,7 @@ def down_to_half(
     return marked, np.unique(numbers[marked], return_inverse=True)[1]
 
 
-def _connected(free: NDArray[np.bool_], place: tuple[NDArray[np.int64], ...]) -> NDArray[np.bool_]:
-    """Give what is connected with the first of some voxels."""
-    pieces, _ = ndimage.label(free, TOUCHING)
-    return np.asarray(pieces == pieces[tuple(axis[0] for axis in place)])
+def connected(mask: NDArray[np.bool_], voxel: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Give the piece of a mask (z, y, x) that holds a voxel; voxels join as in `TOUCHING`."""
+    pieces, _ = ndimage.label(mask, TOUCHING)
+    return np.asarray(pieces == pieces[voxel])

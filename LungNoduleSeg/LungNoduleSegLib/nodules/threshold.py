@@ -13,9 +13,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
-from CTLungScreeningLib.geometry import TOUCHING
 from LungNoduleSegLib.nodules.finding import Candidates, NoduleRules
-from LungNoduleSegLib.nodules.marks import STEPS, down_to_half, steps_of
+from LungNoduleSegLib.nodules.marks import STEPS, connected, down_to_half, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.outline import NoduleOutline
 from LungNoduleSegLib.nodules.region_growing import CLICK_MM, LARGEST_MM
@@ -189,10 +188,9 @@ class ThresholdedNodules:
         peak = int(array[near].max())
         if peak < LOWEST * STEPS:
             return None
-        parts, _ = ndimage.label(array[whole] >= peak / 2, TOUCHING)
         start = np.argwhere(array[near] == peak)[0]
         start += [a.start - b.start for a, b in zip(near, whole, strict=True)]
-        mark = parts == parts[tuple(start)]
+        mark = connected(array[whole] >= peak / 2, tuple(start.tolist()))
         (box,) = ndimage.find_objects(mark.view(np.uint8), 1)
         if (np.array([part.stop - part.start for part in box]) * spacing >= LARGEST_MM).any():
             return None
