@@ -9,8 +9,8 @@ where they were mistaken. The last one goes on from the first of these, with eve
 classifier learns to tell nodules from the mistakes. What is left out is measured; the pair that saw
 everything is the result. `--second-opinion MODEL` adds another U-Net that looks at what it marks.
 With `--network MODEL` no U-Net is trained: the classifiers learn what that one and the second
-opinion take for nodules, and are measured behind them on the scans that neither has seen. A stage
-whose file is there is not trained again.
+opinion take for nodules, and it is measured on the scans that it has not seen, where the second
+opinion is asked if that has not seen them either. A stage whose file is there is not trained again.
 
 On a machine with a GPU and little else:
 
@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from training_pack import (
     CMB,
     CUBES,
@@ -46,6 +45,7 @@ from training_pack import (
     OUTLINED,
     PLACES,
     TrainingSet,
+    fold_of,
     read_pack,
     read_training_set,
     write_pack,
@@ -53,7 +53,6 @@ from training_pack import (
 
 from CTLungScreeningLib.engine import Network
 from CTLungScreeningLib.errors import Cancelled
-from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.geometry import crop_to
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import (
@@ -63,7 +62,6 @@ from CTLungScreeningLib.model_card import (
     read_card,
     save_model,
 )
-from LungNoduleSegLib.detectors.network_detector import NoduleDetector, load_networks
 from LungNoduleSegLib.network.classifier_training import (
     ClassifierPlan,
     gather_cubes,
@@ -74,7 +72,6 @@ from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 from LungNoduleSegLib.network.patches import (
     PatchTrainingPlan,
     TrainingScan,
-    loosen_lungs,
     training_scan,
 )
 from LungNoduleSegLib.network.transplants import NoduleCube
@@ -96,8 +93,6 @@ SOURCES = {
 }
 PHANTOMS = (11, 12, 13)
 """Seeds; the first two are used throughout, all in the first stage."""
-LOOSE_SEED = 100
-"""Of the places where the lungs reach into the wall."""
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
 FIRST = PatchTrainingPlan(steps=2000, seed=1)
@@ -204,115 +199,6 @@ def train_second(
     return classifier
 
 
-def measure_outlined(
-    detector: NoduleDetector, scan: TrainingScan, picture: Path | None = None
-) -> dict[str, Any]:
-    """Find the nodules of an outlined scan: hits, false positives and Dice of each nodule.
-
-    As in LUNA16, findings on its excluded places do not count, see `LUNA_EXCLUDED`.
-
-    Args:
-        detector: the networks.
-        scan: with its nodules.
-        picture: PNG file for what was found, missed, and wrongly found.
-    """
-    from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet  # noqa: PLC0415
-    from LungNoduleSegLib.nodules.finding import find_nodules  # noqa: PLC0415 - not with a pack
-
-    excluded = scan.doubtful
-    assert scan.nodules is not None
-    assert excluded is not None
-    probability = detector.detect(scan.hu, scan.lungs)
-    rules = NoduleRules(**detector.card.rules)
-    findings = find_nodules(probability, scan.hu, scan.lungs, rules, scan.hu)
-    parts = sitk.ConnectedComponent(scan.nodules > 0)
-    truth, found = sitk.GetArrayFromImage(parts), sitk.GetArrayFromImage(findings.labels)
-    voxel = float(np.prod(scan.hu.GetSpacing()))
-    nodules = []
-    rows: dict[str, list[tuple[float, float, float]]] = {"found": [], "missed": [], "others": []}
-    for number in range(1, int(truth.max()) + 1):
-        own = truth == number
-        middle = [float(v) for v in np.argwhere(own).mean(axis=0)[::-1]]
-        hits = [int(n) for n in np.unique(found[own]) if n]
-        marked = np.isin(found, hits)
-        rows["found" if hits else "missed"].append(
-            scan.hu.TransformContinuousIndexToPhysicalPoint(middle)
-        )
-        nodules.append(
-            {
-                "diameter_mm": round(2 * (own.sum() * voxel * 3 / 4 / np.pi) ** (1 / 3), 1),
-                "dice": round(float(2 * (own & marked).sum() / (own.sum() + marked.sum())), 3),
-                "probability": max(
-                    (findings.nodules[n - 1].probability or 0 for n in hits), default=0
-                ),
-            }
-        )
-    hit = {int(n) for n in np.unique(found[truth > 0]) if n}
-    others = [n for n in findings.nodules if n.id not in hit]
-    false = [
-        n for n in others if not excluded[excluded.TransformPhysicalPointToIndex((n.x, n.y, n.z))]
-    ]
-    rows["others"] = [(n.x, n.y, n.z) for n in false[:6]]
-    if picture is not None and not picture.exists():
-        shown = [(name, [(scan.hu, place) for place in places]) for name, places in rows.items()]
-        draw_sheet(picture, [SheetRow(*row) for row in shown if row[1]])
-    return {
-        "nodules": nodules,
-        "on_excluded_places": len(others) - len(false),
-        "false_positives": len(false),
-        "false_positive_diameters_mm": [round(n.equivalent_diameter_mm, 1) for n in false],
-    }
-
-
-def measure_left_out(
-    model_file: Path, data: Path, training: TrainingSet, name: str, output: Path
-) -> dict[str, Any]:
-    """Measure a model on a scan and on nodules of other patients, none of which it has seen.
-
-    Returns:
-        Its own nodules with and without the classifier, and where its lungs reach into the wall (of
-        `loosen_lungs`, up to 8 mm); lesions inserted into it, and real nodules
-        transplanted into it, of the fifth of the patients that is left out together with it.
-    """
-    from LungNoduleSegLib.evaluation.synthetic_lesions import (  # noqa: PLC0415 - not with a pack
-        RESULT,
-        evaluate_synthetic_lesions,
-    )
-
-    scan = training.scans[name]
-    assert scan.nodules is not None
-    assert scan.doubtful is not None
-    detector = load_networks(model_file)
-    output.mkdir(parents=True, exist_ok=True)
-    nodules = output / "nodules.nrrd"
-    if not nodules.exists():
-        with new_file(nodules) as temporary:
-            sitk.WriteImage(scan.nodules | scan.doubtful, temporary, useCompression=True)
-    measured: dict[str, Any] = {
-        "nodules": measure_outlined(detector, scan, output / "findings.png"),
-        "without the classifier": measure_outlined(replace(detector, classifier=None), scan),
-        "where the lungs reach into the wall": measure_outlined(
-            detector,
-            replace(scan, lungs=loosen_lungs(scan.lungs, np.random.default_rng(LOOSE_SEED))),
-        ),
-    }
-    _, held_out = training.split(fold_of(name))
-    for kind, cubes, rounds in (("inserted", [], 2), ("transplanted", held_out, 3)):
-        folder = output / kind
-        if not (folder / RESULT).exists():
-            evaluate_synthetic_lesions(
-                data / name,
-                folder,
-                model_file=model_file,
-                nodules=nodules,
-                cubes=cubes,
-                rounds=rounds,
-            )
-        figures = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        measured[kind] = {key: value for key, value in figures.items() if key != "model"}
-    return measured
-
-
 def train_all(
     training: TrainingSet,
     output: Path,
@@ -406,11 +292,6 @@ def unseen_by(model: Path | None, with_classifier: bool) -> list[str]:
     return [name for name in OUTLINED if name not in seen]
 
 
-def fold_of(left_out: str) -> int:
-    """Number the fifth of the nodules' patients that is left out together with a scan."""
-    return list(OUTLINED).index(left_out)
-
-
 def measure_all(
     training: TrainingSet,
     data: Path,
@@ -429,6 +310,8 @@ def measure_all(
         network_file: U-Net in place of those trained here; None for these.
         second_file: U-Net that gives the second opinion, or None.
     """
+    from left_out import measure_left_out  # noqa: PLC0415 - not with a pack
+
     results: dict[str, Any] = {}
     second_opinion = ""
     second_has_not_seen = unseen_by(second_file, with_classifier=False)
@@ -455,6 +338,19 @@ def measure_all(
     card = _card(own, f"{CLASSIFIER_NAME}.keras", second_opinion)
     card = replace(card, results=results, training_cases=training_cases(training, data))
     save_model(network, card, output / f"{NAME}.keras")
+
+
+def print_measures(
+    model_file: Path, data: Path, training: TrainingSet, output: Path, folds: Sequence[str]
+) -> None:
+    """Measure a model on scans that it has not seen, and print that as JSON."""
+    from left_out import measure_left_out  # noqa: PLC0415 - not with a pack
+
+    measured = {
+        name: measure_left_out(model_file, data, training, name, output / label_of(name))
+        for name in folds
+    }
+    print(json.dumps(measured, indent=2))
 
 
 def training_cases(training: TrainingSet, data: Path) -> list[str]:
@@ -528,13 +424,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log.info("%s has %.1f MB", options.pack, options.pack.stat().st_size / 1e6)
         return
     if options.measure:
-        measured = {
-            name: measure_left_out(
-                options.measure, options.data, training, name, options.output / label_of(name)
-            )
-            for name in folds
-        }
-        print(json.dumps(measured, indent=2))
+        print_measures(options.measure, options.data, training, options.output, folds)
         return
     files = options.network, options.second_opinion
     given = [load_network(file)[0] for file in files if file] if options.network else []

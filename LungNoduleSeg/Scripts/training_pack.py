@@ -101,6 +101,11 @@ class TrainingSet:
         return [c for c, p in pairs if p not in out], [c for c, p in pairs if p in out]
 
 
+def fold_of(left_out: str) -> int:
+    """Number the fifth of the nodules' patients that is left out together with a scan."""
+    return list(OUTLINED).index(left_out)
+
+
 def read_training_set(data: Path) -> TrainingSet:
     """Read and segment the scans of the shared data, with the nodules outlined in them."""
     scans = {name: _read_scan(data, name) for name in (*OUTLINED, *PLACES, *OTHERS)}
