@@ -342,6 +342,46 @@ def test_slow_growth_over_several_scans_is_called_slow(chest: ChestScan) -> None
     assert lung_rads_status(track) is Status.SLOWLY_GROWING
 
 
+@pytest.mark.parametrize("sizes", [(5.0, 7.0, 7.0), (9.0, 10.4, 10.2)])
+def test_growth_that_was_fast_or_has_ended_is_not_slow(
+    chest: ChestScan, sizes: tuple[float, ...]
+) -> None:
+    days = (0, 300, 395)
+    scans = [
+        dated(chest, date(2020, 1, 1) + timedelta(day), at(75, size))
+        for day, size in zip(days, sizes, strict=True)
+    ]
+    (track,) = follow(scans).tracks
+    assert track.change is Change.GROWN
+    assert lung_rads_status(track) is Status.STABLE
+
+
+def test_a_merger_is_no_growth(chest: ChestScan, tmp_path: Path) -> None:
+    """Two of 8 mm become one of twice the volume; then that doubles in 100 days."""
+    first = date(2020, 1, 1)
+    both = replace(at(75, 16), volume_mm3=2 * at(75, 8).volume_mm3)
+    grown = replace(both, volume_mm3=2 * both.volume_mm3)
+    scans = [
+        dated(chest, first, at(72, 8, 1), at(80, 8, 2)),
+        dated(chest, first + timedelta(360), both),
+        dated(chest, first + timedelta(460), grown),
+    ]
+    timeline = follow(scans[:2])
+    (pair, *_) = timeline.steps[0].nodules
+    assert pair.others
+    assert (pair.change, pair.lung_rads, pair.diameter_change_mm) == (Change.UNCHANGED, None, None)
+    (track,) = (one for one in timeline.tracks if one.nodules[-1])
+    assert track.rate == pair.rate
+    (track,) = (one for one in follow(scans).tracks if one.nodules[-1])
+    assert track.rate is not None
+    alone = growth_rate(
+        (0, 360, 460),
+        (both.volume_mm3, both.volume_mm3, grown.volume_mm3),
+        [growth_module.deviation(one, scans[0]) for one in (at(72, 8), both, grown)],
+    )
+    assert track.rate.per_day == pytest.approx(alone.per_day)
+
+
 def test_a_fitted_rate_and_its_interval_by_hand() -> None:
     """Two points: slope ln 2 / 100, standard error sqrt(2) 0.1 / 100."""
     rate = growth_rate((0, 100), (500, 1000), (0.1, 0.1))

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from LungNoduleSegLib.nodules.table import NoduleKind, mean_axial_mm
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side, mean_axial_mm
 from LungNoduleSegLib.risk.clinical_data import parse_facts
 from LungNoduleSegLib.risk.facts import (
     LABELS,
@@ -21,12 +22,24 @@ from LungNoduleSegLib.risk.facts import (
     Sex,
     Status,
     Uptake,
+    measured_facts,
 )
 from LungNoduleSegLib.risk.guidelines import bts, fleischner, fleischner_mean_mm, nelson
-from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, classify_examination, lung_rads
+from LungNoduleSegLib.risk.lung_rads import (
+    change_by_lung_rads,
+    classify_examination,
+    lung_rads,
+    nodule_change_by_lung_rads,
+)
 
 SOLID, PART, NON = NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID
 SCREENED = PatientFacts(screening=True)
+MEASURED = Nodule(
+    *(1, 0.0, 0.0, 0.0, 3, 7.0, 7.0, 7.0, 180.0),
+    *(20.0, 40.0, -100.0, -30.0, 25.0, 70.0, 90.0),
+    *(SOLID, None, Side.LEFT, 4.0, 0.9, 0.6),
+)
+"""A row of a nodule table."""
 
 
 def nodule(kind: NoduleKind, mm: float, **facts: Any) -> NoduleFacts:
@@ -174,6 +187,31 @@ def test_a_crossed_size_limit_counts_without_growth(
     assert category(SOLID, Status.STABLE, now_mm, **facts) == expected
 
 
+@pytest.mark.parametrize(
+    ("previous", "now", "before", "expected"),
+    [
+        ((5.5, 3.0), (6.4, 3.0), LungRads.BENIGN, "3"),
+        ((5.5, None), (6.4, 3.0), LungRads.BENIGN, "3"),
+        ((13.0, 7.0), (14.0, 8.2), LungRads.PROBABLY_BENIGN, "4B"),
+        ((13.0, 7.0), (14.0, 7.4), LungRads.SUSPICIOUS, "3"),
+        ((13.0, None), (14.0, 8.2), LungRads.PROBABLY_BENIGN, "2"),
+    ],
+)
+def test_a_part_solid_nodule_crosses_limits_too(
+    previous: tuple[float, float | None],
+    now: tuple[float, float],
+    before: LungRads,
+    expected: str,
+) -> None:
+    facts = {
+        "previous_mean_mm": previous[0],
+        "previous_solid_mm": previous[1],
+        "solid_component_mm": now[1],
+        "previous_category": before,
+    }
+    assert category(PART, Status.STABLE, now[0], **facts) == expected
+
+
 @pytest.mark.parametrize("mm", [7, 10, 20])
 def test_suspicious_features_raise_to_4x(mm: float) -> None:
     assert category(SOLID, Status.BASELINE, mm, spiculation=True) == "4X"
@@ -237,19 +275,45 @@ def test_lung_rads_intervals_and_notes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "months", "expected"),
+    ("before", "now", "days", "expected"),
     [
-        (7.0, 8.5, 12, Status.STABLE),
-        (7.0, 8.6, 12, Status.GROWING),
-        (7.0, 6.0, 12, Status.STABLE),
-        (7.0, 8.6, 13, None),
-        (7.0, 8.5, 24, Status.STABLE),
+        (7.0, 8.5, 365, Status.STABLE),
+        (7.0, 8.6, 365, Status.GROWING),
+        (7.0, 8.6, (date(2024, 3, 1) - date(2023, 3, 1)).days, Status.GROWING),
+        (7.0, 6.0, 365, Status.STABLE),
+        (7.0, 8.6, 367, None),
+        (7.0, 8.5, 730, Status.STABLE),
     ],
 )
-def test_growth_by_lung_rads(
-    before: float, now: float, months: float, expected: Status | None
+def test_growth_by_lung_rads(before: float, now: float, days: int, expected: Status | None) -> None:
+    assert change_by_lung_rads(before, now, days) is expected
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "days", "expected"),
+    [
+        ((PART, 14.0, 3.0), (PART, 14.8, 9.0), 360, Status.GROWING),
+        ((PART, 14.0, 3.0), (PART, 14.8, 4.5), 360, Status.STABLE),
+        ((PART, 14.0, 3.0), (PART, 14.8, 9.0), 500, None),
+        ((NON, 14.0, None), (PART, 14.0, 5.0), 360, Status.GROWING),
+        ((NON, 14.0, None), (PART, 14.0, 1.5), 360, None),
+        ((NON, 14.0, None), (SOLID, 14.0, None), 360, None),
+        ((PART, 14.0, 8.0), (NON, 14.0, None), 360, None),
+        ((SOLID, 8.0, None), (NoduleKind.CALCIFIED, 8.0, None), 360, Status.STABLE),
+        ((SOLID, 8.0, None), (PART, 10.0, 6.0), 360, Status.GROWING),
+    ],
+)
+def test_a_growing_solid_component_is_growth(
+    before: tuple[NoduleKind, float, float | None],
+    now: tuple[NoduleKind, float, float | None],
+    days: int,
+    expected: Status | None,
 ) -> None:
-    assert change_by_lung_rads(before, now, months) is expected
+    was, then = (
+        replace(MEASURED, kind=kind, diameter_mm=mm, perpendicular_mm=mm, solid_mm=solid)
+        for kind, mm, solid in (before, now)
+    )
+    assert nodule_change_by_lung_rads(was, then, days) is expected
 
 
 @pytest.mark.parametrize(
@@ -297,7 +361,8 @@ LOW, HIGH = False, True
 def test_fleischner_solid(
     count: int, mm: float, risk: bool, months: tuple[int, int] | None, words: str
 ) -> None:
-    found = fleischner(nodule(SOLID, mm, count=count), PatientFacts(high_risk=risk))
+    facts = nodule(SOLID, mm, count=count, count_alike=count)
+    found = fleischner(facts, PatientFacts(high_risk=risk))
     assert found.months == months
     assert words in found.management
     assert ("high risk" if risk else "low risk") in found.category
@@ -319,9 +384,25 @@ def test_fleischner_solid(
 def test_fleischner_subsolid_does_not_ask_for_the_risk(
     kind: NoduleKind, count: int, mm: float, months: tuple[int, int] | None, words: str
 ) -> None:
-    found = fleischner(nodule(kind, mm, count=count), PatientFacts())
+    found = fleischner(nodule(kind, mm, count=count, count_alike=count), PatientFacts())
     assert found.months == months
     assert words in found.management
+
+
+def test_fleischner_counts_solid_and_subsolid_nodules_apart() -> None:
+    """Table 1 has rows for multiple solid and for multiple subsolid nodules."""
+    rows = [
+        replace(MEASURED, id=number, kind=kind)
+        for number, kind in enumerate((NON, SOLID, SOLID, NoduleKind.CALCIFIED), 1)
+    ]
+    ground_glass, solid, *_ = measured_facts(rows)
+    low = PatientFacts(high_risk=False)
+    assert (ground_glass.count, ground_glass.count_alike, solid.count_alike) == (3, 1, 2)
+    assert "single non-solid" in fleischner(ground_glass, low).category
+    assert "multiple solid" in fleischner(solid, low).category
+    for corrected in (solid.corrected(count=4), solid.corrected(kind=PART)):
+        assert fleischner(corrected, low).missing == (LABELS["count_alike"],)
+    assert "single solid" in fleischner(solid.corrected(count=1), low).category
 
 
 def test_fleischner_solid_component() -> None:
@@ -516,7 +597,8 @@ KNOWN: dict[str, Any] = {"count": 1, "upper_lobe": True, "spiculation": False}
         ({"kind": SOLID, "longest_mm": 15.0, "pet_uptake": Uptake.NONE}, "CT at 3 months", (3, 3)),
         ({"kind": SOLID, "longest_mm": 15.0, "pet_uptake": Uptake.FAINT}, "biopsy", None),
         ({"kind": SOLID, "longest_mm": 28.0, "pet_uptake": Uptake.INTENSE}, "excision or", None),
-        ({"kind": SOLID, "longest_mm": 9.0, "smooth_juxtapleural": True}, "No follow-up", None),
+        ({"kind": SOLID, "longest_mm": 9.9, "smooth_juxtapleural": True}, "No follow-up", None),
+        ({"kind": SOLID, "longest_mm": 10.0, "smooth_juxtapleural": True}, "PET-CT", None),
         ({"kind": SOLID, "longest_mm": 9.0, "benign_pattern": True}, "No follow-up", None),
         ({"kind": NON, "longest_mm": 4.9}, "No follow-up", None),
         ({"kind": PART, "longest_mm": 5.0}, "CT at 3 months", (3, 3)),
@@ -540,6 +622,8 @@ def test_bts_asks_for_what_its_models_need() -> None:
     assert bts(NoduleFacts(), WOMAN).missing == (LABELS["kind"], LABELS["longest_mm"])
     growing = large.corrected(status=Status.GROWING)
     assert bts(growing, WOMAN).missing == (LABELS["doubling_days"],)
+    smooth = NoduleFacts(kind=SOLID, volume_mm3=200, smooth_juxtapleural=True)
+    assert bts(smooth, WOMAN).missing == (LABELS["longest_mm"],)
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,8 @@ COLUMNS = {
     "volume_mm3": Column(
         "Volume",
         "mm³",
-        "Sum of its voxels; edge voxels by their share if the outline is from the image",
+        "Sum of its voxels; if the outline is from the image, edge voxels by their share, and less "
+        "than the sum where blur swells a small nodule",
     ),
     "mean_hu": Column("Mean", "HU", "Mean attenuation of its voxels"),
     "std_hu": Column("Deviation", "HU", "Standard deviation of the attenuation of its voxels"),
@@ -181,7 +182,8 @@ COLUMNS = {
     "solid_mm": Column(
         "Solid part",
         "mm",
-        "Mean of the two axial diameters of the largest solid piece; empty unless part-solid",
+        "Mean of the two axial diameters of the largest solid piece, rounded as the mean diameter; "
+        "empty unless part-solid",
     ),
     "side": Column("Lung", "", "The patient's right or left lung"),
     "pleura_mm": Column(
@@ -198,7 +200,7 @@ COLUMNS = {
     "mean_diameter_mm": Column(
         "Mean diameter",
         "mm",
-        "Mean of diameter and perpendicular, to 0.1 mm, as Lung-RADS and Fleischner take it",
+        "Mean of diameter and perpendicular, each and the mean to 0.1 mm, as in Lung-RADS",
     ),
     "outline": Column(
         "Outline",

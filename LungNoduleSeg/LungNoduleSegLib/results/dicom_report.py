@@ -20,7 +20,7 @@ from pydicom.uid import generate_uid
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import Lobe
-from LungNoduleSegLib.nodules.table import Nodule, NoduleKind
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline
 from LungNoduleSegLib.results.dicom_segmentation import (
     MAKER,
     Algorithm,
@@ -309,9 +309,9 @@ def _lung_volumes(lungs: sitk.Image) -> list[tuple[SegmentStyle, float]]:
     ]
 
 
-def _volume(mm3: float, pm_mm3: float | None = None) -> sr.Measurement:
+def _volume(mm3: float, pm_mm3: float | None = None, summed: bool = True) -> sr.Measurement:
     return sr.Measurement(
-        codes.IBSI.VolumeFromVoxelSummation,
+        codes.IBSI.VolumeFromVoxelSummation if summed else codes.SCT.Volume,
         round(mm3, 3),
         codes.UCUM.CubicMillimeter,
         properties=_plus_minus(pm_mm3),
@@ -342,7 +342,7 @@ def _measurements(nodule: Nodule) -> list[sr.Measurement]:
             mm,
             properties=_plus_minus(nodule.perpendicular_pm_mm),
         ),
-        _volume(nodule.volume_mm3, nodule.volume_pm_mm3),
+        _volume(nodule.volume_mm3, nodule.volume_pm_mm3, nodule.outline is not Outline.IMAGE),
         sr.Measurement(
             codes.DCM.AttenuationCoefficient,
             nodule.mean_hu,

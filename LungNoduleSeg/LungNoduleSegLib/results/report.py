@@ -275,11 +275,16 @@ def _known_facts(facts: NoduleFacts | PatientFacts) -> dict[str, str]:
         if isinstance(value, bool):
             text = "yes" if value else "no"
         else:
-            text = f"{value:.3g}" if isinstance(value, float) else str(value)
+            text = _fact_text(field.name, value) if isinstance(value, float) else str(value)
         if isinstance(facts, NoduleFacts):
             text += f" ({facts.origins[field.name]})"
         known[LABELS[field.name]] = text
     return known
+
+
+def _fact_text(name: str, value: float) -> str:
+    """Write a fact: mm³ and days as whole numbers, others to one decimal."""
+    return f"{value:.0f}" if name.endswith(("_mm3", "_days")) else f"{round(value, 1):g}"
 
 
 def _card(maker: PictureMaker, nodule: Nodule, hu: sitk.Image, scan: CTScan) -> _Card:

@@ -25,6 +25,9 @@ NOT_UPPER_LOBE_BELOW = 1 / 3
 """Relative height below which it is assumed not to; in between the lobe is unknown."""
 
 
+SUBSOLID = (NoduleKind.PART_SOLID, NoduleKind.NON_SOLID)
+
+
 class Origin(StrEnum):
     """Origin of a value."""
 
@@ -145,6 +148,7 @@ _POSITIVE = (
     "volume_mm3",
     "solid_component_mm",
     "previous_mean_mm",
+    "previous_solid_mm",
     "months_since_previous",
     "doubling_days",
 )
@@ -168,6 +172,9 @@ class NoduleFacts:
     kind: Annotated[NoduleKind | None, Option("nodule type")] = None
     benign_pattern: Annotated[bool | None, Option("benign calcification pattern or fat")] = None
     count: Annotated[int | None, Option("number of nodules in both lungs")] = None
+    count_alike: Annotated[
+        int | None, Option("number of nodules of the same class, solid or subsolid")
+    ] = None
     upper_lobe: Annotated[bool | None, Option("upper lobe location")] = None
     spiculation: Annotated[bool | None, Option("spiculation")] = None
     smooth_juxtapleural: Annotated[bool | None, Option("smooth juxtapleural nodule")] = None
@@ -186,6 +193,9 @@ class NoduleFacts:
     previous_mean_mm: Annotated[float | None, Option("mean diameter on the previous CT in mm")] = (
         None
     )
+    previous_solid_mm: Annotated[
+        float | None, Option("mean solid component diameter on the previous CT in mm")
+    ] = None
     months_since_previous: Annotated[float | None, Option("months since the previous CT")] = None
     doubling_days: Annotated[float | None, Option("volume doubling time in days")] = None
     id: int | None = None
@@ -204,8 +214,10 @@ class NoduleFacts:
                     f"The {LABELS[name]} ({size:g}) exceeds the longest diameter "
                     f"({self.longest_mm:g}); correct one of the two."
                 )
-        if self.count is not None and self.count < 1:
-            raise InputError(f"The number of nodules cannot be {self.count}; enter 1 or more.")
+        for name in ("count", "count_alike"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise InputError(f"The {LABELS[name]} cannot be {number}; enter 1 or more.")
         origins = {
             name: self.origins.get(name, Origin.GIVEN)
             for name in LABELS
@@ -252,8 +264,8 @@ def measured_facts(
 ) -> tuple[NoduleFacts, ...]:
     """Return the measured facts of each nodule.
 
-    Diameters, volume, type and the solid component of a part-solid nodule are measured. The count
-    excludes calcified nodules. The lobe is estimated from the height of the nodule between the
+    Diameters, volume, type and the solid component of a part-solid nodule are measured. The counts
+    exclude calcified nodules. The lobe is estimated from the height of the nodule between the
     lowest and the highest point of its lung: upper above `UPPER_LOBE_ABOVE`, not upper below
     `NOT_UPPER_LOBE_BELOW`, unknown in between. This is an estimate because fissures are not
     segmented: the lower lobe reaches high posteriorly, the lingula low anteriorly.
@@ -263,9 +275,10 @@ def measured_facts(
         lungs: labels of the right and the left lung on any grid; None leaves the lobe unknown.
     """
     rows = tuple(nodules)
-    count = sum(row.kind is not NoduleKind.CALCIFIED for row in rows)
+    solid = sum(row.kind is NoduleKind.SOLID for row in rows)
+    subsolid = sum(row.kind in SUBSOLID for row in rows)
     extents = {} if lungs is None else lung_heights(lungs)
-    return tuple(_measured(row, count, extents.get(row.side)) for row in rows)
+    return tuple(_measured(row, solid, subsolid, extents.get(row.side)) for row in rows)
 
 
 def relative_height(z: float, extent: tuple[float, float]) -> float:
@@ -274,7 +287,9 @@ def relative_height(z: float, extent: tuple[float, float]) -> float:
     return (z - low) / (high - low) if high > low else 0.5
 
 
-def _measured(row: Nodule, count: int, extent: tuple[float, float] | None) -> NoduleFacts:
+def _measured(
+    row: Nodule, solid: int, subsolid: int, extent: tuple[float, float] | None
+) -> NoduleFacts:
     upper, origin = None, Origin.GUESSED
     if row.lobe is not None:
         upper, origin = row.lobe.is_upper, Origin.MEASURED
@@ -286,7 +301,8 @@ def _measured(row: Nodule, count: int, extent: tuple[float, float] | None) -> No
         "volume_mm3": row.volume_mm3,
         "kind": row.kind,
         "solid_component_mm": row.solid_mm,
-        "count": max(count, 1),
+        "count": max(solid + subsolid, 1),
+        "count_alike": max(subsolid if row.kind in SUBSOLID else solid, 1),
     }
     origins = dict.fromkeys(measured, Origin.MEASURED) | {"upper_lobe": origin}
     return NoduleFacts(id=row.id, upper_lobe=upper, origins=origins, **measured)

@@ -14,7 +14,6 @@ from LungNoduleSegLib.nodules.table import Nodule, Side, mean_axial_mm
 from LungNoduleSegLib.risk.alignment import LABELS, Alignment, align
 from LungNoduleSegLib.risk.facts import Status, lung_heights
 from LungNoduleSegLib.risk.growth_rate import (
-    DAYS_PER_MONTH,
     REPEATABILITY,
     Z95,
     Change,
@@ -22,7 +21,7 @@ from LungNoduleSegLib.risk.growth_rate import (
     growth_rate,
     volume_deviation,
 )
-from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads
+from LungNoduleSegLib.risk.lung_rads import nodule_change_by_lung_rads
 
 Point = tuple[float, float, float]
 
@@ -99,8 +98,8 @@ class NoduleGrowth:
 
     @property
     def diameter_change_mm(self) -> float | None:
-        """Change of the mean axial diameter; None if the two are not comparable."""
-        if self.prior is None or self.current is None or self.rate is None:
+        """Change of the mean axial diameter; None if the two are not comparable, or merged."""
+        if self.prior is None or self.current is None or self.rate is None or self.others:
             return None
         return mean_mm(self.current) - mean_mm(self.prior)
 
@@ -330,8 +329,8 @@ def _measured(pair: NoduleGrowth, prior: ChestScan, current: ChestScan) -> Nodul
         (pair.prior_volume, now.volume_mm3),
         (deviation(was, prior), deviation(now, current)),
     )
-    status = days and change_by_lung_rads(mean_mm(was), mean_mm(now), days / DAYS_PER_MONTH)
-    return replace(pair, change=rate.change, rate=rate, lung_rads=status or None)
+    status = nodule_change_by_lung_rads(was, now, days) if days and not pair.others else None
+    return replace(pair, change=rate.change, rate=rate, lung_rads=status)
 
 
 def _new(now: Nodule, prior: ChestScan, alignment: Alignment) -> NoduleGrowth:

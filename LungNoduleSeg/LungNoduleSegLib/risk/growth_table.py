@@ -124,13 +124,17 @@ def lung_rads_status(track: Track) -> Status | None:
     """Classify a track by Lung-RADS v2022; None where a reader has to decide.
 
     The last step counts. A solid or part-solid nodule that grows measurably over three or more
-    scans, but in no step as fast as Lung-RADS requires, is slowly growing.
+    scans, but in no step as fast as Lung-RADS requires, is slowly growing, unless it is smaller
+    than on the scan before.
     """
+    steps = [one for one in track.steps if one is not None]
     status = track.steps[-1].lung_rads if track.steps[-1] else None
     slow = (
         track.last.kind in (NoduleKind.SOLID, NoduleKind.PART_SOLID)
         and track.change is Change.GROWN
         and sum(one is not None for one in track.nodules) > 2
+        and all(one.lung_rads is not Status.GROWING for one in steps)
+        and (steps[-1].volume_change or 0) >= 0
     )
     return Status.SLOWLY_GROWING if slow and status in (None, Status.STABLE) else status
 
@@ -199,13 +203,16 @@ def _track(
 
 
 def _rated(track: Track, scans: Sequence[ChestScan], days: Sequence[int] | None) -> Track:
-    """Fit the growth over the comparable dates."""
-    found = [n for n, one in enumerate(track.nodules) if one is not None]
+    """Fit the growth over the comparable dates; before a merger, the sum of all is one volume."""
+    volumes = {n: one.volume_mm3 for n, one in enumerate(track.nodules) if one is not None}
     broken = (Change.NOT_COMPARABLE, Change.MERGED, Change.SPLIT)
-    start = max(
-        (n for n, one in enumerate(track.steps) if one and one.change in broken), default=-1
-    )
-    used = [n for n in found if n > start]
+    start = 0
+    for n, step in enumerate(track.steps):
+        if step and step.change in broken:
+            start = n + 1
+        elif step and step.others:
+            start, volumes[n] = n, step.prior_volume
+    used = [n for n in volumes if n >= start]
     gone = track.nodules[-1] is None
     if len(used) < 2 or days is None or gone:
         if gone and track.change not in (Change.MERGED, Change.NOT_SHOWN_NOW):
@@ -215,7 +222,7 @@ def _rated(track: Track, scans: Sequence[ChestScan], days: Sequence[int] | None)
     used_nodules = [one for n in used if (one := track.nodules[n]) is not None]
     rate = growth_rate(
         [days[n] for n in used],
-        [one.volume_mm3 for one in used_nodules],
+        [volumes[n] for n in used],
         [deviation(one, scans[n]) for n, one in zip(used, used_nodules, strict=True)],
     )
     return replace(track, change=rate.change, rate=rate)
@@ -243,6 +250,12 @@ GROWTH_COLUMNS = {
     "diameter_change_mm": Column(
         "Diameter change", "mm", "Change of the mean diameter; up to 1.5 mm is within variability"
     ),
+    "prior_solid_mm": Column(
+        "Prior solid part", "mm", "Mean diameter of the solid part in the prior scan"
+    ),
+    "current_solid_mm": Column(
+        "Current solid part", "mm", "Mean diameter of the solid part in the current scan"
+    ),
     "prior_volume_mm3": Column("Prior volume", "mm³", "Volume in the prior scan"),
     "current_volume_mm3": Column("Current volume", "mm³", "Volume in the current scan"),
     "volume_change_percent": Column("Volume change", "%", "Of the prior volume"),
@@ -263,8 +276,8 @@ GROWTH_COLUMNS = {
     "lung_rads_change": Column(
         "Lung-RADS",
         "",
-        "Change by Lung-RADS v2022: growing if the mean diameter rose by more than 1.5 mm within "
-        "12 months",
+        "Change by Lung-RADS v2022: growing if the mean diameter of the nodule or of its solid "
+        "part rose by more than 1.5 mm within 12 months; empty where a reader has to say",
     ),
     "apart_mm": Column("Apart", "mm", "Distance of the pair after the lungs are aligned"),
 } | {
@@ -316,6 +329,8 @@ def growth_row(one: NoduleGrowth, days: int | None) -> Row:
         "prior_mean_mm": mean_mm(prior) if prior else None,
         "current_mean_mm": mean_mm(current) if current else None,
         "diameter_change_mm": _rounded(one.diameter_change_mm, 1),
+        "prior_solid_mm": prior.solid_mm if prior else None,
+        "current_solid_mm": current.solid_mm if current else None,
         "prior_volume_mm3": prior.volume_mm3 if prior else None,
         "current_volume_mm3": current.volume_mm3 if current else None,
         "volume_change_percent": _rounded(None if share is None else 100 * share, 1),

@@ -18,6 +18,7 @@ from LungNoduleSegLib.risk.facts import (
     LABELS,
     NoduleFacts,
     NoduleKind,
+    Origin,
     PatientFacts,
     PriorCancer,
     Status,
@@ -142,13 +143,17 @@ def _fleischner(
         )
     sizes = ("longest_mm", "perpendicular_mm")
     by_volume = nodule.volume_mm3 is not None and nodule.longest_mm is None
-    missing = [*unknown(nodule, *(() if by_volume else sizes), "count"), *nodule.missing_type()]
+    count = _count_alike(nodule)
+    missing = unknown(nodule, *(() if by_volume else sizes))
+    if count is None:
+        missing.append("count" if nodule.count is None else "count_alike")
+    missing += nodule.missing_type()
     if kind is NoduleKind.SOLID:
         missing += unknown(patient, "high_risk")
-    if missing or nodule.count is None:
+    if missing or count is None:
         raise MissingFactsError(*missing)
     small, large = _size(nodule)
-    multiple = nodule.count > 1
+    multiple = count > 1
     number = "multiple" if multiple else "single"
     if kind is NoduleKind.SOLID:
         size = "below 6 mm" if small else "above 8 mm" if large else "6 to 8 mm"
@@ -168,6 +173,16 @@ def _fleischner(
             (6, 12),
         )
     return category, _single_part_solid(nodule.solid_component_mm)
+
+
+def _count_alike(nodule: NoduleFacts) -> int | None:
+    """Number of nodules of its class; the measured one only while what it rests on stands."""
+    if nodule.count == 1:
+        return 1
+    corrected = Origin.GIVEN in (nodule.origins.get("count"), nodule.origins.get("kind"))
+    if corrected and nodule.origins.get("count_alike") is Origin.MEASURED:
+        return None
+    return nodule.count_alike
 
 
 def _size(nodule: NoduleFacts) -> tuple[bool, bool]:
@@ -278,7 +293,10 @@ def _bts(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
 
 def _bts_solid(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
     if nodule.smooth_juxtapleural:
-        return "perifissural or subpleural, smooth", "No follow-up.", None
+        if nodule.longest_mm is None:
+            raise MissingFactsError("longest_mm")
+        if nodule.longest_mm < 10:
+            return "perifissural or subpleural, smooth, below 10 mm", "No follow-up.", None
     if nodule.volume_mm3 is not None:
         small, large = nodule.volume_mm3 < 80, nodule.volume_mm3 >= 300
         size = "below 80 mm³" if small else "300 mm³ or more" if large else "80 to 300 mm³"

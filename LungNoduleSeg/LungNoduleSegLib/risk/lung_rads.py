@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from LungNoduleSegLib.nodules.table import mean_axial_mm, rounded
+from LungNoduleSegLib.nodules.table import Nodule, mean_axial_mm, rounded
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     Airway,
@@ -39,13 +39,17 @@ GROWTH_MM = 1.5
 """Growth is an increase of the mean diameter by more than this within 12 months (v2022)."""
 
 
-def change_by_lung_rads(previous_mm: float, now_mm: float, months: float) -> Status | None:
-    """Classify a change of the mean diameter between two scans by Lung-RADS v2022.
+TWELVE_MONTHS_DAYS = 366
+"""Twelve months that hold a 29 February."""
+
+
+def change_by_lung_rads(previous_mm: float, now_mm: float, days: int) -> Status | None:
+    """Classify a change of a mean diameter between two scans by Lung-RADS v2022.
 
     Args:
         previous_mm: mean diameter on the previous scan.
         now_mm: mean diameter now.
-        months: time between the two scans.
+        days: time between the two scans.
 
     Returns:
         STABLE (or smaller) or GROWING; None if the scans are more than 12 months apart and the
@@ -54,7 +58,32 @@ def change_by_lung_rads(previous_mm: float, now_mm: float, months: float) -> Sta
     rise = rounded(now_mm, "0.1") - rounded(previous_mm, "0.1")
     if rise <= Decimal(str(GROWTH_MM)):
         return Status.STABLE
-    return Status.GROWING if months <= 12 else None
+    return Status.GROWING if days <= TWELVE_MONTHS_DAYS else None
+
+
+def nodule_change_by_lung_rads(previous: Nodule, now: Nodule, days: int) -> Status | None:
+    """Classify the change of a measured nodule, and of its solid component, by Lung-RADS v2022.
+
+    A part-solid nodule grows if either does; ground glass that has become part-solid counts as
+    having had a solid component of 0 mm.
+
+    Args:
+        previous: the nodule on the previous scan.
+        now: the nodule now.
+        days: time between the two scans.
+
+    Returns:
+        As `change_by_lung_rads`, and None also for a nodule whose type changed without growth.
+    """
+    sizes = [tuple(mean_axial_mm(one.diameter_mm, one.perpendicular_mm) for one in (previous, now))]
+    if now.solid_mm is not None and previous.kind in (NoduleKind.PART_SOLID, NoduleKind.NON_SOLID):
+        sizes.append((previous.solid_mm or 0, now.solid_mm))
+    changes = [change_by_lung_rads(before, after, days) for before, after in sizes]
+    if Status.GROWING in changes:
+        return Status.GROWING
+    solid = (NoduleKind.SOLID, NoduleKind.CALCIFIED)
+    alike = previous.kind is now.kind or {previous.kind, now.kind} == set(solid)
+    return Status.STABLE if alike and None not in changes else None
 
 
 LUNG_RADS = (
@@ -320,15 +349,33 @@ def _stepped(nodule: NoduleFacts) -> LungRads:
 
 
 def _stable(nodule: NoduleFacts, reaches: Reaches, size: str) -> tuple[LungRads, str]:
-    """Stepped management, but by size for a solid nodule that crossed a size limit."""
+    """Stepped management, but by size for a nodule that crossed a size limit."""
     stepped = _stepped(nodule)
-    if nodule.previous_mean_mm is not None and nodule.type is NoduleKind.SOLID:
-        mean = float(rounded(nodule.previous_mean_mm, "0.1"))
-        was, _ = _solid(Status.BASELINE, lambda limit: mean >= limit, "")
-        now, _ = _solid(Status.BASELINE, reaches, size)
+    was = _by_previous_size(nodule)
+    if was is not None:
+        now = _by_size(nodule, reaches)
         if now > was and now > stepped:
-            return now, f"solid nodule that crossed a size limit, now {size}"
+            return now, f"{nodule.type} nodule that crossed a size limit, now {size}"
     return stepped, f"stable {nodule.type} nodule, {nodule.previous_category} before"
+
+
+def _by_previous_size(nodule: NoduleFacts) -> LungRads | None:
+    """Category by the size on the previous CT alone; None if that is not known."""
+    if nodule.previous_mean_mm is None:
+        return None
+    mean = float(rounded(nodule.previous_mean_mm, "0.1"))
+    before = replace(nodule, solid_component_mm=nodule.previous_solid_mm, longest_mm=None)
+    try:
+        return _by_size(before, lambda limit: mean >= limit)
+    except MissingFactsError:
+        return None
+
+
+def _by_size(nodule: NoduleFacts, reaches: Reaches) -> LungRads:
+    """Category of a solid or part-solid nodule by its size alone."""
+    if nodule.type is NoduleKind.SOLID:
+        return _solid(Status.BASELINE, reaches, "")[0]
+    return _part_solid(nodule, Status.BASELINE, reaches, "")[0]
 
 
 ORDER = (
