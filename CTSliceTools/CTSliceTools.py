@@ -29,6 +29,13 @@ class CTSliceTools(ScriptedLoadableModule):
         parent.acknowledgementText = _(
             "Based on the tutorial “Building a CT Slice Localizer With Keras” of 2019."
         )
+        slicer.app.connect("startupCompleted()", self.registerLayout)
+
+    def registerLayout(self) -> None:
+        """Make scenes show their views that were saved with two volumes side by side."""
+        from CTLungScreeningSlicer.panel.side_by_side import register_layout  # noqa: PLC0415
+
+        register_layout()
 
 
 @parameterNodeWrapper
@@ -66,11 +73,22 @@ class CTSliceToolsModuleLogic(ScriptedLoadableModuleLogic):
 
 
 class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
-    """Plumbing between the .ui file, the parameter node and the sections."""
+    """Plumbing between the .ui file, the parameter node and the sections.
+
+    Attributes:
+        binding: keeps panel and parameters together; None where Slicer is too old.
+    """
+
+    binding: Any = None
 
     def setup(self) -> None:
         """Build the panel."""
         # Not at the top of the file, which Slicer imports when it starts.
+        from CTLungScreeningSlicer.panel.widgets import refuse_old_slicer  # noqa: PLC0415
+
+        ScriptedLoadableModuleWidget.setup(self)
+        if refuse_old_slicer(self.layout):
+            return
         from CTLungScreeningSlicer.panel.section import ParameterBinding  # noqa: PLC0415
         from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection  # noqa: PLC0415
         from CTSliceToolsSlicer.panel.localize_section import LocalizeSection  # noqa: PLC0415
@@ -79,7 +97,6 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
         from CTSliceToolsSlicer.panel.training_section import TrainingSection  # noqa: PLC0415
         from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic  # noqa: PLC0415
 
-        ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/CTSliceTools.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
@@ -112,15 +129,18 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
 
     def cleanup(self) -> None:
         """Stop all work and let go of the scene: the module is unloaded, or Slicer quits."""
-        self.binding.close()
+        if self.binding is not None:
+            self.binding.close()
 
     def enter(self) -> None:
         """The panel is shown."""
-        self.binding.enter()
+        if self.binding is not None:
+            self.binding.enter()
 
     def exit(self) -> None:
         """Another module is shown: keys are Slicer's again; the scene may change unheard."""
-        self.binding.leave()
+        if self.binding is not None:
+            self.binding.leave()
 
     def stop(self) -> None:
         """Stop the annotation and all runs."""

@@ -77,13 +77,26 @@ class LungNoduleSegModuleLogic(ScriptedLoadableModuleLogic):
 
 
 class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
-    """Plumbing between the .ui file, the parameter node and the sections."""
+    """Plumbing between the .ui file, the parameter node and the sections.
+
+    Attributes:
+        binding: keeps panel and parameters together; None where Slicer is too old.
+    """
+
+    binding: Any = None
 
     def setup(self) -> None:
         """Build the panel."""
         # Not at the top of the file, which Slicer imports when it starts.
+        from CTLungScreeningSlicer.panel.widgets import (  # noqa: PLC0415
+            ModelChooser,
+            refuse_old_slicer,
+        )
+
+        ScriptedLoadableModuleWidget.setup(self)
+        if refuse_old_slicer(self.layout):
+            return
         from CTLungScreeningSlicer.panel.section import ParameterBinding  # noqa: PLC0415
-        from CTLungScreeningSlicer.panel.widgets import ModelChooser  # noqa: PLC0415
         from LungNoduleSegLib.options import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.batch_section import BatchSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.follow_up_section import FollowUpSection  # noqa: PLC0415
@@ -100,7 +113,6 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         from LungNoduleSegSlicer.panel.training_section import TrainingSection  # noqa: PLC0415
         from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: PLC0415
 
-        ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/LungNoduleSeg.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
@@ -155,15 +167,18 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def cleanup(self) -> None:
         """Stop all work and let go of the scene: the module is unloaded, or Slicer quits."""
-        self.binding.close()
+        if self.binding is not None:
+            self.binding.close()
 
     def enter(self) -> None:
         """The panel is shown."""
-        self.binding.enter()
+        if self.binding is not None:
+            self.binding.enter()
 
     def exit(self) -> None:
         """Another module is shown: runs go on; the scene may change unheard."""
-        self.binding.leave()
+        if self.binding is not None:
+            self.binding.leave()
 
     def stop(self) -> None:
         """Stop all runs."""

@@ -2,7 +2,9 @@
 
 import math
 import re
+import tempfile
 import unittest
+from pathlib import Path
 from typing import Any
 
 import slicer_host
@@ -258,6 +260,32 @@ class TestObstacles(FollowUpTest):
 
 
 class TestScene(FollowUpTest):
+    def test_a_scene_opens_with_the_volumes_that_were_chosen(self) -> None:
+        """Though the prior scan is the first volume of the file."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        file = str(Path(folder.name) / "scene.mrb")
+        for shown in (True, False):
+            with self.subTest(shown=shown):
+                self.assertTrue(slicer.mrmlScene.WriteToMRB(file))
+                slicer.mrmlScene.Clear()
+                process_events()
+                if not shown:
+                    leave_panel()
+                self.assertTrue(slicer.mrmlScene.ReadFromMRB(file))
+                process_events()
+                panel = open_panel("LungNoduleSeg")
+                chosen = panel.ui.volumeSelector, panel.ui.priorSelector
+                names = [one.currentNode().GetName() for one in chosen]
+                self.assertEqual(names, ["now", "before"])
+
+    def test_a_hidden_panel_leaves_the_choice_alone(self) -> None:
+        leave_panel()
+        slicer.mrmlScene.RemoveNode(self.volume)
+        process_events()
+        node = slicer.mrmlScene.GetSingletonNode("LungNoduleSeg", "vtkMRMLScriptedModuleNode")
+        self.assertIsNone(node.GetNodeReference("volume"))
+
     def start(self) -> None:
         self.bar.button.click()
         wait_until(lambda: bool(self.children()))

@@ -4,6 +4,7 @@ Runs in a real Slicer too, and on the stand-in of `slicer_host` elsewhere.
 """
 
 import os
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -31,8 +32,9 @@ from CTLungScreeningSlicer.panel.run_bar import (
     duration_text,
 )
 from CTLungScreeningSlicer.panel.section import Debounced, Signal
+from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
 from CTLungScreeningSlicer.panel.slice_views import KeyShortcuts
-from CTLungScreeningSlicer.panel.widgets import ModelChooser, shown_errors
+from CTLungScreeningSlicer.panel.widgets import ModelChooser
 from panel_host import ROOT, write_card
 from slicer_host.actions import press, process_events, tool_tip, wait_until
 
@@ -362,40 +364,55 @@ class TestShortcuts(unittest.TestCase):
         self.assertEqual((self.field.text, self.pressed), ("`10-", []))
 
 
-@unittest.skipIf(slicer_host.is_real(), "Slicer's version cannot be changed")
-class TestOldSlicer(unittest.TestCase):
-    """What an older Slicer lacks is said in one sentence; else it is a mistake of ours."""
+def hidden_panels(then: str, minor: int = 12) -> list[str]:
+    """Make the panels of both modules in a new process, where nobody opens them.
 
-    @staticmethod
-    def use_what_is_new() -> None:
-        with shown_errors():
-            slicer.vtkSegment().SetWhatIsNew(1)
+    Args:
+        then: code that prints something of a `panel`.
+        minor: of the version of Slicer.
+    """
+    code = f"""
+import slicer_host
+slicer = slicer_host.start()
+import qt
+from panel_host import ROOT
+for name in ("CTSliceTools", "LungNoduleSeg"):
+    slicer.app.moduleManager().load(ROOT / name / (name + ".py"))
+    type(slicer.app).minorVersion = {minor}
+    panel = slicer.util.getModuleWidget(name)
+    {then}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
 
-    def test_one_sentence_names_what_is_missing(self) -> None:
-        with (
-            mock.patch.object(type(slicer.app), "minorVersion", 6),
-            self.assertLogs(level="ERROR") as shown,
-        ):
-            self.use_what_is_new()
-        self.assertIn("This is Slicer 5.6, which lacks", shown.output[0])
-        self.assertIn("SetWhatIsNew", shown.output[0])
-        self.assertNotIn("Traceback", shown.output[0])
 
-    def test_in_a_new_one_it_is_raised(self) -> None:
-        with self.assertRaises(AttributeError):
-            self.use_what_is_new()
+@unittest.skipIf(slicer_host.is_real(), "the application makes panels itself")
+class TestHiddenPanel(unittest.TestCase):
+    def test_a_panel_that_is_only_asked_for_takes_no_keys(self) -> None:
+        """`slicer.util.getModuleLogic` makes the widget of a module that nobody has opened."""
+        self.assertEqual(hidden_panels("print(panel.binding.parameters)"), ["None", "None"])
 
-    def test_it_ends_a_run_as_well(self) -> None:
-        def lacks() -> Work[None]:
-            slicer.vtkSegment().SetWhatIsNew(1)
-            yield child(QUICK, "1")
+    def test_a_scene_of_two_volumes_side_by_side_has_views(self) -> None:
+        """They were saved with the number of our layout; nobody has opened a panel since."""
+        then = (
+            "print(slicer.app.layoutManager().layoutLogic().GetLayoutNode()"
+            f".IsLayoutDescription({LAYOUT}))"
+        )
+        self.assertEqual(hidden_panels(then), ["True", "True"])
 
-        runner, ends = WorkRunner(), []
-        runner.ended.connect(lambda *end: ends.append(end))
-        with mock.patch.object(type(slicer.app), "minorVersion", 6):
-            runner.start(lacks())
-            wait_until(lambda: bool(ends))
-        self.assertIn("This is Slicer 5.6, which lacks", ends[0][0])
+    def test_an_old_slicer_is_named_in_one_sentence(self) -> None:
+        then = (
+            "(label,) = panel.parent.findChildren(qt.QLabel); print(label.text);"
+            "panel.enter(); panel.exit(); panel.cleanup()"
+        )
+        text = "This is Slicer 5.11: the panel needs 5.12 or newer."
+        self.assertEqual(hidden_panels(then, minor=11), [text, text])
 
 
 class TestPackages(unittest.TestCase):

@@ -103,10 +103,16 @@ class TestParameterNode(unittest.TestCase):
         self.assertEqual((self.ui.slider.value, self.ui.choice.currentIndex), (5, 1))
 
     def test_after_disconnecting_they_do_not(self) -> None:
-        tag = self.parameters.connectGui(self.ui)
+        tag = self.parameters.connectParametersToGui({"text": self.ui.line})
         self.parameters.disconnectGui(tag)
         self.ui.line.text = "b"
         self.assertEqual(self.parameters.text, "a")
+
+    def test_connecting_all_returns_no_tag(self) -> None:
+        self.assertIsNone(self.parameters.connectGui(self.ui))
+        self.parameters.disconnectGui(None)
+        self.ui.line.text = "b"
+        self.assertEqual(self.parameters.text, "b")
 
     def test_values_are_checked(self) -> None:
         with self.assertRaises(ValueError):

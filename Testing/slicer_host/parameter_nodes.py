@@ -123,12 +123,12 @@ class _Wrapper:
         """Set a parameter by its name."""
         self.allParameters[name].write(self.parameterNode, value)
 
-    def connectGui(self, gui: Any) -> int:
-        """Keep the widgets of `gui` that name a parameter equal to it; return a tag."""
+    def connectGui(self, gui: Any) -> None:
+        """Keep the widgets of `gui` that name a parameter equal to it; as in Slicer, for good."""
         named = [
             (widget.property("SlicerParameterName"), widget) for widget in gui.__dict__.values()
         ]
-        return self.connectParametersToGui({name: widget for name, widget in named if name})
+        self.connectParametersToGui({name: widget for name, widget in named if name})
 
     def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
         """Keep widgets equal to the parameters they are given for; return a tag."""

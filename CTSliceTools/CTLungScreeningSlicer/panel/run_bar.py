@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from CTLungScreeningLib.child_process import ChildError, ChildProcess, RunningWork, Work
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningSlicer.panel.section import Signal
-from CTLungScreeningSlicer.panel.widgets import lacking, shown_errors
+from CTLungScreeningSlicer.panel.widgets import shown_errors
 
 
 @dataclass(frozen=True)
@@ -224,11 +224,8 @@ class WorkRunner:
             self._end(str(problem), self._log_text)
             return
         except Exception as problem:
-            text = lacking(problem)
-            if not text:
-                logging.exception("The run failed")
-                text = _("The run failed: {problem}").format(problem=problem)
-            self._end(text, self._log_text)
+            logging.exception("The run failed")
+            self._end(_("The run failed: {problem}").format(problem=problem), self._log_text)
             return
         if running.child is None:
             if self.state is not RunState.RUNNING:

@@ -112,16 +112,19 @@ class ParameterBinding(VTKObservationMixin):
         self.parameters: Any = None
         self._volume: Any = None
         self._panel, self._find, self._show, self._stop = panel, find, show, stop
-        self._tag: int | None = None
+        self._tag = -1
         self._held_node: Any = None
         # Also where it is the one that was chosen before, which changes no parameter.
         panel.ui.volumeSelector.nodeActivated.connect(_show_activated)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._scene_closes)
         self.addObserver(scene, scene.EndCloseEvent, self._scene_changed)
+        self.addObserver(scene, scene.StartImportEvent, self._scene_loads)
         self.addObserver(scene, scene.EndImportEvent, self._scene_changed)
         self.addObserver(scene, scene.NodeRemovedEvent, self.refresh)
-        self.enter()
+        # Not where a script merely asks for the module's widget; Slicer calls `enter` itself.
+        if panel.parent.isEntered:
+            self.enter()
 
     def enter(self) -> None:
         """Bind the parameters when the panel is shown; their default is the volume in view."""
@@ -139,7 +142,7 @@ class ParameterBinding(VTKObservationMixin):
     def _live(self) -> "ParameterBinding":
         """Return the binding of the shown panel: Slicer 5.6 keeps notifying the first one."""
         panel = getattr(slicer.modules, f"{self._panel.moduleName}Widget", self._panel)
-        return cast("ParameterBinding", getattr(panel, "binding", self))
+        return cast("ParameterBinding", panel.binding or self)
 
     def close(self) -> None:
         """Stop all work and release the scene before the module is unloaded."""
@@ -182,6 +185,10 @@ class ParameterBinding(VTKObservationMixin):
         self._stop()
         self._bind(None)
 
+    def _scene_loads(self, *_arguments: Any) -> None:
+        """Release the widgets, whose lists are filled anew and then choose their first node."""
+        self._bind(None)
+
     def _scene_changed(self, *_arguments: Any) -> None:
         """Bind the parameters again after the scene was closed or loaded."""
         if self._panel.parent.isEntered:
@@ -195,12 +202,19 @@ class ParameterBinding(VTKObservationMixin):
         self.parameters = parameters
         self._volume = parameters and parameters.volume  # that the views show, or the user knows
         if parameters is not None:
-            # connectGui never removes its observer: without a reference to the node, Python's
+            # Connecting leaves an observer for good: without a reference to the node, Python's
             # garbage collector clears it, and VTK calls a deleted function.
             self._held_node = parameters.parameterNode
-            self._tag = parameters.connectGui(self._panel.ui)
+            # Not connectGui, which returns no tag.
+            widgets = named_widgets(self._panel.ui, "SlicerParameterName")
+            self._tag = parameters.connectParametersToGui(widgets)
             self.addObserver(parameters.parameterNode, modified, self.refresh)
         self.refresh()
+
+
+def named_widgets(ui: Any, mark: str) -> dict[str, Any]:
+    """Return the widgets of a .ui file that have a dynamic property, by its value."""
+    return {name: one for one in vars(ui).values() if (name := one.property(mark))}
 
 
 def _show_activated(volume: Any | None) -> None:
@@ -272,7 +286,7 @@ class SectionParameters:
         """
         self._wrapper, self._changed = wrapper, changed
         self.values: Any = None
-        self.widgets = {name: one for one in vars(ui).values() if (name := one.property(mark))}
+        self.widgets = named_widgets(ui, mark)
         self._node: Any = None
         self._tags = (-1, -1)
 

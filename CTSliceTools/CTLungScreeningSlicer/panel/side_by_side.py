@@ -177,8 +177,7 @@ class SideBySide:
             _composite_node(RED_NAME).GetBackgroundVolumeID(),
             slice_to_ras,
         )
-        if not layout.IsLayoutDescription(LAYOUT):
-            layout.AddLayoutDescription(LAYOUT, LAYOUT_XML)
+        register_layout()
         layout.SetViewArrangement(LAYOUT)
         beside = _slice_node(BESIDE_NAME)
         beside.SetViewGroup(VIEW_GROUP)
@@ -251,6 +250,13 @@ class SideBySide:
     def _read_levels(self) -> tuple[float, float]:
         red, beside = (_slice_node(name) for name in (RED_NAME, BESIDE_NAME))
         return float(view_centre(red)[2]), float(view_centre(beside)[2])
+
+
+def register_layout() -> None:
+    """Tell Slicer the layout: a scene that was saved with it has its number only."""
+    layout = _layout_node()
+    if layout is not None and not layout.IsLayoutDescription(LAYOUT):
+        layout.AddLayoutDescription(LAYOUT, LAYOUT_XML)
 
 
 def _show_alike(volume: Any, other: Any) -> None:

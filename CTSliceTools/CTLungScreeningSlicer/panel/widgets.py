@@ -13,38 +13,30 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningSlicer.panel.section import Signal
 
-OLDEST = 5, 10
-"""The oldest Slicer that has all that is used."""
+OLDEST = 5, 12
+"""The oldest Slicer that brings all that is used, above all pydicom 3."""
+
+
+def refuse_old_slicer(layout: Any) -> bool:
+    """Say so in an empty panel if this Slicer is too old for it; tell whether it is."""
+    version = int(slicer.app.majorVersion), int(slicer.app.minorVersion)
+    if version >= OLDEST:
+        return False
+    text = _("This is Slicer {version}: the panel needs {oldest} or newer.")
+    this, oldest = (".".join(map(str, one)) for one in (version, OLDEST))
+    label = qt.QLabel(text.format(version=this, oldest=oldest))
+    label.wordWrap = True
+    layout.addWidget(label)
+    return True
 
 
 @contextmanager
 def shown_errors() -> Iterator[None]:
-    """Show an `InputError` raised within, and go on after it; so with what an old Slicer lacks."""
+    """Show an `InputError` raised within, and go on after it."""
     try:
         yield
     except InputError as problem:
         slicer.util.errorDisplay(str(problem), windowTitle=_("Cannot continue"))
-    except (AttributeError, ImportError) as problem:
-        text = lacking(problem)
-        if not text:
-            raise
-        slicer.util.errorDisplay(text, windowTitle=_("Slicer is too old"))
-
-
-def lacking(problem: Exception) -> str:
-    """Return a sentence if an error is due to an old Slicer, else "".
-
-    Args:
-        problem: that was raised; a class or method that is missing raises an `AttributeError`
-            or `ImportError`.
-    """
-    version = int(slicer.app.majorVersion), int(slicer.app.minorVersion)
-    if version >= OLDEST or not isinstance(problem, AttributeError | ImportError):
-        return ""
-    return _(
-        "This is Slicer {major}.{minor}, which lacks something that is needed here ({problem}): "
-        "install Slicer {oldest} or newer."
-    ).format(major=version[0], minor=version[1], problem=problem, oldest=".".join(map(str, OLDEST)))
 
 
 def choose_file(title: str, filters: str) -> Path | None:
@@ -52,9 +44,10 @@ def choose_file(title: str, filters: str) -> Path | None:
     return _path(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, "", filters))
 
 
-def choose_new_file(title: str, name: str, filters: str) -> Path | None:
-    """Ask for a file to write; the dialog asks before one is replaced."""
-    return _path(qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, name, filters))
+def choose_new_file(title: str, name: str, filters: str, suffix: str) -> Path | None:
+    """Ask for a file to write; one without a suffix gets `suffix`."""
+    file = _path(qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, name, filters))
+    return file.with_suffix(suffix) if file is not None and not file.suffix else file
 
 
 def choose_folder(title: str, start: str) -> Path | None:
@@ -78,12 +71,11 @@ def offer_file(button: Any, field: Any, title: str, filters: str) -> None:
 
 def offer_new_file(button: Any, field: Any, title: str, filters: str, suffix: str) -> None:
     """Make a button ask for a file to write; one without a suffix gets `suffix`."""
-
-    def ask() -> Path | None:
-        file = choose_new_file(title, field.text or field.placeholderText, filters)
-        return file.with_suffix(suffix) if file is not None and not file.suffix else file
-
-    _offer(button, field, ask)
+    _offer(
+        button,
+        field,
+        lambda: choose_new_file(title, field.text or field.placeholderText, filters, suffix),
+    )
 
 
 def _offer(button: Any, field: Any, ask: Callable[[], Path | None]) -> None:

@@ -50,13 +50,23 @@ class CornerLabels:
         self._text_of = text_of
         self._actors: dict[str, tuple[Any, Any]] = {}
         self._tags: list[tuple[Any, int]] = []
+        self._add_soon = Debounced(self._add)
 
     def enable(self) -> None:
-        """Show the texts in the views that there are now."""
+        """Show the texts in all views, also in those that another layout brings."""
         layout = slicer.app.layoutManager()
         if self._actors or layout is None:
             return
+        node = layout.layoutLogic().GetLayoutNode()
+        tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._add_soon)
+        self._tags.append((node, tag))
+        self._add()
+
+    def _add(self) -> None:
+        layout = slicer.app.layoutManager()
         for name in layout.sliceViewNames():
+            if name in self._actors:
+                continue
             widget = layout.sliceWidget(name)
             actor = _make_actor()
             _renderer(widget.sliceView()).AddViewProp(actor)
@@ -70,6 +80,7 @@ class CornerLabels:
 
     def disable(self) -> None:
         """Set the texts away."""
+        self._add_soon.cancel()
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         for widget, actor in self._actors.values():
@@ -422,8 +433,8 @@ class AnnotateSection(Section):
             self.change(lambda volume: self.load(file))
 
     def _ask_and_save(self) -> None:
-        filters = _("Annotation (*.json);;Markups (*.mrk.json)")
-        file = choose_new_file(_("Save landmarks"), ANNOTATION, filters)
+        filters = _("Annotation, or markups with the ending .mrk.json (*.json)")
+        file = choose_new_file(_("Save landmarks"), ANNOTATION, filters, ".json")
         if file is not None:
             with shown_errors():
                 self.save(file)

@@ -75,7 +75,7 @@ _LONGEST = 16
 
 _STATE = 4
 _MOST_ROWS = 8
-_FAILED_COLOUR = "#c62828"
+_FAILED_COLOUR = "#e5533d"
 
 
 class BatchTable:

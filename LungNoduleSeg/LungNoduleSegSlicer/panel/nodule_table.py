@@ -25,7 +25,7 @@ _VERDICTS = (None, *Verdict)
 """Sort order of the column."""
 
 _MARKS = {Verdict.ACCEPTED: "✓", Verdict.REJECTED: "✗", Verdict.UNCERTAIN: "?"}
-_COLORS = {Verdict.ACCEPTED: "#3a9d4f", Verdict.REJECTED: "#d64b3a", Verdict.UNCERTAIN: "#c77f00"}
+_COLORS = {Verdict.ACCEPTED: "#3a9d4f", Verdict.REJECTED: "#e5533d", Verdict.UNCERTAIN: "#c77f00"}
 """Colours of verdicts, legible on a light and on a dark background."""
 
 

@@ -109,12 +109,15 @@ class OutputSection(Section):
             button.enabled = ready
 
     def _ask_for_report(self) -> None:
-        path = choose_new_file(_("Save the report"), self._name(REPORT), _("Web page (*.html)"))
+        path = choose_new_file(
+            _("Save the report"), self._name(REPORT), _("Web page (*.html)"), ".html"
+        )
         if path is not None:
             self.save_report(path)
 
     def _ask_for_table(self) -> None:
-        path = choose_new_file(_("Save the table"), self._name(TABLE), _("Table (*.csv)"))
+        filters = _("Table (*.csv)")
+        path = choose_new_file(_("Save the table"), self._name(TABLE), filters, ".csv")
         if path is not None:
             self.save_table(path)
 

@@ -42,8 +42,8 @@ _NODULE = [name for name in _HINTS if name != COUNT]
 _GROUPS = {
     "Size": ("longest_mm", "perpendicular_mm", "volume_mm3", "solid_component_mm"),
     "Appearance": (
-        *("kind", "benign_pattern", "spiculation", "smooth_juxtapleural", "cyst"),
-        *("suspicious_features", "infection", "pet_uptake", "proven_benign"),
+        *("kind", "count_alike", "benign_pattern", "spiculation", "smooth_juxtapleural"),
+        *("cyst", "suspicious_features", "infection", "pet_uptake", "proven_benign"),
     ),
     "Location": ("upper_lobe", "airway"),
 }
