@@ -11,7 +11,14 @@ from LungNoduleSegLib.nodules.measures import axial_diameters
 from LungNoduleSegLib.nodules.outline import NoduleOutline, refine_outline
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.phantom.chest import Place
-from LungNoduleSegLib.phantom.crops import Crop, CropSpec, Kernel, make_crop, rough_mark
+from LungNoduleSegLib.phantom.crops import (
+    Crop,
+    CropSpec,
+    Kernel,
+    make_crop,
+    measure_trial,
+    rough_mark,
+)
 
 crop = cache(make_crop)
 
@@ -211,3 +218,27 @@ def test_the_blur_does_not_swell_small_nodules(slice_mm: float, off: float) -> N
         assert image is not None
         ratios.append(image.volume_mm3 / made.volume_mm3)
     assert np.median(ratios) == pytest.approx(1, abs=off)
+
+
+@pytest.mark.parametrize(
+    ("spec", "off_mm"),
+    [
+        (
+            CropSpec(
+                7.1, NoduleKind.PART_SOLID, Place.VESSEL, 0.6, 0.836, noise_hu=12.6, seed=910283
+            ),
+            3,
+        ),
+        (
+            CropSpec(27.6, NoduleKind.SOLID, Place.PLEURA, 1.25, 0.636, noise_hu=22.2, seed=910060),
+            2,
+        ),
+    ],
+)
+def test_an_outline_does_not_run_on_along_a_vessel_or_into_the_wall(
+    spec: CropSpec, off_mm: float
+) -> None:
+    """Of these, one was 33 mm long for 7 mm, and one 53 mm for 36: as long as what is looked at."""
+    trial = measure_trial(spec)
+    assert trial is not None
+    assert trial.measured[0] == pytest.approx(trial.truth[0], abs=off_mm)

@@ -14,9 +14,9 @@ from scipy.spatial.distance import pdist, squareform
 from CTLungScreeningLib.child_process import Work, complete
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
 from LungNoduleSegLib.nodules.outline import (
-    MARGIN_MM,
     ImageOutline,
     NoduleOutline,
+    reach_mm,
     refine_outline,
 )
 from LungNoduleSegLib.nodules.table import (
@@ -195,8 +195,7 @@ class NoduleMeter:
     def _surroundings(self, box: Box, mark: NDArray[np.bool_]) -> Box:
         """What `refine_outline` looks at about a mark, or a little more."""
         spacing = self.border.spacing
-        reach = max(MARGIN_MM, sphere_diameter(mark.sum() * spacing.prod()) / 2)
-        margin = np.ceil(reach / spacing).astype(int) + 1
+        margin = np.ceil(reach_mm(mark, spacing) / spacing).astype(int) + 1
         z, y, x = (
             slice(max(0, part.start - more), part.stop + more)
             for part, more in zip(box, margin.tolist(), strict=True)

@@ -18,6 +18,13 @@ from LungNoduleSegLib.nodules.wall import Box, lung_side
 MARGIN_MM = 12.0
 """Surroundings that are looked at, at least; more around a large nodule."""
 
+WIDER = 2
+"""Times as far is looked if what is outlined goes on beyond that."""
+
+MOST_AT_RIM = 0.1
+"""What goes on beyond that has at least this share of the cross-section of a sphere as large; a
+nodule with a thin vessel has less."""
+
 LUNG_HU = -600
 """Aerated lung lies below it, whatever the breath."""
 
@@ -164,8 +171,39 @@ def refine_outline(
     Returns:
         The outline; None if the image shows none.
     """
-    size = np.cbrt(6 / np.pi * mark.sum() * spacing.prod())
-    crop = _crop(box, hu.shape, spacing, max(MARGIN_MM, 0.5 * size))
+    nodule = _Marked(hu, lungs, spacing, box, mark, owner, number)
+    reach = reach_mm(mark, spacing)
+    try:
+        return _refined(nodule, reach / WIDER, last=False)
+    except _EscapedError:
+        return _refined(nodule, reach, last=True)
+
+
+class _EscapedError(Exception):
+    """A part goes on beyond the crop."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Marked:
+    """What `refine_outline` is given."""
+
+    hu: NDArray[Any]
+    lungs: NDArray[Any]
+    spacing: NDArray[np.float64]
+    box: Box
+    mark: NDArray[np.bool_]
+    owner: NDArray[Any] | None
+    number: int
+
+
+def _refined(marked: _Marked, margin_mm: float, last: bool) -> NoduleOutline | None:
+    """Outline a nodule within a margin around its mark.
+
+    Raises:
+        _EscapedError: if it goes on beyond, unless this is the last try.
+    """
+    hu, spacing, box, mark = marked.hu, marked.spacing, marked.box, marked.mark
+    crop = _crop(box, hu.shape, spacing, margin_mm)
     finer = max(1, round(spacing[0] / max(spacing[1], 0.7)))
     fine = spacing / (finer, 1, 1)
     native = np.clip(hu[crop].astype(np.float32), -1024, SOFT_HU)
@@ -175,7 +213,7 @@ def refine_outline(
         tuple(slice(a.start - c.start, a.stop - c.start) for a, c in zip(box, crop, strict=True))
     ] = mark
     inside = np.repeat(inside, finer, axis=0)
-    lung = np.repeat(lungs[crop] > 0, finer, axis=0)
+    lung = np.repeat(marked.lungs[crop] > 0, finer, axis=0)
 
     away = _distance(inside, fine)
     air = lung & (density < LUNG_HU) & (away > 2)
@@ -185,8 +223,9 @@ def refine_outline(
     around = float(np.median(density[near if near.sum() >= 50 else air]))
     noise = 1.4826 * float(np.median(np.abs(density[air] - around)))
     free = lung_side(density > (around + SOFT_HU) / 2, lung, inside, away, fine)
-    if owner is not None:
-        others = (owner[crop] != 0) & (owner[crop] != number)
+    if marked.owner is not None:
+        owner = marked.owner[crop]
+        others = (owner != 0) & (owner != marked.number)
         free &= ~np.repeat(others, finer, axis=0)
     if (inside & free).any():
         inside &= free
@@ -199,9 +238,13 @@ def refine_outline(
     if peak < around + max(LEAST_CONTRAST_HU, 2 * noise):
         return None
     seed = _deepest(core, fine)
-    scene = _Scene(density, smooth, free, inside, fine, around)
-    nodule, solid = _outlined(scene, peak, seed)
-    if nodule is None:
+    rim = np.repeat(_rim(crop, len(hu)), finer, axis=0)
+    for where in (free, free & (lung | inside)):
+        scene = _Scene(density, smooth, where, rim, last, inside, fine, around)
+        nodule, solid = _outlined(scene, peak, seed)
+        if nodule is not None:
+            break
+    else:
         return None
     ratio = nodule.volume_mm3 / (mark.sum() * spacing.prod())
     if not FURTHEST_FROM_MARK[0] <= ratio <= FURTHEST_FROM_MARK[1]:
@@ -235,6 +278,8 @@ class _Scene:
         density: HU, at most `SOFT_HU`.
         smooth: the same, blurred by half a millimetre.
         free: the lung's side of its wall.
+        rim: the faces of the crop beyond which the scan goes on.
+        last: whether there will be no wider crop.
         mark: the rough mask.
         spacing: mm along (z, y, x).
         around: HU of the lung around.
@@ -243,6 +288,8 @@ class _Scene:
     density: NDArray[np.float32]
     smooth: NDArray[np.float32]
     free: NDArray[np.bool_]
+    rim: NDArray[np.bool_]
+    last: bool
     mark: NDArray[np.bool_]
     spacing: NDArray[np.float64]
     around: float
@@ -254,16 +301,17 @@ def _outlined(
     """Outline the nodule, and its solid part if it is part-solid."""
     around, spacing = scene.around, scene.spacing
     solid_voxels = scene.mark & (scene.smooth > SOLID_HU)
-    if solid_voxels.sum() < MIN_SOLID_FRACTION * scene.mark.sum():
+    solid = None
+    if solid_voxels.sum() >= MIN_SOLID_FRACTION * scene.mark.sum():
+        within = _deepest(solid_voxels, spacing)
+        level = float(np.percentile(scene.smooth[solid_voxels], 75))
+        solid = _grown(scene, scene.density, within, around, level)
+    if solid is None:  # or it is a vessel that runs on
         hazy = scene.smooth[scene.mark & (scene.smooth <= SOLID_HU) & _deep(scene.mark, spacing)]
         level = float(np.median(hazy)) if len(hazy) else peak
         whole = _grown(scene, scene.smooth, seed, around, level, SOLID_HU)
         return whole, None if whole is None else _core(scene, whole)
-    seed = _deepest(solid_voxels, spacing)
-    level = float(np.percentile(scene.smooth[solid_voxels], 75))
-    solid = _grown(scene, scene.density, seed, around, level)
-    if solid is None:
-        return None, None
+    seed = within
     haze, marked = _haze(scene, solid)
     if haze is None:
         return solid, None
@@ -350,6 +398,12 @@ def _grown(
         at_most: what is denser does not count for its own.
         within: where it may lie; by default on the lung's side of the wall.
         vessel_mm: half the width of what is cut off at most.
+
+    Returns:
+        The part; None if it is no denser than its surroundings, or goes on beyond the last crop.
+
+    Raises:
+        _EscapedError: if it goes on beyond another.
     """
     spacing = scene.spacing
     free = scene.free if within is None else within
@@ -360,6 +414,10 @@ def _grown(
         if at_most < SOFT_HU:
             dense |= scene.mark & free & _closed(dense, spacing)
         body, rest, cut = cut_free(dense & free, seed, spacing, scene.mark, vessel_mm, on_wall)
+        if (body & scene.rim).sum() > MOST_AT_RIM * np.cbrt(body.sum()) ** 2:
+            if scene.last:
+                return None
+            raise _EscapedError
         at = _around(body, spacing)
         body, near = body[at], density[at]
         deep = _deep(body, spacing, 2 * BLUR_MM)
@@ -480,6 +538,20 @@ def _around(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Box:
 def _deepest(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[int, ...]:
     depth = ndimage.distance_transform_edt(mask, sampling=spacing)
     return tuple(int(i) for i in np.unravel_index(depth.argmax(), depth.shape))
+
+
+def reach_mm(mark: NDArray[np.bool_], spacing: NDArray[np.float64]) -> float:
+    """Give how far around a mark (z, y, x) is looked at most."""
+    size = float(np.cbrt(6 / np.pi * mark.sum() * spacing.prod()))
+    return WIDER * max(MARGIN_MM, 0.5 * size)
+
+
+def _rim(crop: Box, slices: int) -> NDArray[np.bool_]:
+    """Mark the faces of a crop: of the upper and lower one those beyond which the scan goes on."""
+    rim = np.ones([part.stop - part.start for part in crop], bool)
+    ends = slice(int(crop[0].start > 0), len(rim) - int(crop[0].stop < slices))
+    rim[ends, 1:-1, 1:-1] = False
+    return rim
 
 
 def _crop(box: Box, shape: tuple[int, ...], spacing: NDArray[np.float64], margin_mm: float) -> Box:
