@@ -301,22 +301,23 @@ def _outlined(
     """Outline the nodule, and its solid part if it is part-solid."""
     around, spacing = scene.around, scene.spacing
     solid_voxels = scene.mark & (scene.smooth > SOLID_HU)
-    solid = None
+    vessel_mm, solid = VESSEL_MM, None
     if solid_voxels.sum() >= MIN_SOLID_FRACTION * scene.mark.sum():
-        within = _deepest(solid_voxels, spacing)
+        seed = _deepest(solid_voxels, spacing)
         level = float(np.percentile(scene.smooth[solid_voxels], 75))
-        solid = _grown(scene, scene.density, within, around, level)
-    if solid is None:  # or it is a vessel that runs on
+        solid = _grown(scene, scene.density, seed, around, level)
+        # At the low threshold of ground glass the blur of vessels and of the solid part join,
+        # however wide they are.
+        vessel_mm = np.inf
+    if solid is None:  # nothing is solid, or only vessels that run on
         hazy = scene.smooth[scene.mark & (scene.smooth <= SOLID_HU) & _deep(scene.mark, spacing)]
         level = float(np.median(hazy)) if len(hazy) else peak
-        whole = _grown(scene, scene.smooth, seed, around, level, SOLID_HU)
+        whole = _grown(scene, scene.smooth, seed, around, level, SOLID_HU, vessel_mm=vessel_mm)
         return whole, None if whole is None else _core(scene, whole)
-    seed = within
     haze, marked = _haze(scene, solid)
     if haze is None:
         return solid, None
-    # At this low threshold the blur of vessels and of the solid part join, however wide they are.
-    whole = _grown(scene, scene.smooth, seed, around, haze, SOLID_HU, vessel_mm=np.inf)
+    whole = _grown(scene, scene.smooth, seed, around, haze, SOLID_HU, vessel_mm=vessel_mm)
     most = (MOST_HAZE if marked else MOST_BESIDE) * scene.mark.sum() * spacing.prod()
     if whole is None or whole.volume_mm3 > most:
         return solid, None
