@@ -206,6 +206,90 @@ def test_nodules_of_a_segmentation_without_its_lungs(tmp_path: Path) -> None:
     assert (means["mean_scan_dice"], means["mean_nodule_dice"], means["nodules"]) == (1, 1, 2)
 
 
+def test_the_lungs_of_a_run_without_nodules_are_no_nodules(tmp_path: Path) -> None:
+    truth, _ = two_nodules()
+    sides = np.where(np.arange(40) < 20, 1, 2).astype(np.uint8) * np.ones_like(truth)
+    none = np.zeros(truth.shape, np.uint16)
+    write_segmentation(tmp_path / "s.seg.nrrd", image(sides), image(none))
+    assert not sitk.GetArrayFromImage(read_mask(tmp_path / "s.seg.nrrd")).any()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("Right lung", "lung_lower_lobe_left"), []),
+        (("Lungs", "Tumor of the lung"), [2]),
+        (("Nodule 1", "Tumor"), [1]),
+        (("Segment_1", "Segment_2"), [1, 2]),
+    ],
+)
+def test_segments_that_are_named_as_lungs_never_count(
+    names: tuple[str, ...], expected: list[int], tmp_path: Path
+) -> None:
+    labels, _ = two_nodules()
+    labels[0] = 2
+    write_segments(tmp_path / "s.seg.nrrd", labels, names)
+    read = sitk.GetArrayFromImage(read_mask(tmp_path / "s.seg.nrrd"))
+    assert sorted(np.unique(labels[read > 0])) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("LabelValue", "abc"), ("Layer", "3"), ("Layer", "-2"), ("Layer", "x")]
+)
+def test_a_segment_of_no_label_or_layer_is_named(key: str, value: str, tmp_path: Path) -> None:
+    labels, _ = two_nodules()
+    file = tmp_path / "s.seg.nrrd"
+    write_segments(file, labels, ("A",), **{f"Segment0_{key}": value})
+    with pytest.raises(InputError, match=r"s\.seg\.nrrd has no such .* its Segment0 names"):
+        read_mask(file)
+
+
+def write_segments(
+    file: Path, labels: NDArray[np.uint8], names: tuple[str, ...], **more: str
+) -> None:
+    """Write a `.seg.nrrd` with one layer, whose segments have names and no codes."""
+    result = image(labels)
+    for n, name in enumerate(names):
+        result.SetMetaData(f"Segment{n}_Name", name)
+        result.SetMetaData(f"Segment{n}_LabelValue", str(n + 1))
+    for key, value in more.items():
+        result.SetMetaData(key, value)
+    sitk.WriteImage(result, file, useCompression=True)
+
+
+@pytest.mark.parametrize("name", ["t.nii.gz", "t.nii", "t.nrrd", "t.mha", "t.seg.nrrd"])
+def test_a_mask_that_is_cut_short_is_refused(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (20, 40, 40)).astype(np.uint8)
+    write_segments(tmp_path / name, labels, ("A", "B"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / name)), labels)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=name):
+        read_mask(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1e12, r"values up to 1e\+12"),
+        (2.0**32, r"values up to 4\.29497e\+09"),
+        (np.inf, "not numbers"),
+        (-np.inf, "not numbers"),
+        (np.nan, "not numbers"),
+    ],
+)
+def test_values_that_are_no_labels_are_refused(value: float, message: str, tmp_path: Path) -> None:
+    labels = two_nodules()[0].astype(np.float64)
+    labels[0, 0, 0] = 2.0**32 - 1
+    sitk.WriteImage(image(labels), tmp_path / "m.nrrd")
+    assert sitk.GetArrayFromImage(read_mask(tmp_path / "m.nrrd")).max() == 2**32 - 1
+    labels[0, 0, 0] = value
+    sitk.WriteImage(image(labels), tmp_path / "m.nrrd")
+    with pytest.raises(InputError, match=rf"m\.nrrd has .*{message}"):
+        read_mask(tmp_path / "m.nrrd")
+
+
 def test_folders_are_paired_by_name_and_runs_stand_for_their_nodules(tmp_path: Path) -> None:
     predicted, truth = tmp_path / "predicted", tmp_path / "truth"
     true, found = two_nodules()
@@ -260,9 +344,9 @@ def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
     for name, message in (
         ("probability.nrrd", "apply a threshold"),
         ("ct.nrrd", "name a mask, not a CT"),
-        ("flat.nrrd", "not one 3-D volume"),
+        ("flat.nrrd", "give a 3-D volume"),
         ("plain.seg.nrrd", "names no segment"),
-        ("broken.nrrd", "cannot be read as a volume"),
+        ("broken.nrrd", "has a header that makes no sense"),
         ("none.nrrd", "does not exist"),
         ("empty", "is one mask"),
         ("good.npy", "an array and a volume"),

@@ -169,7 +169,14 @@ def test_cubes_are_cut_and_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nodules\.csv line 3: '9' is no texture"):
         read_cubes(table.parent)
     table.unlink()
-    (tmp_path / "cubes" / "mask" / "scan-1.nii.gz").unlink()
+    for part in ("image", "mask"):
+        file = tmp_path / "cubes" / part / "scan-1.nii.gz"
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(InputError, match="missing or damaged"):
+            read_cubes(tmp_path / "cubes")
+        file.write_bytes(whole)
+    file.unlink()
     with pytest.raises(InputError, match="missing or damaged"):
         read_cubes(tmp_path / "cubes")
     with pytest.raises(InputError, match="is empty"):

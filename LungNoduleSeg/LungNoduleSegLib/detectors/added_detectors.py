@@ -17,6 +17,7 @@ from CTLungScreeningLib.engine import Device, OnnxNetwork
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import RUN, ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.detectors.detection import Answer, Detector, Mark
 
 DIMENSIONS = "bczyx"
@@ -281,7 +282,7 @@ class CommandDetector(Detector):
             if file.suffix.lower() == ".csv":
                 with file.open(encoding="utf-8", newline="") as rows:
                     return [_mark(row) for row in csv.DictReader(rows)]
-            return sitk.ReadImage(file)
+            return read_labels(file)
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"{self.card.name} wrote a {self._file} that cannot be read: it must be an image, "

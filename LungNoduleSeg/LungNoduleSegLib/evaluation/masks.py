@@ -1,5 +1,6 @@
 """Read nodule masks of any format, and pair predicted with true masks."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,15 +10,20 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
 from LungNoduleSegLib.results.reading import NODULES, is_run
-from LungNoduleSegLib.results.segments import NODULE
+from LungNoduleSegLib.results.segments import LUNG, NODULE
 
 SEGMENTATION_SUFFIX, ARRAY_SUFFIX = ".seg.nrrd", ".npy"
 SUFFIXES = (SEGMENTATION_SUFFIX, ARRAY_SUFFIX, *sorted(VOLUME_SUFFIXES, key=len, reverse=True))
 
 GRID_TOLERANCE = 0.01
 """Largest distance, in voxels, between corresponding voxels of equal grids."""
+
+_MOST_LABELS = 2**32 - 1
+
+_LUNG_WORDS = frozenset({"lung", "lungs", "lobe", "lobes"})
+_SIDE_WORDS = frozenset({"left", "right", "both", "upper", "middle", "lower"})
 
 
 class Pair(NamedTuple):
@@ -54,27 +60,26 @@ def read_mask(path: Path) -> sitk.Image:
 
     Args:
         path: a label image or mask; a `.seg.nrrd`, of which the segments named or coded as nodules
-            count, or all if there are none; or the folder of a run.
+            count, or all but lungs if there are none; or the folder of a run.
 
     Raises:
         InputError: if it is not a label image.
     """
     file = path / NODULES if is_run(path) else path
-    try:
-        image = sitk.ReadImage(file)
-    except RuntimeError as error:
-        raise InputError(f"{file} cannot be read as a volume: export it again.") from error
     if file.name.lower().endswith(SEGMENTATION_SUFFIX):
-        return _segments(image, file)
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{file} is not one 3-D volume: name a mask or a label image.")
+        return _segments(file)
+    image = read_labels(file)
     values = sitk.GetArrayViewFromImage(image)
+    if not np.isfinite(values).all():
+        raise InputError(f"{file} has voxels that are not numbers (NaN or Inf): export it again.")
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise InputError(
             f"{file} has fractional values instead of labels: apply a threshold to probabilities."
         )
     if values.min() < 0:
         raise InputError(f"{file} has values down to {values.min():g}: name a mask, not a CT.")
+    if values.max() > _MOST_LABELS:
+        raise InputError(f"{file} has values up to {values.max():g}: number its nodules from 1.")
     return sitk.Cast(image, sitk.sitkUInt32)
 
 
@@ -201,25 +206,43 @@ def _corners(image: sitk.Image) -> NDArray[np.float64]:
     )
 
 
-def _segments(image: sitk.Image, file: Path) -> sitk.Image:
+def _segments(file: Path) -> sitk.Image:
     """Number the nodules among the segments of a `.seg.nrrd` from 1."""
+    try:
+        image = sitk.ReadImage(file)
+    except RuntimeError as error:
+        raise InputError(f"{file} cannot be read as a volume: export it again.") from error
     if image.GetDimension() != 3:
         raise InputError(f"{file} is not a 3-D segmentation: export it again.")
     metadata = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    numbers = [key.split("_")[0] for key in metadata if key.endswith("_LabelValue")]
-    if not numbers:
+    segments = sorted(key.split("_")[0] for key in metadata if key.endswith("_LabelValue"))
+    if not segments:
         raise InputError(f"{file} names no segment: save it from Slicer as .seg.nrrd.")
+    names = {key: metadata.get(f"{key}_Name", "").lower() for key in segments}
+    tags = {key: metadata.get(f"{key}_Tags", "") for key in segments}
     nodules = [
-        key
-        for key in numbers
-        if "nodule" in metadata.get(f"{key}_Name", "").lower()
-        or f"^{NODULE.value}^" in metadata.get(f"{key}_Tags", "")
+        key for key in segments if "nodule" in names[key] or f"^{NODULE.value}^" in tags[key]
     ]
+    others = [key for key in segments if not _is_lung(names[key], tags[key])]
     layers = sitk.GetArrayViewFromImage(image).reshape(*image.GetSize()[::-1], -1)
     labels = np.zeros(layers.shape[:3], np.uint32)
-    for number, key in enumerate(sorted(nodules or numbers), start=1):
-        layer = layers[..., int(metadata.get(f"{key}_Layer", "0"))]
-        labels[layer == int(metadata[f"{key}_LabelValue"])] = number
+    for number, key in enumerate(nodules or others, start=1):
+        try:
+            value = int(metadata[f"{key}_LabelValue"])
+            layer = range(layers.shape[3])[int(metadata.get(f"{key}_Layer", "0"))]
+        except (ValueError, IndexError) as error:
+            raise InputError(
+                f"{file} has no such label or layer as its {key} names ({error}): save it again."
+            ) from error
+        labels[layers[..., layer] == value] = number
     result = sitk.GetImageFromArray(labels)
     result.CopyInformation(image)
     return result
+
+
+def _is_lung(name: str, tags: str) -> bool:
+    """Whether a segment is coded as a lung, which is not the region it lies in, or named as one."""
+    terms = tags.partition("TerminologyEntry:")[2].split("~")
+    words = set(re.split(r"[\W_]+", name)) - {""}
+    named = bool(words & _LUNG_WORDS) and words <= _LUNG_WORDS | _SIDE_WORDS
+    return named or (len(terms) > 2 and f"^{LUNG.value}^" in terms[2])

@@ -19,6 +19,7 @@ from scipy import ndimage
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU, DENSE_HU
+from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.nodules.table import NoduleKind
 
 IMAGES, MASKS, TABLE = "image", "mask", "nodules.csv"
@@ -254,10 +255,10 @@ def _read_textures(table: Path) -> dict[str, NoduleKind]:
 def _read_cube(image: Path, mask: Path) -> NoduleCube | None:
     """Read one nodule; None if its mask is empty."""
     try:
-        hu, outline = sitk.ReadImage(image), sitk.ReadImage(mask)
-    except RuntimeError as error:
+        hu, outline = read_labels(image), read_labels(mask)
+    except InputError as error:
         raise InputError(f"{image} or {mask} is missing or damaged: cut it again.") from error
-    if hu.GetSize() != outline.GetSize() or hu.GetDimension() != 3:
+    if hu.GetSize() != outline.GetSize():
         raise InputError(f"{mask} does not match {image}: cut both from one scan.")
     outline.CopyInformation(hu)
     hu, outline = (AxialView.of(one, AIR_HU).image for one in (hu, outline))

@@ -15,7 +15,7 @@ from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.hu import AIR_HU, LOWEST_HU
-from CTLungScreeningLib.reading.volume_files import write_image
+from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.lesions import Lesion, insert_lesion, random_lesion
 from LungNoduleSegLib.nodules.measures import axial_diameters
@@ -285,7 +285,7 @@ def compare_with_truth(truth: Path, results: Path) -> str:
     with (truth / LESIONS).open(encoding="utf-8", newline="") as stream:
         lesions = list(csv.DictReader(stream))
     nodules = {nodule.id: nodule for nodule in read_nodules_csv(results / TABLE)}
-    true_image, found_image = (sitk.ReadImage(folder / NODULES) for folder in (truth, results))
+    true_image, found_image = (read_labels(folder / NODULES) for folder in (truth, results))
     true_labels, found_labels = map(sitk.GetArrayFromImage, (true_image, found_image))
     spacing = np.array(true_image.GetSpacing())[::-1]
     lines, matched = [], set()
