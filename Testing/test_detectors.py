@@ -19,6 +19,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressStyle
 from LungNoduleSegLib.commands.evaluate import detection
+from LungNoduleSegLib.detectors.added_detectors import CommandDetector
 from LungNoduleSegLib.detectors.detection import Detection, Mark
 from LungNoduleSegLib.detectors.models import (
     add_model,
@@ -109,6 +110,21 @@ def test_each_kind_goes_the_whole_way(
     assert {"report.html", "segmentation.dcm", "measurements.dcm"} <= {
         one.name for one in (tmp_path / "out").iterdir()
     }
+
+
+def test_an_image_that_a_program_cuts_short_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cut.py").write_text(
+        "import pathlib, sys\n"
+        "whole = pathlib.Path(sys.argv[1]).read_bytes()\n"
+        "pathlib.Path(sys.argv[2]).write_bytes(whole[: len(whole) // 2])\n"
+    )
+    words = [sys.executable, "{model}/cut.py", "{input}", "{output}/a.nii.gz"]
+    output = {"file": "a.nii.gz"}
+    card = ModelCard("cut", "b", "nodule", kind="command", command=words, output=output)
+    noise = np.random.default_rng(0).integers(-900, 100, (20, 20, 20)).astype(np.int16)
+    hu = sitk.GetImageFromArray(noise)
+    with pytest.raises(InputError, match=r"cut wrote a a\.nii\.gz that cannot be read"):
+        CommandDetector(card, tmp_path / "model.json").detect(hu, hu > 0)
 
 
 @pytest.mark.slow

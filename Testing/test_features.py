@@ -1,11 +1,13 @@
 """Features of scans: the tutorial's nine, ours in mm, and the table that holds them."""
 
 import csv
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
@@ -13,8 +15,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.staging import only_writer
-from LungNoduleSegLib.feature_extraction import features_of, find_scans, write_feature_table
+from LungNoduleSegLib.feature_extraction import (
+    features_of,
+    find_scans,
+    results_folder,
+    write_feature_table,
+)
+from LungNoduleSegLib.phantom.dicom import write_dicom_series
 from LungNoduleSegLib.risk.features import (
     IDENTIFIERS,
     NODULE_FEATURES,
@@ -198,7 +207,63 @@ def test_a_loop_of_links_gives_each_scan_once(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(two_squares()), tmp_path / "mask.nii.gz")
     for k in range(3):
         (tmp_path / f"loop{k}").symlink_to(tmp_path)
-    assert find_scans(tmp_path) == [tmp_path / "mask.nii.gz"]
+    assert list(find_scans(tmp_path).values()) == [tmp_path / "mask.nii.gz"]
+
+
+def write_series(folder: Path, level: int) -> str:
+    """Write six slices of a CT whose voxels have one value; returns its SeriesInstanceUID."""
+    apart = folder / str(level)
+    files = write_dicom_series(image(np.full((6, 16, 16), level, np.int16)), apart)
+    for file in files:
+        file.rename(folder / f"{level} {file.name}")
+    apart.rmdir()
+    return str(pydicom.dcmread(folder / f"{level} {files[0].name}").SeriesInstanceUID)
+
+
+def test_dicom_beside_other_scans_hides_none_of_them(tmp_path: Path) -> None:
+    one, two = tmp_path / "p1", tmp_path / "p2"
+    write_series(one, -900)
+    uids = [write_series(two, level) for level in (-800, -700)]
+    sitk.WriteImage(image(two_squares()), two / "mask.nii.gz")
+    write_run(tmp_path / "p3" / "run")
+    write_run(tmp_path / ".hidden")
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    (file,) = one.glob("*1.dcm")
+    report = pydicom.dcmread(file)
+    report.Modality, report.SOPClassUID = "SR", pydicom.uid.ComprehensiveSRStorage
+    report.save_as(tmp_path / "report.dcm")
+    scans = find_scans(tmp_path)
+    assert list(scans) == sorted(["p1", *(f"p2/{uid}" for uid in uids), "p2/mask.nii.gz", "p3/run"])
+    series = scans[f"p2/{uids[0]}"]
+    assert isinstance(series, IndexedScan)
+    assert sitk.GetArrayViewFromImage(series.read().image).max() == -800
+
+
+def test_a_table_that_named_a_series_by_its_folder_goes_on(tmp_path: Path) -> None:
+    data, table = tmp_path / "data", tmp_path / "features.csv"
+    uids = [write_series(data, level) for level in (-800, -700)]
+    write_run(tmp_path / "run", uid=uids[0])
+    write_feature_table(tmp_path / "run", table)
+    table.write_text(table.read_text().replace("run,P1", "data,P1"))
+    outcome = write_feature_table(data, table)
+    assert outcome.kept == (f"data/{uids[0]}",)
+    assert list(outcome.errors) == [f"data/{uids[1]}"]  # it has no lungs
+
+
+def test_another_scan_at_the_same_place_has_results_of_its_own(tmp_path: Path) -> None:
+    file, runs = tmp_path / "ct.mhd", tmp_path / "runs"
+    sitk.WriteImage(image(two_squares()), file)
+    write_series(tmp_path / "dicom", -900)
+    for place in (file, find_scans(tmp_path / "dicom")["dicom"], tmp_path / "dicom"):
+        before = results_folder(place, "ct", runs)
+        assert results_folder(place, "ct", runs) == before
+        voxels = file.with_suffix(".raw")
+        for other in (voxels, *(tmp_path / "dicom").iterdir()):
+            other.write_bytes(other.read_bytes()[:-1] + b"\7")
+            os.utime(other, (0, 0))
+        assert results_folder(place, "ct", runs) != before
+        for other in (voxels, *(tmp_path / "dicom").iterdir()):
+            os.utime(other)
 
 
 def test_a_second_writer_of_a_table_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import csv
 import hashlib
 import io
 import math
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,12 @@ from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import parse_json, private_folder, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.dicom_headers import looks_like_dicom
+from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
+from CTLungScreeningLib.reading.volume_headers import read_header
 from CTLungScreeningLib.staging import only_writer
-from LungNoduleSegLib.results.reading import RECORD, read_findings
+from LungNoduleSegLib.batch.cases import cases_below
+from LungNoduleSegLib.results.reading import RECORD, is_run, read_findings
 from LungNoduleSegLib.risk.features import (
     IDENTIFIERS,
     NODULE_FEATURES,
@@ -36,28 +40,41 @@ CT_BELOW = -200
 """A volume with values below this is a CT."""
 
 
-def find_scans(folder: Path) -> list[Path]:
-    """List the results of runs, segmentations and CT scans in a folder, at any depth, sorted.
+def find_scans(folder: Path) -> dict[str, Path | IndexedScan]:
+    """Find the results of runs, segmentations and CT scans in a folder, by name, sorted.
 
-    A folder with `run.json` is the result of a run, and one with DICOM files is a CT scan; neither
-    is searched further, nor are links to folders. Every other volume file is a scan or a
-    segmentation.
+    They are searched for at any depth, but not in hidden folders nor through links to folders. A
+    folder with `run.json` is the result of a run; beside these, every CT series and every volume
+    file is a scan or a segmentation, see `batch.cases.cases_below`.
+
+    Returns:
+        What `features_of` takes, by path below the folder; a series by its folder, and its
+        SeriesInstanceUID too if others are in the same.
 
     Raises:
         InputError: if there are none.
     """
     if not folder.exists():
         raise InputError(f"{folder} does not exist: name a folder of scans, masks or results.")
-    found = [folder] if folder.is_file() else list(_scans_below(folder))
+    if folder.is_file() or is_run(folder):
+        return {folder.name: folder}
+    found = {_name_below(folder, run): run for run in _runs_below(folder)}
+    cases = list(cases_below(folder, required=False))
+    series = Counter(case.place for case in cases)
+    for case in cases:
+        name = _name_below(folder, case.place)
+        if isinstance(case.source, IndexedScan) and series[case.place] > 1:
+            name += f"/{case.source.uid}"
+        found[name] = case.source
     if not found:
         raise InputError(
             f"{folder} has no scan, segmentation or result of a run: choose another folder."
         )
-    return found
+    return dict(sorted(found.items()))
 
 
 def features_of(
-    source: Path, name: str, runs: Path, progress: ProgressCallback = silent
+    source: Path | IndexedScan, name: str, runs: Path, progress: ProgressCallback = silent
 ) -> ScanFeatures:
     """Compute the features of one scan.
 
@@ -74,6 +91,7 @@ def features_of(
     results = results_of(source, name, runs, progress)
     if results is not None:
         return _of_run(results, name, Source.RUN if results == source else Source.CT)
+    assert isinstance(source, Path)  # else it has been segmented
     image = _read_volume(source)
     lowest = float(sitk.GetArrayViewFromImage(image).min())
     if math.isnan(lowest):
@@ -89,13 +107,15 @@ def features_of(
 
 
 def results_of(
-    source: Path, name: str, runs: Path, progress: ProgressCallback = silent
+    source: Path | IndexedScan, name: str, runs: Path, progress: ProgressCallback = silent
 ) -> Path | None:
     """Return the folder of a run: `source` itself, or that of a CT segmented now, else None.
 
     Arguments and errors are those of `features_of`.
     """
-    if (source / RECORD).is_file():
+    if isinstance(source, IndexedScan):
+        return _segmented(source, name, runs, progress)
+    if is_run(source):
         return source
     if source.is_file() and source.name.lower().endswith(VOLUME_SUFFIXES):
         image = _read_volume(source)
@@ -104,20 +124,16 @@ def results_of(
     return _segmented(source, name, runs, progress)
 
 
-def _scans_below(folder: Path) -> Iterator[Path]:
-    if (folder / RECORD).is_file():
-        yield folder
-        return
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    files = [entry for entry in entries if entry.is_file()]
-    volumes = [file for file in files if file.name.lower().endswith(VOLUME_SUFFIXES)]
-    if any(looks_like_dicom(file) for file in files if file not in volumes):
-        yield folder
-        return
-    yield from volumes
-    for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _scans_below(entry)
+def _name_below(folder: Path, place: Path) -> str:
+    return folder.name if place == folder else place.relative_to(folder).as_posix()
+
+
+def _runs_below(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        if RECORD in names:
+            yield Path(parent)
+            folders.clear()
+        folders[:] = [name for name in folders if not name.startswith(".")]
 
 
 def _of_run(folder: Path, name: str, source: Source) -> ScanFeatures:
@@ -142,14 +158,32 @@ def _series(record: Path) -> Mapping[str, Any]:
         raise InputError(f"{record} is not the record of a run: run the scan again.") from error
 
 
-def _segmented(source: Path, name: str, runs: Path, progress: ProgressCallback) -> Path:
+def results_folder(source: Path | IndexedScan, name: str, runs: Path) -> Path:
+    """Return where the results of a scan go; another one at the same place has another folder.
+
+    Arguments are those of `features_of`.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-60:]
+    if isinstance(source, IndexedScan):
+        files = [source.folder / file for file in source.files]
+    elif source.name.lower().endswith(VOLUME_SUFFIXES):
+        files = sorted({source, read_header(source).data_file})
+    else:
+        folder = source if source.is_dir() else source.parent
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+    states = [(file, file.stat()) for file in files]
+    key = [(str(file), state.st_size, state.st_mtime_ns) for file, state in states]
+    return runs / f"{plain}-{hashlib.sha256(f'{key}'.encode()).hexdigest()[:8]}"
+
+
+def _segmented(
+    source: Path | IndexedScan, name: str, runs: Path, progress: ProgressCallback
+) -> Path:
     """Segment a scan unless its results exist; a failed run leaves nothing behind."""
     from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-60:]
-    key = hashlib.sha256(f"{source.resolve()}".encode()).hexdigest()[:8]
-    results = runs / f"{plain}-{key}"
-    if (results / RECORD).is_file():
+    results = results_folder(source, name, runs)
+    if is_run(results):
         return results
     runs.mkdir(parents=True, exist_ok=True)
     with private_folder(runs, results.name) as working:
@@ -202,7 +236,9 @@ def write_feature_table(
     error_table = table.with_name(f"{table.stem}-errors.csv")
     with only_writer(table, "writing"):
         rows = _rows_of(table, (*IDENTIFIERS, *SCAN_FEATURES))
-        done = {row["scan"] for row in rows}
+        # A series counted by its folder alone before others in that were searched for.
+        done = {f"{row['scan']}/{row['series_instance_uid']}" for row in rows}
+        done |= {row["scan"] for row in rows}
         nodules = [
             row
             for row in _rows_of(nodule_table, ("scan", "nodule", *NODULE_FEATURES))
@@ -213,9 +249,8 @@ def write_feature_table(
         added: list[str] = []
         kept: list[str] = []
         errors: dict[str, str] = {}
-        for number, source in enumerate(scans):
+        for number, (name, source) in enumerate(scans.items()):
             progress("Scans", number, len(scans))
-            name = source.name if source == folder else source.relative_to(folder).as_posix()
             if name in done:
                 kept.append(name)
                 continue

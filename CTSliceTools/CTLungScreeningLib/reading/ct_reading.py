@@ -187,7 +187,9 @@ def as_scan(
     return read_ct(Path(ct), series, progress)
 
 
-def index_scans(folder: Path, progress: ProgressCallback = silent) -> list[IndexedScan]:
+def index_scans(
+    folder: Path, progress: ProgressCallback = silent, *, required: bool = True
+) -> list[IndexedScan]:
     """Find the CT series and volume files below a folder, in the order of their file names.
 
     Only two tags of each DICOM file are read, and only names are kept. Where a folder has damaged
@@ -196,6 +198,7 @@ def index_scans(folder: Path, progress: ProgressCallback = silent) -> list[Index
     Args:
         folder: searched with its subfolders.
         progress: counts the files examined, in the stage "Searching".
+        required: whether there must be a scan.
 
     Raises:
         InputError: if it is no folder, holds no scan, or a file in it cannot be opened.
@@ -227,7 +230,7 @@ def index_scans(folder: Path, progress: ProgressCallback = silent) -> list[Index
     scans += [IndexedScan(folder, uid, tuple(names)) for uid, names in series.items()]
     whole = {(folder / name).parent for scan in scans for name in scan.files}
     scans += [IndexedScan(folder, "", (n,)) for where, n in damaged.items() if where not in whole]
-    if not scans:
+    if required and not scans:
         raise InputError(
             f"{folder} holds no CT among its {len(files)} files: give a folder with DICOM series "
             f"or files {', '.join(VOLUME_SUFFIXES)}."

@@ -5,7 +5,7 @@ import io
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
     if not source.exists():
         raise InputError(f"{source} does not exist: name a folder of scans, a CSV file or a scan.")
     if source.is_dir():
-        cases = list(_below(source, progress))
+        cases = list(cases_below(source, progress))
     elif source.suffix.lower() == ".csv":
         cases = list(_listed(source))
     else:
@@ -116,9 +116,12 @@ def voxels(case: Case) -> int:
         return 0
 
 
-def _below(folder: Path, progress: ProgressCallback) -> Iterable[Case]:
+def cases_below(
+    folder: Path, progress: ProgressCallback = silent, *, required: bool = True
+) -> Iterator[Case]:
+    """Find the scans in a folder, see `find_cases`; arguments as of `index_scans`."""
     results: dict[Path, bool] = {}
-    for scan in index_scans(folder, progress):
+    for scan in index_scans(folder, progress, required=required):
         first = folder / scan.files[0]
         for parent in first.parents:
             if parent not in results:
