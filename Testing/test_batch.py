@@ -206,6 +206,21 @@ def test_a_csv_file_lists_scans_with_facts(
     assert list(rows) == ["deep", "volume.nrrd", "away"]
     results = [folder.name for folder in (tmp_path / "out" / SCANS).iterdir()]
     assert results == ["one+2fdeep"]
+    assert outcome.notes == (
+        f"{scans / 'list.csv'} line 5 repeats the scan of line 2: it is run once.",
+    )
+
+
+def test_a_repeated_scan_with_other_facts_or_series_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    for first, second in (("a,,f.json", "a,,g.json"), ("a,,", "a,,g.json"), ("a b,,", "a,b,")):
+        table.write_text(f"path,series,facts\nc,,\n{first}\n\n{second}\n")
+        with pytest.raises(InputError, match=r"list\.csv line 5 repeats the scan of line 3 with"):
+            find_cases(table)
+    table.write_text("path,series,facts\na,1,f.json\na,2,g.json\na,1,\na,1,f.json\n")
+    one, two = find_cases(table)
+    assert (one.series, two.series) == ("1", "2")
+    assert "line 5 repeats the scan of line 2" in one.note and not two.note
 
 
 def test_a_list_that_was_written_is_read_and_replaces_none_but_its_own(

@@ -6,7 +6,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pydicom
@@ -34,12 +34,14 @@ class Case:
         source: a series with its files, or an input of `read_ct`.
         series: SeriesInstanceUID, if `source` is a folder with several.
         facts: JSON file with clinical data.
+        note: a sentence on how it is listed.
     """
 
     name: str
     source: IndexedScan | Path
     series: str | None = None
     facts: Path | None = None
+    note: str = ""
 
     @property
     def place(self) -> Path:
@@ -57,7 +59,7 @@ def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
         progress: counts the examined files, in the stage "Searching".
 
     Raises:
-        InputError: if there are none, or the CSV file cannot be read.
+        InputError: if there are none, or the CSV file cannot be read or contradicts itself.
     """
     source = source.resolve()
     if not source.exists():
@@ -65,15 +67,12 @@ def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
     if source.is_dir():
         cases = list(cases_below(source, progress))
     elif source.suffix.lower() == ".csv":
-        cases = list(_listed(source))
+        cases = _listed(source)
     else:
         cases = [Case(source.name, source)]
     if not cases:
         raise InputError(f"{source} has no scans, only results: name the folder of the scans.")
-    unique: dict[str, Case] = {}
-    for case in cases:
-        unique.setdefault(case.name, case)
-    return list(unique.values())
+    return cases
 
 
 def write_list(table: Path, series: Iterable[tuple[Path, str]]) -> None:
@@ -168,7 +167,9 @@ def _narrowed(scan: IndexedScan) -> IndexedScan:
     return IndexedScan(folder, scan.uid, tuple(str(file.relative_to(folder)) for file in files))
 
 
-def _listed(table: Path) -> Iterable[Case]:
+def _listed(table: Path) -> list[Case]:
+    cases: dict[str, Case] = {}
+    lines: dict[str, int] = {}
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -177,19 +178,32 @@ def _listed(table: Path) -> Iterable[Case]:
                     f"{table} has no column {PATH}: name its columns on the first line, {PATH} and "
                     f"optionally {SERIES} and {FACTS}."
                 )
-            rows = list(reader)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{table} cannot be read as a table ({error}): save it as CSV in UTF-8."
         ) from error
-    for row in rows:
+    for line, row in rows:
         path, series, facts = ((row.get(name) or "").strip() for name in (PATH, SERIES, FACTS))
-        if path:
-            name = f"{path} {series}" if series else path
-            place = _beside(table, facts) if facts else None
-            yield Case(name, _beside(table, path), series or None, place)
-    if not any((row[PATH] or "").strip() for row in rows):
+        if not path:
+            continue
+        name = f"{path} {series}" if series else path
+        place = _beside(table, facts) if facts else None
+        case = Case(name, _beside(table, path), series or None, place)
+        first = cases.get(name)
+        if first is None:
+            cases[name], lines[name] = case, line
+            continue
+        if case.series != first.series or case.facts not in (None, first.facts):
+            raise InputError(
+                f"{table} line {line} repeats the scan of line {lines[name]} with another series "
+                "or other facts: list each scan once."
+            )
+        note = f"{table} line {line} repeats the scan of line {lines[name]}: it is run once."
+        cases[name] = replace(first, note=note)
+    if not cases:
         raise InputError(f"{table} lists no scans: write one path per line below {PATH}.")
+    return list(cases.values())
 
 
 def _beside(table: Path, path: str) -> Path:

@@ -193,11 +193,12 @@ def unwatched(progress: ScanProgress) -> None:
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """The outcome of a batch: names of scans run and kept, and errors by scan name."""
+    """The outcome of a batch: names of scans run and kept, errors by scan name, and notes."""
 
     added: tuple[str, ...]
     kept: tuple[str, ...]
     errors: dict[str, str]
+    notes: tuple[str, ...]
 
 
 def run_batch(
@@ -278,6 +279,7 @@ def run_batch(
         tuple(job.case.name for job in todo if job.case.name not in errors),
         tuple(job.case.name for job in kept),
         errors,
+        tuple(case.note for case in cases if case.note),
     )
 
 

@@ -73,6 +73,7 @@ def batch(
         asdict(outcome) | {"output": str(output), "table": str(table)},
         f"{added} scan{'' if added == 1 else 's'} run, {len(outcome.kept)} kept, "
         f"{len(outcome.errors)} failed; the table is {table}",
+        outcome.notes,
     )
     exit_if_failed(outcome.errors)
 
