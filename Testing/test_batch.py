@@ -30,7 +30,7 @@ from LungNoduleSegLib.batch.running import (
     local_workers,
     run_batch,
 )
-from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE
+from LungNoduleSegLib.batch.scan_work import COLUMNS, RESULTS_TABLE
 from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.table import read_nodules_csv
@@ -304,6 +304,9 @@ def test_what_cannot_be_used_is_named(
         run_batch(scans, output, RunOptions(model=options.model, threshold=0.3))
     with pytest.raises(InputError, match="another source"):
         run_batch(scans / "one", output, options)
+    (output / RESULTS_TABLE).write_text(f"{','.join(COLUMNS)}\n{',' * len(COLUMNS)}\n")
+    with pytest.raises(InputError, match=r"results\.csv line 2 does not have as many cells"):
+        run_batch(scans, output, options, scheduler=scheduler)
     (output / RESULTS_TABLE).write_text("mine")
     with pytest.raises(InputError, match=r"results\.csv is not the table of a batch"):
         run_batch(scans, output, options, scheduler=scheduler)

@@ -285,6 +285,19 @@ def test_a_file_that_is_no_feature_table_is_not_touched(tmp_path: Path) -> None:
     assert table.read_text() == "my notes\n"
 
 
+@pytest.mark.parametrize("end", [",more", ""])
+def test_a_line_with_more_or_fewer_cells_than_columns_is_named(tmp_path: Path, end: str) -> None:
+    write_run(tmp_path / "data")
+    table = tmp_path / "features.csv"
+    write_feature_table(tmp_path / "data", table)
+    whole = table.read_text().rstrip()
+    table.write_text(whole + end if end else whole.rpartition(",")[0])
+    before = table.read_text()
+    with pytest.raises(InputError, match=r"features\.csv line 2 does not have as many cells"):
+        write_feature_table(tmp_path / "data", table)
+    assert table.read_text() == before
+
+
 @pytest.mark.parametrize(
     ("array", "sentence"),
     [

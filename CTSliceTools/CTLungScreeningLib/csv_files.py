@@ -1,8 +1,11 @@
 """The one way in which tables are written: no cell of text is run by a spreadsheet."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TextIO
+
+from CTLungScreeningLib.errors import InputError
 
 _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters of a cell that a spreadsheet reads as a formula,
@@ -23,6 +26,21 @@ def guarded(value: object) -> object:
 def unguarded(cell: str) -> str:
     """Undo `guarded` for the text of a cell."""
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_RUN_BY_SPREADSHEETS) else cell
+
+
+def whole_rows(path: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line number and cells of each row of a table.
+
+    Raises:
+        InputError: if a row does not have as many cells as the header of the file at `path`.
+    """
+    for row in reader:
+        if None in row or None in row.values():
+            raise InputError(
+                f"{path} line {reader.line_num} does not have as many cells as the header: correct "
+                "the line."
+            )
+        yield reader.line_num, row
 
 
 def _is_number(text: str) -> bool:

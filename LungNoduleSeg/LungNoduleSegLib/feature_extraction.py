@@ -293,7 +293,10 @@ def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
                     f"{path} is not a table of these features, or of another version: choose "
                     "another name for the output; nothing was overwritten."
                 )
-            return [{k: csv_files.unguarded(v or "") for k, v in row.items()} for row in reader]
+            return [
+                {name: csv_files.unguarded(cell) for name, cell in row.items()}
+                for _, row in csv_files.whole_rows(path, reader)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}): choose another output.") from error
 

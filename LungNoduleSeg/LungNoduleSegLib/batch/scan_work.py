@@ -113,7 +113,10 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
                     f"{path} is not the table of a batch, or of another version: choose another "
                     "folder for the output; nothing was overwritten."
                 )
-            rows = [{k: csv_files.unguarded(v or "") for k, v in row.items()} for row in reader]
+            rows = [
+                {name: csv_files.unguarded(cell) for name, cell in row.items()}
+                for _, row in csv_files.whole_rows(path, reader)
+            ]
             return {row["scan"]: row for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(

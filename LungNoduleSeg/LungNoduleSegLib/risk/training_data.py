@@ -173,16 +173,10 @@ def _read(path: Path, required: tuple[str, ...]) -> list[tuple[int, Row]]:
                     f"{path} has no column {missing[0]}{more}: make it with "
                     "`lung-nodule-seg features`."
                 )
-            rows = []
-            for row in reader:
-                if None in row or None in row.values():
-                    raise InputError(
-                        f"{path} line {reader.line_num} does not have as many cells as the header: "
-                        "correct the line."
-                    )
-                cells = {name: csv_files.unguarded(cell.strip()) for name, cell in row.items()}
-                rows.append((reader.line_num, cells))
-            return rows
+            return [
+                (line, {name: csv_files.unguarded(cell.strip()) for name, cell in row.items()})
+                for line, row in csv_files.whole_rows(path, reader)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV ({error}): save it as CSV.") from error
 
