@@ -14,6 +14,7 @@ from annotated_scans import NODULES, chest, write_luna
 from CTLungScreeningLib.errors import Cancelled, InputError
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.network.inference import BACKGROUND_STD
+from LungNoduleSegLib.phantom.dicom import write_dicom_series
 from LungNoduleSegLib.training_data.lidc_idri import prepare_lidc
 from LungNoduleSegLib.training_data.luna16 import prepare_luna
 from LungNoduleSegLib.training_data.preparation import ERRORS, ExampleChoice
@@ -126,6 +127,27 @@ def test_one_broken_scan_is_listed_and_tried_again(tmp_path: Path) -> None:
         prepare_luna(scans, annotations, tmp_path / "other")
 
 
+def test_scans_of_one_name_are_listed_and_not_one_of_them_taken(tmp_path: Path) -> None:
+    scans, annotations = write_luna(tmp_path, {uid: chest(n) for n, uid in enumerate(UIDS[:2])})
+    sitk.WriteImage(chest(2).image, scans / f"{UIDS[0]}.nrrd")
+    outcome = prepare_luna(scans, annotations, tmp_path / "store")
+    assert (outcome.added, outcome.without, list(outcome.failed)) == ((UIDS[1],), 0, [UIDS[0]])
+    (listed,) = csv.DictReader((tmp_path / "store" / ERRORS).open())
+    for suffix in (".mhd", ".nrrd"):
+        assert f"{UIDS[0]}{suffix}" in listed["error"]
+
+
+def test_readings_of_one_name_are_all_listed(tmp_path: Path) -> None:
+    write_dicom_series(sitk.Image((16, 16, 6), sitk.sitkInt16), tmp_path / "scan")
+    for place in "ab":
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "068.xml").write_text("<LidcReadMessage")
+    with pytest.raises(InputError, match="cannot be read"):
+        prepare_lidc(tmp_path, tmp_path / "store")
+    listed = [row["scan"] for row in csv.DictReader((tmp_path / "store" / ERRORS).open())]
+    assert listed == ["a/068.xml", "b/068.xml"]
+
+
 def test_scans_without_nodules_are_kept_on_request(tmp_path: Path) -> None:
     scans, annotations = write_luna(tmp_path, {"1.1": chest(1), "1.2": chest(2, ())})
     outcome = prepare_luna(scans, annotations, tmp_path / "store")
@@ -196,6 +218,18 @@ def test_a_damaged_store_is_named(luna: tuple[Path, Path, Path], tmp_path: Path)
         scan.images()
     with pytest.raises(InputError, match=r"hu\.nrrd cannot be read"):
         scan.volume("hu")
+    shutil.copytree(luna[2], store, dirs_exist_ok=True)
+    count = len(scan.slices)
+    for name, shape in (("images", (count - 1, 1, 512, 512)), ("masks", (count, 512, 512))):
+        array = np.zeros(shape, np.float32)
+        np.save(scan.folder / f"{name}.npy", array)
+        with pytest.raises(InputError, match=rf"{name}\.npy does not fit .*scan\.json"):
+            getattr(scan, name)()
+    record = json.loads((scan.folder / "scan.json").read_text())
+    for slices, words in (([9999], "hu.nrrd does not fit"), ([-1], "damaged"), (["1"], "damaged")):
+        (scan.folder / "scan.json").write_text(json.dumps(record | {"slices": slices}))
+        with pytest.raises(InputError, match=words):
+            read_store(store)[0].volume("hu")
     (scan.folder / "scan.json").write_text('{"name": "x"}')
     with pytest.raises(InputError, match=r"scan\.json is damaged"):
         read_store(store)

@@ -363,16 +363,17 @@ def prepare_lidc(
     cases: dict[str, Case] = {}
     failed: dict[str, str] = {}
     for file in find_lidc_xml(folder):
+        name = str(file.relative_to(folder))  # many files are called 068.xml
         try:
             readings = read_lidc_xml(file)
         except InputError as error:
-            failed[file.name] = str(error)
+            failed[name] = str(error)
             continue
         uid = readings.series_instance_uid
         if uid not in scans:
             failed[uid] = f"{file} reads series {uid}, which is not in {folder}: add the scan."
         elif uid in cases:
-            failed[file.name] = f"{file} reads series {uid}, as another file does: keep one."
+            failed[name] = f"{file} reads series {uid}, as another file does: keep one."
         else:
             mark = partial(_mark_consensus, readings, agreement, empty_scans)
             cases[uid] = Case(scans[uid], None, mark)

@@ -1,5 +1,6 @@
 """Training data from the scans and annotations of the LUNA16 challenge."""
 
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import file_sha256
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.ct_reading import index_scans
+from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
 from LungNoduleSegLib.evaluation.luna_files import Places, read_findings, read_patients
 from LungNoduleSegLib.options import ExampleChoice, LunaOptions
 from LungNoduleSegLib.training_data.preparation import (
@@ -89,17 +90,24 @@ def prepare_luna(
         InputError: if there is nothing to prepare, or the output is not a store.
     """
     choice = choice or ExampleChoice()
-    scans = {scan_name(scan): scan for scan in index_scans(luna, progress)}
+    scans: dict[str, list[IndexedScan]] = defaultdict(list)
+    for scan in index_scans(luna, progress):
+        scans[scan_name(scan)].append(scan)
     findings = read_findings(annotations, tuple(scans))
     patient_of = read_patients(patients) if patients else {}
-    cases = []
-    for name, scan in scans.items():
+    cases, failed = [], {}
+    for name, (scan, *others) in scans.items():
         rows = findings.series == name
-        if rows.any() or empty_scans:
+        if not rows.any() and not empty_scans:
+            continue
+        if others:
+            files = " and ".join(str(one.folder / one.files[0]) for one in (scan, *others))
+            failed[name] = f"{files} have the same name: keep one, or rename the others."
+        else:
             places = Places(findings.series[rows], findings.position[rows], findings.value[rows])
             mark = partial(_mark_spheres, places, 1.0 if tutorial_masks else 0.5)
             cases.append(Case(scan, patient_of.get(name, name), mark))
-    if not cases:
+    if not cases and not failed:
         raise InputError(
             f"{annotations} names no scan in {luna}: name the files there by its column seriesuid."
         )
@@ -108,7 +116,8 @@ def prepare_luna(
         "tutorial_masks": tutorial_masks,
         "patients": file_sha256(patients) if patients else None,
     }
-    return prepare_cases(cases, output, choice, settings, len(scans) - len(cases), {}, progress)
+    without = len(scans) - len(cases) - len(failed)
+    return prepare_cases(cases, output, choice, settings, without, failed, progress)
 
 
 def _mark_spheres(places: Places, radius: float, _: sitk.Image, axial: sitk.Image) -> Marks:

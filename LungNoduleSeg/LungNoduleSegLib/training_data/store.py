@@ -96,11 +96,14 @@ class StoredScan:
         """
         file = self.folder / f"{name}.nrrd"
         try:
-            return read_labels(file)
+            image = read_labels(file)
         except InputError as error:
             raise InputError(
                 f"{file} cannot be read: delete its folder and prepare again."
             ) from error
+        if max(self.slices, default=0) >= image.GetDepth():
+            raise self._unfit(file)
+        return image
 
     def images(self) -> NDArray[np.float32]:
         """The prepared examples (n, 1, size, size), memory-mapped."""
@@ -113,11 +116,20 @@ class StoredScan:
     def _array(self, name: str) -> NDArray[np.float32]:
         file = self.folder / f"{name}.npy"
         try:
-            return np.load(file, mmap_mode="r", allow_pickle=False)
+            array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{file} cannot be read ({error}): delete its folder and prepare again."
             ) from error
+        size = EXAMPLE_PREPARATION.size
+        if array.shape != (len(self.slices), 1, size, size) or array.dtype.kind != "f":
+            raise self._unfit(file)
+        return array
+
+    def _unfit(self, file: Path) -> InputError:
+        return InputError(
+            f"{file} does not fit the slices in {_RECORD}: delete its folder and prepare again."
+        )
 
 
 def open_store(output: Path, settings: Mapping[str, Any]) -> None:
@@ -173,8 +185,10 @@ def read_stored_scan(folder: Path) -> StoredScan:
             for one in record.pop("nodules")
         )
         lists: dict[str, Any] = {name: tuple(record.pop(name)) for name in ("slices", "notes")}
+        if not all(isinstance(k, int) and k >= 0 for k in lists["slices"]):
+            raise ValueError("slices are counted from 0")
         return StoredScan(folder=folder, nodules=nodules, **lists, **record)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{folder / _RECORD} is damaged ({error}): delete its folder, prepare again."
         ) from error
