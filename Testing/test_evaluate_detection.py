@@ -234,6 +234,12 @@ def test_the_command_writes_figures_curve_plot_and_nodules(files: Files, tmp_pat
     assert isinstance(again.exception, InputError)
     assert "nothing was overwritten" in str(again.exception)
 
+    twice = ["--json", str(out / "x"), "--curve", str(out / ".." / "out" / "x")]
+    (files["submission"]).unlink()  # it is refused before anything is read
+    run = CliRunner().invoke(app, ["evaluate", "detection", *arguments(files), *twice])
+    assert isinstance(run.exception, InputError) and "written twice" in str(run.exception)
+    assert not (out / "x").exists()
+
 
 def test_columns_in_any_order_a_byte_order_mark_and_more_columns(
     files: Files, tmp_path: Path
@@ -287,6 +293,8 @@ Change = Callable[[str], str]
         ("submission", lambda t: t + '"', "cannot be read as CSV near line 37"),
         ("annotations", lambda t: t.replace("diameter_mm", "d"), "lacks the column diameter_mm"),
         ("annotations", lambda t: t.replace("1.2.", "9.9."), "no nodules in the scans of u.csv"),
+        ("annotations", lambda t: t.replace(",8", ",0", 1), "line 2: no nodule has 0 as its diam"),
+        ("annotations", lambda t: t.replace(",8", ",-10", 1), "line 2: no nodule has -10 as its d"),
         ("excluded", lambda t: t.replace("-1", "none"), "line 2: 'none' is not a number for diam"),
         ("seriesuids", lambda t: t + "1.2.3\n", "line 21 repeats the scan of line 4"),
         ("seriesuids", lambda _: "\n\n", "lists no scans"),

@@ -240,7 +240,7 @@ def test_a_segment_of_no_label_or_layer_is_named(key: str, value: str, tmp_path:
     labels, _ = two_nodules()
     file = tmp_path / "s.seg.nrrd"
     write_segments(file, labels, ("A",), **{f"Segment0_{key}": value})
-    with pytest.raises(InputError, match=r"s\.seg\.nrrd has no such .* its Segment0 names"):
+    with pytest.raises(InputError, match=r"nrrd does not have the label .* Segment0 names"):
         read_mask(file)
 
 

@@ -20,6 +20,7 @@ from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from lung_programs import CALLED, LOWER, LUNGS, UPPER, install
 from LungNoduleSegLib.cli import app
+from LungNoduleSegLib.evaluation.dice import compare_lungs
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, LOBES, RIGHT_LUNG, Lobe, LungMethod
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
@@ -141,6 +142,12 @@ def test_one_command_compares_the_lungs(
     assert not true[values == 1].any()
     assert agreement["other_ml"]["left"] == pytest.approx(np.count_nonzero(true == LEFT_LUNG) * ml)
     assert 0 < agreement["largest_ml"] <= max(agreement["only_own_ml"], agreement["only_other_ml"])
+
+
+def test_differences_of_another_suffix_are_refused_before_the_work(tmp_path: Path) -> None:
+    missing, there = tmp_path / "scan", tmp_path / "apart.txt"
+    with pytest.raises(InputError, match=r"apart\.txt does not end in \.nii\.gz or \.nrrd"):
+        compare_lungs(missing, missing, there)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from bright_model import write_bright_model
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, private_folder, replace_text
+from CTLungScreeningLib.files import new_file, new_files, private_folder, replace_text
 from CTLungScreeningLib.staging import staging_folder
 from CTSliceToolsLib.options import Transfer
 from CTSliceToolsLib.organizing.organizer import organize
@@ -197,6 +197,18 @@ def test_one_file_is_written_through_no_link(theirs: Path, tmp_path: Path, dangl
     assert (tmp_path / "out").readlink() == target
     assert untouched(theirs) and (theirs / "precious").read_text() == "precious"
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "same").symlink_to(tmp_path)
+    for other in (tmp_path / "out", tmp_path / "x" / ".." / "out", tmp_path / "same" / "out"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        with (
+            pytest.raises(InputError, match=r"out would be written twice"),
+            new_files(tmp_path / "out", other),
+        ):
+            pass
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_link_that_comes_up_while_a_file_is_written_is_kept(tmp_path: Path) -> None:

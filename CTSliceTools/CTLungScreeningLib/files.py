@@ -43,6 +43,18 @@ def refuse_existing(folder: Path, names: Iterable[str]) -> None:
         )
 
 
+def require_new_files(*paths: Path) -> None:
+    """Raise `InputError` if one of the paths is there, see `refuse_existing`, or is named twice."""
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        place = path.parent.resolve() / path.name
+        if place in seen:
+            names = " and ".join(dict.fromkeys(map(str, (seen[place], path))))
+            raise InputError(f"{names} would be written twice: give each output its own name.")
+        seen[place] = path
+        refuse_existing(path.parent, [path.name])
+
+
 def refuse_links(*paths: Path) -> None:
     """Raise `InputError` if one of the paths is a symbolic link."""
     for path in paths:
@@ -147,12 +159,12 @@ def new_files(*paths: Path) -> Iterator[dict[Path, Path]]:
     choose the format by suffix work. On an exception no path is made.
 
     Raises:
-        InputError: if there is something at one of the paths, if only a broken link.
+        InputError: as `require_new_files`.
     """
+    require_new_files(*paths)
     with ExitStack() as folders:
         temporaries = {}
         for path in paths:
-            refuse_existing(path.parent, [path.name])
             path.parent.mkdir(parents=True, exist_ok=True)
             folder = folders.enter_context(private_folder(path.parent, path.name))
             temporaries[path] = folder / path.name

@@ -62,15 +62,14 @@ def detection(
     annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv --json out.json`
     """
     with shown(progress) as report:
-        from CTLungScreeningLib.files import new_files, refuse_existing  # noqa: PLC0415
+        from CTLungScreeningLib.files import new_files, require_new_files  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import detection as scoring  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import subgroups  # noqa: PLC0415
         from LungNoduleSegLib.evaluation.luna_files import read_challenge  # noqa: PLC0415
 
         wanted = (json_file, curve, plot, nodules, subgroups_file, calibration)
         outputs = [path for path in wanted if path is not None]
-        for path in outputs:
-            refuse_existing(path.parent, [path.name])
+        require_new_files(*outputs)
         report("Reading", 0, 1)
         marks, truth, notes = read_challenge(submission, annotations, options.excluded, seriesuids)
         report("Reading", 1, 1)
@@ -131,12 +130,11 @@ def dice(
     Example: `lung-nodule-seg evaluate dice ~/results/chest truth.nrrd --json dice.json`
     """
     with shown(progress) as report:
-        from CTLungScreeningLib.files import new_files, refuse_existing  # noqa: PLC0415
+        from CTLungScreeningLib.files import new_files, require_new_files  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import dice as masks  # noqa: PLC0415
 
         outputs = [path for path in (json_file, csv_file) if path is not None]
-        for path in outputs:
-            refuse_existing(path.parent, [path.name])
+        require_new_files(*outputs)
         scans = masks.evaluate_dice(predicted, truth, options.resample, report)
         with new_files(*outputs) as whole:
             if json_file is not None:

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib import csv_files
+from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
@@ -28,6 +29,8 @@ from LungNoduleSegLib.nodules.measures import sphere_diameter
 
 SMOOTH = 1.0
 """Smoothing term of a slice's coefficient in the Data Science Bowl 2017 tutorial."""
+
+DIFFERENCE_SUFFIXES = (".nii.gz", ".nrrd")
 
 
 class Level(StrEnum):
@@ -198,9 +201,15 @@ def compare_lungs(
         progress: callback.
 
     Raises:
-        InputError: if the scan or the other lungs cannot be had, or `differences` exists.
+        InputError: if the scan or the other lungs cannot be had, or `differences` exists or has
+            another suffix.
     """
     if differences is not None:
+        if not differences.name.lower().endswith(DIFFERENCE_SUFFIXES):
+            raise InputError(
+                f"{differences} does not end in {' or '.join(DIFFERENCE_SUFFIXES)}: give it "
+                "another name."
+            )
         refuse_existing(differences.parent, [differences.name])
     if isinstance(other, LungMethod):
         require_method(other)

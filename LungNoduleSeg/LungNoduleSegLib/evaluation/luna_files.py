@@ -104,7 +104,7 @@ def read_challenge(
             f"{submission} has no marks in the scans of {seriesuids.name} after line 1: choose a "
             "submission and a list of scans that belong together."
         )
-    nodules = _read_places(annotations, DIAMETER, scans, seriesuids, notes)
+    nodules = _read_places(annotations, DIAMETER, scans, seriesuids, notes, positive=True)
     if not len(nodules.series):
         raise InputError(
             f"{annotations} has no nodules in the scans of {seriesuids.name} after line 1: choose "
@@ -216,7 +216,12 @@ def write_scans(path: Path, scans: Iterable[str]) -> None:
 
 
 def _read_places(
-    path: Path, value: str, scans: Sequence[str], listed_in: Path, notes: list[str]
+    path: Path,
+    value: str,
+    scans: Sequence[str],
+    listed_in: Path,
+    notes: list[str],
+    positive: bool = False,
 ) -> Places:
     names = (SERIES, *POSITION, value)
     rows = _rows(path)
@@ -236,6 +241,11 @@ def _read_places(
         chosen = kept if row.cells[columns[0]].strip() in known else others
         chosen.append(row)
     numbers = _numbers(path, kept, columns[1:], names[1:])
+    for row in np.flatnonzero(positive & (numbers[:, 3] <= 0)):
+        raise InputError(
+            f"{path} line {kept[row].line}: no nodule has {numbers[row, 3]:g} as its {value}; "
+            "correct it, or list the finding as excluded."
+        )
     places = Places(
         np.array([row.cells[columns[0]].strip() for row in kept], dtype=np.str_),
         numbers[:, :3],

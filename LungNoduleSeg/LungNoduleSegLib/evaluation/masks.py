@@ -232,7 +232,7 @@ def _segments(file: Path) -> sitk.Image:
             layer = range(layers.shape[3])[int(metadata.get(f"{key}_Layer", "0"))]
         except (ValueError, IndexError) as error:
             raise InputError(
-                f"{file} has no such label or layer as its {key} names ({error}): save it again."
+                f"{file} does not have the label or layer that its {key} names: save it again."
             ) from error
         labels[layers[..., layer] == value] = number
     result = sitk.GetImageFromArray(labels)

@@ -186,7 +186,7 @@ def read_stored_scan(folder: Path) -> StoredScan:
         )
         lists: dict[str, Any] = {name: tuple(record.pop(name)) for name in ("slices", "notes")}
         if not all(isinstance(k, int) and k >= 0 for k in lists["slices"]):
-            raise ValueError("slices are counted from 0")
+            raise ValueError("slices are whole numbers from 0")
         return StoredScan(folder=folder, nodules=nodules, **lists, **record)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
