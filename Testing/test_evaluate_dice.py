@@ -234,7 +234,7 @@ def test_segments_that_are_named_as_lungs_never_count(
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("LabelValue", "abc"), ("Layer", "3"), ("Layer", "-2"), ("Layer", "x")]
+    ("key", "value"), [("LabelValue", "abc"), ("Layer", "3"), ("Layer", "-1"), ("Layer", "x")]
 )
 def test_a_segment_of_no_label_or_layer_is_named(key: str, value: str, tmp_path: Path) -> None:
     labels, _ = two_nodules()

@@ -58,7 +58,9 @@ def find_scans(folder: Path) -> dict[str, Path | IndexedScan]:
         raise InputError(f"{folder} does not exist: name a folder of scans, masks or results.")
     if folder.is_file() or is_run(folder):
         return {folder.name: folder}
-    found = {_name_below(folder, run): run for run in _runs_below(folder)}
+    found: dict[str, Path | IndexedScan] = {
+        _name_below(folder, run): run for run in _runs_below(folder)
+    }
     cases = list(cases_below(folder, required=False))
     series = Counter(case.place for case in cases)
     for case in cases:

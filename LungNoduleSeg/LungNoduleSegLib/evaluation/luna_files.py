@@ -241,9 +241,9 @@ def _read_places(
         chosen = kept if row.cells[columns[0]].strip() in known else others
         chosen.append(row)
     numbers = _numbers(path, kept, columns[1:], names[1:])
-    for row in np.flatnonzero(positive & (numbers[:, 3] <= 0)):
+    for wrong in np.flatnonzero(positive & (numbers[:, 3] <= 0)):
         raise InputError(
-            f"{path} line {kept[row].line}: no nodule has {numbers[row, 3]:g} as its {value}; "
+            f"{path} line {kept[wrong].line}: no nodule has {numbers[wrong, 3]:g} as its {value}; "
             "correct it, or list the finding as excluded."
         )
     places = Places(

@@ -228,12 +228,13 @@ def _segments(file: Path) -> sitk.Image:
     labels = np.zeros(layers.shape[:3], np.uint32)
     for number, key in enumerate(nodules or others, start=1):
         try:
-            value = int(metadata[f"{key}_LabelValue"])
-            layer = range(layers.shape[3])[int(metadata.get(f"{key}_Layer", "0"))]
-        except (ValueError, IndexError) as error:
+            value, layer = int(metadata[f"{key}_LabelValue"]), int(metadata.get(f"{key}_Layer", 0))
+        except ValueError:
+            layer = -1
+        if not 0 <= layer < layers.shape[3]:
             raise InputError(
                 f"{file} does not have the label or layer that its {key} names: save it again."
-            ) from error
+            )
         labels[layers[..., layer] == value] = number
     result = sitk.GetImageFromArray(labels)
     result.CopyInformation(image)
