@@ -3,11 +3,12 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -325,6 +326,9 @@ def test_a_zip_cannot_bring_python_code(tmp_path: Path) -> None:
         ("files", {"../evil": "0"}, r"the field `files` has '\.\./evil'"),
         ("files", {"toy.onnx": "0"}, "is not the file that"),
         ("files", [], "the field `files` must be an object"),
+        ("name", "nodule-unet", "There is a model nodule-unet already"),
+        ("cost", {"seconds": "x"}, "the field `cost` must hold numbers"),
+        ("rules", {"threshold": 5}, "`threshold` must be a number from 0 to 1, not 5"),
     ],
 )
 def test_a_wrong_card_is_named_by_its_field(
@@ -332,9 +336,45 @@ def test_a_wrong_card_is_named_by_its_field(
 ) -> None:
     card = onnx_model(tmp_path)
     file = zipped(card, tmp_path, tmp_path / "a.zip", **{field: value})
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=words) as error:
         add_model(file)
+    assert str(file) in str(error.value) or field == "name"
     assert not list(added_models())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("rules", {"threshold": 5}, "`threshold` must be a number from 0 to 1, not 5"),
+        ("rules", {"threshold": float("nan")}, "number from 0 to 1, not nan"),
+        ("rules", {"threshold": None}, "`threshold` must be a number from 0 to 1, not None"),
+        ("rules", {"max_elongation": "high"}, "`max_elongation` must be a number from 0 to 1000"),
+        ("rules", {"foo": 1}, "leave out foo"),
+        ("preparation", {"size": "abc"}, "`size` must be a whole number from 1 to 4096"),
+        ("preparation", {"slab_mm": -1}, "`slab_mm` must be a number from 0 to 100"),
+        ("preparation", {"per_slice": 2}, "`per_slice` must be true or false"),
+        ("preparation", {"foo": 1}, "leave out foo"),
+        ("preparation", {"context": 1}, "for 512 × 512 × 3 values, but its file takes .* × 5"),
+    ],
+)
+def test_a_network_with_a_wrong_card_is_not_opened(
+    field: str, value: object, words: str, tmp_path: Path
+) -> None:
+    shutil.copy(DEFAULT_MODEL, tmp_path / "m.onnx")
+    card = asdict(find_card(DEFAULT_MODEL)) | {"second_opinion": "", "classifier": ""}
+    card |= {"files": {"m.onnx": find_card(DEFAULT_MODEL).sha256}, field: value}
+    (tmp_path / "m.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(InputError, match=words) as error:
+        open_detector(tmp_path / "m.onnx")
+    assert str(tmp_path / "m.json") in str(error.value)
+
+
+def test_a_network_for_other_axes_is_not_opened(tmp_path: Path) -> None:
+    card = onnx_model(tmp_path)
+    flat = card.input | {"axes": "bcyx", "patch": [1, 64, 64]}
+    file = zipped(card, tmp_path, tmp_path / "a.zip", input=flat)
+    with pytest.raises(InputError, match=r"`input` gives arrays of \(1, 1, 64, 64\), but"):
+        open_detector(add_model(file))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,13 @@ import pytest
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
-from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
+from CTLungScreeningLib.model_card import (
+    ModelCard,
+    card_from_text,
+    convert_model,
+    load_model,
+    save_model,
+)
 
 CARD = ModelCard("small", "a test", "probability", {"size": 8}, limitations=["untrained"])
 
@@ -70,3 +76,47 @@ def test_a_model_that_is_no_model_is_refused(tmp_path: Path) -> None:
     file.with_suffix(".json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read as a Keras model"):
         load_model(file)
+
+
+def test_a_model_that_is_cut_short_is_damaged_not_missing(tmp_path: Path) -> None:
+    file = tmp_path / "m.keras"
+    card = save_model(small_model(), CARD, tmp_path / "other.keras")
+    content = (tmp_path / "other.keras").read_bytes()[:-100]
+    file.write_bytes(content)
+    files = {file.name: hashlib.sha256(content).hexdigest()}
+    text = json.dumps(card.__dict__ | {"files": files})
+    file.with_suffix(".json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"m\.keras cannot be read .*: it is damaged"):
+        load_model(file)
+
+
+def test_a_refused_conversion_leaves_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "m.keras"
+    save_model(small_model(), CARD, file)
+    run_file, card_file = file.with_suffix(".onnx"), file.with_suffix(".json")
+    run_file.unlink()
+    card_file.rename(tmp_path / "real.json")
+    card_file.symlink_to("real.json")
+    with pytest.raises(InputError, match=r"m\.json is a link"):
+        convert_model(file)
+    assert not run_file.exists()
+    card_file.unlink()
+    (tmp_path / "real.json").rename(card_file)
+    convert_model(file)
+    assert run_file.is_file()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("command", [1, 2], "`command` must hold texts only"),
+        ("training_cases", [None], "`training_cases` must hold texts only"),
+        ("files", {"a.onnx": 3}, "`files` must hold texts only"),
+        ("cost", {"seconds": "x"}, "`cost` must hold numbers from 0 on only"),
+        ("cost", {"seconds": -1}, "`cost` must hold numbers from 0 on only"),
+    ],
+)
+def test_what_a_field_holds_is_checked(field: str, value: object, words: str) -> None:
+    text = json.dumps({"name": "a", "summary": "b", "label": "c", field: value})
+    with pytest.raises(InputError, match=words):
+        card_from_text(text, "the card")

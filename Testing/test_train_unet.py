@@ -297,6 +297,8 @@ def test_files_that_could_run_code_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(pickle.dumps(Payload()))
         with pytest.raises(InputError):
             load_weights(small_unet(), tmp_path / name)
+    with pytest.raises(InputError, match=r"a\.keras cannot be read .*: it is damaged"):
+        load_weights(small_unet(), tmp_path / "a.keras")
     with pytest.raises(InputError, match="does not exist"):
         load_weights(small_unet(), tmp_path / "none.keras")
     inputs = keras.Input((32, 32, 1))

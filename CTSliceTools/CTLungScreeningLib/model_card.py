@@ -2,13 +2,16 @@
 
 import hashlib
 import importlib.util
+import inspect
 import json
+import math
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
+from zipfile import BadZipFile, is_zipfile
 
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import InputError
@@ -17,6 +20,7 @@ from CTLungScreeningLib.files import (
     new_files,
     parse_json,
     refuse_existing,
+    refuse_links,
     replace_text,
 )
 
@@ -31,6 +35,9 @@ CARD = "model.json"
 
 KINDS = ("network", "onnx", "command", "python")
 """Kind of model: a network of this project, any ONNX network, a program, or a Python class."""
+
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,21 @@ def read_card(model_file: Path) -> ModelCard:
     return card
 
 
+def settings_of(kind: Callable[..., Settings], values: dict[str, Any], where: str) -> Settings:
+    """Make a dataclass of what a card has in a field such as `rules`.
+
+    Raises:
+        InputError: naming `where`, the card and its field, if a name or a value is wrong.
+    """
+    try:
+        return kind(**values)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    except TypeError as error:
+        unknown = ", ".join(sorted(values.keys() - inspect.signature(kind).parameters.keys()))
+        raise InputError(f"{where}: leave out {unknown}, which is not known here.") from error
+
+
 def require_files(card_file: Path, card: ModelCard) -> None:
     """Check that all files of a model match its card.
 
@@ -168,10 +190,21 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
 
     card = _read(model_file)
     file = _check(model_file, card, card.file(TRAIN))
+    require_whole(file)
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True), card
     except (ValueError, OSError, TypeError, LookupError, AttributeError, BadZipFile) as error:
         raise InputError(f"{file} cannot be read as a Keras model: {error}.") from error
+
+
+def require_whole(file: Path) -> None:
+    """Check that a `.keras` file is not cut short: Keras would say that there is none.
+
+    Raises:
+        InputError: if it is.
+    """
+    if not is_zipfile(file):
+        raise InputError(f"{file} cannot be read as a Keras model: it is damaged, get it again.")
 
 
 def require_new_model(model_file: Path) -> None:
@@ -240,8 +273,9 @@ def convert_model(model_file: Path) -> ModelCard:
         InputError: as `load_model`, or if an `.onnx` file exists, or the network cannot be written
             as ONNX.
     """
-    run_file = model_file.with_suffix(RUN)
+    run_file, card_file = model_file.with_suffix(RUN), model_file.with_suffix(".json")
     refuse_existing(run_file.parent, [run_file.name])
+    refuse_links(card_file)
     model, card = load_model(model_file)
     from CTLungScreeningLib.onnx_export import to_onnx  # noqa: PLC0415 - slow to import
 
@@ -250,7 +284,11 @@ def convert_model(model_file: Path) -> ModelCard:
         files = {run_file.name: "", **card.files}
         files[run_file.name] = file_sha256(temporary)
     card = replace(card, files=files)
-    replace_text(model_file.with_suffix(".json"), _text(card))
+    try:
+        replace_text(card_file, _text(card))
+    except BaseException:
+        run_file.unlink()  # the card does not name it
+        raise
     return card
 
 
@@ -305,10 +343,8 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
     for name, value in values.items():
         if name not in known:
             raise wrong(f"it has no field `{name}`")
-        kind: Any = get_origin(known[name].type) or known[name].type
-        if not isinstance(value, kind):
-            words: dict[Any, str] = {str: "a text", dict: "an object", list: "a list"}
-            raise wrong(f"the field `{name}` must be {words[kind]}")
+        if why := _mistyped(value, known[name].type):
+            raise wrong(f"the field `{name}` must {why}")
     for name in ("name", "summary", "label"):
         if name not in values:
             raise wrong(f"the field `{name}` is missing")
@@ -319,6 +355,21 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
     if card.kind not in KINDS:
         raise wrong(f"the field `kind` must be one of {', '.join(KINDS)}")
     return card
+
+
+def _mistyped(value: Any, declared: Any) -> str:
+    """Say what a field must be or hold that does not have its declared type, "" if it has."""
+    kind = get_origin(declared) or declared
+    if not isinstance(value, kind):
+        words: dict[Any, str] = {str: "be a text", dict: "be an object", list: "be a list"}
+        return words[kind]
+    inner = get_args(declared)[-1] if get_args(declared) else Any
+    held = value.values() if kind is dict else value
+    if inner is str and not all(isinstance(one, str) for one in held):
+        return "hold texts only"
+    if inner is float and not all(type(n) in (int, float) and 0 <= n < math.inf for n in held):
+        return "hold numbers from 0 on only"
+    return ""
 
 
 def _check(model_file: Path, card: ModelCard, name: str | None) -> Path:

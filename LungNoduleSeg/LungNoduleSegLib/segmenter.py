@@ -240,12 +240,12 @@ class NoduleSegmenter:
                 require_method(self.lungs)
             with timing.stage("Model", report):
                 detector = open_detector(Path(self.model), self.device)
+                rules = NoduleRules(**{**detector.card.rules, **self.rules})
             with timing.stage("Reading", report):
                 scan = as_scan(ct, series, report)
                 if dicom:
                     source = read_dicom_source(scan)
                     scan = replace(scan, notes=(*scan.notes, *source.notes))
-            rules = NoduleRules(**{**detector.card.rules, **self.rules})
             analysis = analyse(
                 scan, detector, self.lungs, rules, timing, report, self.lungs_file, self.device
             )

@@ -117,6 +117,17 @@ class OnnxDetector(Detector):
         if name is None:
             raise InputError(f"The card of {card.name}: `files` must name an .onnx file.")
         self._network = OnnxNetwork(card_file.parent / name, device)
+        batch, *others, channels = self._network.input_shape
+        own, lengths = (batch, channels, *others), {"b": 1, "c": 1}
+        lengths |= dict(zip("zyx", self._input.patch, strict=True))
+        needed = tuple(lengths[axis] for axis in self._input.axes)
+        if len(own) != len(needed) or any(
+            n not in (None, m) for n, m in zip(own, needed, strict=True)
+        ):
+            raise InputError(
+                f"The card of {card.name}: `input` gives arrays of {needed}, but {name} takes "
+                f"{own}: correct `axes` and `patch`."
+            )
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -14,10 +14,19 @@ from pathlib import Path
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import private_folder
-from CTLungScreeningLib.model_card import CARD, ModelCard, card_from_text, read_card, require_files
+from CTLungScreeningLib.model_card import (
+    CARD,
+    ModelCard,
+    card_from_text,
+    file_sha256,
+    read_card,
+    settings_of,
+)
 from LungNoduleSegLib.detectors.added_detectors import CommandDetector, OnnxDetector
 from LungNoduleSegLib.detectors.detection import Detector
 from LungNoduleSegLib.detectors.network_detector import load_networks, read_partner_cards
+from LungNoduleSegLib.network.inference import Preparation
+from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.run_cost import settings_folder
 
@@ -103,15 +112,25 @@ def add_model(file: Path, may_run: str = "") -> Path:
         )
     folder = models_folder()
     target = folder / card.name
-    if target.exists():
-        raise InputError(f"There is a model {card.name} already: remove it first.")
+    if card.name in model_names() or target.exists():
+        raise InputError(
+            f"There is a model {card.name} already: remove it first, or give this one another "
+            f"`name` in its {CARD}."
+        )
+    require_settings(card, f"{CARD} in {file}")
     folder.mkdir(parents=True, exist_ok=True)
     with private_folder(folder, "adding") as temporary:
         unpacked = temporary / card.name
         unpacked.mkdir()
         with zipfile.ZipFile(file) as archive:
             _unpack(archive, card, unpacked, file)
-        require_files(unpacked / CARD, card)
+        for name, digest in card.files.items():
+            if not (unpacked / name).is_file():
+                raise InputError(f"{file} holds no {name}, which its {CARD} names: get it again.")
+            if file_sha256(unpacked / name) != digest:
+                raise InputError(
+                    f"{file}: {name} is not the file that its {CARD} describes: get it again."
+                )
         os.rename(unpacked, target)  # noqa: PTH104 - never replaces what is there
     return target / CARD
 
@@ -171,7 +190,24 @@ def find_card(model: Path) -> ModelCard:
         InputError: if there is none, or its card or files cannot be used.
     """
     found = _find(model)
-    return read_card(found) if isinstance(found, Path) else _class_of(found).card
+    if not isinstance(found, Path):
+        card = _class_of(found).card
+        require_settings(card, f"The card of {card.name}")
+        return card
+    card = read_card(found)
+    require_settings(card, str(found.with_suffix(".json")))
+    return card
+
+
+def require_settings(card: ModelCard, name: str) -> None:
+    """Check the rules of a card, and the preparation of a network of this project.
+
+    Raises:
+        InputError: naming the card, the field and what is wrong.
+    """
+    settings_of(NoduleRules, card.rules, f"{name}, field `rules`")
+    if card.kind == "network":
+        settings_of(Preparation, card.preparation, f"{name}, field `preparation`")
 
 
 def open_detector(model: Path, device: Device | None = None) -> Detector:

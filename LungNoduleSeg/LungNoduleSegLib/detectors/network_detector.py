@@ -11,7 +11,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard, load_network, read_card
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.detectors.detection import Detector
-from LungNoduleSegLib.network.classifier import reduce_false_positives
+from LungNoduleSegLib.network.classifier import CUBE, reduce_false_positives
 from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 
 
@@ -89,11 +89,31 @@ def load_networks(model_file: Path, device: Device | None = None) -> NoduleDetec
         InputError: as `CTLungScreeningLib.model_card.load_network` and `read_partner_cards`.
     """
     network, card = load_network(model_file, device)
+    preparation = Preparation(**card.preparation)
+    slices = (1, preparation.size, preparation.size, preparation.channels)
+    _require_input(network, model_file, slices)
     files = _partner_files(model_file, card)
     loaded = {name: load_network(file, device) for name, file in files.items()}
     partners = _checked(model_file, card, {name: own for name, (_, own) in loaded.items()})
+    inputs = {"second_opinion": slices, "classifier": (1, *CUBE, 1)}
+    for name, (partner, _) in loaded.items():
+        _require_input(partner, files[name], inputs[name])
     second, classifier = (loaded[name][0] if name in loaded else None for name in PARTNERS)
     return NoduleDetector(card, network, second, classifier, partners)
+
+
+def _require_input(network: Network, card_file: Path, shape: tuple[int, ...]) -> None:
+    """Refuse a network that does not take arrays of this shape."""
+    own = network.input_shape
+    if len(own) == len(shape) and all(n in (None, m) for n, m in zip(own, shape, strict=True)):
+        return
+    needed, taken = (
+        " × ".join("any" if n is None else str(n) for n in lengths[1:]) for lengths in (shape, own)
+    )
+    raise InputError(
+        f"{card_file.with_suffix('.json')} describes a network for {needed} values, but its file "
+        f"takes {taken}: get both files of one model."
+    )
 
 
 def _checked(

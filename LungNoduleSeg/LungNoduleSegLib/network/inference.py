@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.engine import Network, predict_each
+from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import TOUCHING, box_of
 from CTLungScreeningLib.hu import DENSE_HU, LUNG_CONTENT_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -43,6 +44,18 @@ class Preparation:
     context: int = 0
     slab_mm: float = 0.0
     per_slice: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("size", 1, 4096), ("context", 0, 100)):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise InputError(
+                    f"`{name}` must be a whole number from {least} to {most}, not {value!r}."
+                )
+        if type(self.slab_mm) not in (int, float) or not 0 <= self.slab_mm <= 100:
+            raise InputError(f"`slab_mm` must be a number from 0 to 100, not {self.slab_mm!r}.")
+        if type(self.per_slice) is not bool:
+            raise InputError(f"`per_slice` must be true or false, not {self.per_slice!r}.")
 
     @property
     def channels(self) -> int:

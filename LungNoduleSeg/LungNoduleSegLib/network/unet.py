@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.model_card import require_whole
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan, TrainingScan
@@ -96,6 +97,7 @@ def load_weights(model: keras.Model, file: Path) -> None:
         raise InputError(f"{file} does not exist: choose a file with weights.")
     try:
         if file.suffix.lower() == ".keras":
+            require_whole(file)
             _copy(keras.saving.load_model(file, compile=False, safe_mode=True), model, file)
         else:
             with warnings.catch_warnings():

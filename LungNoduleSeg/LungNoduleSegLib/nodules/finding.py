@@ -47,6 +47,28 @@ class NoduleRules:
     min_lung_fraction: float | None = 0.5
     max_elongation: float | None = 3.0
 
+    def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if value is None and name != "threshold":
+                continue
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float, np.floating))
+                or not 0 <= value <= most
+            ):
+                raise InputError(f"`{name}` must be a number from 0 to {most}, not {value!r}.")
+
+
+_MOST = {
+    "threshold": 1,
+    "min_probability": 1,
+    "min_diameter_mm": 1000,
+    "min_lung_fraction": 1,
+    "max_elongation": 1000,
+}
+"""The largest value of each rule."""
+
 
 @dataclass(frozen=True)
 class Candidates:
