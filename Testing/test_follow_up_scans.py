@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import pytest
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.progress import ProgressStyle
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from follow_up_scans import (
     DOUBLED,
@@ -33,6 +35,7 @@ from follow_up_scans import (
     taken_again,
     write_truth_as_run,
 )
+from LungNoduleSegLib.commands import risk as commands
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import Side
 from LungNoduleSegLib.phantom.chest import Phantom
@@ -229,6 +232,52 @@ def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -
     with pytest.raises(InputError, match=r"lungs\.nii\.gz is missing or damaged"):
         compare_runs([broken, current], tmp_path)
     assert not list(tmp_path.glob("growth.*"))
+
+
+def test_scans_that_cannot_be_compared_are_not_segmented(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    prior, current = runs
+    scans = [run.parent / "dicom" for run in runs]
+    out = tmp_path / "out"
+    again = tmp_path / "again"
+    shutil.copytree(prior, again)
+    with pytest.raises(InputError, match="again, too: name different scans"):
+        compare_runs([prior, again], out)
+    damaged = tmp_path / "damaged.nrrd"
+    sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkInt16), damaged)
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    for named, days, words in (
+        ([scans[0], scans[0]], None, "was named twice: name different scans"),
+        ([prior, scans[0]], 3, f"{prior} is {scans[0]}, too: name different scans"),
+        ([scans[0], damaged], 3, "damaged.nrrd"),
+        ([scans[1], prior], None, "is later than the current scan"),
+        ([prior, scans[1], current], 3, "Days can be set for two scans only"),
+        ([scans[0]], None, "Growth needs at least two scans"),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            commands.growth(named, out, days, progress=ProgressStyle.NONE)
+        assert not out.exists()
+    out.mkdir()
+    (out / "prior").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link, and nothing"):
+        commands.growth(scans, out, progress=ProgressStyle.NONE)
+    (out / "prior").unlink()
+    shutil.copytree(current, out / "prior")
+    with pytest.raises(InputError, match=r"already holds lungs\.nii\.gz"):
+        commands.growth(scans, out, progress=ProgressStyle.NONE)
+
+
+def test_a_scan_segmented_by_an_earlier_call_is_not_segmented_again(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    prior, current = runs
+    out = tmp_path / "out"
+    shutil.copytree(prior, out / "prior")
+    before = sorted((out / "prior").iterdir())
+    commands.growth([prior.parent / "dicom", current], out, progress=ProgressStyle.NONE)
+    assert (out / GROWTH_TABLE).is_file()
+    assert sorted((out / "prior").iterdir()) == before
 
 
 @pytest.mark.slow

@@ -13,12 +13,14 @@ import SimpleITK as sitk
 from bright_model import write_bright_model
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, new_files, private_folder, replace_text
+from CTLungScreeningLib.keras_training import require_new_training
 from CTLungScreeningLib.staging import staging_folder
 from CTSliceToolsLib.options import Transfer
 from CTSliceToolsLib.organizing.organizer import organize
 from dicom_files import write_series
 from LungNoduleSegLib.batch.running import BATCH_RECORD, SCANS, run_batch
 from LungNoduleSegLib.batch.scan_work import RESULTS_TABLE
+from LungNoduleSegLib.feature_extraction import write_feature_table
 from LungNoduleSegLib.options import RunOptions
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
@@ -157,6 +159,24 @@ def test_batch_follows_no_link(
         assert name.startswith((".writing", ".unfinished"))
     assert untouched(theirs) and not (tmp_path / "nowhere").exists()
     assert (output / name).readlink() == target
+
+
+def test_no_folder_beside_a_table_or_a_model_is_a_link(
+    volume: Path, theirs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "table-runs").symlink_to(theirs)
+    with pytest.raises(InputError, match="table-runs is a link"):
+        write_feature_table(volume, tmp_path / "table.csv")
+    folder = tmp_path / "model-training"
+    folder.mkdir()
+    for link in (folder / "mistakes", folder / "stage-1", folder):
+        if link == folder:
+            folder.rmdir()
+        link.symlink_to(theirs)
+        with pytest.raises(InputError, match=rf"{link.name} is a link"):
+            require_new_training(tmp_path / "model.keras", folder, "mistakes")
+        link.unlink()
+    assert untouched(theirs)
 
 
 def test_only_folders_of_killed_runs_are_removed(theirs: Path, tmp_path: Path) -> None:

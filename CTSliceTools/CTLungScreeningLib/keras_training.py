@@ -21,6 +21,7 @@ from CTLungScreeningLib.files import (
     new_file,
     read_object,
     refuse_existing,
+    refuse_links,
     remove_leftovers,
     replace_text,
     replaced_file,
@@ -241,8 +242,9 @@ def require_new_training(output: Path, folder: Path, cache: str) -> None:
         cache: as of `remove_intermediate`.
 
     Raises:
-        InputError: as `require_new_model`.
+        InputError: as `require_new_model`, or if `folder` or one in it is a link.
     """
+    refuse_links(folder, folder / cache, *folder.glob("stage-*"))
     with contextlib.suppress(InputError, KeyError, AttributeError):
         training = read_object(output.with_suffix(".json"))["training"]
         settings = read_object(folder / "stage-1" / SETTINGS)

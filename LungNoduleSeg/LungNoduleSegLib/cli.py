@@ -135,8 +135,11 @@ def demo(
 
     Example: `lung-nodule-seg demo -o ~/demo`
     """
-    phantom(output)
+    from CTLungScreeningLib.files import refuse_links  # noqa: PLC0415
+
     source, results = output / "dicom", output / "results"
+    refuse_links(results)
+    phantom(output)
     run(source=source, output=results, progress=progress, **vars(options))
     from LungNoduleSegLib.phantom.chest import compare_with_truth  # noqa: PLC0415
 

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
-from CTLungScreeningLib.files import parse_json, private_folder, replace_text
+from CTLungScreeningLib.files import parse_json, private_folder, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
@@ -185,6 +185,7 @@ def _segmented(
     from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
     results = results_folder(source, name, runs)
+    refuse_links(results)
     if is_run(results):
         return results
     runs.mkdir(parents=True, exist_ok=True)
@@ -247,7 +248,9 @@ def write_feature_table(
             if row["scan"] in done
         ]
         _rows_of(error_table, ("scan", "error"))
-        runs = runs or table.with_name(f"{table.stem}-runs")
+        if runs is None:
+            runs = table.with_name(f"{table.stem}-runs")
+            refuse_links(runs)
         added: list[str] = []
         kept: list[str] = []
         errors: dict[str, str] = {}

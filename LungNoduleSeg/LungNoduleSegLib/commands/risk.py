@@ -15,7 +15,7 @@ from CTLungScreeningLib.command_line import (
 )
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.options import options_of
-from CTLungScreeningLib.progress import ProgressStyle, shown
+from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
 from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
@@ -26,6 +26,7 @@ from LungNoduleSegLib.risk.clinical_data import (
 from LungNoduleSegLib.risk.facts import NoduleFacts, PatientFacts
 
 if TYPE_CHECKING:
+    from CTLungScreeningLib.reading.ct_scan import CTScan
     from LungNoduleSegLib.risk.assessment import Assessment
     from LungNoduleSegLib.risk.guidelines import GuidelineResult
 
@@ -242,27 +243,23 @@ def growth(
     Example: `lung-nodule-seg growth ~/results/2023 ~/results/2024 -o ~/results/growth`
     """
     with shown(progress) as report:
-        from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
+        from CTLungScreeningLib.files import refuse_existing, refuse_links  # noqa: PLC0415
         from LungNoduleSegLib.results import growth_results  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.results.reading import is_run  # noqa: PLC0415
         from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
 
-        if len(scans) < 2:
-            raise InputError("Growth needs at least two scans of one patient: name more.")
         clinical_data = read_facts(facts) if facts else NO_CLINICAL_DATA
         refuse_existing(output, growth_results.FILES)
-        names = ["prior", "current"]
-        if len(scans) > 2:
+        folders = scans
+        if not all(map(is_run, scans)):
             names = [f"scan-{number}" for number in range(1, len(scans) + 1)]
-        folders = []
-        for source, name in zip(scans, names, strict=True):
-            if is_run(source):
-                folders.append(source)
-                continue
-            from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415
-
-            NoduleSegmenter().run(source, output / name, progress=report)
-            folders.append(output / name)
+            names = names if len(scans) > 2 else ["prior", "current"]
+            folders = [
+                source if is_run(source) else output / name
+                for source, name in zip(scans, names, strict=False)
+            ]
+            refuse_links(*(set(folders) - set(scans)))
+            _segment(folders, growth_results.read_scans(scans, days, report), report)
         found = growth_results.compare_runs(folders, output, days, clinical_data, report)
         last = found.steps[-1]
         lines = [f"  {growth_results.track_sentence(one)}" for one in found.tracks]
@@ -280,3 +277,20 @@ def growth(
             "\n".join(lines),
             found.notes,
         )
+
+
+def _segment(folders: list[Path], scans: "list[CTScan]", report: Reporter) -> None:
+    """Segment the scans whose results are not there yet, also not of an earlier call."""
+    from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
+    from LungNoduleSegLib.results.reading import is_run_on, result_names  # noqa: PLC0415
+    from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415
+
+    needed = [
+        (scan, folder)
+        for scan, folder in zip(scans, folders, strict=True)
+        if not is_run_on(folder, scan)
+    ]
+    for _, folder in needed:
+        refuse_existing(folder, result_names(scene=False))
+    for scan, folder in needed:
+        NoduleSegmenter().run(scan, folder, progress=report)

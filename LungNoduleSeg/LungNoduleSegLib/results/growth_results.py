@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import Nodule
@@ -24,18 +27,21 @@ from LungNoduleSegLib.results.reading import (
     TABLE,
     TIMELINE_TABLE,
     RunResult,
+    identity,
+    is_run,
     read_run,
 )
 from LungNoduleSegLib.results.report import risk_section, template
 from LungNoduleSegLib.risk.assessment import Assessment, ScanRisk, assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, prior_facts
-from LungNoduleSegLib.risk.growth import ChestScan, deviation, method_of, study_date
+from LungNoduleSegLib.risk.growth import ChestScan, days_between, deviation, method_of, study_date
 from LungNoduleSegLib.risk.growth_rate import Change, GrowthRate, volume_interval
 from LungNoduleSegLib.risk.growth_table import (
     GROWTH_COLUMNS,
     Row,
     Timeline,
     Track,
+    check_days,
     follow,
     growth_rows,
     write_growth_csv,
@@ -189,13 +195,13 @@ def compare_runs(
             order.
     """
     refuse_existing(output, FILES)
-    resolved = [run.resolve() for run in runs]
-    if twice := [run for n, run in enumerate(resolved) if run in resolved[:n]]:
-        raise InputError(f"{twice[0]} was named twice: name different runs on one patient.")
+    _refuse_repeated(runs, [run.resolve() for run in runs])
+    check_days(len(runs), days)
     found = []
     for done, folder in enumerate(runs):
         progress("Reading", done, len(runs))
         found.append(read_run(folder, progress))
+    _refuse_repeated(runs, [identity(run.scan) for run in found])
     scans = [_chest(run, folder) for run, folder in zip(found, runs, strict=True)]
     timeline = follow(scans, days, progress)
     assessments = assess_growth(timeline, clinical_data, str(runs[-1] / TABLE))
@@ -206,6 +212,37 @@ def compare_runs(
         page = folder / GROWTH_PAGE
         write_growth_page(page, timeline, [run.labels for run in found], risk_section(risk))
     return timeline
+
+
+def read_scans(
+    sources: Sequence[Path], days: int | None = None, progress: ProgressCallback = silent
+) -> list[CTScan]:
+    """Read scans, and those of runs, and see that they can be compared before they are segmented.
+
+    Arguments and errors are those of `compare_runs`.
+    """
+    _refuse_repeated(sources, [source.resolve() for source in sources])
+    check_days(len(sources), days)
+    scans = [
+        read_run(one, progress).scan if is_run(one) else read_ct(one, progress=progress)
+        for one in sources
+    ]
+    _refuse_repeated(sources, [identity(scan) for scan in scans])
+    dated = [
+        (source.name, study_date(scan.series.study_date if scan.series else ""))
+        for source, scan in zip(sources, scans, strict=True)
+    ]
+    for prior, current in pairwise(dated):
+        days_between(prior, current, days)
+    return scans
+
+
+def _refuse_repeated(sources: Sequence[Path], scans: Sequence[object]) -> None:
+    for number, scan in enumerate(scans):
+        if scan in scans[:number]:
+            first = sources[scans.index(scan)]
+            also = "was named twice" if first == sources[number] else f"is {sources[number]}, too"
+            raise InputError(f"{first} {also}: name different scans of one patient.")
 
 
 def _chest(run: RunResult, folder: Path) -> ChestScan:

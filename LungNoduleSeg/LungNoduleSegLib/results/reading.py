@@ -89,6 +89,24 @@ def is_run(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
+def is_run_on(folder: Path, scan: CTScan) -> bool:
+    """Whether a folder has the results of a run on a scan.
+
+    Raises:
+        InputError: if its record is damaged.
+    """
+    if not is_run(folder):
+        return False
+    _, source, uid = _record(folder / RECORD)
+    return (uid or source.resolve()) == identity(scan)
+
+
+def identity(scan: CTScan) -> str | Path:
+    """The SeriesInstanceUID of a scan, or else its file."""
+    uid = scan.series.series_instance_uid if scan.series else ""
+    return uid or scan.source.resolve()
+
+
 def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
     """Read masks and table of a run, and its scan.
 

@@ -164,7 +164,7 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
     Raises:
         InputError: if a scan shows no lung, or the prior scan is later than the current one.
     """
-    interval, notes = _interval(prior, current, days)
+    interval, notes = days_between((prior.name, prior.date), (current.name, current.date), days)
     alignment = align(prior.hu, prior.lungs, current.hu, current.lungs)
     pairs = match(prior.nodules, current.nodules, alignment)
     differences = method_differences(prior, current)
@@ -289,31 +289,38 @@ def study_date(text: str) -> datetime.date | None:
         return None
 
 
-def _interval(
-    prior: ChestScan, current: ChestScan, days: int | None
+def days_between(
+    prior: tuple[str, datetime.date | None],
+    current: tuple[str, datetime.date | None],
+    days: int | None,
 ) -> tuple[int | None, list[str]]:
-    """Days between the scans, or None with the reason."""
+    """Return the days between two scans, given by name and date, or None with the reason.
+
+    Raises:
+        InputError: if `days` is below 1, or the prior scan is later than the current one.
+    """
     if days is not None:
         if days < 1:
             raise InputError(f"{days} days between the scans are not possible: enter 1 or more.")
         return days, []
-    undated = [scan.name for scan in (prior, current) if scan.date is None]
-    if prior.date is None or current.date is None:
+    (before, first), (after, last) = prior, current
+    if first is None or last is None:
+        undated = [name for name, date in (prior, current) if date is None]
         return None, [
             f"No doubling time, as {' and '.join(undated)} "
             f"{'has' if len(undated) == 1 else 'have'} no study date: enter the days "
             "between the scans."
         ]
-    between = (current.date - prior.date).days
+    between = (last - first).days
     if between < 0:
         raise InputError(
-            f"The prior scan {prior.name} ({prior.date}) is later than the current scan "
-            f"{current.name} ({current.date}): swap the two, or enter the days between "
+            f"The prior scan {before} ({first}) is later than the current scan "
+            f"{after} ({last}): swap the two, or enter the days between "
             "them if a date is wrong."
         )
     if between == 0:
         return None, [
-            f"No doubling time, as both scans are dated {prior.date}: enter the days between "
+            f"No doubling time, as both scans are dated {first}: enter the days between "
             "them if the dates were changed."
         ]
     return between, []

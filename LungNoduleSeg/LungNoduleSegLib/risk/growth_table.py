@@ -101,10 +101,7 @@ def follow(
     Raises:
         InputError: as `compare_scans`, or if `days` is set for more than two scans.
     """
-    if len(scans) < 2:
-        raise InputError("Growth needs at least two scans of one patient: add more.")
-    if days is not None and len(scans) > 2:
-        raise InputError("Days can be set for two scans only: more scans need study dates.")
+    check_days(len(scans), days)
     steps = []
     for number, (prior, current) in enumerate(pairwise(scans)):
         progress("Growth", number, len(scans) - 1)
@@ -118,6 +115,18 @@ def follow(
     there = sorted((one for one in tracks if one.nodules[-1]), key=lambda one: one.last.id)
     gone = [one for one in tracks if not one.nodules[-1]]
     return Timeline(tuple(scans), since, tuple(steps), (*there, *gone))
+
+
+def check_days(scans: int, days: int | None) -> None:
+    """Check the number of scans.
+
+    Raises:
+        InputError: if there are fewer than two, or more and `days` is set.
+    """
+    if scans < 2:
+        raise InputError("Growth needs at least two scans of one patient: name more.")
+    if days is not None and scans > 2:
+        raise InputError("Days can be set for two scans only: more scans need study dates.")
 
 
 def lung_rads_status(track: Track) -> Status | None:
