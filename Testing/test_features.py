@@ -391,3 +391,12 @@ def test_labels_that_another_program_stored_as_floats_are_read(tmp_path: Path) -
     before = features_of(tmp_path / "run", "run", tmp_path / "runs")
     _labels("nodules.nii.gz", lambda image: sitk.Cast(image, sitk.sitkFloat32))(tmp_path / "run")
     assert features_of(tmp_path / "run", "run", tmp_path / "runs").features == before.features
+
+
+def test_a_nodule_on_a_slice_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    table = tmp_path / "run" / "nodules.csv"
+    text = table.read_text().replace(",9,", ",20,", 1).replace(",10,", ",20,", 1)
+    table.write_text(text)
+    with pytest.raises(InputError, match=r"nodules\.csv has nodule 1 on a slice that"):
+        features_of(tmp_path / "run", "run", tmp_path)

@@ -227,6 +227,20 @@ def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -
     )
     with pytest.raises(InputError, match="no longer there"):
         compare_runs([broken, current], tmp_path)
+    whole = json.loads((prior / RECORD).read_text(encoding="utf-8"))
+    series = whole["input"]["series"]
+    for change in (
+        {"parameters": 3},
+        {"model": [1]},
+        {"parameters": {"rules": "x"}},
+        {"input": 3},
+        {"input": whole["input"] | {"source": 3}},
+        {"input": whole["input"] | {"series": "x"}},
+        {"input": whole["input"] | {"series": series | {"study_date": 5}}},
+    ):
+        (broken / RECORD).write_text(json.dumps(whole | change), encoding="utf-8")
+        with pytest.raises(InputError, match=r"broken/run\.json is not the record of a run"):
+            compare_runs([broken, current], tmp_path)
     away = json.loads((prior / RECORD).read_text(encoding="utf-8"))
     (broken / RECORD).write_text(json.dumps(away), encoding="utf-8")
     with pytest.raises(InputError, match=r"lungs\.nii\.gz is missing or damaged"):

@@ -1,7 +1,8 @@
 """From a probability volume to a table of nodules, on shapes whose measures are known."""
 
+import csv
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -21,6 +22,7 @@ from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_n
 from LungNoduleSegLib.nodules.measures import axial_diameters, measure_labels
 from LungNoduleSegLib.nodules.table import (
     COLUMNS,
+    LIMITS,
     Nodule,
     NoduleKind,
     Outline,
@@ -414,19 +416,23 @@ def test_slice_numbers_and_centres_are_those_of_the_input(axes: str) -> None:
     assert original.TransformPhysicalPointToIndex(centre)[2] == nodule.slice
 
 
-finite = st.floats(allow_nan=False, allow_infinity=False)
-NUMBERS: dict[Any, Any] = {
-    float: finite,
-    float | None: st.none() | finite,
-    int: st.integers(0, 2**31),
-}
+def possible(name: str, kind: Any) -> Any:
+    """Values of a column, for hypothesis."""
+    if name not in LIMITS:
+        return st.integers(1, 2**16 - 1) if name == "id" else st.from_type(kind)
+    low, high = LIMITS[name]
+    if kind is int:
+        return st.integers(int(low), int(high))
+    numbers = st.floats(low, high)
+    return numbers if kind is float else st.none() | numbers
+
+
 nodule_rows = st.builds(
-    Nodule,
-    **{
-        name: NUMBERS[kind] if kind in NUMBERS else st.from_type(kind)
-        for name, kind in get_type_hints(Nodule).items()
-    }
-    | {"id": st.integers(1, 2**16 - 1)},
+    Nodule, **{name: possible(name, kind) for name, kind in get_type_hints(Nodule).items()}
+).map(
+    lambda one: replace(
+        one, diameter_mm=max(one.diameter_mm, one.perpendicular_mm, one.solid_mm or 0)
+    )
 )
 
 
@@ -455,10 +461,26 @@ def test_a_damaged_csv_is_refused_with_its_line(tmp_path: Path) -> None:
         text.replace(",40.0,", ",nan,", 1): "'nan' is no value for mean_hu",
         "": "no column id",
     }
+    first = csv.DictReader(text.splitlines())
+    row = next(first)
+    for name, value in (
+        ("diameter_mm", "-7"),
+        ("diameter_mm", "1e300"),
+        ("volume_mm3", "0"),
+        ("volume_pm_mm3", "-1"),
+        ("probability", "5"),
+        ("slice", "-1"),
+        ("x", "1e9"),
+    ):
+        cells = ",".join((row | {name: value}).values())
+        damaged[f"{','.join(row)}\n{cells}\n"] = f"line 2: '{value}' is no value for {name}"
+    cells = ",".join((row | {"perpendicular_mm": "999"}).values())
+    damaged[f"{','.join(row)}\n{cells}\n"] = "line 2: perpendicular_mm exceeds diameter_mm"
     for content, message in damaged.items():
         path.write_text(content, encoding="utf-8")
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=message) as error:
             read_nodules_csv(path)
+        assert str(path) in str(error.value)
     path.write_bytes(b"\xff\xfe\x00id")
     with pytest.raises(InputError, match=r"nodules\.csv"):
         read_nodules_csv(path)

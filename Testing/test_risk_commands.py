@@ -183,3 +183,11 @@ def test_a_ct_is_segmented_for_its_features_and_only_once(tmp_path: Path) -> Non
     command("features", tmp_path / "dicom", "-o", table)
     assert run.stat().st_mtime_ns == made
     assert len(list(run.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize("words", ["train-risk a.csv b.csv -o c", "phantom -o c", "train a -o c"])
+@pytest.mark.parametrize("seed", ["-1", "99999999999"])
+def test_a_seed_that_the_libraries_do_not_take_is_refused(words: str, seed: str) -> None:
+    result = CliRunner().invoke(app, [*words.split(), "--seed", seed])
+    assert result.exit_code == 2
+    assert "Invalid value for '--seed'" in " ".join(result.output.split())

@@ -211,6 +211,10 @@ def _first(labels: Rows, value: str) -> Rows:
             lambda f, t: ([f[0] | {"max_area": "inf"}, *f[1:]], t),
             "'inf' is not a number for",
         ),
+        (
+            lambda f, t: ([f[0] | {"max_area": "1e300"}, *f[1:]], t),
+            "'1e300' is not a number for",
+        ),
         (lambda f, t: ([r for r in f if r["patient_id"] in ("p0", "p1")], t), "here, not 3"),
         (lambda f, t: ([f[0] | {"patient_id": ""}, *f[1:]], t), "line 2 has no patient_id"),
     ],

@@ -15,6 +15,9 @@ from enum import StrEnum
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+MAX_SEED = 2**31 - 1
+"""Largest seed: scikit-learn and Keras take no more than 32 bits, a spin box of Qt 31."""
+
 
 @dataclass(frozen=True)
 class Option:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from CTLungScreeningLib.options import Option
+from CTLungScreeningLib.options import MAX_SEED, Option
 
 
 class Transfer(StrEnum):
@@ -91,4 +91,4 @@ class LocalizerTrainingPlan:
         Option("Folder of scans without annotation, whose slice order is learnt too."),
     ] = None
     augment: Annotated[bool, Option("Augment training slices.")] = True
-    seed: Annotated[int, Option("Of all random numbers.", 0)] = 1
+    seed: Annotated[int, Option("Of all random numbers.", 0, MAX_SEED)] = 1

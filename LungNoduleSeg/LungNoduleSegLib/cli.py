@@ -14,6 +14,7 @@ from CTLungScreeningLib.command_line import (
     run_app,
     with_options,
 )
+from CTLungScreeningLib.options import MAX_SEED
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate
 from LungNoduleSegLib.commands import risk as commands
@@ -101,7 +102,9 @@ def run(
 @app.command()
 def phantom(
     output: OutputFolder,
-    seed: Annotated[int, typer.Option(help="Each seed is another patient.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Each seed is another patient.")
+    ] = 0,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Make a chest CT phantom: a DICOM series and the exact masks of its lungs and lesions.

@@ -10,20 +10,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import SimpleITK as sitk
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
-from CTLungScreeningLib.files import parse_json, private_folder, refuse_links, replace_text
+from CTLungScreeningLib.files import private_folder, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
 from CTLungScreeningLib.reading.volume_headers import read_header
 from CTLungScreeningLib.staging import only_writer
 from LungNoduleSegLib.batch.cases import cases_below
-from LungNoduleSegLib.results.reading import RECORD, is_run, read_findings
+from LungNoduleSegLib.results.reading import RECORD, is_run, read_findings, read_record
 from LungNoduleSegLib.risk.features import (
     IDENTIFIERS,
     NODULE_FEATURES,
@@ -142,7 +141,7 @@ def _of_run(folder: Path, name: str, source: Source) -> ScanFeatures:
     """Compute the features from the files of a run."""
     lungs, labels, rows = read_findings(folder)
     nodules = nodule_features(labels, rows, lungs)
-    series = _series(folder / RECORD)
+    series = read_record(folder / RECORD)["input"]["series"] or {}
     return ScanFeatures(
         name,
         str(series.get("patient_id", "")),
@@ -151,13 +150,6 @@ def _of_run(folder: Path, name: str, source: Source) -> ScanFeatures:
         scan_features(labels, nodules.values()),
         nodules,
     )
-
-
-def _series(record: Path) -> Mapping[str, Any]:
-    try:
-        return parse_json(record.read_bytes())["input"]["series"] or {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{record} is not the record of a run: run the scan again.") from error
 
 
 def results_folder(source: Path | IndexedScan, name: str, runs: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from CTLungScreeningLib.engine import Device
-from CTLungScreeningLib.options import Option
+from CTLungScreeningLib.options import MAX_SEED, Option
 from LungNoduleSegLib.lungs.labels import LungMethod
 
 _MODELS = Path(__file__).parent / "Resources" / "Models"
@@ -98,7 +98,7 @@ class DetectionOptions:
         int, Option("Limit per scan, as in the challenge, the most probable ones; 0: all.", 0)
     ] = 100
     resamples: Annotated[int, Option("Resamples for the confidence band; 0: none.", 0)] = 1000
-    seed: Annotated[int, Option("Of the resamples.", 0)] = 0
+    seed: Annotated[int, Option("Of the resamples.", 0, MAX_SEED)] = 0
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class SyntheticOptions:
         Path | None, Option("Mask of the scan's own nodules, which are ignored.")
     ] = None
     rounds: Annotated[int, Option("Copies of the scan, each with 40 lesions.", 1, 100)] = 3
-    seed: Annotated[int, Option("Of all random numbers.", 0)] = 0
+    seed: Annotated[int, Option("Of all random numbers.", 0, MAX_SEED)] = 0
 
 
 class Preset(StrEnum):
@@ -207,7 +207,7 @@ class StoreTrainingPlan:
         Path | None, Option("Start from a .keras or .h5 file of the same network.")
     ] = None
     tutorial_split: Annotated[bool, Option("Hold out slices, not patients; tutorial only.")] = False
-    seed: Annotated[int, Option("Of all random numbers.", 0)] = 1
+    seed: Annotated[int, Option("Of all random numbers.", 0, MAX_SEED)] = 1
     steps: Annotated[int, Option("Batches in an epoch; patches only.", 1)] = 100
     patch: int = 128
     lesions: int = 40

@@ -14,7 +14,7 @@ from CTLungScreeningLib.command_line import (
     with_options,
 )
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.options import options_of
+from CTLungScreeningLib.options import MAX_SEED, options_of
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
 from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.risk.clinical_data import (
@@ -188,7 +188,9 @@ def train_risk(
     ],
     output: OutputFolder,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation by patient.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds, trees and shuffles.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Of folds, trees and shuffles.")
+    ] = 0,
     balanced: Annotated[
         bool,
         typer.Option("--balanced", help="Weight cancer in XGBoost by its share instead of by 3."),

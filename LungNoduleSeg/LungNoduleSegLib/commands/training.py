@@ -16,6 +16,7 @@ from CTLungScreeningLib.command_line import (
 )
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import convert_model
+from CTLungScreeningLib.options import MAX_SEED
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
 from LungNoduleSegLib.options import (
     ExampleChoice,
@@ -109,7 +110,7 @@ def export_arrays(
         bool,
         typer.Option("--tutorial-split", help="Hold out slices instead of patients."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and the order.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the split and the order.")] = 1,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Export a store as the tutorial's trainImages, trainMasks, testImages and testMasks .npy.

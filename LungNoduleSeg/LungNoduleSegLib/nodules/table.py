@@ -19,6 +19,10 @@ MOST_NODULES = 1 << 16
 """Ids are below this: labels are stored in 16 bits."""
 
 
+MAX_MM, MAX_MM3 = 1000.0, 1e9
+"""No length and no volume of a nodule is larger."""
+
+
 class NoduleKind(StrEnum):
     """Type by attenuation."""
 
@@ -251,6 +255,23 @@ REQUIRED = tuple(one.name for one in fields(Nodule) if one.default is MISSING)
 
 _TYPES = get_type_hints(Nodule)
 
+_ABOVE_0 = math.nextafter(0, 1)
+
+LIMITS = {
+    **dict.fromkeys(("x", "y", "z"), (-1e5, 1e5)),
+    "slice": (0, 1e5),
+    **dict.fromkeys(("diameter_mm", "perpendicular_mm", "solid_mm"), (_ABOVE_0, MAX_MM)),
+    "equivalent_diameter_mm": (_ABOVE_0, MAX_MM),
+    "volume_mm3": (_ABOVE_0, MAX_MM3),
+    **dict.fromkeys(("mean_diameter_mm", "largest_plane_mm", "pleura_mm"), (0, MAX_MM)),
+    **dict.fromkeys(PLUS_MINUS.values(), (0, MAX_MM3)),
+    **dict.fromkeys(("mean_hu", "min_hu", "p10_hu", "median_hu"), (-1e6, 1e6)),
+    **dict.fromkeys(("p90_hu", "max_hu"), (-1e6, 1e6)),
+    "std_hu": (0, 1e6),
+    **dict.fromkeys(("probability", "mean_probability"), (0, 1)),
+}
+"""The smallest and the largest possible number of a column."""
+
 
 def most_suspicious(nodules: Iterable[Nodule]) -> Nodule | None:
     """Return the nodule to look at first, None if there is none.
@@ -316,12 +337,19 @@ def _nodule(row: dict[str, str | None], where: str) -> Nodule:
     for name, kind in _TYPES.items():
         text = row.get(name)
         try:
-            values[name] = _value("" if text is None else text, kind)
+            value = values[name] = _value("" if text is None else text, kind)
+            low, high = LIMITS.get(name, (-math.inf, math.inf))
+            if isinstance(value, (int, float)) and not low <= value <= high:
+                raise ValueError(text)
         except ValueError as error:
             raise InputError(
                 f"{where}: '{text or ''}' is no value for {name}; correct the file or run again."
             ) from error
-    return Nodule(**values)
+    found = Nodule(**values)
+    for name in ("perpendicular_mm", "solid_mm"):
+        if (values[name] or 0) > found.diameter_mm:
+            raise InputError(f"{where}: {name} exceeds diameter_mm; correct the file or run again.")
+    return found
 
 
 def _value(text: str, kind: Any) -> Any:

@@ -253,8 +253,8 @@ def _chest(run: RunResult, folder: Path) -> ChestScan:
         run.scan.image,
         run.lungs,
         run.nodules,
-        study_date(series.get("study_date", "")),
-        series.get("patient_id", ""),
+        study_date(series.get("study_date") or ""),
+        series.get("patient_id") or "",
         method_of(run.record),
     )
 

@@ -154,6 +154,11 @@ def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, .
             f"{folder / TABLE} names the nodules {', '.join(lost[:5])}, which {folder / NODULES} "
             "does not show: run the scan again."
         )
+    if lost := [str(one.id) for one in nodules if one.slice >= labels.GetDepth()]:
+        raise InputError(
+            f"{folder / TABLE} has nodule {lost[0]} on a slice that {folder / NODULES} does not "
+            "have: run the scan again."
+        )
     return lungs, labels, nodules
 
 
@@ -288,7 +293,7 @@ def risk_of(run: RunResult, record: Path) -> ScanRisk:
             return parse_scan_risk(run.record[RISK], str(record))
         data = parse_facts(run.record["parameters"].get("clinical_data", {}), str(record))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{record} is not the record of a run: run the scan again.") from error
+        raise _no_record(record) from error
     return ScanRisk(data.patient, assess_scan(run.nodules, run.lungs, data))
 
 
@@ -341,14 +346,38 @@ def _same_grid(one: sitk.Image, other: sitk.Image) -> bool:
 
 def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
     """The record of a run, the path of its scan, and its SeriesInstanceUID."""
+    record = read_record(file)
     try:
-        record: dict[str, Any] = parse_json(file.read_bytes())
-        found = record["input"]
-        series = found["series"]
+        series = record["input"]["series"]
         uid = series["series_instance_uid"] if series else None
-        return record, Path(found["source"]), uid
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is not the record of a run: run the scan again.") from error
+        return record, Path(record["input"]["source"]), uid
+    except (KeyError, TypeError) as error:
+        raise _no_record(file) from error
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """Read the record of a run and check the types of what is used of it.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        record = parse_json(file.read_bytes())
+        series = record["input"]["series"] or {}
+        model, parameters = (record.get(name) or {} for name in ("model", "parameters"))
+        objects = (record["input"], series, model, parameters, parameters.get("rules") or {})
+        texts = (record["input"].get("name", ""), *series.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_record(file) from error
+    if not all(isinstance(one, dict) for one in objects) or not all(
+        one is None or isinstance(one, str) for one in texts
+    ):
+        raise _no_record(file)
+    return dict(record)
+
+
+def _no_record(file: Path) -> InputError:
+    return InputError(f"{file} is not the record of a run: run the scan again.")
 
 
 def _labels(file: Path) -> sitk.Image:

@@ -4,7 +4,6 @@ Any fact may be unknown (None); no value is assumed silently. `measured_facts` f
 image shows; `NoduleFacts.corrected` overrides it and records that a person did.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -16,7 +15,14 @@ import SimpleITK as sitk
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.options import Option, options_of
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
-from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
+from LungNoduleSegLib.nodules.table import (
+    MAX_MM,
+    MAX_MM3,
+    MOST_NODULES,
+    Nodule,
+    NoduleKind,
+    Side,
+)
 
 UPPER_LOBE_ABOVE = 2 / 3
 """Relative height in the lung above which a nodule is assumed to lie in the upper lobe."""
@@ -142,16 +148,17 @@ class PatientFacts:
             )
 
 
-_POSITIVE = (
-    "longest_mm",
-    "perpendicular_mm",
-    "volume_mm3",
-    "solid_component_mm",
-    "previous_mean_mm",
-    "previous_solid_mm",
-    "months_since_previous",
-    "doubling_days",
-)
+_LARGEST = {
+    "longest_mm": MAX_MM,
+    "perpendicular_mm": MAX_MM,
+    "volume_mm3": MAX_MM3,
+    "solid_component_mm": MAX_MM,
+    "previous_mean_mm": MAX_MM,
+    "previous_solid_mm": MAX_MM,
+    "months_since_previous": 1500.0,
+    "doubling_days": 1e9,
+}
+"""The largest possible value of what is above 0."""
 
 
 @dataclass(frozen=True)
@@ -202,10 +209,12 @@ class NoduleFacts:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _POSITIVE:
+        for name, largest in _LARGEST.items():
             size = getattr(self, name)
-            if size is not None and not (math.isfinite(size) and size > 0):
+            if size is not None and not 0 < size <= largest:
                 possible = "length above 0 mm" if name.endswith("_mm") else "number above 0"
+                if size > largest:
+                    possible = f"number up to {largest:,.0f}"
                 raise InputError(f"{size} is not a {LABELS[name]}; enter a {possible}.")
         for name in ("perpendicular_mm", "solid_component_mm"):
             size = getattr(self, name)
@@ -216,8 +225,9 @@ class NoduleFacts:
                 )
         for name in ("count", "count_alike"):
             number = getattr(self, name)
-            if number is not None and number < 1:
-                raise InputError(f"The {LABELS[name]} cannot be {number}; enter 1 or more.")
+            if number is not None and not 1 <= number < MOST_NODULES:
+                possible = "1 or more" if number < 1 else f"a number below {MOST_NODULES}"
+                raise InputError(f"The {LABELS[name]} cannot be {number}; enter {possible}.")
         origins = {
             name: self.origins.get(name, Origin.GIVEN)
             for name in LABELS

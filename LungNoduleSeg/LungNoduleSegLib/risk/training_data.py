@@ -192,9 +192,9 @@ def _number(path: Path, line: int, row: Row, name: str) -> float:
         value = float(row[name] or "nan")
     except ValueError:
         value = math.inf
-    if math.isinf(value):
+    if abs(value) > float(np.finfo(np.float32).max):
         raise InputError(
-            f"{path} line {line}: '{row[name]}' is not a number for {name}; compute the features "
-            "again."
+            f"{path} line {line}: '{row[name]}' is not a number for {name} that training can use; "
+            "compute the features again."
         )
     return value
