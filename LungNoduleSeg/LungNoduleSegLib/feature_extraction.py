@@ -144,8 +144,8 @@ def _of_run(folder: Path, name: str, source: Source) -> ScanFeatures:
     series = read_record(folder / RECORD)["input"]["series"] or {}
     return ScanFeatures(
         name,
-        str(series.get("patient_id", "")),
-        str(series.get("series_instance_uid", "")),
+        series.get("patient_id") or "",
+        series.get("series_instance_uid") or "",
         source,
         scan_features(labels, nodules.values()),
         nodules,
