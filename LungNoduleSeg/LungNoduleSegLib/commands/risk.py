@@ -239,8 +239,9 @@ def growth(
 ) -> None:
     """Follow the nodules of a patient through two or more scans: growth rates and new nodules.
 
-    CT scans are segmented first, each into its own folder below the output folder. The change
-    enters the Lung-RADS category of each nodule; --facts belong to the last scan.
+    CT scans are segmented first, each into its own folder below the output folder, where a
+    repeated call finds the results. The change enters the Lung-RADS category of each nodule;
+    --facts belong to the last scan.
 
     Example: `lung-nodule-seg growth ~/results/2023 ~/results/2024 -o ~/results/growth`
     """
