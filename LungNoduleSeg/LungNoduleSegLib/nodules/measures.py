@@ -439,7 +439,7 @@ def _solid_mm(solid: NDArray[np.bool_], box: Box, spacing: NDArray[np.float64]) 
     The smooth outline of a few voxels may be a little longer than that of all.
     """
     diameters = axial_diameters(solid, box, spacing)
-    return mean_axial_mm(diameters.longest_mm, diameters.across_mm)
+    return _rounded((diameters.longest_mm + diameters.across_mm) / 2)
 
 
 def _rounded(value: float) -> float:

@@ -186,8 +186,7 @@ COLUMNS = {
     "solid_mm": Column(
         "Solid part",
         "mm",
-        "Mean of the two axial diameters of the largest solid piece, rounded as the mean diameter; "
-        "empty unless part-solid",
+        "Mean of the two axial diameters of the largest solid piece; empty unless part-solid",
     ),
     "side": Column("Lung", "", "The patient's right or left lung"),
     "pleura_mm": Column(
