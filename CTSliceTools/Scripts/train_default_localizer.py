@@ -260,7 +260,7 @@ def ship(model_file: Path, left_out: dict[str, Any]) -> None:
         limitations=[
             "Trained on six scans of five adults: a research prototype.",
             "Head, neck and pelvis were seen in two patients each: the figures there are of "
-            "a network that had learnt the region from a single one. Where no anchor is found, do "
+            "a network trained on a single patient of that region. Where no anchor is found, do "
             "not trust it above C7.",
             "Legs below the head of femur, children, and scans of less than 60 mm were not in "
             "training.",

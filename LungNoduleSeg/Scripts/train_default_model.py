@@ -104,6 +104,7 @@ SIXTH = PatchTrainingPlan(steps=1500, learning_rate=5e-4, seed=4)
 CLASSIFIER = ClassifierPlan()
 RULES = NoduleRules(threshold=0.5, min_probability=0.6, max_elongation=4.0)
 NAME, CLASSIFIER_NAME = "nodule-unet", "nodule-classifier"
+CITATION = "LIDC-IDRI, CMB-CRC, ACRIN-FLT-Breast and CPTAC, The Cancer Imaging Archive."
 
 log = logging.getLogger("train_default_model")
 
@@ -453,10 +454,10 @@ def _card(own: ModelCard, classifier: str, second_opinion: str) -> ModelCard:
     return ModelCard(
         name=NAME,
         summary="U-Net of five levels that marks lung nodules in axial chest CT, five slices at "
-        "a time; another one and a network in three dimensions look at each mark.",
+        "a time; a second U-Net and a small 3-D network check each mark.",
         label="probability that a voxel belongs to a lung nodule of 4 to 30 mm",
         licence="MIT",
-        citation="LIDC-IDRI, CMB-CRC, ACRIN-FLT-Breast and CPTAC, The Cancer Imaging Archive.",
+        citation=CITATION,
         preparation=asdict(PREPARATION),
         rules=asdict(RULES),
         training={**own.training, "classifier": _classifier_card().training},
@@ -465,11 +466,11 @@ def _card(own: ModelCard, classifier: str, second_opinion: str) -> ModelCard:
             "into them and artificial lesions: a research prototype.",
             "Figures on inserted lesions and transplanted nodules are not figures on patients.",
             "The probabilities of the rules were chosen on the few scans left out of training: "
-            "expect more other findings elsewhere.",
+            "expect more false positives elsewhere.",
             "Lesions under 6 mm, on the pleura, beside vessels and of ground glass are often "
             "missed, as are masses on the pleura that the lung segmentation cuts off.",
             "Nodules under 4 mm and masses over 30 mm were not in training.",
-            "Findings outside the lung segmentation cannot be made.",
+            "Nothing outside the lung segmentation can be found.",
         ],
         classifier=classifier,
         second_opinion=second_opinion,
@@ -479,9 +480,10 @@ def _card(own: ModelCard, classifier: str, second_opinion: str) -> ModelCard:
 def _classifier_card() -> ModelCard:
     return ModelCard(
         name=CLASSIFIER_NAME,
-        summary="Small network in three dimensions that tells nodules from what the U-Net wrongly "
-        "marks.",
+        summary="Small 3-D network that separates nodules from the U-Net's false positives.",
         label="probability that there is a nodule in the middle of the cube",
+        licence="MIT",
+        citation=CITATION,
         preparation={},
         training={
             "script": "LungNoduleSeg/Scripts/train_default_model.py",
