@@ -1,6 +1,7 @@
 """The docs, held against what they tell of: commands, links, messages, figures."""
 
 import ast
+import json
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import typer
 
+from docs_scripts import script_of
 from extension_files import MODULES, ROOT
 from test_extension import cmake_value
 
@@ -22,6 +24,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLAIN = {"cd", "cut", "git"}
 """Commands of the system, which are not ours to check."""
+LOCALIZER_CARD = ROOT / "CTSliceTools/CTSliceToolsLib/Resources/Models/slice-localizer.json"
 
 
 def commands(page: Path) -> Iterator[str]:
@@ -197,6 +200,20 @@ def messages() -> list[str]:
 @pytest.mark.parametrize("message", messages())
 def test_a_message_still_exists(message: str) -> None:
     assert message in texts_of_the_code()
+
+
+def test_the_tables_of_files_are_those_of_the_code() -> None:
+    file_tables = script_of("file_tables")
+    text = file_tables.PAGE.read_text(encoding="utf-8")
+    assert file_tables.written(text) == text, "run docs/file_tables.py"
+
+
+def test_the_localizer_page_quotes_its_card() -> None:
+    card = json.loads(LOCALIZER_CARD.read_text(encoding="utf-8"))
+    left_out = card["results"]["each patient left out of training in turn"]
+    text = (DOCS / "localizer.md").read_text(encoding="utf-8")
+    assert f"{left_out['raw']['landmarks_mm']} mm for each slice by itself" in text
+    assert f"{left_out['scan-consistent']['landmarks_mm']} mm after the fit without anchors" in text
 
 
 def test_the_repository_has_one_address() -> None:

@@ -9,7 +9,7 @@ from CTLungScreeningLib import __version__
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_parts import model_cards, repository  # noqa: E402
+from site_parts import repository  # noqa: E402
 
 project = "CTLungScreening"
 author = "CTLungScreening contributors"
@@ -25,13 +25,8 @@ extensions = [
 ]
 exclude_patterns = ["generated/*/modules.rst"]
 
-myst_enable_extensions = ["attrs_inline", "colon_fence", "substitution"]
+myst_enable_extensions = ["attrs_inline", "colon_fence"]
 myst_heading_anchors = 3
-left_out = model_cards()["slice-localizer"]["results"]["each patient left out of training in turn"]
-myst_substitutions = {
-    "localizer_raw": left_out["raw"],
-    "localizer_fitted": left_out["scan-consistent"],
-}
 
 default_role = "code"  # one backtick, as in all our docstrings
 autodoc_mock_imports = ["ctk", "qt", "slicer", "vtk"]

@@ -45,7 +45,7 @@ def make_pages(_: Sphinx) -> None:
         page = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         # Typer cuts the sentences of this list; each stands whole below.
         write(f"{name}.md", re.sub(r"\*\*Commands\*\*:\n\n(\* .*\n)+\n", "", page))
-    write("model-cards.txt", "\n\n".join(map(card_text, model_cards().values())))
+    write("model-cards.md", "\n\n".join(["# Model cards", *map(card_text, model_cards().values())]))
 
 
 def card_text(card: dict[str, Any]) -> str:
