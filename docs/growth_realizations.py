@@ -68,7 +68,7 @@ def realization(setting: Setting, doubling: float, seed: int) -> tuple[bool, Cha
 def main() -> None:
     """Print how often the intervals hold, and how often growth is called."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    print("| slices, kernel, noise | first diameter | doubling time | interval holds it | grown |")
+    print("| slices, kernel, noise | first diameter | doubling time | interval covers it | grown |")
     print("|---|---|---|---|---|")
     for setting in SETTINGS:
         for doubling in DOUBLING_DAYS:

@@ -452,15 +452,15 @@ def _strange(body: BodyGrid) -> Iterator[str]:
     tissue = body.coarse > TISSUE
     if tissue[:, [0, -1]].mean() > 0.9 and tissue[:, :, [0, -1]].mean() > 0.9:
         yield (
-            "There is no air around the body: these are no HU of CT, or a part of the body far "
-            "from its skin, and the locations are not to be trusted."
+            "There is no air around the body: the values are not CT Hounsfield units, or show a "
+            "part far from its skin, and the locations are not to be trusted."
         )
     section = np.median(np.count_nonzero(body.body, axis=(1, 2))) * PIXEL_CM2
     bone = np.median(np.count_nonzero(body.coarse > BONE, axis=(1, 2))) * PIXEL_CM2
     if bone < LEAST_BONE_CM2:
         yield (
-            f"Half of the slices show less than {LEAST_BONE_CM2:g} cm² of bone: this is no body "
-            "as the localizer knows them, and the locations are not to be trusted."
+            f"Half of the slices show less than {LEAST_BONE_CM2:g} cm² of bone: this does not look "
+            "like a human body, and the locations are not to be trusted."
         )
     if section < ADULT_CM2:
         yield (

@@ -274,7 +274,7 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
 
 
 def compare_with_truth(truth: Path, results: Path) -> str:
-    """Describe for each lesion of a phantom the nodule found on it, and the other findings.
+    """Describe for each lesion of a phantom the nodule found on it, and the false positives.
 
     Beside the measures of the nodule stand those that the same ruler takes of the exact mask.
 
@@ -306,5 +306,5 @@ def compare_with_truth(truth: Path, results: Path) -> str:
             f"  {float(lesion['diameter_mm']):4.1f} mm {lesion['kind']:<10} "
             f"{'found as ' + found if hits else 'missed'}"
         )
-    lines.append(f"  {len(nodules) - len(matched)} other findings")
+    lines.append(f"  {len(nodules) - len(matched)} false positives")
     return "\n".join(["The lesions put into the phantom:", *lines])
