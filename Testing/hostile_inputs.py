@@ -453,7 +453,7 @@ def outcome(one: Hostile, module: str, command: list[str], watched: Path) -> tup
     refused = code == 2 and len(sentences) == 1 and sentences[0].endswith(".")
     reads = command[0] in ("run", "predict")
     faults = {
-        "traceback": "Traceback (most recent call last)" in said or "has a fault" in said,
+        "traceback": "Traceback (most recent call last)" in said or "Internal error" in said,
         "crash": code < 0 or (code not in (0, 1) and not refused),
         "over 3 GB": usage.ru_maxrss > MEMORY_KIB,
         "outside": _tree(watched) != before,

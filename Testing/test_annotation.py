@@ -97,9 +97,9 @@ def test_order_is_that_of_true_z_however_the_series_is_turned_and_named(
         ({"C7": True}, "neither the name of a file"),
         ({"C7": None}, "neither the name of a file"),
         ('{"C7": "0.dcm", "C7": "1.dcm"}', "names “C7” twice"),
-        ('{"C7": "0.dcm"', "is no JSON file"),
+        ('{"C7": "0.dcm"', "is not a JSON file"),
         ('["C7"]', "holds no JSON object"),
-        ("\0\1", "is no JSON file"),
+        ("\0\1", "is not a JSON file"),
     ],
 )
 def test_what_is_no_annotation_is_refused(tmp_path: Path, content: object, words: str) -> None:

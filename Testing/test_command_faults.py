@@ -372,7 +372,7 @@ class Place:
 def refused(code: int, said: str) -> None:
     """Fail unless a command ended with one sentence, and without success."""
     assert code in (1, 2), (code, said)
-    assert "Traceback" not in said and "has a fault" not in said, said
+    assert "Traceback" not in said and "Internal error" not in said, said
     if code == 2:
         sentences = [line for line in said.splitlines() if line.startswith("Error: ")]
         if sentences or "is not readable" not in said:  # which is said in a box

@@ -296,7 +296,8 @@ def test_a_damaged_zip_is_refused_in_a_sentence(part: str, damage: str, tmp_path
         data = here + 30 + len(part)
         content[data : data + 8] = bytes([255] * 8)
     file.write_bytes(content)
-    with pytest.raises(InputError, match=r"bad\.zip(: toy\.onnx cannot be unpacked| is no model)"):
+    refused = r"bad\.zip(: toy\.onnx cannot be unpacked| is not a model)"
+    with pytest.raises(InputError, match=refused):
         add_model(file)
     assert not list(added_models())
 
@@ -311,7 +312,7 @@ def test_a_card_nested_too_deeply_is_refused(tmp_path: Path) -> None:
 
 def test_a_zip_cannot_bring_python_code(tmp_path: Path) -> None:
     card = replace(onnx_model(tmp_path), kind="python")
-    with pytest.raises(InputError, match="kind `python` comes with a package"):
+    with pytest.raises(InputError, match="Python models come with an installed package"):
         add_model(zipped(card, tmp_path, tmp_path / "a.zip"))
 
 

@@ -117,7 +117,7 @@ class TestAddedModel(PanelTest):
             folder = Path(name)
             card = command_model(folder)
             file = zipped(card, folder, folder / "a.zip", licence="MIT")
-            with self.assertRaisesRegex(InputError, "its program may not run"):
+            with self.assertRaisesRegex(InputError, "you did not allow its program"):
                 added(file)
             self.widget.model.choose(added(file))
             self.assertIn(" ".join(card.command), asked.call_args.args[0])

@@ -455,10 +455,10 @@ def test_a_damaged_csv_is_refused_with_its_line(tmp_path: Path) -> None:
     write_nodules_csv(path, Scene().draw(ball((30, 40, 30), 10)).find().nodules)
     text = path.read_text(encoding="utf-8")
     damaged = {
-        text.replace(",solid,", ",stone,"): "line 2: 'stone' is no value for kind",
+        text.replace(",solid,", ",stone,"): "line 2: 'stone' is not a value for kind",
         text.replace("volume_mm3", "volume"): "no column volume_mm3",
-        text.replace(",right,", ",,"): "line 2: '' is no value for side",
-        text.replace(",40.0,", ",nan,", 1): "'nan' is no value for mean_hu",
+        text.replace(",right,", ",,"): "line 2: '' is not a value for side",
+        text.replace(",40.0,", ",nan,", 1): "'nan' is not a value for mean_hu",
         "": "no column id",
     }
     first = csv.DictReader(text.splitlines())

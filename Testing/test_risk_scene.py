@@ -78,7 +78,7 @@ def test_nodules_come_back_from_the_table(scene: Any, tmp_path: Path) -> None:
     found = imported(results, image)
     assert nodules_of(found.table) == read_nodules_csv(results / TABLE)
     other = scene.AddNewNodeByClass("vtkMRMLTableNode", "other")
-    with pytest.raises(InputError, match="other is no table of nodules"):
+    with pytest.raises(InputError, match="other is not a table of nodules"):
         nodules_of(other)
 
 

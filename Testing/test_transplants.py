@@ -166,7 +166,7 @@ def test_cubes_are_cut_and_read(tmp_path: Path) -> None:
     table.write_text("file,Texture_value\nscan-1.nii.gz,1\nscan-3.nii.gz,\n")
     assert [one.texture for one in read_cubes(table.parent)] == [NoduleKind.NON_SOLID, None]
     table.write_text("file,texture\nscan-1.nii.gz,solid\nscan-3.nii.gz,9\n")
-    with pytest.raises(InputError, match=r"nodules\.csv line 3: '9' is no texture"):
+    with pytest.raises(InputError, match=r"nodules\.csv line 3: '9' is not a texture"):
         read_cubes(table.parent)
     table.unlink()
     for part in ("image", "mask"):

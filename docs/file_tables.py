@@ -1,6 +1,6 @@
 """Write the tables of docs/files.md from the code: `.venv/bin/python docs/file_tables.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def _values(kind: Any) -> str:
     return "`true`, `false`" if kind is bool else "a number"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -131,7 +131,7 @@ class OnnxNetwork:
             ) from error
         (first, *more), outputs = session.get_inputs(), session.get_outputs()
         if more or first.type != "tensor(float)":
-            raise InputError(f"{file} must have one input, of 32-bit floats.")
+            raise InputError(f"{file} must have one input: export it with a single float32 input.")
         self.name, self.notes = file.stem, list[str]()
         self.input_shape, self.output_shape = _shape(first.shape), _shape(outputs[0].shape)
         self._processor = _with_openvino(file, "CPU") or ("CPU", _run_of(session))

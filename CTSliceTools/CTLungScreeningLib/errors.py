@@ -77,7 +77,7 @@ def sentence_of(error: BaseException) -> str:
         )
     at = traceback.extract_tb(error.__traceback__)[-1]
     return (
-        f"The program has a fault: {type(error).__name__}: {text} "
+        f"Internal error: {type(error).__name__}: {text} "
         f"({Path(at.filename).name}, line {at.lineno}); please report it."
     )
 

@@ -391,7 +391,7 @@ def read_object(file: Path) -> dict[str, Any]:
     except _TwiceError as twice:
         raise InputError(f"{file} names “{twice}” twice: keep one of the two.") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is no JSON file ({error}): repair it or move it away.") from error
+        raise InputError(f"{file} is not a JSON file ({error}): repair or move it.") from error
     if not isinstance(content, dict):
         raise InputError(f"{file} holds no JSON object: repair it or move it away.")
     return content

@@ -95,7 +95,7 @@ class ModelCard:
         measured = "{seconds:g} s and {gib:g} GiB for {megavoxels:g} million voxels"
         parts = {
             self.summary: "",
-            "Not reliable:": limits,
+            "Known limits:": limits,
             "Licence: ": self.licence,
             "Please cite: ": self.citation,
             "Measured: ": measured.format(**cost) if None not in cost.values() else "",

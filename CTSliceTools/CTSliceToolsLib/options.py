@@ -78,17 +78,17 @@ class LocalizerTrainingPlan:
         ),
     ] = None
     random: Annotated[bool, Option("Random initial weights, nothing frozen.")] = False
-    epochs: Annotated[int, Option("Maximum; a pretrained backbone is frozen.", 1)] = 50
+    epochs: Annotated[int, Option("Most epochs; a pretrained backbone is frozen.", 1)] = 50
     fine_tune_epochs: Annotated[
-        int, Option("Maximum of a second stage with nothing frozen.", 0)
+        int, Option("Most epochs of a second stage, nothing frozen.", 0)
     ] = 0
     batch: Annotated[int, Option("Slices in a batch, over all GPUs.", 1)] = 32
-    learning_rate: Annotated[float, Option("Initial, in the first stage.", 0, 1)] = 1e-3
-    fine_tune_rate: Annotated[float, Option("Initial, in the second stage.", 0, 1)] = 1e-5
+    learning_rate: Annotated[float, Option("Initial rate of the first stage.", 0, 1)] = 1e-3
+    fine_tune_rate: Annotated[float, Option("Initial rate of the second stage.", 0, 1)] = 1e-5
     patience: Annotated[int, Option("Epochs without improvement that end a stage.", 1)] = 10
     unlabelled: Annotated[
         Path | None,
-        Option("Folder of scans without annotation, whose slice order is learnt too."),
+        Option("Folder of scans without annotation, for training on slice order too."),
     ] = None
     augment: Annotated[bool, Option("Augment training slices.")] = True
-    seed: Annotated[int, Option("Of all random numbers.", 0, MAX_SEED)] = 1
+    seed: Annotated[int, Option("Random seed.", 0, MAX_SEED)] = 1

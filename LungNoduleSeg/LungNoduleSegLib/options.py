@@ -95,10 +95,10 @@ class DetectionOptions:
         None
     )
     max_marks: Annotated[
-        int, Option("Limit per scan, as in the challenge, the most probable ones; 0: all.", 0)
+        int, Option("Most probable marks per scan that count, as in the challenge; 0: all.", 0)
     ] = 100
     resamples: Annotated[int, Option("Resamples for the confidence band; 0: none.", 0)] = 1000
-    seed: Annotated[int, Option("Of the resamples.", 0, MAX_SEED)] = 0
+    seed: Annotated[int, Option("Random seed of the resamples.", 0, MAX_SEED)] = 0
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class SyntheticOptions:
         Path | None, Option("Mask of the scan's own nodules, which are ignored.")
     ] = None
     rounds: Annotated[int, Option("Copies of the scan, each with 40 lesions.", 1, 100)] = 3
-    seed: Annotated[int, Option("Of all random numbers.", 0, MAX_SEED)] = 0
+    seed: Annotated[int, Option("Random seed.", 0, MAX_SEED)] = 0
 
 
 class Preset(StrEnum):
@@ -191,14 +191,12 @@ class StoreTrainingPlan:
             "The `tutorial`'s U-Net, Dice loss and slices, or training on `patches`, the default."
         ),
     ]
-    epochs: Annotated[int, Option("Maximum; tutorial 20, patches 30.", 1)]
+    epochs: Annotated[int, Option("Most epochs; tutorial 20, patches 30.", 1)]
     batch: Annotated[
         int, Option("Slices or patches in a batch, over all GPUs; tutorial 2, patches 16.", 1)
     ]
-    learning_rate: Annotated[float, Option("Initial; tutorial 1e-5, patches 1e-3, falling.", max=1)]
-    filters: Annotated[
-        int, Option("Of the network's first level; tutorial 32, patches 12.", 1, 1024)
-    ]
+    learning_rate: Annotated[float, Option("First; tutorial 1e-5, patches 1e-3, falling.", max=1)]
+    filters: Annotated[int, Option("Filters in the first level; tutorial 32, patches 12.", 1, 1024)]
     patience: Annotated[
         int | None,
         Option("Epochs without improvement that end the training; tutorial none, patches 10.", 1),
@@ -207,7 +205,7 @@ class StoreTrainingPlan:
         Path | None, Option("Start from a .keras or .h5 file of the same network.")
     ] = None
     tutorial_split: Annotated[bool, Option("Hold out slices, not patients; tutorial only.")] = False
-    seed: Annotated[int, Option("Of all random numbers.", 0, MAX_SEED)] = 1
+    seed: Annotated[int, Option("Random seed.", 0, MAX_SEED)] = 1
     steps: Annotated[int, Option("Batches in an epoch; patches only.", 1)] = 100
     patch: int = 128
     lesions: int = 40

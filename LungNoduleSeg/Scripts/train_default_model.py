@@ -489,9 +489,8 @@ def _classifier_card() -> ModelCard:
             "script": "LungNoduleSeg/Scripts/train_default_model.py",
             "plan": asdict(CLASSIFIER),
             "scans": {**SOURCES, "phantoms": f"inserted lesions; seeds {PHANTOMS[:2]}"},
-            "cubes": "inserted lesions, transplanted and outlined nodules against what the first "
-            "U-Net, the one before the last, and the one in front took for nodules, vessels and "
-            "pleura",
+            "cubes": "inserted lesions, transplanted and outlined nodules against false "
+            "candidates of three U-Nets, vessels and pleura",
         },
         limitations=["For use with the U-Net that names it only; results are in that card."],
     )

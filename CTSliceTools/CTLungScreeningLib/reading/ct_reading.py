@@ -60,7 +60,7 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
         chosen, choice = choose_series(found, folder, series)
         return _read_stack(chosen, source, (*notes, *choice), progress)
     if not source.is_file():
-        raise InputError(f"{source} is no regular file: give a DICOM folder or a volume file.")
+        raise InputError(f"{source} is not a regular file: give a DICOM folder or a volume file.")
     if source.name.lower().endswith(VOLUME_SUFFIXES):
         if series is not None:
             raise InputError(f"{source} is one volume: a series can be named for a folder only.")

@@ -329,7 +329,7 @@ def _overlap(frames: list[Frame], normal: NDArray[np.float64]) -> str | None:
         if low <= high:
             return (
                 f"holds two acquisitions ({tag} {values[0] or 'missing'} and {values[1]}) that "
-                f"overlap from {low:.2f} to {high:.2f} mm: part them, and give the folder of one."
+                f"overlap from {low:.2f} to {high:.2f} mm: separate them, and give one folder."
             )
     return None
 

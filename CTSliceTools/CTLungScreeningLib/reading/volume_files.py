@@ -199,7 +199,7 @@ def _judged_header(file: Path) -> tuple[VolumeHeader, NDArray[np.float64], NDArr
 def _require_regular(file: Path) -> None:
     status = file.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{file} is no regular file: give the file of a volume.")
+        raise InputError(f"{file} is not a regular file: give the file of a volume.")
     on_disk = getattr(status, "st_blocks", status.st_size) * 512
     if status.st_size > _LARGE_BYTES and status.st_size > _SUSPICIOUS_PACKING * on_disk:
         raise InputError(

@@ -252,7 +252,7 @@ def _nrrd(file: Path, start: bytes, packed: bool) -> VolumeHeader:
     origin = _vectors(fields["space origin"])[0] if "space origin" in fields else (0.0, 0.0, 0.0)
     skip, lines = int(fields.get("byte skip", "0")), int(fields.get("line skip", "0"))
     if lines or skip < -1 or (skip and packing[encoding]):
-        raise InputError(f"{file} skips parts of its data: save it again without.")
+        raise InputError(f"{file} skips parts of its data: save it again without a data offset.")
     at = 0 if name else len(head) + len(gap)
     return VolumeHeader(
         size=size,

@@ -250,11 +250,11 @@ def match(
     ] = None,
     z: Annotated[float | None, typer.Option(help="Level of the other scan: LPS z in mm.")] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Of the normalized location; 0.01 is 10 to 20 mm.")
+        float, typer.Option(min=0, help="Largest difference of location; 0.01 is 10 to 20 mm.")
     ] = 0.01,
     series: SeriesOption = None,
     like_series: Annotated[
-        str | None, typer.Option(help="Likewise for the folder of the other scan.")
+        str | None, typer.Option(help="SeriesInstanceUID in the folder of the other scan.")
     ] = None,
     model: ModelOption = None,
     output: Annotated[
@@ -329,7 +329,7 @@ def align(
             "levels": [{"z_mm": float(z), "like_z_mm": float(other)} for z, other in levels],
         }
         results.write_json(output, record)
-        lines = [f"{'z (mm)':>10}{'like (mm)':>12}"]
+        lines = [f"{'z (mm)':>10}{'other (mm)':>12}"]
         lines += [f"{z:>10.1f}{other:>12.1f}" for z, other in levels]
         if found is None:
             lines = ["The scans do not look like those of one patient: no level was corrected."]

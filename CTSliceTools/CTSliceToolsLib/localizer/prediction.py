@@ -335,7 +335,7 @@ def _loaded(file: Path, _changed: int, device: Device | None) -> tuple[Network, 
     network, card = load_network(file, device)
     if network.input_shape[1:] != (SIZE, SIZE, 1) or network.output_shape[1:] != (1,):
         raise InputError(
-            f"{file} is no localizer: it maps {network.input_shape[1:]} to "
+            f"{file} is not a localizer: it maps {network.input_shape[1:]} to "
             f"{network.output_shape[1:]}, not ({SIZE}, {SIZE}, 1) to (1,); choose one that "
             "ct-slice-tools train made."
         )

@@ -175,7 +175,7 @@ def read_prediction(file: Path) -> ScanPrediction:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{file} is no prediction of a scan: give the .json file that "
+            f"{file} is not a prediction of a scan: give the .json file that "
             "ct-slice-tools predict wrote."
         ) from error
 
@@ -245,8 +245,8 @@ def read_alignment(file: Path) -> ScanAlignment | None:
         pairs = np.array([(one["z_mm"], one["like_z_mm"]) for one in levels], float)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{file} is no alignment of two scans: give the .json file that ct-slice-tools align "
-            "wrote."
+            f"{file} is not an alignment of two scans: give the .json file that ct-slice-tools "
+            "align wrote."
         ) from error
     return ScanAlignment(*pairs.T) if len(pairs) else None
 

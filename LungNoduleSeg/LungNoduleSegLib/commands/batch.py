@@ -147,7 +147,7 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="The new HTML file.")],
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
-    """Write the report of a run once more, for instance after nodules.csv was corrected.
+    """Regenerate the report of a run, for instance after nodules.csv was corrected.
 
     Example: `lung-nodule-seg report ~/results/chest -o ~/results/chest-again.html`
     """

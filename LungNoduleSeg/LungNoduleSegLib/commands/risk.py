@@ -189,7 +189,7 @@ def train_risk(
     output: OutputFolder,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation by patient.")] = 3,
     seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="Of folds, trees and shuffles.")
+        int, typer.Option(min=0, max=MAX_SEED, help="Random seed of folds, trees, shuffles.")
     ] = 0,
     balanced: Annotated[
         bool,

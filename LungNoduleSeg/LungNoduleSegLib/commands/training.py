@@ -110,7 +110,9 @@ def export_arrays(
         bool,
         typer.Option("--tutorial-split", help="Hold out slices instead of patients."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the split and the order.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Random seed for the split and order.")
+    ] = 1,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
     """Export a store as the tutorial's trainImages, trainMasks, testImages and testMasks .npy.
@@ -213,7 +215,7 @@ def add(
     card = read_zip_card(file)
     command = what_runs(card)
     if command and not yes:
-        print(f"{card.name} runs this program on your computer, with your rights:\n  {command}")
+        print(f"{card.name} runs this program here, with your permissions:\n  {command}")
         if not sys.stdin.isatty() or not typer.confirm("Allow it?"):
             raise InputError(f"{card.name} was not added: agree to its program, or use --yes.")
     add_model(file, may_run=command)

@@ -72,7 +72,7 @@ def read_zip_card(file: Path) -> ModelCard:
                 raise InputError(f"{file}: its {CARD} is too large for a card.")
             text = archive.read(entry).decode("utf-8")
     except (*_UNREADABLE, KeyError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is no model: it must be a zip file with a {CARD}.") from error
+        raise InputError(f"{file} is not a model: it must be a zip file with a {CARD}.") from error
     card = card_from_text(text, f"{CARD} in {file}")
     if not card.name.replace("-", "").replace("_", "").isalnum() or not card.name.isascii():
         raise InputError(
@@ -104,7 +104,7 @@ def add_model(file: Path, may_run: str = "") -> Path:
     card = read_zip_card(file)
     if card.kind == "python":
         raise InputError(
-            f"{file} is no model: the kind `python` comes with a package that you install."
+            f"{file} is not a model file: Python models come with an installed package."
         )
     if what_runs(card) != may_run:
         raise InputError(
@@ -151,9 +151,9 @@ def remove_model(name: str) -> None:
 def _unpack(archive: zipfile.ZipFile, card: ModelCard, folder: Path, file: Path) -> None:
     entries = [one for one in archive.infolist() if not one.is_dir()]
     if sum(one.file_size for one in entries) > MAX_BYTES:
-        raise InputError(f"{file} unpacks to more than {MAX_BYTES // 2**30} GiB: it is no model.")
+        raise InputError(f"{file} unpacks to more than {MAX_BYTES // 2**30} GiB: not a model.")
     if any(one.file_size > MAX_EXPANSION * (one.compress_size + 1) for one in entries):
-        raise InputError(f"{file} unpacks to hundreds of times its size: it is no model.")
+        raise InputError(f"{file} unpacks to hundreds of times its size: not a model.")
     named = {CARD, *card.files}
     for entry in entries:
         link = stat.S_ISLNK(entry.external_attr >> 16)
@@ -274,6 +274,6 @@ def _class_of(point: EntryPoint) -> type[Detector]:
         ) from error
     if not isinstance(getattr(found, "card", None), ModelCard) or not hasattr(found, "detect"):
         raise InputError(
-            f"{point.value} is no detector: it must be a class with `card` and `detect`."
+            f"{point.value} is not a detector: it must be a class with `card` and `detect`."
         )
     return found

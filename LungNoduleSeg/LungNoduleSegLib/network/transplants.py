@@ -246,7 +246,7 @@ def _read_textures(table: Path) -> dict[str, NoduleKind]:
         raise InputError(f"{table} cannot be read as CSV ({error}): save it as UTF-8.") from error
     except ValueError:
         raise InputError(
-            f"{table} line {line}: '{text}' is no texture; write a rating from 1 (ground glass) "
+            f"{table} line {line}: '{text}' is not a texture; write a rating from 1 (ground glass) "
             "to 5 (solid), or leave it empty."
         ) from None
     return textures

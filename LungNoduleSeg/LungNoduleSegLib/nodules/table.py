@@ -190,7 +190,7 @@ COLUMNS = {
     ),
     "side": Column("Lung", "", "The patient's right or left lung"),
     "pleura_mm": Column(
-        "To pleura",
+        "Distance to pleura",
         "mm",
         "Distance to the border of the lung, also the mediastinal one; 0: touching",
     ),
@@ -342,7 +342,7 @@ def _nodule(row: dict[str, str | None], where: str) -> Nodule:
                 raise ValueError(text)
         except ValueError as error:
             raise InputError(
-                f"{where}: '{text or ''}' is no value for {name}; correct the file or run again."
+                f"{where}: '{text or ''}' is not a value for {name}; correct the file or run again."
             ) from error
     found = Nodule(**values)
     for name in ("perpendicular_mm", "solid_mm"):

@@ -63,11 +63,11 @@ def added(file: Path) -> Path:
     command = what_runs(card)
     if command:
         question = _(
-            "{model} runs this program on your computer, with your rights, each time it is used:"
+            "{model} runs this program here, with your permissions, each time it is used:"
             "\n\n{command}\n\nAllow this?"
         ).format(model=card.name, command=command)
         if not slicer.util.confirmOkCancelDisplay(question, _("Add model")):
-            raise InputError(f"{card.name} was not added, as its program may not run.")
+            raise InputError(f"{card.name} was not added: you did not allow its program.")
     add_model(file, may_run=command)
     return Path(card.name)
 

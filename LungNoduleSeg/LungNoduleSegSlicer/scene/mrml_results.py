@@ -47,7 +47,7 @@ def read_segmentation(file: Path) -> Any:
     Raises:
         InputError: if it cannot be read.
     """
-    unreadable = f"{file} is no segmentation that Slicer can read: run the scan again."
+    unreadable = f"{file} is not a segmentation that Slicer can read: run the scan again."
     try:
         sitk.ReadImage(file)  # a damaged file, read by Slicer, would end Slicer
     except RuntimeError:

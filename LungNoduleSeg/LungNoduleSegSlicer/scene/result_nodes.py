@@ -105,7 +105,7 @@ def nodules_of(table_node: Any, *, rejected: bool = False) -> tuple[Nodule, ...]
     table = table_node.GetTable()
     columns = {name: table.GetColumnByName(name) for name in COLUMNS}
     if any(columns[name] is None for name in REQUIRED):
-        raise InputError(f"{table_node.GetName()} is no table of nodules: choose that of a run.")
+        raise InputError(f"{table_node.GetName()} is not a table of nodules: choose that of a run.")
     types = get_type_hints(Nodule)
     verdicts = {} if rejected else verdicts_of(table_node)
     try:
