@@ -282,9 +282,12 @@ def test_a_failure_halfway_leaves_the_scene_as_it_was(
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda folder: (folder / SEGMENTATION).unlink(), "no segmentation that Slicer can read"),
-        (lambda folder: (folder / SEGMENTATION).write_text("NRRD?"), "no segmentation"),
-        (lambda folder: truncate(folder / SEGMENTATION), "no segmentation"),
+        (
+            lambda folder: (folder / SEGMENTATION).unlink(),
+            "not a segmentation that Slicer can read",
+        ),
+        (lambda folder: (folder / SEGMENTATION).write_text("NRRD?"), "not a segmentation"),
+        (lambda folder: truncate(folder / SEGMENTATION), "not a segmentation"),
         (lambda folder: (folder / TABLE).write_text("id,x\n1,2\n"), "not a table of nodules"),
     ],
 )

@@ -59,5 +59,6 @@ def test_the_export_of_the_page_runs(tmp_path: Path) -> None:
 
 def test_a_zip_without_a_card_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"is no model: it must be a zip file with a model\.json"):
+    refused = r"is not a model: it must be a zip file with a model\.json"
+    with pytest.raises(InputError, match=refused):
         read_zip_card(tmp_path / "a.zip")

@@ -182,7 +182,7 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     other = keras.Model(inputs, keras.layers.Conv2D(1, 1)(inputs))
     file = tmp_path / "unet.keras"
     save_model(other, ModelCard("unet", "", "", {}), file)
-    with pytest.raises(InputError, match="no localizer"):
+    with pytest.raises(InputError, match="not a localizer"):
         prediction.open_model(file)
     with pytest.raises(InputError, match=r"nowhere\.keras is missing"):
         prediction.open_model(tmp_path / "nowhere.keras")
