@@ -132,7 +132,7 @@ def measure(model_file: Path, data: Path, output: Path, method: LungMethod) -> d
         networks.append(model_file.with_name(classifier))
     return {
         "Dice of the outlined nodule": round(outlined.nodules[0].dice, 3),
-        "other findings": outlined.false_positives,
+        "false positives": outlined.false_positives,
         "CPM, inserted lesions": round(inserted["cpm"], 3),
         "network, s a scan": json.loads((results / RECORD).read_text())["timing_s"]["Nodules"],
         "all, s a scan": round(elapsed, 1),

@@ -7,8 +7,8 @@ Artificial lung has exact truth: nodules of 4 to 30 mm, solid, part-solid and gr
 a vessel and on the pleura, slices of 0.6 to 5 mm, two kernels, two levels of noise; their marks are
 as rough as a network's. They are taken in random order, so that those of the first `--minutes` are
 of all sorts; `--quick` takes solid ones of 6 to 12 mm only. "Limits" are those of
-agreement, 1.96 standard deviations to either side of the bias; "held" is the share of nodules whose
-stated 95 % interval holds the truth. Then ten noises of the same nodules of 6 to 10 mm. Last, if
+agreement, 1.96 standard deviations to either side; "covered" is the share of nodules whose
+stated 95 % interval contains the truth. Then ten noises of the same nodules of 6 to 10 mm. Last, if
 the data are there, LIDC-IDRI's cut-out nodules from three kinds of marks: the inner part of the
 mask, the whole mask, which holds what any reader outlined, and what a click in its middle grows;
 their volumes and longest diameters stand beside those of the radiologists.
@@ -292,7 +292,7 @@ def artificial(quick: bool, processes: int, minutes: float) -> None:
             break
     print(f"{len(trials)} of {len(made)} artificial nodules")
     made = made[: len(trials)]
-    print(f"{'':<46}mean diameter: |error|, bias ± limits, held; volume: the same")
+    print(f"{'':<46}mean diameter: |error|, bias ± limits, covered; volume: the same")
     for kind in KINDS:
         for place in Place:
             here = [i for i, one in enumerate(made) if (one.kind, one.place) == (kind, place)]
