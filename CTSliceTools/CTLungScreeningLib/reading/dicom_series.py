@@ -389,8 +389,8 @@ def _check_one_patient(instances: list[Instance], name: str) -> None:
         other = next((one for value, one in known if value != known[0][0]), None)
         if other is not None:
             raise InputError(
-                f"{name} mixes two {what}, as in {known[0][1].file} and {other.file}: part the "
-                "files and give the folder of one."
+                f"{name} mixes two {what}, as in {known[0][1].file} and {other.file}: separate "
+                "the files and give the folder of one."
             )
 
 
