@@ -1,5 +1,6 @@
 """No link inside an output folder is followed, written through, emptied or replaced."""
 
+import json
 import os
 import re
 import shutil
@@ -13,8 +14,12 @@ import SimpleITK as sitk
 from bright_model import write_bright_model
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, new_files, private_folder, replace_text
-from CTLungScreeningLib.keras_training import require_new_training
+from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.keras_training import fit, require_new_training
 from CTLungScreeningLib.staging import staging_folder
+from CTSliceToolsLib.dataset.conversion import convert
+from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
+from CTSliceToolsLib.localizer.results import predict_all
 from CTSliceToolsLib.options import Transfer
 from CTSliceToolsLib.organizing.organizer import organize
 from dicom_files import write_series
@@ -123,6 +128,41 @@ def test_the_list_of_what_was_left_out_is_written_through_no_link(
     (output / "left-out.csv").symlink_to(tmp_path / "nowhere")
     assert organize(source, output).left_out_table == output / "left-out-2.csv"
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("linked", ["P1", "P1/study"])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_convert_and_predict_write_through_no_linked_folder(
+    volume: Path, theirs: Path, tmp_path: Path, linked: str, dangling: bool
+) -> None:
+    data, output = tmp_path / "data", tmp_path / "output"
+    series = data / "P1" / "study"
+    slices = write_series(series, name="{k}.dcm")
+    locations = {one.relative_to(data).as_posix(): 0.2 for one in slices}
+    (data / COMBINED_LOCATIONS).write_text(json.dumps(locations))
+    scans = tmp_path / "scans"
+    (scans / "P1" / "study").mkdir(parents=True)
+    shutil.copy(volume, scans / "P1" / "study")
+    (output / linked).parent.mkdir(parents=True)
+    (output / linked).symlink_to(tmp_path / "nowhere" if dangling else theirs)
+    for work in (lambda: convert(data, output), lambda: predict_all(scans, output, plot=False)):
+        with pytest.raises(InputError, match=rf"{re.escape(str(output / linked))} is a link"):
+            work()
+    assert untouched(theirs) and not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("linked", ["", "cache", "stage-1", "stage-1/checkpoint"])
+def test_training_writes_through_no_linked_folder(
+    theirs: Path, tmp_path: Path, linked: str
+) -> None:
+    folder = tmp_path / "output" / "m-training"
+    (folder / linked).parent.mkdir(parents=True)
+    (folder / linked).symlink_to(theirs)
+    with pytest.raises(InputError, match=rf"{re.escape(str(folder / linked))} is a link"):
+        require_new_training(folder.with_name("m.keras"), folder, "cache")
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        fit(model, keras.utils.PyDataset(), folder / "stage-1", epochs=1, settings={})
+    assert untouched(theirs)
 
 
 NAMES = (BATCH_RECORD, RESULTS_TABLE, SCANS)

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
-from LungNoduleSegLib.results.reading import LUNGS, MASKS, NODULES, RECORD, TABLE, RunMasks
+from LungNoduleSegLib.results.reading import (
+    LUNGS,
+    MASKS,
+    NODULES,
+    PROBABILITY,
+    RECORD,
+    SCAN,
+    TABLE,
+    RunMasks,
+    unpack_run,
+)
 from mrml_grids import grid, grids, masks, write_results
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -64,6 +74,17 @@ def test_a_scan_that_is_gone_is_named(logic: LungNoduleSegLogic, run: Path) -> N
     (run.parent / "dicom").rename(run.parent / "elsewhere")
     with pytest.raises(InputError, match="which is no longer there"):
         logic.loadRun(run)
+
+
+def test_unpacking_leaves_all_files_or_none(run: Path, tmp_path: Path) -> None:
+    (run / PROBABILITY).mkdir()  # cannot be copied, as on a full disk
+    with pytest.raises(OSError, match="Is a directory"):
+        unpack_run(run, tmp_path / "unpacked")
+    assert not (tmp_path / "unpacked").exists()
+    (run / PROBABILITY).rmdir()
+    unpack_run(run, tmp_path / "unpacked")
+    names = {file.name for file in (tmp_path / "unpacked").iterdir()}
+    assert names == {SCAN, MASKS, TABLE, RECORD}
 
 
 @settings(max_examples=15)

@@ -262,11 +262,20 @@ def make_folders(root: Path, folder: Path) -> None:
         InputError: if one of them is a link.
         OSError: if one cannot be made.
     """
-    inside = root
-    for part in folder.relative_to(root).parts:
-        inside /= part
+    for inside in _below(root, folder):
         refuse_links(inside)
         inside.mkdir(exist_ok=True)
+
+
+def refuse_links_below(root: Path, folder: Path) -> None:
+    """Raise `InputError` if a folder below `root`, or one of its parents below it, is a link."""
+    refuse_links(*_below(root, folder))
+
+
+def _below(root: Path, folder: Path) -> list[Path]:
+    """The folders from below `root` down to `folder`."""
+    inside = [one for one in (folder, *folder.parents) if one.is_relative_to(root) and one != root]
+    return inside[::-1]
 
 
 @contextmanager

@@ -154,8 +154,10 @@ def fit(
         The metrics of all epochs, including those before an interruption.
 
     Raises:
-        InputError: if the folder has a training and `resume` is not set, or its settings differ.
+        InputError: if the folder has a training and `resume` is not set, its settings differ, or
+            a link is in the way.
     """
+    refuse_links(folder, *(folder / name for name in RUN_NAMES))
     for place in (folder, folder / CHECKPOINT):
         remove_leftovers(place)
     past: list[Epoch] = []
@@ -242,7 +244,7 @@ def require_new_training(output: Path, folder: Path, cache: str) -> None:
         cache: as of `remove_intermediate`.
 
     Raises:
-        InputError: as `require_new_model`, or if `folder` or one in it is a link.
+        InputError: as `require_new_model`, or if one of the folders is a link.
     """
     refuse_links(folder, folder / cache, *folder.glob("stage-*"))
     with contextlib.suppress(InputError, KeyError, AttributeError):

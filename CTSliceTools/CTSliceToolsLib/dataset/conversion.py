@@ -21,6 +21,7 @@ from CTLungScreeningLib.files import (
     make_folders,
     new_file,
     read_object,
+    refuse_links_below,
     remove_leftovers,
     rename_new,
 )
@@ -140,7 +141,8 @@ def convert(
         The outcome, including files that could not be converted.
 
     Raises:
-        InputError: if there are no locations or no slice can be converted.
+        InputError: if there are no locations, no slice can be converted, or a folder in the output
+            is a link.
     """
     tasks = [
         _Task(dataset / name, output / _npz_name(name), location)
@@ -149,7 +151,8 @@ def convert(
     made, failed = 0, []
     work = partial(_convert_slice, three_channels=three_channels)
     with only_writer(output, "converting"):
-        for folder in {task.target.parent for task in tasks}:
+        for folder in sorted({task.target.parent for task in tasks}):
+            refuse_links_below(output, folder)
             remove_leftovers(folder)
         for result in each(work, tasks, "Converting", progress, _WORTH_A_PROCESS):
             if isinstance(result, InputError):

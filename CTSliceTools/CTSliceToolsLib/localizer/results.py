@@ -19,6 +19,7 @@ from CTLungScreeningLib.files import (
     new_files,
     parse_json,
     refuse_existing,
+    refuse_links_below,
     remove_leftovers,
 )
 from CTLungScreeningLib.geometry import ScanAlignment
@@ -330,7 +331,8 @@ def predict_all(
         device: where the localizer's file runs; None for a GPU if there is one.
 
     Raises:
-        InputError: if there is no scan, none that can be used, or the model cannot be used.
+        InputError: if there is no scan, none that can be used, the model cannot be used, or a
+            folder in the output is a link.
     """
     open_model(model, device)
     if output.exists() and not output.is_dir():
@@ -338,7 +340,8 @@ def predict_all(
     scans = index_scans(folder, progress)
     outcomes = []
     with only_writer(output, "predicting"):
-        for place in {(output / result_name(scan)).parent for scan in scans}:
+        for place in sorted({(output / result_name(scan)).parent for scan in scans}):
+            refuse_links_below(output, place)
             remove_leftovers(place)
         for done, scan in enumerate(scans):
 

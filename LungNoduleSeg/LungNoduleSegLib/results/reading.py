@@ -21,6 +21,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.volume_files import raw_nrrd_work, read_labels
+from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.table import MOST_NODULES, Nodule, read_nodules_csv
 from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan, parse_scan_risk
 from LungNoduleSegLib.risk.clinical_data import parse_facts
@@ -302,6 +303,8 @@ def unpack_run(
 ) -> tuple[str, list[str]]:
     """Write scan and results of a run into a new folder in formats that Slicer loads fast.
 
+    All files appear, or none if anything fails.
+
     Args:
         folder: of the run.
         output: gets `SCAN`, `MASKS`, the table, the record and the probability, if available.
@@ -313,16 +316,16 @@ def unpack_run(
     Raises:
         InputError: as `read_run`, or if one of the files exists.
     """
-    refuse_existing(output, (SCAN, MASKS, TABLE, RECORD, PROBABILITY))
-    run = read_run(folder, progress)
-    output.mkdir(parents=True, exist_ok=True)
-    image = run.scan.image
-    voxels = sitk.GetArrayViewFromImage(image)
-    complete(raw_nrrd_work(voxels, ijk_to_lps(image), output / SCAN))
-    RunMasks.of(run.lungs, run.labels).write(output / MASKS)
-    for name in (TABLE, RECORD, PROBABILITY):
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, output / name)
+    with whole_output(output, "writing") as whole:
+        refuse_existing(output, (SCAN, MASKS, TABLE, RECORD, PROBABILITY))
+        run = read_run(folder, progress)
+        image = run.scan.image
+        voxels = sitk.GetArrayViewFromImage(image)
+        complete(raw_nrrd_work(voxels, ijk_to_lps(image), whole / SCAN))
+        RunMasks.of(run.lungs, run.labels).write(whole / MASKS)
+        for name in (TABLE, RECORD, PROBABILITY):
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, whole / name)
     series = run.scan.series
     title = series.description if series else ""
     return title or run.scan.source.name, [one.sop_instance_uid for one in run.scan.slices]
