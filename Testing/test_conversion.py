@@ -200,6 +200,23 @@ def test_files_named_without_suffix_stay_apart(tmp_path: Path) -> None:
     assert names == {"1.2.0.npz", "1.2.1.npz"}
 
 
+def test_names_that_differ_in_the_suffix_alone_stay_apart(tmp_path: Path) -> None:
+    names = ["7", "7.dcm", "7.dcm.dcm", "8.dcm", "8.DCM", "9.dcm"]
+    places = [(0.0, 0.0, 9.0 * k) for k in range(len(names))]
+    written = files.write_series(tmp_path / "data", places=places, name="{k}")
+    for file, name in zip(reversed(written), reversed(names), strict=True):
+        file.rename(file.with_name(name))
+    write_locations(tmp_path / "data", {name: k / 10 for k, name in enumerate(names)})
+    for made, kept in ((len(names), 0), (0, len(names))):
+        found = convert(tmp_path / "data", tmp_path / "npz")
+        assert (found.made, found.kept, found.failed) == (made, kept, ())
+    there = {
+        file.name: read_labelled_slice(file).location for file in (tmp_path / "npz").glob("*.npz")
+    }
+    full = {f"{name}.npz": k / 10 for k, name in enumerate(names[:-1])}
+    assert there == full | {"9.npz": 0.5}
+
+
 SCRIPT = """
 import os, sys
 from pathlib import Path

@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import SimpleITK as sitk
@@ -104,6 +105,35 @@ def test_work_that_failed_in_part(
     assert isinstance(done.exception, SystemExit)
     if style == "jsonl":
         assert "result" in json.loads(done.stdout.splitlines()[-1])
+
+
+def floats(app: typer.Typer) -> Iterator[list[str]]:
+    """The command lines that end in an option with a number, of all commands."""
+    for group in app.registered_groups:
+        assert group.typer_instance and isinstance(group.name, str)
+        yield from ([group.name, *line] for line in floats(group.typer_instance))
+    for one in app.registered_commands:
+        assert one.callback
+        command = one.name or one.callback.__name__.replace("_", "-")
+        for name, hint in get_type_hints(one.callback).items():
+            if float in (hint, *get_args(hint)):
+                yield [command, f"--{name.replace('_', '-')}"]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("app", [slices, nodules])
+def test_numbers_that_are_not_finite_are_refused(app: typer.Typer, text: str) -> None:
+    lines = list(floats(app))
+    assert lines
+    for line in lines:
+        done = CliRunner().invoke(app, [*line, text])
+        assert done.exit_code == 2 and f"Invalid value for '{line[-1]}'" in done.output, line
+
+
+@pytest.mark.parametrize("text", ["-1.5", "2.5", "1e300"])
+def test_a_location_outside_the_body_is_refused(text: str) -> None:
+    done = CliRunner().invoke(slices, ["match", "scan.json", "--location", text])
+    assert done.exit_code == 2 and "Invalid value for '--location'" in done.output
 
 
 def test_options_may_be_spelt_in_capitals(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.volume_files import read_labels, volume_size
+from CTLungScreeningLib.reading.volume_headers import UNKNOWN_ORIENTATION
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr", ".nii", ".nii.gz")
 KINDS = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")
@@ -224,6 +225,21 @@ def test_a_qform_beside_the_sform_is_a_note_and_a_contradiction_a_refusal(tmp_pa
     assert nifti_notes(tmp_path / "same", 60.0) == []
     file = nifti(tmp_path, qfac=(76, "<f4", -1.0))
     assert "contradict" in refusal(file)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd"])
+def test_an_unknown_orientation_is_a_note(tmp_path: Path, suffix: str) -> None:
+    assert read_ct(written(tmp_path, suffix)).notes == ()
+    if suffix == ".nii":
+        file = nifti(tmp_path, codes=(252, "<i2", [0, 0]))
+    elif suffix == ".mha":
+        file = written(tmp_path, suffix)
+        edited(file, b"TransformMatrix = 1 0 0 0 1 0 0 0 1\n", b"")
+        assert read_ct(file).notes == ()  # the letters RAI say it
+        edited(file, b"AnatomicalOrientation = RAI", b"AnatomicalOrientation = LPI")
+    else:
+        file = edited(written(tmp_path, suffix), b"left-posterior-superior", b"scanner-xyz")
+    assert read_ct(file).notes == (UNKNOWN_ORIENTATION,)
 
 
 def nifti_notes(folder: Path, x: float) -> list[str]:

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Sized
@@ -52,6 +53,14 @@ ModelOption = Annotated[
 SeriesOption = Annotated[
     str | None, typer.Option(help="SeriesInstanceUID, if the folder has several.")
 ]
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse NaN and infinity, which the limits of an option let through: its `callback`."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number.")
+    return value
+
 
 FAULT, INTERRUPTED = 70, 130
 """Exit statuses besides `BAD_INPUT_STATUS` and `FAILED_IN_PART`."""
@@ -104,7 +113,7 @@ def _parameter(field: OptionField) -> inspect.Parameter:
         words = [spellings(member)[-1] for member in kind]
         settings |= {"parser": _parser(kind, words), "metavar": f"[{'|'.join(words)}]"}
     if issubclass(kind, int | float):
-        settings |= {"min": option.min, "max": option.max}
+        settings |= {"min": option.min, "max": option.max, "callback": finite}
     names = [name] if field.default is False else []
     return inspect.Parameter(
         field.name,

@@ -165,6 +165,7 @@ def _metaimage(file: Path, start: bytes, packed: bool) -> VolumeHeader:
     matrix = next(
         (fields[k] for k in ("TransformMatrix", "Rotation", "Orientation") if k in fields), None
     )
+    known = matrix is not None or fields.get("AnatomicalOrientation") == "RAI"
     directions = (
         np.eye(dims) if matrix is None else np.reshape(_numbers(matrix, dims * dims), (dims, dims))
     )
@@ -184,6 +185,7 @@ def _metaimage(file: Path, start: bytes, packed: bool) -> VolumeHeader:
         offset=at if local else max(offset, -1),
         packing="gzip" if packed and local else "zlib" if zlib_packed else "",
         packed_from=at if local and not packed else 0,
+        notes=() if known else (UNKNOWN_ORIENTATION,),
     )
 
 
@@ -342,6 +344,8 @@ def _nifti(file: Path, start: bytes, packed: bool) -> VolumeHeader:
         codes, pixdim, get("6f", 256, 352), np.reshape(get("12f", 280, 400), (3, 4))
     )
     affine, notes = _agreed(file, affines, size)
+    if max(codes) <= 0:
+        notes = (UNKNOWN_ORIENTATION,)
     scale = np.array([[-1.0], [-1.0], [1.0]]) * _NIFTI_UNIT_MM.get(units & 7, 1.0)  # RAS to LPS
     scaled = math.isfinite(slope) and slope != 0 and math.isfinite(intercept)
     return VolumeHeader(
@@ -375,7 +379,7 @@ def _nifti_affines(
         affines.append(np.column_stack([turn * spacing, offset]))
     if not affines:
         # Without codes the axes are taken as they are, which is LPS for everything else here.
-        affines.append(np.column_stack([np.diag(spacing * [-1, -1, 1]), np.zeros(3)]))
+        return [np.column_stack([np.diag(spacing * [-1, -1, 1]), np.zeros(3)])]
     return affines
 
 

@@ -13,6 +13,7 @@ from CTLungScreeningLib.command_line import (
     SeriesOption,
     emit_training,
     exit_if_failed,
+    finite,
     with_options,
 )
 from CTLungScreeningLib.engine import Device
@@ -236,7 +237,10 @@ SCAN_HELP = "DICOM folder, volume file, or the .json file of an earlier `predict
 def match(
     scan: Annotated[Path, typer.Argument(help=f"Scan to search: {SCAN_HELP}")],
     location: Annotated[
-        float | None, typer.Option(help="Normalized location to find, such as 0.225.")
+        float | None,
+        typer.Option(
+            min=-1, max=2, callback=finite, help="Normalized location to find, such as 0.225."
+        ),
     ] = None,
     landmark: Annotated[
         str | None, typer.Option(help="Landmark to find, such as 'Aortic arch'.")
@@ -248,9 +252,16 @@ def match(
         int | None,
         typer.Option("--slice", help="Slice of the other scan, from 0 at the feet."),
     ] = None,
-    z: Annotated[float | None, typer.Option(help="Level of the other scan: LPS z in mm.")] = None,
+    z: Annotated[
+        float | None, typer.Option(callback=finite, help="Level of the other scan: LPS z in mm.")
+    ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Largest difference of location; 0.01 is 10 to 20 mm.")
+        float,
+        typer.Option(
+            min=0,
+            callback=finite,
+            help="Largest difference of location; 0.01 is 10 to 20 mm.",
+        ),
     ] = 0.01,
     series: SeriesOption = None,
     like_series: Annotated[

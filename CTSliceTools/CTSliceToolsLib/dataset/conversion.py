@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -144,9 +145,10 @@ def convert(
         InputError: if there are no locations, no slice can be converted, or a folder in the output
             is a link.
     """
+    locations = read_locations(dataset / COMBINED_LOCATIONS)
     tasks = [
-        _Task(dataset / name, output / _npz_name(name), location)
-        for name, location in read_locations(dataset / COMBINED_LOCATIONS).items()
+        _Task(dataset / name, output / npz, locations[name])
+        for name, npz in _npz_names(locations).items()
     ]
     made, failed = 0, []
     work = partial(_convert_slice, three_channels=three_channels)
@@ -194,9 +196,17 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def _npz_name(name: str) -> str:
-    """`a/10.npz` for `a/10.dcm`; the suffix is appended to other names, to keep them unique."""
-    return (name[:-4] if name.lower().endswith(".dcm") else name) + ".npz"
+def _npz_names(names: Collection[str]) -> dict[str, str]:
+    """`a/10.npz` for `a/10.dcm`; the suffix is appended to other names, to keep them unique.
+
+    So it is to `a/10.dcm` beside a slice `a/10`, or `a/10.DCM`.
+    """
+    short = {name: name[:-4] for name in names if name.lower().endswith(".dcm")}
+    counts = Counter([*names, *short.values()])
+    return {
+        name: (short[name] if name in short and counts[short[name]] == 1 else name) + ".npz"
+        for name in names
+    }
 
 
 def _convert_slice(task: _Task, three_channels: bool) -> bool:
