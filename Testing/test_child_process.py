@@ -123,7 +123,8 @@ def test_a_crash_names_its_signal_and_ends_what_it_left(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InputError, match="no-such-python could not be started"):
+    words = r"no-such-python could not be started \(No such file .*: install it, or "
+    with pytest.raises(InputError, match=words):
         run(["/no-such-python", "-c", ""])
 
 

@@ -234,6 +234,11 @@ def test_predictions_of_different_models_are_noted(reader: Path, tmp_path: Path)
         (["--like", "scan.json", "--z", "999"], "extends from z = -341.2 to -8.8 mm"),
         (["--landmark", "Appendix"], "no landmark “Appendix”"),
         (["--landmark", "T1", "-o", "scan.json"], "already holds scan.json"),
+        (["--landmark", "T1", "--series", "1.2"], "scan.json is a prediction, on which --series"),
+        (["--landmark", "T1", "--model", "m.json"], "on which --model has no effect"),
+        (["--landmark", "T1", "--like-series", "1.2"], "--like-series together with --like"),
+        (["--like", "b.json", "--z", "4", "--like-series", "1"], "b.json is .* --like-series has"),
+        (["--like", "b.json", "--z", "4", "--model", "m.json"], "on which --model has no effect"),
     ],
 )
 def test_questions_that_make_no_sense_are_refused(
@@ -243,3 +248,9 @@ def test_questions_that_make_no_sense_are_refused(
     write_prediction(Path("scan.json"), predicted(reader, upright()), plot=False)
     with pytest.raises(InputError, match=sentence):
         command("match", "scan.json", *options)
+
+
+def test_align_refuses_a_model_for_predictions(tmp_path: Path) -> None:
+    output = tmp_path / "levels.json"
+    with pytest.raises(InputError, match="on which --model has no effect"):
+        command("align", "a.json", "b.json", "-o", output, "--model", "m.json")

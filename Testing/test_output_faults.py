@@ -1,5 +1,6 @@
 """Killed, failed, full or shared: an output has all files of a run or none."""
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom.tag import Tag, tag_in_exception
 
 from CTLungScreeningLib.errors import InputError, is_of_users, sentence_of
 from CTLungScreeningLib.files import new_file, replace_text
@@ -210,6 +212,18 @@ def test_a_folder_without_permission_is_one_sentence(tmp_path: Path) -> None:
             work()
 
 
+def raised(work: Callable[[], object]) -> Exception:
+    with pytest.raises(Exception) as error:
+        work()
+    return error.value
+
+
+def write_to_full_disk() -> None:
+    """Fail as pydicom does in the midst of an element."""
+    with tag_in_exception(Tag("PixelData")):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -217,6 +231,10 @@ def test_a_folder_without_permission_is_one_sentence(tmp_path: Path) -> None:
         (OSError(36, "File name too long", "x" * 300), "use a shorter name"),
         (PermissionError(13, "Permission denied", "/out"), "choose another place"),
         (MemoryError(), "not enough memory"),
+        (raised(lambda: np.empty(1 << 59, np.uint8)), "not enough memory"),
+        (type("ResourceExhaustedError", (Exception,), {})("OOM"), "not enough memory"),
+        (RuntimeError("ITK ERROR: Failed to allocate memory for image."), "not enough memory"),
+        (raised(write_to_full_disk), "A file cannot be read or written (No space left on device)"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (OverflowError("Python int too large to convert to C long"), "too large"),
         (RuntimeError("sitk::ERROR: x\x1b[31m\nITK ERROR: cannot write"), "cannot write"),

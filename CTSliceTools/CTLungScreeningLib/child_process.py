@@ -108,7 +108,8 @@ class ChildProcess:
             except OSError as problem:
                 self.log.unlink()
                 raise InputError(
-                    f"{command[0]} could not be started: {problem.strerror}."
+                    f"{command[0]} could not be started ({problem.strerror}): install it, or "
+                    "choose something else for its work."
                 ) from None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

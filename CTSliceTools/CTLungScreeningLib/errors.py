@@ -59,27 +59,32 @@ def sentence_of(error: BaseException) -> str:
             anything else, which is reported as a bug.
     """
     text = one_line(error)
-    if isinstance(error, InputError):
-        return text
-    if isinstance(error, OSError):
-        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        where = one_line(" and ".join(names)) if names else "A file"
-        remedy = _REMEDY.get(error.errno, _LOOK)
-        return f"{where} cannot be read or written ({error.strerror or text}): {remedy}."
     if is_of_users(error):
-        sentences: dict[type[BaseException], str] = {
-            MemoryError: "There is not enough memory: close programs, or use a smaller scan.",
-            RecursionError: "A file is nested too deeply to be read: download it again.",
-            OverflowError: f"A number is too large ({text}): use a smaller one.",
-        }
-        return sentences.get(
-            type(error), f"A file cannot be read or written ({text[-200:]}): {_LOOK}."
-        )
+        return _of_users(error, text)
     at = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"Internal error: {type(error).__name__}: {text} "
         f"({Path(at.filename).name}, line {at.lineno}); please report it."
     )
+
+
+def _of_users(error: BaseException, text: str) -> str:
+    if isinstance(error, InputError):
+        return text
+    if isinstance(error, OSError):
+        while error.errno is None and isinstance(error.__cause__, OSError):
+            error = error.__cause__  # pydicom puts a traceback into the text of another error
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        where = one_line(" and ".join(names)) if names else "A file"
+        remedy = _REMEDY.get(error.errno, _LOOK)
+        return f"{where} cannot be read or written ({error.strerror or text}): {remedy}."
+    if _out_of_memory(error):
+        return "There is not enough memory: close programs, or use a smaller scan or batch."
+    if isinstance(error, RecursionError):
+        return "A file is nested too deeply to be read: download it again."
+    if isinstance(error, OverflowError):
+        return f"A number is too large ({text}): use a smaller one."
+    return f"A file cannot be read or written ({text[-200:]}): {_LOOK}."
 
 
 _LOOK = "check that the disk has space and that you may write there"
@@ -100,8 +105,17 @@ _REMEDY: dict[int | None, str] = {
 
 def is_of_users(error: BaseException) -> bool:
     """Whether an error is caused by input or environment, not by a bug."""
-    causes = (InputError, MemoryError, RecursionError, OverflowError, OSError)
-    return isinstance(error, causes) or _of_itk(error)
+    causes = (InputError, RecursionError, OverflowError, OSError)
+    return isinstance(error, causes) or _out_of_memory(error) or _of_itk(error)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy, TensorFlow or ITK found no memory."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "ResourceExhaustedError"
+        or (_of_itk(error) and "allocate memory" in str(error))
+    )
 
 
 def _of_itk(error: BaseException) -> bool:

@@ -281,6 +281,10 @@ def match(
         from CTSliceToolsLib.localizer import matching, results  # noqa: PLC0415 - slow to import
 
         _check_target(location, landmark, like, number, z)
+        if like is None and like_series is not None:
+            raise InputError("Use --like-series together with --like.")
+        others = [] if like is None else [(like, "--like-series", like_series)]
+        _check_effects(model, (scan, "--series", series), *others)
         if output is not None:
             refuse_existing(output.parent, [output.name])
         here, image = _prediction(scan, series, model, report)
@@ -325,6 +329,7 @@ def align(
         from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415
         from CTSliceToolsLib.localizer import matching, results  # noqa: PLC0415 - slow to import
 
+        _check_effects(model, (scan, "", None), (like, "", None))
         refuse_existing(output.parent, [output.name])
         pair = [_prediction(one, None, model, report) for one in (scan, like)]
         here, there = (prediction for prediction, _ in pair)
@@ -360,6 +365,28 @@ def _check_target(
         raise InputError("Use --like together with one of --slice and --z.")
 
 
+def _check_effects(model: Path | None, *scans: tuple[Path, str, str | None]) -> None:
+    """Refuse options of scans that are predicted already.
+
+    Args:
+        model: to predict the scans with.
+        scans: the scans, each with the option for its series, and the series.
+    """
+    known = [one for one in scans if _is_prediction(one[0])]
+    unused = [(scan, option) for scan, option, series in known if series is not None]
+    if model is not None and len(known) == len(scans):
+        unused.append((scans[0][0], "--model"))
+    for scan, option in unused:
+        raise InputError(
+            f"{scan} is a prediction, on which {option} has no effect: leave it out, or give the "
+            "scan itself."
+        )
+
+
+def _is_prediction(source: Path) -> bool:
+    return source.suffix.lower() == ".json"
+
+
 def _prediction(
     source: Path, series: str | None, model: Path | None, report: ProgressCallback
 ) -> "tuple[ScanPrediction, sitk.Image | None]":
@@ -368,7 +395,7 @@ def _prediction(
     from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, predict_scan  # noqa: PLC0415
     from CTSliceToolsLib.localizer.results import read_prediction  # noqa: PLC0415
 
-    if source.suffix.lower() == ".json":
+    if _is_prediction(source):
         return read_prediction(source), None
     read = read_ct(source, series, report)
     return predict_scan(read, model or DEFAULT_MODEL, report), read.image
