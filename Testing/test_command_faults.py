@@ -27,6 +27,7 @@ import submissions
 import test_normalization
 import toy_models
 from command_faults import CHANGES, SAID, SETTINGS, STOPPED, Fault, copy, start, tree
+from CTLungScreeningLib.command_line import INTERRUPTED
 from CTLungScreeningLib.reading.dicom_series import list_series
 from CTSliceToolsLib.cli import app as slice_app
 from CTSliceToolsLib.dataset.conversion import LabelledSlice
@@ -458,6 +459,26 @@ def test_killed_and_run_again(
             same({name: size for name, size in place.new.items() if name in place.shown}, made)
         else:
             same(place.new, made)
+
+
+@table(WRITING)
+def test_interrupted(
+    command: Command, thorough: bool, things: Things, clean: Clean, tmp_path: Path
+) -> None:
+    """Ctrl-C is answered by one line, and leaves no empty folder."""
+    made, changes = clean(command)
+    moments = {changes // 2, *([0, 1, changes // 4, changes - 2] if thorough else [])}
+    for moment in sorted(moments & set(range(changes))):
+        place = Place(command, things, tmp_path / str(moment))
+        before = set(place.folder.rglob("*"))
+        code, said = place.run(Fault(moment, signal.SIGINT))
+        if code == 0:  # fewer changes this time
+            continue
+        assert code == INTERRUPTED and said.splitlines().count("Cancelled.") == 1, said
+        assert "Traceback" not in said, said
+        assert command.goes_on or place.shown <= made.keys(), place.shown
+        new = set(place.folder.rglob("*")) - before
+        assert not [one for one in new if one.is_dir() and not any(one.iterdir())]
 
 
 @pytest.fixture

@@ -150,6 +150,10 @@ def run_app(app: Callable[[], object]) -> None:
     except BrokenPipeError:  # as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BAD_INPUT_STATUS)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer's for Ctrl-C
+            print("Cancelled.", file=sys.stderr)
+        raise
     except (Cancelled, KeyboardInterrupt):
         print("Cancelled.", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -165,7 +165,7 @@ def new_files(*paths: Path) -> Iterator[dict[Path, Path]]:
     with ExitStack() as folders:
         temporaries = {}
         for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            folders.enter_context(made_folder(path.parent))
             folder = folders.enter_context(private_folder(path.parent, path.name))
             temporaries[path] = folder / path.name
             if len(paths) > 1:
@@ -253,6 +253,24 @@ def rename_new(file: Path, target: Path) -> None:
         file.rename(target)
     else:
         file.unlink()
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder with its parents; if the work inside fails, new ones that are empty go again.
+
+    Raises:
+        OSError: if one cannot be made.
+    """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for one in missing:
+                one.rmdir()
+        raise
 
 
 def make_folders(root: Path, folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import IO
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
+    made_folder,
     private_folder,
     private_folders,
     publish,
@@ -36,8 +37,7 @@ def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
     Raises:
         InputError: if another run holds `destination`, or it cannot be locked.
     """
-    destination.mkdir(parents=True, exist_ok=True)
-    with _locked_by(_lock_file(destination), destination, doing):
+    with made_folder(destination), _locked_by(_lock_file(destination), destination, doing):
         for leftover in private_folders(destination, ""):
             shutil.rmtree(leftover, ignore_errors=True)
         remove_leftovers(destination)
@@ -67,9 +67,9 @@ def whole_output(output: Path, doing: str) -> Iterator[Path]:
     else:
         if os.path.lexists(output):
             raise InputError(f"{output} is a file: name a folder for the results.")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        place, name = output.parent.resolve(), output.name
-    with _locked_by(_lock_file(place, name), output, doing):
+        place, name = output.parent, output.name
+    with made_folder(place), _locked_by(_lock_file(place.resolve(), name), output, doing):
+        place = place.resolve()
         for leftover in private_folders(place, name):
             take_back(_targets(leftover / _CONTENT, output))
             shutil.rmtree(leftover, ignore_errors=True)
@@ -91,8 +91,8 @@ def only_writer(file: Path, doing: str) -> Iterator[None]:
     Raises:
         InputError: if another run holds it, or it cannot be locked.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with _locked_by(_lock_file(file.parent, file.name), file, doing):
+    place = file.parent
+    with made_folder(place), _locked_by(_lock_file(place, file.name), file, doing):
         yield
 
 

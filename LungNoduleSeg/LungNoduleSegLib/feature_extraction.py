@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
-from CTLungScreeningLib.files import private_folder, refuse_links, replace_text
+from CTLungScreeningLib.files import made_folder, private_folder, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
@@ -180,8 +180,7 @@ def _segmented(
     refuse_links(results)
     if is_run(results):
         return results
-    runs.mkdir(parents=True, exist_ok=True)
-    with private_folder(runs, results.name) as working:
+    with made_folder(runs), private_folder(runs, results.name) as working:
         NoduleSegmenter().run(source, working / "results", progress=progress)
         (working / "results").rename(results)
     return results
@@ -304,5 +303,4 @@ def _replace(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str
     writer = csv_files.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text.getvalue())

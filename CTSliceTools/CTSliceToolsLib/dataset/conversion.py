@@ -22,6 +22,7 @@ from CTLungScreeningLib.files import (
     make_folders,
     new_file,
     read_object,
+    refuse_links,
     refuse_links_below,
     remove_leftovers,
     rename_new,
@@ -299,13 +300,13 @@ def partition(
     series: dict[Part, set[str]] = {part: set() for part in Part}
     kept, failed = 0, []
     with staging_folder(output, "partitioning") as staging:
-        for part in Part:
-            make_folders(output, output / part)
+        refuse_links(*(output / part for part in Part))
         for done, file in enumerate(files):
             progress("Partitioning", done, len(files))
             try:
                 uid = read_series_uid(file)
                 part = part_of(uid)
+                make_folders(output, output / part)
                 kept += not _put(file, output / part / _name(uid, file), hard_links, staging)
             except InputError as error:
                 failed.append(str(error))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import private_folder
+from CTLungScreeningLib.files import made_folder, private_folder
 from CTLungScreeningLib.model_card import (
     CARD,
     ModelCard,
@@ -118,8 +118,7 @@ def add_model(file: Path, may_run: str = "") -> Path:
             f"`name` in its {CARD}."
         )
     require_settings(card, f"{CARD} in {file}")
-    folder.mkdir(parents=True, exist_ok=True)
-    with private_folder(folder, "adding") as temporary:
+    with made_folder(folder), private_folder(folder, "adding") as temporary:
         unpacked = temporary / card.name
         unpacked.mkdir()
         with zipfile.ZipFile(file) as archive:

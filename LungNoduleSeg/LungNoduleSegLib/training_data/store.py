@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
+    made_folder,
     new_file,
     new_files,
     private_folder,
@@ -206,8 +207,8 @@ def write_scan(scan: StoredScan, volumes: Iterable[sitk.Image]) -> None:
     """
     if os.path.lexists(scan.folder):
         raise InputError(f"{scan.folder} exists: nothing was overwritten.")
-    scan.folder.parent.mkdir(parents=True, exist_ok=True)
-    with private_folder(scan.folder.parent, scan.folder.name) as private:
+    place = scan.folder.parent
+    with made_folder(place), private_folder(place, scan.folder.name) as private:
         working = private / scan.folder.name
         working.mkdir()
         hu, lungs, nodules = volumes
