@@ -261,7 +261,7 @@ def test_oddities_are_scored_as_in_the_challenge_and_noted(files: Files) -> None
     marks, _, notes = read_challenge(**files)
     assert len(marks.series) == 36
     assert len(notes) == 2
-    assert "s.csv line 38 is the first of 1 rows whose scan is not in u.csv" in notes[0]
+    assert "s.csv line 38 is the first of 1 row whose scan is not in u.csv" in notes[0]
     assert "s.csv line 37 repeats line 2" in notes[1]
 
 

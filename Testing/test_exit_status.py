@@ -136,6 +136,22 @@ def test_a_location_outside_the_body_is_refused(text: str) -> None:
     assert done.exit_code == 2 and "Invalid value for '--location'" in done.output
 
 
+def test_json_lines_are_json_lines_only(tmp_path: Path) -> None:
+    hostile_makers.series()(tmp_path)
+    done = CliRunner().invoke(slices, ["series", str(tmp_path), "--progress", "jsonl"])
+    *_, last = map(json.loads, done.stdout.splitlines())
+    assert [one["modality"] for one in last["result"]] == ["CT"]
+
+
+@pytest.mark.slow
+def test_the_demonstration_shows_its_progress_as_asked(tmp_path: Path) -> None:
+    line = ["demo", "-o", str(tmp_path / "demo"), "--progress", "jsonl"]
+    done = CliRunner().invoke(nodules, line)
+    events = [json.loads(one) for one in done.stdout.splitlines()]
+    assert events[0]["stage"] == "Phantom" and "Phantom" not in done.stderr
+    assert "The lesions put into the phantom" in events[-1]["result"]["comparison"]
+
+
 def test_options_may_be_spelt_in_capitals(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

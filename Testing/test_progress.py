@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
 
 
@@ -25,6 +25,10 @@ def test_bad_input_is_reported_to_the_parent(capsys: pytest.CaptureFixture[str])
     with pytest.raises(InputError), shown(ProgressStyle.JSONL):
         raise InputError("x.nrrd is empty: give another.")
     assert json.loads(capsys.readouterr().out) == {"error": "x.nrrd is empty: give another."}
+
+
+def test_one_thing_is_counted_without_an_s() -> None:
+    assert [counted(n, "scan") for n in (0, 1, 2)] == ["0 scans", "1 scan", "2 scans"]
 
 
 def test_bars_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

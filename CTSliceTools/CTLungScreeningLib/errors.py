@@ -122,6 +122,11 @@ def _of_itk(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("sitk" in str(error) or "ITK" in str(error))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, which gets an `s` unless it is one."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def one_line(text: object) -> str:
     """Return a text on one line without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import (
     new_file,
     read_object,
@@ -95,7 +95,7 @@ def hardware(batch_size: int) -> Iterator[str]:
         keras.config.set_dtype_policy("mixed_float16")
     try:
         with _shared(devices[:count]) if count > 1 else contextlib.nullcontext():
-            yield f"{count} GPU{'s' * (count > 1)}, mixed precision" if count else "CPU"
+            yield f"{counted(count, 'GPU')}, mixed precision" if count else "CPU"
     finally:
         keras.config.set_dtype_policy(before)
 

@@ -1,5 +1,6 @@
 """The command `ct-slice-tools`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def series(
     """
     with shown(progress) as report:
         found = list_series(folder, report)
-    print(format_series(found))
+        report.emit(list(map(asdict, found)), format_series(found))
 
 
 app.command()(organize)

@@ -14,6 +14,7 @@ from CTLungScreeningLib.command_line import (
     run_app,
     with_options,
 )
+from CTLungScreeningLib.errors import counted
 from CTLungScreeningLib.options import MAX_SEED
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate
@@ -93,7 +94,7 @@ def run(
         count = len(found.nodules)
         reporter.emit(
             {"output": str(output), "nodules": count},
-            f"{count} nodule{'' if count == 1 else 's'}; the results are in {output}\n"
+            f"{counted(count, 'nodule')}; the results are in {output}\n"
             f"Open {output / 'report.html'} in a browser, or segmentation.seg.nrrd in Slicer.",
             found.notes,
         )
@@ -142,11 +143,13 @@ def demo(
 
     source, results = output / "dicom", output / "results"
     refuse_links(results)
-    phantom(output)
+    phantom(output, progress=progress)
     run(source=source, output=results, progress=progress, **vars(options))
     from LungNoduleSegLib.phantom.chest import compare_with_truth  # noqa: PLC0415
 
-    print(compare_with_truth(output / "truth", results))
+    with shown(progress) as report:
+        compared = compare_with_truth(output / "truth", results)
+        report.emit({"output": str(output), "comparison": compared}, compared)
 
 
 app.command()(batch)

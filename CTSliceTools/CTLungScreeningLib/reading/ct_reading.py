@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 import SimpleITK as sitk
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import HIGHEST_MINIMUM_HU, CTScan, SliceSource, check_hu
 from CTLungScreeningLib.reading.dicom_headers import (
@@ -232,8 +232,8 @@ def index_scans(
     scans += [IndexedScan(folder, "", (n,)) for where, n in damaged.items() if where not in whole]
     if required and not scans:
         raise InputError(
-            f"{folder} holds no CT among its {len(files)} files: give a folder with DICOM series "
-            f"or files {', '.join(VOLUME_SUFFIXES)}."
+            f"{folder} holds no CT among its {counted(len(files), 'file')}: give a folder with "
+            f"DICOM series or files {', '.join(VOLUME_SUFFIXES)}."
         )
     return sorted(scans, key=lambda scan: scan.files[0])
 

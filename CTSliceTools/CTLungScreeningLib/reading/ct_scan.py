@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.hu import padding_to_air
 
 
@@ -146,7 +146,8 @@ def check_hu(
         if count := int(odd.sum()):
             hu[odd] = np.nan
             notes.append(
-                f"{count} voxels hold no number (NaN or infinite); they were taken as air."
+                f"{counted(count, 'voxel')} hold{'s' * (count == 1)} no number (NaN or infinite), "
+                "taken as air."
             )
     padding_to_air(hu)
     low, high = float(hu.min()), float(hu.max())

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo
 
 ACQUISITION_TAGS = (
@@ -150,7 +150,7 @@ def frames_of(header: Dataset, file: Path) -> Iterator[Frame]:
         return
     if len(per_frame) != int(header.get("NumberOfFrames") or 0):
         raise InputError(
-            f"{file} describes {len(per_frame)} frames but announces "
+            f"{file} describes {counted(len(per_frame), 'frame')} but announces "
             f"{header.get('NumberOfFrames')}: get the file again."
         )
     shared = _flat(islice(header.get("SharedFunctionalGroupsSequence") or (), 1))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, check_geometry
 from CTLungScreeningLib.reading.dicom_headers import (
@@ -123,7 +123,7 @@ def choose_series(
 def _described(series: "FoundSeries") -> str:
     one = series.summary
     return (
-        f"{one.uid} ({one.description or 'no description'}, {one.slices} slices of "
+        f"{one.uid} ({one.description or 'no description'}, {counted(one.slices, 'slice')} of "
         f"{one.spacing[2]:.4g} mm)"
     )
 
@@ -198,7 +198,7 @@ def format_series(summaries: Sequence[SeriesSummary]) -> str:
                 f"{'axial' if one.axial else 'not axial'}"
             )
         else:
-            images = f"{one.slices} image{'s' * (one.slices != 1)}"
+            images = counted(one.slices, "image")
             lines.append(f"    {images}, not usable: {one.problem}")
     return "\n".join(lines)
 
@@ -284,7 +284,8 @@ def _nothing_found(
         if archives
         else f"give the folder of a CT series or a file {', '.join(VOLUME_SUFFIXES)}"
     )
-    return f"{folder} holds no DICOM image among its {len(files)} files{broken}: {advice}."
+    among = counted(len(files), "file")
+    return f"{folder} holds no DICOM image among its {among}{broken}: {advice}."
 
 
 def dicom_candidates(
@@ -418,7 +419,9 @@ def _with_faulty(sentence: str, faulty: list[Instance], damaged: list[Path]) -> 
     if "lacks" not in sentence and "slice distance" not in sentence and "has only" not in sentence:
         return sentence
     if damaged:
-        more = f", as are {len(damaged) - 1} more files" if len(damaged) > 1 else ""
+        others = len(damaged) - 1
+        verb = "is" if others == 1 else "are"
+        more = f", as {verb} {counted(others, 'more file')}" if others else ""
         return f"{sentence.rstrip('.')}; {damaged[0].name} is damaged{more}."
     if faulty:
         return f"{sentence.rstrip('.')}; {str(faulty[0].problem).rstrip('.')}."

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.dicom_headers import ACQUISITION_TAGS, Frame
 
@@ -103,7 +103,7 @@ def build_stack(frames: Sequence[Frame], name: str, identical: Identical) -> Sli
     frames = _drop_copies(frames, normal, identical, notes)
     if len(frames) < MIN_SLICES:
         raise InputError(
-            f"{name} has only {len(frames)} slice{'s' * (len(frames) > 1)}: "
+            f"{name} has only {counted(len(frames), 'slice')}: "
             f"a volume needs at least {MIN_SLICES}; choose another series."
         )
     fault = _fault(frames, normal)
@@ -239,7 +239,7 @@ def _fault(frames: list[Frame], normal: NDArray[np.float64]) -> str | None:
         count = [max(1, round(gaps[gap] / median) - 1) for gap in missing]
         more = f" and {sum(count[1:])} elsewhere" if len(count) > 1 else ""
         return (
-            f"lacks {count[0]} slice{'s' * (count[0] > 1)} between {axis} = {mm(first)} and "
+            f"lacks {counted(count[0], 'slice')} between {axis} = {mm(first)} and "
             f"{mm(first + 1)}{more}: get the complete series."
         )
     if off.max() > MAX_JITTER * median:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 
 _HEADER_BYTES = 1 << 20
 """A text header ends before this, or is none."""
@@ -462,7 +462,7 @@ def _one_volume(file: Path, sizes: Sequence[int]) -> tuple[int, int, int]:
     if math.prod(sizes[3:]) > 1:
         raise _several_times(file, math.prod(sizes[3:]))
     if len(sizes) < 3:
-        raise InputError(f"{file} has {len(sizes)} dimensions: give a 3-D volume.")
+        raise InputError(f"{file} has {counted(len(sizes), 'dimension')}: give a 3-D volume.")
     return sizes[0], sizes[1], sizes[2]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed, with_options
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.options import OrganizeOptions, PartitionOptions, Transfer
 from CTSliceToolsLib.organizing.identifiers import read_or_make_key
@@ -102,9 +102,10 @@ def normalize(
         for failure in failures:
             report.warn(failure)
         output = dataset / normalization.COMBINED_LOCATIONS
-        text = f"{len(found.locations)} slices of {found.series} series are in {output}."
+        slices = counted(len(found.locations), "slice")
+        text = f"{slices} of {found.series} series written to {output}."
         if found.refused:
-            text += f"\n{len(found.refused)} series were refused, see above."
+            text += f"\n{len(found.refused)} series refused, see above."
         report.emit(
             {
                 "output": str(output),
@@ -147,7 +148,7 @@ def convert(
                 "kept": found.kept,
                 "failed": found.failed,
             },
-            f"{found.made} files made in {output}, {found.kept} already existed, "
+            f"{counted(found.made, 'file')} made in {output}, {found.kept} already existed, "
             f"{len(found.failed)} could not be converted.",
         )
     exit_if_failed(found.failed)

@@ -17,7 +17,7 @@ from CTLungScreeningLib.command_line import (
     with_options,
 )
 from CTLungScreeningLib.engine import Device
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
 from CTSliceToolsLib.landmarks import describe_location
@@ -184,7 +184,7 @@ def _predict_one(
 def _landmark_table(found: "ScanPrediction") -> str:
     low, high = found.slices[0], found.slices[-1]
     lines = [
-        f"{len(found.slices)} slices, from {low.location:.3f} ({low.description}) "
+        f"{counted(len(found.slices), 'slice')}, from {low.location:.3f} ({low.description}) "
         f"to {high.location:.3f} ({high.description})",
         f"Median residual of the fit: {found.fit.residual_mm:.1f} mm",
         f"{'Landmark':<24}{'z (mm)':>9}{'± mm':>6}{'slice':>7}",

@@ -352,7 +352,7 @@ def predict_all(
             outcomes.append(_predict_one(scan, json_file, model, plot, alive, device))
         progress("Scans", len(scans), len(scans))
     if all(one.problem for one in outcomes):
-        raise InputError(f"None of the {len(scans)} scans could be used. {outcomes[0].problem}")
+        raise InputError(f"No scan of {len(scans)} could be used. {outcomes[0].problem}")
     return outcomes
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed, with_options
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
 from LungNoduleSegLib.options import BatchOptions, RunOptions
 
@@ -71,7 +71,7 @@ def batch(
     table, added = output / RESULTS_TABLE, len(outcome.added)
     lines.emit(
         asdict(outcome) | {"output": str(output), "table": str(table)},
-        f"{added} scan{'' if added == 1 else 's'} run, {len(outcome.kept)} kept, "
+        f"{counted(added, 'scan')} run, {len(outcome.kept)} kept, "
         f"{len(outcome.errors)} failed; the table is {table}",
         outcome.notes,
     )
@@ -139,7 +139,7 @@ def _line(row: "ScanRow") -> str:
     if row.error:
         return f"{row.scan}: failed: {row.error}"
     largest = f", the largest {row.largest_diameter_mm:.1f} mm" if row.largest_diameter_mm else ""
-    return f"{row.scan}: {row.nodules} nodule{'' if row.nodules == 1 else 's'}{largest}"
+    return f"{row.scan}: {counted(row.nodules or 0, 'nodule')}{largest}"
 
 
 def report(

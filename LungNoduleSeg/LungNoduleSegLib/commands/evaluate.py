@@ -12,6 +12,7 @@ from CTLungScreeningLib.command_line import (
     new_app,
     with_options,
 )
+from CTLungScreeningLib.errors import counted
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.options import (
     DEFAULT_MODEL,
@@ -252,5 +253,5 @@ def check(
         pages = draw_pages(store, output, report)
         report.emit(
             {"pages": [str(page) for page in pages]},
-            f"{len(pages)} page{'s' * (len(pages) != 1)}: look at {pages[0]}",
+            f"{counted(len(pages), 'page')}: look at {pages[0]}",
         )

@@ -13,7 +13,7 @@ from CTLungScreeningLib.command_line import (
     exit_if_failed,
     with_options,
 )
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.options import MAX_SEED, options_of
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
 from LungNoduleSegLib.options import SUSPICION_MODEL
@@ -173,7 +173,7 @@ def features(
         added = len(outcome.added)
         lines = [f"Failed: {scan}: {text}" for scan, text in outcome.errors.items()]
         lines.append(
-            f"{added} scan{'' if added == 1 else 's'} added, {len(outcome.kept)} kept, "
+            f"{counted(added, 'scan')} added, {len(outcome.kept)} kept, "
             f"{len(outcome.errors)} failed; the features are in {output}"
         )
         report.emit(asdict(outcome) | {"output": str(output)}, "\n".join(lines))

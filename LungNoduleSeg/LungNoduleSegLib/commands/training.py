@@ -14,7 +14,7 @@ from CTLungScreeningLib.command_line import (
     exit_if_failed,
     with_options,
 )
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.model_card import convert_model
 from CTLungScreeningLib.options import MAX_SEED
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
@@ -94,9 +94,9 @@ def _emit(report: Reporter, outcome: "PreparationOutcome", output: Path) -> None
     lines = [f"Note: {scan}: {note}" for scan, notes in outcome.notes.items() for note in notes]
     lines += [f"Failed: {scan}: {text}" for scan, text in outcome.failed.items()]
     lines.append(
-        f"{len(outcome.added)} scans added, {len(outcome.kept)} kept, {outcome.without} without a "
-        f"nodule left out, {len(outcome.failed)} failed; {outcome.examples} examples are in "
-        f"{output}"
+        f"{counted(len(outcome.added), 'scan')} added, {len(outcome.kept)} kept, "
+        f"{outcome.without} without a nodule left out, {len(outcome.failed)} failed; "
+        f"{counted(outcome.examples, 'example')} now in {output}"
     )
     report.emit(asdict(outcome) | {"output": str(output)}, "\n".join(lines))
 
@@ -128,8 +128,8 @@ def export_arrays(
         counts = {"training": len(split.training), "test": len(split.test)}
         report.emit(
             counts | {"output": str(output)},
-            f"{counts['training']} slices for training and {counts['test']} for the test are in "
-            f"{output}",
+            f"{counted(counts['training'], 'slice')} for training and {counts['test']} for the "
+            f"test written to {output}",
         )
 
 
@@ -168,7 +168,7 @@ def train(
         emit_training(
             report,
             result,
-            f"The best of {len(result.epochs)} epochs has a Dice of "
+            f"The best of {counted(len(result.epochs), 'epoch')} has a Dice of "
             f"{result.best['val_dice_coefficient']:.3f} on held-out data.",
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib import csv_files
+from CTLungScreeningLib.errors import counted
 from CTLungScreeningLib.files import new_file
 from LungNoduleSegLib.evaluation.froc import (
     CONFIDENCE,
@@ -129,9 +130,10 @@ class DetectionScore:
             limits = _limits(self.band.points, i) if self.band else ""
             lines.append(f"{point:22g}   {sensitivity:.4f}{limits}")
         lines.append(
-            f"{totals['found']} of {totals['nodules']} nodules found in {totals['scans']} scans; "
-            f"{totals['candidates']} marks considered, "
-            f"{totals['false_positives']} false positives, "
+            f"{totals['found']} of {counted(totals['nodules'], 'nodule')} found in "
+            f"{counted(totals['scans'], 'scan')}; "
+            f"{counted(totals['candidates'], 'mark')} considered, "
+            f"{counted(totals['false_positives'], 'false positive')}, "
             f"{totals['ignored_on_excluded_findings']} ignored on excluded findings, "
             f"{totals['ignored_as_second_marks_on_a_nodule']} as second marks on a nodule, "
             f"{totals['left_out_over_the_limit_a_scan']} over the limit per scan."

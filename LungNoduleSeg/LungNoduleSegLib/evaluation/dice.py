@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
@@ -318,7 +318,8 @@ def to_text(scans: Sequence[ScanDice]) -> str:
         for level in (Level.SLICE, Level.SCAN, Level.NODULE)
     ]
     lines.append(
-        f"{totals['slices']} slices with truth; {totals['found']} of {totals['nodules']} nodules "
+        f"{counted(totals['slices'], 'slice')} with truth; {totals['found']} of "
+        f"{counted(totals['nodules'], 'nodule')} "
         f"found, {totals['false_positives']} predicted elsewhere"
     )
     if len(scans) > 1:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file
 from LungNoduleSegLib.nodules.table import NoduleKind, Place
 
@@ -253,8 +253,8 @@ def _read_places(
     )
     if others:
         notes.append(
-            f"{path} line {others[0].line} is the first of {len(others)} rows whose scan is "
-            f"not in {listed_in.name}: they were left out."
+            f"{path} line {others[0].line} is the first of {counted(len(others), 'row')} whose "
+            f"scan is not in {listed_in.name}: left out."
         )
     notes += _repeats(path, kept, places)
     return places

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.detectors.models import find_card
@@ -58,8 +58,8 @@ def check_model(model: Path, progress: ProgressCallback = silent) -> str:
     megavoxels = phantom.image.GetNumberOfPixels() / 1e6
     usual = usual_cost(megavoxels).seconds
     sentences = [
-        f"{card.name} found {hits} of {len(truth)} lesions and {len(found.nodules) - hits} false "
-        f"positives, in the right orientation.",
+        f"{card.name} found {hits} of {counted(len(truth), 'lesion')} and "
+        f"{counted(len(found.nodules) - hits, 'false positive')}, in the right orientation.",
         f"The run took {seconds:.1f} s for {megavoxels:.1f} million voxels; "
         f"the bundled model takes about {usual:.0f} s on the reference machine.",
     ]

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from CTLungScreeningLib.errors import counted
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.evaluation.detection import DetectionScore
@@ -56,8 +57,9 @@ def plot_froc(path: Path, score: DetectionScore) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(OPERATING_POINTS, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
     axes.set(
-        title=f"FROC: CPM {score.cpm:.4f}, {int(score.matching.marks.nodules.sum())} nodules in "
-        f"{len(score.matching.marks.nodules)} scans",
+        title=f"FROC: CPM {score.cpm:.4f}, "
+        f"{counted(int(score.matching.marks.nodules.sum()), 'nodule')} in "
+        f"{counted(len(score.matching.marks.nodules), 'scan')}",
         xlabel="False positives per scan",
         ylabel="Sensitivity",
         xlim=(OPERATING_POINTS[0], OPERATING_POINTS[-1]),
@@ -137,7 +139,7 @@ def plot_calibration(path: Path, reliability: Calibration | None) -> None:
             label="findings, 95 % limits",
         )
         axes.set_title(
-            f"Calibration of {reliability.findings} findings: "
+            f"Calibration of {counted(reliability.findings, 'finding')}: "
             f"expected error {reliability.error:.3f}"
         )
         middle = [(min(int(p * BINS), BINS - 1) + 0.5) / BINS for p in x]

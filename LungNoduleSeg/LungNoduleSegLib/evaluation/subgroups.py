@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 from CTLungScreeningLib import csv_files
+from CTLungScreeningLib.errors import counted
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.hu import DENSE_HU
 from LungNoduleSegLib.network.transplants import shell_around
@@ -203,7 +204,8 @@ def to_text(groups: Sequence[Subgroup], reliability: Calibration | None) -> str:
         )
     if reliability is not None:
         lines.append(
-            f"Expected calibration error {reliability.error:.3f} of {reliability.findings} findings"
+            f"Expected calibration error {reliability.error:.3f} of "
+            f"{counted(reliability.findings, 'finding')}"
         )
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.hu import AIR_HU, LOWEST_HU
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
@@ -306,5 +306,5 @@ def compare_with_truth(truth: Path, results: Path) -> str:
             f"  {float(lesion['diameter_mm']):4.1f} mm {lesion['kind']:<10} "
             f"{'found as ' + found if hits else 'missed'}"
         )
-    lines.append(f"  {len(nodules) - len(matched)} false positives")
+    lines.append(f"  {counted(len(nodules) - len(matched), 'false positive')}")
     return "\n".join(["The lesions put into the phantom:", *lines])

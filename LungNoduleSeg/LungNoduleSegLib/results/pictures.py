@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from CTLungScreeningLib.errors import counted
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
@@ -142,7 +143,7 @@ class PictureMaker:
             lines.append(Line("nodule", centre + ring))
             labels.append(Label(str(nodule.id), centre[0] + ring[0, 0] + 5, centre[1]))
         n = len(labels)
-        found = f"{n} nodule{'' if n == 1 else 's'} marked" if n else "no nodule"
+        found = f"{counted(n, 'nodule')} marked" if n else "no nodule"
         return _picture(
             pixels,
             np.array([x_mm, z_mm]),

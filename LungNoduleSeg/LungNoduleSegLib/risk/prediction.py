@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from CTLungScreeningLib.errors import counted
 from LungNoduleSegLib.risk.features import SCAN_FEATURES, ScanFeatures
 
 if TYPE_CHECKING:
@@ -143,7 +144,10 @@ def to_text(prediction: RiskPrediction) -> str:
         lines += [f"    {line}" for line in strongest(prediction)]
         rest = prediction.contributions[SHOWN:]
         if rest:
-            lines.append(f"    {sum(c.log_odds for c in rest):+.3f} the other {len(rest)} features")
+            lines.append(
+                f"    {sum(c.log_odds for c in rest):+.3f} "
+                f"the other {counted(len(rest), 'feature')}"
+            )
     else:
         lines.append(f"  {UNEXPLAINED}")
     return "\n".join([*lines, *(f"  Warning: {text}" for text in prediction.warnings)])

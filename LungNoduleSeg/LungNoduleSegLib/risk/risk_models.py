@@ -17,7 +17,7 @@ import xgboost
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file, parse_json
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
@@ -194,7 +194,7 @@ def _load_booster(file: Path, features: int) -> xgboost.Booster:
             raise ValueError("other features")
     except (xgboost.core.XGBoostError, ValueError) as error:
         raise InputError(
-            f"{file} is not an XGBoost model of {features} features: train it again."
+            f"{file} is not an XGBoost model of {counted(features, 'feature')}: train it again."
         ) from error
     return booster
 
@@ -216,7 +216,9 @@ def _load_forest(file: Path, features: int) -> RandomForestClassifier:
             "again."
         ) from error
     if not isinstance(forest, RandomForestClassifier) or not _check_trees(forest, features):
-        raise InputError(f"{file} is not a valid forest of {features} features: train it again.")
+        raise InputError(
+            f"{file} is not a valid forest of {counted(features, 'feature')}: train it again."
+        )
     return forest
 
 
