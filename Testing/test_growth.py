@@ -34,6 +34,7 @@ from LungNoduleSegLib.risk.growth_table import (
     lung_rads_status,
     write_timeline_csv,
 )
+from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, nodule_change_by_lung_rads
 
 pytestmark = pytest.mark.xdist_group("growth")
 
@@ -340,6 +341,65 @@ def test_slow_growth_over_several_scans_is_called_slow(chest: ChestScan) -> None
     assert track.change is Change.GROWN
     assert all(step and step.lung_rads is Status.STABLE for step in track.steps)
     assert lung_rads_status(track) is Status.SLOWLY_GROWING
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "days", "expected"),
+    [
+        (7.0, 8.5, 365, Status.STABLE),
+        (7.0, 8.6, 365, Status.GROWING),
+        (7.0, 8.6, (date(2024, 3, 1) - date(2023, 3, 1)).days, Status.GROWING),
+        (7.0, 6.0, 365, Status.STABLE),
+        (7.0, 8.6, 367, None),
+        (7.0, 8.5, 730, Status.STABLE),
+    ],
+)
+def test_growth_by_lung_rads(before: float, now: float, days: int, expected: Status | None) -> None:
+    assert change_by_lung_rads(before, now, days) is expected
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "days", "expected"),
+    [
+        (
+            (NoduleKind.PART_SOLID, 14.0, 3.0),
+            (NoduleKind.PART_SOLID, 14.8, 9.0),
+            360,
+            Status.GROWING,
+        ),
+        (
+            (NoduleKind.PART_SOLID, 14.0, 3.0),
+            (NoduleKind.PART_SOLID, 14.8, 4.5),
+            360,
+            Status.STABLE,
+        ),
+        ((NoduleKind.PART_SOLID, 14.0, 3.0), (NoduleKind.PART_SOLID, 14.8, 9.0), 500, None),
+        (
+            (NoduleKind.NON_SOLID, 14.0, None),
+            (NoduleKind.PART_SOLID, 14.0, 5.0),
+            360,
+            Status.GROWING,
+        ),
+        ((NoduleKind.NON_SOLID, 14.0, None), (NoduleKind.PART_SOLID, 14.0, 1.5), 360, None),
+        ((NoduleKind.NON_SOLID, 14.0, None), (NoduleKind.SOLID, 14.0, None), 360, None),
+        ((NoduleKind.PART_SOLID, 14.0, 8.0), (NoduleKind.NON_SOLID, 14.0, None), 360, None),
+        ((NoduleKind.SOLID, 8.0, None), (NoduleKind.CALCIFIED, 8.0, None), 360, Status.STABLE),
+        ((NoduleKind.SOLID, 8.0, None), (NoduleKind.PART_SOLID, 10.0, 6.0), 360, Status.GROWING),
+    ],
+)
+def test_a_growing_solid_component_is_growth(
+    before: tuple[NoduleKind, float, float | None],
+    now: tuple[NoduleKind, float, float | None],
+    days: int,
+    expected: Status | None,
+) -> None:
+    was, then = (
+        replace(
+            nodule(1, (0, 0, 0)), kind=kind, diameter_mm=mm, perpendicular_mm=mm, solid_mm=solid
+        )
+        for kind, mm, solid in (before, now)
+    )
+    assert nodule_change_by_lung_rads(was, then, days) is expected
 
 
 @pytest.mark.parametrize("sizes", [(5.0, 7.0, 7.0), (9.0, 10.4, 10.2)])

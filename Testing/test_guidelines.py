@@ -2,13 +2,12 @@
 
 import json
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side, mean_axial_mm
+from LungNoduleSegLib.nodules.table import NoduleKind, mean_axial_mm
 from LungNoduleSegLib.risk.clinical_data import parse_facts
 from LungNoduleSegLib.risk.facts import (
     LABELS,
@@ -22,24 +21,15 @@ from LungNoduleSegLib.risk.facts import (
     Sex,
     Status,
     Uptake,
-    measured_facts,
 )
 from LungNoduleSegLib.risk.guidelines import bts, fleischner, fleischner_mean_mm, nelson
 from LungNoduleSegLib.risk.lung_rads import (
-    change_by_lung_rads,
     classify_examination,
     lung_rads,
-    nodule_change_by_lung_rads,
 )
 
 SOLID, PART, NON = NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID
 SCREENED = PatientFacts(screening=True)
-MEASURED = Nodule(
-    *(1, 0.0, 0.0, 0.0, 3, 7.0, 7.0, 7.0, 180.0),
-    *(20.0, 40.0, -100.0, -30.0, 25.0, 70.0, 90.0),
-    *(SOLID, None, Side.LEFT, 4.0, 0.9, 0.6),
-)
-"""A row of a nodule table."""
 
 
 def nodule(kind: NoduleKind, mm: float, **facts: Any) -> NoduleFacts:
@@ -275,48 +265,6 @@ def test_lung_rads_intervals_and_notes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "days", "expected"),
-    [
-        (7.0, 8.5, 365, Status.STABLE),
-        (7.0, 8.6, 365, Status.GROWING),
-        (7.0, 8.6, (date(2024, 3, 1) - date(2023, 3, 1)).days, Status.GROWING),
-        (7.0, 6.0, 365, Status.STABLE),
-        (7.0, 8.6, 367, None),
-        (7.0, 8.5, 730, Status.STABLE),
-    ],
-)
-def test_growth_by_lung_rads(before: float, now: float, days: int, expected: Status | None) -> None:
-    assert change_by_lung_rads(before, now, days) is expected
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "days", "expected"),
-    [
-        ((PART, 14.0, 3.0), (PART, 14.8, 9.0), 360, Status.GROWING),
-        ((PART, 14.0, 3.0), (PART, 14.8, 4.5), 360, Status.STABLE),
-        ((PART, 14.0, 3.0), (PART, 14.8, 9.0), 500, None),
-        ((NON, 14.0, None), (PART, 14.0, 5.0), 360, Status.GROWING),
-        ((NON, 14.0, None), (PART, 14.0, 1.5), 360, None),
-        ((NON, 14.0, None), (SOLID, 14.0, None), 360, None),
-        ((PART, 14.0, 8.0), (NON, 14.0, None), 360, None),
-        ((SOLID, 8.0, None), (NoduleKind.CALCIFIED, 8.0, None), 360, Status.STABLE),
-        ((SOLID, 8.0, None), (PART, 10.0, 6.0), 360, Status.GROWING),
-    ],
-)
-def test_a_growing_solid_component_is_growth(
-    before: tuple[NoduleKind, float, float | None],
-    now: tuple[NoduleKind, float, float | None],
-    days: int,
-    expected: Status | None,
-) -> None:
-    was, then = (
-        replace(MEASURED, kind=kind, diameter_mm=mm, perpendicular_mm=mm, solid_mm=solid)
-        for kind, mm, solid in (before, now)
-    )
-    assert nodule_change_by_lung_rads(was, then, days) is expected
-
-
-@pytest.mark.parametrize(
     ("longest", "across", "tenths", "whole"),
     [
         (6.1, 5.8, 6.0, 6),
@@ -387,22 +335,6 @@ def test_fleischner_subsolid_does_not_ask_for_the_risk(
     found = fleischner(nodule(kind, mm, count=count, count_alike=count), PatientFacts())
     assert found.months == months
     assert words in found.management
-
-
-def test_fleischner_counts_solid_and_subsolid_nodules_apart() -> None:
-    """Table 1 has rows for multiple solid and for multiple subsolid nodules."""
-    rows = [
-        replace(MEASURED, id=number, kind=kind)
-        for number, kind in enumerate((NON, SOLID, SOLID, NoduleKind.CALCIFIED), 1)
-    ]
-    ground_glass, solid, *_ = measured_facts(rows)
-    low = PatientFacts(high_risk=False)
-    assert (ground_glass.count, ground_glass.count_alike, solid.count_alike) == (3, 1, 2)
-    assert "single non-solid" in fleischner(ground_glass, low).category
-    assert "multiple solid" in fleischner(solid, low).category
-    for corrected in (solid.corrected(count=4), solid.corrected(kind=PART)):
-        assert fleischner(corrected, low).missing == (LABELS["count_alike"],)
-    assert "single solid" in fleischner(solid.corrected(count=1), low).category
 
 
 def test_fleischner_solid_component() -> None:

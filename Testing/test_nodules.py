@@ -473,7 +473,7 @@ def test_a_damaged_csv_is_refused_with_its_line(tmp_path: Path) -> None:
         ("x", "1e9"),
     ):
         cells = ",".join((row | {name: value}).values())
-        damaged[f"{','.join(row)}\n{cells}\n"] = f"line 2: '{value}' is no value for {name}"
+        damaged[f"{','.join(row)}\n{cells}\n"] = f"line 2: '{value}' is not a value for {name}"
     cells = ",".join((row | {"perpendicular_mm": "999"}).values())
     damaged[f"{','.join(row)}\n{cells}\n"] = "line 2: perpendicular_mm exceeds diameter_mm"
     for content, message in damaged.items():

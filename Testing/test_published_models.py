@@ -30,6 +30,7 @@ from LungNoduleSegLib.risk.facts import (
     Uptake,
     measured_facts,
 )
+from LungNoduleSegLib.risk.guidelines import fleischner
 from LungNoduleSegLib.risk.published_models import (
     HERDER,
     MAYO,
@@ -473,6 +474,21 @@ def test_a_sagittal_grid_is_read_by_its_geometry() -> None:
     found = [facts.upper_lobe for facts in measured_facts(rows, sagittal)]
     assert found == [facts.upper_lobe for facts in measured_facts(rows, lungs)]
     assert set(found) == {True, False, None}
+
+
+def test_fleischner_counts_solid_and_subsolid_nodules_apart() -> None:
+    """Table 1 has rows for multiple solid and for multiple subsolid nodules."""
+    solid, subsolid = NoduleKind.SOLID, NoduleKind.NON_SOLID
+    kinds = (subsolid, solid, solid, NoduleKind.CALCIFIED)
+    rows = [replace(table_row(0), id=number, kind=kind) for number, kind in enumerate(kinds, 1)]
+    ground_glass, one, *_ = measured_facts(rows)
+    low = PatientFacts(high_risk=False)
+    assert (ground_glass.count, ground_glass.count_alike, one.count_alike) == (3, 1, 2)
+    assert "single non-solid" in fleischner(ground_glass, low).category
+    assert "multiple solid" in fleischner(one, low).category
+    for corrected in (one.corrected(count=4), one.corrected(kind=subsolid)):
+        assert fleischner(corrected, low).missing == (LABELS["count_alike"],)
+    assert "single solid" in fleischner(one.corrected(count=1), low).category
 
 
 def test_measured_facts_and_corrections_are_kept_apart() -> None:

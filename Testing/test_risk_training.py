@@ -299,7 +299,7 @@ def test_a_renamed_pickle_is_refused_and_never_loaded(
         ({"features": ["texture"], "ranges": {"texture": [0, 1]}}, "uses texture"),
         (
             {"features": ["max_area"], "ranges": {"max_area": [0, 1]}},
-            "not an? (valid forest|XGBoost model) of 1 features",
+            "not an? (valid forest|XGBoost model) of 1 feature:",
         ),
         ({"ranges": {}}, "is not the card of a risk model"),
         ({"algorithm": "svm"}, "is not the card of a risk model"),

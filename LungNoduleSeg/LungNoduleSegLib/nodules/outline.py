@@ -18,9 +18,6 @@ from LungNoduleSegLib.nodules.wall import Box, lung_side
 MARGIN_MM = 12.0
 """Surroundings that are looked at, at least; more around a large nodule."""
 
-WIDER = 2
-"""Times as far is looked if what is outlined goes on beyond that."""
-
 MOST_AT_RIM = 0.1
 """What goes on beyond that has at least this share of the cross-section of a sphere as large; a
 nodule with a thin vessel has less."""
@@ -172,11 +169,12 @@ def refine_outline(
         The outline; None if the image shows none.
     """
     nodule = _Marked(hu, lungs, spacing, box, mark, owner, number)
-    reach = reach_mm(mark, spacing)
+    widest = reach_mm(mark, spacing)
+    margin = max(MARGIN_MM, widest / 2)
     try:
-        return _refined(nodule, reach / WIDER, last=False)
+        return _refined(nodule, margin, last=margin == widest)
     except _EscapedError:
-        return _refined(nodule, reach, last=True)
+        return _refined(nodule, widest, last=True)
 
 
 class _EscapedError(Exception):
@@ -301,18 +299,22 @@ def _outlined(
     """Outline the nodule, and its solid part if it is part-solid."""
     around, spacing = scene.around, scene.spacing
     solid_voxels = scene.mark & (scene.smooth > SOLID_HU)
-    vessel_mm, solid = VESSEL_MM, None
-    if solid_voxels.sum() >= MIN_SOLID_FRACTION * scene.mark.sum():
-        seed = _deepest(solid_voxels, spacing)
-        level = float(np.percentile(scene.smooth[solid_voxels], 75))
-        solid = _grown(scene, scene.density, seed, around, level)
-        # At the low threshold of ground glass the blur of vessels and of the solid part join,
-        # however wide they are.
-        vessel_mm = np.inf
-    if solid is None:  # nothing is solid, or only vessels that run on
+    if solid_voxels.sum() < MIN_SOLID_FRACTION * scene.mark.sum():
         hazy = scene.smooth[scene.mark & (scene.smooth <= SOLID_HU) & _deep(scene.mark, spacing)]
         level = float(np.median(hazy)) if len(hazy) else peak
-        whole = _grown(scene, scene.smooth, seed, around, level, SOLID_HU, vessel_mm=vessel_mm)
+        whole = _grown(scene, scene.smooth, seed, around, level, SOLID_HU)
+        return whole, None if whole is None else _core(scene, whole)
+    seed = _deepest(solid_voxels, spacing)
+    level = float(np.percentile(scene.smooth[solid_voxels], 75))
+    solid = _grown(scene, scene.density, seed, around, level)
+    # At the low threshold of ground glass the blur of vessels and of the solid part join, however
+    # wide they are.
+    vessel_mm = np.inf
+    if solid is None:  # a vessel that runs on, perhaps through ground glass
+        shown = _shown_haze(scene, solid_voxels)
+        whole = None
+        if shown is not None:
+            whole = _grown(scene, scene.smooth, seed, around, shown, SOLID_HU, vessel_mm=vessel_mm)
         return whole, None if whole is None else _core(scene, whole)
     haze, marked = _haze(scene, solid)
     if haze is None:
@@ -507,11 +509,9 @@ def _haze(scene: _Scene, solid: _Part) -> tuple[float | None, bool]:
     along most of its edge. That is looked for within the slices of the solid part, where slices
     however thick do not blur.
     """
-    beyond = scene.mark & (scene.smooth < SOLID_HU) & _far_from(solid.field >= 0.5, scene.spacing)
-    if beyond.sum() > MIN_BEYOND * scene.mark.sum():
-        level = float(np.median(scene.smooth[beyond]))
-        if level > scene.around + LEAST_CONTRAST_HU:
-            return level, True
+    shown = _shown_haze(scene, solid.field >= 0.5)
+    if shown is not None:
+        return shown, True
     mask = (solid.field >= 0.5) & (scene.smooth > SOLID_HU)
     areas = mask.sum((1, 2))
     if not areas.any():
@@ -530,6 +530,15 @@ def _haze(scene: _Scene, solid: _Part) -> tuple[float | None, bool]:
     return float(np.median(hazy)), False
 
 
+def _shown_haze(scene: _Scene, solid: NDArray[np.bool_]) -> float | None:
+    """Attenuation of the ground glass that the mark shows beyond what is solid, if it does."""
+    beyond = scene.mark & (scene.smooth < SOLID_HU) & _far_from(solid, scene.spacing)
+    if beyond.sum() <= MIN_BEYOND * scene.mark.sum():
+        return None
+    level = float(np.median(scene.smooth[beyond]))
+    return level if level > scene.around + LEAST_CONTRAST_HU else None
+
+
 def _around(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Box:
     """Give the box around a mask with a margin beyond the reach of the blur."""
     (box,) = ndimage.find_objects(mask.view(np.uint8), 1)
@@ -542,9 +551,8 @@ def _deepest(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[int
 
 
 def reach_mm(mark: NDArray[np.bool_], spacing: NDArray[np.float64]) -> float:
-    """Give how far around a mark (z, y, x) is looked at most."""
-    size = float(np.cbrt(6 / np.pi * mark.sum() * spacing.prod()))
-    return WIDER * max(MARGIN_MM, 0.5 * size)
+    """Give how far around a mark (z, y, x) is looked at most: as far as it is wide."""
+    return max(MARGIN_MM, float(np.cbrt(6 / np.pi * mark.sum() * spacing.prod())))
 
 
 def _rim(crop: Box, slices: int) -> NDArray[np.bool_]:
