@@ -5,7 +5,7 @@ Run it as a program: rendering ends in a crash in a process that has imported Te
     python docs/batch_pictures.py FOLDER training
     python docs/batch_pictures.py FOLDER batch
 
-The scans are small phantoms, so that all of it takes minutes; the figures say nothing.
+The scans of the training are small phantoms, so that it takes minutes; its figures say nothing.
 """
 
 import sys
@@ -25,10 +25,10 @@ from panel_pictures import save_panel, save_view, side_by_side
 from PIL import Image
 
 from annotated_scans import chest, write_luna
+from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from panel_host import open_panel
 from plot_pictures import save_chart
 from slicer_host.actions import process_events, save_picture, wait_until
-from test_batch_panel import phantom, write_bright_model, write_series
 
 PATIENCE_S = 7200
 PATIENTS, EPOCHS = 2, 6
@@ -81,14 +81,15 @@ def picture_of_training(widget: Any, work: Path, folder: Path) -> None:
 
 
 def picture_of_batch(widget: Any, work: Path, folder: Path) -> None:
-    """Run a series, a volume and a damaged file, and load the first."""
+    """Run two phantoms and a damaged file by the bundled model, and load the first."""
     show_section(widget, "batchSection")
     ui, scans = widget.ui, work / "scans"
-    write_series(scans / "series")
-    sitk.WriteImage(phantom(1), scans / "volume.nrrd")
-    whole = (scans / "volume.nrrd").read_bytes()
+    scans.mkdir()
+    for seed in (1, 2):
+        file = scans / f"phantom {seed}.nrrd"
+        sitk.WriteImage(make_phantom(PhantomSpec(seed=seed)).image, file)
+    whole = file.read_bytes()
     (scans / "cut.nrrd").write_bytes(whole[: len(whole) // 2])
-    widget.model.choose(write_bright_model(work))
     ui.batchScansLine.text, ui.batchOutputLine.text = str(scans), str(work / "results")
     ui.batchWorkersBox.value = 1
     runner = widget.batch.run_bar.runner
