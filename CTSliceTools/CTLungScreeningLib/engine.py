@@ -7,7 +7,7 @@ it is faster there.
 import importlib.util
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
 from functools import partial
@@ -58,6 +58,13 @@ class Network(Protocol):
     def predict_on_batch(self, x: Images) -> Images:
         """Give the outputs for a batch of inputs, both with channels last."""
         ...
+
+
+def takes(input_shape: Sequence[int | None], shape: Sequence[int]) -> bool:
+    """Whether a network with this input shape, None for any length, takes arrays of a shape."""
+    return len(input_shape) == len(shape) and all(
+        own in (None, length) for own, length in zip(input_shape, shape, strict=True)
+    )
 
 
 def device_of(network: Network) -> str:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.child_process import ChildError, run_command
-from CTLungScreeningLib.engine import Device, OnnxNetwork
+from CTLungScreeningLib.engine import Device, OnnxNetwork, takes
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import RUN, ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -121,9 +121,7 @@ class OnnxDetector(Detector):
         own, lengths = (batch, channels, *others), {"b": 1, "c": 1}
         lengths |= dict(zip("zyx", self._input.patch, strict=True))
         needed = tuple(lengths[axis] for axis in self._input.axes)
-        if len(own) != len(needed) or any(
-            n not in (None, m) for n, m in zip(own, needed, strict=True)
-        ):
+        if not takes(own, needed):
             raise InputError(
                 f"The card of {card.name}: `input` gives arrays of {needed}, but {name} takes "
                 f"{own}: correct `axes` and `patch`."

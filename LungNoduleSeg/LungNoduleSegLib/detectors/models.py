@@ -189,12 +189,12 @@ def find_card(model: Path) -> ModelCard:
         InputError: if there is none, or its card or files cannot be used.
     """
     found = _find(model)
-    if not isinstance(found, Path):
+    if isinstance(found, Path):
+        card, name = read_card(found), str(found.with_suffix(".json"))
+    else:
         card = _class_of(found).card
-        require_settings(card, f"The card of {card.name}")
-        return card
-    card = read_card(found)
-    require_settings(card, str(found.with_suffix(".json")))
+        name = f"The card of {card.name}"
+    require_settings(card, name)
     return card
 
 

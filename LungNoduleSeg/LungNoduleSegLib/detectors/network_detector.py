@@ -6,7 +6,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CTLungScreeningLib.engine import Device, Network, device_of, notes_of
+from CTLungScreeningLib.engine import Device, Network, device_of, notes_of, takes
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard, load_network, read_card
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -104,11 +104,11 @@ def load_networks(model_file: Path, device: Device | None = None) -> NoduleDetec
 
 def _require_input(network: Network, card_file: Path, shape: tuple[int, ...]) -> None:
     """Refuse a network that does not take arrays of this shape."""
-    own = network.input_shape
-    if len(own) == len(shape) and all(n in (None, m) for n, m in zip(own, shape, strict=True)):
+    if takes(network.input_shape, shape):
         return
     needed, taken = (
-        " × ".join("any" if n is None else str(n) for n in lengths[1:]) for lengths in (shape, own)
+        " × ".join("any" if n is None else str(n) for n in lengths[1:])
+        for lengths in (shape, network.input_shape)
     )
     raise InputError(
         f"{card_file.with_suffix('.json')} describes a network for {needed} values, but its file "

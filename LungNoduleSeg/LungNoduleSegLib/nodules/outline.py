@@ -1,6 +1,7 @@
 """The outline of a nodule as its image shows it, found from a rough mark of where it is."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -168,39 +169,35 @@ def refine_outline(
     Returns:
         The outline; None if the image shows none.
     """
-    nodule = _Marked(hu, lungs, spacing, box, mark, owner, number)
+    within = partial(_refined, hu, lungs, spacing, box, mark, owner, number)
     widest = reach_mm(mark, spacing)
     margin = max(MARGIN_MM, widest / 2)
     try:
-        return _refined(nodule, margin, last=margin == widest)
+        return within(margin, last=margin == widest)
     except _EscapedError:
-        return _refined(nodule, widest, last=True)
+        return within(widest, last=True)
 
 
 class _EscapedError(Exception):
     """A part goes on beyond the crop."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Marked:
-    """What `refine_outline` is given."""
-
-    hu: NDArray[Any]
-    lungs: NDArray[Any]
-    spacing: NDArray[np.float64]
-    box: Box
-    mark: NDArray[np.bool_]
-    owner: NDArray[Any] | None
-    number: int
-
-
-def _refined(marked: _Marked, margin_mm: float, last: bool) -> NoduleOutline | None:
-    """Outline a nodule within a margin around its mark.
+def _refined(
+    hu: NDArray[Any],
+    lungs: NDArray[Any],
+    spacing: NDArray[np.float64],
+    box: Box,
+    mark: NDArray[np.bool_],
+    owner: NDArray[Any] | None,
+    number: int,
+    margin_mm: float,
+    last: bool,
+) -> NoduleOutline | None:
+    """Outline a nodule within a margin around its mark; other arguments as of `refine_outline`.
 
     Raises:
         _EscapedError: if it goes on beyond, unless this is the last try.
     """
-    hu, spacing, box, mark = marked.hu, marked.spacing, marked.box, marked.mark
     crop = _crop(box, hu.shape, spacing, margin_mm)
     finer = max(1, round(spacing[0] / max(spacing[1], 0.7)))
     fine = spacing / (finer, 1, 1)
@@ -211,7 +208,7 @@ def _refined(marked: _Marked, margin_mm: float, last: bool) -> NoduleOutline | N
         tuple(slice(a.start - c.start, a.stop - c.start) for a, c in zip(box, crop, strict=True))
     ] = mark
     inside = np.repeat(inside, finer, axis=0)
-    lung = np.repeat(marked.lungs[crop] > 0, finer, axis=0)
+    lung = np.repeat(lungs[crop] > 0, finer, axis=0)
 
     away = _distance(inside, fine)
     air = lung & (density < LUNG_HU) & (away > 2)
@@ -221,9 +218,8 @@ def _refined(marked: _Marked, margin_mm: float, last: bool) -> NoduleOutline | N
     around = float(np.median(density[near if near.sum() >= 50 else air]))
     noise = 1.4826 * float(np.median(np.abs(density[air] - around)))
     free = lung_side(density > (around + SOFT_HU) / 2, lung, inside, away, fine)
-    if marked.owner is not None:
-        owner = marked.owner[crop]
-        others = (owner != 0) & (owner != marked.number)
+    if owner is not None:
+        others = (owner[crop] != 0) & (owner[crop] != number)
         free &= ~np.repeat(others, finer, axis=0)
     if (inside & free).any():
         inside &= free
