@@ -90,7 +90,7 @@ TRAINING = {
     },
     "LungNoduleSegLib": {
         "network.classifier_training",
-        "network.patches",
+        "network.patch_batches",
         "network.unet",
         "training_data.training",
     },

@@ -18,9 +18,9 @@ from CTLungScreeningLib.model_card import load_model
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.detectors.network_detector import load_networks
 from LungNoduleSegLib.network.inference import Preparation, nodule_probability
+from LungNoduleSegLib.network.patch_batches import PatchBatches
 from LungNoduleSegLib.network.patches import (
     LOOSE_MM,
-    PatchBatches,
     PatchTrainingPlan,
     loosen_lungs,
     random_tilt,
@@ -33,10 +33,11 @@ from LungNoduleSegLib.training_data.preparation import ExampleChoice
 from LungNoduleSegLib.training_data.store import (
     EXAMPLE_PREPARATION,
     Example,
+    StoredScans,
     read_store,
     split_scans,
 )
-from LungNoduleSegLib.training_data.training import ExampleBatches, StoredScans, train_on_store
+from LungNoduleSegLib.training_data.training import ExampleBatches, train_on_store
 
 TINY = Preparation(size=64, context=1)
 TUTORIAL = StoreTrainingPlan.of(Preset.TUTORIAL, filters=1, epochs=2, learning_rate=1e-3)
@@ -113,6 +114,19 @@ def test_patches_follow_from_the_number_of_their_batch(store: Path) -> None:
     for _, masks in first:
         assert masks[0].max() > 0.5 and masks[2].max() > 0.5  # inserted, and outlined
         assert masks.min() == 0 and masks.max() <= 1
+
+
+def test_patches_prepared_in_processes_are_the_same(store: Path) -> None:
+    plan = PatchTrainingPlan(batch=4, patch=32, lesions=3, refresh=2, kept=2, seed=7)
+    scans = StoredScans(read_store(store))
+    here, elsewhere = (PatchBatches(scans, TINY, plan, 3, processes=n) for n in (0, 1))
+    for n in (0, 2):
+        for mine, theirs in zip(here[n], elsewhere[n], strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    here.close()
+    elsewhere.close()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        elsewhere[20]
 
 
 @pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, 0, 1, -1, 0, 0, 0, -1, 0)])

@@ -54,3 +54,8 @@ def test_cancelled_processes_end(objects: list[Path]) -> None:
 def test_a_process_that_dies_is_reported() -> None:
     with pytest.raises(InputError, match="Reading was cut short"):
         list(each(os._exit, [3, 3], "Reading", silent, 1))
+
+
+@pytest.mark.parametrize("worth_a_process", [1, 99], ids=["two processes", "this process"])
+def test_what_all_items_need_is_shared(worth_a_process: int) -> None:
+    assert list(each(pow, [1, 2, 3], "Powers", silent, worth_a_process, 10)) == [10, 100, 1000]

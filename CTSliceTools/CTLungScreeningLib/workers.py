@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.progress import ProgressCallback
@@ -19,14 +21,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+_shared: tuple[Any, ...] = ()
+
+
 def each(
-    function: Callable[[Item], Result],
+    function: Callable[..., Result],
     items: Sequence[Item],
     stage: str,
     progress: ProgressCallback,
     worth_a_process: int,
+    *shared: Any,
 ) -> Iterator[Result | InputError]:
-    """Yield `function(item)` for each item in order, or the `InputError` that it raised.
+    """Yield `function(*shared, item)` for each item in order, or the `InputError` that it raised.
 
     Args:
         function: of a module that can be imported; it and its results can be pickled.
@@ -35,19 +41,18 @@ def each(
         progress: callback.
         worth_a_process: how many items take several times as long as a process takes to start;
             fewer are done here.
+        shared: what all items need; it is sent to each process once.
 
     Raises:
         InputError: if a process was ended from outside, as by a lack of memory.
     """
-    guarded = partial(_guarded, function)
     count = min(os.cpu_count() or 1, len(items) // worth_a_process)
     if count < 2:
-        yield from _reported(map(guarded, items), len(items), stage, progress)
+        here = partial(_guarded, partial(function, *shared))
+        yield from _reported(map(here, items), len(items), stage, progress)
         return
-    # Spawned, as this process may have threads; Ctrl-C is for this process alone.
-    pool = ProcessPoolExecutor(
-        count, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    )
+    guarded = partial(_guarded, partial(with_shared, function))
+    pool = process_pool(count, *shared)
     try:
         with without_main_module():
             results = pool.map(guarded, items, chunksize=max(1, worth_a_process // 16))
@@ -59,6 +64,23 @@ def each(
         ) from broken
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def process_pool(count: int, *shared: Any) -> ProcessPoolExecutor:
+    """Start processes for `with_shared`; submit within `without_main_module`.
+
+    They are spawned, as this process may have threads. Ctrl-C is for this process alone.
+
+    Args:
+        count: of processes; each computes on one core.
+        shared: what all work needs; it is sent to each process once.
+    """
+    return ProcessPoolExecutor(count, get_context("spawn"), _begin, (shared,))
+
+
+def with_shared(function: Callable[..., Result], item: Any) -> Result:
+    """Call `function(*shared, item)` in a process of `process_pool`."""
+    return function(*_shared, item)
 
 
 @contextmanager
@@ -83,6 +105,13 @@ def _reported(
     for done, result in enumerate(results, 1):
         yield result
         progress(stage, done, count)
+
+
+def _begin(shared: tuple[Any, ...]) -> None:
+    global _shared  # noqa: PLW0603 - one per process
+    _shared = shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
 def _guarded(function: Callable[[Item], Result], item: Item) -> Result | InputError:

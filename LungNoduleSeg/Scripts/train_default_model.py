@@ -26,6 +26,7 @@ import argparse
 import csv
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -62,20 +63,16 @@ from CTLungScreeningLib.model_card import (
     read_card,
     save_model,
 )
-from LungNoduleSegLib.network.classifier_training import (
-    ClassifierPlan,
-    gather_cubes,
-    mistaken_places,
-    train_classifier,
-)
-from LungNoduleSegLib.network.inference import Preparation, nodule_probability
+from LungNoduleSegLib.network.classifier_cubes import ClassifierPlan, gather_cubes, mistakes_of
+from LungNoduleSegLib.network.classifier_training import train_classifier
+from LungNoduleSegLib.network.inference import LOWEST, Preparation, nodule_probability
 from LungNoduleSegLib.network.patches import (
     PatchTrainingPlan,
     TrainingScan,
     training_scan,
 )
 from LungNoduleSegLib.network.transplants import NoduleCube
-from LungNoduleSegLib.network.unet import build_unet, train, with_mistakes
+from LungNoduleSegLib.network.unet import MISTAKEN, build_unet, train, with_mistakes
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
@@ -95,6 +92,9 @@ PHANTOMS = (11, 12, 13)
 """Seeds; the first two are used throughout, all in the first stage."""
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
+PROCESSES = 0 if (os.cpu_count() or 1) <= 4 else (os.cpu_count() or 1) - 1
+"""That prepare patches, where there are cores to spare; each holds a copy of the scans."""
+
 FIRST = PatchTrainingPlan(steps=2000, seed=1)
 SECOND = PatchTrainingPlan(steps=2500, seed=2)
 THIRD = PatchTrainingPlan(steps=1500, learning_rate=5e-4, seed=3)
@@ -136,9 +136,9 @@ def train_network(
         learnt = card.training
     began, cpu = time.monotonic(), time.process_time()
     checkpoint = file.with_suffix(".npz")
-    losses = train(network, scans, PREPARATION, plan, deadline, cubes, checkpoint)
+    losses = train(network, scans, PREPARATION, plan, deadline, cubes, checkpoint, PROCESSES)
     used = f"{time.monotonic() - began:.0f} s, {time.process_time() - cpu:.0f} s of the processors"
-    log.info("%s: %s; losses %s", file.stem, used, [round(loss, 3) for loss in losses])
+    log.info("%s: %s; losses %s", file.stem, used, np.round(losses, 3))
     with float32():
         same = new_network()
     same.set_weights(network.get_weights())
@@ -160,9 +160,30 @@ def training_record(scans: Sequence[TrainingScan], stages: dict[str, Any]) -> di
     }
 
 
-def new_network() -> keras.Model:
+def new_network(size: int | None = None) -> keras.Model:
     """Build the segmentation network."""
-    return build_unet(None, PREPARATION.channels, FILTERS, batch_norm=True)
+    return build_unet(size, PREPARATION.channels, FILTERS, batch_norm=True)
+
+
+def for_whole_slices(network: keras.Model) -> keras.Model:
+    """Copy a network for one input size: JAX would compile it anew for each size of the lungs."""
+    with float32():
+        copy = new_network(PREPARATION.size)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def with_mistakes_of(
+    networks: Sequence[Network], scans: Sequence[TrainingScan], threshold: float
+) -> list[TrainingScan]:
+    """Mark what networks take for nodules and is none, in place of earlier mistakes."""
+    marked = [replace(scan, mistaken=None) for scan in scans]
+    for network in networks:
+        whole = for_whole_slices(network) if isinstance(network, keras.Model) else network
+        for n, scan in enumerate(marked):
+            probability = nodule_probability(whole, PREPARATION, scan.hu, scan.lungs)
+            marked[n] = with_mistakes(scan, probability, threshold)
+    return marked
 
 
 @contextmanager
@@ -184,11 +205,7 @@ def train_second(
     """Train a classifier on what each of several networks takes for nodules, or read it."""
     if file.exists():
         return load_model(file)[0]
-    mistakes = []
-    for scan in scans:
-        marked = [nodule_probability(one, PREPARATION, scan.hu, scan.lungs) for one in networks]
-        places = [mistaken_places(one, scan.nodules) for one in marked]
-        mistakes.append(np.concatenate(places))
+    mistakes = [mistakes_of(scan) for scan in with_mistakes_of(networks, scans, LOWEST)]
     cubes = gather_cubes(scans, mistakes, CLASSIFIER, deadline, transplants)
     log.info("%d cubes of nodules, %d of others", len(cubes.nodules), len(cubes.others))
     cpu = time.process_time()
@@ -277,8 +294,9 @@ def train_unets(
     for stage, plan in plans.items():
         file = output / f"{label}-{stage}.keras"
         if not file.exists():
-            marks = {one.name: with_mistakes(networks[-1], one, PREPARATION) for one in scans}
-            weighted = [marks[scan.name] for scan in weighted]
+            marked = with_mistakes_of(networks[-1:], scans, MISTAKEN)
+            by_name = {scan.name: scan for scan in marked}
+            weighted = [by_name[scan.name] for scan in weighted]
         before = train_network(file, before, weighted, plan, cubes, deadline)
         networks.append(load_model(before)[0])
     return [networks[0], *networks[-2:]]

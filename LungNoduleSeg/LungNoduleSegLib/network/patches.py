@@ -1,8 +1,6 @@
 """Training patches from scans with lesions inserted on the fly."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -12,7 +10,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.hu import AIR_HU
-from CTLungScreeningLib.keras_training import EpochBatches
 from LungNoduleSegLib.lesions import PSF_MM, VESSEL_HU, insert_lesion, random_lesion
 from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mask
 from LungNoduleSegLib.network.transplants import NoduleCube, transplant
@@ -46,9 +43,9 @@ LOOSE_MM = (1.0, 8.0)
 class LesionSites:
     """Voxels (n, 3) as (z, y, x) where a lesion may be centred, by surroundings."""
 
-    parenchyma: NDArray[np.intp]
-    pleura: NDArray[np.intp]
-    vessels: NDArray[np.intp]
+    parenchyma: NDArray[np.int16]
+    pleura: NDArray[np.int16]
+    vessels: NDArray[np.int16]
 
 
 def find_sites(hu: sitk.Image, lungs: sitk.Image) -> LesionSites:
@@ -61,11 +58,8 @@ def find_sites(hu: sitk.Image, lungs: sitk.Image) -> LesionSites:
     inside = sitk.GetArrayViewFromImage(lungs) > 0
     core = ndimage.binary_erosion(inside, iterations=2)
     dense = sitk.GetArrayViewFromImage(hu) > VESSEL_HU
-    return LesionSites(
-        parenchyma=np.argwhere(core & ~dense),
-        pleura=np.argwhere(inside & ~ndimage.binary_erosion(inside)),
-        vessels=np.argwhere(core & dense),
-    )
+    masks = core & ~dense, inside & ~ndimage.binary_erosion(inside), core & dense
+    return LesionSites(*(np.argwhere(mask).astype(np.int16) for mask in masks))
 
 
 def insert_random_lesions(
@@ -137,9 +131,6 @@ def _transplant_somewhere(
     return None
 
 
-WORKERS = min(4, os.cpu_count() or 1)
-"""Threads that prepare scans."""
-
 PIXELS_OF_PART = 32
 """Number of patch centres per lesion, nodule or false positive."""
 
@@ -195,20 +186,35 @@ class PatchTrainingPlan:
     seed: int = 1
 
 
+KINDS = 4
+"""Kinds of patches that a batch holds in turn, see `PatchTrainingPlan.batch`."""
+
+
 @dataclass(frozen=True)
-class _Prepared:
-    """Slices and masks (n, y, x), and patch centres (m, 3)."""
+class PatchPool:
+    """Patches of one prepared scan, float16.
+
+    Attributes:
+        pixels: (`KINDS`, n, side, side, channels).
+        masks: (`KINDS`, n, side, side, 1), 0…1.
+    """
 
     pixels: NDArray[np.float16]
-    mask: NDArray[np.float16]
-    anywhere: NDArray[np.intp]
-    lesions: NDArray[np.intp]
-    outlined: NDArray[np.intp]
-    mistakes: NDArray[np.intp]
+    masks: NDArray[np.float16]
 
-    def centres(self, number: int) -> NDArray[np.intp]:
-        """Return the centres for a patch by its number in the batch."""
-        return (self.lesions, self.anywhere, self.outlined, self.mistakes)[number % 4]
+    def patch(self, kind: int, number: int) -> Batch:
+        """Return a patch; after the last one comes the first one again."""
+        place = kind, number % self.pixels.shape[1]
+        return self.pixels[place].astype(np.float32), self.masks[place].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Slices and masks (n, y, x), and patch centres (m, 3) of each kind."""
+
+    pixels: NDArray[np.float32]
+    mask: NDArray[np.float32]
+    centres: tuple[NDArray[np.intp], ...]
 
 
 def training_scan(
@@ -223,67 +229,34 @@ def training_scan(
     return TrainingScan(name, hu, lungs, nodules, find_sites(hu, lungs), mistaken, doubtful)
 
 
-class PatchBatches(EpochBatches):
-    """Batches of patches from a few prepared scans, of which the oldest is replaced in turn.
-
-    Scans, lesions and patches depend only on the plan's seed and the number of the batch.
+def patch_pool(
+    scans: Sequence[TrainingScan],
+    preparation: Preparation,
+    plan: PatchTrainingPlan,
+    cubes: Sequence[NoduleCube],
+    number: int,
+) -> PatchPool:
+    """Prepare a scan with lesions and cut as many patches as are used while it is kept.
 
     Args:
-        scans: to draw from, read on demand; they need not fit into memory together.
-        preparation: of the slices; training varies its size.
+        scans: to draw from; each is used once per random pass over all of them.
+        preparation: of the slices; its size varies.
         plan: settings.
-        count: batches in an epoch.
         cubes: real nodules that are inserted beside artificial lesions.
+        number: of the preparation; with the plan's seed it determines the result.
     """
-
-    def __init__(
-        self,
-        scans: Sequence[TrainingScan],
-        preparation: Preparation,
-        plan: PatchTrainingPlan,
-        count: int,
-        cubes: Sequence[NoduleCube] = (),
-    ) -> None:
-        super().__init__()
-        self._scans, self._preparation, self._plan = scans, preparation, plan
-        self._cubes = cubes
-        self._count = count
-        self._kept: dict[int, Future[_Prepared]] = {}
-        self._threads = ThreadPoolExecutor(WORKERS)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> Batch:
-        """Return a batch: (batch, patch, patch, channels) and masks (batch, patch, patch, 1)."""
-        plan = self._plan
-        step = self.epoch * self._count + index
-        kept = self._keep(step // plan.refresh)
-        rng = np.random.default_rng((plan.seed, 0, step))
-        patches = [
-            _patch(kept[rng.integers(len(kept))], n, self._preparation.context, plan.patch, rng)
-            for n in range(plan.batch)
-        ]
-        x, y = zip(*patches, strict=True)
-        return np.stack(x), np.stack(y)
-
-    def _keep(self, first: int) -> list[_Prepared]:
-        """Prepared scans from number `first` on; the next one is started in the background."""
-        self._kept = {number: kept for number, kept in self._kept.items() if number >= first}
-        wanted = range(first, first + self._plan.kept)
-        for number in (*wanted, wanted.stop):
-            if number not in self._kept:
-                self._kept[number] = self._threads.submit(self._prepared, number)
-        return [self._kept[number].result() for number in wanted]
-
-    def _prepared(self, number: int) -> _Prepared:
-        """Prepare a scan; each is used once per random pass over all scans."""
-        seed = self._plan.seed
-        turn, place = divmod(number, len(self._scans))
-        order = np.random.default_rng((seed, 1, turn)).permutation(len(self._scans))
-        rng = np.random.default_rng((seed, 2, number))
-        scan = self._scans[order[place]]
-        return _prepare_with_lesions(scan, self._preparation, self._plan, rng, self._cubes)
+    turn, place = divmod(number, len(scans))
+    order = np.random.default_rng((plan.seed, 1, turn)).permutation(len(scans))
+    rng = np.random.default_rng((plan.seed, 2, number))
+    prepared = _prepare_with_lesions(scans[order[place]], preparation, plan, rng, cubes)
+    count = -(-plan.refresh * plan.batch // KINDS)
+    shape = (KINDS, count, plan.patch, plan.patch)
+    pixels = np.empty((*shape, preparation.channels), np.float16)
+    masks = np.empty((*shape, 1), np.float16)
+    for kind, n in np.ndindex(KINDS, count):
+        patch = _patch(prepared, kind, preparation.context, plan.patch, rng)
+        pixels[kind, n], masks[kind, n] = patch
+    return PatchPool(pixels, masks)
 
 
 def _prepare_with_lesions(
@@ -314,14 +287,9 @@ def _prepare_with_lesions(
     lesions, nodules = _centres(covered > 0.5, rng), _centres(real > 0.5, rng)
     mistakes = _centres((wrong > 0.5) & (covered <= 0), rng)
     lesions = lesions if len(lesions) else anywhere
-    return _Prepared(
-        pixels.astype(np.float16),
-        covered.astype(np.float16),
-        anywhere,
-        lesions,
-        nodules if len(nodules) else lesions,
-        mistakes if len(mistakes) else anywhere,
-    )
+    nodules = nodules if len(nodules) else lesions
+    mistakes = mistakes if len(mistakes) else anywhere
+    return _Prepared(pixels, covered, (lesions, anywhere, nodules, mistakes))
 
 
 def random_tilt(image: sitk.Image, rng: np.random.Generator) -> sitk.AffineTransform:
@@ -400,11 +368,9 @@ def _thicker(image: sitk.Image) -> sitk.Image:
     return sitk.BinShrink(sitk.Cast(image > 0, sitk.sitkFloat32), (1, 1, 2)) >= 0.5
 
 
-def _patch(
-    scan: _Prepared, number: int, context: int, side: int, rng: np.random.Generator
-) -> Batch:
+def _patch(scan: _Prepared, kind: int, context: int, side: int, rng: np.random.Generator) -> Batch:
     """Cut and augment one patch, (side, side, channels) and (side, side, 1)."""
-    centres = scan.centres(number)
+    centres = scan.centres[kind]
     z, y, x = centres[rng.integers(len(centres))]
     size = scan.pixels.shape[1]
     top, left = (
@@ -413,8 +379,8 @@ def _patch(
     )
     window = np.s_[top : top + side, left : left + side]
     neighbours = np.clip(np.arange(z - context, z + context + 1), 0, len(scan.pixels) - 1)
-    pixels = scan.pixels[neighbours][:, *window].astype(np.float32)
-    mask = scan.mask[z][window].astype(np.float32)
+    pixels = scan.pixels[(neighbours, *window)]
+    mask = scan.mask[z][window]
     return _vary(np.moveaxis(pixels, 0, -1), mask[..., None], rng)
 
 

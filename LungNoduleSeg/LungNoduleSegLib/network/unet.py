@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import require_whole
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from LungNoduleSegLib.network.inference import Preparation, nodule_probability
-from LungNoduleSegLib.network.patches import PatchBatches, PatchTrainingPlan, TrainingScan
+from LungNoduleSegLib.network.inference import Preparation
+from LungNoduleSegLib.network.patch_batches import PatchBatches
+from LungNoduleSegLib.network.patches import PatchTrainingPlan, TrainingScan
 from LungNoduleSegLib.network.transplants import NoduleCube
 
 LEVELS = 5
@@ -130,24 +131,33 @@ def _words(shape: tuple[int | None, ...]) -> str:
     return " × ".join("any" if length is None else str(length) for length in shape[1:])
 
 
-CHECKPOINT_STEPS = 100
+CHECKPOINT_STEPS = 500
 """Batches between two checkpoints of a training."""
 
 
+MISTAKEN = 0.3
+"""Probability from which a U-Net is taught what it marked by mistake."""
+
+
 def with_mistakes(
-    model: keras.Model, scan: TrainingScan, preparation: Preparation, threshold: float = 0.3
+    scan: TrainingScan, probability: sitk.Image, threshold: float = MISTAKEN
 ) -> TrainingScan:
-    """Run a network on a scan and add its false positives as training examples.
+    """Add false positives to those of a scan, as training examples.
 
     Everything outside outlined nodules and doubtful places counts as false positive, so all others
     must be outlined.
+
+    Args:
+        scan: to add to.
+        probability: of a network, on the scan's grid.
+        threshold: from which a voxel is marked.
     """
-    marked = nodule_probability(model, preparation, scan.hu, scan.lungs) > threshold
+    marked = probability > threshold
     if scan.nodules is not None:
         marked = marked & ~sitk.BinaryDilate(scan.nodules > 0, (3, 3, 1))
     if scan.doubtful is not None:
         marked = marked & (scan.doubtful == 0)
-    return replace(scan, mistaken=marked)
+    return replace(scan, mistaken=marked if scan.mistaken is None else marked | scan.mistaken)
 
 
 @keras.saving.register_keras_serializable("LungNoduleSegLib")
@@ -179,6 +189,7 @@ def train(
     progress: ProgressCallback = silent,
     cubes: Sequence[NoduleCube] = (),
     checkpoint: Path | None = None,
+    processes: int = 0,
 ) -> list[float]:
     """Train `model` in place; returns the mean loss of every hundred steps.
 
@@ -189,8 +200,9 @@ def train(
         plan: settings.
         progress: callback, in the stage "Training"; may raise `Cancelled`.
         cubes: real nodules to transplant into the scans.
-        checkpoint: `.npz` file for the state every `CHECKPOINT_STEPS`, from which an interrupted
-            training continues; removed at the end.
+        checkpoint: `.npz` file for the state every `CHECKPOINT_STEPS` and when the training is
+            cancelled, from which it then continues; removed at the end.
+        processes: see `PatchBatches`.
 
     Raises:
         ValueError: if there are no scans.
@@ -200,22 +212,30 @@ def train(
     keras.utils.set_random_seed(plan.seed)
     compile_for_training(model, plan.learning_rate, plan.steps)
     model.optimizer.build(model.trainable_variables)
-    batches = PatchBatches(scans, preparation, plan, plan.steps, cubes)
+    batches = PatchBatches(scans, preparation, plan, plan.steps, cubes, processes)
     losses: list[float] = []
     done = 0
     if checkpoint is not None and checkpoint.exists():
         done, losses = _resume(model, checkpoint)
     recent = []
-    for step in range(done + 1, plan.steps + 1):
-        loss, *_ = model.train_on_batch(*batches[step - 1])
-        recent.append(float(loss))
-        progress("Training", step, plan.steps)
-        if step % 100 == 0 or step == plan.steps:
-            losses.append(float(np.mean(recent)))
-            recent.clear()
-        if checkpoint is not None and step % CHECKPOINT_STEPS == 0 and step < plan.steps:
-            _keep(model, checkpoint, step, losses)
-        model.reset_metrics()
+    try:
+        for step in range(done + 1, plan.steps + 1):
+            loss, *_ = model.train_on_batch(*batches[step - 1])
+            model.reset_metrics()
+            done = step
+            recent.append(float(loss))
+            if step % 100 == 0 or step == plan.steps:
+                losses.append(float(np.mean(recent)))
+                recent.clear()
+            progress("Training", step, plan.steps)
+            if checkpoint is not None and step % CHECKPOINT_STEPS == 0 and step < plan.steps:
+                _keep(model, checkpoint, step, losses)
+    except Cancelled:
+        if checkpoint is not None:
+            _keep(model, checkpoint, done, losses)
+        raise
+    finally:
+        batches.close()
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return losses

@@ -33,6 +33,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mask
+from LungNoduleSegLib.network.patches import TrainingScan, training_scan
 
 SETTINGS, SCANS = "store.json", "scans"
 _RECORD = "scan.json"
@@ -391,3 +392,39 @@ def _write(
             images.write(example.scan.images()[example.row].astype("<f4").tobytes())
             masks.write(example.scan.masks()[example.row].astype("<f4").tobytes())
             progress("Examples", done + n + 1, total)
+
+
+class StoredScans(Sequence[TrainingScan]):
+    """Scans of a store to cut patches from, one in memory at a time.
+
+    Args:
+        scans: of the store.
+        mistakes: folder that `training.note_mistakes` filled for each of them.
+    """
+
+    def __init__(self, scans: Sequence[StoredScan], mistakes: Path | None = None) -> None:
+        self._scans, self._mistakes = scans, mistakes
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read a scan."""
+        scan = self._scans[index]
+        hu, lungs, nodules = (scan.volume(name) for name in ("hu", "lungs", "nodules"))
+        mistaken = None
+        if self._mistakes is not None:
+            mistaken = _read(mistakes_file(self._mistakes, scan))
+        return training_scan(scan.name, hu, lungs, nodules, mistaken)
+
+
+def mistakes_file(folder: Path, scan: StoredScan) -> Path:
+    """Name the file with the mask of a scan's false positives."""
+    return folder / f"{scan.folder.name}.nrrd"
+
+
+def _read(file: Path) -> sitk.Image:
+    try:
+        return read_labels(file)
+    except InputError as error:
+        raise InputError(f"{file} cannot be read: delete it and train again.") from error

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import (
@@ -33,21 +31,15 @@ from CTLungScreeningLib.model_card import (
     save_models,
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.volume_files import read_labels, write_image
+from CTLungScreeningLib.reading.volume_files import write_image
 from CTLungScreeningLib.staging import only_writer
-from LungNoduleSegLib.network.classifier_training import (
-    ClassifierPlan,
-    gather_cubes,
-    mistaken_places,
-    train_classifier,
-)
-from LungNoduleSegLib.network.inference import Preparation
+from LungNoduleSegLib.network.classifier_cubes import ClassifierPlan, gather_cubes, mistakes_of
+from LungNoduleSegLib.network.classifier_training import train_classifier
+from LungNoduleSegLib.network.inference import Preparation, nodule_probability
+from LungNoduleSegLib.network.patch_batches import PatchBatches
 from LungNoduleSegLib.network.patches import (
     Batch,
-    PatchBatches,
     PatchTrainingPlan,
-    TrainingScan,
-    training_scan,
 )
 from LungNoduleSegLib.network.transplants import NoduleCube, cut_cubes, read_cubes
 from LungNoduleSegLib.network.unet import (
@@ -64,6 +56,8 @@ from LungNoduleSegLib.training_data.store import (
     EXAMPLE_PREPARATION,
     Example,
     StoredScan,
+    StoredScans,
+    mistakes_file,
     read_store,
     split_examples,
     split_scans,
@@ -99,30 +93,6 @@ class ExampleBatches(EpochBatches):
         return images[..., None], masks[..., None]
 
 
-class StoredScans(Sequence[TrainingScan]):
-    """Scans of a store to cut patches from, one in memory at a time.
-
-    Args:
-        scans: of the store.
-        mistakes: folder that `note_mistakes` filled for each of them.
-    """
-
-    def __init__(self, scans: Sequence[StoredScan], mistakes: Path | None = None) -> None:
-        self._scans, self._mistakes = scans, mistakes
-
-    def __len__(self) -> int:
-        return len(self._scans)
-
-    def __getitem__(self, index: Any) -> Any:
-        """Read a scan."""
-        scan = self._scans[index]
-        hu, lungs, nodules = (scan.volume(name) for name in ("hu", "lungs", "nodules"))
-        mistaken = None
-        if self._mistakes is not None:
-            mistaken = _read(_mistakes_file(self._mistakes, scan))
-        return training_scan(scan.name, hu, lungs, nodules, mistaken)
-
-
 def note_mistakes(
     model: keras.Model,
     preparation: Preparation,
@@ -142,23 +112,13 @@ def note_mistakes(
     stored = StoredScans(scans)
     for n, scan in enumerate(scans):
         progress("Mistakes", n, len(scans))
-        file = _mistakes_file(folder, scan)
+        file = mistakes_file(folder, scan)
         if not file.exists():
-            mistaken = with_mistakes(model, stored[n], preparation).mistaken
+            read = stored[n]
+            probability = nodule_probability(model, preparation, read.hu, read.lungs)
             with new_file(file) as temporary:
-                write_image(mistaken, temporary)
+                write_image(with_mistakes(read, probability).mistaken, temporary)
     progress("Mistakes", len(scans), len(scans))
-
-
-def _mistakes_file(folder: Path, scan: StoredScan) -> Path:
-    return folder / f"{scan.folder.name}.nrrd"
-
-
-def _read(file: Path) -> sitk.Image:
-    try:
-        return read_labels(file)
-    except InputError as error:
-        raise InputError(f"{file} cannot be read: delete it and train again.") from error
 
 
 PATCH_PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
@@ -286,10 +246,7 @@ class _Training:
     ) -> tuple[keras.Model, ModelCard, Path]:
         """Train the network that separates nodules from false positives, to be saved as `file`."""
         stored = StoredScans(scans, self.folder / _MISTAKES)
-        places = []
-        for scan in stored:
-            assert scan.mistaken is not None
-            places.append(mistaken_places(sitk.Cast(scan.mistaken, sitk.sitkFloat32), None))
+        places = [mistakes_of(scan) for scan in stored]
         plan = ClassifierPlan(
             lesions=self.plan.lesions, steps=self.plan.classifier_steps, seed=self.plan.seed
         )
