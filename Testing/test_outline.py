@@ -170,20 +170,29 @@ def test_a_mark_that_runs_into_the_wall_does_not_make_ground_glass_solid() -> No
 
 
 @pytest.mark.parametrize(
-    ("place", "slice_mm", "kernel", "noise", "seed"),
+    ("diameter", "place", "slice_mm", "kernel", "noise", "seed"),
     [
-        (Place.PLEURA, 1.25, Kernel.SOFT, 12, 100412),
-        (Place.PLEURA, 1.25, Kernel.SHARP, 12, 100424),
-        (Place.VESSEL, 0.6, Kernel.SHARP, 25, 100502),
-        (Place.VESSEL, 2.5, Kernel.SHARP, 12, 100544),
+        (20, Place.PLEURA, 1.25, Kernel.SOFT, 12, 100412),
+        (20, Place.PLEURA, 1.25, Kernel.SHARP, 12, 100424),
+        (20, Place.VESSEL, 0.6, Kernel.SHARP, 25, 100502),
+        (20, Place.VESSEL, 2.5, Kernel.SHARP, 12, 100544),
+        (30, Place.PLEURA, 1.25, Kernel.SHARP, 12, 100425),
+        (30, Place.PLEURA, 5.0, Kernel.SHARP, 12, 100473),
     ],
-    ids=["on the wall", "on the wall, sharp", "small mark", "haze denser than half-way"],
+    ids=[
+        "on the wall",
+        "on the wall, sharp",
+        "small mark",
+        "haze denser than half-way",
+        "wall far from the mark",
+        "wall far from the mark, thick slices",
+    ],
 )
 def test_all_ground_glass_of_a_large_part_solid_nodule_belongs_to_it(
-    place: Place, slice_mm: float, kernel: Kernel, noise: float, seed: int
+    diameter: float, place: Place, slice_mm: float, kernel: Kernel, noise: float, seed: int
 ) -> None:
     kind = NoduleKind.PART_SOLID
-    spec = CropSpec(20, kind, place, slice_mm, kernel=kernel, noise_hu=noise, seed=seed)
+    spec = CropSpec(diameter, kind, place, slice_mm, kernel=kernel, noise_hu=noise, seed=seed)
     made = crop(spec)
     image = refined(made, rough_mark(made, np.random.default_rng((seed, 9)))).image
     assert image is not None

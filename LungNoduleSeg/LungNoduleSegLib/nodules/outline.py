@@ -224,24 +224,26 @@ def _refined(
     if (inside & free).any():
         inside &= free
     smooth = ndimage.gaussian_filter(density, SMOOTH_MM / fine)
-    core, peak = _densest(smooth, inside)
+    densest, peak = _densest(smooth, inside)
     if peak < SOLID_HU:
         faint = np.clip(FAINT * noise / max(peak - around, 1), 1, MOST_SMOOTHING)
         smooth = ndimage.gaussian_filter(density, SMOOTH_MM * faint / fine)
-        core, peak = _densest(smooth, inside)
+        densest, peak = _densest(smooth, inside)
     if peak < around + max(LEAST_CONTRAST_HU, 2 * noise):
         return None
-    seed = _deepest(core, fine)
+    seed = _deepest(densest, fine)
     rim = np.repeat(_rim(crop, len(hu)), finer, axis=0)
+    nodule = solid = None
     for where in (free, free & (lung | inside)):
         scene = _Scene(density, smooth, where, rim, last, inside, fine, around)
-        nodule, solid = _outlined(scene, peak, seed)
-        if nodule is not None:
+        found, core, complete = _outlined(scene, peak, seed)
+        if nodule is None or complete:
+            nodule, solid = found, core
+        if complete:
             break
-    else:
-        return None
-    ratio = nodule.volume_mm3 / (mark.sum() * spacing.prod())
-    if not FURTHEST_FROM_MARK[0] <= ratio <= FURTHEST_FROM_MARK[1]:
+    marked = mark.sum() * spacing.prod()
+    least, most = FURTHEST_FROM_MARK
+    if nodule is None or not least <= nodule.volume_mm3 / marked <= most:
         return None
     field = _on_slices(nodule, finer, spacing)
     found = ndimage.find_objects((field >= 0.5).view(np.uint8), 1)
@@ -291,15 +293,18 @@ class _Scene:
 
 def _outlined(
     scene: _Scene, peak: float, seed: tuple[int, ...]
-) -> tuple[_Part | None, _Part | None]:
-    """Outline the nodule, and its solid part if it is part-solid."""
+) -> tuple[_Part | None, _Part | None, bool]:
+    """Outline the nodule, and its solid part if it is part-solid.
+
+    The last value is False if ground glass that the mark shows is missing: it ran into a wall.
+    """
     around, spacing = scene.around, scene.spacing
     solid_voxels = scene.mark & (scene.smooth > SOLID_HU)
     if solid_voxels.sum() < MIN_SOLID_FRACTION * scene.mark.sum():
         hazy = scene.smooth[scene.mark & (scene.smooth <= SOLID_HU) & _deep(scene.mark, spacing)]
         level = float(np.median(hazy)) if len(hazy) else peak
         whole = _grown(scene, scene.smooth, seed, around, level, SOLID_HU)
-        return whole, None if whole is None else _core(scene, whole)
+        return whole, None if whole is None else _core(scene, whole), whole is not None
     seed = _deepest(solid_voxels, spacing)
     level = float(np.percentile(scene.smooth[solid_voxels], 75))
     solid = _grown(scene, scene.density, seed, around, level)
@@ -311,21 +316,21 @@ def _outlined(
         whole = None
         if shown is not None:
             whole = _grown(scene, scene.smooth, seed, around, shown, SOLID_HU, vessel_mm=vessel_mm)
-        return whole, None if whole is None else _core(scene, whole)
+        return whole, None if whole is None else _core(scene, whole), whole is not None
     haze, marked = _haze(scene, solid)
     if haze is None:
-        return solid, None
+        return solid, None, True
     whole = _grown(scene, scene.smooth, seed, around, haze, SOLID_HU, vessel_mm=vessel_mm)
     most = (MOST_HAZE if marked else MOST_BESIDE) * scene.mark.sum() * spacing.prod()
     if whole is None or whole.volume_mm3 > most:
-        return solid, None
+        return solid, None, not marked
     core = _core(scene, whole)
     solid_share = 0.0 if core is None else core.volume_mm3 / whole.volume_mm3
     mostly_haze = level > RESOLVED_HU and solid_share <= MOSTLY_HAZE
     rim = not marked and solid_share > MOST_SOLID_BESIDE
     if rim or (whole.volume_mm3 < MIN_GAIN * solid.volume_mm3 and not mostly_haze):
-        return solid, None
-    return whole, core if solid_share <= MOST_SOLID else None
+        return solid, None, True
+    return whole, core if solid_share <= MOST_SOLID else None, True
 
 
 def _densest(
