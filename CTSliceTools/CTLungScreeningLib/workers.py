@@ -21,9 +21,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-_shared: tuple[Any, ...] = ()
-
-
 def each(
     function: Callable[..., Result],
     items: Sequence[Item],
@@ -64,6 +61,9 @@ def each(
         ) from broken
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+_shared: tuple[Any, ...] = ()
 
 
 def process_pool(count: int, *shared: Any) -> ProcessPoolExecutor:

@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from training_pack import (
     CMB,
     CUBES,
@@ -63,16 +64,20 @@ from CTLungScreeningLib.model_card import (
     read_card,
     save_model,
 )
-from LungNoduleSegLib.network.classifier_cubes import ClassifierPlan, gather_cubes, mistakes_of
+from LungNoduleSegLib.network.classifier_cubes import (
+    ClassifierPlan,
+    gather_cubes,
+    mistaken_places,
+)
 from LungNoduleSegLib.network.classifier_training import train_classifier
-from LungNoduleSegLib.network.inference import LOWEST, Preparation, nodule_probability
+from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 from LungNoduleSegLib.network.patches import (
     PatchTrainingPlan,
     TrainingScan,
     training_scan,
 )
 from LungNoduleSegLib.network.transplants import NoduleCube
-from LungNoduleSegLib.network.unet import MISTAKEN, build_unet, train, with_mistakes
+from LungNoduleSegLib.network.unet import build_unet, train, with_mistakes
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
@@ -173,17 +178,11 @@ def for_whole_slices(network: keras.Model) -> keras.Model:
     return copy
 
 
-def with_mistakes_of(
-    networks: Sequence[Network], scans: Sequence[TrainingScan], threshold: float
-) -> list[TrainingScan]:
-    """Mark what networks take for nodules and is none, in place of earlier mistakes."""
-    marked = [replace(scan, mistaken=None) for scan in scans]
-    for network in networks:
-        whole = for_whole_slices(network) if isinstance(network, keras.Model) else network
-        for n, scan in enumerate(marked):
-            probability = nodule_probability(whole, PREPARATION, scan.hu, scan.lungs)
-            marked[n] = with_mistakes(scan, probability, threshold)
-    return marked
+def marked_by(network: Network, scans: Sequence[TrainingScan]) -> Iterator[sitk.Image]:
+    """Yield the probabilities of a network for each of scans."""
+    whole = for_whole_slices(network) if isinstance(network, keras.Model) else network
+    for scan in scans:
+        yield nodule_probability(whole, PREPARATION, scan.hu, scan.lungs)
 
 
 @contextmanager
@@ -205,7 +204,14 @@ def train_second(
     """Train a classifier on what each of several networks takes for nodules, or read it."""
     if file.exists():
         return load_model(file)[0]
-    mistakes = [mistakes_of(scan) for scan in with_mistakes_of(networks, scans, LOWEST)]
+    places = [
+        [
+            mistaken_places(marked, scan.nodules)
+            for scan, marked in zip(scans, marked_by(network, scans), strict=True)
+        ]
+        for network in networks
+    ]
+    mistakes = [np.concatenate(of_scan) for of_scan in zip(*places, strict=True)]
     cubes = gather_cubes(scans, mistakes, CLASSIFIER, deadline, transplants)
     log.info("%d cubes of nodules, %d of others", len(cubes.nodules), len(cubes.others))
     cpu = time.process_time()
@@ -294,9 +300,9 @@ def train_unets(
     for stage, plan in plans.items():
         file = output / f"{label}-{stage}.keras"
         if not file.exists():
-            marked = with_mistakes_of(networks[-1:], scans, MISTAKEN)
-            by_name = {scan.name: scan for scan in marked}
-            weighted = [by_name[scan.name] for scan in weighted]
+            marked = zip(scans, marked_by(networks[-1], scans), strict=True)
+            mistaken = {scan.name: with_mistakes(scan, by_network) for scan, by_network in marked}
+            weighted = [mistaken[scan.name] for scan in weighted]
         before = train_network(file, before, weighted, plan, cubes, deadline)
         networks.append(load_model(before)[0])
     return [networks[0], *networks[-2:]]

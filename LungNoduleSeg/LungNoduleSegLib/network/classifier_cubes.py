@@ -22,7 +22,7 @@ ROOM = (4, 8, 8)
 TIMES = 4
 """Repetitions of each of a scan's own nodules."""
 
-MOST = 200
+MOST = 300
 """Maximum number of scans that cubes are cut from, to limit memory."""
 
 MOST_MISTAKES = 150
@@ -63,11 +63,20 @@ class Cubes:
     others: NDArray[np.uint8]
 
 
-def mistakes_of(scan: TrainingScan) -> NDArray[np.float64]:
-    """Centres (n, 3) in LPS mm of a scan's false positives, see `with_mistakes`."""
-    if scan.mistaken is None:
-        return np.empty((0, 3))
-    return find_candidates(sitk.Cast(scan.mistaken, sitk.sitkFloat32))[1]
+def mistaken_places(probability: sitk.Image, nodules: sitk.Image | None) -> NDArray[np.float64]:
+    """Centres (n, 3) in LPS mm of the candidates that touch no nodule.
+
+    Args:
+        probability: of a segmentation network.
+        nodules: of the scan on the same grid, or None.
+    """
+    numbers, centres = find_candidates(probability)
+    hit: NDArray[np.int32] = np.empty(0, np.int32)
+    if nodules is not None:
+        near = sitk.GetArrayFromImage(sitk.BinaryDilate(nodules > 0, (3, 3, 1))) > 0
+        hit = np.unique(numbers[near])
+    wrong = np.setdiff1d(np.arange(1, len(centres) + 1), hit)
+    return centres[wrong - 1]
 
 
 def gather_cubes(
@@ -81,7 +90,7 @@ def gather_cubes(
 
     Args:
         scans: to cut from.
-        mistakes: for each scan, positions (n, 3) in LPS mm without a nodule, see `mistakes_of`.
+        mistakes: for each scan, positions (n, 3) in LPS mm without a nodule, see `mistaken_places`.
         plan: settings.
         progress: counts the scans, in the stage "Cubes".
         transplants: real nodules that are inserted beside artificial lesions.

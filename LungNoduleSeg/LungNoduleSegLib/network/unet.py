@@ -135,14 +135,10 @@ CHECKPOINT_STEPS = 500
 """Batches between two checkpoints of a training."""
 
 
-MISTAKEN = 0.3
-"""Probability from which a U-Net is taught what it marked by mistake."""
-
-
 def with_mistakes(
-    scan: TrainingScan, probability: sitk.Image, threshold: float = MISTAKEN
+    scan: TrainingScan, probability: sitk.Image, threshold: float = 0.3
 ) -> TrainingScan:
-    """Add false positives to those of a scan, as training examples.
+    """Add the false positives of a network to a scan, as training examples.
 
     Everything outside outlined nodules and doubtful places counts as false positive, so all others
     must be outlined.
@@ -157,7 +153,7 @@ def with_mistakes(
         marked = marked & ~sitk.BinaryDilate(scan.nodules > 0, (3, 3, 1))
     if scan.doubtful is not None:
         marked = marked & (scan.doubtful == 0)
-    return replace(scan, mistaken=marked if scan.mistaken is None else marked | scan.mistaken)
+    return replace(scan, mistaken=marked)
 
 
 @keras.saving.register_keras_serializable("LungNoduleSegLib")

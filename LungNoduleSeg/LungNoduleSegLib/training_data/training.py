@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.files import new_file
@@ -33,14 +34,15 @@ from CTLungScreeningLib.model_card import (
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import write_image
 from CTLungScreeningLib.staging import only_writer
-from LungNoduleSegLib.network.classifier_cubes import ClassifierPlan, gather_cubes, mistakes_of
+from LungNoduleSegLib.network.classifier_cubes import (
+    ClassifierPlan,
+    gather_cubes,
+    mistaken_places,
+)
 from LungNoduleSegLib.network.classifier_training import train_classifier
 from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 from LungNoduleSegLib.network.patch_batches import PatchBatches
-from LungNoduleSegLib.network.patches import (
-    Batch,
-    PatchTrainingPlan,
-)
+from LungNoduleSegLib.network.patches import Batch, PatchTrainingPlan
 from LungNoduleSegLib.network.transplants import NoduleCube, cut_cubes, read_cubes
 from LungNoduleSegLib.network.unet import (
     build_unet,
@@ -246,7 +248,10 @@ class _Training:
     ) -> tuple[keras.Model, ModelCard, Path]:
         """Train the network that separates nodules from false positives, to be saved as `file`."""
         stored = StoredScans(scans, self.folder / _MISTAKES)
-        places = [mistakes_of(scan) for scan in stored]
+        places = []
+        for scan in stored:
+            assert scan.mistaken is not None
+            places.append(mistaken_places(sitk.Cast(scan.mistaken, sitk.sitkFloat32), None))
         plan = ClassifierPlan(
             lesions=self.plan.lesions, steps=self.plan.classifier_steps, seed=self.plan.seed
         )
