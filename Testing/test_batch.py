@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import TestCase
 
 import numpy as np
 import psutil
@@ -17,6 +18,7 @@ import SimpleITK as sitk
 from distributed import KilledWorker, LocalCluster
 
 from bright_model import write_bright_model
+from CTLungScreeningLib.child_process import FAILED_IN_PART
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.staging import staging_folder
@@ -351,7 +353,7 @@ def test_a_killed_batch_leaves_no_process_and_goes_on(
     before = times(output)
 
     done = subprocess.run(run, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == FAILED_IN_PART, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     result = events[-1]["result"]
     assert len(result["added"]) + len(result["kept"]) == 2
@@ -366,7 +368,7 @@ def test_a_killed_batch_leaves_no_process_and_goes_on(
         text=True,
         check=False,
     )
-    assert last.returncode == 0, last.stderr
+    assert last.returncode == FAILED_IN_PART, last.stderr
     assert "0 scans run, 2 kept, 2 failed" in last.stdout
 
 
@@ -380,6 +382,7 @@ def test_the_workers_of_this_machine_are_closed_to_others_and_end_with_it() -> N
         assert listening and {one.laddr.ip for one in listening} == {"127.0.0.1"}
         (threads,) = client.run(os.getenv, "TF_NUM_INTRAOP_THREADS").values()
         assert int(threads) >= 1
-        future = client.submit(os._exit, 1, pure=False)
-        assert isinstance(future.exception(timeout=120), KilledWorker)
+        with TestCase().assertLogs("distributed.scheduler", "ERROR"):
+            future = client.submit(os._exit, 1, pure=False)
+            assert isinstance(future.exception(timeout=120), KilledWorker)
     assert not worker.is_running()
