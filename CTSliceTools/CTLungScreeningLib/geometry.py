@@ -43,15 +43,12 @@ def crop_to(labels: sitk.Image, *images: sitk.Image) -> tuple[sitk.Image, ...]:
     The box is `MARGIN_MM` wider on each side, within the grid; the results know their place in the
     LPS world. `labels` must not be empty.
     """
-    box = box_of(sitk.GetArrayViewFromImage(labels) != 0)
+    mask = sitk.GetArrayViewFromImage(labels) != 0
+    box = box_of(mask)
     assert box is not None
-    start, size = [], []
-    for axis, held in enumerate(box[::-1]):
-        margin = int(np.ceil(MARGIN_MM / labels.GetSpacing()[axis]))
-        low = max(held.start - margin, 0)
-        high = min(held.stop + margin, labels.GetSize()[axis])
-        start.append(low)
-        size.append(high - low)
+    margin = np.ceil(MARGIN_MM / np.array(labels.GetSpacing()[::-1])).astype(int)
+    wide = grown(box, margin, mask.shape)[::-1]
+    start, size = [part.start for part in wide], [part.stop - part.start for part in wide]
     return tuple(sitk.RegionOfInterest(image, size, start) for image in (labels, *images))
 
 
@@ -177,6 +174,21 @@ def box_of(mask: NDArray[np.bool_]) -> Box | None:
         slice(int(rows[0]), int(rows[-1]) + 1),
         slice(int(columns[0]), int(columns[-1]) + 1),
     )
+
+
+def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box:
+    """Return a box (z, y, x) with a margin of voxels around it, within an array of a shape.
+
+    Args:
+        box: with a start and a stop along each axis.
+        margin: one number for all axes, or one for each, (3,).
+        shape: of the array.
+    """
+    z, y, x = (
+        slice(max(part.start - more, 0), min(part.stop + more, length))
+        for part, more, length in zip(box, np.broadcast_to(margin, 3).tolist(), shape, strict=True)
+    )
+    return z, y, x
 
 
 @dataclass(frozen=True, eq=False)

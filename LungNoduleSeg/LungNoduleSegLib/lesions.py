@@ -12,9 +12,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.geometry import Box
 from LungNoduleSegLib.nodules.table import NoduleKind
-
-Box = tuple[slice, slice, slice]
 
 VESSEL_HU = -400
 """Soft tissue inside the lungs: blood vessels, where no lesion is."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView, crop_to, onto_grid
+from CTLungScreeningLib.geometry import AxialView, Box, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.detectors.models import open_detector
@@ -27,7 +27,6 @@ from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.network.transplants import read_cubes
 from LungNoduleSegLib.nodules.region_growing import grow_nodule
 from LungNoduleSegLib.nodules.threshold import ThresholdedNodules, to_steps
-from LungNoduleSegLib.nodules.wall import Box
 from LungNoduleSegLib.options import DEFAULT_MODEL
 
 SCAN = "LIDC-IDRI-0012.nii.gz"

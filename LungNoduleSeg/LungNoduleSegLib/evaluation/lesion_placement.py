@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.geometry import voxels_to_lps
+from CTLungScreeningLib.geometry import Box, grown, voxels_to_lps
 from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, place_of
 from LungNoduleSegLib.lesions import (
     PSF_MM,
@@ -96,7 +96,7 @@ class PlacedLesion:
     texture: NoduleKind | None
     place: Place
     centre: tuple[float, float, float]
-    box: tuple[slice, ...]
+    box: Box
     mask: NDArray[np.bool_] = field(compare=False)
 
 
@@ -245,7 +245,7 @@ def _placed(
     kind: LesionType,
     diameter_mm: float,
     texture: NoduleKind | None,
-    where: tuple[tuple[slice, ...], NDArray[np.bool_]],
+    where: tuple[Box, NDArray[np.bool_]],
     array: NDArray[np.int16],
     inside: NDArray[np.bool_],
     grid: sitk.Image,
@@ -255,7 +255,7 @@ def _placed(
     start = [part.start for part in box]
     middle = np.argwhere(mask).mean(axis=0) + start
     x, y, z = grid.TransformContinuousIndexToPhysicalPoint(middle[::-1].tolist())
-    wide = tuple(slice(max(part.start - 4, 0), part.stop + 4) for part in box)
+    wide = grown(box, 4, array.shape)
     whole = np.zeros_like(inside[wide])
     shift = [part.start - other.start for part, other in zip(box, wide, strict=True)]
     whole[tuple(slice(s, s + n) for s, n in zip(shift, mask.shape, strict=True))] = mask

@@ -17,7 +17,7 @@ from scipy import ndimage
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, refuse_existing
-from CTLungScreeningLib.geometry import AxialView, onto_grid, voxels_to_lps
+from CTLungScreeningLib.geometry import AxialView, Box, onto_grid, voxels_to_lps
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -301,7 +301,7 @@ def nodule_spheres(labels: sitk.Image) -> list[Ball]:
     return balls
 
 
-def _ball(grid: sitk.Image, box: tuple[slice, ...], mask: NDArray[np.bool_]) -> Ball:
+def _ball(grid: sitk.Image, box: Box, mask: NDArray[np.bool_]) -> Ball:
     """The bounding sphere of a mask in a box of the grid, around its centre."""
     points = voxels_to_lps(grid, np.argwhere(mask) + [part.start for part in box])
     centre = points.mean(axis=0)

@@ -7,10 +7,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.geometry import Box, box_of, grown
 from CTLungScreeningLib.hu import LOWEST_HU
 
 Mask = NDArray[np.bool_]
-Box = tuple[slice, slice, slice]
 
 BLOCK_MM = 2.5
 LEAST_TISSUE_HU = -200
@@ -18,15 +18,6 @@ HIGHEST_HU = 200
 """Replaces bone and metal, so that a block's mean separates air and tissue beside them too."""
 IN_PLANE = ndimage.generate_binary_structure(3, 1)
 IN_PLANE[[0, 2]] = False
-
-
-def grown(box: Box, blocks: int, shape: tuple[int, ...]) -> Box:
-    """Grow a box by a number of blocks within a grid of a shape."""
-    z, y, x = (
-        slice(max(0, part.start - blocks), min(n, part.stop + blocks))
-        for part, n in zip(box, shape, strict=True)
-    )
-    return z, y, x
 
 
 @dataclass(frozen=True)
@@ -88,14 +79,10 @@ class CoarseGrid:
         return [_distance(reach > radius, self.spacing) > radius for radius in radii_mm]
 
     def box(self, mask: Mask, margin_mm: float) -> Box:
-        """The bounding box of `mask`, grown by a margin within the volume."""
-        found = []
-        for axis, spacing in enumerate(self.spacing):
-            line = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
-            margin = int(np.ceil(margin_mm / spacing))
-            end = min(mask.shape[axis], int(line[-1]) + 1 + margin)
-            found.append(slice(max(0, int(line[0]) - margin), end))
-        return found[0], found[1], found[2]
+        """The bounding box of `mask`, not empty, grown by a margin within the volume."""
+        box = box_of(mask)
+        assert box is not None
+        return grown(box, np.ceil(margin_mm / np.array(self.spacing)).astype(int), mask.shape)
 
     def draw(
         self, field: NDArray[np.float32], labels: NDArray[np.uint8], level: float, box: Box

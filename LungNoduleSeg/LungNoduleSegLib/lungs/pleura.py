@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.lungs.air import CoarseGrid, Mask, grown
+from CTLungScreeningLib.geometry import grown
+from LungNoduleSegLib.lungs.air import CoarseGrid, Mask
 
 Heights = NDArray[np.float32]
 

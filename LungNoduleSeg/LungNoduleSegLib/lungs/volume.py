@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.geometry import grown
 from CTLungScreeningLib.progress import ProgressCallback
 from LungNoduleSegLib.lungs.air import (
     IN_PLANE,
@@ -17,7 +18,6 @@ from LungNoduleSegLib.lungs.air import (
     Mask,
     find_airways,
     find_outside_air,
-    grown,
 )
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.lungs.pleura import (

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.geometry import Box
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.lesions import PSF_MM, VESSEL_HU, insert_lesion, random_lesion
 from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mask
@@ -115,7 +116,7 @@ def _transplant_somewhere(
     sites: LesionSites,
     cube: NoduleCube,
     rng: np.random.Generator,
-) -> tuple[tuple[slice, ...], NDArray[np.bool_]] | None:
+) -> tuple[Box, NDArray[np.bool_]] | None:
     """Transplant a nodule to a suitable place; None if several attempts fail."""
     if cube.attachment is None:
         kind = sites.parenchyma

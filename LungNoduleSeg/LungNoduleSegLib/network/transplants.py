@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.geometry import AxialView, Box, grown
 from CTLungScreeningLib.hu import AIR_HU, DENSE_HU
 from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.nodules.table import NoduleKind
@@ -118,14 +118,12 @@ def cut_cubes(name: str, hu: sitk.Image, nodules: sitk.Image) -> list[NoduleCube
     """
     values, labels = sitk.GetArrayFromImage(hu), sitk.GetArrayViewFromImage(nodules)
     spacing = hu.GetSpacing()[::-1]
-    margin = [int(np.ceil(MARGIN_MM / step)) for step in spacing]
+    margin = np.ceil(MARGIN_MM / np.array(spacing)).astype(int)
     cubes = []
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
-        wide = tuple(
-            slice(max(one.start - m, 0), one.stop + m) for one, m in zip(box, margin, strict=True)
-        )
+        wide = grown(box, margin, labels.shape)
         cubes.append(
             NoduleCube(f"{name}-{number}", values[wide].copy(), labels[wide] == number, spacing)
         )
@@ -140,7 +138,7 @@ def transplant(
     voxel: tuple[int, int, int],
     rng: np.random.Generator,
     scale: tuple[float, float] = SCALE,
-) -> tuple[tuple[slice, ...], NDArray[np.bool_]] | None:
+) -> tuple[Box, NDArray[np.bool_]] | None:
     """Insert a nodule into a scan in place, randomly rotated, flipped and scaled.
 
     Args:
@@ -306,7 +304,7 @@ def _box(
     voxel: tuple[int, int, int],
     spacing: NDArray[np.float64],
     shape: tuple[int, ...],
-) -> tuple[slice, ...] | None:
+) -> Box | None:
     """Return the box of the nodule and its border, None if it exceeds the grid."""
     extent = np.ptp(np.argwhere(cube.mask), axis=0) / 2 * cube.spacing + 3 * RIM_MM
     reach = np.abs(np.linalg.inv(matrix)) @ extent
@@ -314,7 +312,8 @@ def _box(
     low, high = np.array(voxel) - steps, np.array(voxel) + steps + 1
     if (low < 0).any() or (high > shape).any():
         return None
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return z, y, x
 
 
 def _resampled(
@@ -322,7 +321,7 @@ def _resampled(
     matrix: NDArray[np.float64],
     voxel: tuple[int, int, int],
     spacing: NDArray[np.float64],
-    box: tuple[slice, ...],
+    box: Box,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Resample mask (coverage, 0…1) and HU to the host's grid, averaged over its thicker slices."""
     donor_spacing = np.array(cube.spacing)

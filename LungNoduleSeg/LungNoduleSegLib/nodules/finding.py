@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import Box, grown
 from LungNoduleSegLib.lungs.labels import LOBES, Lobe
 from LungNoduleSegLib.nodules.marks import down_to_half, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter, sphere_diameter
 from LungNoduleSegLib.nodules.table import Nodule
-from LungNoduleSegLib.nodules.wall import Box
 
 MAX_NODULES = np.iinfo(np.uint16).max
 """Maximum number of labels in the label image."""
@@ -335,11 +335,7 @@ def lobe_of(lobes: sitk.Image, box: Box, mask: NDArray[np.bool_]) -> Lobe:
     spacing = np.array(lobes.GetSpacing())[::-1]
     voxels, reach_mm = array[box][mask], _FIRST_REACH_MM
     while not voxels.any():
-        margin = np.ceil(reach_mm / spacing).astype(int).tolist()
-        around = tuple(
-            slice(max(part.start - more, 0), part.stop + more)
-            for part, more in zip(box, margin, strict=True)
-        )
+        around = grown(box, np.ceil(reach_mm / spacing).astype(int), array.shape)
         outside = array[around] == 0
         distance, nearest = ndimage.distance_transform_edt(outside, spacing, return_indices=True)
         inner = tuple(

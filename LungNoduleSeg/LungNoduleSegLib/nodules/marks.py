@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from CTLungScreeningLib.geometry import TOUCHING
-from LungNoduleSegLib.nodules.wall import Box
+from CTLungScreeningLib.geometry import TOUCHING, Box
 
 Indices = tuple[NDArray[np.intp], ...]
 

@@ -12,6 +12,7 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
 
 from CTLungScreeningLib.child_process import Work, complete
+from CTLungScreeningLib.geometry import Box, grown
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
 from LungNoduleSegLib.nodules.outline import (
     ImageOutline,
@@ -27,7 +28,7 @@ from LungNoduleSegLib.nodules.table import (
     mean_axial_mm,
 )
 from LungNoduleSegLib.nodules.uncertainty import measurement_interval
-from LungNoduleSegLib.nodules.wall import Box, LungBorder
+from LungNoduleSegLib.nodules.wall import LungBorder
 
 THIN_MM = 1.5
 """Slices no farther apart than this show a nodule in other planes well enough to measure it."""
@@ -177,30 +178,23 @@ class NoduleMeter:
         owner = np.zeros(hu.shape, np.uint16)
         for number, (box, mask) in enumerate((*marks, *taken), start=1):
             owner[box][mask] = number
+        spacing = self.border.spacing
         for number, (box, mark) in enumerate(marks, start=1):
-            others = owner[self._surroundings(box, mark)]
+            # What `refine_outline` looks at about a mark, or a little more.
+            margin = np.ceil(reach_mm(mark, spacing) / spacing).astype(int) + 1
+            others = owner[grown(box, margin, owner.shape)]
             key = (
                 f"{box}".encode() + mark.tobytes() + ((others != 0) & (others != number)).tobytes()
             )
             one = self._outlined.get(key)
             if one is None:
-                one = refine_outline(hu, lungs, self.border.spacing, box, mark, owner, number)
+                one = refine_outline(hu, lungs, spacing, box, mark, owner, number)
                 if one is None or (one.image is not None and one.image.field.max() <= 0.5):
                     one = NoduleOutline(box, mark, Outline.NETWORK)
                 self._outlined[key] = one
             owner[box][mark & (owner[box] == number)] = 0
             owner[one.box][one.mask] = number
             yield one
-
-    def _surroundings(self, box: Box, mark: NDArray[np.bool_]) -> Box:
-        """What `refine_outline` looks at about a mark, or a little more."""
-        spacing = self.border.spacing
-        margin = np.ceil(reach_mm(mark, spacing) / spacing).astype(int) + 1
-        z, y, x = (
-            slice(max(0, part.start - more), part.stop + more)
-            for part, more in zip(box, margin.tolist(), strict=True)
-        )
-        return z, y, x
 
     def measure(self, number: int, outline: NoduleOutline) -> Nodule:
         """Measure one nodule of the grid."""

@@ -11,10 +11,11 @@ from scipy import ndimage
 from scipy.optimize import brentq
 from scipy.special import gammainc
 
+from CTLungScreeningLib.geometry import Box, grown
 from LungNoduleSegLib.nodules.attenuation import MIN_SOLID_FRACTION, SOLID_HU
 from LungNoduleSegLib.nodules.table import Outline
 from LungNoduleSegLib.nodules.vessels import BLUR_MM, VESSEL_MM, cut_free
-from LungNoduleSegLib.nodules.wall import Box, lung_side
+from LungNoduleSegLib.nodules.wall import lung_side
 
 MARGIN_MM = 12.0
 """Surroundings that are looked at, at least; more around a large nodule."""
@@ -249,10 +250,7 @@ def _refined(
     found = ndimage.find_objects((field >= 0.5).view(np.uint8), 1)
     if not found or found[0] is None:
         return None
-    inner = tuple(
-        slice(max(0, part.start - 2), min(n, part.stop + 2))
-        for part, n in zip(found[0], field.shape, strict=True)
-    )
+    inner = grown(found[0], 2, field.shape)
     z, y, x = (slice(c.start + i.start, c.start + i.stop) for c, i in zip(crop, inner, strict=True))
     shown = ImageOutline(
         field[inner],
@@ -565,14 +563,7 @@ def _rim(crop: Box, slices: int) -> NDArray[np.bool_]:
 
 
 def _crop(box: Box, shape: tuple[int, ...], spacing: NDArray[np.float64], margin_mm: float) -> Box:
-    z, y, x = (
-        slice(
-            max(0, part.start - round(margin_mm / s) - 1),
-            min(n, part.stop + round(margin_mm / s) + 1),
-        )
-        for part, n, s in zip(box, shape, spacing.tolist(), strict=True)
-    )
-    return z, y, x
+    return grown(box, np.rint(margin_mm / spacing).astype(int) + 1, shape)
 
 
 def _between_slices(density: NDArray[np.float32], finer: int) -> NDArray[np.float32]:

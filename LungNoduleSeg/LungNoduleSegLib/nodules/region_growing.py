@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import Box, grown
 from LungNoduleSegLib.nodules.vessels import climb, opened_at, piece_at
-from LungNoduleSegLib.nodules.wall import Box
 
 LARGEST_MM = 40.0
 """A region that grows wider than this about the point has leaked into something else."""
@@ -154,13 +154,11 @@ def _around(
     index = image.TransformPhysicalPointToIndex(point)
     if not all(0 <= i < size for i, size in zip(index, image.GetSize(), strict=True)):
         raise InputError("The point lies outside the lungs: click on a nodule in a lung.")
-    box, click = [], []
-    for i, size, spacing in zip(index, image.GetSize(), image.GetSpacing(), strict=True):
-        reach = int(np.ceil((LARGEST_MM / 2 + DENT_MM) / spacing))
-        low, high = max(0, i - reach), min(size, i + reach + 1)
-        box.append(slice(low, high))
-        click.append(i - low)
-    return (box[2], box[1], box[0]), (click[2], click[1], click[0])
+    x, y, z = index
+    reach = np.ceil((LARGEST_MM / 2 + DENT_MM) / np.array(image.GetSpacing()[::-1])).astype(int)
+    clicked = slice(z, z + 1), slice(y, y + 1), slice(x, x + 1)
+    box = grown(clicked, reach, image.GetSize()[::-1])
+    return box, (z - box[0].start, y - box[1].start, x - box[2].start)
 
 
 def _without_dents(

@@ -13,13 +13,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
+from CTLungScreeningLib.geometry import Box, grown
 from LungNoduleSegLib.nodules.finding import Candidates, NoduleRules
 from LungNoduleSegLib.nodules.marks import STEPS, connected, down_to_half, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.outline import NoduleOutline
 from LungNoduleSegLib.nodules.region_growing import CLICK_MM, LARGEST_MM
 from LungNoduleSegLib.nodules.table import Nodule
-from LungNoduleSegLib.nodules.wall import Box
 
 LOWEST = 0.05
 """No voxel less probable than this can become part of a nodule."""
@@ -178,13 +178,12 @@ class ThresholdedNodules:
             return None
         spacing = np.array(self._steps.GetSpacing())[::-1]
 
-        def around(reach_mm: float) -> tuple[slice, ...]:
-            reach = np.ceil(reach_mm / spacing).astype(int)
-            return tuple(
-                slice(max(0, int(i - r)), int(i + r) + 1) for i, r in zip(index, reach, strict=True)
-            )
-
-        near, whole = around(CLICK_MM), around(LARGEST_MM / 2)
+        z, y, x = index.tolist()
+        clicked = slice(z, z + 1), slice(y, y + 1), slice(x, x + 1)
+        near, whole = (
+            grown(clicked, np.ceil(reach_mm / spacing).astype(int), array.shape)
+            for reach_mm in (CLICK_MM, LARGEST_MM / 2)
+        )
         peak = int(array[near].max())
         if peak < LOWEST * STEPS:
             return None

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from LungNoduleSegLib.nodules.wall import Box
+from CTLungScreeningLib.geometry import Box
 
 NECK = 0.65
 """What is thinner than this share of the nodule, vessels and strands of pleura, is cut off."""

@@ -10,10 +10,9 @@ from scipy.spatial import KDTree
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import Box
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Side
-
-Box = tuple[slice, slice, slice]
 
 _PROGRESS = "Preparing", 1, 2
 

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from LungNoduleSegLib.lesions import Box
+from CTLungScreeningLib.geometry import Box
 from LungNoduleSegLib.phantom.anatomy import (
     CAGE_CENTRE_Y,
     CAGE_HALF_DEPTH,

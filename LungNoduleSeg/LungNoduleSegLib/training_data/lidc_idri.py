@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from skimage.draw import polygon
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import Box
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import index_scans
 from LungNoduleSegLib.nodules.measures import sphere_diameter
@@ -178,9 +179,7 @@ def _points(nodes: Iterator[ET.Element]) -> NDArray[np.intp]:
     return np.array(listed, np.intp).reshape(-1, 2)
 
 
-def finding_mask(
-    finding: Finding, image: sitk.Image
-) -> tuple[tuple[slice, slice, slice], NDArray[np.bool_]]:
+def finding_mask(finding: Finding, image: sitk.Image) -> tuple[Box, NDArray[np.bool_]]:
     """Fill the contours of a nodule.
 
     The pixels of a contour lie just outside the nodule; those around a hole belong to the hole (the
@@ -226,9 +225,6 @@ def finding_mask(
                 here[plane] = inclusion
     z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return (z, y, x), mask
-
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
