@@ -14,6 +14,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from LungNoduleSegLib.phantom.chest import Phantom
     from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+    from review_cases import Case
 
 # In CI the examples are the same each time; elsewhere new ones are tried.
 settings.register_profile("no test on time", deadline=None, derandomize="CI" in os.environ)
@@ -84,3 +85,11 @@ def logic() -> "Iterator[LungNoduleSegLogic]":
     mrml_host.start().Clear()
     yield LungNoduleSegLogic()
     slicer.mrmlScene.Clear()
+
+
+@pytest.fixture
+def plain(logic: "LungNoduleSegLogic", tmp_path: Path) -> "Case":
+    """A run in the scene of `logic`, on a scan whose axes are those of LPS."""
+    from review_cases import make_case
+
+    return make_case(logic, tmp_path / "run", "LPS")

@@ -23,16 +23,10 @@ from review_cases import (  # noqa: E402
     UNSEEN,
     Case,
     erase_upper_half,
-    make_case,
     numbers,
     segments,
     state,
 )
-
-
-@pytest.fixture
-def plain(logic: LungNoduleSegLogic, tmp_path: Path) -> Case:
-    return make_case(logic, tmp_path / "run", "LPS")
 
 
 def test_the_probability_is_not_offered_as_a_scan(plain: Case) -> None:

@@ -42,11 +42,6 @@ def case(logic: LungNoduleSegLogic, tmp_path: Path, request: pytest.FixtureReque
     return make_case(logic, tmp_path / "run", request.param)
 
 
-@pytest.fixture
-def plain(logic: LungNoduleSegLogic, tmp_path: Path) -> Case:
-    return make_case(logic, tmp_path / "run", "LPS")
-
-
 def test_every_threshold_shows_what_a_run_at_it_gives(
     logic: LungNoduleSegLogic, case: Case
 ) -> None:
