@@ -18,7 +18,7 @@ import pytest
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.progress import ProgressStyle
+from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from follow_up_scans import (
     DOUBLED,
@@ -39,8 +39,9 @@ from LungNoduleSegLib.commands import risk as commands
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import Side
 from LungNoduleSegLib.phantom.chest import Phantom
+from LungNoduleSegLib.results import growth_results
 from LungNoduleSegLib.results.growth_results import GROWTH_PAGE, GROWTH_TABLE, compare_runs
-from LungNoduleSegLib.results.reading import RECORD
+from LungNoduleSegLib.results.reading import RECORD, RunResult, read_run
 from LungNoduleSegLib.risk.alignment import align
 from LungNoduleSegLib.risk.facts import Status
 from LungNoduleSegLib.risk.growth import ChestScan, Growth, compare_scans
@@ -282,16 +283,24 @@ def test_scans_that_cannot_be_compared_are_not_segmented(
         commands.growth(scans, out, progress=ProgressStyle.NONE)
 
 
-def test_a_scan_segmented_by_an_earlier_call_is_not_segmented_again(
-    runs: tuple[Path, Path], tmp_path: Path
+def test_a_scan_segmented_by_an_earlier_call_is_not_segmented_again_nor_a_run_read_twice(
+    runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prior, current = runs
     out = tmp_path / "out"
     shutil.copytree(prior, out / "prior")
     before = sorted((out / "prior").iterdir())
+    read: list[Path] = []
+
+    def noted(folder: Path, progress: ProgressCallback) -> RunResult:
+        read.append(folder)
+        return read_run(folder, progress)
+
+    monkeypatch.setattr(growth_results, "read_run", noted)
     commands.growth([prior.parent / "dicom", current], out, progress=ProgressStyle.NONE)
     assert (out / GROWTH_TABLE).is_file()
     assert sorted((out / "prior").iterdir()) == before
+    assert sorted(read) == sorted([current, out / "prior"])
 
 
 @pytest.mark.slow

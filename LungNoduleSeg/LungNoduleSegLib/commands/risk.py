@@ -1,6 +1,7 @@
 """The commands of cancer risk: `risk`, `features`, `train-risk` and `growth`."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +28,7 @@ from LungNoduleSegLib.risk.facts import NoduleFacts, PatientFacts
 
 if TYPE_CHECKING:
     from CTLungScreeningLib.reading.ct_scan import CTScan
+    from LungNoduleSegLib.results.reading import RunResult
     from LungNoduleSegLib.risk.assessment import Assessment
     from LungNoduleSegLib.risk.guidelines import GuidelineResult
 
@@ -253,7 +255,7 @@ def growth(
 
         clinical_data = read_facts(facts) if facts else NO_CLINICAL_DATA
         refuse_existing(output, growth_results.FILES)
-        folders = scans
+        runs: Sequence[Path | RunResult] = scans
         if not all(map(is_run, scans)):
             names = [f"scan-{number}" for number in range(1, len(scans) + 1)]
             names = names if len(scans) > 2 else ["prior", "current"]
@@ -262,8 +264,8 @@ def growth(
                 for source, name in zip(scans, names, strict=False)
             ]
             refuse_links(*(set(folders) - set(scans)))
-            _segment(folders, growth_results.read_scans(scans, days, report), report)
-        found = growth_results.compare_runs(folders, output, days, clinical_data, report)
+            runs = _segmented(growth_results.read_sources(scans, days, report), folders, report)
+        found = growth_results.compare_runs(runs, output, days, clinical_data, report)
         last = found.steps[-1]
         lines = [f"  {growth_results.track_sentence(one)}" for one in found.tracks]
         lines.append(f"Open {output / growth_results.GROWTH_PAGE} in a browser.")
@@ -282,18 +284,26 @@ def growth(
         )
 
 
-def _segment(folders: list[Path], scans: "list[CTScan]", report: Reporter) -> None:
-    """Segment the scans whose results are not there yet, also not of an earlier call."""
+def _segmented(
+    sources: "list[RunResult | CTScan]", folders: list[Path], report: Reporter
+) -> "list[Path | RunResult]":
+    """Segment the scans whose results are not in their folders from an earlier call."""
     from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
-    from LungNoduleSegLib.results.reading import is_run_on, result_names  # noqa: PLC0415
+    from LungNoduleSegLib.results.reading import (  # noqa: PLC0415
+        RunResult,
+        is_run_on,
+        result_names,
+    )
     from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415
 
+    found = list(zip(sources, folders, strict=True))
     needed = [
-        (scan, folder)
-        for scan, folder in zip(scans, folders, strict=True)
-        if not is_run_on(folder, scan)
+        (one, folder)
+        for one, folder in found
+        if not isinstance(one, RunResult) and not is_run_on(folder, one)
     ]
     for _, folder in needed:
         refuse_existing(folder, result_names(scene=False))
     for scan, folder in needed:
         NoduleSegmenter().run(scan, folder, progress=report)
+    return [one if isinstance(one, RunResult) else folder for one, folder in found]

@@ -172,7 +172,7 @@ class _Shown:
 
 
 def compare_runs(
-    runs: Sequence[Path],
+    runs: Sequence[Path | RunResult],
     output: Path,
     days: int | None = None,
     clinical_data: ClinicalData = NO_CLINICAL_DATA,
@@ -184,7 +184,7 @@ def compare_runs(
     date, `growth.html` shows both.
 
     Args:
-        runs: folders of the runs, from the earliest to the latest scan.
+        runs: their folders, or what was read from them, from the earliest to the latest scan.
         output: folder for the results, made if missing; no file is overwritten.
         days: between two scans; None to compute them from their study dates.
         clinical_data: of the patient and the nodules of the last scan.
@@ -195,16 +195,16 @@ def compare_runs(
             order.
     """
     refuse_existing(output, FILES)
-    _refuse_repeated(runs, [run.resolve() for run in runs])
+    folders = [run.folder if isinstance(run, RunResult) else run for run in runs]
+    _refuse_repeated(folders, [folder.resolve() for folder in folders])
     check_days(len(runs), days)
     found = []
-    for done, folder in enumerate(runs):
+    for done, run in enumerate(runs):
         progress("Reading", done, len(runs))
-        found.append(read_run(folder, progress))
-    _refuse_repeated(runs, [identity(run.scan) for run in found])
-    scans = [_chest(run, folder) for run, folder in zip(found, runs, strict=True)]
-    timeline = follow(scans, days, progress)
-    assessments = assess_growth(timeline, clinical_data, str(runs[-1] / TABLE))
+        found.append(run if isinstance(run, RunResult) else read_run(run, progress))
+    _refuse_repeated(folders, [identity(run.scan) for run in found])
+    timeline = follow([_chest(run) for run in found], days, progress)
+    assessments = assess_growth(timeline, clinical_data, str(folders[-1] / TABLE))
     risk = ScanRisk(clinical_data.patient, assessments)
     with whole_output(output, "writing") as folder:
         write_growth_csv(folder / GROWTH_TABLE, timeline)
@@ -214,19 +214,20 @@ def compare_runs(
     return timeline
 
 
-def read_scans(
+def read_sources(
     sources: Sequence[Path], days: int | None = None, progress: ProgressCallback = silent
-) -> list[CTScan]:
-    """Read scans, and those of runs, and see that they can be compared before they are segmented.
+) -> list[RunResult | CTScan]:
+    """Read runs and scans, and see that they can be compared before the scans are segmented.
 
     Arguments and errors are those of `compare_runs`.
     """
     _refuse_repeated(sources, [source.resolve() for source in sources])
     check_days(len(sources), days)
-    scans = [
-        read_run(one, progress).scan if is_run(one) else read_ct(one, progress=progress)
+    found = [
+        read_run(one, progress) if is_run(one) else read_ct(one, progress=progress)
         for one in sources
     ]
+    scans = [one.scan if isinstance(one, RunResult) else one for one in found]
     _refuse_repeated(sources, [identity(scan) for scan in scans])
     dated = [
         (source.name, study_date(scan.series.study_date if scan.series else ""))
@@ -234,7 +235,7 @@ def read_scans(
     ]
     for prior, current in pairwise(dated):
         days_between(prior, current, days)
-    return scans
+    return found
 
 
 def _refuse_repeated(sources: Sequence[Path], scans: Sequence[object]) -> None:
@@ -245,11 +246,11 @@ def _refuse_repeated(sources: Sequence[Path], scans: Sequence[object]) -> None:
             raise InputError(f"{first} {also}: name different scans of one patient.")
 
 
-def _chest(run: RunResult, folder: Path) -> ChestScan:
+def _chest(run: RunResult) -> ChestScan:
     found = run.record["input"]
     series = found["series"] or {}
     return ChestScan(
-        found.get("name", folder.name),
+        found.get("name", run.folder.name),
         run.scan.image,
         run.lungs,
         run.nodules,

@@ -71,6 +71,7 @@ class RunResult:
     """The results of a run with its scan.
 
     Attributes:
+        folder: of the run.
         scan: read again from its source.
         lungs: 1 right, 2 left, on the scan's grid.
         labels: ids of the nodules on the same grid.
@@ -78,6 +79,7 @@ class RunResult:
         record: the content of `run.json`.
     """
 
+    folder: Path
     scan: CTScan
     lungs: sitk.Image
     labels: sitk.Image
@@ -131,7 +133,7 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
             raise InputError(
                 f"{folder / name} does not match the scan {source}: run the scan again."
             )
-    return RunResult(scan, lungs, labels, nodules, record)
+    return RunResult(folder, scan, lungs, labels, nodules, record)
 
 
 def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, ...]]:
@@ -279,16 +281,13 @@ def _cropped(labels: sitk.Image) -> Iterator[tuple[int, CroppedMask]]:
             yield label, CroppedMask(Grid.of(labels), box, array[box] == label)
 
 
-def risk_of(run: RunResult, record: Path) -> ScanRisk:
+def risk_of(run: RunResult) -> ScanRisk:
     """Return the risk that Slicer recorded with the run, or compute it from its clinical data.
-
-    Args:
-        run: with its record.
-        record: its file, for errors.
 
     Raises:
         InputError: if the record cannot be used.
     """
+    record = run.folder / RECORD
     try:
         if RISK in run.record:
             return parse_scan_risk(run.record[RISK], str(record))

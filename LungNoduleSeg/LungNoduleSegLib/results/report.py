@@ -18,7 +18,7 @@ from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, PLUS_MINUS, Nodule, mean_axial_mm
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
-from LungNoduleSegLib.results.reading import RECORD, RISK, read_run, risk_of
+from LungNoduleSegLib.results.reading import RISK, read_run, risk_of
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, ScanRisk, assess_scan
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
@@ -98,7 +98,7 @@ def write_report_of_run(folder: Path, path: Path, progress: ProgressCallback = s
     axial = AxialView.of(scan.image, AIR_HU).image
     lungs, hu = crop_to(onto_grid(run.lungs, axial, 0), axial)
     findings = NoduleFindings(onto_grid(run.labels, hu, 0), run.nodules, ())
-    risk = risk_of(run, folder / RECORD)
+    risk = risk_of(run)
     write_report(path, scan, hu, lungs, findings, shown | {"input": about}, risk)
 
 

@@ -112,7 +112,7 @@ def write_dicom_of_run(
         run.labels,
         run.nodules,
         run.record,
-        risk_of(run, folder / RECORD),
+        risk_of(run),
         labelmap=labelmap,
     )
 
