@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from CTLungScreeningLib import model_card
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import (
@@ -104,6 +105,26 @@ def test_a_refused_conversion_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "real.json").rename(card_file)
     convert_model(file)
     assert run_file.is_file()
+
+
+def test_a_conversion_whose_card_cannot_be_written_leaves_the_model_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "m.keras"
+    save_model(small_model(), CARD, file)
+    file.with_suffix(".onnx").unlink()
+    before = {one: one.read_bytes() for one in tmp_path.iterdir()}
+
+    def full(path: Path, _text: str) -> None:
+        raise InputError(f"{path} cannot be written (No space left on device)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model_card, "replace_text", full)
+        with pytest.raises(InputError, match=r"m\.json cannot be written"):
+            convert_model(file)
+    assert {one: one.read_bytes() for one in tmp_path.iterdir()} == before
+    convert_model(file)
+    assert file.with_suffix(".onnx").is_file()
 
 
 @pytest.mark.parametrize(
