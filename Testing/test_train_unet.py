@@ -1,8 +1,10 @@
 """Training on a store: what is learnt from, both presets, going on, weights that fit or do not."""
 
 import json
+import multiprocessing
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from CTLungScreeningLib.keras_training import TENSORBOARD, read_history
 from CTLungScreeningLib.model_card import load_model
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.detectors.network_detector import load_networks
+from LungNoduleSegLib.network import patch_batches
 from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 from LungNoduleSegLib.network.patch_batches import PatchBatches
 from LungNoduleSegLib.network.patches import (
@@ -116,10 +119,28 @@ def test_patches_follow_from_the_number_of_their_batch(store: Path) -> None:
         assert masks.min() == 0 and masks.max() <= 1
 
 
-def test_patches_prepared_in_processes_are_the_same(store: Path) -> None:
+@pytest.mark.parametrize(
+    ("cores", "gib", "count"), [(None, 64, 0), (4, 64, 0), (5, 64, 4), (16, 11, 5), (16, 1, 0)]
+)
+def test_processes_prepare_patches_where_cores_and_memory_are_to_spare(
+    cores: int | None, gib: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=gib << 30))
+    assert patch_batches.spare_processes() == count
+
+
+def test_patches_prepared_in_processes_are_the_same(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = PatchTrainingPlan(batch=4, patch=32, lesions=3, refresh=2, kept=2, seed=7)
     scans = StoredScans(read_store(store))
-    here, elsewhere = (PatchBatches(scans, TINY, plan, 3, processes=n) for n in (0, 1))
+
+    def batches(processes: int) -> PatchBatches:
+        monkeypatch.setattr(patch_batches, "spare_processes", lambda: processes)
+        return PatchBatches(scans, TINY, plan, 3)
+
+    here, elsewhere = batches(0), batches(1)
     for n in (0, 2):
         for mine, theirs in zip(here[n], elsewhere[n], strict=True):
             np.testing.assert_array_equal(mine, theirs)
@@ -211,16 +232,19 @@ def test_the_tutorial_is_trained_stopped_and_gone_on_with(store: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_ours_learns_from_its_mistakes_after_an_interruption_too(
-    store: Path, tmp_path: Path
+def test_ours_learns_from_its_mistakes_after_interruptions_and_by_processes_too(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train_on_store(store, tmp_path / "whole.keras", PATCHES_PLAN, TINY)
     assert [epoch["stage"] for epoch in whole.epochs] == [1, 1, 2]
     assert [epoch["epoch"] for epoch in whole.epochs] == [1, 2, 3]
     assert whole.best["stage"] == 2
     parts = tmp_path / "parts.keras"
-    with pytest.raises(Cancelled):
-        train_on_store(store, parts, PATCHES_PLAN, TINY, progress=stop_at("Mistakes", 1))
+    monkeypatch.setattr(patch_batches, "spare_processes", lambda: 2)
+    for stage, step in (("Training", 3), ("Mistakes", 1)):
+        with pytest.raises(Cancelled):
+            train_on_store(store, parts, PATCHES_PLAN, TINY, progress=stop_at(stage, step))
+    assert not multiprocessing.active_children()
     assert len(list((tmp_path / "parts-training" / "mistakes").iterdir())) == 1
     resumed = train_on_store(store, parts, PATCHES_PLAN, TINY)
     for one, other in zip(whole.epochs, resumed.epochs, strict=True):

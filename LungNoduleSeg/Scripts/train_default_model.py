@@ -18,15 +18,14 @@ On a machine with a GPU and little else:
     python train_default_model.py --from-pack data.zip -o models --minutes 12     # there
     python LungNoduleSeg/Scripts/train_default_model.py ../shared/data -o models  # measures
 
-The middle one needs numpy, scipy, SimpleITK, Keras and one backend. It keeps checkpoints, stops in
-time, and goes on where it was when it is started again.
+The middle one needs numpy, scipy, SimpleITK, psutil, Keras and one backend. It keeps checkpoints,
+stops in time, and goes on where it was when it is started again.
 """
 
 import argparse
 import csv
 import json
 import logging
-import os
 import shutil
 import sys
 import time
@@ -97,8 +96,6 @@ PHANTOMS = (11, 12, 13)
 """Seeds; the first two are used throughout, all in the first stage."""
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
-PROCESSES = 0 if (os.cpu_count() or 1) <= 4 else (os.cpu_count() or 1) - 1
-"""That prepare patches, where there are cores to spare; each holds a copy of the scans."""
 
 FIRST = PatchTrainingPlan(steps=2000, seed=1)
 SECOND = PatchTrainingPlan(steps=2500, seed=2)
@@ -141,7 +138,7 @@ def train_network(
         learnt = card.training
     began, cpu = time.monotonic(), time.process_time()
     checkpoint = file.with_suffix(".npz")
-    losses = train(network, scans, PREPARATION, plan, deadline, cubes, checkpoint, PROCESSES)
+    losses = train(network, scans, PREPARATION, plan, deadline, cubes, checkpoint)
     used = f"{time.monotonic() - began:.0f} s, {time.process_time() - cpu:.0f} s of the processors"
     log.info("%s: %s; losses %s", file.stem, used, np.round(losses, 3))
     with float32():

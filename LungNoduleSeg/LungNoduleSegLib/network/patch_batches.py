@@ -6,6 +6,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+import psutil
 
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.workers import process_pool, with_shared, without_main_module
@@ -23,10 +24,20 @@ from LungNoduleSegLib.network.transplants import NoduleCube
 THREADS = min(4, os.cpu_count() or 1)
 """Threads that prepare scans where there are no processes for that."""
 
+MEMORY = 2 * 2**30
+"""Bytes that a process needs to prepare a scan with slices of about 1 mm."""
+
+
+def spare_processes() -> int:
+    """Return how many processes prepare scans: as cores and memory are to spare; 0 for threads."""
+    cores = os.cpu_count() or 1
+    return 0 if cores <= 4 else min(cores - 1, psutil.virtual_memory().available // MEMORY)
+
 
 class PatchBatches(EpochBatches):
     """Batches of patches from a few prepared scans, of which the oldest is replaced in turn.
 
+    They are prepared by `spare_processes`, each with a copy of the arguments, or by `THREADS`.
     Scans, lesions and patches depend only on the plan's seed and the number of the batch. Each
     patch is used once.
 
@@ -36,7 +47,6 @@ class PatchBatches(EpochBatches):
         plan: settings.
         count: batches in an epoch.
         cubes: real nodules that are inserted beside artificial lesions.
-        processes: that prepare scans, each with a copy of all of them; 0 for a few threads.
     """
 
     def __init__(
@@ -46,12 +56,12 @@ class PatchBatches(EpochBatches):
         plan: PatchTrainingPlan,
         count: int,
         cubes: Sequence[NoduleCube] = (),
-        processes: int = 0,
     ) -> None:
         super().__init__()
         self._plan, self._count = plan, count
         self._kept: dict[int, Future[PatchPool]] = {}
         work = scans, preparation, plan, cubes
+        processes = spare_processes()
         self._pool: Executor
         if processes:
             self._pool = process_pool(processes, *work)

@@ -185,7 +185,6 @@ def train(
     progress: ProgressCallback = silent,
     cubes: Sequence[NoduleCube] = (),
     checkpoint: Path | None = None,
-    processes: int = 0,
 ) -> list[float]:
     """Train `model` in place; returns the mean loss of every hundred steps.
 
@@ -198,7 +197,6 @@ def train(
         cubes: real nodules to transplant into the scans.
         checkpoint: `.npz` file for the state every `CHECKPOINT_STEPS` and when the training is
             cancelled, from which it then continues; removed at the end.
-        processes: see `PatchBatches`.
 
     Raises:
         ValueError: if there are no scans.
@@ -208,7 +206,7 @@ def train(
     keras.utils.set_random_seed(plan.seed)
     compile_for_training(model, plan.learning_rate, plan.steps)
     model.optimizer.build(model.trainable_variables)
-    batches = PatchBatches(scans, preparation, plan, plan.steps, cubes, processes)
+    batches = PatchBatches(scans, preparation, plan, plan.steps, cubes)
     losses: list[float] = []
     done = 0
     if checkpoint is not None and checkpoint.exists():

@@ -4,6 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,22 @@ class ExampleBatches(EpochBatches):
         images = np.stack([example.scan.images()[example.row, 0] for example in chosen])
         masks = np.stack([example.scan.masks()[example.row, 0] for example in chosen])
         return images[..., None], masks[..., None]
+
+
+class DrawnBatches(EpochBatches):
+    """The batches of one epoch, drawn once and kept, for a validation that is always the same."""
+
+    def __init__(self, batches: PatchBatches) -> None:
+        super().__init__()
+        with closing(batches):
+            self._drawn = [batches[n] for n in range(len(batches))]
+
+    def __len__(self) -> int:
+        return len(self._drawn)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return patches and masks."""
+        return self._drawn[index]
 
 
 def note_mistakes(
@@ -225,7 +242,8 @@ class _Training:
     def patches(self, model: keras.Model, scans: Sequence[StoredScan]) -> list[Epoch]:
         plan = self.plan
         training, test = split_scans(scans, plan.seed)
-        validation = self._patches(StoredScans(test), plan.seed + 1, PatchTrainingPlan.refresh)
+        shown = self._patches(StoredScans(test), plan.seed + 1, PatchTrainingPlan.refresh)
+        validation = DrawnBatches(shown)
         epochs = self._patch_stage(
             1, model, StoredScans(training), validation, plan.epochs, plan.learning_rate
         )
@@ -272,14 +290,15 @@ class _Training:
         number: int,
         model: keras.Model,
         scans: StoredScans,
-        validation: PatchBatches,
+        validation: DrawnBatches,
         epochs: int,
         rate: float,
         before: int = 0,
     ) -> list[Epoch]:
         compile_for_training(model, rate, epochs * self.plan.steps)
-        batches = self._patches(scans, self.plan.seed + 10 * number, self.plan.steps)
-        return self._stage(number, model, batches, validation, epochs, before)
+        seed = self.plan.seed + 10 * number
+        with closing(self._patches(scans, seed, self.plan.steps)) as batches:
+            return self._stage(number, model, batches, validation, epochs, before)
 
     def _patches(self, scans: StoredScans, seed: int, count: int) -> PatchBatches:
         plan = PatchTrainingPlan(
