@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.files import read_object
 from CTLungScreeningLib.progress import silent
-from CTLungScreeningLib.workers import each
+from CTLungScreeningLib.workers import each, process_pool
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +60,8 @@ def test_a_process_that_dies_is_reported() -> None:
 @pytest.mark.parametrize("worth_a_process", [1, 99], ids=["two processes", "this process"])
 def test_what_all_items_need_is_shared(worth_a_process: int) -> None:
     assert list(each(pow, [1, 2, 3], "Powers", silent, worth_a_process, 10)) == [10, 100, 1000]
+
+
+def test_windows_runs_as_many_processes_as_it_can_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    process_pool(128).shutdown()

@@ -63,6 +63,9 @@ def each(
         pool.shutdown(cancel_futures=True)
 
 
+MOST_PROCESSES = 61
+"""More than so many at once Windows cannot wait for."""
+
 _shared: tuple[Any, ...] = ()
 
 
@@ -72,10 +75,11 @@ def process_pool(count: int, *shared: Any) -> ProcessPoolExecutor:
     They are spawned, as this process may have threads. Ctrl-C is for this process alone.
 
     Args:
-        count: of processes; each computes on one core.
+        count: of processes, `MOST_PROCESSES` of them at most; each computes on one core.
         shared: what all work needs; it is sent to each process once.
     """
-    return ProcessPoolExecutor(count, get_context("spawn"), _begin, (shared,))
+    most = min(count, MOST_PROCESSES)
+    return ProcessPoolExecutor(most, get_context("spawn"), _begin, (shared,))
 
 
 def with_shared(function: Callable[..., Result], item: Any) -> Result:
