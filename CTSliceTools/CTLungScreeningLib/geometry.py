@@ -155,6 +155,7 @@ def _resample_axis_aligned(image: sitk.Image, outside: float) -> sitk.Image:
 
 
 Box = tuple[slice, slice, slice]
+Integers = NDArray[np.int_]
 
 _SAME_GRID = 1e-3
 """Grids whose voxels lie within this part of a voxel of each other have the same voxels."""
@@ -176,7 +177,35 @@ def box_of(mask: NDArray[np.bool_]) -> Box | None:
     )
 
 
-def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box:
+def box_between(low: Sequence[int] | Integers, high: Sequence[int] | Integers) -> Box:
+    """Return the box from a first index (z, y, x) up to another, which is not in it."""
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return z, y, x
+
+
+def in_crop(box: Box, crop: Box) -> Box:
+    """Return where a box of an array lies in the part that was cut out as `crop`."""
+    z, y, x = (slice(a.start - c.start, a.stop - c.start) for a, c in zip(box, crop, strict=True))
+    return z, y, x
+
+
+def out_of_crop(box: Box, crop: Box) -> Box:
+    """Return where a box of a part that was cut out as `crop` lies in the array."""
+    z, y, x = (slice(c.start + a.start, c.start + a.stop) for a, c in zip(box, crop, strict=True))
+    return z, y, x
+
+
+def masks_meet(a: Box, mask_a: NDArray[np.bool_], b: Box, mask_b: NDArray[np.bool_]) -> bool:
+    """Whether two masks of an array, each given within its box, share a voxel."""
+    low = [max(one.start, other.start) for one, other in zip(a, b, strict=True)]
+    high = [min(one.stop, other.stop) for one, other in zip(a, b, strict=True)]
+    if any(first >= end for first, end in zip(low, high, strict=True)):
+        return False
+    shared = box_between(low, high)
+    return bool((mask_a[in_crop(shared, a)] & mask_b[in_crop(shared, b)]).any())
+
+
+def grown(box: Box, margin: int | Integers, shape: Sequence[int]) -> Box:
     """Return a box (z, y, x) with a margin of voxels around it, within an array of a shape.
 
     Args:
@@ -242,11 +271,7 @@ class CroppedMask:
         inner = box_of(voxels)
         if inner is None:
             return None
-        z, y, x = (
-            slice(part.start + found.start, part.start + found.stop)
-            for part, found in zip(box, inner, strict=True)
-        )
-        return cls(grid, (z, y, x), voxels[inner])
+        return cls(grid, out_of_crop(inner, box), voxels[inner])
 
     @property
     def image(self) -> sitk.Image:
@@ -304,8 +329,8 @@ class CroppedMask:
             first.GetSpacing(),
             first.GetDirection(),
         )
-        x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-        return CroppedMask.of(grid, (z, y, x), sitk.GetArrayFromImage(brought) > 0)
+        box = box_between(low[::-1], high[::-1])
+        return CroppedMask.of(grid, box, sitk.GetArrayFromImage(brought) > 0)
 
 
 def _cut(grid: Grid, start: Sequence[int], voxels: NDArray[np.bool_]) -> CroppedMask | None:
@@ -317,14 +342,11 @@ def _cut(grid: Grid, start: Sequence[int], voxels: NDArray[np.bool_]) -> Cropped
     ]
     if any(a >= b for a, b in zip(low, high, strict=True)):
         return None
-    inner = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    z, y, x = (
-        slice(one + part.start, one + part.stop) for one, part in zip(start, inner, strict=True)
-    )
-    kept = voxels[inner]
+    box = box_between(np.add(start, low), np.add(start, high))
+    kept = voxels[box_between(low, high)]
     if kept.shape == voxels.shape:
-        return CroppedMask(grid, (z, y, x), voxels)
-    return CroppedMask.of(grid, (z, y, x), kept)
+        return CroppedMask(grid, box, voxels)
+    return CroppedMask.of(grid, box, kept)
 
 
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTLungScreeningLib.geometry import Box
+from CTLungScreeningLib.geometry import Box, box_between
 from LungNoduleSegLib.nodules.table import NoduleKind
 
 VESSEL_HU = -400
@@ -279,8 +279,7 @@ def _box(lesion: Lesion, geometry: sitk.Image, margin_mm: float) -> Box:
     stop = np.minimum(np.ceil(centre + extent).astype(int) + 1, geometry.GetSize())
     if np.any(start >= stop):
         raise ValueError(f"the lesion at {lesion.centre} mm lies outside the image")
-    x, y, z = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
-    return z, y, x
+    return box_between(start[::-1], stop[::-1])
 
 
 def _offsets(

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.geometry import Box, grown, voxels_to_lps
+from CTLungScreeningLib.geometry import Box, grown, in_crop, voxels_to_lps
 from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, place_of
 from LungNoduleSegLib.lesions import (
     PSF_MM,
@@ -257,8 +257,7 @@ def _placed(
     x, y, z = grid.TransformContinuousIndexToPhysicalPoint(middle[::-1].tolist())
     wide = grown(box, 4, array.shape)
     whole = np.zeros_like(inside[wide])
-    shift = [part.start - other.start for part, other in zip(box, wide, strict=True)]
-    whole[tuple(slice(s, s + n) for s, n in zip(shift, mask.shape, strict=True))] = mask
+    whole[in_crop(box, wide)] = mask
     place = place_of(array[wide], inside[wide], grid.GetSpacing()[::-1], whole)
     return PlacedLesion(kind, diameter_mm, texture, place, (x, y, z), box, mask)
 

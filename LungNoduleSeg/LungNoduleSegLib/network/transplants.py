@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView, Box, grown
+from CTLungScreeningLib.geometry import AxialView, Box, box_between, grown
 from CTLungScreeningLib.hu import AIR_HU, DENSE_HU
 from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.nodules.table import NoduleKind
@@ -312,8 +312,7 @@ def _box(
     low, high = np.array(voxel) - steps, np.array(voxel) + steps + 1
     if (low < 0).any() or (high > shape).any():
         return None
-    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return z, y, x
+    return box_between(low, high)
 
 
 def _resampled(

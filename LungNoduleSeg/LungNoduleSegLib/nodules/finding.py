@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import Box, grown
+from CTLungScreeningLib.geometry import Box, box_between, grown, in_crop
 from LungNoduleSegLib.lungs.labels import LOBES, Lobe
 from LungNoduleSegLib.nodules.marks import down_to_half, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter, sphere_diameter
@@ -143,8 +143,7 @@ class Candidates:
         low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
         mask = np.zeros(high - low, bool)
         mask[tuple((voxels - low).T)] = True
-        z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-        return (z, y, x), mask
+        return box_between(low, high), mask
 
     def broken_rules(self, rules: NoduleRules) -> NDArray[np.str_]:
         """Name the first rule that each component breaks, "" if none."""
@@ -338,10 +337,7 @@ def lobe_of(lobes: sitk.Image, box: Box, mask: NDArray[np.bool_]) -> Lobe:
         around = grown(box, np.ceil(reach_mm / spacing).astype(int), array.shape)
         outside = array[around] == 0
         distance, nearest = ndimage.distance_transform_edt(outside, spacing, return_indices=True)
-        inner = tuple(
-            slice(part.start - whole.start, part.stop - whole.start)
-            for part, whole in zip(box, around, strict=True)
-        )
+        inner = in_crop(box, around)
         if not outside.all() and distance[inner][mask].max() <= reach_mm:
             voxels = array[around][tuple(axis[inner][mask] for axis in nearest)]
         reach_mm *= 2

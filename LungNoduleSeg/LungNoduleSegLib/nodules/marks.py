@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from CTLungScreeningLib.geometry import TOUCHING, Box
+from CTLungScreeningLib.geometry import TOUCHING, Box, box_between
 
 Indices = tuple[NDArray[np.intp], ...]
 
@@ -63,10 +63,7 @@ def down_to_half(
     reach = np.ceil(REACH_MM / spacing).astype(int)
     low = np.array([np.maximum(part.min(axis=0) - reach, 0) for part in parts])
     high = np.array([np.minimum(part.max(axis=0) + reach + 1, shape) for part in parts])
-    boxes: list[Box] = [
-        (slice(a[0], b[0]), slice(a[1], b[1]), slice(a[2], b[2]))
-        for a, b in zip(low.tolist(), high.tolist(), strict=True)
-    ]
+    boxes = [box_between(a, b) for a, b in zip(low, high, strict=True)]
     places = [tuple((part - first).T) for part, first in zip(parts, low, strict=True)]
     within = [steps(box) for box in boxes]
     peaks = [int(part[place].max()) for part, place in zip(within, places, strict=True)]

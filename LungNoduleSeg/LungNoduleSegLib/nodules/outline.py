@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.optimize import brentq
 from scipy.special import gammainc
 
-from CTLungScreeningLib.geometry import Box, grown
+from CTLungScreeningLib.geometry import Box, grown, in_crop, out_of_crop
 from LungNoduleSegLib.nodules.attenuation import MIN_SOLID_FRACTION, SOLID_HU
 from LungNoduleSegLib.nodules.table import Outline
 from LungNoduleSegLib.nodules.vessels import BLUR_MM, VESSEL_MM, cut_free
@@ -205,9 +205,7 @@ def _refined(
     native = np.clip(hu[crop].astype(np.float32), -1024, SOFT_HU)
     density = _between_slices(native, finer)
     inside = np.zeros(native.shape, bool)
-    inside[
-        tuple(slice(a.start - c.start, a.stop - c.start) for a, c in zip(box, crop, strict=True))
-    ] = mark
+    inside[in_crop(box, crop)] = mark
     inside = np.repeat(inside, finer, axis=0)
     lung = np.repeat(lungs[crop] > 0, finer, axis=0)
 
@@ -251,7 +249,6 @@ def _refined(
     if not found or found[0] is None:
         return None
     inner = grown(found[0], 2, field.shape)
-    z, y, x = (slice(c.start + i.start, c.start + i.stop) for c, i in zip(crop, inner, strict=True))
     shown = ImageOutline(
         field[inner],
         _recovered(nodule.volume_mm3, spacing),
@@ -261,7 +258,7 @@ def _refined(
         nodule.cut,
         nodule.contact,
     )
-    return NoduleOutline((z, y, x), shown.field >= 0.5, Outline.IMAGE, shown)
+    return NoduleOutline(out_of_crop(inner, crop), shown.field >= 0.5, Outline.IMAGE, shown)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import Box, grown
+from CTLungScreeningLib.geometry import Box, box_between, grown, out_of_crop
 from LungNoduleSegLib.nodules.vessels import climb, opened_at, piece_at
 
 LARGEST_MM = 40.0
@@ -137,14 +137,11 @@ def grow_work(
             f"What is at the point is smaller than {SMALLEST_MM:g} mm: click on a nodule."
         )
     (inner,) = ndimage.find_objects(nodule.view(np.uint8), 1)
-    at = tuple(
-        slice(part.start + found.start, part.start + found.stop)
-        for part, found in zip(box, inner, strict=True)
-    )
     mask = nodule[inner]
     depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
     small = np.count_nonzero(mask) * spacing.prod() < np.pi / 6 * SMALL_MM**3
-    return GrownNodule((at[0], at[1], at[2]), mask, depth >= SURE * depth.max() if small else mask)
+    sure = depth >= SURE * depth.max() if small else mask
+    return GrownNodule(out_of_crop(inner, box), mask, sure)
 
 
 def _around(
@@ -155,8 +152,8 @@ def _around(
     if not all(0 <= i < size for i, size in zip(index, image.GetSize(), strict=True)):
         raise InputError("The point lies outside the lungs: click on a nodule in a lung.")
     x, y, z = index
+    clicked = box_between((z, y, x), (z + 1, y + 1, x + 1))
     reach = np.ceil((LARGEST_MM / 2 + DENT_MM) / np.array(image.GetSpacing()[::-1])).astype(int)
-    clicked = slice(z, z + 1), slice(y, y + 1), slice(x, x + 1)
     box = grown(clicked, reach, image.GetSize()[::-1])
     return box, (z - box[0].start, y - box[1].start, x - box[2].start)
 

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
-from CTLungScreeningLib.geometry import Box, grown
+from CTLungScreeningLib.geometry import Box, box_between, grown, masks_meet, out_of_crop
 from LungNoduleSegLib.nodules.finding import Candidates, NoduleRules
 from LungNoduleSegLib.nodules.marks import STEPS, connected, down_to_half, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
@@ -49,17 +49,7 @@ class LabelledNodule:
 
     def overlaps(self, box: Box, mask: NDArray[np.bool_]) -> bool:
         """Whether it shares a voxel with another mask of the same grid."""
-        shared = [
-            (max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, self.box, strict=True)
-        ]
-        if any(low >= high for low, high in shared):
-            return False
-
-        def part(of: Box, voxels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-            inside = zip(shared, of, strict=True)
-            return voxels[tuple(slice(a - s.start, b - s.start) for (a, b), s in inside)]
-
-        return bool((part(box, mask) & part(self.box, self.mask)).any())
+        return masks_meet(box, mask, self.box, self.mask)
 
 
 class ThresholdedNodules:
@@ -178,8 +168,7 @@ class ThresholdedNodules:
             return None
         spacing = np.array(self._steps.GetSpacing())[::-1]
 
-        z, y, x = index.tolist()
-        clicked = slice(z, z + 1), slice(y, y + 1), slice(x, x + 1)
+        clicked = box_between(index, index + 1)
         near, whole = (
             grown(clicked, np.ceil(reach_mm / spacing).astype(int), array.shape)
             for reach_mm in (CLICK_MM, LARGEST_MM / 2)
@@ -193,10 +182,7 @@ class ThresholdedNodules:
         (box,) = ndimage.find_objects(mark.view(np.uint8), 1)
         if (np.array([part.stop - part.start for part in box]) * spacing >= LARGEST_MM).any():
             return None
-        z, y, x = (
-            slice(a.start + b.start, a.start + b.stop) for a, b in zip(whole, box, strict=True)
-        )
-        return (z, y, x), mark[box]
+        return out_of_crop(box, whole), mark[box]
 
     def measure(self, number: int, outline: NoduleOutline) -> Nodule:
         """Measure any nodule of the scan."""

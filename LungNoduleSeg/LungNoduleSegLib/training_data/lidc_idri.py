@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from skimage.draw import polygon
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import Box
+from CTLungScreeningLib.geometry import Box, box_between, in_crop, masks_meet
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import index_scans
 from LungNoduleSegLib.nodules.measures import sphere_diameter
@@ -223,8 +223,7 @@ def finding_mask(finding: Finding, image: sitk.Image) -> tuple[Box, NDArray[np.b
                 plane[row, column] = not inclusion
                 here = mask[level - low[0]]
                 here[plane] = inclusion
-    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return (z, y, x), mask
+    return box_between(low, high), mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +265,7 @@ def consensus_nodules(scan: ScanReadings, image: sitk.Image) -> tuple[ConsensusN
         (a, b)
         for a in range(count)
         for b in range(a)
-        if _overlap(found[a][2], found[a][3], found[b][2], found[b][3])
+        if masks_meet(found[a][2], found[a][3], found[b][2], found[b][3])
     ]
     ends = np.array(pairs, np.intp).reshape(-1, 2).T
     graph = coo_array((np.ones(len(pairs), bool), tuple(ends)), (count, count))
@@ -277,13 +276,13 @@ def consensus_nodules(scan: ScanReadings, image: sitk.Image) -> tuple[ConsensusN
         low = np.min([[part.start for part in box] for _, _, box, _ in members], axis=0)
         high = np.max([[part.stop for part in box] for _, _, box, _ in members], axis=0)
         outlined = np.zeros((len(scan.readings), *(high - low)), bool)
+        whole = box_between(low, high)
         for reader, _, box, mask in members:
-            outlined[reader][_within(box, low)] |= mask
-        z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+            outlined[reader][in_crop(box, whole)] |= mask
         ratings = tuple(ratings for _, ratings, _, _ in members)
         votes = outlined.sum(axis=0, dtype=np.uint8)
         readers = len({reader for reader, *_ in members})
-        nodules.append(ConsensusNodule((z, y, x), votes, readers, ratings))
+        nodules.append(ConsensusNodule(whole, votes, readers, ratings))
     return tuple(nodules)
 
 
@@ -311,25 +310,6 @@ def outlined_nodules(xml: Path, image: sitk.Image, agreement: int) -> sitk.Image
         InputError: if the file is damaged or does not match the image.
     """
     return consensus_labels(consensus_nodules(read_lidc_xml(xml), image), image, agreement)
-
-
-def _overlap(a: Box, mask_a: NDArray[np.bool_], b: Box, mask_b: NDArray[np.bool_]) -> bool:
-    low = np.array([max(p.start, q.start) for p, q in zip(a, b, strict=True)])
-    high = np.array([min(p.stop, q.stop) for p, q in zip(a, b, strict=True)])
-    if np.any(low >= high):
-        return False
-    common: Box = tuple(slice(p, q) for p, q in zip(low, high, strict=True))  # type: ignore[assignment]
-    inside_a = mask_a[_within(common, [part.start for part in a])]
-    inside_b = mask_b[_within(common, [part.start for part in b])]
-    return bool((inside_a & inside_b).any())
-
-
-def _within(box: Box, start: "NDArray[np.intp] | list[int]") -> Box:
-    """The box relative to an array that begins at `start`."""
-    z, y, x = (
-        slice(int(part.start - s), int(part.stop - s)) for part, s in zip(box, start, strict=True)
-    )
-    return z, y, x
 
 
 def prepare_lidc(
