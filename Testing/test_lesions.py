@@ -42,8 +42,9 @@ def lung(geometry: sitk.Image, seed: int = 0) -> np.ndarray:
 
 
 def turned(axis: Sequence[float], degrees: float) -> list[float]:
-    """A direction matrix."""
-    return list(sitk.VersorTransform(list(axis), np.radians(degrees)).GetMatrix())
+    """A direction matrix, without numbers near 1e-309: ITK's decomposition gives NaN for them."""
+    matrix = sitk.VersorTransform(list(axis), np.radians(degrees)).GetMatrix()
+    return [round(one, 12) for one in matrix]
 
 
 def sphere_mm3(diameter: float) -> float:
