@@ -155,6 +155,7 @@ def _resample_axis_aligned(image: sitk.Image, outside: float) -> sitk.Image:
 
 
 Box = tuple[slice, slice, slice]
+Floats = NDArray[np.float64]
 Integers = NDArray[np.int_]
 
 _SAME_GRID = 1e-3
@@ -218,6 +219,24 @@ def grown(box: Box, margin: int | Integers, shape: Sequence[int]) -> Box:
         for part, more, length in zip(box, np.broadcast_to(margin, 3).tolist(), shape, strict=True)
     )
     return z, y, x
+
+
+def distance_mm(mask: NDArray[np.bool_], spacing: Sequence[float] | Floats) -> NDArray[np.float32]:
+    """Return the distance of each voxel to the nearest one in a mask.
+
+    Args:
+        mask: (z, y, x).
+        spacing: mm along (z, y, x).
+
+    Returns:
+        mm, (z, y, x); 0 in the mask, inf if it is empty.
+    """
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(mask).view(np.uint8))
+    image.SetSpacing(np.asarray(spacing)[::-1].tolist())
+    signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+    return np.maximum(sitk.GetArrayViewFromImage(signed), 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,9 +366,6 @@ def _cut(grid: Grid, start: Sequence[int], voxels: NDArray[np.bool_]) -> Cropped
     if kept.shape == voxels.shape:
         return CroppedMask(grid, box, voxels)
     return CroppedMask.of(grid, box, kept)
-
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

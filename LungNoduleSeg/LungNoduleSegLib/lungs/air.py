@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTLungScreeningLib.geometry import Box, box_of, grown
+from CTLungScreeningLib.geometry import Box, box_of, distance_mm, grown
 from CTLungScreeningLib.hu import LOWEST_HU
 
 Mask = NDArray[np.bool_]
@@ -75,8 +75,8 @@ class CoarseGrid:
 
     def closings(self, mask: Mask, radii_mm: tuple[float, ...]) -> list[Mask]:
         """Close `mask` with balls of each radius."""
-        reach = _distance(mask, self.spacing)
-        return [_distance(reach > radius, self.spacing) > radius for radius in radii_mm]
+        reach = distance_mm(mask, self.spacing)
+        return [distance_mm(reach > radius, self.spacing) > radius for radius in radii_mm]
 
     def box(self, mask: Mask, margin_mm: float) -> Box:
         """The bounding box of `mask`, not empty, grown by a margin within the volume."""
@@ -144,16 +144,6 @@ class _Taps:
     def between_rows(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         weight = self.weight[:, None]
         return rows[self.low] * (1 - weight) + rows[self.high] * weight
-
-
-def _distance(mask: Mask, spacing: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Distance in mm from each voxel to the nearest one in `mask`; 0 in it, inf if it is empty."""
-    if not mask.any():
-        return np.full(mask.shape, np.inf, np.float32)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(mask).view(np.uint8))
-    image.SetSpacing(spacing[::-1])
-    signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
-    return np.maximum(sitk.GetArrayViewFromImage(signed), 0)
 
 
 OPEN_AIR_HU = -930

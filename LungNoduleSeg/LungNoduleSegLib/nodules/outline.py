@@ -5,13 +5,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import brentq
 from scipy.special import gammainc
 
-from CTLungScreeningLib.geometry import Box, grown, in_crop, out_of_crop
+from CTLungScreeningLib.geometry import Box, distance_mm, grown, in_crop, out_of_crop
 from LungNoduleSegLib.nodules.attenuation import MIN_SOLID_FRACTION, SOLID_HU
 from LungNoduleSegLib.nodules.table import Outline
 from LungNoduleSegLib.nodules.vessels import BLUR_MM, VESSEL_MM, cut_free
@@ -209,7 +208,7 @@ def _refined(
     inside = np.repeat(inside, finer, axis=0)
     lung = np.repeat(lungs[crop] > 0, finer, axis=0)
 
-    away = _distance(inside, fine)
+    away = distance_mm(inside, fine)
     air = lung & (density < LUNG_HU) & (away > 2)
     if air.sum() < 50:
         return None
@@ -578,11 +577,3 @@ def _on_slices(part: _Part, finer: int, spacing: NDArray[np.float64]) -> NDArray
     """Bring a part's field back to the scan's slices, so that its voxels hold its volume."""
     field = part.field.reshape(-1, finer, *part.field.shape[1:]).mean(1)
     return _holding(field, part.volume_mm3 / float(spacing.prod()))
-
-
-def _distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Distance (mm) of each voxel to the nearest one of a mask; 0 in it."""
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    image.SetSpacing(spacing[::-1].tolist())
-    signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
-    return np.maximum(sitk.GetArrayFromImage(signed), 0)

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import Box, box_between, grown, out_of_crop
+from CTLungScreeningLib.geometry import Box, box_between, distance_mm, grown, out_of_crop
 from LungNoduleSegLib.nodules.vessels import climb, opened_at, piece_at
 
 LARGEST_MM = 40.0
@@ -166,21 +166,13 @@ def _without_dents(
         return lung
     margin = [(int(n),) * 2 for n in np.ceil(DENT_MM / spacing) + 1]
     padded = np.pad(lung, margin)
-    near = _distance(padded, spacing) <= DENT_MM
+    near = distance_mm(padded, spacing) <= DENT_MM
     yield Pause("Growing", 0, 2)
-    closed = _distance(~near, spacing) > DENT_MM
+    closed = distance_mm(~near, spacing) > DENT_MM
     inner = tuple(
         slice(low, size - low) for (low, _), size in zip(margin, closed.shape, strict=True)
     )
     return np.asarray(closed[inner] | lung)
-
-
-def _distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Distance (mm) of each voxel to the nearest one of a mask; 0 in it."""
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    image.SetSpacing(spacing[::-1].tolist())
-    signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
-    return np.maximum(sitk.GetArrayFromImage(signed), 0)
 
 
 def _densest(density: NDArray[np.float32], among: NDArray[np.bool_]) -> tuple[int, ...]:
@@ -203,5 +195,5 @@ def _cut_free(
 
 def _rim(nodule: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return the voxels around a nodule as far off as `RIM_MM` says."""
-    distance = _distance(nodule, spacing)
+    distance = distance_mm(nodule, spacing)
     return np.asarray((distance > RIM_MM[0]) & (distance <= RIM_MM[1]))
