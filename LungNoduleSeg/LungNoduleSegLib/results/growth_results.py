@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,16 @@ from typing import Any
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.geometry import AxialView
-from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
+from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import Nodule
-from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
+from LungNoduleSegLib.results.pictures import Picture, PictureMaker
 from LungNoduleSegLib.results.reading import (
     GROWTH_PAGE,
     GROWTH_TABLE,
@@ -31,7 +30,7 @@ from LungNoduleSegLib.results.reading import (
     is_run,
     read_run,
 )
-from LungNoduleSegLib.results.report import risk_section, template
+from LungNoduleSegLib.results.report import risk_section, write_page
 from LungNoduleSegLib.risk.assessment import Assessment, ScanRisk, assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, prior_facts
 from LungNoduleSegLib.risk.growth import ChestScan, days_between, deviation, method_of, study_date
@@ -292,7 +291,9 @@ def write_growth_page(
     makers = [_maker(scan, image) for scan, image in zip(timeline.scans, labels, strict=True)]
     rows = growth_rows(timeline)
     by_last = {row["current_id"]: row for row in rows if row["current_id"] is not None}
-    page = template("growth.html.jinja").render(
+    write_page(
+        path,
+        "growth.html.jinja",
         timeline=timeline,
         columns=GROWTH_COLUMNS,
         rows=[{name: shown(value) for name, value in row.items()} for row in rows],
@@ -301,12 +302,7 @@ def write_growth_page(
             for one in timeline.tracks
         ],
         risk=risk,
-        colours=COLOURS,
-        window=LUNG_WINDOW,
-        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )
-    with new_file(path) as temporary:
-        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
 
 
 def _maker(scan: ChestScan, labels: sitk.Image) -> PictureMaker:

@@ -130,7 +130,9 @@ def write_report(
     lobes = any(one.lobe for one in findings.nodules)
     maker = PictureMaker(hu, lungs, findings)
     levels = [(_shown(hu, scan, k), picture) for k, picture in maker.levels()]
-    page = template("report.html.jinja").render(
+    write_page(
+        path,
+        "report.html.jinja",
         scan=scan,
         facts=_facts(scan),
         notes=provenance.get("input", {}).get("notes", scan.notes),
@@ -146,12 +148,7 @@ def write_report(
         columns=COLUMNS,
         table=[name for name in TABLE if name != "lobe" or lobes],
         provenance=provenance,
-        colours=COLOURS,
-        window=LUNG_WINDOW,
-        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )
-    with new_file(path) as temporary:
-        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
 
 
 def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _Row:
@@ -197,8 +194,17 @@ def _change(facts: NoduleFacts) -> str:
     return text
 
 
-def template(name: str) -> Any:
-    """Load a template of `Resources` with the shared filters."""
+def write_page(path: Path, template: str, **values: Any) -> None:
+    """Write a new HTML file.
+
+    Args:
+        path: the new file.
+        template: the name of one in `Resources`.
+        values: what it shows, beside the colours of nodules, the window of pictures and the time.
+
+    Raises:
+        InputError: if `path` exists.
+    """
     environment = Environment(
         loader=PackageLoader("LungNoduleSegLib", "Resources"),
         autoescape=True,
@@ -212,7 +218,14 @@ def template(name: str) -> Any:
     environment.tests["listed"] = lambda value: (
         isinstance(value, Sequence) and not isinstance(value, str)
     )
-    return environment.get_template(name)
+    page = environment.get_template(template).render(
+        values,
+        colours=COLOURS,
+        window=LUNG_WINDOW,
+        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+    )
+    with new_file(path) as temporary:
+        temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
 
 
 def _value(nodule: Nodule, name: str) -> str:
