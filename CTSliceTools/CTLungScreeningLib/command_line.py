@@ -45,6 +45,15 @@ OutputFolder = Annotated[
     Path, typer.Option("--output", "-o", help="Folder for the results; nothing is overwritten.")
 ]
 
+NewModel = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="New .keras file; its card is written beside it, the curves to NAME-training.",
+    ),
+]
+
 ModelOption = Annotated[
     Path | None,
     typer.Option(help="A model: its .json card or a file beside it; default: bundled."),

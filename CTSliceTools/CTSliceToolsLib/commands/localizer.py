@@ -8,6 +8,7 @@ import typer
 from CTLungScreeningLib.command_line import (
     DeviceOption,
     ModelOption,
+    NewModel,
     OutputFolder,
     ProgressOption,
     SeriesOption,
@@ -36,14 +37,7 @@ def train(
     data: Annotated[
         Path, typer.Argument(help="Folder of `partition`, with training/ and validation/.")
     ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help="New .keras file; its card is written beside it, the curves to NAME-training.",
-        ),
-    ],
+    output: NewModel,
     plan: LocalizerTrainingPlan,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from CTLungScreeningLib.command_line import (
+    NewModel,
     ProgressOption,
     emit_training,
     exit_if_failed,
@@ -136,14 +137,7 @@ def export_arrays(
 @with_options
 def train(
     store: Annotated[Path, typer.Argument(help="Folder of prepare-luna or prepare-lidc.")],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help="New .keras file; its card is written beside it, the curves to NAME-training.",
-        ),
-    ],
+    output: NewModel,
     plan: StoreTrainingPlan,
     progress: ProgressOption = ProgressStyle.BAR,
 ) -> None:
