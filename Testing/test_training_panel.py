@@ -345,7 +345,7 @@ class TestTraining(TrainingTest):
         save_chart(chart, PICTURES / "loss-lung.png")
         self.assertEqual(self.children(), set())
         self.assertEqual(self.epochs(), 2)
-        self.assertIn("Trained: epoch", self.ui.trainingLabel.text)
+        self.assertIn("Trained: best epoch", self.ui.trainingLabel.text)
         self.assertEqual(self.widget.model.file, self.model)
         self.assertEqual(self.widget.binding.parameters.modelFile, str(self.model))
         self.assertIn("patches", self.ui.modelBox.currentText)
