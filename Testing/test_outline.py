@@ -178,6 +178,8 @@ def test_a_mark_that_runs_into_the_wall_does_not_make_ground_glass_solid() -> No
         (20, Place.VESSEL, 2.5, Kernel.SHARP, 12, 100544),
         (30, Place.PLEURA, 1.25, Kernel.SHARP, 12, 100425),
         (30, Place.PLEURA, 5.0, Kernel.SHARP, 12, 100473),
+        (30, Place.VESSEL, 1.25, Kernel.SHARP, 25, 100527),
+        (30, Place.VESSEL, 2.5, Kernel.SHARP, 12, 100545),
     ],
     ids=[
         "on the wall",
@@ -186,6 +188,8 @@ def test_a_mark_that_runs_into_the_wall_does_not_make_ground_glass_solid() -> No
         "haze denser than half-way",
         "wall far from the mark",
         "wall far from the mark, thick slices",
+        "spicules and a vessel",
+        "spicules and a vessel, thicker slices",
     ],
 )
 def test_all_ground_glass_of_a_large_part_solid_nodule_belongs_to_it(

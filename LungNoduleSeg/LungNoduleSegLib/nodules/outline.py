@@ -304,17 +304,17 @@ def _outlined(
     solid = _grown(scene, scene.density, seed, around, level)
     # At the low threshold of ground glass the blur of vessels and of the solid part join, however
     # wide they are.
-    vessel_mm = np.inf
+    hazy_from = partial(
+        _grown, scene, scene.smooth, seed, around, at_most=SOLID_HU, vessel_mm=np.inf
+    )
     if solid is None:  # a vessel that runs on, perhaps through ground glass
         shown = _shown_haze(scene, solid_voxels)
-        whole = None
-        if shown is not None:
-            whole = _grown(scene, scene.smooth, seed, around, shown, SOLID_HU, vessel_mm=vessel_mm)
+        whole = None if shown is None else hazy_from(shown, rough=True)
         return whole, None if whole is None else _core(scene, whole), whole is not None
     haze, marked = _haze(scene, solid)
     if haze is None:
         return solid, None, True
-    whole = _grown(scene, scene.smooth, seed, around, haze, SOLID_HU, vessel_mm=vessel_mm)
+    whole = hazy_from(haze)
     most = (MOST_HAZE if marked else MOST_BESIDE) * scene.mark.sum() * spacing.prod()
     if whole is None or whole.volume_mm3 > most:
         return solid, None, not marked
@@ -324,7 +324,7 @@ def _outlined(
     rim = not marked and solid_share > MOST_SOLID_BESIDE
     if rim or (whole.volume_mm3 < MIN_GAIN * solid.volume_mm3 and not mostly_haze):
         return solid, None, True
-    return whole, core if solid_share <= MOST_SOLID else None, True
+    return hazy_from(haze, rough=True), core if solid_share <= MOST_SOLID else None, True
 
 
 def _densest(
@@ -384,6 +384,7 @@ def _grown(
     at_most: float = SOFT_HU,
     within: NDArray[np.bool_] | None = None,
     vessel_mm: float = VESSEL_MM,
+    rough: bool = False,
 ) -> _Part | None:
     """Grow a part from the seed to half-way between `around` and its own attenuation.
 
@@ -396,6 +397,7 @@ def _grown(
         at_most: what is denser does not count for its own.
         within: where it may lie; by default on the lung's side of the wall.
         vessel_mm: half the width of what is cut off at most.
+        rough: whether its surface is known to be rough.
 
     Returns:
         The part; None if it is no denser than its surroundings, or goes on beyond the last crop.
@@ -411,7 +413,9 @@ def _grown(
         dense[seed] = True
         if at_most < SOFT_HU:
             dense |= scene.mark & free & _closed(dense, spacing)
-        body, rest, cut = cut_free(dense & free, seed, spacing, scene.mark, vessel_mm, on_wall)
+        body, rest, cut = cut_free(
+            dense & free, seed, spacing, scene.mark, vessel_mm, on_wall, rough
+        )
         if (body & scene.rim).sum() > MOST_AT_RIM * np.cbrt(body.sum()) ** 2:
             if scene.last:
                 return None

@@ -28,6 +28,7 @@ def cut_free(
     mark: NDArray[np.bool_],
     vessel_mm: float,
     on_wall: bool,
+    rough: bool = False,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], bool]:
     """Separate the body of the piece with the seed from parts attached by a neck.
 
@@ -41,12 +42,14 @@ def cut_free(
         mark: the rough mask.
         vessel_mm: half the width of what is cut off at most.
         on_wall: whether the blur of the wall may join all that lies on it.
+        rough: whether its surface is known to be rough.
 
     Returns:
         The body, what was cut off or lies beside it, and whether anything was cut off.
     """
     box, piece, start = piece_at(dense, seed)
-    opened, cut = _with_bumps(piece, start, spacing, np.pad(mark[box], 1), vessel_mm, on_wall)
+    marked = np.pad(mark[box], 1)
+    opened, cut = _with_bumps(piece, start, spacing, marked, vessel_mm, on_wall, rough)
     body = np.zeros_like(dense)
     body[box] = opened[1:-1, 1:-1, 1:-1]
     return body, dense & ~body, cut
@@ -99,32 +102,38 @@ def _with_bumps(
     mark: NDArray[np.bool_],
     vessel_mm: float,
     on_wall: bool,
+    rough: bool,
 ) -> tuple[NDArray[np.bool_], bool]:
     """Give the body around the seed, and whether something was cut off.
 
     Bumps stay, and so does what the mark holds for the most part. The blur of a wall is a thin film
-    that joins them to one large part: there, what is thin is looked at apart.
+    that joins them to one large part: there, what is thin is looked at apart. What a wide opening
+    leaves of a rough surface is such a film, too: it stays, save beside what is cut off.
     """
     depth = ndimage.distance_transform_edt(piece, sampling=spacing)
     deepest = climb(np.where(mark, depth, 0), seed, spacing, 1.0)
     most = float(depth[deepest])
     reach = min(NECK * most, vessel_mm)
     opened, away = opened_at(deepest, piece, depth, reach, spacing)
-    thin = np.zeros_like(piece)
+    rest = piece & ~opened
+    thin = film = np.zeros_like(piece)
     if on_wall:
         thin = ndimage.distance_transform_edt(depth <= BLUR_MM, sampling=spacing) > BLUR_MM
-    kept, cut = opened, False
-    for some in (piece & ~opened & ~thin, piece & ~opened & thin):
+    elif rough and reach > VESSEL_MM:
+        film = rest & (away <= reach + BLUR_MM)
+    kept, off = opened, np.zeros_like(piece)
+    for some in (rest & ~film & ~thin, rest & ~film & thin):
         parts, count = ndimage.label(some)
         farthest = np.zeros(count + 1)
         where = np.flatnonzero(parts)
         np.maximum.at(farthest, parts.ravel()[where], away.ravel()[where])
         bumps = farthest - reach <= max(BUMP * most, 1.0)
         bumps |= np.bincount(parts.ravel(), mark.ravel()) >= 0.5 * np.bincount(parts.ravel())
-        bumps[0] = False
-        kept = kept | bumps[parts]
-        cut |= not bumps[1:].all()
-    return kept, cut
+        kept = kept | (some & bumps[parts])
+        off |= some & ~bumps[parts]
+    if film.any() and off.any():
+        film &= ndimage.distance_transform_edt(~off, sampling=spacing) > BLUR_MM
+    return kept | film, bool(off.any())
 
 
 def climb(
