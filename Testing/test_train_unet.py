@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pickle
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,6 +149,19 @@ def test_patches_prepared_in_processes_are_the_same(
     elsewhere.close()
     with pytest.raises(RuntimeError, match="after shutdown"):
         elsewhere[20]
+
+
+def test_a_lost_process_that_prepares_patches_is_reported(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patch_batches, "spare_processes", lambda: 1)
+    plan = PatchTrainingPlan(batch=4, patch=32, lesions=3, refresh=2, kept=2)
+    with closing(PatchBatches(StoredScans(read_store(store)), TINY, plan, 30)) as batches:
+        batches[0]
+        (process,) = multiprocessing.active_children()
+        process.kill()
+        with pytest.raises(InputError, match="Training was cut short"):
+            batches[20]
 
 
 @pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, 0, 1, -1, 0, 0, 0, -1, 0)])

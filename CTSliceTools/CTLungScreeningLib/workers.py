@@ -53,14 +53,22 @@ def each(
     try:
         with without_main_module():
             results = pool.map(guarded, items, chunksize=max(1, worth_a_process // 16))
-        yield from _reported(results, len(items), stage, progress)
-    except BrokenProcessPool as broken:
-        raise InputError(
-            f"{stage} was cut short, as one of its processes was ended (lack of memory?): "
-            "start it again, finished work is kept."
-        ) from broken
+        with refusing_lost_processes(stage):
+            yield from _reported(results, len(items), stage, progress)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def refusing_lost_processes(work: str) -> Iterator[None]:
+    """Raise an `InputError` that names the work if one of its processes is ended from outside."""
+    try:
+        yield
+    except BrokenProcessPool as broken:
+        raise InputError(
+            f"{work} was cut short, as one of its processes was ended (lack of memory?): "
+            "start it again, finished work is kept."
+        ) from broken
 
 
 MOST_PROCESSES = 61

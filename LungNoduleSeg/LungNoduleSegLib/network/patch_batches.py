@@ -9,7 +9,12 @@ import numpy as np
 import psutil
 
 from CTLungScreeningLib.keras_training import EpochBatches
-from CTLungScreeningLib.workers import process_pool, with_shared, without_main_module
+from CTLungScreeningLib.workers import (
+    process_pool,
+    refusing_lost_processes,
+    with_shared,
+    without_main_module,
+)
 from LungNoduleSegLib.network.inference import Preparation
 from LungNoduleSegLib.network.patches import (
     KINDS,
@@ -75,10 +80,15 @@ class PatchBatches(EpochBatches):
         return self._count
 
     def __getitem__(self, index: int) -> Batch:
-        """Return a batch: (batch, patch, patch, channels) and masks (batch, patch, patch, 1)."""
+        """Return a batch: (batch, patch, patch, channels) and masks (batch, patch, patch, 1).
+
+        Raises:
+            InputError: if a process was ended from outside, as by a lack of memory.
+        """
         plan = self._plan
         step = self.epoch * self._count + index
-        kept = self._keep(step // plan.refresh)
+        with refusing_lost_processes("Training"):
+            kept = self._keep(step // plan.refresh)
         patches = []
         for n in range(step * plan.batch, (step + 1) * plan.batch):
             turn, kind = divmod(n, KINDS)
