@@ -88,6 +88,9 @@ def dcmqi(program: str, *arguments: str | Path) -> None:
 VOLUME = ("IBSI", "YEKZ")
 """Code of the volume of voxels in a report."""
 
+SHOWN_VOLUME = ("SCT", "118565006")
+"""Code of the volume that the image shows, with the voxels at the edge counted by their share."""
+
 
 def groups(file: Path) -> list[Any]:
     """The measured regions of a report."""

@@ -28,7 +28,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS
 from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
 from LungNoduleSegLib.options import DEFAULT_MODEL, RunOptions
-from LungNoduleSegLib.results.reading import DICOM_NAMES
+from LungNoduleSegLib.results.reading import DICOM_KEY_IMAGES, DICOM_NAMES
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, SETTINGS_FOLDER, record_cost, run_kind
 from LungNoduleSegSlicer.panel.sample_data import CATEGORY
@@ -457,7 +457,10 @@ class TestResults(ResultsTest):
         ]
         self.volume.SetAttribute(INSTANCE_UIDS, " ".join(uids))
         self.save(lambda: self.widget.output.save_dicom(self.folder))
-        self.assertEqual({one.name for one in self.folder.iterdir()}, set(DICOM_NAMES))
+        written = {one.name for one in self.folder.iterdir()}
+        self.assertEqual(written, {*DICOM_NAMES, DICOM_KEY_IMAGES})
+        for name in written:
+            self.assertIn(str(self.folder / name), self.ui.outputLabel.text)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import LPS_TO_RAS
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from dicom_results import RECORD, VOLUME, dcmqi, groups, measures
+from dicom_results import RECORD, SHOWN_VOLUME, VOLUME, dcmqi, groups, measures
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv, write_nodules_csv
 from LungNoduleSegLib.results.reading import DICOM_REPORT, DICOM_SEGMENTATION, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.reading import RECORD as RECORD_FILE
@@ -137,8 +137,9 @@ def by_slicer(file: Path, folder: Path) -> dict[str, Points]:
 
 
 def measured_volumes(file: Path) -> list[float]:
-    """Volumes that a DICOM SR tells, mm3."""
-    return [measures(group)[VOLUME][0] for group in groups(file)]
+    """Volumes that a DICOM SR tells, of voxels or as the image shows them, mm3."""
+    found = (measures(group) for group in groups(file))
+    return [next(one[code][0] for code in (VOLUME, SHOWN_VOLUME) if code in one) for one in found]
 
 
 @pytest.mark.parametrize("code", ["LPS", "RAI", "PIR"])

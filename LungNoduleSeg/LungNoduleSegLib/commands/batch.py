@@ -174,12 +174,13 @@ def export_dicom(
     Example: `lung-nodule-seg export-dicom ~/results/chest`
     """
     with shown(progress) as shows:
-        from LungNoduleSegLib.results.reading import DICOM_NAMES  # noqa: PLC0415
+        from LungNoduleSegLib.results.reading import dicom_files  # noqa: PLC0415
         from LungNoduleSegLib.results.writing import write_dicom_of_run  # noqa: PLC0415
 
         write_dicom_of_run(results, output, shows, labelmap)
         folder = output or results
-        shows.emit({"output": str(folder)}, f"{' and '.join(DICOM_NAMES)} are in {folder}")
+        names = ", ".join(file.name for file in dicom_files(folder))
+        shows.emit({"output": str(folder)}, f"{names} are in {folder}")
 
 
 def unpack(

@@ -53,6 +53,12 @@ DICOM_NAMES = (DICOM_SEGMENTATION, DICOM_REPORT)
 """Always written; `DICOM_KEY_IMAGES` only with nodules."""
 
 
+def dicom_files(folder: Path) -> list[Path]:
+    """Return the DICOM files that were written into a folder."""
+    files = (folder / name for name in (*DICOM_NAMES, DICOM_KEY_IMAGES))
+    return [file for file in files if file.exists()]
+
+
 def result_names(
     scene: bool, dicom: bool = False, probability: bool = False, masks: bool = False
 ) -> list[str]:

@@ -20,7 +20,7 @@ from CTLungScreeningSlicer.panel.widgets import (
     shown_errors,
 )
 from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS
-from LungNoduleSegLib.results.reading import DICOM_NAMES, REPORT, TABLE
+from LungNoduleSegLib.results.reading import REPORT, TABLE, dicom_files
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
@@ -59,11 +59,12 @@ class OutputSection(Section):
     def save_report(self, path: Path) -> None:
         """Write the report, and open it in the browser if that is ticked."""
 
-        def opened() -> None:
+        def done() -> None:
+            self._show_files([path])
             if self._ui.openReportBox.checked:
                 qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
 
-        self._save([path], lambda results: self._logic.saving.reportWork(results, path), opened)
+        self._save(lambda results: self._logic.saving.reportWork(results, path), done)
 
     def save_table(self, path: Path) -> None:
         """Write the table."""
@@ -74,30 +75,22 @@ class OutputSection(Section):
                 self._show_files([path])
 
     def save_dicom(self, folder: Path) -> None:
-        """Write DICOM SEG and SR into a folder."""
+        """Write DICOM SEG, SR and, with nodules, key images into a folder."""
         self._save(
-            [folder / name for name in DICOM_NAMES],
             lambda results: self._logic.saving.dicomWork(results, folder, _dicom_files(results)),
+            lambda: self._show_files(dicom_files(folder)),
         )
 
     def _save(
-        self,
-        files: Sequence[Path],
-        make_work: Callable[[ResultNodes], Work[None]],
-        then: Callable[[], None] = lambda: None,
+        self, make_work: Callable[[ResultNodes], Work[None]], done: Callable[[], None]
     ) -> None:
-        """Write files in a child process, then say so."""
-
-        def done(_result: None) -> None:
-            self._show_files(files)
-            then()
-
+        """Write files in a child process, then call `done`."""
         results = self._results
         if results is None or not ensure_packages(self._requirements, TITLE):
             return
         show_text(self._ui.outputLabel, "")
         with shown_errors():
-            self.run_bar.start(make_work(results), done)
+            self.run_bar.start(make_work(results), lambda _result: done())
 
     def _show_files(self, files: Sequence[Path]) -> None:
         text = _("Saved: {files}").format(files="\n".join(map(str, files)))
