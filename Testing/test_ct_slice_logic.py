@@ -441,14 +441,17 @@ def test_commands_run_as_children_from_files_to_partition(
     (folder / "annotation.json").write_text(json.dumps(annotation))
     logic.commands.run("normalize", tmp_path / "data")
     assert (tmp_path / "data" / "combined_normalized_locations.json").is_file()
-    result = logic.commands.run("convert", tmp_path / "data", tmp_path / "npz")
+    result = logic.commands.run("convert", tmp_path / "data", "-o", tmp_path / "npz")
     assert result["made"] == len(files)
-    logic.commands.run("partition", tmp_path / "npz", tmp_path / "parts", "--hard-links")
-    assert len(list((tmp_path / "parts").rglob("*.npz"))) == len(files)
+    parts = tmp_path / "parts"
+    logic.commands.run("partition", tmp_path / "npz", "-o", parts, "--hard-links")
+    assert len(list(parts.rglob("*.npz"))) == len(files)
     with pytest.raises(InputError, match="nowhere"):
-        logic.commands.run("evaluate", tmp_path / "nowhere", tmp_path / "out", "--model", reader)
+        logic.commands.run(
+            "evaluate", tmp_path / "nowhere", "-o", tmp_path / "out", "--model", reader
+        )
     with pytest.raises(InputError, match="nowhere"):
-        logic.commands.run("train", tmp_path / "nowhere", tmp_path / "out.keras")
+        logic.commands.run("train", tmp_path / "nowhere", "-o", tmp_path / "out.keras")
 
 
 def _cancel(*_: Any) -> None:

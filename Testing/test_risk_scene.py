@@ -282,4 +282,4 @@ def test_a_real_scan_on_nodes(scene: Any, shared_data: Path, tmp_path: Path) -> 
     assert largest is not None
     categories = {one.guideline: one.category for one in largest.guidelines}
     assert categories["Lung-RADS v2022"] == "4B"
-    assert "age in years" in largest.models[0].missing
+    assert largest.models[0].missing == ("sex", "upper lobe location")
