@@ -324,7 +324,9 @@ def _outlined(
     rim = not marked and solid_share > MOST_SOLID_BESIDE
     if rim or (whole.volume_mm3 < MIN_GAIN * solid.volume_mm3 and not mostly_haze):
         return solid, None, True
-    return hazy_from(haze, rough=True), core if solid_share <= MOST_SOLID else None, True
+    if whole.cut and scene.free.all():  # elsewhere a rough surface comes out the same
+        whole = hazy_from(haze, rough=True)
+    return whole, core if solid_share <= MOST_SOLID else None, True
 
 
 def _densest(
