@@ -34,7 +34,7 @@ from CTLungScreeningSlicer.panel.run_bar import (
 from CTLungScreeningSlicer.panel.section import Debounced, Signal
 from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
 from CTLungScreeningSlicer.panel.slice_views import KeyShortcuts
-from CTLungScreeningSlicer.panel.widgets import ModelChooser
+from CTLungScreeningSlicer.panel.widgets import ModelChooser, choose_new_file
 from panel_host import ROOT, write_card
 from slicer_host.actions import press, process_events, tool_tip, wait_until
 
@@ -303,6 +303,31 @@ class TestProgressText(unittest.TestCase):
     def test_durations(self) -> None:
         words = {0.2: "1 s", 59: "59 s", 59.9: "1 min", 3570: "1 h", 7800: "2 h 10 min"}
         self.assertEqual({seconds: duration_text(seconds) for seconds in words}, words)
+
+
+class TestNewFile(unittest.TestCase):
+    def answer(self, name: str, button: str) -> Path | None:
+        """Ask for a file named `name`, and press a button of the dialog."""
+
+        def press_button() -> None:
+            (dialog,) = (
+                one
+                for one in slicer.app.topLevelWidgets()
+                if isinstance(one, qt.QFileDialog) and one.visible
+            )
+            getattr(dialog, button)()
+
+        qt.QTimer.singleShot(200, press_button)
+        return choose_new_file("Save the table", name, "Table (*.csv)", ".csv")
+
+    @unittest.skipIf(slicer_host.is_real(), "the system's own dialog cannot be pressed")
+    def test_nobody_is_asked_to_replace_a_file(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            there = Path(folder) / "nodules.csv"
+            there.touch()
+            self.assertEqual(self.answer(str(there), "accept"), there)
+            self.assertEqual(self.answer(str(there.with_suffix("")), "accept"), there)
+            self.assertIsNone(self.answer(str(there), "reject"))
 
 
 class TestSignal(unittest.TestCase):

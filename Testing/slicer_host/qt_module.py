@@ -78,10 +78,6 @@ class FileDialog(QtWidgets.QFileDialog):
     def getOpenFileName(*arguments: Any) -> str:
         return QtWidgets.QFileDialog.getOpenFileName(*arguments)[0]
 
-    @staticmethod
-    def getSaveFileName(*arguments: Any) -> str:
-        return QtWidgets.QFileDialog.getSaveFileName(*arguments)[0]
-
 
 def _find(root: QtWidgets.QWidget, name: str) -> Any:
     found = root if root.property("objectName") == name else root.findChild(QtWidgets.QWidget, name)

@@ -45,9 +45,18 @@ def choose_file(title: str, filters: str) -> Path | None:
 
 
 def choose_new_file(title: str, name: str, filters: str, suffix: str) -> Path | None:
-    """Ask for a file to write; one without a suffix gets `suffix`."""
-    file = _path(qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, name, filters))
-    return file.with_suffix(suffix) if file is not None and not file.suffix else file
+    """Ask for a file to write; one without a suffix gets `suffix`.
+
+    Nothing is ever replaced, so the dialog does not offer to.
+    """
+    dialog = qt.QFileDialog(slicer.util.mainWindow(), title, "", filters)
+    dialog.acceptMode = qt.QFileDialog.AcceptSave
+    dialog.setOption(qt.QFileDialog.DontConfirmOverwrite, True)
+    dialog.defaultSuffix = suffix.removeprefix(".")
+    dialog.selectFile(name)
+    chosen = dialog.selectedFiles() if dialog.exec() else ()
+    dialog.deleteLater()
+    return _path(chosen[0]) if chosen else None
 
 
 def choose_folder(title: str, start: str) -> Path | None:
