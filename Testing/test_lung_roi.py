@@ -200,6 +200,23 @@ def test_an_opaque_lung_leaves_the_other_on_its_side(chest: Chest, lost: int) ->
     assert np.count_nonzero(found == lost) < 0.01 * np.count_nonzero(labels == lost)
 
 
+@pytest.mark.parametrize("margin", [-8, 0, 8])
+@pytest.mark.parametrize("skin", [True, False])
+@pytest.mark.parametrize("side", [RIGHT_LUNG, LEFT_LUNG])
+def test_a_picture_of_one_lung_names_its_side(
+    chest: Chest, side: int, skin: bool, margin: int
+) -> None:
+    """It ends in the mediastinum, and beyond the skin or in the ribs."""
+    image, labels = chest
+    columns = np.nonzero(labels == side)[2]
+    first, last = int(columns.min()), int(columns.max())
+    middle = image.GetSize()[0] // 2 + margin
+    outer = 40 if skin else 4
+    part = slice(first - outer, middle) if side == RIGHT_LUNG else slice(middle, last + outer)
+    found = labels_of(image[part, 60:200])
+    assert np.count_nonzero(found == side) > 0.95 * np.count_nonzero(found)
+
+
 def test_a_consolidated_lobe_takes_nothing_else_away(chest: Chest) -> None:
     image, labels = chest
     hu = sitk.GetArrayFromImage(image)

@@ -1,10 +1,10 @@
-"""Each implausible property of the lungs gives one sentence."""
+"""Each implausible property of the lungs, and where they are cut, gives one sentence."""
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from LungNoduleSegLib.lungs.labels import implausible
+from LungNoduleSegLib.lungs.labels import cut_lungs, implausible
 
 
 def lungs(*boxes: tuple[int, slice]) -> sitk.Image:
@@ -40,3 +40,20 @@ def test_each_implausible_property_gives_one_sentence(
     assert len(found) == len(sentences)
     for expected, sentence in zip(sentences, found, strict=True):
         assert expected in sentence
+
+
+@pytest.mark.parametrize(
+    ("image", "ends"),
+    [
+        (lungs((1, slice(10, 60)), (2, slice(10, 60))), None),
+        (lungs((1, slice(60)), (2, slice(10, 60))), "bottom"),
+        (lungs((1, slice(40)), (2, slice(80))), "bottom and the top"),
+        (lungs((1, slice(10, 60)), (2, slice(10, 60)))[:, 15:], "front"),
+        (lungs((1, slice(10, 60)), (2, slice(10, 60)))[40:], "right"),
+        (lungs((1, slice(10, 60)), (2, slice(10, 60)))[:40], "left"),
+    ],
+)
+def test_an_end_within_the_lungs_is_named(image: sitk.Image, ends: str | None) -> None:
+    found = cut_lungs(image)
+    assert len(found) == (ends is not None)
+    assert all(f"at the {ends}:" in sentence for sentence in found)

@@ -2,8 +2,14 @@
 
 import json
 
+import numpy as np
+import SimpleITK as sitk
+
+from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.nodules.uncertainty import MEASURES, MODEL, measurement_interval
+from LungNoduleSegLib.phantom.crops import CropSpec, make_crop
+from LungNoduleSegLib.pipeline import cut_nodules
 
 EASY = {
     "diameter_mm": 10.0,
@@ -58,3 +64,20 @@ def test_the_intervals_hold_the_truth_of_nodules_that_they_were_not_fitted_on() 
     assert set(record["held"]) == set(MEASURES)
     for measure in ("longest", "across", "mean", "volume"):
         assert 0.93 <= record["held"][measure] <= 0.97
+
+
+def test_what_the_scan_cuts_is_noted_and_has_no_interval() -> None:
+    crop = make_crop(CropSpec(14.0))
+    crop.lungs[:, :, :3] = False
+    middle = int(np.nonzero(crop.mask)[0].mean())
+    for part, cut in ((slice(None), False), (slice(middle, None), True)):
+        arrays = (crop.mask.astype(np.float32), crop.hu, crop.lungs.astype(np.uint8))
+        probability, hu, lungs = (sitk.GetImageFromArray(one[part]) for one in arrays)
+        for image in (probability, hu, lungs):
+            image.SetSpacing(crop.spacing[::-1].tolist())
+        found = find_nodules(probability, hu, lungs, NoduleRules(), hu)
+        (nodule,) = found.nodules
+        assert (nodule.volume_pm_mm3 is None) == cut
+        assert [note.split(":")[0] for note in cut_nodules(found.labels)] == [
+            "Nodule 1 reaches the end of the scan"
+        ] * cut

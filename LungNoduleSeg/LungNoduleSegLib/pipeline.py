@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.engine import Device
@@ -15,7 +16,7 @@ from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.detectors.detection import Detection, Detector
-from LungNoduleSegLib.lungs.labels import implausible
+from LungNoduleSegLib.lungs.labels import cut_lungs, implausible
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import LungMethod, read_lungs, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules, with_lobes
@@ -77,6 +78,21 @@ def too_coarse(spacing: tuple[float, ...]) -> tuple[str, ...]:
     )
 
 
+def cut_nodules(labels: sitk.Image) -> tuple[str, ...]:
+    """Say so of nodules that reach the end of the scan, which measures cannot be trusted.
+
+    Args:
+        labels: the nodules by number on the lungs' part of the scan.
+    """
+    array = sitk.GetArrayViewFromImage(labels)
+    ends = [np.moveaxis(array, axis, 0)[[0, -1]].ravel() for axis in range(array.ndim)]
+    numbers = np.unique(np.concatenate(ends))
+    return tuple(
+        f"Nodule {number} reaches the end of the scan: it may be larger than measured."
+        for number in numbers[numbers > 0]
+    )
+
+
 def analyse(
     scan: CTScan,
     detector: Detector,
@@ -114,6 +130,7 @@ def analyse(
                 lungs = segment_lungs(view.image, method, progress)
             except InputError as error:
                 raise InputError(f"{scan.source}: {error}") from None
+        cut = cut_lungs(lungs)
         lungs, hu = crop_to(lungs, view.image)
         lobes = None if lobes is None else onto_grid(lobes, lungs, 0)
     with timing.stage("Nodules", progress):
@@ -127,7 +144,9 @@ def analyse(
     notes = (
         *scan.notes,
         *too_coarse(hu.GetSpacing()),
+        *cut,
         *implausible(lungs),
+        *cut_nodules(findings.labels),
         *detector.notes,
         *found.notes,
     )

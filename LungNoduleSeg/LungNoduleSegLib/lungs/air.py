@@ -16,6 +16,10 @@ BLOCK_MM = 2.5
 LEAST_TISSUE_HU = -200
 HIGHEST_HU = 200
 """Replaces bone and metal, so that a block's mean separates air and tissue beside them too."""
+DENSE_HU, CUT = 100, 0.4
+"""Bone and contrast agent are denser: mediastinum and spine have far more of them than ribs. A
+picture that ends there has more of them in its outermost column than at its other side, by this
+share of the fullest column; in those of one lung made from four scans by at least 0.7."""
 IN_PLANE = ndimage.generate_binary_structure(3, 1)
 IN_PLANE[[0, 2]] = False
 
@@ -30,7 +34,7 @@ class CoarseGrid:
         factor: voxels in a block, (z, y, x); voxels left over at the far ends belong to none.
         first: the first block's place among all blocks of the scan, (z, y, x).
         x_mm: LPS x of each column of blocks.
-        midline_mm: LPS x of the middle of the body, taken from the tissue in all slices.
+        midline_mm: LPS x of the middle of the body, see `_midline`.
         full_shape: of the scan, (z, y, x).
     """
 
@@ -52,14 +56,13 @@ class CoarseGrid:
         image = sitk.BinShrink(sitk.Clamp(axial, axial.GetPixelID(), LOWEST_HU, HIGHEST_HU), factor)
         hu = sitk.GetArrayFromImage(image).astype(np.float32)
         x_mm = image.GetOrigin()[0] + np.arange(hu.shape[2]) * image.GetSpacing()[0]
-        tissue = np.count_nonzero(hu > LEAST_TISSUE_HU, axis=(0, 1))
         return cls(
             hu,
             spacing=image.GetSpacing()[::-1],
             factor=(factor[2], factor[1], factor[0]),
             first=(0, 0, 0),
             x_mm=x_mm,
-            midline_mm=float(np.average(x_mm, weights=tissue if tissue.any() else None)),
+            midline_mm=_midline(x_mm, hu),
             full_shape=axial.GetSize()[::-1],
         )
 
@@ -112,6 +115,18 @@ class CoarseGrid:
             surface = y.between_rows(x.between_rows(z.between(field, k).T).T)
             plane[:] = labels[z.own[k]][y.own][:, x.own] * (surface < level)
         return drawn
+
+
+def _midline(x_mm: NDArray[np.floating], hu: NDArray[np.float32]) -> float:
+    """Give the LPS x of the middle of the body: where its tissue has its mean.
+
+    A picture of a single lung ends at the mediastinum: there the middle lies at that end.
+    """
+    dense, tissue = (np.count_nonzero(hu > least, (0, 1)) for least in (DENSE_HU, LEAST_TISSUE_HU))
+    right, left = dense[[0, -1]] / max(1, dense.max())
+    if abs(right - left) > CUT:
+        return float(x_mm[0] if right > left else x_mm[-1])
+    return float(np.average(x_mm, weights=tissue if tissue.any() else None))
 
 
 @dataclass(frozen=True)

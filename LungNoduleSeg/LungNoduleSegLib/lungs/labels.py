@@ -21,6 +21,9 @@ LARGEST_SECOND_PART = 0.02
 """Share of a lung that may lie apart from the rest: a slice's edge, a lobe's tip."""
 
 
+MOST_AT_END = 0.1
+"""Share of the lungs' largest section that may lie in the first or last one of the scan."""
+
 HIGHEST_MEDIAN_HU = -400
 """Half of a lung's voxels are darker, even of one with much disease; of other organs none are."""
 
@@ -73,6 +76,30 @@ def implausible(lungs: sitk.Image) -> tuple[str, ...]:
                     "largest: look at its outline."
                 )
     return tuple(found)
+
+
+ENDS = (("bottom", "top"), ("front", "back"), ("right", "left"))
+"""Names of the first and last section of an axial image along z, y and x; sides are the
+patient's."""
+
+
+def cut_lungs(lungs: sitk.Image) -> tuple[str, ...]:
+    """Say so where a scan ends within the lungs, so that a part of them cannot be judged.
+
+    Args:
+        lungs: labels, axial, of the whole scan.
+    """
+    inside = sitk.GetArrayViewFromImage(lungs) > 0
+    cut = []
+    for axis, names in enumerate(ENDS):
+        section = inside.sum(axis=tuple({0, 1, 2} - {axis}))
+        cut += [names[end] for end in (0, -1) if section[end] > MOST_AT_END * section.max()]
+    if not cut:
+        return ()
+    return (
+        f"The scan ends within the lungs, at the {' and the '.join(cut)}: nothing can be said of "
+        "what lies beyond.",
+    )
 
 
 class LungMethod(StrEnum):

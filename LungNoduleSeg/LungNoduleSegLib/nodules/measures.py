@@ -221,6 +221,8 @@ class NoduleMeter:
         longest, across = _rounded(diameters.longest_mm), _rounded(diameters.across_mm)
         mean = mean_axial_mm(longest, across)
         plane, largest = largest_plane(shape, spacing, mean)
+        ends = np.array(self.lungs.GetSize())[::-1] - 1
+        cut = bool((voxels == 0).any() or (voxels == ends).any())
         return Nodule(
             id=number,
             x=x,
@@ -248,7 +250,7 @@ class NoduleMeter:
             outline=outline.made_by,
             largest_plane=plane,
             largest_plane_mm=largest,
-            **_intervals(outline.image, (longest + across) / 2, volume, kind, spacing),
+            **_intervals(None if cut else image, (longest + across) / 2, volume, kind, spacing),
         )
 
 
@@ -259,7 +261,7 @@ def _intervals(
     kind: NoduleKind,
     spacing: NDArray[np.float64],
 ) -> dict[str, Any]:
-    """Half the 95 % intervals by column, if the outline is from the image."""
+    """Half the 95 % intervals by column, if the outline is from the image and whole."""
     if image is None:
         return {}
     half = measurement_interval(

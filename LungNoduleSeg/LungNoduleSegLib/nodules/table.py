@@ -211,7 +211,9 @@ COLUMNS = {
         "Origin of the outline: the image, or else the network, or a drawing by hand",
     ),
     "diameter_pm_mm": Column(
-        "± diameter", "mm", "Half the 95 % interval of the diameter; empty unless by the image"
+        "± diameter",
+        "mm",
+        "Half the 95 % interval of the diameter; empty unless by the image, and at the scan's end",
     ),
     "perpendicular_pm_mm": Column(
         "± perpendicular", "mm", "Half the 95 % interval of the perpendicular; as before"
