@@ -355,3 +355,33 @@ def test_a_layer_that_cannot_be_written_is_named() -> None:
     model = keras.Model(inputs, keras.layers.GaussianNoise(0.1, name="noise")(inputs))
     with pytest.raises(InputError, match=r"The layer noise \(GaussianNoise\) cannot be written"):
         to_onnx(model)
+
+
+USE = """
+import sys, time
+from pathlib import Path
+
+import numpy as np
+
+if sys.argv[1] == "export":
+    from CTLungScreeningLib.onnx_export import largest_differences
+from CTLungScreeningLib.engine import OnnxNetwork
+
+OnnxNetwork(Path(sys.argv[2])).predict_on_batch(np.zeros((1, 256, 256, 1), np.float32))
+time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize("use", ["run", "export"])
+def test_nothing_is_reported_to_the_maker_of_the_engine(tmp_path: Path, use: str) -> None:
+    """ONNX Runtime keeps an identifier of the computer and its events in the home folder."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "PYTHONPATH", "KERAS_BACKEND", "SYSTEMROOT")
+    }
+    environment |= {"HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", USE, use, str(LOCALIZER)]
+    subprocess.run(command, check=True, env=environment)
+    kept = [file for file in tmp_path.rglob("*") if "onnx" in file.name.lower()]
+    assert kept == []

@@ -41,6 +41,19 @@ _PROBE = 64
 """Rows and columns of the image that a GPU is tried on, if the network takes any size."""
 
 
+def onnx_runtime() -> Any:
+    """Import ONNX Runtime without its telemetry.
+
+    Official builds otherwise send Microsoft events about the computer and the process: from 1.29 on
+    those for Linux and macOS, which read the variable, and those for Windows.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime  # noqa: PLC0415 - keeps the command line quick
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 class Device(StrEnum):
     """Where networks run."""
 
@@ -126,7 +139,7 @@ class OnnxNetwork:
         Raises:
             InputError: if the file cannot be run.
         """
-        import onnxruntime  # noqa: PLC0415 - keeps the command line quick
+        onnxruntime = onnx_runtime()
 
         try:
             threads = 1 if small_batches else _threads()
@@ -192,7 +205,7 @@ class OnnxNetwork:
 
 def _gpus(file: Path, asked: bool) -> Iterator[tuple[str, Callable[[], _Run]]]:
     """Give the GPUs that are there, by name, each with what loads a network onto it."""
-    import onnxruntime  # noqa: PLC0415
+    onnxruntime = onnx_runtime()
 
     def load(provider: tuple[str, dict[str, str]]) -> _Run:
         session = onnxruntime.InferenceSession(file, _options(_threads()), [provider])
@@ -233,7 +246,7 @@ def _run_of(session: Any) -> _Run:
 
 
 def _options(threads: int) -> Any:
-    import onnxruntime  # noqa: PLC0415
+    onnxruntime = onnx_runtime()
 
     options = onnxruntime.SessionOptions()
     options.enable_mem_pattern = False  # DirectML needs it so

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from CTLungScreeningLib.engine import onnx_runtime
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
+
+onnxruntime = onnx_runtime()
 
 OPSET = 17
 """Version of the operators: ONNX Runtime has read it since 1.12 (2022)."""
