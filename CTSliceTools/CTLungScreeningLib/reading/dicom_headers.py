@@ -1,6 +1,7 @@
 """The header of one DICOM file: its patient and series, what it holds, and where its slices lie."""
 
 import struct
+import warnings
 import zlib
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
@@ -407,6 +408,44 @@ def modality_of(header: Dataset) -> str:
     if text_of(header, "SOPClassUID") in _CT_CLASSES and spelt not in _OTHER_MODALITIES:
         return "CT"
     return "CT without images" if spelt == "CT" and "Rows" not in header else spelt
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What a few tags tell of a DICOM file.
+
+    Attributes:
+        series: its SeriesInstanceUID.
+        modality: see `modality_of`.
+        image: whether it holds an image.
+        localizer: whether that is a localizer (scout).
+    """
+
+    series: str
+    modality: str
+    image: bool
+    localizer: bool
+
+    @property
+    def is_ct_slice(self) -> bool:
+        """Whether it is CT and no localizer."""
+        return self.modality == "CT" and not self.localizer
+
+
+def glimpse(file: Path) -> Glimpse | None:
+    """Read a few tags of a DICOM file; None if it is damaged, or CT that names no series."""
+    tags: list[Any] = ["Modality", "SOPClassUID", "Rows", "SeriesInstanceUID", "ImageType"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")
+        try:
+            header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
+            series, modality = text_of(header, "SeriesInstanceUID"), modality_of(header)
+            localizer = _is_localizer({"ImageType": value_of(header, "ImageType")})
+        except DAMAGED:
+            return None
+    if not modality or (modality == "CT" and not series):
+        return None
+    return Glimpse(series, modality, "Rows" in header, localizer)
 
 
 def refuse_deflate_bomb(file: Path) -> None:
