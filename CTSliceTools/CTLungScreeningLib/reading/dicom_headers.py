@@ -286,7 +286,7 @@ class Instance:
         series: identifiers of its series.
         modality: such as CT, in capitals; CT for any object of a class of CT images.
         patient: ID, name and birth date as they can be compared; empty where unknown.
-        body_part: what the header says of the part of the body, in small letters.
+        body_part: what body part and protocol the header names.
         number: Instance Number, or None.
         announced: how many images the acquisition is said to have, or None.
         frames: its CT slices, without localizers.
@@ -377,7 +377,7 @@ def read_instance(file: Path) -> Instance | None:
         series,
         modality,
         patient=tuple(_plain(header, key) for key in _PATIENT_TAGS),
-        body_part=" ".join(text_of(header, key) for key in _BODY_TAGS).lower(),
+        body_part=" ".join(text_of(header, key) for key in _BODY_TAGS),
         number=_whole(header, "InstanceNumber"),
         announced=_whole(header, "ImagesInAcquisition"),
         count=count,
@@ -395,7 +395,7 @@ def read_instance(file: Path) -> Instance | None:
 
 
 _PATIENT_TAGS = ("PatientID", "PatientName", "PatientBirthDate")
-_BODY_TAGS = ("BodyPartExamined", "SeriesDescription", "ProtocolName")
+_BODY_TAGS = ("BodyPartExamined", "ProtocolName")
 
 
 def modality_of(header: Dataset) -> str:
