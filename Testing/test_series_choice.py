@@ -35,6 +35,8 @@ def write(folder: Path, description: str, count: int = 9, step: float = 3.0, **f
         ({"ConvolutionKernel": "STANDARD"}, {"ConvolutionKernel": "LUNG", "count": 20}),
         ({"ConvolutionKernel": "FC08"}, {"ConvolutionKernel": "FC51", "count": 20}),
         ({"ConvolutionKernel": "Br40d"}, {"ConvolutionKernel": "Bl57d", "count": 20}),
+        ({"ConvolutionKernel": ["I31f", "3"]}, {"ConvolutionKernel": ["I50f", "3"], "count": 20}),
+        ({"ConvolutionKernel": "J30s"}, {"ConvolutionKernel": "J70h", "count": 20}),
         ({"count": 20}, {"count": 9}),
     ],
 )
@@ -64,7 +66,7 @@ def test_a_description_alone_shows_what_is_derived(tmp_path: Path) -> None:
 def test_what_a_series_is_called_counts_more_than_its_examination(
     tmp_path: Path, chest: str, other: str
 ) -> None:
-    whole = {"BodyPartExamined": "CHEST", "ProtocolName": "CAP"}
+    whole: dict[str, Any] = {"BodyPartExamined": "CHEST", "ProtocolName": "CAP"}
     write(tmp_path, chest, step=3.0, **whole)
     write(tmp_path, other, step=1.0, count=20, **whole)
     assert list_series(tmp_path)[0].description == chest

@@ -35,7 +35,7 @@ _DERIVED = re.compile(
     re.IGNORECASE,
 )
 _SHARP = re.compile(
-    r"lung|bone|edge|detail|sharp|^(b|br|bl|bv|hr|qr)[5-9]\d|^bl|^fc(3|5|8)\d|^y[abcd]$|^[ed]$|^l$",
+    r"lung|bone|edge|detail|sharp|^(b|br|bl|bv|hr|qr|i|j)[5-9]\d|^bl|^fc(3|5|8)\d|^y[abcd]$|^[ed]$|^l$",
     re.IGNORECASE,
 )
 """Our rule for kernels of lung and bone: Siemens from 50 up and Bl, GE LUNG, BONE and EDGE, Canon
