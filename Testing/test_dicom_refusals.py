@@ -67,6 +67,8 @@ def test_copies_are_left_out(tmp_path: Path) -> None:
     ("tag", "values"),
     [
         ("AcquisitionNumber", (2, 10)),
+        ("AcquisitionNumber", (0, 1)),
+        ("NominalPercentageOfCardiacPhase", (0.0, 10.0)),
         ("TemporalPositionIdentifier", (1, 2)),
         ("ConvolutionKernel", ("B30f", "B70f")),
         ("ContentTime", ("101112", "101312")),

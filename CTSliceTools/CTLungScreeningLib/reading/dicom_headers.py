@@ -236,7 +236,9 @@ def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -
         position=position,
         slope=slope,
         intercept=intercept,
-        acquisition={key: str(values[key]) for key in ACQUISITION_TAGS if values.get(key)},
+        acquisition={
+            key: str(values[key]) for key in ACQUISITION_TAGS if values.get(key) not in (None, "")
+        },
     )
 
 
