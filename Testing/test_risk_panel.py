@@ -202,6 +202,16 @@ class TestFacts(RiskTest):
         self.section.choose(LARGEST)
         self.assertEqual(self.editor(self.section.nodule, "spiculation").currentText, "yes")
 
+    def test_a_corrected_size_takes_the_measured_volume_out_of_the_form(self) -> None:
+        self.type(self.section.nodule, "longest_mm", "24")
+        volume = self.editor(self.section.nodule, "volume_mm3")
+        self.assertEqual(volume.placeholderText, "unknown")
+        self.assertIn(LABELS["volume_mm3"], self.rows()["NELSON"].tool_tip)
+        self.type(self.section.nodule, "volume_mm3", "7238")
+        self.assertEqual(self.values()["NELSON"], "NODCAT 4")
+        self.ui.clearFactsButton.click()
+        self.assertIn("(measured)", volume.placeholderText)
+
     def test_a_rejected_nodule_has_no_risk_and_counts_no_more(self) -> None:
         self.choose(self.section.nodule, "spiculation", True)
         self.widget.logic.review.setVerdict(self.results, LARGEST, Verdict.REJECTED)

@@ -98,7 +98,8 @@ def _with(one: Assessment, facts: object, name: str, value: Any) -> Any:
     """Return the outcome with another value of a fact, None if the value is impossible."""
     try:
         if facts is one.nodule:
-            return _outcome(assess(one.nodule.corrected(**{name: value}), one.patient))
+            other = one.nodule.overridden(Origin.GIVEN, **{name: value})  # and all else as it is
+            return _outcome(assess(other, one.patient))
         return _outcome(assess(one.nodule, replace(one.patient, **{name: value})))
     except InputError:
         return None

@@ -161,6 +161,12 @@ _LARGEST = {
 """The largest possible value of what is above 0."""
 
 
+_SIZES = ("longest_mm", "perpendicular_mm", "volume_mm3")
+
+_BY_SIZE = ("volume_mm3", "status", "doubling_days")
+"""Measured facts that a corrected size makes unknown."""
+
+
 @dataclass(frozen=True)
 class NoduleFacts:
     """Facts of one nodule, None where unknown.
@@ -236,7 +242,18 @@ class NoduleFacts:
         object.__setattr__(self, "origins", origins)
 
     def corrected(self, **values: Any) -> "NoduleFacts":
-        """Override facts with those entered by a person; None makes one unknown."""
+        """Override facts with those entered by a person; None makes one unknown.
+
+        Another size than the measured one means another outline: what was measured by the old one
+        becomes unknown, unless it is entered too.
+        """
+        if any(values.get(name) not in (None, getattr(self, name)) for name in _SIZES):
+            values = {
+                name: None
+                for name in _BY_SIZE
+                if self.origins.get(name) is Origin.MEASURED
+                and getattr(self, name) is not Status.NEW  # which it is at any size
+            } | values
         return self.overridden(Origin.GIVEN, **values)
 
     def overridden(self, origin: Origin, **values: Any) -> "NoduleFacts":

@@ -154,7 +154,8 @@ class RiskSection(Section):
         known = {
             name: Known(getattr(measured, name), measured.origins[name])
             for name in (*_NODULE, COUNT)
-            if getattr(measured, name) is not None
+            if getattr(one.nodule, name) is not None  # a corrected size makes some unknown
+            and getattr(measured, name) is not None
         }
         entered = self._logic.risk.enteredFacts(self._results)
         from_header = asdict(self._logic.risk.headerFacts(self._results))
