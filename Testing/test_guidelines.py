@@ -486,6 +486,19 @@ def test_an_examination_has_the_category_of_its_most_suspicious_nodule() -> None
     assert "S: " in examined(small, other_finding=True).notes[-1]
 
 
+def test_only_a_screening_ct_has_a_category_of_lung_rads() -> None:
+    results = [lung_rads(nodule(SOLID, 16, status=Status.BASELINE), PatientFacts(screening=False))]
+    for found in (results, []):
+        by_chance = classify_examination(found, PatientFacts(screening=False, other_finding=True))
+        assert (by_chance.category, by_chance.months) == ("", None)
+        assert "applies to screening CT" in by_chance.not_for
+    assert classify_examination(results, PatientFacts()).category == "4B"
+    unknown = classify_examination([], PatientFacts(other_finding=True))
+    assert (unknown.category, unknown.missing) == ("", (LABELS["screening"],))
+    waiting = PatientFacts(incomplete=Incomplete.NOT_EVALUABLE)
+    assert classify_examination([], waiting).category == "0"
+
+
 @pytest.mark.parametrize("why", [Incomplete.AWAITING_PRIOR, Incomplete.NOT_EVALUABLE])
 def test_an_incomplete_examination_is_of_category_0(why: Incomplete) -> None:
     found = examined(nodule(SOLID, 16, status=Status.BASELINE), incomplete=why)

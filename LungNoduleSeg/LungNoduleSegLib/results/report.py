@@ -141,8 +141,8 @@ def write_report(
         levels=levels,
         cards=[_card(maker, nodule, hu, scan) for nodule in findings.nodules],
         nodules=findings.nodules,
-        rows=[_row(one, findings.nodules, risk.patient) for one in risk.assessments],
-        examination=risk.examination,
+        rows=[_row(one, findings.nodules) for one in risk.assessments],
+        examination=None if risk.patient.screening is False else risk.examination,
         rejected={RULES[rule]: n for rule, n in findings.rejected_by_rule.items()},
         risk=risk_section(risk),
         columns=COLUMNS,
@@ -151,11 +151,9 @@ def write_report(
     )
 
 
-def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _Row:
+def _row(one: Assessment, nodules: Sequence[Nodule]) -> _Row:
     """Summarize an assessment for the overview table."""
-    facts = one.nodule
-    lung_rads, fleischner, *_ = one.guidelines
-    guideline = fleischner if patient.screening is False else lung_rads
+    facts, guideline = one.nodule, one.follow_up
     nodule = next((row for row in nodules if row.id == facts.id), None)
     lobe = {True: "upper lobe", False: "not the upper lobe", None: ""}
     origin = facts.origins.get("upper_lobe")

@@ -50,6 +50,12 @@ class Assessment:
     guidelines: tuple[GuidelineResult, ...]
 
     @property
+    def follow_up(self) -> GuidelineResult:
+        """The guideline for this kind of CT: Lung-RADS, or Fleischner if it is no screening CT."""
+        lung_rads, fleischner, *_ = self.guidelines
+        return fleischner if self.patient.screening is False else lung_rads
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """Labels of the facts that some model or guideline still needs, each once."""
         results: tuple[ModelResult | GuidelineResult, ...] = (*self.models, *self.guidelines)

@@ -248,14 +248,14 @@ def _grouped() -> dict[str, dict[str, Any]]:
 
 
 def nodule_title(one: Assessment) -> str:
-    """Name a nodule by its number, size and type, with its Lung-RADS category if there is one."""
+    """Name a nodule by its number, size and type, with its category if there is one."""
     facts = one.nodule
     sizes = [
         f"{size:.1f}" for size in (facts.longest_mm, facts.perpendicular_mm) if size is not None
     ]
     parts = [f"{' × '.join(sizes)} mm" if sizes else "", str(facts.kind or "")]
-    category = one.guidelines[0].category
-    parts += [f"{one.guidelines[0].guideline}: {category}"] if category else []
+    guideline = one.follow_up
+    parts += [f"{guideline.guideline}: {guideline.category}"] if guideline.category else []
     return f"{facts.id}: {', '.join(part for part in parts if part)}"
 
 
