@@ -24,6 +24,7 @@ from LungNoduleSegLib.risk.facts import (
     NoduleFacts,
     Origin,
     PatientFacts,
+    fact_text,
     measured_facts,
 )
 from LungNoduleSegLib.risk.guidelines import GuidelineResult, bts, fleischner, nelson
@@ -179,14 +180,8 @@ def _facts(facts: NoduleFacts | PatientFacts) -> list[str]:
         if f.name in LABELS and value is not None:
             origins = facts.origins if isinstance(facts, NoduleFacts) else {}
             origin = origins.get(f.name, Origin.GIVEN)
-            lines.append(f"  {LABELS[f.name]}: {_plain(value)} ({origin})")
+            lines.append(f"  {LABELS[f.name]}: {fact_text(f.name, value)} ({origin})")
     return lines
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _model(result: ModelResult) -> list[str]:

@@ -148,7 +148,7 @@ class PatientFacts:
             )
 
 
-_LARGEST = {
+LARGEST = {
     "longest_mm": MAX_MM,
     "perpendicular_mm": MAX_MM,
     "volume_mm3": MAX_MM3,
@@ -215,7 +215,7 @@ class NoduleFacts:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, largest in _LARGEST.items():
+        for name, largest in LARGEST.items():
             size = getattr(self, name)
             if size is not None and not 0 < size <= largest:
                 possible = "length above 0 mm" if name.endswith("_mm") else "number above 0"
@@ -284,6 +284,16 @@ LABELS = {
     one.name: one.option.help for kind in (PatientFacts, NoduleFacts) for one in options_of(kind)
 }
 """Labels of all facts in the panel, the command line and the report."""
+
+
+def fact_text(name: str, value: object) -> str:
+    """Write a fact: mm³ and days as whole numbers, others to one decimal, never as 0 if above."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, float):
+        return str(value)
+    near = round(value, 0 if name.endswith(("_mm3", "_days")) else 1)
+    return f"{near:.10g}" if near or not value else f"{value:.1g}"
 
 
 def measured_facts(

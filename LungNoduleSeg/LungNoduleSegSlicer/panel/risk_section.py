@@ -24,6 +24,7 @@ from LungNoduleSegSlicer.panel.risk_results import (
     Known,
     RiskResults,
     fill_contributions,
+    in_words,
     require_number,
 )
 from LungNoduleSegSlicer.panel.segment_section import TITLE
@@ -152,14 +153,18 @@ class RiskSection(Section):
         ui.riskNodule.currentIndex = self._numbers.index(number)
         measured = next(m for m in self._logic.risk.measuredFacts(self._results) if m.id == number)
         known = {
-            name: Known(getattr(measured, name), measured.origins[name])
+            name: Known(in_words(getattr(measured, name), name), measured.origins[name])
             for name in (*_NODULE, COUNT)
             if getattr(one.nodule, name) is not None  # a corrected size makes some unknown
             and getattr(measured, name) is not None
         }
         entered = self._logic.risk.enteredFacts(self._results)
         from_header = asdict(self._logic.risk.headerFacts(self._results))
-        of_patient = {n: Known(v, _("DICOM")) for n, v in from_header.items() if v is not None}
+        of_patient = {
+            name: Known(in_words(value, name), _("DICOM"))
+            for name, value in from_header.items()
+            if value is not None
+        }
         self.patient.show(of_patient | known, asdict(entered.patient) | dict(entered.shared))
         self.nodule.show(known, _entered_for(entered, number, one))
         ui.riskResults.visible = True
