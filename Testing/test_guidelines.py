@@ -450,6 +450,9 @@ def test_ground_glass_that_doubles_within_a_year_is_4x() -> None:
     assert lung_rads(one.corrected(months_since_previous=13.0), SCREENED).category == "2"
     assert lung_rads(one.corrected(doubling_days=360.0), SCREENED).category == "4X"
     assert lung_rads(one.corrected(doubling_days=370.0), SCREENED).category == "2"
+    fast = one.corrected(doubling_days=60.0)
+    assert lung_rads(fast.corrected(infection=True), SCREENED).category == "0"
+    assert lung_rads(fast.corrected(proven_benign=True), SCREENED).category == "2"
 
 
 def test_a_nodule_proven_benign_is_of_category_2() -> None:

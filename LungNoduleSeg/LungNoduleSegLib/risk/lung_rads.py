@@ -183,7 +183,8 @@ def _lung_rads(nodule: NoduleFacts) -> tuple[LungRads, str]:
     category, reason = _by_rows(nodule)
     if category in _RAISED and (nodule.suspicious_features or nodule.spiculation):
         return LungRads.VERY_SUSPICIOUS_FEATURES, f"{reason}, with suspicious features"
-    if nodule.type is NoduleKind.NON_SOLID and not nodule.proven_benign and _doubled(nodule):
+    decided = any(getattr(nodule, name) for name in _FIRST)
+    if nodule.type is NoduleKind.NON_SOLID and not decided and _doubled(nodule):
         return LungRads.VERY_SUSPICIOUS_FEATURES, "ground glass that doubled within a year"
     return category, reason
 
