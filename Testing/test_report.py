@@ -296,7 +296,7 @@ def test_risk_uses_the_facts_of_the_patient_largest_nodule_first(tmp_path: Path)
 
 def test_a_trained_model_and_doubts_are_in_the_report(tmp_path: Path) -> None:
     case = Case()
-    added = (Contribution("largest_volume_mm3", 310.25, 0.81),)
+    added = (Contribution("largest_volume_mm3", 14137.17, 0.81),)
     predicted = RiskPrediction("x.ubj", "XGBoost", "CT", 0.423, -1.5, added, ("Odd size.",))
     assessed = assess_scan(case.findings.nodules, case.lungs)
     risk = ScanRisk(PatientFacts(), assessed, predicted, ("Compare again.",))
@@ -304,7 +304,7 @@ def test_a_trained_model_and_doubts_are_in_the_report(tmp_path: Path) -> None:
     write_report(path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, risk)
     text = words(path.read_text(encoding="utf-8"))
     assert "42.3 % probability of cancer (XGBoost, x.ubj). Odd size." in text
-    assert "+0.810 largest_volume_mm3 = 310.2 mm³" in text
+    assert "+0.810 largest_volume_mm3 = 14137 mm³" in text
     assert "Compare again." in text
     copied = scan_text(risk)
     assert "CT: 42.3 % probability of cancer (XGBoost, x.ubj)" in copied

@@ -14,7 +14,7 @@ from LungNoduleSegLib.risk.assessment import Assessment
 from LungNoduleSegLib.risk.facts import LABELS, fact_text
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
-from LungNoduleSegLib.risk.prediction import SHOWN, RiskPrediction
+from LungNoduleSegLib.risk.prediction import SHOWN, RiskPrediction, feature_text
 from LungNoduleSegLib.risk.published_models import ModelResult
 
 
@@ -182,7 +182,7 @@ def fill_contributions(table: Any, prediction: RiskPrediction) -> None:
     most = max((abs(one.log_odds) for one in shown), default=0) or 1
     for row, one in enumerate(shown):
         about = SCAN_FEATURES[one.feature]
-        value = "–" if one.value is None else f"{one.value:.4g} {about.unit}".strip()
+        value = "–" if one.value is None else f"{feature_text(one.value)} {about.unit}".strip()
         for column, text in enumerate((one.feature, value, f"{one.log_odds:+.3f}", "")):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(about.description)
