@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.risk.assessment import assess_scan
+from LungNoduleSegLib.risk.assessment import assess_scan, to_text
 from LungNoduleSegLib.risk.clinical_data import (
     ClinicalData,
     add_prior_facts,
@@ -25,6 +25,7 @@ from LungNoduleSegLib.risk.facts import (
     PriorCancer,
     Sex,
     Status,
+    fact_text,
 )
 from LungNoduleSegLib.segmenter import NoduleSegmenter
 from test_published_models import table_row
@@ -97,6 +98,55 @@ def test_facts_come_before_growth_and_growth_before_the_image(tmp_path: Path) ->
     entered = ClinicalData(nodules={7: {"status": Status.NEW}})
     (found,) = assess_scan([table_row(0)], None, entered, growth)
     assert (found.nodule.status, found.nodule.origins["status"]) == (Status.NEW, Origin.GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("days", "doubling", "known"),
+    [
+        (1, 0.8, {"months_since_previous", "doubling_days"}),
+        (45_600, 1e9, {"months_since_previous", "doubling_days"}),
+        (46_000, 2e9, set()),  # a wrong date
+        (1, 0.0, {"months_since_previous"}),  # rounded in the table
+    ],
+)
+def test_no_interval_between_scans_stops_their_comparison(
+    days: int, doubling: float, known: set[str]
+) -> None:
+    row = {
+        "current_id": 7,
+        "lung_rads_change": "stable",
+        "prior_mean_mm": 8.4,
+        "current_mean_mm": 8.4,
+        "change": "grown",
+        "days": days,
+        "doubling_days": doubling,
+    }
+    growth = prior_facts([row])
+    assert {"months_since_previous", "doubling_days"} & set(growth[7]) == known
+    (found,) = assess_scan([table_row(0)], None, ClinicalData(), growth)
+    if days == 1:
+        assert found.nodule.months_since_previous == pytest.approx(12 / 365.25)
+        assert "months since the previous CT: 0.03 (measured)" in to_text(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("volume_mm3", 14137.17, "14137"),
+        ("volume_mm3", 1e9, "1000000000"),
+        ("volume_mm3", 0.2, "0.2"),
+        ("doubling_days", 210.4, "210"),
+        ("longest_mm", 9.0, "9"),
+        ("longest_mm", 7.26, "7.3"),
+        ("months_since_previous", 0.0329, "0.03"),
+        ("years_since_quitting", 0.0, "0"),
+        ("spiculation", True, "yes"),
+        ("status", Status.SLOWLY_GROWING, "slowly growing"),
+        ("count", 4, "4"),
+    ],
+)
+def test_facts_in_words(name: str, value: object, text: str) -> None:
+    assert fact_text(name, value) == text
 
 
 def test_growth_of_another_scan_is_refused() -> None:

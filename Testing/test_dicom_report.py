@@ -1,6 +1,7 @@
 """DICOM measurement reports: each measure under its code, about the right segment and images."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,13 @@ from dicom_results import (
 )
 from LungNoduleSegLib import cli
 from LungNoduleSegLib.nodules.table import NoduleKind, Outline, read_nodules_csv, write_nodules_csv
-from LungNoduleSegLib.results.dicom_report import KINDS, SCHEME, private
+from LungNoduleSegLib.results.dicom_report import (
+    BY_READER,
+    KINDS,
+    SCHEME,
+    SOLID_COMPONENT,
+    private,
+)
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.reading import (
     DICOM_KEY_IMAGES,
@@ -53,6 +60,7 @@ from LungNoduleSegLib.risk.facts import PatientFacts, Sex, Status
 NODULE_1 = {
     ("SCT", "103339001"): (7.25, "mm"),
     ("SCT", "103340004"): (5.5, "mm"),
+    ("SCT", "81827009"): (6.4, "mm"),
     ("DCM", "112031"): (-20.0, "[hnsf'U]"),
     ("DCM", "111012"): (87.5, "%"),
 }
@@ -350,6 +358,65 @@ def test_risk_growth_and_categories_are_in_the_report(scan: CTScan, tmp_path: Pa
     ]
     (category,) = whole[0].get_qualitative_evaluations(name=codes.DCM.AssessmentCategory)
     assert category.value.meaning == f"Lung-RADS v2022: {risk.examination.category}"
+
+
+def by_code(group: Any) -> dict[str, Any]:
+    """Measures of a region by the value of their code."""
+    return {one.name.value: one for one in group.get_measurements()}
+
+
+def uncertainties(one: Any) -> list[tuple[str, float, str]]:
+    """Code, value and unit of the uncertainty of a measure."""
+    return [
+        (item.name.value, float(item.value), item.unit.value)
+        for item in one[0].ContentSequence
+        if item.name.meaning.endswith("measurement uncertainty")
+    ]
+
+
+def test_sizes_are_those_that_were_assessed_and_their_intervals_have_units(
+    scan: CTScan, tmp_path: Path
+) -> None:
+    lungs, labels, (one, three) = results_on(scan)
+    part_solid = replace(
+        one,
+        kind=NoduleKind.PART_SOLID,
+        outline=Outline.IMAGE,
+        solid_mm=3.5,
+        solid_pm_mm=0.6,
+        diameter_pm_mm=0.5,
+        mean_diameter_pm_mm=0.4,
+        volume_pm_mm3=21.0,
+    )
+    given = {"kind": NoduleKind.SOLID, "longest_mm": 16.0, "perpendicular_mm": 14.0}
+    clinical = ClinicalData(nodules={3: given})
+    rows = [part_solid, replace(three, diameter_pm_mm=0.5, mean_diameter_pm_mm=0.4)]
+    risk = ScanRisk(clinical.patient, assess_scan(rows, lungs, clinical))
+    write_dicom(tmp_path, read_dicom_source(scan), lungs, labels, rows, RECORD, risk)
+    check_modules(pydicom.dcmread(tmp_path / DICOM_REPORT))
+    measured, entered = map(by_code, groups(tmp_path / DICOM_REPORT)[2:])
+
+    plus, minus = "371886008", "371885007"
+    for code, half, unit in (
+        ("103339001", 0.5, "mm"),
+        ("81827009", 0.4, "mm"),
+        (SOLID_COMPONENT.value, 0.6, "mm"),
+        (SHOWN_VOLUME[1], 21.0, "mm3"),
+    ):
+        assert uncertainties(measured[code]) == [(plus, half, unit), (minus, half, unit)]
+        assert measured[code].unit.value == unit
+        assert measured[code].method is None
+    assert measured[SOLID_COMPONENT.value].value == 3.5
+    assert measured["81827009"].derivation == codes.SCT.Mean
+
+    sizes = {"103339001": 16, "103340004": 14, "81827009": 15}
+    for code, size in sizes.items():
+        assert (entered[code].value, entered[code].method) == (size, BY_READER)
+        assert not uncertainties(entered[code])
+    assert {SHOWN_VOLUME[1], VOLUME[1]}.isdisjoint(entered), "of the outline that was wrong"
+    _, corrected = groups(tmp_path / DICOM_REPORT)[2:]
+    (kind,) = corrected.get_qualitative_evaluations(name=codes.DCM.OpacityDescriptor)
+    assert kind.value == KINDS[NoduleKind.SOLID]
 
 
 def test_report_with_risk_and_key_images_are_valid(scan: CTScan, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, Side
 from LungNoduleSegLib.results.growth_results import track_sentence
 from LungNoduleSegLib.risk import growth as growth_module
 from LungNoduleSegLib.risk.alignment import Alignment
+from LungNoduleSegLib.risk.clinical_data import prior_facts
 from LungNoduleSegLib.risk.facts import Status
 from LungNoduleSegLib.risk.growth import ChestScan, compare_scans, match, method_of, study_date
 from LungNoduleSegLib.risk.growth_rate import (
@@ -31,6 +32,7 @@ from LungNoduleSegLib.risk.growth_rate import (
 from LungNoduleSegLib.risk.growth_table import (
     TIMELINE_COLUMNS,
     follow,
+    growth_rows,
     lung_rads_status,
     write_timeline_csv,
 )
@@ -341,6 +343,97 @@ def test_slow_growth_over_several_scans_is_called_slow(chest: ChestScan) -> None
     assert track.change is Change.GROWN
     assert all(step and step.lung_rads is Status.STABLE for step in track.steps)
     assert lung_rads_status(track) is Status.SLOWLY_GROWING
+
+
+def at_days(chest: ChestScan, *found: tuple[int | None, Nodule | None]) -> list[ChestScan]:
+    """A scan on each day, None for one without a date, with a nodule or without."""
+    return [
+        replace(
+            chest,
+            name=str(n),
+            nodules=() if one is None else (one,),
+            date=None if day is None else date(2020, 1, 1) + timedelta(day),
+        )
+        for n, (day, one) in enumerate(found)
+    ]
+
+
+def by_hand(size: float) -> Nodule:
+    return replace(at(75, size), outline=Outline.HAND)
+
+
+def by_image(size: float) -> Nodule:
+    return replace(at(75, size), outline=Outline.IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "change"),
+    [
+        (((0, by_image(7)), (300, None), (360, by_image(7))), Status.STABLE, Change.UNCHANGED),
+        (((0, by_image(7)), (300, None), (360, by_image(9))), Status.GROWING, Change.GROWN),
+        (((0, by_image(7)), (300, None), (720, by_image(9))), None, Change.GROWN),
+        (((0, by_image(7)), (None, None), (720, by_image(7))), None, Change.UNCHANGED),
+        (((0, by_hand(7)), (300, None), (360, by_image(7))), None, Change.NOT_COMPARABLE),
+    ],
+)
+def test_a_nodule_that_one_scan_missed_is_compared_with_the_scan_before(
+    chest: ChestScan,
+    found: tuple[tuple[int | None, Nodule | None], ...],
+    status: Status | None,
+    change: Change,
+) -> None:
+    timeline = follow(at_days(chest, *found))
+    (track,) = timeline.tracks
+    assert [one is None for one in track.nodules] == [False, True, False]
+    assert (lung_rads_status(track), track.change) == (status, change)
+    (row,) = growth_rows(timeline)
+    assert (row["prior_id"], row["current_id"]) == (None, 1)
+    assert (row["prior_mean_mm"], row["days"]) == (7, found[-1][0] if found[1][0] else None)
+    facts = prior_facts([row])[1]
+    assert facts.get("status") is status
+    alike = change is not Change.NOT_COMPARABLE
+    assert facts.get("previous_mean_mm") == (7 if alike else None)
+    assert ("since it was last found" in track_sentence(track)) == alike
+
+
+def test_a_missed_nodule_is_not_compared_across_other_settings(chest: ChestScan) -> None:
+    """The threshold changed with the scan that missed it."""
+    scans = at_days(chest, (0, at(75, 7)), (300, None), (360, at(75, 7)))
+    scans = [replace(one, method={"threshold": str(n > 0)}) for n, one in enumerate(scans)]
+    (track,) = follow(scans).tracks
+    assert (track.change, track.rate) == (Change.NOT_COMPARABLE, None)
+
+
+def test_two_nodules_where_one_was_missed_are_both_followed(chest: ChestScan) -> None:
+    scans = at_days(chest, (0, at(75, 7)), (300, None), (360, None))
+    scans[2] = replace(scans[2], nodules=(at(75, 7, 1), at(83, 7, 2)))
+    timeline = follow(scans)
+    assert [row["current_id"] for row in growth_rows(timeline)] == [1, 2]
+    assert [lung_rads_status(one) for one in timeline.tracks] == [Status.STABLE, Status.NEW]
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        (((0, by_image(7)), (360, by_image(7.5)), (720, by_image(8.9))), Status.SLOWLY_GROWING),
+        (((0, by_hand(7)), (360, by_image(7)), (720, by_image(8.4))), Status.STABLE),
+        (
+            ((0, by_hand(6)), *((360 * n, by_image(6 + n)) for n in (1, 2, 3))),
+            Status.SLOWLY_GROWING,
+        ),
+        (((None, at(75, 7)), (None, at(75, 7)), (None, at(75, 9))), None),
+        (((None, at(75, 9)), (None, at(75, 6)), (None, at(75, 7.5))), None),
+        (((0, at(75, 4)), (400, at(75, 5.8)), (800, at(75, 7.6))), None),
+        (((0, at(75, 4)), (400, at(75, 5.8)), (800, at(75, 6.5))), Status.STABLE),
+        (((0, at(75, 7)), (300, None), (360, at(75, 8)), (720, at(75, 9))), Status.SLOWLY_GROWING),
+    ],
+)
+def test_slow_growth_takes_three_comparable_dates_and_small_steps(
+    chest: ChestScan, found: tuple[tuple[int | None, Nodule | None], ...], status: Status | None
+) -> None:
+    (track,) = follow(at_days(chest, *found)).tracks
+    assert track.change is Change.GROWN
+    assert lung_rads_status(track) is status
 
 
 @pytest.mark.parametrize(

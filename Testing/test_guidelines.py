@@ -450,6 +450,9 @@ def test_ground_glass_that_doubles_within_a_year_is_4x() -> None:
     assert lung_rads(one.corrected(months_since_previous=13.0), SCREENED).category == "2"
     assert lung_rads(one.corrected(doubling_days=360.0), SCREENED).category == "4X"
     assert lung_rads(one.corrected(doubling_days=370.0), SCREENED).category == "2"
+    fast = one.corrected(doubling_days=60.0)
+    assert lung_rads(fast.corrected(infection=True), SCREENED).category == "0"
+    assert lung_rads(fast.corrected(proven_benign=True), SCREENED).category == "2"
 
 
 def test_a_nodule_proven_benign_is_of_category_2() -> None:
@@ -484,6 +487,19 @@ def test_an_examination_has_the_category_of_its_most_suspicious_nodule() -> None
     assert "at least 4B" in unknown.reason
     assert examined(small, other_finding=True).category == "2S"
     assert "S: " in examined(small, other_finding=True).notes[-1]
+
+
+def test_only_a_screening_ct_has_a_category_of_lung_rads() -> None:
+    results = [lung_rads(nodule(SOLID, 16, status=Status.BASELINE), PatientFacts(screening=False))]
+    for found in (results, []):
+        by_chance = classify_examination(found, PatientFacts(screening=False, other_finding=True))
+        assert (by_chance.category, by_chance.months) == ("", None)
+        assert "applies to screening CT" in by_chance.not_for
+    assert classify_examination(results, PatientFacts()).category == "4B"
+    unknown = classify_examination([], PatientFacts(other_finding=True))
+    assert (unknown.category, unknown.missing) == ("", (LABELS["screening"],))
+    waiting = PatientFacts(incomplete=Incomplete.NOT_EVALUABLE)
+    assert classify_examination([], waiting).category == "0"
 
 
 @pytest.mark.parametrize("why", [Incomplete.AWAITING_PRIOR, Incomplete.NOT_EVALUABLE])

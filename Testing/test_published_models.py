@@ -506,6 +506,35 @@ def test_measured_facts_and_corrections_are_kept_apart() -> None:
     assert facts.longest_mm == 9.5
 
 
+GROWN = {"status": Status.GROWING, "doubling_days": 300.0, "previous_mean_mm": 6.0}
+
+
+def test_a_corrected_size_withdraws_what_the_wrong_outline_measured() -> None:
+    (facts,) = measured_facts([replace(table_row(0), volume_mm3=65.0)])
+    grown = facts.overridden(Origin.MEASURED, **GROWN)
+    patient = PatientFacts(high_risk=True)
+    by_outline = assess(grown, patient).guidelines
+    assert [one.category[:7] for one in by_outline[2:]] == ["growing", "NODCAT "]
+    for size in ({"longest_mm": 16.0, "perpendicular_mm": 14.0}, {"volume_mm3": 1700.0}):
+        wrong = grown.corrected(**size)
+        assert (wrong.status, wrong.doubling_days) == (None, None)
+        assert wrong.volume_mm3 == size.get("volume_mm3")
+        assert wrong.previous_mean_mm == 6
+    found = assess(grown.corrected(longest_mm=16.0, perpendicular_mm=14.0), patient)
+    lung_rads, _, bts, nelson = found.guidelines
+    assert lung_rads.missing == (LABELS["status"],)
+    assert nelson.missing == (LABELS["volume_mm3"],)
+    assert bts.category == "" or "80 mm³" not in bts.category
+    told = {"longest_mm": 16.0, "volume_mm3": 1700.0, "status": Status.STABLE}
+    kept = grown.corrected(**told)
+    assert (kept.volume_mm3, kept.status, kept.doubling_days) == (1700, Status.STABLE, None)
+    assert grown.corrected(longest_mm=grown.longest_mm, spiculation=True).doubling_days == 300
+    new = facts.overridden(Origin.MEASURED, status=Status.NEW).corrected(longest_mm=12.0)
+    assert (new.status, new.volume_mm3) == (Status.NEW, None)
+    entered = facts.corrected(status=Status.BASELINE).corrected(longest_mm=12.0)
+    assert entered.status is Status.BASELINE
+
+
 def test_every_fact_has_a_label() -> None:
     names = {*PatientFacts.__dataclass_fields__, *NoduleFacts.__dataclass_fields__}
     assert set(LABELS) == names - {"id", "origins"}

@@ -19,6 +19,7 @@ from CTLungScreeningLib.hu import LUNG_WINDOW
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import mean_axial_mm
+from LungNoduleSegLib.results.dicom_report import examination_group
 from LungNoduleSegLib.results.pictures import PictureMaker, overview_png
 from LungNoduleSegLib.results.report import write_report
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, ScanRisk, assess_scan, scan_text
@@ -164,6 +165,27 @@ def test_nothing_found_is_said(tmp_path: Path) -> None:
     assert "The table is empty" in text
 
 
+@pytest.mark.parametrize(
+    ("screening", "said"),
+    [
+        (None, "Lung-RADS v2022 of the examination: undetermined . Missing: screening CT."),
+        (True, "Lung-RADS v2022 of the examination: 1 (no lung nodule)."),
+        (False, ""),
+    ],
+)
+def test_a_scan_without_a_nodule_is_classed_only_if_it_is_a_screening_ct(
+    tmp_path: Path, screening: bool | None, said: str
+) -> None:
+    """The report and the DICOM report agree."""
+    case = Case(nodules=False)
+    risk = ScanRisk(PatientFacts(screening=screening), ())
+    page = tmp_path / "report.html"
+    write_report(page, *(case.scan, case.hu, case.lungs, case.findings, PROVENANCE, risk))
+    text = words(page.read_text(encoding="utf-8"))
+    assert (said in text) if said else ("Lung-RADS" not in text)
+    assert (examination_group(risk) is not None) == bool(screening)
+
+
 def test_slices_are_numbered_as_in_the_input(tmp_path: Path) -> None:
     page = words(Case(axes="LPI").report(tmp_path))
     assert "Longest diameter: slice 11, z 136.0 mm" in page
@@ -274,7 +296,7 @@ def test_risk_uses_the_facts_of_the_patient_largest_nodule_first(tmp_path: Path)
 
 def test_a_trained_model_and_doubts_are_in_the_report(tmp_path: Path) -> None:
     case = Case()
-    added = (Contribution("largest_volume_mm3", 310.25, 0.81),)
+    added = (Contribution("largest_volume_mm3", 14137.17, 0.81),)
     predicted = RiskPrediction("x.ubj", "XGBoost", "CT", 0.423, -1.5, added, ("Odd size.",))
     assessed = assess_scan(case.findings.nodules, case.lungs)
     risk = ScanRisk(PatientFacts(), assessed, predicted, ("Compare again.",))
@@ -282,7 +304,7 @@ def test_a_trained_model_and_doubts_are_in_the_report(tmp_path: Path) -> None:
     write_report(path, case.scan, case.hu, case.lungs, case.findings, PROVENANCE, risk)
     text = words(path.read_text(encoding="utf-8"))
     assert "42.3 % probability of cancer (XGBoost, x.ubj). Odd size." in text
-    assert "+0.810 largest_volume_mm3 = 310.2 mm³" in text
+    assert "+0.810 largest_volume_mm3 = 14137 mm³" in text
     assert "Compare again." in text
     copied = scan_text(risk)
     assert "CT: 42.3 % probability of cancer (XGBoost, x.ubj)" in copied
@@ -326,13 +348,18 @@ def test_the_first_screen_answers_what_a_radiologist_asks(tmp_path: Path) -> Non
         assert f"{mean:.1f} {one.volume_mm3:.0f}" in table
         assert found.guidelines[0].management in table
     assert "growing, doubling in 210 days" in table
-    by_chance = replace(risk, patient=PatientFacts(screening=False, high_risk=True))
+    found_by_chance = PatientFacts(screening=False, high_risk=True)
+    by_chance = ScanRisk(
+        found_by_chance,
+        assess_scan(case.findings.nodules, case.lungs, replace(given, patient=found_by_chance)),
+    )
     write_report(
         tmp_path / "chance.html",
         *(case.scan, case.hu, case.lungs, case.findings, PROVENANCE, by_chance),
     )
     page = (tmp_path / "chance.html").read_text(encoding="utf-8")
     assert "Fleischner 2017" in page[page.index('class="glance"') : page.index("</table>")]
+    assert "Lung-RADS" not in page[page.index("<main>") : page.index("</table>")]
     undecided = ScanRisk(PatientFacts(), assess_scan(case.findings.nodules, case.lungs))
     write_report(
         tmp_path / "undecided.html",

@@ -100,7 +100,7 @@ class TestFacts(RiskTest):
         form, measured = self.section.nodule, self.expected(ClinicalData()).nodule
         self.assertTrue(self.ui.riskNodule.currentText.startswith(f"{LARGEST}: "))
         self.assertEqual(
-            self.editor(form, "longest_mm").placeholderText, f"{measured.longest_mm:.4g} (measured)"
+            self.editor(form, "longest_mm").placeholderText, f"{measured.longest_mm:.1f} (measured)"
         )
         self.assertEqual(self.editor(form, "longest_mm").text, "")
         self.assertEqual(self.first_entry(form, "kind"), f"{measured.kind} (measured)")
@@ -201,6 +201,18 @@ class TestFacts(RiskTest):
         self.assertEqual(self.editor(self.section.nodule, "spiculation").currentIndex, 0)
         self.section.choose(LARGEST)
         self.assertEqual(self.editor(self.section.nodule, "spiculation").currentText, "yes")
+
+    def test_a_corrected_size_takes_the_measured_volume_out_of_the_form(self) -> None:
+        self.type(self.section.nodule, "longest_mm", "24")
+        volume = self.editor(self.section.nodule, "volume_mm3")
+        self.assertEqual(volume.placeholderText, "unknown")
+        self.assertIn(LABELS["volume_mm3"], self.rows()["NELSON"].tool_tip)
+        self.type(self.section.nodule, "volume_mm3", "14137.25")
+        self.assertEqual(self.values()["NELSON"], "NODCAT 4")
+        self.assertEqual(volume.text, "14137.25")
+        self.assertEqual(in_words(14137.25, "volume_mm3"), "14137")
+        self.ui.clearFactsButton.click()
+        self.assertIn("(measured)", volume.placeholderText)
 
     def test_a_rejected_nodule_has_no_risk_and_counts_no_more(self) -> None:
         self.choose(self.section.nodule, "spiculation", True)

@@ -122,6 +122,33 @@ def test_no_patient_is_predicted_by_a_model_that_knew_them(tmp_path: Path) -> No
         assert Scores.of(data.y, validation.probability).roc_auc < 0.75
 
 
+def test_patients_of_volume_files_come_from_the_labels_or_are_called_unknown(
+    tmp_path: Path,
+) -> None:
+    features, labels = cohort()
+    label = {row["patient_id"]: row["label"] for row in labels}
+    told = [
+        {"scan": row["scan"], "patient_id": row["patient_id"], "label": label[row["patient_id"]]}
+        for row in features
+    ]
+    nameless = write(tmp_path / "features.csv", [row | {"patient_id": ""} for row in features])
+    known = read_training_data(nameless, write(tmp_path / "both.csv", told), FeatureSet.TUTORIAL)
+    assert known.patients == tuple(row["patient_id"] for row in told)
+    report = train(known).report
+    assert "90 scans of 60 patients" in report
+    assert "trained without its patient" in report
+    half = [row | ({} if n % 2 else {"patient_id": ""}) for n, row in enumerate(told)]
+    some = read_training_data(nameless, write(tmp_path / "half.csv", half), FeatureSet.TUTORIAL)
+    result = train(some)
+    assert "45 scans of unknown patients" in result.report
+    assert "trained without its patient" not in result.report
+    for model in result.models.values():
+        assert model.card.training["scans_of_unknown_patients"] == 45
+    scans = [{name: row[name] for name in ("scan", "label")} for row in told]
+    none = read_training_data(nameless, write(tmp_path / "scans.csv", scans), FeatureSet.TUTORIAL)
+    assert "90 scans of up to 90 patients" in train(none).report
+
+
 def test_the_weight_of_cancer_is_three_the_balance_or_one(tables: tuple[Path, Path]) -> None:
     data = read_training_data(*tables, FeatureSet.TUTORIAL)
     assert data.features == tuple(SLICE_FEATURES)

@@ -186,7 +186,7 @@ def train_risk(
     feature_table: Annotated[Path, typer.Argument(help="The CSV file of `features`.")],
     labels: Annotated[
         Path,
-        typer.Argument(help="CSV: patient_id or scan, and label, which is 1 for cancer or 0."),
+        typer.Argument(help="CSV: patient_id, scan or both, and label: 1 for cancer or 0."),
     ],
     output: OutputFolder,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation by patient.")] = 3,

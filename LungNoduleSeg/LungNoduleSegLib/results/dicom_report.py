@@ -16,11 +16,12 @@ import SimpleITK as sitk
 from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import Lobe
-from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, mean_axial_mm
 from LungNoduleSegLib.results.dicom_segmentation import (
     MAKER,
     Algorithm,
@@ -32,7 +33,14 @@ from LungNoduleSegLib.results.dicom_segmentation import (
 from LungNoduleSegLib.results.dicom_source import DicomSource
 from LungNoduleSegLib.results.segments import LUNG_STYLES, SegmentStyle
 from LungNoduleSegLib.risk.assessment import Assessment, ScanRisk
-from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts, Status
+from LungNoduleSegLib.risk.facts import (
+    LABELS,
+    NoduleFacts,
+    Origin,
+    PatientFacts,
+    Status,
+    measured_facts,
+)
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
 from LungNoduleSegLib.risk.published_models import ModelResult
 
@@ -174,6 +182,13 @@ Database Consortium (LIDC) nodules".
 """
 
 
+SOLID_COMPONENT = private("Mean diameter of the solid component")
+"""DICOM has no concept for it."""
+
+BY_READER = private("Entered by a reader")
+"""Method of a size that overrides the measured one."""
+
+
 def make_report(
     source: DicomSource,
     segmentation: hd.seg.Segmentation,
@@ -207,8 +222,9 @@ def make_report(
     for nodule in nodules:
         style = style_of(nodule)
         assessed = risk.of(nodule.id) if risk else None
-        measurements = _measurements(nodule)
-        evaluations = [sr.QualitativeEvaluation(KIND, KINDS[nodule.kind])]
+        facts = assessed.nodule if assessed else measured_facts([nodule])[0]
+        measurements = _measurements(nodule, facts)
+        evaluations = [sr.QualitativeEvaluation(KIND, KINDS[facts.kind or nodule.kind])]
         if assessed is not None and risk is not None:
             measurements += risk_measurements(assessed, risk.patient)
             evaluations += risk_evaluations(assessed)
@@ -309,40 +325,42 @@ def _lung_volumes(lungs: sitk.Image) -> list[tuple[SegmentStyle, float]]:
     ]
 
 
-def _volume(mm3: float, pm_mm3: float | None = None, summed: bool = True) -> sr.Measurement:
+def _volume(mm3: float) -> sr.Measurement:
     return sr.Measurement(
-        codes.IBSI.VolumeFromVoxelSummation if summed else codes.SCT.Volume,
-        round(mm3, 3),
-        codes.UCUM.CubicMillimeter,
-        properties=_plus_minus(pm_mm3),
+        codes.IBSI.VolumeFromVoxelSummation, round(mm3, 3), codes.UCUM.CubicMillimeter
     )
 
 
-def _plus_minus(half: float | None) -> sr.MeasurementProperties | None:
-    """Code half the 95 % interval as upper and lower uncertainty (TID 310)."""
-    if half is None:
-        return None
-    return sr.MeasurementProperties(
-        upper_measurement_uncertainty=half, lower_measurement_uncertainty=half
+def _plus_minus(half: float, unit: Code) -> sr.MeasurementProperties:
+    """Code half the 95 % interval as upper and lower uncertainty (TID 310), in the same unit.
+
+    `MeasurementProperties` would give them no unit; TID 310 leaves it open.
+    """
+    properties = sr.MeasurementProperties()
+    for name in (
+        codes.SCT.RangeOfUpperMeasurementUncertainty,
+        codes.SCT.RangeOfLowerMeasurementUncertainty,
+    ):
+        relation = sr.RelationshipTypeValues.HAS_PROPERTIES
+        properties.append(sr.NumContentItem(name, half, unit, relationship_type=relation))
+    return properties
+
+
+def _measurements(nodule: Nodule, facts: NoduleFacts) -> list[sr.Measurement]:
+    """Return sizes as assessed, attenuation, and the output of the network."""
+    summed = facts.origins.get("volume_mm3") is Origin.MEASURED and (
+        nodule.outline is not Outline.IMAGE
     )
-
-
-def _measurements(nodule: Nodule) -> list[sr.Measurement]:
-    mm = codes.UCUM.Millimeter
+    volume = codes.IBSI.VolumeFromVoxelSummation if summed else codes.SCT.Volume
+    sizes = [
+        _size(codes.SCT.LongAxis, facts, "longest_mm", nodule.diameter_pm_mm),
+        _size(codes.SCT.ShortAxis, facts, "perpendicular_mm", nodule.perpendicular_pm_mm),
+        _mean_diameter(nodule, facts),
+        _size(SOLID_COMPONENT, facts, "solid_component_mm", nodule.solid_pm_mm),
+        _size(volume, facts, "volume_mm3", nodule.volume_pm_mm3, codes.UCUM.CubicMillimeter),
+    ]
     measurements = [
-        sr.Measurement(
-            codes.SCT.LongAxis,
-            nodule.diameter_mm,
-            mm,
-            properties=_plus_minus(nodule.diameter_pm_mm),
-        ),
-        sr.Measurement(
-            codes.SCT.ShortAxis,
-            nodule.perpendicular_mm,
-            mm,
-            properties=_plus_minus(nodule.perpendicular_pm_mm),
-        ),
-        _volume(nodule.volume_mm3, nodule.volume_pm_mm3, nodule.outline is not Outline.IMAGE),
+        *(size for size in sizes if size is not None),
         sr.Measurement(
             codes.DCM.AttenuationCoefficient,
             nodule.mean_hu,
@@ -356,6 +374,39 @@ def _measurements(nodule: Nodule) -> list[sr.Measurement]:
             sr.Measurement(codes.DCM.CertaintyOfFinding, percent, codes.UCUM.Percent)
         )
     return measurements
+
+
+def _size(
+    concept: Code | sr.CodedConcept,
+    facts: NoduleFacts,
+    name: str,
+    half: float | None,
+    unit: Code = codes.UCUM.Millimeter,
+) -> sr.Measurement | None:
+    """Code a size with half its 95 % interval, or as entered by a reader; None if unknown."""
+    value = getattr(facts, name)
+    if value is None:
+        return None
+    if facts.origins[name] is Origin.GIVEN:
+        return sr.Measurement(concept, round(value, 3), unit, method=BY_READER)
+    properties = None if half is None else _plus_minus(half, unit)
+    return sr.Measurement(concept, round(value, 3), unit, properties=properties)
+
+
+def _mean_diameter(nodule: Nodule, facts: NoduleFacts) -> sr.Measurement | None:
+    """Code the mean of the two diameters, which Lung-RADS and Fleischner use."""
+    if facts.longest_mm is None or facts.perpendicular_mm is None:
+        return None
+    unit, half = codes.UCUM.Millimeter, nodule.mean_diameter_pm_mm
+    given = Origin.GIVEN in (facts.origins["longest_mm"], facts.origins["perpendicular_mm"])
+    return sr.Measurement(
+        codes.SCT.Diameter,
+        mean_axial_mm(facts.longest_mm, facts.perpendicular_mm),
+        unit,
+        derivation=codes.SCT.Mean,
+        method=BY_READER if given else None,
+        properties=None if given or half is None else _plus_minus(half, unit),
+    )
 
 
 def make_key_images(

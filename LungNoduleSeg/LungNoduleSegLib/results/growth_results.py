@@ -345,7 +345,8 @@ def track_sentence(track: Track) -> str:
     if last is not None and last.others:
         text += f", with {_listed(last.others)} merged into it"
     if last is not None and last.volume_change is not None:
-        text += f", volume {100 * last.volume_change:+.0f} % since the last scan"
+        since = "it was last found" if last.missed else "the last scan"
+        text += f", volume {100 * last.volume_change:+.0f} % since {since}"
     return f"{text}{rate_words(track.rate)}"
 
 

@@ -20,7 +20,7 @@ from LungNoduleSegLib.nodules.table import COLUMNS, PLUS_MINUS, Nodule, mean_axi
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
 from LungNoduleSegLib.results.reading import RISK, read_run, risk_of
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, ScanRisk, assess_scan
-from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts
+from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts, fact_text
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
 from LungNoduleSegLib.risk.prediction import UNEXPLAINED, strongest
 
@@ -141,8 +141,8 @@ def write_report(
         levels=levels,
         cards=[_card(maker, nodule, hu, scan) for nodule in findings.nodules],
         nodules=findings.nodules,
-        rows=[_row(one, findings.nodules, risk.patient) for one in risk.assessments],
-        examination=risk.examination,
+        rows=[_row(one, findings.nodules) for one in risk.assessments],
+        examination=None if risk.patient.screening is False else risk.examination,
         rejected={RULES[rule]: n for rule, n in findings.rejected_by_rule.items()},
         risk=risk_section(risk),
         columns=COLUMNS,
@@ -151,11 +151,9 @@ def write_report(
     )
 
 
-def _row(one: Assessment, nodules: Sequence[Nodule], patient: PatientFacts) -> _Row:
+def _row(one: Assessment, nodules: Sequence[Nodule]) -> _Row:
     """Summarize an assessment for the overview table."""
-    facts = one.nodule
-    lung_rads, fleischner, *_ = one.guidelines
-    guideline = fleischner if patient.screening is False else lung_rads
+    facts, guideline = one.nodule, one.follow_up
     nodule = next((row for row in nodules if row.id == facts.id), None)
     lobe = {True: "upper lobe", False: "not the upper lobe", None: ""}
     origin = facts.origins.get("upper_lobe")
@@ -285,19 +283,11 @@ def _known_facts(facts: NoduleFacts | PatientFacts) -> dict[str, str]:
         value = getattr(facts, field.name)
         if field.name not in LABELS or value is None:
             continue
-        if isinstance(value, bool):
-            text = "yes" if value else "no"
-        else:
-            text = _fact_text(field.name, value) if isinstance(value, float) else str(value)
+        text = fact_text(field.name, value)
         if isinstance(facts, NoduleFacts):
             text += f" ({facts.origins[field.name]})"
         known[LABELS[field.name]] = text
     return known
-
-
-def _fact_text(name: str, value: float) -> str:
-    """Write a fact: mm³ and days as whole numbers, others to one decimal."""
-    return f"{value:.0f}" if name.endswith(("_mm3", "_days")) else f"{round(value, 1):g}"
 
 
 def _card(maker: PictureMaker, nodule: Nodule, hu: sitk.Image, scan: CTScan) -> _Card:

@@ -24,6 +24,7 @@ from LungNoduleSegLib.risk.facts import (
     NoduleFacts,
     Origin,
     PatientFacts,
+    fact_text,
     measured_facts,
 )
 from LungNoduleSegLib.risk.guidelines import GuidelineResult, bts, fleischner, nelson
@@ -48,6 +49,12 @@ class Assessment:
     patient: PatientFacts
     models: tuple[ModelResult, ...]
     guidelines: tuple[GuidelineResult, ...]
+
+    @property
+    def follow_up(self) -> GuidelineResult:
+        """The guideline for this kind of CT: Lung-RADS, or Fleischner if it is no screening CT."""
+        lung_rads, fleischner, *_ = self.guidelines
+        return fleischner if self.patient.screening is False else lung_rads
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -98,7 +105,8 @@ def _with(one: Assessment, facts: object, name: str, value: Any) -> Any:
     """Return the outcome with another value of a fact, None if the value is impossible."""
     try:
         if facts is one.nodule:
-            return _outcome(assess(one.nodule.corrected(**{name: value}), one.patient))
+            other = one.nodule.overridden(Origin.GIVEN, **{name: value})  # and all else as it is
+            return _outcome(assess(other, one.patient))
         return _outcome(assess(one.nodule, replace(one.patient, **{name: value})))
     except InputError:
         return None
@@ -172,14 +180,8 @@ def _facts(facts: NoduleFacts | PatientFacts) -> list[str]:
         if f.name in LABELS and value is not None:
             origins = facts.origins if isinstance(facts, NoduleFacts) else {}
             origin = origins.get(f.name, Origin.GIVEN)
-            lines.append(f"  {LABELS[f.name]}: {_plain(value)} ({origin})")
+            lines.append(f"  {LABELS[f.name]}: {fact_text(f.name, value)} ({origin})")
     return lines
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _model(result: ModelResult) -> list[str]:

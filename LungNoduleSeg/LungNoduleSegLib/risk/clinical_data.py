@@ -12,7 +12,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import parse_json
 from CTLungScreeningLib.options import spellings
 from LungNoduleSegLib.nodules.table import mean_axial_mm
-from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts, Status
+from LungNoduleSegLib.risk.facts import LABELS, LARGEST, NoduleFacts, Origin, PatientFacts, Status
 from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH, Change
 
 Values = Mapping[str, Any]
@@ -134,6 +134,8 @@ def parse_nodule(record: Mapping[str, Any], where: str) -> NoduleFacts:
 def prior_facts(rows: Iterable[Values]) -> dict[int, Values]:
     """Extract the facts of the current scan's nodules from a growth table, by number.
 
+    What exceeds the limits of a fact, such as a time between scans with a wrong date, is left out.
+
     Args:
         rows: with the columns of `GROWTH_COLUMNS`, as returned by `growth_row`.
     """
@@ -148,11 +150,15 @@ def prior_facts(rows: Iterable[Values]) -> dict[int, Values]:
             "status": Status(status) if status else None,
             "previous_mean_mm": row["prior_mean_mm"] if alike else None,
             "previous_solid_mm": row.get("prior_solid_mm") if alike else None,
-            "months_since_previous": days and round(days / DAYS_PER_MONTH, 1),
+            "months_since_previous": days and days / DAYS_PER_MONTH,
             "doubling_days": row["doubling_days"],
             _NOW: row["current_mean_mm"],
         }
-        found[int(row["current_id"])] = {n: v for n, v in values.items() if v is not None}
+        found[int(row["current_id"])] = {
+            name: value
+            for name, value in values.items()
+            if value is not None and (name not in LARGEST or 0 < value <= LARGEST[name])
+        }
     return found
 
 

@@ -148,7 +148,7 @@ class PatientFacts:
             )
 
 
-_LARGEST = {
+LARGEST = {
     "longest_mm": MAX_MM,
     "perpendicular_mm": MAX_MM,
     "volume_mm3": MAX_MM3,
@@ -159,6 +159,12 @@ _LARGEST = {
     "doubling_days": 1e9,
 }
 """The largest possible value of what is above 0."""
+
+
+_SIZES = ("longest_mm", "perpendicular_mm", "volume_mm3")
+
+_BY_SIZE = ("volume_mm3", "status", "doubling_days")
+"""Measured facts that a corrected size makes unknown."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +215,7 @@ class NoduleFacts:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, largest in _LARGEST.items():
+        for name, largest in LARGEST.items():
             size = getattr(self, name)
             if size is not None and not 0 < size <= largest:
                 possible = "length above 0 mm" if name.endswith("_mm") else "number above 0"
@@ -236,7 +242,18 @@ class NoduleFacts:
         object.__setattr__(self, "origins", origins)
 
     def corrected(self, **values: Any) -> "NoduleFacts":
-        """Override facts with those entered by a person; None makes one unknown."""
+        """Override facts with those entered by a person; None makes one unknown.
+
+        Another size than the measured one means another outline: what was measured by the old one
+        becomes unknown, unless it is entered too.
+        """
+        if any(values.get(name) not in (None, getattr(self, name)) for name in _SIZES):
+            values = {
+                name: None
+                for name in _BY_SIZE
+                if self.origins.get(name) is Origin.MEASURED
+                and getattr(self, name) is not Status.NEW  # which it is at any size
+            } | values
         return self.overridden(Origin.GIVEN, **values)
 
     def overridden(self, origin: Origin, **values: Any) -> "NoduleFacts":
@@ -267,6 +284,16 @@ LABELS = {
     one.name: one.option.help for kind in (PatientFacts, NoduleFacts) for one in options_of(kind)
 }
 """Labels of all facts in the panel, the command line and the report."""
+
+
+def fact_text(name: str, value: object) -> str:
+    """Write a fact: mm³ and days as whole numbers, others to one decimal, never as 0 if above."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, float):
+        return str(value)
+    near = round(value, 0 if name.endswith(("_mm3", "_days")) else 1)
+    return f"{near:.10g}" if near or not value else f"{value:.1g}"
 
 
 def measured_facts(

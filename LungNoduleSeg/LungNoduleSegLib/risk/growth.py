@@ -65,7 +65,7 @@ class NoduleGrowth:
     """One nodule in two scans; `GROWTH_COLUMNS` of `growth_table` describes each number.
 
     Attributes:
-        prior: the nodule in the prior scan, None if it is new.
+        prior: the nodule in the prior scan, None if it is new; see `missed`.
         current: the nodule in the current scan, None if it was not found again.
         change: see `Change`; grown and shrunk mean a volume change beyond its uncertainty.
         prior_point: its actual or expected position in the prior scan, LPS mm.
@@ -76,6 +76,7 @@ class NoduleGrowth:
         lung_rads: the change by Lung-RADS v2022, None if unknown.
         others: nodules of the prior scan that merged into `current`.
         part_of: the nodule of the other scan that it merged into or split from.
+        missed: whether the prior scan missed it; then `prior` is from the scan before.
     """
 
     prior: Nodule | None
@@ -89,6 +90,7 @@ class NoduleGrowth:
     lung_rads: Status | None = None
     others: tuple[Nodule, ...] = ()
     part_of: Nodule | None = None
+    missed: bool = False
 
     @property
     def doubling_days(self) -> float | None:
@@ -192,6 +194,31 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
     found.sort(key=lambda one: one.current.id if one.current else 0)
     notes += [*_warnings(prior, current, alignment), *differences]
     return Growth(prior, current, interval, alignment, (*found, *lost), tuple(notes))
+
+
+def across(was: NoduleGrowth, now: NoduleGrowth, before: Growth, after: Growth) -> NoduleGrowth:
+    """Compare a nodule that the scan in between missed.
+
+    Args:
+        was: from the scan that shows it to the one that misses it.
+        now: from the one that misses it to the next that shows it.
+        before: the comparison that `was` is of.
+        after: the comparison that `now` is of.
+    """
+    assert was.prior is not None
+    assert now.current is not None
+    days = before.days + after.days if before.days and after.days else None
+    pair = replace(
+        now,
+        prior=was.prior,
+        change=Change.NOT_COMPARABLE,
+        days=days,
+        lung_rads=None,
+        missed=True,
+    )
+    scans = before.prior, after.current
+    alike = not method_differences(*scans) and outlined_alike(was.prior, now.current)
+    return _measured(pair, *scans) if alike else pair
 
 
 def method_of(record: Mapping[str, Any]) -> dict[str, str]:

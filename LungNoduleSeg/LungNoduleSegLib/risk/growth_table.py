@@ -20,6 +20,7 @@ from LungNoduleSegLib.risk.growth import (
     Growth,
     NoduleGrowth,
     Point,
+    across,
     compare_scans,
     deviation,
     mean_mm,
@@ -35,10 +36,12 @@ class Track:
     Attributes:
         nodules: in each scan, None where it was not found.
         points: its actual or expected position in each scan, LPS mm.
-        steps: the change from each scan to the next, None where it is in neither.
+        steps: the change from each scan to the next, None where it is in neither; after a scan
+            that missed it, the change since the scan before that.
         change: over all dates; for a nodule with a single measurement, the reason.
         rate: growth rate per day over the comparable dates; None for fewer than two, or if days
             are unknown.
+        rated: numbers of the scans, from 0, that `rate` was fitted to.
     """
 
     nodules: tuple[Nodule | None, ...]
@@ -46,6 +49,7 @@ class Track:
     steps: tuple[NoduleGrowth | None, ...]
     change: Change
     rate: GrowthRate | None = None
+    rated: tuple[int, ...] = ()
 
     @property
     def last(self) -> Nodule:
@@ -133,19 +137,22 @@ def lung_rads_status(track: Track) -> Status | None:
     """Classify a track by Lung-RADS v2022; None where a reader has to decide.
 
     The last step counts. A solid or part-solid nodule that grows measurably over three or more
-    scans, but in no step as fast as Lung-RADS requires, is slowly growing, unless it is smaller
-    than on the scan before.
+    comparable dates, but in no step by as much as Lung-RADS requires, is slowly growing, unless it
+    is smaller than on the scan before.
     """
-    steps = [one for one in track.steps if one is not None]
-    status = track.steps[-1].lung_rads if track.steps[-1] else None
+    steps = [one for one in track.steps if one and one.current]
+    last = steps[-1] if track.nodules[-1] else None
+    status = last.lung_rads if last else None
     slow = (
-        track.last.kind in (NoduleKind.SOLID, NoduleKind.PART_SOLID)
+        last is not None
+        and track.last.kind in (NoduleKind.SOLID, NoduleKind.PART_SOLID)
         and track.change is Change.GROWN
-        and sum(one is not None for one in track.nodules) > 2
+        and len(track.rated) > 2
         and all(one.lung_rads is not Status.GROWING for one in steps)
-        and (steps[-1].volume_change or 0) >= 0
+        and all(one.lung_rads is Status.STABLE for one in steps[1 - len(track.rated) :])
+        and (last.volume_change or 0) >= 0
     )
-    return Status.SLOWLY_GROWING if slow and status in (None, Status.STABLE) else status
+    return Status.SLOWLY_GROWING if slow else status
 
 
 def _chains(steps: Sequence[Growth]) -> list[dict[int, NoduleGrowth]]:
@@ -156,6 +163,8 @@ def _chains(steps: Sequence[Growth]) -> list[dict[int, NoduleGrowth]]:
             chain = _continued(chains, number, one)
             if chain is None:
                 chains.append({number: one})
+            elif one.prior is None:
+                chain[number] = across(chain[number - 1], one, steps[number - 1], step)
             else:
                 chain[number] = one
     return chains
@@ -175,6 +184,7 @@ def _continued(
         (float(np.linalg.norm(np.subtract(was.current_point, one.prior_point))), n, chain)
         for n, (chain, was) in enumerate(before)
         if was.change is Change.VANISHED and was.prior and was.prior.side == one.current.side
+        if number not in chain
     ]
     apart, _, chain = min(near, default=(GATE_MM + 1, 0, None))
     return chain if apart <= GATE_MM else None
@@ -187,7 +197,7 @@ def _track(
     nodules: list[Nodule | None] = [None] * count
     points: list[Point | None] = [None] * count
     for number, one in chain.items():
-        nodules[number] = nodules[number] or one.prior
+        nodules[number] = None if one.missed else one.prior
         nodules[number + 1] = one.current
         points[number] = points[number] or one.prior_point
         points[number + 1] = one.current_point
@@ -234,7 +244,7 @@ def _rated(track: Track, scans: Sequence[ChestScan], days: Sequence[int] | None)
         [volumes[n] for n in used],
         [deviation(one, scans[n]) for n, one in zip(used, used_nodules, strict=True)],
     )
-    return replace(track, change=rate.change, rate=rate)
+    return replace(track, change=rate.change, rate=rate, rated=tuple(used))
 
 
 GROWTH_COLUMNS = {
@@ -251,7 +261,10 @@ GROWTH_COLUMNS = {
     "prior_kind": Column("Prior type", "", "Type in the prior scan"),
     "current_kind": Column("Current type", "", "Type in the current scan"),
     "prior_mean_mm": Column(
-        "Prior diameter", "mm", "Mean of the two axial diameters in the prior scan"
+        "Prior diameter",
+        "mm",
+        "Mean of the two axial diameters in the prior scan; for a nodule that it missed, the prior "
+        "values and the interval are those of the scan before",
     ),
     "current_mean_mm": Column(
         "Current diameter", "mm", "Mean of the two axial diameters in the current scan"
@@ -330,7 +343,7 @@ def growth_row(one: NoduleGrowth, days: int | None) -> Row:
     share = one.volume_change
     return {
         "change": str(one.change),
-        "prior_id": prior.id if prior else None,
+        "prior_id": prior.id if prior and not one.missed else None,
         "current_id": current.id if current else None,
         "side": str(either.side) if either else None,
         "prior_kind": str(prior.kind) if prior else None,
@@ -358,12 +371,14 @@ def growth_rows(timeline: Timeline) -> list[Row]:
     With more than two scans, the change, its Lung-RADS status and the doubling time are those over
     all dates.
     """
-    step = timeline.steps[-1]
-    rows = [growth_row(one, step.days) for one in step.nodules]
-    if len(timeline.steps) == 1:
-        return rows
-    tracks = {one.steps[-1]: one for one in timeline.tracks if one.steps[-1] is not None}
-    return [row | _over_all_dates(tracks[one]) for row, one in zip(rows, step.nodules, strict=True)]
+    days = timeline.steps[-1].days
+    found = [(one, one.steps[-1]) for one in timeline.tracks]
+    return [
+        growth_row(step, step.days if step.missed else days)
+        | (_over_all_dates(one) if len(timeline.steps) > 1 else {})
+        for one, step in found
+        if step is not None
+    ]
 
 
 def _over_all_dates(track: Track) -> Row:

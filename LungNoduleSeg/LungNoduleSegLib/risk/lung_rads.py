@@ -93,6 +93,8 @@ LUNG_RADS = (
 )
 """Name, source and scope."""
 
+NOT_SCREENING = "Lung-RADS applies to screening CT, which this one is not."
+
 _DIAGNOSTICS = (
     "Referral for clinical evaluation; diagnostic chest CT with or without contrast; PET/CT may be "
     "considered for a solid nodule or component of 8 mm or more; tissue sampling. The choice "
@@ -138,7 +140,7 @@ def lung_rads(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
         return GuidelineResult(*LUNG_RADS, not_for=str(none))
     notes = []
     if patient.screening is False:
-        notes.append("Lung-RADS applies to screening CT, which this one is not.")
+        notes.append(NOT_SCREENING)
     if category is not LungRads.NEGATIVE and (
         absent := [LABELS[name] for name in _EXCEPTIONS if getattr(nodule, name) is None]
     ):
@@ -181,7 +183,8 @@ def _lung_rads(nodule: NoduleFacts) -> tuple[LungRads, str]:
     category, reason = _by_rows(nodule)
     if category in _RAISED and (nodule.suspicious_features or nodule.spiculation):
         return LungRads.VERY_SUSPICIOUS_FEATURES, f"{reason}, with suspicious features"
-    if nodule.type is NoduleKind.NON_SOLID and not nodule.proven_benign and _doubled(nodule):
+    decided = any(getattr(nodule, name) for name in _FIRST)
+    if nodule.type is NoduleKind.NON_SOLID and not decided and _doubled(nodule):
         return LungRads.VERY_SUSPICIOUS_FEATURES, "ground glass that doubled within a year"
     return category, reason
 
@@ -403,8 +406,11 @@ def classify_examination(
 
     Returns:
         The category, with S appended for the modifier. While a nodule lacks facts there is no
-        category, and the reason states the least possible one.
+        category, and the reason states the least possible one. There is none for a CT that is not
+        a screening CT, or that shows no nodule and may not be one.
     """
+    if patient.screening is False:
+        return GuidelineResult(*LUNG_RADS, not_for=NOT_SCREENING)
 
     def rank(category: str) -> int:
         return ORDER.index(LungRads(category))
@@ -432,6 +438,8 @@ def classify_examination(
         if most is None or rank(most.category) < rank(LungRads.SUSPICIOUS):
             return GuidelineResult(*LUNG_RADS, not_for=refused[0])
         found = replace(most, notes=(*most.notes, *refused))
+    elif most is None and patient.screening is None:
+        return GuidelineResult(*LUNG_RADS, missing=(LABELS["screening"],))
     else:
         found = most or categorized(LungRads.NEGATIVE, "no lung nodule", [])
     if patient.other_finding:

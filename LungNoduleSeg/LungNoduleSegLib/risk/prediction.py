@@ -158,11 +158,16 @@ def strongest(prediction: RiskPrediction) -> list[str]:
     return [f"{c.log_odds:+.3f} {_value(c)}" for c in prediction.contributions[:SHOWN]]
 
 
+def feature_text(value: float) -> str:
+    """Write the value of a feature to four digits, or as a whole number."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _value(contribution: Contribution) -> str:
     if contribution.value is None:
         return f"{contribution.feature} unknown"
-    unit = SCAN_FEATURES[contribution.feature].unit
-    return f"{contribution.feature} = {contribution.value:.4g}{f' {unit}' if unit else ''}"
+    value = f"{feature_text(contribution.value)} {SCAN_FEATURES[contribution.feature].unit}"
+    return f"{contribution.feature} = {value.strip()}"
 
 
 def _warnings(scan: ScanFeatures, model: "RiskModel") -> list[str]:
@@ -175,7 +180,8 @@ def _warnings(scan: ScanFeatures, model: "RiskModel") -> list[str]:
             unknown.append(name)
         elif not low - slack <= value <= high + slack:
             result.append(
-                f"{name} is {value:.4g}, outside the {low:.4g} to {high:.4g} of the training data."
+                f"{name} is {feature_text(value)}, outside the {feature_text(low)} to "
+                f"{feature_text(high)} of the training data."
             )
     if unknown:
         result.append(f"Unknown from a {scan.source} alone: {', '.join(unknown)}.")

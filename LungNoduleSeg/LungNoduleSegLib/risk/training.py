@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from xgboost import XGBClassifier
 
 from CTLungScreeningLib import csv_files, software_versions
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import whole_output
@@ -202,7 +202,7 @@ def _splits(
     data: TrainingData, plan: RiskTrainingPlan
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Indices of training and test scans, grouped by patient and stratified by label."""
-    patients = np.array(data.patients)
+    patients = np.array(data.groups)
     fewest = min(len(set(patients[data.y == label])) for label in (0, 1))
     if plan.folds < 2 or fewest < plan.folds:
         raise InputError(
@@ -275,7 +275,8 @@ def _card(
         training={
             "sha256": data.sha256,
             "scans": len(data.y),
-            "patients": len(set(data.patients)),
+            "patients": len(set(data.groups)),
+            "scans_of_unknown_patients": data.patients.count(""),
             "with_cancer": int(data.y.sum()),
             "seed": plan.seed,
             "folds": plan.folds,
@@ -289,16 +290,22 @@ def _card(
 def _report(
     data: TrainingData, plan: RiskTrainingPlan, validations: Mapping[Algorithm, CrossValidation]
 ) -> str:
+    unknown = data.patients.count("")
     lines = [
-        f"{len(data.y)} {plan.unit}s of {len(set(data.patients))} patients, {data.y.sum()} with "
-        f"{plan.classes[1].lower()}",
+        f"{len(data.y)} {plan.unit}s of {'up to ' if unknown else ''}{len(set(data.groups))} "
+        f"patients, {data.y.sum()} with {plan.classes[1].lower()}",
         f"{len(data.features)} features, {plan.folds} folds by patient, seed {plan.seed}, "
         f"weight of {plan.classes[1].lower()} in XGBoost {_positive_weight(plan, data.y):.3g}",
         *(f"{name}: SHA-256 {digest}" for name, digest in data.sha256.items()),
     ]
     if data.empty:
         lines.append(f"Left out, because no {plan.unit} has a value: {', '.join(data.empty)}")
-    lines.append(f"Every {plan.unit} was predicted by a model trained without its patient.")
+    lines.append(
+        f"{counted(unknown, plan.unit)} of unknown patients: the scores are too high if some are "
+        "of one patient. Add the columns scan and patient_id to the labels."
+        if unknown
+        else f"Every {plan.unit} was predicted by a model trained without its patient."
+    )
     blocks = ["\n".join(lines)]
     for algorithm, validation in validations.items():
         blocks.append(score_report(algorithm.label, data.y, validation.probability, plan.classes))

@@ -49,7 +49,8 @@ class TrainingData:
 
     Attributes:
         scans: name of each.
-        patients: of each scan; cross-validation keeps the scans of a patient together.
+        patients: of each scan, "" if unknown; cross-validation keeps the scans of a patient
+            together.
         features: names of the columns of `x`.
         empty: features left out because no scan has a value.
         x: (scans, features), NaN where a value is missing.
@@ -65,6 +66,14 @@ class TrainingData:
     y: NDArray[np.int64]
     sha256: dict[str, str]
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The patient of each scan; a scan whose patient is unknown is a group of its own."""
+        return tuple(
+            f"patient {patient}" if patient else f"scan {scan}"
+            for scan, patient in zip(self.scans, self.patients, strict=True)
+        )
+
 
 def read_training_data(
     features: Path, labels: Path, chosen: FeatureSet = FeatureSet.ALL
@@ -73,7 +82,8 @@ def read_training_data(
 
     Args:
         features: written by `write_feature_table`.
-        labels: CSV with a column `patient_id` or `scan` and a column `label` or `cancer`.
+        labels: CSV with a column `scan` or `patient_id` and a column `label` or `cancer`. With
+            both, rows are joined by scan, and their patients are those of this table.
         chosen: the features to use.
 
     Raises:
@@ -83,7 +93,7 @@ def read_training_data(
     if not table:
         raise InputError(f"{features} has no rows: compute the features of some scans first.")
     _refuse_repeated(features, "scan", [row["scan"] for _, row in table])
-    truth, key = _read_labels(labels)
+    truth, key, patients = _read_labels(labels)
     y = []
     missing = []
     for line, row in table:
@@ -116,7 +126,7 @@ def read_training_data(
         )
     return TrainingData(
         scans=tuple(row["scan"] for _, row in table),
-        patients=tuple(row["patient_id"] or row["scan"] for _, row in table),
+        patients=tuple(patients.get(row["scan"]) or row["patient_id"] for _, row in table),
         features=tuple(np.array(names)[filled].tolist()),
         empty=tuple(np.array(names)[~filled].tolist()),
         x=x[:, filled],
@@ -125,8 +135,8 @@ def read_training_data(
     )
 
 
-def _read_labels(path: Path) -> tuple[dict[str, int], str]:
-    """Read the labels, and the column, patient or scan, that they are keyed by."""
+def _read_labels(path: Path) -> tuple[dict[str, int], str, dict[str, str]]:
+    """Read the labels, the column, scan or patient, that they are keyed by, and the patients."""
     rows = _read(path, ())
     columns = list(rows[0][1]) if rows else []
     keys = [name for name in IDENTIFIERS[:2] if name in columns]
@@ -136,7 +146,7 @@ def _read_labels(path: Path) -> tuple[dict[str, int], str]:
             f"{path} is not a label table: it needs a column patient_id or scan, and a column "
             "label with 1 for cancer and 0 for none."
         )
-    key, value = keys[-1], values[0]
+    key, value = keys[0], values[0]
     _refuse_repeated(path, key, [row[key] for _, row in rows])
     truth = {}
     for line, row in rows:
@@ -150,7 +160,8 @@ def _read_labels(path: Path) -> tuple[dict[str, int], str]:
                 "none."
             )
         truth[row[key]] = int(number)
-    return truth, key
+    patients = {row["scan"]: row.get("patient_id", "") for _, row in rows if key == "scan"}
+    return truth, key, patients
 
 
 def _read(path: Path, required: tuple[str, ...]) -> list[tuple[int, Row]]:

@@ -11,22 +11,22 @@ from slicer.i18n import tr as _
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.widgets import fit_height
 from LungNoduleSegLib.risk.assessment import Assessment
-from LungNoduleSegLib.risk.facts import LABELS
+from LungNoduleSegLib.risk.facts import LABELS, fact_text
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
-from LungNoduleSegLib.risk.prediction import SHOWN, RiskPrediction
+from LungNoduleSegLib.risk.prediction import SHOWN, RiskPrediction, feature_text
 from LungNoduleSegLib.risk.published_models import ModelResult
 
 
 @dataclass(frozen=True)
 class Known:
-    """The value of a fact that nobody has entered, and its origin."""
+    """The value of a fact that nobody has entered, in words, and its origin."""
 
-    value: Any
+    text: str
     origin: str
 
     def __str__(self) -> str:
-        return f"{in_words(self.value)} ({self.origin})"
+        return f"{self.text} ({self.origin})"
 
 
 class ClinicalDataForm:
@@ -143,7 +143,7 @@ class _Number:
     def show(self, known: Known | None, entered: Any) -> None:
         self.entered = entered
         self.widget.placeholderText = _("unknown") if known is None else str(known)
-        self._shown = "" if entered is None else in_words(entered)
+        self._shown = "" if entered is None else f"{entered:.10g}"
         if self.widget.text != self._shown:
             self.widget.text = self._shown
 
@@ -156,11 +156,11 @@ def _row(kind: Any) -> Any:
     return _Number(kind)
 
 
-def in_words(value: Any) -> str:
-    """Write a value for people."""
+def in_words(value: Any, name: str = "") -> str:
+    """Write a value for people; a number by the name of its fact."""
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return fact_text(name, value)
 
 
 def require_number(name: str, value: Any) -> None:
@@ -182,7 +182,7 @@ def fill_contributions(table: Any, prediction: RiskPrediction) -> None:
     most = max((abs(one.log_odds) for one in shown), default=0) or 1
     for row, one in enumerate(shown):
         about = SCAN_FEATURES[one.feature]
-        value = "–" if one.value is None else f"{one.value:.4g} {about.unit}".strip()
+        value = "–" if one.value is None else f"{feature_text(one.value)} {about.unit}".strip()
         for column, text in enumerate((one.feature, value, f"{one.log_odds:+.3f}", "")):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(about.description)

@@ -24,6 +24,7 @@ from LungNoduleSegSlicer.panel.risk_results import (
     Known,
     RiskResults,
     fill_contributions,
+    in_words,
     require_number,
 )
 from LungNoduleSegSlicer.panel.segment_section import TITLE
@@ -152,13 +153,18 @@ class RiskSection(Section):
         ui.riskNodule.currentIndex = self._numbers.index(number)
         measured = next(m for m in self._logic.risk.measuredFacts(self._results) if m.id == number)
         known = {
-            name: Known(getattr(measured, name), measured.origins[name])
+            name: Known(in_words(getattr(measured, name), name), measured.origins[name])
             for name in (*_NODULE, COUNT)
-            if getattr(measured, name) is not None
+            if getattr(one.nodule, name) is not None  # a corrected size makes some unknown
+            and getattr(measured, name) is not None
         }
         entered = self._logic.risk.enteredFacts(self._results)
         from_header = asdict(self._logic.risk.headerFacts(self._results))
-        of_patient = {n: Known(v, _("DICOM")) for n, v in from_header.items() if v is not None}
+        of_patient = {
+            name: Known(in_words(value, name), _("DICOM"))
+            for name, value in from_header.items()
+            if value is not None
+        }
         self.patient.show(of_patient | known, asdict(entered.patient) | dict(entered.shared))
         self.nodule.show(known, _entered_for(entered, number, one))
         ui.riskResults.visible = True
@@ -247,14 +253,14 @@ def _grouped() -> dict[str, dict[str, Any]]:
 
 
 def nodule_title(one: Assessment) -> str:
-    """Name a nodule by its number, size and type, with its Lung-RADS category if there is one."""
+    """Name a nodule by its number, size and type, with its category if there is one."""
     facts = one.nodule
     sizes = [
         f"{size:.1f}" for size in (facts.longest_mm, facts.perpendicular_mm) if size is not None
     ]
     parts = [f"{' × '.join(sizes)} mm" if sizes else "", str(facts.kind or "")]
-    category = one.guidelines[0].category
-    parts += [f"{one.guidelines[0].guideline}: {category}"] if category else []
+    guideline = one.follow_up
+    parts += [f"{guideline.guideline}: {guideline.category}"] if guideline.category else []
     return f"{facts.id}: {', '.join(part for part in parts if part)}"
 
 
