@@ -98,7 +98,8 @@ def cut_lungs(lungs: sitk.Image) -> tuple[str, ...]:
         return ()
     return (
         f"The scan ends within the lungs, at the {' and the '.join(cut)}: nothing can be said of "
-        "what lies beyond.",
+        "what lies beyond, and by Lung-RADS the examination is incomplete unless other images show "
+        "it.",
     )
 
 
