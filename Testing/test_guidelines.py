@@ -23,10 +23,7 @@ from LungNoduleSegLib.risk.facts import (
     Uptake,
 )
 from LungNoduleSegLib.risk.guidelines import bts, fleischner, fleischner_mean_mm, nelson
-from LungNoduleSegLib.risk.lung_rads import (
-    classify_examination,
-    lung_rads,
-)
+from LungNoduleSegLib.risk.lung_rads import classify_examination, lung_rads
 
 SOLID, PART, NON = NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID
 SCREENED = PatientFacts(screening=True)
@@ -407,16 +404,9 @@ def test_a_contradicting_volume_gives_a_note() -> None:
 
 def smooth_and_large() -> tuple[str, str]:
     """A juxtapleural nodule by volume: below 524 mm³, and not."""
-    small, large = (
-        lung_rads(
-            NoduleFacts(
-                volume_mm3=mm3, kind=SOLID, status=Status.BASELINE, smooth_juxtapleural=True
-            ),
-            SCREENED,
-        ).category
-        for mm3 in (523, 524)
-    )
-    return small, large
+    one = NoduleFacts(kind=SOLID, status=Status.BASELINE, smooth_juxtapleural=True)
+    small, large = (lung_rads(replace(one, volume_mm3=mm3), SCREENED) for mm3 in (523, 524))
+    return small.category, large.category
 
 
 @pytest.mark.parametrize(
