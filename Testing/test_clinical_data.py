@@ -28,7 +28,7 @@ from LungNoduleSegLib.risk.facts import (
     fact_text,
 )
 from LungNoduleSegLib.segmenter import NoduleSegmenter
-from test_published_models import table_row
+from test_facts import table_row
 
 TOLD: dict[str, Any] = {
     "age": 64,
