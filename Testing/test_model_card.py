@@ -15,6 +15,7 @@ from CTLungScreeningLib.model_card import (
     card_from_text,
     convert_model,
     load_model,
+    require_new_model,
     save_model,
 )
 
@@ -141,3 +142,52 @@ def test_what_a_field_holds_is_checked(field: str, value: object, words: str) ->
     text = json.dumps({"name": "a", "summary": "b", "label": "c", field: value})
     with pytest.raises(InputError, match=words):
         card_from_text(text, "the card")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mine (2) = a+b, #1 'x' & y",
+        "Kno\u0308tchen",
+        "\u0928\u0930\u094d\u0938",
+        ".hidden",
+        "v1.2 beta",
+    ],
+)
+def test_a_model_of_any_name_is_opened_again(tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"{name}.keras"
+    require_new_model(file)
+    saved = save_model(small_model(), CARD, file)
+    assert load_model(file)[1] == saved
+
+
+@pytest.mark.parametrize("name", ["nul", "COM1.v2", "a\\b", "C:a", "a\nb", "a\udce4"])
+def test_a_name_that_no_card_may_have_is_refused_before_a_training(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(InputError, match="not a valid name for a model"):
+        require_new_model(tmp_path / f"{name}.keras")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "..",
+        "../a",
+        "a/../b",
+        "/etc/a",
+        "a//b",
+        "a/",
+        ".. /a",
+        "a./b",
+        "C:a",
+        "\\\\a\\b",
+        "a\0",
+        "Aux.onnx",
+    ],
+)
+def test_a_card_names_only_files_below_it(name: str) -> None:
+    values = {"name": "a", "summary": "b", "label": "c", "files": {name: ""}}
+    with pytest.raises(InputError, match="not a path below the card"):
+        card_from_text(json.dumps(values), "the card")

@@ -5,7 +5,6 @@ import importlib.util
 import inspect
 import json
 import math
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -16,6 +15,7 @@ from zipfile import BadZipFile, is_zipfile
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
+    is_path_below,
     new_file,
     new_files,
     parse_json,
@@ -211,10 +211,16 @@ def require_new_model(model_file: Path) -> None:
     """Check before a training that its model can be saved under a name.
 
     Raises:
-        InputError: if the suffix is wrong, or one of the model's files exists.
+        InputError: if the suffix is wrong, a card could not name the file, or one of the model's
+            files exists.
     """
     if model_file.suffix != TRAIN:
         raise InputError(f"{model_file} is not a valid name for a model: it must end with .keras.")
+    if not is_path_below(model_file.name):
+        raise InputError(
+            f"{model_file} is not a valid name for a model on every system: choose one without "
+            "colons and backslashes that is no device of Windows."
+        )
     names = [model_file.with_suffix(suffix).name for suffix in (TRAIN, RUN, ".json")]
     refuse_existing(model_file.parent, names)
 
@@ -349,7 +355,7 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
         if name not in values:
             raise wrong(f"the field `{name}` is missing")
     for name in values.get("files", {}):
-        if not re.fullmatch(r"[\w-][\w. -]*(/[\w-][\w. -]*)*", name):
+        if not is_path_below(name):
             raise wrong(f"the field `files` has {name!r}, which is not a path below the card")
     card = ModelCard(**values)
     if card.kind not in KINDS:
