@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from CTLungScreeningLib import model_card
+from CTLungScreeningLib import model_card, onnx_export
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.keras_training import training_notes
 from CTLungScreeningLib.model_card import (
     ModelCard,
     card_from_text,
@@ -67,6 +68,31 @@ def test_a_damaged_card_is_named(tmp_path: Path, text: str, words: str) -> None:
     file.with_suffix(".json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=words):
         load_model(file)
+
+
+def test_a_model_that_differs_as_onnx_is_saved_to_train_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "m.keras"
+    with monkeypatch.context() as patched:
+        patched.setattr(onnx_export, "AGREEMENT", -1.0)
+        card = save_model(small_model(), CARD, file)
+        with pytest.raises(InputError, match=r"As ONNX, .* differ by .*: the network runs with"):
+            convert_model(file)
+    assert list(card.files) == ["m.keras"]
+    notes = training_notes("1 GPU", tmp_path, [card])
+    assert any(note.startswith("m.keras runs with Keras only") for note in notes)
+    assert list(convert_model(file).files) == ["m.onnx", "m.keras"]
+
+
+def test_whatever_goes_wrong_in_writing_onnx_no_model_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(onnx_export, "largest_differences", fail)
+    assert list(save_model(small_model(), CARD, tmp_path / "m.keras").files) == ["m.keras"]
 
 
 def test_a_model_that_is_no_model_is_refused(tmp_path: Path) -> None:

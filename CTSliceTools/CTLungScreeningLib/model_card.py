@@ -229,7 +229,7 @@ def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> Model
     """Save a model as `.keras` and `.onnx` with its card, as new files.
 
     The optimizer's state, twice the size of the weights, is not saved. A network that cannot be
-    written as ONNX gets a `.keras` file only, so that no training is lost.
+    written as ONNX, for whatever reason, gets a `.keras` file only, so that no training is lost.
 
     Args:
         model: the network.
@@ -254,7 +254,7 @@ def save_models(*models: "tuple[keras.Model, ModelCard, Path]") -> list[ModelCar
     contents: dict[Path, bytes] = {}
     for model, _, model_file in models:
         require_new_model(model_file)
-        with suppress(InputError):
+        with suppress(Exception):
             contents[model_file.with_suffix(RUN)] = to_onnx(model)
     model_files = [model_file for *_, model_file in models]
     cards = [model_file.with_suffix(".json") for model_file in model_files]

@@ -29,7 +29,6 @@ from CTLungScreeningLib.model_card import (
     ModelCard,
     file_sha256,
     require_new_model,
-    save_model,
     save_models,
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -199,18 +198,17 @@ def train_on_store(
         plain.set_weights(model.get_weights())
         last = [epoch for epoch in epochs if epoch["stage"] == epochs[-1]["stage"]]
         best = min(last, key=lambda epoch: epoch["val_loss"])
-        result = TrainingResult(output, folder, epochs, best, training_notes(used, folder))
         facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
-        card = _card(output.stem, plan, preparation, settings | facts, result.best)
+        card = _card(output.stem, plan, preparation, settings | facts, best)
         card = replace(card, training_cases=[scan.name for scan in scans])
         if with_classifier:
             separate = training.classifier(split_scans(scans, plan.seed)[0], classifier)
             card = replace(card, classifier=classifier.name)
-            save_models(separate, (plain, card, output))
+            saved = save_models(separate, (plain, card, output))
         else:
-            save_model(plain, card, output)
+            saved = save_models((plain, card, output))
         remove_intermediate(folder, _MISTAKES)
-        return result
+        return TrainingResult(output, folder, epochs, best, training_notes(used, folder, saved))
 
 
 @dataclass(frozen=True)
