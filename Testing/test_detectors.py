@@ -434,6 +434,19 @@ def test_the_report_says_that_the_scan_was_trained_on(
     assert "toy-onnx was trained on this scan" in report
 
 
+def test_a_volume_file_that_was_trained_on_is_known_by_its_name(
+    phantom: Phantom, files: Path, tmp_path: Path
+) -> None:
+    sitk.WriteImage(phantom.image, tmp_path / "1.2.3.nii.gz")
+    lungs = files / "truth" / "lungs.nii.gz"
+    card = onnx_model(tmp_path)
+    for name, told in (("1.2.3", True), ("1.2", False)):
+        changed = {"name": f"toy{told:d}", "training_cases": [name]}
+        model = add_model(zipped(card, tmp_path, tmp_path / f"{told}.zip", **changed))
+        found = NoduleSegmenter(model, lungs_file=lungs).apply(tmp_path / "1.2.3.nii.gz")
+        assert any("was trained on this scan" in note for note in found.notes) is told
+
+
 def test_the_bundled_model_was_trained_on_a_scan_that_its_report_names(shared_data: Path) -> None:
     first = min((shared_data / "LIDC-IDRI-0001").rglob("*.dcm"))
     uid = dcmread(first, specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID

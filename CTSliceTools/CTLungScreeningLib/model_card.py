@@ -63,7 +63,8 @@ class ModelCard:
         command: arguments of the program that a `command` model runs.
         licence: of the model's files.
         citation: what to cite when it is used.
-        training_cases: SeriesInstanceUIDs of the scans it was trained on.
+        training_cases: SeriesInstanceUIDs of the scans it was trained on; for a volume file, its
+            name without the suffix.
         cost: `seconds` and `gib` of a run, for a scan of `megavoxels`.
     """
 

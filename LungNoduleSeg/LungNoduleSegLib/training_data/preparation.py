@@ -19,7 +19,7 @@ from CTLungScreeningLib.geometry import AxialView, crop_to
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
-from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.reading.volume_files import volume_stem
 from CTLungScreeningLib.staging import only_writer
 from CTLungScreeningLib.workers import each
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
@@ -34,7 +34,6 @@ from LungNoduleSegLib.training_data.store import (
 )
 
 ERRORS = "errors.csv"
-_LONGEST_FIRST = sorted(VOLUME_SUFFIXES, key=len, reverse=True)
 _SCANS_WORTH_A_PROCESS = 3
 
 
@@ -96,8 +95,7 @@ def scan_name(scan: IndexedScan) -> str:
     """Name of a scan: its UID, or the name of its file without the suffix."""
     if scan.uid:
         return scan.uid
-    file = Path(scan.files[0]).name
-    return next(file[: -len(end)] for end in _LONGEST_FIRST if file.lower().endswith(end))
+    return volume_stem(Path(scan.files[0]).name)
 
 
 def prepare_cases(

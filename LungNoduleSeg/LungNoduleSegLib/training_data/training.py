@@ -26,8 +26,10 @@ from CTLungScreeningLib.keras_training import (
     training_notes,
 )
 from CTLungScreeningLib.model_card import (
+    TRAIN,
     ModelCard,
     file_sha256,
+    load_model,
     require_new_model,
     save_models,
 )
@@ -178,6 +180,7 @@ def train_on_store(
         require_new_model(classifier)
     with only_writer(output, "training"):
         scans = read_store(store)
+        earlier = _earlier_card(plan.weights)
         if plan.preset is Preset.TUTORIAL:
             preparation = EXAMPLE_PREPARATION
         began = time.monotonic()
@@ -200,7 +203,13 @@ def train_on_store(
         best = min(last, key=lambda epoch: epoch["val_loss"])
         facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
         card = _card(output.stem, plan, preparation, settings | facts, best)
-        card = replace(card, training_cases=[scan.name for scan in scans])
+        cases = dict.fromkeys([*earlier.training_cases, *(scan.name for scan in scans)])
+        card = replace(
+            card,
+            training_cases=list(cases),
+            licence=earlier.licence,
+            citation=earlier.citation,
+        )
         if with_classifier:
             separate = training.classifier(split_scans(scans, plan.seed)[0], classifier)
             card = replace(card, classifier=classifier.name)
@@ -364,6 +373,13 @@ def _settings(
         "preparation": asdict(preparation),
         "data": data.hexdigest(),
     }
+
+
+def _earlier_card(weights: Path | None) -> ModelCard:
+    """Return the card of the model that a training starts from, an empty one if it has none."""
+    if weights is None or weights.suffix != TRAIN or not weights.with_suffix(".json").is_file():
+        return ModelCard("", "", "")
+    return load_model(weights)[1]
 
 
 def _card(
