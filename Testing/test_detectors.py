@@ -33,6 +33,7 @@ from LungNoduleSegLib.detectors.models import (
     remove_model,
     what_runs,
 )
+from LungNoduleSegLib.evaluation.model_check import check_model
 from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.phantom.chest import LesionRequest, Phantom, PhantomSpec
 from LungNoduleSegLib.pipeline import too_coarse
@@ -462,6 +463,14 @@ def test_check_finds_what_a_model_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "toy-onnx found " in done.stdout
     assert "Its card states" in done.stdout
+
+
+@pytest.mark.slow
+def test_check_says_no_orientation_of_a_model_that_finds_nothing(tmp_path: Path) -> None:
+    rules = {"min_probability": 1.0}
+    model = add_model(zipped(onnx_model(tmp_path), tmp_path, tmp_path / "a.zip", rules=rules))
+    assert "found 0 of 3 lesions" in (told := check_model(model))
+    assert "which does not show its orientation" in told
 
 
 def test_a_card_without_files_has_a_hash_of_its_own() -> None:

@@ -175,7 +175,8 @@ def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:
         patient = case.patient or (read.series.patient_id if read.series else "") or name
         nodules = _stored_nodules(marks, labels, lungs, choice.largest_only)
         slices = _example_slices(nodules, lungs, choice.neighbours)
-        notes = (*read.notes, *_notes(nodules))
+        there = np.unique(sitk.GetArrayViewFromImage(marks.labels))
+        notes = (*read.notes, *_notes(nodules, there))
         source = str(case.scan.folder / case.scan.files[0])
         write_scan(
             StoredScan(folder, name, patient, source, nodules, slices, notes), (hu, lungs, labels)
@@ -234,13 +235,17 @@ def _example_slices(
     return tuple(k for k in sorted(wanted) if 0 <= k < len(held) and held[k])
 
 
-def _notes(nodules: Sequence[StoredNodule]) -> list[str]:
-    return [
-        f"Nodule {nodule.number} of {nodule.diameter_mm:.1f} mm lies "
-        f"{'outside' if nodule.in_lungs == 0 else 'mostly outside'} the segmented lungs."
-        for nodule in nodules
-        if nodule.in_lungs < 0.5
-    ]
+def _notes(nodules: Sequence[StoredNodule], there: NDArray[np.uint16]) -> list[str]:
+    """Name the nodules that lie outside the lungs, and those without a label `there`."""
+    notes = []
+    for nodule in nodules:
+        name = f"Nodule {nodule.number} of {nodule.diameter_mm:.1f} mm"
+        if nodule.number not in there:
+            notes.append(f"{name} lies within another nodule or outside the scan.")
+        elif nodule.in_lungs < 0.5:
+            where = "outside" if nodule.in_lungs == 0 else "mostly outside"
+            notes.append(f"{name} lies {where} the segmented lungs.")
+    return notes
 
 
 def _write_errors(file: Path, failed: Mapping[str, str]) -> None:
