@@ -152,6 +152,19 @@ def test_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
     assert before.items() <= times(tmp_path / "npz").items()
 
 
+def test_slices_withdrawn_from_the_data_set_are_refused(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "data", 4)
+    convert(root, tmp_path / "npz")
+    locations = json.loads((root / COMBINED_LOCATIONS).read_text())
+    del locations["P1/study/1.dcm"], locations["P1/study/3.dcm"]
+    write_locations(root, locations)
+    before = times(tmp_path / "npz")
+    words = r"2 files of slices that .*data does not have, such as P1/study/1\.npz"
+    with pytest.raises(InputError, match=words):
+        convert(root, tmp_path / "npz")
+    assert times(tmp_path / "npz") == before
+
+
 def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
     root = dataset(tmp_path / "data", 4)
     convert(root, tmp_path / "npz")

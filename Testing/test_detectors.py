@@ -33,6 +33,7 @@ from LungNoduleSegLib.detectors.models import (
     remove_model,
     what_runs,
 )
+from LungNoduleSegLib.evaluation.model_check import check_model
 from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.phantom.chest import LesionRequest, Phantom, PhantomSpec
 from LungNoduleSegLib.pipeline import too_coarse
@@ -434,6 +435,19 @@ def test_the_report_says_that_the_scan_was_trained_on(
     assert "toy-onnx was trained on this scan" in report
 
 
+def test_a_volume_file_that_was_trained_on_is_known_by_its_name(
+    phantom: Phantom, files: Path, tmp_path: Path
+) -> None:
+    sitk.WriteImage(phantom.image, tmp_path / "1.2.3.nii.gz")
+    lungs = files / "truth" / "lungs.nii.gz"
+    card = onnx_model(tmp_path)
+    for name, told in (("1.2.3", True), ("1.2", False)):
+        changed = {"name": f"toy{told:d}", "training_cases": [name]}
+        model = add_model(zipped(card, tmp_path, tmp_path / f"{told}.zip", **changed))
+        found = NoduleSegmenter(model, lungs_file=lungs).apply(tmp_path / "1.2.3.nii.gz")
+        assert any("was trained on this scan" in note for note in found.notes) is told
+
+
 def test_the_bundled_model_was_trained_on_a_scan_that_its_report_names(shared_data: Path) -> None:
     first = min((shared_data / "LIDC-IDRI-0001").rglob("*.dcm"))
     uid = dcmread(first, specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID
@@ -449,6 +463,14 @@ def test_check_finds_what_a_model_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "toy-onnx found " in done.stdout
     assert "Its card states" in done.stdout
+
+
+@pytest.mark.slow
+def test_check_says_no_orientation_of_a_model_that_finds_nothing(tmp_path: Path) -> None:
+    rules = {"min_probability": 1.0}
+    model = add_model(zipped(onnx_model(tmp_path), tmp_path, tmp_path / "a.zip", rules=rules))
+    assert "found 0 of 3 lesions" in (told := check_model(model))
+    assert "which does not show its orientation" in told
 
 
 def test_a_card_without_files_has_a_hash_of_its_own() -> None:

@@ -338,15 +338,18 @@ def test_subgroups_have_counts_limits_and_no_empty_rows() -> None:
         TrueNodule(6.0, NoduleKind.SOLID, Place.PLEURA, 0.4, 0.1),
         TrueNodule(7.9, None, Place.PLEURA, 0.8, 0.6),
         TrueNodule(35.0, NoduleKind.NON_SOLID, None, missed, 0.0),
+        TrueNodule(3.9, None, None, missed, 0.0),
     ]
     rows = {(one.by, one.name): one for one in subgroups.subgroups(nodules, 0.5)}
     assert [(one.found, one.nodules) for one in rows.values()] == [
-        (2, 4), (1, 1), (1, 2), (1, 2), (0, 1), (1, 1), (1, 2)
+        (2, 5), (0, 1), (1, 1), (1, 2), (0, 1), (1, 2), (0, 1), (1, 1), (1, 2)
     ]  # fmt: skip
     assert list(rows) == [
         ("all", "all"),
+        ("size", "under 4 mm"),
         ("size", "4-6 mm"),
         ("size", "6-8 mm"),
+        ("size", "from 30 mm"),
         ("texture", "solid"),
         ("texture", "non-solid"),
         ("place", "free"),
@@ -354,10 +357,11 @@ def test_subgroups_have_counts_limits_and_no_empty_rows() -> None:
     ]
     every = rows["all", "all"]
     assert every.dice == pytest.approx(0.7) and every.least_dice == 0.6
-    # Wilson's limits of 2 of 4, by the formula.
-    z, p, n = 1.959964, 0.5, 4
+    # Wilson's limits of 2 of 5, by the formula.
+    z, p, n = 1.959964, 0.4, 5
+    middle = (p + z**2 / 2 / n) / (1 + z**2 / n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / 4 / n**2) / (1 + z**2 / n)
-    assert (every.lower, every.upper) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+    assert (every.lower, every.upper) == pytest.approx((middle - half, middle + half), abs=1e-6)
     none = rows["texture", "non-solid"]
     assert none.dice is None and none.sensitivity == 0 and none.upper > 0.7
     assert "0 of 1" in subgroups.to_text(list(rows.values()), None)

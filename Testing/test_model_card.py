@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from CTLungScreeningLib import model_card
+from CTLungScreeningLib import model_card, onnx_export
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.keras_training import training_notes
 from CTLungScreeningLib.model_card import (
     ModelCard,
     card_from_text,
     convert_model,
     load_model,
+    require_new_model,
     save_model,
 )
 
@@ -66,6 +68,31 @@ def test_a_damaged_card_is_named(tmp_path: Path, text: str, words: str) -> None:
     file.with_suffix(".json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=words):
         load_model(file)
+
+
+def test_a_model_that_differs_as_onnx_is_saved_to_train_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "m.keras"
+    with monkeypatch.context() as patched:
+        patched.setattr(onnx_export, "AGREEMENT", -1.0)
+        card = save_model(small_model(), CARD, file)
+        with pytest.raises(InputError, match=r"As ONNX, .* differ by .*: the network runs with"):
+            convert_model(file)
+    assert list(card.files) == ["m.keras"]
+    notes = training_notes("1 GPU", tmp_path, [card])
+    assert any(note.startswith("m.keras runs with Keras only") for note in notes)
+    assert list(convert_model(file).files) == ["m.onnx", "m.keras"]
+
+
+def test_whatever_goes_wrong_in_writing_onnx_no_model_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(onnx_export, "largest_differences", fail)
+    assert list(save_model(small_model(), CARD, tmp_path / "m.keras").files) == ["m.keras"]
 
 
 def test_a_model_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -141,3 +168,52 @@ def test_what_a_field_holds_is_checked(field: str, value: object, words: str) ->
     text = json.dumps({"name": "a", "summary": "b", "label": "c", field: value})
     with pytest.raises(InputError, match=words):
         card_from_text(text, "the card")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mine (2) = a+b, #1 'x' & y",
+        "Kno\u0308tchen",
+        "\u0928\u0930\u094d\u0938",
+        ".hidden",
+        "v1.2 beta",
+    ],
+)
+def test_a_model_of_any_name_is_opened_again(tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"{name}.keras"
+    require_new_model(file)
+    saved = save_model(small_model(), CARD, file)
+    assert load_model(file)[1] == saved
+
+
+@pytest.mark.parametrize("name", ["nul", "COM1.v2", "a\\b", "C:a", "a\nb", "a\udce4"])
+def test_a_name_that_no_card_may_have_is_refused_before_a_training(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(InputError, match="not a valid name for a model"):
+        require_new_model(tmp_path / f"{name}.keras")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "..",
+        "../a",
+        "a/../b",
+        "/etc/a",
+        "a//b",
+        "a/",
+        ".. /a",
+        "a./b",
+        "C:a",
+        "\\\\a\\b",
+        "a\0",
+        "Aux.onnx",
+    ],
+)
+def test_a_card_names_only_files_below_it(name: str) -> None:
+    values = {"name": "a", "summary": "b", "label": "c", "files": {name: ""}}
+    with pytest.raises(InputError, match="not a path below the card"):
+        card_from_text(json.dumps(values), "the card")

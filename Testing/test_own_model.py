@@ -13,9 +13,16 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard, card_from_text
 from extension_files import ROOT
 from LungNoduleSegLib.detectors.added_detectors import NetworkInput, OnnxDetector
-from LungNoduleSegLib.detectors.models import add_model, open_detector, read_zip_card
+from LungNoduleSegLib.detectors.models import (
+    add_model,
+    added_models,
+    open_detector,
+    read_zip_card,
+)
+from LungNoduleSegLib.detectors.network_detector import NoduleDetector
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
-from toy_models import onnx_model
+from test_classifier import save_networks
+from toy_models import onnx_model, zipped
 
 PAGE = (ROOT / "docs" / "own-model.md").read_text(encoding="utf-8")
 
@@ -35,6 +42,22 @@ def test_the_zip_that_the_page_makes_is_a_model(
     detector = open_detector(add_model(tmp_path / "my-detector.zip"))
     assert isinstance(detector, OnnxDetector)
     assert detector.card.rules == {"threshold": 0.5, "min_probability": 0.6}
+
+
+def test_the_page_packs_a_trained_network_with_its_classifier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SETTINGS_FOLDER, str(tmp_path / "settings"))
+    card = save_networks(tmp_path, "second.keras").with_suffix(".json")
+    half = zipped(card_from_text(card.read_text(), "card"), tmp_path, tmp_path / "half.zip")
+    with pytest.raises(InputError, match=r"half\.zip/second\.json is missing"):
+        add_model(half)
+    assert not list(added_models())
+    card.rename(tmp_path / "model.json")
+    subprocess.run([sys.executable, "-c", blocks("python")[1]], cwd=tmp_path, check=True)
+    detector = open_detector(add_model(tmp_path / "my-detector.zip"))
+    assert isinstance(detector, NoduleDetector)
+    assert detector.classifier is not None
 
 
 def test_cards_of_the_page_are_cards() -> None:

@@ -121,6 +121,17 @@ def test_another_slice_of_the_same_name_is_not_overwritten(tmp_path: Path) -> No
     assert held(tmp_path / "parts") == there
 
 
+def test_slices_withdrawn_from_the_source_are_refused(tmp_path: Path) -> None:
+    root = source(tmp_path / "npz")
+    partition(root, tmp_path / "parts")
+    (root / "P2" / "study" / "series" / "1.npz").unlink()
+    there = held(tmp_path / "parts")
+    name = f"{TESTING.replace('.', '_')}_1.npz"
+    with pytest.raises(InputError, match=f"testing has 1 file of slices that .*, such as {name}"):
+        partition(root, tmp_path / "parts")
+    assert held(tmp_path / "parts") == there
+
+
 def test_broken_and_hostile_files_stop_no_other(tmp_path: Path) -> None:
     root = source(tmp_path / "npz")
     (root / "broken.npz").write_bytes(b"PK nonsense")

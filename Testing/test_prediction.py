@@ -26,7 +26,7 @@ from coded_scans import (
     write_coded_series,
 )
 from CTLungScreeningLib.errors import Cancelled, InputError
-from CTLungScreeningLib.model_card import ModelCard, file_sha256, save_model
+from CTLungScreeningLib.model_card import ModelCard, file_sha256, load_model, save_model
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans, read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTSliceToolsLib.cli import app
@@ -352,6 +352,28 @@ def test_predicting_all_goes_on_where_it_ended_and_names_what_failed(
                 HEIGHT["Aortic arch"], abs=8
             )
     assert (output / "b" / "volume.nrrd.json").is_file()
+
+
+def test_results_of_another_model_or_scan_are_not_taken_for_these(
+    reader: Path, tmp_path: Path
+) -> None:
+    from CTLungScreeningLib.keras_loader import keras
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        sitk.WriteImage(coded_volume(upright()), tmp_path / name / "volume.nrrd")
+    write_coded_series(tmp_path / "one", series="s", name="{k}.dcm")
+    output, other = tmp_path / "out", tmp_path / "other.keras"
+    network, card = load_model(reader)
+    halved = keras.layers.Rescaling(0.5)(network.outputs[0])
+    save_model(keras.Model(network.inputs[0], halved), card, other)
+    predict_all(tmp_path / "one", output, reader, plot=False)
+    with pytest.raises(InputError, match=r"\.json was made with another model, .* choose another"):
+        predict_all(tmp_path / "one", output, other, plot=False)
+    with pytest.raises(InputError, match=r"volume\.nrrd\.json was made of .*one.volume\.nrrd"):
+        predict_all(tmp_path / "two", output, reader, plot=False)
+    outcomes = predict_all(tmp_path / "one", output, reader, plot=False)
+    assert [(one.new, one.problem) for one in outcomes] == [(False, None)] * 2
 
 
 @pytest.mark.parametrize("uid", ["../x", "", " ", "1.2/3", "1.2\n", "con", "1..2"])

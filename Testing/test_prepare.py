@@ -56,6 +56,12 @@ def test_the_examples_are_the_slices_around_each_nodule(luna: tuple[Path, Path, 
             assert image[mask > 0.99].min() > 0.5  # denser than the lung
 
 
+def test_a_repeated_nodule_is_not_said_to_lie_outside_the_lungs(tmp_path: Path) -> None:
+    scans, annotations = write_luna(tmp_path, {"1.2": chest(1, (*NODULES, NODULES[0]))})
+    notes = prepare_luna(scans, annotations, tmp_path / "store").notes["1.2"]
+    assert notes == ("Nodule 3 of 29.7 mm lies within another nodule or outside the scan.",)
+
+
 @pytest.mark.parametrize("neighbours", [0, 2])
 def test_neighbours_and_the_largest_nodule_can_be_chosen(tmp_path: Path, neighbours: int) -> None:
     scans, annotations = write_luna(tmp_path, {"1.2": chest(1, NODULES[::-1])})

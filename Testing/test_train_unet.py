@@ -17,7 +17,7 @@ from annotated_scans import chest, write_luna
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import TENSORBOARD, read_history
-from CTLungScreeningLib.model_card import load_model
+from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.detectors.network_detector import load_networks
 from LungNoduleSegLib.network import patch_batches
@@ -243,6 +243,23 @@ def test_the_tutorial_is_trained_stopped_and_gone_on_with(store: Path, tmp_path:
     assert 0 < sitk.GetArrayFromImage(probability).max() <= 1
     with pytest.raises(InputError, match="already holds"):
         train_on_store(store, tmp_path / "unet.keras", TUTORIAL)
+
+
+@pytest.mark.slow
+def test_a_model_trained_on_from_another_names_the_scans_of_both(
+    store: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "first.keras"
+    save_model(
+        build_unet(512, 1, 1),
+        ModelCard("a", "b", "c", training_cases=["9.9", "1.2.1"], licence="MIT", citation="Doe"),
+        first,
+    )
+    plan = StoreTrainingPlan.of(Preset.TUTORIAL, filters=1, epochs=1, weights=first)
+    train_on_store(store, tmp_path / "second.keras", plan)
+    _, card = load_model(tmp_path / "second.keras")
+    assert card.training_cases == ["9.9", "1.2.1", "1.2.2"]
+    assert (card.licence, card.citation) == ("MIT", "Doe")
 
 
 @pytest.mark.slow

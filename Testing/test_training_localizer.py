@@ -134,6 +134,18 @@ def test_unlabelled_slices_run_from_head_to_feet_beside_the_labelled(tmp_path: P
     assert batches[0][1][4:].tolist() != MixedBatches(labelled, scans, 1)[0][1][4:].tolist()
 
 
+def test_packs_of_a_cancelled_training_do_not_stand_for_other_scans(tmp_path: Path) -> None:
+    unlabelled_scan(tmp_path / "first")
+    before, _ = pack_scans(tmp_path / "first", tmp_path)
+    assert [one.file for one in pack_scans(tmp_path / "first", tmp_path)[0]] == [before[0].file]
+    unlabelled_scan(tmp_path / "second", top=500)
+    (other,), _ = pack_scans(tmp_path / "second", tmp_path)
+    assert other.z_mm.max() == 500
+    unlabelled_scan(tmp_path / "second", top=700).rename(tmp_path / "second" / "scan500.nrrd")
+    (changed,), _ = pack_scans(tmp_path / "second", tmp_path)
+    assert changed.z_mm.max() == 700
+
+
 def test_the_loss_of_a_run_is_least_for_usual_steps_in_order() -> None:
     z_mm = np.linspace(300, 0, RUN)
     location = (0.2 + USUAL_STEP * (300 - z_mm))[:, None]

@@ -14,6 +14,7 @@ import stat
 import string
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -331,6 +332,22 @@ def replace_text(path: Path, text: str) -> None:
         ) from error
 
 
+def is_path_below(name: str) -> bool:
+    """Whether a file that may come from anywhere names a path below its folder, on any system.
+
+    Windows drops dots and spaces at the end of a name, keeps some names for devices, and takes a
+    colon for the end of a drive or of a file's name.
+    """
+    if any(letter in "\\:" or unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        return False
+    parts = name.split("/")
+    return all(part == part.rstrip(". ") != "" and not _is_device(part) for part in parts)
+
+
+def _is_device(name: str) -> bool:
+    return name.partition(".")[0].strip().upper() in _DEVICES
+
+
 MAX_LENGTH = 64
 """Maximum length of a name, that of a UID."""
 
@@ -369,7 +386,7 @@ def folder_name(identifier: str, marked: bool = False) -> str:
         return MISSING
     raw = identifier.encode("utf-8", "surrogatepass")
     characters = [chr(byte) if chr(byte) in _PLAIN else f"+{byte:02x}" for byte in raw]
-    if identifier.partition(".")[0].upper() in _DEVICES or characters[0] == ".":
+    if _is_device(identifier) or characters[0] == ".":
         characters[0] = f"+{raw[0]:02x}"
     if characters[-1] == ".":
         characters[-1] = "+2e"

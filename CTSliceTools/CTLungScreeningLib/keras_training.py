@@ -11,7 +11,7 @@ import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from CTLungScreeningLib.files import (
     replaced_file,
 )
 from CTLungScreeningLib.keras_loader import keras
-from CTLungScreeningLib.model_card import require_new_model
+from CTLungScreeningLib.model_card import RUN, TRAIN, ModelCard, require_new_model
 from CTLungScreeningLib.progress import ProgressCallback, silent
 
 SETTINGS, HISTORY, BEST = "settings.json", "history.csv", "best.keras"
@@ -219,14 +219,23 @@ def read_history(folder: Path) -> list[Epoch]:
         raise InputError(f"{file} cannot be read as the curves of a training: {error}.") from error
 
 
-def training_notes(used: str, folder: Path) -> tuple[str, ...]:
-    """Return notes on the hardware and logging of a training.
+def training_notes(used: str, folder: Path, saved: Iterable[ModelCard]) -> tuple[str, ...]:
+    """Return notes on the hardware, the files and the logging of a training.
 
     Args:
         used: from `hardware`.
         folder: of the training, with its first stage in `stage-1`.
+        saved: cards of the models, from `save_models`.
     """
-    notes = (f"Trained on: {used}.",)
+    only_keras = [card.file(TRAIN) for card in saved if card.file(RUN) is None]
+    notes = (
+        f"Trained on: {used}.",
+        *(
+            f"{name} runs with Keras only: `lung-nodule-seg models convert {name}` makes its .onnx "
+            "file, or says why it cannot."
+            for name in only_keras
+        ),
+    )
     if (folder / "stage-1" / TENSORBOARD).exists():
         return notes
     return (*notes, "No TensorBoard log was written: this needs tensorflow and tensorboard.")

@@ -5,7 +5,6 @@ import importlib.util
 import inspect
 import json
 import math
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -16,6 +15,7 @@ from zipfile import BadZipFile, is_zipfile
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
+    is_path_below,
     new_file,
     new_files,
     parse_json,
@@ -63,7 +63,8 @@ class ModelCard:
         command: arguments of the program that a `command` model runs.
         licence: of the model's files.
         citation: what to cite when it is used.
-        training_cases: SeriesInstanceUIDs of the scans it was trained on.
+        training_cases: SeriesInstanceUIDs of the scans it was trained on; for a volume file, its
+            name without the suffix.
         cost: `seconds` and `gib` of a run, for a scan of `megavoxels`.
     """
 
@@ -211,10 +212,16 @@ def require_new_model(model_file: Path) -> None:
     """Check before a training that its model can be saved under a name.
 
     Raises:
-        InputError: if the suffix is wrong, or one of the model's files exists.
+        InputError: if the suffix is wrong, a card could not name the file, or one of the model's
+            files exists.
     """
     if model_file.suffix != TRAIN:
         raise InputError(f"{model_file} is not a valid name for a model: it must end with .keras.")
+    if not is_path_below(model_file.name):
+        raise InputError(
+            f"{model_file} is not a valid name for a model on every system: choose one without "
+            "colons and backslashes that is no device of Windows."
+        )
     names = [model_file.with_suffix(suffix).name for suffix in (TRAIN, RUN, ".json")]
     refuse_existing(model_file.parent, names)
 
@@ -223,7 +230,7 @@ def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> Model
     """Save a model as `.keras` and `.onnx` with its card, as new files.
 
     The optimizer's state, twice the size of the weights, is not saved. A network that cannot be
-    written as ONNX gets a `.keras` file only, so that no training is lost.
+    written as ONNX, for whatever reason, gets a `.keras` file only, so that no training is lost.
 
     Args:
         model: the network.
@@ -248,7 +255,7 @@ def save_models(*models: "tuple[keras.Model, ModelCard, Path]") -> list[ModelCar
     contents: dict[Path, bytes] = {}
     for model, _, model_file in models:
         require_new_model(model_file)
-        with suppress(InputError):
+        with suppress(Exception):
             contents[model_file.with_suffix(RUN)] = to_onnx(model)
     model_files = [model_file for *_, model_file in models]
     cards = [model_file.with_suffix(".json") for model_file in model_files]
@@ -349,7 +356,7 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
         if name not in values:
             raise wrong(f"the field `{name}` is missing")
     for name in values.get("files", {}):
-        if not re.fullmatch(r"[\w-][\w. -]*(/[\w-][\w. -]*)*", name):
+        if not is_path_below(name):
             raise wrong(f"the field `files` has {name!r}, which is not a path below the card")
     card = ModelCard(**values)
     if card.kind not in KINDS:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import SimpleITK as sitk
+from scipy import ndimage
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
@@ -22,6 +23,7 @@ from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
 from CTLungScreeningLib.reading.volume_headers import read_header
 from CTLungScreeningLib.staging import only_writer
 from LungNoduleSegLib.batch.cases import cases_below
+from LungNoduleSegLib.lungs.segmentation import require_labels
 from LungNoduleSegLib.results.reading import RECORD, is_run, read_findings, read_record
 from LungNoduleSegLib.risk.features import (
     IDENTIFIERS,
@@ -37,6 +39,12 @@ from LungNoduleSegLib.risk.features import (
 
 CT_BELOW = -200
 """A volume with values below this is a CT."""
+
+_MOST_LABELS = 200
+"""A label image of more is a picture."""
+
+_WIDEST_MM = 150.0
+"""No nodule or mass is wider; a lung is."""
 
 
 def find_scans(folder: Path) -> dict[str, Path | IndexedScan]:
@@ -102,7 +110,16 @@ def features_of(
             f"{source} has values down to {lowest:g} and is neither a CT in HU nor a segmentation: "
             "use a mask, a label image or probabilities from 0 to 1."
         )
-    nodules = nodule_features(components(image))
+    if sitk.GetArrayViewFromImage(image).max() > 1:
+        require_labels(image, _MOST_LABELS, str(source), "nodules")
+    parts = components(image)
+    widest = _widest_mm(parts)
+    if widest > _WIDEST_MM:
+        raise InputError(
+            f"{source} is no segmentation of nodules: what it marks is {widest:.0f} mm wide in one "
+            "piece; use a mask, a label image or probabilities of the nodules."
+        )
+    nodules = nodule_features(parts)
     features = scan_features(image, nodules.values())
     return ScanFeatures(name, "", "", Source.SEGMENTATION, features, nodules)
 
@@ -123,6 +140,18 @@ def results_of(
         if not sitk.GetArrayViewFromImage(image).min() < CT_BELOW:
             return None
     return _segmented(source, name, runs, progress)
+
+
+def _widest_mm(labels: sitk.Image) -> float:
+    """The longest side of the boxes around labels, 0 without any."""
+    boxes = ndimage.find_objects(sitk.GetArrayViewFromImage(labels))
+    spacing = labels.GetSpacing()[::-1]
+    sides = (
+        (side.stop - side.start) * mm
+        for box in boxes
+        for side, mm in zip(box, spacing, strict=True)
+    )
+    return max(sides, default=0.0)
 
 
 def _name_below(folder: Path, place: Path) -> str:

@@ -15,6 +15,7 @@ from CTLungScreeningLib.geometry import AxialView, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.volume_files import volume_stem
 from LungNoduleSegLib.detectors.detection import Detection, Detector
 from LungNoduleSegLib.lungs.labels import cut_lungs, implausible
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
@@ -150,7 +151,9 @@ def analyse(
         *detector.notes,
         *found.notes,
     )
-    if scan.series and scan.series.series_instance_uid in detector.card.training_cases:
+    series = scan.series
+    name = series.series_instance_uid if series else volume_stem(scan.source.name)
+    if name in detector.card.training_cases:
         notes += (
             f"{detector.card.name} was trained on this scan: these findings do not show how well "
             "it performs on other scans.",

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib import software_versions
@@ -22,7 +23,12 @@ from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.detectors.models import open_detector
 from LungNoduleSegLib.lungs.programs import require_method
-from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.segmentation import (
+    LungMethod,
+    lungs_from,
+    require_labels,
+    segment_lungs,
+)
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.measures import VOLUME_MEASUREMENT, measure_labels
 from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
@@ -269,23 +275,45 @@ def measure_nodules(
     Args:
         ct: the scan, as for `NoduleSegmenter.apply`.
         labels: label image with one label per nodule, 0 for background; on any grid, LPS mm.
-        lungs: 1 right and 2 left, on any grid; None to segment them.
+        lungs: see `lungs_from`; None to segment them.
 
     Returns:
         One `Nodule` per label, with the label as its number.
 
     Raises:
-        InputError: if the scan cannot be read or has no lung.
+        InputError: if the scan cannot be read or has no lung, `labels` or `lungs` are no labels, or
+            a nodule has no voxel on the scan's grid.
     """
     scan = as_scan(ct)
     view = AxialView.of(scan.image, AIR_HU)
-    lungs = segment_lungs(view.image) if lungs is None else _on_grid(lungs, view.image)
+    if lungs is None:
+        lungs = segment_lungs(view.image)
+    else:
+        lungs = lungs_from(lungs, view.image, "The label image of the lungs")
     return measure_labels(_on_grid(labels, view.image), view.image, lungs, None, scan.image)
 
 
+_HIGHEST_LABEL = np.iinfo(np.uint16).max
+
+
 def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """Bring labels of nodules onto a grid, all of them, as uint16."""
+    source = "The label image of the nodules"
+    values = require_labels(labels, _HIGHEST_LABEL, source, "nodules")
+    wrong = values[(values != np.rint(values)) | (values > _HIGHEST_LABEL)]
+    if len(wrong):
+        raise InputError(
+            f"{source} has the value {wrong[0]:g}: number the nodules from 1 to {_HIGHEST_LABEL}."
+        )
     whole = sitk.Cast(labels, sitk.sitkUInt16)
-    return sitk.Resample(whole, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    found = sitk.Resample(whole, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    lost = np.setdiff1d(values, sitk.GetArrayViewFromImage(found))
+    if len(lost):
+        raise InputError(
+            f"{source} has nodule {lost[0]:g} where the scan has no voxel: give labels that lie on "
+            "the scan, in LPS mm."
+        )
+    return found
 
 
 def _check_output(output: Path, scene: bool, files: OutputOptions) -> None:

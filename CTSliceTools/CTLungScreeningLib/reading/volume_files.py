@@ -22,6 +22,13 @@ from CTLungScreeningLib.reading.volume_headers import VolumeHeader, orthonormal,
 
 VOLUME_SUFFIXES = (".mhd", ".mha", ".nrrd", ".nhdr", ".nii", ".nii.gz")
 
+
+def volume_stem(name: str) -> str:
+    """Return the name of a volume file without its suffix."""
+    fitting = [suffix for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix)]
+    return name[: len(name) - max(map(len, fitting), default=0)]
+
+
 _BLOCK = 1 << 20
 _PART = 16 << 20
 """Bytes that are written at a time: a few hundredths of a second."""

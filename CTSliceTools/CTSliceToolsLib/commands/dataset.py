@@ -132,6 +132,7 @@ def convert(
 
     It has `pixels`, 256 × 256 of 2 mm, −1000 to 600 HU as 0 to 255; `norm_loc`; and
     `series_instance_UID`. Existing files are kept: started again, it continues where it stopped.
+    Files of slices that are no longer in the data set are refused, since a training would use them.
 
     Example: `ct-slice-tools convert ~/dataset -o ~/npz`
     """
@@ -164,7 +165,7 @@ def partition(
     """Divide the slices into `training`, `validation` and `testing` by series.
 
     About 70, 20 and 10 % of the series, by the SHA-256 of the Series Instance UID, so a series is
-    always in the same part. Existing files are kept.
+    always in the same part. Existing files are kept; those of other slices are refused.
 
     Example: `ct-slice-tools partition ~/npz -o ~/parts`
     """

@@ -7,7 +7,7 @@ import re
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import (
     make_folders,
     new_file,
@@ -143,8 +143,8 @@ def convert(
         The outcome, including files that could not be converted.
 
     Raises:
-        InputError: if there are no locations, no slice can be converted, or a folder in the output
-            is a link.
+        InputError: if there are no locations, no slice can be converted, a folder in the output is
+            a link, or the output has files of slices that are not in the dataset.
     """
     locations = read_locations(dataset / COMBINED_LOCATIONS)
     tasks = [
@@ -157,6 +157,7 @@ def convert(
         for folder in sorted({task.target.parent for task in tasks}):
             refuse_links_below(output, folder)
             remove_leftovers(folder)
+        _refuse_others(output, [task.target for task in tasks], dataset)
         for result in each(work, tasks, "Converting", progress, _WORTH_A_PROCESS):
             if isinstance(result, InputError):
                 failed.append(str(result))
@@ -165,6 +166,17 @@ def convert(
     if len(failed) == len(tasks):
         raise InputError(failed[0])
     return Conversion(made, len(tasks) - made - len(failed), tuple(failed))
+
+
+def _refuse_others(folder: Path, expected: Iterable[Path], source: Path) -> None:
+    """Refuse files that a training would take, and that are of slices withdrawn since."""
+    others = sorted(set(folder.rglob("*.npz")).difference(expected))
+    if others:
+        raise InputError(
+            f"{folder} has {counted(len(others), 'file')} of slices that {source} does not have, "
+            f"such as {others[0].relative_to(folder)}, and training would use them: move them away "
+            "or choose another folder."
+        )
 
 
 def read_locations(file: Path) -> Mapping[str, float]:
@@ -287,7 +299,8 @@ def partition(
         The outcome, including files that were left out.
 
     Raises:
-        InputError: if there are no slices or none can be used.
+        InputError: if there are no slices or none can be used, or if a part has files of other
+            slices; then those of `source` are there as well.
     """
     if not source.is_dir():
         raise InputError(f"{source} is not a folder: name the folder that convert wrote.")
@@ -298,6 +311,7 @@ def partition(
         raise InputError(f"{source} has no .npz files: name the folder that convert wrote.")
     slices = dict.fromkeys(Part, 0)
     series: dict[Part, set[str]] = {part: set() for part in Part}
+    targets: dict[Part, list[Path]] = {part: [] for part in Part}
     kept, failed = 0, []
     with staging_folder(output, "partitioning") as staging:
         refuse_links(*(output / part for part in Part))
@@ -307,7 +321,8 @@ def partition(
                 uid = read_series_uid(file)
                 part = part_of(uid)
                 make_folders(output, output / part)
-                kept += not _put(file, output / part / _name(uid, file), hard_links, staging)
+                targets[part].append(output / part / _name(uid, file))
+                kept += not _put(file, targets[part][-1], hard_links, staging)
             except InputError as error:
                 failed.append(str(error))
                 continue
@@ -316,6 +331,8 @@ def partition(
         progress("Partitioning", len(files), len(files))
     if len(failed) == len(files):
         raise InputError(failed[0])
+    for part in Part:
+        _refuse_others(output / part, targets[part], source)
     return Partition(
         slices, {part: len(uids) for part, uids in series.items()}, kept, tuple(failed)
     )

@@ -319,8 +319,8 @@ def predict_all(
     """Predict every scan below a folder and write the results below another.
 
     A scan that has its JSON file already is left as it is, so that an interrupted run can go on. A
-    scan that cannot be used is named among the outcomes and does not stop the others. One scan is
-    held in memory at a time.
+    scan that cannot be used, or whose file is of another model or scan, is named among the outcomes
+    and does not stop the others. One scan is held in memory at a time.
 
     Args:
         folder: with DICOM series and volume files, in any nesting.
@@ -375,9 +375,10 @@ def _predict_one(
     progress: ProgressCallback,
     device: Device | None,
 ) -> PredictionOutcome:
-    if output.exists():
-        return PredictionOutcome(scan, output)
     try:
+        if output.exists():
+            _require_same(output, scan, open_model(model, device)[1])
+            return PredictionOutcome(scan, output)
         require_new(output, plot)
         prediction = predict_scan(scan.read(progress), model, progress, device)
         write_prediction(output, prediction, plot)
@@ -385,3 +386,14 @@ def _predict_one(
         return PredictionOutcome(scan, output, problem=str(error))
     fit = prediction.fit
     return PredictionOutcome(scan, output, True, fit.residual_mm, fit.warnings)
+
+
+def _require_same(output: Path, scan: IndexedScan, model: ModelUsed) -> None:
+    """Refuse a result that is there if it was made with another model or of another scan."""
+    there = read_prediction(output)
+    if there.model.sha256 != model.sha256:
+        raise InputError(
+            f"{output} was made with another model, {there.model.name}: choose another folder."
+        )
+    if not scan.uid and there.source != (scan.folder / scan.files[0]).absolute():
+        raise InputError(f"{output} was made of {there.source}: choose another folder.")

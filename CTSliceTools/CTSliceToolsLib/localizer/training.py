@@ -117,8 +117,7 @@ def train(
             )
         (folder / CURVES).unlink(missing_ok=True)  # of the same training, killed after it
         plot_curves(folder / CURVES, epochs)
-        notes = (*training_notes(used, folder), *left_out)
-        result = TrainingResult(output, folder, epochs, best_epoch(epochs), notes)
+        best = best_epoch(epochs)
         facts = {
             "slices": {part: len(files[part]) for part in _PARTS},
             "used": used,
@@ -127,9 +126,10 @@ def train(
         # Built anew, as the layers above may keep the half precision they were trained with.
         plain = build_localizer(plan.backbone, random=True)
         plain.set_weights(localizer.get_weights())
-        save_model(plain, _card(output.stem, settings | facts, result.best), output)
+        saved = save_model(plain, _card(output.stem, settings | facts, best), output)
         remove_intermediate(folder, _SLICES)
-        return result
+        notes = (*training_notes(used, folder, [saved]), *left_out)
+        return TrainingResult(output, folder, epochs, best, notes)
 
 
 def _settings(plan: LocalizerTrainingPlan, files: dict[Part, list[Path]]) -> dict[str, Any]:

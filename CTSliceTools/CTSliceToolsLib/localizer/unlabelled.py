@@ -6,6 +6,7 @@ and equal distances along z to be equal steps. Here the usual length of a body s
 steps, as locations are nearly linear in z.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import as_scan, index_scans
 from CTSliceToolsLib.landmarks import LOCATIONS
 from CTSliceToolsLib.localizer.scan_fit import usual_heights
-from CTSliceToolsLib.localizer.slice_batches import Batch, SliceBatches
+from CTSliceToolsLib.localizer.slice_batches import Batch, SliceBatches, fingerprint
 from CTSliceToolsLib.slice_image import slice_images
 
 ops = keras.ops
@@ -54,7 +55,9 @@ class UnlabelledScan:
 def pack_scans(
     folder: Path, packs: Path, progress: ProgressCallback = silent
 ) -> tuple[list[UnlabelledScan], list[str]]:
-    """Write the slice images of all scans below a folder into files, unless they are there.
+    """Write the slice images of all scans below a folder into files.
+
+    Those of a scan are kept if they are there and it has not changed since.
 
     Args:
         folder: DICOM series and volume files, in any nesting.
@@ -72,7 +75,9 @@ def pack_scans(
     scans = index_scans(folder, progress, notes=notes)
     for number, scan in enumerate(scans):
         progress("Packing unlabelled scans", number, len(scans))
-        pixels, heights = (packs / f"unlabelled-{number:04}{end}.npy" for end in ("", "-z"))
+        state = f"{scan} {fingerprint([scan.folder / file for file in scan.files])}"
+        stem = f"unlabelled-{hashlib.sha256(state.encode()).hexdigest()[:16]}"
+        pixels, heights = (packs / f"{stem}{end}.npy" for end in ("", "-z"))
         try:
             if not heights.exists():
                 pictures, z_mm = slice_images(as_scan(scan, None, silent).image)

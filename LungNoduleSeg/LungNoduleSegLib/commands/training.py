@@ -162,8 +162,8 @@ def train(
         emit_training(
             report,
             result,
-            f"The best of {counted(len(result.epochs), 'epoch')} has a Dice of "
-            f"{result.best['val_dice_coefficient']:.3f} on held-out data.",
+            f"Epoch {result.best['epoch']:.0f} of {len(result.epochs)}, the best of the last "
+            f"stage, has a Dice of {result.best['val_dice_coefficient']:.3f} on held-out data.",
         )
 
 

@@ -98,8 +98,8 @@ def add_model(file: Path, may_run: str = "") -> Path:
 
     Raises:
         InputError: if it is no model, holds a file that its card does not name, or one that is not
-            what the card says; if a model of its name is there; or if it would run another
-            program than the one agreed to.
+            what the card says; if another network that the card names is not in the file; if a
+            model of its name is there; or if it would run another program than the one agreed to.
     """
     card = read_zip_card(file)
     if card.kind == "python":
@@ -130,6 +130,8 @@ def add_model(file: Path, may_run: str = "") -> Path:
                 raise InputError(
                     f"{file}: {name} is not the file that its {CARD} describes: get it again."
                 )
+        if card.kind == "network":
+            _require_partners(file, unpacked / CARD, card)
         os.rename(unpacked, target)  # noqa: PTH104 - never replaces what is there
     return target / CARD
 
@@ -145,6 +147,14 @@ def remove_model(name: str) -> None:
         raise InputError(f"No model {name} was added: see `lung-nodule-seg models list`.")
     with private_folder(models_folder(), "removing") as folder:  # all of it at once
         card.parent.rename(folder / name)
+
+
+def _require_partners(file: Path, unpacked: Path, card: ModelCard) -> None:
+    """Check that a zip file holds the other networks that a network's card names."""
+    try:
+        read_partner_cards(unpacked, card)
+    except InputError as error:
+        raise InputError(str(error).replace(str(unpacked.parent), str(file))) from error
 
 
 def _unpack(archive: zipfile.ZipFile, card: ModelCard, folder: Path, file: Path) -> None:

@@ -57,9 +57,10 @@ def check_model(model: Path, progress: ProgressCallback = silent) -> str:
             )
     megavoxels = phantom.image.GetNumberOfPixels() / 1e6
     usual = usual_cost(megavoxels).seconds
+    orientation = "in the right orientation" if hits else "which does not show its orientation"
     sentences = [
         f"{card.name} found {hits} of {counted(len(truth), 'lesion')} and "
-        f"{counted(len(found.nodules) - hits, 'false positive')}, in the right orientation.",
+        f"{counted(len(found.nodules) - hits, 'false positive')}, {orientation}.",
         f"The run took {seconds:.1f} s for {megavoxels:.1f} million voxels; "
         f"the bundled model takes about {usual:.0f} s on the reference machine.",
     ]

@@ -19,6 +19,8 @@ from LungNoduleSegLib.nodules.table import NoduleKind, Place
 SIZES_MM = ((4, 6), (6, 8), (8, 12), (12, 20), (20, 30))
 """Ranges of diameters, each up to but without its end."""
 
+SMALLER, LARGER = f"under {SIZES_MM[0][0]} mm", f"from {SIZES_MM[-1][1]} mm"
+
 BINS = 10
 """Of probability, of equal width."""
 
@@ -112,7 +114,7 @@ def subgroups(nodules: Sequence[TrueNodule], threshold: float) -> list[Subgroup]
         threshold: lowest probability of a finding.
     """
     result = _grouped("all", nodules, threshold, lambda _: "all")
-    result += _grouped("size", nodules, threshold, lambda one: size_of(one.diameter_mm))
+    result += _grouped("size", nodules, threshold, lambda one: _size_row(one.diameter_mm))
     result += _grouped("texture", nodules, threshold, lambda one: one.texture)
     return result + _grouped("place", nodules, threshold, lambda one: one.place)
 
@@ -120,6 +122,12 @@ def subgroups(nodules: Sequence[TrueNodule], threshold: float) -> list[Subgroup]
 def size_of(diameter_mm: float) -> tuple[int, int] | None:
     """Give the range of `SIZES_MM` that holds a diameter."""
     return next((size for size in SIZES_MM if size[0] <= diameter_mm < size[1]), None)
+
+
+def _size_row(diameter_mm: float) -> tuple[int, int] | str | None:
+    if diameter_mm < SIZES_MM[0][0]:
+        return SMALLER
+    return LARGER if diameter_mm >= SIZES_MM[-1][1] else size_of(diameter_mm)
 
 
 def calibration(probability: NDArray[np.float64], found: NDArray[np.bool_]) -> Calibration | None:
@@ -233,7 +241,7 @@ def _grouped(
     group: Callable[[TrueNodule], Hashable],
 ) -> list[Subgroup]:
     """Make the subgroups by one property, of the nodules of which it is known."""
-    order: list[Hashable] = ["all", *SIZES_MM, *NoduleKind, *Place]
+    order: list[Hashable] = ["all", SMALLER, *SIZES_MM, LARGER, *NoduleKind, *Place]
     members = {key: [one for one in nodules if group(one) == key] for key in order}
     return [_subgroup(by, key, own, threshold) for key, own in members.items() if own]
 

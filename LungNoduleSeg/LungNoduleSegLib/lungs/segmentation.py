@@ -58,55 +58,80 @@ _MOST_LABELS = 32
 
 
 def read_lungs(file: Path, axial: sitk.Image) -> sitk.Image:
-    """Read a label image of the lungs onto the grid of a scan, nearest neighbour.
+    """Read a label image of the lungs onto the grid of a scan: `lungs_from` of a file.
+
+    Raises:
+        InputError: as `lungs_from`, or if the file cannot be read.
+    """
+    return lungs_from(read_labels(file), axial, str(file))
+
+
+def lungs_from(given: sitk.Image, axial: sitk.Image, source: str) -> sitk.Image:
+    """Bring a label image of the lungs onto the grid of a scan, nearest neighbour.
 
     Args:
-        file: of any orientation and spacing: 1 in the patient's right and 2 in the left lung. With
+        given: of any orientation and spacing: 1 in the patient's right and 2 in the left lung. With
             any other values all that is not 0 is lung, such as that of lobes, and the sides are
             told apart.
         axial: the scan in HU (`AxialView`).
+        source: begins messages.
 
     Returns:
         uint8 on the grid of `axial`: `RIGHT_LUNG`, `LEFT_LUNG`, 0 elsewhere.
 
     Raises:
-        InputError: if the file cannot be read, has other labels, or does not show lungs there.
+        InputError: if it is no label image, or does not show lungs there.
     """
-    given = read_labels(file)
-    values = np.unique(sitk.GetArrayViewFromImage(given))
-    values = values[values != 0]
-    _check_labels(file, values)
+    values = require_labels(given, _MOST_LABELS, source, "lungs")
     sided = LEFT_LUNG in values and set(values.tolist()) <= {RIGHT_LUNG, LEFT_LUNG}
     labels = sitk.Cast(given if sided else given != 0, sitk.sitkUInt8)
     lungs = sitk.Resample(labels, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    require_lungs(lungs, axial, str(file))
+    require_lungs(lungs, axial, source)
     if not sided:
         return _with_sides(lungs, axial)
     array = sitk.GetArrayViewFromImage(lungs)
     right, left = (_middle(array == value) for value in (RIGHT_LUNG, LEFT_LUNG))
     if right > left:
         raise InputError(
-            f"{file} has its labels on the wrong sides: give 1 for the patient's right lung and 2 "
-            "for the left."
+            f"{source} has its labels on the wrong sides: give 1 for the patient's right lung and "
+            "2 for the left."
         )
     return lungs
 
 
-def _check_labels(file: Path, values: NDArray[Any]) -> None:
-    """Refuse a picture, probabilities and whatever else is no label image."""
+def require_labels(image: sitk.Image, most: int, source: str, what: str) -> NDArray[Any]:
+    """Refuse a picture, probabilities and whatever else is no label image.
+
+    Args:
+        image: to check.
+        most: it may have so many different labels.
+        source: begins messages.
+        what: of a scan it labels.
+
+    Returns:
+        Its values other than 0, sorted; of a mask this may be any.
+
+    Raises:
+        InputError: if it is no label image.
+    """
+    array = sitk.GetArrayViewFromImage(image)
+    values = np.unique(array[array != 0])
     if not np.isfinite(values).all():
-        raise InputError(f"{file} has voxels that are no number: give the lungs as a label image.")
+        raise InputError(
+            f"{source} has voxels that are no number: give the {what} as a label image."
+        )
     if len(values) and values.min() < 0:
         raise InputError(
-            f"{file} has values below 0, down to {values.min():g}: it is a scan, not its lungs; "
+            f"{source} has values below 0, down to {values.min():g}: it is a scan, not its {what}; "
             "give a label image."
         )
     fractions = bool((values != np.rint(values)).any())
-    if len(values) > 1 and (fractions or len(values) > _MOST_LABELS):
+    if len(values) > 1 and (fractions or len(values) > most):
         raise InputError(
-            f"{file} has {len(values)} different values, as probabilities or a picture have: give "
-            "the lungs as a label image."
+            f"{source} has {len(values)} different values, as probabilities or a picture have: "
+            f"give the {what} as a label image."
         )
+    return values
 
 
 def _middle(lung: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:

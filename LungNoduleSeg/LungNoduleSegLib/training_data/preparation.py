@@ -19,7 +19,7 @@ from CTLungScreeningLib.geometry import AxialView, crop_to
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
-from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES
+from CTLungScreeningLib.reading.volume_files import volume_stem
 from CTLungScreeningLib.staging import only_writer
 from CTLungScreeningLib.workers import each
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
@@ -34,7 +34,6 @@ from LungNoduleSegLib.training_data.store import (
 )
 
 ERRORS = "errors.csv"
-_LONGEST_FIRST = sorted(VOLUME_SUFFIXES, key=len, reverse=True)
 _SCANS_WORTH_A_PROCESS = 3
 
 
@@ -96,8 +95,7 @@ def scan_name(scan: IndexedScan) -> str:
     """Name of a scan: its UID, or the name of its file without the suffix."""
     if scan.uid:
         return scan.uid
-    file = Path(scan.files[0]).name
-    return next(file[: -len(end)] for end in _LONGEST_FIRST if file.lower().endswith(end))
+    return volume_stem(Path(scan.files[0]).name)
 
 
 def prepare_cases(
@@ -177,7 +175,8 @@ def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:
         patient = case.patient or (read.series.patient_id if read.series else "") or name
         nodules = _stored_nodules(marks, labels, lungs, choice.largest_only)
         slices = _example_slices(nodules, lungs, choice.neighbours)
-        notes = (*read.notes, *_notes(nodules))
+        there = np.unique(sitk.GetArrayViewFromImage(marks.labels))
+        notes = (*read.notes, *_notes(nodules, there))
         source = str(case.scan.folder / case.scan.files[0])
         write_scan(
             StoredScan(folder, name, patient, source, nodules, slices, notes), (hu, lungs, labels)
@@ -236,13 +235,17 @@ def _example_slices(
     return tuple(k for k in sorted(wanted) if 0 <= k < len(held) and held[k])
 
 
-def _notes(nodules: Sequence[StoredNodule]) -> list[str]:
-    return [
-        f"Nodule {nodule.number} of {nodule.diameter_mm:.1f} mm lies "
-        f"{'outside' if nodule.in_lungs == 0 else 'mostly outside'} the segmented lungs."
-        for nodule in nodules
-        if nodule.in_lungs < 0.5
-    ]
+def _notes(nodules: Sequence[StoredNodule], there: NDArray[np.uint16]) -> list[str]:
+    """Name the nodules that lie outside the lungs, and those without a label `there`."""
+    notes = []
+    for nodule in nodules:
+        name = f"Nodule {nodule.number} of {nodule.diameter_mm:.1f} mm"
+        if nodule.number not in there:
+            notes.append(f"{name} lies within another nodule or outside the scan.")
+        elif nodule.in_lungs < 0.5:
+            where = "outside" if nodule.in_lungs == 0 else "mostly outside"
+            notes.append(f"{name} lies {where} the segmented lungs.")
+    return notes
 
 
 def _write_errors(file: Path, failed: Mapping[str, str]) -> None:

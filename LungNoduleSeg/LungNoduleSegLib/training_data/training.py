@@ -26,10 +26,11 @@ from CTLungScreeningLib.keras_training import (
     training_notes,
 )
 from CTLungScreeningLib.model_card import (
+    TRAIN,
     ModelCard,
     file_sha256,
+    load_model,
     require_new_model,
-    save_model,
     save_models,
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -179,6 +180,7 @@ def train_on_store(
         require_new_model(classifier)
     with only_writer(output, "training"):
         scans = read_store(store)
+        earlier = _earlier_card(plan.weights)
         if plan.preset is Preset.TUTORIAL:
             preparation = EXAMPLE_PREPARATION
         began = time.monotonic()
@@ -199,18 +201,23 @@ def train_on_store(
         plain.set_weights(model.get_weights())
         last = [epoch for epoch in epochs if epoch["stage"] == epochs[-1]["stage"]]
         best = min(last, key=lambda epoch: epoch["val_loss"])
-        result = TrainingResult(output, folder, epochs, best, training_notes(used, folder))
         facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
-        card = _card(output.stem, plan, preparation, settings | facts, result.best)
-        card = replace(card, training_cases=[scan.name for scan in scans])
+        card = _card(output.stem, plan, preparation, settings | facts, best)
+        cases = dict.fromkeys([*earlier.training_cases, *(scan.name for scan in scans)])
+        card = replace(
+            card,
+            training_cases=list(cases),
+            licence=earlier.licence,
+            citation=earlier.citation,
+        )
         if with_classifier:
             separate = training.classifier(split_scans(scans, plan.seed)[0], classifier)
             card = replace(card, classifier=classifier.name)
-            save_models(separate, (plain, card, output))
+            saved = save_models(separate, (plain, card, output))
         else:
-            save_model(plain, card, output)
+            saved = save_models((plain, card, output))
         remove_intermediate(folder, _MISTAKES)
-        return result
+        return TrainingResult(output, folder, epochs, best, training_notes(used, folder, saved))
 
 
 @dataclass(frozen=True)
@@ -366,6 +373,13 @@ def _settings(
         "preparation": asdict(preparation),
         "data": data.hexdigest(),
     }
+
+
+def _earlier_card(weights: Path | None) -> ModelCard:
+    """Return the card of the model that a training starts from, an empty one if it has none."""
+    if weights is None or weights.suffix != TRAIN or not weights.with_suffix(".json").is_file():
+        return ModelCard("", "", "")
+    return load_model(weights)[1]
 
 
 def _card(
