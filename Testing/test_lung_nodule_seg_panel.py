@@ -413,6 +413,16 @@ class TestResults(ResultsTest):
         self.assertIs(self.widget.lungs.node, self.results.segmentation)
         self.ui.advancedSection.collapsed = True
 
+    def test_a_scan_that_was_moved_gets_new_results(self) -> None:
+        for moved in (False, True):
+            if moved:
+                self.volume.SetOrigin(0, 0, 0)
+            with patch.object(self.widget.logic, "processWork") as process:
+                process.return_value = (one for one in ())
+                self.run_bar.button.click()
+            self.assertEqual(len(process.call_args.args), 1 if moved else 4)
+            self.run_bar.runner.stop()
+
     def save(self, action: Callable[[], None]) -> None:
         action()
         wait_until(lambda: not self.widget.output.run_bar.runner.busy, 120)

@@ -28,7 +28,7 @@ from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, ExpectedCost
 from LungNoduleSegSlicer.panel.views import open_segment_editor, show_results
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
-from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, is_in_place, volume_node_of
 
 
 def about_model(model: Path) -> tuple[str, str]:
@@ -165,7 +165,8 @@ TITLE = "Lung Nodule Segmentation"
 class SegmentSection(Section):
     """One button that runs everything, in a child process.
 
-    A run updates the results of the volume; a reader's changes to them are kept.
+    A run updates the results of the volume; a reader's changes to them are kept. If the volume was
+    moved since, the run makes new results.
 
     Attributes:
         run_bar: runs it.
@@ -231,7 +232,11 @@ class SegmentSection(Section):
             return None
         self._running = self._volume
         before = self._results
-        nodes = () if before is None else (before.segmentation, before.table, before.fiducials)
+        nodes = (
+            (before.segmentation, before.table, before.fiducials)
+            if before is not None and is_in_place(before)
+            else ()
+        )
         return self._logic.processWork(
             self._volume,
             *nodes,

@@ -27,6 +27,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     lobes_of,
     lungs_of,
     nodules_of,
+    require_in_place,
     verdicts_of,
     volume_image,
     volume_of,
@@ -119,8 +120,9 @@ class ReviewedScan:
         """Read a scan out of the scene, step by step: it takes seconds in all.
 
         Raises:
-            InputError: as `lungs_of` and `volume_of`.
+            InputError: as `lungs_of`, `volume_of` and `require_in_place`.
         """
+        require_in_place(results)
         volume = volume_of(results.segmentation)
         yield Pause("Preparing", 0, 2)
         view = AxialView.of(volume, AIR_HU)
