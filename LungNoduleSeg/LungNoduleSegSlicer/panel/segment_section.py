@@ -28,7 +28,12 @@ from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, ExpectedCost
 from LungNoduleSegSlicer.panel.views import open_segment_editor, show_results
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
-from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, is_in_place, volume_node_of
+from LungNoduleSegSlicer.scene.result_nodes import (
+    ResultNodes,
+    is_in_place,
+    reference_of,
+    volume_node_of,
+)
 
 
 def about_model(model: Path) -> tuple[str, str]:
@@ -120,8 +125,19 @@ class LungsSection(Section):
         self._ui.lungMethodBox.enabled = self.node is None
 
     def set_volume(self, volume: Any | None) -> None:
-        """Edit lungs on another volume."""
-        self._volume = volume
+        """Edit lungs on another volume; those chosen for the one before are not taken for it."""
+        if self._parameters is None:
+            return
+        before, self._volume = self._volume, volume
+        lungs = self._parameters.lungs
+        if before is None or before is volume or lungs is None:
+            return
+        if volume is None or reference_of(lungs) is not volume:
+            self._parameters.lungs = None
+
+    def stop(self) -> None:
+        """Forget the volume before its scene is closed."""
+        self._volume = None
 
     def set_results(self, results: ResultNodes | None) -> None:
         """Show the visibility of the lungs."""

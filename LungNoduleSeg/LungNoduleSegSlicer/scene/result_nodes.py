@@ -100,8 +100,7 @@ def find_results(volume_node: Any) -> ResultNodes | None:
         points = table.GetNodeReference(POINTS_ROLE)
         if segmentation is None or points is None:
             continue
-        role = segmentation.GetReferenceImageGeometryReferenceRole()
-        if segmentation.GetNodeReference(role) is volume_node:
+        if reference_of(segmentation) is volume_node:
             return ResultNodes(
                 segmentation, table, points, table.GetNodeReference(PROBABILITY_ROLE)
             )
@@ -343,14 +342,19 @@ def study_date_of(volume_node: Any) -> datetime.date | None:
     return study_date(dicom_attribute(volume_node, name))
 
 
+def reference_of(segmentation_node: Any) -> Any | None:
+    """Return the volume node that a segmentation names as its reference, None without one."""
+    role = segmentation_node.GetReferenceImageGeometryReferenceRole()
+    return segmentation_node.GetNodeReference(role)
+
+
 def volume_node_of(segmentation_node: Any) -> Any:
     """Return the volume node that a segmentation names as its reference.
 
     Raises:
         InputError: if it names none with an image.
     """
-    role = segmentation_node.GetReferenceImageGeometryReferenceRole()
-    volume = segmentation_node.GetNodeReference(role)
+    volume = reference_of(segmentation_node)
     if not has_voxels(volume):
         raise InputError(
             f"{segmentation_node.GetName()} names no volume that it is from: choose the "

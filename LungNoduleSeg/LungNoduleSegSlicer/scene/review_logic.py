@@ -26,6 +26,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     is_in_place,
     nodules_of,
+    reference_of,
     verdicts_of,
 )
 from LungNoduleSegSlicer.scene.review_state import MEASURED_TAG, ReviewedScan
@@ -329,8 +330,7 @@ def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
 
 def _made_of(results: ResultNodes) -> list[Any]:
     """The place of a `ReviewedScan`, its images, and their times of modification."""
-    role = results.segmentation.GetReferenceImageGeometryReferenceRole()
-    volumes = results.segmentation.GetNodeReference(role), results.probability
+    volumes = reference_of(results.segmentation), results.probability
     segmentation = results.segmentation.GetSegmentation()
     styles = (*LUNG_STYLES.values(), *LOBE_STYLES.values())
     lungs = [segmentation.GetSegment(style.id) for style in styles]
