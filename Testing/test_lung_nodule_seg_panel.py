@@ -442,7 +442,7 @@ class TestResults(ResultsTest):
             if moved:
                 self.volume.SetOrigin(0, 0, 0)
             with patch.object(self.widget.logic, "processWork") as process:
-                process.return_value = (one for one in ())
+                process.return_value = (one for one in list[Any]())
                 self.run_bar.button.click()
             self.assertEqual(len(process.call_args.args), 1 if moved else 4)
             self.run_bar.runner.stop()

@@ -1,6 +1,7 @@
 """Review state in the nodes of the results, and the scan for measurements."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,7 +74,8 @@ def set_tag(results: ResultNodes, number: int, name: str, value: str) -> None:
 def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]:
     """Remember all that a review may change, and return what brings it back.
 
-    `segment_ids` are those that are to be added or removed; of others only the tags change.
+    `segment_ids` are those that are to be added or removed; of others only the tags change. What
+    later changes add to the table is taken out too.
     """
     nodules = nodules_of(results.table, rejected=True)
     verdicts = verdicts_of(results.table)
@@ -89,6 +91,9 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
         nodes = (results.segmentation, results.table, results.fiducials)
         if any(node.GetScene() is None for node in nodes):
             return
+        with suppress(InputError):  # then somebody put something else into the table
+            new = {one.id for one in nodules_of(results.table, rejected=True)} - measured.keys()
+            nodule_segments.remove(results.segmentation, [segment_id(one) for one in new])
         restore_segments()
         for number, mark in measured.items():
             set_tag(results, number, MEASURED_TAG, mark)
