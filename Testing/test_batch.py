@@ -13,6 +13,7 @@ from unittest import TestCase
 
 import numpy as np
 import psutil
+import pydicom
 import pytest
 import SimpleITK as sitk
 from distributed import KilledWorker, LocalCluster
@@ -257,6 +258,16 @@ def test_results_of_runs_are_no_scans(scans: Path, tmp_path: Path) -> None:
     shutil.copytree(scans / "two", scans / "out" / ".unfinished-x" / "results")
     names = [case.name for case in find_cases(scans)]
     assert len(names) == 4 and not [name for name in names if name.startswith(("earlier", "out"))]
+
+
+def test_scouts_are_no_scans(scans: Path) -> None:
+    image = pydicom.dcmread(next((scans / "one" / "deep").iterdir()))
+    image.ImageType, image.SeriesInstanceUID = ["ORIGINAL", "PRIMARY", "LOCALIZER"], "1.2.3"
+    image.save_as(scans / "one" / "scout.dcm")
+    notes: list[str] = []
+    names = [case.name for case in find_cases(scans, notes=notes)]
+    assert len(names) == 4 and "1.2.3" not in names
+    assert notes == ["Series of localizers (scouts) left out: 1."]
 
 
 def test_a_damaged_copy_of_a_series_spoils_no_other(scans: Path) -> None:

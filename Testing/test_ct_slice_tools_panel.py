@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,7 @@ import qt
 from coded_scans import HEIGHT, coded_volume, upright
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.landmarks import LANDMARKS
-from CTSliceToolsSlicer.panel.annotate_section import NAME, SLICE, Z
-from dicom_files import positions, write_series
+from CTSliceToolsSlicer.panel.annotate_section import NAME, Z
 from panel_host import (
     PICTURES,
     ROOT,
@@ -33,48 +31,8 @@ from panel_host import (
     slow,
     write_card,
 )
+from slice_panel import HEIGHTS, PanelTest
 from slicer_host.actions import press, process_events, save_picture, tool_tip, wait_until
-
-HEIGHTS = {one.name: 590 - 50.0 * row for row, one in enumerate(LANDMARKS)}
-"""Where the landmarks lie in `add_scan`: slices 59, 54, … 4."""
-
-
-class PanelTest(unittest.TestCase):
-    """The panel open on a scan, in an empty scene."""
-
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
-        self.widget = open_panel("CTSliceTools")
-        self.ui = self.widget.ui
-        self.annotate = self.widget.annotate
-        self.volume = add_scan()
-        slicer.util.mainWindow().activateWindow()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-
-    def tearDown(self) -> None:
-        leave_panel()
-        slicer.mrmlScene.Clear()
-        process_events()
-
-    def start_keys(self) -> None:
-        self.ui.annotateButton.click()
-        self.assertTrue(self.ui.annotateButton.checked)
-
-    def annotate_all(self) -> None:
-        self.start_keys()
-        for landmark in LANDMARKS:
-            scroll_to(HEIGHTS[landmark.name])
-            press(landmark.key)
-
-    def column(self, column: int) -> list[str]:
-        table = self.ui.landmarkTable
-        return [table.item(row, column).text() for row in range(table.rowCount)]
-
-    def set_slices(self) -> dict[str, int]:
-        shown = zip(self.column(NAME), self.column(SLICE), strict=True)
-        return {name: int(number) for name, number in shown if number != "–"}
 
 
 class TestKeys(PanelTest):
@@ -262,97 +220,6 @@ class TestFiles(PanelTest):
         self.annotate.load(file)
         self.annotate.refresh()
         self.assertEqual(self.set_slices(), before)
-
-
-class TestGoneFiles(PanelTest):
-    def test_landmarks_can_be_saved_when_the_dicom_folder_is_gone(self) -> None:
-        series = self.folder / "series"
-        write_series(series, places=positions(count=9), name="{k:03}.dcm")
-        self.ui.queueFolder.text = str(self.folder)
-        self.ui.nextButton.click()
-        self.start_keys()
-        scroll_to(34)
-        press("5")
-        shutil.rmtree(series)
-        file = self.folder / "saved.json"
-        self.annotate.save(file)
-        self.assertEqual(json.loads(file.read_text()), {"Aortic arch": 8})
-
-
-class TestQueue(PanelTest):
-    def setUp(self) -> None:
-        super().setUp()
-        for patient in ("a", "b", "c"):
-            write_series(
-                self.folder / patient / "series",
-                places=positions(count=9),
-                series=patient,
-                name="{k:03}.dcm",
-            )
-        self.ui.queueSource.currentIndex = 0
-        self.ui.queueFolder.text = str(self.folder)
-
-    def test_series_after_series_each_saved_at_once(self) -> None:
-        self.ui.nextButton.click()
-        self.assertEqual(self.ui.queueLabel.text, "0 of 3 series annotated")
-        self.start_keys()
-        for key, z in (("5", 34), ("6", 16)):
-            scroll_to(z)
-            press(key)
-        written = json.loads((self.folder / "a" / "series" / "annotation.json").read_text())
-        self.assertEqual(written, {"Aortic arch": "008.dcm", "Bifurcation of trachea": "002.dcm"})
-        self.assertIn("008.dcm", self.ui.landmarkTable.item(5, NAME).toolTip())
-        self.assertEqual(self.ui.queueLabel.text, "1 of 3 series annotated")
-        save_picture(self.widget.parent, PICTURES / "many-scans.png")
-
-        self.ui.nextButton.click()
-        self.assertEqual(self.set_slices(), {})
-        self.assertEqual(self.widget.binding.parameters.volume.GetName(), "b")
-        press("1")
-        self.ui.nextButton.click()
-        press("1")
-        self.assertEqual(self.ui.queueLabel.text, "3 of 3 series annotated")
-        with self.assertLogs(level="ERROR") as shown:
-            self.ui.nextButton.click()
-        self.assertIn("All series are annotated", shown.output[0])
-
-    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
-    def test_series_of_the_dicom_database(self) -> None:
-        slicer.dicomDatabase.add_folder(self.folder)
-        self.addCleanup(slicer.dicomDatabase.clear)
-        self.ui.queueSource.currentIndex = 1
-        self.ui.nextButton.click()
-        self.assertEqual(self.ui.queueLabel.text, "0 of 3 series annotated")
-        self.annotate.known_files = {}
-        self.start_keys()
-        scroll_to(34)
-        press("5")
-        self.assertIn("008.dcm", self.ui.landmarkTable.item(5, NAME).toolTip())
-        saved = [*self.folder.rglob("annotation.json")]
-        self.assertEqual(len(saved), 1)
-        self.assertEqual(json.loads(saved[0].read_text()), {"Aortic arch": "008.dcm"})
-
-    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
-    def test_series_that_share_a_folder(self) -> None:
-        write_series(self.folder / "a" / "series", series="other", name="other-{k:03}.dcm")
-        slicer.dicomDatabase.add_folder(self.folder)
-        self.addCleanup(slicer.dicomDatabase.clear)
-        self.ui.queueSource.currentIndex = 1
-        with self.assertLogs(level="ERROR") as shown:
-            self.ui.nextButton.click()
-        self.assertIn("has 2 CT series: run organize", shown.output[0])
-
-    def test_only_the_volume_of_the_queue_is_saved(self) -> None:
-        self.ui.nextButton.click()
-        self.widget.chooseVolume(self.volume)
-        self.annotate_all()
-        self.assertFalse((self.folder / "a" / "series" / "annotation.json").exists())
-
-    def test_a_folder_without_series(self) -> None:
-        self.ui.queueFolder.text = str(self.folder / "a" / "none")
-        with self.assertLogs(level="ERROR") as shown:
-            self.ui.nextButton.click()
-        self.assertIn("has no CT series", shown.output[0])
 
 
 class LocalizeTest(PanelTest):

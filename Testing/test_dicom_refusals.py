@@ -67,6 +67,8 @@ def test_copies_are_left_out(tmp_path: Path) -> None:
     ("tag", "values"),
     [
         ("AcquisitionNumber", (2, 10)),
+        ("AcquisitionNumber", (0, 1)),
+        ("NominalPercentageOfCardiacPhase", (0.0, 10.0)),
         ("TemporalPositionIdentifier", (1, 2)),
         ("ConvolutionKernel", ("B30f", "B70f")),
         ("ContentTime", ("101112", "101312")),
@@ -88,6 +90,76 @@ def test_of_two_acquisitions_the_first_is_taken(
     scan = read_ct(tmp_path)
     assert_in_place(scan.image)
     assert f"{tag} {values[0]}" in scan.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("tag", "values"),
+    [
+        ("AcquisitionNumber", (1, 2, 3)),
+        ("TemporalPositionIdentifier", (1, 2, 3)),
+        ("NominalPercentageOfCardiacPhase", (0.0, 40.0, 80.0)),
+        ("TriggerTime", (0.0, 300.0, 600.0)),
+        ("ConvolutionKernel", ("B30f", "B50f", "B70f")),
+    ],
+)
+@pytest.mark.parametrize("count", [2, 3])
+def test_of_interleaved_acquisitions_the_first_is_taken(
+    tmp_path: Path, tag: str, values: tuple[Any, ...], count: int
+) -> None:
+    for number in range(count):
+
+        def edit(image: Dataset, k: int, number: int = number) -> None:
+            setattr(image, tag, values[number])
+            files.set_stored(image, np.frombuffer(image.PixelData, "<i2") + 300 * number)
+
+        places = files.positions(origin=(-5, 4, 10 + number * files.SPACING[0] / count))
+        files.write_series(tmp_path, places=places, edit=edit, name=f"{number}-{{k}}")
+    scan = read_ct(tmp_path)
+    assert_in_place(scan.image)
+    assert scan.image.GetSpacing()[2] == pytest.approx(files.SPACING[0])
+    assert f"{count} acquisitions of the same range" in scan.notes[0]
+    assert f"with {tag} {values[0]} was taken" in scan.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        ("AcquisitionNumber", lambda k: 1 + k // 9),  # one range after the other
+        ("AcquisitionNumber", lambda k: 1 + k // 17),  # the last slice alone
+        ("AcquisitionNumber", lambda k: 1 - (k == 0)),
+        ("AcquisitionNumber", lambda k: 1 + k // 2),  # step and shoot
+        ("AcquisitionNumber", lambda k: 1 + k // 4),
+        ("AcquisitionNumber", lambda k: 1 + k % 9),  # each number twice
+        ("AcquisitionNumber", lambda k: k),
+        ("TriggerTime", lambda k: 100 * k),
+        ("AcquisitionTime", lambda k: f"10111{k % 2}"),
+        ("ContentTime", lambda k: f"10111{k % 3}"),
+    ],
+)
+def test_one_acquisition_stays_whole(tmp_path: Path, tag: str, value: Any) -> None:
+    def edit(image: Dataset, k: int) -> None:
+        setattr(image, tag, value(k))
+
+    files.write_series(tmp_path, places=files.positions(count=18), edit=edit)
+    scan = read_ct(tmp_path)
+    assert_in_place(scan.image)
+    assert scan.image.GetSize()[2] == 18
+    assert repairs(scan) == ()
+
+
+@pytest.mark.parametrize(("of_frame", "count"), [(lambda k: k // 9, 18), (lambda k: k % 2, 9)])
+def test_frames_of_one_file_are_acquisitions_likewise(
+    tmp_path: Path, of_frame: Any, count: int
+) -> None:
+    def edit(image: Dataset) -> None:
+        for k, group in enumerate(image.PerFrameFunctionalGroupsSequence):
+            group.FrameContentSequence[0].FrameAcquisitionNumber = of_frame(k)
+
+    places = files.positions(step=(0, 0, 1.5), count=18)
+    files.write_enhanced(tmp_path / "frames", files.AXIAL, places, edit)
+    scan = read_ct(tmp_path)
+    assert_in_place(scan.image)
+    assert scan.image.GetSize()[2] == count
 
 
 def test_differing_images_at_one_place_are_refused(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import re
 import shutil
 from pathlib import Path
 
+import pydicom
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.fileset import FileSet
 from pydicom.uid import (
     UID,
@@ -265,6 +267,41 @@ def test_broken_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
     assert reasons["headonly.dcm"] == "is cut short: it ends within its header"
     assert reasons["seriesless"] == "names no series"
     assert (summary.placed, summary.broken, summary.not_dicom) == (2, 5, 1)
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize("undefined", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_pixels_of_an_icon_are_not_those_of_the_image(
+    tmp_path: Path, implicit: bool, undefined: bool, packed: bool
+) -> None:
+    icon, nested = Dataset(), Dataset()
+    icon.Rows, icon.Columns, icon.PixelData = 8, 8, bytes(64)
+    icon["PixelData"].VR = "OB"
+    if packed:
+        icon.PixelData = encapsulate([bytes(64)])
+        icon["PixelData"].is_undefined_length = True
+    nested.IconImageSequence = [icon]
+    image = pydicom.dcmread(write(tmp_path / "plain"))
+    image.IconImageSequence, image.RequestAttributesSequence = [icon], [nested, nested]
+    for sequence in (image["IconImageSequence"], image["RequestAttributesSequence"]):
+        sequence.is_undefined_length = undefined
+        for item in sequence.value:
+            item.is_undefined_length_sequence_item = undefined
+    nested["IconImageSequence"].is_undefined_length = undefined
+    if implicit:
+        image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    source = tmp_path / "source"
+    source.mkdir()
+    image.save_as(source / "whole", implicit_vr=implicit, little_endian=True)
+    whole = (source / "whole").read_bytes()
+    (source / "pixels.dcm").write_bytes(whole[:-1])
+    (source / "icon.dcm").write_bytes(whole[: whole.index(b"\xe0\x7f\x10\0") + 40])
+    summary = organize(source, tmp_path / "target")
+    reasons = left_out(summary)
+    assert reasons["pixels.dcm"] == f"is cut short: {len(whole) - 1} of {len(whole)} bytes"
+    assert set(reasons) == {"pixels.dcm", "icon.dcm"}
+    assert (summary.placed, summary.broken) == (1, 2)
 
 
 def test_the_list_is_written_once_and_never_over_another(source: Path, tmp_path: Path) -> None:

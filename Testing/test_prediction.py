@@ -45,6 +45,7 @@ from CTSliceToolsLib.localizer.results import (
     result_name,
     write_prediction,
 )
+from dicom_files import positions, write_series
 
 IN_VIEW = [name for name, z in HEIGHT.items() if -340 <= z <= -10]
 
@@ -59,7 +60,7 @@ def command(*arguments: str | Path, status: int = 0) -> str:
     if isinstance(result.exception, InputError):
         raise result.exception
     assert result.exit_code == status, result.output
-    return result.stdout
+    return result.output
 
 
 def scan_of(image: sitk.Image) -> CTScan:
@@ -297,6 +298,32 @@ def test_all_scans_below_a_folder_are_found_and_read(tmp_path: Path) -> None:
         index_scans(folder / "notes.txt")
 
 
+def scout(folder: Path) -> Path:
+    """Write a scout as a series of its own."""
+
+    def edit(image: pydicom.Dataset, _: int) -> None:
+        image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    (file,) = write_series(folder, places=positions(count=1), series="scout", edit=edit)
+    return file
+
+
+def test_series_of_scouts_are_no_scans(tmp_path: Path) -> None:
+    file = scout(tmp_path / "scouts")
+    (tmp_path / "scouts" / "cut.dcm").write_bytes(file.read_bytes()[:150])
+    with pytest.raises(InputError, match=r"among its 2 files, only localizers \(scouts\)"):
+        index_scans(tmp_path)
+    places = positions(count=9)
+    write_series(tmp_path / "chest", places=places, series="chest")
+    with_one = write_series(tmp_path / "with one", places=places, series="with one")
+    image = pydicom.dcmread(with_one[0])
+    image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    image.save_as(with_one[0])
+    notes: list[str] = []
+    assert [len(scan.files) for scan in index_scans(tmp_path, notes=notes)] == [9, 9]
+    assert notes == ["Series of localizers (scouts) left out: 1."]
+
+
 def test_predicting_all_goes_on_where_it_ended_and_names_what_failed(
     reader: Path, tmp_path: Path
 ) -> None:
@@ -351,10 +378,13 @@ def test_the_command_predicts_one_and_all(reader: Path, tmp_path: Path) -> None:
     )
     assert len(read_prediction(tmp_path / "two.json").slices) == 64
 
+    scout(folder / "scout")
     everything = ("predict", folder, "--all", "-o", tmp_path / "all", "--model", reader)
     printed = command(*everything, status=1)  # one of them is broken
     assert printed.count("residual") == 4
     assert "broken.nii.gz: not usable" in printed
+    assert printed.count("not usable") == 1
+    assert "Series of localizers (scouts) left out: 1." in printed
     assert "already exists" in command(*everything, status=1)
     with pytest.raises(InputError, match="either --series or --all"):
         command("predict", folder, "--all", "--series", uid, "-o", tmp_path / "x")

@@ -35,6 +35,8 @@ def write(folder: Path, description: str, count: int = 9, step: float = 3.0, **f
         ({"ConvolutionKernel": "STANDARD"}, {"ConvolutionKernel": "LUNG", "count": 20}),
         ({"ConvolutionKernel": "FC08"}, {"ConvolutionKernel": "FC51", "count": 20}),
         ({"ConvolutionKernel": "Br40d"}, {"ConvolutionKernel": "Bl57d", "count": 20}),
+        ({"ConvolutionKernel": ["I31f", "3"]}, {"ConvolutionKernel": ["I50f", "3"], "count": 20}),
+        ({"ConvolutionKernel": "J30s"}, {"ConvolutionKernel": "J70h", "count": 20}),
         ({"count": 20}, {"count": 9}),
     ],
 )
@@ -55,3 +57,16 @@ def test_a_description_alone_shows_what_is_derived(tmp_path: Path) -> None:
     write(tmp_path, "Chest MIP 8 mm", count=20)
     write(tmp_path, "Chest")
     assert list_series(tmp_path)[0].description == "Chest"
+
+
+@pytest.mark.parametrize(
+    ("chest", "other"),
+    [("Thorax 1.5", "Abdomen 1.0"), ("Lung 1.25mm", "Brain 0.6"), ("Axial 2.0", "Neck 1.0")],
+)
+def test_what_a_series_is_called_counts_more_than_its_examination(
+    tmp_path: Path, chest: str, other: str
+) -> None:
+    whole: dict[str, Any] = {"BodyPartExamined": "CHEST", "ProtocolName": "CAP"}
+    write(tmp_path, chest, step=3.0, **whole)
+    write(tmp_path, other, step=1.0, count=20, **whole)
+    assert list_series(tmp_path)[0].description == chest

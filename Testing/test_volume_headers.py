@@ -162,13 +162,39 @@ def test_a_hostile_nrrd_is_refused(tmp_path: Path, old: bytes, new: bytes, words
     assert words in refusal(edited(written(tmp_path, ".nrrd"), old, new))
 
 
-def test_units_of_a_nrrd_are_believed(tmp_path: Path) -> None:
-    file = written(tmp_path, ".nrrd")
-    edited(file, b"kinds: domain", b'space units: "cm" "cm" "cm"\nkinds: domain')
-    content = file.read_bytes().replace(
-        b"(5,0,0) (0,5.5,0) (0,0,6)", b"(.5,0,0) (0,.55,0) (0,0,.6)"
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("cm", 10.0), ("m", 1000.0), ("µm", 1e-3), ("um", 1e-3), ("mm", 1.0)]
+)
+@pytest.mark.parametrize("space", ["left-posterior-superior", "right-anterior-superior"])
+def test_space_units_of_a_nrrd_hold_for_voxels_and_place(
+    tmp_path: Path, unit: str, factor: float, space: str
+) -> None:
+    file, image = written(tmp_path, ".nrrd"), ct()
+    flips = [1, 1, 1] if space.startswith("left") else [-1, -1, 1]
+    *axes, origin = (
+        f"({','.join(map(str, vector))})"
+        for vector in (
+            *np.diag(image.GetSpacing()) * flips / factor,
+            np.multiply(image.GetOrigin(), flips) / factor,
+        )
     )
-    file.write_bytes(content)
+    edited(file, b"left-posterior-superior", space.encode())
+    edited(file, b"(5,0,0) (0,5.5,0) (0,0,6)", " ".join(axes).encode())
+    edited(file, b"(-60,-50,20)", origin.encode())
+    edited(file, b"kinds:", f'space units: "{unit}" "{unit}" "{unit}"\nkinds:'.encode())
+    read = read_ct(file).image
+    np.testing.assert_allclose(read.GetSpacing(), image.GetSpacing())
+    np.testing.assert_allclose(read.GetOrigin(), image.GetOrigin())
+
+
+def test_units_of_the_axes_of_a_nrrd_hold_for_voxels(tmp_path: Path) -> None:
+    file = written(tmp_path, ".nrrd")
+    edited(file, b"dimension: 3", b"dimension: 4")
+    edited(file, b"sizes: ", b"sizes: 1 ")
+    edited(file, b"space: left-posterior-superior\n", b"")
+    edited(file, b"space directions: (5,0,0) (0,5.5,0) (0,0,6)", b"spacings: nan 0.5 0.55 0.6")
+    edited(file, b"space origin: (-60,-50,20)", b'units: "ms" "cm" "cm" "cm"')
+    edited(file, b"kinds: ", b"kinds: list ")
     np.testing.assert_allclose(read_ct(file).image.GetSpacing(), (5, 5.5, 6))
 
 

@@ -1,23 +1,20 @@
 """Read a CT scan in any form, and list the scans below a folder."""
 
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import HIGHEST_MINIMUM_HU, CTScan, SliceSource, check_hu
 from CTLungScreeningLib.reading.dicom_headers import (
-    DAMAGED,
     DICOM_SUFFIXES,
+    glimpse,
     is_companion,
     looks_like_dicom,
-    modality_of,
     read_instance,
 )
 from CTLungScreeningLib.reading.dicom_pixels import read_hu
@@ -188,17 +185,23 @@ def as_scan(
 
 
 def index_scans(
-    folder: Path, progress: ProgressCallback = silent, *, required: bool = True
+    folder: Path,
+    progress: ProgressCallback = silent,
+    *,
+    required: bool = True,
+    notes: list[str] | None = None,
 ) -> list[IndexedScan]:
     """Find the CT series and volume files below a folder, in the order of their file names.
 
-    Only two tags of each DICOM file are read, and only names are kept. Where a folder has damaged
-    DICOM files and no other, the first of them stands for the scan that cannot be read.
+    Only a few tags of each DICOM file are read, and only names are kept. Where a folder has damaged
+    DICOM files and no other, the first of them stands for the scan that cannot be read. Series of
+    localizers (scouts) alone are left out.
 
     Args:
         folder: searched with its subfolders.
         progress: counts the files examined, in the stage "Searching".
         required: whether there must be a scan.
+        notes: gets a sentence if series of localizers were left out.
 
     Raises:
         InputError: if it is no folder, holds no scan, or a file in it cannot be opened.
@@ -206,50 +209,39 @@ def index_scans(
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the scans.")
     series: dict[str, list[str]] = defaultdict(list)
+    with_slices: set[str] = set()
     scans = []
     damaged: dict[Path, str] = {}
     files = sorted(dicom_candidates(folder))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pydicom")
-        for done, file in enumerate(files):
-            progress("Searching", done, len(files))
-            name = str(file.relative_to(folder))
-            if is_companion(file):
-                continue
-            if looks_like_dicom(file):
-                uid = _ct_series_uid(file)
-                if uid is None:
-                    damaged.setdefault(file.parent, name)
-                elif uid:
-                    series[uid].append(name)
-            elif file.name.lower().endswith(VOLUME_SUFFIXES):
-                scans.append(IndexedScan(folder, "", (name,)))
-            elif file.suffix.lower() in DICOM_SUFFIXES:
+    for done, file in enumerate(files):
+        progress("Searching", done, len(files))
+        name = str(file.relative_to(folder))
+        if is_companion(file):
+            continue
+        if looks_like_dicom(file):
+            seen = glimpse(file)
+            if seen is None:
                 damaged.setdefault(file.parent, name)
+            elif seen.modality == "CT":
+                series[seen.series].append(name)
+                if seen.is_ct_slice:
+                    with_slices.add(seen.series)
+        elif file.name.lower().endswith(VOLUME_SUFFIXES):
+            scans.append(IndexedScan(folder, "", (name,)))
+        elif file.suffix.lower() in DICOM_SUFFIXES:
+            damaged.setdefault(file.parent, name)
     progress("Searching", len(files), len(files))
     scans += [IndexedScan(folder, uid, tuple(names)) for uid, names in series.items()]
     whole = {(folder / name).parent for scan in scans for name in scan.files}
     scans += [IndexedScan(folder, "", (n,)) for where, n in damaged.items() if where not in whole]
+    scouts = series.keys() - with_slices
+    scans = [scan for scan in scans if scan.uid not in scouts]
+    if scouts and notes is not None:
+        notes.append(f"Series of localizers (scouts) left out: {len(scouts)}.")
     if required and not scans:
+        only = ", only localizers (scouts)" if scouts else ""
         raise InputError(
-            f"{folder} holds no CT among its {counted(len(files), 'file')}: give a folder with "
-            f"DICOM series or files {', '.join(VOLUME_SUFFIXES)}."
+            f"{folder} holds no CT among its {counted(len(files), 'file')}{only}: give a folder "
+            f"with DICOM series or files {', '.join(VOLUME_SUFFIXES)}."
         )
     return sorted(scans, key=lambda scan: scan.files[0])
-
-
-def _ct_series_uid(file: Path) -> str | None:
-    """The SeriesInstanceUID of a CT file; empty for other files, None for damaged ones."""
-    try:
-        header = pydicom.dcmread(
-            file,
-            force=True,
-            stop_before_pixels=True,
-            specific_tags=["Modality", "SOPClassUID", "Rows", "SeriesInstanceUID"],
-        )
-        modality = modality_of(header)
-        if not modality:
-            return None
-        return str(header.SeriesInstanceUID).strip() if modality == "CT" else ""
-    except DAMAGED:
-        return None

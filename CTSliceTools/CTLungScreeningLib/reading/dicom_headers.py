@@ -1,6 +1,7 @@
 """The header of one DICOM file: its patient and series, what it holds, and where its slices lie."""
 
 import struct
+import warnings
 import zlib
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
@@ -235,7 +236,9 @@ def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -
         position=position,
         slope=slope,
         intercept=intercept,
-        acquisition={key: str(values[key]) for key in ACQUISITION_TAGS if values.get(key)},
+        acquisition={
+            key: str(values[key]) for key in ACQUISITION_TAGS if values.get(key) not in (None, "")
+        },
     )
 
 
@@ -285,7 +288,7 @@ class Instance:
         series: identifiers of its series.
         modality: such as CT, in capitals; CT for any object of a class of CT images.
         patient: ID, name and birth date as they can be compared; empty where unknown.
-        body_part: what the header says of the part of the body, in small letters.
+        body_part: what body part and protocol the header names.
         number: Instance Number, or None.
         announced: how many images the acquisition is said to have, or None.
         frames: its CT slices, without localizers.
@@ -376,7 +379,7 @@ def read_instance(file: Path) -> Instance | None:
         series,
         modality,
         patient=tuple(_plain(header, key) for key in _PATIENT_TAGS),
-        body_part=" ".join(text_of(header, key) for key in _BODY_TAGS).lower(),
+        body_part=" ".join(text_of(header, key) for key in _BODY_TAGS),
         number=_whole(header, "InstanceNumber"),
         announced=_whole(header, "ImagesInAcquisition"),
         count=count,
@@ -394,7 +397,7 @@ def read_instance(file: Path) -> Instance | None:
 
 
 _PATIENT_TAGS = ("PatientID", "PatientName", "PatientBirthDate")
-_BODY_TAGS = ("BodyPartExamined", "SeriesDescription", "ProtocolName")
+_BODY_TAGS = ("BodyPartExamined", "ProtocolName")
 
 
 def modality_of(header: Dataset) -> str:
@@ -407,6 +410,44 @@ def modality_of(header: Dataset) -> str:
     if text_of(header, "SOPClassUID") in _CT_CLASSES and spelt not in _OTHER_MODALITIES:
         return "CT"
     return "CT without images" if spelt == "CT" and "Rows" not in header else spelt
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What a few tags tell of a DICOM file.
+
+    Attributes:
+        series: its SeriesInstanceUID.
+        modality: see `modality_of`.
+        image: whether it holds an image.
+        localizer: whether that is a localizer (scout).
+    """
+
+    series: str
+    modality: str
+    image: bool
+    localizer: bool
+
+    @property
+    def is_ct_slice(self) -> bool:
+        """Whether it is CT and no localizer."""
+        return self.modality == "CT" and not self.localizer
+
+
+def glimpse(file: Path) -> Glimpse | None:
+    """Read a few tags of a DICOM file; None if it is damaged, or CT that names no series."""
+    tags: list[Any] = ["Modality", "SOPClassUID", "Rows", "SeriesInstanceUID", "ImageType"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pydicom")
+        try:
+            header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
+            series, modality = text_of(header, "SeriesInstanceUID"), modality_of(header)
+            localizer = _is_localizer({"ImageType": value_of(header, "ImageType")})
+        except DAMAGED:
+            return None
+    if not modality or (modality == "CT" and not series):
+        return None
+    return Glimpse(series, modality, "Rows" in header, localizer)
 
 
 def refuse_deflate_bomb(file: Path) -> None:

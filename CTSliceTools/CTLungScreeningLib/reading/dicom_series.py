@@ -35,7 +35,7 @@ _DERIVED = re.compile(
     re.IGNORECASE,
 )
 _SHARP = re.compile(
-    r"lung|bone|edge|detail|sharp|^(b|br|bl|bv|hr|qr)[5-9]\d|^bl|^fc(3|5|8)\d|^y[abcd]$|^[ed]$|^l$",
+    r"lung|bone|edge|detail|sharp|^(b|br|bl|bv|hr|qr|i|j)[5-9]\d|^bl|^fc(3|5|8)\d|^y[abcd]$|^[ed]$|^l$",
     re.IGNORECASE,
 )
 """Our rule for kernels of lung and bone: Siemens from 50 up and Bl, GE LUNG, BONE and EDGE, Canon
@@ -52,17 +52,17 @@ def best_first(series: "FoundSeries") -> tuple[object, ...]:
 
     Usable axial CT comes before all else; then, in this order: chest, unknown part, other part of
     the body; original before reformatted, projected and averaged; a whole chest before a part;
-    smaller slice distance; soft before sharp kernel; more slices; larger matrix.
+    smaller slice distance; soft before sharp kernel; more slices; larger matrix. Body part and
+    protocol, often those of the whole examination, count only if the description names no part.
     """
     one = series.summary
     values = series.stack.frames[0].acquisition if series.stack else {}
-    part = 0 if _CHEST.search(series.body_part) else 2 if _ELSEWHERE.search(series.body_part) else 1
     kind = f"{values.get('ImageType', '')} {values.get('FrameType', '')} {one.description}"
     return (
         one.modality != "CT",
         not one.usable,
         not one.axial,
-        part,
+        next(filter(None, map(_part, (one.description, series.body_part))), 0),
         bool(_DERIVED.search(kind)),
         one.slices * one.spacing[2] < _WHOLE_MM,
         round(one.spacing[2], 1),
@@ -71,6 +71,12 @@ def best_first(series: "FoundSeries") -> tuple[object, ...]:
         -one.rows * one.columns,
         one.uid,
     )
+
+
+def _part(text: str) -> int:
+    """The part of the body that a text names: -1 for the chest, 1 for another, 0 for none."""
+    text = text.lower()
+    return -1 if _CHEST.search(text) else 1 if _ELSEWHERE.search(text) else 0
 
 
 def choose_series(

@@ -107,11 +107,10 @@ def build_stack(frames: Sequence[Frame], name: str, identical: Identical) -> Sli
             f"a volume needs at least {MIN_SLICES}; choose another series."
         )
     fault = _fault(frames, normal)
-    if fault:
-        sorted_frames = frames
-        frames = _first_acquisition(frames, normal, notes)
-        if not frames:
-            raise InputError(f"{name} {_overlap(sorted_frames, normal) or fault}")
+    first = _first_acquisition(frames, normal, notes, interleaved=not fault)
+    if fault and not first:
+        raise InputError(f"{name} {_overlap(frames, normal) or fault}")
+    frames = first or frames
 
     positions = np.array([frame.position for frame in frames])
     step = (positions[-1] - positions[0]) / (len(frames) - 1)
@@ -294,21 +293,34 @@ def _repeated(frames: list[Frame]) -> bool:
 
 
 def _first_acquisition(
-    frames: list[Frame], normal: NDArray[np.float64], notes: list[str]
+    frames: list[Frame], normal: NDArray[np.float64], notes: list[str], interleaved: bool
 ) -> list[Frame]:
-    """The first of several complete acquisitions at the same places; empty if none stands out."""
+    """The first of several complete acquisitions of one range; empty if none stands out.
+
+    Args:
+        frames: of all of them, sorted along `normal`.
+        normal: of the slices.
+        notes: gets a sentence if there are several.
+        interleaved: whether all the frames together make a regular stack. Then only what has every
+            second slice of it or fewer is an acquisition, and times, which differ from slice to
+            slice, tell nothing.
+    """
     first, last = (float(frames[end].position @ normal) for end in (0, -1))
-    for tag in ACQUISITION_TAGS:
-        values = {frame.acquisition.get(tag, "") for frame in frames}
-        for value in sorted(values, key=_by_number) if len(values) > 1 else ():
+    tags = ACQUISITION_TAGS[:-2] if interleaved else ACQUISITION_TAGS
+    most = (len(frames) + 1) // 2 if interleaved else len(frames)
+    for tag in tags:
+        counts = Counter(frame.acquisition.get(tag, "") for frame in frames)
+        for value in sorted(counts, key=_by_number) if len(counts) > 1 else ():
+            if not MIN_SLICES <= counts[value] <= most:
+                continue
             part = [frame for frame in frames if frame.acquisition.get(tag, "") == value]
-            if len(part) < MIN_SLICES or _fault(part, normal):
+            if _fault(part, normal):
                 continue
             low, high = (float(part[end].position @ normal) for end in (0, -1))
             spacing = (high - low) / (len(part) - 1)
             if low - first <= spacing and last - high <= spacing:
                 notes.append(
-                    f"The series holds {len(values)} acquisitions at the same places; the one "
+                    f"The series holds {len(counts)} acquisitions of the same range; the one "
                     f"with {tag} {value or 'missing'} was taken."
                 )
                 return part

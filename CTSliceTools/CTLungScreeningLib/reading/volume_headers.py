@@ -250,7 +250,8 @@ def _nrrd(file: Path, start: bytes, packed: bool) -> VolumeHeader:
             raise _several_values(file, count) if values else _several_times(file, count)
     size = _one_volume(file, [sizes[axis] for axis in spatial])
     space = fields.get("space", "").lower()
-    flips = np.array(_TO_LPS.get(space, (1, 1, 1)))
+    to_lps = np.array(_TO_LPS.get(space, (1, 1, 1)))
+    to_lps = to_lps * _nrrd_units(file, fields.get("space units", ""), range(3))
     origin = _vectors(fields["space origin"])[0] if "space origin" in fields else (0.0, 0.0, 0.0)
     skip, lines = int(fields.get("byte skip", "0")), int(fields.get("line skip", "0"))
     if lines or skip < -1 or (skip and packing[encoding]):
@@ -259,8 +260,8 @@ def _nrrd(file: Path, start: bytes, packed: bool) -> VolumeHeader:
     return VolumeHeader(
         size=size,
         dtype=np.dtype((">" if fields.get("endian", "little").lower() == "big" else "<") + kind),
-        axes=axes * flips[:, None],
-        origin=np.array(origin) * flips,
+        axes=axes * to_lps[:, None],
+        origin=np.array(origin) * to_lps,
         data_file=_beside(file, name) if name else file,
         offset=-1 if skip < 0 else at + skip,
         packing="gzip" if packed and not name else packing[encoding],
@@ -273,10 +274,6 @@ def _nrrd_axes(
     file: Path, fields: Mapping[str, str], sizes: Sequence[int]
 ) -> tuple[list[int], Matrix]:
     """Which axes are those of space, and the step along each."""
-    units = re.findall(r'"([^"]*)"', fields.get("space units", fields.get("units", "")))
-    scales = [_UNIT_MM.get(unit.lower().removesuffix("s")) for unit in units]
-    if None in scales:
-        raise InputError(f"{file} measures in {units[scales.index(None)]!r}: save it in mm.")
     if "space directions" in fields:
         found = _vectors(fields["space directions"])
         spatial = [axis for axis, vector in enumerate(found) if vector is not None]
@@ -293,8 +290,19 @@ def _nrrd_axes(
         raise ValueError("its space directions are not three")
     if not np.isfinite(axes).all():
         _mm(file, None)
-    scale = np.array([scales[axis] or 1.0 for axis in range(3)] if len(scales) == 3 else [1.0] * 3)
-    return spatial, axes * scale
+    if "space units" not in fields:
+        axes = axes * _nrrd_units(file, fields.get("units", ""), spatial)
+    return spatial, axes
+
+
+def _nrrd_units(file: Path, text: str, axes: Sequence[int]) -> Matrix:
+    """Mm of the units of three axes, written as `"mm" "mm" "s"`; 1 where none are given."""
+    units = re.findall(r'"([^"]*)"', text)
+    units = [units[axis] for axis in axes] if max(axes) < len(units) else []
+    for unit in units:
+        if unit.lower().removesuffix("s") not in _UNIT_MM:
+            raise InputError(f"{file} measures in {unit!r}: save it in mm.")
+    return np.array([_UNIT_MM[unit.lower().removesuffix("s")] for unit in units] or np.ones(3))
 
 
 def _vectors(text: str) -> list[tuple[float, ...] | None]:

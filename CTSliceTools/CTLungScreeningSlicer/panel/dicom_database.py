@@ -7,6 +7,8 @@ from pathlib import Path
 
 import slicer
 
+from CTLungScreeningLib.reading.dicom_headers import glimpse
+
 
 @dataclass(frozen=True)
 class DatabaseSeries:
@@ -33,7 +35,10 @@ class DatabaseSeries:
 
 
 def ct_series() -> Iterator[DatabaseSeries]:
-    """Return the CT series, patient by patient; none while there is no database."""
+    """Return the CT series, patient by patient; none while there is no database.
+
+    Series of scouts alone are left out.
+    """
     database = getattr(slicer, "dicomDatabase", None)
     if database is None:
         return
@@ -41,7 +46,7 @@ def ct_series() -> Iterator[DatabaseSeries]:
         for study in database.studiesForPatient(patient):
             for uid in database.seriesForStudy(study):
                 files = database.filesForSeries(uid)
-                if files and database.fileValue(files[0], "0008,0060") == "CT":
+                if _is_ct(map(Path, files)):
                     values = (database.fileValue(files[0], tag) for tag in _TAGS)
                     name, number, date, description = values
                     words = dict.fromkeys([" ".join(name.replace("^", " ").split()), number])
@@ -49,6 +54,14 @@ def ct_series() -> Iterator[DatabaseSeries]:
                     yield DatabaseSeries(
                         uid, patient_text, date, description, tuple(map(Path, files))
                     )
+
+
+def _is_ct(files: Iterable[Path]) -> bool:
+    """Whether the first image of a series is CT; scouts and damaged files do not count."""
+    for seen in map(glimpse, files):
+        if seen is not None and seen.image and not seen.localizer:
+            return seen.modality == "CT"
+    return False
 
 
 _TAGS = ("0010,0010", "0010,0020", "0008,0020", "0008,103e")

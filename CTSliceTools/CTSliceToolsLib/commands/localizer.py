@@ -202,7 +202,8 @@ def _predict_all(
     """Predict every scan; gives the sentences of those that failed."""
     from CTSliceToolsLib.localizer.results import predict_all  # noqa: PLC0415 - slow
 
-    outcomes = predict_all(source, output, model, plot, report, device)
+    notes: list[str] = []
+    outcomes = predict_all(source, output, model, plot, report, device, notes)
     problems = {one.scan.name: one.problem for one in outcomes if one.problem}
     report.emit(
         {
@@ -212,6 +213,7 @@ def _predict_all(
             "problems": problems,
         },
         "\n".join(map(_outcome_line, outcomes)),
+        notes,
     )
     return problems
 

@@ -1,16 +1,16 @@
 """The queue of CT series to annotate, with their state."""
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
-
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.reading.dicom_headers import DAMAGED, looks_like_dicom
+from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.dicom_headers import glimpse, looks_like_dicom
 from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_names
 
 
@@ -65,7 +65,8 @@ class LabelQueue:
     def of_folder(cls, folder: Path) -> "LabelQueue":
         """Queue the CT series below a folder, each in its own folder.
 
-        Only one file of each folder is read.
+        A folder's files are read up to its first CT slice; scouts, damaged files and whatever else
+        lies there are passed over.
 
         Raises:
             InputError: if there are none.
@@ -82,28 +83,47 @@ class LabelQueue:
 
     @property
     def labelled(self) -> int:
-        """Number of labelled series."""
-        return sum(one.is_labelled for one in self.series)
+        """Number of labelled series; one with an invalid annotation does not count."""
+        count = 0
+        for one in self.series:
+            with suppress(InputError):
+                count += one.is_labelled
+        return count
 
-    def next_unlabelled(self, current: SeriesToLabel | None = None) -> SeriesToLabel | None:
-        """Return the next unlabelled series after `current`, continuing from the beginning."""
+    def read_next(
+        self, current: SeriesToLabel | None = None
+    ) -> tuple[SeriesToLabel, CTScan, tuple[str, ...]]:
+        """Read the next unlabelled series after `current`, continuing from the beginning.
+
+        Returns:
+            The series, its scan, and a sentence for each series that was passed over because it
+            cannot be read or has an invalid annotation.
+
+        Raises:
+            InputError: if there is none.
+        """
         start = self.series.index(current) + 1 if current in self.series else 0
+        passed: list[str] = []
         for one in (*self.series[start:], *self.series[:start]):
-            if one != current and not one.is_labelled:
-                return one
-        return None
+            try:
+                if one != current and not one.is_labelled:
+                    return one, read_ct(one.folder, one.uid), tuple(passed)
+            except InputError as problem:
+                passed.append(str(problem))
+        if passed:
+            raise InputError(f"No series is left that can be annotated. {passed_over(passed)}")
+        raise InputError("All series are annotated.")
+
+
+def passed_over(problems: Sequence[str]) -> str:
+    """A note on series that were passed over, with the first of the reasons."""
+    return f"Passed over: {len(problems)}, as {problems[0]}" if problems else ""
 
 
 def _ct_series_uid(folder: Path, files: list[str]) -> str:
-    """The SeriesInstanceUID of the first DICOM file in a folder; empty if it is not CT."""
-    first = next((folder / name for name in sorted(files) if looks_like_dicom(folder / name)), None)
-    if first is None:
-        return ""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pydicom")
-        try:
-            tags = ["Modality", "SeriesInstanceUID"]
-            header = pydicom.dcmread(first, force=True, stop_before_pixels=True, specific_tags=tags)
-            return str(header.SeriesInstanceUID) if header.get("Modality") == "CT" else ""
-        except DAMAGED:
-            return ""
+    """The SeriesInstanceUID of the first CT slice in a folder; empty if there is none."""
+    for file in (folder / name for name in sorted(files)):
+        seen = glimpse(file) if looks_like_dicom(file) else None
+        if seen is not None and seen.is_ct_slice:
+            return seen.series
+    return ""

@@ -314,6 +314,7 @@ def predict_all(
     plot: bool = True,
     progress: ProgressCallback = silent,
     device: Device | None = None,
+    notes: list[str] | None = None,
 ) -> list[PredictionOutcome]:
     """Predict every scan below a folder and write the results below another.
 
@@ -329,6 +330,7 @@ def predict_all(
         plot: whether to draw plots.
         progress: stages "Searching" and "Scans".
         device: where the localizer's file runs; None for a GPU if there is one.
+        notes: see `index_scans`.
 
     Raises:
         InputError: if there is no scan, none that can be used, the model cannot be used, or a
@@ -337,7 +339,7 @@ def predict_all(
     open_model(model, device)
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the results.")
-    scans = index_scans(folder, progress)
+    scans = index_scans(folder, progress, notes=notes)
     outcomes = []
     with only_writer(output, "predicting"):
         for place in sorted({(output / result_name(scan)).parent for scan in scans}):

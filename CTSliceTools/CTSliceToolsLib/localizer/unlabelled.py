@@ -62,13 +62,14 @@ def pack_scans(
         progress: counts the scans, in the stage "Packing unlabelled scans".
 
     Returns:
-        The scans, and one sentence for each that cannot be used.
+        The scans, and one sentence for each that cannot be used, or on scouts left out.
 
     Raises:
         InputError: if no scan can be used.
     """
-    found, notes = [], []
-    scans = index_scans(folder, progress)
+    found: list[UnlabelledScan] = []
+    notes: list[str] = []
+    scans = index_scans(folder, progress, notes=notes)
     for number, scan in enumerate(scans):
         progress("Packing unlabelled scans", number, len(scans))
         pixels, heights = (packs / f"unlabelled-{number:04}{end}.npy" for end in ("", "-z"))

@@ -101,7 +101,7 @@ _STUDY, _SERIES, _NUMBER = 0x0020000D, 0x0020000E, 0x00200013
 _TAGS = [_CHARACTER_SET, _PATIENT, _STUDY, _SERIES, _NUMBER]
 _WANTED = {_SOP_CLASS, _SYNTAX, *_TAGS}
 
-_HEADER, _LENGTH = Struct("<HH2sH"), Struct("<L")
+_TAG, _HEADER, _LENGTH = Struct("<HH"), Struct("<HH2sH"), Struct("<L")
 _SHORT_VR = {vr.encode() for vr in EXPLICIT_VR_LENGTH_16}
 _LONG_VR = {vr.encode() for vr in EXPLICIT_VR_LENGTH_32}
 
@@ -112,11 +112,7 @@ _EXPLICIT = {
     *JPEG2000TransferSyntaxes,
     *RLETransferSyntaxes,
 }
-_PIXELS = b"\xe0\x7f\x10\0"
-_EXPLICIT_LENGTH = re.compile(re.escape(_PIXELS) + rb"O[BW]\0\0(....)", re.DOTALL)
-_IMPLICIT_LENGTH = re.compile(re.escape(_PIXELS) + rb"(....)", re.DOTALL)
-"""The tag of Pixel Data, and how its length follows."""
-
+_PIXELS, _ITEM_END, _SEQUENCE_END = 0x7FE00010, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 
 _START_BYTES = 16384
@@ -210,17 +206,30 @@ def _fault(elements: Elements, start: bytes, size: int) -> str | None:
     syntax = _text(elements, _SYNTAX)
     if syntax not in _EXPLICIT and syntax != ImplicitVRLittleEndian:
         return None
-    if size == len(start) and _PIXELS not in start:
+    try:
+        end = _end_of_pixels(start, implicit=syntax == ImplicitVRLittleEndian)
+    except DAMAGED:
+        if size > len(start):
+            return None
         header = dcmread(BytesIO(start), force=True)
         last = header.get_item(max(header.keys()))
-        whole = not isinstance(last, RawDataElement) or len(last.value or b"") == last.length
+        whole = not isinstance(last, RawDataElement) or (
+            last.length in (len(last.value or b""), _UNDEFINED)
+        )
         return None if whole else "is cut short: it ends within its header"
-    form = _IMPLICIT_LENGTH if syntax == ImplicitVRLittleEndian else _EXPLICIT_LENGTH
-    pixels = form.search(start)
-    length = int.from_bytes(pixels[1], "little") if pixels else _UNDEFINED
-    if not pixels or length == _UNDEFINED or pixels.end() + length <= size:
-        return None
-    return f"is cut short: {size} of {pixels.end() + length} bytes"
+    return f"is cut short: {size} of {end} bytes" if end > size else None
+
+
+def _end_of_pixels(start: bytes, implicit: bool) -> int:
+    """Where the Pixel Data of a file end, those of an icon aside; 0 if they do not tell.
+
+    Raises:
+        ValueError, struct.error: if they do not begin within `start`.
+    """
+    _, position = _walk(start, 132 if start[128:132] == b"DICM" else 0, False, _DATA_SET)
+    _, position = _walk(start, position, implicit, _PIXELS)
+    tag, _, length, position = _next(start, position, implicit)
+    return position + length if tag == _PIXELS and length != _UNDEFINED else 0
 
 
 def _elements(stream: BinaryIO, start: bytes) -> Elements:
@@ -259,21 +268,42 @@ def _walk(start: bytes, position: int, implicit: bool, end: int) -> tuple[Elemen
     """The wanted elements from a position on, and the position of the first tag >= `end`."""
     elements: Elements = {}
     while True:
-        group, element, vr, length = _HEADER.unpack_from(start, position)
-        tag = group << 16 | element
-        if tag >= end:
+        group, element = _TAG.unpack_from(start, position)
+        if group << 16 | element >= end:  # where the data set begins, the encoding may change
             return elements, position
-        position += 8
-        if implicit:
-            [length] = _LENGTH.unpack_from(start, position - 4)
-        elif vr in _LONG_VR:
-            [length] = _LENGTH.unpack_from(start, position)
-            position += 4
-        elif vr not in _SHORT_VR:
-            raise ValueError(vr)
+        tag, vr, length, value = _next(start, position, implicit)
         if tag in _WANTED:
-            elements[tag] = start[position : position + length]
+            elements[tag] = start[value : value + length]
+        if length == _UNDEFINED:
+            position = _end_of_sequence(start, value, implicit or vr == b"UN")
+        else:
+            position = value + length
+
+
+def _end_of_sequence(start: bytes, position: int, implicit: bool) -> int:
+    """The position after a sequence of undefined length, given that of its first item."""
+    while True:
+        tag, _, length, position = _next(start, position, True)
+        if tag == _SEQUENCE_END:
+            return position
+        if length == _UNDEFINED:
+            _, position = _walk(start, position, implicit, _ITEM_END)
+            length = 8
         position += length
+
+
+def _next(start: bytes, position: int, implicit: bool) -> tuple[int, bytes, int, int]:
+    """Tag, VR, length and position of the value of the element at a position."""
+    group, element, vr, length = _HEADER.unpack_from(start, position)
+    position += 8
+    if implicit or group == 0xFFFE:
+        [length] = _LENGTH.unpack_from(start, position - 4)
+    elif vr in _LONG_VR:
+        [length] = _LENGTH.unpack_from(start, position)
+        position += 4
+    elif vr not in _SHORT_VR:
+        raise ValueError(vr)
+    return group << 16 | element, vr, length, position
 
 
 def _bytes(element: RawDataElement | DataElement) -> bytes:

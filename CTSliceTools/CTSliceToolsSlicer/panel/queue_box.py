@@ -8,11 +8,10 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningSlicer.panel.dicom_database import ct_series
 from CTLungScreeningSlicer.panel.widgets import choose_folder, show_text, shown_errors
 from CTLungScreeningSlicer.scene.mrml_volume import add_scan
-from CTSliceToolsLib.dataset.label_queue import LabelQueue, SeriesToLabel
+from CTSliceToolsLib.dataset.label_queue import LabelQueue, SeriesToLabel, passed_over
 from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection
 
 FOLDER, DATABASE = range(2)
@@ -29,6 +28,8 @@ class QueueBox:
         self._ui, self._annotate, self._choose_volume = ui, annotate, choose_volume
         self._queue: LabelQueue | None = None
         self._current: SeriesToLabel | None = None
+        self._passed: tuple[str, ...] = ()
+        self._tip = ui.queueLabel.toolTip
         self._volume_id = ""
         ui.queueSource.currentIndexChanged.connect(self._forget)
         ui.queueFolder.textChanged.connect(self._forget)
@@ -40,16 +41,18 @@ class QueueBox:
     def next_series(self) -> None:
         """Load the next series without an annotation; the one before leaves the scene.
 
+        Series that cannot be used are passed over and named below the button.
+
         Raises:
-            InputError: if there is none, or it cannot be read.
+            InputError: if there is none.
         """
         if self._queue is None:
             self._queue = self._make_queue()
-        series = self._queue.next_unlabelled(self._current)
-        if series is None:
+        try:
+            series, scan, self._passed = self._queue.read_next(self._current)
+        except InputError:
             self._show_progress()
-            raise InputError(_("All series are annotated."))
-        scan = read_ct(series.folder, series.uid)
+            raise
         self._remove_volume()
         volume = add_scan(scan, scan.series.description if scan.series else series.uid)
         self._annotate.known_files = {one.sop_instance_uid: one.file for one in scan.slices}
@@ -93,7 +96,7 @@ class QueueBox:
             self._ui.queueFolder.text = str(folder)
 
     def _forget(self, *_arguments: Any) -> None:
-        self._queue = self._current = None
+        self._queue, self._current, self._passed = None, None, ()
         show_text(self._ui.queueLabel, "")
 
     def _show_progress(self) -> None:
@@ -101,7 +104,8 @@ class QueueBox:
             text = _("{done} of {count} series annotated").format(
                 done=self._queue.labelled, count=len(self._queue.series)
             )
-            show_text(self._ui.queueLabel, text)
+            show_text(self._ui.queueLabel, f"{text}\n{passed_over(self._passed)}".strip())
+            self._ui.queueLabel.toolTip = "\n".join(self._passed) or self._tip
 
 
 def database_queue() -> LabelQueue:

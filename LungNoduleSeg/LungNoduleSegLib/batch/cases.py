@@ -49,7 +49,9 @@ class Case:
         return self.source.folder if isinstance(self.source, IndexedScan) else self.source
 
 
-def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
+def find_cases(
+    source: Path, progress: ProgressCallback = silent, notes: list[str] | None = None
+) -> list[Case]:
     """Find the scans of a batch, each once, ordered by path.
 
     Args:
@@ -57,6 +59,7 @@ def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
             results of runs and hidden folders; a CSV file with a column `path` and optionally
             `series` and `facts`, with paths relative to it; or one scan.
         progress: counts the examined files, in the stage "Searching".
+        notes: see `index_scans`.
 
     Raises:
         InputError: if there are none, or the CSV file cannot be read or contradicts itself.
@@ -65,7 +68,7 @@ def find_cases(source: Path, progress: ProgressCallback = silent) -> list[Case]:
     if not source.exists():
         raise InputError(f"{source} does not exist: name a folder of scans, a CSV file or a scan.")
     if source.is_dir():
-        cases = list(cases_below(source, progress))
+        cases = list(cases_below(source, progress, notes=notes))
     elif source.suffix.lower() == ".csv":
         cases = _listed(source)
     else:
@@ -116,11 +119,15 @@ def voxels(case: Case) -> int:
 
 
 def cases_below(
-    folder: Path, progress: ProgressCallback = silent, *, required: bool = True
+    folder: Path,
+    progress: ProgressCallback = silent,
+    *,
+    required: bool = True,
+    notes: list[str] | None = None,
 ) -> Iterator[Case]:
     """Find the scans in a folder, see `find_cases`; arguments as of `index_scans`."""
     results: dict[Path, bool] = {}
-    for scan in index_scans(folder, progress, required=required):
+    for scan in index_scans(folder, progress, required=required, notes=notes):
         first = folder / scan.files[0]
         for parent in first.parents:
             if parent not in results:

@@ -239,7 +239,8 @@ def run_batch(
     if options.model and options.model.exists():
         options = replace(options, model=options.model.resolve())
     record = _record(source, options)
-    cases = find_cases(source, progress)
+    notes: list[str] = []
+    cases = find_cases(source, progress, notes)
     output = output.resolve()
     refuse_links(*(output / name for name in (BATCH_RECORD, RESULTS_TABLE, SCANS)))
     with staging_folder(output, "writing") as staging:
@@ -279,7 +280,7 @@ def run_batch(
         tuple(job.case.name for job in todo if job.case.name not in errors),
         tuple(job.case.name for job in kept),
         errors,
-        tuple(case.note for case in cases if case.note),
+        (*notes, *(case.note for case in cases if case.note)),
     )
 
 

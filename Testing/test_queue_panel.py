@@ -1,0 +1,168 @@
+"""The box Many scans of the panel CTSliceTools: series after series, each saved at once."""
+
+import json
+import shutil
+import unittest
+
+import slicer_host
+
+slicer = slicer_host.start()
+
+import pydicom
+
+from CTSliceToolsSlicer.panel.annotate_section import NAME
+from dicom_files import positions, write_series
+from panel_host import PICTURES, scroll_to
+from slice_panel import PanelTest
+from slicer_host.actions import press, save_picture
+
+
+class TestGoneFiles(PanelTest):
+    def test_landmarks_can_be_saved_when_the_dicom_folder_is_gone(self) -> None:
+        series = self.folder / "series"
+        write_series(series, places=positions(count=9), name="{k:03}.dcm")
+        self.ui.queueFolder.text = str(self.folder)
+        self.ui.nextButton.click()
+        self.start_keys()
+        scroll_to(34)
+        press("5")
+        shutil.rmtree(series)
+        file = self.folder / "saved.json"
+        self.annotate.save(file)
+        self.assertEqual(json.loads(file.read_text()), {"Aortic arch": 8})
+
+
+class TestQueue(PanelTest):
+    def setUp(self) -> None:
+        super().setUp()
+        for patient in ("a", "b", "c"):
+            write_series(
+                self.folder / patient / "series",
+                places=positions(count=9),
+                series=patient,
+                name="{k:03}.dcm",
+            )
+        self.ui.queueSource.currentIndex = 0
+        self.ui.queueFolder.text = str(self.folder)
+
+    def test_series_after_series_each_saved_at_once(self) -> None:
+        self.ui.nextButton.click()
+        self.assertEqual(self.ui.queueLabel.text, "0 of 3 series annotated")
+        self.start_keys()
+        for key, z in (("5", 34), ("6", 16)):
+            scroll_to(z)
+            press(key)
+        written = json.loads((self.folder / "a" / "series" / "annotation.json").read_text())
+        self.assertEqual(written, {"Aortic arch": "008.dcm", "Bifurcation of trachea": "002.dcm"})
+        self.assertIn("008.dcm", self.ui.landmarkTable.item(5, NAME).toolTip())
+        self.assertEqual(self.ui.queueLabel.text, "1 of 3 series annotated")
+        save_picture(self.widget.parent, PICTURES / "many-scans.png")
+
+        self.ui.nextButton.click()
+        self.assertEqual(self.set_slices(), {})
+        self.assertEqual(self.widget.binding.parameters.volume.GetName(), "b")
+        press("1")
+        self.ui.nextButton.click()
+        press("1")
+        self.assertEqual(self.ui.queueLabel.text, "3 of 3 series annotated")
+        with self.assertLogs(level="ERROR") as shown:
+            self.ui.nextButton.click()
+        self.assertIn("All series are annotated", shown.output[0])
+
+    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
+    def test_series_of_the_dicom_database(self) -> None:
+        slicer.dicomDatabase.add_folder(self.folder)
+        self.addCleanup(slicer.dicomDatabase.clear)
+        self.ui.queueSource.currentIndex = 1
+        self.ui.nextButton.click()
+        self.assertEqual(self.ui.queueLabel.text, "0 of 3 series annotated")
+        self.annotate.known_files = {}
+        self.start_keys()
+        scroll_to(34)
+        press("5")
+        self.assertIn("008.dcm", self.ui.landmarkTable.item(5, NAME).toolTip())
+        saved = [*self.folder.rglob("annotation.json")]
+        self.assertEqual(len(saved), 1)
+        self.assertEqual(json.loads(saved[0].read_text()), {"Aortic arch": "008.dcm"})
+
+    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
+    def test_series_that_share_a_folder(self) -> None:
+        write_series(self.folder / "a" / "series", series="other", name="other-{k:03}.dcm")
+        slicer.dicomDatabase.add_folder(self.folder)
+        self.addCleanup(slicer.dicomDatabase.clear)
+        self.ui.queueSource.currentIndex = 1
+        with self.assertLogs(level="ERROR") as shown:
+            self.ui.nextButton.click()
+        self.assertIn("has 2 CT series: run organize", shown.output[0])
+
+    def test_series_that_cannot_be_used_do_not_block_the_others(self) -> None:
+        (self.folder / "a" / "series" / "004.dcm").unlink()
+        (self.folder / "c" / "series" / "annotation.json").write_text('{"Navel": "003.dcm"}')
+        self.ui.nextButton.click()
+        self.assertEqual(self.widget.binding.parameters.volume.GetName(), "b")
+        self.assertIn("0 of 3 series annotated\nPassed over: 1, as ", self.ui.queueLabel.text)
+        self.assertIn("lacks 1 slice", self.ui.queueLabel.text)
+        self.start_keys()
+        scroll_to(34)
+        with self.assertNoLogs(level="ERROR"):
+            press("5")
+        self.assertTrue((self.folder / "b" / "series" / "annotation.json").exists())
+        self.assertIn("1 of 3 series annotated", self.ui.queueLabel.text)
+        with self.assertLogs(level="ERROR") as shown:
+            self.ui.nextButton.click()
+        self.assertIn("No series is left that can be annotated. Passed over: 2", shown.output[0])
+        self.assertEqual(self.widget.binding.parameters.volume.GetName(), "b")
+
+        (self.folder / "c" / "series" / "annotation.json").unlink()
+        self.ui.nextButton.click()
+        self.assertEqual(self.widget.binding.parameters.volume.GetName(), "c")
+
+    def strange_files(self) -> None:
+        """Add scouts, a dose report and a damaged file; make the modality one that is unusual."""
+        slices = sorted((self.folder / "a" / "series").iterdir())
+        image = pydicom.dcmread(slices[0])
+        image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        image.save_as(self.folder / "a" / "series" / "0-same-series.dcm")
+        image.SeriesInstanceUID = "1.2.3"
+        image.save_as(self.folder / "a" / "series" / "00-scout.dcm")
+        (self.folder / "scouts").mkdir()
+        image.save_as(self.folder / "scouts" / "1.dcm")
+        image = pydicom.dcmread(self.folder / "b" / "series" / "000.dcm")
+        image.Modality = "SR"
+        del image.PixelData, image.Rows, image.Columns, image.SOPClassUID
+        image.save_as(self.folder / "b" / "series" / "0-dose.dcm")
+        for file in (self.folder / "c" / "series").iterdir():
+            image = pydicom.dcmread(file)
+            image.Modality = "ct"
+            image.save_as(file)
+        cut = (self.folder / "c" / "series" / "000.dcm").read_bytes()[:600]
+        (self.folder / "c" / "series" / "0-cut.dcm").write_bytes(cut)
+
+    def test_series_are_found_among_scouts_and_other_files(self) -> None:
+        self.strange_files()
+        self.ui.nextButton.click()
+        self.assertEqual(self.ui.queueLabel.text, "0 of 3 series annotated")
+        self.assertEqual(self.widget.binding.parameters.volume.GetName(), "a")
+
+    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
+    def test_series_of_the_database_are_found_among_scouts_and_other_files(self) -> None:
+        self.strange_files()
+        (self.folder / "c" / "series" / "0-cut.dcm").unlink()
+        slicer.dicomDatabase.add_folder(self.folder)
+        self.addCleanup(slicer.dicomDatabase.clear)
+        self.ui.queueSource.currentIndex = 1
+        self.ui.nextButton.click()
+        self.assertEqual(self.ui.queueLabel.text, "0 of 3 series annotated")
+        self.assertEqual(self.widget.binding.parameters.volume.GetName(), "a")
+
+    def test_only_the_volume_of_the_queue_is_saved(self) -> None:
+        self.ui.nextButton.click()
+        self.widget.chooseVolume(self.volume)
+        self.annotate_all()
+        self.assertFalse((self.folder / "a" / "series" / "annotation.json").exists())
+
+    def test_a_folder_without_series(self) -> None:
+        self.ui.queueFolder.text = str(self.folder / "a" / "none")
+        with self.assertLogs(level="ERROR") as shown:
+            self.ui.nextButton.click()
+        self.assertIn("has no CT series", shown.output[0])
