@@ -104,10 +104,13 @@ class TestCompare(FollowUpTest):
 
     def test_earlier_scans_of_the_patient_are_followed_too(self) -> None:
         (before, image_before), _ = dated_results()
+        date(add_scan("another series", image_before), "20230601")
         first = add_scan("first", image_before)
         date(first, "20230601")
-        other = add_scan("of another patient", image_before)
-        date(other, "20230701", patient="P2")
+        date(add_scan("of another patient", image_before), "20230701", patient="P2")
+        probability = add_scan("first nodule probability", image_before)
+        probability.SetHideFromEditors(True)
+        date(probability, "20230515")
         logic = self.widget.logic
         logic.importResults(before, first)
         self.assertEqual(logic.growth.earlierScans(self.prior), [first])
