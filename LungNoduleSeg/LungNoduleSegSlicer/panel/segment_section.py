@@ -186,7 +186,7 @@ class SegmentSection(Section):
 
     Attributes:
         run_bar: runs it.
-        finished: signal without arguments: the results of a run are in the scene.
+        finished: signal without arguments: the results of a run of the volume are shown.
     """
 
     def __init__(
@@ -261,9 +261,16 @@ class SegmentSection(Section):
         )
 
     def _show(self, results: ResultNodes) -> None:
-        show_results(results, volume_node_of(results.segmentation))
+        """Show the results, unless the user works on another volume, or in another module."""
+        volume = volume_node_of(results.segmentation)
+        if volume is self._volume:
+            show_results(results, volume)
+            self.changed.emit()
+            self.finished.emit()
+            return
         self.changed.emit()
-        self.finished.emit()
+        text = _("The results of {volume} are ready: choose it in {title}.")
+        slicer.util.showStatusMessage(text.format(volume=volume.GetName(), title=_(TITLE)), 10000)
 
     def _show_cost(self) -> None:
         text = ""
