@@ -12,7 +12,7 @@ import pydicom
 
 from CTSliceToolsSlicer.panel.annotate_section import NAME
 from dicom_files import positions, write_series
-from panel_host import PICTURES, add_scan, scroll_to
+from panel_host import PICTURES, add_scan, leave_panel, scroll_to
 from slice_panel import PanelTest
 from slicer_host.actions import press, process_events, save_picture
 
@@ -160,6 +160,25 @@ class TestQueue(PanelTest):
         self.widget.chooseVolume(self.volume)
         self.annotate_all()
         self.assertFalse((self.folder / "a" / "series" / "annotation.json").exists())
+
+    def test_a_landmark_moved_by_the_mouse_is_saved(self) -> None:
+        file = self.folder / "a" / "series" / "annotation.json"
+        self.ui.nextButton.click()
+        self.start_keys()
+        scroll_to(34)
+        press("5")
+        self.assertEqual(json.loads(file.read_text()), {"Aortic arch": "008.dcm"})
+        points = self.widget.logic.annotation.markupsNode(self.annotate.volume)
+        x, y, z = points.GetNthControlPointPositionWorld(0)
+        points.SetNthControlPointPositionWorld(0, x, y, z + 0.1)
+        points.SetNthControlPointPositionWorld(0, x, y, 16.0)
+        process_events()
+        self.assertEqual(json.loads(file.read_text()), {"Aortic arch": "002.dcm"})
+        leave_panel()
+        points.SetNthControlPointPositionWorld(0, x, y, z)
+        slicer.util.selectModule("CTSliceTools")
+        self.ui.nextButton.click()
+        self.assertEqual(json.loads(file.read_text()), {"Aortic arch": "008.dcm"})
 
     def check_forgotten(self) -> None:
         """Check that the queue neither saves landmarks of another volume nor removes it."""

@@ -54,6 +54,8 @@ class QueueBox(Section):
         """
         if self._queue is None:
             self._queue = self._make_queue()
+        if self._annotate.has_landmarks:  # perhaps moved while the panel was hidden
+            self._save()
         try:
             series, scan, self._passed = self._queue.read_next(self._current)
         except InputError:
