@@ -224,6 +224,17 @@ class TestWithoutDates(FollowUpTest):
         self.assertEqual({row[DOUBLING] for row in self.rows()}, {""})
         self.assertIn("enter the days between the scans", self.ui.growthNotes.text)
 
+    def test_an_interval_counts_for_the_pair_that_it_was_entered_for(self) -> None:
+        self.ui.intervalBox.value = 200
+        leave_panel()
+        open_panel("LungNoduleSeg")
+        process_events()
+        self.assertEqual(self.ui.intervalBox.value, 200)
+        self.ui.priorSelector.setCurrentNode(add_scan("another", dated_results()[0][1]))
+        process_events()
+        self.assertEqual(self.ui.intervalBox.value, 0)
+        self.assertEqual(self.widget.binding.parameters.intervalDays, 0)
+
 
 class TestObstacles(FollowUpTest):
     with_prior = False
