@@ -113,7 +113,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
         self.localize.model.changed.connect(self.onModelChosen)
         self.match = MatchSection(self.ui, self.logic, self.localize.model, requirements)
         self.training = TrainingSection(self.ui, self.logic, self.localize.model, train)
-        self.sections = (self.annotate, self.localize, self.match, self.training)
+        self.sections = (self.annotate, self.queue, self.localize, self.match, self.training)
         for section in (self.localize, self.match):
             section.changed.connect(self.refresh)
 

@@ -104,10 +104,13 @@ class TestCompare(FollowUpTest):
 
     def test_earlier_scans_of_the_patient_are_followed_too(self) -> None:
         (before, image_before), _ = dated_results()
+        date(add_scan("another series", image_before), "20230601")
         first = add_scan("first", image_before)
         date(first, "20230601")
-        other = add_scan("of another patient", image_before)
-        date(other, "20230701", patient="P2")
+        date(add_scan("of another patient", image_before), "20230701", patient="P2")
+        probability = add_scan("first nodule probability", image_before)
+        probability.SetHideFromEditors(True)
+        date(probability, "20230515")
         logic = self.widget.logic
         logic.importResults(before, first)
         self.assertEqual(logic.growth.earlierScans(self.prior), [first])
@@ -220,6 +223,17 @@ class TestWithoutDates(FollowUpTest):
         self.compare()
         self.assertEqual({row[DOUBLING] for row in self.rows()}, {""})
         self.assertIn("enter the days between the scans", self.ui.growthNotes.text)
+
+    def test_an_interval_counts_for_the_pair_that_it_was_entered_for(self) -> None:
+        self.ui.intervalBox.value = 200
+        leave_panel()
+        open_panel("LungNoduleSeg")
+        process_events()
+        self.assertEqual(self.ui.intervalBox.value, 200)
+        self.ui.priorSelector.setCurrentNode(add_scan("another", dated_results()[0][1]))
+        process_events()
+        self.assertEqual(self.ui.intervalBox.value, 0)
+        self.assertEqual(self.widget.binding.parameters.intervalDays, 0)
 
 
 class TestObstacles(FollowUpTest):

@@ -210,6 +210,30 @@ class TestCost(ScanTest):
         self.assertFalse(box.enabled)
         self.assertEqual(arguments_of(self.widget.lungs.options), [])
 
+    def test_the_lungs_of_one_volume_are_not_taken_for_another(self) -> None:
+        other = slicer.util.addVolumeFromArray(np.zeros((40, 64, 64), np.int16), name="other")
+        lungs = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Lungs of air")
+        lungs.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
+        self.widget.binding.parameters.lungs = lungs
+        leave_panel()
+        slicer.util.selectModule("LungNoduleSeg")
+        process_events()
+        self.assertIs(self.widget.lungs.node, lungs)
+        self.widget.chooseVolume(other)
+        process_events()
+        self.assertIsNone(self.widget.lungs.node)
+        self.assertIsNone(self.ui.lungsSelector.currentNode())
+        self.widget.binding.parameters.lungs = lungs  # the user says so
+        self.widget.chooseVolume(self.volume)
+        process_events()
+        self.assertIs(self.widget.lungs.node, lungs)
+        leave_panel()
+        slicer.mrmlScene.RemoveNode(self.volume)
+        slicer.util.selectModule("LungNoduleSeg")
+        process_events()
+        self.assertIs(self.widget.binding.parameters.volume, other)
+        self.assertIsNone(self.widget.lungs.node)
+
     def test_a_program_for_the_lungs_that_is_missing_is_named(self) -> None:
         box = self.ui.lungMethodBox
         box.currentIndex = list(LungMethod).index(LungMethod.LUNGMASK)
@@ -412,6 +436,16 @@ class TestResults(ResultsTest):
         slicer.util.selectModule("LungNoduleSeg")
         self.assertIs(self.widget.lungs.node, self.results.segmentation)
         self.ui.advancedSection.collapsed = True
+
+    def test_a_scan_that_was_moved_gets_new_results(self) -> None:
+        for moved in (False, True):
+            if moved:
+                self.volume.SetOrigin(0, 0, 0)
+            with patch.object(self.widget.logic, "processWork") as process:
+                process.return_value = (one for one in list[Any]())
+                self.run_bar.button.click()
+            self.assertEqual(len(process.call_args.args), 1 if moved else 4)
+            self.run_bar.runner.stop()
 
     def save(self, action: Callable[[], None]) -> None:
         action()

@@ -4,6 +4,7 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import slicer_host
 
@@ -13,12 +14,13 @@ import numpy as np
 import qt
 
 from CTLungScreeningLib.hu import LUNG_WINDOW
+from CTLungScreeningSlicer.panel.slice_views import is_in_view
 from LungNoduleSegLib.nodules.table import Nodule, Verdict, most_suspicious
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegSlicer.panel.nodule_table import NoduleTable
 from LungNoduleSegSlicer.scene.nodule_segments import read_voxels, segment_id
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
-from nodule_panel import PanelTest, ResultsTest, ScanTest
+from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_results
 from panel_host import PICTURES, docked, leave_panel
 from slicer_host.actions import place_point, press, process_events, save_picture, wait_until
 
@@ -251,6 +253,19 @@ class TestViews(NodulesTest):
         self.assertEqual(
             (display.GetWindow(), display.GetLevel()), (LUNG_WINDOW.width, LUNG_WINDOW.level)
         )
+
+    def test_a_run_that_ends_while_another_scan_is_read_moves_nothing(self) -> None:
+        other, bar, number = add_phantom(), self.widget.segment.run_bar, self.numbers()[-1]
+        self.choose(number)
+        with patch.object(slicer.util, "showStatusMessage") as shown:
+            bar.start(self.logic.importWork(phantom_results(), other), bar._done)
+            wait_until(lambda: not bar.runner.busy, 60)
+            process_events()
+        self.assertIn(f"The results of {other.GetName()} are ready", shown.call_args.args[0])
+        self.assertTrue(is_in_view(self.volume))
+        self.assertEqual(self.selected(), number)
+        self.assert_shows(number)
+        self.assertIsNotNone(self.logic.resultsOf(other))
 
     def test_nodules_are_labelled_inside_translucent_lungs(self) -> None:
         points = self.results.fiducials

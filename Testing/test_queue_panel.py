@@ -12,9 +12,9 @@ import pydicom
 
 from CTSliceToolsSlicer.panel.annotate_section import NAME
 from dicom_files import positions, write_series
-from panel_host import PICTURES, scroll_to
+from panel_host import PICTURES, add_scan, leave_panel, scroll_to
 from slice_panel import PanelTest
-from slicer_host.actions import press, save_picture
+from slicer_host.actions import press, process_events, save_picture
 
 
 class TestGoneFiles(PanelTest):
@@ -160,6 +160,74 @@ class TestQueue(PanelTest):
         self.widget.chooseVolume(self.volume)
         self.annotate_all()
         self.assertFalse((self.folder / "a" / "series" / "annotation.json").exists())
+
+    def test_a_landmark_moved_by_the_mouse_is_saved(self) -> None:
+        file = self.folder / "a" / "series" / "annotation.json"
+        self.ui.nextButton.click()
+        self.start_keys()
+        scroll_to(34)
+        press("5")
+        self.assertEqual(json.loads(file.read_text()), {"Aortic arch": "008.dcm"})
+        points = self.widget.logic.annotation.markupsNode(self.annotate.volume)
+        x, y, z = points.GetNthControlPointPositionWorld(0)
+        points.SetNthControlPointPositionWorld(0, x, y, z + 0.1)
+        points.SetNthControlPointPositionWorld(0, x, y, 16.0)
+        process_events()
+        self.assertEqual(json.loads(file.read_text()), {"Aortic arch": "002.dcm"})
+        leave_panel()
+        points.SetNthControlPointPositionWorld(0, x, y, z)
+        slicer.util.selectModule("CTSliceTools")
+        self.ui.nextButton.click()
+        self.assertEqual(json.loads(file.read_text()), {"Aortic arch": "008.dcm"})
+
+    def check_forgotten(self) -> None:
+        """Check that the queue neither saves landmarks of another volume nor removes it."""
+        file = self.folder / "a" / "series" / "annotation.json"
+        before = file.read_text()
+        mine = add_scan("mine", slices=30)
+        self.widget.chooseVolume(mine)
+        if not self.ui.annotateButton.checked:
+            self.start_keys()
+        scroll_to(100)
+        press("1")
+        self.assertEqual(len(self.set_slices()), 1)
+        self.assertEqual(file.read_text(), before)
+        self.ui.queueFolder.text = str(self.folder)
+        self.ui.nextButton.click()
+        self.assertIsNotNone(mine.GetScene())
+        self.assertEqual(self.widget.binding.parameters.volume.GetName(), "b")
+
+    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
+    def test_a_closed_scene_ends_the_queue(self) -> None:
+        slicer.dicomDatabase.add_folder(self.folder)
+        self.addCleanup(slicer.dicomDatabase.clear)
+        for source in (0, 1):
+            with self.subTest(source=source):
+                slicer.mrmlScene.Clear()  # so that the queue has the first volume
+                process_events()
+                for file in self.folder.rglob("annotation.json"):
+                    file.unlink()
+                self.ui.queueSource.currentIndex = source
+                self.ui.queueFolder.text = str(self.folder)
+                self.ui.nextButton.click()
+                self.start_keys()
+                scroll_to(34)
+                press("5")
+                slicer.mrmlScene.Clear()
+                process_events()
+                self.assertEqual(self.ui.queueLabel.text, "")
+                self.check_forgotten()
+
+    def test_the_volume_of_a_queue_that_was_left_stays(self) -> None:
+        self.ui.nextButton.click()
+        self.start_keys()
+        scroll_to(34)
+        press("5")
+        volume = self.widget.binding.parameters.volume
+        self.ui.queueFolder.text = str(self.folder / "b")
+        press("6")
+        self.ui.nextButton.click()
+        self.assertIsNotNone(volume.GetScene())
 
     def test_a_folder_without_series(self) -> None:
         self.ui.queueFolder.text = str(self.folder / "a" / "none")

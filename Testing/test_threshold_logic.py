@@ -18,6 +18,7 @@ from mrml_grids import voxels_of
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
+import review_cases  # noqa: E402
 from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, review_state  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import RUN_RECORD, nodules_of  # noqa: E402
@@ -104,6 +105,19 @@ def test_the_steps_of_a_slider_are_undone_together(logic: LungNoduleSegLogic, ca
     for threshold in (0.6, 0.7, 0.99):
         logic.review.setThreshold(case.results, threshold)
     assert state(case)[0] != before[0]
+    logic.history.undo()
+    assert state(case)[:2] == before[:2]
+
+
+def test_undo_takes_out_what_only_a_later_step_of_the_slider_found(
+    logic: LungNoduleSegLogic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review_cases, "RULES", replace(RULES, min_probability=None))
+    case = make_case(logic, tmp_path / "run", "LPS")
+    before = state(case)
+    for threshold in (0.7, 0.3):
+        logic.review.setThreshold(case.results, threshold)
+    assert len(segments(case)) > len(before[0])
     logic.history.undo()
     assert state(case)[:2] == before[:2]
 

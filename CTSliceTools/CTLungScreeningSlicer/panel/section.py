@@ -12,8 +12,8 @@ from slicer.parameterNodeWrapper import WithinRange
 from slicer.util import VTKObservationMixin
 
 from CTLungScreeningLib.options import OptionField, make_options, options_of
-from CTLungScreeningSlicer.panel.slice_views import show_volume, shown_volume, visible_volumes
-from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
+from CTLungScreeningSlicer.panel.slice_views import show_volume, shown_volume
+from CTLungScreeningSlicer.scene.mrml_volume import has_voxels, visible_volumes
 
 
 class Signal:
@@ -131,7 +131,7 @@ class ParameterBinding(VTKObservationMixin):
         live = self._live()
         live._bind(live._find())
         if live.parameters.volume is None:
-            volume = shown_volume() or next(iter(visible_volumes()), None)
+            volume = shown_volume() or next(iter(visible_volumes(slicer.mrmlScene)), None)
             if volume is not None:
                 live.parameters.volume = volume
 

@@ -9,21 +9,13 @@ import slicer
 import vtk
 from numpy.typing import NDArray
 
-
-def visible_volumes() -> list[Any]:
-    """Return the scalar volumes of the scene that are not hidden from the user."""
-    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    return [
-        one
-        for one in nodes
-        if one.GetClassName() == "vtkMRMLScalarVolumeNode" and not one.GetHideFromEditors()
-    ]
+from CTLungScreeningSlicer.scene.mrml_volume import visible_volumes
 
 
 def shown_volume() -> Any | None:
     """Return the volume that a slice view shows; None if none does."""
     shown = _backgrounds()
-    return next((one for one in visible_volumes() if one.GetID() in shown), None)
+    return next((one for one in visible_volumes(slicer.mrmlScene) if one.GetID() in shown), None)
 
 
 def is_in_view(volume: Any) -> bool:

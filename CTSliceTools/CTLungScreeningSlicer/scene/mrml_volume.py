@@ -66,6 +66,16 @@ def ijk_to_world(volume_node: Any) -> NDArray[np.float64]:
     return ijk_to_ras
 
 
+def visible_volumes(scene: Any) -> list[Any]:
+    """Return the scalar volumes of a scene that are not hidden from the user."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+    return [
+        one
+        for one in nodes
+        if one.GetClassName() == "vtkMRMLScalarVolumeNode" and not one.GetHideFromEditors()
+    ]
+
+
 def has_voxels(volume_node: Any | None) -> bool:
     """Whether a volume has voxels; Slicer may add the node first."""
     image = None if volume_node is None else volume_node.GetImageData()

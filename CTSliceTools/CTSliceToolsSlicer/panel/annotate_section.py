@@ -193,7 +193,7 @@ class AnnotateSection(Section):
         self._ui, self._logic = ui, logic
         self._volume: Any = None
         self._tags: list[tuple[Any, int]] = []
-        self._refresh_soon = Debounced(self.refresh)
+        self._refresh_soon = Debounced(self._follow)
 
         self.table = LandmarkTable(ui.landmarkTable, self.go_to_landmark)
         self.labels = CornerLabels(self._label_of_view)
@@ -223,6 +223,11 @@ class AnnotateSection(Section):
     def volume(self) -> Any | None:
         """The volume that is annotated."""
         return self._volume
+
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether the volume has a landmark."""
+        return bool(self._numbers)
 
     def set_volume(self, volume: Any | None) -> None:
         """Annotate a volume from now on, or none."""
@@ -335,6 +340,13 @@ class AnnotateSection(Section):
         self.labels.update()
         self._show_pointed()
         self._enable_buttons()
+
+    def _follow(self) -> None:
+        """Show the landmarks after a change in the scene, such as a drag, and tell of it."""
+        before = self._numbers
+        self.refresh()
+        if self._numbers != before:
+            self.changed.emit()
 
     def _load_markups(self, file: Path) -> None:
         storage = slicer.vtkMRMLMarkupsJsonStorageNode()

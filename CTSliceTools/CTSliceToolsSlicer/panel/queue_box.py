@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.dicom_database import ct_series
+from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.widgets import choose_folder, show_text, shown_errors
 from CTLungScreeningSlicer.scene.mrml_volume import add_scan
 from CTSliceToolsLib.dataset.label_queue import LabelQueue, SeriesToLabel, passed_over
@@ -18,25 +19,30 @@ FOLDER, DATABASE = range(2)
 """Rows of the box that says where the series come from."""
 
 
-class QueueBox:
+class QueueBox(Section):
     """Loads the next series without an annotation; saves each change of it at once."""
 
     def __init__(
         self, ui: Any, annotate: AnnotateSection, choose_volume: Callable[[Any], None]
     ) -> None:
         """Connect the controls; `choose_volume` makes a volume the panel's."""
+        super().__init__()
         self._ui, self._annotate, self._choose_volume = ui, annotate, choose_volume
         self._queue: LabelQueue | None = None
         self._current: SeriesToLabel | None = None
         self._passed: tuple[str, ...] = ()
         self._tip = ui.queueLabel.toolTip
-        self._volume_id = ""
+        self._volume: Any = None
         ui.queueSource.currentIndexChanged.connect(self._forget)
         ui.queueFolder.textChanged.connect(self._forget)
         ui.queueBrowse.clicked.connect(self._browse)
         ui.nextButton.clicked.connect(self._press)
         annotate.changed.connect(self._save)
         show_text(ui.queueLabel, "")
+
+    def stop(self) -> None:
+        """Forget the series before the scene is closed; its volume is the queue's no longer."""
+        self._forget()
 
     def next_series(self) -> None:
         """Load the next series without an annotation; the one before leaves the scene.
@@ -48,6 +54,8 @@ class QueueBox:
         """
         if self._queue is None:
             self._queue = self._make_queue()
+        if self._annotate.has_landmarks:  # perhaps moved while the panel was hidden
+            self._save()
         try:
             series, scan, self._passed = self._queue.read_next(self._current)
         except InputError:
@@ -56,7 +64,7 @@ class QueueBox:
         self._remove_volume()
         volume = add_scan(scan, scan.series.description if scan.series else series.uid)
         self._annotate.known_files = {one.sop_instance_uid: one.file for one in scan.slices}
-        self._current, self._volume_id = series, volume.GetID()
+        self._current, self._volume = series, volume
         self._choose_volume(volume)
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
         self._show_progress()
@@ -69,8 +77,7 @@ class QueueBox:
         return LabelQueue.of_folder(Path(self._ui.queueFolder.text))
 
     def _save(self) -> None:
-        volume = slicer.mrmlScene.GetNodeByID(self._volume_id) if self._volume_id else None
-        if self._current is None or volume is None or self._annotate.volume is not volume:
+        if self._current is None or self._annotate.volume is not self._volume:
             return
         try:
             self._annotate.save(self._current.annotation)
@@ -80,11 +87,10 @@ class QueueBox:
             self._show_progress()
 
     def _remove_volume(self) -> None:
-        volume = slicer.mrmlScene.GetNodeByID(self._volume_id) if self._volume_id else None
-        if volume is not None:
-            self._annotate.remove_markups(volume)
-            slicer.mrmlScene.RemoveNode(volume)
-        self._volume_id = ""
+        if self._volume is not None and self._volume.GetScene() is not None:
+            self._annotate.remove_markups(self._volume)
+            slicer.mrmlScene.RemoveNode(self._volume)
+        self._volume = None
 
     def _press(self, *_arguments: Any) -> None:
         with shown_errors(), slicer.util.WaitCursor():
@@ -96,7 +102,8 @@ class QueueBox:
             self._ui.queueFolder.text = str(folder)
 
     def _forget(self, *_arguments: Any) -> None:
-        self._queue, self._current, self._passed = None, None, ()
+        self._queue = self._current = self._volume = None
+        self._passed = ()
         show_text(self._ui.queueLabel, "")
 
     def _show_progress(self) -> None:

@@ -55,6 +55,7 @@ class FollowUpSection(Section):
         self._requirements = requirements
         self._volume: Any = None
         self._prior: Any = None
+        self._pair: tuple[Any, Any] = None, None
         self._has_image = False
         self._days = 0
         self._side_by_side = False
@@ -83,7 +84,15 @@ class FollowUpSection(Section):
         self._refresh()
 
     def set_parameters(self, parameters: Any | None) -> None:
-        """Compare with the prior scan that the parameters name."""
+        """Compare with the prior scan that the parameters name.
+
+        The interval that was entered for a pair of scans is not taken for another pair.
+        """
+        last, self._pair = self._pair, (None, None)
+        if parameters is not None:
+            self._pair = parameters.volume, parameters.priorVolume
+            if None not in last and last != self._pair:
+                parameters.intervalDays = 0
         before = self._prior, self._has_image, self._days, self._side_by_side
         self._prior = parameters and parameters.priorVolume
         self._has_image = has_voxels(self._prior)

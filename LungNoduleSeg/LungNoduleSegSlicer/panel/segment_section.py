@@ -28,7 +28,12 @@ from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, ExpectedCost
 from LungNoduleSegSlicer.panel.views import open_segment_editor, show_results
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
-from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
+from LungNoduleSegSlicer.scene.result_nodes import (
+    ResultNodes,
+    is_in_place,
+    reference_of,
+    volume_node_of,
+)
 
 
 def about_model(model: Path) -> tuple[str, str]:
@@ -120,8 +125,19 @@ class LungsSection(Section):
         self._ui.lungMethodBox.enabled = self.node is None
 
     def set_volume(self, volume: Any | None) -> None:
-        """Edit lungs on another volume."""
-        self._volume = volume
+        """Edit lungs on another volume; those chosen for the one before are not taken for it."""
+        if self._parameters is None:
+            return
+        before, self._volume = self._volume, volume
+        lungs = self._parameters.lungs
+        if before is None or before is volume or lungs is None:
+            return
+        if volume is None or reference_of(lungs) is not volume:
+            self._parameters.lungs = None
+
+    def stop(self) -> None:
+        """Forget the volume before its scene is closed."""
+        self._volume = None
 
     def set_results(self, results: ResultNodes | None) -> None:
         """Show the visibility of the lungs."""
@@ -165,11 +181,12 @@ TITLE = "Lung Nodule Segmentation"
 class SegmentSection(Section):
     """One button that runs everything, in a child process.
 
-    A run updates the results of the volume; a reader's changes to them are kept.
+    A run updates the results of the volume; a reader's changes to them are kept. If the volume was
+    moved since, the run makes new results.
 
     Attributes:
         run_bar: runs it.
-        finished: signal without arguments: the results of a run are in the scene.
+        finished: signal without arguments: the results of a run of the volume are shown.
     """
 
     def __init__(
@@ -231,7 +248,11 @@ class SegmentSection(Section):
             return None
         self._running = self._volume
         before = self._results
-        nodes = () if before is None else (before.segmentation, before.table, before.fiducials)
+        nodes = (
+            (before.segmentation, before.table, before.fiducials)
+            if before is not None and is_in_place(before)
+            else ()
+        )
         return self._logic.processWork(
             self._volume,
             *nodes,
@@ -240,9 +261,16 @@ class SegmentSection(Section):
         )
 
     def _show(self, results: ResultNodes) -> None:
-        show_results(results, volume_node_of(results.segmentation))
+        """Show the results, unless the user works on another volume, or in another module."""
+        volume = volume_node_of(results.segmentation)
+        if volume is self._volume:
+            show_results(results, volume)
+            self.changed.emit()
+            self.finished.emit()
+            return
         self.changed.emit()
-        self.finished.emit()
+        text = _("The results of {volume} are ready: choose it in {title}.")
+        slicer.util.showStatusMessage(text.format(volume=volume.GetName(), title=_(TITLE)), 10000)
 
     def _show_cost(self) -> None:
         text = ""

@@ -20,7 +20,7 @@ from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import History
 from CTLungScreeningSlicer.scene.mrml_host import at_once
-from CTLungScreeningSlicer.scene.mrml_volume import add_node, place_beside
+from CTLungScreeningSlicer.scene.mrml_volume import add_node, place_beside, visible_volumes
 from LungNoduleSegLib.nodules.table import Column
 from LungNoduleSegLib.results.reading import GROWTH_TABLE, TIMELINE_TABLE
 from LungNoduleSegLib.results.segments import TAG
@@ -32,6 +32,7 @@ from LungNoduleSegSlicer.scene.mrml_results import WORDS, add_table, rows_of, ta
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     dicom_attribute,
+    find_results,
     nodules_of,
     study_date_of,
     volume_node_of,
@@ -114,17 +115,21 @@ class GrowthLogic:
         self._history, self._commands = history, commands
 
     def earlierScans(self, volumeNode: Any) -> list[Any]:
-        """Return the earlier volumes of the same patient, the earliest first."""
+        """Return the earlier volumes of the same patient, one a study day, the earliest first.
+
+        Of the volumes of a day it is the first with results, or the first.
+        """
         patient = _patient_of(volumeNode)
         day = study_date_of(volumeNode)
         if not patient or day is None:
             return []
-        found: list[tuple[datetime.date, int, Any]] = []
-        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", volumeNode.GetScene()):
+        found: dict[datetime.date, Any] = {}
+        volumes = visible_volumes(volumeNode.GetScene())
+        for node in sorted(volumes, key=lambda one: find_results(one) is None):
             then = study_date_of(node)
             if then is not None and then < day and _patient_of(node) == patient:
-                found.append((then, len(found), node))
-        return [node for _, _, node in sorted(found, key=lambda one: one[:2])]
+                found.setdefault(then, node)
+        return [found[then] for then in sorted(found)]
 
     def compareWork(
         self,

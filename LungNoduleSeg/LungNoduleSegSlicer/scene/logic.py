@@ -42,6 +42,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     connect,
     find_results,
     has_run_lungs,
+    require_in_place,
     write_lungs,
 )
 from LungNoduleSegSlicer.scene.review_logic import ReviewLogic
@@ -165,7 +166,8 @@ class LungNoduleSegLogic:
             keepLungs: leave the lungs of `segmentationNode` as they are.
 
         Raises:
-            InputError: if the files, or one of the nodes, cannot be used.
+            InputError: if the files, or one of the nodes, cannot be used, or the volume was moved
+                since the earlier run.
         """
         nodules = read_nodules_csv(folder / TABLE)
         if (folder / MASKS).exists():
@@ -184,6 +186,8 @@ class LungNoduleSegLogic:
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
 
         earlier = earlier_results(segmentationNode, tableNode, fiducialNode)
+        if earlier is not None:
+            require_in_place(earlier)
         probability = result_nodes.of_table(tableNode)
         name = volumeNode.GetName()
         changed = (segmentationNode, tableNode, fiducialNode, probability)

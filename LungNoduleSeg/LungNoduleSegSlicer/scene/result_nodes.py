@@ -36,6 +36,11 @@ PROBABILITY_ROLE = f"{TAG}.probability"
 RUN_RECORD = f"{TAG}.record"
 """Attribute of the table: what made the results, the contents of `run.json` as JSON."""
 
+PLACE = f"{TAG}.place"
+"""Attribute of the table: `ijk_to_world` of the volume that the results are from, as JSON."""
+
+_SAME_MM = 1e-3
+
 VERDICT = "verdict"
 """Column of the table, and the last part of the segments' tag, that holds a reader's verdict."""
 
@@ -58,9 +63,33 @@ class ResultNodes:
 
 
 def connect(results: ResultNodes) -> None:
-    """Make the table refer to the other nodes of the results, as a saved scene needs."""
+    """Make the table refer to the other nodes of the results and say where their volume lies."""
     results.table.SetNodeReferenceID(SEGMENTATION_ROLE, results.segmentation.GetID())
     results.table.SetNodeReferenceID(POINTS_ROLE, results.fiducials.GetID())
+    results.table.SetAttribute(PLACE, json.dumps(_place(results)))
+
+
+def _place(results: ResultNodes) -> list[list[float]] | None:
+    """`ijk_to_world` of the volume; None if it is gone, or lies where no run allows it."""
+    try:
+        return ijk_to_world(volume_node_of(results.segmentation)).tolist()
+    except InputError:
+        return None
+
+
+def is_in_place(results: ResultNodes) -> bool:
+    """Whether the volume lies where it lay when its nodules were found, as far as is known."""
+    place, now = json.loads(results.table.GetAttribute(PLACE) or "null"), _place(results)
+    return place is None or (now is not None and np.allclose(now, place, atol=_SAME_MM))
+
+
+def require_in_place(results: ResultNodes) -> None:
+    """Raise `InputError` unless the volume `is_in_place`."""
+    if not is_in_place(results):
+        raise InputError(
+            f"{volume_node_of(results.segmentation).GetName()} was moved since its nodules were "
+            "found: move it back, or run it again."
+        )
 
 
 def find_results(volume_node: Any) -> ResultNodes | None:
@@ -71,8 +100,7 @@ def find_results(volume_node: Any) -> ResultNodes | None:
         points = table.GetNodeReference(POINTS_ROLE)
         if segmentation is None or points is None:
             continue
-        role = segmentation.GetReferenceImageGeometryReferenceRole()
-        if segmentation.GetNodeReference(role) is volume_node:
+        if reference_of(segmentation) is volume_node:
             return ResultNodes(
                 segmentation, table, points, table.GetNodeReference(PROBABILITY_ROLE)
             )
@@ -217,8 +245,9 @@ def masks_work(result: ResultNodes) -> Work[RunMasks]:
 
     Raises:
         InputError: if the segmentation lacks the lungs of a run or a nodule, or is under a
-            transform.
+            transform, or the volume was moved.
     """
+    require_in_place(result)
     segmentation = result.segmentation.GetSegmentation()
     lungs, nodules = _lung_ids(result.segmentation), _nodule_ids(result)
     kinds = lungs, nodules, _lobe_ids(result.segmentation)
@@ -263,8 +292,9 @@ def chest_of(result: ResultNodes) -> ChestScan:
     """Return a scan with its lungs and nodules, named after the volume, dated as its study.
 
     Raises:
-        InputError: as `lungs_of`, `volume_of` and `nodules_of`.
+        InputError: as `lungs_of`, `volume_of`, `nodules_of` and `require_in_place`.
     """
+    require_in_place(result)
     volume = volume_node_of(result.segmentation)
     return ChestScan(
         volume.GetName(),
@@ -312,14 +342,19 @@ def study_date_of(volume_node: Any) -> datetime.date | None:
     return study_date(dicom_attribute(volume_node, name))
 
 
+def reference_of(segmentation_node: Any) -> Any | None:
+    """Return the volume node that a segmentation names as its reference, None without one."""
+    role = segmentation_node.GetReferenceImageGeometryReferenceRole()
+    return segmentation_node.GetNodeReference(role)
+
+
 def volume_node_of(segmentation_node: Any) -> Any:
     """Return the volume node that a segmentation names as its reference.
 
     Raises:
         InputError: if it names none with an image.
     """
-    role = segmentation_node.GetReferenceImageGeometryReferenceRole()
-    volume = segmentation_node.GetNodeReference(role)
+    volume = reference_of(segmentation_node)
     if not has_voxels(volume):
         raise InputError(
             f"{segmentation_node.GetName()} names no volume that it is from: choose the "

@@ -22,7 +22,13 @@ from LungNoduleSegSlicer.scene import nodule_segments, result_nodes, review_stat
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.rerun_merge import foreign_numbers, reviewed_nodules
-from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of, verdicts_of
+from LungNoduleSegSlicer.scene.result_nodes import (
+    ResultNodes,
+    is_in_place,
+    nodules_of,
+    reference_of,
+    verdicts_of,
+)
 from LungNoduleSegSlicer.scene.review_state import MEASURED_TAG, ReviewedScan
 
 _DONE = {
@@ -195,7 +201,7 @@ class ReviewLogic:
         """Make ready for changes, which takes seconds the first time; afterwards it is known.
 
         Raises:
-            InputError: if the segmentation has no lungs of a run, or its scan is gone.
+            InputError: if the segmentation has no lungs of a run, or its scan is gone or was moved.
         """
         while self._scan is None or not self.isReady(results):
             made_of = _made_of(results)
@@ -323,12 +329,12 @@ def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
 
 
 def _made_of(results: ResultNodes) -> list[Any]:
-    """The nodes of a `ReviewedScan`, and their times of modification."""
-    role = results.segmentation.GetReferenceImageGeometryReferenceRole()
-    volumes = results.segmentation.GetNodeReference(role), results.probability
+    """The place of a `ReviewedScan`, its images, and their times of modification."""
+    volumes = reference_of(results.segmentation), results.probability
     segmentation = results.segmentation.GetSegmentation()
     styles = (*LUNG_STYLES.values(), *LOBE_STYLES.values())
     lungs = [segmentation.GetSegment(style.id) for style in styles]
     images = [one and one.GetImageData() for one in volumes]
     images += [one and one.GetRepresentation(BINARY_LABELMAP) for one in lungs]
-    return [(image, image and image.GetMTime()) for image in images]
+    times = [(image, image and image.GetMTime()) for image in images]
+    return [is_in_place(results), *times]

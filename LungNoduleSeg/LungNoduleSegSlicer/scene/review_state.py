@@ -1,6 +1,7 @@
 """Review state in the nodes of the results, and the scan for measurements."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     lobes_of,
     lungs_of,
     nodules_of,
+    require_in_place,
     verdicts_of,
     volume_image,
     volume_of,
@@ -72,7 +74,8 @@ def set_tag(results: ResultNodes, number: int, name: str, value: str) -> None:
 def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]:
     """Remember all that a review may change, and return what brings it back.
 
-    `segment_ids` are those that are to be added or removed; of others only the tags change.
+    `segment_ids` are those that are to be added or removed; of others only the tags change. What
+    later changes add to the table is taken out too.
     """
     nodules = nodules_of(results.table, rejected=True)
     verdicts = verdicts_of(results.table)
@@ -88,6 +91,9 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
         nodes = (results.segmentation, results.table, results.fiducials)
         if any(node.GetScene() is None for node in nodes):
             return
+        with suppress(InputError):  # then somebody put something else into the table
+            new = {one.id for one in nodules_of(results.table, rejected=True)} - measured.keys()
+            nodule_segments.remove(results.segmentation, [segment_id(one) for one in new])
         restore_segments()
         for number, mark in measured.items():
             set_tag(results, number, MEASURED_TAG, mark)
@@ -119,8 +125,9 @@ class ReviewedScan:
         """Read a scan out of the scene, step by step: it takes seconds in all.
 
         Raises:
-            InputError: as `lungs_of` and `volume_of`.
+            InputError: as `lungs_of`, `volume_of` and `require_in_place`.
         """
+        require_in_place(results)
         volume = volume_of(results.segmentation)
         yield Pause("Preparing", 0, 2)
         view = AxialView.of(volume, AIR_HU)
