@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 
-from CTLungScreeningLib.geometry import AxialView, crop_to
+from CTLungScreeningLib.geometry import AxialView, CroppedMask, Grid, box_between, crop_to
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import Nodule, write_nodules_csv
@@ -110,9 +110,16 @@ def make_case(
     *,
     probability: bool = True,
     lobes: sitk.Image | None = None,
+    missed_lung: int = 0,
 ) -> Case:
-    """Write a run on the chest, its axes named by `code`, and import it into the scene."""
+    """Write a run on the chest, its axes named by `code`, and import it into the scene.
+
+    `missed_lung` is one that the run did not find.
+    """
     hu, lungs, likely = (sitk.DICOMOrient(image, code) for image in chest())
+    if missed_lung:
+        lungs = sitk.ChangeLabel(lungs, {missed_lung: 0})
+        likely = sitk.Mask(likely, lungs)
     labels, nodules, cropped = run(hu, lungs, likely, RULES)
     folder.mkdir()
     write_segmentation(folder / SEGMENTATION, lungs, labels)
@@ -152,6 +159,20 @@ def state(case: Case) -> Any:
 def numbers(logic: LungNoduleSegLogic, case: Case) -> list[int]:
     """Give the numbers of the nodules in the order of the table."""
     return [one.nodule.id for one in logic.review.nodules(case.results)]
+
+
+def redraw(case: Case, segment_id: str, mask: sitk.Image) -> None:
+    """Give a segment other voxels, as a reader does in the Segment Editor."""
+    array = sitk.GetArrayFromImage(mask) > 0
+    whole = box_between((0, 0, 0), array.shape)
+    voxels = CroppedMask(Grid.of(mask), whole, array)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    logic.SetBinaryLabelmapToSegment(
+        nodule_segments.labelmap_of(voxels),
+        case.results.segmentation,
+        segment_id,
+        logic.MODE_REPLACE,
+    )
 
 
 def erase_upper_half(case: Case, number: int) -> None:

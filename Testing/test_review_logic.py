@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.nodules.table import Verdict
-from mrml_grids import RIGHT, draw_in_layer, draw_segment, voxels_on
+from LungNoduleSegLib.lungs.labels import LEFT_LUNG
+from LungNoduleSegLib.nodules.table import Side, Verdict
+from mrml_grids import LEFT, RIGHT, draw_in_layer, draw_segment, voxels_on
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
@@ -22,8 +24,11 @@ from review_cases import (  # noqa: E402
     SPACING,
     UNSEEN,
     Case,
+    chest,
     erase_upper_half,
+    make_case,
     numbers,
+    redraw,
     segments,
     state,
 )
@@ -146,6 +151,62 @@ def test_what_was_edited_is_measured_again_and_only_that(
     logic.history.undo()
     assert {one.nodule.id: one.nodule for one in logic.review.nodules(plain.results)} == before
     assert logic.review.remeasure(plain.results) == (1,)
+
+
+def ball(case: Case, centre: tuple[float, float, float], radius: float) -> sitk.Image:
+    """Mark a ball; centre in mm from the first voxel of the axial scan."""
+    index = np.indices(case.hu.GetSize()[::-1]).reshape(3, -1)[::-1].T
+    places = index * np.array(case.hu.GetSpacing()) @ np.reshape(case.hu.GetDirection(), (3, 3)).T
+    away = places + case.hu.GetOrigin() - np.array(case.axial_origin) - centre
+    inside = np.linalg.norm(away, axis=1) <= radius
+    image = sitk.GetImageFromArray(inside.reshape(case.hu.GetSize()[::-1]).astype(np.uint8))
+    image.CopyInformation(case.hu)
+    return image
+
+
+@pytest.mark.parametrize("probability", [True, False])
+@pytest.mark.parametrize("code", ["LPS", "SAR"])
+def test_all_that_was_drawn_is_measured(
+    logic: LungNoduleSegLogic, tmp_path: Path, code: str, probability: bool
+) -> None:
+    """Also what reaches out of the surroundings of the lungs, and a lung that the run missed."""
+    case = make_case(logic, tmp_path / "run", code, probability=probability, missed_lung=LEFT_LUNG)
+    logic.review.prepare(case.results)
+    mass = ball(case, (56.0, 42.0, 49.0), 18.0)
+    redraw(case, nodule_segments.segment_id(1), mass)
+    logic.review.remeasure(case.results)
+    (found,) = nodules_of(case.results.table)
+    voxels = np.count_nonzero(sitk.GetArrayViewFromImage(mass))
+    assert found.volume_mm3 == pytest.approx(voxels * np.prod(SPACING), rel=1e-4)
+    assert found.diameter_mm == pytest.approx(36, abs=1.5)
+
+    _, lungs, _ = chest()
+    redraw(case, LEFT, lungs == LEFT_LUNG)
+    number = logic.review.addNodule(case.results, case.ras((90.0, 45.0, 50.0)))
+    found = next(one for one in nodules_of(case.results.table) if one.id == number)
+    assert found.side is Side.LEFT
+    assert found.volume_mm3 == pytest.approx(4 / 3 * np.pi * 5**3, rel=0.2)
+
+
+def between_slices(case: Case) -> sitk.Image:
+    """Mark a sliver within nodule 1 that meets no voxel's centre."""
+    image = sitk.Image((20, 20, 1), sitk.sitkUInt8) + 1
+    image.SetSpacing((0.3, 0.3, 0.5))
+    image.SetOrigin(np.add(case.axial_origin, (27.0, 37.0, 41.0)).tolist())
+    return image
+
+
+def test_a_nodule_that_cannot_be_measured_is_named(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    case = make_case(logic, tmp_path / "run", "LPS", missed_lung=LEFT_LUNG)
+    before = state(case)
+    far = ball(case, (105.0, 45.0, 50.0), 3.0)
+    for mask, words in ((far, "outside the lungs"), (between_slices(case), "no voxel of the scan")):
+        redraw(case, nodule_segments.segment_id(1), mask)
+        with pytest.raises(InputError, match=f"Nodule 1 .*{words}"):
+            logic.review.remeasure(case.results)
+    assert state(case)[1:] == before[1:]
 
 
 def test_a_nodule_without_voxels_leaves_the_table(logic: LungNoduleSegLogic, plain: Case) -> None:

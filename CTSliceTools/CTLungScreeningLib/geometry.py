@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -196,13 +197,26 @@ def out_of_crop(box: Box, crop: Box) -> Box:
     return z, y, x
 
 
-def masks_meet(a: Box, mask_a: NDArray[np.bool_], b: Box, mask_b: NDArray[np.bool_]) -> bool:
-    """Whether two masks of an array, each given within its box, share a voxel."""
+def shared_box(a: Box, b: Box) -> Box | None:
+    """Return what two boxes of an array (z, y, x) share, None if they share no voxel."""
     low = [max(one.start, other.start) for one, other in zip(a, b, strict=True)]
     high = [min(one.stop, other.stop) for one, other in zip(a, b, strict=True)]
     if any(first >= end for first, end in zip(low, high, strict=True)):
+        return None
+    return box_between(low, high)
+
+
+def box_around(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box of an array (z, y, x) that holds all of some boxes."""
+    low = np.min([[part.start for part in box] for box in boxes], axis=0)
+    return box_between(low, np.max([[part.stop for part in box] for box in boxes], axis=0))
+
+
+def masks_meet(a: Box, mask_a: NDArray[np.bool_], b: Box, mask_b: NDArray[np.bool_]) -> bool:
+    """Whether two masks of an array, each given within its box, share a voxel."""
+    shared = shared_box(a, b)
+    if shared is None:
         return False
-    shared = box_between(low, high)
     return bool((mask_a[in_crop(shared, a)] & mask_b[in_crop(shared, b)]).any())
 
 
@@ -269,6 +283,26 @@ class Grid:
         image.SetDirection(self.direction)
         return image
 
+    def covered(self, box: Box, other: "Grid") -> Box | None:
+        """Return the part of another grid's array that a box of this one's covers, None if none.
+
+        Both are (z, y, x); voxels that lie partly in the box belong to it.
+        """
+        own, there = self.first_voxel, other.first_voxel
+        ends = [(part.start - 0.5, part.stop - 0.5) for part in box[::-1]]
+        corners = np.array(
+            [
+                there.TransformPhysicalPointToContinuousIndex(
+                    own.TransformContinuousIndexToPhysicalPoint(corner)
+                )
+                for corner in product(*ends)
+            ]
+        )
+        low = np.floor(corners.min(axis=0) + 0.5 + _SAME_GRID).astype(int)
+        high = np.ceil(corners.max(axis=0) + 0.5 - _SAME_GRID).astype(int)
+        low, high = np.maximum(low, 0)[::-1], np.minimum(high, other.size)[::-1]
+        return None if (low >= high).any() else box_between(low, high)
+
 
 @dataclass(frozen=True, eq=False)
 class CroppedMask:
@@ -323,32 +357,18 @@ class CroppedMask:
         shifted = self._shifted_to(grid)
         if shifted is not None:
             return _cut(grid, shifted, self.voxels)
-        image, first = self.image, grid.first_voxel
-        ends = np.array(image.GetSize()) - 0.5
-        corners = np.array(
-            [
-                first.TransformPhysicalPointToContinuousIndex(
-                    image.TransformContinuousIndexToPhysicalPoint(
-                        np.where(end, ends, -0.5).tolist()
-                    )
-                )
-                for end in np.ndindex(2, 2, 2)
-            ]
-        )
-        low = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
-        high = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, grid.size)
-        if (low >= high).any():
+        box, first = self.grid.covered(self.box, grid), grid.first_voxel
+        if box is None:
             return None
         brought = sitk.Resample(
-            image,
-            (high - low).tolist(),
+            self.image,
+            [part.stop - part.start for part in box[::-1]],
             sitk.Transform(),
             sitk.sitkNearestNeighbor,
-            first.TransformIndexToPhysicalPoint(low.tolist()),
+            first.TransformIndexToPhysicalPoint([part.start for part in box[::-1]]),
             first.GetSpacing(),
             first.GetDirection(),
         )
-        box = box_between(low[::-1], high[::-1])
         return CroppedMask.of(grid, box, sitk.GetArrayFromImage(brought) > 0)
 
 

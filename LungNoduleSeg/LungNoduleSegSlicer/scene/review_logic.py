@@ -171,12 +171,19 @@ class ReviewLogic:
         """Return the work of `remeasure`, for a panel; only its last step changes the scene."""
         scan = yield from self.prepareWork(results)
         edited = self.edited(results)
+        drawn = {
+            number: nodule_segments.read_voxels(results.segmentation, segment_id(number))
+            for number in edited
+        }
+        if not all(mask is None or scan.holds(mask) for mask in drawn.values()):
+            self._scan = None  # a nodule reaches out of the surroundings of the lungs
+            scan = yield from self.prepareWork(results)
         kept, marks = [], {}
         for nodule in nodules_of(results.table, rejected=True):
             if nodule.id not in edited:
                 kept.append(nodule)
                 continue
-            mask = nodule_segments.read_voxels(results.segmentation, segment_id(nodule.id))
+            mask = drawn[nodule.id]
             if mask is not None:
                 again = scan.measure(nodule.id, mask, by_hand=nodule.probability is None)
                 kept.append(replace(again, lobe=nodule.lobe))

@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView, Box, CroppedMask, Grid, crop_to, onto_grid
+from CTLungScreeningLib.geometry import (
+    MARGIN_MM,
+    AxialView,
+    Box,
+    CroppedMask,
+    Grid,
+    box_around,
+    box_between,
+    box_of,
+    grown,
+    onto_grid,
+    shared_box,
+)
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.nodules.finding import lobe_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
@@ -110,12 +122,14 @@ class ReviewedScan:
 
     Attributes:
         grid: of the volume.
+        whole: of the volume on axial slices.
         axial: HU, lungs and measures on an axial grid cropped to the lungs.
         finder: of nodules at any threshold, None without the probability.
         lobes: labels on the axial grid; None if they are not known.
     """
 
     grid: Grid
+    whole: Grid
     axial: NoduleMeter
     finder: ThresholdedNodules | None
     lobes: sitk.Image | None
@@ -125,34 +139,31 @@ class ReviewedScan:
         """Read a scan out of the scene, step by step: it takes seconds in all.
 
         Raises:
-            InputError: as `lungs_of`, `volume_of` and `require_in_place`.
+            InputError: as `lungs_of`, `volume_of` and `require_in_place`, or if the lungs lie
+                outside the scan.
         """
         require_in_place(results)
         volume = volume_of(results.segmentation)
         yield Pause("Preparing", 0, 2)
-        view = AxialView.of(volume, AIR_HU)
+        view = AxialView.of(volume, AIR_HU).image
         grid = Grid.of(volume)
         original = grid.first_voxel
         yield Pause("Preparing", 0, 2)
-        if results.probability is None:
-            lungs = lungs_of(results.segmentation, view.image)
-            if not sitk.GetArrayViewFromImage(lungs).any():
-                raise InputError(
-                    f"The lungs of {results.segmentation.GetName()} lie outside its scan."
-                )
-            yield Pause("Preparing", 0, 2)
-            lungs, hu = crop_to(lungs, view.image)
-            yield Pause("Preparing", 0, 2)
+        steps = results.probability and volume_image(results.probability)
+        yield Pause("Preparing", 0, 2)
+        hu = _surroundings(results, view, steps)
+        yield Pause("Preparing", 0, 2)
+        lungs = lungs_of(results.segmentation, hu)
+        yield Pause("Preparing", 0, 2)
+        lobes = lobes_of(results.segmentation, lungs)
+        whole = Grid.of(view)
+        if steps is None:
             meter = yield from NoduleMeter.work(hu, lungs, None, original)
-            return cls(grid, meter, None, lobes_of(results.segmentation, lungs))
-        steps = volume_image(results.probability)
-        yield Pause("Preparing", 0, 2)
-        hu = onto_grid(view.image, steps, AIR_HU)
-        yield Pause("Preparing", 0, 2)
-        lungs = lungs_of(results.segmentation, steps)
+            return cls(grid, whole, meter, None, lobes)
+        steps = onto_grid(steps, hu, 0)
         yield Pause("Preparing", 0, 2)
         finder = yield from ThresholdedNodules.work(steps, hu, lungs, original)
-        return cls(grid, finder.ruler, finder, lobes_of(results.segmentation, lungs))
+        return cls(grid, whole, finder.ruler, finder, lobes)
 
     def grow_work(self, ras: Sequence[float]) -> Work[NoduleOutline]:
         """Outline a nodule about a point of the world, RAS mm; it lies on the axial grid.
@@ -183,6 +194,10 @@ class ReviewedScan:
             InputError: if it lies outside the lungs and their surroundings.
         """
         here = self.on_axial(mask)
+        if here is None and mask.on(self.whole) is None:
+            raise InputError(
+                f"Nodule {number} holds no voxel of the scan: draw it larger, or remove it."
+            )
         if here is None:
             raise InputError(
                 f"Nodule {number} lies outside the lungs: move it there, or remove its segment."
@@ -196,6 +211,11 @@ class ReviewedScan:
             nodule if self.lobes is None else replace(nodule, lobe=lobe_of(self.lobes, box, mask))
         )
 
+    def holds(self, mask: CroppedMask) -> bool:
+        """Whether no voxel of a nodule in the scan lies beyond the cropped grid."""
+        here, there = self.on_axial(mask), mask.on(self.whole)
+        return there is None or (here is not None and here.voxels.sum() == there.voxels.sum())
+
     def on_axial(self, mask: CroppedMask) -> CroppedMask | None:
         """Resample a nodule to the axial grid; None if no voxel is inside."""
         return mask.on(Grid.of(self.axial.lungs))
@@ -203,3 +223,30 @@ class ReviewedScan:
     def on_volume(self, one: LabelledNodule | NoduleOutline) -> CroppedMask | None:
         """Resample a nodule of the axial grid to that of the volume."""
         return CroppedMask(Grid.of(self.axial.lungs), one.box, one.mask).on(self.grid)
+
+
+def _surroundings(results: ResultNodes, view: sitk.Image, steps: sitk.Image | None) -> sitk.Image:
+    """Cut an axial scan to the lungs as they are now, the probability, and nodules that reach out.
+
+    Raises:
+        InputError: as `lungs_of`, or if the lungs lie outside the scan.
+    """
+    grid = Grid.of(view)
+    lungs = lungs_of(results.segmentation)
+    held = box_of(sitk.GetArrayViewFromImage(lungs) > 0)
+    box = held and Grid.of(lungs).covered(held, grid)
+    if box is None:
+        raise InputError(f"The lungs of {results.segmentation.GetName()} lie outside its scan.")
+    margin = np.ceil(MARGIN_MM / np.array(grid.spacing[::-1])).astype(int)
+    around = grown(box, margin, grid.size[::-1])
+    ids = [segment_id(one.id) for one in nodules_of(results.table, rejected=True)]
+    masks = nodule_segments.voxels_by_id(results.segmentation.GetSegmentation(), ids).values()
+    nodules = (mask.grid.covered(mask.box, grid) for mask in masks)
+    boxes = [around, *(one for one in nodules if one and shared_box(one, around))]
+    if steps is not None:
+        kept = Grid.of(steps)
+        whole = kept.covered(box_between((0, 0, 0), kept.size[::-1]), grid)
+        boxes += [whole] if whole else []
+    part = box_around(boxes)[::-1]
+    size = [along.stop - along.start for along in part]
+    return sitk.RegionOfInterest(view, size, [along.start for along in part])
