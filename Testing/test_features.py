@@ -377,6 +377,16 @@ def test_results_edited_by_hand_are_refused_where_they_contradict_themselves(
         features_of(tmp_path / "run", "run", tmp_path / "runs")
 
 
+def test_a_nodule_whose_row_was_deleted_counts_no_more(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    write_run(tmp_path / "other", nodules=1)
+    table = tmp_path / "run" / "nodules.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:2]))
+    rejected, never = (features_of(tmp_path / n, n, tmp_path) for n in ("run", "other"))
+    assert list(rejected.nodules) == [1]
+    assert rejected.features == never.features
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_record_is_read_in_any_unicode_encoding(tmp_path: Path, encoding: str) -> None:
     run = tmp_path / "run"

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,7 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
     if (folder / MASKS).exists() and not (folder / LUNGS).exists():
         lungs, labels = RunMasks.read(folder / MASKS).images(scan.image, str(source))
         nodules = read_nodules_csv(folder / TABLE)
+        labels = _listed(labels, _numbers(labels), nodules)
     else:
         lungs, labels, nodules = read_findings(folder)
     for name, image in ((LUNGS, lungs), (NODULES, labels)):
@@ -145,6 +146,8 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
 def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, ...]]:
     """Read lungs, labels of the nodules and their table, and see that they belong together.
 
+    A nodule without a row was rejected: its voxels are background.
+
     Returns:
         Lungs (1 right, 2 left) and nodules on one grid, as whole numbers, and the table.
 
@@ -157,7 +160,7 @@ def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, .
         raise InputError(
             f"{folder / LUNGS} and {folder / NODULES} lie on different grids: run the scan again."
         )
-    there = set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist())
+    there = _numbers(labels)
     if lost := [str(one.id) for one in nodules if one.id not in there]:
         raise InputError(
             f"{folder / TABLE} names the nodules {', '.join(lost[:5])}, which {folder / NODULES} "
@@ -168,7 +171,17 @@ def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, .
             f"{folder / TABLE} has nodule {lost[0]} on a slice that {folder / NODULES} does not "
             "have: run the scan again."
         )
-    return lungs, labels, nodules
+    return lungs, _listed(labels, there, nodules), nodules
+
+
+def _numbers(labels: sitk.Image) -> set[int]:
+    return set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist()) - {0}
+
+
+def _listed(labels: sitk.Image, there: set[int], nodules: Iterable[Nodule]) -> sitk.Image:
+    """Set the voxels of nodules without a row to 0."""
+    rejected = there - {one.id for one in nodules}
+    return sitk.ChangeLabel(labels, dict.fromkeys(rejected, 0)) if rejected else labels
 
 
 _SCAN = "scan"
