@@ -243,6 +243,19 @@ def test_a_list_that_was_written_is_read_and_replaces_none_but_its_own(
         write_list(table / "below a file" / "list.csv", [])
 
 
+def test_a_list_that_a_spreadsheet_saved_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("Path, SERIES,\na,1.2,\n,,\n", encoding="utf-8-sig")
+    (case,) = find_cases(table)
+    assert (case.place, case.series) == (tmp_path / "a", "1.2")
+    table.write_text("path;series;facts\na;;\n")
+    with pytest.raises(InputError, match=r"list\.csv line 1 separates its columns by semicolons"):
+        find_cases(table)
+    table.write_text("path,series\na,b,1.2\n")
+    with pytest.raises(InputError, match=r"list\.csv line 2 has 3 values for 2 columns"):
+        find_cases(table)
+
+
 def test_one_scan_is_a_batch_of_one(phantoms: list[sitk.Image], tmp_path: Path) -> None:
     sitk.WriteImage(phantoms[0], tmp_path / "scan.mha")
     (case,) = find_cases(tmp_path / "scan.mha")
@@ -306,8 +319,8 @@ def test_what_cannot_be_used_is_named(
         run_batch(scans, output, RunOptions(model=options.model, threshold=0.3))
     with pytest.raises(InputError, match="another source"):
         run_batch(scans / "one", output, options)
-    (output / RESULTS_TABLE).write_text(f"{','.join(COLUMNS)}\n{',' * len(COLUMNS)}\n")
-    with pytest.raises(InputError, match=r"results\.csv line 2 does not have as many cells"):
+    (output / RESULTS_TABLE).write_text(f"{','.join(COLUMNS)}\n{',' * len(COLUMNS)}1\n")
+    with pytest.raises(InputError, match=r"results\.csv line 2 has \d+ values for \d+ columns"):
         run_batch(scans, output, options, scheduler=scheduler)
     (output / RESULTS_TABLE).write_text("mine")
     with pytest.raises(InputError, match=r"results\.csv is not the table of a batch"):

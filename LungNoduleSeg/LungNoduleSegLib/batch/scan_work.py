@@ -106,16 +106,14 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
     if not path.exists():
         return {}
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            if reader.fieldnames != COLUMNS:
+        with csv_files.open_table(path) as (header, lines):
+            if header != COLUMNS:
                 raise InputError(
                     f"{path} is not the table of a batch, or of another version: choose another "
                     "folder for the output; nothing was overwritten."
                 )
             rows = [
-                {name: csv_files.unguarded(cell) for name, cell in row.items()}
-                for _, row in csv_files.whole_rows(path, reader)
+                {name: csv_files.unguarded(cell) for name, cell in row.items()} for _, row in lines
             ]
             return {row["scan"]: row for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
