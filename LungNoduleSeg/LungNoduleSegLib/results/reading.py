@@ -24,7 +24,7 @@ from CTLungScreeningLib.reading.volume_files import raw_nrrd_work, read_labels
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.table import MOST_NODULES, Nodule, read_nodules_csv
 from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan, parse_scan_risk
-from LungNoduleSegLib.risk.clinical_data import parse_facts
+from LungNoduleSegLib.risk.clinical_data import ClinicalData, parse_facts
 
 LUNGS = "lungs.nii.gz"
 NODULES = "nodules.nii.gz"
@@ -70,6 +70,9 @@ def result_names(
 
 RISK = "risk"
 """Key in the record of a run that Slicer wrote: `ScanRisk.to_dict`."""
+
+CLINICAL_DATA = "clinical_data"
+"""Key of `ClinicalData.to_dict` among the parameters in the record of a run."""
 
 
 @dataclass(frozen=True)
@@ -310,10 +313,22 @@ def risk_of(run: RunResult) -> ScanRisk:
     try:
         if RISK in run.record:
             return parse_scan_risk(run.record[RISK], str(record))
-        data = parse_facts(run.record["parameters"].get("clinical_data", {}), str(record))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _no_record(record) from error
+    data = recorded_facts(run.record, record)
     return ScanRisk(data.patient, assess_scan(run.nodules, run.lungs, data))
+
+
+def recorded_facts(record: Mapping[str, Any], file: Path) -> ClinicalData:
+    """Return the clinical data in the record of a run.
+
+    Raises:
+        InputError: naming the file of the record, if they cannot be used.
+    """
+    try:
+        return parse_facts(record["parameters"].get(CLINICAL_DATA, {}), str(file))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _no_record(file) from error
 
 
 def unpack_run(
