@@ -294,7 +294,7 @@ Change = Callable[[str], str]
         (
             "submission",
             lambda t: t.replace("\n1.2.3,", "\n1.2.3,7,", 1),
-            "line 5 has 6 values for 5 columns: correct it, with points in its decimal numbers",
+            "line 5 has 6 values for 5 columns: quote a cell that holds a comma, and write decimal",
         ),
         (
             "submission",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 
 _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters of a cell that a spreadsheet reads as a formula,
@@ -79,16 +79,16 @@ def whole_row(path: Path, line: int, cells: Sequence[str], header: Sequence[str]
         InputError: if there are fewer, or more that are not empty.
     """
     columns = len(header)
-    if len(cells) < columns:
-        raise InputError(
-            f"{path} line {line} has {len(cells)} values for {columns} columns: complete it."
-        )
-    if len(cells) > columns and (more := trimmed(cells)[columns:]):
-        raise InputError(
-            f"{path} line {line} has {columns + len(more)} values for {columns} columns: correct "
-            "it, with points in its decimal numbers."
-        )
-    return list(cells[:columns])
+    used = list(cells[: max(columns, len(trimmed(cells)))])
+    if len(used) == columns:
+        return used
+    remedy = "complete it"
+    if len(used) > columns:
+        remedy = "quote a cell that holds a comma, and write decimal numbers with a point"
+    raise InputError(
+        f"{path} line {line} has {counted(len(used), 'value')} for {counted(columns, 'column')}: "
+        f"{remedy}."
+    )
 
 
 def trimmed(cells: Sequence[str]) -> list[str]:
