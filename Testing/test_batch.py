@@ -1,6 +1,7 @@
 """Many scans: one table, a folder each, an error per case, and on where it was."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import TestCase
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -23,7 +25,7 @@ from CTLungScreeningLib.child_process import FAILED_IN_PART
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.staging import staging_folder
-from LungNoduleSegLib.batch import running
+from LungNoduleSegLib.batch import running, scan_work
 from LungNoduleSegLib.batch.cases import Case, find_cases, voxels, write_list
 from LungNoduleSegLib.batch.running import (
     BATCH_RECORD,
@@ -33,14 +35,14 @@ from LungNoduleSegLib.batch.running import (
     local_workers,
     run_batch,
 )
-from LungNoduleSegLib.batch.scan_work import COLUMNS, RESULTS_TABLE
+from LungNoduleSegLib.batch.scan_work import COLUMNS, RESULTS_TABLE, Job, run_job
 from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
-from LungNoduleSegLib.results.reading import LUNGS, RECORD, TABLE, result_names
+from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, REPORT, TABLE, result_names
 
 SIZE = (96, 96, 40)
 SPACING = (3.7, 3.7, 7.5)
@@ -214,6 +216,74 @@ def test_a_csv_file_lists_scans_with_facts(
     )
 
 
+def test_facts_that_change_are_used_without_running_the_networks(
+    scans: Path,
+    options: RunOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(running, "_is_dask_installed", lambda: False)
+    output, listed, facts = tmp_path / "out", scans / "list.csv", scans / "facts.json"
+    listed.write_text("path,facts\none/deep,\ntwo/volume.nrrd,\n")
+    run_batch(listed, output, options)
+    before, volume = table(output)["deep"], table(output)["volume.nrrd"]
+    record = output / before["results"] / RECORD
+    labelled = record.with_name(NODULES).stat().st_mtime_ns
+    assert not before["pancan_2b"]
+
+    facts.write_text(json.dumps(FACTS))
+    listed.write_text("path,facts\none/deep,facts.json\ntwo/volume.nrrd,\n")
+    outcome = run_batch(listed, output, options)
+    assert (outcome.added, set(outcome.kept)) == ((), {"one/deep", "two/volume.nrrd"})
+    assert "The facts of 1 kept scan changed" in outcome.notes[0]
+    added = table(output)["deep"]
+    assert 0 < float(added["pancan_2b"]) < 1
+    assert "Age" in record.with_name(REPORT).read_text(encoding="utf-8")
+    assert json.loads(record.read_text())["parameters"]["clinical_data"] == FACTS
+    assert record.with_name(NODULES).stat().st_mtime_ns == labelled
+
+    assert run_batch(listed, output, options).notes == ()
+    facts.write_text(json.dumps(FACTS | {"age": 80}))
+    assert run_batch(listed, output, options).notes == outcome.notes
+    assert float(table(output)["deep"]["pancan_2b"]) > float(added["pancan_2b"])
+    facts.write_text('{"age": "old"}')
+    assert list(run_batch(listed, output, options).errors) == ["one/deep"]
+    listed.write_text("path,facts\none/deep,\ntwo/volume.nrrd,\n")
+    run_batch(listed, output, options)
+    assert table(output) == {"deep": before, "volume.nrrd": volume}
+
+
+def test_a_batch_killed_while_facts_change_leaves_no_row_of_the_old_ones(
+    scans: Path,
+    options: RunOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(running, "_is_dask_installed", lambda: False)
+    output, listed = tmp_path / "out", scans / "list.csv"
+    listed.write_text("path,facts\ntwo/volume.nrrd,\n")
+    run_batch(listed, output, options)
+    (scans / "facts.json").write_text(json.dumps(FACTS))
+    listed.write_text("path,facts\ntwo/volume.nrrd,facts.json\n")
+    with monkeypatch.context() as patch, pytest.raises(Cancelled):
+        patch.setattr(scan_work, "_row", Mock(side_effect=Cancelled))
+        run_batch(listed, output, options)
+    run_batch(listed, output, options)
+    assert table(output)["volume.nrrd"]["pancan_2b"]
+
+
+def test_a_full_disk_is_not_blamed_on_the_scan(
+    options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "lungs.nii.gz"))
+    monkeypatch.setattr(scan_work, "_run", Mock(side_effect=full))
+    job = Job(Case("a", tmp_path / "a.nrrd"), tmp_path / "r", tmp_path, tmp_path, options)
+    assert run_job(job).error == (
+        f"{tmp_path / 'lungs.nii.gz'} cannot be read or written (No space left on device): free "
+        "space on the disk."
+    )
+
+
 def test_a_repeated_scan_with_other_facts_or_series_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
     for first, second in (("a,,f.json", "a,,g.json"), ("a,,", "a,,g.json"), ("a b,,", "a,b,")):
@@ -242,6 +312,19 @@ def test_a_list_that_was_written_is_read_and_replaces_none_but_its_own(
     assert table.read_text() == "name\nmine\n"
     with pytest.raises(InputError, match="cannot be made"):
         write_list(table / "below a file" / "list.csv", [])
+
+
+def test_a_list_that_a_spreadsheet_saved_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("Path, SERIES,\na,1.2,\n,,\n", encoding="utf-8-sig")
+    (case,) = find_cases(table)
+    assert (case.place, case.series) == (tmp_path / "a", "1.2")
+    table.write_text("path;series;facts\na;;\n")
+    with pytest.raises(InputError, match=r"list\.csv line 1 separates its columns by semicolons"):
+        find_cases(table)
+    table.write_text("path,series\na,b,1.2\n")
+    with pytest.raises(InputError, match=r"list\.csv line 2 has 3 values for 2 columns"):
+        find_cases(table)
 
 
 def test_one_scan_is_a_batch_of_one(phantoms: list[sitk.Image], tmp_path: Path) -> None:
@@ -317,8 +400,8 @@ def test_what_cannot_be_used_is_named(
         run_batch(scans, output, RunOptions(model=options.model, threshold=0.3))
     with pytest.raises(InputError, match="another source"):
         run_batch(scans / "one", output, options)
-    (output / RESULTS_TABLE).write_text(f"{','.join(COLUMNS)}\n{',' * len(COLUMNS)}\n")
-    with pytest.raises(InputError, match=r"results\.csv line 2 does not have as many cells"):
+    (output / RESULTS_TABLE).write_text(f"{','.join(COLUMNS)}\n{',' * len(COLUMNS)}1\n")
+    with pytest.raises(InputError, match=r"results\.csv line 2 has \d+ values for \d+ columns"):
         run_batch(scans, output, options, scheduler=scheduler)
     (output / RESULTS_TABLE).write_text("mine")
     with pytest.raises(InputError, match=r"results\.csv is not the table of a batch"):

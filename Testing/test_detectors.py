@@ -19,6 +19,7 @@ from pydicom import dcmread
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressStyle
+from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
 from LungNoduleSegLib.commands.evaluate import detection
 from LungNoduleSegLib.detectors.added_detectors import CommandDetector
 from LungNoduleSegLib.detectors.detection import Detection, Mark
@@ -369,6 +370,15 @@ def test_a_network_with_a_wrong_card_is_not_opened(
     with pytest.raises(InputError, match=words) as error:
         open_detector(tmp_path / "m.onnx")
     assert str(tmp_path / "m.json") in str(error.value)
+
+
+def test_a_model_of_another_kind_is_named_as_such() -> None:
+    with pytest.raises(
+        InputError, match=r"slice-localizer\.json describes a localizer of CT Slice"
+    ):
+        find_card(LOCALIZER)
+    with pytest.raises(InputError, match=r"its file takes 16 × 36 × 36 × 1: .* of the right kind"):
+        open_detector(DEFAULT_MODEL.with_name("nodule-classifier.json"))
 
 
 def test_a_network_for_other_axes_is_not_opened(tmp_path: Path) -> None:

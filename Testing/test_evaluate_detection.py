@@ -1,6 +1,7 @@
 """Detection is scored as the LUNA16 challenge scores it, whatever the submission looks like."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -254,6 +255,17 @@ def test_columns_in_any_order_a_byte_order_mark_and_more_columns(
     np.testing.assert_array_equal(straight.value, other.value)
 
 
+def test_empty_cells_beyond_the_last_column_count_for_nothing(files: Files) -> None:
+    straight = read_challenge(**files)
+    for name in ("submission", "annotations"):
+        for ends in (",,", " ,"):
+            lines = files[name].read_text().split("\n")
+            files[name].write_text("\n".join(line and line.rstrip() + ends for line in lines))
+            other = read_challenge(**files)
+            np.testing.assert_array_equal(straight[0].value, other[0].value)
+            np.testing.assert_array_equal(straight[1].nodules.value, other[1].nodules.value)
+
+
 def test_oddities_are_scored_as_in_the_challenge_and_noted(files: Files) -> None:
     text = files["submission"].read_text()
     first = text.split("\n")[1].strip()
@@ -274,7 +286,16 @@ Change = Callable[[str], str]
         ("submission", lambda t: t.replace("probability", "score"), "line 1 lacks the column prob"),
         ("submission", lambda t: t.replace(",", ";"), "line 1 separates its columns by semicolons"),
         ("submission", lambda t: t.replace(",", "\t"), "line 1 separates its columns by tabs"),
-        ("submission", lambda t: t.replace("\n1.2.3,", "\n1.2.3,abc,", 1), "line 5: 'abc' is no"),
+        (
+            "submission",
+            lambda t: re.sub(r"\n1\.2\.3,[^,]*,", "\n1.2.3,abc,", t, count=1),
+            "line 5: 'abc' is no",
+        ),
+        (
+            "submission",
+            lambda t: t.replace("\n1.2.3,", "\n1.2.3,7,", 1),
+            "line 5 has 6 values for 5 columns: quote a cell that holds a comma, and write decimal",
+        ),
         (
             "submission",
             lambda t: t.replace("0.9", "nan", 1),
@@ -293,8 +314,11 @@ Change = Callable[[str], str]
         ("submission", lambda t: t + '"', "cannot be read as CSV near line 37"),
         ("annotations", lambda t: t.replace("diameter_mm", "d"), "lacks the column diameter_mm"),
         ("annotations", lambda t: t.replace("1.2.", "9.9."), "no nodules in the scans of u.csv"),
+        ("annotations", lambda t: t.replace(",8", ",8,0", 1), "line 2 has 6 values for 5 columns"),
+        ("annotations", lambda t: t.replace(",8", ",300.5", 1), "line 2: no nodule has 300.5 as"),
         ("annotations", lambda t: t.replace(",8", ",0", 1), "line 2: no nodule has 0 as its diam"),
         ("annotations", lambda t: t.replace(",8", ",-10", 1), "line 2: no nodule has -10 as its d"),
+        ("excluded", lambda t: t.replace("-1", "301"), "line 2: no nodule has 301 as its diameter"),
         ("excluded", lambda t: t.replace("-1", "none"), "line 2: 'none' is not a number for diam"),
         ("seriesuids", lambda t: t + "1.2.3\n", "line 21 repeats the scan of line 4"),
         ("seriesuids", lambda _: "\n\n", "lists no scans"),

@@ -285,6 +285,18 @@ def test_a_file_that_is_no_feature_table_is_not_touched(tmp_path: Path) -> None:
     assert table.read_text() == "my notes\n"
 
 
+def test_a_table_that_a_spreadsheet_saved_goes_on(tmp_path: Path) -> None:
+    write_run(tmp_path / "data" / "a")
+    table = tmp_path / "features.csv"
+    write_feature_table(tmp_path / "data", table)
+    for file in (table, tmp_path / "features-nodules.csv"):
+        lines = file.read_text().splitlines()
+        file.write_text("\n".join(f"{line},," for line in lines), encoding="utf-8-sig")
+    write_run(tmp_path / "data" / "b")
+    outcome = write_feature_table(tmp_path / "data", table)
+    assert (outcome.kept, outcome.added) == (("a",), ("b",))
+
+
 @pytest.mark.parametrize("end", [",more", ""])
 def test_a_line_with_more_or_fewer_cells_than_columns_is_named(tmp_path: Path, end: str) -> None:
     write_run(tmp_path / "data")
@@ -293,7 +305,7 @@ def test_a_line_with_more_or_fewer_cells_than_columns_is_named(tmp_path: Path, e
     whole = table.read_text().rstrip()
     table.write_text(whole + end if end else whole.rpartition(",")[0])
     before = table.read_text()
-    with pytest.raises(InputError, match=r"features\.csv line 2 does not have as many cells"):
+    with pytest.raises(InputError, match=r"features\.csv line 2 has \d+ values for \d+ columns"):
         write_feature_table(tmp_path / "data", table)
     assert table.read_text() == before
 
@@ -379,6 +391,16 @@ def test_results_edited_by_hand_are_refused_where_they_contradict_themselves(
     edit(tmp_path / "run")
     with pytest.raises(InputError, match=re.escape(words)):
         features_of(tmp_path / "run", "run", tmp_path / "runs")
+
+
+def test_a_nodule_whose_row_was_deleted_counts_no_more(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    write_run(tmp_path / "other", nodules=1)
+    table = tmp_path / "run" / "nodules.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:2]))
+    rejected, never = (features_of(tmp_path / n, n, tmp_path) for n in ("run", "other"))
+    assert list(rejected.nodules) == [1]
+    assert rejected.features == never.features
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])

@@ -459,6 +459,8 @@ def test_a_damaged_csv_is_refused_with_its_line(tmp_path: Path) -> None:
         text.replace("volume_mm3", "volume"): "no column volume_mm3",
         text.replace(",right,", ",,"): "line 2: '' is not a value for side",
         text.replace(",40.0,", ",nan,", 1): "'nan' is not a value for mean_hu",
+        text.rstrip() + ",1\n": r"line 2 has \d+ values for \d+ columns",
+        text.replace(",", ";"): "line 1 separates its columns by semicolons: save it with commas",
         "": "no column id",
     }
     first = csv.DictReader(text.splitlines())

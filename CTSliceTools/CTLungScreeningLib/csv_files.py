@@ -1,11 +1,16 @@
-"""The one way in which tables are written: no cell of text is run by a spreadsheet."""
+"""The one way in which tables are written and read.
+
+No cell of text is run by a spreadsheet, and a table that one saved is read, with a byte order mark
+and empty cells at its end.
+"""
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 
 _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters of a cell that a spreadsheet reads as a formula,
@@ -28,19 +33,68 @@ def unguarded(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_RUN_BY_SPREADSHEETS) else cell
 
 
-def whole_rows(path: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and cells of each row of a table.
+Rows = Iterator[tuple[int, dict[str, str]]]
+"""Line number and cells by column of each row of a table; empty lines are left out."""
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[tuple[list[str], Rows]]:
+    """Open a table in UTF-8 to read its header, empty in an empty file, and then its rows.
 
     Raises:
-        InputError: if a row does not have as many cells as the header of the file at `path`.
+        InputError: as `refuse_other_separators` does and, on reading a row, `whole_row`.
+        OSError, UnicodeDecodeError, csv.Error: if it cannot be read.
     """
-    for row in reader:
-        if None in row or None in row.values():
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream, strict=True)
+        header = trimmed(next(reader, []))
+        refuse_other_separators(path, 1, header)
+        yield (
+            header,
+            (
+                (line, dict(zip(header, whole_row(path, line, cells, header), strict=True)))
+                for cells in reader
+                if any(cells) and (line := reader.line_num)
+            ),
+        )
+
+
+def refuse_other_separators(path: Path, line: int, header: Sequence[str]) -> None:
+    """Refuse a header whose columns are not separated by commas.
+
+    Raises:
+        InputError: if it is one cell with other separators.
+    """
+    for mark, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(header) == 1 and mark in header[0]:
             raise InputError(
-                f"{path} line {reader.line_num} does not have as many cells as the header: correct "
-                "the line."
+                f"{path} line {line} separates its columns by {called}: save it with commas."
             )
-        yield reader.line_num, row
+
+
+def whole_row(path: Path, line: int, cells: Sequence[str], header: Sequence[str]) -> list[str]:
+    """Return the cells of a row, one for each column.
+
+    Raises:
+        InputError: if there are fewer, or more that are not empty.
+    """
+    columns = len(header)
+    used = list(cells[: max(columns, len(trimmed(cells)))])
+    if len(used) == columns:
+        return used
+    remedy = "complete it"
+    if len(used) > columns:
+        remedy = "quote a cell that holds a comma, and write decimal numbers with a point"
+    raise InputError(
+        f"{path} line {line} has {counted(len(used), 'value')} for {counted(columns, 'column')}: "
+        f"{remedy}."
+    )
+
+
+def trimmed(cells: Sequence[str]) -> list[str]:
+    """Return the cells of a line without empty ones at its end."""
+    used = max((number for number, cell in enumerate(cells, 1) if cell.strip()), default=0)
+    return list(cells[:used])
 
 
 def _is_number(text: str) -> bool:

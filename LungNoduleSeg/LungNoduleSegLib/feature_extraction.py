@@ -311,16 +311,14 @@ def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            if reader.fieldnames != list(columns):
+        with csv_files.open_table(path) as (header, rows):
+            if header != list(columns):
                 raise InputError(
                     f"{path} is not a table of these features, or of another version: choose "
                     "another name for the output; nothing was overwritten."
                 )
             return [
-                {name: csv_files.unguarded(cell) for name, cell in row.items()}
-                for _, row in csv_files.whole_rows(path, reader)
+                {name: csv_files.unguarded(cell) for name, cell in row.items()} for _, row in rows
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}): choose another output.") from error

@@ -35,7 +35,7 @@ from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.options import DEFAULT_MODEL, OutputOptions, RunOptions
 from LungNoduleSegLib.pipeline import Analysis, Timing, analyse
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
-from LungNoduleSegLib.results.reading import DICOM_KEY_IMAGES, result_names
+from LungNoduleSegLib.results.reading import CLINICAL_DATA, DICOM_KEY_IMAGES, result_names
 from LungNoduleSegLib.results.writing import SceneWriter, write_results
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 
@@ -138,7 +138,7 @@ class SegmentedScan:
         source = read_dicom_source(self.scan) if files.dicom else None
         record = self.record
         if clinical_data != NO_CLINICAL_DATA:
-            parameters = record["parameters"] | {"clinical_data": clinical_data.to_dict()}
+            parameters = record["parameters"] | {CLINICAL_DATA: clinical_data.to_dict()}
             record = record | {"parameters": parameters}
         write_results(
             folder,

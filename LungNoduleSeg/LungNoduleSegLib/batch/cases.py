@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pydicom
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -178,20 +179,22 @@ def _listed(table: Path) -> list[Case]:
     cases: dict[str, Case] = {}
     lines: dict[str, int] = {}
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            if PATH not in (reader.fieldnames or ()):
+        with csv_files.open_table(table) as (header, found):
+            if PATH not in (name.strip().lower() for name in header):
                 raise InputError(
                     f"{table} has no column {PATH}: name its columns on the first line, {PATH} and "
                     f"optionally {SERIES} and {FACTS}."
                 )
-            rows = [(reader.line_num, row) for row in reader]
+            rows = [
+                (line, {name.strip().lower(): cell.strip() for name, cell in row.items()})
+                for line, row in found
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{table} cannot be read as a table ({error}): save it as CSV in UTF-8."
         ) from error
     for line, row in rows:
-        path, series, facts = ((row.get(name) or "").strip() for name in (PATH, SERIES, FACTS))
+        path, series, facts = (row.get(name, "") for name in (PATH, SERIES, FACTS))
         if not path:
             continue
         name = f"{path} {series}" if series else path

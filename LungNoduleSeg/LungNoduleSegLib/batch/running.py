@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from CTLungScreeningLib import software_versions
 from CTLungScreeningLib.engine import THREADS
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import FolderNames, new_file, parse_json, refuse_links
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import staging_folder
@@ -26,6 +26,7 @@ from LungNoduleSegLib.batch.scan_work import (
     Job,
     ScanRow,
     failed,
+    has_its_facts,
     out_of_memory,
     read_table,
     run_job,
@@ -215,8 +216,8 @@ def run_batch(
 
     `results.csv` in `output` has one row per scan and is complete at any time; the complete files
     of each scan appear in a folder below `scans`. Scans with results are kept, so an interrupted
-    batch continues where it stopped; failed ones are tried again. `batch.json` records source and
-    options.
+    batch continues where it stopped; failed ones are tried again. Where the facts of a kept scan
+    changed, its row, report and record are made again. `batch.json` records source and options.
 
     Args:
         source: see `find_cases`.
@@ -256,14 +257,22 @@ def run_batch(
             Job(case, names.child(output / SCANS, case.name), output, staging, options)
             for case in cases
         ]
-        kept = [job for job in jobs if _is_done(job, rows)]
-        todo = [job for job in jobs if not _is_done(job, rows)]
+        kept: list[Job] = []
+        todo: list[Job] = []
+        for job in jobs:
+            (kept if _is_done(job, rows) else todo).append(job)
+        outdated = [job for job in todo if _has_row(job, rows)]
+        changed = {job.case.name for job in outdated if is_run(job.folder)}
         errors = {}
 
         def save() -> None:
             ordered = sorted(rows.values(), key=lambda row: order.get(row["scan"], len(order)))
             write_table(output / RESULTS_TABLE, ordered)
 
+        for job in outdated:
+            del rows[job.case.name]
+        if outdated:
+            save()  # before their results change
         if todo:
             with closing(
                 _finished(scheduler, workers, todo, len(kept), staging, progress, watch)
@@ -276,11 +285,20 @@ def run_batch(
                         save()
             save()
         progress("Scans", len(jobs), len(jobs))
+    changed -= errors.keys()
+    notes += [case.note for case in cases if case.note]
+    if changed:
+        notes.append(
+            f"The facts of {counted(len(changed), 'kept scan')} changed: rows and reports were "
+            "made again with them, without running the networks."
+        )
+    ran = {job.case.name for job in todo} - errors.keys() - changed
+    names_of = [job.case.name for job in jobs]
     return BatchOutcome(
-        tuple(job.case.name for job in todo if job.case.name not in errors),
-        tuple(job.case.name for job in kept),
+        tuple(name for name in names_of if name in ran),
+        tuple(name for name in names_of if name not in ran and name not in errors),
         errors,
-        (*notes, *(case.note for case in cases if case.note)),
+        tuple(notes),
     )
 
 
@@ -315,9 +333,16 @@ def _require_same(file: Path, record: dict[str, Any]) -> None:
         )
 
 
-def _is_done(job: Job, rows: dict[str, dict[str, str]]) -> bool:
+def _has_row(job: Job, rows: dict[str, dict[str, str]]) -> bool:
     row = rows.get(job.case.name)
-    return row is not None and not row["error"] and is_run(job.folder)
+    return row is not None and not row["error"]
+
+
+def _is_done(job: Job, rows: dict[str, dict[str, str]]) -> bool:
+    try:
+        return _has_row(job, rows) and is_run(job.folder) and has_its_facts(job)
+    except InputError:
+        return False  # which its row will say
 
 
 def _finished(

@@ -11,14 +11,20 @@ from typing import Any
 import SimpleITK as sitk
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import make_folders, parse_json, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.batch.cases import Case
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.options import RunOptions
-from LungNoduleSegLib.results.reading import RECORD, is_run, read_findings
+from LungNoduleSegLib.results.reading import (
+    RECORD,
+    is_run,
+    read_findings,
+    read_record,
+    recorded_facts,
+)
 from LungNoduleSegLib.risk.assessment import assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, read_facts
 from LungNoduleSegLib.risk.lung_rads import classify_examination
@@ -106,16 +112,14 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
     if not path.exists():
         return {}
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            if reader.fieldnames != COLUMNS:
+        with csv_files.open_table(path) as (header, lines):
+            if header != COLUMNS:
                 raise InputError(
                     f"{path} is not the table of a batch, or of another version: choose another "
                     "folder for the output; nothing was overwritten."
                 )
             rows = [
-                {name: csv_files.unguarded(cell) for name, cell in row.items()}
-                for _, row in csv_files.whole_rows(path, reader)
+                {name: csv_files.unguarded(cell) for name, cell in row.items()} for _, row in lines
             ]
             return {row["scan"]: row for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -167,22 +171,40 @@ class Job:
 
 
 def run_job(job: Job, progress: ProgressCallback = silent) -> ScanRow:
-    """Run one scan, unless its results exist, and return its row, also after a failure."""
+    """Run one scan, unless its results exist, and return its row, also after a failure.
+
+    Existing results are given the facts of the job.
+    """
     try:
-        facts = job.case.facts
-        clinical_data = read_facts(facts) if facts else NO_CLINICAL_DATA
+        clinical_data = _facts(job.case)
         refuse_links(job.folder)
         if not is_run(job.folder):
             _run(job, clinical_data, progress)
+        elif not has_its_facts(job):
+            from LungNoduleSegLib.results.report import replace_facts  # noqa: PLC0415 - as in _run
+
+            replace_facts(job.folder, clinical_data, progress)
         return _row(job, clinical_data)
-    except InputError as error:
-        return failed(job, str(error))
     except MemoryError:
         return failed(job, out_of_memory(job))
     except Cancelled:
         raise
     except Exception as error:  # a problem of one scan must not stop the others
-        return failed(job, f"{job.case.place}: {type(error).__name__}: {error}")
+        return failed(job, sentence_of(error))
+
+
+def has_its_facts(job: Job) -> bool:
+    """Whether existing results were made with the facts that the job names now.
+
+    Raises:
+        InputError: if these facts or the record of the results cannot be read.
+    """
+    file = job.folder / RECORD
+    return recorded_facts(read_record(file), file) == _facts(job.case)
+
+
+def _facts(case: Case) -> ClinicalData:
+    return read_facts(case.facts) if case.facts else NO_CLINICAL_DATA
 
 
 def failed(job: Job, sentence: str) -> ScanRow:

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.child_process import ChildError, run_command
 from CTLungScreeningLib.engine import Device, OnnxNetwork, takes
 from CTLungScreeningLib.errors import InputError
@@ -289,10 +290,10 @@ class CommandDetector(Detector):
             )
         try:
             if file.suffix.lower() == ".csv":
-                with file.open(encoding="utf-8", newline="") as rows:
-                    return [_mark(row) for row in csv.DictReader(rows)]
+                with csv_files.open_table(file) as (_, rows):
+                    return [_mark(row) for _, row in rows]
             return read_labels(file)
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, csv.Error) as error:
             raise InputError(
                 f"{self.card.name} wrote a {self._file} that cannot be read: it must be an image, "
                 "or a table with the columns x, y and z in LPS mm, and where wanted probability "

@@ -212,8 +212,13 @@ def require_settings(card: ModelCard, name: str) -> None:
     """Check the rules of a card, and the preparation of a network of this project.
 
     Raises:
-        InputError: naming the card, the field and what is wrong.
+        InputError: naming the card, the field and what is wrong, or that it is a localizer's.
     """
+    if "pixel_mm" in card.preparation:
+        raise InputError(
+            f"{name} describes a localizer of CT Slice Tools, which finds no nodules: choose a "
+            "model of `lung-nodule-seg models list`, or one that `lung-nodule-seg train` made."
+        )
     settings_of(NoduleRules, card.rules, f"{name}, field `rules`")
     if card.kind == "network":
         settings_of(Preparation, card.preparation, f"{name}, field `preparation`")

@@ -112,7 +112,7 @@ def _require_input(network: Network, card_file: Path, shape: tuple[int, ...]) ->
     )
     raise InputError(
         f"{card_file.with_suffix('.json')} describes a network for {needed} values, but its file "
-        f"takes {taken}: get both files of one model."
+        f"takes {taken}: get both files of one model, or choose one of the right kind."
     )
 
 

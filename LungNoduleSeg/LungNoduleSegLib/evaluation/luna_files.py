@@ -24,6 +24,9 @@ POSITION = ("coordX", "coordY", "coordZ")
 TEXTURE, PLACE = "texture", "place"
 """Optional columns of the annotations."""
 
+MOST_MM = 300
+"""No finding in a lung has a larger diameter."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -161,15 +164,13 @@ def read_patients(path: Path) -> dict[str, str]:
     Raises:
         InputError: naming the file and the line with the problem.
     """
-    rows = _rows(path)
-    if not rows:
-        raise InputError(f"{path} line 1 is empty: name a CSV file with {SERIES}, {PATIENT}.")
-    columns = _columns(path, rows[0], (SERIES, PATIENT))
+    columns, rows = _table(path, (SERIES, PATIENT))
     patients = {}
-    for row in rows[1:]:
-        if len(row.cells) <= max(columns) or not row.cells[columns[1]].strip():
+    for row in rows:
+        patient = row.cells[columns[1]].strip()
+        if not patient:
             raise InputError(f"{path} line {row.line} has no {PATIENT}: complete it.")
-        patients[row.cells[columns[0]].strip()] = row.cells[columns[1]].strip()
+        patients[row.cells[columns[0]].strip()] = patient
     return patients
 
 
@@ -224,32 +225,26 @@ def _read_places(
     positive: bool = False,
 ) -> Places:
     names = (SERIES, *POSITION, value)
-    rows = _rows(path)
-    if not rows:
-        raise InputError(f"{path} line 1 is empty: name a CSV file with {', '.join(names)}.")
-    header, *body = rows
-    columns = _columns(path, header, names)
+    columns, rows = _table(path, names)
     known = set(scans)
     kept: list[_Row] = []
     others: list[_Row] = []
-    for row in body:
-        if len(row.cells) <= max(columns):
-            raise InputError(
-                f"{path} line {row.line} has {len(row.cells)} values for {len(header.cells)} "
-                "columns: complete it."
-            )
+    for row in rows:
         chosen = kept if row.cells[columns[0]].strip() in known else others
         chosen.append(row)
     numbers = _numbers(path, kept, columns[1:], names[1:])
-    for wrong in np.flatnonzero(positive & (numbers[:, 3] <= 0)):
+    values = numbers[:, 3]
+    too_large = (value == DIAMETER) & (values > MOST_MM)
+    for wrong in np.flatnonzero(too_large | (positive & (values <= 0))):
+        remedy = "correct it" if too_large[wrong] else "correct it, or list the finding as excluded"
         raise InputError(
-            f"{path} line {kept[wrong].line}: no nodule has {numbers[wrong, 3]:g} as its {value}; "
-            "correct it, or list the finding as excluded."
+            f"{path} line {kept[wrong].line}: no nodule has {values[wrong]:g} as its {value}; "
+            f"{remedy}."
         )
     places = Places(
         np.array([row.cells[columns[0]].strip() for row in kept], dtype=np.str_),
         numbers[:, :3],
-        numbers[:, 3],
+        values,
     )
     if others:
         notes.append(
@@ -264,16 +259,16 @@ def _words(
     path: Path, name: str, scans: Sequence[str], of: Callable[[str], Word]
 ) -> tuple[Word | None, ...]:
     """Read an optional column of the rows of some scans, None where it is empty."""
-    header, *body = _rows(path)
-    columns = [cell.strip().lower() for cell in header.cells]
-    if name not in columns:
+    header, *_ = _rows(path)
+    found = {cell.strip().lower(): cell.strip() for cell in header.cells}
+    if name not in found:
         return ()
-    series, column = [cell.strip() for cell in header.cells].index(SERIES), columns.index(name)
+    (series, column), rows = _table(path, (SERIES, found[name]))
     words: list[Word | None] = []
-    for row in body:
+    for row in rows:
         if row.cells[series].strip() not in scans:
             continue
-        text = row.cells[column].strip() if column < len(row.cells) else ""
+        text = row.cells[column].strip()
         try:
             words.append(of(text) if text else None)
         except ValueError:
@@ -300,20 +295,21 @@ def _rows(path: Path) -> list[_Row]:
         ) from error
 
 
-def _columns(path: Path, header: _Row, names: Sequence[str]) -> list[int]:
-    found = [cell.strip() for cell in header.cells]
-    missing = [name for name in names if name not in found]
-    if not missing:
-        return [found.index(name) for name in names]
-    for delimiter, called in ((";", "semicolons"), ("\t", "tabs"), (" ", "spaces")):
-        if len(found) == 1 and delimiter in found[0]:
-            raise InputError(
-                f"{path} line {header.line} separates its columns by {called}: save it with commas."
-            )
-    raise InputError(
-        f"{path} line {header.line} lacks the column {', '.join(missing)}: the first line must "
-        f"name {', '.join(names)}, in any order."
-    )
+def _table(path: Path, names: Sequence[str]) -> tuple[list[int], list[_Row]]:
+    """Find the columns of a table, and read its rows."""
+    rows = _rows(path)
+    if not rows:
+        raise InputError(f"{path} line 1 is empty: name a CSV file with {', '.join(names)}.")
+    first = rows[0].line
+    header = [cell.strip() for cell in csv_files.trimmed(rows[0].cells)]
+    csv_files.refuse_other_separators(path, first, header)
+    if missing := [name for name in names if name not in header]:
+        raise InputError(
+            f"{path} line {first} lacks the column {', '.join(missing)}: the first line must name "
+            f"{', '.join(names)}, in any order."
+        )
+    body = [_Row(line, csv_files.whole_row(path, line, cells, header)) for line, cells in rows[1:]]
+    return [header.index(name) for name in names], body
 
 
 def _numbers(

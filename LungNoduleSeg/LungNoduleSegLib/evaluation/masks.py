@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
-from LungNoduleSegLib.results.reading import NODULES, is_run
+from LungNoduleSegLib.results.reading import is_run, read_findings
 from LungNoduleSegLib.results.segments import LUNG, NODULE
 
 SEGMENTATION_SUFFIX, ARRAY_SUFFIX = ".seg.nrrd", ".npy"
@@ -60,26 +60,28 @@ def read_mask(path: Path) -> sitk.Image:
 
     Args:
         path: a label image or mask; a `.seg.nrrd`, of which the segments named or coded as nodules
-            count, or all but lungs if there are none; or the folder of a run.
+            count, or all but lungs if there are none; or the folder of a run, of which the
+            nodules in the table count.
 
     Raises:
         InputError: if it is not a label image.
     """
-    file = path / NODULES if is_run(path) else path
-    if file.name.lower().endswith(SEGMENTATION_SUFFIX):
-        return _segments(file)
-    image = read_labels(file)
+    if is_run(path):
+        return sitk.Cast(read_findings(path)[1], sitk.sitkUInt32)
+    if path.name.lower().endswith(SEGMENTATION_SUFFIX):
+        return _segments(path)
+    image = read_labels(path)
     values = sitk.GetArrayViewFromImage(image)
     if not np.isfinite(values).all():
-        raise InputError(f"{file} has voxels that are not numbers (NaN or Inf): export it again.")
+        raise InputError(f"{path} has voxels that are not numbers (NaN or Inf): export it again.")
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise InputError(
-            f"{file} has fractional values instead of labels: apply a threshold to probabilities."
+            f"{path} has fractional values instead of labels: apply a threshold to probabilities."
         )
     if values.min() < 0:
-        raise InputError(f"{file} has values down to {values.min():g}: name a mask, not a CT.")
+        raise InputError(f"{path} has values down to {values.min():g}: name a mask, not a CT.")
     if values.max() > _MOST_LABELS:
-        raise InputError(f"{file} has values up to {values.max():g}: number its nodules from 1.")
+        raise InputError(f"{path} has values up to {values.max():g}: number its nodules from 1.")
     return sitk.Cast(image, sitk.sitkUInt32)
 
 

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import AxialView, Box, box_between, grown
 from CTLungScreeningLib.hu import AIR_HU, DENSE_HU
@@ -231,22 +232,22 @@ def _read_textures(table: Path) -> dict[str, NoduleKind]:
     """Read the texture of each file from the table, empty if there is none."""
     if not table.is_file():
         return {}
-    textures = {}
-    line = 1
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            for row in (reader := csv.DictReader(stream)):
-                line = reader.line_num
-                text = (row.get("Texture_value") or row.get("texture") or "").strip()
-                if text:
-                    textures[(row.get("file") or "").strip()] = NoduleKind.of_texture(text)
+        with csv_files.open_table(table) as (_, rows):
+            listed = list(rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read as CSV ({error}): save it as UTF-8.") from error
-    except ValueError:
-        raise InputError(
-            f"{table} line {line}: '{text}' is not a texture; write a rating from 1 (ground glass) "
-            "to 5 (solid), or leave it empty."
-        ) from None
+    textures = {}
+    for line, row in listed:
+        text = (row.get("Texture_value") or row.get("texture") or "").strip()
+        try:
+            if text:
+                textures[row.get("file", "").strip()] = NoduleKind.of_texture(text)
+        except ValueError:
+            raise InputError(
+                f"{table} line {line}: '{text}' is not a texture; write a rating from 1 (ground "
+                "glass) to 5 (solid), or leave it empty."
+            ) from None
     return textures
 
 

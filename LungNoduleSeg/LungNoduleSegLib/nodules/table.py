@@ -310,15 +310,14 @@ def read_nodules_csv(path: Path) -> tuple[Nodule, ...]:
         InputError: naming the file, the line and the column that cannot be read.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+        with csv_files.open_table(path) as (header, rows):
+            missing = [name for name in REQUIRED if name not in header]
             if missing:
                 raise InputError(
                     f"{path} is not a table of nodules: it has no column {', '.join(missing)}; "
                     "choose the nodules.csv of a run."
                 )
-            nodules = tuple(_nodule(row, f"{path} line {reader.line_num}") for row in reader)
+            nodules = tuple(_nodule(row, f"{path} line {line}") for line, row in rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read as a table of nodules ({error}): "
@@ -333,18 +332,18 @@ def read_nodules_csv(path: Path) -> tuple[Nodule, ...]:
     return nodules
 
 
-def _nodule(row: dict[str, str | None], where: str) -> Nodule:
+def _nodule(row: dict[str, str], where: str) -> Nodule:
     values = {}
     for name, kind in _TYPES.items():
-        text = row.get(name)
+        text = row.get(name, "")
         try:
-            value = values[name] = _value("" if text is None else text, kind)
+            value = values[name] = _value(text, kind)
             low, high = LIMITS.get(name, (-math.inf, math.inf))
             if isinstance(value, (int, float)) and not low <= value <= high:
                 raise ValueError(text)
         except ValueError as error:
             raise InputError(
-                f"{where}: '{text or ''}' is not a value for {name}; correct the file or run again."
+                f"{where}: '{text}' is not a value for {name}; correct the file or run again."
             ) from error
     found = Nodule(**values)
     for name in ("perpendicular_mm", "solid_mm"):

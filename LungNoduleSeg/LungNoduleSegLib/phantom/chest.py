@@ -19,7 +19,7 @@ from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.lesions import Lesion, insert_lesion, random_lesion
 from LungNoduleSegLib.nodules.measures import axial_diameters
-from LungNoduleSegLib.nodules.table import NoduleKind, Place, read_nodules_csv
+from LungNoduleSegLib.nodules.table import NoduleKind, Place
 from LungNoduleSegLib.phantom.anatomy import LEFT, RIGHT, Anatomy
 from LungNoduleSegLib.phantom.canvas import Canvas, Floats, paint_skeleton
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
@@ -30,7 +30,7 @@ from LungNoduleSegLib.phantom.organs import (
     paint_tissue,
     paint_vessels,
 )
-from LungNoduleSegLib.results.reading import LUNGS, NODULES, TABLE
+from LungNoduleSegLib.results.reading import LUNGS, NODULES, read_findings
 
 SCAN_CENTRE = np.array((0.0, 12.0, -38.0))
 """The middle of every scan in LPS mm; the carina is near 0."""
@@ -284,8 +284,9 @@ def compare_with_truth(truth: Path, results: Path) -> str:
     """
     with (truth / LESIONS).open(encoding="utf-8", newline="") as stream:
         lesions = list(csv.DictReader(stream))
-    nodules = {nodule.id: nodule for nodule in read_nodules_csv(results / TABLE)}
-    true_image, found_image = (read_labels(folder / NODULES) for folder in (truth, results))
+    true_image = read_labels(truth / NODULES)
+    _, found_image, rows = read_findings(results)
+    nodules = {row.id: row for row in rows}
     true_labels, found_labels = map(sitk.GetArrayFromImage, (true_image, found_image))
     spacing = np.array(true_image.GetSpacing())[::-1]
     lines, matched = [], set()

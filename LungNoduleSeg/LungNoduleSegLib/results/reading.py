@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from CTLungScreeningLib.reading.volume_files import raw_nrrd_work, read_labels
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.table import MOST_NODULES, Nodule, read_nodules_csv
 from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan, parse_scan_risk
-from LungNoduleSegLib.risk.clinical_data import parse_facts
+from LungNoduleSegLib.risk.clinical_data import ClinicalData, parse_facts
 
 LUNGS = "lungs.nii.gz"
 NODULES = "nodules.nii.gz"
@@ -70,6 +70,9 @@ def result_names(
 
 RISK = "risk"
 """Key in the record of a run that Slicer wrote: `ScanRisk.to_dict`."""
+
+CLINICAL_DATA = "clinical_data"
+"""Key of `ClinicalData.to_dict` among the parameters in the record of a run."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
     if (folder / MASKS).exists() and not (folder / LUNGS).exists():
         lungs, labels = RunMasks.read(folder / MASKS).images(scan.image, str(source))
         nodules = read_nodules_csv(folder / TABLE)
+        labels = _listed(labels, _numbers(labels), nodules)
     else:
         lungs, labels, nodules = read_findings(folder)
     for name, image in ((LUNGS, lungs), (NODULES, labels)):
@@ -145,6 +149,8 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
 def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, ...]]:
     """Read lungs, labels of the nodules and their table, and see that they belong together.
 
+    A nodule without a row was rejected: its voxels are background.
+
     Returns:
         Lungs (1 right, 2 left) and nodules on one grid, as whole numbers, and the table.
 
@@ -157,7 +163,7 @@ def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, .
         raise InputError(
             f"{folder / LUNGS} and {folder / NODULES} lie on different grids: run the scan again."
         )
-    there = set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist())
+    there = _numbers(labels)
     if lost := [str(one.id) for one in nodules if one.id not in there]:
         raise InputError(
             f"{folder / TABLE} names the nodules {', '.join(lost[:5])}, which {folder / NODULES} "
@@ -168,7 +174,17 @@ def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, .
             f"{folder / TABLE} has nodule {lost[0]} on a slice that {folder / NODULES} does not "
             "have: run the scan again."
         )
-    return lungs, labels, nodules
+    return lungs, _listed(labels, there, nodules), nodules
+
+
+def _numbers(labels: sitk.Image) -> set[int]:
+    return set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist()) - {0}
+
+
+def _listed(labels: sitk.Image, there: set[int], nodules: Iterable[Nodule]) -> sitk.Image:
+    """Set the voxels of nodules without a row to 0."""
+    rejected = there - {one.id for one in nodules}
+    return sitk.ChangeLabel(labels, dict.fromkeys(rejected, 0)) if rejected else labels
 
 
 _SCAN = "scan"
@@ -297,10 +313,22 @@ def risk_of(run: RunResult) -> ScanRisk:
     try:
         if RISK in run.record:
             return parse_scan_risk(run.record[RISK], str(record))
-        data = parse_facts(run.record["parameters"].get("clinical_data", {}), str(record))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _no_record(record) from error
+    data = recorded_facts(run.record, record)
     return ScanRisk(data.patient, assess_scan(run.nodules, run.lungs, data))
+
+
+def recorded_facts(record: Mapping[str, Any], file: Path) -> ClinicalData:
+    """Return the clinical data in the record of a run.
+
+    Raises:
+        InputError: naming the file of the record, if they cannot be used.
+    """
+    try:
+        return parse_facts(record["parameters"].get(CLINICAL_DATA, {}), str(file))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _no_record(file) from error
 
 
 def unpack_run(

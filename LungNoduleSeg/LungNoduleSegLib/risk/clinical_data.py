@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import parse_json
 from CTLungScreeningLib.options import spellings
@@ -172,8 +173,10 @@ def read_prior_facts(path: Path) -> dict[int, Values]:
         InputError: if the file is not a growth table.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            return prior_facts([_growth_cells(row) for row in csv.DictReader(stream, strict=True)])
+        with csv_files.open_table(path) as (_, rows):
+            return prior_facts([_growth_cells(row) for _, row in rows])
+    except InputError:
+        raise
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} is not a growth table: choose a growth.csv written by `growth`."

@@ -167,13 +167,7 @@ def _read_labels(path: Path) -> tuple[dict[str, int], str, dict[str, str]]:
 def _read(path: Path, required: tuple[str, ...]) -> list[tuple[int, Row]]:
     """Read a CSV file with a header: line numbers and cells."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            header = reader.fieldnames or []
-            if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-                raise InputError(
-                    f"{path} does not separate its columns by commas: save it as CSV with commas."
-                )
+        with csv_files.open_table(path) as (header, rows):
             repeated = [name for name, count in Counter(header).items() if count > 1]
             if repeated:
                 raise InputError(f"{path} has two columns {repeated[0]}: keep one.")
@@ -186,7 +180,7 @@ def _read(path: Path, required: tuple[str, ...]) -> list[tuple[int, Row]]:
                 )
             return [
                 (line, {name: csv_files.unguarded(cell.strip()) for name, cell in row.items()})
-                for line, row in csv_files.whole_rows(path, reader)
+                for line, row in rows
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV ({error}): save it as CSV.") from error
