@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
@@ -89,6 +89,7 @@ def test_unpacking_leaves_all_files_or_none(run: Path, tmp_path: Path) -> None:
 
 @settings(max_examples=15)
 @given(image=grids)
+@example(grid("LPS", (5.0, 5.0, 5.0), (0.0, 0.0, 1.0), 0.0, (0.0, 0.0, 0.0)))
 def test_masks_are_read_as_they_were_written_on_any_grid(image: sitk.Image) -> None:
     with TemporaryDirectory() as name:
         file = Path(name, MASKS)

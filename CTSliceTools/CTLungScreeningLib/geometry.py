@@ -283,6 +283,11 @@ class Grid:
         image.SetDirection(self.direction)
         return image
 
+    def shares_voxels(self, other: "Grid") -> bool:
+        """Whether voxels of another grid are this one's, in whatever order, where both have any."""
+        between = np.linalg.inv(ijk_to_lps(other.first_voxel)) @ ijk_to_lps(self.first_voxel)
+        return bool(np.allclose(between, np.rint(between), atol=_SAME_GRID))
+
     def covered(self, box: Box, other: "Grid") -> Box | None:
         """Return the part of another grid's array that a box of this one's covers, None if none.
 

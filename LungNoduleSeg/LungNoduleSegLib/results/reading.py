@@ -283,7 +283,7 @@ class RunMasks:
         for masks, kind in ((self.lungs, np.uint8), (self.nodules, np.uint16)):
             labels = np.zeros(size, kind)
             for number, mask in sorted(masks.items()):
-                here = mask.on(to)
+                here = mask.on(to) if mask.grid.shares_voxels(to) else None
                 if here is None or here.voxels.sum() != mask.voxels.sum():
                     raise InputError(
                         f"{name} does not lie where its lungs and nodules lie: take it out of its "
