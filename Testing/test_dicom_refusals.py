@@ -134,6 +134,10 @@ def test_of_interleaved_acquisitions_the_first_is_taken(
         ("TriggerTime", lambda k: 100 * k),
         ("AcquisitionTime", lambda k: f"10111{k % 2}"),
         ("ContentTime", lambda k: f"10111{k % 3}"),
+        ("SliceThickness", lambda k: ("0.66", "0.67", "0.67")[k % 3]),
+        ("SliceThickness", lambda k: ("2.5", "2.499999")[k % 2]),
+        ("KVP", lambda k: ("120", "120.0")[k % 2]),
+        ("ImageType", lambda k: ["ORIGINAL", "PRIMARY", "AXIAL", *["M"] * (k % 2)]),
     ],
 )
 def test_one_acquisition_stays_whole(tmp_path: Path, tag: str, value: Any) -> None:

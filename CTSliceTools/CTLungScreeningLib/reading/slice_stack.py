@@ -302,13 +302,13 @@ def _first_acquisition(
         normal: of the slices.
         notes: gets a sentence if there are several.
         interleaved: whether all the frames together make a regular stack. Then only what has every
-            second slice of it or fewer is an acquisition, and times, which differ from slice to
-            slice, tell nothing.
+            second slice of it or fewer is an acquisition, and what is written for each slice, such
+            as its time and its thickness to the last digit, tells nothing.
     """
     first, last = (float(frames[end].position @ normal) for end in (0, -1))
-    tags = ACQUISITION_TAGS[:-2] if interleaved else ACQUISITION_TAGS
+    beyond = ACQUISITION_TAGS.index("SliceThickness") if interleaved else None
     most = (len(frames) + 1) // 2 if interleaved else len(frames)
-    for tag in tags:
+    for tag in ACQUISITION_TAGS[:beyond]:
         counts = Counter(frame.acquisition.get(tag, "") for frame in frames)
         for value in sorted(counts, key=_by_number) if len(counts) > 1 else ():
             if not MIN_SLICES <= counts[value] <= most:
