@@ -11,13 +11,14 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
+from sklearn.cluster import KMeans
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, OWN_METHODS, RIGHT_LUNG, LungMethod
 from LungNoduleSegLib.lungs.pleura import standing_out
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
-from LungNoduleSegLib.lungs.tutorial import find_lungs_in_slice
+from LungNoduleSegLib.lungs.tutorial import _between_classes, find_lungs_in_slice
 from LungNoduleSegLib.training_data.lidc_idri import outlined_nodules
 from trachea import trachea_lumen
 
@@ -136,6 +137,15 @@ def test_tutorial_finds_both_lungs_and_no_air_outside(
     for name, side in (("right", RIGHT_LUNG), ("left", LEFT_LUNG)):
         assert np.mean(labels[parts[name][60:75]] == side) > 0.99
     assert not labels[:, :8].any()
+
+
+def test_the_classes_are_those_of_k_means() -> None:
+    rng = np.random.default_rng(2)
+    for share, spread in ((0.3, 0.2), (0.6, 0.5), (0.97, 0.3)):
+        values = np.where(rng.random(5000) < share, 0.0, 2.0) + rng.normal(0, spread, 5000)
+        values[:20] = 15  # metal
+        classes = KMeans(n_clusters=2, n_init=10, random_state=0).fit(values[:, None])
+        assert _between_classes(values) == pytest.approx(classes.cluster_centers_.mean(), abs=1e-3)
 
 
 def test_tutorials_lengths_follow_the_size_of_the_slice(

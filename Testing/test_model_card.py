@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -93,6 +95,31 @@ def test_whatever_goes_wrong_in_writing_onnx_no_model_is_lost(
 
     monkeypatch.setattr(onnx_export, "largest_differences", fail)
     assert list(save_model(small_model(), CARD, tmp_path / "m.keras").files) == ["m.keras"]
+
+
+def test_a_model_is_saved_where_onnx_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "CTLungScreeningLib.onnx_export", None)
+        assert list(save_model(small_model(), CARD, tmp_path / "m.keras").files) == ["m.keras"]
+    assert list(convert_model(tmp_path / "m.keras").files) == ["m.onnx", "m.keras"]
+
+
+def test_a_model_of_a_newer_keras_names_both_versions(tmp_path: Path) -> None:
+    file = tmp_path / "m.keras"
+    card = save_model(small_model(), CARD, tmp_path / "other.keras")
+    with ZipFile(tmp_path / "other.keras") as old, ZipFile(file, "w") as new:
+        for name in old.namelist():
+            content = old.read(name).replace(b'"kernel_size"', b'"size_of_kernel"')
+            if name == "metadata.json":
+                content = json.dumps({"keras_version": "99.1"}).encode()
+            new.writestr(name, content)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    text = json.dumps(card.__dict__ | {"files": {file.name: digest}})
+    file.with_suffix(".json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"saved by Keras 99\.1 and cannot be read by 3\."):
+        load_model(file)
 
 
 def test_a_model_that_is_no_model_is_refused(tmp_path: Path) -> None:

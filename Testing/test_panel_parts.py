@@ -451,6 +451,17 @@ class TestPackages(unittest.TestCase):
         self.assertEqual(packages.missing_requirements(self.file), [])
         self.assertTrue(packages.ensure_packages(self.file, "CT Slice Tools"))
 
+    def test_a_package_for_a_graphics_card_is_the_same(self) -> None:
+        self.file.write_text("onnxruntime>=1.20\n")
+
+        def version(name: str) -> str:
+            if name != "onnxruntime-gpu":
+                raise packages.importlib.metadata.PackageNotFoundError(name)
+            return "1.21"
+
+        with mock.patch.object(packages.importlib.metadata, "version", version):
+            self.assertEqual(packages.missing_requirements(self.file), [])
+
     def test_what_is_missing_or_too_old(self) -> None:
         self.file.write_text("numpy>=999\nct-slice-tools-nowhere>=1  # not there\n")
         missing = packages.missing_requirements(self.file)

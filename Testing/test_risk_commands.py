@@ -103,6 +103,16 @@ def test_risk_without_a_model_says_what_the_published_ones_miss(run_folder: Path
     assert "\nNodule 2\n" in old and "prior cancer: extrathoracic" in old
 
 
+def test_published_models_need_no_packages_of_trained_ones(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.delitem(sys.modules, "LungNoduleSegLib.risk.risk_models", raising=False)
+    printed = command("risk", run_folder, "--age", "62")
+    assert "needs the packages of the set `risk`" in printed
+    assert "PanCan" in printed and "Lung-RADS" in printed
+
+
 def test_json_lines_hold_the_numbers(models: Path, run_folder: Path) -> None:
     for name in ("xgboost.ubj", "random-forest.skops"):
         arguments = ["risk", str(run_folder), "--model", str(models / name), "--age", "62"]

@@ -31,6 +31,9 @@ GPU_PROVIDERS = {
 """ONNX Runtime's ways to a GPU, the best first. TF32, as any half precision, moves the outlines of
 small nodules; CoreML may take half precision, so it is used where it is asked for only."""
 
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "openvino")
+"""Any of them may run networks; ONNX Runtime has another name for each kind of card."""
+
 AGREEMENT = 0.01
 """A GPU whose results differ from the processor's by more is not used."""
 

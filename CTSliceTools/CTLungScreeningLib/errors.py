@@ -8,6 +8,7 @@ from pathlib import Path
 
 PACKAGE_SETS = {
     "keras": "train",
+    "onnx": "train",
     "tensorboard": "train",
     "tensorflow": "train",
     "sklearn": "risk",

@@ -25,7 +25,8 @@ def _choose_backend() -> str:
         if importlib.util.find_spec(package):
             return backend
     raise InputError(
-        "Keras has no backend: install one of them, for instance with `pip install tensorflow`."
+        "Keras has no backend: install one of them, for instance with `pip install tensorflow "
+        "onnx`."
     )
 
 

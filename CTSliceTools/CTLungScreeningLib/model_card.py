@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
-from zipfile import BadZipFile, is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import InputError
@@ -195,7 +195,20 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True), card
     except (ValueError, OSError, TypeError, LookupError, AttributeError, BadZipFile) as error:
+        saved_by = _saved_by(file)
+        if saved_by and saved_by != keras.__version__:
+            raise InputError(
+                f"{file} was saved by Keras {saved_by} and cannot be read by {keras.__version__}, "
+                "which is here: install that version or a newer one."
+            ) from error
         raise InputError(f"{file} cannot be read as a Keras model: {error}.") from error
+
+
+def _saved_by(file: Path) -> str:
+    """Give the version of Keras that saved a file; "" if it does not tell."""
+    with suppress(KeyError, ValueError, OSError, BadZipFile), ZipFile(file) as archive:
+        return str(json.loads(archive.read("metadata.json"))["keras_version"])
+    return ""
 
 
 def require_whole(file: Path) -> None:
@@ -250,12 +263,13 @@ def save_model(model: "keras.Model", card: ModelCard, model_file: Path) -> Model
 def save_models(*models: "tuple[keras.Model, ModelCard, Path]") -> list[ModelCard]:
     """Save models that belong together, all or none, each with its card and file: `save_model`."""
     from CTLungScreeningLib.keras_loader import keras  # noqa: PLC0415 - slow to import
-    from CTLungScreeningLib.onnx_export import to_onnx  # noqa: PLC0415
 
     contents: dict[Path, bytes] = {}
     for model, _, model_file in models:
         require_new_model(model_file)
         with suppress(Exception):
+            from CTLungScreeningLib.onnx_export import to_onnx  # noqa: PLC0415
+
             contents[model_file.with_suffix(RUN)] = to_onnx(model)
     model_files = [model_file for *_, model_file in models]
     cards = [model_file.with_suffix(".json") for model_file in model_files]

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib import software_versions
+from CTLungScreeningLib.engine import PACKAGES as ENGINES
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
@@ -42,8 +43,7 @@ from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 PACKAGES = (
     "SimpleITK",
     "numpy",
-    "onnxruntime",
-    "openvino",
+    *ENGINES,
     "pydicom",
     "scikit-image",
     "scipy",

@@ -54,9 +54,16 @@ def missing_requirements(file: Path) -> list[Requirement]:
     ]
 
 
+_SAME = {
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"),
+    "xgboost-cpu": ("xgboost",),
+}
+"""Other names of a package, for other processors: all of them bring the same module."""
+
+
 def _is_met(requirement: Requirement) -> bool:
-    """Whether a package is there, or the same one under its name for computers with a GPU."""
-    for name in (requirement.name, requirement.name.removesuffix("-cpu")):
+    """Whether a package is there, under any of its names."""
+    for name in (requirement.name, *_SAME.get(requirement.name, ())):
         with suppress(importlib.metadata.PackageNotFoundError):
             version = importlib.metadata.version(name)
             return requirement.specifier.contains(version, prereleases=True)

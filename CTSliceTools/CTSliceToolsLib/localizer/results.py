@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from CTLungScreeningLib import csv_files, software_versions
+from CTLungScreeningLib.engine import PACKAGES as ENGINES
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
@@ -41,7 +42,7 @@ from CTSliceToolsLib.localizer.prediction import (
 from CTSliceToolsLib.localizer.scan_fit import ScanFit
 
 FORMAT = "CTSliceTools prediction, version 2"
-PACKAGES = ("SimpleITK", "numpy", "onnxruntime", "openvino", "pydicom", "scipy")
+PACKAGES = ("SimpleITK", "numpy", *ENGINES, "pydicom", "scipy")
 
 COLUMNS = (
     "index",

@@ -1,5 +1,6 @@
 """The commands of cancer risk: `risk`, `features`, `train-risk` and `growth`."""
 
+import importlib.util
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -82,14 +83,17 @@ def risk(
         from LungNoduleSegLib.feature_extraction import features_of, results_of  # noqa: PLC0415
         from LungNoduleSegLib.risk import assessment, prediction  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.risk.assessment import examination_text  # noqa: PLC0415
-        from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
 
         if model is not None:
+            from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
+
             load_risk_model(model)  # to fail before the work
         if not source.exists():
             raise InputError(f"{source} does not exist: name the results of a run, or a scan.")
         folder = results_of(source, source.name, Path(scratch), report)
-        if folder is not None or model is not None:
+        if model is None and not _models_can_run():
+            texts.append("The rating of the bundled model needs the packages of the set `risk`.")
+        elif folder is not None or model is not None:
             scan = features_of(folder or source, source.name, Path(scratch), report)
             predicted = prediction.predict_risk(scan, model or SUSPICION_MODEL)
             results["prediction"] = asdict(predicted)
@@ -111,6 +115,11 @@ def risk(
                 results["assessment"] = asdict(assessed)
                 texts.append(assessment.to_text(assessed))
         report.emit(results, "\n\n".join(texts))
+
+
+def _models_can_run() -> bool:
+    """Whether the packages are there that trained models need."""
+    return all(map(importlib.util.find_spec, ("sklearn", "skops", "xgboost")))
 
 
 def _known(facts: PatientFacts | NoduleFacts) -> dict[str, Any]:

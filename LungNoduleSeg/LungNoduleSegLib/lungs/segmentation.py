@@ -43,7 +43,7 @@ def segment_lungs(
     if method == LungMethod.VOLUME:
         labels = volume.find_lungs(view.image, progress)
     else:
-        from LungNoduleSegLib.lungs import tutorial  # noqa: PLC0415 - scikit-learn is slow to import
+        from LungNoduleSegLib.lungs import tutorial  # noqa: PLC0415 - slow to import
 
         labels = tutorial.find_lungs(view.image, progress)
     if not labels.any():
