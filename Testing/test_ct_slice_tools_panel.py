@@ -210,6 +210,44 @@ class TestFiles(PanelTest):
         self.annotate.refresh()
         self.assertEqual(self.set_slices(), before)
 
+    def answer(self, file: Path, answer: Any) -> None:
+        """Press Save landmarks, choose a file, and answer the question that comes up."""
+        asked: list[Any] = []
+
+        def shown(kind: Any) -> Any:
+            widgets = slicer.app.topLevelWidgets()
+            return next(one for one in widgets if isinstance(one, kind) and one.visible)
+
+        def choose() -> None:
+            dialog = shown(qt.QFileDialog)
+            dialog.findChild(qt.QLineEdit).text = str(file)
+            qt.QTimer.singleShot(200, reply)
+            dialog.accept()
+            if dialog.visible:
+                dialog.reject()
+
+        def reply() -> None:
+            box = shown(qt.QMessageBox)
+            asked.append(answer)
+            box.button(answer).click()
+
+        qt.QTimer.singleShot(200, choose)
+        self.ui.saveButton.click()
+        self.assertEqual(len(asked), 1)
+
+    @unittest.skipIf(slicer_host.is_real(), "the system's own dialog cannot be pressed")
+    def test_no_annotation_is_replaced_unasked(self) -> None:
+        self.start_keys()
+        scroll_to(100)
+        press("5")
+        for name in ("annotation.json", "landmarks.mrk.json"):
+            file = self.folder / name
+            file.write_text("{}")
+            self.answer(file, qt.QMessageBox.No)
+            self.assertEqual(file.read_text(), "{}")
+            self.answer(file, qt.QMessageBox.Yes)
+            self.assertIn("Aortic arch", file.read_text())
+
     def test_markups_files(self) -> None:
         self.annotate_all()
         before, file = self.set_slices(), self.folder / "landmarks.mrk.json"

@@ -446,7 +446,8 @@ class AnnotateSection(Section):
 
     def _ask_and_save(self) -> None:
         filters = _("Annotation, or markups with the ending .mrk.json (*.json)")
-        file = choose_new_file(_("Save landmarks"), ANNOTATION, filters, ".json")
+        title = _("Save landmarks")
+        file = choose_new_file(title, ANNOTATION, filters, ".json", replaces=True)
         if file is not None:
             with shown_errors():
                 self.save(file)
