@@ -224,11 +224,6 @@ class AnnotateSection(Section):
         """The volume that is annotated."""
         return self._volume
 
-    @property
-    def has_landmarks(self) -> bool:
-        """Whether the volume has a landmark."""
-        return bool(self._numbers)
-
     def set_volume(self, volume: Any | None) -> None:
         """Annotate a volume from now on, or none."""
         if volume is not self._volume:
@@ -317,15 +312,10 @@ class AnnotateSection(Section):
         complete = len(files) == len(set(uids))
         self._logic.saveAnnotation(self._volume, file, files if complete else None)
 
-    def remove_markups(self, volume: Any) -> None:
-        """Set the landmarks of a volume out of the scene."""
-        node = self._logic.markupsNode(volume)
-        if node is not None:
-            slicer.mrmlScene.RemoveNode(node)
-
     def refresh(self) -> None:
         """Show the landmarks as they are now."""
-        found, order = {}, ""
+        found: Mapping[str, LandmarkSlice] = {}
+        order = ""
         if self._volume is not None:
             try:
                 found = self._logic.landmarks(self._volume)
@@ -336,6 +326,7 @@ class AnnotateSection(Section):
         files = instance_files(uids, self.known_files)
         self.table.show(found, {uid: file.name for uid, file in files.items()})
         show_text(self._ui.orderLabel, order)
+        self._found = found
         self._numbers = {place.number: name for name, place in found.items()}
         self.labels.update()
         self._show_pointed()
@@ -343,9 +334,9 @@ class AnnotateSection(Section):
 
     def _follow(self) -> None:
         """Show the landmarks after a change in the scene, such as a drag, and tell of it."""
-        before = self._numbers
+        before = self._found
         self.refresh()
-        if self._numbers != before:
+        if self._found != before:
             self.changed.emit()
 
     def _load_markups(self, file: Path) -> None:
@@ -374,6 +365,7 @@ class AnnotateSection(Section):
             (self._volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent),
             (points, vtk.vtkCommand.ModifiedEvent),
             (points, slicer.vtkMRMLMarkupsNode.PointModifiedEvent),
+            (points, slicer.vtkMRMLMarkupsNode.PointRemovedEvent),
         ):
             if node is not None:
                 self._tags.append((node, node.AddObserver(event, soon)))
