@@ -16,7 +16,7 @@ from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, Slic
 from CTSliceToolsLib.localizer.scan_fit import landmark_fit
 from CTSliceToolsSlicer.panel.annotate_section import NAME
 from CTSliceToolsSlicer.scene.prediction_nodes import add_prediction
-from dicom_files import positions, write_series
+from dicom_files import AXIAL, positions, write_enhanced, write_series
 from panel_host import PICTURES, add_scan, leave_panel, scroll_to
 from slice_panel import PanelTest
 from slicer_host.actions import press, process_events, save_picture
@@ -121,6 +121,34 @@ class TestQueue(PanelTest):
         (self.folder / "c" / "series" / "annotation.json").unlink()
         self.ui.nextButton.click()
         self.assertEqual(self.widget.binding.parameters.volume.GetName(), "c")
+
+    def test_series_whose_slices_no_name_can_stand_for_are_passed_over(self) -> None:
+        for file in (self.folder / "a" / "series").iterdir():
+            file.unlink()
+        write_enhanced(self.folder / "a" / "series" / "0.dcm", AXIAL, positions(count=9))
+        coronal = (1.0, 0, 0, 0, 0, -1)
+        for file in (self.folder / "b" / "series").iterdir():
+            file.unlink()
+        write_series(self.folder / "b" / "series", coronal, series="b")
+        self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "c")
+        first, second = self.widget.queue._passed
+        self.assertIn("export the series as one file per slice", first)
+        self.assertIn("has no axial slices", second)
+
+    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
+    def test_a_series_in_several_subfolders_is_passed_over(self) -> None:
+        series = self.folder / "a" / "series"
+        for k, file in enumerate(sorted(series.iterdir())):
+            below = series / str(k // 5)
+            below.mkdir(exist_ok=True)
+            file.rename(below / f"{k % 5}.dcm")
+        slicer.dicomDatabase.add_folder(self.folder)
+        self.addCleanup(slicer.dicomDatabase.clear)
+        self.ui.queueSource.currentIndex = 1
+        self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "b")
+        self.assertIn("a/series has one series in several subfolders", self.ui.queueLabel.text)
 
     def strange_files(self) -> None:
         """Add scouts, a dose report and a damaged file; make the modality one that is unusual."""
