@@ -323,7 +323,6 @@ def test_markups_of_somebody_else_become_landmarks(logic: AnnotationLogic) -> No
     volume = add_volume(grid(), "CT")
     put_under(volume, moved(0.1))
     logic.setLandmark(volume, "L1", 0)
-    earlier = logic.markupsNode(volume)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "mine")
     slices = logic.slices(volume)
     for name, number in {"C7": 7, "F-1": 5, "T1": 3}.items():
@@ -331,16 +330,39 @@ def test_markups_of_somebody_else_become_landmarks(logic: AnnotationLogic) -> No
         node.AddControlPointWorld(vtk.vtkVector3d(*place), name)
     before = points(node)
     logic.useMarkups(volume, node)
-    assert logic.markupsNode(volume) is node
     assert numbers(logic, volume) == {"C7": 7, "T1": 3}
-    for name, position in before.items():
-        np.testing.assert_allclose(points(node)[name], position, atol=1e-6)
-    logic.removeLandmarks(volume, ["C7"])
-    assert set(points(node)) == {"F-1", "T1"}
-    assert earlier.GetNumberOfControlPoints() == 1
+    there = points(logic.markupsNode(volume))
+    assert set(there) == {"C7", "T1"}
+    for name, position in there.items():
+        np.testing.assert_allclose(position, before[name], atol=1e-6)
+    np.testing.assert_equal(points(node), before)
+    logic.undo(volume)
+    assert numbers(logic, volume) == {"L1": 0}
     node.AddControlPointWorld(vtk.vtkVector3d(0, 0, 0), "T1")
     with pytest.raises(InputError, match="mine holds 2 points T1"):
         logic.useMarkups(volume, node)
+
+
+def test_markups_file_holds_places_in_the_world(logic: AnnotationLogic, tmp_path: Path) -> None:
+    volume = add_volume(grid(), "CT")
+    put_under(volume, moved(0.1))
+    logic.setLandmarks(volume, {"C7": 7, "T1": 3})
+    world = points(logic.markupsNode(volume))
+    file = tmp_path / "landmarks.mrk.json"
+    logic.saveMarkups(volume, file)
+    for one in json.loads(file.read_text())["markups"][0]["controlPoints"]:
+        np.testing.assert_allclose(one["position"] * np.array([-1, -1, 1]), world[one["label"]])
+    logic.setLandmarks(volume, {"T1": 2, "L1": 0})
+    logic.loadMarkups(volume, file)
+    assert numbers(logic, volume) == {"C7": 7, "T1": 3}
+    assert len(slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")) == 1
+    logic.undo(volume)
+    assert numbers(logic, volume) == {"C7": 7, "T1": 2, "L1": 0}
+    (tmp_path / "other.mrk.json").write_text("{}")
+    with pytest.raises(InputError, match="not a file of point markups"):
+        logic.loadMarkups(volume, tmp_path / "other.mrk.json")
+    with pytest.raises(InputError, match=r"nowhere.* cannot be written"):
+        logic.saveMarkups(volume, tmp_path / "nowhere" / "landmarks.mrk.json")
 
 
 def test_landmarks_survive_a_scene_and_a_markups_file(

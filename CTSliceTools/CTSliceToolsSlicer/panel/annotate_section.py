@@ -285,7 +285,7 @@ class AnnotateSection(Section):
             InputError: if it is neither, or does not fit the volume.
         """
         if file.name.endswith(MARKUPS_SUFFIX):
-            self._load_markups(file)
+            self._logic.loadMarkups(self._volume, file)
             return
         files = instance_files(self._logic.slices(self._volume).uids, self.known_files)
         self._logic.loadAnnotation(self._volume, file, files or None)
@@ -299,13 +299,7 @@ class AnnotateSection(Section):
             InputError: if they contradict anatomy, or the file cannot be written.
         """
         if file.name.endswith(MARKUPS_SUFFIX):
-            node = self._logic.markupsNode(self._volume)
-            if node is None:
-                raise InputError(_("There are no landmarks to save. Set one first."))
-            storage = slicer.vtkMRMLMarkupsJsonStorageNode()
-            storage.SetFileName(str(file))
-            if not storage.WriteData(node):
-                raise InputError(_("{file} could not be written.").format(file=file))
+            self._logic.saveMarkups(self._volume, file)
             return
         uids = [one.sop_instance_uid for one in self._logic.landmarks(self._volume).values()]
         files = instance_files(uids, self.known_files)
@@ -338,18 +332,6 @@ class AnnotateSection(Section):
         self.refresh()
         if self._found != before:
             self.changed.emit()
-
-    def _load_markups(self, file: Path) -> None:
-        storage = slicer.vtkMRMLMarkupsJsonStorageNode()
-        storage.SetFileName(str(file))
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
-        try:
-            if not storage.ReadData(node):
-                raise InputError(_("{file} is not a markups file.").format(file=file))
-            self._logic.useMarkups(self._volume, node)
-        except InputError:
-            slicer.mrmlScene.RemoveNode(node)
-            raise
 
     def _observe(self) -> None:
         """Observe changes of the volume, its landmarks and the pointer."""
