@@ -263,9 +263,10 @@ class AnnotateSection(Section):
 
     def go_to_landmark(self, landmark: str) -> None:
         """Move the slice views to a landmark, if it is set."""
-        place = self._logic.landmarks(self._volume).get(landmark) if self._volume else None
-        if place is not None:
-            go_to(self._logic.slices(self._volume).world_ras(place.number))
+        with shown_errors():
+            place = self._logic.landmarks(self._volume).get(landmark) if self._volume else None
+            if place is not None:
+                go_to(self._logic.slices(self._volume).world_ras(place.number))
 
     def change(self, change: Callable[[Any], object]) -> None:
         """Call a function that changes the landmarks of the volume, and show what came out."""
