@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.dataset.annotation import ANNOTATION
+from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_files
 from CTSliceToolsLib.landmarks import LANDMARKS
+from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
+from CTSliceToolsLib.localizer.scan_fit import landmark_fit
 from mrml_grids import ORIENTATIONS, SIZE, grid, points
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -24,8 +27,16 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 import vtk  # noqa: E402
 
 from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
-from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import (  # noqa: E402
+    add_scan,
+    add_volume,
+    middles_of_grid,
+)
 from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic  # noqa: E402
+from CTSliceToolsSlicer.scene.prediction_nodes import (  # noqa: E402
+    add_prediction,
+    read_prediction_nodes,
+)
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}
 SLIGHTLY_OBLIQUE: Any = {"axis": (0.6, 0.8, 0), "angle": 0.3}
@@ -341,6 +352,35 @@ def test_markups_of_somebody_else_become_landmarks(logic: AnnotationLogic) -> No
     node.AddControlPointWorld(vtk.vtkVector3d(0, 0, 0), "T1")
     with pytest.raises(InputError, match="mine holds 2 points T1"):
         logic.useMarkups(volume, node)
+
+
+@pytest.mark.parametrize("degrees", [-20, 20])
+def test_slices_of_a_tilted_gantry_lie_where_their_files_say(
+    logic: AnnotationLogic, tmp_path: Path, degrees: int
+) -> None:
+    tilt = np.radians(degrees)
+    orientation = (1, 0, 0, 0, np.cos(tilt), np.sin(tilt))
+    places = np.array([0, 0, -50.0]) + np.arange(40)[:, None] * [0, 0, 3.0]
+    files.write_series(tmp_path, orientation, places, name="{k:03}.dcm")
+    scan = read_ct(tmp_path)
+    volume = add_scan(scan, "CT")
+    stored, _ = read_slice_files(tmp_path)
+    heights = [stored[one.file.name].z_mm for one in scan.slices]
+    np.testing.assert_allclose(logic.slices(volume).world_z_mm(), heights, atol=1e-3)
+    grid = replace(logic.slices(volume), middles=middles_of_grid(scan.image.GetSize(), 2))
+    assert np.abs(grid.world_z_mm() - heights).max() > 5
+    fit = landmark_fit({"Aortic arch": heights[35], "Bifurcation of trachea": heights[5]})
+    slices = tuple(SliceLocation(k, z, 0.2, 0.2) for k, z in enumerate(grid.world_z_mm()))
+    add_prediction(volume, ScanPrediction(tmp_path, None, slices, fit, ModelUsed("m")))
+    shown = read_prediction_nodes(volume).slices
+    np.testing.assert_allclose([one.z_mm for one in shown], heights, atol=1e-3)
+    assert [one.source and one.source.sop_instance_uid for one in shown] == [
+        one.sop_instance_uid for one in scan.slices
+    ]
+    logic.setLandmarksAtZ(
+        volume, {"Aortic arch": heights[35], "Bifurcation of trachea": heights[5]}
+    )
+    assert numbers(logic, volume) == {"Aortic arch": 35, "Bifurcation of trachea": 5}
 
 
 def test_markups_file_holds_places_in_the_world(logic: AnnotationLogic, tmp_path: Path) -> None:
