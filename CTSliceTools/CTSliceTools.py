@@ -104,7 +104,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
 
         self.logic = CTSliceToolsLogic()
         self.annotate = AnnotateSection(self.ui, self.logic.annotation)
-        self.queue = QueueBox(self.ui, self.annotate, self.chooseVolume)
+        self.queue = QueueBox(self.ui, self.logic, self.annotate, self.chooseVolume)
         requirements, train = (
             Path(self.resourcePath(f"CTSliceTools/requirements{name}.txt"))
             for name in ("", "-train")

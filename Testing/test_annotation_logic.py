@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from CTSliceToolsLib.dataset.annotation import ANNOTATION
+from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_files
 from CTSliceToolsLib.landmarks import LANDMARKS
+from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
+from CTSliceToolsLib.localizer.scan_fit import landmark_fit
 from mrml_grids import ORIENTATIONS, SIZE, grid, points
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -24,8 +27,16 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 import vtk  # noqa: E402
 
 from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
-from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import (  # noqa: E402
+    add_scan,
+    add_volume,
+    middles_of_grid,
+)
 from CTSliceToolsSlicer.scene.annotation_logic import AnnotationLogic  # noqa: E402
+from CTSliceToolsSlicer.scene.prediction_nodes import (  # noqa: E402
+    add_prediction,
+    read_prediction_nodes,
+)
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}
 SLIGHTLY_OBLIQUE: Any = {"axis": (0.6, 0.8, 0), "angle": 0.3}
@@ -323,7 +334,6 @@ def test_markups_of_somebody_else_become_landmarks(logic: AnnotationLogic) -> No
     volume = add_volume(grid(), "CT")
     put_under(volume, moved(0.1))
     logic.setLandmark(volume, "L1", 0)
-    earlier = logic.markupsNode(volume)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "mine")
     slices = logic.slices(volume)
     for name, number in {"C7": 7, "F-1": 5, "T1": 3}.items():
@@ -331,16 +341,68 @@ def test_markups_of_somebody_else_become_landmarks(logic: AnnotationLogic) -> No
         node.AddControlPointWorld(vtk.vtkVector3d(*place), name)
     before = points(node)
     logic.useMarkups(volume, node)
-    assert logic.markupsNode(volume) is node
     assert numbers(logic, volume) == {"C7": 7, "T1": 3}
-    for name, position in before.items():
-        np.testing.assert_allclose(points(node)[name], position, atol=1e-6)
-    logic.removeLandmarks(volume, ["C7"])
-    assert set(points(node)) == {"F-1", "T1"}
-    assert earlier.GetNumberOfControlPoints() == 1
+    there = points(logic.markupsNode(volume))
+    assert set(there) == {"C7", "T1"}
+    for name, position in there.items():
+        np.testing.assert_allclose(position, before[name], atol=1e-6)
+    np.testing.assert_equal(points(node), before)
+    logic.undo(volume)
+    assert numbers(logic, volume) == {"L1": 0}
     node.AddControlPointWorld(vtk.vtkVector3d(0, 0, 0), "T1")
     with pytest.raises(InputError, match="mine holds 2 points T1"):
         logic.useMarkups(volume, node)
+
+
+@pytest.mark.parametrize("degrees", [-20, 20])
+def test_slices_of_a_tilted_gantry_lie_where_their_files_say(
+    logic: AnnotationLogic, tmp_path: Path, degrees: int
+) -> None:
+    tilt = np.radians(degrees)
+    orientation = (1, 0, 0, 0, np.cos(tilt), np.sin(tilt))
+    places = np.array([0, 0, -50.0]) + np.arange(40)[:, None] * [0, 0, 3.0]
+    files.write_series(tmp_path, orientation, places, name="{k:03}.dcm")
+    scan = read_ct(tmp_path)
+    volume = add_scan(scan, "CT")
+    stored, _ = read_slice_files(tmp_path)
+    heights = [stored[one.file.name].z_mm for one in scan.slices]
+    np.testing.assert_allclose(logic.slices(volume).world_z_mm(), heights, atol=1e-3)
+    grid = replace(logic.slices(volume), middles=middles_of_grid(scan.image.GetSize(), 2))
+    assert np.abs(grid.world_z_mm() - heights).max() > 5
+    fit = landmark_fit({"Aortic arch": heights[35], "Bifurcation of trachea": heights[5]})
+    slices = tuple(SliceLocation(k, z, 0.2, 0.2) for k, z in enumerate(grid.world_z_mm()))
+    add_prediction(volume, ScanPrediction(tmp_path, None, slices, fit, ModelUsed("m")))
+    shown = read_prediction_nodes(volume).slices
+    np.testing.assert_allclose([one.z_mm for one in shown], heights, atol=1e-3)
+    assert [one.source and one.source.sop_instance_uid for one in shown] == [
+        one.sop_instance_uid for one in scan.slices
+    ]
+    logic.setLandmarksAtZ(
+        volume, {"Aortic arch": heights[35], "Bifurcation of trachea": heights[5]}
+    )
+    assert numbers(logic, volume) == {"Aortic arch": 35, "Bifurcation of trachea": 5}
+
+
+def test_markups_file_holds_places_in_the_world(logic: AnnotationLogic, tmp_path: Path) -> None:
+    volume = add_volume(grid(), "CT")
+    put_under(volume, moved(0.1))
+    logic.setLandmarks(volume, {"C7": 7, "T1": 3})
+    world = points(logic.markupsNode(volume))
+    file = tmp_path / "landmarks.mrk.json"
+    logic.saveMarkups(volume, file)
+    for one in json.loads(file.read_text())["markups"][0]["controlPoints"]:
+        np.testing.assert_allclose(one["position"] * np.array([-1, -1, 1]), world[one["label"]])
+    logic.setLandmarks(volume, {"T1": 2, "L1": 0})
+    logic.loadMarkups(volume, file)
+    assert numbers(logic, volume) == {"C7": 7, "T1": 3}
+    assert len(slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")) == 1
+    logic.undo(volume)
+    assert numbers(logic, volume) == {"C7": 7, "T1": 2, "L1": 0}
+    (tmp_path / "other.mrk.json").write_text("{}")
+    with pytest.raises(InputError, match="not a file of point markups"):
+        logic.loadMarkups(volume, tmp_path / "other.mrk.json")
+    with pytest.raises(InputError, match=r"nowhere.* cannot be written"):
+        logic.saveMarkups(volume, tmp_path / "nowhere" / "landmarks.mrk.json")
 
 
 def test_landmarks_survive_a_scene_and_a_markups_file(

@@ -19,7 +19,14 @@ from CTLungScreeningLib.hu import SLICE_WINDOW
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.annotation import read_slice_file
-from CTSliceToolsLib.dataset.conversion import convert, read_labelled_slice
+from CTSliceToolsLib.dataset.conversion import (
+    LabelledSlice,
+    Part,
+    convert,
+    partition,
+    partition_files,
+    read_labelled_slice,
+)
 from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
 from CTSliceToolsLib.slice_image import slice_images
 
@@ -106,7 +113,7 @@ def test_three_channels_when_asked_for(tmp_path: Path) -> None:
     assert pixels.shape == (256, 256, 3)
     picture = read_slice_file(root / "P1" / "study" / "0.dcm").picture()
     np.testing.assert_array_equal(pixels, np.stack([picture] * 3, axis=-1))
-    with pytest.raises(InputError, match="another location or number of channels"):
+    with pytest.raises(InputError, match="another number of channels"):
         convert(root, tmp_path / "npz")
 
 
@@ -152,6 +159,19 @@ def test_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
     assert before.items() <= times(tmp_path / "npz").items()
 
 
+def test_companion_files_of_macos_are_passed_over(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "data")
+    made = tmp_path / "npz" / "P1" / "study"
+    convert(root, tmp_path / "npz")
+    (made / "._0.npz").write_bytes(b"Mac OS X")
+    assert convert(root, tmp_path / "npz").kept == 3
+    partition(tmp_path / "npz", tmp_path / "parts")
+    (part,) = (file.parent for file in (tmp_path / "parts").rglob("*_0.npz"))
+    (part / "._0.npz").write_bytes(b"Mac OS X")
+    assert partition(tmp_path / "npz", tmp_path / "parts").kept == 3
+    assert len(partition_files(tmp_path / "parts", Part(part.name))) == 3
+
+
 def test_slices_withdrawn_from_the_data_set_are_refused(tmp_path: Path) -> None:
     root = dataset(tmp_path / "data", 4)
     convert(root, tmp_path / "npz")
@@ -165,14 +185,28 @@ def test_slices_withdrawn_from_the_data_set_are_refused(tmp_path: Path) -> None:
     assert times(tmp_path / "npz") == before
 
 
+def test_slices_annotated_anew_are_refused_before_any_is_converted(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "data", 4)
+    locations = json.loads((root / COMBINED_LOCATIONS).read_text())
+    write_locations(root, {name: at for name, at in locations.items() if "3" not in name})
+    convert(root, tmp_path / "npz")
+    write_locations(root, {**locations, "P1/study/1.dcm": 0.5, "P1/study/2.dcm": 0.6})
+    before = times(tmp_path / "npz")
+    words = r"2 files of slices that have another location in .*data now, such as P1/study/1\.npz"
+    with pytest.raises(InputError, match=words):
+        convert(root, tmp_path / "npz")
+    assert times(tmp_path / "npz") == before
+
+
 def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
     root = dataset(tmp_path / "data", 4)
     convert(root, tmp_path / "npz")
     made = tmp_path / "npz" / "P1" / "study"
     (made / "0.npz").write_bytes(b"mine")
     (made / "1.npz").write_bytes((made / "1.npz").read_bytes()[:-3000])
-    locations = json.loads((root / COMBINED_LOCATIONS).read_text())
-    write_locations(root, {**locations, "P1/study/2.dcm": 0.3})
+    picture = np.zeros((256, 256, 3), np.uint8)
+    (made / "2.npz").unlink()
+    LabelledSlice(picture, 0.22, "1.2").write(made / "2.npz")
     before = {path: path.read_bytes() for path in made.iterdir()}
     found = convert(root, tmp_path / "npz")
     assert (found.made, found.kept, len(found.failed)) == (0, 1, 3)

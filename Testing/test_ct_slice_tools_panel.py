@@ -13,13 +13,17 @@ import slicer_host
 
 slicer = slicer_host.start()
 
+import numpy as np
 import psutil
 import qt
 
 from coded_scans import HEIGHT, coded_volume, upright
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.landmarks import LANDMARKS
+from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
+from CTSliceToolsLib.localizer.scan_fit import landmark_fit
 from CTSliceToolsSlicer.panel.annotate_section import NAME, Z
+from CTSliceToolsSlicer.scene.prediction_nodes import add_prediction
 from panel_host import (
     PICTURES,
     ROOT,
@@ -132,6 +136,17 @@ class TestTable(PanelTest):
         red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
         self.assertAlmostEqual(red.GetSliceToRAS().GetElement(2, 3), HEIGHTS["Aortic arch"])
 
+    def test_a_click_on_a_volume_too_oblique_is_refused_with_a_sentence(self) -> None:
+        self.start_keys()
+        scroll_to(300)
+        press("5")
+        turned = np.diag([-9.0, -9.0, 10.0, 1])
+        turned[1:3, 1:3] = [[-6.4, -7.1], [-6.4, 7.1]]
+        self.volume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(turned))
+        with self.assertLogs(level="ERROR") as shown:
+            self.annotate.go_to_landmark("Aortic arch")
+        self.assertIn("has no axial slices", shown.output[0])
+
     def test_remove_by_button_and_by_key(self) -> None:
         self.annotate_all()
         self.ui.landmarkTable.selectRow(0)
@@ -192,7 +207,10 @@ class TestVolumeInViews(PanelTest):
         press("-")
         self.assertEqual(self.set_slices(), {})
         self.assertIn("The view does not show chest", self.ui.sliceLabel.text)
-        slicer.util.setSliceViewerLayers(foreground=self.volume)
+        slicer.util.setSliceViewerLayers(foreground=self.volume, foregroundOpacity=0.0)
+        press("-")
+        self.assertEqual(self.set_slices(), {})
+        slicer.util.setSliceViewerLayers(foregroundOpacity=0.5)
         press("-")
         self.assertEqual(self.set_slices(), {"Head of femur": 10})
 
@@ -209,6 +227,44 @@ class TestFiles(PanelTest):
         self.annotate.load(file)
         self.annotate.refresh()
         self.assertEqual(self.set_slices(), before)
+
+    def answer(self, file: Path, answer: Any) -> None:
+        """Press Save landmarks, choose a file, and answer the question that comes up."""
+        asked: list[Any] = []
+
+        def shown(kind: Any) -> Any:
+            widgets = slicer.app.topLevelWidgets()
+            return next(one for one in widgets if isinstance(one, kind) and one.visible)
+
+        def choose() -> None:
+            dialog = shown(qt.QFileDialog)
+            dialog.findChild(qt.QLineEdit).text = str(file)
+            qt.QTimer.singleShot(200, reply)
+            dialog.accept()
+            if dialog.visible:
+                dialog.reject()
+
+        def reply() -> None:
+            box = shown(qt.QMessageBox)
+            asked.append(answer)
+            box.button(answer).click()
+
+        qt.QTimer.singleShot(200, choose)
+        self.ui.saveButton.click()
+        self.assertEqual(len(asked), 1)
+
+    @unittest.skipIf(slicer_host.is_real(), "the system's own dialog cannot be pressed")
+    def test_no_annotation_is_replaced_unasked(self) -> None:
+        self.start_keys()
+        scroll_to(100)
+        press("5")
+        for name in ("annotation.json", "landmarks.mrk.json"):
+            file = self.folder / name
+            file.write_text("{}")
+            self.answer(file, qt.QMessageBox.No)
+            self.assertEqual(file.read_text(), "{}")
+            self.answer(file, qt.QMessageBox.Yes)
+            self.assertIn("Aortic arch", file.read_text())
 
     def test_markups_files(self) -> None:
         self.annotate_all()
@@ -320,6 +376,21 @@ class TestLocalizeToItsEnd(LocalizeTest):
         self.assertLessEqual(
             {one for one in self.node_ids() if "Scalar" not in one and "Storage" not in one}, nodes
         )
+
+
+class TestReadout(PanelTest):
+    def test_it_is_empty_over_a_view_of_another_volume(self) -> None:
+        fit = landmark_fit({"Aortic arch": 500.0, "Bifurcation of trachea": 450.0})
+        slices = tuple(SliceLocation(k, 10.0 * k, 0.2, 0.2) for k in range(60))
+        prediction = ScanPrediction(self.folder, None, slices, fit, ModelUsed("m"))
+        add_prediction(self.volume, prediction)
+        self.widget.refresh()
+        scroll_to(475)
+        self.assertIn("Aortic arch", self.ui.locationLabel.text)
+        other = add_scan("other")
+        slicer.util.setSliceViewerLayers(background=other)
+        scroll_to(470)
+        self.assertEqual(self.ui.locationLabel.text, "")
 
 
 class TestLocalize(LocalizeTest):

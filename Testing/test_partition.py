@@ -32,8 +32,8 @@ BY_REMAINDER = {
 TRAINING, VALIDATION, TESTING = BY_REMAINDER[0], BY_REMAINDER[8], BY_REMAINDER[9]
 
 
-def npz(file: Path, uid: str, value: int = 7) -> Path:
-    LabelledSlice(np.full((256, 256), value, np.uint8), 0.25, uid).write(file)
+def npz(file: Path, uid: str, value: int = 7, location: float = 0.25) -> Path:
+    LabelledSlice(np.full((256, 256), value, np.uint8), location, uid).write(file)
     return file
 
 
@@ -111,7 +111,7 @@ def test_goes_on_where_it_was_cut_short(tmp_path: Path, hard_links: bool) -> Non
 
 def test_another_slice_of_the_same_name_is_not_overwritten(tmp_path: Path) -> None:
     root = source(tmp_path / "npz")
-    clash = npz(root / "copy" / "0.npz", TRAINING, 99)
+    clash = npz(root / "copy" / "0.npz", TRAINING, 99, 0.75)
     found = partition(root, tmp_path / "parts")
     assert len(found.failed) == 1
     assert str(root / "P0") in found.failed[0] or str(clash) in found.failed[0]
@@ -128,6 +128,20 @@ def test_slices_withdrawn_from_the_source_are_refused(tmp_path: Path) -> None:
     there = held(tmp_path / "parts")
     name = f"{TESTING.replace('.', '_')}_1.npz"
     with pytest.raises(InputError, match=f"testing has 1 file of slices that .*, such as {name}"):
+        partition(root, tmp_path / "parts")
+    assert held(tmp_path / "parts") == there
+
+
+def test_slices_annotated_anew_are_refused_before_any_is_added(tmp_path: Path) -> None:
+    root = source(tmp_path / "npz")
+    partition(root, tmp_path / "parts")
+    changed = root / "P2" / "study" / "series" / "1.npz"
+    changed.unlink()
+    npz(changed, TESTING, 21, 0.5)
+    npz(root / "P3" / "0.npz", BY_REMAINDER[1])
+    there = held(tmp_path / "parts")
+    words = "testing has 1 file of slices that have another location in .*, such as .*_1.npz"
+    with pytest.raises(InputError, match=words):
         partition(root, tmp_path / "parts")
     assert held(tmp_path / "parts") == there
 

@@ -30,6 +30,7 @@ from CTLungScreeningLib.model_card import ModelCard, file_sha256, load_model, sa
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans, read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTSliceToolsLib.cli import app
+from CTSliceToolsLib.dataset.annotation import read_slice_files
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer import prediction
 from CTSliceToolsLib.localizer.prediction import (
@@ -128,6 +129,21 @@ def test_each_slice_names_the_dicom_instance_that_lies_there(reader: Path, tmp_p
     assert arch.z_mm == pytest.approx(HEIGHT["Aortic arch"], abs=3)
     assert abs(arch.slice.z_mm - arch.z_mm) <= 1.5
     assert arch.slice.nearest == "Aortic arch"
+
+
+@pytest.mark.parametrize("degrees", [-20, 20])
+def test_slices_of_a_tilted_gantry_lie_where_annotate_says(
+    reader: Path, tmp_path: Path, degrees: int
+) -> None:
+    tilt = np.radians(degrees)
+    orientation = (1, 0, 0, 0, np.cos(tilt), np.sin(tilt))
+    places = np.array([0, 0, -50.0]) + np.arange(60)[:, None] * [0, 0, 3.0]
+    write_series(tmp_path, orientation, places, name="{k:03}.dcm")
+    found = predict_scan(read_ct(tmp_path), reader)
+    slices, _ = read_slice_files(tmp_path)
+    for one in found.slices:
+        assert one.source is not None
+        assert one.z_mm == pytest.approx(slices[one.source.file.name].z_mm, abs=1e-3)
 
 
 def test_landmarks_outside_the_field_of_view_are_not_listed(reader: Path) -> None:

@@ -3,15 +3,20 @@
 import json
 import shutil
 import unittest
+from pathlib import Path
 
 import slicer_host
 
 slicer = slicer_host.start()
 
 import pydicom
+import vtk
 
+from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
+from CTSliceToolsLib.localizer.scan_fit import landmark_fit
 from CTSliceToolsSlicer.panel.annotate_section import NAME
-from dicom_files import positions, write_series
+from CTSliceToolsSlicer.scene.prediction_nodes import add_prediction
+from dicom_files import AXIAL, positions, write_enhanced, write_series
 from panel_host import PICTURES, add_scan, leave_panel, scroll_to
 from slice_panel import PanelTest
 from slicer_host.actions import press, process_events, save_picture
@@ -117,6 +122,34 @@ class TestQueue(PanelTest):
         self.ui.nextButton.click()
         self.assertEqual(self.widget.binding.parameters.volume.GetName(), "c")
 
+    def test_series_whose_slices_no_name_can_stand_for_are_passed_over(self) -> None:
+        for file in (self.folder / "a" / "series").iterdir():
+            file.unlink()
+        write_enhanced(self.folder / "a" / "series" / "0.dcm", AXIAL, positions(count=9))
+        coronal = (1.0, 0, 0, 0, 0, -1)
+        for file in (self.folder / "b" / "series").iterdir():
+            file.unlink()
+        write_series(self.folder / "b" / "series", coronal, series="b")
+        self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "c")
+        first, second = self.widget.queue._passed
+        self.assertIn("export the series as one file per slice", first)
+        self.assertIn("has no axial slices", second)
+
+    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
+    def test_a_series_in_several_subfolders_is_passed_over(self) -> None:
+        series = self.folder / "a" / "series"
+        for k, file in enumerate(sorted(series.iterdir())):
+            below = series / str(k // 5)
+            below.mkdir(exist_ok=True)
+            file.rename(below / f"{k % 5}.dcm")
+        slicer.dicomDatabase.add_folder(self.folder)
+        self.addCleanup(slicer.dicomDatabase.clear)
+        self.ui.queueSource.currentIndex = 1
+        self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "b")
+        self.assertIn("a/series has one series in several subfolders", self.ui.queueLabel.text)
+
     def strange_files(self) -> None:
         """Add scouts, a dose report and a damaged file; make the modality one that is unusual."""
         slices = sorted((self.folder / "a" / "series").iterdir())
@@ -179,6 +212,107 @@ class TestQueue(PanelTest):
         slicer.util.selectModule("CTSliceTools")
         self.ui.nextButton.click()
         self.assertEqual(json.loads(file.read_text()), {"Aortic arch": "008.dcm"})
+
+    def start_annotation(self) -> Path:
+        """Load the first series and set two landmarks; returns the file they are saved in."""
+        self.ui.nextButton.click()
+        self.start_keys()
+        for key, z in (("5", 34), ("6", 16)):
+            scroll_to(z)
+            press(key)
+        return self.folder / "a" / "series" / "annotation.json"
+
+    def saved(self, file: Path) -> dict[str, str]:
+        found = json.loads(file.read_text())
+        assert isinstance(found, dict)
+        return found
+
+    def test_no_series_is_left_before_its_landmarks_are_saved(self) -> None:
+        file = self.start_annotation()
+        scroll_to(31)
+        press("4")
+        self.assertIn("Not saved: a contradicts anatomy", self.ui.queueLabel.text)
+        volume = self.annotate.volume
+        with self.assertLogs(level="ERROR") as shown:
+            self.ui.nextButton.click()
+        self.assertIn("a contradicts anatomy", shown.output[0])
+        self.assertIs(self.annotate.volume, volume)
+        self.assertEqual(len(self.set_slices()), 3)
+        press("Ctrl+Z")
+        self.assertEqual(self.ui.queueLabel.text, "1 of 3 series annotated")
+        self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "b")
+        self.assertEqual(set(self.saved(file)), {"Aortic arch", "Bifurcation of trachea"})
+
+    def test_landmarks_are_saved_while_another_volume_is_chosen(self) -> None:
+        file = self.start_annotation()
+        points = self.widget.logic.annotation.markupsNode(self.annotate.volume)
+        self.widget.chooseVolume(self.volume)
+        process_events()
+        x, y, _ = points.GetNthControlPointPositionWorld(0)
+        points.SetNthControlPointPositionWorld(0, x, y, 28.0)
+        self.ui.nextButton.click()
+        self.assertEqual(self.saved(file)["Aortic arch"], "006.dcm")
+
+    def test_what_is_done_to_points_in_the_views_is_shown_and_saved(self) -> None:
+        file = self.start_annotation()
+        points = self.widget.logic.annotation.markupsNode(self.annotate.volume)
+        for change, left in (
+            (lambda: points.SetNthControlPointLabel(0, "T1"), "T1"),
+            (lambda: points.AddControlPoint(vtk.vtkVector3d(0, 0, 10), "L1"), "L1"),
+            (lambda: points.UnsetNthControlPointPosition(0), "Bifurcation of trachea"),
+            (lambda: points.RemoveNthControlPoint(1), "L1"),
+        ):
+            change()
+            process_events()
+            self.assertIn(left, self.set_slices())
+            self.assertEqual(set(self.saved(file)), set(self.set_slices()))
+        points.RemoveAllControlPoints()
+        process_events()
+        self.assertEqual((self.set_slices(), self.saved(file)), ({}, {}))
+
+    def test_landmarks_deleted_while_the_panel_was_hidden_leave_the_file(self) -> None:
+        file = self.start_annotation()
+        points = self.widget.logic.annotation.markupsNode(self.annotate.volume)
+        leave_panel()
+        points.RemoveAllControlPoints()
+        slicer.util.selectModule("CTSliceTools")
+        self.ui.nextButton.click()
+        self.assertEqual(self.saved(file), {})
+
+    def test_keys_live_on_where_the_queue_has_the_only_volume(self) -> None:
+        slicer.mrmlScene.RemoveNode(self.volume)
+        process_events()
+        self.start_annotation()
+        self.ui.nextButton.click()
+        process_events()
+        self.assertTrue(self.ui.annotateButton.checked)
+        self.assertEqual(self.annotate.volume.GetName(), "b")
+        scroll_to(34)
+        press("5")
+        self.assertEqual(self.set_slices(), {"Aortic arch": 8})
+
+    def test_series_of_one_name_are_not_numbered(self) -> None:
+        for file in self.folder.rglob("*.dcm"):
+            image = pydicom.dcmread(file)
+            image.SeriesDescription = "chest CT"
+            image.save_as(file)
+        for _ in range(3):
+            self.ui.nextButton.click()
+            self.assertEqual(self.annotate.volume.GetName(), "chest CT")
+
+    def test_predicted_landmarks_leave_with_their_volume(self) -> None:
+        self.ui.nextButton.click()
+        fit = landmark_fit({"Aortic arch": 31.0, "Bifurcation of trachea": 16.0})
+        slices = tuple(SliceLocation(k, 10 + 3.0 * k, 0.2, 0.2) for k in range(9))
+        prediction = ScanPrediction(self.folder, None, slices, fit, ModelUsed("m"))
+        add_prediction(self.annotate.volume, prediction)
+        self.widget.refresh()
+        self.ui.adoptButton.click()
+        self.assertEqual(len(self.set_slices()), 2)
+        self.ui.nextButton.click()
+        self.assertEqual(slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode"), [])
+        self.assertEqual(slicer.util.getNodesByClass("vtkMRMLTableNode"), [])
 
     def check_forgotten(self) -> None:
         """Check that the queue neither saves landmarks of another volume nor removes it."""

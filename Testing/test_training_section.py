@@ -161,6 +161,19 @@ class TestPreparation(TrainingTest):
         self.assertEqual(len(shown.output), 1)
         self.assertFalse((self.folder / "scans-slices").exists())
 
+    def test_a_corrected_annotation_ends_the_run_before_old_labels_are_used(self) -> None:
+        self.organize()
+        self.tick("normalize", "convert", "partition")
+        self.run_to_end()
+        file = next(self.dataset.rglob(ANNOTATION))
+        corrected = json.loads(file.read_text())
+        corrected.popitem()
+        file.write_text(json.dumps(corrected))
+        with self.assertLogs(level="ERROR") as shown:
+            self.run_to_end()
+        self.assertIn("that have another location in", shown.output[0])
+        self.assertNotIn("Partitioned", self.ui.resultLabel.text)
+
     def test_cancel_in_the_middle_leaves_no_child(self) -> None:
         self.organize()
         self.tick("normalize", "convert", "partition")

@@ -122,7 +122,8 @@ def _read_stack(
     image.SetSpacing(stack.spacing)
     image.SetDirection(stack.direction.ravel().tolist())
     slices = tuple(
-        SliceSource(frame.sop_instance_uid, frame.file, frame.index) for frame in stack.frames
+        SliceSource(frame.sop_instance_uid, frame.file, frame.index, tuple(frame.centre.tolist()))
+        for frame in stack.frames
     )
     return CTScan(image, source, series.info, slices, notes)
 

@@ -1,7 +1,7 @@
 """A CT scan in memory, and whether its values can be those of a patient."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,11 @@ class SliceSource:
     file: Path
     frame: int | None = None
     """Index from 0 of the frame in an enhanced multi-frame file, else None."""
+    centre: tuple[float, float, float] | None = field(default=None, compare=False)
+    """Of the slice as it was stored, LPS mm; None where it was not read.
+
+    It is not that of the image's slice if the gantry was tilted: these slices are larger.
+    """
 
 
 @dataclass(frozen=True)

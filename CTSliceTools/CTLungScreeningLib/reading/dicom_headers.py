@@ -109,6 +109,14 @@ class Frame:
     intercept: float
     acquisition: Mapping[str, str]
 
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """Its middle, (3,), LPS mm."""
+        down, across = np.multiply(self.spacing, np.subtract(self.shape, 1)) / 2
+        along_row, along_column = self.orientation
+        middle = self.position + across * along_row + down * along_column
+        return np.asarray(middle)
+
 
 def value_of(header: Dataset, keyword: str) -> Any:
     """The value of an attribute; None if it is missing or damaged."""

@@ -30,12 +30,14 @@ def show_volume(volume: Any) -> None:
 
 
 def view_shows(slice_node: Any, volume: Any) -> bool:
-    """Whether a slice view shows a volume."""
+    """Whether a slice view shows a volume, which a transparent foreground does not."""
     logic = slicer.app.applicationLogic().GetSliceLogic(slice_node)
     composite = logic and logic.GetSliceCompositeNode()
     if composite is None:
         return False
-    layers = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()
+    layers = [composite.GetBackgroundVolumeID()]
+    if composite.GetForegroundOpacity() > 0:
+        layers.append(composite.GetForegroundVolumeID())
     return volume.GetID() in layers
 
 

@@ -44,14 +44,17 @@ def choose_file(title: str, filters: str) -> Path | None:
     return _path(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, "", filters))
 
 
-def choose_new_file(title: str, name: str, filters: str, suffix: str) -> Path | None:
+def choose_new_file(
+    title: str, name: str, filters: str, suffix: str, replaces: bool = False
+) -> Path | None:
     """Ask for a file to write; one without a suffix gets `suffix`.
 
-    Nothing is ever replaced, so the dialog does not offer to.
+    Where a file that is there will be replaced (`replaces`), the dialog asks whether it may. Most
+    are not, so that it need not.
     """
     dialog = qt.QFileDialog(slicer.util.mainWindow(), title, "", filters)
     dialog.acceptMode = qt.QFileDialog.AcceptSave
-    dialog.setOption(qt.QFileDialog.DontConfirmOverwrite, True)
+    dialog.setOption(qt.QFileDialog.DontConfirmOverwrite, not replaces)
     dialog.defaultSuffix = suffix.removeprefix(".")
     dialog.selectFile(name)
     chosen = dialog.selectedFiles() if dialog.exec() else ()

@@ -1,5 +1,6 @@
 """Volume nodes and their slices in a Slicer scene, new nodes, and the subject hierarchy."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,22 @@ INSTANCE_UIDS = "DICOM.instanceUIDs"
 """Slicer's attribute of volumes from DICOM: the SOP Instance UIDs of the slices along k."""
 
 
+_MIDDLES = "CTLungScreening.middles"
+"""Attribute of a volume: its size, and the voxels in the middle of its first and last stored slice.
+
+They differ from those of the volume if the gantry was tilted.
+"""
+
+
 def add_scan(scan: CTScan, name: str) -> Any:
     """Add a CT to the scene as a scalar volume node with its SOP Instance UIDs."""
     node = add_volume(scan.image, name)
     if scan.slices:
         node.SetAttribute(INSTANCE_UIDS, " ".join(one.sop_instance_uid for one in scan.slices))
+    ends = [one.centre for one in (*scan.slices[:1], *scan.slices[-1:]) if one.centre is not None]
+    if ends:
+        middles = [scan.image.TransformPhysicalPointToContinuousIndex(one) for one in ends]
+        node.SetAttribute(_MIDDLES, json.dumps([scan.image.GetSize(), middles]))
     return node
 
 
@@ -143,6 +155,7 @@ class VolumeSlices:
         size: voxels along i, j, k.
         ijk_to_ras: 4×4, to the node's RAS mm, without its parent transforms.
         uids: SOP Instance UIDs by slice number; empty if unknown.
+        middles: (2, 3), the voxels in the middle of the first and the last slice along the axis.
     """
 
     node: Any
@@ -151,6 +164,7 @@ class VolumeSlices:
     size: tuple[int, int, int]
     ijk_to_ras: NDArray[np.float64]
     uids: tuple[str, ...]
+    middles: NDArray[np.float64]
 
     @classmethod
     def of(cls, volume_node: Any) -> "VolumeSlices":
@@ -177,7 +191,13 @@ class VolumeSlices:
         uids = tuple((volume_node.GetAttribute(INSTANCE_UIDS) or "").split())
         if axis != 2 or len(uids) != size[2]:
             uids = ()
-        return cls(volume_node, axis, upward, size, ijk_to_ras, uids if upward else uids[::-1])
+        if not upward:
+            uids = uids[::-1]
+        middles = middles_of_grid(size, axis)
+        stored = json.loads(volume_node.GetAttribute(_MIDDLES) or "[[], []]")
+        if uids and stored[0] == list(size):
+            middles = np.array(stored[1])
+        return cls(volume_node, axis, upward, size, ijk_to_ras, uids, middles)
 
     @property
     def count(self) -> int:
@@ -195,9 +215,11 @@ class VolumeSlices:
                 f"{self.node.GetName()} has no slice {number}: choose one from 0 to "
                 f"{self.count - 1}."
             )
-        ijk = (np.array(self.size) - 1) / 2
-        ijk[self.axis] = number if self.upward else self.count - 1 - number
-        return ijk
+        place = number if self.upward else self.count - 1 - number
+        first, last = self.middles
+        ijk = first + (last - first) * (place / max(self.count - 1, 1))
+        ijk[self.axis] = place
+        return np.asarray(ijk.round(6))  # as places are read from points
 
     def number(self, ijk: ArrayLike) -> int | None:
         """Number of the slice that contains a point (i, j, k); None above and below the volume."""
@@ -260,6 +282,13 @@ class VolumeSlices:
         own = [0.0, 0.0, 0.0]
         self.node.TransformPointFromWorld(np.asarray(ras, float).tolist(), own)
         return np.array(own)
+
+
+def middles_of_grid(size: tuple[int, int, int], axis: int) -> NDArray[np.float64]:
+    """Return the voxels in the middle of the first and last slice of a volume, (2, 3)."""
+    ends = np.tile((np.array(size) - 1) / 2, (2, 1))
+    ends[:, axis] = 0, size[axis] - 1
+    return ends
 
 
 _REFERENCED = "DICOM.ReferencedInstanceUIDs"

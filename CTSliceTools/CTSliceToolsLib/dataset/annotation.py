@@ -39,14 +39,7 @@ class SliceFile:
 
         It differs from Image Position (Patient), which is a corner, if the gantry was tilted.
         """
-        rows, columns = self.frame.shape
-        between_rows, between_columns = self.frame.spacing
-        along_row, along_column = self.frame.orientation[:, 2]
-        return float(
-            self.frame.position[2]
-            + (columns - 1) / 2 * between_columns * along_row
-            + (rows - 1) / 2 * between_rows * along_column
-        )
+        return float(self.frame.centre[2])
 
     def picture(self) -> NDArray[np.uint8]:
         """Read the pixels and make the slice's image, see `slice_image.slice_image`.

@@ -7,7 +7,7 @@ import re
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -144,7 +144,8 @@ def convert(
 
     Raises:
         InputError: if there are no locations, no slice can be converted, a folder in the output is
-            a link, or the output has files of slices that are not in the dataset.
+            a link, or the output has files of slices that are not in the dataset or have another
+            location there; then nothing is converted.
     """
     locations = read_locations(dataset / COMBINED_LOCATIONS)
     tasks = [
@@ -157,7 +158,7 @@ def convert(
         for folder in sorted({task.target.parent for task in tasks}):
             refuse_links_below(output, folder)
             remove_leftovers(folder)
-        _refuse_others(output, [task.target for task in tasks], dataset)
+        _refuse_others(output, {task.target: {task.location} for task in tasks}, dataset)
         for result in each(work, tasks, "Converting", progress, _WORTH_A_PROCESS):
             if isinstance(result, InputError):
                 failed.append(str(result))
@@ -168,15 +169,43 @@ def convert(
     return Conversion(made, len(tasks) - made - len(failed), tuple(failed))
 
 
-def _refuse_others(folder: Path, expected: Iterable[Path], source: Path) -> None:
-    """Refuse files that a training would take, and that are of slices withdrawn since."""
-    others = sorted(set(folder.rglob("*.npz")).difference(expected))
-    if others:
-        raise InputError(
-            f"{folder} has {counted(len(others), 'file')} of slices that {source} does not have, "
-            f"such as {others[0].relative_to(folder)}, and training would use them: move them away "
-            "or choose another folder."
-        )
+def _npz_files(folder: Path) -> list[Path]:
+    """List the `.npz` files below a folder by name, without hidden ones such as macOS leaves."""
+    return sorted(file for file in folder.rglob("*.npz") if not file.name.startswith("."))
+
+
+def _refuse_others(
+    folder: Path, expected: Mapping[Path, Collection[float | None]], source: Path
+) -> None:
+    """Refuse files that a training would take, of slices withdrawn or annotated anew since.
+
+    Args:
+        folder: of the files.
+        expected: file → the locations that it may have.
+        source: names what they are made of.
+    """
+    there = _npz_files(folder)
+    for others, what in (
+        ([file for file in there if file not in expected], "that {} does not have"),
+        (
+            [file for file in there if _location(file) not in (*expected.get(file, ()), None)],
+            "that have another location in {} now",
+        ),
+    ):
+        if others:
+            raise InputError(
+                f"{folder} has {counted(len(others), 'file')} of slices {what.format(source)}, "
+                f"such as {others[0].relative_to(folder)}, and training would use them: move them "
+                "away or choose another folder."
+            )
+
+
+def _location(file: Path) -> float | None:
+    """The location of a slice; None where the file is damaged, which is said elsewhere."""
+    try:
+        return float(_read(file, LOCATION)[0])
+    except (InputError, TypeError, ValueError):
+        return None
 
 
 def read_locations(file: Path) -> Mapping[str, float]:
@@ -226,15 +255,15 @@ def _convert_slice(task: _Task, three_channels: bool) -> bool:
     """Convert one slice; returns False if it already exists.
 
     Raises:
-        InputError: if it cannot be read, or another slice is in its place.
+        InputError: if it cannot be read, or one with other channels is in its place.
     """
     shape = (SIZE, SIZE, 3) if three_channels else (SIZE, SIZE)
     if task.target.exists():
         there = read_labelled_slice(task.target)
-        if there.pixels.shape != shape or there.location != task.location:
+        if there.pixels.shape != shape:
             raise InputError(
-                f"{task.target} was made with another location or number of channels: choose "
-                "another output folder."
+                f"{task.target} was made with another number of channels: choose another output "
+                "folder."
             )
         return False
     source = read_slice_file(task.source)
@@ -300,42 +329,54 @@ def partition(
 
     Raises:
         InputError: if there are no slices or none can be used, or if a part has files of other
-            slices; then those of `source` are there as well.
+            slices, or of the same with other locations; then nothing is added to them.
     """
     if not source.is_dir():
         raise InputError(f"{source} is not a folder: name the folder that convert wrote.")
     if output.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{output} is inside {source}: choose a folder outside it.")
-    files = sorted(file for file in source.rglob("*.npz") if not file.name.startswith("."))
+    files = _npz_files(source)
     if not files:
         raise InputError(f"{source} has no .npz files: name the folder that convert wrote.")
     slices = dict.fromkeys(Part, 0)
     series: dict[Part, set[str]] = {part: set() for part in Part}
-    targets: dict[Part, list[Path]] = {part: [] for part in Part}
     kept, failed = 0, []
     with staging_folder(output, "partitioning") as staging:
         refuse_links(*(output / part for part in Part))
-        for done, file in enumerate(files):
-            progress("Partitioning", done, len(files))
+        uids: dict[Path, str] = {}
+        for file in files:
             try:
-                uid = read_series_uid(file)
-                part = part_of(uid)
-                make_folders(output, output / part)
-                targets[part].append(output / part / _name(uid, file))
-                kept += not _put(file, targets[part][-1], hard_links, staging)
+                uids[file] = read_series_uid(file)
+            except InputError as error:
+                failed.append(str(error))
+        targets = {file: output / part_of(uid) / _name(uid, file) for file, uid in uids.items()}
+        if targets:
+            _refuse_others_in_parts(output, targets, source)
+        for done, (file, target) in enumerate(targets.items()):
+            progress("Partitioning", done, len(targets))
+            part = part_of(uids[file])
+            try:
+                make_folders(output, target.parent)
+                kept += not _put(file, target, hard_links, staging)
             except InputError as error:
                 failed.append(str(error))
                 continue
             slices[part] += 1
-            series[part].add(uid)
-        progress("Partitioning", len(files), len(files))
+            series[part].add(uids[file])
+        progress("Partitioning", len(targets), len(targets))
     if len(failed) == len(files):
         raise InputError(failed[0])
-    for part in Part:
-        _refuse_others(output / part, targets[part], source)
     return Partition(
         slices, {part: len(uids) for part, uids in series.items()}, kept, tuple(failed)
     )
+
+
+def _refuse_others_in_parts(output: Path, targets: Mapping[Path, Path], source: Path) -> None:
+    expected: dict[Path, set[float | None]] = {target: set() for target in targets.values()}
+    for file, target in targets.items():
+        expected[target].add(_location(file))
+    for part in Part:
+        _refuse_others(output / part, expected, source)
 
 
 def _name(uid: str, file: Path) -> str:
@@ -374,7 +415,7 @@ def partition_files(data: Path, part: Part) -> list[Path]:
     Raises:
         InputError: if there are none.
     """
-    files = sorted((data / part).rglob("*.npz"))
+    files = _npz_files(data / part)
     if not files:
         raise InputError(
             f"{data / part} has no .npz files: name the folder that `ct-slice-tools "

@@ -7,10 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.dicom_headers import glimpse, looks_like_dicom
+from CTLungScreeningLib.reading.slice_stack import is_axial
 from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_names
 
 
@@ -97,7 +100,7 @@ class LabelQueue:
 
         Returns:
             The series, its scan, and a sentence for each series that was passed over because it
-            cannot be read or has an invalid annotation.
+            cannot be read, has an invalid annotation, or slices that an annotation cannot name.
 
         Raises:
             InputError: if there is none.
@@ -107,7 +110,9 @@ class LabelQueue:
         for one in (*self.series[start:], *self.series[:start]):
             try:
                 if one != current and not one.is_labelled:
-                    return one, read_ct(one.folder, one.uid), tuple(passed)
+                    scan = read_ct(one.folder, one.uid)
+                    _require_names(one.folder, scan)
+                    return one, scan, tuple(passed)
             except InputError as problem:
                 passed.append(str(problem))
         if passed:
@@ -118,6 +123,26 @@ class LabelQueue:
 def passed_over(problems: Sequence[str]) -> str:
     """A note on series that were passed over, with the first of the reasons."""
     return f"Passed over: {len(problems)}, as {problems[0]}" if problems else ""
+
+
+def _require_names(folder: Path, scan: CTScan) -> None:
+    """Check that the name of a file in the folder can stand for each slice.
+
+    Raises:
+        InputError: if not.
+    """
+    if any(one.file.parent != folder for one in scan.slices):
+        raise InputError(
+            f"{folder} has one series in several subfolders: run organize, which puts it into one."
+        )
+    uids = {one.sop_instance_uid for one in scan.slices} - {""}
+    if len(uids) < len(scan.slices):
+        raise InputError(
+            f"{folder} has slices without a file or a SOP Instance UID of their own: export the "
+            "series as one file per slice."
+        )
+    if not is_axial(np.reshape(scan.image.GetDirection(), (3, 3))[:, 2]):
+        raise InputError(f"{folder} has no axial slices: choose an axial series.")
 
 
 def _ct_series_uid(folder: Path, files: list[str]) -> str:

@@ -354,6 +354,10 @@ def _stored_slices(
     centre = image.TransformContinuousIndexToPhysicalPoint(middle.tolist())[2]
     step = across[axis] * image.GetSpacing()[axis]
     z_mm = centre + step * (np.arange(count) - middle[axis])
-    from_files = axis == 2 and len(scan.slices) == count
-    sources = scan.slices if from_files else (None,) * count
+    sources: Sequence[SliceSource | None] = (None,) * count
+    if axis == 2 and len(scan.slices) == count:
+        sources = scan.slices
+        centres = [one.centre for one in scan.slices]
+        if None not in centres:  # a tilted gantry moves them in the image
+            z_mm = np.array(centres, float)[:, 2]
     return (z_mm, sources) if step > 0 else (z_mm[::-1], sources[::-1])

@@ -224,11 +224,6 @@ class AnnotateSection(Section):
         """The volume that is annotated."""
         return self._volume
 
-    @property
-    def has_landmarks(self) -> bool:
-        """Whether the volume has a landmark."""
-        return bool(self._numbers)
-
     def set_volume(self, volume: Any | None) -> None:
         """Annotate a volume from now on, or none."""
         if volume is not self._volume:
@@ -268,9 +263,10 @@ class AnnotateSection(Section):
 
     def go_to_landmark(self, landmark: str) -> None:
         """Move the slice views to a landmark, if it is set."""
-        place = self._logic.landmarks(self._volume).get(landmark) if self._volume else None
-        if place is not None:
-            go_to(self._logic.slices(self._volume).world_ras(place.number))
+        with shown_errors():
+            place = self._logic.landmarks(self._volume).get(landmark) if self._volume else None
+            if place is not None:
+                go_to(self._logic.slices(self._volume).world_ras(place.number))
 
     def change(self, change: Callable[[Any], object]) -> None:
         """Call a function that changes the landmarks of the volume, and show what came out."""
@@ -290,7 +286,7 @@ class AnnotateSection(Section):
             InputError: if it is neither, or does not fit the volume.
         """
         if file.name.endswith(MARKUPS_SUFFIX):
-            self._load_markups(file)
+            self._logic.loadMarkups(self._volume, file)
             return
         files = instance_files(self._logic.slices(self._volume).uids, self.known_files)
         self._logic.loadAnnotation(self._volume, file, files or None)
@@ -304,28 +300,17 @@ class AnnotateSection(Section):
             InputError: if they contradict anatomy, or the file cannot be written.
         """
         if file.name.endswith(MARKUPS_SUFFIX):
-            node = self._logic.markupsNode(self._volume)
-            if node is None:
-                raise InputError(_("There are no landmarks to save. Set one first."))
-            storage = slicer.vtkMRMLMarkupsJsonStorageNode()
-            storage.SetFileName(str(file))
-            if not storage.WriteData(node):
-                raise InputError(_("{file} could not be written.").format(file=file))
+            self._logic.saveMarkups(self._volume, file)
             return
         uids = [one.sop_instance_uid for one in self._logic.landmarks(self._volume).values()]
         files = instance_files(uids, self.known_files)
         complete = len(files) == len(set(uids))
         self._logic.saveAnnotation(self._volume, file, files if complete else None)
 
-    def remove_markups(self, volume: Any) -> None:
-        """Set the landmarks of a volume out of the scene."""
-        node = self._logic.markupsNode(volume)
-        if node is not None:
-            slicer.mrmlScene.RemoveNode(node)
-
     def refresh(self) -> None:
         """Show the landmarks as they are now."""
-        found, order = {}, ""
+        found: Mapping[str, LandmarkSlice] = {}
+        order = ""
         if self._volume is not None:
             try:
                 found = self._logic.landmarks(self._volume)
@@ -336,6 +321,7 @@ class AnnotateSection(Section):
         files = instance_files(uids, self.known_files)
         self.table.show(found, {uid: file.name for uid, file in files.items()})
         show_text(self._ui.orderLabel, order)
+        self._found = found
         self._numbers = {place.number: name for name, place in found.items()}
         self.labels.update()
         self._show_pointed()
@@ -343,22 +329,10 @@ class AnnotateSection(Section):
 
     def _follow(self) -> None:
         """Show the landmarks after a change in the scene, such as a drag, and tell of it."""
-        before = self._numbers
+        before = self._found
         self.refresh()
-        if self._numbers != before:
+        if self._found != before:
             self.changed.emit()
-
-    def _load_markups(self, file: Path) -> None:
-        storage = slicer.vtkMRMLMarkupsJsonStorageNode()
-        storage.SetFileName(str(file))
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
-        try:
-            if not storage.ReadData(node):
-                raise InputError(_("{file} is not a markups file.").format(file=file))
-            self._logic.useMarkups(self._volume, node)
-        except InputError:
-            slicer.mrmlScene.RemoveNode(node)
-            raise
 
     def _observe(self) -> None:
         """Observe changes of the volume, its landmarks and the pointer."""
@@ -374,6 +348,7 @@ class AnnotateSection(Section):
             (self._volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent),
             (points, vtk.vtkCommand.ModifiedEvent),
             (points, slicer.vtkMRMLMarkupsNode.PointModifiedEvent),
+            (points, slicer.vtkMRMLMarkupsNode.PointRemovedEvent),
         ):
             if node is not None:
                 self._tags.append((node, node.AddObserver(event, soon)))
@@ -446,7 +421,8 @@ class AnnotateSection(Section):
 
     def _ask_and_save(self) -> None:
         filters = _("Annotation, or markups with the ending .mrk.json (*.json)")
-        file = choose_new_file(_("Save landmarks"), ANNOTATION, filters, ".json")
+        title = _("Save landmarks")
+        file = choose_new_file(title, ANNOTATION, filters, ".json", replaces=True)
         if file is not None:
             with shown_errors():
                 self.save(file)

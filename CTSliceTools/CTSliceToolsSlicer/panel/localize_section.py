@@ -12,7 +12,13 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.section import Section
-from CTLungScreeningSlicer.panel.slice_views import go_to, pointed_ras, pointer_observers
+from CTLungScreeningSlicer.panel.slice_views import (
+    go_to,
+    pointed_ras,
+    pointed_view,
+    pointer_observers,
+    view_shows,
+)
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, describe_location
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL, UNKNOWN_MM, ScanPrediction
@@ -135,8 +141,8 @@ class LocalizeSection(Section):
         self._annotate.change(self._logic.annotateAsPredicted)
 
     def _show_location(self, *_arguments: Any) -> None:
-        text, ras = "", pointed_ras()
-        if self._prediction is not None and ras is not None:
+        text, view, ras = "", pointed_view(), pointed_ras()
+        if self._prediction is not None and ras is not None and view_shows(view, self._volume):
             low, high = self._prediction.field_of_view
             if low <= ras[2] <= high:
                 location = float(self._prediction.fit.location_at(ras[2]))

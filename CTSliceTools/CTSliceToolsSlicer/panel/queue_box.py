@@ -1,6 +1,6 @@
 """The box Many scans: one CT series after the other, each saved as it is labelled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from CTLungScreeningSlicer.panel.widgets import choose_folder, show_text, shown_
 from CTLungScreeningSlicer.scene.mrml_volume import add_scan
 from CTSliceToolsLib.dataset.label_queue import LabelQueue, SeriesToLabel, passed_over
 from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection
+from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
 
 FOLDER, DATABASE = range(2)
 """Rows of the box that says where the series come from."""
@@ -23,21 +24,28 @@ class QueueBox(Section):
     """Loads the next series without an annotation; saves each change of it at once."""
 
     def __init__(
-        self, ui: Any, annotate: AnnotateSection, choose_volume: Callable[[Any], None]
+        self,
+        ui: Any,
+        logic: CTSliceToolsLogic,
+        annotate: AnnotateSection,
+        choose_volume: Callable[[Any], None],
     ) -> None:
         """Connect the controls; `choose_volume` makes a volume the panel's."""
         super().__init__()
-        self._ui, self._annotate, self._choose_volume = ui, annotate, choose_volume
+        self._ui, self._logic, self._annotate = ui, logic, annotate
+        self._choose_volume = choose_volume
         self._queue: LabelQueue | None = None
         self._current: SeriesToLabel | None = None
         self._passed: tuple[str, ...] = ()
         self._tip = ui.queueLabel.toolTip
         self._volume: Any = None
+        self._files: Mapping[str, Path] = {}
+        self._saved: Mapping[str, int] = {}
         ui.queueSource.currentIndexChanged.connect(self._forget)
         ui.queueFolder.textChanged.connect(self._forget)
         ui.queueBrowse.clicked.connect(self._browse)
         ui.nextButton.clicked.connect(self._press)
-        annotate.changed.connect(self._save)
+        annotate.changed.connect(self._save_change)
         show_text(ui.queueLabel, "")
 
     def stop(self) -> None:
@@ -50,23 +58,27 @@ class QueueBox(Section):
         Series that cannot be used are passed over and named below the button.
 
         Raises:
-            InputError: if there is none.
+            InputError: if there is none, or the landmarks of the one before cannot be saved.
         """
         if self._queue is None:
             self._queue = self._make_queue()
-        if self._annotate.has_landmarks:  # perhaps moved while the panel was hidden
-            self._save()
+        self._save()
         try:
             series, scan, self._passed = self._queue.read_next(self._current)
         except InputError:
             self._show_progress()
             raise
-        self._remove_volume()
+        before = self._volume
+        if before is not None:
+            before.SetName(before.GetID())  # the next may have its name
         volume = add_scan(scan, scan.series.description if scan.series else series.uid)
-        self._annotate.known_files = {one.sop_instance_uid: one.file for one in scan.slices}
-        self._current, self._volume = series, volume
-        self._choose_volume(volume)
+        self._files = {one.sop_instance_uid: one.file for one in scan.slices}
+        self._annotate.known_files = self._files
+        self._current, self._volume, self._saved = series, volume, {}
+        self._choose_volume(volume)  # before there is none, which would end the annotation
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        if before is not None:
+            self._logic.removeVolume(before)
         self._show_progress()
 
     def _make_queue(self) -> LabelQueue:
@@ -77,20 +89,29 @@ class QueueBox(Section):
         return LabelQueue.of_folder(Path(self._ui.queueFolder.text))
 
     def _save(self) -> None:
-        if self._current is None or self._annotate.volume is not self._volume:
+        """Save the landmarks of the queue's volume, if they differ from those saved last.
+
+        Whatever volume the panel shows, and also if they were changed while it was hidden.
+
+        Raises:
+            InputError: if they contradict anatomy, or the file cannot be written.
+        """
+        if self._current is None or self._volume.GetScene() is None:
             return
+        annotation = self._logic.annotation
+        found = annotation.landmarks(self._volume)
+        numbers = {name: place.number for name, place in found.items()}
+        if numbers != self._saved:
+            annotation.saveAnnotation(self._volume, self._current.annotation, self._files)
+            self._saved = numbers
+
+    def _save_change(self) -> None:
         try:
-            self._annotate.save(self._current.annotation)
+            self._save()
         except InputError as problem:
             show_text(self._ui.queueLabel, _("Not saved: {problem}").format(problem=problem))
         else:
             self._show_progress()
-
-    def _remove_volume(self) -> None:
-        if self._volume is not None and self._volume.GetScene() is not None:
-            self._annotate.remove_markups(self._volume)
-            slicer.mrmlScene.RemoveNode(self._volume)
-        self._volume = None
 
     def _press(self, *_arguments: Any) -> None:
         with shown_errors(), slicer.util.WaitCursor():

@@ -55,19 +55,36 @@ class AnnotationLogic:
         return landmark_points.find_points(volumeNode)
 
     def useMarkups(self, volumeNode: Any, markupsNode: Any) -> None:
-        """Make the control points of a markups node the landmarks of a volume, by their labels.
+        """Make the landmarks of a volume those of a markups node, by their labels, in one change.
 
-        Points keep their place in the world; those whose label is no landmark are left alone. A
-        markups node that the volume had before stays in the scene as an ordinary one.
+        They lie where its control points lie in the world. The node itself is not changed.
 
         Raises:
-            InputError: if two points have the name of the same landmark.
+            InputError: if two points have the name of the same landmark; nothing is changed then.
         """
         slices = self.slices(volumeNode)
-        before = self.markupsNode(volumeNode)
-        landmark_points.adopt_points(markupsNode, slices)
-        if before is not None and before is not markupsNode:
-            before.RemoveNodeReferenceIDs(landmark_points.VOLUME_ROLE)
+        new = landmark_points.find_places(markupsNode, slices)
+        self._change(slices, lambda places: new)
+
+    def saveMarkups(self, volumeNode: Any, file: Path) -> None:
+        """Write the landmarks of a volume as a `.mrk.json` file, where they lie in the world.
+
+        Raises:
+            InputError: if there are none, or the file cannot be written.
+        """
+        node = self.markupsNode(volumeNode)
+        if node is None:
+            raise InputError(f"{volumeNode.GetName()} has no landmarks to save: set one first.")
+        landmark_points.follow(node, self.slices(volumeNode))
+        landmark_points.write_markups(node, file)
+
+    def loadMarkups(self, volumeNode: Any, file: Path) -> None:
+        """Make the landmarks of a volume those of a `.mrk.json` file, see `useMarkups`.
+
+        Raises:
+            InputError: if it is no such file, or as `useMarkups`.
+        """
+        self.useMarkups(volumeNode, landmark_points.read_markups(file))
 
     def landmarks(self, volumeNode: Any) -> dict[str, LandmarkSlice]:
         """Return the slice of each landmark that is set, from head to feet.

@@ -51,25 +51,10 @@ def add_points(volume_node: Any) -> Any:
     node = add_node(volume_node.GetScene(), "MarkupsFiducial", name)
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
-    adopt_points(node, VolumeSlices.of(volume_node))
+    node.SetNodeReferenceID(VOLUME_ROLE, volume_node.GetID())
+    follow(node, VolumeSlices.of(volume_node))
     place_beside(volume_node, node)
     return node
-
-
-def adopt_points(node: Any, slices: VolumeSlices) -> None:
-    """Make a markups node annotate a volume; its points stay where they are in the world.
-
-    Raises:
-        InputError: if two points have the name of the same landmark.
-    """
-    for name, count in Counter(map(node.GetNthControlPointLabel, _indices(node))).items():
-        if count > 1:
-            raise InputError(
-                f"{node.GetName()} holds {count} points {name}: keep one of them and try again."
-            )
-    node.SetNodeReferenceID(VOLUME_ROLE, slices.node.GetID())
-    node.RemoveAttribute(_GRID)
-    follow(node, slices)
 
 
 def follow(node: Any, slices: VolumeSlices) -> None:
@@ -118,6 +103,60 @@ def read_places(node: Any, slices: VolumeSlices) -> dict[str, tuple[float, float
     }
 
 
+def find_places(node: Any, slices: VolumeSlices) -> dict[str, tuple[float, float, float]]:
+    """Return the voxels at which the landmarks of any markups node lie in the world.
+
+    Raises:
+        InputError: if two points have the name of the same landmark.
+    """
+    for name, count in Counter(map(node.GetNthControlPointLabel, _indices(node))).items():
+        if count > 1:
+            raise InputError(
+                f"{node.GetName()} holds {count} points {name}: keep one of them and try again."
+            )
+    return {
+        node.GetNthControlPointLabel(index): _rounded(
+            slices.to_ijk(slices.from_world(node.GetNthControlPointPositionWorld(index)))
+        )
+        for index in _indices(node)
+    }
+
+
+def read_markups(file: Path) -> Any:
+    """Read a `.mrk.json` file as a markups node outside the scene.
+
+    Raises:
+        InputError: if it is not one.
+    """
+    node = slicer.vtkMRMLMarkupsFiducialNode()
+    node.SetName(str(file))
+    if not _storage(file).ReadData(node):
+        raise InputError(f"{file} is not a file of point markups: choose another.")
+    return node
+
+
+def write_markups(node: Any, file: Path) -> None:
+    """Write the points of a markups node to a `.mrk.json` file, where they lie in the world.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    copy = slicer.vtkMRMLMarkupsFiducialNode()
+    copy.CopyContent(node)
+    for index in range(node.GetNumberOfControlPoints()):
+        if node.GetNthControlPointPositionStatus(index) == node.PositionDefined:
+            position = node.GetNthControlPointPositionWorld(index)
+            copy.SetNthControlPointPosition(index, *position)
+    if not _storage(file).WriteData(copy):
+        raise InputError(f"{file} cannot be written: choose another folder.")
+
+
+def _storage(file: Path) -> Any:
+    storage = slicer.vtkMRMLMarkupsJsonStorageNode()
+    storage.SetFileName(str(file))
+    return storage
+
+
 def write_places(node: Any, slices: VolumeSlices, places: Places) -> None:
     """Make the points mark these voxels, and no others; points that are no landmarks stay."""
     with slicer.util.NodeModify(node):
@@ -150,7 +189,10 @@ def _indices(node: Any) -> list[int]:
 
 
 def _ijk(node: Any, index: int, slices: VolumeSlices) -> tuple[float, float, float]:
-    ijk: NDArray[np.float64] = slices.to_ijk(node.GetNthControlPointPosition(index))
+    return _rounded(slices.to_ijk(node.GetNthControlPointPosition(index)))
+
+
+def _rounded(ijk: NDArray[np.float64]) -> tuple[float, float, float]:
     i, j, k = ijk.round(6).tolist()
     return i, j, k
 

@@ -172,6 +172,17 @@ class CTSliceToolsLogic:
         heights = {name: place.z_mm for name, place in found.items()}
         self.annotation.setLandmarksAtZ(volumeNode, heights)
 
+    def removeVolume(self, volumeNode: Any) -> None:
+        """Remove a volume with its landmarks and its prediction, unless it is gone already."""
+        if volumeNode.GetScene() is None:
+            return
+        nodes = self.predictionNodes(volumeNode)
+        if nodes is not None:
+            prediction_nodes.remove_prediction(nodes)
+        for node in (self.annotation.markupsNode(volumeNode), volumeNode):
+            if node is not None:
+                self.scene.RemoveNode(node)
+
     def _show(self, volumeNode: Any, prediction: ScanPrediction) -> PredictionNodes:
         earlier = self.predictionNodes(volumeNode)
         snapshot = Snapshot(self.scene)

@@ -7,7 +7,7 @@ of the world in mm, which is also the offset of an axial slice view.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import (
     VolumeSlices,
     add_node,
     ijk_to_world,
+    middles_of_grid,
     place_beside,
 )
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
@@ -74,6 +75,7 @@ class PredictionNodes:
 
 def add_prediction(volume_node: Any, prediction: ScanPrediction) -> PredictionNodes:
     """Add the nodes of a prediction to the scene, beside the volume it is of."""
+    prediction = _at_stored_slices(volume_node, prediction)
     scene = volume_node.GetScene()
 
     def add(kind: str, what: str) -> Any:
@@ -116,6 +118,27 @@ def add_prediction(volume_node: Any, prediction: ScanPrediction) -> PredictionNo
             nodes.table.SetNodeReferenceID(_ROLE.format(name), node.GetID())
         place_beside(volume_node, node)
     return nodes
+
+
+def _at_stored_slices(volume_node: Any, prediction: ScanPrediction) -> ScanPrediction:
+    """Give slices the heights that they were stored at, which a tilted gantry moves in the grid."""
+    try:
+        slices = VolumeSlices.of(volume_node)
+    except InputError:
+        return prediction
+    grid = replace(slices, middles=middles_of_grid(slices.size, slices.axis)).world_z_mm()
+    z_mm, then = slices.world_z_mm(), np.array([one.z_mm for one in prediction.slices])
+    if grid.shape != then.shape or not np.allclose(grid, then, atol=_SAME_MM):
+        return prediction
+    if np.allclose(grid, z_mm, atol=_SAME_MM):
+        return prediction
+    raw = np.interp(z_mm, then, [one.raw for one in prediction.slices])
+    location = prediction.fit.location_at(z_mm)
+    stored = tuple(
+        replace(one, z_mm=float(z), raw=float(judged), location=float(at))
+        for one, z, judged, at in zip(prediction.slices, z_mm, raw, location, strict=True)
+    )
+    return replace(prediction, slices=stored)
 
 
 def find_prediction(volume_node: Any) -> PredictionNodes | None:
