@@ -229,8 +229,13 @@ def test_results_of_a_run_are_written_later(scan: CTScan, tmp_path: Path) -> Non
     record = RECORD | {"input": {"source": str(scan.source), "series": series}}
     record["parameters"] = RECORD["parameters"] | {"clinical_data": {"age": 64, "sex": "female"}}
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    for one in scan.slices:
+        image = pydicom.dcmread(one.file)
+        image.AccessionNumber = "A" * 17
+        image.save_as(one.file)
     done = CliRunner().invoke(cli.app, ["export-dicom", str(folder)])
     assert done.exit_code == 0, done.output
+    assert "Note: The Accession Number of the series violates the DICOM standard" in done.output
     assert all(name in done.output for name in (*DICOM_NAMES, DICOM_KEY_IMAGES))
     assert measures(groups(folder / DICOM_REPORT)[2])[VOLUME][0] == rows[0].volume_mm3
     assert "PanCan" in str(pydicom.dcmread(folder / DICOM_REPORT)), "it lacks the clinical data"

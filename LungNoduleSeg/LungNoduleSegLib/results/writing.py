@@ -103,7 +103,7 @@ def write_dicom_of_run(
     output: Path | None = None,
     progress: ProgressCallback = silent,
     labelmap: bool = False,
-) -> None:
+) -> tuple[str, ...]:
     """Write the DICOM files of a run without them.
 
     Args:
@@ -111,6 +111,9 @@ def write_dicom_of_run(
         output: folder for the files; None for that of the run.
         progress: of the reading.
         labelmap: see `make_segmentation`.
+
+    Returns:
+        See `DicomSource.notes`.
 
     Raises:
         InputError: as `read_run`, `risk_of`, `read_dicom_source` and `write_dicom` do.
@@ -129,6 +132,7 @@ def write_dicom_of_run(
         risk_of(run),
         labelmap=labelmap,
     )
+    return source.notes
 
 
 def replace_facts(folder: Path, data: ClinicalData, progress: ProgressCallback = silent) -> None:
