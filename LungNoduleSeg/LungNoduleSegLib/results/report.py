@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -311,9 +312,10 @@ def _card(maker: PictureMaker, nodule: Nodule, hu: sitk.Image, scan: CTScan) -> 
 
 
 def _shown(hu: sitk.Image, scan: CTScan, k: int) -> str:
-    """Name an axial slice by its z and, if the input is axial, its slice number."""
+    """Name an axial slice by its z and, if it is one of the input's, its slice number."""
     middle = hu.TransformIndexToPhysicalPoint((hu.GetWidth() // 2, hu.GetHeight() // 2, k))
     height = f"z {middle[2]:.1f} mm"
-    if abs(scan.image.GetDirection()[8]) < 0.9:
+    axes = (np.reshape(image.GetDirection(), (3, 3))[:, 2] for image in (hu, scan.image))
+    if abs(np.dot(*axes)) < 0.9999:
         return height
     return f"slice {scan.image.TransformPhysicalPointToIndex(middle)[2]}, {height}"
