@@ -395,7 +395,10 @@ def test_sizes_are_those_that_were_assessed_and_their_intervals_have_units(
     )
     given = {"kind": NoduleKind.SOLID, "longest_mm": 16.0, "perpendicular_mm": 14.0}
     clinical = ClinicalData(nodules={3: given})
-    rows = [part_solid, replace(three, diameter_pm_mm=0.5, mean_diameter_pm_mm=0.4)]
+    rows = [
+        part_solid,
+        replace(part_solid, id=3, side=three.side, diameter_pm_mm=0.5, mean_diameter_pm_mm=0.4),
+    ]
     risk = ScanRisk(clinical.patient, assess_scan(rows, lungs, clinical))
     write_dicom(tmp_path, read_dicom_source(scan), lungs, labels, rows, RECORD, risk)
     check_modules(pydicom.dcmread(tmp_path / DICOM_REPORT))
@@ -419,6 +422,7 @@ def test_sizes_are_those_that_were_assessed_and_their_intervals_have_units(
         assert (entered[code].value, entered[code].method) == (size, BY_READER)
         assert not uncertainties(entered[code])
     assert {SHOWN_VOLUME[1], VOLUME[1]}.isdisjoint(entered), "of the outline that was wrong"
+    assert SOLID_COMPONENT.value not in entered, "a solid nodule has none"
     _, corrected = groups(tmp_path / DICOM_REPORT)[2:]
     (kind,) = corrected.get_qualitative_evaluations(name=codes.DCM.OpacityDescriptor)
     assert kind.value == KINDS[NoduleKind.SOLID]
