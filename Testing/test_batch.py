@@ -42,7 +42,16 @@ from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
-from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, REPORT, TABLE, result_names
+from LungNoduleSegLib.results.reading import (
+    DICOM_NAMES,
+    LUNGS,
+    NODULES,
+    RECORD,
+    REPORT,
+    TABLE,
+    result_names,
+)
+from LungNoduleSegLib.results.writing import write_dicom_of_run
 
 SIZE = (96, 96, 40)
 SPACING = (3.7, 3.7, 7.5)
@@ -251,6 +260,33 @@ def test_facts_that_change_are_used_without_running_the_networks(
     listed.write_text("path,facts\none/deep,\ntwo/volume.nrrd,\n")
     run_batch(listed, output, options)
     assert table(output) == {"deep": before, "volume.nrrd": volume}
+
+
+def test_facts_that_change_reach_the_dicom_report_too(
+    scans: Path, options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_is_dask_installed", lambda: False)
+    output, listed = tmp_path / "out", scans / "list.csv"
+    listed.write_text("path,facts\none/deep,\n")
+    run_batch(listed, output, options)
+    folder = output / table(output)["deep"]["results"]
+    write_dicom_of_run(folder)
+    segmentation, earlier = (pydicom.dcmread(folder / name) for name in DICOM_NAMES)
+    assert "PanCan" not in str(earlier)
+
+    (scans / "facts.json").write_text(json.dumps(FACTS))
+    listed.write_text("path,facts\none/deep,facts.json\n")
+    assert not run_batch(listed, output, options).errors
+    same, report = (pydicom.dcmread(folder / name) for name in DICOM_NAMES)
+    assert "PanCan" in str(report)
+    assert same == segmentation and segmentation.SOPInstanceUID in str(report)
+    assert report.SOPInstanceUID != earlier.SOPInstanceUID
+
+    (folder / DICOM_NAMES[0]).write_bytes(b"")
+    (scans / "facts.json").write_text(json.dumps(FACTS | {"age": 80}))
+    (problem,) = run_batch(listed, output, options).errors.values()
+    assert "segmentation.dcm is missing, damaged or lacks a nodule" in problem
+    assert json.loads((folder / RECORD).read_text())["parameters"]["clinical_data"] == FACTS
 
 
 def test_a_batch_killed_while_facts_change_leaves_no_row_of_the_old_ones(

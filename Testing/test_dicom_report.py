@@ -229,8 +229,13 @@ def test_results_of_a_run_are_written_later(scan: CTScan, tmp_path: Path) -> Non
     record = RECORD | {"input": {"source": str(scan.source), "series": series}}
     record["parameters"] = RECORD["parameters"] | {"clinical_data": {"age": 64, "sex": "female"}}
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    for one in scan.slices:
+        image = pydicom.dcmread(one.file)
+        image.AccessionNumber = "A" * 17
+        image.save_as(one.file)
     done = CliRunner().invoke(cli.app, ["export-dicom", str(folder)])
     assert done.exit_code == 0, done.output
+    assert "Note: The Accession Number of the series violates the DICOM standard" in done.output
     assert all(name in done.output for name in (*DICOM_NAMES, DICOM_KEY_IMAGES))
     assert measures(groups(folder / DICOM_REPORT)[2])[VOLUME][0] == rows[0].volume_mm3
     assert "PanCan" in str(pydicom.dcmread(folder / DICOM_REPORT)), "it lacks the clinical data"
@@ -390,7 +395,10 @@ def test_sizes_are_those_that_were_assessed_and_their_intervals_have_units(
     )
     given = {"kind": NoduleKind.SOLID, "longest_mm": 16.0, "perpendicular_mm": 14.0}
     clinical = ClinicalData(nodules={3: given})
-    rows = [part_solid, replace(three, diameter_pm_mm=0.5, mean_diameter_pm_mm=0.4)]
+    rows = [
+        part_solid,
+        replace(part_solid, id=3, side=three.side, diameter_pm_mm=0.5, mean_diameter_pm_mm=0.4),
+    ]
     risk = ScanRisk(clinical.patient, assess_scan(rows, lungs, clinical))
     write_dicom(tmp_path, read_dicom_source(scan), lungs, labels, rows, RECORD, risk)
     check_modules(pydicom.dcmread(tmp_path / DICOM_REPORT))
@@ -414,6 +422,7 @@ def test_sizes_are_those_that_were_assessed_and_their_intervals_have_units(
         assert (entered[code].value, entered[code].method) == (size, BY_READER)
         assert not uncertainties(entered[code])
     assert {SHOWN_VOLUME[1], VOLUME[1]}.isdisjoint(entered), "of the outline that was wrong"
+    assert SOLID_COMPONENT.value not in entered, "a solid nodule has none"
     _, corrected = groups(tmp_path / DICOM_REPORT)[2:]
     (kind,) = corrected.get_qualitative_evaluations(name=codes.DCM.OpacityDescriptor)
     assert kind.value == KINDS[NoduleKind.SOLID]

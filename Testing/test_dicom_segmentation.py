@@ -338,6 +338,7 @@ def test_what_cannot_be_referred_to_is_refused_in_one_sentence(tmp_path: Path) -
         ("PatientBirthDate", "19810231"),
         ("PatientName", "A^B^C^D^E^F"),
         ("PatientID", "x" * 70),
+        ("PatientID", "A\\B"),
         ("AccessionNumber", "1" * 20),
         ("StudyDate", "ANONYMIZED"),
         ("StudyTime", "12:30:11"),
@@ -360,6 +361,31 @@ def test_values_that_break_the_standard_are_left_empty_with_a_note(
         assert not made.get(keyword)
         assert "InstitutionName" not in made and not made.ReferringPhysicianName
         assert b"Clinic" not in (tmp_path / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientName", "Yamada^Tarou=山田\u3000太郎"),
+        ("PatientName", "Van\u00a0den Berg^An"),
+        ("PatientName", "Nima\u200cReza^Amir"),
+        ("PatientID", "12\u00a034\u3000"),
+    ],
+)
+def test_names_and_numbers_keep_the_spaces_of_any_script(
+    tmp_path: Path, keyword: str, value: str
+) -> None:
+    def edit(image: Dataset, _: int) -> None:
+        image.SpecificCharacterSet = "ISO_IR 192"
+        setattr(image, keyword, value)
+
+    scan = scan_of(tmp_path / "ct", files.AXIAL, edit=edit)
+    assert read_dicom_source(scan).notes == ()
+    written(tmp_path / "out", scan)
+    for name in DICOM_NAMES:
+        assert str(pydicom.dcmread(tmp_path / "out" / name).get(keyword)) == value
+    if keyword == "PatientID":
+        assert scan.series and scan.series.patient_id == value
 
 
 def test_external_lungs_name_no_file(tmp_path: Path) -> None:

@@ -184,6 +184,14 @@ def test_text_in_an_odd_character_set_and_private_tags(tmp_path: Path) -> None:
     assert_in_place(read_ct(tmp_path).image)
 
 
+def test_several_values_read_as_one_text(tmp_path: Path) -> None:
+    def edit(image: Dataset, k: int) -> None:
+        image.SeriesDescription = ["THORAX", "1.0\x1b[31m"]
+
+    files.write_series(tmp_path, edit=edit)
+    assert list_series(tmp_path)[0].description == "THORAX\\1.0 [31m"
+
+
 @pytest.mark.parametrize("name", PATIENT_ORIENTATIONS)
 def test_enhanced_multi_frame(tmp_path: Path, name: str) -> None:
     orientation = PATIENT_ORIENTATIONS[name]

@@ -185,7 +185,7 @@ def test_every_location_is_in_one_range(locations: list[float]) -> None:
 
 
 def test_annotated_series_on_the_command_line(tmp_path: Path, reader: Path) -> None:
-    series = tmp_path / "data" / "P1" / "S1"
+    series = tmp_path / "data" / "P ${ID}_${DATE}" / "S1"
     names = write_coded_series(series, name="{k:03}.dcm")
     z_of = dict(zip([file.name for file in names], np.arange(-340, -9, 3), strict=True))
     chosen = ("T1", "Aortic arch", "Right dome of diaphragm", "L1")

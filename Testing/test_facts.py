@@ -117,7 +117,21 @@ def test_fleischner_counts_solid_and_subsolid_nodules_apart() -> None:
     assert "multiple solid" in fleischner(one, low).category
     for corrected in (one.corrected(count=4), one.corrected(kind=subsolid)):
         assert fleischner(corrected, low).missing == (LABELS["count_alike"],)
+    assert one.corrected(kind=subsolid).count_alike is None
+    assert ground_glass.corrected(kind=NoduleKind.PART_SOLID).count_alike == 1
+    assert one.corrected(kind=solid).count_alike == 2, "nothing was corrected"
+    entered = one.corrected(kind=subsolid, count_alike=4)
+    assert "multiple non-solid" in fleischner(entered, low).category
     assert "single solid" in fleischner(one.corrected(count=1), low).category
+
+
+def test_a_nodule_that_is_not_part_solid_has_no_measured_solid_component() -> None:
+    row = replace(table_row(0, kind=NoduleKind.PART_SOLID), solid_mm=4.0)
+    (facts,) = measured_facts([row])
+    for kind in set(NoduleKind) - {NoduleKind.PART_SOLID}:
+        assert facts.corrected(kind=kind).solid_component_mm is None
+        assert facts.corrected(kind=kind, solid_component_mm=3.0).solid_component_mm == 3
+    assert facts.corrected(kind=NoduleKind.PART_SOLID).solid_component_mm == 4
 
 
 def test_measured_facts_and_corrections_are_kept_apart() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
 
 import slicer_host
@@ -480,7 +481,18 @@ class TestResults(ResultsTest):
 
     @unittest.skipIf(slicer_host.is_real(), "the user's own database is left alone")
     def test_dicom_of_a_volume_from_the_database(self) -> None:
-        slicer.dicomDatabase.add_folder(phantom_folder() / "dicom")
+        with tempfile.TemporaryDirectory() as named:
+            scan = Path(named)
+            for file in (phantom_folder() / "dicom").iterdir():
+                image = pydicom.dcmread(file)
+                image.PatientID = "X" * 65
+                image.save_as(scan / file.name)
+            self.save_dicom_of(scan)
+        self.assertIn("\nThe Patient ID of the series violates the DICOM", self.ui.outputLabel.text)
+
+    def save_dicom_of(self, scan: Path) -> None:
+        """Save the DICOM files of the volume, which the database has from a folder."""
+        slicer.dicomDatabase.add_folder(scan)
         self.addCleanup(slicer.dicomDatabase.clear)
         (patient,) = slicer.dicomDatabase.patients()
         (study,) = slicer.dicomDatabase.studiesForPatient(patient)

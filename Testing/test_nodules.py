@@ -28,6 +28,7 @@ from LungNoduleSegLib.nodules.table import (
     Outline,
     Plane,
     Side,
+    mean_axial_mm,
     read_nodules_csv,
     write_nodules_csv,
 )
@@ -427,11 +428,23 @@ def possible(name: str, kind: Any) -> Any:
     return numbers if kind is float else st.none() | numbers
 
 
-nodule_rows = st.builds(
-    Nodule, **{name: possible(name, kind) for name, kind in get_type_hints(Nodule).items()}
-).map(
-    lambda one: replace(
-        one, diameter_mm=max(one.diameter_mm, one.perpendicular_mm, one.solid_mm or 0)
+nodule_rows = (
+    st.builds(
+        Nodule, **{name: possible(name, kind) for name, kind in get_type_hints(Nodule).items()}
+    )
+    .map(
+        lambda one: replace(
+            one, diameter_mm=max(one.diameter_mm, one.perpendicular_mm, one.solid_mm or 0)
+        )
+    )
+    .map(
+        lambda one: replace(
+            one,
+            mean_diameter_mm=None
+            if one.mean_diameter_mm is None
+            else mean_axial_mm(one.diameter_mm, one.perpendicular_mm),
+            volume_mm3=np.pi / 6 * one.equivalent_diameter_mm**3 or 1e-300,
+        )
     )
 )
 
@@ -444,6 +457,25 @@ def test_csv_returns_every_number_exactly(
     write_nodules_csv(path, nodules)
     assert read_nodules_csv(path) == nodules
     assert path.read_text(encoding="utf-8").splitlines()[0] == ",".join(COLUMNS)
+
+
+def test_sizes_that_were_corrected_fit_together_again(tmp_path: Path) -> None:
+    (nodule,) = Scene().draw(ball((30, 40, 30), 10)).find().nodules
+    assert None not in (nodule.mean_diameter_pm_mm, nodule.volume_pm_mm3)
+    path = tmp_path / "diameters.csv"
+    write_nodules_csv(path, [replace(nodule, diameter_mm=16.0, perpendicular_mm=14.0)])
+    (corrected,) = read_nodules_csv(path)
+    assert corrected.mean_diameter_mm == 15
+    assert corrected.diameter_pm_mm is corrected.perpendicular_pm_mm is None
+    assert corrected.mean_diameter_pm_mm is None
+    assert corrected.volume_pm_mm3 == nodule.volume_pm_mm3
+    path = tmp_path / "volume.csv"
+    write_nodules_csv(path, [replace(nodule, volume_mm3=1767.1)])
+    (corrected,) = read_nodules_csv(path)
+    assert corrected.equivalent_diameter_mm == pytest.approx(15, abs=0.001)
+    assert corrected.volume_pm_mm3 is None
+    assert corrected.diameter_pm_mm == nodule.diameter_pm_mm
+    assert corrected.mean_diameter_mm == nodule.mean_diameter_mm
 
 
 def test_every_field_is_described() -> None:

@@ -193,6 +193,17 @@ def test_slices_are_numbered_as_in_the_input(tmp_path: Path) -> None:
     assert "Longest diameter: z 136.0 mm" in words(sagittal)
 
 
+def test_no_slice_is_named_where_oblique_ones_were_resampled(tmp_path: Path) -> None:
+    case = Case()
+    turned = sitk.Image(case.scan.image)
+    sine, cosine = np.sin(np.radians(20)), np.cos(np.radians(20))
+    turned.SetDirection([1, 0, 0, 0, cosine, -sine, 0, sine, cosine])
+    case.scan = replace(case.scan, image=turned)
+    page = words(case.report(tmp_path))
+    assert "Longest diameter: z 136.0 mm" in page
+    assert not re.search(r"[Ss]lice \d+, z", page)
+
+
 def test_pictures_show_the_slice_with_lines_in_place() -> None:
     case = Case()
     maker = PictureMaker(case.hu, case.lungs, case.findings)

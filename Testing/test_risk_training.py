@@ -18,7 +18,14 @@ from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import SCAN_FEATURES, SLICE_FEATURES, ScanFeatures, Source
 from LungNoduleSegLib.risk.prediction import predict_risk, to_text
 from LungNoduleSegLib.risk.risk_models import Algorithm, load_risk_model
-from LungNoduleSegLib.risk.scores import Scores, baselines, correlated_groups, score_report
+from LungNoduleSegLib.risk.scores import (
+    Importance,
+    Scores,
+    baselines,
+    correlated_groups,
+    plot_importance,
+    score_report,
+)
 from LungNoduleSegLib.risk.training import (
     RESULT_NAMES,
     RiskTrainingPlan,
@@ -103,6 +110,11 @@ def test_the_same_tables_give_the_same_report_and_every_file_is_there(
             assert min(picture.size) > 300
     with pytest.raises(InputError, match="already holds"):
         train_risk(*tables, output)
+
+
+def test_features_are_named_in_the_plot_as_they_are(tmp_path: Path) -> None:
+    plot_importance(tmp_path / "i.png", {"Forest": [Importance(("a ${ID}_${DATE}",), 0.1, 0.01)]})
+    assert (tmp_path / "i.png").exists()
 
 
 def test_no_patient_is_predicted_by_a_model_that_knew_them(tmp_path: Path) -> None:

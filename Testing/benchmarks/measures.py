@@ -33,10 +33,10 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.nodules.measures import axial_diameters, sphere_diameter
+from LungNoduleSegLib.nodules.measures import axial_diameters
 from LungNoduleSegLib.nodules.outline import refine_outline
 from LungNoduleSegLib.nodules.region_growing import grow_nodule
-from LungNoduleSegLib.nodules.table import NoduleKind
+from LungNoduleSegLib.nodules.table import NoduleKind, sphere_diameter
 from LungNoduleSegLib.nodules.uncertainty import measurement_interval
 from LungNoduleSegLib.phantom.chest import Place
 from LungNoduleSegLib.phantom.crops import CropSpec, Kernel, Trial, measure_trials

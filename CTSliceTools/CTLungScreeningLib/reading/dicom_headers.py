@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import pydicom
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from CTLungScreeningLib.errors import InputError, counted
@@ -126,14 +128,20 @@ def value_of(header: Dataset, keyword: str) -> Any:
         return None
 
 
-def text_of(header: Dataset, keyword: str) -> str:
-    """The text of an attribute without control characters, which no terminal or log shall see.
+def whole_text(header: Dataset, keyword: str) -> str:
+    """The text of an attribute as it is, with backslashes between several values, as in the file.
 
     It is empty if the attribute is missing or damaged.
     """
     value = value_of(header, keyword)
-    text = "" if value is None else str(value)
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+    values = value if isinstance(value, MultiValue) else [] if value is None else [value]
+    return "\\".join(map(str, values))
+
+
+def text_of(header: Dataset, keyword: str) -> str:
+    """`whole_text` without control characters, which no terminal or log shall see."""
+    text = whole_text(header, keyword)
+    return "".join(c if c.isprintable() or category(c) == "Zs" else " " for c in text).strip(" ")
 
 
 def printable(error: object) -> str:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.plots import plain_text
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from CTSliceToolsLib.localizer.evaluation import (
     RANGE,
@@ -72,6 +73,7 @@ def plot_curves(path: Path, epochs: Sequence[Mapping[str, float]]) -> None:
     _save(figure, path)
 
 
+@plain_text()
 def plot_evaluation(folder: Path, evaluations: Sequence[Evaluation]) -> None:
     """Draw the plots of an evaluation into new PNG files in a folder.
 
@@ -204,6 +206,7 @@ def _save(figure: Figure, path: Path) -> None:
 RAW, FIT, LANDMARK = "#8c8c8c", "#0072b2", "#d55e00"
 
 
+@plain_text()
 def plot_prediction(path: Path, prediction: ScanPrediction) -> None:
     """Draw raw and scan-consistent locations, and the landmarks, into a PNG file.
 

@@ -13,7 +13,7 @@ import numpy as np
 from CTLungScreeningLib import csv_files, software_versions
 from CTLungScreeningLib.engine import PACKAGES as ENGINES
 from CTLungScreeningLib.engine import Device
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import (
     json_text,
     new_file,
@@ -383,8 +383,10 @@ def _predict_one(
         require_new(output, plot)
         prediction = predict_scan(scan.read(progress), model, progress, device)
         write_prediction(output, prediction, plot)
-    except InputError as error:
-        return PredictionOutcome(scan, output, problem=str(error))
+    except (Cancelled, OSError, MemoryError):
+        raise
+    except Exception as error:  # a problem of one scan must not stop the others
+        return PredictionOutcome(scan, output, problem=sentence_of(error))
     fit = prediction.fit
     return PredictionOutcome(scan, output, True, fit.residual_mm, fit.warnings)
 

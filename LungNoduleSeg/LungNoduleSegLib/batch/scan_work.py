@@ -181,7 +181,7 @@ def run_job(job: Job, progress: ProgressCallback = silent) -> ScanRow:
         if not is_run(job.folder):
             _run(job, clinical_data, progress)
         elif not has_its_facts(job):
-            from LungNoduleSegLib.results.report import replace_facts  # noqa: PLC0415 - as in _run
+            from LungNoduleSegLib.results.writing import replace_facts  # noqa: PLC0415 - as in _run
 
             replace_facts(job.folder, clinical_data, progress)
         return _row(job, clinical_data)

@@ -177,10 +177,10 @@ def export_dicom(
         from LungNoduleSegLib.results.reading import dicom_files  # noqa: PLC0415
         from LungNoduleSegLib.results.writing import write_dicom_of_run  # noqa: PLC0415
 
-        write_dicom_of_run(results, output, shows, labelmap)
+        notes = write_dicom_of_run(results, output, shows, labelmap)
         folder = output or results
         names = ", ".join(file.name for file in dicom_files(folder))
-        shows.emit({"output": str(folder)}, f"{names} are in {folder}")
+        shows.emit({"output": str(folder), "notes": notes}, f"{names} are in {folder}", notes)
 
 
 def unpack(

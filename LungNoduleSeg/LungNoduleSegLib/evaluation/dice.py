@@ -25,7 +25,7 @@ from LungNoduleSegLib.evaluation.masks import find_pairs, is_stack, read_pair, r
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod, lung_volumes_ml
 from LungNoduleSegLib.lungs.programs import require_method
 from LungNoduleSegLib.lungs.segmentation import read_lungs, segment_lungs
-from LungNoduleSegLib.nodules.measures import sphere_diameter
+from LungNoduleSegLib.nodules.table import sphere_diameter
 
 SMOOTH = 1.0
 """Smoothing term of a slice's coefficient in the Data Science Bowl 2017 tutorial."""

@@ -19,8 +19,7 @@ from LungNoduleSegLib.lesions import (
     random_lesion,
 )
 from LungNoduleSegLib.network.transplants import NoduleCube, transplant
-from LungNoduleSegLib.nodules.measures import sphere_diameter
-from LungNoduleSegLib.nodules.table import NoduleKind, Place
+from LungNoduleSegLib.nodules.table import NoduleKind, Place, sphere_diameter
 
 CLEARANCE_MM = 5.0
 """Distance between lesions, in addition to a quarter of their radii for spikes."""

@@ -13,8 +13,8 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import Box, box_between, grown, in_crop
 from LungNoduleSegLib.lungs.labels import LOBES, Lobe
 from LungNoduleSegLib.nodules.marks import down_to_half, steps_of
-from LungNoduleSegLib.nodules.measures import NoduleMeter, sphere_diameter
-from LungNoduleSegLib.nodules.table import Nodule
+from LungNoduleSegLib.nodules.measures import NoduleMeter
+from LungNoduleSegLib.nodules.table import Nodule, sphere_diameter
 
 MAX_NODULES = np.iinfo(np.uint16).max
 """Maximum number of labels in the label image."""

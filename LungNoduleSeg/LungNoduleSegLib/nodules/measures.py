@@ -26,6 +26,7 @@ from LungNoduleSegLib.nodules.table import (
     Outline,
     Plane,
     mean_axial_mm,
+    sphere_diameter,
 )
 from LungNoduleSegLib.nodules.uncertainty import measurement_interval
 from LungNoduleSegLib.nodules.wall import LungBorder
@@ -289,11 +290,6 @@ def _kind(hu: NDArray[Any], outline: NoduleOutline, spacing: NDArray[np.float64]
     if outline.image is None or kind in (NoduleKind.CALCIFIED, NoduleKind.NON_SOLID):
         return kind
     return NoduleKind.SOLID if outline.image.solid is None else NoduleKind.PART_SOLID
-
-
-def sphere_diameter(volume_mm3: Any) -> Any:
-    """Diameter (mm) of the sphere of a volume (mm³), of any shape."""
-    return np.cbrt(6 * volume_mm3 / np.pi)
 
 
 def outlines(mask: NDArray[np.bool_] | NDArray[np.float32]) -> list[Points]:

@@ -3,12 +3,14 @@
 import csv
 import math
 from collections.abc import Iterable
-from dataclasses import MISSING, astuple, dataclass, fields
+from dataclasses import MISSING, astuple, dataclass, fields, replace
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
+
+import numpy as np
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
@@ -133,6 +135,11 @@ def mean_axial_mm(longest_mm: float, across_mm: float) -> float:
     """Mean of two axial diameters (mm) as in Lung-RADS v2022: all rounded to 0.1 mm."""
     longest, across = (rounded(value, "0.1") for value in (longest_mm, across_mm))
     return float(rounded((longest + across) / 2, "0.1"))
+
+
+def sphere_diameter(volume_mm3: Any) -> Any:
+    """Diameter (mm) of the sphere of a volume (mm³), of any shape."""
+    return np.cbrt(6 * volume_mm3 / np.pi)
 
 
 def rounded(value: float | Decimal, step: str) -> Decimal:
@@ -273,6 +280,9 @@ LIMITS = {
 }
 """The smallest and the largest possible number of a column."""
 
+_ROUNDING_MM = 0.01
+"""Diameters of spheres that differ by less are of the same volume."""
+
 
 def most_suspicious(nodules: Iterable[Nodule]) -> Nodule | None:
     """Return the nodule to look at first, None if there is none.
@@ -305,6 +315,9 @@ def write_nodules_csv(path: Path, nodules: Iterable[Nodule]) -> None:
 
 def read_nodules_csv(path: Path) -> tuple[Nodule, ...]:
     """Read what `write_nodules_csv` wrote; columns may stand in any order, others are ignored.
+
+    Where a diameter or the volume was corrected, what is computed of it is computed again, and its
+    interval is left out.
 
     Raises:
         InputError: naming the file, the line and the column that cannot be read.
@@ -349,7 +362,24 @@ def _nodule(row: dict[str, str], where: str) -> Nodule:
     for name in ("perpendicular_mm", "solid_mm"):
         if (values[name] or 0) > found.diameter_mm:
             raise InputError(f"{where}: {name} exceeds diameter_mm; correct the file or run again.")
-    return found
+    return _consistent(found)
+
+
+def _consistent(row: Nodule) -> Nodule:
+    """Compute again what does not fit the diameters or the volume, without their intervals."""
+    mean = mean_axial_mm(row.diameter_mm, row.perpendicular_mm)
+    if row.mean_diameter_mm not in (None, mean):
+        row = replace(
+            row,
+            mean_diameter_mm=mean,
+            diameter_pm_mm=None,
+            perpendicular_pm_mm=None,
+            mean_diameter_pm_mm=None,
+        )
+    sphere = float(sphere_diameter(row.volume_mm3))
+    if abs(row.equivalent_diameter_mm - sphere) > _ROUNDING_MM:
+        row = replace(row, equivalent_diameter_mm=round(sphere, 3), volume_pm_mm3=None)
+    return row
 
 
 def _value(text: str, kind: Any) -> Any:

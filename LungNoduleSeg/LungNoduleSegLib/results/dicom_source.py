@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import pydicom
@@ -20,7 +21,7 @@ from pydicom.dataset import Dataset
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.dicom_headers import read_instance
+from CTLungScreeningLib.reading.dicom_headers import read_instance, whole_text
 
 _GEOMETRY = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
@@ -105,12 +106,8 @@ def _cleaned(image: Dataset, identity: dict[str, str]) -> Dataset:
 
 def _readable(image: Dataset, keyword: str) -> str:
     """A value as text without control characters; empty if it cannot be read."""
-    try:
-        value = image.get(keyword)
-    except (ValueError, TypeError, LookupError, NotImplementedError, AttributeError):
-        return ""
-    text = "" if value is None else str(value)
-    return "".join(c for c in text if c.isprintable()).strip()
+    text = whole_text(image, keyword)
+    return "".join(c for c in text if category(c) != "Cc").strip(" ")
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,16 +6,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from CTLungScreeningLib.files import (
-    json_text,
-    new_file,
-    refuse_existing,
-    replace_text,
-    replaced_file,
-)
+from CTLungScreeningLib.files import new_file, refuse_existing
 from CTLungScreeningLib.geometry import AxialView, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -24,17 +19,8 @@ from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.finding import NoduleFindings
 from LungNoduleSegLib.nodules.table import COLUMNS, PLUS_MINUS, Nodule, mean_axial_mm
 from LungNoduleSegLib.results.pictures import COLOURS, Picture, PictureMaker
-from LungNoduleSegLib.results.reading import (
-    CLINICAL_DATA,
-    RECORD,
-    REPORT,
-    RISK,
-    RunResult,
-    read_run,
-    risk_of,
-)
+from LungNoduleSegLib.results.reading import RISK, RunResult, read_run, risk_of
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, Assessment, ScanRisk, assess_scan
-from LungNoduleSegLib.risk.clinical_data import ClinicalData
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, PatientFacts, fact_text
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
 from LungNoduleSegLib.risk.prediction import UNEXPLAINED, strongest
@@ -103,30 +89,15 @@ def write_report_of_run(folder: Path, path: Path, progress: ProgressCallback = s
         InputError: as `read_run` and `risk_of` do, or if `path` exists.
     """
     refuse_existing(path.parent, [path.name])
-    _write_again(read_run(folder, progress), path)
+    write_report_again(read_run(folder, progress), path)
 
 
-def replace_facts(folder: Path, data: ClinicalData, progress: ProgressCallback = silent) -> None:
-    """Give a run other clinical data: replace its report and then, as a mark of it, its record.
-
-    Args:
-        folder: of the run.
-        data: of the patient and the nodules.
-        progress: of the reading.
+def write_report_again(run: RunResult, path: Path) -> None:
+    """Write the report of a run that was read back as a new HTML file.
 
     Raises:
-        InputError: as `read_run` and `assess_scan` do, or if the files cannot be replaced.
+        InputError: as `risk_of` does, or if `path` exists.
     """
-    run = read_run(folder, progress)
-    parameters = run.record["parameters"] | {CLINICAL_DATA: data.to_dict()}
-    record = run.record | {"parameters": parameters}
-    record.pop(RISK, None)
-    with replaced_file(folder / REPORT) as temporary:
-        _write_again(replace(run, record=record), temporary)
-    replace_text(folder / RECORD, json_text(record))
-
-
-def _write_again(run: RunResult, path: Path) -> None:
     about, scan = run.record["input"], run.scan
     if "name" in about:  # written by Slicer, with the scan's file elsewhere
         series = about["series"] and SeriesInfo(**about["series"])
@@ -341,9 +312,10 @@ def _card(maker: PictureMaker, nodule: Nodule, hu: sitk.Image, scan: CTScan) -> 
 
 
 def _shown(hu: sitk.Image, scan: CTScan, k: int) -> str:
-    """Name an axial slice by its z and, if the input is axial, its slice number."""
+    """Name an axial slice by its z and, if it is one of the input's, its slice number."""
     middle = hu.TransformIndexToPhysicalPoint((hu.GetWidth() // 2, hu.GetHeight() // 2, k))
     height = f"z {middle[2]:.1f} mm"
-    if abs(scan.image.GetDirection()[8]) < 0.9:
+    axes = (np.reshape(image.GetDirection(), (3, 3))[:, 2] for image in (hu, scan.image))
+    if abs(np.dot(*axes)) < 0.9999:
         return height
     return f"slice {scan.image.TransformPhysicalPointToIndex(middle)[2]}, {height}"

@@ -1,14 +1,25 @@
 """Write the results of a run: as files, and as DICOM SEG and SR."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import SimpleITK as sitk
 from pydicom import Dataset
 
-from CTLungScreeningLib.files import json_text, new_file, new_files, refuse_existing
+from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import (
+    json_text,
+    new_file,
+    new_files,
+    refuse_existing,
+    replace_text,
+    replaced_file,
+)
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.dicom_headers import DAMAGED
 from CTLungScreeningLib.reading.volume_files import write_image
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.nodules.table import Nodule, write_nodules_csv
@@ -16,6 +27,7 @@ from LungNoduleSegLib.nodules.threshold import to_steps
 from LungNoduleSegLib.pipeline import Analysis, Timing
 from LungNoduleSegLib.results.dicom_source import DicomSource, read_dicom_source
 from LungNoduleSegLib.results.reading import (
+    CLINICAL_DATA,
     DICOM_KEY_IMAGES,
     DICOM_NAMES,
     DICOM_REPORT,
@@ -26,14 +38,16 @@ from LungNoduleSegLib.results.reading import (
     PROBABILITY,
     RECORD,
     REPORT,
+    RISK,
     SCENE,
     SEGMENTATION,
     TABLE,
     RunMasks,
+    RunResult,
     read_run,
     risk_of,
 )
-from LungNoduleSegLib.results.report import write_report
+from LungNoduleSegLib.results.report import write_report, write_report_again
 from LungNoduleSegLib.results.segments import write_segmentation
 from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
@@ -89,7 +103,7 @@ def write_dicom_of_run(
     output: Path | None = None,
     progress: ProgressCallback = silent,
     labelmap: bool = False,
-) -> None:
+) -> tuple[str, ...]:
     """Write the DICOM files of a run without them.
 
     Args:
@@ -97,6 +111,9 @@ def write_dicom_of_run(
         output: folder for the files; None for that of the run.
         progress: of the reading.
         labelmap: see `make_segmentation`.
+
+    Returns:
+        See `DicomSource.notes`.
 
     Raises:
         InputError: as `read_run`, `risk_of`, `read_dicom_source` and `write_dicom` do.
@@ -115,6 +132,51 @@ def write_dicom_of_run(
         risk_of(run),
         labelmap=labelmap,
     )
+    return source.notes
+
+
+def replace_facts(folder: Path, data: ClinicalData, progress: ProgressCallback = silent) -> None:
+    """Give a run other clinical data: replace its reports and then, as a mark of it, its record.
+
+    Args:
+        folder: of the run.
+        data: of the patient and the nodules.
+        progress: of the reading.
+
+    Raises:
+        InputError: as `read_run` and `assess_scan` do, or if the files cannot be replaced.
+    """
+    run = read_run(folder, progress)
+    parameters = run.record["parameters"] | {CLINICAL_DATA: data.to_dict()}
+    record = run.record | {"parameters": parameters}
+    record.pop(RISK, None)
+    run = replace(run, record=record)
+    with ExitStack() as files:
+        if (folder / DICOM_REPORT).exists():
+            _dicom_report(run).save_as(files.enter_context(replaced_file(folder / DICOM_REPORT)))
+        write_report_again(run, files.enter_context(replaced_file(folder / REPORT)))
+    replace_text(folder / RECORD, json_text(record))
+
+
+def _dicom_report(run: RunResult) -> Dataset:
+    """Make the DICOM report of a run about the DICOM segmentation in its folder."""
+    from highdicom.seg import segread  # noqa: PLC0415 - slow to import
+
+    from LungNoduleSegLib.results.dicom_report import make_report  # noqa: PLC0415
+    from LungNoduleSegLib.results.dicom_segmentation import Algorithms  # noqa: PLC0415
+
+    file = run.folder / DICOM_SEGMENTATION
+    source, algorithms, risk = read_dicom_source(run.scan), Algorithms.of(run.record), risk_of(run)
+    try:
+        segmentation = segread(file)
+        return make_report(source, segmentation, run.lungs, run.nodules, algorithms, risk)
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(
+            f"{file} is missing, damaged or lacks a nodule of {TABLE}, so {DICOM_REPORT} cannot "
+            "take up other facts: delete the .dcm files there, and use `export-dicom` afterwards."
+        ) from error
 
 
 class SceneWriter(Protocol):

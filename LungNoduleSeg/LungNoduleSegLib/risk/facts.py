@@ -245,16 +245,24 @@ class NoduleFacts:
         """Override facts with those entered by a person; None makes one unknown.
 
         Another size than the measured one means another outline: what was measured by the old one
-        becomes unknown, unless it is entered too.
+        becomes unknown, unless it is entered too. So does what another type or count refutes.
         """
+        refuted: list[str] = []
         if any(values.get(name) not in (None, getattr(self, name)) for name in _SIZES):
-            values = {
-                name: None
-                for name in _BY_SIZE
-                if self.origins.get(name) is Origin.MEASURED
-                and getattr(self, name) is not Status.NEW  # which it is at any size
-            } | values
-        return self.overridden(Origin.GIVEN, **values)
+            refuted += _BY_SIZE
+        kind = values.get("kind") or self.kind
+        if kind != NoduleKind.PART_SOLID:
+            refuted.append("solid_component_mm")
+        other_class = (kind in SUBSOLID) != (self.kind in SUBSOLID)
+        if other_class or values.get("count") not in (None, self.count):
+            refuted.append("count_alike")
+        unknown = {
+            name: None
+            for name in refuted
+            if self.origins.get(name) is Origin.MEASURED
+            and getattr(self, name) is not Status.NEW  # which it is at any size
+        }
+        return self.overridden(Origin.GIVEN, **{**unknown, **values})
 
     def overridden(self, origin: Origin, **values: Any) -> "NoduleFacts":
         """Override facts and record their origin."""

@@ -16,8 +16,8 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from CTLungScreeningLib.geometry import AxialView, crop_to
-from LungNoduleSegLib.nodules.measures import axial_diameters, sphere_diameter
-from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side
+from LungNoduleSegLib.nodules.measures import axial_diameters
+from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Side, sphere_diameter
 from LungNoduleSegLib.risk.facts import lung_heights, relative_height
 
 Features = dict[str, float]

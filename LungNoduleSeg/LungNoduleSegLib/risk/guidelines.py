@@ -18,7 +18,6 @@ from LungNoduleSegLib.risk.facts import (
     LABELS,
     NoduleFacts,
     NoduleKind,
-    Origin,
     PatientFacts,
     PriorCancer,
     Status,
@@ -143,7 +142,7 @@ def _fleischner(
         )
     sizes = ("longest_mm", "perpendicular_mm")
     by_volume = nodule.volume_mm3 is not None and nodule.longest_mm is None
-    count = _count_alike(nodule)
+    count = 1 if nodule.count == 1 else nodule.count_alike
     missing = unknown(nodule, *(() if by_volume else sizes))
     if count is None:
         missing.append("count" if nodule.count is None else "count_alike")
@@ -173,16 +172,6 @@ def _fleischner(
             (6, 12),
         )
     return category, _single_part_solid(nodule.solid_component_mm)
-
-
-def _count_alike(nodule: NoduleFacts) -> int | None:
-    """Number of nodules of its class; the measured one only while what it rests on stands."""
-    if nodule.count == 1:
-        return 1
-    corrected = Origin.GIVEN in (nodule.origins.get("count"), nodule.origins.get("kind"))
-    if corrected and nodule.origins.get("count_alike") is Origin.MEASURED:
-        return None
-    return nodule.count_alike
 
 
 def _size(nodule: NoduleFacts) -> tuple[bool, bool]:

@@ -23,6 +23,8 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from CTLungScreeningLib.plots import plain_text
+
 Probabilities = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -230,6 +232,7 @@ def calibration_points(
     return predicted, np.array([y[members].mean() for members in bins])
 
 
+@plain_text()
 def plot_importance(path: Path, importance: Mapping[str, Sequence[Importance]]) -> None:
     """Draw the importance of the `SHOWN` most important groups of each model into a PNG file."""
     figure = Figure(figsize=(12, 5), layout="constrained")

@@ -22,7 +22,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import Box, box_between, in_crop, masks_meet
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import index_scans
-from LungNoduleSegLib.nodules.measures import sphere_diameter
+from LungNoduleSegLib.nodules.table import sphere_diameter
 from LungNoduleSegLib.options import ExampleChoice, LidcOptions
 from LungNoduleSegLib.training_data.preparation import (
     Case,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import qt
 from slicer.i18n import tr as _
@@ -24,6 +24,8 @@ from LungNoduleSegLib.results.reading import REPORT, TABLE, dicom_files
 from LungNoduleSegSlicer.panel.segment_section import TITLE
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of
+
+T = TypeVar("T")
 
 
 class OutputSection(Section):
@@ -59,7 +61,7 @@ class OutputSection(Section):
     def save_report(self, path: Path) -> None:
         """Write the report, and open it in the browser if that is ticked."""
 
-        def done() -> None:
+        def done(_result: None) -> None:
             self._show_files([path])
             if self._ui.openReportBox.checked:
                 qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
@@ -78,23 +80,21 @@ class OutputSection(Section):
         """Write DICOM SEG, SR and, with nodules, key images into a folder."""
         self._save(
             lambda results: self._logic.saving.dicomWork(results, folder, _dicom_files(results)),
-            lambda: self._show_files(dicom_files(folder)),
+            lambda notes: self._show_files(dicom_files(folder), notes),
         )
 
-    def _save(
-        self, make_work: Callable[[ResultNodes], Work[None]], done: Callable[[], None]
-    ) -> None:
-        """Write files in a child process, then call `done`."""
+    def _save(self, make_work: Callable[[ResultNodes], Work[T]], done: Callable[[T], None]) -> None:
+        """Write files in a child process, then call `done` with the result."""
         results = self._results
         if results is None or not ensure_packages(self._requirements, TITLE):
             return
         show_text(self._ui.outputLabel, "")
         with shown_errors():
-            self.run_bar.start(make_work(results), lambda _result: done())
+            self.run_bar.start(make_work(results), done)
 
-    def _show_files(self, files: Sequence[Path]) -> None:
+    def _show_files(self, files: Sequence[Path], notes: Sequence[str] = ()) -> None:
         text = _("Saved: {files}").format(files="\n".join(map(str, files)))
-        show_text(self._ui.outputLabel, text)
+        show_text(self._ui.outputLabel, "\n".join([text, *notes]))
 
     def _show_state(self) -> None:
         ready = self._results is not None and not self.run_bar.runner.busy

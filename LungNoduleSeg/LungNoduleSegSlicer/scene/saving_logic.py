@@ -211,13 +211,18 @@ class SavingLogic:
 
     saveReport = at_once(reportWork)
 
-    def dicomWork(self, results: ResultNodes, folder: Path, files: Sequence[Path]) -> Work[None]:
+    def dicomWork(
+        self, results: ResultNodes, folder: Path, files: Sequence[Path]
+    ) -> Work[list[str]]:
         """Write the results as DICOM SEG, SR and key images into a folder.
 
         Args:
             results: of a run.
             folder: made if missing; nothing in it is overwritten.
             files: the DICOM files of the volume, of one series.
+
+        Returns:
+            See `DicomSource.notes`.
 
         Raises:
             InputError: if the files do not show the volume, or as `write_dicom`.
@@ -233,10 +238,11 @@ class SavingLogic:
                 yield Pause("Copying", number, len(files))
             yield from run_work(results, work / "run", risk, series)
             try:
-                yield from self._commands.work("export-dicom", work / "run", "-o", folder)
+                done = yield from self._commands.work("export-dicom", work / "run", "-o", folder)
             except InputError as problem:
                 name = volume_node_of(results.segmentation).GetName()
                 raise InputError(str(problem).replace(str(series), name)) from None
+            return [str(note) for note in done["notes"]]
 
     saveDicom = at_once(dicomWork)
 
