@@ -174,6 +174,23 @@ def test_what_a_reader_judged_added_or_edited_stays_at_any_threshold(
             assert not any(voxels & after[other] for other in kept)
 
 
+def test_facts_wait_for_a_nodule_that_is_below_the_threshold(
+    logic: LungNoduleSegLogic, plain: Case
+) -> None:
+    first, second = numbers(logic, plain)
+    for number, value in ((first, True), (second, False)):
+        logic.risk.setFact(plain.results, "spiculation", value, number)
+    entered = logic.risk.enteredFacts(plain.results)
+    logic.review.setThreshold(plain.results, 0.95)
+    assert numbers(logic, plain) == [first]
+    logic.risk.setFact(plain.results, "age", 60.0)
+    assert dict(logic.risk.enteredFacts(plain.results).nodules) == {first: {"spiculation": True}}
+    logic.review.setThreshold(plain.results, 0.5)
+    assert logic.risk.enteredFacts(plain.results).nodules == entered.nodules
+    logic.risk.clearFacts(plain.results)
+    assert not logic.risk.enteredFacts(plain.results).nodules
+
+
 def test_the_lobe_of_a_nodule_is_kept_at_any_threshold_and_when_it_is_edited(
     logic: LungNoduleSegLogic, plain: Case
 ) -> None:
