@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -94,17 +94,17 @@ def require_in_place(results: ResultNodes) -> None:
 
 def find_results(volume_node: Any) -> ResultNodes | None:
     """Return the results of a volume, those that came last; None if the scene has none."""
-    tables = slicer.util.getNodesByClass("vtkMRMLTableNode", volume_node.GetScene())
-    for table in reversed(tables):
-        segmentation = table.GetNodeReference(SEGMENTATION_ROLE)
-        points = table.GetNodeReference(POINTS_ROLE)
-        if segmentation is None or points is None:
-            continue
-        if reference_of(segmentation) is volume_node:
-            return ResultNodes(
-                segmentation, table, points, table.GetNodeReference(PROBABILITY_ROLE)
-            )
-    return None
+    found = _results_in(volume_node.GetScene())
+    return next((one for one in found if reference_of(one.segmentation) is volume_node), None)
+
+
+def _results_in(scene: Any) -> Iterator[ResultNodes]:
+    """Return all results in a scene, the last first."""
+    for table in reversed(slicer.util.getNodesByClass("vtkMRMLTableNode", scene)):
+        roles = SEGMENTATION_ROLE, POINTS_ROLE, PROBABILITY_ROLE
+        segmentation, points, probability = map(table.GetNodeReference, roles)
+        if segmentation is not None and points is not None:
+            yield ResultNodes(segmentation, table, points, probability)
 
 
 def verdicts_of(table_node: Any) -> dict[int, Verdict]:
@@ -527,9 +527,16 @@ def write_lungs(segmentation_node: Any, file: Path) -> None:
     it if they are of one side, such as the lobes of TotalSegmentator; else its only segment.
 
     Raises:
-        InputError: if there is no such segment, or the node is under a transform.
+        InputError: if there is no such segment, the node is under a transform, or it holds the
+            results of a volume that was moved since.
     """
     name = segmentation_node.GetName()
+    for one in _results_in(segmentation_node.GetScene()):
+        if one.segmentation is segmentation_node and not is_in_place(one):
+            raise InputError(
+                f"The lungs of {name} are from before its scan was moved: choose no lungs, or move "
+                "the scan back."
+            )
     if segmentation_node.GetParentTransformNode() is not None:
         raise InputError(
             f"{name} is under a transform: harden it in the Transforms module and try again."

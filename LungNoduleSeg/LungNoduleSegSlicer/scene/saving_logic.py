@@ -89,8 +89,12 @@ EDITED = "edited by hand"
 """Method of lungs that were edited after the run."""
 
 
-def keep_record(folder: Path, table_node: Any, volume_node: Any) -> None:
-    """Keep the record of a run with its table, if the run left one; paths are left out.
+def keep_record(
+    folder: Path, table_node: Any, volume_node: Any, lungs_node: Any | None = None
+) -> None:
+    """Keep the record of a run with its table, if the run left one.
+
+    The names of the nodes replace the paths of the files that the run got of them.
 
     Raises:
         InputError: if it cannot be read.
@@ -104,6 +108,11 @@ def keep_record(folder: Path, table_node: Any, volume_node: Any) -> None:
         record.pop("command", None)
         where = {"source": volume_node.GetName(), "sop_instance_uids": []}
         record["input"] = {**record.get("input", {}), **where}
+        if lungs_node is not None:
+            record["parameters"] = {
+                **record.get("parameters", {}),
+                "lung_method": lungs_node.GetName(),
+            }
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is not the record of a run: run the scan again.") from error
     table_node.SetAttribute(RUN_RECORD, json.dumps(record))
