@@ -11,6 +11,7 @@ import slicer_host
 
 slicer = slicer_host.start()
 
+import numpy as np
 import qt
 
 from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
@@ -20,6 +21,7 @@ from LungNoduleSegLib.nodules.table import Verdict
 from LungNoduleSegLib.risk.growth import compare_scans
 from LungNoduleSegLib.risk.growth_table import growth_row
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE
+from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import chest_of, nodules_of
 from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel, scroll_to
@@ -188,6 +190,32 @@ class TestCompare(FollowUpTest):
         self.assertIn("compare again", self.ui.growthNotes.text)
         self.widget.undo()
         self.assertEqual(self.ui.growthNotes.text, "")
+
+        for change in (
+            lambda: self.widget.logic.review.setVerdict(self.was, DOUBLED, Verdict.REJECTED),
+            lambda: self.remeasure(self.was, DOUBLED),
+        ):
+            change()
+            self.widget.refresh()
+            self.assertIn("compare again", self.ui.growthNotes.text)
+            risk = self.widget.logic.risk.evaluate(self.results)
+            self.assertIn("compare again", " ".join(risk.notes))
+            self.assertIsNone(risk.of(DOUBLED_NOW).nodule.status)
+            self.assertEqual(risk.of(STEADY_NOW).nodule.status, "stable")
+            self.widget.undo()
+            self.assertEqual(self.ui.growthNotes.text, "")
+
+    def remeasure(self, results: Any, number: int) -> None:
+        """Measure a nodule of which a reader erased a slice."""
+        node, one = results.segmentation, segment_id(number)
+        array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, one)
+        value = node.GetSegmentation().GetSegment(one).GetLabelValue()
+        before = array.copy()
+        half = array[np.flatnonzero((array == value).any(axis=(1, 2)))[0]]
+        half[half == value] = 0
+        self.assertTrue((before != array).any())
+        self.assertEqual(self.widget.logic.review.remeasure(results), (number,))
+        array[...] = before
 
     def check_undo(self) -> None:
         self.ui.removeGrowthButton.click()

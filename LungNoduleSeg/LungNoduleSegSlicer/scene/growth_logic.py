@@ -202,17 +202,23 @@ class GrowthLogic:
         return None
 
     def priorFacts(self, current: ResultNodes) -> dict[int, Values]:
-        """Return the facts of a scan's nodules from its last comparison, by number."""
+        """Return the facts of a scan's nodules from its last comparison, by number.
+
+        Those that a change of the prior scan's nodules outdated are left out.
+        """
         growth = self.find(current)
-        return {} if growth is None else prior_facts(rows_of(growth, GROWTH_COLUMNS))
+        return {} if growth is None else prior_facts(_standing_rows(growth))
 
     def warnings(self, current: ResultNodes) -> list[str]:
-        """Return a warning if nodules were changed since the last comparison."""
-        if self.find(current) is None:
+        """Return a warning if nodules of either scan were changed since the last comparison."""
+        growth = self.find(current)
+        if growth is None:
             return []
-        compared = self.priorFacts(current)
+        rows, standing = rows_of(growth, GROWTH_COLUMNS), _standing_rows(growth)
+        compared = prior_facts(standing)
         measured = measured_facts(nodules_of(current.table))
-        if len(fitting_facts(measured, compared)) == len(measured) == len(compared):
+        fitting = fitting_facts(measured, compared)
+        if len(standing) == len(rows) and len(fitting) == len(measured) == len(compared):
             return []
         return ["Nodules were changed since the comparison with the prior scan: compare again."]
 
@@ -265,6 +271,29 @@ class GrowthLogic:
             for one in (node, chart):
                 place_beside(current.table, one)
         return node
+
+
+def _standing_rows(growth_node: Any) -> list[Row]:
+    """Return the rows of a comparison that the nodules of the prior scan have not outdated since.
+
+    If some were added there, none that was new now is any more.
+    """
+    rows = rows_of(growth_node, GROWTH_COLUMNS)
+    prior = growth_node.GetNodeReference(PRIOR_ROLE)
+    if prior is None:
+        return rows
+    there = {one.id: one.volume_mm3 for one in nodules_of(prior)}
+    then = {row["prior_id"]: row["prior_volume_mm3"] for row in rows if row["prior_id"] is not None}
+    added = there.keys() - then.keys()
+    return [
+        row
+        for row in rows
+        if (not added if (number := row["prior_id"]) is None else _same(there, then, number))
+    ]
+
+
+def _same(there: Mapping[Any, Any], then: Mapping[Any, Any], number: Any) -> bool:
+    return number in there and math.isclose(there[number], then[number], rel_tol=1e-3)
 
 
 def _patient_of(volume_node: Any) -> str:
