@@ -1,6 +1,7 @@
 """Another threshold or a click finds nodules as a run would; what a reader judged stays."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CTLungScreeningLib.child_process import complete
+from CTLungScreeningLib.child_process import Work, complete
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import LOBES, Lobe
-from LungNoduleSegLib.nodules.table import Outline, Verdict
-from LungNoduleSegLib.results.reading import MASKS, RECORD, RunMasks
+from LungNoduleSegLib.nodules.table import Outline, Verdict, write_nodules_csv
+from LungNoduleSegLib.results.reading import (
+    MASKS,
+    PROBABILITY,
+    RECORD,
+    SEGMENTATION,
+    TABLE,
+    RunMasks,
+)
+from LungNoduleSegLib.results.segments import write_segmentation
 from mrml_grids import voxels_of
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -21,7 +30,11 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 import review_cases  # noqa: E402
 from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, review_state  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegSlicer.scene.result_nodes import RUN_RECORD, nodules_of  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import (  # noqa: E402
+    RUN_RECORD,
+    nodules_of,
+    volume_node_of,
+)
 from LungNoduleSegSlicer.scene.saving_logic import run_work  # noqa: E402
 from review_cases import (  # noqa: E402
     BALLS,
@@ -120,6 +133,34 @@ def test_undo_takes_out_what_only_a_later_step_of_the_slider_found(
     assert len(segments(case)) > len(before[0])
     logic.history.undo()
     assert state(case)[:2] == before[:2]
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_run_that_ends_meanwhile_is_what_counts(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path, added: bool
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(tmp_path / "run", folder)
+    steps = sitk.ReadImage(folder / PROBABILITY)
+    sitk.WriteImage(0 * steps, folder / PROBABILITY)
+    for name in (SEGMENTATION, TABLE):
+        (folder / name).unlink()
+    write_segmentation(folder / SEGMENTATION, plain.lungs, sitk.Image(0 * plain.lungs))
+    write_nodules_csv(folder / TABLE, [])
+    results = plain.results
+    logic.review.prepare(results)
+    if added:
+        work: Work[Any] = logic.review.addWork(results, plain.ras(UNSEEN))
+    else:
+        work = logic.review.thresholdWork(results, 0.3)
+    next(work)
+    volume = volume_node_of(results.segmentation)
+    logic.importResults(folder, volume, results.segmentation, results.table, results.fiducials)
+    assert logic.review.nodules(results) == ()
+    for _ in work:
+        pass
+    assert logic.review.isReady(results)
+    assert len(logic.review.nodules(results)) == added
 
 
 def test_the_threshold_is_kept_in_the_scene_and_undone(
