@@ -244,7 +244,7 @@ class GrowthLogic:
         names = [volume_node_of(one.segmentation).GetName() for one in scans]
         prior, current = scans[-2:]
         days = result["days"]
-        with self._history.allOrNothing(what="compare with the prior scan"):
+        with self._history.allOrNothing(what=f"compare {names[-1]} with the prior scan"):
             node = add_table(
                 self._history.scene,
                 f"{current.table.GetName()} growth",

@@ -316,7 +316,9 @@ class ReviewLogic:
 
         `segment_ids` are those that the block adds or removes; of others only the tags change.
         """
-        return self._history.step(review_state.keep(results, segment_ids), what, kind)
+        scan = reference_of(results.segmentation) or results.segmentation
+        restore = review_state.keep(results, segment_ids)
+        return self._history.step(restore, f"{what} of {scan.GetName()}", kind)
 
 
 def _with_lobe(

@@ -282,4 +282,4 @@ class RiskLogic:
 
         store_clinical_data(volume, data, places)
         if volume.GetAttribute(FACTS) != before:
-            self._history.remember(Change(restore, kind, what))
+            self._history.remember(Change(restore, kind, f"{what} of {volume.GetName()}"))
