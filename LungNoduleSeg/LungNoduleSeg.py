@@ -196,6 +196,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def show(self, parameters: Any | None) -> None:
         """Pass the parameters to the sections, and the volume and its results if they changed."""
+        from CTLungScreeningLib.errors import InputError  # noqa: PLC0415
         from CTLungScreeningSlicer.scene.mrml_volume import has_voxels  # noqa: PLC0415
 
         if parameters is not None:
@@ -205,11 +206,14 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         has_image = has_voxels(volume)
         before, self._shown = self._shown, (volume, has_image, results)
         for section in self.sections:
-            section.set_parameters(parameters)
-            if before is None or before[:2] != self._shown[:2]:
-                section.set_volume(volume)
-            if before != self._shown:
-                section.set_results(results)
+            try:
+                section.set_parameters(parameters)
+                if before is None or before[:2] != self._shown[:2]:
+                    section.set_volume(volume)
+                if before != self._shown:
+                    section.set_results(results)
+            except InputError as problem:
+                slicer.util.showStatusMessage(str(problem), 5000)
         self.ui.undoButton.enabled = parameters is not None and self.logic.history.canUndo
         what = self.logic.history.lastChange or _("the last change to the results")
         self.ui.undoButton.toolTip = _("Undo: {what} (Ctrl+Z).").format(what=what)

@@ -173,6 +173,14 @@ class TestResults(BatchTest):
         self.ui.batchOutputLine.text = str(self.folder)
         self.assertEqual((self.table.rowCount, self.ui.batchLabel.text), (0, ""))
 
+    def test_a_number_that_another_program_wrote_is_shown_as_it_is(self) -> None:
+        self.write_results()
+        file = self.output / RESULTS_TABLE
+        file.write_text(file.read_text().replace("8.24", '"8,2"'))
+        self.ui.batchOutputLine.text = str(self.output)
+        self.assertEqual(self.table.item(0, 2).text(), "8,2 mm")
+        self.assertEqual(self.table.rowCount, 2)
+
     def test_a_table_of_another_kind_is_reported(self) -> None:
         self.output.mkdir()
         (self.output / RESULTS_TABLE).write_text("name,value\na,1\n")

@@ -2,10 +2,12 @@
 
 import math
 import re
+import shutil
 import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import slicer_host
 
@@ -14,10 +16,12 @@ slicer = slicer_host.start()
 import numpy as np
 import qt
 
+from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
 from CTLungScreeningSlicer.panel.slice_views import BESIDE, RED, view_centre
 from dated_scans import DOUBLED, DOUBLED_NOW, NEW_NOW, STEADY_NOW, add_scan, date, dated_results
 from LungNoduleSegLib.nodules.table import Verdict
+from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.risk.growth import compare_scans
 from LungNoduleSegLib.risk.growth_table import growth_row
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE
@@ -292,6 +296,20 @@ class TestObstacles(FollowUpTest):
         process_events()
         self.assertIn("Find the nodules of before first", self.bar.button.toolTip)
         self.assertFalse(self.bar.button.enabled)
+
+    def test_a_model_that_is_gone_is_named_and_other_sections_go_on(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for file in DEFAULT_MODEL.parent.glob(f"{DEFAULT_MODEL.stem}*"):
+                shutil.copy(file, folder)
+            self.widget.model.choose(Path(folder, DEFAULT_MODEL.name))
+        self.widget.refresh()
+        self.assertIn(folder, self.ui.priorLabel.text)
+        self.assertIn(folder, self.ui.costLabel.text)
+        self.assertTrue(self.ui.reportButton.enabled)
+        broken = InputError("broken")
+        with patch.object(self.section, "set_results", side_effect=broken):
+            self.widget.refresh()
+        self.assertTrue(self.ui.reportButton.enabled)
 
     def test_cancelled_it_leaves_no_child_and_no_node(self) -> None:
         self.bar.button.click()

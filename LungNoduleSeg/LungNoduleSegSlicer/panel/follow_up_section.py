@@ -167,8 +167,7 @@ class FollowUpSection(Section):
             text = _("{scan} has no results yet. Compare will find its nodules first.").format(
                 scan=name
             )
-            cost = self._logic.expectedCost(self._prior, self._model.file)
-            return f"{text} {cost_text(cost)}"
+            return f"{text} {cost_text(self._logic, self._prior, self._model.file)}"
         count = len(nodules_of(prior.table))
         text = _("{scan} has 1 nodule.") if count == 1 else _("{scan} has {count} nodules.")
         return text.format(scan=name, count=count)
