@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from CTLungScreeningLib.child_process import Work, complete
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import LOBES, Lobe
-from LungNoduleSegLib.nodules.table import Outline, Verdict, write_nodules_csv
+from LungNoduleSegLib.nodules.table import Outline, Verdict, read_nodules_csv, write_nodules_csv
 from LungNoduleSegLib.results.reading import (
     MASKS,
     PROBABILITY,
@@ -194,6 +194,27 @@ def test_a_comparison_uses_the_present_threshold_of_the_slider(
     complete(run_work(plain.results, tmp_path / "now"))
     record = json.loads((tmp_path / "now" / RECORD).read_text())
     assert record["parameters"]["rules"]["threshold"] == 0.3
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_what_is_saved_while_nodules_change_is_of_one_moment(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path, steps: int
+) -> None:
+    plain.results.table.SetAttribute(RUN_RECORD, json.dumps({"parameters": {}}))
+    work = run_work(plain.results, tmp_path / "run-now", logic.risk.evaluate)
+    for _ in range(steps):
+        next(work)
+    erase_upper_half(plain, 2)
+    logic.review.remeasure(plain.results)
+    logic.review.removeNodule(plain.results, 1)
+    (left,) = nodules_of(plain.results.table)
+    for _ in work:
+        pass
+    saved = tmp_path / "run-now"
+    assert read_nodules_csv(saved / TABLE) == (left,)
+    (mask,) = RunMasks.read(saved / MASKS).nodules.values()
+    assert len(segments(plain)[nodule_segments.segment_id(2)]) == mask.voxels.sum()
+    assert len(json.loads((saved / RECORD).read_text())["risk"]["nodules"]) == 1
 
 
 def test_what_a_reader_judged_added_or_edited_stays_at_any_threshold(

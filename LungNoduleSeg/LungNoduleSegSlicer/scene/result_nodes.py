@@ -243,23 +243,37 @@ def _nodule_ids(result: ResultNodes) -> dict[str, int]:
 def masks_work(result: ResultNodes) -> Work[RunMasks]:
     """Return lungs, lobes and nodules of the table, but for rejected ones, segment by segment.
 
+    They are those at the moment it returns: if any is changed meanwhile, it begins again.
+
     Raises:
         InputError: if the segmentation lacks the lungs of a run or a nodule, or is under a
             transform, or the volume was moved.
     """
-    require_in_place(result)
     segmentation = result.segmentation.GetSegmentation()
-    lungs, nodules = _lung_ids(result.segmentation), _nodule_ids(result)
-    kinds = lungs, nodules, _lobe_ids(result.segmentation)
-    found: dict[str, CroppedMask] = {}
-    for done, segment_id in enumerate([one for ids in kinds for one in ids], start=1):
-        _require_voxels(result.segmentation, segment_id)
-        found |= voxels_by_id(segmentation, [segment_id])
-        yield Pause("Reading segments", done, sum(map(len, kinds)))
-    return RunMasks(
-        volume_grid(volume_node_of(result.segmentation)),
-        *({ids[one]: found[one] for one in ids if one in found} for ids in kinds),
-    )
+    while True:
+        require_in_place(result)
+        made_of = kinds, _ = _masks_made_of(result)
+        found: dict[str, CroppedMask] = {}
+        for done, segment_id in enumerate([one for ids in kinds for one in ids], start=1):
+            _require_voxels(result.segmentation, segment_id)
+            found |= voxels_by_id(segmentation, [segment_id])
+            yield Pause("Reading segments", done, sum(map(len, kinds)))
+            if made_of != _masks_made_of(result):
+                break
+        else:
+            return RunMasks(
+                volume_grid(volume_node_of(result.segmentation)),
+                *({ids[one]: found[one] for one in ids if one in found} for ids in kinds),
+            )
+
+
+def _masks_made_of(result: ResultNodes) -> tuple[list[dict[str, int]], list[Any]]:
+    """The segments of lungs, nodules and lobes, and their images with the times of change."""
+    node = result.segmentation
+    kinds = [_lung_ids(node), _nodule_ids(result), _lobe_ids(node)]
+    segments = [node.GetSegmentation().GetSegment(one) for ids in kinds for one in ids]
+    images = [one.GetRepresentation(BINARY_LABELMAP) for one in segments]
+    return kinds, [(image, image and image.GetMTime()) for image in images]
 
 
 def volume_of(segmentation_node: Any) -> sitk.Image:
