@@ -117,6 +117,12 @@ class TestChoices(BatchTest):
         self.ui.batchOutputLine.text = str(self.output)
         self.assertTrue(self.run_bar.button.enabled)
 
+    def test_any_text_may_be_typed_as_a_folder(self) -> None:
+        for text in ("~", "~nobody-of-this-name", "~nobody-of-this-name/results"):
+            self.ui.batchOutputLine.text = text
+            process_events()
+            self.assertEqual(self.ui.batchLabel.text, "")
+
     def test_choices_are_kept_in_a_saved_scene(self) -> None:
         self.choose(BatchSource.LIST)
         self.ui.batchListLine.text = str(self.folder / "list.csv")
