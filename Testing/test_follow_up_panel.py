@@ -131,6 +131,21 @@ class TestCompare(FollowUpTest):
         steady = next(row for row in self.rows() if row[NOW] == str(STEADY_NOW))
         self.assertEqual(steady[CHANGE], "no measurable change")
 
+        self.assertIn("Days can be set for two scans only", self.refused(days=180))
+
+    def test_a_prior_scan_that_is_later_is_named(self) -> None:
+        date(self.prior, "20250101")
+        self.ui.earlierScansBox.checked = True
+        self.assertIn("before (2025-01-01) is later than the current scan", self.refused())
+
+    def refused(self, days: int = 0) -> str:
+        """Why they are not compared."""
+        self.ui.intervalBox.value = days
+        process_events()
+        with self.assertLogs(level="ERROR") as shown:
+            self.compare()
+        return str(shown.output[0])
+
     def check_plot(self) -> None:
         chart = self.widget.logic.growth.find(self.results).GetNodeReference(CHART_ROLE)
         names = [

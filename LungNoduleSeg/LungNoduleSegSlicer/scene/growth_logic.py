@@ -27,7 +27,12 @@ from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.clinical_data import Values, fitting_facts, prior_facts
 from LungNoduleSegLib.risk.facts import measured_facts
 from LungNoduleSegLib.risk.growth_rate import Change
-from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, TIMELINE_COLUMNS, Row
+from LungNoduleSegLib.risk.growth_table import (
+    GROWTH_COLUMNS,
+    TIMELINE_COLUMNS,
+    Row,
+    check_days,
+)
 from LungNoduleSegSlicer.scene.mrml_results import WORDS, add_table, rows_of, tables_of
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
@@ -145,8 +150,8 @@ class GrowthLogic:
         Args:
             prior: the results of the earlier scan, or of several from the earliest to the latest.
             current: likewise of the last scan.
-            days: between two scans; None to compute them from their study dates. Without either
-                there is no doubling time.
+            days: between two scans, for no more than these; None to compute them from their study
+                dates. Without either there is no doubling time.
 
         Returns:
             A new table node of the changes since the last prior scan, with interval and notes as
@@ -160,6 +165,7 @@ class GrowthLogic:
         results = [*([prior] if isinstance(prior, ResultNodes) else prior), current]
         if len({id(one.table) for one in results}) < len(results):
             raise InputError("The prior scan is the current one: choose another.")
+        check_days(len(results), days or None)
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
         scans = {work / f"scan-{number}": one for number, one in enumerate(results, start=1)}
         names = {
@@ -169,7 +175,7 @@ class GrowthLogic:
         try:
             for folder, one in scans.items():
                 yield from run_work(one, folder)
-            since = ["--days", str(days)] if days and len(results) == 2 else []
+            since = ["--days", str(days)] if days else []
             result = yield from self._commands.work("growth", *scans, "-o", output, *since)
             for one in scans.values():
                 if one.table.GetScene() is None or one.segmentation.GetScene() is None:
