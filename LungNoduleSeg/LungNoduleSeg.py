@@ -96,7 +96,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         ScriptedLoadableModuleWidget.setup(self)
         if refuse_old_slicer(self.layout):
             return
-        from CTLungScreeningSlicer.panel.section import ParameterBinding  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.section import Debounced, ParameterBinding  # noqa: PLC0415
         from LungNoduleSegLib.options import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.batch_section import BatchSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.follow_up_section import FollowUpSection  # noqa: PLC0415
@@ -121,6 +121,8 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
         self.logic = LungNoduleSegLogic()
         self._shown: tuple[Any, bool, Any] | None = None
+        # After the current events: results that are being deleted are gone by then.
+        self._restore_points_soon = Debounced(self._restore_points)
         requirements, train, risk, cluster = (
             Path(self.resourcePath(f"LungNoduleSeg/requirements{name}.txt"))
             for name in ("", "-train", "-risk", "-cluster")
@@ -182,6 +184,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def stop(self) -> None:
         """Stop all runs."""
+        self._restore_points_soon.cancel()
         for section in self.sections:
             section.stop()
         self.logic.history.clear()
@@ -201,6 +204,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
         if parameters is not None:
             self.model.choose_named(parameters.modelFile)
+            self._restore_points_soon()
         volume = parameters and parameters.volume
         results = volume and self.logic.resultsOf(volume)
         has_image = has_voxels(volume)
@@ -222,6 +226,10 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         """Update the sections: results may have changed."""
         self._shown = None
         self.binding.refresh()
+
+    def _restore_points(self) -> None:
+        if self.binding.parameters is not None and self.logic.restorePoints():
+            self.refresh()
 
     def undo(self, *_arguments: Any) -> None:
         """Undo the last change of the results in any section."""

@@ -204,6 +204,33 @@ class TestTable(NodulesTest):
         self.assertIn("of cheese", self.ui.nodulesLabel.text)
         self.assertFalse(self.ui.nodulesBox.visible)
 
+    def test_a_deleted_point_list_comes_back_and_what_was_done_can_be_undone(self) -> None:
+        self.choose(2)
+        press("A")
+        process_events()
+        labels = self.labels()
+        slicer.mrmlScene.RemoveNode(self.results.fiducials)
+        process_events()
+        self.results = self.logic.resultsOf(self.volume)
+        self.assertEqual(self.labels(), labels)
+        self.assertIn("1 accepted", self.ui.nodulesLabel.text)
+        self.ui.undoButton.click()
+        process_events()
+        self.assertNotIn("accepted", self.ui.nodulesLabel.text)
+        other = self.logic.importResults(phantom_results(), self.volume)
+        self.widget.refresh()
+        self.logic.history.undo()
+        process_events()
+        self.assertIsNone(other.fiducials.GetScene())
+        lists = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+        self.assertEqual(lists, [self.results.fiducials])
+
+    def labels(self) -> list[str]:
+        points = self.results.fiducials
+        return sorted(
+            points.GetNthControlPointLabel(n) for n in range(points.GetNumberOfControlPoints())
+        )
+
     def test_results_that_are_deleted_leave_the_section(self) -> None:
         self.choose(1)
         slicer.mrmlScene.RemoveNode(self.results.table)

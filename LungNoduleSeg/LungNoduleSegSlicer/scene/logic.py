@@ -3,6 +3,7 @@
 import math
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,18 @@ class LungNoduleSegLogic:
     def resultsOf(self, volumeNode: Any) -> ResultNodes | None:
         """Return the results of a volume, from this session or a saved scene; None without any."""
         return find_results(volumeNode)
+
+    def restorePoints(self) -> bool:
+        """Make point lists that were deleted from results again; tell whether there were any."""
+        found = result_nodes.results_without_points(self.scene)
+        for one in found:
+            volume = result_nodes.reference_of(one.segmentation) or one.segmentation
+            points = self._add("MarkupsFiducial", f"{volume.GetName()} nodules")
+            one.table.SetNodeReferenceID(result_nodes.POINTS_ROLE, points.GetID())
+            with suppress(InputError):  # the table holds something else now, which the panel says
+                mrml_results.fill_points(points, result_nodes.nodules_of(one.table, rejected=True))
+            mrml_volume.place_beside(volume, points)
+        return bool(found)
 
     def expectedCost(
         self, volumeNode: Any, modelFile: Path | None = None, lungs: str = "volume"

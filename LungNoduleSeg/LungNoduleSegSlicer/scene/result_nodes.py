@@ -94,16 +94,23 @@ def require_in_place(results: ResultNodes) -> None:
 
 def find_results(volume_node: Any) -> ResultNodes | None:
     """Return the results of a volume, those that came last; None if the scene has none."""
-    found = _results_in(volume_node.GetScene())
-    return next((one for one in found if reference_of(one.segmentation) is volume_node), None)
+    for one in _results_in(volume_node.GetScene()):
+        if one.fiducials is not None and reference_of(one.segmentation) is volume_node:
+            return one
+    return None
+
+
+def results_without_points(scene: Any) -> list[ResultNodes]:
+    """Return the results in a scene of which the point list alone was deleted; it is None."""
+    return [one for one in _results_in(scene) if one.fiducials is None]
 
 
 def _results_in(scene: Any) -> Iterator[ResultNodes]:
-    """Return all results in a scene, the last first."""
+    """Return all results in a scene, the last first, also those without a point list."""
     for table in reversed(slicer.util.getNodesByClass("vtkMRMLTableNode", scene)):
         roles = SEGMENTATION_ROLE, POINTS_ROLE, PROBABILITY_ROLE
         segmentation, points, probability = map(table.GetNodeReference, roles)
-        if segmentation is not None and points is not None:
+        if segmentation is not None:
             yield ResultNodes(segmentation, table, points, probability)
 
 
