@@ -166,11 +166,9 @@ class GrowthLogic:
         if len({id(one.table) for one in results}) < len(results):
             raise InputError("The prior scan is the current one: choose another.")
         check_days(len(results), days or None)
+        names = [volume_node_of(one.segmentation).GetName() for one in results]
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
         scans = {work / f"scan-{number}": one for number, one in enumerate(results, start=1)}
-        names = {
-            folder: volume_node_of(one.segmentation).GetName() for folder, one in scans.items()
-        }
         output = work / "growth"
         try:
             for folder, one in scans.items():
@@ -185,7 +183,7 @@ class GrowthLogic:
             return self._bring(growth, timeline, result, results)
         except InputError as problem:
             text = str(problem)
-            for folder, name in names.items():
+            for folder, name in zip(scans, names, strict=True):
                 text = text.replace(str(folder), name)
             raise InputError(text) from None
         finally:
