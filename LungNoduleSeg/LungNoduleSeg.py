@@ -96,7 +96,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         ScriptedLoadableModuleWidget.setup(self)
         if refuse_old_slicer(self.layout):
             return
-        from CTLungScreeningSlicer.panel.section import ParameterBinding  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.section import Debounced, ParameterBinding  # noqa: PLC0415
         from LungNoduleSegLib.options import DEFAULT_MODEL  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.batch_section import BatchSection  # noqa: PLC0415
         from LungNoduleSegSlicer.panel.follow_up_section import FollowUpSection  # noqa: PLC0415
@@ -121,6 +121,8 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
         self.logic = LungNoduleSegLogic()
         self._shown: tuple[Any, bool, Any] | None = None
+        # After the current events: results that are being deleted are gone by then.
+        self._restore_points_soon = Debounced(self._restore_points)
         requirements, train, risk, cluster = (
             Path(self.resourcePath(f"LungNoduleSeg/requirements{name}.txt"))
             for name in ("", "-train", "-risk", "-cluster")
@@ -182,6 +184,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def stop(self) -> None:
         """Stop all runs."""
+        self._restore_points_soon.cancel()
         for section in self.sections:
             section.stop()
         self.logic.history.clear()
@@ -196,20 +199,25 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def show(self, parameters: Any | None) -> None:
         """Pass the parameters to the sections, and the volume and its results if they changed."""
+        from CTLungScreeningLib.errors import InputError  # noqa: PLC0415
         from CTLungScreeningSlicer.scene.mrml_volume import has_voxels  # noqa: PLC0415
 
         if parameters is not None:
             self.model.choose_named(parameters.modelFile)
+            self._restore_points_soon()
         volume = parameters and parameters.volume
         results = volume and self.logic.resultsOf(volume)
         has_image = has_voxels(volume)
         before, self._shown = self._shown, (volume, has_image, results)
         for section in self.sections:
-            section.set_parameters(parameters)
-            if before is None or before[:2] != self._shown[:2]:
-                section.set_volume(volume)
-            if before != self._shown:
-                section.set_results(results)
+            try:
+                section.set_parameters(parameters)
+                if before is None or before[:2] != self._shown[:2]:
+                    section.set_volume(volume)
+                if before != self._shown:
+                    section.set_results(results)
+            except InputError as problem:
+                slicer.util.showStatusMessage(str(problem), 5000)
         self.ui.undoButton.enabled = parameters is not None and self.logic.history.canUndo
         what = self.logic.history.lastChange or _("the last change to the results")
         self.ui.undoButton.toolTip = _("Undo: {what} (Ctrl+Z).").format(what=what)
@@ -218,6 +226,10 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         """Update the sections: results may have changed."""
         self._shown = None
         self.binding.refresh()
+
+    def _restore_points(self) -> None:
+        if self.binding.parameters is not None and self.logic.restorePoints():
+            self.refresh()
 
     def undo(self, *_arguments: Any) -> None:
         """Undo the last change of the results in any section."""

@@ -117,6 +117,12 @@ class TestChoices(BatchTest):
         self.ui.batchOutputLine.text = str(self.output)
         self.assertTrue(self.run_bar.button.enabled)
 
+    def test_any_text_may_be_typed_as_a_folder(self) -> None:
+        for text in ("~", "~nobody-of-this-name", "~nobody-of-this-name/results"):
+            self.ui.batchOutputLine.text = text
+            process_events()
+            self.assertEqual(self.ui.batchLabel.text, "")
+
     def test_choices_are_kept_in_a_saved_scene(self) -> None:
         self.choose(BatchSource.LIST)
         self.ui.batchListLine.text = str(self.folder / "list.csv")
@@ -172,6 +178,14 @@ class TestResults(BatchTest):
         self.assertIn("b.nrrd is cut short", self.ui.batchLabel.text)
         self.ui.batchOutputLine.text = str(self.folder)
         self.assertEqual((self.table.rowCount, self.ui.batchLabel.text), (0, ""))
+
+    def test_a_number_that_another_program_wrote_is_shown_as_it_is(self) -> None:
+        self.write_results()
+        file = self.output / RESULTS_TABLE
+        file.write_text(file.read_text().replace("8.24", '"8,2"'))
+        self.ui.batchOutputLine.text = str(self.output)
+        self.assertEqual(self.table.item(0, 2).text(), "8,2 mm")
+        self.assertEqual(self.table.rowCount, 2)
 
     def test_a_table_of_another_kind_is_reported(self) -> None:
         self.output.mkdir()

@@ -21,7 +21,7 @@ from CTLungScreeningLib.geometry import CroppedMask, Grid  # noqa: E402
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.nodule_segments import labelmap_of  # noqa: E402
-from LungNoduleSegSlicer.scene.result_nodes import write_lungs  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import RUN_RECORD, write_lungs  # noqa: E402
 
 
 def add_segment(node: Any, image: sitk.Image, mask: np.ndarray[Any, Any], name: str) -> None:
@@ -102,9 +102,21 @@ def test_kept_lungs_stay_and_no_others_come(logic: LungNoduleSegLogic, tmp_path:
     slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, RIGHT)[0, 0, 0] = 1
     edited = {one: voxels_on(image, segmentation, one) for one in (RIGHT, LEFT)}
     again = write_results(tmp_path / "2", image, nodule_ids=(5,))
-    logic.importResults(again, volume, node, keepLungs=True)
+    logic.importResults(again, volume, node, lungsNode=node)
     assert list(segmentation.GetSegmentIDs()) == [RIGHT, LEFT, "CTLungScreening_Nodule_5"]
     assert {one: voxels_on(image, segmentation, one) for one in edited} == edited
+
+
+def test_the_record_names_the_segmentation_of_the_lungs(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    node = logic.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+    folder = write_results(tmp_path / "out", grid())
+    record = {"input": {}, "parameters": {"lung_method": "/tmp/gone/lungs.nrrd"}}
+    (folder / RECORD).write_text(json.dumps(record))
+    found = logic.importResults(folder, add_volume(grid(), "CT"), lungsNode=node)
+    kept = json.loads(found.table.GetAttribute(RUN_RECORD))
+    assert kept["parameters"] == {"lung_method": "Mine"}
 
 
 @pytest.mark.slow

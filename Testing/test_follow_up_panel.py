@@ -2,24 +2,30 @@
 
 import math
 import re
+import shutil
 import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import slicer_host
 
 slicer = slicer_host.start()
 
+import numpy as np
 import qt
 
+from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
 from CTLungScreeningSlicer.panel.slice_views import BESIDE, RED, view_centre
 from dated_scans import DOUBLED, DOUBLED_NOW, NEW_NOW, STEADY_NOW, add_scan, date, dated_results
 from LungNoduleSegLib.nodules.table import Verdict
+from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.risk.growth import compare_scans
 from LungNoduleSegLib.risk.growth_table import growth_row
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE
+from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import chest_of, nodules_of
 from nodule_panel import PanelTest
 from panel_host import PICTURES, leave_panel, open_panel, scroll_to
@@ -125,6 +131,21 @@ class TestCompare(FollowUpTest):
         steady = next(row for row in self.rows() if row[NOW] == str(STEADY_NOW))
         self.assertEqual(steady[CHANGE], "no measurable change")
 
+        self.assertIn("Days can be set for two scans only", self.refused(days=180))
+
+    def test_a_prior_scan_that_is_later_is_named(self) -> None:
+        date(self.prior, "20250101")
+        self.ui.earlierScansBox.checked = True
+        self.assertIn("before (2025-01-01) is later than the current scan", self.refused())
+
+    def refused(self, days: int = 0) -> str:
+        """Why they are not compared."""
+        self.ui.intervalBox.value = days
+        process_events()
+        with self.assertLogs(level="ERROR") as shown:
+            self.compare()
+        return str(shown.output[0])
+
     def check_plot(self) -> None:
         chart = self.widget.logic.growth.find(self.results).GetNodeReference(CHART_ROLE)
         names = [
@@ -188,6 +209,32 @@ class TestCompare(FollowUpTest):
         self.assertIn("compare again", self.ui.growthNotes.text)
         self.widget.undo()
         self.assertEqual(self.ui.growthNotes.text, "")
+
+        for change in (
+            lambda: self.widget.logic.review.setVerdict(self.was, DOUBLED, Verdict.REJECTED),
+            lambda: self.remeasure(self.was, DOUBLED),
+        ):
+            change()
+            self.widget.refresh()
+            self.assertIn("compare again", self.ui.growthNotes.text)
+            risk = self.widget.logic.risk.evaluate(self.results)
+            self.assertIn("compare again", " ".join(risk.notes))
+            self.assertIsNone(risk.of(DOUBLED_NOW).nodule.status)
+            self.assertEqual(risk.of(STEADY_NOW).nodule.status, "stable")
+            self.widget.undo()
+            self.assertEqual(self.ui.growthNotes.text, "")
+
+    def remeasure(self, results: Any, number: int) -> None:
+        """Measure a nodule of which a reader erased a slice."""
+        node, one = results.segmentation, segment_id(number)
+        array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, one)
+        value = node.GetSegmentation().GetSegment(one).GetLabelValue()
+        before = array.copy()
+        half = array[np.flatnonzero((array == value).any(axis=(1, 2)))[0]]
+        half[half == value] = 0
+        self.assertTrue((before != array).any())
+        self.assertEqual(self.widget.logic.review.remeasure(results), (number,))
+        array[...] = before
 
     def check_undo(self) -> None:
         self.ui.removeGrowthButton.click()
@@ -264,6 +311,20 @@ class TestObstacles(FollowUpTest):
         process_events()
         self.assertIn("Find the nodules of before first", self.bar.button.toolTip)
         self.assertFalse(self.bar.button.enabled)
+
+    def test_a_model_that_is_gone_is_named_and_other_sections_go_on(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for file in DEFAULT_MODEL.parent.glob(f"{DEFAULT_MODEL.stem}*"):
+                shutil.copy(file, folder)
+            self.widget.model.choose(Path(folder, DEFAULT_MODEL.name))
+        self.widget.refresh()
+        self.assertIn(folder, self.ui.priorLabel.text)
+        self.assertIn(folder, self.ui.costLabel.text)
+        self.assertTrue(self.ui.reportButton.enabled)
+        broken = InputError("broken")
+        with patch.object(self.section, "set_results", side_effect=broken):
+            self.widget.refresh()
+        self.assertTrue(self.ui.reportButton.enabled)
 
     def test_cancelled_it_leaves_no_child_and_no_node(self) -> None:
         self.bar.button.click()

@@ -473,6 +473,14 @@ class TestResults(ResultsTest):
         self.assertIn("already holds r.html", shown.output[0])
         self.assertEqual(report.read_text(encoding="utf-8"), page)
 
+    def test_a_place_that_cannot_be_written_is_named(self) -> None:
+        (self.folder / "file").touch()
+        for table in (self.folder / "file" / "n.csv", self.folder / f"{'n' * 300}.csv"):
+            with self.assertLogs(level="ERROR") as shown:
+                self.widget.output.save_table(table)
+            self.assertIn(str(self.folder), shown.output[0])
+            self.assertEqual(self.ui.outputLabel.text, "")
+
     def test_dicom_needs_the_files_of_the_volume(self) -> None:
         with self.assertLogs(level="ERROR") as shown:
             self.widget.output.save_dicom(self.folder)

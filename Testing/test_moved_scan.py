@@ -13,7 +13,11 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from LungNoduleSegLib.nodules.table import Verdict  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegSlicer.scene.result_nodes import chest_of, volume_node_of  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import (  # noqa: E402
+    chest_of,
+    volume_node_of,
+    write_lungs,
+)
 from LungNoduleSegSlicer.scene.saving_logic import run_work  # noqa: E402
 from review_cases import SPACING, UNSEEN, Case, erase_upper_half, make_case, state  # noqa: E402
 
@@ -58,6 +62,16 @@ def test_nothing_is_measured_until_it_is_back(
     volume.SetAndObserveTransformNodeID(None)
     assert logic.review.remeasure(case.results) == (1,)
     assert logic.review.nodules(case.results)[0].nodule.kind == "solid"
+
+
+def test_no_run_searches_in_lungs_of_another_place(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    volume, lungs = move(plain, 3), plain.results.segmentation
+    with pytest.raises(InputError, match="are from before its scan was moved"):
+        logic.process(volume, lungsNode=lungs)
+    volume.SetAndObserveTransformNodeID(None)
+    write_lungs(lungs, tmp_path / "lungs.nrrd")
 
 
 def test_it_is_known_after_the_scene_was_loaded(

@@ -204,6 +204,33 @@ class TestTable(NodulesTest):
         self.assertIn("of cheese", self.ui.nodulesLabel.text)
         self.assertFalse(self.ui.nodulesBox.visible)
 
+    def test_a_deleted_point_list_comes_back_and_what_was_done_can_be_undone(self) -> None:
+        self.choose(2)
+        press("A")
+        process_events()
+        labels = self.labels()
+        slicer.mrmlScene.RemoveNode(self.results.fiducials)
+        process_events()
+        self.results = self.logic.resultsOf(self.volume)
+        self.assertEqual(self.labels(), labels)
+        self.assertIn("1 accepted", self.ui.nodulesLabel.text)
+        self.ui.undoButton.click()
+        process_events()
+        self.assertNotIn("accepted", self.ui.nodulesLabel.text)
+        other = self.logic.importResults(phantom_results(), self.volume)
+        self.widget.refresh()
+        self.logic.history.undo()
+        process_events()
+        self.assertIsNone(other.fiducials.GetScene())
+        lists = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+        self.assertEqual(lists, [self.results.fiducials])
+
+    def labels(self) -> list[str]:
+        points = self.results.fiducials
+        return sorted(
+            points.GetNthControlPointLabel(n) for n in range(points.GetNumberOfControlPoints())
+        )
+
     def test_results_that_are_deleted_leave_the_section(self) -> None:
         self.choose(1)
         slicer.mrmlScene.RemoveNode(self.results.table)
@@ -353,6 +380,19 @@ class TestVerdicts(NodulesTest):
         self.assertEqual(self.selected(), 2)
         self.assertIn("1 uncertain", self.ui.nodulesLabel.text)
 
+    def test_undone_while_another_scan_is_shown_it_is_said(self) -> None:
+        self.choose(2)
+        press("A")
+        process_events()
+        other = slicer.util.addVolumeFromArray(np.full((4, 8, 8), -1000, np.int16), name="other")
+        self.widget.chooseVolume(other)
+        process_events()
+        self.assertIn("accept nodule 2 of phantom", self.ui.undoButton.toolTip)
+        with patch.object(slicer.util, "showStatusMessage") as shown:
+            self.click(self.ui.undoButton)
+        self.assertEqual(shown.call_args.args[0], "Undone: accept nodule 2 of phantom.")
+        self.assertIsNone(self.verdict(2))
+
     def test_they_survive_saving_and_loading_the_scene(self) -> None:
         self.choose(1)
         press("A")
@@ -469,7 +509,7 @@ class TestCorrections(NodulesTest):
         assert voxels is not None
         self.click(self.ui.removeNoduleButton)
         self.assertNotIn(2, self.numbers())
-        self.assertIn("Undo: remove nodule 2", self.ui.undoButton.toolTip)
+        self.assertIn("Undo: remove nodule 2 of phantom", self.ui.undoButton.toolTip)
         nodes = self.node_ids()
         self.click(self.ui.addNoduleButton)
         self.assertIn("Esc to cancel", self.ui.nodulesHint.text)

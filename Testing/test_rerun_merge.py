@@ -104,6 +104,23 @@ def test_undo_brings_back_what_was_before_the_second_run(
     assert (rows(logic, first), segments(first)) == before
 
 
+def test_facts_follow_their_nodule_to_another_number(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    image = grid()
+    volume = add_volume(image, "CT")
+    first = logic.importResults(write_results(tmp_path / "1", image, (1, 3)), volume)
+    logic.risk.setFact(first, "spiculation", True, 3)
+    logic.risk.setFact(first, "upper_lobe", False, 1)
+    second = logic.importResults(
+        write_results(tmp_path / "2", image, (3, 5)), volume, *nodes_of(first)
+    )
+    expected = {5: {"spiculation": True}, 3: {"upper_lobe": False}}
+    assert logic.risk.enteredFacts(second).nodules == expected
+    logic.risk.setFact(second, "age", 60.0)
+    assert logic.risk.enteredFacts(second).nodules == expected
+
+
 def test_without_a_review_all_is_replaced(logic: LungNoduleSegLogic, tmp_path: Path) -> None:
     image = grid()
     volume = add_volume(image, "CT")

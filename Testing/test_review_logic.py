@@ -276,9 +276,9 @@ def test_undo_says_what_it_takes_back(logic: LungNoduleSegLogic, plain: Case) ->
     }
     for what, step in steps.items():
         step()
-        assert logic.history.lastChange == what
+        assert logic.history.lastChange == f"{what} of CT"
     for what in reversed(steps):
-        assert logic.history.lastChange == what
+        assert logic.history.lastChange == f"{what} of CT"
         logic.history.undo()
 
 

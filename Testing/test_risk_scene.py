@@ -178,6 +178,7 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
     with pytest.raises(InputError, match="names no volume"):
         scene.RemoveNode(nodes[0].segmentation.GetNodeReference("referenceImageGeometryRef"))
         LungNoduleSegLogic().growth.compare(nodes[0], nodes[1])
+    assert not list(Path(slicer.app.temporaryPath).glob("LungNoduleSeg-*"))
     LungNoduleSegLogic().saveScene(tmp_path / "growth.mrb")
     name = node.GetName()
     scene.Clear()

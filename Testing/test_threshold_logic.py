@@ -1,6 +1,7 @@
 """Another threshold or a click finds nodules as a run would; what a reader judged stays."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CTLungScreeningLib.child_process import complete
+from CTLungScreeningLib.child_process import Work, complete
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import LOBES, Lobe
-from LungNoduleSegLib.nodules.table import Outline, Verdict
-from LungNoduleSegLib.results.reading import MASKS, RECORD, RunMasks
+from LungNoduleSegLib.nodules.table import Outline, Verdict, read_nodules_csv, write_nodules_csv
+from LungNoduleSegLib.results.reading import (
+    MASKS,
+    PROBABILITY,
+    RECORD,
+    SEGMENTATION,
+    TABLE,
+    RunMasks,
+)
+from LungNoduleSegLib.results.segments import write_segmentation
 from mrml_grids import voxels_of
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -21,7 +30,11 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 import review_cases  # noqa: E402
 from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, review_state  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
-from LungNoduleSegSlicer.scene.result_nodes import RUN_RECORD, nodules_of  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import (  # noqa: E402
+    RUN_RECORD,
+    nodules_of,
+    volume_node_of,
+)
 from LungNoduleSegSlicer.scene.saving_logic import run_work  # noqa: E402
 from review_cases import (  # noqa: E402
     BALLS,
@@ -122,6 +135,34 @@ def test_undo_takes_out_what_only_a_later_step_of_the_slider_found(
     assert state(case)[:2] == before[:2]
 
 
+@pytest.mark.parametrize("added", [False, True])
+def test_a_run_that_ends_meanwhile_is_what_counts(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path, added: bool
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(tmp_path / "run", folder)
+    steps = sitk.ReadImage(folder / PROBABILITY)
+    sitk.WriteImage(0 * steps, folder / PROBABILITY)
+    for name in (SEGMENTATION, TABLE):
+        (folder / name).unlink()
+    write_segmentation(folder / SEGMENTATION, plain.lungs, sitk.Image(0 * plain.lungs))
+    write_nodules_csv(folder / TABLE, [])
+    results = plain.results
+    logic.review.prepare(results)
+    if added:
+        work: Work[Any] = logic.review.addWork(results, plain.ras(UNSEEN))
+    else:
+        work = logic.review.thresholdWork(results, 0.3)
+    next(work)
+    volume = volume_node_of(results.segmentation)
+    logic.importResults(folder, volume, results.segmentation, results.table, results.fiducials)
+    assert logic.review.nodules(results) == ()
+    for _ in work:
+        pass
+    assert logic.review.isReady(results)
+    assert len(logic.review.nodules(results)) == added
+
+
 def test_the_threshold_is_kept_in_the_scene_and_undone(
     logic: LungNoduleSegLogic, plain: Case
 ) -> None:
@@ -155,6 +196,27 @@ def test_a_comparison_uses_the_present_threshold_of_the_slider(
     assert record["parameters"]["rules"]["threshold"] == 0.3
 
 
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_what_is_saved_while_nodules_change_is_of_one_moment(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path, steps: int
+) -> None:
+    plain.results.table.SetAttribute(RUN_RECORD, json.dumps({"parameters": {}}))
+    work = run_work(plain.results, tmp_path / "run-now", logic.risk.evaluate)
+    for _ in range(steps):
+        next(work)
+    erase_upper_half(plain, 2)
+    logic.review.remeasure(plain.results)
+    logic.review.removeNodule(plain.results, 1)
+    (left,) = nodules_of(plain.results.table)
+    for _ in work:
+        pass
+    saved = tmp_path / "run-now"
+    assert read_nodules_csv(saved / TABLE) == (left,)
+    (mask,) = RunMasks.read(saved / MASKS).nodules.values()
+    assert len(segments(plain)[nodule_segments.segment_id(2)]) == mask.voxels.sum()
+    assert len(json.loads((saved / RECORD).read_text())["risk"]["nodules"]) == 1
+
+
 def test_what_a_reader_judged_added_or_edited_stays_at_any_threshold(
     logic: LungNoduleSegLogic, plain: Case
 ) -> None:
@@ -172,6 +234,23 @@ def test_what_a_reader_judged_added_or_edited_stays_at_any_threshold(
     for one, voxels in after.items():
         if "Nodule" in one and one not in kept:
             assert not any(voxels & after[other] for other in kept)
+
+
+def test_facts_wait_for_a_nodule_that_is_below_the_threshold(
+    logic: LungNoduleSegLogic, plain: Case
+) -> None:
+    first, second = numbers(logic, plain)
+    for number, value in ((first, True), (second, False)):
+        logic.risk.setFact(plain.results, "spiculation", value, number)
+    entered = logic.risk.enteredFacts(plain.results)
+    logic.review.setThreshold(plain.results, 0.95)
+    assert numbers(logic, plain) == [first]
+    logic.risk.setFact(plain.results, "age", 60.0)
+    assert dict(logic.risk.enteredFacts(plain.results).nodules) == {first: {"spiculation": True}}
+    logic.review.setThreshold(plain.results, 0.5)
+    assert logic.risk.enteredFacts(plain.results).nodules == entered.nodules
+    logic.risk.clearFacts(plain.results)
+    assert not logic.risk.enteredFacts(plain.results).nodules
 
 
 def test_the_lobe_of_a_nodule_is_kept_at_any_threshold_and_when_it_is_edited(

@@ -325,7 +325,12 @@ class SectionParameters:
     def path(self, name: str) -> Path | None:
         """The path in a parameter of text; None if it is empty."""
         text = self.values.getValue(name).strip()
-        return Path(text).expanduser() if text else None
+        if not text:
+            return None
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:  # ~ and the name of no user
+            return Path(text)
 
 
 def _parameter(name: str) -> str:

@@ -9,7 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, is_of_users, sentence_of
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningSlicer.panel.section import Signal
 
@@ -32,11 +32,13 @@ def refuse_old_slicer(layout: Any) -> bool:
 
 @contextmanager
 def shown_errors() -> Iterator[None]:
-    """Show an `InputError` raised within, and go on after it."""
+    """Show an error raised within that is no bug, such as a full disk, and go on after it."""
     try:
         yield
-    except InputError as problem:
-        slicer.util.errorDisplay(str(problem), windowTitle=_("Cannot continue"))
+    except Exception as problem:
+        if not is_of_users(problem):
+            raise
+        slicer.util.errorDisplay(sentence_of(problem), windowTitle=_("Cannot continue"))
 
 
 def choose_file(title: str, filters: str) -> Path | None:

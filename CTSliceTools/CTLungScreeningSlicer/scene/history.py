@@ -22,7 +22,7 @@ class Change:
         restore: undoes it.
         kind: consecutive changes of the same kind, such as the steps of a slider, are undone
             together; "" for none.
-        what: its description, such as "remove nodule 3", or "".
+        what: its description, such as "remove nodule 3 of CT", or "".
     """
 
     restore: Restore
@@ -55,7 +55,7 @@ class History:
 
     @property
     def lastChange(self) -> str:  # noqa: N802 - Slicer's naming
-        """Description of the change that `undo` undoes, such as "remove nodule 3", or ""."""
+        """Description of the change that `undo` undoes, such as "remove nodule 3 of CT", or ""."""
         return self._past[-1].what if self._past else ""
 
     def undo(self) -> None:

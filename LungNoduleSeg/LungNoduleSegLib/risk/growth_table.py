@@ -130,7 +130,9 @@ def check_days(scans: int, days: int | None) -> None:
     if scans < 2:
         raise InputError("Growth needs at least two scans of one patient: name more.")
     if days is not None and scans > 2:
-        raise InputError("Days can be set for two scans only: more scans need study dates.")
+        raise InputError(
+            "Days can be set for two scans only: leave out the days, or the earlier scans."
+        )
 
 
 def lung_rads_status(track: Track) -> Status | None:

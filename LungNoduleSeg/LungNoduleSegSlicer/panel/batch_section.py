@@ -1,6 +1,7 @@
 """The section Batch: many scans, one row each, errors that stop nothing."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,9 @@ class BatchTable:
 
 def _millimetres(cells: Mapping[str, str]) -> str:
     text = cells["largest_diameter_mm"]
-    return f"{float(text):.1f} mm" if text else ""
+    with suppress(ValueError):  # another program may have written 7,3
+        text = f"{float(text):.1f}"
+    return f"{text} mm" if text else ""
 
 
 def _short(scan: str) -> str:

@@ -17,7 +17,7 @@ from CTLungScreeningSlicer.panel.side_by_side import SideBySide
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
 from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
 from LungNoduleSegLib.options import RunOptions
-from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
+from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row, check_days
 from LungNoduleSegSlicer.panel.segment_section import TITLE, cost_text
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE, growth_notes, same_levels
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
@@ -167,8 +167,7 @@ class FollowUpSection(Section):
             text = _("{scan} has no results yet. Compare will find its nodules first.").format(
                 scan=name
             )
-            cost = self._logic.expectedCost(self._prior, self._model.file)
-            return f"{text} {cost_text(cost)}"
+            return f"{text} {cost_text(self._logic, self._prior, self._model.file)}"
         count = len(nodules_of(prior.table))
         text = _("{scan} has 1 nodule.") if count == 1 else _("{scan} has {count} nodules.")
         return text.format(scan=name, count=count)
@@ -179,8 +178,11 @@ class FollowUpSection(Section):
         assert self._results is not None
         priors = [self._prior]
         if self._ui.earlierScansBox.checked:
-            priors = [*self._logic.growth.earlierScans(self._prior), self._prior]
-        return self._compare(priors, self._results, self._days or None)
+            earlier = self._logic.growth.earlierScans(self._prior)
+            priors = [*(one for one in earlier if one is not self._volume), self._prior]
+        days = self._days or None
+        check_days(len(priors) + 1, days)
+        return self._compare(priors, self._results, days)
 
     def _compare(self, volumes: Sequence[Any], current: ResultNodes, days: int | None) -> Work[Any]:
         prior = []

@@ -282,8 +282,11 @@ class NodulesSection(Section):
         """Undo the last change of the results in any section, or cancel a running one."""
         if self.runner.busy:
             self._stop_change()
-        else:
+        elif self._logic.history.canUndo:
+            # Also one of another scan, which is not to be seen.
+            text = _("Undone: {what}.").format(what=self._logic.history.lastChange)
             self._logic.history.undo()
+            slicer.util.showStatusMessage(text, 5000)
         self.changed.emit()
 
     def refresh(self) -> None:

@@ -25,7 +25,7 @@ from LungNoduleSegLib.detectors.models import (
 from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.results.segments import LUNG_STYLES
-from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, ExpectedCost
+from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS
 from LungNoduleSegSlicer.panel.views import open_segment_editor, show_results
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.result_nodes import (
@@ -273,19 +273,20 @@ class SegmentSection(Section):
         slicer.util.showStatusMessage(text.format(volume=volume.GetName(), title=_(TITLE)), 10000)
 
     def _show_cost(self) -> None:
-        text = ""
-        if has_voxels(self._volume):
-            try:
-                cost = self._logic.expectedCost(self._volume, self._model.file, self._lungs.kind)
-            except InputError as problem:
-                text = str(problem)
-            else:
-                text = cost_text(cost)
+        volume, model = self._volume, self._model.file
+        there = has_voxels(volume)
+        text = cost_text(self._logic, volume, model, self._lungs.kind) if there else ""
         show_text(self._ui.costLabel, text)
 
 
-def cost_text(cost: ExpectedCost) -> str:
-    """Describe the time and memory that a run needs."""
+def cost_text(
+    logic: LungNoduleSegLogic, volume: Any, model: Path | None, lungs: str = LungMethod.VOLUME
+) -> str:
+    """Describe the time and memory that a run needs, or why the model cannot be used."""
+    try:
+        cost = logic.expectedCost(volume, model, lungs)
+    except InputError as problem:
+        return str(problem)
     source = (
         _("from earlier runs on this computer")
         if cost.runs

@@ -39,6 +39,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     dicom_ids,
     nodule_labels_of,
     nodules_of,
+    volume_node_of,
 )
 
 
@@ -61,7 +62,8 @@ class ClassifierLogic:
         Raises:
             InputError: if a node cannot be used.
         """
-        with self._history.allOrNothing():
+        name = volume_node_of(results.segmentation).GetName()
+        with self._history.allOrNothing(what=f"compute features of {name}"):
             return self._add_features(results, _features(results))
 
     def predict(self, results: ResultNodes, modelFile: Path) -> Any:
@@ -86,7 +88,8 @@ class ClassifierLogic:
             "moved_by": "; ".join(strongest(found)),
             "warnings": " ".join(found.warnings),
         }
-        with self._history.allOrNothing(what="predict with the trained model"):
+        name = volume_node_of(results.segmentation).GetName()
+        with self._history.allOrNothing(what=f"predict the risk of {name}"):
             source = self._add_features(results, features)
             node = add_table(
                 self._history.scene,

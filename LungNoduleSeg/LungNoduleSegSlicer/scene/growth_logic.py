@@ -27,7 +27,12 @@ from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.clinical_data import Values, fitting_facts, prior_facts
 from LungNoduleSegLib.risk.facts import measured_facts
 from LungNoduleSegLib.risk.growth_rate import Change
-from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, TIMELINE_COLUMNS, Row
+from LungNoduleSegLib.risk.growth_table import (
+    GROWTH_COLUMNS,
+    TIMELINE_COLUMNS,
+    Row,
+    check_days,
+)
 from LungNoduleSegSlicer.scene.mrml_results import WORDS, add_table, rows_of, tables_of
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
@@ -145,8 +150,8 @@ class GrowthLogic:
         Args:
             prior: the results of the earlier scan, or of several from the earliest to the latest.
             current: likewise of the last scan.
-            days: between two scans; None to compute them from their study dates. Without either
-                there is no doubling time.
+            days: between two scans, for no more than these; None to compute them from their study
+                dates. Without either there is no doubling time.
 
         Returns:
             A new table node of the changes since the last prior scan, with interval and notes as
@@ -160,16 +165,15 @@ class GrowthLogic:
         results = [*([prior] if isinstance(prior, ResultNodes) else prior), current]
         if len({id(one.table) for one in results}) < len(results):
             raise InputError("The prior scan is the current one: choose another.")
+        check_days(len(results), days or None)
+        names = [volume_node_of(one.segmentation).GetName() for one in results]
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
         scans = {work / f"scan-{number}": one for number, one in enumerate(results, start=1)}
-        names = {
-            folder: volume_node_of(one.segmentation).GetName() for folder, one in scans.items()
-        }
         output = work / "growth"
         try:
             for folder, one in scans.items():
                 yield from run_work(one, folder)
-            since = ["--days", str(days)] if days and len(results) == 2 else []
+            since = ["--days", str(days)] if days else []
             result = yield from self._commands.work("growth", *scans, "-o", output, *since)
             for one in scans.values():
                 if one.table.GetScene() is None or one.segmentation.GetScene() is None:
@@ -179,7 +183,7 @@ class GrowthLogic:
             return self._bring(growth, timeline, result, results)
         except InputError as problem:
             text = str(problem)
-            for folder, name in names.items():
+            for folder, name in zip(scans, names, strict=True):
                 text = text.replace(str(folder), name)
             raise InputError(text) from None
         finally:
@@ -202,17 +206,23 @@ class GrowthLogic:
         return None
 
     def priorFacts(self, current: ResultNodes) -> dict[int, Values]:
-        """Return the facts of a scan's nodules from its last comparison, by number."""
+        """Return the facts of a scan's nodules from its last comparison, by number.
+
+        Those that a change of the prior scan's nodules outdated are left out.
+        """
         growth = self.find(current)
-        return {} if growth is None else prior_facts(rows_of(growth, GROWTH_COLUMNS))
+        return {} if growth is None else prior_facts(_standing_rows(growth))
 
     def warnings(self, current: ResultNodes) -> list[str]:
-        """Return a warning if nodules were changed since the last comparison."""
-        if self.find(current) is None:
+        """Return a warning if nodules of either scan were changed since the last comparison."""
+        growth = self.find(current)
+        if growth is None:
             return []
-        compared = self.priorFacts(current)
+        rows, standing = rows_of(growth, GROWTH_COLUMNS), _standing_rows(growth)
+        compared = prior_facts(standing)
         measured = measured_facts(nodules_of(current.table))
-        if len(fitting_facts(measured, compared)) == len(measured) == len(compared):
+        fitting = fitting_facts(measured, compared)
+        if len(standing) == len(rows) and len(fitting) == len(measured) == len(compared):
             return []
         return ["Nodules were changed since the comparison with the prior scan: compare again."]
 
@@ -238,7 +248,7 @@ class GrowthLogic:
         names = [volume_node_of(one.segmentation).GetName() for one in scans]
         prior, current = scans[-2:]
         days = result["days"]
-        with self._history.allOrNothing(what="compare with the prior scan"):
+        with self._history.allOrNothing(what=f"compare {names[-1]} with the prior scan"):
             node = add_table(
                 self._history.scene,
                 f"{current.table.GetName()} growth",
@@ -265,6 +275,29 @@ class GrowthLogic:
             for one in (node, chart):
                 place_beside(current.table, one)
         return node
+
+
+def _standing_rows(growth_node: Any) -> list[Row]:
+    """Return the rows of a comparison that the nodules of the prior scan have not outdated since.
+
+    If some were added there, none that was new now is any more.
+    """
+    rows = rows_of(growth_node, GROWTH_COLUMNS)
+    prior = growth_node.GetNodeReference(PRIOR_ROLE)
+    if prior is None:
+        return rows
+    there = {one.id: one.volume_mm3 for one in nodules_of(prior)}
+    then = {row["prior_id"]: row["prior_volume_mm3"] for row in rows if row["prior_id"] is not None}
+    added = there.keys() - then.keys()
+    return [
+        row
+        for row in rows
+        if (not added if (number := row["prior_id"]) is None else _same(there, then, number))
+    ]
+
+
+def _same(there: Mapping[Any, Any], then: Mapping[Any, Any], number: Any) -> bool:
+    return number in there and math.isclose(there[number], then[number], rel_tol=1e-3)
 
 
 def _patient_of(volume_node: Any) -> str:

@@ -3,6 +3,7 @@
 import math
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,9 +124,7 @@ class LungNoduleSegLogic:
             for node in (volumeNode, *targets):
                 if node is not None and node.GetScene() is None:
                     raise InputError(f"{node.GetName()} was deleted during the run.")
-            same = lungsNode is not None and lungsNode is segmentationNode
-            keep = same and has_run_lungs(segmentationNode)
-            return (yield from self.importWork(results, volumeNode, *targets, keepLungs=keep))
+            return (yield from self.importWork(results, volumeNode, *targets, lungsNode=lungsNode))
         except InputError as problem:
             text = str(problem).replace(str(scan), name)
             if lungsNode is not None:
@@ -148,7 +147,7 @@ class LungNoduleSegLogic:
         tableNode: Any | None = None,
         fiducialNode: Any | None = None,
         *,
-        keepLungs: bool = False,
+        lungsNode: Any | None = None,
     ) -> Work[ResultNodes]:
         """Return the work of `importResults`; only its last step changes the scene.
 
@@ -163,7 +162,8 @@ class LungNoduleSegLogic:
             segmentationNode: for the right lung, the left lung and one segment per nodule.
             tableNode: for one row per nodule; empty or from an earlier run.
             fiducialNode: for one control point per nodule.
-            keepLungs: leave the lungs of `segmentationNode` as they are.
+            lungsNode: segmentation that the run got its lungs from; the lungs of a run in
+                `segmentationNode`, if that is it, stay as they are.
 
         Raises:
             InputError: if the files, or one of the nodes, cannot be used, or the volume was moved
@@ -191,6 +191,8 @@ class LungNoduleSegLogic:
         probability = result_nodes.of_table(tableNode)
         name = volumeNode.GetName()
         changed = (segmentationNode, tableNode, fiducialNode, probability)
+        same = lungsNode is not None and lungsNode is segmentationNode
+        keep = same and has_run_lungs(segmentationNode)
         with self.history.allOrNothing(*changed, what=f"results of {name}"):
             nodes = ResultNodes(
                 segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),
@@ -198,9 +200,7 @@ class LungNoduleSegLogic:
                 fiducialNode or self._add("MarkupsFiducial", f"{name} nodules"),
             )
             if earlier is None:
-                mrml_results.add_segments(
-                    nodes.segmentation, segments, volumeNode, keep_lungs=keepLungs
-                )
+                mrml_results.add_segments(nodes.segmentation, segments, volumeNode, keep_lungs=keep)
                 mrml_results.fill_table(nodes.table, nodules)
                 mrml_results.fill_points(nodes.fiducials, nodules)
             else:
@@ -209,7 +209,7 @@ class LungNoduleSegLogic:
                     nodes.segmentation,
                     second.segments,
                     volumeNode,
-                    keep_lungs=keepLungs,
+                    keep_lungs=keep,
                     stay=second.stay,
                 )
                 second.show(nodes)
@@ -221,7 +221,7 @@ class LungNoduleSegLogic:
                 if target is None:
                     mrml_volume.place_beside(volumeNode, node)
             connect(nodes)
-            keep_record(folder, nodes.table, volumeNode)
+            keep_record(folder, nodes.table, volumeNode, lungsNode)
             if (folder / PROBABILITY).exists():
                 kept = result_nodes.bring(folder, nodes.table, name)
                 mrml_volume.place_beside(volumeNode, kept)
@@ -265,6 +265,18 @@ class LungNoduleSegLogic:
     def resultsOf(self, volumeNode: Any) -> ResultNodes | None:
         """Return the results of a volume, from this session or a saved scene; None without any."""
         return find_results(volumeNode)
+
+    def restorePoints(self) -> bool:
+        """Make point lists that were deleted from results again; tell whether there were any."""
+        found = result_nodes.results_without_points(self.scene)
+        for one in found:
+            volume = result_nodes.reference_of(one.segmentation) or one.segmentation
+            points = self._add("MarkupsFiducial", f"{volume.GetName()} nodules")
+            one.table.SetNodeReferenceID(result_nodes.POINTS_ROLE, points.GetID())
+            with suppress(InputError):  # the table holds something else now, which the panel says
+                mrml_results.fill_points(points, result_nodes.nodules_of(one.table, rejected=True))
+            mrml_volume.place_beside(volume, points)
+        return bool(found)
 
     def expectedCost(
         self, volumeNode: Any, modelFile: Path | None = None, lungs: str = "volume"

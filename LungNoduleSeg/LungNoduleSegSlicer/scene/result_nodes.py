@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -94,17 +94,24 @@ def require_in_place(results: ResultNodes) -> None:
 
 def find_results(volume_node: Any) -> ResultNodes | None:
     """Return the results of a volume, those that came last; None if the scene has none."""
-    tables = slicer.util.getNodesByClass("vtkMRMLTableNode", volume_node.GetScene())
-    for table in reversed(tables):
-        segmentation = table.GetNodeReference(SEGMENTATION_ROLE)
-        points = table.GetNodeReference(POINTS_ROLE)
-        if segmentation is None or points is None:
-            continue
-        if reference_of(segmentation) is volume_node:
-            return ResultNodes(
-                segmentation, table, points, table.GetNodeReference(PROBABILITY_ROLE)
-            )
+    for one in _results_in(volume_node.GetScene()):
+        if one.fiducials is not None and reference_of(one.segmentation) is volume_node:
+            return one
     return None
+
+
+def results_without_points(scene: Any) -> list[ResultNodes]:
+    """Return the results in a scene of which the point list alone was deleted; it is None."""
+    return [one for one in _results_in(scene) if one.fiducials is None]
+
+
+def _results_in(scene: Any) -> Iterator[ResultNodes]:
+    """Return all results in a scene, the last first, also those without a point list."""
+    for table in reversed(slicer.util.getNodesByClass("vtkMRMLTableNode", scene)):
+        roles = SEGMENTATION_ROLE, POINTS_ROLE, PROBABILITY_ROLE
+        segmentation, points, probability = map(table.GetNodeReference, roles)
+        if segmentation is not None:
+            yield ResultNodes(segmentation, table, points, probability)
 
 
 def verdicts_of(table_node: Any) -> dict[int, Verdict]:
@@ -243,23 +250,37 @@ def _nodule_ids(result: ResultNodes) -> dict[str, int]:
 def masks_work(result: ResultNodes) -> Work[RunMasks]:
     """Return lungs, lobes and nodules of the table, but for rejected ones, segment by segment.
 
+    They are those at the moment it returns: if any is changed meanwhile, it begins again.
+
     Raises:
         InputError: if the segmentation lacks the lungs of a run or a nodule, or is under a
             transform, or the volume was moved.
     """
-    require_in_place(result)
     segmentation = result.segmentation.GetSegmentation()
-    lungs, nodules = _lung_ids(result.segmentation), _nodule_ids(result)
-    kinds = lungs, nodules, _lobe_ids(result.segmentation)
-    found: dict[str, CroppedMask] = {}
-    for done, segment_id in enumerate([one for ids in kinds for one in ids], start=1):
-        _require_voxels(result.segmentation, segment_id)
-        found |= voxels_by_id(segmentation, [segment_id])
-        yield Pause("Reading segments", done, sum(map(len, kinds)))
-    return RunMasks(
-        volume_grid(volume_node_of(result.segmentation)),
-        *({ids[one]: found[one] for one in ids if one in found} for ids in kinds),
-    )
+    while True:
+        require_in_place(result)
+        made_of = kinds, _ = _masks_made_of(result)
+        found: dict[str, CroppedMask] = {}
+        for done, segment_id in enumerate([one for ids in kinds for one in ids], start=1):
+            _require_voxels(result.segmentation, segment_id)
+            found |= voxels_by_id(segmentation, [segment_id])
+            yield Pause("Reading segments", done, sum(map(len, kinds)))
+            if made_of != _masks_made_of(result):
+                break
+        else:
+            return RunMasks(
+                volume_grid(volume_node_of(result.segmentation)),
+                *({ids[one]: found[one] for one in ids if one in found} for ids in kinds),
+            )
+
+
+def _masks_made_of(result: ResultNodes) -> tuple[list[dict[str, int]], list[Any]]:
+    """The segments of lungs, nodules and lobes, and their images with the times of change."""
+    node = result.segmentation
+    kinds = [_lung_ids(node), _nodule_ids(result), _lobe_ids(node)]
+    segments = [node.GetSegmentation().GetSegment(one) for ids in kinds for one in ids]
+    images = [one.GetRepresentation(BINARY_LABELMAP) for one in segments]
+    return kinds, [(image, image and image.GetMTime()) for image in images]
 
 
 def volume_of(segmentation_node: Any) -> sitk.Image:
@@ -527,9 +548,16 @@ def write_lungs(segmentation_node: Any, file: Path) -> None:
     it if they are of one side, such as the lobes of TotalSegmentator; else its only segment.
 
     Raises:
-        InputError: if there is no such segment, or the node is under a transform.
+        InputError: if there is no such segment, the node is under a transform, or it holds the
+            results of a volume that was moved since.
     """
     name = segmentation_node.GetName()
+    for one in _results_in(segmentation_node.GetScene()):
+        if one.segmentation is segmentation_node and not is_in_place(one):
+            raise InputError(
+                f"The lungs of {name} are from before its scan was moved: choose no lungs, or move "
+                "the scan back."
+            )
     if segmentation_node.GetParentTransformNode() is not None:
         raise InputError(
             f"{name} is under a transform: harden it in the Transforms module and try again."

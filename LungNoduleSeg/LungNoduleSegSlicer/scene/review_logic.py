@@ -111,9 +111,12 @@ class ReviewLogic:
 
     def addWork(self, results: ResultNodes, ras: Sequence[float]) -> Work[int]:
         """Return the work of `addNodule`, for a panel; only its last step changes the scene."""
-        scan = yield from self.prepareWork(results)
-        outline = yield from scan.grow_work(ras)
-        yield Pause("Adding", 0, 1)
+        while True:
+            scan = yield from self.prepareWork(results)
+            outline = yield from scan.grow_work(ras)
+            yield Pause("Adding", 0, 1)
+            if self.isReady(results):
+                break
         nodules = nodules_of(results.table, rejected=True)
         for other in self._labelled(results, scan, nodules):
             if other.overlaps(outline.box, outline.mask):
@@ -245,15 +248,14 @@ class ReviewLogic:
     def thresholdWork(self, results: ResultNodes, threshold: float) -> Work[None]:
         """Return the work of `setThreshold`, for a panel; only its last step changes the scene.
 
-        If a reader changes the nodules meanwhile, it begins again with what there is then.
+        If a reader or a run changes the results meanwhile, it begins again with what there is then.
         """
-        scan = yield from self.prepareWork(results)
-        if scan.finder is None:
-            raise InputError(
-                f"The probability of {results.segmentation.GetName()} was not kept: run it again."
-            )
-        rules = replace(result_nodes.rules_of(results.probability), threshold=threshold)
         while True:
+            scan = yield from self.prepareWork(results)
+            if scan.finder is None:
+                name = results.segmentation.GetName()
+                raise InputError(f"The probability of {name} was not kept: run it again.")
+            rules = replace(result_nodes.rules_of(results.probability), threshold=threshold)
             verdicts, stay = reviewed = verdicts_of(results.table), reviewed_nodules(results)
             numbers = {one.id for one in stay}
             found = yield from scan.finder.find_work(
@@ -262,7 +264,8 @@ class ReviewLogic:
                 numbers=[*numbers, *foreign_numbers(results)],
             )
             yield Pause("Showing", 0, 1)
-            if reviewed == (verdicts_of(results.table), reviewed_nodules(results)):
+            now = verdicts_of(results.table), reviewed_nodules(results)
+            if reviewed == now and self.isReady(results):
                 break
         before = nodules_of(results.table, rejected=True)
         go = [segment_id(one.id) for one in before if one.id not in numbers]
@@ -313,7 +316,9 @@ class ReviewLogic:
 
         `segment_ids` are those that the block adds or removes; of others only the tags change.
         """
-        return self._history.step(review_state.keep(results, segment_ids), what, kind)
+        scan = reference_of(results.segmentation) or results.segmentation
+        restore = review_state.keep(results, segment_ids)
+        return self._history.step(restore, f"{what} of {scan.GetName()}", kind)
 
 
 def _with_lobe(

@@ -35,6 +35,7 @@ from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_nodes
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import (
+    POINTS_ROLE,
     VERDICT,
     ResultNodes,
     lobes_of,
@@ -100,8 +101,9 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
     restore_segments = nodule_segments.keep(results.segmentation, segment_ids)
 
     def restore() -> None:
-        nodes = (results.segmentation, results.table, results.fiducials)
-        if any(node.GetScene() is None for node in nodes):
+        points = results.table.GetNodeReference(POINTS_ROLE)  # perhaps made again
+        nodes = (results.segmentation, results.table, points)
+        if any(node is None or node.GetScene() is None for node in nodes):
             return
         with suppress(InputError):  # then somebody put something else into the table
             new = {one.id for one in nodules_of(results.table, rejected=True)} - measured.keys()
@@ -111,7 +113,7 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
             set_tag(results, number, MEASURED_TAG, mark)
         if rules is not None:
             result_nodes.set_threshold(results.probability, rules.threshold)
-        show(results, nodules, verdicts)
+        show(replace(results, fiducials=points), nodules, verdicts)
 
     return restore
 

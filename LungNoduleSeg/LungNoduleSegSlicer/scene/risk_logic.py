@@ -1,15 +1,16 @@
 """Cancer risk of nodules in a Slicer scene, and the clinical data kept on the volume node.
 
-A nodule's facts are stored with its position, so that they are not applied to another nodule that
-gets the same number in a later run.
+A nodule's facts are stored with its position: they follow it when a later run numbers it otherwise,
+wait for it while it is not in the table, and are not applied to another nodule of the same number.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, fields, replace
 from datetime import date
-from typing import Any
+from itertools import count
+from typing import Any, TypeAlias
 
 import slicer
 
@@ -55,33 +56,62 @@ _OF_ALL = frozenset({"count"})
 """Facts of nodules that apply to the whole scan."""
 
 
-def clinical_data_of(volume_node: Any, nodules: Iterable[Nodule]) -> ClinicalData:
-    """Read the clinical data of a scan and of its nodules that still exist."""
+Point: TypeAlias = tuple[float, ...]
+"""A position in LPS mm."""
+
+
+def clinical_data_of(
+    volume_node: Any, nodules: Sequence[Nodule]
+) -> tuple[ClinicalData, dict[int, Point]]:
+    """Read the clinical data of a scan, and the places of the nodules that have some.
+
+    Args:
+        volume_node: the scan.
+        nodules: all that it has now; data of others keep a number that none of these has.
+    """
     text = volume_node.GetAttribute(FACTS)
     if not text:
-        return NO_CLINICAL_DATA
+        return NO_CLINICAL_DATA, {}
     try:
         record = json.loads(text)
-        places = record.pop("places", {})
+        stored = {int(n): tuple(map(float, at)) for n, at in record.pop("places", {}).items()}
         data = parse_facts(record, volume_node.GetName())
-        there = {
-            one.id
-            for one in nodules
-            if str(one.id) in places
-            and math.dist((one.x, one.y, one.z), places[str(one.id)]) <= one.diameter_mm
-        }
+        numbers = _numbers_now({n: stored[n] for n in data.nodules if n in stored}, nodules)
     except (ValueError, TypeError, AttributeError, InputError):
-        return NO_CLINICAL_DATA
-    return replace(data, nodules={n: data.nodules[n] for n in data.nodules if n in there})
+        return NO_CLINICAL_DATA, {}
+    places = {now: stored[n] for n, now in numbers.items()}
+    return replace(data, nodules={now: data.nodules[n] for n, now in numbers.items()}), places
 
 
-def store_clinical_data(volume_node: Any, data: ClinicalData, nodules: Iterable[Nodule]) -> None:
-    """Replace the clinical data of a scan."""
+def _numbers_now(places: Mapping[int, Point], nodules: Sequence[Nodule]) -> dict[int, int]:
+    """Return the present number of the nodule that lay at each place, the nearest first.
+
+    A nodule may have moved by its diameter where it was measured again; one with another number
+    must hold the place, as no neighbour does.
+    """
+    near = sorted(
+        (away, number, one.id)
+        for number, place in places.items()
+        for one in nodules
+        if (away := math.dist(place, (one.x, one.y, one.z)))
+        <= one.diameter_mm / (1 if one.id == number else 2)
+    )
+    found: dict[int, int] = {}
+    for _, number, now in near:
+        if number not in found and now not in found.values():
+            found[number] = now
+    ids = {one.id for one in nodules}
+    free = count(max(ids | places.keys(), default=0) + 1)
+    return {n: found.get(n) or (next(free) if n in ids else n) for n in places}
+
+
+def store_clinical_data(volume_node: Any, data: ClinicalData, places: Mapping[int, Point]) -> None:
+    """Replace the clinical data of a scan; `places` are those of its nodules."""
     if data == NO_CLINICAL_DATA:
         volume_node.RemoveAttribute(FACTS)
         return
-    places = {one.id: (one.x, one.y, one.z) for one in nodules if one.id in data.nodules}
-    volume_node.SetAttribute(FACTS, json.dumps(data.to_dict() | {"places": places}))
+    where = {number: places[number] for number in data.nodules}
+    volume_node.SetAttribute(FACTS, json.dumps(data.to_dict() | {"places": where}))
 
 
 def with_fact(data: ClinicalData, name: str, value: Any, number: int | None = None) -> ClinicalData:
@@ -140,6 +170,11 @@ def _changed(values: Values, name: str, value: Any) -> Mapping[str, Any]:
     return rest if value is None else rest | {name: value}
 
 
+def _only(data: ClinicalData, numbers: Set[int | None]) -> ClinicalData:
+    """Leave out the facts of other nodules."""
+    return replace(data, nodules={n: one for n, one in data.nodules.items() if n in numbers})
+
+
 class RiskLogic:
     """Evaluates published models and guidelines for the nodules of a scan."""
 
@@ -156,7 +191,9 @@ class RiskLogic:
 
     def enteredFacts(self, results: ResultNodes) -> ClinicalData:
         """Return the clinical data that were entered for a scan and its existing nodules."""
-        return clinical_data_of(volume_node_of(results.segmentation), nodules_of(results.table))
+        nodules = nodules_of(results.table, rejected=True)
+        data, _ = clinical_data_of(volume_node_of(results.segmentation), nodules)
+        return _only(data, {one.id for one in nodules_of(results.table)})
 
     def headerFacts(self, results: ResultNodes) -> PatientFacts:
         """Return the facts of the patient in the DICOM header of a scan."""
@@ -178,15 +215,17 @@ class RiskLogic:
         """
         volume = volume_node_of(results.segmentation)
         nodules = nodules_of(results.table, rejected=True)
-        data = with_fact(clinical_data_of(volume, nodules), name, value, number)
-        data.correct(measured_facts(nodules), results.table.GetName())
+        data, places = clinical_data_of(volume, nodules)
+        data = with_fact(data, name, value, number)
+        here = {one.id: (one.x, one.y, one.z) for one in nodules}
+        _only(data, {*here, number}).correct(measured_facts(nodules), results.table.GetName())
         what = f"enter {LABELS[name]}"
-        self._keep(volume, data, nodules, what, f"{what} {number} {volume.GetID()}")
+        self._keep(volume, data, places | here, what, f"{what} {number} {volume.GetID()}")
 
     def clearFacts(self, results: ResultNodes) -> None:
         """Clear the clinical data of a scan and its nodules."""
         volume = volume_node_of(results.segmentation)
-        self._keep(volume, NO_CLINICAL_DATA, (), "clear clinical data")
+        self._keep(volume, NO_CLINICAL_DATA, {}, "clear clinical data")
 
     def evaluate(self, results: ResultNodes) -> ScanRisk:
         """Evaluate models and guidelines for every nodule that is not rejected.
@@ -231,7 +270,7 @@ class RiskLogic:
         self,
         volume: Any,
         data: ClinicalData,
-        nodules: tuple[Nodule, ...],
+        places: Mapping[int, Point],
         what: str,
         kind: str = "",
     ) -> None:
@@ -241,6 +280,6 @@ class RiskLogic:
             if volume.GetScene() is not None:
                 volume.SetAttribute(FACTS, before)
 
-        store_clinical_data(volume, data, nodules)
+        store_clinical_data(volume, data, places)
         if volume.GetAttribute(FACTS) != before:
-            self._history.remember(Change(restore, kind, what))
+            self._history.remember(Change(restore, kind, f"{what} of {volume.GetName()}"))

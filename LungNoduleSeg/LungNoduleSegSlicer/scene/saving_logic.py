@@ -89,8 +89,12 @@ EDITED = "edited by hand"
 """Method of lungs that were edited after the run."""
 
 
-def keep_record(folder: Path, table_node: Any, volume_node: Any) -> None:
-    """Keep the record of a run with its table, if the run left one; paths are left out.
+def keep_record(
+    folder: Path, table_node: Any, volume_node: Any, lungs_node: Any | None = None
+) -> None:
+    """Keep the record of a run with its table, if the run left one.
+
+    The names of the nodes replace the paths of the files that the run got of them.
 
     Raises:
         InputError: if it cannot be read.
@@ -104,6 +108,11 @@ def keep_record(folder: Path, table_node: Any, volume_node: Any) -> None:
         record.pop("command", None)
         where = {"source": volume_node.GetName(), "sop_instance_uids": []}
         record["input"] = {**record.get("input", {}), **where}
+        if lungs_node is not None:
+            record["parameters"] = {
+                **record.get("parameters", {}),
+                "lung_method": lungs_node.GetName(),
+            }
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is not the record of a run: run the scan again.") from error
     table_node.SetAttribute(RUN_RECORD, json.dumps(record))
@@ -133,7 +142,7 @@ def _record(results: ResultNodes, masks: RunMasks) -> dict[str, Any]:
 def run_work(
     results: ResultNodes,
     folder: Path,
-    risk: ScanRisk | None = None,
+    evaluate: Callable[[ResultNodes], ScanRisk] | None = None,
     series: Path | None = None,
 ) -> Work[None]:
     """Write scan, lungs, nodules and table into a new folder that `read_run` reads.
@@ -143,7 +152,7 @@ def run_work(
     Args:
         results: of a run, or anything with lungs and a table of nodules.
         folder: the new one.
-        risk: goes into the record; then the table must say what made it.
+        evaluate: gives the risk for the record; then the table must say what made it.
         series: folder with the DICOM files of the scan; None to write the volume itself.
 
     Raises:
@@ -151,9 +160,9 @@ def run_work(
     """
     volume = volume_node_of(results.segmentation)
     folder.mkdir(parents=True)
-    nodules = nodules_of(results.table)
     masks = yield from masks_work(results)
-    record = _record(results, masks) if risk is not None or _is_recorded(results) else {}
+    nodules = nodules_of(results.table)
+    record = _record(results, masks) if evaluate is not None or _is_recorded(results) else {}
     patient, uid = dicom_ids(results.segmentation)
     date = study_date_of(volume)
     info = SeriesInfo(patient, "", uid, "", "", "" if date is None else f"{date:%Y%m%d}")
@@ -166,8 +175,8 @@ def run_work(
     if results.probability is not None and "parameters" in record:
         record["parameters"]["rules"] = asdict(rules_of(results.probability))
     record |= {"input": record.get("input", {}) | found}
-    if risk is not None:
-        record[RISK] = risk.to_dict()
+    if evaluate is not None:
+        record[RISK] = evaluate(results).to_dict()
     (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
     write_nodules_csv(folder / TABLE, nodules)
     yield Pause("Writing", 0, 1)
@@ -204,9 +213,8 @@ class SavingLogic:
             ChildError: if the child process failed; its log is named.
         """
         refuse_existing(path.parent, [path.name])
-        risk = self._evaluate(results)
         with _work_folder() as folder:
-            yield from run_work(results, folder / "run", risk)
+            yield from run_work(results, folder / "run", self._evaluate)
             yield from self._commands.work("report", folder / "run", "-o", path)
 
     saveReport = at_once(reportWork)
@@ -229,14 +237,13 @@ class SavingLogic:
             ChildError: if the child process failed; its log is named.
         """
         refuse_existing(folder, (*DICOM_NAMES, DICOM_KEY_IMAGES))
-        risk = self._evaluate(results)
         with _work_folder() as work:
             series = work / "series"
             series.mkdir()
             for number, file in enumerate(files, start=1):
                 shutil.copyfile(file, series / f"{number}.dcm")
                 yield Pause("Copying", number, len(files))
-            yield from run_work(results, work / "run", risk, series)
+            yield from run_work(results, work / "run", self._evaluate, series)
             try:
                 done = yield from self._commands.work("export-dicom", work / "run", "-o", folder)
             except InputError as problem:
