@@ -345,6 +345,33 @@ def test_slow_growth_over_several_scans_is_called_slow(chest: ChestScan) -> None
     assert lung_rads_status(track) is Status.SLOWLY_GROWING
 
 
+@pytest.mark.parametrize(
+    ("days", "sizes", "rated"),
+    [
+        ((0, 214, 314), (8.0, 8.0, 10.4), (1, 2)),
+        ((0, 365, 730, 820), (8.0, 8.0, 8.0, 13.0), (2, 3)),
+        ((0, 365, 730, 1095, 1185, 1275), (8.0, 8.0, 8.0, 8.0, 11.0, 15.0), (3, 4, 5)),
+        ((0, 300, 600, 700), (14.0, 11.0, 9.0, 11.0), (2, 3)),
+        ((0, 365, 730), (8.0, 9.5, 11.0), (0, 1, 2)),
+    ],
+)
+def test_growth_after_a_stable_time_is_that_of_the_last_dates(
+    chest: ChestScan, days: tuple[int, ...], sizes: tuple[float, ...], rated: tuple[int, ...]
+) -> None:
+    scans = at_days(chest, *((day, at(75, size)) for day, size in zip(days, sizes, strict=True)))
+    timeline = follow(scans)
+    (track,) = timeline.tracks
+    assert (track.change, track.rated) == (Change.GROWN, rated)
+    (alone,) = follow(scans[rated[0] :]).tracks
+    assert track.rate is not None
+    assert alone.rate is not None
+    assert track.rate.doubling_interval == pytest.approx(alone.rate.doubling_interval)
+    (row,) = growth_rows(timeline)
+    assert row["doubling_days"] == round(alone.rate.doubling_days, 1)
+    words = f"growth over the last {len(rated)} scans that show it"
+    assert (words in track_sentence(track)) == (len(rated) < len(days))
+
+
 def at_days(chest: ChestScan, *found: tuple[int | None, Nodule | None]) -> list[ChestScan]:
     """A scan on each day, None for one without a date, with a nodule or without."""
     return [
@@ -510,10 +537,10 @@ def test_growth_that_was_fast_or_has_ended_is_not_slow(
 
 
 def test_a_merger_is_no_growth(chest: ChestScan, tmp_path: Path) -> None:
-    """Two of 8 mm become one of twice the volume; then that doubles in 100 days."""
+    """Two of 8 mm become one of twice the volume; then that is measured as a quarter larger."""
     first = date(2020, 1, 1)
     both = replace(at(75, 16), volume_mm3=2 * at(75, 8).volume_mm3)
-    grown = replace(both, volume_mm3=2 * both.volume_mm3)
+    grown = replace(both, volume_mm3=1.25 * both.volume_mm3)
     scans = [
         dated(chest, first, at(72, 8, 1), at(80, 8, 2)),
         dated(chest, first + timedelta(360), both),

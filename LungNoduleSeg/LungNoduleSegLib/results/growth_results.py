@@ -347,6 +347,8 @@ def track_sentence(track: Track) -> str:
     if last is not None and last.volume_change is not None:
         since = "it was last found" if last.missed else "the last scan"
         text += f", volume {100 * last.volume_change:+.0f} % since {since}"
+    if 0 < len(track.rated) < sum(one is not None for one in track.nodules):
+        text += f", growth over the last {len(track.rated)} scans that show it"
     return f"{text}{rate_words(track.rate)}"
 
 

@@ -3,6 +3,7 @@
 Growth is modelled as exponential (Schwartz, Cancer 1961;14:1272-1294): the logarithm of the volume
 is linear in time. The line is fitted by least squares, weighted by the uncertainty of each volume,
 and its slope has a 95 % interval. If that interval contains zero, there is no measurable change.
+A nodule that was stable and then grew is on no such line: only its latest dates are fitted.
 """
 
 import math
@@ -16,6 +17,9 @@ DAYS_PER_MONTH = 365.25 / 12
 
 Z95 = 1.959964
 """The central 95 % of a normal distribution, in standard deviations to either side."""
+
+BY_CHANCE = 0.05
+"""Volumes whose scatter about a line is less probable than this do not lie on it."""
 
 REPEATABILITY = math.log(1.25) / Z95 / math.sqrt(2)
 """Standard deviation of ln(volume) in one thin-slice scan. Two scans of an unchanged nodule differ
@@ -48,6 +52,7 @@ class GrowthRate:
         high: upper end.
         middle: weighted mean day, the pivot of the line.
         level: ln(volume) of the line on that day.
+        by_chance: probability that volumes of such a line scatter as much as these.
     """
 
     per_day: float
@@ -55,6 +60,7 @@ class GrowthRate:
     high: float
     middle: float = 0.0
     level: float = 0.0
+    by_chance: float = 1.0
 
     def volume(self, day: float) -> float:
         """Volume (mm³) of the fitted line on a day."""
@@ -92,6 +98,9 @@ def growth_rate(
         volumes_mm3: above 0.
         deviations: standard deviation of ln(volume) of each, above 0, see `volume_deviation`.
     """
+    # Not at the top: it is slow to import, and panels are opened with this.
+    from scipy.special import chdtrc  # noqa: PLC0415
+
     t, y = np.asarray(days, float), np.log(volumes_mm3)
     weight = 1 / np.square(deviations)
     middle = float(np.average(t, weights=weight))
@@ -99,9 +108,38 @@ def growth_rate(
     level = float(np.average(y, weights=weight))
     slope = float(np.sum(weight * (t - middle) * y) / spread)
     residual = y - level - slope * (t - middle)
-    scatter = float(np.sum(weight * residual**2)) / max(len(t) - 2, 1)
-    half = Z95 * math.sqrt(max(scatter, 1.0) / spread)
-    return GrowthRate(slope, slope - half, slope + half, middle, level)
+    scatter, free = float(np.sum(weight * residual**2)), len(t) - 2
+    half = Z95 * math.sqrt(max(scatter / max(free, 1), 1.0) / spread)
+    by_chance = float(chdtrc(free, scatter)) if free else 1.0
+    return GrowthRate(slope, slope - half, slope + half, middle, level, by_chance)
+
+
+def latest_growth(
+    days: Sequence[float], volumes_mm3: Sequence[float], deviations: Sequence[float]
+) -> tuple[GrowthRate, int]:
+    """Fit exponential growth to the latest dates that lie on one line, two or more.
+
+    The earliest dates are left out as long as the others scatter beyond chance (95 %), or as their
+    line denies a change that the last two dates alone show.
+
+    Args:
+        days: as for `growth_rate`, in ascending order.
+        volumes_mm3: likewise.
+        deviations: likewise.
+
+    Returns:
+        The rate, and the number of the first date that it was fitted to.
+    """
+    rates = [
+        growth_rate(days[first:], volumes_mm3[first:], deviations[first:])
+        for first in range(len(days) - 1)
+    ]
+    last = rates[-1].change
+    return next(
+        (rate, first)
+        for first, rate in enumerate(rates)
+        if rate.by_chance > BY_CHANCE and last in (Change.UNCHANGED, rate.change)
+    )
 
 
 def volume_interval(volume_mm3: float, deviation: float) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from LungNoduleSegLib.risk.growth import (
     mean_mm,
     shows,
 )
-from LungNoduleSegLib.risk.growth_rate import Change, GrowthRate, growth_rate, volume_interval
+from LungNoduleSegLib.risk.growth_rate import Change, GrowthRate, latest_growth, volume_interval
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Track:
         points: its actual or expected position in each scan, LPS mm.
         steps: the change from each scan to the next, None where it is in neither; after a scan
             that missed it, the change since the scan before that.
-        change: over all dates; for a nodule with a single measurement, the reason.
-        rate: growth rate per day over the comparable dates; None for fewer than two, or if days
-            are unknown.
+        change: over the dates of `rate`; for a nodule with a single measurement, the reason.
+        rate: growth rate per day over the latest comparable dates, see `latest_growth`; None for
+            fewer than two, or if days are unknown.
         rated: numbers of the scans, from 0, that `rate` was fitted to.
     """
 
@@ -222,7 +222,7 @@ def _track(
 
 
 def _rated(track: Track, scans: Sequence[ChestScan], days: Sequence[int] | None) -> Track:
-    """Fit the growth over the comparable dates; before a merger, the sum of all is one volume."""
+    """Fit the growth to the latest comparable dates; before a merger, all are one volume."""
     volumes = {n: one.volume_mm3 for n, one in enumerate(track.nodules) if one is not None}
     broken = (Change.NOT_COMPARABLE, Change.MERGED, Change.SPLIT)
     start = 0
@@ -239,12 +239,12 @@ def _rated(track: Track, scans: Sequence[ChestScan], days: Sequence[int] | None)
             return replace(track, change=Change.VANISHED if shown else Change.NOT_SHOWN_NOW)
         return track
     used_nodules = [one for n in used if (one := track.nodules[n]) is not None]
-    rate = growth_rate(
+    rate, first = latest_growth(
         [days[n] for n in used],
         [volumes[n] for n in used],
         [deviation(one, scans[n]) for n, one in zip(used, used_nodules, strict=True)],
     )
-    return replace(track, change=rate.change, rate=rate, rated=tuple(used))
+    return replace(track, change=rate.change, rate=rate, rated=tuple(used[first:]))
 
 
 GROWTH_COLUMNS = {
