@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from CTLungScreeningLib.errors import InputError
 from docs_scripts import script_of
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, Side
-from LungNoduleSegLib.results.growth_results import track_sentence
+from LungNoduleSegLib.results.growth_results import curve_of, track_sentence
 from LungNoduleSegLib.risk import growth as growth_module
 from LungNoduleSegLib.risk.alignment import Alignment
 from LungNoduleSegLib.risk.clinical_data import prior_facts
@@ -370,6 +370,38 @@ def test_growth_after_a_stable_time_is_that_of_the_last_dates(
     assert row["doubling_days"] == round(alone.rate.doubling_days, 1)
     words = f"growth over the last {len(rated)} scans that show it"
     assert (words in track_sentence(track)) == (len(rated) < len(days))
+
+
+@pytest.mark.parametrize("undated", [0, 1])
+def test_dates_of_the_last_scans_suffice_for_their_growth(chest: ChestScan, undated: int) -> None:
+    scans = at_days(chest, *((100 * n, at(75, 8 * 2 ** (n / 3))) for n in range(4)))
+    scans[undated] = replace(scans[undated], date=None)
+    timeline = follow(scans)
+    assert timeline.days is None
+    (track,) = timeline.tracks
+    assert track.rated == tuple(range(undated + 1, 4))
+    (row,) = growth_rows(timeline)
+    assert row["doubling_days"] == pytest.approx(100, abs=0.1)
+    assert "doubling time 100 days" in track_sentence(track)
+    assert any(f"{undated} has no study date" in note for note in timeline.notes)
+    assert all("more need study dates" in note for note in timeline.notes)
+    curve = curve_of(track, timeline)
+    assert curve is not None
+    assert curve.line == ""  # the scans are not drawn by their days
+
+
+def test_the_line_begins_at_the_first_date_that_it_was_fitted_to(chest: ChestScan) -> None:
+    """The threshold changed between the first and the second scan."""
+    scans = at_days(chest, (0, at(75, 6)), (1000, at(75, 8)), (1100, at(75, 11)))
+    scans = [replace(one, method={"threshold": str(n > 0)}) for n, one in enumerate(scans)]
+    timeline = follow(scans)
+    (track,) = timeline.tracks
+    curve = curve_of(track, timeline)
+    assert track.rated == (1, 2)
+    assert curve is not None
+    _, second, third = curve.marks
+    ends = [tuple(map(float, end.split(","))) for end in curve.line[1:].split("L")]
+    assert ends == [pytest.approx((mark.x, mark.y), abs=0.1) for mark in (second, third)]
 
 
 def at_days(chest: ChestScan, *found: tuple[int | None, Nodule | None]) -> list[ChestScan]:

@@ -118,8 +118,8 @@ def curve_of(track: Track, timeline: Timeline) -> Curve | None:
         for (n, one), (low, high) in zip(found, intervals, strict=True)
     )
     line = ""
-    if track.rate is not None:
-        ends = [(day, track.rate.volume(day)) for day in (times[found[0][0]], times[-1])]
+    if track.rate is not None and timeline.days is not None:
+        ends = [(day, track.rate.volume(day)) for day in (times[track.rated[0]], times[-1])]
         line = "M" + "L".join(f"{axes.x(day):.1f},{axes.y(volume):.1f}" for day, volume in ends)
     unit = "days" if timeline.days else "scans"
     days = tuple(Tick(axes.x(day), f"{day:.0f} {unit}" if day else "0") for day in (0.0, times[-1]))

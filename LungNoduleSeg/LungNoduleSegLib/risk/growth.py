@@ -336,7 +336,7 @@ def days_between(
         return None, [
             f"No doubling time, as {' and '.join(undated)} "
             f"{'has' if len(undated) == 1 else 'have'} no study date: enter the days "
-            "between the scans."
+            "between the scans if there are only two; more need study dates."
         ]
     between = (last - first).days
     if between < 0:
@@ -348,7 +348,7 @@ def days_between(
     if between == 0:
         return None, [
             f"No doubling time, as both scans are dated {first}: enter the days between "
-            "them if the dates were changed."
+            "them if the dates were changed and there are only two; more need study dates."
         ]
     return between, []
 

@@ -1,6 +1,6 @@
 """All scans of one patient: each nodule's track through every date, and tables of growth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf
@@ -40,7 +40,7 @@ class Track:
             that missed it, the change since the scan before that.
         change: over the dates of `rate`; for a nodule with a single measurement, the reason.
         rate: growth rate per day over the latest comparable dates, see `latest_growth`; None for
-            fewer than two, or if days are unknown.
+            fewer than two, or without study dates.
         rated: numbers of the scans, from 0, that `rate` was fitted to.
     """
 
@@ -111,14 +111,22 @@ def follow(
         progress("Growth", number, len(scans) - 1)
         steps.append(compare_scans(prior, current, days))
     progress("Growth", len(scans) - 1, len(scans) - 1)
-    since = None
-    if all(step.days is not None for step in steps):
-        since = tuple(int(n) for n in np.cumsum([0, *(step.days or 0 for step in steps)]))
+    since = _since_first([step.days for step in steps])
     chains = _chains(steps)
     tracks = [_track(chain, steps, since) for chain in chains]
     there = sorted((one for one in tracks if one.nodules[-1]), key=lambda one: one.last.id)
     gone = [one for one in tracks if not one.nodules[-1]]
-    return Timeline(tuple(scans), since, tuple(steps), (*there, *gone))
+    dated = len(since) == len(scans)
+    return Timeline(
+        tuple(scans), tuple(since.values()) if dated else None, tuple(steps), (*there, *gone)
+    )
+
+
+def _since_first(intervals: Sequence[int | None]) -> dict[int, int]:
+    """Days of the latest scans with known intervals, by number, since the first of them."""
+    first = max((n + 1 for n, days in enumerate(intervals) if days is None), default=0)
+    days = np.cumsum([0, *(days or 0 for days in intervals[first:])]).tolist()
+    return dict(enumerate(days, first))
 
 
 def check_days(scans: int, days: int | None) -> None:
@@ -191,7 +199,7 @@ def _continued(
 
 
 def _track(
-    chain: dict[int, NoduleGrowth], steps: Sequence[Growth], days: Sequence[int] | None
+    chain: dict[int, NoduleGrowth], steps: Sequence[Growth], days: Mapping[int, int]
 ) -> Track:
     count = len(steps) + 1
     nodules: list[Nodule | None] = [None] * count
@@ -221,7 +229,7 @@ def _track(
     return _rated(track, scans, days)
 
 
-def _rated(track: Track, scans: Sequence[ChestScan], days: Sequence[int] | None) -> Track:
+def _rated(track: Track, scans: Sequence[ChestScan], days: Mapping[int, int]) -> Track:
     """Fit the growth to the latest comparable dates; before a merger, all are one volume."""
     volumes = {n: one.volume_mm3 for n, one in enumerate(track.nodules) if one is not None}
     broken = (Change.NOT_COMPARABLE, Change.MERGED, Change.SPLIT)
@@ -231,9 +239,9 @@ def _rated(track: Track, scans: Sequence[ChestScan], days: Sequence[int] | None)
             start = n + 1
         elif step and step.others:
             start, volumes[n] = n, step.prior_volume
-    used = [n for n in volumes if n >= start]
+    used = [n for n in volumes if n >= start and n in days]
     gone = track.nodules[-1] is None
-    if len(used) < 2 or days is None or gone:
+    if len(used) < 2 or gone:
         if gone and track.change not in (Change.MERGED, Change.NOT_SHOWN_NOW):
             shown = shows(scans[-1].hu, track.points[-1])
             return replace(track, change=Change.VANISHED if shown else Change.NOT_SHOWN_NOW)
