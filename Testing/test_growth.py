@@ -40,7 +40,7 @@ from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, nodule_change_b
 
 pytestmark = pytest.mark.xdist_group("growth")
 
-STILL = Alignment({side: sitk.AffineTransform(3) for side in Side}, {})
+STILL = Alignment({side: sitk.AffineTransform(3) for side in Side}, {}, {})
 
 
 def nodule(
@@ -244,6 +244,57 @@ def test_only_like_is_compared_with_like(chest: ChestScan) -> None:
         assert growth.nodules[0].change is change
 
 
+def test_a_nodule_that_the_scan_cuts_off_is_not_compared(chest: ChestScan) -> None:
+    prior = dated(chest, date(2022, 1, 1), at(75, 8, 3))
+    current = dated(chest, date(2022, 7, 1), at(75, 12, 4))
+    for cut, where in (((3, 0), "3 of 2022-01-01"), ((0, 4), "4 of 2022-07-01")):
+        scans = [
+            replace(scan, cut=frozenset({number}))
+            for scan, number in zip((prior, current), cut, strict=True)
+        ]
+        timeline = follow(scans)
+        (track,) = timeline.tracks
+        (step,) = track.steps
+        assert step is not None
+        assert (track.change, track.rate, step.lung_rads) == (Change.NOT_COMPARABLE, None, None)
+        assert timeline.notes == (
+            f"Nodule {where} reaches the end of the scan: its volume is not compared.",
+        )
+
+
+def test_a_nodule_far_from_where_it_is_expected_is_checked_by_eye(chest: ChestScan) -> None:
+    prior = dated(chest, date(2022, 1, 1), at(65, 8))
+    for z, status, notes in (
+        (73, Status.STABLE, ()),
+        (
+            80,
+            None,
+            (
+                "Nodule 1 of 2022-07-01 lies 15 mm from where nodule 1 of 2022-01-01 is expected: "
+                "check by eye that they are the same.",
+            ),
+        ),
+    ):
+        timeline = follow([prior, dated(chest, date(2022, 7, 1), at(z, 8))])
+        (track,) = timeline.tracks
+        assert track.change is Change.UNCHANGED
+        assert (lung_rads_status(track), timeline.notes) == (status, notes)
+
+
+def test_lungs_that_do_not_look_alike_tell_no_lung_rads_change(chest: ChestScan) -> None:
+    lungs = sitk.GetArrayViewFromImage(chest.lungs)
+    noise = np.random.default_rng(1).normal(-800, 60, lungs.shape)
+    hu = sitk.GetImageFromArray(np.where(lungs > 0, noise, 30).astype(np.int16))
+    hu.CopyInformation(chest.hu)
+    prior = dated(chest, date(2022, 1, 1), at(65, 8))
+    other = dated(replace(chest, hu=hu), date(2022, 7, 1), at(65, 8, 1), at(115, 8, 2))
+    growth = compare_scans(prior, other)
+    assert [one.change for one in growth.nodules] == [Change.UNCHANGED, Change.NEW]
+    assert [one.lung_rads for one in growth.nodules] == [None, None]
+    for side, note in zip(Side, growth.notes, strict=True):
+        assert f"The {side} lungs of 2022-01-01 and 2022-07-01 do not look alike" in note
+
+
 def test_what_volumes_depend_on_is_in_the_record_of_a_run() -> None:
     record = {
         "model": {
@@ -279,6 +330,9 @@ def test_merged_and_split_nodules_are_no_new_or_lost_ones(chest: ChestScan) -> N
     assert grown.others == (lost.prior,)
     both = sum(one.volume_mm3 for one in apart.nodules)
     assert grown.volume_change == pytest.approx(22**3 * math.pi / 6 / both - 1)
+    by_hand = replace(apart, nodules=(at(70, 10, 1), replace(at(81, 10, 2), probability=None)))
+    (main, *_) = compare_scans(by_hand, together).nodules
+    assert (main.change, len(main.others)) == (Change.NOT_COMPARABLE, 1)
     back = follow([replace(together, date=date(2021, 1, 1)), apart])
     assert {one.change for one in back.tracks} == {Change.SPLIT, Change.NOT_COMPARABLE}
     (split,) = (one for one in back.tracks if one.change is Change.SPLIT)
@@ -461,6 +515,50 @@ def test_a_missed_nodule_is_not_compared_across_other_settings(chest: ChestScan)
     scans = [replace(one, method={"threshold": str(n > 0)}) for n, one in enumerate(scans)]
     (track,) = follow(scans).tracks
     assert (track.change, track.rate) == (Change.NOT_COMPARABLE, None)
+
+
+@pytest.mark.parametrize(
+    ("between", "far", "status"),
+    [
+        ("partial", 0, Status.GROWING),
+        ("missed twice", 0, Status.GROWING),
+        ("missed, partial", 0, Status.GROWING),
+        ("missed twice", 10, None),
+        ("missed twice", 25, Status.NEW),
+    ],
+)
+def test_a_nodule_is_found_again_after_any_scans_without_it(
+    chest: ChestScan, between: str, far: float, status: Status | None
+) -> None:
+    """The other scans miss the nodule, or show only the upper part of the lungs."""
+    upper = replace(chest, hu=chest.hu[:, :, 14:], lungs=chest.lungs[:, :, 14:])
+    middle = {
+        "partial": [upper],
+        "missed twice": [chest, chest],
+        "missed, partial": [chest, upper],
+    }[between]
+    scans = [
+        dated(one, date(2022, 1, 1) + timedelta(100 * n))
+        for n, one in enumerate((chest, *middle, chest))
+    ]
+    before, now = at(40 + far, 8), at(40, 12)
+    scans[0], scans[-1] = replace(scans[0], nodules=(before,)), replace(scans[-1], nodules=(now,))
+    timeline = follow(scans)
+    track = timeline.tracks[0]
+    assert track.nodules[1:-1] == (None,) * len(middle)
+    assert lung_rads_status(track) is status
+    again = far <= 20
+    assert (len(timeline.tracks), track.change) == ((1, Change.GROWN) if again else (2, Change.NEW))
+    (row, *_) = growth_rows(timeline)
+    assert row["days"] == 100 * (len(middle) + 1 if again else 1)
+    assert any("check by eye" in note for note in timeline.notes) == (8 < far <= 20)
+
+
+def test_the_nearest_is_found_again_first(chest: ChestScan) -> None:
+    scans = at_days(chest, (0, at(75, 7)), (300, None), (360, None))
+    scans[2] = replace(scans[2], nodules=(at(87, 7, 1), at(76, 7, 2)))
+    timeline = follow(scans)
+    assert [lung_rads_status(one) for one in timeline.tracks] == [Status.NEW, Status.STABLE]
 
 
 def test_two_nodules_where_one_was_missed_are_both_followed(chest: ChestScan) -> None:

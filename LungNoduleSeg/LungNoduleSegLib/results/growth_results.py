@@ -18,6 +18,7 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.finding import NoduleFindings
+from LungNoduleSegLib.nodules.measures import cut_off
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.pictures import Picture, PictureMaker
 from LungNoduleSegLib.results.reading import (
@@ -256,6 +257,7 @@ def _chest(run: RunResult) -> ChestScan:
         study_date(series.get("study_date") or ""),
         series.get("patient_id") or "",
         method_of(run.record),
+        frozenset(cut_off(run.labels)),
     )
 
 

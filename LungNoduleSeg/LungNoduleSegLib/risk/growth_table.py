@@ -36,8 +36,8 @@ class Track:
     Attributes:
         nodules: in each scan, None where it was not found.
         points: its actual or expected position in each scan, LPS mm.
-        steps: the change from each scan to the next, None where it is in neither; after a scan
-            that missed it, the change since the scan before that.
+        steps: the change from each scan to the next, None where it is in neither; after scans
+            that missed it, the change since the last one that shows it.
         change: over the dates of `rate`; for a nodule with a single measurement, the reason.
         rate: growth rate per day over the latest comparable dates, see `latest_growth`; None for
             fewer than two, or without study dates.
@@ -86,7 +86,9 @@ class Timeline:
     @property
     def notes(self) -> tuple[str, ...]:
         """Reasons to be careful with the numbers, each once."""
-        return tuple(dict.fromkeys(note for step in self.steps for note in step.notes))
+        scans = [note for step in self.steps for note in step.notes]
+        steps = [step for track in self.tracks for step in track.steps if step]
+        return tuple(dict.fromkeys([*scans, *(note for step in steps for note in step.notes)]))
 
 
 def follow(
@@ -94,8 +96,8 @@ def follow(
 ) -> Timeline:
     """Follow every nodule through the scans of one patient.
 
-    Each scan is compared with the next. A nodule that is missing in a single scan in between is
-    followed across it.
+    Each scan is compared with the next. A nodule that is missing in scans in between is followed
+    across them.
 
     Args:
         scans: two or more, from the earliest to the latest.
@@ -167,35 +169,62 @@ def _chains(steps: Sequence[Growth]) -> list[dict[int, NoduleGrowth]]:
     """Link the steps of each nodule from scan to scan; steps are keyed by their numbers."""
     chains: list[dict[int, NoduleGrowth]] = []
     for number, step in enumerate(steps):
+        lost = [chain for chain in chains if chain[max(chain)].change in _LOST]
+        again = _found_again(lost, number, steps)
         for one in step.nodules:
-            chain = _continued(chains, number, one)
+            chain, apart = again.get(id(one)) or (_continued(chains, number, one), 0.0)
             if chain is None:
                 chains.append({number: one})
             elif one.prior is None:
-                chain[number] = across(chain[number - 1], one, steps[number - 1], step)
+                last = max(chain)
+                chain[number] = across(chain[last], one, steps[last : number + 1], apart)
             else:
                 chain[number] = one
     return chains
 
 
+_LOST = (Change.VANISHED, Change.NOT_SHOWN_NOW)
+
+
 def _continued(
     chains: Sequence[dict[int, NoduleGrowth]], number: int, one: NoduleGrowth
 ) -> dict[int, NoduleGrowth] | None:
-    """Find the chain that a step continues: by its prior nodule, or across a scan without it."""
-    before = [(chain, chain[number - 1]) for chain in chains if number - 1 in chain]
-    if one.prior is not None:
-        same = (chain for chain, was in before if was.current is one.prior)
-        return next(same, None)
-    if one.current is None or one.change is Change.SPLIT:
+    """Find the chain that ends with the prior nodule of a step."""
+    if one.prior is None:
         return None
-    near = [
-        (float(np.linalg.norm(np.subtract(was.current_point, one.prior_point))), n, chain)
-        for n, (chain, was) in enumerate(before)
-        if was.change is Change.VANISHED and was.prior and was.prior.side == one.current.side
-        if number not in chain
-    ]
-    apart, _, chain = min(near, default=(GATE_MM + 1, 0, None))
-    return chain if apart <= GATE_MM else None
+    before = (chain for chain in chains if number - 1 in chain)
+    return next((chain for chain in before if chain[number - 1].current is one.prior), None)
+
+
+def _found_again(
+    lost: Sequence[dict[int, NoduleGrowth]], number: int, steps: Sequence[Growth]
+) -> dict[int, tuple[dict[int, NoduleGrowth], float]]:
+    """Pair nodules that seem new with chains of lost ones, the nearest first.
+
+    Returns:
+        By the `id` of the step, its chain and the distance in mm from the expected place.
+    """
+    near = []
+    for n, chain in enumerate(lost):
+        last = max(chain)
+        was = chain[last]
+        assert was.prior is not None
+        point = was.current_point
+        for step in steps[last + 1 : number]:
+            point = step.alignment.current_point(was.prior.side, point)
+        near += [
+            (float(np.linalg.norm(np.subtract(point, one.prior_point))), n, id(one))
+            for one in steps[number].nodules
+            if one.change in (Change.NEW, Change.NOT_SHOWN_BEFORE)
+            if one.current and one.current.side == was.prior.side
+        ]
+    found: dict[int, tuple[dict[int, NoduleGrowth], float]] = {}
+    taken = set()
+    for apart, n, one in sorted(near):
+        if apart <= GATE_MM and n not in taken and one not in found:
+            taken.add(n)
+            found[one] = lost[n], apart
+    return found
 
 
 def _track(
@@ -209,16 +238,16 @@ def _track(
         nodules[number + 1] = one.current
         points[number] = points[number] or one.prior_point
         points[number + 1] = one.current_point
-    first, last = min(chain), max(chain) + 1
+    first = min(chain)
     side = next(one for one in nodules if one is not None).side
     for number in range(first, 0, -1):
         here = points[number]
         assert here is not None
         points[number - 1] = steps[number - 1].alignment.prior_point(side, here)
-    for number in range(last, count - 1):
+    for number in range(first, count - 1):
         here = points[number]
         assert here is not None
-        points[number + 1] = steps[number].alignment.current_point(side, here)
+        points[number + 1] = points[number + 1] or steps[number].alignment.current_point(side, here)
     scans = (steps[0].prior, *(step.current for step in steps))
     track = Track(
         tuple(nodules),
@@ -272,7 +301,7 @@ GROWTH_COLUMNS = {
         "Prior diameter",
         "mm",
         "Mean of the two axial diameters in the prior scan; for a nodule that it missed, the prior "
-        "values and the interval are those of the scan before",
+        "values and the interval are those of the last scan that shows it",
     ),
     "current_mean_mm": Column(
         "Current diameter", "mm", "Mean of the two axial diameters in the current scan"
