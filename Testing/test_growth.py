@@ -340,6 +340,28 @@ def test_merged_and_split_nodules_are_no_new_or_lost_ones(chest: ChestScan) -> N
     assert all(one.lung_rads is None for one in back.steps[0].nodules)
 
 
+@pytest.mark.parametrize(
+    ("places", "merged"),
+    [
+        (((60.0, 69.0), (60.0, 81.0)), True),  # above each other
+        (((53.0, 75.0), (69.0, 75.0)), False),  # beside it
+        (((60.0, 72.0), (60.0, 90.0)), False),  # above it
+    ],
+)
+def test_nodules_above_each_other_merge(
+    chest: ChestScan, places: tuple[tuple[float, float], tuple[float, float]], merged: bool
+) -> None:
+    """The merged one is no wider than each, but as high as both; others near it are lost."""
+    together = replace(at(75, 8), volume_mm3=2.1 * at(75, 8).volume_mm3)
+    apart = [at(z, 8, n, x) for n, (x, z) in enumerate(places, start=1)]
+    growth = compare_scans(
+        dated(chest, date(2022, 1, 1), *apart), dated(chest, date(2022, 7, 1), together)
+    )
+    (main, lost) = growth.nodules
+    assert lost.change is (Change.MERGED if merged else Change.VANISHED)
+    assert main.change is (Change.UNCHANGED if merged else Change.GROWN)
+
+
 DAYS = (0, 90, 365, 730)
 
 

@@ -29,6 +29,9 @@ GATE_MM = 20.0
 """Largest distance of a pair after alignment (our own choice: the alignment error is a few mm in
 the middle of a lung and up to a centimetre at the diaphragm)."""
 
+ALIGNMENT_MM = 2.0
+"""Alignment error by which a nodule may lie outside the one that it merged into (our choice)."""
+
 LARGE_SPACING_RATIO = 1.5
 """Ratio of slice distances above which volumes are hard to compare (our own choice)."""
 
@@ -427,10 +430,12 @@ def _split(one: NoduleGrowth, prior: Iterable[Nodule]) -> NoduleGrowth:
 
 
 def _within(point: Point, nodules: Iterable[Nodule]) -> Nodule | None:
-    """Return the nodule within whose radius a point lies."""
+    """Return the nodule in which a point lies: in an ellipsoid as high as its volume makes it."""
     for one in nodules:
-        apart = np.linalg.norm(np.subtract(point, (one.x, one.y, one.z)))
-        if apart < one.diameter_mm / 2:
+        across = one.diameter_mm
+        height = one.volume_mm3 / (math.pi / 6 * across * one.perpendicular_mm)
+        radii = np.array([across, across, max(across, height)]) / 2 + ALIGNMENT_MM
+        if np.linalg.norm(np.subtract(point, (one.x, one.y, one.z)) / radii) < 1:
             return one
     return None
 
