@@ -744,6 +744,12 @@ def test_thick_slices_make_small_nodules_less_sure() -> None:
     )
     assert growth_module.deviation(sure, scan) == REPEATABILITY
     assert growth_module.deviation(unsure, scan) == pytest.approx(math.log(1.5) / 1.959964)
+    thick = sitk.Image((9, 9, 9), sitk.sitkInt16)
+    thick.SetSpacing((0.7, 0.7, 5.0))
+    scan = replace(scan, hu=thick)
+    larger = replace(at(0, 12), volume_pm_mm3=sure.volume_pm_mm3)
+    assert growth_module.deviation(sure, scan) == pytest.approx(math.log(2) / 1.959964)
+    assert growth_module.deviation(larger, scan) == REPEATABILITY
     low, high = volume_interval(100, REPEATABILITY)
     assert low * high == pytest.approx(100**2)
 

@@ -15,6 +15,7 @@ from LungNoduleSegLib.risk.alignment import LABELS, Alignment, align
 from LungNoduleSegLib.risk.facts import Status, lung_heights
 from LungNoduleSegLib.risk.growth_rate import (
     REPEATABILITY,
+    TWICE,
     Z95,
     Change,
     GrowthRate,
@@ -272,12 +273,13 @@ def deviation(nodule: Nodule, scan: ChestScan) -> float:
     """Standard deviation of ln(volume) of a nodule of a scan.
 
     Taken from its measurement, if the table has it, but at least the repeatability between two
-    scans, which differ in breath and position.
+    scans, which differ in breath and position, and `TWICE` on thick slices.
     """
-    if nodule.volume_pm_mm3 is not None:
-        own = math.log1p(nodule.volume_pm_mm3 / nodule.volume_mm3) / Z95
-        return max(own, REPEATABILITY)
-    return volume_deviation(nodule.volume_mm3, scan.hu.GetSpacing())
+    spacing = scan.hu.GetSpacing()
+    if nodule.volume_pm_mm3 is None:
+        return volume_deviation(nodule.volume_mm3, spacing)
+    own = math.log1p(nodule.volume_pm_mm3 / nodule.volume_mm3) / Z95
+    return max(own, TWICE if mean_mm(nodule) < 2 * max(spacing) else REPEATABILITY)
 
 
 def match(
