@@ -27,6 +27,7 @@ from follow_up_scans import (
     HALVED,
     HALVED_NOW,
     NEW_NOW,
+    PRIOR_SPEC,
     STEADY,
     STEADY_NOW,
     breathed,
@@ -38,7 +39,7 @@ from follow_up_scans import (
 from LungNoduleSegLib.commands import risk as commands
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import Side
-from LungNoduleSegLib.phantom.chest import Phantom
+from LungNoduleSegLib.phantom.chest import Phantom, make_phantom
 from LungNoduleSegLib.results import growth_results
 from LungNoduleSegLib.results.growth_results import GROWTH_PAGE, GROWTH_TABLE, compare_runs
 from LungNoduleSegLib.results.reading import RECORD, RunResult, read_run
@@ -120,6 +121,7 @@ def test_alignment_is_the_same_each_time_and_starts_far_away(
     for side in Side:
         assert one.to_current[side].GetParameters() == other.to_current[side].GetParameters()
         assert one.overlap[side] > 0.95
+        assert one.likeness[side] > 0.9
     for lesion in prior.lesions:
         side = Side.RIGHT if lesion.centre[0] < 0 else Side.LEFT
         found = one.current_point(side, lesion.centre)
@@ -149,6 +151,47 @@ def test_a_lung_base_that_was_cut_off_is_not_a_nodule_that_vanished(
         assert pairs(back)[(None if lost else one, one)] is (
             Change.NOT_SHOWN_BEFORE if lost else Change.UNCHANGED
         )
+
+
+def test_other_patients_and_other_parts_of_the_chest_do_not_look_alike(
+    phantoms: tuple[Phantom, Phantom],
+) -> None:
+    prior, _ = phantoms
+    other = make_phantom(replace(PRIOR_SPEC, seed=PRIOR_SPEC.seed + 1))
+    middle = prior.image.GetDepth() // 2
+    upper, lower = slice(middle, None), slice(None, middle)
+    for one, two in (
+        ((prior.image, prior.lungs), (other.image, other.lungs)),
+        *(
+            tuple([image[:, :, part] for image in (prior.image, prior.lungs)] for part in parts)
+            for parts in ((upper, lower), (lower, upper))
+        ),
+    ):
+        found = align(*one, *two)
+        for side in Side:
+            assert found.likeness[side] < 0.6
+            assert not found.agrees(side)
+
+
+def test_a_run_tells_which_nodules_the_scan_cuts(
+    phantoms: tuple[Phantom, Phantom], tmp_path: Path
+) -> None:
+    prior, _ = phantoms
+    whole = (prior.image, prior.lungs, prior.nodules)
+    height = prior.image.TransformPhysicalPointToIndex(prior.lesions[STEADY - 1].centre)[2]
+    image, lungs, labels = (one[:, :, height:] for one in whole)
+    folders = [
+        write_truth_as_run(tmp_path / "1", image, lungs, labels, "20200101"),
+        write_truth_as_run(tmp_path / "2", *whole, date="20200701"),
+    ]
+    timeline = compare_runs(folders, tmp_path / "out")
+    assert timeline.scans[0].cut == set(np.unique(sitk.GetArrayFromImage(labels)[0])) - {0}
+    assert STEADY in timeline.scans[0].cut
+    (track,) = (one for one in timeline.tracks if one.nodules[-1] and one.last.id == STEADY)
+    assert track.change is Change.NOT_COMPARABLE
+    assert any(
+        f"Nodule {STEADY} of" in note and "end of the scan" in note for note in timeline.notes
+    )
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from CTLungScreeningLib.errors import InputError
 from docs_scripts import script_of
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, Side
-from LungNoduleSegLib.results.growth_results import track_sentence
+from LungNoduleSegLib.results.growth_results import curve_of, track_sentence
 from LungNoduleSegLib.risk import growth as growth_module
 from LungNoduleSegLib.risk.alignment import Alignment
 from LungNoduleSegLib.risk.clinical_data import prior_facts
@@ -40,7 +40,7 @@ from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, nodule_change_b
 
 pytestmark = pytest.mark.xdist_group("growth")
 
-STILL = Alignment({side: sitk.AffineTransform(3) for side in Side}, {})
+STILL = Alignment({side: sitk.AffineTransform(3) for side in Side}, {}, {})
 
 
 def nodule(
@@ -244,6 +244,57 @@ def test_only_like_is_compared_with_like(chest: ChestScan) -> None:
         assert growth.nodules[0].change is change
 
 
+def test_a_nodule_that_the_scan_cuts_off_is_not_compared(chest: ChestScan) -> None:
+    prior = dated(chest, date(2022, 1, 1), at(75, 8, 3))
+    current = dated(chest, date(2022, 7, 1), at(75, 12, 4))
+    for cut, where in (((3, 0), "3 of 2022-01-01"), ((0, 4), "4 of 2022-07-01")):
+        scans = [
+            replace(scan, cut=frozenset({number}))
+            for scan, number in zip((prior, current), cut, strict=True)
+        ]
+        timeline = follow(scans)
+        (track,) = timeline.tracks
+        (step,) = track.steps
+        assert step is not None
+        assert (track.change, track.rate, step.lung_rads) == (Change.NOT_COMPARABLE, None, None)
+        assert timeline.notes == (
+            f"Nodule {where} reaches the end of the scan: its volume is not compared.",
+        )
+
+
+def test_a_nodule_far_from_where_it_is_expected_is_checked_by_eye(chest: ChestScan) -> None:
+    prior = dated(chest, date(2022, 1, 1), at(65, 8))
+    for z, status, notes in (
+        (73, Status.STABLE, ()),
+        (
+            80,
+            None,
+            (
+                "Nodule 1 of 2022-07-01 lies 15 mm from where nodule 1 of 2022-01-01 is expected: "
+                "check by eye that they are the same.",
+            ),
+        ),
+    ):
+        timeline = follow([prior, dated(chest, date(2022, 7, 1), at(z, 8))])
+        (track,) = timeline.tracks
+        assert track.change is Change.UNCHANGED
+        assert (lung_rads_status(track), timeline.notes) == (status, notes)
+
+
+def test_lungs_that_do_not_look_alike_tell_no_lung_rads_change(chest: ChestScan) -> None:
+    lungs = sitk.GetArrayViewFromImage(chest.lungs)
+    noise = np.random.default_rng(1).normal(-800, 60, lungs.shape)
+    hu = sitk.GetImageFromArray(np.where(lungs > 0, noise, 30).astype(np.int16))
+    hu.CopyInformation(chest.hu)
+    prior = dated(chest, date(2022, 1, 1), at(65, 8))
+    other = dated(replace(chest, hu=hu), date(2022, 7, 1), at(65, 8, 1), at(115, 8, 2))
+    growth = compare_scans(prior, other)
+    assert [one.change for one in growth.nodules] == [Change.UNCHANGED, Change.NEW]
+    assert [one.lung_rads for one in growth.nodules] == [None, None]
+    for side, note in zip(Side, growth.notes, strict=True):
+        assert f"The {side} lungs of 2022-01-01 and 2022-07-01 do not look alike" in note
+
+
 def test_what_volumes_depend_on_is_in_the_record_of_a_run() -> None:
     record = {
         "model": {
@@ -279,11 +330,36 @@ def test_merged_and_split_nodules_are_no_new_or_lost_ones(chest: ChestScan) -> N
     assert grown.others == (lost.prior,)
     both = sum(one.volume_mm3 for one in apart.nodules)
     assert grown.volume_change == pytest.approx(22**3 * math.pi / 6 / both - 1)
+    by_hand = replace(apart, nodules=(at(70, 10, 1), replace(at(81, 10, 2), probability=None)))
+    (main, *_) = compare_scans(by_hand, together).nodules
+    assert (main.change, len(main.others)) == (Change.NOT_COMPARABLE, 1)
     back = follow([replace(together, date=date(2021, 1, 1)), apart])
     assert {one.change for one in back.tracks} == {Change.SPLIT, Change.NOT_COMPARABLE}
     (split,) = (one for one in back.tracks if one.change is Change.SPLIT)
     assert "split off from nodule 1" in track_sentence(split)
     assert all(one.lung_rads is None for one in back.steps[0].nodules)
+
+
+@pytest.mark.parametrize(
+    ("places", "merged"),
+    [
+        (((60.0, 69.0), (60.0, 81.0)), True),  # above each other
+        (((53.0, 75.0), (69.0, 75.0)), False),  # beside it
+        (((60.0, 72.0), (60.0, 90.0)), False),  # above it
+    ],
+)
+def test_nodules_above_each_other_merge(
+    chest: ChestScan, places: tuple[tuple[float, float], tuple[float, float]], merged: bool
+) -> None:
+    """The merged one is no wider than each, but as high as both; others near it are lost."""
+    together = replace(at(75, 8), volume_mm3=2.1 * at(75, 8).volume_mm3)
+    apart = [at(z, 8, n, x) for n, (x, z) in enumerate(places, start=1)]
+    growth = compare_scans(
+        dated(chest, date(2022, 1, 1), *apart), dated(chest, date(2022, 7, 1), together)
+    )
+    (main, lost) = growth.nodules
+    assert lost.change is (Change.MERGED if merged else Change.VANISHED)
+    assert main.change is (Change.UNCHANGED if merged else Change.GROWN)
 
 
 DAYS = (0, 90, 365, 730)
@@ -345,6 +421,65 @@ def test_slow_growth_over_several_scans_is_called_slow(chest: ChestScan) -> None
     assert lung_rads_status(track) is Status.SLOWLY_GROWING
 
 
+@pytest.mark.parametrize(
+    ("days", "sizes", "rated"),
+    [
+        ((0, 214, 314), (8.0, 8.0, 10.4), (1, 2)),
+        ((0, 365, 730, 820), (8.0, 8.0, 8.0, 13.0), (2, 3)),
+        ((0, 365, 730, 1095, 1185, 1275), (8.0, 8.0, 8.0, 8.0, 11.0, 15.0), (3, 4, 5)),
+        ((0, 300, 600, 700), (14.0, 11.0, 9.0, 11.0), (2, 3)),
+        ((0, 365, 730), (8.0, 9.5, 11.0), (0, 1, 2)),
+    ],
+)
+def test_growth_after_a_stable_time_is_that_of_the_last_dates(
+    chest: ChestScan, days: tuple[int, ...], sizes: tuple[float, ...], rated: tuple[int, ...]
+) -> None:
+    scans = at_days(chest, *((day, at(75, size)) for day, size in zip(days, sizes, strict=True)))
+    timeline = follow(scans)
+    (track,) = timeline.tracks
+    assert (track.change, track.rated) == (Change.GROWN, rated)
+    (alone,) = follow(scans[rated[0] :]).tracks
+    assert track.rate is not None
+    assert alone.rate is not None
+    assert track.rate.doubling_interval == pytest.approx(alone.rate.doubling_interval)
+    (row,) = growth_rows(timeline)
+    assert row["doubling_days"] == round(alone.rate.doubling_days, 1)
+    words = f"growth over the last {len(rated)} scans that show it"
+    assert (words in track_sentence(track)) == (len(rated) < len(days))
+
+
+@pytest.mark.parametrize("undated", [0, 1])
+def test_dates_of_the_last_scans_suffice_for_their_growth(chest: ChestScan, undated: int) -> None:
+    scans = at_days(chest, *((100 * n, at(75, 8 * 2 ** (n / 3))) for n in range(4)))
+    scans[undated] = replace(scans[undated], date=None)
+    timeline = follow(scans)
+    assert timeline.days is None
+    (track,) = timeline.tracks
+    assert track.rated == tuple(range(undated + 1, 4))
+    (row,) = growth_rows(timeline)
+    assert row["doubling_days"] == pytest.approx(100, abs=0.1)
+    assert "doubling time 100 days" in track_sentence(track)
+    assert any(f"{undated} has no study date" in note for note in timeline.notes)
+    assert all("more need study dates" in note for note in timeline.notes)
+    curve = curve_of(track, timeline)
+    assert curve is not None
+    assert curve.line == ""  # the scans are not drawn by their days
+
+
+def test_the_line_begins_at_the_first_date_that_it_was_fitted_to(chest: ChestScan) -> None:
+    """The threshold changed between the first and the second scan."""
+    scans = at_days(chest, (0, at(75, 6)), (1000, at(75, 8)), (1100, at(75, 11)))
+    scans = [replace(one, method={"threshold": str(n > 0)}) for n, one in enumerate(scans)]
+    timeline = follow(scans)
+    (track,) = timeline.tracks
+    curve = curve_of(track, timeline)
+    assert track.rated == (1, 2)
+    assert curve is not None
+    _, second, third = curve.marks
+    ends = [tuple(map(float, end.split(","))) for end in curve.line[1:].split("L")]
+    assert ends == [pytest.approx((mark.x, mark.y), abs=0.1) for mark in (second, third)]
+
+
 def at_days(chest: ChestScan, *found: tuple[int | None, Nodule | None]) -> list[ChestScan]:
     """A scan on each day, None for one without a date, with a nodule or without."""
     return [
@@ -402,6 +537,50 @@ def test_a_missed_nodule_is_not_compared_across_other_settings(chest: ChestScan)
     scans = [replace(one, method={"threshold": str(n > 0)}) for n, one in enumerate(scans)]
     (track,) = follow(scans).tracks
     assert (track.change, track.rate) == (Change.NOT_COMPARABLE, None)
+
+
+@pytest.mark.parametrize(
+    ("between", "far", "status"),
+    [
+        ("partial", 0, Status.GROWING),
+        ("missed twice", 0, Status.GROWING),
+        ("missed, partial", 0, Status.GROWING),
+        ("missed twice", 10, None),
+        ("missed twice", 25, Status.NEW),
+    ],
+)
+def test_a_nodule_is_found_again_after_any_scans_without_it(
+    chest: ChestScan, between: str, far: float, status: Status | None
+) -> None:
+    """The other scans miss the nodule, or show only the upper part of the lungs."""
+    upper = replace(chest, hu=chest.hu[:, :, 14:], lungs=chest.lungs[:, :, 14:])
+    middle = {
+        "partial": [upper],
+        "missed twice": [chest, chest],
+        "missed, partial": [chest, upper],
+    }[between]
+    scans = [
+        dated(one, date(2022, 1, 1) + timedelta(100 * n))
+        for n, one in enumerate((chest, *middle, chest))
+    ]
+    before, now = at(40 + far, 8), at(40, 12)
+    scans[0], scans[-1] = replace(scans[0], nodules=(before,)), replace(scans[-1], nodules=(now,))
+    timeline = follow(scans)
+    track = timeline.tracks[0]
+    assert track.nodules[1:-1] == (None,) * len(middle)
+    assert lung_rads_status(track) is status
+    again = far <= 20
+    assert (len(timeline.tracks), track.change) == ((1, Change.GROWN) if again else (2, Change.NEW))
+    (row, *_) = growth_rows(timeline)
+    assert row["days"] == 100 * (len(middle) + 1 if again else 1)
+    assert any("check by eye" in note for note in timeline.notes) == (8 < far <= 20)
+
+
+def test_the_nearest_is_found_again_first(chest: ChestScan) -> None:
+    scans = at_days(chest, (0, at(75, 7)), (300, None), (360, None))
+    scans[2] = replace(scans[2], nodules=(at(87, 7, 1), at(76, 7, 2)))
+    timeline = follow(scans)
+    assert [lung_rads_status(one) for one in timeline.tracks] == [Status.NEW, Status.STABLE]
 
 
 def test_two_nodules_where_one_was_missed_are_both_followed(chest: ChestScan) -> None:
@@ -510,10 +689,10 @@ def test_growth_that_was_fast_or_has_ended_is_not_slow(
 
 
 def test_a_merger_is_no_growth(chest: ChestScan, tmp_path: Path) -> None:
-    """Two of 8 mm become one of twice the volume; then that doubles in 100 days."""
+    """Two of 8 mm become one of twice the volume; then that is measured as a quarter larger."""
     first = date(2020, 1, 1)
     both = replace(at(75, 16), volume_mm3=2 * at(75, 8).volume_mm3)
-    grown = replace(both, volume_mm3=2 * both.volume_mm3)
+    grown = replace(both, volume_mm3=1.25 * both.volume_mm3)
     scans = [
         dated(chest, first, at(72, 8, 1), at(80, 8, 2)),
         dated(chest, first + timedelta(360), both),
@@ -565,6 +744,12 @@ def test_thick_slices_make_small_nodules_less_sure() -> None:
     )
     assert growth_module.deviation(sure, scan) == REPEATABILITY
     assert growth_module.deviation(unsure, scan) == pytest.approx(math.log(1.5) / 1.959964)
+    thick = sitk.Image((9, 9, 9), sitk.sitkInt16)
+    thick.SetSpacing((0.7, 0.7, 5.0))
+    scan = replace(scan, hu=thick)
+    larger = replace(at(0, 12), volume_pm_mm3=sure.volume_pm_mm3)
+    assert growth_module.deviation(sure, scan) == pytest.approx(math.log(2) / 1.959964)
+    assert growth_module.deviation(larger, scan) == REPEATABILITY
     low, high = volume_interval(100, REPEATABILITY)
     assert low * high == pytest.approx(100**2)
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.engine import Device
@@ -21,6 +20,7 @@ from LungNoduleSegLib.lungs.labels import cut_lungs, implausible
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import LungMethod, read_lungs, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules, with_lobes
+from LungNoduleSegLib.nodules.measures import cut_off
 
 COARSEST_PIXEL_MM, COARSEST_SLICES_MM = 2.0, 5.5
 """Scans with larger voxels are noted; the bundled networks learnt from none."""
@@ -85,12 +85,9 @@ def cut_nodules(labels: sitk.Image) -> tuple[str, ...]:
     Args:
         labels: the nodules by number on the lungs' part of the scan.
     """
-    array = sitk.GetArrayViewFromImage(labels)
-    ends = [np.moveaxis(array, axis, 0)[[0, -1]].ravel() for axis in range(array.ndim)]
-    numbers = np.unique(np.concatenate(ends))
     return tuple(
         f"Nodule {number} reaches the end of the scan: it may be larger than measured."
-        for number in numbers[numbers > 0]
+        for number in cut_off(labels)
     )
 
 

@@ -292,6 +292,14 @@ def _kind(hu: NDArray[Any], outline: NoduleOutline, spacing: NDArray[np.float64]
     return NoduleKind.SOLID if outline.image.solid is None else NoduleKind.PART_SOLID
 
 
+def cut_off(labels: sitk.Image) -> list[int]:
+    """Return the labels that reach an end of their image, in ascending order."""
+    array = sitk.GetArrayViewFromImage(labels)
+    ends = [np.moveaxis(array, axis, 0)[[0, -1]].ravel() for axis in range(array.ndim)]
+    numbers = np.unique(np.concatenate(ends))
+    return numbers[numbers > 0].tolist()
+
+
 def outlines(mask: NDArray[np.bool_] | NDArray[np.float32]) -> list[Points]:
     """Outline a 2-D mask (y, x), or where a field crosses 0.5, below the size of the pixels.
 

@@ -18,6 +18,7 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.finding import NoduleFindings
+from LungNoduleSegLib.nodules.measures import cut_off
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.pictures import Picture, PictureMaker
 from LungNoduleSegLib.results.reading import (
@@ -118,8 +119,8 @@ def curve_of(track: Track, timeline: Timeline) -> Curve | None:
         for (n, one), (low, high) in zip(found, intervals, strict=True)
     )
     line = ""
-    if track.rate is not None:
-        ends = [(day, track.rate.volume(day)) for day in (times[found[0][0]], times[-1])]
+    if track.rate is not None and timeline.days is not None:
+        ends = [(day, track.rate.volume(day)) for day in (times[track.rated[0]], times[-1])]
         line = "M" + "L".join(f"{axes.x(day):.1f},{axes.y(volume):.1f}" for day, volume in ends)
     unit = "days" if timeline.days else "scans"
     days = tuple(Tick(axes.x(day), f"{day:.0f} {unit}" if day else "0") for day in (0.0, times[-1]))
@@ -256,6 +257,7 @@ def _chest(run: RunResult) -> ChestScan:
         study_date(series.get("study_date") or ""),
         series.get("patient_id") or "",
         method_of(run.record),
+        frozenset(cut_off(run.labels)),
     )
 
 
@@ -347,6 +349,8 @@ def track_sentence(track: Track) -> str:
     if last is not None and last.volume_change is not None:
         since = "it was last found" if last.missed else "the last scan"
         text += f", volume {100 * last.volume_change:+.0f} % since {since}"
+    if 0 < len(track.rated) < sum(one is not None for one in track.nodules):
+        text += f", growth over the last {len(track.rated)} scans that show it"
     return f"{text}{rate_words(track.rate)}"
 
 

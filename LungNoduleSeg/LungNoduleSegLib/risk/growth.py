@@ -15,6 +15,7 @@ from LungNoduleSegLib.risk.alignment import LABELS, Alignment, align
 from LungNoduleSegLib.risk.facts import Status, lung_heights
 from LungNoduleSegLib.risk.growth_rate import (
     REPEATABILITY,
+    TWICE,
     Z95,
     Change,
     GrowthRate,
@@ -29,12 +30,15 @@ GATE_MM = 20.0
 """Largest distance of a pair after alignment (our own choice: the alignment error is a few mm in
 the middle of a lung and up to a centimetre at the diaphragm)."""
 
+ALIGNMENT_MM = 2.0
+"""Alignment error by which a nodule may lie outside the one that it merged into (our choice)."""
+
 LARGE_SPACING_RATIO = 1.5
 """Ratio of slice distances above which volumes are hard to compare (our own choice)."""
 
-POOR_OVERLAP = 0.8
-"""Dice coefficient of an aligned lung below which pairs should be checked (our own choice; two
-phantoms of one patient reach 0.97)."""
+FAR_MM = 8.0
+"""Distance of a pair after alignment above which the two may be different nodules (our own choice:
+more than the alignment error nearly everywhere)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class ChestScan:
         date: of the study, None if unknown.
         patient_id: from the DICOM header, "" if unknown.
         method: how its nodules were found and outlined, see `method_of`.
+        cut: numbers of the nodules that reach the end of the scan.
     """
 
     name: str
@@ -58,6 +63,7 @@ class ChestScan:
     date: datetime.date | None = None
     patient_id: str = ""
     method: Mapping[str, str] = field(default_factory=dict)
+    cut: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -73,10 +79,12 @@ class NoduleGrowth:
         apart_mm: distance of the two after alignment.
         rate: growth rate, None without two comparable volumes; per day where the interval is known.
         days: between the two scans, None if unknown.
-        lung_rads: the change by Lung-RADS v2022, None if unknown.
+        lung_rads: the change by Lung-RADS v2022, None if unknown or if the two may not be the same.
         others: nodules of the prior scan that merged into `current`.
         part_of: the nodule of the other scan that it merged into or split from.
-        missed: whether the prior scan missed it; then `prior` is from the scan before.
+        missed: whether the prior scan does not show it, but an earlier one; then `prior` is from
+            the last that does.
+        notes: reasons to be careful with it.
     """
 
     prior: Nodule | None
@@ -91,6 +99,7 @@ class NoduleGrowth:
     others: tuple[Nodule, ...] = ()
     part_of: Nodule | None = None
     missed: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def doubling_days(self) -> float | None:
@@ -169,7 +178,6 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
     interval, notes = days_between((prior.name, prior.date), (current.name, current.date), days)
     alignment = align(prior.hu, prior.lungs, current.hu, current.lungs)
     pairs = match(prior.nodules, current.nodules, alignment)
-    differences = method_differences(prior, current)
     old, new = {was.id: now for was, now, _ in pairs}, {now.id: was for was, now, _ in pairs}
     lost = [_gone(one, current, alignment) for one in prior.nodules if one.id not in old]
     gained = [_new(one, prior, alignment) for one in current.nodules if one.id not in new]
@@ -189,36 +197,38 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
             days=interval,
             others=others,
         )
-        alike = not (differences or split) and outlined_alike(was, now)
-        found.append(_measured(pair, prior, current) if alike else pair)
+        sure = alignment.agrees(now.side)
+        found.append(pair if split else _measured(pair, prior, current, sure))
     found.sort(key=lambda one: one.current.id if one.current else 0)
-    notes += [*_warnings(prior, current, alignment), *differences]
+    notes += [*_warnings(prior, current, alignment), *method_differences(prior, current)]
     return Growth(prior, current, interval, alignment, (*found, *lost), tuple(notes))
 
 
-def across(was: NoduleGrowth, now: NoduleGrowth, before: Growth, after: Growth) -> NoduleGrowth:
-    """Compare a nodule that the scan in between missed.
+def across(
+    was: NoduleGrowth, now: NoduleGrowth, steps: Sequence[Growth], apart_mm: float
+) -> NoduleGrowth:
+    """Compare a nodule that the scans in between miss or do not show.
 
     Args:
-        was: from the scan that shows it to the one that misses it.
-        now: from the one that misses it to the next that shows it.
-        before: the comparison that `was` is of.
-        after: the comparison that `now` is of.
+        was: from the last scan that shows it to the next one.
+        now: from the scan before the next that shows it to that one.
+        steps: the comparisons from the one that `was` is of to the one that `now` is of.
+        apart_mm: distance of the nodule from where it is expected.
     """
     assert was.prior is not None
     assert now.current is not None
-    days = before.days + after.days if before.days and after.days else None
+    days = [step.days for step in steps if step.days]
+    sure = all(step.alignment.agrees(now.current.side) for step in steps)
     pair = replace(
         now,
         prior=was.prior,
         change=Change.NOT_COMPARABLE,
-        days=days,
+        apart_mm=round(apart_mm, 1),
+        days=sum(days) if len(days) == len(steps) else None,
         lung_rads=None,
         missed=True,
     )
-    scans = before.prior, after.current
-    alike = not method_differences(*scans) and outlined_alike(was.prior, now.current)
-    return _measured(pair, *scans) if alike else pair
+    return _measured(pair, steps[0].prior, steps[-1].current, sure)
 
 
 def method_of(record: Mapping[str, Any]) -> dict[str, str]:
@@ -263,12 +273,13 @@ def deviation(nodule: Nodule, scan: ChestScan) -> float:
     """Standard deviation of ln(volume) of a nodule of a scan.
 
     Taken from its measurement, if the table has it, but at least the repeatability between two
-    scans, which differ in breath and position.
+    scans, which differ in breath and position, and `TWICE` on thick slices.
     """
-    if nodule.volume_pm_mm3 is not None:
-        own = math.log1p(nodule.volume_pm_mm3 / nodule.volume_mm3) / Z95
-        return max(own, REPEATABILITY)
-    return volume_deviation(nodule.volume_mm3, scan.hu.GetSpacing())
+    spacing = scan.hu.GetSpacing()
+    if nodule.volume_pm_mm3 is None:
+        return volume_deviation(nodule.volume_mm3, spacing)
+    own = math.log1p(nodule.volume_pm_mm3 / nodule.volume_mm3) / Z95
+    return max(own, TWICE if mean_mm(nodule) < 2 * max(spacing) else REPEATABILITY)
 
 
 def match(
@@ -336,7 +347,7 @@ def days_between(
         return None, [
             f"No doubling time, as {' and '.join(undated)} "
             f"{'has' if len(undated) == 1 else 'have'} no study date: enter the days "
-            "between the scans."
+            "between the scans if there are only two; more need study dates."
         ]
     between = (last - first).days
     if between < 0:
@@ -348,22 +359,47 @@ def days_between(
     if between == 0:
         return None, [
             f"No doubling time, as both scans are dated {first}: enter the days between "
-            "them if the dates were changed."
+            "them if the dates were changed and there are only two; more need study dates."
         ]
     return between, []
 
 
-def _measured(pair: NoduleGrowth, prior: ChestScan, current: ChestScan) -> NoduleGrowth:
-    """Fill in the change of a pair with comparable volumes."""
+def _measured(pair: NoduleGrowth, prior: ChestScan, current: ChestScan, sure: bool) -> NoduleGrowth:
+    """Fill in the notes of a pair, and its change if the volumes are comparable.
+
+    Args:
+        pair: a nodule in both scans.
+        prior: the scan of its prior nodule.
+        current: the scan of its current nodule.
+        sure: whether the lungs of the two are aligned.
+    """
     was, now, days = pair.prior, pair.current, pair.days
     assert was is not None
     assert now is not None
+    before = (was, *pair.others)
+    parts = [
+        f"Nodule {one.id} of {scan.name} reaches the end of the scan: its volume is not compared."
+        for scan, nodules in ((prior, before), (current, (now,)))
+        for one in nodules
+        if one.id in scan.cut
+    ]
+    far = pair.apart_mm is not None and pair.apart_mm > FAR_MM
+    doubts = [
+        f"Nodule {now.id} of {current.name} lies {pair.apart_mm:.0f} mm from where nodule {was.id} "
+        f"of {prior.name} is expected: check by eye that they are the same."
+    ] * far
+    pair = replace(pair, notes=(*parts, *doubts))
+    alike = all(outlined_alike(one, now) for one in before)
+    if parts or not alike or method_differences(prior, current):
+        return pair
     rate = growth_rate(
         (0, days or 1),
         (pair.prior_volume, now.volume_mm3),
         (deviation(was, prior), deviation(now, current)),
     )
-    status = nodule_change_by_lung_rads(was, now, days) if days and not pair.others else None
+    status = None
+    if days and sure and not (far or pair.others):
+        status = nodule_change_by_lung_rads(was, now, days)
     return replace(pair, change=rate.change, rate=rate, lung_rads=status)
 
 
@@ -372,7 +408,8 @@ def _new(now: Nodule, prior: ChestScan, alignment: Alignment) -> NoduleGrowth:
     before = alignment.prior_point(now.side, here)
     if not shows(prior.hu, before):
         return NoduleGrowth(None, now, Change.NOT_SHOWN_BEFORE, before, here)
-    return NoduleGrowth(None, now, Change.NEW, before, here, lung_rads=Status.NEW)
+    status = Status.NEW if alignment.agrees(now.side) else None
+    return NoduleGrowth(None, now, Change.NEW, before, here, lung_rads=status)
 
 
 def _gone(was: Nodule, current: ChestScan, alignment: Alignment) -> NoduleGrowth:
@@ -395,10 +432,12 @@ def _split(one: NoduleGrowth, prior: Iterable[Nodule]) -> NoduleGrowth:
 
 
 def _within(point: Point, nodules: Iterable[Nodule]) -> Nodule | None:
-    """Return the nodule within whose radius a point lies."""
+    """Return the nodule in which a point lies: in an ellipsoid as high as its volume makes it."""
     for one in nodules:
-        apart = np.linalg.norm(np.subtract(point, (one.x, one.y, one.z)))
-        if apart < one.diameter_mm / 2:
+        across = one.diameter_mm
+        height = one.volume_mm3 / (math.pi / 6 * across * one.perpendicular_mm)
+        radii = np.array([across, across, max(across, height)]) / 2 + ALIGNMENT_MM
+        if np.linalg.norm(np.subtract(point, (one.x, one.y, one.z)) / radii) < 1:
             return one
     return None
 
@@ -423,12 +462,13 @@ def _warnings(prior: ChestScan, current: ChestScan, alignment: Alignment) -> lis
             "scan: the volumes are hard to compare."
         )
     for side in Side:
-        overlap = alignment.overlap.get(side)
-        if overlap is None:
+        if side not in alignment.likeness:
             notes.append(f"The {side} lung is not in both scans; its nodules may be mismatched.")
-        elif overlap < POOR_OVERLAP:
+        elif not alignment.agrees(side):
             notes.append(
-                f"The {side} lungs of the two scans overlap poorly after alignment "
-                f"({100 * overlap:.0f} %): check the pairs by eye."
+                f"The {side} lungs of {prior.name} and {current.name} do not look alike "
+                f"(correlation {alignment.likeness[side]:.2f}), so that no Lung-RADS change is "
+                "taken from them: check that both scans show the same patient and part of the "
+                "chest."
             )
     return notes

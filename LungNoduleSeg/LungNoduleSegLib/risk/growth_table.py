@@ -1,6 +1,6 @@
 """All scans of one patient: each nodule's track through every date, and tables of growth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf
@@ -26,7 +26,7 @@ from LungNoduleSegLib.risk.growth import (
     mean_mm,
     shows,
 )
-from LungNoduleSegLib.risk.growth_rate import Change, GrowthRate, growth_rate, volume_interval
+from LungNoduleSegLib.risk.growth_rate import Change, GrowthRate, latest_growth, volume_interval
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Track:
     Attributes:
         nodules: in each scan, None where it was not found.
         points: its actual or expected position in each scan, LPS mm.
-        steps: the change from each scan to the next, None where it is in neither; after a scan
-            that missed it, the change since the scan before that.
-        change: over all dates; for a nodule with a single measurement, the reason.
-        rate: growth rate per day over the comparable dates; None for fewer than two, or if days
-            are unknown.
+        steps: the change from each scan to the next, None where it is in neither; after scans
+            that missed it, the change since the last one that shows it.
+        change: over the dates of `rate`; for a nodule with a single measurement, the reason.
+        rate: growth rate per day over the latest comparable dates, see `latest_growth`; None for
+            fewer than two, or without study dates.
         rated: numbers of the scans, from 0, that `rate` was fitted to.
     """
 
@@ -86,7 +86,9 @@ class Timeline:
     @property
     def notes(self) -> tuple[str, ...]:
         """Reasons to be careful with the numbers, each once."""
-        return tuple(dict.fromkeys(note for step in self.steps for note in step.notes))
+        scans = [note for step in self.steps for note in step.notes]
+        steps = [step for track in self.tracks for step in track.steps if step]
+        return tuple(dict.fromkeys([*scans, *(note for step in steps for note in step.notes)]))
 
 
 def follow(
@@ -94,8 +96,8 @@ def follow(
 ) -> Timeline:
     """Follow every nodule through the scans of one patient.
 
-    Each scan is compared with the next. A nodule that is missing in a single scan in between is
-    followed across it.
+    Each scan is compared with the next. A nodule that is missing in scans in between is followed
+    across them.
 
     Args:
         scans: two or more, from the earliest to the latest.
@@ -111,14 +113,22 @@ def follow(
         progress("Growth", number, len(scans) - 1)
         steps.append(compare_scans(prior, current, days))
     progress("Growth", len(scans) - 1, len(scans) - 1)
-    since = None
-    if all(step.days is not None for step in steps):
-        since = tuple(int(n) for n in np.cumsum([0, *(step.days or 0 for step in steps)]))
+    since = _since_first([step.days for step in steps])
     chains = _chains(steps)
     tracks = [_track(chain, steps, since) for chain in chains]
     there = sorted((one for one in tracks if one.nodules[-1]), key=lambda one: one.last.id)
     gone = [one for one in tracks if not one.nodules[-1]]
-    return Timeline(tuple(scans), since, tuple(steps), (*there, *gone))
+    dated = len(since) == len(scans)
+    return Timeline(
+        tuple(scans), tuple(since.values()) if dated else None, tuple(steps), (*there, *gone)
+    )
+
+
+def _since_first(intervals: Sequence[int | None]) -> dict[int, int]:
+    """Days of the latest scans with known intervals, by number, since the first of them."""
+    first = max((n + 1 for n, days in enumerate(intervals) if days is None), default=0)
+    days = np.cumsum([0, *(days or 0 for days in intervals[first:])]).tolist()
+    return dict(enumerate(days, first))
 
 
 def check_days(scans: int, days: int | None) -> None:
@@ -161,39 +171,66 @@ def _chains(steps: Sequence[Growth]) -> list[dict[int, NoduleGrowth]]:
     """Link the steps of each nodule from scan to scan; steps are keyed by their numbers."""
     chains: list[dict[int, NoduleGrowth]] = []
     for number, step in enumerate(steps):
+        lost = [chain for chain in chains if chain[max(chain)].change in _LOST]
+        again = _found_again(lost, number, steps)
         for one in step.nodules:
-            chain = _continued(chains, number, one)
+            chain, apart = again.get(id(one)) or (_continued(chains, number, one), 0.0)
             if chain is None:
                 chains.append({number: one})
             elif one.prior is None:
-                chain[number] = across(chain[number - 1], one, steps[number - 1], step)
+                last = max(chain)
+                chain[number] = across(chain[last], one, steps[last : number + 1], apart)
             else:
                 chain[number] = one
     return chains
 
 
+_LOST = (Change.VANISHED, Change.NOT_SHOWN_NOW)
+
+
 def _continued(
     chains: Sequence[dict[int, NoduleGrowth]], number: int, one: NoduleGrowth
 ) -> dict[int, NoduleGrowth] | None:
-    """Find the chain that a step continues: by its prior nodule, or across a scan without it."""
-    before = [(chain, chain[number - 1]) for chain in chains if number - 1 in chain]
-    if one.prior is not None:
-        same = (chain for chain, was in before if was.current is one.prior)
-        return next(same, None)
-    if one.current is None or one.change is Change.SPLIT:
+    """Find the chain that ends with the prior nodule of a step."""
+    if one.prior is None:
         return None
-    near = [
-        (float(np.linalg.norm(np.subtract(was.current_point, one.prior_point))), n, chain)
-        for n, (chain, was) in enumerate(before)
-        if was.change is Change.VANISHED and was.prior and was.prior.side == one.current.side
-        if number not in chain
-    ]
-    apart, _, chain = min(near, default=(GATE_MM + 1, 0, None))
-    return chain if apart <= GATE_MM else None
+    before = (chain for chain in chains if number - 1 in chain)
+    return next((chain for chain in before if chain[number - 1].current is one.prior), None)
+
+
+def _found_again(
+    lost: Sequence[dict[int, NoduleGrowth]], number: int, steps: Sequence[Growth]
+) -> dict[int, tuple[dict[int, NoduleGrowth], float]]:
+    """Pair nodules that seem new with chains of lost ones, the nearest first.
+
+    Returns:
+        By the `id` of the step, its chain and the distance in mm from the expected place.
+    """
+    near = []
+    for n, chain in enumerate(lost):
+        last = max(chain)
+        was = chain[last]
+        assert was.prior is not None
+        point = was.current_point
+        for step in steps[last + 1 : number]:
+            point = step.alignment.current_point(was.prior.side, point)
+        near += [
+            (float(np.linalg.norm(np.subtract(point, one.prior_point))), n, id(one))
+            for one in steps[number].nodules
+            if one.change in (Change.NEW, Change.NOT_SHOWN_BEFORE)
+            if one.current and one.current.side == was.prior.side
+        ]
+    found: dict[int, tuple[dict[int, NoduleGrowth], float]] = {}
+    taken = set()
+    for apart, n, one in sorted(near):
+        if apart <= GATE_MM and n not in taken and one not in found:
+            taken.add(n)
+            found[one] = lost[n], apart
+    return found
 
 
 def _track(
-    chain: dict[int, NoduleGrowth], steps: Sequence[Growth], days: Sequence[int] | None
+    chain: dict[int, NoduleGrowth], steps: Sequence[Growth], days: Mapping[int, int]
 ) -> Track:
     count = len(steps) + 1
     nodules: list[Nodule | None] = [None] * count
@@ -203,16 +240,16 @@ def _track(
         nodules[number + 1] = one.current
         points[number] = points[number] or one.prior_point
         points[number + 1] = one.current_point
-    first, last = min(chain), max(chain) + 1
+    first = min(chain)
     side = next(one for one in nodules if one is not None).side
     for number in range(first, 0, -1):
         here = points[number]
         assert here is not None
         points[number - 1] = steps[number - 1].alignment.prior_point(side, here)
-    for number in range(last, count - 1):
+    for number in range(first, count - 1):
         here = points[number]
         assert here is not None
-        points[number + 1] = steps[number].alignment.current_point(side, here)
+        points[number + 1] = points[number + 1] or steps[number].alignment.current_point(side, here)
     scans = (steps[0].prior, *(step.current for step in steps))
     track = Track(
         tuple(nodules),
@@ -223,8 +260,8 @@ def _track(
     return _rated(track, scans, days)
 
 
-def _rated(track: Track, scans: Sequence[ChestScan], days: Sequence[int] | None) -> Track:
-    """Fit the growth over the comparable dates; before a merger, the sum of all is one volume."""
+def _rated(track: Track, scans: Sequence[ChestScan], days: Mapping[int, int]) -> Track:
+    """Fit the growth to the latest comparable dates; before a merger, all are one volume."""
     volumes = {n: one.volume_mm3 for n, one in enumerate(track.nodules) if one is not None}
     broken = (Change.NOT_COMPARABLE, Change.MERGED, Change.SPLIT)
     start = 0
@@ -233,20 +270,20 @@ def _rated(track: Track, scans: Sequence[ChestScan], days: Sequence[int] | None)
             start = n + 1
         elif step and step.others:
             start, volumes[n] = n, step.prior_volume
-    used = [n for n in volumes if n >= start]
+    used = [n for n in volumes if n >= start and n in days]
     gone = track.nodules[-1] is None
-    if len(used) < 2 or days is None or gone:
+    if len(used) < 2 or gone:
         if gone and track.change not in (Change.MERGED, Change.NOT_SHOWN_NOW):
             shown = shows(scans[-1].hu, track.points[-1])
             return replace(track, change=Change.VANISHED if shown else Change.NOT_SHOWN_NOW)
         return track
     used_nodules = [one for n in used if (one := track.nodules[n]) is not None]
-    rate = growth_rate(
+    rate, first = latest_growth(
         [days[n] for n in used],
         [volumes[n] for n in used],
         [deviation(one, scans[n]) for n, one in zip(used, used_nodules, strict=True)],
     )
-    return replace(track, change=rate.change, rate=rate, rated=tuple(used))
+    return replace(track, change=rate.change, rate=rate, rated=tuple(used[first:]))
 
 
 GROWTH_COLUMNS = {
@@ -266,7 +303,7 @@ GROWTH_COLUMNS = {
         "Prior diameter",
         "mm",
         "Mean of the two axial diameters in the prior scan; for a nodule that it missed, the prior "
-        "values and the interval are those of the scan before",
+        "values and the interval are those of the last scan that shows it",
     ),
     "current_mean_mm": Column(
         "Current diameter", "mm", "Mean of the two axial diameters in the current scan"
