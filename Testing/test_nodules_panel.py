@@ -15,81 +15,25 @@ import qt
 
 from CTLungScreeningLib.hu import LUNG_WINDOW
 from CTLungScreeningSlicer.panel.slice_views import is_in_view
-from LungNoduleSegLib.nodules.table import Nodule, Verdict, most_suspicious
+from LungNoduleSegLib.nodules.table import Verdict, most_suspicious
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegSlicer.panel.nodule_table import NoduleTable
 from LungNoduleSegSlicer.scene.nodule_segments import read_voxels, segment_id
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
-from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_results
+from nodule_panel import (
+    ID,
+    KIND,
+    PROBABILITY,
+    SIZE,
+    VERDICT,
+    NodulesTest,
+    PanelTest,
+    ScanTest,
+    add_phantom,
+    phantom_results,
+)
 from panel_host import PICTURES, docked, leave_panel
 from slicer_host.actions import place_point, press, process_events, save_picture, wait_until
-
-ID, SIZE, KIND, PROBABILITY, VERDICT = range(5)
-
-
-class NodulesTest(ResultsTest):
-    """The section open on the nodules of the phantom."""
-
-    results: ResultNodes
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.ui, self.logic = self.widget.ui, self.widget.logic
-        self.section = self.widget.nodules
-        self.widget.refresh()
-        slicer.util.setSliceViewerLayers(background=self.volume, fit=True)
-        slicer.util.mainWindow().activateWindow()
-        process_events()
-
-    def column(self, number: int) -> list[str]:
-        table = self.ui.noduleTable
-        return [table.item(row, number).text() for row in range(table.rowCount)]
-
-    def numbers(self) -> list[int]:
-        return [int(text) for text in self.column(ID)]
-
-    def nodule(self, number: int) -> Nodule:
-        return next(
-            one.nodule for one in self.logic.review.nodules(self.results) if one.nodule.id == number
-        )
-
-    def verdict(self, number: int) -> Verdict | None:
-        nodules = self.logic.review.nodules(self.results)
-        return next(one.verdict for one in nodules if one.nodule.id == number)
-
-    def choose(self, number: int) -> None:
-        """Click on the row of a nodule."""
-        row = self.numbers().index(number)
-        self.ui.noduleTable.selectRow(row)
-        process_events()
-
-    def selected(self) -> int | None:
-        one = self.section.table.selected
-        return None if one is None else one.nodule.id
-
-    def click(self, button: Any) -> None:
-        button.click()
-        self.settle()
-
-    def settle(self) -> None:
-        """Wait until a change is in the scene and all sections have heard of it."""
-        section = self.section
-        process_events()
-        wait_until(lambda: not section.runner.busy and not section._tell_at_rest.waiting, 60)
-        process_events()
-
-    def ras(self, number: int) -> tuple[float, float, float]:
-        one = self.nodule(number)
-        return -one.x, -one.y, one.z
-
-    def erase(self, number: int) -> None:
-        """Take the upper half of a nodule away, by the way that the Segment Editor goes."""
-        node, one = self.results.segmentation, segment_id(number)
-        voxels = slicer.util.arrayFromSegmentBinaryLabelmap(node, one, self.volume)
-        slices = np.flatnonzero(voxels.any(axis=(1, 2)))
-        voxels[slices[len(slices) // 2] :] = 0
-        slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, one, self.volume)
-        process_events()
 
 
 class TestWithoutResults(ScanTest):
