@@ -12,16 +12,21 @@ from typer.testing import CliRunner
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import read_card
 from LungNoduleSegLib.cli import app
+from LungNoduleSegLib.evaluation.detection import score_detection, true_nodules
 from LungNoduleSegLib.evaluation.lesion_placement import (
     SYNTHETIC,
     LesionType,
+    PlacedLesion,
     find_lung_sites,
     insert_real_nodules,
     insert_synthetic_lesions,
 )
-from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, place_of, size_of
+from LungNoduleSegLib.evaluation.luna_files import Places, Truth
+from LungNoduleSegLib.evaluation.plots import plot_sensitivity
+from LungNoduleSegLib.evaluation.subgroups import LARGER, SIZES_MM, SMALLER, place_of, size_of
 from LungNoduleSegLib.evaluation.synthetic_lesions import (
     OUTPUTS,
+    SyntheticLesionResult,
     evaluate_synthetic_lesions,
     nodule_spheres,
 )
@@ -82,7 +87,7 @@ def test_one_lesion_of_each_type_and_size_where_it_belongs(direction: tuple[floa
     depth = sitk.SignedMaurerDistanceMap(lungs > 0, False, False, True)
     for one in lesions:
         radius = one.diameter_mm / 2
-        assert size_of(one.diameter_mm) is not None
+        assert size_of(one.diameter_mm) in SIZES_MM
         assert np.linalg.norm(np.subtract(one.centre, own)) > radius + 10
         i, j, k = hu.TransformPhysicalPointToIndex(one.centre)
         assert inside[k, j, i]
@@ -185,6 +190,30 @@ def test_marks_anywhere_on_a_long_nodule_lie_in_its_sphere() -> None:
     assert radius > 3 * np.cbrt(array[20:22].sum() * np.prod(SPACING) * 3 / 4 / np.pi) / 2
     assert point[1] == pytest.approx(max(SPACING) / 2)
     assert point[0] == pytest.approx(labels.TransformIndexToPhysicalPoint((60, 60, 60)))
+
+
+@pytest.mark.parametrize(
+    ("diameters", "more"),
+    [((3.2, 3.9), [SMALLER]), ((30.0, 41.0), [LARGER]), ((3.2, 5.0, 30.0), [SMALLER, LARGER])],
+)
+def test_lesions_of_every_size_are_counted_and_drawn(
+    diameters: tuple[float, ...], more: list[str], tmp_path: Path
+) -> None:
+    box, mask = (slice(0, 1),) * 3, np.ones((1, 1, 1), bool)
+    lesions = tuple(
+        PlacedLesion(LesionType.TRANSPLANTED, mm, None, Place.FREE, (0, 0, 0), box, mask)
+        for mm in diameters
+    )
+    truth = Truth(("a",), Places.of(("a", (0, 0, 0), mm) for mm in diameters), Places.of(()))
+    score = score_detection(Places.of([("a", (0, 0, 0), 0.9)]), truth, resamples=0)
+    nodules = true_nodules(score, truth)
+    result = SyntheticLesionResult(read_card(DEFAULT_MODEL), 0.5, lesions, nodules, score)
+    counts = result.sensitivity()
+    assert set(counts[Place.FREE]) == {*SIZES_MM, *more}
+    assert sum(of for _, of in counts[Place.FREE].values()) == len(diameters)
+    for n, rows in enumerate((counts, {})):
+        plot_sensitivity(tmp_path / f"{n}.png", rows)
+        assert (tmp_path / f"{n}.png").stat().st_size
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

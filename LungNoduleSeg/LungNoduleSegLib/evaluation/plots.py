@@ -16,7 +16,7 @@ from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.evaluation.detection import DetectionScore
 from LungNoduleSegLib.evaluation.froc import CONFIDENCE, GRID, OPERATING_POINTS
 from LungNoduleSegLib.evaluation.lesion_placement import SYNTHETIC, LesionType, PlacedLesion
-from LungNoduleSegLib.evaluation.subgroups import BINS, Calibration, limits
+from LungNoduleSegLib.evaluation.subgroups import BINS, Calibration, Size, limits
 from LungNoduleSegLib.nodules.table import Place
 
 COLOUR = "#0072b2"
@@ -79,25 +79,26 @@ class SheetRow:
     places: Sequence[tuple[sitk.Image, tuple[float, float, float]]]
 
 
-def plot_sensitivity(
-    path: Path, counts: Mapping[str, Mapping[tuple[int, int], tuple[int, int]]]
-) -> None:
+def plot_sensitivity(path: Path, counts: Mapping[str, Mapping[Size, tuple[int, int]]]) -> None:
     """Draw the numbers of found lesions by kind and size into a PNG file.
 
     Args:
         path: new PNG file.
-        counts: by kind, then by size in mm: how many were found, of how many.
+        counts: by kind, then by size: how many were found, of how many; the same sizes for each.
 
     Raises:
         InputError: if `path` exists.
     """
-    sizes = list(next(iter(counts.values())))
+    sizes = list(next(iter(counts.values()), {}))
     cells = np.array([list(row.values()) for row in counts.values()], float)
+    cells = cells.reshape(len(counts), len(sizes), 2)
     share = np.divide(cells[..., 0], cells[..., 1], where=cells[..., 1] > 0, out=cells[..., 0] * 0)
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1.2, aspect="auto")
-    axes.set_xticks(range(len(sizes)), [f"{low}–{high}" for low, high in sizes])
+    axes.set_xticks(
+        range(len(sizes)), [one if isinstance(one, str) else f"{one[0]}–{one[1]}" for one in sizes]
+    )
     axes.set_yticks(range(len(counts)), list(counts))
     axes.set(title="Inserted lesions found", xlabel="Diameter (mm)")
     for (row, column), part in np.ndenumerate(share):

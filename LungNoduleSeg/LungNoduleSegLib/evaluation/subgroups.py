@@ -21,6 +21,9 @@ SIZES_MM = ((4, 6), (6, 8), (8, 12), (12, 20), (20, 30))
 
 SMALLER, LARGER = f"under {SIZES_MM[0][0]} mm", f"from {SIZES_MM[-1][1]} mm"
 
+Size = tuple[int, int] | str
+"""One of `SIZES_MM`, `SMALLER` or `LARGER`."""
+
 BINS = 10
 """Of probability, of equal width."""
 
@@ -114,20 +117,16 @@ def subgroups(nodules: Sequence[TrueNodule], threshold: float) -> list[Subgroup]
         threshold: lowest probability of a finding.
     """
     result = _grouped("all", nodules, threshold, lambda _: "all")
-    result += _grouped("size", nodules, threshold, lambda one: _size_row(one.diameter_mm))
+    result += _grouped("size", nodules, threshold, lambda one: size_of(one.diameter_mm))
     result += _grouped("texture", nodules, threshold, lambda one: one.texture)
     return result + _grouped("place", nodules, threshold, lambda one: one.place)
 
 
-def size_of(diameter_mm: float) -> tuple[int, int] | None:
-    """Give the range of `SIZES_MM` that holds a diameter."""
-    return next((size for size in SIZES_MM if size[0] <= diameter_mm < size[1]), None)
-
-
-def _size_row(diameter_mm: float) -> tuple[int, int] | str | None:
+def size_of(diameter_mm: float) -> Size:
+    """Give the range that holds a diameter: of `SIZES_MM`, `SMALLER` or `LARGER`."""
     if diameter_mm < SIZES_MM[0][0]:
         return SMALLER
-    return LARGER if diameter_mm >= SIZES_MM[-1][1] else size_of(diameter_mm)
+    return next((size for size in SIZES_MM if diameter_mm < size[1]), LARGER)
 
 
 def calibration(probability: NDArray[np.float64], found: NDArray[np.bool_]) -> Calibration | None:

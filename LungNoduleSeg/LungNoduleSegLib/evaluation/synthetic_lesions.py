@@ -52,7 +52,15 @@ from LungNoduleSegLib.evaluation.luna_files import (
     write_scans,
 )
 from LungNoduleSegLib.evaluation.masks import read_mask
-from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, Calibration, Subgroup, TrueNodule
+from LungNoduleSegLib.evaluation.subgroups import (
+    LARGER,
+    SIZES_MM,
+    SMALLER,
+    Calibration,
+    Size,
+    Subgroup,
+    TrueNodule,
+)
 from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
 from LungNoduleSegLib.network.inference import LOWEST
 from LungNoduleSegLib.network.transplants import NoduleCube
@@ -116,18 +124,21 @@ class SyntheticLesionResult:
         marks = self.score.matching.marks
         return subgroups.calibration(marks.probability, marks.found)
 
-    def sensitivity(self) -> dict[str, dict[tuple[int, int], tuple[int, int]]]:
+    def sensitivity(self) -> dict[str, dict[Size, tuple[int, int]]]:
         """Numbers of lesions found at `threshold` and of all, by size, and by type or place.
 
-        Real nodules are listed by texture, as far as it is known, and place.
+        Real nodules are listed by texture, as far as it is known, and place. `SMALLER` and
+        `LARGER` are there only if a lesion is of that size.
         """
-        counts: dict[str, dict[tuple[int, int], list[int]]] = {}
+        met = {subgroups.size_of(one.diameter_mm) for one in self.lesions}
+        sizes = [one for one in (SMALLER, *SIZES_MM, LARGER) if one in met or one in SIZES_MM]
+        counts: dict[str, dict[Size, list[int]]] = {}
         for lesion, nodule in zip(self.lesions, self.nodules, strict=True):
             real = lesion.type is LesionType.TRANSPLANTED
             size = subgroups.size_of(lesion.diameter_mm)
             for kind in (lesion.texture, lesion.place) if real else (lesion.type,):
-                if kind and size:
-                    row = counts.setdefault(kind, {size: [0, 0] for size in SIZES_MM})
+                if kind:
+                    row = counts.setdefault(kind, {size: [0, 0] for size in sizes})
                     row[size][0] += nodule.probability >= self.threshold
                     row[size][1] += 1
         synthetic = self.lesions[0].type in SYNTHETIC
