@@ -22,6 +22,7 @@ from LungNoduleSegLib.risk.growth_rate import (
     REPEATABILITY,
     Change,
     growth_rate,
+    latest_growth,
     volume_deviation,
     volume_interval,
 )
@@ -358,6 +359,18 @@ def test_intervals_hold_the_truth_as_often_as_they_say(doubling: float) -> None:
     assert held > 940
     if doubling == math.inf:
         assert called < 40
+
+
+@pytest.mark.parametrize("dates", [2, 3, 5])
+def test_more_dates_hardly_make_an_unchanged_nodule_change(dates: int) -> None:
+    rng = np.random.default_rng(0)
+    deviations = [REPEATABILITY] * dates
+    called = 0
+    for _ in range(3000):
+        volumes = np.exp(np.log(300) + REPEATABILITY * rng.normal(size=dates)).tolist()
+        rate, _ = latest_growth(range(0, 365 * dates, 365), volumes, deviations)
+        called += rate.change is not Change.UNCHANGED
+    assert called < 0.077 * 3000
 
 
 def test_phantom_nodules_at_four_dates_are_measured_within_their_intervals() -> None:

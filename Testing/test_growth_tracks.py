@@ -15,10 +15,7 @@ from LungNoduleSegLib.risk import growth as growth_module
 from LungNoduleSegLib.risk.clinical_data import prior_facts
 from LungNoduleSegLib.risk.facts import Status
 from LungNoduleSegLib.risk.growth import ChestScan
-from LungNoduleSegLib.risk.growth_rate import (
-    Change,
-    growth_rate,
-)
+from LungNoduleSegLib.risk.growth_rate import Z95, Z975, Change, growth_rate
 from LungNoduleSegLib.risk.growth_table import (
     TIMELINE_COLUMNS,
     follow,
@@ -112,7 +109,11 @@ def test_growth_after_a_stable_time_is_that_of_the_last_dates(
     (alone,) = follow(scans[rated[0] :]).tracks
     assert track.rate is not None
     assert alone.rate is not None
-    assert track.rate.doubling_interval == pytest.approx(alone.rate.doubling_interval)
+    assert track.rate.per_day == pytest.approx(alone.rate.per_day)
+    wider = Z975 / Z95 if rated[0] else 1  # a second look at the change
+    half = wider * (alone.rate.high - alone.rate.per_day)
+    assert track.rate.high - track.rate.per_day == pytest.approx(half)
+    assert track.rate.per_day - track.rate.low == pytest.approx(half)
     (row,) = growth_rows(timeline)
     assert row["doubling_days"] == round(alone.rate.doubling_days, 1)
     words = f"growth over the last {len(rated)} scans that show it"

@@ -18,6 +18,9 @@ DAYS_PER_MONTH = 365.25 / 12
 Z95 = 1.959964
 """The central 95 % of a normal distribution, in standard deviations to either side."""
 
+Z975 = 2.241403
+"""Likewise of 97.5 %, for a line that is one of two that a change is looked for on."""
+
 BY_CHANCE = 0.05
 """Volumes whose scatter about a line is less probable than this do not lie on it."""
 
@@ -91,7 +94,10 @@ class GrowthRate:
 
 
 def growth_rate(
-    days: Sequence[float], volumes_mm3: Sequence[float], deviations: Sequence[float]
+    days: Sequence[float],
+    volumes_mm3: Sequence[float],
+    deviations: Sequence[float],
+    z: float = Z95,
 ) -> GrowthRate:
     """Fit exponential growth to two or more volumes of one nodule.
 
@@ -102,6 +108,7 @@ def growth_rate(
         days: of each scan, in any order, not all the same.
         volumes_mm3: above 0.
         deviations: standard deviation of ln(volume) of each, above 0, see `volume_deviation`.
+        z: half the interval of the slope, in its standard deviations.
     """
     # Not at the top: it is slow to import, and panels are opened with this.
     from scipy.special import chdtrc  # noqa: PLC0415
@@ -114,7 +121,7 @@ def growth_rate(
     slope = float(np.sum(weight * (t - middle) * y) / spread)
     residual = y - level - slope * (t - middle)
     scatter, free = float(np.sum(weight * residual**2)), len(t) - 2
-    half = Z95 * math.sqrt(max(scatter / max(free, 1), 1.0) / spread)
+    half = z * math.sqrt(max(scatter / max(free, 1), 1.0) / spread)
     by_chance = float(chdtrc(free, scatter)) if free else 1.0
     return GrowthRate(slope, slope - half, slope + half, middle, level, by_chance)
 
@@ -125,7 +132,8 @@ def latest_growth(
     """Fit exponential growth to the latest dates that lie on one line, two or more.
 
     The earliest dates are left out as long as the others scatter beyond chance (95 %), or as their
-    line denies a change that the last two dates alone show.
+    line denies a change that the last two dates alone show. Lines that leave out dates have an
+    interval of 97.5 %, as a change is looked for a second time with them.
 
     Args:
         days: as for `growth_rate`, in ascending order.
@@ -136,7 +144,7 @@ def latest_growth(
         The rate, and the number of the first date that it was fitted to.
     """
     rates = [
-        growth_rate(days[first:], volumes_mm3[first:], deviations[first:])
+        growth_rate(days[first:], volumes_mm3[first:], deviations[first:], Z975 if first else Z95)
         for first in range(len(days) - 1)
     ]
     last = rates[-1].change
