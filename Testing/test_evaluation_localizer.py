@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,12 @@ from CTSliceToolsLib.localizer.evaluation import (
     ranges,
     scan_sources,
 )
-from CTSliceToolsLib.localizer.evaluation_results import TABLES, summary_rows, write_results
+from CTSliceToolsLib.localizer.evaluation_results import (
+    TABLES,
+    summary_rows,
+    summary_text,
+    write_results,
+)
 from CTSliceToolsLib.localizer.plots import EVALUATION_PLOTS
 from CTSliceToolsLib.slice_image import SIZE
 
@@ -175,6 +181,17 @@ def test_errors_are_those_reckoned_by_hand(tmp_path: Path) -> None:
     by_name = {row["landmark"]: row for row in table(tmp_path / "landmarks.csv")}
     assert float(by_name["Aortic arch"]["largest_error_mm"]) == pytest.approx(1)
     assert by_name["Bifurcation of trachea"]["within_5_mm"] == "1"
+
+
+def test_without_a_landmark_in_view_its_mean_error_is_left_empty(tmp_path: Path) -> None:
+    truth = np.array([0.2, 0.225])
+    known = {name: HEIGHT[name] for name in ("Aortic arch", "Bifurcation of trachea")}
+    raw = judge(LabelledScan("two", blank(2), np.array([-95.0, -120]), truth, known), truth)[0]
+    evaluations = [Evaluation("by hand", (replace(raw, landmark_mm={}),))]
+    write_results(tmp_path, evaluations)
+    assert table(tmp_path / "summary.csv")[0]["landmark_mean_error_mm"] == ""
+    assert summary_rows(evaluations)[0]["landmark_mean_error_mm"] is None
+    assert summary_text(evaluations).splitlines()[1].split()[-2:] == ["0", "–"]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))

@@ -70,10 +70,11 @@ def summary_text(evaluations: Sequence[Evaluation]) -> str:
         f"{f'≤ {limit:g} mm':>10}{'Landmarks':>11}{'mm':>7}"
     ]
     for row in summary_rows(evaluations):
+        landmark_mm = row["landmark_mean_error_mm"]
         lines.append(
             f"{row['model']:<24}{row['way']:<17}{row['slices']:>7}{row['mean_error']:>12.4f}"
             f"{row['mean_error_mm']:>7.1f}{row[f'within_{limit:g}_mm']:>10.0%}"
-            f"{row['landmarks']:>11}{row['landmark_mean_error_mm']:>7.1f}"
+            f"{row['landmarks']:>11}{'–' if landmark_mm is None else f'{landmark_mm:.1f}':>7}"
         )
     return "\n".join(lines)
 
@@ -91,7 +92,7 @@ def _summary_rows(scans: list[ScanErrors]) -> Iterator[Row]:
     if not scans:
         return
     slices = pooled(scans)
-    landmarks = landmark_errors(scans).values()
+    landmarks = [e for errors in landmark_errors(scans).values() for e in errors]
     yield {
         "scans": len(scans),
         "slices": len(slices.truth),
@@ -101,8 +102,8 @@ def _summary_rows(scans: list[ScanErrors]) -> Iterator[Row]:
         "p95_error_mm": np.quantile(slices.error_mm, 0.95),
         **{f"within_{limit:g}": np.mean(slices.error <= limit) for limit in TOLERANCES},
         **{f"within_{limit:g}_mm": np.mean(slices.error_mm <= limit) for limit in TOLERANCES_MM},
-        "landmarks": sum(map(len, landmarks)),
-        "landmark_mean_error_mm": np.mean([e for errors in landmarks for e in errors] or [np.nan]),
+        "landmarks": len(landmarks),
+        "landmark_mean_error_mm": np.mean(landmarks) if landmarks else None,
         "z": "measured" if all(scan.measured for scan in scans) else "of usual proportions",
     }
 
