@@ -22,6 +22,7 @@ from LungNoduleSegLib.risk.scores import (
     Importance,
     Scores,
     baselines,
+    calibration_points,
     correlated_groups,
     plot_importance,
     score_report,
@@ -69,6 +70,19 @@ def test_the_baselines_give_the_figures_that_the_tutorial_prints() -> None:
     assert "No Cancer       0.81      1.00      0.90       463" in negative
     assert "Cancer       0.00      0.00      0.00       107" in negative
     assert "log loss 6.4836" in negative
+
+
+def test_scans_of_equal_probability_share_a_bin_of_the_calibration() -> None:
+    y = np.repeat([0, 1], 30)
+    assert [one.tolist() for one in calibration_points(y, np.full(60, 0.5))] == [[0.5], [0.5]]
+    probability = np.repeat([0.1, 0.2, 0.9], [25, 5, 30])
+    shuffled = np.random.default_rng(0).permutation(60)
+    for rows in (np.arange(60), shuffled):
+        predicted, observed = calibration_points(y[rows], probability[rows])
+        assert predicted == pytest.approx([0.1, 0.2, 0.9])
+        assert observed == pytest.approx([0, 0, 1])
+    apart, _ = calibration_points(y, np.arange(60) / 60)
+    assert apart == pytest.approx([(4.5 + 10 * n) / 60 for n in range(6)])
 
 
 def test_scores_equal_those_worked_out_by_hand() -> None:

@@ -226,8 +226,14 @@ def plot_curves(
 def calibration_points(
     y: NDArray[np.int64], probability: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean probability and share of cancer in `BINS` bins of about equal numbers of scans."""
-    bins = np.array_split(np.argsort(probability, kind="stable"), min(BINS, len(y)))
+    """Mean probability and share of cancer in up to `BINS` bins of about equal numbers of scans.
+
+    Scans of the same probability share a bin.
+    """
+    order = np.argsort(probability, kind="stable")
+    last = [members[-1] for members in np.array_split(order, min(BINS, len(y)))]
+    ends = np.searchsorted(probability[order], probability[last], side="right")
+    bins = np.split(order, np.unique(ends)[:-1])
     predicted = np.array([probability[members].mean() for members in bins])
     return predicted, np.array([y[members].mean() for members in bins])
 
