@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,6 +21,7 @@ from LungNoduleSegLib.evaluation import subgroups
 from LungNoduleSegLib.evaluation.detection import match_marks, score_detection
 from LungNoduleSegLib.evaluation.froc import OPERATING_POINTS, Band, bootstrap_band
 from LungNoduleSegLib.evaluation.luna_files import Places, Truth, read_challenge
+from LungNoduleSegLib.evaluation.plots import plot_calibration
 from LungNoduleSegLib.evaluation.subgroups import TrueNodule
 from LungNoduleSegLib.nodules.table import NoduleKind, Place
 from submissions import luna_submission, write_findings, write_submission, write_uids
@@ -74,8 +77,9 @@ def test_equal_to_the_literal_scoring(
 
 
 def assert_same_band(
-    band: Band, listed: list[froc_oracle.Entry], uids: list[str], resamples: int, seed: int
+    band: Band | None, listed: list[froc_oracle.Entry], uids: list[str], resamples: int, seed: int
 ) -> None:
+    assert band is not None
     curves = froc_oracle.bootstrap(listed, uids, resamples, seed)
     ours = (band.curve.mean, band.curve.lower, band.curve.upper)
     np.testing.assert_allclose(ours, curves, atol=1e-6)
@@ -173,6 +177,13 @@ def test_scans_without_marks_count_in_the_rate_of_false_positives() -> None:
         uids = ("a", "b", "c", "d")[:scans]
         score = score_detection(Places.of(marks), Truth(uids, nodules, Places.of(())), resamples=0)
         assert score.sensitivity.tolist() == sensitivity
+
+
+def test_resamples_that_all_lack_nodules_give_no_band() -> None:
+    truth = Truth(tuple(map(str, range(50))), Places.of([("0", (0, 0, 0), 6)]), Places.of(()))
+    score = score_detection(Places.of([("0", (0, 0, 0), 0.5)]), truth, resamples=1, seed=2)
+    assert score.band is None
+    assert "CPM 1.0000" in score.to_text()
 
 
 def test_nothing_marked_and_nothing_wrong() -> None:
@@ -407,6 +418,24 @@ def test_calibration_of_a_known_detector() -> None:
     nothing: list[float] = []
     for bad in ([2.0], [-0.1], nothing):
         assert subgroups.calibration(np.array(bad), np.ones(len(bad), bool)) is None
+
+
+def test_a_bar_stands_in_the_bin_of_its_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean of three times 0.7 is a little less than 0.7, where a bin begins."""
+    middles: list[float] = []
+    bar = Axes.bar
+
+    def spied(axes: Axes, x: list[float], *more: Any, **how: Any) -> Any:
+        middles.extend(x)
+        return bar(axes, x, *more, **how)
+
+    monkeypatch.setattr(Axes, "bar", spied)
+    found = subgroups.calibration(np.array([0.7, 0.7, 0.7]), np.ones(3, bool))
+    assert found is not None and found.bins[0].probability < 0.7
+    plot_calibration(tmp_path / "c.png", found)
+    assert (found.bins[0].number, middles) == (7, [0.75])
 
 
 def test_the_command_prints_texture_place_and_calibration(files: Files, tmp_path: Path) -> None:

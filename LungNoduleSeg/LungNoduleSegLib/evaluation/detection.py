@@ -166,7 +166,7 @@ def score_detection(
         seed: of the resamples.
     """
     matching = match_marks(marks, truth, max_marks)
-    band = bootstrap_band(matching.marks, resamples, seed) if resamples else None
+    band = bootstrap_band(matching.marks, resamples, seed)
     return DetectionScore(matching, froc_curve(matching.marks), band)
 
 

@@ -107,8 +107,8 @@ def froc_curve(marks: Marks) -> FrocCurve:
     return FrocCurve(*ranked.curve(once), threshold)
 
 
-def bootstrap_band(marks: Marks, resamples: int = 1000, seed: int = 0) -> Band:
-    """Bootstrap the sensitivity over scans; resamples without nodules are left out."""
+def bootstrap_band(marks: Marks, resamples: int = 1000, seed: int = 0) -> Band | None:
+    """Bootstrap the sensitivity over scans; without resamples with nodules there is no band."""
     ranked = _Ranked.of(marks)
     scans = len(marks.nodules)
     drawn = np.random.default_rng(seed).integers(scans, size=(resamples, scans))
@@ -121,6 +121,8 @@ def bootstrap_band(marks: Marks, resamples: int = 1000, seed: int = 0) -> Band:
             curve = ranked.curve(times)
             curves[used], points[used] = (np.interp(at, *curve) for at in (GRID, OPERATING_POINTS))
             used += 1
+    if not used:
+        return None
     curves, points = curves[:used], points[:used]
     return Band(*(Spread.of(each) for each in (curves, points, points.mean(axis=1)[:, None])))
 

@@ -143,7 +143,7 @@ def plot_calibration(path: Path, reliability: Calibration | None) -> None:
             f"Calibration of {counted(reliability.findings, 'finding')}: "
             f"expected error {reliability.error:.3f}"
         )
-        middle = [(min(int(p * BINS), BINS - 1) + 0.5) / BINS for p in x]
+        middle = [(one.number + 0.5) / BINS for one in bins]
         bars = counts.bar(middle, [one.findings for one in bins], 0.9 / BINS, color=COLOUR)
         counts.bar_label(bars, fontsize="small")
         counts.margins(y=0.25)

@@ -83,8 +83,16 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Bin:
-    """Findings of similar probability: mean, number of findings, how many of them are nodules."""
+    """Findings of similar probability.
 
+    Attributes:
+        number: of the bin, from 0; it begins at a probability of `number` / `BINS`.
+        probability: their mean.
+        findings: how many there are.
+        nodules: how many of them are nodules.
+    """
+
+    number: int
     probability: float
     findings: int
     nodules: int
@@ -143,8 +151,8 @@ def calibration(probability: NDArray[np.float64], found: NDArray[np.bool_]) -> C
         return None
     number = np.minimum((probability * BINS).astype(int), BINS - 1)
     bins = tuple(
-        Bin(float(probability[here].mean()), int(here.sum()), int(found[here].sum()))
-        for here in (number == n for n in np.unique(number))
+        Bin(n, float(probability[here].mean()), int(here.sum()), int(found[here].sum()))
+        for n, here in ((n, number == n) for n in np.unique(number).tolist())
     )
     apart = [one.findings * abs(one.probability - one.nodules / one.findings) for one in bins]
     return Calibration(bins, sum(apart) / len(probability))
