@@ -501,7 +501,15 @@ def test_an_incomplete_examination_is_of_category_0(why: Incomplete) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mm3", "months"), [(99, None), (100, (6, 12)), (250, (6, 12)), (251, (3, 3))]
+    ("mm3", "months"),
+    [
+        (99.4, None),
+        (99.6, (6, 12)),
+        (100, (6, 12)),
+        (250.4, (6, 12)),
+        (250.5, (3, 3)),
+        (251, (3, 3)),
+    ],
 )
 def test_fleischner_by_volume(mm3: float, months: tuple[int, int] | None) -> None:
     one = NoduleFacts(volume_mm3=mm3, kind=SOLID, count=1)
@@ -524,12 +532,15 @@ KNOWN: dict[str, Any] = {"count": 1, "upper_lobe": True, "spiculation": False}
 @pytest.mark.parametrize(
     ("facts", "words", "months"),
     [
-        ({"kind": SOLID, "volume_mm3": 79.9}, "Discharge", None),
+        ({"kind": SOLID, "volume_mm3": 79.4}, "Discharge", None),
+        ({"kind": SOLID, "volume_mm3": 79.6}, "CT at 3 months", (3, 3)),
         ({"kind": SOLID, "longest_mm": 4.9}, "Discharge", None),
+        ({"kind": SOLID, "longest_mm": 4.96}, "CT at 12 months", (12, 12)),
         ({"kind": SOLID, "longest_mm": 5.9}, "CT at 12 months", (12, 12)),
         ({"kind": SOLID, "longest_mm": 6.0}, "CT at 3 months", (3, 3)),
         ({"kind": SOLID, "volume_mm3": 80}, "CT at 3 months", (3, 3)),
-        ({"kind": SOLID, "volume_mm3": 299.9}, "CT at 3 months", (3, 3)),
+        ({"kind": SOLID, "volume_mm3": 299.4}, "CT at 3 months; if stable", (3, 3)),
+        ({"kind": SOLID, "volume_mm3": 299.6, "longest_mm": 15.0}, "PET-CT", None),
         ({"kind": SOLID, "volume_mm3": 300, "longest_mm": 8.0}, "CT at 3 months.", (3, 3)),
         ({"kind": SOLID, "longest_mm": 15.0}, "PET-CT", None),
         ({"kind": SOLID, "longest_mm": 15.0, "pet_uptake": Uptake.NONE}, "CT at 3 months", (3, 3)),
@@ -544,7 +555,9 @@ KNOWN: dict[str, Any] = {"count": 1, "upper_lobe": True, "spiculation": False}
         ({"kind": PART, "longest_mm": 20.0, "status": Status.STABLE}, "Discuss", None),
         ({"kind": PART, "longest_mm": 20.0, "status": Status.GROWING}, "resection", None),
         ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 400.0}, "work-up", None),
-        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 401.0}, "biopsy or CT", None),
+        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 400.4}, "work-up", None),
+        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 400.5}, "biopsy or CT", None),
+        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 600.4}, "biopsy or CT", None),
         ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 601.0}, "discharge", None),
     ],
 )
@@ -552,6 +565,32 @@ def test_bts(facts: dict[str, Any], words: str, months: tuple[int, int] | None) 
     found = bts(NoduleFacts(**(KNOWN | facts)), WOMAN)
     assert words in found.management
     assert found.months == months
+
+
+@pytest.mark.parametrize(
+    ("mm", "shown", "months"),
+    [
+        (9.2, "9 %", (3, 3)),
+        (9.4, "9.7 %", (3, 3)),
+        (9.53, "9.99 %", (3, 3)),
+        (9.54, "10.02 %", None),
+        (9.65, "10.3 %", None),
+        (15, "25 %", None),
+    ],
+)
+def test_a_probability_near_a_limit_is_shown_on_its_side(
+    mm: float, shown: str, months: tuple[int, int] | None
+) -> None:
+    found = bts(NoduleFacts(kind=SOLID, longest_mm=mm, **KNOWN), WOMAN)
+    assert found.category == f"solid, 8 mm or more, Brock {shown}"
+    assert found.months == months
+
+
+def test_a_volume_is_compared_as_it_is_shown() -> None:
+    one = nodule(SOLID, 7, volume_mm3=250.4)
+    assert not fleischner(one, PatientFacts(high_risk=True)).notes
+    other = fleischner(one.corrected(volume_mm3=250.5), PatientFacts(high_risk=True))
+    assert other.notes == ("Its volume of 251 mm³ is in another size class.",)
 
 
 def test_bts_asks_for_what_its_models_need() -> None:
@@ -567,6 +606,10 @@ def test_bts_asks_for_what_its_models_need() -> None:
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
+        ({"kind": SOLID, "volume_mm3": 49.4}, "NODCAT 2"),
+        ({"kind": SOLID, "volume_mm3": 49.6}, "NODCAT 3"),
+        ({"kind": SOLID, "volume_mm3": 500.4}, "NODCAT 3"),
+        ({"kind": SOLID, "volume_mm3": 500.5}, "NODCAT 4"),
         ({"kind": SOLID, "volume_mm3": 49}, "NODCAT 2"),
         ({"kind": SOLID, "volume_mm3": 50}, "NODCAT 3"),
         ({"kind": SOLID, "volume_mm3": 500}, "NODCAT 3"),
@@ -574,6 +617,7 @@ def test_bts_asks_for_what_its_models_need() -> None:
         ({"kind": SOLID, "benign_pattern": True}, "NODCAT 1"),
         ({"kind": NON, "longest_mm": 8.0, "perpendicular_mm": 8.0}, "NODCAT 3"),
         ({"kind": NON, "longest_mm": 8.0, "perpendicular_mm": 7.0}, "NODCAT 2"),
+        ({"kind": NON, "longest_mm": 7.96, "perpendicular_mm": 7.96}, "NODCAT 3"),
     ],
 )
 def test_nelson(facts: dict[str, Any], expected: str) -> None:

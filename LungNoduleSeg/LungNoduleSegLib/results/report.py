@@ -174,7 +174,7 @@ def _row(one: Assessment, nodules: Sequence[Nodule]) -> _Row:
     if facts.longest_mm is not None and facts.perpendicular_mm is not None:
         mean = f"{mean_axial_mm(facts.longest_mm, facts.perpendicular_mm):.1f}"
     if facts.volume_mm3 is not None:
-        volume = f"{facts.volume_mm3:.0f}"
+        volume = fact_text("volume_mm3", facts.volume_mm3)
     follow_up = guideline.management or guideline.not_for
     return _Row(
         facts.id or 0,
@@ -197,7 +197,7 @@ def _change(facts: NoduleFacts) -> str:
     if facts.previous_mean_mm is not None:
         text += f", {facts.previous_mean_mm:.1f} mm before"
     if facts.doubling_days is not None:
-        text += f", doubling in {facts.doubling_days:.0f} days"
+        text += f", doubling in {fact_text('doubling_days', facts.doubling_days)} days"
     return text
 
 

@@ -22,6 +22,7 @@ from LungNoduleSegLib.nodules.table import (
     Nodule,
     NoduleKind,
     Side,
+    rounded,
 )
 
 UPPER_LOBE_ABOVE = 2 / 3
@@ -300,7 +301,7 @@ def fact_text(name: str, value: object) -> str:
         return "yes" if value else "no"
     if not isinstance(value, float):
         return str(value)
-    near = round(value, 0 if name.endswith(("_mm3", "_days")) else 1)
+    near = float(rounded(value, "1" if name.endswith(("_mm3", "_days")) else "0.1"))
     return f"{near:.10g}" if near or not value else f"{value:.1g}"
 
 

@@ -4,6 +4,9 @@ Fleischner uses the mean of the longest and the perpendicular diameter on one sl
 1 mm, and for part-solid nodules also the mean diameter of the solid component. Without a diameter,
 and for comparison, it uses the volume.
 
+Volumes are rounded to 1 mm³, diameters to 0.1 mm and doubling times to 1 day, as they are shown,
+before they are compared with a limit.
+
 Sources:
     Fleischner: MacMahon et al., Radiology 2017;284:228-243, table 1. BTS: Callister et al., Thorax
     2015;70 Suppl 2:ii1-ii54. NELSON: Xu et al., Lung Cancer 2006;54:177-184.
@@ -13,7 +16,7 @@ Sources:
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from LungNoduleSegLib.nodules.table import rounded
+from LungNoduleSegLib.nodules.table import mean_axial_mm, rounded
 from LungNoduleSegLib.risk.facts import (
     LABELS,
     NoduleFacts,
@@ -126,7 +129,8 @@ def _fleischner_notes(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
     if nodule.longest_mm is not None and nodule.volume_mm3 is not None:
         alone = _size(replace(nodule, longest_mm=None, perpendicular_mm=None))
         if alone != _size(nodule):
-            notes.append(f"Its volume of {nodule.volume_mm3:.0f} mm³ is in another size class.")
+            volume = rounded(nodule.volume_mm3, "1")
+            notes.append(f"Its volume of {volume} mm³ is in another size class.")
     if nodule.smooth_juxtapleural:
         notes.append("A typical intrapulmonary lymph node needs no follow-up, even above 6 mm.")
     return notes
@@ -180,7 +184,7 @@ def _size(nodule: NoduleFacts) -> tuple[bool, bool]:
         mean = fleischner_mean_mm(*diameters(nodule))
         return mean < 6, mean > 8
     low, high = VOLUMES_MM3
-    volume = nodule.volume_mm3 or 0
+    volume = rounded(nodule.volume_mm3 or 0, "1")
     return volume < low, volume > high
 
 
@@ -281,16 +285,17 @@ def _bts(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
 
 
 def _bts_solid(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
+    longest = rounded(nodule.longest_mm or 0, "0.1")
     if nodule.smooth_juxtapleural:
         if nodule.longest_mm is None:
             raise MissingFactsError("longest_mm")
-        if nodule.longest_mm < 10:
+        if longest < 10:
             return "perifissural or subpleural, smooth, below 10 mm", "No follow-up.", None
     if nodule.volume_mm3 is not None:
-        small, large = nodule.volume_mm3 < 80, nodule.volume_mm3 >= 300
+        volume = rounded(nodule.volume_mm3, "1")
+        small, large = volume < 80, volume >= 300
         size = "below 80 mm³" if small else "300 mm³ or more" if large else "80 to 300 mm³"
     else:
-        longest = nodule.longest_mm or 0
         small, large = longest < 5, longest >= 8
         size = "below 5 mm" if small else "8 mm or more" if large else "6 to 8 mm"
         if 5 <= longest < 6:
@@ -308,17 +313,24 @@ def _bts_large(nodule: NoduleFacts, patient: PatientFacts, size: str) -> Classed
     if nodule.pet_uptake is not None and herder.probability is not None:
         low, high = HERDER_LIMITS
         chance = herder.probability
-        category = f"solid, {size}, Herder {100 * chance:.0f} %"
+        category = f"solid, {size}, Herder {_percent(chance, *HERDER_LIMITS)}"
         if chance < low:
             return category, "CT at 3 months.", (3, 3)
         if chance <= high:
             return category, "Consider image-guided biopsy; excision biopsy or CT.", None
         return category, "Consider excision or non-surgical treatment.", None
     brock = _brock(nodule, patient)
-    category = f"solid, {size}, Brock {100 * brock:.0f} %"
+    category = f"solid, {size}, Brock {_percent(brock, BROCK_LIMIT)}"
     if brock < BROCK_LIMIT:
         return category, "CT at 3 months.", (3, 3)
     return category, "PET-CT, then the risk by the Herder model.", None
+
+
+def _percent(probability: float, *limits: float) -> str:
+    """Write a probability with the more decimals the closer it is to a limit."""
+    apart = 100 * min(abs(probability - limit) for limit in limits)
+    decimals = sum(apart <= near for near in (0.5, 0.05, 0.005))
+    return f"{100 * probability:.{decimals}f} %"
 
 
 def _brock(nodule: NoduleFacts, patient: PatientFacts) -> float:
@@ -330,27 +342,26 @@ def _brock(nodule: NoduleFacts, patient: PatientFacts) -> float:
 
 
 def _bts_subsolid(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
-    longest = nodule.longest_mm
-    if longest is None:
+    if nodule.longest_mm is None:
         raise MissingFactsError("longest_mm")
-    if longest < 5:
+    if rounded(nodule.longest_mm, "0.1") < 5:
         return f"{nodule.type}, below 5 mm", "No follow-up.", None
     if nodule.status is not Status.STABLE:
         return f"{nodule.type}, 5 mm or more", "CT at 3 months.", (3, 3)
     brock = _brock(nodule, patient)
-    category = f"stable {nodule.type}, Brock {100 * brock:.0f} %"
+    category = f"stable {nodule.type}, Brock {_percent(brock, BROCK_LIMIT)}"
     if brock < BROCK_LIMIT:
         return category, "CT at 1, 2 and 4 years after the first.", (12, 12)
     return category, "Discuss CT surveillance, image-guided biopsy, or treatment.", None
 
 
 def _bts_growing(nodule: NoduleFacts) -> Classed:
-    days = nodule.doubling_days
     if nodule.type is not NoduleKind.SOLID:
         return f"growing {nodule.type}", "Consider resection or non-surgical treatment.", None
-    if days is None:
+    if nodule.doubling_days is None:
         raise MissingFactsError("doubling_days")
-    category = f"growing solid, doubling in {days:.0f} days"
+    days = rounded(nodule.doubling_days, "1")
+    category = f"growing solid, doubling in {days} days"
     if days <= FAST_DAYS:
         return category, "Further diagnostic work-up: biopsy, imaging or resection.", None
     if days <= SLOW_DAYS:
@@ -369,9 +380,10 @@ def _nelson(nodule: NoduleFacts, _: PatientFacts) -> Classed:
     if nodule.type is NoduleKind.PART_SOLID:
         raise NoClassError("NELSON uses the volume of the solid part, which is not measured.")
     if nodule.type is NoduleKind.NON_SOLID:
-        longest, across = diameters(nodule)
-        return ("NODCAT 3" if (longest + across) / 2 >= 8 else "NODCAT 2"), NODCAT, None
+        mean = mean_axial_mm(*diameters(nodule))
+        return ("NODCAT 3" if mean >= 8 else "NODCAT 2"), NODCAT, None
     if nodule.volume_mm3 is None:
         raise MissingFactsError("volume_mm3")
-    passed = (nodule.volume_mm3 >= 50) + (nodule.volume_mm3 > 500)
+    volume = rounded(nodule.volume_mm3, "1")
+    passed = (volume >= 50) + (volume > 500)
     return f"NODCAT {2 + passed}", NODCAT, None
