@@ -624,6 +624,15 @@ def test_nelson(facts: dict[str, Any], expected: str) -> None:
     assert nelson(NoduleFacts(**facts), PatientFacts()).category == expected
 
 
+def test_nelson_has_no_class_for_a_nodule_at_the_pleura() -> None:
+    facts: dict[str, Any] = {"volume_mm3": 90.0, "smooth_juxtapleural": True}
+    found = nelson(NoduleFacts(kind=SOLID, **facts), PatientFacts())
+    assert "smallest diameter, which is not measured" in found.not_for
+    assert not found.category
+    benign = NoduleFacts(kind=SOLID, benign_pattern=True, **facts)
+    assert nelson(benign, PatientFacts()).category == "NODCAT 1"
+
+
 def test_the_docs_show_a_worked_example_of_every_guideline() -> None:
     """The table of the docs is what the code says: facts as in a file, category, management."""
     page = (Path(__file__).parents[1] / "docs" / "published-models.md").read_text(encoding="utf-8")

@@ -382,6 +382,11 @@ def _nelson(nodule: NoduleFacts, _: PatientFacts) -> Classed:
     if nodule.type is NoduleKind.NON_SOLID:
         mean = mean_axial_mm(*diameters(nodule))
         return ("NODCAT 3" if mean >= 8 else "NODCAT 2"), NODCAT, None
+    if nodule.smooth_juxtapleural:
+        raise NoClassError(
+            "NELSON classes pleural-based nodules by their smallest diameter, "
+            "which is not measured."
+        )
     if nodule.volume_mm3 is None:
         raise MissingFactsError("volume_mm3")
     volume = rounded(nodule.volume_mm3, "1")
