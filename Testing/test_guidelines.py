@@ -22,6 +22,7 @@ from LungNoduleSegLib.risk.facts import (
     Status,
     Uptake,
 )
+from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH
 from LungNoduleSegLib.risk.guidelines import bts, fleischner, fleischner_mean_mm, nelson
 from LungNoduleSegLib.risk.lung_rads import classify_examination, lung_rads
 
@@ -438,6 +439,11 @@ def test_ground_glass_that_doubles_within_a_year_is_4x() -> None:
     one = nodule(NON, 12, status=Status.GROWING, previous_mean_mm=6.0)
     assert lung_rads(one.corrected(months_since_previous=11.0), SCREENED).category == "4X"
     assert lung_rads(one.corrected(months_since_previous=13.0), SCREENED).category == "2"
+    for days, expected in ((365, "4X"), (366, "4X"), (367, "2")):
+        months = days / DAYS_PER_MONTH
+        assert lung_rads(one.corrected(months_since_previous=months), SCREENED).category == expected
+        doubling = one.corrected(doubling_days=days + 0.3)
+        assert lung_rads(doubling, SCREENED).category == expected
     assert lung_rads(one.corrected(doubling_days=360.0), SCREENED).category == "4X"
     assert lung_rads(one.corrected(doubling_days=370.0), SCREENED).category == "2"
     fast = one.corrected(doubling_days=60.0)

@@ -25,6 +25,7 @@ from LungNoduleSegLib.risk.facts import (
     PatientFacts,
     Status,
 )
+from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH
 from LungNoduleSegLib.risk.guidelines import (
     GuidelineResult,
     MissingFactsError,
@@ -32,8 +33,6 @@ from LungNoduleSegLib.risk.guidelines import (
     diameters,
     unknown,
 )
-
-DAYS_PER_YEAR = 365.25
 
 GROWTH_MM = 1.5
 """Growth is an increase of the mean diameter by more than this within 12 months (v2022)."""
@@ -191,12 +190,14 @@ def _lung_rads(nodule: NoduleFacts) -> tuple[LungRads, str]:
 
 def _doubled(nodule: NoduleFacts) -> bool:
     """Whether mean diameter or volume doubles within a year."""
-    if nodule.doubling_days is not None and nodule.doubling_days <= DAYS_PER_YEAR:
+    doubling = nodule.doubling_days
+    if doubling is not None and rounded(doubling, "1") <= TWELVE_MONTHS_DAYS:
         return True
     was, months = nodule.previous_mean_mm, nodule.months_since_previous
     if was is None or months is None or None in (nodule.longest_mm, nodule.perpendicular_mm):
         return False
-    return months <= 12 and mean_axial_mm(*diameters(nodule)) >= 2 * was
+    within = rounded(months * DAYS_PER_MONTH, "1") <= TWELVE_MONTHS_DAYS
+    return within and mean_axial_mm(*diameters(nodule)) >= 2 * was
 
 
 _FIRST = {
