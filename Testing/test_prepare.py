@@ -171,7 +171,8 @@ def test_no_patient_is_on_both_sides(luna: tuple[Path, Path, Path], tmp_path: Pa
         "seriesuid,patient_id\n"
         + "".join(f"{uid},{name}\n" for uid, name in zip(UIDS, "aab", strict=True))
     )
-    prepare_luna(luna[0], luna[1], tmp_path / "store", patients=patients)
+    outcome = prepare_luna(luna[0], luna[1], tmp_path / "store", patients=patients)
+    assert not outcome.notes
     scans = read_store(tmp_path / "store")
     assert [scan.patient for scan in scans] == ["a", "a", "b"]
     for seed in range(6):
@@ -189,6 +190,20 @@ def test_no_patient_is_on_both_sides(luna: tuple[Path, Path, Path], tmp_path: Pa
     assert {e.scan.patient for e in tutorial.training} == {"a", "b"}
     with pytest.raises(InputError, match="one patient only"):
         split_scans(scans[:2])
+
+
+def test_scans_without_a_patient_are_counted_and_two_patients_refused(
+    luna: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    patients = tmp_path / "patients.csv"
+    patients.write_text(f"seriesuid,patient_id\n{UIDS[0]},a\n{UIDS[0]},a\n{UIDS[1]}.mhd,a\n")
+    outcome = prepare_luna(luna[0], luna[1], tmp_path / "store", patients=patients)
+    note = "It does not list 2 scans: each counts as a patient of its own."
+    assert outcome.notes == {"patients.csv": (note,)}
+    assert [scan.patient for scan in read_store(tmp_path / "store")] == ["a", *UIDS[1:]]
+    patients.write_text(f"seriesuid,patient_id\n{UIDS[0]},a\n{UIDS[1]},a\n{UIDS[0]},b\n")
+    with pytest.raises(InputError, match=r"patients\.csv line 4 names another patient"):
+        prepare_luna(luna[0], luna[1], tmp_path / "other", patients=patients)
 
 
 def test_the_tutorials_arrays_hold_each_example_once(

@@ -155,7 +155,7 @@ class LunaOptions(PreparationOptions):
 
     tutorial_masks: Annotated[bool, Option("Spheres twice as large, as in the tutorial.")] = False
     patients: Annotated[
-        Path | None, Option("CSV: seriesuid, patient_id; default: each scan is a patient.")
+        Path | None, Option("CSV: seriesuid, patient_id; a scan not in it is a patient.")
     ] = None
 
 

@@ -165,12 +165,16 @@ def read_patients(path: Path) -> dict[str, str]:
         InputError: naming the file and the line with the problem.
     """
     columns, rows = _table(path, (SERIES, PATIENT))
-    patients = {}
+    patients: dict[str, str] = {}
     for row in rows:
-        patient = row.cells[columns[1]].strip()
+        uid, patient = (row.cells[column].strip() for column in columns)
         if not patient:
             raise InputError(f"{path} line {row.line} has no {PATIENT}: complete it.")
-        patients[row.cells[columns[0]].strip()] = patient
+        if patients.setdefault(uid, patient) != patient:
+            raise InputError(
+                f"{path} line {row.line} names another patient of the scan {uid} than a line "
+                "before: keep the right one."
+            )
     return patients
 
 

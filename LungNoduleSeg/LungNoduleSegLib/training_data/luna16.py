@@ -1,6 +1,7 @@
 """Training data from the scans and annotations of the LUNA16 challenge."""
 
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.model_card import file_sha256
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
@@ -83,7 +84,7 @@ def prepare_luna(
         tutorial_masks: spheres whose radius is the nodule's diameter, as in the tutorial, instead
             of half of it.
         empty_scans: keep scans without a nodule too.
-        patients: CSV with seriesuid and patient_id; without it each scan is a patient.
+        patients: CSV with seriesuid and patient_id; each scan that is not in it is a patient.
         progress: callback, in the stages "Searching" and "Scans".
 
     Raises:
@@ -117,7 +118,12 @@ def prepare_luna(
         "patients": file_sha256(patients) if patients else None,
     }
     without = len(scans) - len(cases) - len(failed)
-    return prepare_cases(cases, output, choice, settings, without, failed, progress)
+    outcome = prepare_cases(cases, output, choice, settings, without, failed, progress)
+    unlisted = sum(scan_name(case.scan) not in patient_of for case in cases)
+    if not patients or not unlisted:
+        return outcome
+    note = f"It does not list {counted(unlisted, 'scan')}: each counts as a patient of its own."
+    return replace(outcome, notes={patients.name: (note,), **outcome.notes})
 
 
 def _mark_spheres(places: Places, radius: float, _: sitk.Image, axial: sitk.Image) -> Marks:
