@@ -355,8 +355,11 @@ def test_bytes_that_are_no_text_and_a_file_that_is_not_there(files: Files, tmp_p
         read_challenge(**files | {"submission": tmp_path / "none.csv"})
 
 
-def test_a_header_in_the_list_of_scans_is_no_scan(files: Files) -> None:
-    files["seriesuids"].write_text("seriesuid\n" + files["seriesuids"].read_text())
+@pytest.mark.parametrize(
+    "header", ["seriesuid", "SeriesInstanceUID", "series_instance_uid", "Series_UID", "scan"]
+)
+def test_a_header_in_the_list_of_scans_is_no_scan(files: Files, header: str) -> None:
+    files["seriesuids"].write_text(f"{header}\n" + files["seriesuids"].read_text())
     assert len(read_challenge(**files)[1].scans) == 20
 
 

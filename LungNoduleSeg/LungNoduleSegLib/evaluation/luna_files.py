@@ -75,6 +75,10 @@ class Truth:
 Word = TypeVar("Word")
 
 
+_HEADERS = (SERIES, "seriesinstanceuid", "scan")
+"""Words above the scans in a list of them, in any case, with underscores or without."""
+
+
 class _Row(NamedTuple):
     line: int
     cells: list[str]
@@ -125,7 +129,7 @@ def read_challenge(
 
 
 def read_scans(path: Path) -> tuple[str, ...]:
-    """Read the SeriesInstanceUIDs of the scans; a line `seriesuid` is a header.
+    """Read the SeriesInstanceUIDs of the scans; a line of `_HEADERS` is none.
 
     Raises:
         InputError: if there are none, or one is repeated.
@@ -133,7 +137,7 @@ def read_scans(path: Path) -> tuple[str, ...]:
     seen: dict[str, int] = {}
     for line, cells in _rows(path):
         uid = cells[0].strip()
-        if uid.lower() == SERIES or not uid:
+        if uid.lower().replace("_", "") in _HEADERS or not uid:
             continue
         if uid in seen:
             raise InputError(
