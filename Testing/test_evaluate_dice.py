@@ -121,6 +121,29 @@ def test_labels_keep_nodules_that_touch_apart() -> None:
     assert len(compare_masks("x", image(truth), image((truth > 0) * np.uint8(7))).nodules) == 1
 
 
+def test_a_numbered_nodule_in_two_pieces_stays_one(tmp_path: Path) -> None:
+    pieces = np.zeros((6, 20, 20), np.uint8)
+    pieces[2:4, 4:10, 4:10], pieces[2:4, 4:10, 12:14] = 1, 1
+    none = np.zeros_like(pieces)
+    write_segmentation(tmp_path / "s.seg.nrrd", image(none), image(pieces.astype(np.uint16)))
+    for value in (1, 3, 255):
+        sitk.WriteImage(image(pieces * np.uint8(value)), tmp_path / f"{value}.nrrd")
+    write_run(tmp_path / "run", nodules=1)
+    labels = sitk.ReadImage(tmp_path / "run" / "nodules.nii.gz")
+    labels[:, 11, :] = 0
+    sitk.WriteImage(labels, tmp_path / "run" / "nodules.nii.gz")
+    for name, numbers in (
+        ("1.nrrd", [1, 2]),
+        ("255.nrrd", [1, 2]),
+        ("3.nrrd", [3]),
+        ("s.seg.nrrd", [1]),
+        ("run", [1]),
+    ):
+        (scan,) = evaluate_dice(tmp_path / name, tmp_path / name)
+        assert [one.number for one in scan.nodules] == numbers, name
+        assert scan.scan is not None and scan.scan.dice == 1
+
+
 def test_empty_masks_have_no_coefficient() -> None:
     empty, some = np.zeros((4, 8, 8), np.uint8), np.zeros((4, 8, 8), np.uint8)
     some[1, 2:4, 2:4] = 1

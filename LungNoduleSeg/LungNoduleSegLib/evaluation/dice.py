@@ -21,7 +21,13 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.volume_files import write_image
 from LungNoduleSegLib.evaluation import subgroups
-from LungNoduleSegLib.evaluation.masks import find_pairs, is_stack, read_pair, read_stacks
+from LungNoduleSegLib.evaluation.masks import (
+    find_pairs,
+    is_stack,
+    numbered,
+    read_pair,
+    read_stacks,
+)
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod, lung_volumes_ml
 from LungNoduleSegLib.lungs.programs import require_method
 from LungNoduleSegLib.lungs.segmentation import read_lungs, segment_lungs
@@ -100,11 +106,16 @@ def slice_dice(
 def compare_masks(name: str, predicted: sitk.Image, truth: sitk.Image) -> ScanDice:
     """Compare two label images on one axial grid, 0 for background.
 
-    Each label is a nodule; a binary mask is divided into connected components (26 neighbours). A
-    predicted nodule is assigned to the true one with the largest overlap, and a true nodule is
-    compared with all predictions assigned to it.
+    Each label is a nodule; a binary mask is divided, see `masks.numbered`. A predicted nodule is
+    assigned to the true one with the largest overlap, and a true nodule is compared with all
+    predictions assigned to it.
     """
-    true, found = (_nodules(image) for image in (truth, predicted))
+    return _compare(name, numbered(predicted), numbered(truth))
+
+
+def _compare(name: str, predicted: sitk.Image, truth: sitk.Image) -> ScanDice:
+    """Compare two label images of which each label is a nodule."""
+    true, found = (sitk.GetArrayFromImage(image) for image in (truth, predicted))
     voxel = float(np.prod(truth.GetSpacing()))
     both = true.astype(bool), found.astype(bool)
     scan = _dice(*both)
@@ -139,7 +150,7 @@ def evaluate_dice(
             slices = _slices(true, found, np.arange(len(true)), 1.0)
             result.append(ScanDice(pair.name, slices, (), None, (), 0))
         else:
-            result.append(compare_masks(pair.name, *read_pair(pair, resample)))
+            result.append(_compare(pair.name, *read_pair(pair, resample)))
     progress("Masks", len(pairs), len(pairs))
     return result
 
@@ -363,14 +374,6 @@ def _shown(value: float | None) -> str:
 def _mean(overlaps: Iterable[Overlap]) -> float | None:
     values = [one.dice for one in overlaps]
     return float(np.mean(values)) if values else None
-
-
-def _nodules(image: sitk.Image) -> NDArray[np.integer]:
-    """Number the nodules of a label image."""
-    labels = sitk.GetArrayFromImage(image)
-    if len(np.unique(labels[labels > 0])) > 1:
-        return labels
-    return sitk.GetArrayFromImage(sitk.ConnectedComponent(image > 0, True))
 
 
 def _slices(

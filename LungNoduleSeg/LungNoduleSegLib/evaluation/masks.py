@@ -56,12 +56,12 @@ def find_pairs(predicted: Path, truth: Path) -> list[Pair]:
 
 
 def read_mask(path: Path) -> sitk.Image:
-    """Read nodules as a label image, uint32, 0 for background, on its own grid.
+    """Read nodules as a label image, uint32, each with its number, on its own grid.
 
     Args:
-        path: a label image or mask; a `.seg.nrrd`, of which the segments named or coded as nodules
-            count, or all but lungs if there are none; or the folder of a run, of which the
-            nodules in the table count.
+        path: a label image or mask, see `numbered`; a `.seg.nrrd`, of which each segment named or
+            coded as a nodule is one, or each but lungs if there are none; or the folder of a run,
+            of which the nodules in the table count.
 
     Raises:
         InputError: if it is not a label image.
@@ -82,7 +82,20 @@ def read_mask(path: Path) -> sitk.Image:
         raise InputError(f"{path} has values down to {values.min():g}: name a mask, not a CT.")
     if values.max() > _MOST_LABELS:
         raise InputError(f"{path} has values up to {values.max():g}: number its nodules from 1.")
-    return sitk.Cast(image, sitk.sitkUInt32)
+    return numbered(sitk.Cast(image, sitk.sitkUInt32))
+
+
+def numbered(labels: sitk.Image) -> sitk.Image:
+    """Number the nodules of a label image.
+
+    A binary mask, of 1 or 255, is divided into connected components (26 neighbours); other labels
+    are the numbers of nodules already, even if there is only one.
+    """
+    values = sitk.GetArrayViewFromImage(labels)
+    marked = values[values > 0]
+    if marked.size and marked.min() == marked.max() in (1, 255):
+        return sitk.ConnectedComponent(labels > 0, True)
+    return labels
 
 
 def read_pair(pair: Pair, resample: bool = False) -> tuple[sitk.Image, sitk.Image]:
