@@ -18,9 +18,7 @@ from LungNoduleSegLib.risk.facts import (
     NoduleFacts,
     PatientFacts,
     PriorCancer,
-    Sex,
     Status,
-    Uptake,
 )
 from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH
 from LungNoduleSegLib.risk.guidelines import bts, fleischner, fleischner_mean_mm, nelson
@@ -522,121 +520,11 @@ def test_fleischner_by_volume(mm3: float, months: tuple[int, int] | None) -> Non
     assert fleischner(one, PatientFacts(high_risk=False)).months == months
 
 
-# BTS 2015 and NELSON
-
-WOMAN = PatientFacts(
-    age=65,
-    sex=Sex.FEMALE,
-    family_history=False,
-    emphysema=False,
-    ever_smoked=True,
-    prior_cancer=PriorCancer.NONE,
-)
-KNOWN: dict[str, Any] = {"count": 1, "upper_lobe": True, "spiculation": False}
-
-
-@pytest.mark.parametrize(
-    ("facts", "words", "months"),
-    [
-        ({"kind": SOLID, "volume_mm3": 79.4}, "Discharge", None),
-        ({"kind": SOLID, "volume_mm3": 79.6}, "CT at 3 months", (3, 3)),
-        ({"kind": SOLID, "longest_mm": 4.9}, "Discharge", None),
-        ({"kind": SOLID, "longest_mm": 4.96}, "CT at 12 months", (12, 12)),
-        ({"kind": SOLID, "longest_mm": 5.9}, "CT at 12 months", (12, 12)),
-        ({"kind": SOLID, "longest_mm": 6.0}, "CT at 3 months", (3, 3)),
-        ({"kind": SOLID, "volume_mm3": 80}, "CT at 3 months", (3, 3)),
-        ({"kind": SOLID, "volume_mm3": 299.4}, "CT at 3 months; if stable", (3, 3)),
-        ({"kind": SOLID, "volume_mm3": 299.6, "longest_mm": 15.0}, "PET-CT", None),
-        ({"kind": SOLID, "volume_mm3": 300, "longest_mm": 8.0}, "CT at 3 months.", (3, 3)),
-        ({"kind": SOLID, "longest_mm": 15.0}, "PET-CT", None),
-        ({"kind": SOLID, "longest_mm": 15.0, "pet_uptake": Uptake.NONE}, "CT at 3 months", (3, 3)),
-        ({"kind": SOLID, "longest_mm": 15.0, "pet_uptake": Uptake.FAINT}, "biopsy", None),
-        ({"kind": SOLID, "longest_mm": 28.0, "pet_uptake": Uptake.INTENSE}, "excision or", None),
-        ({"kind": SOLID, "longest_mm": 9.9, "smooth_juxtapleural": True}, "No follow-up", None),
-        ({"kind": SOLID, "longest_mm": 10.0, "smooth_juxtapleural": True}, "PET-CT", None),
-        ({"kind": SOLID, "longest_mm": 9.0, "benign_pattern": True}, "No follow-up", None),
-        ({"kind": NON, "longest_mm": 4.9}, "No follow-up", None),
-        ({"kind": PART, "longest_mm": 5.0}, "CT at 3 months", (3, 3)),
-        ({"kind": NON, "longest_mm": 6.0, "status": Status.STABLE}, "1, 2 and 4 years", (12, 12)),
-        ({"kind": PART, "longest_mm": 20.0, "status": Status.STABLE}, "Discuss", None),
-        ({"kind": PART, "longest_mm": 20.0, "status": Status.GROWING}, "resection", None),
-        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 400.0}, "work-up", None),
-        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 400.4}, "work-up", None),
-        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 400.5}, "biopsy or CT", None),
-        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 600.4}, "biopsy or CT", None),
-        ({"kind": SOLID, "longest_mm": 9.0, "doubling_days": 601.0}, "discharge", None),
-    ],
-)
-def test_bts(facts: dict[str, Any], words: str, months: tuple[int, int] | None) -> None:
-    found = bts(NoduleFacts(**(KNOWN | facts)), WOMAN)
-    assert words in found.management
-    assert found.months == months
-
-
-@pytest.mark.parametrize(
-    ("mm", "shown", "months"),
-    [
-        (9.2, "9 %", (3, 3)),
-        (9.4, "9.7 %", (3, 3)),
-        (9.53, "9.99 %", (3, 3)),
-        (9.54, "10.02 %", None),
-        (9.65, "10.3 %", None),
-        (15, "25 %", None),
-    ],
-)
-def test_a_probability_near_a_limit_is_shown_on_its_side(
-    mm: float, shown: str, months: tuple[int, int] | None
-) -> None:
-    found = bts(NoduleFacts(kind=SOLID, longest_mm=mm, **KNOWN), WOMAN)
-    assert found.category == f"solid, 8 mm or more, Brock {shown}"
-    assert found.months == months
-
-
 def test_a_volume_is_compared_as_it_is_shown() -> None:
     one = nodule(SOLID, 7, volume_mm3=250.4)
     assert not fleischner(one, PatientFacts(high_risk=True)).notes
     other = fleischner(one.corrected(volume_mm3=250.5), PatientFacts(high_risk=True))
     assert other.notes == ("Its volume of 251 mm³ is in another size class.",)
-
-
-def test_bts_asks_for_what_its_models_need() -> None:
-    large = NoduleFacts(kind=SOLID, longest_mm=12, **KNOWN)
-    assert LABELS["age"] in bts(large, PatientFacts()).missing
-    assert bts(NoduleFacts(), WOMAN).missing == (LABELS["kind"], LABELS["longest_mm"])
-    growing = large.corrected(status=Status.GROWING)
-    assert bts(growing, WOMAN).missing == (LABELS["doubling_days"],)
-    smooth = NoduleFacts(kind=SOLID, volume_mm3=200, smooth_juxtapleural=True)
-    assert bts(smooth, WOMAN).missing == (LABELS["longest_mm"],)
-
-
-@pytest.mark.parametrize(
-    ("facts", "expected"),
-    [
-        ({"kind": SOLID, "volume_mm3": 49.4}, "NODCAT 2"),
-        ({"kind": SOLID, "volume_mm3": 49.6}, "NODCAT 3"),
-        ({"kind": SOLID, "volume_mm3": 500.4}, "NODCAT 3"),
-        ({"kind": SOLID, "volume_mm3": 500.5}, "NODCAT 4"),
-        ({"kind": SOLID, "volume_mm3": 49}, "NODCAT 2"),
-        ({"kind": SOLID, "volume_mm3": 50}, "NODCAT 3"),
-        ({"kind": SOLID, "volume_mm3": 500}, "NODCAT 3"),
-        ({"kind": SOLID, "volume_mm3": 501}, "NODCAT 4"),
-        ({"kind": SOLID, "benign_pattern": True}, "NODCAT 1"),
-        ({"kind": NON, "longest_mm": 8.0, "perpendicular_mm": 8.0}, "NODCAT 3"),
-        ({"kind": NON, "longest_mm": 8.0, "perpendicular_mm": 7.0}, "NODCAT 2"),
-        ({"kind": NON, "longest_mm": 7.96, "perpendicular_mm": 7.96}, "NODCAT 3"),
-    ],
-)
-def test_nelson(facts: dict[str, Any], expected: str) -> None:
-    assert nelson(NoduleFacts(**facts), PatientFacts()).category == expected
-
-
-def test_nelson_has_no_class_for_a_nodule_at_the_pleura() -> None:
-    facts: dict[str, Any] = {"volume_mm3": 90.0, "smooth_juxtapleural": True}
-    found = nelson(NoduleFacts(kind=SOLID, **facts), PatientFacts())
-    assert "smallest diameter, which is not measured" in found.not_for
-    assert not found.category
-    benign = NoduleFacts(kind=SOLID, benign_pattern=True, **facts)
-    assert nelson(benign, PatientFacts()).category == "NODCAT 1"
 
 
 def test_the_docs_show_a_worked_example_of_every_guideline() -> None:
