@@ -10,6 +10,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 
@@ -166,3 +167,19 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
     def onModelChosen(self, file: Path) -> None:
         """Keep the chosen model in the scene, also if a training ends while we are not shown."""
         CTSliceToolsModuleLogic().parameters().modelFile = self.localize.model.scene_name
+
+
+class CTSliceToolsTest(ScriptedLoadableModuleTest):
+    """What developer mode's button Reload and Test runs, and Slicer's module Self Tests."""
+
+    def runTest(self) -> None:
+        """Open the panel on an empty scene, and annotate a slice."""
+        import numpy as np  # noqa: PLC0415
+
+        slicer.mrmlScene.Clear()
+        slicer.util.selectModule("CTSliceTools")
+        panel = slicer.util.getModuleWidget("CTSliceTools")
+        volume = slicer.util.addVolumeFromArray(np.zeros((9, 4, 4), np.int16))
+        panel.chooseVolume(volume)
+        panel.logic.annotation.setLandmark(volume, "Aortic arch", 3)
+        self.assertEqual(list(panel.logic.annotation.landmarks(volume)), ["Aortic arch"])

@@ -10,6 +10,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 
@@ -234,3 +235,19 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
     def undo(self, *_arguments: Any) -> None:
         """Undo the last change of the results in any section."""
         self.nodules.undo()
+
+
+class LungNoduleSegTest(ScriptedLoadableModuleTest):
+    """What developer mode's button Reload and Test runs, and Slicer's module Self Tests."""
+
+    def runTest(self) -> None:
+        """Open the panel on an empty scene: it can be run as soon as there is a volume."""
+        import numpy as np  # noqa: PLC0415
+
+        slicer.mrmlScene.Clear()
+        slicer.util.selectModule("LungNoduleSeg")
+        panel = slicer.util.getModuleWidget("LungNoduleSeg")
+        self.assertFalse(panel.segment.run_bar.button.enabled)
+        volume = slicer.util.addVolumeFromArray(np.zeros((9, 4, 4), np.int16))
+        panel.chooseVolume(volume)
+        self.assertTrue(panel.segment.run_bar.button.enabled)

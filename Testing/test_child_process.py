@@ -1,5 +1,6 @@
 """Child processes: their progress arrives, Cancel leaves nothing behind, a crash is explained."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from CTLungScreeningLib.child_process import ChildError, ChildProcess
+from CTLungScreeningLib.child_process import ChildError, ChildProcess, program_command
 from CTLungScreeningLib.child_process import run_command as run
 from CTLungScreeningLib.errors import Cancelled, InputError
+from lung_programs import install
 
 EMIT = "import json, sys\ndef emit(**fields): print(json.dumps(fields), flush=True)\n"
 
@@ -81,6 +83,52 @@ def test_the_environment_is_extended(tmp_path: Path) -> None:
         tmp_path, "import os\nemit(result=[os.environ['NODULE'], 'PATH' in os.environ])"
     )
     assert run(command, {"NODULE": "23 mm"}) == ["23 mm", True]
+
+
+def in_slicer(patch: pytest.MonkeyPatch, home: Path) -> None:
+    """Set what Slicer's launcher sets, for a Python that is not the one of this test."""
+    for name, value in {
+        "PYTHONHOME": str(home),
+        "PYTHONPATH": str(home),
+        "PYTHONNOUSERSITE": "1",
+        "LD_LIBRARY_PATH": str(home),
+        "APPLAUNCHER_LEVEL": "1",
+        "APPLAUNCHER_0_LD_LIBRARY_PATH": "/opt/own",
+        "APPLAUNCHER_0_PATH": os.environ["PATH"],
+    }.items():
+        patch.setenv(name, value)
+    patch.setenv("PATH", str(home), prepend=os.pathsep)
+
+
+def test_a_program_has_the_environment_from_before_slicer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.environ["PATH"]
+    in_slicer(monkeypatch, tmp_path)
+    names = ["PYTHONHOME", "PYTHONPATH", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH", "PATH"]
+    text = f"import json, os\nprint(json.dumps({{'result': [os.environ[n] for n in {names}]}}))"
+    install(tmp_path, "finder", text)
+    command = program_command("finder", "chest.nii.gz")
+    assert command.arguments == [str(tmp_path / "finder"), "chest.nii.gz"]
+    assert run(command.arguments, command.environment) == ["", "", "", "/opt/own", before]
+
+
+def test_a_program_of_slicers_python_keeps_its_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_slicer(monkeypatch, tmp_path)
+    assert program_command(sys.executable).environment == {}
+    # As the launcher writes it.
+    monkeypatch.setattr(sys, "prefix", f"{tmp_path}/bin/../lib")
+    (tmp_path / "bin").mkdir()
+    assert program_command(str(tmp_path / "lib" / "bin" / "finder")).environment == {}
+    assert program_command(str(tmp_path / "bin" / "finder")).environment["PYTHONHOME"] == ""
+
+
+def test_a_program_outside_slicer_keeps_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONHOME", raising=False)
+    monkeypatch.setenv("PYTHONPATH", "/opt/own")
+    assert program_command("/opt/own/finder").environment == {}
 
 
 def test_much_output_on_both_pipes_does_not_block(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The panel CTSliceTools, driven by keys and buttons, in Slicer or on its stand-in."""
 
+import gc
 import json
 import os
 import subprocess
@@ -502,6 +503,23 @@ class TestScene(PanelTest):
         self.assertEqual(self.set_slices(), before)
         press("5")
         self.assertEqual(self.set_slices(), before)
+
+    def test_visits_leave_nothing_on_the_parameter_node(self) -> None:
+        node = self.widget.binding.parameters.parameterNode
+
+        def observers() -> int:
+            gc.collect()
+            newest = node.AddObserver("AnyEvent", print)
+            node.RemoveObserver(newest)
+            return sum(node.GetCommand(tag) is not None for tag in range(newest))
+
+        before = observers()
+        self.assertGreater(before, 0)
+        for _visit in range(3):
+            leave_panel()
+            self.assertLess(observers(), before)
+            open_panel("CTSliceTools")
+            self.assertEqual(observers(), before)
 
     def test_every_control_has_a_tool_tip(self) -> None:
         kinds = (qt.QAbstractButton, qt.QComboBox, qt.QLineEdit, qt.QTableWidget)

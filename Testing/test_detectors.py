@@ -20,6 +20,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressStyle
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
+from lung_programs import install
 from LungNoduleSegLib.commands.evaluate import detection
 from LungNoduleSegLib.detectors.added_detectors import CommandDetector
 from LungNoduleSegLib.detectors.detection import Detection, Mark
@@ -40,7 +41,7 @@ from LungNoduleSegLib.phantom.chest import LesionRequest, Phantom, PhantomSpec
 from LungNoduleSegLib.pipeline import too_coarse
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
 from LungNoduleSegLib.segmenter import NoduleSegmenter, SegmentedScan
-from toy_models import command_model, onnx_model, python_package, zipped
+from toy_models import PROGRAM, command_model, onnx_model, python_package, zipped
 
 SPEC = PhantomSpec(size=(160, 160, 75), spacing=(2.2, 2.2, 4.0), lesions=(LesionRequest(22),))
 
@@ -113,6 +114,20 @@ def test_each_kind_goes_the_whole_way(
     assert {"report.html", "segmentation.dcm", "measurements.dcm"} <= {
         one.name for one in (tmp_path / "out").iterdir()
     }
+
+
+def test_a_program_has_its_own_python_in_slicer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path / "nowhere"))
+    install(tmp_path, "finder", PROGRAM)
+    words = ["{model}/finder", "{input}", "{lungs}", "{output}"]
+    output = {"file": "nodules.nii.gz"}
+    card = ModelCard("finder", "b", "nodule", kind="command", command=words, output=output)
+    hu = sitk.GetImageFromArray(np.zeros((20, 20, 20), np.int16))
+    found = CommandDetector(card, tmp_path / "model.json").detect(hu, hu > -1)
+    assert isinstance(found, sitk.Image)
+    assert sitk.GetArrayViewFromImage(found).max() == 1
 
 
 def test_an_image_that_a_program_cuts_short_is_refused(tmp_path: Path) -> None:

@@ -467,6 +467,14 @@ class TestPackages(unittest.TestCase):
         missing = packages.missing_requirements(self.file)
         self.assertEqual([one.name for one in missing], ["numpy", "ct-slice-tools-nowhere"])
 
+    def test_what_is_replaced_is_named(self) -> None:
+        self.file.write_text("numpy>=999\nct-slice-tools-nowhere>=1\n")
+        self.assertFalse(self.install(answer=False))
+        self.assertIn("2 Python packages that are missing or too old", self.asked[0])
+        old = packages.importlib.metadata.version("numpy")
+        self.assertIn(f"other extensions may need: numpy {old} → ≥999.", self.asked[0])
+        self.assertNotIn("Nothing", self.asked[0])
+
     def test_the_hosts_packages_are_pinned(self) -> None:
         self.file.write_text("numpy>=999\n")
         pins = packages.installed_constraints(packages.missing_requirements(self.file))
@@ -522,6 +530,7 @@ class TestPackages(unittest.TestCase):
         self.assertEqual(meanwhile, [True, qt.Qt.ApplicationModal, False])
         self.assertEqual(len(self.asked), 2)
         self.assertIn("1 Python package that is not installed", self.asked[0])
+        self.assertIn("Nothing that is installed is changed", self.asked[0])
         self.assertIn("up to 300 MB on the disk, and about 2 min", self.asked[0])
 
     def test_declined_or_cancelled_nothing_is_said(self) -> None:
@@ -549,6 +558,7 @@ class TestPackages(unittest.TestCase):
             there = packages.ensure_packages(self.file, "CT Slice Tools")
         self.assertFalse(there)
         self.assertEqual(len(shown.output), 1)
+        self.assertIn("may replace packages", shown.output[0])
         self.assertIn('PythonSlicer -m pip install "ct-slice-tools-nowhere>=1"', shown.output[0])
 
 

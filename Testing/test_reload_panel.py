@@ -1,4 +1,4 @@
-"""Developer mode's button Reload reads all our files again, in Slicer or on its stand-in."""
+"""Developer mode's buttons Reload and Test work, in Slicer or on its stand-in."""
 
 import unittest
 
@@ -34,3 +34,12 @@ class TestReload(unittest.TestCase):
                 after.chooseVolume(volume)
                 self.assertIs(after.binding.parameters.volume, volume)
                 self.assertIsNone(before.binding.parameters)
+
+    def test_the_modules_own_test_runs_also_after_a_reload(self) -> None:
+        for name in ("CTSliceTools", "LungNoduleSeg"):
+            with self.subTest(name):
+                panel = open_panel(name)
+                slicer.selfTests[name](msec=0)
+                panel.onReload()
+                slicer.selfTests[name](msec=0)
+                self.assertIsNone(panel.binding.parameters)

@@ -114,6 +114,12 @@ class TestParameterNode(unittest.TestCase):
         self.ui.line.text = "b"
         self.assertEqual(self.parameters.text, "b")
 
+    def test_values_are_read_again_when_the_node_has_changed(self) -> None:
+        self.node.SetParameter("text", "b")
+        self.assertEqual(self.parameters.text, "b")
+        self.node.SetNodeReferenceID("volume", volume("first").GetID())
+        self.assertEqual(self.parameters.volume.GetName(), "first")
+
     def test_values_are_checked(self) -> None:
         with self.assertRaises(ValueError):
             self.parameters.level = 6.0

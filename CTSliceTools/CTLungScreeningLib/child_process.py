@@ -57,11 +57,6 @@ def module_environment(*packages: ModuleType) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([*folders, *([inherited] if inherited else [])])}
 
 
-def own_environment() -> dict[str, str]:
-    """Return the environment for a program with its own Python: none of Slicer's settings."""
-    return {"PYTHONHOME": "", "PYTHONPATH": ""}
-
-
 class ChildError(RuntimeError):
     """A child process failed; the message is one sentence that names the log.
 
@@ -228,6 +223,32 @@ class ChildCommand:
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def program_command(program: str, *arguments: str) -> ChildCommand:
+    """Return the command of another program, without the settings that Slicer makes for its own.
+
+    A program that belongs to this Python keeps them: it needs its `PYTHONHOME`.
+
+    Args:
+        program: its name on the PATH, or its file.
+        arguments: of the command line.
+    """
+    found = shutil.which(program) or program
+    of_this_python = Path(found).parent.resolve().is_relative_to(Path(sys.prefix).resolve())
+    in_slicer = bool(os.environ.get("PYTHONHOME"))
+    environment = _environment_before_slicer() if in_slicer and not of_this_python else {}
+    return ChildCommand([found, *arguments], environment)
+
+
+def _environment_before_slicer() -> dict[str, str]:
+    """Return the variables that Slicer sets as they were; its launcher saves those it extends."""
+    libraries = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+    return {
+        **dict.fromkeys(("PYTHONHOME", "PYTHONPATH", "PYTHONNOUSERSITE"), ""),
+        **{name: os.environ.get(f"APPLAUNCHER_0_{name}", "") for name in libraries},
+        "PATH": os.environ.get("APPLAUNCHER_0_PATH", os.environ.get("PATH", "")),
+    }
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """Stand-in for `slicer.parameterNodeWrapper`, as far as our panels use it.
 
 As in Slicer: values are kept as text on the node, nodes as references under the parameter's name; a
-parameter that is missing is written with its default; a widget whose dynamic property
-`SlicerParameterName` names a parameter is kept equal to it both ways by `connectGui`.
+parameter that is missing is written with its default, and all are read again when the node changes;
+a widget whose dynamic property `SlicerParameterName` names a parameter is kept equal to it both
+ways by `connectGui`.
 """
 
 import enum
 import pathlib
 import typing
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -103,6 +105,33 @@ class _Parameter:
 _MISSING = object()
 
 
+class _Cached:
+    """A parameter of a node; it observes the node as long as it lives."""
+
+    def __init__(self, parameter: _Parameter, node: Any) -> None:
+        self._parameter, self._node = parameter, node
+        self.value = parameter.read(node)
+        self._writing = False
+        own: Any = weakref.ref(self)
+        self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: own()._read())
+
+    def __del__(self) -> None:
+        self._node.RemoveObserver(self._tag)
+
+    def _read(self) -> None:
+        if not self._writing:
+            self.value = self._parameter.read(self._node)
+
+    def write(self, value: Any) -> None:
+        self._writing = True
+        try:
+            with slicer.util.NodeModify(self._node):
+                self._parameter.write(self._node, value)
+                self.value = self._parameter.read(self._node)
+        finally:
+            self._writing = False
+
+
 class _Wrapper:
     """What `parameterNodeWrapper` adds to a class."""
 
@@ -112,16 +141,18 @@ class _Wrapper:
         self.parameterNode = parameterNode
         self._guis: dict[int, dict[str, _Connector]] = {}
         self._updating = False
-        for parameter in self.allParameters.values():
-            parameter.read(parameterNode)
+        self._cached = {
+            name: _Cached(parameter, parameterNode)
+            for name, parameter in self.allParameters.items()
+        }
 
     def getValue(self, name: str) -> Any:
         """Return a parameter by its name."""
-        return self.allParameters[name].read(self.parameterNode)
+        return self._cached[name].value
 
     def setValue(self, name: str, value: Any) -> None:
         """Set a parameter by its name."""
-        self.allParameters[name].write(self.parameterNode, value)
+        self._cached[name].write(value)
 
     def connectGui(self, gui: Any) -> None:
         """Keep the widgets of `gui` that name a parameter equal to it; as in Slicer, for good."""

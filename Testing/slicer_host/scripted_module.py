@@ -1,5 +1,6 @@
 """Stand-in for `slicer.ScriptedLoadableModule`."""
 
+import importlib
 import unittest
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,21 @@ class ScriptedLoadableModule:
 
                 parent.icon = qt.QIcon(str(icon))
                 break
-        slicer.selfTests[self.moduleName] = None
+        slicer.selfTests[self.moduleName] = self.runTest
 
     def resourcePath(self, name: str) -> str:
         """Return the path of a file in the module's Resources."""
         return str(_folder(self.parent.path) / name)
+
+    def runTest(self, msec: int = 100, **keywords: Any) -> None:
+        """Run the test class of the module's file as it is now."""
+        module = importlib.import_module(self.__module__)
+        name = f"{self.moduleName}Test"
+        if not hasattr(module, name):
+            raise AssertionError(f"Test case class not found: {self.__module__}.{name} ")
+        test = getattr(module, name)()
+        test.messageDelay = msec
+        test.runTest(**keywords)
 
 
 class ScriptedLoadableModuleWidget:

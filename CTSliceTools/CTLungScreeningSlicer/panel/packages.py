@@ -1,4 +1,7 @@
-"""Install the Python packages a run needs, on first use and after asking; replace none."""
+"""Install the Python packages a run needs, on first use and after asking.
+
+None that is installed is replaced, unless it is too old.
+"""
 
 import importlib.metadata
 import re
@@ -61,13 +64,17 @@ _SAME = {
 """Other names of a package, for other processors: all of them bring the same module."""
 
 
-def _is_met(requirement: Requirement) -> bool:
-    """Whether a package is there, under any of its names."""
+def _installed_version(requirement: Requirement) -> str | None:
+    """Return the version of a package that is there, under any of its names."""
     for name in (requirement.name, *_SAME.get(requirement.name, ())):
         with suppress(importlib.metadata.PackageNotFoundError):
-            version = importlib.metadata.version(name)
-            return requirement.specifier.contains(version, prereleases=True)
-    return False
+            return importlib.metadata.version(name)
+    return None
+
+
+def _is_met(requirement: Requirement) -> bool:
+    version = _installed_version(requirement)
+    return version is not None and requirement.specifier.contains(version, prereleases=True)
 
 
 def installed_constraints(missing: list[Requirement]) -> list[str]:
@@ -98,8 +105,9 @@ def ensure_packages(file: Path, requester: str) -> bool:
     """Check that the packages of a requirements file are there; install them if the user agrees.
 
     A window shows the progress, and keeps the user from starting anything else. What is installed
-    already stays at its version. If pip fails, one message names the command that can be run by
-    hand. pip runs in a process of its own, in every version of Slicer.
+    already stays at its version, unless it is too old: the question names it. If pip fails, one
+    message names the command that can be run by hand. pip runs in a process of its own, in every
+    version of Slicer.
 
     Args:
         file: the module's requirements.txt.
@@ -137,16 +145,29 @@ def may_install() -> bool:
 
 
 def _question(missing: list[Requirement], size: int | None) -> str:
+    replaced = ", ".join(
+        f"{one.name} {version} → {one.specifier}".replace(">=", "≥")
+        for one in missing
+        if (version := _installed_version(one))
+    )
     text = (
-        _("This needs 1 Python package that is not installed yet.")
+        _("This needs 1 Python package that is {lacking}.")
         if len(missing) == 1
-        else _("This needs {count} Python packages that are not installed yet.")
-    ).format(count=len(missing))
+        else _("This needs {count} Python packages that are {lacking}.")
+    ).format(
+        count=len(missing),
+        lacking=_("missing or too old") if replaced else _("not installed yet"),
+    )
     if size is not None:
         text += " " + _("They take up to {size} MB on the disk, and about {time}.").format(
             size=size, time=duration_text(size / MB_PER_S)
         )
-    return text + "\n\n" + _("Nothing that is installed is changed. Install them now?")
+    change = (
+        _("Newer versions replace what other extensions may need: {replaced}.")
+        if replaced
+        else _("Nothing that is installed is changed.")
+    ).format(replaced=replaced)
+    return text + "\n\n" + change + " " + _("Install them now?")
 
 
 def failure_message(missing: list[Requirement]) -> str:
@@ -154,7 +175,8 @@ def failure_message(missing: list[Requirement]) -> str:
     names = " ".join(f'"{one}"' for one in missing)
     return _(
         "Python packages could not be installed: check the internet connection of this computer, "
-        "then try again, or run this command in a terminal:\n\nPythonSlicer -m pip install {names}"
+        "then try again, or run this command in a terminal, which may replace packages that other "
+        "extensions need:\n\nPythonSlicer -m pip install {names}"
     ).format(names=names)
 
 

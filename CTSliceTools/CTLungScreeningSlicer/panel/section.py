@@ -1,7 +1,7 @@
 """Parts of a panel's section: signals, parameters of the scene, reload."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -112,8 +112,7 @@ class ParameterBinding(VTKObservationMixin):
         self.parameters: Any = None
         self._volume: Any = None
         self._panel, self._find, self._show, self._stop = panel, find, show, stop
-        self._tag = -1
-        self._held_node: Any = None
+        self._disconnect: Callable[[], None]
         # Also where it is the one that was chosen before, which changes no parameter.
         panel.ui.volumeSelector.nodeActivated.connect(_show_activated)
         scene = slicer.mrmlScene
@@ -197,17 +196,13 @@ class ParameterBinding(VTKObservationMixin):
     def _bind(self, parameters: Any | None) -> None:
         modified = vtk.vtkCommand.ModifiedEvent
         if self.parameters is not None:
-            self.parameters.disconnectGui(self._tag)
+            self._disconnect()
             self.removeObserver(self.parameters.parameterNode, modified, self.refresh)
         self.parameters = parameters
         self._volume = parameters and parameters.volume  # that the views show, or the user knows
         if parameters is not None:
-            # Connecting leaves an observer for good: without a reference to the node, Python's
-            # garbage collector clears it, and VTK calls a deleted function.
-            self._held_node = parameters.parameterNode
-            # Not connectGui, which returns no tag.
             widgets = named_widgets(self._panel.ui, "SlicerParameterName")
-            self._tag = parameters.connectParametersToGui(widgets)
+            self._disconnect = _connect(parameters, widgets)
             self.addObserver(parameters.parameterNode, modified, self.refresh)
         self.refresh()
 
@@ -215,6 +210,31 @@ class ParameterBinding(VTKObservationMixin):
 def named_widgets(ui: Any, mark: str) -> dict[str, Any]:
     """Return the widgets of a .ui file that have a dynamic property, by its value."""
     return {name: one for one in vars(ui).values() if (name := one.property(mark))}
+
+
+def _connect(parameters: Any, widgets: Mapping[str, Any]) -> Callable[[], None]:
+    """Keep widgets and a wrapped parameter node equal; return the function that ends it.
+
+    In many versions of Slicer `disconnectGui` leaves an observer on the node, which keeps the
+    wrapper and its own observers: here its tag is caught as it is added.
+    """
+    node = parameters.parameterNode
+    tags = []
+
+    def observe(*arguments: Any) -> int:
+        tags.append(node.AddObserver(*arguments))
+        return tags[-1]
+
+    parameters.AddObserver = observe
+    gui = parameters.connectParametersToGui(widgets)  # not connectGui, which returns no tag
+    del parameters.AddObserver
+
+    def disconnect() -> None:
+        parameters.disconnectGui(gui)
+        for tag in tags:
+            node.RemoveObserver(tag)
+
+    return disconnect
 
 
 def _show_activated(volume: Any | None) -> None:
@@ -288,22 +308,23 @@ class SectionParameters:
         self.values: Any = None
         self.widgets = named_widgets(ui, mark)
         self._node: Any = None
-        self._tags = (-1, -1)
+        self._observer = -1
+        self._disconnect: Callable[[], None]
 
     def set_node(self, node: Any | None) -> None:
         """Keep the widgets and a parameter node equal from now on."""
         if node is self._node:
             return
         if self._node is not None:
-            gui, observer = self._tags
-            self.values.disconnectGui(gui)
-            self._node.RemoveObserver(observer)
+            self._disconnect()
+            self._node.RemoveObserver(self._observer)
         self._node, self.values = node, None
         if node is not None:
             self.values = self._wrapper(node)
-            gui = self.values.connectParametersToGui(self.widgets)
-            observer = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._changed())
-            self._tags = gui, observer
+            self._disconnect = _connect(self.values, self.widgets)
+            self._observer = node.AddObserver(
+                vtk.vtkCommand.ModifiedEvent, lambda *_: self._changed()
+            )
         self._changed()
 
     def options(self, kind: type[T], **others: Any) -> T:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.child_process import ChildError, run_command
+from CTLungScreeningLib.child_process import ChildError, program_command, run_command
 from CTLungScreeningLib.engine import Device, OnnxNetwork, takes
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import RUN, ModelCard
@@ -267,8 +267,13 @@ class CommandDetector(Detector):
             (folder / "output").mkdir()
             sitk.WriteImage(sitk.Cast(hu, sitk.sitkInt16), folder / "input.nii.gz")
             sitk.WriteImage(sitk.Cast(lungs, sitk.sitkUInt8), folder / "lungs.nii.gz")
+            command = program_command(*self._command(folder))
             try:
-                run_command(self._command(folder), progress=lambda *_: progress("Nodules", 0, 1))
+                run_command(
+                    command.arguments,
+                    command.environment,
+                    progress=lambda *_: progress("Nodules", 0, 1),
+                )
             except ChildError as error:
                 raise InputError(f"{self.card.name} failed: {error}") from error
             progress("Nodules", 1, 1)

@@ -17,7 +17,7 @@ from CTLungScreeningLib.child_process import (
     ChildCommand,
     ChildError,
     module_command,
-    own_environment,
+    program_command,
     run_command,
 )
 from CTLungScreeningLib.engine import Device
@@ -77,7 +77,7 @@ class LungProgram:
                 f"{self.name} is not installed: install it with `{self.install}`, or have the "
                 "lungs found in another way."
             )
-        return ChildCommand([found, *arguments], own_environment())
+        return program_command(found, *arguments)
 
 
 _TOTALSEGMENTATOR_CLASSES = {
