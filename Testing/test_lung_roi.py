@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from LungNoduleSegLib.lungs.labels import LEFT_LUNG, OWN_METHODS, RIGHT_LUNG, Lu
 from LungNoduleSegLib.lungs.pleura import standing_out
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.lungs.tutorial import _between_classes, find_lungs_in_slice
+from LungNoduleSegLib.segmenter import NoduleSegmenter
 from LungNoduleSegLib.training_data.lidc_idri import outlined_nodules
 from trachea import trachea_lumen
 
@@ -225,6 +227,43 @@ def test_a_picture_of_one_lung_names_its_side(
     part = slice(first - outer, middle) if side == RIGHT_LUNG else slice(middle, last + outer)
     found = labels_of(image[part, 60:200])
     assert np.count_nonzero(found == side) > 0.95 * np.count_nonzero(found)
+
+
+@pytest.mark.parametrize("circle", [False, True])
+@pytest.mark.parametrize("width_mm", [200, 230])
+@pytest.mark.parametrize("side", [RIGHT_LUNG, LEFT_LUNG])
+def test_a_picture_around_one_lung_tells_it_from_a_slice_of_the_other(
+    chest: Chest, side: int, width_mm: int, circle: bool
+) -> None:
+    image, labels = chest
+    half = round(width_mm / 2 / image.GetSpacing()[0])
+    rows, columns = (np.flatnonzero((labels == side).any(axes)) for axes in ((0, 2), (0, 1)))
+    y, x = (int(one[0] + one[-1]) // 2 for one in (rows, columns))
+    part = slice(max(0, x - half), x + half), slice(max(0, y - half), y + half)
+    cut = image[(*part, slice(None))]
+    hu, truth = sitk.GetArrayFromImage(cut), labels[:, part[1], part[0]]
+    if circle:
+        j, i = np.ogrid[: hu.shape[1], : hu.shape[2]]
+        padded = np.hypot(j - (y - part[1].start), i - (x - part[0].start)) > half
+        hu[:, padded], truth = -1000, np.where(padded, 0, truth)
+    found = labels_of(as_image(hu, cut))
+    aerated = (truth > 0) & (hu < -500)
+    assert np.mean(found[aerated] == truth[aerated]) > 0.97
+
+
+@pytest.mark.parametrize("value", [-1000, 0])
+def test_blank_slices_end_a_scan(chest: Chest, value: int) -> None:
+    """Lungs, nodules and notes are those of the scan without them."""
+    image, _ = chest
+    cut = image[:, :, 30:60]
+    padded = sitk.ConstantPad(cut, [0, 0, 4], [0, 0, 7], value)
+    expected, found = (NoduleSegmenter().apply(one) for one in (cut, padded))
+    assert "at the bottom and the top" in "".join(found.notes)
+    assert found.notes == expected.notes
+    assert found.nodules
+    assert [replace(one, slice=one.slice - 4) for one in found.nodules] == list(expected.nodules)
+    lungs, alone = (sitk.GetArrayViewFromImage(one.lungs) for one in (found, expected))
+    np.testing.assert_array_equal(lungs[4:-7], alone)
 
 
 def test_a_consolidated_lobe_takes_nothing_else_away(chest: Chest) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, takewhile
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,41 @@ def crop_to(labels: sitk.Image, *images: sitk.Image) -> tuple[sitk.Image, ...]:
     box = box_of(mask)
     assert box is not None
     margin = np.ceil(MARGIN_MM / np.array(labels.GetSpacing()[::-1])).astype(int)
-    wide = grown(box, margin, mask.shape)[::-1]
-    start, size = [part.start for part in wide], [part.stop - part.start for part in wide]
-    return tuple(sitk.RegionOfInterest(image, size, start) for image in (labels, *images))
+    wide = grown(box, margin, mask.shape)
+    return tuple(cut_out(image, wide) for image in (labels, *images))
+
+
+def cut_out(image: sitk.Image, box: "Box") -> sitk.Image:
+    """Cut a box (z, y, x) out of an image; the result knows its place in the LPS world."""
+    start, size = zip(*((one.start, one.stop - one.start) for one in box[::-1]), strict=True)
+    return sitk.RegionOfInterest(image, size, start)
+
+
+def imaged_box(hu: sitk.Image) -> "Box":
+    """Return the box (z, y, x) without the sections at its ends that hold one value only.
+
+    Such are of no scan: they pad a volume that was brought onto a larger grid.
+    """
+    array = sitk.GetArrayViewFromImage(hu)
+    box = []
+    for axis, size in enumerate(array.shape):
+        sections = np.moveaxis(array, axis, 0)
+        below, above = (
+            sum(1 for _ in takewhile(_blank, one)) for one in (sections, sections[::-1])
+        )
+        box.append(slice(below, size - above) if below < size else slice(0, size))
+    return box[0], box[1], box[2]
+
+
+def imaged_slices(axial: sitk.Image) -> sitk.Image:
+    """Cut the blank slices at the ends off an axial volume in HU (`AxialView`)."""
+    slices = imaged_box(axial)[0]
+    whole = slices == slice(0, axial.GetDepth())
+    return axial if whole else axial[:, :, slices.start : slices.stop]
+
+
+def _blank(section: NDArray[Any]) -> bool:
+    return bool(section.min() == section.max())
 
 
 def onto_grid(image: sitk.Image, grid: sitk.Image, outside: float) -> sitk.Image:
@@ -105,7 +137,7 @@ class AxialView:
     def restore(self, result: sitk.Image) -> sitk.Image:
         """Resample a result to the input's grid, nearest neighbour, 0 beyond its edges.
 
-        `result` lies on the grid of `image` or on a box cropped from it (`RegionOfInterest`).
+        `result` lies on the grid of `image` or on a box cut out of it (`cut_out`).
         """
         if self.resampled:
             return sitk.Resample(

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView, crop_to, onto_grid
+from CTLungScreeningLib.geometry import AxialView, crop_to, imaged_slices, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
@@ -117,19 +117,20 @@ def analyse(
         InputError: if the scan has no lung, or `lungs_file` cannot be used.
     """
     view, lobes = AxialView.of(scan.image, AIR_HU), None
+    axial = imaged_slices(view.image)
     with timing.stage("Lungs", progress):
         if lungs_file is not None:
-            lungs = read_lungs(lungs_file, view.image)
+            lungs = read_lungs(lungs_file, axial)
         elif method in PROGRAMS:
-            lobes = find_lobes(view.image, PROGRAMS[method], progress, device)
+            lobes = find_lobes(axial, PROGRAMS[method], progress, device)
             lungs = lungs_of(lobes)
         else:
             try:
-                lungs = segment_lungs(view.image, method, progress)
+                lungs = segment_lungs(axial, method, progress)
             except InputError as error:
                 raise InputError(f"{scan.source}: {error}") from None
         cut = cut_lungs(lungs)
-        lungs, hu = crop_to(lungs, view.image)
+        lungs, hu = crop_to(lungs, axial)
         lobes = None if lobes is None else onto_grid(lobes, lungs, 0)
     with timing.stage("Nodules", progress):
         found = Detection.of(detector.detect(hu, lungs, progress), hu, lungs)

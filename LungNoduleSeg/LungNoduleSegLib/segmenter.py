@@ -16,7 +16,7 @@ from CTLungScreeningLib.engine import PACKAGES as ENGINES
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
-from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.geometry import AxialView, imaged_slices
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal
 from CTLungScreeningLib.reading.ct_reading import IN_MEMORY, IndexedScan, as_scan
@@ -285,12 +285,12 @@ def measure_nodules(
             a nodule has no voxel on the scan's grid.
     """
     scan = as_scan(ct)
-    view = AxialView.of(scan.image, AIR_HU)
+    axial = imaged_slices(AxialView.of(scan.image, AIR_HU).image)
     if lungs is None:
-        lungs = segment_lungs(view.image)
+        lungs = segment_lungs(axial)
     else:
-        lungs = lungs_from(lungs, view.image, "The label image of the lungs")
-    return measure_labels(_on_grid(labels, view.image), view.image, lungs, None, scan.image)
+        lungs = lungs_from(lungs, axial, "The label image of the lungs")
+    return measure_labels(_on_grid(labels, axial), axial, lungs, None, scan.image)
 
 
 _HIGHEST_LABEL = np.iinfo(np.uint16).max

@@ -16,10 +16,8 @@ BLOCK_MM = 2.5
 LEAST_TISSUE_HU = -200
 HIGHEST_HU = 200
 """Replaces bone and metal, so that a block's mean separates air and tissue beside them too."""
-DENSE_HU, CUT = 100, 0.4
-"""Bone and contrast agent are denser: mediastinum and spine have far more of them than ribs. A
-picture that ends there has more of them in its outermost column than at its other side, by this
-share of the fullest column; in those of one lung made from four scans by at least 0.7."""
+DENSE_HU, SMOOTH_MM = 100, 15
+"""Bone and contrast agent are denser: spine and mediastinum have far more of them than ribs."""
 IN_PLANE = ndimage.generate_binary_structure(3, 1)
 IN_PLANE[[0, 2]] = False
 
@@ -34,7 +32,7 @@ class CoarseGrid:
         factor: voxels in a block, (z, y, x); voxels left over at the far ends belong to none.
         first: the first block's place among all blocks of the scan, (z, y, x).
         x_mm: LPS x of each column of blocks.
-        midline_mm: LPS x of the middle of the body, see `_midline`.
+        midline_mm: LPS x of the middle of the body, see `_middle_column`.
         full_shape: of the scan, (z, y, x).
     """
 
@@ -62,7 +60,7 @@ class CoarseGrid:
             factor=(factor[2], factor[1], factor[0]),
             first=(0, 0, 0),
             x_mm=x_mm,
-            midline_mm=_midline(x_mm, hu),
+            midline_mm=float(x_mm[_middle_column(hu, image.GetSpacing()[0])]),
             full_shape=axial.GetSize()[::-1],
         )
 
@@ -117,16 +115,12 @@ class CoarseGrid:
         return drawn
 
 
-def _midline(x_mm: NDArray[np.floating], hu: NDArray[np.float32]) -> float:
-    """Give the LPS x of the middle of the body: where its tissue has its mean.
-
-    A picture of a single lung ends at the mediastinum: there the middle lies at that end.
-    """
-    dense, tissue = (np.count_nonzero(hu > least, (0, 1)) for least in (DENSE_HU, LEAST_TISSUE_HU))
-    right, left = dense[[0, -1]] / max(1, dense.max())
-    if abs(right - left) > CUT:
-        return float(x_mm[0] if right > left else x_mm[-1])
-    return float(np.average(x_mm, weights=tissue if tissue.any() else None))
+def _middle_column(hu: NDArray[np.float32], column_mm: float) -> int:
+    """Find the column of the spine, which is there whatever part of the chest a picture shows."""
+    dense = np.count_nonzero(hu > DENSE_HU, (0, 1)).astype(np.float32)
+    if not dense.any():
+        return hu.shape[2] // 2
+    return int(ndimage.gaussian_filter1d(dense, SMOOTH_MM / column_mm, mode="constant").argmax())
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ MOST_WEAR_MM = 15
 APART_MM = 50
 """The centres of two lungs are further apart than this from right to left."""
 SMALLER_SHARE = 0.15
-"""The smaller lung has at least this share of the larger one's volume."""
+"""The smaller lung has at least this share of the larger one's volume, where both are whole."""
+SLIVER_SHARE = 0.02
+"""Likewise, of what a picture of one lung shows of the other one."""
 
 
 def by_midline(right_to_left_mm: NDArray[np.floating], midline_mm: float) -> NDArray[np.uint8]:
@@ -44,35 +46,45 @@ def by_midline(right_to_left_mm: NDArray[np.floating], midline_mm: float) -> NDA
 def separate_sides(coarse: CoarseGrid, lungs: Mask) -> NDArray[np.uint8]:
     """Label the right and the left lung, apart also where they touch.
 
-    The mask is worn away until it falls into two large parts beside each other; each voxel then
-    belongs to the part nearest to it. Where only one lung is there, its components belong to the
-    side of the body on which their centres lie.
+    The mask is worn away until it falls into two large parts beside each other, or else into a
+    large and a small one on either side of the middle of the body; each voxel then belongs to the
+    part nearest to it. Where only one lung is there, its components belong to the side of the body
+    on which their centres lie.
     """
     box = coarse.box(lungs, 0)
     mask = lungs[box]
     x_mm = coarse.x_mm[box[2]]
     parts, _ = ndimage.label(mask)
     x, size = _centres(parts, x_mm)
-    side = by_midline(x, coarse.midline_mm)[parts]
     middle = _between_lungs(x, size)
-    if middle is not None:
-        side = by_midline(x, middle)[parts]
-    else:
-        core = mask
-        for worn in range(1, 1 + round(MOST_WEAR_MM / min(coarse.spacing))):
-            core = ndimage.binary_erosion(core, border_value=1)
-            cores, _ = ndimage.label(core)
-            x, size = _centres(cores, x_mm)
-            middle = _between_lungs(x, size)
-            if middle is not None:
-                core_side = by_midline(x, middle) * (size > 0.02 * size.max())
-                side = _regrown(core_side[cores], mask, worn + 1)
-                beyond = by_midline(x_mm, middle)
-                side = np.where(side, side, beyond)
-                break
+    side = None
+    if middle is None:
+        wear = round(MOST_WEAR_MM / min(coarse.spacing))
+        side = _worn_apart(mask, x_mm, wear)
+        if side is None:
+            side = _worn_apart(mask, x_mm, wear, coarse.midline_mm)
+    if side is None:
+        side = by_midline(x, coarse.midline_mm if middle is None else middle)[parts]
     labels = np.zeros(lungs.shape, np.uint8)
     labels[box] = side * mask
     return labels
+
+
+def _worn_apart(
+    mask: Mask, x_mm: NDArray[np.floating], wear: int, midline_mm: float | None = None
+) -> NDArray[np.uint8] | None:
+    """Label the sides of what falls apart when worn away by up to `wear` blocks; None if none."""
+    core = mask
+    for worn in range(1, 1 + wear):
+        core = ndimage.binary_erosion(core, border_value=1)
+        cores, _ = ndimage.label(core)
+        x, size = _centres(cores, x_mm)
+        middle = _between_lungs(x, size, midline_mm)
+        if middle is not None:
+            core_side = by_midline(x, middle) * (size > SLIVER_SHARE * size.max())
+            side = _regrown(core_side[cores], mask, worn + 1)
+            return np.where(side, side, by_midline(x_mm, middle))
+    return None
 
 
 def _regrown(side: NDArray[np.uint8], mask: Mask, steps: int) -> NDArray[np.uint8]:
@@ -95,14 +107,24 @@ def _centres(
     return x, size
 
 
-def _between_lungs(x: NDArray[np.floating], size: NDArray[np.int64]) -> float | None:
-    """LPS x half-way between the two largest parts that can be the two lungs, if there are."""
+def _between_lungs(
+    x: NDArray[np.floating], size: NDArray[np.int64], midline_mm: float | None = None
+) -> float | None:
+    """LPS x between the two largest parts that can be the two lungs, if there are.
+
+    Without `midline_mm` it is half-way between two large parts; with it, the smaller one may be
+    small, but has to lie on the other side of it.
+    """
     first = int(np.argmax(size))
-    fits = (size > SMALLER_SHARE * size[first]) & (np.abs(x - x[first]) > APART_MM)
+    fits = np.abs(x - x[first]) > APART_MM
+    if midline_mm is None:
+        fits &= size > SMALLER_SHARE * size[first]
+    else:
+        fits &= (size > SLIVER_SHARE * size[first]) & ((x < midline_mm) != (x[first] < midline_mm))
     if not fits.any():
         return None
     second = int(np.argmax(size * fits))
-    return float(x[first] + x[second]) / 2
+    return float(x[first] + x[second]) / 2 if midline_mm is None else midline_mm
 
 
 TISSUE_HU = -400

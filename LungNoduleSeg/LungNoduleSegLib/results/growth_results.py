@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
-from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.geometry import AxialView, cut_out, imaged_box
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
@@ -257,7 +257,7 @@ def _chest(run: RunResult) -> ChestScan:
         study_date(series.get("study_date") or ""),
         series.get("patient_id") or "",
         method_of(run.record),
-        frozenset(cut_off(run.labels)),
+        frozenset(cut_off(cut_out(run.labels, imaged_box(run.scan.image)))),
     )
 
 

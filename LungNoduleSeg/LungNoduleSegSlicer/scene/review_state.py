@@ -20,7 +20,9 @@ from CTLungScreeningLib.geometry import (
     box_around,
     box_between,
     box_of,
+    cut_out,
     grown,
+    imaged_slices,
     onto_grid,
     shared_box,
 )
@@ -147,7 +149,7 @@ class ReviewedScan:
         require_in_place(results)
         volume = volume_of(results.segmentation)
         yield Pause("Preparing", 0, 2)
-        view = AxialView.of(volume, AIR_HU).image
+        view = imaged_slices(AxialView.of(volume, AIR_HU).image)
         grid = Grid.of(volume)
         original = grid.first_voxel
         yield Pause("Preparing", 0, 2)
@@ -249,6 +251,4 @@ def _surroundings(results: ResultNodes, view: sitk.Image, steps: sitk.Image | No
         kept = Grid.of(steps)
         whole = kept.covered(box_between((0, 0, 0), kept.size[::-1]), grid)
         boxes += [whole] if whole else []
-    part = box_around(boxes)[::-1]
-    size = [along.stop - along.start for along in part]
-    return sitk.RegionOfInterest(view, size, [along.start for along in part])
+    return cut_out(view, box_around(boxes))
