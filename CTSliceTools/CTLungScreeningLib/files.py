@@ -441,6 +441,17 @@ def read_object(file: Path) -> dict[str, Any]:
     return content
 
 
+def write_object(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object as a new JSON file.
+
+    Raises:
+        InputError: if there is something at `path`.
+        ValueError: if a number in it is not finite.
+    """
+    with new_file(path) as temporary:
+        temporary.write_text(json_text(content, allow_nan=False), encoding="utf-8")
+
+
 def replace_object(
     file: Path, content: Mapping[str, Any], is_ours: Callable[[dict[str, Any]], bool]
 ) -> None:

@@ -18,13 +18,13 @@ from typing import Any
 
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import (
-    new_file,
     read_object,
     refuse_existing,
     refuse_links,
     remove_leftovers,
     replace_text,
     replaced_file,
+    write_object,
 )
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import RUN, TRAIN, ModelCard, require_new_model
@@ -165,8 +165,7 @@ def fit(
         past = _past(folder, settings)
     else:
         refuse_existing(folder, RUN_NAMES)
-        with new_file(folder / SETTINGS) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_object(folder / SETTINGS, settings)
     if past:
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)

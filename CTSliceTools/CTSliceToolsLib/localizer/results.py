@@ -16,7 +16,6 @@ from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import (
     json_text,
-    new_file,
     new_files,
     parse_json,
     refuse_existing,
@@ -251,16 +250,6 @@ def read_alignment(file: Path) -> ScanAlignment | None:
             "align wrote."
         ) from error
     return ScanAlignment(*pairs.T) if len(pairs) else None
-
-
-def write_json(output: Path, record: dict[str, Any]) -> None:
-    """Write a record as a new JSON file.
-
-    Raises:
-        InputError: if `output` exists.
-    """
-    with new_file(output) as temporary:
-        temporary.write_text(json_text(record, allow_nan=False), encoding="utf-8")
 
 
 def _scan_folder(prediction: ScanPrediction) -> tuple[Path, Path]:

@@ -1,7 +1,6 @@
 """Detection scores as in the LUNA16 challenge."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -234,17 +233,6 @@ def true_nodules(
     return tuple(
         TrueNodule(*row) for row in zip(nodules, *columns, found, dice or unknown, strict=True)
     )
-
-
-def write_json(path: Path, figures: Mapping[str, Any]) -> None:
-    """Write scores, such as `DetectionScore.to_dict`; a number that is none is refused.
-
-    Raises:
-        InputError: if `path` exists.
-    """
-    with new_file(path) as temporary:
-        text = json.dumps(figures, indent=2, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def write_curve(path: Path, score: DetectionScore) -> None:

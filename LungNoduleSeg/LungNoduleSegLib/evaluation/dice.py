@@ -1,6 +1,5 @@
 """Dice coefficients of masks by slice, scan and nodule, and of lungs."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -327,17 +326,6 @@ def to_text(scans: Sequence[ScanDice]) -> str:
     if totals["nodules"]:
         lines.append(subgroups.to_text(by_size(scans), None))
     return "\n".join(lines)
-
-
-def write_json(path: Path, scans: Sequence[ScanDice]) -> None:
-    """Write `summary`.
-
-    Raises:
-        InputError: if `path` exists.
-    """
-    with new_file(path) as temporary:
-        text = json.dumps(summary(scans), indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, scans: Iterable[ScanDice]) -> None:

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.files import new_file, refuse_existing, write_object
 from CTLungScreeningLib.geometry import AxialView, Box, onto_grid, voxels_to_lps
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.model_card import ModelCard
@@ -31,7 +31,6 @@ from LungNoduleSegLib.evaluation.detection import (
     score_detection,
     true_nodules,
     write_curve,
-    write_json,
 )
 from LungNoduleSegLib.evaluation.lesion_placement import (
     SYNTHETIC,
@@ -316,7 +315,7 @@ def _write(output: Path, result: SyntheticLesionResult, marks: Places, truth: Tr
     write_scans(output / SCANS, truth.scans)
     write_curve(output / CURVE, result.score)
     subgroups.write_csv(output / SUBGROUPS, result.subgroups())
-    write_json(output / RESULT, result.to_dict())
+    write_object(output / RESULT, result.to_dict())
     with (
         new_file(output / LESIONS) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,

@@ -28,6 +28,7 @@ from CTLungScreeningLib.files import (
     read_object,
     refuse_existing,
     remove_leftovers,
+    write_object,
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
@@ -146,8 +147,7 @@ def open_store(output: Path, settings: Mapping[str, Any]) -> None:
         remove_leftovers(output)
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise InputError(f"{output} is not a store: choose an empty or a new folder.")
-        with new_file(file) as temporary:
-            temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        write_object(file, wanted)
         return
     kept = read_object(file)
     other = sorted(name for name in kept | wanted if kept.get(name) != wanted.get(name))
@@ -221,7 +221,7 @@ def write_scan(scan: StoredScan, volumes: Iterable[sitk.Image]) -> None:
         np.save(working / "masks.npy", masks, allow_pickle=False)
         record = asdict(scan)
         del record["folder"]
-        (working / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_object(working / _RECORD, record)
         working.rename(scan.folder)
 
 
