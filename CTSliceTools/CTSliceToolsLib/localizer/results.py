@@ -91,10 +91,8 @@ def write_prediction(output: Path, prediction: ScanPrediction, plot: bool = True
     with new_files(*result_files(output, plot)) as temporaries:
         for file, temporary in temporaries.items():
             if file.suffix == ".csv":
-                with temporary.open("w", encoding="utf-8", newline="") as stream:
-                    writer = csv_files.DictWriter(stream, COLUMNS)
-                    writer.writeheader()
-                    writer.writerows(record["slices"])
+                rows = ([one[name] for name in COLUMNS] for one in record["slices"])
+                csv_files.write_table(temporary, COLUMNS, rows)
             elif file.suffix == ".png":
                 from CTSliceToolsLib.localizer.plots import (  # noqa: PLC0415
                     plot_prediction,

@@ -1,7 +1,6 @@
 """The work on one scan of a batch, and its row in the table of results."""
 
 import csv
-import io
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -134,11 +133,8 @@ def write_table(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     Raises:
         InputError: if it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv_files.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    replace_text(path, text.getvalue())
+    cells = ([row[name] for name in COLUMNS] for row in rows)
+    replace_text(path, csv_files.table_text(COLUMNS, cells, "\n"))
 
 
 def _text(value: str | float | None) -> str:

@@ -259,18 +259,17 @@ def write_nodules(path: Path, score: DetectionScore, truth: Truth) -> None:
     Raises:
         InputError: if `path` exists.
     """
-    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv_files.Writer(stream)
-        writer.writerow([SERIES, *POSITION, DIAMETER, PROBABILITY])
+    rows = (
+        (series, *position, diameter, probability if np.isfinite(probability) else "")
         for series, position, diameter, probability in zip(
             truth.nodules.series.tolist(),
             truth.nodules.position.tolist(),
             truth.nodules.value.tolist(),
             score.matching.nodule_probability.tolist(),
             strict=True,
-        ):
-            found = probability if np.isfinite(probability) else ""
-            writer.writerow([series, *position, diameter, found])
+        )
+    )
+    csv_files.write_table(path, (SERIES, *POSITION, DIAMETER, PROBABILITY), rows)
 
 
 def _rows_by_scan(series: NDArray[np.str_], scans: Sequence[str]) -> list[NDArray[np.intp]]:

@@ -334,14 +334,14 @@ def write_csv(path: Path, scans: Iterable[ScanDice]) -> None:
     Raises:
         InputError: if `path` exists.
     """
-    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv_files.Writer(stream)
-        writer.writerow(["name", "level", "number", "true_mm3", "predicted_mm3", "dice"])
-        for scan in scans:
-            whole = (scan.scan,) if scan.scan else ()
-            for one in (*whole, *scan.nodules, *scan.slices, *scan.false_slices):
-                numbers = (f"{value:.6g}" for value in (one.truth, one.predicted, one.dice))
-                writer.writerow([scan.name, one.level, one.number, *numbers])
+    rows: list[tuple[object, ...]] = []
+    for scan in scans:
+        whole = (scan.scan,) if scan.scan else ()
+        for one in (*whole, *scan.nodules, *scan.slices, *scan.false_slices):
+            numbers = (f"{value:.6g}" for value in (one.truth, one.predicted, one.dice))
+            rows.append((scan.name, one.level, one.number, *numbers))
+    header = ("name", "level", "number", "true_mm3", "predicted_mm3", "dice")
+    csv_files.write_table(path, header, rows)
 
 
 def _shown(value: float | None) -> str:

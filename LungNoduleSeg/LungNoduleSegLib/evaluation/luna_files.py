@@ -180,13 +180,9 @@ def write_places(path: Path, value: str, places: Places) -> None:
     Raises:
         InputError: if `path` exists.
     """
-    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv_files.Writer(stream)
-        writer.writerow([SERIES, *POSITION, value])
-        for series, position, number in zip(
-            places.series.tolist(), places.position.tolist(), places.value.tolist(), strict=True
-        ):
-            writer.writerow([series, *position, number])
+    columns = (places.series.tolist(), places.position.tolist(), places.value.tolist())
+    rows = ((series, *position, number) for series, position, number in zip(*columns, strict=True))
+    csv_files.write_table(path, (SERIES, *POSITION, value), rows)
 
 
 def write_annotations(path: Path, truth: Truth) -> None:
@@ -197,13 +193,13 @@ def write_annotations(path: Path, truth: Truth) -> None:
     """
     more = {TEXTURE: truth.textures, PLACE: truth.places}
     more = {name: column for name, column in more.items() if column}
-    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv_files.Writer(stream)
-        writer.writerow([SERIES, *POSITION, DIAMETER, *more])
-        nodules = truth.nodules
-        rows = (nodules.series.tolist(), nodules.position.tolist(), nodules.value.tolist())
-        for series, position, diameter, *words in zip(*rows, *more.values(), strict=True):
-            writer.writerow([series, *position, diameter, *(word or "" for word in words)])
+    nodules = truth.nodules
+    columns = (nodules.series.tolist(), nodules.position.tolist(), nodules.value.tolist())
+    rows = (
+        (series, *position, diameter, *words)
+        for series, position, diameter, *words in zip(*columns, *more.values(), strict=True)
+    )
+    csv_files.write_table(path, (SERIES, *POSITION, DIAMETER, *more), rows)
 
 
 def write_scans(path: Path, scans: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, refuse_existing, write_object
+from CTLungScreeningLib.files import refuse_existing, write_object
 from CTLungScreeningLib.geometry import AxialView, Box, onto_grid, voxels_to_lps
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.model_card import ModelCard
@@ -316,17 +316,13 @@ def _write(output: Path, result: SyntheticLesionResult, marks: Places, truth: Tr
     write_curve(output / CURVE, result.score)
     subgroups.write_csv(output / SUBGROUPS, result.subgroups())
     write_object(output / RESULT, result.to_dict())
-    with (
-        new_file(output / LESIONS) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
+    rows: list[tuple[object, ...]] = []
+    for uid, lesion, nodule in zip(
+        truth.nodules.series.tolist(), result.lesions, result.nodules, strict=True
     ):
-        writer = csv_files.Writer(stream)
-        columns = ("scan", "type", "texture", "place", "x", "y", "z", "diameter_mm")
-        writer.writerow([*columns, "probability", "dice"])
-        for uid, lesion, nodule in zip(
-            truth.nodules.series.tolist(), result.lesions, result.nodules, strict=True
-        ):
-            found = nodule.probability if np.isfinite(nodule.probability) else ""
-            where = [round(v, 3) for v in (*lesion.centre, lesion.diameter_mm)]
-            kind = (lesion.type, lesion.texture or "", lesion.place)
-            writer.writerow([uid, *kind, *where, found, round(nodule.dice or 0.0, 4)])
+        found = nodule.probability if np.isfinite(nodule.probability) else ""
+        where = [round(v, 3) for v in (*lesion.centre, lesion.diameter_mm)]
+        kind = (lesion.type, lesion.texture, lesion.place)
+        rows.append((uid, *kind, *where, found, round(nodule.dice or 0.0, 4)))
+    columns = ("scan", "type", "texture", "place", "x", "y", "z", "diameter_mm")
+    csv_files.write_table(output / LESIONS, (*columns, "probability", "dice"), rows)

@@ -263,14 +263,14 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
         ):
             with new_file(whole / TRUTH / name) as temporary:
                 write_image(image, temporary)
-        with (
-            new_file(whole / TRUTH / LESIONS) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as stream,
-        ):
-            writer = csv_files.Writer(stream)
-            writer.writerow(["number", "x", "y", "z", "diameter_mm", "kind"])
-            for number, lesion in enumerate(phantom.lesions, 1):
-                writer.writerow([number, *lesion.centre, lesion.diameter_mm, lesion.kind])
+        csv_files.write_table(
+            whole / TRUTH / LESIONS,
+            ("number", "x", "y", "z", "diameter_mm", "kind"),
+            (
+                (number, *lesion.centre, lesion.diameter_mm, lesion.kind)
+                for number, lesion in enumerate(phantom.lesions, 1)
+            ),
+        )
 
 
 def compare_with_truth(truth: Path, results: Path) -> str:

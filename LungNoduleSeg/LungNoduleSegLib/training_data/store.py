@@ -22,7 +22,6 @@ from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
     made_folder,
-    new_file,
     new_files,
     private_folder,
     read_object,
@@ -358,16 +357,12 @@ def export_arrays(
         progress("Examples", 0, total)
         _write(folder, ARRAYS[:2], split.training, 0, total, progress)
         _write(folder, ARRAYS[2:], split.test, len(split.training), total, progress)
-        with (
-            new_file(folder / ROWS) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as stream,
-        ):
-            rows = csv_files.Writer(stream)
-            rows.writerow(["part", "row", "patient", "scan", "slice"])
-            for part, examples in (("train", split.training), ("test", split.test)):
-                for n, example in enumerate(examples):
-                    scan = example.scan
-                    rows.writerow([part, n, scan.patient, scan.name, scan.slices[example.row]])
+        rows = (
+            (part, n, one.scan.patient, one.scan.name, one.scan.slices[one.row])
+            for part, examples in (("train", split.training), ("test", split.test))
+            for n, one in enumerate(examples)
+        )
+        csv_files.write_table(folder / ROWS, ("part", "row", "patient", "scan", "slice"), rows)
     return split
 
 
