@@ -53,8 +53,8 @@ def crop_to(labels: sitk.Image, *images: sitk.Image) -> tuple[sitk.Image, ...]:
     return tuple(sitk.RegionOfInterest(image, size, start) for image in (labels, *images))
 
 
-def onto_grid(image: sitk.Image, grid: sitk.Image, outside: float) -> sitk.Image:
-    """Resample an image to a grid, nearest neighbour, with `outside` beyond its edges.
+def onto_grid(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """Resample an image to a grid, nearest neighbour, 0 beyond its edges.
 
     Where the grid is a part of the image's own, that part is cut out, which is much faster.
     """
@@ -70,7 +70,28 @@ def onto_grid(image: sitk.Image, grid: sitk.Image, outside: float) -> sitk.Image
         part = sitk.RegionOfInterest(image, grid.GetSize(), start)
         part.CopyInformation(grid)
         return part
-    return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, outside)
+    return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+
+
+GRID_TOLERANCE = 0.01
+"""Largest distance, in voxels, between corresponding voxels of equal grids."""
+
+
+def grid_difference(first: sitk.Image, second: sitk.Image) -> str:
+    """Describe how the grids of two images differ; empty if they are equal."""
+    if first.GetSize() != second.GetSize():
+        sizes = (" × ".join(map(str, image.GetSize())) for image in (first, second))
+        return f"{' and '.join(sizes)} voxels"
+    apart = np.abs(_corners(first) - _corners(second)).max()
+    if apart > GRID_TOLERANCE * min(second.GetSpacing()):
+        return f"voxels up to {apart:.3g} mm apart"
+    return ""
+
+
+def _corners(image: sitk.Image) -> NDArray[np.float64]:
+    """LPS mm (8, 3) of the voxels in the corners of a grid."""
+    last = np.array(image.GetSize()) - 1
+    return voxels_to_lps(image, np.array(list(np.ndindex(2, 2, 2))) * last[::-1])
 
 
 MAX_TILT_DEGREES = 5.0
@@ -108,9 +129,7 @@ class AxialView:
         `result` lies on the grid of `image` or on a box cropped from it (`RegionOfInterest`).
         """
         if self.resampled:
-            return sitk.Resample(
-                result, self.original, sitk.Transform(), sitk.sitkNearestNeighbor, 0
-            )
+            return onto_grid(result, self.original)
         if result.GetSize() != self.image.GetSize():
             index = self.image.TransformPhysicalPointToIndex(result.GetOrigin())
             full = sitk.Image(self.image.GetSize(), result.GetPixelID())

@@ -130,7 +130,7 @@ def analyse(
                 raise InputError(f"{scan.source}: {error}") from None
         cut = cut_lungs(lungs)
         lungs, hu = crop_to(lungs, view.image)
-        lobes = None if lobes is None else onto_grid(lobes, lungs, 0)
+        lobes = None if lobes is None else onto_grid(lobes, lungs)
     with timing.stage("Nodules", progress):
         found = Detection.of(detector.detect(hu, lungs, progress), hu, lungs)
     with timing.stage("Measures", progress):

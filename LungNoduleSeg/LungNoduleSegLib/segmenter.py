@@ -16,7 +16,7 @@ from CTLungScreeningLib.engine import PACKAGES as ENGINES
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
-from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.geometry import AxialView, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal
 from CTLungScreeningLib.reading.ct_reading import IN_MEMORY, IndexedScan, as_scan
@@ -306,7 +306,7 @@ def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
             f"{source} has the value {wrong[0]:g}: number the nodules from 1 to {_HIGHEST_LABEL}."
         )
     whole = sitk.Cast(labels, sitk.sitkUInt16)
-    found = sitk.Resample(whole, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    found = onto_grid(whole, grid)
     lost = np.setdiff1d(values, sitk.GetArrayViewFromImage(found))
     if len(lost):
         raise InputError(

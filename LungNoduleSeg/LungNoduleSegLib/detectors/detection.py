@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import onto_grid
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.nodules.region_growing import grow_nodule
@@ -107,7 +108,7 @@ class Detection:
         if "float" in answer.GetPixelIDTypeAsString():
             return cls(_probabilities(answer, hu))
         whole = sitk.Cast(answer, sitk.sitkUInt32)
-        labels = sitk.Resample(whole, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        labels = onto_grid(whole, hu)
         return cls(sitk.Cast(labels > 0, sitk.sitkFloat32), labels)
 
     @classmethod

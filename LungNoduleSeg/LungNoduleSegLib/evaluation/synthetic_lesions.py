@@ -278,7 +278,7 @@ def _dice(
     placed: Sequence[PlacedLesion], findings: NoduleFindings, grid: sitk.Image, threshold: float
 ) -> list[float]:
     """Dice of each lesion with all findings that overlap it and reach the threshold."""
-    labels = sitk.GetArrayFromImage(onto_grid(findings.labels, grid, 0))
+    labels = sitk.GetArrayFromImage(onto_grid(findings.labels, grid))
     sizes = np.bincount(labels.ravel())
     likely = [one.id for one in findings.nodules if (one.probability or 0.0) >= threshold]
     result = []

@@ -22,6 +22,7 @@ from CTLungScreeningLib.child_process import (
 )
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import onto_grid
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.lungs.labels import (
@@ -172,9 +173,7 @@ def find_lobes(
                 raise InputError(
                     f"{program.name} wrote no {file}: see that it works by itself, and update it."
                 )
-            found = sitk.Resample(
-                read_labels(folder / file), axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0
-            )
+            found = onto_grid(read_labels(folder / file), axial)
             values = sitk.GetArrayViewFromImage(found)
             for value, lobe in labels.items():
                 lobes[values == value] = LOBES.index(lobe) + 1

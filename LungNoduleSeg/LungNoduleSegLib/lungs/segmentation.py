@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.geometry import AxialView, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
@@ -85,7 +85,7 @@ def lungs_from(given: sitk.Image, axial: sitk.Image, source: str) -> sitk.Image:
     values = require_labels(given, _MOST_LABELS, source, "lungs")
     sided = LEFT_LUNG in values and set(values.tolist()) <= {RIGHT_LUNG, LEFT_LUNG}
     labels = sitk.Cast(given if sided else given != 0, sitk.sitkUInt8)
-    lungs = sitk.Resample(labels, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    lungs = onto_grid(labels, axial)
     require_lungs(lungs, axial, source)
     if not sided:
         return _with_sides(lungs, axial)

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
-from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.geometry import AxialView, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
@@ -309,10 +309,7 @@ def write_growth_page(
 
 def _maker(scan: ChestScan, labels: sitk.Image) -> PictureMaker:
     hu = AxialView.of(scan.hu, AIR_HU).image
-    lungs, nodules = (
-        sitk.Resample(image, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        for image in (scan.lungs, labels)
-    )
+    lungs, nodules = (onto_grid(image, hu) for image in (scan.lungs, labels))
     return PictureMaker(hu, lungs, NoduleFindings(nodules, scan.nodules, ()))
 
 

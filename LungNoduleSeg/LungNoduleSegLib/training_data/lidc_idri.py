@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from skimage.draw import polygon
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import Box, box_between, in_crop, masks_meet
+from CTLungScreeningLib.geometry import Box, box_between, in_crop, masks_meet, onto_grid
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import index_scans
 from LungNoduleSegLib.nodules.table import sphere_diameter
@@ -378,7 +378,7 @@ def _mark_consensus(
     agreed = [number for number in range(1, len(nodules) + 1) if marked.HasLabel(number)]
     if not agreed and not empty_scans:
         return None
-    labels = sitk.Resample(own, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    labels = onto_grid(own, axial)
     volumes = [marked.GetPhysicalSize(number) for number in agreed]
     return Marks(
         labels,
