@@ -27,6 +27,13 @@ def voxels_to_lps(image: sitk.Image, voxels: NDArray[Any]) -> NDArray[np.float64
     return matrix[:3, 3] + voxels[:, ::-1] @ matrix[:3, :3].T
 
 
+def image_like(array: NDArray[Any], grid: sitk.Image) -> sitk.Image:
+    """Return an array (z, y, x) as an image on the grid of another."""
+    image = sitk.GetImageFromArray(array)
+    image.CopyInformation(grid)
+    return image
+
+
 TOUCHING = np.ones((3, 3, 3), bool)
 """Neighbours of a voxel over faces, edges and corners."""
 

@@ -16,7 +16,7 @@ from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.child_process import ChildError, run_command
 from CTLungScreeningLib.engine import Device, OnnxNetwork, takes
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import onto_grid
+from CTLungScreeningLib.geometry import image_like, onto_grid
 from CTLungScreeningLib.model_card import RUN, ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
@@ -152,11 +152,8 @@ class OnnxDetector(Detector):
         array = np.clip(sitk.GetArrayFromImage(image), low, high)
         array = (array - low) / (high - low) * (last - first) + first
         inside = onto_grid(sitk.Cast(lungs > 0, sitk.sitkUInt8), grid)
-        found = sitk.GetImageFromArray(
-            self._over_patches(array, sitk.GetArrayViewFromImage(inside) > 0, progress)
-        )
-        found.CopyInformation(grid)
-        return found
+        found = self._over_patches(array, sitk.GetArrayViewFromImage(inside) > 0, progress)
+        return image_like(found, grid)
 
     def _over_patches(
         self,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file, refuse_existing
-from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.geometry import AxialView, image_like
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
@@ -223,10 +223,9 @@ def compare_lungs(
         side: _dice(mine == label, theirs == label)
         for side, label in (("right", RIGHT_LUNG), ("left", LEFT_LUNG))
     }
-    apart = sitk.GetImageFromArray(
-        (((mine > 0) & (theirs == 0)) + 2 * ((mine == 0) & (theirs > 0))).astype(np.uint8)
+    apart = image_like(
+        (((mine > 0) & (theirs == 0)) + 2 * ((mine == 0) & (theirs > 0))).astype(np.uint8), own
     )
-    apart.CopyInformation(own)
     if differences is not None:
         with new_file(differences) as temporary:
             write_image(view.restore(apart), temporary)

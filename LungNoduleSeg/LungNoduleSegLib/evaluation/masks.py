@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import grid_difference, onto_grid
+from CTLungScreeningLib.geometry import grid_difference, image_like, onto_grid
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
 from LungNoduleSegLib.results.reading import is_run, read_findings
 from LungNoduleSegLib.results.segments import LUNG, NODULE
@@ -215,9 +215,7 @@ def _segments(file: Path) -> sitk.Image:
                 f"{file} does not have the label or layer that its {key} names: save it again."
             )
         labels[layers[..., layer] == value] = number
-    result = sitk.GetImageFromArray(labels)
-    result.CopyInformation(image)
-    return result
+    return image_like(labels, image)
 
 
 def _is_lung(name: str, tags: str) -> bool:

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView, onto_grid
+from CTLungScreeningLib.geometry import AxialView, image_like, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
@@ -48,9 +48,7 @@ def segment_lungs(
         labels = tutorial.find_lungs(view.image, progress)
     if not labels.any():
         raise InputError("no lung was found: give a CT scan that shows the chest.")
-    result = sitk.GetImageFromArray(labels)
-    result.CopyInformation(view.image)
-    return view.restore(result)
+    return view.restore(image_like(labels, view.image))
 
 
 _MOST_LABELS = 32
@@ -153,8 +151,4 @@ def _with_sides(lungs: sitk.Image, axial: sitk.Image) -> sitk.Image:
     )
     found = sides[z][:, y][:, :, x]
     rest = np.where(coarse.x_mm[x] < coarse.midline_mm, RIGHT_LUNG, LEFT_LUNG)
-    result = sitk.GetImageFromArray(
-        (np.where(found > 0, found, rest) * (array > 0)).astype(np.uint8)
-    )
-    result.CopyInformation(lungs)
-    return result
+    return image_like((np.where(found > 0, found, rest) * (array > 0)).astype(np.uint8), lungs)

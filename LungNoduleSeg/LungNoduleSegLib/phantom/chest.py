@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.geometry import image_like
 from CTLungScreeningLib.hu import AIR_HU, LOWEST_HU
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import whole_output
@@ -129,10 +130,10 @@ def make_phantom(spec: PhantomSpec = PhantomSpec()) -> Phantom:
     hu = _scan(canvas, spec, lungs > 0, noise)
     grid = canvas.geometry
     return Phantom(
-        image=_image(hu, grid),
-        lungs=_image(lungs, grid),
-        nodules=_image(nodules, grid),
-        airways=_image(airways, grid),
+        image=image_like(hu, grid),
+        lungs=image_like(lungs, grid),
+        nodules=image_like(nodules, grid),
+        airways=image_like(airways, grid),
         lesions=lesions,
     )
 
@@ -143,12 +144,6 @@ def _grid(spec: PhantomSpec) -> sitk.Image:
     half = (np.array(spec.size) - 1) / 2 * spec.spacing
     grid.SetOrigin((SCAN_CENTRE - half).tolist())
     return grid
-
-
-def _image(array: NDArray[np.generic], geometry: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.CopyInformation(geometry)
-    return image
 
 
 def place_lesions(

@@ -16,7 +16,7 @@ from scipy import ndimage
 from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, parse_json, refuse_existing
-from CTLungScreeningLib.geometry import CroppedMask, Grid, grid_difference, ijk_to_lps
+from CTLungScreeningLib.geometry import CroppedMask, Grid, grid_difference, ijk_to_lps, image_like
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
@@ -290,9 +290,7 @@ class RunMasks:
                         "transform, load it again, and run it again."
                     )
                 labels[here.box][here.voxels] = number
-            image = sitk.GetImageFromArray(labels)
-            image.CopyInformation(grid)
-            images.append(image)
+            images.append(image_like(labels, grid))
         return images[0], images[1]
 
 

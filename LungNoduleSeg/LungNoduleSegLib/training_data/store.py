@@ -29,6 +29,7 @@ from CTLungScreeningLib.files import (
     remove_leftovers,
     write_object,
 )
+from CTLungScreeningLib.geometry import image_like
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import whole_output
@@ -233,10 +234,9 @@ def _examples(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     size = EXAMPLE_PREPARATION.size
     images, masks = [np.empty((0, size, size), np.float32)], [np.empty((0, size, size), np.float32)]
-    shown = sitk.GetImageFromArray(
-        np.isin(sitk.GetArrayViewFromImage(nodules), chosen).astype(np.uint8)
+    shown = image_like(
+        np.isin(sitk.GetArrayViewFromImage(nodules), chosen).astype(np.uint8), nodules
     )
-    shown.CopyInformation(nodules)
     for k in slices:
         prepared = prepare(hu[:, :, k : k + 1], lungs[:, :, k : k + 1], EXAMPLE_PREPARATION)
         images.append(prepared.pixels())
