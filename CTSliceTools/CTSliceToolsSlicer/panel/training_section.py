@@ -27,6 +27,7 @@ from CTSliceToolsLib.options import (
     PartitionOptions,
     Transfer,
 )
+from CTSliceToolsSlicer.panel.localize_section import TITLE
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
 
 
@@ -219,9 +220,6 @@ _TEXTS = {
     Step.TRAIN: _trained,
     Step.EVALUATE: _evaluated,
 }
-
-
-TITLE = "CT Slice Tools"
 
 
 class TrainingSection(StepsSection):
