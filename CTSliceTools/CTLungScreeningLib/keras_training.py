@@ -240,6 +240,11 @@ def training_notes(used: str, folder: Path, saved: Iterable[ModelCard]) -> tuple
     return (*notes, "No TensorBoard log was written: this needs tensorflow and tensorboard.")
 
 
+def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
+    """Return the epoch with the smallest validation loss, the first of equals."""
+    return min(epochs, key=lambda epoch: epoch["val_loss"])
+
+
 def require_new_training(output: Path, folder: Path, cache: str) -> None:
     """Check before a training that its model can be saved under a name.
 

@@ -218,16 +218,7 @@ def synthetic(
         )
 
 
-SUMMARY = "Evaluate findings and masks against a reference."
-
-app = new_app(SUMMARY)
-
-
-@app.callback()
-def _commands() -> None:
-    """Evaluate findings and masks against a reference."""
-
-
+app = new_app("Evaluate findings and masks against a reference.")
 app.command()(dice)
 app.command()(lungs)
 app.command()(detection)
