@@ -23,9 +23,9 @@ from CTLungScreeningLib.reading.ct_reading import IN_MEMORY, IndexedScan, as_sca
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.detectors.models import open_detector
+from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.lungs.programs import require_method
 from LungNoduleSegLib.lungs.segmentation import (
-    LungMethod,
     lungs_from,
     require_labels,
     segment_lungs,

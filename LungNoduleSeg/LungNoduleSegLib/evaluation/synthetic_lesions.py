@@ -52,7 +52,8 @@ from LungNoduleSegLib.evaluation.luna_files import (
 )
 from LungNoduleSegLib.evaluation.masks import read_mask
 from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, Calibration, Subgroup, TrueNodule
-from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.labels import LungMethod
+from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.network.inference import LOWEST
 from LungNoduleSegLib.network.transplants import NoduleCube
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules

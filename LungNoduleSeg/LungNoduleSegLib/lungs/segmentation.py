@@ -18,8 +18,6 @@ from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod, req
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.volume import separate_sides
 
-__all__ = ["LEFT_LUNG", "RIGHT_LUNG", "LungMethod", "segment_lungs"]
-
 
 def segment_lungs(
     image: sitk.Image, method: LungMethod = LungMethod.VOLUME, progress: ProgressCallback = silent
