@@ -123,7 +123,7 @@ class SegmentedScan:
         """
         output, wanted = Path(output), OutputOptions(**files)
         _check_output(output, scene is not None, wanted)
-        with in_terminal(progress) as report, whole_output(output, "writing") as folder:
+        with in_terminal(progress) as report, whole_output(output) as folder:
             self._write(folder, report, wanted, clinical_data, scene)
 
     def _write(
@@ -228,7 +228,7 @@ class NoduleSegmenter:
                 "numbers before the run: use data of the patient and of all nodules here, and of "
                 "single nodules with `risk`."
             )
-        with in_terminal(progress) as report, whole_output(output, "writing") as folder:
+        with in_terminal(progress) as report, whole_output(output) as folder:
             found = self._apply(ct, series, report, wanted.dicom)
             found._write(folder, report, wanted, clinical_data, scene)
         return found

@@ -83,12 +83,13 @@ def offer_file(button: Any, field: Any, title: str, filters: str) -> None:
     _offer(button, field, lambda: choose_file(title, filters))
 
 
-def offer_new_file(button: Any, field: Any, title: str, filters: str, suffix: str) -> None:
-    """Make a button ask for a file to write; one without a suffix gets `suffix`."""
+def offer_new_model(button: Any, field: Any) -> None:
+    """Make a button ask for the file of a model to write."""
+    title, filters = _("New model"), _("Keras models (*.keras)")
     _offer(
         button,
         field,
-        lambda: choose_new_file(title, field.text or field.placeholderText, filters, suffix),
+        lambda: choose_new_file(title, field.text or field.placeholderText, filters, ".keras"),
     )
 
 

@@ -44,7 +44,7 @@ def write_results(folder: Path, evaluations: Sequence[Evaluation]) -> None:
         InputError: if a file is there.
     """
     require_new(folder)
-    with whole_output(folder, "writing") as whole:
+    with whole_output(folder) as whole:
         rows = (
             summary_rows(evaluations),
             _each(evaluations, _range_rows),

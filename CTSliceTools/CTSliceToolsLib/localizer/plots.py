@@ -192,8 +192,8 @@ def _plot_scatter(path: Path, evaluations: Sequence[Evaluation]) -> None:
     _save(figure, path)
 
 
-def _shortened(name: str, length: int = 40) -> str:
-    return name if len(name) <= length else f"…{name[1 - length :]}"
+def _shortened(name: str) -> str:
+    return name if len(name) <= 40 else f"…{name[-39:]}"
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -80,17 +80,15 @@ class ScanDice:
     false_positives: int
 
 
-def slice_dice(
-    truth: NDArray[np.generic], predicted: NDArray[np.generic], smooth: float = SMOOTH
-) -> NDArray[np.float64]:
+def slice_dice(truth: NDArray[np.generic], predicted: NDArray[np.generic]) -> NDArray[np.float64]:
     """The tutorial's coefficient of each slice of two stacks (n, rows, columns), 0…1.
 
     Probabilities are not thresholded, as in the tutorial's evaluation.
     """
     return np.array(
         [
-            (2 * np.sum(true * found, dtype=float) + smooth)
-            / (np.sum(true, dtype=float) + np.sum(found, dtype=float) + smooth)
+            (2 * np.sum(true * found, dtype=float) + SMOOTH)
+            / (np.sum(true, dtype=float) + np.sum(found, dtype=float) + SMOOTH)
             for true, found in zip(truth, predicted, strict=True)
         ]
     )

@@ -192,7 +192,7 @@ def evaluate_synthetic_lesions(
         InputError: if an input cannot be used, a result exists, or no lesion has room.
     """
     refuse_existing(output, OUTPUTS)
-    with whole_output(output, "writing") as folder:
+    with whole_output(output) as folder:
         detector = open_detector(model_file)
         card = detector.card
         rules = NoduleRules(**{**card.rules, "min_probability": None})

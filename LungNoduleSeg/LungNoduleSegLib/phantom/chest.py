@@ -249,7 +249,7 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
         InputError: if either folder exists.
     """
     refuse_existing(folder, [SERIES, TRUTH])
-    with whole_output(folder, "writing") as whole:
+    with whole_output(folder) as whole:
         write_dicom_series(phantom.image, whole / SERIES)
         for name, image in (
             (LUNGS, phantom.lungs),

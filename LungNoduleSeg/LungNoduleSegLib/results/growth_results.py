@@ -206,7 +206,7 @@ def compare_runs(
     timeline = follow([_chest(run) for run in found], days, progress)
     assessments = assess_growth(timeline, clinical_data, str(folders[-1] / TABLE))
     risk = ScanRisk(clinical_data.patient, assessments)
-    with whole_output(output, "writing") as folder:
+    with whole_output(output) as folder:
         write_growth_csv(folder / GROWTH_TABLE, timeline)
         write_timeline_csv(folder / TIMELINE_TABLE, timeline)
         page = folder / GROWTH_PAGE

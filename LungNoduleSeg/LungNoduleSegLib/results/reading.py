@@ -347,7 +347,7 @@ def unpack_run(
     Raises:
         InputError: as `read_run`, or if one of the files exists.
     """
-    with whole_output(output, "writing") as whole:
+    with whole_output(output) as whole:
         refuse_existing(output, (SCAN, MASKS, TABLE, RECORD, PROBABILITY))
         run = read_run(folder, progress)
         image = run.scan.image

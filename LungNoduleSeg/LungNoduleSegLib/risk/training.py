@@ -135,7 +135,7 @@ def train_risk(
         InputError: if a table cannot be used or the folder already has results.
     """
     refuse_existing(output, RESULT_NAMES)
-    with whole_output(output, "writing") as folder:
+    with whole_output(output) as folder:
         data = read_training_data(features, labels, chosen)
         result = train(data, plan, progress)
         with new_file(folder / REPORT) as temporary:

@@ -351,7 +351,7 @@ def export_arrays(
         InputError: if a file exists, or the store cannot be used.
     """
     refuse_existing(output, [*ARRAYS, ROWS])
-    with whole_output(output, "writing") as folder:
+    with whole_output(output) as folder:
         split = split_examples(read_store(store), seed, tutorial_split)
         total = len(split.training) + len(split.test)
         progress("Examples", 0, total)
