@@ -18,6 +18,7 @@ from typing import Any
 
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import (
+    changed_names,
     read_object,
     refuse_existing,
     refuse_links,
@@ -289,9 +290,7 @@ def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:
         raise InputError(
             f"{folder / SETTINGS} cannot be read ({error}): start again in another folder."
         ) from error
-    wanted = json.loads(json.dumps(settings))
-    other = sorted(name for name in kept | wanted if kept.get(name) != wanted.get(name))
-    if other:
+    if other := changed_names(kept, settings):
         raise InputError(
             f"{folder} has a training with other {', '.join(other)}: use the same settings, or "
             "another folder."

@@ -6,7 +6,6 @@ A folder has the scan as axial images cropped to the lungs (`hu.nrrd`, `lungs.nr
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
+    changed_names,
     made_folder,
     new_files,
     private_folder,
@@ -142,16 +142,13 @@ def open_store(output: Path, settings: Mapping[str, Any]) -> None:
         InputError: if the settings differ, or the folder is not a store.
     """
     file = output / SETTINGS
-    wanted = json.loads(json.dumps(settings))
     if not file.exists():
         remove_leftovers(output)
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise InputError(f"{output} is not a store: choose an empty or a new folder.")
-        write_object(file, wanted)
+        write_object(file, settings)
         return
-    kept = read_object(file)
-    other = sorted(name for name in kept | wanted if kept.get(name) != wanted.get(name))
-    if other:
+    if other := changed_names(read_object(file), settings):
         raise InputError(
             f"{output} was prepared with other settings ({', '.join(other)}): use the same, or "
             "another folder."
