@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def choose_folder(title: str, start: str) -> Path | None:
 
 def _path(chosen: str) -> Path | None:
     return Path(chosen) if chosen else None
+
+
+def on_click(button: Any, action: Callable[[], object]) -> None:
+    """Make a button call an action, without what its signal passes."""
+    button.clicked.connect(partial(_call, action))
+
+
+def _call(action: Callable[[], object], *_arguments: Any) -> None:
+    action()
 
 
 def offer_folder(button: Any, field: Any) -> None:
