@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import read_object, write_object
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.evaluation.dice import (
+    ScanDice,
     compare_masks,
     evaluate_dice,
     slice_dice,
@@ -355,6 +357,12 @@ def test_the_command_writes_means_and_rows(tmp_path: Path) -> None:
     slices = [float(r["dice"]) for r in rows if r["level"] == "slice" and float(r["true_mm3"])]
     assert np.mean(slices) == pytest.approx(means["mean_slice_dice"], abs=1e-5)
     assert sum(row["level"] == "nodule" for row in rows) == 2
+
+
+def test_a_name_that_is_no_unicode_is_written(tmp_path: Path) -> None:
+    figures = summary([ScanDice("bad\udcff.nii", (), (), None, (), 0)])
+    write_object(tmp_path / "o.json", figures)
+    assert read_object(tmp_path / "o.json")["scans"] == figures["scans"]
 
 
 def test_what_is_no_mask_is_named(tmp_path: Path) -> None:

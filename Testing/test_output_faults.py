@@ -26,7 +26,7 @@ FILES = {"a.txt": "a", "b.txt": "b", "deep/c.txt": "c"}
 
 
 def write(output: Path) -> None:
-    with whole_output(output, "writing") as folder:
+    with whole_output(output) as folder:
         for name, text in FILES.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text)
@@ -89,7 +89,7 @@ def test_all_files_appear_and_nothing_else(output: Path) -> None:
 
 def test_a_failure_leaves_nothing(output: Path) -> None:
     mine, before = others(output), output.exists()
-    with pytest.raises(RuntimeError), whole_output(output, "writing") as folder:
+    with pytest.raises(RuntimeError), whole_output(output) as folder:
         (folder / "a.txt").write_text("half")
         raise RuntimeError
     assert output.exists() == output.parent.exists() == before
@@ -115,7 +115,7 @@ def test_a_killed_run_is_taken_up(output: Path, moment: int) -> None:
 
         os.link = die(os.link)
         os.rename = die(os.rename)
-        with whole_output(output, "writing") as folder:
+        with whole_output(output) as folder:
             for name, text in FILES.items():
                 (folder / name).parent.mkdir(exist_ok=True)
                 (folder / name).write_text(text)
@@ -131,7 +131,7 @@ def test_a_killed_run_is_taken_up(output: Path, moment: int) -> None:
 def test_what_came_up_meanwhile_is_kept(tmp_path: Path) -> None:
     output = tmp_path / "out"
     output.mkdir()
-    with pytest.raises(InputError, match=r"b\.txt"), whole_output(output, "writing") as folder:
+    with pytest.raises(InputError, match=r"b\.txt"), whole_output(output) as folder:
         for name in ("a.txt", "b.txt"):
             (folder / name).write_text("ours")
         (output / "b.txt").write_text("theirs")
@@ -151,7 +151,7 @@ def test_a_link_in_the_output_is_not_written_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "hold",
     [
-        lambda path: whole_output(path, "writing"),
+        whole_output,
         lambda path: only_writer(path, "training"),
         lambda path: staging_folder(path, "organizing"),
     ],

@@ -149,7 +149,7 @@ def test_what_cannot_be_placed_is_refused() -> None:
 def test_a_tree_reaches_every_end_and_keeps_its_flow(seed: int, count: int) -> None:
     root = np.array([0.0, 0, 60])
     ends = np.random.default_rng(seed).uniform(-40, 40, (count, 3))
-    tree = grow_tree(root, ends, 0.5)
+    tree = grow_tree(root, ends)
     tips = {tuple(e) for e, n in zip(tree.end, tree.leaves, strict=True) if n == 1}
     assert {tuple(np.round(e, 6)) for e in ends} <= {tuple(np.round(t, 6)) for t in tips}
     starts = {tuple(root)} | {tuple(e) for e in tree.end}

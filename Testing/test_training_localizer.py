@@ -16,7 +16,7 @@ from CTLungScreeningLib.child_process import ChildProcess, module_command
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import HISTORY
-from CTLungScreeningLib.model_card import load_model, read_card
+from CTLungScreeningLib.model_card import load_model, read_card, training_folder
 from CTSliceToolsLib.dataset.conversion import LabelledSlice
 from CTSliceToolsLib.localizer.slice_batches import SliceBatches, SlicePack, pack_slices
 from CTSliceToolsLib.localizer.training import (
@@ -24,7 +24,6 @@ from CTSliceToolsLib.localizer.training import (
     TrainingResult,
     augmentation,
     train,
-    training_folder,
 )
 from CTSliceToolsLib.localizer.unlabelled import (
     RUN,

@@ -5,12 +5,13 @@ and empty cells at its end.
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
 
 from CTLungScreeningLib.errors import InputError, counted
+from CTLungScreeningLib.files import new_file
 
 _RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters of a cell that a spreadsheet reads as a formula,
@@ -105,30 +106,27 @@ def _is_number(text: str) -> bool:
     return True
 
 
-class Writer:
-    """Like `csv.writer`, with guarded cells."""
+def table_text(
+    header: Iterable[object], rows: Iterable[Iterable[object]], end: str = "\r\n"
+) -> str:
+    """Return the text of a table with guarded cells, see `guarded`.
 
-    def __init__(self, stream: TextIO, lineterminator: str = "\r\n") -> None:
-        self._writer = csv.writer(stream, lineterminator=lineterminator)
-
-    def writerow(self, row: Iterable[object]) -> None:
-        """Write one row."""
-        self._writer.writerow([guarded(value) for value in row])
-
-    def writerows(self, rows: Iterable[Iterable[object]]) -> None:
-        """Write several rows."""
-        for row in rows:
-            self.writerow(row)
+    Args:
+        header: names of the columns.
+        rows: a cell for each column; None is an empty one.
+        end: of each line.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=end)
+    writer.writerows([guarded(value) for value in row] for row in (header, *rows))
+    return text.getvalue()
 
 
-class DictWriter(csv.DictWriter):
-    """Like `csv.DictWriter`, with guarded cells."""
+def write_table(path: Path, header: Iterable[object], rows: Iterable[Iterable[object]]) -> None:
+    """Write `table_text` as a new file.
 
-    def writerow(self, row: Mapping[str, Any]) -> Any:
-        """Write one row."""
-        return super().writerow({name: guarded(value) for name, value in row.items()})
-
-    def writerows(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write several rows."""
-        for row in rows:
-            self.writerow(row)
+    Raises:
+        InputError: if there is something at `path`.
+    """
+    with new_file(path) as temporary:
+        temporary.write_text(table_text(header, rows), encoding="utf-8", newline="")

@@ -441,6 +441,23 @@ def read_object(file: Path) -> dict[str, Any]:
     return content
 
 
+def write_object(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object as a new JSON file.
+
+    Raises:
+        InputError: if there is something at `path`.
+        ValueError: if a number in it is not finite.
+    """
+    with new_file(path) as temporary:
+        temporary.write_text(json_text(content, allow_nan=False), encoding="utf-8")
+
+
+def changed_names(kept: Mapping[str, Any], content: Mapping[str, Any]) -> list[str]:
+    """Name what `content` has otherwise than an object that was read from a JSON file, sorted."""
+    wanted = json.loads(json.dumps(content))
+    return sorted(name for name in kept | wanted if kept.get(name) != wanted.get(name))
+
+
 def replace_object(
     file: Path, content: Mapping[str, Any], is_ours: Callable[[dict[str, Any]], bool]
 ) -> None:

@@ -27,6 +27,13 @@ def voxels_to_lps(image: sitk.Image, voxels: NDArray[Any]) -> NDArray[np.float64
     return matrix[:3, 3] + voxels[:, ::-1] @ matrix[:3, :3].T
 
 
+def image_like(array: NDArray[Any], grid: sitk.Image) -> sitk.Image:
+    """Return an array (z, y, x) as an image on the grid of another."""
+    image = sitk.GetImageFromArray(array)
+    image.CopyInformation(grid)
+    return image
+
+
 TOUCHING = np.ones((3, 3, 3), bool)
 """Neighbours of a voxel over faces, edges and corners."""
 
@@ -85,8 +92,8 @@ def _blank(section: NDArray[Any]) -> bool:
     return bool(section.min() == section.max())
 
 
-def onto_grid(image: sitk.Image, grid: sitk.Image, outside: float) -> sitk.Image:
-    """Resample an image to a grid, nearest neighbour, with `outside` beyond its edges.
+def onto_grid(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """Resample an image to a grid, nearest neighbour, 0 beyond its edges.
 
     Where the grid is a part of the image's own, that part is cut out, which is much faster.
     """
@@ -102,7 +109,28 @@ def onto_grid(image: sitk.Image, grid: sitk.Image, outside: float) -> sitk.Image
         part = sitk.RegionOfInterest(image, grid.GetSize(), start)
         part.CopyInformation(grid)
         return part
-    return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, outside)
+    return sitk.Resample(image, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+
+
+GRID_TOLERANCE = 0.01
+"""Largest distance, in voxels, between corresponding voxels of equal grids."""
+
+
+def grid_difference(first: sitk.Image, second: sitk.Image) -> str:
+    """Describe how the grids of two images differ; empty if they are equal."""
+    if first.GetSize() != second.GetSize():
+        sizes = (" × ".join(map(str, image.GetSize())) for image in (first, second))
+        return f"{' and '.join(sizes)} voxels"
+    apart = np.abs(_corners(first) - _corners(second)).max()
+    if apart > GRID_TOLERANCE * min(second.GetSpacing()):
+        return f"voxels up to {apart:.3g} mm apart"
+    return ""
+
+
+def _corners(image: sitk.Image) -> NDArray[np.float64]:
+    """LPS mm (8, 3) of the voxels in the corners of a grid."""
+    last = np.array(image.GetSize()) - 1
+    return voxels_to_lps(image, np.array(list(np.ndindex(2, 2, 2))) * last[::-1])
 
 
 MAX_TILT_DEGREES = 5.0
@@ -140,9 +168,7 @@ class AxialView:
         `result` lies on the grid of `image` or on a box cut out of it (`cut_out`).
         """
         if self.resampled:
-            return sitk.Resample(
-                result, self.original, sitk.Transform(), sitk.sitkNearestNeighbor, 0
-            )
+            return onto_grid(result, self.original)
         if result.GetSize() != self.image.GetSize():
             index = self.image.TransformPhysicalPointToIndex(result.GetOrigin())
             full = sitk.Image(self.image.GetSize(), result.GetPixelID())

@@ -18,13 +18,14 @@ from typing import Any
 
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import (
-    new_file,
+    changed_names,
     read_object,
     refuse_existing,
     refuse_links,
     remove_leftovers,
     replace_text,
     replaced_file,
+    write_object,
 )
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import RUN, TRAIN, ModelCard, require_new_model
@@ -165,8 +166,7 @@ def fit(
         past = _past(folder, settings)
     else:
         refuse_existing(folder, RUN_NAMES)
-        with new_file(folder / SETTINGS) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_object(folder / SETTINGS, settings)
     if past:
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -241,6 +241,11 @@ def training_notes(used: str, folder: Path, saved: Iterable[ModelCard]) -> tuple
     return (*notes, "No TensorBoard log was written: this needs tensorflow and tensorboard.")
 
 
+def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
+    """Return the epoch with the smallest validation loss, the first of equals."""
+    return min(epochs, key=lambda epoch: epoch["val_loss"])
+
+
 def require_new_training(output: Path, folder: Path, cache: str) -> None:
     """Check before a training that its model can be saved under a name.
 
@@ -285,9 +290,7 @@ def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:
         raise InputError(
             f"{folder / SETTINGS} cannot be read ({error}): start again in another folder."
         ) from error
-    wanted = json.loads(json.dumps(settings))
-    other = sorted(name for name in kept | wanted if kept.get(name) != wanted.get(name))
-    if other:
+    if other := changed_names(kept, settings):
         raise InputError(
             f"{folder} has a training with other {', '.join(other)}: use the same settings, or "
             "another folder."

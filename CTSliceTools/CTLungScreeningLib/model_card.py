@@ -221,6 +221,11 @@ def require_whole(file: Path) -> None:
         raise InputError(f"{file} cannot be read as a Keras model: it is damaged, get it again.")
 
 
+def training_folder(output: Path) -> Path:
+    """Name the folder of a training, beside its model."""
+    return output.with_name(f"{output.stem}-training")
+
+
 def require_new_model(model_file: Path) -> None:
     """Check before a training that its model can be saved under a name.
 

@@ -46,7 +46,7 @@ def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_output(output: Path, doing: str) -> Iterator[Path]:
+def whole_output(output: Path) -> Iterator[Path]:
     """Yield an empty folder; what is in it at the end comes into `output` as a whole.
 
     The folder lies in a private one beside `output`, or inside it if it exists already. If
@@ -55,7 +55,6 @@ def whole_output(output: Path, doing: str) -> Iterator[Path]:
 
     Args:
         output: new, or a folder that has nothing of the same names.
-        doing: what is done there, one word such as "writing", for the message.
 
     Raises:
         InputError: if `output` is a file or a broken link, if another run writes there, or if
@@ -68,7 +67,7 @@ def whole_output(output: Path, doing: str) -> Iterator[Path]:
         if os.path.lexists(output):
             raise InputError(f"{output} is a file: name a folder for the results.")
         place, name = output.parent, output.name
-    with made_folder(place), _locked_by(_lock_file(place.resolve(), name), output, doing):
+    with made_folder(place), _locked_by(_lock_file(place.resolve(), name), output, "writing"):
         place = place.resolve()
         for leftover in private_folders(place, name):
             take_back(_targets(leftover / _CONTENT, output))

@@ -15,11 +15,6 @@ from CTSliceToolsLib.commands.localizer import align, evaluate, match, predict, 
 app = new_app("CT slices: organize DICOM files and locate slices in the body.")
 
 
-@app.callback()
-def _commands() -> None:
-    """CT slices: organize DICOM files and locate slices in the body."""
-
-
 @app.command()
 def series(
     folder: Annotated[Path, typer.Argument(help="Folder with DICOM files, in any nesting.")],

@@ -23,7 +23,6 @@ from LungNoduleSegLib.commands.batch import batch, export_dicom, report, unpack
 from LungNoduleSegLib.commands.evaluate import check
 from LungNoduleSegLib.commands.risk import FactsOption, growth, risk
 from LungNoduleSegLib.commands.training import (
-    MODELS_SUMMARY,
     export_arrays,
     models,
     prepare_lidc,
@@ -32,14 +31,7 @@ from LungNoduleSegLib.commands.training import (
 )
 from LungNoduleSegLib.options import DEFAULT_MODEL, OutputOptions, RunOptions
 
-SUMMARY = "Lungs and nodules in chest CT. Research use only, not a medical device."
-
-app = new_app(SUMMARY)
-
-
-@app.callback()
-def _commands() -> None:
-    """Lungs and nodules in chest CT. Research use only, not a medical device."""
+app = new_app("Lungs and nodules in chest CT. Research use only, not a medical device.")
 
 
 @app.command()
@@ -165,8 +157,8 @@ app.command()(report)
 app.command()(export_dicom)
 app.command()(unpack)
 app.command()(train)
-app.add_typer(evaluate.app, name="evaluate", help=evaluate.SUMMARY)
-app.add_typer(models, name="models", help=MODELS_SUMMARY)
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(models, name="models")
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import math
 import os
 import re
@@ -326,8 +325,5 @@ def _rows_of(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 def _replace(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
     """Replace a table atomically."""
-    text = io.StringIO()
-    writer = csv_files.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    replace_text(path, text.getvalue())
+    cells = ([row[name] for name in columns] for row in rows)
+    replace_text(path, csv_files.table_text(columns, cells))

@@ -16,9 +16,9 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.volume_files import volume_stem
 from LungNoduleSegLib.detectors.detection import Detection, Detector
-from LungNoduleSegLib.lungs.labels import cut_lungs, implausible
+from LungNoduleSegLib.lungs.labels import LungMethod, cut_lungs, implausible
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
-from LungNoduleSegLib.lungs.segmentation import LungMethod, read_lungs, segment_lungs
+from LungNoduleSegLib.lungs.segmentation import read_lungs, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules, with_lobes
 from LungNoduleSegLib.nodules.measures import cut_off
 
@@ -131,7 +131,7 @@ def analyse(
                 raise InputError(f"{scan.source}: {error}") from None
         cut = cut_lungs(lungs)
         lungs, hu = crop_to(lungs, axial)
-        lobes = None if lobes is None else onto_grid(lobes, lungs, 0)
+        lobes = None if lobes is None else onto_grid(lobes, lungs)
     with timing.stage("Nodules", progress):
         found = Detection.of(detector.detect(hu, lungs, progress), hu, lungs)
     with timing.stage("Measures", progress):

@@ -16,16 +16,16 @@ from CTLungScreeningLib.engine import PACKAGES as ENGINES
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
-from CTLungScreeningLib.geometry import AxialView, imaged_slices
+from CTLungScreeningLib.geometry import AxialView, imaged_slices, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal
 from CTLungScreeningLib.reading.ct_reading import IN_MEMORY, IndexedScan, as_scan
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.detectors.models import open_detector
+from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.lungs.programs import require_method
 from LungNoduleSegLib.lungs.segmentation import (
-    LungMethod,
     lungs_from,
     require_labels,
     segment_lungs,
@@ -123,7 +123,7 @@ class SegmentedScan:
         """
         output, wanted = Path(output), OutputOptions(**files)
         _check_output(output, scene is not None, wanted)
-        with in_terminal(progress) as report, whole_output(output, "writing") as folder:
+        with in_terminal(progress) as report, whole_output(output) as folder:
             self._write(folder, report, wanted, clinical_data, scene)
 
     def _write(
@@ -228,7 +228,7 @@ class NoduleSegmenter:
                 "numbers before the run: use data of the patient and of all nodules here, and of "
                 "single nodules with `risk`."
             )
-        with in_terminal(progress) as report, whole_output(output, "writing") as folder:
+        with in_terminal(progress) as report, whole_output(output) as folder:
             found = self._apply(ct, series, report, wanted.dicom)
             found._write(folder, report, wanted, clinical_data, scene)
         return found
@@ -306,7 +306,7 @@ def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
             f"{source} has the value {wrong[0]:g}: number the nodules from 1 to {_HIGHEST_LABEL}."
         )
     whole = sitk.Cast(labels, sitk.sitkUInt16)
-    found = sitk.Resample(whole, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    found = onto_grid(whole, grid)
     lost = np.setdiff1d(values, sitk.GetArrayViewFromImage(found))
     if len(lost):
         raise InputError(

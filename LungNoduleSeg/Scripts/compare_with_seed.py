@@ -40,7 +40,8 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from LungNoduleSegLib.evaluation.dice import evaluate_dice
 from LungNoduleSegLib.evaluation.luna_files import DIAMETER, Places, write_places
 from LungNoduleSegLib.evaluation.synthetic_lesions import evaluate_synthetic_lesions
-from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.labels import LungMethod
+from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.network.patches import find_sites, insert_random_lesions
 from LungNoduleSegLib.network.unet import build_unet, dice_loss
 from LungNoduleSegLib.nodules.finding import NoduleRules

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.files import new_file
-from CTLungScreeningLib.geometry import AxialView, crop_to
+from CTLungScreeningLib.geometry import AxialView, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU, DENSE_HU
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
 from LungNoduleSegLib.network.transplants import NoduleCube, read_cubes
@@ -196,7 +196,7 @@ def _read_scan(data: Path, name: str) -> TrainingScan:
         nodules = _mark_nodules(hu, lungs, name)
     elif name in OUTLINED:
         outlines = sitk.ReadImage(data / OUTLINED[name])
-        nodules = sitk.Resample(outlines, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        nodules = onto_grid(outlines, hu)
         nodules = sitk.Cast(nodules, sitk.sitkUInt8)
     return training_scan(name, hu, lungs, nodules, doubtful=_mark_doubtful(data, hu, name))
 

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CTLungScreeningLib.files import refuse_existing
-from CTLungScreeningLib.geometry import crop_to
+from CTLungScreeningLib.geometry import crop_to, image_like
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.lesions import insert_lesion, random_lesion
 from LungNoduleSegLib.nodules.measures import measure_labels
@@ -73,9 +73,7 @@ def patient(lungs: Chest, rng: np.random.Generator) -> Features:
         lesion = random_lesion(rng, place, kind, float(diameter))
         inserted = insert_lesion(hu, lungs.hu, lesion, 0.8, inside)
         labels[inserted.box][inserted.mask] = number
-    label_image, hu_image = sitk.GetImageFromArray(labels), sitk.GetImageFromArray(hu)
-    for image in (label_image, hu_image):
-        image.CopyInformation(lungs.hu)
+    label_image, hu_image = image_like(labels, lungs.hu), image_like(hu, lungs.hu)
     rows = measure_labels(label_image, hu_image, lungs.lungs, None, lungs.hu)
     return scan_features(label_image, nodule_features(label_image, rows, lungs.lungs).values())
 

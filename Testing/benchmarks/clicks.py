@@ -93,7 +93,7 @@ options = parser.parse_args()
 
 view = AxialView.of(read_ct(options.data / SCAN).image, AIR_HU).image
 lungs, hu = crop_to(segment_lungs(view), view)
-own = sitk.ConnectedComponent(onto_grid(sitk.ReadImage(options.data / NODULES), hu, 0) > 0)
+own = sitk.ConnectedComponent(onto_grid(sitk.ReadImage(options.data / NODULES), hu) > 0)
 rng = np.random.default_rng(1)
 labels = sitk.GetArrayFromImage(own)
 boxes = enumerate(ndimage.find_objects(labels), 1)

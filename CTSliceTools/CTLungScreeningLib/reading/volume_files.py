@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import image_like
 from CTLungScreeningLib.reading.ct_scan import check_geometry, check_hu
 from CTLungScreeningLib.reading.slice_stack import MIN_SLICES
 from CTLungScreeningLib.reading.volume_headers import VolumeHeader, orthonormal, read_header
@@ -87,9 +88,7 @@ def to_hu(image: sitk.Image, name: str) -> tuple[sitk.Image, tuple[str, ...]]:
     direction = np.reshape(image.GetDirection(), (3, 3))
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
         raise InputError(f"{name} has axes that are not perpendicular: resample it first.")
-    result = sitk.GetImageFromArray(hu)
-    result.CopyInformation(image)
-    return result, (*notes, *more)
+    return image_like(hu, image), (*notes, *more)
 
 
 def _hu(name: str, values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:

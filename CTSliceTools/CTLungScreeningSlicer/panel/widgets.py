@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ def _path(chosen: str) -> Path | None:
     return Path(chosen) if chosen else None
 
 
+def on_click(button: Any, action: Callable[[], object]) -> None:
+    """Make a button call an action, without what its signal passes."""
+    button.clicked.connect(partial(_call, action))
+
+
+def _call(action: Callable[[], object], *_arguments: Any) -> None:
+    action()
+
+
 def offer_folder(button: Any, field: Any) -> None:
     """Make a button ask for a folder for a line, starting at the line's own or grey one."""
     _offer(button, field, lambda: choose_folder(_("Folder"), field.text or field.placeholderText))
@@ -83,12 +93,13 @@ def offer_file(button: Any, field: Any, title: str, filters: str) -> None:
     _offer(button, field, lambda: choose_file(title, filters))
 
 
-def offer_new_file(button: Any, field: Any, title: str, filters: str, suffix: str) -> None:
-    """Make a button ask for a file to write; one without a suffix gets `suffix`."""
+def offer_new_model(button: Any, field: Any) -> None:
+    """Make a button ask for the file of a model to write."""
+    title, filters = _("New model"), _("Keras models (*.keras)")
     _offer(
         button,
         field,
-        lambda: choose_new_file(title, field.text or field.placeholderText, filters, suffix),
+        lambda: choose_new_file(title, field.text or field.placeholderText, filters, ".keras"),
     )
 
 

@@ -19,7 +19,7 @@ from CTLungScreeningLib.command_line import (
 )
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError, counted
-from CTLungScreeningLib.files import refuse_existing
+from CTLungScreeningLib.files import refuse_existing, write_object
 from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
 from CTSliceToolsLib.landmarks import describe_location
 from CTSliceToolsLib.options import LocalizerTrainingPlan
@@ -304,7 +304,7 @@ def match(
         matches = matching.match_slices(here, level, tolerance)
         record = results.match_record(here, level, matches) | about
         if output is not None:
-            results.write_json(output, record)
+            write_object(output, record)
         report.emit(record, "\n".join(_table(level, matches)), notes)
 
 
@@ -323,7 +323,7 @@ def align(
     """
     with shown(progress) as report:
         from CTLungScreeningLib.reading.ct_reading import read_ct  # noqa: PLC0415
-        from CTSliceToolsLib.localizer import matching, results  # noqa: PLC0415 - slow to import
+        from CTSliceToolsLib.localizer import matching  # noqa: PLC0415 - slow to import
 
         _check_effects(model, (scan, "", None), (like, "", None))
         refuse_existing(output.parent, [output.name])
@@ -340,7 +340,7 @@ def align(
             "scans": [str(here.source), str(there.source)],
             "levels": [{"z_mm": float(z), "like_z_mm": float(other)} for z, other in levels],
         }
-        results.write_json(output, record)
+        write_object(output, record)
         lines = [f"{'z (mm)':>10}{'other (mm)':>12}"]
         lines += [f"{z:>10.1f}{other:>12.1f}" for z, other in levels]
         if found is None:

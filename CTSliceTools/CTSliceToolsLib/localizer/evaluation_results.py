@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.staging import whole_output
 from CTSliceToolsLib.localizer.evaluation import (
     TOLERANCES,
@@ -44,7 +44,7 @@ def write_results(folder: Path, evaluations: Sequence[Evaluation]) -> None:
         InputError: if a file is there.
     """
     require_new(folder)
-    with whole_output(folder, "writing") as whole:
+    with whole_output(folder) as whole:
         rows = (
             summary_rows(evaluations),
             _each(evaluations, _range_rows),
@@ -158,11 +158,8 @@ def _write(file: Path, rows: Iterable[Row]) -> None:
     listed = list(rows)
     if not listed:
         return
-    with new_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        table = csv_files.DictWriter(stream, list(listed[0]))
-        table.writeheader()
-        for row in listed:
-            table.writerow({name: _rounded(value) for name, value in row.items()})
+    cells = ([_rounded(row[name]) for name in listed[0]] for row in listed)
+    csv_files.write_table(file, listed[0], cells)
 
 
 def _rounded(value: object) -> object:

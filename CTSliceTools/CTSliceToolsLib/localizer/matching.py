@@ -29,6 +29,7 @@ from CTSliceToolsLib.localizer.prediction import (
     SliceLocation,
     predict_locations,
 )
+from CTSliceToolsLib.localizer.scan_fit import TWO_SIDED_95
 
 if TYPE_CHECKING:
     from CTSliceToolsLib.localizer.prediction import ScanPrediction
@@ -187,8 +188,6 @@ _FIT_SD_MM = 15.0
 Fits with anchors are more certain than this, and than the curves, and are not changed.
 """
 
-_TWO_SIDED_95 = 1.96
-
 _PART_MM = 40.0
 _PART_SD_MM = 6.0
 """Parts of this length may be shifted by so much against their neighbours: breath, posture."""
@@ -214,7 +213,7 @@ def align_scans(scan: "ScanPrediction", other: "ScanPrediction") -> ScanAlignmen
     rigid = other_z + np.median(by_fits - other_z)
     spacing = float(np.mean(np.diff(other_z)))
     uncertain = scan.fit.uncertainty_at(by_fits), other.fit.uncertainty_at(other_z)
-    if 0 < np.median(np.hypot(*uncertain)) / _TWO_SIDED_95 < _FIT_SD_MM:
+    if 0 < np.median(np.hypot(*uncertain)) / TWO_SIDED_95 < _FIT_SD_MM:
         return ScanAlignment(by_fits, other_z)
     shifts = np.arange(-3 * _FIT_SD_MM, 3 * _FIT_SD_MM + 1)
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from CTLungScreeningLib.colours import BLUE, COLOURS, VERMILION
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.plots import plain_text
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
@@ -21,9 +22,6 @@ from CTSliceToolsLib.localizer.evaluation import (
     ranges,
 )
 from CTSliceToolsLib.localizer.prediction import ScanPrediction
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Colours of the models, distinguishable by the colour-blind (Okabe and Ito, 2008)."""
 
 RANGES, SCATTER, LANDMARKS, TOLERANCES = "ranges.png", "scatter.png", "landmarks.png", "within.png"
 EVALUATION_PLOTS = (RANGES, SCATTER, LANDMARKS, TOLERANCES)
@@ -194,8 +192,8 @@ def _plot_scatter(path: Path, evaluations: Sequence[Evaluation]) -> None:
     _save(figure, path)
 
 
-def _shortened(name: str, length: int = 40) -> str:
-    return name if len(name) <= length else f"…{name[1 - length :]}"
+def _shortened(name: str) -> str:
+    return name if len(name) <= 40 else f"…{name[-39:]}"
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -203,7 +201,7 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-RAW, FIT, LANDMARK = "#8c8c8c", "#0072b2", "#d55e00"
+RAW, FIT, LANDMARK = "#8c8c8c", BLUE, VERMILION
 
 
 @plain_text()

@@ -16,7 +16,6 @@ from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import (
     json_text,
-    new_file,
     new_files,
     parse_json,
     refuse_existing,
@@ -92,10 +91,8 @@ def write_prediction(output: Path, prediction: ScanPrediction, plot: bool = True
     with new_files(*result_files(output, plot)) as temporaries:
         for file, temporary in temporaries.items():
             if file.suffix == ".csv":
-                with temporary.open("w", encoding="utf-8", newline="") as stream:
-                    writer = csv_files.DictWriter(stream, COLUMNS)
-                    writer.writeheader()
-                    writer.writerows(record["slices"])
+                rows = ([one[name] for name in COLUMNS] for one in record["slices"])
+                csv_files.write_table(temporary, COLUMNS, rows)
             elif file.suffix == ".png":
                 from CTSliceToolsLib.localizer.plots import (  # noqa: PLC0415
                     plot_prediction,
@@ -251,16 +248,6 @@ def read_alignment(file: Path) -> ScanAlignment | None:
             "align wrote."
         ) from error
     return ScanAlignment(*pairs.T) if len(pairs) else None
-
-
-def write_json(output: Path, record: dict[str, Any]) -> None:
-    """Write a record as a new JSON file.
-
-    Raises:
-        InputError: if `output` exists.
-    """
-    with new_file(output) as temporary:
-        temporary.write_text(json_text(record, allow_nan=False), encoding="utf-8")
 
 
 def _scan_folder(prediction: ScanPrediction) -> tuple[Path, Path]:

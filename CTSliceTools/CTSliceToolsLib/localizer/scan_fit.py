@@ -76,7 +76,7 @@ _WIDTHS = (16.0, 8.0, 4.0, *(3.0,) * 4)
 """Scale of the loss of anchors, in their standard deviations; far outliers are ignored.
 Weights are found anew at each."""
 
-_TWO_SIDED_95 = 1.96
+TWO_SIDED_95 = 1.96
 """Standard deviations on either side that hold 95 % of a normal distribution."""
 
 _LEAST_TRUST = 0.25
@@ -151,7 +151,7 @@ def fit_scan(z_mm: Floats, raw: Floats, anchors: Sequence[Anchor] = ()) -> ScanF
     trusted = int(np.count_nonzero(solution.trust > _LEAST_TRUST))
     strange = tuple(_strange(z, raw, residual, trusted))
     warnings = tuple(_warnings(z, anchors, solution, residual, trusted))
-    uncertainty = np.full_like(heights, ANYWHERE_MM) if strange else _TWO_SIDED_95 * solution.sd_mm
+    uncertainty = np.full_like(heights, ANYWHERE_MM) if strange else TWO_SIDED_95 * solution.sd_mm
     return ScanFit(heights, residual, strange or warnings, uncertainty)
 
 

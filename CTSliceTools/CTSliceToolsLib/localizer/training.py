@@ -13,13 +13,14 @@ from CTLungScreeningLib.keras_training import (
     SETTINGS,
     Epoch,
     TrainingResult,
+    best_epoch,
     fit,
     hardware,
     remove_intermediate,
     require_new_training,
     training_notes,
 )
-from CTLungScreeningLib.model_card import ModelCard, save_model
+from CTLungScreeningLib.model_card import ModelCard, save_model, training_folder
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import only_writer
 from CTSliceToolsLib.dataset.conversion import Part, partition_files
@@ -51,11 +52,6 @@ _PARTS = (Part.TRAINING, Part.VALIDATION)
 CURVES = "curves.png"
 _SLICES = "slices"
 """Folder of the packs, within that of the training."""
-
-
-def training_folder(output: Path) -> Path:
-    """Name the folder of a training, beside its model."""
-    return output.with_name(f"{output.stem}-training")
 
 
 def augmentation(seed: int) -> list[keras.layers.Layer]:
@@ -203,11 +199,6 @@ def _run_stages(
             localizer.set_weights(before)
         epochs += tuned
     return epochs
-
-
-def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
-    """Return the epoch with the smallest validation loss, the first of equals."""
-    return min(epochs, key=lambda epoch: epoch["val_loss"])
 
 
 def _with_augmentation(

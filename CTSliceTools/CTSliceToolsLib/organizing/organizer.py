@@ -1,7 +1,6 @@
 """Sort DICOM files into folders by patient, study and series, and say what was done."""
 
 import hashlib
-import io
 import os
 import time
 import warnings
@@ -101,11 +100,9 @@ def write_left_out(rows: Iterable[tuple[Path, LeftOut]], destination: Path) -> P
     Returns:
         `left-out.csv` in `destination`, or with the first number that is free.
     """
-    text = io.StringIO()
-    writer = csv_files.Writer(text, lineterminator="\n")
-    writer.writerow(("path", "reason"))
-    writer.writerows((path, left_out.reason) for path, left_out in sorted(rows, key=_by_path))
-    content = text.getvalue().encode("utf-8", "backslashreplace")
+    lines = ((path, left_out.reason) for path, left_out in sorted(rows, key=_by_path))
+    text = csv_files.table_text(("path", "reason"), lines, "\n")
+    content = text.encode("utf-8", "backslashreplace")
     for number in count(1):
         path = destination / ("left-out.csv" if number == 1 else f"left-out-{number}.csv")
         if not path.is_symlink() and path.is_file() and path.read_bytes() == content:

@@ -27,6 +27,7 @@ from CTLungScreeningSlicer.panel.widgets import (
     choose_file,
     choose_new_file,
     fit_height,
+    on_click,
     show_text,
     shown_errors,
 )
@@ -215,7 +216,7 @@ class AnnotateSection(Section):
             (ui.loadButton, self._ask_and_load),
             (ui.saveButton, self._ask_and_save),
         ):
-            button.clicked.connect(partial(_call, action))
+            on_click(button, action)
         ui.landmarkTable.itemSelectionChanged.connect(self._enable_buttons)
         self.refresh()
 
@@ -426,8 +427,3 @@ class AnnotateSection(Section):
         if file is not None:
             with shown_errors():
                 self.save(file)
-
-
-def _call(action: Callable[[], object], *_arguments: Any) -> None:
-    """Call an action without what a button's signal passes."""
-    action()

@@ -19,7 +19,7 @@ from CTLungScreeningSlicer.panel.widgets import (
     PictureWindow,
     offer_file,
     offer_folder,
-    offer_new_file,
+    offer_new_model,
 )
 from CTSliceToolsLib.options import (
     LocalizerTrainingPlan,
@@ -27,6 +27,7 @@ from CTSliceToolsLib.options import (
     PartitionOptions,
     Transfer,
 )
+from CTSliceToolsSlicer.panel.localize_section import TITLE
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
 
 
@@ -221,9 +222,6 @@ _TEXTS = {
 }
 
 
-TITLE = "CT Slice Tools"
-
-
 class TrainingSection(StepsSection):
     """The six steps from DICOM files to an evaluated localizer.
 
@@ -259,8 +257,7 @@ class TrainingSection(StepsSection):
             offer_folder(button, field)
         weights = _("Weights (*.keras *.h5)")
         offer_file(ui.weightsBrowse, ui.weightsFile, _("Weights"), weights)
-        models = _("Keras models (*.keras)")
-        offer_new_file(ui.newModelBrowse, ui.newModelFile, _("New model"), models, ".keras")
+        offer_new_model(ui.newModelBrowse, ui.newModelFile)
         ui.picturesButton.clicked.connect(self.show_pictures)
         self.refresh()
 

@@ -1,6 +1,5 @@
 """Run a batch on Dask workers of this machine or of a cluster, or without Dask."""
 
-import json
 import logging
 import os
 import queue
@@ -16,7 +15,7 @@ from uuid import uuid4
 from CTLungScreeningLib import software_versions
 from CTLungScreeningLib.engine import THREADS
 from CTLungScreeningLib.errors import InputError, counted
-from CTLungScreeningLib.files import FolderNames, new_file, parse_json, refuse_links
+from CTLungScreeningLib.files import FolderNames, parse_json, refuse_links, write_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import staging_folder
 from CTLungScreeningLib.workers import without_main_module
@@ -316,8 +315,7 @@ def _record(source: Path, options: RunOptions) -> dict[str, Any]:
 def _require_same(file: Path, record: dict[str, Any]) -> None:
     """Write the batch's record, or refuse to continue another batch."""
     if not file.exists():
-        with new_file(file) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_object(file, record)
         return
     try:
         before = parse_json(file.read_bytes())

@@ -1,7 +1,6 @@
 """The work on one scan of a batch, and its row in the table of results."""
 
 import csv
-import io
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +11,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
-from CTLungScreeningLib.files import make_folders, parse_json, refuse_links, replace_text
+from CTLungScreeningLib.files import make_folders, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.batch.cases import Case
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
@@ -134,11 +133,8 @@ def write_table(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     Raises:
         InputError: if it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv_files.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    replace_text(path, text.getvalue())
+    cells = ([row[name] for name in COLUMNS] for row in rows)
+    replace_text(path, csv_files.table_text(COLUMNS, cells, "\n"))
 
 
 def _text(value: str | float | None) -> str:
@@ -241,7 +237,7 @@ def _run(job: Job, clinical_data: ClinicalData, progress: ProgressCallback) -> N
 
 def _row(job: Job, clinical_data: ClinicalData) -> ScanRow:
     """Make the row from the files of a run."""
-    record = _record(job.folder / RECORD)
+    record = read_record(job.folder / RECORD)
     lungs, _, nodules = read_findings(job.folder)
     volumes = [nodule.volume_mm3 for nodule in nodules]
     lung_ml = lung_volumes_ml(lungs)
@@ -261,13 +257,6 @@ def _row(job: Job, clinical_data: ClinicalData) -> ScanRow:
         **{name: series.get(name, "") for name in identifiers},
         **_risk(nodules, lungs, clinical_data, job),
     )
-
-
-def _record(file: Path) -> dict[str, Any]:
-    try:
-        return parse_json(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is not the record of a run: move its folder away.") from error
 
 
 def _risk(

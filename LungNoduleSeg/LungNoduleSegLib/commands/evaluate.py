@@ -13,6 +13,7 @@ from CTLungScreeningLib.command_line import (
     with_options,
 )
 from CTLungScreeningLib.errors import counted
+from CTLungScreeningLib.files import new_files, require_new_files, write_object
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.options import (
     DEFAULT_MODEL,
@@ -63,7 +64,6 @@ def detection(
     annotations.csv --excluded annotations_excluded.csv --seriesuids seriesuids.csv --json out.json`
     """
     with shown(progress) as report:
-        from CTLungScreeningLib.files import new_files, require_new_files  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import detection as scoring  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import subgroups  # noqa: PLC0415
         from LungNoduleSegLib.evaluation.luna_files import read_challenge  # noqa: PLC0415
@@ -86,7 +86,7 @@ def detection(
         report("Scoring", 1, 1)
         with new_files(*outputs) as whole:
             if json_file is not None:
-                scoring.write_json(whole[json_file], figures)
+                write_object(whole[json_file], figures)
             if curve is not None:
                 scoring.write_curve(whole[curve], score)
             if nodules is not None:
@@ -131,7 +131,6 @@ def dice(
     Example: `lung-nodule-seg evaluate dice ~/results/chest truth.nrrd --json dice.json`
     """
     with shown(progress) as report:
-        from CTLungScreeningLib.files import new_files, require_new_files  # noqa: PLC0415
         from LungNoduleSegLib.evaluation import dice as masks  # noqa: PLC0415
 
         outputs = [path for path in (json_file, csv_file) if path is not None]
@@ -139,7 +138,7 @@ def dice(
         scans = masks.evaluate_dice(predicted, truth, options.resample, report)
         with new_files(*outputs) as whole:
             if json_file is not None:
-                masks.write_json(whole[json_file], scans)
+                write_object(whole[json_file], masks.summary(scans))
             if csv_file is not None:
                 masks.write_csv(whole[csv_file], scans)
         report.emit(masks.summary(scans), masks.to_text(scans))
@@ -219,16 +218,7 @@ def synthetic(
         )
 
 
-SUMMARY = "Evaluate findings and masks against a reference."
-
-app = new_app(SUMMARY)
-
-
-@app.callback()
-def _commands() -> None:
-    """Evaluate findings and masks against a reference."""
-
-
+app = new_app("Evaluate findings and masks against a reference.")
 app.command()(dice)
 app.command()(lungs)
 app.command()(detection)

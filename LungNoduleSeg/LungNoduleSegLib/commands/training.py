@@ -167,9 +167,10 @@ def train(
         )
 
 
-MODELS_SUMMARY = "Models that find nodules: list, add, check, remove or convert them."
-
-models = typer.Typer(no_args_is_help=True)
+models = typer.Typer(
+    help="Models that find nodules: list, add, check, remove or convert them.",
+    no_args_is_help=True,
+)
 
 NameArgument = Annotated[str, typer.Argument(help="A name listed by `list`.")]
 

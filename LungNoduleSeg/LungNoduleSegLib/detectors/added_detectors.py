@@ -16,6 +16,7 @@ from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.child_process import ChildError, program_command, run_command
 from CTLungScreeningLib.engine import Device, OnnxNetwork, takes
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import image_like, onto_grid
 from CTLungScreeningLib.model_card import RUN, ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
@@ -150,14 +151,9 @@ class OnnxDetector(Detector):
         )
         array = np.clip(sitk.GetArrayFromImage(image), low, high)
         array = (array - low) / (high - low) * (last - first) + first
-        inside = sitk.Resample(
-            sitk.Cast(lungs > 0, sitk.sitkUInt8), grid, sitk.Transform(), sitk.sitkNearestNeighbor
-        )
-        found = sitk.GetImageFromArray(
-            self._over_patches(array, sitk.GetArrayViewFromImage(inside) > 0, progress)
-        )
-        found.CopyInformation(grid)
-        return found
+        inside = onto_grid(sitk.Cast(lungs > 0, sitk.sitkUInt8), grid)
+        found = self._over_patches(array, sitk.GetArrayViewFromImage(inside) > 0, progress)
+        return image_like(found, grid)
 
     def _over_patches(
         self,

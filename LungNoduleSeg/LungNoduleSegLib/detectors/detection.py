@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import image_like, onto_grid
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.nodules.region_growing import grow_nodule
@@ -107,7 +108,7 @@ class Detection:
         if "float" in answer.GetPixelIDTypeAsString():
             return cls(_probabilities(answer, hu))
         whole = sitk.Cast(answer, sitk.sitkUInt32)
-        labels = sitk.Resample(whole, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        labels = onto_grid(whole, hu)
         return cls(sitk.Cast(labels > 0, sitk.sitkFloat32), labels)
 
     @classmethod
@@ -130,10 +131,7 @@ class Detection:
             free = voxels & (numbers[box] == 0)
             numbers[box][free] = number
             probability[box][free] = mark.probability
-        images = [sitk.GetImageFromArray(one) for one in (probability, numbers)]
-        for image in images:
-            image.CopyInformation(hu)
-        return cls(images[0], images[1], tuple(notes))
+        return cls(image_like(probability, hu), image_like(numbers, hu), tuple(notes))
 
 
 def _probabilities(image: sitk.Image, grid: sitk.Image) -> sitk.Image:

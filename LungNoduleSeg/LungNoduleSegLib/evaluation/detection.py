@@ -1,7 +1,6 @@
 """Detection scores as in the LUNA16 challenge."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -236,17 +235,6 @@ def true_nodules(
     )
 
 
-def write_json(path: Path, figures: Mapping[str, Any]) -> None:
-    """Write scores, such as `DetectionScore.to_dict`; a number that is none is refused.
-
-    Raises:
-        InputError: if `path` exists.
-    """
-    with new_file(path) as temporary:
-        text = json.dumps(figures, indent=2, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
 def write_curve(path: Path, score: DetectionScore) -> None:
     """Write sensitivity, threshold and confidence limits along `GRID` as CSV.
 
@@ -271,18 +259,17 @@ def write_nodules(path: Path, score: DetectionScore, truth: Truth) -> None:
     Raises:
         InputError: if `path` exists.
     """
-    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv_files.Writer(stream)
-        writer.writerow([SERIES, *POSITION, DIAMETER, PROBABILITY])
+    rows = (
+        (series, *position, diameter, probability if np.isfinite(probability) else "")
         for series, position, diameter, probability in zip(
             truth.nodules.series.tolist(),
             truth.nodules.position.tolist(),
             truth.nodules.value.tolist(),
             score.matching.nodule_probability.tolist(),
             strict=True,
-        ):
-            found = probability if np.isfinite(probability) else ""
-            writer.writerow([series, *position, diameter, found])
+        )
+    )
+    csv_files.write_table(path, (SERIES, *POSITION, DIAMETER, PROBABILITY), rows)
 
 
 def _rows_by_scan(series: NDArray[np.str_], scans: Sequence[str]) -> list[NDArray[np.intp]]:

@@ -1,6 +1,5 @@
 """Dice coefficients of masks by slice, scan and nodule, and of lungs."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file, refuse_existing
-from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.geometry import AxialView, image_like
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
@@ -87,17 +86,15 @@ class ScanDice:
     false_positives: int
 
 
-def slice_dice(
-    truth: NDArray[np.generic], predicted: NDArray[np.generic], smooth: float = SMOOTH
-) -> NDArray[np.float64]:
+def slice_dice(truth: NDArray[np.generic], predicted: NDArray[np.generic]) -> NDArray[np.float64]:
     """The tutorial's coefficient of each slice of two stacks (n, rows, columns), 0…1.
 
     Probabilities are not thresholded, as in the tutorial's evaluation.
     """
     return np.array(
         [
-            (2 * np.sum(true * found, dtype=float) + smooth)
-            / (np.sum(true, dtype=float) + np.sum(found, dtype=float) + smooth)
+            (2 * np.sum(true * found, dtype=float) + SMOOTH)
+            / (np.sum(true, dtype=float) + np.sum(found, dtype=float) + SMOOTH)
             for true, found in zip(truth, predicted, strict=True)
         ]
     )
@@ -235,10 +232,9 @@ def compare_lungs(
         side: _dice(mine == label, theirs == label)
         for side, label in (("right", RIGHT_LUNG), ("left", LEFT_LUNG))
     }
-    apart = sitk.GetImageFromArray(
-        (((mine > 0) & (theirs == 0)) + 2 * ((mine == 0) & (theirs > 0))).astype(np.uint8)
+    apart = image_like(
+        (((mine > 0) & (theirs == 0)) + 2 * ((mine == 0) & (theirs > 0))).astype(np.uint8), own
     )
-    apart.CopyInformation(own)
     if differences is not None:
         with new_file(differences) as temporary:
             write_image(view.restore(apart), temporary)
@@ -340,31 +336,20 @@ def to_text(scans: Sequence[ScanDice]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: Path, scans: Sequence[ScanDice]) -> None:
-    """Write `summary`.
-
-    Raises:
-        InputError: if `path` exists.
-    """
-    with new_file(path) as temporary:
-        text = json.dumps(summary(scans), indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
 def write_csv(path: Path, scans: Iterable[ScanDice]) -> None:
     """Write all coefficients as CSV.
 
     Raises:
         InputError: if `path` exists.
     """
-    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv_files.Writer(stream)
-        writer.writerow(["name", "level", "number", "true_mm3", "predicted_mm3", "dice"])
-        for scan in scans:
-            whole = (scan.scan,) if scan.scan else ()
-            for one in (*whole, *scan.nodules, *scan.slices, *scan.false_slices):
-                numbers = (f"{value:.6g}" for value in (one.truth, one.predicted, one.dice))
-                writer.writerow([scan.name, one.level, one.number, *numbers])
+    rows: list[tuple[object, ...]] = []
+    for scan in scans:
+        whole = (scan.scan,) if scan.scan else ()
+        for one in (*whole, *scan.nodules, *scan.slices, *scan.false_slices):
+            numbers = (f"{value:.6g}" for value in (one.truth, one.predicted, one.dice))
+            rows.append((scan.name, one.level, one.number, *numbers))
+    header = ("name", "level", "number", "true_mm3", "predicted_mm3", "dice")
+    csv_files.write_table(path, header, rows)
 
 
 def _shown(value: float | None) -> str:

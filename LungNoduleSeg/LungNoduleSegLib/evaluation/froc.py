@@ -107,7 +107,7 @@ def froc_curve(marks: Marks) -> FrocCurve:
     return FrocCurve(*ranked.curve(once), threshold)
 
 
-def bootstrap_band(marks: Marks, resamples: int = 1000, seed: int = 0) -> Band | None:
+def bootstrap_band(marks: Marks, resamples: int, seed: int) -> Band | None:
     """Bootstrap the sensitivity over scans; without resamples with nodules there is no band."""
     ranked = _Ranked.of(marks)
     scans = len(marks.nodules)

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.geometry import Box, grown, in_crop, voxels_to_lps
+from CTLungScreeningLib.geometry import Box, grown, image_like, in_crop, voxels_to_lps
 from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, place_of
 from LungNoduleSegLib.lesions import (
     PSF_MM,
@@ -157,7 +157,7 @@ def insert_synthetic_lesions(
                     placed.append(_placed(*made, where, array, inside, hu))
                     taken.append((np.array(lesion.centre), lesion.diameter_mm / 2))
                     break
-    return _image(array, hu), tuple(placed)
+    return image_like(array, hu), tuple(placed)
 
 
 def insert_real_nodules(
@@ -190,7 +190,7 @@ def insert_real_nodules(
                 placed.append(_placed(*made, put, array, inside, hu))
                 taken.append((place, cube.diameter_mm / 2))
                 break
-    return _image(array, hu), tuple(placed)
+    return image_like(array, hu), tuple(placed)
 
 
 def _draw(kind: LesionType, size_mm: tuple[int, int], rng: np.random.Generator) -> Lesion:
@@ -259,9 +259,3 @@ def _placed(
     whole[in_crop(box, wide)] = mask
     place = place_of(array[wide], inside[wide], grid.GetSpacing()[::-1], whole)
     return PlacedLesion(kind, diameter_mm, texture, place, (x, y, z), box, mask)
-
-
-def _image(array: NDArray[np.int16], grid: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.CopyInformation(grid)
-    return image

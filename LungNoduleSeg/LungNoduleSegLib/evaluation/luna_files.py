@@ -81,7 +81,7 @@ _HEADERS = (SERIES, "seriesinstanceuid", "scan")
 
 class _Row(NamedTuple):
     line: int
-    cells: list[str]
+    cells: dict[str, str]
 
 
 def read_challenge(
@@ -105,13 +105,13 @@ def read_challenge(
     """
     scans = read_scans(seriesuids)
     notes: list[str] = []
-    marks = _read_places(submission, PROBABILITY, scans, seriesuids, notes)
+    marks, _ = _read_places(submission, PROBABILITY, scans, seriesuids, notes)
     if not len(marks.series):
         raise InputError(
             f"{submission} has no marks in the scans of {seriesuids.name} after line 1: choose a "
             "submission and a list of scans that belong together."
         )
-    nodules = _read_places(annotations, DIAMETER, scans, seriesuids, notes, positive=True)
+    nodules, rows = _read_places(annotations, DIAMETER, scans, seriesuids, notes, positive=True)
     if not len(nodules.series):
         raise InputError(
             f"{annotations} has no nodules in the scans of {seriesuids.name} after line 1: choose "
@@ -121,10 +121,10 @@ def read_challenge(
     ignored = (
         Places.of(())
         if excluded is None
-        else _read_places(excluded, DIAMETER, scans, seriesuids, [])
+        else _read_places(excluded, DIAMETER, scans, seriesuids, [])[0]
     )
-    textures = _words(annotations, TEXTURE, scans, NoduleKind.of_texture)
-    places = _words(annotations, PLACE, scans, Place)
+    textures = _words(annotations, TEXTURE, rows, NoduleKind.of_texture)
+    places = _words(annotations, PLACE, rows, Place)
     return marks, Truth(scans, nodules, ignored, textures, places), tuple(notes)
 
 
@@ -135,7 +135,7 @@ def read_scans(path: Path) -> tuple[str, ...]:
         InputError: if there are none, or one is repeated.
     """
     seen: dict[str, int] = {}
-    for line, cells in _rows(path):
+    for line, cells in _lines(path):
         uid = cells[0].strip()
         if uid.lower().replace("_", "") in _HEADERS or not uid:
             continue
@@ -159,7 +159,7 @@ def read_findings(path: Path, scans: Sequence[str]) -> Places:
     Raises:
         InputError: naming the file and the line with the problem.
     """
-    return _read_places(path, DIAMETER, scans, path, [])
+    return _read_places(path, DIAMETER, scans, path, [])[0]
 
 
 def read_patients(path: Path) -> dict[str, str]:
@@ -168,15 +168,14 @@ def read_patients(path: Path) -> dict[str, str]:
     Raises:
         InputError: naming the file and the line with the problem.
     """
-    columns, rows = _table(path, (SERIES, PATIENT))
     patients: dict[str, str] = {}
-    for row in rows:
-        uid, patient = (row.cells[column].strip() for column in columns)
+    for line, cells in _table(path, (SERIES, PATIENT)):
+        uid, patient = cells[SERIES].strip(), cells[PATIENT].strip()
         if not patient:
-            raise InputError(f"{path} line {row.line} has no {PATIENT}: complete it.")
+            raise InputError(f"{path} line {line} has no {PATIENT}: complete it.")
         if patients.setdefault(uid, patient) != patient:
             raise InputError(
-                f"{path} line {row.line} names another patient of the scan {uid} than a line "
+                f"{path} line {line} names another patient of the scan {uid} than a line "
                 "before: keep the right one."
             )
     return patients
@@ -188,13 +187,9 @@ def write_places(path: Path, value: str, places: Places) -> None:
     Raises:
         InputError: if `path` exists.
     """
-    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv_files.Writer(stream)
-        writer.writerow([SERIES, *POSITION, value])
-        for series, position, number in zip(
-            places.series.tolist(), places.position.tolist(), places.value.tolist(), strict=True
-        ):
-            writer.writerow([series, *position, number])
+    columns = (places.series.tolist(), places.position.tolist(), places.value.tolist())
+    rows = ((series, *position, number) for series, position, number in zip(*columns, strict=True))
+    csv_files.write_table(path, (SERIES, *POSITION, value), rows)
 
 
 def write_annotations(path: Path, truth: Truth) -> None:
@@ -205,13 +200,13 @@ def write_annotations(path: Path, truth: Truth) -> None:
     """
     more = {TEXTURE: truth.textures, PLACE: truth.places}
     more = {name: column for name, column in more.items() if column}
-    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv_files.Writer(stream)
-        writer.writerow([SERIES, *POSITION, DIAMETER, *more])
-        nodules = truth.nodules
-        rows = (nodules.series.tolist(), nodules.position.tolist(), nodules.value.tolist())
-        for series, position, diameter, *words in zip(*rows, *more.values(), strict=True):
-            writer.writerow([series, *position, diameter, *(word or "" for word in words)])
+    nodules = truth.nodules
+    columns = (nodules.series.tolist(), nodules.position.tolist(), nodules.value.tolist())
+    rows = (
+        (series, *position, diameter, *words)
+        for series, position, diameter, *words in zip(*columns, *more.values(), strict=True)
+    )
+    csv_files.write_table(path, (SERIES, *POSITION, DIAMETER, *more), rows)
 
 
 def write_scans(path: Path, scans: Iterable[str]) -> None:
@@ -231,16 +226,16 @@ def _read_places(
     listed_in: Path,
     notes: list[str],
     positive: bool = False,
-) -> Places:
-    names = (SERIES, *POSITION, value)
-    columns, rows = _table(path, names)
+) -> tuple[Places, list[_Row]]:
+    """Read the marks or findings of some scans, with their rows."""
+    names = (*POSITION, value)
     known = set(scans)
     kept: list[_Row] = []
     others: list[_Row] = []
-    for row in rows:
-        chosen = kept if row.cells[columns[0]].strip() in known else others
+    for row in _table(path, (SERIES, *names)):
+        chosen = kept if row.cells[SERIES].strip() in known else others
         chosen.append(row)
-    numbers = _numbers(path, kept, columns[1:], names[1:])
+    numbers = _numbers(path, kept, names)
     values = numbers[:, 3]
     too_large = (value == DIAMETER) & (values > MOST_MM)
     for wrong in np.flatnonzero(too_large | (positive & (values <= 0))):
@@ -250,7 +245,7 @@ def _read_places(
             f"{remedy}."
         )
     places = Places(
-        np.array([row.cells[columns[0]].strip() for row in kept], dtype=np.str_),
+        np.array([row.cells[SERIES].strip() for row in kept], dtype=np.str_),
         numbers[:, :3],
         values,
     )
@@ -260,23 +255,19 @@ def _read_places(
             f"scan is not in {listed_in.name}: left out."
         )
     notes += _repeats(path, kept, places)
-    return places
+    return places, kept
 
 
 def _words(
-    path: Path, name: str, scans: Sequence[str], of: Callable[[str], Word]
+    path: Path, name: str, rows: Sequence[_Row], of: Callable[[str], Word]
 ) -> tuple[Word | None, ...]:
-    """Read an optional column of the rows of some scans, None where it is empty."""
-    header, *_ = _rows(path)
-    found = {cell.strip().lower(): cell.strip() for cell in header.cells}
+    """Read an optional column of rows of a table, None where it is empty."""
+    found = {column.lower(): column for column in rows[0].cells}
     if name not in found:
         return ()
-    (series, column), rows = _table(path, (SERIES, found[name]))
     words: list[Word | None] = []
     for row in rows:
-        if row.cells[series].strip() not in scans:
-            continue
-        text = row.cells[column].strip()
+        text = row.cells[found[name]].strip()
         try:
             words.append(of(text) if text else None)
         except ValueError:
@@ -286,15 +277,15 @@ def _words(
     return tuple(words)
 
 
-def _rows(path: Path) -> list[_Row]:
-    """Read the non-empty lines of a CSV file."""
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Read the non-empty lines of a CSV file, with their numbers."""
     if not path.is_file():
         raise InputError(f"{path} is not a file: name a CSV file.")
     reader = None
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
-            return [_Row(reader.line_num, cells) for cells in reader if any(cells)]
+            return [(reader.line_num, cells) for cells in reader if any(cells)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         line = max(reader.line_num, 1) if reader else 1
         raise InputError(
@@ -303,31 +294,31 @@ def _rows(path: Path) -> list[_Row]:
         ) from error
 
 
-def _table(path: Path, names: Sequence[str]) -> tuple[list[int], list[_Row]]:
-    """Find the columns of a table, and read its rows."""
-    rows = _rows(path)
-    if not rows:
+def _table(path: Path, names: Sequence[str]) -> list[_Row]:
+    """Read the rows of a table that has some columns."""
+    lines = _lines(path)
+    if not lines:
         raise InputError(f"{path} line 1 is empty: name a CSV file with {', '.join(names)}.")
-    first = rows[0].line
-    header = [cell.strip() for cell in csv_files.trimmed(rows[0].cells)]
+    first, cells = lines[0]
+    header = [cell.strip() for cell in csv_files.trimmed(cells)]
     csv_files.refuse_other_separators(path, first, header)
     if missing := [name for name in names if name not in header]:
         raise InputError(
             f"{path} line {first} lacks the column {', '.join(missing)}: the first line must name "
             f"{', '.join(names)}, in any order."
         )
-    body = [_Row(line, csv_files.whole_row(path, line, cells, header)) for line, cells in rows[1:]]
-    return [header.index(name) for name in names], body
+    return [
+        _Row(line, dict(zip(header, csv_files.whole_row(path, line, cells, header), strict=True)))
+        for line, cells in lines[1:]
+    ]
 
 
-def _numbers(
-    path: Path, rows: Sequence[_Row], columns: Sequence[int], names: Sequence[str]
-) -> NDArray[np.float64]:
-    listed = [[_number(row.cells[column]) for column in columns] for row in rows]
-    numbers = np.array(listed, np.float64).reshape(-1, len(columns))
+def _numbers(path: Path, rows: Sequence[_Row], names: Sequence[str]) -> NDArray[np.float64]:
+    listed = [[_number(row.cells[name]) for name in names] for row in rows]
+    numbers = np.array(listed, np.float64).reshape(-1, len(names))
     for row, column in np.argwhere(~np.isfinite(numbers)):
         raise InputError(
-            f"{path} line {rows[row].line}: '{rows[row].cells[columns[column]]}' is not a number "
+            f"{path} line {rows[row].line}: '{rows[row].cells[names[column]]}' is not a number "
             f"for {names[column]}; correct it."
         )
     return numbers

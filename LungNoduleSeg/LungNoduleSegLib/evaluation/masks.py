@@ -10,15 +10,13 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import grid_difference, image_like, onto_grid
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
 from LungNoduleSegLib.results.reading import is_run, read_findings
 from LungNoduleSegLib.results.segments import LUNG, NODULE
 
 SEGMENTATION_SUFFIX, ARRAY_SUFFIX = ".seg.nrrd", ".npy"
 SUFFIXES = (SEGMENTATION_SUFFIX, ARRAY_SUFFIX, *sorted(VOLUME_SUFFIXES, key=len, reverse=True))
-
-GRID_TOLERANCE = 0.01
-"""Largest distance, in voxels, between corresponding voxels of equal grids."""
 
 _MOST_LABELS = 2**32 - 1
 
@@ -116,21 +114,10 @@ def read_pair(pair: Pair, resample: bool = False) -> tuple[sitk.Image, sitk.Imag
                 f"{pair.predicted} and {pair.truth} have different grids ({difference}): "
                 "use --resample to bring the first to the grid of the second."
             )
-        predicted = sitk.Resample(predicted, truth, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        predicted = onto_grid(predicted, truth)
     else:
         predicted.CopyInformation(truth)
     return sitk.DICOMOrient(predicted, "LPS"), sitk.DICOMOrient(truth, "LPS")
-
-
-def grid_difference(first: sitk.Image, second: sitk.Image) -> str:
-    """Describe how the grids of two images differ; empty if they are equal."""
-    if first.GetSize() != second.GetSize():
-        sizes = (" × ".join(map(str, image.GetSize())) for image in (first, second))
-        return f"{' and '.join(sizes)} voxels"
-    apart = np.abs(_corners(first) - _corners(second)).max()
-    if apart > GRID_TOLERANCE * min(second.GetSpacing()):
-        return f"voxels up to {apart:.3g} mm apart"
-    return ""
 
 
 def read_stacks(pair: Pair) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -211,16 +198,6 @@ def _name(path: Path) -> str:
     return path.name if path.is_dir() else path.name[: -len(next(ends, path.suffix)) or None]
 
 
-def _corners(image: sitk.Image) -> NDArray[np.float64]:
-    last = np.array(image.GetSize()) - 1
-    return np.array(
-        [
-            image.TransformIndexToPhysicalPoint((np.array(corner) * last).tolist())
-            for corner in np.ndindex(2, 2, 2)
-        ]
-    )
-
-
 def _segments(file: Path) -> sitk.Image:
     """Number the nodules among the segments of a `.seg.nrrd` from 1."""
     try:
@@ -251,9 +228,7 @@ def _segments(file: Path) -> sitk.Image:
                 f"{file} does not have the label or layer that its {key} names: save it again."
             )
         labels[layers[..., layer] == value] = number
-    result = sitk.GetImageFromArray(labels)
-    result.CopyInformation(image)
-    return result
+    return image_like(labels, image)
 
 
 def _is_lung(name: str, tags: str) -> bool:

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from CTLungScreeningLib.colours import BLUE
 from CTLungScreeningLib.errors import counted
 from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
@@ -18,8 +19,6 @@ from LungNoduleSegLib.evaluation.froc import CONFIDENCE, GRID, OPERATING_POINTS
 from LungNoduleSegLib.evaluation.lesion_placement import SYNTHETIC, LesionType, PlacedLesion
 from LungNoduleSegLib.evaluation.subgroups import BINS, Calibration, Size, limits
 from LungNoduleSegLib.nodules.table import Place
-
-COLOUR = "#0072b2"
 
 SIDE_MM = 50.0
 """Side of the square around a lesion."""
@@ -47,13 +46,13 @@ def plot_froc(path: Path, score: DetectionScore) -> None:
             GRID,
             limits.lower,
             limits.upper,
-            color=COLOUR,
+            color=BLUE,
             alpha=0.15,
             lw=0,
             label=f"{CONFIDENCE:.0%} of resamples of the scans",
         )
-    axes.plot(GRID, score.curve.sensitivity_at(GRID), color=COLOUR, label="all scans")
-    axes.plot(OPERATING_POINTS, score.sensitivity, "o", color=COLOUR, ms=5, clip_on=False)
+    axes.plot(GRID, score.curve.sensitivity_at(GRID), color=BLUE, label="all scans")
+    axes.plot(OPERATING_POINTS, score.sensitivity, "o", color=BLUE, ms=5, clip_on=False)
     axes.set_xscale("log", base=2)
     axes.set_xticks(OPERATING_POINTS, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
     axes.set(
@@ -135,7 +134,7 @@ def plot_calibration(path: Path, reliability: Calibration | None) -> None:
             share,
             np.abs(ends.T - share),
             fmt="o-",
-            color=COLOUR,
+            color=BLUE,
             capsize=3,
             label="findings, 95 % limits",
         )
@@ -144,7 +143,7 @@ def plot_calibration(path: Path, reliability: Calibration | None) -> None:
             f"expected error {reliability.error:.3f}"
         )
         middle = [(one.number + 0.5) / BINS for one in bins]
-        bars = counts.bar(middle, [one.findings for one in bins], 0.9 / BINS, color=COLOUR)
+        bars = counts.bar(middle, [one.findings for one in bins], 0.9 / BINS, color=BLUE)
         counts.bar_label(bars, fontsize="small")
         counts.margins(y=0.25)
     axes.set(ylabel="Share that are nodules", xlim=(0, 1), ylim=(-0.02, 1.02))

@@ -11,7 +11,6 @@ from scipy import ndimage, stats
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import counted
-from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.hu import DENSE_HU
 from LungNoduleSegLib.network.transplants import shell_around
 from LungNoduleSegLib.nodules.table import NoduleKind, Place
@@ -232,13 +231,9 @@ def write_csv(path: Path, groups: Sequence[Subgroup]) -> None:
         InputError: if `path` exists.
     """
     names = [name for name in Subgroup.__dataclass_fields__ if name not in ("by", "name")]
-    with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv_files.Writer(stream)
-        writer.writerow(["by", "name", *names, "sensitivity"])
-        for one in groups:
-            values = (getattr(one, name) for name in names)
-            cells = ["" if value is None else value for value in values]
-            writer.writerow([one.by, one.name, *cells, one.sensitivity])
+    columns = ("by", "name", *names, "sensitivity")
+    rows = ([getattr(one, name) for name in columns] for one in groups)
+    csv_files.write_table(path, columns, rows)
 
 
 def _grouped(

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.files import refuse_existing, write_object
 from CTLungScreeningLib.geometry import AxialView, Box, onto_grid, voxels_to_lps
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.model_card import ModelCard
@@ -31,7 +31,6 @@ from LungNoduleSegLib.evaluation.detection import (
     score_detection,
     true_nodules,
     write_curve,
-    write_json,
 )
 from LungNoduleSegLib.evaluation.lesion_placement import (
     SYNTHETIC,
@@ -61,7 +60,8 @@ from LungNoduleSegLib.evaluation.subgroups import (
     Subgroup,
     TrueNodule,
 )
-from LungNoduleSegLib.lungs.segmentation import LungMethod, segment_lungs
+from LungNoduleSegLib.lungs.labels import LungMethod
+from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.network.inference import LOWEST
 from LungNoduleSegLib.network.transplants import NoduleCube
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
@@ -203,7 +203,7 @@ def evaluate_synthetic_lesions(
         InputError: if an input cannot be used, a result exists, or no lesion has room.
     """
     refuse_existing(output, OUTPUTS)
-    with whole_output(output, "writing") as folder:
+    with whole_output(output) as folder:
         detector = open_detector(model_file)
         card = detector.card
         rules = NoduleRules(**{**card.rules, "min_probability": None})
@@ -290,7 +290,7 @@ def _dice(
     placed: Sequence[PlacedLesion], findings: NoduleFindings, grid: sitk.Image, threshold: float
 ) -> list[float]:
     """Dice of each lesion with all findings that overlap it and reach the threshold."""
-    labels = sitk.GetArrayFromImage(onto_grid(findings.labels, grid, 0))
+    labels = sitk.GetArrayFromImage(onto_grid(findings.labels, grid))
     sizes = np.bincount(labels.ravel())
     likely = [one.id for one in findings.nodules if (one.probability or 0.0) >= threshold]
     result = []
@@ -327,18 +327,14 @@ def _write(output: Path, result: SyntheticLesionResult, marks: Places, truth: Tr
     write_scans(output / SCANS, truth.scans)
     write_curve(output / CURVE, result.score)
     subgroups.write_csv(output / SUBGROUPS, result.subgroups())
-    write_json(output / RESULT, result.to_dict())
-    with (
-        new_file(output / LESIONS) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
+    write_object(output / RESULT, result.to_dict())
+    rows: list[tuple[object, ...]] = []
+    for uid, lesion, nodule in zip(
+        truth.nodules.series.tolist(), result.lesions, result.nodules, strict=True
     ):
-        writer = csv_files.Writer(stream)
-        columns = ("scan", "type", "texture", "place", "x", "y", "z", "diameter_mm")
-        writer.writerow([*columns, "probability", "dice"])
-        for uid, lesion, nodule in zip(
-            truth.nodules.series.tolist(), result.lesions, result.nodules, strict=True
-        ):
-            found = nodule.probability if np.isfinite(nodule.probability) else ""
-            where = [round(v, 3) for v in (*lesion.centre, lesion.diameter_mm)]
-            kind = (lesion.type, lesion.texture or "", lesion.place)
-            writer.writerow([uid, *kind, *where, found, round(nodule.dice or 0.0, 4)])
+        found = nodule.probability if np.isfinite(nodule.probability) else ""
+        where = [round(v, 3) for v in (*lesion.centre, lesion.diameter_mm)]
+        kind = (lesion.type, lesion.texture, lesion.place)
+        rows.append((uid, *kind, *where, found, round(nodule.dice or 0.0, 4)))
+    columns = ("scan", "type", "texture", "place", "x", "y", "z", "diameter_mm")
+    csv_files.write_table(output / LESIONS, (*columns, "probability", "dice"), rows)

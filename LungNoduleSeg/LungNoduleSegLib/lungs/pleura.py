@@ -99,16 +99,14 @@ def _across(heights: Heights, dents: Mask) -> Heights:
     return result
 
 
-def dents_seen_from(
-    coarse: CoarseGrid, lung: Mask, direction: tuple[int, int, int], widest_mm: float
-) -> Mask:
-    """Find what dents the surface of a lung seen from far away in a direction.
+def dents_seen_from(coarse: CoarseGrid, lung: Mask, direction: tuple[int, int, int]) -> Mask:
+    """Find what dents the surface of a lung, up to `OTHER_MM` wide, seen from far away.
 
     Args:
         coarse: the grid.
         lung: (z, y, x) one lung on it, or on a part of it.
-        direction: in blocks along (z, y, x): along z, or -1, 0 or 1 along y and x.
-        widest_mm: of the dents.
+        direction: that it is seen from, in blocks along (z, y, x): along z, or -1, 0 or 1 along y
+            and x.
 
     Returns:
         bool (z, y, x), not of the lung.
@@ -118,7 +116,7 @@ def dents_seen_from(
     if c:
         ordered = lung[::-c]
         heights = np.where(lung.any(0), (depth - ordered.argmax(0)) * dz, NOWHERE)
-        smooth = bridged(heights.astype(np.float32), (dy, dx), widest_mm)
+        smooth = bridged(heights.astype(np.float32), (dy, dx), OTHER_MM)
         place = np.arange(1, depth + 1)[::c, None, None] * dz
         return (place <= smooth + dz / 2) & (place > heights) & (smooth > heights)
     y, x = np.ogrid[:rows, :columns]
@@ -129,7 +127,7 @@ def dents_seen_from(
     seen = np.full((depth, across.max() + 1), NOWHERE, np.float32)
     k, j, i = np.nonzero(lung)
     np.maximum.at(seen, (k, across[j, i]), height[j, i].astype(np.float32))
-    smooth = bridged(seen, (dz, step), widest_mm)
+    smooth = bridged(seen, (dz, step), OTHER_MM)
     within = (height > seen[:, across]) & (height <= smooth[:, across] + step / 2)
     return within & (smooth > seen)[:, across]
 

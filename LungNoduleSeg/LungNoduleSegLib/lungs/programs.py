@@ -22,6 +22,7 @@ from CTLungScreeningLib.child_process import (
 )
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import image_like, onto_grid
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.lungs.labels import (
@@ -172,14 +173,11 @@ def find_lobes(
                 raise InputError(
                     f"{program.name} wrote no {file}: see that it works by itself, and update it."
                 )
-            found = sitk.Resample(
-                read_labels(folder / file), axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0
-            )
+            found = onto_grid(read_labels(folder / file), axial)
             values = sitk.GetArrayViewFromImage(found)
             for value, lobe in labels.items():
                 lobes[values == value] = LOBES.index(lobe) + 1
-    image = sitk.GetImageFromArray(lobes)
-    image.CopyInformation(axial)
+    image = image_like(lobes, axial)
     require_lungs(lungs_of(image), axial, f"What {program.name} wrote")
     return image
 
@@ -188,6 +186,4 @@ def lungs_of(lobes: sitk.Image) -> sitk.Image:
     """Join lobes, labelled as by `find_lobes`, to the right and the left lung."""
     sides = [RIGHT_LUNG if lobe.is_right else LEFT_LUNG for lobe in LOBES]
     label = np.array([0, *sides], np.uint8)
-    image = sitk.GetImageFromArray(label[sitk.GetArrayViewFromImage(lobes)])
-    image.CopyInformation(lobes)
-    return image
+    return image_like(label[sitk.GetArrayViewFromImage(lobes)], lobes)

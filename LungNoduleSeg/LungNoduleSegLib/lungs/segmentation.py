@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.geometry import AxialView, image_like, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
@@ -17,8 +17,6 @@ from LungNoduleSegLib.lungs.air import CoarseGrid
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG, LungMethod, require_lungs
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.volume import separate_sides
-
-__all__ = ["LEFT_LUNG", "RIGHT_LUNG", "LungMethod", "segment_lungs"]
 
 
 def segment_lungs(
@@ -48,9 +46,7 @@ def segment_lungs(
         labels = tutorial.find_lungs(view.image, progress)
     if not labels.any():
         raise InputError("no lung was found: give a CT scan that shows the chest.")
-    result = sitk.GetImageFromArray(labels)
-    result.CopyInformation(view.image)
-    return view.restore(result)
+    return view.restore(image_like(labels, view.image))
 
 
 _MOST_LABELS = 32
@@ -85,7 +81,7 @@ def lungs_from(given: sitk.Image, axial: sitk.Image, source: str) -> sitk.Image:
     values = require_labels(given, _MOST_LABELS, source, "lungs")
     sided = LEFT_LUNG in values and set(values.tolist()) <= {RIGHT_LUNG, LEFT_LUNG}
     labels = sitk.Cast(given if sided else given != 0, sitk.sitkUInt8)
-    lungs = sitk.Resample(labels, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    lungs = onto_grid(labels, axial)
     require_lungs(lungs, axial, source)
     if not sided:
         return _with_sides(lungs, axial)
@@ -153,8 +149,4 @@ def _with_sides(lungs: sitk.Image, axial: sitk.Image) -> sitk.Image:
     )
     found = sides[z][:, y][:, :, x]
     rest = np.where(coarse.x_mm[x] < coarse.midline_mm, RIGHT_LUNG, LEFT_LUNG)
-    result = sitk.GetImageFromArray(
-        (np.where(found > 0, found, rest) * (array > 0)).astype(np.uint8)
-    )
-    result.CopyInformation(lungs)
-    return result
+    return image_like((np.where(found > 0, found, rest) * (array > 0)).astype(np.uint8), lungs)

@@ -22,7 +22,6 @@ from LungNoduleSegLib.lungs.air import (
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.lungs.pleura import (
     LONGEST_MASS_MM,
-    OTHER_MM,
     dents_at_ribs,
     dents_seen_from,
     soft_masses,
@@ -328,9 +327,9 @@ def _close(coarse: CoarseGrid, sides: NDArray[np.uint8], forbidden: Mask) -> NDA
         filled |= standing_out(wider & ~filled, filled, coarse.hu[box], coarse.spacing)
         dents = on_ribs[box] & (across * inwards < 0)
         for along_z in (1, -1):
-            dents |= dents_seen_from(coarse, lung[box], (along_z, 0, 0), OTHER_MM)
+            dents |= dents_seen_from(coarse, lung[box], (along_z, 0, 0))
         back = int(ndimage.center_of_mass(lung[box])[1])
-        beside_spine = dents_seen_from(coarse, lung[box], (0, 1, inwards), OTHER_MM)
+        beside_spine = dents_seen_from(coarse, lung[box], (0, 1, inwards))
         dents[:, back:] |= beside_spine[:, back:]
         filled |= soft_masses(dents & ~filled, coarse.hu[box])
         rest, _ = ndimage.label(~filled)

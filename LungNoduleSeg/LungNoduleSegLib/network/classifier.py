@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.engine import Network, predict_each
-from CTLungScreeningLib.geometry import TOUCHING, voxels_to_lps
+from CTLungScreeningLib.geometry import TOUCHING, image_like, voxels_to_lps
 from CTLungScreeningLib.hu import LUNG_CONTENT_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.inference import LOWEST, average_slabs
@@ -207,6 +207,4 @@ def reduce_false_positives(
     marked = np.flatnonzero(numbers)
     score = scores[numbers.ravel()[marked] - 1]
     capped.ravel()[marked] = np.minimum(values.ravel()[marked], score)
-    image = sitk.GetImageFromArray(capped)
-    image.CopyInformation(probability)
-    return image
+    return image_like(capped, probability)

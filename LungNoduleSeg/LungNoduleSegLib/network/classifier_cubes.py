@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import TOUCHING, voxels_to_lps
+from CTLungScreeningLib.geometry import TOUCHING, image_like, voxels_to_lps
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.workers import each
 from LungNoduleSegLib.network.classifier import CUBE, cut_cubes, find_candidates, sampled_slices
@@ -161,9 +161,7 @@ def _own_nodules(scan: TrainingScan) -> NDArray[np.float64]:
     if scan.nodules is None:
         return np.empty((0, 3))
     parts, _ = ndimage.label(sitk.GetArrayViewFromImage(scan.nodules), TOUCHING)
-    image = sitk.GetImageFromArray(parts)
-    image.CopyInformation(scan.hu)
-    return _centres(image)
+    return _centres(image_like(parts, scan.hu))
 
 
 def _away_from(

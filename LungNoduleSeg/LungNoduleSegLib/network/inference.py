@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib.engine import Network, predict_each
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import TOUCHING, box_of
+from CTLungScreeningLib.geometry import TOUCHING, box_of, image_like
 from CTLungScreeningLib.hu import DENSE_HU, LUNG_CONTENT_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
 
@@ -92,10 +92,10 @@ class Prepared:
         restored.CopyInformation(self.lungs)
         start = 0
         for block in self.blocks:
-            image = sitk.GetImageFromArray(
-                np.ascontiguousarray(predictions[start : start + block.GetDepth()], np.float32)
+            image = image_like(
+                np.ascontiguousarray(predictions[start : start + block.GetDepth()], np.float32),
+                block,
             )
-            image.CopyInformation(block)
             start += block.GetDepth()
             low, high = _slices_of(image, self.lungs)
             target = self.lungs[:, :, low:high]
@@ -175,9 +175,7 @@ def _prepare_block(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) 
         mean, std = float(lung.mean()), float(lung.std())
     values[:] = BACKGROUND_STD
     values[inside] = (lung - mean) / (std or 1.0)
-    image = sitk.GetImageFromArray(values)
-    image.CopyInformation(hu)
-    image = average_slabs(image, preparation.slab_mm)
+    image = average_slabs(image_like(values, hu), preparation.slab_mm)
     origin, side = _bounding_square(lungs, inside)
     step = side / preparation.size
     shift = (step - np.array(hu.GetSpacing()[:2])) / 2

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from CTLungScreeningLib.geometry import Box
+from CTLungScreeningLib.geometry import Box, image_like
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.lesions import PSF_MM, VESSEL_HU, insert_lesion, random_lesion
 from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mask
@@ -101,12 +101,7 @@ def insert_random_lesions(
         lesion = random_lesion(rng, (x, y, z))
         placed = insert_lesion(array, hu, lesion, psf, inside)
         labels[placed.box][placed.mask] = number
-    images = []
-    for result in (array, labels):
-        image = sitk.GetImageFromArray(result)
-        image.CopyInformation(hu)
-        images.append(image)
-    return images[0], images[1], transplanted
+    return image_like(array, hu), image_like(labels, hu), transplanted
 
 
 def _transplant_somewhere(

@@ -13,6 +13,15 @@ SOLID_HU = -300
 """Above it a voxel is solid, below it ground glass: the threshold at which software told
 part-solid from non-solid nodules best in Scholten et al., Eur Radiol 2015;25:488-496."""
 
+LUNG_HU = -600
+"""Aerated lung lies below it, whatever the breath; nodules are compared with the lung nearby."""
+
+SOFT_HU = 50
+"""Soft tissue; a denser, calcified core does not move the edge inwards."""
+
+LEAST_CONTRAST_HU = 100
+"""A nodule is denser than the lung around it by this at least."""
+
 MIN_SOLID_FRACTION = 0.06
 """Less solid volume than this share makes a nodule non-solid: the cut-off found for -300 HU in
 102 subsolid nodules (Zhongguo Fei Ai Za Zhi, threshold segmentation of pulmonary subsolid

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import Box, box_between, grown, in_crop
+from CTLungScreeningLib.geometry import Box, box_between, grown, image_like, in_crop
 from LungNoduleSegLib.lungs.labels import LOBES, Lobe
 from LungNoduleSegLib.nodules.marks import down_to_half, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
@@ -287,8 +287,7 @@ def find_nodules(
         for number, one in enumerate(meter.outline(marks), start=1):
             array[one.box][one.mask] = number
             nodules.append(meter.measure(number, one))
-    numbers = sitk.GetImageFromArray(array)
-    numbers.CopyInformation(probability)
+    numbers = image_like(array, probability)
     rejected = []
     for i in np.flatnonzero(broken != ""):
         centre = candidates.centre[i, ::-1].tolist()

@@ -11,7 +11,13 @@ from scipy.optimize import brentq
 from scipy.special import gammainc
 
 from CTLungScreeningLib.geometry import Box, distance_mm, grown, in_crop, out_of_crop
-from LungNoduleSegLib.nodules.attenuation import MIN_SOLID_FRACTION, SOLID_HU
+from LungNoduleSegLib.nodules.attenuation import (
+    LEAST_CONTRAST_HU,
+    LUNG_HU,
+    MIN_SOLID_FRACTION,
+    SOFT_HU,
+    SOLID_HU,
+)
 from LungNoduleSegLib.nodules.table import Outline
 from LungNoduleSegLib.nodules.vessels import BLUR_MM, VESSEL_MM, cut_free
 from LungNoduleSegLib.nodules.wall import lung_side
@@ -22,12 +28,6 @@ MARGIN_MM = 12.0
 MOST_AT_RIM = 0.1
 """What goes on beyond that has at least this share of the cross-section of a sphere as large; a
 nodule with a thin vessel has less."""
-
-LUNG_HU = -600
-"""Aerated lung lies below it, whatever the breath."""
-
-SOFT_HU = 50
-"""Soft tissue; a denser, calcified core does not move the edge inwards."""
 
 MIN_GAIN = 1.5
 """A part-solid nodule is larger than what was taken for its solid part by this factor at least."""
@@ -45,9 +45,6 @@ MOST_HAZE = 6.0
 MOST_BESIDE, MOST_SOLID_BESIDE = 4.5, 0.45
 """Likewise, and as `MOST_SOLID`, where the mark shows no ground glass: blur and inflamed lung look
 like it."""
-
-LEAST_CONTRAST_HU = 100
-"""Minimum contrast of an edge to the lung around."""
 
 HAZE_HU = 180
 """Ground glass around a solid part is denser than lung by at least this."""

@@ -10,6 +10,7 @@ from scipy import ndimage
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import Box, box_between, distance_mm, grown, out_of_crop
+from LungNoduleSegLib.nodules.attenuation import LEAST_CONTRAST_HU, LUNG_HU, SOFT_HU
 from LungNoduleSegLib.nodules.vessels import climb, opened_at, piece_at
 
 LARGEST_MM = 40.0
@@ -23,15 +24,6 @@ CLICK_MM = 2.0
 
 DENT_MM = 15.0
 """Radius of the ball that closes the dent a nodule makes in a lung mask that leaves it out."""
-
-LUNG_HU = -600
-"""Aerated lung is below it at any breath; nodules are compared with the lung nearby."""
-
-LEAST_CONTRAST_HU = 100
-"""A point that is not denser than the lung around it by this shows no nodule."""
-
-DENSEST_HU = 50
-"""Soft tissue; a denser, calcified core does not move the edge inwards."""
 
 RIM_MM = (1.2, 2.5)
 """Distance from the edge of a solid part to search for ground glass: beyond the scanner's blur."""
@@ -91,7 +83,7 @@ def grow_work(
     """
     box, click = _around(hu, point)
     spacing = np.array(hu.GetSpacing())[::-1]
-    density = np.clip(sitk.GetArrayViewFromImage(hu)[box].astype(np.float32), -1024, DENSEST_HU)
+    density = np.clip(sitk.GetArrayViewFromImage(hu)[box].astype(np.float32), -1024, SOFT_HU)
     lung = sitk.GetArrayViewFromImage(lungs)[box] > 0
     allowed = yield from _without_dents(lung, spacing)
     yield Pause("Growing", 1, 2)

@@ -14,7 +14,6 @@ import numpy as np
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file
 from LungNoduleSegLib.lungs.labels import Lobe
 
 MOST_NODULES = 1 << 16
@@ -304,13 +303,7 @@ def write_nodules_csv(path: Path, nodules: Iterable[Nodule]) -> None:
     Raises:
         InputError: if `path` exists.
     """
-    with (
-        new_file(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
-        writer = csv_files.Writer(stream)
-        writer.writerow(COLUMNS)
-        writer.writerows(astuple(nodule) for nodule in nodules)
+    csv_files.write_table(path, COLUMNS, map(astuple, nodules))
 
 
 def read_nodules_csv(path: Path) -> tuple[Nodule, ...]:

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
-from CTLungScreeningLib.geometry import Box, box_between, grown, masks_meet, out_of_crop
+from CTLungScreeningLib.geometry import Box, box_between, grown, image_like, masks_meet, out_of_crop
 from LungNoduleSegLib.nodules.finding import Candidates, NoduleRules
 from LungNoduleSegLib.nodules.marks import STEPS, connected, down_to_half, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
@@ -34,9 +34,7 @@ def to_steps(probability: sitk.Image) -> sitk.Image:
     steps = np.zeros(exact.shape, np.uint8)
     marked = np.nonzero(exact)
     steps[marked] = steps_of(exact[marked])
-    image = sitk.GetImageFromArray(steps)
-    image.CopyInformation(probability)
-    return image
+    return image_like(steps, probability)
 
 
 @dataclass(frozen=True, eq=False)

@@ -154,6 +154,9 @@ BRANCH_FRACTION = 0.4
 """A branch covers this share of the way to the centre of what it supplies (Tawhai et al., Annals of
 Biomedical Engineering 28:793, 2000)."""
 
+END_RADIUS_MM = 0.42
+"""Of the last branches."""
+
 DIAMETER_EXPONENT = 2.8
 """Murray's law has 3; measured pulmonary arteries lie a little below (Huang et al., Journal of
 Applied Physiology 81:2123, 1996)."""
@@ -180,12 +183,12 @@ class Tree:
     leaves: NDArray[np.int64]
 
 
-def grow_tree(root: NDArray[np.float64], ends: NDArray[np.float64], end_radius: float) -> Tree:
+def grow_tree(root: NDArray[np.float64], ends: NDArray[np.float64]) -> Tree:
     """Grow a tree from `root` (3,) to every one of `ends` (n, 3), LPS mm.
 
     Each branch leaves in the direction of its parent, bends towards the centre of its end points,
     stops `BRANCH_FRACTION` of the way there and divides them by a plane across the line to the
-    farthest of them. Radii follow from the number of ends.
+    farthest of them. Radii follow from the number of ends, each of `END_RADIUS_MM`.
     """
     points: list[NDArray[np.float64]] = []
     leaves: list[int] = []
@@ -208,7 +211,7 @@ def grow_tree(root: NDArray[np.float64], ends: NDArray[np.float64], end_radius: 
         pending += [(tip, heading, supplied[upper]), (tip, heading, supplied[~upper])]
     start_end = np.array(points)
     count = np.array(leaves)
-    radius = end_radius * count ** (1 / DIAMETER_EXPONENT)
+    radius = END_RADIUS_MM * count ** (1 / DIAMETER_EXPONENT)
     return Tree(start_end[:, 0], start_end[:, 1], radius, count)
 
 

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.geometry import image_like
 from CTLungScreeningLib.hu import AIR_HU, LOWEST_HU
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import whole_output
@@ -129,10 +130,10 @@ def make_phantom(spec: PhantomSpec = PhantomSpec()) -> Phantom:
     hu = _scan(canvas, spec, lungs > 0, noise)
     grid = canvas.geometry
     return Phantom(
-        image=_image(hu, grid),
-        lungs=_image(lungs, grid),
-        nodules=_image(nodules, grid),
-        airways=_image(airways, grid),
+        image=image_like(hu, grid),
+        lungs=image_like(lungs, grid),
+        nodules=image_like(nodules, grid),
+        airways=image_like(airways, grid),
         lesions=lesions,
     )
 
@@ -143,12 +144,6 @@ def _grid(spec: PhantomSpec) -> sitk.Image:
     half = (np.array(spec.size) - 1) / 2 * spec.spacing
     grid.SetOrigin((SCAN_CENTRE - half).tolist())
     return grid
-
-
-def _image(array: NDArray[np.generic], geometry: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.CopyInformation(geometry)
-    return image
 
 
 def place_lesions(
@@ -254,7 +249,7 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
         InputError: if either folder exists.
     """
     refuse_existing(folder, [SERIES, TRUTH])
-    with whole_output(folder, "writing") as whole:
+    with whole_output(folder) as whole:
         write_dicom_series(phantom.image, whole / SERIES)
         for name, image in (
             (LUNGS, phantom.lungs),
@@ -263,14 +258,14 @@ def write_phantom(phantom: Phantom, folder: Path) -> None:
         ):
             with new_file(whole / TRUTH / name) as temporary:
                 write_image(image, temporary)
-        with (
-            new_file(whole / TRUTH / LESIONS) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as stream,
-        ):
-            writer = csv_files.Writer(stream)
-            writer.writerow(["number", "x", "y", "z", "diameter_mm", "kind"])
-            for number, lesion in enumerate(phantom.lesions, 1):
-                writer.writerow([number, *lesion.centre, lesion.diameter_mm, lesion.kind])
+        csv_files.write_table(
+            whole / TRUTH / LESIONS,
+            ("number", "x", "y", "z", "diameter_mm", "kind"),
+            (
+                (number, *lesion.centre, lesion.diameter_mm, lesion.kind)
+                for number, lesion in enumerate(phantom.lesions, 1)
+            ),
+        )
 
 
 def compare_with_truth(truth: Path, results: Path) -> str:

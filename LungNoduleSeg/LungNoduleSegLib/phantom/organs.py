@@ -235,19 +235,21 @@ class LungTrees:
     bronchi: Tree
 
 
-def grow_lung_trees(
-    anatomy: Anatomy, side: int, rng: np.random.Generator, ends: int = 1400
-) -> LungTrees:
-    """Grow arteries, veins and bronchi to `ends` places spread over the lung."""
+TREE_ENDS = 1400
+"""Ends of the arteries of a lung."""
+
+
+def grow_lung_trees(anatomy: Anatomy, side: int, rng: np.random.Generator) -> LungTrees:
+    """Grow arteries, veins and bronchi to places spread over the lung."""
     low, high = anatomy.world([(-140, -110, -170), (140, 120, 110)])
-    points = rng.uniform(low, high, (ends * 16, 3))
+    points = rng.uniform(low, high, (TREE_ENDS * 16, 3))
     points = points[points[:, 0] * side > 0]
     x, y, z = points.T.astype(np.float32)
     inside = anatomy.lungs(x, y, z)[side] < -3
     places = points[inside]
     roots = anatomy.world([(side * 38, 4, -22), (side * 30, 12, -46)])
-    arteries = grow_tree(roots[0], places[:ends], 0.42)
-    veins = grow_tree(roots[1], places[ends : ends + ends * 2 // 3], 0.42)
+    arteries = grow_tree(roots[0], places[:TREE_ENDS])
+    veins = grow_tree(roots[1], places[TREE_ENDS : TREE_ENDS + TREE_ENDS * 2 // 3])
     return LungTrees(arteries, veins, bronchi_along(arteries, 32))
 
 

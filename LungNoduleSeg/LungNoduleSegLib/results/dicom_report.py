@@ -54,9 +54,9 @@ _CHANGES = {
 }
 
 
-def private(meaning: str, name: str = "") -> sr.CodedConcept:
-    """Make a private concept, its value derived from its name or else its meaning."""
-    value = re.sub(r"[^A-Za-z0-9]+", "_", name or meaning).strip("_")
+def private(meaning: str) -> sr.CodedConcept:
+    """Make a private concept, its value derived from its meaning."""
+    value = re.sub(r"[^A-Za-z0-9]+", "_", meaning).strip("_")
     return sr.CodedConcept(value[:64], SCHEME, meaning[:64])
 
 

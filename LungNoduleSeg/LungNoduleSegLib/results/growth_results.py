@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
-from CTLungScreeningLib.geometry import AxialView, cut_out, imaged_box
+from CTLungScreeningLib.geometry import AxialView, cut_out, imaged_box, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
@@ -206,7 +206,7 @@ def compare_runs(
     timeline = follow([_chest(run) for run in found], days, progress)
     assessments = assess_growth(timeline, clinical_data, str(folders[-1] / TABLE))
     risk = ScanRisk(clinical_data.patient, assessments)
-    with whole_output(output, "writing") as folder:
+    with whole_output(output) as folder:
         write_growth_csv(folder / GROWTH_TABLE, timeline)
         write_timeline_csv(folder / TIMELINE_TABLE, timeline)
         page = folder / GROWTH_PAGE
@@ -309,10 +309,7 @@ def write_growth_page(
 
 def _maker(scan: ChestScan, labels: sitk.Image) -> PictureMaker:
     hu = AxialView.of(scan.hu, AIR_HU).image
-    lungs, nodules = (
-        sitk.Resample(image, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        for image in (scan.lungs, labels)
-    )
+    lungs, nodules = (onto_grid(image, hu) for image in (scan.lungs, labels))
     return PictureMaker(hu, lungs, NoduleFindings(nodules, scan.nodules, ()))
 
 

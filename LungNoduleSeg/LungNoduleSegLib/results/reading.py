@@ -16,7 +16,7 @@ from scipy import ndimage
 from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file, parse_json, refuse_existing
-from CTLungScreeningLib.geometry import CroppedMask, Grid, ijk_to_lps
+from CTLungScreeningLib.geometry import CroppedMask, Grid, grid_difference, ijk_to_lps, image_like
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
@@ -139,7 +139,7 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
     else:
         lungs, labels, nodules = read_findings(folder)
     for name, image in ((LUNGS, lungs), (NODULES, labels)):
-        if not _same_grid(image, scan.image):
+        if grid_difference(image, scan.image):
             raise InputError(
                 f"{folder / name} does not match the scan {source}: run the scan again."
             )
@@ -159,7 +159,7 @@ def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, .
     """
     lungs, labels = _labels(folder / LUNGS), _labels(folder / NODULES)
     nodules = read_nodules_csv(folder / TABLE)
-    if not _same_grid(lungs, labels):
+    if grid_difference(lungs, labels):
         raise InputError(
             f"{folder / LUNGS} and {folder / NODULES} lie on different grids: run the scan again."
         )
@@ -290,9 +290,7 @@ class RunMasks:
                         "transform, load it again, and run it again."
                     )
                 labels[here.box][here.voxels] = number
-            image = sitk.GetImageFromArray(labels)
-            image.CopyInformation(grid)
-            images.append(image)
+            images.append(image_like(labels, grid))
         return images[0], images[1]
 
 
@@ -349,7 +347,7 @@ def unpack_run(
     Raises:
         InputError: as `read_run`, or if one of the files exists.
     """
-    with whole_output(output, "writing") as whole:
+    with whole_output(output) as whole:
         refuse_existing(output, (SCAN, MASKS, TABLE, RECORD, PROBABILITY))
         run = read_run(folder, progress)
         image = run.scan.image
@@ -362,22 +360,6 @@ def unpack_run(
     series = run.scan.series
     title = series.description if series else ""
     return title or run.scan.source.name, [one.sop_instance_uid for one in run.scan.slices]
-
-
-def _same_grid(one: sitk.Image, other: sitk.Image) -> bool:
-    """Whether two images have the same grid, to a hundredth of a voxel."""
-    last = [size - 1 for size in other.GetSize()]
-    corners = ([0, 0, 0], last, [last[0], 0, 0], [0, last[1], 0])
-    return one.GetSize() == other.GetSize() and all(
-        np.allclose(
-            one.TransformPhysicalPointToContinuousIndex(
-                other.TransformIndexToPhysicalPoint(corner)
-            ),
-            corner,
-            atol=0.01,
-        )
-        for corner in corners
-    )
 
 
 def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:

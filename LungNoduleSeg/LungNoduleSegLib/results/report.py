@@ -105,8 +105,8 @@ def write_report_again(run: RunResult, path: Path) -> None:
         about = about | {"source": about["name"]}
     shown = {name: value for name, value in run.record.items() if name not in (RISK, "nodules")}
     axial = AxialView.of(scan.image, AIR_HU).image
-    lungs, hu = crop_to(onto_grid(run.lungs, axial, 0), axial)
-    findings = NoduleFindings(onto_grid(run.labels, hu, 0), run.nodules, ())
+    lungs, hu = crop_to(onto_grid(run.lungs, axial), axial)
+    findings = NoduleFindings(onto_grid(run.labels, hu), run.nodules, ())
     risk = risk_of(run)
     write_report(path, scan, hu, lungs, findings, shown | {"input": about}, risk)
 

@@ -17,6 +17,7 @@ from CTLungScreeningLib.files import (
     refuse_existing,
     replace_text,
     replaced_file,
+    write_object,
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.dicom_headers import DAMAGED
@@ -250,5 +251,4 @@ def write_results(
         "rejected": findings.rejected_by_rule,
         "timing_s": timing.seconds,
     }
-    with new_file(folder / RECORD) as temporary:
-        temporary.write_text(json_text(record | found), encoding="utf-8")
+    write_object(folder / RECORD, record | found)

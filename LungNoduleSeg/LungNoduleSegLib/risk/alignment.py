@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView, crop_to
+from CTLungScreeningLib.geometry import AxialView, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import Side
@@ -123,7 +123,7 @@ class _LungGrid:
 
 def _coarse(hu: sitk.Image, lungs: sitk.Image) -> _LungGrid:
     axial = AxialView.of(hu, AIR_HU).image
-    lungs = sitk.Resample(lungs, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    lungs = onto_grid(lungs, axial)
     if not sitk.GetArrayViewFromImage(lungs).any():
         raise InputError("One of the two scans shows no lung: choose a chest CT.")
     lungs, hu = crop_to(lungs, axial)

@@ -10,7 +10,6 @@ import numpy as np
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.nodules.table import Column, Nodule, NoduleKind
 from LungNoduleSegLib.risk.facts import Status
@@ -488,13 +487,7 @@ def write_timeline_csv(path: Path, timeline: Timeline) -> None:
 
 
 def _write(path: Path, columns: list[str], rows: list[Row]) -> None:
-    with (
-        new_file(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
-        writer = csv_files.DictWriter(stream, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    csv_files.write_table(path, columns, ([row.get(name) for name in columns] for row in rows))
 
 
 def _point(scan: str, point: tuple[float, float, float]) -> Row:

@@ -3,7 +3,6 @@
 Neither format runs code when it is read.
 """
 
-import json
 import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from CTLungScreeningLib.errors import InputError, counted
-from CTLungScreeningLib.files import new_file, parse_json
+from CTLungScreeningLib.files import new_file, parse_json, write_object
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import CANCER
@@ -119,9 +118,7 @@ def save_risk_model(model: RiskModel, file: Path) -> None:
         else:
             skops.io.dump(model.model, temporary)
         card = replace(model.card, sha256=file_sha256(temporary))
-        with new_file(file.with_suffix(".json")) as temporary_card:
-            text = json.dumps(asdict(card), indent=2, ensure_ascii=False, allow_nan=False)
-            temporary_card.write_text(text + "\n", encoding="utf-8")
+        write_object(file.with_suffix(".json"), asdict(card))
 
 
 def load_risk_model(file: Path) -> RiskModel:

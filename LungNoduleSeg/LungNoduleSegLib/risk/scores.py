@@ -23,6 +23,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from CTLungScreeningLib.colours import COLOURS
 from CTLungScreeningLib.plots import plain_text
 
 Probabilities = NDArray[np.float64]
@@ -188,7 +189,6 @@ def increases(
     return result
 
 
-COLOURS = ("#0072b2", "#d55e00")
 BINS = 6
 """Bins of the calibration plot, with equal numbers of scans."""
 

@@ -135,7 +135,7 @@ def train_risk(
         InputError: if a table cannot be used or the folder already has results.
     """
     refuse_existing(output, RESULT_NAMES)
-    with whole_output(output, "writing") as folder:
+    with whole_output(output) as folder:
         data = read_training_data(features, labels, chosen)
         result = train(data, plan, progress)
         with new_file(folder / REPORT) as temporary:
@@ -322,13 +322,9 @@ def _report(
 
 
 def _write_predictions(path: Path, data: TrainingData, result: TrainingResult) -> None:
-    with (
-        new_file(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
-        writer = csv_files.Writer(stream)
-        writer.writerow(["scan", "patient", "label", *result.validations])
-        columns = [v.probability for v in result.validations.values()]
-        for i, scan in enumerate(data.scans):
-            chances = (f"{column[i]:.6f}" for column in columns)
-            writer.writerow([scan, data.patients[i], data.y[i], *chances])
+    columns = [v.probability for v in result.validations.values()]
+    rows = (
+        (scan, data.patients[i], data.y[i], *(f"{column[i]:.6f}" for column in columns))
+        for i, scan in enumerate(data.scans)
+    )
+    csv_files.write_table(path, ("scan", "patient", "label", *result.validations), rows)

@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from skimage.draw import polygon
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import Box, box_between, in_crop, masks_meet
+from CTLungScreeningLib.geometry import Box, box_between, image_like, in_crop, masks_meet, onto_grid
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import index_scans
 from LungNoduleSegLib.nodules.table import sphere_diameter
@@ -298,9 +298,7 @@ def consensus_labels(
     labels = np.zeros(image.GetSize()[::-1], np.uint16)
     for number, nodule in enumerate(nodules, 1):
         labels[nodule.box][nodule.votes >= agreement] = number
-    marked = sitk.GetImageFromArray(labels)
-    marked.CopyInformation(image)
-    return marked
+    return image_like(labels, image)
 
 
 def outlined_nodules(xml: Path, image: sitk.Image, agreement: int) -> sitk.Image:
@@ -378,7 +376,7 @@ def _mark_consensus(
     agreed = [number for number in range(1, len(nodules) + 1) if marked.HasLabel(number)]
     if not agreed and not empty_scans:
         return None
-    labels = sitk.Resample(own, axial, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    labels = onto_grid(own, axial)
     volumes = [marked.GetPhysicalSize(number) for number in agreed]
     return Marks(
         labels,

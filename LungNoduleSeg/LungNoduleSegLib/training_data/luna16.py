@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError, counted
+from CTLungScreeningLib.geometry import image_like
 from CTLungScreeningLib.model_card import file_sha256
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
@@ -58,9 +59,7 @@ def sphere_labels(
             inside = np.ones((1, 1, 1), bool)
         part = labels[box]
         part[inside & (part == 0)] = number
-    image = sitk.GetImageFromArray(labels)
-    image.CopyInformation(grid)
-    return image
+    return image_like(labels, grid)
 
 
 def prepare_luna(

@@ -59,7 +59,7 @@ def draw_pages(store: Path, output: Path, progress: ProgressCallback = silent) -
     starts = range(0, len(examples), ROWS)
     pages = [output / f"page-{n:03}.png" for n in range(1, len(starts) + 1)]
     refuse_existing(output, [page.name for page in pages])
-    with whole_output(output, "writing") as folder:
+    with whole_output(output) as folder:
         volumes = _Volumes()
         for done, (page, start) in enumerate(zip(pages, starts, strict=True)):
             progress("Pages", done, len(pages))

@@ -1,6 +1,5 @@
 """Prepare annotated scans of any data set as a store of training data."""
 
-import io
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -252,7 +251,4 @@ def _write_errors(file: Path, failed: Mapping[str, str]) -> None:
     """Rewrite the list of failures."""
     if not failed and not file.exists():
         return
-    text = io.StringIO()
-    writer = csv_files.Writer(text, lineterminator="\n")
-    writer.writerows([("scan", "error"), *failed.items()])
-    replace_text(file, text.getvalue())
+    replace_text(file, csv_files.table_text(("scan", "error"), failed.items(), "\n"))

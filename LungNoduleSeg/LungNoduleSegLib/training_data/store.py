@@ -6,7 +6,6 @@ A folder has the scan as axial images cropped to the lungs (`hu.nrrd`, `lungs.nr
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,14 +20,16 @@ from numpy.typing import NDArray
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
+    changed_names,
     made_folder,
-    new_file,
     new_files,
     private_folder,
     read_object,
     refuse_existing,
     remove_leftovers,
+    write_object,
 )
+from CTLungScreeningLib.geometry import image_like
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import whole_output
@@ -141,17 +142,13 @@ def open_store(output: Path, settings: Mapping[str, Any]) -> None:
         InputError: if the settings differ, or the folder is not a store.
     """
     file = output / SETTINGS
-    wanted = json.loads(json.dumps(settings))
     if not file.exists():
         remove_leftovers(output)
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise InputError(f"{output} is not a store: choose an empty or a new folder.")
-        with new_file(file) as temporary:
-            temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        write_object(file, settings)
         return
-    kept = read_object(file)
-    other = sorted(name for name in kept | wanted if kept.get(name) != wanted.get(name))
-    if other:
+    if other := changed_names(read_object(file), settings):
         raise InputError(
             f"{output} was prepared with other settings ({', '.join(other)}): use the same, or "
             "another folder."
@@ -221,7 +218,7 @@ def write_scan(scan: StoredScan, volumes: Iterable[sitk.Image]) -> None:
         np.save(working / "masks.npy", masks, allow_pickle=False)
         record = asdict(scan)
         del record["folder"]
-        (working / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_object(working / _RECORD, record)
         working.rename(scan.folder)
 
 
@@ -234,10 +231,9 @@ def _examples(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     size = EXAMPLE_PREPARATION.size
     images, masks = [np.empty((0, size, size), np.float32)], [np.empty((0, size, size), np.float32)]
-    shown = sitk.GetImageFromArray(
-        np.isin(sitk.GetArrayViewFromImage(nodules), chosen).astype(np.uint8)
+    shown = image_like(
+        np.isin(sitk.GetArrayViewFromImage(nodules), chosen).astype(np.uint8), nodules
     )
-    shown.CopyInformation(nodules)
     for k in slices:
         prepared = prepare(hu[:, :, k : k + 1], lungs[:, :, k : k + 1], EXAMPLE_PREPARATION)
         images.append(prepared.pixels())
@@ -352,22 +348,18 @@ def export_arrays(
         InputError: if a file exists, or the store cannot be used.
     """
     refuse_existing(output, [*ARRAYS, ROWS])
-    with whole_output(output, "writing") as folder:
+    with whole_output(output) as folder:
         split = split_examples(read_store(store), seed, tutorial_split)
         total = len(split.training) + len(split.test)
         progress("Examples", 0, total)
         _write(folder, ARRAYS[:2], split.training, 0, total, progress)
         _write(folder, ARRAYS[2:], split.test, len(split.training), total, progress)
-        with (
-            new_file(folder / ROWS) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as stream,
-        ):
-            rows = csv_files.Writer(stream)
-            rows.writerow(["part", "row", "patient", "scan", "slice"])
-            for part, examples in (("train", split.training), ("test", split.test)):
-                for n, example in enumerate(examples):
-                    scan = example.scan
-                    rows.writerow([part, n, scan.patient, scan.name, scan.slices[example.row]])
+        rows = (
+            (part, n, one.scan.patient, one.scan.name, one.scan.slices[one.row])
+            for part, examples in (("train", split.training), ("test", split.test))
+            for n, one in enumerate(examples)
+        )
+        csv_files.write_table(folder / ROWS, ("part", "row", "patient", "scan", "slice"), rows)
     return split
 
 

@@ -19,6 +19,7 @@ from CTLungScreeningLib.keras_training import (
     Epoch,
     EpochBatches,
     TrainingResult,
+    best_epoch,
     fit,
     hardware,
     remove_intermediate,
@@ -32,6 +33,7 @@ from CTLungScreeningLib.model_card import (
     load_model,
     require_new_model,
     save_models,
+    training_folder,
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import write_image
@@ -174,7 +176,7 @@ def train_on_store(
     plan = plan or StoreTrainingPlan.of(Preset.PATCHES)
     classifier = output.with_name(f"{output.stem}-classifier.keras")
     with_classifier = plan.preset is Preset.PATCHES and plan.hard_negatives
-    folder = output.with_name(f"{output.stem}-training")
+    folder = training_folder(output)
     require_new_training(output, folder, _MISTAKES)
     if with_classifier:
         require_new_model(classifier)
@@ -200,7 +202,7 @@ def train_on_store(
         plain = _build(plan, preparation)
         plain.set_weights(model.get_weights())
         last = [epoch for epoch in epochs if epoch["stage"] == epochs[-1]["stage"]]
-        best = min(last, key=lambda epoch: epoch["val_loss"])
+        best = best_epoch(last)
         facts = {"used": used, "seconds": round(time.monotonic() - began), "scans": len(scans)}
         card = _card(output.stem, plan, preparation, settings | facts, best)
         cases = dict.fromkeys([*earlier.training_cases, *(scan.name for scan in scans)])

@@ -23,6 +23,7 @@ from CTLungScreeningSlicer.panel.widgets import (
     fit_height,
     offer_file,
     offer_folder,
+    on_click,
     show_text,
 )
 from LungNoduleSegLib.batch.cases import write_list
@@ -281,12 +282,12 @@ class BatchSection(Section):
         offer_folder(ui.batchScansFolder, ui.batchScansLine)
         offer_file(ui.batchListFile, ui.batchListLine, _("Scans"), _("Tables (*.csv)"))
         offer_folder(ui.batchOutputFolder, ui.batchOutputLine)
-        ui.tickAllButton.clicked.connect(lambda *_: self.series.tick_all())
-        ui.rereadButton.clicked.connect(lambda *_: self.series.read())
+        on_click(ui.tickAllButton, self.series.tick_all)
+        on_click(ui.rereadButton, self.series.read)
         ui.batchTable.itemSelectionChanged.connect(self._show_choice)
         ui.batchTable.cellDoubleClicked.connect(lambda row, column: self.load_chosen())
-        ui.loadScanButton.clicked.connect(lambda *_: self.load_chosen())
-        ui.scanReportButton.clicked.connect(lambda *_: self.open_report())
+        on_click(ui.loadScanButton, self.load_chosen)
+        on_click(ui.scanReportButton, self.open_report)
         self.refresh()
         self._show_choice()
 

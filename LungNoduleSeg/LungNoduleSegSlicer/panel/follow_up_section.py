@@ -14,7 +14,7 @@ from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import RunBar
 from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.side_by_side import SideBySide
-from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
+from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, on_click, show_text
 from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
 from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row, check_days
@@ -79,8 +79,8 @@ class FollowUpSection(Section):
         header.setSectionResizeMode(_CHANGE, qt.QHeaderView.Stretch)
         ui.pairTable.itemSelectionChanged.connect(self._show_details)
         ui.pairTable.cellClicked.connect(lambda row, column: self.go_to_pair(row))
-        ui.growthPlotButton.clicked.connect(lambda *_: self._show_plot())
-        ui.removeGrowthButton.clicked.connect(lambda *_: self._remove())
+        on_click(ui.growthPlotButton, self._show_plot)
+        on_click(ui.removeGrowthButton, self._remove)
         self._refresh()
 
     def set_parameters(self, parameters: Any | None) -> None:

@@ -15,7 +15,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.run_bar import WorkRunner
 from CTLungScreeningSlicer.panel.section import Debounced, Section, Signal
 from CTLungScreeningSlicer.panel.slice_views import KeyShortcuts, is_in_view
-from CTLungScreeningSlicer.panel.widgets import show_text, shown_errors
+from CTLungScreeningSlicer.panel.widgets import on_click, show_text, shown_errors
 from CTLungScreeningSlicer.scene.history import remove_nodes
 from LungNoduleSegLib.nodules.table import Nodule, Verdict, most_suspicious
 from LungNoduleSegSlicer.panel.nodule_table import NoduleTable, ThresholdSlider
@@ -177,7 +177,7 @@ class NodulesSection(Section):
             (ui.measureNodulesButton, self.measure_again),
         )
         for button, action in actions:
-            button.clicked.connect(partial(_call, action))
+            on_click(button, action)
         self.refresh()
 
     def set_volume(self, volume: Any | None) -> None:
@@ -437,8 +437,3 @@ def _details(nodule: Nodule) -> str:
         short=nodule.perpendicular_mm,
         volume=nodule.volume_mm3,
     )
-
-
-def _call(action: Callable[[], object], *_arguments: Any) -> None:
-    """Call an action without what a button's signal passes."""
-    action()

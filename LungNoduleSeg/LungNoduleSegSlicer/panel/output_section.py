@@ -16,6 +16,7 @@ from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.widgets import (
     choose_folder,
     choose_new_file,
+    on_click,
     show_text,
     shown_errors,
 )
@@ -43,9 +44,9 @@ class OutputSection(Section):
         self.run_bar = RunBar(ui.outputRun)
         self.run_bar.runner.changed.connect(self._show_state)
         show_text(ui.outputLabel, "")
-        ui.reportButton.clicked.connect(lambda *_: self._ask_for_report())
-        ui.tableButton.clicked.connect(lambda *_: self._ask_for_table())
-        ui.dicomButton.clicked.connect(lambda *_: self._ask_for_dicom_folder())
+        on_click(ui.reportButton, self._ask_for_report)
+        on_click(ui.tableButton, self._ask_for_table)
+        on_click(ui.dicomButton, self._ask_for_dicom_folder)
 
     def set_results(self, results: ResultNodes | None) -> None:
         """Write these from now on."""

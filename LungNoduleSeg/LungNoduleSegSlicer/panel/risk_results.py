@@ -8,6 +8,7 @@ from typing import Any, get_args
 import qt
 from slicer.i18n import tr as _
 
+from CTLungScreeningLib.colours import BLUE, VERMILION
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.panel.widgets import fit_height
 from LungNoduleSegLib.risk.assessment import Assessment
@@ -172,7 +173,7 @@ def require_number(name: str, value: Any) -> None:
 BAR = (60, 12)
 """Width and height of the longest bars to both sides together, in pixels."""
 
-RAISES, LOWERS = "#d55e00", "#0072b2"
+RAISES, LOWERS = VERMILION, BLUE
 
 
 def fill_contributions(table: Any, prediction: RiskPrediction) -> None:

@@ -13,7 +13,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import parse_json
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.section import Section
-from CTLungScreeningSlicer.panel.widgets import ModelChooser, show_text, shown_errors
+from CTLungScreeningSlicer.panel.widgets import ModelChooser, on_click, show_text, shown_errors
 from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.risk.assessment import Assessment, ScanRisk, influential_facts, scan_text
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
@@ -79,9 +79,9 @@ class RiskSection(Section):
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         ui.contributionTable.selectionMode = qt.QAbstractItemView.NoSelection
         ui.riskNodule.activated.connect(lambda *_: self._choose_row())
-        ui.predictRiskButton.clicked.connect(lambda *_: self._predict())
-        ui.copyRiskButton.clicked.connect(lambda *_: self.copy())
-        ui.clearFactsButton.clicked.connect(lambda *_: self._clear())
+        on_click(ui.predictRiskButton, self._predict)
+        on_click(ui.copyRiskButton, self.copy)
+        on_click(ui.clearFactsButton, self._clear)
         ui.riskSection.contentsCollapsed.connect(lambda *_: self._refresh())
         self._refresh()
 

@@ -28,6 +28,7 @@ from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS
 from LungNoduleSegSlicer.panel.views import open_segment_editor, show_results
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+from LungNoduleSegSlicer.scene.nodule_segments import segments_of
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     is_in_place,
@@ -152,9 +153,7 @@ class LungsSection(Section):
         """Segment ids of the lungs of the results."""
         if self._results is None or self._results.segmentation.GetDisplayNode() is None:
             return []
-        segmentation = self._results.segmentation.GetSegmentation()
-        ids = [style.id for style in LUNG_STYLES.values()]
-        return [one for one in ids if segmentation.GetSegment(one) is not None]
+        return list(segments_of(self._results.segmentation, LUNG_STYLES))
 
     def _choose_method(self, *_arguments: Any) -> None:
         if self._parameters is not None:

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
 from CTLungScreeningLib.files import beside, refuse_existing
-from CTLungScreeningLib.model_card import require_new_model
+from CTLungScreeningLib.model_card import require_new_model, training_folder
 from CTLungScreeningLib.options import arguments_of
 from CTLungScreeningSlicer.panel.section import SectionParameters, with_parameters
 from CTLungScreeningSlicer.panel.training import StepsRun
@@ -181,11 +181,7 @@ class TrainingRun(StepsRun):
     def unfinished(self) -> bool:
         """Whether a training of this model was begun and not finished."""
         model = self.paths["model"]
-        return (
-            model is not None
-            and not model.exists()
-            and model.with_name(f"{model.stem}-training").is_dir()
-        )
+        return model is not None and not model.exists() and training_folder(model).is_dir()
 
     def require_new(self) -> None:
         """Check that nothing exists that a later step would refuse to overwrite."""

@@ -11,7 +11,7 @@ from CTLungScreeningSlicer.panel.widgets import (
     PictureWindow,
     offer_file,
     offer_folder,
-    offer_new_file,
+    offer_new_model,
 )
 from LungNoduleSegLib.options import Preset, StoreTrainingPlan
 from LungNoduleSegSlicer.panel.segment_section import TITLE
@@ -240,6 +240,4 @@ class TrainingSection(StepsSection):
             offer_file(
                 getattr(ui, f"{name}File"), self._parameters.widgets[name], _("File"), filters
             )
-        models = _("Keras models (*.keras)")
-        line = self._parameters.widgets["model"]
-        offer_new_file(ui.modelFile, line, _("New model"), models, ".keras")
+        offer_new_model(ui.modelFile, self._parameters.widgets["model"])

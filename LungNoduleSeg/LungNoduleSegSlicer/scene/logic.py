@@ -32,17 +32,17 @@ from LungNoduleSegLib.detectors.models import find_card
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.options import BUNDLED, DEFAULT_MODEL, OutputOptions, RunOptions
 from LungNoduleSegLib.results.reading import MASKS, PROBABILITY, SCAN, SEGMENTATION, TABLE, RunMasks
+from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
 from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_nodes
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
-from LungNoduleSegSlicer.scene.nodule_segments import segment_id
+from LungNoduleSegSlicer.scene.nodule_segments import segment_id, segments_of
 from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     connect,
     find_results,
-    has_run_lungs,
     require_in_place,
     write_lungs,
 )
@@ -192,7 +192,7 @@ class LungNoduleSegLogic:
         name = volumeNode.GetName()
         changed = (segmentationNode, tableNode, fiducialNode, probability)
         same = lungsNode is not None and lungsNode is segmentationNode
-        keep = same and has_run_lungs(segmentationNode)
+        keep = same and bool(segments_of(segmentationNode, LUNG_STYLES))
         with self.history.allOrNothing(*changed, what=f"results of {name}"):
             nodes = ResultNodes(
                 segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),

@@ -5,7 +5,7 @@ no time and can touch no other.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +46,12 @@ _SMOOTHING = "Smoothing factor"
 def segment_id(number: int) -> str:
     """Return the id of the segment of a nodule."""
     return nodule_style(number, 0).id
+
+
+def segments_of(segmentation_node: Any, styles: Mapping[int, SegmentStyle]) -> dict[str, int]:
+    """Return the labels, by segment id, of those of `LUNG_STYLES` or `LOBE_STYLES` that it has."""
+    segmentation = segmentation_node.GetSegmentation()
+    return {one.id: label for label, one in styles.items() if segmentation.GetSegment(one.id)}
 
 
 def read_voxels(segmentation_node: Any, one: str) -> CroppedMask | None:

@@ -26,7 +26,12 @@ from LungNoduleSegLib.results.segments import LOBE_STYLES, LUNG_STYLES, TAG, nod
 from LungNoduleSegLib.risk.facts import coarse_steps
 from LungNoduleSegLib.risk.growth import ChestScan, study_date
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
-from LungNoduleSegSlicer.scene.nodule_segments import coarse_voxels, labelmap_grid, voxels_by_id
+from LungNoduleSegSlicer.scene.nodule_segments import (
+    coarse_voxels,
+    labelmap_grid,
+    segments_of,
+    voxels_by_id,
+)
 
 SEGMENTATION_ROLE = f"{TAG}.segmentation"
 POINTS_ROLE = f"{TAG}.points"
@@ -182,15 +187,9 @@ def lobes_of(segmentation_node: Any, grid: sitk.Image) -> sitk.Image | None:
     Raises:
         InputError: if one is not kept as voxels.
     """
-    ids = _lobe_ids(segmentation_node)
+    ids = segments_of(segmentation_node, LOBE_STYLES)
     found = merged_segments(segmentation_node, ids, grid, np.uint8) if ids else None
     return found if found and sitk.GetArrayViewFromImage(found).any() else None
-
-
-def _lobe_ids(segmentation_node: Any) -> dict[str, int]:
-    segmentation = segmentation_node.GetSegmentation()
-    ids = {style.id: number for number, style in LOBE_STYLES.items()}
-    return {one: number for one, number in ids.items() if segmentation.GetSegment(one)}
 
 
 def coarse_lungs_of(segmentation_node: Any) -> sitk.Image:
@@ -208,9 +207,7 @@ def coarse_lungs_of(segmentation_node: Any) -> sitk.Image:
 
 def _lung_ids(segmentation_node: Any) -> dict[str, int]:
     """Return the labels of the lungs of a run by the ids of their segments."""
-    segmentation = segmentation_node.GetSegmentation()
-    ids = {style.id: label for label, style in LUNG_STYLES.items()}
-    found = {one: label for one, label in ids.items() if segmentation.GetSegment(one)}
+    found = segments_of(segmentation_node, LUNG_STYLES)
     if not found or segmentation_node.GetParentTransformNode() is not None:
         raise InputError(
             f"{segmentation_node.GetName()} has no lungs of a run, or is under a transform: "
@@ -277,7 +274,7 @@ def masks_work(result: ResultNodes) -> Work[RunMasks]:
 def _masks_made_of(result: ResultNodes) -> tuple[list[dict[str, int]], list[Any]]:
     """The segments of lungs, nodules and lobes, and their images with the times of change."""
     node = result.segmentation
-    kinds = [_lung_ids(node), _nodule_ids(result), _lobe_ids(node)]
+    kinds = [_lung_ids(node), _nodule_ids(result), segments_of(node, LOBE_STYLES)]
     segments = [node.GetSegmentation().GetSegment(one) for ids in kinds for one in ids]
     images = [one.GetRepresentation(BINARY_LABELMAP) for one in segments]
     return kinds, [(image, image and image.GetMTime()) for image in images]
@@ -535,12 +532,6 @@ def _rules(file: Path) -> dict[str, Any]:
         raise InputError(f"{file} is not the record of a run: run the scan again.") from error
 
 
-def has_run_lungs(segmentation_node: Any) -> bool:
-    """Whether a segmentation has a lung as runs make them, edited or not."""
-    segmentation = segmentation_node.GetSegmentation()
-    return any(segmentation.GetSegment(style.id) is not None for style in LUNG_STYLES.values())
-
-
 def write_lungs(segmentation_node: Any, file: Path) -> None:
     """Write the lungs of a segmentation for `lung-nodule-seg run --lungs-file`.
 
@@ -575,11 +566,10 @@ def write_lungs(segmentation_node: Any, file: Path) -> None:
 
 def _sides(segmentation_node: Any) -> dict[str, int]:
     """Segment ids of lungs with their side, 0 for both."""
+    if run := segments_of(segmentation_node, LUNG_STYLES):
+        return run
     segmentation = segmentation_node.GetSegmentation()
     ids = list(segmentation.GetSegmentIDs())
-    run = {style.id: side for side, style in LUNG_STYLES.items() if style.id in ids}
-    if run:
-        return run
     names = {one: segmentation.GetSegment(one).GetName().lower() for one in ids}
     named = {one: _side(name) for one, name in names.items() if "lung" in name}
     return named or (dict.fromkeys(ids, 0) if len(ids) == 1 else {})

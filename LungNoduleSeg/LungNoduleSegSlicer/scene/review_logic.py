@@ -20,7 +20,7 @@ from LungNoduleSegLib.results.segments import (
 )
 from LungNoduleSegSlicer.scene import nodule_segments, result_nodes, review_state
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
-from LungNoduleSegSlicer.scene.nodule_segments import segment_id
+from LungNoduleSegSlicer.scene.nodule_segments import segment_id, segments_of
 from LungNoduleSegSlicer.scene.rerun_merge import foreign_numbers, reviewed_nodules
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
@@ -343,10 +343,10 @@ def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
 def _made_of(results: ResultNodes) -> list[Any]:
     """The place of a `ReviewedScan`, its images, and their times of modification."""
     volumes = reference_of(results.segmentation), results.probability
-    segmentation = results.segmentation.GetSegmentation()
-    styles = (*LUNG_STYLES.values(), *LOBE_STYLES.values())
-    lungs = [segmentation.GetSegment(style.id) for style in styles]
+    styles = (LUNG_STYLES, LOBE_STYLES)
+    ids = [one for kind in styles for one in segments_of(results.segmentation, kind)]
+    lungs = map(results.segmentation.GetSegmentation().GetSegment, ids)
     images = [one and one.GetImageData() for one in volumes]
-    images += [one and one.GetRepresentation(BINARY_LABELMAP) for one in lungs]
+    images += [one.GetRepresentation(BINARY_LABELMAP) for one in lungs]
     times = [(image, image and image.GetMTime()) for image in images]
     return [is_in_place(results), *times]

@@ -164,7 +164,7 @@ class ReviewedScan:
         if steps is None:
             meter = yield from NoduleMeter.work(hu, lungs, None, original)
             return cls(grid, whole, meter, None, lobes)
-        steps = onto_grid(steps, hu, 0)
+        steps = onto_grid(steps, hu)
         yield Pause("Preparing", 0, 2)
         finder = yield from ThresholdedNodules.work(steps, hu, lungs, original)
         return cls(grid, whole, finder.ruler, finder, lobes)

@@ -39,6 +39,7 @@ from LungNoduleSegLib.risk.growth import study_date
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
+from LungNoduleSegSlicer.scene.nodule_segments import segments_of
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     coarse_lungs_of,
@@ -256,8 +257,8 @@ class RiskLogic:
     def _coarse_lungs(self, results: ResultNodes) -> Any | None:
         """The subsampled lungs, cached until they change; None without lungs."""
         segmentation = results.segmentation.GetSegmentation()
-        found = [segmentation.GetSegment(style.id) for style in LUNG_STYLES.values()]
-        labelmaps = [one and one.GetRepresentation(BINARY_LABELMAP) for one in found]
+        found = map(segmentation.GetSegment, segments_of(results.segmentation, LUNG_STYLES))
+        labelmaps = [one.GetRepresentation(BINARY_LABELMAP) for one in found]
         key = [(one, one and one.GetMTime()) for one in labelmaps]
         if self._lungs is None or self._lungs[0] != key:
             try:
