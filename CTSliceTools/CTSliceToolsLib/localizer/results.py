@@ -398,5 +398,5 @@ def _require_same(output: Path, scan: IndexedScan, model: ModelUsed) -> None:
         raise InputError(
             f"{output} was made with another model, {there.model.name}: choose another folder."
         )
-    if not scan.uid and there.source != (scan.folder / scan.files[0]).absolute():
+    if not scan.uid and there.source.resolve() != (scan.folder / scan.files[0]).resolve():
         raise InputError(f"{output} was made of {there.source}: choose another folder.")
