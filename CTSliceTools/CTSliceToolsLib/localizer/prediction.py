@@ -114,6 +114,11 @@ class ScanPrediction:
     notes: tuple[str, ...] = ()
 
     @property
+    def series_uid(self) -> str | None:
+        """SeriesInstanceUID of the scan in `source`, None if it has none."""
+        return (self.series and self.series.series_instance_uid) or None
+
+    @property
     def field_of_view(self) -> tuple[float, float]:
         """Lowest and highest LPS z in mm: half a slice beyond the centres of the outermost."""
         return _field_of_view(np.array([one.z_mm for one in self.slices]))
