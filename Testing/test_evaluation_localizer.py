@@ -246,6 +246,12 @@ def test_what_cannot_be_evaluated_is_named(content: str, tmp_path: Path, reader:
         evaluate([reader], scan_sources(tmp_path))
 
 
+def test_a_dataset_without_a_testing_part_is_named(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    with pytest.raises(InputError, match=r"testing has no \.npz files.* enough series"):
+        scan_sources(tmp_path)
+
+
 @pytest.mark.slow
 def test_real_scan_and_its_landmarks(shared_data: Path, reader: Path) -> None:
     from CTLungScreeningLib.reading.ct_reading import read_ct

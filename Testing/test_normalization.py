@@ -123,6 +123,15 @@ def test_bad_series_is_named_and_the_others_go_on(
         normalize(bad)
 
 
+def test_an_annotation_half_saved_is_passed_over(tmp_path: Path) -> None:
+    folder = series(tmp_path / "series")
+    killed = folder / f".{ANNOTATION}.unfinished-x"
+    killed.mkdir()
+    (killed / ANNOTATION).write_text("{}")
+    found = normalize(tmp_path)
+    assert (found.series, found.refused) == (1, ())
+
+
 def test_folder_without_annotation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="annotate at least one series"):
         normalize(tmp_path)

@@ -17,7 +17,7 @@ from pydicom.tag import Tag, tag_in_exception
 from CTLungScreeningLib.errors import InputError, is_of_users, sentence_of
 from CTLungScreeningLib.files import new_file, replace_text
 from CTLungScreeningLib.reading.volume_files import write_image
-from CTLungScreeningLib.staging import only_writer, staging_folder, whole_output
+from CTLungScreeningLib.staging import only_writer, only_writer_in, staging_folder, whole_output
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
@@ -153,6 +153,7 @@ def test_a_link_in_the_output_is_not_written_through(tmp_path: Path) -> None:
     [
         lambda path: whole_output(path, "writing"),
         lambda path: only_writer(path, "training"),
+        lambda path: only_writer_in(path, "converting"),
         lambda path: staging_folder(path, "organizing"),
     ],
 )

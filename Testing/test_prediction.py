@@ -375,6 +375,7 @@ def test_predicting_all_goes_on_where_it_ended_and_names_what_failed(
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "Scans" and done == 2:
+            assert [file.name for file in folder.glob(".*")] == []
             raise Cancelled
 
     with pytest.raises(Cancelled):

@@ -28,6 +28,18 @@ def beside(path: Path | None, suffix: str) -> Path | None:
     return None if path is None else path.with_name(path.name + suffix)
 
 
+def visible_files(folder: Path, pattern: str) -> list[Path]:
+    """List the files below a folder that match a pattern, by name.
+
+    Hidden ones and those in hidden folders are left out, such as what a killed run left.
+    """
+    return sorted(
+        file
+        for file in folder.rglob(pattern)
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+
+
 def refuse_existing(folder: Path, names: Iterable[str]) -> None:
     """Raise `InputError` if any of `names` is already in `folder`, if only as a broken link.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import replace_object
+from CTLungScreeningLib.files import replace_object, visible_files
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.workers import each
 from CTSliceToolsLib.dataset.annotation import (
@@ -129,7 +129,7 @@ def normalize(dataset: Path, progress: ProgressCallback = silent) -> Normalizati
     """
     if not dataset.is_dir():
         raise InputError(f"{dataset} is not a folder: name the folder of the dataset.")
-    folders = sorted(file.parent for file in dataset.rglob(ANNOTATION))
+    folders = sorted(file.parent for file in visible_files(dataset, ANNOTATION))
     if not folders:
         raise InputError(f"{dataset} has no {ANNOTATION}: annotate at least one series first.")
     locations: dict[str, float] = {}

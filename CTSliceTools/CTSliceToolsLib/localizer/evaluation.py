@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import make_interp_spline
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import visible_files
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.dataset.annotation import (
@@ -93,15 +94,16 @@ def scan_sources(data: Path, progress: ProgressCallback = silent) -> list[ScanSo
     Raises:
         InputError: if there is nothing.
     """
-    if (data / Part.TESTING).is_dir():
+    tested = (data / Part.TESTING).is_dir()
+    annotations = [] if tested else visible_files(data, ANNOTATION)
+    if not annotations and any((data / part).is_dir() for part in Part):
         return _partitioned(partition_files(data, Part.TESTING), progress)
-    folders = sorted(file.parent for file in data.rglob(ANNOTATION))
-    if not folders:
+    if not annotations:
         raise InputError(
             f"{data} has neither a folder {Part.TESTING} nor an {ANNOTATION} below it: give the "
             "folder that `ct-slice-tools partition` made, or annotated series."
         )
-    return [partial(_read_annotated, folder, data) for folder in folders]
+    return [partial(_read_annotated, file.parent, data) for file in annotations]
 
 
 def _read_annotated(folder: Path, data: Path) -> LabelledScan:

@@ -27,7 +27,7 @@ from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource
-from CTLungScreeningLib.staging import only_writer
+from CTLungScreeningLib.staging import only_writer_in
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer.matching import Level, SliceMatch
 from CTSliceToolsLib.localizer.prediction import (
@@ -342,7 +342,7 @@ def predict_all(
         raise InputError(f"{output} is a file: name a folder for the results.")
     scans = index_scans(folder, progress, notes=notes)
     outcomes = []
-    with only_writer(output, "predicting"):
+    with only_writer_in(output, "predicting"):
         for place in sorted({(output / result_name(scan)).parent for scan in scans}):
             refuse_links_below(output, place)
             remove_leftovers(place)
@@ -354,8 +354,8 @@ def predict_all(
             json_file = output / result_name(scan)
             outcomes.append(_predict_one(scan, json_file, model, plot, alive, device))
         progress("Scans", len(scans), len(scans))
-    if all(one.problem for one in outcomes):
-        raise InputError(f"No scan of {len(scans)} could be used. {outcomes[0].problem}")
+        if all(one.problem for one in outcomes):
+            raise InputError(f"No scan of {len(scans)} could be used. {outcomes[0].problem}")
     return outcomes
 
 

@@ -31,7 +31,7 @@ from CTLungScreeningLib.files import (
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
-from CTLungScreeningLib.staging import whole_output
+from CTLungScreeningLib.staging import LOCK, whole_output
 from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mask
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
 
@@ -144,7 +144,8 @@ def open_store(output: Path, settings: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(settings))
     if not file.exists():
         remove_leftovers(output)
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        names = {one.name for one in output.iterdir()} if output.is_dir() else set()
+        if names - {LOCK} or (output.exists() and not output.is_dir()):
             raise InputError(f"{output} is not a store: choose an empty or a new folder.")
         with new_file(file) as temporary:
             temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
