@@ -97,13 +97,13 @@ scan = read_ct(Path(sys.argv[1]))
 stage("scan read")
 network, _ = prediction.open_model(Path(sys.argv[2]))
 stage("network loaded")
-pictures, z_mm = prediction.slice_images(scan.image)
+seen = prediction.ScanPictures.of(scan.image, scan.slices)
 stage("slice images made")
-raw = prediction.predict_locations(pictures, network)
+raw = prediction.predict_locations(seen.pictures, network)
 stage("slices located")
-prediction.examine(pictures, z_mm)
+seen.anatomy
 stage("anatomy found")
-prediction.fit_scan(z_mm, raw)
+prediction.fit_scan(seen.z_mm, raw)
 stage("fitted (without anatomy)")
 """
 

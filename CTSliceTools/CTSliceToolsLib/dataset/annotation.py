@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
@@ -24,7 +23,7 @@ from CTLungScreeningLib.reading.dicom_headers import Frame, looks_like_dicom, re
 from CTLungScreeningLib.reading.dicom_pixels import read_hu
 from CTLungScreeningLib.reading.slice_stack import is_axial
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
-from CTSliceToolsLib.slice_image import slice_images
+from CTSliceToolsLib.slice_image import stored_slice_image
 
 
 @dataclass(frozen=True)
@@ -48,22 +47,14 @@ class SliceFile:
         return float(self.frame.centre[2])
 
     def picture(self) -> NDArray[np.uint8]:
-        """Read the pixels and make the slice's image, see `slice_image.slice_image`.
-
-        Like the images of a whole scan (`slice_images`), it starts anterior and at the patient's
-        right, whatever the orientation of the file. Slices of a tilted gantry are not resampled.
+        """Read the pixels and make the slice's image, see `slice_image.stored_slice_image`.
 
         Raises:
             InputError: if the pixels cannot be read.
         """
-        row, column = self.frame.orientation
-        across = row[:2] / np.linalg.norm(row[:2])
-        down = np.array([-across[1], across[0]]) * np.sign(np.cross(row, column)[2])
         between_rows, between_columns = self.frame.spacing
-        image = sitk.GetImageFromArray(read_hu([self.frame]))
-        image.SetSpacing((between_columns, between_rows, 1))
-        image.SetDirection((across[0], down[0], 0, across[1], down[1], 0, 0, 0, 1))
-        return slice_images(image)[0][0]
+        (hu,) = read_hu([self.frame])
+        return stored_slice_image(hu, self.frame.orientation, (between_columns, between_rows))
 
 
 def read_slice_file(file: Path) -> SliceFile:
