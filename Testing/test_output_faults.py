@@ -201,6 +201,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         assert found is not None
         name, sentence, users = found
         assert users and sentence.endswith("."), (name, sentence)
+        assert work is not text or f"{tmp_path / 'text'} cannot be" in sentence
     assert not list(tmp_path.iterdir())
 
 

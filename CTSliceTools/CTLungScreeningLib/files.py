@@ -184,8 +184,20 @@ def new_files(*paths: Path) -> Iterator[dict[Path, Path]]:
             if len(paths) > 1:
                 names = [os.path.abspath(one) for one in paths]  # noqa: PTH100 - follows no link
                 (folder / _SET).write_text(json.dumps(names))
-        yield temporaries
+        try:
+            yield temporaries
+        except OSError as error:
+            _name_output(error, paths[0])
+            raise
         publish([(temporary, path) for path, temporary in temporaries.items()])
+
+
+def _name_output(error: OSError, path: Path) -> None:
+    """Put the name of an output into the error of a full disk, which has none."""
+    while error.errno is None and isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and error.filename is None:
+        error.filename = str(path)
 
 
 @contextmanager
