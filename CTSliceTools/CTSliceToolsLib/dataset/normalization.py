@@ -146,9 +146,11 @@ def normalize(dataset: Path, progress: ProgressCallback = silent) -> Normalizati
         below = result.folder.relative_to(dataset)
         locations |= {(below / name).as_posix(): at for name, at in result.locations.items()}
         left_out += result.left_out
+    combined = dataset / COMBINED_LOCATIONS
     if not locations:
-        raise InputError(refused[0])
-    replace_object(dataset / COMBINED_LOCATIONS, locations, _are_locations)
+        kept = f" {combined} is still that of an earlier run: do not convert it."
+        raise InputError(refused[0] + kept * combined.exists())
+    replace_object(combined, locations, _are_locations)
     return Normalization(locations, len(folders) - len(refused), tuple(refused), tuple(left_out))
 
 
