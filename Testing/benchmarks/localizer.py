@@ -113,7 +113,7 @@ def judge(scan: Slices, model: Model) -> tuple[list[Judged], ScanFit]:
     raw = predict_locations(scan.pictures, open_model(model)[0])
     alone, fit = (
         fit_scan(scan.z_mm, raw),
-        fit_slices(examine(scan.pictures, scan.z_mm), scan.z_mm, raw),
+        fit_slices([examine(scan.pictures, scan.z_mm)], scan.z_mm, raw),
     )
     order = np.argsort(scan.z_mm)
     z = scan.z_mm[order]

@@ -101,7 +101,7 @@ seen = prediction.ScanPictures.of(scan.image, scan.slices)
 stage("slice images made")
 raw = prediction.predict_locations(seen.pictures, network)
 stage("slices located")
-seen.anatomy
+next(seen.anatomies())
 stage("anatomy found")
 prediction.fit_scan(seen.z_mm, raw)
 stage("fitted (without anatomy)")

@@ -25,10 +25,9 @@ from CTSliceToolsLib.dataset.annotation import (
 from CTSliceToolsLib.dataset.conversion import Part, partition_files, read_picture, read_series_uid
 from CTSliceToolsLib.dataset.normalization import normalized_locations
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS, LOCATIONS
-from CTSliceToolsLib.localizer.anchors import examine
-from CTSliceToolsLib.localizer.body_grid import Anchor
-from CTSliceToolsLib.localizer.prediction import Model, open_model, predict_locations
-from CTSliceToolsLib.localizer.scan_fit import fit_scan, usual_heights
+from CTSliceToolsLib.localizer.anchors import Anatomy, examine
+from CTSliceToolsLib.localizer.prediction import Model, fit_slices, open_model, predict_locations
+from CTSliceToolsLib.localizer.scan_fit import usual_heights
 from CTSliceToolsLib.localizer.scan_pictures import ScanPictures
 
 Floats = NDArray[np.float64]
@@ -48,7 +47,7 @@ class LabelledScan:
         landmark_z_mm: LPS z in mm of at least two landmarks by name.
         measured: whether z is the scan's own; else it is that of an adult of usual proportions with
             the top of the head at 0, as slices of `convert` have none.
-        anchors: of its anatomy; None to find them in the pictures.
+        anatomies: of `ScanPictures`; empty to examine the pictures.
     """
 
     name: str
@@ -57,7 +56,7 @@ class LabelledScan:
     locations: Floats
     landmark_z_mm: Mapping[str, float]
     measured: bool = True
-    anchors: tuple[Anchor, ...] | None = None
+    anatomies: tuple[Anatomy, ...] = ()
 
     def z_at(self, location: ArrayLike) -> Floats:
         """Return LPS z in mm of a location, of any shape.
@@ -96,7 +95,7 @@ def labelled_scan(
         seen.z_mm,
         normalized_locations(annotation, seen.z_mm),
         landmark_z_mm,
-        anchors=seen.anatomy.anchors,
+        anatomies=tuple(seen.anatomies()),
     )
 
 
@@ -300,10 +299,8 @@ def judge(scan: LabelledScan, raw: Floats) -> list[ScanErrors]:
     }
     judged = [errors(Way.RAW, raw, by_slice)]
     if scan.measured:
-        anchors = scan.anchors
-        if anchors is None:
-            anchors = examine(scan.pictures, scan.z_mm).anchors
-        fit = fit_scan(scan.z_mm, raw, anchors)
+        anatomies = scan.anatomies or [examine(scan.pictures, scan.z_mm)]
+        fit = fit_slices(anatomies, scan.z_mm, raw)
         put = {
             name: float(fit.z_at(LANDMARK_BY_NAME[name].location) - z) for name, z in seen.items()
         }

@@ -1,6 +1,6 @@
 """Locations of the slices of a scan in the body: a network, landmarks, and one fit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -267,7 +267,7 @@ def predict_scan(
     z_mm, sources = stored_slices(scan.image, scan.slices)
     seen = ScanPictures.of(scan.image, scan.slices)
     judged = predict_locations(seen.pictures, network, progress)
-    fit = fit_slices(seen.anatomy, seen.z_mm, judged)
+    fit = fit_slices(seen.anatomies(), seen.z_mm, judged)
     raw = np.interp(z_mm, seen.z_mm, judged)
     location = fit.location_at(z_mm)
     slices = tuple(
@@ -279,20 +279,27 @@ def predict_scan(
     return ScanPrediction(scan.source, scan.series, slices, fit, used, notes)
 
 
-def fit_slices(anatomy: Anatomy, z_mm: NDArray[np.float64], raw: NDArray[np.float64]) -> ScanFit:
+def fit_slices(
+    anatomies: Iterable[Anatomy], z_mm: NDArray[np.float64], raw: NDArray[np.float64]
+) -> ScanFit:
     """Fit the landmarks of a scan to its anatomy and to what the network says of its slices.
 
     Args:
-        anatomy: of the scan.
+        anatomies: of the scan, at least one: the first that can be trusted counts, or the last.
         z_mm: LPS z of the centres of its slices in mm, (n,), in any order.
         raw: their normalized locations from the network, (n,).
     """
-    fit = fit_scan(z_mm, raw, anatomy.anchors)
-    if anatomy.strange:
-        nothing = np.full_like(fit.uncertainty_mm, ANYWHERE_MM)
-        return replace(fit, warnings=(*anatomy.strange, *fit.warnings), uncertainty_mm=nothing)
-    uncertain = _uncertain(_in_view(fit, _field_of_view(np.sort(z_mm))))
-    return replace(fit, warnings=(*anatomy.warnings, *fit.warnings, *uncertain))
+    for anatomy in anatomies:
+        fit = fit_scan(z_mm, raw, anatomy.anchors)
+        if anatomy.strange:
+            nothing = np.full_like(fit.uncertainty_mm, ANYWHERE_MM)
+            fit = replace(fit, warnings=(*anatomy.strange, *fit.warnings), uncertainty_mm=nothing)
+            continue
+        uncertain = _uncertain(_in_view(fit, _field_of_view(np.sort(z_mm))))
+        fit = replace(fit, warnings=(*anatomy.warnings, *fit.warnings, *uncertain))
+        if fit.uncertainty_mm.min() < ANYWHERE_MM:
+            break
+    return fit
 
 
 def _field_of_view(z_mm: NDArray[np.float64]) -> tuple[float, float]:

@@ -1,8 +1,7 @@
 """Slice images of a scan: those that the network judges, and those that show the anatomy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,7 +17,7 @@ _SAME_MM = 0.01
 """Levels closer than this are the same."""
 
 _INSIDE = 0.75
-"""Least share of an axial slice of a tilted scan that lies inside it, if it is examined."""
+"""Least share of an axial slice of a tilted scan that lies inside it, if it lies mostly inside."""
 
 Floats = NDArray[np.float64]
 
@@ -31,38 +30,45 @@ class ScanPictures:
         pictures: what the network judges, uint8 (n, `SIZE`, `SIZE`), from feet to head: axial
             slices, or the stored ones of a tilted axial stack, as in training.
         z_mm: LPS z of their centres in mm, (n,).
-        axial: axial slices, uint8 (m, `SIZE`, `SIZE`), that lie mostly inside the scan.
+        axial: axial slices, uint8 (m, `SIZE`, `SIZE`).
         axial_z_mm: LPS z of these in mm, (m,).
+        whole: which of them lie mostly inside the scan, (m,).
     """
 
     pictures: NDArray[np.uint8]
     z_mm: Floats
     axial: NDArray[np.uint8]
     axial_z_mm: Floats
+    whole: NDArray[np.bool_]
 
     @classmethod
     def of(cls, image: sitk.Image, slices: Sequence[SliceSource] = ()) -> "ScanPictures":
         """Make the images of a scan in HU, any orientation; `slices` as of `CTScan`."""
         z_mm, _ = stored_slices(image, slices)
         axial, axial_z = slice_images(image)
+        # Beyond them, axial slices of a scan that lies askew show but a corner of it.
+        inside = (axial_z > z_mm[0] - _SAME_MM) & (axial_z < z_mm[-1] + _SAME_MM)
+        axial, axial_z = axial[inside], axial_z[inside]
         if not _is_tilted_stack(image):
-            # Beyond them, axial slices of a scan that lies askew show but a corner of it.
-            inside = (axial_z > z_mm[0] - _SAME_MM) & (axial_z < z_mm[-1] + _SAME_MM)
-            axial, axial_z = axial[inside], axial_z[inside]
-            return cls(axial, axial_z, axial, axial_z)
+            return cls(axial, axial_z, axial, axial_z, np.ones(len(axial), bool))
         spacing, direction = image.GetSpacing()[:2], np.reshape(image.GetDirection(), (3, 3))
         hu = [_stored_hu(image, k, slices) for k in range(image.GetDepth())]
         pictures = np.stack([stored_slice_image(one, direction[:, :2].T, spacing) for one in hu])
         size_mm = np.multiply(hu[0].shape[::-1], spacing)
         margin = (_INSIDE - 0.5) * np.abs(direction[2, :2]) @ size_mm
-        inside = (axial_z >= z_mm[0] + margin) & (axial_z <= z_mm[-1] - margin)
+        whole = (axial_z >= z_mm[0] + margin) & (axial_z <= z_mm[-1] - margin)
         upward = direction[2, 2] > 0
-        return cls(pictures[:: 1 if upward else -1], z_mm, axial[inside], axial_z[inside])
+        return cls(pictures[:: 1 if upward else -1], z_mm, axial, axial_z, whole)
 
-    @cached_property
-    def anatomy(self) -> Anatomy:
-        """What anatomy the axial slices show."""
-        return examine(self.axial, self.axial_z_mm)
+    def anatomies(self) -> Iterator[Anatomy]:
+        """Examine all axial slices, then those that lie mostly inside, if there are others.
+
+        What a slice lacks may look like anatomy; but of a head in a wide picture, slices that lie
+        partly outside show it whole.
+        """
+        yield examine(self.axial, self.axial_z_mm)
+        if not self.whole.all():
+            yield examine(self.axial[self.whole], self.axial_z_mm[self.whole])
 
 
 def stored_slices(
