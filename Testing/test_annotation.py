@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,47 @@ def test_command_annotates_a_series_once(tmp_path: Path) -> None:
     assert read_slice_names(folder / ANNOTATION) == {"C7": "1.dcm", "T1": "2.dcm"}
     with pytest.raises(InputError, match="is already annotated"):
         annotate_series(folder, heights)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("name", ["CT:{k}", "CT\\{k}"])
+def test_slices_that_no_annotation_can_name_are_refused(tmp_path: Path, name: str) -> None:
+    files.write_series(tmp_path / "series", places=[(-5, 4, z) for z in (30, 20, 10)], name=name)
+    heights = tmp_path / "prediction.json"
+    heights.write_text(json.dumps({"landmarks": {"C7": {"z_mm": 21}, "T1": {"z_mm": 8.5}}}))
+    with pytest.raises(InputError, match=r"has a slice named “CT.1”, .*: run organize"):
+        annotate_series(tmp_path / "series", heights)
+    assert not (tmp_path / "series" / ANNOTATION).exists()
+
+
+def test_heights_of_another_scan_are_refused(tmp_path: Path) -> None:
+    folder = series(tmp_path / "series", [30, 20, 10, 0])
+    own = asdict(read_slice_file(folder / "0.dcm").series)
+    heights = tmp_path / "prediction.json"
+
+    def outcome(**changes: str) -> str:
+        scan = {"source": "ct", "series": own | changes}
+        content = {"scan": scan, "landmarks": {"C7": {"z_mm": 21}, "T1": {"z_mm": 8.5}}}
+        heights.write_text(json.dumps(content))
+        (folder / ANNOTATION).unlink(missing_ok=True)
+        try:
+            annotate_series(folder, heights)
+        except InputError as refused:
+            assert not (folder / ANNOTATION).exists()
+            return str(refused)
+        return ""
+
+    assert not outcome()
+    assert not outcome(series_instance_uid="1.2.3")  # another reconstruction
+    assert not outcome(series_instance_uid="1.2.3", frame_of_reference_uid="")
+    for changes in (
+        {"frame_of_reference_uid": "1.2.9"},
+        {"frame_of_reference_uid": "", "study_instance_uid": "1.2.8"},
+        {"frame_of_reference_uid": "", "study_instance_uid": "", "series_instance_uid": "1.2.3"},
+    ):
+        refused = outcome(**{"series_instance_uid": "1.2.3"} | changes)
+        assert "predicted for series 1.2.3, whose z is not" in refused
+        assert own["series_instance_uid"] in refused
 
 
 @pytest.mark.parametrize("content", ["{}", '{"landmarks": []}', '{"landmarks": {"C7": 3}}'])

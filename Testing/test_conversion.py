@@ -1,6 +1,7 @@
 """DICOM slices as `.npz` files: the picture that predict sees, resumable, whatever is broken."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,10 @@ def write_locations(root: Path, locations: object) -> None:
 
 def times(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize("orientation", AXIAL.values(), ids=AXIAL)
@@ -159,11 +164,23 @@ def test_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
     assert before.items() <= times(tmp_path / "npz").items()
 
 
-def test_companion_files_of_macos_are_passed_over(tmp_path: Path) -> None:
+def test_nothing_is_written_beside_the_output(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "data")
+    (tmp_path / "npz").mkdir()
+    beside: set[str] = set()
+    convert(root, tmp_path / "npz", progress=lambda *_: beside.update(names(tmp_path)))
+    assert beside == {"data", "npz"}
+    assert names(tmp_path / "npz") == {"P1"}
+
+
+def test_companion_files_of_macos_and_leftovers_are_passed_over(tmp_path: Path) -> None:
     root = dataset(tmp_path / "data")
     made = tmp_path / "npz" / "P1" / "study"
     convert(root, tmp_path / "npz")
     (made / "._0.npz").write_bytes(b"Mac OS X")
+    killed = made / ".0.npz.unfinished-x"
+    killed.mkdir()
+    shutil.copy(made / "0.npz", killed)
     assert convert(root, tmp_path / "npz").kept == 3
     partition(tmp_path / "npz", tmp_path / "parts")
     (part,) = (file.parent for file in (tmp_path / "parts").rglob("*_0.npz"))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
@@ -18,13 +19,16 @@ from coded_scans import (
     HEIGHT,
     HIGHEST_LOCATION,
     coded_volume,
+    hu_of,
     location_at,
     save_reader,
     write_coded_series,
 )
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.dataset.annotation import ANNOTATION
+from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_files
 from CTSliceToolsLib.dataset.conversion import LabelledSlice
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from CTSliceToolsLib.localizer.evaluation import (
@@ -44,7 +48,11 @@ from CTSliceToolsLib.localizer.evaluation_results import (
     write_results,
 )
 from CTSliceToolsLib.localizer.plots import EVALUATION_PLOTS
+from CTSliceToolsLib.localizer.prediction import predict_scan
+from CTSliceToolsLib.localizer.scan_pictures import ScanPictures
+from CTSliceToolsLib.localizer.unlabelled import pack_scans
 from CTSliceToolsLib.slice_image import SIZE
+from dicom_files import set_stored, write_series
 
 QUANTUM = HIGHEST_LOCATION / 255
 """Of locations read from 8-bit pictures."""
@@ -253,6 +261,39 @@ def test_testing_part_of_a_dataset(tmp_path: Path, reader: Path) -> None:
     assert table(tmp_path / "out" / "summary.csv")[0]["z"] == "of usual proportions"
 
 
+@pytest.mark.parametrize("degrees", [-20, 20])
+def test_slices_of_a_tilted_gantry_are_judged_as_they_were_stored(
+    tmp_path: Path, reader: Path, degrees: int
+) -> None:
+    tilt = np.radians(degrees)
+    orientation = (1, 0, 0, 0, np.cos(tilt), np.sin(tilt))
+    places = np.arange(24)[:, None] * [0, 0, 5.0] + [-128, -128 * np.cos(tilt), -300]
+    truth = np.where(np.arange(24) % 2, 0.2, 0.4)  # resampled slices would mix their neighbours
+
+    def edit(image: pydicom.Dataset, k: int) -> None:
+        hu = np.full((128, 128), hu_of(truth[k]))
+        hu[0, 0] = AIR_HU
+        image.Rows, image.Columns, image.PixelSpacing = 128, 128, [2.0, 2.0]
+        set_stored(image, np.rint(hu + 1024))
+
+    write_series(tmp_path / "scan", orientation, places, edit=edit)
+    scan = read_ct(tmp_path / "scan")
+    found = predict_scan(scan, reader)
+    np.testing.assert_allclose([one.raw for one in found.slices], truth, atol=0.005)
+    files, _ = read_slice_files(tmp_path / "scan")
+    stored = sorted(files.values(), key=lambda one: one.z_mm)
+    seen = ScanPictures.of(scan.image, scan.slices)
+    np.testing.assert_allclose(seen.z_mm, [one.z_mm for one in stored], atol=1e-3)
+    differences = seen.pictures.astype(int) - np.stack([one.picture() for one in stored])
+    assert np.abs(differences).mean() < 1, "they are converted alike"
+    assert 10 < len(seen.axial) < 20, "others are cut by the ends of the scan"
+    assert seen.axial[:, 128, [70, 186]].all()
+    labelled = labelled_scan("tilted", scan.image, {"C7": -200, "T1": -290}, scan.slices)
+    np.testing.assert_array_equal(labelled.pictures, seen.pictures)
+    ((pack,), _) = pack_scans(tmp_path / "scan", tmp_path / "packs")
+    np.testing.assert_array_equal(np.load(pack.file), seen.pictures)
+
+
 @pytest.mark.parametrize("content", ["nothing", "empty testing", "damaged"])
 def test_what_cannot_be_evaluated_is_named(content: str, tmp_path: Path, reader: Path) -> None:
     if content != "nothing":
@@ -263,10 +304,14 @@ def test_what_cannot_be_evaluated_is_named(content: str, tmp_path: Path, reader:
         evaluate([reader], scan_sources(tmp_path))
 
 
+def test_a_dataset_without_a_testing_part_is_named(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    with pytest.raises(InputError, match=r"testing has no \.npz files.* enough series"):
+        scan_sources(tmp_path)
+
+
 @pytest.mark.slow
 def test_real_scan_and_its_landmarks(shared_data: Path, reader: Path) -> None:
-    from CTLungScreeningLib.reading.ct_reading import read_ct
-
     about = json.loads((shared_data / "landmarks.json").read_text())["LIDC-IDRI-0001"]
     heights = {name: facts["z_mm"] for name, facts in about.items()}
     scan = labelled_scan("LIDC", read_ct(shared_data / "LIDC-IDRI-0001").image, heights)

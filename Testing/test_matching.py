@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from coded_scans import (
     HEIGHT,
     coded_volume,
+    hu_of,
     location_at,
     save_reader,
     upright,
@@ -40,6 +42,8 @@ from CTSliceToolsLib.localizer.prediction import (
 )
 from CTSliceToolsLib.localizer.results import write_prediction
 from CTSliceToolsLib.localizer.scan_fit import fit_scan
+from dicom_files import set_stored, write_series
+from test_rigid_check import patient
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +258,32 @@ def test_align_refuses_a_model_for_predictions(tmp_path: Path) -> None:
     output = tmp_path / "levels.json"
     with pytest.raises(InputError, match="on which --model has no effect"):
         command("align", "a.json", "b.json", "-o", output, "--model", "m.json")
+
+
+def write_patient(folder: Path, seed: int) -> None:
+    """Write `patient` as a series, with a pillar in the middle that `reader` reads."""
+    image = patient(seed)
+    stored = sitk.GetArrayFromImage(image)[:30] + 1024
+    places = np.arange(len(stored))[:, None] * [0, 0, 4.0] + [-180, -140, -300]
+
+    def edit(header: pydicom.Dataset, k: int) -> None:
+        rows, columns = stored[k].shape
+        middle = (slice(rows // 2 - 3, rows // 2 + 3), slice(columns // 2 - 3, columns // 2 + 3))
+        stored[k][middle] = np.rint(hu_of(location_at(places[k, 2])) + 1024)
+        header.Rows, header.Columns, header.PixelSpacing = rows, columns, [4.0, 4.0]
+        header.PatientID = f"P{seed}"
+        set_stored(header, stored[k])
+
+    write_series(folder, places=places, series=f"patient {seed}", edit=edit)
+
+
+def test_align_reads_the_series_of_each_prediction(reader: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_patient(tmp_path / "data" / f"P{seed}", seed)
+    command("predict", tmp_path / "data", "--all", "-o", tmp_path / "all", "--model", reader)
+    one, other = sorted((tmp_path / "all").glob("*.json"))
+    pictures = [file.with_suffix(".png").read_bytes() for file in (one, other)]
+    assert pictures[0] != pictures[1]
+    printed = command("align", one, other, "-o", tmp_path / "levels.json")
+    assert "do not look like those of one patient" in printed
+    assert json.loads((tmp_path / "levels.json").read_text())["levels"] == []

@@ -123,6 +123,26 @@ def test_bad_series_is_named_and_the_others_go_on(
         normalize(bad)
 
 
+def test_an_annotation_half_saved_is_passed_over(tmp_path: Path) -> None:
+    folder = series(tmp_path / "series")
+    killed = folder / f".{ANNOTATION}.unfinished-x"
+    killed.mkdir()
+    (killed / ANNOTATION).write_text("{}")
+    found = normalize(tmp_path)
+    assert (found.series, found.refused) == (1, ())
+
+
+def test_old_locations_are_named_where_no_series_can_be_used(tmp_path: Path) -> None:
+    folder = series(tmp_path / "series")
+    normalize(tmp_path)
+    (folder / ANNOTATION).write_text("{}")
+    with pytest.raises(InputError, match=rf"{COMBINED_LOCATIONS} is still that of an earlier run"):
+        normalize(tmp_path)
+    (tmp_path / COMBINED_LOCATIONS).unlink()
+    with pytest.raises(InputError, match=r"annotate at least two\.$"):
+        normalize(tmp_path)
+
+
 def test_folder_without_annotation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="annotate at least one series"):
         normalize(tmp_path)

@@ -110,6 +110,17 @@ def test_moving_what_was_linked_keeps_it(source: Path, tmp_path: Path) -> None:
     assert set(tree(source)) == {"half.dcm", "notes.txt"}
 
 
+@pytest.mark.parametrize("transfer", Transfer)
+def test_a_move_says_that_annotations_stay(
+    source: Path, tmp_path: Path, transfer: Transfer
+) -> None:
+    (source / "cd1" / "annotation.json").write_text("{}")
+    notes = organize(source, tmp_path / "target", transfer).notes
+    words = "1 annotation of series stayed in the source"
+    assert [words in note for note in notes] == [True] * (transfer is Transfer.MOVE)
+    assert (source / "cd1" / "annotation.json").exists()
+
+
 @other_disk
 @pytest.mark.parametrize("transfer", Transfer)
 def test_two_file_systems(source: Path, other: Path, tmp_path: Path, transfer: Transfer) -> None:

@@ -17,7 +17,7 @@ from pydicom.tag import Tag, tag_in_exception
 from CTLungScreeningLib.errors import InputError, is_of_users, sentence_of
 from CTLungScreeningLib.files import new_file, replace_text
 from CTLungScreeningLib.reading.volume_files import write_image
-from CTLungScreeningLib.staging import only_writer, staging_folder, whole_output
+from CTLungScreeningLib.staging import only_writer, only_writer_in, staging_folder, whole_output
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
@@ -153,6 +153,7 @@ def test_a_link_in_the_output_is_not_written_through(tmp_path: Path) -> None:
     [
         whole_output,
         lambda path: only_writer(path, "training"),
+        lambda path: only_writer_in(path, "converting"),
         lambda path: staging_folder(path, "organizing"),
     ],
 )
@@ -200,6 +201,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         assert found is not None
         name, sentence, users = found
         assert users and sentence.endswith("."), (name, sentence)
+        assert work is not text or f"{tmp_path / 'text'} cannot be" in sentence
     assert not list(tmp_path.iterdir())
 
 

@@ -375,6 +375,7 @@ def test_predicting_all_goes_on_where_it_ended_and_names_what_failed(
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "Scans" and done == 2:
+            assert [file.name for file in folder.glob(".*")] == []
             raise Cancelled
 
     with pytest.raises(Cancelled):
@@ -415,8 +416,9 @@ def test_results_of_another_model_or_scan_are_not_taken_for_these(
         predict_all(tmp_path / "one", output, other, plot=False)
     with pytest.raises(InputError, match=r"volume\.nrrd\.json was made of .*one.volume\.nrrd"):
         predict_all(tmp_path / "two", output, reader, plot=False)
-    outcomes = predict_all(tmp_path / "one", output, reader, plot=False)
-    assert [(one.new, one.problem) for one in outcomes] == [(False, None)] * 2
+    for spelt in (tmp_path / "one", tmp_path / "two" / ".." / "one"):
+        outcomes = predict_all(spelt, output, reader, plot=False)
+        assert [(one.new, one.problem) for one in outcomes] == [(False, None)] * 2
 
 
 @pytest.mark.parametrize("uid", ["../x", "", " ", "1.2/3", "1.2\n", "con", "1..2"])

@@ -95,6 +95,8 @@ def test_neighbours_and_the_largest_nodule_can_be_chosen(tmp_path: Path, neighbo
 def test_a_preparation_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     scans, annotations = write_luna(tmp_path, {uid: chest(n) for n, uid in enumerate(UIDS[:2])})
     store = tmp_path / "store"
+    store.mkdir()
+    (store / ".lock").touch()  # of a run that was killed
 
     def stop(stage: str, done: int, total: int) -> None:
         if (stage, done) == ("Scans", 1):

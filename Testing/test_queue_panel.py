@@ -100,6 +100,13 @@ class TestQueue(PanelTest):
             self.ui.nextButton.click()
         self.assertIn("has 2 CT series: run organize", shown.output[0])
 
+    def test_a_folder_with_several_series_is_passed_over(self) -> None:
+        write_series(self.folder / "a" / "series", series="other", name="other-{k:03}.dcm")
+        self.ui.nextButton.click()
+        self.assertEqual(self.widget.binding.parameters.volume.GetName(), "b")
+        self.assertIn("Passed over: 1, as ", self.ui.queueLabel.text)
+        self.assertIn("has 2 CT series: run organize", self.ui.queueLabel.text)
+
     def test_series_that_cannot_be_used_do_not_block_the_others(self) -> None:
         (self.folder / "a" / "series" / "004.dcm").unlink()
         (self.folder / "c" / "series" / "annotation.json").write_text('{"Navel": "003.dcm"}')

@@ -28,6 +28,18 @@ def beside(path: Path | None, suffix: str) -> Path | None:
     return None if path is None else path.with_name(path.name + suffix)
 
 
+def visible_files(folder: Path, pattern: str) -> list[Path]:
+    """List the files below a folder that match a pattern, by name.
+
+    Hidden ones and those in hidden folders are left out, such as what a killed run left.
+    """
+    return sorted(
+        file
+        for file in folder.rglob(pattern)
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+
+
 def refuse_existing(folder: Path, names: Iterable[str]) -> None:
     """Raise `InputError` if any of `names` is already in `folder`, if only as a broken link.
 
@@ -172,8 +184,20 @@ def new_files(*paths: Path) -> Iterator[dict[Path, Path]]:
             if len(paths) > 1:
                 names = [os.path.abspath(one) for one in paths]  # noqa: PTH100 - follows no link
                 (folder / _SET).write_text(json.dumps(names))
-        yield temporaries
+        try:
+            yield temporaries
+        except OSError as error:
+            _name_output(error, paths[0])
+            raise
         publish([(temporary, path) for path, temporary in temporaries.items()])
+
+
+def _name_output(error: OSError, path: Path) -> None:
+    """Put the name of an output into the error of a full disk, which has none."""
+    while error.errno is None and isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and error.filename is None:
+        error.filename = str(path)
 
 
 @contextmanager

@@ -19,7 +19,9 @@ from CTLungScreeningLib.files import (
     take_back,
 )
 
-_LOCK = ".lock"
+LOCK = ".lock"
+"""Name of the lock inside a folder; it is no content of the folder."""
+
 _CONTENT = "content"
 
 
@@ -37,7 +39,7 @@ def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
     Raises:
         InputError: if another run holds `destination`, or it cannot be locked.
     """
-    with made_folder(destination), _locked_by(_lock_file(destination), destination, doing):
+    with only_writer_in(destination, doing):
         for leftover in private_folders(destination, ""):
             shutil.rmtree(leftover, ignore_errors=True)
         remove_leftovers(destination)
@@ -95,6 +97,21 @@ def only_writer(file: Path, doing: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def only_writer_in(folder: Path, doing: str) -> Iterator[None]:
+    """Hold the lock of a folder that is filled bit by bit, `LOCK` inside it.
+
+    Args:
+        folder: made if it is not there.
+        doing: what is done there, one word such as "converting", for the message.
+
+    Raises:
+        InputError: if another run holds it, or it cannot be locked.
+    """
+    with made_folder(folder), _locked_by(_lock_file(folder), folder, doing):
+        yield
+
+
 def _publish(content: Path, output: Path) -> None:
     """Move the whole content of a folder into `output`, or nothing."""
     if not os.path.lexists(output):
@@ -113,7 +130,7 @@ def _targets(content: Path, output: Path) -> list[tuple[Path, Path]]:
 
 
 def _lock_file(place: Path, name: str = "") -> Path:
-    return place / (f".{name[:40]}{_LOCK}" if name else _LOCK)
+    return place / (f".{name[:40]}{LOCK}" if name else LOCK)
 
 
 @contextmanager

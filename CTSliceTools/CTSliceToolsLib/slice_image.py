@@ -40,6 +40,28 @@ def slice_image(hu: NDArray[np.generic], spacing: tuple[float, float]) -> NDArra
     return np.asarray(scaled.crop((left, top, left + SIZE, top + SIZE)))
 
 
+def stored_slice_image(
+    hu: NDArray[np.generic], orientation: NDArray[np.float64], spacing: tuple[float, float]
+) -> NDArray[np.uint8]:
+    """Make the image of a slice as it was stored, see `slice_image`.
+
+    Like the images of a whole scan (`slice_images`), it starts anterior and at the patient's right,
+    whatever the orientation. Slices of a tilted gantry are not resampled.
+
+    Args:
+        hu: (rows, columns) in HU.
+        orientation: (2, 3), unit vectors in LPS: along a row, and along a column.
+        spacing: mm between columns and between rows.
+    """
+    row, column = orientation
+    across = row[:2] / np.linalg.norm(row[:2])
+    down = np.array([-across[1], across[0]]) * np.sign(np.cross(row, column)[2])
+    image = sitk.GetImageFromArray(np.ascontiguousarray(hu)[None])
+    image.SetSpacing((*spacing, 1))
+    image.SetDirection((across[0], down[0], 0, across[1], down[1], 0, 0, 0, 1))
+    return slice_images(image)[0][0]
+
+
 def slice_images(image: sitk.Image) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Make the images of all slices of a volume, from feet to head.
 

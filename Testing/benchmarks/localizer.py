@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
+from CTSliceToolsLib.localizer.anchors import examine
 from CTSliceToolsLib.localizer.prediction import (
     DEFAULT_MODEL,
     UNKNOWN_MM,
@@ -110,7 +111,10 @@ def read(data: Path, networks: Path | None) -> Iterator[tuple[Slices, Model]]:
 def judge(scan: Slices, model: Model) -> tuple[list[Judged], ScanFit]:
     """Hold what is said of a scan against its landmarks that are in view."""
     raw = predict_locations(scan.pictures, open_model(model)[0])
-    alone, fit = fit_scan(scan.z_mm, raw), fit_slices(scan.pictures, scan.z_mm, raw)
+    alone, fit = (
+        fit_scan(scan.z_mm, raw),
+        fit_slices([examine(scan.pictures, scan.z_mm)], scan.z_mm, raw),
+    )
     order = np.argsort(scan.z_mm)
     z = scan.z_mm[order]
     half = float(np.ptp(z)) / max(len(z) - 1, 1) / 2

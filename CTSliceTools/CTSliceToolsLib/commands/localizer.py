@@ -330,7 +330,9 @@ def align(
         pair = [_prediction(one, None, model, report) for one in (scan, like)]
         here, there = (prediction for prediction, _ in pair)
         image, other = (
-            image if image is not None else read_ct(prediction.source, None, report).image
+            image
+            if image is not None
+            else read_ct(prediction.source, prediction.series_uid, report).image
             for prediction, image in pair
         )
         alignment = matching.align_scans(here, there)

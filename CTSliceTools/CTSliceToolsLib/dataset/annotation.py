@@ -14,24 +14,29 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import read_object, replace_object
+from CTLungScreeningLib.reading.ct_scan import SeriesInfo
 from CTLungScreeningLib.reading.dicom_headers import Frame, looks_like_dicom, read_instance
 from CTLungScreeningLib.reading.dicom_pixels import read_hu
 from CTLungScreeningLib.reading.slice_stack import is_axial
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
-from CTSliceToolsLib.slice_image import slice_images
+from CTSliceToolsLib.slice_image import stored_slice_image
 
 
 @dataclass(frozen=True)
 class SliceFile:
     """One axial slice and its series."""
 
-    series_instance_uid: str
+    series: SeriesInfo
     frame: Frame
+
+    @property
+    def series_instance_uid(self) -> str:
+        """The SeriesInstanceUID."""
+        return self.series.series_instance_uid
 
     @cached_property
     def z_mm(self) -> float:
@@ -42,22 +47,14 @@ class SliceFile:
         return float(self.frame.centre[2])
 
     def picture(self) -> NDArray[np.uint8]:
-        """Read the pixels and make the slice's image, see `slice_image.slice_image`.
-
-        Like the images of a whole scan (`slice_images`), it starts anterior and at the patient's
-        right, whatever the orientation of the file. Slices of a tilted gantry are not resampled.
+        """Read the pixels and make the slice's image, see `slice_image.stored_slice_image`.
 
         Raises:
             InputError: if the pixels cannot be read.
         """
-        row, column = self.frame.orientation
-        across = row[:2] / np.linalg.norm(row[:2])
-        down = np.array([-across[1], across[0]]) * np.sign(np.cross(row, column)[2])
         between_rows, between_columns = self.frame.spacing
-        image = sitk.GetImageFromArray(read_hu([self.frame]))
-        image.SetSpacing((between_columns, between_rows, 1))
-        image.SetDirection((across[0], down[0], 0, across[1], down[1], 0, 0, 0, 1))
-        return slice_images(image)[0][0]
+        (hu,) = read_hu([self.frame])
+        return stored_slice_image(hu, self.frame.orientation, (between_columns, between_rows))
 
 
 def read_slice_file(file: Path) -> SliceFile:
@@ -88,7 +85,7 @@ def read_slice_file(file: Path) -> SliceFile:
     (frame,) = instance.frames
     if not is_axial(np.cross(*frame.orientation)):
         raise InputError(f"{file} is not an axial slice.")
-    return SliceFile(instance.series.series_instance_uid, frame)
+    return SliceFile(instance.series, frame)
 
 
 def dicom_files(folder: Path) -> Iterator[Path]:
@@ -319,6 +316,28 @@ def read_heights(file: Path) -> dict[str, float]:
     return heights
 
 
+def _require_same_scan(heights: Path, folder: Path, series: SeriesInfo) -> None:
+    """Refuse a file of `predict` for a scan whose z is not that of a series.
+
+    The first of frame of reference, study and series that is known of both decides. A file made by
+    hand names none.
+    """
+    scan = read_object(heights).get("scan")
+    predicted = scan.get("series") if isinstance(scan, dict) else None
+    if not isinstance(predicted, dict):
+        return
+    for key in ("frame_of_reference_uid", "study_instance_uid", "series_instance_uid"):
+        there, here = predicted.get(key), getattr(series, key)
+        if there and here:
+            if there != here:
+                raise InputError(
+                    f"{heights} was predicted for series {predicted.get('series_instance_uid')}, "
+                    f"whose z is not that of series {series.series_instance_uid} in {folder}: give "
+                    "the prediction of this series."
+                )
+            return
+
+
 def annotate_series(folder: Path, heights: Path) -> Annotation:
     """Annotate a DICOM series from the z of landmarks, for a person to check and correct.
 
@@ -327,7 +346,8 @@ def annotate_series(folder: Path, heights: Path) -> Annotation:
         heights: see `read_heights`.
 
     Raises:
-        InputError: if the series is already annotated, or as `annotation_from_z`.
+        InputError: if the series is already annotated, the heights are those of another scan, or as
+            `annotation_from_z`.
     """
     if (folder / ANNOTATION).exists():
         raise InputError(
@@ -337,7 +357,9 @@ def annotate_series(folder: Path, heights: Path) -> Annotation:
     if len({one.series_instance_uid for one in slices.values()}) > 1:
         raise InputError(f"{folder} has several series: run organize on it first.")
     z_mm: dict[SliceName, float] = {name: one.z_mm for name, one in slices.items()}
-    annotation = annotation_from_z(str(heights), read_heights(heights), z_mm)
+    landmarks = read_heights(heights)
+    _require_same_scan(heights, folder, next(iter(slices.values())).series)
+    annotation = annotation_from_z(str(heights), landmarks, z_mm)
     write_annotation(annotation, folder / ANNOTATION)
     return annotation
 
@@ -346,8 +368,15 @@ def write_annotation(annotation: Annotation, file: Path) -> None:
     """Save an annotation, replacing an existing one atomically.
 
     Raises:
-        InputError: if `file` is not an annotation, or cannot be written; it is then unchanged.
+        InputError: if `file` is not an annotation, or cannot be written, or a slice has a name that
+            `read_slice_names` refuses; it is then unchanged.
     """
     landmarks = from_head_to_feet(annotation.source, annotation.slices)
     content = {landmark: annotation.slices[landmark] for landmark in landmarks}
+    for name in content.values():
+        if not _is_file_name(name) and not _is_number(name):
+            raise InputError(
+                f"{file.parent} has a slice named “{name}”, which an annotation cannot name: run "
+                "organize on the folder, which renames its files."
+            )
     replace_object(file, content, lambda there: there.keys() <= LANDMARK_BY_NAME.keys())

@@ -26,13 +26,16 @@ from CTLungScreeningLib.files import (
     refuse_links_below,
     remove_leftovers,
     rename_new,
+    visible_files,
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.staging import only_writer, staging_folder
+from CTLungScreeningLib.staging import only_writer_in, staging_folder
 from CTLungScreeningLib.workers import each
 from CTSliceToolsLib.dataset.annotation import read_slice_file
 from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
 from CTSliceToolsLib.slice_image import SIZE
+
+NPZ = "*.npz"
 
 PIXELS, LOCATION, SERIES = "pixels", "norm_loc", "series_instance_UID"
 """The tutorial's keys (Building a CT Slice Localizer With Keras, 2019)."""
@@ -154,7 +157,7 @@ def convert(
     ]
     made, failed = 0, []
     work = partial(_convert_slice, three_channels=three_channels)
-    with only_writer(output, "converting"):
+    with only_writer_in(output, "converting"):
         for folder in sorted({task.target.parent for task in tasks}):
             refuse_links_below(output, folder)
             remove_leftovers(folder)
@@ -164,14 +167,9 @@ def convert(
                 failed.append(str(result))
             else:
                 made += result
-    if len(failed) == len(tasks):
-        raise InputError(failed[0])
+        if len(failed) == len(tasks):
+            raise InputError(failed[0])
     return Conversion(made, len(tasks) - made - len(failed), tuple(failed))
-
-
-def _npz_files(folder: Path) -> list[Path]:
-    """List the `.npz` files below a folder by name, without hidden ones such as macOS leaves."""
-    return sorted(file for file in folder.rglob("*.npz") if not file.name.startswith("."))
 
 
 def _refuse_others(
@@ -184,7 +182,7 @@ def _refuse_others(
         expected: file → the locations that it may have.
         source: names what they are made of.
     """
-    there = _npz_files(folder)
+    there = visible_files(folder, NPZ)
     for others, what in (
         ([file for file in there if file not in expected], "that {} does not have"),
         (
@@ -335,7 +333,7 @@ def partition(
         raise InputError(f"{source} is not a folder: name the folder that convert wrote.")
     if output.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{output} is inside {source}: choose a folder outside it.")
-    files = _npz_files(source)
+    files = visible_files(source, NPZ)
     if not files:
         raise InputError(f"{source} has no .npz files: name the folder that convert wrote.")
     slices = dict.fromkeys(Part, 0)
@@ -415,7 +413,7 @@ def partition_files(data: Path, part: Part) -> list[Path]:
     Raises:
         InputError: if there are none.
     """
-    files = _npz_files(data / part)
+    files = visible_files(data / part, NPZ)
     if not files:
         raise InputError(
             f"{data / part} has no .npz files: name the folder that `ct-slice-tools "

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ import numpy as np
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.dicom_headers import glimpse, looks_like_dicom
+from CTLungScreeningLib.reading.dicom_headers import glimpse
 from CTLungScreeningLib.reading.slice_stack import is_axial
-from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_names
+from CTSliceToolsLib.dataset.annotation import ANNOTATION, dicom_files, read_slice_names
 
 
 @dataclass(frozen=True)
@@ -58,26 +58,24 @@ class LabelQueue:
             InputError: if two of them share a folder, so that their annotations would clash.
         """
         folder, count = Counter(one.folder for one in series).most_common(1)[0]
-        if count > 1:
-            raise InputError(
-                f"{folder} has {count} CT series: run organize, which gives each its own folder."
-            )
+        _require_one(folder, count)
         self.series = tuple(series)
 
     @classmethod
     def of_folder(cls, folder: Path) -> "LabelQueue":
         """Queue the CT series below a folder, each in its own folder.
 
-        A folder's files are read up to its first CT slice; scouts, damaged files and whatever else
-        lies there are passed over.
+        A folder's files are read up to its first CT slice; scouts, damaged files, hidden folders
+        and whatever else lies there are passed over. `read_next` passes over folders that have
+        several series.
 
         Raises:
             InputError: if there are none.
         """
         found = []
-        for place, folders, files in os.walk(folder):
-            folders.sort()
-            uid = _ct_series_uid(Path(place), files)
+        for place, folders, _ in os.walk(folder):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            uid = next(_ct_series(Path(place)), "")
             if uid:
                 found.append(SeriesToLabel(Path(place), uid))
         if not found:
@@ -100,7 +98,8 @@ class LabelQueue:
 
         Returns:
             The series, its scan, and a sentence for each series that was passed over because it
-            cannot be read, has an invalid annotation, or slices that an annotation cannot name.
+            cannot be read, shares its folder, or has an invalid annotation or slices that an
+            annotation cannot name.
 
         Raises:
             InputError: if there is none.
@@ -110,6 +109,7 @@ class LabelQueue:
         for one in (*self.series[start:], *self.series[:start]):
             try:
                 if one != current and not one.is_labelled:
+                    _require_one(one.folder, len({*_ct_series(one.folder)}))
                     scan = read_ct(one.folder, one.uid)
                     _require_names(one.folder, scan)
                     return one, scan, tuple(passed)
@@ -145,10 +145,16 @@ def _require_names(folder: Path, scan: CTScan) -> None:
         raise InputError(f"{folder} has no axial slices: choose an axial series.")
 
 
-def _ct_series_uid(folder: Path, files: list[str]) -> str:
-    """The SeriesInstanceUID of the first CT slice in a folder; empty if there is none."""
-    for file in (folder / name for name in sorted(files)):
-        seen = glimpse(file) if looks_like_dicom(file) else None
+def _require_one(folder: Path, count: int) -> None:
+    if count > 1:
+        raise InputError(
+            f"{folder} has {count} CT series: run organize, which gives each its own folder."
+        )
+
+
+def _ct_series(folder: Path) -> Iterator[str]:
+    """The SeriesInstanceUID of each CT slice directly in a folder; about 1.5 ms a file."""
+    for file in dicom_files(folder):
+        seen = glimpse(file)
         if seen is not None and seen.is_ct_slice:
-            return seen.series
-    return ""
+            yield seen.series

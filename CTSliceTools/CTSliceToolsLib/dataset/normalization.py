@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import replace_object
+from CTLungScreeningLib.files import replace_object, visible_files
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.workers import each
 from CTSliceToolsLib.dataset.annotation import (
@@ -129,7 +129,7 @@ def normalize(dataset: Path, progress: ProgressCallback = silent) -> Normalizati
     """
     if not dataset.is_dir():
         raise InputError(f"{dataset} is not a folder: name the folder of the dataset.")
-    folders = sorted(file.parent for file in dataset.rglob(ANNOTATION))
+    folders = sorted(file.parent for file in visible_files(dataset, ANNOTATION))
     if not folders:
         raise InputError(f"{dataset} has no {ANNOTATION}: annotate at least one series first.")
     locations: dict[str, float] = {}
@@ -146,9 +146,11 @@ def normalize(dataset: Path, progress: ProgressCallback = silent) -> Normalizati
         below = result.folder.relative_to(dataset)
         locations |= {(below / name).as_posix(): at for name, at in result.locations.items()}
         left_out += result.left_out
+    combined = dataset / COMBINED_LOCATIONS
     if not locations:
-        raise InputError(refused[0])
-    replace_object(dataset / COMBINED_LOCATIONS, locations, _are_locations)
+        kept = f" {combined} is still that of an earlier run: do not convert it."
+        raise InputError(refused[0] + kept * combined.exists())
+    replace_object(combined, locations, _are_locations)
     return Normalization(locations, len(folders) - len(refused), tuple(refused), tuple(left_out))
 
 

@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import make_interp_spline
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import visible_files
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_scan import SliceSource
 from CTSliceToolsLib.dataset.annotation import (
     ANNOTATION,
     Annotation,
@@ -23,10 +25,10 @@ from CTSliceToolsLib.dataset.annotation import (
 from CTSliceToolsLib.dataset.conversion import Part, partition_files, read_picture, read_series_uid
 from CTSliceToolsLib.dataset.normalization import normalized_locations
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS, LOCATIONS
-from CTSliceToolsLib.localizer.anchors import examine
-from CTSliceToolsLib.localizer.prediction import Model, open_model, predict_locations
-from CTSliceToolsLib.localizer.scan_fit import fit_scan, usual_heights
-from CTSliceToolsLib.slice_image import slice_images
+from CTSliceToolsLib.localizer.anchors import Anatomy, examine
+from CTSliceToolsLib.localizer.prediction import Model, fit_slices, open_model, predict_locations
+from CTSliceToolsLib.localizer.scan_fit import usual_heights
+from CTSliceToolsLib.localizer.scan_pictures import ScanPictures
 
 Floats = NDArray[np.float64]
 ScanSource = Callable[[], "LabelledScan"]
@@ -45,6 +47,7 @@ class LabelledScan:
         landmark_z_mm: LPS z in mm of at least two landmarks by name.
         measured: whether z is the scan's own; else it is that of an adult of usual proportions with
             the top of the head at 0, as slices of `convert` have none.
+        anatomies: of `ScanPictures`; empty to examine the pictures.
     """
 
     name: str
@@ -53,6 +56,7 @@ class LabelledScan:
     locations: Floats
     landmark_z_mm: Mapping[str, float]
     measured: bool = True
+    anatomies: tuple[Anatomy, ...] = ()
 
     def z_at(self, location: ArrayLike) -> Floats:
         """Return LPS z in mm of a location, of any shape.
@@ -66,21 +70,33 @@ class LabelledScan:
         return np.asarray(line(np.asarray(location, float)))
 
 
-def labelled_scan(name: str, image: sitk.Image, landmark_z_mm: Mapping[str, float]) -> LabelledScan:
+def labelled_scan(
+    name: str,
+    image: sitk.Image,
+    landmark_z_mm: Mapping[str, float],
+    slices: Sequence[SliceSource] = (),
+) -> LabelledScan:
     """Make a labelled scan of a volume.
 
     Args:
         name: for messages, tables and plots.
         image: HU, any orientation.
         landmark_z_mm: LPS z in mm of at least two landmarks by name.
+        slices: as of `CTScan`.
 
     Raises:
         InputError: if there are fewer, or their order contradicts anatomy.
     """
-    pictures, z_mm = slice_images(image)
+    seen = ScanPictures.of(image, slices)
     annotation = Annotation(name, dict.fromkeys(landmark_z_mm, ""), landmark_z_mm)
-    locations = normalized_locations(annotation, z_mm)
-    return LabelledScan(name, pictures, z_mm, locations, landmark_z_mm)
+    return LabelledScan(
+        name,
+        seen.pictures,
+        seen.z_mm,
+        normalized_locations(annotation, seen.z_mm),
+        landmark_z_mm,
+        anatomies=tuple(seen.anatomies()),
+    )
 
 
 def scan_sources(data: Path, progress: ProgressCallback = silent) -> list[ScanSource]:
@@ -93,15 +109,16 @@ def scan_sources(data: Path, progress: ProgressCallback = silent) -> list[ScanSo
     Raises:
         InputError: if there is nothing.
     """
-    if (data / Part.TESTING).is_dir():
+    tested = (data / Part.TESTING).is_dir()
+    annotations = [] if tested else visible_files(data, ANNOTATION)
+    if not annotations and any((data / part).is_dir() for part in Part):
         return _partitioned(partition_files(data, Part.TESTING), progress)
-    folders = sorted(file.parent for file in data.rglob(ANNOTATION))
-    if not folders:
+    if not annotations:
         raise InputError(
             f"{data} has neither a folder {Part.TESTING} nor an {ANNOTATION} below it: give the "
             "folder that `ct-slice-tools partition` made, or annotated series."
         )
-    return [partial(_read_annotated, folder, data) for folder in folders]
+    return [partial(_read_annotated, file.parent, data) for file in annotations]
 
 
 def _read_annotated(folder: Path, data: Path) -> LabelledScan:
@@ -111,7 +128,8 @@ def _read_annotated(folder: Path, data: Path) -> LabelledScan:
     first = next(iter(annotation.slices.values()))
     uid = read_slice_file(folder / str(first)).series_instance_uid
     name = folder.relative_to(data).as_posix() if folder != data else folder.name
-    return labelled_scan(name, read_ct(folder, uid).image, annotation.z_mm)
+    scan = read_ct(folder, uid)
+    return labelled_scan(name, scan.image, annotation.z_mm, scan.slices)
 
 
 def _partitioned(files: list[Path], progress: ProgressCallback) -> list[ScanSource]:
@@ -281,7 +299,8 @@ def judge(scan: LabelledScan, raw: Floats) -> list[ScanErrors]:
     }
     judged = [errors(Way.RAW, raw, by_slice)]
     if scan.measured:
-        fit = fit_scan(scan.z_mm, raw, examine(scan.pictures, scan.z_mm).anchors)
+        anatomies = scan.anatomies or [examine(scan.pictures, scan.z_mm)]
+        fit = fit_slices(anatomies, scan.z_mm, raw)
         put = {
             name: float(fit.z_at(LANDMARK_BY_NAME[name].location) - z) for name, z in seen.items()
         }

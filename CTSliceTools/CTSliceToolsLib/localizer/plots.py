@@ -223,6 +223,8 @@ def plot_prediction(path: Path, prediction: ScanPrediction) -> None:
     )
     z_mm = np.linspace(*prediction.field_of_view, 500)
     axes.plot(prediction.fit.location_at(z_mm), z_mm, color=FIT, label="all slices together")
+    series = f"\nseries {prediction.series_uid}" if prediction.series_uid else ""
+    name = prediction.source.name + series
     found = prediction.landmarks
     heights = [place.z_mm for place in found.values()]
     locations = [LANDMARK_BY_NAME[name].location for name in found]
@@ -230,7 +232,7 @@ def plot_prediction(path: Path, prediction: ScanPrediction) -> None:
     axes.set(
         xlabel="Normalized location",
         ylabel="z (mm, LPS)",
-        title=f"{prediction.source.name}: median residual {prediction.fit.residual_mm:.0f} mm",
+        title=f"{name}: median residual {prediction.fit.residual_mm:.0f} mm",
     )
     right = axes.secondary_yaxis("right")
     right.set_yticks(heights, [f"{name}, {place.z_mm:.0f} mm" for name, place in found.items()])

@@ -1,6 +1,6 @@
 """Locations of the slices of a scan in the body: a network, landmarks, and one fit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +17,10 @@ from CTLungScreeningLib.progress import ProgressCallback, in_terminal, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, as_scan
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
 from CTSliceToolsLib.landmarks import LANDMARKS, describe_location, nearest_landmark
-from CTSliceToolsLib.localizer.anchors import examine
+from CTSliceToolsLib.localizer.anchors import Anatomy
 from CTSliceToolsLib.localizer.scan_fit import ANYWHERE_MM, ScanFit, fit_scan
-from CTSliceToolsLib.slice_image import SIZE, slice_images
+from CTSliceToolsLib.localizer.scan_pictures import ScanPictures, stored_slices
+from CTSliceToolsLib.slice_image import SIZE
 
 DEFAULT_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "slice-localizer.onnx"
 """The bundled localizer."""
@@ -32,9 +33,6 @@ UNCERTAIN_MM = 30.0
 
 UNKNOWN_MM = 80.0
 """A location with a wider interval than this is reported as unknown."""
-
-_SAME_MM = 0.01
-"""Levels closer than this are the same."""
 
 Model: TypeAlias = Network | Path
 """A localizer: a network that takes (n, `SIZE`, `SIZE`, 1), 0…255, or one of its files."""
@@ -112,6 +110,11 @@ class ScanPrediction:
     fit: ScanFit
     model: ModelUsed
     notes: tuple[str, ...] = ()
+
+    @property
+    def series_uid(self) -> str | None:
+        """SeriesInstanceUID of the scan in `source`, None if it has none."""
+        return (self.series and self.series.series_instance_uid) or None
 
     @property
     def field_of_view(self) -> tuple[float, float]:
@@ -247,8 +250,9 @@ def predict_scan(
     """Predict where all slices of a scan lie, each by itself and all together.
 
     The slices are those of the scan as it was stored, across the axis that runs most nearly from
-    feet to head. The network sees axial slices: for a scan that is tilted or stored otherwise they
-    are resampled, and its judgements are interpolated at the centres of the stored slices.
+    feet to head. The network sees these if they are axial, be they tilted. For a scan that is
+    stored otherwise, or turned, it sees resampled ones, and its judgements are interpolated at the
+    centres of the stored slices.
 
     Args:
         scan: in HU, any orientation.
@@ -260,14 +264,11 @@ def predict_scan(
         InputError: if the model cannot be used.
     """
     network, used = open_model(model, device)
-    z_mm, sources = _stored_slices(scan)
-    pictures, axial_z = slice_images(scan.image)
-    # Beyond them, axial slices of a tilted scan show but a corner of it.
-    inside = (axial_z > z_mm[0] - _SAME_MM) & (axial_z < z_mm[-1] + _SAME_MM)
-    pictures, axial_z = pictures[inside], axial_z[inside]
-    axial_raw = predict_locations(pictures, network, progress)
-    fit = fit_slices(pictures, axial_z, axial_raw)
-    raw = np.interp(z_mm, axial_z, axial_raw)
+    z_mm, sources = stored_slices(scan.image, scan.slices)
+    seen = ScanPictures.of(scan.image, scan.slices)
+    judged = predict_locations(seen.pictures, network, progress)
+    fit = fit_slices(seen.anatomies(), seen.z_mm, judged)
+    raw = np.interp(z_mm, seen.z_mm, judged)
     location = fit.location_at(z_mm)
     slices = tuple(
         SliceLocation(k, float(z_mm[k]), float(raw[k]), float(location[k]), sources[k])
@@ -279,22 +280,26 @@ def predict_scan(
 
 
 def fit_slices(
-    pictures: NDArray[np.uint8], z_mm: NDArray[np.float64], raw: NDArray[np.float64]
+    anatomies: Iterable[Anatomy], z_mm: NDArray[np.float64], raw: NDArray[np.float64]
 ) -> ScanFit:
     """Fit the landmarks of a scan to its anatomy and to what the network says of its slices.
 
     Args:
-        pictures: slice images, (n, `SIZE`, `SIZE`), in any order.
-        z_mm: LPS z of their centres in mm, (n,).
+        anatomies: of the scan, at least one: the first that can be trusted counts, or the last.
+        z_mm: LPS z of the centres of its slices in mm, (n,), in any order.
         raw: their normalized locations from the network, (n,).
     """
-    anatomy = examine(pictures, z_mm)
-    fit = fit_scan(z_mm, raw, anatomy.anchors)
-    if anatomy.strange:
-        nothing = np.full_like(fit.uncertainty_mm, ANYWHERE_MM)
-        return replace(fit, warnings=(*anatomy.strange, *fit.warnings), uncertainty_mm=nothing)
-    uncertain = _uncertain(_in_view(fit, _field_of_view(np.sort(z_mm))))
-    return replace(fit, warnings=(*anatomy.warnings, *fit.warnings, *uncertain))
+    for anatomy in anatomies:
+        fit = fit_scan(z_mm, raw, anatomy.anchors)
+        if anatomy.strange:
+            nothing = np.full_like(fit.uncertainty_mm, ANYWHERE_MM)
+            fit = replace(fit, warnings=(*anatomy.strange, *fit.warnings), uncertainty_mm=nothing)
+            continue
+        uncertain = _uncertain(_in_view(fit, _field_of_view(np.sort(z_mm))))
+        fit = replace(fit, warnings=(*anatomy.warnings, *fit.warnings, *uncertain))
+        if fit.uncertainty_mm.min() < ANYWHERE_MM:
+            break
+    return fit
 
 
 def _field_of_view(z_mm: NDArray[np.float64]) -> tuple[float, float]:
@@ -340,24 +345,3 @@ def _loaded(file: Path, _changed: int, device: Device | None) -> tuple[Network, 
             "ct-slice-tools train made."
         )
     return network, ModelUsed(card.name, card.sha256, device_of(network))
-
-
-def _stored_slices(
-    scan: CTScan,
-) -> tuple[NDArray[np.float64], Sequence[SliceSource | None]]:
-    """LPS z of the centres of the stored slices from feet to head, and where each came from."""
-    image: sitk.Image = scan.image
-    across = np.reshape(image.GetDirection(), (3, 3))[2]
-    axis = int(np.abs(across).argmax())
-    count = image.GetSize()[axis]
-    middle = (np.array(image.GetSize()) - 1) / 2
-    centre = image.TransformContinuousIndexToPhysicalPoint(middle.tolist())[2]
-    step = across[axis] * image.GetSpacing()[axis]
-    z_mm = centre + step * (np.arange(count) - middle[axis])
-    sources: Sequence[SliceSource | None] = (None,) * count
-    if axis == 2 and len(scan.slices) == count:
-        sources = scan.slices
-        centres = [one.centre for one in scan.slices]
-        if None not in centres:  # a tilted gantry moves them in the image
-            z_mm = np.array(centres, float)[:, 2]
-    return (z_mm, sources) if step > 0 else (z_mm[::-1], sources[::-1])

@@ -26,7 +26,7 @@ from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource
-from CTLungScreeningLib.staging import only_writer
+from CTLungScreeningLib.staging import only_writer_in
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer.matching import Level, SliceMatch
 from CTSliceToolsLib.localizer.prediction import (
@@ -329,7 +329,7 @@ def predict_all(
         raise InputError(f"{output} is a file: name a folder for the results.")
     scans = index_scans(folder, progress, notes=notes)
     outcomes = []
-    with only_writer(output, "predicting"):
+    with only_writer_in(output, "predicting"):
         for place in sorted({(output / result_name(scan)).parent for scan in scans}):
             refuse_links_below(output, place)
             remove_leftovers(place)
@@ -341,8 +341,8 @@ def predict_all(
             json_file = output / result_name(scan)
             outcomes.append(_predict_one(scan, json_file, model, plot, alive, device))
         progress("Scans", len(scans), len(scans))
-    if all(one.problem for one in outcomes):
-        raise InputError(f"No scan of {len(scans)} could be used. {outcomes[0].problem}")
+        if all(one.problem for one in outcomes):
+            raise InputError(f"No scan of {len(scans)} could be used. {outcomes[0].problem}")
     return outcomes
 
 
@@ -385,5 +385,5 @@ def _require_same(output: Path, scan: IndexedScan, model: ModelUsed) -> None:
         raise InputError(
             f"{output} was made with another model, {there.model.name}: choose another folder."
         )
-    if not scan.uid and there.source != (scan.folder / scan.files[0]).absolute():
+    if not scan.uid and there.source.resolve() != (scan.folder / scan.files[0]).resolve():
         raise InputError(f"{output} was made of {there.source}: choose another folder.")

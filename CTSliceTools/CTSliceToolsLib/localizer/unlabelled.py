@@ -23,8 +23,8 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import as_scan, index_scans
 from CTSliceToolsLib.landmarks import LOCATIONS
 from CTSliceToolsLib.localizer.scan_fit import usual_heights
+from CTSliceToolsLib.localizer.scan_pictures import ScanPictures
 from CTSliceToolsLib.localizer.slice_batches import Batch, SliceBatches, fingerprint
-from CTSliceToolsLib.slice_image import slice_images
 
 ops = keras.ops
 
@@ -80,8 +80,9 @@ def pack_scans(
         pixels, heights = (packs / f"{stem}{end}.npy" for end in ("", "-z"))
         try:
             if not heights.exists():
-                pictures, z_mm = slice_images(as_scan(scan, None, silent).image)
-                for file, array in ((pixels, pictures), (heights, z_mm)):
+                read = as_scan(scan, None, silent)
+                seen = ScanPictures.of(read.image, read.slices)
+                for file, array in ((pixels, seen.pictures), (heights, seen.z_mm)):
                     file.unlink(missing_ok=True)
                     with new_file(file) as temporary, temporary.open("wb") as stream:
                         np.save(stream, array)

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import FolderNames, make_folders, new_file
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import staging_folder
@@ -42,6 +42,7 @@ class Summary:
         indexes: DICOMDIR files left out.
         broken: files left out as they are damaged, cut short or cannot be read.
         not_linked: files copied although links were asked for.
+        annotations: annotations of series, left out as they are not DICOM.
         seconds: how long the run took.
         left_out_table: CSV of the files left out, or None if there are none.
     """
@@ -58,18 +59,25 @@ class Summary:
     indexes: int = 0
     broken: int = 0
     not_linked: int = 0
+    annotations: int = 0
     seconds: float = 0.0
     left_out_table: Path | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on what did not go as asked."""
-        if not self.not_linked:
-            return ()
-        return (
-            f"{self.not_linked} of {self.placed} files were copied: "
-            "hard links need a source and destination on one file system that knows them.",
-        )
+        notes = []
+        if self.not_linked:
+            notes.append(
+                f"{self.not_linked} of {self.placed} files were copied: "
+                "hard links need a source and destination on one file system that knows them."
+            )
+        if self.annotations and self.transfer is Transfer.MOVE:
+            notes.append(
+                f"{counted(self.annotations, 'annotation')} of series stayed in the source, as the "
+                "files have other names now: annotate the organized series again."
+            )
+        return tuple(notes)
 
 
 _DONE = {Transfer.COPY: "copied", Transfer.LINK: "linked", Transfer.MOVE: "moved"}
@@ -279,6 +287,9 @@ class _Run:
         summary.indexes = kinds.count(Kind.INDEX)
         summary.broken = kinds.count(Kind.BROKEN)
         if self.left_out:
+            from CTSliceToolsLib.dataset.annotation import ANNOTATION  # noqa: PLC0415 - slow
+
+            summary.annotations = sum(file.name == ANNOTATION for file, _ in self.left_out)
             summary.left_out_table = write_left_out(self.left_out, self._destination)
         summary.seconds = time.monotonic() - began
         return summary

@@ -19,7 +19,7 @@ from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.reading.volume_files import volume_stem
-from CTLungScreeningLib.staging import only_writer
+from CTLungScreeningLib.staging import only_writer_in
 from CTLungScreeningLib.workers import each
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.options import ExampleChoice
@@ -120,7 +120,7 @@ def prepare_cases(
     Raises:
         InputError: if the output is not a store, or every scan failed.
     """
-    with only_writer(output, "preparing"):
+    with only_writer_in(output, "preparing"):
         open_store(output, {**vars(choice), **settings})
         folders = [output / SCANS / folder_name(scan_name(case.scan)) for case in cases]
         there = [folder for folder in folders if folder.exists()]

@@ -32,7 +32,7 @@ from CTLungScreeningLib.files import (
 from CTLungScreeningLib.geometry import image_like
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
-from CTLungScreeningLib.staging import whole_output
+from CTLungScreeningLib.staging import LOCK, whole_output
 from LungNoduleSegLib.network.inference import Preparation, prepare, prepare_mask
 from LungNoduleSegLib.network.patches import TrainingScan, training_scan
 
@@ -144,7 +144,8 @@ def open_store(output: Path, settings: Mapping[str, Any]) -> None:
     file = output / SETTINGS
     if not file.exists():
         remove_leftovers(output)
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        names = {one.name for one in output.iterdir()} if output.is_dir() else set()
+        if names - {LOCK} or (output.exists() and not output.is_dir()):
             raise InputError(f"{output} is not a store: choose an empty or a new folder.")
         write_object(file, settings)
         return
