@@ -31,6 +31,8 @@ from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_files
 from CTSliceToolsLib.dataset.conversion import LabelledSlice
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
+from CTSliceToolsLib.localizer.anchors import Anatomy
+from CTSliceToolsLib.localizer.body_grid import Anchor
 from CTSliceToolsLib.localizer.evaluation import (
     Evaluation,
     LabelledScan,
@@ -48,7 +50,8 @@ from CTSliceToolsLib.localizer.evaluation_results import (
     write_results,
 )
 from CTSliceToolsLib.localizer.plots import EVALUATION_PLOTS
-from CTSliceToolsLib.localizer.prediction import predict_scan
+from CTSliceToolsLib.localizer.prediction import fit_slices, predict_scan
+from CTSliceToolsLib.localizer.scan_fit import usual_heights
 from CTSliceToolsLib.localizer.scan_pictures import ScanPictures
 from CTSliceToolsLib.localizer.unlabelled import pack_scans
 from CTSliceToolsLib.slice_image import SIZE
@@ -286,12 +289,28 @@ def test_slices_of_a_tilted_gantry_are_judged_as_they_were_stored(
     np.testing.assert_allclose(seen.z_mm, [one.z_mm for one in stored], atol=1e-3)
     differences = seen.pictures.astype(int) - np.stack([one.picture() for one in stored])
     assert np.abs(differences).mean() < 1, "they are converted alike"
-    assert 10 < len(seen.axial) < 20, "others are cut by the ends of the scan"
-    assert seen.axial[:, 128, [70, 186]].all()
+    assert 10 < seen.whole.sum() < 20, "others are cut by the ends of the scan"
+    assert seen.axial[seen.whole][:, 128, [70, 186]].all()
+    assert len(list(seen.anatomies())) == 2
     labelled = labelled_scan("tilted", scan.image, {"C7": -200, "T1": -290}, scan.slices)
     np.testing.assert_array_equal(labelled.pictures, seen.pictures)
     ((pack,), _) = pack_scans(tmp_path / "scan", tmp_path / "packs")
     np.testing.assert_array_equal(np.load(pack.file), seen.pictures)
+
+
+def test_the_first_anatomy_that_can_be_trusted_counts() -> None:
+    z_mm = np.linspace(-440, 0, 111)
+    misleading = Anatomy(strange=("This is no adult.",))
+    heights = dict(zip(LANDMARK_BY_NAME, usual_heights().tolist(), strict=True))
+    aorta = Anatomy((Anchor("arch", "Aortic arch", heights["Aortic arch"], 5.0),))
+    found, alone = (
+        fit_slices(anatomies, z_mm, location_at(z_mm))
+        for anatomies in ([misleading, aorta, misleading], [aorta])
+    )
+    np.testing.assert_array_equal(found.uncertainty_mm, alone.uncertainty_mm)
+    untrusted = fit_slices([misleading, misleading], z_mm, location_at(z_mm))
+    assert untrusted.uncertainty_mm.min() >= 1000
+    assert untrusted.warnings[0] == "This is no adult."
 
 
 @pytest.mark.parametrize("content", ["nothing", "empty testing", "damaged"])
