@@ -40,7 +40,7 @@ from LungNoduleSegLib.phantom.chest import LesionRequest, Phantom, PhantomSpec
 from LungNoduleSegLib.pipeline import too_coarse
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
 from LungNoduleSegLib.segmenter import NoduleSegmenter, SegmentedScan
-from toy_models import command_model, onnx_model, python_package, zipped
+from toy_models import PROGRAM, command_model, onnx_model, python_package, zipped
 
 SPEC = PhantomSpec(size=(160, 160, 75), spacing=(2.2, 2.2, 4.0), lesions=(LesionRequest(22),))
 
@@ -153,8 +153,22 @@ def test_labels_that_touch_stay_apart() -> None:
     array[8:12, 8:12, 4:9], array[8:12, 8:12, 9:14] = 7, 3
     detection = Detection.of(sitk.GetImageFromArray(array), hu, lungs)
     assert detection.labels is not None
-    assert sorted(np.unique(sitk.GetArrayFromImage(detection.labels))) == [0, 3, 7]
+    labels = sitk.GetArrayFromImage(detection.labels)
+    found = [np.unique(labels[array == value]).tolist() for value in (0, 3, 7)]
+    assert [len(one) for one in found] == [1, 1, 1]
+    assert found[0] == [0] and len(np.unique(labels)) == 3
     assert sitk.GetArrayFromImage(detection.probability).sum() == np.count_nonzero(array)
+
+
+def test_pieces_of_one_value_that_do_not_touch_are_nodules_of_their_own() -> None:
+    hu = sitk.Image(20, 20, 20, sitk.sitkInt16) - 800
+    array = np.zeros((20, 20, 20), np.uint8)
+    array[2:6, 2:6, 2:6] = array[6, 6, 6] = array[12:16, 12:16, 12:16] = 1
+    labels = Detection.of(sitk.GetImageFromArray(array), hu, hu).labels
+    assert labels is not None
+    values = sitk.GetArrayFromImage(labels)
+    assert values[3, 3, 3] == values[6, 6, 6] != values[14, 14, 14]
+    assert len(np.unique(values)) == 3
 
 
 def test_a_mark_without_a_nodule_is_a_ball_or_is_named() -> None:
@@ -473,6 +487,14 @@ def test_check_finds_what_a_model_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "toy-onnx found " in done.stdout
     assert "Its card states" in done.stdout
+
+
+@pytest.mark.slow
+def test_check_takes_a_mask_of_all_nodules(tmp_path: Path) -> None:
+    """As TotalSegmentator and nnU-Net write them: 1 in every nodule; one of the three hangs on a vessel."""
+    card = command_model(tmp_path, PROGRAM.replace("sitk.ConnectedComponent(bright)", "bright"))
+    model = add_model(zipped(card, tmp_path, tmp_path / "a.zip"), may_run=what_runs(card))
+    assert "found 2 of 3 lesions" in check_model(model)
 
 
 @pytest.mark.slow

@@ -78,10 +78,10 @@ def onnx_model(folder: Path) -> ModelCard:
     )
 
 
-def command_model(folder: Path) -> ModelCard:
+def command_model(folder: Path, program: str = PROGRAM) -> ModelCard:
     """A program that thresholds a smoothed image and numbers what is connected."""
     file = folder / "toy.py"
-    file.write_text(PROGRAM, encoding="utf-8")
+    file.write_text(program, encoding="utf-8")
     return ModelCard(
         "toy-command",
         "Marks what is bright.",

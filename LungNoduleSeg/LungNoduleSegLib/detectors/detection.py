@@ -45,8 +45,9 @@ class Mark:
 
 
 Answer: TypeAlias = sitk.Image | Sequence[Mark]
-"""Output of a detector: probabilities, as an image of floats; the voxels of each nodule, as an
-image of whole numbers, 0 for none; or marks. Images may have any grid in LPS mm."""
+"""Output of a detector: probabilities, as an image of floats; voxels of nodules, as an image of
+whole numbers, 0 for none, in which voxels of one value that touch are one nodule; or marks. Images
+may have any grid in LPS mm."""
 
 
 class Detector(ABC):
@@ -107,7 +108,8 @@ class Detection:
         if "float" in answer.GetPixelIDTypeAsString():
             return cls(_probabilities(answer, hu))
         whole = sitk.Cast(answer, sitk.sitkUInt32)
-        labels = sitk.Resample(whole, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        apart = sitk.ScalarConnectedComponent(whole, whole > 0, 0, True)
+        labels = sitk.Resample(apart, hu, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         return cls(sitk.Cast(labels > 0, sitk.sitkFloat32), labels)
 
     @classmethod
