@@ -1,5 +1,6 @@
 """The detector protocol: its inputs and the forms of its answer."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,7 +102,8 @@ class Detection:
             hu, lungs: what it was asked with.
 
         Raises:
-            InputError: if an image of floats holds other values than probabilities.
+            InputError: if an image of floats, or a mark, has another value than a probability, or a
+                mark a diameter that is none.
         """
         if not isinstance(answer, sitk.Image):
             return cls._of_marks(answer, hu, lungs)
@@ -115,6 +117,8 @@ class Detection:
     @classmethod
     def _of_marks(cls, marks: Sequence[Mark], hu: sitk.Image, lungs: sitk.Image) -> "Detection":
         """Grow each mark, the most probable first, as a click in the panel is grown."""
+        for mark in marks:
+            _require_sound(mark)
         numbers = np.zeros(hu.GetSize()[::-1], np.uint32)
         probability = np.zeros(numbers.shape, np.float32)
         notes = []
@@ -125,8 +129,7 @@ class Detection:
                 voxels = grown.mask
             except InputError as error:
                 if mark.diameter_mm is None:
-                    place = f"({mark.x:.1f}, {mark.y:.1f}, {mark.z:.1f})"
-                    notes.append(f"The model's mark at {place} is left out: {error}")
+                    notes.append(f"The model's mark at {_place(mark)} is left out: {error}")
                     continue
                 box, voxels = ..., _ball(hu, mark)
             free = voxels & (numbers[box] == 0)
@@ -136,6 +139,23 @@ class Detection:
         for image in images:
             image.CopyInformation(hu)
         return cls(images[0], images[1], tuple(notes))
+
+
+def _place(mark: Mark) -> str:
+    return f"({mark.x:.1f}, {mark.y:.1f}, {mark.z:.1f})"
+
+
+def _require_sound(mark: Mark) -> None:
+    if not 0 <= mark.probability <= 1:
+        raise InputError(
+            f"The model's mark at {_place(mark)} has a probability of {mark.probability:g}: have "
+            "it give 0 to 1."
+        )
+    if mark.diameter_mm is not None and not 0 < mark.diameter_mm < math.inf:
+        raise InputError(
+            f"The model's mark at {_place(mark)} has a diameter of {mark.diameter_mm:g} mm: have "
+            "it give a length above 0, or none."
+        )
 
 
 def _probabilities(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
