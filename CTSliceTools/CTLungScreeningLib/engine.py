@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.options import choice_of
 
 Images = NDArray[np.float32]
 
@@ -143,8 +144,9 @@ class OnnxNetwork:
             small_batches: give each core batches of its own (`predict_each`), not all cores one.
 
         Raises:
-            InputError: if the file cannot be run.
+            InputError: if the file cannot be run, or there is no such device.
         """
+        device = device and choice_of(Device, device, "device")
         onnxruntime = onnx_runtime()
 
         try:
