@@ -100,6 +100,31 @@ def find_results(volume_node: Any) -> ResultNodes | None:
     return None
 
 
+def require_own_nodes(
+    volume_node: Any,
+    segmentation_node: Any | None,
+    table_node: Any | None,
+    point_list_node: Any | None,
+) -> None:
+    """Raise `InputError` if a node for the results of a volume holds those of another."""
+    holders: list[tuple[Any, Any]] = [(segmentation_node, segmentation_node)]
+    holders += [
+        (node, one.segmentation)
+        for one in _results_in(volume_node.GetScene())
+        for node in (one.table, one.fiducials)
+        if node is table_node or node is point_list_node
+    ]
+    for node, segmentation in holders:
+        if node is None or segmentation.GetSegmentation().GetNumberOfSegments() == 0:
+            continue
+        reference = reference_of(segmentation)
+        if reference is not None and reference is not volume_node:
+            raise InputError(
+                f"{node.GetName()} holds the results of {reference.GetName()}: choose another for "
+                f"those of {volume_node.GetName()}, or none."
+            )
+
+
 def results_without_points(scene: Any) -> list[ResultNodes]:
     """Return the results in a scene of which the point list alone was deleted; it is None."""
     return [one for one in _results_in(scene) if one.fiducials is None]
