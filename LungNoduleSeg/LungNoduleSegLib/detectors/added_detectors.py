@@ -2,7 +2,6 @@
 
 import csv
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.child_process import ChildError, run_command
+from CTLungScreeningLib.child_process import ChildError, run_command, temporary_folder
 from CTLungScreeningLib.engine import Device, OnnxNetwork, first_line, takes
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import RUN, ModelCard
@@ -279,7 +278,7 @@ class CommandDetector(Detector):
         self, hu: sitk.Image, lungs: sitk.Image, progress: ProgressCallback = silent
     ) -> Answer:
         """Run the program and read what it wrote: an image, or a `.csv` file of marks."""
-        with tempfile.TemporaryDirectory(prefix="detector-") as name:
+        with temporary_folder("detector-") as name:
             folder = Path(name)
             (folder / "output").mkdir()
             sitk.WriteImage(sitk.Cast(hu, sitk.sitkInt16), folder / "input.nii.gz")

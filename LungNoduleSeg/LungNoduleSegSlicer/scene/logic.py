@@ -36,14 +36,13 @@ from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_node
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
-from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results
+from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results, require_own_nodes
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     connect,
     find_results,
     has_run_lungs,
     require_in_place,
-    require_own_nodes,
     write_lungs,
 )
 from LungNoduleSegSlicer.scene.review_logic import ReviewLogic

@@ -94,43 +94,18 @@ def require_in_place(results: ResultNodes) -> None:
 
 def find_results(volume_node: Any) -> ResultNodes | None:
     """Return the results of a volume, those that came last; None if the scene has none."""
-    for one in _results_in(volume_node.GetScene()):
+    for one in results_in(volume_node.GetScene()):
         if one.fiducials is not None and reference_of(one.segmentation) is volume_node:
             return one
     return None
 
 
-def require_own_nodes(
-    volume_node: Any,
-    segmentation_node: Any | None,
-    table_node: Any | None,
-    point_list_node: Any | None,
-) -> None:
-    """Raise `InputError` if a node for the results of a volume holds those of another."""
-    holders: list[tuple[Any, Any]] = [(segmentation_node, segmentation_node)]
-    holders += [
-        (node, one.segmentation)
-        for one in _results_in(volume_node.GetScene())
-        for node in (one.table, one.fiducials)
-        if node is table_node or node is point_list_node
-    ]
-    for node, segmentation in holders:
-        if node is None or segmentation.GetSegmentation().GetNumberOfSegments() == 0:
-            continue
-        reference = reference_of(segmentation)
-        if reference is not None and reference is not volume_node:
-            raise InputError(
-                f"{node.GetName()} holds the results of {reference.GetName()}: choose another for "
-                f"those of {volume_node.GetName()}, or none."
-            )
-
-
 def results_without_points(scene: Any) -> list[ResultNodes]:
     """Return the results in a scene of which the point list alone was deleted; it is None."""
-    return [one for one in _results_in(scene) if one.fiducials is None]
+    return [one for one in results_in(scene) if one.fiducials is None]
 
 
-def _results_in(scene: Any) -> Iterator[ResultNodes]:
+def results_in(scene: Any) -> Iterator[ResultNodes]:
     """Return all results in a scene, the last first, also those without a point list."""
     for table in reversed(slicer.util.getNodesByClass("vtkMRMLTableNode", scene)):
         roles = SEGMENTATION_ROLE, POINTS_ROLE, PROBABILITY_ROLE
@@ -577,7 +552,7 @@ def write_lungs(segmentation_node: Any, file: Path) -> None:
             results of a volume that was moved since.
     """
     name = segmentation_node.GetName()
-    for one in _results_in(segmentation_node.GetScene()):
+    for one in results_in(segmentation_node.GetScene()):
         if one.segmentation is segmentation_node and not is_in_place(one):
             raise InputError(
                 f"The lungs of {name} are from before its scan was moved: choose no lungs, or move "
