@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import TestCase
@@ -22,6 +23,7 @@ from distributed import KilledWorker, LocalCluster
 
 from bright_model import write_bright_model
 from CTLungScreeningLib.child_process import FAILED_IN_PART
+from CTLungScreeningLib.command_line import INTERRUPTED
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.staging import staging_folder
@@ -36,6 +38,7 @@ from LungNoduleSegLib.batch.running import (
     run_batch,
 )
 from LungNoduleSegLib.batch.scan_work import COLUMNS, RESULTS_TABLE, Job, run_job
+from LungNoduleSegLib.detectors.models import add_model, what_runs
 from LungNoduleSegLib.lesions import Lesion
 from LungNoduleSegLib.lungs.labels import lung_volumes_ml
 from LungNoduleSegLib.nodules.table import read_nodules_csv
@@ -52,6 +55,8 @@ from LungNoduleSegLib.results.reading import (
     result_names,
 )
 from LungNoduleSegLib.results.writing import write_dicom_of_run
+from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
+from toy_models import command_model, zipped
 
 SIZE = (96, 96, 40)
 SPACING = (3.7, 3.7, 7.5)
@@ -503,8 +508,35 @@ def test_a_killed_batch_leaves_no_process_and_goes_on(
 
 
 @pytest.mark.slow
-def test_the_workers_of_this_machine_are_closed_to_others_and_end_with_it() -> None:
-    with local_workers([], 1) as client:
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_batch_leaves_no_program_and_no_copy(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: signal.Signals
+) -> None:
+    monkeypatch.setenv(SETTINGS_FOLDER, str(tmp_path / "settings"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    started = tmp_path / "pid"
+    sleep = "import os, pathlib, sys, time\n"
+    sleep += f"pathlib.Path({str(started)!r}).write_text(f'{{os.getpid()}} {{sys.argv[1]}}\\n')\n"
+    card = command_model(tmp_path, f"{sleep}time.sleep(600)\n")
+    model = add_model(zipped(card, tmp_path, tmp_path / "a.zip"), may_run=what_runs(card))
+    run = command(scans, "-o", tmp_path / "out", "--model", model.parent.name, "--workers", "1")
+    with subprocess.Popen(run, stderr=subprocess.DEVNULL) as process:
+        while not (started.exists() and started.read_text().endswith("\n")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.kill(process.pid, end)
+    pid, copy = started.read_text().split()
+    assert process.returncode == INTERRUPTED
+    assert not psutil.pid_exists(int(pid))
+    assert not Path(copy).exists()
+    assert [one.name for one in (tmp_path / "tmp").iterdir()] in ([], ["dask-scratch-space"])
+
+
+@pytest.mark.slow
+def test_the_workers_of_this_machine_are_closed_to_others_and_end_with_it(tmp_path: Path) -> None:
+    with local_workers([], tmp_path, 1) as client:
         assert str(client.scheduler_info()["address"]).startswith("tls://127.0.0.1")
         (worker,) = (psutil.Process(pid) for pid in client.run(os.getpid).values())
         mine = [*psutil.Process().net_connections(), *worker.net_connections()]

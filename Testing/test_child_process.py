@@ -1,6 +1,7 @@
 """Child processes: their progress arrives, Cancel leaves nothing behind, a crash is explained."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -211,3 +212,47 @@ time.sleep(600)
     with pytest.raises(Cancelled):
         run(command, progress=report)
     assert wait_until_gone([int(file.read_text())]) == []
+
+
+def test_the_temporary_folders_of_a_cancelled_child_are_removed(tmp_path: Path) -> None:
+    """Also where it is killed, as on Windows, before it can remove them."""
+    body = """
+import signal, time
+from pathlib import Path
+from CTLungScreeningLib.child_process import temporary_folder
+if sys.platform != "win32": signal.signal(signal.SIGTERM, signal.SIG_IGN)
+folder = temporary_folder("scan-")
+Path(folder.name, "scan.nii.gz").write_bytes(b"CT")
+emit(folder=folder.name)
+time.sleep(600)
+"""
+    with ChildProcess(script(tmp_path, body)) as child:
+        while not (events := child.poll(0.1)):
+            assert child.running, child.log.read_text()
+        folder = Path(events[0]["folder"])
+        assert folder.name.startswith("scan-") and folder.is_dir()
+    assert not folder.parent.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_sigterm_ends_the_program_that_is_waited_for(tmp_path: Path) -> None:
+    waits = """
+from CTLungScreeningLib.child_process import run_command, temporary_folder
+with temporary_folder("scan-") as folder:
+    print(folder, flush=True)
+    run_command([sys.executable, "-c", "import os, sys, time;"
+        "open(sys.argv[1] + '/pid', 'w').write(f'{os.getpid()}\\\\n'); time.sleep(600)", folder])
+"""
+    with subprocess.Popen(
+        script(tmp_path, waits), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        pid = Path(process.stdout.readline().strip(), "pid")
+        while not (pid.exists() and pid.read_text()):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        program = int(pid.read_text())
+        process.terminate()
+        process.communicate()
+    assert wait_until_gone([program]) == []
+    assert not pid.parent.exists()

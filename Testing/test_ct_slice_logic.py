@@ -393,7 +393,9 @@ print(json.dumps({
 def test_a_saved_scene_has_the_prediction(logic: CTSliceToolsLogic, tmp_path: Path) -> None:
     volume = add_volume(coded_volume(upright()), "CT")
     nodes = prediction_nodes.add_prediction(volume, coded_prediction(upright()))
-    assert logic.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    logic.saveScene(tmp_path / "scene.mrb")
+    with pytest.raises(InputError, match=r"scene\.mrb"):
+        logic.saveScene(tmp_path / "scene.mrb")
     found = in_a_fresh_process(REOPEN, tmp_path / "scene.mrb")
     here = logic.prediction(volume)
     assert found["location"] == pytest.approx(logic.locationAt(volume, -100))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from onnx import helper
 from pydicom import dcmread
 
 from CTLungScreeningLib.errors import InputError
@@ -22,7 +23,7 @@ from CTLungScreeningLib.progress import ProgressStyle
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
 from lung_programs import install
 from LungNoduleSegLib.commands.evaluate import detection
-from LungNoduleSegLib.detectors.added_detectors import CommandDetector
+from LungNoduleSegLib.detectors.added_detectors import CommandDetector, OnnxDetector
 from LungNoduleSegLib.detectors.detection import Detection, Mark
 from LungNoduleSegLib.detectors.models import (
     add_model,
@@ -58,7 +59,7 @@ def toy(kind: str, phantom: Phantom, folder: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.syspath_prepend(folder)
         monkeypatch.setenv("PYTHONPATH", str(folder))
         return "toy-python"
-    card = {"onnx": onnx_model, "command": command_model}[kind](folder)
+    card = onnx_model(folder) if kind == "onnx" else command_model(folder)
     file = zipped(card, folder, folder / f"{kind}.zip")
     add_model(file, may_run=what_runs(card))
     return card.name
@@ -168,8 +169,22 @@ def test_labels_that_touch_stay_apart() -> None:
     array[8:12, 8:12, 4:9], array[8:12, 8:12, 9:14] = 7, 3
     detection = Detection.of(sitk.GetImageFromArray(array), hu, lungs)
     assert detection.labels is not None
-    assert sorted(np.unique(sitk.GetArrayFromImage(detection.labels))) == [0, 3, 7]
+    labels = sitk.GetArrayFromImage(detection.labels)
+    found = [np.unique(labels[array == value]).tolist() for value in (0, 3, 7)]
+    assert [len(one) for one in found] == [1, 1, 1]
+    assert found[0] == [0] and len(np.unique(labels)) == 3
     assert sitk.GetArrayFromImage(detection.probability).sum() == np.count_nonzero(array)
+
+
+def test_pieces_of_one_value_that_do_not_touch_are_nodules_of_their_own() -> None:
+    hu = sitk.Image(20, 20, 20, sitk.sitkInt16) - 800
+    array = np.zeros((20, 20, 20), np.uint8)
+    array[2:6, 2:6, 2:6] = array[6, 6, 6] = array[12:16, 12:16, 12:16] = 1
+    labels = Detection.of(sitk.GetImageFromArray(array), hu, hu).labels
+    assert labels is not None
+    values = sitk.GetArrayFromImage(labels)
+    assert values[3, 3, 3] == values[6, 6, 6] != values[14, 14, 14]
+    assert len(np.unique(values)) == 3
 
 
 def test_a_mark_without_a_nodule_is_a_ball_or_is_named() -> None:
@@ -184,6 +199,33 @@ def test_a_mark_without_a_nodule_is_a_ball_or_is_named() -> None:
     assert note.startswith("The model's mark at (5.0, 5.0, 5.0) is left out")
     box = Mark.of_box((0, 0, 0), (4, 6, 8), 0.5)
     assert (box.x, box.y, box.z, box.diameter_mm) == (2, 3, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("mark", "words"),
+    [
+        (Mark(5, 5, 5, 87), "a probability of 87: have it give 0 to 1"),
+        (Mark(5, 5, 5, -1), "a probability of -1: have it give 0 to 1"),
+        (Mark(5, 5, 5, float("nan")), "a probability of nan: have it give 0 to 1"),
+        (Mark(5, 5, 5, 0.5, 0), "a diameter of 0 mm: have it give a length above 0"),
+        (Mark(5, 5, 5, 0.5, float("inf")), "a diameter of inf mm: have it give"),
+    ],
+)
+def test_a_mark_that_cannot_be_is_refused(mark: Mark, words: str) -> None:
+    hu = sitk.Image(9, 9, 9, sitk.sitkInt16)
+    with pytest.raises(InputError, match=rf"mark at \(5\.0, 5\.0, 5\.0\) has {words}"):
+        Detection.of([Mark(1, 1, 1), mark], hu, hu)
+
+
+def test_a_table_with_other_separators_is_refused_as_such(tmp_path: Path) -> None:
+    write = "import sys; open(sys.argv[1], 'w').write('x;y;z\\n1;2;3\\n')"
+    words = [sys.executable, "-c", write, "{output}/m.csv"]
+    output = {"file": "m.csv"}
+    card = ModelCard("prog", "b", "nodule", kind="command", command=words, output=output)
+    hu = sitk.Image(9, 9, 9, sitk.sitkInt16)
+    refused = r"prog wrote a m\.csv that cannot be read: m\.csv line 1 separates .* by semicolons"
+    with pytest.raises(InputError, match=refused):
+        CommandDetector(card, tmp_path / "model.json").detect(hu, hu > 0)
 
 
 def test_what_is_no_probability_is_refused() -> None:
@@ -423,6 +465,61 @@ def test_a_wrong_input_is_named_by_its_field(field: str, value: object, tmp_path
         open_detector(add_model(changed))
 
 
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ({"values": "logits", "chanel": 1}, "chanel` must be left out: there is no such field"),
+        ({"values": "logits", "channel": -3}, "channel` must be a whole number, 0 or more"),
+        ({"values": "logits", "channel": True}, "channel` must be a whole number, 0 or more"),
+        ({"values": "scores"}, "values` must be probability or logits"),
+    ],
+)
+def test_a_wrong_output_is_named_by_its_field(
+    output: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    model = add_model(zipped(onnx_model(tmp_path), tmp_path, tmp_path / "a.zip", output=output))
+    with pytest.raises(InputError, match=rf"The card of toy-onnx: `output\.{words}"):
+        open_detector(model)
+
+
+def test_a_program_has_no_other_output_than_a_file(tmp_path: Path) -> None:
+    card = replace(command_model(tmp_path), output={"file": "a.csv", "values": "logits"})
+    with pytest.raises(InputError, match=r"`output\.values` must be left out"):
+        CommandDetector(card, tmp_path / "model.json")
+
+
+def test_a_network_that_fails_on_its_patches_is_named(tmp_path: Path) -> None:
+    """As a U-Net whose levels halve an odd length."""
+    halve = [
+        helper.make_node("MaxPool", ["x"], ["half"], kernel_shape=[2] * 3, strides=[2] * 3),
+        helper.make_node("Resize", ["half", "", "twice"], ["again"], mode="nearest"),
+        helper.make_node("Add", ["again", "x"], ["y"]),
+    ]
+    card = onnx_model(tmp_path, halve, twice=[1, 1, 2, 2, 2])
+    card = replace(card, input=card.input | {"patch": [47, 64, 64]})
+    detector = OnnxDetector(card, tmp_path / "model.json")
+    hu = sitk.Image(64, 64, 64, sitk.sitkInt16)
+    with pytest.raises(InputError, match=r"toy-onnx cannot run on patches of 47 × 64 × 64 \(.*pat"):
+        detector.detect(hu, hu + 1)
+
+
+def test_an_answer_without_dimensions_is_named(tmp_path: Path) -> None:
+    mean = [helper.make_node("ReduceMean", ["x"], ["y"], keepdims=0)]
+    detector = OnnxDetector(onnx_model(tmp_path, mean, out=[]), tmp_path / "model.json")
+    hu = sitk.Image(64, 64, 64, sitk.sitkInt16)
+    with pytest.raises(InputError, match="toy-onnx gives 0 dimensions, not those of its input"):
+        detector.detect(hu, hu + 1)
+
+
+def test_steep_logits_are_probabilities(tmp_path: Path) -> None:
+    steep = [helper.make_node("Mul", ["x", "thousand"], ["y"])]
+    card = onnx_model(tmp_path, steep, thousand=1000)
+    card = replace(card, input=card.input | {"range": [-1, 1]})
+    hu = sitk.Image(64, 64, 64, sitk.sitkInt16) - 1000
+    found = OnnxDetector(card, tmp_path / "model.json").detect(hu, hu > -2000)
+    assert sitk.GetArrayViewFromImage(found).max() == 0
+
+
 def test_a_model_is_described_before_it_runs(tmp_path: Path) -> None:
     text = read_zip_card(zipped(onnx_model(tmp_path), tmp_path, tmp_path / "a.zip")).description
     assert "Marks what is bright." in text
@@ -488,6 +585,14 @@ def test_check_finds_what_a_model_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "toy-onnx found " in done.stdout
     assert "Its card states" in done.stdout
+
+
+@pytest.mark.slow
+def test_check_takes_a_mask_of_all_nodules(tmp_path: Path) -> None:
+    """As TotalSegmentator and nnU-Net write it, with 1 in all; the third hangs on a vessel."""
+    card = command_model(tmp_path, PROGRAM.replace("sitk.ConnectedComponent(bright)", "bright"))
+    model = add_model(zipped(card, tmp_path, tmp_path / "a.zip"), may_run=what_runs(card))
+    assert "found 2 of 3 lesions" in check_model(model)
 
 
 @pytest.mark.slow

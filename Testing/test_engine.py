@@ -385,3 +385,21 @@ def test_nothing_is_reported_to_the_maker_of_the_engine(tmp_path: Path, use: str
     subprocess.run(command, check=True, env=environment)
     kept = [file for file in tmp_path.rglob("*") if "onnx" in file.name.lower()]
     assert kept == []
+
+
+@pytest.mark.parametrize("inputs", [[], [[]], [["batch"]], [["batch", 1]], [["batch", 1, "x"]] * 2])
+def test_a_network_of_other_inputs_is_refused(inputs: list[list[Any]], tmp_path: Path) -> None:
+    given = [
+        onnx.helper.make_tensor_value_info(f"x{number}", onnx.TensorProto.FLOAT, shape)
+        for number, shape in enumerate(inputs)
+    ]
+    one = onnx.numpy_helper.from_array(np.ones(1, np.float32), "one")
+    found = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    nodes = [onnx.helper.make_node("Sum", [*(value.name for value in given), "one"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "odd", given, [found], [one])
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(InputError, match=r"odd\.onnx must have one input: export it with a single"):
+        OnnxNetwork(tmp_path / "odd.onnx")

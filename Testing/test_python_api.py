@@ -6,11 +6,23 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import SimpleITK as sitk
 
+from CTLungScreeningLib.engine import Device, OnnxNetwork
+from CTLungScreeningLib.errors import InputError
+from CTSliceToolsLib import SliceLocalizer, organize
+from CTSliceToolsLib.localizer.prediction import open_model
+from CTSliceToolsLib.options import LocalizerTrainingPlan
 from extension_files import ROOT
+from LungNoduleSegLib import LungMethod, NoduleSegmenter, PatientFacts, segment_lungs, train_risk
+from LungNoduleSegLib.options import ExampleChoice, RunOptions, StoreTrainingPlan
+from LungNoduleSegLib.risk.facts import Sex
+from LungNoduleSegLib.risk.training import RiskTrainingPlan
 
 PAGE = ROOT / "docs" / "python.md"
 PACKAGES = ("LungNoduleSegLib", "CTSliceToolsLib")
@@ -74,3 +86,70 @@ def test_the_page_names_what_is_public() -> None:
         public = set(importlib.import_module(package).__all__)
         row = re.search(rf"^\| `{package}` \| (.*) \|$", page, re.MULTILINE)
         assert row and set(re.findall(r"`(\w+)`", row[1])) <= public
+
+
+def text(value: str) -> Any:
+    """What a script gives for a choice or a path."""
+    return value
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: NoduleSegmenter(lungs=text("lungmsk")),
+            "`lungs` must be one of volume, tutorial, lung",
+        ),
+        (
+            lambda: NoduleSegmenter(device=text("cuda")),
+            "`device` must be one of cpu, gpu, not 'cuda'",
+        ),
+        (
+            lambda: NoduleSegmenter(rules={"min_diameter": 6}),
+            "`rules`: leave out min_diameter, which is not known here; known are threshold, .*mm",
+        ),
+        (lambda: NoduleSegmenter(rules={"threshold": 6}), "`rules`: `threshold` must be a number"),
+        (
+            lambda: SliceLocalizer(device=text("cuda")),
+            "`device` must be one of cpu, gpu, not 'cuda'",
+        ),
+        (lambda: OnnxNetwork(Path("a.onnx"), text("cuda")), "`device` must be one of cpu, gpu"),
+        (
+            lambda: segment_lungs(sitk.Image(9, 9, 9, sitk.sitkInt16), text("lungs")),
+            "`method` must be",
+        ),
+        (lambda: PatientFacts(sex=text("woman")), "`sex` must be one of female, male, not 'woman'"),
+        (lambda: RunOptions(lungs=text("lungmsk")), "`lungs` must be one of volume"),
+        (lambda: ExampleChoice(lungs=text("lungmsk")), "`lungs` must be one of volume"),
+        (lambda: StoreTrainingPlan.of(text("all")), "`preset` must be one of tutorial, patches"),
+        (
+            lambda: RiskTrainingPlan(weighting=text("equal")),
+            "`weighting` must be one of tutorial, bal",
+        ),
+        (
+            lambda: LocalizerTrainingPlan(backbone=text("vgg")),
+            "`backbone` must be one of compact, ince",
+        ),
+        (
+            lambda: organize(Path("a"), Path("b"), text("mv")),
+            "`transfer` must be one of copy, link, mov",
+        ),
+        (lambda: train_risk(*map(Path, "abc"), chosen=text("best")), "`chosen` must be one of"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_refused(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_choices_and_files_may_be_text(tmp_path: Path) -> None:
+    segmenter = NoduleSegmenter(
+        text("nodule-unet"), text("tutorial"), text("a.nii.gz"), device=text("cpu")
+    )
+    assert segmenter.lungs is LungMethod.TUTORIAL
+    assert segmenter.device is Device.CPU
+    assert (segmenter.model, segmenter.lungs_file) == (Path("nodule-unet"), Path("a.nii.gz"))
+    assert PatientFacts(sex=text("female")).sex is Sex.FEMALE
+    assert StoreTrainingPlan.of(text("tutorial")).epochs == 20
+    with pytest.raises(InputError, match=r"a\.onnx is missing"):
+        open_model(text(str(tmp_path / "a.onnx")))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Verdict
 from mrml_grids import grid, masks, voxels_of, voxels_on, write_results
 
@@ -139,3 +140,27 @@ def test_a_judged_nodule_without_voxels_is_gone(logic: LungNoduleSegLogic, tmp_p
     first.segmentation.GetSegmentation().RemoveSegment(segment_id(1))
     second = logic.importResults(write_results(tmp_path / "2", image), volume, *nodes_of(first))
     assert rows(logic, second) == {1: None, 3: None}
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_results_of_another_volume_are_not_mixed_in(
+    logic: LungNoduleSegLogic, tmp_path: Path, judged: bool
+) -> None:
+    image = grid()
+    volume, other = (add_volume(image, name) for name in ("first", "second"))
+    found = write_results(tmp_path / "1", image)
+    first = logic.importResults(found, volume)
+    if judged:
+        logic.review.setVerdict(first, 3, Verdict.ACCEPTED)
+    before = rows(logic, first)
+    refused = "^first lungs and nodules holds the results of first: choose another for those of sec"
+    with pytest.raises(InputError, match=refused):
+        logic.process(other, *nodes_of(first))
+    with pytest.raises(InputError, match=refused):
+        logic.importResults(found, other, *nodes_of(first))
+    for targets in ((None, first.table), (None, None, first.fiducials)):
+        with pytest.raises(InputError, match=r"^first nodule.* holds the results of first: "):
+            logic.importResults(found, other, *targets)
+    assert rows(logic, first) == before
+    assert logic.resultsOf(volume) == first
+    assert logic.resultsOf(other) is None

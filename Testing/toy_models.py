@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 from CTLungScreeningLib.model_card import ModelCard
 
 BRIGHT_HU = -300
+
+SHAPE = ("batch", 1, "z", "y", "x")
 
 PROGRAM = f"""
 import sys
@@ -37,24 +40,35 @@ class Toy(Detector):
 """
 
 
-def onnx_model(folder: Path) -> ModelCard:
-    """A network of one average over 3 × 3 × 3 voxels and a sigmoid, for 2.5 mm voxels."""
+def onnx_model(
+    folder: Path,
+    nodes: Sequence[Any] | None = None,
+    out: Sequence[int | str] = SHAPE,
+    **constants: Any,
+) -> ModelCard:
+    """A network for 2.5 mm voxels, by itself of one average over 3 × 3 × 3 and a threshold.
+
+    `nodes` from `x` to `y` replace it, with other constants and the shape of what they give.
+    """
     import onnx
     from onnx import helper
 
-    shape = ["batch", 1, "z", "y", "x"]
-    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]
-    nodes = [
-        helper.make_node("AveragePool", ["x"], ["a"], kernel_shape=[3] * 3, pads=[1] * 6),
-        helper.make_node("Sub", ["a", "bright"], ["b"]),
-        helper.make_node("Mul", ["b", "steep"], ["y"]),
-    ]
-    numbers = {"bright": (BRIGHT_HU + 1000) / 1400, "steep": 30.0}
-    constants = [
+    given, found = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", SHAPE), ("y", out))
+    )
+    if nodes is None:
+        nodes = [
+            helper.make_node("AveragePool", ["x"], ["a"], kernel_shape=[3] * 3, pads=[1] * 6),
+            helper.make_node("Sub", ["a", "bright"], ["b"]),
+            helper.make_node("Mul", ["b", "steep"], ["y"]),
+        ]
+        constants = {"bright": (BRIGHT_HU + 1000) / 1400, "steep": 30.0}
+    numbers = [
         onnx.numpy_helper.from_array(np.array(value, np.float32), name)
-        for name, value in numbers.items()
+        for name, value in constants.items()
     ]
-    graph = helper.make_graph(nodes, "toy", values[:1], values[1:], constants)
+    graph = helper.make_graph(nodes, "toy", [given], [found], numbers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     file = folder / "toy.onnx"
     onnx.save(model, file)
@@ -78,10 +92,10 @@ def onnx_model(folder: Path) -> ModelCard:
     )
 
 
-def command_model(folder: Path) -> ModelCard:
+def command_model(folder: Path, program: str = PROGRAM) -> ModelCard:
     """A program that thresholds a smoothed image and numbers what is connected."""
     file = folder / "toy.py"
-    file.write_text(PROGRAM, encoding="utf-8")
+    file.write_text(program, encoding="utf-8")
     return ModelCard(
         "toy-command",
         "Marks what is bright.",

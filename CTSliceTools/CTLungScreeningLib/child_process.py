@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -42,6 +42,20 @@ _LAST_WORDS_S = 1.0
 """Time to wait for output after the end, if a descendant keeps the pipe open."""
 
 _POLL_S = 0.1
+
+_TEMPORARY = "CTLUNGSCREENING_TEMPORARY"
+"""Environment variable: a folder that the parent process removes, however this one ends."""
+
+
+def own_temporary(folder: Path) -> dict[str, str]:
+    """Return the environment in which a child makes each `temporary_folder` in a folder."""
+    return {_TEMPORARY: str(folder)}
+
+
+def temporary_folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for copies of a scan, which a parent process removes if this one is killed."""
+    parent = os.environ.get(_TEMPORARY)
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True)
 
 
 def module_command(module: str, *arguments: str | Path) -> list[str]:
@@ -85,6 +99,8 @@ class ChildProcess:
         """Start `command`; `environment` is added to this process's own."""
         handle, name = tempfile.mkstemp(prefix="child-", suffix=".log")
         self.log = Path(name)
+        self._temporary = temporary_folder("child-")
+        own = own_temporary(Path(self._temporary.name))
         self._name = " ".join(map(str, command[:3]))
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         self._result: Any = None
@@ -96,11 +112,12 @@ class ChildProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    env={**os.environ, **(environment or {})},
+                    env={**os.environ, **own, **(environment or {})},
                     start_new_session=True,
                     creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
                 )
             except OSError as problem:
+                self._temporary.cleanup()
                 self.log.unlink()
                 raise InputError(
                     f"{command[0]} could not be started ({problem.strerror}): install it, or "
@@ -166,6 +183,7 @@ class ChildProcess:
         """
         while self.running:
             self.poll(_POLL_S)
+        self._temporary.cleanup()
         status = self._process.returncode
         if status == 0 or (status == FAILED_IN_PART and self._result is not None):
             self.log.unlink(missing_ok=True)
@@ -196,6 +214,7 @@ class ChildProcess:
         self._kill_session()
         self._process.wait()
         self._reader.join(_LAST_WORDS_S)
+        self._temporary.cleanup()
         self.log.unlink(missing_ok=True)
 
     def _kill_session(self) -> None:
@@ -371,4 +390,18 @@ def run_command(
     def work() -> Work[Any]:
         return (yield ChildCommand(arguments, environment or {}))
 
-    return complete(work(), progress)
+    with unwinding_at_sigterm():
+        return complete(work(), progress)
+
+
+@contextlib.contextmanager
+def unwinding_at_sigterm() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does while this process waits for others, which it ends too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

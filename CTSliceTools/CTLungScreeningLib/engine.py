@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.options import choice_of
 
 Images = NDArray[np.float32]
 
@@ -39,6 +40,9 @@ AGREEMENT = 0.01
 
 THREADS = "OMP_NUM_THREADS"
 """Environment variable that limits the threads; the workers of a batch share the cores with it."""
+
+LEAST_RANK = 3
+"""Dimensions of the input of a network: batch, channel and one axis at least."""
 
 _PROBE = 64
 """Rows and columns of the image that a GPU is tried on, if the network takes any size."""
@@ -140,8 +144,9 @@ class OnnxNetwork:
             small_batches: give each core batches of its own (`predict_each`), not all cores one.
 
         Raises:
-            InputError: if the file cannot be run.
+            InputError: if the file cannot be run, or there is no such device.
         """
+        device = device and choice_of(Device, device, "device")
         onnxruntime = onnx_runtime()
 
         try:
@@ -150,13 +155,16 @@ class OnnxNetwork:
             session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
         except Exception as error:  # what it raises has no class in common
             raise InputError(
-                f"{file} cannot be read as an ONNX model: {_first_line(error)}"
+                f"{file} cannot be read as an ONNX model: {first_line(error)}"
             ) from error
-        (first, *more), outputs = session.get_inputs(), session.get_outputs()
-        if more or first.type != "tensor(float)":
-            raise InputError(f"{file} must have one input: export it with a single float32 input.")
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        if [one.type for one in inputs] != ["tensor(float)"] or len(inputs[0].shape) < LEAST_RANK:
+            raise InputError(
+                f"{file} must have one input: export it with a single float32 input, whose "
+                "dimensions are batch, channel and the axes of the image."
+            )
         self.name, self.notes = file.stem, list[str]()
-        self.input_shape, self.output_shape = _shape(first.shape), _shape(outputs[0].shape)
+        self.input_shape, self.output_shape = _shape(inputs[0].shape), _shape(outputs[0].shape)
         self._processor = _with_openvino(file, "CPU") or ("CPU", _run_of(session))
         self._small_batches = small_batches and self._processor[0] == "CPU"
         self.device, self._run = self._processor
@@ -180,11 +188,11 @@ class OnnxNetwork:
                 raise
             self.notes.append(
                 f"{self.device} gave up, perhaps for lack of memory, and the processor went on: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             )
             self.device, self._run = self._processor
             found = self._run(batch)
-        return np.moveaxis(found, 1, -1)
+        return np.moveaxis(found, 1, -1) if found.ndim > 1 else found
 
     def _use_gpu(self, file: Path, asked: bool) -> None:
         """Run on the first GPU that gives what the processor gives, if there is one."""
@@ -196,7 +204,7 @@ class OnnxNetwork:
                 run = load()
                 wrong = np.abs(run(probe) - self._processor[1](probe)).max()
             except Exception as error:
-                self.notes.append(f"{name} cannot run {file.name}: {_first_line(error)}")
+                self.notes.append(f"{name} cannot run {file.name}: {first_line(error)}")
                 continue
             if wrong <= AGREEMENT:
                 self.device, self._run = name, run
@@ -267,10 +275,11 @@ def _threads() -> int:
 
 def _shape(dimensions: list[int | str | None]) -> tuple[int | None, ...]:
     """Put channels last and None where any length may be."""
-    batch, *others = (length if isinstance(length, int) else None for length in dimensions)
-    return (batch, *others[1:], *others[:1])
+    lengths = tuple(length if isinstance(length, int) else None for length in dimensions)
+    return (*lengths[:1], *lengths[2:], *lengths[1:2])
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an engine says, as a sentence."""
     text = str(error).strip().partition("\n")[0].rstrip(".")
     return f"{text or type(error).__name__}."

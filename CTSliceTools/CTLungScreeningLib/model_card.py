@@ -144,8 +144,11 @@ def settings_of(kind: Callable[..., Settings], values: dict[str, Any], where: st
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     except TypeError as error:
-        unknown = ", ".join(sorted(values.keys() - inspect.signature(kind).parameters.keys()))
-        raise InputError(f"{where}: leave out {unknown}, which is not known here.") from error
+        known = inspect.signature(kind).parameters
+        unknown = ", ".join(sorted(values.keys() - known.keys()))
+        raise InputError(
+            f"{where}: leave out {unknown}, which is not known here; known are {', '.join(known)}."
+        ) from error
 
 
 def require_files(card_file: Path, card: ModelCard) -> None:

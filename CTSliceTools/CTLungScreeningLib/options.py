@@ -12,8 +12,11 @@ parameters of a panel, and `arguments_of` what a panel passes to a command.
 
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from CTLungScreeningLib.errors import InputError
 
 MAX_SEED = 2**31 - 1
 """Largest seed: scikit-learn and Keras take no more than 32 bits, a spin box of Qt 31."""
@@ -90,6 +93,43 @@ def arguments_of(options: Any) -> list[str]:
         else:
             arguments += [f"--{name}", str(value)]
     return arguments
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def choice_of(kind: type[Choice], value: str, name: str) -> Choice:
+    """Return one of several choices, which a script may have given as text.
+
+    Raises:
+        InputError: naming the argument and its choices, if it is none of them.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        raise InputError(f"`{name}` must be one of {', '.join(kind)}, not {value!r}.") from None
+
+
+def settle_choices(options: Any) -> None:
+    """Make choices of the text that a script gave a dataclass for them: its `__post_init__`.
+
+    Raises:
+        InputError: as `choice_of`.
+    """
+    for name, kind in _choices(options.__class__).items():
+        value = getattr(options, name)
+        if value is not None:
+            object.__setattr__(options, name, choice_of(kind, value, name))
+
+
+@cache
+def _choices(kind: type) -> dict[str, type[StrEnum]]:
+    return {
+        name: one
+        for name, hint in get_type_hints(kind).items()
+        for one in (get_args(hint) if isinstance(hint, UnionType) else (hint,))
+        if isinstance(one, type) and issubclass(one, StrEnum)
+    }
 
 
 def spellings(member: StrEnum) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from CTLungScreeningLib.options import MAX_SEED, Option
+from CTLungScreeningLib.options import MAX_SEED, Option, settle_choices
 
 
 class Transfer(StrEnum):
@@ -92,3 +92,6 @@ class LocalizerTrainingPlan:
     ] = None
     augment: Annotated[bool, Option("Augment training slices.")] = True
     seed: Annotated[int, Option("Random seed.", 0, MAX_SEED)] = 1
+
+    def __post_init__(self) -> None:
+        settle_choices(self)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from CTLungScreeningLib.engine import Device
-from CTLungScreeningLib.options import MAX_SEED, Option
+from CTLungScreeningLib.options import MAX_SEED, Option, choice_of, settle_choices
 from LungNoduleSegLib.lungs.labels import LungMethod
 
 _MODELS = Path(__file__).parent / "Resources" / "Models"
@@ -43,6 +43,9 @@ class RunOptions:
     device: Annotated[
         Device | None, Option("Device for the networks; default: a GPU if available.")
     ] = None
+
+    def __post_init__(self) -> None:
+        settle_choices(self)
 
     @property
     def rules(self) -> dict[str, float | None]:
@@ -141,6 +144,9 @@ class ExampleChoice:
     largest_only: Annotated[bool, Option("Only the largest nodule, as in the tutorial.")] = False
     lungs: Annotated[LungMethod, Option("Method of lung segmentation.")] = LungMethod.VOLUME
 
+    def __post_init__(self) -> None:
+        settle_choices(self)
+
 
 @dataclass(frozen=True)
 class PreparationOptions:
@@ -219,10 +225,13 @@ class StoreTrainingPlan:
         Option("Folder with image/ and mask/ of real nodules to insert; patches only."),
     ] = None
 
+    def __post_init__(self) -> None:
+        settle_choices(self)
+
     @classmethod
     def of(cls, preset: Preset | None = None, **changes: Any) -> "StoreTrainingPlan":
         """Return a preset, `PATCHES` by default, with changes; None keeps the preset's value."""
-        preset = preset or Preset.PATCHES
+        preset = choice_of(Preset, preset or Preset.PATCHES, "preset")
         plain: dict[str, Any] = (
             {"epochs": 20, "batch": 2, "learning_rate": 1e-5, "filters": 32}
             if preset is Preset.TUTORIAL

@@ -18,6 +18,8 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.geometry import AxialView, imaged_slices, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.model_card import settings_of
+from CTLungScreeningLib.options import settle_choices
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal
 from CTLungScreeningLib.reading.ct_reading import IN_MEMORY, IndexedScan, as_scan
 from CTLungScreeningLib.reading.ct_scan import CTScan
@@ -177,6 +179,13 @@ class NoduleSegmenter:
     rules: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     device: Device | None = None
 
+    def __post_init__(self) -> None:
+        settle_choices(self)
+        for name in ("model", "lungs_file"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        settings_of(NoduleRules, dict(self.rules), "`rules`")
+
     @classmethod
     def of(cls, options: RunOptions, lungs_file: Path | None = None) -> "NoduleSegmenter":
         """Make the segmenter that some options describe."""
@@ -245,7 +254,7 @@ class NoduleSegmenter:
             if self.lungs_file is None:
                 require_method(self.lungs)
             with timing.stage("Model", report):
-                detector = open_detector(Path(self.model), self.device)
+                detector = open_detector(self.model, self.device)
                 rules = NoduleRules(**{**detector.card.rules, **self.rules})
             with timing.stage("Reading", report):
                 scan = as_scan(ct, series, report)
@@ -255,7 +264,7 @@ class NoduleSegmenter:
             analysis = analyse(
                 scan, detector, self.lungs, rules, timing, report, self.lungs_file, self.device
             )
-        model = {"file": Path(self.model).name, **detector.record()}
+        model = {"file": self.model.name, **detector.record()}
         parameters = {
             "lung_method": str(self.lungs_file) if self.lungs_file else self.lungs,
             "preparation": detector.card.preparation,

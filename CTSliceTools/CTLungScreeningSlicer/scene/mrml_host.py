@@ -7,11 +7,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
 from CTLungScreeningLib.child_process import Work, complete
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.progress import ProgressCallback, silent
 
 T = TypeVar("T")
@@ -68,6 +70,23 @@ def start() -> Any:
     if not hasattr(slicer, "app"):
         _make_host(slicer)
     return slicer.mrmlScene
+
+
+def save_scene(path: Path) -> None:
+    """Write the scene with all its data as a new `.mrb` file.
+
+    Raises:
+        InputError: if `path` exists or cannot be written.
+    """
+    # Slicer names the folder inside the file after the file.
+    with (
+        new_file(path) as temporary,
+        tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder,
+    ):
+        written = Path(folder) / path.name
+        if not start().WriteToMRB(str(written)):
+            raise InputError(f"{path} could not be written: see that the disk has room.")
+        written.rename(temporary)
 
 
 def keeping_alive(progress: ProgressCallback) -> ProgressCallback:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib.engine import Device, Network, device_of, notes_of, predict_each
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import load_network
+from CTLungScreeningLib.options import settle_choices
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, as_scan
 from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo, SliceSource
@@ -168,6 +169,9 @@ class SliceLocalizer:
 
     model: Model = DEFAULT_MODEL
     device: Device | None = None
+
+    def __post_init__(self) -> None:
+        settle_choices(self)
 
     def apply(
         self,
@@ -329,7 +333,8 @@ def open_model(model: Model, device: Device | None = None) -> tuple[Network, Mod
     Raises:
         InputError: if the file cannot be used, or what it holds is no localizer.
     """
-    if isinstance(model, Path):
+    if isinstance(model, str | Path):
+        model = Path(model)
         changed = model.stat().st_mtime_ns if model.is_file() else 0
         return _loaded(model, changed, device)
     return model, ModelUsed(model.name, device=device_of(model))

@@ -12,6 +12,7 @@ from pathlib import Path
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import FolderNames, make_folders, new_file
+from CTLungScreeningLib.options import choice_of
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import staging_folder
 from CTSliceToolsLib.organizing.identifiers import Identifiers, Kind, LeftOut, pseudonym
@@ -158,9 +159,11 @@ def organize(
             that it raises leaves whole files only.
 
     Raises:
-        InputError: if `source` is no folder or inside `destination`, if another run is organizing
-            into `destination`, or if something cannot be written or removed.
+        InputError: if there is no such transfer, if `source` is no folder or inside `destination`,
+            if another run is organizing into `destination`, or if something cannot be written or
+            removed.
     """
+    transfer = choice_of(Transfer, transfer, "transfer")
     began = time.monotonic()
     _check_folders(source, destination)
     run = _Run(destination, transfer, key)

@@ -86,6 +86,8 @@ class CTSliceToolsLogic:
 
     predict = at_once(predictWork)
 
+    saveScene = staticmethod(mrml_host.save_scene)
+
     def predictionNodes(self, volumeNode: Any) -> PredictionNodes | None:
         """Return the nodes of a volume's last prediction, from this session or a saved scene."""
         return prediction_nodes.find_prediction(volumeNode)

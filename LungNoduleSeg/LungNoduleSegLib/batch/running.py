@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from CTLungScreeningLib import software_versions
+from CTLungScreeningLib.child_process import own_temporary, unwinding_at_sigterm
 from CTLungScreeningLib.engine import THREADS
-from CTLungScreeningLib.errors import InputError, counted
+from CTLungScreeningLib.errors import Cancelled, InputError, counted
 from CTLungScreeningLib.files import FolderNames, parse_json, refuse_links, write_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import staging_folder
@@ -65,7 +66,9 @@ def count_workers(cases: Iterable[Case], cores: int, free_bytes: int) -> int:
 
 
 @contextmanager
-def local_workers(cases: Iterable[Case], count: int | None = None) -> Iterator["Client"]:
+def local_workers(
+    cases: Iterable[Case], folder: Path, count: int | None = None
+) -> Iterator["Client"]:
     """Start a temporary cluster of single-threaded processes on this machine.
 
     Connections are encrypted, so that no other user can join. Workers start without the caller's
@@ -73,6 +76,7 @@ def local_workers(cases: Iterable[Case], count: int | None = None) -> Iterator["
 
     Args:
         cases: the scans, whose sizes limit the number of workers.
+        folder: for copies of scans; removed by the caller.
         count: number of workers; None for as many as memory and cores allow.
     """
     import dask  # noqa: PLC0415 - slow to import, as the others
@@ -91,8 +95,10 @@ def local_workers(cases: Iterable[Case], count: int | None = None) -> Iterator["
         "TF_NUM_INTEROP_THREADS": "1",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # to share the GPU
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        **own_temporary(folder),
     }
     with (
+        unwinding_at_sigterm(),
         without_main_module(),
         dask.config.set(_CONFIG),
         LocalCluster(
@@ -359,7 +365,7 @@ def _finished(
         yield from _rows_here(jobs, kept, progress, watch)
         return
     else:
-        connection = local_workers([job.case for job in jobs], workers)
+        connection = local_workers([job.case for job in jobs], folder, workers)
     with connection as client:
         yield from _rows_of(client, jobs, kept, progress, watch)
 
@@ -434,13 +440,15 @@ def _result(future: "Future", job: Job) -> ScanRow:
 
 def _run_on_worker(job: Job, topic: str) -> ScanRow:
     """Run a job on a Dask worker, publishing its progress under a topic."""
-    from distributed import get_worker  # noqa: PLC0415 - slow to import
+    from distributed import Status, get_worker  # noqa: PLC0415 - slow to import
 
     worker = get_worker()
     reported: tuple[str, float] = ("", 0.0)
 
     def progress(stage: str, done: int, total: int) -> None:
         nonlocal reported
+        if worker.status in (Status.closing, Status.closed):
+            raise Cancelled
         now = time.monotonic()
         if stage != reported[0] or now > reported[1] + _REPORT_S:
             reported = (stage, now)

@@ -1,7 +1,7 @@
 """Detectors that a user may add: any ONNX network with a card, and any program."""
 
 import csv
-import tempfile
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,10 +11,16 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.child_process import ChildError, program_command, run_command
-from CTLungScreeningLib.engine import Device, OnnxNetwork, takes
+from CTLungScreeningLib.child_process import (
+    ChildError,
+    program_command,
+    run_command,
+    temporary_folder,
+)
+from CTLungScreeningLib.engine import Device, OnnxNetwork, first_line, takes
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import image_like, onto_grid
 from CTLungScreeningLib.model_card import RUN, ModelCard
@@ -64,7 +70,7 @@ class NetworkInput:
             return (
                 isinstance(value, list)
                 and len(value) == count
-                and all(isinstance(one, (int, float)) for one in value)
+                and all(type(one) in (int, float) and math.isfinite(one) for one in value)
             )
 
         given = card.input
@@ -107,14 +113,17 @@ class OnnxDetector(Detector):
         """
         self.card = card
         self._input = NetworkInput.of(card)
+        _require_output(card, "values", "channel")
         values = card.output.get("values")
         if values not in OUTPUTS:
             raise InputError(
                 f"The card of {card.name}: `output.values` must be {' or '.join(OUTPUTS)}."
             )
         self._logits, self._channel = values == "logits", card.output.get("channel", 0)
-        if not isinstance(self._channel, int):
-            raise InputError(f"The card of {card.name}: `output.channel` must be a whole number.")
+        if type(self._channel) is not int or self._channel < 0:
+            raise InputError(
+                f"The card of {card.name}: `output.channel` must be a whole number, 0 or more."
+            )
         name = card.file(RUN)
         if name is None:
             raise InputError(f"The card of {card.name}: `files` must name an .onnx file.")
@@ -188,12 +197,19 @@ class OnnxDetector(Detector):
         missing = tuple(i for i, name in enumerate(DIMENSIONS) if name not in axes)
         kept = [name for name in DIMENSIONS if name in axes]
         batch = np.squeeze(patch[None, None], missing).transpose([kept.index(a) for a in axes])
-        found = self._network.predict_on_batch(np.moveaxis(batch, 1, -1))
-        found = np.moveaxis(np.asarray(found), -1, 1)
+        try:
+            found = self._network.predict_on_batch(np.moveaxis(batch, 1, -1))
+        except Exception as error:  # what engines raise has no class in common
+            size = " × ".join(map(str, patch.shape))
+            raise InputError(
+                f"{self.card.name} cannot run on patches of {size} "
+                f"({first_line(error).rstrip('.')}): correct `input.patch` in its card."
+            ) from error
         if found.ndim != len(axes):
             raise InputError(
                 f"{self.card.name} gives {found.ndim} dimensions, not those of its input ({axes})."
             )
+        found = np.moveaxis(found, -1, 1)
         volume = np.expand_dims(found.transpose([axes.index(name) for name in kept]), missing)[0]
         if self._channel >= len(volume) or volume.shape[1:] != patch.shape:
             raise InputError(
@@ -201,13 +217,17 @@ class OnnxDetector(Detector):
                 "of the same size, and `output.channel` must be one of them."
             )
         if self._logits:
-            volume = _softmax(volume) if len(volume) > 1 else 1 / (1 + np.exp(-volume))
+            volume = softmax(volume, axis=0) if len(volume) > 1 else expit(volume)
         return volume[self._channel]
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    powers = np.exp(logits - logits.max(axis=0))
-    return powers / powers.sum(axis=0)
+def _require_output(card: ModelCard, *fields: str) -> None:
+    unknown = sorted(card.output.keys() - fields)
+    if unknown:
+        raise InputError(
+            f"The card of {card.name}: `output.{unknown[0]}` must be left out: there is no such "
+            "field."
+        )
 
 
 def _with_spacing(image: sitk.Image, spacing_mm: Sequence[float]) -> sitk.Image:
@@ -247,6 +267,7 @@ class CommandDetector(Detector):
             raise InputError(
                 f"The card of {card.name}: `command` may name {{{'}, {'.join(PLACES)}}} only."
             ) from error
+        _require_output(card, "file")
         file = card.output.get("file")
         if not isinstance(file, str) or Path(file).is_absolute() or ".." in Path(file).parts:
             raise InputError(
@@ -258,7 +279,7 @@ class CommandDetector(Detector):
         self, hu: sitk.Image, lungs: sitk.Image, progress: ProgressCallback = silent
     ) -> Answer:
         """Run the program and read what it wrote: an image, or a `.csv` file of marks."""
-        with tempfile.TemporaryDirectory(prefix="detector-") as name:
+        with temporary_folder("detector-") as name:
             folder = Path(name)
             (folder / "output").mkdir()
             sitk.WriteImage(sitk.Cast(hu, sitk.sitkInt16), folder / "input.nii.gz")
@@ -294,6 +315,11 @@ class CommandDetector(Detector):
                 with csv_files.open_table(file) as (_, rows):
                     return [_mark(row) for _, row in rows]
             return read_labels(file)
+        except InputError as error:
+            why = str(error).replace(str(file), self._file)
+            raise InputError(
+                f"{self.card.name} wrote a {self._file} that cannot be read: {why}"
+            ) from error
         except (RuntimeError, ValueError, KeyError, csv.Error) as error:
             raise InputError(
                 f"{self.card.name} wrote a {self._file} that cannot be read: it must be an image, "

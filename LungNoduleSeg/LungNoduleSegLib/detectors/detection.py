@@ -1,5 +1,6 @@
 """The detector protocol: its inputs and the forms of its answer."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,8 +47,9 @@ class Mark:
 
 
 Answer: TypeAlias = sitk.Image | Sequence[Mark]
-"""Output of a detector: probabilities, as an image of floats; the voxels of each nodule, as an
-image of whole numbers, 0 for none; or marks. Images may have any grid in LPS mm."""
+"""Output of a detector: probabilities, as an image of floats; voxels of nodules, as an image of
+whole numbers, 0 for none, in which voxels of one value that touch are one nodule; or marks. Images
+may have any grid in LPS mm."""
 
 
 class Detector(ABC):
@@ -101,19 +103,23 @@ class Detection:
             hu, lungs: what it was asked with.
 
         Raises:
-            InputError: if an image of floats holds other values than probabilities.
+            InputError: if an image of floats, or a mark, has another value than a probability, or a
+                mark a diameter that is none.
         """
         if not isinstance(answer, sitk.Image):
             return cls._of_marks(answer, hu, lungs)
         if "float" in answer.GetPixelIDTypeAsString():
             return cls(_probabilities(answer, hu))
         whole = sitk.Cast(answer, sitk.sitkUInt32)
-        labels = onto_grid(whole, hu)
+        apart = sitk.ScalarConnectedComponent(whole, whole > 0, 0, True)
+        labels = onto_grid(apart, hu)
         return cls(sitk.Cast(labels > 0, sitk.sitkFloat32), labels)
 
     @classmethod
     def _of_marks(cls, marks: Sequence[Mark], hu: sitk.Image, lungs: sitk.Image) -> "Detection":
         """Grow each mark, the most probable first, as a click in the panel is grown."""
+        for mark in marks:
+            _require_sound(mark)
         numbers = np.zeros(hu.GetSize()[::-1], np.uint32)
         probability = np.zeros(numbers.shape, np.float32)
         notes = []
@@ -124,14 +130,30 @@ class Detection:
                 voxels = grown.mask
             except InputError as error:
                 if mark.diameter_mm is None:
-                    place = f"({mark.x:.1f}, {mark.y:.1f}, {mark.z:.1f})"
-                    notes.append(f"The model's mark at {place} is left out: {error}")
+                    notes.append(f"The model's mark at {_place(mark)} is left out: {error}")
                     continue
                 box, voxels = ..., _ball(hu, mark)
             free = voxels & (numbers[box] == 0)
             numbers[box][free] = number
             probability[box][free] = mark.probability
         return cls(image_like(probability, hu), image_like(numbers, hu), tuple(notes))
+
+
+def _place(mark: Mark) -> str:
+    return f"({mark.x:.1f}, {mark.y:.1f}, {mark.z:.1f})"
+
+
+def _require_sound(mark: Mark) -> None:
+    if not 0 <= mark.probability <= 1:
+        raise InputError(
+            f"The model's mark at {_place(mark)} has a probability of {mark.probability:g}: have "
+            "it give 0 to 1."
+        )
+    if mark.diameter_mm is not None and not 0 < mark.diameter_mm < math.inf:
+        raise InputError(
+            f"The model's mark at {_place(mark)} has a diameter of {mark.diameter_mm:g} mm: have "
+            "it give a length above 0, or none."
+        )
 
 
 def _probabilities(image: sitk.Image, grid: sitk.Image) -> sitk.Image:

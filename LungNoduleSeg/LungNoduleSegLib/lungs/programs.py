@@ -5,7 +5,6 @@ The scan goes to the program as a NIfTI file, and what it writes comes back onto
 
 import importlib.util
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from CTLungScreeningLib.child_process import (
     module_command,
     program_command,
     run_command,
+    temporary_folder,
 )
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError
@@ -154,7 +154,7 @@ def find_lobes(
     Raises:
         InputError: if the program is not installed, fails, or does not find lungs.
     """
-    with tempfile.TemporaryDirectory(prefix="lungs-") as name:
+    with temporary_folder("lungs-") as name:
         folder = Path(name)
         scan = folder / "scan.nii.gz"
         sitk.WriteImage(sitk.Cast(axial, sitk.sitkInt16), scan)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import AxialView, image_like, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.options import choice_of
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.lungs import volume
@@ -33,8 +34,10 @@ def segment_lungs(
         uint8 labels on the grid of `image`: 0 outside, `RIGHT_LUNG`, `LEFT_LUNG` (the patient's).
 
     Raises:
-        InputError: if there is no lung in the scan, or a program is missing or fails.
+        InputError: if there is no such method, no lung in the scan, or a program is missing or
+            fails.
     """
+    method = choice_of(LungMethod, method, "method")
     view = AxialView.of(image, AIR_HU)
     if method in PROGRAMS:
         return view.restore(lungs_of(find_lobes(view.image, PROGRAMS[method], progress)))

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.options import Option, options_of
+from CTLungScreeningLib.options import Option, options_of, settle_choices
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.table import (
     MAX_MM,
@@ -139,6 +139,7 @@ class PatientFacts:
     other_finding: Annotated[bool | None, Option("other significant finding")] = None
 
     def __post_init__(self) -> None:
+        settle_choices(self)
         if self.age is not None and not 0 < self.age <= 120:
             raise InputError(f"An age of {self.age} years is not possible; enter it in years.")
         quit_years = self.years_since_quitting
@@ -216,6 +217,7 @@ class NoduleFacts:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        settle_choices(self)
         for name, largest in LARGEST.items():
             size = getattr(self, name)
             if size is not None and not 0 < size <= largest:

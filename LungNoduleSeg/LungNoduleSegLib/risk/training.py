@@ -15,6 +15,7 @@ from xgboost import XGBClassifier
 from CTLungScreeningLib import csv_files, software_versions
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file, refuse_existing
+from CTLungScreeningLib.options import choice_of, settle_choices
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.risk.features import FEATURES_VERSION
@@ -90,6 +91,9 @@ class RiskTrainingPlan:
     unit: str = "scan"
     classes: tuple[str, str] = CLASSES
 
+    def __post_init__(self) -> None:
+        settle_choices(self)
+
 
 @dataclass(frozen=True)
 class CrossValidation:
@@ -132,8 +136,10 @@ def train_risk(
         progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
-        InputError: if a table cannot be used or the folder already has results.
+        InputError: if a table cannot be used, the folder already has results or there is no such
+            choice of features.
     """
+    chosen = choice_of(FeatureSet, chosen, "chosen")
     refuse_existing(output, RESULT_NAMES)
     with whole_output(output) as folder:
         data = read_training_data(features, labels, chosen)

@@ -14,7 +14,6 @@ import CTSliceToolsLib
 import LungNoduleSegLib
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.options import arguments_of
 from CTLungScreeningLib.reading.volume_files import read_labels
 from CTLungScreeningSlicer.scene import mrml_host, mrml_volume
@@ -38,7 +37,7 @@ from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_node
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id, segments_of
-from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results
+from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results, require_own_nodes
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     connect,
@@ -106,6 +105,7 @@ class LungNoduleSegLogic:
             ChildError: if the child process failed; its log is named.
         """
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
+        require_own_nodes(volumeNode, segmentationNode, tableNode, fiducialNode)
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
         scan = work / "scan.nrrd"
         lungs = work / "lungs.nrrd"
@@ -166,8 +166,8 @@ class LungNoduleSegLogic:
                 `segmentationNode`, if that is it, stay as they are.
 
         Raises:
-            InputError: if the files, or one of the nodes, cannot be used, or the volume was moved
-                since the earlier run.
+            InputError: if the files, or one of the nodes, cannot be used, a node holds the results
+                of another volume, or the volume was moved since the earlier run.
         """
         nodules = read_nodules_csv(folder / TABLE)
         if (folder / MASKS).exists():
@@ -184,6 +184,7 @@ class LungNoduleSegLogic:
             # Before they are in the scene, where each that changes is drawn anew.
             nodule_segments.separate(segments, [segment_id(one.id) for one in nodules])
         mrml_results.require_usable(segmentationNode, tableNode, fiducialNode)
+        require_own_nodes(volumeNode, segmentationNode, tableNode, fiducialNode)
 
         earlier = earlier_results(segmentationNode, tableNode, fiducialNode)
         if earlier is not None:
@@ -295,21 +296,7 @@ class LungNoduleSegLogic:
         card = find_card(modelFile or DEFAULT_MODEL)
         return expected_cost(voxels, run_kind(lungs, card.sha256), card.cost)
 
-    def saveScene(self, path: Path) -> None:
-        """Write the scene with all its data as a new `.mrb` file.
-
-        Raises:
-            InputError: if `path` exists or cannot be written.
-        """
-        # Slicer names the folder inside the file after the file.
-        with (
-            new_file(path) as temporary,
-            tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder,
-        ):
-            written = Path(folder) / path.name
-            if not self.scene.WriteToMRB(str(written)):
-                raise InputError(f"{path} could not be written: see that the disk has room.")
-            written.rename(temporary)
+    saveScene = staticmethod(mrml_host.save_scene)
 
     def _add(self, kind: str, name: str) -> Any:
         return add_node(self.scene, kind, name)

@@ -6,6 +6,7 @@ from typing import Any
 
 import slicer
 
+from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.results.segments import TAG, fingerprint, nodule_style
 from LungNoduleSegSlicer.scene import nodule_segments, review_state
@@ -16,6 +17,8 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     SEGMENTATION_ROLE,
     ResultNodes,
     nodules_of,
+    reference_of,
+    results_in,
     verdicts_of,
 )
 
@@ -91,6 +94,31 @@ def earlier_results(
     if table_node.GetNodeReference(POINTS_ROLE) is not point_list_node:
         return None
     return ResultNodes(segmentation_node, table_node, point_list_node)
+
+
+def require_own_nodes(
+    volume_node: Any,
+    segmentation_node: Any | None,
+    table_node: Any | None,
+    point_list_node: Any | None,
+) -> None:
+    """Raise `InputError` if a node for the results of a volume holds those of another."""
+    holders: list[tuple[Any, Any]] = [(segmentation_node, segmentation_node)]
+    holders += [
+        (node, one.segmentation)
+        for one in results_in(volume_node.GetScene())
+        for node in (one.table, one.fiducials)
+        if node is table_node or node is point_list_node
+    ]
+    for node, segmentation in holders:
+        if node is None or segmentation.GetSegmentation().GetNumberOfSegments() == 0:
+            continue
+        reference = reference_of(segmentation)
+        if reference is not None and reference is not volume_node:
+            raise InputError(
+                f"{node.GetName()} holds the results of {reference.GetName()}: choose another for "
+                f"those of {volume_node.GetName()}, or none."
+            )
 
 
 def reviewed_nodules(results: ResultNodes) -> tuple[Nodule, ...]:

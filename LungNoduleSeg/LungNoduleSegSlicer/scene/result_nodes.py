@@ -99,7 +99,7 @@ def require_in_place(results: ResultNodes) -> None:
 
 def find_results(volume_node: Any) -> ResultNodes | None:
     """Return the results of a volume, those that came last; None if the scene has none."""
-    for one in _results_in(volume_node.GetScene()):
+    for one in results_in(volume_node.GetScene()):
         if one.fiducials is not None and reference_of(one.segmentation) is volume_node:
             return one
     return None
@@ -107,10 +107,10 @@ def find_results(volume_node: Any) -> ResultNodes | None:
 
 def results_without_points(scene: Any) -> list[ResultNodes]:
     """Return the results in a scene of which the point list alone was deleted; it is None."""
-    return [one for one in _results_in(scene) if one.fiducials is None]
+    return [one for one in results_in(scene) if one.fiducials is None]
 
 
-def _results_in(scene: Any) -> Iterator[ResultNodes]:
+def results_in(scene: Any) -> Iterator[ResultNodes]:
     """Return all results in a scene, the last first, also those without a point list."""
     for table in reversed(slicer.util.getNodesByClass("vtkMRMLTableNode", scene)):
         roles = SEGMENTATION_ROLE, POINTS_ROLE, PROBABILITY_ROLE
@@ -543,7 +543,7 @@ def write_lungs(segmentation_node: Any, file: Path) -> None:
             results of a volume that was moved since.
     """
     name = segmentation_node.GetName()
-    for one in _results_in(segmentation_node.GetScene()):
+    for one in results_in(segmentation_node.GetScene()):
         if one.segmentation is segmentation_node and not is_in_place(one):
             raise InputError(
                 f"The lungs of {name} are from before its scan was moved: choose no lungs, or move "
