@@ -45,7 +45,7 @@ def write_card(folder: Path, name: str) -> Path:
         "label": "normalized location",
         "preparation": {},
         "limitations": ["Children."],
-        "sha256": file_sha256(file),
+        "files": {file.name: file_sha256(file)},
     }
     file.with_suffix(".json").write_text(json.dumps(card))
     return file

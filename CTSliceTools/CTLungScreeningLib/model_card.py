@@ -332,16 +332,15 @@ def _read(model_file: Path) -> ModelCard:
         text = card_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{card_file} is not a model card: {error}.") from error
-    return card_from_text(text, str(card_file), card_file.with_suffix(TRAIN).name)
+    return card_from_text(text, str(card_file))
 
 
-def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
+def card_from_text(text: str, source: str) -> ModelCard:
     """Parse a card and check the type of each field.
 
     Args:
         text: JSON.
         source: name of the card in messages.
-        only_file: the model's file, for a card of an earlier version, which had one.
 
     Raises:
         InputError: naming the field that is missing, unknown or invalid.
@@ -356,10 +355,6 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
         raise wrong(str(error)) from error
     if not isinstance(values, dict):
         raise wrong("it must be an object with fields")
-    if "sha256" in values and only_file:
-        values["files"] = {only_file: values.pop("sha256")}
-    if "second" in values:
-        values["classifier"] = values.pop("second")
     known = {one.name: one for one in fields(ModelCard)}
     for name, value in values.items():
         if name not in known:

@@ -119,12 +119,6 @@ class Preset(StrEnum):
     """The U-Net of the Data Science Bowl tutorial on its examples, with Dice loss."""
     PATCHES = "patches"
     """Five slices at once, patches with and without nodules, inserted lesions, hard negatives."""
-    OURS = PATCHES
-    """Its name in scenes of earlier versions."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Preset | None":
-        return cls.PATCHES if value == "ours" else None
 
     def label(self) -> str:
         """Its name in a combo box of Slicer."""
