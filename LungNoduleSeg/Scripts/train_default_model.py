@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from resumable_training import train
 from training_pack import (
     CMB,
     CUBES,
@@ -76,7 +77,7 @@ from LungNoduleSegLib.network.patches import (
     training_scan,
 )
 from LungNoduleSegLib.network.transplants import NoduleCube
-from LungNoduleSegLib.network.unet import build_unet, train, with_mistakes
+from LungNoduleSegLib.network.unet import build_unet, with_mistakes
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
