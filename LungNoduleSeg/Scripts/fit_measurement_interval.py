@@ -15,13 +15,13 @@ import argparse
 import json
 
 import numpy as np
+from nodule_crops import CropSpec, Kernel, Trial, measure_trials
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.nodules.uncertainty import MEASURES, MODEL, WIDEST, interval_terms
 from LungNoduleSegLib.phantom.chest import Place
-from LungNoduleSegLib.phantom.crops import CropSpec, Kernel, Trial, measure_trials
 
 COVERAGE = 0.955
 """A little more than wanted: what was fitted is somewhat narrow for others."""
