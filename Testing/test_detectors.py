@@ -167,8 +167,6 @@ def test_a_mark_without_a_nodule_is_a_ball_or_is_named() -> None:
     assert np.count_nonzero(values) == pytest.approx(np.pi / 6 * 6**3, rel=0.15)
     (note,) = detection.notes
     assert note.startswith("The model's mark at (5.0, 5.0, 5.0) is left out")
-    box = Mark.of_box((0, 0, 0), (4, 6, 8), 0.5)
-    assert (box.x, box.y, box.z, box.diameter_mm) == (2, 3, 4, 6)
 
 
 def test_what_is_no_probability_is_refused() -> None:

@@ -13,13 +13,13 @@ from skimage.measure import label
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from lidc_outlines import outlined_nodules
 from LungNoduleSegLib.training_data.lidc_idri import (
     CHARACTERISTICS,
     consensus_labels,
     consensus_nodules,
     find_lidc_xml,
     finding_mask,
-    outlined_nodules,
     read_lidc_xml,
 )
 

@@ -30,19 +30,6 @@ class Mark:
     probability: float = 1.0
     diameter_mm: float | None = None
 
-    @classmethod
-    def of_box(
-        cls,
-        low: tuple[float, float, float],
-        high: tuple[float, float, float],
-        probability: float = 1.0,
-    ) -> "Mark":
-        """Give the mark of a box between two corners in LPS mm."""
-        centre = (np.array(low) + high) / 2
-        size = float(np.abs(np.subtract(high, low)).mean())
-        x, y, z = centre.tolist()
-        return cls(x, y, z, probability, size)
-
 
 Answer: TypeAlias = sitk.Image | Sequence[Mark]
 """Output of a detector: probabilities, as an image of floats; the voxels of each nodule, as an

@@ -96,7 +96,6 @@ class ImageOutline:
         volume_mm3: with the voxels at the edge counted by their share, and less than the voxels of
             a small nodule, which the blur makes larger.
         solid: the same field for the solid part of a part-solid nodule, else None.
-        solid_mm3: its volume.
         noise_hu: robust standard deviation of the lung around.
         attached: whether a vessel or the wall of the lung had to be cut off.
         contact: share of its surface that borders on vessels or wall.
@@ -105,7 +104,6 @@ class ImageOutline:
     field: NDArray[np.float32]
     volume_mm3: float
     solid: NDArray[np.float32] | None
-    solid_mm3: float | None
     noise_hu: float
     attached: bool
     contact: float
@@ -252,7 +250,6 @@ def _refined(
         field[inner],
         _recovered(nodule.volume_mm3, spacing),
         None if solid is None else _on_slices(solid, finer, spacing)[inner],
-        None if solid is None else _recovered(solid.volume_mm3, spacing),
         noise,
         nodule.cut,
         nodule.contact,

@@ -303,15 +303,6 @@ def consensus_labels(
     return marked
 
 
-def outlined_nodules(xml: Path, image: sitk.Image, agreement: int) -> sitk.Image:
-    """Read one of LIDC-IDRI's XML files and mark its nodules, see `consensus_labels`.
-
-    Raises:
-        InputError: if the file is damaged or does not match the image.
-    """
-    return consensus_labels(consensus_nodules(read_lidc_xml(xml), image), image, agreement)
-
-
 def prepare_lidc(
     folder: Path,
     output: Path,
