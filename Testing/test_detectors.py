@@ -171,7 +171,7 @@ def test_a_mark_without_a_nodule_is_a_ball_or_is_named() -> None:
 
 def test_what_is_no_probability_is_refused() -> None:
     hu = sitk.Image(4, 4, 4, sitk.sitkInt16)
-    with pytest.raises(InputError, match=r"values from 0 to 3, which are no probabilities"):
+    with pytest.raises(InputError, match=r"values from 0 to 3, which are not probabilities"):
         image = sitk.Image(4, 4, 4, sitk.sitkFloat32)
         image[0, 0, 0] = 3
         Detection.of(image, hu, hu)

@@ -93,8 +93,8 @@ def nan_somewhere(mask: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (nan_somewhere, "no number"),
-        (lambda mask: mask.astype(np.float64) * np.inf, "no number"),
+        (nan_somewhere, "not numbers"),
+        (lambda mask: mask.astype(np.float64) * np.inf, "not numbers"),
         (lambda mask: mask * np.linspace(0.1, 1, mask.shape[2]), "as probabilities"),
         (lambda mask: mask * 300.0 - 1000, "below 0"),
         (lambda mask: np.arange(mask.size).reshape(mask.shape) % 200, "different values"),

@@ -190,7 +190,7 @@ def test_predict_location_takes_channels_and_a_loaded_network(reader: Path) -> N
     assert predict_location(picture, network) == expected
     assert predict_location(picture[..., None], network) == expected
     assert predict_location(np.stack([picture] * 3, axis=-1), network) == expected
-    with pytest.raises(InputError, match=r"shape \(512, 512\) are no slice image"):
+    with pytest.raises(InputError, match=r"shape \(512, 512\) are not a slice image"):
         predict_location(np.zeros((512, 512)), network)
 
 

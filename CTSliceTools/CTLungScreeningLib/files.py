@@ -71,7 +71,7 @@ def private_folder(parent: Path, name: str = "") -> Iterator[Path]:
     """Yield a new folder in `parent` that only this user can open, and remove it at the end.
 
     Its name cannot be guessed, so no one can have put a link in its place. While the process lives
-    it holds a lock on the folder, so that `remove_leftovers` lets it be.
+    it holds a lock on the folder, so that `remove_leftovers` leaves it alone.
 
     Args:
         parent: an existing folder.
@@ -94,7 +94,7 @@ def remove_leftovers(parent: Path, name: str | None = None) -> None:
 
     Args:
         parent: of the private folders.
-        name: as of `private_folder`; None for any.
+        name: as for `private_folder`; None for any.
     """
     for folder in private_folders(parent, name):
         with ExitStack() as held:
@@ -110,7 +110,7 @@ def private_folders(parent: Path, name: str | None = None) -> list[Path]:
 
     Args:
         parent: of the folders.
-        name: as of `private_folder`; None for any.
+        name: as for `private_folder`; None for any.
     """
     found = []
     try:
@@ -191,7 +191,7 @@ _UNFINISHED = ".unfinished-"
 """Part of the names of private folders."""
 
 _SET = ".set"
-"""In a private folder: subfolder for files that belong together."""
+"""In a private folder: JSON file with the names of the files that belong together."""
 
 
 def _prefix(name: str) -> str:
@@ -318,7 +318,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Return a file of our own new text in one step, see `replaced_file`.
+    """Replace the text of a file of ours in one step, see `replaced_file`.
 
     Raises:
         InputError: if it cannot be written, or is a link.
@@ -422,7 +422,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
     Raises:
-        InputError: if it cannot be read, is no JSON object, or names a key twice.
+        InputError: if it cannot be read, is not a JSON object, or names a key twice.
     """
     try:
         content = parse_json(file.read_bytes(), object_pairs_hook=_once_each)
@@ -461,7 +461,7 @@ def replace_object(
             ours = False
         if not ours:
             raise InputError(
-                f"{file} holds something else than this program writes there: move it away; "
+                f"{file} holds something other than what this program writes there: move it away; "
                 "nothing was overwritten."
             )
     replace_text(file, json_text(content))
@@ -473,7 +473,7 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
     Bytes may be UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-        ValueError: if it is no JSON, or nested so deeply that Python gives up.
+        ValueError: if it is not JSON, or nested so deeply that Python gives up.
     """
     try:
         return json.loads(text, **options)

@@ -250,7 +250,7 @@ def require_new_training(output: Path, folder: Path, cache: str) -> None:
     Args:
         output: the `.keras` file.
         folder: of the training, with its first stage in `stage-1`.
-        cache: as of `remove_intermediate`.
+        cache: as for `remove_intermediate`.
 
     Raises:
         InputError: as `require_new_model`, or if one of the folders is a link.

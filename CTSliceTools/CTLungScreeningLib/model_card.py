@@ -205,7 +205,7 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
 
 
 def _saved_by(file: Path) -> str:
-    """Give the version of Keras that saved a file; "" if it does not tell."""
+    """Return the version of Keras that saved a file; "" if it does not say."""
     with suppress(KeyError, ValueError, OSError, BadZipFile), ZipFile(file) as archive:
         return str(json.loads(archive.read("metadata.json"))["keras_version"])
     return ""
@@ -233,7 +233,7 @@ def require_new_model(model_file: Path) -> None:
     if not is_path_below(model_file.name):
         raise InputError(
             f"{model_file} is not a valid name for a model on every system: choose one without "
-            "colons and backslashes that is no device of Windows."
+            "colons or backslashes that is not a Windows device name."
         )
     names = [model_file.with_suffix(suffix).name for suffix in (TRAIN, RUN, ".json")]
     refuse_existing(model_file.parent, names)

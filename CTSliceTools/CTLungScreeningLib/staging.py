@@ -130,7 +130,7 @@ def _locked_by(file: Path, output: Path, doing: str) -> Iterator[None]:
     with open(handle, "r+b") as stream:  # noqa: PTH123 - a descriptor
         if not _locked(stream, file):
             raise InputError(
-                f"Another run is {doing} into {output}: wait for its end, or give another folder."
+                f"Another run is {doing} into {output}: wait until it ends, or give another folder."
             )
         try:
             yield

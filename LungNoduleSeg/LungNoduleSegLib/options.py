@@ -185,11 +185,13 @@ class StoreTrainingPlan:
             "The `tutorial`'s U-Net, Dice loss and slices, or training on `patches`, the default."
         ),
     ]
-    epochs: Annotated[int, Option("Most epochs; tutorial 20, patches 30.", 1)]
+    epochs: Annotated[int, Option("Maximum number of epochs; tutorial 20, patches 30.", 1)]
     batch: Annotated[
         int, Option("Slices or patches in a batch, over all GPUs; tutorial 2, patches 16.", 1)
     ]
-    learning_rate: Annotated[float, Option("First; tutorial 1e-5, patches 1e-3, falling.", max=1)]
+    learning_rate: Annotated[
+        float, Option("Initial rate; tutorial 1e-5, patches 1e-3, falling.", max=1)
+    ]
     filters: Annotated[int, Option("Filters in the first level; tutorial 32, patches 12.", 1, 1024)]
     patience: Annotated[
         int | None,

@@ -49,7 +49,7 @@ def drawn(seed: int) -> CropSpec:
 def errors(
     trials: list[Trial], measure: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Give terms (n, terms), errors (n,) relative to the nodule's own measure, and weights (n,)."""
+    """Return terms (n, terms), errors (n,) relative to the measure itself, and weights (n,)."""
     rows = [one for one in trials if np.isfinite(one.measured[measure] - one.truth[measure])]
     terms = np.array(
         [

@@ -307,7 +307,7 @@ def train_unets(
 
 
 def unseen_by(model: Path | None, with_classifier: bool) -> list[str]:
-    """Give the outlined scans that a U-Net, alone or with its classifier, did not learn from."""
+    """Return the outlined scans that a U-Net, alone or with its classifier, did not learn from."""
     training = read_card(model).training if model else {}
     seen = set(training.get("scans", {}))
     if with_classifier:

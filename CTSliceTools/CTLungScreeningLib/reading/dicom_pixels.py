@@ -178,7 +178,7 @@ def _complete(dataset: Dataset, file: Path) -> None:
         if dataset.get(keyword) is None:
             raise InputError(
                 f"{file} has no {dictionary_description(keyword)}: export the series again from "
-                "where it came from."
+                "its source."
             )
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         raise InputError(f"{file} is a colour picture, not CT: choose another series.")

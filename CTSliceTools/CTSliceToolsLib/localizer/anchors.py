@@ -390,7 +390,7 @@ class Anatomy:
 
     Attributes:
         anchors: landmarks that were found, from head to feet.
-        strange: one sentence for each reason to think that this is no CT of an adult's trunk or
+        strange: one sentence for each reason to think that this is not a CT of an adult's trunk or
             head, so that it cannot be located.
         warnings: one sentence for each reason to check the anchors.
     """

@@ -92,7 +92,8 @@ def train(
         The model and its training; the folder also holds the curves as `curves.png`.
 
     Raises:
-        InputError: if slices or weights cannot be had, or the output or another training exists.
+        InputError: if slices or weights cannot be obtained, or the output or another training
+        exists.
     """
     plan = plan or LocalizerTrainingPlan()
     folder = training_folder(output)

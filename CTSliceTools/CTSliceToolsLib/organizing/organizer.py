@@ -69,7 +69,7 @@ class Summary:
             return ()
         return (
             f"{self.not_linked} of {self.placed} files were copied: "
-            "hard links need a source and destination on one file system that knows them.",
+            "hard links need a source and destination on one file system that supports them.",
         )
 
 
@@ -139,7 +139,7 @@ def organize(
     Only headers are read to find the place of a file. A file whose InstanceNumber is missing or
     taken by another content gets a name with a digest of its own content; one whose content is
     there already is counted and not written again. Nothing in `destination` is overwritten. Run
-    again after an interruption, it goes on to the result that one run would have had. What is no
+    again after an interruption, it goes on to the result that one run would have had. What is not
     DICOM, a DICOMDIR, broken or cut short is listed in `left-out.csv` in `destination`.
 
     Args:
@@ -153,8 +153,8 @@ def organize(
             that it raises leaves whole files only.
 
     Raises:
-        InputError: if `source` is no folder or inside `destination`, if another run is organizing
-            into `destination`, or if something cannot be written or removed.
+        InputError: if `source` is not a folder or inside `destination`, if another run is
+            organizing into `destination`, or if something cannot be written or removed.
     """
     began = time.monotonic()
     _check_folders(source, destination)
@@ -174,7 +174,7 @@ def organize(
     except OSError as error:
         raise InputError(
             f"{error.filename2 or error.filename or destination} cannot be written or removed "
-            f"({error.strerror}): solve that and run the command again, which continues."
+            f"({error.strerror}): fix that and run the command again, which continues."
         ) from error
 
 

@@ -60,7 +60,7 @@ class Detector(ABC):
         return ()
 
     def record(self) -> dict[str, Any]:
-        """Give what names the model in `run.json`."""
+        """Return what names the model in `run.json`."""
         return {"name": self.card.name, "kind": self.card.kind, "sha256": self.card.sha256}
 
 
@@ -128,8 +128,8 @@ def _probabilities(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"The model gives values from {low:g} to {high:g}, which are no probabilities: name "
-            "them logits in its card, or have it give 0 to 1."
+            f"The model gives values from {low:g} to {high:g}, which are not probabilities: "
+            "declare them as logits in its card, or have it return 0 to 1."
         )
     image = sitk.Cast(image, sitk.sitkFloat32)
     if image.IsSameImageGeometryAs(grid):

@@ -220,7 +220,7 @@ def match_marks(
 def true_nodules(
     score: DetectionScore, truth: Truth, dice: Sequence[float | None] = ()
 ) -> tuple[TrueNodule, ...]:
-    """Give each nodule of the truth with what is known of it and of its detection.
+    """Return each nodule of the truth with what is known of it and of its detection.
 
     Args:
         score: of the marks.
@@ -237,7 +237,7 @@ def true_nodules(
 
 
 def write_json(path: Path, figures: Mapping[str, Any]) -> None:
-    """Write scores, such as `DetectionScore.to_dict`; a number that is none is refused.
+    """Write scores, such as `DetectionScore.to_dict`; NaN and infinity are refused.
 
     Raises:
         InputError: if `path` exists.

@@ -120,7 +120,7 @@ def subgroups(nodules: Sequence[TrueNodule], threshold: float) -> list[Subgroup]
 
 
 def size_of(diameter_mm: float) -> tuple[int, int] | None:
-    """Give the range of `SIZES_MM` that holds a diameter."""
+    """Return the range of `SIZES_MM` that holds a diameter."""
     return next((size for size in SIZES_MM if size[0] <= diameter_mm < size[1]), None)
 
 
@@ -138,7 +138,7 @@ def calibration(probability: NDArray[np.float64], found: NDArray[np.bool_]) -> C
         found: (n,) whether it is a nodule.
 
     Returns:
-        None without findings, or where a number is no probability from 0 to 1.
+        None without findings, or where a number is not a probability from 0 to 1.
     """
     if not len(probability) or probability.min() < 0 or probability.max() > 1:
         return None
@@ -219,7 +219,7 @@ def to_text(groups: Sequence[Subgroup], reliability: Calibration | None) -> str:
 
 
 def write_csv(path: Path, groups: Sequence[Subgroup]) -> None:
-    """Write one row a subgroup; Dice is empty where it is not known.
+    """Write one row per subgroup; Dice is empty where it is not known.
 
     Raises:
         InputError: if `path` exists.

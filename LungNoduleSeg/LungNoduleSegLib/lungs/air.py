@@ -118,7 +118,7 @@ class CoarseGrid:
 
 
 def _midline(x_mm: NDArray[np.floating], hu: NDArray[np.float32]) -> float:
-    """Give the LPS x of the middle of the body: where its tissue has its mean.
+    """Return the LPS x of the middle of the body: where its tissue has its mean.
 
     A picture of a single lung ends at the mediastinum: there the middle lies at that end.
     """

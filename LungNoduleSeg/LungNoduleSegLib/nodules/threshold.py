@@ -137,7 +137,7 @@ class ThresholdedNodules:
         return tuple(found)
 
     def mark_at(self, point: tuple[float, float, float]) -> tuple[Box, NDArray[np.bool_]] | None:
-        """Give the network's mark at a point, one too faint for a nodule too.
+        """Return the network's mark at a point, one too faint for a nodule too.
 
         The mark reaches down to half of the highest probability within `CLICK_MM` of the point: a
         candidate that the classifier refused has the same low probability throughout.

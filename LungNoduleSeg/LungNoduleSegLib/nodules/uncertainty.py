@@ -84,7 +84,7 @@ def interval_terms(
     contact: float,
     noise_hu: float,
 ) -> tuple[float, ...]:
-    """Give the terms of the linear model, see `measurement_interval`."""
+    """Return the terms of the linear model, see `measurement_interval`."""
     size = min(max(math.cbrt(6 * volume_mm3 / math.pi), 4.0), 30.0)
     return (
         1.0,

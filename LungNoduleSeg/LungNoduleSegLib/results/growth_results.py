@@ -217,7 +217,7 @@ def compare_runs(
 def read_sources(
     sources: Sequence[Path], days: int | None = None, progress: ProgressCallback = silent
 ) -> list[RunResult | CTScan]:
-    """Read runs and scans, and see that they can be compared before the scans are segmented.
+    """Read runs and scans, and check that they can be compared before the scans are segmented.
 
     Arguments and errors are those of `compare_runs`.
     """

@@ -282,7 +282,7 @@ def split_scans(
     )
     if len(patients) < 2:
         raise InputError(
-            f"{scans[0].folder.parent} holds one patient only: a test needs another one."
+            f"{scans[0].folder.parent} holds only one patient: a test needs another one."
         )
     test = set(patients[: max(1, round(TEST_SHARE * len(patients)))])
     return (

@@ -308,7 +308,7 @@ class LungNoduleSegLogic:
         ):
             written = Path(folder) / path.name
             if not self.scene.WriteToMRB(str(written)):
-                raise InputError(f"{path} could not be written: see that the disk has room.")
+                raise InputError(f"{path} could not be written: check that the disk has room.")
             written.rename(temporary)
 
     def _add(self, kind: str, name: str) -> Any:
