@@ -146,7 +146,7 @@ def test_the_line_begins_at_the_first_date_that_it_was_fitted_to(chest: ChestSca
     curve = curve_of(track, timeline)
     assert track.rated == (1, 2)
     assert curve is not None
-    _, second, third = curve.marks
+    _, second, third = curve.points
     ends = [tuple(map(float, end.split(","))) for end in curve.line[1:].split("L")]
     assert ends == [pytest.approx((mark.x, mark.y), abs=0.1) for mark in (second, third)]
 

@@ -156,7 +156,7 @@ class Outlined:
 def readers_volume(contour: dict[str, str], spacing: NDArray[np.float64]) -> float:
     """Mean volume (mm³) within the outlines of a nodule, without the pixels on the lines.
 
-    LIDC-IDRI's lines run through the first pixels outside the nodule (see `lidc_xml`); the table
+    LIDC-IDRI's lines run through the first pixels outside the nodule (see `lidc_idri`); the table
     holds the volume of the polygons through their middles, `vol`, and the length of all lines
     times the distance of slices, `sarea`. By Pick's theorem the pixels within a polygon are its
     area, less half the number of points on the line, plus one.

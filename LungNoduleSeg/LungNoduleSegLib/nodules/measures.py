@@ -38,7 +38,7 @@ VOLUME_MEASUREMENT = "corrected for the blur, from marks down to half"
 """How volumes are measured: growth is not taken between runs that differ in it."""
 
 Points = NDArray[np.float64]
-Mark = tuple[Box, NDArray[np.bool_]]
+BoxedMask = tuple[Box, NDArray[np.bool_]]
 """A mask (z, y, x), and the box of the grid in which it lies."""
 
 
@@ -160,7 +160,9 @@ class NoduleMeter:
         border = yield from LungBorder.work(array, spacing, nodules)
         return cls(hu, lungs, probability, border, original)
 
-    def outline(self, marks: Sequence[Mark], taken: Sequence[Mark] = ()) -> list[NoduleOutline]:
+    def outline(
+        self, marks: Sequence[BoxedMask], taken: Sequence[BoxedMask] = ()
+    ) -> list[NoduleOutline]:
         """Outline nodules by the image; if it shows no outline, the mark is used.
 
         No voxel comes to belong to two.
@@ -172,7 +174,7 @@ class NoduleMeter:
         return list(self.outlines(marks, taken))
 
     def outlines(
-        self, marks: Sequence[Mark], taken: Sequence[Mark] = ()
+        self, marks: Sequence[BoxedMask], taken: Sequence[BoxedMask] = ()
     ) -> Iterator[NoduleOutline]:
         """As `outline`, one after the other; what has not changed is not outlined again."""
         hu, lungs = map(sitk.GetArrayViewFromImage, (self.hu, self.lungs))

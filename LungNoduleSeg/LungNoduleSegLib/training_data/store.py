@@ -54,7 +54,7 @@ class StoredNodule:
         in_lungs: fraction of its voxels inside the segmented lungs, 0 to 1.
         example: whether the masks of the examples include it.
         readers: number of radiologists that outlined it; None if unknown.
-        ratings: of each of them, see `lidc_xml.CHARACTERISTICS`.
+        ratings: of each of them, see `lidc_idri.CHARACTERISTICS`.
     """
 
     number: int
