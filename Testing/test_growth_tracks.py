@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from CTLungScreeningLib.errors import InputError
-from growth_cases import DAYS, at, at_days, chest_scan, dated, nodule
+from growth_cases import DAYS, at, at_days, dated, nodule
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, Side
 from LungNoduleSegLib.results.growth_results import curve_of, track_sentence
 from LungNoduleSegLib.risk import growth as growth_module
@@ -29,11 +29,6 @@ from LungNoduleSegLib.risk.growth_table import (
 from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, nodule_change_by_lung_rads
 
 pytestmark = pytest.mark.xdist_group("growth")
-
-
-@pytest.fixture
-def chest() -> ChestScan:
-    return chest_scan()
 
 
 def four_dates(chest: ChestScan) -> list[ChestScan]:

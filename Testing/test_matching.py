@@ -42,11 +42,6 @@ from CTSliceToolsLib.localizer.results import write_prediction
 from CTSliceToolsLib.localizer.scan_fit import fit_scan
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_reader(tmp_path_factory.mktemp("model") / "reader.keras")
-
-
 def predicted(reader: Path, grid: sitk.Image, shift_mm: float = 0) -> ScanPrediction:
     return predict_scan(CTScan(coded_volume(grid, shift_mm), Path("scan.nrrd")), reader)
 

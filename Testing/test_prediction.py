@@ -23,7 +23,6 @@ from coded_scans import (
     HIGHEST_LOCATION,
     coded_volume,
     location_at,
-    save_reader,
     upright,
     write_coded_series,
 )
@@ -51,11 +50,6 @@ from CTSliceToolsLib.localizer.results import (
 from dicom_files import positions, write_series
 
 IN_VIEW = [name for name, z in HEIGHT.items() if -340 <= z <= -10]
-
-
-@pytest.fixture(scope="session")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_reader(tmp_path_factory.mktemp("model") / "reader.keras")
 
 
 def command(*arguments: str | Path, status: int = 0) -> str:
