@@ -321,7 +321,7 @@ def test_a_zip_cannot_bring_python_code(tmp_path: Path) -> None:
     [
         ("name", "", "the field `name` may have letters"),
         ("name", "../evil", "the field `name` may have letters"),
-        ("summary", 3, "the field `summary` must be a text"),
+        ("summary", 3, "the field `summary` must be a string"),
         ("colour", "red", "it has no field `colour`"),
         ("kind", "magic", "the field `kind` must be one of network, onnx, command, python"),
         ("files", {"../evil": "0"}, r"the field `files` has '\.\./evil'"),

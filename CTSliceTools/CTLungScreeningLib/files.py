@@ -24,7 +24,7 @@ from CTLungScreeningLib.errors import InputError
 
 
 def beside(path: Path | None, suffix: str) -> Path | None:
-    """Return the path beside another whose name is that one's with an addition; None for None."""
+    """Return the path beside another that adds to its name; None for None."""
     return None if path is None else path.with_name(path.name + suffix)
 
 
@@ -230,7 +230,7 @@ def _link(file: Path, target: Path) -> None:
 
 
 def take_back(files: Iterable[tuple[Path, Path]]) -> None:
-    """Remove those targets that are the same file as what was to get that name."""
+    """Remove those targets that are the same file as the one that was to get that name."""
     for file, target in files:
         with suppress(OSError):
             if not file.is_dir() and os.path.samestat(file.lstat(), target.lstat()):
@@ -448,7 +448,7 @@ def replace_object(
 
     Args:
         file: to write; its folder exists.
-        content: what it shall hold.
+        content: what it is to hold.
         is_ours: whether what the file holds now is what this program writes there.
 
     Raises:

@@ -102,7 +102,7 @@ def hardware(batch_size: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _shared(devices: list[str]) -> Iterator[None]:
-    """Distribute batches, with Keras or, for TensorFlow, which Keras does not support, itself."""
+    """Distribute batches: by Keras, or by TensorFlow itself, which Keras cannot distribute."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow  # noqa: PLC0415 - only where it is the backend
 

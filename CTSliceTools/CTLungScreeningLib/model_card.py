@@ -374,17 +374,17 @@ def card_from_text(text: str, source: str) -> ModelCard:
 
 
 def _mistyped(value: Any, declared: Any) -> str:
-    """Say what a field must be or hold that does not have its declared type, "" if it has."""
+    """Say what a field of the wrong type must be or hold; "" if its type is right."""
     kind = get_origin(declared) or declared
     if not isinstance(value, kind):
-        words: dict[Any, str] = {str: "be a text", dict: "be an object", list: "be a list"}
+        words: dict[Any, str] = {str: "be a string", dict: "be an object", list: "be a list"}
         return words[kind]
     inner = get_args(declared)[-1] if get_args(declared) else Any
     held = value.values() if kind is dict else value
     if inner is str and not all(isinstance(one, str) for one in held):
-        return "hold texts only"
+        return "hold only strings"
     if inner is float and not all(type(n) in (int, float) and 0 <= n < math.inf for n in held):
-        return "hold numbers from 0 on only"
+        return "hold only numbers from 0 on"
     return ""
 
 

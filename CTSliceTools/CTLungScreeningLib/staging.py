@@ -47,7 +47,7 @@ def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
 
 @contextmanager
 def whole_output(output: Path, doing: str) -> Iterator[Path]:
-    """Yield an empty folder; what is in it at the end comes into `output` as a whole.
+    """Yield an empty folder; its content is moved into `output` at the end, as a whole.
 
     The folder lies in a private one beside `output`, or inside it if it exists already. If
     anything fails, nothing of it appears; if the process is killed, the next run with the same

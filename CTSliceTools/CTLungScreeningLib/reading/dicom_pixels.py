@@ -164,7 +164,7 @@ def _stored(
 
 
 def _complete(dataset: Dataset, file: Path) -> None:
-    """Fill in what can only be one thing in a CT, and refuse what makes no values or others.
+    """Fill in what has one possible value in a CT; refuse what gives no values, or wrong ones.
 
     Raises:
         InputError: if the bytes cannot be decoded.

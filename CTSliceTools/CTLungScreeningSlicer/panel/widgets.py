@@ -51,8 +51,8 @@ def choose_new_file(
 ) -> Path | None:
     """Ask for a file to write; one without a suffix gets `suffix`.
 
-    Where a file that is there will be replaced (`replaces`), the dialog asks whether it may. Most
-    are not, so that it need not.
+    Where an existing file will be replaced (`replaces`), the dialog asks whether it may; most are
+    never replaced.
     """
     dialog = qt.QFileDialog(slicer.util.mainWindow(), title, "", filters)
     dialog.acceptMode = qt.QFileDialog.AcceptSave

@@ -56,7 +56,7 @@ def pack_slices(
         files: of `convert`.
         folder: for the pack; two files, 64 KiB per slice.
         name: of the pack, shown with the progress.
-        progress: progress in slices.
+        progress: counts the slices.
 
     Raises:
         InputError: as `read_picture`.

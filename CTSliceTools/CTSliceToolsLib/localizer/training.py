@@ -85,7 +85,7 @@ def train(
         data: folder of `ct-slice-tools partition`.
         output: the new `.keras` file, with its card beside it.
         plan: settings; None for the default.
-        progress: progress, in slices and then in batches.
+        progress: counts slices, then batches.
         on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`.
 
     Returns:

@@ -194,7 +194,7 @@ def file_names(file: Path, number: int | None) -> Iterator[str]:
     """The names that a file may have in the folder of its series, best first.
 
     They depend on its number and content alone: `12.dcm`, and where that is another file's or the
-    number is missing, a name with the begin of the content's SHA-256.
+    number is missing, a name with the start of the content's SHA-256.
     """
     if number is not None:
         yield f"{number}.dcm"

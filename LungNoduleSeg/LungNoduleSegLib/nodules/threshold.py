@@ -25,7 +25,7 @@ LOWEST = 0.05
 """No voxel less probable than this can become part of a nodule."""
 
 MAX_VOXELS = 1_000_000
-"""What is looked at at most; a network that marks more gives a higher `lowest`."""
+"""Maximum number of voxels; with a network that marks more, `lowest` is higher."""
 
 
 def to_steps(probability: sitk.Image) -> sitk.Image:
