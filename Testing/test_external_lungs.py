@@ -118,7 +118,7 @@ def test_the_left_lung_alone_stays_the_left(scan: sitk.Image, tmp_path: Path) ->
     [
         (lambda mask: mask * 0, "marks no lung within the scan"),
         (lambda mask: np.where(mask > 0, 3 - mask, 0), "wrong sides"),
-        (lambda mask: np.where(mask > 0, 0, 1), "is no lung"),
+        (lambda mask: np.where(mask > 0, 0, 1), "is not lung"),
     ],
 )
 def test_what_is_no_lung_of_this_scan_is_refused(
