@@ -328,7 +328,7 @@ def test_a_zip_cannot_bring_python_code(tmp_path: Path) -> None:
         ("files", {"toy.onnx": "0"}, "is not the file that"),
         ("files", [], "the field `files` must be an object"),
         ("name", "nodule-unet", "There is a model nodule-unet already"),
-        ("cost", {"seconds": "x"}, "the field `cost` must hold numbers"),
+        ("cost", {"seconds": "x"}, "the field `cost` must hold only numbers"),
         ("rules", {"threshold": 5}, "`threshold` must be a number from 0 to 1, not 5"),
     ],
 )
