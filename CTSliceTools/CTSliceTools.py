@@ -129,7 +129,7 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
         ScriptedLoadableModuleWidget.onReload(self)
 
     def cleanup(self) -> None:
-        """Stop all work and let go of the scene: the module is unloaded, or Slicer quits."""
+        """Stop all work and release the scene: the module is unloaded, or Slicer quits."""
         if self.binding is not None:
             self.binding.close()
 

@@ -13,6 +13,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from LungNoduleSegLib.phantom.chest import Phantom
+    from LungNoduleSegLib.risk.growth import ChestScan
     from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
     from review_cases import Case
 
@@ -93,3 +94,27 @@ def plain(logic: "LungNoduleSegLogic", tmp_path: Path) -> "Case":
     from review_cases import make_case
 
     return make_case(logic, tmp_path / "run", "LPS")
+
+
+@pytest.fixture
+def chest() -> "ChestScan":
+    """A chest for tests of growth, see `growth_cases.chest_scan`."""
+    from growth_cases import chest_scan
+
+    return chest_scan()
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A localizer that reads the locations of coded scans, see `coded_scans.save_reader`."""
+    from coded_scans import save_reader
+
+    return save_reader(tmp_path_factory.mktemp("model") / "reader.keras")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A heap of DICOM files, see `dicom_heaps.heap`."""
+    from dicom_heaps import heap
+
+    return heap(tmp_path / "source")

@@ -264,7 +264,7 @@ INPUTS: tuple[Hostile, ...] = (
         "refused",
         "to be scaled",
     ),
-    Hostile("values", "NaN", volume(".nrrd", image=with_nan), "noted", "no number"),
+    Hostile("values", "NaN", volume(".nrrd", image=with_nan), "noted", "NaN or infinite"),
     Hostile(
         "spacing",
         "metres",

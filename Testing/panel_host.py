@@ -15,7 +15,7 @@ import slicer
 
 import slicer_host
 from CTLungScreeningLib.model_card import file_sha256
-from slicer_host.actions import process_events
+from slicer_host.actions import process_events, save_picture, wait_until
 
 ROOT = Path(__file__).parents[1]
 PICTURES = Path(os.environ.get("PANEL_PICTURES") or tempfile.gettempdir()) / "panel-pictures"
@@ -35,6 +35,37 @@ def slow(test: Any) -> Any:
     return pytest.mark.slow(test)
 
 
+class StoppedRuns:
+    """Tests of runs that do not come to their end, for a `TestCase` on a panel ready to run.
+
+    It has `run_bar`, `nodes` (the ids before the run), `node_ids()` and `children()`.
+    """
+
+    MODULE: str
+
+    def test_cancelled_it_leaves_no_child_and_no_node(self: Any) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: bool(self.children()))
+        self.assertEqual(self.run_bar.button.text, "Cancel")
+        save_picture(self.widget.parent, PICTURES / f"running-{self.MODULE}.png")
+        self.run_bar.button.click()
+        wait_until(lambda: not self.run_bar.runner.busy)
+        self.assertEqual((self.children(), self.node_ids()), (set(), self.nodes))
+
+    def test_scene_closed_during_a_run(self: Any) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: bool(self.children()))
+        slicer.mrmlScene.Clear()
+        self.assertFalse(self.run_bar.runner.busy)
+        self.assertEqual(self.children(), set())
+
+    def test_module_reloaded_during_a_run(self: Any) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: bool(self.children()))
+        slicer.util.reloadScriptedModule(self.MODULE)
+        self.assertEqual(self.children(), set())
+
+
 def write_card(folder: Path, name: str) -> Path:
     """Write a file with the card of a model, which is enough to choose it."""
     file = folder / f"{name}.keras"
@@ -45,7 +76,7 @@ def write_card(folder: Path, name: str) -> Path:
         "label": "normalized location",
         "preparation": {},
         "limitations": ["Children."],
-        "sha256": file_sha256(file),
+        "files": {file.name: file_sha256(file)},
     }
     file.with_suffix(".json").write_text(json.dumps(card))
     return file

@@ -467,7 +467,7 @@ def test_annotation_of_another_series_or_file_is_refused(
     volume, by_uid = dicom_volume(tmp_path / "one", files.AXIAL)
     dicom_volume(tmp_path / "two", files.AXIAL)
     (tmp_path / "two" / ANNOTATION).write_text('{"C7": "3.dcm"}')
-    with pytest.raises(InputError, match="no slice of CT"):
+    with pytest.raises(InputError, match="not a slice of CT"):
         logic.loadAnnotation(volume, tmp_path / "two" / ANNOTATION)
     plain = add_volume(grid(), "plain")
     with pytest.raises(InputError, match="plain does not record"):

@@ -152,7 +152,7 @@ def test_each_scan_has_a_row_and_its_results_and_errors_stop_nothing(
     assert set(rows) == {"deep", "volume.nrrd", "0.dcm", "cut.nrrd"}
     assert len(outcome.added) == 2 and len(outcome.errors) == 2
     assert "cut.nrrd is cut short" in rows["cut.nrrd"]["error"]
-    assert "0.dcm is none of the forms read here" in rows["0.dcm"]["error"]
+    assert "0.dcm is not in any of the formats read here" in rows["0.dcm"]["error"]
     assert rows["deep"]["patient_id"] == "PHANTOM"
     assert rows["deep"]["scan"] == rows["deep"]["series_instance_uid"]
     assert rows["volume.nrrd"]["scan"] == "two/volume.nrrd"

@@ -281,13 +281,6 @@ def test_a_model_brings_the_classifier_that_its_card_names(tmp_path: Path) -> No
     }
 
 
-def test_a_card_of_an_earlier_version_names_its_classifier(tmp_path: Path) -> None:
-    file = save_networks(tmp_path, "second.keras")
-    card = file.with_suffix(".json")
-    card.write_text(card.read_text().replace('"classifier": ', '"second": '))
-    assert load_networks(file).classifier is not None
-
-
 @pytest.mark.parametrize(
     ("classifier", "message"),
     [("lost.keras", "lost.json is missing"), ("../second.keras", "in the same folder")],

@@ -189,28 +189,24 @@ def test_companion_files_of_macos_and_leftovers_are_passed_over(tmp_path: Path) 
     assert len(partition_files(tmp_path / "parts", Part(part.name))) == 3
 
 
-def test_slices_withdrawn_from_the_data_set_are_refused(tmp_path: Path) -> None:
-    root = dataset(tmp_path / "data", 4)
-    convert(root, tmp_path / "npz")
-    locations = json.loads((root / COMBINED_LOCATIONS).read_text())
-    del locations["P1/study/1.dcm"], locations["P1/study/3.dcm"]
-    write_locations(root, locations)
-    before = times(tmp_path / "npz")
-    words = r"2 files of slices that .*data does not have, such as P1/study/1\.npz"
-    with pytest.raises(InputError, match=words):
-        convert(root, tmp_path / "npz")
-    assert times(tmp_path / "npz") == before
-
-
-def test_slices_annotated_anew_are_refused_before_any_is_converted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("converted", "changes", "words"),
+    [
+        (4, {1: None, 3: None}, "that .*data does not have"),
+        (3, {1: 0.5, 2: 0.6}, "that have another location in .*data now"),
+    ],
+)
+def test_slices_withdrawn_or_annotated_anew_are_refused_before_any_is_converted(
+    tmp_path: Path, converted: int, changes: dict[int, float | None], words: str
+) -> None:
     root = dataset(tmp_path / "data", 4)
     locations = json.loads((root / COMBINED_LOCATIONS).read_text())
-    write_locations(root, {name: at for name, at in locations.items() if "3" not in name})
+    write_locations(root, dict(list(locations.items())[:converted]))
     convert(root, tmp_path / "npz")
-    write_locations(root, {**locations, "P1/study/1.dcm": 0.5, "P1/study/2.dcm": 0.6})
+    locations |= {f"P1/study/{k}.dcm": at for k, at in changes.items()}
+    write_locations(root, {name: at for name, at in locations.items() if at is not None})
     before = times(tmp_path / "npz")
-    words = r"2 files of slices that have another location in .*data now, such as P1/study/1\.npz"
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=rf"2 files of slices {words}, such as P1/study/1\.npz"):
         convert(root, tmp_path / "npz")
     assert times(tmp_path / "npz") == before
 

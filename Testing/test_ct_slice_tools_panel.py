@@ -28,6 +28,7 @@ from CTSliceToolsSlicer.scene.prediction_nodes import add_prediction
 from panel_host import (
     PICTURES,
     ROOT,
+    StoppedRuns,
     add_scan,
     leave_panel,
     open_panel,
@@ -394,28 +395,8 @@ class TestReadout(PanelTest):
         self.assertEqual(self.ui.locationLabel.text, "")
 
 
-class TestLocalize(LocalizeTest):
-    def test_cancelled_it_leaves_no_child_and_no_node(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()))
-        save_picture(self.widget.parent, PICTURES / "running.png")
-        self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy)
-        self.assertEqual(self.children(), set())
-        self.assertEqual(self.node_ids(), self.nodes)
-
-    def test_scene_closed_during_a_run(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()))
-        slicer.mrmlScene.Clear()
-        self.assertFalse(self.run_bar.runner.busy)
-        self.assertEqual(self.children(), set())
-
-    def test_module_reloaded_during_a_run(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()))
-        slicer.util.reloadScriptedModule("CTSliceTools")
-        self.assertEqual(self.children(), set())
+class TestLocalize(StoppedRuns, LocalizeTest):
+    MODULE = "CTSliceTools"
 
     def test_the_model_is_kept_in_the_scene(self) -> None:
         other = self.make_model("other")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import resumable_training
 import SimpleITK as sitk
 from training_pack import (
     MASKS,
@@ -102,7 +103,7 @@ def test_no_patient_is_both_learnt_from_and_left_out() -> None:
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unet, "CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr(resumable_training, "CHECKPOINT_STEPS", 2)
     data = small_set()
     scans, cubes = list(data.scans.values()), data.cubes
     preparation = Preparation(size=64, context=2, slab_mm=2.5)
@@ -117,13 +118,15 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_weights(
         return build_unet(None, preparation.channels, 2, batch_norm=True)
 
     whole = network()
-    losses = unet.train(whole, scans, preparation, plan, cubes=cubes)
+    losses = resumable_training.train(whole, scans, preparation, plan, cubes=cubes)
     file = tmp_path / "stage.npz"
     with pytest.raises(Cancelled):
-        unet.train(network(), scans, preparation, plan, stop, cubes, file)
+        resumable_training.train(network(), scans, preparation, plan, stop, cubes, file)
     assert file.exists()
     resumed = network()
-    again = unet.train(resumed, scans, preparation, plan, cubes=cubes, checkpoint=file)
+    again = resumable_training.train(
+        resumed, scans, preparation, plan, cubes=cubes, checkpoint=file
+    )
     assert not file.exists()
     assert len(again) == len(losses)
     for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):

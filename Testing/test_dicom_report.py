@@ -287,7 +287,7 @@ def test_a_real_scan_from_end_to_end(shared_data: Path, tmp_path: Path) -> None:
     check_modules(pydicom.dcmread(output / DICOM_SEGMENTATION))
 
     sitk.WriteImage(analysis.scan.image, tmp_path / "scan.nrrd")
-    with pytest.raises(InputError, match="is no DICOM series"):
+    with pytest.raises(InputError, match="is not a DICOM series"):
         NoduleSegmenter().run(tmp_path / "scan.nrrd", tmp_path / "no", dicom=True)
     assert not (tmp_path / "no").exists()
     assert validated(output / DICOM_SEGMENTATION) == validated(output / DICOM_REPORT) == []

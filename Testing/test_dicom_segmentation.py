@@ -311,7 +311,7 @@ def test_what_cannot_be_referred_to_is_refused_in_one_sentence(tmp_path: Path) -
 
     scan = scan_of(tmp_path / "ct", files.AXIAL)
     sitk.WriteImage(scan.image - 800, tmp_path / "scan.nrrd")
-    with pytest.raises(InputError, match=r"scan\.nrrd is no DICOM series.*leave out --dicom"):
+    with pytest.raises(InputError, match=r"scan\.nrrd is not a DICOM series.*leave out --dicom"):
         read_dicom_source(read_ct(tmp_path / "scan.nrrd"))
     other = scan_of(tmp_path / "b", files.AXIAL, edit=without("FrameOfReferenceUID"))
     with pytest.raises(InputError, match="has no FrameOfReferenceUID"):

@@ -210,7 +210,7 @@ def test_the_processor_goes_on_when_the_memory_of_the_gpu_runs_out(
     assert network.device.startswith("CPU")
     (note,) = network.notes
     assert "CUDA out of memory." in note
-    assert "the processor went on" in note
+    assert "the processor took over" in note
 
 
 def test_a_gpu_with_other_results_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,12 +227,12 @@ def test_a_phantom_with_the_bundled_model(tmp_path: Path) -> None:
     write_phantom(make_phantom(PhantomSpec(seed=5)), tmp_path / "phantom")
     own = next((tmp_path / "phantom" / "truth").glob("*nodules*"))
     out = tmp_path / "out"
-    command = ["evaluate", "inserted", str(tmp_path / "phantom" / "dicom"), "-o", str(out)]
+    command = ["evaluate", "synthetic", str(tmp_path / "phantom" / "dicom"), "-o", str(out)]
     options = ["--nodules", str(own), "--rounds", "1", "--progress", "none"]
     run = CliRunner().invoke(app, [*command, *options])
     assert run.exit_code == 0, run.output
     assert {path.name for path in out.iterdir()} == set(OUTPUTS)
-    figures = json.loads((out / "inserted.json").read_text())
+    figures = json.loads((out / "synthetic.json").read_text())
     by_size = figures["at_threshold"]["found_of_by_size"]
     assert by_size["12-20 mm"][0] >= by_size["12-20 mm"][1] / 2
     with (out / "lesions.csv").open(newline="") as stream:

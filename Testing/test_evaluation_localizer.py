@@ -21,7 +21,6 @@ from coded_scans import (
     coded_volume,
     hu_of,
     location_at,
-    save_reader,
     write_coded_series,
 )
 from CTLungScreeningLib.errors import InputError
@@ -61,11 +60,6 @@ QUANTUM = HIGHEST_LOCATION / 255
 """Of locations read from 8-bit pictures."""
 
 SPAN = {name: z for name, z in HEIGHT.items() if -340 <= z <= -10}
-
-
-@pytest.fixture(scope="session")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_reader(tmp_path_factory.mktemp("evaluated") / "reader.keras")
 
 
 def table(file: Path) -> list[dict[str, str]]:

@@ -93,8 +93,8 @@ def nan_somewhere(mask: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (nan_somewhere, "no number"),
-        (lambda mask: mask.astype(np.float64) * np.inf, "no number"),
+        (nan_somewhere, "not numbers"),
+        (lambda mask: mask.astype(np.float64) * np.inf, "not numbers"),
         (lambda mask: mask * np.linspace(0.1, 1, mask.shape[2]), "as probabilities"),
         (lambda mask: mask * 300.0 - 1000, "below 0"),
         (lambda mask: np.arange(mask.size).reshape(mask.shape) % 200, "different values"),
@@ -118,7 +118,7 @@ def test_the_left_lung_alone_stays_the_left(scan: sitk.Image, tmp_path: Path) ->
     [
         (lambda mask: mask * 0, "marks no lung within the scan"),
         (lambda mask: np.where(mask > 0, 3 - mask, 0), "wrong sides"),
-        (lambda mask: np.where(mask > 0, 0, 1), "is no lung"),
+        (lambda mask: np.where(mask > 0, 0, 1), "is not lung"),
     ],
 )
 def test_what_is_no_lung_of_this_scan_is_refused(

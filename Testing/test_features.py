@@ -317,7 +317,7 @@ def test_a_line_with_more_or_fewer_cells_than_columns_is_named(tmp_path: Path, e
         (np.arange(2000, dtype=np.uint16).reshape(20, 10, 10), "1999 different values"),
         (np.arange(256, dtype=np.uint8).reshape(4, 8, 8), "255 different values"),
         (np.linspace(0, 255, 48, dtype=np.float32).reshape(3, 4, 4), "different values"),
-        (np.pad(np.ones((2, 2, 151), np.uint8), 1), "is no segmentation of nodules"),
+        (np.pad(np.ones((2, 2, 151), np.uint8), 1), "is not a segmentation of nodules"),
         (np.full((3, 4, 4), np.nan, np.float32), "has voxels that are not numbers"),
     ],
 )
@@ -376,11 +376,11 @@ def _moved(labels: sitk.Image) -> sitk.Image:
         (_labels("lungs.nii.gz", _moved), "lie on different grids"),
         (
             _labels("lungs.nii.gz", lambda image: sitk.Cast(image, sitk.sitkFloat32) * 0.5),
-            "values that are no labels",
+            "values that are not labels",
         ),
         (
             _labels("nodules.nii.gz", lambda image: sitk.Cast(image, sitk.sitkInt16) * -1),
-            "values that are no labels",
+            "values that are not labels",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from CTLungScreeningLib.errors import InputError
 from docs_scripts import script_of
-from growth_cases import DAYS, STILL, at, chest_scan, dated, nodule
+from growth_cases import DAYS, STILL, at, dated, nodule
 from LungNoduleSegLib.nodules.table import Outline, Side
 from LungNoduleSegLib.results.growth_results import track_sentence
 from LungNoduleSegLib.risk import growth as growth_module
@@ -32,11 +32,6 @@ from LungNoduleSegLib.risk.growth_table import (
 )
 
 pytestmark = pytest.mark.xdist_group("growth")
-
-
-@pytest.fixture
-def chest() -> ChestScan:
-    return chest_scan()
 
 
 def test_pairs_are_one_to_one_within_the_gate_and_the_lung() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from CTLungScreeningLib.errors import InputError
-from growth_cases import DAYS, at, at_days, chest_scan, dated, nodule
+from growth_cases import DAYS, at, at_days, dated, nodule
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, Side
 from LungNoduleSegLib.results.growth_results import curve_of, track_sentence
 from LungNoduleSegLib.risk import growth as growth_module
@@ -26,11 +26,6 @@ from LungNoduleSegLib.risk.growth_table import (
 from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, nodule_change_by_lung_rads
 
 pytestmark = pytest.mark.xdist_group("growth")
-
-
-@pytest.fixture
-def chest() -> ChestScan:
-    return chest_scan()
 
 
 def four_dates(chest: ChestScan) -> list[ChestScan]:
@@ -147,7 +142,7 @@ def test_the_line_begins_at_the_first_date_that_it_was_fitted_to(chest: ChestSca
     curve = curve_of(track, timeline)
     assert track.rated == (1, 2)
     assert curve is not None
-    _, second, third = curve.marks
+    _, second, third = curve.points
     ends = [tuple(map(float, end.split(","))) for end in curve.line[1:].split("L")]
     assert ends == [pytest.approx((mark.x, mark.y), abs=0.1) for mark in (second, third)]
 

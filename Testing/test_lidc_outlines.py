@@ -13,13 +13,13 @@ from skimage.measure import label
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from lidc_outlines import outlined_nodules
 from LungNoduleSegLib.training_data.lidc_idri import (
     CHARACTERISTICS,
     consensus_labels,
     consensus_nodules,
     find_lidc_xml,
     finding_mask,
-    outlined_nodules,
     read_lidc_xml,
 )
 
@@ -143,7 +143,7 @@ def test_radiologists_are_counted_and_their_ratings_kept(tmp_path: Path) -> None
     assert readings.series_instance_uid == "1.2.3"
     assert [len(reading.nodules) for reading in readings.readings] == [2, 1, 2, 1]
     assert not readings.readings[0].nodules[1].outlined
-    (point,) = readings.readings[1].others[0].outlines
+    (point,) = readings.readings[1].others[0].contours
     assert (point.points.tolist(), point.z_mm) == ([[12, 3]], -90.0)
     nodules = consensus_nodules(readings, scan())
     assert [nodule.readers for nodule in nodules] == [3, 1]

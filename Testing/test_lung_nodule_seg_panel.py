@@ -36,7 +36,7 @@ from LungNoduleSegSlicer.panel.sample_data import CATEGORY
 from LungNoduleSegSlicer.panel.segment_section import added
 from LungNoduleSegSlicer.scene.result_nodes import RUN_RECORD
 from nodule_panel import PanelTest, ResultsTest, ScanTest, add_phantom, phantom_folder
-from panel_host import PICTURES, leave_panel, section_names, slow
+from panel_host import PICTURES, StoppedRuns, leave_panel, section_names, slow
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 from toy_models import command_model, onnx_model, python_package, zipped
 
@@ -253,23 +253,8 @@ class TestCost(ScanTest):
         self.assertEqual(self.children(), set())
 
 
-class TestRun(ScanTest):
-    """Runs that do not come to their end."""
-
-    def test_cancelled_it_leaves_no_child_and_no_node(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()))
-        self.assertEqual(self.run_bar.button.text, "Cancel")
-        self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy)
-        self.assertEqual((self.children(), self.node_ids()), (set(), self.nodes))
-
-    def test_scene_closed_during_a_run(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()))
-        slicer.mrmlScene.Clear()
-        self.assertFalse(self.run_bar.runner.busy)
-        self.assertEqual(self.children(), set())
+class TestRun(StoppedRuns, ScanTest):
+    MODULE = "LungNoduleSeg"
 
     def test_volume_deleted_during_a_run(self) -> None:
         self.run_bar.button.click()
@@ -287,12 +272,6 @@ class TestRun(ScanTest):
         leave_panel()
         slicer.app.moduleManager().unload("LungNoduleSeg")
         self.assertEqual((self.children(), self.node_ids()), (set(), self.nodes))
-
-    def test_module_reloaded_during_a_run(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()))
-        slicer.util.reloadScriptedModule("LungNoduleSeg")
-        self.assertEqual(self.children(), set())
 
     def test_another_module_is_shown_during_a_run(self) -> None:
         self.run_bar.button.click()

@@ -226,7 +226,7 @@ def test_a_missing_program_is_named_before_the_scan_is_read(
         ("pass", "lungmask wrote no lobes.nii.gz"),
         (
             "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])",
-            "What lungmask wrote marks what has a median of",
+            "What lungmask wrote marks something with a median of",
         ),
     ],
 )

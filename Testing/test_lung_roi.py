@@ -16,12 +16,12 @@ from sklearn.cluster import KMeans
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from lidc_outlines import outlined_nodules
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, OWN_METHODS, RIGHT_LUNG, LungMethod
 from LungNoduleSegLib.lungs.pleura import standing_out
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.lungs.tutorial import _between_classes, find_lungs_in_slice
 from LungNoduleSegLib.segmenter import NoduleSegmenter
-from LungNoduleSegLib.training_data.lidc_idri import outlined_nodules
 from trachea import trachea_lumen
 
 Array = NDArray[Any]

@@ -46,11 +46,6 @@ from dicom_files import set_stored, write_series
 from test_rigid_check import patient
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_reader(tmp_path_factory.mktemp("model") / "reader.keras")
-
-
 def predicted(reader: Path, grid: sitk.Image, shift_mm: float = 0) -> ScanPrediction:
     return predict_scan(CTScan(coded_volume(grid, shift_mm), Path("scan.nrrd")), reader)
 

@@ -184,11 +184,11 @@ def test_a_conversion_whose_card_cannot_be_written_leaves_the_model_as_it_was(
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("command", [1, 2], "`command` must hold texts only"),
-        ("training_cases", [None], "`training_cases` must hold texts only"),
-        ("files", {"a.onnx": 3}, "`files` must hold texts only"),
-        ("cost", {"seconds": "x"}, "`cost` must hold numbers from 0 on only"),
-        ("cost", {"seconds": -1}, "`cost` must hold numbers from 0 on only"),
+        ("command", [1, 2], "`command` must hold only strings"),
+        ("training_cases", [None], "`training_cases` must hold only strings"),
+        ("files", {"a.onnx": 3}, "`files` must hold only strings"),
+        ("cost", {"seconds": "x"}, "`cost` must hold only numbers from 0 on"),
+        ("cost", {"seconds": -1}, "`cost` must hold only numbers from 0 on"),
     ],
 )
 def test_what_a_field_holds_is_checked(field: str, value: object, words: str) -> None:

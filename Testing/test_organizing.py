@@ -38,7 +38,7 @@ from CTSliceToolsLib.organizing.identifiers import (
 )
 from CTSliceToolsLib.organizing.organizer import organize
 from dicom_files import AXIAL, compress, ct_slice, positions, save, write_enhanced, write_series
-from dicom_heaps import heap, images, left_out, tree, write
+from dicom_heaps import images, left_out, tree, write
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
@@ -48,11 +48,6 @@ IDENTIFIERS = st.one_of(
     st.sampled_from(["CON", "nul", "com1", "LPT9.x", "a" * 64, "a" * 65, "A" * 300, "1.2.840"]),
     st.text("aAbB", min_size=60, max_size=70),
 )
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return heap(tmp_path / "source")
 
 
 # --- names -----------------------------------------------------------------------------------

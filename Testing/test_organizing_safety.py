@@ -13,15 +13,10 @@ import pytest
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTSliceToolsLib.options import Transfer
 from CTSliceToolsLib.organizing.organizer import organize
-from dicom_heaps import heap, hidden, images, tree, write
+from dicom_heaps import hidden, images, tree, write
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 other_disk = pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs /dev/shm")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return heap(tmp_path / "source")
 
 
 @pytest.fixture

@@ -4,14 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from scipy import ndimage
-
-from LungNoduleSegLib.nodules.measures import axial_diameters
-from LungNoduleSegLib.nodules.outline import NoduleOutline, refine_outline
-from LungNoduleSegLib.nodules.table import NoduleKind
-from LungNoduleSegLib.phantom.chest import Place
-from LungNoduleSegLib.phantom.crops import (
+from nodule_crops import (
     Crop,
     CropSpec,
     Kernel,
@@ -19,6 +12,13 @@ from LungNoduleSegLib.phantom.crops import (
     measure_trial,
     rough_mark,
 )
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from LungNoduleSegLib.nodules.measures import axial_diameters
+from LungNoduleSegLib.nodules.outline import NoduleOutline, refine_outline
+from LungNoduleSegLib.nodules.table import NoduleKind
+from LungNoduleSegLib.phantom.chest import Place
 
 crop = cache(make_crop)
 

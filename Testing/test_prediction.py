@@ -23,7 +23,6 @@ from coded_scans import (
     HIGHEST_LOCATION,
     coded_volume,
     location_at,
-    save_reader,
     upright,
     write_coded_series,
 )
@@ -51,11 +50,6 @@ from CTSliceToolsLib.localizer.results import (
 from dicom_files import positions, write_series
 
 IN_VIEW = [name for name, z in HEIGHT.items() if -340 <= z <= -10]
-
-
-@pytest.fixture(scope="session")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_reader(tmp_path_factory.mktemp("model") / "reader.keras")
 
 
 def command(*arguments: str | Path, status: int = 0) -> str:
@@ -190,7 +184,7 @@ def test_predict_location_takes_channels_and_a_loaded_network(reader: Path) -> N
     assert predict_location(picture, network) == expected
     assert predict_location(picture[..., None], network) == expected
     assert predict_location(np.stack([picture] * 3, axis=-1), network) == expected
-    with pytest.raises(InputError, match=r"shape \(512, 512\) are no slice image"):
+    with pytest.raises(InputError, match=r"shape \(512, 512\) are not a slice image"):
         predict_location(np.zeros((512, 512)), network)
 
 

@@ -190,7 +190,7 @@ def test_no_patient_is_on_both_sides(luna: tuple[Path, Path, Path], tmp_path: Pa
     tutorial = split_examples(scans, 0, tutorial=True)
     assert len(tutorial.test) == int(0.2 * 18)
     assert {e.scan.patient for e in tutorial.training} == {"a", "b"}
-    with pytest.raises(InputError, match="one patient only"):
+    with pytest.raises(InputError, match="only one patient"):
         split_scans(scans[:2])
 
 

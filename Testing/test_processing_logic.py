@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 
+from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import Cancelled, InputError
 from LungNoduleSegLib.nodules.table import read_nodules_csv
 from LungNoduleSegLib.options import RunOptions
@@ -33,7 +34,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 import vtk  # noqa: E402
 
 from CTLungScreeningSlicer.scene import mrml_host  # noqa: E402
-from CTLungScreeningSlicer.scene.mrml_volume import add_volume, export_volume  # noqa: E402
+from CTLungScreeningSlicer.scene.mrml_volume import add_volume, export_work  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.saving_logic import write_scene  # noqa: E402
 
@@ -44,7 +45,7 @@ def test_a_volume_is_exported_where_it_lies(image: sitk.Image) -> None:
     mrml_host.start().Clear()
     volume = add_volume(image + sitk.Cast(masks(image)[0], sitk.sitkInt16), "CT")
     with TemporaryDirectory() as folder:
-        export_volume(volume, Path(folder, "a.nrrd"))
+        complete(export_work(volume, Path(folder, "a.nrrd")))
         back = sitk.ReadImage(Path(folder, "a.nrrd"))
     np.testing.assert_allclose(back.GetOrigin(), image.GetOrigin(), atol=1e-6)
     np.testing.assert_allclose(back.GetSpacing(), image.GetSpacing(), rtol=1e-6)
@@ -69,7 +70,7 @@ def test_a_linear_transform_of_the_volume_is_applied(
     node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(to_ras @ matrix @ to_ras))
     volume.SetAndObserveTransformNodeID(node.GetID())
 
-    export_volume(volume, tmp_path / "a.nrrd")
+    complete(export_work(volume, tmp_path / "a.nrrd"))
     back = sitk.ReadImage(tmp_path / "a.nrrd")
     first, last = (0, 0, 0), tuple(size - 1 for size in image.GetSize())
     for index in (first, last):
@@ -108,7 +109,7 @@ def test_volumes_that_fit_no_image_file_are_refused(
     for transform, message in cases:
         volume.SetAndObserveTransformNodeID(transform.GetID())
         with pytest.raises(InputError, match=message):
-            export_volume(volume, tmp_path / "a.nrrd")
+            complete(export_work(volume, tmp_path / "a.nrrd"))
     with pytest.raises(InputError, match="Nothing has no image"):
         logic.process(empty)
     assert list(tmp_path.iterdir()) == []

@@ -112,7 +112,9 @@ class TestQueue(PanelTest):
         (self.folder / "c" / "series" / "annotation.json").write_text('{"Navel": "003.dcm"}')
         self.ui.nextButton.click()
         self.assertEqual(self.widget.binding.parameters.volume.GetName(), "b")
-        self.assertIn("0 of 3 series annotated\nPassed over: 1, as ", self.ui.queueLabel.text)
+        self.assertIn(
+            "0 of 3 series annotated\nPassed over: 1; for example, ", self.ui.queueLabel.text
+        )
         self.assertIn("lacks 1 slice", self.ui.queueLabel.text)
         self.start_keys()
         scroll_to(34)

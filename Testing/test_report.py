@@ -20,7 +20,7 @@ from CTLungScreeningLib.reading.ct_scan import CTScan, SeriesInfo
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import mean_axial_mm
 from LungNoduleSegLib.results.dicom_report import examination_group
-from LungNoduleSegLib.results.pictures import PictureMaker, overview_png
+from LungNoduleSegLib.results.pictures import PictureMaker
 from LungNoduleSegLib.results.report import write_report
 from LungNoduleSegLib.risk.assessment import DISCLAIMER, ScanRisk, assess_scan, scan_text
 from LungNoduleSegLib.risk.clinical_data import ClinicalData
@@ -233,16 +233,8 @@ def test_the_frontal_view_stands_upright_and_numbers_the_nodules() -> None:
     assert frontal.height == 60
 
 
-def test_the_overview_is_a_picture_and_overwrites_nothing(tmp_path: Path) -> None:
+def test_a_report_overwrites_nothing(tmp_path: Path) -> None:
     case = Case()
-    path = tmp_path / "overview.png"
-    overview_png(path, case.hu, case.lungs, case.findings)
-    with Image.open(path) as picture:
-        assert picture.height == 640
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or ()}
-    assert len(colours) > 50
-    with pytest.raises(InputError, match=r"overview\.png"):
-        overview_png(path, case.hu, case.lungs, case.findings)
     case.report(tmp_path)
     with pytest.raises(InputError, match=r"report\.html"):
         case.report(tmp_path)

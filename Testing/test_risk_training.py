@@ -414,6 +414,5 @@ def test_xgboost_reads_its_own_file(trained: tuple[Path, TrainingResult]) -> Non
     assert booster.num_features() == len(SCAN_FEATURES)
 
 
-def test_the_physical_features_keep_their_earlier_name() -> None:
-    assert FeatureSet("ours") is FeatureSet.PHYSICAL
+def test_the_physical_features_are_not_the_tutorials() -> None:
     assert not set(FeatureSet.PHYSICAL.names) & set(FeatureSet.TUTORIAL.names)

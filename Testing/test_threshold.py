@@ -1,5 +1,6 @@
 """Nodules at one threshold after another are those that a run finds at each."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.child_process import complete
 from LungNoduleSegLib.nodules import measures
 from LungNoduleSegLib.nodules.finding import (
     NoduleFindings,
@@ -51,12 +53,22 @@ class Chest:
         return self.slider()
 
     def slider(self) -> ThresholdedNodules:
-        return ThresholdedNodules.of(to_steps(self.probability), self.hu, self.lung_image, self.hu)
+        steps = to_steps(self.probability)
+        return complete(ThresholdedNodules.work(steps, self.hu, self.lung_image, self.hu))
+
+
+def found_by(
+    slider: ThresholdedNodules,
+    rules: NoduleRules,
+    numbers: Sequence[int] = (),
+    avoid: Sequence[LabelledNodule] = (),
+) -> tuple[LabelledNodule, ...]:
+    return complete(slider.find_work(rules, numbers, avoid))
 
 
 def voxels(slider: ThresholdedNodules, threshold: float) -> list[int]:
     """Count those of each nodule, without rules; noise has no outline but the mark."""
-    found = slider.find(NoduleRules(threshold, None, None, None, None))
+    found = found_by(slider, NoduleRules(threshold, None, None, None, None))
     return [int(one.mask.sum()) for one in found]
 
 
@@ -84,7 +96,7 @@ def test_every_threshold_gives_what_a_run_gives(seed: int, steps: list[int]) -> 
     slider = chest.slider()
     for step in steps:
         rules = NoduleRules(threshold=step / STEPS, min_diameter_mm=1.5, min_probability=0.3)
-        assert_same(slider.find(rules), chest.run(rules))
+        assert_same(found_by(slider, rules), chest.run(rules))
 
 
 def test_without_rules_every_component_is_found_in_any_order() -> None:
@@ -93,7 +105,7 @@ def test_without_rules_every_component_is_found_in_any_order() -> None:
     for threshold in (0.9, 0.1, 0.5, 0.1):
         rules = NoduleRules(threshold, None, None, None, None)
         run = chest.run(rules)
-        assert_same(slider.find(rules), run)
+        assert_same(found_by(slider, rules), run)
     assert len(run.nodules) > 10
 
 
@@ -122,7 +134,7 @@ def test_a_threshold_shows_a_nodule_or_hides_it_and_leaves_its_mark() -> None:
     assert marks == {0.4: [1, 320], 0.5: [1, 320], 0.55: [1, 320], 0.68: [1, 320], 0.7: [1]}
     for threshold in marks:
         rules = NoduleRules(threshold, None, None, None, None)
-        assert_same(slider.find(rules), chest.run(rules))
+        assert_same(found_by(slider, rules), chest.run(rules))
 
 
 def bridged(strongest: float) -> ThresholdedNodules:
@@ -186,14 +198,14 @@ def test_the_border_of_the_grid_joins_nothing() -> None:
     chest = Chest(0)
     likely = np.zeros(SHAPE, np.float32)
     likely[4, 4, -1] = likely[4, 5, 0] = 0.9  # neighbours in memory only
-    found = chest.showing(likely).find(NoduleRules(0.5, None, None, None, None))
+    found = found_by(chest.showing(likely), NoduleRules(0.5, None, None, None, None))
     assert len(found) == 2
 
 
 def test_nothing_marked_gives_nothing() -> None:
     chest = Chest(0)
     chest.probability = chest.image(np.zeros(SHAPE, np.float32))
-    assert chest.slider().find(NoduleRules()) == ()
+    assert found_by(chest.slider(), NoduleRules()) == ()
 
 
 def test_only_what_changed_is_outlined_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,13 +220,13 @@ def test_only_what_changed_is_outlined_again(monkeypatch: pytest.MonkeyPatch) ->
     chest = Chest(3)
     slider = chest.slider()
     rules = NoduleRules(0.3, None, None, None, None)
-    first = slider.find(rules)
+    first = found_by(slider, rules)
     assert len(outlined) == len(first) > 3
-    second = slider.find(rules, avoid=first[:1])
+    second = found_by(slider, rules, avoid=first[:1])
     assert [one.nodule.id for one in second] == list(range(1, len(first)))
     assert len(outlined) < 2 * len(first) - 1
     before = len(outlined)
-    assert_same(slider.find(rules), chest.run(rules))
+    assert_same(found_by(slider, rules), chest.run(rules))
     assert len(outlined) == before + len(first), "only the run has outlined"
 
 
@@ -222,10 +234,10 @@ def test_nodules_that_stay_keep_their_numbers_and_their_place() -> None:
     chest = Chest(5)
     slider = chest.slider()
     rules = NoduleRules(0.3, None, None, None, None)
-    before = slider.find(rules)
+    before = found_by(slider, rules)
     stays = before[2]
-    lower = slider.find(
-        NoduleRules(0.2, None, None, None, None), numbers=[stays.nodule.id], avoid=[stays]
+    lower = found_by(
+        slider, NoduleRules(0.2, None, None, None, None), numbers=[stays.nodule.id], avoid=[stays]
     )
     numbers = [one.nodule.id for one in lower]
     assert stays.nodule.id not in numbers
@@ -233,7 +245,7 @@ def test_nodules_that_stay_keep_their_numbers_and_their_place() -> None:
     painted = np.zeros(SHAPE, bool)
     painted[stays.box][stays.mask] = True
     assert not any((painted[one.box] & one.mask).any() for one in lower)
-    assert len(lower) >= len(slider.find(NoduleRules(0.2, None, None, None, None))) - 1
+    assert len(lower) >= len(found_by(slider, NoduleRules(0.2, None, None, None, None))) - 1
 
 
 def test_a_network_that_marks_all_raises_the_lowest_threshold(
@@ -246,8 +258,8 @@ def test_a_network_that_marks_all_raises_the_lowest_threshold(
     assert slider.lowest > 0.05
     assert np.count_nonzero(steps >= round(slider.lowest * STEPS)) <= 500
     rules = NoduleRules(slider.lowest, None, None, None, None)
-    assert_same(slider.find(rules), chest.run(rules))
-    assert_same(slider.find(NoduleRules(0.01, None, None, None, None)), chest.run(rules))
+    assert_same(found_by(slider, rules), chest.run(rules))
+    assert_same(found_by(slider, NoduleRules(0.01, None, None, None, None)), chest.run(rules))
 
 
 @given(st.integers(0, STEPS), st.floats(0, 1))

@@ -386,7 +386,7 @@ def test_the_command_trains_from_existing_weights(store: Path, tmp_path: Path) -
     assert "is of another network" in str(shown.exception)
     shown = run.invoke(app, [*tutorial, "--weights", str(tmp_path / "none.keras")])
     assert "none.keras does not exist" in str(shown.exception)
-    shown = run.invoke(app, [*call, "--preset", "ours", "--tutorial-split"])
+    shown = run.invoke(app, [*call, "--preset", "patches", "--tutorial-split"])
     assert "--tutorial-split is for" in str(shown.exception)
     build_unet(512, 1, 1).save(tmp_path / "same.keras")
     shown = run.invoke(app, [*tutorial, "--weights", str(tmp_path / "same.keras")])
@@ -399,9 +399,8 @@ def test_the_command_trains_from_existing_weights(store: Path, tmp_path: Path) -
     assert Preparation(**card.preparation) == EXAMPLE_PREPARATION
 
 
-def test_the_presets_differ_and_keep_their_earlier_names() -> None:
+def test_the_presets_differ() -> None:
     plan = StoreTrainingPlan.of(Preset.TUTORIAL)
     assert (plan.batch, plan.learning_rate, plan.filters, plan.epochs) == (2, 1e-5, 32, 20)
     assert StoreTrainingPlan.of(Preset.PATCHES, batch=None, seed=3).batch == 16
-    assert Preset("ours") is Preset["OURS"] is Preset.PATCHES
     assert list(Preset) == [Preset.TUTORIAL, Preset.PATCHES]

@@ -135,7 +135,7 @@ class TestChoices(TrainingTest):
         measured = {
             Measure.DICE: self.ui.diceRows,
             Measure.DETECTION: self.ui.detectionRows,
-            Measure.SYNTHETIC: self.ui.insertedRows,
+            Measure.SYNTHETIC: self.ui.syntheticRows,
         }
         for measure in Measure:
             self.choose(self.ui.measureBox, measure)

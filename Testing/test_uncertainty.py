@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import SimpleITK as sitk
+from nodule_crops import CropSpec, make_crop
 
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.nodules.uncertainty import MEASURES, MODEL, measurement_interval
-from LungNoduleSegLib.phantom.crops import CropSpec, make_crop
 from LungNoduleSegLib.pipeline import cut_nodules
 
 EASY = {

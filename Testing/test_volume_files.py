@@ -96,7 +96,7 @@ def test_volumes_that_are_no_ct_are_refused(tmp_path: Path) -> None:
     assert "not CT in HU" in refused(image * 0 - 1000)
     assert "voxels" in refused(image[:, :, :3])
     assert "2 dimensions" in refused(image[:, :, 3])
-    assert "values a voxel" in refused(sitk.Compose(image, image))
+    assert "values per voxel" in refused(sitk.Compose(image, image))
     sitk.WriteImage(image, tmp_path / "sheared.nrrd")
     sheared = (tmp_path / "sheared.nrrd").read_bytes()
     start = sheared.index(b"space directions: ")

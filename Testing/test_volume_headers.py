@@ -338,7 +338,7 @@ def test_values_that_are_no_number_are_a_note(tmp_path: Path) -> None:
     image[3, 3, 3], image[4, 4, 4], image[5, 5, 5] = np.nan, np.inf, -np.inf
     sitk.WriteImage(image, tmp_path / "x.nrrd")
     scan = read_ct(tmp_path / "x.nrrd")
-    assert any("3 voxels hold no number" in note for note in scan.notes)
+    assert any("3 voxels were NaN or infinite" in note for note in scan.notes)
     assert np.isfinite(sitk.GetArrayViewFromImage(scan.image)).all()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from skimage.measure import find_contours
 
 from CTLungScreeningLib.geometry import AxialView
@@ -29,7 +29,8 @@ from LungNoduleSegLib.evaluation.synthetic_lesions import nodule_spheres
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.network.transplants import read_cubes
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom, write_phantom
-from LungNoduleSegLib.results.pictures import overview_png
+from LungNoduleSegLib.pipeline import Analysis
+from LungNoduleSegLib.results.pictures import COLOURS, Label, Picture, PictureMaker
 from LungNoduleSegLib.results.reading import SCENE
 from LungNoduleSegLib.segmenter import NoduleSegmenter
 from LungNoduleSegSlicer.scene.saving_logic import write_scene
@@ -56,20 +57,13 @@ def phantom_overview(folder: Path) -> None:
     """Nodules found in the phantom of `make demo`."""
     write_phantom(make_phantom(PhantomSpec()), folder)
     found = NoduleSegmenter().run(folder / "dicom", folder / "results")
-    overview_png(
-        IMAGES / "overview.png", found.analysis.hu, found.analysis.lungs, found.analysis.findings
-    )
+    save(overview(found.analysis), "overview.png")
 
 
 def scan_overview(data: Path, folder: Path) -> None:
     """The findings in LIDC-IDRI-0001, and the scene in Slicer's views."""
     found = NoduleSegmenter().run(data / SCANS[0], folder / "lidc", scene=write_scene)
-    overview_png(
-        IMAGES / "lidc-overview.png",
-        found.analysis.hu,
-        found.analysis.lungs,
-        found.analysis.findings,
-    )
+    save(overview(found.analysis), "lidc-overview.png")
     views = folder / "views"
     views.mkdir()
     subprocess.run([sys.executable, SLICE_VIEWS, folder / "lidc" / SCENE, views], check=True)
@@ -78,6 +72,54 @@ def scan_overview(data: Path, folder: Path) -> None:
         np.hstack([np.asarray(tile.convert("RGB").resize((480, 480))) for tile in tiles]),
         "slice-view.png",
     )
+
+
+def overview(found: Analysis, most: int = 3) -> np.ndarray:
+    """Draw the frontal view, and beside it the first nodules: their slices, then enlarged."""
+    maker = PictureMaker(found.hu, found.lungs, found.findings)
+    height, margin = 640, 8
+    tiles = [drawn(maker.frontal(), height)]
+    for nodule in found.findings.nodules[:most]:
+        measured = maker.diameters(nodule.id)
+        pair = [
+            drawn(picture, height // 2)
+            for picture in (maker.context(measured, ""), maker.enlarged(measured, ""))
+        ]
+        column = Image.new("RGB", (max(tile.width for tile in pair), height), "black")
+        for row, tile in enumerate(pair):
+            column.paste(tile, ((column.width - tile.width) // 2, row * height // 2))
+        tiles.append(column)
+    width = sum(tile.width for tile in tiles) + margin * (len(tiles) - 1)
+    sheet = Image.new("RGB", (width, height), "white")
+    x = 0
+    for tile in tiles:
+        sheet.paste(tile, (x, 0))
+        x += tile.width + margin
+    return np.asarray(sheet)
+
+
+def drawn(picture: Picture, height: int) -> Image.Image:
+    """Rasterize a picture with its lines, at twice the size for smooth lines."""
+    scale = 2 * height / picture.height
+    size = (round(picture.width * scale), 2 * height)
+    image = Image.fromarray(picture.pixels).resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    corner = np.array([picture.left, picture.top])
+    for line in picture.lines:
+        points = ((line.points - corner) * scale).ravel().tolist()
+        draw.line(points, fill=COLOURS[line.kind], width=3, joint="curve")
+    font = ImageFont.load_default(size=32)
+    words = list(picture.labels)
+    if picture.sides:
+        middle = picture.top + picture.height / 2
+        words += [
+            Label("R", picture.left + 16 / scale * 2, middle),
+            Label("L", picture.left + picture.width - 16 / scale * 2, middle),
+        ]
+    for word in words:
+        at = ((np.array([word.x, word.y]) - corner) * scale).tolist()
+        draw.text(at, word.text, "white", font, anchor="mm", stroke_width=3, stroke_fill="black")
+    return image.resize((size[0] // 2, height), Image.Resampling.LANCZOS)
 
 
 def lungs_of_each_scan(data: Path) -> None:
@@ -154,12 +196,7 @@ def save(pixels: np.ndarray, name: str) -> None:
 def main() -> None:
     """Make all pictures."""
     data = Path(sys.argv[1])
-    for name in (
-        "overview.png",
-        "lidc-overview.png",
-        "inserted-lesions.png",
-        "transplanted-nodules.png",
-    ):
+    for name in ("inserted-lesions.png", "transplanted-nodules.png"):
         (IMAGES / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         phantom_overview(Path(folder) / "phantom")

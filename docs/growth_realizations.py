@@ -12,12 +12,15 @@ holds the truth, and how often a nodule is called grown. Prints a Markdown table
 import math
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from scipy import ndimage
 
 from LungNoduleSegLib.nodules.outline import refine_outline
-from LungNoduleSegLib.phantom.crops import CropSpec, Kernel, make_crop
 from LungNoduleSegLib.risk.growth_rate import Change, growth_rate, volume_deviation
+
+sys.path.append(str(Path(__file__).parents[1] / "LungNoduleSeg" / "Scripts"))
+from nodule_crops import CropSpec, Kernel, make_crop
 
 DAYS = (0, 90, 365, 730)
 DOUBLING_DAYS = (200.0, 400.0, math.inf)

@@ -84,10 +84,10 @@ class ChildError(RuntimeError):
 
 
 class ChildProcess:
-    """A command that prints JSON objects, one a line, on its standard output.
+    """A command that prints JSON objects, one per line, on its standard output.
 
-    Its standard error, and lines that are no JSON object, go to `log`. Use it as a context manager:
-    leaving the block ends the whole process tree if it still runs.
+    Its standard error, and lines that are not JSON objects, go to `log`. Use it as a context
+    manager: leaving the block ends the whole process tree if it still runs.
 
     Attributes:
         log: the log file; deleted when the command succeeds.
@@ -292,15 +292,15 @@ class RunningWork(Generic[T]):
     """
 
     def __init__(self, work: Work[T], listen: Callable[[dict[str, Any]], None]) -> None:
-        """Set a generator that has not started, and a function for each JSON object of the
-        children; a pause counts as one."""
+        """Take a generator that has not started, and a function that is called with each JSON
+        object of the children; a pause counts as one."""
         self._work, self._listen = work, listen
         self.child: ChildProcess | None = None
         self.importing = False
         self.result: T
 
     def advance(self, timeout_s: float = 0) -> bool:
-        """Set the next step of the work, or poll the child that it waits for.
+        """Take the next step of the work, or poll the child that it waits for.
 
         Args:
             timeout_s: how long to wait for the child to say something.

@@ -67,7 +67,7 @@ SeriesOption = Annotated[
 def finite(value: float | None) -> float | None:
     """Refuse NaN and infinity, which the limits of an option let through: its `callback`."""
     if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no finite number.")
+        raise typer.BadParameter(f"{value} is not a finite number.")
     return value
 
 

@@ -1,7 +1,7 @@
 """The one way in which tables are written and read.
 
-No cell of text is run by a spreadsheet, and a table that one saved is read, with a byte order mark
-and empty cells at its end.
+No cell of text is run by a spreadsheet, and a table saved by a spreadsheet can be read, with a byte
+order mark and empty cells at its end.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Runs the network in an ONNX file on the best device that this computer has.
+"""Run the network in an ONNX file on the best device of this computer.
 
 ONNX Runtime runs it; on a processor or an Intel GPU OpenVINO does, where it is installed as well:
 it is faster there.
@@ -76,7 +76,7 @@ class Network(Protocol):
     output_shape: tuple[int | None, ...]
 
     def predict_on_batch(self, x: Images) -> Images:
-        """Give the outputs for a batch of inputs, both with channels last."""
+        """Return the outputs for a batch of inputs, both with channels last."""
         ...
 
 
@@ -93,12 +93,12 @@ def device_of(network: Network) -> str:
 
 
 def notes_of(network: Network | None) -> list[str]:
-    """Give a sentence for each GPU that was found and that a network does not use."""
+    """Return a sentence for each GPU that was found and that a network does not use."""
     return network.notes if isinstance(network, OnnxNetwork) else []
 
 
 def predict_each(network: Network, batches: Iterable[Images]) -> Iterator[Images]:
-    """Give the outputs for each of many batches, in order.
+    """Return the outputs for each of many batches, in order.
 
     Where a network runs on the processor, each core works on a batch of its own: that takes a
     quarter less time than sharing each batch among the cores, and as many batches in memory.
@@ -179,7 +179,7 @@ class OnnxNetwork:
         return _threads() if self._small_batches and self.device == "CPU" else 1
 
     def predict_on_batch(self, x: Images) -> Images:
-        """Give the outputs for a batch of inputs; the processor takes over if the GPU fails."""
+        """Return the outputs for a batch of inputs; the processor takes over if the GPU fails."""
         batch = np.ascontiguousarray(np.moveaxis(x, -1, 1), np.float32)
         try:
             found = self._run(batch)
@@ -187,7 +187,7 @@ class OnnxNetwork:
             if self.device == self._processor[0]:
                 raise
             self.notes.append(
-                f"{self.device} gave up, perhaps for lack of memory, and the processor went on: "
+                f"{self.device} failed, perhaps for lack of memory, and the processor took over: "
                 f"{first_line(error)}"
             )
             self.device, self._run = self._processor
@@ -215,7 +215,7 @@ class OnnxNetwork:
 
 
 def _gpus(file: Path, asked: bool) -> Iterator[tuple[str, Callable[[], _Run]]]:
-    """Give the GPUs that are there, by name, each with what loads a network onto it."""
+    """Return the GPUs that are there, by name, each with what loads a network onto it."""
     onnxruntime = onnx_runtime()
 
     def load(provider: tuple[str, dict[str, str]]) -> _Run:

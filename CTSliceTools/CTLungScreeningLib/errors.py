@@ -111,7 +111,7 @@ def is_of_users(error: BaseException) -> bool:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether Python, NumPy, TensorFlow or ITK found no memory."""
+    """Whether Python, NumPy, TensorFlow or ITK ran out of memory."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "ResourceExhaustedError"

@@ -24,7 +24,7 @@ from CTLungScreeningLib.errors import InputError
 
 
 def beside(path: Path | None, suffix: str) -> Path | None:
-    """Return the path beside another whose name is that one's with an addition; None for None."""
+    """Return the path beside another that adds to its name; None for None."""
     return None if path is None else path.with_name(path.name + suffix)
 
 
@@ -83,7 +83,7 @@ def private_folder(parent: Path, name: str = "") -> Iterator[Path]:
     """Yield a new folder in `parent` that only this user can open, and remove it at the end.
 
     Its name cannot be guessed, so no one can have put a link in its place. While the process lives
-    it holds a lock on the folder, so that `remove_leftovers` lets it be.
+    it holds a lock on the folder, so that `remove_leftovers` leaves it alone.
 
     Args:
         parent: an existing folder.
@@ -106,7 +106,7 @@ def remove_leftovers(parent: Path, name: str | None = None) -> None:
 
     Args:
         parent: of the private folders.
-        name: as of `private_folder`; None for any.
+        name: as for `private_folder`; None for any.
     """
     for folder in private_folders(parent, name):
         with ExitStack() as held:
@@ -122,7 +122,7 @@ def private_folders(parent: Path, name: str | None = None) -> list[Path]:
 
     Args:
         parent: of the folders.
-        name: as of `private_folder`; None for any.
+        name: as for `private_folder`; None for any.
     """
     found = []
     try:
@@ -215,7 +215,7 @@ _UNFINISHED = ".unfinished-"
 """Part of the names of private folders."""
 
 _SET = ".set"
-"""In a private folder: subfolder for files that belong together."""
+"""In a private folder: JSON file with the names of the files that belong together."""
 
 
 def _prefix(name: str) -> str:
@@ -254,7 +254,7 @@ def _link(file: Path, target: Path) -> None:
 
 
 def take_back(files: Iterable[tuple[Path, Path]]) -> None:
-    """Remove those targets that are the same file as what was to get that name."""
+    """Remove those targets that are the same file as the one that was to get that name."""
     for file, target in files:
         with suppress(OSError):
             if not file.is_dir() and os.path.samestat(file.lstat(), target.lstat()):
@@ -342,7 +342,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Return a file of our own new text in one step, see `replaced_file`.
+    """Replace the text of a file of ours in one step, see `replaced_file`.
 
     Raises:
         InputError: if it cannot be written, or is a link.
@@ -446,7 +446,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
     Raises:
-        InputError: if it cannot be read, is no JSON object, or names a key twice.
+        InputError: if it cannot be read, is not a JSON object, or names a key twice.
     """
     try:
         content = parse_json(file.read_bytes(), object_pairs_hook=_once_each)
@@ -489,7 +489,7 @@ def replace_object(
 
     Args:
         file: to write; its folder exists.
-        content: what it shall hold.
+        content: what it is to hold.
         is_ours: whether what the file holds now is what this program writes there.
 
     Raises:
@@ -502,7 +502,7 @@ def replace_object(
             ours = False
         if not ours:
             raise InputError(
-                f"{file} holds something else than this program writes there: move it away; "
+                f"{file} holds something other than what this program writes there: move it away; "
                 "nothing was overwritten."
             )
     replace_text(file, json_text(content))
@@ -514,7 +514,7 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
     Bytes may be UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-        ValueError: if it is no JSON, or nested so deeply that Python gives up.
+        ValueError: if it is not JSON, or nested so deeply that Python gives up.
     """
     try:
         return json.loads(text, **options)

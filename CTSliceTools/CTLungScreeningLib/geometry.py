@@ -473,6 +473,6 @@ class ScanAlignment:
 
 
 def _interpolate(x: float, xs: Floats, ys: Floats) -> float:
-    """Interpolate; beyond the ends go on by as much in y as in x."""
+    """Interpolate; beyond the ends, continue with a slope of 1."""
     inside = float(np.clip(x, xs[0], xs[-1]))
     return float(np.interp(inside, xs, ys)) + x - inside

@@ -103,7 +103,7 @@ def hardware(batch_size: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _shared(devices: list[str]) -> Iterator[None]:
-    """Distribute batches, with Keras or, for TensorFlow, which Keras does not support, itself."""
+    """Distribute batches: by Keras, or by TensorFlow itself, which Keras cannot distribute."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow  # noqa: PLC0415 - only where it is the backend
 
@@ -255,7 +255,7 @@ def require_new_training(output: Path, folder: Path, cache: str) -> None:
     Args:
         output: the `.keras` file.
         folder: of the training, with its first stage in `stage-1`.
-        cache: as of `remove_intermediate`.
+        cache: as for `remove_intermediate`.
 
     Raises:
         InputError: as `require_new_model`, or if one of the folders is a link.

@@ -208,7 +208,7 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
 
 
 def _saved_by(file: Path) -> str:
-    """Give the version of Keras that saved a file; "" if it does not tell."""
+    """Return the version of Keras that saved a file; "" if it does not say."""
     with suppress(KeyError, ValueError, OSError, BadZipFile), ZipFile(file) as archive:
         return str(json.loads(archive.read("metadata.json"))["keras_version"])
     return ""
@@ -241,7 +241,7 @@ def require_new_model(model_file: Path) -> None:
     if not is_path_below(model_file.name):
         raise InputError(
             f"{model_file} is not a valid name for a model on every system: choose one without "
-            "colons and backslashes that is no device of Windows."
+            "colons or backslashes that is not a Windows device name."
         )
     names = [model_file.with_suffix(suffix).name for suffix in (TRAIN, RUN, ".json")]
     refuse_existing(model_file.parent, names)
@@ -340,16 +340,15 @@ def _read(model_file: Path) -> ModelCard:
         text = card_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{card_file} is not a model card: {error}.") from error
-    return card_from_text(text, str(card_file), card_file.with_suffix(TRAIN).name)
+    return card_from_text(text, str(card_file))
 
 
-def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
+def card_from_text(text: str, source: str) -> ModelCard:
     """Parse a card and check the type of each field.
 
     Args:
         text: JSON.
         source: name of the card in messages.
-        only_file: the model's file, for a card of an earlier version, which had one.
 
     Raises:
         InputError: naming the field that is missing, unknown or invalid.
@@ -364,10 +363,6 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
         raise wrong(str(error)) from error
     if not isinstance(values, dict):
         raise wrong("it must be an object with fields")
-    if "sha256" in values and only_file:
-        values["files"] = {only_file: values.pop("sha256")}
-    if "second" in values:
-        values["classifier"] = values.pop("second")
     known = {one.name: one for one in fields(ModelCard)}
     for name, value in values.items():
         if name not in known:
@@ -387,17 +382,17 @@ def card_from_text(text: str, source: str, only_file: str = "") -> ModelCard:
 
 
 def _mistyped(value: Any, declared: Any) -> str:
-    """Say what a field must be or hold that does not have its declared type, "" if it has."""
+    """Say what a field of the wrong type must be or hold; "" if its type is right."""
     kind = get_origin(declared) or declared
     if not isinstance(value, kind):
-        words: dict[Any, str] = {str: "be a text", dict: "be an object", list: "be a list"}
+        words: dict[Any, str] = {str: "be a string", dict: "be an object", list: "be a list"}
         return words[kind]
     inner = get_args(declared)[-1] if get_args(declared) else Any
     held = value.values() if kind is dict else value
     if inner is str and not all(isinstance(one, str) for one in held):
-        return "hold texts only"
+        return "hold only strings"
     if inner is float and not all(type(n) in (int, float) and 0 <= n < math.inf for n in held):
-        return "hold numbers from 0 on only"
+        return "hold only numbers from 0 on"
     return ""
 
 

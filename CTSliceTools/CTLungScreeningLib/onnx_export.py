@@ -1,4 +1,4 @@
-"""Writes a Keras network as an ONNX file, which runs without Keras.
+"""Write a Keras network as an ONNX file, which runs without Keras.
 
 The network in the file takes its images channels first, as engines for inference work fastest, and
 batches and, where the Keras network does, images of any size.
@@ -407,7 +407,7 @@ def _activation(graph: _Graph, layer: Any, inputs: list[str]) -> str:
 def _relu(graph: _Graph, layer: Any, inputs: list[str]) -> str:
     if layer.negative_slope or layer.threshold or layer.max_value is not None:
         raise InputError(
-            f"The layer {layer.name} is no plain ReLU: the network runs with Keras only."
+            f"The layer {layer.name} is not a plain ReLU: the network runs with Keras only."
         )
     return graph.node("Relu", inputs)
 

@@ -57,7 +57,7 @@ class Reporter:
 
 
 class JsonLines(Reporter):
-    """Prints one JSON object a line for a parent process.
+    """Prints one JSON object per line for a parent process.
 
     Keys of progress: `stage`, `done`, `total`, `elapsed_s` (since the stage began) and
     `remaining_s` (of the stage, null until something is done). Keys of the rest: `message` or

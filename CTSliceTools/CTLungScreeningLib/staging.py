@@ -49,7 +49,7 @@ def staging_folder(destination: Path, doing: str) -> Iterator[Path]:
 
 @contextmanager
 def whole_output(output: Path) -> Iterator[Path]:
-    """Yield an empty folder; what is in it at the end comes into `output` as a whole.
+    """Yield an empty folder; its content is moved into `output` at the end, as a whole.
 
     The folder lies in a private one beside `output`, or inside it if it exists already. If
     anything fails, nothing of it appears; if the process is killed, the next run with the same
@@ -146,7 +146,7 @@ def _locked_by(file: Path, output: Path, doing: str) -> Iterator[None]:
     with open(handle, "r+b") as stream:  # noqa: PTH123 - a descriptor
         if not _locked(stream, file):
             raise InputError(
-                f"Another run is {doing} into {output}: wait for its end, or give another folder."
+                f"Another run is {doing} into {output}: wait until it ends, or give another folder."
             )
         try:
             yield

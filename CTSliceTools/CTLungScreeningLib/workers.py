@@ -72,7 +72,7 @@ def refusing_lost_processes(work: str) -> Iterator[None]:
 
 
 MOST_PROCESSES = 61
-"""More than so many at once Windows cannot wait for."""
+"""Windows cannot wait for more than this many at once."""
 
 _shared: tuple[Any, ...] = ()
 

@@ -78,9 +78,11 @@ class LocalizerTrainingPlan:
         ),
     ] = None
     random: Annotated[bool, Option("Random initial weights, nothing frozen.")] = False
-    epochs: Annotated[int, Option("Most epochs; a pretrained backbone is frozen.", 1)] = 50
+    epochs: Annotated[
+        int, Option("Maximum number of epochs; a pretrained backbone is frozen.", 1)
+    ] = 50
     fine_tune_epochs: Annotated[
-        int, Option("Most epochs of a second stage, nothing frozen.", 0)
+        int, Option("Maximum number of epochs of a second stage, nothing frozen.", 0)
     ] = 0
     batch: Annotated[int, Option("Slices in a batch, over all GPUs.", 1)] = 32
     learning_rate: Annotated[float, Option("Initial rate of the first stage.", 0, 1)] = 1e-3

@@ -115,8 +115,8 @@ def features_of(
     widest = _widest_mm(parts)
     if widest > _WIDEST_MM:
         raise InputError(
-            f"{source} is no segmentation of nodules: what it marks is {widest:.0f} mm wide in one "
-            "piece; use a mask, a label image or probabilities of the nodules."
+            f"{source} is not a segmentation of nodules: what it marks is {widest:.0f} mm wide in "
+            "one piece; use a mask, a label image or probabilities of the nodules."
         )
     nodules = nodule_features(parts)
     features = scan_features(image, nodules.values())

@@ -105,7 +105,6 @@ class LesionDensity:
 class InsertedLesion:
     """An inserted lesion: `mask` (bool, z, y, x) covers the array's `box`."""
 
-    lesion: Lesion
     box: Box
     mask: NDArray[np.bool_]
 
@@ -201,7 +200,7 @@ def insert_lesion(
     target = density.shell_hu + core * (density.core_hu - density.shell_hu) + _noise(beneath)
     changed = beneath + filled * np.maximum(target - beneath, 0)
     hu[box] = np.rint(changed) if np.issubdtype(hu.dtype, np.integer) else changed
-    return InsertedLesion(lesion, box, mask)
+    return InsertedLesion(box, mask)
 
 
 @lru_cache(maxsize=256)

@@ -122,12 +122,6 @@ class Preset(StrEnum):
     """The U-Net of the Data Science Bowl tutorial on its examples, with Dice loss."""
     PATCHES = "patches"
     """Five slices at once, patches with and without nodules, inserted lesions, hard negatives."""
-    OURS = PATCHES
-    """Its name in scenes of earlier versions."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Preset | None":
-        return cls.PATCHES if value == "ours" else None
 
     def label(self) -> str:
         """Its name in a combo box of Slicer."""
@@ -197,11 +191,13 @@ class StoreTrainingPlan:
             "The `tutorial`'s U-Net, Dice loss and slices, or training on `patches`, the default."
         ),
     ]
-    epochs: Annotated[int, Option("Most epochs; tutorial 20, patches 30.", 1)]
+    epochs: Annotated[int, Option("Maximum number of epochs; tutorial 20, patches 30.", 1)]
     batch: Annotated[
         int, Option("Slices or patches in a batch, over all GPUs; tutorial 2, patches 16.", 1)
     ]
-    learning_rate: Annotated[float, Option("First; tutorial 1e-5, patches 1e-3, falling.", max=1)]
+    learning_rate: Annotated[
+        float, Option("Initial rate; tutorial 1e-5, patches 1e-3, falling.", max=1)
+    ]
     filters: Annotated[int, Option("Filters in the first level; tutorial 32, patches 12.", 1, 1024)]
     patience: Annotated[
         int | None,

@@ -68,7 +68,7 @@ class Timing:
 
 
 def too_coarse(spacing: tuple[float, ...]) -> tuple[str, ...]:
-    """Say so where voxels, mm along (x, y, z), are too large to tell a nodule from a vessel."""
+    """Note where voxels, mm along (x, y, z), are too large to tell a nodule from a vessel."""
     *pixel, slices = spacing
     if max(pixel) <= COARSEST_PIXEL_MM and slices <= COARSEST_SLICES_MM:
         return ()
@@ -80,7 +80,7 @@ def too_coarse(spacing: tuple[float, ...]) -> tuple[str, ...]:
 
 
 def cut_nodules(labels: sitk.Image) -> tuple[str, ...]:
-    """Say so of nodules that reach the end of the scan, which measures cannot be trusted.
+    """Note the nodules that reach the end of the scan, whose measures cannot be trusted.
 
     Args:
         labels: the nodules by number on the lungs' part of the scan.

@@ -290,8 +290,8 @@ def measure_nodules(
         One `Nodule` per label, with the label as its number.
 
     Raises:
-        InputError: if the scan cannot be read or has no lung, `labels` or `lungs` are no labels, or
-            a nodule has no voxel on the scan's grid.
+        InputError: if the scan cannot be read or has no lung, `labels` or `lungs` are not labels,
+            or a nodule has no voxel on the scan's grid.
     """
     scan = as_scan(ct)
     axial = imaged_slices(AxialView.of(scan.image, AIR_HU).image)

@@ -15,13 +15,13 @@ import argparse
 import json
 
 import numpy as np
+from nodule_crops import CropSpec, Kernel, Trial, measure_trials
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.nodules.uncertainty import MEASURES, MODEL, WIDEST, interval_terms
 from LungNoduleSegLib.phantom.chest import Place
-from LungNoduleSegLib.phantom.crops import CropSpec, Kernel, Trial, measure_trials
 
 COVERAGE = 0.955
 """A little more than wanted: what was fitted is somewhat narrow for others."""
@@ -49,7 +49,7 @@ def drawn(seed: int) -> CropSpec:
 def errors(
     trials: list[Trial], measure: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Give terms (n, terms), errors (n,) relative to the nodule's own measure, and weights (n,)."""
+    """Return terms (n, terms), errors (n,) relative to the measure itself, and weights (n,)."""
     rows = [one for one in trials if np.isfinite(one.measured[measure] - one.truth[measure])]
     terms = np.array(
         [

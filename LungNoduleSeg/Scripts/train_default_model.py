@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from resumable_training import train
 from training_pack import (
     CMB,
     CUBES,
@@ -76,7 +77,7 @@ from LungNoduleSegLib.network.patches import (
     training_scan,
 )
 from LungNoduleSegLib.network.transplants import NoduleCube
-from LungNoduleSegLib.network.unet import build_unet, train, with_mistakes
+from LungNoduleSegLib.network.unet import build_unet, with_mistakes
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
@@ -306,7 +307,7 @@ def train_unets(
 
 
 def unseen_by(model: Path | None, with_classifier: bool) -> list[str]:
-    """Give the outlined scans that a U-Net, alone or with its classifier, did not learn from."""
+    """Return the outlined scans that a U-Net, alone or with its classifier, did not learn from."""
     training = read_card(model).training if model else {}
     seen = set(training.get("scans", {}))
     if with_classifier:

@@ -115,7 +115,7 @@ def read_training_set(data: Path) -> TrainingSet:
 
 
 def patient_of(cube: NoduleCube) -> str:
-    """Give the patient that a cube of LIDC-IDRI is of, from its name."""
+    """Return the patient that a cube of LIDC-IDRI is of, from its name."""
     return cube.name.split("_")[0]
 
 

@@ -17,9 +17,9 @@ import SimpleITK as sitk
 from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.results.reading import LUNGS, NODULES
 from LungNoduleSegLib.segmenter import NoduleSegmenter
-from LungNoduleSegLib.training_data.lidc_idri import outlined_nodules
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from lidc_outlines import outlined_nodules
 from trachea import trachea_lumen
 
 SCAN = "LIDC-IDRI-0001"

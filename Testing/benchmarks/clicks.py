@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import AxialView, Box, crop_to, onto_grid
 from CTLungScreeningLib.hu import AIR_HU
@@ -50,7 +51,7 @@ def clicks(
 ) -> list[tuple[float, float, bool]]:
     """Dice of each nodule from the mark or else grown, grown alone, and whether it has a mark."""
     steps = to_steps(open_detector(DEFAULT_MODEL).detect(hu, lungs))
-    finder = ThresholdedNodules.of(steps, hu, lungs, hu)
+    finder = complete(ThresholdedNodules.work(steps, hu, lungs, hu))
     spacing = np.array(hu.GetSpacing())[::-1]
     result = []
     for box, mask in nodules:

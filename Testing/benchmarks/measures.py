@@ -18,6 +18,7 @@ Patients of even numbers served development, odd ones were held out.
 import argparse
 import csv
 import gzip
+import sys
 import time
 from collections import defaultdict
 from contextlib import suppress
@@ -39,7 +40,9 @@ from LungNoduleSegLib.nodules.region_growing import grow_nodule
 from LungNoduleSegLib.nodules.table import NoduleKind, sphere_diameter
 from LungNoduleSegLib.nodules.uncertainty import measurement_interval
 from LungNoduleSegLib.phantom.chest import Place
-from LungNoduleSegLib.phantom.crops import CropSpec, Kernel, Trial, measure_trials
+
+sys.path.append(str(Path(__file__).parents[2] / "LungNoduleSeg" / "Scripts"))
+from nodule_crops import CropSpec, Kernel, Trial, measure_trials
 
 KINDS = (NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID)
 SIZES, SLICES, NOISES = (4, 6, 9, 14, 20, 30), (0.6, 1.25, 2.5, 5.0), (12.0, 25.0)
@@ -153,7 +156,7 @@ class Outlined:
 def readers_volume(contour: dict[str, str], spacing: NDArray[np.float64]) -> float:
     """Mean volume (mm³) within the outlines of a nodule, without the pixels on the lines.
 
-    LIDC-IDRI's lines run through the first pixels outside the nodule (see `lidc_xml`); the table
+    LIDC-IDRI's lines run through the first pixels outside the nodule (see `lidc_idri`); the table
     holds the volume of the polygons through their middles, `vol`, and the length of all lines
     times the distance of slices, `sarea`. By Pick's theorem the pixels within a polygon are its
     area, less half the number of points on the line, plus one.

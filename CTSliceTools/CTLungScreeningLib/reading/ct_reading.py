@@ -46,7 +46,7 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
         by a tilted gantry is put on an orthogonal grid. A volume file keeps its grid.
 
     Raises:
-        InputError: if there is no CT volume to be had from `source`.
+        InputError: if `source` has no CT volume that can be read.
     """
     source = Path(source)
     if not source.exists():
@@ -70,7 +70,7 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
     if looks_like_dicom(source):
         return _read_series_of(source, series, progress)
     raise InputError(
-        f"{source} is none of the forms read here: give a DICOM folder or a file "
+        f"{source} is not in any of the formats read here: give a DICOM folder or a file "
         f"{', '.join(VOLUME_SUFFIXES)}."
     )
 
@@ -81,7 +81,7 @@ def read_indexed_series(
     """Read a series whose files are known, as `read_ct` does, without looking at others.
 
     Raises:
-        InputError: if there is no CT volume to be had from them.
+        InputError: if they are not a CT volume that can be read.
     """
     found, notes = find_series(folder, progress, only=uid, files=files)
     chosen, choice = choose_series(found, folder, uid)
@@ -155,7 +155,7 @@ class IndexedScan:
         """Read it, see `read_ct`.
 
         Raises:
-            InputError: if it is no CT volume.
+            InputError: if it is not a CT volume.
         """
         files = [self.folder / file for file in self.files]
         if self.uid:
@@ -171,7 +171,7 @@ def as_scan(
     """Return a scan in whatever form it comes: read, indexed, on disk, or a SimpleITK image in HU.
 
     Raises:
-        InputError: as `read_ct`, or if an image is no 3-D volume in HU.
+        InputError: as `read_ct`, or if an image is not a 3-D volume in HU.
     """
     if isinstance(ct, CTScan):
         return ct
@@ -205,7 +205,7 @@ def index_scans(
         notes: gets a sentence if series of localizers were left out.
 
     Raises:
-        InputError: if it is no folder, holds no scan, or a file in it cannot be opened.
+        InputError: if it is not a folder, holds no scan, or a file in it cannot be opened.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the scans.")

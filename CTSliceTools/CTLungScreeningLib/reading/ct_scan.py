@@ -151,7 +151,7 @@ def check_hu(
         if count := int(odd.sum()):
             hu[odd] = np.nan
             notes.append(
-                f"{counted(count, 'voxel')} hold{'s' * (count == 1)} no number (NaN or infinite), "
+                f"{counted(count, 'voxel')} {'was' if count == 1 else 'were'} NaN or infinite and "
                 "taken as air."
             )
     padding_to_air(hu)
@@ -171,7 +171,7 @@ def check_hu(
     if not why and tissue.size and (upper := float(np.percentile(tissue, 75))) > _HIGHEST_TISSUE_HU:
         why = f"values above {upper:.0f} in a quarter of the body, as if 1024 too high"
     if why and calibrated:
-        notes.append(f"The scan has {why}, which is unusual for HU: look at its Rescale Intercept.")
+        notes.append(f"The scan has {why}, which is unusual for HU: check its Rescale Intercept.")
     elif why:
         raise InputError(
             f"{name} has {why}: that is not CT in HU, where air is about −1000 and tissue about 0; "

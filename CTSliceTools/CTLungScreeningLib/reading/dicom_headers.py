@@ -206,13 +206,13 @@ def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -
         if value is None or value == "":
             raise InputError(
                 f"{where} has no {dictionary_description(keyword)}: "
-                "export the series again from where it came from."
+                "export the series again from its source."
             )
         given = np.atleast_1d(np.asarray(value, dtype=float))
         if given.size != count or not np.isfinite(given).all():
             raise InputError(
                 f"The {dictionary_description(keyword)} of {where} makes no sense: "
-                "export the series again from where it came from."
+                "export the series again from its source."
             )
         return [float(number) for number in given]
 
@@ -233,14 +233,13 @@ def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -
     if not np.allclose(orientation @ orientation.T, np.eye(2), atol=1e-2):
         raise InputError(
             f"{where} has an Image Orientation (Patient) that is not two perpendicular directions: "
-            "export the series again from where it came from."
+            "export the series again from its source."
         )
     low, high = _SLOPES
     if min(row_spacing, column_spacing) <= 0 or not low <= abs(slope) <= high:
         raise InputError(
             f"{where} has a Pixel Spacing of {row_spacing:g} and {column_spacing:g} mm and a "
-            f"Rescale Slope of {slope:g}, which no CT has: export the series again from where it "
-            "came from."
+            f"Rescale Slope of {slope:g}, which no CT has: export the series again from its source."
         )
     return Frame(
         file=file,

@@ -164,7 +164,7 @@ def _stored(
 
 
 def _complete(dataset: Dataset, file: Path) -> None:
-    """Fill in what can only be one thing in a CT, and refuse what makes no values or others.
+    """Fill in what has one possible value in a CT; refuse what gives no values, or wrong ones.
 
     Raises:
         InputError: if the bytes cannot be decoded.
@@ -178,7 +178,7 @@ def _complete(dataset: Dataset, file: Path) -> None:
         if dataset.get(keyword) is None:
             raise InputError(
                 f"{file} has no {dictionary_description(keyword)}: export the series again from "
-                "where it came from."
+                "its source."
             )
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         raise InputError(f"{file} is a colour picture, not CT: choose another series.")

@@ -187,7 +187,7 @@ def list_series(folder: Path, progress: ProgressCallback = silent) -> list[Serie
     """List the DICOM series under a folder, the best chest CT first.
 
     Raises:
-        InputError: if it is no folder or holds no DICOM.
+        InputError: if it is not a folder or holds no DICOM.
     """
     return [series.summary for series in find_series(folder, progress)[0]]
 
@@ -229,7 +229,7 @@ def find_series(
         The series, the best chest CT first, and a note on files that were damaged.
 
     Raises:
-        InputError: if it is no folder, holds no DICOM, or a file in it cannot be opened.
+        InputError: if it is not a folder, holds no DICOM, or a file in it cannot be opened.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the DICOM files.")
@@ -271,7 +271,7 @@ def find_series(
             f"Damaged files left out: {len(damaged)} of {len(files)}, such as {damaged[0]}."
         )
     if closed:
-        notes.append(f"Left out: {len(closed)}, as {closed[0]}")
+        notes.append(f"Left out: {len(closed)}; for example, {closed[0]}")
     return series, tuple(notes)
 
 
@@ -322,8 +322,8 @@ def dicom_candidates(
 def _examine(folder: Path, instances: list[Instance], damaged: list[Path]) -> FoundSeries:
     """Sort the slices of one series, or find the reason why they cannot be sorted.
 
-    What is no slice of a CT is left out, wherever it sorts; a slice that cannot be used is as one
-    that is not there, and is named.
+    What is not a slice of a CT is left out, wherever it sorts; a slice that cannot be used counts
+    as missing, and is named.
     """
     ct = [one for one in instances if one.modality == "CT"]
     first = (ct or instances)[0]
@@ -404,7 +404,7 @@ def _check_one_patient(instances: list[Instance], name: str) -> None:
 def _left_out(
     instances: list[Instance], ct: list[Instance], faulty: list[Instance]
 ) -> Iterator[str]:
-    """Notes on what lies in the series and is no slice of it."""
+    """Notes on what lies in the series and is not a slice of it."""
     localizers = sum(one.localizers for one in ct)
     count = sum(one.count for one in ct)
     if localizers:
@@ -413,11 +413,12 @@ def _left_out(
     if others:
         kinds = ", ".join(sorted({one.modality or "no modality" for one in others}))
         yield (
-            f"Files in the series that are no CT images left out: {len(others)} ({kinds}), such as "
-            f"{others[0].file.name}."
+            f"Files in the series that are not CT images left out: {len(others)} ({kinds}), such "
+            f"as {others[0].file.name}."
         )
     if faulty:
-        yield f"Images left out: {len(faulty)} of {count}, as {str(faulty[0].problem).rstrip('.')}."
+        problem = str(faulty[0].problem).rstrip(".")
+        yield f"Images left out: {len(faulty)} of {count}; for example, {problem}."
 
 
 def _with_faulty(sentence: str, faulty: list[Instance], damaged: list[Path]) -> str:

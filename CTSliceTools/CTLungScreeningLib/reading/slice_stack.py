@@ -14,7 +14,7 @@ from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.reading.dicom_headers import ACQUISITION_TAGS, Frame
 
 MIN_SLICES = 6
-"""Fewer slices than this are no volume to work on."""
+"""Fewer slices than this are not a volume to work on."""
 
 MAX_AXIAL_TILT_DEGREES = 35.0
 """A stack is axial if its normal lies this close to the patient's axis; gantries tilt to 30°."""
@@ -207,7 +207,7 @@ def _drop_copies(
 
 
 def _fault(frames: list[Frame], normal: NDArray[np.float64]) -> str | None:
-    """Why sorted frames are no regular stack, as the end of a sentence, or None."""
+    """Why sorted frames are not a regular stack, as the end of a sentence, or None."""
     places = np.array([frame.position @ normal for frame in frames])
     gaps = np.diff(places)
     axis = "z" if is_axial(normal) else "position along the normal"
@@ -272,7 +272,7 @@ def _mixed_notes(frames: list[Frame]) -> list[str]:
     if len(intercepts) > 1:
         notes.append(
             f"The Rescale Intercept differs between slices ({min(intercepts):g} to "
-            f"{max(intercepts):g}): look whether some are brighter than their neighbours."
+            f"{max(intercepts):g}): check whether some are brighter than their neighbours."
         )
     if _repeated(frames):
         notes.append(
@@ -328,7 +328,7 @@ def _first_acquisition(
 
 
 def _overlap(frames: list[Frame], normal: NDArray[np.float64]) -> str | None:
-    """The sentence's end for acquisitions that follow each other and share some of their range."""
+    """How the sentence ends for acquisitions in succession that share some of their range."""
     for tag in ACQUISITION_TAGS[:5]:
         values = sorted({frame.acquisition.get(tag, "") for frame in frames}, key=_by_number)
         parts = [[f for f in frames if f.acquisition.get(tag, "") == value] for value in values]

@@ -103,7 +103,7 @@ def _hu(name: str, values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]
 
 
 def read_labels(file: Path) -> sitk.Image:
-    """Read any 3-D volume of one number a voxel, such as a label map, on its own grid.
+    """Read any 3-D volume of one number per voxel, such as a label map, on its own grid.
 
     Raises:
         InputError: if the file is damaged, cut short or something else.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from CTLungScreeningLib.errors import InputError, counted
 
 _HEADER_BYTES = 1 << 20
-"""A text header ends before this, or is none."""
+"""A text header ends before this, or is not a header."""
 
 _MAX_AXIS = 1 << 20
 _SAME_MM = 1.0
@@ -310,7 +310,7 @@ def _vectors(text: str) -> list[tuple[float, ...] | None]:
     found: list[tuple[float, ...] | None] = []
     for inside, none in re.findall(r"\(([^()]*)\)|(\S+)", text):
         if none and none.lower() != "none":
-            raise ValueError(f"{none} is no vector")
+            raise ValueError(f"{none} is not a vector")
         found.append(None if none else tuple(float(part) for part in inside.split(",")))
     return found
 
@@ -475,11 +475,13 @@ def _one_volume(file: Path, sizes: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _several_times(file: Path, count: int) -> InputError:
-    return InputError(f"{file} holds {count} volumes over time: save the one you want as 3-D file.")
+    return InputError(
+        f"{file} holds {count} volumes over time: save the one you want as a 3-D file."
+    )
 
 
 def _several_values(file: Path, count: object) -> InputError:
-    return InputError(f"{file} has {count} values a voxel: give a volume with one.")
+    return InputError(f"{file} has {count} values per voxel: give a volume with one.")
 
 
 def _not_numbers(file: Path, what: str) -> InputError:
@@ -499,7 +501,7 @@ def orthonormal(file: Path, header: VolumeHeader) -> tuple[VolumeHeader, Matrix,
         the (3, 3) directions.
 
     Raises:
-        InputError: if a spacing is zero or no number, or the axes are not perpendicular.
+        InputError: if a spacing is zero or not a number, or the axes are not perpendicular.
     """
     spacing = np.linalg.norm(header.axes, axis=0)
     if not np.isfinite(header.origin).all():

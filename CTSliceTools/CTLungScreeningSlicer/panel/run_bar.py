@@ -67,7 +67,7 @@ class ProgressWindow:
     """Used as a context manager around the work, which shows how far it is."""
 
     def __init__(self, title: str, text: str) -> None:
-        """Set the title, and what is done first."""
+        """Take the title, and what is done first."""
         self._window = window = qt.QProgressDialog(slicer.util.mainWindow())
         window.windowTitle = title
         window.windowModality = qt.Qt.ApplicationModal
@@ -138,7 +138,7 @@ class WorkRunner:
     Attributes:
         state: where it is.
         progress: of the current stage.
-        changed: signal without arguments: `state` or `progress` is another.
+        changed: signal without arguments: `state` or `progress` has changed.
         logged: signal with a text: what the child has just printed.
         event: signal with each JSON object that the child has printed, as a dictionary.
         ended: signal with the error as one sentence and its details, both empty after success and

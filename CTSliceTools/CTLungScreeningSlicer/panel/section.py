@@ -36,7 +36,7 @@ class Debounced:
     """Calls a function once after the current events, or after a pause in the requests."""
 
     def __init__(self, function: Callable[[], object], wait_ms: int = 0) -> None:
-        """Set the function, and how long to wait after the last request."""
+        """Take the function, and how long to wait after the last request."""
         self._timer = qt.QTimer()
         # Not `.singleShot =`, which is a function as well.
         self._timer.setProperty("singleShot", True)

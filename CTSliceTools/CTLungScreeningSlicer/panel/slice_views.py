@@ -144,7 +144,7 @@ class KeyShortcuts:
             self._ours.append(shortcut)
 
     def disable(self) -> None:
-        """Set the keys away and give Slicer's own back."""
+        """Remove the keys and restore Slicer's own."""
         for shortcut in self._ours:
             shortcut.enabled = False
             shortcut.deleteLater()

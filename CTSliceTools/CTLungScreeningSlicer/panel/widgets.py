@@ -19,7 +19,7 @@ OLDEST = 5, 12
 
 
 def refuse_old_slicer(layout: Any) -> bool:
-    """Say so in an empty panel if this Slicer is too old for it; tell whether it is."""
+    """Return whether this Slicer is too old for a panel, and say so in the panel if it is."""
     version = int(slicer.app.majorVersion), int(slicer.app.minorVersion)
     if version >= OLDEST:
         return False
@@ -33,7 +33,7 @@ def refuse_old_slicer(layout: Any) -> bool:
 
 @contextmanager
 def shown_errors() -> Iterator[None]:
-    """Show an error raised within that is no bug, such as a full disk, and go on after it."""
+    """Show an error raised within that is not a bug, such as a full disk, and continue."""
     try:
         yield
     except Exception as problem:
@@ -52,8 +52,8 @@ def choose_new_file(
 ) -> Path | None:
     """Ask for a file to write; one without a suffix gets `suffix`.
 
-    Where a file that is there will be replaced (`replaces`), the dialog asks whether it may. Most
-    are not, so that it need not.
+    Where an existing file will be replaced (`replaces`), the dialog asks whether it may; most are
+    never replaced.
     """
     dialog = qt.QFileDialog(slicer.util.mainWindow(), title, "", filters)
     dialog.acceptMode = qt.QFileDialog.AcceptSave
@@ -143,7 +143,7 @@ class PictureWindow:
 
     Attributes:
         window: the dialog; None until it is first shown.
-        tabs: its pages, one a picture.
+        tabs: its pages, one per picture.
     """
 
     def __init__(self, title: str) -> None:
@@ -238,7 +238,7 @@ class ModelChooser:
         """Choose a model by its file.
 
         Raises:
-            InputError: if it is no model with a card; the choice stays.
+            InputError: if it is not a model with a card; the choice stays.
         """
         if file not in self._files:
             self._add(file)

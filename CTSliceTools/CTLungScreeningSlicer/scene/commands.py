@@ -24,7 +24,7 @@ class Commands:
     """Runs the commands of a module in a child process."""
 
     def __init__(self, module: ModuleType, *needed: ModuleType) -> None:
-        """Set the module to run as `python -m module`, and the packages it imports."""
+        """Take the module to run as `python -m module`, and the packages it imports."""
         self._module, self._packages = module.__name__, (*needed, module)
 
     def run(self, *arguments: str | Path, progress: ProgressCallback = silent) -> Any:

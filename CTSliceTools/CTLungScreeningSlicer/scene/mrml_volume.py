@@ -11,7 +11,7 @@ import slicer
 import vtk
 from numpy.typing import ArrayLike, NDArray
 
-from CTLungScreeningLib.child_process import Work, complete
+from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import LPS_TO_RAS, ijk_to_lps
 from CTLungScreeningLib.hu import LUNG_WINDOW
@@ -96,11 +96,6 @@ def export_work(volume_node: Any, path: Path) -> Work[None]:
     if array.ndim != 3:
         raise InputError(f"{name} has several values per voxel: choose a CT.")
     yield from raw_nrrd_work(array, LPS_TO_RAS @ ijk_to_world(volume_node), path)
-
-
-def export_volume(volume_node: Any, path: Path) -> None:
-    """Run `export_work`."""
-    complete(export_work(volume_node, path))
 
 
 def add_volume(image: sitk.Image, name: str) -> Any:

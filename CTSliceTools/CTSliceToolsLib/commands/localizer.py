@@ -199,7 +199,7 @@ def _predict_all(
     report: Reporter,
     device: Device | None,
 ) -> dict[str, str]:
-    """Predict every scan; gives the sentences of those that failed."""
+    """Predict every scan; returns the messages of those that failed."""
     from CTSliceToolsLib.localizer.results import predict_all  # noqa: PLC0415 - slow
 
     notes: list[str] = []

@@ -52,7 +52,7 @@ class LabelQueue:
     """
 
     def __init__(self, series: Sequence[SeriesToLabel]) -> None:
-        """Set the series.
+        """Take the series.
 
         Raises:
             InputError: if two of them share a folder, so that their annotations would clash.
@@ -122,7 +122,7 @@ class LabelQueue:
 
 def passed_over(problems: Sequence[str]) -> str:
     """A note on series that were passed over, with the first of the reasons."""
-    return f"Passed over: {len(problems)}, as {problems[0]}" if problems else ""
+    return f"Passed over: {len(problems)}; for example, {problems[0]}" if problems else ""
 
 
 def _require_names(folder: Path, scan: CTScan) -> None:

@@ -35,13 +35,13 @@ APEX_CM2 = 1.5
 """Section of one lung at its apex."""
 
 APEX_BELOW_T1_MM = 1.0
-"""The apices lie at T1: by so much lower on average in the scans of ../shared/data."""
+"""The apices lie at T1, on average this much below it in the scans of ../shared/data."""
 
 DOME_CM2 = 6.0
-"""Section of the dome where its height is taken: it makes light of spikes, and errs by 2 mm."""
+"""Section of the dome where its height is taken: spikes hardly count, and the error is 2 mm."""
 
 DOME_DEPTH_MM = 16.0
-"""Tissue reaches at least so far below the lung."""
+"""Tissue reaches at least this far below the lung."""
 
 BELOW_TOP_MM = 60.0
 FLAT_MM = 3.0
@@ -230,7 +230,7 @@ HEAD_RADIUS_MM = 80.0
 """Radius of the sphere that estimates a vertex just above the scan."""
 
 MOST_BONE = 0.3
-"""Share of bone in a body; what has more is none."""
+"""Largest share of bone in a body; what has more is not a body."""
 
 WING_MM = (36.0, 100.0)
 """The wings of the ilium lie further from the middle than the first and reach the second."""
@@ -377,11 +377,11 @@ TRUNK_CM2 = 350.0
 
 SOFT_ORGAN = (grey(0), grey(180))
 ORGAN_MM = 52.0
-"""The liver is as wide; other soft organs that lie to one side are not."""
+"""The liver is at least this wide; other soft organs that lie to one side are not."""
 
 LEAST_LIVER_CM2 = 20.0
 LEAST_LIVER_MM = 50.0
-"""The liver has so large a section over so much of z; the heart does not, on either side."""
+"""The liver has at least this section over this length; the heart does not, on either side."""
 
 
 @dataclass(frozen=True)
@@ -390,7 +390,7 @@ class Anatomy:
 
     Attributes:
         anchors: landmarks that were found, from head to feet.
-        strange: one sentence for each reason to think that this is no CT of an adult's trunk or
+        strange: one sentence for each reason to think that this is not a CT of an adult's trunk or
             head, so that it cannot be located.
         warnings: one sentence for each reason to check the anchors.
     """

@@ -44,13 +44,13 @@ STEP_MM = 4.0
 """Range of the search for a level around the expected one, and its first step."""
 
 WINDOW_HU = (-300.0, 300.0)
-"""Organs and bone count for more than the edge of the body so."""
+"""With it, organs and bone count for more than the edge of the body."""
 
 SAMPLED = 0.1
 """Share of the voxels that are compared."""
 
 REFINED = 3
-"""The best of the starts go on from there."""
+"""Number of the best starts that are refined."""
 
 LEAST_CORRELATION = 0.9
 """Slabs of one patient agree more than this: 0.95 and more in the scans of ../shared/data, 0.75 at

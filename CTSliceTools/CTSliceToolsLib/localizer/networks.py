@@ -221,7 +221,7 @@ def build_localizer(
             downloaded, or taken from Keras' folder of earlier downloads.
 
     Raises:
-        InputError: if the weights cannot be had, or are of another network.
+        InputError: if the weights cannot be obtained, or are of another network.
     """
     if random and weights is not None:
         raise InputError(f"Start from {weights} or with --random, not both.")

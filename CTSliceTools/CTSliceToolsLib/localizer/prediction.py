@@ -212,8 +212,8 @@ def predict_location(pixels: NDArray[np.generic], model: Model = DEFAULT_MODEL) 
         picture = picture[..., 0]
     if picture.shape != (SIZE, SIZE):
         raise InputError(
-            f"Pixels of shape {np.shape(pixels)} are no slice image: make one of {SIZE} × {SIZE} "
-            "from HU and spacing with slice_image()."
+            f"Pixels of shape {np.shape(pixels)} are not a slice image: make one of {SIZE} × "
+            f"{SIZE} from HU and spacing with slice_image()."
         )
     return float(predict_locations(picture[None], model)[0])
 
@@ -331,7 +331,7 @@ def open_model(model: Model, device: Device | None = None) -> tuple[Network, Mod
     """Load a localizer unless it is loaded, and say which it is.
 
     Raises:
-        InputError: if the file cannot be used, or what it holds is no localizer.
+        InputError: if the file cannot be used, or what it holds is not a localizer.
     """
     if isinstance(model, str | Path):
         model = Path(model)

@@ -54,9 +54,9 @@ def pack_slices(
 
     Args:
         files: of `convert`.
-        folder: for the pack; two files, 64 KiB a slice.
+        folder: for the pack; two files, 64 KiB per slice.
         name: of the pack, shown with the progress.
-        progress: progress in slices.
+        progress: counts the slices.
 
     Raises:
         InputError: as `read_picture`.

@@ -81,14 +81,15 @@ def train(
         data: folder of `ct-slice-tools partition`.
         output: the new `.keras` file, with its card beside it.
         plan: settings; None for the default.
-        progress: progress, in slices and then in batches.
+        progress: counts slices, then batches.
         on_epoch: called with the figures of each epoch, see `TrainingResult.epochs`.
 
     Returns:
         The model and its training; the folder also holds the curves as `curves.png`.
 
     Raises:
-        InputError: if slices or weights cannot be had, or the output or another training exists.
+        InputError: if slices or weights cannot be obtained, or the output or another training
+        exists.
     """
     plan = plan or LocalizerTrainingPlan()
     folder = training_folder(output)

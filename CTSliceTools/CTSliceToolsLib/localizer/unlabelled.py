@@ -61,7 +61,7 @@ def pack_scans(
 
     Args:
         folder: DICOM series and volume files, in any nesting.
-        packs: folder for the files, 64 KiB a slice.
+        packs: folder for the files, 64 KiB per slice.
         progress: counts the scans, in the stage "Packing unlabelled scans".
 
     Returns:

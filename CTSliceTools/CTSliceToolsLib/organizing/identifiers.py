@@ -84,7 +84,9 @@ def read_or_make_key(file: Path, destination: Path) -> bytes:
             "give another file, or a name that does not exist to have one made."
         )
     if os.name == "posix" and mode & 0o077:
-        raise InputError(f"The key {file} is open to others than its owner: run chmod 600 {file}.")
+        raise InputError(
+            f"The key {file} is accessible to users other than its owner: run chmod 600 {file}."
+        )
     return key
 
 
@@ -147,7 +149,7 @@ class Identifiers:
         patient: PatientID; may be empty.
         study: StudyInstanceUID; may be empty.
         series: SeriesInstanceUID.
-        number: InstanceNumber, or None if it is missing or no whole number.
+        number: InstanceNumber, or None if it is missing or not a whole number.
         size: of the file, bytes.
     """
 

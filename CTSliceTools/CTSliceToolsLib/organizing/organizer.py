@@ -71,7 +71,7 @@ class Summary:
         if self.not_linked:
             notes.append(
                 f"{self.not_linked} of {self.placed} files were copied: "
-                "hard links need a source and destination on one file system that knows them."
+                "hard links need a source and destination on one file system that supports them."
             )
         if self.annotations and self.transfer is Transfer.MOVE:
             notes.append(
@@ -145,7 +145,7 @@ def organize(
     Only headers are read to find the place of a file. A file whose InstanceNumber is missing or
     taken by another content gets a name with a digest of its own content; one whose content is
     there already is counted and not written again. Nothing in `destination` is overwritten. Run
-    again after an interruption, it goes on to the result that one run would have had. What is no
+    again after an interruption, it goes on to the result that one run would have had. What is not
     DICOM, a DICOMDIR, broken or cut short is listed in `left-out.csv` in `destination`.
 
     Args:
@@ -159,9 +159,9 @@ def organize(
             that it raises leaves whole files only.
 
     Raises:
-        InputError: if there is no such transfer, if `source` is no folder or inside `destination`,
-            if another run is organizing into `destination`, or if something cannot be written or
-            removed.
+        InputError: if there is no such transfer, if `source` is not a folder or inside
+            `destination`, if another run is organizing into `destination`, or if something cannot
+            be written or removed.
     """
     transfer = choice_of(Transfer, transfer, "transfer")
     began = time.monotonic()
@@ -182,7 +182,7 @@ def organize(
     except OSError as error:
         raise InputError(
             f"{error.filename2 or error.filename or destination} cannot be written or removed "
-            f"({error.strerror}): solve that and run the command again, which continues."
+            f"({error.strerror}): fix that and run the command again, which continues."
         ) from error
 
 
@@ -202,7 +202,7 @@ def file_names(file: Path, number: int | None) -> Iterator[str]:
     """The names that a file may have in the folder of its series, best first.
 
     They depend on its number and content alone: `12.dcm`, and where that is another file's or the
-    number is missing, a name with the begin of the content's SHA-256.
+    number is missing, a name with the start of the content's SHA-256.
     """
     if number is not None:
         yield f"{number}.dcm"

@@ -47,7 +47,7 @@ class CornerLabels:
     """
 
     def __init__(self, text_of: Callable[[Any], str]) -> None:
-        """Set the function, which gets the slice node of a view."""
+        """Take the function, which gets the slice node of a view."""
         self._text_of = text_of
         self._actors: dict[str, tuple[Any, Any]] = {}
         self._tags: list[tuple[Any, int]] = []
@@ -80,7 +80,7 @@ class CornerLabels:
         self.update()
 
     def disable(self) -> None:
-        """Set the texts away."""
+        """Remove the texts."""
         self._add_soon.cancel()
         for node, tag in self._tags:
             node.RemoveObserver(tag)
@@ -259,7 +259,7 @@ class AnnotateSection(Section):
         self.change(self._logic.undo)
 
     def redo(self) -> None:
-        """Make again what was undone."""
+        """Redo the change that was undone last."""
         self.change(self._logic.redo)
 
     def go_to_landmark(self, landmark: str) -> None:

@@ -34,7 +34,7 @@ class MatchSection(Section):
     """Two volumes level with each other: localize them, scroll side by side, list the slices.
 
     Attributes:
-        run_bar: localizes those of the two volumes that are not yet, and compares their voxels.
+        run_bar: localizes the two volumes where that is not done yet, and compares their voxels.
         views: the two slice views.
     """
 

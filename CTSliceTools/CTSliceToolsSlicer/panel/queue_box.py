@@ -49,7 +49,7 @@ class QueueBox(Section):
         show_text(ui.queueLabel, "")
 
     def stop(self) -> None:
-        """Forget the series before the scene is closed; its volume is the queue's no longer."""
+        """Forget the series before the scene is closed; its volume is no longer the queue's."""
         self._forget()
 
     def next_series(self) -> None:

@@ -82,7 +82,7 @@ class AnnotationLogic:
         """Make the landmarks of a volume those of a `.mrk.json` file, see `useMarkups`.
 
         Raises:
-            InputError: if it is no such file, or as `useMarkups`.
+            InputError: if it is not such a file, or as `useMarkups`.
         """
         self.useMarkups(volumeNode, landmark_points.read_markups(file))
 
@@ -159,7 +159,7 @@ class AnnotationLogic:
         self._history(volumeNode).undo()
 
     def redo(self, volumeNode: Any) -> None:
-        """Make again the change that was undone last, if there is one."""
+        """Redo the change that was undone last, if there is one."""
         self._history(volumeNode).redo()
 
     def saveAnnotation(
@@ -176,7 +176,7 @@ class AnnotationLogic:
 
         Raises:
             InputError: if the landmarks contradict anatomy, a file is missing or not the slice
-                that it should be, or `file` is no annotation or cannot be written.
+                that it should be, or `file` is not an annotation or cannot be written.
         """
         slices = self.slices(volumeNode)
         annotation_files.write_numbers(slices, self._numbers(slices), file, files)
@@ -192,8 +192,8 @@ class AnnotationLogic:
             files: SOP Instance UID → DICOM file, where the files are not beside `file`.
 
         Raises:
-            InputError: if the file is no annotation of this volume or contradicts anatomy; nothing
-                is changed then.
+            InputError: if the file is not an annotation of this volume or contradicts anatomy;
+                nothing is changed then.
         """
         slices = self.slices(volumeNode)
         new = _centres(slices, annotation_files.read_numbers(slices, file, files))

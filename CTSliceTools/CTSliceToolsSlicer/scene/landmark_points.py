@@ -158,7 +158,7 @@ def _storage(file: Path) -> Any:
 
 
 def write_places(node: Any, slices: VolumeSlices, places: Places) -> None:
-    """Make the points mark these voxels, and no others; points that are no landmarks stay."""
+    """Make the points mark these voxels, and no others; points that are not landmarks stay."""
     with slicer.util.NodeModify(node):
         there: dict[str, int] = {}
         for index in reversed(_indices(node)):
@@ -281,7 +281,7 @@ def _numbers_of_files(
     for landmark, one in read.items():
         if one.frame.sop_instance_uid not in slices.uids:
             raise InputError(
-                f"{file} names for {landmark} the file {names[landmark]}, which is no slice of "
+                f"{file} names for {landmark} the file {names[landmark]}, which is not a slice of "
                 f"{volume}: choose the volume it belongs to."
             )
         numbers[landmark] = slices.uids.index(one.frame.sop_instance_uid)

@@ -61,7 +61,7 @@ class PredictionNodes:
     """The nodes of one prediction.
 
     Attributes:
-        table: one row a slice, from feet to head.
+        table: one row per slice, from feet to head.
         landmarkTable: one row a landmark in the field of view, from head to feet.
         chart: predicted location against z, each slice by itself and all together, and landmarks.
         markups: the landmarks, each on the volume's centre line.
@@ -158,7 +158,7 @@ def find_prediction(volume_node: Any) -> PredictionNodes | None:
 
 
 def remove_prediction(nodes: PredictionNodes) -> None:
-    """Set the nodes of a prediction out of the scene."""
+    """Remove the nodes of a prediction from the scene."""
     scene = nodes.table.GetScene()
     series = [
         nodes.chart.GetNthPlotSeriesNode(index)

@@ -126,7 +126,7 @@ def cases_below(
     required: bool = True,
     notes: list[str] | None = None,
 ) -> Iterator[Case]:
-    """Find the scans in a folder, see `find_cases`; arguments as of `index_scans`."""
+    """Find the scans in a folder, see `find_cases`; arguments as for `index_scans`."""
     results: dict[Path, bool] = {}
     for scan in index_scans(folder, progress, required=required, notes=notes):
         first = folder / scan.files[0]

@@ -223,7 +223,6 @@ app.command()(dice)
 app.command()(lungs)
 app.command()(detection)
 app.command()(synthetic)
-app.command("inserted", hidden=True)(synthetic)
 
 
 def check(

@@ -150,7 +150,7 @@ class OnnxDetector(Detector):
     def detect(
         self, hu: sitk.Image, lungs: sitk.Image, progress: ProgressCallback = silent
     ) -> sitk.Image:
-        """Give the probability of each voxel, at the spacing of the network."""
+        """Return the probability of each voxel, at the spacing of the network."""
         spacing = self._input.spacing_mm
         grid = hu if spacing is None else _with_spacing(hu, spacing)
         low, high = self._input.window_hu
@@ -231,7 +231,7 @@ def _require_output(card: ModelCard, *fields: str) -> None:
 
 
 def _with_spacing(image: sitk.Image, spacing_mm: Sequence[float]) -> sitk.Image:
-    """Give an empty grid over the same field of view with another spacing along z, y and x."""
+    """Return an empty grid over the same field of view with another spacing along z, y and x."""
     old = np.array(image.GetSpacing())
     new = np.array(spacing_mm[::-1], float)
     size = np.maximum(1, np.ceil(np.array(image.GetSize()) * old / new - 1e-6).astype(int))
@@ -308,7 +308,7 @@ class CommandDetector(Detector):
     def _read(self, file: Path) -> Answer:
         if not file.is_file():
             raise InputError(
-                f"{self.card.name} wrote no {self._file}: see that its program works by itself."
+                f"{self.card.name} wrote no {self._file}: check that its program works by itself."
             )
         try:
             if file.suffix.lower() == ".csv":

@@ -32,19 +32,6 @@ class Mark:
     probability: float = 1.0
     diameter_mm: float | None = None
 
-    @classmethod
-    def of_box(
-        cls,
-        low: tuple[float, float, float],
-        high: tuple[float, float, float],
-        probability: float = 1.0,
-    ) -> "Mark":
-        """Give the mark of a box between two corners in LPS mm."""
-        centre = (np.array(low) + high) / 2
-        size = float(np.abs(np.subtract(high, low)).mean())
-        x, y, z = centre.tolist()
-        return cls(x, y, z, probability, size)
-
 
 Answer: TypeAlias = sitk.Image | Sequence[Mark]
 """Output of a detector: probabilities, as an image of floats; voxels of nodules, as an image of
@@ -76,7 +63,7 @@ class Detector(ABC):
         return ()
 
     def record(self) -> dict[str, Any]:
-        """Give what names the model in `run.json`."""
+        """Return what names the model in `run.json`."""
         return {"name": self.card.name, "kind": self.card.kind, "sha256": self.card.sha256}
 
 
@@ -161,8 +148,8 @@ def _probabilities(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"The model gives values from {low:g} to {high:g}, which are no probabilities: name "
-            "them logits in its card, or have it give 0 to 1."
+            f"The model gives values from {low:g} to {high:g}, which are not probabilities: "
+            "declare them as logits in its card, or have it return 0 to 1."
         )
     image = sitk.Cast(image, sitk.sitkFloat32)
     if image.IsSameImageGeometryAs(grid):

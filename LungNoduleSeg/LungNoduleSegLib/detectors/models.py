@@ -50,12 +50,12 @@ _UNREADABLE = (
 
 
 def models_folder() -> Path:
-    """Give the folder with one folder for each added model; it need not be there."""
+    """Return the folder with one folder for each added model; it need not be there."""
     return settings_folder() / "models"
 
 
 def added_models() -> Iterator[Path]:
-    """Give the cards of the added models by their names."""
+    """Return the cards of the added models by their names."""
     yield from sorted(models_folder().glob(f"*/{CARD}"))
 
 
@@ -63,7 +63,7 @@ def read_zip_card(file: Path) -> ModelCard:
     """Read the card in a model's zip file, and nothing else.
 
     Raises:
-        InputError: if it is no such file, or naming the field of the card that is wrong.
+        InputError: if it is not such a file, or naming the field of the card that is wrong.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -97,8 +97,8 @@ def add_model(file: Path, may_run: str = "") -> Path:
         The card of the added model.
 
     Raises:
-        InputError: if it is no model, holds a file that its card does not name, or one that is not
-            what the card says; if another network that the card names is not in the file; if a
+        InputError: if it is not a model, holds a file that its card does not name, or one that is
+            not what the card says; if another network that the card names is not in the file; if a
             model of its name is there; or if it would run another program than the one agreed to.
     """
     card = read_zip_card(file)
@@ -183,7 +183,7 @@ made without arguments and has its card."""
 
 
 def model_names() -> list[str]:
-    """Give the names of the models that are there: the bundled one, those added, of packages."""
+    """Return the names of the models that are there: the bundled one, those added, of packages."""
     added = [one.parent.name for one in added_models()]
     packages = [one.name for one in entry_points(group=ENTRY_POINTS)]
     return list(dict.fromkeys([DEFAULT_MODEL.stem, *added, *packages]))
@@ -283,7 +283,7 @@ def _class_of(point: EntryPoint) -> type[Detector]:
         found = point.load()
     except Exception as error:  # whatever another's code raises
         raise InputError(
-            f"The detector {point.name} cannot be loaded ({type(error).__name__}: {error}): see to "
+            f"The detector {point.name} cannot be loaded ({type(error).__name__}: {error}): check "
             f"the package of {point.value}."
         ) from error
     if not isinstance(getattr(found, "card", None), ModelCard) or not hasattr(found, "detect"):

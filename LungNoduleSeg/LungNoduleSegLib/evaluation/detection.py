@@ -219,7 +219,7 @@ def match_marks(
 def true_nodules(
     score: DetectionScore, truth: Truth, dice: Sequence[float | None] = ()
 ) -> tuple[TrueNodule, ...]:
-    """Give each nodule of the truth with what is known of it and of its detection.
+    """Return each nodule of the truth with what is known of it and of its detection.
 
     Args:
         score: of the marks.

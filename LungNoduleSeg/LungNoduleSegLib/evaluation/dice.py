@@ -209,8 +209,8 @@ def compare_lungs(
         progress: callback.
 
     Raises:
-        InputError: if the scan or the other lungs cannot be had, or `differences` exists or has
-            another suffix.
+        InputError: if the scan or the other lungs cannot be obtained, or `differences` exists or
+            has another suffix.
     """
     if differences is not None:
         if not differences.name.lower().endswith(DIFFERENCE_SUFFIXES):

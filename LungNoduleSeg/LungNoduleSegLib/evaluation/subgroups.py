@@ -130,7 +130,7 @@ def subgroups(nodules: Sequence[TrueNodule], threshold: float) -> list[Subgroup]
 
 
 def size_of(diameter_mm: float) -> Size:
-    """Give the range that holds a diameter: of `SIZES_MM`, `SMALLER` or `LARGER`."""
+    """Return the range that holds a diameter: of `SIZES_MM`, `SMALLER` or `LARGER`."""
     if diameter_mm < SIZES_MM[0][0]:
         return SMALLER
     return next((size for size in SIZES_MM if diameter_mm < size[1]), LARGER)
@@ -144,7 +144,7 @@ def calibration(probability: NDArray[np.float64], found: NDArray[np.bool_]) -> C
         found: (n,) whether it is a nodule.
 
     Returns:
-        None without findings, or where a number is no probability from 0 to 1.
+        None without findings, or where a number is not a probability from 0 to 1.
     """
     if not len(probability) or probability.min() < 0 or probability.max() > 1:
         return None
@@ -225,7 +225,7 @@ def to_text(groups: Sequence[Subgroup], reliability: Calibration | None) -> str:
 
 
 def write_csv(path: Path, groups: Sequence[Subgroup]) -> None:
-    """Write one row a subgroup; Dice is empty where it is not known.
+    """Write one row per subgroup; Dice is empty where it is not known.
 
     Raises:
         InputError: if `path` exists.

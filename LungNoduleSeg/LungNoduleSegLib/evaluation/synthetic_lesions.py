@@ -77,7 +77,7 @@ SUBMISSION, ANNOTATIONS, EXCLUDED, SCANS = (
 )
 LESIONS, RESULT, CURVE, SUBGROUPS = (
     "lesions.csv",
-    "inserted.json",
+    "synthetic.json",
     "froc.csv",
     "subgroups.csv",
 )

@@ -50,19 +50,18 @@ def implausible(lungs: sitk.Image) -> tuple[str, ...]:
 
     volumes = lung_volumes_ml(lungs)
     missing = [side for side, ml in volumes.items() if not ml]
-    found = [f"No {side} lung was found: look whether it is there." for side in missing]
+    found = [f"No {side} lung was found: check whether it is there." for side in missing]
     total = sum(volumes.values())
     if not LEAST_ML <= total <= MOST_ML:
         found.append(
-            f"The lungs hold {total:.0f} ml, outside {LEAST_ML} to {MOST_ML}: look at their "
-            "outline."
+            f"The lungs hold {total:.0f} ml, outside {LEAST_ML} to {MOST_ML}: check their outline."
         )
     smaller, larger = sorted(volumes, key=lambda side: volumes[side])
     if not missing and volumes[smaller] < LEAST_OF_OTHER * volumes[larger]:
         share = volumes[smaller] / volumes[larger]
         found.append(
-            f"The {smaller} lung holds {share:.0%} of what the {larger} one holds: look whether a "
-            "part of it is missing."
+            f"The {smaller} lung holds {share:.0%} of what the {larger} one holds: check whether "
+            "a part of it is missing."
         )
     for side, label in (("right", RIGHT_LUNG), ("left", LEFT_LUNG)):
         if side not in missing:
@@ -73,7 +72,7 @@ def implausible(lungs: sitk.Image) -> tuple[str, ...]:
             if second > LARGEST_SECOND_PART:
                 found.append(
                     f"The {side} lung lies in {len(sizes)} parts, {second:.0%} of it outside the "
-                    "largest: look at its outline."
+                    "largest: check its outline."
                 )
     return tuple(found)
 
@@ -84,7 +83,7 @@ patient's."""
 
 
 def cut_lungs(lungs: sitk.Image) -> tuple[str, ...]:
-    """Say so where a scan ends within the lungs, so that a part of them cannot be judged.
+    """Note where a scan ends within the lungs, so that a part of them cannot be judged.
 
     Args:
         lungs: labels, axial, of the whole scan.
@@ -161,6 +160,6 @@ def require_lungs(lungs: sitk.Image, axial: sitk.Image, source: str) -> None:
     median = float(np.median(sitk.GetArrayViewFromImage(axial)[array > 0]))
     if median > HIGHEST_MEDIAN_HU:
         raise InputError(
-            f"{source} marks what has a median of {median:.0f} HU in the scan, which is no lung: "
-            "give the lungs of this scan."
+            f"{source} marks something with a median of {median:.0f} HU in the scan, which is not "
+            "lung: give the lungs of this scan."
         )

@@ -71,7 +71,7 @@ def _rimmed(dents: Mask, heights: Heights, closed: Heights, steps_mm: tuple[floa
     """Choose the dents that a mass can make: deep for their width, with a rim all around.
 
     Beside the dome of the diaphragm and the heart the surface falls off instead, and what is
-    deeper than `DEEPEST_MM` is no mass.
+    deeper than `DEEPEST_MM` is not a mass.
     """
     labels, count = ndimage.label(dents, np.ones((3, 3)))
     over = np.where(dents, closed, NOWHERE)

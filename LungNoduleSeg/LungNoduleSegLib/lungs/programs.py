@@ -58,7 +58,7 @@ class LungProgram:
     labels: Mapping[str, Mapping[int, Lobe]]
 
     def command(self, scan: Path, output: Path, device: Device | None = None) -> ChildCommand:
-        """Give the command that outlines the lobes in a NIfTI file.
+        """Return the command that outlines the lobes in a NIfTI file.
 
         Args:
             scan: the file.
@@ -171,7 +171,7 @@ def find_lobes(
         for file, labels in program.labels.items():
             if not (folder / file).is_file():
                 raise InputError(
-                    f"{program.name} wrote no {file}: see that it works by itself, and update it."
+                    f"{program.name} wrote no {file}: check that it works by itself, and update it."
                 )
             found = onto_grid(read_labels(folder / file), axial)
             values = sitk.GetArrayViewFromImage(found)

@@ -79,7 +79,7 @@ def lungs_from(given: sitk.Image, axial: sitk.Image, source: str) -> sitk.Image:
         uint8 on the grid of `axial`: `RIGHT_LUNG`, `LEFT_LUNG`, 0 elsewhere.
 
     Raises:
-        InputError: if it is no label image, or does not show lungs there.
+        InputError: if it is not a label image, or does not show lungs there.
     """
     values = require_labels(given, _MOST_LABELS, source, "lungs")
     sided = LEFT_LUNG in values and set(values.tolist()) <= {RIGHT_LUNG, LEFT_LUNG}
@@ -99,7 +99,7 @@ def lungs_from(given: sitk.Image, axial: sitk.Image, source: str) -> sitk.Image:
 
 
 def require_labels(image: sitk.Image, most: int, source: str, what: str) -> NDArray[Any]:
-    """Refuse a picture, probabilities and whatever else is no label image.
+    """Refuse a picture, probabilities and whatever else is not a label image.
 
     Args:
         image: to check.
@@ -111,13 +111,13 @@ def require_labels(image: sitk.Image, most: int, source: str, what: str) -> NDAr
         Its values other than 0, sorted; of a mask this may be any.
 
     Raises:
-        InputError: if it is no label image.
+        InputError: if it is not a label image.
     """
     array = sitk.GetArrayViewFromImage(image)
     values = np.unique(array[array != 0])
     if not np.isfinite(values).all():
         raise InputError(
-            f"{source} has voxels that are no number: give the {what} as a label image."
+            f"{source} has voxels that are not numbers: give the {what} as a label image."
         )
     if len(values) and values.min() < 0:
         raise InputError(

@@ -61,7 +61,7 @@ def find_lungs_in_slice(plane: NDArray[np.number]) -> Mask:
 
 
 def _between_classes(values: NDArray[np.float64]) -> float:
-    """Give the value half-way between the means of the two classes of k-means.
+    """Return the value half-way between the means of the two classes of k-means.
 
     In one dimension either class is a range, so the best division is found among all that there
     are, as by N. Otsu, IEEE Trans Syst Man Cybern 1979;9:62-66; the tutorial tries random starts.

@@ -193,8 +193,8 @@ def find_lungs(axial: sitk.Image, progress: ProgressCallback) -> NDArray[np.uint
 def _gas_pockets(coarse: CoarseGrid, air: Mask) -> Mask:
     """Find gas that is shut in by tissue: bowel, stomach, sinuses, airways not followed.
 
-    A bulla or a pneumothorax borders on lung and is none; nor is anything as large as a lung,
-    which only looks like gas where emphysema is severe.
+    A bulla or a pneumothorax borders on lung and does not count; nor does anything as large as a
+    lung, which only looks like gas where emphysema is severe.
     """
     inner = ndimage.binary_erosion(air, border_value=1)
     labels, _ = ndimage.label(inner)

@@ -72,7 +72,7 @@ _MOST = {
 
 @dataclass(frozen=True)
 class Candidates:
-    """Connected components; arrays have one entry a component, in the order of the grid.
+    """Connected components; arrays have one entry per component, in the order of the grid.
 
     Attributes:
         voxels: (n, 3) indices along (z, y, x), those of one component after those of another.
@@ -186,10 +186,10 @@ class Candidates:
 
         Thickness is the diameter of the largest ball that fits inside, with holes in the slices
         filled so that the wall of a cavity does not count as a vessel, but at least the coarsest
-        spacing, since nothing finer is resolved: so a small nodule on two thick slices is no tube,
-        and a nodule with a vessel's stump stays a nodule, whereas branches and bends do not hide a
-        vessel. An ellipsoid of 2:1 has an elongation of 1.5, two balls that touch 1.9, a straight
-        tube its length over its width.
+        spacing, since nothing finer is resolved: so a small nodule on two thick slices is not a
+        tube, and a nodule with a vessel's stump stays a nodule, whereas branches and bends do not
+        hide a vessel. An ellipsoid of 2:1 has an elongation of 1.5, two balls that touch 1.9, a
+        straight tube its length over its width.
         """
         coarsest = self.spacing.max()
         at_most = np.maximum(sphere_diameter(self.volume_mm3), coarsest)
@@ -322,7 +322,7 @@ def with_lobes(findings: NoduleFindings, lobes: sitk.Image) -> NoduleFindings:
 
 
 def lobe_of(lobes: sitk.Image, box: Box, mask: NDArray[np.bool_]) -> Lobe:
-    """Give the lobe with most voxels of a nodule, else the nearest.
+    """Return the lobe with most voxels of a nodule, else the nearest.
 
     Args:
         lobes: of `lungs.programs.find_lobes`, not empty.

@@ -104,6 +104,6 @@ def down_to_half(
 
 
 def connected(mask: NDArray[np.bool_], voxel: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Give the piece of a mask (z, y, x) that holds a voxel; voxels join as in `TOUCHING`."""
+    """Return the piece of a mask (z, y, x) that holds a voxel; voxels join as in `TOUCHING`."""
     pieces, _ = ndimage.label(mask, TOUCHING)
     return np.asarray(pieces == pieces[voxel])

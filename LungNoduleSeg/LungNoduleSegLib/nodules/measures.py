@@ -38,7 +38,7 @@ VOLUME_MEASUREMENT = "corrected for the blur, from marks down to half"
 """How volumes are measured: growth is not taken between runs that differ in it."""
 
 Points = NDArray[np.float64]
-Mark = tuple[Box, NDArray[np.bool_]]
+BoxedMask = tuple[Box, NDArray[np.bool_]]
 """A mask (z, y, x), and the box of the grid in which it lies."""
 
 
@@ -84,7 +84,7 @@ def measure_labels(
         original: any image on the input's grid; gives the slice number.
 
     Returns:
-        One `Nodule` a label, in the order of the labels, which become the ids.
+        One `Nodule` per label, in the order of the labels, which become the ids.
 
     Raises:
         InputError: if there are nodules, but the lungs are empty or fill the image.
@@ -131,7 +131,7 @@ class NoduleMeter:
         original: sitk.Image,
         nodules: NDArray[Any] | None = None,
     ) -> "NoduleMeter":
-        """Make ready to measure; see `work`."""
+        """Prepare to measure; see `work`."""
         return complete(cls.work(hu, lungs, probability, original, nodules))
 
     @classmethod
@@ -143,7 +143,7 @@ class NoduleMeter:
         original: sitk.Image,
         nodules: NDArray[Any] | None = None,
     ) -> Work["NoduleMeter"]:
-        """Make ready to measure, in steps, for a window; see `measure_labels`.
+        """Prepare to measure, in steps, for a window; see `measure_labels`.
 
         Args:
             hu: HU, axial.
@@ -160,7 +160,9 @@ class NoduleMeter:
         border = yield from LungBorder.work(array, spacing, nodules)
         return cls(hu, lungs, probability, border, original)
 
-    def outline(self, marks: Sequence[Mark], taken: Sequence[Mark] = ()) -> list[NoduleOutline]:
+    def outline(
+        self, marks: Sequence[BoxedMask], taken: Sequence[BoxedMask] = ()
+    ) -> list[NoduleOutline]:
         """Outline nodules by the image; if it shows no outline, the mark is used.
 
         No voxel comes to belong to two.
@@ -172,9 +174,9 @@ class NoduleMeter:
         return list(self.outlines(marks, taken))
 
     def outlines(
-        self, marks: Sequence[Mark], taken: Sequence[Mark] = ()
+        self, marks: Sequence[BoxedMask], taken: Sequence[BoxedMask] = ()
     ) -> Iterator[NoduleOutline]:
-        """Do as `outline`, one after the other; what is as it was before is not outlined again."""
+        """As `outline`, one after the other; what has not changed is not outlined again."""
         hu, lungs = map(sitk.GetArrayViewFromImage, (self.hu, self.lungs))
         owner = np.zeros(hu.shape, np.uint16)
         for number, (box, mask) in enumerate((*marks, *taken), start=1):

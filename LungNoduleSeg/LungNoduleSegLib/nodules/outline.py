@@ -93,7 +93,6 @@ class ImageOutline:
         volume_mm3: with the voxels at the edge counted by their share, and less than the voxels of
             a small nodule, which the blur makes larger.
         solid: the same field for the solid part of a part-solid nodule, else None.
-        solid_mm3: its volume.
         noise_hu: robust standard deviation of the lung around.
         attached: whether a vessel or the wall of the lung had to be cut off.
         contact: share of its surface that borders on vessels or wall.
@@ -102,7 +101,6 @@ class ImageOutline:
     field: NDArray[np.float32]
     volume_mm3: float
     solid: NDArray[np.float32] | None
-    solid_mm3: float | None
     noise_hu: float
     attached: bool
     contact: float
@@ -190,7 +188,7 @@ def _refined(
     margin_mm: float,
     last: bool,
 ) -> NoduleOutline | None:
-    """Outline a nodule within a margin around its mark; other arguments as of `refine_outline`.
+    """Outline a nodule within a margin around its mark; other arguments as for `refine_outline`.
 
     Raises:
         _EscapedError: if it goes on beyond, unless this is the last try.
@@ -249,7 +247,6 @@ def _refined(
         field[inner],
         _recovered(nodule.volume_mm3, spacing),
         None if solid is None else _on_slices(solid, finer, spacing)[inner],
-        None if solid is None else _recovered(solid.volume_mm3, spacing),
         noise,
         nodule.cut,
         nodule.contact,
@@ -329,7 +326,7 @@ def _outlined(
 def _densest(
     smooth: NDArray[np.float32], mark: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], float]:
-    """Give the denser part of a mark and its attenuation."""
+    """Return the denser part of a mark and its attenuation."""
     core = mark & (smooth >= np.percentile(smooth[mark], 70))
     return core, float(np.median(smooth[core]))
 
@@ -353,7 +350,7 @@ def _core(scene: _Scene, whole: _Part) -> _Part | None:
 def _deep(
     mask: NDArray[np.bool_], spacing: NDArray[np.float64], enough_mm: float = BLUR_MM
 ) -> NDArray[np.bool_]:
-    """Give the inner part of a mask: what lies deep enough, or deepest in a small one."""
+    """Return the inner part of a mask: what lies deep enough, or deepest in a small one."""
     depth = ndimage.distance_transform_edt(mask, sampling=spacing)
     return np.asarray(depth >= min(enough_mm, 0.6 * depth.max()))
 
@@ -538,7 +535,7 @@ def _shown_haze(scene: _Scene, solid: NDArray[np.bool_]) -> float | None:
 
 
 def _around(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> Box:
-    """Give the box around a mask with a margin beyond the reach of the blur."""
+    """Return the box around a mask with a margin beyond the reach of the blur."""
     (box,) = ndimage.find_objects(mask.view(np.uint8), 1)
     return _crop(box, mask.shape, spacing, 2 * max(BLUR_MM, float(spacing.max())))
 
@@ -549,7 +546,7 @@ def _deepest(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[int
 
 
 def reach_mm(mark: NDArray[np.bool_], spacing: NDArray[np.float64]) -> float:
-    """Give how far around a mark (z, y, x) is looked at most: as far as it is wide."""
+    """Return how far around a mark (z, y, x) is looked at most: as far as it is wide."""
     return max(MARGIN_MM, float(np.cbrt(6 / np.pi * mark.sum() * spacing.prod())))
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from CTLungScreeningLib.child_process import Pause, Work, complete
+from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.geometry import Box, box_between, grown, image_like, masks_meet, out_of_crop
 from LungNoduleSegLib.nodules.finding import Candidates, NoduleRules
 from LungNoduleSegLib.nodules.marks import STEPS, connected, down_to_half, steps_of
@@ -25,7 +25,7 @@ LOWEST = 0.05
 """No voxel less probable than this can become part of a nodule."""
 
 MAX_VOXELS = 1_000_000
-"""What is looked at at most; a network that marks more gives a higher `lowest`."""
+"""Maximum number of voxels; with a network that marks more, `lowest` is higher."""
 
 
 def to_steps(probability: sitk.Image) -> sitk.Image:
@@ -63,7 +63,7 @@ class ThresholdedNodules:
     """
 
     def __init__(self, steps: sitk.Image, ruler: NoduleMeter) -> None:
-        """Prepare all but the tree; see `of`.
+        """Prepare all but the tree; see `work`.
 
         Args:
             steps: of `to_steps`, axial.
@@ -78,13 +78,6 @@ class ThresholdedNodules:
         self._ends: tuple[NDArray[np.int32], NDArray[np.int32]]
         self._reaches: NDArray[np.float64]
         self._measured: WeakKeyDictionary[NoduleOutline, Nodule] = WeakKeyDictionary()
-
-    @classmethod
-    def of(
-        cls, steps: sitk.Image, hu: sitk.Image, lungs: sitk.Image, original: sitk.Image
-    ) -> "ThresholdedNodules":
-        """Prepare, which takes seconds; see `work`."""
-        return complete(cls.work(steps, hu, lungs, original))
 
     @classmethod
     def work(
@@ -107,12 +100,6 @@ class ThresholdedNodules:
         size = steps.GetSize()[::-1]
         found._ends, found._reaches = yield from _tree(found._voxels, size, found._probability)
         return found
-
-    def find(
-        self, rules: NoduleRules, numbers: Sequence[int] = (), avoid: Sequence[LabelledNodule] = ()
-    ) -> tuple[LabelledNodule, ...]:
-        """Find and measure the nodules; see `find_work`."""
-        return complete(self.find_work(rules, numbers, avoid))
 
     def find_work(
         self, rules: NoduleRules, numbers: Sequence[int] = (), avoid: Sequence[LabelledNodule] = ()
@@ -148,7 +135,7 @@ class ThresholdedNodules:
         return tuple(found)
 
     def mark_at(self, point: tuple[float, float, float]) -> tuple[Box, NDArray[np.bool_]] | None:
-        """Give the network's mark at a point, one too faint for a nodule too.
+        """Return the network's mark at a point, one too faint for a nodule too.
 
         The mark reaches down to half of the highest probability within `CLICK_MM` of the point: a
         candidate that the classifier refused has the same low probability throughout.

@@ -16,7 +16,7 @@ MEASURES = ("longest", "across", "mean", "volume", "solid")
 
 WIDEST = {"longest": 0.5, "across": 0.5, "mean": 0.5, "volume": 1.0, "solid": 0.5}
 """Half widths at most, relative to the mean diameter or the volume of the nodule: a diameter of
-which nothing more can be said is told as plus or minus half."""
+which nothing more can be said is given as plus or minus half."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def interval_terms(
     contact: float,
     noise_hu: float,
 ) -> tuple[float, ...]:
-    """Give the terms of the linear model, see `measurement_interval`."""
+    """Return the terms of the linear model, see `measurement_interval`."""
     size = min(max(math.cbrt(6 * volume_mm3 / math.pi), 4.0), 30.0)
     return (
         1.0,

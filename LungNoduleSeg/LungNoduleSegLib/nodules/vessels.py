@@ -104,7 +104,7 @@ def _with_bumps(
     on_wall: bool,
     rough: bool,
 ) -> tuple[NDArray[np.bool_], bool]:
-    """Give the body around the seed, and whether something was cut off.
+    """Return the body around the seed, and whether something was cut off.
 
     Bumps stay, and so does what the mark holds for the most part. The blur of a wall is a thin film
     that joins them to one large part: there, what is thin is looked at apart. What a wide opening

@@ -181,7 +181,7 @@ def lung_side(
 
 
 def _frame(normal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give three unit vectors as rows, the last along `normal`."""
+    """Return three unit vectors as rows, the last along `normal`."""
     across = np.linalg.svd(normal[None])[2][1:]
     return np.vstack([across, normal / np.linalg.norm(normal)])
 

@@ -229,7 +229,7 @@ def _scan(
 
 
 def grain(white: Floats, sigma: float) -> Floats:
-    """Take the highest and lowest frequencies of noise, like a CT does; its deviation is then 1."""
+    """Remove the highest and lowest frequencies of noise, as a CT does; its deviation is then 1."""
     band = ndimage.gaussian_filter(white, sigma * 0.6, truncate=3)
     band -= ndimage.gaussian_filter(band, sigma * 2, truncate=2)
     return band / np.float32(band.std())

@@ -32,7 +32,7 @@ class SeriesText:
 def write_dicom_series(
     image: sitk.Image, folder: Path, text: SeriesText = SeriesText(), circle: bool = True
 ) -> list[Path]:
-    """Write a volume as a series of CT Image Storage files, one a slice.
+    """Write a volume as a series of CT Image Storage files, one per slice.
 
     UIDs follow from voxels, geometry and `text`, so the same input gives the same files. The names
     of the files say nothing about their order.

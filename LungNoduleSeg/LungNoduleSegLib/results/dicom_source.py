@@ -149,19 +149,19 @@ def read_dicom_source(scan: CTScan) -> DicomSource:
     """Read the headers of a scan's series again, all of them, without pixels.
 
     Raises:
-        InputError: if the scan is no DICOM series, or one that nothing can refer to.
+        InputError: if the scan is not a DICOM series, or one that nothing can refer to.
     """
     if not scan.slices:
         raise InputError(
-            f"{scan.source} is no DICOM series, which DICOM segmentations and reports are about: "
-            "give the DICOM folder, or leave out --dicom."
+            f"{scan.source} is not a DICOM series, which DICOM segmentations and reports refer "
+            "to: give the DICOM folder, or leave out --dicom."
         )
     files = list(dict.fromkeys(one.file for one in scan.slices))
     multi_frame = scan.slices[0].frame is not None
     if multi_frame and len(files) > 1:
         raise InputError(
             f"{scan.source} is one scan in {len(files)} multi-frame files, which one DICOM "
-            "segmentation cannot be about: join them, or leave out --dicom."
+            "segmentation cannot refer to: join them, or leave out --dicom."
         )
     with warnings.catch_warnings(action="ignore"):  # problems are in the notes
         headers = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
@@ -189,7 +189,7 @@ def read_dicom_source(scan: CTScan) -> DicomSource:
 
 
 def _complete(image: Dataset, first: Dataset, slice_mm: float) -> None:
-    """Return a header in memory what those of derived objects are made of."""
+    """Add to a header in memory what derived objects need."""
     if "ImageOrientationPatient" in image:
         # Slices of one scan may differ in the last digit, for which a derived object has no place.
         image.ImageOrientationPatient = first.ImageOrientationPatient

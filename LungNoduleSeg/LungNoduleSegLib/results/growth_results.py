@@ -53,7 +53,7 @@ LEFT, RIGHT, TOP, BOTTOM = 38.0, 10.0, 10.0, 26.0
 
 
 @dataclass(frozen=True)
-class Mark:
+class PlotPoint:
     """A volume on a plot: positions of it and the ends of its 95 % interval, and a tooltip."""
 
     x: float
@@ -76,13 +76,13 @@ class Curve:
     """A plot of `width` by `height` with a logarithmic volume axis.
 
     Attributes:
-        marks: the volumes.
+        points: the volumes.
         line: SVG path of the fitted growth, or "".
         days: ticks of the time axis.
         volumes: ticks of the volume axis.
     """
 
-    marks: tuple[Mark, ...]
+    points: tuple[PlotPoint, ...]
     line: str
     days: tuple[Tick, ...]
     volumes: tuple[Tick, ...]
@@ -107,8 +107,8 @@ def curve_of(track: Track, timeline: Timeline) -> Curve | None:
         math.log(0.9 * min(low for low, _ in intervals)),
         math.log(1.1 * max(high for _, high in intervals)),
     )
-    marks = tuple(
-        Mark(
+    points = tuple(
+        PlotPoint(
             axes.x(times[n]),
             axes.y(one.volume_mm3),
             axes.y(low),
@@ -124,7 +124,7 @@ def curve_of(track: Track, timeline: Timeline) -> Curve | None:
         line = "M" + "L".join(f"{axes.x(day):.1f},{axes.y(volume):.1f}" for day, volume in ends)
     unit = "days" if timeline.days else "scans"
     days = tuple(Tick(axes.x(day), f"{day:.0f} {unit}" if day else "0") for day in (0.0, times[-1]))
-    return Curve(marks, line, days, axes.volume_ticks())
+    return Curve(points, line, days, axes.volume_ticks())
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def compare_runs(
 def read_sources(
     sources: Sequence[Path], days: int | None = None, progress: ProgressCallback = silent
 ) -> list[RunResult | CTScan]:
-    """Read runs and scans, and see that they can be compared before the scans are segmented.
+    """Read runs and scans, and check that they can be compared before the scans are segmented.
 
     Arguments and errors are those of `compare_runs`.
     """

@@ -1,23 +1,21 @@
 """Pictures of lungs and nodules in true proportion, with outlines.
 
 Radiological convention: the patient's right is on the left of each picture. Lines are kept as
-coordinates, drawn as vectors in the report and as pixels in the overview.
+coordinates, which the report draws as vectors.
 """
 
 import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import counted
-from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG
 from LungNoduleSegLib.nodules.finding import NoduleFindings
@@ -283,67 +281,3 @@ def _picture(
         labels=labels,
         sides=sides,
     )
-
-
-def overview_png(
-    path: Path, hu: sitk.Image, lungs: sitk.Image, findings: NoduleFindings, most: int = 3
-) -> None:
-    """Write one PNG: the frontal view, and beside it the first nodules on their slices.
-
-    Args:
-        path: the new file.
-        hu: axial HU image, cropped to the chest.
-        lungs: lung labels on the same grid.
-        findings: nodules on the same grid.
-        most: number of nodules shown, each as its slice above the enlarged nodule.
-
-    Raises:
-        InputError: if `path` exists.
-    """
-    maker = PictureMaker(hu, lungs, findings)
-    height = 640
-    tiles = [_drawn(maker.frontal(), height)]
-    for nodule in findings.nodules[:most]:
-        measured = maker.diameters(nodule.id)
-        pair = [
-            _drawn(picture, height // 2)
-            for picture in (maker.context(measured, ""), maker.enlarged(measured, ""))
-        ]
-        column = Image.new("RGB", (max(tile.width for tile in pair), height), "black")
-        for row, tile in enumerate(pair):
-            column.paste(tile, ((column.width - tile.width) // 2, row * height // 2))
-        tiles.append(column)
-    margin = 8
-    sheet = Image.new(
-        "RGB", (sum(t.width for t in tiles) + margin * (len(tiles) - 1), height), "white"
-    )
-    x = 0
-    for tile in tiles:
-        sheet.paste(tile, (x, 0))
-        x += tile.width + margin
-    with new_file(path) as temporary:
-        sheet.save(temporary, "PNG", optimize=True)
-
-
-def _drawn(picture: Picture, height: int) -> Image.Image:
-    """Rasterize a picture with its lines, at twice the size for smooth lines."""
-    scale = 2 * height / picture.height
-    size = (round(picture.width * scale), 2 * height)
-    image = Image.fromarray(picture.pixels).resize(size, Image.Resampling.BICUBIC).convert("RGB")
-    draw = ImageDraw.Draw(image)
-    corner = np.array([picture.left, picture.top])
-    for line in picture.lines:
-        points = ((line.points - corner) * scale).ravel().tolist()
-        draw.line(points, fill=COLOURS[line.kind], width=3, joint="curve")
-    font = ImageFont.load_default(size=32)
-    words = list(picture.labels)
-    if picture.sides:
-        middle = picture.top + picture.height / 2
-        words += [
-            Label("R", picture.left + 16 / scale * 2, middle),
-            Label("L", picture.left + picture.width - 16 / scale * 2, middle),
-        ]
-    for word in words:
-        at = ((np.array([word.x, word.y]) - corner) * scale).tolist()
-        draw.text(at, word.text, "white", font, anchor="mm", stroke_width=3, stroke_fill="black")
-    return image.resize((size[0] // 2, height), Image.Resampling.LANCZOS)

@@ -147,7 +147,7 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
 
 
 def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, ...]]:
-    """Read lungs, labels of the nodules and their table, and see that they belong together.
+    """Read lungs, labels of the nodules and their table, and check that they belong together.
 
     A nodule without a row was rejected: its voxels are background.
 
@@ -377,7 +377,7 @@ def read_record(file: Path) -> dict[str, Any]:
     """Read the record of a run and check the types of what is used of it.
 
     Raises:
-        InputError: if it is none.
+        InputError: if it is not one.
     """
     try:
         record = parse_json(file.read_bytes())
@@ -407,5 +407,5 @@ def _labels(file: Path) -> sitk.Image:
     if array.dtype.kind in "iu" and array.min() >= 0:
         return labels
     if not ((array >= 0) & (array < MOST_NODULES) & (array == np.rint(array))).all():
-        raise InputError(f"{file} holds values that are no labels: run the scan again.")
+        raise InputError(f"{file} holds values that are not labels: run the scan again.")
     return sitk.Cast(labels, sitk.sitkUInt16)

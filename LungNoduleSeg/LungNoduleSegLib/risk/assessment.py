@@ -52,7 +52,7 @@ class Assessment:
 
     @property
     def follow_up(self) -> GuidelineResult:
-        """The guideline for this kind of CT: Lung-RADS, or Fleischner if it is no screening CT."""
+        """The guideline for this kind of CT: Lung-RADS, or Fleischner if not for screening."""
         lung_rads, fleischner, *_ = self.guidelines
         return fleischner if self.patient.screening is False else lung_rads
 

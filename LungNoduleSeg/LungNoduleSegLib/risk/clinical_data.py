@@ -150,7 +150,7 @@ def prior_facts(rows: Iterable[Values]) -> dict[int, Values]:
         values = {
             "status": Status(status) if status else None,
             "previous_mean_mm": row["prior_mean_mm"] if alike else None,
-            "previous_solid_mm": row.get("prior_solid_mm") if alike else None,
+            "previous_solid_mm": row["prior_solid_mm"] if alike else None,
             "months_since_previous": days and days / DAYS_PER_MONTH,
             "doubling_days": row["doubling_days"],
             _NOW: row["current_mean_mm"],
@@ -226,10 +226,8 @@ def _fits(one: NoduleFacts, values: Values) -> bool:
 
 
 def _growth_cells(row: Mapping[str, str]) -> dict[str, Any]:
-    names = ("current_id", "prior_mean_mm", "days", "doubling_days", _NOW)
+    names = ("current_id", "prior_mean_mm", "prior_solid_mm", "days", "doubling_days", _NOW)
     numbers = {name: float(row[name]) if row[name] else None for name in names}
-    solid = row.get("prior_solid_mm")  # earlier versions wrote none
-    numbers["prior_solid_mm"] = float(solid) if solid else None
     return numbers | {name: row[name] for name in ("lung_rads_change", "change")}
 
 

@@ -467,8 +467,7 @@ def _warnings(prior: ChestScan, current: ChestScan, alignment: Alignment) -> lis
         elif not alignment.agrees(side):
             notes.append(
                 f"The {side} lungs of {prior.name} and {current.name} do not look alike "
-                f"(correlation {alignment.likeness[side]:.2f}), so that no Lung-RADS change is "
-                "taken from them: check that both scans show the same patient and part of the "
-                "chest."
+                f"(correlation {alignment.likeness[side]:.2f}), so no Lung-RADS change is derived "
+                "from them: check that both scans show the same patient and part of the chest."
             )
     return notes

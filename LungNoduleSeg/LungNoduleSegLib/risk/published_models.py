@@ -249,7 +249,7 @@ def _mayo_warnings(nodule: NoduleFacts, patient: PatientFacts) -> list[str]:
 
 _MCWILLIAMS = "McWilliams et al., N Engl J Med 2013;369:910-919, table 2"
 _PANCAN_SCOPE = (
-    "Cancer found in 2 to 4 years after the first low-dose screening CT of current and former "
+    "Cancer found 2 to 4 years after the first low-dose screening CT of current and former "
     "smokers of 50 to 75 years; size is the longest diameter."
 )
 
@@ -392,7 +392,7 @@ VA = Model(
     name="VA (Veterans Affairs)",
     source="Gould et al., Chest 2007;131:383-388",
     scope=(
-        "375 veterans with a solitary nodule, 54 % of them with cancer, of 66 years on average; "
+        "375 veterans with a solitary nodule, 54 % of them with cancer, 66 years old on average; "
         "size is the diameter in mm."
     ),
     constant=-8.404,

@@ -29,10 +29,6 @@ class FeatureSet(StrEnum):
     PHYSICAL = "physical"
     """Features in mm and HU."""
 
-    @classmethod
-    def _missing_(cls, value: object) -> "FeatureSet | None":
-        return cls.PHYSICAL if value == "ours" else None  # its name in earlier versions
-
     @property
     def names(self) -> tuple[str, ...]:
         """The columns of the set."""

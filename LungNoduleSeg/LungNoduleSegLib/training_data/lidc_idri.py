@@ -48,7 +48,7 @@ _ROOT = "LidcReadMessage"
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
+class Contour:
     """A contour on one slice.
 
     Attributes:
@@ -68,18 +68,18 @@ class Finding:
 
     Attributes:
         name: the radiologist's number for it.
-        outlines: contours; a single point if it is smaller than 3 mm or not a nodule.
+        contours: a single point if it is smaller than 3 mm or not a nodule.
         characteristics: ratings by `CHARACTERISTICS`, possibly empty.
     """
 
     name: str
-    outlines: tuple[Outline, ...]
+    contours: tuple[Contour, ...]
     characteristics: Mapping[str, int]
 
     @property
     def outlined(self) -> bool:
         """Whether it is a nodule of 3 mm or more, with a contour instead of a point."""
-        return any(len(outline.points) > 1 for outline in self.outlines)
+        return any(len(contour.points) > 1 for contour in self.contours)
 
 
 @dataclass(frozen=True)
@@ -154,19 +154,19 @@ def _nodule(node: ET.Element) -> Finding:
         for name in CHARACTERISTICS
         if (text := node.findtext(f"{{*}}characteristics/{{*}}{name}", "").strip())
     }
-    outlines = tuple(
-        Outline(
+    contours = tuple(
+        Contour(
             z_mm=float(roi.findtext("{*}imageZposition", "")),
             inclusion=roi.findtext("{*}inclusion", "").strip().upper() == "TRUE",
             points=_points(roi.iterfind("{*}edgeMap")),
         )
         for roi in node.iterfind("{*}roi")
     )
-    return Finding(node.findtext("{*}noduleID", "").strip(), outlines, ratings)
+    return Finding(node.findtext("{*}noduleID", "").strip(), contours, ratings)
 
 
 def _other(node: ET.Element) -> Finding:
-    point = Outline(
+    point = Contour(
         float(node.findtext("{*}imageZposition", "")), True, _points(node.iterfind("{*}locus"))
     )
     return Finding(node.findtext("{*}nonNoduleID", "").strip(), (point,), {})
@@ -197,17 +197,17 @@ def finding_mask(finding: Finding, image: sitk.Image) -> tuple[Box, NDArray[np.b
     """
     columns, rows, slices = image.GetSize()
     x, y, _ = image.GetOrigin()
-    points = np.concatenate([outline.points for outline in finding.outlines])
+    points = np.concatenate([contour.points for contour in finding.contours])
     if points.min() < 0 or np.any(points.max(axis=0) >= (columns, rows)):
         raise InputError(
             f"{finding.name} is outlined outside the image: download scan and XML again."
         )
     levels = []
-    for outline in finding.outlines:
-        level = image.TransformPhysicalPointToContinuousIndex((x, y, outline.z_mm))[2]
+    for contour in finding.contours:
+        level = image.TransformPhysicalPointToContinuousIndex((x, y, contour.z_mm))[2]
         if abs(level - round(level)) > 0.25 or not 0 <= round(level) < slices:
             raise InputError(
-                f"{finding.name} is outlined at {outline.z_mm:g} mm, where the scan has no slice: "
+                f"{finding.name} is outlined at {contour.z_mm:g} mm, where the scan has no slice: "
                 "download scan and XML again."
             )
         levels.append(round(level))
@@ -215,9 +215,9 @@ def finding_mask(finding: Finding, image: sitk.Image) -> tuple[Box, NDArray[np.b
     high = np.array([max(levels), *points.max(axis=0)[::-1]]) + 1
     mask = np.zeros(high - low, bool)
     for inclusion in (True, False):
-        for level, outline in zip(levels, finding.outlines, strict=True):
-            if outline.inclusion is inclusion:
-                column, row = (outline.points - low[:0:-1]).T
+        for level, contour in zip(levels, finding.contours, strict=True):
+            if contour.inclusion is inclusion:
+                column, row = (contour.points - low[:0:-1]).T
                 plane = np.zeros(mask.shape[1:], bool)
                 plane[polygon(row, column, plane.shape)] = True
                 plane[row, column] = not inclusion
@@ -234,7 +234,7 @@ class ConsensusNodule:
         box: (z, y, x) of the image's array.
         votes: (z, y, x) within the box, the number of radiologists that outlined each voxel.
         readers: number of radiologists that outlined the nodule.
-        ratings: of each radiologist who outlined it, see `lidc_xml.CHARACTERISTICS`.
+        ratings: of each radiologist who outlined it, see `CHARACTERISTICS`.
     """
 
     box: Box
@@ -248,7 +248,7 @@ def consensus_nodules(scan: ScanReadings, image: sitk.Image) -> tuple[ConsensusN
 
     Args:
         scan: the readings.
-        image: the scan, see `lidc_xml.finding_mask`.
+        image: the scan, see `finding_mask`.
 
     Raises:
         InputError: if an outline does not match the image.
@@ -299,15 +299,6 @@ def consensus_labels(
     for number, nodule in enumerate(nodules, 1):
         labels[nodule.box][nodule.votes >= agreement] = number
     return image_like(labels, image)
-
-
-def outlined_nodules(xml: Path, image: sitk.Image, agreement: int) -> sitk.Image:
-    """Read one of LIDC-IDRI's XML files and mark its nodules, see `consensus_labels`.
-
-    Raises:
-        InputError: if the file is damaged or does not match the image.
-    """
-    return consensus_labels(consensus_nodules(read_lidc_xml(xml), image), image, agreement)
 
 
 def prepare_lidc(

@@ -55,7 +55,7 @@ class StoredNodule:
         in_lungs: fraction of its voxels inside the segmented lungs, 0 to 1.
         example: whether the masks of the examples include it.
         readers: number of radiologists that outlined it; None if unknown.
-        ratings: of each of them, see `lidc_xml.CHARACTERISTICS`.
+        ratings: of each of them, see `lidc_idri.CHARACTERISTICS`.
     """
 
     number: int
@@ -279,7 +279,7 @@ def split_scans(
     )
     if len(patients) < 2:
         raise InputError(
-            f"{scans[0].folder.parent} holds one patient only: a test needs another one."
+            f"{scans[0].folder.parent} holds only one patient: a test needs another one."
         )
     test = set(patients[: max(1, round(TEST_SHARE * len(patients)))])
     return (

@@ -290,7 +290,7 @@ class _Training:
             label="probability that there is a nodule in the middle of the cube",
             preparation={},
             training={**asdict(plan), "data": self.settings["data"], "losses": losses},
-            limitations=["Was not evaluated on other scans."],
+            limitations=["Not evaluated on other scans."],
         )
         return model, card, file
 

@@ -84,7 +84,7 @@ class BatchTable:
     """Rows of `results.csv`, and how far the scans under way are."""
 
     def __init__(self, table: Any) -> None:
-        """Set a table with the columns scan, nodules, largest, Lung-RADS and state."""
+        """Take a table with the columns scan, nodules, largest, Lung-RADS and state."""
         self._table = table
         self._rows: dict[str, int] = {}
         self._cells: dict[str, Mapping[str, str]] = {}
@@ -180,7 +180,7 @@ class SeriesTable:
     """
 
     def __init__(self, table: Any) -> None:
-        """Set a table with the columns patient, date, series and slices; `read` fills it."""
+        """Take a table with the columns patient, date, series and slices; `read` fills it."""
         self.changed = Signal()
         self._table = table
         self._series: list[DatabaseSeries] = []

@@ -88,7 +88,7 @@ class NoduleTable:
     """
 
     def __init__(self, widget: Any) -> None:
-        """Return a table widget of a .ui file its columns."""
+        """Give a table widget of a .ui file its columns."""
         self.chosen = Signal()
         self._widget = widget
         self._rows: list[ReviewedNodule] = []
@@ -226,7 +226,7 @@ class ThresholdSlider:
     """
 
     def __init__(self, slider: Any, hint: Any, logic: ReviewLogic) -> None:
-        """Set the widgets; `hint` is shown where there is nothing to move."""
+        """Take the widgets; `hint` is shown where there is nothing to move."""
         self.moved = Signal()
         self._slider, self._hint, self._logic = slider, hint, logic
         self._showing = False

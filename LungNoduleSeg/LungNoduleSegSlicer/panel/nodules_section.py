@@ -199,7 +199,7 @@ class NodulesSection(Section):
         self._switch_keys()
 
     def stop(self) -> None:
-        """Wait for no click, and for nothing else."""
+        """Stop waiting for a click, and all other work."""
         self.placing.cancel()
         self.threshold.stop()
         self._stop_change()
@@ -226,7 +226,7 @@ class NodulesSection(Section):
             self.go_to(nodule)
 
     def judge(self, verdict: Verdict) -> None:
-        """Return the selected nodule a verdict, or take it back if it has that one."""
+        """Give the selected nodule a verdict, or take it back if it has that one."""
         one = self._selected()
         if one is not None:
             new = None if one.verdict is verdict else verdict

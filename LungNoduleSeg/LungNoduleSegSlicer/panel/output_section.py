@@ -56,7 +56,7 @@ class OutputSection(Section):
         self._show_state()
 
     def stop(self) -> None:
-        """Write no further."""
+        """Stop writing."""
         self.run_bar.runner.stop()
 
     def save_report(self, path: Path) -> None:

@@ -51,7 +51,7 @@ class ClinicalDataForm:
             groups: by their headings, "" for none: type of each fact by its name, as type hints
                 give it.
             enter: called with a fact's name and its new value, None if it was withdrawn, or with
-                the text of a number that is none.
+                the text, if it is not a number.
         """
         self._enter = enter
         self._rows: dict[str, Any] = {}
@@ -165,7 +165,7 @@ def in_words(value: Any, name: str = "") -> str:
 
 
 def require_number(name: str, value: Any) -> None:
-    """Raise `InputError` if a value is a text that is no number."""
+    """Raise `InputError` if a value is a text that is not a number."""
     if type(value) is str:
         raise InputError(f"“{value}” is not a number. Enter a number for {LABELS[name]}.")
 
@@ -236,7 +236,7 @@ class RiskResults:
     """
 
     def __init__(self, layout: Any) -> None:
-        """Set an empty QVBoxLayout."""
+        """Take an empty QVBoxLayout to fill."""
         self.rows: tuple[ResultRow, ...] = ()
         self._layout = layout
         self._lines: list[_Line] = []

@@ -61,7 +61,7 @@ def added(file: Path) -> Path:
     """Add the model of a zip file and return its name, as a path; return any other file as it is.
 
     Raises:
-        InputError: if the file is no model, or the user does not agree to the program it runs.
+        InputError: if the file is not a model, or the user does not agree to the program it runs.
     """
     if file.suffix.lower() != ".zip":
         return file

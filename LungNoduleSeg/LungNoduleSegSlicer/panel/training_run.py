@@ -42,8 +42,6 @@ class Measure(Enum):
     DICE = "dice"
     DETECTION = "detection"
     SYNTHETIC = "synthetic"
-    INSERTED = SYNTHETIC
-    """Its name in scenes of earlier versions."""
 
     def label(self) -> str:
         """Its name in a combo box."""

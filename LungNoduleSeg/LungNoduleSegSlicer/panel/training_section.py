@@ -166,7 +166,7 @@ class TrainingSection(StepsSection):
         ui.evaluationBox.visible = Step.EVALUATE in run.steps
         ui.diceRows.visible = run.measure is Measure.DICE
         ui.detectionRows.visible = run.measure is Measure.DETECTION
-        ui.insertedRows.visible = run.measure is Measure.SYNTHETIC
+        ui.syntheticRows.visible = run.measure is Measure.SYNTHETIC
         pages, results = run.paths["pages"], run.paths["results"]
         ui.pagesButton.enabled = bool(pages and pages_in(pages))
         ui.plotsButton.enabled = bool(results and pictures_in(results))

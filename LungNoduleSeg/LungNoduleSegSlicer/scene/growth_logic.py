@@ -120,7 +120,7 @@ class GrowthLogic:
         self._history, self._commands = history, commands
 
     def earlierScans(self, volumeNode: Any) -> list[Any]:
-        """Return the earlier volumes of the same patient, one a study day, the earliest first.
+        """Return the earlier volumes of the same patient, one per study day, the earliest first.
 
         Of the volumes of a day it is the first with results, or the first.
         """
@@ -280,7 +280,7 @@ class GrowthLogic:
 def _standing_rows(growth_node: Any) -> list[Row]:
     """Return the rows of a comparison that the nodules of the prior scan have not outdated since.
 
-    If some were added there, none that was new now is any more.
+    If nodules were added there, what was new in the current scan is outdated too.
     """
     rows = rows_of(growth_node, GROWTH_COLUMNS)
     prior = growth_node.GetNodeReference(PRIOR_ROLE)

@@ -91,7 +91,7 @@ def require_same_place(grid: Grid, volume_node: Any, file: Path) -> None:
 def require_usable(
     segmentation_node: Any | None, table_node: Any | None, point_list_node: Any | None
 ) -> None:
-    """Raise `InputError` if results cannot be added to a node without harm to its content."""
+    """Raise `InputError` if adding results to a node would harm its content."""
     for node in (segmentation_node, point_list_node):
         if node is not None and node.GetParentTransformNode() is not None:
             raise InputError(

@@ -56,8 +56,8 @@ class ResultNodes:
 
     Attributes:
         segmentation: lungs and nodules.
-        table: one row a nodule.
-        fiducials: one control point a nodule.
+        table: one row per nodule.
+        fiducials: one control point per nodule.
         probability: the network's output in steps of 1 / `STEPS`; None if it was not kept.
     """
 
@@ -161,7 +161,7 @@ def nodules_of(table_node: Any, *, rejected: bool = False) -> tuple[Nodule, ...]
         )
     except ValueError as error:
         raise InputError(
-            f"{table_node.GetName()} holds a value that is none of a nodule ({error}): "
+            f"{table_node.GetName()} holds a value that no nodule has ({error}): "
             "correct it or run the scan again."
         ) from error
     return tuple(one for one in found if verdicts.get(one.id) is not Verdict.REJECTED)
@@ -182,7 +182,7 @@ def lungs_of(segmentation_node: Any, grid: sitk.Image | None = None) -> sitk.Ima
 
 
 def lobes_of(segmentation_node: Any, grid: sitk.Image) -> sitk.Image | None:
-    """Give the lobes that a run brought, as labels (`LOBES`) on a grid; None if there are none.
+    """Return the lobes that a run brought, as labels (`LOBES`) on a grid; None if there are none.
 
     Raises:
         InputError: if one is not kept as voxels.

@@ -51,7 +51,7 @@ class ReviewedNodule:
 class ReviewLogic:
     """A reader's verdicts on the nodules of a run and corrections of them; each can be undone.
 
-    Nodules keep their numbers whatever is changed. Segments that are no nodule of the table are
+    Nodules keep their numbers whatever is changed. Segments that are not nodules of the table are
     never touched. A threshold makes all nodules new but those that a reader judged, added or
     edited.
     """
@@ -208,7 +208,7 @@ class ReviewLogic:
         return complete(self.prepareWork(results))
 
     def prepareWork(self, results: ResultNodes) -> Work[ReviewedScan]:
-        """Make ready for changes, which takes seconds the first time; afterwards it is known.
+        """Prepare for changes; this takes seconds the first time and is then remembered.
 
         Raises:
             InputError: if the segmentation has no lungs of a run, or its scan is gone or was moved.

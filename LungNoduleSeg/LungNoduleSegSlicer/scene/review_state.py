@@ -76,7 +76,7 @@ def show(results: ResultNodes, nodules: Sequence[Nodule], verdicts: Mapping[int,
 
 
 def set_tag(results: ResultNodes, number: int, name: str, value: str) -> None:
-    """Return the segment of a nodule a tag, if there is the segment; "" takes the tag away."""
+    """Set a tag of a nodule's segment, if the segment exists; "" removes the tag."""
     segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
     if segment is None or nodule_segments.tag(segment, name) == value:
         return

@@ -190,7 +190,7 @@ class SavingLogic:
     """Writes the results of a volume as they are in the scene; the long work in a child process."""
 
     def __init__(self, commands: Commands, evaluate: Callable[[ResultNodes], ScanRisk]) -> None:
-        """Set the commands of `lung-nodule-seg`, and the function that returns the risk."""
+        """Take the commands of `lung-nodule-seg`, and the function that returns the risk."""
         self._commands, self._evaluate = commands, evaluate
 
     def saveTable(self, results: ResultNodes, path: Path) -> None:
