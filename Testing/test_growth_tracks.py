@@ -15,7 +15,7 @@ from LungNoduleSegLib.risk import growth as growth_module
 from LungNoduleSegLib.risk.clinical_data import prior_facts
 from LungNoduleSegLib.risk.facts import Status
 from LungNoduleSegLib.risk.growth import ChestScan
-from LungNoduleSegLib.risk.growth_rate import Z95, Z975, Change, growth_rate
+from LungNoduleSegLib.risk.growth_rate import Change, growth_rate
 from LungNoduleSegLib.risk.growth_table import (
     TIMELINE_COLUMNS,
     follow,
@@ -105,7 +105,8 @@ def test_growth_after_a_stable_time_is_that_of_the_last_dates(
     assert track.rate is not None
     assert alone.rate is not None
     assert track.rate.per_day == pytest.approx(alone.rate.per_day)
-    wider = Z975 / Z95 if rated[0] else 1  # a second look at the change
+    wider = 2.241403 / 1.959964 if rated[0] else 1  # a second look at the change
+    assert track.rate.percent == (97.5 if rated[0] else 95)
     half = wider * (alone.rate.high - alone.rate.per_day)
     assert track.rate.high - track.rate.per_day == pytest.approx(half)
     assert track.rate.per_day - track.rate.low == pytest.approx(half)

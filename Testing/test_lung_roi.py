@@ -212,7 +212,7 @@ def test_an_opaque_lung_leaves_the_other_on_its_side(chest: Chest, lost: int) ->
     assert np.count_nonzero(found == lost) < 0.01 * np.count_nonzero(labels == lost)
 
 
-@pytest.mark.parametrize("margin", [-8, 0, 8])
+@pytest.mark.parametrize("margin", [-16, -8, 0, 8, 16])
 @pytest.mark.parametrize("skin", [True, False])
 @pytest.mark.parametrize("side", [RIGHT_LUNG, LEFT_LUNG])
 def test_a_picture_of_one_lung_names_its_side(

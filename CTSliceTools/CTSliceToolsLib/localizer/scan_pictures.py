@@ -19,6 +19,9 @@ _SAME_MM = 0.01
 _INSIDE = 0.75
 """Least share of an axial slice of a tilted scan that lies inside it, if it lies mostly inside."""
 
+_ENOUGH_MM = 40
+"""Slices over less show too little to say that they are of no body."""
+
 Floats = NDArray[np.float64]
 
 
@@ -61,14 +64,17 @@ class ScanPictures:
         return cls(pictures[:: 1 if upward else -1], z_mm, axial, axial_z, whole)
 
     def anatomies(self) -> Iterator[Anatomy]:
-        """Examine all axial slices, then those that lie mostly inside, if there are others.
+        """Examine all axial slices, then those that lie mostly inside, if enough do.
 
         What a slice lacks may look like anatomy; but of a head in a wide picture, slices that lie
         partly outside show it whole.
         """
         yield examine(self.axial, self.axial_z_mm)
-        if not self.whole.all():
-            yield examine(self.axial[self.whole], self.axial_z_mm[self.whole])
+        if self.whole.all() or not self.whole.any():
+            return
+        z_mm = self.axial_z_mm[self.whole]
+        if np.ptp(z_mm) >= _ENOUGH_MM:
+            yield examine(self.axial[self.whole], z_mm)
 
 
 def stored_slices(

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import image_like, onto_grid
+from CTLungScreeningLib.geometry import box_of, cut_out, image_like, onto_grid
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.nodules.region_growing import grow_nodule
@@ -98,19 +98,23 @@ class Detection:
         if "float" in answer.GetPixelIDTypeAsString():
             return cls(_probabilities(answer, hu))
         whole = sitk.Cast(answer, sitk.sitkUInt32)
-        apart = sitk.ScalarConnectedComponent(whole, whole > 0, 0, True)
-        labels = onto_grid(apart, hu)
+        box = box_of(sitk.GetArrayViewFromImage(whole) > 0)
+        if box is not None:
+            part = cut_out(whole, box)
+            whole = sitk.ScalarConnectedComponent(part, part > 0, 0, True)
+        labels = onto_grid(whole, hu)
         return cls(sitk.Cast(labels > 0, sitk.sitkFloat32), labels)
 
     @classmethod
     def _of_marks(cls, marks: Sequence[Mark], hu: sitk.Image, lungs: sitk.Image) -> "Detection":
         """Grow each mark, the most probable first, as a click in the panel is grown."""
+        marks = sorted(marks, key=lambda one: -one.probability)
         for mark in marks:
             _require_sound(mark)
         numbers = np.zeros(hu.GetSize()[::-1], np.uint32)
         probability = np.zeros(numbers.shape, np.float32)
         notes = []
-        for number, mark in enumerate(sorted(marks, key=lambda one: -one.probability), start=1):
+        for number, mark in enumerate(marks, start=1):
             try:
                 grown = grow_nodule(hu, lungs, (mark.x, mark.y, mark.z))
                 box: Any = grown.box

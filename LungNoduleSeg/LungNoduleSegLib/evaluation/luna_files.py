@@ -129,7 +129,7 @@ def read_challenge(
 
 
 def read_scans(path: Path) -> tuple[str, ...]:
-    """Read the SeriesInstanceUIDs of the scans; a line of `_HEADERS` is none.
+    """Read the SeriesInstanceUIDs of the scans; one of `_HEADERS` may stand above them.
 
     Raises:
         InputError: if there are none, or one is repeated.
@@ -137,7 +137,8 @@ def read_scans(path: Path) -> tuple[str, ...]:
     seen: dict[str, int] = {}
     for line, cells in _lines(path):
         uid = cells[0].strip()
-        if uid.lower().replace("_", "") in _HEADERS or not uid:
+        header = not seen and uid.lower().replace("_", "") in _HEADERS
+        if header or not uid:
             continue
         if uid in seen:
             raise InputError(

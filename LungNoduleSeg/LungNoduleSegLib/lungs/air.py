@@ -18,6 +18,9 @@ HIGHEST_HU = 200
 """Replaces bone and metal, so that a block's mean separates air and tissue beside them too."""
 DENSE_HU, SMOOTH_MM = 100, 15
 """Bone and contrast agent are denser: spine and mediastinum have far more of them than ribs."""
+CUT = 0.35
+"""A picture that ends in the mediastinum has more of them in its outermost column there than at the
+other side, by this share of the fullest column."""
 IN_PLANE = ndimage.generate_binary_structure(3, 1)
 IN_PLANE[[0, 2]] = False
 
@@ -116,11 +119,14 @@ class CoarseGrid:
 
 
 def _middle_column(hu: NDArray[np.float32], column_mm: float) -> int:
-    """Find the column of the spine, which is there whatever part of the chest a picture shows."""
+    """Find the column of the spine, or the one nearest to it in a picture that ends beside it."""
     dense = np.count_nonzero(hu > DENSE_HU, (0, 1)).astype(np.float32)
     if not dense.any():
         return hu.shape[2] // 2
-    return int(ndimage.gaussian_filter1d(dense, SMOOTH_MM / column_mm, mode="constant").argmax())
+    right, left = dense[[0, -1]] / dense.max()
+    if abs(right - left) > CUT:
+        return 0 if right > left else hu.shape[2] - 1
+    return int(ndimage.gaussian_filter1d(dense, SMOOTH_MM / column_mm, mode="nearest").argmax())
 
 
 @dataclass(frozen=True)

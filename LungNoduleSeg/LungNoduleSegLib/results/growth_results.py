@@ -249,15 +249,16 @@ def _refuse_repeated(sources: Sequence[Path], scans: Sequence[object]) -> None:
 def _chest(run: RunResult) -> ChestScan:
     found = run.record["input"]
     series = found["series"] or {}
+    imaged = imaged_box(run.scan.image)
     return ChestScan(
         found.get("name", run.folder.name),
-        run.scan.image,
+        cut_out(run.scan.image, imaged),
         run.lungs,
         run.nodules,
         study_date(series.get("study_date") or ""),
         series.get("patient_id") or "",
         method_of(run.record),
-        frozenset(cut_off(cut_out(run.labels, imaged_box(run.scan.image)))),
+        frozenset(cut_off(cut_out(run.labels, imaged))),
     )
 
 
@@ -352,12 +353,13 @@ def track_sentence(track: Track) -> str:
 
 
 def rate_words(rate: GrowthRate | None) -> str:
-    """Format the doubling time with its 95 % interval, or the shortest possible one."""
+    """Format the doubling time with its interval, or the shortest possible one."""
     if rate is None:
         return ""
     low, high = rate.doubling_interval
     if rate.change is Change.GROWN:
-        return f", doubling time {rate.doubling_days:.0f} days (95 %: {low:.0f} to {high:.0f})"
+        interval = f"{rate.percent:g} %: {low:.0f} to {high:.0f}"
+        return f", doubling time {rate.doubling_days:.0f} days ({interval})"
     if rate.change is Change.UNCHANGED:
         return f", doubling time {low:.0f} days or more" if low < float("inf") else ""
     return ""

@@ -18,8 +18,8 @@ DAYS_PER_MONTH = 365.25 / 12
 Z95 = 1.959964
 """The central 95 % of a normal distribution, in standard deviations to either side."""
 
-Z975 = 2.241403
-"""Likewise of 97.5 %, for a line that is one of two that a change is looked for on."""
+SECOND_LOOK = 97.5
+"""Per cent of the interval of a line that is one of two that a change is looked for on."""
 
 BY_CHANCE = 0.05
 """Volumes whose scatter about a line is less probable than this do not lie on it."""
@@ -52,7 +52,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True)
 class GrowthRate:
-    """Slope of ln(volume) per day (per scan without dates), with its 95 % interval.
+    """Slope of ln(volume) per day (per scan without dates), with its interval.
 
     Attributes:
         per_day: the slope; negative for shrinkage.
@@ -61,6 +61,7 @@ class GrowthRate:
         middle: weighted mean day, the pivot of the line.
         level: ln(volume) of the line on that day.
         by_chance: probability that volumes of such a line scatter as much as these.
+        percent: of the interval.
     """
 
     per_day: float
@@ -69,6 +70,7 @@ class GrowthRate:
     middle: float = 0.0
     level: float = 0.0
     by_chance: float = 1.0
+    percent: float = 95.0
 
     def volume(self, day: float) -> float:
         """Volume (mm³) of the fitted line on a day."""
@@ -97,7 +99,7 @@ def growth_rate(
     days: Sequence[float],
     volumes_mm3: Sequence[float],
     deviations: Sequence[float],
-    z: float = Z95,
+    percent: float = 95.0,
 ) -> GrowthRate:
     """Fit exponential growth to two or more volumes of one nodule.
 
@@ -108,10 +110,10 @@ def growth_rate(
         days: of each scan, in any order, not all the same.
         volumes_mm3: above 0.
         deviations: standard deviation of ln(volume) of each, above 0, see `volume_deviation`.
-        z: half the interval of the slope, in its standard deviations.
+        percent: of the interval.
     """
     # Not at the top: it is slow to import, and panels are opened with this.
-    from scipy.special import chdtrc  # noqa: PLC0415
+    from scipy.special import chdtrc, ndtri  # noqa: PLC0415
 
     t, y = np.asarray(days, float), np.log(volumes_mm3)
     weight = 1 / np.square(deviations)
@@ -121,9 +123,10 @@ def growth_rate(
     slope = float(np.sum(weight * (t - middle) * y) / spread)
     residual = y - level - slope * (t - middle)
     scatter, free = float(np.sum(weight * residual**2)), len(t) - 2
+    z = float(ndtri(0.5 + percent / 200))
     half = z * math.sqrt(max(scatter / max(free, 1), 1.0) / spread)
     by_chance = float(chdtrc(free, scatter)) if free else 1.0
-    return GrowthRate(slope, slope - half, slope + half, middle, level, by_chance)
+    return GrowthRate(slope, slope - half, slope + half, middle, level, by_chance, percent)
 
 
 def latest_growth(
@@ -144,7 +147,9 @@ def latest_growth(
         The rate, and the number of the first date that it was fitted to.
     """
     rates = [
-        growth_rate(days[first:], volumes_mm3[first:], deviations[first:], Z975 if first else Z95)
+        growth_rate(
+            days[first:], volumes_mm3[first:], deviations[first:], SECOND_LOOK if first else 95.0
+        )
         for first in range(len(days) - 1)
     ]
     last = rates[-1].change

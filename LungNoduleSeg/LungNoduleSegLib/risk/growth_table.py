@@ -326,12 +326,14 @@ GROWTH_COLUMNS = {
         "Volume doubling time of a grown nodule (Schwartz, Cancer 1961;14:1272)",
     ),
     "doubling_low_days": Column(
-        "Shortest", "days", "Lower end of the 95 % interval of the doubling time"
+        "Shortest",
+        "days",
+        "Lower end of the 95 % interval of the doubling time, or of 97.5 % without early scans",
     ),
     "doubling_high_days": Column(
         "Longest",
         "days",
-        "Upper end of the 95 % interval of the doubling time; empty if there may be no growth",
+        "Upper end of the same interval; empty if there may be no growth",
     ),
     "lung_rads_change": Column(
         "Lung-RADS",
