@@ -58,7 +58,7 @@ def down_to_half(
     order = np.argsort(owner, kind="stable")
     points = np.stack(voxels, axis=1)[order]
     parts = np.split(points, np.cumsum(np.bincount(owner))[:-1])
-    numbers = np.zeros(shape, np.int32)
+    numbers = np.zeros(shape, np.uint16)
     numbers[voxels] = owner + 1
     reach = np.ceil(REACH_MM / spacing).astype(int)
     low = np.array([np.maximum(part.min(axis=0) - reach, 0) for part in parts])
