@@ -171,10 +171,12 @@ class AxialView:
         if self.resampled:
             return onto_grid(result, self.original)
         if result.GetSize() != self.image.GetSize():
-            index = self.image.TransformPhysicalPointToIndex(result.GetOrigin())
+            start = self.image.TransformPhysicalPointToIndex(result.GetOrigin())
+            part = [slice(a, a + size) for a, size in zip(start, result.GetSize(), strict=True)]
             full = sitk.Image(self.image.GetSize(), result.GetPixelID())
             full.CopyInformation(self.image)
-            result = sitk.Paste(full, result, result.GetSize(), destinationIndex=index)
+            full[tuple(part)] = result  # in place, unlike `sitk.Paste`
+            result = full
         else:
             result = sitk.Image(result)
         result = _oriented(result, _orientation(self.original))
