@@ -178,7 +178,9 @@ def _prepare_block(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) 
         mean, std = float(lung.mean()), float(lung.std())
     values[:] = BACKGROUND_STD
     values[inside] = (lung - mean) / (std or 1.0)
-    image = average_slabs(image_like(values, hu), preparation.slab_mm)
+    image = image_like(values, hu)
+    del values, lung  # as large as the scan
+    image = average_slabs(image, preparation.slab_mm)
     origin, side = _bounding_square(lungs, inside)
     step = side / preparation.size
     shift = (step - np.array(hu.GetSpacing()[:2])) / 2
