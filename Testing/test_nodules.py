@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import AxialView
+from CTLungScreeningLib.geometry import TOUCHING, AxialView
 from LungNoduleSegLib.nodules.attenuation import solid_part
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
+from LungNoduleSegLib.nodules.marks import pieces_of
 from LungNoduleSegLib.nodules.measures import axial_diameters, measure_labels
 from LungNoduleSegLib.nodules.table import (
     COLUMNS,
@@ -364,6 +365,16 @@ def test_ids_follow_probability_then_volume_and_label_the_image() -> None:
         index = found.labels.TransformPhysicalPointToIndex((nodule.x, nodule.y, nodule.z))
         assert found.labels[index] == nodule.id
         assert nodule.volume_mm3 == pytest.approx((labels == nodule.id).sum(), rel=0.03)
+
+
+@pytest.mark.parametrize("density", [0, 0.02, 0.3, 1])
+def test_pieces_are_numbered_in_the_order_of_the_grid(density: float) -> None:
+    mask = np.random.default_rng(0).random((20, 12, 9)) < density
+    mask[[0, 5, 6, 13, 19]] = False
+    wanted, count = ndimage.label(mask, TOUCHING)
+    numbers, found = pieces_of(mask)
+    assert found == count
+    np.testing.assert_array_equal(numbers, wanted)
 
 
 def test_parts_that_meet_at_a_corner_are_one_nodule() -> None:

@@ -65,6 +65,14 @@ def test_import_loads_nothing_heavy(package: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_command_line_starts_with_nothing_heavy(package: str) -> None:
+    heavy = ("keras", "matplotlib", "onnxruntime", "pydicom", "scipy")
+    code = f"import sys, {package}.cli; print([one for one in {heavy} if one in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 SMALL_MATRICES = """
 import os, {package}.cli, numpy
 numpy.ones((500, 500)) @ numpy.ones((500, 500))

@@ -70,22 +70,23 @@ def imaged_box(hu: sitk.Image) -> "Box":
 
     Such are of no scan: they pad a volume that was brought onto a larger grid.
     """
-    array = sitk.GetArrayViewFromImage(hu)
-    box = []
-    for axis, size in enumerate(array.shape):
-        sections = np.moveaxis(array, axis, 0)
-        below, above = (
-            sum(1 for _ in takewhile(_blank, one)) for one in (sections, sections[::-1])
-        )
-        box.append(slice(below, size - above) if below < size else slice(0, size))
-    return box[0], box[1], box[2]
+    z, y, x = (_imaged(hu, axis) for axis in range(3))
+    return z, y, x
 
 
 def imaged_slices(axial: sitk.Image) -> sitk.Image:
     """Cut the blank slices at the ends off an axial volume in HU (`AxialView`)."""
-    slices = imaged_box(axial)[0]
-    whole = slices == slice(0, axial.GetDepth())
-    return axial if whole else axial[:, :, slices.start : slices.stop]
+    slices = _imaged(axial, 0)
+    columns, rows, depth = axial.GetSize()
+    whole = slices == slice(0, depth)
+    return axial if whole else cut_out(axial, (slices, slice(0, rows), slice(0, columns)))
+
+
+def _imaged(hu: sitk.Image, axis: int) -> slice:
+    sections = np.moveaxis(sitk.GetArrayViewFromImage(hu), axis, 0)
+    below, above = (sum(1 for _ in takewhile(_blank, one)) for one in (sections, sections[::-1]))
+    size = len(sections)
+    return slice(below, size - above) if below < size else slice(0, size)
 
 
 def _blank(section: NDArray[Any]) -> bool:
@@ -170,10 +171,12 @@ class AxialView:
         if self.resampled:
             return onto_grid(result, self.original)
         if result.GetSize() != self.image.GetSize():
-            index = self.image.TransformPhysicalPointToIndex(result.GetOrigin())
+            start = self.image.TransformPhysicalPointToIndex(result.GetOrigin())
+            part = [slice(a, a + size) for a, size in zip(start, result.GetSize(), strict=True)]
             full = sitk.Image(self.image.GetSize(), result.GetPixelID())
             full.CopyInformation(self.image)
-            result = sitk.Paste(full, result, result.GetSize(), destinationIndex=index)
+            full[tuple(part)] = result  # in place, unlike `sitk.Paste`
+            result = full
         else:
             result = sitk.Image(result)
         result = _oriented(result, _orientation(self.original))

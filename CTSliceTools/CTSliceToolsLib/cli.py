@@ -8,7 +8,6 @@ import typer
 
 from CTLungScreeningLib.command_line import ProgressOption, new_app, run_app
 from CTLungScreeningLib.progress import ProgressStyle, shown
-from CTLungScreeningLib.reading.dicom_series import format_series, list_series
 from CTSliceToolsLib.commands.dataset import annotate, convert, normalize, organize, partition
 from CTSliceToolsLib.commands.localizer import align, evaluate, match, predict, train
 
@@ -25,6 +24,11 @@ def series(
     Example: `ct-slice-tools series ~/dicom`
     """
     with shown(progress) as report:
+        from CTLungScreeningLib.reading.dicom_series import (  # noqa: PLC0415 - slow to import
+            format_series,
+            list_series,
+        )
+
         found = list_series(folder, report)
         report.emit(list(map(asdict, found)), format_series(found))
 

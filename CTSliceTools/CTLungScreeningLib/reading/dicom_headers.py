@@ -18,6 +18,7 @@ from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from CTLungScreeningLib.errors import InputError, counted
@@ -280,7 +281,11 @@ _FILE_TAGS = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
-_HEADER_TAGS = [*_FILE_TAGS, *SLICE_TAGS, *ACQUISITION_TAGS]
+_HEADER_TAGS = [Tag(keyword) for keyword in (*_FILE_TAGS, *SLICE_TAGS, *ACQUISITION_TAGS)]
+_GLIMPSE_TAGS = [
+    Tag(keyword)
+    for keyword in ("Modality", "SOPClassUID", "Rows", "SeriesInstanceUID", "ImageType")
+]
 
 _CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2",
@@ -451,11 +456,12 @@ class Glimpse:
 
 def glimpse(file: Path) -> Glimpse | None:
     """Read a few tags of a DICOM file; None if it is damaged, or CT that names no series."""
-    tags: list[Any] = ["Modality", "SOPClassUID", "Rows", "SeriesInstanceUID", "ImageType"]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pydicom")
         try:
-            header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
+            header = pydicom.dcmread(
+                file, force=True, stop_before_pixels=True, specific_tags=list(_GLIMPSE_TAGS)
+            )
             series, modality = text_of(header, "SeriesInstanceUID"), modality_of(header)
             localizer = _is_localizer({"ImageType": value_of(header, "ImageType")})
         except DAMAGED:

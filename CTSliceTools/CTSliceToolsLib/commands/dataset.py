@@ -10,9 +10,6 @@ from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed, with
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from CTSliceToolsLib.options import OrganizeOptions, PartitionOptions, Transfer
-from CTSliceToolsLib.organizing.identifiers import read_or_make_key
-from CTSliceToolsLib.organizing.organizer import format_summary
-from CTSliceToolsLib.organizing.organizer import organize as organize_files
 
 DEFAULT_KEY = Path(typer.get_app_dir("ct-slice-tools")) / "pseudonym.key"
 
@@ -33,11 +30,14 @@ def organize(
     Example: `ct-slice-tools organize ~/downloads ~/dataset --transfer link`
     """
     with shown(progress) as report:
+        from CTSliceToolsLib.organizing import organizer  # noqa: PLC0415 - slow to import
+        from CTSliceToolsLib.organizing.identifiers import read_or_make_key  # noqa: PLC0415
+
         pseudonymize, key_path = options.pseudonymize, options.key_file or DEFAULT_KEY
         if options.key_file and not pseudonymize:
             raise InputError(f"The key {key_path} has no effect: use --pseudonymize too.")
         key = read_or_make_key(key_path, destination) if pseudonymize else None
-        summary = organize_files(source, destination, options.transfer, key, report)
+        summary = organizer.organize(source, destination, options.transfer, key, report)
         notes = list(summary.notes)
         if pseudonymize:
             notes.append(f"The key of the folder names is {key_path}: keep it secret and safe.")
@@ -47,7 +47,7 @@ def organize(
         if empty:
             notes.append(f"{source} holds no DICOM files: choose another folder.")
         table = summary.left_out_table
-        text = format_summary(summary)
+        text = organizer.format_summary(summary)
         if table:
             text += f"\nThe files left out, with reasons, are in {table}"
         report.emit(asdict(summary) | {"left_out_table": table and str(table)}, text, notes)

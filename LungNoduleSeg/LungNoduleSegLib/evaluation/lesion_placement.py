@@ -8,7 +8,15 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.geometry import Box, grown, image_like, in_crop, voxels_to_lps
+from CTLungScreeningLib.geometry import (
+    Box,
+    box_of,
+    cut_out,
+    grown,
+    image_like,
+    in_crop,
+    voxels_to_lps,
+)
 from LungNoduleSegLib.evaluation.subgroups import SIZES_MM, place_of
 from LungNoduleSegLib.lesions import (
     PSF_MM,
@@ -111,16 +119,19 @@ def find_lung_sites(hu: sitk.Image, lungs: sitk.Image) -> LungSites:
 
     Args:
         hu: HU image.
-        lungs: label image on the same grid, non-zero in the lungs.
+        lungs: label image on the same grid, non-zero in the lungs, not empty.
     """
-    inside = lungs > 0
-    dense = (hu > VESSEL_HU) & sitk.BinaryErode(inside, (2, 2, 1))
+    box = box_of(sitk.GetArrayViewFromImage(lungs) > 0)
+    assert box is not None
+    box = grown(box, 3, lungs.GetSize()[::-1])
+    inside = cut_out(lungs, box) > 0
+    dense = (cut_out(hu, box) > VESSEL_HU) & sitk.BinaryErode(inside, (2, 2, 1))
     depth, vessel = (
         sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(mask, within, False, True))
         for mask, within in ((inside, True), (dense, False))
     )
     voxels = np.argwhere(sitk.GetArrayViewFromImage(inside))
-    position = voxels_to_lps(hu, voxels)
+    position = voxels_to_lps(hu, voxels + [part.start for part in box])
     at = tuple(voxels.T)
     # The map is zero at the centres of the outermost voxels, half a voxel from the border.
     return LungSites(position, depth[at] + min(hu.GetSpacing()) / 2, vessel[at])

@@ -83,14 +83,14 @@ def plot_sensitivity(path: Path, counts: Mapping[str, Mapping[Size, tuple[int, i
 
     Args:
         path: new PNG file.
-        counts: by kind, then by size: how many were found, of how many; the same sizes for each.
+        counts: by kind, at least one, then by size: how many were found, of how many; the same
+            sizes for each.
 
     Raises:
         InputError: if `path` exists.
     """
-    sizes = list(next(iter(counts.values()), {}))
+    sizes = list(next(iter(counts.values())))
     cells = np.array([list(row.values()) for row in counts.values()], float)
-    cells = cells.reshape(len(counts), len(sizes), 2)
     share = np.divide(cells[..., 0], cells[..., 1], where=cells[..., 1] > 0, out=cells[..., 0] * 0)
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()

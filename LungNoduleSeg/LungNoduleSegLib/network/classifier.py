@@ -12,6 +12,7 @@ from CTLungScreeningLib.geometry import TOUCHING, image_like, voxels_to_lps
 from CTLungScreeningLib.hu import LUNG_CONTENT_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.inference import LOWEST, average_slabs
+from LungNoduleSegLib.nodules.marks import pieces_of
 
 if TYPE_CHECKING:
     import keras
@@ -126,7 +127,7 @@ def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray
         probability, in LPS mm.
     """
     values = sitk.GetArrayViewFromImage(probability)
-    numbers, count = ndimage.label(values >= LOWEST, TOUCHING)
+    numbers, count = pieces_of(values >= LOWEST)
     for number, box in enumerate(ndimage.find_objects(numbers), 1):
         part = numbers[box] == number
         seeds, found = ndimage.label(part & (values[box] >= SEED), TOUCHING)
@@ -135,7 +136,7 @@ def find_candidates(probability: sitk.Image) -> tuple[NDArray[np.int32], NDArray
             others = basins > 1
             numbers[box][others] = basins[others] - 1 + count
             count += found - 1
-    places = np.flatnonzero(numbers)
+    places = np.flatnonzero(numbers > 0)
     owner, weight = numbers.ravel()[places] - 1, values.ravel()[places]
     voxels = np.unravel_index(places, numbers.shape)
     total = np.bincount(owner, weight, count)
@@ -204,7 +205,7 @@ def reduce_false_positives(
     scores = score_candidates(classifier, hu, centres, progress).astype(np.float32)
     values = sitk.GetArrayViewFromImage(probability)
     capped = np.zeros(values.shape, np.float32)
-    marked = np.flatnonzero(numbers)
+    marked = np.flatnonzero(numbers > 0)
     score = scores[numbers.ravel()[marked] - 1]
     capped.ravel()[marked] = np.minimum(values.ravel()[marked], score)
     return image_like(capped, probability)

@@ -27,6 +27,9 @@ with air and what lies within it: the median of five scans and a phantom, 1.04 t
 STATISTICS_MM = 3.0
 """Distance of the voxels whose mean and standard deviation are taken."""
 
+SLICES_AT_ONCE = 64
+"""Slices of the scan that predictions are resampled to together, for the sake of memory."""
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -88,8 +91,7 @@ class Prepared:
 
     def restore(self, predictions: NDArray[np.float32]) -> sitk.Image:
         """Resample predictions (n, size, size) to the scan's grid, 0 outside the lungs."""
-        restored = sitk.Image(self.lungs.GetSize(), sitk.sitkFloat32)
-        restored.CopyInformation(self.lungs)
+        restored = np.zeros(self.lungs.GetSize()[::-1], np.float32)
         start = 0
         for block in self.blocks:
             image = image_like(
@@ -98,13 +100,14 @@ class Prepared:
             )
             start += block.GetDepth()
             low, high = _slices_of(image, self.lungs)
-            target = self.lungs[:, :, low:high]
-            back = sitk.Resample(
-                _extend_ends(image), target, sitk.Transform(), sitk.sitkLinear, 0.0
-            )
-            back = sitk.Mask(back, sitk.Cast(target > 0, sitk.sitkUInt8))
-            restored = sitk.Paste(restored, back, back.GetSize(), destinationIndex=(0, 0, low))
-        return restored
+            image = _extend_ends(image)
+            for first in range(low, high, SLICES_AT_ONCE):
+                target = self.lungs[:, :, first : min(first + SLICES_AT_ONCE, high)]
+                back = sitk.Resample(image, target, sitk.Transform(), sitk.sitkLinear, 0.0)
+                inside = sitk.GetArrayViewFromImage(target) > 0
+                part = restored[first : first + len(inside)]
+                np.copyto(part, sitk.GetArrayViewFromImage(back), where=inside)
+        return image_like(restored, self.lungs)
 
 
 def prepare(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) -> Prepared:
@@ -175,7 +178,9 @@ def _prepare_block(hu: sitk.Image, lungs: sitk.Image, preparation: Preparation) 
         mean, std = float(lung.mean()), float(lung.std())
     values[:] = BACKGROUND_STD
     values[inside] = (lung - mean) / (std or 1.0)
-    image = average_slabs(image_like(values, hu), preparation.slab_mm)
+    image = image_like(values, hu)
+    del values, lung  # as large as the scan
+    image = average_slabs(image, preparation.slab_mm)
     origin, side = _bounding_square(lungs, inside)
     step = side / preparation.size
     shift = (step - np.array(hu.GetSpacing()[:2])) / 2

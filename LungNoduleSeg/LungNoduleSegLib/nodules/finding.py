@@ -12,7 +12,7 @@ from scipy import ndimage
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import Box, box_between, grown, image_like, in_crop
 from LungNoduleSegLib.lungs.labels import LOBES, Lobe
-from LungNoduleSegLib.nodules.marks import down_to_half, steps_of
+from LungNoduleSegLib.nodules.marks import down_to_half, pieces_of, steps_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.table import Nodule, sphere_diameter
 
@@ -346,15 +346,15 @@ def lobe_of(lobes: sitk.Image, box: Box, mask: NDArray[np.bool_]) -> Lobe:
 def _candidates(
     probability: sitk.Image, lungs: sitk.Image, threshold: float, labels: sitk.Image | None
 ) -> Candidates:
-    above = sitk.BinaryThreshold(probability, threshold, float("inf"))
-    if labels is None:
-        components = sitk.GetArrayFromImage(sitk.ConnectedComponent(above, True))
-    else:
-        kept = sitk.Mask(labels, above)
-        components = sitk.GetArrayFromImage(sitk.RelabelComponent(kept, sortByObjectSize=False))
-    voxels = np.unravel_index(np.flatnonzero(components), components.shape)  # fast
-    owner = components[voxels].astype(np.int64) - 1
     values = sitk.GetArrayViewFromImage(probability)
+    above = values >= np.float32(threshold)
+    if labels is None:
+        components, _ = pieces_of(above)
+    else:
+        kept = sitk.Mask(labels, image_like(above.astype(np.uint8), labels))
+        components = sitk.GetArrayFromImage(sitk.RelabelComponent(kept, sortByObjectSize=False))
+    voxels = np.unravel_index(np.flatnonzero(components > 0), components.shape)  # fast
+    owner = components[voxels].astype(np.int64) - 1
     spacing = np.array(probability.GetSpacing())[::-1]
     if labels is None:
         voxels, owner = down_to_half(

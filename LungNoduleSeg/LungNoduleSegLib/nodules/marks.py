@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from CTLungScreeningLib.geometry import TOUCHING, Box, box_between
+from CTLungScreeningLib.geometry import TOUCHING, Box, box_between, box_of
 
 Indices = tuple[NDArray[np.intp], ...]
 
@@ -58,7 +58,7 @@ def down_to_half(
     order = np.argsort(owner, kind="stable")
     points = np.stack(voxels, axis=1)[order]
     parts = np.split(points, np.cumsum(np.bincount(owner))[:-1])
-    numbers = np.zeros(shape, np.int32)
+    numbers = np.zeros(shape, np.uint16)
     numbers[voxels] = owner + 1
     reach = np.ceil(REACH_MM / spacing).astype(int)
     low = np.array([np.maximum(part.min(axis=0) - reach, 0) for part in parts])
@@ -101,6 +101,24 @@ def down_to_half(
         taken[mark] = number
     marked = tuple(points.T)
     return marked, np.unique(numbers[marked], return_inverse=True)[1]
+
+
+def pieces_of(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """Number the pieces of a mask (z, y, x) from 1, in the order of the grid, and count them.
+
+    Voxels join as in `TOUCHING`. Where most slices are empty, it is faster than `ndimage.label`.
+    """
+    numbers, count = np.zeros(mask.shape, np.int32), 0
+    held = np.pad(mask.any(axis=(1, 2)), 1)
+    for low, high in np.flatnonzero(held[1:] != held[:-1]).reshape(-1, 2):
+        box = box_of(mask[low:high])
+        assert box is not None
+        box = slice(low, high), *box[1:]
+        pieces, more = ndimage.label(mask[box], TOUCHING)
+        pieces[pieces > 0] += count
+        numbers[box] = pieces
+        count += more
+    return numbers, count
 
 
 def connected(mask: NDArray[np.bool_], voxel: tuple[int, ...]) -> NDArray[np.bool_]:

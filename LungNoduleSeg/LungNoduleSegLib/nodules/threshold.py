@@ -118,6 +118,7 @@ class ThresholdedNodules:
             InputError: if there are more than a label image can number.
         """
         candidates = self._candidates(max(rules.threshold, self.lowest))
+        yield Pause("Outlining", 0, 1)
         broken = candidates.broken_rules(rules)
         marks = [
             (box, mask)

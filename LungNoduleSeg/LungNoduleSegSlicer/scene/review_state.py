@@ -155,7 +155,7 @@ class ReviewedScan:
         yield Pause("Preparing", 0, 2)
         steps = results.probability and volume_image(results.probability)
         yield Pause("Preparing", 0, 2)
-        hu = _surroundings(results, view, steps)
+        hu = yield from _surroundings(results, view, steps)
         yield Pause("Preparing", 0, 2)
         lungs = lungs_of(results.segmentation, hu)
         yield Pause("Preparing", 0, 2)
@@ -229,7 +229,9 @@ class ReviewedScan:
         return CroppedMask(Grid.of(self.axial.lungs), one.box, one.mask).on(self.grid)
 
 
-def _surroundings(results: ResultNodes, view: sitk.Image, steps: sitk.Image | None) -> sitk.Image:
+def _surroundings(
+    results: ResultNodes, view: sitk.Image, steps: sitk.Image | None
+) -> Work[sitk.Image]:
     """Cut an axial scan to the lungs as they are now, the probability, and nodules that reach out.
 
     Raises:
@@ -237,6 +239,7 @@ def _surroundings(results: ResultNodes, view: sitk.Image, steps: sitk.Image | No
     """
     grid = Grid.of(view)
     lungs = lungs_of(results.segmentation)
+    yield Pause("Preparing", 0, 2)
     held = box_of(sitk.GetArrayViewFromImage(lungs) > 0)
     box = held and Grid.of(lungs).covered(held, grid)
     if box is None:
@@ -251,4 +254,5 @@ def _surroundings(results: ResultNodes, view: sitk.Image, steps: sitk.Image | No
         kept = Grid.of(steps)
         whole = kept.covered(box_between((0, 0, 0), kept.size[::-1]), grid)
         boxes += [whole] if whole else []
+    yield Pause("Preparing", 0, 2)
     return cut_out(view, box_around(boxes))
