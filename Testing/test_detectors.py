@@ -190,6 +190,7 @@ def test_a_mark_without_a_nodule_is_a_ball_or_is_named() -> None:
     marks = [Mark(15, 15, 15, 0.4, diameter_mm=6), Mark(5, 5, 5, 0.9)]
     detection = Detection.of(marks, hu, lungs)
     values = sitk.GetArrayFromImage(detection.probability)
+    assert Detection.of(iter(marks), hu, lungs).notes == detection.notes
     assert values.max() == pytest.approx(0.4)
     assert np.count_nonzero(values) == pytest.approx(np.pi / 6 * 6**3, rel=0.15)
     (note,) = detection.notes

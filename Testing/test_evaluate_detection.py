@@ -20,7 +20,7 @@ from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.evaluation import subgroups
 from LungNoduleSegLib.evaluation.detection import match_marks, score_detection
 from LungNoduleSegLib.evaluation.froc import OPERATING_POINTS, Band, bootstrap_band
-from LungNoduleSegLib.evaluation.luna_files import Places, Truth, read_challenge
+from LungNoduleSegLib.evaluation.luna_files import Places, Truth, read_challenge, read_scans
 from LungNoduleSegLib.evaluation.plots import plot_calibration
 from LungNoduleSegLib.evaluation.subgroups import TrueNodule
 from LungNoduleSegLib.nodules.table import NoduleKind, Place
@@ -361,6 +361,8 @@ def test_bytes_that_are_no_text_and_a_file_that_is_not_there(files: Files, tmp_p
 def test_a_header_in_the_list_of_scans_is_no_scan(files: Files, header: str) -> None:
     files["seriesuids"].write_text(f"{header}\n" + files["seriesuids"].read_text())
     assert len(read_challenge(**files)[1].scans) == 20
+    files["seriesuids"].write_text(f"{header}\na\nscan\n")
+    assert read_scans(files["seriesuids"]) == ("a", "scan")
 
 
 def test_findings_need_not_be_excluded(files: Files) -> None:

@@ -286,6 +286,8 @@ def test_slices_of_a_tilted_gantry_are_judged_as_they_were_stored(
     assert 10 < seen.whole.sum() < 20, "others are cut by the ends of the scan"
     assert seen.axial[seen.whole][:, 128, [70, 186]].all()
     assert len(list(seen.anatomies())) == 2
+    few = np.arange(len(seen.whole)) < 5
+    assert len(list(replace(seen, whole=few).anatomies())) == 1, "too few to be judged alone"
     labelled = labelled_scan("tilted", scan.image, {"C7": -200, "T1": -290}, scan.slices)
     np.testing.assert_array_equal(labelled.pictures, seen.pictures)
     ((pack,), _) = pack_scans(tmp_path / "scan", tmp_path / "packs")

@@ -131,15 +131,21 @@ def test_alignment_is_the_same_each_time_and_starts_far_away(
         assert one.prior_point(side, found) == pytest.approx(lesion.centre, abs=1e-6)
 
 
+@pytest.mark.parametrize("blank", [0, 30])
 def test_a_lung_base_that_was_cut_off_is_not_a_nodule_that_vanished(
-    phantoms: tuple[Phantom, Phantom],
+    phantoms: tuple[Phantom, Phantom], blank: int
 ) -> None:
+    """Nor where blank slices stand in its place."""
     prior, _ = phantoms
     was = scan(prior, as_it_is, date(2020, 1, 1))
     heights = sorted((one.z, one.id) for one in was.nodules)
     gone = {one for _, one in heights[:3]}
     cut = prior.image.TransformPhysicalPointToIndex((0, 0, heights[2][0] + 12))[2]
-    now = scan(prior, lambda image: image[:, :, cut:], date(2021, 1, 1))
+    now = scan(
+        prior,
+        lambda image: sitk.ConstantPad(image[:, :, cut:], [0, 0, min(blank, cut)], [0, 0, 0], 0),
+        date(2021, 1, 1),
+    )
     assert {one.id for one in now.nodules} == {1, 2, 3, 4} - gone
     forth = compare_scans(was, now)
     back = compare_scans(replace(now, date=was.date), replace(was, date=now.date))

@@ -104,7 +104,7 @@ class TestQueue(PanelTest):
         write_series(self.folder / "a" / "series", series="other", name="other-{k:03}.dcm")
         self.ui.nextButton.click()
         self.assertEqual(self.widget.binding.parameters.volume.GetName(), "b")
-        self.assertIn("Passed over: 1, as ", self.ui.queueLabel.text)
+        self.assertIn("Passed over: 1; for example, ", self.ui.queueLabel.text)
         self.assertIn("has 2 CT series: run organize", self.ui.queueLabel.text)
 
     def test_series_that_cannot_be_used_do_not_block_the_others(self) -> None:

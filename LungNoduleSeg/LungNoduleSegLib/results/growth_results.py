@@ -252,7 +252,7 @@ def _chest(run: RunResult) -> ChestScan:
     imaged = imaged_box(run.scan.image)
     return ChestScan(
         found.get("name", run.folder.name),
-        cut_out(run.scan.image, imaged),
+        run.scan.image,
         run.lungs,
         run.nodules,
         study_date(series.get("study_date") or ""),

@@ -4,12 +4,14 @@ import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import Box, imaged_box
 from LungNoduleSegLib.nodules.table import Nodule, Side, mean_axial_mm
 from LungNoduleSegLib.risk.alignment import LABELS, Alignment, align
 from LungNoduleSegLib.risk.facts import Status, lung_heights
@@ -64,6 +66,19 @@ class ChestScan:
     patient_id: str = ""
     method: Mapping[str, str] = field(default_factory=dict)
     cut: frozenset[int] = frozenset()
+
+    @cached_property
+    def imaged(self) -> Box:
+        """The part of `hu` (z, y, x) that is not blank, see `imaged_box`."""
+        return imaged_box(self.hu)
+
+    def shows(self, point: Point) -> bool:
+        """Whether a point (LPS mm) lies in the scan."""
+        index = self.hu.TransformPhysicalPointToContinuousIndex(point)[::-1]
+        return all(
+            one.start - 0.5 <= k <= one.stop - 0.5
+            for k, one in zip(index, self.imaged, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -406,7 +421,7 @@ def _measured(pair: NoduleGrowth, prior: ChestScan, current: ChestScan, sure: bo
 def _new(now: Nodule, prior: ChestScan, alignment: Alignment) -> NoduleGrowth:
     here = (now.x, now.y, now.z)
     before = alignment.prior_point(now.side, here)
-    if not shows(prior.hu, before):
+    if not prior.shows(before):
         return NoduleGrowth(None, now, Change.NOT_SHOWN_BEFORE, before, here)
     status = Status.NEW if alignment.agrees(now.side) else None
     return NoduleGrowth(None, now, Change.NEW, before, here, lung_rads=status)
@@ -415,7 +430,7 @@ def _new(now: Nodule, prior: ChestScan, alignment: Alignment) -> NoduleGrowth:
 def _gone(was: Nodule, current: ChestScan, alignment: Alignment) -> NoduleGrowth:
     there = (was.x, was.y, was.z)
     after = alignment.current_point(was.side, there)
-    change = Change.VANISHED if shows(current.hu, after) else Change.NOT_SHOWN_NOW
+    change = Change.VANISHED if current.shows(after) else Change.NOT_SHOWN_NOW
     return NoduleGrowth(was, None, change, there, after)
 
 
@@ -440,12 +455,6 @@ def _within(point: Point, nodules: Iterable[Nodule]) -> Nodule | None:
         if np.linalg.norm(np.subtract(point, (one.x, one.y, one.z)) / radii) < 1:
             return one
     return None
-
-
-def shows(image: sitk.Image, point: Point) -> bool:
-    """Whether a point (LPS mm) lies in an image."""
-    index = np.array(image.TransformPhysicalPointToContinuousIndex(point))
-    return bool(((index >= -0.5) & (index <= np.array(image.GetSize()) - 0.5)).all())
 
 
 def _warnings(prior: ChestScan, current: ChestScan, alignment: Alignment) -> list[str]:

@@ -23,7 +23,6 @@ from LungNoduleSegLib.risk.growth import (
     compare_scans,
     deviation,
     mean_mm,
-    shows,
 )
 from LungNoduleSegLib.risk.growth_rate import Change, GrowthRate, latest_growth, volume_interval
 
@@ -273,7 +272,7 @@ def _rated(track: Track, scans: Sequence[ChestScan], days: Mapping[int, int]) ->
     gone = track.nodules[-1] is None
     if len(used) < 2 or gone:
         if gone and track.change not in (Change.MERGED, Change.NOT_SHOWN_NOW):
-            shown = shows(scans[-1].hu, track.points[-1])
+            shown = scans[-1].shows(track.points[-1])
             return replace(track, change=Change.VANISHED if shown else Change.NOT_SHOWN_NOW)
         return track
     used_nodules = [one for n in used if (one := track.nodules[n]) is not None]
