@@ -18,7 +18,7 @@ HIGHEST_HU = 200
 """Replaces bone and metal, so that a block's mean separates air and tissue beside them too."""
 DENSE_HU, SMOOTH_MM = 100, 15
 """Bone and contrast agent are denser: spine and mediastinum have far more of them than ribs."""
-CUT = 0.35
+CUT = 0.3
 """A picture that ends in the mediastinum has more of them in its outermost column there than at the
 other side, by this share of the fullest column."""
 IN_PLANE = ndimage.generate_binary_structure(3, 1)
@@ -123,10 +123,14 @@ def _middle_column(hu: NDArray[np.float32], column_mm: float) -> int:
     dense = np.count_nonzero(hu > DENSE_HU, (0, 1)).astype(np.float32)
     if not dense.any():
         return hu.shape[2] // 2
+    smooth = ndimage.gaussian_filter1d(dense, SMOOTH_MM / column_mm, mode="nearest")
     right, left = dense[[0, -1]] / dense.max()
-    if abs(right - left) > CUT:
-        return 0 if right > left else hu.shape[2] - 1
-    return int(ndimage.gaussian_filter1d(dense, SMOOTH_MM / column_mm, mode="nearest").argmax())
+    third = len(dense) // 3
+    if right - left > CUT:
+        smooth[third:] = 0
+    elif left - right > CUT:
+        smooth[:-third] = 0
+    return int(smooth.argmax())
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,8 @@ OPEN_AIR_HU = -930
 """Where the air at the edge of the picture is denser than this, it is lung cut by the edge."""
 LEAST_BACKED = 0.3
 """Share of a lung cut by the edge that has tissue behind it."""
+MOST_FLANKED = 0.8
+"""Share of air outside that may lie between air of the body in the slices above and below."""
 
 
 def find_outside_air(coarse: CoarseGrid, air: Mask) -> Mask:
@@ -199,6 +205,10 @@ def find_outside_air(coarse: CoarseGrid, air: Mask) -> Mask:
         size = np.maximum(np.bincount(regions[cut], minlength=count + 1), 1)
         backed = np.bincount(regions[cut], before_tissue[cut], count + 1) / size
         outside |= (touches > 0) & (backed < LEAST_BACKED)
+    # Lung that the edge grazes in one slice is what it is in the slices beside.
+    within = regions.astype(bool) & ~outside[regions]
+    flanked = np.bincount(regions[1:-1][within[:-2] & within[2:]], minlength=count + 1)
+    outside &= flanked <= MOST_FLANKED * np.bincount(regions.ravel(), minlength=count + 1)
 
     # Blocks half padding, half tissue look like air; half padding, half lung have air beside them.
     rind = beside_edge & air & ~padding
