@@ -104,7 +104,7 @@ class TestQueue(PanelTest):
         write_series(self.folder / "a" / "series", series="other", name="other-{k:03}.dcm")
         self.ui.nextButton.click()
         self.assertEqual(self.widget.binding.parameters.volume.GetName(), "b")
-        self.assertIn("Passed over: 1, as ", self.ui.queueLabel.text)
+        self.assertIn("Passed over: 1; for example, ", self.ui.queueLabel.text)
         self.assertIn("has 2 CT series: run organize", self.ui.queueLabel.text)
 
     def test_series_that_cannot_be_used_do_not_block_the_others(self) -> None:
@@ -288,6 +288,44 @@ class TestQueue(PanelTest):
         slicer.util.selectModule("CTSliceTools")
         self.ui.nextButton.click()
         self.assertEqual(self.saved(file), {})
+
+    def test_what_somebody_else_saved_is_not_overwritten(self) -> None:
+        file = self.start_annotation()
+        mine = self.saved(file)
+        theirs = '{"C7": "007.dcm"}'
+        file.write_text(theirs)
+        scroll_to(13)
+        press("7")
+        self.assertIn("Not saved: ", self.ui.queueLabel.text)
+        self.assertIn("annotation.json was changed by somebody else", self.ui.queueLabel.text)
+        with self.assertLogs(level="ERROR"):
+            self.ui.nextButton.click()
+        self.assertEqual(file.read_text(), theirs)
+
+        self.annotate.change(lambda volume: self.annotate.load(file))
+        self.assertEqual(self.ui.queueLabel.text, "1 of 3 series annotated")
+        scroll_to(16)
+        press("6")
+        self.assertEqual(self.saved(file), {"C7": "007.dcm", "Bifurcation of trachea": "002.dcm"})
+        file.unlink()
+        press("Ctrl+Z")
+        press("Ctrl+Z")
+        self.assertEqual(set(self.saved(file)), {*mine, "Right dome of diaphragm"})
+
+    def test_a_cropped_volume_is_not_saved_as_the_series(self) -> None:
+        file = self.start_annotation()
+        before = file.read_text()
+        volume = self.annotate.volume
+        array = slicer.util.arrayFromVolume(volume)[1:].copy()
+        x, y, z = volume.GetOrigin()
+        volume.SetOrigin(x, y, z + 3)
+        slicer.util.updateVolumeFromArray(volume, array)
+        process_events()
+        self.assertIn("Not saved: a was cropped or resampled", self.ui.queueLabel.text)
+        self.assertEqual(file.read_text(), before)
+        slicer.mrmlScene.RemoveNode(volume)
+        self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "b")
 
     def test_keys_live_on_where_the_queue_has_the_only_volume(self) -> None:
         slicer.mrmlScene.RemoveNode(self.volume)

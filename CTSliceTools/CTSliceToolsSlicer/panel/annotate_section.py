@@ -281,13 +281,16 @@ class AnnotateSection(Section):
             self.changed.emit()
 
     def load(self, file: Path) -> None:
-        """Read landmarks from a JSON annotation or a markups file.
+        """Read landmarks from a JSON annotation or a markups file; points left out are named.
 
         Raises:
             InputError: if it is neither, or does not fit the volume.
         """
         if file.name.endswith(MARKUPS_SUFFIX):
-            self._logic.loadMarkups(self._volume, file)
+            left_out = self._logic.loadMarkups(self._volume, file)
+            if left_out:
+                text = _("Left out, as not landmarks or outside the volume: {names}.")
+                slicer.util.infoDisplay(text.format(names=", ".join(left_out)))
             return
         files = instance_files(self._logic.slices(self._volume).uids, self.known_files)
         self._logic.loadAnnotation(self._volume, file, files or None)
@@ -295,7 +298,8 @@ class AnnotateSection(Section):
     def save(self, file: Path) -> None:
         """Write landmarks to a JSON annotation, or to a markups file if it is named so.
 
-        Where the DICOM files of the slices are gone, the annotation gives slice numbers.
+        Where DICOM files of the slices are gone, or two have the same name, the annotation gives
+        slice numbers.
 
         Raises:
             InputError: if they contradict anatomy, or the file cannot be written.
@@ -303,10 +307,9 @@ class AnnotateSection(Section):
         if file.name.endswith(MARKUPS_SUFFIX):
             self._logic.saveMarkups(self._volume, file)
             return
-        uids = [one.sop_instance_uid for one in self._logic.landmarks(self._volume).values()]
-        files = instance_files(uids, self.known_files)
-        complete = len(files) == len(set(uids))
-        self._logic.saveAnnotation(self._volume, file, files if complete else None)
+        files = instance_files(self._logic.slices(self._volume).uids, self.known_files)
+        uids = {one.sop_instance_uid for one in self._logic.landmarks(self._volume).values()}
+        self._logic.saveAnnotation(self._volume, file, files if uids <= files.keys() else None)
 
     def refresh(self) -> None:
         """Show the landmarks as they are now."""

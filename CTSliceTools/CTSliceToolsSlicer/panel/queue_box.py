@@ -12,6 +12,7 @@ from CTLungScreeningSlicer.panel.dicom_database import ct_series
 from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.widgets import choose_folder, show_text, shown_errors
 from CTLungScreeningSlicer.scene.mrml_volume import add_scan
+from CTSliceToolsLib.dataset.annotation import SliceName
 from CTSliceToolsLib.dataset.label_queue import LabelQueue, SeriesToLabel, passed_over
 from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
@@ -41,6 +42,7 @@ class QueueBox(Section):
         self._volume: Any = None
         self._files: Mapping[str, Path] = {}
         self._saved: Mapping[str, int] = {}
+        self._there: Mapping[str, SliceName] = {}
         ui.queueSource.currentIndexChanged.connect(self._forget)
         ui.queueFolder.textChanged.connect(self._forget)
         ui.queueBrowse.clicked.connect(self._browse)
@@ -74,7 +76,8 @@ class QueueBox(Section):
         volume = add_scan(scan, scan.series.description if scan.series else series.uid)
         self._files = {one.sop_instance_uid: one.file for one in scan.slices}
         self._annotate.known_files = self._files
-        self._current, self._volume, self._saved = series, volume, {}
+        self._current, self._volume = series, volume
+        self._saved, self._there = {}, {}  # no series is loaded that has landmarks
         self._choose_volume(volume)  # before there is none, which would end the annotation
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
         if before is not None:
@@ -94,7 +97,8 @@ class QueueBox(Section):
         Whatever volume the panel shows, and also if they were changed while it was hidden.
 
         Raises:
-            InputError: if they contradict anatomy, or the file cannot be written.
+            InputError: if they contradict anatomy, the volume was cropped, somebody else changed
+                the file, or it cannot be written.
         """
         if self._current is None or self._volume.GetScene() is None:
             return
@@ -102,7 +106,8 @@ class QueueBox(Section):
         found = annotation.landmarks(self._volume)
         numbers = {name: place.number for name, place in found.items()}
         if numbers != self._saved:
-            annotation.saveAnnotation(self._volume, self._current.annotation, self._files)
+            file = self._current.annotation
+            self._there = annotation.saveAnnotation(self._volume, file, self._files, self._there)
             self._saved = numbers
 
     def _save_change(self) -> None:
