@@ -194,6 +194,7 @@ class AnnotateSection(Section):
         self._ui, self._logic = ui, logic
         self._volume: Any = None
         self._tags: list[tuple[Any, int]] = []
+        self._last: tuple[Any, Mapping[str, LandmarkSlice]] = None, {}
         self._refresh_soon = Debounced(self._follow)
 
         self.table = LandmarkTable(ui.landmarkTable, self.go_to_landmark)
@@ -233,7 +234,7 @@ class AnnotateSection(Section):
             self._ui.landmarkTable.clearSelection()
             if volume is None:
                 self._ui.annotateButton.checked = False
-        self.refresh()
+        self._follow()
 
     def stop(self) -> None:
         """Leave the section: keys and labels go, Slicer's shortcuts come back."""
@@ -325,17 +326,18 @@ class AnnotateSection(Section):
         files = instance_files(uids, self.known_files)
         self.table.show(found, {uid: file.name for uid, file in files.items()})
         show_text(self._ui.orderLabel, order)
-        self._found = found
+        if self._volume is not None:
+            self._last = self._volume, found
         self._numbers = {place.number: name for name, place in found.items()}
         self.labels.update()
         self._show_pointed()
         self._enable_buttons()
 
     def _follow(self) -> None:
-        """Show the landmarks after a change in the scene, such as a drag, and tell of it."""
-        before = self._found
+        """Show the landmarks; tell of a change in the scene, such as a drag or a deleted node."""
+        volume, before = self._last
         self.refresh()
-        if self._found != before:
+        if self._volume is volume and self._last[1] != before:
             self.changed.emit()
 
     def _observe(self) -> None:
