@@ -81,7 +81,7 @@ class AnnotationLogic:
         node = self.markupsNode(volumeNode)
         if node is None:
             raise InputError(f"{volumeNode.GetName()} has no landmarks to save: set one first.")
-        landmark_points.follow(node, self.slices(volumeNode))
+        self._places(self.slices(volumeNode))
         landmark_points.write_markups(node, file)
 
     def loadMarkups(self, volumeNode: Any, file: Path) -> tuple[str, ...]:
@@ -161,11 +161,19 @@ class AnnotationLogic:
         return self._history(volumeNode).canRedo
 
     def undo(self, volumeNode: Any) -> None:
-        """Undo the last change of a volume's landmarks, if there is one."""
+        """Undo the last change of a volume's landmarks, if there is one.
+
+        Changes from before the volume was cropped, resampled or flipped are forgotten.
+
+        Raises:
+            InputError: if the volume has no axial slices.
+        """
+        self._places(self.slices(volumeNode))
         self._history(volumeNode).undo()
 
     def redo(self, volumeNode: Any) -> None:
-        """Redo the change that was undone last, if there is one."""
+        """Redo the change that was undone last, if there is one; see `undo`."""
+        self._places(self.slices(volumeNode))
         self._history(volumeNode).redo()
 
     def saveAnnotation(
@@ -222,7 +230,8 @@ class AnnotationLogic:
         node = self.markupsNode(slices.node)
         if node is None:
             return {}
-        landmark_points.follow(node, slices)
+        if landmark_points.follow(node, slices):
+            self._histories.pop(node, None)
         return landmark_points.read_places(node, slices)
 
     def _change(self, slices: VolumeSlices, change: Callable[[Places], Places]) -> None:

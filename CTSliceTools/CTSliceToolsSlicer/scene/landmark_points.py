@@ -57,12 +57,17 @@ def add_points(volume_node: Any) -> Any:
     return node
 
 
-def follow(node: Any, slices: VolumeSlices) -> None:
+def follow(node: Any, slices: VolumeSlices) -> bool:
     """Move the points with the voxels that they mark, and update their descriptions.
 
     If the volume was moved, its voxels carry the points along. If its voxels were exchanged (it
-    was cropped, say) or somebody moved the markups node itself, the points stay in the world.
+    was cropped or flipped, say) or somebody moved the markups node itself, the points stay in the
+    world.
+
+    Returns:
+        Whether voxels were exchanged, so that indices from before mean others now.
     """
+    exchanged = False
     transform_id = slices.node.GetTransformNodeID()
     grid = {
         "size": slices.size,
@@ -72,13 +77,11 @@ def follow(node: Any, slices: VolumeSlices) -> None:
     text = json.dumps(grid)
     if node.GetAttribute(_GRID) != text or node.GetTransformNodeID() != transform_id:
         before = json.loads(node.GetAttribute(_GRID) or "{}")
+        then = np.reshape(before.get("ijk_to_ras", slices.ijk_to_ras), (4, 4))
+        moved = slices.ijk_to_ras @ np.linalg.inv(then)
+        exchanged = before.get("size") != list(slices.size) or bool(np.linalg.det(moved) < 0)
         with slicer.util.NodeModify(node):
-            if (
-                before.get("size") == list(slices.size)
-                and before["transform"] == node.GetTransformNodeID()
-            ):
-                then = np.reshape(before["ijk_to_ras"], (4, 4))
-                moved = slices.ijk_to_ras @ np.linalg.inv(then)
+            if not exchanged and before["transform"] == node.GetTransformNodeID():
                 for index in range(node.GetNumberOfControlPoints()):
                     position = np.array([*node.GetNthControlPointPosition(index), 1])
                     node.SetNthControlPointPosition(index, *(moved @ position)[:3])
@@ -94,6 +97,7 @@ def follow(node: Any, slices: VolumeSlices) -> None:
             node.SetAttribute(_GRID, text)
     for index in _indices(node):
         _describe(node, index, slices)
+    return exchanged
 
 
 def read_places(node: Any, slices: VolumeSlices) -> dict[str, tuple[float, float, float]]:
