@@ -72,11 +72,11 @@ class CornerLabels:
             actor = _make_actor()
             _renderer(widget.sliceView()).AddViewProp(actor)
             self._actors[name] = (widget, actor)
-            node = widget.mrmlSliceNode()
-            tag = node.AddObserver(
-                vtk.vtkCommand.ModifiedEvent, lambda *_, name=name: self._update(name)
-            )
-            self._tags.append((node, tag))
+            for node in (widget.mrmlSliceNode(), widget.sliceLogic().GetSliceCompositeNode()):
+                tag = node.AddObserver(
+                    vtk.vtkCommand.ModifiedEvent, lambda *_, name=name: self._update(name)
+                )
+                self._tags.append((node, tag))
         self.update()
 
     def disable(self) -> None:
@@ -140,7 +140,7 @@ class LandmarkTable:
         self.widget = widget
         widget.rowCount = len(LANDMARKS)
         for row, landmark in enumerate(LANDMARKS):
-            texts = {KEY: landmark.key, NAME: landmark.name}
+            texts = {KEY: " ".join(landmark.keys), NAME: landmark.name}
             for column in range(widget.columnCount):
                 widget.setItem(row, column, qt.QTableWidgetItem(texts.get(column, "")))
         header = widget.horizontalHeader()
@@ -201,7 +201,11 @@ class AnnotateSection(Section):
         self.labels = CornerLabels(self._label_of_view)
         self.keys = KeyShortcuts(
             {
-                **{one.key: partial(self.label_slice, one.name) for one in LANDMARKS},
+                **{
+                    key: partial(self.label_slice, one.name)
+                    for one in LANDMARKS
+                    for key in one.keys
+                },
                 "Ctrl+Z": self.undo,
                 "Ctrl+Y": self.redo,
             }
@@ -245,8 +249,7 @@ class AnnotateSection(Section):
         """Set a landmark at the slice that is pointed at."""
         number = self._pointed_number()
         if number is None:
-            text = self._other_volume() or _("Move the mouse pointer over a slice.")
-            slicer.util.showStatusMessage(text, 3000)
+            slicer.util.showStatusMessage(self._obstacle(), 3000)
             return
         self.change(lambda volume: self._logic.setLandmark(volume, landmark, number))
 
@@ -378,16 +381,22 @@ class AnnotateSection(Section):
             return None
 
     def _pointed_number(self) -> int | None:
-        slices, ras = self._slices(), pointed_ras()
-        if slices is None or ras is None or self._other_volume():
+        view, slices, ras = pointed_view(), self._slices(), pointed_ras()
+        if slices is None or ras is None or not view_shows(view, self._volume):
             return None
         return slices.number_at(ras)
 
-    def _other_volume(self) -> str:
-        """Return a sentence if the view under the pointer does not show the volume, else ""."""
+    def _obstacle(self) -> str:
+        """Return a sentence on why no slice of the volume is pointed at."""
+        try:
+            self._logic.slices(self._volume)
+        except InputError as problem:
+            return str(problem)
         view = pointed_view()
-        if view is None or self._volume is None or view_shows(view, self._volume):
-            return ""
+        if view is None:
+            return _("Move the mouse pointer over a slice.")
+        if view_shows(view, self._volume):
+            return _("The mouse pointer is outside the volume.")
         return _("The view does not show {volume}: show it there, or choose another.").format(
             volume=self._volume.GetName()
         )
@@ -400,13 +409,15 @@ class AnnotateSection(Section):
             if number in self._numbers:
                 text += f": {self._numbers[number]}"
         elif self._ui.annotateButton.checked:
-            text = self._other_volume() or _("The mouse pointer is outside the volume.")
+            text = self._obstacle()
         self._ui.sliceLabel.text = text
         self._ui.sliceLabel.visible = bool(self._ui.annotateButton.checked)
 
     def _label_of_view(self, slice_node: Any) -> str:
         slices = self._slices()
         if slices is None or not is_axial_view(slice_node):
+            return ""
+        if not view_shows(slice_node, self._volume):
             return ""
         number = slices.number_at(view_centre(slice_node))
         return self._numbers.get(number, "") if number is not None else ""
