@@ -293,6 +293,20 @@ def test_landmarks_stay_in_the_world_when_the_volume_is_cropped(logic: Annotatio
     after = points(logic.markupsNode(volume))
     for name, position in before.items():
         np.testing.assert_allclose(after[name], position)
+    assert not logic.canUndo(volume)
+
+
+def test_landmarks_stay_in_the_world_when_the_slices_are_stored_the_other_way(
+    logic: AnnotationLogic, tmp_path: Path
+) -> None:
+    volume, _ = dicom_volume(tmp_path, files.AXIAL)
+    logic.setLandmark(volume, "C7", 6)
+    before = points(logic.markupsNode(volume))
+    flip_slices(volume)
+    logic.undo(volume)
+    assert numbers(logic, volume) == {"C7": 6}
+    np.testing.assert_allclose(points(logic.markupsNode(volume))["C7"], before["C7"])
+    assert not logic.canUndo(volume)
 
 
 def test_a_warped_volume_keeps_its_slices(logic: AnnotationLogic) -> None:
@@ -405,6 +419,25 @@ def test_markups_file_holds_places_in_the_world(logic: AnnotationLogic, tmp_path
         logic.saveMarkups(volume, tmp_path / "nowhere" / "landmarks.mrk.json")
 
 
+def test_markups_without_landmarks_change_nothing(logic: AnnotationLogic) -> None:
+    volume = add_volume(grid(), "CT")
+    logic.setLandmarks(volume, {"C7": 7, "T1": 3})
+    world = [logic.slices(volume).world_ras(number) for number in (8, 5)]
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "mine")
+    with pytest.raises(InputError, match="mine has no point with the name of a landmark"):
+        logic.useMarkups(volume, node)
+    node.AddControlPointWorld(vtk.vtkVector3d(*world[0]), "F-1")
+    with pytest.raises(InputError, match="mine has no point with the name of a landmark"):
+        logic.useMarkups(volume, node)
+    node.AddControlPointWorld(vtk.vtkVector3d(0, 0, 5000), "T12")
+    with pytest.raises(InputError, match="mine has no landmark within CT"):
+        logic.useMarkups(volume, node)
+    assert numbers(logic, volume) == {"C7": 7, "T1": 3}
+    node.AddControlPointWorld(vtk.vtkVector3d(*world[1]), "C7")
+    assert logic.useMarkups(volume, node) == ("F-1", "T12")
+    assert numbers(logic, volume) == {"C7": 5}
+
+
 def test_landmarks_survive_a_scene_and_a_markups_file(
     logic: AnnotationLogic, tmp_path: Path
 ) -> None:
@@ -480,6 +513,25 @@ def test_annotation_of_another_series_or_file_is_refused(
     with pytest.raises(InputError, match="slice 3 of CT is not known"):
         logic.saveAnnotation(volume, tmp_path / "new.json", {})
     assert not (tmp_path / "new.json").exists()
+
+
+def test_files_of_one_name_in_two_folders(logic: AnnotationLogic, tmp_path: Path) -> None:
+    places = files.positions(count=9)
+    for part, some in {"a": places[:5], "b": places[5:]}.items():
+        files.write_series(tmp_path / part, places=some, series="one", name="{k}.dcm")
+    scan = read_ct(tmp_path)
+    volume = add_scan(scan, "CT")
+    by_uid = {one.sop_instance_uid: one.file for one in scan.slices}
+    logic.setLandmarks(volume, {"C7": 6, "T1": 1})
+    logic.saveAnnotation(volume, tmp_path / ANNOTATION, by_uid)
+    assert json.loads((tmp_path / ANNOTATION).read_text()) == {"C7": 6, "T1": 1}
+    logic.removeLandmarks(volume, ["T1"])
+    logic.loadAnnotation(volume, tmp_path / ANNOTATION, by_uid)
+    assert numbers(logic, volume) == {"C7": 6, "T1": 1}
+    (tmp_path / ANNOTATION).write_text('{"T1": "1.dcm"}')
+    with pytest.raises(InputError, match=r"for T1 the file 1.dcm, but CT was made of several"):
+        logic.loadAnnotation(volume, tmp_path / ANNOTATION, by_uid)
+    assert numbers(logic, volume) == {"C7": 6, "T1": 1}
 
 
 @pytest.mark.parametrize("code", ORIENTATIONS)

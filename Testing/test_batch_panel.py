@@ -166,7 +166,7 @@ class TestResults(BatchTest):
         self.write_results()
         self.ui.batchOutputLine.text = str(self.output)
         rows = [[self.table.item(row, n).text() for n in range(5)] for row in range(2)]
-        self.assertEqual(rows[0], ["P1 20200101", "3", "8.2 mm", "4A", "Done"])
+        self.assertEqual(rows[0], ["P1 20200101", "3", "8.2", "4A", "Done"])
         self.assertEqual(rows[1], ["b.nrrd", "", "", "", "Failed"])
         self.assertEqual(self.table.item(1, STATE).toolTip(), "/scans/b.nrrd is cut short.")
         self.assertTrue(self.ui.batchLabel.text.startswith("1 done, 1 failed."))
@@ -184,7 +184,7 @@ class TestResults(BatchTest):
         file = self.output / RESULTS_TABLE
         file.write_text(file.read_text().replace("8.24", '"8,2"'))
         self.ui.batchOutputLine.text = str(self.output)
-        self.assertEqual(self.table.item(0, 2).text(), "8,2 mm")
+        self.assertEqual(self.table.item(0, 2).text(), "8,2")
         self.assertEqual(self.table.rowCount, 2)
 
     def test_a_table_of_another_kind_is_reported(self) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import slicer_host
 
@@ -73,6 +74,57 @@ class TestKeys(PanelTest):
         inverse = vtk.vtkMatrix4x4()
         vtk.vtkMatrix4x4.Invert(view.GetXYToRAS(), inverse)
         return list(inverse.MultiplyPoint((*ras, 1)))[:3]
+
+    def test_keys_set_no_landmark_at_a_slice_that_nobody_sees(self) -> None:
+        self.start_keys()
+        scroll_to(200)
+        layouts, node = slicer.app.layoutManager(), slicer.vtkMRMLLayoutNode
+        self.addCleanup(layouts.setLayout, layouts.layout)
+        for layout in (node.SlicerLayoutOneUp3DView, node.SlicerLayoutOneUpYellowSliceView):
+            layouts.setLayout(layout)
+            process_events()
+            self.assertEqual(self.ui.sliceLabel.text, "Move the mouse pointer over a slice.")
+            press("3")
+            self.assertEqual(self.set_slices(), {})
+        layouts.sliceWidget("Yellow").mrmlSliceNode().SetOrientation("Axial")
+        scroll_to(300, "Yellow")
+        self.assertEqual(self.ui.sliceLabel.text, "Slice 30")
+        press("3")
+        self.assertEqual(self.set_slices(), {"C7": 30})
+        layouts.sliceWidget("Yellow").mrmlSliceNode().SetOrientation("Sagittal")
+
+    def test_letters_stand_for_keys_that_some_keyboards_lack(self) -> None:
+        self.start_keys()
+        for key, z in (("A", 500), ("E", 100)):
+            scroll_to(z)
+            press(key)
+        self.assertEqual(self.set_slices(), {"Top of head": 50, "Head of femur": 10})
+
+    def test_no_label_lies_over_the_slice_of_another_volume(self) -> None:
+        self.start_keys()
+        scroll_to(200)
+        press("3")
+        composite = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
+        composite = composite.GetSliceCompositeNode()
+        other = add_scan("other")
+        scroll_to(200)
+        self.assertEqual(self.annotate.labels.texts()["Red"], "")
+        composite.SetBackgroundVolumeID(self.volume.GetID())
+        self.assertEqual(self.annotate.labels.texts()["Red"], "C7")
+        composite.SetBackgroundVolumeID(other.GetID())
+        self.assertEqual(self.annotate.labels.texts()["Red"], "")
+
+    def test_why_no_slice_of_an_oblique_volume_is_pointed_at(self) -> None:
+        self.start_keys()
+        matrix = np.diag([9.0, 9, 9, 1])
+        cos, sin = 9 * np.cos(0.9), 9 * np.sin(0.9)
+        matrix[1:3, 1:3] = [[cos, -sin], [sin, cos]]
+        self.volume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
+        process_events()
+        with patch.object(slicer.util, "showStatusMessage") as shown:
+            press("3")
+        self.assertIn("has no axial slices", shown.call_args.args[0])
+        self.assertIn("has no axial slices", self.ui.sliceLabel.text)
 
     def test_the_label_shows_in_the_views(self) -> None:
         self.start_keys()

@@ -277,6 +277,14 @@ class TestRunBar(unittest.TestCase):
         self.bar.set_obstacle("")
         self.assertEqual((self.bar.button.enabled, tool_tip(self.bar.button)), (True, "Predict."))
 
+    def test_what_a_stopped_run_leaves_becomes_the_tool_tip(self) -> None:
+        self.bar.button.click()
+        self.assertIn("Nothing in the scene is changed.", tool_tip(self.bar.button))
+        place = qt.QWidget()
+        qt.QVBoxLayout(place)
+        bar = RunBar(place, keeps=True)
+        self.assertEqual(tool_tip(bar.button), "Stop the run. What is finished is kept.")
+
     def test_bad_input_is_shown(self) -> None:
         def refuse() -> Work[Any]:
             raise InputError("The volume is empty.")

@@ -4,6 +4,7 @@ import json
 import shutil
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 import slicer_host
 
@@ -12,6 +13,9 @@ slicer = slicer_host.start()
 import pydicom
 import vtk
 
+from CTLungScreeningLib.errors import Cancelled
+from CTSliceToolsLib.dataset import label_queue
+from CTSliceToolsLib.dataset.annotation import read_slice_names
 from CTSliceToolsLib.localizer.prediction import ModelUsed, ScanPrediction, SliceLocation
 from CTSliceToolsLib.localizer.scan_fit import landmark_fit
 from CTSliceToolsSlicer.panel.annotate_section import NAME
@@ -72,7 +76,7 @@ class TestQueue(PanelTest):
         self.assertEqual(self.ui.queueLabel.text, "3 of 3 series annotated")
         with self.assertLogs(level="ERROR") as shown:
             self.ui.nextButton.click()
-        self.assertIn("All series are annotated", shown.output[0])
+        self.assertIn("No other series is left to annotate", shown.output[0])
 
     @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
     def test_series_of_the_dicom_database(self) -> None:
@@ -289,6 +293,96 @@ class TestQueue(PanelTest):
         self.ui.nextButton.click()
         self.assertEqual(self.saved(file), {})
 
+    def test_what_somebody_else_saved_is_not_overwritten(self) -> None:
+        file = self.start_annotation()
+        mine = self.saved(file)
+        theirs = '{"C7": "007.dcm"}'
+        file.write_text(theirs)
+        scroll_to(13)
+        press("7")
+        self.assertIn("Not saved: ", self.ui.queueLabel.text)
+        self.assertIn("annotation.json was changed by somebody else", self.ui.queueLabel.text)
+        with self.assertLogs(level="ERROR"):
+            self.ui.nextButton.click()
+        self.assertEqual(file.read_text(), theirs)
+
+        self.annotate.change(lambda volume: self.annotate.load(file))
+        self.assertEqual(self.ui.queueLabel.text, "1 of 3 series annotated")
+        scroll_to(16)
+        press("6")
+        self.assertEqual(self.saved(file), {"C7": "007.dcm", "Bifurcation of trachea": "002.dcm"})
+        file.unlink()
+        press("Ctrl+Z")
+        press("Ctrl+Z")
+        self.assertEqual(set(self.saved(file)), {*mine, "Right dome of diaphragm"})
+
+    def test_a_cropped_volume_is_not_saved_as_the_series(self) -> None:
+        file = self.start_annotation()
+        before = file.read_text()
+        volume = self.annotate.volume
+        array = slicer.util.arrayFromVolume(volume)[1:].copy()
+        x, y, z = volume.GetOrigin()
+        volume.SetOrigin(x, y, z + 3)
+        slicer.util.updateVolumeFromArray(volume, array)
+        process_events()
+        self.assertIn("Not saved: a was cropped or resampled", self.ui.queueLabel.text)
+        self.assertEqual(file.read_text(), before)
+        slicer.mrmlScene.RemoveNode(volume)
+        self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "b")
+
+    def test_landmarks_are_saved_on_after_another_folder_or_source_was_chosen(self) -> None:
+        file = self.start_annotation()
+        volume = self.annotate.volume
+        self.ui.queueSource.currentIndex = 1
+        self.ui.queueSource.currentIndex = 0
+        self.ui.queueFolder.text = f"{self.folder}/"
+        scroll_to(13)
+        press("7")
+        self.assertEqual(len(self.saved(file)), 3)
+        scroll_to(28)
+        press("4")
+        self.assertIn("Not saved: a contradicts anatomy", self.ui.queueLabel.text)
+        press("Ctrl+Z")
+        self.assertEqual(self.ui.queueLabel.text, "")
+        self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "b")
+        self.assertIsNone(volume.GetScene())
+
+    def test_a_deleted_node_of_landmarks_leaves_the_file(self) -> None:
+        file = self.start_annotation()
+        slicer.mrmlScene.RemoveNode(self.widget.logic.annotation.markupsNode(self.annotate.volume))
+        process_events()
+        self.assertEqual((self.set_slices(), self.saved(file)), ({}, {}))
+        scroll_to(34)
+        press("5")
+        self.assertEqual(self.saved(file), {"Aortic arch": "008.dcm"})
+
+    def test_a_search_can_be_cancelled(self) -> None:
+        self.start_annotation()
+        volume = self.annotate.volume
+        with patch("CTSliceToolsSlicer.panel.queue_box.ProgressWindow.keep_alive") as alive:
+            alive.side_effect = Cancelled
+            self.ui.nextButton.click()
+            self.assertIs(self.annotate.volume, volume)
+            alive.side_effect = None
+            alive.reset_mock()
+            self.ui.queueFolder.text = f"{self.folder}/"
+            self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "b")
+        self.assertGreater(alive.call_count, 20)
+
+    def test_a_key_reads_no_annotation_but_its_own(self) -> None:
+        file = self.start_annotation()
+        (self.folder / "b" / "series" / "annotation.json").write_text('{"C7": "007.dcm"}')
+        with patch.object(label_queue, "read_slice_names", wraps=read_slice_names) as read:
+            scroll_to(13)
+            press("7")
+        self.assertEqual([call.args for call in read.call_args_list], [(file,)])
+        self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "c")
+        self.assertEqual(self.ui.queueLabel.text, "2 of 3 series annotated")
+
     def test_keys_live_on_where_the_queue_has_the_only_volume(self) -> None:
         slicer.mrmlScene.RemoveNode(self.volume)
         process_events()
@@ -368,6 +462,7 @@ class TestQueue(PanelTest):
         press("5")
         volume = self.widget.binding.parameters.volume
         self.ui.queueFolder.text = str(self.folder / "b")
+        scroll_to(16)
         press("6")
         self.ui.nextButton.click()
         self.assertIsNotNone(volume.GetScene())

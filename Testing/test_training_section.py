@@ -194,7 +194,7 @@ class TestChoices(TrainingTest):
             tool_tip(self.run_bar.button), "Choose the folder with the DICOM files first."
         )
         self.ui.sourceFolder.text = str(self.folder)
-        self.assertIn("data set", tool_tip(self.run_bar.button))
+        self.assertIn("dataset", tool_tip(self.run_bar.button))
         self.assertFalse(self.run_bar.button.enabled)
         self.ui.datasetFolder.text = str(self.dataset)
         self.assertTrue(self.run_bar.button.enabled)

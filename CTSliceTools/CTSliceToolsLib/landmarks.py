@@ -12,15 +12,29 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Landmark:
-    """One landmark: its `name`, the `key` that sets it, its normalized `location`."""
+    """One landmark.
+
+    Attributes:
+        name: its name.
+        key: the key that sets it.
+        location: its normalized location.
+        second_key: a letter that sets it, too, where some keyboards lack the key (the grave accent
+            is dead on German ones, say); none of those that Slicer's slice views use.
+    """
 
     name: str
     key: str
     location: float
+    second_key: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that set it."""
+        return tuple(filter(None, (self.key, self.second_key)))
 
 
 LANDMARKS = (
-    Landmark("Top of head", "`", 0.0),
+    Landmark("Top of head", "`", 0.0, "A"),
     Landmark("Center of orbit", "1", 0.05),
     Landmark("C1", "2", 0.1),
     Landmark("C7", "3", 0.15),
@@ -31,7 +45,7 @@ LANDMARKS = (
     Landmark("T12", "8", 0.325),
     Landmark("L1", "9", 0.35),
     Landmark("Tip of iliac crest", "0", 0.425),
-    Landmark("Head of femur", "-", 0.5),
+    Landmark("Head of femur", "-", 0.5, "E"),
 )
 """From head to feet."""
 

@@ -31,6 +31,10 @@ def press(key: str, widget: Any | None = None) -> None:
 
 
 def _press_with_qtest(key: str, target: Any) -> None:
+    window = slicer.util.mainWindow()
+    if not window.isActiveWindow:  # no window manager makes it so when a dialog closes
+        window.activateWindow()
+        process_events()
     if len(key) == 1:
         qt.QTest.keyClicks(target, key)
     else:

@@ -301,6 +301,7 @@ class RunBar:
         tool_tip: str = "",
         make_work: Callable[[], Work[Any] | None] = lambda: None,
         done: Callable[[Any], None] = lambda result: None,
+        keeps: bool = False,
     ) -> None:
         """Build the controls.
 
@@ -312,9 +313,15 @@ class RunBar:
             make_work: gives the work when the button is pressed; None if the user has declined;
                 may raise `InputError`.
             done: gets what the work returns.
+            keeps: whether a stopped run leaves what it has finished.
         """
         self.runner = WorkRunner()
         self._label, self._tool_tip = label, tool_tip
+        self._stop_tip = (
+            _("Stop the run. What is finished is kept.")
+            if keeps
+            else _("Stop the run. Nothing in the scene is changed.")
+        )
         self._make_work, self._done = make_work, done
         self._obstacle = ""
 
@@ -401,9 +408,7 @@ class RunBar:
         )
         idle_tip = self._obstacle or self._tool_tip
         stops = busy or not self._label
-        self.button.toolTip = (
-            _("Stop the run. Nothing in the scene is changed.") if stops else idle_tip
-        )
+        self.button.toolTip = self._stop_tip if stops else idle_tip
         self._bar.visible = busy
         self._bar.maximum = 0 if progress.percent is None else 100
         self._bar.value = progress.percent or 0

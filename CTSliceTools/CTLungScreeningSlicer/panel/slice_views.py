@@ -56,7 +56,8 @@ def pointed_view() -> Any | None:
     """Return the slice node of the view under the pointer.
 
     If the pointer is in no slice view, or in that of a second volume, which shows the level of the
-    red one, it is the red one; None if there is none.
+    red one, it is the red one, if the layout shows it; else the axial view, if it shows one only;
+    else None.
     """
     return _pointed()[0]
 
@@ -73,10 +74,16 @@ def _pointed() -> tuple[Any | None, NDArray[np.float64] | None]:
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     xyz = [0.0, 0.0, 0.0]
     view = crosshair.GetCursorPositionXYZ(xyz) if crosshair is not None else None
-    if view is not None and view.GetID() != BESIDE:
+    if view is not None and view.IsMappedInLayout() and view.GetID() != BESIDE:
         return view, np.array(view.GetXYToRAS().MultiplyPoint((*xyz, 1)))[:3]
-    red = slicer.mrmlScene.GetNodeByID(RED)
-    return red, None if red is None else view_centre(red)
+    shown = [one for one in _slice_nodes() if one.IsMappedInLayout() and one.GetID() != BESIDE]
+    red = [one for one in shown if one.GetID() == RED]
+    axial = red or [one for one in shown if is_axial_view(one)]
+    return (axial[0], view_centre(axial[0])) if len(axial) == 1 else (None, None)
+
+
+def _slice_nodes() -> list[Any]:
+    return list(slicer.util.getNodesByClass("vtkMRMLSliceNode"))
 
 
 def view_centre(slice_node: Any) -> NDArray[np.float64]:
@@ -97,7 +104,7 @@ def pointer_observers(callback: Callable[..., None]) -> list[tuple[Any, int]]:
         (node, node.AddObserver(event, callback))
         for node, event in (
             (crosshair, slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent),
-            (slicer.mrmlScene.GetNodeByID(RED), vtk.vtkCommand.ModifiedEvent),
+            *((one, vtk.vtkCommand.ModifiedEvent) for one in _slice_nodes()),
         )
         if node is not None
     ]

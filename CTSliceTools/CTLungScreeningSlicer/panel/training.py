@@ -97,6 +97,7 @@ class StepsSection(Section):
             _("Run the selected steps one after another."),
             self._make_work,
             lambda result: self.refresh(),
+            keeps=True,
         )
         self.run_bar.runner.event.connect(self._curve.handle)
         self.run_bar.runner.ended.connect(lambda error, details: self.refresh())

@@ -364,12 +364,23 @@ def annotate_series(folder: Path, heights: Path) -> Annotation:
     return annotation
 
 
-def write_annotation(annotation: Annotation, file: Path) -> None:
+def write_annotation(
+    annotation: Annotation, file: Path, there: Mapping[str, SliceName] | None = None
+) -> dict[str, SliceName]:
     """Save an annotation, replacing an existing one atomically.
 
+    Args:
+        annotation: to save.
+        file: to write.
+        there: what `file`, if there is one, is to hold before; None for any annotation.
+
+    Returns:
+        What it holds now: landmark → slice, from head to feet.
+
     Raises:
-        InputError: if `file` is not an annotation, or cannot be written, or a slice has a name that
-            `read_slice_names` refuses; it is then unchanged.
+        InputError: if `file` is not an annotation, or neither as it is to be before nor after, or
+            cannot be written, or a slice has a name that `read_slice_names` refuses; it is then
+            unchanged.
     """
     landmarks = from_head_to_feet(annotation.source, annotation.slices)
     content = {landmark: annotation.slices[landmark] for landmark in landmarks}
@@ -379,4 +390,7 @@ def write_annotation(annotation: Annotation, file: Path) -> None:
                 f"{file.parent} has a slice named “{name}”, which an annotation cannot name: run "
                 "organize on the folder, which renames its files."
             )
-    replace_object(file, content, lambda there: there.keys() <= LANDMARK_BY_NAME.keys())
+    if there is not None and file.exists() and read_slice_names(file) not in (there, content):
+        raise InputError(f"{file} was changed by somebody else: load it or move it away.")
+    replace_object(file, content, lambda held: held.keys() <= LANDMARK_BY_NAME.keys())
+    return content

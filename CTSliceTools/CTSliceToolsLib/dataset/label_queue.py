@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,22 +60,28 @@ class LabelQueue:
         folder, count = Counter(one.folder for one in series).most_common(1)[0]
         _require_one(folder, count)
         self.series = tuple(series)
+        self._labelled: set[SeriesToLabel] = set()
 
     @classmethod
-    def of_folder(cls, folder: Path) -> "LabelQueue":
+    def of_folder(cls, folder: Path, keep_alive: Callable[[], None] = lambda: None) -> "LabelQueue":
         """Queue the CT series below a folder, each in its own folder.
 
         A folder's files are read up to its first CT slice; scouts, damaged files, hidden folders
         and whatever else lies there are passed over. `read_next` passes over folders that have
         several series.
 
+        Args:
+            folder: to search.
+            keep_alive: called at every file; what it raises ends the search.
+
         Raises:
             InputError: if there are none.
         """
         found = []
         for place, folders, _ in os.walk(folder):
+            keep_alive()
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            uid = next(_ct_series(Path(place)), "")
+            uid = next(_ct_series(Path(place), keep_alive), "")
             if uid:
                 found.append(SeriesToLabel(Path(place), uid))
         if not found:
@@ -84,17 +90,25 @@ class LabelQueue:
 
     @property
     def labelled(self) -> int:
-        """Number of labelled series; one with an invalid annotation does not count."""
-        count = 0
-        for one in self.series:
-            with suppress(InputError):
-                count += one.is_labelled
-        return count
+        """Number of labelled series, as `read_next` and `look_at` saw them last.
+
+        One with an invalid annotation does not count.
+        """
+        return len(self._labelled)
+
+    def look_at(self, one: SeriesToLabel) -> None:
+        """See whether a series, if it is of the queue, is labelled now."""
+        self._labelled.discard(one)
+        with suppress(InputError):
+            if one in self.series and one.is_labelled:
+                self._labelled.add(one)
 
     def read_next(
-        self, current: SeriesToLabel | None = None
+        self, current: SeriesToLabel | None = None, keep_alive: Callable[[], None] = lambda: None
     ) -> tuple[SeriesToLabel, CTScan, tuple[str, ...]]:
         """Read the next unlabelled series after `current`, continuing from the beginning.
+
+        `keep_alive` is called at every file; what it raises ends the reading.
 
         Returns:
             The series, its scan, and a sentence for each series that was passed over because it
@@ -106,18 +120,21 @@ class LabelQueue:
         """
         start = self.series.index(current) + 1 if current in self.series else 0
         passed: list[str] = []
+        for one in self.series:
+            keep_alive()
+            self.look_at(one)
         for one in (*self.series[start:], *self.series[:start]):
             try:
                 if one != current and not one.is_labelled:
-                    _require_one(one.folder, len({*_ct_series(one.folder)}))
-                    scan = read_ct(one.folder, one.uid)
+                    _require_one(one.folder, len({*_ct_series(one.folder, keep_alive)}))
+                    scan = read_ct(one.folder, one.uid, lambda *_: keep_alive())
                     _require_names(one.folder, scan)
                     return one, scan, tuple(passed)
             except InputError as problem:
                 passed.append(str(problem))
         if passed:
             raise InputError(f"No series is left that can be annotated. {passed_over(passed)}")
-        raise InputError("All series are annotated.")
+        raise InputError("No other series is left to annotate.")
 
 
 def passed_over(problems: Sequence[str]) -> str:
@@ -152,9 +169,10 @@ def _require_one(folder: Path, count: int) -> None:
         )
 
 
-def _ct_series(folder: Path) -> Iterator[str]:
+def _ct_series(folder: Path, keep_alive: Callable[[], None]) -> Iterator[str]:
     """The SeriesInstanceUID of each CT slice directly in a folder; about 1.5 ms a file."""
     for file in dicom_files(folder):
+        keep_alive()
         seen = glimpse(file)
         if seen is not None and seen.is_ct_slice:
             yield seen.series

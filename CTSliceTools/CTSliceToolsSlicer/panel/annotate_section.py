@@ -72,11 +72,11 @@ class CornerLabels:
             actor = _make_actor()
             _renderer(widget.sliceView()).AddViewProp(actor)
             self._actors[name] = (widget, actor)
-            node = widget.mrmlSliceNode()
-            tag = node.AddObserver(
-                vtk.vtkCommand.ModifiedEvent, lambda *_, name=name: self._update(name)
-            )
-            self._tags.append((node, tag))
+            for node in (widget.mrmlSliceNode(), widget.sliceLogic().GetSliceCompositeNode()):
+                tag = node.AddObserver(
+                    vtk.vtkCommand.ModifiedEvent, lambda *_, name=name: self._update(name)
+                )
+                self._tags.append((node, tag))
         self.update()
 
     def disable(self) -> None:
@@ -140,7 +140,7 @@ class LandmarkTable:
         self.widget = widget
         widget.rowCount = len(LANDMARKS)
         for row, landmark in enumerate(LANDMARKS):
-            texts = {KEY: landmark.key, NAME: landmark.name}
+            texts = {KEY: " ".join(landmark.keys), NAME: landmark.name}
             for column in range(widget.columnCount):
                 widget.setItem(row, column, qt.QTableWidgetItem(texts.get(column, "")))
         header = widget.horizontalHeader()
@@ -194,13 +194,18 @@ class AnnotateSection(Section):
         self._ui, self._logic = ui, logic
         self._volume: Any = None
         self._tags: list[tuple[Any, int]] = []
+        self._last: tuple[Any, Mapping[str, LandmarkSlice]] = None, {}
         self._refresh_soon = Debounced(self._follow)
 
         self.table = LandmarkTable(ui.landmarkTable, self.go_to_landmark)
         self.labels = CornerLabels(self._label_of_view)
         self.keys = KeyShortcuts(
             {
-                **{one.key: partial(self.label_slice, one.name) for one in LANDMARKS},
+                **{
+                    key: partial(self.label_slice, one.name)
+                    for one in LANDMARKS
+                    for key in one.keys
+                },
                 "Ctrl+Z": self.undo,
                 "Ctrl+Y": self.redo,
             }
@@ -233,7 +238,7 @@ class AnnotateSection(Section):
             self._ui.landmarkTable.clearSelection()
             if volume is None:
                 self._ui.annotateButton.checked = False
-        self.refresh()
+        self._follow()
 
     def stop(self) -> None:
         """Leave the section: keys and labels go, Slicer's shortcuts come back."""
@@ -244,8 +249,7 @@ class AnnotateSection(Section):
         """Set a landmark at the slice that is pointed at."""
         number = self._pointed_number()
         if number is None:
-            text = self._other_volume() or _("Move the mouse pointer over a slice.")
-            slicer.util.showStatusMessage(text, 3000)
+            slicer.util.showStatusMessage(self._obstacle(), 3000)
             return
         self.change(lambda volume: self._logic.setLandmark(volume, landmark, number))
 
@@ -281,13 +285,16 @@ class AnnotateSection(Section):
             self.changed.emit()
 
     def load(self, file: Path) -> None:
-        """Read landmarks from a JSON annotation or a markups file.
+        """Read landmarks from a JSON annotation or a markups file; points left out are named.
 
         Raises:
             InputError: if it is neither, or does not fit the volume.
         """
         if file.name.endswith(MARKUPS_SUFFIX):
-            self._logic.loadMarkups(self._volume, file)
+            left_out = self._logic.loadMarkups(self._volume, file)
+            if left_out:
+                text = _("Left out, as not landmarks or outside the volume: {names}.")
+                slicer.util.infoDisplay(text.format(names=", ".join(left_out)))
             return
         files = instance_files(self._logic.slices(self._volume).uids, self.known_files)
         self._logic.loadAnnotation(self._volume, file, files or None)
@@ -295,7 +302,8 @@ class AnnotateSection(Section):
     def save(self, file: Path) -> None:
         """Write landmarks to a JSON annotation, or to a markups file if it is named so.
 
-        Where the DICOM files of the slices are gone, the annotation gives slice numbers.
+        Where DICOM files of the slices are gone, or two have the same name, the annotation gives
+        slice numbers.
 
         Raises:
             InputError: if they contradict anatomy, or the file cannot be written.
@@ -303,10 +311,9 @@ class AnnotateSection(Section):
         if file.name.endswith(MARKUPS_SUFFIX):
             self._logic.saveMarkups(self._volume, file)
             return
-        uids = [one.sop_instance_uid for one in self._logic.landmarks(self._volume).values()]
-        files = instance_files(uids, self.known_files)
-        complete = len(files) == len(set(uids))
-        self._logic.saveAnnotation(self._volume, file, files if complete else None)
+        files = instance_files(self._logic.slices(self._volume).uids, self.known_files)
+        uids = {one.sop_instance_uid for one in self._logic.landmarks(self._volume).values()}
+        self._logic.saveAnnotation(self._volume, file, files if uids <= files.keys() else None)
 
     def refresh(self) -> None:
         """Show the landmarks as they are now."""
@@ -322,17 +329,18 @@ class AnnotateSection(Section):
         files = instance_files(uids, self.known_files)
         self.table.show(found, {uid: file.name for uid, file in files.items()})
         show_text(self._ui.orderLabel, order)
-        self._found = found
+        if self._volume is not None:
+            self._last = self._volume, found
         self._numbers = {place.number: name for name, place in found.items()}
         self.labels.update()
         self._show_pointed()
         self._enable_buttons()
 
     def _follow(self) -> None:
-        """Show the landmarks after a change in the scene, such as a drag, and tell of it."""
-        before = self._found
+        """Show the landmarks; tell of a change in the scene, such as a drag or a deleted node."""
+        volume, before = self._last
         self.refresh()
-        if self._found != before:
+        if self._volume is volume and self._last[1] != before:
             self.changed.emit()
 
     def _observe(self) -> None:
@@ -373,16 +381,22 @@ class AnnotateSection(Section):
             return None
 
     def _pointed_number(self) -> int | None:
-        slices, ras = self._slices(), pointed_ras()
-        if slices is None or ras is None or self._other_volume():
+        view, slices, ras = pointed_view(), self._slices(), pointed_ras()
+        if slices is None or ras is None or not view_shows(view, self._volume):
             return None
         return slices.number_at(ras)
 
-    def _other_volume(self) -> str:
-        """Return a sentence if the view under the pointer does not show the volume, else ""."""
+    def _obstacle(self) -> str:
+        """Return a sentence on why no slice of the volume is pointed at."""
+        try:
+            self._logic.slices(self._volume)
+        except InputError as problem:
+            return str(problem)
         view = pointed_view()
-        if view is None or self._volume is None or view_shows(view, self._volume):
-            return ""
+        if view is None:
+            return _("Move the mouse pointer over a slice.")
+        if view_shows(view, self._volume):
+            return _("The mouse pointer is outside the volume.")
         return _("The view does not show {volume}: show it there, or choose another.").format(
             volume=self._volume.GetName()
         )
@@ -395,13 +409,15 @@ class AnnotateSection(Section):
             if number in self._numbers:
                 text += f": {self._numbers[number]}"
         elif self._ui.annotateButton.checked:
-            text = self._other_volume() or _("The mouse pointer is outside the volume.")
+            text = self._obstacle()
         self._ui.sliceLabel.text = text
         self._ui.sliceLabel.visible = bool(self._ui.annotateButton.checked)
 
     def _label_of_view(self, slice_node: Any) -> str:
         slices = self._slices()
         if slices is None or not is_axial_view(slice_node):
+            return ""
+        if not view_shows(slice_node, self._volume):
             return ""
         number = slices.number_at(view_centre(slice_node))
         return self._numbers.get(number, "") if number is not None else ""

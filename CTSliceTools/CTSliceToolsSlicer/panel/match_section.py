@@ -67,6 +67,7 @@ class MatchSection(Section):
             _("Localize both volumes if needed, and compare their voxels."),
             self._make_work,
             lambda nodes: None,
+            keeps=True,
         )
         self.run_bar.runner.ended.connect(lambda *_: self.changed.emit())
         model.changed.connect(lambda file: self._show_obstacle())

@@ -1,17 +1,20 @@
 """The box Many scans: one CT series after the other, each saved as it is labelled."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningSlicer.panel.dicom_database import ct_series
+from CTLungScreeningSlicer.panel.run_bar import ProgressWindow
 from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.widgets import choose_folder, show_text, shown_errors
 from CTLungScreeningSlicer.scene.mrml_volume import add_scan
+from CTSliceToolsLib.dataset.annotation import SliceName
 from CTSliceToolsLib.dataset.label_queue import LabelQueue, SeriesToLabel, passed_over
 from CTSliceToolsSlicer.panel.annotate_section import AnnotateSection
 from CTSliceToolsSlicer.scene.logic import CTSliceToolsLogic
@@ -41,8 +44,9 @@ class QueueBox(Section):
         self._volume: Any = None
         self._files: Mapping[str, Path] = {}
         self._saved: Mapping[str, int] = {}
-        ui.queueSource.currentIndexChanged.connect(self._forget)
-        ui.queueFolder.textChanged.connect(self._forget)
+        self._there: Mapping[str, SliceName] = {}
+        ui.queueSource.currentIndexChanged.connect(self._drop_queue)
+        ui.queueFolder.textChanged.connect(self._drop_queue)
         ui.queueBrowse.clicked.connect(self._browse)
         ui.nextButton.clicked.connect(self._press)
         annotate.changed.connect(self._save_change)
@@ -50,43 +54,49 @@ class QueueBox(Section):
 
     def stop(self) -> None:
         """Forget the series before the scene is closed; its volume is no longer the queue's."""
-        self._forget()
+        self._drop_queue()
+        self._current = self._volume = None
 
-    def next_series(self) -> None:
+    def next_series(self, keep_alive: Callable[[], None] = lambda: None) -> None:
         """Load the next series without an annotation; the one before leaves the scene.
 
-        Series that cannot be used are passed over and named below the button.
+        Series that cannot be used are passed over and named below the button. The volume of a
+        queue that was left stays.
+
+        Args:
+            keep_alive: called at every file; it may raise `Cancelled`.
 
         Raises:
             InputError: if there is none, or the landmarks of the one before cannot be saved.
         """
-        if self._queue is None:
-            self._queue = self._make_queue()
         self._save()
+        if self._queue is None:
+            self._queue = self._make_queue(keep_alive)
         try:
-            series, scan, self._passed = self._queue.read_next(self._current)
+            series, scan, self._passed = self._queue.read_next(self._current, keep_alive)
         except InputError:
             self._show_progress()
             raise
-        before = self._volume
+        before = self._volume if self._current in self._queue.series else None
         if before is not None:
             before.SetName(before.GetID())  # the next may have its name
         volume = add_scan(scan, scan.series.description if scan.series else series.uid)
         self._files = {one.sop_instance_uid: one.file for one in scan.slices}
         self._annotate.known_files = self._files
-        self._current, self._volume, self._saved = series, volume, {}
+        self._current, self._volume = series, volume
+        self._saved, self._there = {}, {}  # no series is loaded that has landmarks
         self._choose_volume(volume)  # before there is none, which would end the annotation
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
         if before is not None:
             self._logic.removeVolume(before)
         self._show_progress()
 
-    def _make_queue(self) -> LabelQueue:
+    def _make_queue(self, keep_alive: Callable[[], None]) -> LabelQueue:
         if self._ui.queueSource.currentIndex == DATABASE:
-            return database_queue()
+            return database_queue(keep_alive)
         if not self._ui.queueFolder.text:
             raise InputError(_("Choose the folder with the CT series first."))
-        return LabelQueue.of_folder(Path(self._ui.queueFolder.text))
+        return LabelQueue.of_folder(Path(self._ui.queueFolder.text), keep_alive)
 
     def _save(self) -> None:
         """Save the landmarks of the queue's volume, if they differ from those saved last.
@@ -94,7 +104,8 @@ class QueueBox(Section):
         Whatever volume the panel shows, and also if they were changed while it was hidden.
 
         Raises:
-            InputError: if they contradict anatomy, or the file cannot be written.
+            InputError: if they contradict anatomy, the volume was cropped, somebody else changed
+                the file, or it cannot be written.
         """
         if self._current is None or self._volume.GetScene() is None:
             return
@@ -102,8 +113,11 @@ class QueueBox(Section):
         found = annotation.landmarks(self._volume)
         numbers = {name: place.number for name, place in found.items()}
         if numbers != self._saved:
-            annotation.saveAnnotation(self._volume, self._current.annotation, self._files)
+            file = self._current.annotation
+            self._there = annotation.saveAnnotation(self._volume, file, self._files, self._there)
             self._saved = numbers
+            if self._queue is not None:
+                self._queue.look_at(self._current)
 
     def _save_change(self) -> None:
         try:
@@ -114,21 +128,25 @@ class QueueBox(Section):
             self._show_progress()
 
     def _press(self, *_arguments: Any) -> None:
-        with shown_errors(), slicer.util.WaitCursor():
-            self.next_series()
+        title, text = _("Load next series"), _("Looking for the next series")
+        with shown_errors(), suppress(Cancelled), ProgressWindow(title, text) as window:
+            self.next_series(window.keep_alive)
 
     def _browse(self, *_arguments: Any) -> None:
         folder = choose_folder(_("Folder with CT series"), self._ui.queueFolder.text)
         if folder is not None:
             self._ui.queueFolder.text = str(folder)
 
-    def _forget(self, *_arguments: Any) -> None:
-        self._queue = self._current = self._volume = None
+    def _drop_queue(self, *_arguments: Any) -> None:
+        """Make a new queue for the next series; the volume stays, and is saved."""
+        self._queue = None
         self._passed = ()
-        show_text(self._ui.queueLabel, "")
+        self._show_progress()
 
     def _show_progress(self) -> None:
-        if self._queue is not None:
+        if self._queue is None:
+            show_text(self._ui.queueLabel, "")
+        else:
             text = _("{done} of {count} series annotated").format(
                 done=self._queue.labelled, count=len(self._queue.series)
             )
@@ -136,13 +154,16 @@ class QueueBox(Section):
             self._ui.queueLabel.toolTip = "\n".join(self._passed) or self._tip
 
 
-def database_queue() -> LabelQueue:
-    """Queue the CT series of Slicer's DICOM database.
+def database_queue(keep_alive: Callable[[], None]) -> LabelQueue:
+    """Queue the CT series of Slicer's DICOM database; `keep_alive` is called at each.
 
     Raises:
         InputError: if there is none, or two of them share a folder.
     """
-    found = [SeriesToLabel(series.folder, series.uid) for series in ct_series()]
+    found = []
+    for series in ct_series():
+        keep_alive()
+        found.append(SeriesToLabel(series.folder, series.uid))
     if not found:
         raise InputError(_("The DICOM database holds no CT series: import some first."))
     return LabelQueue(found)

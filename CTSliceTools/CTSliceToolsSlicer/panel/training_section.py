@@ -195,14 +195,16 @@ def _partitioned(result: dict[str, Any]) -> str:
 
 def _trained(result: dict[str, Any]) -> str:
     best = result["best"]
-    return _("Trained: best epoch {epoch:.0f}, validation mean error {error:.4f}.").format(
-        epoch=best["epoch"], error=best["val_error"]
+    text = _(
+        "Trained: best epoch {epoch:.0f}, validation mean error {error} (normalized location)."
     )
+    return text.format(epoch=best["epoch"], error=f"{best['val_error']:.4f}")
 
 
 def _evaluated(result: dict[str, Any]) -> str:
+    text = _("Evaluated ({way}): mean error {error} (normalized location), {mm:.0f} mm.")
     return "\n".join(
-        _("Evaluated ({way}): mean error {mean_error:.4f}, {mean_error_mm:.0f} mm.").format(**row)
+        text.format(way=row["way"], error=f"{row['mean_error']:.4f}", mm=row["mean_error_mm"])
         for row in result["summary"]
     )
 
@@ -300,7 +302,7 @@ class TrainingSection(StepsSection):
         """Return the message for each path that can be missing."""
         return {
             "source": _("Choose the folder with the DICOM files first."),
-            "dataset": _("Choose the folder of the data set first."),
+            "dataset": _("Choose the folder of the dataset first."),
             "slices": _("Choose the folder of the slices first."),
             "parts": _("Choose the folder of the partitions first."),
             "model": _("Choose a file for the new model first."),

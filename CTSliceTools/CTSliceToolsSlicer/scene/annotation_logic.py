@@ -9,7 +9,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.scene import mrml_host
 from CTLungScreeningSlicer.scene.history import Change, History, Restore
 from CTLungScreeningSlicer.scene.mrml_volume import VolumeSlices
-from CTSliceToolsLib.dataset.annotation import from_head_to_feet
+from CTSliceToolsLib.dataset.annotation import SliceName, from_head_to_feet
 from CTSliceToolsSlicer.scene import landmark_points
 from CTSliceToolsSlicer.scene import landmark_points as annotation_files
 from CTSliceToolsSlicer.scene.landmark_points import Places
@@ -54,17 +54,23 @@ class AnnotationLogic:
         """Return the markups node with the landmarks of a volume; None if it has none yet."""
         return landmark_points.find_points(volumeNode)
 
-    def useMarkups(self, volumeNode: Any, markupsNode: Any) -> None:
+    def useMarkups(self, volumeNode: Any, markupsNode: Any) -> tuple[str, ...]:
         """Make the landmarks of a volume those of a markups node, by their labels, in one change.
 
         They lie where its control points lie in the world. The node itself is not changed.
 
+        Returns:
+            The names of the points left out: they have not the name of a landmark, or lie above or
+            below the volume.
+
         Raises:
-            InputError: if two points have the name of the same landmark; nothing is changed then.
+            InputError: if two points have the name of the same landmark, or all are left out;
+                nothing is changed then.
         """
         slices = self.slices(volumeNode)
-        new = landmark_points.find_places(markupsNode, slices)
+        new, left_out = landmark_points.find_places(markupsNode, slices)
         self._change(slices, lambda places: new)
+        return left_out
 
     def saveMarkups(self, volumeNode: Any, file: Path) -> None:
         """Write the landmarks of a volume as a `.mrk.json` file, where they lie in the world.
@@ -75,16 +81,16 @@ class AnnotationLogic:
         node = self.markupsNode(volumeNode)
         if node is None:
             raise InputError(f"{volumeNode.GetName()} has no landmarks to save: set one first.")
-        landmark_points.follow(node, self.slices(volumeNode))
+        self._places(self.slices(volumeNode))
         landmark_points.write_markups(node, file)
 
-    def loadMarkups(self, volumeNode: Any, file: Path) -> None:
-        """Make the landmarks of a volume those of a `.mrk.json` file, see `useMarkups`.
+    def loadMarkups(self, volumeNode: Any, file: Path) -> tuple[str, ...]:
+        """Make the landmarks of a volume those of a `.mrk.json` file; see `useMarkups`.
 
         Raises:
             InputError: if it is not such a file, or as `useMarkups`.
         """
-        self.useMarkups(volumeNode, landmark_points.read_markups(file))
+        return self.useMarkups(volumeNode, landmark_points.read_markups(file))
 
     def landmarks(self, volumeNode: Any) -> dict[str, LandmarkSlice]:
         """Return the slice of each landmark that is set, from head to feet.
@@ -155,31 +161,47 @@ class AnnotationLogic:
         return self._history(volumeNode).canRedo
 
     def undo(self, volumeNode: Any) -> None:
-        """Undo the last change of a volume's landmarks, if there is one."""
+        """Undo the last change of a volume's landmarks, if there is one.
+
+        Changes from before the volume was cropped, resampled or flipped are forgotten.
+
+        Raises:
+            InputError: if the volume has no axial slices.
+        """
+        self._places(self.slices(volumeNode))
         self._history(volumeNode).undo()
 
     def redo(self, volumeNode: Any) -> None:
-        """Redo the change that was undone last, if there is one."""
+        """Redo the change that was undone last, if there is one; see `undo`."""
+        self._places(self.slices(volumeNode))
         self._history(volumeNode).redo()
 
     def saveAnnotation(
-        self, volumeNode: Any, file: Path, files: Mapping[str, Path] | None = None
-    ) -> None:
+        self,
+        volumeNode: Any,
+        file: Path,
+        files: Mapping[str, Path] | None = None,
+        there: Mapping[str, SliceName] | None = None,
+    ) -> dict[str, SliceName]:
         """Write the landmarks of a volume as an annotation file; one that is there is replaced.
 
         Args:
             volumeNode: of a DICOM series, or any other.
             file: to write, such as `annotation.json` in the folder of the series.
-            files: SOP Instance UID → DICOM file, of at least the annotated slices. With it the
-                annotation names files; for None, or a volume that does not have the UIDs of its
-                slices, it gives slice numbers.
+            files: SOP Instance UID → DICOM file, of all slices. With it the annotation names
+                files; for None, or where two of them have the same name, it gives slice numbers.
+            there: what `file`, if there is one, is to hold before; None for any annotation.
+
+        Returns:
+            What it holds now: landmark → slice, from head to feet.
 
         Raises:
             InputError: if the landmarks contradict anatomy, a file is missing or not the slice
-                that it should be, or `file` is not an annotation or cannot be written.
+                that it should be, the volume no longer has the slices of `files`, or `file` is
+                not an annotation, was changed by somebody else, or cannot be written.
         """
         slices = self.slices(volumeNode)
-        annotation_files.write_numbers(slices, self._numbers(slices), file, files)
+        return annotation_files.write_numbers(slices, self._numbers(slices), file, files, there)
 
     def loadAnnotation(
         self, volumeNode: Any, file: Path, files: Mapping[str, Path] | None = None
@@ -208,7 +230,8 @@ class AnnotationLogic:
         node = self.markupsNode(slices.node)
         if node is None:
             return {}
-        landmark_points.follow(node, slices)
+        if landmark_points.follow(node, slices):
+            self._histories.pop(node, None)
         return landmark_points.read_places(node, slices)
 
     def _change(self, slices: VolumeSlices, change: Callable[[Places], Places]) -> None:

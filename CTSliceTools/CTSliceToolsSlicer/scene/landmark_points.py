@@ -27,7 +27,7 @@ from CTSliceToolsLib.dataset.annotation import (
     read_slice_names,
     write_annotation,
 )
-from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
+from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
 
 VOLUME_ROLE = "CTSliceTools.volume"
 """Node reference from the markups node to the volume it annotates."""
@@ -57,12 +57,17 @@ def add_points(volume_node: Any) -> Any:
     return node
 
 
-def follow(node: Any, slices: VolumeSlices) -> None:
+def follow(node: Any, slices: VolumeSlices) -> bool:
     """Move the points with the voxels that they mark, and update their descriptions.
 
     If the volume was moved, its voxels carry the points along. If its voxels were exchanged (it
-    was cropped, say) or somebody moved the markups node itself, the points stay in the world.
+    was cropped or flipped, say) or somebody moved the markups node itself, the points stay in the
+    world.
+
+    Returns:
+        Whether voxels were exchanged, so that indices from before mean others now.
     """
+    exchanged = False
     transform_id = slices.node.GetTransformNodeID()
     grid = {
         "size": slices.size,
@@ -72,13 +77,11 @@ def follow(node: Any, slices: VolumeSlices) -> None:
     text = json.dumps(grid)
     if node.GetAttribute(_GRID) != text or node.GetTransformNodeID() != transform_id:
         before = json.loads(node.GetAttribute(_GRID) or "{}")
+        then = np.reshape(before.get("ijk_to_ras", slices.ijk_to_ras), (4, 4))
+        moved = slices.ijk_to_ras @ np.linalg.inv(then)
+        exchanged = before.get("size") != list(slices.size) or bool(np.linalg.det(moved) < 0)
         with slicer.util.NodeModify(node):
-            if (
-                before.get("size") == list(slices.size)
-                and before["transform"] == node.GetTransformNodeID()
-            ):
-                then = np.reshape(before["ijk_to_ras"], (4, 4))
-                moved = slices.ijk_to_ras @ np.linalg.inv(then)
+            if not exchanged and before["transform"] == node.GetTransformNodeID():
                 for index in range(node.GetNumberOfControlPoints()):
                     position = np.array([*node.GetNthControlPointPosition(index), 1])
                     node.SetNthControlPointPosition(index, *(moved @ position)[:3])
@@ -94,6 +97,7 @@ def follow(node: Any, slices: VolumeSlices) -> None:
             node.SetAttribute(_GRID, text)
     for index in _indices(node):
         _describe(node, index, slices)
+    return exchanged
 
 
 def read_places(node: Any, slices: VolumeSlices) -> dict[str, tuple[float, float, float]]:
@@ -103,23 +107,40 @@ def read_places(node: Any, slices: VolumeSlices) -> dict[str, tuple[float, float
     }
 
 
-def find_places(node: Any, slices: VolumeSlices) -> dict[str, tuple[float, float, float]]:
-    """Return the voxels at which the landmarks of any markups node lie in the world.
+def find_places(
+    node: Any, slices: VolumeSlices
+) -> tuple[dict[str, tuple[float, float, float]], tuple[str, ...]]:
+    """Find the voxels at which the landmarks of any markups node lie in the world.
+
+    Returns:
+        The voxels, and the names of those of its points left out: they have not the name of a
+        landmark, or lie above or below the volume.
 
     Raises:
-        InputError: if two points have the name of the same landmark.
+        InputError: if two points have the name of the same landmark, or all are left out.
     """
     for name, count in Counter(map(node.GetNthControlPointLabel, _indices(node))).items():
         if count > 1:
             raise InputError(
                 f"{node.GetName()} holds {count} points {name}: keep one of them and try again."
             )
-    return {
+    places = {
         node.GetNthControlPointLabel(index): _rounded(
             slices.to_ijk(slices.from_world(node.GetNthControlPointPositionWorld(index)))
         )
         for index in _indices(node)
     }
+    name, volume = node.GetName(), slices.node.GetName()
+    if not places:
+        raise InputError(
+            f"{name} has no point with the name of a landmark, such as “{LANDMARKS[0].name}”: "
+            "choose another, or rename its points."
+        )
+    inside = {one: ijk for one, ijk in places.items() if slices.number(ijk) is not None}
+    if not inside:
+        raise InputError(f"{name} has no landmark within {volume}: choose the points of this scan.")
+    labels = map(node.GetNthControlPointLabel, range(node.GetNumberOfControlPoints()))
+    return inside, tuple(label for label in labels if label not in inside)
 
 
 def read_markups(file: Path) -> Any:
@@ -221,12 +242,17 @@ def write_numbers(
     numbers: Mapping[str, int],
     file: Path,
     files: Mapping[str, Path] | None,
-) -> None:
+    there: Mapping[str, SliceName] | None,
+) -> dict[str, SliceName]:
     """Write an annotation file, see `AnnotationLogic.saveAnnotation`."""
-    if files is None or not slices.uids:
-        write_annotation(numbered(slices, numbers), file)
-        return
     name = slices.node.GetName()
+    if files and not slices.uids:
+        raise InputError(
+            f"{name} was cropped or resampled since it was loaded, and its slices are no longer "
+            "those of the DICOM files: delete it and load the series again."
+        )
+    if files is None or _shared_names(files):
+        return write_annotation(numbered(slices, numbers), file, there)
     paths = {}
     for landmark, number in numbers.items():
         if slices.uids[number] not in files:
@@ -242,7 +268,13 @@ def write_numbers(
                 f"{paths[landmark]} is not slice {numbers[landmark]} of {name}: "
                 "load the volume again."
             )
-    write_annotation(annotation_of_slices(name, read), file)
+    return write_annotation(annotation_of_slices(name, read), file, there)
+
+
+def _shared_names(files: Mapping[str, Path]) -> set[str]:
+    """The names that several of the files have, which lie in different folders."""
+    counts = Counter(path.name for path in set(map(Path, files.values())))
+    return {name for name, count in counts.items() if count > 1}
 
 
 def read_numbers(
@@ -270,6 +302,13 @@ def _numbers_of_files(
             f"{file} names DICOM files, but {volume} does not record which of them it was made of: "
             "load the series from the DICOM database."
         )
+    shared = _shared_names(files)
+    for landmark, name in names.items():
+        if name in shared:
+            raise InputError(
+                f"{file} names for {landmark} the file {name}, but {volume} was made of several "
+                "files of that name: run organize on the series and annotate it again."
+            )
     by_name = {Path(path).name: Path(path) for path in files.values()}
     paths = {
         landmark: by_name.get(str(name), file.parent / str(name))

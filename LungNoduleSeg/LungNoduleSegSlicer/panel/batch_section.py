@@ -84,7 +84,7 @@ class BatchTable:
     """Rows of `results.csv`, and how far the scans under way are."""
 
     def __init__(self, table: Any) -> None:
-        """Take a table with the columns scan, nodules, largest, Lung-RADS and state."""
+        """Take a table with the columns scan, nodules, largest (mm), Lung-RADS and state."""
         self._table = table
         self._rows: dict[str, int] = {}
         self._cells: dict[str, Mapping[str, str]] = {}
@@ -165,7 +165,7 @@ def _millimetres(cells: Mapping[str, str]) -> str:
     text = cells["largest_diameter_mm"]
     with suppress(ValueError):  # another program may have written 7,3
         text = f"{float(text):.1f}"
-    return f"{text} mm" if text else ""
+    return text
 
 
 def _short(scan: str) -> str:
@@ -274,6 +274,7 @@ class BatchSection(Section):
             _("Find the lungs and nodules of every scan. Finished scans are not repeated."),
             self.make_work,
             lambda result: None,
+            keeps=True,
         )
         self.load_bar = RunBar(ui.loadRun)
         self.run_bar.runner.event.connect(self._handle)
