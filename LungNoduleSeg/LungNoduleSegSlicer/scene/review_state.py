@@ -124,7 +124,8 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
     """Remember all that a review may change, and return what brings it back.
 
     `segment_ids` are those that are to be added or removed; of others only the tags change. What
-    later changes add to the table is taken out too.
+    later changes add to the table is taken out too. A nodule of these that a reader has redrawn by
+    then stays as it is.
     """
     nodules = nodules_of(results.table, rejected=True)
     verdicts = verdicts_of(results.table)
@@ -141,15 +142,24 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
         nodes = (results.segmentation, results.table, points)
         if any(node is None or node.GetScene() is None for node in nodes):
             return
+        redrawn: dict[int, Nodule] = {}
         with suppress(InputError):  # then somebody put something else into the table
-            new = {one.id for one in nodules_of(results.table, rejected=True)} - measured.keys()
-            nodule_segments.remove(results.segmentation, [segment_id(one) for one in new])
+            for one in nodules_of(results.table, rejected=True):
+                name = segment_id(one.id)
+                new = one.id not in measured
+                if not new and name not in segment_ids:
+                    continue
+                if nodule_segments.is_redrawn(results.segmentation, name):
+                    redrawn[one.id] = one
+                elif new:
+                    nodule_segments.remove(results.segmentation, [name])
         restore_segments()
-        for number, mark in measured.items():
-            set_tag(results, number, MEASURED_TAG, mark)
+        for number in measured.keys() - redrawn.keys():
+            set_tag(results, number, MEASURED_TAG, measured[number])
         if rules is not None:
             result_nodes.set_threshold(results.probability, rules.threshold)
-        show(replace(results, fiducials=points), nodules, verdicts)
+        rows = {one.id: one for one in nodules} | redrawn
+        show(replace(results, fiducials=points), list(rows.values()), verdicts)
 
     return restore
 
