@@ -164,6 +164,11 @@ def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, .
     return lungs, *_listed(labels, folder, NODULES)
 
 
+def _numbers(labels: sitk.Image) -> set[int]:
+    array = sitk.GetArrayViewFromImage(labels)
+    return set(np.unique(array[array != 0]).tolist())  # to sort all voxels is slow
+
+
 def _listed(labels: sitk.Image, folder: Path, name: str) -> tuple[sitk.Image, tuple[Nodule, ...]]:
     """Read the table of a run, and set the voxels of nodules without a row to 0.
 
@@ -176,7 +181,7 @@ def _listed(labels: sitk.Image, folder: Path, name: str) -> tuple[sitk.Image, tu
         InputError: naming both files, if a row has no voxels, or the table is damaged.
     """
     nodules = read_nodules_csv(folder / TABLE)
-    there = set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist()) - {0}
+    there = _numbers(labels)
     if lost := [str(one.id) for one in nodules if one.id not in there]:
         raise InputError(
             f"{folder / TABLE} names the nodules {', '.join(lost[:5])}, which {folder / name} "
