@@ -137,7 +137,7 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
         self.segment = SegmentSection(self.ui, self.logic, self.model, self.lungs, requirements)
         self.nodules = NodulesSection(self.ui, self.logic)
         self.risk = RiskSection(self.ui, self.logic, risk)
-        self.nodules.table.chosen.connect(lambda nodule: self.risk.choose(nodule.id))
+        self.nodules.chosen.connect(self.risk.choose)
         self.segment.finished.connect(self.nodules.go_to_most_suspicious)
         self.followUp = FollowUpSection(self.ui, self.logic, self.model, requirements)
         self.training = TrainingSection(self.ui, self.logic, self.model, train)

@@ -214,11 +214,15 @@ class TestViews(NodulesTest):
 
     def test_after_a_run_the_most_suspicious_one_is_shown_in_the_lung_window(self) -> None:
         self.volume.GetDisplayNode().SetWindowLevel(400, 40)
+        self.ui.riskSection.collapsed = False
+        self.widget.refresh()
+        self.choose(self.numbers()[-1])
         self.widget.segment.finished.emit()
         process_events()
         worst = most_suspicious(one.nodule for one in self.logic.review.nodules(self.results))
         assert worst is not None
         self.assertEqual(self.selected(), worst.id)
+        self.assertTrue(self.ui.riskNodule.currentText.startswith(f"{worst.id}: "))
         self.assert_shows(worst.id)
         display = self.volume.GetDisplayNode()
         self.assertEqual(
@@ -454,6 +458,7 @@ class TestCorrections(NodulesTest):
         self.click(self.ui.removeNoduleButton)
         self.assertNotIn(2, self.numbers())
         self.assertIn("Undo: remove nodule 2 of phantom", self.ui.undoButton.toolTip)
+        self.ui.riskSection.collapsed = False
         nodes = self.node_ids()
         self.click(self.ui.addNoduleButton)
         self.assertIn("Esc to cancel", self.ui.nodulesHint.text)
@@ -464,6 +469,7 @@ class TestCorrections(NodulesTest):
         added = self.selected()
         assert added is not None
         self.assertEqual(self.column(PROBABILITY)[self.numbers().index(added)], "manual")
+        wait_until(lambda: self.ui.riskNodule.currentText.startswith(f"{added}: "))
         grown = read_voxels(self.results.segmentation, segment_id(added))
         assert grown is not None
         np.testing.assert_allclose(self.ras(added), place, atol=1.5)

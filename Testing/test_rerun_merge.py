@@ -1,5 +1,6 @@
 """A run into the results of an earlier one: no verdict, correction or added nodule is lost."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Verdict
-from mrml_grids import grid, masks, voxels_of, voxels_on, write_results
+from LungNoduleSegLib.results.reading import PROBABILITY
+from mrml_grids import RIGHT, draw_segment, grid, masks, voxels_of, voxels_on, write_results
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
@@ -15,8 +17,9 @@ from CTLungScreeningSlicer.scene.mrml_volume import add_volume  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.mrml_results import own_segments  # noqa: E402
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id, tag  # noqa: E402
-from LungNoduleSegSlicer.scene.result_nodes import ResultNodes  # noqa: E402
+from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of  # noqa: E402
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG  # noqa: E402
+from review_cases import RULES, Case  # noqa: E402
 
 
 def rows(logic: LungNoduleSegLogic, results: ResultNodes) -> dict[int, Verdict | None]:
@@ -103,6 +106,43 @@ def test_undo_brings_back_what_was_before_the_second_run(
     assert rows(logic, first) == {1: Verdict.UNCERTAIN, 6: None}
     logic.history.undo()
     assert (rows(logic, first), segments(first)) == before
+
+
+def test_undo_of_the_second_run_keeps_what_was_drawn_since(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    image = grid()
+    volume = add_volume(image, "CT")
+    first = logic.importResults(write_results(tmp_path / "1", image), volume)
+    node = first.segmentation
+    before = {one: voxels_on(image, node.GetSegmentation(), one) for one in segments(first)}
+    again = write_results(tmp_path / "2", image, nodule_ids=(3, 5))
+    logic.importResults(again, volume, *nodes_of(first))
+    draw_segment(node, image > 0, "mine")
+    for one in (RIGHT, segment_id(5)):
+        slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, one)[0] = 0
+    drawn = {
+        one: voxels_on(image, node.GetSegmentation(), one) for one in ("mine", RIGHT, segment_id(5))
+    }
+    logic.history.undo()
+    after = {one: voxels_on(image, node.GetSegmentation(), one) for one in segments(first)}
+    assert after == before | drawn
+    assert rows(logic, first) == {1: None, 3: None}
+
+
+def test_a_run_without_its_probability_takes_that_of_the_earlier_one_away(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    """Else the slider would find the nodules of the earlier run."""
+    results, volume = plain.results, volume_node_of(plain.results.segmentation)
+    folder = tmp_path / "again"
+    shutil.copytree(tmp_path / "run", folder, ignore=shutil.ignore_patterns(PROBABILITY))
+    again = logic.importResults(folder, volume, *nodes_of(results))
+    assert again.probability is None
+    assert logic.resultsOf(volume) == again
+    logic.history.undo()
+    assert logic.resultsOf(volume) == results
+    assert logic.review.threshold(results) == RULES.threshold
 
 
 def test_facts_follow_their_nodule_to_another_number(

@@ -271,9 +271,55 @@ class TestFacts(RiskTest):
         table.GetColumnByName("diameter_mm").SetValue(row, 14.5)
         self.widget.refresh()
         self.assertIn("exceeds the longest diameter", self.ui.riskProblem.text)
+        self.assertTrue(self.ui.riskProblem.text.startswith(f"Nodule {LARGEST}: "))
         self.ui.clearFactsButton.click()
         self.assertEqual(self.ui.riskProblem.text, "")
         self.assertEqual(self.ui.riskNodule.count, 4)
+
+    def test_a_size_that_no_more_goes_with_the_nodule_can_be_corrected(self) -> None:
+        self.enter_patient()
+        self.type(self.section.nodule, "perpendicular_mm", "15.5")
+        self.section.choose(SECOND)
+        self.choose(self.section.nodule, "spiculation", True)
+        table = self.results.table.GetTable()
+        ids = table.GetColumnByName("id")
+        row = next(n for n in range(table.GetNumberOfRows()) if ids.GetValue(n) == LARGEST)
+        table.GetColumnByName("diameter_mm").SetValue(row, 14.5)
+        self.widget.refresh()
+        self.assertEqual(self.ui.riskNodule.currentText, str(LARGEST))
+        self.assertEqual(self.editor(self.section.nodule, "perpendicular_mm").text, "15.5")
+        self.assertEqual(
+            self.editor(self.section.nodule, "longest_mm").placeholderText, "14.5 (measured)"
+        )
+        self.assertEqual(self.editor(self.section.patient, "age").text, "64")
+        self.assertTrue(self.ui.noduleFacts.enabled)
+        self.type(self.section.patient, "age", "65")
+        self.assertEqual(self.ui.factProblem.text, "")
+        self.type(self.section.nodule, "perpendicular_mm", "14.7")
+        self.assertIn("exceeds", self.ui.factProblem.text)
+        self.type(self.section.nodule, "perpendicular_mm", "14.2")
+        self.assertEqual(self.ui.riskProblem.text, "")
+        self.assertEqual(self.ui.riskNodule.count, 4)
+        self.assertTrue(self.ui.riskNodule.currentText.startswith(f"{LARGEST}: "))
+        entered = self.widget.logic.risk.enteredFacts(self.results)
+        self.assertEqual(entered.patient.age, 65)
+        self.assertEqual(
+            entered.nodules, {LARGEST: {"perpendicular_mm": 14.2}, SECOND: {"spiculation": True}}
+        )
+
+    def test_the_form_follows_its_nodule_to_another_number(self) -> None:
+        """As a threshold gives it one."""
+        self.section.choose(SECOND)
+        table = self.results.table.GetTable()
+        ids = table.GetColumnByName("id")
+        numbers = {SECOND: 7, LARGEST: SECOND}
+        for row in range(table.GetNumberOfRows()):
+            ids.SetValue(row, numbers.get(ids.GetValue(row), ids.GetValue(row)))
+        self.widget.refresh()
+        self.assertTrue(self.ui.riskNodule.currentText.startswith("7: "))
+        self.choose(self.section.nodule, "spiculation", True)
+        entered = self.widget.logic.risk.enteredFacts(self.results)
+        self.assertEqual(entered.nodules, {7: {"spiculation": True}})
 
     def test_facts_are_those_of_a_file(self) -> None:
         self.enter_patient()

@@ -174,6 +174,15 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
     assert grown_one.nodule.origins["status"] == "measured"
     categories = {one.guideline: one.category for one in grown_one.guidelines}
     assert categories["Lung-RADS v2022"] == "4B"
+    ids = nodes[1].table.GetTable().GetColumnByName("id")
+    for row in range(nodes[1].table.GetNumberOfRows()):  # as a threshold may number them
+        ids.SetValue(row, ids.GetValue(row) + 1)
+    risk = LungNoduleSegLogic().risk.evaluate(nodes[1])
+    again = risk.of(DOUBLED_NOW + 1)
+    assert again is not None
+    assert again.nodule.previous_mean_mm == grown["prior_mean_mm"]
+    assert again.guidelines == grown_one.guidelines
+    assert any("compare again" in note for note in risk.notes)
     assert LungNoduleSegLogic().growth.find(nodes[0]) is None
     with pytest.raises(InputError, match="names no volume"):
         scene.RemoveNode(nodes[0].segmentation.GetNodeReference("referenceImageGeometryRef"))

@@ -1,6 +1,7 @@
 """The results of a run in files brought into the scene with their scan."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +21,7 @@ from LungNoduleSegLib.results.reading import (
     SCAN,
     TABLE,
     RunMasks,
+    read_run,
     unpack_run,
 )
 from mrml_grids import grid, grids, masks, write_results
@@ -85,6 +87,16 @@ def test_unpacking_leaves_all_files_or_none(run: Path, tmp_path: Path) -> None:
     unpack_run(run, tmp_path / "unpacked")
     names = {file.name for file in (tmp_path / "unpacked").iterdir()}
     assert names == {SCAN, MASKS, TABLE, RECORD}
+
+
+def test_a_row_without_voxels_is_named(run: Path, tmp_path: Path) -> None:
+    unpacked = tmp_path / "unpacked"
+    unpack_run(run, unpacked)
+    emptied = replace(RunMasks.read(unpacked / MASKS), nodules={})
+    (unpacked / MASKS).unlink()
+    emptied.write(unpacked / MASKS)
+    with pytest.raises(InputError, match=f"{TABLE} names the nodules 1.* {unpacked / MASKS} does"):
+        read_run(unpacked)
 
 
 @settings(max_examples=15)

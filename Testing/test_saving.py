@@ -1,6 +1,7 @@
 """Results saved as they are in the scene: DICOM read back by others, table, report, places."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,34 @@ def test_a_reader_s_changes_are_saved(logic: LungNoduleSegLogic, tmp_path: Path)
     assert EDITED in page
     assert "accepted" in page
     assert "jane" not in page
+
+
+@pytest.mark.parametrize("left", [0.5, 0.0, None])
+def test_what_was_edited_since_it_was_measured_is_not_saved(
+    logic: LungNoduleSegLogic, tmp_path: Path, left: float | None
+) -> None:
+    """`left` is the part of the nodule's voxels, None without its segment."""
+    results, sources = results_of(logic, tmp_path)
+    segment = segment_id(1)
+    if left is None:
+        results.segmentation.GetSegmentation().RemoveSegment(segment)
+    else:
+        array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(results.segmentation, segment)
+        places = np.argwhere(array)
+        array[tuple(places[int(left * len(places)) :].T)] = 0
+    hu = slicer.util.arrayFromVolume(volume_node_of(results.segmentation))
+    hu[0] = -1000  # as read from a file, it must look like CT
+    saves: tuple[Callable[[], object], ...] = (
+        lambda: logic.saving.saveTable(results, tmp_path / "n.csv"),
+        lambda: logic.saving.saveReport(results, tmp_path / "r.html"),
+        lambda: logic.saving.saveDicom(results, tmp_path / "dicom", sources),
+    )
+    for save in saves:
+        with pytest.raises(InputError, match=r"Nodule 1 of CT was edited .* press Remeasure"):
+            save()
+    logic.review.setVerdict(results, 1, Verdict.REJECTED)
+    for save in saves:
+        save()
 
 
 def test_nothing_is_overwritten(logic: LungNoduleSegLogic, tmp_path: Path) -> None:

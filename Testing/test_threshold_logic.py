@@ -135,6 +135,26 @@ def test_undo_takes_out_what_only_a_later_step_of_the_slider_found(
     assert state(case)[:2] == before[:2]
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_undo_of_the_slider_keeps_what_was_drawn_since(
+    logic: LungNoduleSegLogic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Also what only the slider found: nodule 2 of 0.3 is none of 0.95."""
+    monkeypatch.setattr(review_cases, "RULES", replace(RULES, threshold=0.95))
+    case = make_case(logic, tmp_path / "run", "LPS")
+    assert numbers(logic, case) == [1]
+    logic.review.setThreshold(case.results, 0.3)
+    erase_upper_half(case, number)
+    drawn = segments(case)[nodule_segments.segment_id(number)]
+    logic.review.setThreshold(case.results, 0.4)
+    logic.history.undo()
+    assert logic.review.threshold(case.results) == 0.95
+    assert numbers(logic, case) == list(range(1, number + 1))
+    assert segments(case)[nodule_segments.segment_id(number)] == drawn
+    assert logic.review.edited(case.results) == (number,)
+    assert not logic.history.lastChange.startswith("change the threshold")
+
+
 @pytest.mark.parametrize("added", [False, True])
 def test_a_run_that_ends_meanwhile_is_what_counts(
     logic: LungNoduleSegLogic, plain: Case, tmp_path: Path, added: bool

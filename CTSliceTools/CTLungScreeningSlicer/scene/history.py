@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Optional, TypeAlias
 
-import slicer
-
 MOST_CHANGES = 50
 """Maximum number of changes that can be undone."""
 
@@ -100,11 +98,22 @@ class History:
 
     @contextmanager
     def allOrNothing(  # noqa: N802 - Slicer's naming
-        self, *changed: Any | None, what: str = ""
+        self,
+        *changed: Any | None,
+        what: str = "",
+        also: Callable[[], None] = lambda: None,
     ) -> Iterator[None]:
-        """Make a change as with `step`, restoring added nodes and those named here."""
+        """Make a change as with `step`, restoring added nodes and those named here.
+
+        `also` restores what the nodes' content is not.
+        """
         snapshot = Snapshot(self.scene, [node for node in changed if node is not None])
-        with self.step(snapshot.restore, what):
+
+        def restore() -> None:
+            snapshot.restore()
+            also()
+
+        with self.step(restore, what):
             yield
             snapshot.close()
 
@@ -117,18 +126,11 @@ class Snapshot:
         self._scene = scene
         self._before = set(_node_ids(scene))
         self._added: list[str] | None = None
-        self._segmentations = []
         self._copies = []
         for node in changed:
-            if node.IsA("vtkMRMLSegmentationNode"):
-                history = slicer.vtkSegmentationHistory()
-                history.SetSegmentation(node.GetSegmentation())
-                history.SaveState()
-                self._segmentations.append(history)
-            else:
-                copy = node.CreateNodeInstance()
-                copy.CopyContent(node)
-                self._copies.append((node, copy))
+            copy = node.CreateNodeInstance()
+            copy.CopyContent(node)
+            self._copies.append((node, copy))
 
     def close(self) -> None:
         """End the change: nodes added from now on are kept."""
@@ -137,8 +139,6 @@ class Snapshot:
     def restore(self) -> None:
         """Remove the added nodes and restore the content of the changed ones."""
         remove_nodes(self._scene, self._new() if self._added is None else self._added)
-        for history in self._segmentations:
-            history.RestorePreviousState()
         for node, copy in self._copies:
             if node.GetScene() is not None:
                 node.CopyContent(copy)

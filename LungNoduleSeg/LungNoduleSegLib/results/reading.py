@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,7 @@ def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
     scan = read_ct(source, series if source.is_dir() else None, progress)
     if (folder / MASKS).exists() and not (folder / LUNGS).exists():
         lungs, labels = RunMasks.read(folder / MASKS).images(scan.image, str(source))
-        nodules = read_nodules_csv(folder / TABLE)
-        labels = _listed(labels, _numbers(labels), nodules)
+        labels, nodules = _listed(labels, folder, MASKS)
     else:
         lungs, labels, nodules = read_findings(folder)
     for name, image in ((LUNGS, lungs), (NODULES, labels)):
@@ -158,23 +157,11 @@ def read_findings(folder: Path) -> tuple[sitk.Image, sitk.Image, tuple[Nodule, .
         InputError: naming the file that is missing, damaged or does not fit the others.
     """
     lungs, labels = _labels(folder / LUNGS), _labels(folder / NODULES)
-    nodules = read_nodules_csv(folder / TABLE)
     if grid_difference(lungs, labels):
         raise InputError(
             f"{folder / LUNGS} and {folder / NODULES} lie on different grids: run the scan again."
         )
-    there = _numbers(labels)
-    if lost := [str(one.id) for one in nodules if one.id not in there]:
-        raise InputError(
-            f"{folder / TABLE} names the nodules {', '.join(lost[:5])}, which {folder / NODULES} "
-            "does not show: run the scan again."
-        )
-    if lost := [str(one.id) for one in nodules if one.slice >= labels.GetDepth()]:
-        raise InputError(
-            f"{folder / TABLE} has nodule {lost[0]} on a slice that {folder / NODULES} does not "
-            "have: run the scan again."
-        )
-    return lungs, _listed(labels, there, nodules), nodules
+    return lungs, *_listed(labels, folder, NODULES)
 
 
 def _numbers(labels: sitk.Image) -> set[int]:
@@ -182,10 +169,31 @@ def _numbers(labels: sitk.Image) -> set[int]:
     return set(np.unique(array[array != 0]).tolist())  # to sort all voxels is slow
 
 
-def _listed(labels: sitk.Image, there: set[int], nodules: Iterable[Nodule]) -> sitk.Image:
-    """Set the voxels of nodules without a row to 0."""
+def _listed(labels: sitk.Image, folder: Path, name: str) -> tuple[sitk.Image, tuple[Nodule, ...]]:
+    """Read the table of a run, and set the voxels of nodules without a row to 0.
+
+    Args:
+        labels: of the nodules.
+        folder: of the run.
+        name: of the file in it that holds them.
+
+    Raises:
+        InputError: naming both files, if a row has no voxels, or the table is damaged.
+    """
+    nodules = read_nodules_csv(folder / TABLE)
+    there = _numbers(labels)
+    if lost := [str(one.id) for one in nodules if one.id not in there]:
+        raise InputError(
+            f"{folder / TABLE} names the nodules {', '.join(lost[:5])}, which {folder / name} "
+            "does not show: run the scan again."
+        )
+    if lost := [str(one.id) for one in nodules if one.slice >= labels.GetDepth()]:
+        raise InputError(
+            f"{folder / TABLE} has nodule {lost[0]} on a slice that {folder / name} does not "
+            "have: run the scan again."
+        )
     rejected = there - {one.id for one in nodules}
-    return sitk.ChangeLabel(labels, dict.fromkeys(rejected, 0)) if rejected else labels
+    return sitk.ChangeLabel(labels, dict.fromkeys(rejected, 0)) if rejected else labels, nodules
 
 
 _SCAN = "scan"

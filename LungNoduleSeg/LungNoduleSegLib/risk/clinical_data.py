@@ -2,22 +2,26 @@
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import parse_json
 from CTLungScreeningLib.options import spellings
-from LungNoduleSegLib.nodules.table import mean_axial_mm
+from LungNoduleSegLib.nodules.table import Nodule, mean_axial_mm
 from LungNoduleSegLib.risk.facts import LABELS, LARGEST, NoduleFacts, Origin, PatientFacts, Status
 from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH, Change
 
 Values = Mapping[str, Any]
 """Facts of one nodule by the names of `NoduleFacts`."""
+
+Point: TypeAlias = tuple[float, ...]
+"""A position in LPS mm."""
 
 ALL = "all"
 """Key for all nodules in a file of clinical data."""
@@ -31,6 +35,18 @@ CHANGED_MM = 0.051
 _NODULES = "nodules"
 _NODULE_FACTS = {name: kind for name, kind in get_type_hints(NoduleFacts).items() if name in LABELS}
 _PATIENT_FACTS = get_type_hints(PatientFacts)
+
+
+class UnfitFactsError(InputError):
+    """What was entered for a nodule contradicts itself or what is measured.
+
+    Attributes:
+        number: of the nodule.
+    """
+
+    def __init__(self, number: int | None, problem: str) -> None:
+        super().__init__(problem if number is None else f"Nodule {number}: {problem}")
+        self.number = number
 
 
 @dataclass(frozen=True)
@@ -51,14 +67,19 @@ class ClinicalData:
         """Override measured facts.
 
         Raises:
-            InputError: naming `where`, if a nodule does not exist or a fact is impossible.
+            InputError: naming `where`, if a nodule does not exist.
+            UnfitFactsError: if a fact is impossible.
         """
         found = list(facts)
         _require_nodules(self.nodules, found, where)
-        return [one.corrected(**{**self.shared, **self._of(one)}) for one in found]
+        return [self._corrected(one) for one in found]
 
-    def _of(self, facts: NoduleFacts) -> Values:
-        return self.nodules.get(facts.id, {}) if facts.id is not None else {}
+    def _corrected(self, facts: NoduleFacts) -> NoduleFacts:
+        own = self.nodules.get(facts.id, {}) if facts.id is not None else {}
+        try:
+            return facts.corrected(**{**self.shared, **own})
+        except InputError as error:
+            raise UnfitFactsError(facts.id, str(error)) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the known facts, as `read_facts` reads them from a file."""
@@ -205,6 +226,29 @@ def add_prior_facts(
         values.pop(_NOW, None)
         result.append(one.overridden(Origin.MEASURED, **values))
     return result
+
+
+def numbers_now(places: Mapping[int, Point], nodules: Sequence[Nodule]) -> dict[int, int]:
+    """Return the present number of the nodule that lay at each place, the nearest first.
+
+    Facts of nodules that are no longer there get a number that none of these has.
+    A nodule may have moved by its diameter where it was measured again; one with another number
+    must hold the place, as no neighbour does.
+    """
+    near = sorted(
+        (away, number, one.id)
+        for number, place in places.items()
+        for one in nodules
+        if (away := math.dist(place, (one.x, one.y, one.z)))
+        <= one.diameter_mm / (1 if one.id == number else 2)
+    )
+    found: dict[int, int] = {}
+    for _, number, now in near:
+        if number not in found and now not in found.values():
+            found[number] = now
+    ids = {one.id for one in nodules}
+    free = count(max(ids | places.keys(), default=0) + 1)
+    return {n: found.get(n) or (next(free) if n in ids else n) for n in places}
 
 
 def fitting_facts(facts: Iterable[NoduleFacts], prior: Mapping[int, Values]) -> dict[int, Values]:

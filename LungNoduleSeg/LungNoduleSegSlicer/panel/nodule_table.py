@@ -134,7 +134,7 @@ class NoduleTable:
         """
         before = self.selected
         self._rows, self._colors = list(nodules), colors
-        self._fill(_same(before.nodule, self._rows) if before else None)
+        self._fill(same_nodule(before.nodule, self._rows) if before else None)
 
     def sort_by(self, column: int) -> None:
         """Sort by a column, the other way round if it is sorted by it already."""
@@ -197,7 +197,7 @@ class NoduleTable:
             self.chosen.emit(self.selected.nodule)
 
 
-def _same(before: Nodule, now: Sequence[ReviewedNodule]) -> ReviewedNodule | None:
+def same_nodule(before: Nodule, now: Sequence[ReviewedNodule]) -> ReviewedNodule | None:
     """Find the nodule at the place of one that was there before, whatever its number is now."""
 
     def away(one: ReviewedNodule) -> float:

@@ -121,6 +121,7 @@ class NodulesSection(Section):
 
     Attributes:
         table: the nodules.
+        chosen: signal with the number of a nodule that was selected, by the user or for them.
         threshold: finds them again.
         runner: of what takes a while; steps of a threshold, for instance.
         placing: waits for the click on a nodule to be added.
@@ -142,6 +143,8 @@ class NodulesSection(Section):
         self._tell_at_rest = Debounced(self.changed.emit, REST_MS)
         self.table = NoduleTable(ui.noduleTable)
         self.table.chosen.connect(self.go_to)
+        self.chosen = Signal()
+        self.table.chosen.connect(lambda nodule: self.chosen.emit(nodule.id))
         self.threshold = ThresholdSlider(ui.thresholdSlider, ui.thresholdHint, logic.review)
         self.threshold.moved.connect(self.set_threshold)
         self.runner = WorkRunner()
@@ -221,7 +224,7 @@ class NodulesSection(Section):
         ]
         nodule = most_suspicious(nodules)
         if nodule is not None:
-            self.table.select(nodule.id)
+            self._select(nodule.id)
             self._show_state()
             self.go_to(nodule)
 
@@ -251,7 +254,7 @@ class NodulesSection(Section):
 
     def add(self, ras: list[float]) -> None:
         """Add the nodule at a place of the world, RAS mm, and select it."""
-        self._change(lambda results: self._logic.review.addWork(results, ras), self.table.select)
+        self._change(lambda results: self._logic.review.addWork(results, ras), self._select)
 
     def set_threshold(self, threshold: float) -> None:
         """Find the nodules again at a threshold."""
@@ -314,6 +317,10 @@ class NodulesSection(Section):
                 volume=self._volume.GetName()
             )
         return ""
+
+    def _select(self, number: int) -> None:
+        self.table.select(number)
+        self.chosen.emit(number)
 
     def _selected(self) -> ReviewedNodule | None:
         one = self.table.selected

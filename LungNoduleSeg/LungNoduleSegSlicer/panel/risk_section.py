@@ -14,11 +14,13 @@ from CTLungScreeningLib.files import parse_json
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, on_click, show_text, shown_errors
+from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.risk.assessment import Assessment, ScanRisk, influential_facts, scan_text
-from LungNoduleSegLib.risk.clinical_data import ClinicalData
+from LungNoduleSegLib.risk.clinical_data import ClinicalData, UnfitFactsError
 from LungNoduleSegLib.risk.facts import LABELS, NoduleFacts, Origin, PatientFacts
 from LungNoduleSegLib.risk.prediction import UNEXPLAINED
+from LungNoduleSegSlicer.panel.nodule_table import same_nodule
 from LungNoduleSegSlicer.panel.risk_results import (
     ClinicalDataForm,
     Known,
@@ -68,6 +70,7 @@ class RiskSection(Section):
         self._risk: ScanRisk | None = None
         self._numbers: list[int] = []
         self._number: int | None = None
+        self._chosen: Nodule | None = None
         self.shown = RiskResults(ui.riskResults.layout())
         self.patient = ClinicalDataForm(ui.patientFacts.layout(), {"": _PATIENT}, self._enter)
         self.nodule = ClinicalDataForm(ui.noduleFacts.layout(), _grouped(), self._enter)
@@ -87,13 +90,18 @@ class RiskSection(Section):
 
     def set_results(self, results: ResultNodes | None) -> None:
         """Show the risk of a scan."""
+        if results != self._results:
+            self._chosen = None
         self._results = results
         show_text(self._ui.factProblem, "")
         self._refresh()
 
     def choose(self, number: int) -> None:
-        """Show a nodule whose risk is known; if folded, the section does so later."""
-        if number in self._numbers or self._ui.riskSection.collapsed:
+        """Show a nodule that is not rejected; later, if it is new or the section is folded."""
+        for one in self._logic.review.nodules(self._results) if self._results else ():
+            if one.nodule.id == number and one.verdict is not Verdict.REJECTED:
+                self._chosen = one.nodule
+        if number in self._numbers:
             self._number = number
             self._show_nodule()
 
@@ -107,32 +115,47 @@ class RiskSection(Section):
         ui = self._ui
         if ui.riskSection.collapsed:
             return
-        self._risk, problem = None, ""
+        self._risk, problem, unfit = None, "", None
         if self._results is None:
             problem = _("Find the nodules first: press Apply.")
         else:
             try:
                 self._risk = self._logic.risk.evaluate(self._results)
+            except UnfitFactsError as reason:
+                problem, unfit = str(reason), reason.number
             except InputError as reason:
                 problem = str(reason)
             else:
                 if not self._risk.assessments:
                     problem = _("There are no nodules, or all of them are rejected.")
         show_text(ui.riskProblem, problem)
-        for widget in (ui.riskNodule, ui.patientFacts, ui.noduleFacts, ui.copyRiskButton):
-            widget.enabled = not problem
-        # Also where entries no longer fit what is measured now.
+        # Also where entries no longer fit what is measured now: they can be corrected.
+        for widget in (ui.riskNodule, ui.patientFacts, ui.noduleFacts):
+            widget.enabled = not problem or unfit is not None
+        ui.copyRiskButton.enabled = not problem
         ui.clearFactsButton.enabled = self._results is not None
-        shown = self._risk.longest_first if self._risk else []
-        self._numbers = [one.nodule.id for one in shown if one.nodule.id is not None]
+        titles = {} if unfit is None else {unfit: str(unfit)}
+        for one in self._risk.longest_first if self._risk else []:
+            if one.nodule.id is not None:
+                titles[one.nodule.id] = nodule_title(one)
+        self._numbers = list(titles)
         ui.riskNodule.clear()
-        for one in shown:
-            ui.riskNodule.addItem(nodule_title(one))
-        if self._number not in self._numbers:
-            self._number = self._numbers[0] if self._numbers else None
+        for title in titles.values():
+            ui.riskNodule.addItem(title)
+        self._find_chosen()
         show_text(ui.riskNotes, "\n".join(self._risk.notes) if self._risk else "")
         self._show_nodule()
         self._show_prediction()
+
+    def _find_chosen(self) -> None:
+        """Find the number that the chosen nodule has now; if it is gone, take the first nodule."""
+        rows = self._logic.review.nodules(self._results) if self._results and self._numbers else ()
+        here = [one for one in rows if one.nodule.id in self._numbers]
+        same = same_nodule(self._chosen, here) if self._chosen else None
+        self._number = same.nodule.id if same else next(iter(self._numbers), None)
+        for one in here:
+            if one.nodule.id == self._number:
+                self._chosen = one.nodule
 
     def _choose_row(self) -> None:
         self.choose(self._numbers[self._ui.riskNodule.currentIndex])
@@ -143,20 +166,22 @@ class RiskSection(Section):
         if ui.riskSection.collapsed:
             return
         one = None if self._risk is None or number is None else self._risk.of(number)
-        if one is None or self._results is None or number is None:
-            self.patient.show({}, {})
-            self.nodule.show({}, {})
+        ui.riskResults.visible = one is not None
+        if one is None:
             self.shown.show(None)
             show_text(ui.riskMissing, "")
-            ui.riskResults.visible = False
+        if self._results is None or number is None:
+            self.patient.show({}, {})
+            self.nodule.show({}, {})
             return
         ui.riskNodule.currentIndex = self._numbers.index(number)
         measured = next(m for m in self._logic.risk.measuredFacts(self._results) if m.id == number)
         known = {
             name: Known(in_words(getattr(measured, name), name), measured.origins[name])
             for name in (*_NODULE, COUNT)
-            if getattr(one.nodule, name) is not None  # a corrected size makes some unknown
-            and getattr(measured, name) is not None
+            if getattr(measured, name) is not None
+            # A corrected size makes some unknown.
+            and (one is None or getattr(one.nodule, name) is not None)
         }
         entered = self._logic.risk.enteredFacts(self._results)
         from_header = asdict(self._logic.risk.headerFacts(self._results))
@@ -167,7 +192,8 @@ class RiskSection(Section):
         }
         self.patient.show(of_patient | known, asdict(entered.patient) | dict(entered.shared))
         self.nodule.show(known, _entered_for(entered, number, one))
-        ui.riskResults.visible = True
+        if one is None:
+            return
         self.shown.show(one, self._risk.prediction if self._risk else None)
         influential = influential_facts(one)
         self.patient.mark(influential)
@@ -264,11 +290,11 @@ def nodule_title(one: Assessment) -> str:
     return f"{facts.id}: {', '.join(part for part in parts if part)}"
 
 
-def _entered_for(entered: ClinicalData, number: int, one: Assessment) -> Mapping[str, Any]:
+def _entered_for(entered: ClinicalData, number: int, one: Assessment | None) -> Mapping[str, Any]:
     """Return the entered facts of a nodule, and those of all that it does not override."""
     shared = {
         name: value
         for name, value in entered.shared.items()
-        if one.nodule.origins.get(name) is Origin.GIVEN
+        if one is None or one.nodule.origins.get(name) is Origin.GIVEN
     }
     return shared | dict(entered.nodules.get(number, {}))

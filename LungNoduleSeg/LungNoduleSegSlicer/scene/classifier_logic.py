@@ -41,6 +41,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     nodules_of,
     volume_node_of,
 )
+from LungNoduleSegSlicer.scene.review_state import require_measured
 
 
 class ClassifierLogic:
@@ -60,7 +61,7 @@ class ClassifierLogic:
             A new table node of one row with the columns of the command `features`.
 
         Raises:
-            InputError: if a node cannot be used.
+            InputError: if a node cannot be used, or a nodule was edited since it was measured.
         """
         name = volume_node_of(results.segmentation).GetName()
         with self._history.allOrNothing(what=f"compute features of {name}"):
@@ -78,7 +79,7 @@ class ClassifierLogic:
             holds all contributions as JSON.
 
         Raises:
-            InputError: if the nodes or the model cannot be used.
+            InputError: as `computeFeatures`, or if the model cannot be used.
         """
         features = _features(results)
         (found,) = predict_scans([features], modelFile)
@@ -147,6 +148,7 @@ class ClassifierLogic:
 
 def _features(results: ResultNodes) -> ScanFeatures:
     chest, labels = chest_of(results), nodule_labels_of(results)
+    require_measured(results)
     nodules = nodule_features(labels, chest.nodules, chest.lungs)
     patient, series = dicom_ids(results.segmentation)
     features = scan_features(labels, nodules.values())

@@ -24,7 +24,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import add_node, place_beside, visi
 from LungNoduleSegLib.nodules.table import Column
 from LungNoduleSegLib.results.reading import GROWTH_TABLE, TIMELINE_TABLE
 from LungNoduleSegLib.results.segments import TAG
-from LungNoduleSegLib.risk.clinical_data import Values, fitting_facts, prior_facts
+from LungNoduleSegLib.risk.clinical_data import Values, fitting_facts, numbers_now, prior_facts
 from LungNoduleSegLib.risk.facts import measured_facts
 from LungNoduleSegLib.risk.growth_rate import Change
 from LungNoduleSegLib.risk.growth_table import (
@@ -206,12 +206,16 @@ class GrowthLogic:
         return None
 
     def priorFacts(self, current: ResultNodes) -> dict[int, Values]:
-        """Return the facts of a scan's nodules from its last comparison, by number.
+        """Return the facts of a scan's nodules from its last comparison, by their number now.
 
         Those that a change of the prior scan's nodules outdated are left out.
         """
         growth = self.find(current)
-        return {} if growth is None else prior_facts(_standing_rows(growth))
+        rows: Sequence[Values] = [] if growth is None else _standing_rows(growth)
+        then = {int(row["current_id"]): row for row in rows if row["current_id"] is not None}
+        places = {n: tuple(row[f"current_{axis}"] for axis in "xyz") for n, row in then.items()}
+        now = numbers_now(places, nodules_of(current.table, rejected=True))
+        return prior_facts({**row, "current_id": now[n]} for n, row in then.items())
 
     def warnings(self, current: ResultNodes) -> list[str]:
         """Return a warning if nodules of either scan were changed since the last comparison."""

@@ -37,7 +37,12 @@ from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_node
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id, segments_of
-from LungNoduleSegSlicer.scene.rerun_merge import RerunMerge, earlier_results, require_own_nodes
+from LungNoduleSegSlicer.scene.rerun_merge import (
+    RerunMerge,
+    earlier_results,
+    keep_earlier,
+    require_own_nodes,
+)
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
     connect,
@@ -191,10 +196,11 @@ class LungNoduleSegLogic:
             require_in_place(earlier)
         probability = result_nodes.of_table(tableNode)
         name = volumeNode.GetName()
-        changed = (segmentationNode, tableNode, fiducialNode, probability)
+        changed = (tableNode, fiducialNode, probability)
+        bring_back = keep_earlier(segmentationNode, tableNode)
         same = lungsNode is not None and lungsNode is segmentationNode
         keep = same and bool(segments_of(segmentationNode, LUNG_STYLES))
-        with self.history.allOrNothing(*changed, what=f"results of {name}"):
+        with self.history.allOrNothing(*changed, what=f"results of {name}", also=bring_back):
             nodes = ResultNodes(
                 segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),
                 tableNode or self._add("Table", f"{name} nodule table"),
@@ -227,6 +233,8 @@ class LungNoduleSegLogic:
                 kept = result_nodes.bring(folder, nodes.table, name)
                 mrml_volume.place_beside(volumeNode, kept)
                 nodes = replace(nodes, probability=kept)
+            else:
+                nodes.table.RemoveNodeReferenceIDs(result_nodes.PROBABILITY_ROLE)
         return nodes
 
     def loadRunWork(self, folder: Path) -> Work[ResultNodes]:

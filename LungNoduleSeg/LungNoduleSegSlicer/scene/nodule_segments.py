@@ -143,6 +143,12 @@ def is_as_made(segmentation_node: Any, one: str) -> bool:
     return mask is not None and mark == fingerprint(segment.GetName(), mask.voxels)
 
 
+def is_redrawn(segmentation_node: Any, one: str) -> bool:
+    """Whether a segment is one that a run made, and was renamed or edited since."""
+    mark = tag(segmentation_node.GetSegmentation().GetSegment(one), TAG)
+    return mark not in ("", ADDED) and not is_as_made(segmentation_node, one)
+
+
 def add_nodule(segmentation_node: Any, nodule: Nodule, mask: CroppedMask, *, by_run: bool) -> None:
     """Add the segment of a nodule, or change the one that a run made before.
 
@@ -277,7 +283,10 @@ def separate(segmentation: Any, ids: Iterable[str]) -> None:
 
 
 def keep(segmentation_node: Any, ids: Sequence[str]) -> Callable[[], None]:
-    """Remember segments, or that there are none of these ids, and return what brings that back."""
+    """Remember segments, or that there are none of these ids, and return what brings that back.
+
+    It leaves alone what a reader has redrawn by then.
+    """
     segmentation = segmentation_node.GetSegmentation()
     order = list(segmentation.GetSegmentIDs())
     copies = {one: _copy(segmentation_node, one) for one in ids if one in order}
@@ -285,9 +294,10 @@ def keep(segmentation_node: Any, ids: Sequence[str]) -> Callable[[], None]:
     def restore() -> None:
         if segmentation_node.GetScene() is None:
             return
-        remove(segmentation_node, [one for one in ids if one not in copies])
+        left = [one for one in ids if not is_redrawn(segmentation_node, one)]
+        remove(segmentation_node, [one for one in left if one not in copies])
         for place, one in enumerate(order):
-            if one in copies:
+            if one in copies and one in left:
                 _put(segmentation_node, one, _deep_copy(copies[one]))
                 last = segmentation.GetNumberOfSegments() - 1
                 if segmentation.GetSegmentIndex(one) != min(place, last):

@@ -1,6 +1,6 @@
 """A run into the results of an earlier one: what a reader has done to these stays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,15 @@ from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.results.segments import TAG, fingerprint, nodule_style
 from LungNoduleSegSlicer.scene import nodule_segments, review_state
-from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP, take_segment
+from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP, own_segments, take_segment
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import (
     POINTS_ROLE,
+    PROBABILITY_ROLE,
     SEGMENTATION_ROLE,
     ResultNodes,
     nodules_of,
+    of_table,
     reference_of,
     results_in,
     verdicts_of,
@@ -94,6 +96,29 @@ def earlier_results(
     if table_node.GetNodeReference(POINTS_ROLE) is not point_list_node:
         return None
     return ResultNodes(segmentation_node, table_node, point_list_node)
+
+
+def keep_earlier(segmentation_node: Any, table_node: Any) -> Callable[[], None]:
+    """Return what takes a run out of these nodes again, but for what the table holds itself.
+
+    Either may be None. What a reader has drawn since the run stays.
+    """
+    probability = of_table(table_node)
+    if segmentation_node is not None:
+        before = set(segmentation_node.GetSegmentation().GetSegmentIDs())
+        own = own_segments(segmentation_node)
+        restore_segments = nodule_segments.keep(segmentation_node, own)
+
+    def restore() -> None:
+        if segmentation_node is not None and segmentation_node.GetScene() is not None:
+            new = set(segmentation_node.GetSegmentation().GetSegmentIDs()) - before
+            made = [one for one in new if nodule_segments.is_as_made(segmentation_node, one)]
+            nodule_segments.remove(segmentation_node, made)
+            restore_segments()
+        if probability is not None and table_node.GetScene() is not None:
+            table_node.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
+
+    return restore
 
 
 def require_own_nodes(

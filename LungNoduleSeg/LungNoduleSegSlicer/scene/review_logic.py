@@ -7,17 +7,10 @@ from typing import Any
 
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import CroppedMask
 from CTLungScreeningSlicer.scene.history import History
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.nodules.threshold import LabelledNodule
-from LungNoduleSegLib.results.segments import (
-    LOBE_STYLES,
-    LUNG_STYLES,
-    TAG,
-    fingerprint,
-    nodule_style,
-)
+from LungNoduleSegLib.results.segments import LOBE_STYLES, LUNG_STYLES, fingerprint
 from LungNoduleSegSlicer.scene import nodule_segments, result_nodes, review_state
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id, segments_of
@@ -148,16 +141,7 @@ class ReviewLogic:
             nodule_segments.remove(results.segmentation, [segment_id(number)])
             review_state.show(results, left, verdicts_of(results.table))
 
-    def edited(self, results: ResultNodes) -> tuple[int, ...]:
-        """Return the nodules whose segments were edited or removed since they were measured."""
-        ids = {one.id: segment_id(one.id) for one in nodules_of(results.table, rejected=True)}
-        segmentation = results.segmentation.GetSegmentation()
-        there = nodule_segments.voxels_by_id(segmentation, ids.values())
-        return tuple(
-            number
-            for number, one in ids.items()
-            if one not in there or not _is_measured(results, number, there[one])
-        )
+    edited = staticmethod(review_state.edited)
 
     def remeasure(self, results: ResultNodes) -> tuple[int, ...]:
         """Measure the nodules again whose segments were edited; those without voxels leave.
@@ -328,16 +312,6 @@ def _with_lobe(
     lobes = (other.nodule.lobe for other in earlier if other.overlaps(one.box, one.mask))
     nodule = replace(one.nodule, lobe=next(lobes, None))
     return replace(one, nodule=scan.with_lobe(nodule, one.box, one.mask))
-
-
-def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
-    """Whether these voxels are those that the row of a nodule was measured on."""
-    segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
-    measured = nodule_segments.tag(segment, MEASURED_TAG)
-    if measured:
-        return measured == fingerprint("", mask.voxels)
-    as_made = fingerprint(nodule_style(number, 0).name, mask.voxels)
-    return nodule_segments.tag(segment, TAG) == as_made
 
 
 def _made_of(results: ResultNodes) -> list[Any]:

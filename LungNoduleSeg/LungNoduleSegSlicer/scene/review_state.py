@@ -33,7 +33,7 @@ from LungNoduleSegLib.nodules.outline import NoduleOutline
 from LungNoduleSegLib.nodules.region_growing import grow_work
 from LungNoduleSegLib.nodules.table import Column, Nodule, Outline, Verdict
 from LungNoduleSegLib.nodules.threshold import LabelledNodule, ThresholdedNodules
-from LungNoduleSegLib.results.segments import TAG
+from LungNoduleSegLib.results.segments import TAG, fingerprint, nodule_style
 from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_nodes
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import (
@@ -46,6 +46,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     require_in_place,
     verdicts_of,
     volume_image,
+    volume_node_of,
     volume_of,
 )
 
@@ -75,6 +76,39 @@ def show(results: ResultNodes, nodules: Sequence[Nodule], verdicts: Mapping[int,
         set_tag(results, one.id, VERDICT_TAG, verdicts.get(one.id, ""))
 
 
+def edited(results: ResultNodes) -> tuple[int, ...]:
+    """Return the nodules whose segments were edited or removed since they were measured."""
+    ids = {one.id: segment_id(one.id) for one in nodules_of(results.table, rejected=True)}
+    segmentation = results.segmentation.GetSegmentation()
+    there = nodule_segments.voxels_by_id(segmentation, ids.values())
+    return tuple(
+        number
+        for number, one in ids.items()
+        if one not in there or not _is_measured(results, number, there[one])
+    )
+
+
+def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
+    """Whether these voxels are those that the row of a nodule was measured on."""
+    segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
+    measured = nodule_segments.tag(segment, MEASURED_TAG)
+    if measured:
+        return measured == fingerprint("", mask.voxels)
+    as_made = fingerprint(nodule_style(number, 0).name, mask.voxels)
+    return nodule_segments.tag(segment, TAG) == as_made
+
+
+def require_measured(results: ResultNodes) -> None:
+    """Raise `InputError` if a nodule that is not rejected was edited since it was measured."""
+    verdicts = verdicts_of(results.table)
+    for number in edited(results):
+        if verdicts.get(number) is not Verdict.REJECTED:
+            raise InputError(
+                f"Nodule {number} of {volume_node_of(results.segmentation).GetName()} was edited "
+                "after it was measured: press Remeasure, then try again."
+            )
+
+
 def set_tag(results: ResultNodes, number: int, name: str, value: str) -> None:
     """Set a tag of a nodule's segment, if the segment exists; "" removes the tag."""
     segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
@@ -90,7 +124,8 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
     """Remember all that a review may change, and return what brings it back.
 
     `segment_ids` are those that are to be added or removed; of others only the tags change. What
-    later changes add to the table is taken out too.
+    later changes add to the table is taken out too. A nodule of these that a reader has redrawn by
+    then stays as it is.
     """
     nodules = nodules_of(results.table, rejected=True)
     verdicts = verdicts_of(results.table)
@@ -107,15 +142,24 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
         nodes = (results.segmentation, results.table, points)
         if any(node is None or node.GetScene() is None for node in nodes):
             return
+        redrawn: dict[int, Nodule] = {}
         with suppress(InputError):  # then somebody put something else into the table
-            new = {one.id for one in nodules_of(results.table, rejected=True)} - measured.keys()
-            nodule_segments.remove(results.segmentation, [segment_id(one) for one in new])
+            for one in nodules_of(results.table, rejected=True):
+                name = segment_id(one.id)
+                new = one.id not in measured
+                if not new and name not in segment_ids:
+                    continue
+                if nodule_segments.is_redrawn(results.segmentation, name):
+                    redrawn[one.id] = one
+                elif new:
+                    nodule_segments.remove(results.segmentation, [name])
         restore_segments()
-        for number, mark in measured.items():
-            set_tag(results, number, MEASURED_TAG, mark)
+        for number in measured.keys() - redrawn.keys():
+            set_tag(results, number, MEASURED_TAG, measured[number])
         if rules is not None:
             result_nodes.set_threshold(results.probability, rules.threshold)
-        show(replace(results, fiducials=points), nodules, verdicts)
+        rows = {one.id: one for one in nodules} | redrawn
+        show(replace(results, fiducials=points), list(rows.values()), verdicts)
 
     return restore
 

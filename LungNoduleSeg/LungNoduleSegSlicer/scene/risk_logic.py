@@ -5,12 +5,10 @@ wait for it while it is not in the table, and are not applied to another nodule 
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, fields, replace
 from datetime import date
-from itertools import count
-from typing import Any, TypeAlias
+from typing import Any
 
 import slicer
 
@@ -22,9 +20,11 @@ from LungNoduleSegLib.risk.assessment import ScanRisk, assess
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
     ClinicalData,
+    Point,
     Values,
     add_prior_facts,
     fitting_facts,
+    numbers_now,
     parse_facts,
 )
 from LungNoduleSegLib.risk.facts import (
@@ -57,10 +57,6 @@ _OF_ALL = frozenset({"count"})
 """Facts of nodules that apply to the whole scan."""
 
 
-Point: TypeAlias = tuple[float, ...]
-"""A position in LPS mm."""
-
-
 def clinical_data_of(
     volume_node: Any, nodules: Sequence[Nodule]
 ) -> tuple[ClinicalData, dict[int, Point]]:
@@ -77,33 +73,11 @@ def clinical_data_of(
         record = json.loads(text)
         stored = {int(n): tuple(map(float, at)) for n, at in record.pop("places", {}).items()}
         data = parse_facts(record, volume_node.GetName())
-        numbers = _numbers_now({n: stored[n] for n in data.nodules if n in stored}, nodules)
+        numbers = numbers_now({n: stored[n] for n in data.nodules if n in stored}, nodules)
     except (ValueError, TypeError, AttributeError, InputError):
         return NO_CLINICAL_DATA, {}
     places = {now: stored[n] for n, now in numbers.items()}
     return replace(data, nodules={now: data.nodules[n] for n, now in numbers.items()}), places
-
-
-def _numbers_now(places: Mapping[int, Point], nodules: Sequence[Nodule]) -> dict[int, int]:
-    """Return the present number of the nodule that lay at each place, the nearest first.
-
-    A nodule may have moved by its diameter where it was measured again; one with another number
-    must hold the place, as no neighbour does.
-    """
-    near = sorted(
-        (away, number, one.id)
-        for number, place in places.items()
-        for one in nodules
-        if (away := math.dist(place, (one.x, one.y, one.z)))
-        <= one.diameter_mm / (1 if one.id == number else 2)
-    )
-    found: dict[int, int] = {}
-    for _, number, now in near:
-        if number not in found and now not in found.values():
-            found[number] = now
-    ids = {one.id for one in nodules}
-    free = count(max(ids | places.keys(), default=0) + 1)
-    return {n: found.get(n) or (next(free) if n in ids else n) for n in places}
 
 
 def store_clinical_data(volume_node: Any, data: ClinicalData, places: Mapping[int, Point]) -> None:
@@ -212,14 +186,16 @@ class RiskLogic:
             number: of the nodule, for a fact of a nodule.
 
         Raises:
-            InputError: if the value is impossible, or contradicts the others.
+            InputError: if the value is impossible, or contradicts the others of its nodule.
         """
         volume = volume_node_of(results.segmentation)
         nodules = nodules_of(results.table, rejected=True)
         data, places = clinical_data_of(volume, nodules)
         data = with_fact(data, name, value, number)
         here = {one.id: (one.x, one.y, one.z) for one in nodules}
-        _only(data, {*here, number}).correct(measured_facts(nodules), results.table.GetName())
+        of_nodule = name not in _PATIENT | _OF_ALL
+        checked = _only(data, {number} if of_nodule else set())
+        checked.correct(measured_facts(nodules), results.table.GetName())
         what = f"enter {LABELS[name]}"
         self._keep(volume, data, places | here, what, f"{what} {number} {volume.GetID()}")
 
@@ -237,6 +213,7 @@ class RiskLogic:
 
         Raises:
             InputError: if the nodes are not those of a run.
+            UnfitFactsError: if what was entered for a nodule contradicts what is measured now.
         """
         data = self.facts(results)
         measured = self.measuredFacts(results)

@@ -42,11 +42,13 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     dicom_ids,
     masks_work,
     nodules_of,
+    require_in_place,
     rules_of,
     study_date_of,
     verdicts_of,
     volume_node_of,
 )
+from LungNoduleSegSlicer.scene.review_state import require_measured
 
 SCAN_NAME = "Chest CT"
 
@@ -156,11 +158,15 @@ def run_work(
         series: folder with the DICOM files of the scan; None to write the volume itself.
 
     Raises:
-        InputError: if a node cannot be used, see `masks_of` and `nodules_of`.
+        InputError: if a node cannot be used, see `masks_work` and `nodules_of`, or a nodule was
+            edited since it was measured.
     """
     volume = volume_node_of(results.segmentation)
     folder.mkdir(parents=True)
+    require_in_place(results)
+    require_measured(results)  # a nodule that was emptied would be no mask
     masks = yield from masks_work(results)
+    require_measured(results)  # these masks
     nodules = nodules_of(results.table)
     record = _record(results, masks) if evaluate is not None or _is_recorded(results) else {}
     patient, uid = dicom_ids(results.segmentation)
@@ -197,8 +203,10 @@ class SavingLogic:
         """Write the nodules that are not rejected as a new CSV file.
 
         Raises:
-            InputError: if the file exists, or the table is not one of nodules.
+            InputError: if the file exists, the table is not one of nodules, or a nodule was edited
+                since it was measured.
         """
+        require_measured(results)
         write_nodules_csv(path, nodules_of(results.table))
 
     def reportWork(self, results: ResultNodes, path: Path) -> Work[None]:
