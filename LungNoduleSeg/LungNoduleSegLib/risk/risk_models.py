@@ -21,6 +21,7 @@ from CTLungScreeningLib.files import new_file, parse_json, write_object
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import CANCER
+from LungNoduleSegLib.risk.xgboost_files import load_booster
 
 VERSIONS = {
     "scikit-learn": sklearn.__version__,
@@ -182,18 +183,12 @@ def _series(release: str, algorithm: Algorithm) -> list[str]:
 
 
 def _load_booster(file: Path, features: int) -> xgboost.Booster:
-    booster = xgboost.Booster()
     try:
-        if file.read_bytes()[:1] != b"{":
-            raise ValueError("not UBJ")
-        booster.load_model(file)
-        if booster.num_features() != features:
-            raise ValueError("other features")
-    except (xgboost.core.XGBoostError, ValueError) as error:
+        return load_booster(file, features)
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{file} is not an XGBoost model of {counted(features, 'feature')}: train it again."
         ) from error
-    return booster
 
 
 def _load_forest(file: Path, features: int) -> RandomForestClassifier:
