@@ -440,6 +440,8 @@ def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
     sitk.WriteImage(image(truth), tmp_path / "plain.seg.nrrd")
     (tmp_path / "broken.nrrd").write_text("NRRD0004\n")
     (tmp_path / "pickled.npy").write_bytes(b"\x80\x04N.")
+    text = b"{'descr': '<f4', 'shape': (9, \n"
+    (tmp_path / "open.npy").write_bytes(b"\x93NUMPY\1\0" + bytes([len(text), 0]) + text)
     np.save(tmp_path / "flat.npy", truth[0])
     np.save(tmp_path / "high.npy", truth * 255)
     np.save(tmp_path / "good.npy", truth)
@@ -459,6 +461,7 @@ def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     for name, message in (
         ("pickled.npy", "cannot be read as an array"),
+        ("open.npy", "cannot be read as an array"),
         ("flat.npy", "save slices"),
         ("high.npy", "values outside"),
     ):

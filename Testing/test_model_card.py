@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -142,6 +142,19 @@ def test_a_model_that_is_cut_short_is_damaged_not_missing(tmp_path: Path) -> Non
     text = json.dumps(card.__dict__ | {"files": files})
     file.with_suffix(".json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"m\.keras cannot be read .*: it is damaged"):
+        load_model(file)
+
+
+def test_a_packed_model_is_not_opened(tmp_path: Path) -> None:
+    file = tmp_path / "m.keras"
+    card = save_model(small_model(), CARD, tmp_path / "other.keras")
+    with ZipFile(tmp_path / "other.keras") as old, ZipFile(file, "w", ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
+    text = json.dumps(card.__dict__ | {"files": files})
+    file.with_suffix(".json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"m\.keras cannot be read as a Keras model"):
         load_model(file)
 
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -387,6 +388,19 @@ def test_a_skops_file_with_another_type_is_not_opened(
     trained: tuple[Path, TrainingResult], tmp_path: Path
 ) -> None:
     skops.io.dump({"call": shutil.rmtree}, tmp_path / "random-forest.skops")
+    with pytest.raises(InputError, match="and was not opened"):
+        load_risk_model(forge(trained[0], tmp_path, "random-forest.skops"))
+
+
+def test_a_packed_forest_is_not_opened(
+    trained: tuple[Path, TrainingResult], tmp_path: Path
+) -> None:
+    with (
+        zipfile.ZipFile(trained[0] / "random-forest.skops") as old,
+        zipfile.ZipFile(tmp_path / "random-forest.skops", "w", zipfile.ZIP_BZIP2) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
     with pytest.raises(InputError, match="and was not opened"):
         load_risk_model(forge(trained[0], tmp_path, "random-forest.skops"))
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 from CTLungScreeningLib.errors import InputError
 
@@ -534,6 +535,18 @@ def json_text(content: object, allow_nan: bool = True) -> str:
     except UnicodeEncodeError:
         text = json.dumps(content, indent=2, allow_nan=allow_nan) + "\n"
     return text
+
+
+def require_unpacked(file: Path) -> None:
+    """Check that a zip file packs nothing: what is packed could unpack to any size.
+
+    Raises:
+        BadZipFile: if it packs something, or is no zip file.
+        OSError: if it cannot be read.
+    """
+    with ZipFile(file) as archive:
+        if any(one.compress_type != ZIP_STORED for one in archive.infolist()):
+            raise BadZipFile("a part of it is packed")
 
 
 class _TwiceError(Exception):

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import ZipFile
 
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import (
     is_path_below,
     new_file,
@@ -22,6 +22,7 @@ from CTLungScreeningLib.files import (
     refuse_existing,
     refuse_links,
     replace_text,
+    require_unpacked,
 )
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
     require_whole(file)
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True), card
-    except (ValueError, OSError, TypeError, LookupError, AttributeError, BadZipFile) as error:
+    except DAMAGE as error:
         saved_by = _saved_by(file)
         if saved_by and saved_by != keras.__version__:
             raise InputError(
@@ -209,19 +210,23 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
 
 def _saved_by(file: Path) -> str:
     """Return the version of Keras that saved a file; "" if it does not say."""
-    with suppress(KeyError, ValueError, OSError, BadZipFile), ZipFile(file) as archive:
+    with suppress(*DAMAGE), ZipFile(file) as archive:
         return str(json.loads(archive.read("metadata.json"))["keras_version"])
     return ""
 
 
 def require_whole(file: Path) -> None:
-    """Check that a `.keras` file is not cut short: Keras would say that there is none.
+    """Check that a `.keras` file is not cut short, and packs nothing, before Keras opens it.
 
     Raises:
-        InputError: if it is.
+        InputError: if it is or does.
     """
-    if not is_zipfile(file):
-        raise InputError(f"{file} cannot be read as a Keras model: it is damaged, get it again.")
+    try:
+        require_unpacked(file)
+    except DAMAGE as error:
+        raise InputError(
+            f"{file} cannot be read as a Keras model: it is damaged, get it again."
+        ) from error
 
 
 def training_folder(output: Path) -> Path:

@@ -5,7 +5,6 @@ import math
 import os
 import re
 import shutil
-import zipfile
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError, counted
+from CTLungScreeningLib.errors import DAMAGE, InputError, counted
 from CTLungScreeningLib.files import (
     make_folders,
     new_file,
@@ -26,6 +25,7 @@ from CTLungScreeningLib.files import (
     refuse_links_below,
     remove_leftovers,
     rename_new,
+    require_unpacked,
     visible_files,
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -39,9 +39,6 @@ NPZ = "*.npz"
 
 PIXELS, LOCATION, SERIES = "pixels", "norm_loc", "series_instance_UID"
 """The tutorial's keys (Building a CT Slice Localizer With Keras, 2019)."""
-
-_DAMAGED = (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError)
-"""Errors of NumPy for a file that is not an `.npz`, is damaged or has Python objects."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +99,10 @@ def read_series_uid(file: Path) -> str:
 
 def _read(file: Path, *keys: str) -> list[NDArray[Any]]:
     try:
+        require_unpacked(file)
         with np.load(file, allow_pickle=False) as content:
             return [content[key] for key in keys]
-    except (*_DAMAGED, AttributeError, TypeError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{file} is damaged or not a slice that convert made: move it away and make it again."
         ) from error

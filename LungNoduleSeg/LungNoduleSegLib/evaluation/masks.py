@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.geometry import grid_difference, image_like, onto_grid
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels, read_layers
 from LungNoduleSegLib.results.reading import is_run, read_findings
@@ -155,7 +155,7 @@ def is_stack(pair: Pair) -> bool:
 def _stack(path: Path) -> NDArray[np.float32]:
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} cannot be read as an array: save it again by np.save.") from error
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]

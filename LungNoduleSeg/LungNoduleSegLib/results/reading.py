@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,8 +13,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CTLungScreeningLib.child_process import complete
-from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, parse_json, refuse_existing
+from CTLungScreeningLib.errors import DAMAGE, InputError
+from CTLungScreeningLib.files import new_file, parse_json, refuse_existing, require_unpacked
 from CTLungScreeningLib.geometry import CroppedMask, Grid, grid_difference, ijk_to_lps, image_like
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
@@ -246,6 +245,7 @@ class RunMasks:
         """
         found: dict[str, dict[int, CroppedMask]] = {"lung": {}, "nodule": {}, "lobe": {}}
         try:
+            require_unpacked(file)
             with np.load(file) as stored:
                 grids = {
                     name: Grid(**{key: tuple(values) for key, values in about.items()})
@@ -261,14 +261,7 @@ class RunMasks:
                     z, y, x = (slice(0, size) for size in voxels.shape)
                     kind, number = name.split()
                     found[kind][int(number)] = CroppedMask(grid, (z, y, x), voxels)
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            KeyError,
-            TypeError,
-            zipfile.BadZipFile,
-        ) as error:
+        except DAMAGE as error:
             raise InputError(f"{file} is missing or damaged: run the scan again.") from error
         return cls(scan, found["lung"], found["nodule"], found["lobe"])
 

@@ -3,7 +3,6 @@
 Neither format runs code when it is read.
 """
 
-import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,8 +15,8 @@ import xgboost
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from CTLungScreeningLib.errors import InputError, counted
-from CTLungScreeningLib.files import new_file, parse_json, write_object
+from CTLungScreeningLib.errors import DAMAGE, InputError, counted
+from CTLungScreeningLib.files import new_file, parse_json, require_unpacked, write_object
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import CANCER
@@ -153,7 +152,7 @@ def _read_card(file: Path) -> RiskCard:
         for name in card.features:
             low, high = card.ranges[name]
             float(low), float(high)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} is not the card of a risk model: train it again.") from error
     if card.features_version != FEATURES_VERSION:
         raise InputError(
@@ -193,6 +192,7 @@ def _load_booster(file: Path, features: int) -> xgboost.Booster:
 
 def _load_forest(file: Path, features: int) -> RandomForestClassifier:
     try:
+        require_unpacked(file)
         unknown = set(skops.io.get_untrusted_types(file=file)) - {TREE}
         if unknown:
             raise InputError(
@@ -202,7 +202,7 @@ def _load_forest(file: Path, features: int) -> RandomForestClassifier:
         forest = skops.io.load(file, trusted=[TREE])
     except InputError:
         raise
-    except (zipfile.BadZipFile, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{file} is not a skops file, perhaps a renamed pickle, and was not opened: train it "
             "again."
