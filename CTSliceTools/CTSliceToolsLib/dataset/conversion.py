@@ -127,6 +127,9 @@ class _Task:
     target: Path
     location: float
 
+    def __str__(self) -> str:
+        return str(self.source)
+
 
 def convert(
     dataset: Path, output: Path, three_channels: bool = False, progress: ProgressCallback = silent
@@ -225,9 +228,7 @@ def read_locations(file: Path) -> Mapping[str, float]:
 
 def _stays_inside(name: str) -> bool:
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    return bool(posix.name) and not (
-        posix.is_absolute() or windows.is_absolute() or windows.drive or ".." in windows.parts
-    )
+    return bool(posix.name) and not (posix.is_absolute() or windows.anchor or ".." in windows.parts)
 
 
 def _is_number(value: Any) -> bool:
