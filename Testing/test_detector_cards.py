@@ -136,6 +136,13 @@ def test_a_program_has_no_other_output_than_a_file(tmp_path: Path) -> None:
         CommandDetector(card, tmp_path / "model.json")
 
 
+@pytest.mark.parametrize("file", ["../a.csv", "/a.csv", r"C:a.csv", r"\a.csv", "", 3])
+def test_a_program_writes_into_its_output_folder(file: object, tmp_path: Path) -> None:
+    card = replace(command_model(tmp_path), output={"file": file})
+    with pytest.raises(InputError, match=r"`output\.file` must be a path in the output folder"):
+        CommandDetector(card, tmp_path / "model.json")
+
+
 def test_a_network_that_fails_on_its_patches_is_named(tmp_path: Path) -> None:
     """As a U-Net whose levels halve an odd length."""
     halve = [

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError, counted
+from CTLungScreeningLib.files import is_path_below
 
 _HEADER_BYTES = 1 << 20
 """A text header ends before this, or is not a header."""
@@ -457,12 +458,12 @@ def _beside(file: Path, name: str) -> Path:
         raise InputError(f"{file} spreads its voxels over several files: save it as one .mha.")
     shown = "".join(c if c.isprintable() else "?" for c in name)[:80]
     data = file.parent / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if not is_path_below(name.removeprefix("./")):
         raise InputError(
             f"{file} names the data file {shown!r} in another folder: put both into one folder and "
             "write only its name into the header."
         )
-    if "\0" in name or not data.is_file():
+    if not data.is_file():
         raise InputError(f"{file} names the data file {shown!r}, which is not there: add it.")
     return data
 

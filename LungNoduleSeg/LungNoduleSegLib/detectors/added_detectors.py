@@ -22,6 +22,7 @@ from CTLungScreeningLib.child_process import (
 )
 from CTLungScreeningLib.engine import Device, OnnxNetwork, first_line, takes
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import is_path_below
 from CTLungScreeningLib.geometry import image_like, onto_grid
 from CTLungScreeningLib.model_card import RUN, ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -269,7 +270,7 @@ class CommandDetector(Detector):
             ) from error
         _require_output(card, "file")
         file = card.output.get("file")
-        if not isinstance(file, str) or Path(file).is_absolute() or ".." in Path(file).parts:
+        if not isinstance(file, str) or not is_path_below(file):
             raise InputError(
                 f"The card of {card.name}: `output.file` must be a path in the output folder."
             )
