@@ -250,6 +250,7 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
         ({"C:\\0.dcm": 0.1}, "not a path below"),
         ({"\\0.dcm": 0.1}, "not a path below"),
         ({"": 0.1}, "not a path below"),
+        ({"0.dcm": 10**400}, "no number for 0"),
         ({"0.dcm": "0.1"}, "has no number"),
         ({"0.dcm": float("nan")}, "has no number"),
         ({}, "names no slices"),

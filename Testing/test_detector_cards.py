@@ -99,6 +99,7 @@ def test_a_network_for_other_axes_is_not_opened(tmp_path: Path) -> None:
     [
         ("spacing_mm", [1, 2]),
         ("window_hu", [400, -1000]),
+        ("window_hu", [-1000, 10**400]),
         ("range", None),
         ("axes", "yxc"),
         ("patch", [0, 1, 1]),

@@ -202,6 +202,7 @@ def test_a_conversion_whose_card_cannot_be_written_leaves_the_model_as_it_was(
         ("files", {"a.onnx": 3}, "`files` must hold only strings"),
         ("cost", {"seconds": "x"}, "`cost` must hold only numbers from 0 on"),
         ("cost", {"seconds": -1}, "`cost` must hold only numbers from 0 on"),
+        ("cost", {"seconds": 10**400}, "`cost` must hold only numbers from 0 on"),
     ],
 )
 def test_what_a_field_holds_is_checked(field: str, value: object, words: str) -> None:

@@ -523,6 +523,11 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value from JSON is a number, and one that a float can hold."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
 def json_text(content: object, allow_nan: bool = True) -> str:
     """Return the content of a JSON file; file names that are not Unicode are escaped.
 

@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import inspect
 import json
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -15,6 +14,7 @@ from zipfile import ZipFile
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import (
+    is_number,
     is_path_below,
     new_file,
     new_files,
@@ -396,7 +396,7 @@ def _mistyped(value: Any, declared: Any) -> str:
     held = value.values() if kind is dict else value
     if inner is str and not all(isinstance(one, str) for one in held):
         return "hold only strings"
-    if inner is float and not all(type(n) in (int, float) and 0 <= n < math.inf for n in held):
+    if inner is float and not all(is_number(n) and n >= 0 for n in held):
         return "hold only numbers from 0 on"
     return ""
 

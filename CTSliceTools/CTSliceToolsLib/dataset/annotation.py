@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import read_object, replace_object
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, check_geometry
 from CTLungScreeningLib.reading.dicom_headers import Frame, looks_like_dicom, read_instance
@@ -310,7 +310,7 @@ def read_heights(file: Path) -> dict[str, float]:
     landmarks = read_object(file).get("landmarks")
     try:
         heights = {name: float(about["z_mm"]) for name, about in dict(landmarks or {}).items()}
-    except (KeyError, TypeError, ValueError):
+    except DAMAGE:
         heights = {}
     if not heights:
         raise InputError(f"{file} has no landmark with z_mm: choose a file that predict wrote.")

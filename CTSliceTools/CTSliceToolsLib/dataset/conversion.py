@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import DAMAGE, InputError, counted
 from CTLungScreeningLib.files import (
+    is_number,
     make_folders,
     new_file,
     read_object,
@@ -219,7 +220,7 @@ def read_locations(file: Path) -> Mapping[str, float]:
     for name, location in locations.items():
         if not _stays_inside(name):
             raise InputError(f"{file} names “{name}”, which is not a path below its folder.")
-        if not _is_number(location):
+        if not is_number(location):
             raise InputError(f"{file} has no number for {name}: run normalize again.")
     if not locations:
         raise InputError(f"{file} names no slices: run normalize again.")
@@ -229,10 +230,6 @@ def read_locations(file: Path) -> Mapping[str, float]:
 def _stays_inside(name: str) -> bool:
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     return bool(posix.name) and not (posix.is_absolute() or windows.anchor or ".." in windows.parts)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _npz_names(names: Collection[str]) -> dict[str, str]:

@@ -304,7 +304,7 @@ def risk_of(run: RunResult) -> ScanRisk:
     try:
         if RISK in run.record:
             return parse_scan_risk(run.record[RISK], str(record))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except DAMAGE as error:
         raise _no_record(record) from error
     data = recorded_facts(run.record, record)
     return ScanRisk(data.patient, assess_scan(run.nodules, run.lungs, data))
@@ -318,7 +318,7 @@ def recorded_facts(record: Mapping[str, Any], file: Path) -> ClinicalData:
     """
     try:
         return parse_facts(record["parameters"].get(CLINICAL_DATA, {}), str(file))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except DAMAGE as error:
         raise _no_record(file) from error
 
 
@@ -362,7 +362,7 @@ def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
         series = record["input"]["series"]
         uid = series["series_instance_uid"] if series else None
         return record, Path(record["input"]["source"]), uid
-    except (KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise _no_record(file) from error
 
 
@@ -378,7 +378,7 @@ def read_record(file: Path) -> dict[str, Any]:
         model, parameters = (record.get(name) or {} for name in ("model", "parameters"))
         objects = (record["input"], series, model, parameters, parameters.get("rules") or {})
         texts = (record["input"].get("name", ""), *series.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise _no_record(file) from error
     if not all(isinstance(one, dict) for one in objects) or not all(
         one is None or isinstance(one, str) for one in texts
