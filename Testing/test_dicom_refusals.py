@@ -358,7 +358,7 @@ def test_a_deflated_file_does_not_fill_the_memory(tmp_path: Path, hidden: bool) 
     tracemalloc.start()
     try:
         assert glimpse(bomb) is None
-        with pytest.raises(InputError, match=r"bomb\.dcm .* unpacks to more than any CT"):
+        with pytest.raises(InputError, match=r"bomb\.dcm unpacks to more than any CT"):
             read_instance(bomb)
         assert identify(bomb) == LeftOut(Kind.BROKEN, "unpacks to more than any CT image has")
         assert tracemalloc.get_traced_memory()[1] < 2**25

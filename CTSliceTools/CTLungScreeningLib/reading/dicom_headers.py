@@ -379,6 +379,8 @@ def read_instance(file: Path) -> Instance | None:
         modality = modality_of(header)
         count = int(header.get("NumberOfFrames") or ("Rows" in header))
         index = header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError(
             f"{file} is a damaged DICOM file ({printable(error)}): copy it again."
