@@ -392,6 +392,16 @@ def test_a_skops_file_with_another_type_is_not_opened(
         load_risk_model(forge(trained[0], tmp_path, "random-forest.skops"))
 
 
+def test_a_forest_that_cannot_run_is_refused(
+    trained: tuple[Path, TrainingResult], tmp_path: Path
+) -> None:
+    forest = skops.io.load(trained[0] / "random-forest.skops", trusted=["sklearn.tree._tree.Tree"])
+    forest.n_classes_ = 7
+    skops.io.dump(forest, tmp_path / "random-forest.skops")
+    with pytest.raises(InputError, match="is not a valid forest"):
+        load_risk_model(forge(trained[0], tmp_path, "random-forest.skops"))
+
+
 def test_a_packed_forest_is_not_opened(
     trained: tuple[Path, TrainingResult], tmp_path: Path
 ) -> None:

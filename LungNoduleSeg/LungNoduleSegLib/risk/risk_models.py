@@ -215,7 +215,7 @@ def _load_forest(file: Path, features: int) -> RandomForestClassifier:
 
 
 def _check_trees(forest: RandomForestClassifier, features: int) -> bool:
-    """Check that no tree leads outside its arrays, in circles, or to another feature.
+    """Check that no tree leads outside its arrays, in circles, or to another feature, and it runs.
 
     scikit-learn follows these indices unchecked, so a forged file could read foreign memory.
     """
@@ -223,8 +223,10 @@ def _check_trees(forest: RandomForestClassifier, features: int) -> bool:
         trees = [estimator.tree_ for estimator in forest.estimators_]
         if forest.n_features_in_ != features or list(forest.classes_) != [0, 1]:
             return False
-        return bool(trees) and all(_sound(tree, features) for tree in trees)
-    except (AttributeError, TypeError, ValueError):
+        if not trees or not all(_sound(tree, features) for tree in trees):
+            return False
+        return bool(forest.predict_proba(np.zeros((1, features))).shape == (1, 2))
+    except DAMAGE:
         return False
 
 
