@@ -165,8 +165,13 @@ def test_growth_of_another_scan_is_refused() -> None:
 @pytest.mark.parametrize(
     ("entered", "sentence"),
     [
-        ("{", "cannot be read as JSON"),
-        ([1], "expected an object"),
+        ("{", "is not a JSON file"),
+        ([1], "holds no JSON object"),
+        ('{"age": 60, "age": 80}', "names “age” twice"),
+        ({"age": 10**400}, "write a number"),
+        ({"nodules": {"1": {"longest_mm": 10**400}}}, "write a number"),
+        ({"nodules": {"1": {"count": 10**400}}}, "write a number"),
+        ({"nodules": {"1" * 5000: {}}}, "is not a nodule number"),
         ({"nodules": [1]}, "expected an object"),
         ({"agee": 3}, "there is no fact 'agee'; write age, sex"),
         ({"age": "old"}, "age is 'old'; write a number"),
@@ -195,7 +200,13 @@ def test_facts_that_cannot_be_used_are_named(
 
 
 def test_a_table_that_is_none_of_growth_is_named(tmp_path: Path) -> None:
-    for content in ("a,b\n1,2\n", "current_id,lung_rads_change,prior_mean_mm\nx,,\n"):
+    names = ("current_id", "prior_mean_mm", "prior_solid_mm", "days", "doubling_days")
+    header = ",".join((*names, "current_mean_mm", "lung_rads_change", "change"))
+    for content in (
+        "a,b\n1,2\n",
+        "current_id,lung_rads_change,prior_mean_mm\nx,,\n",
+        f"{header}\ninf,,,,,,,grown\n",
+    ):
         with pytest.raises(InputError, match="is not a growth table"):
             read_prior_facts(file(tmp_path, content))
 

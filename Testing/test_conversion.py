@@ -141,6 +141,20 @@ def test_broken_files_are_named_and_stop_no_other(tmp_path: Path) -> None:
         assert sum(f"{study / name}.dcm" in sentence for sentence in found.failed) == 1
 
 
+@pytest.mark.parametrize("mm", [703.125, 0.000703])
+def test_a_slice_of_a_spacing_that_no_ct_has_is_named_and_stops_no_other(
+    mm: float, tmp_path: Path
+) -> None:
+    root = dataset(tmp_path / "data")
+    wrong = root / "P1" / "study" / "1.dcm"
+    image = pydicom.dcmread(wrong)
+    image.PixelSpacing = [mm, mm]
+    files.save(image, wrong)
+    found = convert(root, tmp_path / "npz")
+    assert found.made == 2
+    assert [sentence.partition(" has voxels of ")[0] for sentence in found.failed] == [str(wrong)]
+
+
 def test_nothing_convertible_is_refused(tmp_path: Path) -> None:
     root = dataset(tmp_path / "data", 1)
     (root / "P1" / "study" / "0.dcm").write_bytes(b"nonsense")
@@ -234,7 +248,9 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
         ({"/etc/0.dcm": 0.1}, "not a path below"),
         ({"a\\..\\..\\0.dcm": 0.1}, "not a path below"),
         ({"C:\\0.dcm": 0.1}, "not a path below"),
+        ({"\\0.dcm": 0.1}, "not a path below"),
         ({"": 0.1}, "not a path below"),
+        ({"0.dcm": 10**400}, "no number for 0"),
         ({"0.dcm": "0.1"}, "has no number"),
         ({"0.dcm": float("nan")}, "has no number"),
         ({}, "names no slices"),

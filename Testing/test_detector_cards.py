@@ -99,6 +99,7 @@ def test_a_network_for_other_axes_is_not_opened(tmp_path: Path) -> None:
     [
         ("spacing_mm", [1, 2]),
         ("window_hu", [400, -1000]),
+        ("window_hu", [-1000, 10**400]),
         ("range", None),
         ("axes", "yxc"),
         ("patch", [0, 1, 1]),
@@ -133,6 +134,13 @@ def test_a_wrong_output_is_named_by_its_field(
 def test_a_program_has_no_other_output_than_a_file(tmp_path: Path) -> None:
     card = replace(command_model(tmp_path), output={"file": "a.csv", "values": "logits"})
     with pytest.raises(InputError, match=r"`output\.values` must be left out"):
+        CommandDetector(card, tmp_path / "model.json")
+
+
+@pytest.mark.parametrize("file", ["../a.csv", "/a.csv", r"C:a.csv", r"\a.csv", "", 3])
+def test_a_program_writes_into_its_output_folder(file: object, tmp_path: Path) -> None:
+    card = replace(command_model(tmp_path), output={"file": file})
+    with pytest.raises(InputError, match=r"`output\.file` must be a path in the output folder"):
         CommandDetector(card, tmp_path / "model.json")
 
 

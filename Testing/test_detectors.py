@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -304,6 +305,53 @@ def bomb(archive: zipfile.ZipFile) -> None:
     with archive.open("toy.onnx", "w", force_zip64=True) as entry:
         for _ in range(512):
             entry.write(bytes(2**20))
+
+
+def large_card(archive: zipfile.ZipFile) -> None:
+    with archive.open("model.json", "w", force_zip64=True) as entry:
+        for _ in range(64):
+            entry.write(b" " * 2**20)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("claimed", [None, 1000])
+def test_a_card_does_not_fill_the_memory(packing: int, claimed: int | None, tmp_path: Path) -> None:
+    file = tmp_path / "bad.zip"
+    with zipfile.ZipFile(file, "w", packing) as archive:
+        large_card(archive)
+        if claimed:
+            archive.getinfo("model.json").file_size = claimed
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"bad\.zip"):
+            read_zip_card(file)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_model_that_is_packed_by_another_method_is_refused(tmp_path: Path) -> None:
+    card = onnx_model(tmp_path)
+    file = tmp_path / "bad.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("model.json", json.dumps(card.__dict__))
+        archive.write(tmp_path / "toy.onnx", "toy.onnx", zipfile.ZIP_BZIP2)
+    with pytest.raises(InputError, match=r"toy\.onnx cannot be unpacked"):
+        add_model(file)
+
+
+def test_a_zip_with_an_entry_without_a_name_is_refused(tmp_path: Path) -> None:
+    card = onnx_model(tmp_path)
+    file = tmp_path / "bad.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("model.json", json.dumps(card.__dict__))
+        archive.writestr("x", "")
+    content = bytearray(file.read_bytes())
+    last = content.rindex(b"PK\1\2")
+    content[last + 28 : last + 32] = b"\0\0\1\0"  # lengths of the name and of further data
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.zip"):
+        add_model(file)
 
 
 def second_card(archive: zipfile.ZipFile) -> None:

@@ -1,6 +1,7 @@
 """A DICOM series that is not quite right is repaired with a note or refused with a sentence."""
 
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS, assert_in_place, refusal, repairs
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
-from CTLungScreeningLib.reading.dicom_headers import read_instance
+from CTLungScreeningLib.reading.dicom_headers import glimpse, read_instance
 from CTLungScreeningLib.reading.dicom_series import list_series
+from CTSliceToolsLib.organizing.identifiers import Kind, LeftOut, identify
+from hostile_makers import deflate_bomb
+from LungNoduleSegLib.batch.cases import find_cases
 
 
 def test_scouts_in_the_series_are_left_out(tmp_path: Path) -> None:
@@ -340,3 +344,33 @@ def test_a_damaged_file_meta_is_a_damaged_file(tmp_path: Path) -> None:
     written[0].write_bytes(content[: place + 4] + b"RI" + content[place + 6 :])
     with pytest.raises(InputError, match="is a damaged DICOM file"):
         read_instance(written[0])
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_deflated_file_does_not_fill_the_memory(tmp_path: Path, hidden: bool) -> None:
+    """The transfer syntax may come late, after other parts, and their length may be wrong."""
+    shutil.copy(files.write_series(tmp_path)[0], tmp_path / "003.dcm")
+    bomb = deflate_bomb(tmp_path) / "bomb.dcm"
+    if hidden:
+        content = bomb.read_bytes()
+        private = b"\2\0\2\1OB\0\0" + (4000).to_bytes(4, "little") + bytes(4000)
+        bomb.write_bytes(content[:144] + private + content[144:])
+    tracemalloc.start()
+    try:
+        assert glimpse(bomb) is None
+        with pytest.raises(InputError, match=r"bomb\.dcm unpacks to more than any CT"):
+            read_instance(bomb)
+        assert identify(bomb) == LeftOut(Kind.BROKEN, "unpacks to more than any CT image has")
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_damaged_copy_of_a_series_is_a_case_of_its_own(tmp_path: Path) -> None:
+    written = files.write_series(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    damaged = tmp_path / "b" / written[0].name
+    content = damaged.read_bytes()
+    tag = b"\x08\0\x18\0UI"
+    damaged.write_bytes(content.replace(tag, tag[:4] + b"ZZ"))
+    assert len(list(find_cases(tmp_path))) == 2

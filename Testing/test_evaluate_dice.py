@@ -269,6 +269,71 @@ def test_a_segment_of_no_label_or_layer_is_named(key: str, value: str, tmp_path:
         read_mask(file)
 
 
+HOSTILE_HEADERS = {
+    "directory above": ({"data file": "../v.raw"}, "in another folder"),
+    "data beside": ({"data file": "v.raw"}, "keeps its voxels in another file"),
+    "like a text": ({"data file": "%999999d.raw :=1 8 1"}, "over several files"),
+    "format": ({"data file": "%999999d.raw 1 8 1"}, "over several files"),
+    "list": ({"data file": "LIST"}, "over several files"),
+    "sheared": ({"space directions": "(7,3,0) (0,7,0) (0,0,8)"}, "not perpendicular"),
+    "flat": ({"space directions": "none (0,7,0) (0,0,8)"}, "give a 3-D volume"),
+    "no origin": ({"space origin": "(nan,0,0)"}, "does not say where it lies"),
+    "huge": ({"sizes": "60000 60000 9"}, "is cut short"),
+    "layers": ({"dimension": "4", "sizes": "9999999 2 3 4", "kinds": "list domain domain domain",
+                "space directions": "none (7,0,0) (0,7,0) (0,0,8)"}, "makes no sense"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE_HEADERS)
+def test_a_segmentation_with_a_hostile_header_is_refused(case: str, tmp_path: Path) -> None:
+    changes, message = HOSTILE_HEADERS[case]
+    (tmp_path / "v.raw").write_bytes(bytes(24))
+    file = write_nrrd(tmp_path / "s.seg.nrrd", Segment0_LabelValue="1", **changes)
+    with pytest.raises(InputError, match=message):
+        read_mask(file)
+
+
+def test_the_grid_of_a_segmentation_is_in_mm_and_its_keys_may_be_any_words(tmp_path: Path) -> None:
+    changes = {"space units": '"cm" "cm" "cm"', "My_Seg_LabelValue": "1", "My_Seg_Name": "nodule"}
+    read = read_mask(write_nrrd(tmp_path / "s.seg.nrrd", **changes))
+    assert read.GetSpacing() == (70, 70, 80)
+    assert (sitk.GetArrayFromImage(read) == 1).all()
+
+
+def test_segments_that_overlap_are_read_from_their_layers(tmp_path: Path) -> None:
+    layers = np.zeros((12, 20, 30, 2), np.uint8)
+    layers[:, 3:9, 4:8, 0] = layers[:, 5:9, 6:12, 1] = 1
+    segments = {"Segment0_Name": "Body", "Segment0_LabelValue": "1", "Segment0_Layer": "0"}
+    segments |= {"Segment1_Name": "Nodule", "Segment1_LabelValue": "1", "Segment1_Layer": "1"}
+    result = sitk.GetImageFromArray(layers, isVector=True)
+    result.SetSpacing(SPACING)
+    for key, value in segments.items():
+        result.SetMetaData(key, value)
+    sitk.WriteImage(result, tmp_path / "s.seg.nrrd", useCompression=True)
+    read = read_mask(tmp_path / "s.seg.nrrd")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read), layers[..., 1])
+    np.testing.assert_allclose(read.GetSpacing(), SPACING)
+
+
+def write_nrrd(file: Path, **changes: str) -> Path:
+    """Write a `.seg.nrrd` of 4 x 3 x 2 voxels of 1, with other fields or texts."""
+    fields = {
+        "type": "uchar",
+        "dimension": "3",
+        "space": "left-posterior-superior",
+        "sizes": "4 3 2",
+        "space directions": "(7,0,0) (0,7,0) (0,0,8)",
+        "encoding": "raw",
+        "space origin": "(0,0,0)",
+    }
+    lines = [
+        f"{key}:={value}" if "_" in key else f"{key}: {value}"
+        for key, value in (fields | changes).items()
+    ]
+    file.write_bytes("\n".join(["NRRD0004", *lines, "", ""]).encode() + b"\1" * 24)
+    return file
+
+
 def write_segments(
     file: Path, labels: NDArray[np.uint8], names: tuple[str, ...], **more: str
 ) -> None:
@@ -375,6 +440,8 @@ def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
     sitk.WriteImage(image(truth), tmp_path / "plain.seg.nrrd")
     (tmp_path / "broken.nrrd").write_text("NRRD0004\n")
     (tmp_path / "pickled.npy").write_bytes(b"\x80\x04N.")
+    text = b"{'descr': '<f4', 'shape': (9, \n"
+    (tmp_path / "open.npy").write_bytes(b"\x93NUMPY\1\0" + bytes([len(text), 0]) + text)
     np.save(tmp_path / "flat.npy", truth[0])
     np.save(tmp_path / "high.npy", truth * 255)
     np.save(tmp_path / "good.npy", truth)
@@ -394,6 +461,7 @@ def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     for name, message in (
         ("pickled.npy", "cannot be read as an array"),
+        ("open.npy", "cannot be read as an array"),
         ("flat.npy", "save slices"),
         ("high.npy", "values outside"),
     ):

@@ -190,6 +190,9 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(
         session(nodule("<roi><imageZposition>x</imageZposition></roi>"))
     )
+    assert "cannot be read" in refusal(session(nodule(roi(4, [[10**30, 5]]))))
+    assert "cannot be read" in refusal(session(nodule(between.replace("-88.8", "inf"))))
+    assert "cannot be read" in refusal("<?xml version='1.0' encoding='none'?><LidcReadMessage/>")
     assert "names no series" in refusal("<LidcReadMessage/>")
     radiograph = "<IdriReadMessage xmlns='http://www.nih.gov'><ResponseHeader/></IdriReadMessage>"
     assert "not a reading of a CT" in refusal(radiograph)

@@ -49,6 +49,14 @@ def truncate(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-40])
 
 
+def keep_apart(file: Path, data: str) -> None:
+    """Let a segmentation say that its voxels are in another file."""
+    (file.parent / "v.raw").write_bytes(bytes(99))
+    file.write_bytes(
+        file.read_bytes().replace(b"\nencoding", f"\ndata file: {data}\nencoding".encode(), 1)
+    )
+
+
 def corner(image: sitk.Image) -> sitk.Image:
     """Make a mask of two voxels in the first slice, where no lung is."""
     mask = sitk.Image(image.GetSize(), sitk.sitkUInt8)
@@ -284,10 +292,12 @@ def test_a_failure_halfway_leaves_the_scene_as_it_was(
     [
         (
             lambda folder: (folder / SEGMENTATION).unlink(),
-            "not a segmentation that Slicer can read",
+            f"{SEGMENTATION} cannot be opened",
         ),
-        (lambda folder: (folder / SEGMENTATION).write_text("NRRD?"), "not a segmentation"),
-        (lambda folder: truncate(folder / SEGMENTATION), "not a segmentation"),
+        (lambda folder: (folder / SEGMENTATION).write_text("NRRD?"), "neither MetaImage nor NRRD"),
+        (lambda folder: truncate(folder / SEGMENTATION), f"{SEGMENTATION} is cut short"),
+        (lambda folder: keep_apart(folder / SEGMENTATION, "v.raw"), "voxels in another file"),
+        (lambda folder: keep_apart(folder / SEGMENTATION, "%999999d.raw 1 8 1"), "several files"),
         (lambda folder: (folder / TABLE).write_text("id,x\n1,2\n"), "not a table of nodules"),
     ],
 )

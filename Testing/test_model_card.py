@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -145,6 +145,19 @@ def test_a_model_that_is_cut_short_is_damaged_not_missing(tmp_path: Path) -> Non
         load_model(file)
 
 
+def test_a_packed_model_is_not_opened(tmp_path: Path) -> None:
+    file = tmp_path / "m.keras"
+    card = save_model(small_model(), CARD, tmp_path / "other.keras")
+    with ZipFile(tmp_path / "other.keras") as old, ZipFile(file, "w", ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
+    text = json.dumps(card.__dict__ | {"files": files})
+    file.with_suffix(".json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"m\.keras cannot be read as a Keras model"):
+        load_model(file)
+
+
 def test_a_refused_conversion_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "m.keras"
     save_model(small_model(), CARD, file)
@@ -189,6 +202,7 @@ def test_a_conversion_whose_card_cannot_be_written_leaves_the_model_as_it_was(
         ("files", {"a.onnx": 3}, "`files` must hold only strings"),
         ("cost", {"seconds": "x"}, "`cost` must hold only numbers from 0 on"),
         ("cost", {"seconds": -1}, "`cost` must hold only numbers from 0 on"),
+        ("cost", {"seconds": 10**400}, "`cost` must hold only numbers from 0 on"),
     ],
 )
 def test_what_a_field_holds_is_checked(field: str, value: object, words: str) -> None:

@@ -153,10 +153,11 @@ def test_broken_and_hostile_files_stop_no_other(tmp_path: Path) -> None:
     np.savez(root / "objects.npz", series_instance_UID=np.array([{}], object))
     np.savez(root / "half.npz", pixels=np.zeros(3))
     (root / "half.npz").write_bytes((root / "half.npz").read_bytes()[:-30])
+    np.savez_compressed(root / "packed.npz", pixels=np.zeros((9000, 9000)))
     npz(root / "hostile.npz", "../../../outside")
     found = partition(root, tmp_path / "parts")
     assert sorted(Path(sentence.split(" is damaged")[0]).name for sentence in found.failed) == [
-        *("broken.npz", "half.npz", "objects.npz", "other.npz")
+        *("broken.npz", "half.npz", "objects.npz", "other.npz", "packed.npz")
     ]
     assert sum(found.slices.values()) == 7
     assert not list(tmp_path.glob("outside*"))

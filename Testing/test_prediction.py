@@ -31,7 +31,7 @@ from CTLungScreeningLib.model_card import ModelCard, file_sha256, load_model, sa
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans, read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.dataset.annotation import read_slice_files
+from CTSliceToolsLib.dataset.annotation import read_heights, read_slice_files
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer import prediction
 from CTSliceToolsLib.localizer.prediction import (
@@ -43,6 +43,7 @@ from CTSliceToolsLib.localizer.prediction import (
 )
 from CTSliceToolsLib.localizer.results import (
     predict_all,
+    read_alignment,
     read_prediction,
     result_name,
     write_prediction,
@@ -284,6 +285,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(
         lambda record: record | {"slices": [{"z_mm": "high"}]},
         lambda record: {key: value for key, value in record.items() if key != "fit"},
         lambda record: record | {"fit": dict.fromkeys(record["fit"], 0.0)},
+        lambda record: record | {"residual_mm": 10**400},
     ],
 )
 def test_other_json_is_no_prediction(found: ScanPrediction, tmp_path: Path, spoil: Any) -> None:
@@ -295,6 +297,16 @@ def test_other_json_is_no_prediction(found: ScanPrediction, tmp_path: Path, spoi
         read_prediction(bad)
     with pytest.raises(InputError, match=r"none\.json"):
         read_prediction(tmp_path / "none.json")
+
+
+def test_numbers_too_large_are_no_places(tmp_path: Path) -> None:
+    levels, heights = tmp_path / "levels.json", tmp_path / "heights.json"
+    levels.write_text(json.dumps({"levels": [{"z_mm": 10**400, "like_z_mm": 1}]}))
+    with pytest.raises(InputError, match=r"levels\.json is not an alignment"):
+        read_alignment(levels)
+    heights.write_text(json.dumps({"landmarks": {"C7": {"z_mm": 10**400}}}))
+    with pytest.raises(InputError, match=r"heights\.json has no landmark"):
+        read_heights(heights)
 
 
 def dataset(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.phantom.chest import LesionRequest, PhantomSpec, make_phantom, write_phantom
 from LungNoduleSegLib.results.reading import NODULES, TABLE
+from LungNoduleSegLib.risk.assessment import ScanRisk, parse_scan_risk, scan_text
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from risk_tables import cohort, image, two_squares, write, write_run
 
@@ -201,3 +202,45 @@ def test_a_seed_that_the_libraries_do_not_take_is_refused(words: str, seed: str)
     result = CliRunner().invoke(app, [*words.split(), "--seed", seed])
     assert result.exit_code == 2
     assert "Invalid value for '--seed'" in " ".join(result.output.split())
+
+
+PREDICTION = {
+    "model": "m.ubj",
+    "algorithm": "XGBoost",
+    "scan": "chest",
+    "probability": 0.4,
+    "constant": 0.1,
+    "contributions": [{"feature": "of_another_version", "value": 1.5, "log_odds": 0.3}],
+    "warnings": [],
+    "target": "probability of cancer",
+    "nodules": {"1": 0.4},
+}
+
+
+def recorded(**changes: object) -> ScanRisk:
+    record = {"patient": {}, "nodules": [], "notes": [], "prediction": PREDICTION | changes}
+    return parse_scan_risk(record, "run.json")
+
+
+def test_a_recorded_prediction_is_read_whatever_its_features() -> None:
+    assert "+0.300 of_another_version = 1.5\n" in scan_text(recorded())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"probability": None},
+        {"probability": "0.4"},
+        {"probability": 1.4},
+        {"probability": float("nan")},
+        {"probability": 10**400},
+        {"constant": None},
+        {"contributions": [{"feature": "max_area", "value": "1", "log_odds": 0.3}]},
+        {"warnings": [3]},
+        {"model": None},
+        {"nodules": {"1": True}},
+    ],
+)
+def test_a_recorded_prediction_of_other_values_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"is no |without a constant"):
+        recorded(**changes)

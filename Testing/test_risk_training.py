@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -391,6 +392,29 @@ def test_a_skops_file_with_another_type_is_not_opened(
         load_risk_model(forge(trained[0], tmp_path, "random-forest.skops"))
 
 
+def test_a_forest_that_cannot_run_is_refused(
+    trained: tuple[Path, TrainingResult], tmp_path: Path
+) -> None:
+    forest = skops.io.load(trained[0] / "random-forest.skops", trusted=["sklearn.tree._tree.Tree"])
+    forest.n_classes_ = 7
+    skops.io.dump(forest, tmp_path / "random-forest.skops")
+    with pytest.raises(InputError, match="is not a valid forest"):
+        load_risk_model(forge(trained[0], tmp_path, "random-forest.skops"))
+
+
+def test_a_packed_forest_is_not_opened(
+    trained: tuple[Path, TrainingResult], tmp_path: Path
+) -> None:
+    with (
+        zipfile.ZipFile(trained[0] / "random-forest.skops") as old,
+        zipfile.ZipFile(tmp_path / "random-forest.skops", "w", zipfile.ZIP_BZIP2) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(InputError, match="and was not opened"):
+        load_risk_model(forge(trained[0], tmp_path, "random-forest.skops"))
+
+
 @pytest.mark.parametrize(
     ("array", "value"), [("feature", 10_000), ("left_child", 10_000), ("left_child", 0)]
 )
@@ -407,6 +431,66 @@ def test_a_forest_whose_trees_lead_astray_is_refused(
     skops.io.dump(forest, tmp_path / "random-forest.skops")
     with pytest.raises(InputError, match="is not a valid forest"):
         load_risk_model(forge(trained[0], tmp_path, "random-forest.skops"))
+
+
+def change_tree(name: str, values: dict[int, int]) -> Callable[[bytes], bytes]:
+    """Change integers of the first tree's array in a UBJ file."""
+
+    def changed(content: bytes) -> bytes:
+        found = bytearray(content)
+        start = content.index(b"[$l#L", content.index(name.encode())) + 13
+        for place, value in values.items():
+            found[start + 4 * place : start + 4 * place + 4] = value.to_bytes(4, signed=True)
+        return bytes(found)
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_tree("left_children", {0: 1 << 28}),
+        change_tree("left_children", {0: 0}),
+        change_tree("left_children", {0: 2}),
+        change_tree("right_children", {0: -1}),
+        change_tree("parents", {1: 5}),
+        change_tree("split_indices", {0: 1 << 28}),
+        change_tree("split_indices", {0: -1}),
+        lambda content: content.replace(b"gbtree", b"gblins"),
+        lambda content: content.replace(b"logistic", b"logitraw"),
+        lambda content: content[: len(content) // 2],
+        lambda content: b"[" * len(content),
+        lambda content: content[:1] + b"L\x7f" + content[3:],
+    ],
+)
+def test_an_xgboost_model_that_leads_astray_is_refused(
+    trained: tuple[Path, TrainingResult], tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    """XGBoost follows the numbers in its file unchecked, which ends the process."""
+    content = (trained[0] / "xgboost.ubj").read_bytes()
+    assert change(content) != content
+    (tmp_path / "xgboost.ubj").write_bytes(change(content))
+    with pytest.raises(InputError, match="is not an XGBoost model"):
+        load_risk_model(forge(trained[0], tmp_path, "xgboost.ubj"))
+
+
+def test_an_xgboost_model_of_a_tree_too_deep_is_refused(
+    trained: tuple[Path, TrainingResult], tmp_path: Path
+) -> None:
+    model = json.loads(xgboost.Booster(model_file=trained[0] / "xgboost.ubj").save_raw("json"))
+    tree = model["learner"]["gradient_booster"]["model"]["trees"][0]
+    count = 2 * 99 + 1
+    for name in set(tree) - {"id", "tree_param"}:
+        tree[name] = [type(one)() for one in tree[name][:1]] * count
+    tree["left_children"] = [*(n + 1 if n % 2 == 0 else -1 for n in range(count - 1)), -1]
+    tree["right_children"] = [*(n + 2 if n % 2 == 0 else -1 for n in range(count - 1)), -1]
+    tree["parents"] = [2**31 - 1, *(n // 2 * 2 for n in range(count - 1))]
+    tree["tree_param"]["num_nodes"] = str(count)
+    deep = xgboost.Booster()
+    deep.load_model(bytearray(json.dumps(model).encode()))
+    deep.save_model(tmp_path / "xgboost.ubj")
+    with pytest.raises(InputError, match="is not an XGBoost model"):
+        load_risk_model(forge(trained[0], tmp_path, "xgboost.ubj"))
 
 
 def test_xgboost_reads_its_own_file(trained: tuple[Path, TrainingResult]) -> None:

@@ -163,6 +163,24 @@ def test_a_hostile_nrrd_is_refused(tmp_path: Path, old: bytes, new: bytes, words
 
 
 @pytest.mark.parametrize(
+    "name", ["../x.raw", "/x.raw", "C:x.raw", r"C:\x.raw", r"\x.raw", r"\\host\x.raw", "a/NUL.raw"]
+)
+@pytest.mark.parametrize("suffix", [".nrrd", ".mhd"])
+def test_a_header_names_no_file_elsewhere_on_any_system(
+    suffix: str, name: str, tmp_path: Path
+) -> None:
+    field = b"encoding: raw\n" if suffix == ".nrrd" else b"ElementDataFile = ct.raw"
+    key = "encoding: raw\ndata file: {}\n" if suffix == ".nrrd" else "ElementDataFile = {}"
+    file = edited(written(tmp_path, suffix), field, key.format(name).encode())
+    assert "in another folder" in refusal(file)
+
+
+def test_a_header_may_name_its_own_folder(tmp_path: Path) -> None:
+    file = edited(written(tmp_path, ".mhd"), b"= ct.raw", b"= ./ct.raw")
+    assert read_ct(file).image.GetSize() == ct().GetSize()
+
+
+@pytest.mark.parametrize(
     ("unit", "factor"), [("cm", 10.0), ("m", 1000.0), ("µm", 1e-3), ("um", 1e-3), ("mm", 1.0)]
 )
 @pytest.mark.parametrize("space", ["left-posterior-superior", "right-anterior-superior"])

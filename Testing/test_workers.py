@@ -42,6 +42,14 @@ def test_results_come_in_order_and_refusals_among_them(
     assert stages == [("Reading", done, 5) for done in range(6)]
 
 
+@pytest.mark.parametrize("worth_a_process", [1, 99], ids=["two processes", "this process"])
+def test_an_item_too_large_for_the_memory_stops_no_other(worth_a_process: int) -> None:
+    results = list(each(bytes, [2, 2**60, 3], "Filling", silent, worth_a_process))
+    assert results[::2] == [bytes(2), bytes(3)]
+    assert isinstance(results[1], InputError)
+    assert f"{2**60}: There is not enough memory" in str(results[1])
+
+
 def test_cancelled_processes_end(objects: list[Path]) -> None:
     def cancel(stage: str, done: int, total: int) -> None:
         if done:

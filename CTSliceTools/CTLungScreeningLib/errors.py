@@ -1,7 +1,10 @@
 """Errors that are not bugs: unusable input, and cancellation."""
 
 import errno
+import tokenize
 import traceback
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,13 @@ PACKAGE_SETS = {
     "slicer": "host",
 }
 """The optional set of packages, an extra in `pyproject.toml`, that a module belongs to."""
+
+
+DAMAGE = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError),
+    *(ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+"""What Python, NumPy, zipfile and skops raise for a file that is damaged or made to harm."""
 
 
 class InputError(ValueError):

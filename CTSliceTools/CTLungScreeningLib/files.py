@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 from CTLungScreeningLib.errors import InputError
 
@@ -522,6 +523,11 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value from JSON is a number, and one that a float can hold."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
 def json_text(content: object, allow_nan: bool = True) -> str:
     """Return the content of a JSON file; file names that are not Unicode are escaped.
 
@@ -534,6 +540,18 @@ def json_text(content: object, allow_nan: bool = True) -> str:
     except UnicodeEncodeError:
         text = json.dumps(content, indent=2, allow_nan=allow_nan) + "\n"
     return text
+
+
+def require_unpacked(file: Path) -> None:
+    """Check that a zip file packs nothing: what is packed could unpack to any size.
+
+    Raises:
+        BadZipFile: if it packs something, or is no zip file.
+        OSError: if it cannot be read.
+    """
+    with ZipFile(file) as archive:
+        if any(one.compress_type != ZIP_STORED for one in archive.infolist()):
+            raise BadZipFile("a part of it is packed")
 
 
 class _TwiceError(Exception):

@@ -4,17 +4,17 @@ import hashlib
 import importlib.util
 import inspect
 import json
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import ZipFile
 
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import (
+    is_number,
     is_path_below,
     new_file,
     new_files,
@@ -22,6 +22,7 @@ from CTLungScreeningLib.files import (
     refuse_existing,
     refuse_links,
     replace_text,
+    require_unpacked,
 )
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
     require_whole(file)
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True), card
-    except (ValueError, OSError, TypeError, LookupError, AttributeError, BadZipFile) as error:
+    except DAMAGE as error:
         saved_by = _saved_by(file)
         if saved_by and saved_by != keras.__version__:
             raise InputError(
@@ -209,19 +210,23 @@ def load_model(model_file: Path) -> "tuple[keras.Model, ModelCard]":
 
 def _saved_by(file: Path) -> str:
     """Return the version of Keras that saved a file; "" if it does not say."""
-    with suppress(KeyError, ValueError, OSError, BadZipFile), ZipFile(file) as archive:
+    with suppress(*DAMAGE), ZipFile(file) as archive:
         return str(json.loads(archive.read("metadata.json"))["keras_version"])
     return ""
 
 
 def require_whole(file: Path) -> None:
-    """Check that a `.keras` file is not cut short: Keras would say that there is none.
+    """Check that a `.keras` file is not cut short, and packs nothing, before Keras opens it.
 
     Raises:
-        InputError: if it is.
+        InputError: if it is or does.
     """
-    if not is_zipfile(file):
-        raise InputError(f"{file} cannot be read as a Keras model: it is damaged, get it again.")
+    try:
+        require_unpacked(file)
+    except DAMAGE as error:
+        raise InputError(
+            f"{file} cannot be read as a Keras model: it is damaged, get it again."
+        ) from error
 
 
 def training_folder(output: Path) -> Path:
@@ -391,7 +396,7 @@ def _mistyped(value: Any, declared: Any) -> str:
     held = value.values() if kind is dict else value
     if inner is str and not all(isinstance(one, str) for one in held):
         return "hold only strings"
-    if inner is float and not all(type(n) in (int, float) and 0 <= n < math.inf for n in held):
+    if inner is float and not all(is_number(n) and n >= 0 for n in held):
         return "hold only numbers from 0 on"
     return ""
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import SimpleITK as sitk
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import InputError, sentence_of
 from CTLungScreeningLib.progress import ProgressCallback
 
 Item = TypeVar("Item")
@@ -30,6 +30,8 @@ def each(
     *shared: Any,
 ) -> Iterator[Result | InputError]:
     """Yield `function(*shared, item)` for each item in order, or the `InputError` that it raised.
+
+    An item that is too large for the memory counts as an `InputError`, too, which names the item.
 
     Args:
         function: of a module that can be imported; it and its results can be pickled.
@@ -131,3 +133,5 @@ def _guarded(function: Callable[[Item], Result], item: Item) -> Result | InputEr
         return function(item)
     except InputError as error:
         return error
+    except (MemoryError, OverflowError) as error:
+        return InputError(f"{item}: {sentence_of(error)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import parse_json, replace_text
 
 SETTINGS_FOLDER = "CTLUNGSCREENING_SETTINGS"
@@ -139,7 +139,7 @@ def _read() -> dict[str, list[RunCost]]:
     try:
         data = parse_json((settings_folder() / FILE).read_bytes())
         return {str(kind): _costs(runs) for kind, runs in data.items()}
-    except (OSError, ImportError, ValueError, TypeError, KeyError, AttributeError):
+    except (*DAMAGE, ImportError):
         return {}
 
 

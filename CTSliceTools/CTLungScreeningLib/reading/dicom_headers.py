@@ -1,5 +1,6 @@
 """The header of one DICOM file: its patient and series, what it holds, and where its slices lie."""
 
+import io
 import struct
 import warnings
 import zlib
@@ -18,8 +19,8 @@ from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.tag import Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo
@@ -371,10 +372,7 @@ def read_instance(file: Path) -> Instance | None:
         InputError: if it cannot be read as DICOM at all or names no series.
     """
     try:
-        refuse_deflate_bomb(file)
-        header = pydicom.dcmread(
-            file, force=True, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS)
-        )
+        header = read_dicom(file, _HEADER_TAGS)
         series = SeriesInfo(
             patient_id=text_of(header, "PatientID"),
             study_instance_uid=text_of(header, "StudyInstanceUID"),
@@ -386,6 +384,8 @@ def read_instance(file: Path) -> Instance | None:
         modality = modality_of(header)
         count = int(header.get("NumberOfFrames") or ("Rows" in header))
         index = header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError(
             f"{file} is a damaged DICOM file ({printable(error)}): copy it again."
@@ -459,9 +459,7 @@ def glimpse(file: Path) -> Glimpse | None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pydicom")
         try:
-            header = pydicom.dcmread(
-                file, force=True, stop_before_pixels=True, specific_tags=list(_GLIMPSE_TAGS)
-            )
+            header = read_dicom(file, _GLIMPSE_TAGS)
             series, modality = text_of(header, "SeriesInstanceUID"), modality_of(header)
             localizer = _is_localizer({"ImageType": value_of(header, "ImageType")})
         except DAMAGED:
@@ -471,26 +469,57 @@ def glimpse(file: Path) -> Glimpse | None:
     return Glimpse(series, modality, "Rows" in header, localizer)
 
 
-def refuse_deflate_bomb(file: Path) -> None:
-    """Refuse a deflated file that unpacks to more than any CT has; pydicom unpacks the whole.
+class DicomStream(io.BufferedReader):
+    """A DICOM file that may come from anywhere; pydicom unpacks the whole of a deflated one."""
 
-    Raises:
-        InputError: if it does.
-    """
-    with file.open("rb") as stream:
-        start = stream.read(1024)
-        if DeflatedExplicitVRLittleEndian.encode() not in start:
-            return
-        meta = pydicom.filereader.read_file_meta_info(file)
-        stream.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+    def __init__(self, file: Path) -> None:
+        super().__init__(io.FileIO(file))
+        self._file = file
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read bytes, or all that are left, which pydicom does to unpack them.
+
+        Raises:
+            InputError: if these unpack to more than any CT has.
+        """
+        content = super().read(size)
+        if size is None or size < 0:
+            self._refuse_bomb(content)
+        return content
+
+    def _refuse_bomb(self, packed: bytes) -> None:
         machine = zlib.decompressobj(-zlib.MAX_WBITS)
         unpacked = 0
-        while block := machine.unconsumed_tail or stream.read(1 << 20):
-            unpacked += len(machine.decompress(block, 1 << 20))
+        while packed and not machine.eof:
+            unpacked += len(machine.decompress(packed, 1 << 20))
+            packed = machine.unconsumed_tail
             if unpacked > _MAX_UNPACKED:
-                raise InputError(f"{file} unpacks to more than any CT image has: get it again.")
-            if machine.eof:
-                return
+                raise InputError(
+                    f"{self._file} unpacks to more than any CT image has: get it again."
+                )
+
+
+def read_dicom(
+    file: Path, tags: Iterable[str | BaseTag] | None = None, pixels: bool = False
+) -> Dataset:
+    """Read a DICOM file that may come from anywhere.
+
+    Args:
+        file: with or without its preamble.
+        tags: those that are read, or their keywords; None for all.
+        pixels: read all of the file, not only what is before the pixels.
+
+    Raises:
+        InputError: if it unpacks to more than any CT has.
+        Exception: one of `DAMAGED`.
+    """
+    with DicomStream(file) as stream:
+        return pydicom.dcmread(
+            stream,
+            force=True,
+            stop_before_pixels=not pixels,
+            specific_tags=None if tags is None else list(tags),
+        )
 
 
 def _plain(header: Dataset, keyword: str) -> str:

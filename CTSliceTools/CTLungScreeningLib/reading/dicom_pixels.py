@@ -10,7 +10,6 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
@@ -21,7 +20,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.hu import AIR_HU, padding_to_air
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.dicom_headers import DAMAGED, Frame, printable
+from CTLungScreeningLib.reading.dicom_headers import DAMAGED, Frame, printable, read_dicom
 
 _PIXEL_TAGS = [
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
@@ -127,7 +126,7 @@ def _stored(
 ) -> Iterator[tuple[NDArray[Any], tuple[int, int] | None]]:
     """Yield the stored values of frames of one file, each with the range of its padding."""
     try:
-        dataset = pydicom.dcmread(file, force=True, specific_tags=list(_PIXEL_TAGS))
+        dataset = read_dicom(file, _PIXEL_TAGS, pixels=True)
         if "PixelData" not in dataset:
             raise InputError(f"{file} has no pixel data or is cut short: get the file again.")
         _complete(dataset, file)

@@ -5,7 +5,7 @@ import math
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -115,6 +115,23 @@ def read_labels(file: Path) -> sitk.Image:
     return _image(stored, spacing, directions, header)
 
 
+def read_layers(file: Path) -> tuple[NDArray[Any], sitk.Image, Mapping[str, str]]:
+    """Read the layers of a segmentation in one NRRD file, `.seg.nrrd`.
+
+    Returns:
+        The values (z, y, x, layers); an image of the first layer on the file's own grid; and what
+        the file says of its segments.
+
+    Raises:
+        InputError: as `read_labels`, or if the voxels are in another file.
+    """
+    header, spacing, directions = _judged_header(file, layered=True)
+    if header.data_file != file:
+        raise InputError(f"{file} keeps its voxels in another file: save it again from Slicer.")
+    layers = _stored(file, header).reshape(*header.size[::-1], header.layers)
+    return layers, _image(layers[..., 0], spacing, directions, header), header.texts
+
+
 def write_image(image: sitk.Image, file: Path, level: int = -1, packed: bool = True) -> None:
     """Write a volume, and read it again: ITK does not report a full disk.
 
@@ -188,10 +205,12 @@ def volume_size(file: Path) -> tuple[int, int, int]:
     return _judged_header(file)[0].size
 
 
-def _judged_header(file: Path) -> tuple[VolumeHeader, NDArray[np.float64], NDArray[np.float64]]:
+def _judged_header(
+    file: Path, layered: bool = False
+) -> tuple[VolumeHeader, NDArray[np.float64], NDArray[np.float64]]:
     try:
         _require_regular(file)
-        header, spacing, directions = orthonormal(file, read_header(file))
+        header, spacing, directions = orthonormal(file, read_header(file, layered))
         if header.data_file != file:
             _require_regular(header.data_file)
         return header, spacing, directions
@@ -227,13 +246,15 @@ def _image(
 
 
 def _stored(file: Path, header: VolumeHeader) -> NDArray[Any]:
-    """The values of a volume (z, y, x) as they are stored, in this machine's byte order."""
-    needed = math.prod(header.size) * header.dtype.itemsize
+    """The values of a volume (z, y, x × layers) as stored, in this machine's byte order."""
+    columns, rows, slices = header.size
+    shape = slices, rows, columns * header.layers
+    needed = math.prod(shape) * header.dtype.itemsize
     there = header.data_file.stat().st_size
     data = "" if header.data_file == file else f" (its data file {header.data_file.name})"
     short = InputError(f"{file}{data} is cut short: get it again.")
     if header.packing:
-        if needed > _LARGE_BYTES and needed > _SUSPICIOUS_PACKING * there:
+        if needed > _LARGE_BYTES * header.layers and needed > _SUSPICIOUS_PACKING * there:
             raise InputError(
                 f"{file} would unpack to {needed / 1e9:.1f} GB from {there / 1e6:.1f} MB, which no "
                 "CT does: give the CT itself."
@@ -242,14 +263,14 @@ def _stored(file: Path, header: VolumeHeader) -> NDArray[Any]:
             raise short
     elif there < needed + max(header.offset, 0):
         raise short
-    slice_bytes = needed // header.size[2]
+    slice_bytes = needed // slices
     longer = InputError(
         f"{file}{data} holds more than the {needed} bytes of the voxels that its header describes: "
         "save it again."
     )
     if not header.packing and header.offset >= 0 and there >= needed + header.offset + slice_bytes:
         raise longer
-    values = np.empty(math.prod(header.size), header.dtype)
+    values = np.empty(math.prod(shape), header.dtype)
     try:
         filled, more = _fill(header, values.view(np.uint8).data, slice_bytes)
     except EOFError:
@@ -267,7 +288,7 @@ def _stored(file: Path, header: VolumeHeader) -> NDArray[Any]:
     if more >= slice_bytes:
         raise longer
     native = values.astype(header.dtype.newbyteorder("="), copy=False)
-    return native.reshape(header.size[::-1])
+    return native.reshape(shape)
 
 
 def _damaged(name: str, error: Exception) -> InputError:

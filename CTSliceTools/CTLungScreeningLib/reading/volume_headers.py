@@ -10,7 +10,7 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError, counted
+from CTLungScreeningLib.files import is_path_below
 
 _HEADER_BYTES = 1 << 20
 """A text header ends before this, or is not a header."""
 
 _MAX_AXIS = 1 << 20
+_MOST_LAYERS = 1 << 10
 _SAME_MM = 1.0
 _UNIT_MM = {"": 1.0, "mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "µm": 1e-3, "μm": 1e-3}
 _UNIT_MM |= {"millimeter": 1.0, "centimeter": 10.0, "meter": 1000.0, "micron": 1e-3}
@@ -51,6 +53,8 @@ class VolumeHeader:
         slope, intercept: what makes stored values HU.
         notes: sentences for whoever reads the results.
         packed_from: where the packed data begins in the file.
+        layers: values per voxel, which vary faster than x.
+        texts: what an NRRD says besides its fields, such as the names of segments.
     """
 
     size: tuple[int, int, int]
@@ -64,10 +68,16 @@ class VolumeHeader:
     intercept: float = 0.0
     notes: tuple[str, ...] = ()
     packed_from: int = 0
+    layers: int = 1
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_header(file: Path) -> VolumeHeader:
+def read_header(file: Path, layered: bool = False) -> VolumeHeader:
     """Parse the header of a volume file, whatever its name says of its format.
+
+    Args:
+        file: MetaImage, NRRD or NIfTI.
+        layered: allow several values per voxel, as an NRRD of overlapping segments has.
 
     Raises:
         InputError: if it is none of the formats, or not one 3-D volume of numbers.
@@ -76,7 +86,7 @@ def read_header(file: Path) -> VolumeHeader:
     packed, start = _beginning(file)
     try:
         if start.startswith(b"NRRD0"):
-            return _nrrd(file, start, packed)
+            return _nrrd(file, start, packed, layered)
         if start[:4] in _NIFTI_SIZES:
             return _nifti(file, start, packed)
         if b"ElementDataFile" in start and b"=" in start:
@@ -222,15 +232,18 @@ _TO_LPS = {
 _VALUE_KINDS = {"list", "vector", "point", "normal", "color", "covariant-vector", "complex"}
 
 
-def _nrrd(file: Path, start: bytes, packed: bool) -> VolumeHeader:
+def _nrrd(file: Path, start: bytes, packed: bool, layered: bool) -> VolumeHeader:
     head, gap, _ = start.partition(b"\n\n")
     other, other_gap, _ = start.partition(b"\r\n\r\n")
     if other_gap and len(other) < len(head):
         head, gap = other, other_gap
     fields: dict[str, str] = {}
-    for line in _text(head).splitlines()[1:]:
-        if not line.startswith("#") and ":=" not in line:
-            key, _, value = line.partition(":")
+    texts: dict[str, str] = {}
+    for line in _text(head).split("\n")[1:]:
+        key, _, value = line.partition(":")
+        if value.startswith("="):
+            texts[key.strip()] = value[1:].strip()
+        elif not line.startswith("#"):
             fields[key.strip().lower()] = value.strip()
     dims = int(fields["dimension"])
     sizes = _numbers(fields["sizes"], dims, int)
@@ -244,8 +257,11 @@ def _nrrd(file: Path, start: bytes, packed: bool) -> VolumeHeader:
         raise _not_numbers(file, fields["type"] if kind is None else f"text ({encoding})")
     spatial, axes = _nrrd_axes(file, fields, sizes)
     kinds = fields.get("kinds", "").lower().split() or [""] * dims
+    layers = sizes[0] if layered and spatial == [1, 2, 3] else 1
+    if not 0 < layers <= _MOST_LAYERS:
+        raise ValueError(f"{layers} layers")
     for axis, count in enumerate(sizes):
-        if axis not in spatial and count > 1:
+        if axis not in spatial and count > layers:
             values = kinds[axis] in _VALUE_KINDS or re.search("color|vector|matrix", kinds[axis])
             raise _several_values(file, count) if values else _several_times(file, count)
     size = _one_volume(file, [sizes[axis] for axis in spatial])
@@ -267,6 +283,8 @@ def _nrrd(file: Path, start: bytes, packed: bool) -> VolumeHeader:
         packing="gzip" if packed and not name else packing[encoding],
         packed_from=0 if packed else at,
         notes=() if space in _TO_LPS else (UNKNOWN_ORIENTATION,),
+        layers=layers,
+        texts=texts,
     )
 
 
@@ -440,12 +458,12 @@ def _beside(file: Path, name: str) -> Path:
         raise InputError(f"{file} spreads its voxels over several files: save it as one .mha.")
     shown = "".join(c if c.isprintable() else "?" for c in name)[:80]
     data = file.parent / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if not is_path_below(name.removeprefix("./")):
         raise InputError(
             f"{file} names the data file {shown!r} in another folder: put both into one folder and "
             "write only its name into the header."
         )
-    if "\0" in name or not data.is_file():
+    if not data.is_file():
         raise InputError(f"{file} names the data file {shown!r}, which is not there: add it.")
     return data
 

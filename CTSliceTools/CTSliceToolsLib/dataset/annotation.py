@@ -16,9 +16,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import read_object, replace_object
-from CTLungScreeningLib.reading.ct_scan import SeriesInfo
+from CTLungScreeningLib.reading.ct_scan import SeriesInfo, check_geometry
 from CTLungScreeningLib.reading.dicom_headers import Frame, looks_like_dicom, read_instance
 from CTLungScreeningLib.reading.dicom_pixels import read_hu
 from CTLungScreeningLib.reading.slice_stack import is_axial
@@ -85,6 +85,7 @@ def read_slice_file(file: Path) -> SliceFile:
     (frame,) = instance.frames
     if not is_axial(np.cross(*frame.orientation)):
         raise InputError(f"{file} is not an axial slice.")
+    check_geometry(str(file), frame.shape, frame.spacing, frame.position)
     return SliceFile(instance.series, frame)
 
 
@@ -309,7 +310,7 @@ def read_heights(file: Path) -> dict[str, float]:
     landmarks = read_object(file).get("landmarks")
     try:
         heights = {name: float(about["z_mm"]) for name, about in dict(landmarks or {}).items()}
-    except (KeyError, TypeError, ValueError):
+    except DAMAGE:
         heights = {}
     if not heights:
         raise InputError(f"{file} has no landmark with z_mm: choose a file that predict wrote.")

@@ -5,7 +5,6 @@ import math
 import os
 import re
 import shutil
-import zipfile
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError, counted
+from CTLungScreeningLib.errors import DAMAGE, InputError, counted
 from CTLungScreeningLib.files import (
+    is_number,
     make_folders,
     new_file,
     read_object,
@@ -26,6 +26,7 @@ from CTLungScreeningLib.files import (
     refuse_links_below,
     remove_leftovers,
     rename_new,
+    require_unpacked,
     visible_files,
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -39,9 +40,6 @@ NPZ = "*.npz"
 
 PIXELS, LOCATION, SERIES = "pixels", "norm_loc", "series_instance_UID"
 """The tutorial's keys (Building a CT Slice Localizer With Keras, 2019)."""
-
-_DAMAGED = (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError)
-"""Errors of NumPy for a file that is not an `.npz`, is damaged or has Python objects."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,10 @@ def read_series_uid(file: Path) -> str:
 
 def _read(file: Path, *keys: str) -> list[NDArray[Any]]:
     try:
+        require_unpacked(file)
         with np.load(file, allow_pickle=False) as content:
             return [content[key] for key in keys]
-    except (*_DAMAGED, AttributeError, TypeError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{file} is damaged or not a slice that convert made: move it away and make it again."
         ) from error
@@ -128,6 +127,9 @@ class _Task:
     source: Path
     target: Path
     location: float
+
+    def __str__(self) -> str:
+        return str(self.source)
 
 
 def convert(
@@ -218,7 +220,7 @@ def read_locations(file: Path) -> Mapping[str, float]:
     for name, location in locations.items():
         if not _stays_inside(name):
             raise InputError(f"{file} names “{name}”, which is not a path below its folder.")
-        if not _is_number(location):
+        if not is_number(location):
             raise InputError(f"{file} has no number for {name}: run normalize again.")
     if not locations:
         raise InputError(f"{file} names no slices: run normalize again.")
@@ -227,13 +229,7 @@ def read_locations(file: Path) -> Mapping[str, float]:
 
 def _stays_inside(name: str) -> bool:
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    return bool(posix.name) and not (
-        posix.is_absolute() or windows.is_absolute() or windows.drive or ".." in windows.parts
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return bool(posix.name) and not (posix.is_absolute() or windows.anchor or ".." in windows.parts)
 
 
 def _npz_names(names: Collection[str]) -> dict[str, str]:

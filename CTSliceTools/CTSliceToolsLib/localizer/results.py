@@ -13,7 +13,7 @@ import numpy as np
 from CTLungScreeningLib import csv_files, software_versions
 from CTLungScreeningLib.engine import PACKAGES as ENGINES
 from CTLungScreeningLib.engine import Device
-from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
+from CTLungScreeningLib.errors import DAMAGE, Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import (
     json_text,
     new_files,
@@ -170,7 +170,7 @@ def read_prediction(file: Path) -> ScanPrediction:
         if record["format"] != FORMAT:
             raise InputError(f"{file} is in the form '{record['format']}': predict again.")
         return _prediction(record)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except DAMAGE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -242,7 +242,7 @@ def read_alignment(file: Path) -> ScanAlignment | None:
     try:
         levels = parse_json(file.read_bytes())["levels"]
         pairs = np.array([(one["z_mm"], one["like_z_mm"]) for one in levels], float)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{file} is not an alignment of two scans: give the .json file that ct-slice-tools "
             "align wrote."

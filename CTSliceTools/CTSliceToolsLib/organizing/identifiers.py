@@ -32,8 +32,8 @@ from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.reading.dicom_headers import (
     DAMAGED,
     DICOM_SUFFIXES,
+    DicomStream,
     begins_as_dicom,
-    refuse_deflate_bomb,
 )
 
 MIN_KEY_BYTES = 16
@@ -166,7 +166,7 @@ def identify(file: Path) -> Identifiers | LeftOut:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
             return LeftOut(Kind.NOT_DICOM, "is not a regular file")
-        with file.open("rb") as stream:
+        with DicomStream(file) as stream:
             start = stream.read(_START_BYTES)
             if not begins_as_dicom(start):
                 return (
@@ -174,7 +174,6 @@ def identify(file: Path) -> Identifiers | LeftOut:
                     if file.suffix.lower() in DICOM_SUFFIXES
                     else LeftOut(Kind.NOT_DICOM, "is not DICOM")
                 )
-            refuse_deflate_bomb(file)
             return _judged(_elements(stream, start), start, status.st_size)
     except InputError:
         return LeftOut(Kind.BROKEN, "unpacks to more than any CT image has")

@@ -6,16 +6,16 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import pydicom
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
+from CTLungScreeningLib.reading.dicom_headers import DAMAGED, read_dicom, text_of
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, volume_size
 from LungNoduleSegLib.results.reading import is_run
 
@@ -162,10 +162,10 @@ def _copies(scan: IndexedScan) -> list[IndexedScan]:
 
 
 def _instance_uid(file: Path) -> str:
-    header = pydicom.dcmread(
-        file, force=True, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]
-    )
-    return str(header.get("SOPInstanceUID", file))
+    """The identifier of a file's image; its path if it has none or is damaged."""
+    with suppress(*DAMAGED):
+        return text_of(read_dicom(file, ["SOPInstanceUID"]), "SOPInstanceUID") or str(file)
+    return str(file)
 
 
 def _narrowed(scan: IndexedScan) -> IndexedScan:

@@ -15,7 +15,7 @@ from uuid import uuid4
 from CTLungScreeningLib import software_versions
 from CTLungScreeningLib.child_process import own_temporary, unwinding_at_sigterm
 from CTLungScreeningLib.engine import THREADS
-from CTLungScreeningLib.errors import Cancelled, InputError, counted
+from CTLungScreeningLib.errors import DAMAGE, Cancelled, InputError, counted
 from CTLungScreeningLib.files import FolderNames, parse_json, refuse_links, write_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import staging_folder
@@ -326,7 +326,7 @@ def _require_same(file: Path, record: dict[str, Any]) -> None:
     try:
         before = parse_json(file.read_bytes())
         other = [key.replace("_", " ") for key in record if record[key] != before[key]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{file} is not the record of a batch: choose another folder for the output."
         ) from error

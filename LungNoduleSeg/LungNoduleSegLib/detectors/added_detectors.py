@@ -1,7 +1,6 @@
 """Detectors that a user may add: any ONNX network with a card, and any program."""
 
 import csv
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -22,6 +21,7 @@ from CTLungScreeningLib.child_process import (
 )
 from CTLungScreeningLib.engine import Device, OnnxNetwork, first_line, takes
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.files import is_number, is_path_below
 from CTLungScreeningLib.geometry import image_like, onto_grid
 from CTLungScreeningLib.model_card import RUN, ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -67,11 +67,7 @@ class NetworkInput:
 
         def numbers(field: str, count: int) -> bool:
             value = card.input.get(field)
-            return (
-                isinstance(value, list)
-                and len(value) == count
-                and all(type(one) in (int, float) and math.isfinite(one) for one in value)
-            )
+            return isinstance(value, list) and len(value) == count and all(map(is_number, value))
 
         given = card.input
         if given.get("spacing_mm") is not None and not (
@@ -89,7 +85,7 @@ class NetworkInput:
         if "z" not in axes and given["patch"][0] != 1:
             raise wrong("patch", "1 along z, as the network has no such axis")
         overlap = given.get("overlap", 0.5)
-        if not isinstance(overlap, (int, float)) or not 0 <= overlap < 1:
+        if not is_number(overlap) or not 0 <= overlap < 1:
             raise wrong("overlap", "a share from 0 to below 1")
         unknown = sorted(given.keys() - cls.__dataclass_fields__.keys())
         if unknown:
@@ -269,7 +265,7 @@ class CommandDetector(Detector):
             ) from error
         _require_output(card, "file")
         file = card.output.get("file")
-        if not isinstance(file, str) or Path(file).is_absolute() or ".." in Path(file).parts:
+        if not isinstance(file, str) or not is_path_below(file):
             raise InputError(
                 f"The card of {card.name}: `output.file` must be a path in the output folder."
             )

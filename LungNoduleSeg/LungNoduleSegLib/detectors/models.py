@@ -1,18 +1,17 @@
 """Models the user adds, each unpacked from a zip, and opening any model by name or file."""
 
-import lzma
 import os
 import shutil
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import IO
 
 from CTLungScreeningLib.engine import Device
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import made_folder, private_folder
 from CTLungScreeningLib.model_card import (
     CARD,
@@ -38,15 +37,8 @@ MAX_BYTES = 4 * 2**30
 MAX_EXPANSION = 200
 """Times that a file may become larger when it is unpacked: zeros do, no network does."""
 
-_UNREADABLE = (
-    OSError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    RuntimeError,  # also of a file that is encrypted or packed in a way not known here
-)
-"""Exceptions for a damaged zip file."""
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The ways of packing that unpack as much as is asked for, not all at once."""
 
 
 def models_folder() -> Path:
@@ -66,13 +58,12 @@ def read_zip_card(file: Path) -> ModelCard:
         InputError: if it is not such a file, or naming the field of the card that is wrong.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
-            entry = archive.getinfo(CARD)
-            if entry.file_size > MAX_CARD_BYTES:
-                raise InputError(f"{file}: its {CARD} is too large for a card.")
-            text = archive.read(entry).decode("utf-8")
-    except (*_UNREADABLE, KeyError, UnicodeDecodeError) as error:
+        with zipfile.ZipFile(file) as archive, _opened_part(archive, CARD) as part:
+            text = part.read(MAX_CARD_BYTES + 1).decode("utf-8")
+    except DAMAGE as error:
         raise InputError(f"{file} is not a model: it must be a zip file with a {CARD}.") from error
+    if len(text) > MAX_CARD_BYTES:
+        raise InputError(f"{file}: its {CARD} is too large for a card.")
     card = card_from_text(text, f"{CARD} in {file}")
     if not card.name.replace("-", "").replace("_", "").isalnum() or not card.name.isascii():
         raise InputError(
@@ -157,8 +148,14 @@ def _require_partners(file: Path, unpacked: Path, card: ModelCard) -> None:
         raise InputError(str(error).replace(str(unpacked.parent), str(file))) from error
 
 
+def _opened_part(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    if archive.getinfo(name).compress_type not in _PACKINGS:
+        raise zipfile.BadZipFile("it is packed otherwise than most zip files")
+    return archive.open(name)
+
+
 def _unpack(archive: zipfile.ZipFile, card: ModelCard, folder: Path, file: Path) -> None:
-    entries = [one for one in archive.infolist() if not one.is_dir()]
+    entries = [one for one in archive.infolist() if not one.filename.endswith("/")]
     if sum(one.file_size for one in entries) > MAX_BYTES:
         raise InputError(f"{file} unpacks to more than {MAX_BYTES // 2**30} GiB: not a model.")
     if any(one.file_size > MAX_EXPANSION * (one.compress_size + 1) for one in entries):
@@ -171,9 +168,9 @@ def _unpack(archive: zipfile.ZipFile, card: ModelCard, folder: Path, file: Path)
         place = folder / entry.filename
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with archive.open(entry) as source, place.open("xb") as copy:
+            with _opened_part(archive, entry.filename) as source, place.open("xb") as copy:
                 shutil.copyfileobj(source, copy)
-        except _UNREADABLE as error:
+        except DAMAGE as error:
             raise InputError(f"{file}: {entry.filename} cannot be unpacked: {error}.") from error
 
 

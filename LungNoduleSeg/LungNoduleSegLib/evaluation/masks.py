@@ -9,9 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.geometry import grid_difference, image_like, onto_grid
-from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels, read_layers
 from LungNoduleSegLib.results.reading import is_run, read_findings
 from LungNoduleSegLib.results.segments import LUNG, NODULE
 
@@ -155,7 +155,7 @@ def is_stack(pair: Pair) -> bool:
 def _stack(path: Path) -> NDArray[np.float32]:
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} cannot be read as an array: save it again by np.save.") from error
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
@@ -200,14 +200,9 @@ def _name(path: Path) -> str:
 
 def _segments(file: Path) -> sitk.Image:
     """Number the nodules among the segments of a `.seg.nrrd` from 1."""
-    try:
-        image = sitk.ReadImage(file)
-    except RuntimeError as error:
-        raise InputError(f"{file} cannot be read as a volume: export it again.") from error
-    if image.GetDimension() != 3:
-        raise InputError(f"{file} is not a 3-D segmentation: export it again.")
-    metadata = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    segments = sorted(key.split("_")[0] for key in metadata if key.endswith("_LabelValue"))
+    layers, image, metadata = read_layers(file)
+    label = "_LabelValue"
+    segments = sorted(key.removesuffix(label) for key in metadata if key.endswith(label))
     if not segments:
         raise InputError(f"{file} names no segment: save it from Slicer as .seg.nrrd.")
     names = {key: metadata.get(f"{key}_Name", "").lower() for key in segments}
@@ -216,7 +211,6 @@ def _segments(file: Path) -> sitk.Image:
         key for key in segments if "nodule" in names[key] or f"^{NODULE.value}^" in tags[key]
     ]
     others = [key for key in segments if not _is_lung(names[key], tags[key])]
-    layers = sitk.GetArrayViewFromImage(image).reshape(*image.GetSize()[::-1], -1)
     labels = np.zeros(layers.shape[:3], np.uint32)
     for number, key in enumerate(nodules or others, start=1):
         try:

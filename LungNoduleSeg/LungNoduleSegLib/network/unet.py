@@ -7,7 +7,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import require_whole
 from LungNoduleSegLib.network.patches import TrainingScan
@@ -100,7 +100,7 @@ def load_weights(model: keras.Model, file: Path) -> None:
                 model.load_weights(file)
     except InputError:
         raise
-    except (ValueError, TypeError, OSError, KeyError, AttributeError) as error:
+    except DAMAGE as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise InputError(
             f"{file} does not have the weights of this network with {model.count_params():,} "

@@ -13,7 +13,6 @@ from typing import Any
 from unicodedata import category
 
 import numpy as np
-import pydicom
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_description
@@ -21,7 +20,7 @@ from pydicom.dataset import Dataset
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.dicom_headers import read_instance, whole_text
+from CTLungScreeningLib.reading.dicom_headers import read_dicom, read_instance, whole_text
 
 _GEOMETRY = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
@@ -164,7 +163,7 @@ def read_dicom_source(scan: CTScan) -> DicomSource:
             "segmentation cannot refer to: join them, or leave out --dicom."
         )
     with warnings.catch_warnings(action="ignore"):  # problems are in the notes
-        headers = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
+        headers = [read_dicom(file) for file in files]
         images, notes = clean_headers(headers)
     uids = [str(image.get("SOPInstanceUID", "")) for image in images]
     if len(set(uids)) < len(uids) or not all(uids):

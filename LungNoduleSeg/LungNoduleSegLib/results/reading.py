@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,8 +13,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CTLungScreeningLib.child_process import complete
-from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, parse_json, refuse_existing
+from CTLungScreeningLib.errors import DAMAGE, InputError
+from CTLungScreeningLib.files import new_file, parse_json, refuse_existing, require_unpacked
 from CTLungScreeningLib.geometry import CroppedMask, Grid, grid_difference, ijk_to_lps, image_like
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct
@@ -255,6 +254,7 @@ class RunMasks:
         """
         found: dict[str, dict[int, CroppedMask]] = {"lung": {}, "nodule": {}, "lobe": {}}
         try:
+            require_unpacked(file)
             with np.load(file) as stored:
                 grids = {
                     name: Grid(**{key: tuple(values) for key, values in about.items()})
@@ -270,14 +270,7 @@ class RunMasks:
                     z, y, x = (slice(0, size) for size in voxels.shape)
                     kind, number = name.split()
                     found[kind][int(number)] = CroppedMask(grid, (z, y, x), voxels)
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            KeyError,
-            TypeError,
-            zipfile.BadZipFile,
-        ) as error:
+        except DAMAGE as error:
             raise InputError(f"{file} is missing or damaged: run the scan again.") from error
         return cls(scan, found["lung"], found["nodule"], found["lobe"])
 
@@ -320,7 +313,7 @@ def risk_of(run: RunResult) -> ScanRisk:
     try:
         if RISK in run.record:
             return parse_scan_risk(run.record[RISK], str(record))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except DAMAGE as error:
         raise _no_record(record) from error
     data = recorded_facts(run.record, record)
     return ScanRisk(data.patient, assess_scan(run.nodules, run.lungs, data))
@@ -334,7 +327,7 @@ def recorded_facts(record: Mapping[str, Any], file: Path) -> ClinicalData:
     """
     try:
         return parse_facts(record["parameters"].get(CLINICAL_DATA, {}), str(file))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except DAMAGE as error:
         raise _no_record(file) from error
 
 
@@ -378,7 +371,7 @@ def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
         series = record["input"]["series"]
         uid = series["series_instance_uid"] if series else None
         return record, Path(record["input"]["source"]), uid
-    except (KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise _no_record(file) from error
 
 
@@ -394,7 +387,7 @@ def read_record(file: Path) -> dict[str, Any]:
         model, parameters = (record.get(name) or {} for name in ("model", "parameters"))
         objects = (record["input"], series, model, parameters, parameters.get("rules") or {})
         texts = (record["input"].get("name", ""), *series.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise _no_record(file) from error
     if not all(isinstance(one, dict) for one in objects) or not all(
         one is None or isinstance(one, str) for one in texts

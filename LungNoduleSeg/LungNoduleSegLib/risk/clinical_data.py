@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args, get_type_hints
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import parse_json
+from CTLungScreeningLib.errors import DAMAGE, InputError
+from CTLungScreeningLib.files import is_number, read_object
 from CTLungScreeningLib.options import spellings
 from LungNoduleSegLib.nodules.table import Nodule, mean_axial_mm
 from LungNoduleSegLib.risk.facts import LABELS, LARGEST, NoduleFacts, Origin, PatientFacts, Status
@@ -99,13 +99,7 @@ def read_facts(path: Path) -> ClinicalData:
     Raises:
         InputError: naming the file and the fact that cannot be used.
     """
-    try:
-        content = parse_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): name a JSON file.") from error
-    except ValueError as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}): correct it.") from error
-    return parse_facts(content, f"{path}")
+    return parse_facts(read_object(path), f"{path}")
 
 
 def parse_facts(content: Any, where: str) -> ClinicalData:
@@ -129,7 +123,7 @@ def parse_facts(content: Any, where: str) -> ClinicalData:
         )
     by_number = {}
     for number, values in nodules.items():
-        if not number.isdecimal():
+        if not (number.isdecimal() and len(number) < 10):
             raise InputError(f"{where}: '{number}' is not a nodule number; write 1, 2 or {ALL}.")
         by_number[int(number)] = _facts(values, _NODULE_FACTS, f"{where}, nodule {number}")
     try:
@@ -198,7 +192,7 @@ def read_prior_facts(path: Path) -> dict[int, Values]:
             return prior_facts([_growth_cells(row) for _, row in rows])
     except InputError:
         raise
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+    except (*DAMAGE, csv.Error) as error:
         raise InputError(
             f"{path} is not a growth table: choose a growth.csv written by `growth`."
         ) from error
@@ -309,7 +303,6 @@ def _fact(name: str, value: Any, kind: Any, where: str) -> Any:
         if isinstance(value, bool):
             return value
         raise InputError(f"{where}: {name} is {value!r}; write true or false.")
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not fits or (kind is int and value != int(value)):
+    if not is_number(value) or (kind is int and value != int(value)):
         raise InputError(f"{where}: {name} is {value!r}; write a number.")
     return kind(value)

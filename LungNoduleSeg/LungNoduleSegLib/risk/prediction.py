@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from CTLungScreeningLib.errors import counted
+from CTLungScreeningLib.files import is_number
 from LungNoduleSegLib.risk.features import SCAN_FEATURES, ScanFeatures
 
 if TYPE_CHECKING:
@@ -126,10 +127,50 @@ def _of_nodules(scan: ScanFeatures, model: "RiskModel") -> dict[str, float]:
 
 
 def read_prediction(record: Mapping[str, Any]) -> RiskPrediction:
-    """Rebuild a prediction from its `dataclasses.asdict`, read from JSON."""
-    contributions = tuple(Contribution(**one) for one in record["contributions"])
-    warnings = tuple(record["warnings"])
-    return RiskPrediction(**{**record, "contributions": contributions, "warnings": warnings})
+    """Rebuild a prediction from its `dataclasses.asdict`, read from JSON.
+
+    Raises:
+        Exception: one of `DAMAGE`, if it is none.
+    """
+    explained = record["constant"] is not None
+    if record["contributions"] and not explained:
+        raise ValueError("contributions without a constant")
+    return RiskPrediction(
+        model=_text(record["model"]),
+        algorithm=_text(record["algorithm"]),
+        scan=_text(record["scan"]),
+        probability=_chance(record["probability"]),
+        constant=_number(record["constant"]) if explained else None,
+        contributions=tuple(
+            Contribution(
+                _text(one["feature"]),
+                None if one["value"] is None else _number(one["value"]),
+                _number(one["log_odds"]),
+            )
+            for one in record["contributions"]
+        ),
+        warnings=tuple(map(_text, record["warnings"])),
+        target=_text(record.get("target", CANCER)),
+        nodules={number: _chance(chance) for number, chance in record.get("nodules", {}).items()},
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not is_number(value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
+def _chance(value: Any) -> float:
+    if not 0 <= _number(value) <= 1:
+        raise ValueError(f"{value!r} is no probability")
+    return float(value)
 
 
 def to_text(prediction: RiskPrediction) -> str:
@@ -166,7 +207,8 @@ def feature_text(value: float) -> str:
 def _value(contribution: Contribution) -> str:
     if contribution.value is None:
         return f"{contribution.feature} unknown"
-    value = f"{feature_text(contribution.value)} {SCAN_FEATURES[contribution.feature].unit}"
+    about = SCAN_FEATURES.get(contribution.feature)  # a record may be of another version
+    value = f"{feature_text(contribution.value)} {about.unit if about else ''}"
     return f"{contribution.feature} = {value.strip()}"
 
 

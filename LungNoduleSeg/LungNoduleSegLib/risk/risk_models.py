@@ -3,7 +3,6 @@
 Neither format runs code when it is read.
 """
 
-import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,11 +15,12 @@ import xgboost
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from CTLungScreeningLib.errors import InputError, counted
-from CTLungScreeningLib.files import new_file, parse_json, write_object
+from CTLungScreeningLib.errors import DAMAGE, InputError, counted
+from CTLungScreeningLib.files import new_file, parse_json, require_unpacked, write_object
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import CANCER
+from LungNoduleSegLib.risk.xgboost_files import load_booster
 
 VERSIONS = {
     "scikit-learn": sklearn.__version__,
@@ -152,7 +152,7 @@ def _read_card(file: Path) -> RiskCard:
         for name in card.features:
             low, high = card.ranges[name]
             float(low), float(high)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} is not the card of a risk model: train it again.") from error
     if card.features_version != FEATURES_VERSION:
         raise InputError(
@@ -182,22 +182,17 @@ def _series(release: str, algorithm: Algorithm) -> list[str]:
 
 
 def _load_booster(file: Path, features: int) -> xgboost.Booster:
-    booster = xgboost.Booster()
     try:
-        if file.read_bytes()[:1] != b"{":
-            raise ValueError("not UBJ")
-        booster.load_model(file)
-        if booster.num_features() != features:
-            raise ValueError("other features")
-    except (xgboost.core.XGBoostError, ValueError) as error:
+        return load_booster(file, features)
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{file} is not an XGBoost model of {counted(features, 'feature')}: train it again."
         ) from error
-    return booster
 
 
 def _load_forest(file: Path, features: int) -> RandomForestClassifier:
     try:
+        require_unpacked(file)
         unknown = set(skops.io.get_untrusted_types(file=file)) - {TREE}
         if unknown:
             raise InputError(
@@ -207,7 +202,7 @@ def _load_forest(file: Path, features: int) -> RandomForestClassifier:
         forest = skops.io.load(file, trusted=[TREE])
     except InputError:
         raise
-    except (zipfile.BadZipFile, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{file} is not a skops file, perhaps a renamed pickle, and was not opened: train it "
             "again."
@@ -220,7 +215,7 @@ def _load_forest(file: Path, features: int) -> RandomForestClassifier:
 
 
 def _check_trees(forest: RandomForestClassifier, features: int) -> bool:
-    """Check that no tree leads outside its arrays, in circles, or to another feature.
+    """Check that no tree leads outside its arrays, in circles, or to another feature, and it runs.
 
     scikit-learn follows these indices unchecked, so a forged file could read foreign memory.
     """
@@ -228,8 +223,10 @@ def _check_trees(forest: RandomForestClassifier, features: int) -> bool:
         trees = [estimator.tree_ for estimator in forest.estimators_]
         if forest.n_features_in_ != features or list(forest.classes_) != [0, 1]:
             return False
-        return bool(trees) and all(_sound(tree, features) for tree in trees)
-    except (AttributeError, TypeError, ValueError):
+        if not trees or not all(_sound(tree, features) for tree in trees):
+            return False
+        return bool(forest.predict_proba(np.zeros((1, features))).shape == (1, 2))
+    except DAMAGE:
         return False
 
 

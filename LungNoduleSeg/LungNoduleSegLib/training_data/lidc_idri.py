@@ -5,6 +5,7 @@ Armato et al., The Lung Image Database Consortium (LIDC) and Image Database Reso
 slice and rated it; smaller ones, and other findings, have a point only.
 """
 
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.draw import polygon
 
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.geometry import Box, box_between, image_like, in_crop, masks_meet, onto_grid
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import index_scans
@@ -119,7 +120,7 @@ def read_lidc_xml(file: Path) -> ScanReadings:
             )
             for session in root.iterfind("{*}readingSession")
         )
-    except (ET.ParseError, OSError, ValueError) as error:
+    except (ET.ParseError, *DAMAGE) as error:
         raise InputError(f"{file} cannot be read ({error}): download it again.") from error
     uid = root.findtext("{*}ResponseHeader/{*}SeriesInstanceUid", "").strip()
     if not root.tag.endswith(_ROOT):
@@ -156,7 +157,7 @@ def _nodule(node: ET.Element) -> Finding:
     }
     contours = tuple(
         Contour(
-            z_mm=float(roi.findtext("{*}imageZposition", "")),
+            z_mm=_z_mm(roi),
             inclusion=roi.findtext("{*}inclusion", "").strip().upper() == "TRUE",
             points=_points(roi.iterfind("{*}edgeMap")),
         )
@@ -166,10 +167,15 @@ def _nodule(node: ET.Element) -> Finding:
 
 
 def _other(node: ET.Element) -> Finding:
-    point = Contour(
-        float(node.findtext("{*}imageZposition", "")), True, _points(node.iterfind("{*}locus"))
-    )
+    point = Contour(_z_mm(node), True, _points(node.iterfind("{*}locus")))
     return Finding(node.findtext("{*}nonNoduleID", "").strip(), (point,), {})
+
+
+def _z_mm(node: ET.Element) -> float:
+    z_mm = float(node.findtext("{*}imageZposition", ""))
+    if not math.isfinite(z_mm):
+        raise ValueError(f"a place at {z_mm} mm")
+    return z_mm
 
 
 def _points(nodes: Iterator[ET.Element]) -> NDArray[np.intp]:

@@ -18,7 +18,7 @@ from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from CTLungScreeningLib import csv_files
-from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import (
     changed_names,
     made_folder,
@@ -188,7 +188,7 @@ def read_stored_scan(folder: Path) -> StoredScan:
         if not all(isinstance(k, int) and k >= 0 for k in lists["slices"]):
             raise ValueError("slices are whole numbers from 0")
         return StoredScan(folder=folder, nodules=nodules, **lists, **record)
-    except (KeyError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{folder / _RECORD} is damaged ({error}): delete its folder, prepare again."
         ) from error

@@ -6,7 +6,6 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
-import SimpleITK as sitk
 import slicer
 import vtk
 from scipy.ndimage import find_objects
@@ -14,6 +13,7 @@ from scipy.ndimage import find_objects
 from CTLungScreeningLib import __version__
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import Grid
+from CTLungScreeningLib.reading.volume_files import read_layers
 from CTLungScreeningSlicer.scene.mrml_volume import add_node
 from LungNoduleSegLib.nodules.table import COLUMNS, Column, Nodule
 from LungNoduleSegLib.results.segments import (
@@ -47,17 +47,13 @@ def read_segmentation(file: Path) -> Any:
     Raises:
         InputError: if it cannot be read.
     """
-    unreadable = f"{file} is not a segmentation that Slicer can read: run the scan again."
-    try:
-        sitk.ReadImage(file)  # a damaged file, read by Slicer, would end Slicer
-    except RuntimeError:
-        raise InputError(unreadable) from None
+    read_layers(file)  # a damaged file, read by Slicer, would end Slicer
     scene = slicer.vtkMRMLScene()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     storage = scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
     storage.SetFileName(str(file))
     if not storage.ReadData(node):
-        raise InputError(unreadable)
+        raise InputError(f"{file} is not a segmentation that Slicer can read: run the scan again.")
     return node.GetSegmentation()
 
 
