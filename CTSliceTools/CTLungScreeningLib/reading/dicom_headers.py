@@ -500,7 +500,7 @@ class DicomStream(io.BufferedReader):
 
 
 def read_dicom(
-    file: Path, tags: Iterable[str | BaseTag] | None = None, pixels: bool = False
+    file: Path, tags: list[str] | list[BaseTag] | None = None, pixels: bool = False
 ) -> Dataset:
     """Read a DICOM file that may come from anywhere.
 
@@ -518,7 +518,7 @@ def read_dicom(
             stream,
             force=True,
             stop_before_pixels=not pixels,
-            specific_tags=None if tags is None else list(tags),
+            specific_tags=tags,
         )
 
 
