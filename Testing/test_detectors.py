@@ -380,6 +380,15 @@ def test_a_zip_made_to_harm_is_refused(
     assert not list(added_models())
 
 
+def test_what_macos_adds_to_a_zip_is_passed_over(tmp_path: Path) -> None:
+    file = zipped(onnx_model(tmp_path), tmp_path, tmp_path / "mac.zip")
+    with zipfile.ZipFile(file, "a") as archive:
+        for name in ("__MACOSX/._model.json", ".DS_Store"):
+            archive.writestr(name, b"macOS")
+    folder = add_model(file).parent
+    assert sorted(one.name for one in folder.iterdir()) == ["model.json", "toy.onnx"]
+
+
 @pytest.mark.parametrize("part", ["model.json", "toy.onnx"])
 @pytest.mark.parametrize("damage", ["compressed data", "encrypted"])
 def test_a_damaged_zip_is_refused_in_a_sentence(part: str, damage: str, tmp_path: Path) -> None:

@@ -460,8 +460,8 @@ def _beside(file: Path, name: str) -> Path:
     data = file.parent / name
     if not is_path_below(name.removeprefix("./")):
         raise InputError(
-            f"{file} names the data file {shown!r} in another folder: put both into one folder and "
-            "write only its name into the header."
+            f"{file} names the data file {shown!r}, in another folder or by a name that not all "
+            "systems take: put both into one folder, and write only a plain name into the header."
         )
     if not data.is_file():
         raise InputError(f"{file} names the data file {shown!r}, which is not there: add it.")

@@ -155,7 +155,7 @@ def _opened_part(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
 
 
 def _unpack(archive: zipfile.ZipFile, card: ModelCard, folder: Path, file: Path) -> None:
-    entries = [one for one in archive.infolist() if not one.filename.endswith("/")]
+    entries = [one for one in archive.infolist() if not _is_aside(one.filename)]
     if sum(one.file_size for one in entries) > MAX_BYTES:
         raise InputError(f"{file} unpacks to more than {MAX_BYTES // 2**30} GiB: not a model.")
     if any(one.file_size > MAX_EXPANSION * (one.compress_size + 1) for one in entries):
@@ -172,6 +172,11 @@ def _unpack(archive: zipfile.ZipFile, card: ModelCard, folder: Path, file: Path)
                 shutil.copyfileobj(source, copy)
         except DAMAGE as error:
             raise InputError(f"{file}: {entry.filename} cannot be unpacked: {error}.") from error
+
+
+def _is_aside(name: str) -> bool:
+    """Whether an entry is a folder, or one of those that macOS adds."""
+    return name.endswith(("/", ".DS_Store")) or name.startswith("__MACOSX/")
 
 
 ENTRY_POINTS = "ctlungscreening.detectors"

@@ -18,9 +18,10 @@ HIGHEST_HU = 200
 """Replaces bone and metal, so that a block's mean separates air and tissue beside them too."""
 DENSE_HU, SMOOTH_MM = 100, 15
 """Bone and contrast agent are denser: spine and mediastinum have far more of them than ribs."""
-CUT = 0.3
+CUT, LEAST_AT_CUT = 0.3, 0.75
 """A picture that ends in the mediastinum has more of them in its outermost column there than at the
-other side, by this share of the fullest column."""
+other side, by this share of the fullest column, and near there this share of the fullest at least;
+one that ends in the ribs has less."""
 IN_PLANE = ndimage.generate_binary_structure(3, 1)
 IN_PLANE[[0, 2]] = False
 
@@ -125,12 +126,14 @@ def _middle_column(hu: NDArray[np.float32], column_mm: float) -> int:
         return hu.shape[2] // 2
     smooth = ndimage.gaussian_filter1d(dense, SMOOTH_MM / column_mm, mode="nearest")
     right, left = dense[[0, -1]] / dense.max()
-    third = len(dense) // 3
+    third = max(1, len(dense) // 3)
+    columns = np.arange(len(dense))
     if right - left > CUT:
-        smooth[third:] = 0
+        columns = columns[:third]
     elif left - right > CUT:
-        smooth[:-third] = 0
-    return int(smooth.argmax())
+        columns = columns[-third:]
+    near = columns[smooth[columns].argmax()]
+    return int(near if smooth[near] >= LEAST_AT_CUT * smooth.max() else smooth.argmax())
 
 
 @dataclass(frozen=True)
