@@ -1,5 +1,7 @@
 """Open both panels where nothing can be imported that is installed only for the first run.
 
+Another extension has put pydicom 2 in place of Slicer's own.
+
 PANEL_PROCESS=1 python Testing/minimal_slicer.py
 """
 
@@ -58,6 +60,9 @@ def main() -> None:
     already = {name.partition(".")[0] for name in sys.modules} & packages
     assert not already, f"{already} were imported before the test"
     sys.meta_path.insert(0, Missing(packages))
+    import pydicom  # noqa: F401 - needs its own `pixels`
+
+    sys.modules["pydicom.pixels"] = None  # type: ignore[assignment]  # new in pydicom 3
     import slicer_host
 
     try:

@@ -13,6 +13,7 @@ from LungNoduleSegLib.run_cost import (
     peak_gib,
     record_cost,
     run_kind,
+    settings_folder,
 )
 
 KIND = run_kind("volume", "abc")
@@ -22,6 +23,31 @@ KIND = run_kind("volume", "abc")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(SETTINGS_FOLDER, str(tmp_path / "settings"))
     return tmp_path / "settings"
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "usual"),
+    [
+        ("linux", "XDG_STATE_HOME", ".local/state"),
+        ("darwin", None, "Library/Application Support"),
+        ("win32", "LOCALAPPDATA", "AppData/Local"),
+    ],
+)
+def test_settings_lie_where_the_system_keeps_them(
+    platform: str,
+    variable: str | None,
+    usual: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (SETTINGS_FOLDER, "XDG_STATE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert settings_folder() == tmp_path / usual / "CTLungScreening"
+    if variable is not None:
+        monkeypatch.setenv(variable, str(tmp_path / "other"))
+        assert settings_folder() == tmp_path / "other" / "CTLungScreening"
 
 
 def test_without_earlier_runs_the_estimate_says_that_none_was_measured() -> None:

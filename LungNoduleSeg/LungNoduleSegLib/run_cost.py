@@ -117,12 +117,23 @@ def peak_gib() -> float:
 
 
 def settings_folder() -> Path:
-    """Return the folder of the user's settings, which may not exist yet."""
+    """Return the folder of the user's settings, which may not exist yet.
+
+    Raises:
+        InputError: if this user has no home folder.
+    """
     if folder := os.environ.get(SETTINGS_FOLDER):
         return Path(folder)
-    import platformdirs  # noqa: PLC0415 - not installed in Slicer at first
-
-    return platformdirs.user_state_path("CTLungScreening", appauthor=False)
+    variable, usual = {
+        "win32": ("LOCALAPPDATA", "AppData/Local"),
+        "darwin": ("", "Library/Application Support"),
+    }.get(sys.platform, ("XDG_STATE_HOME", ".local/state"))
+    try:
+        return Path(os.environ.get(variable) or Path.home() / usual) / "CTLungScreening"
+    except RuntimeError as error:
+        raise InputError(
+            f"This user has no home folder: set {SETTINGS_FOLDER} to a folder for settings."
+        ) from error
 
 
 def usual_cost(megavoxels: float) -> RunCost:
@@ -139,7 +150,7 @@ def _read() -> dict[str, list[RunCost]]:
     try:
         data = parse_json((settings_folder() / FILE).read_bytes())
         return {str(kind): _costs(runs) for kind, runs in data.items()}
-    except (*DAMAGE, ImportError):
+    except DAMAGE:
         return {}
 
 

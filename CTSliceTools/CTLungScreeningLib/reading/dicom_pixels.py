@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
-from pydicom.pixels import get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -125,6 +124,8 @@ def _stored(
     file: Path, frames: Sequence[Frame]
 ) -> Iterator[tuple[NDArray[Any], tuple[int, int] | None]]:
     """Yield the stored values of frames of one file, each with the range of its padding."""
+    from pydicom.pixels import get_decoder  # noqa: PLC0415 - the panels open with pydicom 2 too
+
     try:
         dataset = read_dicom(file, _PIXEL_TAGS, pixels=True)
         if "PixelData" not in dataset:
