@@ -9,7 +9,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from CTLungScreeningLib.child_process import ChildError, ChildProcess, program_command
+import CTLungScreeningLib
+import CTSliceToolsLib
+from CTLungScreeningLib.child_process import (
+    ChildError,
+    ChildProcess,
+    module_command,
+    module_environment,
+    program_command,
+)
 from CTLungScreeningLib.child_process import run_command as run
 from CTLungScreeningLib.errors import Cancelled, InputError
 from lung_programs import install
@@ -169,6 +177,23 @@ def test_a_crash_names_its_signal_and_ends_what_it_left(tmp_path: Path) -> None:
             child.result()
         child.log.unlink()
         assert wait_until_gone(pids) == []
+
+
+def test_nothing_is_imported_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise RuntimeError('a file of the user')")
+    (tmp_path / "dl").mkdir()  # python-gdcm asks for a module of this name
+    monkeypatch.chdir(tmp_path)
+    environment = {**os.environ, **module_environment(CTLungScreeningLib, CTSliceToolsLib)}
+    done = subprocess.run(
+        module_command("CTSliceToolsLib", "series", tmp_path),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "no DICOM image among its 1 file" in done.stderr
 
 
 def test_a_program_that_is_not_there_is_refused() -> None:

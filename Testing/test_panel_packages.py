@@ -64,6 +64,45 @@ class TestPackages(unittest.TestCase):
         self.assertIn("pydicom", names)
         self.assertNotIn("numpy", names)
 
+    def test_the_version_that_python_finds_is_pinned(self) -> None:
+        folder = self.file.parent / "left"
+        for leftover in ("numpy-0.1", "~umpy-0.2"):
+            about = folder / f"{leftover}.dist-info"
+            about.mkdir(parents=True)
+            (about / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.1\n")
+        self.addCleanup(sys.path.remove, str(folder))
+        sys.path.append(str(folder))
+        pins = [pin for pin in packages.installed_constraints([]) if pin.startswith("numpy==")]
+        self.assertEqual(pins, [f"numpy=={packages.importlib.metadata.version('numpy')}"])
+
+    def test_what_was_replaced_needs_a_restart(self) -> None:
+        self.file.write_text("nowhere_four>=1\n")
+        self.write_wheel("nowhere_four")
+        old = self.file.parent / "old"
+        (old / "nowhere_four-0.dist-info").mkdir(parents=True)
+        (old / "nowhere_four-0.dist-info" / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: nowhere_four\nVersion: 0\n"
+        )
+        sys.path.append(str(old))
+
+        def remove_old() -> None:  # as pip does, which installs beside it here
+            sys.path.remove(str(old))
+
+        with self.assertLogs(level="WARNING") as shown:
+            self.assertFalse(self.install(during=remove_old))
+            self.assertFalse(packages.ensure_packages(self.file, "CT Slice Tools"))
+        self.assertEqual(len(shown.output), 2)
+        self.assertIn("Restart Slicer to use the new nowhere_four", shown.output[0])
+
+    def test_the_remedy_fits_what_pip_says(self) -> None:
+        for output, remedy in (
+            ("ERROR: [Errno 13] Permission denied: '/opt/Slicer'", "install Slicer where you may"),
+            ("ERROR: [Errno 28] No space left on device", "free space on the disk"),
+            ("ERROR: ResolutionImpossible: for help", "update the extensions"),
+            ("ERROR: No matching distribution found", "check the internet connection"),
+        ):
+            self.assertIn(f"installed: {remedy}", packages.failure_message([], output))
+
     def install(self, *, answer: bool = True, during: Any = lambda: None) -> bool:
         """Install into a folder of its own, from the wheels beside the requirements only."""
         self.asked: list[str] = []

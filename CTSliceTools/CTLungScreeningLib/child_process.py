@@ -59,9 +59,12 @@ def temporary_folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
 
 
 def module_command(module: str, *arguments: str | Path) -> list[str]:
-    """Return the command line of `python -m module arguments`, with Slicer's Python in Slicer."""
+    """Return the command line of `python -m module arguments`, with Slicer's Python in Slicer.
+
+    Nothing is imported from the current folder, which may hold any user's files.
+    """
     python = shutil.which("PythonSlicer") if "qt" in sys.modules else None
-    return [python or sys.executable, "-m", module, *map(str, arguments)]
+    return [python or sys.executable, "-P", "-m", module, *map(str, arguments)]
 
 
 def module_environment(*packages: ModuleType) -> dict[str, str]:

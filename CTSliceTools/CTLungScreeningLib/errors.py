@@ -19,7 +19,6 @@ PACKAGE_SETS = {
     "xgboost": "risk",
     "dask": "cluster",
     "distributed": "cluster",
-    "slicer": "host",
 }
 """The optional set of packages, an extra in `pyproject.toml`, that a module belongs to."""
 

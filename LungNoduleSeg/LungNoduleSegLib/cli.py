@@ -67,6 +67,9 @@ def run(
 
         scene_writer = None
         if scene:
+            from CTLungScreeningSlicer.scene import mrml_host  # noqa: PLC0415
+
+            mrml_host.start()
             from LungNoduleSegSlicer.scene.saving_logic import write_scene  # noqa: PLC0415 - needs Slicer
 
             scene_writer = write_scene

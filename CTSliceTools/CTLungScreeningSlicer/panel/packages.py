@@ -83,12 +83,14 @@ def installed_constraints(missing: list[Requirement]) -> list[str]:
     Packages that are `missing` in a newer version are not pinned.
     """
     free = {_plain(one.name) for one in missing}
-    pins = {
-        _plain(one.metadata["Name"]): f"{one.metadata['Name']}=={one.version}"
-        for one in importlib.metadata.distributions()
-        if one.metadata["Name"] and "+" not in one.version
-    }
-    return [pin for name, pin in sorted(pins.items()) if name not in free]
+    names = {_plain(name) for one in importlib.metadata.distributions() if (name := one.name)}
+    pins = []
+    for name in sorted(names - free):
+        with suppress(importlib.metadata.PackageNotFoundError):  # ~umpy, which pip left behind
+            version = importlib.metadata.version(name)
+            if "+" not in version:
+                pins.append(f"{name}=={version}")
+    return pins
 
 
 def _plain(name: str) -> str:
@@ -114,29 +116,42 @@ def ensure_packages(file: Path, requester: str) -> bool:
         requester: title of the module, for the question.
 
     Returns:
-        Whether all of them are there now; not while another installation is under way.
+        Whether all of them are there now; not while another installation is under way, nor while
+        Slicer holds a version that was replaced.
     """
     missing = missing_requirements(file)
-    if not missing:
-        return True
     output = ""
-    if may_install():
+    if missing and may_install():
         if _under_way or not slicer.util.confirmOkCancelDisplay(
             _question(missing, size_mb(file)),
             _("{requester}: install Python packages").format(requester=requester),
             detailedText="\n".join(map(str, missing)),
         ):
             return False
+        old = [one for one in missing if _installed_version(one)]
         printed = _install(missing)
         if printed is None:
             return False
         output = printed
-    importlib.invalidate_caches()
-    missing = missing_requirements(file)
+        importlib.invalidate_caches()
+        _replaced.update(one.name for one in old if _is_met(one))
+        missing = missing_requirements(file)
     if missing:
         details = {"detailedText": output} if output else {}
-        slicer.util.errorDisplay(failure_message(missing), **details)
-    return not missing
+        slicer.util.errorDisplay(failure_message(missing, output), **details)
+        return False
+    stale = ", ".join(one.name for one in read_requirements(file) if one.name in _replaced)
+    if stale:
+        slicer.util.warningDisplay(
+            _("Restart Slicer to use the new {packages}: it still holds the old one.").format(
+                packages=stale
+            )
+        )
+    return not stale
+
+
+_replaced: set[str] = set()
+"""Packages installed anew, of which Slicer may have loaded the old version."""
 
 
 def may_install() -> bool:
@@ -170,14 +185,27 @@ def _question(missing: list[Requirement], size: int | None) -> str:
     return text + "\n\n" + change + " " + _("Install them now?")
 
 
-def failure_message(missing: list[Requirement]) -> str:
-    """Report that packages could not be installed, and the command that installs them."""
+def failure_message(missing: list[Requirement], output: str = "") -> str:
+    """Report that packages could not be installed, why, and the command that installs them.
+
+    Args:
+        missing: the packages.
+        output: what pip has printed.
+    """
+    remedies = {
+        "Permission denied|Access is denied|Read-only": _("install Slicer where you may write"),
+        "No space left|not enough space": _("free space on the disk"),
+        "ResolutionImpossible": _(
+            "update the extensions whose packages do not go with these, see the details"
+        ),
+    }
+    found = (remedy for cause, remedy in remedies.items() if re.search(cause, output))
     names = " ".join(f'"{one}"' for one in missing)
     return _(
-        "Python packages could not be installed: check the internet connection of this computer, "
-        "then try again, or run this command in a terminal, which may replace packages that other "
-        "extensions need:\n\nPythonSlicer -m pip install {names}"
-    ).format(names=names)
+        "Python packages could not be installed: {remedy}, then try again, or run this command in "
+        "a terminal, which may replace packages that other extensions need:\n\n"
+        "PythonSlicer -m pip install {names}"
+    ).format(remedy=next(found, _("check the internet connection of this computer")), names=names)
 
 
 _under_way: list[qt.QProcess] = []

@@ -2,7 +2,7 @@
 
 import atexit
 import functools
-import importlib.util
+import importlib.metadata
 import shutil
 import sys
 import tempfile
@@ -60,16 +60,19 @@ def start() -> Any:
     Raises:
         InputError: if neither Slicer nor slicer-core is available.
     """
-    if importlib.util.find_spec("slicer") is None:
-        raise InputError(
-            "A Slicer scene needs slicer-core, which is not installed: "
-            "run pip install 'slicer-core>=5.12,<5.13' and try again."
-        )
-    import slicer  # noqa: PLC0415 - optional
+    if not hasattr(sys.modules.get("slicer"), "app"):
+        try:
+            importlib.metadata.version("slicer-core")  # PyPI's slicer is another project
+        except importlib.metadata.PackageNotFoundError as error:
+            raise InputError(
+                "A Slicer scene needs slicer-core, which is not installed: run "
+                "`pip install '.[host]'` in a clone of CTLungScreening; there is none for "
+                "Python 3.14, Linux on ARM and Intel Macs."
+            ) from error
+        import slicer  # noqa: PLC0415 - optional
 
-    if not hasattr(slicer, "app"):
         _make_host(slicer)
-    return slicer.mrmlScene
+    return sys.modules["slicer"].mrmlScene
 
 
 def save_scene(path: Path) -> None:
