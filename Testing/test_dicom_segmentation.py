@@ -465,6 +465,29 @@ def test_values_that_break_the_standard_are_left_empty_with_a_note(
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [
+        ("StudyInstanceUID", "ANON-17"),
+        ("SeriesInstanceUID", "1.2.0123.4"),
+        ("FrameOfReferenceUID", "1." * 36 + "22"),
+        ("SOPInstanceUID", "IMG{k:03}"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_uids_that_break_the_standard_are_kept_with_a_note(
+    tmp_path: Path, keyword: str, value: str
+) -> None:
+    scan = scan_of(
+        tmp_path / "ct", files.AXIAL, edit=lambda i, k: setattr(i, keyword, value.format(k=k))
+    )
+    [note] = read_dicom_source(scan).notes
+    assert dictionary_description(keyword) in note and "archive" in note
+    written(tmp_path / "out", scan)
+    for name in DICOM_NAMES:
+        assert value.removesuffix("{k:03}").encode() in (tmp_path / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
         ("PatientName", "Yamada^Tarou=山田\u3000太郎"),
         ("PatientName", "Van\u00a0den Berg^An"),
         ("PatientName", "Nima\u200cReza^Amir"),

@@ -106,6 +106,16 @@ def clean_headers(images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[str, 
         for keyword in broken
     ]
     made = [_cleaned(image, identity) for image in images]
+    odd = [
+        dictionary_description(keyword)
+        for keyword in _UIDS
+        if not all(UID(image.get(keyword, "")).is_valid for image in made)
+    ]
+    if odd:
+        notes.append(
+            f"DICOM results refer to the series by what violates the DICOM standard "
+            f"({', '.join(odd)}), so an archive may reject them."
+        )
     return made, tuple(notes)
 
 
