@@ -510,6 +510,17 @@ def test_names_and_numbers_keep_the_spaces_of_any_script(
         assert scan.series and scan.series.patient_id == value
 
 
+def test_no_library_prints_the_name_of_a_patient(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    scan = scan_of(
+        tmp_path / "ct", files.AXIAL, edit=lambda image, _: setattr(image, "PatientName", "Doe")
+    )
+    recwarn.clear()
+    written(tmp_path / "out", scan)
+    assert not recwarn.list
+
+
 def test_external_lungs_name_no_file(tmp_path: Path) -> None:
     scan = scan_of(tmp_path / "ct", files.AXIAL)
     given = RECORD | {"parameters": RECORD["parameters"] | {"lung_method": "/home/jane/l.nrrd"}}
