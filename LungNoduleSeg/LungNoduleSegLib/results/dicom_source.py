@@ -113,7 +113,7 @@ def clean_headers(images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[str, 
     ]
     if odd:
         notes.append(
-            f"DICOM results refer to the series by what violates the DICOM standard "
+            "DICOM results refer to the series by UIDs that violate the DICOM standard "
             f"({', '.join(odd)}), so an archive may reject them."
         )
     return made, tuple(notes)
