@@ -1,6 +1,6 @@
 """DICOM segmentations: the voxels they mark in the source's own files, and what they say."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
 from scipy.spatial.transform import Rotation
 
 import dicom_files as files
@@ -24,7 +25,12 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from dicom_results import RECORD, check_modules, dcmqi, results_on, validated, written
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
-from LungNoduleSegLib.results.reading import DICOM_NAMES, DICOM_REPORT, DICOM_SEGMENTATION
+from LungNoduleSegLib.results.reading import (
+    DICOM_KEY_IMAGES,
+    DICOM_NAMES,
+    DICOM_REPORT,
+    DICOM_SEGMENTATION,
+)
 from LungNoduleSegLib.results.segments import LUNG_STYLES, nodule_style
 from LungNoduleSegLib.results.writing import write_dicom
 from mrml_grids import voxels_of, voxels_on
@@ -200,6 +206,87 @@ def test_frames_of_an_enhanced_file_are_marked(tmp_path: Path) -> None:
     assert validated(file) == []
 
 
+def measures_in_each_frame(image: Dataset) -> None:
+    (shared,) = image.SharedFunctionalGroupsSequence
+    for frame in image.PerFrameFunctionalGroupsSequence:
+        frame.update(shared)
+    del image.SharedFunctionalGroupsSequence
+
+
+def modality_and_thickness_missing(image: Dataset) -> None:
+    del image.Modality
+    image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness = None
+
+
+def first_frame_a_localizer(image: Dataset) -> None:
+    (kind,) = image.PerFrameFunctionalGroupsSequence[0].CTImageFrameTypeSequence
+    kind.FrameType = ["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"]
+
+
+def first_half_the_second_phase(image: Dataset) -> None:
+    for frame in image.PerFrameFunctionalGroupsSequence:
+        frame.FrameContentSequence[0].TemporalPositionIndex = 1
+    for frame in image.PerFrameFunctionalGroupsSequence[: files.SHAPE[0]]:
+        frame.FrameContentSequence[0].TemporalPositionIndex = 2
+        frame.PixelValueTransformationSequence[0].RescaleIntercept += 300
+
+
+@pytest.mark.parametrize(
+    ("edit", "phases"),
+    [
+        (measures_in_each_frame, 1),
+        (modality_and_thickness_missing, 1),
+        (first_frame_a_localizer, 1),
+        (first_half_the_second_phase, 2),
+    ],
+)
+def test_any_enhanced_file_that_can_be_read_can_be_referred_to(
+    tmp_path: Path, edit: Callable[[Dataset], None], phases: int
+) -> None:
+    (tmp_path / "ct").mkdir()
+    places = np.tile(files.positions(), (phases, 1))
+    files.write_enhanced(tmp_path / "ct" / "e.dcm", files.AXIAL, places, edit)
+    scan = read_ct(tmp_path / "ct")
+    file = written(tmp_path / "out", scan) / DICOM_SEGMENTATION
+    lungs, labels, _ = results_on(scan)
+    assert_same_voxels(file, lungs, labels)
+    marked = marked_hu(file, tmp_path / "ct")
+    for number, (image, label) in enumerate(((lungs, 1), (lungs, 2), (labels, 1), (labels, 3)), 1):
+        assert marked[number] == hu_under(scan, image, label)
+
+
+def one_frame(image: Dataset, _: int) -> None:
+    image.NumberOfFrames = 1
+
+
+def modality_missing_in_some(image: Dataset, k: int) -> None:
+    if k % 2:
+        del image.Modality
+
+
+def class_missing_in_some(image: Dataset, k: int) -> None:
+    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+    if k % 2:
+        del image.SOPClassUID
+
+
+@pytest.mark.parametrize("edit", [one_frame, modality_missing_in_some, class_missing_in_some])
+def test_any_series_that_can_be_read_can_be_referred_to(tmp_path: Path, edit: files.Edit) -> None:
+    scan = scan_of(tmp_path / "ct", files.AXIAL, edit=edit)
+    folder = written(tmp_path / "out", scan)
+    lungs, labels, rows = results_on(scan)
+    assert_same_voxels(folder / DICOM_SEGMENTATION, lungs, labels)
+    (series,) = pydicom.dcmread(folder / DICOM_SEGMENTATION).ReferencedSeriesSequence
+    classes = {item.ReferencedSOPClassUID for item in series.ReferencedInstanceSequence}
+    assert classes == {CTImageStorage}
+    selected = pydicom.dcmread(folder / DICOM_KEY_IMAGES).ContentSequence
+    assert {
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in selected
+        if item.ValueType == "IMAGE"
+    } == {scan.slices[row.slice].sop_instance_uid for row in rows}
+
+
 def test_what_a_segmentation_says(tmp_path: Path) -> None:
     def name(image: Dataset, _: int) -> None:
         image.SpecificCharacterSet = "ISO_IR 100"
@@ -321,6 +408,18 @@ def test_what_cannot_be_referred_to_is_refused_in_one_sentence(tmp_path: Path) -
     )
     with pytest.raises(InputError, match="share a SOP Instance UID"):
         read_dicom_source(twice)
+    private = scan_of(tmp_path / "d", files.AXIAL, edit=lambda i, _: setattr(i, "SOPClassUID", "1"))
+    with pytest.raises(InputError, match=r"d/0.. is of the class 1, .* CT Image Storage"):
+        read_dicom_source(private)
+    (tmp_path / "e").mkdir()
+    files.write_enhanced(
+        tmp_path / "e" / "e.dcm",
+        files.AXIAL,
+        files.positions(),
+        lambda image: setattr(image, "SOPClassUID", CTImageStorage),
+    )
+    with pytest.raises(InputError, match=r"is of the class CT Image Storage, .* Enhanced CT"):
+        read_dicom_source(read_ct(tmp_path / "e"))
     lungs, labels, rows = results_on(scan)
     source = read_dicom_source(scan)
     with pytest.raises(InputError, match="Nodule 3 is in the table but has no voxels"):
@@ -366,6 +465,29 @@ def test_values_that_break_the_standard_are_left_empty_with_a_note(
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [
+        ("StudyInstanceUID", "ANON-17"),
+        ("SeriesInstanceUID", "1.2.0123.4"),
+        ("FrameOfReferenceUID", "1." * 36 + "22"),
+        ("SOPInstanceUID", "IMG{k:03}"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_uids_that_break_the_standard_are_kept_with_a_note(
+    tmp_path: Path, keyword: str, value: str
+) -> None:
+    scan = scan_of(
+        tmp_path / "ct", files.AXIAL, edit=lambda i, k: setattr(i, keyword, value.format(k=k))
+    )
+    [note] = read_dicom_source(scan).notes
+    assert dictionary_description(keyword) in note and "archive" in note
+    written(tmp_path / "out", scan)
+    for name in DICOM_NAMES:
+        assert value.removesuffix("{k:03}").encode() in (tmp_path / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
         ("PatientName", "Yamada^Tarou=山田\u3000太郎"),
         ("PatientName", "Van\u00a0den Berg^An"),
         ("PatientName", "Nima\u200cReza^Amir"),
@@ -386,6 +508,17 @@ def test_names_and_numbers_keep_the_spaces_of_any_script(
         assert str(pydicom.dcmread(tmp_path / "out" / name).get(keyword)) == value
     if keyword == "PatientID":
         assert scan.series and scan.series.patient_id == value
+
+
+def test_no_library_prints_the_name_of_a_patient(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    scan = scan_of(
+        tmp_path / "ct", files.AXIAL, edit=lambda image, _: setattr(image, "PatientName", "Doe")
+    )
+    recwarn.clear()
+    written(tmp_path / "out", scan)
+    assert not recwarn.list
 
 
 def test_external_lungs_name_no_file(tmp_path: Path) -> None:

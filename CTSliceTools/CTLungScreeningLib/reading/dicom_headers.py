@@ -154,7 +154,6 @@ def printable(error: object) -> str:
 
 def frames_of(header: Dataset, file: Path) -> Iterator[Frame]:
     """The slices of a CT file, localizers and screenshots left out."""
-    top = {key: value_of(header, key) for key in (*SLICE_TAGS, *ACQUISITION_TAGS) if key in header}
     uid = text_of(header, "SOPInstanceUID")
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
     if not per_frame:
@@ -163,20 +162,34 @@ def frames_of(header: Dataset, file: Path) -> Iterator[Frame]:
                 f"{file} holds several frames but not where they lie: "
                 "export the series again as CT or Enhanced CT images."
             )
+        (only,) = values_of_frames(header)
         secondary_capture = text_of(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7")
-        if not _is_localizer(top) and not (secondary_capture and not _has_place(top)):
-            yield _frame(top, file, None, uid)
+        if not _is_localizer(only) and not (secondary_capture and not _has_place(only)):
+            yield _frame(only, file, None, uid)
         return
     if len(per_frame) != int(header.get("NumberOfFrames") or 0):
         raise InputError(
             f"{file} describes {counted(len(per_frame), 'frame')} but announces "
             f"{header.get('NumberOfFrames')}: get the file again."
         )
-    shared = _flat(islice(header.get("SharedFunctionalGroupsSequence") or (), 1))
-    for index, group in enumerate(per_frame):
-        values = ChainMap(_flat([group]), shared, top)
+    for index, values in enumerate(values_of_frames(header)):
         if not _is_localizer(values):
             yield _frame(values, file, index, uid)
+
+
+def values_of_frames(header: Dataset) -> Iterator[Mapping[str, Any]]:
+    """Values of `SLICE_TAGS` and `ACQUISITION_TAGS`, by keyword, for each image of a file.
+
+    Those of a frame in a multi-frame file are its own, else shared by all, else of the file.
+    """
+    top = {key: value_of(header, key) for key in (*SLICE_TAGS, *ACQUISITION_TAGS) if key in header}
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    if not per_frame:
+        yield top
+        return
+    shared = _flat(islice(header.get("SharedFunctionalGroupsSequence") or (), 1))
+    for group in per_frame:
+        yield ChainMap(_flat([group]), shared, top)
 
 
 def _flat(groups: Iterable[Dataset]) -> dict[str, Any]:

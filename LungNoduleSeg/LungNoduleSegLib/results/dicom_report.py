@@ -19,7 +19,6 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.lungs.labels import Lobe
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, mean_axial_mm
 from LungNoduleSegLib.results.dicom_segmentation import (
@@ -206,9 +205,6 @@ def make_report(
         nodules: those to report.
         algorithms: that found them.
         risk: results of models and guidelines; None to leave them out.
-
-    Raises:
-        InputError: if the series' headers do not allow a report.
     """
     segments = {
         description.tracking_id: description
@@ -245,31 +241,26 @@ def make_report(
         )
     whole = examination_group(risk) if risk else None
     groups += [whole] * (whole is not None)
-    multi_frame = "NumberOfFrames" in source.images[0]  # highdicom lists single images only
-    listed = [image for image in source.images if image.SOPInstanceUID in shown and not multi_frame]
-    try:
-        content = sr.MeasurementReport(
-            observation_context=sr.ObservationContext(observer_device_context=_observer()),
-            procedure_reported=CT_CHEST,
-            imaging_measurements=groups,
-            title=codes.DCM.ImagingMeasurementReport,
-            referenced_images=listed or None,
-        )
-        report = sr.ComprehensiveSR(
-            evidence=[*source.images, segmentation],
-            content=content[0],
-            series_number=SERIES_NUMBER,
-            series_description="Lungs and lung nodules: measures",
-            **new_instance(algorithms),
-            is_complete=True,
-        )
-        declare_scheme(report)
-        return report
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"No DICOM report can be made for series {source.images[0].SeriesInstanceUID} "
-            f"({error}): export the series again, or leave out --dicom."
-        ) from error
+    listed = [  # highdicom lists single-frame images only
+        image for image in source.images if image.SOPInstanceUID in shown and not source.numbers
+    ]
+    content = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=_observer()),
+        procedure_reported=CT_CHEST,
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+        referenced_images=listed or None,
+    )
+    report = sr.ComprehensiveSR(
+        evidence=[*source.images, segmentation],
+        content=content[0],
+        series_number=SERIES_NUMBER,
+        series_description="Lungs and lung nodules: measures",
+        **new_instance(algorithms),
+        is_complete=True,
+    )
+    declare_scheme(report)
+    return report
 
 
 def _group(
@@ -419,8 +410,7 @@ def make_key_images(
         nodules: with the index `slice` on the grid of the scan.
         algorithms: that found them.
     """
-    multi_frame = "NumberOfFrames" in source.images[0]
-    slices = {0} if multi_frame else {nodule.slice for nodule in nodules}
+    slices = {0} if source.numbers else {nodule.slice for nodule in nodules}
     images = [source.images[k] for k in sorted(slices)]
     content = hd.ko.KeyObjectSelection(
         document_title=codes.DCM.OfInterest,

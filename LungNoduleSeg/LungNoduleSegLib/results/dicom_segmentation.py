@@ -122,8 +122,7 @@ def make_segmentation(
             smaller, but not read by every viewer. Nodules are then not part of the lungs.
 
     Raises:
-        InputError: if there is nothing to write, a nodule has no voxels, or the series' headers do
-            not allow a segmentation.
+        InputError: if there is nothing to write or a nodule has no voxels.
     """
     lung_planes, nodule_planes = source.planes(lungs), source.planes(labels)
     lung_boxes, boxes = find_objects(lung_planes), find_objects(nodule_planes)
@@ -150,25 +149,20 @@ def make_segmentation(
         mask[box] = planes[box] == label
     kind = SegmentationTypeValues.LABELMAP if labelmap else SegmentationTypeValues.BINARY
     pixels = _numbered(stack) if labelmap else np.moveaxis(stack, 0, -1)
-    try:
-        made = hd.seg.Segmentation(
-            source_images=source.images,
-            pixel_array=pixels,
-            segmentation_type=kind,
-            segment_descriptions=descriptions,
-            series_number=SERIES_NUMBER,
-            series_description="Lungs and lung nodules",
-            **new_instance(algorithms),
-            content_label="LUNG_NODULES",
-            content_description="Lungs and lung nodules",
-            omit_empty_frames=True,
-        )
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"No DICOM segmentation can be made for series "
-            f"{source.images[0].SeriesInstanceUID} ({error}): export the series again, or leave "
-            "out --dicom."
-        ) from error
+    made = hd.seg.Segmentation(
+        source_images=source.images,
+        pixel_array=pixels,
+        segmentation_type=kind,
+        segment_descriptions=descriptions,
+        series_number=SERIES_NUMBER,
+        series_description="Lungs and lung nodules",
+        **new_instance(algorithms),
+        content_label="LUNG_NODULES",
+        content_description="Lungs and lung nodules",
+        omit_empty_frames=True,
+    )
+    if source.numbers:
+        _refer_to_frames(made, source.numbers)
     if not labelmap:
         _name_segment_in_each_frame(made)
     return made
@@ -193,6 +187,17 @@ def new_instance(algorithms: Algorithms) -> dict[str, Any]:
         "software_versions": algorithms.nodules.version,
         "device_serial_number": SERIAL_NUMBER,
     }
+
+
+def _refer_to_frames(made: hd.seg.Segmentation, numbers: Sequence[int]) -> None:
+    """Replace the frames of `DicomSource.images` in all references by those of the file."""
+    references = {  # several frames share one
+        id(reference): reference
+        for frame in made.PerFrameFunctionalGroupsSequence
+        for reference in frame.DerivationImageSequence[0].SourceImageSequence
+    }
+    for reference in references.values():
+        reference.ReferencedFrameNumber = numbers[reference.ReferencedFrameNumber - 1]
 
 
 def _name_segment_in_each_frame(made: hd.seg.Segmentation) -> None:

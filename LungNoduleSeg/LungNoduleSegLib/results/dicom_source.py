@@ -6,7 +6,7 @@ patient and study are copied; the others are left empty.
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,17 +17,34 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
+from pydicom.valuerep import DS
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.dicom_headers import read_dicom, read_instance, whole_text
+from CTLungScreeningLib.reading.dicom_headers import (
+    read_dicom,
+    value_of,
+    values_of_frames,
+    whole_text,
+)
 
-_GEOMETRY = (
-    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
-    *("FrameOfReferenceUID", "PositionReferenceIndicator", "Rows", "Columns", "NumberOfFrames"),
-    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-    *("DimensionOrganizationSequence", "DimensionIndexSequence", "InstanceNumber"),
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")
+_COPIED = (*_UIDS, "SOPClassUID", "PositionReferenceIndicator", "Rows", "Columns")
+_SINGLE_FRAME = (CTImageStorage, SecondaryCaptureImageStorage)
+_MULTI_FRAME = (
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
 _LEFT_EMPTY = ("ReferringPhysicianName",)
 
@@ -74,7 +91,7 @@ def clean_headers(images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[str, 
         images: as read.
 
     Returns:
-        New headers, and a note for each invalid value that was left empty.
+        New headers, and a note for each invalid value.
     """
     identity = {keyword: _readable(images[0], keyword) for keyword in _RULES}
     broken = [
@@ -83,20 +100,32 @@ def clean_headers(images: Sequence[Dataset]) -> tuple[list[Dataset], tuple[str, 
         if identity[keyword] and not keeps(identity[keyword])
     ]
     identity.update(dict.fromkeys((*broken, *_LEFT_EMPTY), ""))
-    notes = tuple(
+    notes = [
         f"The {dictionary_description(keyword)} of the series violates the DICOM standard; it was "
         "left empty in DICOM results."
         for keyword in broken
-    )
-    return [_cleaned(image, identity) for image in images], notes
+    ]
+    made = [_cleaned(image, identity) for image in images]
+    odd = [
+        dictionary_description(keyword)
+        for keyword in _UIDS
+        if not all(UID(image.get(keyword, "")).is_valid for image in made)
+    ]
+    if odd:
+        notes.append(
+            "DICOM results refer to the series by UIDs that violate the DICOM standard "
+            f"({', '.join(odd)}), so an archive may reject them."
+        )
+    return made, tuple(notes)
 
 
 def _cleaned(image: Dataset, identity: dict[str, str]) -> Dataset:
     made = Dataset()
     made.file_meta = image.file_meta
     made.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in _GEOMETRY:
-        if keyword in image:
+    made.Modality = "CT"
+    for keyword in _COPIED:
+        if value_of(image, keyword) is not None and image[keyword].VM == 1:
             made[keyword] = image[keyword]
     for keyword, value in identity.items():
         setattr(made, keyword, value)
@@ -114,33 +143,29 @@ class DicomSource:
     """The images of a series, and the positions of its slices on the scan's grid.
 
     Attributes:
-        images: headers without pixels, one per slice in the order of the scan's slices, or that of
-            the single multi-frame file.
-        frames: for each slice the index of its image, or of its frame in the single image.
+        images: headers without pixels, one per slice in the order of the scan's slices; or that of
+            the single multi-frame file, in which only the scan's frames are left, in that order.
+        numbers: of these frames in the file, from 1; None for single-frame images.
         corners: (slices, 2), row and column of the scan's grid at which each slice begins; non-zero
             where the slices of a tilted gantry were shifted.
-        notes: sentences on header values that were left empty.
+        notes: sentences on header values that violate the standard.
     """
 
     images: tuple[Dataset, ...]
-    frames: NDArray[np.intp]
+    numbers: tuple[int, ...] | None
     corners: NDArray[np.intp]
     notes: tuple[str, ...] = ()
 
     def planes(self, labels: sitk.Image) -> NDArray[Any]:
-        """Return labels on the scan's grid as planes of the source.
+        """Return labels on the scan's grid as planes of the source (slices, rows, columns).
 
         Slices that were shifted within their planes get the nearest pixels.
-
-        Returns:
-            (frames, rows, columns), the frames in the order of `images` or of the file.
         """
         rows, columns = self.images[0].Rows, self.images[0].Columns
-        count = int(self.images[0].get("NumberOfFrames") or len(self.images))
         array = sitk.GetArrayViewFromImage(labels)
-        planes = np.zeros((count, rows, columns), array.dtype)
-        for plane, frame, (row, column) in zip(array, self.frames, self.corners, strict=True):
-            planes[frame] = plane[row : row + rows, column : column + columns]
+        planes = np.zeros((len(array), rows, columns), array.dtype)
+        for k, (row, column) in enumerate(self.corners):
+            planes[k] = array[k, row : row + rows, column : column + columns]
         return planes
 
 
@@ -156,8 +181,8 @@ def read_dicom_source(scan: CTScan) -> DicomSource:
             "to: give the DICOM folder, or leave out --dicom."
         )
     files = list(dict.fromkeys(one.file for one in scan.slices))
-    multi_frame = scan.slices[0].frame is not None
-    if multi_frame and len(files) > 1:
+    numbers = tuple(one.frame + 1 for one in scan.slices if one.frame is not None) or None
+    if numbers and len(files) > 1:
         raise InputError(
             f"{scan.source} is one scan in {len(files)} multi-frame files, which one DICOM "
             "segmentation cannot refer to: join them, or leave out --dicom."
@@ -165,52 +190,83 @@ def read_dicom_source(scan: CTScan) -> DicomSource:
     with warnings.catch_warnings(action="ignore"):  # problems are in the notes
         headers = [read_dicom(file) for file in files]
         images, notes = clean_headers(headers)
+        frames = {
+            file: list(values_of_frames(header))
+            for file, header in zip(files, headers, strict=True)
+        }
     uids = [str(image.get("SOPInstanceUID", "")) for image in images]
     if len(set(uids)) < len(uids) or not all(uids):
         raise InputError(
             f"{scan.source} has images that share a SOP Instance UID or have none, so results in "
             "DICOM cannot refer to them: export the series again, or leave out --dicom."
         )
-    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+    for keyword in _UIDS:
         if any(not image.get(keyword) for image in images):
             raise InputError(
                 f"{scan.source} has no {keyword}, which DICOM segmentations and reports refer to: "
                 "export the series again, or leave out --dicom."
             )
-    for image in images:
-        _complete(image, images[0], scan.image.GetSpacing()[2])
-    return DicomSource(
-        images=tuple(images),
-        frames=np.array([one.frame if multi_frame else k for k, one in enumerate(scan.slices)]),
-        corners=_corners(scan),
-        notes=notes,
-    )
-
-
-def _complete(image: Dataset, first: Dataset, slice_mm: float) -> None:
-    """Add to a header in memory what derived objects need."""
-    if "ImageOrientationPatient" in image:
-        # Slices of one scan may differ in the last digit, for which a derived object has no place.
-        image.ImageOrientationPatient = first.ImageOrientationPatient
-        image.SpacingBetweenSlices = slice_mm
-        if not image.get("SliceThickness"):
-            image.SliceThickness = slice_mm
-
-
-def _corners(scan: CTScan) -> NDArray[np.intp]:
-    """Positions of the first pixels of the slices on the scan's grid, from the files."""
-    positions = {}
-    for file in {one.file for one in scan.slices}:
-        instance = read_instance(file)
-        for frame in instance.frames if instance else ():
-            positions[file, frame.index] = frame.position
-    places = np.array(
-        [
-            scan.image.TransformPhysicalPointToContinuousIndex(
-                positions[one.file, one.frame].tolist()
+    classes = _MULTI_FRAME if numbers else _SINGLE_FRAME
+    for image, file in zip(images, files, strict=True):
+        if "SOPClassUID" not in image:
+            image.SOPClassUID = classes[0]
+        if image.SOPClassUID not in classes:
+            raise InputError(
+                f"{file} is of the class {image.SOPClassUID.name}, but DICOM results can refer to "
+                f"{' or '.join(UID(one).name for one in classes[:2])} only: export the series "
+                "again, or leave out --dicom."
             )
-            for one in scan.slices
-        ]
+    slices = [frames[one.file][one.frame or 0] for one in scan.slices]
+    slice_mm = scan.image.GetSpacing()[2]
+    if numbers:
+        _describe_frames(images[0], slices, slice_mm)
+    else:
+        for image, one in zip(images, slices, strict=True):
+            _describe_slice(image, one, slices[0], slice_mm)
+    return DicomSource(tuple(images), numbers, _corners(scan, slices), notes)
+
+
+def _describe_frames(image: Dataset, slices: Sequence[Mapping[str, Any]], slice_mm: float) -> None:
+    """Describe a scan's slices in a header in memory, as if the file had no other frames."""
+    shared, plane, measures = Dataset(), Dataset(), Dataset()
+    plane.ImageOrientationPatient = slices[0]["ImageOrientationPatient"]
+    _measure(measures, slices[0], slice_mm)
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [plane], [measures]
+    frames = []
+    for one in slices:
+        frame, place = Dataset(), Dataset()
+        place.ImagePositionPatient = one["ImagePositionPatient"]
+        frame.PlanePositionSequence = [place]
+        frames.append(frame)
+    image.SharedFunctionalGroupsSequence = [shared]
+    image.PerFrameFunctionalGroupsSequence = frames
+    image.NumberOfFrames = len(frames)
+
+
+def _describe_slice(
+    image: Dataset, one: Mapping[str, Any], first: Mapping[str, Any], slice_mm: float
+) -> None:
+    """Describe a slice in its header in memory."""
+    image.ImagePositionPatient = one["ImagePositionPatient"]
+    # Slices of one scan may differ in the last digit, for which a derived object has no place.
+    image.ImageOrientationPatient = first["ImageOrientationPatient"]
+    _measure(image, one, slice_mm)
+
+
+def _measure(made: Dataset, one: Mapping[str, Any], slice_mm: float) -> None:
+    """Add the measures of a slice's pixels; its thickness is the slice distance if unknown."""
+    made.PixelSpacing = one["PixelSpacing"]
+    made.SpacingBetweenSlices = DS(slice_mm, auto_format=True)
+    thickness = one.get("SliceThickness")
+    known = isinstance(thickness, float) and thickness > 0
+    made.SliceThickness = thickness if known else made.SpacingBetweenSlices
+
+
+def _corners(scan: CTScan, slices: Sequence[Mapping[str, Any]]) -> NDArray[np.intp]:
+    """Positions of the first pixels of the slices on the scan's grid, from the files."""
+    to_index = scan.image.TransformPhysicalPointToContinuousIndex
+    places = np.array(
+        [to_index([float(mm) for mm in one["ImagePositionPatient"]]) for one in slices]
     )
     if np.abs(places[:, 2] - np.arange(len(places))).max() > 0.5:
         raise ValueError("the slices do not lie where the scan says")

@@ -1,7 +1,8 @@
 """Write the results of a run: as files, and as DICOM SEG and SR."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,6 +55,17 @@ from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep what highdicom and pydicom say off the terminal: it quotes names of patients.
+
+    What is wrong with the series is in `DicomSource.notes`.
+    """
+    with warnings.catch_warnings(action="ignore"):
+        yield
+
+
+@_without_warnings()
 def write_dicom(
     folder: Path,
     source: DicomSource,
@@ -159,6 +171,7 @@ def replace_facts(folder: Path, data: ClinicalData, progress: ProgressCallback =
     replace_text(folder / RECORD, json_text(record))
 
 
+@_without_warnings()
 def _dicom_report(run: RunResult) -> Dataset:
     """Make the DICOM report of a run about the DICOM segmentation in its folder."""
     from highdicom.seg import segread  # noqa: PLC0415 - slow to import
@@ -171,8 +184,6 @@ def _dicom_report(run: RunResult) -> Dataset:
     try:
         segmentation = segread(file)
         return make_report(source, segmentation, run.lungs, run.nodules, algorithms, risk)
-    except InputError:
-        raise
     except DAMAGED as error:
         raise InputError(
             f"{file} is missing, damaged or lacks a nodule of {TABLE}, so {DICOM_REPORT} cannot "
