@@ -18,7 +18,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from lidc_outlines import outlined_nodules
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, OWN_METHODS, RIGHT_LUNG, LungMethod
-from LungNoduleSegLib.lungs.pleura import standing_out
+from LungNoduleSegLib.lungs.pleura import COSTAL_MM, bridged, standing_out
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.lungs.tutorial import _between_classes, find_lungs_in_slice
 from LungNoduleSegLib.segmenter import NoduleSegmenter
@@ -488,3 +488,15 @@ def test_what_stands_out_into_the_lung_is_a_mass(
     assert found.any() == kept
     if kept:
         assert found.sum() > 0.9 * (grown & (x > 20)).sum()
+
+
+@pytest.mark.parametrize("depth_mm", [45, 80])
+def test_a_dent_with_one_ray_past_it_is_as_deep_as_the_rest(depth_mm: float) -> None:
+    y, x = np.indices((60, 60)) - 30
+    dent = np.hypot(y, x) * 2 < 28
+    heights = np.where(dent, 100 - depth_mm, 100).astype(np.float32)
+    heights[30, 30] = 20
+    found = bridged(heights, (2, 2), COSTAL_MM)
+    is_mass = depth_mm < 70
+    assert (found[dent] >= 99).all() == is_mass
+    assert (found > heights).any() == is_mass
