@@ -34,7 +34,7 @@ from LungNoduleSegLib.nodules.wall import LungBorder
 THIN_MM = 1.5
 """Slices no farther apart than this show a nodule in other planes well enough to measure it."""
 
-VOLUME_MEASUREMENT = "corrected for the blur, from marks down to half"
+VOLUME_MEASUREMENT = "corrected for blur and lung, from marks down to half"
 """How volumes are measured: growth is not taken between runs that differ in it."""
 
 Points = NDArray[np.float64]

@@ -125,10 +125,14 @@ class NoduleOutline:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A nodule or its core on the crop: `field` crosses 0.5 at the surface, `level` is its HU."""
+    """A nodule or its core on the crop: `field` crosses 0.5 at the surface, `level` is its HU.
+
+    `less_lung_mm3` is its volume without the lung's share of what its blurred edge holds.
+    """
 
     field: NDArray[np.float32]
     volume_mm3: float
+    less_lung_mm3: float
     level: float
     cut: bool
     contact: float
@@ -208,7 +212,8 @@ def _refined(
     if air.sum() < 50:
         return None
     near = air & (away < 10)
-    around = float(np.median(density[near if near.sum() >= 50 else air]))
+    lung_hu = density[near if near.sum() >= 50 else air]
+    around, mean = float(np.median(lung_hu)), float(lung_hu.mean())
     noise = 1.4826 * float(np.median(np.abs(density[air] - around)))
     free = lung_side(density > (around + SOFT_HU) / 2, lung, inside, away, fine)
     if owner is not None:
@@ -228,7 +233,7 @@ def _refined(
     rim = np.repeat(_rim(crop, len(hu)), finer, axis=0)
     nodule = solid = None
     for where in (free, free & (lung | inside)):
-        scene = _Scene(density, smooth, where, rim, last, inside, fine, around)
+        scene = _Scene(density, smooth, where, rim, last, inside, fine, around, mean)
         found, core, complete = _outlined(scene, peak, seed)
         if nodule is None or complete:
             nodule, solid = found, core
@@ -245,7 +250,7 @@ def _refined(
     inner = grown(found[0], 2, field.shape)
     shown = ImageOutline(
         field[inner],
-        _recovered(nodule.volume_mm3, spacing),
+        _recovered(max(nodule.less_lung_mm3, nodule.volume_mm3 / 2), spacing),
         None if solid is None else _on_slices(solid, finer, spacing)[inner],
         noise,
         nodule.cut,
@@ -266,7 +271,8 @@ class _Scene:
         last: whether there will be no wider crop.
         mark: the rough mask.
         spacing: mm along (z, y, x).
-        around: HU of the lung around.
+        around: median HU of the lung around.
+        mean: its mean HU, which its finer vessels raise.
     """
 
     density: NDArray[np.float32]
@@ -277,6 +283,7 @@ class _Scene:
     mark: NDArray[np.bool_]
     spacing: NDArray[np.float64]
     around: float
+    mean: float
 
 
 def _outlined(
@@ -424,37 +431,40 @@ def _grown(
             deep = _deep(hazy, spacing) & _far_from(hazy & (near > at_most), spacing)
         if deep.any():
             level = float(np.median(near[deep]))
-        if level <= around:
+        if level <= max(around, scene.mean):
             return None
     shell = ndimage.binary_dilation(body) & ~body
     touching = shell & dense[at]
     cut = cut or bool((touching & ~free[at]).any())
     contact = float(touching.sum() / max(shell.sum(), 1))
     share = (near - around) / (level - around)
-    field, volume = _surface(share, body, rest[at], free[at], spacing)
+    lung = (scene.mean - around) / (level - around) if within is None else 0.0
+    field, volume, less_lung = _surface(share, lung, body, rest[at], free[at], spacing)
     surface = np.full(density.shape, field.min(), np.float32)
     surface[at] = field
-    return _Part(surface, volume, level, cut, contact)
+    return _Part(surface, volume, less_lung, level, cut, contact)
 
 
 def _surface(
     share: NDArray[np.float32],
+    lung: float,
     body: NDArray[np.bool_],
     rest: NDArray[np.bool_],
     free: NDArray[np.bool_],
     spacing: NDArray[np.float64],
-) -> tuple[NDArray[np.float32], float]:
+) -> tuple[NDArray[np.float32], float, float]:
     """Sum the shares of the voxels in and around a body, and lay its surface to fit the sum.
 
     Args:
-        share: how far attenuation lies from the surroundings' (0) to the body's own (1).
+        share: how far attenuation lies from the surroundings' median (0) to the body's own (1).
+        lung: the share of the surroundings' mean.
         body: voxels of the body.
         rest: as dense, but cut off.
         free: where the body may lie.
         spacing: mm along (z, y, x).
 
     Returns:
-        A field that crosses 0.5 at the surface, and the volume in mm³.
+        A field that crosses 0.5 at the surface, the sum in mm³, and the sum from the mean on.
     """
     scale = spacing / np.maximum(spacing, BLUR_MM)
     outward = ndimage.distance_transform_edt(~body, sampling=scale)
@@ -462,10 +472,15 @@ def _surface(
     if rest.any():
         owned &= (outward <= ndimage.distance_transform_edt(~rest, sampling=scale)) | body
     inner = ndimage.distance_transform_edt(body, sampling=scale) > 1
-    volume = float(np.where(inner, 1, np.minimum(share, 1.2))[owned].sum())
+    edge = owned & ~inner
+    volume, less_lung = (
+        float((owned & inner).sum() + np.minimum(shares[edge], 1.2).sum())
+        for shares in (share, (share - lung) / (1 - lung))
+    )
     field = np.where(owned, share, np.minimum(share, 0))
     field[inner] = np.maximum(field[inner], 1)
-    return _holding(field, volume), volume * float(spacing.prod())
+    voxel = float(spacing.prod())
+    return _holding(field, volume), volume * voxel, less_lung * voxel
 
 
 def _recovered(volume: float, spacing: NDArray[np.float64]) -> float:
