@@ -427,6 +427,27 @@ def test_results_of_another_model_or_scan_are_not_taken_for_these(
         assert [(one.new, one.problem) for one in outcomes] == [(False, None)] * 2
 
 
+def test_a_scan_that_changed_since_it_was_predicted_is_named(reader: Path, tmp_path: Path) -> None:
+    folder, output, late = tmp_path / "scans", tmp_path / "out", tmp_path / "late"
+    files = write_coded_series(folder, name="{k}.dcm")
+    volume = folder / "volume.nrrd"
+    sitk.WriteImage(coded_volume(upright()), volume)
+    late.mkdir()
+    for file in files[80:]:
+        file.rename(late / file.name)
+    predict_all(folder, output, reader, plot=False)
+    for file in late.iterdir():
+        file.rename(folder / file.name)
+    series, other = predict_all(folder, output, reader, plot=False)
+    assert not other.problem and not other.new
+    assert "0.dcm is of a scan that changed after" in str(series.problem)
+    sitk.WriteImage(coded_volume(upright()) + 1, volume)
+    for file in output.glob(f"{series.output.stem}.*"):
+        file.unlink()
+    series, other = predict_all(folder, output, reader, plot=False)
+    assert series.new and "volume.nrrd is of a scan that changed after" in str(other.problem)
+
+
 @pytest.mark.parametrize("uid", ["../x", "", " ", "1.2/3", "1.2\n", "con", "1..2"])
 def test_no_identifier_becomes_a_path(uid: str) -> None:
     name = result_name(IndexedScan(Path(), uid or "?", ("a",)))

@@ -477,6 +477,16 @@ def write_object(path: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(json_text(content, allow_nan=False), encoding="utf-8")
 
 
+def changed_since(file: Path, others: Iterable[Path]) -> bool:
+    """Whether other files or folders were changed, or put where they are, after one was written."""
+    written = file.stat().st_mtime
+    try:
+        states = [other.stat() for other in others]
+    except OSError:
+        return True
+    return any(max(state.st_mtime, state.st_ctime) > written for state in states)
+
+
 def changed_names(kept: Mapping[str, Any], content: Mapping[str, Any]) -> list[str]:
     """Name what `content` has otherwise than an object that was read from a JSON file, sorted."""
     wanted = json.loads(json.dumps(content))

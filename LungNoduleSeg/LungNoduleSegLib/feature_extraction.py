@@ -18,8 +18,7 @@ from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import made_folder, private_folder, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
-from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
-from CTLungScreeningLib.reading.volume_headers import read_header
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels, volume_parts
 from CTLungScreeningLib.staging import only_writer
 from LungNoduleSegLib.batch.cases import cases_below
 from LungNoduleSegLib.lungs.segmentation import require_labels
@@ -189,7 +188,7 @@ def results_folder(source: Path | IndexedScan, name: str, runs: Path) -> Path:
     if isinstance(source, IndexedScan):
         files = [source.folder / file for file in source.files]
     elif source.name.lower().endswith(VOLUME_SUFFIXES):
-        files = sorted({source, read_header(source).data_file})
+        files = volume_parts(source)
     else:
         folder = source if source.is_dir() else source.parent
         files = sorted(file for file in folder.rglob("*") if file.is_file())

@@ -1,7 +1,7 @@
 """Read a CT scan in any form, and list the scans below a folder."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from CTLungScreeningLib.reading.dicom_pixels import read_hu
 from CTLungScreeningLib.reading.dicom_series import (
     ARCHIVE_SUFFIXES,
     FoundSeries,
+    SliceIdentity,
     choose_series,
     dicom_candidates,
     find_series,
@@ -51,8 +52,7 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
     source = Path(source)
     if not source.exists():
         raise InputError(f"{source} does not exist: give a DICOM folder or a volume file.")
-    if source.is_dir() or source.name.upper() == "DICOMDIR":
-        folder = source if source.is_dir() else source.parent
+    if folder := _folder_of(source):
         found, notes = find_series(folder, progress)
         chosen, choice = choose_series(found, folder, series)
         return _read_stack(chosen, source, (*notes, *choice), progress)
@@ -68,7 +68,7 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
     if source.name.lower().endswith(ARCHIVE_SUFFIXES):
         raise InputError(f"{source} is an archive: unpack it and give the folder.")
     if looks_like_dicom(source):
-        return _read_series_of(source, series, progress)
+        return _read_stack(_series_of(source, series, progress), source, (), progress)
     raise InputError(
         f"{source} is not in any of the formats read here: give a DICOM folder or a file "
         f"{', '.join(VOLUME_SUFFIXES)}."
@@ -88,8 +88,74 @@ def read_indexed_series(
     return _read_stack(chosen, folder, (*notes, *choice), progress)
 
 
-def _read_series_of(file: Path, series: str | None, progress: ProgressCallback) -> CTScan:
-    """Read the series that a DICOM file belongs to."""
+def read_again(
+    source: Path,
+    uid: str,
+    patient_id: str,
+    instances: Collection[str],
+    progress: ProgressCallback = silent,
+) -> CTScan:
+    """Read the slices that `read_ct` read once, and nothing else that lies with them now.
+
+    Args:
+        source: the folder or the DICOM file.
+        uid: SeriesInstanceUID.
+        patient_id: decides between copies of the slices.
+        instances: SOP Instance UIDs of the slices.
+        progress: as `read_ct`.
+
+    Raises:
+        InputError: if they are not a CT volume that can be read.
+    """
+    folder = _folder_of(source)
+    among = SliceIdentity(frozenset(instances), patient_id)
+    found, notes = find_series(
+        folder or source.parent, progress, uid, nested=folder is not None, among=among
+    )
+    if not found:
+        raise InputError(
+            f"{source} has no slice of series {uid} any more: put them back, or run the scan again."
+        )
+    chosen, choice = choose_series(found, source, uid)
+    return _read_stack(chosen, source, (*notes, *choice), progress)
+
+
+def has_slices(
+    scan: "Path | IndexedScan", instances: Collection[str], series: str | None = None
+) -> bool:
+    """Whether the slices that would be read of a DICOM scan now are some that were read once.
+
+    Args:
+        scan: a series with its files, or a folder or DICOM file for `read_ct`.
+        instances: SOP Instance UIDs of the slices.
+        series: as `read_ct`.
+
+    Raises:
+        InputError: if it is not a CT volume that can be read.
+    """
+    if isinstance(scan, IndexedScan):
+        if set(scan.instances) == set(instances):
+            return True  # by far the most frequent; otherwise files may be no slices
+        files = [scan.folder / file for file in scan.files]
+        found, _ = find_series(scan.folder, only=scan.uid, files=files)
+        chosen, _ = choose_series(found, scan.folder, scan.uid)
+    elif folder := _folder_of(scan):
+        chosen, _ = choose_series(find_series(folder)[0], folder, series)
+    else:
+        chosen = _series_of(scan, series)
+    assert chosen.stack is not None
+    return {frame.sop_instance_uid for frame in chosen.stack.frames} == set(instances)
+
+
+def _folder_of(source: Path) -> Path | None:
+    """The folder whose series a source stands for; None if it is one file."""
+    if source.is_dir():
+        return source
+    return source.parent if source.name.upper() == "DICOMDIR" else None
+
+
+def _series_of(file: Path, series: str | None, progress: ProgressCallback = silent) -> FoundSeries:
+    """Find the series that a DICOM file belongs to."""
     instance = read_instance(file)
     if instance is None:
         raise InputError(f"{file} is a DICOMDIR: give its folder.")
@@ -97,8 +163,7 @@ def _read_series_of(file: Path, series: str | None, progress: ProgressCallback) 
     if series not in (None, uid):
         raise InputError(f"{file} belongs to series {uid}, not {series}: give its folder instead.")
     found, _ = find_series(file.parent, progress, only=uid, nested=False)
-    chosen, _ = choose_series(found, file.parent, uid)
-    return _read_stack(chosen, file, (), progress)
+    return choose_series(found, file.parent, uid)[0]
 
 
 def _read_stack(
@@ -140,11 +205,13 @@ class IndexedScan:
         folder: where it was found.
         uid: SeriesInstanceUID; empty for a volume file, and if unknown.
         files: names relative to `folder`: of the series, or of the one file.
+        instances: SOP Instance UIDs of the files of a series, empty where unknown.
     """
 
     folder: Path
     uid: str
     files: tuple[str, ...]
+    instances: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -209,7 +276,7 @@ def index_scans(
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the scans.")
-    series: dict[str, list[str]] = defaultdict(list)
+    series: dict[str, dict[str, str]] = defaultdict(dict)
     with_slices: set[str] = set()
     scans = []
     damaged: dict[Path, str] = {}
@@ -224,7 +291,7 @@ def index_scans(
             if seen is None:
                 damaged.setdefault(file.parent, name)
             elif seen.modality == "CT":
-                series[seen.series].append(name)
+                series[seen.series][name] = seen.instance
                 if seen.is_ct_slice:
                     with_slices.add(seen.series)
         elif file.name.lower().endswith(VOLUME_SUFFIXES):
@@ -232,7 +299,10 @@ def index_scans(
         elif file.suffix.lower() in DICOM_SUFFIXES:
             damaged.setdefault(file.parent, name)
     progress("Searching", len(files), len(files))
-    scans += [IndexedScan(folder, uid, tuple(names)) for uid, names in series.items()]
+    scans += [
+        IndexedScan(folder, uid, tuple(names), tuple(names.values()))
+        for uid, names in series.items()
+    ]
     whole = {(folder / name).parent for scan in scans for name in scan.files}
     scans += [IndexedScan(folder, "", (n,)) for where, n in damaged.items() if where not in whole]
     scouts = series.keys() - with_slices

@@ -298,7 +298,9 @@ _FILE_TAGS = (
 _HEADER_TAGS = [Tag(keyword) for keyword in (*_FILE_TAGS, *SLICE_TAGS, *ACQUISITION_TAGS)]
 _GLIMPSE_TAGS = [
     Tag(keyword)
-    for keyword in ("Modality", "SOPClassUID", "Rows", "SeriesInstanceUID", "ImageType")
+    for keyword in (
+        *("Modality", "SOPClassUID", "SOPInstanceUID", "Rows", "SeriesInstanceUID", "ImageType"),
+    )
 ]
 
 _CT_CLASSES = {
@@ -454,12 +456,14 @@ class Glimpse:
         modality: see `modality_of`.
         image: whether it holds an image.
         localizer: whether that is a localizer (scout).
+        instance: its SOPInstanceUID; empty if it has none.
     """
 
     series: str
     modality: str
     image: bool
     localizer: bool
+    instance: str
 
     @property
     def is_ct_slice(self) -> bool:
@@ -475,11 +479,12 @@ def glimpse(file: Path) -> Glimpse | None:
             header = read_dicom(file, _GLIMPSE_TAGS)
             series, modality = text_of(header, "SeriesInstanceUID"), modality_of(header)
             localizer = _is_localizer({"ImageType": value_of(header, "ImageType")})
+            instance = text_of(header, "SOPInstanceUID")
         except DAMAGED:
             return None
     if not modality or (modality == "CT" and not series):
         return None
-    return Glimpse(series, modality, "Rows" in header, localizer)
+    return Glimpse(series, modality, "Rows" in header, localizer, instance)
 
 
 class DicomStream(io.BufferedReader):

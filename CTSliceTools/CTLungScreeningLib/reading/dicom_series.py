@@ -4,9 +4,10 @@ import os
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -183,6 +184,22 @@ class FoundSeries:
     body_part: str = ""
 
 
+class SliceIdentity(NamedTuple):
+    """Slices by their SOP Instance UIDs, and the patient to whose copies they belong."""
+
+    instances: frozenset[str]
+    patient_id: str
+
+    def of(self, found: Iterable[Instance]) -> list[Instance]:
+        """Those among the files found; of any patient, if none is of this one."""
+        named = [
+            one
+            for one in found
+            if any(frame.sop_instance_uid in self.instances for frame in one.frames)
+        ]
+        return [one for one in named if one.series.patient_id == self.patient_id] or named
+
+
 def list_series(folder: Path, progress: ProgressCallback = silent) -> list[SeriesSummary]:
     """List the DICOM series under a folder, the best chest CT first.
 
@@ -215,6 +232,7 @@ def find_series(
     only: str | None = None,
     nested: bool = True,
     files: Sequence[Path] | None = None,
+    among: SliceIdentity | None = None,
 ) -> tuple[list[FoundSeries], tuple[str, ...]]:
     """Find the series under a folder by the headers of its files.
 
@@ -224,6 +242,7 @@ def find_series(
         only: a SeriesInstanceUID; the others are then left out.
         nested: whether to look into subfolders.
         files: the files to look at, if they are known; else all in the folder.
+        among: the slices to which each series is limited; None for all.
 
     Returns:
         The series, the best chest CT first, and a note on files that were damaged.
@@ -260,9 +279,10 @@ def find_series(
         if not by_uid:
             raise InputError(_nothing_found(folder, files, damaged, closed))
         series = [
-            _examine(folder, instances, damaged)
+            _examine(folder, chosen, damaged)
             for uid, instances in by_uid.items()
             if only is None or uid == only
+            if (chosen := among.of(instances) if among else instances)
         ]
     series.sort(key=best_first)
     notes = []
