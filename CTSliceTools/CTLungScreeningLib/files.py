@@ -365,7 +365,7 @@ def is_path_below(name: str) -> bool:
     """
     if any(letter in "\\:" or unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
         return False
-    parts = name.split("/")
+    parts = name.removeprefix("./").split("/")
     return all(part == part.rstrip(". ") != "" and not _is_device(part) for part in parts)
 
 

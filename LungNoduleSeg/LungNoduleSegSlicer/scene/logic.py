@@ -197,10 +197,10 @@ class LungNoduleSegLogic:
         probability = result_nodes.of_table(tableNode)
         name = volumeNode.GetName()
         changed = (tableNode, fiducialNode, probability)
-        bring_back = keep_earlier(segmentationNode, tableNode)
+        around = keep_earlier(segmentationNode, tableNode, earlier)
         same = lungsNode is not None and lungsNode is segmentationNode
         keep = same and bool(segments_of(segmentationNode, LUNG_STYLES))
-        with self.history.allOrNothing(*changed, what=f"results of {name}", also=bring_back):
+        with self.history.allOrNothing(*changed, what=f"results of {name}", around=around):
             nodes = ResultNodes(
                 segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),
                 tableNode or self._add("Table", f"{name} nodule table"),
