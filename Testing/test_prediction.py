@@ -357,11 +357,24 @@ def scout(folder: Path) -> Path:
     return file
 
 
-def test_series_of_scouts_are_no_scans(tmp_path: Path) -> None:
+def dose_picture(folder: Path) -> None:
+    """Write a dose report as scanners add it to a study: a picture of modality CT."""
+
+    def edit(image: pydicom.Dataset, _: int) -> None:
+        image.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+        image.ImageType = ["DERIVED", "SECONDARY", "SCREEN SAVE"]
+        del image.ImagePositionPatient, image.ImageOrientationPatient, image.PixelSpacing
+
+    write_series(folder, places=positions(count=1), series="Dose Report", edit=edit)
+
+
+def test_series_of_scouts_and_pictures_are_no_scans(tmp_path: Path) -> None:
     file = scout(tmp_path / "scouts")
     (tmp_path / "scouts" / "cut.dcm").write_bytes(file.read_bytes()[:150])
-    with pytest.raises(InputError, match=r"among its 2 files, only localizers \(scouts\)"):
+    only = r"among its 2 files, only localizers \(scouts\) or pictures"
+    with pytest.raises(InputError, match=only):
         index_scans(tmp_path)
+    dose_picture(tmp_path / "dose")
     places = positions(count=9)
     write_series(tmp_path / "chest", places=places, series="chest")
     with_one = write_series(tmp_path / "with one", places=places, series="with one")
@@ -370,7 +383,7 @@ def test_series_of_scouts_are_no_scans(tmp_path: Path) -> None:
     image.save_as(with_one[0])
     notes: list[str] = []
     assert [len(scan.files) for scan in index_scans(tmp_path, notes=notes)] == [9, 9]
-    assert notes == ["Series of localizers (scouts) left out: 1."]
+    assert notes == ["Series of localizers (scouts) or pictures left out: 2."]
 
 
 def test_predicting_all_goes_on_where_it_ended_and_names_what_failed(
@@ -457,7 +470,7 @@ def test_the_command_predicts_one_and_all(reader: Path, tmp_path: Path) -> None:
     assert printed.count("residual") == 4
     assert "broken.nii.gz: not usable" in printed
     assert printed.count("not usable") == 1
-    assert "Series of localizers (scouts) left out: 1." in printed
+    assert "Series of localizers (scouts) or pictures left out: 1." in printed
     assert "already exists" in command(*everything, status=1)
     with pytest.raises(InputError, match="either --series or --all"):
         command("predict", folder, "--all", "--series", uid, "-o", tmp_path / "x")

@@ -196,13 +196,13 @@ def index_scans(
 
     Only a few tags of each DICOM file are read, and only names are kept. Where a folder has damaged
     DICOM files and no other, the first of them stands for the scan that cannot be read. Series of
-    localizers (scouts) alone are left out.
+    localizers (scouts) and pictures alone are left out.
 
     Args:
         folder: searched with its subfolders.
         progress: counts the files examined, in the stage "Searching".
         required: whether there must be a scan.
-        notes: gets a sentence if series of localizers were left out.
+        notes: gets a sentence if series of localizers or pictures were left out.
 
     Raises:
         InputError: if it is not a folder, holds no scan, or a file in it cannot be opened.
@@ -238,9 +238,9 @@ def index_scans(
     scouts = series.keys() - with_slices
     scans = [scan for scan in scans if scan.uid not in scouts]
     if scouts and notes is not None:
-        notes.append(f"Series of localizers (scouts) left out: {len(scouts)}.")
+        notes.append(f"Series of localizers (scouts) or pictures left out: {len(scouts)}.")
     if required and not scans:
-        only = ", only localizers (scouts)" if scouts else ""
+        only = ", only localizers (scouts) or pictures" if scouts else ""
         raise InputError(
             f"{folder} holds no CT among its {counted(len(files), 'file')}{only}: give a folder "
             f"with DICOM series or files {', '.join(VOLUME_SUFFIXES)}."

@@ -163,8 +163,7 @@ def frames_of(header: Dataset, file: Path) -> Iterator[Frame]:
                 f"{file} holds several frames but not where they lie: "
                 "export the series again as CT or Enhanced CT images."
             )
-        secondary_capture = text_of(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7")
-        if not _is_localizer(top) and not (secondary_capture and not _has_place(top)):
+        if not _is_localizer(top) and not _is_picture(header):
             yield _frame(top, file, None, uid)
         return
     if len(per_frame) != int(header.get("NumberOfFrames") or 0):
@@ -196,8 +195,10 @@ def _is_localizer(values: Mapping[str, Any]) -> bool:
     return any("LOCALIZER" in str(values.get(key) or "") for key in ("ImageType", "FrameType"))
 
 
-def _has_place(values: Mapping[str, Any]) -> bool:
-    return bool(values.get("ImagePositionPatient") and values.get("ImageOrientationPatient"))
+def _is_picture(header: Dataset) -> bool:
+    """Whether it is a Secondary Capture without a place in the patient, as a dose report."""
+    place = (value_of(header, f"Image{what}Patient") for what in ("Position", "Orientation"))
+    return text_of(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7") and not all(place)
 
 
 def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -> Frame:
@@ -285,7 +286,15 @@ _FILE_TAGS = (
 _HEADER_TAGS = [Tag(keyword) for keyword in (*_FILE_TAGS, *SLICE_TAGS, *ACQUISITION_TAGS)]
 _GLIMPSE_TAGS = [
     Tag(keyword)
-    for keyword in ("Modality", "SOPClassUID", "Rows", "SeriesInstanceUID", "ImageType")
+    for keyword in (
+        "Modality",
+        "SOPClassUID",
+        "Rows",
+        "SeriesInstanceUID",
+        "ImageType",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+    )
 ]
 
 _CT_CLASSES = {
@@ -440,7 +449,7 @@ class Glimpse:
         series: its SeriesInstanceUID.
         modality: see `modality_of`.
         image: whether it holds an image.
-        localizer: whether that is a localizer (scout).
+        localizer: whether that is a localizer (scout) or a picture, such as a dose report.
     """
 
     series: str
@@ -450,7 +459,7 @@ class Glimpse:
 
     @property
     def is_ct_slice(self) -> bool:
-        """Whether it is CT and no localizer."""
+        """Whether it is CT and neither a localizer nor a picture."""
         return self.modality == "CT" and not self.localizer
 
 
@@ -461,7 +470,8 @@ def glimpse(file: Path) -> Glimpse | None:
         try:
             header = read_dicom(file, _GLIMPSE_TAGS)
             series, modality = text_of(header, "SeriesInstanceUID"), modality_of(header)
-            localizer = _is_localizer({"ImageType": value_of(header, "ImageType")})
+            image_type = {"ImageType": value_of(header, "ImageType")}
+            localizer = _is_localizer(image_type) or _is_picture(header)
         except DAMAGED:
             return None
     if not modality or (modality == "CT" and not series):
