@@ -1,7 +1,10 @@
 """Locations of a scan's slices and its landmarks: where they are, whatever form the scan has."""
 
 import csv
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -384,6 +387,31 @@ def test_series_of_scouts_and_pictures_are_no_scans(tmp_path: Path) -> None:
     notes: list[str] = []
     assert [len(scan.files) for scan in index_scans(tmp_path, notes=notes)] == [9, 9]
     assert notes == ["Series of localizers (scouts) or pictures left out: 2."]
+
+
+def test_what_cannot_be_opened_is_left_out_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path / "chest")
+    closed = [tmp_path / "closed", tmp_path / "notes.txt"]
+    write_series(closed[0], series="closed")
+    closed[1].write_text("no scan")
+    searched, opened = os.scandir, Path.open
+
+    def checked(path: Any) -> Any:
+        if str(path) in map(str, closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return path
+
+    monkeypatch.setattr(os, "scandir", lambda path: searched(checked(path)))
+    monkeypatch.setattr(Path, "open", lambda path, *a, **k: opened(checked(path), *a, **k))
+    notes: list[str] = []
+    assert [scan.files[0] for scan in index_scans(tmp_path, notes=notes)] == ["chest/000"]
+    advice = "cannot be opened (Permission denied): make it readable or move it away."
+    assert notes == [f"Left out: 2; for example, {closed[0]} {advice}"]
+    shutil.rmtree(tmp_path / "chest")
+    with pytest.raises(InputError, match="closed cannot be opened"):
+        index_scans(tmp_path)
 
 
 def test_predicting_all_goes_on_where_it_ended_and_names_what_failed(

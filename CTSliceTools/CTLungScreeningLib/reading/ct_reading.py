@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -12,6 +12,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import HIGHEST_MINIMUM_HU, CTScan, SliceSource, check_hu
 from CTLungScreeningLib.reading.dicom_headers import (
     DICOM_SUFFIXES,
+    Glimpse,
     glimpse,
     is_companion,
     looks_like_dicom,
@@ -22,6 +23,7 @@ from CTLungScreeningLib.reading.dicom_series import (
     ARCHIVE_SUFFIXES,
     FoundSeries,
     choose_series,
+    closed_note,
     dicom_candidates,
     find_series,
 )
@@ -202,47 +204,81 @@ def index_scans(
         folder: searched with its subfolders.
         progress: counts the files examined, in the stage "Searching".
         required: whether there must be a scan.
-        notes: gets a sentence if series of localizers or pictures were left out.
+        notes: gets a sentence if series of localizers or pictures, or what cannot be opened, was
+            left out.
 
     Raises:
-        InputError: if it is not a folder, holds no scan, or a file in it cannot be opened.
+        InputError: if it is not a folder or holds no scan.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the scans.")
-    series: dict[str, list[str]] = defaultdict(list)
-    with_slices: set[str] = set()
-    scans = []
-    damaged: dict[Path, str] = {}
-    files = sorted(dicom_candidates(folder))
-    for done, file in enumerate(files):
-        progress("Searching", done, len(files))
-        name = str(file.relative_to(folder))
-        if is_companion(file):
-            continue
-        if looks_like_dicom(file):
-            seen = glimpse(file)
-            if seen is None:
-                damaged.setdefault(file.parent, name)
-            elif seen.modality == "CT":
-                series[seen.series].append(name)
-                if seen.is_ct_slice:
-                    with_slices.add(seen.series)
-        elif file.name.lower().endswith(VOLUME_SUFFIXES):
-            scans.append(IndexedScan(folder, "", (name,)))
-        elif file.suffix.lower() in DICOM_SUFFIXES:
-            damaged.setdefault(file.parent, name)
-    progress("Searching", len(files), len(files))
-    scans += [IndexedScan(folder, uid, tuple(names)) for uid, names in series.items()]
+    found = _look_below(folder, progress)
+    scans = [IndexedScan(folder, "", (name,)) for name in found.volumes]
+    scans += [IndexedScan(folder, uid, tuple(names)) for uid, names in found.series.items()]
     whole = {(folder / name).parent for scan in scans for name in scan.files}
-    scans += [IndexedScan(folder, "", (n,)) for where, n in damaged.items() if where not in whole]
-    scouts = series.keys() - with_slices
-    scans = [scan for scan in scans if scan.uid not in scouts]
-    if scouts and notes is not None:
-        notes.append(f"Series of localizers (scouts) or pictures left out: {len(scouts)}.")
+    scans += [IndexedScan(folder, "", (n,)) for at, n in found.damaged.items() if at not in whole]
+    pictures = [
+        uid for uid, files in found.series.items() if not any(f.is_ct_slice for f in files.values())
+    ]
+    scans = [scan for scan in scans if scan.uid not in pictures]
+    if notes is not None:
+        if pictures:
+            notes.append(f"Series of localizers (scouts) or pictures left out: {len(pictures)}.")
+        if found.closed:
+            notes.append(closed_note(found.closed))
     if required and not scans:
-        only = ", only localizers (scouts) or pictures" if scouts else ""
+        if found.closed:
+            raise InputError(found.closed[0])
+        only = ", only localizers (scouts) or pictures" if pictures else ""
         raise InputError(
-            f"{folder} holds no CT among its {counted(len(files), 'file')}{only}: give a folder "
+            f"{folder} holds no CT among its {counted(found.count, 'file')}{only}: give a folder "
             f"with DICOM series or files {', '.join(VOLUME_SUFFIXES)}."
         )
     return sorted(scans, key=lambda scan: scan.files[0])
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What lies below a folder; names are relative to it.
+
+    Attributes:
+        count: of all files.
+        closed: a sentence for each file or folder that cannot be opened.
+        series: the CT files by SeriesInstanceUID and name.
+        volumes: names of volume files.
+        damaged: the first damaged DICOM file of each folder.
+    """
+
+    count: int
+    closed: list[str]
+    series: dict[str, dict[str, Glimpse]] = field(default_factory=lambda: defaultdict(dict))
+    volumes: list[str] = field(default_factory=list)
+    damaged: dict[Path, str] = field(default_factory=dict)
+
+
+def _look_below(folder: Path, progress: ProgressCallback) -> _Found:
+    closed: list[str] = []
+    files = sorted(dicom_candidates(folder, closed))
+    found = _Found(len(files), closed)
+    for done, file in enumerate(files):
+        progress("Searching", done, len(files))
+        if is_companion(file):
+            continue
+        name = str(file.relative_to(folder))
+        try:
+            dicom = looks_like_dicom(file)
+        except InputError as error:
+            closed.append(str(error))
+            continue
+        if dicom:
+            seen = glimpse(file)
+            if seen is None:
+                found.damaged.setdefault(file.parent, name)
+            elif seen.modality == "CT":
+                found.series[seen.series][name] = seen
+        elif file.name.lower().endswith(VOLUME_SUFFIXES):
+            found.volumes.append(name)
+        elif file.suffix.lower() in DICOM_SUFFIXES:
+            found.damaged.setdefault(file.parent, name)
+    progress("Searching", len(files), len(files))
+    return found

@@ -355,10 +355,15 @@ def looks_like_dicom(file: Path) -> bool:
         with file.open("rb") as stream:
             start = stream.read(132)
     except OSError as error:
-        raise InputError(
-            f"{file} cannot be opened ({error.strerror}): make it readable or move it away."
-        ) from error
+        raise InputError(cannot_open(error)) from error
     return begins_as_dicom(start)
+
+
+def cannot_open(error: OSError) -> str:
+    """The sentence for a file or folder that cannot be opened."""
+    return (
+        f"{error.filename} cannot be opened ({error.strerror}): make it readable or move it away."
+    )
 
 
 def begins_as_dicom(start: bytes) -> bool:

@@ -15,6 +15,7 @@ from CTLungScreeningLib.reading.dicom_headers import (
     DAMAGED,
     DICOM_SUFFIXES,
     Instance,
+    cannot_open,
     is_companion,
     looks_like_dicom,
     printable,
@@ -226,15 +227,15 @@ def find_series(
         files: the files to look at, if they are known; else all in the folder.
 
     Returns:
-        The series, the best chest CT first, and a note on files that were damaged.
+        The series, the best chest CT first, and notes on what is damaged or cannot be opened.
 
     Raises:
-        InputError: if it is not a folder, holds no DICOM, or a file in it cannot be opened.
+        InputError: if it is not a folder or holds no DICOM.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the DICOM files.")
     closed: list[str] = []
-    files = sorted(dicom_candidates(folder, nested, closed) if files is None else files)
+    files = sorted(dicom_candidates(folder, closed, nested) if files is None else files)
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     damaged: list[Path] = []
     with warnings.catch_warnings():
@@ -271,7 +272,7 @@ def find_series(
             f"Damaged files left out: {len(damaged)} of {len(files)}, such as {damaged[0]}."
         )
     if closed:
-        notes.append(f"Left out: {len(closed)}; for example, {closed[0]}")
+        notes.append(closed_note(closed))
     return series, tuple(notes)
 
 
@@ -294,26 +295,33 @@ def _nothing_found(
     return f"{folder} holds no DICOM image among its {among}{broken}: {advice}."
 
 
-def dicom_candidates(
-    folder: Path, nested: bool = True, closed: list[str] | None = None
-) -> Iterator[Path]:
+def closed_note(closed: list[str]) -> str:
+    """A note on what was left out as it cannot be opened, by a sentence for each."""
+    return f"Left out: {len(closed)}; for example, {closed[0]}"
+
+
+def dicom_candidates(folder: Path, closed: list[str], nested: bool = True) -> Iterator[Path]:
     """Return the files in a folder that may be DICOM: all but directories of DICOM files.
 
     Args:
         folder: searched with its subfolders, unless not `nested`; never through
             links to folders.
+        closed: gets a sentence for each folder or file that cannot be accessed.
         nested: whether to look into subfolders.
-        closed: gets a sentence for each folder that cannot be opened.
     """
 
     def unreadable(error: OSError) -> None:
-        if closed is not None:
-            closed.append(f"{error.filename} cannot be opened ({error.strerror}).")
+        closed.append(cannot_open(error))
 
     for parent, folders, names in os.walk(folder, onerror=unreadable):
         for name in names:
             file = Path(parent, name)
-            if name.upper() != "DICOMDIR" and file.is_file():
+            try:
+                regular = file.is_file()
+            except OSError as error:
+                unreadable(error)
+                continue
+            if regular and name.upper() != "DICOMDIR":
                 yield file
         if not nested:
             folders.clear()

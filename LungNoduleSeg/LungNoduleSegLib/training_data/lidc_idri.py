@@ -8,7 +8,7 @@ slice and rated it; smaller ones, and other findings, have a point only.
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -330,7 +330,8 @@ def prepare_lidc(
         InputError: if there is nothing to prepare, or the output is not a store.
     """
     choice = choice or ExampleChoice()
-    scans = {scan.uid: scan for scan in index_scans(folder, progress) if scan.uid}
+    left_out: list[str] = []
+    scans = {scan.uid: scan for scan in index_scans(folder, progress, notes=left_out) if scan.uid}
     cases: dict[str, Case] = {}
     failed: dict[str, str] = {}
     for file in find_lidc_xml(folder):
@@ -354,9 +355,11 @@ def prepare_lidc(
             "scans and the XML files."
         )
     without = len(scans) - len(cases)
-    return prepare_cases(
+    outcome = prepare_cases(
         list(cases.values()), output, choice, {"agreement": agreement}, without, failed, progress
     )
+    notes = {str(folder): tuple(left_out)} if left_out else {}
+    return replace(outcome, notes={**notes, **outcome.notes})
 
 
 def _mark_consensus(
