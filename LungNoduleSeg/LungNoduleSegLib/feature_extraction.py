@@ -72,7 +72,7 @@ def find_scans(folder: Path, notes: list[str] | None = None) -> dict[str, Path |
     for case in cases:
         name = _name_below(folder, case.place)
         if isinstance(case.source, IndexedScan) and series[case.place] > 1:
-            name += f"/{case.source.uid}"
+            name += f"/{case.source.name}"
         found[name] = case.source
     if not found:
         raise InputError(

@@ -27,6 +27,7 @@ from CTLungScreeningLib.reading.dicom_series import (
     dicom_candidates,
     find_series,
 )
+from CTLungScreeningLib.reading.series_folders import scans_of
 from CTLungScreeningLib.reading.slice_stack import rectify, tilt_degrees
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_volume_file, to_hu
 
@@ -142,16 +143,18 @@ class IndexedScan:
         folder: where it was found.
         uid: SeriesInstanceUID; empty for a volume file, and if unknown.
         files: names relative to `folder`: of the series, or of the one file.
+        place: its first folder below the searched one, if another scan has the same UID.
     """
 
     folder: Path
     uid: str
     files: tuple[str, ...]
+    place: str = ""
 
     @property
     def name(self) -> str:
-        """Its UID, or the name of its file."""
-        return self.uid or self.files[0]
+        """Its UID, with its place if others have the same, or the name of its file."""
+        return f"{self.uid} {self.place}" if self.place else self.uid or self.files[0]
 
     def read(self, progress: ProgressCallback = silent) -> CTScan:
         """Read it, see `read_ct`.
@@ -198,7 +201,9 @@ def index_scans(
 
     Only a few tags of each DICOM file are read, and only names are kept. Where a folder has damaged
     DICOM files and no other, the first of them stands for the scan that cannot be read. Series of
-    localizers (scouts) and pictures alone are left out.
+    localizers (scouts) and pictures alone are left out. A series in several folders is one scan,
+    but folders of several patients or studies, and those with the same slices or with others of
+    the same range, are scans of their own.
 
     Args:
         folder: searched with its subfolders.
@@ -214,16 +219,21 @@ def index_scans(
         raise InputError(f"{folder} is not a folder: give the folder that holds the scans.")
     found = _look_below(folder, progress)
     scans = [IndexedScan(folder, "", (name,)) for name in found.volumes]
-    scans += [IndexedScan(folder, uid, tuple(names)) for uid, names in found.series.items()]
-    whole = {(folder / name).parent for scan in scans for name in scan.files}
+    pictures = 0
+    for uid, files in found.series.items():
+        parts = scans_of(files)
+        for names in parts:
+            if any(files[name].is_ct_slice for name in names):
+                place = Path(names[0]).parent.as_posix() if len(parts) > 1 else ""
+                scans.append(IndexedScan(folder, uid, tuple(names), place))
+            else:
+                pictures += 1
+    whole = {Path(name).parent for files in found.series.values() for name in files}
+    whole |= {Path(name).parent for name in found.volumes}
     scans += [IndexedScan(folder, "", (n,)) for at, n in found.damaged.items() if at not in whole]
-    pictures = [
-        uid for uid, files in found.series.items() if not any(f.is_ct_slice for f in files.values())
-    ]
-    scans = [scan for scan in scans if scan.uid not in pictures]
     if notes is not None:
         if pictures:
-            notes.append(f"Series of localizers (scouts) or pictures left out: {len(pictures)}.")
+            notes.append(f"Series of localizers (scouts) or pictures left out: {pictures}.")
         if found.closed:
             notes.append(closed_note(found.closed))
     if required and not scans:
@@ -246,7 +256,7 @@ class _Found:
         closed: a sentence for each file or folder that cannot be opened.
         series: the CT files by SeriesInstanceUID and name.
         volumes: names of volume files.
-        damaged: the first damaged DICOM file of each folder.
+        damaged: the name of the first damaged DICOM file of each folder.
     """
 
     count: int
@@ -273,12 +283,12 @@ def _look_below(folder: Path, progress: ProgressCallback) -> _Found:
         if dicom:
             seen = glimpse(file)
             if seen is None:
-                found.damaged.setdefault(file.parent, name)
+                found.damaged.setdefault(Path(name).parent, name)
             elif seen.modality == "CT":
                 found.series[seen.series][name] = seen
         elif file.name.lower().endswith(VOLUME_SUFFIXES):
             found.volumes.append(name)
         elif file.suffix.lower() in DICOM_SUFFIXES:
-            found.damaged.setdefault(file.parent, name)
+            found.damaged.setdefault(Path(name).parent, name)
     progress("Searching", len(files), len(files))
     return found

@@ -290,7 +290,11 @@ _GLIMPSE_TAGS = [
         "Modality",
         "SOPClassUID",
         "Rows",
+        "SOPInstanceUID",
         "SeriesInstanceUID",
+        "StudyInstanceUID",
+        "PatientID",
+        "InstanceNumber",
         "ImageType",
         "ImagePositionPatient",
         "ImageOrientationPatient",
@@ -455,12 +459,22 @@ class Glimpse:
         modality: see `modality_of`.
         image: whether it holds an image.
         localizer: whether that is a localizer (scout) or a picture, such as a dose report.
+        patient: its PatientID as it can be compared; empty if unknown, as are the next two.
+        study: its StudyInstanceUID.
+        instance: its SOPInstanceUID.
+        number: its InstanceNumber, or None.
+        position: of a slice, LPS mm to a tenth, or None.
     """
 
     series: str
     modality: str
     image: bool
     localizer: bool
+    patient: str
+    study: str
+    instance: str
+    number: int | None
+    position: tuple[float, float, float] | None
 
     @property
     def is_ct_slice(self) -> bool:
@@ -476,12 +490,28 @@ def glimpse(file: Path) -> Glimpse | None:
             header = read_dicom(file, _GLIMPSE_TAGS)
             series, modality = text_of(header, "SeriesInstanceUID"), modality_of(header)
             image_type = {"ImageType": value_of(header, "ImageType")}
-            localizer = _is_localizer(image_type) or _is_picture(header)
+            seen = Glimpse(
+                series,
+                modality,
+                "Rows" in header,
+                _is_localizer(image_type) or _is_picture(header),
+                _plain(header, "PatientID"),
+                text_of(header, "StudyInstanceUID"),
+                text_of(header, "SOPInstanceUID"),
+                _whole(header, "InstanceNumber"),
+                _position(header),
+            )
         except DAMAGED:
             return None
-    if not modality or (modality == "CT" and not series):
+    return None if not modality or (modality == "CT" and not series) else seen
+
+
+def _position(header: Dataset) -> tuple[float, float, float] | None:
+    try:
+        x, y, z = (round(float(mm), 1) for mm in header.ImagePositionPatient)
+    except DAMAGED:
         return None
-    return Glimpse(series, modality, "Rows" in header, localizer)
+    return (x, y, z) if np.isfinite([x, y, z]).all() else None
 
 
 class DicomStream(io.BufferedReader):

@@ -4,9 +4,7 @@ import csv
 import io
 import math
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
-from CTLungScreeningLib.reading.dicom_headers import DAMAGED, read_dicom, text_of
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, volume_size
 from LungNoduleSegLib.results.reading import is_run
 
@@ -30,8 +27,8 @@ class Case:
     """One scan of a batch.
 
     Attributes:
-        name: its name in the table: SeriesInstanceUID, with the folder if there are copies; path of
-            a volume file below the searched folder; or path as in the CSV file.
+        name: its name in the table: SeriesInstanceUID, with the folder if others have the same;
+            path of a volume file below the searched folder; or path as in the CSV file.
         source: a series with its files, or an input of `read_ct`.
         series: SeriesInstanceUID, if `source` is a folder with several.
         facts: JSON file with clinical data.
@@ -137,42 +134,17 @@ def cases_below(
         if hidden or any(results[parent] for parent in first.parents):
             continue
         if scan.uid:
-            copies = _copies(scan)
-            for one in copies:
-                where = f" {one.folder.relative_to(folder).as_posix()}" if len(copies) > 1 else ""
-                yield Case(f"{scan.uid}{where}", one)
+            yield Case(scan.name, _narrowed(scan))
         else:
             yield Case(Path(scan.files[0]).as_posix(), first)
-
-
-def _copies(scan: IndexedScan) -> list[IndexedScan]:
-    """Distinguish copies of a series in several folders from one series in several folders.
-
-    Otherwise a damaged copy would affect the others.
-    """
-    folders: dict[Path, list[str]] = defaultdict(list)
-    for name in scan.files:
-        folders[(scan.folder / name).parent].append(name)
-    if len(folders) > 1:
-        instances = [_instance_uid(scan.folder / name) for name in scan.files]
-        if len(set(instances)) < len(instances):
-            parts = (IndexedScan(scan.folder, scan.uid, tuple(one)) for one in folders.values())
-            return [_narrowed(part) for part in parts]
-    return [_narrowed(scan)]
-
-
-def _instance_uid(file: Path) -> str:
-    """The identifier of a file's image; its path if it has none or is damaged."""
-    with suppress(*DAMAGED):
-        return text_of(read_dicom(file, ["SOPInstanceUID"]), "SOPInstanceUID") or str(file)
-    return str(file)
 
 
 def _narrowed(scan: IndexedScan) -> IndexedScan:
     """The same series, relative to the common folder of its files."""
     files = [scan.folder / name for name in scan.files]
     folder = Path(os.path.commonpath([file.parent for file in files]))
-    return IndexedScan(folder, scan.uid, tuple(str(file.relative_to(folder)) for file in files))
+    names = tuple(str(file.relative_to(folder)) for file in files)
+    return replace(scan, folder=folder, files=names)
 
 
 def _listed(table: Path) -> list[Case]:

@@ -22,7 +22,7 @@ from skimage.draw import polygon
 from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.geometry import Box, box_between, image_like, in_crop, masks_meet, onto_grid
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.ct_reading import index_scans
+from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
 from LungNoduleSegLib.nodules.table import sphere_diameter
 from LungNoduleSegLib.options import ExampleChoice, LidcOptions
 from LungNoduleSegLib.training_data.preparation import (
@@ -331,7 +331,8 @@ def prepare_lidc(
     """
     choice = choice or ExampleChoice()
     left_out: list[str] = []
-    scans = {scan.uid: scan for scan in index_scans(folder, progress, notes=left_out) if scan.uid}
+    found = index_scans(folder, progress, notes=left_out)
+    scans = {scan.uid: scan for scan in sorted(found, key=_size) if scan.uid}  # the largest copy
     cases: dict[str, Case] = {}
     failed: dict[str, str] = {}
     for file in find_lidc_xml(folder):
@@ -360,6 +361,10 @@ def prepare_lidc(
     )
     notes = {str(folder): tuple(left_out)} if left_out else {}
     return replace(outcome, notes={**notes, **outcome.notes})
+
+
+def _size(scan: IndexedScan) -> int:
+    return len(scan.files)
 
 
 def _mark_consensus(
