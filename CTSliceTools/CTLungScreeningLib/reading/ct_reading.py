@@ -58,7 +58,7 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
         folder = source if source.is_dir() else source.parent
         found, notes = find_series(folder, progress)
         chosen, choice = choose_series(found, folder, series)
-        return _read_stack(chosen, source, (*notes, *choice), progress)
+        return _read_stack(chosen, source, notes, choice, progress)
     if not source.is_file():
         raise InputError(f"{source} is not a regular file: give a DICOM folder or a volume file.")
     if source.name.lower().endswith(VOLUME_SUFFIXES):
@@ -88,7 +88,7 @@ def read_indexed_series(
     """
     found, notes = find_series(folder, progress, only=uid, files=files)
     chosen, choice = choose_series(found, folder, uid)
-    return _read_stack(chosen, folder, (*notes, *choice), progress)
+    return _read_stack(chosen, folder, notes, choice, progress)
 
 
 def _read_series_of(file: Path, series: str | None, progress: ProgressCallback) -> CTScan:
@@ -101,19 +101,26 @@ def _read_series_of(file: Path, series: str | None, progress: ProgressCallback) 
         raise InputError(f"{file} belongs to series {uid}, not {series}: give its folder instead.")
     found, _ = find_series(file.parent, progress, only=uid, nested=False)
     chosen, _ = choose_series(found, file.parent, uid)
-    return _read_stack(chosen, file, (), progress)
+    return _read_stack(chosen, file, (), (), progress)
 
 
 def _read_stack(
-    series: FoundSeries, source: Path, notes: tuple[str, ...], progress: ProgressCallback
+    series: FoundSeries,
+    source: Path,
+    notes: tuple[str, ...],
+    choice: tuple[str, ...],
+    progress: ProgressCallback,
 ) -> CTScan:
     stack = series.stack
     assert stack is not None
     hu = read_hu(stack.frames, progress)
     origin = stack.frames[0].position
     intercepts = [frame.intercept for frame in stack.frames]
-    hu, odd = check_hu(str(source), hu, calibrated=max(intercepts) <= HIGHEST_MINIMUM_HU)
-    notes += (*series.notes, *odd)
+    try:
+        hu, odd = check_hu(str(source), hu, calibrated=max(intercepts) <= HIGHEST_MINIMUM_HU)
+    except InputError as error:
+        raise InputError(" ".join((str(error), *choice))) from error
+    notes += (*choice, *series.notes, *odd)
     if stack.tilted:
         hu, origin = rectify(hu, stack)
         notes += (

@@ -56,9 +56,10 @@ SLICE_TAGS = (
     "RescaleType",
 )
 
-_OTHER_UNITS = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT", "CONCENTRATION"}
-"""Rescale Types of DICOM PS3.3 C.11.1.1.2 that are not HU. Any other text counts as a spelling
-of HU, or for nothing (US, unspecified), and the values themselves are judged."""
+_OTHER_UNITS = {"OD", "MGML", "MGCC", "MGCM", "ZEFF", "ED", "EDW", "PCT", "CONCENTRATION"}
+"""The letters of Rescale Types of DICOM PS3.3 C.11.1.1.2, and of spellings of them, that are not
+HU. Any other text counts as a spelling of HU, or for nothing (US, unspecified), and the values
+themselves are judged."""
 
 _SLOPES = (1e-3, 1e3)
 """HU for each step of the stored values: scanners write 1, and no device anything beyond these."""
@@ -227,7 +228,7 @@ def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -
             f"{where} has {rows} rows and {columns} columns, which no CT has: get the file again."
         )
     unit = str(values.get("RescaleType") or "").strip().upper()
-    if unit in _OTHER_UNITS:
+    if "".join(filter(str.isalpha, unit)) in _OTHER_UNITS:
         raise InputError(f"{where} is not in HU but in {unit}: choose another series.")
     orientation = np.reshape(numbers("ImageOrientationPatient", 6), (2, 3))
     position = np.array(numbers("ImagePositionPatient", 3))

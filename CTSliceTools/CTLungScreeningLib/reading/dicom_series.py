@@ -35,6 +35,17 @@ _DERIVED = re.compile(
     r"coronal|sagittal|subtract\w*|fusion|overlay|vrt|3d)\b",
     re.IGNORECASE,
 )
+_MATERIAL = re.compile(
+    r"\bmat (specific|removed|fractional|value based|modified)\b|\beff atomic num\b|"
+    r"\belectron\W*density\b|\bvnc\b|\bvirtual\W*(non|un)\W*(contrast|enhanced)\b|"
+    r"\biodine\b(?! contrast)|\bmd \w+ ?\(|\bz\W*eff|\beff(ective)?\W*z\b|"
+    r"\b(water|calcium|fat|uric acid) ?map\b",
+    re.IGNORECASE,
+)
+"""Maps of a material, computed from several energies, whose values are not HU or not those that a
+scanner would see: the fourth value of Image Type (DICOM PS3.3 C.8.2.1.1.1) and what scanners call
+such series, with spaces for underscores."""
+
 _SHARP = re.compile(
     r"lung|bone|edge|detail|sharp|^(b|br|bl|bv|hr|qr|i|j)[5-9]\d|^bl|^fc(3|5|8)\d|^y[abcd]$|^[ed]$|^l$",
     re.IGNORECASE,
@@ -51,10 +62,11 @@ _MAX_LISTED = 5
 def best_first(series: "FoundSeries") -> tuple[object, ...]:
     """The key that sorts the series of a folder, the one to read first.
 
-    Usable axial CT comes before all else; then, in this order: chest, unknown part, other part of
-    the body; original before reformatted, projected and averaged; a whole chest before a part;
-    smaller slice distance; soft before sharp kernel; more slices; larger matrix. Body part and
-    protocol, often those of the whole examination, count only if the description names no part.
+    Usable axial CT comes before all else; then, in this order: CT before maps of a material; chest,
+    unknown part, other part of the body; original before reformatted, projected and averaged; a
+    whole chest before a part; smaller slice distance; soft before sharp kernel; more slices; larger
+    matrix. Body part and protocol, often those of the whole examination, count only if the
+    description names no part.
     """
     one = series.summary
     values = series.stack.frames[0].acquisition if series.stack else {}
@@ -63,6 +75,7 @@ def best_first(series: "FoundSeries") -> tuple[object, ...]:
         one.modality != "CT",
         not one.usable,
         not one.axial,
+        bool(_MATERIAL.search(kind.replace("_", " "))),
         next(filter(None, map(_part, (one.description, series.body_part))), 0),
         bool(_DERIVED.search(kind)),
         one.slices * one.spacing[2] < _WHOLE_MM,
