@@ -1,7 +1,10 @@
 """Locations of a scan's slices and its landmarks: where they are, whatever form the scan has."""
 
 import csv
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -357,11 +360,24 @@ def scout(folder: Path) -> Path:
     return file
 
 
-def test_series_of_scouts_are_no_scans(tmp_path: Path) -> None:
+def dose_picture(folder: Path) -> None:
+    """Write a dose report as scanners add it to a study: a picture of modality CT."""
+
+    def edit(image: pydicom.Dataset, _: int) -> None:
+        image.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+        image.ImageType = ["DERIVED", "SECONDARY", "SCREEN SAVE"]
+        del image.ImagePositionPatient, image.ImageOrientationPatient, image.PixelSpacing
+
+    write_series(folder, places=positions(count=1), series="Dose Report", edit=edit)
+
+
+def test_series_of_scouts_and_pictures_are_no_scans(tmp_path: Path) -> None:
     file = scout(tmp_path / "scouts")
     (tmp_path / "scouts" / "cut.dcm").write_bytes(file.read_bytes()[:150])
-    with pytest.raises(InputError, match=r"among its 2 files, only localizers \(scouts\)"):
+    only = r"among its 2 files, only localizers \(scouts\) or pictures"
+    with pytest.raises(InputError, match=only):
         index_scans(tmp_path)
+    dose_picture(tmp_path / "dose")
     places = positions(count=9)
     write_series(tmp_path / "chest", places=places, series="chest")
     with_one = write_series(tmp_path / "with one", places=places, series="with one")
@@ -370,7 +386,32 @@ def test_series_of_scouts_are_no_scans(tmp_path: Path) -> None:
     image.save_as(with_one[0])
     notes: list[str] = []
     assert [len(scan.files) for scan in index_scans(tmp_path, notes=notes)] == [9, 9]
-    assert notes == ["Series of localizers (scouts) left out: 1."]
+    assert notes == ["Series of localizers (scouts) or pictures left out: 2."]
+
+
+def test_what_cannot_be_opened_is_left_out_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path / "chest")
+    closed = [tmp_path / "closed", tmp_path / "notes.txt"]
+    write_series(closed[0], series="closed")
+    closed[1].write_text("no scan")
+    searched, opened = os.scandir, Path.open
+
+    def checked(path: Any) -> Any:
+        if str(path) in map(str, closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return path
+
+    monkeypatch.setattr(os, "scandir", lambda path: searched(checked(path)))
+    monkeypatch.setattr(Path, "open", lambda path, *a, **k: opened(checked(path), *a, **k))
+    notes: list[str] = []
+    assert [scan.files[0] for scan in index_scans(tmp_path, notes=notes)] == ["chest/000"]
+    advice = "cannot be opened (Permission denied): make it readable or move it away."
+    assert notes == [f"Left out: 2; for example, {closed[0]} {advice}"]
+    shutil.rmtree(tmp_path / "chest")
+    with pytest.raises(InputError, match="closed cannot be opened"):
+        index_scans(tmp_path)
 
 
 def test_predicting_all_goes_on_where_it_ended_and_names_what_failed(
@@ -478,7 +519,7 @@ def test_the_command_predicts_one_and_all(reader: Path, tmp_path: Path) -> None:
     assert printed.count("residual") == 4
     assert "broken.nii.gz: not usable" in printed
     assert printed.count("not usable") == 1
-    assert "Series of localizers (scouts) left out: 1." in printed
+    assert "Series of localizers (scouts) or pictures left out: 1." in printed
     assert "already exists" in command(*everything, status=1)
     with pytest.raises(InputError, match="either --series or --all"):
         command("predict", folder, "--all", "--series", uid, "-o", tmp_path / "x")

@@ -45,12 +45,12 @@ _WIDEST_MM = 150.0
 """No nodule or mass is wider; a lung is."""
 
 
-def find_scans(folder: Path) -> dict[str, Path | IndexedScan]:
+def find_scans(folder: Path, notes: list[str] | None = None) -> dict[str, Path | IndexedScan]:
     """Find the results of runs, segmentations and CT scans in a folder, by name, sorted.
 
     They are searched for at any depth, but not in hidden folders nor through links to folders. A
     folder with `run.json` is the result of a run; beside these, every CT series and every volume
-    file is a scan or a segmentation, see `batch.cases.cases_below`.
+    file is a scan or a segmentation, see `batch.cases.cases_below`; `notes` as there.
 
     Returns:
         What `features_of` takes, by path below the folder; a series by its folder, and its
@@ -66,12 +66,12 @@ def find_scans(folder: Path) -> dict[str, Path | IndexedScan]:
     found: dict[str, Path | IndexedScan] = {
         _name_below(folder, run): run for run in _runs_below(folder)
     }
-    cases = list(cases_below(folder, required=False))
+    cases = list(cases_below(folder, required=False, notes=notes))
     series = Counter(case.place for case in cases)
     for case in cases:
         name = _name_below(folder, case.place)
         if isinstance(case.source, IndexedScan) and series[case.place] > 1:
-            name += f"/{case.source.uid}"
+            name += f"/{case.source.name}"
         found[name] = case.source
     if not found:
         raise InputError(
@@ -226,11 +226,12 @@ def _read_volume(file: Path) -> sitk.Image:
 
 @dataclass(frozen=True)
 class ExtractionOutcome:
-    """The outcome of `write_feature_table`: names of scans added and kept, and errors by name."""
+    """The outcome of `write_feature_table`: scans added, kept and failed by name, and notes."""
 
     added: tuple[str, ...]
     kept: tuple[str, ...]
     errors: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def write_feature_table(
@@ -252,7 +253,8 @@ def write_feature_table(
         InputError: if there are no scans, or an existing file is not such a table.
     """
     folder = folder.resolve()
-    scans = find_scans(folder)
+    notes: list[str] = []
+    scans = find_scans(folder, notes)
     nodule_table = table.with_name(f"{table.stem}-nodules.csv")
     error_table = table.with_name(f"{table.stem}-errors.csv")
     with only_writer(table, "writing"):
@@ -296,7 +298,7 @@ def write_feature_table(
         if errors or error_table.exists():
             lines = [{"scan": name, "error": text} for name, text in errors.items()]
             _replace(error_table, ("scan", "error"), lines)
-        return ExtractionOutcome(tuple(added), tuple(kept), errors)
+        return ExtractionOutcome(tuple(added), tuple(kept), errors, tuple(notes))
 
 
 def _texts(features: Features) -> dict[str, str]:

@@ -314,8 +314,8 @@ def predict_all(
 
     Args:
         folder: with DICOM series and volume files, in any nesting.
-        output: gets `<SeriesInstanceUID>.json` for a series and `<path>.json` for a volume file,
-            each with its table and plot.
+        output: gets `<SeriesInstanceUID>.json` for a series, with a mark of its folder if others
+            have the same UID, and `<path>.json` for a volume file, each with its table and plot.
         model: the localizer.
         plot: whether to draw plots.
         progress: stages "Searching" and "Scans".
@@ -352,9 +352,13 @@ def result_name(scan: IndexedScan) -> str:
     """Name of the JSON file for a scan, relative to the output folder."""
     if not scan.uid:
         return f"{scan.files[0]}.json"
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)*", scan.uid):
-        return f"{scan.uid}.json"
-    return f"series-{sha256(scan.uid.encode()).hexdigest()[:16]}.json"  # no UID: no name either
+    proper = re.fullmatch(r"[0-9]+(\.[0-9]+)*", scan.uid)
+    stem = scan.uid if proper else f"series-{_digest(scan.uid)}"  # no UID: no name either
+    return f"{stem}-{_digest(scan.place)}.json" if scan.place else f"{stem}.json"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def _predict_one(

@@ -29,8 +29,8 @@ class Case:
     """One scan of a batch.
 
     Attributes:
-        name: its name in the table: SeriesInstanceUID, with the folder if there are copies that
-            differ; path of a volume file below the searched folder; or path as in the CSV file.
+        name: its name in the table: SeriesInstanceUID, with the folder if others that differ have
+            the same; path of a volume file below the searched folder; or path as in the CSV file.
         source: a series with its files, or an input of `read_ct`.
         series: SeriesInstanceUID, if `source` is a folder with several.
         facts: JSON file with clinical data.
@@ -130,47 +130,36 @@ def cases_below(
     Of exact copies of a series, the first of those nearest to the folder stands for all.
     """
     results: dict[Path, bool] = {}
-    left_out: list[Path] = []
+    found = []
     for scan in index_scans(folder, progress, required=required, notes=notes):
         first = folder / scan.files[0]
         for parent in first.parents:
             if parent not in results:
                 results[parent] = is_run(parent)
         hidden = any(part.startswith(".") for part in Path(scan.files[0]).parts)
-        if hidden or any(results[parent] for parent in first.parents):
-            continue
+        if not hidden and not any(results[parent] for parent in first.parents):
+            found.append(scan)
+    series: dict[str, list[IndexedScan]] = defaultdict(list)
+    for scan in found:
         if scan.uid:
-            copies = _distinct(_copies(scan), left_out)
-            for one in copies:
-                where = f" {one.folder.relative_to(folder).as_posix()}" if len(copies) > 1 else ""
-                yield Case(f"{scan.uid}{where}", one)
-        else:
-            yield Case(Path(scan.files[0]).as_posix(), first)
+            series[scan.uid].append(_narrowed(scan))
+    left_out: list[Path] = []
+    kept = {uid: _distinct(copies, left_out) for uid, copies in series.items()}
+    for scan in found:
+        if not scan.uid:
+            yield Case(Path(scan.files[0]).as_posix(), folder / scan.files[0])
+        elif (one := _narrowed(scan)) in kept[scan.uid]:
+            yield Case(scan.name if len(kept[scan.uid]) > 1 else scan.uid, one)
     if left_out and notes is not None:
         notes.append(f"Exact copies of series left out: {len(left_out)}, such as {left_out[0]}.")
 
 
-def _copies(scan: IndexedScan) -> list[IndexedScan]:
-    """Distinguish copies of a series in several folders from one series in several folders.
-
-    Otherwise a damaged copy would affect the others.
-    """
-    folders: dict[Path, list[str]] = defaultdict(list)
-    for name in scan.files:
-        folders[(scan.folder / name).parent].append(name)
-    known = [one for one in scan.instances if one]
-    if len(folders) > 1 and len(set(known)) < len(known):
-        return [_part(scan, names) for names in folders.values()]
-    return [_part(scan, scan.files)]
-
-
-def _part(scan: IndexedScan, names: Iterable[str]) -> IndexedScan:
-    """Some files of a series, relative to their common folder."""
-    instances = dict(zip(scan.files, scan.instances, strict=True))
-    files = {scan.folder / name: instances[name] for name in names}
+def _narrowed(scan: IndexedScan) -> IndexedScan:
+    """The same series, relative to the common folder of its files."""
+    files = [scan.folder / name for name in scan.files]
     folder = Path(os.path.commonpath([file.parent for file in files]))
-    inside = tuple(str(file.relative_to(folder)) for file in files)
-    return IndexedScan(folder, scan.uid, inside, tuple(files.values()))
+    names = tuple(str(file.relative_to(folder)) for file in files)
+    return replace(scan, folder=folder, files=names)
 
 
 def _distinct(copies: list[IndexedScan], left_out: list[Path]) -> list[IndexedScan]:

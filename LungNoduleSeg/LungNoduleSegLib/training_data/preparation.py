@@ -46,7 +46,7 @@ class PreparationOutcome:
         without: number of scans without annotated nodules, which were left out.
         failed: a sentence for each scan that could not be prepared, by name.
         examples: number of examples in the store.
-        notes: sentences on the scans, and on the list of their patients, by their names.
+        notes: sentences on the scans, their folder and the list of their patients, by their names.
     """
 
     added: tuple[str, ...]
