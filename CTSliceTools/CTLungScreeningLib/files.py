@@ -25,8 +25,11 @@ from CTLungScreeningLib.errors import InputError
 
 
 def beside(path: Path | None, suffix: str) -> Path | None:
-    """Return the path beside another that adds to its name; None for None."""
-    return None if path is None else path.with_name(path.name + suffix)
+    """Return the path beside another that adds to its name; None for None.
+
+    None also for a path that has no name to add to, such as the root of a drive.
+    """
+    return path.with_name(path.name + suffix) if path and path.name.strip(".") else None
 
 
 def visible_files(folder: Path, pattern: str) -> list[Path]:

@@ -261,7 +261,7 @@ def require_new_training(output: Path, folder: Path, cache: str) -> None:
         InputError: as `require_new_model`, or if one of the folders is a link.
     """
     refuse_links(folder, folder / cache, *folder.glob("stage-*"))
-    with contextlib.suppress(InputError, KeyError, AttributeError):
+    with contextlib.suppress(ValueError, KeyError, AttributeError):  # no model, or no name of one
         training = read_object(output.with_suffix(".json"))["training"]
         settings = read_object(folder / "stage-1" / SETTINGS)
         if output.exists() and all(training.get(name) == settings[name] for name in settings):

@@ -254,8 +254,8 @@ def write_feature_table(
     """
     folder = folder.resolve()
     scans = find_scans(folder)
-    nodule_table = table.with_name(f"{table.stem}-nodules.csv")
-    error_table = table.with_name(f"{table.stem}-errors.csv")
+    nodule_table = table.parent / f"{table.stem}-nodules.csv"
+    error_table = table.parent / f"{table.stem}-errors.csv"
     with only_writer(table, "writing"):
         rows = _rows_of(table, (*IDENTIFIERS, *SCAN_FEATURES))
         # A series counted by its folder alone before others in that were searched for.
@@ -268,7 +268,7 @@ def write_feature_table(
         ]
         _rows_of(error_table, ("scan", "error"))
         if runs is None:
-            runs = table.with_name(f"{table.stem}-runs")
+            runs = table.parent / f"{table.stem}-runs"
             refuse_links(runs)
         added: list[str] = []
         kept: list[str] = []

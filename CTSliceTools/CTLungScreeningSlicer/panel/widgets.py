@@ -133,6 +133,14 @@ def fit_height(table: Any, least: int, most: int) -> None:
     table.minimumHeight = table.maximumHeight = height
 
 
+def pictures_in(folder: Path | None, pattern: str = "*.png") -> list[Path]:
+    """List the pictures in a folder by name; none where there is none, or it cannot be read."""
+    try:
+        return [] if folder is None else sorted(folder.glob(pattern))
+    except OSError:
+        return []
+
+
 _SIZE = (900, 700)
 _WIDEST = 830
 """Pictures that are wider are shown smaller."""

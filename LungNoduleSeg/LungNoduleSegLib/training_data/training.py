@@ -174,7 +174,7 @@ def train_on_store(
         InputError: if store or weights cannot be used, or output or another training exists.
     """
     plan = plan or StoreTrainingPlan.of(Preset.PATCHES)
-    classifier = output.with_name(f"{output.stem}-classifier.keras")
+    classifier = output.parent / f"{output.stem}-classifier.keras"
     with_classifier = plan.preset is Preset.PATCHES and plan.hard_negatives
     folder = training_folder(output)
     require_new_training(output, folder, _MISTAKES)
