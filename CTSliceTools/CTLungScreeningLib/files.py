@@ -18,10 +18,13 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 from CTLungScreeningLib.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def beside(path: Path | None, suffix: str) -> Path | None:
@@ -358,6 +361,22 @@ def replace_text(path: Path, text: str) -> None:
         raise InputError(
             f"{path} cannot be written ({error.strerror}): make room or choose another folder."
         ) from error
+
+
+def write_array(file: Path, array: "NDArray[Any]") -> None:
+    """Write a `.npy` file; `numpy.save` does not report a disk that gets full at its end.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    import numpy as np  # noqa: PLC0415 - slow to import
+
+    with file.open("wb") as stream:
+        array = np.ascontiguousarray(array)
+        np.lib.format.write_array_header_1_0(
+            stream, np.lib.format.header_data_from_array_1_0(array)
+        )
+        stream.write(array.tobytes())
 
 
 def is_path_below(name: str) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.files import new_file, write_array
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTSliceToolsLib.dataset.conversion import read_picture
@@ -74,7 +74,7 @@ def pack_slices(
                 stream.write(pixels.tobytes())
                 progress(f"Packing {name}", row + 1, len(files))
         with new_file(locations_file) as temporary:
-            np.save(temporary, locations.clip(0, 1))
+            write_array(temporary, locations.clip(0, 1))
     return SlicePack(pixels_file, np.load(locations_file, allow_pickle=False))
 
 
