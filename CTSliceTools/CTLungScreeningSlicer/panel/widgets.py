@@ -243,13 +243,12 @@ class ModelChooser:
         return self._files[self._current] if self._current >= 0 else None
 
     def choose(self, file: Path) -> None:
-        """Choose a model by its file.
+        """Choose a model by its file, whose card is read anew.
 
         Raises:
             InputError: if it is not a model with a card; the choice stays.
         """
-        if file not in self._files:
-            self._add(file)
+        self._add(file)
         self._show(self._files.index(file))
 
     @property
@@ -269,9 +268,11 @@ class ModelChooser:
 
     def _add(self, file: Path) -> None:
         name, description = self._about(file)
-        row = len(self._files)
-        self._files.append(file)
-        self._box.insertItem(row, name)
+        if file not in self._files:
+            self._box.insertItem(len(self._files), name)
+            self._files.append(file)
+        row = self._files.index(file)
+        self._box.setItemText(row, name)
         self._box.setItemData(row, description, qt.Qt.ToolTipRole)
 
     def _choose_row(self, *_arguments: Any) -> None:
