@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file, write_array
+from CTLungScreeningLib.files import fingerprint, new_file, write_array
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -24,7 +24,7 @@ from CTLungScreeningLib.reading.ct_reading import as_scan, index_scans
 from CTSliceToolsLib.landmarks import LOCATIONS
 from CTSliceToolsLib.localizer.scan_fit import usual_heights
 from CTSliceToolsLib.localizer.scan_pictures import ScanPictures
-from CTSliceToolsLib.localizer.slice_batches import Batch, SliceBatches, fingerprint
+from CTSliceToolsLib.localizer.slice_batches import Batch, SliceBatches
 
 ops = keras.ops
 
