@@ -3,6 +3,7 @@
 Runs in a real Slicer too, and on the stand-in of `slicer_host` elsewhere.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -465,6 +466,16 @@ class TestModelChooser(unittest.TestCase):
         self.chooser.choose(self.files[0])
         self.chooser.choose(self.files[1])
         self.assertEqual(seen, [self.files[1], self.files[0], self.files[1]])
+        self.assertEqual(self.box.count, 3)
+
+    def test_a_model_trained_anew_under_its_name_shows_its_new_card(self) -> None:
+        self.chooser.choose(self.files[1])
+        card_file = self.files[1].with_suffix(".json")
+        card = json.loads(card_file.read_text())
+        card_file.write_text(json.dumps(card | {"name": "The new one", "summary": "New."}))
+        self.chooser.choose(self.files[1])
+        self.assertEqual(self.box.currentText, "The new one")
+        self.assertIn("New.", self.box.toolTip)
         self.assertEqual(self.box.count, 3)
 
     def test_a_file_that_is_no_model_changes_nothing(self) -> None:

@@ -1,6 +1,7 @@
 """Training of a localizer: batches from disk, augmentation, stages, going on, what is written."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from PIL import Image
 from CTLungScreeningLib.child_process import ChildProcess, module_command
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.keras_loader import keras
-from CTLungScreeningLib.keras_training import HISTORY
-from CTLungScreeningLib.model_card import load_model, read_card, training_folder
+from CTLungScreeningLib.keras_training import BEST, CHECKPOINT, HISTORY, SETTINGS
+from CTLungScreeningLib.model_card import load_model, read_card, save_model, training_folder
 from CTSliceToolsLib.dataset.conversion import LabelledSlice
 from CTSliceToolsLib.localizer.slice_batches import SliceBatches, SlicePack, pack_slices
 from CTSliceToolsLib.localizer.training import (
@@ -168,8 +169,8 @@ def test_training_learns_from_unlabelled_scans_as_well(parts: Path, tmp_path: Pa
     result = train(parts, tmp_path / "mine.keras", plan)
     assert np.isfinite(result.best["val_error"])
     training = read_card(result.model).training
-    assert training["unlabelled"] == str(tmp_path / "scans")
-    assert training["unlabelled_data"]
+    assert len(training["unlabelled"]) == 64
+    assert str(tmp_path) not in result.model.with_suffix(".json").read_text()
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty"):
         train(parts, tmp_path / "other.keras", replace(QUICK, unlabelled=tmp_path / "empty"))
@@ -288,6 +289,40 @@ def test_what_training_cannot_do_is_said_at_once(parts: Path, tmp_path: Path) ->
 
 def without_seconds(epochs: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{key: value for key, value in one.items() if key != "seconds"} for one in epochs]
+
+
+def test_what_changed_or_was_damaged_since_an_interruption_is_said_at_once(
+    parts: Path, trained: TrainingResult, tmp_path: Path
+) -> None:
+    weights = tmp_path / "Hans_Mueller.keras"
+    for suffix in (".keras", ".onnx", ".json"):
+        shutil.copy(trained.model.with_suffix(suffix), weights.with_suffix(suffix))
+    card = trained.model.with_suffix(".json").read_text().replace("mine.", "Hans_Mueller.")
+    weights.with_suffix(".json").write_text(card)
+    plan, output = replace(QUICK, epochs=9, patience=9, weights=weights), tmp_path / "new.keras"
+
+    def stop(name: str, done: int, total: int) -> None:
+        if name == "Stage 1" and done > total * 2 // 9:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train(parts, output, plan, stop)
+    stage = training_folder(output) / "stage-1"
+    assert "Hans" not in (stage / SETTINGS).read_text()
+    (checkpoint,) = (stage / CHECKPOINT).iterdir()
+    for file in (stage / BEST, checkpoint):
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(InputError, match="lacks a part of its training: start again"):
+            train(parts, output, plan)
+        file.write_bytes(whole)
+    model, there = load_model(weights)
+    model.set_weights([2 * weight for weight in model.get_weights()])
+    for suffix in (".keras", ".onnx", ".json"):
+        weights.with_suffix(suffix).unlink()
+    save_model(model, there, weights)
+    with pytest.raises(InputError, match="has a training with other weights"):
+        train(parts, output, plan)
 
 
 @pytest.mark.slow

@@ -114,6 +114,31 @@ class TestChoices(TrainingTest):
             self.ui.resultsLine.placeholderText, str(self.folder / "scan-synthetic-patches")
         )
 
+    def test_paths_to_which_nothing_can_be_added_are_only_typed_so_far(self) -> None:
+        self.tick("prepare", "check", "train", "evaluate")
+        for text in ("/", ".", "..", "~", "x" * 300):
+            for line in (
+                self.ui.scansLine,
+                self.ui.storeLine,
+                self.ui.modelLine,
+                self.ui.pagesLine,
+            ):
+                line.text = text
+                self.section.refresh()
+                line.text = ""
+        self.ui.scansLine.text = "/"
+        self.ui.annotationsLine.text = "/annotations.csv"
+        self.assertEqual(self.ui.storeLine.placeholderText, "")
+        self.assertIn("folder of the training data", tool_tip(self.run_bar.button))
+        for measure in Measure:
+            self.choose(self.ui.measureBox, measure)
+            for name in measure.inputs:
+                getattr(self.ui, f"{name}Line").text = "/"
+            self.assertEqual(self.ui.resultsLine.placeholderText, "")
+        leave_panel()
+        open_panel("LungNoduleSeg")
+        self.assertEqual(self.ui.scansLine.text, "/")
+
     def test_numbers_of_the_preset_are_shown_until_others_are_chosen(self) -> None:
         self.tick("train")
         for preset in Preset:
@@ -331,9 +356,9 @@ class TestTraining(TrainingTest):
         rows = [one.GetTable().GetNumberOfRows() for one in tables if "epochs" in one.GetName()]
         return rows[0] if rows else 0
 
-    def start_training(self) -> None:
+    def start_training(self, *others: str) -> None:
         """Prepare and train until the first epoch is over."""
-        self.tick("prepare", "train")
+        self.tick("prepare", "train", *others)
         self.run_bar.button.click()
         wait_until(lambda: self.epochs() > 0 or not self.run_bar.runner.busy, PATIENCE_S)
 
@@ -352,17 +377,20 @@ class TestTraining(TrainingTest):
 
     def test_cancelled_after_an_epoch_it_goes_on_where_it_was(self) -> None:
         self.ui.epochsBox.value = 4
-        self.start_training()
+        self.start_training("check")
         self.run_bar.button.click()
         wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
         self.assertEqual(self.children(), set())
         self.assertEqual(self.node_ids(), self.nodes)
         self.assertFalse(self.model.exists())
         self.assertTrue(self.ui.unfinishedLabel.visible)
-        self.tick("train")
+        pages = set((self.folder / "luna-store-pages").iterdir())
+        self.assertTrue(pages)
+        self.assertTrue(self.ui.pagesButton.enabled)
         leave_panel()
         open_panel("LungNoduleSeg")
         self.run_to_end()
+        self.assertEqual(set((self.folder / "luna-store-pages").iterdir()), pages)
         self.assertEqual(self.epochs(), 4)
         self.assertTrue(self.model.with_suffix(".json").exists())
         self.assertFalse(self.ui.unfinishedLabel.visible)

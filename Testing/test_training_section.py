@@ -216,6 +216,20 @@ class TestChoices(TrainingTest):
         self.ui.partsFolder.text = str(self.folder / "mine")
         self.assertEqual(self.ui.testDataFolder.placeholderText, str(self.folder / "mine"))
 
+    def test_paths_to_which_nothing_can_be_added_are_only_typed_so_far(self) -> None:
+        self.tick("normalize", "convert", "train", "evaluate")
+        for text in ("/", ".", "..", "~", "x" * 300):
+            for line in (self.ui.partsFolder, self.ui.newModelFile, self.ui.evaluationFolder):
+                line.text = text
+                line.text = ""
+            self.ui.datasetFolder.text = text
+        self.ui.datasetFolder.text = "/"
+        self.assertEqual(self.ui.slicesFolder.placeholderText, "")
+        self.assertIn("folder of the slices", tool_tip(self.run_bar.button))
+        leave_panel()
+        open_panel("CTSliceTools")
+        self.assertEqual(self.ui.datasetFolder.text, "/")
+
     def test_a_model_that_is_there_is_refused_before_anything_is_done(self) -> None:
         self.ui.datasetFolder.text = str(self.dataset)
         model = self.folder / "old.keras"

@@ -18,15 +18,21 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 from CTLungScreeningLib.errors import InputError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 
 def beside(path: Path | None, suffix: str) -> Path | None:
-    """Return the path beside another that adds to its name; None for None."""
-    return None if path is None else path.with_name(path.name + suffix)
+    """Return the path beside another that adds to its name; None for None.
+
+    None also for a path that has no name to add to, such as the root of a drive.
+    """
+    return path.with_name(path.name + suffix) if path and path.name.strip(".") else None
 
 
 def visible_files(folder: Path, pattern: str) -> list[Path]:
@@ -355,6 +361,32 @@ def replace_text(path: Path, text: str) -> None:
         raise InputError(
             f"{path} cannot be written ({error.strerror}): make room or choose another folder."
         ) from error
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """Digest the names, sizes and times of files, in order; it changes when any of them does."""
+    digest = hashlib.sha256()
+    for file in files:
+        facts = file.stat()
+        name = os.fsencode(file.name)
+        digest.update(b"%b %d %d\n" % (name, facts.st_size, facts.st_mtime_ns))
+    return digest.hexdigest()
+
+
+def write_array(file: Path, array: "NDArray[Any]") -> None:
+    """Write a `.npy` file; `numpy.save` does not report a disk that gets full at its end.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    import numpy as np  # noqa: PLC0415 - slow to import
+
+    with file.open("wb") as stream:
+        array = np.ascontiguousarray(array)
+        np.lib.format.write_array_header_1_0(
+            stream, np.lib.format.header_data_from_array_1_0(array)
+        )
+        stream.write(array.tobytes())
 
 
 def is_path_below(name: str) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from CTLungScreeningLib.errors import InputError, counted
+from CTLungScreeningLib.errors import DAMAGE, InputError, counted
 from CTLungScreeningLib.files import (
     changed_names,
     read_object,
@@ -170,7 +170,11 @@ def fit(
     if past:
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        model.load_weights(_checkpoints(folder)[len(past)])
+        try:
+            for file in (folder / BEST, _checkpoints(folder)[len(past)]):
+                model.load_weights(file)  # the best only to see now whether it can be read
+        except DAMAGE as error:
+            raise InputError(_lacks_a_part(folder)) from error
     if on_epoch is not None:
         for epoch in past:
             on_epoch(epoch)
@@ -261,7 +265,7 @@ def require_new_training(output: Path, folder: Path, cache: str) -> None:
         InputError: as `require_new_model`, or if one of the folders is a link.
     """
     refuse_links(folder, folder / cache, *folder.glob("stage-*"))
-    with contextlib.suppress(InputError, KeyError, AttributeError):
+    with contextlib.suppress(ValueError, KeyError, AttributeError):  # no model, or no name of one
         training = read_object(output.with_suffix(".json"))["training"]
         settings = read_object(folder / "stage-1" / SETTINGS)
         if output.exists() and all(training.get(name) == settings[name] for name in settings):
@@ -302,9 +306,13 @@ def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:
     history = folder / HISTORY
     lines = history.read_text(encoding="utf-8").splitlines(True) if history.exists() else []
     if len(lines) <= done or not (folder / BEST).exists():
-        raise InputError(f"{folder} lacks a part of its training: start again in another folder.")
+        raise InputError(_lacks_a_part(folder))
     replace_text(history, "".join(lines[: done + 1]))
     return read_history(folder)
+
+
+def _lacks_a_part(folder: Path) -> str:
+    return f"{folder} lacks a part of its training: start again in another folder."
 
 
 def _checkpoints(folder: Path) -> dict[int, Path]:

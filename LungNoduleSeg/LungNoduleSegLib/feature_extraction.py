@@ -255,8 +255,8 @@ def write_feature_table(
     folder = folder.resolve()
     notes: list[str] = []
     scans = find_scans(folder, notes)
-    nodule_table = table.with_name(f"{table.stem}-nodules.csv")
-    error_table = table.with_name(f"{table.stem}-errors.csv")
+    nodule_table = table.parent / f"{table.stem}-nodules.csv"
+    error_table = table.parent / f"{table.stem}-errors.csv"
     with only_writer(table, "writing"):
         rows = _rows_of(table, (*IDENTIFIERS, *SCAN_FEATURES))
         # A series counted by its folder alone before others in that were searched for.
@@ -269,7 +269,7 @@ def write_feature_table(
         ]
         _rows_of(error_table, ("scan", "error"))
         if runs is None:
-            runs = table.with_name(f"{table.stem}-runs")
+            runs = table.parent / f"{table.stem}-runs"
             refuse_links(runs)
         added: list[str] = []
         kept: list[str] = []
