@@ -135,7 +135,7 @@ def test_results_of_a_series_that_was_moved_can_be_used(
     (scans / "patient").rename(scans / "study-001")
     outcome = run_batch(scans, output, options)
     assert (outcome.added, outcome.kept) == ((), (name,))
-    assert outcome.notes == ("1 kept scan moved: rows and records name the new place.",)
+    assert outcome.notes == ("1 kept scan found in another place: rows and records name it.",)
     assert table(output) == {name: before | {"source": str(scans / "study-001")}}
     assert input_of(output / before["results"])["source"] == str(scans / "study-001")
     write_dicom_of_run(output / before["results"])

@@ -19,6 +19,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 from typer.testing import CliRunner
 
 from coded_scans import (
@@ -51,7 +52,7 @@ from CTSliceToolsLib.localizer.results import (
     result_name,
     write_prediction,
 )
-from dicom_files import positions, write_series
+from dicom_files import AXIAL, positions, write_enhanced, write_series
 
 IN_VIEW = [name for name, z in HEIGHT.items() if -340 <= z <= -10]
 
@@ -387,6 +388,16 @@ def test_series_of_scouts_and_pictures_are_no_scans(tmp_path: Path) -> None:
     notes: list[str] = []
     assert [len(scan.files) for scan in index_scans(tmp_path, notes=notes)] == [9, 9]
     assert notes == ["Series of localizers (scouts) or pictures left out: 2."]
+
+
+def test_a_secondary_capture_whose_frames_have_places_is_a_scan(tmp_path: Path) -> None:
+    def captured(image: pydicom.Dataset) -> None:
+        image.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+        image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+
+    write_enhanced(tmp_path / "scan.dcm", AXIAL, positions(), captured)
+    (scan,) = index_scans(tmp_path)
+    assert scan.read().image.GetSize() == read_ct(tmp_path).image.GetSize()
 
 
 def test_what_cannot_be_opened_is_left_out_with_a_note(

@@ -210,9 +210,11 @@ def _is_localizer(values: Mapping[str, Any]) -> bool:
 
 
 def _is_picture(header: Dataset) -> bool:
-    """Whether it is a Secondary Capture without a place in the patient, as a dose report."""
+    """Whether it is one Secondary Capture without a place in the patient, as a dose report."""
     place = (value_of(header, f"Image{what}Patient") for what in ("Position", "Orientation"))
-    return text_of(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7") and not all(place)
+    single = _whole(header, "NumberOfFrames") in (None, 1)  # several have a place each
+    secondary_capture = text_of(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7")
+    return secondary_capture and single and not all(place)
 
 
 def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -> Frame:
@@ -303,6 +305,7 @@ _GLIMPSE_TAGS = [
     for keyword in (
         "Modality",
         "SOPClassUID",
+        "NumberOfFrames",
         "Rows",
         "SOPInstanceUID",
         "SeriesInstanceUID",

@@ -320,7 +320,7 @@ def run_batch(
 
 def _notes_on(moved: int, with_other_facts: int) -> Iterator[str]:
     if moved:
-        yield f"{counted(moved, 'kept scan')} moved: rows and records name the new place."
+        yield f"{counted(moved, 'kept scan')} found in another place: rows and records name it."
     if with_other_facts:
         yield (
             f"The facts of {counted(with_other_facts, 'kept scan')} changed: rows and reports were "
