@@ -35,7 +35,7 @@ class CTSliceToolsLogic:
 
     What needs Keras, or takes long, runs in a child process. Each such method has a `progress` that
     is called at least ten times a second and may raise `Cancelled`, which ends the child with all
-    its descendants; methods named `...Work` give the same as `child_work.Work` for a panel.
+    its descendants; methods named `...Work` give the same as `child_process.Work` for a panel.
     Heights z and slice offsets are those of the world's axial slices in mm.
 
     Attributes:
