@@ -100,14 +100,6 @@ class CTSliceToolsLogic:
         """
         return prediction_nodes.read_prediction_nodes(volumeNode)
 
-    def locationAt(self, volumeNode: Any, sliceOffset: float) -> float:
-        """Return the normalized location at the offset of an axial slice view in mm.
-
-        Raises:
-            InputError: as `prediction`.
-        """
-        return float(self.prediction(volumeNode).fit.location_at(sliceOffset))
-
     def alignment(self, volumeNode: Any, otherNode: Any) -> ScanAlignment:
         """Return the offsets at which two volumes show the same levels; the last is remembered.
 
