@@ -30,6 +30,7 @@ from CTLungScreeningLib.keras_training import (
 )
 from CTLungScreeningLib.model_card import ModelCard, save_model
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from stopped_training import stop_at, without_seconds
 
 SETTINGS = {"seed": 3, "learning_rate": 0.05}
 
@@ -54,14 +55,6 @@ def model(rate: float = 0.05) -> keras.Model:
     return made
 
 
-def stop_at(step: int) -> ProgressCallback:
-    def progress(stage: str, done: int, total: int) -> None:
-        if done == step:
-            raise Cancelled
-
-    return progress
-
-
 def train(
     model: keras.Model,
     folder: Path,
@@ -84,10 +77,6 @@ def train(
     )
 
 
-def without_seconds(epochs: list[Epoch]) -> list[Epoch]:
-    return [{name: v for name, v in epoch.items() if name != "seconds"} for epoch in epochs]
-
-
 @pytest.mark.parametrize("stop", [2, 12, 15])
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, stop: int
@@ -95,7 +84,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     whole = model()
     curves = train(whole, tmp_path / "whole", epochs=6)
     with pytest.raises(Cancelled):
-        train(model(), tmp_path / "parts", epochs=6, progress=stop_at(stop))
+        train(model(), tmp_path / "parts", epochs=6, progress=stop_at("Training", stop))
     again = model()
     seen: list[Epoch] = []
     resumed = train(again, tmp_path / "parts", epochs=6, on_epoch=seen.append)
@@ -161,7 +150,7 @@ def test_a_stage_after_an_interrupted_one_begins_at_its_first_epoch(tmp_path: Pa
         return curves
 
     with pytest.raises(Cancelled):
-        stages(model(), stop_at(12))
+        stages(model(), stop_at("Training", 12))
     resumed = stages(model(), lambda *_: None)
     assert [epoch["epoch"] for epoch in resumed] == [0, 1, 2, 0, 1, 2]
 
@@ -222,7 +211,7 @@ def test_half_precision_is_for_gpus_and_goes_on_with_its_loss_scale(
     assert keras.config.dtype_policy().name == "float32"
     curves = train(whole, tmp_path / "whole")
     with pytest.raises(Cancelled):
-        train(half(), tmp_path / "parts", progress=stop_at(12))
+        train(half(), tmp_path / "parts", progress=stop_at("Training", 12))
     resumed = train(again, tmp_path / "parts")
     assert without_seconds(resumed) == without_seconds(curves)
     assert {weight.dtype for weight in whole.get_weights()} == {np.dtype(np.float32)}
