@@ -14,7 +14,6 @@ import slicer_host
 slicer = slicer_host.start()
 
 import numpy as np
-import psutil
 import qt
 import vtk
 
@@ -25,14 +24,23 @@ from CTLungScreeningSlicer.panel.slice_views import BESIDE, RED, pointed_ras
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.localizer.matching import TOLERANCE
 from CTSliceToolsSlicer.scene import prediction_nodes
-from panel_host import PICTURES, leave_panel, open_panel, scroll_to, slow, write_card
+from panel_host import (
+    PICTURES,
+    RunTest,
+    descendants,
+    leave_panel,
+    open_panel,
+    scroll_to,
+    slow,
+    write_card,
+)
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 
 SHIFT_MM = 37.0
 """How much higher the second scan lies than the first."""
 
 
-class MatchTest(unittest.TestCase):
+class MatchTest(RunTest):
     """The section open on two volumes of alike anatomy, the second `SHIFT_MM` higher."""
 
     localized = True
@@ -483,10 +491,7 @@ class TestRun(MatchTest):
 
     def setUp(self) -> None:
         super().setUp()
-        self.before = {one.pid for one in psutil.Process().children(recursive=True)}
-
-    def children(self) -> set[int]:
-        return {one.pid for one in psutil.Process().children(recursive=True)} - self.before
+        self.before = descendants()
 
     def start(self) -> None:
         self.choose_model()

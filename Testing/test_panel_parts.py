@@ -16,7 +16,6 @@ import slicer_host
 
 slicer = slicer_host.start()
 
-import psutil
 import qt
 
 from CTLungScreeningLib.child_process import ChildCommand, ChildError, Pause, Work, complete
@@ -32,7 +31,7 @@ from CTLungScreeningSlicer.panel.section import Debounced, Signal
 from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
 from CTLungScreeningSlicer.panel.slice_views import KeyShortcuts
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, choose_new_file
-from panel_host import write_card
+from panel_host import descendants, write_card
 from slicer_host.actions import press, process_events, tool_tip, wait_until
 
 QUICK = """
@@ -69,10 +68,6 @@ class Steps:
             return self.results
         finally:
             self.cleaned = True
-
-
-def descendants() -> set[int]:
-    return {one.pid for one in psutil.Process().children(recursive=True)}
 
 
 class TestWork(unittest.TestCase):

@@ -50,6 +50,7 @@ from LungNoduleSegLib.training_data.training import (
     _settings,
     train_on_store,
 )
+from stopped_training import stop_at
 
 TINY = Preparation(size=64, context=1)
 TUTORIAL = StoreTrainingPlan.of(Preset.TUTORIAL, filters=1, epochs=2, learning_rate=1e-3)
@@ -65,14 +66,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scans, annotations = write_luna(folder, {f"1.2.{n}": chest(n) for n in (1, 2)})
     prepare_luna(scans, annotations, folder / "store", ExampleChoice(neighbours=0))
     return folder / "store"
-
-
-def stop_at(stage: str, step: int) -> Any:
-    def report(name: str, done: int, total: int) -> None:
-        if (name, done) == (stage, step):
-            raise Cancelled
-
-    return report
 
 
 def test_each_example_comes_once_an_epoch_in_an_order_that_follows_from_the_seed(

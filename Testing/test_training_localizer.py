@@ -4,7 +4,6 @@ import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +33,7 @@ from CTSliceToolsLib.localizer.unlabelled import (
     pack_scans,
 )
 from CTSliceToolsLib.options import Backbone, LocalizerTrainingPlan
+from stopped_training import stop_at, without_seconds
 
 QUICK = LocalizerTrainingPlan(epochs=1, batch=4)
 
@@ -287,10 +287,6 @@ def test_what_training_cannot_do_is_said_at_once(parts: Path, tmp_path: Path) ->
     assert not training_folder(tmp_path / "m.keras").exists()
 
 
-def without_seconds(epochs: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{key: value for key, value in one.items() if key != "seconds"} for one in epochs]
-
-
 def test_what_changed_or_was_damaged_since_an_interruption_is_said_at_once(
     parts: Path, trained: TrainingResult, tmp_path: Path
 ) -> None:
@@ -330,17 +326,10 @@ def test_an_interrupted_training_ends_as_one_in_one_go(parts: Path, tmp_path: Pa
     plan = LocalizerTrainingPlan(epochs=3, fine_tune_epochs=2, batch=4, fine_tune_rate=1e-4)
     whole = train(parts, tmp_path / "whole.keras", plan)
 
-    def stop_in(stage: str, step: int) -> Any:
-        def report(name: str, done: int, total: int) -> None:
-            if (name, done) == (stage, step):
-                raise Cancelled
-
-        return report
-
     output = tmp_path / "parts.keras"
     for stage, step in (("Packing validation", 2), ("Stage 1", 1), ("Stage 1", 5), ("Stage 2", 3)):
         with pytest.raises(Cancelled):
-            train(parts, output, plan, stop_in(stage, step))
+            train(parts, output, plan, stop_at(stage, step))
         assert not output.exists()
     with pytest.raises(InputError, match="seed"):
         train(parts, output, LocalizerTrainingPlan(epochs=3, fine_tune_epochs=2, batch=4, seed=5))

@@ -20,18 +20,19 @@ from LungNoduleSegLib.options import DEFAULT_MODEL, Preset, RunOptions, StoreTra
 from LungNoduleSegSlicer.panel.batch_section import BatchParameters
 from LungNoduleSegSlicer.panel.training_run import Collection, Measure, TrainingParameters
 from nodule_panel import PanelTest
-from panel_host import PICTURES, leave_panel, open_panel, slow, write_card
+from panel_host import PICTURES, StepsTest, leave_panel, open_panel, slow, write_card
 from plot_pictures import save_chart
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 from submissions import write_findings, write_submission, write_uids
 
-STEPS = ("prepare", "check", "train", "evaluate")
 PATIENTS = 2
-PATIENCE_S = 900
 
 
-class TrainingTest(PanelTest):
+class TrainingTest(StepsTest, PanelTest):
     """The section open, with a folder of its own."""
+
+    STEPS = ("prepare", "check", "train", "evaluate")
+    PATIENCE_S = 900
 
     def setUp(self) -> None:
         super().setUp()
@@ -46,24 +47,9 @@ class TrainingTest(PanelTest):
         self.folder = Path(folder.name)
         self.nodes = self.node_ids()
 
-    def node_ids(self) -> set[str]:
-        """All nodes but the plot views, which Slicer makes as layouts need them."""
-        plot_views = {one.GetID() for one in slicer.util.getNodesByClass("vtkMRMLPlotViewNode")}
-        return super().node_ids() - plot_views
-
-    def tick(self, *steps: str) -> None:
-        for step in STEPS:
-            box = getattr(self.ui, f"{step}Step")
-            if box.checked != (step in steps):
-                box.click()
-
     def choose(self, box: Any, choice: Any) -> None:
         kind: Any = type(choice)
         box.currentIndex = list(kind).index(choice)
-
-    def run_to_end(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
 
     def write_scans(self) -> None:
         """Write the scans of two patients as LUNA16 comes, and choose them."""
@@ -202,7 +188,7 @@ class TestChoices(TrainingTest):
         self.assertEqual(self.ui.presetBox.currentText, "tutorial")
         self.assertEqual(self.ui.measureBox.currentIndex, 1)
         self.assertEqual((self.ui.epochsBox.value, self.ui.learningRateBox.value), (7, 0.002))
-        ticked = [step for step in STEPS if getattr(self.ui, f"{step}Step").checked]
+        ticked = [step for step in self.STEPS if getattr(self.ui, f"{step}Step").checked]
         self.assertEqual(ticked, ["train", "evaluate"])
 
     def test_no_two_sections_keep_a_choice_under_one_name(self) -> None:
@@ -320,9 +306,9 @@ class TestPreparation(TrainingTest):
         self.write_scans()
         self.tick("prepare", "check")
         self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()), PATIENCE_S)
+        wait_until(lambda: bool(self.children()), self.PATIENCE_S)
         self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: not self.run_bar.runner.busy, self.PATIENCE_S)
         self.assertEqual(self.children(), set())
         self.assertEqual(self.node_ids(), self.nodes)
         self.assertEqual(self.run_bar.button.text, "Run selected steps")
@@ -331,7 +317,7 @@ class TestPreparation(TrainingTest):
         self.write_scans()
         self.tick("prepare")
         self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()), PATIENCE_S)
+        wait_until(lambda: bool(self.children()), self.PATIENCE_S)
         slicer.mrmlScene.Clear()
         self.assertFalse(self.run_bar.runner.busy)
         self.assertEqual(self.children(), set())
@@ -360,13 +346,13 @@ class TestTraining(TrainingTest):
         """Prepare and train until the first epoch is over."""
         self.tick("prepare", "train", *others)
         self.run_bar.button.click()
-        wait_until(lambda: self.epochs() > 0 or not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: self.epochs() > 0 or not self.run_bar.runner.busy, self.PATIENCE_S)
 
     def test_from_scans_to_the_model_of_the_next_run(self) -> None:
         self.start_training()
         chart = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")[0]
         save_picture(self.widget.parent, PICTURES / "training-lung.png")
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: not self.run_bar.runner.busy, self.PATIENCE_S)
         save_chart(chart, PICTURES / "loss-lung.png")
         self.assertEqual(self.children(), set())
         self.assertEqual(self.epochs(), 2)
@@ -379,7 +365,7 @@ class TestTraining(TrainingTest):
         self.ui.epochsBox.value = 4
         self.start_training("check")
         self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: not self.run_bar.runner.busy, self.PATIENCE_S)
         self.assertEqual(self.children(), set())
         self.assertEqual(self.node_ids(), self.nodes)
         self.assertFalse(self.model.exists())

@@ -300,7 +300,7 @@ def measure_nodules(
         lungs = segment_lungs(axial)
     else:
         lungs = lungs_from(lungs, axial, "The label image of the lungs")
-    return measure_labels(_on_grid(labels, axial), axial, lungs, None, scan.image)
+    return measure_labels(_on_grid(labels, axial), axial, lungs, scan.image)
 
 
 _HIGHEST_LABEL = np.iinfo(np.uint16).max

@@ -184,7 +184,6 @@ def _run_stages(
             settings=settings,
             validation=validation,
             patience=plan.patience,
-            resume=True,
             on_epoch=lambda epoch: on_epoch(stage.name(epoch)),
             progress=lambda _, done, total: progress(f"Stage {stage.number}", done, total),
         )

@@ -284,7 +284,7 @@ def find_nodules(
             array[box] |= mask
         meter = NoduleMeter.of(hu, lungs, probability, original, array)
         array[:] = 0
-        for number, one in enumerate(meter.outline(marks), start=1):
+        for number, one in enumerate(meter.outlines(marks), start=1):
             array[one.box][one.mask] = number
             nodules.append(meter.measure(number, one))
     numbers = image_like(array, probability)

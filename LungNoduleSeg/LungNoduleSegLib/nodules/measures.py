@@ -68,10 +68,9 @@ def measure_labels(
     labels: sitk.Image,
     hu: sitk.Image,
     lungs: sitk.Image,
-    probability: sitk.Image | None,
     original: sitk.Image,
 ) -> tuple[Nodule, ...]:
-    """Measure every label of a label image, found by the network or drawn by hand.
+    """Measure every label of a label image that was drawn by hand.
 
     Centres and diameters are in mm, rounded to 0.001.
 
@@ -80,7 +79,6 @@ def measure_labels(
         hu: HU on the same grid.
         lungs: 1 in the right and 2 in the left lung, on the same grid, which should show a
             margin around the lungs: the edge of the grid does not count as pleura.
-        probability: the network's output on the same grid, None for nodules drawn by hand.
         original: any image on the input's grid; gives the slice number.
 
     Returns:
@@ -93,10 +91,9 @@ def measure_labels(
     boxes = ndimage.find_objects(label_array)
     if not boxes:
         return ()
-    ruler = NoduleMeter.of(hu, lungs, probability, original, label_array)
-    made_by = Outline.HAND if probability is None else Outline.NETWORK
+    ruler = NoduleMeter.of(hu, lungs, None, original, label_array)
     return tuple(
-        ruler.measure(label, NoduleOutline(box, label_array[box] == label, made_by))
+        ruler.measure(label, NoduleOutline(box, label_array[box] == label, Outline.HAND))
         for label, box in enumerate(boxes, start=1)
         if box is not None
     )
@@ -160,23 +157,17 @@ class NoduleMeter:
         border = yield from LungBorder.work(array, spacing, nodules)
         return cls(hu, lungs, probability, border, original)
 
-    def outline(
+    def outlines(
         self, marks: Sequence[BoxedMask], taken: Sequence[BoxedMask] = ()
-    ) -> list[NoduleOutline]:
-        """Outline nodules by the image; if it shows no outline, the mark is used.
+    ) -> Iterator[NoduleOutline]:
+        """Outline nodules by the image, one after the other; without an outline the mark is used.
 
-        No voxel comes to belong to two.
+        No voxel comes to belong to two; what has not changed is not outlined again.
 
         Args:
             marks: rough masks, each with its box.
             taken: nodules that stay as they are.
         """
-        return list(self.outlines(marks, taken))
-
-    def outlines(
-        self, marks: Sequence[BoxedMask], taken: Sequence[BoxedMask] = ()
-    ) -> Iterator[NoduleOutline]:
-        """As `outline`, one after the other; what has not changed is not outlined again."""
         hu, lungs = map(sitk.GetArrayViewFromImage, (self.hu, self.lungs))
         owner = np.zeros(hu.shape, np.uint16)
         for number, (box, mask) in enumerate((*marks, *taken), start=1):

@@ -339,7 +339,6 @@ class _Training:
             settings=self.settings,
             validation=validation,
             patience=self.plan.patience,
-            resume=True,
             on_epoch=lambda epoch: self.on_epoch(named(epoch)),
             progress=lambda _, done, total: self.progress(name, done, total),
         )

@@ -12,7 +12,7 @@ import slicer
 
 import CTSliceToolsLib
 import LungNoduleSegLib
-from CTLungScreeningLib.child_process import Pause, Work, complete
+from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.options import arguments_of
 from CTLungScreeningLib.reading.volume_files import read_labels
@@ -140,10 +140,6 @@ class LungNoduleSegLogic:
 
     process = at_once(processWork)
 
-    def importResults(self, *arguments: Any, **keywords: Any) -> ResultNodes:
-        """Import the results of a run into the scene, see `importWork`."""
-        return complete(self.importWork(*arguments, **keywords))
-
     def importWork(
         self,
         folder: Path,
@@ -154,7 +150,7 @@ class LungNoduleSegLogic:
         *,
         lungsNode: Any | None = None,
     ) -> Work[ResultNodes]:
-        """Return the work of `importResults`; only its last step changes the scene.
+        """Import the results of a run; only the last step changes the scene.
 
         Nodes keep their content, except for untouched results of an earlier run, which are
         replaced; for None a new node is made, named after the volume. If all three belong to an
@@ -236,6 +232,8 @@ class LungNoduleSegLogic:
             else:
                 nodes.table.RemoveNodeReferenceIDs(result_nodes.PROBABILITY_ROLE)
         return nodes
+
+    importResults = at_once(importWork)
 
     def loadRunWork(self, folder: Path) -> Work[ResultNodes]:
         """Load the scan and the results of a run into the scene, unless they are there already.

@@ -249,12 +249,12 @@ class ReviewedScan:
         if mark is None:
             grown = yield from grow_work(self.axial.hu, self.axial.lungs, point)
             yield Pause("Outlining", 0, 1)
-            (outline,) = self.axial.outline([(grown.box, grown.sure)])
+            (outline,) = self.axial.outlines([(grown.box, grown.sure)])
             if outline.image is None:
                 return NoduleOutline(grown.box, grown.mask, Outline.IMAGE)
             return outline
         yield Pause("Outlining", 0, 1)
-        (outline,) = self.axial.outline([mark])
+        (outline,) = self.axial.outlines([mark])
         return outline
 
     def measure(self, number: int, mask: CroppedMask, *, by_hand: bool) -> Nodule:
