@@ -491,7 +491,8 @@ def _card(own: ModelCard, classifier: str, second_opinion: str) -> ModelCard:
             "expect more false positives elsewhere.",
             "Lesions under 6 mm, on the pleura, beside vessels and of ground glass are often "
             "missed, as are masses on the pleura that the lung segmentation cuts off.",
-            "Nodules under 4 mm and masses over 30 mm were not in training.",
+            "Nodules under 4 mm and masses over 30 mm were not in training; the classifier also "
+            "looks at a candidate wider than 24 mm at a scale where it is 20 mm wide.",
             "Nothing outside the lung segmentation can be found.",
         ],
         classifier=classifier,
