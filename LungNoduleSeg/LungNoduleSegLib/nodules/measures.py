@@ -14,6 +14,7 @@ from scipy.spatial.distance import pdist, squareform
 from CTLungScreeningLib.child_process import Work, complete
 from CTLungScreeningLib.geometry import Box, grown
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
+from LungNoduleSegLib.nodules.cavities import air_in, fill_cavities
 from LungNoduleSegLib.nodules.outline import (
     ImageOutline,
     NoduleOutline,
@@ -108,6 +109,7 @@ class NoduleMeter:
 
     Attributes:
         hu: HU, axial.
+        filled: the same with cavities filled, which outlines follow.
         lungs: 1 in the right and 2 in the left lung, on the same grid.
         probability: the network's output on it, None for nodules drawn by hand.
         border: of the lungs.
@@ -115,6 +117,7 @@ class NoduleMeter:
     """
 
     hu: sitk.Image
+    filled: sitk.Image
     lungs: sitk.Image
     probability: sitk.Image | None
     border: LungBorder
@@ -158,7 +161,7 @@ class NoduleMeter:
         spacing = np.array(lungs.GetSpacing())[::-1]
         array = sitk.GetArrayViewFromImage(lungs)
         border = yield from LungBorder.work(array, spacing, nodules)
-        return cls(hu, lungs, probability, border, original)
+        return cls(hu, fill_cavities(hu, lungs), lungs, probability, border, original)
 
     def outline(
         self, marks: Sequence[BoxedMask], taken: Sequence[BoxedMask] = ()
@@ -177,7 +180,7 @@ class NoduleMeter:
         self, marks: Sequence[BoxedMask], taken: Sequence[BoxedMask] = ()
     ) -> Iterator[NoduleOutline]:
         """As `outline`, one after the other; what has not changed is not outlined again."""
-        hu, lungs = map(sitk.GetArrayViewFromImage, (self.hu, self.lungs))
+        hu, lungs = map(sitk.GetArrayViewFromImage, (self.filled, self.lungs))
         owner = np.zeros(hu.shape, np.uint16)
         for number, (box, mask) in enumerate((*marks, *taken), start=1):
             owner[box][mask] = number
@@ -213,7 +216,8 @@ class NoduleMeter:
         diameters = axial_diameters(shape, box, spacing)
         volume = len(voxels) * spacing.prod() if image is None else image.volume_mm3
         attenuation = Attenuation.of(hu[mask])
-        kind = _kind(hu, outline, spacing)
+        cavity = mask & air_in(box, self.hu, self.filled)
+        kind = _kind(hu, mask & ~cavity, image, spacing)
         solid: NDArray[Any] | None = None
         if kind is NoduleKind.PART_SOLID:
             solid = solid_part(hu, mask) if image is None else image.solid
@@ -253,6 +257,7 @@ class NoduleMeter:
             outline=outline.made_by,
             largest_plane=plane,
             largest_plane_mm=largest,
+            cavity_mm3=_rounded(cavity.sum() * spacing.prod()) if cavity.any() else None,
             **_intervals(None if cut else image, (longest + across) / 2, volume, kind, spacing),
         )
 
@@ -286,12 +291,17 @@ def _intervals(
     return {name: _rounded(value) for name, value in columns.items() if value is not None}
 
 
-def _kind(hu: NDArray[Any], outline: NoduleOutline, spacing: NDArray[np.float64]) -> NoduleKind:
-    """Type of a nodule; an outline from the image decides whether it is part-solid."""
-    kind = nodule_kind(hu, outline.mask, spacing)
-    if outline.image is None or kind in (NoduleKind.CALCIFIED, NoduleKind.NON_SOLID):
+def _kind(
+    hu: NDArray[Any],
+    tissue: NDArray[np.bool_],
+    image: ImageOutline | None,
+    spacing: NDArray[np.float64],
+) -> NoduleKind:
+    """Type of a nodule by its tissue; an outline from the image decides if it is part-solid."""
+    kind = nodule_kind(hu, tissue, spacing)
+    if image is None or kind in (NoduleKind.CALCIFIED, NoduleKind.NON_SOLID):
         return kind
-    return NoduleKind.SOLID if outline.image.solid is None else NoduleKind.PART_SOLID
+    return NoduleKind.SOLID if image.solid is None else NoduleKind.PART_SOLID
 
 
 def cut_off(labels: sitk.Image) -> list[int]:

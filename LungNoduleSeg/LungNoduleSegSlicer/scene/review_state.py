@@ -225,7 +225,7 @@ class ReviewedScan:
         point = (-x, -y, z)
         mark = self.finder.mark_at(point) if self.finder else None
         if mark is None:
-            grown = yield from grow_work(self.axial.hu, self.axial.lungs, point)
+            grown = yield from grow_work(self.axial.filled, self.axial.lungs, point)
             yield Pause("Outlining", 0, 1)
             (outline,) = self.axial.outline([(grown.box, grown.sure)])
             if outline.image is None:
