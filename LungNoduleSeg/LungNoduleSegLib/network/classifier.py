@@ -84,7 +84,7 @@ SEED = 0.5
 BATCH = 8
 """Candidates per batch."""
 
-LARGE_MM, SHOWN_MM = 24.0, 20.0
+LARGE_MM, SHOWN_MM = 28.0, 20.0
 """A candidate whose sphere is wider than the first fills the cube: it is also looked at from
 farther away, as wide as the second."""
 
