@@ -40,6 +40,9 @@ def tube(diameter: float, length: float) -> Distance:
     return depth
 
 
+TOUCHING_BALLS = (ball(14), ball(12, (0.0, 13.2, 0.0)), ball(10, (0.0, 3.0, -11.8)))
+
+
 class Block:
     """The block, to draw in."""
 
