@@ -13,6 +13,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import box_of, cut_out, image_like, onto_grid
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from LungNoduleSegLib.nodules.cavities import fill_cavities
 from LungNoduleSegLib.nodules.region_growing import grow_nodule
 
 
@@ -108,6 +109,7 @@ class Detection:
     @classmethod
     def _of_marks(cls, marks: Sequence[Mark], hu: sitk.Image, lungs: sitk.Image) -> "Detection":
         """Grow each mark, the most probable first, as a click in the panel is grown."""
+        hu = fill_cavities(hu, lungs)
         marks = sorted(marks, key=lambda one: -one.probability)
         for mark in marks:
             _require_sound(mark)

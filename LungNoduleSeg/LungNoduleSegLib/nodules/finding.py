@@ -258,7 +258,8 @@ def find_nodules(
     Voxels that reach the threshold are joined over faces, edges and corners (26 neighbours): with
     thick slices the parts of one nodule often meet only there, and a nodule counted twice is
     worse than two that touch counted once. What the rules keep is numbered from 1 as
-    `Candidates.ranked` says.
+    `Candidates.ranked` says; nodules that share a mark with one of these, but not its outline, come
+    after them.
 
     Args:
         probability: float, axial (`AxialView`).

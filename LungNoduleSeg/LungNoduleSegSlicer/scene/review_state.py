@@ -22,6 +22,7 @@ from CTLungScreeningLib.geometry import (
     cut_out,
     grown,
     imaged_slices,
+    masks_meet,
     onto_grid,
     shared_box,
 )
@@ -247,15 +248,18 @@ class ReviewedScan:
         point = (-x, -y, z)
         mark = self.finder.mark_at(point) if self.finder else None
         if mark is None:
-            grown = yield from grow_work(self.axial.hu, self.axial.lungs, point)
+            grown = yield from grow_work(self.axial.filled, self.axial.lungs, point)
             yield Pause("Outlining", 0, 1)
-            (outline,) = self.axial.outlines([(grown.box, grown.sure)])
+            outline, *_ = self.axial.outlines([(grown.box, grown.sure)])
             if outline.image is None:
                 return NoduleOutline(grown.box, grown.mask, Outline.IMAGE)
             return outline
         yield Pause("Outlining", 0, 1)
-        (outline,) = self.axial.outlines([mark])
-        return outline
+        outlines = list(self.axial.outlines([mark]))
+        index = np.array(self.axial.lungs.TransformPhysicalPointToIndex(point))[::-1]
+        clicked = box_between(index, index + 1), np.ones((1, 1, 1), bool)
+        held = (one for one in outlines if masks_meet(*clicked, one.box, one.mask))
+        return next(held, outlines[0])
 
     def measure(self, number: int, mask: CroppedMask, *, by_hand: bool) -> Nodule:
         """Measure a nodule that was drawn or edited by hand, on any grid.
