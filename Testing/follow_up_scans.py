@@ -95,7 +95,7 @@ def measured(image: sitk.Image, lungs: sitk.Image, labels: sitk.Image) -> tuple[
         sitk.Resample(one, view, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         for one in (labels, lungs)
     ]
-    return measure_labels(on_view[0], view, on_view[1], None, image)
+    return measure_labels(on_view[0], view, on_view[1], image)
 
 
 def write_truth_as_run(

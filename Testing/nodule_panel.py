@@ -6,12 +6,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-import unittest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import SimpleITK as sitk
 import slicer
 
@@ -23,7 +21,7 @@ from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes
-from panel_host import leave_panel, open_panel
+from panel_host import RunTest, descendants, leave_panel, open_panel
 from slicer_host.actions import process_events, wait_until
 
 
@@ -63,7 +61,7 @@ def _run_command(*arguments: str | Path) -> None:
     )
 
 
-class PanelTest(unittest.TestCase):
+class PanelTest(RunTest):
     """The panel open in an empty scene."""
 
     def setUp(self) -> None:
@@ -71,19 +69,12 @@ class PanelTest(unittest.TestCase):
         self.widget = open_panel("LungNoduleSeg")
         self.ui = self.widget.ui
         self.run_bar = self.widget.segment.run_bar
-        self.before = {one.pid for one in psutil.Process().children(recursive=True)}
+        self.before = descendants()
 
     def tearDown(self) -> None:
         leave_panel()
         slicer.mrmlScene.Clear()
         process_events()
-
-    def children(self) -> set[int]:
-        return {one.pid for one in psutil.Process().children(recursive=True)} - self.before
-
-    def node_ids(self) -> set[str]:
-        scene = slicer.mrmlScene
-        return {scene.GetNthNode(row).GetID() for row in range(scene.GetNumberOfNodes())}
 
 
 class ScanTest(PanelTest):
@@ -98,10 +89,6 @@ class ScanTest(PanelTest):
 
     def load(self) -> Any:
         return slicer.util.addVolumeFromArray(np.full((40, 64, 64), -1000, np.int16), name="air")
-
-    def run_to_end(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, 300)
 
 
 class ResultsTest(ScanTest):

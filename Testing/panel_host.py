@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import psutil
 import qt
 import slicer
 
@@ -35,10 +37,52 @@ def slow(test: Any) -> Any:
     return pytest.mark.slow(test)
 
 
-class StoppedRuns:
-    """Tests of runs that do not come to their end, for a `TestCase` on a panel ready to run.
+def descendants() -> set[int]:
+    """Return the ids of the processes that this one started, and of those that they started."""
+    return {one.pid for one in psutil.Process().children(recursive=True)}
 
-    It has `run_bar`, `nodes` (the ids before the run), `node_ids()` and `children()`.
+
+class RunTest(unittest.TestCase):
+    """Tests of a panel's runs: they set `run_bar`, and `before` to `descendants()`."""
+
+    PATIENCE_S: float = 300
+    run_bar: Any
+    before: set[int]
+
+    def children(self) -> set[int]:
+        return descendants() - self.before
+
+    def node_ids(self) -> set[str]:
+        scene = slicer.mrmlScene
+        return {scene.GetNthNode(row).GetID() for row in range(scene.GetNumberOfNodes())}
+
+    def run_to_end(self) -> None:
+        self.run_bar.button.click()
+        wait_until(lambda: not self.run_bar.runner.busy, self.PATIENCE_S)
+
+
+class StepsTest(RunTest):
+    """Tests on a panel whose runs take steps, each with a box to tick in `ui`."""
+
+    STEPS: tuple[str, ...]
+    ui: Any
+
+    def node_ids(self) -> set[str]:
+        """All nodes but the plot views, which Slicer makes as layouts need them."""
+        plot_views = {one.GetID() for one in slicer.util.getNodesByClass("vtkMRMLPlotViewNode")}
+        return super().node_ids() - plot_views
+
+    def tick(self, *steps: str) -> None:
+        for step in self.STEPS:
+            box = getattr(self.ui, f"{step}Step")
+            if box.checked != (step in steps):
+                box.click()
+
+
+class StoppedRuns:
+    """Tests of runs that do not come to their end, for a `RunTest` on a panel ready to run.
+
+    It has `nodes`, the ids before the run.
     """
 
     MODULE: str

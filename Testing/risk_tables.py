@@ -43,7 +43,7 @@ def write_run(folder: Path, patient: str = "P1", nodules: int = 2, uid: str = "1
     hu = np.where(labels > 0, 20, -850).astype(np.int16)
     spacing = (1.0, 1.0, 2.0)
     label_image, lung_image, hu_image = (image(a, spacing) for a in (labels, lungs, hu))
-    rows = measure_labels(label_image, hu_image, lung_image, None, label_image)
+    rows = measure_labels(label_image, hu_image, lung_image, label_image)
     folder.mkdir(parents=True)
     sitk.WriteImage(label_image, folder / "nodules.nii.gz")
     sitk.WriteImage(lung_image, folder / "lungs.nii.gz")

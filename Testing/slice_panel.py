@@ -1,21 +1,20 @@
 """The panel CTSliceTools open on a scan, for tests."""
 
 import tempfile
-import unittest
 from pathlib import Path
 
 import slicer
 
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsSlicer.panel.annotate_section import NAME, SLICE
-from panel_host import add_scan, leave_panel, open_panel, scroll_to
+from panel_host import RunTest, add_scan, leave_panel, open_panel, scroll_to
 from slicer_host.actions import press, process_events
 
 HEIGHTS = {one.name: 590 - 50.0 * row for row, one in enumerate(LANDMARKS)}
 """Where the landmarks lie in `add_scan`: slices 59, 54, … 4."""
 
 
-class PanelTest(unittest.TestCase):
+class PanelTest(RunTest):
     """The panel open on a scan, in an empty scene."""
 
     def setUp(self) -> None:

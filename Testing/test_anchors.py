@@ -119,6 +119,15 @@ def test_the_air_of_a_chest_shows_trachea_dome_and_apices() -> None:
     assert anchors["T1"].z_mm == pytest.approx(0, abs=6)
 
 
+def test_lung_beside_the_trachea_is_no_bronchus() -> None:
+    """Slices 10 mm apart, one of which shows a scrap of lung close to the trachea."""
+    z_mm = np.arange(-230.0, 30, 10)
+    pictures = chest(z_mm)
+    assert found(pictures, z_mm)["Bifurcation of trachea"].z_mm == pytest.approx(-80, abs=10)
+    pictures[z_mm == -20, disc(-16, 10, 4)] = grey(np.array(LUNG))
+    assert "Bifurcation of trachea" not in found(pictures, z_mm)
+
+
 def test_the_order_of_the_slices_does_not_matter_and_places_move_with_them() -> None:
     z_mm = slices(-230, 30)
     order = np.random.default_rng(0).permutation(len(z_mm))

@@ -391,7 +391,7 @@ def test_scouts_are_no_scans(scans: Path) -> None:
     notes: list[str] = []
     names = [case.name for case in find_cases(scans, notes=notes)]
     assert len(names) == 4 and "1.2.3" not in names
-    assert notes == ["Series of localizers (scouts) left out: 1."]
+    assert notes == ["Series of localizers (scouts) or pictures left out: 1."]
 
 
 def test_a_damaged_copy_of_a_series_spoils_no_other(scans: Path) -> None:

@@ -34,7 +34,6 @@ from slicer_host.actions import process_events, save_picture, tool_tip, wait_unt
 
 SIZE, SPACING = (96, 96, 40), (3.7, 3.7, 7.5)
 SCAN, NODULES, STATE = 0, 1, 4
-PATIENCE_S = 900
 
 
 @cache
@@ -65,6 +64,8 @@ def write_bright_model(folder: Path) -> Path:
 class BatchTest(PanelTest):
     """The section open, with a folder of its own."""
 
+    PATIENCE_S = 900
+
     def setUp(self) -> None:
         super().setUp()
         self.section = self.widget.batch
@@ -91,14 +92,10 @@ class BatchTest(PanelTest):
 
     def wait_for_child(self) -> None:
         self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()), PATIENCE_S)
+        wait_until(lambda: bool(self.children()), self.PATIENCE_S)
 
     def wait_for_scan(self) -> None:
-        wait_until(lambda: not self.section.load_bar.runner.busy, PATIENCE_S)
-
-    def run_to_end(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: not self.section.load_bar.runner.busy, self.PATIENCE_S)
 
 
 class TestChoices(BatchTest):
@@ -269,7 +266,7 @@ class TestEnd(BatchTest):
     def test_cancel_leaves_no_process(self) -> None:
         self.wait_for_child()
         self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: not self.run_bar.runner.busy, self.PATIENCE_S)
         self.assertEqual(self.children(), set())
         self.assertEqual(self.run_bar.button.text, "Run batch")
 
@@ -310,7 +307,7 @@ class TestBatch(BatchTest):
             states.update(self.column(STATE))
             return not self.run_bar.runner.busy
 
-        wait_until(ended, PATIENCE_S)
+        wait_until(ended, self.PATIENCE_S)
         self.assertTrue(any(one.startswith("Lungs") for one in states), states)
         self.assertEqual(self.children(), set())
         self.assertEqual((self.table.rowCount, self.done()), (3, 2))
@@ -338,9 +335,9 @@ class TestBatch(BatchTest):
 
     def test_stopped_it_goes_on_where_it_was(self) -> None:
         self.run_bar.button.click()
-        wait_until(lambda: self.done() == 1 or not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: self.done() == 1 or not self.run_bar.runner.busy, self.PATIENCE_S)
         self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: not self.run_bar.runner.busy, self.PATIENCE_S)
         self.assertEqual(self.children(), set())
         self.assertEqual(self.done(), 1)
         before = self.times()

@@ -156,6 +156,29 @@ def test_a_candidate_is_as_probable_as_the_classifier_finds_it() -> None:
     assert reduce_false_positives(classifier, probabilities(), hu) is not None
 
 
+def lung_around_classifier() -> keras.Model:
+    """A network that is sure of a cube with tissue in the middle and lung at its rim."""
+    inputs = keras.Input((*CUBE, 1))
+    middle = keras.layers.Cropping3D(((7, 7), (17, 17), (17, 17)))(inputs)
+    inside, anywhere = map(keras.layers.GlobalAveragePooling3D(), (middle, inputs))
+    contrast = keras.layers.Subtract()([inside, anywhere])
+    scaled = keras.layers.Rescaling(0.2, -12.0)(contrast)
+    return keras.Model(inputs, keras.layers.Activation("sigmoid")(scaled))
+
+
+def test_a_mass_that_fills_the_cube_is_also_seen_from_farther_away() -> None:
+    z, y, x = np.indices((50, 100, 100)) - np.array([25, 50, 50])[:, None, None, None]
+    away_mm = np.sqrt((2.0 * z) ** 2 + y**2 + x**2)
+    hu = volume(np.where(away_mm <= 22, 40, -850).astype(np.int16))
+    classifier = lung_around_classifier()
+    mass = volume((away_mm <= 22).astype(np.float32))
+    centres = find_candidates(mass)[1]
+    assert score_candidates(classifier, hu, centres)[0] < 0.1
+    assert sitk.GetArrayFromImage(reduce_false_positives(classifier, mass, hu)).max() > 0.9
+    part = volume((away_mm <= 10).astype(np.float32))  # of the same, small enough for the cube
+    assert sitk.GetArrayFromImage(reduce_false_positives(classifier, part, hu)).max() < 0.1
+
+
 def lung_with_tubes(seed: int) -> tuple[TrainingScan, np.ndarray]:
     """A lung crossed by bright tubes, and places (n, 3) in LPS mm on them."""
     rng = np.random.default_rng(seed)

@@ -1,10 +1,13 @@
 """DICOM slices as `.npz` files: the picture that predict sees, resumable, whatever is broken."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pydicom
@@ -59,6 +62,17 @@ def times(folder: Path) -> dict[str, int]:
 
 def names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()}
+
+
+def test_a_disk_that_gets_full_ends_the_conversion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    root = dataset(tmp_path / "data")
+    monkeypatch.setattr(np, "savez", Mock(side_effect=[full]))
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        convert(root, tmp_path / "npz")
+    assert "npz/P1/study" in str(raised.value.filename)
 
 
 @pytest.mark.parametrize("orientation", AXIAL.values(), ids=AXIAL)

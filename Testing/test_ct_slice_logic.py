@@ -68,6 +68,10 @@ def unloaded(tmp_path: Path) -> Path:
     return file
 
 
+def location(logic: CTSliceToolsLogic, volume: Any, z: float) -> float:
+    return float(logic.prediction(volume).fit.location_at(z))
+
+
 def leftovers() -> list[Path]:
     return list(Path(slicer.app.temporaryPath).glob("CTSliceTools-*"))
 
@@ -121,7 +125,7 @@ def test_a_moved_and_tilted_volume_is_localized_where_it_lies_in_the_world(
     for name, (x, y, z) in found.items():
         if -280 < HEIGHT[name] < -40:
             assert z == pytest.approx(HEIGHT[name], abs=5)
-            assert logic.locationAt(volume, z) == pytest.approx(LANDMARK_BY_NAME[name].location)
+            assert location(logic, volume, z) == pytest.approx(LANDMARK_BY_NAME[name].location)
         index = in_world.TransformPhysicalPointToContinuousIndex((-x, -y, z))
         np.testing.assert_allclose(index[:2], 29.5, atol=1e-3)
     assert logic.prediction(volume).model.name == "reader"
@@ -257,19 +261,19 @@ def test_two_volumes_are_matched_to_the_millimetre(shift: float, step: float, z:
 def test_what_was_moved_exchanged_or_deleted_is_not_guessed(logic: CTSliceToolsLogic) -> None:
     volume = add_volume(coded_volume(upright()), "CT")
     with pytest.raises(InputError, match="CT has no slice locations yet"):
-        logic.locationAt(volume, -100)
+        location(logic, volume, -100)
     nodes = prediction_nodes.add_prediction(volume, coded_prediction(upright()))
-    assert logic.locationAt(volume, -100) == pytest.approx(float(location_at(-100)), abs=0.004)
+    assert location(logic, volume, -100) == pytest.approx(float(location_at(-100)), abs=0.004)
     node = transform(
         logic, volume, np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 50], [0, 0, 0, 1]])
     )
     with pytest.raises(InputError, match="CT was moved since it was localized"):
-        logic.locationAt(volume, -100)
+        location(logic, volume, -100)
     node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.eye(4)))
-    logic.locationAt(volume, -100)
+    location(logic, volume, -100)
     nodes.table.SetAttribute(prediction_nodes.PREDICTION, "{}")
     with pytest.raises(InputError, match="holds no prediction any more"):
-        logic.locationAt(volume, -100)
+        location(logic, volume, -100)
     logic.scene.RemoveNode(nodes.chart)
     assert logic.predictionNodes(volume) is None
 
@@ -381,7 +385,7 @@ volume = logic.scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
 prediction = logic.prediction(volume)
 nodes = logic.predictionNodes(volume)
 print(json.dumps({
-    "location": logic.locationAt(volume, -100.0),
+    "location": float(prediction.fit.location_at(-100)),
     "landmarks": {name: place.z_mm for name, place in prediction.landmarks.items()},
     "slices": [[one.z_mm, one.raw] for one in prediction.slices],
     "plotted": [nodes.chart.GetNthPlotSeriesNode(k).GetTableNode().GetName() for k in range(3)],
@@ -398,7 +402,7 @@ def test_a_saved_scene_has_the_prediction(logic: CTSliceToolsLogic, tmp_path: Pa
         logic.saveScene(tmp_path / "scene.mrb")
     found = in_a_fresh_process(REOPEN, tmp_path / "scene.mrb")
     here = logic.prediction(volume)
-    assert found["location"] == pytest.approx(logic.locationAt(volume, -100))
+    assert found["location"] == pytest.approx(location(logic, volume, -100))
     assert found["landmarks"] == {n: pytest.approx(p.z_mm) for n, p in here.landmarks.items()}
     np.testing.assert_allclose(found["slices"], [[o.z_mm, o.raw] for o in here.slices], atol=1e-4)
     assert found["plotted"] == [

@@ -16,7 +16,6 @@ import slicer_host
 slicer = slicer_host.start()
 
 import numpy as np
-import psutil
 import qt
 
 from coded_scans import HEIGHT, coded_volume, upright
@@ -31,6 +30,7 @@ from panel_host import (
     ROOT,
     StoppedRuns,
     add_scan,
+    descendants,
     leave_panel,
     open_panel,
     scroll_to,
@@ -357,19 +357,8 @@ class LocalizeTest(PanelTest):
         self.widget.localize.model.choose(self.model)
         self.ui.localizeSection.collapsed = False
         self.run_bar = self.widget.localize.run_bar
-        self.before = {one.pid for one in psutil.Process().children(recursive=True)}
+        self.before = descendants()
         self.nodes = self.node_ids()
-
-    def node_ids(self) -> set[str]:
-        scene = slicer.mrmlScene
-        return {scene.GetNthNode(row).GetID() for row in range(scene.GetNumberOfNodes())}
-
-    def children(self) -> set[int]:
-        return {one.pid for one in psutil.Process().children(recursive=True)} - self.before
-
-    def run_to_end(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, 120)
 
     def found(self) -> dict[str, float]:
         table = self.ui.foundTable

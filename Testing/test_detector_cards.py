@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from onnx import helper
 from CTLungScreeningLib.errors import InputError
 from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL as LOCALIZER
 from LungNoduleSegLib.detectors.added_detectors import CommandDetector, OnnxDetector
+from LungNoduleSegLib.detectors.detection import Mark
 from LungNoduleSegLib.detectors.models import add_model, added_models, find_card, open_detector
 from LungNoduleSegLib.options import DEFAULT_MODEL
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
@@ -142,6 +144,15 @@ def test_a_program_writes_into_its_output_folder(file: object, tmp_path: Path) -
     card = replace(command_model(tmp_path), output={"file": file})
     with pytest.raises(InputError, match=r"`output\.file` must be a path in the output folder"):
         CommandDetector(card, tmp_path / "model.json")
+
+
+def test_a_program_may_name_its_output_folder_by_a_dot(tmp_path: Path) -> None:
+    write = "import sys; open(sys.argv[1], 'w').write('x,y,z\\n1,2,3\\n')"
+    words = [sys.executable, "-c", write, "{output}/a.csv"]
+    card = replace(command_model(tmp_path), command=words, output={"file": "./a.csv"})
+    hu = sitk.Image(9, 9, 9, sitk.sitkInt16)
+    found = CommandDetector(card, tmp_path / "model.json").detect(hu, hu > 0)
+    assert found == [Mark(1, 2, 3)]
 
 
 def test_a_network_that_fails_on_its_patches_is_named(tmp_path: Path) -> None:

@@ -198,6 +198,33 @@ def test_a_mark_without_a_nodule_is_a_ball_or_is_named() -> None:
     assert note.startswith("The model's mark at (5.0, 5.0, 5.0) is left out")
 
 
+@pytest.mark.parametrize("x", [-5.0, 1e9, 1e300])
+def test_a_mark_whose_ball_misses_the_scan_is_named(x: float) -> None:
+    hu = sitk.Image(30, 30, 30, sitk.sitkInt16) - 800
+    detection = Detection.of([Mark(x, 15, 15, diameter_mm=6)], hu, hu < 0)
+    assert not sitk.GetArrayViewFromImage(detection.probability).any()
+    (note,) = detection.notes
+    assert note.startswith(f"The model's mark at ({x:.1f}, 15.0, 15.0) is left out")
+
+
+def test_the_smallest_ball_has_the_voxel_of_its_middle() -> None:
+    hu = sitk.Image(30, 30, 30, sitk.sitkInt16) - 800
+    hu.SetSpacing((0.7, 0.7, 1.1))
+    for x, y, z in np.random.default_rng(0).uniform(0, 20, (30, 3)).tolist():
+        detection = Detection.of([Mark(x, y, z, diameter_mm=1e-3)], hu, hu < 0)
+        ((k, j, i),) = np.argwhere(sitk.GetArrayViewFromImage(detection.probability))
+        assert (i, j, k) == hu.TransformPhysicalPointToIndex((x, y, z))
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_mark_that_is_nowhere_is_refused(axis: int, value: float) -> None:
+    hu = sitk.Image(9, 9, 9, sitk.sitkInt16)
+    mark = replace(Mark(5, 5, 5, diameter_mm=6), **{"xyz"[axis]: value})
+    with pytest.raises(InputError, match=r"mark at \(.*(nan|inf).*\) has no place: have it give"):
+        Detection.of([mark], hu, hu)
+
+
 @pytest.mark.parametrize(
     ("mark", "words"),
     [

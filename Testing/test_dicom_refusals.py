@@ -292,9 +292,10 @@ def test_a_damaged_file_at_the_end_is_noted(tmp_path: Path) -> None:
     assert f"1 of 9, such as {last}" in scan.notes[0]
 
 
-def test_values_that_are_not_hu_are_refused(tmp_path: Path) -> None:
-    files.write_series(tmp_path, edit=lambda d, k: setattr(d, "RescaleType", "MGML"))
-    assert "MGML" in refusal(tmp_path)
+@pytest.mark.parametrize("unit", ["MGML", "mg/ml", "mg/cm3", "Z_EFF"])
+def test_values_that_are_not_hu_are_refused(tmp_path: Path, unit: str) -> None:
+    files.write_series(tmp_path, edit=lambda d, k: setattr(d, "RescaleType", unit))
+    assert f"is not in HU but in {unit.upper()}" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("part", [0.9, 0.5, 0.2])

@@ -270,7 +270,14 @@ def class_missing_in_some(image: Dataset, k: int) -> None:
         del image.SOPClassUID
 
 
-@pytest.mark.parametrize("edit", [one_frame, modality_missing_in_some, class_missing_in_some])
+def endless_thickness(image: Dataset, _: int) -> None:
+    image.SliceThickness = "inf"
+
+
+@pytest.mark.parametrize(
+    "edit", [one_frame, modality_missing_in_some, class_missing_in_some, endless_thickness]
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
 def test_any_series_that_can_be_read_can_be_referred_to(tmp_path: Path, edit: files.Edit) -> None:
     scan = scan_of(tmp_path / "ct", files.AXIAL, edit=edit)
     folder = written(tmp_path / "out", scan)

@@ -259,6 +259,26 @@ def test_segments_that_are_named_as_lungs_never_count(
 
 
 @pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        (("nodules",), 2),
+        (("Segment_1", "Lungs"), 2),
+        (("Nodule", "Other"), 2),
+        (("Nodule 1",), 1),
+        (("nodule_07",), 1),
+        (("Nodule", "Nodule_1"), 2),
+    ],
+)
+def test_one_segment_of_all_nodules_is_divided_as_a_mask_is(
+    names: tuple[str, ...], count: int, tmp_path: Path
+) -> None:
+    truth, _ = two_nodules()
+    truth[0] = 2
+    write_segments(tmp_path / "s.seg.nrrd", truth, names)
+    assert sitk.GetArrayFromImage(read_mask(tmp_path / "s.seg.nrrd")).max() == count
+
+
+@pytest.mark.parametrize(
     ("key", "value"), [("LabelValue", "abc"), ("Layer", "3"), ("Layer", "-1"), ("Layer", "x")]
 )
 def test_a_segment_of_no_label_or_layer_is_named(key: str, value: str, tmp_path: Path) -> None:

@@ -26,10 +26,7 @@ from LungNoduleSegLib.risk.growth_rate import (
     volume_deviation,
     volume_interval,
 )
-from LungNoduleSegLib.risk.growth_table import (
-    follow,
-    lung_rads_status,
-)
+from LungNoduleSegLib.risk.timeline import follow, lung_rads_status
 
 pytestmark = pytest.mark.xdist_group("growth")
 

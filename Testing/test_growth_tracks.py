@@ -16,14 +16,9 @@ from LungNoduleSegLib.risk.clinical_data import prior_facts
 from LungNoduleSegLib.risk.facts import Status
 from LungNoduleSegLib.risk.growth import ChestScan
 from LungNoduleSegLib.risk.growth_rate import Change, growth_rate
-from LungNoduleSegLib.risk.growth_table import (
-    TIMELINE_COLUMNS,
-    follow,
-    growth_rows,
-    lung_rads_status,
-    write_timeline_csv,
-)
+from LungNoduleSegLib.risk.growth_table import TIMELINE_COLUMNS, growth_rows, write_timeline_csv
 from LungNoduleSegLib.risk.lung_rads import change_by_lung_rads, nodule_change_by_lung_rads
+from LungNoduleSegLib.risk.timeline import follow, lung_rads_status
 
 pytestmark = pytest.mark.xdist_group("growth")
 

@@ -4,7 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,8 @@ from CTLungScreeningLib.keras_training import (
     require_new_training,
 )
 from CTLungScreeningLib.model_card import ModelCard, save_model
-from CTLungScreeningLib.progress import ProgressCallback
+from CTLungScreeningLib.progress import ProgressCallback, silent
+from stopped_training import stop_at, without_seconds
 
 SETTINGS = {"seed": 3, "learning_rate": 0.05}
 
@@ -52,16 +55,26 @@ def model(rate: float = 0.05) -> keras.Model:
     return made
 
 
-def stop_at(step: int) -> ProgressCallback:
-    def progress(stage: str, done: int, total: int) -> None:
-        if done == step:
-            raise Cancelled
-
-    return progress
-
-
-def without_seconds(epochs: list[Epoch]) -> list[Epoch]:
-    return [{name: v for name, v in epoch.items() if name != "seconds"} for epoch in epochs]
+def train(
+    model: keras.Model,
+    folder: Path,
+    epochs: int = 3,
+    settings: dict[str, Any] = SETTINGS,
+    patience: int | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    progress: ProgressCallback = silent,
+) -> list[Epoch]:
+    return fit(
+        model,
+        Line(),
+        folder,
+        epochs=epochs,
+        settings=settings,
+        validation=Line(),
+        patience=patience,
+        on_epoch=on_epoch,
+        progress=progress,
+    )
 
 
 @pytest.mark.parametrize("stop", [2, 12, 15])
@@ -69,29 +82,12 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, stop: int
 ) -> None:
     whole = model()
-    curves = fit(whole, Line(), tmp_path / "whole", epochs=6, settings=SETTINGS, validation=Line())
+    curves = train(whole, tmp_path / "whole", epochs=6)
     with pytest.raises(Cancelled):
-        fit(
-            model(),
-            Line(),
-            tmp_path / "parts",
-            epochs=6,
-            settings=SETTINGS,
-            validation=Line(),
-            progress=stop_at(stop),
-        )
+        train(model(), tmp_path / "parts", epochs=6, progress=stop_at("Training", stop))
     again = model()
     seen: list[Epoch] = []
-    resumed = fit(
-        again,
-        Line(),
-        tmp_path / "parts",
-        epochs=6,
-        settings=SETTINGS,
-        validation=Line(),
-        resume=True,
-        on_epoch=seen.append,
-    )
+    resumed = train(again, tmp_path / "parts", epochs=6, on_epoch=seen.append)
     assert without_seconds(seen) == without_seconds(resumed)
     assert [epoch["epoch"] for epoch in resumed] == list(range(6))
     assert without_seconds(resumed) == without_seconds(curves)
@@ -108,7 +104,7 @@ def test_a_training_killed_while_it_saves_goes_on(
 ) -> None:
     """Before the renaming of best model or state, of the first or second epoch."""
     whole, again = model(), model()
-    curves = fit(whole, Line(), tmp_path / "whole", epochs=3, settings=SETTINGS)
+    curves = train(whole, tmp_path / "whole")
     renamed: list[Path] = []
     parts = tmp_path / "parts"
 
@@ -124,9 +120,9 @@ def test_a_training_killed_while_it_saves_goes_on(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Path, "replace", replace)
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a killed process tidies nothing
-        fit(model(), Line(), parts, epochs=3, settings=SETTINGS)
+        train(model(), parts)
     assert private_folders(parts) or private_folders(parts / CHECKPOINT)
-    resumed = fit(again, Line(), parts, epochs=3, settings=SETTINGS, resume=True)
+    resumed = train(again, parts)
     assert without_seconds(resumed) == without_seconds(curves)
     np.testing.assert_array_equal(again.get_weights()[0], whole.get_weights()[0])
     assert {file.name for file in parts.iterdir()} == set(RUN_NAMES)
@@ -136,7 +132,7 @@ def test_a_training_killed_while_it_saves_goes_on(
 @pytest.mark.parametrize("other", [{}, {"seed": 4}])
 def test_a_saved_model_ends_its_own_training_only(tmp_path: Path, other: dict[str, int]) -> None:
     trained, folder, output = model(), tmp_path / "m-training", tmp_path / "m.keras"
-    fit(trained, Line(), folder / "stage-1", epochs=1, settings=SETTINGS)
+    train(trained, folder / "stage-1", epochs=1)
     card = ModelCard("m", "a summary", "a label", {}, training=SETTINGS | other)
     save_model(trained, card, output)
     with pytest.raises(InputError, match="already holds"):
@@ -150,19 +146,11 @@ def test_a_stage_after_an_interrupted_one_begins_at_its_first_epoch(tmp_path: Pa
     def stages(trained: keras.Model, progress: ProgressCallback) -> list[Epoch]:
         curves: list[Epoch] = []
         for name in ("first", "second"):
-            curves += fit(
-                trained,
-                Line(),
-                tmp_path / name,
-                epochs=3,
-                settings=SETTINGS,
-                resume=True,
-                progress=progress,
-            )
+            curves += train(trained, tmp_path / name, progress=progress)
         return curves
 
     with pytest.raises(Cancelled):
-        stages(model(), stop_at(12))
+        stages(model(), stop_at("Training", 12))
     resumed = stages(model(), lambda *_: None)
     assert [epoch["epoch"] for epoch in resumed] == [0, 1, 2, 0, 1, 2]
 
@@ -170,7 +158,7 @@ def test_a_stage_after_an_interrupted_one_begins_at_its_first_epoch(tmp_path: Pa
 def test_the_folder_holds_curves_and_best_model_and_is_not_overwritten(tmp_path: Path) -> None:
     epochs: list[Epoch] = []
     trained = model()
-    curves = fit(trained, Line(), tmp_path, epochs=3, settings=SETTINGS, on_epoch=epochs.append)
+    curves = train(trained, tmp_path, on_epoch=epochs.append)
     assert {file.name for file in tmp_path.iterdir()} == set(RUN_NAMES)
     assert list((tmp_path / TENSORBOARD / "train").glob("events.*"))
     assert curves == read_history(tmp_path)
@@ -178,28 +166,19 @@ def test_the_folder_holds_curves_and_best_model_and_is_not_overwritten(tmp_path:
     assert curves[0]["learning_rate"] == pytest.approx(0.05)
     best = keras.saving.load_model(tmp_path / BEST, compile=False, safe_mode=True)
     np.testing.assert_array_equal(best.get_weights()[0], trained.get_weights()[0])
-    with pytest.raises(InputError, match="already holds"):
-        fit(model(), Line(), tmp_path, epochs=3, settings=SETTINGS)
     with pytest.raises(InputError, match="other learning_rate"):
-        fit(
-            model(),
-            Line(),
-            tmp_path,
-            epochs=3,
-            settings=SETTINGS | {"learning_rate": 1},
-            resume=True,
-        )
+        train(model(), tmp_path, settings=SETTINGS | {"learning_rate": 1})
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(InputError, match="already holds"):
+        train(model(), tmp_path)
 
 
 def test_training_stops_when_nothing_gets_better_and_keeps_the_best(tmp_path: Path) -> None:
     diverging = model(rate=3.0)
-    curves = fit(diverging, Line(), tmp_path, epochs=60, settings=SETTINGS, patience=3)
-    losses = [epoch["loss"] for epoch in curves]
+    curves = train(diverging, tmp_path, epochs=60, patience=3)
+    losses = [epoch["val_loss"] for epoch in curves]
     assert len(losses) == int(np.argmin(losses)) + 4 < 60
-    again = fit(
-        model(rate=3.0), Line(), tmp_path, epochs=60, settings=SETTINGS, patience=3, resume=True
-    )
-    assert again == curves
+    assert train(model(rate=3.0), tmp_path, epochs=60, patience=3) == curves
 
 
 def test_damaged_curves_are_named(tmp_path: Path) -> None:
@@ -230,11 +209,10 @@ def test_half_precision_is_for_gpus_and_goes_on_with_its_loss_scale(
 
     whole, again = half(), half()
     assert keras.config.dtype_policy().name == "float32"
-    curves = fit(whole, Line(), tmp_path / "whole", epochs=3, settings={})
+    curves = train(whole, tmp_path / "whole")
     with pytest.raises(Cancelled):
-        progress = stop_at(12)
-        fit(half(), Line(), tmp_path / "parts", epochs=3, settings={}, progress=progress)
-    resumed = fit(again, Line(), tmp_path / "parts", epochs=3, settings={}, resume=True)
+        train(half(), tmp_path / "parts", progress=stop_at("Training", 12))
+    resumed = train(again, tmp_path / "parts")
     assert without_seconds(resumed) == without_seconds(curves)
     assert {weight.dtype for weight in whole.get_weights()} == {np.dtype(np.float32)}
 
@@ -253,7 +231,7 @@ with keras_training.hardware(4) as words:
     keras.config.set_dtype_policy("float32")
     model = test.model()
 print(words, len(model.distribute_strategy.extended.worker_devices))
-curves = keras_training.fit(model, test.Line(), Path(sys.argv[1]), epochs=2, settings={})
+curves = test.train(model, Path(sys.argv[1]), epochs=2, settings={})
 print(curves[-1]["loss"] < curves[0]["loss"])
 """
 

@@ -500,3 +500,10 @@ def test_a_dent_with_one_ray_past_it_is_as_deep_as_the_rest(depth_mm: float) -> 
     is_mass = depth_mm < 70
     assert (found[dent] >= 99).all() == is_mass
     assert (found > heights).any() == is_mass
+
+
+def test_a_flat_dent_is_no_deeper_for_one_ray() -> None:
+    y, x = np.indices((60, 60)) - 30
+    heights = np.where(np.hypot(y, x) < 10, 92, 100).astype(np.float32)
+    heights[30, 30] = 10
+    assert np.array_equal(bridged(heights, (2, 2), COSTAL_MM), heights)

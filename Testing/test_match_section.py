@@ -6,30 +6,41 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from xml.etree import ElementTree
 
 import slicer_host
 
 slicer = slicer_host.start()
 
-import psutil
+import numpy as np
 import qt
 import vtk
 
 from coded_scans import HEIGHT, coded_prediction, coded_volume, upright
+from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME, LAYOUT, LAYOUT_XML, RED_NAME
 from CTLungScreeningSlicer.panel.slice_views import BESIDE, RED, pointed_ras
 from CTLungScreeningSlicer.scene.mrml_volume import add_volume
 from CTSliceToolsLib.localizer.matching import TOLERANCE
 from CTSliceToolsSlicer.scene import prediction_nodes
-from panel_host import PICTURES, leave_panel, open_panel, scroll_to, slow, write_card
+from panel_host import (
+    PICTURES,
+    RunTest,
+    descendants,
+    leave_panel,
+    open_panel,
+    scroll_to,
+    slow,
+    write_card,
+)
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 
 SHIFT_MM = 37.0
 """How much higher the second scan lies than the first."""
 
 
-class MatchTest(unittest.TestCase):
+class MatchTest(RunTest):
     """The section open on two volumes of alike anatomy, the second `SHIFT_MM` higher."""
 
     localized = True
@@ -326,6 +337,19 @@ class TestList(MatchTest):
         scroll_to(-130)
         self.assert_level()
 
+    def test_a_level_is_certain_only_near_one_found_on_the_voxels(self) -> None:
+        levels = np.array([-120.0, -90.0])
+        logic = self.widget.logic
+        found = ScanAlignment(levels, levels + SHIFT_MM)
+        with (
+            mock.patch.object(logic, "alignment", lambda *_: found),
+            mock.patch.object(logic, "isAligned", lambda *_: True),
+        ):
+            self.match.refresh()
+            for z, certain in ((-105, True), (-145, True), (-155, False), (-300, False)):
+                scroll_to(z)
+                self.assertEqual("± 3 mm" in self.ui.levelLabel.text, certain, z)
+
     def test_outside_the_second_volume_nothing_is_listed(self) -> None:
         scroll_to(-800)
         self.assertEqual(self.rows(), [])
@@ -467,10 +491,7 @@ class TestRun(MatchTest):
 
     def setUp(self) -> None:
         super().setUp()
-        self.before = {one.pid for one in psutil.Process().children(recursive=True)}
-
-    def children(self) -> set[int]:
-        return {one.pid for one in psutil.Process().children(recursive=True)} - self.before
+        self.before = descendants()
 
     def start(self) -> None:
         self.choose_model()

@@ -12,14 +12,16 @@ import pytest
 from CTLungScreeningLib import model_card, onnx_export
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.keras_loader import keras
-from CTLungScreeningLib.keras_training import training_notes
+from CTLungScreeningLib.keras_training import require_new_training, training_notes
 from CTLungScreeningLib.model_card import (
     ModelCard,
     card_from_text,
     convert_model,
     load_model,
+    read_card,
     require_new_model,
     save_model,
+    training_folder,
 )
 
 CARD = ModelCard("small", "a test", "probability", {"size": 8}, limitations=["untrained"])
@@ -234,6 +236,16 @@ def test_a_name_that_no_card_may_have_is_refused_before_a_training(
 ) -> None:
     with pytest.raises(InputError, match="not a valid name for a model"):
         require_new_model(tmp_path / f"{name}.keras")
+
+
+@pytest.mark.parametrize("path", ["/", ".", ".."])
+def test_a_path_without_a_name_is_refused(path: str) -> None:
+    def train(output: Path) -> None:
+        require_new_training(output, training_folder(output), "cache")
+
+    for use in (read_card, load_model, convert_model, train):
+        with pytest.raises(InputError):
+            use(Path(path))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from CTLungScreeningLib.geometry import TOUCHING, AxialView
 from LungNoduleSegLib.nodules.attenuation import solid_part
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.marks import pieces_of
-from LungNoduleSegLib.nodules.measures import axial_diameters, measure_labels
+from LungNoduleSegLib.nodules.measures import NoduleMeter, axial_diameters, measure_labels
+from LungNoduleSegLib.nodules.outline import NoduleOutline
 from LungNoduleSegLib.nodules.table import (
     COLUMNS,
     LIMITS,
@@ -112,8 +113,11 @@ class Scene:
         """Measure what was drawn, as it was drawn: edges without blur are no image of a scanner."""
         labels, _ = ndimage.label(self.probability >= 0.5)
         hu, lungs = self.image(self.hu), self.image(self.lungs.astype(np.uint8))
-        marks = self.image(labels.astype(np.uint16))
-        return measure_labels(marks, hu, lungs, self.image(self.probability), hu)
+        meter = NoduleMeter.of(hu, lungs, self.image(self.probability), hu, labels)
+        return tuple(
+            meter.measure(number, NoduleOutline(box, labels[box] == number, Outline.NETWORK))
+            for number, box in enumerate(ndimage.find_objects(labels), start=1)
+        )
 
 
 def test_a_ball_has_its_known_measures() -> None:
@@ -405,7 +409,7 @@ def test_a_drawn_mask_is_measured_without_probability_and_keeps_its_ids() -> Non
     labels = sitk.GetArrayFromImage(found.labels)
     labels[labels == 2] = 7
     hu, lungs = scene.image(scene.hu), scene.image(scene.lungs.astype(np.uint8))
-    drawn = measure_labels(scene.image(labels), hu, lungs, None, hu)
+    drawn = measure_labels(scene.image(labels), hu, lungs, hu)
     assert [one.id for one in drawn] == [1, 7]
     for one, seen in zip(drawn, found.nodules, strict=True):
         assert (one.outline, seen.outline) == (Outline.HAND, Outline.IMAGE)

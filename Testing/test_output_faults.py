@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from pydicom.tag import Tag, tag_in_exception
 
 from CTLungScreeningLib.errors import InputError, is_of_users, sentence_of
-from CTLungScreeningLib.files import new_file, replace_text
+from CTLungScreeningLib.files import new_file, replace_text, write_array
 from CTLungScreeningLib.reading.volume_files import write_image
 from CTLungScreeningLib.staging import only_writer, only_writer_in, staging_folder, whole_output
 
@@ -196,6 +196,12 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 
     works = [text, picture("a.nii.gz"), picture("b.nrrd")]
     works.append(lambda: replace_text(tmp_path / "c", "x" * 100_000))
+
+    def array() -> None:
+        with new_file(tmp_path / "d.npy") as temporary:
+            write_array(temporary, np.zeros(50_000, np.uint8))  # only its last bytes do not fit
+
+    works.append(array)
     for work in works:
         found = limited(50_000, work)
         assert found is not None

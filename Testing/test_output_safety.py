@@ -161,7 +161,16 @@ def test_training_writes_through_no_linked_folder(
     with pytest.raises(InputError, match=rf"{re.escape(str(folder / linked))} is a link"):
         require_new_training(folder.with_name("m.keras"), folder, "cache")
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        fit(model, keras.utils.PyDataset(), folder / "stage-1", epochs=1, settings={})
+        fit(
+            model,
+            keras.utils.PyDataset(),
+            folder / "stage-1",
+            epochs=1,
+            settings={},
+            validation=keras.utils.PyDataset(),
+            patience=None,
+            on_epoch=lambda _: None,
+        )
     assert untouched(theirs)
 
 

@@ -94,6 +94,18 @@ class TestPackages(unittest.TestCase):
         self.assertEqual(len(shown.output), 2)
         self.assertIn("Restart Slicer to use the new nowhere_four", shown.output[0])
 
+    def test_what_was_replaced_before_the_cancel_needs_a_restart(self) -> None:
+        self.file.write_text("nowhere_five>=1\n")
+        versions = ["0"]
+        with (
+            mock.patch.object(packages, "_installed_version", lambda _: versions[-1]),
+            mock.patch.object(packages, "_install", lambda _: versions.append("1")),
+        ):
+            self.assertFalse(self.install())
+            with self.assertLogs(level="WARNING") as shown:
+                self.assertFalse(packages.ensure_packages(self.file, "CT Slice Tools"))
+        self.assertIn("Restart Slicer to use the new nowhere_five", shown.output[0])
+
     def test_the_remedy_fits_what_pip_says(self) -> None:
         for output, remedy in (
             ("ERROR: [Errno 13] Permission denied: '/opt/Slicer'", "install Slicer where you may"),

@@ -3,6 +3,7 @@
 Runs in a real Slicer too, and on the stand-in of `slicer_host` elsewhere.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,6 @@ import slicer_host
 
 slicer = slicer_host.start()
 
-import psutil
 import qt
 
 from CTLungScreeningLib.child_process import ChildCommand, ChildError, Pause, Work, complete
@@ -31,7 +31,7 @@ from CTLungScreeningSlicer.panel.section import Debounced, Signal
 from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
 from CTLungScreeningSlicer.panel.slice_views import KeyShortcuts
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, choose_new_file
-from panel_host import write_card
+from panel_host import descendants, write_card
 from slicer_host.actions import press, process_events, tool_tip, wait_until
 
 QUICK = """
@@ -68,10 +68,6 @@ class Steps:
             return self.results
         finally:
             self.cleaned = True
-
-
-def descendants() -> set[int]:
-    return {one.pid for one in psutil.Process().children(recursive=True)}
 
 
 class TestWork(unittest.TestCase):
@@ -465,6 +461,16 @@ class TestModelChooser(unittest.TestCase):
         self.chooser.choose(self.files[0])
         self.chooser.choose(self.files[1])
         self.assertEqual(seen, [self.files[1], self.files[0], self.files[1]])
+        self.assertEqual(self.box.count, 3)
+
+    def test_a_model_trained_anew_under_its_name_shows_its_new_card(self) -> None:
+        self.chooser.choose(self.files[1])
+        card_file = self.files[1].with_suffix(".json")
+        card = json.loads(card_file.read_text())
+        card_file.write_text(json.dumps(card | {"name": "The new one", "summary": "New."}))
+        self.chooser.choose(self.files[1])
+        self.assertEqual(self.box.currentText, "The new one")
+        self.assertIn("New.", self.box.toolTip)
         self.assertEqual(self.box.count, 3)
 
     def test_a_file_that_is_no_model_changes_nothing(self) -> None:

@@ -1,9 +1,12 @@
 """Series sorted into training, validation and testing as the tutorial's rule does."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from typer.testing import CliRunner
 
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTSliceToolsLib.cli import app
+from CTSliceToolsLib.dataset import conversion
 from CTSliceToolsLib.dataset.conversion import LabelledSlice, Part, part_of, partition
 
 BY_REMAINDER = {
@@ -182,6 +186,17 @@ def test_links_across_disks_are_reported(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "link", other_disk)
     with pytest.raises(InputError, match="try copies"):
         partition(source(tmp_path / "npz"), tmp_path / "parts", hard_links=True)
+
+
+def test_a_disk_that_gets_full_ends_the_partition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    npz_folder = source(tmp_path / "npz")
+    monkeypatch.setattr(shutil, "copy2", Mock(side_effect=[npz_folder / "no", full]))
+    monkeypatch.setattr(conversion, "rename_new", Mock())
+    with pytest.raises(InputError, match=r"No space left on device\): free space"):
+        partition(npz_folder, tmp_path / "parts")
 
 
 def test_command_says_which_part_is_empty(tmp_path: Path) -> None:

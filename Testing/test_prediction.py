@@ -1,7 +1,10 @@
 """Locations of a scan's slices and its landmarks: where they are, whatever form the scan has."""
 
 import csv
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -16,6 +19,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 from typer.testing import CliRunner
 
 from coded_scans import (
@@ -48,7 +52,7 @@ from CTSliceToolsLib.localizer.results import (
     result_name,
     write_prediction,
 )
-from dicom_files import positions, write_series
+from dicom_files import AXIAL, positions, write_enhanced, write_series
 
 IN_VIEW = [name for name, z in HEIGHT.items() if -340 <= z <= -10]
 
@@ -357,11 +361,24 @@ def scout(folder: Path) -> Path:
     return file
 
 
-def test_series_of_scouts_are_no_scans(tmp_path: Path) -> None:
+def dose_picture(folder: Path) -> None:
+    """Write a dose report as scanners add it to a study: a picture of modality CT."""
+
+    def edit(image: pydicom.Dataset, _: int) -> None:
+        image.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+        image.ImageType = ["DERIVED", "SECONDARY", "SCREEN SAVE"]
+        del image.ImagePositionPatient, image.ImageOrientationPatient, image.PixelSpacing
+
+    write_series(folder, places=positions(count=1), series="Dose Report", edit=edit)
+
+
+def test_series_of_scouts_and_pictures_are_no_scans(tmp_path: Path) -> None:
     file = scout(tmp_path / "scouts")
     (tmp_path / "scouts" / "cut.dcm").write_bytes(file.read_bytes()[:150])
-    with pytest.raises(InputError, match=r"among its 2 files, only localizers \(scouts\)"):
+    only = r"among its 2 files, only localizers \(scouts\) or pictures"
+    with pytest.raises(InputError, match=only):
         index_scans(tmp_path)
+    dose_picture(tmp_path / "dose")
     places = positions(count=9)
     write_series(tmp_path / "chest", places=places, series="chest")
     with_one = write_series(tmp_path / "with one", places=places, series="with one")
@@ -370,7 +387,42 @@ def test_series_of_scouts_are_no_scans(tmp_path: Path) -> None:
     image.save_as(with_one[0])
     notes: list[str] = []
     assert [len(scan.files) for scan in index_scans(tmp_path, notes=notes)] == [9, 9]
-    assert notes == ["Series of localizers (scouts) left out: 1."]
+    assert notes == ["Series of localizers (scouts) or pictures left out: 2."]
+
+
+def test_a_secondary_capture_whose_frames_have_places_is_a_scan(tmp_path: Path) -> None:
+    def captured(image: pydicom.Dataset) -> None:
+        image.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+        image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+
+    write_enhanced(tmp_path / "scan.dcm", AXIAL, positions(), captured)
+    (scan,) = index_scans(tmp_path)
+    assert scan.read().image.GetSize() == read_ct(tmp_path).image.GetSize()
+
+
+def test_what_cannot_be_opened_is_left_out_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path / "chest")
+    closed = [tmp_path / "closed", tmp_path / "notes.txt"]
+    write_series(closed[0], series="closed")
+    closed[1].write_text("no scan")
+    searched, opened = os.scandir, Path.open
+
+    def checked(path: Any) -> Any:
+        if str(path) in map(str, closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return path
+
+    monkeypatch.setattr(os, "scandir", lambda path: searched(checked(path)))
+    monkeypatch.setattr(Path, "open", lambda path, *a, **k: opened(checked(path), *a, **k))
+    notes: list[str] = []
+    assert [scan.files[0] for scan in index_scans(tmp_path, notes=notes)] == ["chest/000"]
+    advice = "cannot be opened (Permission denied): make it readable or move it away."
+    assert notes == [f"Left out: 2; for example, {closed[0]} {advice}"]
+    shutil.rmtree(tmp_path / "chest")
+    with pytest.raises(InputError, match="closed cannot be opened"):
+        index_scans(tmp_path)
 
 
 def test_predicting_all_goes_on_where_it_ended_and_names_what_failed(
@@ -427,6 +479,27 @@ def test_results_of_another_model_or_scan_are_not_taken_for_these(
         assert [(one.new, one.problem) for one in outcomes] == [(False, None)] * 2
 
 
+def test_a_scan_that_changed_since_it_was_predicted_is_named(reader: Path, tmp_path: Path) -> None:
+    folder, output, late = tmp_path / "scans", tmp_path / "out", tmp_path / "late"
+    files = write_coded_series(folder, name="{k}.dcm")
+    volume = folder / "volume.nrrd"
+    sitk.WriteImage(coded_volume(upright()), volume)
+    late.mkdir()
+    for file in files[80:]:
+        file.rename(late / file.name)
+    predict_all(folder, output, reader, plot=False)
+    for file in late.iterdir():
+        file.rename(folder / file.name)
+    series, other = predict_all(folder, output, reader, plot=False)
+    assert not other.problem and not other.new
+    assert "0.dcm is of a scan that changed after" in str(series.problem)
+    sitk.WriteImage(coded_volume(upright()) + 1, volume)
+    for file in output.glob(f"{series.output.stem}.*"):
+        file.unlink()
+    series, other = predict_all(folder, output, reader, plot=False)
+    assert series.new and "volume.nrrd is of a scan that changed after" in str(other.problem)
+
+
 @pytest.mark.parametrize("uid", ["../x", "", " ", "1.2/3", "1.2\n", "con", "1..2"])
 def test_no_identifier_becomes_a_path(uid: str) -> None:
     name = result_name(IndexedScan(Path(), uid or "?", ("a",)))
@@ -457,7 +530,7 @@ def test_the_command_predicts_one_and_all(reader: Path, tmp_path: Path) -> None:
     assert printed.count("residual") == 4
     assert "broken.nii.gz: not usable" in printed
     assert printed.count("not usable") == 1
-    assert "Series of localizers (scouts) left out: 1." in printed
+    assert "Series of localizers (scouts) or pictures left out: 1." in printed
     assert "already exists" in command(*everything, status=1)
     with pytest.raises(InputError, match="either --series or --all"):
         command("predict", folder, "--all", "--series", uid, "-o", tmp_path / "x")

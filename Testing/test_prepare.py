@@ -1,9 +1,11 @@
 """Annotated scans brought into a store, parted by patient, and written as the tutorial's arrays."""
 
 import csv
+import errno
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from annotated_scans import NODULES, chest, write_luna
-from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.network.inference import BACKGROUND_STD
 from LungNoduleSegLib.phantom.dicom import write_dicom_series
+from LungNoduleSegLib.training_data import store as store_module
 from LungNoduleSegLib.training_data.lidc_idri import prepare_lidc
 from LungNoduleSegLib.training_data.luna16 import prepare_luna
 from LungNoduleSegLib.training_data.preparation import ERRORS, ExampleChoice
@@ -273,6 +276,27 @@ def test_the_commands_prepare_and_export(luna: tuple[Path, Path, Path], tmp_path
     shown = run.invoke(app, call)
     result = json.loads(shown.output.splitlines()[-1])["result"]
     assert (result["training"], result["test"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("writer", "error"),
+    [
+        ("write_image", InputError("hu.nrrd cannot be written.")),
+        ("write_array", OSError(errno.ENOSPC, "No space left on device")),
+    ],
+)
+def test_a_full_disk_ends_the_preparation_and_is_not_blamed_on_the_scan(
+    luna: tuple[Path, Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    writer: str,
+    error: Exception,
+) -> None:
+    monkeypatch.setattr(store_module, writer, Mock(side_effect=error))
+    with pytest.raises(OSError, match=r"No space left|Input/output error") as raised:
+        prepare_luna(luna[0], luna[1], tmp_path / "store")
+    assert str(tmp_path / "store" / "scans") in sentence_of(raised.value)
+    assert not (tmp_path / "store" / ERRORS).exists()
 
 
 def test_lidc_idri_is_prepared_from_its_dicom_and_xml(shared_data: Path, tmp_path: Path) -> None:

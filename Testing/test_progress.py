@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 
 import pytest
 
@@ -19,6 +20,17 @@ def test_json_lines_count_and_estimate() -> None:
     assert first["remaining_s"] is None
     assert second["remaining_s"] == pytest.approx(second["elapsed_s"], abs=2e-3)
     assert third["remaining_s"] == 0
+
+
+def test_a_resumed_stage_is_judged_by_what_it_did_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    report = JsonLines(stream)
+    for now, done in ((100.0, 90), (110.0, 91)):
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        report("Training", done, 100)
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert first["remaining_s"] is None
+    assert (second["elapsed_s"], second["remaining_s"]) == (10, 90)
 
 
 def test_bad_input_is_reported_to_the_parent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,14 +1,17 @@
 """A run into the results of an earlier one: no verdict, correction or added nodule is lost."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError
-from LungNoduleSegLib.nodules.table import Verdict
-from LungNoduleSegLib.results.reading import PROBABILITY
+from LungNoduleSegLib.nodules.table import Verdict, write_nodules_csv
+from LungNoduleSegLib.results.reading import PROBABILITY, SEGMENTATION, TABLE
+from LungNoduleSegLib.results.segments import write_segmentation
 from mrml_grids import RIGHT, draw_segment, grid, masks, voxels_of, voxels_on, write_results
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -19,7 +22,8 @@ from LungNoduleSegSlicer.scene.mrml_results import own_segments  # noqa: E402
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id, tag  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, volume_node_of  # noqa: E402
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG  # noqa: E402
-from review_cases import RULES, Case  # noqa: E402
+from review_cases import RULES, Case, erase_upper_half, run  # noqa: E402
+from review_cases import segments as voxels_in  # noqa: E402
 
 
 def rows(logic: LungNoduleSegLogic, results: ResultNodes) -> dict[int, Verdict | None]:
@@ -120,14 +124,121 @@ def test_undo_of_the_second_run_keeps_what_was_drawn_since(
     logic.importResults(again, volume, *nodes_of(first))
     draw_segment(node, image > 0, "mine")
     for one in (RIGHT, segment_id(5)):
-        slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, one)[0] = 0
+        slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, one)[0, 0] = 0
     drawn = {
         one: voxels_on(image, node.GetSegmentation(), one) for one in ("mine", RIGHT, segment_id(5))
     }
     logic.history.undo()
     after = {one: voxels_on(image, node.GetSegmentation(), one) for one in segments(first)}
+    drawn[segment_id(3)] = drawn.pop(segment_id(5))  # the same nodule
     assert after == before | drawn
     assert rows(logic, first) == {1: None, 3: None}
+
+
+def run_again(logic: LungNoduleSegLogic, case: Case, folder: Path, ids: dict[int, int]) -> None:
+    """Run at a threshold of 0.3 into the results, with nodules renumbered, others left out."""
+    rules = replace(RULES, threshold=0.3, min_probability=None)
+    labels, nodules, _ = run(case.hu, case.lungs, case.probability, rules)
+    again = folder / "again"
+    shutil.copytree(folder / "run", again, ignore=shutil.ignore_patterns(SEGMENTATION, TABLE))
+    numbers = {one.id: ids.get(one.id, 0) for one in nodules}
+    write_segmentation(again / SEGMENTATION, case.lungs, sitk.ChangeLabel(labels, numbers))
+    found = [replace(one, id=ids[one.id]) for one in nodules if one.id in ids]
+    write_nodules_csv(again / TABLE, found)
+    logic.importResults(again, volume_node_of(case.results.segmentation), *nodes_of(case.results))
+
+
+def places(logic: LungNoduleSegLogic, case: Case) -> dict[int, tuple[float, float, float]]:
+    """Where the row of each nodule says that it is, which has to be within its voxels."""
+    found = {}
+    for one in logic.review.nodules(case.results):
+        place = one.nodule.x, one.nodule.y, one.nodule.z
+        index = case.hu.TransformPhysicalPointToIndex(place)
+        assert index in voxels_in(case)[segment_id(one.nodule.id)], one.nodule.id
+        found[one.nodule.id] = place
+    return found
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_undo_makes_room_for_a_drawn_nodule_that_the_earlier_run_lacks(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path, number: int
+) -> None:
+    """Nodule 3 of 0.3, which the second run calls 1 or 7."""
+    before, at = voxels_in(plain), places(logic, plain)
+    run_again(logic, plain, tmp_path, {3: number})
+    erase_upper_half(plain, number)
+    drawn = voxels_in(plain)[segment_id(number)]
+    logic.history.undo()
+    new = 3 if number == 1 else number
+    assert voxels_in(plain) == before | {segment_id(new): drawn}
+    assert segments(plain.results)[segment_id(new)] == f"Nodule {new}"
+    assert rows(logic, plain.results) == {1: None, 2: None, new: None}
+    assert plain.results.fiducials.GetNumberOfControlPoints() == 3
+    assert logic.review.remeasure(plain.results) == (new,)
+    after = places(logic, plain)
+    assert {one: after[one] for one in at} == at
+    # Neither a threshold nor taking that back loses what was drawn.
+    logic.review.setThreshold(plain.results, 0.99)
+    logic.history.undo()
+    assert voxels_in(plain) == before | {segment_id(new): drawn}
+
+
+def test_undo_puts_a_drawn_nodule_in_the_row_of_the_one_that_it_shows(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    before, at = voxels_in(plain), places(logic, plain)
+    run_again(logic, plain, tmp_path, {1: 2, 2: 1})
+    erase_upper_half(plain, 1)
+    plain.results.segmentation.GetSegmentation().GetSegment(segment_id(1)).SetName("mine")
+    drawn = voxels_in(plain)[segment_id(1)]
+    logic.history.undo()
+    assert voxels_in(plain) == before | {segment_id(2): drawn}
+    assert segments(plain.results)[segment_id(1)] == "Nodule 1"
+    assert segments(plain.results)[segment_id(2)] == "mine"
+    assert rows(logic, plain.results) == {1: None, 2: None}
+    assert logic.review.remeasure(plain.results) == (2,)
+    assert places(logic, plain)[1] == at[1]
+
+
+def test_undo_of_the_slider_does_so_too(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    run_again(logic, plain, tmp_path, {1: 2, 2: 1})
+    before, at = voxels_in(plain), places(logic, plain)
+    logic.review.setThreshold(plain.results, 0.55)  # numbers the two the other way round
+    assert places(logic, plain)[1] == at[2]
+    erase_upper_half(plain, 1)
+    drawn = voxels_in(plain)[segment_id(1)]
+    logic.history.undo()
+    assert voxels_in(plain) == before | {segment_id(2): drawn}
+    assert logic.review.edited(plain.results) == (2,)
+    logic.review.remeasure(plain.results)
+    assert places(logic, plain)[1] == at[1]
+
+
+def test_undo_brings_back_a_nodule_whose_number_was_erased(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    before = voxels_in(plain)
+    run_again(logic, plain, tmp_path, {3: 1})
+    node = plain.results.segmentation
+    slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, segment_id(1))[:] = 0
+    logic.history.undo()
+    assert voxels_in(plain) == before
+    assert logic.review.edited(plain.results) == ()
+
+
+def test_undo_leaves_what_was_drawn_of_a_judged_nodule(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    logic.review.setVerdict(plain.results, 2, Verdict.ACCEPTED)
+    before = voxels_in(plain)
+    run_again(logic, plain, tmp_path, {1: 1, 2: 2, 3: 3})
+    erase_upper_half(plain, 2)
+    drawn = voxels_in(plain)[segment_id(2)]
+    logic.history.undo()
+    assert voxels_in(plain) == before | {segment_id(2): drawn}
+    assert rows(logic, plain.results) == {1: None, 2: Verdict.ACCEPTED}
 
 
 def test_a_run_without_its_probability_takes_that_of_the_earlier_one_away(

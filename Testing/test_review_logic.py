@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.geometry import Grid, image_like
+from lung_block import TISSUE_HU, TOUCHING_BALLS, Block
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG
+from LungNoduleSegLib.nodules.measures import NoduleMeter
 from LungNoduleSegLib.nodules.table import Side, Verdict
+from LungNoduleSegLib.nodules.threshold import ThresholdedNodules, to_steps
 from mrml_grids import LEFT, RIGHT, draw_in_layer, draw_segment, voxels_on
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -19,7 +24,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from LungNoduleSegSlicer.scene import nodule_segments  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import nodules_of  # noqa: E402
-from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG  # noqa: E402
+from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG, ReviewedScan  # noqa: E402
 from review_cases import (  # noqa: E402
     SPACING,
     UNSEEN,
@@ -290,3 +295,27 @@ def test_undo_after_the_scene_was_closed_does_nothing(
     slicer.mrmlScene.Clear()
     while logic.history.canUndo:
         logic.history.undo()
+
+
+def test_a_click_in_a_cavity_takes_the_whole_nodule() -> None:
+    block = Block(2.5).hollow(24, 4)
+    hu, lungs = block.hu, block.lungs
+    scan = ReviewedScan(Grid.of(hu), Grid.of(hu), NoduleMeter.of(hu, lungs, None, hu), None, None)
+    outline = complete(scan.grow_work((0.0, 0.0, 0.0)))
+    volume = outline.mask.sum() * block.spacing.prod()
+    assert volume == pytest.approx(np.pi / 6 * 24**3, rel=0.06)
+
+
+@pytest.mark.parametrize(("y", "number"), [(0.0, 0), (13.2, 1)])
+def test_of_nodules_in_one_mark_a_click_takes_its_own(y: float, number: int) -> None:
+    block = Block(2.5)
+    for one in TOUCHING_BALLS:
+        block.draw(one, TISSUE_HU)
+    balls = [block.within(one) for one in TOUCHING_BALLS]
+    hu, lungs = block.hu, block.lungs
+    steps = to_steps(image_like(np.any(balls, axis=0).astype(np.float32), hu))
+    finder = complete(ThresholdedNodules.work(steps, hu, lungs, hu))
+    scan = ReviewedScan(Grid.of(hu), Grid.of(hu), finder.ruler, finder, None)
+    outline = complete(scan.grow_work((0.0, -y, 0.0)))
+    taken = [float(one[outline.box][outline.mask].mean()) for one in balls]
+    assert np.argmax(taken) == number

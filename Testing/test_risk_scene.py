@@ -52,6 +52,16 @@ def scene() -> Iterator[Any]:
     slicer.mrmlScene.Clear()
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained classifier of risk."""
+    folder = tmp_path_factory.mktemp("risk")
+    features, labels = cohort()
+    feature_table = write(folder / "features.csv", features)
+    train_risk(feature_table, write(folder / "labels.csv", labels), folder / "models")
+    return folder / "models" / "xgboost.ubj"
+
+
 def imported(folder: Path, image: sitk.Image, name: str = "CT") -> ResultNodes:
     return LungNoduleSegLogic().importResults(folder, add_volume(image, name))
 
@@ -199,13 +209,13 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
 
 
 def test_the_last_table_is_taken_back_and_a_failure_leaves_nothing(
-    scene: Any, tmp_path: Path
+    scene: Any, model: Path, tmp_path: Path
 ) -> None:
     image = grid()
     found = imported(write_results(tmp_path / "out", image), image)
     before = scene.GetNumberOfNodes()
     logic = LungNoduleSegLogic()
-    node = logic.classifier.computeFeatures(found)
+    node = logic.classifier.predict(found, model)
     name = node.GetName()
     logic.history.undo()
     assert scene.GetNumberOfNodes() == before
@@ -219,7 +229,9 @@ def test_the_last_table_is_taken_back_and_a_failure_leaves_nothing(
 
 # Not stored axially: voxels would lie midway between two, and a file's 32-bit geometry decides.
 @pytest.mark.parametrize("code", ["PIR", "SAL"])
-def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, code: str) -> None:
+def test_features_of_nodes_are_those_of_the_files(
+    scene: Any, model: Path, tmp_path: Path, code: str
+) -> None:
     image = grid(code, **OBLIQUE)
     folder = write_results(tmp_path / "out", image)
     lungs, labels = masks(image)
@@ -233,7 +245,7 @@ def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, co
         sitk.GetArrayFromImage(nodule_labels_of(found)), sitk.GetArrayViewFromImage(labels)
     )
     logic = LungNoduleSegLogic()
-    node = logic.classifier.computeFeatures(found)
+    node = logic.classifier.predict(found, model).GetNodeReference(SOURCE_ROLE)
     (row,) = rows(node)
     assert list(row) == list(FEATURE_COLUMNS)
     assert (row["scan"], row["source"]) == ("CT", "run")
@@ -243,17 +255,14 @@ def test_features_of_nodes_are_those_of_the_files(scene: Any, tmp_path: Path, co
     assert sources(node) == [found.table.GetID(), found.segmentation.GetID()]
     found.segmentation.GetSegmentation().RemoveSegment("CTLungScreening_Nodule_3")
     with pytest.raises(InputError, match="has no segment of nodule 3"):
-        logic.classifier.computeFeatures(found)
+        logic.classifier.predict(found, model)
 
 
-def test_a_trained_model_is_asked_about_nodes(scene: Any, tmp_path: Path) -> None:
-    features, labels = cohort()
-    feature_table = write(tmp_path / "features.csv", features)
-    train_risk(feature_table, write(tmp_path / "labels.csv", labels), tmp_path / "models")
+def test_a_trained_model_is_asked_about_nodes(scene: Any, model: Path, tmp_path: Path) -> None:
     image = grid()
     found = imported(write_results(tmp_path / "out", image), image)
     logic = LungNoduleSegLogic()
-    node = logic.classifier.predict(found, tmp_path / "models" / "xgboost.ubj")
+    node = logic.classifier.predict(found, model)
     (row,) = rows(node)
     assert list(row) == list(PREDICTION_COLUMNS)
     assert 0 < row["probability"] < 1
@@ -269,7 +278,7 @@ def test_a_trained_model_is_asked_about_nodes(scene: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_real_scan_on_nodes(scene: Any, shared_data: Path, tmp_path: Path) -> None:
+def test_a_real_scan_on_nodes(scene: Any, model: Path, shared_data: Path, tmp_path: Path) -> None:
     image = read_ct(shared_data / "LIDC-IDRI-0001").image
     mask = sitk.ReadImage(shared_data / "LIDC-IDRI-0001_nodules_ge2of4readers.nrrd") > 0
     labels = sitk.Resample(mask, image, sitk.Transform(), sitk.sitkNearestNeighbor)
@@ -281,7 +290,7 @@ def test_a_real_scan_on_nodes(scene: Any, shared_data: Path, tmp_path: Path) -> 
     write_nodules_csv(folder / TABLE, measured(image, lungs, labels))
     before, after = (imported(folder, image, name) for name in ("2000-01-01", "2000-07-01"))
     logic = LungNoduleSegLogic()
-    (features,) = rows(logic.classifier.computeFeatures(after))
+    (features,) = rows(logic.classifier.predict(after, model).GetNodeReference(SOURCE_ROLE))
     assert features["nodule_count"] == len(nodules_of(after.table))
     assert features["largest_diameter_mm"] == pytest.approx(30, abs=6)
     assert all(math.isfinite(features[name]) for name in SCAN_FEATURES)

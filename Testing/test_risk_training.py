@@ -493,6 +493,23 @@ def test_an_xgboost_model_of_a_tree_too_deep_is_refused(
         load_risk_model(forge(trained[0], tmp_path, "xgboost.ubj"))
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"num_parallel_tree": 3, "n_estimators": 2},
+        {"booster": "dart"},
+        {"tree_method": "exact", "gamma": 1.0},
+    ],
+)
+def test_parameters_of_a_model_that_cannot_be_read_are_refused_at_training(
+    tables: tuple[Path, Path], tmp_path: Path, parameters: dict[str, object]
+) -> None:
+    name, value = next(iter(parameters.items()))
+    with pytest.raises(InputError, match=rf"parameters .*{name}={value}.*: leave out"):
+        train_risk(*tables, tmp_path / "models", RiskTrainingPlan(xgboost=parameters))
+    assert not list(tmp_path.iterdir())
+
+
 def test_xgboost_reads_its_own_file(trained: tuple[Path, TrainingResult]) -> None:
     booster = xgboost.Booster(model_file=trained[0] / "xgboost.ubj")
     assert booster.num_features() == len(SCAN_FEATURES)

@@ -7,6 +7,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 import dicom_files as files
+from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.dicom_series import list_series
 
@@ -30,6 +31,12 @@ def write(folder: Path, description: str, count: int = 9, step: float = 3.0, **f
         ({}, {"ImageType": ["DERIVED", "SECONDARY", "MIP"], "count": 20}),
         ({}, {"ImageType": ["DERIVED", "PRIMARY", "AVERAGE"], "count": 20}),
         ({}, {"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED"], "count": 20}),
+        (
+            {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI"]},
+            {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "MAT_REMOVED"], "count": 20},
+        ),
+        ({}, {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "EFF_ATOMIC_NUM"], "count": 20}),
+        ({}, {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "ELECTRON_DENSITY"], "count": 20}),
         ({"step": 1.25}, {"step": 5.0, "count": 20}),
         ({"ConvolutionKernel": "B30f"}, {"ConvolutionKernel": "B70f", "count": 20}),
         ({"ConvolutionKernel": "STANDARD"}, {"ConvolutionKernel": "LUNG", "count": 20}),
@@ -70,3 +77,37 @@ def test_what_a_series_is_called_counts_more_than_its_examination(
     write(tmp_path, chest, step=3.0, **whole)
     write(tmp_path, other, step=1.0, count=20, **whole)
     assert list_series(tmp_path)[0].description == chest
+
+
+MAPS = (
+    "VNC Chest",
+    "Chest virtual non-contrast",
+    "Virtual_Unenhanced Thorax",
+    "MD Iodine(Water) Chest",
+    "MD HAP(Water) Chest",
+    "DE_Iodine_Chest",
+    "Chest Z Eff",
+    "Chest Eff-Z",
+    "Chest Calcium map",
+)
+
+
+@pytest.mark.parametrize("description", MAPS)
+def test_maps_of_a_material_come_last(tmp_path: Path, description: str) -> None:
+    write(tmp_path, description, count=20)
+    write(tmp_path, "Mono 70 keV", ImageType=["DERIVED", "PRIMARY", "AXIAL", "VMI"])
+    assert list_series(tmp_path)[0].description == "Mono 70 keV"
+
+
+@pytest.mark.parametrize("description", ["Water phantom", "Calcium score", "Iodine contrast"])
+def test_the_name_of_a_material_alone_makes_no_map(tmp_path: Path, description: str) -> None:
+    write(tmp_path, description, count=20)
+    write(tmp_path, "Plain")
+    assert list_series(tmp_path)[0].description == description
+
+
+def test_what_else_is_there_is_said_where_the_values_are_not_hu(tmp_path: Path) -> None:
+    for name in ("this", "that"):
+        files.write_series(tmp_path / name, series=name, intercept=0)
+    with pytest.raises(InputError, match=r"not CT in HU.* chosen of 2 .* with --series: .*\.$"):
+        read_ct(tmp_path)

@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import pickle
+import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 
 from annotated_scans import chest, write_luna
 from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.files import changed_names
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import TENSORBOARD, read_history
 from CTLungScreeningLib.model_card import ModelCard, load_model, save_model
@@ -41,7 +44,13 @@ from LungNoduleSegLib.training_data.store import (
     read_store,
     split_scans,
 )
-from LungNoduleSegLib.training_data.training import ExampleBatches, train_on_store
+from LungNoduleSegLib.training_data.training import (
+    ExampleBatches,
+    _earlier_card,
+    _settings,
+    train_on_store,
+)
+from stopped_training import stop_at
 
 TINY = Preparation(size=64, context=1)
 TUTORIAL = StoreTrainingPlan.of(Preset.TUTORIAL, filters=1, epochs=2, learning_rate=1e-3)
@@ -57,14 +66,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scans, annotations = write_luna(folder, {f"1.2.{n}": chest(n) for n in (1, 2)})
     prepare_luna(scans, annotations, folder / "store", ExampleChoice(neighbours=0))
     return folder / "store"
-
-
-def stop_at(stage: str, step: int) -> Any:
-    def report(name: str, done: int, total: int) -> None:
-        if (name, done) == (stage, step):
-            raise Cancelled
-
-    return report
 
 
 def test_each_example_comes_once_an_epoch_in_an_order_that_follows_from_the_seed(
@@ -262,6 +263,37 @@ def test_a_model_trained_on_from_another_names_the_scans_of_both(
     assert (card.licence, card.citation) == ("MIT", "Doe")
 
 
+def test_the_card_of_an_added_model_is_that_of_its_weights(tmp_path: Path) -> None:
+    weights, card_file = tmp_path / "first.keras", tmp_path / "model.json"
+    save_model(build_unet(512, 1, 1), ModelCard("a", "b", "c", licence="MIT"), weights)
+    weights.with_suffix(".json").rename(card_file)
+    assert _earlier_card(weights).licence == "MIT"
+    other = tmp_path / "other.keras"
+    shutil.copy(weights, other)
+    assert _earlier_card(other).licence == ""
+    weights.write_bytes(b"another")
+    with pytest.raises(InputError, match=r"first\.keras is not the file that model\.json"):
+        _earlier_card(weights)
+
+
+def test_data_that_changed_since_an_interruption_is_noticed(store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "store"
+    shutil.copytree(store, copy)
+    nodules = tmp_path / "Hans_Mueller" / "image" / "a.nii.gz"
+    nodules.parent.mkdir(parents=True)
+    nodules.write_bytes(b"1")
+    plan = replace(TUTORIAL, transplants=tmp_path / "Hans_Mueller")
+    before = _settings(plan, TINY, read_store(copy))
+    assert "Hans" not in json.dumps(before)
+    assert changed_names(before, _settings(plan, TINY, read_store(copy))) == []
+    nodules.write_bytes(b"22")
+    assert changed_names(before, _settings(plan, TINY, read_store(copy))) == ["transplants"]
+    nodules.unlink()
+    next(copy.rglob("hu.nrrd")).write_bytes(b"")
+    changed = changed_names(before, _settings(plan, TINY, read_store(copy)))
+    assert changed == ["data_files", "transplants"]
+
+
 @pytest.mark.slow
 def test_ours_learns_from_its_mistakes_after_interruptions_and_by_processes_too(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -388,6 +420,8 @@ def test_the_command_trains_from_existing_weights(store: Path, tmp_path: Path) -
     assert "none.keras does not exist" in str(shown.exception)
     shown = run.invoke(app, [*call, "--preset", "patches", "--tutorial-split"])
     assert "--tutorial-split is for" in str(shown.exception)
+    shown = run.invoke(app, [*tutorial, "--learning-rate=-1"])
+    assert shown.exit_code == 2 and "--learning-rate" in shown.output
     build_unet(512, 1, 1).save(tmp_path / "same.keras")
     shown = run.invoke(app, [*tutorial, "--weights", str(tmp_path / "same.keras")])
     events = [json.loads(line) for line in shown.output.splitlines()]

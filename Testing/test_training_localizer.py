@@ -1,9 +1,9 @@
 """Training of a localizer: batches from disk, augmentation, stages, going on, what is written."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from PIL import Image
 from CTLungScreeningLib.child_process import ChildProcess, module_command
 from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.keras_loader import keras
-from CTLungScreeningLib.keras_training import HISTORY
-from CTLungScreeningLib.model_card import load_model, read_card, training_folder
+from CTLungScreeningLib.keras_training import BEST, CHECKPOINT, HISTORY, SETTINGS
+from CTLungScreeningLib.model_card import load_model, read_card, save_model, training_folder
 from CTSliceToolsLib.dataset.conversion import LabelledSlice
 from CTSliceToolsLib.localizer.slice_batches import SliceBatches, SlicePack, pack_slices
 from CTSliceToolsLib.localizer.training import (
@@ -33,6 +33,7 @@ from CTSliceToolsLib.localizer.unlabelled import (
     pack_scans,
 )
 from CTSliceToolsLib.options import Backbone, LocalizerTrainingPlan
+from stopped_training import stop_at, without_seconds
 
 QUICK = LocalizerTrainingPlan(epochs=1, batch=4)
 
@@ -168,8 +169,8 @@ def test_training_learns_from_unlabelled_scans_as_well(parts: Path, tmp_path: Pa
     result = train(parts, tmp_path / "mine.keras", plan)
     assert np.isfinite(result.best["val_error"])
     training = read_card(result.model).training
-    assert training["unlabelled"] == str(tmp_path / "scans")
-    assert training["unlabelled_data"]
+    assert len(training["unlabelled"]) == 64
+    assert str(tmp_path) not in result.model.with_suffix(".json").read_text()
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty"):
         train(parts, tmp_path / "other.keras", replace(QUICK, unlabelled=tmp_path / "empty"))
@@ -286,8 +287,38 @@ def test_what_training_cannot_do_is_said_at_once(parts: Path, tmp_path: Path) ->
     assert not training_folder(tmp_path / "m.keras").exists()
 
 
-def without_seconds(epochs: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{key: value for key, value in one.items() if key != "seconds"} for one in epochs]
+def test_what_changed_or_was_damaged_since_an_interruption_is_said_at_once(
+    parts: Path, trained: TrainingResult, tmp_path: Path
+) -> None:
+    weights = tmp_path / "Hans_Mueller.keras"
+    for suffix in (".keras", ".onnx", ".json"):
+        shutil.copy(trained.model.with_suffix(suffix), weights.with_suffix(suffix))
+    card = trained.model.with_suffix(".json").read_text().replace("mine.", "Hans_Mueller.")
+    weights.with_suffix(".json").write_text(card)
+    plan, output = replace(QUICK, epochs=9, patience=9, weights=weights), tmp_path / "new.keras"
+
+    def stop(name: str, done: int, total: int) -> None:
+        if name == "Stage 1" and done > total * 2 // 9:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train(parts, output, plan, stop)
+    stage = training_folder(output) / "stage-1"
+    assert "Hans" not in (stage / SETTINGS).read_text()
+    (checkpoint,) = (stage / CHECKPOINT).iterdir()
+    for file in (stage / BEST, checkpoint):
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(InputError, match="lacks a part of its training: start again"):
+            train(parts, output, plan)
+        file.write_bytes(whole)
+    model, there = load_model(weights)
+    model.set_weights([2 * weight for weight in model.get_weights()])
+    for suffix in (".keras", ".onnx", ".json"):
+        weights.with_suffix(suffix).unlink()
+    save_model(model, there, weights)
+    with pytest.raises(InputError, match="has a training with other weights"):
+        train(parts, output, plan)
 
 
 @pytest.mark.slow
@@ -295,17 +326,10 @@ def test_an_interrupted_training_ends_as_one_in_one_go(parts: Path, tmp_path: Pa
     plan = LocalizerTrainingPlan(epochs=3, fine_tune_epochs=2, batch=4, fine_tune_rate=1e-4)
     whole = train(parts, tmp_path / "whole.keras", plan)
 
-    def stop_in(stage: str, step: int) -> Any:
-        def report(name: str, done: int, total: int) -> None:
-            if (name, done) == (stage, step):
-                raise Cancelled
-
-        return report
-
     output = tmp_path / "parts.keras"
     for stage, step in (("Packing validation", 2), ("Stage 1", 1), ("Stage 1", 5), ("Stage 2", 3)):
         with pytest.raises(Cancelled):
-            train(parts, output, plan, stop_in(stage, step))
+            train(parts, output, plan, stop_at(stage, step))
         assert not output.exists()
     with pytest.raises(InputError, match="seed"):
         train(parts, output, LocalizerTrainingPlan(epochs=3, fine_tune_epochs=2, batch=4, seed=5))

@@ -20,18 +20,19 @@ from LungNoduleSegLib.options import DEFAULT_MODEL, Preset, RunOptions, StoreTra
 from LungNoduleSegSlicer.panel.batch_section import BatchParameters
 from LungNoduleSegSlicer.panel.training_run import Collection, Measure, TrainingParameters
 from nodule_panel import PanelTest
-from panel_host import PICTURES, leave_panel, open_panel, slow, write_card
+from panel_host import PICTURES, StepsTest, leave_panel, open_panel, slow, write_card
 from plot_pictures import save_chart
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 from submissions import write_findings, write_submission, write_uids
 
-STEPS = ("prepare", "check", "train", "evaluate")
 PATIENTS = 2
-PATIENCE_S = 900
 
 
-class TrainingTest(PanelTest):
+class TrainingTest(StepsTest, PanelTest):
     """The section open, with a folder of its own."""
+
+    STEPS = ("prepare", "check", "train", "evaluate")
+    PATIENCE_S = 900
 
     def setUp(self) -> None:
         super().setUp()
@@ -46,24 +47,9 @@ class TrainingTest(PanelTest):
         self.folder = Path(folder.name)
         self.nodes = self.node_ids()
 
-    def node_ids(self) -> set[str]:
-        """All nodes but the plot views, which Slicer makes as layouts need them."""
-        plot_views = {one.GetID() for one in slicer.util.getNodesByClass("vtkMRMLPlotViewNode")}
-        return super().node_ids() - plot_views
-
-    def tick(self, *steps: str) -> None:
-        for step in STEPS:
-            box = getattr(self.ui, f"{step}Step")
-            if box.checked != (step in steps):
-                box.click()
-
     def choose(self, box: Any, choice: Any) -> None:
         kind: Any = type(choice)
         box.currentIndex = list(kind).index(choice)
-
-    def run_to_end(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
 
     def write_scans(self) -> None:
         """Write the scans of two patients as LUNA16 comes, and choose them."""
@@ -113,6 +99,31 @@ class TestChoices(TrainingTest):
         self.assertEqual(
             self.ui.resultsLine.placeholderText, str(self.folder / "scan-synthetic-patches")
         )
+
+    def test_paths_to_which_nothing_can_be_added_are_only_typed_so_far(self) -> None:
+        self.tick("prepare", "check", "train", "evaluate")
+        for text in ("/", ".", "..", "~", "x" * 300):
+            for line in (
+                self.ui.scansLine,
+                self.ui.storeLine,
+                self.ui.modelLine,
+                self.ui.pagesLine,
+            ):
+                line.text = text
+                self.section.refresh()
+                line.text = ""
+        self.ui.scansLine.text = "/"
+        self.ui.annotationsLine.text = "/annotations.csv"
+        self.assertEqual(self.ui.storeLine.placeholderText, "")
+        self.assertIn("folder of the training data", tool_tip(self.run_bar.button))
+        for measure in Measure:
+            self.choose(self.ui.measureBox, measure)
+            for name in measure.inputs:
+                getattr(self.ui, f"{name}Line").text = "/"
+            self.assertEqual(self.ui.resultsLine.placeholderText, "")
+        leave_panel()
+        open_panel("LungNoduleSeg")
+        self.assertEqual(self.ui.scansLine.text, "/")
 
     def test_numbers_of_the_preset_are_shown_until_others_are_chosen(self) -> None:
         self.tick("train")
@@ -177,7 +188,7 @@ class TestChoices(TrainingTest):
         self.assertEqual(self.ui.presetBox.currentText, "tutorial")
         self.assertEqual(self.ui.measureBox.currentIndex, 1)
         self.assertEqual((self.ui.epochsBox.value, self.ui.learningRateBox.value), (7, 0.002))
-        ticked = [step for step in STEPS if getattr(self.ui, f"{step}Step").checked]
+        ticked = [step for step in self.STEPS if getattr(self.ui, f"{step}Step").checked]
         self.assertEqual(ticked, ["train", "evaluate"])
 
     def test_no_two_sections_keep_a_choice_under_one_name(self) -> None:
@@ -295,9 +306,9 @@ class TestPreparation(TrainingTest):
         self.write_scans()
         self.tick("prepare", "check")
         self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()), PATIENCE_S)
+        wait_until(lambda: bool(self.children()), self.PATIENCE_S)
         self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: not self.run_bar.runner.busy, self.PATIENCE_S)
         self.assertEqual(self.children(), set())
         self.assertEqual(self.node_ids(), self.nodes)
         self.assertEqual(self.run_bar.button.text, "Run selected steps")
@@ -306,7 +317,7 @@ class TestPreparation(TrainingTest):
         self.write_scans()
         self.tick("prepare")
         self.run_bar.button.click()
-        wait_until(lambda: bool(self.children()), PATIENCE_S)
+        wait_until(lambda: bool(self.children()), self.PATIENCE_S)
         slicer.mrmlScene.Clear()
         self.assertFalse(self.run_bar.runner.busy)
         self.assertEqual(self.children(), set())
@@ -331,17 +342,17 @@ class TestTraining(TrainingTest):
         rows = [one.GetTable().GetNumberOfRows() for one in tables if "epochs" in one.GetName()]
         return rows[0] if rows else 0
 
-    def start_training(self) -> None:
+    def start_training(self, *others: str) -> None:
         """Prepare and train until the first epoch is over."""
-        self.tick("prepare", "train")
+        self.tick("prepare", "train", *others)
         self.run_bar.button.click()
-        wait_until(lambda: self.epochs() > 0 or not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: self.epochs() > 0 or not self.run_bar.runner.busy, self.PATIENCE_S)
 
     def test_from_scans_to_the_model_of_the_next_run(self) -> None:
         self.start_training()
         chart = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")[0]
         save_picture(self.widget.parent, PICTURES / "training-lung.png")
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: not self.run_bar.runner.busy, self.PATIENCE_S)
         save_chart(chart, PICTURES / "loss-lung.png")
         self.assertEqual(self.children(), set())
         self.assertEqual(self.epochs(), 2)
@@ -352,17 +363,20 @@ class TestTraining(TrainingTest):
 
     def test_cancelled_after_an_epoch_it_goes_on_where_it_was(self) -> None:
         self.ui.epochsBox.value = 4
-        self.start_training()
+        self.start_training("check")
         self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, PATIENCE_S)
+        wait_until(lambda: not self.run_bar.runner.busy, self.PATIENCE_S)
         self.assertEqual(self.children(), set())
         self.assertEqual(self.node_ids(), self.nodes)
         self.assertFalse(self.model.exists())
         self.assertTrue(self.ui.unfinishedLabel.visible)
-        self.tick("train")
+        pages = set((self.folder / "luna-store-pages").iterdir())
+        self.assertTrue(pages)
+        self.assertTrue(self.ui.pagesButton.enabled)
         leave_panel()
         open_panel("LungNoduleSeg")
         self.run_to_end()
+        self.assertEqual(set((self.folder / "luna-store-pages").iterdir()), pages)
         self.assertEqual(self.epochs(), 4)
         self.assertTrue(self.model.with_suffix(".json").exists())
         self.assertFalse(self.ui.unfinishedLabel.visible)

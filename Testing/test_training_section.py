@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import unittest
 from collections.abc import Callable
 from itertools import count, islice
 from pathlib import Path
@@ -12,7 +11,6 @@ import slicer_host
 
 slicer = slicer_host.start()
 
-import psutil
 import pydicom
 import qt
 
@@ -22,13 +20,12 @@ from CTSliceToolsLib.dataset.annotation import ANNOTATION
 from CTSliceToolsLib.dataset.conversion import Part, convert, part_of
 from CTSliceToolsLib.dataset.normalization import normalize
 from CTSliceToolsLib.landmarks import LANDMARKS
-from panel_host import PICTURES, leave_panel, open_panel, slow
+from panel_host import PICTURES, StepsTest, descendants, leave_panel, open_panel, slow
 from plot_pictures import save_chart
 from slicer_host.actions import process_events, save_picture, tool_tip, wait_until
 
 STEP_MM = 15.0
 SCANS = {Part.TRAINING: 2, Part.VALIDATION: 1, Part.TESTING: 1}
-STEPS = ("organize", "normalize", "convert", "partition", "train", "evaluate")
 
 
 def series_names(part: Part, number: int) -> list[str]:
@@ -68,8 +65,10 @@ def annotate(dataset: Path) -> None:
         (folder / ANNOTATION).write_text(json.dumps(labels))
 
 
-class TrainingTest(unittest.TestCase):
+class TrainingTest(StepsTest):
     """The panel open, with the scans in a folder of their own."""
+
+    STEPS = ("organize", "normalize", "convert", "partition", "train", "evaluate")
 
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
@@ -82,37 +81,13 @@ class TrainingTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self.dataset = self.folder / "scans"
-        self.before = self.descendants()
+        self.before = descendants()
         self.nodes = self.node_ids()
 
     def tearDown(self) -> None:
         leave_panel()
         slicer.mrmlScene.Clear()
         process_events()
-
-    @staticmethod
-    def descendants() -> set[int]:
-        return {one.pid for one in psutil.Process().children(recursive=True)}
-
-    def children(self) -> set[int]:
-        return self.descendants() - self.before
-
-    @staticmethod
-    def node_ids() -> set[str]:
-        """All nodes but the plot views, which Slicer makes as layouts need them."""
-        scene = slicer.mrmlScene
-        nodes = [scene.GetNthNode(row) for row in range(scene.GetNumberOfNodes())]
-        return {node.GetID() for node in nodes if node.GetClassName() != "vtkMRMLPlotViewNode"}
-
-    def tick(self, *steps: str) -> None:
-        for step in STEPS:
-            box = getattr(self.ui, f"{step}Step")
-            if box.checked != (step in steps):
-                box.click()
-
-    def run_to_end(self) -> None:
-        self.run_bar.button.click()
-        wait_until(lambda: not self.run_bar.runner.busy, 240)
 
     def organize(self) -> None:
         """Organize by the button, and annotate."""
@@ -216,6 +191,20 @@ class TestChoices(TrainingTest):
         self.ui.partsFolder.text = str(self.folder / "mine")
         self.assertEqual(self.ui.testDataFolder.placeholderText, str(self.folder / "mine"))
 
+    def test_paths_to_which_nothing_can_be_added_are_only_typed_so_far(self) -> None:
+        self.tick("normalize", "convert", "train", "evaluate")
+        for text in ("/", ".", "..", "~", "x" * 300):
+            for line in (self.ui.partsFolder, self.ui.newModelFile, self.ui.evaluationFolder):
+                line.text = text
+                line.text = ""
+            self.ui.datasetFolder.text = text
+        self.ui.datasetFolder.text = "/"
+        self.assertEqual(self.ui.slicesFolder.placeholderText, "")
+        self.assertIn("folder of the slices", tool_tip(self.run_bar.button))
+        leave_panel()
+        open_panel("CTSliceTools")
+        self.assertEqual(self.ui.datasetFolder.text, "/")
+
     def test_a_model_that_is_there_is_refused_before_anything_is_done(self) -> None:
         self.ui.datasetFolder.text = str(self.dataset)
         model = self.folder / "old.keras"
@@ -247,7 +236,7 @@ class TestChoices(TrainingTest):
         self.assertEqual(self.ui.datasetFolder.text, str(self.dataset))
         self.assertEqual(self.ui.backboneBox.currentText, "vgg19")
         self.assertEqual((self.ui.epochsBox.value, self.ui.rateBox.value), (7, 0.002))
-        ticked = [step for step in STEPS if getattr(self.ui, f"{step}Step").checked]
+        ticked = [step for step in self.STEPS if getattr(self.ui, f"{step}Step").checked]
         self.assertEqual(ticked, ["convert", "evaluate"])
         self.assertTrue(self.ui.linksBox.checked)
 
@@ -325,7 +314,7 @@ class TestTraining(TrainingTest):
     def test_from_dicom_files_to_a_measured_model(self) -> None:
         self.organize()
         self.ui.epochsBox.value = 3
-        self.tick(*STEPS[1:])
+        self.tick(*self.STEPS[1:])
         self.run_bar.button.click()
         wait_until(lambda: self.epochs() == 2, 240)
         self.assertIn("left", self.run_bar.status)

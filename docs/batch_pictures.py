@@ -21,7 +21,7 @@ slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
 import SimpleITK as sitk
-from panel_pictures import save_panel, save_view, side_by_side
+from panel_pictures import save_panel, save_view, side_by_side, wait_for_last_third
 from PIL import Image
 
 from annotated_scans import chest, write_luna
@@ -63,12 +63,7 @@ def picture_of_training(widget: Any, work: Path, folder: Path) -> None:
     ui.epochsBox.value, ui.stepsBox.value = EPOCHS, 4
     ui.batchBox.value = ui.filtersBox.value = 2
     widget.training.run_bar.button.click()
-
-    def epochs_done() -> int:
-        tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
-        return tables[0].GetTable().GetNumberOfRows() if tables else 0
-
-    wait_until(lambda: epochs_done() >= EPOCHS * 2 // 3 or not runner.busy, PATIENCE_S)
+    wait_for_last_third(runner, EPOCHS, PATIENCE_S)
     check = folder / "panel-check-pictures.png"
     save_picture(widget.training.pages.window, check)
     shrink(check)

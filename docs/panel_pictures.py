@@ -23,7 +23,7 @@ from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS, add_volume
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME
 from panel_host import WIDTH, docked, open_panel, scroll_to
-from slicer_host.actions import press, process_events, save_picture
+from slicer_host.actions import press, process_events, save_picture, wait_until
 
 SHOWN = "Bifurcation of trachea"
 """Landmark at which the picture is taken."""
@@ -68,6 +68,16 @@ def load(source: Path) -> Any:
 def save_view(name: str, file: Path) -> None:
     """Save what a slice view shows."""
     slicer.app.layoutManager().sliceWidget(name).sliceView().save(file)
+
+
+def wait_for_last_third(runner: Any, epochs: int, patience_s: float) -> None:
+    """Wait until two thirds of a training's epochs are in its table, or it ends."""
+
+    def done() -> int:
+        tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
+        return tables[0].GetTable().GetNumberOfRows() if tables else 0
+
+    wait_until(lambda: done() >= epochs * 2 // 3 or not runner.busy, patience_s)
 
 
 def main(source: Path, folder: Path) -> None:

@@ -18,11 +18,10 @@ import slicer_host
 slicer = slicer_host.start()
 
 # ruff: noqa: E402 - Slicer is started before what needs it is imported
-from panel_pictures import save_panel, side_by_side
+from panel_pictures import save_panel, side_by_side, wait_for_last_third
 
 from panel_host import open_panel
 from plot_pictures import save_chart
-from slicer_host.actions import wait_until
 
 PATIENCE_S = 3600
 
@@ -36,12 +35,7 @@ def main(dataset: Path, epochs: int, picture: Path) -> None:
     widget.ui.epochsBox.value = epochs
     runner = widget.training.run_bar.runner
     widget.training.run_bar.button.click()
-
-    def epochs_done() -> int:
-        tables = slicer.util.getNodesByClass("vtkMRMLTableNode")
-        return tables[0].GetTable().GetNumberOfRows() if tables else 0
-
-    wait_until(lambda: epochs_done() >= epochs * 2 // 3 or not runner.busy, PATIENCE_S)
+    wait_for_last_third(runner, epochs, PATIENCE_S)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("panel.png", "chart.png")]
         save_panel(widget, files[0])

@@ -18,15 +18,21 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 from CTLungScreeningLib.errors import InputError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 
 def beside(path: Path | None, suffix: str) -> Path | None:
-    """Return the path beside another that adds to its name; None for None."""
-    return None if path is None else path.with_name(path.name + suffix)
+    """Return the path beside another that adds to its name; None for None.
+
+    None also for a path that has no name to add to, such as the root of a drive.
+    """
+    return path.with_name(path.name + suffix) if path and path.name.strip(".") else None
 
 
 def visible_files(folder: Path, pattern: str) -> list[Path]:
@@ -357,6 +363,32 @@ def replace_text(path: Path, text: str) -> None:
         ) from error
 
 
+def fingerprint(files: Sequence[Path]) -> str:
+    """Digest the names, sizes and times of files, in order; it changes when any of them does."""
+    digest = hashlib.sha256()
+    for file in files:
+        facts = file.stat()
+        name = os.fsencode(file.name)
+        digest.update(b"%b %d %d\n" % (name, facts.st_size, facts.st_mtime_ns))
+    return digest.hexdigest()
+
+
+def write_array(file: Path, array: "NDArray[Any]") -> None:
+    """Write a `.npy` file; `numpy.save` does not report a disk that gets full at its end.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    import numpy as np  # noqa: PLC0415 - slow to import
+
+    with file.open("wb") as stream:
+        array = np.ascontiguousarray(array)
+        np.lib.format.write_array_header_1_0(
+            stream, np.lib.format.header_data_from_array_1_0(array)
+        )
+        stream.write(array.tobytes())
+
+
 def is_path_below(name: str) -> bool:
     """Whether a file that may come from anywhere names a path below its folder, on any system.
 
@@ -365,7 +397,7 @@ def is_path_below(name: str) -> bool:
     """
     if any(letter in "\\:" or unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
         return False
-    parts = name.split("/")
+    parts = name.removeprefix("./").split("/")
     return all(part == part.rstrip(". ") != "" and not _is_device(part) for part in parts)
 
 
@@ -475,6 +507,16 @@ def write_object(path: Path, content: Mapping[str, Any]) -> None:
     """
     with new_file(path) as temporary:
         temporary.write_text(json_text(content, allow_nan=False), encoding="utf-8")
+
+
+def changed_since(file: Path, others: Iterable[Path]) -> bool:
+    """Whether other files or folders were changed, or put where they are, after one was written."""
+    written = file.stat().st_mtime
+    try:
+        states = [other.stat() for other in others]
+    except OSError:
+        return True
+    return any(max(state.st_mtime, state.st_ctime) > written for state in states)
 
 
 def changed_names(kept: Mapping[str, Any], content: Mapping[str, Any]) -> list[str]:

@@ -122,16 +122,10 @@ def grid_difference(first: sitk.Image, second: sitk.Image) -> str:
     if first.GetSize() != second.GetSize():
         sizes = (" × ".join(map(str, image.GetSize())) for image in (first, second))
         return f"{' and '.join(sizes)} voxels"
-    apart = np.abs(_corners(first) - _corners(second)).max()
+    apart = np.abs(Grid.of(first).corners() - Grid.of(second).corners()).max()
     if apart > GRID_TOLERANCE * min(second.GetSpacing()):
         return f"voxels up to {apart:.3g} mm apart"
     return ""
-
-
-def _corners(image: sitk.Image) -> NDArray[np.float64]:
-    """LPS mm (8, 3) of the voxels in the corners of a grid."""
-    last = np.array(image.GetSize()) - 1
-    return voxels_to_lps(image, np.array(list(np.ndindex(2, 2, 2))) * last[::-1])
 
 
 MAX_TILT_DEGREES = 5.0
@@ -195,11 +189,7 @@ def _oriented(image: sitk.Image, orientation: str) -> sitk.Image:
 
 def _resample_axis_aligned(image: sitk.Image, outside: float) -> sitk.Image:
     """Resample onto the axis-aligned box around `image`, keeping its spacing."""
-    last = np.array(image.GetSize()) - 1
-    corners = [
-        image.TransformContinuousIndexToPhysicalPoint((np.array(end) * last).astype(float).tolist())
-        for end in np.ndindex(2, 2, 2)
-    ]
+    corners = Grid.of(image).corners()
     low, high = np.min(corners, axis=0), np.max(corners, axis=0)
     spacing = np.array(image.GetSpacing())
     size = np.ceil((high - low) / spacing).astype(int) + 1
@@ -343,6 +333,11 @@ class Grid:
         image.SetSpacing(self.spacing)
         image.SetDirection(self.direction)
         return image
+
+    def corners(self) -> NDArray[np.float64]:
+        """Return the LPS mm (8, 3) of the voxels in the corners."""
+        last = np.array(self.size[::-1]) - 1
+        return voxels_to_lps(self.first_voxel, np.array(list(np.ndindex(2, 2, 2))) * last)
 
     def shares_voxels(self, other: "Grid") -> bool:
         """Whether voxels of another grid are this one's, in whatever order, where both have any."""

@@ -14,15 +14,15 @@ from contextlib import contextmanager
 
 from CTLungScreeningLib.errors import InputError
 
-BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+BACKENDS = ("tensorflow", "jax", "torch")
 
 UNUSED = ("matplotlib", "sklearn")
 """Imported by Keras if installed, for wrappers that we do not use."""
 
 
 def _choose_backend() -> str:
-    for backend, package in BACKENDS.items():
-        if importlib.util.find_spec(package):
+    for backend in BACKENDS:
+        if importlib.util.find_spec(backend):
             return backend
     raise InputError(
         "Keras has no backend: install one of them, for instance with `pip install tensorflow "

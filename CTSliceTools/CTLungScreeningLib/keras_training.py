@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from CTLungScreeningLib.errors import InputError, counted
+from CTLungScreeningLib.errors import DAMAGE, InputError, counted
 from CTLungScreeningLib.files import (
     changed_names,
     read_object,
@@ -125,18 +125,16 @@ def fit(
     *,
     epochs: int,
     settings: Mapping[str, Any],
-    validation: keras.utils.PyDataset | None = None,
-    patience: int | None = None,
-    resume: bool = False,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    on_epoch: Callable[[Epoch], None] | None = None,
+    validation: keras.utils.PyDataset,
+    patience: int | None,
+    on_epoch: Callable[[Epoch], None],
     progress: ProgressCallback = silent,
 ) -> list[Epoch]:
     """Train a compiled model; at the end it has the weights of its best epoch.
 
-    The best epoch has the lowest validation loss, or training loss without validation. Call
-    `keras.utils.set_random_seed` before the model is built; with `EpochBatches` a resumed training
-    gives the same result as an uninterrupted one.
+    A training that was interrupted in `folder` goes on. Call `keras.utils.set_random_seed` before
+    the model is built; with `EpochBatches` a resumed training gives the same result as an
+    uninterrupted one.
 
     Args:
         model: compiled.
@@ -145,9 +143,7 @@ def fit(
         epochs: total number, including those before an interruption.
         settings: JSON of everything that determines the training; must be the same to resume.
         validation: batches for the validation after each epoch.
-        patience: stop after so many epochs without improvement.
-        resume: continue an earlier training in `folder`, if there is one.
-        callbacks: additional ones.
+        patience: stop after so many epochs without a lower validation loss; None for never.
         on_epoch: called with the metrics after each epoch, earlier epochs first.
         progress: counts the batches, in the stage "Training"; may raise `Cancelled`.
 
@@ -155,14 +151,14 @@ def fit(
         The metrics of all epochs, including those before an interruption.
 
     Raises:
-        InputError: if the folder has a training and `resume` is not set, its settings differ, or
-            a link is in the way.
+        InputError: if the folder's training has other settings or lacks a part, or a link is in
+            the way.
     """
     refuse_links(folder, *(folder / name for name in RUN_NAMES))
     for place in (folder, folder / CHECKPOINT):
         remove_leftovers(place)
     past: list[Epoch] = []
-    if resume and (folder / SETTINGS).exists():
+    if (folder / SETTINGS).exists():
         past = _past(folder, settings)
     else:
         refuse_existing(folder, RUN_NAMES)
@@ -170,13 +166,15 @@ def fit(
     if past:
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        model.load_weights(_checkpoints(folder)[len(past)])
-    if on_epoch is not None:
-        for epoch in past:
-            on_epoch(epoch)
-    monitor = "loss" if validation is None else "val_loss"
-    best = min(range(len(past)), key=lambda n: past[n][monitor], default=None)
-    waited = 0 if best is None else len(past) - 1 - best
+        try:
+            for file in (folder / BEST, _checkpoints(folder)[len(past)]):
+                model.load_weights(file)  # the best only to see now whether it can be read
+        except DAMAGE as error:
+            raise InputError(_lacks_a_part(folder)) from error
+    for epoch in past:
+        on_epoch(epoch)
+    best = best_epoch(past) if past else None
+    waited = len(past) - 1 - past.index(best) if best else 0
     if len(past) < epochs and (patience is None or waited < patience):
         if isinstance(batches, EpochBatches):
             batches.epoch = len(past)  # Keras reads the first batches before an epoch begins
@@ -189,10 +187,9 @@ def fit(
             verbose=0,
             callbacks=[
                 _Live(batches, epochs, on_epoch, progress),
-                *callbacks,
                 keras.callbacks.CSVLogger(folder / HISTORY, append=True),
-                _Saving(folder, monitor, None if best is None else past[best][monitor]),
-                *([] if patience is None else [_Patience(monitor, patience, past, best)]),
+                _Saving(folder, best),
+                *([] if patience is None else [_Patience(patience, waited, best)]),
                 *_tensorboard(folder),
             ],
         )
@@ -261,7 +258,7 @@ def require_new_training(output: Path, folder: Path, cache: str) -> None:
         InputError: as `require_new_model`, or if one of the folders is a link.
     """
     refuse_links(folder, folder / cache, *folder.glob("stage-*"))
-    with contextlib.suppress(InputError, KeyError, AttributeError):
+    with contextlib.suppress(ValueError, KeyError, AttributeError):  # no model, or no name of one
         training = read_object(output.with_suffix(".json"))["training"]
         settings = read_object(folder / "stage-1" / SETTINGS)
         if output.exists() and all(training.get(name) == settings[name] for name in settings):
@@ -302,9 +299,13 @@ def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:
     history = folder / HISTORY
     lines = history.read_text(encoding="utf-8").splitlines(True) if history.exists() else []
     if len(lines) <= done or not (folder / BEST).exists():
-        raise InputError(f"{folder} lacks a part of its training: start again in another folder.")
+        raise InputError(_lacks_a_part(folder))
     replace_text(history, "".join(lines[: done + 1]))
     return read_history(folder)
+
+
+def _lacks_a_part(folder: Path) -> str:
+    return f"{folder} lacks a part of its training: start again in another folder."
 
 
 def _checkpoints(folder: Path) -> dict[int, Path]:
@@ -326,13 +327,13 @@ class _Saving(keras.callbacks.Callback):
     model do not hold.
     """
 
-    def __init__(self, folder: Path, monitor: str, best: float | None) -> None:
+    def __init__(self, folder: Path, best: Epoch | None) -> None:
         super().__init__()
-        self._folder, self._monitor, self._best = folder, monitor, best
+        self._folder, self._best = folder, best and best["val_loss"]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self._best is None or logs[self._monitor] < self._best:
-            self._best = logs[self._monitor]
+        if self._best is None or logs["val_loss"] < self._best:
+            self._best = logs["val_loss"]
             with replaced_file(self._folder / BEST) as temporary:
                 self.model.save(temporary)
         before = _checkpoints(self._folder)
@@ -351,7 +352,7 @@ class _Live(keras.callbacks.Callback):
         self,
         batches: keras.utils.PyDataset,
         epochs: int,
-        on_epoch: Callable[[Epoch], None] | None,
+        on_epoch: Callable[[Epoch], None],
         progress: ProgressCallback,
     ) -> None:
         super().__init__()
@@ -375,20 +376,19 @@ class _Live(keras.callbacks.Callback):
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         logs["learning_rate"] = float(rate)
         logs["seconds"] = round(time.monotonic() - self._began, 3)
-        if self._on_epoch is not None:
-            self._on_epoch({"epoch": epoch, **{name: float(v) for name, v in logs.items()}})
+        self._on_epoch({"epoch": epoch, **{name: float(v) for name, v in logs.items()}})
 
 
 class _Patience(keras.callbacks.EarlyStopping):
     """Early stopping that remembers the epochs before an interruption."""
 
-    def __init__(self, monitor: str, patience: int, past: list[Epoch], best: int | None) -> None:
-        super().__init__(monitor, patience=patience, mode="min")
-        self._past, self._best = past, best
+    def __init__(self, patience: int, waited: int, best: Epoch | None) -> None:
+        super().__init__("val_loss", patience=patience, mode="min")
+        self._waited, self._best = waited, best
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         if self._best is not None:
-            self.best = self._past[self._best][self.monitor]
-            self.best_epoch = self._best
-            self.wait = len(self._past) - 1 - self._best
+            self.best = self._best["val_loss"]
+            self.best_epoch = int(self._best["epoch"])
+            self.wait = self._waited

@@ -231,7 +231,7 @@ def require_whole(file: Path) -> None:
 
 def training_folder(output: Path) -> Path:
     """Name the folder of a training, beside its model."""
-    return output.with_name(f"{output.stem}-training")
+    return output.parent / f"{output.stem}-training"
 
 
 def require_new_model(model_file: Path) -> None:
@@ -307,7 +307,7 @@ def convert_model(model_file: Path) -> ModelCard:
         InputError: as `load_model`, or if an `.onnx` file exists, or the network cannot be written
             as ONNX.
     """
-    run_file, card_file = model_file.with_suffix(RUN), model_file.with_suffix(".json")
+    run_file, card_file = (_sibling(model_file, suffix) for suffix in (RUN, ".json"))
     refuse_existing(run_file.parent, [run_file.name])
     refuse_links(card_file)
     model, card = load_model(model_file)
@@ -336,8 +336,13 @@ def _text(card: ModelCard) -> str:
     return json.dumps(asdict(card), indent=2) + "\n"
 
 
+def _sibling(model_file: Path, suffix: str) -> Path:
+    """The path of another of a model's files; of any path, even one without a name such as `/`."""
+    return model_file.parent / f"{model_file.stem}{suffix}"
+
+
 def _read(model_file: Path) -> ModelCard:
-    card_file = model_file.with_suffix(".json")
+    card_file = _sibling(model_file, ".json")
     for file in (model_file, card_file):
         if not file.is_file():
             raise InputError(f"{file} is missing: a model is an .onnx or .keras file with a card.")

@@ -60,18 +60,19 @@ class JsonLines(Reporter):
     """Prints one JSON object per line for a parent process.
 
     Keys of progress: `stage`, `done`, `total`, `elapsed_s` (since the stage began) and
-    `remaining_s` (of the stage, null until something is done). Keys of the rest: `message` or
-    `result`.
+    `remaining_s` (of the stage, null until something is done since it began: a resumed one begins
+    in its middle). Keys of the rest: `message` or `result`.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
-        self._began: dict[str, float] = {}
+        self._began: dict[str, tuple[float, int]] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Print the line."""
-        elapsed = time.monotonic() - self._began.setdefault(stage, time.monotonic())
-        remaining = elapsed * (total - done) / done if done else None
+        began, before = self._began.setdefault(stage, (time.monotonic(), done))
+        elapsed = time.monotonic() - began
+        remaining = elapsed * (total - done) / (done - before) if done > before else None
         self.write(
             stage=stage,
             done=done,

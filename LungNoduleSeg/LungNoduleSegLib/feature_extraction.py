@@ -18,8 +18,7 @@ from CTLungScreeningLib.errors import Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import made_folder, private_folder, refuse_links, replace_text
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
-from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels
-from CTLungScreeningLib.reading.volume_headers import read_header
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_labels, volume_parts
 from CTLungScreeningLib.staging import only_writer
 from LungNoduleSegLib.batch.cases import cases_below
 from LungNoduleSegLib.lungs.segmentation import require_labels
@@ -46,12 +45,12 @@ _WIDEST_MM = 150.0
 """No nodule or mass is wider; a lung is."""
 
 
-def find_scans(folder: Path) -> dict[str, Path | IndexedScan]:
+def find_scans(folder: Path, notes: list[str] | None = None) -> dict[str, Path | IndexedScan]:
     """Find the results of runs, segmentations and CT scans in a folder, by name, sorted.
 
     They are searched for at any depth, but not in hidden folders nor through links to folders. A
     folder with `run.json` is the result of a run; beside these, every CT series and every volume
-    file is a scan or a segmentation, see `batch.cases.cases_below`.
+    file is a scan or a segmentation, see `batch.cases.cases_below`; `notes` as there.
 
     Returns:
         What `features_of` takes, by path below the folder; a series by its folder, and its
@@ -67,12 +66,12 @@ def find_scans(folder: Path) -> dict[str, Path | IndexedScan]:
     found: dict[str, Path | IndexedScan] = {
         _name_below(folder, run): run for run in _runs_below(folder)
     }
-    cases = list(cases_below(folder, required=False))
+    cases = list(cases_below(folder, required=False, notes=notes))
     series = Counter(case.place for case in cases)
     for case in cases:
         name = _name_below(folder, case.place)
         if isinstance(case.source, IndexedScan) and series[case.place] > 1:
-            name += f"/{case.source.uid}"
+            name += f"/{case.source.name}"
         found[name] = case.source
     if not found:
         raise InputError(
@@ -189,7 +188,7 @@ def results_folder(source: Path | IndexedScan, name: str, runs: Path) -> Path:
     if isinstance(source, IndexedScan):
         files = [source.folder / file for file in source.files]
     elif source.name.lower().endswith(VOLUME_SUFFIXES):
-        files = sorted({source, read_header(source).data_file})
+        files = volume_parts(source)
     else:
         folder = source if source.is_dir() else source.parent
         files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -227,11 +226,12 @@ def _read_volume(file: Path) -> sitk.Image:
 
 @dataclass(frozen=True)
 class ExtractionOutcome:
-    """The outcome of `write_feature_table`: names of scans added and kept, and errors by name."""
+    """The outcome of `write_feature_table`: scans added, kept and failed by name, and notes."""
 
     added: tuple[str, ...]
     kept: tuple[str, ...]
     errors: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def write_feature_table(
@@ -253,9 +253,10 @@ def write_feature_table(
         InputError: if there are no scans, or an existing file is not such a table.
     """
     folder = folder.resolve()
-    scans = find_scans(folder)
-    nodule_table = table.with_name(f"{table.stem}-nodules.csv")
-    error_table = table.with_name(f"{table.stem}-errors.csv")
+    notes: list[str] = []
+    scans = find_scans(folder, notes)
+    nodule_table = table.parent / f"{table.stem}-nodules.csv"
+    error_table = table.parent / f"{table.stem}-errors.csv"
     with only_writer(table, "writing"):
         rows = _rows_of(table, (*IDENTIFIERS, *SCAN_FEATURES))
         # A series counted by its folder alone before others in that were searched for.
@@ -268,7 +269,7 @@ def write_feature_table(
         ]
         _rows_of(error_table, ("scan", "error"))
         if runs is None:
-            runs = table.with_name(f"{table.stem}-runs")
+            runs = table.parent / f"{table.stem}-runs"
             refuse_links(runs)
         added: list[str] = []
         kept: list[str] = []
@@ -297,7 +298,7 @@ def write_feature_table(
         if errors or error_table.exists():
             lines = [{"scan": name, "error": text} for name, text in errors.items()]
             _replace(error_table, ("scan", "error"), lines)
-        return ExtractionOutcome(tuple(added), tuple(kept), errors)
+        return ExtractionOutcome(tuple(added), tuple(kept), errors, tuple(notes))
 
 
 def _texts(features: Features) -> dict[str, str]:

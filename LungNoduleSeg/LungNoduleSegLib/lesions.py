@@ -197,7 +197,7 @@ def insert_lesion(
         filled = np.maximum(filled, HAZE * lesion.spiculation * haze)
     core = ndimage.gaussian_filter(density.core, psf_mm / spacing)
     beneath = hu[box].astype(np.float32)
-    target = density.shell_hu + core * (density.core_hu - density.shell_hu) + _noise(beneath)
+    target = density.shell_hu + core * (density.core_hu - density.shell_hu) + fine_noise(beneath)
     changed = beneath + filled * np.maximum(target - beneath, 0)
     hu[box] = np.rint(changed) if np.issubdtype(hu.dtype, np.integer) else changed
     return InsertedLesion(box, mask)
@@ -329,9 +329,9 @@ def _texture(
     return field * np.float32(np.sqrt(2 / waves))
 
 
-def _noise(beneath: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the fine in-plane noise of a block, without its vessels and edges."""
-    residual = beneath - ndimage.median_filter(beneath, (1, 3, 3))
+def fine_noise(hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what differs from its neighbours in the slice, without vessels and edges."""
+    residual = hu - ndimage.median_filter(hu, (1, 3, 3))
     limit = 3 * 1.4826 * np.median(np.abs(residual))
     return np.clip(residual, -limit, limit)
 

@@ -196,7 +196,7 @@ class StoreTrainingPlan:
         int, Option("Slices or patches in a batch, over all GPUs; tutorial 2, patches 16.", 1)
     ]
     learning_rate: Annotated[
-        float, Option("Initial rate; tutorial 1e-5, patches 1e-3, falling.", max=1)
+        float, Option("Initial rate; tutorial 1e-5, patches 1e-3, falling.", 0, 1)
     ]
     filters: Annotated[int, Option("Filters in the first level; tutorial 32, patches 12.", 1, 1024)]
     patience: Annotated[

@@ -1,7 +1,7 @@
 """Analyse one scan in memory: segment the lungs, run the networks, find and measure nodules."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import read_lungs, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules, with_lobes
 from LungNoduleSegLib.nodules.measures import cut_off
+from LungNoduleSegLib.nodules.table import Nodule
 
 COARSEST_PIXEL_MM, COARSEST_SLICES_MM = 2.0, 5.5
 """Scans with larger voxels are noted; the bundled networks learnt from none."""
@@ -91,6 +92,16 @@ def cut_nodules(labels: sitk.Image) -> tuple[str, ...]:
     )
 
 
+def cavitated(nodules: Sequence[Nodule]) -> tuple[str, ...]:
+    """Note the nodules with a cavity."""
+    return tuple(
+        f"Nodule {one.id} has a cavity, which is part of its size: if it is a cyst with a thick "
+        "wall instead, state that for Lung-RADS."
+        for one in nodules
+        if one.cavity_mm3
+    )
+
+
 def analyse(
     scan: CTScan,
     detector: Detector,
@@ -146,6 +157,7 @@ def analyse(
         *cut,
         *implausible(lungs),
         *cut_nodules(findings.labels),
+        *cavitated(findings.nodules),
         *detector.notes,
         *found.notes,
     )

@@ -23,6 +23,7 @@ from CTLungScreeningLib.options import settle_choices
 from CTLungScreeningLib.progress import ProgressCallback, in_terminal
 from CTLungScreeningLib.reading.ct_reading import IN_MEMORY, IndexedScan, as_scan
 from CTLungScreeningLib.reading.ct_scan import CTScan
+from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, volume_sha256
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.detectors.models import open_detector
 from LungNoduleSegLib.lungs.labels import LungMethod
@@ -38,7 +39,7 @@ from LungNoduleSegLib.nodules.table import COLUMNS, Nodule
 from LungNoduleSegLib.options import DEFAULT_MODEL, OutputOptions, RunOptions
 from LungNoduleSegLib.pipeline import Analysis, Timing, analyse
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
-from LungNoduleSegLib.results.reading import CLINICAL_DATA, DICOM_KEY_IMAGES, result_names
+from LungNoduleSegLib.results.reading import CLINICAL_DATA, DICOM_KEY_IMAGES, SHA256, result_names
 from LungNoduleSegLib.results.writing import SceneWriter, write_results
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData
 
@@ -299,7 +300,7 @@ def measure_nodules(
         lungs = segment_lungs(axial)
     else:
         lungs = lungs_from(lungs, axial, "The label image of the lungs")
-    return measure_labels(_on_grid(labels, axial), axial, lungs, None, scan.image)
+    return measure_labels(_on_grid(labels, axial), axial, lungs, scan.image)
 
 
 _HIGHEST_LABEL = np.iinfo(np.uint16).max
@@ -335,6 +336,7 @@ def _record(
 ) -> dict[str, Any]:
     """Return the content of `run.json` without results and times."""
     scan = analysis.scan
+    is_volume = scan.source.name.lower().endswith(VOLUME_SUFFIXES) and scan.source.is_file()
     return {
         "software": software_versions(PACKAGES),
         "command": sys.argv,
@@ -344,6 +346,7 @@ def _record(
             "source": str(scan.source if scan.source == IN_MEMORY else scan.source.resolve()),
             "series": asdict(scan.series) if scan.series else None,
             "sop_instance_uids": [s.sop_instance_uid for s in scan.slices],
+            SHA256: volume_sha256(scan.source) if is_volume else None,
             "size": scan.image.GetSize(),
             "spacing_mm": scan.image.GetSpacing(),
             "notes": analysis.notes,

@@ -15,6 +15,7 @@ from LungNoduleSegLib.evaluation.plots import SheetRow, draw_sheet
 from LungNoduleSegLib.evaluation.synthetic_lesions import RESULT, evaluate_synthetic_lesions
 from LungNoduleSegLib.network.patches import TrainingScan, loosen_lungs
 from LungNoduleSegLib.nodules.finding import NoduleRules, find_nodules
+from LungNoduleSegLib.nodules.table import sphere_diameter
 
 LOOSE_SEED = 100
 """Of the places where the lungs reach into the wall."""
@@ -53,7 +54,7 @@ def measure_outlined(
         )
         nodules.append(
             {
-                "diameter_mm": round(2 * (own.sum() * voxel * 3 / 4 / np.pi) ** (1 / 3), 1),
+                "diameter_mm": round(float(sphere_diameter(own.sum() * voxel)), 1),
                 "dice": round(float(2 * (own & marked).sum() / (own.sum() + marked.sum())), 3),
                 "probability": max(
                     (findings.nodules[n - 1].probability or 0 for n in hits), default=0

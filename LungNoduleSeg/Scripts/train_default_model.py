@@ -491,7 +491,11 @@ def _card(own: ModelCard, classifier: str, second_opinion: str) -> ModelCard:
             "expect more false positives elsewhere.",
             "Lesions under 6 mm, on the pleura, beside vessels and of ground glass are often "
             "missed, as are masses on the pleura that the lung segmentation cuts off.",
-            "Nodules under 4 mm and masses over 30 mm were not in training.",
+            "Nodules under 4 mm and masses over 30 mm were not in training; the classifier also "
+            "looks at a candidate wider than 28 mm at a scale where it is 20 mm wide.",
+            "Neither U-Net was trained on cavities: those with a wall of some 2.5 mm and more all "
+            "around are filled before; with a thinner or open wall, or in slices too thick to show "
+            "it, the nodule is missed or measured too small.",
             "Nothing outside the lung segmentation can be found.",
         ],
         classifier=classifier,

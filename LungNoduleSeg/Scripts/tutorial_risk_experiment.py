@@ -74,7 +74,7 @@ def patient(lungs: Chest, rng: np.random.Generator) -> Features:
         inserted = insert_lesion(hu, lungs.hu, lesion, 0.8, inside)
         labels[inserted.box][inserted.mask] = number
     label_image, hu_image = image_like(labels, lungs.hu), image_like(hu, lungs.hu)
-    rows = measure_labels(label_image, hu_image, lungs.lungs, None, lungs.hu)
+    rows = measure_labels(label_image, hu_image, lungs.lungs, lungs.hu)
     return scan_features(label_image, nodule_features(label_image, rows, lungs.lungs).values())
 
 

@@ -75,7 +75,7 @@ def outlined(
     finder: ThresholdedNodules, mark: tuple[Box, NDArray[np.bool_]], truth: Nodule
 ) -> float:
     """Dice of what the image shows from a mark."""
-    (outline,) = finder.ruler.outline([mark])
+    outline, *_ = finder.ruler.outlines([mark])
     return dice((outline.box, outline.mask), truth)
 
 

@@ -1,8 +1,8 @@
 """Read a CT scan in any form, and list the scans below a folder."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -12,6 +12,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import HIGHEST_MINIMUM_HU, CTScan, SliceSource, check_hu
 from CTLungScreeningLib.reading.dicom_headers import (
     DICOM_SUFFIXES,
+    Glimpse,
     glimpse,
     is_companion,
     looks_like_dicom,
@@ -21,10 +22,13 @@ from CTLungScreeningLib.reading.dicom_pixels import read_hu
 from CTLungScreeningLib.reading.dicom_series import (
     ARCHIVE_SUFFIXES,
     FoundSeries,
+    SliceIdentity,
     choose_series,
+    closed_note,
     dicom_candidates,
     find_series,
 )
+from CTLungScreeningLib.reading.series_folders import scans_of
 from CTLungScreeningLib.reading.slice_stack import rectify, tilt_degrees
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, read_volume_file, to_hu
 
@@ -51,11 +55,10 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
     source = Path(source)
     if not source.exists():
         raise InputError(f"{source} does not exist: give a DICOM folder or a volume file.")
-    if source.is_dir() or source.name.upper() == "DICOMDIR":
-        folder = source if source.is_dir() else source.parent
+    if folder := _folder_of(source):
         found, notes = find_series(folder, progress)
         chosen, choice = choose_series(found, folder, series)
-        return _read_stack(chosen, source, (*notes, *choice), progress)
+        return _read_stack(chosen, source, notes, choice, progress)
     if not source.is_file():
         raise InputError(f"{source} is not a regular file: give a DICOM folder or a volume file.")
     if source.name.lower().endswith(VOLUME_SUFFIXES):
@@ -68,7 +71,7 @@ def read_ct(source: Path, series: str | None = None, progress: ProgressCallback 
     if source.name.lower().endswith(ARCHIVE_SUFFIXES):
         raise InputError(f"{source} is an archive: unpack it and give the folder.")
     if looks_like_dicom(source):
-        return _read_series_of(source, series, progress)
+        return _read_stack(_series_of(source, series, progress), source, (), (), progress)
     raise InputError(
         f"{source} is not in any of the formats read here: give a DICOM folder or a file "
         f"{', '.join(VOLUME_SUFFIXES)}."
@@ -85,11 +88,77 @@ def read_indexed_series(
     """
     found, notes = find_series(folder, progress, only=uid, files=files)
     chosen, choice = choose_series(found, folder, uid)
-    return _read_stack(chosen, folder, (*notes, *choice), progress)
+    return _read_stack(chosen, folder, notes, choice, progress)
 
 
-def _read_series_of(file: Path, series: str | None, progress: ProgressCallback) -> CTScan:
-    """Read the series that a DICOM file belongs to."""
+def read_again(
+    source: Path,
+    uid: str,
+    patient_id: str,
+    instances: Collection[str],
+    progress: ProgressCallback = silent,
+) -> CTScan:
+    """Read the slices that `read_ct` read once, and nothing else that lies with them now.
+
+    Args:
+        source: the folder or the DICOM file.
+        uid: SeriesInstanceUID.
+        patient_id: decides between copies of the slices.
+        instances: SOP Instance UIDs of the slices.
+        progress: as `read_ct`.
+
+    Raises:
+        InputError: if they are not a CT volume that can be read.
+    """
+    folder = _folder_of(source)
+    among = SliceIdentity(frozenset(instances), patient_id)
+    found, notes = find_series(
+        folder or source.parent, progress, uid, nested=folder is not None, among=among
+    )
+    if not found:
+        raise InputError(
+            f"{source} has no slice of series {uid} any more: put them back, or run the scan again."
+        )
+    chosen, choice = choose_series(found, source, uid)
+    return _read_stack(chosen, source, notes, choice, progress)
+
+
+def has_slices(
+    scan: "Path | IndexedScan", instances: Collection[str], series: str | None = None
+) -> bool:
+    """Whether the slices that would be read of a DICOM scan now are some that were read once.
+
+    Args:
+        scan: a series with its files, or a folder or DICOM file for `read_ct`.
+        instances: SOP Instance UIDs of the slices.
+        series: as `read_ct`.
+
+    Raises:
+        InputError: if it is not a CT volume that can be read.
+    """
+    if isinstance(scan, IndexedScan):
+        if set(scan.instances) == set(instances):
+            return True  # by far the most frequent; otherwise files may be no slices
+        files = [scan.folder / file for file in scan.files]
+        found, _ = find_series(scan.folder, only=scan.uid, files=files)
+        chosen, _ = choose_series(found, scan.folder, scan.uid)
+    elif folder := _folder_of(scan):
+        chosen, _ = choose_series(find_series(folder)[0], folder, series)
+    else:
+        chosen = _series_of(scan, series)
+    assert chosen.stack is not None
+    return {frame.sop_instance_uid for frame in chosen.stack.frames} == set(instances)
+
+
+def _folder_of(source: Path) -> Path | None:
+    """The folder whose series a source stands for; None if it is one file."""
+    if source.is_dir():
+        return source
+    return source.parent if source.name.upper() == "DICOMDIR" else None
+
+
+def _series_of(file: Path, series: str | None, progress: ProgressCallback = silent) -> FoundSeries:
+    """Find the series that a DICOM file belongs to."""
     instance = read_instance(file)
     if instance is None:
         raise InputError(f"{file} is a DICOMDIR: give its folder.")
@@ -97,20 +166,26 @@ def _read_series_of(file: Path, series: str | None, progress: ProgressCallback) 
     if series not in (None, uid):
         raise InputError(f"{file} belongs to series {uid}, not {series}: give its folder instead.")
     found, _ = find_series(file.parent, progress, only=uid, nested=False)
-    chosen, _ = choose_series(found, file.parent, uid)
-    return _read_stack(chosen, file, (), progress)
+    return choose_series(found, file.parent, uid)[0]
 
 
 def _read_stack(
-    series: FoundSeries, source: Path, notes: tuple[str, ...], progress: ProgressCallback
+    series: FoundSeries,
+    source: Path,
+    notes: tuple[str, ...],
+    choice: tuple[str, ...],
+    progress: ProgressCallback,
 ) -> CTScan:
     stack = series.stack
     assert stack is not None
     hu = read_hu(stack.frames, progress)
     origin = stack.frames[0].position
     intercepts = [frame.intercept for frame in stack.frames]
-    hu, odd = check_hu(str(source), hu, calibrated=max(intercepts) <= HIGHEST_MINIMUM_HU)
-    notes += (*series.notes, *odd)
+    try:
+        hu, odd = check_hu(str(source), hu, calibrated=max(intercepts) <= HIGHEST_MINIMUM_HU)
+    except InputError as error:
+        raise InputError(" ".join((str(error), *choice))) from error
+    notes += (*choice, *series.notes, *odd)
     if stack.tilted:
         hu, origin = rectify(hu, stack)
         notes += (
@@ -140,16 +215,20 @@ class IndexedScan:
         folder: where it was found.
         uid: SeriesInstanceUID; empty for a volume file, and if unknown.
         files: names relative to `folder`: of the series, or of the one file.
+        instances: SOP Instance UIDs of the files of a series, empty where unknown.
+        place: its first folder below the searched one, if another scan has the same UID.
     """
 
     folder: Path
     uid: str
     files: tuple[str, ...]
+    instances: tuple[str, ...] = ()
+    place: str = ""
 
     @property
     def name(self) -> str:
-        """Its UID, or the name of its file."""
-        return self.uid or self.files[0]
+        """Its UID, with its place if others have the same, or the name of its file."""
+        return f"{self.uid} {self.place}" if self.place else self.uid or self.files[0]
 
     def read(self, progress: ProgressCallback = silent) -> CTScan:
         """Read it, see `read_ct`.
@@ -196,53 +275,95 @@ def index_scans(
 
     Only a few tags of each DICOM file are read, and only names are kept. Where a folder has damaged
     DICOM files and no other, the first of them stands for the scan that cannot be read. Series of
-    localizers (scouts) alone are left out.
+    localizers (scouts) and pictures alone are left out. A series in several folders is one scan,
+    but folders of several patients or studies, and those with the same slices or with others of
+    the same range, are scans of their own.
 
     Args:
         folder: searched with its subfolders.
         progress: counts the files examined, in the stage "Searching".
         required: whether there must be a scan.
-        notes: gets a sentence if series of localizers were left out.
+        notes: gets a sentence if series of localizers or pictures, or what cannot be opened, was
+            left out.
 
     Raises:
-        InputError: if it is not a folder, holds no scan, or a file in it cannot be opened.
+        InputError: if it is not a folder or holds no scan.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the scans.")
-    series: dict[str, list[str]] = defaultdict(list)
-    with_slices: set[str] = set()
-    scans = []
-    damaged: dict[Path, str] = {}
-    files = sorted(dicom_candidates(folder))
-    for done, file in enumerate(files):
-        progress("Searching", done, len(files))
-        name = str(file.relative_to(folder))
-        if is_companion(file):
-            continue
-        if looks_like_dicom(file):
-            seen = glimpse(file)
-            if seen is None:
-                damaged.setdefault(file.parent, name)
-            elif seen.modality == "CT":
-                series[seen.series].append(name)
-                if seen.is_ct_slice:
-                    with_slices.add(seen.series)
-        elif file.name.lower().endswith(VOLUME_SUFFIXES):
-            scans.append(IndexedScan(folder, "", (name,)))
-        elif file.suffix.lower() in DICOM_SUFFIXES:
-            damaged.setdefault(file.parent, name)
-    progress("Searching", len(files), len(files))
-    scans += [IndexedScan(folder, uid, tuple(names)) for uid, names in series.items()]
-    whole = {(folder / name).parent for scan in scans for name in scan.files}
-    scans += [IndexedScan(folder, "", (n,)) for where, n in damaged.items() if where not in whole]
-    scouts = series.keys() - with_slices
-    scans = [scan for scan in scans if scan.uid not in scouts]
-    if scouts and notes is not None:
-        notes.append(f"Series of localizers (scouts) left out: {len(scouts)}.")
+    found = _look_below(folder, progress)
+    scans = [IndexedScan(folder, "", (name,)) for name in found.volumes]
+    pictures = 0
+    for uid, files in found.series.items():
+        parts = scans_of(files)
+        for names in parts:
+            if any(files[name].is_ct_slice for name in names):
+                place = Path(names[0]).parent.as_posix() if len(parts) > 1 else ""
+                instances = tuple(files[name].instance for name in names)
+                scans.append(IndexedScan(folder, uid, tuple(names), instances, place))
+            else:
+                pictures += 1
+    whole = {Path(name).parent for files in found.series.values() for name in files}
+    whole |= {Path(name).parent for name in found.volumes}
+    scans += [IndexedScan(folder, "", (n,)) for at, n in found.damaged.items() if at not in whole]
+    if notes is not None:
+        if pictures:
+            notes.append(f"Series of localizers (scouts) or pictures left out: {pictures}.")
+        if found.closed:
+            notes.append(closed_note(found.closed))
     if required and not scans:
-        only = ", only localizers (scouts)" if scouts else ""
+        if found.closed:
+            raise InputError(found.closed[0])
+        only = ", only localizers (scouts) or pictures" if pictures else ""
         raise InputError(
-            f"{folder} holds no CT among its {counted(len(files), 'file')}{only}: give a folder "
+            f"{folder} holds no CT among its {counted(found.count, 'file')}{only}: give a folder "
             f"with DICOM series or files {', '.join(VOLUME_SUFFIXES)}."
         )
     return sorted(scans, key=lambda scan: scan.files[0])
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What lies below a folder; names are relative to it.
+
+    Attributes:
+        count: of all files.
+        closed: a sentence for each file or folder that cannot be opened.
+        series: the CT files by SeriesInstanceUID and name.
+        volumes: names of volume files.
+        damaged: the name of the first damaged DICOM file of each folder.
+    """
+
+    count: int
+    closed: list[str]
+    series: dict[str, dict[str, Glimpse]] = field(default_factory=lambda: defaultdict(dict))
+    volumes: list[str] = field(default_factory=list)
+    damaged: dict[Path, str] = field(default_factory=dict)
+
+
+def _look_below(folder: Path, progress: ProgressCallback) -> _Found:
+    closed: list[str] = []
+    files = sorted(dicom_candidates(folder, closed))
+    found = _Found(len(files), closed)
+    for done, file in enumerate(files):
+        progress("Searching", done, len(files))
+        if is_companion(file):
+            continue
+        name = str(file.relative_to(folder))
+        try:
+            dicom = looks_like_dicom(file)
+        except InputError as error:
+            closed.append(str(error))
+            continue
+        if dicom:
+            seen = glimpse(file)
+            if seen is None:
+                found.damaged.setdefault(Path(name).parent, name)
+            elif seen.modality == "CT":
+                found.series[seen.series][name] = seen
+        elif file.name.lower().endswith(VOLUME_SUFFIXES):
+            found.volumes.append(name)
+        elif file.suffix.lower() in DICOM_SUFFIXES:
+            found.damaged.setdefault(Path(name).parent, name)
+    progress("Searching", len(files), len(files))
+    return found

@@ -56,9 +56,10 @@ SLICE_TAGS = (
     "RescaleType",
 )
 
-_OTHER_UNITS = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT", "CONCENTRATION"}
-"""Rescale Types of DICOM PS3.3 C.11.1.1.2 that are not HU. Any other text counts as a spelling
-of HU, or for nothing (US, unspecified), and the values themselves are judged."""
+_OTHER_UNITS = {"OD", "MGML", "MGCC", "MGCM", "ZEFF", "ED", "EDW", "PCT", "CONCENTRATION"}
+"""The letters of Rescale Types of DICOM PS3.3 C.11.1.1.2, and of spellings of them, that are not
+HU. Any other text counts as a spelling of HU, or for nothing (US, unspecified), and the values
+themselves are judged."""
 
 _SLOPES = (1e-3, 1e3)
 """HU for each step of the stored values: scanners write 1, and no device anything beyond these."""
@@ -163,8 +164,7 @@ def frames_of(header: Dataset, file: Path) -> Iterator[Frame]:
                 "export the series again as CT or Enhanced CT images."
             )
         (only,) = values_of_frames(header)
-        secondary_capture = text_of(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7")
-        if not _is_localizer(only) and not (secondary_capture and not _has_place(only)):
+        if not _is_localizer(only) and not _is_picture(header):
             yield _frame(only, file, None, uid)
         return
     if len(per_frame) != int(header.get("NumberOfFrames") or 0):
@@ -209,8 +209,12 @@ def _is_localizer(values: Mapping[str, Any]) -> bool:
     return any("LOCALIZER" in str(values.get(key) or "") for key in ("ImageType", "FrameType"))
 
 
-def _has_place(values: Mapping[str, Any]) -> bool:
-    return bool(values.get("ImagePositionPatient") and values.get("ImageOrientationPatient"))
+def _is_picture(header: Dataset) -> bool:
+    """Whether it is one Secondary Capture without a place in the patient, as a dose report."""
+    place = (value_of(header, f"Image{what}Patient") for what in ("Position", "Orientation"))
+    single = _whole(header, "NumberOfFrames") in (None, 1)  # several have a place each
+    secondary_capture = text_of(header, "SOPClassUID").startswith("1.2.840.10008.5.1.4.1.1.7")
+    return secondary_capture and single and not all(place)
 
 
 def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -> Frame:
@@ -239,7 +243,7 @@ def _frame(values: Mapping[str, Any], file: Path, index: int | None, uid: str) -
             f"{where} has {rows} rows and {columns} columns, which no CT has: get the file again."
         )
     unit = str(values.get("RescaleType") or "").strip().upper()
-    if unit in _OTHER_UNITS:
+    if "".join(filter(str.isalpha, unit)) in _OTHER_UNITS:
         raise InputError(f"{where} is not in HU but in {unit}: choose another series.")
     orientation = np.reshape(numbers("ImageOrientationPatient", 6), (2, 3))
     position = np.array(numbers("ImagePositionPatient", 3))
@@ -298,7 +302,20 @@ _FILE_TAGS = (
 _HEADER_TAGS = [Tag(keyword) for keyword in (*_FILE_TAGS, *SLICE_TAGS, *ACQUISITION_TAGS)]
 _GLIMPSE_TAGS = [
     Tag(keyword)
-    for keyword in ("Modality", "SOPClassUID", "Rows", "SeriesInstanceUID", "ImageType")
+    for keyword in (
+        "Modality",
+        "SOPClassUID",
+        "NumberOfFrames",
+        "Rows",
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "StudyInstanceUID",
+        "PatientID",
+        "InstanceNumber",
+        "ImageType",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+    )
 ]
 
 _CT_CLASSES = {
@@ -359,10 +376,15 @@ def looks_like_dicom(file: Path) -> bool:
         with file.open("rb") as stream:
             start = stream.read(132)
     except OSError as error:
-        raise InputError(
-            f"{file} cannot be opened ({error.strerror}): make it readable or move it away."
-        ) from error
+        raise InputError(cannot_open(error)) from error
     return begins_as_dicom(start)
+
+
+def cannot_open(error: OSError) -> str:
+    """The sentence for a file or folder that cannot be opened."""
+    return (
+        f"{error.filename} cannot be opened ({error.strerror}): make it readable or move it away."
+    )
 
 
 def begins_as_dicom(start: bytes) -> bool:
@@ -453,17 +475,27 @@ class Glimpse:
         series: its SeriesInstanceUID.
         modality: see `modality_of`.
         image: whether it holds an image.
-        localizer: whether that is a localizer (scout).
+        localizer: whether that is a localizer (scout) or a picture, such as a dose report.
+        patient: its PatientID as it can be compared; empty if unknown, as are the next two.
+        study: its StudyInstanceUID.
+        instance: its SOPInstanceUID.
+        number: its InstanceNumber, or None.
+        position: of a slice, LPS mm to a tenth, or None.
     """
 
     series: str
     modality: str
     image: bool
     localizer: bool
+    patient: str
+    study: str
+    instance: str
+    number: int | None
+    position: tuple[float, float, float] | None
 
     @property
     def is_ct_slice(self) -> bool:
-        """Whether it is CT and no localizer."""
+        """Whether it is CT and neither a localizer nor a picture."""
         return self.modality == "CT" and not self.localizer
 
 
@@ -474,12 +506,29 @@ def glimpse(file: Path) -> Glimpse | None:
         try:
             header = read_dicom(file, _GLIMPSE_TAGS)
             series, modality = text_of(header, "SeriesInstanceUID"), modality_of(header)
-            localizer = _is_localizer({"ImageType": value_of(header, "ImageType")})
+            image_type = {"ImageType": value_of(header, "ImageType")}
+            seen = Glimpse(
+                series,
+                modality,
+                "Rows" in header,
+                _is_localizer(image_type) or _is_picture(header),
+                _plain(header, "PatientID"),
+                text_of(header, "StudyInstanceUID"),
+                text_of(header, "SOPInstanceUID"),
+                _whole(header, "InstanceNumber"),
+                _position(header),
+            )
         except DAMAGED:
             return None
-    if not modality or (modality == "CT" and not series):
+    return None if not modality or (modality == "CT" and not series) else seen
+
+
+def _position(header: Dataset) -> tuple[float, float, float] | None:
+    try:
+        x, y, z = (round(float(mm), 1) for mm in header.ImagePositionPatient)
+    except DAMAGED:
         return None
-    return Glimpse(series, modality, "Rows" in header, localizer)
+    return (x, y, z) if np.isfinite([x, y, z]).all() else None
 
 
 class DicomStream(io.BufferedReader):

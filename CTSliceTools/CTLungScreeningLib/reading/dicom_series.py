@@ -4,9 +4,10 @@ import os
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -15,6 +16,7 @@ from CTLungScreeningLib.reading.dicom_headers import (
     DAMAGED,
     DICOM_SUFFIXES,
     Instance,
+    cannot_open,
     is_companion,
     looks_like_dicom,
     printable,
@@ -34,6 +36,17 @@ _DERIVED = re.compile(
     r"coronal|sagittal|subtract\w*|fusion|overlay|vrt|3d)\b",
     re.IGNORECASE,
 )
+_MATERIAL = re.compile(
+    r"\bmat (specific|removed|fractional|value based|modified)\b|\beff atomic num\b|"
+    r"\belectron\W*density\b|\bvnc\b|\bvirtual\W*(non|un)\W*(contrast|enhanced)\b|"
+    r"\biodine\b(?! contrast)|\bmd \w+ ?\(|\bz\W*eff|\beff(ective)?\W*z\b|"
+    r"\b(water|calcium|fat|uric acid) ?map\b",
+    re.IGNORECASE,
+)
+"""Maps of a material, computed from several energies, whose values are not HU or not those that a
+scanner would see: the fourth value of Image Type (DICOM PS3.3 C.8.2.1.1.1) and what scanners call
+such series, with spaces for underscores."""
+
 _SHARP = re.compile(
     r"lung|bone|edge|detail|sharp|^(b|br|bl|bv|hr|qr|i|j)[5-9]\d|^bl|^fc(3|5|8)\d|^y[abcd]$|^[ed]$|^l$",
     re.IGNORECASE,
@@ -50,10 +63,11 @@ _MAX_LISTED = 5
 def best_first(series: "FoundSeries") -> tuple[object, ...]:
     """The key that sorts the series of a folder, the one to read first.
 
-    Usable axial CT comes before all else; then, in this order: chest, unknown part, other part of
-    the body; original before reformatted, projected and averaged; a whole chest before a part;
-    smaller slice distance; soft before sharp kernel; more slices; larger matrix. Body part and
-    protocol, often those of the whole examination, count only if the description names no part.
+    Usable axial CT comes before all else; then, in this order: CT before maps of a material; chest,
+    unknown part, other part of the body; original before reformatted, projected and averaged; a
+    whole chest before a part; smaller slice distance; soft before sharp kernel; more slices; larger
+    matrix. Body part and protocol, often those of the whole examination, count only if the
+    description names no part.
     """
     one = series.summary
     values = series.stack.frames[0].acquisition if series.stack else {}
@@ -62,6 +76,7 @@ def best_first(series: "FoundSeries") -> tuple[object, ...]:
         one.modality != "CT",
         not one.usable,
         not one.axial,
+        bool(_MATERIAL.search(kind.replace("_", " "))),
         next(filter(None, map(_part, (one.description, series.body_part))), 0),
         bool(_DERIVED.search(kind)),
         one.slices * one.spacing[2] < _WHOLE_MM,
@@ -183,6 +198,22 @@ class FoundSeries:
     body_part: str = ""
 
 
+class SliceIdentity(NamedTuple):
+    """Slices by their SOP Instance UIDs, and the patient to whose copies they belong."""
+
+    instances: frozenset[str]
+    patient_id: str
+
+    def of(self, found: Iterable[Instance]) -> list[Instance]:
+        """Those among the files found; of any patient, if none is of this one."""
+        named = [
+            one
+            for one in found
+            if any(frame.sop_instance_uid in self.instances for frame in one.frames)
+        ]
+        return [one for one in named if one.series.patient_id == self.patient_id] or named
+
+
 def list_series(folder: Path, progress: ProgressCallback = silent) -> list[SeriesSummary]:
     """List the DICOM series under a folder, the best chest CT first.
 
@@ -215,6 +246,7 @@ def find_series(
     only: str | None = None,
     nested: bool = True,
     files: Sequence[Path] | None = None,
+    among: SliceIdentity | None = None,
 ) -> tuple[list[FoundSeries], tuple[str, ...]]:
     """Find the series under a folder by the headers of its files.
 
@@ -224,17 +256,18 @@ def find_series(
         only: a SeriesInstanceUID; the others are then left out.
         nested: whether to look into subfolders.
         files: the files to look at, if they are known; else all in the folder.
+        among: the slices to which each series is limited; None for all.
 
     Returns:
-        The series, the best chest CT first, and a note on files that were damaged.
+        The series, the best chest CT first, and notes on what is damaged or cannot be opened.
 
     Raises:
-        InputError: if it is not a folder, holds no DICOM, or a file in it cannot be opened.
+        InputError: if it is not a folder or holds no DICOM.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the DICOM files.")
     closed: list[str] = []
-    files = sorted(dicom_candidates(folder, nested, closed) if files is None else files)
+    files = sorted(dicom_candidates(folder, closed, nested) if files is None else files)
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     damaged: list[Path] = []
     with warnings.catch_warnings():
@@ -260,9 +293,10 @@ def find_series(
         if not by_uid:
             raise InputError(_nothing_found(folder, files, damaged, closed))
         series = [
-            _examine(folder, instances, damaged)
+            _examine(folder, chosen, damaged)
             for uid, instances in by_uid.items()
             if only is None or uid == only
+            if (chosen := among.of(instances) if among else instances)
         ]
     series.sort(key=best_first)
     notes = []
@@ -271,7 +305,7 @@ def find_series(
             f"Damaged files left out: {len(damaged)} of {len(files)}, such as {damaged[0]}."
         )
     if closed:
-        notes.append(f"Left out: {len(closed)}; for example, {closed[0]}")
+        notes.append(closed_note(closed))
     return series, tuple(notes)
 
 
@@ -294,26 +328,33 @@ def _nothing_found(
     return f"{folder} holds no DICOM image among its {among}{broken}: {advice}."
 
 
-def dicom_candidates(
-    folder: Path, nested: bool = True, closed: list[str] | None = None
-) -> Iterator[Path]:
+def closed_note(closed: list[str]) -> str:
+    """A note on what was left out as it cannot be opened, by a sentence for each."""
+    return f"Left out: {len(closed)}; for example, {closed[0]}"
+
+
+def dicom_candidates(folder: Path, closed: list[str], nested: bool = True) -> Iterator[Path]:
     """Return the files in a folder that may be DICOM: all but directories of DICOM files.
 
     Args:
         folder: searched with its subfolders, unless not `nested`; never through
             links to folders.
+        closed: gets a sentence for each folder or file that cannot be accessed.
         nested: whether to look into subfolders.
-        closed: gets a sentence for each folder that cannot be opened.
     """
 
     def unreadable(error: OSError) -> None:
-        if closed is not None:
-            closed.append(f"{error.filename} cannot be opened ({error.strerror}).")
+        closed.append(cannot_open(error))
 
     for parent, folders, names in os.walk(folder, onerror=unreadable):
         for name in names:
             file = Path(parent, name)
-            if name.upper() != "DICOMDIR" and file.is_file():
+            try:
+                regular = file.is_file()
+            except OSError as error:
+                unreadable(error)
+                continue
+            if regular and name.upper() != "DICOMDIR":
                 yield file
         if not nested:
             folders.clear()

@@ -1,6 +1,7 @@
 """Volumes in one file: MetaImage, NRRD and NIfTI, of CT and of labels."""
 
 import bz2
+import hashlib
 import math
 import stat
 import sys
@@ -203,6 +204,29 @@ def volume_size(file: Path) -> tuple[int, int, int]:
         InputError: as `read_labels`.
     """
     return _judged_header(file)[0].size
+
+
+def volume_parts(file: Path) -> list[Path]:
+    """Return a volume file and, if its voxels lie in another, that one too.
+
+    Raises:
+        InputError: if its header cannot be read.
+    """
+    return sorted({file, read_header(file).data_file})
+
+
+def volume_sha256(file: Path) -> str:
+    """Return the SHA-256 of a volume file and its data, one after the other.
+
+    Raises:
+        InputError: if its header cannot be read.
+    """
+    digest = hashlib.sha256()
+    for part in volume_parts(file):
+        with part.open("rb") as stream:
+            while block := stream.read(_PART):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _judged_header(

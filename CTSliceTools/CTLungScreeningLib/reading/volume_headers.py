@@ -458,7 +458,7 @@ def _beside(file: Path, name: str) -> Path:
         raise InputError(f"{file} spreads its voxels over several files: save it as one .mha.")
     shown = "".join(c if c.isprintable() else "?" for c in name)[:80]
     data = file.parent / name
-    if not is_path_below(name.removeprefix("./")):
+    if not is_path_below(name):
         raise InputError(
             f"{file} names the data file {shown!r}, in another folder or by a name that not all "
             "systems take: put both into one folder, and write only a plain name into the header."

@@ -130,11 +130,11 @@ def ensure_packages(file: Path, requester: str) -> bool:
             return False
         old = [one for one in missing if _installed_version(one)]
         printed = _install(missing)
+        importlib.invalidate_caches()
+        _replaced.update(one.name for one in old if _is_met(one))
         if printed is None:
             return False
         output = printed
-        importlib.invalidate_caches()
-        _replaced.update(one.name for one in old if _is_met(one))
         missing = missing_requirements(file)
     if missing:
         details = {"detailedText": output} if output else {}

@@ -52,6 +52,10 @@ class StepsRun:
         """
         raise NotImplementedError
 
+    def is_done(self, step: str) -> bool:
+        """Whether an earlier run that was interrupted did a step, which is then passed over."""
+        return False
+
     def arguments(self, step: str) -> list[str | Path | None]:
         """Return the arguments of a step's command, its name first; None is left out."""
         raise NotImplementedError
@@ -150,6 +154,8 @@ class StepsSection(Section):
     def _work(self, run: Any) -> Work[None]:
         show_text(self._label, "")
         for step in run.steps:
+            if run.is_done(step):
+                continue
             arguments = [one for one in run.arguments(step) if one is not None]
             command = self._commands.work(*arguments)
             if step == TRAIN:

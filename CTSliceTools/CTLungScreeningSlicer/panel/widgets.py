@@ -133,6 +133,14 @@ def fit_height(table: Any, least: int, most: int) -> None:
     table.minimumHeight = table.maximumHeight = height
 
 
+def pictures_in(folder: Path | None, pattern: str = "*.png") -> list[Path]:
+    """List the pictures in a folder by name; none where there is none, or it cannot be read."""
+    try:
+        return [] if folder is None else sorted(folder.glob(pattern))
+    except OSError:
+        return []
+
+
 _SIZE = (900, 700)
 _WIDEST = 830
 """Pictures that are wider are shown smaller."""
@@ -235,13 +243,12 @@ class ModelChooser:
         return self._files[self._current] if self._current >= 0 else None
 
     def choose(self, file: Path) -> None:
-        """Choose a model by its file.
+        """Choose a model by its file, whose card is read anew.
 
         Raises:
             InputError: if it is not a model with a card; the choice stays.
         """
-        if file not in self._files:
-            self._add(file)
+        self._add(file)
         self._show(self._files.index(file))
 
     @property
@@ -261,9 +268,11 @@ class ModelChooser:
 
     def _add(self, file: Path) -> None:
         name, description = self._about(file)
-        row = len(self._files)
-        self._files.append(file)
-        self._box.insertItem(row, name)
+        if file not in self._files:
+            self._box.insertItem(len(self._files), name)
+            self._files.append(file)
+        row = self._files.index(file)
+        self._box.setItemText(row, name)
         self._box.setItemData(row, description, qt.Qt.ToolTipRole)
 
     def _choose_row(self, *_arguments: Any) -> None:

@@ -1,7 +1,7 @@
 """Undo for changes of the scene, shared by both modules."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Optional, TypeAlias
 
@@ -101,17 +101,17 @@ class History:
         self,
         *changed: Any | None,
         what: str = "",
-        also: Callable[[], None] = lambda: None,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Iterator[None]:
         """Make a change as with `step`, restoring added nodes and those named here.
 
-        `also` restores what the nodes' content is not.
+        `around` gives a context for that, which restores what the nodes' content is not.
         """
         snapshot = Snapshot(self.scene, [node for node in changed if node is not None])
 
         def restore() -> None:
-            snapshot.restore()
-            also()
+            with around():
+                snapshot.restore()
 
         with self.step(restore, what):
             yield

@@ -60,20 +60,16 @@ class LabelledSlice:
         """Write it as a new file, uncompressed because training reads it many times.
 
         Raises:
-            InputError: if the file exists or cannot be written.
+            InputError: if the file exists.
+            OSError: if it cannot be written.
         """
         content: dict[str, Any] = {
             PIXELS: self.pixels,
             LOCATION: np.float64(self.location),
             SERIES: np.str_(self.series_instance_uid),
         }
-        try:
-            with new_file(file) as temporary:
-                np.savez(temporary, **content)
-        except OSError as error:
-            raise InputError(
-                f"{file} cannot be written ({error.strerror}): free space or choose another folder."
-            ) from error
+        with new_file(file) as temporary:
+            np.savez(temporary, **content)
 
 
 def read_labelled_slice(file: Path) -> LabelledSlice:
@@ -151,6 +147,7 @@ def convert(
         InputError: if there are no locations, no slice can be converted, a folder in the output is
             a link, or the output has files of slices that are not in the dataset or have another
             location there; then nothing is converted.
+        OSError: if a slice cannot be written, as on a full disk.
     """
     locations = read_locations(dataset / COMBINED_LOCATIONS)
     tasks = [
@@ -351,10 +348,13 @@ def partition(
             part = part_of(uids[file])
             try:
                 make_folders(output, target.parent)
-                kept += not _put(file, target, hard_links, staging)
+                there = _is_there(file, target)
             except InputError as error:
                 failed.append(str(error))
                 continue
+            if not there:
+                _put(file, target, hard_links, staging)
+            kept += there
             slices[part] += 1
             series[part].add(uids[file])
         progress("Partitioning", len(targets), len(targets))
@@ -377,19 +377,20 @@ def _name(uid: str, file: Path) -> str:
     return f"{re.sub(r'[^0-9A-Za-z-]', '_', uid)}_{file.name}"
 
 
-def _put(file: Path, target: Path, hard_link: bool, staging: Path) -> bool:
-    """Copy or link a file; returns False if it already exists.
-
-    Raises:
-        InputError: if another slice has the name, or the file cannot be written.
-    """
-    if target.exists():
-        if not target.samefile(file) and target.read_bytes() != file.read_bytes():
-            raise InputError(
-                f"{target} is another slice than {file}: use an empty folder, and check that each "
-                "series is in one folder only."
-            )
+def _is_there(file: Path, target: Path) -> bool:
+    """Whether a file is at its target already; raises `InputError` if another slice is."""
+    if not target.exists():
         return False
+    if not target.samefile(file) and target.read_bytes() != file.read_bytes():
+        raise InputError(
+            f"{target} is another slice than {file}: use an empty folder, and check that each "
+            "series is in one folder only."
+        )
+    return True
+
+
+def _put(file: Path, target: Path, hard_link: bool, staging: Path) -> None:
+    """Copy or link a file; raises `InputError` if it cannot be made, as on a full disk."""
     try:
         if hard_link:
             os.link(file, target)
@@ -400,7 +401,6 @@ def _put(file: Path, target: Path, hard_link: bool, staging: Path) -> bool:
             f"{target} cannot be made ({error.strerror}): "
             f"{'try copies, ' * hard_link}free space or choose another folder."
         ) from error
-    return True
 
 
 def partition_files(data: Path, part: Part) -> list[Path]:

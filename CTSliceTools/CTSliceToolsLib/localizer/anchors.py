@@ -154,11 +154,13 @@ def _carina(body: BodyGrid, lungs: Lungs) -> float | None:
         lumens = met[~leaks & (area[met] > LEAST_BRONCHUS_CM2)]
         if not len(lumens):
             return None
+        above = ndimage.center_of_mass(lumen)[1]
         lumen = np.isin(regions, lumens)
-        across = [ndimage.center_of_mass(regions == one)[1] * PIXEL_MM for one in lumens]
-        if np.ptp(across) > BRONCHI_APART_MM:
+        aside = [ndimage.center_of_mass(regions == one)[1] - above for one in lumens]
+        if np.ptp(aside) * PIXEL_MM > BRONCHI_APART_MM:
             wide = lungs.mask[k].sum() * PIXEL_CM2 > LEAST_LUNG_CM2
-            return float(body.z_mm[k]) if wide else None
+            parted = min(aside) < 0 < max(aside)  # else lung lies beside the trachea
+            return float(body.z_mm[k]) if wide and parted else None
     return None
 
 

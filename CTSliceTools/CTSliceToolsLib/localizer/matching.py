@@ -43,6 +43,9 @@ SEARCH_MM = 24.0
 STEP_MM = 4.0
 """Range of the search for a level around the expected one, and its first step."""
 
+LEAST_SHARED_MM = 20.0
+"""Both scans show at least so much of the registered slab: a few neighbouring slices look alike."""
+
 WINDOW_HU = (-300.0, 300.0)
 """With it, organs and bone count for more than the edge of the body."""
 
@@ -81,7 +84,7 @@ def check_level(
     """Register the slab of another scan around a level with a scan, near the expected level.
 
     The slab is moved and turned as a whole, from several starts along z, to where its HU correlate
-    best.
+    best. Near an end of the scan it is taken from further inside, so that both scans show it.
 
     Args:
         image: the scan to look in, HU.
@@ -92,8 +95,13 @@ def check_level(
     Returns:
         The place, or None where the scans do not overlap enough.
     """
-    fixed = _slab(other, other_z_mm, SLAB_MM)
-    moving = _slab(image, z_mm, SLAB_MM + SEARCH_MM)
+    scan, other_scan = (AxialView.of(one, AIR_HU).image for one in (image, other))
+    low, high = _ends(scan)
+    if not low - SLAB_MM <= z_mm <= high + SLAB_MM:
+        return None
+    inward = float(np.clip(z_mm, low + SLAB_MM, high - SLAB_MM)) - z_mm
+    fixed = _slab(other_scan, other_z_mm + inward, SLAB_MM)
+    moving = _slab(scan, z_mm + inward, SLAB_MM + SEARCH_MM)
     if fixed is None or moving is None:
         return None
     shift = _centre(moving) - _centre(fixed)
@@ -109,14 +117,27 @@ def check_level(
     matches = [
         RigidMatch(transform.TransformPoint(centre)[2], _correlation(fixed, moving, transform))
         for transform in found
+        if _shared_mm(fixed, moving, transform) >= LEAST_SHARED_MM
     ]
     near = [match for match in matches if abs(match.z_mm - z_mm) <= SEARCH_MM + STEP_MM]
     return max(near, key=lambda match: match.correlation, default=None)
 
 
-def _slab(image: sitk.Image, z_mm: float, reach_mm: float) -> sitk.Image | None:
+def _ends(axial: sitk.Image) -> tuple[float, float]:
+    """LPS z of the lowest and the highest slice."""
+    low = axial.GetOrigin()[2]
+    return low, low + (axial.GetDepth() - 1) * axial.GetSpacing()[2]
+
+
+def _shared_mm(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
+    """Extent along z of what a slab shows of another, once it is moved there."""
+    low, high = (transform.TransformPoint((*_centre(fixed), z))[2] for z in _ends(fixed))
+    there = _ends(moving)
+    return min(high, there[1]) - max(low, there[0])
+
+
+def _slab(axial: sitk.Image, z_mm: float, reach_mm: float) -> sitk.Image | None:
     """The axial slices within a distance of a level on a grid of `GRID_MM`, windowed."""
-    axial = AxialView.of(image, AIR_HU).image
     origin, spacing = np.array(axial.GetOrigin()), np.array(axial.GetSpacing())
     last = origin + (np.array(axial.GetSize()) - 1) * spacing
     low, high = max(z_mm - reach_mm, origin[2]), min(z_mm + reach_mm, last[2])
@@ -270,6 +291,9 @@ def _increasing(z_mm: Floats, spacing: float) -> Floats:
 CHECKED_MM = 30.0
 """Levels so far apart are compared; between them a follow-up moves steadily."""
 
+LEAST_CHECKED = 2
+"""Levels that are needed to say that two scans are of one patient."""
+
 FILES_AT_ONCE = 64
 """It bounds the memory, whatever the number of files."""
 
@@ -398,12 +422,12 @@ def find_same_level(
     one patient's there, the level is found on their voxels.
     """
     here = align_scans(prediction, other).z_at(z_mm)
-    uncertainty = matched_uncertainty(prediction, here, other, z_mm)
+    checked = None
     if image is not None and other_image is not None:
-        checked = check_level(image, here, other_image, z_mm)
-        if checked is not None and checked.same_patient:
-            here, uncertainty = checked.z_mm, GRID_MM
-    return _level(prediction, here, uncertainty)
+        match = check_level(image, here, other_image, z_mm)
+        if match is not None and match.same_patient:
+            here, checked = match.z_mm, np.array([z_mm])
+    return _level(prediction, here, matched_uncertainty(prediction, here, other, z_mm, checked))
 
 
 def check_alignment(
@@ -423,7 +447,8 @@ def check_alignment(
     Returns:
         The levels that were found on the voxels; None if the scans are not of one patient.
     """
-    shared = alignment.other_mm[:: max(1, round(CHECKED_MM / np.diff(alignment.other_mm).mean()))]
+    ends = alignment.other_mm[0], alignment.other_mm[-1]
+    shared = np.linspace(*ends, max(2, round((ends[1] - ends[0]) / CHECKED_MM) + 1))
     found = []
     for done, other_z in enumerate(shared.tolist()):
         progress("Comparing", done, len(shared))
@@ -432,7 +457,7 @@ def check_alignment(
             found.append((match, other_z))
     progress("Comparing", len(shared), len(shared))
     same = [(match.z_mm, other_z) for match, other_z in found if match.same_patient]
-    if len(same) <= len(found) / 2:
+    if len(same) < LEAST_CHECKED or len(same) <= len(found) / 2:
         return None
     z_mm, other_mm = np.array(same).T
     rising = np.concatenate([[True], z_mm[1:] > np.maximum.accumulate(z_mm)[:-1]])
@@ -440,9 +465,25 @@ def check_alignment(
 
 
 def matched_uncertainty(
-    prediction: ScanPrediction, z_mm: float, other: ScanPrediction, other_z_mm: float
+    prediction: ScanPrediction,
+    z_mm: float,
+    other: ScanPrediction,
+    other_z_mm: float,
+    checked_mm: Floats | None = None,
 ) -> float:
-    """Return half the 95 % interval, in mm, of a level found by the fits of two scans."""
+    """Return half the 95 % interval, in mm, of a level found in two scans.
+
+    It is that of their fits, unless the level is near one found on the voxels.
+
+    Args:
+        prediction: the one scan.
+        z_mm: LPS z of the level there in mm.
+        other: the other scan.
+        other_z_mm: LPS z of the level in it.
+        checked_mm: LPS z of the levels of `other` that were found on the voxels.
+    """
+    if checked_mm is not None and np.abs(checked_mm - other_z_mm).min() <= CHECKED_MM:
+        return GRID_MM
     here, there = prediction.fit.uncertainty_at(z_mm), other.fit.uncertainty_at(other_z_mm)
     return float(np.hypot(here, there))
 

@@ -15,6 +15,7 @@ from CTLungScreeningLib.engine import PACKAGES as ENGINES
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import DAMAGE, Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import (
+    changed_since,
     json_text,
     new_files,
     parse_json,
@@ -24,8 +25,9 @@ from CTLungScreeningLib.files import (
 )
 from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
+from CTLungScreeningLib.reading.ct_reading import IndexedScan, has_slices, index_scans
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource
+from CTLungScreeningLib.reading.volume_files import volume_parts
 from CTLungScreeningLib.staging import only_writer_in
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer.matching import Level, SliceMatch
@@ -312,8 +314,8 @@ def predict_all(
 
     Args:
         folder: with DICOM series and volume files, in any nesting.
-        output: gets `<SeriesInstanceUID>.json` for a series and `<path>.json` for a volume file,
-            each with its table and plot.
+        output: gets `<SeriesInstanceUID>.json` for a series, with a mark of its folder if others
+            have the same UID, and `<path>.json` for a volume file, each with its table and plot.
         model: the localizer.
         plot: whether to draw plots.
         progress: stages "Searching" and "Scans".
@@ -350,9 +352,13 @@ def result_name(scan: IndexedScan) -> str:
     """Name of the JSON file for a scan, relative to the output folder."""
     if not scan.uid:
         return f"{scan.files[0]}.json"
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)*", scan.uid):
-        return f"{scan.uid}.json"
-    return f"series-{sha256(scan.uid.encode()).hexdigest()[:16]}.json"  # no UID: no name either
+    proper = re.fullmatch(r"[0-9]+(\.[0-9]+)*", scan.uid)
+    stem = scan.uid if proper else f"series-{_digest(scan.uid)}"  # no UID: no name either
+    return f"{stem}-{_digest(scan.place)}.json" if scan.place else f"{stem}.json"
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def _predict_one(
@@ -387,3 +393,14 @@ def _require_same(output: Path, scan: IndexedScan, model: ModelUsed) -> None:
         )
     if not scan.uid and there.source.resolve() != (scan.folder / scan.files[0]).resolve():
         raise InputError(f"{output} was made of {there.source}: choose another folder.")
+    sources = [one.source for one in there.slices]
+    if scan.uid:
+        instances = [one.sop_instance_uid for one in sources if one is not None]
+        changed = len(instances) == len(sources) and not has_slices(scan, instances)
+    else:
+        changed = changed_since(output, volume_parts(there.source))
+    if changed:
+        raise InputError(
+            f"{scan.folder / scan.files[0]} is of a scan that changed after {output} was made: "
+            "delete the files of that name to predict it again."
+        )

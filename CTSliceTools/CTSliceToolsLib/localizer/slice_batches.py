@@ -1,6 +1,5 @@
 """Batches of slices for training, read from disk as they are needed."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.files import fingerprint, new_file, write_array
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTSliceToolsLib.dataset.conversion import read_picture
@@ -36,15 +35,6 @@ class SlicePack:
         The file is mapped anew each time, so that what was read before takes no memory.
         """
         return np.load(self.file, mmap_mode="r", allow_pickle=False)[rows, ..., None]
-
-
-def fingerprint(files: Sequence[Path]) -> str:
-    """Digest the names, sizes and times of files, in order; it changes when any of them does."""
-    digest = hashlib.sha256()
-    for file in files:
-        facts = file.stat()
-        digest.update(f"{file.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 def pack_slices(
@@ -74,7 +64,7 @@ def pack_slices(
                 stream.write(pixels.tobytes())
                 progress(f"Packing {name}", row + 1, len(files))
         with new_file(locations_file) as temporary:
-            np.save(temporary, locations.clip(0, 1))
+            write_array(temporary, locations.clip(0, 1))
     return SlicePack(pixels_file, np.load(locations_file, allow_pickle=False))
 
 

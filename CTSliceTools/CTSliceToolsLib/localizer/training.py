@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from CTLungScreeningLib.files import refuse_existing
+from CTLungScreeningLib.files import fingerprint, refuse_existing
 from CTLungScreeningLib.hu import SLICE_WINDOW
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import (
@@ -20,7 +20,7 @@ from CTLungScreeningLib.keras_training import (
     require_new_training,
     training_notes,
 )
-from CTLungScreeningLib.model_card import ModelCard, save_model, training_folder
+from CTLungScreeningLib.model_card import ModelCard, file_sha256, save_model, training_folder
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import only_writer
 from CTSliceToolsLib.dataset.conversion import Part, partition_files
@@ -35,7 +35,6 @@ from CTSliceToolsLib.localizer.plots import plot_curves
 from CTSliceToolsLib.localizer.slice_batches import (
     SliceBatches,
     SlicePack,
-    fingerprint,
     pack_slices,
 )
 from CTSliceToolsLib.localizer.unlabelled import (
@@ -108,7 +107,7 @@ def train(
             left_out: list[str] = []
             if plan.unlabelled is not None:
                 scans, left_out = pack_scans(plan.unlabelled, folder / _SLICES, progress)
-                settings["unlabelled_data"] = fingerprint([scan.file for scan in scans])
+                settings["unlabelled"] = fingerprint([scan.file for scan in scans])
             epochs = _run_stages(
                 localizer, packs, scans, folder, plan, settings, progress, on_epoch
             )
@@ -130,9 +129,9 @@ def train(
 
 
 def _settings(plan: LocalizerTrainingPlan, files: dict[Part, list[Path]]) -> dict[str, Any]:
-    """All that determines the training."""
-    paths = {"weights": plan.weights, "unlabelled": plan.unlabelled}
-    chosen = asdict(plan) | {name: path and str(path) for name, path in paths.items()}
+    """All that determines the training; files by digests, as a path could name a patient."""
+    weights = None if plan.weights is None else file_sha256(plan.weights)
+    chosen = asdict(plan) | {"weights": weights, "unlabelled": None}
     return chosen | {f"{part}_data": fingerprint(files[part]) for part in _PARTS}
 
 
@@ -185,7 +184,6 @@ def _run_stages(
             settings=settings,
             validation=validation,
             patience=plan.patience,
-            resume=True,
             on_epoch=lambda epoch: on_epoch(stage.name(epoch)),
             progress=lambda _, done, total: progress(f"Stage {stage.number}", done, total),
         )

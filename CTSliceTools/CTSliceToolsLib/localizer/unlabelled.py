@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.files import fingerprint, new_file, write_array
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import EpochBatches
 from CTLungScreeningLib.progress import ProgressCallback, silent
@@ -24,7 +24,7 @@ from CTLungScreeningLib.reading.ct_reading import as_scan, index_scans
 from CTSliceToolsLib.landmarks import LOCATIONS
 from CTSliceToolsLib.localizer.scan_fit import usual_heights
 from CTSliceToolsLib.localizer.scan_pictures import ScanPictures
-from CTSliceToolsLib.localizer.slice_batches import Batch, SliceBatches, fingerprint
+from CTSliceToolsLib.localizer.slice_batches import Batch, SliceBatches
 
 ops = keras.ops
 
@@ -84,8 +84,8 @@ def pack_scans(
                 seen = ScanPictures.of(read.image, read.slices)
                 for file, array in ((pixels, seen.pictures), (heights, seen.z_mm)):
                     file.unlink(missing_ok=True)
-                    with new_file(file) as temporary, temporary.open("wb") as stream:
-                        np.save(stream, array)
+                    with new_file(file) as temporary:
+                        write_array(temporary, array)
             one = UnlabelledScan(pixels, np.load(heights, allow_pickle=False))
         except InputError as problem:
             notes.append(f"{scan.name} was left out: {problem}")

@@ -5,27 +5,17 @@ import os
 import re
 import secrets
 import stat
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
-from struct import Struct
 from typing import BinaryIO
 
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.filereader import dcmread, read_partial
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    MediaStorageDirectoryStorage,
-    RLETransferSyntaxes,
-)
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32, TEXT_VR_DELIMS
+from pydicom.filereader import read_partial
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.valuerep import TEXT_VR_DELIMS
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import new_file
@@ -97,25 +87,12 @@ def _make_key(file: Path) -> None:
             stream.write(secrets.token_hex(32) + "\n")
 
 
-_SOP_CLASS, _SYNTAX, _DATA_SET = 0x00020002, 0x00020010, 0x00030000
+_SOP_CLASS, _SYNTAX = 0x00020002, 0x00020010
 _CHARACTER_SET, _PATIENT = 0x00080005, 0x00100020
 _STUDY, _SERIES, _NUMBER = 0x0020000D, 0x0020000E, 0x00200013
 _TAGS = [_CHARACTER_SET, _PATIENT, _STUDY, _SERIES, _NUMBER]
-_WANTED = {_SOP_CLASS, _SYNTAX, *_TAGS}
 
-_TAG, _HEADER, _LENGTH = Struct("<HH"), Struct("<HH2sH"), Struct("<L")
-_SHORT_VR = {vr.encode() for vr in EXPLICIT_VR_LENGTH_16}
-_LONG_VR = {vr.encode() for vr in EXPLICIT_VR_LENGTH_32}
-
-_EXPLICIT = {
-    ExplicitVRLittleEndian,
-    *JPEGTransferSyntaxes,
-    *JPEGLSTransferSyntaxes,
-    *JPEG2000TransferSyntaxes,
-    *RLETransferSyntaxes,
-}
-_PIXELS, _ITEM_END, _SEQUENCE_END = 0x7FE00010, 0xFFFEE00D, 0xFFFEE0DD
-_UNDEFINED = 0xFFFFFFFF
+_PIXELS, _UNDEFINED = 0x7FE00010, 0xFFFFFFFF
 
 _START_BYTES = 16384
 """Read at once: most headers are shorter."""
@@ -174,7 +151,7 @@ def identify(file: Path) -> Identifiers | LeftOut:
                     if file.suffix.lower() in DICOM_SUFFIXES
                     else LeftOut(Kind.NOT_DICOM, "is not DICOM")
                 )
-            return _judged(_elements(stream, start), start, status.st_size)
+            return _read(stream, start, status.st_size)
     except InputError:
         return LeftOut(Kind.BROKEN, "unpacks to more than any CT image has")
     except DAMAGED as error:
@@ -183,16 +160,50 @@ def identify(file: Path) -> Identifiers | LeftOut:
         return LeftOut(Kind.BROKEN, f"has a damaged header: {error}")
 
 
-def _judged(elements: Elements, start: bytes, size: int) -> Identifiers | LeftOut:
+def _read(stream: BinaryIO, start: bytes, size: int) -> Identifiers | LeftOut:
+    """Judge a file by its start; only where that does not hold the identifiers, is more read."""
+    source, last, end = BytesIO(start), 0, 0
+
+    def note(tag: int, _: str | None, length: int) -> bool:
+        """Note an element, and where it ends, 0 if it does not tell; stop at the pixels."""
+        nonlocal last, end
+        last, end = int(tag), 0 if length == _UNDEFINED else source.tell() + length
+        return last >= _PIXELS
+
+    try:
+        header = read_partial(source, note, force=True, specific_tags=list(_TAGS))
+        enough = last > _NUMBER and _SERIES in header
+    except DAMAGED:
+        if size <= len(start):
+            raise
+        enough = False
+    if size > len(start) and not enough:
+        end = 0
+        stream.seek(0)
+        header = read_partial(
+            stream, lambda tag, *_: tag > _NUMBER, force=True, specific_tags=list(_TAGS)
+        )
+    elements = {
+        int(element.tag): _bytes(element)
+        for part, tags in ((header.file_meta, (_SOP_CLASS, _SYNTAX)), (header, _TAGS))
+        for tag in tags
+        if (element := part.get_item(tag)) is not None
+    }
     if _text(elements, _SOP_CLASS) == MediaStorageDirectoryStorage:
         return LeftOut(Kind.INDEX, "is a DICOMDIR, the index of the old folders")
     series = _text(elements, _SERIES)
+    if not series and start[128:132] != b"DICM":
+        return LeftOut(Kind.NOT_DICOM, "is not DICOM")
+    packed = _text(elements, _SYNTAX) == DeflatedExplicitVRLittleEndian
+    if end > size and not packed:
+        return LeftOut(
+            Kind.BROKEN,
+            f"is cut short: {size} of {end} bytes"
+            if last == _PIXELS
+            else "is cut short: it ends within its header",
+        )
     if not series:
-        if start[128:132] != b"DICM":
-            return LeftOut(Kind.NOT_DICOM, "is not DICOM")
         return LeftOut(Kind.BROKEN, "names no series")
-    if fault := _fault(elements, start, size):
-        return LeftOut(Kind.BROKEN, fault)
     return Identifiers(
         patient=_text(elements, _PATIENT),
         study=_text(elements, _STUDY),
@@ -200,111 +211,6 @@ def _judged(elements: Elements, start: bytes, size: int) -> Identifiers | LeftOu
         number=_whole_number(_text(elements, _NUMBER)),
         size=size,
     )
-
-
-def _fault(elements: Elements, start: bytes, size: int) -> str | None:
-    """Whether the start of a little-endian file shows that the end is missing, as a reason."""
-    syntax = _text(elements, _SYNTAX)
-    if syntax not in _EXPLICIT and syntax != ImplicitVRLittleEndian:
-        return None
-    try:
-        end = _end_of_pixels(start, implicit=syntax == ImplicitVRLittleEndian)
-    except DAMAGED:
-        if size > len(start):
-            return None
-        header = dcmread(BytesIO(start), force=True)
-        last = header.get_item(max(header.keys()))
-        whole = not isinstance(last, RawDataElement) or (
-            last.length in (len(last.value or b""), _UNDEFINED)
-        )
-        return None if whole else "is cut short: it ends within its header"
-    return f"is cut short: {size} of {end} bytes" if end > size else None
-
-
-def _end_of_pixels(start: bytes, implicit: bool) -> int:
-    """Where the Pixel Data of a file end, those of an icon aside; 0 if they do not tell.
-
-    Raises:
-        ValueError, struct.error: if they do not begin within `start`.
-    """
-    _, position = _walk(start, 132 if start[128:132] == b"DICM" else 0, False, _DATA_SET)
-    _, position = _walk(start, position, implicit, _PIXELS)
-    tag, _, length, position = _next(start, position, implicit)
-    return position + length if tag == _PIXELS and length != _UNDEFINED else 0
-
-
-def _elements(stream: BinaryIO, start: bytes) -> Elements:
-    """The wanted elements of a file, from its start if they are there in a usual form."""
-    if start[128:132] == b"DICM":
-        with suppress(*DAMAGED):
-            elements = _elements_of_start(start)
-            if {_PATIENT, _SERIES, _NUMBER} <= elements.keys():
-                return elements
-    stream.seek(0)
-    header = read_partial(
-        stream, lambda tag, vr, length: tag > _NUMBER, force=True, specific_tags=list(_TAGS)
-    )
-    return {
-        int(element.tag): _bytes(element)
-        for part, tags in ((header.file_meta, (_SOP_CLASS, _SYNTAX)), (header, _TAGS))
-        for element in (part.get_item(tag) for tag in tags if tag in part)
-    }
-
-
-def _elements_of_start(start: bytes) -> Elements:
-    """The wanted elements of a little-endian file; pydicom would need longer than for its copy.
-
-    Raises:
-        ValueError, struct.error: if there is anything that pydicom had better read.
-    """
-    meta, position = _walk(start, 132, False, _DATA_SET)
-    syntax = _text(meta, _SYNTAX)
-    if syntax not in _EXPLICIT and syntax != ImplicitVRLittleEndian:
-        raise ValueError(syntax)
-    elements, _ = _walk(start, position, syntax == ImplicitVRLittleEndian, _NUMBER + 1)
-    return meta | elements
-
-
-def _walk(start: bytes, position: int, implicit: bool, end: int) -> tuple[Elements, int]:
-    """The wanted elements from a position on, and the position of the first tag >= `end`."""
-    elements: Elements = {}
-    while True:
-        group, element = _TAG.unpack_from(start, position)
-        if group << 16 | element >= end:  # where the data set begins, the encoding may change
-            return elements, position
-        tag, vr, length, value = _next(start, position, implicit)
-        if tag in _WANTED:
-            elements[tag] = start[value : value + length]
-        if length == _UNDEFINED:
-            position = _end_of_sequence(start, value, implicit or vr == b"UN")
-        else:
-            position = value + length
-
-
-def _end_of_sequence(start: bytes, position: int, implicit: bool) -> int:
-    """The position after a sequence of undefined length, given that of its first item."""
-    while True:
-        tag, _, length, position = _next(start, position, True)
-        if tag == _SEQUENCE_END:
-            return position
-        if length == _UNDEFINED:
-            _, position = _walk(start, position, implicit, _ITEM_END)
-            length = 8
-        position += length
-
-
-def _next(start: bytes, position: int, implicit: bool) -> tuple[int, bytes, int, int]:
-    """Tag, VR, length and position of the value of the element at a position."""
-    group, element, vr, length = _HEADER.unpack_from(start, position)
-    position += 8
-    if implicit or group == 0xFFFE:
-        [length] = _LENGTH.unpack_from(start, position - 4)
-    elif vr in _LONG_VR:
-        [length] = _LENGTH.unpack_from(start, position)
-        position += 4
-    elif vr not in _SHORT_VR:
-        raise ValueError(vr)
-    return group << 16 | element, vr, length, position
 
 
 def _bytes(element: RawDataElement | DataElement) -> bytes:

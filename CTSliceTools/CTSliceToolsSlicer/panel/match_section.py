@@ -18,7 +18,6 @@ from CTLungScreeningSlicer.panel.side_by_side import SideBySide
 from CTLungScreeningSlicer.panel.slice_views import RED, view_centre
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, show_text
 from CTSliceToolsLib.localizer.matching import (
-    GRID_MM,
     TOLERANCE,
     SliceMatch,
     find_level,
@@ -173,9 +172,8 @@ class MatchSection(Section):
         ):
             z = float(view_centre(red)[2])
             there = self._alignment.other_at(z)
-            self._off = GRID_MM
-            if not self._one_patient:
-                self._off = matched_uncertainty(self._prediction, there, self._first, z)
+            checked = self._alignment.z_mm if self._one_patient else None
+            self._off = matched_uncertainty(self._prediction, there, self._first, z, checked)
             low, high = self._prediction.field_of_view
             level = find_level(self._prediction, float(self._prediction.fit.location_at(there)))
             if low <= there <= high:

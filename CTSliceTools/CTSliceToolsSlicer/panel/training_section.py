@@ -20,6 +20,7 @@ from CTLungScreeningSlicer.panel.widgets import (
     offer_file,
     offer_folder,
     offer_new_model,
+    pictures_in,
 )
 from CTSliceToolsLib.options import (
     LocalizerTrainingPlan,
@@ -318,12 +319,7 @@ class TrainingSection(StepsSection):
     def use_result(self, run: TrainingRun, step: Step, result: dict[str, Any]) -> None:
         """Show the plots of an evaluation."""
         if step is Step.EVALUATE:
-            self.pictures.show(_pictures_in(Path(result["output"])))
+            self.pictures.show(pictures_in(Path(result["output"])))
 
     def _pictures(self) -> list[Path]:
-        folder = self.chosen_run().paths["evaluation"]
-        return [] if folder is None else _pictures_in(folder)
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.png"))
+        return pictures_in(self.chosen_run().paths["evaluation"])

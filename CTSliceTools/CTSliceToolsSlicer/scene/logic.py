@@ -35,7 +35,7 @@ class CTSliceToolsLogic:
 
     What needs Keras, or takes long, runs in a child process. Each such method has a `progress` that
     is called at least ten times a second and may raise `Cancelled`, which ends the child with all
-    its descendants; methods named `...Work` give the same as `child_work.Work` for a panel.
+    its descendants; methods named `...Work` give the same as `child_process.Work` for a panel.
     Heights z and slice offsets are those of the world's axial slices in mm.
 
     Attributes:
@@ -99,14 +99,6 @@ class CTSliceToolsLogic:
             InputError: if there is none, or the volume was moved since.
         """
         return prediction_nodes.read_prediction_nodes(volumeNode)
-
-    def locationAt(self, volumeNode: Any, sliceOffset: float) -> float:
-        """Return the normalized location at the offset of an axial slice view in mm.
-
-        Raises:
-            InputError: as `prediction`.
-        """
-        return float(self.prediction(volumeNode).fit.location_at(sliceOffset))
 
     def alignment(self, volumeNode: Any, otherNode: Any) -> ScanAlignment:
         """Return the offsets at which two volumes show the same levels; the last is remembered.

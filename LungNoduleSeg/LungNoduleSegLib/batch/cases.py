@@ -6,16 +6,15 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import replace_text
+from CTLungScreeningLib.model_card import file_sha256
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
-from CTLungScreeningLib.reading.dicom_headers import DAMAGED, read_dicom, text_of
 from CTLungScreeningLib.reading.volume_files import VOLUME_SUFFIXES, volume_size
 from LungNoduleSegLib.results.reading import is_run
 
@@ -30,8 +29,8 @@ class Case:
     """One scan of a batch.
 
     Attributes:
-        name: its name in the table: SeriesInstanceUID, with the folder if there are copies; path of
-            a volume file below the searched folder; or path as in the CSV file.
+        name: its name in the table: SeriesInstanceUID, with the folder if others that differ have
+            the same; path of a volume file below the searched folder; or path as in the CSV file.
         source: a series with its files, or an input of `read_ct`.
         series: SeriesInstanceUID, if `source` is a folder with several.
         facts: JSON file with clinical data.
@@ -60,7 +59,7 @@ def find_cases(
             results of runs and hidden folders; a CSV file with a column `path` and optionally
             `series` and `facts`, with paths relative to it; or one scan.
         progress: counts the examined files, in the stage "Searching".
-        notes: see `index_scans`.
+        notes: gets a sentence on what `cases_below` left out.
 
     Raises:
         InputError: if there are none, or the CSV file cannot be read or contradicts itself.
@@ -126,53 +125,55 @@ def cases_below(
     required: bool = True,
     notes: list[str] | None = None,
 ) -> Iterator[Case]:
-    """Find the scans in a folder, see `find_cases`; arguments as for `index_scans`."""
+    """Find the scans in a folder, see `find_cases`; arguments as for `index_scans`.
+
+    Of exact copies of a series, the first of those nearest to the folder stands for all.
+    """
     results: dict[Path, bool] = {}
+    found = []
     for scan in index_scans(folder, progress, required=required, notes=notes):
         first = folder / scan.files[0]
         for parent in first.parents:
             if parent not in results:
                 results[parent] = is_run(parent)
         hidden = any(part.startswith(".") for part in Path(scan.files[0]).parts)
-        if hidden or any(results[parent] for parent in first.parents):
-            continue
+        if not hidden and not any(results[parent] for parent in first.parents):
+            found.append(scan)
+    series: dict[str, list[IndexedScan]] = defaultdict(list)
+    for scan in found:
         if scan.uid:
-            copies = _copies(scan)
-            for one in copies:
-                where = f" {one.folder.relative_to(folder).as_posix()}" if len(copies) > 1 else ""
-                yield Case(f"{scan.uid}{where}", one)
-        else:
-            yield Case(Path(scan.files[0]).as_posix(), first)
-
-
-def _copies(scan: IndexedScan) -> list[IndexedScan]:
-    """Distinguish copies of a series in several folders from one series in several folders.
-
-    Otherwise a damaged copy would affect the others.
-    """
-    folders: dict[Path, list[str]] = defaultdict(list)
-    for name in scan.files:
-        folders[(scan.folder / name).parent].append(name)
-    if len(folders) > 1:
-        instances = [_instance_uid(scan.folder / name) for name in scan.files]
-        if len(set(instances)) < len(instances):
-            parts = (IndexedScan(scan.folder, scan.uid, tuple(one)) for one in folders.values())
-            return [_narrowed(part) for part in parts]
-    return [_narrowed(scan)]
-
-
-def _instance_uid(file: Path) -> str:
-    """The identifier of a file's image; its path if it has none or is damaged."""
-    with suppress(*DAMAGED):
-        return text_of(read_dicom(file, ["SOPInstanceUID"]), "SOPInstanceUID") or str(file)
-    return str(file)
+            series[scan.uid].append(_narrowed(scan))
+    left_out: list[Path] = []
+    kept = {uid: _distinct(copies, left_out) for uid, copies in series.items()}
+    for scan in found:
+        if not scan.uid:
+            yield Case(Path(scan.files[0]).as_posix(), folder / scan.files[0])
+        elif (one := _narrowed(scan)) in kept[scan.uid]:
+            yield Case(scan.name if len(kept[scan.uid]) > 1 else scan.uid, one)
+    if left_out and notes is not None:
+        notes.append(f"Exact copies of series left out: {len(left_out)}, such as {left_out[0]}.")
 
 
 def _narrowed(scan: IndexedScan) -> IndexedScan:
     """The same series, relative to the common folder of its files."""
     files = [scan.folder / name for name in scan.files]
     folder = Path(os.path.commonpath([file.parent for file in files]))
-    return IndexedScan(folder, scan.uid, tuple(str(file.relative_to(folder)) for file in files))
+    names = tuple(str(file.relative_to(folder)) for file in files)
+    return replace(scan, folder=folder, files=names)
+
+
+def _distinct(copies: list[IndexedScan], left_out: list[Path]) -> list[IndexedScan]:
+    """Leave out exact copies: of the same images in files of the same sizes, the first equal."""
+    if len(copies) == 1:
+        return copies
+    found: dict[object, IndexedScan] = {}
+    for one in sorted(copies, key=lambda one: len(one.folder.parts)):
+        images = sorted(zip(one.instances, one.files, strict=True))
+        files = [one.folder / file for _, file in images]
+        sizes = [(uid, file.stat().st_size) for (uid, _), file in zip(images, files, strict=True)]
+        if found.setdefault((*sizes, file_sha256(files[0])), one) is not one:
+            left_out.append(one.folder)
+    return [one for one in copies if one in found.values()]
 
 
 def _listed(table: Path) -> list[Case]:

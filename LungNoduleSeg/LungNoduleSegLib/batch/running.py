@@ -4,7 +4,7 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -18,6 +18,8 @@ from CTLungScreeningLib.engine import THREADS
 from CTLungScreeningLib.errors import DAMAGE, Cancelled, InputError, counted
 from CTLungScreeningLib.files import FolderNames, parse_json, refuse_links, write_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_reading import IndexedScan
+from CTLungScreeningLib.reading.dicom_headers import read_instance
 from CTLungScreeningLib.staging import staging_folder
 from CTLungScreeningLib.workers import without_main_module
 from LungNoduleSegLib.batch.cases import Case, find_cases, voxels
@@ -27,6 +29,7 @@ from LungNoduleSegLib.batch.scan_work import (
     ScanRow,
     failed,
     has_its_facts,
+    has_its_place,
     out_of_memory,
     read_table,
     run_job,
@@ -35,7 +38,7 @@ from LungNoduleSegLib.batch.scan_work import (
 from LungNoduleSegLib.detectors.models import find_card
 from LungNoduleSegLib.lungs.programs import require_method
 from LungNoduleSegLib.options import BUNDLED, DEFAULT_MODEL, RunOptions
-from LungNoduleSegLib.results.reading import is_run
+from LungNoduleSegLib.results.reading import has_its_files, is_run
 from LungNoduleSegLib.run_cost import usual_cost
 
 if TYPE_CHECKING:
@@ -222,7 +225,9 @@ def run_batch(
     `results.csv` in `output` has one row per scan and is complete at any time; the complete files
     of each scan appear in a folder below `scans`. Scans with results are kept, so an interrupted
     batch continues where it stopped; failed ones are tried again. Where the facts of a kept scan
-    changed, its row, report and record are made again. `batch.json` records source and options.
+    changed, its row, report and record are made again; where it was moved, row and record name its
+    place. A kept scan that has other files now fails. Rows of scans that are no longer there stay
+    as long as their results. `batch.json` records source and options.
 
     Args:
         source: see `find_cases`.
@@ -251,17 +256,21 @@ def run_batch(
     refuse_links(*(output / name for name in (BATCH_RECORD, RESULTS_TABLE, SCANS)))
     with staging_folder(output, "writing") as staging:
         _require_same(output / BATCH_RECORD, record)
-        order = {case.name: number for number, case in enumerate(cases)}
-        rows = {
-            name: row
-            for name, row in read_table(output / RESULTS_TABLE).items()
-            if name in order or not row["error"]
-        }
         names = FolderNames()
-        jobs = [
-            Job(case, names.child(output / SCANS, case.name), output, staging, options)
-            for case in cases
+
+        def folder_of(name: str) -> Path:
+            return names.child(output / SCANS, name)
+
+        before = read_table(output / RESULTS_TABLE)
+        cases = _with_kept_names(cases, before, folder_of)
+        order = {case.name: number for number, case in enumerate(cases)}
+        gone = [
+            name
+            for name, row in before.items()
+            if name not in order and not row["error"] and is_run(folder_of(name))
         ]
+        rows = {name: row for name, row in before.items() if name in order or name in gone}
+        jobs = [Job(case, folder_of(case.name), output, staging, options) for case in cases]
         kept: list[Job] = []
         todo: list[Job] = []
         for job in jobs:
@@ -276,7 +285,7 @@ def run_batch(
 
         for job in outdated:
             del rows[job.case.name]
-        if outdated:
+        if len(rows) < len(before):
             save()  # before their results change
         if todo:
             with closing(
@@ -292,10 +301,12 @@ def run_batch(
         progress("Scans", len(jobs), len(jobs))
     changed -= errors.keys()
     notes += [case.note for case in cases if case.note]
-    if changed:
+    moved = {name for name in changed if rows[name]["source"] != before[name]["source"]}
+    notes += _notes_on(len(moved), len(changed - moved))
+    if gone:
         notes.append(
-            f"The facts of {counted(len(changed), 'kept scan')} changed: rows and reports were "
-            "made again with them, without running the networks."
+            f"{output / RESULTS_TABLE} keeps {counted(len(gone), 'row')} of scans that {source} no "
+            f"longer has: to drop a row, delete its results, such as {folder_of(gone[0])}."
         )
     ran = {job.case.name for job in todo} - errors.keys() - changed
     names_of = [job.case.name for job in jobs]
@@ -305,6 +316,16 @@ def run_batch(
         errors,
         tuple(notes),
     )
+
+
+def _notes_on(moved: int, with_other_facts: int) -> Iterator[str]:
+    if moved:
+        yield f"{counted(moved, 'kept scan')} found in another place: rows and records name it."
+    if with_other_facts:
+        yield (
+            f"The facts of {counted(with_other_facts, 'kept scan')} changed: rows and reports were "
+            "made again with them, without running the networks."
+        )
 
 
 def _record(source: Path, options: RunOptions) -> dict[str, Any]:
@@ -337,6 +358,40 @@ def _require_same(file: Path, record: dict[str, Any]) -> None:
         )
 
 
+def _with_kept_names(
+    cases: Sequence[Case], rows: Mapping[str, Mapping[str, str]], folder_of: Callable[[str], Path]
+) -> list[Case]:
+    """Give series the names under which they have results.
+
+    Their own differ from these once another copy of the series appears, moves or goes.
+    """
+    free = rows.keys() - {case.name for case in cases}
+
+    def name_of(case: Case) -> str:
+        scan = case.source
+        if not isinstance(scan, IndexedScan):
+            return case.name
+        others = [name for name in sorted(free) if rows[name]["series_instance_uid"] == scan.uid]
+        names = [*[case.name] * (case.name in rows), *others]
+        for name in names if others else ():
+            if _is_of(scan, rows[name], folder_of(name)):
+                free.discard(name)
+                return name
+        return case.name
+
+    return [replace(case, name=name_of(case)) for case in cases]
+
+
+def _is_of(scan: IndexedScan, row: Mapping[str, str], results: Path) -> bool:
+    """Whether results, with their row, are those of a series; not of another patient's copy."""
+    try:
+        first = read_instance(scan.folder / scan.files[0])
+        same_patient = first is not None and first.series.patient_id == row["patient_id"]
+        return same_patient and is_run(results) and has_its_files(results, scan)
+    except InputError:
+        return False
+
+
 def _has_row(job: Job, rows: dict[str, dict[str, str]]) -> bool:
     row = rows.get(job.case.name)
     return row is not None and not row["error"]
@@ -344,7 +399,9 @@ def _has_row(job: Job, rows: dict[str, dict[str, str]]) -> bool:
 
 def _is_done(job: Job, rows: dict[str, dict[str, str]]) -> bool:
     try:
-        return _has_row(job, rows) and is_run(job.folder) and has_its_facts(job)
+        return (
+            _has_row(job, rows) and is_run(job.folder) and has_its_place(job) and has_its_facts(job)
+        )
     except InputError:
         return False  # which its row will say
 

@@ -19,10 +19,13 @@ from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.options import RunOptions
 from LungNoduleSegLib.results.reading import (
     RECORD,
+    has_its_files,
+    instances_of,
     is_run,
     read_findings,
     read_record,
     recorded_facts,
+    replace_source,
 )
 from LungNoduleSegLib.risk.assessment import assess_scan
 from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, ClinicalData, read_facts
@@ -169,17 +172,23 @@ class Job:
 def run_job(job: Job, progress: ProgressCallback = silent) -> ScanRow:
     """Run one scan, unless its results exist, and return its row, also after a failure.
 
-    Existing results are given the facts of the job.
+    Existing results are given the place and the facts of the job; they are refused if their scan
+    has other files now.
     """
     try:
         clinical_data = _facts(job.case)
         refuse_links(job.folder)
         if not is_run(job.folder):
             _run(job, clinical_data, progress)
-        elif not has_its_facts(job):
-            from LungNoduleSegLib.results.writing import replace_facts  # noqa: PLC0415 - as in _run
+        else:
+            if not has_its_place(job):
+                replace_source(job.folder, job.case.place)
+            if not has_its_facts(job):
+                from LungNoduleSegLib.results.writing import (  # noqa: PLC0415 - as in _run
+                    replace_facts,
+                )
 
-            replace_facts(job.folder, clinical_data, progress)
+                replace_facts(job.folder, clinical_data, progress)
         return _row(job, clinical_data)
     except MemoryError:
         return failed(job, out_of_memory(job))
@@ -187,6 +196,24 @@ def run_job(job: Job, progress: ProgressCallback = silent) -> ScanRow:
         raise
     except Exception as error:  # a problem of one scan must not stop the others
         return failed(job, sentence_of(error))
+
+
+def has_its_place(job: Job) -> bool:
+    """Whether existing results name the place where the files they were made of lie now.
+
+    Raises:
+        InputError: if the scan has other files now, or these or the record cannot be read.
+    """
+    case = job.case
+    if not case.place.exists():  # as on a drive that is away
+        return True
+    if not has_its_files(job.folder, case.source, case.series):
+        raise InputError(
+            f"{case.place} has other files now than when it was run: delete {job.folder} to run it "
+            "again."
+        )
+    record = read_record(job.folder / RECORD)
+    return not instances_of(record) or record["input"]["source"] == str(case.place.resolve())
 
 
 def has_its_facts(job: Job) -> bool:

@@ -187,7 +187,7 @@ def features(
             f"{counted(added, 'scan')} added, {len(outcome.kept)} kept, "
             f"{len(outcome.errors)} failed; the features are in {output}"
         )
-        report.emit(asdict(outcome) | {"output": str(output)}, "\n".join(lines))
+        report.emit(asdict(outcome) | {"output": str(output)}, "\n".join(lines), outcome.notes)
     exit_if_failed(outcome.errors)
 
 

@@ -13,6 +13,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import box_of, cut_out, image_like, onto_grid
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from LungNoduleSegLib.nodules.cavities import fill_cavities
 from LungNoduleSegLib.nodules.region_growing import grow_nodule
 
 
@@ -91,7 +92,7 @@ class Detection:
 
         Raises:
             InputError: if an image of floats, or a mark, has another value than a probability, or a
-                mark a diameter that is none.
+                mark a place or diameter that is none.
         """
         if not isinstance(answer, sitk.Image):
             return cls._of_marks(answer, hu, lungs)
@@ -108,6 +109,7 @@ class Detection:
     @classmethod
     def _of_marks(cls, marks: Sequence[Mark], hu: sitk.Image, lungs: sitk.Image) -> "Detection":
         """Grow each mark, the most probable first, as a click in the panel is grown."""
+        hu = fill_cavities(hu, lungs)
         marks = sorted(marks, key=lambda one: -one.probability)
         for mark in marks:
             _require_sound(mark)
@@ -120,10 +122,10 @@ class Detection:
                 box: Any = grown.box
                 voxels = grown.mask
             except InputError as error:
-                if mark.diameter_mm is None:
+                box, voxels = ..., _ball(hu, mark)
+                if not voxels.any():
                     notes.append(f"The model's mark at {_place(mark)} is left out: {error}")
                     continue
-                box, voxels = ..., _ball(hu, mark)
             free = voxels & (numbers[box] == 0)
             numbers[box][free] = number
             probability[box][free] = mark.probability
@@ -135,6 +137,10 @@ def _place(mark: Mark) -> str:
 
 
 def _require_sound(mark: Mark) -> None:
+    if not all(map(math.isfinite, (mark.x, mark.y, mark.z))):
+        raise InputError(
+            f"The model's mark at {_place(mark)} has no place: have it give x, y and z in LPS mm."
+        )
     if not 0 <= mark.probability <= 1:
         raise InputError(
             f"The model's mark at {_place(mark)} has a probability of {mark.probability:g}: have "
@@ -162,12 +168,19 @@ def _probabilities(image: sitk.Image, grid: sitk.Image) -> sitk.Image:
 
 
 def _ball(grid: sitk.Image, mark: Mark) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Voxels (z, y, x) of the grid within a mark's radius; always that of its middle."""
+    """Voxels (z, y, x) of the grid within a mark's radius and that of its middle.
+
+    None without a diameter, or if the ball lies outside the grid.
+    """
+    if mark.diameter_mm is None:
+        return np.zeros(grid.GetSize()[::-1], bool)
     middle = grid.TransformPhysicalPointToContinuousIndex((mark.x, mark.y, mark.z))
     offsets = [
         (np.arange(n) - c) * s
         for n, c, s in zip(grid.GetSize(), middle, grid.GetSpacing(), strict=True)
     ][::-1]
     z, y, x = np.meshgrid(*offsets, indexing="ij", sparse=True)
-    squared = z**2 + y**2 + x**2
-    return squared <= max((mark.diameter_mm or 0.0) / 2, float(np.sqrt(squared.min()))) ** 2
+    distance = np.hypot(np.hypot(z, y), x)
+    inside = all(-0.5 <= c <= n - 0.5 for c, n in zip(middle, grid.GetSize(), strict=True))
+    reach = max(mark.diameter_mm / 2, distance.min() if inside else 0.0)
+    return np.asarray(distance <= reach)

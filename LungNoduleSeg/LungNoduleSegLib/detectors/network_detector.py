@@ -13,6 +13,7 @@ from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.detectors.detection import Detector
 from LungNoduleSegLib.network.classifier import CUBE, reduce_false_positives
 from LungNoduleSegLib.network.inference import Preparation, nodule_probability
+from LungNoduleSegLib.nodules.cavities import fill_cavities
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class NoduleDetector(Detector):
             progress: called after each batch.
         """
         preparation = Preparation(**self.card.preparation)
+        hu = fill_cavities(hu, lungs)
         probability = nodule_probability(
             self.network, preparation, hu, lungs, progress, self.second
         )

@@ -20,6 +20,9 @@ SUFFIXES = (SEGMENTATION_SUFFIX, ARRAY_SUFFIX, *sorted(VOLUME_SUFFIXES, key=len,
 
 _MOST_LABELS = 2**32 - 1
 
+_ONE_NODULE = re.compile(r"nodule[\W_]*\d+")
+"""Name of the segment of a single nodule."""
+
 _LUNG_WORDS = frozenset({"lung", "lungs", "lobe", "lobes"})
 _SIDE_WORDS = frozenset({"left", "right", "both", "upper", "middle", "lower"})
 
@@ -58,8 +61,9 @@ def read_mask(path: Path) -> sitk.Image:
 
     Args:
         path: a label image or mask, see `numbered`; a `.seg.nrrd`, of which each segment named or
-            coded as a nodule is one, or each but lungs if there are none; or the folder of a run,
-            of which the nodules in the table count.
+            coded as a nodule is one, or each but lungs if there are none, and a single segment is
+            a mask unless its name has the number of a nodule; or the folder of a run, of which the
+            nodules in the table count.
 
     Raises:
         InputError: if it is not a label image.
@@ -211,8 +215,9 @@ def _segments(file: Path) -> sitk.Image:
         key for key in segments if "nodule" in names[key] or f"^{NODULE.value}^" in tags[key]
     ]
     others = [key for key in segments if not _is_lung(names[key], tags[key])]
+    counted = nodules or others
     labels = np.zeros(layers.shape[:3], np.uint32)
-    for number, key in enumerate(nodules or others, start=1):
+    for number, key in enumerate(counted, start=1):
         try:
             value, layer = int(metadata[f"{key}_LabelValue"]), int(metadata.get(f"{key}_Layer", 0))
         except ValueError:
@@ -222,7 +227,9 @@ def _segments(file: Path) -> sitk.Image:
                 f"{file} does not have the label or layer that its {key} names: save it again."
             )
         labels[layers[..., layer] == value] = number
-    return image_like(labels, image)
+    found = image_like(labels, image)
+    one_by_one = len(counted) > 1 or any(_ONE_NODULE.fullmatch(names[key]) for key in counted)
+    return found if one_by_one else numbered(found)
 
 
 def _is_lung(name: str, tags: str) -> bool:

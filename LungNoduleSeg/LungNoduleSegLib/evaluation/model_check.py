@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from CTLungScreeningLib.errors import InputError, counted
-from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from LungNoduleSegLib.detectors.models import find_card
 from LungNoduleSegLib.nodules.table import Nodule
@@ -22,12 +21,11 @@ SPEC = PhantomSpec(
 )
 
 
-def check_model(model: Path, progress: ProgressCallback = silent) -> str:
+def check_model(model: Path) -> str:
     """Run a model on a phantom.
 
     Args:
         model: one of its files, or its name.
-        progress: callback of the run.
 
     Returns:
         The result as text.
@@ -39,7 +37,7 @@ def check_model(model: Path, progress: ProgressCallback = silent) -> str:
     card = find_card(model)
     phantom = make_phantom(SPEC)
     began = time.perf_counter()
-    found = NoduleSegmenter(model).apply(CTScan(phantom.image, Path("phantom")), progress=progress)
+    found = NoduleSegmenter(model).apply(CTScan(phantom.image, Path("phantom")))
     seconds = time.perf_counter() - began
     truth = [lesion.centre for lesion in phantom.lesions]
     radii = [lesion.diameter_mm / 2 for lesion in phantom.lesions]

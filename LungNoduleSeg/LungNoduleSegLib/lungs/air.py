@@ -13,7 +13,6 @@ from CTLungScreeningLib.hu import LOWEST_HU
 Mask = NDArray[np.bool_]
 
 BLOCK_MM = 2.5
-LEAST_TISSUE_HU = -200
 HIGHEST_HU = 200
 """Replaces bone and metal, so that a block's mean separates air and tissue beside them too."""
 DENSE_HU, SMOOTH_MM = 100, 15

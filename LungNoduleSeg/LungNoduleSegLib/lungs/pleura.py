@@ -81,13 +81,12 @@ def _rimmed(dents: Mask, heights: Heights, closed: Heights, steps_mm: tuple[floa
     high = heights > rim - RIM_FALL_MM
     total = np.bincount(owner[on_rim], minlength=count + 1)
     share = np.bincount(owner[on_rim & high], minlength=count + 1) / np.maximum(total, 1)
-    deep, deepest = np.zeros((2, count + 1))
+    deep = np.zeros(count + 1)
     for label, part in enumerate(ndimage.find_objects(labels), 1):
         depth = (closed - heights)[part][labels[part] == label]
-        # A few rays may look past a mass.
-        deep[label], deepest[label] = np.percentile(depth, (90, 100))
+        deep[label] = np.percentile(depth, 90)  # a few rays may look past a mass
     width = np.sqrt(np.bincount(labels.ravel()) * np.prod(steps_mm))
-    kept = (share >= RIMMED) & (deep < DEEPEST_MM) & (deepest > FLATTEST * width)
+    kept = (share >= RIMMED) & (deep < DEEPEST_MM) & (deep > FLATTEST * width)
     kept[0] = False
     return kept[labels]
 

@@ -13,6 +13,7 @@ from CTLungScreeningLib.hu import LUNG_CONTENT_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network.inference import LOWEST, average_slabs
 from LungNoduleSegLib.nodules.marks import pieces_of
+from LungNoduleSegLib.nodules.table import sphere_diameter
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +38,7 @@ def cut_cubes(
     slices: sitk.Image,
     centres: NDArray[np.float64],
     shape: tuple[int, int, int] = CUBE,
-    scale: float = 1.0,
+    scale: float | NDArray[np.float64] = 1.0,
 ) -> NDArray[np.uint8]:
     """Sample a cube along the axes of the image around each centre.
 
@@ -45,20 +46,22 @@ def cut_cubes(
         slices: of `sampled_slices`.
         centres: (n, 3) LPS mm.
         shape: samples along z, y and x.
-        scale: factor of the sample distance; above 1 everything looks smaller.
+        scale: factor of the sample distance, of all or of each (n,); above 1 everything looks
+            smaller.
 
     Returns:
         (n, *shape), `LUNG_CONTENT_WINDOW` as 0…255. Border voxels are repeated outside the image.
     """
     array = sitk.GetArrayViewFromImage(slices)
     offsets = [
-        (np.arange(n) - (n - 1) / 2) * step * scale / spacing
+        (np.arange(n) - (n - 1) / 2) * step / spacing
         for n, step, spacing in zip(shape, STEP_MM, slices.GetSpacing()[::-1], strict=True)
     ]
     cubes = np.empty((len(centres), *shape), np.uint8)
-    for cube, centre in zip(cubes, centres, strict=True):
+    scales = np.broadcast_to(scale, len(centres))
+    for cube, centre, factor in zip(cubes, centres, scales, strict=True):
         middle = slices.TransformPhysicalPointToContinuousIndex(centre.tolist())[::-1]
-        grid = [axis + place for axis, place in zip(offsets, middle, strict=True)]
+        grid = [axis * factor + place for axis, place in zip(offsets, middle, strict=True)]
         low = [
             int(np.clip(np.floor(g[0]), 0, n - 1)) for g, n in zip(grid, array.shape, strict=True)
         ]
@@ -80,6 +83,10 @@ SEED = 0.5
 
 BATCH = 8
 """Candidates per batch."""
+
+LARGE_MM, SHOWN_MM = 28.0, 20.0
+"""A candidate whose sphere is wider than the first fills the cube: it is also looked at from
+farther away, as wide as the second."""
 
 MIRRORED = ((), (2,), (3,), (2, 3))
 """Mirrored axes of cubes (n, z, y, x); a score is the mean over all four."""
@@ -159,6 +166,7 @@ def score_candidates(
     hu: sitk.Image,
     centres: NDArray[np.float64],
     progress: ProgressCallback = silent,
+    scale: float | NDArray[np.float64] = 1.0,
 ) -> NDArray[np.float64]:
     """Probability (n,) that there is a nodule at each of the centres (n, 3) in LPS mm.
 
@@ -167,10 +175,12 @@ def score_candidates(
         hu: axial HU image.
         centres: to look at.
         progress: called after each batch.
+        scale: see `cut_cubes`.
     """
     slices = sampled_slices(hu)
-    parts = [centres[start : start + BATCH] for start in range(0, len(centres), BATCH)]
-    batches = (_views(cut_cubes(slices, part)) for part in parts)
+    scales = np.broadcast_to(scale, len(centres))
+    parts = [slice(start, start + BATCH) for start in range(0, len(centres), BATCH)]
+    batches = (_views(cut_cubes(slices, centres[part], scale=scales[part])) for part in parts)
     scores: list[float] = []
     for each in predict_each(classifier, batches):
         scores += each.reshape(len(MIRRORED), -1).mean(axis=0).tolist()
@@ -193,7 +203,8 @@ def reduce_false_positives(
     """Limit each voxel's probability to its candidate's score; other voxels become 0.
 
     A candidate is then ranked by the classifier's score, and if that reaches the threshold it keeps
-    the outline of the segmentation network.
+    the outline of the segmentation network. Of a large one, which fills the cube, the higher of the
+    scores near by and from farther away counts.
 
     Args:
         classifier: of `build_classifier`.
@@ -202,10 +213,17 @@ def reduce_false_positives(
         progress: called after each batch of candidates.
     """
     numbers, centres = find_candidates(probability)
-    scores = score_candidates(classifier, hu, centres, progress).astype(np.float32)
+    marked = np.flatnonzero(numbers > 0)
+    owner = numbers.ravel()[marked] - 1
+    voxels = np.bincount(owner, minlength=len(centres))
+    width_mm = sphere_diameter(voxels * np.prod(probability.GetSpacing()))
+    large = np.flatnonzero(width_mm > LARGE_MM)
+    places = np.concatenate([centres, centres[large]])
+    scale = np.concatenate([np.ones(len(centres)), width_mm[large] / SHOWN_MM])
+    scores = score_candidates(classifier, hu, places, progress, scale).astype(np.float32)
+    near, far = np.split(scores, [len(centres)])
+    near[large] = np.maximum(near[large], far)
     values = sitk.GetArrayViewFromImage(probability)
     capped = np.zeros(values.shape, np.float32)
-    marked = np.flatnonzero(numbers > 0)
-    score = scores[numbers.ravel()[marked] - 1]
-    capped.ravel()[marked] = np.minimum(values.ravel()[marked], score)
+    capped.ravel()[marked] = np.minimum(values.ravel()[marked], near[owner])
     return image_like(capped, probability)

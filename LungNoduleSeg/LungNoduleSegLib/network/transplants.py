@@ -21,7 +21,8 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import AxialView, Box, box_between, grown
 from CTLungScreeningLib.hu import AIR_HU, DENSE_HU
 from CTLungScreeningLib.reading.volume_files import read_labels
-from LungNoduleSegLib.nodules.table import NoduleKind
+from LungNoduleSegLib.lesions import fine_noise
+from LungNoduleSegLib.nodules.table import NoduleKind, sphere_diameter
 
 IMAGES, MASKS, TABLE = "image", "mask", "nodules.csv"
 """Subfolders of a folder of cubes, with equal file names, and its optional table."""
@@ -70,7 +71,7 @@ class NoduleCube:
     def diameter_mm(self) -> float:
         """Of a sphere of the same volume."""
         volume = float(np.count_nonzero(self.mask)) * float(np.prod(self.spacing))
-        return float(np.cbrt(6 * volume / np.pi))
+        return float(sphere_diameter(volume))
 
     @cached_property
     def attachment(self) -> NDArray[np.float64] | None:
@@ -208,7 +209,7 @@ def _matched(
     Returns:
         The donor, and the fine noise that is now in it and in the host.
     """
-    noise, own = _fine_noise(donor), _fine_noise(host)
+    noise, own = fine_noise(donor), fine_noise(host)
     if min(np.count_nonzero(around), np.count_nonzero(lung)) < 20:
         return donor, (noise, own)
     level, wanted = np.median(donor[around]), np.median(host[lung])
@@ -219,13 +220,6 @@ def _matched(
     else:
         change = np.sqrt(1 - (strength / max(aim, 1.0)) ** 2) * own
     return donor + (wanted - level) * share + change, (noise + change, own)
-
-
-def _fine_noise(hu: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What differs from its neighbours in the slice, without vessels and edges."""
-    residual = hu - ndimage.median_filter(hu, (1, 3, 3))
-    limit = 3 * 1.4826 * np.median(np.abs(residual))
-    return np.clip(residual, -limit, limit)
 
 
 def _read_textures(table: Path) -> dict[str, NoduleKind]:

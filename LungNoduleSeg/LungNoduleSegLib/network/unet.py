@@ -125,9 +125,11 @@ def _words(shape: tuple[int | None, ...]) -> str:
     return " × ".join("any" if length is None else str(length) for length in shape[1:])
 
 
-def with_mistakes(
-    scan: TrainingScan, probability: sitk.Image, threshold: float = 0.3
-) -> TrainingScan:
+MISTAKEN_ABOVE = 0.3
+"""Probability above which a voxel is marked by a network whose mistakes are learned from."""
+
+
+def with_mistakes(scan: TrainingScan, probability: sitk.Image) -> TrainingScan:
     """Add the false positives of a network to a scan, as training examples.
 
     Everything outside outlined nodules and doubtful places counts as false positive, so all others
@@ -136,9 +138,8 @@ def with_mistakes(
     Args:
         scan: to add to.
         probability: of a network, on the scan's grid.
-        threshold: from which a voxel is marked.
     """
-    marked = probability > threshold
+    marked = probability > MISTAKEN_ABOVE
     if scan.nodules is not None:
         marked = marked & ~sitk.BinaryDilate(scan.nodules > 0, (3, 3, 1))
     if scan.doubtful is not None:

@@ -258,7 +258,8 @@ def find_nodules(
     Voxels that reach the threshold are joined over faces, edges and corners (26 neighbours): with
     thick slices the parts of one nodule often meet only there, and a nodule counted twice is
     worse than two that touch counted once. What the rules keep is numbered from 1 as
-    `Candidates.ranked` says.
+    `Candidates.ranked` says; nodules that share a mark with one of these, but not its outline, come
+    after them.
 
     Args:
         probability: float, axial (`AxialView`).
@@ -284,7 +285,7 @@ def find_nodules(
             array[box] |= mask
         meter = NoduleMeter.of(hu, lungs, probability, original, array)
         array[:] = 0
-        for number, one in enumerate(meter.outline(marks), start=1):
+        for number, one in enumerate(meter.outlines(marks), start=1):
             array[one.box][one.mask] = number
             nodules.append(meter.measure(number, one))
     numbers = image_like(array, probability)

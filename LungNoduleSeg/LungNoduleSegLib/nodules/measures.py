@@ -12,8 +12,9 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
 
 from CTLungScreeningLib.child_process import Work, complete
-from CTLungScreeningLib.geometry import Box, grown
+from CTLungScreeningLib.geometry import Box, grown, in_crop, out_of_crop, shared_box
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
+from LungNoduleSegLib.nodules.cavities import air_in, fill_cavities
 from LungNoduleSegLib.nodules.outline import (
     ImageOutline,
     NoduleOutline,
@@ -36,6 +37,11 @@ THIN_MM = 1.5
 
 VOLUME_MEASUREMENT = "corrected for blur and lung, from marks down to half"
 """How volumes are measured: growth is not taken between runs that differ in it."""
+
+LEAST_LEFT_MM, LEAST_ROUND, MOST_CONTACT = 4.0, 0.8, 0.3
+"""What the outline of a nodule leaves of its mark is another one if a ball of the first fits in;
+if one as wide as that share of its sphere fits into its own outline, most of which is marked; and
+if no more of its surface than the last borders on others. The rest are stumps of vessels."""
 
 Points = NDArray[np.float64]
 BoxedMask = tuple[Box, NDArray[np.bool_]]
@@ -68,10 +74,9 @@ def measure_labels(
     labels: sitk.Image,
     hu: sitk.Image,
     lungs: sitk.Image,
-    probability: sitk.Image | None,
     original: sitk.Image,
 ) -> tuple[Nodule, ...]:
-    """Measure every label of a label image, found by the network or drawn by hand.
+    """Measure every label of a label image that was drawn by hand.
 
     Centres and diameters are in mm, rounded to 0.001.
 
@@ -80,7 +85,6 @@ def measure_labels(
         hu: HU on the same grid.
         lungs: 1 in the right and 2 in the left lung, on the same grid, which should show a
             margin around the lungs: the edge of the grid does not count as pleura.
-        probability: the network's output on the same grid, None for nodules drawn by hand.
         original: any image on the input's grid; gives the slice number.
 
     Returns:
@@ -93,10 +97,9 @@ def measure_labels(
     boxes = ndimage.find_objects(label_array)
     if not boxes:
         return ()
-    ruler = NoduleMeter.of(hu, lungs, probability, original, label_array)
-    made_by = Outline.HAND if probability is None else Outline.NETWORK
+    ruler = NoduleMeter.of(hu, lungs, None, original, label_array)
     return tuple(
-        ruler.measure(label, NoduleOutline(box, label_array[box] == label, made_by))
+        ruler.measure(label, NoduleOutline(box, label_array[box] == label, Outline.HAND))
         for label, box in enumerate(boxes, start=1)
         if box is not None
     )
@@ -108,6 +111,7 @@ class NoduleMeter:
 
     Attributes:
         hu: HU, axial.
+        filled: the same with cavities filled, which outlines follow.
         lungs: 1 in the right and 2 in the left lung, on the same grid.
         probability: the network's output on it, None for nodules drawn by hand.
         border: of the lungs.
@@ -115,6 +119,7 @@ class NoduleMeter:
     """
 
     hu: sitk.Image
+    filled: sitk.Image
     lungs: sitk.Image
     probability: sitk.Image | None
     border: LungBorder
@@ -158,46 +163,64 @@ class NoduleMeter:
         spacing = np.array(lungs.GetSpacing())[::-1]
         array = sitk.GetArrayViewFromImage(lungs)
         border = yield from LungBorder.work(array, spacing, nodules)
-        return cls(hu, lungs, probability, border, original)
+        return cls(hu, fill_cavities(hu, lungs), lungs, probability, border, original)
 
-    def outline(
+    def outlines(
         self, marks: Sequence[BoxedMask], taken: Sequence[BoxedMask] = ()
-    ) -> list[NoduleOutline]:
-        """Outline nodules by the image; if it shows no outline, the mark is used.
+    ) -> Iterator[NoduleOutline]:
+        """Outline nodules by the image, one after the other; without an outline the mark is used.
 
-        No voxel comes to belong to two.
+        No voxel comes to belong to two; what has not changed is not outlined again. One mark may
+        hold several nodules that touch: what the outline of the first leaves of it and is a nodule
+        follows after all the others.
 
         Args:
             marks: rough masks, each with its box.
             taken: nodules that stay as they are.
         """
-        return list(self.outlines(marks, taken))
-
-    def outlines(
-        self, marks: Sequence[BoxedMask], taken: Sequence[BoxedMask] = ()
-    ) -> Iterator[NoduleOutline]:
-        """As `outline`, one after the other; what has not changed is not outlined again."""
-        hu, lungs = map(sitk.GetArrayViewFromImage, (self.hu, self.lungs))
-        owner = np.zeros(hu.shape, np.uint16)
+        owner = np.zeros(self.hu.GetSize()[::-1], np.uint16)
         for number, (box, mask) in enumerate((*marks, *taken), start=1):
             owner[box][mask] = number
-        spacing = self.border.spacing
         for number, (box, mark) in enumerate(marks, start=1):
-            # What `refine_outline` looks at about a mark, or a little more.
-            margin = np.ceil(reach_mm(mark, spacing) / spacing).astype(int) + 1
-            others = owner[grown(box, margin, owner.shape)]
-            key = (
-                f"{box}".encode() + mark.tobytes() + ((others != 0) & (others != number)).tobytes()
-            )
-            one = self._outlined.get(key)
-            if one is None:
-                one = refine_outline(hu, lungs, spacing, box, mark, owner, number)
-                if one is None or (one.image is not None and one.image.field.max() <= 0.5):
-                    one = NoduleOutline(box, mark, Outline.NETWORK)
-                self._outlined[key] = one
+            one = self._outline(box, mark, owner, number)
             owner[box][mark & (owner[box] == number)] = 0
             owner[one.box][one.mask] = number
             yield one
+        beyond = len(marks) + len(taken) + 1
+        for number, (box, piece) in enumerate(self._left_over(marks, owner), start=beyond):
+            one = self._outline(box, piece, owner, number)
+            if _stands_alone(one, box, piece, self.border.spacing):
+                owner[one.box][one.mask] = number
+                yield one
+
+    def _outline(
+        self, box: Box, mark: NDArray[np.bool_], owner: NDArray[np.uint16], number: int
+    ) -> NoduleOutline:
+        """Outline what is marked; the mark itself if the image shows no outline."""
+        hu, lungs = map(sitk.GetArrayViewFromImage, (self.filled, self.lungs))
+        spacing = self.border.spacing
+        # What `refine_outline` looks at about a mark, or a little more.
+        margin = np.ceil(reach_mm(mark, spacing) / spacing).astype(int) + 1
+        others = owner[grown(box, margin, owner.shape)]
+        key = f"{box}".encode() + mark.tobytes() + ((others != 0) & (others != number)).tobytes()
+        one = self._outlined.get(key)
+        if one is None:
+            one = refine_outline(hu, lungs, spacing, box, mark, owner, number)
+            if one is None or (one.image is not None and one.image.field.max() <= 0.5):
+                one = NoduleOutline(box, mark, Outline.NETWORK)
+            self._outlined[key] = one
+        return one
+
+    def _left_over(self, marks: Sequence[BoxedMask], owner: NDArray[Any]) -> Iterator[BoxedMask]:
+        """Yield the pieces of marks that no outline holds and that are wide enough for a nodule."""
+        spacing = self.border.spacing
+        for box, mark in marks:
+            pieces, _ = ndimage.label(mark & (owner[box] == 0))
+            width = sphere_diameter(np.bincount(pieces.ravel()) * spacing.prod())
+            for number, inner in enumerate(ndimage.find_objects(pieces), start=1):
+                piece = pieces[inner] == number
+                if width[number] >= LEAST_LEFT_MM <= _widest_mm(piece, spacing):
+                    yield out_of_crop(inner, box), piece
 
     def measure(self, number: int, outline: NoduleOutline) -> Nodule:
         """Measure one nodule of the grid."""
@@ -213,7 +236,8 @@ class NoduleMeter:
         diameters = axial_diameters(shape, box, spacing)
         volume = len(voxels) * spacing.prod() if image is None else image.volume_mm3
         attenuation = Attenuation.of(hu[mask])
-        kind = _kind(hu, outline, spacing)
+        cavity = mask & air_in(box, self.hu, self.filled)
+        kind = _kind(hu, mask if cavity[mask].all() else mask & ~cavity, image, spacing)
         solid: NDArray[Any] | None = None
         if kind is NoduleKind.PART_SOLID:
             solid = solid_part(hu, mask) if image is None else image.solid
@@ -253,8 +277,29 @@ class NoduleMeter:
             outline=outline.made_by,
             largest_plane=plane,
             largest_plane_mm=largest,
+            cavity_mm3=_rounded(cavity.sum() * spacing.prod()) if cavity.any() else None,
             **_intervals(None if cut else image, (longest + across) / 2, volume, kind, spacing),
         )
+
+
+def _stands_alone(
+    one: NoduleOutline, box: Box, mark: NDArray[np.bool_], spacing: NDArray[np.float64]
+) -> bool:
+    """Whether an outline, made from what another one left of its mark, is that of a nodule."""
+    if one.image is None or one.image.contact > MOST_CONTACT:
+        return False
+    marked = np.zeros_like(one.mask)
+    if shared := shared_box(one.box, box):
+        marked[in_crop(shared, one.box)] = mark[in_crop(shared, box)]
+    width = sphere_diameter(one.mask.sum() * spacing.prod())
+    return bool(
+        _widest_mm(one.mask, spacing) >= LEAST_ROUND * width and np.mean(marked[one.mask]) >= 0.5
+    )
+
+
+def _widest_mm(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> float:
+    """Diameter of the widest ball within a mask."""
+    return float(2 * ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing).max())
 
 
 def _intervals(
@@ -286,12 +331,17 @@ def _intervals(
     return {name: _rounded(value) for name, value in columns.items() if value is not None}
 
 
-def _kind(hu: NDArray[Any], outline: NoduleOutline, spacing: NDArray[np.float64]) -> NoduleKind:
-    """Type of a nodule; an outline from the image decides whether it is part-solid."""
-    kind = nodule_kind(hu, outline.mask, spacing)
-    if outline.image is None or kind in (NoduleKind.CALCIFIED, NoduleKind.NON_SOLID):
+def _kind(
+    hu: NDArray[Any],
+    tissue: NDArray[np.bool_],
+    image: ImageOutline | None,
+    spacing: NDArray[np.float64],
+) -> NoduleKind:
+    """Type of a nodule by its tissue; an outline from the image decides if it is part-solid."""
+    kind = nodule_kind(hu, tissue, spacing)
+    if image is None or kind in (NoduleKind.CALCIFIED, NoduleKind.NON_SOLID):
         return kind
-    return NoduleKind.SOLID if outline.image.solid is None else NoduleKind.PART_SOLID
+    return NoduleKind.SOLID if image.solid is None else NoduleKind.PART_SOLID
 
 
 def cut_off(labels: sitk.Image) -> list[int]:

@@ -123,6 +123,7 @@ class Nodule:
     lobe: Lobe | None = None
     largest_plane: Plane | None = None
     largest_plane_mm: float | None = None
+    cavity_mm3: float | None = None
 
     @property
     def place(self) -> str:
@@ -245,6 +246,11 @@ COLUMNS = {
         "mm",
         "Mean of both diameters in that plane, to 0.1 mm; Lung-RADS v2022 allows any plane",
     ),
+    "cavity_mm3": Column(
+        "Cavity",
+        "mm³",
+        "Air within it that a thick wall shuts in, part of its volume; empty if there is none",
+    ),
 }
 """Every field of `Nodule`, in its order, for the CSV file, the report, the MRML table, the docs."""
 
@@ -269,7 +275,7 @@ LIMITS = {
     "slice": (0, 1e5),
     **dict.fromkeys(("diameter_mm", "perpendicular_mm", "solid_mm"), (_ABOVE_0, MAX_MM)),
     "equivalent_diameter_mm": (_ABOVE_0, MAX_MM),
-    "volume_mm3": (_ABOVE_0, MAX_MM3),
+    **dict.fromkeys(("volume_mm3", "cavity_mm3"), (_ABOVE_0, MAX_MM3)),
     **dict.fromkeys(("mean_diameter_mm", "largest_plane_mm", "pleura_mm"), (0, MAX_MM)),
     **dict.fromkeys(PLUS_MINUS.values(), (0, MAX_MM3)),
     **dict.fromkeys(("mean_hu", "min_hu", "p10_hu", "median_hu"), (-1e6, 1e6)),

@@ -128,7 +128,7 @@ class ThresholdedNodules:
         free = (number for number in count(1) if number not in numbers)
         found: list[LabelledNodule] = []
         for outline in self.ruler.outlines(marks, [(one.box, one.mask) for one in avoid]):
-            yield Pause("Outlining", len(found), len(marks))
+            yield Pause("Outlining", min(len(found), len(marks)), len(marks))
             if outline not in self._measured:
                 self._measured[outline] = self.measure(0, outline)
             nodule = replace(self._measured[outline], id=next(free))

@@ -37,14 +37,18 @@ Slab = tuple[Floats, Floats, Floats]
 """World x (1, n), y (m, 1) and z (1, 1) of a slice, mm."""
 
 
+WAVES = 8
+"""Plane waves of a `Wobble`."""
+
+
 class Wobble:
     """A smooth random field of deviation 1: plane waves of the given length, quick on a slice."""
 
-    def __init__(self, rng: np.random.Generator, length_mm: float, waves: int = 8) -> None:
-        heading = rng.normal(size=(waves, 3))
+    def __init__(self, rng: np.random.Generator, length_mm: float) -> None:
+        heading = rng.normal(size=(WAVES, 3))
         heading /= np.linalg.norm(heading, axis=1, keepdims=True)
-        self._wave = 2 * np.pi * heading / (length_mm * rng.uniform(0.6, 1.6, (waves, 1)))
-        self._phase = rng.uniform(0, 2 * np.pi, waves)
+        self._wave = 2 * np.pi * heading / (length_mm * rng.uniform(0.6, 1.6, (WAVES, 1)))
+        self._phase = rng.uniform(0, 2 * np.pi, WAVES)
 
     def __call__(self, x: Floats, y: Floats, z: float) -> Floats:
         """Return the field on the slice at z spanned by x (1, n) and y (m, 1), in mm."""

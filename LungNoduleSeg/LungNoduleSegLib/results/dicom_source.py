@@ -4,6 +4,7 @@ Type 2 attributes must be present, possibly empty (DICOM PS3.5, 7.4.3). Only tho
 patient and study are copied; the others are left empty.
 """
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -258,7 +259,7 @@ def _measure(made: Dataset, one: Mapping[str, Any], slice_mm: float) -> None:
     made.PixelSpacing = one["PixelSpacing"]
     made.SpacingBetweenSlices = DS(slice_mm, auto_format=True)
     thickness = one.get("SliceThickness")
-    known = isinstance(thickness, float) and thickness > 0
+    known = isinstance(thickness, float) and 0 < thickness < math.inf
     made.SliceThickness = thickness if known else made.SpacingBetweenSlices
 
 

@@ -39,14 +39,11 @@ from LungNoduleSegLib.risk.growth_rate import Change, GrowthRate, volume_interva
 from LungNoduleSegLib.risk.growth_table import (
     GROWTH_COLUMNS,
     Row,
-    Timeline,
-    Track,
-    check_days,
-    follow,
     growth_rows,
     write_growth_csv,
     write_timeline_csv,
 )
+from LungNoduleSegLib.risk.timeline import Timeline, Track, check_days, follow
 
 WIDTH, HEIGHT = 220.0, 150.0
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 10.0, 10.0, 26.0

@@ -14,12 +14,27 @@ from scipy import ndimage
 
 from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import DAMAGE, InputError
-from CTLungScreeningLib.files import new_file, parse_json, refuse_existing, require_unpacked
+from CTLungScreeningLib.files import (
+    changed_since,
+    json_text,
+    new_file,
+    parse_json,
+    refuse_existing,
+    replace_text,
+    require_unpacked,
+)
 from CTLungScreeningLib.geometry import CroppedMask, Grid, grid_difference, ijk_to_lps, image_like
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTLungScreeningLib.reading.ct_reading import IndexedScan, has_slices, read_again, read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from CTLungScreeningLib.reading.volume_files import raw_nrrd_work, read_labels
+from CTLungScreeningLib.reading.volume_files import (
+    VOLUME_SUFFIXES,
+    raw_nrrd_work,
+    read_labels,
+    volume_parts,
+    volume_sha256,
+    volume_size,
+)
 from CTLungScreeningLib.staging import whole_output
 from LungNoduleSegLib.nodules.table import MOST_NODULES, Nodule, read_nodules_csv
 from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan, parse_scan_risk
@@ -66,6 +81,9 @@ def result_names(
     chosen = [*[SCENE] * scene, *DICOM_NAMES * dicom, *[PROBABILITY] * probability]
     return [*files, *chosen, *[MASKS] * masks]
 
+
+SHA256 = "sha256"
+"""Key in the record's input: `volume_sha256` of a volume file."""
 
 RISK = "risk"
 """Key in the record of a run that Slicer wrote: `ScanRisk.to_dict`."""
@@ -118,19 +136,50 @@ def identity(scan: CTScan) -> str | Path:
     return uid or scan.source.resolve()
 
 
+def has_its_files(folder: Path, scan: Path | IndexedScan, series: str | None = None) -> bool:
+    """Whether a scan still has the files that a run was made of, as far as the run recorded them.
+
+    Args:
+        folder: of the run.
+        scan: what was run, see `NoduleSegmenter.run`.
+        series: as it was then.
+
+    Raises:
+        InputError: if the scan or the record cannot be read.
+    """
+    record = read_record(folder / RECORD)
+    instances, about = instances_of(record), record["input"]
+    if isinstance(scan, IndexedScan):
+        return not instances or has_slices(scan, instances)
+    is_volume = scan.name.lower().endswith(VOLUME_SUFFIXES)
+    parent = scan if scan.is_dir() else scan.parent
+    files = volume_parts(scan) if is_volume else [parent, *parent.rglob("*")]
+    if not changed_since(folder / RECORD, files):  # or else many are read at each start of a batch
+        return True
+    if not is_volume:
+        return not instances or has_slices(scan, instances, series)
+    if about.get(SHA256):
+        return bool(about[SHA256] == volume_sha256(scan))
+    return bool(about.get("size") == list(volume_size(scan)))
+
+
 def read_run(folder: Path, progress: ProgressCallback = silent) -> RunResult:
     """Read masks and table of a run, and its scan.
 
     Raises:
         InputError: naming the file that is missing, damaged or does not match the others.
     """
-    record, source, series = _record(folder / RECORD)
+    record, source, uid = _record(folder / RECORD)
     if not source.exists():
         raise InputError(
             f"{folder / RECORD} was made from the scan {source}, which is no longer there: put it "
             "back, or run the scan again."
         )
-    scan = read_ct(source, series if source.is_dir() else None, progress)
+    if uid and (instances := instances_of(record)):
+        patient = record["input"]["series"].get("patient_id") or ""
+        scan = read_again(source, uid, patient, instances, progress)
+    else:
+        scan = read_ct(source, uid if source.is_dir() else None, progress)
     if (folder / MASKS).exists() and not (folder / LUNGS).exists():
         lungs, labels = RunMasks.read(folder / MASKS).images(scan.image, str(source))
         labels, nodules = _listed(labels, folder, MASKS)
@@ -375,6 +424,11 @@ def _record(file: Path) -> tuple[dict[str, Any], Path, str | None]:
         raise _no_record(file) from error
 
 
+def instances_of(record: Mapping[str, Any]) -> list[str]:
+    """Return the SOP Instance UIDs of the slices of a run; none for a volume file."""
+    return list(record["input"].get("sop_instance_uids") or ())
+
+
 def read_record(file: Path) -> dict[str, Any]:
     """Read the record of a run and check the types of what is used of it.
 
@@ -386,7 +440,7 @@ def read_record(file: Path) -> dict[str, Any]:
         series = record["input"]["series"] or {}
         model, parameters = (record.get(name) or {} for name in ("model", "parameters"))
         objects = (record["input"], series, model, parameters, parameters.get("rules") or {})
-        texts = (record["input"].get("name", ""), *series.values())
+        texts = (record["input"].get("name", ""), *series.values(), *instances_of(record))
     except DAMAGE as error:
         raise _no_record(file) from error
     if not all(isinstance(one, dict) for one in objects) or not all(
@@ -394,6 +448,17 @@ def read_record(file: Path) -> dict[str, Any]:
     ):
         raise _no_record(file)
     return dict(record)
+
+
+def replace_source(folder: Path, source: Path) -> None:
+    """Record where the scan of a run lies now.
+
+    Raises:
+        InputError: if the record cannot be read or replaced.
+    """
+    record = read_record(folder / RECORD)
+    about = record["input"] | {"source": str(source.resolve())}
+    replace_text(folder / RECORD, json_text(record | {"input": about}))
 
 
 def _no_record(file: Path) -> InputError:

@@ -13,6 +13,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from LungNoduleSegLib.nodules.table import sphere_diameter
+
 DAYS_PER_MONTH = 365.25 / 12
 
 Z95 = 1.959964
@@ -177,9 +179,8 @@ def volume_deviation(volume_mm3: float, spacing_mm: Sequence[float]) -> float:
         volume_mm3: of the nodule.
         spacing_mm: of the scan's grid; the largest counts.
     """
-    diameter = (6 * volume_mm3 / math.pi) ** (1 / 3)
     thick = max(max(spacing_mm) - THIN_MM, 0.0)
-    return math.hypot(REPEATABILITY, ENDS * thick / diameter)
+    return math.hypot(REPEATABILITY, ENDS * thick / sphere_diameter(volume_mm3))
 
 
 THIN_MM = 1.25

@@ -110,15 +110,28 @@ def save_risk_model(model: RiskModel, file: Path) -> None:
     """Write a model and its card as new files.
 
     Raises:
-        InputError: if either file exists.
+        InputError: if either file exists, or `load_risk_model` would refuse the model.
     """
     with new_file(file) as temporary:
         if isinstance(model.model, xgboost.Booster):
             model.model.save_model(temporary)
+            _require_loadable(temporary, model.card)
         else:
             skops.io.dump(model.model, temporary)
         card = replace(model.card, sha256=file_sha256(temporary))
         write_object(file.with_suffix(".json"), asdict(card))
+
+
+def _require_loadable(file: Path, card: RiskCard) -> None:
+    try:
+        load_booster(file, len(card.features))
+    except ValueError as error:
+        parameters = card.training.get("parameters", {})
+        named = ", ".join(f"{name}={value}" for name, value in parameters.items())
+        raise InputError(
+            f"XGBoost with the parameters {named} makes a model that this program does not read: "
+            "leave out those that change the kind of its trees."
+        ) from error
 
 
 def load_risk_model(file: Path) -> RiskModel:

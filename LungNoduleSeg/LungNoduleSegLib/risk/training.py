@@ -79,7 +79,8 @@ class RiskTrainingPlan:
         folds: of the cross-validation.
         seed: of folds, trees and shuffles.
         weighting: 3 as in the tutorial, scans without cancer over scans with cancer, or none.
-        xgboost: further parameters of XGBoost; none in the tutorial.
+        xgboost: further parameters of XGBoost, of single `gbtree` trees whose nodes are not pruned;
+            none in the tutorial.
         unit: name of a table row, for the report.
         classes: names of the labels 0 and 1, for the report.
     """
@@ -136,8 +137,8 @@ def train_risk(
         progress: callback, see `CTLungScreeningLib.progress`.
 
     Raises:
-        InputError: if a table cannot be used, the folder already has results or there is no such
-            choice of features.
+        InputError: if a table cannot be used, the folder already has results, there is no such
+            choice of features, or XGBoost's parameters give a model that cannot be read back.
     """
     chosen = choice_of(FeatureSet, chosen, "chosen")
     refuse_existing(output, RESULT_NAMES)

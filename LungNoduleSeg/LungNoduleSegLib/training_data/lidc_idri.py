@@ -8,7 +8,7 @@ slice and rated it; smaller ones, and other findings, have a point only.
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from skimage.draw import polygon
 from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.geometry import Box, box_between, image_like, in_crop, masks_meet, onto_grid
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.ct_reading import index_scans
+from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
 from LungNoduleSegLib.nodules.table import sphere_diameter
 from LungNoduleSegLib.options import ExampleChoice, LidcOptions
 from LungNoduleSegLib.training_data.preparation import (
@@ -330,7 +330,9 @@ def prepare_lidc(
         InputError: if there is nothing to prepare, or the output is not a store.
     """
     choice = choice or ExampleChoice()
-    scans = {scan.uid: scan for scan in index_scans(folder, progress) if scan.uid}
+    left_out: list[str] = []
+    found = index_scans(folder, progress, notes=left_out)
+    scans = {scan.uid: scan for scan in sorted(found, key=_size) if scan.uid}  # the largest copy
     cases: dict[str, Case] = {}
     failed: dict[str, str] = {}
     for file in find_lidc_xml(folder):
@@ -354,9 +356,15 @@ def prepare_lidc(
             "scans and the XML files."
         )
     without = len(scans) - len(cases)
-    return prepare_cases(
+    outcome = prepare_cases(
         list(cases.values()), output, choice, {"agreement": agreement}, without, failed, progress
     )
+    notes = {str(folder): tuple(left_out)} if left_out else {}
+    return replace(outcome, notes={**notes, **outcome.notes})
+
+
+def _size(scan: IndexedScan) -> int:
+    return len(scan.files)
 
 
 def _mark_consensus(

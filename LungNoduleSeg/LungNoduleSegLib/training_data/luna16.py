@@ -91,7 +91,8 @@ def prepare_luna(
     """
     choice = choice or ExampleChoice()
     scans: dict[str, list[IndexedScan]] = defaultdict(list)
-    for scan in index_scans(luna, progress):
+    left_out: list[str] = []
+    for scan in index_scans(luna, progress, notes=left_out):
         scans[scan_name(scan)].append(scan)
     findings = read_findings(annotations, tuple(scans))
     patient_of = read_patients(patients) if patients else {}
@@ -119,10 +120,11 @@ def prepare_luna(
     without = len(scans) - len(cases) - len(failed)
     outcome = prepare_cases(cases, output, choice, settings, without, failed, progress)
     unlisted = sum(scan_name(case.scan) not in patient_of for case in cases)
-    if not patients or not unlisted:
-        return outcome
-    note = f"It does not list {counted(unlisted, 'scan')}: each counts as a patient of its own."
-    return replace(outcome, notes={patients.name: (note,), **outcome.notes})
+    notes = {str(luna): tuple(left_out)} if left_out else {}
+    if patients and unlisted:
+        note = f"It does not list {counted(unlisted, 'scan')}: each counts as a patient of its own."
+        notes[patients.name] = (note,)
+    return replace(outcome, notes={**notes, **outcome.notes})
 
 
 def _mark_spheres(places: Places, radius: float, _: sitk.Image, axial: sitk.Image) -> Marks:

@@ -46,7 +46,7 @@ class PreparationOutcome:
         without: number of scans without annotated nodules, which were left out.
         failed: a sentence for each scan that could not be prepared, by name.
         examples: number of examples in the store.
-        notes: sentences on the scans, and on the list of their patients, by their names.
+        notes: sentences on the scans, their folder and the list of their patients, by their names.
     """
 
     added: tuple[str, ...]
@@ -119,6 +119,7 @@ def prepare_cases(
 
     Raises:
         InputError: if the output is not a store, or every scan failed.
+        OSError: if a scan cannot be written, as on a full disk.
     """
     with only_writer_in(output, "preparing"):
         open_store(output, {**vars(choice), **settings})
@@ -158,15 +159,27 @@ def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:
     """Prepare one scan; returns False if it was left out for lack of nodules.
 
     Raises:
-        InputError: for any problem, so that the other scans continue.
+        InputError: for any problem of the scan, so that the other scans continue.
+        OSError: if it cannot be written, as on a full disk, where the others could not either.
     """
     case, folder = task
+    prepared = _prepared(choice, case, folder)
+    if prepared is None:
+        return False
+    write_scan(*prepared)
+    return True
+
+
+def _prepared(
+    choice: ExampleChoice, case: Case, folder: Path
+) -> tuple[StoredScan, tuple[sitk.Image, sitk.Image, sitk.Image]] | None:
+    """Read one scan and find its lungs and examples: what is written; None without nodules."""
     try:
         read = case.scan.read()
         view = AxialView.of(read.image, AIR_HU)
         marks = case.mark(read.image, view.image)
         if marks is None:
-            return False
+            return None
         lungs, hu, labels = crop_to(
             segment_lungs(view.image, choice.lungs), view.image, marks.labels
         )
@@ -177,9 +190,8 @@ def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:
         there = np.unique(sitk.GetArrayViewFromImage(marks.labels))
         notes = (*read.notes, *_notes(nodules, there))
         source = str(case.scan.folder / case.scan.files[0])
-        write_scan(
-            StoredScan(folder, name, patient, source, nodules, slices, notes), (hu, lungs, labels)
-        )
+        scan = StoredScan(folder, name, patient, source, nodules, slices, notes)
+        return scan, (hu, lungs, labels)
     except (InputError, MemoryError):
         raise
     except Exception as error:
@@ -188,7 +200,6 @@ def _prepare_one(choice: ExampleChoice, task: tuple[Case, Path]) -> bool:
             f"{case.scan.name}: {type(error).__name__}: {error} ({Path(where.filename).name}, "
             f"line {where.lineno})."
         ) from error
-    return True
 
 
 def _stored_nodules(

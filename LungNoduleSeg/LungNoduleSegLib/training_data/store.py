@@ -5,6 +5,7 @@ A folder has the scan as axial images cropped to the lungs (`hu.nrrd`, `lungs.nr
 `masks.npy`) and `scan.json`.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from CTLungScreeningLib.files import (
     read_object,
     refuse_existing,
     remove_leftovers,
+    write_array,
     write_object,
 )
 from CTLungScreeningLib.geometry import image_like
@@ -203,9 +205,18 @@ def write_scan(scan: StoredScan, volumes: Iterable[sitk.Image]) -> None:
 
     Raises:
         InputError: if the folder is there.
+        OSError: naming the folder, if it cannot be written.
     """
     if os.path.lexists(scan.folder):
         raise InputError(f"{scan.folder} exists: nothing was overwritten.")
+    try:
+        _write_scan(scan, volumes)
+    except (InputError, OSError) as error:  # ITK does not say why
+        code = getattr(error, "errno", None) or errno.EIO
+        raise OSError(code, os.strerror(code), str(scan.folder)) from error
+
+
+def _write_scan(scan: StoredScan, volumes: Iterable[sitk.Image]) -> None:
     place = scan.folder.parent
     with made_folder(place), private_folder(place, scan.folder.name) as private:
         working = private / scan.folder.name
@@ -215,8 +226,8 @@ def write_scan(scan: StoredScan, volumes: Iterable[sitk.Image]) -> None:
             write_image(image, working / f"{name}.nrrd", packed=name != "hu")
         chosen = [nodule.number for nodule in scan.nodules if nodule.example]
         images, masks = _examples(hu, lungs, nodules, scan.slices, chosen)
-        np.save(working / "images.npy", images, allow_pickle=False)
-        np.save(working / "masks.npy", masks, allow_pickle=False)
+        write_array(working / "images.npy", images)
+        write_array(working / "masks.npy", masks)
         record = asdict(scan)
         del record["folder"]
         write_object(working / _RECORD, record)

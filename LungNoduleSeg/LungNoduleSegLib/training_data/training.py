@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.files import new_file
+from CTLungScreeningLib.files import fingerprint, new_file
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import (
     Epoch,
@@ -27,10 +27,13 @@ from CTLungScreeningLib.keras_training import (
     training_notes,
 )
 from CTLungScreeningLib.model_card import (
+    CARD,
     TRAIN,
     ModelCard,
     file_sha256,
     load_model,
+    read_card,
+    require_files,
     require_new_model,
     save_models,
     training_folder,
@@ -174,7 +177,7 @@ def train_on_store(
         InputError: if store or weights cannot be used, or output or another training exists.
     """
     plan = plan or StoreTrainingPlan.of(Preset.PATCHES)
-    classifier = output.with_name(f"{output.stem}-classifier.keras")
+    classifier = output.parent / f"{output.stem}-classifier.keras"
     with_classifier = plan.preset is Preset.PATCHES and plan.hard_negatives
     folder = training_folder(output)
     require_new_training(output, folder, _MISTAKES)
@@ -336,7 +339,6 @@ class _Training:
             settings=self.settings,
             validation=validation,
             patience=self.plan.patience,
-            resume=True,
             on_epoch=lambda epoch: self.on_epoch(named(epoch)),
             progress=lambda _, done, total: self.progress(name, done, total),
         )
@@ -363,7 +365,7 @@ def _build(plan: StoreTrainingPlan, preparation: Preparation) -> keras.Model:
 def _settings(
     plan: StoreTrainingPlan, preparation: Preparation, scans: Sequence[StoredScan]
 ) -> dict[str, Any]:
-    """All settings that determine the training."""
+    """All that determines the training; files by digests, as a path could name a patient."""
     data = hashlib.sha256()
     for scan in scans:
         data.update(repr(replace(scan, folder=Path(scan.folder.name), source="")).encode())
@@ -371,17 +373,27 @@ def _settings(
     return {
         **asdict(plan),
         "weights": weights,
-        "transplants": plan.transplants and str(plan.transplants.resolve()),
+        "transplants": plan.transplants and fingerprint(_files_in(plan.transplants)),
         "preparation": asdict(preparation),
         "data": data.hexdigest(),
+        "data_files": fingerprint([file for scan in scans for file in _files_in(scan.folder)]),
     }
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def _earlier_card(weights: Path | None) -> ModelCard:
     """Return the card of the model that a training starts from, an empty one if it has none."""
-    if weights is None or weights.suffix != TRAIN or not weights.with_suffix(".json").is_file():
-        return ModelCard("", "", "")
-    return load_model(weights)[1]
+    if weights is not None and weights.suffix == TRAIN:
+        if weights.with_suffix(".json").is_file():
+            return load_model(weights)[1]
+        added = weights.with_name(CARD)
+        if added.is_file() and weights.name in (card := read_card(added)).files:
+            require_files(added, card)
+            return card
+    return ModelCard("", "", "")
 
 
 def _card(

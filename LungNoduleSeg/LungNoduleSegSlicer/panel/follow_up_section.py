@@ -17,7 +17,8 @@ from CTLungScreeningSlicer.panel.side_by_side import SideBySide
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, fit_height, on_click, show_text
 from CTLungScreeningSlicer.scene.mrml_volume import has_voxels
 from LungNoduleSegLib.options import RunOptions
-from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row, check_days
+from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, Row
+from LungNoduleSegLib.risk.timeline import check_days
 from LungNoduleSegSlicer.panel.segment_section import TITLE, cost_text
 from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE, growth_notes, same_levels
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic

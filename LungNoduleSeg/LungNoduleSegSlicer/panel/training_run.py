@@ -13,6 +13,7 @@ from CTLungScreeningLib.model_card import require_new_model, training_folder
 from CTLungScreeningLib.options import arguments_of
 from CTLungScreeningSlicer.panel.section import SectionParameters, with_parameters
 from CTLungScreeningSlicer.panel.training import StepsRun
+from CTLungScreeningSlicer.panel.widgets import pictures_in
 from LungNoduleSegLib.options import (
     DetectionOptions,
     DiceOptions,
@@ -177,15 +178,29 @@ class TrainingRun(StepsRun):
 
     @property
     def unfinished(self) -> bool:
-        """Whether a training of this model was begun and not finished."""
+        """Whether this run goes on with a training that was begun and not finished."""
         model = self.paths["model"]
-        return model is not None and not model.exists() and training_folder(model).is_dir()
+        if Step.TRAIN not in self.steps or model is None:
+            return False
+        try:
+            return training_folder(model).is_dir() and not model.exists()
+        except OSError:  # a folder that cannot be read
+            return False
+
+    @property
+    def pages(self) -> list[Path]:
+        """The pictures that `check` drew of the store."""
+        return pictures_in(self.paths["pages"], "page-*.png")
+
+    def is_done(self, step: str) -> bool:
+        """Whether the pictures were drawn before the training that goes on was interrupted."""
+        return step == Step.CHECK and self.unfinished and bool(self.pages)
 
     def require_new(self) -> None:
         """Check that nothing exists that a later step would refuse to overwrite."""
         at = self.paths
-        if Step.CHECK in self.steps and at["pages"] is not None:
-            refuse_existing(at["pages"], [page.name for page in pages_in(at["pages"])])
+        if Step.CHECK in self.steps and at["pages"] is not None and not self.is_done(Step.CHECK):
+            refuse_existing(at["pages"], [page.name for page in self.pages])
         if Step.TRAIN in self.steps and at["model"] is not None:
             require_new_model(at["model"])
         results = at["results"]
@@ -228,16 +243,6 @@ class TrainingRun(StepsRun):
             ]
         model = () if self.tested is None else ("--model", self.tested)
         return [at["scan"], "-o", results, *arguments_of(self.synthetic), *model]
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """List the plots of an evaluation."""
-    return sorted(folder.glob("*.png"))
-
-
-def pages_in(folder: Path) -> list[Path]:
-    """List the pictures that `check` drew of a store."""
-    return sorted(folder.glob("page-*.png"))
 
 
 OF_PRESET = {

@@ -12,6 +12,7 @@ from CTLungScreeningSlicer.panel.widgets import (
     offer_file,
     offer_folder,
     offer_new_model,
+    pictures_in,
 )
 from LungNoduleSegLib.options import Preset, StoreTrainingPlan
 from LungNoduleSegSlicer.panel.segment_section import TITLE
@@ -23,8 +24,6 @@ from LungNoduleSegSlicer.panel.training_run import (
     TrainingParameters,
     TrainingRun,
     chosen_run,
-    pages_in,
-    pictures_in,
 )
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 
@@ -162,26 +161,21 @@ class TrainingSection(StepsSection):
         ui.hardNegativesBox.enabled = ui.stepsBox.enabled = not tutorial
         ui.pagesButton.visible = Step.CHECK in run.steps
         ui.plotsButton.visible = Step.EVALUATE in run.steps
-        ui.unfinishedLabel.visible = Step.TRAIN in run.steps and run.unfinished
+        ui.unfinishedLabel.visible = run.unfinished
         ui.evaluationBox.visible = Step.EVALUATE in run.steps
         ui.diceRows.visible = run.measure is Measure.DICE
         ui.detectionRows.visible = run.measure is Measure.DETECTION
         ui.syntheticRows.visible = run.measure is Measure.SYNTHETIC
-        pages, results = run.paths["pages"], run.paths["results"]
-        ui.pagesButton.enabled = bool(pages and pages_in(pages))
-        ui.plotsButton.enabled = bool(results and pictures_in(results))
+        ui.pagesButton.enabled = bool(run.pages)
+        ui.plotsButton.enabled = bool(pictures_in(run.paths["results"]))
 
     def show_pages(self, *_arguments: Any) -> None:
         """Show the pictures of the store."""
-        folder = self.chosen_run().paths["pages"]
-        if folder is not None:
-            self.pages.show(pages_in(folder))
+        self.pages.show(self.chosen_run().pages)
 
     def show_plots(self, *_arguments: Any) -> None:
         """Show the plots of the evaluation."""
-        folder = self.chosen_run().paths["results"]
-        if folder is not None:
-            self.plots.show(pictures_in(folder))
+        self.plots.show(pictures_in(self.chosen_run().paths["results"]))
 
     def chosen_run(self) -> TrainingRun:
         """Return the run of the parameters."""
@@ -214,10 +208,8 @@ class TrainingSection(StepsSection):
         """Show the pictures of a step."""
         if step is Step.CHECK:
             self.pages.show([Path(page) for page in result["pages"]])
-        elif step is Step.EVALUATE and run.paths["results"]:
-            plots = pictures_in(run.paths["results"])
-            if plots:
-                self.plots.show(plots)
+        elif step is Step.EVALUATE and (plots := pictures_in(run.paths["results"])):
+            self.plots.show(plots)
 
     def _offer_paths(self) -> None:
         ui = self._ui

@@ -54,19 +54,6 @@ class ClassifierLogic:
     def __init__(self, history: History) -> None:
         self._history = history
 
-    def computeFeatures(self, results: ResultNodes) -> Any:
-        """Compute the features of a scan from its segments and table.
-
-        Returns:
-            A new table node of one row with the columns of the command `features`.
-
-        Raises:
-            InputError: if a node cannot be used, or a nodule was edited since it was measured.
-        """
-        name = volume_node_of(results.segmentation).GetName()
-        with self._history.allOrNothing(what=f"compute features of {name}"):
-            return self._add_features(results, _features(results))
-
     def predict(self, results: ResultNodes, modelFile: Path) -> Any:
         """Return the probability of cancer of a scan by a trained model, and what moved it.
 
@@ -75,11 +62,12 @@ class ClassifierLogic:
             modelFile: a `.ubj` or `.skops` file of `lung-nodule-seg train-risk`, with its card.
 
         Returns:
-            A new table node of one row, beside one of the features; the attribute `predictions`
-            holds all contributions as JSON.
+            A new table node of one row, beside one of the features with the columns of the command
+            `features`; the attribute `predictions` holds all contributions as JSON.
 
         Raises:
-            InputError: as `computeFeatures`, or if the model cannot be used.
+            InputError: if a node or the model cannot be used, or a nodule was edited since it was
+                measured.
         """
         features = _features(results)
         (found,) = predict_scans([features], modelFile)

@@ -27,12 +27,8 @@ from LungNoduleSegLib.results.segments import TAG
 from LungNoduleSegLib.risk.clinical_data import Values, fitting_facts, numbers_now, prior_facts
 from LungNoduleSegLib.risk.facts import measured_facts
 from LungNoduleSegLib.risk.growth_rate import Change
-from LungNoduleSegLib.risk.growth_table import (
-    GROWTH_COLUMNS,
-    TIMELINE_COLUMNS,
-    Row,
-    check_days,
-)
+from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS, TIMELINE_COLUMNS, Row
+from LungNoduleSegLib.risk.timeline import check_days
 from LungNoduleSegSlicer.scene.mrml_results import WORDS, add_table, rows_of, tables_of
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,

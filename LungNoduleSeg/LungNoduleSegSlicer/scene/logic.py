@@ -12,7 +12,7 @@ import slicer
 
 import CTSliceToolsLib
 import LungNoduleSegLib
-from CTLungScreeningLib.child_process import Pause, Work, complete
+from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.options import arguments_of
 from CTLungScreeningLib.reading.volume_files import read_labels
@@ -140,10 +140,6 @@ class LungNoduleSegLogic:
 
     process = at_once(processWork)
 
-    def importResults(self, *arguments: Any, **keywords: Any) -> ResultNodes:
-        """Import the results of a run into the scene, see `importWork`."""
-        return complete(self.importWork(*arguments, **keywords))
-
     def importWork(
         self,
         folder: Path,
@@ -154,7 +150,7 @@ class LungNoduleSegLogic:
         *,
         lungsNode: Any | None = None,
     ) -> Work[ResultNodes]:
-        """Return the work of `importResults`; only its last step changes the scene.
+        """Import the results of a run; only the last step changes the scene.
 
         Nodes keep their content, except for untouched results of an earlier run, which are
         replaced; for None a new node is made, named after the volume. If all three belong to an
@@ -197,10 +193,10 @@ class LungNoduleSegLogic:
         probability = result_nodes.of_table(tableNode)
         name = volumeNode.GetName()
         changed = (tableNode, fiducialNode, probability)
-        bring_back = keep_earlier(segmentationNode, tableNode)
+        around = keep_earlier(segmentationNode, tableNode, earlier)
         same = lungsNode is not None and lungsNode is segmentationNode
         keep = same and bool(segments_of(segmentationNode, LUNG_STYLES))
-        with self.history.allOrNothing(*changed, what=f"results of {name}", also=bring_back):
+        with self.history.allOrNothing(*changed, what=f"results of {name}", around=around):
             nodes = ResultNodes(
                 segmentationNode or self._add("Segmentation", f"{name} lungs and nodules"),
                 tableNode or self._add("Table", f"{name} nodule table"),
@@ -236,6 +232,8 @@ class LungNoduleSegLogic:
             else:
                 nodes.table.RemoveNodeReferenceIDs(result_nodes.PROBABILITY_ROLE)
         return nodes
+
+    importResults = at_once(importWork)
 
     def loadRunWork(self, folder: Path) -> Work[ResultNodes]:
         """Load the scan and the results of a run into the scene, unless they are there already.

@@ -5,7 +5,7 @@ no time and can touch no other.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +46,13 @@ _SMOOTHING = "Smoothing factor"
 def segment_id(number: int) -> str:
     """Return the id of the segment of a nodule."""
     return nodule_style(number, 0).id
+
+
+def numbers_of(ids: Iterable[str]) -> dict[str, int]:
+    """Return the numbers of nodules by those ids that are of their segments."""
+    start = segment_id(0)[:-1]
+    tails = {one: one.removeprefix(start) for one in ids if one.startswith(start)}
+    return {one: int(tail) for one, tail in tails.items() if tail.isdecimal()}
 
 
 def segments_of(segmentation_node: Any, styles: Mapping[int, SegmentStyle]) -> dict[str, int]:
@@ -145,8 +152,12 @@ def is_as_made(segmentation_node: Any, one: str) -> bool:
 
 def is_redrawn(segmentation_node: Any, one: str) -> bool:
     """Whether a segment is one that a run made, and was renamed or edited since."""
-    mark = tag(segmentation_node.GetSegmentation().GetSegment(one), TAG)
-    return mark not in ("", ADDED) and not is_as_made(segmentation_node, one)
+    return is_of_run(segmentation_node, one) and not is_as_made(segmentation_node, one)
+
+
+def is_of_run(segmentation_node: Any, one: str) -> bool:
+    """Whether a segment is one that a run made, as it was or not."""
+    return tag(segmentation_node.GetSegmentation().GetSegment(one), TAG) not in ("", ADDED)
 
 
 def add_nodule(segmentation_node: Any, nodule: Nodule, mask: CroppedMask, *, by_run: bool) -> None:
@@ -282,28 +293,121 @@ def separate(segmentation: Any, ids: Iterable[str]) -> None:
         segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(mask))
 
 
-def keep(segmentation_node: Any, ids: Sequence[str]) -> Callable[[], None]:
+def keep(
+    segmentation_node: Any, ids: Collection[str], numbers: Collection[int]
+) -> Callable[[Iterable[str]], dict[int, int]]:
     """Remember segments, or that there are none of these ids, and return what brings that back.
 
-    It leaves alone what a reader has redrawn by then.
+    What a reader has redrawn by then stays. A nodule takes the place of the remembered one that it
+    shows; one that shows none keeps its number if that is free, and gets another if it is not.
+
+    Args:
+        segmentation_node: that holds them.
+        ids: of the segments.
+        numbers: of nodules of the table, which are not free.
+
+    Returns:
+        A function of the ids of segments added besides, which it takes out too. It returns the
+        numbers of the redrawn nodules by those that they had.
     """
     segmentation = segmentation_node.GetSegmentation()
     order = list(segmentation.GetSegmentIDs())
-    copies = {one: _copy(segmentation_node, one) for one in ids if one in order}
+    copies = {one: _copy(segmentation_node, one) for one in order if one in ids}
 
-    def restore() -> None:
+    def restore(added: Iterable[str]) -> dict[int, int]:
         if segmentation_node.GetScene() is None:
-            return
-        left = [one for one in ids if not is_redrawn(segmentation_node, one)]
-        remove(segmentation_node, [one for one in left if one not in copies])
-        for place, one in enumerate(order):
-            if one in copies and one in left:
-                _put(segmentation_node, one, _deep_copy(copies[one]))
-                last = segmentation.GetNumberOfSegments() - 1
-                if segmentation.GetSegmentIndex(one) != min(place, last):
-                    segmentation.SetSegmentIndex(one, min(place, last))
+            return {}
+        there = [*ids, *added]
+        redrawn = [one for one in there if is_redrawn(segmentation_node, one)]
+        alone = set(redrawn) - numbers_of(redrawn).keys()
+        drawn, moved = _drawn(segmentation_node, numbers_of(redrawn), copies, numbers)
+        put = {one: _deep_copy(copy) for one, copy in copies.items() if one not in alone} | drawn
+        remove(segmentation_node, [one for one in there if one not in put and one not in alone])
+        for one, segment in put.items():
+            _put(segmentation_node, one, segment)
+            if one in copies:
+                place = min(order.index(one), segmentation.GetNumberOfSegments() - 1)
+                if segmentation.GetSegmentIndex(one) != place:
+                    segmentation.SetSegmentIndex(one, place)
+        return moved
 
     return restore
+
+
+def _drawn(
+    segmentation_node: Any,
+    redrawn: Mapping[str, int],
+    copies: Mapping[str, Any],
+    numbers: Collection[int],
+) -> tuple[dict[str, Any], dict[int, int]]:
+    """Copy redrawn nodules that have voxels for the places that `keep` gives them.
+
+    Args:
+        segmentation_node: that holds them.
+        redrawn: their numbers by the ids of their segments.
+        copies: the remembered segments by id.
+        numbers: see `keep`.
+
+    Returns:
+        The copies by their new ids, and the new numbers by the old ones.
+    """
+    segmentation = segmentation_node.GetSegmentation()
+    masks, kept = voxels_by_id(segmentation, redrawn), numbers_of(copies)
+    shown = _shown_by(masks, {one: voxels_of(copies[one]) for one in kept})
+    taken = numbers_of([*segmentation.GetSegmentIDs(), *copies]).values()
+    last = max([*numbers, *taken], default=0)
+    placed, moved = {}, {}
+    for one in masks:
+        segment, old, new = _copy(segmentation_node, one), redrawn[one], redrawn[one]
+        name = segment.GetName()
+        if one in shown:
+            new = kept[shown[one]]
+            segment.DeepCopyMetadata(copies[shown[one]])
+        elif one in copies or old in numbers:
+            new = last = last + 1
+            renumber(segment, new)
+        if name != nodule_style(old, 0).name:
+            segment.SetName(name)
+        placed[segment_id(new)], moved[old] = segment, new
+    return placed, moved
+
+
+def _shown_by(
+    drawn: Mapping[str, CroppedMask], kept: Mapping[str, CroppedMask | None]
+) -> dict[str, str]:
+    """Return the kept nodule that each drawn one shows, if any; each is shown but once.
+
+    Two masks show one nodule if they share at least half of the smaller one. Where several do, it
+    is the pair that shares most.
+    """
+    shared: list[tuple[float, str, str]] = []
+    for one, mask in drawn.items():
+        for other, before in kept.items():
+            here = None if before is None else mask.on(before.grid)
+            if before is None or here is None:
+                continue
+            both = np.zeros(before.grid.size[::-1], np.uint8)
+            both[before.box] += before.voxels
+            both[here.box] += here.voxels
+            volume = float(np.prod(before.grid.spacing) * (both == 2).sum())
+            if volume >= min(_volume(mask), _volume(before)) / 2:
+                shared.append((volume, one, other))
+    found: dict[str, str] = {}
+    for _, one, other in sorted(shared, reverse=True):
+        if one not in found and other not in found.values():
+            found[one] = other
+    return found
+
+
+def _volume(mask: CroppedMask) -> float:
+    return float(np.prod(mask.grid.spacing) * mask.voxels.sum())
+
+
+def renumber(segment: Any, number: int) -> None:
+    """Give the vtkSegment of a nodule the name and colour of a number."""
+    style = nodule_style(number, 0)
+    segment.SetName(style.name)
+    segment.SetColor(*style.color)
 
 
 def remove(segmentation_node: Any, ids: Sequence[str]) -> None:

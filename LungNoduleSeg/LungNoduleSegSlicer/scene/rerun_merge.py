@@ -1,6 +1,7 @@
 """A run into the results of an earlier one: what a reader has done to these stays."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import slicer
 
 from CTLungScreeningLib.errors import InputError
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
-from LungNoduleSegLib.results.segments import TAG, fingerprint, nodule_style
+from LungNoduleSegLib.results.segments import TAG, fingerprint
 from LungNoduleSegSlicer.scene import nodule_segments, review_state
 from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP, own_segments, take_segment
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
@@ -98,27 +99,46 @@ def earlier_results(
     return ResultNodes(segmentation_node, table_node, point_list_node)
 
 
-def keep_earlier(segmentation_node: Any, table_node: Any) -> Callable[[], None]:
-    """Return what takes a run out of these nodes again, but for what the table holds itself.
+def keep_earlier(
+    segmentation_node: Any, table_node: Any, earlier: ResultNodes | None
+) -> Callable[[], AbstractContextManager[None]]:
+    """Return a context that takes a run out of these nodes, around restoring the table's content.
 
-    Either may be None. What a reader has drawn since the run stays.
+    What a reader has drawn since the run stays, see `nodule_segments.keep`.
+
+    Args:
+        segmentation_node: that the run goes into, or None.
+        table_node: likewise.
+        earlier: the results that both belong to; None if they do not, and then nodules that are
+            drawn have no row.
     """
     probability = of_table(table_node)
+    rows = () if earlier is None else nodules_of(earlier.table, rejected=True)
     if segmentation_node is not None:
         before = set(segmentation_node.GetSegmentation().GetSegmentIDs())
-        own = own_segments(segmentation_node)
-        restore_segments = nodule_segments.keep(segmentation_node, own)
+        stay = () if earlier is None else reviewed_nodules(earlier)
+        own = set(own_segments(segmentation_node)) - {segment_id(one.id) for one in stay}
+        numbers = [one.id for one in rows]
+        restore_segments = nodule_segments.keep(segmentation_node, own, numbers)
 
-    def restore() -> None:
-        if segmentation_node is not None and segmentation_node.GetScene() is not None:
-            new = set(segmentation_node.GetSegmentation().GetSegmentIDs()) - before
-            made = [one for one in new if nodule_segments.is_as_made(segmentation_node, one)]
-            nodule_segments.remove(segmentation_node, made)
-            restore_segments()
+    @contextmanager
+    def restored() -> Iterator[None]:
+        later = () if earlier is None else review_state.rows_now(earlier)
+        yield
         if probability is not None and table_node.GetScene() is not None:
             table_node.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
+        if segmentation_node is None or segmentation_node.GetScene() is None:
+            return
+        new = set(segmentation_node.GetSegmentation().GetSegmentIDs()) - before
+        moved = restore_segments(
+            [one for one in new if nodule_segments.is_of_run(segmentation_node, one)]
+        )
+        results = None if earlier is None else review_state.still_there(earlier)
+        if results is not None and moved:
+            together = review_state.with_drawn(rows, later, moved)
+            review_state.show(results, together, verdicts_of(results.table))
 
-    return restore
+    return restored
 
 
 def require_own_nodes(
@@ -161,12 +181,8 @@ def reviewed_nodules(results: ResultNodes) -> tuple[Nodule, ...]:
 def foreign_numbers(results: ResultNodes) -> list[int]:
     """Numbers of nodules whose segment is there, but no row of the table."""
     ours = {segment_id(one.id) for one in nodules_of(results.table, rejected=True)}
-    ids = results.segmentation.GetSegmentation().GetSegmentIDs()
-    return [
-        int(tail)
-        for one in ids
-        if one not in ours and (tail := one.removeprefix(segment_id(0)[:-1])).isdecimal()
-    ]
+    numbers = nodule_segments.numbers_of(results.segmentation.GetSegmentation().GetSegmentIDs())
+    return [number for one, number in numbers.items() if one not in ours]
 
 
 def _overlapping(segmentation: Any, ids: Sequence[str], mask: Any) -> list[str]:
@@ -199,13 +215,11 @@ def _selected(segmentation: Any, numbers: Mapping[str, int | None]) -> Any:
         segment = take_segment(segmentation.GetSegment(one))
         name = one
         if number is not None and one != segment_id(number):
-            style = nodule_style(number, 0)
+            nodule_segments.renumber(segment, number)
             mask = nodule_segments.voxels_of(segment)
-            segment.SetName(style.name)
-            segment.SetColor(*style.color)
             if mask is not None:
-                segment.SetTag(TAG, fingerprint(style.name, mask.voxels))
-            name = style.id
+                segment.SetTag(TAG, fingerprint(segment.GetName(), mask.voxels))
+            name = segment_id(number)
         selected.AddSegment(segment, name)
     segmentation.RemoveAllSegments()  # takes the voxels that are left out from shared labelmaps
     return selected

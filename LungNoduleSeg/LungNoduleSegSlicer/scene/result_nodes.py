@@ -444,13 +444,9 @@ def _around(grids: Sequence[Grid]) -> Grid:
     voxel = first.first_voxel
     corners = np.array(
         [
-            voxel.TransformPhysicalPointToContinuousIndex(
-                one.first_voxel.TransformIndexToPhysicalPoint(
-                    [int(end * (n - 1)) for end, n in zip(ends, one.size, strict=True)]
-                )
-            )
+            voxel.TransformPhysicalPointToContinuousIndex(place)
             for one in grids
-            for ends in np.ndindex(2, 2, 2)
+            for place in one.corners().tolist()
         ]
     )
     last = np.array(first.size) - 1

@@ -8,6 +8,7 @@ from typing import Any
 from CTLungScreeningLib.child_process import Pause, Work, complete
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.scene.history import History
+from CTLungScreeningSlicer.scene.mrml_host import at_once
 from LungNoduleSegLib.nodules.table import Nodule, Verdict
 from LungNoduleSegLib.nodules.threshold import LabelledNodule
 from LungNoduleSegLib.results.segments import LOBE_STYLES, LUNG_STYLES, fingerprint
@@ -87,8 +88,8 @@ class ReviewLogic:
         with self._change(results, [], _DONE[verdict].format(number=number)):
             review_state.show(results, nodules_of(results.table, rejected=True), verdicts)
 
-    def addNodule(self, results: ResultNodes, ras: Sequence[float]) -> int:
-        """Add a nodule grown from a point.
+    def addWork(self, results: ResultNodes, ras: Sequence[float]) -> Work[int]:
+        """Add a nodule grown from a point; only the last step changes the scene.
 
         Args:
             results: of a run.
@@ -100,10 +101,6 @@ class ReviewLogic:
         Raises:
             InputError: as `grow_nodule`, or if there is a nodule already.
         """
-        return complete(self.addWork(results, ras))
-
-    def addWork(self, results: ResultNodes, ras: Sequence[float]) -> Work[int]:
-        """Return the work of `addNodule`, for a panel; only its last step changes the scene."""
         while True:
             scan = yield from self.prepareWork(results)
             outline = yield from scan.grow_work(ras)
@@ -129,6 +126,8 @@ class ReviewLogic:
             review_state.show(results, (*nodules, nodule), verdicts_of(results.table))
         return number
 
+    addNodule = at_once(addWork)
+
     def removeNodule(self, results: ResultNodes, number: int) -> None:
         """Remove a nodule with its segment and its point.
 
@@ -143,8 +142,10 @@ class ReviewLogic:
 
     edited = staticmethod(review_state.edited)
 
-    def remeasure(self, results: ResultNodes) -> tuple[int, ...]:
+    def remeasureWork(self, results: ResultNodes) -> Work[tuple[int, ...]]:
         """Measure the nodules again whose segments were edited; those without voxels leave.
+
+        Only the last step changes the scene.
 
         Returns:
             The numbers of the nodules that were measured or left.
@@ -152,10 +153,6 @@ class ReviewLogic:
         Raises:
             InputError: if one lies outside the lungs and their surroundings.
         """
-        return complete(self.remeasureWork(results))
-
-    def remeasureWork(self, results: ResultNodes) -> Work[tuple[int, ...]]:
-        """Return the work of `remeasure`, for a panel; only its last step changes the scene."""
         scan = yield from self.prepareWork(results)
         edited = self.edited(results)
         drawn = {
@@ -182,6 +179,8 @@ class ReviewLogic:
                     review_state.set_tag(results, number, MEASURED_TAG, mark)
                 review_state.show(results, kept, verdicts_of(results.table))
         return edited
+
+    remeasure = at_once(remeasureWork)
 
     def isReady(self, results: ResultNodes) -> bool:
         """Whether changes take no time because `prepare` was called."""
@@ -219,20 +218,14 @@ class ReviewLogic:
             return None
         return result_nodes.rules_of(results.probability).threshold
 
-    def setThreshold(self, results: ResultNodes, threshold: float) -> None:
+    def thresholdWork(self, results: ResultNodes, threshold: float) -> Work[None]:
         """Find the nodules again at another threshold, without running the network.
 
-        Steps that follow each other are undone together.
+        Only the last step changes the scene; changes that follow each other are undone together.
+        If a reader or a run changes the results meanwhile, it begins again with what there is then.
 
         Raises:
             InputError: if the run did not keep its probability.
-        """
-        complete(self.thresholdWork(results, threshold))
-
-    def thresholdWork(self, results: ResultNodes, threshold: float) -> Work[None]:
-        """Return the work of `setThreshold`, for a panel; only its last step changes the scene.
-
-        If a reader or a run changes the results meanwhile, it begins again with what there is then.
         """
         while True:
             scan = yield from self.prepareWork(results)
@@ -269,6 +262,8 @@ class ReviewLogic:
             together = sorted([*stay, *shown], key=lambda one: one.id)
             review_state.show(results, together, verdicts)
             result_nodes.set_threshold(results.probability, threshold)
+
+    setThreshold = at_once(thresholdWork)
 
     def _nodule(self, results: ResultNodes, number: int) -> Nodule:
         for one in nodules_of(results.table, rejected=True):

@@ -1,7 +1,6 @@
 """Review state in the nodes of the results, and the scan for measurements."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +22,7 @@ from CTLungScreeningLib.geometry import (
     cut_out,
     grown,
     imaged_slices,
+    masks_meet,
     onto_grid,
     shared_box,
 )
@@ -125,7 +125,7 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
 
     `segment_ids` are those that are to be added or removed; of others only the tags change. What
     later changes add to the table is taken out too. A nodule of these that a reader has redrawn by
-    then stays as it is.
+    then stays, see `nodule_segments.keep`.
     """
     nodules = nodules_of(results.table, rejected=True)
     verdicts = verdicts_of(results.table)
@@ -135,33 +135,56 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
         for one in nodules
     }
     rules = results.probability and result_nodes.rules_of(results.probability)
-    restore_segments = nodule_segments.keep(results.segmentation, segment_ids)
+    restore_segments = nodule_segments.keep(results.segmentation, segment_ids, measured)
 
     def restore() -> None:
-        points = results.table.GetNodeReference(POINTS_ROLE)  # perhaps made again
-        nodes = (results.segmentation, results.table, points)
-        if any(node is None or node.GetScene() is None for node in nodes):
+        there = still_there(results)
+        if there is None:
             return
-        redrawn: dict[int, Nodule] = {}
-        with suppress(InputError):  # then somebody put something else into the table
-            for one in nodules_of(results.table, rejected=True):
-                name = segment_id(one.id)
-                new = one.id not in measured
-                if not new and name not in segment_ids:
-                    continue
-                if nodule_segments.is_redrawn(results.segmentation, name):
-                    redrawn[one.id] = one
-                elif new:
-                    nodule_segments.remove(results.segmentation, [name])
-        restore_segments()
-        for number in measured.keys() - redrawn.keys():
-            set_tag(results, number, MEASURED_TAG, measured[number])
+        later = rows_now(results)
+        new = [segment_id(one.id) for one in later if one.id not in measured]
+        moved = restore_segments(new)
+        for number, mark in measured.items():
+            set_tag(results, number, MEASURED_TAG, mark)
         if rules is not None:
             result_nodes.set_threshold(results.probability, rules.threshold)
-        rows = {one.id: one for one in nodules} | redrawn
-        show(replace(results, fiducials=points), list(rows.values()), verdicts)
+        show(there, with_drawn(nodules, later, moved), verdicts)
 
     return restore
+
+
+def still_there(results: ResultNodes) -> ResultNodes | None:
+    """Return results with their point list, perhaps made again; None if a node is gone."""
+    points = results.table.GetNodeReference(POINTS_ROLE)
+    nodes = (results.segmentation, results.table, points)
+    if any(node is None or node.GetScene() is None for node in nodes):
+        return None
+    return replace(results, fiducials=points)
+
+
+def rows_now(results: ResultNodes) -> tuple[Nodule, ...]:
+    """Return the nodules of the table, none if somebody put something else into it."""
+    try:
+        return nodules_of(results.table, rejected=True)
+    except InputError:
+        return ()
+
+
+def with_drawn(
+    nodules: Sequence[Nodule], later: Sequence[Nodule], moved: Mapping[int, int]
+) -> list[Nodule]:
+    """Add to the rows from before a change those of nodules drawn since that show none of them.
+
+    Args:
+        nodules: from before.
+        later: the rows of the drawn nodules, and perhaps others.
+        moved: the numbers of the drawn nodules by those that they have in `later`.
+    """
+    rows = {one.id: one for one in nodules}
+    for one in later:
+        if one.id in moved:
+            rows.setdefault(moved[one.id], replace(one, id=moved[one.id]))
+    return list(rows.values())
 
 
 @dataclass(frozen=True)
@@ -225,15 +248,18 @@ class ReviewedScan:
         point = (-x, -y, z)
         mark = self.finder.mark_at(point) if self.finder else None
         if mark is None:
-            grown = yield from grow_work(self.axial.hu, self.axial.lungs, point)
+            grown = yield from grow_work(self.axial.filled, self.axial.lungs, point)
             yield Pause("Outlining", 0, 1)
-            (outline,) = self.axial.outline([(grown.box, grown.sure)])
+            outline, *_ = self.axial.outlines([(grown.box, grown.sure)])
             if outline.image is None:
                 return NoduleOutline(grown.box, grown.mask, Outline.IMAGE)
             return outline
         yield Pause("Outlining", 0, 1)
-        (outline,) = self.axial.outline([mark])
-        return outline
+        outlines = list(self.axial.outlines([mark]))
+        index = np.array(self.axial.lungs.TransformPhysicalPointToIndex(point))[::-1]
+        clicked = box_between(index, index + 1), np.ones((1, 1, 1), bool)
+        held = (one for one in outlines if masks_meet(*clicked, one.box, one.mask))
+        return next(held, outlines[0])
 
     def measure(self, number: int, mask: CroppedMask, *, by_hand: bool) -> Nodule:
         """Measure a nodule that was drawn or edited by hand, on any grid.

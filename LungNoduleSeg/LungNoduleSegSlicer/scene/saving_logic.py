@@ -30,6 +30,7 @@ from LungNoduleSegLib.results.reading import (
     RECORD,
     RISK,
     SCAN,
+    SHA256,
     TABLE,
     RunMasks,
 )
@@ -108,7 +109,7 @@ def keep_record(
     try:
         record: dict[str, Any] = parse_json(file.read_bytes())
         record.pop("command", None)
-        where = {"source": volume_node.GetName(), "sop_instance_uids": []}
+        where = {"source": volume_node.GetName(), "sop_instance_uids": [], SHA256: None}
         record["input"] = {**record.get("input", {}), **where}
         if lungs_node is not None:
             record["parameters"] = {
