@@ -1,5 +1,6 @@
 """Outlines that the image tells, on blocks of artificial lung whose lesion is known exactly."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -83,6 +84,20 @@ def test_new_noise_gives_nearly_the_same_volume() -> None:
         assert image is not None
         volumes.append(image.volume_mm3)
     assert np.std(volumes) / np.mean(volumes) < 0.06
+
+
+def test_fine_vessels_of_the_lung_do_not_add_to_the_volume() -> None:
+    plain = crop(CropSpec(10, NoduleKind.NON_SOLID, seed=3))
+    rng = np.random.default_rng(1)
+    vessels = ndimage.gaussian_filter((rng.random(plain.hu.shape) < 0.02) * 1.0, 0.6)
+    vessels *= 10 * ~plain.mask
+    busy = replace(plain, hu=np.minimum(plain.hu + 100 * vessels, 40))
+    volumes = []
+    for made in (plain, busy):
+        image = refined(made, scaled(made, -0.5)).image
+        assert image is not None
+        volumes.append(image.volume_mm3)
+    assert volumes[1] == pytest.approx(volumes[0], rel=0.05)
 
 
 def test_mask_and_volume_agree_to_a_voxel_and_lie_in_the_box() -> None:
