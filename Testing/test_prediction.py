@@ -500,6 +500,31 @@ def test_a_scan_that_changed_since_it_was_predicted_is_named(reader: Path, tmp_p
     assert series.new and "volume.nrrd is of a scan that changed after" in str(other.problem)
 
 
+def test_a_volume_that_kept_its_content_is_the_same_scan(reader: Path, tmp_path: Path) -> None:
+    folder, output = tmp_path / "scans", tmp_path / "out"
+    folder.mkdir()
+    volume, result = folder / "volume.mhd", output / "volume.mhd.json"
+    sitk.WriteImage(coded_volume(upright()), volume)
+    predict_all(folder, output, reader, plot=False)
+
+    def problem() -> str | None:
+        later = result.stat().st_mtime + 5
+        os.utime(volume.with_suffix(".raw"), (later, later))
+        (outcome,) = predict_all(folder, output, reader, plot=False)
+        assert not outcome.new
+        return outcome.problem
+
+    assert problem() is None
+    record = json.loads(result.read_text())
+    record["scan"]["sha256"] = "0"
+    result.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="is of a scan that changed after"):
+        problem()
+    del record["scan"]["sha256"]  # as in results of earlier versions
+    result.write_text(json.dumps(record))
+    assert problem() is None
+
+
 @pytest.mark.parametrize("uid", ["../x", "", " ", "1.2/3", "1.2\n", "con", "1..2"])
 def test_no_identifier_becomes_a_path(uid: str) -> None:
     name = result_name(IndexedScan(Path(), uid or "?", ("a",)))

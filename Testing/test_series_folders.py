@@ -1,6 +1,7 @@
 """One SeriesInstanceUID in several folders: one scan, copies of it, or several patients."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
+from CTLungScreeningLib.reading.dicom_headers import Glimpse
+from CTLungScreeningLib.reading.series_folders import scans_of
 from CTSliceToolsLib.localizer.results import result_name
 from dicom_files import AXIAL, positions, write_series
 from LungNoduleSegLib.batch.cases import find_cases
@@ -102,3 +105,16 @@ def test_parts_of_a_scan_are_one(tmp_path: Path, other: dict[str, Any]) -> None:
     (scan,) = index_scans(tmp_path)
     assert folders(scan) == {"DIR0", "DIR1"}
     assert scan.read().image.GetDepth() == 24
+
+
+def test_thousands_of_folders_of_one_file_are_sorted_at_once() -> None:
+    files = {
+        f"{copy}/{k}/1.dcm": Glimpse("s", "CT", True, False, "p", "t", f"{k}", k, (0, 0, float(k)))
+        for copy in range(2)
+        for k in range(3000)
+    }
+    began = time.monotonic()
+    scans = scans_of(files)
+    assert time.monotonic() - began < 3  # pair by pair it took 13 s
+    assert [{name[0] for name in scan} for scan in scans] == [{"0"}, {"1"}]
+    assert [len(scan) for scan in scans] == [3000, 3000]

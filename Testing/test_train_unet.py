@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import pickle
 import shutil
 from contextlib import closing
@@ -292,6 +293,30 @@ def test_data_that_changed_since_an_interruption_is_noticed(store: Path, tmp_pat
     next(copy.rglob("hu.nrrd")).write_bytes(b"")
     changed = changed_names(before, _settings(plan, TINY, read_store(copy)))
     assert changed == ["data_files", "transplants"]
+
+
+def test_a_copied_and_browsed_store_has_the_same_data(store: Path, tmp_path: Path) -> None:
+    data, cubes = tmp_path / "data", tmp_path / "cubes"
+    shutil.copytree(store, data)
+    for name in ("image", "mask"):
+        (cubes / name).mkdir(parents=True)
+        (cubes / name / "a.nii.gz").write_bytes(b"1")
+
+    def settings() -> dict[str, Any]:
+        return _settings(replace(TUTORIAL, transplants=cubes), TINY, read_store(data))
+
+    before = settings()
+    for file in (*data.rglob("*"), *cubes.rglob("*")):
+        os.utime(file, (1, 1))
+        if file.is_dir():
+            (file / ".DS_Store").write_bytes(b"view")
+    assert changed_names(before, settings()) == []
+    for file in (next(data.rglob("nodules.nrrd")), cubes / "mask" / "a.nii.gz"):
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+        os.utime(file, (1, 1))
+    assert changed_names(before, settings()) == ["data_files", "transplants"]
 
 
 @pytest.mark.slow

@@ -158,6 +158,7 @@ def test_cubes_are_cut_and_read(tmp_path: Path) -> None:
     assert [cube.name for cube in cubes] == ["scan-1", "scan-3"]
     assert np.count_nonzero(cubes[0].mask) == 400
     write_cubes(cubes, tmp_path / "cubes")
+    (tmp_path / "cubes" / "image" / ".DS_Store").write_bytes(b"view")
     again = read_cubes(tmp_path / "cubes")
     for one, two in zip(cubes, again, strict=True):
         assert (one.hu == two.hu).all() and (one.mask == two.mask).all()

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -330,6 +330,12 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def contents_sha256(files: Iterable[Path]) -> str:
+    """Digest the names and contents of those files that are there, in order."""
+    states = [(file.name, file_sha256(file)) for file in files if file.is_file()]
+    return hashlib.sha256(repr(states).encode()).hexdigest()
 
 
 def _text(card: ModelCard) -> str:

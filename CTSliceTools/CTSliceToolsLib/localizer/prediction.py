@@ -103,6 +103,7 @@ class ScanPrediction:
         fit: heights of all landmarks, its residual and its warnings.
         model: the localizer.
         notes: one sentence for each repair when the scan was read.
+        sha256: `volume_sha256` of a volume file, empty if unknown.
     """
 
     source: Path
@@ -111,6 +112,7 @@ class ScanPrediction:
     fit: ScanFit
     model: ModelUsed
     notes: tuple[str, ...] = ()
+    sha256: str = ""
 
     @property
     def series_uid(self) -> str | None:

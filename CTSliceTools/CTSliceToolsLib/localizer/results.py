@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, has_slices, index_scans
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource
-from CTLungScreeningLib.reading.volume_files import volume_parts
+from CTLungScreeningLib.reading.volume_files import volume_parts, volume_sha256
 from CTLungScreeningLib.staging import only_writer_in
 from CTSliceToolsLib.landmarks import LANDMARKS
 from CTSliceToolsLib.localizer.matching import Level, SliceMatch
@@ -132,6 +132,7 @@ def prediction_record(prediction: ScanPrediction) -> dict[str, Any]:
             "source": str(source),
             "folder": str(folder),
             "series": asdict(prediction.series) if prediction.series else None,
+            "sha256": prediction.sha256,
             "notes": list(prediction.notes),
         },
         "model": asdict(prediction.model),
@@ -209,6 +210,7 @@ def _prediction(record: dict[str, Any]) -> ScanPrediction:
         fit,
         ModelUsed(**record["model"]),
         tuple(scan["notes"]),
+        scan.get("sha256", ""),
     )
 
 
@@ -375,6 +377,8 @@ def _predict_one(
             return PredictionOutcome(scan, output)
         require_new(output, plot)
         prediction = predict_scan(scan.read(progress), model, progress, device)
+        if prediction.series is None:
+            prediction = replace(prediction, sha256=volume_sha256(prediction.source))
         write_prediction(output, prediction, plot)
     except (Cancelled, OSError, MemoryError):
         raise
@@ -398,7 +402,11 @@ def _require_same(output: Path, scan: IndexedScan, model: ModelUsed) -> None:
         instances = [one.sop_instance_uid for one in sources if one is not None]
         changed = len(instances) == len(sources) and not has_slices(scan, instances)
     else:
-        changed = changed_since(output, volume_parts(there.source))
+        changed = (
+            bool(there.sha256)  # else of an earlier version
+            and changed_since(output, volume_parts(there.source))
+            and there.sha256 != volume_sha256(there.source)
+        )
     if changed:
         raise InputError(
             f"{scan.folder / scan.files[0]} is of a scan that changed after {output} was made: "

@@ -20,6 +20,7 @@ from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import AxialView, Box, box_between, grown
 from CTLungScreeningLib.hu import AIR_HU, DENSE_HU
+from CTLungScreeningLib.model_card import contents_sha256
 from CTLungScreeningLib.reading.volume_files import read_labels
 from LungNoduleSegLib.lesions import fine_noise
 from LungNoduleSegLib.nodules.table import NoduleKind, sphere_diameter
@@ -98,7 +99,7 @@ def read_cubes(folder: Path) -> list[NoduleCube]:
         InputError: if there are none, one of a pair is missing, damaged or of another size, or a
             texture cannot be read.
     """
-    files = sorted((folder / IMAGES).glob("*"))
+    files = _visible(folder / IMAGES)
     if not files:
         raise InputError(f"{folder / IMAGES} is empty: choose a folder with image/ and mask/.")
     textures = _read_textures(folder / TABLE)
@@ -108,6 +109,15 @@ def read_cubes(folder: Path) -> list[NoduleCube]:
         for file, cube in zip(files, cubes, strict=True)
         if cube
     ]
+
+
+def cubes_sha256(folder: Path) -> str:
+    """Digest the files that `read_cubes` reads, by name and content."""
+    return contents_sha256([*_visible(folder / IMAGES), *_visible(folder / MASKS), folder / TABLE])
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[!.]*"))
 
 
 def cut_cubes(name: str, hu: sitk.Image, nodules: sitk.Image) -> list[NoduleCube]:

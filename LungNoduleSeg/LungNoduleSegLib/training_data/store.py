@@ -32,6 +32,7 @@ from CTLungScreeningLib.files import (
     write_object,
 )
 from CTLungScreeningLib.geometry import image_like
+from CTLungScreeningLib.model_card import contents_sha256
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image
 from CTLungScreeningLib.staging import LOCK, whole_output
@@ -117,6 +118,13 @@ class StoredScan:
     def masks(self) -> NDArray[np.float32]:
         """Their masks (n, 1, size, size), the nodule fraction of each pixel, 0…1."""
         return self._array("masks")
+
+    def state(self) -> str:
+        """Describe its files besides the record: masks by content, large arrays by size."""
+        large = [self.folder / name for name in ("hu.nrrd", "images.npy", "masks.npy")]
+        sizes = [(file.name, file.stat().st_size) for file in large if file.is_file()]
+        masks = [self.folder / name for name in ("lungs.nrrd", "nodules.nrrd")]
+        return f"{contents_sha256(masks)} {sizes}"
 
     def _array(self, name: str) -> NDArray[np.float32]:
         file = self.folder / f"{name}.npy"

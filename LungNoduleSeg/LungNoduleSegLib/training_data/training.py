@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTLungScreeningLib.files import fingerprint, new_file
+from CTLungScreeningLib.files import new_file
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import (
     Epoch,
@@ -50,7 +50,7 @@ from LungNoduleSegLib.network.classifier_training import train_classifier
 from LungNoduleSegLib.network.inference import Preparation, nodule_probability
 from LungNoduleSegLib.network.patch_batches import PatchBatches
 from LungNoduleSegLib.network.patches import Batch, PatchTrainingPlan
-from LungNoduleSegLib.network.transplants import NoduleCube, cut_cubes, read_cubes
+from LungNoduleSegLib.network.transplants import NoduleCube, cubes_sha256, cut_cubes, read_cubes
 from LungNoduleSegLib.network.unet import (
     build_unet,
     compile_for_training,
@@ -366,22 +366,19 @@ def _settings(
     plan: StoreTrainingPlan, preparation: Preparation, scans: Sequence[StoredScan]
 ) -> dict[str, Any]:
     """All that determines the training; files by digests, as a path could name a patient."""
-    data = hashlib.sha256()
+    data, files = hashlib.sha256(), hashlib.sha256()
     for scan in scans:
+        files.update(scan.state().encode())
         data.update(repr(replace(scan, folder=Path(scan.folder.name), source="")).encode())
     weights = None if plan.weights is None else file_sha256(plan.weights)
     return {
         **asdict(plan),
         "weights": weights,
-        "transplants": plan.transplants and fingerprint(_files_in(plan.transplants)),
+        "transplants": plan.transplants and cubes_sha256(plan.transplants),
         "preparation": asdict(preparation),
         "data": data.hexdigest(),
-        "data_files": fingerprint([file for scan in scans for file in _files_in(scan.folder)]),
+        "data_files": files.hexdigest(),
     }
-
-
-def _files_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def _earlier_card(weights: Path | None) -> ModelCard:
