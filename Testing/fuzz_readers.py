@@ -22,7 +22,7 @@ with atheris.instrument_imports(
     include=["CTLungScreeningLib", "CTSliceToolsLib", "LungNoduleSegLib"]
 ):
     from CTLungScreeningLib.errors import InputError
-    from CTLungScreeningLib.files import read_object
+    from CTLungScreeningLib.json_files import read_object
     from CTLungScreeningLib.reading.dicom_headers import looks_like_dicom, read_instance
     from CTLungScreeningLib.reading.volume_files import read_labels
     from CTSliceToolsLib.organizing.identifiers import identify

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import read_object, write_object
+from CTLungScreeningLib.json_files import read_object, write_object
 from LungNoduleSegLib.cli import app
 from LungNoduleSegLib.evaluation.dice import (
     ScanDice,

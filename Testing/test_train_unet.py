@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from annotated_scans import chest, write_luna
 from CTLungScreeningLib.errors import Cancelled, InputError
-from CTLungScreeningLib.files import changed_names
+from CTLungScreeningLib.json_files import changed_names
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.keras_training import TENSORBOARD, read_history
 from CTLungScreeningLib.model_card import ModelCard, load_model, save_model

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from CTLungScreeningLib.errors import Cancelled, InputError
-from CTLungScreeningLib.files import read_object
+from CTLungScreeningLib.json_files import read_object
 from CTLungScreeningLib.progress import silent
 from CTLungScreeningLib.workers import each, process_pool
 

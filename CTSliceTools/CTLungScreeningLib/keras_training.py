@@ -18,15 +18,13 @@ from typing import Any
 
 from CTLungScreeningLib.errors import DAMAGE, InputError, counted
 from CTLungScreeningLib.files import (
-    changed_names,
-    read_object,
     refuse_existing,
     refuse_links,
     remove_leftovers,
     replace_text,
     replaced_file,
-    write_object,
 )
+from CTLungScreeningLib.json_files import changed_names, read_object, write_object
 from CTLungScreeningLib.keras_loader import keras
 from CTLungScreeningLib.model_card import RUN, TRAIN, ModelCard, require_new_model
 from CTLungScreeningLib.progress import ProgressCallback, silent

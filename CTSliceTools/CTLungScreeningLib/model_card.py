@@ -14,16 +14,15 @@ from zipfile import ZipFile
 from CTLungScreeningLib.engine import Device, Network, OnnxNetwork
 from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import (
-    is_number,
     is_path_below,
     new_file,
     new_files,
-    parse_json,
     refuse_existing,
     refuse_links,
     replace_text,
     require_unpacked,
 )
+from CTLungScreeningLib.json_files import is_number, parse_json
 
 if TYPE_CHECKING:
     import keras

@@ -11,7 +11,8 @@ from statistics import median
 from typing import Any
 
 from CTLungScreeningLib.errors import DAMAGE, InputError
-from CTLungScreeningLib.files import parse_json, replace_text
+from CTLungScreeningLib.files import replace_text
+from CTLungScreeningLib.json_files import parse_json
 
 SETTINGS_FOLDER = "CTLUNGSCREENING_SETTINGS"
 """Environment variable with another folder for the recorded costs."""

@@ -19,7 +19,8 @@ from CTLungScreeningLib.command_line import (
 )
 from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import InputError, counted
-from CTLungScreeningLib.files import refuse_existing, write_object
+from CTLungScreeningLib.files import refuse_existing
+from CTLungScreeningLib.json_files import write_object
 from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
 from CTSliceToolsLib.landmarks import describe_location
 from CTSliceToolsLib.options import LocalizerTrainingPlan

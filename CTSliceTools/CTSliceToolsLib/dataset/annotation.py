@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import DAMAGE, InputError
-from CTLungScreeningLib.files import read_object, replace_object
+from CTLungScreeningLib.json_files import read_object, replace_object
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, check_geometry
 from CTLungScreeningLib.reading.dicom_headers import Frame, looks_like_dicom, read_instance
 from CTLungScreeningLib.reading.dicom_pixels import read_hu

@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import DAMAGE, InputError, counted
 from CTLungScreeningLib.files import (
-    is_number,
     make_folders,
     new_file,
-    read_object,
     refuse_links,
     refuse_links_below,
     remove_leftovers,
@@ -29,6 +27,7 @@ from CTLungScreeningLib.files import (
     require_unpacked,
     visible_files,
 )
+from CTLungScreeningLib.json_files import is_number, read_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import only_writer_in, staging_folder
 from CTLungScreeningLib.workers import each

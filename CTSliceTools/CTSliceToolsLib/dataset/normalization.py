@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import replace_object, visible_files
+from CTLungScreeningLib.files import visible_files
+from CTLungScreeningLib.json_files import replace_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.workers import each
 from CTSliceToolsLib.dataset.annotation import (

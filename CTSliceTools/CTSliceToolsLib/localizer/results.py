@@ -16,14 +16,13 @@ from CTLungScreeningLib.engine import Device
 from CTLungScreeningLib.errors import DAMAGE, Cancelled, InputError, sentence_of
 from CTLungScreeningLib.files import (
     changed_since,
-    json_text,
     new_files,
-    parse_json,
     refuse_existing,
     refuse_links_below,
     remove_leftovers,
 )
 from CTLungScreeningLib.geometry import ScanAlignment
+from CTLungScreeningLib.json_files import json_text, parse_json
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, has_slices, index_scans
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo, SliceSource

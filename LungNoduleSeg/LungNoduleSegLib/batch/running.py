@@ -16,7 +16,8 @@ from CTLungScreeningLib import software_versions
 from CTLungScreeningLib.child_process import own_temporary, unwinding_at_sigterm
 from CTLungScreeningLib.engine import THREADS
 from CTLungScreeningLib.errors import DAMAGE, Cancelled, InputError, counted
-from CTLungScreeningLib.files import FolderNames, parse_json, refuse_links, write_object
+from CTLungScreeningLib.files import FolderNames, refuse_links
+from CTLungScreeningLib.json_files import parse_json, write_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan
 from CTLungScreeningLib.reading.dicom_headers import read_instance

@@ -13,7 +13,8 @@ from CTLungScreeningLib.command_line import (
     with_options,
 )
 from CTLungScreeningLib.errors import counted
-from CTLungScreeningLib.files import new_files, require_new_files, write_object
+from CTLungScreeningLib.files import new_files, require_new_files
+from CTLungScreeningLib.json_files import write_object
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.options import (
     DEFAULT_MODEL,

@@ -21,8 +21,9 @@ from CTLungScreeningLib.child_process import (
 )
 from CTLungScreeningLib.engine import Device, OnnxNetwork, first_line, takes
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import is_number, is_path_below
+from CTLungScreeningLib.files import is_path_below
 from CTLungScreeningLib.geometry import image_like, onto_grid
+from CTLungScreeningLib.json_files import is_number
 from CTLungScreeningLib.model_card import RUN, ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels

@@ -16,9 +16,10 @@ from scipy import ndimage
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import refuse_existing, write_object
+from CTLungScreeningLib.files import refuse_existing
 from CTLungScreeningLib.geometry import AxialView, Box, onto_grid, voxels_to_lps
 from CTLungScreeningLib.hu import AIR_HU
+from CTLungScreeningLib.json_files import write_object
 from CTLungScreeningLib.model_card import ModelCard
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import read_ct

@@ -16,14 +16,13 @@ from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import (
     changed_since,
-    json_text,
     new_file,
-    parse_json,
     refuse_existing,
     replace_text,
     require_unpacked,
 )
 from CTLungScreeningLib.geometry import CroppedMask, Grid, grid_difference, ijk_to_lps, image_like
+from CTLungScreeningLib.json_files import json_text, parse_json
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, has_slices, read_again, read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan

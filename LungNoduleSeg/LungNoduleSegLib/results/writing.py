@@ -12,14 +12,13 @@ from pydicom import Dataset
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
-    json_text,
     new_file,
     new_files,
     refuse_existing,
     replace_text,
     replaced_file,
-    write_object,
 )
+from CTLungScreeningLib.json_files import json_text, write_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.dicom_headers import DAMAGED
 from CTLungScreeningLib.reading.volume_files import write_image

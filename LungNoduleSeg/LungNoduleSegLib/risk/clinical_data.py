@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, get_args, get_type_hints
 
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import DAMAGE, InputError
-from CTLungScreeningLib.files import is_number, read_object
+from CTLungScreeningLib.json_files import is_number, read_object
 from CTLungScreeningLib.options import spellings
 from LungNoduleSegLib.nodules.table import Nodule, mean_axial_mm
 from LungNoduleSegLib.risk.facts import LABELS, LARGEST, NoduleFacts, Origin, PatientFacts, Status

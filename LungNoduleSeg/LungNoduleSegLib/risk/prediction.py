@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from CTLungScreeningLib.errors import counted
-from CTLungScreeningLib.files import is_number
+from CTLungScreeningLib.json_files import is_number
 from LungNoduleSegLib.risk.features import SCAN_FEATURES, ScanFeatures
 
 if TYPE_CHECKING:

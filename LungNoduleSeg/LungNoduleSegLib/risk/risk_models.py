@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from CTLungScreeningLib.errors import DAMAGE, InputError, counted
-from CTLungScreeningLib.files import new_file, parse_json, require_unpacked, write_object
+from CTLungScreeningLib.files import new_file, require_unpacked
+from CTLungScreeningLib.json_files import parse_json, write_object
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.risk.features import FEATURES_VERSION, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import CANCER

@@ -21,17 +21,15 @@ from numpy.typing import NDArray
 from CTLungScreeningLib import csv_files
 from CTLungScreeningLib.errors import DAMAGE, InputError
 from CTLungScreeningLib.files import (
-    changed_names,
     made_folder,
     new_files,
     private_folder,
-    read_object,
     refuse_existing,
     remove_leftovers,
     write_array,
-    write_object,
 )
 from CTLungScreeningLib.geometry import image_like
+from CTLungScreeningLib.json_files import changed_names, read_object, write_object
 from CTLungScreeningLib.model_card import contents_sha256
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.volume_files import read_labels, write_image

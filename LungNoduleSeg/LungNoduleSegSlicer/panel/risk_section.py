@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import parse_json
+from CTLungScreeningLib.json_files import parse_json
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.section import Section
 from CTLungScreeningSlicer.panel.widgets import ModelChooser, on_click, show_text, shown_errors

@@ -14,8 +14,8 @@ import slicer
 
 from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import parse_json
 from CTLungScreeningLib.geometry import LPS_TO_RAS, CroppedMask, Grid, ijk_to_lps
+from CTLungScreeningLib.json_files import parse_json
 from CTLungScreeningLib.reading.volume_files import read_labels
 from CTLungScreeningSlicer.scene.mrml_volume import add_node, has_voxels, ijk_to_world
 from LungNoduleSegLib.lungs.labels import LEFT_LUNG, RIGHT_LUNG

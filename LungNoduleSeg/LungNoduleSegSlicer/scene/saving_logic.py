@@ -15,7 +15,8 @@ import slicer
 
 from CTLungScreeningLib.child_process import Pause, Work
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.files import parse_json, refuse_existing
+from CTLungScreeningLib.files import refuse_existing
+from CTLungScreeningLib.json_files import parse_json
 from CTLungScreeningLib.reading.ct_scan import SeriesInfo
 from CTLungScreeningSlicer.scene import mrml_host
 from CTLungScreeningSlicer.scene.commands import Commands
