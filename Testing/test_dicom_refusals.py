@@ -367,6 +367,21 @@ def test_a_deflated_file_does_not_fill_the_memory(tmp_path: Path, hidden: bool) 
         tracemalloc.stop()
 
 
+def test_a_length_that_no_file_has_fills_no_memory(tmp_path: Path) -> None:
+    file = files.write_series(tmp_path)[0]
+    content = file.read_bytes()
+    place = content.index(b"\x10\0\x20\0LO")
+    file.write_bytes(content[: place + 4] + b"UN\0\0\xf0\xff\xff\xff" + content[place + 8 :])
+    tracemalloc.start()
+    try:
+        glimpse(file)
+        with pytest.raises(InputError, match="names no DICOM series: copy it again"):
+            read_instance(file)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_damaged_copy_of_a_series_is_a_case_of_its_own(tmp_path: Path) -> None:
     written = files.write_series(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")

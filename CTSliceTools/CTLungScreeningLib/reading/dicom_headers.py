@@ -535,8 +535,9 @@ class DicomStream(io.BufferedReader):
     """A DICOM file that may come from anywhere; pydicom unpacks the whole of a deflated one."""
 
     def __init__(self, file: Path) -> None:
-        super().__init__(io.FileIO(file))
+        super().__init__(io.FileIO(str(file)))  # pydicom puts its name into texts
         self._file = file
+        self._size = file.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read bytes, or all that are left, which pydicom does to unpack them.
@@ -544,6 +545,8 @@ class DicomStream(io.BufferedReader):
         Raises:
             InputError: if these unpack to more than any CT has.
         """
+        if size is not None and size > self._size:  # room is made for as much as is claimed
+            size = self._size
         content = super().read(size)
         if size is None or size < 0:
             self._refuse_bomb(content)
