@@ -11,7 +11,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import psutil
 import qt
 import slicer
 
@@ -39,6 +38,8 @@ def slow(test: Any) -> Any:
 
 def descendants() -> set[int]:
     """Return the ids of the processes that this one started, and of those that they started."""
+    import psutil  # Slicer has none before the first run
+
     return {one.pid for one in psutil.Process().children(recursive=True)}
 
 

@@ -95,8 +95,9 @@ def test_a_phantom_goes_through_the_command_and_every_output_opens(
     for nodule in nodules:
         volume = counts[nodule.id] * np.prod(scan.image.GetSpacing())
         voxel = float(np.prod(scan.image.GetSpacing()))
-        # Half a voxel of rounding, and voxels that lie on the surface alike count all.
-        assert nodule.volume_mm3 == pytest.approx(volume, abs=2 * voxel)
+        # Half a voxel of rounding, and voxels that lie on the surface alike count all. The lung's
+        # finer vessels in the edge count for the voxels, not for the volume.
+        assert 0.98 * volume - 2 * voxel <= nodule.volume_mm3 <= volume + 2 * voxel
     # The mass on the pleura is cut off by the lungs, and found by few models.
     assert "20.0 mm solid      found" in compare_with_truth(phantom_folder / "truth", output)
 
