@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
@@ -192,18 +192,25 @@ def test_slices_of_a_tilted_gantry_get_the_nearest_pixels(tilt: float, tmp_path:
         assert marked[number][-1] <= hu.max() + steps
 
 
-def test_frames_of_an_enhanced_file_are_marked(tmp_path: Path) -> None:
-    places = np.random.default_rng(1).permutation(files.positions())
-    (tmp_path / "ct").mkdir()
-    files.write_enhanced(tmp_path / "ct" / "e.dcm", files.AXIAL, places)
-    scan = read_ct(tmp_path / "ct")
-    file = written(tmp_path / "out", scan) / DICOM_SEGMENTATION
+def marked_enhanced(
+    folder: Path, places: ArrayLike, edit: Callable[[Dataset], None] | None = None
+) -> Path:
+    """Write and mark an Enhanced CT file, and check that the marks are on the right frames."""
+    (folder / "ct").mkdir()
+    files.write_enhanced(folder / "ct" / "e.dcm", files.AXIAL, places, edit)
+    scan = read_ct(folder / "ct")
+    file = written(folder / "out", scan) / DICOM_SEGMENTATION
     lungs, labels, _ = results_on(scan)
     assert_same_voxels(file, lungs, labels)
-    marked = marked_hu(file, tmp_path / "ct")
+    marked = marked_hu(file, folder / "ct")
     for number, (image, label) in enumerate(((lungs, 1), (lungs, 2), (labels, 1), (labels, 3)), 1):
         assert marked[number] == hu_under(scan, image, label)
-    assert validated(file) == []
+    return file
+
+
+def test_frames_of_an_enhanced_file_are_marked(tmp_path: Path) -> None:
+    places = np.random.default_rng(1).permutation(files.positions())
+    assert validated(marked_enhanced(tmp_path, places)) == []
 
 
 def measures_in_each_frame(image: Dataset) -> None:
@@ -243,16 +250,7 @@ def first_half_the_second_phase(image: Dataset) -> None:
 def test_any_enhanced_file_that_can_be_read_can_be_referred_to(
     tmp_path: Path, edit: Callable[[Dataset], None], phases: int
 ) -> None:
-    (tmp_path / "ct").mkdir()
-    places = np.tile(files.positions(), (phases, 1))
-    files.write_enhanced(tmp_path / "ct" / "e.dcm", files.AXIAL, places, edit)
-    scan = read_ct(tmp_path / "ct")
-    file = written(tmp_path / "out", scan) / DICOM_SEGMENTATION
-    lungs, labels, _ = results_on(scan)
-    assert_same_voxels(file, lungs, labels)
-    marked = marked_hu(file, tmp_path / "ct")
-    for number, (image, label) in enumerate(((lungs, 1), (lungs, 2), (labels, 1), (labels, 3)), 1):
-        assert marked[number] == hu_under(scan, image, label)
+    marked_enhanced(tmp_path, np.tile(files.positions(), (phases, 1)), edit)
 
 
 def one_frame(image: Dataset, _: int) -> None:
