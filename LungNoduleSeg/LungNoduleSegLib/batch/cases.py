@@ -138,18 +138,18 @@ def cases_below(
                 results[parent] = is_run(parent)
         hidden = any(part.startswith(".") for part in Path(scan.files[0]).parts)
         if not hidden and not any(results[parent] for parent in first.parents):
-            found.append(scan)
+            found.append(_narrowed(scan) if scan.uid else scan)
     series: dict[str, list[IndexedScan]] = defaultdict(list)
     for scan in found:
         if scan.uid:
-            series[scan.uid].append(_narrowed(scan))
+            series[scan.uid].append(scan)
     left_out: list[Path] = []
     kept = {uid: _distinct(copies, left_out) for uid, copies in series.items()}
     for scan in found:
         if not scan.uid:
             yield Case(Path(scan.files[0]).as_posix(), folder / scan.files[0])
-        elif (one := _narrowed(scan)) in kept[scan.uid]:
-            yield Case(scan.name if len(kept[scan.uid]) > 1 else scan.uid, one)
+        elif scan in kept[scan.uid]:
+            yield Case(scan.name if len(kept[scan.uid]) > 1 else scan.uid, scan)
     if left_out and notes is not None:
         notes.append(f"Exact copies of series left out: {len(left_out)}, such as {left_out[0]}.")
 
