@@ -97,6 +97,19 @@ def test_slices_are_sorted_by_series_and_the_source_stays(tmp_path: Path, hard_l
     assert one.samefile(root / "P0/study/series/0.npz") is hard_links
 
 
+def test_what_a_link_leads_to_is_linked_and_not_the_link(tmp_path: Path) -> None:
+    root = source(tmp_path / "npz")
+    for file in root.rglob("*.npz"):
+        kept = tmp_path / f"kept-{file.parent.parent.parent.name}-{file.name}"
+        file.rename(kept)
+        file.symlink_to(os.path.relpath(kept, file.parent))
+    for kept_before in (0, 6):
+        found = partition(root, tmp_path / "parts", hard_links=True)
+        assert (found.kept, found.failed) == (kept_before, ())
+    made = list((tmp_path / "parts").rglob("*.npz"))
+    assert len(made) == 6 and not any(file.is_symlink() for file in made)
+
+
 @pytest.mark.parametrize("hard_links", [False, True])
 def test_goes_on_where_it_was_cut_short(tmp_path: Path, hard_links: bool) -> None:
     root = source(tmp_path / "npz")

@@ -392,7 +392,7 @@ def _put(file: Path, target: Path, hard_link: bool, staging: Path) -> None:
     """Copy or link a file; raises `InputError` if it cannot be made, as on a full disk."""
     try:
         if hard_link:
-            os.link(file, target)
+            os.link(file.resolve(), target)
         else:
             rename_new(Path(shutil.copy2(file, staging / target.name)), target)
     except OSError as error:
