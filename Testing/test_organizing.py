@@ -265,6 +265,16 @@ def test_broken_files_are_listed_with_their_reasons(tmp_path: Path) -> None:
     assert (summary.placed, summary.broken, summary.not_dicom) == (2, 5, 1)
 
 
+def test_companion_files_of_macos_are_not_broken(tmp_path: Path) -> None:
+    companion = b"\0\5\x16\7" + bytes(4092)
+    for name in ("mac/1.dcm", "cd/IM1"):
+        file = write(tmp_path / "source" / name)
+        file.with_name(f"._{file.name}").write_bytes(companion)
+    summary = organize(tmp_path / "source", tmp_path / "target")
+    assert (summary.not_dicom, summary.broken) == (2, 0)
+    assert left_out(summary) == dict.fromkeys(("._1.dcm", "._IM1"), "is not DICOM")
+
+
 def test_a_length_that_no_file_has_fills_no_memory(tmp_path: Path) -> None:
     file = write(tmp_path / "a.dcm")
     content = file.read_bytes()

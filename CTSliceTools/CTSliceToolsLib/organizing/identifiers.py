@@ -24,6 +24,7 @@ from CTLungScreeningLib.reading.dicom_headers import (
     DICOM_SUFFIXES,
     DicomStream,
     begins_as_dicom,
+    is_companion,
 )
 
 MIN_KEY_BYTES = 16
@@ -148,7 +149,7 @@ def identify(file: Path) -> Identifiers | LeftOut:
             if not begins_as_dicom(start):
                 return (
                     LeftOut(Kind.BROKEN, "does not begin as a DICOM file does")
-                    if file.suffix.lower() in DICOM_SUFFIXES
+                    if file.suffix.lower() in DICOM_SUFFIXES and not is_companion(file)
                     else LeftOut(Kind.NOT_DICOM, "is not DICOM")
                 )
             return _read(stream, start, status.st_size)
