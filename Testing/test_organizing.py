@@ -1,5 +1,6 @@
 """Organizing DICOM files: their names and places, what is left out, pseudonyms, the command."""
 
+import errno
 import json
 import os
 import re
@@ -358,6 +359,25 @@ def test_links_and_pipes_do_no_harm(source: Path, tmp_path: Path) -> None:
     assert reasons["pipe"] == "is not a regular file"
     assert "cannot be read" in reasons["loop"] and "cannot be read" in reasons["nowhere"]
     assert (summary.placed, summary.duplicates) == (5, 2)
+
+
+def test_a_folder_that_cannot_be_entered_is_left_out(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(source / "cd2" / "inner" / "IM5")
+    looked_at = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if source / "cd2" in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return looked_at(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    summary = organize(source, tmp_path / "target")
+    reasons = left_out(summary)
+    assert reasons["inner"] == "is a folder that cannot be opened: Permission denied"
+    assert reasons["IM9"] == "cannot be read: Permission denied"
+    assert (summary.placed, summary.broken) == (2, 6)
 
 
 def test_a_file_that_vanishes_is_listed(source: Path, tmp_path: Path) -> None:

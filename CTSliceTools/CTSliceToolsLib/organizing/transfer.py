@@ -50,11 +50,14 @@ def list_files(
         inner = []
         for name in sorted(folders):
             folder = Path(parent, name)
-            if folder.is_symlink():
-                reason = "is a link to a folder, which was not followed"
-                left_out.append((folder, LeftOut(Kind.NOT_DICOM, reason)))
-            elif not os.path.samestat(folder.stat(), excluded):
-                inner.append(name)
+            try:
+                if folder.is_symlink():
+                    reason = "is a link to a folder, which was not followed"
+                    left_out.append((folder, LeftOut(Kind.NOT_DICOM, reason)))
+                elif not os.path.samestat(folder.stat(), excluded):
+                    inner.append(name)
+            except OSError as error:  # its parent may be listed but not entered
+                unreadable(error)
         folders[:] = inner
         known += len(inner)
         files.append((Path(parent), sorted(names)))
