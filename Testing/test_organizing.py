@@ -276,6 +276,24 @@ def test_companion_files_of_macos_are_not_broken(tmp_path: Path) -> None:
     assert left_out(summary) == dict.fromkeys(("._1.dcm", "._IM1"), "is not DICOM")
 
 
+def test_compressed_pixels_that_do_not_end_are_cut_short(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    file = write(source / "whole")
+    compress(file, RLELossless)
+    image = pydicom.dcmread(file)
+    image.add_new(0xFFFCFFFC, "OB", bytes(4000))  # Data Set Trailing Padding
+    save(image, source / "padded")
+    whole = file.read_bytes()
+    pixels = whole.index(b"\xe0\x7f\x10\0OB")
+    cuts = {"8 bytes": -8, "half": (pixels + len(whole)) // 2, "all": pixels + 12}
+    for name, length in cuts.items():
+        (source / name).write_bytes(whole[:length])
+    summary = organize(source, tmp_path / "target")
+    reason = "is cut short: its compressed pixels do not end"
+    assert left_out(summary) == dict.fromkeys(cuts, reason)
+    assert (summary.placed, summary.broken) == (2, 3)
+
+
 def test_a_length_that_no_file_has_fills_no_memory(tmp_path: Path) -> None:
     file = write(tmp_path / "a.dcm")
     content = file.read_bytes()

@@ -94,6 +94,7 @@ _STUDY, _SERIES, _NUMBER = 0x0020000D, 0x0020000E, 0x00200013
 _TAGS = [_CHARACTER_SET, _PATIENT, _STUDY, _SERIES, _NUMBER]
 
 _PIXELS, _UNDEFINED = 0x7FE00010, 0xFFFFFFFF
+_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 _START_BYTES = 16384
 """Read at once: most headers are shorter."""
@@ -163,12 +164,13 @@ def identify(file: Path) -> Identifiers | LeftOut:
 
 def _read(stream: BinaryIO, start: bytes, size: int) -> Identifiers | LeftOut:
     """Judge a file by its start; only where that does not hold the identifiers, is more read."""
-    source, last, end = BytesIO(start), 0, 0
+    source, last, value, end = BytesIO(start), 0, 0, 0
 
     def note(tag: int, _: str | None, length: int) -> bool:
-        """Note an element, and where it ends, 0 if it does not tell; stop at the pixels."""
-        nonlocal last, end
-        last, end = int(tag), 0 if length == _UNDEFINED else source.tell() + length
+        """Note an element, where its value begins and ends, 0 if not told; stop at the pixels."""
+        nonlocal last, value, end
+        last, value = int(tag), source.tell()
+        end = 0 if length == _UNDEFINED else value + length
         return last >= _PIXELS
 
     try:
@@ -203,6 +205,8 @@ def _read(stream: BinaryIO, start: bytes, size: int) -> Identifiers | LeftOut:
             if last == _PIXELS
             else "is cut short: it ends within its header",
         )
+    if enough and last == _PIXELS and not end and not packed and not _ends(stream, value):
+        return LeftOut(Kind.BROKEN, "is cut short: its compressed pixels do not end")
     if not series:
         return LeftOut(Kind.BROKEN, "names no series")
     return Identifiers(
@@ -212,6 +216,16 @@ def _read(stream: BinaryIO, start: bytes, size: int) -> Identifiers | LeftOut:
         number=_whole_number(_text(elements, _NUMBER)),
         size=size,
     )
+
+
+def _ends(stream: BinaryIO, place: int) -> bool:
+    """Whether the compressed pixels at a place end: their items lead to a delimiter."""
+    tag = _ITEM
+    while tag == _ITEM:
+        stream.seek(place)
+        tag, length = stream.read(4), int.from_bytes(stream.read(4), "little")
+        place += 8 + length
+    return tag == _DELIMITER
 
 
 def _bytes(element: RawDataElement | DataElement) -> bytes:
