@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,6 +173,29 @@ def test_what_is_no_slice_of_the_series_is_left_out(tmp_path: Path) -> None:
     assert len(found.left_out) == 4
     for name in ("other", "scout", "homeless", "coronal"):
         assert sum(f"{name}.dcm" in sentence for sentence in found.left_out) == 1
+
+
+def test_one_of_several_copies_of_a_slice_is_taken(tmp_path: Path) -> None:
+    series(tmp_path)
+    for name, copied in (("0copy.dcm", "1.dcm"), ("2copy.dcm", "2.dcm")):
+        image = pydicom.dcmread(tmp_path / copied)
+        image.file_meta.SourceApplicationEntityTitle = "ARCHIVE"
+        files.save(image, tmp_path / name)
+    found = normalize_series(tmp_path)
+    assert found.locations == pytest.approx(EXPECTED, abs=1e-6)
+    assert found.left_out == (
+        f"{tmp_path / '0copy.dcm'} is a copy of 1.dcm.",
+        f"{tmp_path / '2copy.dcm'} is a copy of 2.dcm.",
+    )
+
+
+def test_one_identifier_at_several_places_makes_no_copies(tmp_path: Path) -> None:
+    series(tmp_path)
+    for file in tmp_path.glob("*.dcm"):
+        image = pydicom.dcmread(file)
+        image.SOPInstanceUID = "1.2.3"
+        files.save(image, file)
+    assert normalize_series(tmp_path).locations == pytest.approx(EXPECTED, abs=1e-6)
 
 
 def test_annotation_across_two_series_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from CTLungScreeningLib.workers import each
 from CTSliceToolsLib.dataset.annotation import (
     ANNOTATION,
     Annotation,
+    SliceFile,
     read_annotation,
     read_slice_files,
 )
@@ -38,7 +39,7 @@ _DIGITS = 6
 class SeriesLocations:
     """The slices of one series: file name → normalized location, from head to feet.
 
-    `left_out` has a sentence for each other DICOM file of the folder.
+    `left_out` has a sentence for each other DICOM file of the folder, copies included.
     """
 
     folder: Path
@@ -89,8 +90,8 @@ def normalize_series(folder: Path) -> SeriesLocations:
     """Compute the normalized location of each slice of an annotated series.
 
     Args:
-        folder: with the slices and their annotation. Slices of other series, localizers and damaged
-            files in it are left out.
+        folder: with the slices and their annotation. Slices of other series, copies of slices,
+            localizers and damaged files in it are left out.
 
     Raises:
         InputError: if the annotation cannot be used.
@@ -104,19 +105,38 @@ def normalize_series(folder: Path) -> SeriesLocations:
         raise InputError(
             f"{annotation.source} names files of several series: annotate each in its own folder."
         )
-    names = [name for name, one in slices.items() if one.series_instance_uid in annotated]
-    found = normalized_locations(annotation, [slices[name].z_mm for name in names])
+    own = {name: one for name, one in slices.items() if one.series_instance_uid in annotated}
+    kept_as = _copies(own, annotation)
+    names = sorted(dict.fromkeys(kept_as.values()), key=lambda name: own[name].z_mm)
+    found = normalized_locations(annotation, [own[name].z_mm for name in names])
     order = np.argsort(found, kind="stable")
     return SeriesLocations(
         folder,
         {names[index]: round(float(found[index]), _DIGITS) for index in order},
         left_out
+        + tuple(f"{folder / name} belongs to another series." for name in slices if name not in own)
         + tuple(
-            f"{folder / name} belongs to another series."
-            for name, one in slices.items()
-            if one.series_instance_uid not in annotated
+            f"{folder / name} is a copy of {kept}."
+            for name, kept in kept_as.items()
+            if name != kept
         ),
     )
+
+
+def _copies(slices: Mapping[str, SliceFile], annotation: Annotation) -> dict[str, str]:
+    """The name that each file's slice is kept as: of copies an annotated one, else the first.
+
+    Copies have one SOPInstanceUID and one place; some scanners give slices at other places the same
+    identifier.
+    """
+    keys = {
+        name: (one.frame.sop_instance_uid or name, *one.frame.position)
+        for name, one in slices.items()
+    }
+    kept: dict[object, str] = {}
+    for name in (*map(str, annotation.slices.values()), *slices):
+        kept.setdefault(keys[name], name)
+    return {name: kept[key] for name, key in keys.items()}
 
 
 def normalize(dataset: Path, progress: ProgressCallback = silent) -> Normalization:
