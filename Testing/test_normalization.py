@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import dicom_files as files
 from ct_checks import PATIENT_ORIENTATIONS
 from CTLungScreeningLib.errors import InputError
+from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.annotation import ANNOTATION, Annotation
 from CTSliceToolsLib.dataset.normalization import (
@@ -196,6 +197,21 @@ def test_one_identifier_at_several_places_makes_no_copies(tmp_path: Path) -> Non
         image.SOPInstanceUID = "1.2.3"
         files.save(image, file)
     assert normalize_series(tmp_path).locations == pytest.approx(EXPECTED, abs=1e-6)
+
+
+def test_a_series_not_in_hu_is_refused_as_predict_refuses_it(tmp_path: Path) -> None:
+    def unscaled(image: pydicom.Dataset, _: int) -> None:
+        image.RescaleIntercept = 0
+
+    bad = tmp_path / "bad"
+    places = [(-5.0, 4.0, 100.0 - 10 * k) for k in range(7)]
+    files.write_series(bad, places=places, name="{k}.dcm", edit=unscaled)
+    with pytest.raises(InputError, match="not CT in HU") as refused:
+        read_ct(bad)
+    (bad / ANNOTATION).write_text(json.dumps(ANNOTATED))
+    series(tmp_path / "good")
+    found = normalize(tmp_path)
+    assert (found.series, found.refused) == (1, (str(refused.value),))
 
 
 def test_annotation_across_two_series_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import ProgressCallback, silent
-from CTLungScreeningLib.reading.ct_scan import HIGHEST_MINIMUM_HU, CTScan, SliceSource, check_hu
+from CTLungScreeningLib.reading.ct_scan import CTScan, SliceSource, check_hu
 from CTLungScreeningLib.reading.dicom_headers import (
     DICOM_SUFFIXES,
     Glimpse,
@@ -18,7 +18,7 @@ from CTLungScreeningLib.reading.dicom_headers import (
     looks_like_dicom,
     read_instance,
 )
-from CTLungScreeningLib.reading.dicom_pixels import read_hu
+from CTLungScreeningLib.reading.dicom_pixels import is_calibrated, read_hu
 from CTLungScreeningLib.reading.dicom_series import (
     ARCHIVE_SUFFIXES,
     FoundSeries,
@@ -180,9 +180,8 @@ def _read_stack(
     assert stack is not None
     hu = read_hu(stack.frames, progress)
     origin = stack.frames[0].position
-    intercepts = [frame.intercept for frame in stack.frames]
     try:
-        hu, odd = check_hu(str(source), hu, calibrated=max(intercepts) <= HIGHEST_MINIMUM_HU)
+        hu, odd = check_hu(str(source), hu, calibrated=is_calibrated(stack.frames))
     except InputError as error:
         raise InputError(" ".join((str(error), *choice))) from error
     notes += (*choice, *series.notes, *odd)

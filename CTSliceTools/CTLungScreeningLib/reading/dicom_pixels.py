@@ -19,6 +19,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.hu import AIR_HU, padding_to_air
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_scan import HIGHEST_MINIMUM_HU
 from CTLungScreeningLib.reading.dicom_headers import DAMAGED, Frame, printable, read_dicom
 
 _PIXEL_TAGS = [
@@ -49,6 +50,11 @@ def read_hu(frames: Sequence[Frame], progress: ProgressCallback = silent) -> NDA
         except OverflowError:
             pass
     return _read_hu(frames, np.dtype(np.float32), progress)
+
+
+def is_calibrated(frames: Sequence[Frame]) -> bool:
+    """Whether the headers of all frames have an intercept as that of a scanner, see `check_hu`."""
+    return max(frame.intercept for frame in frames) <= HIGHEST_MINIMUM_HU
 
 
 def same_pixels(one: Frame, other: Frame) -> bool:

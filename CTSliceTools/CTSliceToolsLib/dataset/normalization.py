@@ -1,6 +1,6 @@
 """Compute the normalized locations of all slices of a dataset from annotated ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import visible_files
 from CTLungScreeningLib.json_files import replace_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from CTLungScreeningLib.reading.ct_scan import check_hu
+from CTLungScreeningLib.reading.dicom_headers import Frame
+from CTLungScreeningLib.reading.dicom_pixels import is_calibrated, read_hu
 from CTLungScreeningLib.workers import each
 from CTSliceToolsLib.dataset.annotation import (
     ANNOTATION,
@@ -54,7 +57,7 @@ class Normalization:
     Attributes:
         locations: path below the dataset, with `/` → normalized location.
         series: number of their series.
-        refused: a sentence for each series with an unusable annotation.
+        refused: a sentence for each series that cannot be used, or whose annotation cannot.
         left_out: a sentence for each other DICOM file in the folders of these series.
     """
 
@@ -94,7 +97,7 @@ def normalize_series(folder: Path) -> SeriesLocations:
             localizers and damaged files in it are left out.
 
     Raises:
-        InputError: if the annotation cannot be used.
+        InputError: if the annotation cannot be used, or the series is not CT in HU.
     """
     slices, left_out = read_slice_files(folder)
     annotation = read_annotation(
@@ -109,6 +112,7 @@ def normalize_series(folder: Path) -> SeriesLocations:
     kept_as = _copies(own, annotation)
     names = sorted(dict.fromkeys(kept_as.values()), key=lambda name: own[name].z_mm)
     found = normalized_locations(annotation, [own[name].z_mm for name in names])
+    _require_hu(folder, [own[name].frame for name in names])
     order = np.argsort(found, kind="stable")
     return SeriesLocations(
         folder,
@@ -139,11 +143,17 @@ def _copies(slices: Mapping[str, SliceFile], annotation: Annotation) -> dict[str
     return {name: kept[key] for name, key in keys.items()}
 
 
+def _require_hu(folder: Path, frames: Sequence[Frame]) -> None:
+    """Refuse what reading the scan refuses; pixels are read only if the header leaves it open."""
+    if not is_calibrated(frames):
+        check_hu(str(folder), read_hu([one for one in frames if one.shape == frames[0].shape]))
+
+
 def normalize(dataset: Path, progress: ProgressCallback = silent) -> Normalization:
     """Compute and write the normalized locations of all annotated series below a folder.
 
     Writes `SERIES_LOCATIONS` for each series and `COMBINED_LOCATIONS` for all, replacing only such
-    files of an earlier run. Series with unusable annotations are listed in the result.
+    files of an earlier run. Series that cannot be used are listed in the result.
 
     Raises:
         InputError: if there are no annotated series or none can be used.
