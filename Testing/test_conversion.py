@@ -22,7 +22,7 @@ from CTLungScreeningLib.errors import Cancelled, InputError
 from CTLungScreeningLib.hu import SLICE_WINDOW
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTSliceToolsLib.cli import app
-from CTSliceToolsLib.dataset.annotation import read_slice_file
+from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_file
 from CTSliceToolsLib.dataset.conversion import (
     LabelledSlice,
     Part,
@@ -31,7 +31,7 @@ from CTSliceToolsLib.dataset.conversion import (
     partition_files,
     read_labelled_slice,
 )
-from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
+from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS, normalize
 from CTSliceToolsLib.slice_image import slice_images
 
 AXIAL = {name: values for name, values in PATIENT_ORIENTATIONS.items() if "first" in name}
@@ -237,6 +237,21 @@ def test_slices_withdrawn_or_annotated_anew_are_refused_before_any_is_converted(
     with pytest.raises(InputError, match=rf"2 files of slices {words}, such as P1/study/1\.npz"):
         convert(root, tmp_path / "npz")
     assert times(tmp_path / "npz") == before
+
+
+def test_an_annotation_changed_after_normalize_is_named(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "data")
+    file = root / "P1" / "study" / ANNOTATION
+    file.write_text(json.dumps({"T1": "0.dcm", "C7": "2.dcm"}))
+    normalize(root)
+    assert convert(root, tmp_path / "npz").notes == ()
+    file.write_text(json.dumps({"Aortic arch": "0.dcm", "C7": "2.dcm"}))
+    (note,) = convert(root, tmp_path / "npz").notes
+    assert str(root) in note and "run normalize again" in note
+    call = ["convert", str(root), "-o", str(tmp_path / "npz"), "--progress", "none"]
+    assert f"Note: {note}" in CliRunner().invoke(app, call).stdout.splitlines()
+    normalize(root)
+    assert convert(root, tmp_path / "new").notes == ()
 
 
 def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def normalize(
     """Compute the normalized location of each slice of the annotated series.
 
     Writes `normalized_locations.json` for each series and `combined_normalized_locations.json` for
-    all; run it again after a change of the annotations. Series with unusable annotations are
+    all; run it again after a change of the annotations. Series that cannot be used are
     reported and skipped.
 
     Example: `ct-slice-tools normalize ~/dataset`
@@ -151,6 +151,7 @@ def convert(
             },
             f"{counted(found.made, 'file')} made in {output}, {found.kept} already existed, "
             f"{len(found.failed)} could not be converted.",
+            found.notes,
         )
     exit_if_failed(found.failed)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import DAMAGE, InputError, counted
 from CTLungScreeningLib.files import (
+    changed_since,
     make_folders,
     new_file,
     refuse_links,
@@ -31,7 +32,7 @@ from CTLungScreeningLib.json_files import is_number, read_object
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import only_writer_in, staging_folder
 from CTLungScreeningLib.workers import each
-from CTSliceToolsLib.dataset.annotation import read_slice_file
+from CTSliceToolsLib.dataset.annotation import ANNOTATION, read_slice_file
 from CTSliceToolsLib.dataset.normalization import COMBINED_LOCATIONS
 from CTSliceToolsLib.slice_image import SIZE
 
@@ -110,11 +111,12 @@ _WORTH_A_PROCESS = 400
 
 @dataclass(frozen=True)
 class Conversion:
-    """The outcome: numbers of files made and kept, and a sentence for each failure."""
+    """The outcome: numbers of files made and kept, a sentence for each failure, and notes."""
 
     made: int
     kept: int
     failed: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,14 @@ def convert(
             location there; then nothing is converted.
         OSError: if a slice cannot be written, as on a full disk.
     """
-    locations = read_locations(dataset / COMBINED_LOCATIONS)
+    combined = dataset / COMBINED_LOCATIONS
+    locations = read_locations(combined)
+    notes = []
+    if changed_since(combined, visible_files(dataset, ANNOTATION)):
+        notes.append(
+            f"{dataset} has annotations changed after its locations were written: run normalize "
+            "again to use them."
+        )
     tasks = [
         _Task(dataset / name, output / npz, locations[name])
         for name, npz in _npz_names(locations).items()
@@ -167,7 +176,8 @@ def convert(
                 made += result
         if len(failed) == len(tasks):
             raise InputError(failed[0])
-    return Conversion(made, len(tasks) - made - len(failed), tuple(failed))
+    kept = len(tasks) - made - len(failed)
+    return Conversion(made, kept, tuple(failed), tuple(notes))
 
 
 def _refuse_others(
