@@ -148,6 +148,28 @@ def test_scans_of_one_name_are_listed_and_not_one_of_them_taken(tmp_path: Path) 
         assert f"{UIDS[0]}{suffix}" in listed["error"]
 
 
+def test_the_masks_of_luna16_are_no_scans(tmp_path: Path) -> None:
+    scans, annotations = write_luna(tmp_path, {uid: chest(n) for n, uid in enumerate(UIDS[:2])})
+    masks = scans / "seg-lungs-LUNA16"
+    masks.mkdir()
+    for uid in UIDS[:2]:
+        (subset,) = scans.rglob(f"{uid}.mhd")
+        lungs = sitk.Cast(sitk.ReadImage(subset) < -500, sitk.sitkUInt8) * 3
+        sitk.WriteImage(lungs, masks / subset.name, useCompression=True)
+    outcome = prepare_luna(scans, annotations, tmp_path / "store")
+    assert (set(outcome.added), outcome.without, outcome.failed) == ({*UIDS[:2]}, 0, {})
+    note = "Label maps (8-bit volumes) left out: 2."
+    assert outcome.notes == {str(scans): (note,)}
+
+
+def test_a_store_among_the_scans_is_none_of_them(tmp_path: Path) -> None:
+    scans, annotations = write_luna(tmp_path, {UIDS[0]: chest(1)})
+    for _ in range(2):
+        outcome = prepare_luna(scans, annotations, scans / "store")
+        assert (outcome.without, outcome.failed, outcome.notes) == (0, {}, {})
+    assert outcome.kept == (UIDS[0],)
+
+
 def test_readings_of_one_name_are_all_listed(tmp_path: Path) -> None:
     write_dicom_series(sitk.Image((16, 16, 6), sitk.sitkInt16), tmp_path / "scan")
     for place in "ab":

@@ -103,6 +103,14 @@ def _hu(name: str, values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]
     return hu, notes
 
 
+def is_label_map(file: Path) -> bool:
+    """Whether a volume file holds 8-bit values, too few for HU; False if that cannot be read."""
+    try:
+        return read_header(file, layered=True).dtype.itemsize == 1
+    except (InputError, OSError):
+        return False
+
+
 def read_labels(file: Path) -> sitk.Image:
     """Read any 3-D volume of one number per voxel, such as a label map, on its own grid.
 

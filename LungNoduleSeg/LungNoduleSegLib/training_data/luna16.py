@@ -14,6 +14,7 @@ from CTLungScreeningLib.geometry import image_like
 from CTLungScreeningLib.model_card import file_sha256
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_reading import IndexedScan, index_scans
+from CTLungScreeningLib.reading.volume_files import is_label_map
 from LungNoduleSegLib.evaluation.luna_files import Places, read_findings, read_patients
 from LungNoduleSegLib.options import ExampleChoice, LunaOptions
 from LungNoduleSegLib.training_data.preparation import (
@@ -76,7 +77,8 @@ def prepare_luna(
     """Prepare the scans of LUNA16; a repeated call continues with missing scans.
 
     Args:
-        luna: folder with the scans, in any nesting, named by their SeriesInstanceUID.
+        luna: folder with the scans, in any nesting, named by their SeriesInstanceUID; label maps
+            and the store may lie there too.
         annotations: CSV with seriesuid, coordX, coordY, coordZ (LPS mm) and diameter_mm.
         output: the store.
         choice: of training examples.
@@ -90,10 +92,8 @@ def prepare_luna(
         InputError: if there is nothing to prepare, or the output is not a store.
     """
     choice = choice or ExampleChoice()
-    scans: dict[str, list[IndexedScan]] = defaultdict(list)
     left_out: list[str] = []
-    for scan in index_scans(luna, progress, notes=left_out):
-        scans[scan_name(scan)].append(scan)
+    scans = _scans_by_name(luna, output, left_out, progress)
     findings = read_findings(annotations, tuple(scans))
     patient_of = read_patients(patients) if patients else {}
     cases, failed = [], {}
@@ -125,6 +125,27 @@ def prepare_luna(
         note = f"It does not list {counted(unlisted, 'scan')}: each counts as a patient of its own."
         notes[patients.name] = (note,)
     return replace(outcome, notes={**notes, **outcome.notes})
+
+
+def _scans_by_name(
+    luna: Path, output: Path, notes: list[str], progress: ProgressCallback
+) -> dict[str, list[IndexedScan]]:
+    """Find the scans, without the store and LUNA16's masks of the lungs, named as the scans are."""
+    scans: dict[str, list[IndexedScan]] = defaultdict(list)
+    label_maps = 0
+    store = output.resolve()
+    store_here = luna.resolve() in store.parents
+    for scan in index_scans(luna, progress, notes=notes):
+        file = scan.folder / scan.files[0]
+        if store_here and store in file.resolve().parents:
+            continue
+        if not scan.uid and is_label_map(file):
+            label_maps += 1
+        else:
+            scans[scan_name(scan)].append(scan)
+    if label_maps:
+        notes.append(f"Label maps (8-bit volumes) left out: {label_maps}.")
+    return scans
 
 
 def _mark_spheres(places: Places, radius: float, _: sitk.Image, axial: sitk.Image) -> Marks:
