@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from typer.testing import CliRunner
@@ -168,6 +169,31 @@ def test_a_store_among_the_scans_is_none_of_them(tmp_path: Path) -> None:
         outcome = prepare_luna(scans, annotations, scans / "store")
         assert (outcome.without, outcome.failed, outcome.notes) == (0, {}, {})
     assert outcome.kept == (UIDS[0],)
+
+
+def reading(uid: str, more: str = "") -> str:
+    header = f"<ResponseHeader><SeriesInstanceUid>{uid}</SeriesInstanceUid></ResponseHeader>"
+    return f"<LidcReadMessage>{header}{more}</LidcReadMessage>"
+
+
+def test_readings_that_are_there_twice_or_without_a_scan_are_no_failures(tmp_path: Path) -> None:
+    lidc, apart = tmp_path / "LIDC-IDRI", tmp_path / "LIDC-IDRI" / "tcia-lidc-xml"
+    file, *_ = write_dicom_series(chest(1, ()).image, lidc / "scan")
+    uid = pydicom.dcmread(file).SeriesInstanceUID
+    apart.mkdir()
+    for xml in (lidc / "scan" / "069.xml", apart / "158.xml"):
+        xml.write_text(reading(uid))
+    for n in range(3):
+        (apart / f"{n}.xml").write_text(reading(f"1.2.{n}"))
+    outcome = prepare_lidc(lidc, tmp_path / "store", empty_scans=True)
+    assert (outcome.added, outcome.failed) == ((uid,), {})
+    note = "Readings left out as their scans are not there: 3, such as tcia-lidc-xml/0.xml."
+    assert outcome.notes == {str(lidc): (note,)}
+    (apart / "158.xml").write_text(reading(uid, "<readingSession/>"))
+    outcome = prepare_lidc(lidc, tmp_path / "store", empty_scans=True)
+    assert list(outcome.failed) == ["tcia-lidc-xml/158.xml"]
+    otherwise = f"reads series {uid} otherwise than {lidc / 'scan' / '069.xml'}: keep one."
+    assert outcome.failed["tcia-lidc-xml/158.xml"].endswith(otherwise)
 
 
 def test_readings_of_one_name_are_all_listed(tmp_path: Path) -> None:

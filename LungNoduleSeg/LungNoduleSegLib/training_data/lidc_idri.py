@@ -319,7 +319,8 @@ def prepare_lidc(
     """Prepare the scans of LIDC-IDRI; a repeated call continues with missing scans.
 
     Args:
-        folder: DICOM files and XML files, in any nesting.
+        folder: DICOM files and XML files, in any nesting. XML files that are there twice count
+            once; a note counts those whose scans are not there.
         output: the store.
         agreement: number of radiologists, of four, that must have outlined a voxel.
         choice: of training examples.
@@ -334,6 +335,7 @@ def prepare_lidc(
     found = index_scans(folder, progress, notes=left_out)
     scans = {scan.uid: scan for scan in sorted(found, key=_size) if scan.uid}  # the largest copy
     cases: dict[str, Case] = {}
+    files: dict[str, Path] = {}
     failed: dict[str, str] = {}
     for file in find_lidc_xml(folder):
         name = str(file.relative_to(folder))  # many files are called 068.xml
@@ -343,13 +345,20 @@ def prepare_lidc(
             failed[name] = str(error)
             continue
         uid = readings.series_instance_uid
-        if uid not in scans:
-            failed[uid] = f"{file} reads series {uid}, which is not in {folder}: add the scan."
-        elif uid in cases:
-            failed[name] = f"{file} reads series {uid}, as another file does: keep one."
-        else:
+        first = files.setdefault(uid, file)
+        if uid in scans and first is file:
             mark = partial(_mark_consensus, readings, agreement, empty_scans)
             cases[uid] = Case(scans[uid], None, mark)
+        elif uid in scans and file.read_bytes() != first.read_bytes():
+            failed[name] = f"{file} reads series {uid} otherwise than {first}: keep one."
+    if absent := {uid: file for uid, file in files.items() if uid not in scans}:
+        uid, file = next(iter(absent.items()))
+        if not cases and not failed:
+            raise InputError(f"{file} reads series {uid}, which is not in {folder}: add the scan.")
+        left_out.append(
+            f"Readings left out as their scans are not there: {len(absent)}, such as "
+            f"{file.relative_to(folder)}."
+        )
     if not cases and not failed:
         raise InputError(
             f"{folder} has no XML files of LIDC-IDRI's radiologists: choose the folder with the "
