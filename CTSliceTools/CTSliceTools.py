@@ -145,8 +145,9 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
 
     def stop(self) -> None:
         """Stop the annotation and all runs."""
-        for section in self.sections:
-            section.stop()
+        from CTLungScreeningSlicer.panel.section import for_each  # noqa: PLC0415
+
+        for_each(self.sections, lambda section: section.stop())
 
     def chooseVolume(self, volume: Any) -> None:
         """Make a volume the one to work on."""
@@ -154,11 +155,16 @@ class CTSliceToolsWidget(ScriptedLoadableModuleWidget):
 
     def show(self, parameters: Any | None) -> None:
         """Pass the parameters and the volume to the sections."""
+        from CTLungScreeningSlicer.panel.section import for_each  # noqa: PLC0415
+
         if parameters is not None:
             self.localize.model.choose_named(parameters.modelFile)
-        for section in self.sections:
+
+        def update(section: Any) -> None:
             section.set_parameters(parameters)
             section.set_volume(parameters and parameters.volume)
+
+        for_each(self.sections, update)
 
     def refresh(self) -> None:
         """Update the sections: a scan may have been localized."""

@@ -185,9 +185,10 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def stop(self) -> None:
         """Stop all runs."""
+        from CTLungScreeningSlicer.panel.section import for_each  # noqa: PLC0415
+
         self._restore_points_soon.cancel()
-        for section in self.sections:
-            section.stop()
+        for_each(self.sections, lambda section: section.stop())
         self.logic.history.clear()
 
     def chooseVolume(self, volume: Any) -> None:
@@ -200,28 +201,28 @@ class LungNoduleSegWidget(ScriptedLoadableModuleWidget):
 
     def show(self, parameters: Any | None) -> None:
         """Pass the parameters to the sections, and the volume and its results if they changed."""
-        from CTLungScreeningLib.errors import InputError  # noqa: PLC0415
+        from CTLungScreeningSlicer.panel.section import for_each  # noqa: PLC0415
         from CTLungScreeningSlicer.scene.mrml_volume import has_voxels  # noqa: PLC0415
 
         if parameters is not None:
             self.model.choose_named(parameters.modelFile)
             self._restore_points_soon()
-        volume = parameters and parameters.volume
-        results = volume and self.logic.resultsOf(volume)
-        has_image = has_voxels(volume)
-        before, self._shown = self._shown, (volume, has_image, results)
-        for section in self.sections:
-            try:
-                section.set_parameters(parameters)
-                if before is None or before[:2] != self._shown[:2]:
-                    section.set_volume(volume)
-                if before != self._shown:
-                    section.set_results(results)
-            except InputError as problem:
-                slicer.util.showStatusMessage(str(problem), 5000)
         self.ui.undoButton.enabled = parameters is not None and self.logic.history.canUndo
         what = self.logic.history.lastChange or _("the last change to the results")
         self.ui.undoButton.toolTip = _("Undo: {what} (Ctrl+Z).").format(what=what)
+        volume = parameters and parameters.volume
+        shown = volume, has_voxels(volume), volume and self.logic.resultsOf(volume)
+        before, self._shown = self._shown, None
+
+        def update(section: Any) -> None:
+            section.set_parameters(parameters)
+            if before is None or before[:2] != shown[:2]:
+                section.set_volume(volume)
+            if before != shown:
+                section.set_results(shown[2])
+
+        for_each(self.sections, update)
+        self._shown = shown
 
     def refresh(self) -> None:
         """Update the sections: results may have changed."""

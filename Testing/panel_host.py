@@ -16,6 +16,7 @@ import slicer
 
 import slicer_host
 from CTLungScreeningLib.model_card import file_sha256
+from CTLungScreeningSlicer.panel.slice_views import BESIDE
 from slicer_host.actions import process_events, save_picture, wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -178,6 +179,20 @@ def add_scan(name: str = "chest", slices: int = 60, thickness_mm: float = 10.0) 
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     process_events()
     return volume
+
+
+def reopen(file: str, clear: bool) -> None:
+    """Load a scene as in a new session, in place of the current one (`clear`) or added to it.
+
+    There no view has been opened beside the red one yet.
+    """
+    slicer.mrmlScene.Clear()
+    process_events()
+    beside = slicer.mrmlScene.GetNodeByID(BESIDE)
+    if beside is not None:
+        slicer.mrmlScene.RemoveNode(beside)
+    assert slicer.mrmlScene.ReadFromMRB(file, clear)
+    process_events()
 
 
 def scroll_to(z_mm: float, view: str = "Red") -> None:

@@ -9,6 +9,7 @@ import unittest
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import slicer_host
 
@@ -244,6 +245,26 @@ class TestDatabase(BatchTest):
         self.ui.tickAllButton.click()
         self.ui.tickAllButton.click()
         self.assertEqual(self.section.series.ticked, [])
+
+    def test_a_series_that_is_not_all_here_is_left_out_and_counted(self) -> None:
+        self.assertEqual(self.ui.seriesLabel.text, "")
+        first, *_, last = sorted((self.scans / "0").iterdir())
+        for away in (last, first):
+            slicer.dicomDatabase.leave_on_server(away)
+            self.ui.rereadButton.click()
+            self.assertEqual(self.ui.seriesTable.rowCount, 1)
+            self.assertEqual(self.ui.seriesTable.item(0, 0).text(), "Test Patient 1, P1")
+            self.assertIn("Series left out: 1.", self.ui.seriesLabel.text)
+        slicer.dicomDatabase.leave_on_server(*self.scans.rglob("*"))
+        self.ui.rereadButton.click()
+        self.assertEqual(self.ui.seriesTable.rowCount, 0)
+        self.assertIn("Series left out: 2.", self.ui.seriesLabel.text)
+
+    def test_a_series_on_two_drives_is_left_out(self) -> None:
+        with patch("os.path.commonpath", side_effect=ValueError("Paths don't have the same drive")):
+            self.ui.rereadButton.click()
+        self.assertEqual(self.ui.seriesTable.rowCount, 0)
+        self.assertIn("Series left out: 2.", self.ui.seriesLabel.text)
 
     def test_another_file_of_the_lists_name_stays(self) -> None:
         self.output.mkdir()

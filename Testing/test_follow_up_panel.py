@@ -17,7 +17,7 @@ import numpy as np
 import qt
 
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningSlicer.panel.side_by_side import LAYOUT
+from CTLungScreeningSlicer.panel.side_by_side import BESIDE_NAME, LAYOUT
 from CTLungScreeningSlicer.panel.slice_views import BESIDE, RED, view_centre
 from dated_scans import DOUBLED, DOUBLED_NOW, NEW_NOW, STEADY_NOW, add_scan, date, dated_results
 from LungNoduleSegLib.nodules.table import Verdict
@@ -28,7 +28,7 @@ from LungNoduleSegSlicer.scene.growth_logic import CHART_ROLE
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id
 from LungNoduleSegSlicer.scene.result_nodes import chest_of, nodules_of
 from nodule_panel import PanelTest
-from panel_host import PICTURES, leave_panel, open_panel, scroll_to
+from panel_host import PICTURES, leave_panel, open_panel, reopen, scroll_to
 from slicer_host.actions import process_events, save_picture, wait_until
 
 NOW, BEFORE, CHANGE, SHARE, DOUBLING = range(5)
@@ -326,6 +326,20 @@ class TestObstacles(FollowUpTest):
             self.widget.refresh()
         self.assertTrue(self.ui.reportButton.enabled)
 
+    def test_a_section_that_fails_leaves_no_other_stale_and_comes_next_time(self) -> None:
+        self.assertTrue(self.ui.reportButton.enabled)
+        with (
+            patch.object(self.section, "set_results", side_effect=RuntimeError("a bug")),
+            self.assertLogs(level="ERROR") as logged,
+        ):
+            self.widget.chooseVolume(self.prior)
+        self.assertIn("a bug", logged.output[0])
+        self.assertFalse(self.ui.reportButton.enabled)
+        self.assertNotIn("Find the nodules of before", self.ui.priorLabel.text)
+        self.ui.priorSelector.setCurrentNode(self.volume)
+        process_events()
+        self.assertIn("Find the nodules of before", self.ui.priorLabel.text)
+
     def test_cancelled_it_leaves_no_child_and_no_node(self) -> None:
         self.bar.button.click()
         wait_until(lambda: bool(self.children()))
@@ -353,6 +367,25 @@ class TestScene(FollowUpTest):
                 chosen = panel.ui.volumeSelector, panel.ui.priorSelector
                 names = [one.currentNode().GetName() for one in chosen]
                 self.assertEqual(names, ["now", "before"])
+
+    def test_a_scene_opens_side_by_side_and_every_section_shows_it(self) -> None:
+        self.ui.followUpSideBySideBox.click()
+        process_events()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        file = str(Path(folder.name) / "scene.mrb")
+        self.assertTrue(slicer.mrmlScene.WriteToMRB(file))
+        for clear in (False, True):
+            with self.subTest(clear=clear):
+                reopen(file, clear)
+                self.assertEqual(slicer.app.layoutManager().layout, LAYOUT)
+                beside = slicer.app.layoutManager().sliceWidget(BESIDE_NAME).sliceLogic()
+                shown = beside.GetSliceCompositeNode().GetBackgroundVolumeID()
+                self.assertEqual(shown, self.ui.priorSelector.currentNode().GetID())
+                self.assertTrue(self.ui.reportButton.enabled)
+                self.assertGreater(self.ui.noduleTable.rowCount, 0)
+                for section in (self.widget.training, self.widget.batch):
+                    self.assertIsNotNone(section._parameters.values)
 
     def test_a_hidden_panel_leaves_the_choice_alone(self) -> None:
         leave_panel()

@@ -1,6 +1,7 @@
 """The panel LungNoduleSeg, in Slicer or on its stand-in."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -22,9 +23,11 @@ slicer = slicer_host.start()
 
 import qt
 
+from CTLungScreeningLib.child_process import ChildError
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningLib.options import arguments_of
+from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.mrml_volume import INSTANCE_UIDS
 from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv
@@ -104,6 +107,23 @@ class TestSampleData(PanelTest):
         volume = phantom.customDownloader(phantom)
         self.assertEqual(volume.GetName(), "Chest phantom")
         self.assertGreater(min(volume.GetImageData().GetDimensions()), 50)
+
+    def test_what_keeps_the_phantom_from_being_made_is_shown(self) -> None:
+        _chest, phantom = slicer.modules.sampleDataSources[CATEGORY]
+        for problem in (
+            InputError("The disk is full: free some space."),
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "phantom.log"),
+            ChildError("lung-nodule-seg ended with status 1; its log is child.log.", Path()),
+        ):
+            with (
+                self.subTest(problem=problem),
+                patch.object(Commands, "run", side_effect=problem),
+                patch("slicer.util.errorDisplay") as shown,
+            ):
+                self.assertIsNone(phantom.customDownloader(phantom))
+                (text,) = shown.call_args.args
+                self.assertRegex(text, "is full|phantom.log|log is child.log")
+                self.assertNotIn("Internal error", text)
 
 
 class TestAddedModel(PanelTest):

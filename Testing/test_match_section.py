@@ -30,6 +30,7 @@ from panel_host import (
     descendants,
     leave_panel,
     open_panel,
+    reopen,
     scroll_to,
     slow,
     write_card,
@@ -418,20 +419,35 @@ class TestScene(MatchTest):
         self.addCleanup(folder.cleanup)
         file = str(Path(folder.name) / "scene.mrb")
         self.assertTrue(slicer.mrmlScene.WriteToMRB(file))
-        slicer.mrmlScene.Clear()
+        for clear in (False, True):
+            with self.subTest(clear=clear):
+                reopen(file, clear)
+                other = self.ui.otherSelector.currentNode()
+                self.assertEqual(other.GetName(), "follow-up")
+                self.assertAlmostEqual(self.ui.toleranceBox.value, 0.02)
+                self.assertTrue(self.ui.sideBySideBox.checked)
+                self.assertEqual(slicer.app.layoutManager().layout, LAYOUT)
+                self.assertIs(self.shown(BESIDE_NAME), other)
+                scroll_to(-140)
+                self.assert_level()
+                self.switch()
+                self.assertNotEqual(slicer.app.layoutManager().layout, LAYOUT)
+                found = self.widget.logic.predictionNodes(other)
+                self.assertTrue(found.markups.GetDisplayNode().IsDisplayableInView(RED))
+
+    def test_opened_in_a_batch_it_waits_for_the_views(self) -> None:
+        self.switch()
+        leave_panel()
+        scene = slicer.mrmlScene
+        scene.RemoveNode(scene.GetNodeByID(BESIDE))
+        scene.StartState(scene.BatchProcessState)
+        open_panel("CTSliceTools")
+        self.assertIsNone(self.widget.binding.parameters)
+        scene.EndState(scene.BatchProcessState)
         process_events()
-        self.assertTrue(slicer.mrmlScene.ReadFromMRB(file))
-        process_events()
-        self.assertEqual(self.ui.otherSelector.currentNode().GetName(), "follow-up")
-        self.assertAlmostEqual(self.ui.toleranceBox.value, 0.02)
-        self.assertTrue(self.ui.sideBySideBox.checked)
         self.assertEqual(slicer.app.layoutManager().layout, LAYOUT)
         scroll_to(-140)
         self.assert_level()
-        self.switch()
-        self.assertNotEqual(slicer.app.layoutManager().layout, LAYOUT)
-        found = self.widget.logic.predictionNodes(self.ui.otherSelector.currentNode())
-        self.assertTrue(found.markups.GetDisplayNode().IsDisplayableInView(RED))
 
     def test_another_module_and_back(self) -> None:
         self.switch()

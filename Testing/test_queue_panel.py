@@ -95,6 +95,23 @@ class TestQueue(PanelTest):
         self.assertEqual(json.loads(saved[0].read_text()), {"Aortic arch": "008.dcm"})
 
     @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
+    def test_series_that_are_not_all_here_are_left_out_and_counted(self) -> None:
+        slicer.dicomDatabase.add_folder(self.folder)
+        self.addCleanup(slicer.dicomDatabase.clear)
+        slicer.dicomDatabase.leave_on_server(self.folder / "a" / "series" / "000.dcm")
+        self.ui.queueSource.currentIndex = 1
+        self.ui.nextButton.click()
+        self.assertEqual(self.annotate.volume.GetName(), "b")
+        self.assertIn("0 of 2 series annotated\nSeries left out: 1.", self.ui.queueLabel.text)
+        slicer.dicomDatabase.leave_on_server(*self.folder.rglob("*.dcm"))
+        self.ui.queueSource.currentIndex = 0
+        self.ui.queueSource.currentIndex = 1
+        self.assertEqual(self.ui.queueLabel.text, "")
+        with self.assertLogs(level="ERROR") as shown:
+            self.ui.nextButton.click()
+        self.assertIn("holds no CT series: import some first. Series left out: 3.", shown.output[0])
+
+    @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
     def test_series_that_share_a_folder(self) -> None:
         write_series(self.folder / "a" / "series", series="other", name="other-{k:03}.dcm")
         slicer.dicomDatabase.add_folder(self.folder)

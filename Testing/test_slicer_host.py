@@ -63,6 +63,23 @@ def volume(name: str) -> Any:
     return slicer.util.addVolumeFromArray(np.zeros((2, 2, 2), np.int16), name=name)
 
 
+class TestLayout(unittest.TestCase):
+    def test_a_batch_gets_its_views_when_it_ends(self) -> None:
+        scene, manager = slicer.mrmlScene, slicer.app.layoutManager()
+        before = manager.layout
+        self.addCleanup(manager.setLayout, before)
+        scene.StartState(scene.BatchProcessState)
+        try:
+            manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutTwoOverTwoView)
+            self.assertIsNone(manager.sliceWidget("Slice4"))
+        finally:
+            scene.EndState(scene.BatchProcessState)
+        node = scene.GetSingletonNode("Slice4", "vtkMRMLSliceNode")
+        self.assertIs(manager.sliceWidget("Slice4").mrmlSliceNode(), node)
+        scene.RemoveNode(node)
+        self.assertIsNone(manager.sliceWidget("Slice4"))
+
+
 class TestParameterNode(unittest.TestCase):
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()

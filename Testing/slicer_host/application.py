@@ -59,7 +59,10 @@ class Application(QtWidgets.QApplication):
 
 
 class LayoutManager:
-    """The slice views: three in the conventional layout, and those that other layouts add."""
+    """The slice views: three in the conventional layout, and those that other layouts add.
+
+    As in Slicer, a batch of changes of the scene, such as loading one, gets its views when it ends.
+    """
 
     def __init__(self) -> None:
         self._widgets: dict[str, Any] = {}
@@ -70,6 +73,9 @@ class LayoutManager:
         self._logic.GetLayoutNode().AddObserver(
             vtk.vtkCommand.ModifiedEvent, lambda *_: self._make_widgets(), after_logic
         )
+        scene = slicer.mrmlScene
+        scene.AddObserver(scene.EndBatchProcessEvent, lambda *_: self._make_widgets())
+        scene.AddObserver(scene.NodeRemovedEvent, self._drop)
         self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView)
 
     def layoutLogic(self) -> Any:
@@ -97,11 +103,21 @@ class LayoutManager:
         return slicer.app.applicationLogic().GetSliceLogics()
 
     def sliceWidget(self, name: str) -> Any:
-        """Return a slice view."""
-        return self._widgets[name]
+        """Return a slice view; None if there is none yet."""
+        return self._widgets.get(name)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _drop(self, _scene: Any, _event: str, node: Any) -> None:
+        """Delete the widget of a slice node that was removed."""
+        if node.IsA("vtkMRMLSliceNode") and (view := self.sliceWidget(node.GetLayoutName())):
+            del self._widgets[node.GetLayoutName()]
+            self.mrmlSliceLogics().RemoveItem(view.sliceLogic())
+            view.deleteLater()
 
     def _make_widgets(self) -> None:
         """Make the widgets of the slice nodes that the logic has added for a layout."""
+        if slicer.mrmlScene.IsBatchProcessing():
+            return
         for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
             name = node.GetLayoutName()
             if name not in self._widgets:

@@ -10,16 +10,21 @@ class DicomDatabase:
     """The questions of ctkDICOMDatabase that panels ask; patients are known by their ID."""
 
     def __init__(self) -> None:
-        self._headers: dict[str, Dataset] = {}
+        self._rows: list[tuple[str, Dataset]] = []
 
     def add_folder(self, folder: Path) -> None:
         """Index the files below a folder, as importing it would."""
         for file in sorted(one for one in folder.rglob("*") if one.is_file()):
-            self._headers[str(file)] = pydicom.dcmread(file, stop_before_pixels=True)
+            self._rows.append((str(file), pydicom.dcmread(file, stop_before_pixels=True)))
+
+    def leave_on_server(self, *files: Path) -> None:
+        """Have instances as a query of a server adds them: their rows have no file."""
+        away = set(map(str, files))
+        self._rows = [("" if file in away else file, one) for file, one in self._rows]
 
     def clear(self) -> None:
         """Forget all files."""
-        self._headers = {}
+        self._rows = []
 
     def patients(self) -> tuple[str, ...]:
         """Return the patients."""
@@ -34,23 +39,19 @@ class DicomDatabase:
         return self._values("SeriesInstanceUID", "StudyInstanceUID", study)
 
     def filesForSeries(self, series: str) -> tuple[str, ...]:
-        """Return the files of a series."""
-        return tuple(f for f, one in self._headers.items() if one.SeriesInstanceUID == series)
+        """Return the files of a series, "" for each that was not retrieved."""
+        return tuple(f for f, one in self._rows if one.SeriesInstanceUID == series)
 
     def fileForInstance(self, uid: str) -> str:
         """Return the file of an instance, "" if it is not known."""
-        return next((f for f, one in self._headers.items() if one.SOPInstanceUID == uid), "")
+        return next((f for f, one in self._rows if one.SOPInstanceUID == uid), "")
 
     def fileValue(self, file: str, tag: str) -> str:
         """Return a value of a file, the tag given as "0008,0060"."""
         group, element = (int(part, 16) for part in tag.split(","))
-        header = self._headers[file]
+        header = next((one for f, one in self._rows if f and f == file), Dataset())
         return str(header[group, element].value) if (group, element) in header else ""
 
     def _values(self, keyword: str, of: str, value: str) -> tuple[str, ...]:
-        found = (
-            str(one.get(keyword))
-            for one in self._headers.values()
-            if not of or one.get(of) == value
-        )
+        found = (str(one.get(keyword)) for _, one in self._rows if not of or one.get(of) == value)
         return tuple(dict.fromkeys(found))

@@ -1,11 +1,13 @@
 """CT series in Slicer's DICOM database, and the files of their slices."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from CTLungScreeningLib.reading.dicom_headers import glimpse
 
@@ -19,41 +21,65 @@ class DatabaseSeries:
         patient: name and ID, as far as known.
         date: of the study, YYYYMMDD.
         description: of the series.
-        files: its instances.
+        slices: number of its instances.
+        folder: that all its files lie below.
     """
 
     uid: str
     patient: str
     date: str
     description: str
-    files: tuple[Path, ...]
-
-    @property
-    def folder(self) -> Path:
-        """The folder that all its files lie below."""
-        return Path(os.path.commonpath([file.parent for file in self.files]))
+    slices: int
+    folder: Path
 
 
-def ct_series() -> Iterator[DatabaseSeries]:
-    """Return the CT series, patient by patient; none while there is no database.
+def ct_series(keep_alive: Callable[[], None] = lambda: None) -> tuple[list[DatabaseSeries], str]:
+    """Return the CT series, patient by patient, and a note on those left out, "" if there are none.
 
-    Series of scouts alone are left out.
+    Left out are series of which a server has files that were not retrieved, unless those that were
+    show that it is no CT, and series on several drives. Scouts alone do not count as a series, and
+    without a database there is none.
+
+    Args:
+        keep_alive: called at each series; what it raises ends the search.
     """
-    database = getattr(slicer, "dicomDatabase", None)
-    if database is None:
-        return
-    for patient in database.patients():
+    found = []
+    left_out = 0
+    for uid, rows in _series():
+        keep_alive()
+        files = [Path(file) for file in rows if file]
+        if files and not _is_ct(files):
+            continue
+        folder = _common_folder(files) if files and len(files) == len(rows) else None
+        if folder is None:
+            left_out += 1
+            continue
+        values = (slicer.dicomDatabase.fileValue(rows[0], tag) for tag in _TAGS)
+        name, number, date, description = values
+        words = dict.fromkeys([" ".join(name.replace("^", " ").split()), number])
+        patient = ", ".join(filter(None, words))
+        found.append(DatabaseSeries(uid, patient, date, description, len(files), folder))
+    note = _(
+        "Series left out: {count}. Retrieve all their files in Slicer's DICOM module, to one drive."
+    )
+    return found, note.format(count=left_out) if left_out else ""
+
+
+def _series() -> Iterator[tuple[str, Sequence[str]]]:
+    """Return each series and the paths of its files, "" for one that is on a server only."""
+    database: Any = getattr(slicer, "dicomDatabase", None)
+    for patient in database.patients() if database is not None else ():
         for study in database.studiesForPatient(patient):
             for uid in database.seriesForStudy(study):
-                files = database.filesForSeries(uid)
-                if _is_ct(map(Path, files)):
-                    values = (database.fileValue(files[0], tag) for tag in _TAGS)
-                    name, number, date, description = values
-                    words = dict.fromkeys([" ".join(name.replace("^", " ").split()), number])
-                    patient_text = ", ".join(filter(None, words))
-                    yield DatabaseSeries(
-                        uid, patient_text, date, description, tuple(map(Path, files))
-                    )
+                yield uid, database.filesForSeries(uid)
+
+
+def _common_folder(files: Iterable[Path]) -> Path | None:
+    """The folder that all files lie below; None if they are on several drives."""
+    try:
+        return Path(os.path.commonpath([file.parent for file in files]))
+    except ValueError:
+        return None
 
 
 def _is_ct(files: Iterable[Path]) -> bool:

@@ -1,7 +1,8 @@
 """Parts of a panel's section: signals, parameters of the scene, reload."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -11,6 +12,7 @@ import vtk
 from slicer.parameterNodeWrapper import WithinRange
 from slicer.util import VTKObservationMixin
 
+from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.options import OptionField, make_options, options_of
 from CTLungScreeningSlicer.panel.slice_views import show_volume, shown_volume
 from CTLungScreeningSlicer.scene.mrml_volume import has_voxels, visible_volumes
@@ -60,7 +62,8 @@ class Debounced:
 class Section:
     """A section of a panel; it overrides the methods it needs.
 
-    While the panel is hidden, and while the scene is being closed, their argument is None.
+    While the panel is hidden, and while the scene is being closed or loaded, their argument is
+    None.
 
     Attributes:
         changed: signal without arguments, to be emitted after the section has changed something
@@ -83,12 +86,29 @@ class Section:
         """Stop all work and child processes before the scene, the module or Slicer closes."""
 
 
+def for_each(sections: Sequence[Section], call: Callable[[Section], None]) -> None:
+    """Call a function with each section, also with those after one with which it fails.
+
+    An `InputError` is shown in the status bar; anything else is raised at the end.
+    """
+    with ExitStack() as rest:
+        for section in reversed(sections):
+            rest.callback(_show_problem, call, section)
+
+
+def _show_problem(call: Callable[[Section], None], section: Section) -> None:
+    try:
+        call(section)
+    except InputError as problem:
+        slicer.util.showStatusMessage(str(problem), 5000)
+
+
 class ParameterBinding(VTKObservationMixin):
     """Keeps a panel and its parameters together as it is shown and hidden, and the scene changes.
 
     Attributes:
         parameters: the wrapped parameter node, with a parameter `volume`; None while the panel is
-            not shown, and while the scene is being closed.
+            not shown, and while the scene is being closed or loaded.
     """
 
     def __init__(
@@ -117,16 +137,21 @@ class ParameterBinding(VTKObservationMixin):
         panel.ui.volumeSelector.nodeActivated.connect(_show_activated)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._scene_closes)
-        self.addObserver(scene, scene.EndCloseEvent, self._scene_changed)
         self.addObserver(scene, scene.StartImportEvent, self._scene_loads)
-        self.addObserver(scene, scene.EndImportEvent, self._scene_changed)
+        # After each of them: before, Slicer has no slice views for the layout of a loaded scene.
+        self.addObserver(scene, scene.EndBatchProcessEvent, self._scene_changed)
         self.addObserver(scene, scene.NodeRemovedEvent, self.refresh)
         # Not where a script merely asks for the module's widget; Slicer calls `enter` itself.
         if panel.parent.isEntered:
             self.enter()
 
     def enter(self) -> None:
-        """Bind the parameters when the panel is shown; their default is the volume in view."""
+        """Bind the parameters when the panel is shown; their default is the volume in view.
+
+        While the scene is being changed in a batch, they are bound at its end.
+        """
+        if slicer.mrmlScene.IsBatchProcessing():
+            return
         live = self._live()
         live._bind(live._find())
         if live.parameters.volume is None:
@@ -190,7 +215,7 @@ class ParameterBinding(VTKObservationMixin):
 
     def _scene_changed(self, *_arguments: Any) -> None:
         """Bind the parameters again after the scene was closed or loaded."""
-        if self._panel.parent.isEntered:
+        if self.parameters is None and self._panel.parent.isEntered:
             self.enter()
 
     def _bind(self, parameters: Any | None) -> None:

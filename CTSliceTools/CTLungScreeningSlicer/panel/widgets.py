@@ -10,6 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from CTLungScreeningLib.child_process import ChildError
 from CTLungScreeningLib.errors import InputError, is_of_users, sentence_of
 from CTLungScreeningLib.model_card import read_card
 from CTLungScreeningSlicer.panel.section import Signal
@@ -33,13 +34,18 @@ def refuse_old_slicer(layout: Any) -> bool:
 
 @contextmanager
 def shown_errors() -> Iterator[None]:
-    """Show an error raised within that is not a bug, such as a full disk, and continue."""
+    """Show an error raised within that is not a bug, such as a full disk, and continue.
+
+    One of a child process is shown too: it names the log.
+    """
     try:
         yield
     except Exception as problem:
-        if not is_of_users(problem):
+        failed = isinstance(problem, ChildError)
+        if not failed and not is_of_users(problem):
             raise
-        slicer.util.errorDisplay(sentence_of(problem), windowTitle=_("Cannot continue"))
+        text = str(problem) if failed else sentence_of(problem)
+        slicer.util.errorDisplay(text, windowTitle=_("Cannot continue"))
 
 
 def choose_file(title: str, filters: str) -> Path | None:

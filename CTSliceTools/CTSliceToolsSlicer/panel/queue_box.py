@@ -40,6 +40,7 @@ class QueueBox(Section):
         self._queue: LabelQueue | None = None
         self._current: SeriesToLabel | None = None
         self._passed: tuple[str, ...] = ()
+        self._left_out = ""
         self._tip = ui.queueLabel.toolTip
         self._volume: Any = None
         self._files: Mapping[str, Path] = {}
@@ -71,7 +72,7 @@ class QueueBox(Section):
         """
         self._save()
         if self._queue is None:
-            self._queue = self._make_queue(keep_alive)
+            self._queue, self._left_out = self._make_queue(keep_alive)
         try:
             series, scan, self._passed = self._queue.read_next(self._current, keep_alive)
         except InputError:
@@ -91,12 +92,12 @@ class QueueBox(Section):
             self._logic.removeVolume(before)
         self._show_progress()
 
-    def _make_queue(self, keep_alive: Callable[[], None]) -> LabelQueue:
+    def _make_queue(self, keep_alive: Callable[[], None]) -> tuple[LabelQueue, str]:
         if self._ui.queueSource.currentIndex == DATABASE:
             return database_queue(keep_alive)
         if not self._ui.queueFolder.text:
             raise InputError(_("Choose the folder with the CT series first."))
-        return LabelQueue.of_folder(Path(self._ui.queueFolder.text), keep_alive)
+        return LabelQueue.of_folder(Path(self._ui.queueFolder.text), keep_alive), ""
 
     def _save(self) -> None:
         """Save the landmarks of the queue's volume, if they differ from those saved last.
@@ -150,20 +151,22 @@ class QueueBox(Section):
             text = _("{done} of {count} series annotated").format(
                 done=self._queue.labelled, count=len(self._queue.series)
             )
-            show_text(self._ui.queueLabel, f"{text}\n{passed_over(self._passed)}".strip())
+            lines = text, passed_over(self._passed), self._left_out
+            show_text(self._ui.queueLabel, "\n".join(filter(None, lines)))
             self._ui.queueLabel.toolTip = "\n".join(self._passed) or self._tip
 
 
-def database_queue(keep_alive: Callable[[], None]) -> LabelQueue:
+def database_queue(keep_alive: Callable[[], None]) -> tuple[LabelQueue, str]:
     """Queue the CT series of Slicer's DICOM database; `keep_alive` is called at each.
+
+    Returns:
+        The queue, and a note on series left out.
 
     Raises:
         InputError: if there is none, or two of them share a folder.
     """
-    found = []
-    for series in ct_series():
-        keep_alive()
-        found.append(SeriesToLabel(series.folder, series.uid))
+    found, left_out = ct_series(keep_alive)
     if not found:
-        raise InputError(_("The DICOM database holds no CT series: import some first."))
-    return LabelQueue(found)
+        nothing = _("The DICOM database holds no CT series: import some first.")
+        raise InputError(f"{nothing} {left_out}".strip())
+    return LabelQueue([SeriesToLabel(one.folder, one.uid) for one in found]), left_out

@@ -1,7 +1,7 @@
 """The section Batch: many scans, one row each, errors that stop nothing."""
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -179,10 +179,13 @@ class SeriesTable:
         changed: signal without arguments: others are ticked, or there are others.
     """
 
-    def __init__(self, table: Any) -> None:
-        """Take a table with the columns patient, date, series and slices; `read` fills it."""
+    def __init__(self, table: Any, label: Any) -> None:
+        """Take a table with the columns patient, date, series and slices; `read` fills it.
+
+        The label counts the series left out.
+        """
         self.changed = Signal()
-        self._table = table
+        self._table, self._label = table, label
         self._series: list[DatabaseSeries] = []
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         table.horizontalHeader().stretchLastSection = True
@@ -197,27 +200,35 @@ class SeriesTable:
     def read(self) -> None:
         """Show what the database holds now; what was ticked stays so."""
         ticked = {one.uid for one in self.ticked}
-        self._series = list(ct_series())
-        blocked = self._table.blockSignals(True)
-        self._table.rowCount = len(self._series)
-        for row, one in enumerate(self._series):
-            texts = (one.patient, one.date, one.description, str(len(one.files)))
-            for column, text in enumerate(texts):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(_("{uid} in {folder}").format(uid=one.uid, folder=one.folder))
-                self._table.setItem(row, column, item)
-            self._tick(row, one.uid in ticked)
-        self._table.blockSignals(blocked)
+        self._series, left_out = ct_series()
+        show_text(self._label, left_out)
+        with self._silence():
+            self._table.rowCount = len(self._series)
+            for row, one in enumerate(self._series):
+                texts = (one.patient, one.date, one.description, str(one.slices))
+                for column, text in enumerate(texts):
+                    item = qt.QTableWidgetItem(text)
+                    item.setToolTip(_("{uid} in {folder}").format(uid=one.uid, folder=one.folder))
+                    self._table.setItem(row, column, item)
+                self._tick(row, one.uid in ticked)
         self.changed.emit()
 
     def tick_all(self) -> None:
         """Tick every series, or none if all are ticked."""
         everything = len(self.ticked) < len(self._series)
-        blocked = self._table.blockSignals(True)
-        for row in range(len(self._series)):
-            self._tick(row, everything)
-        self._table.blockSignals(blocked)
+        with self._silence():
+            for row in range(len(self._series)):
+                self._tick(row, everything)
         self.changed.emit()
+
+    @contextmanager
+    def _silence(self) -> Iterator[None]:
+        """Let the table tell nobody of the changes within."""
+        blocked = self._table.blockSignals(True)
+        try:
+            yield
+        finally:
+            self._table.blockSignals(blocked)
 
     def _box(self, row: int) -> Any:
         return self._table.item(row, 0)
@@ -265,7 +276,7 @@ class BatchSection(Section):
         self._running = self._shown = Path()
         self._offered: BatchSource | None = None
         self._unreadable = ""
-        self.series = SeriesTable(ui.seriesTable)
+        self.series = SeriesTable(ui.seriesTable, ui.seriesLabel)
         self.table = BatchTable(ui.batchTable)
         self._parameters = SectionParameters(BatchParameters, ui, PROPERTY, self.refresh)
         self.run_bar = RunBar(

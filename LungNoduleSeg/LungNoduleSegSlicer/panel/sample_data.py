@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from CTLungScreeningLib.errors import Cancelled
 from CTLungScreeningSlicer.panel.packages import ensure_packages
 from CTLungScreeningSlicer.panel.run_bar import ProgressWindow
+from CTLungScreeningSlicer.panel.widgets import shown_errors
 from CTLungScreeningSlicer.scene.mrml_volume import show_in_lung_window
 
 CATEGORY = "Lung screening"
@@ -78,6 +79,7 @@ def add_phantom() -> Any | None:
 
 
 def _ask_and_add(requirements: Path, title: str) -> Any:
-    if not ensure_packages(requirements, title):
-        return None
-    return add_phantom()
+    with shown_errors():
+        if ensure_packages(requirements, title):
+            return add_phantom()
+    return None
