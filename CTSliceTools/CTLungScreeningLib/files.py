@@ -373,6 +373,11 @@ def replace_text(path: Path, text: str) -> None:
         with replaced_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM) and path.exists():
+            raise InputError(
+                f"{path} cannot be written ({error.strerror}): close it where it is open, or allow "
+                "writing to it and its folder, and try again."
+            ) from error
         raise InputError(
             f"{path} cannot be written ({error.strerror}): make room or choose another folder."
         ) from error
