@@ -509,9 +509,10 @@ def test_a_killed_batch_leaves_no_process_and_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("whole_group", [False, True], ids=["alone", "with its terminal"])
 def test_a_stopped_batch_leaves_no_program_and_no_copy(
-    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: signal.Signals
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, whole_group: bool
 ) -> None:
     monkeypatch.setenv(SETTINGS_FOLDER, str(tmp_path / "settings"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
@@ -522,11 +523,11 @@ def test_a_stopped_batch_leaves_no_program_and_no_copy(
     card = command_model(tmp_path, f"{sleep}time.sleep(600)\n")
     model = add_model(zipped(card, tmp_path, tmp_path / "a.zip"), may_run=what_runs(card))
     run = command(scans, "-o", tmp_path / "out", "--model", model.parent.name, "--workers", "1")
-    with subprocess.Popen(run, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(run, stderr=subprocess.DEVNULL, start_new_session=True) as process:
         while not (started.exists() and started.read_text().endswith("\n")):
             assert process.poll() is None
             time.sleep(0.1)
-        os.kill(process.pid, end)
+        (os.killpg if whole_group else os.kill)(process.pid, getattr(signal, end))
     pid, copy = started.read_text().split()
     assert process.returncode == INTERRUPTED
     assert not psutil.pid_exists(int(pid))

@@ -1,6 +1,7 @@
 """Child processes: their progress arrives, Cancel leaves nothing behind, a crash is explained."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from CTLungScreeningLib.child_process import (
     module_command,
     module_environment,
     program_command,
+    unwinding_at_signals,
 )
 from CTLungScreeningLib.child_process import run_command as run
 from CTLungScreeningLib.errors import Cancelled, InputError
@@ -260,7 +262,8 @@ time.sleep(600)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
-def test_sigterm_ends_the_program_that_is_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_program_that_is_waited_for(tmp_path: Path, name: str) -> None:
     waits = """
 from CTLungScreeningLib.child_process import run_command, temporary_folder
 with temporary_folder("scan-") as folder:
@@ -277,7 +280,20 @@ with temporary_folder("scan-") as folder:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
         program = int(pid.read_text())
-        process.terminate()
+        for _ in range(2):  # as a shell does whose terminal is closed
+            process.send_signal(getattr(signal, name))
+            time.sleep(0.05)
         process.communicate()
     assert wait_until_gone([program]) == []
     assert not pid.parent.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_an_ignored_signal_stays_ignored_as_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with unwinding_at_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -203,6 +203,39 @@ def test_a_table_goes_on_keeps_its_rows_and_tries_failures_again(tmp_path: Path)
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("name", ["features.csv", "features-nodules.csv"])
+def test_a_table_that_is_open_elsewhere_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    data, table = tmp_path / "data", tmp_path / "features.csv"
+    write_run(data / "a")
+    write_feature_table(data, table)
+    write_run(data / "b")
+    write_run(data / "c")
+    tries, replaces = [], Path.replace
+
+    def replace(file: Path, target: Path) -> Path:
+        """As on Windows, until the spreadsheet is closed."""
+        if target.name == name:
+            tries.append(target)
+            if len(tries) <= closed_after:
+                raise PermissionError(13, "Access is denied", str(file), None, str(target))
+        return replaces(file, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    closed_after = 9
+    with pytest.raises(InputError, match=rf"{name} cannot be written .*close it where it is open"):
+        write_feature_table(data, table)
+    assert len(tries) == 3  # after each scan and at the end
+
+    tries.clear()
+    closed_after = 2
+    outcome = write_feature_table(data, table)
+    assert (outcome.kept, outcome.added) == (("a",), ("b", "c"))
+    assert [row["scan"] for row in read(table)] == ["a", "b", "c"]
+    assert {row["scan"] for row in read(tmp_path / "features-nodules.csv")} == {"a", "b", "c"}
+
+
 def test_a_loop_of_links_gives_each_scan_once(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(two_squares()), tmp_path / "mask.nii.gz")
     for k in range(3):

@@ -65,7 +65,7 @@ def limited(size: int, work: Callable[[], None]) -> tuple[str, str, bool] | None
     return found
 
 
-@pytest.fixture(params=["missing", "empty", "with other files"])
+@pytest.fixture(params=["missing", "empty", "with other files", "of a group"])
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = tmp_path / "place" / "out [1]*"
     if request.param != "missing":
@@ -73,6 +73,8 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if request.param == "with other files":
         (folder / "mine.txt").write_text("mine")
         (folder / "deep").mkdir()
+    if request.param == "of a group":
+        folder.chmod(0o2770)  # folders made in it have the setgid bit, too
     return folder
 
 
@@ -177,6 +179,35 @@ def test_a_second_writer_gets_one_sentence(
     with hold(output):
         pass
     assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("hold", [whole_output, lambda path: only_writer(path, "training")])
+def test_outputs_whose_long_names_begin_alike_do_not_wait_for_each_other(
+    tmp_path: Path, hold: Callable[[Path], AbstractContextManager[object]]
+) -> None:
+    name = "x" * 200
+    with (
+        hold(tmp_path / f"{name}1"),
+        hold(tmp_path / f"{name}2"),
+        pytest.raises(InputError, match="Another run is"),
+        hold(tmp_path / f"{name}1"),
+    ):
+        pass
+
+
+def test_a_killed_writer_of_a_long_name_is_taken_up_by_that_name_alone(tmp_path: Path) -> None:
+    one, other = (tmp_path / f"{'x' * 200}{n}" for n in (1, 2))
+
+    def work() -> None:
+        with new_file(one):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    killed(work)
+    left = list(tmp_path.iterdir())
+    replace_text(other, "other")
+    assert {*left, other} == {*tmp_path.iterdir()} and len(left) == 1
+    replace_text(one, "one")
+    assert {one, other} == {*tmp_path.iterdir()}
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:

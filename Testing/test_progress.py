@@ -8,6 +8,8 @@ import pytest
 
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.progress import JsonLines, ProgressStyle, shown
+from LungNoduleSegLib.batch.running import ScanProgress
+from LungNoduleSegLib.commands.batch import _bars
 
 
 def test_json_lines_count_and_estimate() -> None:
@@ -51,6 +53,39 @@ def test_bars_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.out == ""
     assert "Lungs" in captured.err
     assert "100%" in captured.err
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that bars go by, in seconds."""
+    now = [0.0]
+    monkeypatch.setattr("rich.console.monotonic", lambda: now[0])
+    return now
+
+
+def test_bars_say_how_long_slow_steps_take_on(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with shown(ProgressStyle.BAR) as report:
+        for done in range(9):
+            clock[0] = done * 120.0
+            report("Scans", done, 20)
+    assert "0:24:00" in capsys.readouterr().err
+
+
+def test_the_bar_of_a_scan_of_a_batch_begins_anew_with_each_stage(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _bars() as (report, watch):
+        for done in range(9):
+            clock[0] = done * 120.0
+            report("Scans", done, 20)
+        for time_s, stage, done in ((0, "Reading", 0), (9, "Reading", 4), (10, "Lungs", 0)):
+            clock[0] = 960.0 + time_s
+            watch(ScanProgress("a[b]", stage, done, 4))
+    scans, scan = capsys.readouterr().err.splitlines()[-2:]
+    assert "Scans" in scans and "0:24:00" in scans
+    assert "a[b] Lungs" in scan and "0%" in scan and "-:--:--" in scan
 
 
 @pytest.mark.parametrize("style", ProgressStyle)

@@ -1,5 +1,6 @@
 """Names, colours and codes of segments, and `.seg.nrrd` files that Slicer reads as meant."""
 
+import tracemalloc
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -145,6 +146,18 @@ def test_nothing_is_overwritten_and_other_grids_are_refused(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="same grid"):
         write_segmentation(tmp_path / "b.seg.nrrd", lungs, masks(grid(spacing=(1, 1, 1)))[1])
     assert [file.name for file in tmp_path.iterdir()] == ["a.seg.nrrd"]
+
+
+def test_the_voxels_of_a_scan_are_not_copied_to_be_packed(tmp_path: Path) -> None:
+    lungs = sitk.Image(160, 160, 160, sitk.sitkUInt8)
+    write_segmentation(tmp_path / "first.seg.nrrd", lungs, lungs)  # imports what it needs
+    tracemalloc.start()
+    try:
+        write_segmentation(tmp_path / "a.seg.nrrd", lungs, lungs)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.7 * 2 * lungs.GetNumberOfPixels()
 
 
 def test_a_fingerprint_knows_name_and_shape_but_no_margin() -> None:

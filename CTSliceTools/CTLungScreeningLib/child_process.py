@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import FrameType, ModuleType, TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from CTLungScreeningLib.errors import InputError
@@ -393,18 +393,31 @@ def run_command(
     def work() -> Work[Any]:
         return (yield ChildCommand(arguments, environment or {}))
 
-    with unwinding_at_sigterm():
+    with unwinding_at_signals():
         return complete(work(), progress)
 
 
 @contextlib.contextmanager
-def unwinding_at_sigterm() -> Iterator[None]:
-    """Have SIGTERM do what Ctrl-C does while this process waits for others, which it ends too."""
+def unwinding_at_signals() -> Iterator[None]:
+    """Have SIGTERM, and SIGHUP of a closed terminal, do what Ctrl-C does in this block.
+
+    For where this process waits for others, which it ends too. Each counts once, as a closing shell
+    repeats SIGHUP; what is ignored, as under nohup, stays so.
+    """
+
+    def unwind(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signals = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signals.clear()
+    before = {one: signal.getsignal(one) for one in signals}
+    changed = [one for one in signals if before[one] is not signal.SIG_IGN]
     try:
+        for one in changed:
+            signal.signal(one, unwind)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one in changed:
+            signal.signal(one, before[one])

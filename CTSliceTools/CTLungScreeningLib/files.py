@@ -99,7 +99,7 @@ def private_folder(parent: Path, name: str = "") -> Iterator[Path]:
     remove_leftovers(parent, name)
     with ExitStack() as held:
         while True:
-            folder = Path(tempfile.mkdtemp(prefix=_prefix(name), dir=parent))
+            folder = Path(tempfile.mkdtemp(prefix=hidden_name(name, _UNFINISHED), dir=parent))
             if _lock(folder, held):
                 break
         try:
@@ -127,6 +127,8 @@ def remove_leftovers(parent: Path, name: str | None = None) -> None:
 def private_folders(parent: Path, name: str | None = None) -> list[Path]:
     """The folders that `private_folder` has made: real ones that no one else can open.
 
+    None where a mount gives every folder the same open mode: anyone could have put files there.
+
     Args:
         parent: of the folders.
         name: as for `private_folder`; None for any.
@@ -137,14 +139,14 @@ def private_folders(parent: Path, name: str | None = None) -> list[Path]:
     except OSError:
         return []
     for entry in entries:
-        if not entry.name.startswith("." if name is None else _prefix(name)):
+        if not entry.name.startswith("." if name is None else hidden_name(name, _UNFINISHED)):
             continue
         if _UNFINISHED not in entry.name:
             continue
         with suppress(FileNotFoundError):  # another process has just removed its own
             status = entry.stat(follow_symlinks=False)
             private = os.name != "posix" or (
-                status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == stat.S_IRWXU
+                status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
             )
             if stat.S_ISDIR(status.st_mode) and private:
                 found.append(Path(entry.path))
@@ -221,13 +223,26 @@ def new_file(path: Path) -> Iterator[Path]:
 _UNFINISHED = ".unfinished-"
 """Part of the names of private folders."""
 
+_LONGEST = 40
+"""Length at which a name is cut in the name of a private folder or a lock."""
+
 _SET = ".set"
 """In a private folder: JSON file with the names of the files that belong together."""
 
 
-def _prefix(name: str) -> str:
-    """Start of the name of a file's private folder, of bounded length."""
-    return f".{name[:40]}{_UNFINISHED}" if name else _UNFINISHED
+def hidden_name(name: str, ending: str) -> str:
+    """Return the name of what is kept for a file while it is written, of bounded length.
+
+    A name that is cut has a digest, in which case does not count, as on some file systems.
+
+    Args:
+        name: of the file; empty for none.
+        ending: says what is kept.
+    """
+    if len(name) > _LONGEST:
+        digest = hashlib.sha256(os.fsencode(name.casefold())).hexdigest()[:8]
+        name = f"{name[:_LONGEST]}+{digest}"
+    return f".{name}{ending}" if name else ending
 
 
 def publish(files: Sequence[tuple[Path, Path]]) -> None:
@@ -358,6 +373,11 @@ def replace_text(path: Path, text: str) -> None:
         with replaced_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM) and path.exists():
+            raise InputError(
+                f"{path} cannot be written ({error.strerror}): close it where it is open, or allow "
+                "writing to it and its folder, and try again."
+            ) from error
         raise InputError(
             f"{path} cannot be written ({error.strerror}): make room or choose another folder."
         ) from error

@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from CTLungScreeningLib.errors import is_of_users, missing_packages_named, one_line, sentence_of
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 ProgressCallback = Callable[[str, int, int], None]
 """`progress(stage, done, total)`; it may raise `Cancelled` to stop the caller."""
@@ -99,22 +102,28 @@ class JsonLines(Reporter):
         self.write(result=result)
 
 
+def new_bars() -> "Progress":
+    """Make bars on stderr, with the time left at the mean speed of the last 1000 steps of each."""
+    # Imported here because Slicer imports this module before packages are installed.
+    from rich import progress  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    return progress.Progress(
+        progress.TextColumn("{task.description:<12}", markup=False),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+        speed_estimate_period=float("inf"),
+    )
+
+
 class Bars(Reporter):
     """Shows a bar for each stage on stderr, until a text is printed."""
 
     def __init__(self) -> None:
-        # Imported here because Slicer imports this module before packages are installed.
-        from rich import progress  # noqa: PLC0415
-        from rich.console import Console  # noqa: PLC0415
-
-        self._tasks: dict[str, progress.TaskID] = {}
-        self._bars = progress.Progress(
-            progress.TextColumn("{task.description:<12}"),
-            progress.BarColumn(),
-            progress.TaskProgressColumn(),
-            progress.TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(stderr=True),
-        )
+        self._tasks: dict[str, TaskID] = {}
+        self._bars = new_bars()
         self._bars.start()
 
     def __call__(self, stage: str, done: int, total: int) -> None:

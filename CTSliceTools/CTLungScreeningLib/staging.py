@@ -10,6 +10,7 @@ from typing import IO
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.files import (
+    hidden_name,
     made_folder,
     private_folder,
     private_folders,
@@ -69,7 +70,10 @@ def whole_output(output: Path) -> Iterator[Path]:
         if os.path.lexists(output):
             raise InputError(f"{output} is a file: name a folder for the results.")
         place, name = output.parent, output.name
-    with made_folder(place), _locked_by(_lock_file(place.resolve(), name), output, "writing"):
+    with (
+        made_folder(place),
+        _locked_by(place.resolve() / hidden_name(name, LOCK), output, "writing"),
+    ):
         place = place.resolve()
         for leftover in private_folders(place, name):
             take_back(_targets(leftover / _CONTENT, output))
@@ -93,7 +97,7 @@ def only_writer(file: Path, doing: str) -> Iterator[None]:
         InputError: if another run holds it, or it cannot be locked.
     """
     place = file.parent
-    with made_folder(place), _locked_by(_lock_file(place, file.name), file, doing):
+    with made_folder(place), _locked_by(place / hidden_name(file.name, LOCK), file, doing):
         yield
 
 
@@ -108,7 +112,7 @@ def only_writer_in(folder: Path, doing: str) -> Iterator[None]:
     Raises:
         InputError: if another run holds it, or it cannot be locked.
     """
-    with made_folder(folder), _locked_by(_lock_file(folder), folder, doing):
+    with made_folder(folder), _locked_by(folder / LOCK, folder, doing):
         yield
 
 
@@ -127,10 +131,6 @@ def _publish(content: Path, output: Path) -> None:
 def _targets(content: Path, output: Path) -> list[tuple[Path, Path]]:
     """Files and folders in `content`, with their targets in `output`."""
     return [(one, output / one.relative_to(content)) for one in sorted(content.rglob("*"))]
-
-
-def _lock_file(place: Path, name: str = "") -> Path:
-    return place / (f".{name[:40]}{LOCK}" if name else LOCK)
 
 
 @contextmanager

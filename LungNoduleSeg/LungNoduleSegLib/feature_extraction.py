@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -274,6 +275,11 @@ def write_feature_table(
         added: list[str] = []
         kept: list[str] = []
         errors: dict[str, str] = {}
+
+        def save() -> None:
+            _replace(nodule_table, ("scan", "nodule", *NODULE_FEATURES), nodules)
+            _replace(table, (*IDENTIFIERS, *SCAN_FEATURES), rows)
+
         for number, (name, source) in enumerate(scans.items()):
             progress("Scans", number, len(scans))
             if name in done:
@@ -291,9 +297,11 @@ def write_feature_table(
                 {"scan": name, "nodule": str(n)} | _texts(features)
                 for n, features in scan.nodules.items()
             ]
-            _replace(nodule_table, ("scan", "nodule", *NODULE_FEATURES), nodules)
-            _replace(table, (*IDENTIFIERS, *SCAN_FEATURES), rows)
             added.append(name)
+            with suppress(InputError):  # if opened elsewhere; the final save must succeed
+                save()
+        if added:
+            save()
         progress("Scans", len(scans), len(scans))
         if errors or error_table.exists():
             lines = [{"scan": name, "error": text} for name, text in errors.items()]

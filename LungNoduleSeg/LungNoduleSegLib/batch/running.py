@@ -3,6 +3,7 @@
 import logging
 import os
 import queue
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from CTLungScreeningLib import software_versions
-from CTLungScreeningLib.child_process import own_temporary, unwinding_at_sigterm
+from CTLungScreeningLib.child_process import own_temporary, unwinding_at_signals
 from CTLungScreeningLib.engine import THREADS
 from CTLungScreeningLib.errors import DAMAGE, Cancelled, InputError, counted
 from CTLungScreeningLib.files import FolderNames, refuse_links
@@ -102,7 +103,7 @@ def local_workers(
         **own_temporary(folder),
     }
     with (
-        unwinding_at_sigterm(),
+        unwinding_at_signals(),
         without_main_module(),
         dask.config.set(_CONFIG),
         LocalCluster(
@@ -117,6 +118,8 @@ def local_workers(
         ) as cluster,
         Client(cluster) as client,
     ):
+        if sys.platform != "win32":  # A closing terminal would kill them before what they run.
+            client.register_worker_callbacks(os.setsid)
         yield client
 
 

@@ -10,10 +10,12 @@ import typer
 
 from CTLungScreeningLib.command_line import ProgressOption, exit_if_failed, with_options
 from CTLungScreeningLib.errors import InputError, counted
-from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, shown
+from CTLungScreeningLib.progress import ProgressCallback, ProgressStyle, Reporter, new_bars, shown
 from LungNoduleSegLib.options import BatchOptions, RunOptions
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from LungNoduleSegLib.batch.running import ScanProgress, Watch
     from LungNoduleSegLib.batch.scan_work import ScanRow
 
@@ -102,21 +104,16 @@ def _lines(report: Reporter) -> "tuple[ProgressCallback, Watch]":
 @contextmanager
 def _bars() -> "Iterator[tuple[ProgressCallback, Watch]]":
     """Bars on stderr: one for the batch, and one for each running scan."""
-    from rich import progress  # noqa: PLC0415 - slow to import
-    from rich.console import Console  # noqa: PLC0415
-
-    columns = (
-        progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, progress.TaskID] = {}
+    with new_bars() as bars:
+        tasks: dict[str, TaskID] = {}
+        descriptions: dict[str, str] = {}
 
         def show(name: str, description: str, done: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = bars.add_task(description, total=total)
+            elif descriptions[name] != description:
+                bars.reset(tasks[name], total=total)  # the time of another stage says nothing
+            descriptions[name] = description
             bars.update(tasks[name], description=description, completed=done, total=total)
 
         def report(stage: str, done: int, total: int) -> None:

@@ -10,9 +10,10 @@ from scipy import ndimage
 
 from CTLungScreeningLib.engine import Network, predict_each
 from CTLungScreeningLib.errors import InputError
-from CTLungScreeningLib.geometry import TOUCHING, box_of, image_like
+from CTLungScreeningLib.geometry import box_of, image_like
 from CTLungScreeningLib.hu import DENSE_HU, LUNG_CONTENT_WINDOW
 from CTLungScreeningLib.progress import ProgressCallback, silent
+from LungNoduleSegLib.nodules.marks import pieces_of
 
 BACKGROUND_STD = -1.2
 """Value outside the lungs, in standard deviations from the lungs' mean (the tutorial's choice)."""
@@ -345,7 +346,7 @@ def add_second_opinion(
     """
     context = preparation.context
     padded = np.pad(pixels, ((context, context), (0, 0), (0, 0)), mode="edge")
-    candidates, _ = ndimage.label(predictions >= LOWEST, TOUCHING)
+    candidates, _ = pieces_of(predictions >= LOWEST)
     windows: list[tuple[int, slice, slice]] = []
     for slices, *sides in ndimage.find_objects(candidates):
         rows, columns = (_whole_units(side, len(pixels[0]), AROUND_CANDIDATE) for side in sides)

@@ -89,7 +89,7 @@ class Picture:
     def uri(self) -> str:
         """The pixels as a PNG data URI."""
         stream = io.BytesIO()
-        Image.fromarray(self.pixels).save(stream, "PNG")
+        Image.fromarray(self.pixels).save(stream, "PNG", compress_level=3)
         return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

@@ -227,6 +227,14 @@ def fingerprint(name: str, mask: NDArray[np.bool_]) -> str:
     return digest.hexdigest()
 
 
+class _Uncopied(np.ndarray[Any, np.dtype[Any]]):
+    """An array whose bytes pynrrd gets without a copy, as it needs the memory of a whole scan."""
+
+    def tobytes(self, order: Any = "C") -> Any:
+        """Return a view of the bytes in their order in memory."""
+        return self.data.cast("B") if order == "C" else super().tobytes(order)
+
+
 def write_segmentation(path: Path, lungs: sitk.Image, nodules: sitk.Image) -> None:
     """Write lungs and nodules as one `.seg.nrrd` with two layers, because nodules lie in lungs.
 
@@ -266,7 +274,7 @@ def write_segmentation(path: Path, lungs: sitk.Image, nodules: sitk.Image) -> No
     # Slicer crops a layer to the extent of its first segment, so each segment has the full extent.
     extent = [bound for size in lungs.GetSize() for bound in (0, size - 1)]
     segmentation = {
-        "voxels": voxels,
+        "voxels": voxels.view(_Uncopied),
         "ijkToLPS": ijk_to_lps(lungs),
         "containedRepresentationNames": ["Binary labelmap"],
         "Segmentation_ConversionParameters": (
