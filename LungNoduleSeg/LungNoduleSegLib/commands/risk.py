@@ -16,6 +16,7 @@ from CTLungScreeningLib.command_line import (
     with_options,
 )
 from CTLungScreeningLib.errors import InputError, counted
+from CTLungScreeningLib.files import refuse_existing, refuse_links
 from CTLungScreeningLib.options import MAX_SEED, options_of
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
 from LungNoduleSegLib.options import SUSPICION_MODEL
@@ -82,7 +83,6 @@ def risk(
     with shown(progress) as report, tempfile.TemporaryDirectory() as scratch:
         from LungNoduleSegLib.feature_extraction import features_of, results_of  # noqa: PLC0415
         from LungNoduleSegLib.risk import assessment, prediction  # noqa: PLC0415 - slow to import
-        from LungNoduleSegLib.risk.assessment import examination_text  # noqa: PLC0415
 
         if model is not None:
             from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
@@ -108,7 +108,7 @@ def risk(
                 folder, nodule, replace(clinical_data, patient=patient), corrections, growth
             )
             results["examination"] = asdict(examination)
-            texts.append(examination_text(examination))
+            texts.append(assessment.examination_text(examination))
             if assessed is None:
                 texts.append("No nodule was found, so no published model applies.")
             else:
@@ -136,10 +136,7 @@ def _assessed(
 ) -> "tuple[Assessment | None, GuidelineResult]":
     """Assess one nodule of a run, None without nodules, and classify the examination."""
     from LungNoduleSegLib.results.reading import TABLE, read_findings  # noqa: PLC0415 - slow
-    from LungNoduleSegLib.risk.assessment import (  # noqa: PLC0415
-        ScanRisk,
-        assess_scan,
-    )
+    from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan  # noqa: PLC0415
 
     table = folder / TABLE
     lungs, _, rows = read_findings(folder)
@@ -257,10 +254,8 @@ def growth(
     Example: `lung-nodule-seg growth ~/results/2023 ~/results/2024 -o ~/results/growth`
     """
     with shown(progress) as report:
-        from CTLungScreeningLib.files import refuse_existing, refuse_links  # noqa: PLC0415
         from LungNoduleSegLib.results import growth_results  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.results.reading import is_run  # noqa: PLC0415
-        from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
 
         clinical_data = read_facts(facts) if facts else NO_CLINICAL_DATA
         refuse_existing(output, growth_results.FILES)
@@ -297,7 +292,6 @@ def _segmented(
     sources: "list[RunResult | CTScan]", folders: list[Path], report: Reporter
 ) -> "list[Path | RunResult]":
     """Segment the scans whose results are not in their folders from an earlier call."""
-    from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
     from LungNoduleSegLib.results.reading import (  # noqa: PLC0415
         RunResult,
         is_run_on,
