@@ -17,9 +17,9 @@ from CTLungScreeningLib.command_line import (
 )
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import refuse_existing, refuse_links
-from CTLungScreeningLib.options import MAX_SEED, options_of
+from CTLungScreeningLib.options import options_of
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
-from LungNoduleSegLib.options import SUSPICION_MODEL
+from LungNoduleSegLib.options import SUSPICION_MODEL, RiskTrainingPlan, Weighting
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
     ClinicalData,
@@ -188,6 +188,7 @@ def features(
     exit_if_failed(outcome.errors)
 
 
+@with_options
 def train_risk(
     feature_table: Annotated[Path, typer.Argument(help="The CSV file of `features`.")],
     labels: Annotated[
@@ -195,10 +196,7 @@ def train_risk(
         typer.Argument(help="CSV: patient_id, scan or both, and label: 1 for cancer or 0."),
     ],
     output: OutputFolder,
-    folds: Annotated[int, typer.Option(help="Folds of the cross-validation by patient.")] = 3,
-    seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="Random seed of folds, trees, shuffles.")
-    ] = 0,
+    plan: RiskTrainingPlan,
     balanced: Annotated[
         bool,
         typer.Option("--balanced", help="Weight cancer in XGBoost by its share instead of by 3."),
@@ -222,8 +220,7 @@ def train_risk(
             raise InputError(
                 f"There is no feature set '{feature_set}': choose {', '.join(FeatureSet)}."
             ) from error
-        weighting = training.Weighting.BALANCED if balanced else training.Weighting.TUTORIAL
-        plan = training.RiskTrainingPlan(folds, seed, weighting)
+        plan = replace(plan, weighting=Weighting.BALANCED) if balanced else plan
         result = training.train_risk(feature_table, labels, output, plan, chosen, report)
         scores = {algorithm: model.card.scores for algorithm, model in result.models.items()}
         report.emit(
