@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 
-def write_bright_model(file: Path) -> Path:
-    """Write it with its card."""
+def write_bright_model(file: Path, size: int = 64, limit: float = 2.0) -> Path:
+    """Write it with its card; `limit` in standard deviations above the mean of the lung."""
     from CTLungScreeningLib.keras_loader import keras
     from CTLungScreeningLib.model_card import ModelCard, save_model
 
-    inputs = keras.Input((64, 64, 1))
+    inputs = keras.Input((size, size, 1))
     layer = keras.layers.Conv2D(1, 1, activation="sigmoid")
     model = keras.Model(inputs, layer(inputs))
-    layer.set_weights([np.full((1, 1, 1, 1), 5.0), np.array([-10.0])])
-    save_model(model, ModelCard("bright", "a test", "probability", {"size": 64}), file)
+    layer.set_weights([np.full((1, 1, 1, 1), 5.0), np.array([-5 * limit])])
+    save_model(model, ModelCard("bright", "a test", "probability", {"size": size}), file)
     return file
 
 

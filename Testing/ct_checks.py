@@ -1,5 +1,6 @@
 """How tests see that a CT was read where it lies, or refused with one clear sentence."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ def repairs(scan: CTScan) -> tuple[str, ...]:
     return tuple(note for note in scan.notes if not any(words in note for words in small))
 
 
-def refusal(source: Path, **kwargs: Any) -> str:
+def refusal(source: Path, read: Callable[..., object] = read_ct, **kwargs: Any) -> str:
     with pytest.raises(InputError) as error:
-        read_ct(source, **kwargs)
+        read(source, **kwargs)
     sentence = str(error.value)
     assert sentence.endswith(".")
     assert "\n" not in sentence

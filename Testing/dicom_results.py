@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import highdicom as hd
+import numpy as np
 import pytest
 import SimpleITK as sitk
 from highdicom import sr
@@ -16,6 +18,7 @@ from highdicom._standard_utils import (
     get_iod_module_map,
     get_sop_class_iod_map,
 )
+from numpy.typing import NDArray
 from pydicom import Dataset
 
 from CTLungScreeningLib.reading.ct_scan import CTScan
@@ -29,6 +32,18 @@ RECORD: dict[str, Any] = {
     "model": {"name": "a-unet", "file": "a.keras", "sha256": "0123abcd" * 8},
     "parameters": {"lung_method": "volume", "rules": {"threshold": 0.5, "max_elongation": None}},
 }
+
+
+def segments(file: Path) -> list[tuple[str, NDArray[np.float64]]]:
+    """Each segment's name and its voxels (n, 3) in LPS mm, as highdicom puts them into a volume."""
+    read = hd.seg.segread(file)
+    found = []
+    for number in read.segment_numbers:
+        volume = read.get_volume(segment_numbers=[number])
+        where = np.argwhere(volume.array[..., 0])
+        label = read.get_segment_description(number).segment_label
+        found.append((label, where @ volume.affine[:3, :3].T + volume.affine[:3, 3]))
+    return found
 
 
 def results_on(

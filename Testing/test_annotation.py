@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import dicom_files as files
-from ct_checks import PATIENT_ORIENTATIONS
+from ct_checks import PATIENT_ORIENTATIONS, refusal
 from CTLungScreeningLib.errors import InputError
 from CTSliceToolsLib.cli import app
 from CTSliceToolsLib.dataset.annotation import (
@@ -45,16 +45,6 @@ def annotate(folder: Path, content: object) -> Path:
     return file
 
 
-def refusal(file: Path) -> str:
-    with pytest.raises(InputError) as error:
-        read_annotation(file)
-    sentence = str(error.value)
-    assert str(file) in sentence
-    assert sentence.endswith(".")
-    assert "\n" not in sentence
-    return sentence
-
-
 def test_seed_annotation_is_read_with_the_height_of_each_slice(tmp_path: Path) -> None:
     series(tmp_path, [300, 250, 200, 100, 90])
     file = annotate(
@@ -79,7 +69,7 @@ def test_order_is_that_of_true_z_however_the_series_is_turned_and_named(
     right = annotate(tmp_path, {"C7": "2.dcm", "T1": "1.dcm", "Aortic arch": "0.dcm"})
     assert read_annotation(right).z_mm == {"C7": 60, "T1": 30, "Aortic arch": 0}
     wrong = annotate(tmp_path, {"C7": "1.dcm", "T1": "2.dcm", "Aortic arch": "0.dcm"})
-    sentence = refusal(wrong)
+    sentence = refusal(wrong, read_annotation)
     assert "T1 (slice 2.dcm, z = 60.0 mm) lies above C7 (slice 1.dcm, z = 30.0 mm)" in sentence
 
 
@@ -105,17 +95,17 @@ def test_order_is_that_of_true_z_however_the_series_is_turned_and_named(
 )
 def test_what_is_no_annotation_is_refused(tmp_path: Path, content: object, words: str) -> None:
     series(tmp_path, [30, 0])
-    assert words in refusal(annotate(tmp_path, content))
+    assert words in refusal(annotate(tmp_path, content), read_annotation)
 
 
 def test_missing_annotation_is_refused(tmp_path: Path) -> None:
-    assert "does not exist" in refusal(tmp_path / ANNOTATION)
+    assert "does not exist" in refusal(tmp_path / ANNOTATION, read_annotation)
 
 
 def test_files_of_two_series_are_refused(tmp_path: Path) -> None:
     series(tmp_path, [30, 0])
     files.write_series(tmp_path, places=[(0, 0, -20)], series="other", name="other.dcm")
-    sentence = refusal(annotate(tmp_path, {"C7": "0.dcm", "T1": "other.dcm"}))
+    sentence = refusal(annotate(tmp_path, {"C7": "0.dcm", "T1": "other.dcm"}), read_annotation)
     assert "several series" in sentence
 
 

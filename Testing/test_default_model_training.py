@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import resumable_training
 import SimpleITK as sitk
+import train_default_model as script
 from training_pack import (
     MASKS,
     STEP_HU,
@@ -17,10 +17,12 @@ from training_pack import (
 )
 
 from CTLungScreeningLib.errors import Cancelled, InputError
+from CTLungScreeningLib.model_card import load_model
+from CTLungScreeningLib.progress import ProgressCallback, silent
 from LungNoduleSegLib.network import unet
 from LungNoduleSegLib.network.inference import Preparation
 from LungNoduleSegLib.network.patches import PatchTrainingPlan, training_scan
-from LungNoduleSegLib.network.unet import build_unet
+from stopped_training import stop_at
 from test_transplants import host, sphere
 
 
@@ -103,31 +105,23 @@ def test_no_patient_is_both_learnt_from_and_left_out() -> None:
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resumable_training, "CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr(script, "EPOCH", 2)
+    monkeypatch.setattr(script, "FILTERS", 2)
+    monkeypatch.setattr(script, "PREPARATION", Preparation(size=64, context=2, slab_mm=2.5))
     data = small_set()
-    scans, cubes = list(data.scans.values()), data.cubes
-    preparation = Preparation(size=64, context=2, slab_mm=2.5)
-    plan = PatchTrainingPlan(steps=4, batch=4, patch=32, lesions=4, refresh=2, kept=2)
+    plan = PatchTrainingPlan(steps=4, batch=4, patch=32, lesions=4, refresh=2, kept=2, seed=7)
 
-    def stop(stage: str, done: int, total: int) -> None:
-        if done == 3:
-            raise Cancelled
+    def train(file: Path, progress: ProgressCallback = silent) -> Path:
+        return script.train_network(
+            file, None, list(data.scans.values()), plan, data.cubes, progress
+        )
 
-    def network() -> unet.keras.Model:
-        unet.keras.utils.set_random_seed(7)
-        return build_unet(None, preparation.channels, 2, batch_norm=True)
-
-    whole = network()
-    losses = resumable_training.train(whole, scans, preparation, plan, cubes=cubes)
-    file = tmp_path / "stage.npz"
+    whole = train(tmp_path / "whole.keras")
+    file = tmp_path / "stage.keras"
     with pytest.raises(Cancelled):
-        resumable_training.train(network(), scans, preparation, plan, stop, cubes, file)
-    assert file.exists()
-    resumed = network()
-    again = resumable_training.train(
-        resumed, scans, preparation, plan, cubes=cubes, checkpoint=file
-    )
+        train(file, stop_at("Training", 3))
     assert not file.exists()
-    assert len(again) == len(losses)
-    for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+    train(file)
+    assert {one.name for one in tmp_path.iterdir() if one.is_dir()} == set()
+    for one, two in zip(*(load_model(at)[0].get_weights() for at in (whole, file)), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4)

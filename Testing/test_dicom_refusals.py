@@ -374,6 +374,9 @@ def test_a_length_that_no_file_has_fills_no_memory(tmp_path: Path) -> None:
     file.write_bytes(content[: place + 4] + b"UN\0\0\xf0\xff\xff\xff" + content[place + 8 :])
     tracemalloc.start()
     try:
+        ends = "has a damaged header: it ends within (0010,0020)"
+        assert identify(file) == LeftOut(Kind.BROKEN, ends)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
         glimpse(file)
         with pytest.raises(InputError, match="names no DICOM series: copy it again"):
             read_instance(file)

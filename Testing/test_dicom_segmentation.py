@@ -23,7 +23,15 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import LPS_TO_RAS
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from dicom_results import RECORD, check_modules, dcmqi, results_on, validated, written
+from dicom_results import (
+    RECORD,
+    check_modules,
+    dcmqi,
+    results_on,
+    segments,
+    validated,
+    written,
+)
 from LungNoduleSegLib.results.dicom_source import read_dicom_source
 from LungNoduleSegLib.results.reading import (
     DICOM_KEY_IMAGES,
@@ -42,21 +50,6 @@ ORIENTATIONS = {
     "coronal": (1, 0, 0, 0, 0, -1),
     "sagittal": (0, 1, 0, 0, 0, -1),
 }
-
-
-Segments = list[tuple[str, NDArray[np.float64]]]
-
-
-def segments(file: Path) -> Segments:
-    """Each segment's name and its voxels (n, 3) in LPS mm, as highdicom puts them into a volume."""
-    read = hd.seg.segread(file)
-    found = []
-    for number in read.segment_numbers:
-        volume = read.get_volume(segment_numbers=[number])
-        where = np.argwhere(volume.array[..., 0])
-        label = read.get_segment_description(number).segment_label
-        found.append((label, where @ volume.affine[:3, :3].T + volume.affine[:3, 3]))
-    return found
 
 
 def segments_by_frame(file: Path) -> dict[int, NDArray[np.float64]]:

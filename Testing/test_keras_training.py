@@ -63,6 +63,7 @@ def train(
     patience: int | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     progress: ProgressCallback = silent,
+    validated: bool = True,
 ) -> list[Epoch]:
     return fit(
         model,
@@ -70,7 +71,7 @@ def train(
         folder,
         epochs=epochs,
         settings=settings,
-        validation=Line(),
+        validation=Line() if validated else None,
         patience=patience,
         on_epoch=on_epoch,
         progress=progress,
@@ -91,6 +92,20 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     assert without_seconds(seen) == without_seconds(resumed)
     assert [epoch["epoch"] for epoch in resumed] == list(range(6))
     assert without_seconds(resumed) == without_seconds(curves)
+    np.testing.assert_array_equal(again.get_weights()[0], whole.get_weights()[0])
+
+
+def test_without_validation_the_last_epoch_is_the_best(tmp_path: Path) -> None:
+    whole = model()
+    train(whole, tmp_path / "whole", epochs=3, validated=False)
+    np.testing.assert_array_equal(
+        keras.saving.load_model(tmp_path / "whole" / BEST).get_weights()[0],
+        whole.get_weights()[0],
+    )
+    with pytest.raises(Cancelled):
+        train(model(), tmp_path / "parts", progress=stop_at("Training", 7), validated=False)
+    again = model()
+    train(again, tmp_path / "parts", validated=False)
     np.testing.assert_array_equal(again.get_weights()[0], whole.get_weights()[0])
 
 

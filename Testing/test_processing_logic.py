@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 
+from bright_model import write_bright_model
 from CTLungScreeningLib.child_process import complete
 from CTLungScreeningLib.errors import Cancelled, InputError
 from LungNoduleSegLib.nodules.table import read_nodules_csv
@@ -117,17 +118,7 @@ def test_volumes_that_fit_no_image_file_are_refused(
 
 @pytest.fixture(scope="module")
 def bright_spot_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of one weight that finds what is 2.5 standard deviations brighter than lung."""
-    from CTLungScreeningLib.keras_loader import keras
-    from CTLungScreeningLib.model_card import ModelCard, save_model
-
-    inputs = keras.Input((256, 256, 1))
-    layer = keras.layers.Conv2D(1, 1, activation="sigmoid")
-    model = keras.Model(inputs, layer(inputs))
-    layer.set_weights([np.full((1, 1, 1, 1), 5.0), np.array([-12.5])])
-    file = tmp_path_factory.mktemp("model") / "bright.keras"
-    save_model(model, ModelCard("bright", "a test", "probability", {"size": 256}), file)
-    return file
+    return write_bright_model(tmp_path_factory.mktemp("model") / "bright.keras", 256, 2.5)
 
 
 @pytest.mark.slow

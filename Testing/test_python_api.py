@@ -20,9 +20,13 @@ from CTSliceToolsLib.localizer.prediction import open_model
 from CTSliceToolsLib.options import LocalizerTrainingPlan
 from extension_files import ROOT
 from LungNoduleSegLib import LungMethod, NoduleSegmenter, PatientFacts, segment_lungs, train_risk
-from LungNoduleSegLib.options import ExampleChoice, RunOptions, StoreTrainingPlan
+from LungNoduleSegLib.options import (
+    ExampleChoice,
+    RiskTrainingPlan,
+    RunOptions,
+    StoreTrainingPlan,
+)
 from LungNoduleSegLib.risk.facts import Sex
-from LungNoduleSegLib.risk.training import RiskTrainingPlan
 
 PAGE = ROOT / "docs" / "python.md"
 PACKAGES = ("LungNoduleSegLib", "CTSliceToolsLib")

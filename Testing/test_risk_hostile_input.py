@@ -12,10 +12,11 @@ import SimpleITK as sitk
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import file_sha256
 from LungNoduleSegLib.feature_extraction import features_of, write_feature_table
+from LungNoduleSegLib.options import RiskTrainingPlan
 from LungNoduleSegLib.risk.features import NODULE_FEATURES, SCAN_FEATURES
 from LungNoduleSegLib.risk.prediction import predict_risk
 from LungNoduleSegLib.risk.risk_models import load_risk_model
-from LungNoduleSegLib.risk.training import RiskTrainingPlan, train
+from LungNoduleSegLib.risk.training import train
 from LungNoduleSegLib.risk.training_data import FeatureSet, TrainingData, read_training_data
 from risk_tables import cohort, image, write, write_run
 

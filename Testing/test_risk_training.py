@@ -16,6 +16,7 @@ from PIL import Image
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import file_sha256
+from LungNoduleSegLib.options import RiskTrainingPlan, Weighting
 from LungNoduleSegLib.risk.features import SCAN_FEATURES, SLICE_FEATURES, ScanFeatures, Source
 from LungNoduleSegLib.risk.prediction import predict_risk, to_text
 from LungNoduleSegLib.risk.risk_models import Algorithm, load_risk_model
@@ -30,9 +31,7 @@ from LungNoduleSegLib.risk.scores import (
 )
 from LungNoduleSegLib.risk.training import (
     RESULT_NAMES,
-    RiskTrainingPlan,
     TrainingResult,
-    Weighting,
     train,
     train_risk,
 )

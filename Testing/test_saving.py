@@ -16,7 +16,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import LPS_TO_RAS
 from CTLungScreeningLib.reading.ct_reading import read_ct
 from CTLungScreeningLib.reading.ct_scan import CTScan
-from dicom_results import RECORD, SHOWN_VOLUME, VOLUME, dcmqi, groups, measures
+from dicom_results import RECORD, SHOWN_VOLUME, VOLUME, dcmqi, groups, measures, segments
 from LungNoduleSegLib.nodules.table import Verdict, read_nodules_csv, write_nodules_csv
 from LungNoduleSegLib.results.reading import DICOM_REPORT, DICOM_SEGMENTATION, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.reading import RECORD as RECORD_FILE
@@ -99,14 +99,7 @@ def in_scene(segmentation_node: Any) -> dict[str, Points]:
 
 
 def by_highdicom(file: Path) -> dict[str, Points]:
-    read = hd.seg.segread(file)
-    found = {}
-    for number in read.segment_numbers:
-        volume = read.get_volume(segment_numbers=[number])
-        where = np.argwhere(volume.array[..., 0])
-        name = read.get_segment_description(number).segment_label
-        found[name] = keys(where @ volume.affine[:3, :3].T + volume.affine[:3, 3])
-    return found
+    return {name: keys(points) for name, points in segments(file)}
 
 
 def by_slicer(file: Path, folder: Path) -> dict[str, Points]:

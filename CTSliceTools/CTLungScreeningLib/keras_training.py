@@ -123,7 +123,7 @@ def fit(
     *,
     epochs: int,
     settings: Mapping[str, Any],
-    validation: keras.utils.PyDataset,
+    validation: keras.utils.PyDataset | None,
     patience: int | None,
     on_epoch: Callable[[Epoch], None],
     progress: ProgressCallback = silent,
@@ -140,7 +140,7 @@ def fit(
         folder: for the files named above; no file is overwritten.
         epochs: total number, including those before an interruption.
         settings: JSON of everything that determines the training; must be the same to resume.
-        validation: batches for the validation after each epoch.
+        validation: batches for the validation after each epoch; None to keep the last one as best.
         patience: stop after so many epochs without a lower validation loss; None for never.
         on_epoch: called with the metrics after each epoch, earlier epochs first.
         progress: counts the batches, in the stage "Training"; may raise `Cancelled`.
@@ -238,7 +238,7 @@ def training_notes(used: str, folder: Path, saved: Iterable[ModelCard]) -> tuple
 
 def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
     """Return the epoch with the smallest validation loss, the first of equals."""
-    return min(epochs, key=lambda epoch: epoch["val_loss"])
+    return min(epochs, key=_judged)
 
 
 def require_new_training(output: Path, folder: Path, cache: str) -> None:
@@ -275,6 +275,11 @@ def remove_intermediate(folder: Path, cache: str) -> None:
     for stage in folder.glob("stage-*"):
         shutil.rmtree(stage / CHECKPOINT, ignore_errors=True)
         (stage / BEST).unlink(missing_ok=True)
+
+
+def _judged(epoch: Epoch) -> float:
+    """The validation loss; without validation the later epoch is the better one."""
+    return epoch.get("val_loss", -epoch["epoch"])
 
 
 def _past(folder: Path, settings: Mapping[str, Any]) -> list[Epoch]:
@@ -327,11 +332,12 @@ class _Saving(keras.callbacks.Callback):
 
     def __init__(self, folder: Path, best: Epoch | None) -> None:
         super().__init__()
-        self._folder, self._best = folder, best and best["val_loss"]
+        self._folder, self._best = folder, _judged(best) if best else None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self._best is None or logs["val_loss"] < self._best:
-            self._best = logs["val_loss"]
+        loss = _judged({"epoch": epoch, **logs})
+        if self._best is None or loss < self._best:
+            self._best = loss
             with replaced_file(self._folder / BEST) as temporary:
                 self.model.save(temporary)
         before = _checkpoints(self._folder)

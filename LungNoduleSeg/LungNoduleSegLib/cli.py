@@ -15,6 +15,7 @@ from CTLungScreeningLib.command_line import (
     with_options,
 )
 from CTLungScreeningLib.errors import counted
+from CTLungScreeningLib.files import refuse_links
 from CTLungScreeningLib.options import MAX_SEED
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.commands import evaluate
@@ -30,6 +31,7 @@ from LungNoduleSegLib.commands.training import (
     train,
 )
 from LungNoduleSegLib.options import DEFAULT_MODEL, OutputOptions, RunOptions
+from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts
 
 app = new_app("Lungs and nodules in chest CT. Research use only, not a medical device.")
 
@@ -61,7 +63,6 @@ def run(
     began = time.monotonic()
     with shown(progress) as reporter:
         from LungNoduleSegLib.detectors.models import find_card  # noqa: PLC0415
-        from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
         from LungNoduleSegLib.run_cost import EXTERNAL_LUNGS, peak_gib, record_cost, run_kind  # noqa: PLC0415
         from LungNoduleSegLib.segmenter import NoduleSegmenter  # noqa: PLC0415 - slow to import
 
@@ -134,8 +135,6 @@ def demo(
 
     Example: `lung-nodule-seg demo -o ~/demo`
     """
-    from CTLungScreeningLib.files import refuse_links  # noqa: PLC0415
-
     source, results = output / "dicom", output / "results"
     refuse_links(results)
     phantom(output, progress=progress)

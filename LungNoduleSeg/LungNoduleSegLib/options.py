@@ -1,6 +1,7 @@
 """Options of the commands, which the panel shares, and the models of the package."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -235,3 +236,38 @@ class StoreTrainingPlan:
         )
         chosen = {name: value for name, value in changes.items() if value is not None}
         return cls(preset, **{**plain, **chosen})
+
+
+CLASSES = ("No Cancer", "Cancer")
+"""Names of the labels 0 and 1."""
+
+
+class Weighting(StrEnum):
+    """Weight of scans with cancer in XGBoost."""
+
+    TUTORIAL = "tutorial"
+    BALANCED = "balanced"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class RiskTrainingPlan:
+    """Settings of the training of classifiers.
+
+    Attributes:
+        weighting: 3 as in the tutorial, scans without cancer over scans with cancer, or none.
+        xgboost: further parameters of XGBoost, of single `gbtree` trees whose nodes are not pruned;
+            none in the tutorial.
+        unit: name of a table row, for the report.
+        classes: names of the labels 0 and 1, for the report.
+    """
+
+    folds: Annotated[int, Option("Folds of the cross-validation by patient.")] = 3
+    seed: Annotated[int, Option("Random seed of folds, trees, shuffles.", 0, MAX_SEED)] = 0
+    weighting: Weighting = Weighting.TUTORIAL
+    xgboost: Mapping[str, Any] = field(default_factory=dict)
+    unit: str = "scan"
+    classes: tuple[str, str] = CLASSES
+
+    def __post_init__(self) -> None:
+        settle_choices(self)

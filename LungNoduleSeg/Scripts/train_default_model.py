@@ -30,14 +30,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from resumable_training import train
 from training_pack import (
     CMB,
     CUBES,
@@ -57,12 +56,14 @@ from CTLungScreeningLib.engine import Network
 from CTLungScreeningLib.errors import Cancelled
 from CTLungScreeningLib.geometry import crop_to
 from CTLungScreeningLib.keras_loader import keras
+from CTLungScreeningLib.keras_training import fit
 from CTLungScreeningLib.model_card import (
     ModelCard,
     load_model,
     load_network,
     read_card,
     save_model,
+    training_folder,
 )
 from LungNoduleSegLib.network.classifier_cubes import (
     ClassifierPlan,
@@ -71,13 +72,14 @@ from LungNoduleSegLib.network.classifier_cubes import (
 )
 from LungNoduleSegLib.network.classifier_training import train_classifier
 from LungNoduleSegLib.network.inference import Preparation, nodule_probability
+from LungNoduleSegLib.network.patch_batches import PatchBatches
 from LungNoduleSegLib.network.patches import (
     PatchTrainingPlan,
     TrainingScan,
     training_scan,
 )
 from LungNoduleSegLib.network.transplants import NoduleCube
-from LungNoduleSegLib.network.unet import build_unet, with_mistakes
+from LungNoduleSegLib.network.unet import build_unet, compile_for_training, with_mistakes
 from LungNoduleSegLib.nodules.finding import NoduleRules
 from LungNoduleSegLib.phantom.chest import PhantomSpec, make_phantom
 
@@ -97,6 +99,8 @@ PHANTOMS = (11, 12, 13)
 """Seeds; the first two are used throughout, all in the first stage."""
 PREPARATION = Preparation(size=384, context=2, slab_mm=2.5)
 FILTERS = 12
+EPOCH = 100
+"""Batches between two checkpoints of a training."""
 
 FIRST = PatchTrainingPlan(steps=2000, seed=1)
 SECOND = PatchTrainingPlan(steps=2500, seed=2)
@@ -138,8 +142,20 @@ def train_network(
         network.set_weights(before.get_weights())
         learnt = card.training
     began, cpu = time.monotonic(), time.process_time()
-    checkpoint = file.with_suffix(".npz")
-    losses = train(network, scans, PREPARATION, plan, deadline, cubes, checkpoint)
+    compile_for_training(network, plan.learning_rate, plan.steps)
+    with closing(PatchBatches(scans, PREPARATION, plan, EPOCH, cubes)) as batches:
+        epochs = fit(
+            network,
+            batches,
+            training_folder(file),
+            epochs=plan.steps // EPOCH,
+            settings=asdict(plan),
+            validation=None,
+            patience=None,
+            on_epoch=lambda epoch: None,
+            progress=deadline,
+        )
+    losses = [epoch["loss"] for epoch in epochs]
     used = f"{time.monotonic() - began:.0f} s, {time.process_time() - cpu:.0f} s of the processors"
     log.info("%s: %s; losses %s", file.stem, used, np.round(losses, 3))
     with float32():
@@ -149,6 +165,7 @@ def train_network(
     record = training_record(scans, stages)
     training = {**learnt, **record, "scans": {**learnt.get("scans", {}), **record["scans"]}}
     save_model(same, ModelCard(NAME, "", "", asdict(PREPARATION), training=training), file)
+    shutil.rmtree(training_folder(file))
     return file
 
 

@@ -27,10 +27,10 @@ from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressStyle, shown
 from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind
 from LungNoduleSegLib.nodules.table import NoduleKind
-from LungNoduleSegLib.options import SUSPICION_MODEL
+from LungNoduleSegLib.options import SUSPICION_MODEL, RiskTrainingPlan, Weighting
 from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES, nodule_features
 from LungNoduleSegLib.risk.risk_models import Algorithm, RiskModel, save_risk_model
-from LungNoduleSegLib.risk.training import RiskTrainingPlan, Weighting, classifier, train_risk
+from LungNoduleSegLib.risk.training import classifier, train_risk
 from LungNoduleSegLib.risk.training_data import FeatureSet
 
 USED = (

@@ -6,7 +6,6 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import slicer
-import vtk
 
 from CTLungScreeningLib.child_process import (
     ChildCommand,
@@ -17,6 +16,13 @@ from CTLungScreeningLib.child_process import (
 )
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningSlicer.scene.mrml_host import keeping_alive
+from CTLungScreeningSlicer.scene.mrml_tables import (
+    BLUE,
+    VERMILION,
+    add_column,
+    add_series,
+    series_of,
+)
 from CTLungScreeningSlicer.scene.mrml_volume import add_node
 
 
@@ -53,8 +59,8 @@ class Commands:
         )
 
 
-LOSSES = {"loss": (0.0, 0.45, 0.7), "val_loss": (0.84, 0.37, 0.0)}
-"""The plotted metrics and their colours."""
+LOSSES = {"loss": ("training", BLUE), "val_loss": ("validation", VERMILION)}
+"""The plotted metrics, with their names and colours."""
 
 
 class LossCurve:
@@ -67,14 +73,13 @@ class LossCurve:
 
     def __init__(self, name: str) -> None:
         """Add empty nodes, named after the model, to the scene."""
-        self.table = _add_node("Table", f"{name} epochs")
+        self.table = add_node(slicer.mrmlScene, "Table", f"{name} epochs")
         self.table.SetLocked(True)
-        self.chart = _add_node("PlotChart", f"{name} loss")
+        self.chart = add_node(slicer.mrmlScene, "PlotChart", f"{name} loss")
         self.chart.SetTitle(name)
         self.chart.SetXAxisTitle("Epoch")
         self.chart.SetYAxisTitle("Loss")
         self.chart.SetYAxisLogScale(True)
-        self._series: list[Any] = []
         self._arrangement: int | None = None
 
     def add(self, epoch: Mapping[str, float]) -> None:
@@ -82,10 +87,11 @@ class LossCurve:
         table = self.table.GetTable()
         if table.GetNumberOfColumns() == 0:
             for name in epoch:
-                column = vtk.vtkDoubleArray()
-                column.SetName(name)
-                self.table.AddColumn(column)
-            self._plot([name for name in LOSSES if name in epoch])
+                add_column(self.table, name)
+            for name, (label, colour) in LOSSES.items():
+                if name in epoch:
+                    series = add_series(self.chart, self.table, "epoch", name, label, colour)
+                    series.SetMarkerSize(5)
         row = table.InsertNextBlankRow()
         for name, value in epoch.items():
             if table.GetColumnByName(name) is not None:
@@ -106,27 +112,8 @@ class LossCurve:
         layout = _layout()
         if self._arrangement is not None and layout is not None:
             layout.SetViewArrangement(self._arrangement)
-        for node in (self.chart, *self._series, self.table):
+        for node in (self.chart, *series_of(self.chart), self.table):
             slicer.mrmlScene.RemoveNode(node)
-
-    def _plot(self, columns: list[str]) -> None:
-        names = {"loss": "training", "val_loss": "validation"}
-        for column in columns:
-            series = _add_node("PlotSeries", names[column])
-            series.SetAndObserveTableNodeID(self.table.GetID())
-            series.SetPlotType(series.PlotTypeScatter)
-            series.SetXColumnName("epoch")
-            series.SetYColumnName(column)
-            series.SetColor(*LOSSES[column])
-            series.SetLineWidth(2)
-            series.SetMarkerStyle(series.MarkerStyleCircle)
-            series.SetMarkerSize(5)
-            self.chart.AddAndObservePlotSeriesNodeID(series.GetID())
-            self._series.append(series)
-
-
-def _add_node(kind: str, name: str) -> Any:
-    return add_node(slicer.mrmlScene, kind, name)
 
 
 def _layout() -> Any | None:

@@ -82,14 +82,13 @@ def evaluate(
     """
     with shown(progress) as report:
         from CTSliceToolsLib.localizer import evaluation, evaluation_results  # noqa: PLC0415
-        from CTSliceToolsLib.localizer.evaluation import scan_sources  # noqa: PLC0415
         from CTSliceToolsLib.localizer.prediction import DEFAULT_MODEL  # noqa: PLC0415
 
         evaluation_results.require_new(output)
         problems: list[str] = []
         found = evaluation.evaluate(
             [model or DEFAULT_MODEL, *(compare or [])],
-            scan_sources(data, report),
+            evaluation.scan_sources(data, report),
             report,
             problems.append,
         )

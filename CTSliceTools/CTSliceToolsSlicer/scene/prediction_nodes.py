@@ -17,6 +17,13 @@ import vtk
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.reading.ct_scan import SliceSource
+from CTLungScreeningSlicer.scene.mrml_tables import (
+    BLUE,
+    VERMILION,
+    add_column,
+    add_series,
+    series_of,
+)
 from CTLungScreeningSlicer.scene.mrml_volume import (
     VolumeSlices,
     add_node,
@@ -53,7 +60,7 @@ _LANDMARK_COLUMNS = {
     "location": ("Location", "", "Its normalized location"),
 }
 
-RAW_COLOUR, FIT_COLOUR, LANDMARK_COLOUR = (0.55, 0.55, 0.55), (0, 0.45, 0.7), (0.84, 0.37, 0)
+RAW_COLOUR, FIT_COLOUR, LANDMARK_COLOUR = (0.55, 0.55, 0.55), BLUE, VERMILION
 
 
 @dataclass(frozen=True)
@@ -94,18 +101,7 @@ def add_prediction(volume_node: Any, prediction: ScanPrediction) -> PredictionNo
         for name, place in found.items()
     ]
     _fill_table(nodes.landmarkTable, _LANDMARK_COLUMNS, rows)
-    for values in (
-        (add("PlotSeries", "each slice by itself"), nodes.table, "raw", RAW_COLOUR, "points"),
-        (add("PlotSeries", "all slices together"), nodes.table, "location", FIT_COLOUR, "line"),
-        (
-            add("PlotSeries", "landmarks plotted"),
-            nodes.landmarkTable,
-            "location",
-            LANDMARK_COLOUR,
-            "landmarks",
-        ),
-    ):
-        _plot(nodes.chart, *values)
+    _plot(nodes, volume_node.GetName())
     nodes.chart.SetTitle(f"{volume_node.GetName()}: residual {prediction.fit.residual_mm:.0f} mm")
     nodes.chart.SetXAxisTitle("z (mm)")
     nodes.chart.SetYAxisTitle("Normalized location")
@@ -160,11 +156,7 @@ def find_prediction(volume_node: Any) -> PredictionNodes | None:
 def remove_prediction(nodes: PredictionNodes) -> None:
     """Remove the nodes of a prediction from the scene."""
     scene = nodes.table.GetScene()
-    series = [
-        nodes.chart.GetNthPlotSeriesNode(index)
-        for index in range(nodes.chart.GetNumberOfPlotSeriesNodes())
-    ]
-    for node in (*vars(nodes).values(), *series):
+    for node in (*vars(nodes).values(), *series_of(nodes.chart)):
         scene.RemoveNode(node)
 
 
@@ -251,40 +243,27 @@ def _slices(table_node: Any) -> tuple[SliceLocation, ...]:
 def _fill_table(
     table_node: Any, columns: dict[str, tuple[str, str, str]], rows: Sequence[Sequence[Any]]
 ) -> None:
-    for (name, (title, unit, description)), values in zip(
+    for (name, about), values in zip(
         columns.items(), zip(*rows, strict=True) if rows else [()] * len(columns), strict=True
     ):
         words = name in ("name", "nearest", "description", "sop_instance_uid")
-        column = vtk.vtkStringArray() if words else vtk.vtkDoubleArray()
-        column.SetName(name)
-        for value in values:
-            column.InsertNextValue(value)
-        table_node.AddColumn(column)
-        table_node.SetColumnTitle(name, title)
-        table_node.SetColumnUnitLabel(name, unit)
-        table_node.SetColumnDescription(name, description)
-    table_node.SetUseColumnTitleAsColumnHeader(True)
+        add_column(table_node, name, values, str if words else float, about)
     table_node.SetLocked(True)
 
 
-def _plot(
-    chart: Any, series: Any, table: Any, column: str, colour: Sequence[float], look: str
-) -> None:
-    series.SetAndObserveTableNodeID(table.GetID())
-    series.SetPlotType(series.PlotTypeScatter)
-    series.SetXColumnName("z_mm")
-    series.SetYColumnName(column)
-    series.SetColor(*colour)
-    if look == "line":
-        series.SetMarkerStyle(series.MarkerStyleNone)
-        series.SetLineWidth(2)
-    else:
-        series.SetLineStyle(series.LineStyleNone)
-        series.SetMarkerStyle(series.MarkerStyleCircle)
-        series.SetMarkerSize(10 if look == "landmarks" else 4)
-    if look == "landmarks":
-        series.SetLabelColumnName("name")
-    chart.AddAndObservePlotSeriesNodeID(series.GetID())
+def _plot(nodes: PredictionNodes, name: str) -> None:
+    """Plot the locations of slices and landmarks against z, named after the volume."""
+    chart, table = nodes.chart, nodes.table
+    raw = add_series(chart, table, "z_mm", "raw", f"{name} each slice by itself", RAW_COLOUR)
+    raw.SetLineStyle(raw.LineStyleNone)
+    raw.SetMarkerSize(4)
+    fit = add_series(chart, table, "z_mm", "location", f"{name} all slices together", FIT_COLOUR)
+    fit.SetMarkerStyle(fit.MarkerStyleNone)
+    table, title = nodes.landmarkTable, f"{name} landmarks plotted"
+    landmarks = add_series(chart, table, "z_mm", "location", title, LANDMARK_COLOUR)
+    landmarks.SetLineStyle(landmarks.LineStyleNone)
+    landmarks.SetMarkerSize(10)
+    landmarks.SetLabelColumnName("name")
 
 
 def _fill_points(markups: Any, volume_node: Any, prediction: ScanPrediction) -> None:

@@ -1,5 +1,6 @@
 """The commands `check` and `evaluate ...`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from CTLungScreeningLib.errors import counted
 from CTLungScreeningLib.files import new_files, require_new_files
 from CTLungScreeningLib.json_files import write_object
 from CTLungScreeningLib.progress import ProgressStyle, shown
+from LungNoduleSegLib.lungs.labels import LungMethod
 from LungNoduleSegLib.options import (
     DEFAULT_MODEL,
     DetectionOptions,
@@ -167,10 +169,7 @@ def lungs(
     Example: `lung-nodule-seg evaluate lungs ~/dicom/chest lungmask --differences apart.nii.gz`
     """
     with shown(progress) as report:
-        from dataclasses import asdict  # noqa: PLC0415
-
         from LungNoduleSegLib.evaluation.dice import compare_lungs  # noqa: PLC0415 - slow to import
-        from LungNoduleSegLib.lungs.labels import LungMethod  # noqa: PLC0415
 
         method = LungMethod(other) if other in tuple(LungMethod) else Path(other)
         found = compare_lungs(source, method, differences, series, report)

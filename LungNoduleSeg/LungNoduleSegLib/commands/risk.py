@@ -16,9 +16,10 @@ from CTLungScreeningLib.command_line import (
     with_options,
 )
 from CTLungScreeningLib.errors import InputError, counted
-from CTLungScreeningLib.options import MAX_SEED, options_of
+from CTLungScreeningLib.files import refuse_existing, refuse_links
+from CTLungScreeningLib.options import options_of
 from CTLungScreeningLib.progress import ProgressStyle, Reporter, shown
-from LungNoduleSegLib.options import SUSPICION_MODEL
+from LungNoduleSegLib.options import SUSPICION_MODEL, RiskTrainingPlan, Weighting
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
     ClinicalData,
@@ -82,7 +83,6 @@ def risk(
     with shown(progress) as report, tempfile.TemporaryDirectory() as scratch:
         from LungNoduleSegLib.feature_extraction import features_of, results_of  # noqa: PLC0415
         from LungNoduleSegLib.risk import assessment, prediction  # noqa: PLC0415 - slow to import
-        from LungNoduleSegLib.risk.assessment import examination_text  # noqa: PLC0415
 
         if model is not None:
             from LungNoduleSegLib.risk.risk_models import load_risk_model  # noqa: PLC0415
@@ -108,7 +108,7 @@ def risk(
                 folder, nodule, replace(clinical_data, patient=patient), corrections, growth
             )
             results["examination"] = asdict(examination)
-            texts.append(examination_text(examination))
+            texts.append(assessment.examination_text(examination))
             if assessed is None:
                 texts.append("No nodule was found, so no published model applies.")
             else:
@@ -136,10 +136,7 @@ def _assessed(
 ) -> "tuple[Assessment | None, GuidelineResult]":
     """Assess one nodule of a run, None without nodules, and classify the examination."""
     from LungNoduleSegLib.results.reading import TABLE, read_findings  # noqa: PLC0415 - slow
-    from LungNoduleSegLib.risk.assessment import (  # noqa: PLC0415
-        ScanRisk,
-        assess_scan,
-    )
+    from LungNoduleSegLib.risk.assessment import ScanRisk, assess_scan  # noqa: PLC0415
 
     table = folder / TABLE
     lungs, _, rows = read_findings(folder)
@@ -191,6 +188,7 @@ def features(
     exit_if_failed(outcome.errors)
 
 
+@with_options
 def train_risk(
     feature_table: Annotated[Path, typer.Argument(help="The CSV file of `features`.")],
     labels: Annotated[
@@ -198,10 +196,7 @@ def train_risk(
         typer.Argument(help="CSV: patient_id, scan or both, and label: 1 for cancer or 0."),
     ],
     output: OutputFolder,
-    folds: Annotated[int, typer.Option(help="Folds of the cross-validation by patient.")] = 3,
-    seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="Random seed of folds, trees, shuffles.")
-    ] = 0,
+    plan: RiskTrainingPlan,
     balanced: Annotated[
         bool,
         typer.Option("--balanced", help="Weight cancer in XGBoost by its share instead of by 3."),
@@ -225,8 +220,7 @@ def train_risk(
             raise InputError(
                 f"There is no feature set '{feature_set}': choose {', '.join(FeatureSet)}."
             ) from error
-        weighting = training.Weighting.BALANCED if balanced else training.Weighting.TUTORIAL
-        plan = training.RiskTrainingPlan(folds, seed, weighting)
+        plan = replace(plan, weighting=Weighting.BALANCED) if balanced else plan
         result = training.train_risk(feature_table, labels, output, plan, chosen, report)
         scores = {algorithm: model.card.scores for algorithm, model in result.models.items()}
         report.emit(
@@ -257,10 +251,8 @@ def growth(
     Example: `lung-nodule-seg growth ~/results/2023 ~/results/2024 -o ~/results/growth`
     """
     with shown(progress) as report:
-        from CTLungScreeningLib.files import refuse_existing, refuse_links  # noqa: PLC0415
         from LungNoduleSegLib.results import growth_results  # noqa: PLC0415 - slow to import
         from LungNoduleSegLib.results.reading import is_run  # noqa: PLC0415
-        from LungNoduleSegLib.risk.clinical_data import NO_CLINICAL_DATA, read_facts  # noqa: PLC0415
 
         clinical_data = read_facts(facts) if facts else NO_CLINICAL_DATA
         refuse_existing(output, growth_results.FILES)
@@ -297,7 +289,6 @@ def _segmented(
     sources: "list[RunResult | CTScan]", folders: list[Path], report: Reporter
 ) -> "list[Path | RunResult]":
     """Segment the scans whose results are not in their folders from an earlier call."""
-    from CTLungScreeningLib.files import refuse_existing  # noqa: PLC0415
     from LungNoduleSegLib.results.reading import (  # noqa: PLC0415
         RunResult,
         is_run_on,

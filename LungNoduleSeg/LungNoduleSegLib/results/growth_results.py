@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,41 +51,47 @@ LEFT, RIGHT, TOP, BOTTOM = 38.0, 10.0, 10.0, 26.0
 
 
 @dataclass(frozen=True)
-class PlotPoint:
-    """A volume on a plot: positions of it and the ends of its 95 % interval, and a tooltip."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A labelled position on an axis."""
-
-    at: float
-    text: str
-
-
-@dataclass(frozen=True)
 class Curve:
-    """A plot of `width` by `height` with a logarithmic volume axis.
+    """The volumes of a nodule, and where they lie on a plot with a logarithmic axis.
 
     Attributes:
-        points: the volumes.
-        line: SVG path of the fitted growth, or "".
-        days: ticks of the time axis.
-        volumes: ticks of the volume axis.
+        points: of each measurement the time, the volume (mm³), the ends of its 95 % interval, and
+            a tooltip.
+        line: time and volume at the ends of the fitted growth; empty if it is not known.
+        end: the time of the last scan, that of the first being 0.
+        unit: of times, days or scans.
     """
 
-    points: tuple[PlotPoint, ...]
-    line: str
-    days: tuple[Tick, ...]
-    volumes: tuple[Tick, ...]
+    points: Sequence[tuple[float, float, float, float, str]]
+    line: Sequence[tuple[float, float]]
+    end: float
+    unit: str
     width: float = WIDTH
     height: float = HEIGHT
+
+    def x(self, time: float) -> float:
+        """Position of a time."""
+        return LEFT + (WIDTH - LEFT - RIGHT) * time / self.end
+
+    def y(self, volume: float) -> float:
+        """Position of a volume."""
+        low, high = self._range
+        return TOP + (HEIGHT - TOP - BOTTOM) * (high - math.log(volume)) / (high - low)
+
+    @property
+    def ticks(self) -> list[float]:
+        """The lowest and the highest round volume in range."""
+        low, high = self._range
+        step = 10 ** math.floor(math.log10(math.exp(low)))
+        round_ones = (factor * step * 10**power for power in range(3) for factor in range(1, 10))
+        inside = [one for one in round_ones if low <= math.log(one) <= high]
+        return list(dict.fromkeys(inside[:1] + inside[-1:]))
+
+    @cached_property
+    def _range(self) -> tuple[float, float]:
+        """The logarithms of the volumes at the ends of the axis."""
+        lows, highs = [one[2] for one in self.points], [one[3] for one in self.points]
+        return math.log(0.9 * min(lows)), math.log(1.1 * max(highs))
 
 
 def curve_of(track: Track, timeline: Timeline) -> Curve | None:
@@ -92,66 +99,22 @@ def curve_of(track: Track, timeline: Timeline) -> Curve | None:
 
     Without dates, scans are drawn at equal distances.
     """
-    found = [(n, one) for n, one in enumerate(track.nodules) if one is not None]
-    if len(found) < 2:
+    times = timeline.days or range(len(timeline.scans))
+    points = []
+    for time, scan, one in zip(times, timeline.scans, track.nodules, strict=True):
+        if one is not None:
+            low, high = volume_interval(one.volume_mm3, deviation(one, scan))
+            text = (
+                f"{scan.date or scan.name}: {one.volume_mm3:.0f} mm³ "
+                f"(95 %: {low:.0f} to {high:.0f})"
+            )
+            points.append((time, one.volume_mm3, low, high, text))
+    if len(points) < 2:
         return None
-    times = [float(day) for day in timeline.days or range(len(timeline.scans))]
-    intervals = [
-        volume_interval(one.volume_mm3, deviation(one, timeline.scans[n])) for n, one in found
-    ]
-    axes = _Axes(
-        times[-1],
-        math.log(0.9 * min(low for low, _ in intervals)),
-        math.log(1.1 * max(high for _, high in intervals)),
-    )
-    points = tuple(
-        PlotPoint(
-            axes.x(times[n]),
-            axes.y(one.volume_mm3),
-            axes.y(low),
-            axes.y(high),
-            f"{timeline.scans[n].date or timeline.scans[n].name}: {one.volume_mm3:.0f} mm³ "
-            f"(95 %: {low:.0f} to {high:.0f})",
-        )
-        for (n, one), (low, high) in zip(found, intervals, strict=True)
-    )
-    line = ""
+    line = []
     if track.rate is not None and timeline.days is not None:
-        ends = [(day, track.rate.volume(day)) for day in (times[track.rated[0]], times[-1])]
-        line = "M" + "L".join(f"{axes.x(day):.1f},{axes.y(volume):.1f}" for day, volume in ends)
-    unit = "days" if timeline.days else "scans"
-    days = tuple(Tick(axes.x(day), f"{day:.0f} {unit}" if day else "0") for day in (0.0, times[-1]))
-    return Curve(points, line, days, axes.volume_ticks())
-
-
-@dataclass(frozen=True)
-class _Axes:
-    """Time from 0 to `end`, and the logarithm of the volume from `low` to `high`."""
-
-    end: float
-    low: float
-    high: float
-
-    def x(self, day: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * day / self.end
-
-    def y(self, volume: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (self.high - math.log(volume)) / (
-            self.high - self.low
-        )
-
-    def volume_ticks(self) -> tuple[Tick, ...]:
-        """Label the lowest and the highest round volume in range."""
-        step = 10 ** math.floor(math.log10(math.exp(self.low)))
-        inside = [
-            factor * power
-            for power in (step, 10 * step, 100 * step)
-            for factor in range(1, 10)
-            if self.low <= math.log(factor * power) <= self.high
-        ]
-        return tuple(
-            Tick(self.y(one), f"{one:g}") for one in dict.fromkeys(inside[:1] + inside[-1:])
-        )
+        line = [(day, track.rate.volume(day)) for day in (times[track.rated[0]], times[-1])]
+    return Curve(points, line, times[-1], "days" if timeline.days else "scans")
 
 
 FILES = (GROWTH_TABLE, TIMELINE_TABLE, GROWTH_PAGE)

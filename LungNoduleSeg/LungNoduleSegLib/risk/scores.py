@@ -25,14 +25,13 @@ from sklearn.metrics import (
 
 from CTLungScreeningLib.colours import COLOURS
 from CTLungScreeningLib.plots import plain_text
+from LungNoduleSegLib.options import CLASSES
 
 Probabilities = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 CLIP = 1e-15
 """Probabilities are clipped this far from 0 and 1 for the log loss, as in the tutorial."""
-
-CLASSES = ("No Cancer", "Cancer")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Train the tutorial's two classifiers with cross-validation by patient."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from xgboost import XGBClassifier
 from CTLungScreeningLib import csv_files, software_versions
 from CTLungScreeningLib.errors import InputError, counted
 from CTLungScreeningLib.files import new_file, refuse_existing
-from CTLungScreeningLib.options import choice_of, settle_choices
+from CTLungScreeningLib.options import choice_of
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.staging import whole_output
+from LungNoduleSegLib.options import RiskTrainingPlan, Weighting
 from LungNoduleSegLib.risk.features import FEATURES_VERSION
 from LungNoduleSegLib.risk.risk_models import (
     VERSIONS,
@@ -27,7 +27,6 @@ from LungNoduleSegLib.risk.risk_models import (
     save_risk_model,
 )
 from LungNoduleSegLib.risk.scores import (
-    CLASSES,
     Importance,
     Scores,
     baselines,
@@ -38,6 +37,9 @@ from LungNoduleSegLib.risk.scores import (
     score_report,
 )
 from LungNoduleSegLib.risk.training_data import FeatureSet, TrainingData, read_training_data
+
+TUTORIAL = RiskTrainingPlan()
+"""The tutorial's settings."""
 
 TREES = 100
 """Trees of the random forest, as in the tutorial."""
@@ -61,39 +63,6 @@ RESULT_NAMES = (
     *(Path(a.file_name).with_suffix(".json").name for a in Algorithm),
 )
 """Files that `train_risk` writes."""
-
-
-class Weighting(StrEnum):
-    """Weight of scans with cancer in XGBoost."""
-
-    TUTORIAL = "tutorial"
-    BALANCED = "balanced"
-    NONE = "none"
-
-
-@dataclass(frozen=True)
-class RiskTrainingPlan:
-    """Settings of the training of classifiers.
-
-    Attributes:
-        folds: of the cross-validation.
-        seed: of folds, trees and shuffles.
-        weighting: 3 as in the tutorial, scans without cancer over scans with cancer, or none.
-        xgboost: further parameters of XGBoost, of single `gbtree` trees whose nodes are not pruned;
-            none in the tutorial.
-        unit: name of a table row, for the report.
-        classes: names of the labels 0 and 1, for the report.
-    """
-
-    folds: int = 3
-    seed: int = 0
-    weighting: Weighting = Weighting.TUTORIAL
-    xgboost: Mapping[str, Any] = field(default_factory=dict)
-    unit: str = "scan"
-    classes: tuple[str, str] = CLASSES
-
-    def __post_init__(self) -> None:
-        settle_choices(self)
 
 
 @dataclass(frozen=True)
@@ -122,7 +91,7 @@ def train_risk(
     features: Path,
     labels: Path,
     output: Path,
-    plan: RiskTrainingPlan = RiskTrainingPlan(),
+    plan: RiskTrainingPlan = TUTORIAL,
     chosen: FeatureSet = FeatureSet.ALL,
     progress: ProgressCallback = silent,
 ) -> TrainingResult:
@@ -162,7 +131,7 @@ def train_risk(
 
 def train(
     data: TrainingData,
-    plan: RiskTrainingPlan = RiskTrainingPlan(),
+    plan: RiskTrainingPlan = TUTORIAL,
     progress: ProgressCallback = silent,
 ) -> TrainingResult:
     """Cross-validate both classifiers, then train them on all scans, without writing files.

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import slicer
-import vtk
 
 from CTLungScreeningLib.child_process import Work
 from CTLungScreeningLib.errors import InputError
@@ -20,6 +19,13 @@ from CTLungScreeningLib.geometry import ScanAlignment
 from CTLungScreeningSlicer.scene.commands import Commands
 from CTLungScreeningSlicer.scene.history import History
 from CTLungScreeningSlicer.scene.mrml_host import at_once
+from CTLungScreeningSlicer.scene.mrml_tables import (
+    BLUE,
+    VERMILION,
+    add_column,
+    add_series,
+    series_of,
+)
 from CTLungScreeningSlicer.scene.mrml_volume import add_node, place_beside, visible_volumes
 from LungNoduleSegLib.nodules.table import Column
 from LungNoduleSegLib.results.reading import GROWTH_TABLE, TIMELINE_TABLE
@@ -41,8 +47,8 @@ from LungNoduleSegSlicer.scene.result_nodes import (
 from LungNoduleSegSlicer.scene.saving_logic import run_work
 
 COLOURS = {
-    Change.GROWN: (0.84, 0.37, 0.0),
-    Change.SHRUNK: (0.0, 0.45, 0.7),
+    Change.GROWN: VERMILION,
+    Change.SHRUNK: BLUE,
 }
 """Line colours by the change of the nodule; `GREY` for others."""
 
@@ -70,7 +76,7 @@ def add_growth_plot(scene: Any, name: str, rows: Sequence[Row], scans: int) -> A
     chart.SetYAxisTitle("Volume (mm³)")
     chart.SetYAxisLogScale(True)
     days = [float(row["days"] or 0) if dated else float(n) for n, row in enumerate(rows[:scans])]
-    _add_column(table, "time", days or list(range(scans)))
+    add_column(table, "time", days or list(range(scans)))
     for first in range(0, len(rows), scans):
         track = rows[first : first + scans]
         found = [row for row in track if row["id"] is not None]
@@ -79,27 +85,11 @@ def add_growth_plot(scene: Any, name: str, rows: Sequence[Row], scans: int) -> A
         label = f"nodule {found[-1]['id']:.0f}"
         if track[-1]["id"] is None:
             label += f" of {found[-1]['scan']}"
-        volumes = [math.nan if row["id"] is None else row["volume_mm3"] for row in track]
-        _add_column(table, label, volumes)
-        series = add_node(scene, "PlotSeries", label)
-        series.SetAndObserveTableNodeID(table.GetID())
-        series.SetPlotType(series.PlotTypeScatter)
-        series.SetXColumnName("time")
-        series.SetYColumnName(label)
-        series.SetColor(*COLOURS.get(Change(str(track[0]["change"])), GREY))
-        series.SetLineWidth(2)
-        series.SetMarkerStyle(series.MarkerStyleCircle)
-        series.SetMarkerSize(7)
-        chart.AddAndObservePlotSeriesNodeID(series.GetID())
+        volumes = [None if row["id"] is None else row["volume_mm3"] for row in track]
+        add_column(table, label, volumes)
+        colour = COLOURS.get(Change(str(track[0]["change"])), GREY)
+        add_series(chart, table, "time", label, label, colour)
     return chart
-
-
-def _add_column(table: Any, name: str, values: Sequence[Any]) -> None:
-    column = vtk.vtkDoubleArray()
-    column.SetName(name)
-    for value in values:
-        column.InsertNextValue(value)
-    table.AddColumn(column)
 
 
 PRIOR_ROLE = f"{TAG}.prior"
@@ -231,9 +221,7 @@ class GrowthLogic:
         chart = growthNode.GetNodeReference(CHART_ROLE)
         nodes = [growthNode]
         if chart is not None:
-            series = [
-                chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())
-            ]
+            series = series_of(chart)
             nodes += [chart, *series, *{one.GetTableNode() for one in series}]
         for node in nodes:
             self._history.scene.RemoveNode(node)

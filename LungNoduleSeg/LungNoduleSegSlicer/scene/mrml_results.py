@@ -1,8 +1,8 @@
 """Results as MRML nodes: segments, control points, tables of nodules, risk and growth. RAS mm."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
-from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -14,6 +14,7 @@ from CTLungScreeningLib import __version__
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import Grid
 from CTLungScreeningLib.reading.volume_files import read_layers
+from CTLungScreeningSlicer.scene.mrml_tables import add_column
 from CTLungScreeningSlicer.scene.mrml_volume import add_node
 from LungNoduleSegLib.nodules.table import COLUMNS, Column, Nodule
 from LungNoduleSegLib.results.segments import (
@@ -214,16 +215,8 @@ def fill_table(table_node: Any, nodules: Iterable[Nodule]) -> None:
     types = get_type_hints(Nodule)
     for name, about in COLUMNS.items():
         values = [getattr(nodule, name) for nodule in nodules]
-        column = _column_type(types[name])()
-        nothing = "" if isinstance(column, vtk.vtkStringArray) else np.nan
-        column.SetName(name)
-        for value in values:
-            column.InsertNextValue(nothing if value is None else value)
-        table_node.AddColumn(column)
-        table_node.SetColumnTitle(name, about.title)
-        table_node.SetColumnUnitLabel(name, about.unit)
-        table_node.SetColumnDescription(name, about.description)
-    table_node.SetUseColumnTitleAsColumnHeader(True)
+        kind, *_nothing = get_args(types[name]) or [types[name]]
+        add_column(table_node, name, values, kind, astuple(about))
     table_node.SetAttribute(TAG, "nodules")
 
 
@@ -278,14 +271,6 @@ def _is_marked(table_node: Any) -> bool:
     return table_node.GetAttribute(TAG) is not None
 
 
-def _column_type(kind: Any) -> type:
-    if isinstance(kind, UnionType):
-        kind = get_args(kind)[0]
-    if issubclass(kind, str):
-        return vtk.vtkStringArray
-    return vtk.vtkIntArray if issubclass(kind, int) else vtk.vtkDoubleArray
-
-
 FEATURE_COLUMNS = {
     "scan": Column("Scan", "", "Name of the volume"),
     "patient_id": Column("Patient", "", "From DICOM, else empty"),
@@ -337,11 +322,8 @@ def add_table(
     """
     node = add_node(scene, "Table", name)
     for key, about in columns.items():
-        node.AddColumn(_column(key, [row[key] for row in rows]))
-        node.SetColumnTitle(key, about.title)
-        node.SetColumnUnitLabel(key, about.unit)
-        node.SetColumnDescription(key, about.description)
-    node.SetUseColumnTitleAsColumnHeader(True)
+        kind = str if key in WORDS else float
+        add_column(node, key, [row[key] for row in rows], kind, astuple(about))
     node.SetAttribute(TAG, mark)
     node.SetAttribute(f"{TAG}.version", __version__)
     for key, value in attributes.items():
@@ -378,16 +360,6 @@ def rows_of(table_node: Any, columns: Mapping[str, Column] | None = None) -> lis
         {name: _cell(column.GetValue(row)) for name, column in found.items()}
         for row in range(table.GetNumberOfRows())
     ]
-
-
-def _column(name: str, values: Sequence[str | int | float | None]) -> Any:
-    """Make a column of text or numbers; None becomes empty or NaN."""
-    column = vtk.vtkStringArray() if name in WORDS else vtk.vtkDoubleArray()
-    nothing = "" if name in WORDS else np.nan
-    column.SetName(name)
-    for value in values:
-        column.InsertNextValue(nothing if value is None else value)
-    return column
 
 
 def _cell(value: Any) -> Any:
