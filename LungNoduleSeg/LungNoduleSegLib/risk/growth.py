@@ -220,23 +220,22 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
 
 
 def across(
-    was: NoduleGrowth, now: NoduleGrowth, steps: Sequence[Growth], apart_mm: float
+    was: Nodule, now: NoduleGrowth, steps: Sequence[Growth], apart_mm: float
 ) -> NoduleGrowth:
-    """Compare a nodule that the scans in between miss or do not show.
+    """Compare a nodule with itself several scans before.
 
     Args:
-        was: from the last scan that shows it to the next one.
-        now: from the scan before the next that shows it to that one.
-        steps: the comparisons from the one that `was` is of to the one that `now` is of.
+        was: the nodule in the prior scan of the first step.
+        now: of the last step.
+        steps: the comparisons of each scan with the next.
         apart_mm: distance of the nodule from where it is expected.
     """
-    assert was.prior is not None
     assert now.current is not None
     days = [step.days for step in steps if step.days]
     sure = all(step.alignment.agrees(now.current.side) for step in steps)
     pair = replace(
         now,
-        prior=was.prior,
+        prior=was,
         change=Change.NOT_COMPARABLE,
         apart_mm=round(apart_mm, 1),
         days=sum(days) if len(days) == len(steps) else None,
