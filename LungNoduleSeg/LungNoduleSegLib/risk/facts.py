@@ -168,6 +168,14 @@ _SIZES = ("longest_mm", "perpendicular_mm", "volume_mm3")
 _BY_SIZE = ("volume_mm3", "status", "doubling_days")
 """Measured facts that a corrected size makes unknown."""
 
+_EARLIER = ("doubling_days", "previous_mean_mm", "previous_solid_mm", "months_since_previous")
+_BY_STATUS: Mapping[Status | None, tuple[str, ...]] = {
+    Status.BASELINE: _EARLIER,
+    Status.NEW: _EARLIER,
+    Status.STABLE: ("doubling_days",),
+}
+"""Measured facts that an entered status makes unknown."""
+
 
 @dataclass(frozen=True)
 class NoduleFacts:
@@ -248,9 +256,10 @@ class NoduleFacts:
         """Override facts with those entered by a person; None makes one unknown.
 
         Another size than the measured one means another outline: what was measured by the old one
-        becomes unknown, unless it is entered too. So does what another type or count refutes.
+        becomes unknown, unless it is entered too. So does what another type, count or status
+        refutes.
         """
-        refuted: list[str] = []
+        refuted = [*_BY_STATUS.get(values.get("status"), ())]
         if any(values.get(name) not in (None, getattr(self, name)) for name in _SIZES):
             refuted += _BY_SIZE
         kind = values.get("kind") or self.kind
