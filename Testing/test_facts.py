@@ -181,13 +181,18 @@ def test_a_corrected_size_withdraws_what_the_wrong_outline_measured() -> None:
 @pytest.mark.parametrize("status", [Status.BASELINE, Status.NEW, Status.STABLE])
 def test_an_entered_status_withdraws_the_growth_that_was_measured(status: Status) -> None:
     (facts,) = measured_facts([replace(table_row(0), volume_mm3=250.0)])
-    earlier = {**GROWN, "previous_solid_mm": 3.0, "months_since_previous": 6.0}
+    others = (
+        "previous_mean_mm",
+        "previous_solid_mm",
+        "previous_volume_mm3",
+        "months_since_previous",
+    )
+    earlier = GROWN | dict.fromkeys(others, 6.0)
     grown = facts.overridden(Origin.MEASURED, **earlier)
     found = grown.corrected(status=status)
     assert found.doubling_days is None
-    others = ("previous_mean_mm", "previous_solid_mm", "months_since_previous")
     kept = status is Status.STABLE
-    assert [getattr(found, name) is not None for name in others] == [kept] * 3
+    assert [getattr(found, name) is not None for name in others] == [kept] * 4
     results = assess(found.corrected(previous_category="3"), PatientFacts()).guidelines
     assert not any("growing" in one.category for one in results)
     glass = grown.corrected(kind=NoduleKind.NON_SOLID)

@@ -157,6 +157,7 @@ LARGEST = {
     "solid_component_mm": MAX_MM,
     "previous_mean_mm": MAX_MM,
     "previous_solid_mm": MAX_MM,
+    "previous_volume_mm3": MAX_MM3,
     "months_since_previous": 1500.0,
     "doubling_days": 1e9,
 }
@@ -168,7 +169,13 @@ _SIZES = ("longest_mm", "perpendicular_mm", "volume_mm3")
 _BY_SIZE = ("volume_mm3", "status", "doubling_days")
 """Measured facts that a corrected size makes unknown."""
 
-_EARLIER = ("doubling_days", "previous_mean_mm", "previous_solid_mm", "months_since_previous")
+_EARLIER = (
+    "doubling_days",
+    "previous_mean_mm",
+    "previous_solid_mm",
+    "previous_volume_mm3",
+    "months_since_previous",
+)
 _BY_STATUS: Mapping[Status | None, tuple[str, ...]] = {
     Status.BASELINE: _EARLIER,
     Status.NEW: _EARLIER,
@@ -219,6 +226,7 @@ class NoduleFacts:
     previous_solid_mm: Annotated[
         float | None, Option("mean solid component diameter on the previous CT in mm")
     ] = None
+    previous_volume_mm3: Annotated[float | None, Option("volume on the previous CT in mm³")] = None
     months_since_previous: Annotated[float | None, Option("months since the previous CT")] = None
     doubling_days: Annotated[float | None, Option("volume doubling time in days")] = None
     id: int | None = None

@@ -27,6 +27,7 @@ from LungNoduleSegLib.risk.facts import (
 )
 from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH
 from LungNoduleSegLib.risk.guidelines import (
+    PROVEN_BENIGN,
     GuidelineResult,
     MissingFactsError,
     NoClassError,
@@ -202,7 +203,7 @@ def _doubled(nodule: NoduleFacts) -> bool:
 
 _FIRST = {
     "benign_pattern": (LungRads.NEGATIVE, "benign pattern of calcification, or fat"),
-    "proven_benign": (LungRads.BENIGN, "proven benign by a work-up"),
+    "proven_benign": (LungRads.BENIGN, PROVEN_BENIGN),
     "infection": (LungRads.INCOMPLETE, "findings that suggest infection or inflammation"),
 }
 """Facts that decide regardless of size."""
