@@ -18,6 +18,7 @@ from follow_up_scans import DOUBLED, DOUBLED_NOW, breathed, follow_up_scans, mea
 from LungNoduleSegLib.feature_extraction import features_of
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import read_nodules_csv, write_nodules_csv
+from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import TAG, write_segmentation
 from LungNoduleSegLib.risk.assessment import assess
@@ -303,6 +304,19 @@ def test_a_trained_model_is_asked_about_nodes(scene: Any, model: Path, tmp_path:
     logic.history.undo()
     assert logic.classifier.prediction(found) == (None, [])
     assert not logic.history.canUndo
+
+
+def test_a_model_of_single_nodules_gives_a_scan_without_one_nothing(
+    scene: Any, tmp_path: Path
+) -> None:
+    image = grid()
+    found = imported(write_results(tmp_path / "out", image, ()), image)
+    logic = LungNoduleSegLogic()
+    (row,) = rows(logic.classifier.predict(found, SUSPICION_MODEL))
+    assert math.isnan(row["probability"])
+    assert (row["moved_by"], row["warnings"]) == ("", "No nodule was found in this scan.")
+    prediction = logic.risk.evaluate(found).prediction
+    assert prediction is not None and prediction.probability is None
 
 
 @pytest.mark.slow

@@ -236,7 +236,7 @@ def test_saved_models_say_the_same_and_shap_values_add_up(
     odds = prediction.constant + sum(c.log_odds for c in prediction.contributions)
     assert 1 / (1 + np.exp(-odds)) == pytest.approx(prediction.probability, abs=1e-5)
     assert prediction.contributions[0].feature == INFORMATIVE
-    assert prediction.probability > 0.5
+    assert prediction.probability is not None and prediction.probability > 0.5
     assert INFORMATIVE in to_text(prediction)
 
 
