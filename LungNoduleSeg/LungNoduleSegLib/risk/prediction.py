@@ -141,13 +141,14 @@ def read_prediction(record: Mapping[str, Any]) -> RiskPrediction:
         Exception: one of `DAMAGE`, if it is none.
     """
     explained = record["constant"] is not None
+    rated = explained or record["probability"] is not None
     if record["contributions"] and not explained:
         raise ValueError("contributions without a constant")
     return RiskPrediction(
         model=_text(record["model"]),
         algorithm=_text(record["algorithm"]),
         scan=_text(record["scan"]),
-        probability=None if record["probability"] is None else _chance(record["probability"]),
+        probability=_chance(record["probability"]) if rated else None,
         constant=_number(record["constant"]) if explained else None,
         contributions=tuple(
             Contribution(
