@@ -76,6 +76,7 @@ def test_facts_come_before_growth_and_growth_before_the_image(tmp_path: Path) ->
                 "lung_rads_change": "growing",
                 "prior_mean_mm": 5.5,
                 "prior_solid_mm": None,
+                "prior_volume_mm3": 90.0,
                 "current_mean_mm": 8.4,
                 "change": "grown",
                 "days": 365.25,
@@ -92,6 +93,7 @@ def test_facts_come_before_growth_and_growth_before_the_image(tmp_path: Path) ->
     (found,) = assess_scan([table_row(0)], None, given, growth)
     facts = found.nodule
     assert (facts.status, facts.previous_mean_mm) == (Status.GROWING, 5.5)
+    assert facts.previous_volume_mm3 == 90
     assert (facts.months_since_previous, facts.doubling_days) == (12, 250)
     assert (facts.count, facts.origins["count"]) == (5, Origin.GIVEN)
     assert facts.origins["status"] is facts.origins["longest_mm"] is Origin.MEASURED
@@ -118,6 +120,7 @@ def test_no_interval_between_scans_stops_their_comparison(
         "lung_rads_change": "stable",
         "prior_mean_mm": 8.4,
         "prior_solid_mm": None,
+        "prior_volume_mm3": 300.0,
         "current_mean_mm": 8.4,
         "change": "grown",
         "days": days,
@@ -200,12 +203,13 @@ def test_facts_that_cannot_be_used_are_named(
 
 
 def test_a_table_that_is_none_of_growth_is_named(tmp_path: Path) -> None:
-    names = ("current_id", "prior_mean_mm", "prior_solid_mm", "days", "doubling_days")
+    prior = ("prior_mean_mm", "prior_solid_mm", "prior_volume_mm3")
+    names = ("current_id", *prior, "days", "doubling_days")
     header = ",".join((*names, "current_mean_mm", "lung_rads_change", "change"))
     for content in (
         "a,b\n1,2\n",
         "current_id,lung_rads_change,prior_mean_mm\nx,,\n",
-        f"{header}\ninf,,,,,,,grown\n",
+        f"{header}\ninf,,,,,,,,grown\n",
     ):
         with pytest.raises(InputError, match="is not a growth table"):
             read_prior_facts(file(tmp_path, content))

@@ -178,6 +178,33 @@ def test_a_corrected_size_withdraws_what_the_wrong_outline_measured() -> None:
     assert entered.status is Status.BASELINE
 
 
+@pytest.mark.parametrize("status", [Status.BASELINE, Status.NEW, Status.STABLE])
+def test_an_entered_status_withdraws_the_growth_that_was_measured(status: Status) -> None:
+    (facts,) = measured_facts([replace(table_row(0), volume_mm3=250.0)])
+    others = (
+        "previous_mean_mm",
+        "previous_solid_mm",
+        "previous_volume_mm3",
+        "months_since_previous",
+    )
+    earlier = GROWN | dict.fromkeys(others, 6.0)
+    grown = facts.overridden(Origin.MEASURED, **earlier)
+    found = grown.corrected(status=status)
+    assert found.doubling_days is None
+    kept = status is Status.STABLE
+    assert [getattr(found, name) is not None for name in others] == [kept] * 4
+    results = assess(found.corrected(previous_category="3"), PatientFacts()).guidelines
+    assert not any("growing" in one.category for one in results)
+    glass = grown.corrected(kind=NoduleKind.NON_SOLID)
+    assert assess(glass, PatientFacts()).guidelines[0].category == "4X"
+    corrected = glass.corrected(status=status, previous_category="2")
+    assert assess(corrected, PatientFacts()).guidelines[0].category == "2"
+    told = grown.corrected(status=status, doubling_days=500.0, previous_mean_mm=7.0)
+    assert (told.doubling_days, told.previous_mean_mm) == (500, 7)
+    assert grown.corrected(status=Status.GROWING).doubling_days == 300
+    assert grown.corrected(spiculation=True).previous_mean_mm == 6
+
+
 def test_every_fact_has_a_label() -> None:
     names = {*PatientFacts.__dataclass_fields__, *NoduleFacts.__dataclass_fields__}
     assert set(LABELS) == names - {"id", "origins"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from CTLungScreeningLib.errors import InputError
 from docs_scripts import script_of
 from growth_cases import DAYS, STILL, at, dated, nodule
-from LungNoduleSegLib.nodules.table import Outline, Side
+from LungNoduleSegLib.nodules.table import Nodule, Outline, Side
 from LungNoduleSegLib.results.growth_results import track_sentence
 from LungNoduleSegLib.risk import growth as growth_module
 from LungNoduleSegLib.risk.facts import Status
@@ -159,8 +159,9 @@ def test_only_like_is_compared_with_like(chest: ChestScan) -> None:
     assert one.change is Change.NOT_COMPARABLE
     assert one.doubling_days is one.volume_change is one.lung_rads is None
     assert growth.notes == (
-        "The threshold was 0.5 for 2022-01-01 and 0.3 for 2022-07-01: volumes are not compared. "
-        "Run both scans with the same settings.",
+        "The threshold was 0.5 for 2022-01-01 and 0.3 for 2022-07-01: volumes are not compared, "
+        "and nodules that seem new may have been missed before. Run both scans with the same "
+        "settings.",
     )
     assert "grown" not in track_sentence(follow([prior, lower]).tracks[0])
     unknown = compare_scans(prior, dated(chest, date(2022, 7, 1), at(75, 13)))
@@ -176,6 +177,35 @@ def test_only_like_is_compared_with_like(chest: ChestScan) -> None:
     for later, change in ((clicked, Change.GROWN), (brushed, Change.NOT_COMPARABLE)):
         growth = compare_scans(by_image, dated(chest, date(2022, 7, 1), later, method=made))
         assert growth.nodules[0].change is change
+
+
+@pytest.mark.parametrize(
+    ("before", "threshold", "by_hand", "status", "words"),
+    [
+        ((), "0.5", False, Status.NEW, ()),
+        ((), "0.3", False, None, ("seem new may have been missed",)),
+        ((), "0.5", True, None, ("Nodule 2 of 2022-07-01 was added by hand, but none of 2022",)),
+        ((at(110, 8),), "0.5", True, None, ("check by eye whether it is new",)),
+        ((replace(at(110, 8), probability=None),), "0.5", True, Status.NEW, ()),
+    ],
+)
+def test_a_nodule_is_new_if_the_prior_run_would_have_shown_it(
+    chest: ChestScan,
+    before: tuple[Nodule, ...],
+    threshold: str,
+    by_hand: bool,
+    status: Status | None,
+    words: tuple[str, ...],
+) -> None:
+    found = at(75, 9, 2)
+    now = replace(found, probability=None if by_hand else found.probability)
+    prior = dated(chest, date(2022, 1, 1), *before, method={"threshold": "0.5"})
+    current = dated(chest, date(2022, 7, 1), now, method={"threshold": threshold})
+    timeline = follow([prior, current])
+    track = timeline.tracks[0]
+    assert (track.change, lung_rads_status(track)) == (Change.NEW, status)
+    for note, word in zip(timeline.notes, words, strict=True):
+        assert word in note
 
 
 def test_a_nodule_that_the_scan_cuts_off_is_not_compared(chest: ChestScan) -> None:

@@ -149,6 +149,10 @@ def by_image(size: float) -> Nodule:
     return replace(at(75, size), outline=Outline.IMAGE)
 
 
+def part(solid_mm: float) -> Nodule:
+    return replace(at(75, 14), kind=NoduleKind.PART_SOLID, solid_mm=solid_mm)
+
+
 @pytest.mark.parametrize(
     ("found", "status", "change"),
     [
@@ -261,6 +265,53 @@ def test_slow_growth_takes_three_comparable_dates_and_small_steps(
     (track,) = follow(at_days(chest, *found)).tracks
     assert track.change is Change.GROWN
     assert lung_rads_status(track) is status
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        (((0, at(75, 5.0)), (120, at(75, 5.9)), (240, at(75, 6.8))), Status.GROWING),
+        (((0, at(75, 5.0)), (120, None), (180, at(75, 5.9)), (240, at(75, 6.8))), Status.GROWING),
+        (((0, by_image(5)), (120, by_hand(5.9)), (240, by_image(6.8))), Status.GROWING),
+        (((0, by_hand(5)), (120, by_image(5.9)), (240, by_image(6.8))), Status.STABLE),
+        (((0, at(75, 5.0)), (120, at(75, 5.9)), (367, at(75, 6.8))), Status.SLOWLY_GROWING),
+        (
+            ((0, at(75, 5.0)), (120, at(75, 5.9)), (240, at(75, 6.8)), (700, at(75, 8.3))),
+            Status.STABLE,
+        ),
+        (((0, at(75, 5.0)), (120, at(75, 7.0)), (240, at(75, 7.0))), Status.GROWING),
+        (((0, part(3.0)), (120, part(3.9)), (240, part(4.8))), Status.GROWING),
+    ],
+)
+def test_growth_within_twelve_months_counts_over_all_scans_of_them(
+    chest: ChestScan, found: tuple[tuple[int | None, Nodule | None], ...], status: Status
+) -> None:
+    timeline = follow(at_days(chest, *found))
+    (track,) = timeline.tracks
+    assert lung_rads_status(track) is status
+    (row,) = growth_rows(timeline)
+    assert row["lung_rads_change"] == status
+
+
+@pytest.mark.parametrize(("shift", "doubt"), [(0, False), (10, True)])
+def test_growth_since_an_earlier_scan_needs_the_same_nodule_in_between(
+    chest: ChestScan, shift: float, doubt: bool
+) -> None:
+    found = (0, at(75, 5.0)), (120, at(75 + shift, 5.9)), (240, at(75 + shift, 6.8))
+    (track,) = follow(at_days(chest, *found)).tracks
+    assert (lung_rads_status(track) is Status.GROWING) == (not doubt)
+
+
+def test_a_merger_is_no_growth_since_earlier_scans(chest: ChestScan) -> None:
+    first = date(2020, 1, 1)
+    both = replace(at(75, 16), volume_mm3=2 * at(75, 8).volume_mm3)
+    scans = [
+        dated(chest, first, at(72, 8, 1), at(80, 8, 2)),
+        dated(chest, first + timedelta(100), both),
+        dated(chest, first + timedelta(200), both),
+    ]
+    (track,) = (one for one in follow(scans).tracks if one.nodules[-1])
+    assert lung_rads_status(track) is Status.STABLE
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,23 @@ def test_lung_rads_juxtapleural(kind: NoduleKind, status: Status, mm: float, exp
 
 
 @pytest.mark.parametrize(
+    ("previous_mm", "now_mm", "before", "expected"),
+    [
+        (7.9, 8.1, LungRads.BENIGN, "2"),
+        (5.5, 6.5, LungRads.BENIGN, "2"),
+        (9.8, 10.1, LungRads.BENIGN, "4A"),
+        (10.5, 10.6, LungRads.SUSPICIOUS, "3"),
+    ],
+)
+def test_a_stable_juxtapleural_nodule_has_its_own_limit(
+    previous_mm: float, now_mm: float, before: LungRads, expected: str
+) -> None:
+    facts = {"previous_mean_mm": previous_mm, "previous_category": before}
+    found = category(SOLID, Status.STABLE, now_mm, smooth_juxtapleural=True, **facts)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
     ("before", "expected"),
     [("1", "2"), ("2", "2"), ("3", "2"), ("4A", "3"), ("4B", "4B"), ("4X", "4X")],
 )

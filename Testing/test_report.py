@@ -320,6 +320,16 @@ def test_a_trained_model_and_doubts_are_in_the_report(tmp_path: Path) -> None:
         replace(risk, prediction=forest),
     )
     assert "A random forest does not explain" in words((tmp_path / "forest.html").read_text())
+    none = replace(forest, probability=None)
+    write_report(
+        tmp_path / "none.html",
+        *(case.scan, case.hu, case.lungs, case.findings, PROVENANCE),
+        replace(risk, prediction=none),
+    )
+    section = words((tmp_path / "none.html").read_text()).split("Trained model")[1]
+    assert "Odd size." in section
+    assert "probability of cancer" not in section.split("Sources")[0]
+    assert "random forest" not in section
 
 
 def without_tags(part: str) -> str:

@@ -457,6 +457,13 @@ class TestModel(RiskTest):
         self.section.model.choose(self.folder / "models" / "random-forest.skops")
         self.ui.predictRiskButton.click()
         self.assertIn("A random forest does not explain", self.ui.predictionLabel.text)
+        for one in nodules_of(self.results.table):
+            self.widget.logic.review.removeNodule(self.results, one.id)
+        self.section.model.choose(SUSPICION_MODEL)
+        self.ui.predictRiskButton.click()
+        process_events()
+        self.assertEqual(self.ui.predictionLabel.text, "No nodule was found in this scan.")
+        self.assertFalse(self.ui.contributionTable.visible)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from follow_up_scans import DOUBLED, DOUBLED_NOW, breathed, follow_up_scans, mea
 from LungNoduleSegLib.feature_extraction import features_of
 from LungNoduleSegLib.lungs.segmentation import segment_lungs
 from LungNoduleSegLib.nodules.table import read_nodules_csv, write_nodules_csv
+from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.results.reading import LUNGS, NODULES, RECORD, SEGMENTATION, TABLE
 from LungNoduleSegLib.results.segments import TAG, write_segmentation
 from LungNoduleSegLib.risk.assessment import assess
-from LungNoduleSegLib.risk.facts import LungRads, PatientFacts, Sex, measured_facts
+from LungNoduleSegLib.risk.facts import LungRads, PatientFacts, Sex, Status, measured_facts
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.growth_table import GROWTH_COLUMNS
 from LungNoduleSegLib.risk.published_models import MODELS, evaluate
@@ -146,7 +147,8 @@ def test_risk_is_that_of_the_core_with_the_facts_entered(scene: Any, tmp_path: P
     assert third.nodule.origins["longest_mm"] == "measured"
 
 
-def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> None:
+def follow_up_nodes(folder_of_both: Path) -> list[ResultNodes]:
+    """Two scans of one patient in the scene, the earlier first."""
     prior, current = follow_up_scans()
     images = (current.image, current.lungs, current.nodules)
     nodes = []
@@ -154,11 +156,16 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
         "before": (prior.image, prior.lungs, prior.nodules),
         "after": [taken_again(one, breathed(), code="RPI") for one in images],
     }.items():
-        folder = tmp_path / name
+        folder = folder_of_both / name
         folder.mkdir()
         write_segmentation(folder / SEGMENTATION, lungs, labels)
         write_nodules_csv(folder / TABLE, measured(image, lungs, labels))
         nodes.append(imported(folder, image, name))
+    return nodes
+
+
+def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> None:
+    nodes = follow_up_nodes(tmp_path)
     node = LungNoduleSegLogic().growth.compare(nodes[0], nodes[1], days=100)
     table = rows(node)
     assert list(table[0]) == list(GROWTH_COLUMNS)
@@ -206,6 +213,28 @@ def test_growth_is_a_table_and_survives_saving(scene: Any, tmp_path: Path) -> No
     assert again.GetAttribute(f"{TAG}.days") == "100"
     assert len(sources(again)) == 4
     assert [row["change"] for row in rows(again)] == [row["change"] for row in table]
+
+
+def test_baseline_after_a_comparison_is_a_fact_of_one_nodule(scene: Any, tmp_path: Path) -> None:
+    before, after = follow_up_nodes(tmp_path)
+    logic = LungNoduleSegLogic()
+    logic.risk.setFact(after, "status", Status.BASELINE, 1)
+    assert dict(logic.risk.enteredFacts(after).shared) == {"status": "baseline"}
+    logic.growth.compare(before, after, days=100)
+    for number, status in ((1, Status.STABLE), (DOUBLED_NOW, Status.BASELINE)):
+        logic.risk.setFact(after, "status", status, number)
+    entered = logic.risk.enteredFacts(after).nodules
+    assert entered == {1: {"status": "stable"}, DOUBLED_NOW: {"status": "baseline"}}
+    risk = logic.risk.evaluate(after)
+    given = {
+        one.nodule.id: one.nodule.status
+        for one in risk.assessments
+        if one.nodule.origins.get("status") == "given"
+    }
+    assert given == {1: "stable", DOUBLED_NOW: "baseline"}
+    logic.risk.setFact(after, "status", None, DOUBLED_NOW)
+    again = logic.risk.evaluate(after).of(DOUBLED_NOW)
+    assert again is not None and again.nodule.status == "growing"
 
 
 def test_the_last_table_is_taken_back_and_a_failure_leaves_nothing(
@@ -275,6 +304,19 @@ def test_a_trained_model_is_asked_about_nodes(scene: Any, model: Path, tmp_path:
     logic.history.undo()
     assert logic.classifier.prediction(found) == (None, [])
     assert not logic.history.canUndo
+
+
+def test_a_model_of_single_nodules_gives_a_scan_without_one_nothing(
+    scene: Any, tmp_path: Path
+) -> None:
+    image = grid()
+    found = imported(write_results(tmp_path / "out", image, ()), image)
+    logic = LungNoduleSegLogic()
+    (row,) = rows(logic.classifier.predict(found, SUSPICION_MODEL))
+    assert math.isnan(row["probability"])
+    assert (row["moved_by"], row["warnings"]) == ("", "No nodule was found in this scan.")
+    prediction = logic.risk.evaluate(found).prediction
+    assert prediction is not None and prediction.probability is None
 
 
 @pytest.mark.slow

@@ -175,6 +175,32 @@ def test_patients_of_volume_files_come_from_the_labels_or_are_called_unknown(
     assert "90 scans of up to 90 patients" in train(none).report
 
 
+@pytest.mark.parametrize(
+    ("scans", "expected"),
+    [
+        # patient in the labels, in the features, series
+        (["P1 M1 -", "- M1 -", "P1 - -", "P2 M2 -"], [0, 0, 0, 3]),
+        (["- M1 -", "P1 - -", "P1 M1 -"], [0, 0, 0]),
+        (["- - 1.2", "- - 1.2", "- - 1.3"], [0, 0, 2]),
+        (["P1 - 1.2", "- - 1.2", "P1 - -"], [0, 0, 0]),
+        (["P1 anonymous -", "P2 anonymous -"], [0, 1]),
+        (["- M1 -", "- M1 -", "- - -", "- - -"], [0, 0, 2, 3]),
+    ],
+)
+def test_scans_that_may_be_of_one_patient_stay_together(
+    tmp_path: Path, scans: list[str], expected: list[int]
+) -> None:
+    features, labels = [], []
+    for number, scan in enumerate(scans):
+        told, own, series = ("" if one == "-" else one for one in scan.split())
+        ids = {"scan": f"s{number}", "patient_id": own, "series_instance_uid": series}
+        features.append(dict.fromkeys(SLICE_FEATURES, f"{number}") | ids)
+        labels.append({"scan": f"s{number}", "patient_id": told, "label": f"{number % 2}"})
+    tables = write(tmp_path / "f.csv", features), write(tmp_path / "l.csv", labels)
+    groups = read_training_data(*tables, FeatureSet.TUTORIAL).groups
+    assert [groups.index(one) for one in groups] == expected
+
+
 def test_the_weight_of_cancer_is_three_the_balance_or_one(tables: tuple[Path, Path]) -> None:
     data = read_training_data(*tables, FeatureSet.TUTORIAL)
     assert data.features == tuple(SLICE_FEATURES)
@@ -209,7 +235,7 @@ def test_saved_models_say_the_same_and_shap_values_add_up(
     odds = prediction.constant + sum(c.log_odds for c in prediction.contributions)
     assert 1 / (1 + np.exp(-odds)) == pytest.approx(prediction.probability, abs=1e-5)
     assert prediction.contributions[0].feature == INFORMATIVE
-    assert prediction.probability > 0.5
+    assert prediction.probability is not None and prediction.probability > 0.5
     assert INFORMATIVE in to_text(prediction)
 
 

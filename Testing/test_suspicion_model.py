@@ -1,13 +1,15 @@
 """The bundled model of suspicion: honest about what it rates, sound, and alike for every nodule."""
 
+import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from LungNoduleSegLib.options import SUSPICION_MODEL
 from LungNoduleSegLib.risk.features import NODULE_FEATURES, SCAN_FEATURES, ScanFeatures, Source
-from LungNoduleSegLib.risk.prediction import OF_LARGEST, predict_risk, to_text
+from LungNoduleSegLib.risk.prediction import OF_LARGEST, predict_risk, read_prediction, to_text
 from LungNoduleSegLib.risk.risk_models import load_risk_model
 
 
@@ -69,8 +71,17 @@ def test_every_nodule_is_rated_and_the_largest_stands_for_the_scan() -> None:
 
 def test_what_it_was_not_trained_on_is_said() -> None:
     found = predict_risk(scan(nodule(60, 0)), SUSPICION_MODEL)
-    assert any(
-        "largest_volume_mm3" in warning and "outside" in warning for warning in found.warnings
-    )
+    assert any(one.startswith("Nodule 1: volume_mm3 is 113097, outside") for one in found.warnings)
+    other = predict_risk(scan(nodule(9, 0), nodule(7, 0, sphericity=0.01)), SUSPICION_MODEL)
+    (warning,) = (one for one in other.warnings if "outside" in one)
+    assert warning.startswith("Nodule 2: sphericity is 0.01, outside the ")
     unknown = predict_risk(scan(nodule(9, math.nan)), SUSPICION_MODEL)
     assert any("Unknown from" in warning and "mean_hu" in warning for warning in unknown.warnings)
+
+
+def test_without_a_nodule_it_rates_nothing() -> None:
+    features = dict.fromkeys(SCAN_FEATURES, 0.0)
+    found = predict_risk(ScanFeatures("CT", "", "", Source.RUN, features, {}), SUSPICION_MODEL)
+    assert (found.probability, found.constant, found.contributions) == (None, None, ())
+    assert to_text(found) == "CT: No nodule was found in this scan."
+    assert read_prediction(json.loads(json.dumps(asdict(found)))) == found

@@ -14,7 +14,7 @@ from LungNoduleSegLib.risk.facts import (
     Status,
     Uptake,
 )
-from LungNoduleSegLib.risk.guidelines import bts, nelson
+from LungNoduleSegLib.risk.guidelines import bts, fleischner, nelson
 
 SOLID, PART, NON = NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.NON_SOLID
 WOMAN = PatientFacts(
@@ -64,6 +64,81 @@ def test_bts(facts: dict[str, Any], words: str, months: tuple[int, int] | None) 
     found = bts(NoduleFacts(**(KNOWN | facts)), WOMAN)
     assert words in found.management
     assert found.months == months
+
+
+STABLE: dict[str, Any] = {"kind": SOLID, "status": Status.STABLE}
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"volume_mm3": 150, "previous_volume_mm3": 140, "months_since_previous": 12}, "Discharge"),
+        (
+            {"volume_mm3": 150, "previous_volume_mm3": 140, "months_since_previous": 11.9},
+            "CT at 12 months after the previous one, then discharge if stable by volume.",
+        ),
+        ({"volume_mm3": 174, "previous_volume_mm3": 140, "months_since_previous": 24}, "Discharge"),
+        (
+            {"volume_mm3": 175, "previous_volume_mm3": 140, "months_since_previous": 36},
+            "CT at 3 months",
+        ),
+        ({"volume_mm3": 150, "months_since_previous": 3}, "CT at 12 months"),
+        (
+            {"volume_mm3": 150, "months_since_previous": 12},
+            "CT at 24 months after the previous one, then discharge if stable by diameter.",
+        ),
+        ({"volume_mm3": 150, "months_since_previous": 24}, "Discharge"),
+        ({"longest_mm": 5.5, "months_since_previous": 13}, "CT at 24 months"),
+        ({"longest_mm": 5.5, "months_since_previous": 24}, "Discharge"),
+        (
+            {
+                "longest_mm": 9.0,
+                "volume_mm3": 310,
+                "previous_volume_mm3": 300,
+                "months_since_previous": 12,
+            },
+            "Discharge",
+        ),
+        (
+            {
+                "longest_mm": 15.0,
+                "volume_mm3": 1700,
+                "previous_volume_mm3": 1700,
+                "months_since_previous": 36,
+            },
+            "PET-CT",
+        ),
+    ],
+)
+def test_a_stable_solid_nodule_is_discharged_by_bts_after_a_year_or_two(
+    facts: dict[str, Any], words: str
+) -> None:
+    found = bts(NoduleFacts(**(KNOWN | STABLE | facts)), WOMAN)
+    assert words in found.management
+    assert found.category.startswith("stable solid, ")
+
+
+def test_bts_asks_how_long_a_nodule_is_stable() -> None:
+    found = bts(NoduleFacts(volume_mm3=150, **(KNOWN | STABLE)), WOMAN)
+    assert found.missing == (LABELS["months_since_previous"],)
+
+
+@pytest.mark.parametrize("size", [{"volume_mm3": 60.0}, {"longest_mm": 4.0}])
+def test_a_new_small_nodule_is_not_discharged_by_bts(size: dict[str, float]) -> None:
+    facts: dict[str, Any] = {**KNOWN, "kind": SOLID, **size}
+    found = bts(NoduleFacts(**facts, status=Status.NEW), WOMAN)
+    assert found.management == "Follow-up by CT, as it is new."
+    for status in (None, Status.BASELINE, Status.STABLE):
+        assert bts(NoduleFacts(**facts, status=status), WOMAN).management == "Discharge."
+
+
+def test_a_nodule_proven_benign_needs_nothing_by_any_guideline() -> None:
+    facts: dict[str, Any] = {"kind": SOLID, "longest_mm": 12, "volume_mm3": 800, **KNOWN}
+    proven = NoduleFacts(**facts, perpendicular_mm=11, proven_benign=True)
+    found = bts(proven, WOMAN)
+    assert (found.category, found.management) == ("proven benign by a work-up", "No follow-up.")
+    for rule in (fleischner, nelson):
+        assert rule(proven, WOMAN).not_for == "The nodule is proven benign by a work-up."
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def main() -> None:
     data = TrainingData(
         scans=tuple(row["id"] for row in rows),
         patients=tuple(row["id"] for row in rows),
+        groups=tuple(row["id"] for row in rows),
         features=names,
         empty=(),
         x=np.array([[float(row[name] or "nan") for name in names] for row in rows]),

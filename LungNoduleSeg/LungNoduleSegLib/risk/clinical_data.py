@@ -166,6 +166,7 @@ def prior_facts(rows: Iterable[Values]) -> dict[int, Values]:
             "status": Status(status) if status else None,
             "previous_mean_mm": row["prior_mean_mm"] if alike else None,
             "previous_solid_mm": row["prior_solid_mm"] if alike else None,
+            "previous_volume_mm3": row["prior_volume_mm3"] if alike else None,
             "months_since_previous": days and days / DAYS_PER_MONTH,
             "doubling_days": row["doubling_days"],
             _NOW: row["current_mean_mm"],
@@ -264,7 +265,8 @@ def _fits(one: NoduleFacts, values: Values) -> bool:
 
 
 def _growth_cells(row: Mapping[str, str]) -> dict[str, Any]:
-    names = ("current_id", "prior_mean_mm", "prior_solid_mm", "days", "doubling_days", _NOW)
+    prior = ("prior_mean_mm", "prior_solid_mm", "prior_volume_mm3")
+    names = ("current_id", *prior, "days", "doubling_days", _NOW)
     numbers = {name: float(row[name]) if row[name] else None for name in names}
     return numbers | {name: row[name] for name in ("lung_rads_change", "change")}
 

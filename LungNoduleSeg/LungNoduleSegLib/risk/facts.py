@@ -157,6 +157,7 @@ LARGEST = {
     "solid_component_mm": MAX_MM,
     "previous_mean_mm": MAX_MM,
     "previous_solid_mm": MAX_MM,
+    "previous_volume_mm3": MAX_MM3,
     "months_since_previous": 1500.0,
     "doubling_days": 1e9,
 }
@@ -167,6 +168,20 @@ _SIZES = ("longest_mm", "perpendicular_mm", "volume_mm3")
 
 _BY_SIZE = ("volume_mm3", "status", "doubling_days")
 """Measured facts that a corrected size makes unknown."""
+
+_EARLIER = (
+    "doubling_days",
+    "previous_mean_mm",
+    "previous_solid_mm",
+    "previous_volume_mm3",
+    "months_since_previous",
+)
+_BY_STATUS: Mapping[Status | None, tuple[str, ...]] = {
+    Status.BASELINE: _EARLIER,
+    Status.NEW: _EARLIER,
+    Status.STABLE: ("doubling_days",),
+}
+"""Measured facts that an entered status makes unknown."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +226,7 @@ class NoduleFacts:
     previous_solid_mm: Annotated[
         float | None, Option("mean solid component diameter on the previous CT in mm")
     ] = None
+    previous_volume_mm3: Annotated[float | None, Option("volume on the previous CT in mm³")] = None
     months_since_previous: Annotated[float | None, Option("months since the previous CT")] = None
     doubling_days: Annotated[float | None, Option("volume doubling time in days")] = None
     id: int | None = None
@@ -248,9 +264,10 @@ class NoduleFacts:
         """Override facts with those entered by a person; None makes one unknown.
 
         Another size than the measured one means another outline: what was measured by the old one
-        becomes unknown, unless it is entered too. So does what another type or count refutes.
+        becomes unknown, unless it is entered too. So does what another type, count or status
+        refutes.
         """
-        refuted: list[str] = []
+        refuted = [*_BY_STATUS.get(values.get("status"), ())]
         if any(values.get(name) not in (None, getattr(self, name)) for name in _SIZES):
             refuted += _BY_SIZE
         kind = values.get("kind") or self.kind

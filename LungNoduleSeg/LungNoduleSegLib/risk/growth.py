@@ -195,7 +195,7 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
     pairs = match(prior.nodules, current.nodules, alignment)
     old, new = {was.id: now for was, now, _ in pairs}, {now.id: was for was, now, _ in pairs}
     lost = [_gone(one, current, alignment) for one in prior.nodules if one.id not in old]
-    gained = [_new(one, prior, alignment) for one in current.nodules if one.id not in new]
+    gained = [_new(one, prior, current, alignment) for one in current.nodules if one.id not in new]
     lost = [_merged(one, [now for _, now, _ in pairs]) for one in lost]
     gained = [_split(one, [was for was, _, _ in pairs]) for one in gained]
     found = gained
@@ -220,23 +220,22 @@ def compare_scans(prior: ChestScan, current: ChestScan, days: int | None = None)
 
 
 def across(
-    was: NoduleGrowth, now: NoduleGrowth, steps: Sequence[Growth], apart_mm: float
+    was: Nodule, now: NoduleGrowth, steps: Sequence[Growth], apart_mm: float
 ) -> NoduleGrowth:
-    """Compare a nodule that the scans in between miss or do not show.
+    """Compare a nodule with itself several scans before.
 
     Args:
-        was: from the last scan that shows it to the next one.
-        now: from the scan before the next that shows it to that one.
-        steps: the comparisons from the one that `was` is of to the one that `now` is of.
+        was: the nodule in the prior scan of the first step.
+        now: of the last step.
+        steps: the comparisons of each scan with the next.
         apart_mm: distance of the nodule from where it is expected.
     """
-    assert was.prior is not None
     assert now.current is not None
     days = [step.days for step in steps if step.days]
     sure = all(step.alignment.agrees(now.current.side) for step in steps)
     pair = replace(
         now,
-        prior=was.prior,
+        prior=was,
         change=Change.NOT_COMPARABLE,
         apart_mm=round(apart_mm, 1),
         days=sum(days) if len(days) == len(steps) else None,
@@ -268,7 +267,8 @@ def method_differences(prior: ChestScan, current: ChestScan) -> list[str]:
     return [
         f"The {name} was {prior.method.get(name, 'not recorded')} for {prior.name} and "
         f"{current.method.get(name, 'not recorded')} for {current.name}: volumes are not "
-        "compared. Run both scans with the same settings."
+        "compared, and nodules that seem new may have been missed before. Run both scans with the "
+        "same settings."
         for name in names
         if prior.method.get(name) != current.method.get(name)
     ]
@@ -418,13 +418,19 @@ def _measured(pair: NoduleGrowth, prior: ChestScan, current: ChestScan, sure: bo
     return replace(pair, change=rate.change, rate=rate, lung_rads=status)
 
 
-def _new(now: Nodule, prior: ChestScan, alignment: Alignment) -> NoduleGrowth:
+def _new(now: Nodule, prior: ChestScan, current: ChestScan, alignment: Alignment) -> NoduleGrowth:
     here = (now.x, now.y, now.z)
     before = alignment.prior_point(now.side, here)
     if not prior.shows(before):
         return NoduleGrowth(None, now, Change.NOT_SHOWN_BEFORE, before, here)
-    status = Status.NEW if alignment.agrees(now.side) else None
-    return NoduleGrowth(None, now, Change.NEW, before, here, lung_rads=status)
+    by_hand = now.probability is None and all(one.probability is not None for one in prior.nodules)
+    notes = (
+        f"Nodule {now.id} of {current.name} was added by hand, but none of {prior.name} was: check "
+        "by eye whether it is new.",
+    ) * by_hand
+    sure = alignment.agrees(now.side) and not by_hand and not method_differences(prior, current)
+    status = Status.NEW if sure else None
+    return NoduleGrowth(None, now, Change.NEW, before, here, lung_rads=status, notes=notes)
 
 
 def _gone(was: Nodule, current: ChestScan, alignment: Alignment) -> NoduleGrowth:
@@ -443,7 +449,9 @@ def _merged(one: NoduleGrowth, current: Iterable[Nodule]) -> NoduleGrowth:
 def _split(one: NoduleGrowth, prior: Iterable[Nodule]) -> NoduleGrowth:
     """Mark a new nodule as split off if it lies within a prior one."""
     off = _within(one.prior_point, prior) if one.change is Change.NEW else None
-    return replace(one, change=Change.SPLIT, part_of=off, lung_rads=None) if off else one
+    if off is None:
+        return one
+    return replace(one, change=Change.SPLIT, part_of=off, lung_rads=None, notes=())
 
 
 def _within(point: Point, nodules: Iterable[Nodule]) -> Nodule | None:

@@ -56,6 +56,9 @@ class GuidelineResult:
         return f"{self.if_first} if this is the first CT" if self.if_first else ""
 
 
+PROVEN_BENIGN = "proven benign by a work-up"
+
+
 class MissingFactsError(Exception):
     """Facts that a rule needs are unknown; the arguments are their names."""
 
@@ -67,6 +70,12 @@ class NoClassError(Exception):
 def unknown(facts: NoduleFacts | PatientFacts, *names: str) -> list[str]:
     """Return those of the named facts that are unknown."""
     return [name for name in names if getattr(facts, name) is None]
+
+
+def _refuse_proven_benign(nodule: NoduleFacts) -> None:
+    """Raise `NoClassError` for a nodule that is proven benign."""
+    if nodule.proven_benign:
+        raise NoClassError(f"The nodule is {PROVEN_BENIGN}.")
 
 
 def diameters(nodule: NoduleFacts) -> tuple[float, float]:
@@ -144,6 +153,7 @@ def _fleischner(
         raise NoClassError(
             "The guideline does not apply to nodules with fat or a benign pattern of calcification."
         )
+    _refuse_proven_benign(nodule)
     sizes = ("longest_mm", "perpendicular_mm")
     by_volume = nodule.volume_mm3 is not None and nodule.longest_mm is None
     count = 1 if nodule.count == 1 else nodule.count_alike
@@ -235,6 +245,9 @@ NELSON = (
 FAST_DAYS, SLOW_DAYS = 400, 600
 """Volume doubling times at which the management changes."""
 
+GROWTH_BY_VOLUME = 1.25
+"""Volumes of less than this times the previous one are stable."""
+
 BROCK_LIMIT = 0.10
 """Brock probability from which BTS recommends PET-CT."""
 
@@ -272,6 +285,8 @@ def _result(
 def _bts(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
     if nodule.type is NoduleKind.CALCIFIED:
         return "benign pattern", "No follow-up.", None
+    if nodule.proven_benign:
+        return PROVEN_BENIGN, "No follow-up.", None
     missing = nodule.missing_type()
     if nodule.volume_mm3 is None:
         missing += unknown(nodule, "longest_mm")
@@ -299,30 +314,65 @@ def _bts_solid(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
         small, large = longest < 5, longest >= 8
         size = "below 5 mm" if small else "8 mm or more" if large else "6 to 8 mm"
         if 5 <= longest < 6:
-            return "solid, 5 to 6 mm", "CT at 12 months.", (12, 12)
+            size = "5 to 6 mm"
+    known = nodule.status in (Status.NEW, Status.STABLE)
+    category = f"{nodule.status} solid, {size}" if known else f"solid, {size}"
+    if small and nodule.status is Status.NEW:
+        return category, "Follow-up by CT, as it is new.", None
     if small:
-        return f"solid, {size}", "Discharge.", None
+        return category, "Discharge.", None
     if large:
-        return _bts_large(nodule, patient, size)
+        return _bts_large(nodule, patient, category)
+    if size == "5 to 6 mm":
+        return category, *_watched(nodule, "CT at 12 months.", (12, 12))
     follow_up = "CT at 3 months; if stable, at 12 months, then discharge if stable by volume."
-    return f"solid, {size}", follow_up, (3, 3)
+    return category, *_watched(nodule, follow_up, (3, 3))
 
 
-def _bts_large(nodule: NoduleFacts, patient: PatientFacts, size: str) -> Classed:
+def _watched(
+    nodule: NoduleFacts, first: str, months: tuple[int, int]
+) -> tuple[str, tuple[int, int] | None]:
+    """Return what follows for a solid nodule under surveillance: for a stable one, how long.
+
+    BTS discharges it after one year if it is stable by volume, after two years if by diameter only.
+    The years count from the previous CT, as earlier ones are not known: the nodule may have been
+    stable for longer, never for less. A volume of 25 % more is growth, whatever the diameters say.
+
+    Args:
+        nodule: a solid one.
+        first: management of one that is not known to be stable.
+        months: from this CT to the next one then.
+    """
+    now, before = nodule.volume_mm3, nodule.previous_volume_mm3
+    ratio = now / before if now and before else None
+    if nodule.status is not Status.STABLE or (ratio or 0) >= GROWTH_BY_VOLUME:
+        return first, months
+    if nodule.months_since_previous is None:
+        raise MissingFactsError("months_since_previous")
+    since = rounded(nodule.months_since_previous, "0.1")
+    until = 12 if ratio or since < 12 else 24
+    if since >= until:
+        return "Discharge.", None
+    by = "by volume" if until == 12 else "by diameter"
+    return f"CT at {until} months after the previous one, then discharge if stable {by}.", None
+
+
+def _bts_large(nodule: NoduleFacts, patient: PatientFacts, category: str) -> Classed:
+    again = "CT at 3 months.", (3, 3)
     herder = evaluate(HERDER, nodule, patient)
     if nodule.pet_uptake is not None and herder.probability is not None:
         low, high = HERDER_LIMITS
         chance = herder.probability
-        category = f"solid, {size}, Herder {_percent(chance, *HERDER_LIMITS)}"
+        category = f"{category}, Herder {_percent(chance, *HERDER_LIMITS)}"
         if chance < low:
-            return category, "CT at 3 months.", (3, 3)
+            return category, *_watched(nodule, *again)
         if chance <= high:
             return category, "Consider image-guided biopsy; excision biopsy or CT.", None
         return category, "Consider excision or non-surgical treatment.", None
     brock = _brock(nodule, patient)
-    category = f"solid, {size}, Brock {_percent(brock, BROCK_LIMIT)}"
+    category = f"{category}, Brock {_percent(brock, BROCK_LIMIT)}"
     if brock < BROCK_LIMIT:
-        return category, "CT at 3 months.", (3, 3)
+        return category, *_watched(nodule, *again)
     return category, "PET-CT, then the risk by the Herder model.", None
 
 
@@ -375,6 +425,7 @@ NODCAT = "Category by size alone; growth decides what follows."
 def _nelson(nodule: NoduleFacts, _: PatientFacts) -> Classed:
     if nodule.type is NoduleKind.CALCIFIED:
         return "NODCAT 1", "Benign.", None
+    _refuse_proven_benign(nodule)
     if missing := nodule.missing_type():
         raise MissingFactsError(*missing)
     if nodule.type is NoduleKind.PART_SOLID:

@@ -27,6 +27,7 @@ from LungNoduleSegLib.risk.facts import (
 )
 from LungNoduleSegLib.risk.growth_rate import DAYS_PER_MONTH
 from LungNoduleSegLib.risk.guidelines import (
+    PROVEN_BENIGN,
     GuidelineResult,
     MissingFactsError,
     NoClassError,
@@ -202,7 +203,7 @@ def _doubled(nodule: NoduleFacts) -> bool:
 
 _FIRST = {
     "benign_pattern": (LungRads.NEGATIVE, "benign pattern of calcification, or fat"),
-    "proven_benign": (LungRads.BENIGN, "proven benign by a work-up"),
+    "proven_benign": (LungRads.BENIGN, PROVEN_BENIGN),
     "infection": (LungRads.INCOMPLETE, "findings that suggest infection or inflammation"),
 }
 """Facts that decide regardless of size."""
@@ -230,12 +231,7 @@ def _by_rows(nodule: NoduleFacts) -> tuple[LungRads, str]:
 def _in_the_lung(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
     kind = nodule.type
     reaches, size = _size(nodule)
-    if (
-        nodule.smooth_juxtapleural
-        and kind is NoduleKind.SOLID
-        and status in (Status.BASELINE, Status.NEW)
-        and not reaches(10)
-    ):
+    if status in (Status.BASELINE, Status.NEW) and _small_at_pleura(nodule, reaches):
         return LungRads.BENIGN, "smooth solid nodule at pleura or fissure below 10 mm"
     if kind is NoduleKind.NON_SOLID:
         return _non_solid(status, reaches)
@@ -248,6 +244,12 @@ def _in_the_lung(nodule: NoduleFacts, status: Status) -> tuple[LungRads, str]:
         if kind is NoduleKind.SOLID
         else _part_solid(nodule, status, reaches, size)
     )
+
+
+def _small_at_pleura(nodule: NoduleFacts, reaches: Reaches) -> bool:
+    """Whether a nodule is smooth, solid, at pleura or fissure, and below 10 mm."""
+    solid = nodule.type is NoduleKind.SOLID
+    return bool(nodule.smooth_juxtapleural) and solid and not reaches(10)
 
 
 def _size(nodule: NoduleFacts) -> tuple[Reaches, str]:
@@ -376,7 +378,9 @@ def _by_previous_size(nodule: NoduleFacts) -> LungRads | None:
 
 
 def _by_size(nodule: NoduleFacts, reaches: Reaches) -> LungRads:
-    """Category of a solid or part-solid nodule by its size alone."""
+    """Category of a solid or part-solid nodule by its size, and at the pleura its place, alone."""
+    if _small_at_pleura(nodule, reaches):
+        return LungRads.BENIGN
     if nodule.type is NoduleKind.SOLID:
         return _solid(Status.BASELINE, reaches, "")[0]
     return _part_solid(nodule, Status.BASELINE, reaches, "")[0]

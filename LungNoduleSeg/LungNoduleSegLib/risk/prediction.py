@@ -49,11 +49,13 @@ class RiskPrediction:
         model: file of the model.
         algorithm: its label.
         scan: name of the scan.
-        probability: of `target`; XGBoost's is increased by the weight of cancer in training.
-        constant: log odds before any feature, None for a forest.
+        probability: of `target`; XGBoost's is increased by the weight of cancer in training. None
+            if the model applies to single nodules and the scan shows none.
+        constant: log odds before any feature, None for a forest or without a probability.
         contributions: of the features, the strongest first; empty for a forest. With the constant
             they add up to the log odds of the probability.
-        warnings: one sentence for each feature outside the training data, and others.
+        warnings: one sentence for each feature outside the training data, of every nodule if the
+            model applies to single nodules, and others.
         target: meaning of the probability, from the card.
         nodules: probability of each nodule by number, if the model applies to single nodules.
     """
@@ -61,7 +63,7 @@ class RiskPrediction:
     model: str
     algorithm: str
     scan: str
-    probability: float
+    probability: float | None
     constant: float | None
     contributions: tuple[Contribution, ...]
     warnings: tuple[str, ...]
@@ -92,10 +94,11 @@ def predict_scans(scans: Sequence[ScanFeatures], model_file: Path) -> list[RiskP
     x = np.array([[scan.features[name] for name in names] for scan in scans])
     shap = model.contributions(x)
     found = []
-    for row, (scan, probability) in enumerate(zip(scans, model.probability(x), strict=True)):
+    for row, (scan, chance) in enumerate(zip(scans, model.probability(x), strict=True)):
         contributions: tuple[Contribution, ...] = ()
         constant = None
-        if shap is not None:
+        probability = float(chance) if scan.nodules or not _single(model) else None
+        if shap is not None and probability is not None:
             *added, constant = shap[row].tolist()
             known = [None if math.isnan(value) else value for value in x[row].tolist()]
             listed = [Contribution(n, v, a) for n, v, a in zip(names, known, added, strict=True)]
@@ -105,7 +108,7 @@ def predict_scans(scans: Sequence[ScanFeatures], model_file: Path) -> list[RiskP
                 model_file.name,
                 model.card.algorithm.label,
                 scan.scan,
-                float(probability),
+                probability,
                 constant,
                 contributions,
                 tuple(_warnings(scan, model)),
@@ -116,11 +119,16 @@ def predict_scans(scans: Sequence[ScanFeatures], model_file: Path) -> list[RiskP
     return found
 
 
+def _single(model: "RiskModel") -> bool:
+    """Whether a model applies to single nodules: all its features are of the largest."""
+    return all(name.startswith(OF_LARGEST) for name in model.card.features)
+
+
 def _of_nodules(scan: ScanFeatures, model: "RiskModel") -> dict[str, float]:
-    """Apply a model to every nodule, if all its features are of a single nodule."""
-    names = [name.removeprefix(OF_LARGEST) for name in model.card.features]
-    if not scan.nodules or not all(name.startswith(OF_LARGEST) for name in model.card.features):
+    """Apply a model of single nodules to each."""
+    if not scan.nodules or not _single(model):
         return {}
+    names = [name.removeprefix(OF_LARGEST) for name in model.card.features]
     x = np.array([[features[name] for name in names] for features in scan.nodules.values()])
     chances = model.probability(x).tolist()
     return {str(number): chance for number, chance in zip(scan.nodules, chances, strict=True)}
@@ -133,13 +141,14 @@ def read_prediction(record: Mapping[str, Any]) -> RiskPrediction:
         Exception: one of `DAMAGE`, if it is none.
     """
     explained = record["constant"] is not None
+    rated = explained or record["probability"] is not None
     if record["contributions"] and not explained:
         raise ValueError("contributions without a constant")
     return RiskPrediction(
         model=_text(record["model"]),
         algorithm=_text(record["algorithm"]),
         scan=_text(record["scan"]),
-        probability=_chance(record["probability"]),
+        probability=_chance(record["probability"]) if rated else None,
         constant=_number(record["constant"]) if explained else None,
         contributions=tuple(
             Contribution(
@@ -175,6 +184,8 @@ def _chance(value: Any) -> float:
 
 def to_text(prediction: RiskPrediction) -> str:
     """Format a prediction as text."""
+    if prediction.probability is None:
+        return f"{prediction.scan}: {' '.join(prediction.warnings)}"
     lines = [
         f"{prediction.scan}: {100 * prediction.probability:.1f} % {prediction.target} "
         f"({prediction.algorithm}, {prediction.model})"
@@ -214,17 +225,21 @@ def _value(contribution: Contribution) -> str:
 
 def _warnings(scan: ScanFeatures, model: "RiskModel") -> list[str]:
     result = []
-    unknown = []
-    for name in model.card.features:
-        value, (low, high) = scan.features[name], model.card.ranges[name]
-        slack = 1e-5 * max(abs(low), abs(high))  # tables hold six digits
-        if math.isnan(value):
-            unknown.append(name)
-        elif not low - slack <= value <= high + slack:
-            result.append(
-                f"{name} is {feature_text(value)}, outside the {feature_text(low)} to "
-                f"{feature_text(high)} of the training data."
-            )
+    unknown = {}
+    single = _single(model)
+    of_nodules = {f"Nodule {number}: ": one for number, one in scan.nodules.items()}
+    for whose, features in (of_nodules if single else {"": scan.features}).items():
+        for feature in model.card.features:
+            name = feature.removeprefix(OF_LARGEST) if single else feature
+            value, (low, high) = features[name], model.card.ranges[feature]
+            slack = 1e-5 * max(abs(low), abs(high))  # tables hold six digits
+            if math.isnan(value):
+                unknown[name] = True
+            elif not low - slack <= value <= high + slack:
+                result.append(
+                    f"{whose}{name} is {feature_text(value)}, outside the {feature_text(low)} to "
+                    f"{feature_text(high)} of the training data."
+                )
     if unknown:
         result.append(f"Unknown from a {scan.source} alone: {', '.join(unknown)}.")
     if scan.features["nodule_count"] == 0:

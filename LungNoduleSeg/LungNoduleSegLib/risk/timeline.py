@@ -31,7 +31,8 @@ class Track:
         nodules: in each scan, None where it was not found.
         points: its actual or expected position in each scan, LPS mm.
         steps: the change from each scan to the next, None where it is in neither; after scans
-            that missed it, the change since the last one that shows it.
+            that missed it, the change since the last one that shows it. Growing by Lung-RADS means
+            since any comparable scan of the twelve months before.
         change: over the dates of `rate`; for a nodule with a single measurement, the reason.
         rate: growth rate per day over the latest comparable dates, see `latest_growth`; None for
             fewer than two, or without study dates.
@@ -143,8 +144,8 @@ def lung_rads_status(track: Track) -> Status | None:
     """Classify a track by Lung-RADS v2022; None where a reader has to decide.
 
     The last step counts. A solid or part-solid nodule that grows measurably over three or more
-    comparable dates, but in no step by as much as Lung-RADS requires, is slowly growing, unless it
-    is smaller than on the scan before.
+    comparable dates, but within no twelve months by as much as Lung-RADS requires, is slowly
+    growing, unless it is smaller than on the scan before.
     """
     steps = [one for one in track.steps if one and one.current]
     last = steps[-1] if track.nodules[-1] else None
@@ -173,7 +174,9 @@ def _chains(steps: Sequence[Growth]) -> list[dict[int, NoduleGrowth]]:
                 chains.append({number: one})
             elif one.prior is None:
                 last = max(chain)
-                chain[number] = across(chain[last], one, steps[last : number + 1], apart)
+                was = chain[last].prior
+                assert was is not None
+                chain[number] = across(was, one, steps[last : number + 1], apart)
             else:
                 chain[number] = one
     return chains
@@ -245,13 +248,40 @@ def _track(
         assert here is not None
         points[number + 1] = points[number + 1] or steps[number].alignment.current_point(side, here)
     scans = (steps[0].prior, *(step.current for step in steps))
+    changes = {
+        number: replace(one, lung_rads=Status.GROWING)
+        if _grew_within_a_year(chain, nodules, number, steps)
+        else one
+        for number, one in chain.items()
+    }
     track = Track(
         tuple(nodules),
         tuple(point for point in points if point is not None),
-        tuple(chain.get(number) for number in range(len(steps))),
+        tuple(changes.get(number) for number in range(len(steps))),
         next(one.change for _, one in sorted(chain.items(), reverse=True)),
     )
     return _rated(track, scans, days)
+
+
+def _grew_within_a_year(
+    chain: Mapping[int, NoduleGrowth],
+    nodules: Sequence[Nodule | None],
+    number: int,
+    steps: Sequence[Growth],
+) -> bool:
+    """Whether a nodule grew by Lung-RADS since any scan before, up to its last merger or doubt."""
+    now, apart = chain[number], 0.0
+    if now.current is None:
+        return False
+    for first in range(number, min(chain) - 1, -1):
+        step, was = chain.get(first), nodules[first]
+        if step and (step.prior is None or step.others):
+            return False
+        if step and step.current:
+            apart = max(apart, step.apart_mm or 0.0)
+        if was and across(was, now, steps[first : number + 1], apart).lung_rads is Status.GROWING:
+            return True
+    return False
 
 
 def _rated(track: Track, scans: Sequence[ChestScan], days: Mapping[int, int]) -> Track:

@@ -3,6 +3,7 @@
 import csv
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -45,8 +46,8 @@ class TrainingData:
 
     Attributes:
         scans: name of each.
-        patients: of each scan, "" if unknown; cross-validation keeps the scans of a patient
-            together.
+        patients: of each scan, "" if unknown.
+        groups: of each scan, see `_groups`; cross-validation keeps those of a group together.
         features: names of the columns of `x`.
         empty: features left out because no scan has a value.
         x: (scans, features), NaN where a value is missing.
@@ -56,19 +57,12 @@ class TrainingData:
 
     scans: tuple[str, ...]
     patients: tuple[str, ...]
+    groups: tuple[str, ...]
     features: tuple[str, ...]
     empty: tuple[str, ...]
     x: NDArray[np.float64]
     y: NDArray[np.int64]
     sha256: dict[str, str]
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The patient of each scan; a scan whose patient is unknown is a group of its own."""
-        return tuple(
-            f"patient {patient}" if patient else f"scan {scan}"
-            for scan, patient in zip(self.scans, self.patients, strict=True)
-        )
 
 
 def read_training_data(
@@ -79,7 +73,8 @@ def read_training_data(
     Args:
         features: written by `write_feature_table`.
         labels: CSV with a column `scan` or `patient_id` and a column `label` or `cancer`. With
-            both, rows are joined by scan, and their patients are those of this table.
+            both, rows are joined by scan, and their patients are those of this table where it names
+            them.
         chosen: the features to use.
 
     Raises:
@@ -120,15 +115,46 @@ def read_training_data(
             f"{features} has the same values for every scan, so nothing can be learned: check that "
             "the segmentations are not all empty."
         )
+    rows = [row for _, row in table]
     return TrainingData(
-        scans=tuple(row["scan"] for _, row in table),
-        patients=tuple(patients.get(row["scan"]) or row["patient_id"] for _, row in table),
+        scans=tuple(row["scan"] for row in rows),
+        patients=tuple(patients.get(row["scan"]) or row["patient_id"] for row in rows),
+        groups=_groups(rows, patients),
         features=tuple(np.array(names)[filled].tolist()),
         empty=tuple(np.array(names)[~filled].tolist()),
         x=x[:, filled],
         y=np.array(y),
         sha256={file.name: file_sha256(file) for file in (features, labels)},
     )
+
+
+def _groups(rows: Sequence[Row], patients: Mapping[str, str]) -> tuple[str, ...]:
+    """Name the group of each scan, by its first: scans that may be of one patient are in one.
+
+    Those are scans of the same patient in the label table or of the same series. A patient of the
+    feature table joins them only if the label table does not name one for all of its scans, as its
+    IDs may be the same for everyone where scans are anonymous.
+
+    Args:
+        rows: of the feature table.
+        patients: in the label table by scan, "" where it names none.
+    """
+    told = [patients.get(row["scan"], "") for row in rows]
+    untold = {row["patient_id"] for row, name in zip(rows, told, strict=True) if not name}
+    first: dict[tuple[str, str], int] = {}
+    groups = list(range(len(rows)))
+    for number, (row, name) in enumerate(zip(rows, told, strict=True)):
+        own = row["patient_id"] if row["patient_id"] in untold else ""
+        links = ("patient", name), ("patient", own), ("series", row.get("series_instance_uid", ""))
+        known = [link for link in links if link[1]]
+        joined = {number, *(groups[first.setdefault(link, number)] for link in known)}
+        if len(joined) > 1:
+            groups = [min(joined) if one in joined else one for one in groups]
+    names = [
+        f"patient {patient}" if (patient := name or row["patient_id"]) else f"scan {row['scan']}"
+        for row, name in zip(rows, told, strict=True)
+    ]
+    return tuple(names[number] for number in groups)
 
 
 def _read_labels(path: Path) -> tuple[dict[str, int], str, dict[str, str]]:

@@ -311,9 +311,10 @@ def _model_row(result: ModelResult) -> ResultRow:
 
 
 def _prediction_row(prediction: RiskPrediction) -> ResultRow:
+    chance = prediction.probability
     return ResultRow(
         _("Trained model ({target})").format(target=prediction.target),
-        f"{100 * prediction.probability:.1f} %",
+        NO_RESULT if chance is None else f"{100 * chance:.1f} %",
         "",
         _lines(f"{prediction.algorithm}, {prediction.model}", *prediction.warnings),
     )

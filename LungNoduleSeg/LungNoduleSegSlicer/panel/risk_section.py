@@ -206,7 +206,7 @@ class RiskSection(Section):
         prediction = self._risk.prediction if self._risk else None
         ui.predictRiskButton.enabled = self._risk is not None and self.model.file is not None
         lines = []
-        if prediction is not None:
+        if prediction is not None and prediction.probability is not None:
             lines.append(
                 _("{percent:.1f} % {target} ({algorithm}, {file}).").format(
                     percent=100 * prediction.probability,
@@ -216,6 +216,7 @@ class RiskSection(Section):
                 )
             )
             lines += [] if prediction.contributions else [_(UNEXPLAINED)]
+        if prediction is not None:
             lines += prediction.warnings[:WARNINGS]
             more = len(prediction.warnings) - WARNINGS
             lines += [_("… and {count} more; see the tooltip.").format(count=more)] * (more > 0)

@@ -89,17 +89,21 @@ def store_clinical_data(volume_node: Any, data: ClinicalData, places: Mapping[in
     volume_node.SetAttribute(FACTS, json.dumps(data.to_dict() | {"places": where}))
 
 
-def with_fact(data: ClinicalData, name: str, value: Any, number: int | None = None) -> ClinicalData:
+def with_fact(
+    data: ClinicalData, name: str, value: Any, number: int | None, compared: bool
+) -> ClinicalData:
     """Set a fact, or with None remove it.
 
-    The number of nodules applies to all of them. So does the status baseline: setting it for one
-    nodule sets it for all, and setting another status for one removes it from all.
+    The number of nodules applies to all of them. So does the status baseline of a scan that is not
+    compared: setting it for one nodule sets it for all, and setting another status for one removes
+    it from all.
 
     Args:
         data: the current clinical data.
         name: of a fact of `PatientFacts` or `NoduleFacts`.
         value: of the fact's type.
         number: of the nodule, for a fact of a nodule.
+        compared: whether the scan is compared with an earlier one, so it is not the first.
 
     Raises:
         InputError: if the value is impossible.
@@ -112,7 +116,7 @@ def with_fact(data: ClinicalData, name: str, value: Any, number: int | None = No
         raise ValueError(f"{name} is a fact of a nodule")
     nodules = dict(data.nodules)
     shared = data.shared
-    if name == "status":
+    if name == "status" and not compared:
         baseline = Status.BASELINE if value is Status.BASELINE else None
         shared = _changed(shared, name, baseline)
         if baseline is not None:
@@ -191,7 +195,7 @@ class RiskLogic:
         volume = volume_node_of(results.segmentation)
         nodules = nodules_of(results.table, rejected=True)
         data, places = clinical_data_of(volume, nodules)
-        data = with_fact(data, name, value, number)
+        data = with_fact(data, name, value, number, self._growth.find(results) is not None)
         here = {one.id: (one.x, one.y, one.z) for one in nodules}
         of_nodule = name not in _PATIENT | _OF_ALL
         checked = _only(data, {number} if of_nodule else set())
