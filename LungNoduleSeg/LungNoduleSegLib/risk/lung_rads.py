@@ -116,6 +116,9 @@ _MANAGEMENT: dict[LungRads, tuple[str, tuple[int, int] | None]] = {
 _EXCEPTIONS = ("smooth_juxtapleural", "airway", "cyst", "suspicious_features", "infection")
 """Facts assumed absent while unknown."""
 
+ASSUMED_ABSENT = "Assumed absent"
+"""How the note on them begins."""
+
 VOLUMES_MM3 = {4: 34, 6: 113, 8: 268, 10: 524, 15: 1767, 30: 14137}
 """The volume that corresponds to each mean diameter (mm) in Lung-RADS v2022."""
 
@@ -143,7 +146,7 @@ def lung_rads(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
     if category is not LungRads.NEGATIVE and (
         absent := [LABELS[name] for name in _EXCEPTIONS if getattr(nodule, name) is None]
     ):
-        notes.append(f"Assumed absent: {'; '.join(absent)}.")
+        notes.append(f"{ASSUMED_ABSENT}: {'; '.join(absent)}.")
     if by_volume := _other_by_volume(nodule, category):
         notes.append(by_volume)
     return categorized(category, reason, notes)
