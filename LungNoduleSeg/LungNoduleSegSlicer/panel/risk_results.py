@@ -251,7 +251,7 @@ class RiskResults:
         if prediction is not None:
             rows.append(_prediction_row(prediction))
         warnings = dict.fromkeys(
-            [f"{result.guideline}: {note}" for result in guidelines for note in _warnings(result)]
+            [f"{one.guideline}: {notes}" for one in guidelines if (notes := _warnings(one))]
             + [warning for result in models for warning in result.warnings]
         )
         if warnings:
@@ -308,9 +308,9 @@ def _guideline_row(result: GuidelineResult) -> ResultRow:
     return ResultRow(result.guideline, value, detail, _lines(*about))
 
 
-def _warnings(result: GuidelineResult) -> list[str]:
+def _warnings(result: GuidelineResult) -> str:
     """Return the notes but the one on facts assumed absent, which almost every nodule has."""
-    return [note for note in result.notes if not note.startswith(ASSUMED_ABSENT)]
+    return " ".join(note for note in result.notes if not note.startswith(ASSUMED_ABSENT))
 
 
 def _model_row(result: ModelResult) -> ResultRow:
