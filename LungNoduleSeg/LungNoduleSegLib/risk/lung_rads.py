@@ -431,12 +431,14 @@ def classify_examination(
         else:
             found = replace(found, management="Additional CT images are needed.", months=None)
     elif missing := dict.fromkeys(name for one in results for name in one.missing):
-        if_first = [one.category or one.if_first for one in results if not one.not_for]
+        first_ct = [one.category or one.if_first for one in results if not one.not_for]
+        if_first = max(filter(None, first_ct), key=rank, default="")
+        if not all(first_ct):
+            if any(one.if_first for one in results):
+                at_least += f"{'; ' * bool(most)}at least {if_first} if this is the first CT"
+            if_first = ""
         return GuidelineResult(
-            *LUNG_RADS,
-            reason=at_least,
-            missing=tuple(missing),
-            if_first=max(if_first, key=rank) if all(if_first) else "",
+            *LUNG_RADS, reason=at_least, missing=tuple(missing), if_first=if_first
         )
     elif refused := [one.not_for for one in results if one.not_for]:
         if most is None or rank(most.category) < rank(LungRads.SUSPICIOUS):
