@@ -196,7 +196,7 @@ class TestFacts(RiskTest):
         self.type(self.section.patient, "age", "640")
         self.assertIn("age of 640", self.ui.factProblem.text)
         self.type(self.section.patient, "count", "2.5")
-        self.assertIn("Enter a number for number of nodules", self.ui.factProblem.text)
+        self.assertIn("Enter a number for number of non-calcified", self.ui.factProblem.text)
         self.type(self.section.patient, "age", "64")
         self.assertEqual(self.ui.factProblem.text, "")
 
