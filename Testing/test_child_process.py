@@ -199,7 +199,7 @@ def test_nothing_is_imported_from_the_current_folder(
 
 
 def test_a_program_that_is_not_there_is_refused() -> None:
-    words = r"no-such-python could not be started \(No such file .*: install it, or "
+    words = r"no-such-python could not be started \(No such file .*: install it, or choose ano"
     with pytest.raises(InputError, match=words):
         run(["/no-such-python", "-c", ""])
 

@@ -10,7 +10,7 @@ import pytest
 from CTLungScreeningLib.errors import InputError
 from growth_cases import DAYS, at, at_days, dated, nodule
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, Side
-from LungNoduleSegLib.results.growth_results import curve_of, track_sentence
+from LungNoduleSegLib.results.growth_results import curve_of, track_sentence, write_growth_page
 from LungNoduleSegLib.risk import growth as growth_module
 from LungNoduleSegLib.risk.clinical_data import prior_facts
 from LungNoduleSegLib.risk.facts import Status
@@ -68,6 +68,25 @@ def test_a_nodule_is_followed_through_four_dates(chest: ChestScan, tmp_path: Pat
         follow(four_dates(chest), days=90)
     with pytest.raises(InputError, match="at least two scans"):
         follow(four_dates(chest)[:1])
+
+
+@pytest.mark.parametrize(
+    ("later", "days", "said"),
+    [
+        (date(2021, 1, 1), 180, "180 days after the first, as entered"),
+        (None, 1, "1 day after the first, as entered"),
+        (date(2021, 6, 30), 90, "90 days after the first, as entered"),
+        (date(2021, 6, 30), None, "180 days after the first"),
+    ],
+)
+def test_days_that_were_entered_are_told_from_dates(
+    chest: ChestScan, tmp_path: Path, later: date | None, days: int | None, said: str
+) -> None:
+    first = dated(chest, date(2021, 1, 1))
+    timeline = follow([first, replace(first, date=later)], days)
+    labels = [scan.lungs for scan in timeline.scans]
+    write_growth_page(tmp_path / "page.html", timeline, labels, {"assessments": []})
+    assert f", 0 nodules, {said}</dd>" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_slow_growth_over_several_scans_is_called_slow(chest: ChestScan) -> None:

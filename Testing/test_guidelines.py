@@ -481,7 +481,13 @@ def test_what_a_first_ct_would_be_classed_as_is_said_but_not_assumed() -> None:
     assert classify_examination(results, SCREENED).if_first == "4B"
     results.append(lung_rads(NoduleFacts(), SCREENED))
     assert not results[-1].if_first
-    assert not classify_examination(results, SCREENED).if_first
+    some = classify_examination(results, SCREENED)
+    assert (some.if_first, some.reason) == ("", "at least 4B if this is the first CT")
+    new = lung_rads(nodule(SOLID, 7, status=Status.NEW), SCREENED)
+    known = classify_examination([new, *results], SCREENED)
+    assert known.reason == (
+        "at least 4A by the nodules with a category; at least 4B if this is the first CT"
+    )
 
 
 def test_an_examination_has_the_category_of_its_most_suspicious_nodule() -> None:

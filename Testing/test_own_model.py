@@ -12,12 +12,13 @@ import pytest
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.model_card import ModelCard, card_from_text
 from extension_files import ROOT
-from LungNoduleSegLib.detectors.added_detectors import NetworkInput, OnnxDetector
+from LungNoduleSegLib.detectors.added_detectors import CommandDetector, NetworkInput, OnnxDetector
 from LungNoduleSegLib.detectors.models import (
     add_model,
     added_models,
     open_detector,
     read_zip_card,
+    what_runs,
 )
 from LungNoduleSegLib.detectors.network_detector import NoduleDetector
 from LungNoduleSegLib.run_cost import SETTINGS_FOLDER
@@ -44,6 +45,15 @@ def test_the_zip_that_the_page_makes_is_a_model(
     assert detector.card.rules == {"threshold": 0.5, "min_probability": 0.6}
 
 
+def test_the_page_packs_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTINGS_FOLDER, str(tmp_path / "settings"))
+    (tmp_path / "model.json").write_text(blocks("json")[1], encoding="utf-8")
+    subprocess.run([sys.executable, "-c", blocks("python")[1]], cwd=tmp_path, check=True)
+    file = tmp_path / "totalsegmentator.zip"
+    detector = open_detector(add_model(file, what_runs(read_zip_card(file))))
+    assert isinstance(detector, CommandDetector)
+
+
 def test_the_page_packs_a_trained_network_with_its_classifier(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +65,7 @@ def test_the_page_packs_a_trained_network_with_its_classifier(
     assert not list(added_models())
     card.rename(tmp_path / "model.json")
     subprocess.run([sys.executable, "-c", blocks("python")[1]], cwd=tmp_path, check=True)
-    detector = open_detector(add_model(tmp_path / "my-detector.zip"))
+    detector = open_detector(add_model(tmp_path / "unet.zip"))
     assert isinstance(detector, NoduleDetector)
     assert detector.classifier is not None
 

@@ -7,8 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,14 +236,6 @@ def test_files_say_the_same_and_are_read_back(found: ScanPrediction, tmp_path: P
     with Image.open(output.with_suffix(".png")) as plot:
         assert plot.size[0] > 500
         assert len(np.unique(np.asarray(plot.convert("L")))) > 10
-
-
-@pytest.mark.parametrize("name", ["CT ${ID}_${DATE}", "a$_b$", "患者01"])
-def test_a_plot_names_the_scan_as_it_is(reader: Path, tmp_path: Path, name: str) -> None:
-    found = predict_scan(replace(scan_of(coded_volume(upright())), source=Path(name)), reader)
-    with warnings.catch_warnings(action="error"):
-        write_prediction(tmp_path / "scan.json", found)
-    assert (tmp_path / "scan.png").exists()
 
 
 def test_one_plot_that_fails_does_not_stop_the_others(

@@ -131,6 +131,7 @@ def test_it_says_what_was_found_and_how(tmp_path: Path) -> None:
     assert "0123abcd" * 8 in text
     assert "max elongation none" in text
     assert "40 entries" in text
+    assert f"mean {first.mean_hu:.0f} HU, SD {first.std_hu:.0f} (" in text
     right, left = (
         np.count_nonzero(sitk.GetArrayViewFromImage(case.lungs) == side) * 2 / 1000
         for side in (1, 2)
@@ -265,7 +266,7 @@ def test_risk_gives_no_number_while_a_fact_is_missing(tmp_path: Path) -> None:
     assert "No fact about the patient was given." in text
     assert re.search(r"Longest diameter in mm 10\.\d \(measured\)", text)
     assert "Mayo No number; missing: age in years" in text
-    assert "Lung-RADS v2022 No category; missing: change since" in text
+    assert "Lung-RADS v2022 4A if this is the first CT; missing: change since" in text
     assert "probability of cancer" not in text
     assert text.count("Research use only") == 1
     assert "Risk by published models" not in words(Case(nodules=False).report(tmp_path / "none"))

@@ -150,6 +150,23 @@ class TestFacts(RiskTest):
         self.assertIn("ever_smoked", self.marked(self.section.patient))
         save_picture(self.widget.parent, PICTURES / "risk.png")
 
+    def test_a_guideline_that_does_not_apply_says_so(self) -> None:
+        self.enter_patient()
+        self.choose(self.section.patient, "screening", True)
+        self.choose(self.section.nodule, "status", Status.BASELINE)
+        self.assertIn("low risk ⚠", self.rows()["Fleischner 2017"].detail)
+        (line,) = [row.detail for row in self.section.shown.rows if not row.name]
+        said = "Fleischner 2017: The guideline does not apply to screening CT; Lung-RADS does."
+        self.assertIn(said, line)
+        self.assertNotIn("Assumed absent", line)
+        self.assertIn("Assumed absent", self.rows()["Lung-RADS v2022"].tool_tip)
+
+    def test_the_category_of_a_first_ct_is_shown_until_it_is_known(self) -> None:
+        self.assertIsNone(self.expected(ClinicalData()).nodule.status)
+        row = self.rows()["Lung-RADS v2022"]
+        self.assertEqual((row.value, row.detail), ("", "4B if this is the first CT"))
+        self.assertIn("Missing: change since the previous CT", row.tool_tip)
+
     def test_an_entered_value_can_be_undone(self) -> None:
         form = self.section.nodule
         before = self.values()
@@ -179,7 +196,7 @@ class TestFacts(RiskTest):
         self.type(self.section.patient, "age", "640")
         self.assertIn("age of 640", self.ui.factProblem.text)
         self.type(self.section.patient, "count", "2.5")
-        self.assertIn("Enter a number for number of nodules", self.ui.factProblem.text)
+        self.assertIn("Enter a number for number of non-calcified", self.ui.factProblem.text)
         self.type(self.section.patient, "age", "64")
         self.assertEqual(self.ui.factProblem.text, "")
 

@@ -18,6 +18,8 @@ from skimage.measure import find_contours
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU, LUNG_WINDOW
 from CTLungScreeningLib.reading.ct_reading import read_ct
+from CTSliceToolsLib.localizer.plots import plot_prediction
+from CTSliceToolsLib.localizer.prediction import predict_scan
 from LungNoduleSegLib.evaluation.lesion_placement import (
     find_lung_sites,
     insert_real_nodules,
@@ -72,6 +74,11 @@ def scan_overview(data: Path, folder: Path) -> None:
         np.hstack([np.asarray(tile.convert("RGB").resize((480, 480))) for tile in tiles]),
         "slice-view.png",
     )
+
+
+def scan_locations(data: Path) -> None:
+    """The plot that `ct-slice-tools predict` draws of LIDC-IDRI-0001."""
+    plot_prediction(IMAGES / "localizer-lidc.png", predict_scan(read_ct(data / SCANS[0])))
 
 
 def overview(found: Analysis, most: int = 3) -> np.ndarray:
@@ -202,6 +209,7 @@ def main() -> None:
         phantom_overview(Path(folder) / "phantom")
         scan_overview(data, Path(folder))
         matched_scans(data, Path(folder))
+    scan_locations(data)
     lungs_of_each_scan(data)
     inserted_lesions(data)
     transplanted_nodules(data)

@@ -124,7 +124,7 @@ class ChildProcess:
                 self.log.unlink()
                 raise InputError(
                     f"{command[0]} could not be started ({problem.strerror}): install it, or "
-                    "choose something else for its work."
+                    "choose another model."
                 ) from None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

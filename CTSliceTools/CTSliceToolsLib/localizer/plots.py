@@ -105,7 +105,7 @@ def _series(evaluations: Sequence[Evaluation]) -> Iterator[_Series]:
             if scans := evaluation.of(way):
                 alpha = 0.45 if both and way is Way.RAW else 1.0
                 look = {"color": COLOURS[n % len(COLOURS)], "alpha": alpha}
-                yield scans, look | {"label": f"{evaluation.model}, {way}"}
+                yield scans, look | {"label": f"{_shortened(evaluation.model)}, {way}"}
 
 
 def _draw_ranges(axes: Axes, series: Sequence[_Series]) -> None:
@@ -163,7 +163,7 @@ def _plot_scatter(path: Path, evaluations: Sequence[Evaluation]) -> None:
     shown = [scan.scan for scan in first][:_PANELS]
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(max(6, 4 * columns), 3.4 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(max(6, 4 * columns), 3.4 * rows + 1), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, name, truth in zip(panels, shown, first, strict=False):
         line = np.argsort(truth.z_mm)
@@ -188,7 +188,7 @@ def _plot_scatter(path: Path, evaluations: Sequence[Evaluation]) -> None:
     more = f" ({len(shown)} of {len(first)} scans)" if len(first) > len(shown) else ""
     figure.suptitle(f"Predicted and true location against z{more}")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize="small")
     _save(figure, path)
 
 
@@ -223,17 +223,16 @@ def plot_prediction(path: Path, prediction: ScanPrediction) -> None:
     )
     z_mm = np.linspace(*prediction.field_of_view, 500)
     axes.plot(prediction.fit.location_at(z_mm), z_mm, color=FIT, label="all slices together")
-    series = f"\nseries {prediction.series_uid}" if prediction.series_uid else ""
-    name = prediction.source.name + series
+    name = _shortened(prediction.source.name)
+    residual_mm = prediction.fit.residual_mm
+    figure.suptitle(f"{name}: median residual {residual_mm:.0f} mm", fontsize="medium")
+    if prediction.series_uid:
+        axes.set_title(f"Series {prediction.series_uid}", fontsize="small")
     found = prediction.landmarks
     heights = [place.z_mm for place in found.values()]
     locations = [LANDMARK_BY_NAME[name].location for name in found]
     axes.plot(locations, heights, "o", color=LANDMARK)
-    axes.set(
-        xlabel="Normalized location",
-        ylabel="z (mm, LPS)",
-        title=f"{name}: median residual {prediction.fit.residual_mm:.0f} mm",
-    )
+    axes.set(xlabel="Normalized location", ylabel="z (mm, LPS)")
     right = axes.secondary_yaxis("right")
     right.set_yticks(heights, [f"{name}, {place.z_mm:.0f} mm" for name, place in found.items()])
     right.tick_params(labelsize="small", colors=LANDMARK)

@@ -201,7 +201,7 @@ class NoduleFacts:
     )
     kind: Annotated[NoduleKind | None, Option("nodule type")] = None
     benign_pattern: Annotated[bool | None, Option("benign calcification pattern or fat")] = None
-    count: Annotated[int | None, Option("number of nodules in both lungs")] = None
+    count: Annotated[int | None, Option("number of non-calcified nodules in both lungs")] = None
     count_alike: Annotated[
         int | None, Option("number of nodules of the same class, solid or subsolid")
     ] = None

@@ -117,6 +117,9 @@ _MANAGEMENT: dict[LungRads, tuple[str, tuple[int, int] | None]] = {
 _EXCEPTIONS = ("smooth_juxtapleural", "airway", "cyst", "suspicious_features", "infection")
 """Facts assumed absent while unknown."""
 
+ASSUMED_ABSENT = "Assumed absent"
+"""How the note on them begins."""
+
 VOLUMES_MM3 = {4: 34, 6: 113, 8: 268, 10: 524, 15: 1767, 30: 14137}
 """The volume that corresponds to each mean diameter (mm) in Lung-RADS v2022."""
 
@@ -144,7 +147,7 @@ def lung_rads(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
     if category is not LungRads.NEGATIVE and (
         absent := [LABELS[name] for name in _EXCEPTIONS if getattr(nodule, name) is None]
     ):
-        notes.append(f"Assumed absent: {'; '.join(absent)}.")
+        notes.append(f"{ASSUMED_ABSENT}: {'; '.join(absent)}.")
     if by_volume := _other_by_volume(nodule, category):
         notes.append(by_volume)
     return categorized(category, reason, notes)
@@ -432,12 +435,14 @@ def classify_examination(
         else:
             found = replace(found, management="Additional CT images are needed.", months=None)
     elif missing := dict.fromkeys(name for one in results for name in one.missing):
-        if_first = [one.category or one.if_first for one in results if not one.not_for]
+        first_ct = [one.category or one.if_first for one in results if not one.not_for]
+        if_first = max(filter(None, first_ct), key=rank, default="")
+        if not all(first_ct):
+            if any(one.if_first for one in results):
+                at_least += f"{'; ' * bool(most)}at least {if_first} if this is the first CT"
+            if_first = ""
         return GuidelineResult(
-            *LUNG_RADS,
-            reason=at_least,
-            missing=tuple(missing),
-            if_first=max(if_first, key=rank) if all(if_first) else "",
+            *LUNG_RADS, reason=at_least, missing=tuple(missing), if_first=if_first
         )
     elif refused := [one.not_for for one in results if one.not_for]:
         if most is None or rank(most.category) < rank(LungRads.SUSPICIOUS):

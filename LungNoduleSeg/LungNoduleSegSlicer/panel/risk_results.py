@@ -15,6 +15,7 @@ from LungNoduleSegLib.risk.assessment import Assessment
 from LungNoduleSegLib.risk.facts import LABELS, fact_text
 from LungNoduleSegLib.risk.features import SCAN_FEATURES
 from LungNoduleSegLib.risk.guidelines import GuidelineResult
+from LungNoduleSegLib.risk.lung_rads import ASSUMED_ABSENT
 from LungNoduleSegLib.risk.prediction import SHOWN, RiskPrediction, feature_text
 from LungNoduleSegLib.risk.published_models import ModelResult
 
@@ -244,11 +245,15 @@ class RiskResults:
     def show(self, one: Assessment | None, prediction: RiskPrediction | None = None) -> None:
         """Show the results for a nodule, and the trained model's for its scan; None: no nodule."""
         models = one.models if one is not None else ()
-        rows = [_guideline_row(result) for result in (one.guidelines if one is not None else ())]
+        guidelines = one.guidelines if one is not None else ()
+        rows = [_guideline_row(result) for result in guidelines]
         rows += [_model_row(result) for result in models]
         if prediction is not None:
             rows.append(_prediction_row(prediction))
-        warnings = dict.fromkeys(one for result in models for one in result.warnings)
+        warnings = dict.fromkeys(
+            [f"{one.guideline}: {notes}" for one in guidelines if (notes := _warnings(one))]
+            + [warning for result in models for warning in result.warnings]
+        )
         if warnings:
             rows.append(ResultRow("", "", f"{WARNING} {' '.join(warnings)}", ""))
         self.rows = tuple(rows)
@@ -292,11 +297,20 @@ class _Line:
 
 
 def _guideline_row(result: GuidelineResult) -> ResultRow:
-    value, detail = result.category or NO_RESULT, result.management or result.not_for
+    value = result.category or result.provisional or NO_RESULT
+    detail = result.management or result.not_for
+    sign = f" {WARNING}" if _warnings(result) else ""
     if len(value) > _LONGEST_VALUE:
-        value, detail = "", _lines(f"{value[0].upper()}{value[1:]}", detail)
+        value, detail = "", _lines(f"{value[0].upper()}{value[1:]}{sign}", detail)
+    else:
+        value += sign
     about = (result.source, result.scope, result.reason, *result.notes, _missing(result))
     return ResultRow(result.guideline, value, detail, _lines(*about))
+
+
+def _warnings(result: GuidelineResult) -> str:
+    """Return the notes but the one on facts assumed absent, which almost every nodule has."""
+    return " ".join(note for note in result.notes if not note.startswith(ASSUMED_ABSENT))
 
 
 def _model_row(result: ModelResult) -> ResultRow:
@@ -322,11 +336,7 @@ def _prediction_row(prediction: RiskPrediction) -> ResultRow:
 
 def _missing(result: ModelResult | GuidelineResult) -> str:
     names = ", ".join(result.missing)
-    if not names:
-        return ""
-    missing = _("Missing: {names}.").format(names=names)
-    provisional = result.provisional if isinstance(result, GuidelineResult) else ""
-    return f"{provisional}. {missing}" if provisional else missing
+    return _("Missing: {names}.").format(names=names) if names else ""
 
 
 def _lines(*texts: str) -> str:
