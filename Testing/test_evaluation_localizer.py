@@ -21,6 +21,7 @@ from coded_scans import (
     coded_volume,
     hu_of,
     location_at,
+    upright,
     write_coded_series,
 )
 from CTLungScreeningLib.errors import InputError
@@ -106,8 +107,8 @@ def test_a_shift_in_mm_is_found_whatever_the_order_of_the_slices(shift: float, s
     raw, consistent = judge(mixed, location_at(mixed.z_mm + shift))
     inside = (mixed.z_mm + shift > -309) & (mixed.z_mm + shift < -24)
     np.testing.assert_allclose(raw.error_mm[inside], shift, atol=1e-6)
-    assert raw.landmark_mm["Aortic arch"] == pytest.approx(shift, abs=0.5)
-    # So it puts each landmark that much too low.
+    # So it puts each landmark that much too low, whichever way it is judged.
+    assert raw.landmark_mm["Aortic arch"] == pytest.approx(-shift, abs=0.5)
     assert consistent.landmark_mm["Aortic arch"] == pytest.approx(-shift, abs=6)
 
 
@@ -183,6 +184,8 @@ def test_errors_are_those_reckoned_by_hand(tmp_path: Path) -> None:
     written = {float(row["from"]): row for row in table(tmp_path / "ranges.csv")}
     assert {low: int(row["slices"]) for low, row in written.items()} == {0.2: 2, 0.25: 1}
     assert float(written[0.25]["mean_error"]) == pytest.approx(0.03)
+    by_scan = {row["landmark"]: row for row in table(tmp_path / "landmarks-by-scan.csv")}
+    assert float(by_scan["Aortic arch"]["error_mm"]) == pytest.approx(1), "its slice 1 mm too low"
     by_name = {row["landmark"]: row for row in table(tmp_path / "landmarks.csv")}
     assert float(by_name["Aortic arch"]["largest_error_mm"]) == pytest.approx(1)
     assert by_name["Bifurcation of trachea"]["within_5_mm"] == "1"
@@ -194,9 +197,16 @@ def test_without_a_landmark_in_view_its_mean_error_is_left_empty(tmp_path: Path)
     raw = judge(LabelledScan("two", blank(2), np.array([-95.0, -120]), truth, known), truth)[0]
     evaluations = [Evaluation("by hand", (replace(raw, landmark_mm={}),))]
     write_results(tmp_path, evaluations)
+    assert not (tmp_path / "landmarks.csv").exists() and not (tmp_path / "landmarks.png").exists()
     assert table(tmp_path / "summary.csv")[0]["landmark_mean_error_mm"] == ""
     assert summary_rows(evaluations)[0]["landmark_mean_error_mm"] is None
     assert summary_text(evaluations).splitlines()[1].split()[-2:] == ["0", "–"]
+
+
+def test_a_landmark_without_a_height_is_named() -> None:
+    heights = {"C7": -24.0, "T1": np.nan}
+    with pytest.raises(InputError, match=r"^scan has no height for T1: give its LPS z in mm\.$"):
+        labelled_scan("scan", coded_volume(upright()), heights)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -350,6 +351,22 @@ class TestList(MatchTest):
             for z, certain in ((-105, True), (-145, True), (-155, False), (-300, False)):
                 scroll_to(z)
                 self.assertEqual("± 3 mm" in self.ui.levelLabel.text, certain, z)
+
+    def test_what_cannot_be_located_is_unknown_and_not_followed(self) -> None:
+        strange = coded_prediction(upright(-340 + SHIFT_MM, -10 + SHIFT_MM), SHIFT_MM)
+        nothing = np.full(len(HEIGHT), 1000.0)
+        fit = replace(strange.fit, uncertainty_mm=nothing, warnings=("It is no body.",))
+        prediction_nodes.add_prediction(self.other, replace(strange, fit=fit))
+        self.match.refresh()
+        self.switch()
+        beside = self.z(BESIDE)
+        scroll_to(-120)
+        self.assertEqual(
+            self.ui.levelLabel.text, "It is unknown where follow-up shows baseline at -120.0 mm."
+        )
+        self.assertEqual(self.ui.matchWarning.text, "It is no body.")
+        self.assertEqual(self.rows(), [])
+        self.assertEqual(self.z(BESIDE), beside)
 
     def test_outside_the_second_volume_nothing_is_listed(self) -> None:
         scroll_to(-800)

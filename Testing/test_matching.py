@@ -213,6 +213,31 @@ def test_the_command_takes_scans_and_predictions(reader: Path, tmp_path: Path) -
     assert "No slice lies within the tolerance" in printed
 
 
+def test_where_a_scan_cannot_be_located_no_level_is_told(reader: Path, tmp_path: Path) -> None:
+    upside_down = sitk.Flip(coded_volume(upright()), (False, False, True))
+    upside_down.CopyInformation(upright())
+    scan = predict_scan(CTScan(upside_down, tmp_path / "flipped.nrrd"), reader)
+    assert not scan.located and predicted(reader, upright()).located
+    write_prediction(tmp_path / "flipped.json", scan, plot=False)
+    write_prediction(tmp_path / "good.json", predicted(reader, upright()), plot=False)
+    nothing = dict.fromkeys(("z_mm", "position", "in_view", "uncertainty_mm"))
+    for wanted, names in (
+        ({"location": 0.2}, ("flipped.json", "--landmark", "Aortic arch")),
+        ({"location": None}, ("flipped.json", "--like", tmp_path / "good.json", "--z", -115)),
+        ({"location": None}, ("good.json", "--like", tmp_path / "flipped.json", "--z", -115)),
+    ):
+        output = tmp_path / "match.json"
+        printed = command("match", tmp_path / names[0], *names[1:], "-o", output)
+        assert printed.startswith("Unknown: the level cannot be located in ")
+        assert "head first or feet first" in printed
+        assert "1000" not in printed and "off by" not in printed
+        record = json.loads(output.read_text(encoding="utf-8"))
+        assert record.items() >= (nothing | wanted).items()
+        assert record["matches"] == []
+        assert any("head first or feet first" in warning for warning in record["warnings"])
+        output.unlink()
+
+
 def test_predictions_of_different_models_are_noted(reader: Path, tmp_path: Path) -> None:
     other = save_reader(tmp_path / "other.keras", "other")
     for name, model in (("a", reader), ("b", other)):
@@ -282,3 +307,17 @@ def test_align_reads_the_series_of_each_prediction(reader: Path, tmp_path: Path)
     printed = command("align", one, other, "-o", tmp_path / "levels.json")
     assert "do not look like those of one patient" in printed
     assert json.loads((tmp_path / "levels.json").read_text())["levels"] == []
+
+
+def test_align_says_which_scan_cannot_be_located(reader: Path, tmp_path: Path) -> None:
+    image = coded_volume(upright())
+    sitk.WriteImage(image, tmp_path / "good.nrrd")
+    upside_down = sitk.Flip(image, (False, False, True))
+    upside_down.CopyInformation(image)
+    sitk.WriteImage(upside_down, tmp_path / "flipped.nrrd")
+    scans = [tmp_path / "good.nrrd", tmp_path / "flipped.nrrd"]
+    printed = command("align", *scans, "-o", tmp_path / "levels.json", "--model", reader)
+    assert f"Unknown: no level can be located in {scans[1]}." in printed
+    record = json.loads((tmp_path / "levels.json").read_text(encoding="utf-8"))
+    assert record["levels"] == []
+    assert any("head first or feet first" in warning for warning in record["warnings"])

@@ -20,7 +20,7 @@ SLICES = {
     "z_mm": "LPS z; larger is superior",
     "raw": "Location by the network alone: 0 at the top of the head, 0.5 at the head of femur",
     "location": "Location after the fit of the whole scan; use this one",
-    "uncertainty_mm": "Half the 95 % interval of the location, in mm along z",
+    "uncertainty_mm": "Half the 95 % interval of the location, in mm along z; 1000 if unknown",
     "nearest": "Nearest landmark",
     "description": "The location in words",
     "landmark": "Landmarks on this slice",

@@ -15,8 +15,10 @@ from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressCallback, silent
 from CTLungScreeningLib.reading.ct_scan import CTScan
 from CTLungScreeningLib.reading.volume_files import volume_stem
+from CTSliceToolsLib.localizer.anchors import MIRRORED
+from CTSliceToolsLib.localizer.orientation import contradictions
 from LungNoduleSegLib.detectors.detection import Detection, Detector
-from LungNoduleSegLib.lungs.labels import LungMethod, cut_lungs, implausible
+from LungNoduleSegLib.lungs.labels import LungMethod, alike, cut_lungs, implausible
 from LungNoduleSegLib.lungs.programs import PROGRAMS, find_lobes, lungs_of
 from LungNoduleSegLib.lungs.segmentation import read_lungs, segment_lungs
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules, with_lobes
@@ -80,6 +82,15 @@ def too_coarse(spacing: tuple[float, ...]) -> tuple[str, ...]:
     )
 
 
+def wrong_way_round(axial: sitk.Image, lungs: sitk.Image) -> tuple[str, ...]:
+    """Note where the anatomy contradicts the scan's axes, so that sides or heights are wrong.
+
+    Fluid in place of a lung looks like a liver on its side, so both lungs are needed to tell.
+    """
+    found = contradictions(axial)
+    return found if alike(lungs) else tuple(note for note in found if note != MIRRORED)
+
+
 def cut_nodules(labels: sitk.Image) -> tuple[str, ...]:
     """Note the nodules that reach the end of the scan, whose measures cannot be trusted.
 
@@ -141,6 +152,7 @@ def analyse(
             except InputError as error:
                 raise InputError(f"{scan.source}: {error}") from None
         cut = cut_lungs(lungs)
+        turned = wrong_way_round(axial, lungs)
         lungs, hu = crop_to(lungs, axial)
         lobes = None if lobes is None else onto_grid(lobes, lungs)
     with timing.stage("Nodules", progress):
@@ -153,6 +165,7 @@ def analyse(
             findings = with_lobes(findings, lobes)
     notes = (
         *scan.notes,
+        *turned,
         *too_coarse(hu.GetSpacing()),
         *cut,
         *implausible(lungs),

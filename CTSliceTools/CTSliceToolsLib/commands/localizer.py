@@ -290,6 +290,7 @@ def match(
             key = landmark if location is None else location
             assert key is not None
             level = matching.find_level(here, key)
+            about = {"location": level.location}  # known as it was asked for
         else:
             there, other_image = _prediction(like, like_series, model, report)
             wanted = _wanted_z(there, like, number, z)
@@ -301,11 +302,11 @@ def match(
                     f"The scans were predicted by {here.model.name} and {there.model.name}: "
                     "predict both with one model for a better match."
                 )
-        matches = matching.match_slices(here, level, tolerance)
-        record = results.match_record(here, level, matches) | about
+        matches = matching.match_slices(here, level, tolerance) if level.known else []
+        record = results.match_record(here, level, matches) | about | {"warnings": notes}
         if output is not None:
             write_object(output, record)
-        report.emit(record, "\n".join(_table(level, matches)), notes)
+        report.emit(record, "\n".join(_table(here, level, matches)), notes)
 
 
 def align(
@@ -338,16 +339,21 @@ def align(
         alignment = matching.align_scans(here, there)
         found = matching.check_alignment(alignment, image, other, report)
         levels = [] if found is None else list(zip(found.z_mm, found.other_mm, strict=True))
+        warnings = [*here.fit.warnings, *there.fit.warnings]
+        lost = [str(one.source) for one in (here, there) if not one.located]
         record = {
             "scans": [str(here.source), str(there.source)],
             "levels": [{"z_mm": float(z), "like_z_mm": float(other)} for z, other in levels],
+            "warnings": warnings,
         }
         write_object(output, record)
         lines = [f"{'z (mm)':>10}{'other (mm)':>12}"]
         lines += [f"{z:>10.1f}{other:>12.1f}" for z, other in levels]
-        if found is None:
+        if found is None and lost:
+            lines = [f"Unknown: no level can be located in {' and '.join(lost)}."]
+        elif found is None:
             lines = ["The scans do not look like those of one patient: no level was corrected."]
-        report.emit(record, "\n".join(lines), [*here.fit.warnings, *there.fit.warnings])
+        report.emit(record, "\n".join(lines), warnings)
 
 
 def _check_target(
@@ -415,7 +421,9 @@ def _wanted_z(there: "ScanPrediction", source: Path, number: int | None, z: floa
     return there.slices[number].z_mm
 
 
-def _table(level: "Level", matches: list["SliceMatch"]) -> list[str]:
+def _table(scan: "ScanPrediction", level: "Level", matches: list["SliceMatch"]) -> list[str]:
+    if not level.known:
+        return [f"Unknown: the level cannot be located in {scan.source}."]
     where = f"z = {level.z_mm:.1f} ± {level.uncertainty_mm:.0f} mm, slice {level.position:.1f}"
     lines = [
         f"Location {level.location:.4f}, {describe_location(level.location)}: "

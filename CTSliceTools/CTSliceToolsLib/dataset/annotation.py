@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -136,8 +137,8 @@ class Annotation:
         z_mm: landmark → LPS z of that slice in mm.
 
     Raises:
-        InputError: on construction, if a landmark is unknown, or not below all landmarks that must
-            be above it.
+        InputError: on construction, if a landmark is unknown, has no finite z, or is not below all
+            landmarks that must be above it.
     """
 
     source: str
@@ -145,7 +146,13 @@ class Annotation:
     z_mm: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        for upper, lower in pairwise(from_head_to_feet(self.source, self.slices)):
+        landmarks = from_head_to_feet(self.source, self.slices)
+        for landmark in landmarks:
+            if not isfinite(self.z_mm[landmark]):
+                raise InputError(
+                    f"{self.source} has no height for {landmark}: give its LPS z in mm."
+                )
+        for upper, lower in pairwise(landmarks):
             if self.z_mm[upper] <= self.z_mm[lower]:
                 where = "on the same level as" if self.z_mm[upper] == self.z_mm[lower] else "above"
                 raise InputError(

@@ -386,6 +386,12 @@ LEAST_LIVER_MM = 50.0
 """The liver has at least this section over this length; the heart does not, on either side."""
 
 
+MIRRORED = (
+    "The liver lies on the left: the scan is mirrored left for right, or the organs are (situs "
+    "inversus)."
+)
+
+
 @dataclass(frozen=True)
 class Anatomy:
     """Anatomy found in the slices of a scan without the network.
@@ -417,7 +423,7 @@ def examine(pictures: NDArray[np.uint8], z_mm: NDArray[np.float64]) -> Anatomy:
     body = BodyGrid.of(pictures, np.asarray(z_mm, float))
     if not body.body.any():
         return Anatomy(strange=("There is no body in the slices.",) if pictures.any() else ())
-    mirrored = _mirrored(body)
+    mirrored = is_mirrored(body)
     if mirrored:
         body = BodyGrid(body.fine[:, :, ::-1], body.z_mm, body.step_mm)
     lungs = find_lungs(body)
@@ -425,14 +431,10 @@ def examine(pictures: NDArray[np.uint8], z_mm: NDArray[np.float64]) -> Anatomy:
     if lungs is not None:
         found += chest_anchors(body, lungs)
     anchors = tuple(sorted(found, key=lambda anchor: -anchor.z_mm))
-    warnings = (
-        "The liver lies on the left: the scan is mirrored left for right, or the organs are "
-        "(situs inversus).",
-    )
-    return Anatomy(anchors, tuple(_strange(body)), warnings if mirrored else ())
+    return Anatomy(anchors, tuple(_strange(body)), (MIRRORED,) if mirrored else ())
 
 
-def _mirrored(body: BodyGrid) -> bool:
+def is_mirrored(body: BodyGrid) -> bool:
     """Whether a liver is seen, and on the left."""
     smooth = ndimage.uniform_filter(body.coarse, (max(1, round(10 / body.step_mm)), 3, 3))
     soft = (smooth > SOFT_ORGAN[0]) & (smooth < SOFT_ORGAN[1]) & body.body

@@ -178,11 +178,11 @@ class ScanErrors:
         z_mm: LPS z of the slices in mm, (n,).
         truth: their true locations, (n,).
         predicted: those the model gives them, (n,).
-        error_mm: how far the level of the predicted location lies above the slice, by the scan's
-            landmarks, in mm, (n,).
-        landmark_mm: the same of each landmark in the field of view, by name: of its level where a
-            slice by itself is judged; for a scan-consistent prediction how far above its level the
-            landmark was put.
+        error_mm: how far too high the slices were put: how far the level of the predicted location
+            lies above the slice, by the scan's landmarks, in mm, (n,).
+        landmark_mm: how far too high each landmark in the field of view was put, by name. Where
+            each slice is judged by itself, a landmark is put as far too low as the slice at its
+            level too high.
     """
 
     scan: str
@@ -294,7 +294,7 @@ def judge(scan: LabelledScan, raw: Floats) -> list[ScanErrors]:
         return ScanErrors(scan.name, way, scan.measured, z, truth, predicted, error_mm, landmark_mm)
 
     by_slice = {
-        name: float(scan.z_at(np.interp(z, scan.z_mm[order], raw[order])) - z)
+        name: float(z - scan.z_at(np.interp(z, scan.z_mm[order], raw[order])))
         for name, z in seen.items()
     }
     judged = [errors(Way.RAW, raw, by_slice)]

@@ -24,6 +24,7 @@ from CTSliceToolsLib.dataset.conversion import read_labelled_slice
 from CTSliceToolsLib.landmarks import LANDMARK_BY_NAME, LANDMARKS
 from CTSliceToolsLib.localizer.prediction import (
     DEFAULT_MODEL,
+    UNKNOWN_MM,
     Model,
     ScanPrediction,
     SliceLocation,
@@ -319,7 +320,8 @@ class Level:
         position: number of the slice, from 0 at the feet, with its fraction: 12.5 lies in the
             middle between slices 12 and 13; outside the scan it is below 0 or beyond the last.
         in_view: whether the scan's field of view holds it.
-        uncertainty_mm: the level lies within so much of `z_mm` with 95 % probability.
+        uncertainty_mm: the level lies within so much of `z_mm` with 95 % probability; infinite
+            where it cannot be told, and the other numbers then mean nothing.
     """
 
     location: float
@@ -327,6 +329,11 @@ class Level:
     position: float
     in_view: bool
     uncertainty_mm: float
+
+    @property
+    def known(self) -> bool:
+        """Whether it could be located."""
+        return bool(np.isfinite(self.uncertainty_mm))
 
 
 @dataclass(frozen=True)
@@ -406,7 +413,7 @@ def find_level(prediction: ScanPrediction, key: float | str) -> Level:
     """
     location = location_of(key)
     z_mm = float(prediction.fit.z_at(location))
-    return _level(prediction, z_mm, float(prediction.fit.uncertainty_at(z_mm)))
+    return _level(prediction, z_mm, _uncertainty(prediction, z_mm))
 
 
 def find_same_level(
@@ -473,7 +480,8 @@ def matched_uncertainty(
 ) -> float:
     """Return half the 95 % interval, in mm, of a level found in two scans.
 
-    It is that of their fits, unless the level is near one found on the voxels.
+    It is that of their fits, unless the level is near one found on the voxels; infinite where one
+    of the fits cannot locate it.
 
     Args:
         prediction: the one scan.
@@ -484,8 +492,7 @@ def matched_uncertainty(
     """
     if checked_mm is not None and np.abs(checked_mm - other_z_mm).min() <= CHECKED_MM:
         return GRID_MM
-    here, there = prediction.fit.uncertainty_at(z_mm), other.fit.uncertainty_at(other_z_mm)
-    return float(np.hypot(here, there))
+    return float(np.hypot(_uncertainty(prediction, z_mm), _uncertainty(other, other_z_mm)))
 
 
 def match_slices(
@@ -498,6 +505,12 @@ def match_slices(
         if abs(one.location - level.location) <= tolerance
     ]
     return sorted(matches, key=lambda match: abs(match.offset_mm))
+
+
+def _uncertainty(prediction: ScanPrediction, z_mm: float) -> float:
+    """Half the 95 % interval of a level in mm; infinite where that is as good as unknown."""
+    off = float(prediction.fit.uncertainty_at(z_mm))
+    return off if off <= UNKNOWN_MM else np.inf
 
 
 def _level(prediction: ScanPrediction, z_mm: float, uncertainty_mm: float) -> Level:

@@ -76,14 +76,14 @@ def plot_evaluation(folder: Path, evaluations: Sequence[Evaluation]) -> None:
     """Draw the plots of an evaluation into new PNG files in a folder.
 
     `RANGES`: mean error in ranges of the true location; `SCATTER`: predicted and true location
-    against z, scan by scan; `LANDMARKS`: mean error of each; `TOLERANCES`: share of slices within.
+    against z, scan by scan; `LANDMARKS`: mean error of each, if the slices show any; `TOLERANCES`:
+    share of slices within.
     """
     series = list(_series(evaluations))
-    for name, size, draw in (
-        (RANGES, (9, 4), _draw_ranges),
-        (LANDMARKS, (9, 4.5), _draw_landmarks),
-        (TOLERANCES, (6, 4.5), _draw_tolerances),
-    ):
+    plots = [(RANGES, (9, 4), _draw_ranges), (TOLERANCES, (6, 4.5), _draw_tolerances)]
+    if any(scan.landmark_mm for scans, _ in series for scan in scans):
+        plots.append((LANDMARKS, (9, 4.5), _draw_landmarks))
+    for name, size, draw in plots:
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         draw(axes, series)

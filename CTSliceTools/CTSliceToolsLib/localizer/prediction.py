@@ -142,6 +142,11 @@ class ScanPrediction:
         in_view = _in_view(self.fit, self.field_of_view)
         return tuple(name for name, (_, off) in in_view.items() if off > UNKNOWN_MM)
 
+    @property
+    def located(self) -> bool:
+        """Whether anything of the body could be located, in the field of view or outside."""
+        return bool(self.fit.uncertainty_mm.min() <= UNKNOWN_MM)
+
     def slice_at(self, z_mm: float) -> SliceLocation:
         """Return the slice whose centre is nearest to LPS z in mm."""
         return min(self.slices, key=lambda one: abs(one.z_mm - z_mm))

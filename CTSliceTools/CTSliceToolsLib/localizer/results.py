@@ -216,12 +216,13 @@ def _prediction(record: dict[str, Any]) -> ScanPrediction:
 def match_record(
     prediction: ScanPrediction, level: Level, matches: Iterable[SliceMatch]
 ) -> dict[str, Any]:
-    """Return the slices found in a scan as what `json` can write."""
+    """Return the slices found in a scan as what `json` can write, null where it cannot be told."""
     source, folder = _scan_folder(prediction)
+    numbers = asdict(level)
     return {
         "scan": {"source": str(source), "folder": str(folder)},
         "model": asdict(prediction.model),
-        **asdict(level),
+        **(numbers if level.known else dict.fromkeys(numbers)),
         "matches": [
             {
                 "index": one.slice.index,

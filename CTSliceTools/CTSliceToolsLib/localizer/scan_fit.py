@@ -89,6 +89,11 @@ with fewer than the second it is a reason to look."""
 UNTRUSTED_MM = 40.0
 """With a median residual above this, a scan is unlike the training data."""
 
+UPSIDE_DOWN = (
+    "The anatomy runs against the direction of z: the patient position in the header, head first "
+    "or feet first, is wrong."
+)
+
 _ABOVE, _BELOW = (
     np.array([LANDMARKS.index(LANDMARK_BY_NAME[name]) for name in names])
     for names in zip(*((span.above, span.below) for span in _SPANS), strict=True)
@@ -318,15 +323,17 @@ def _thickness(z: Floats) -> Floats:
     return thickness
 
 
+def is_upside_down(z_mm: Floats, raw: Floats) -> bool:
+    """Whether what a network says of slices, see `fit_scan`, suits a body with its head below."""
+    if np.ptp(z_mm) <= 60 or np.ptp(raw) <= 0.03 or _rank_correlation(z_mm, raw) <= 0.3:
+        return False
+    return _solve(-z_mm, raw).cost < _solve(z_mm, raw).cost
+
+
 def _strange(z: Floats, raw: Floats, residual: float, trusted: int) -> Iterator[str]:
     """Return the reasons why a scan cannot be located."""
-    if np.ptp(z) > 60 and np.ptp(raw) > 0.03 and _rank_correlation(z, raw) > 0.3:
-        upside_down = _solve(-z, raw)
-        if upside_down.cost < _solve(z, raw).cost:
-            yield (
-                "The anatomy runs against the direction of z: the patient position in the header, "
-                "head first or feet first, is wrong."
-            )
+    if is_upside_down(z, raw):
+        yield UPSIDE_DOWN
     if residual > UNTRUSTED_MM and trusted < _FEW_ANCHORS:
         yield (
             f"The slices do not follow each other as in a body (median residual {residual:.0f} "

@@ -1,5 +1,6 @@
 """The section Match: the slices of a second volume at the level of the first."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -105,22 +106,24 @@ class MatchSection(Section):
         self._first = self._prediction = self._alignment = self._one_patient = None
         self._missing = []
         warnings: list[str] = []
+        located = True
         for volume in () if problem else (self._volume, self._other):
             try:
                 self._first, self._prediction = self._prediction, self._logic.prediction(volume)
                 warnings += self._prediction.fit.warnings
+                located = located and self._prediction.located
             except InputError as reason:
                 self._missing.append(volume)
                 warnings.append(str(reason))
         if not problem and not self._missing:
             self._alignment = self._logic.alignment(self._volume, self._other)
             self._one_patient = self._logic.isAligned(self._volume, self._other)
-            if self._one_patient is False:
+            if self._one_patient is False and located:
                 warnings.append(_("The voxels do not look like those of one patient."))
         if self._side_by_side and not problem:
             self.views.show(self._volume, self._other)
             self.views.keep_apart(self._markups(self._volume), self._markups(self._other))
-            self.views.align(self._alignment)
+            self.views.align(self._alignment if self._one_patient or located else None)
         else:
             self.views.close()
         show_text(self._ui.matchWarning, "\n".join(warnings))
@@ -176,7 +179,9 @@ class MatchSection(Section):
             self._off = matched_uncertainty(self._prediction, there, self._first, z, checked)
             low, high = self._prediction.field_of_view
             level = find_level(self._prediction, float(self._prediction.fit.location_at(there)))
-            if low <= there <= high:
+            if not isfinite(self._off):
+                text = _("It is unknown where {other} shows {volume} at {z:.1f} mm.")
+            elif low <= there <= high:
                 self._matches = match_slices(self._prediction, level, self._tolerance)
                 text = _(
                     "{volume} at {z:.1f} mm matches {other} at {there:.1f} ± {off:.0f} mm, "

@@ -47,7 +47,7 @@ _SAME_MM = 0.01
 _SLICE_COLUMNS = {
     "z_mm": ("z", "mm", "LPS z of the slice's centre in the world"),
     "location": ("Location", "", "Normalized location that fits with the other slices"),
-    "uncertainty_mm": ("±", "mm", "The level lies this near with 95 % probability"),
+    "uncertainty_mm": ("±", "mm", "The level lies this near with 95 % probability; 1000: unknown"),
     "raw": ("Raw", "", "Normalized location as the network gives it"),
     "nearest": ("Nearest", "", "The nearest landmark"),
     "description": ("Lies", "", "The landmarks it lies between"),

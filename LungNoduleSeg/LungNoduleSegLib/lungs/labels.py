@@ -36,6 +36,12 @@ def lung_volumes_ml(lungs: sitk.Image) -> dict[str, float]:
     return {side: np.count_nonzero(array == label) * ml for side, label in sides.items()}
 
 
+def alike(lungs: sitk.Image) -> bool:
+    """Whether both lungs of a mask are there, and neither is far smaller than the other."""
+    smaller, larger = sorted(lung_volumes_ml(lungs).values())
+    return smaller >= LEAST_OF_OTHER * larger
+
+
 def implausible(lungs: sitk.Image) -> tuple[str, ...]:
     """Return a sentence for each implausible property of the lungs of a whole chest.
 
@@ -57,7 +63,7 @@ def implausible(lungs: sitk.Image) -> tuple[str, ...]:
             f"The lungs hold {total:.0f} ml, outside {LEAST_ML} to {MOST_ML}: check their outline."
         )
     smaller, larger = sorted(volumes, key=lambda side: volumes[side])
-    if not missing and volumes[smaller] < LEAST_OF_OTHER * volumes[larger]:
+    if not missing and not alike(lungs):
         share = volumes[smaller] / volumes[larger]
         found.append(
             f"The {smaller} lung holds {share:.0%} of what the {larger} one holds: check whether "
