@@ -111,10 +111,11 @@ def make_case(
     probability: bool = True,
     lobes: sitk.Image | None = None,
     missed_lung: int = 0,
+    name: str = "CT",
 ) -> Case:
     """Write a run on the chest, its axes named by `code`, and import it into the scene.
 
-    `missed_lung` is one that the run did not find.
+    `missed_lung` is one that the run did not find; `name` is that of the volume.
     """
     hu, lungs, likely = (sitk.DICOMOrient(image, code) for image in chest())
     if missed_lung:
@@ -129,7 +130,7 @@ def make_case(
     if probability:
         sitk.WriteImage(to_steps(cropped), folder / PROBABILITY)
         (folder / RECORD).write_text(json.dumps({"parameters": {"rules": vars(RULES)}}))
-    return Case(hu, lungs, likely, logic.importResults(folder, add_volume(hu, "CT")))
+    return Case(hu, lungs, likely, logic.importResults(folder, add_volume(hu, name)))
 
 
 def segments(case: Case) -> dict[str, set[tuple[int, ...]]]:

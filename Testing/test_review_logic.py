@@ -110,6 +110,24 @@ def test_a_verdict_survives_saving_the_scene(
     assert len(numbers(logic, again)) == len(plain.found(0.3)[1])
 
 
+def test_a_scene_that_slicer_saves_can_be_opened_whatever_the_volume_s_name(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    """Slicer's dialog gives files safe names, but not those of hidden nodes."""
+    make_case(logic, tmp_path / "run", "LPS", name="CHEST W & W/O")
+    for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):
+        listed = node.GetSaveWithScene() and not node.GetHideFromEditors()
+        if listed and node.AddDefaultStorageNode() and node.GetStorageNode() is not None:
+            ending = node.GetStorageNode().GetDefaultWriteFileExtension()
+            node.GetStorageNode().SetFileName(f"{node.GetID()}.{ending}")
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    results = logic.resultsOf(slicer.mrmlScene.GetFirstNodeByName("CHEST W & W/O"))
+    assert results is not None
+    logic.review.setThreshold(results, 0.3)
+
+
 def test_a_run_does_not_replace_an_added_nodule(
     logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
 ) -> None:

@@ -226,7 +226,7 @@ class LungNoduleSegLogic:
             connect(nodes)
             keep_record(folder, nodes.table, volumeNode, lungsNode)
             if (folder / PROBABILITY).exists():
-                kept = result_nodes.bring(folder, nodes.table, name)
+                kept = result_nodes.bring(folder, nodes.table)
                 mrml_volume.place_beside(volumeNode, kept)
                 nodes = replace(nodes, probability=kept)
             else:

@@ -475,7 +475,7 @@ def of_table(table_node: Any | None) -> Any | None:
     return None if table_node is None else table_node.GetNodeReference(PROBABILITY_ROLE)
 
 
-def bring(folder: Path, table_node: Any, name: str) -> Any:
+def bring(folder: Path, table_node: Any) -> Any:
     """Load the probability of a run into the scene and replace the table's earlier one.
 
     A run that is about to end has no record yet: its rules are kept by `set_rules`.
@@ -483,7 +483,6 @@ def bring(folder: Path, table_node: Any, name: str) -> Any:
     Args:
         folder: of the run.
         table_node: of its nodules.
-        name: of the volume that was segmented.
 
     Raises:
         InputError: if the file is damaged.
@@ -494,8 +493,8 @@ def bring(folder: Path, table_node: Any, name: str) -> Any:
         raise InputError(f"{folder / PROBABILITY} is damaged: run the scan again.") from error
     node = of_table(table_node)
     if node is None:
-        scene = table_node.GetScene()
-        node = add_node(scene, "ScalarVolume", f"{name} nodule probability")
+        # Slicer names the file of a hidden node after it, whatever the signs: none of the user's.
+        node = add_node(table_node.GetScene(), "ScalarVolume", "Nodule probability")
         node.SetHideFromEditors(True)  # else it would be offered as a chest CT
         table_node.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
     slicer.util.updateVolumeFromArray(node, sitk.GetArrayViewFromImage(image))
