@@ -25,6 +25,7 @@ from LungNoduleSegLib.results.reading import (
 from LungNoduleSegLib.results.segments import write_segmentation
 from LungNoduleSegSlicer.scene import nodule_segments
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG
 from mrml_grids import voxels_on
@@ -184,3 +185,4 @@ def erase_upper_half(case: Case, number: int) -> None:
     slices = np.flatnonzero((array == value).any(axis=(1, 2)))
     half = array[slices[len(slices) // 2] :]
     half[half == value] = 0
+    node.GetSegmentation().GetSegment(one).GetRepresentation(BINARY_LABELMAP).Modified()

@@ -21,7 +21,7 @@ from mrml_grids import LEFT, RIGHT, draw_in_layer, draw_segment, voxels_on
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 
-from LungNoduleSegSlicer.scene import nodule_segments  # noqa: E402
+from LungNoduleSegSlicer.scene import nodule_segments, review_state  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import nodules_of  # noqa: E402
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG, ReviewedScan  # noqa: E402
@@ -174,6 +174,46 @@ def test_what_was_edited_is_measured_again_and_only_that(
     logic.history.undo()
     assert {one.nodule.id: one.nodule for one in logic.review.nodules(plain.results)} == before
     assert logic.review.remeasure(plain.results) == (1,)
+
+
+def test_the_segment_editor_s_undo_does_not_hide_that_it_was_measured_since(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    before = nodules_of(plain.results.table)
+    editor = slicer.vtkSegmentationHistory()
+    editor.SetSegmentation(plain.results.segmentation.GetSegmentation())
+    logic.review.prepare(plain.results)
+    editor.SaveState()
+    erase_upper_half(plain, 1)
+    assert logic.review.remeasure(plain.results) == (1,)
+    editor.RestorePreviousState()
+    assert logic.review.edited(plain.results) == (1,)
+    with pytest.raises(InputError, match="press Remeasure"):
+        logic.saving.saveTable(plain.results, tmp_path / "nodules.csv")
+    assert logic.review.remeasure(plain.results) == (1,)
+    again = nodules_of(plain.results.table)[0]
+    assert again.volume_mm3 == pytest.approx(before[0].volume_mm3, rel=0.05)
+    editor.RestoreNextState()
+    assert logic.review.edited(plain.results) == (1,)
+
+
+def test_scenes_of_before_tell_by_tags_what_was_measured(
+    logic: LungNoduleSegLogic, plain: Case
+) -> None:
+    erase_upper_half(plain, 1)
+    logic.review.remeasure(plain.results)
+    segmentation = plain.results.segmentation.GetSegmentation()
+    first, second = map(nodule_segments.segment_id, (1, 2))
+    mark = review_state.measured_on(plain.results)[1]
+    segmentation.GetSegment(first).SetTag(review_state.MEASURED, mark)
+    segmentation.GetSegment(second).SetName("mine")
+    plain.results.table.RemoveAttribute(review_state.MEASURED)
+    assert logic.review.edited(plain.results) == ()
+    erase_upper_half(plain, 1)
+    erase_upper_half(plain, 2)
+    assert logic.review.edited(plain.results) == (1, 2)
+    logic.review.setVerdict(plain.results, 1, Verdict.ACCEPTED)
+    assert logic.review.edited(plain.results) == (1, 2)
 
 
 def ball(case: Case, centre: tuple[float, float, float], radius: float) -> sitk.Image:
