@@ -51,6 +51,7 @@ def test_nothing_is_measured_until_it_is_back(
         lambda: logic.review.remeasure(case.results),
         lambda: logic.review.addNodule(case.results, case.ras(UNSEEN)),
         lambda: complete(run_work(case.results, tmp_path / "saved")),
+        lambda: logic.saving.saveTable(case.results, tmp_path / "nodules.csv"),
         lambda: chest_of(case.results),
         lambda: logic.importResults(
             tmp_path / "run", volume, *list(vars(case.results).values())[:3]

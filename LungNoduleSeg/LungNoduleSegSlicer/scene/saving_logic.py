@@ -205,9 +205,10 @@ class SavingLogic:
         """Write the nodules that are not rejected as a new CSV file.
 
         Raises:
-            InputError: if the file exists, the table is not one of nodules, or a nodule was edited
-                since it was measured.
+            InputError: if the file exists, the table is not one of nodules, the volume was moved
+                since the run, or a nodule was edited since it was measured.
         """
+        require_in_place(results)
         require_measured(results)
         write_nodules_csv(path, nodules_of(results.table))
 
