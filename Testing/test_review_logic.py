@@ -21,7 +21,7 @@ from mrml_grids import LEFT, RIGHT, draw_in_layer, draw_segment, voxels_on
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 
-from LungNoduleSegSlicer.scene import nodule_segments, review_state  # noqa: E402
+from LungNoduleSegSlicer.scene import nodule_segments, result_nodes, review_state  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import nodules_of  # noqa: E402
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG, ReviewedScan  # noqa: E402
@@ -126,6 +126,32 @@ def test_a_scene_that_slicer_saves_can_be_opened_whatever_the_volume_s_name(
     results = logic.resultsOf(slicer.mrmlScene.GetFirstNodeByName("CHEST W & W/O"))
     assert results is not None
     logic.review.setThreshold(results, 0.3)
+
+
+def test_without_the_file_of_the_probability_all_but_the_threshold_works(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    """A scene's files were not all copied: the next run brings it again."""
+    kept, volume = (
+        plain.results.probability,
+        result_nodes.volume_node_of(plain.results.segmentation),
+    )
+    assert kept is not None
+    kept.SetAndObserveImageData(None)
+    results = logic.resultsOf(volume)
+    assert results is not None
+    assert results.probability is None
+    assert logic.review.threshold(results) is None
+    logic.review.addNodule(results, plain.ras(UNSEEN))
+    erase_upper_half(plain, 1)
+    assert logic.review.remeasure(results) == (1,)
+    with pytest.raises(InputError, match="was not kept: run it again"):
+        logic.review.setThreshold(results, 0.3)
+    nodes = results.segmentation, results.table, results.fiducials
+    again = logic.importResults(tmp_path / "run", volume, *nodes)
+    assert again.probability is kept
+    assert logic.resultsOf(volume) == again
+    logic.review.setThreshold(again, 0.3)
 
 
 def test_a_run_does_not_replace_an_added_nodule(

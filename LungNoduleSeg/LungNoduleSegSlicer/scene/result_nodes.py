@@ -58,7 +58,8 @@ class ResultNodes:
         segmentation: lungs and nodules.
         table: one row per nodule.
         fiducials: one control point per nodule.
-        probability: the network's output in steps of 1 / `STEPS`; None if it was not kept.
+        probability: the network's output in steps of 1 / `STEPS`; None if it was not kept, or a
+            scene was opened without its file.
     """
 
     segmentation: Any
@@ -116,7 +117,8 @@ def results_in(scene: Any) -> Iterator[ResultNodes]:
         roles = SEGMENTATION_ROLE, POINTS_ROLE, PROBABILITY_ROLE
         segmentation, points, probability = map(table.GetNodeReference, roles)
         if segmentation is not None:
-            yield ResultNodes(segmentation, table, points, probability)
+            there = probability if has_voxels(probability) else None
+            yield ResultNodes(segmentation, table, points, there)
 
 
 def verdicts_of(table_node: Any) -> dict[int, Verdict]:
