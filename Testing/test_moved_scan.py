@@ -26,7 +26,7 @@ MOVED = "CT was moved since its nodules were found"
 
 def move(case: Case, slices: int) -> Any:
     """Put the scan under a transform by so many slices; return the scan."""
-    volume = volume_node_of(case.results.segmentation)
+    volume = volume_node_of(case.results)
     transform = volume.GetScene().AddNewNodeByClass("vtkMRMLLinearTransformNode")
     matrix = np.eye(4)
     matrix[2, 3] = slices * SPACING[2]

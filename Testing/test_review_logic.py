@@ -134,7 +134,7 @@ def test_without_the_file_of_the_probability_all_but_the_threshold_works(
     """A scene's files were not all copied: the next run brings it again."""
     kept, volume = (
         plain.results.probability,
-        result_nodes.volume_node_of(plain.results.segmentation),
+        result_nodes.volume_node_of(plain.results),
     )
     assert kept is not None
     kept.SetAndObserveImageData(None)

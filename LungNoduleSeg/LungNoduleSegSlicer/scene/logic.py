@@ -230,7 +230,7 @@ class LungNoduleSegLogic:
             ):
                 if target is None:
                     mrml_volume.place_beside(volumeNode, node)
-            connect(nodes)
+            connect(nodes, volumeNode)
             keep_record(folder, nodes.table, volumeNode, lungsNode)
             if (folder / PROBABILITY).exists():
                 kept = result_nodes.bring(folder, nodes.table)
@@ -284,7 +284,7 @@ class LungNoduleSegLogic:
         """Make point lists that were deleted from results again; tell whether there were any."""
         found = result_nodes.results_without_points(self.scene)
         for one in found:
-            volume = result_nodes.reference_of(one.segmentation) or one.segmentation
+            volume = result_nodes.reference_of(one) or one.segmentation
             points = self._add("MarkupsFiducial", f"{volume.GetName()} nodules")
             one.table.SetNodeReferenceID(result_nodes.POINTS_ROLE, points.GetID())
             with suppress(InputError):  # the table holds something else now, which the panel says

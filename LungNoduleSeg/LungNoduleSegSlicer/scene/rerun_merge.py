@@ -18,6 +18,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     PROBABILITY_ROLE,
     SEGMENTATION_ROLE,
     ResultNodes,
+    geometry_source,
     nodules_of,
     of_table,
     reference_of,
@@ -153,17 +154,18 @@ def require_own_nodes(
     point_list_node: Any | None,
 ) -> None:
     """Raise `InputError` if a node for the results of a volume holds those of another."""
-    holders: list[tuple[Any, Any]] = [(segmentation_node, segmentation_node)]
-    holders += [
-        (node, one.segmentation)
+    given = [segmentation_node, table_node, point_list_node]
+    holders = [
+        (node, one.segmentation, reference_of(one))
         for one in results_in(volume_node.GetScene())
-        for node in (one.table, one.fiducials)
-        if node is table_node or node is point_list_node
+        for node in (one.segmentation, one.table, one.fiducials)
+        if node is not None and node in given
     ]
-    for node, segmentation in holders:
-        if node is None or segmentation.GetSegmentation().GetNumberOfSegments() == 0:
+    if segmentation_node is not None and all(node is not segmentation_node for node, *_ in holders):
+        holders.append((segmentation_node, segmentation_node, geometry_source(segmentation_node)))
+    for node, segmentation, reference in holders:
+        if segmentation.GetSegmentation().GetNumberOfSegments() == 0:
             continue
-        reference = reference_of(segmentation)
         if reference is not None and reference is not volume_node:
             raise InputError(
                 f"{node.GetName()} holds the results of {reference.GetName()}: choose another for "

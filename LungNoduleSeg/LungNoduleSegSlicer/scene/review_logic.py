@@ -295,7 +295,7 @@ class ReviewLogic:
 
         `segment_ids` are those that the block adds or removes; of others only the tags change.
         """
-        scan = reference_of(results.segmentation) or results.segmentation
+        scan = reference_of(results) or results.segmentation
         restore = review_state.keep(results, segment_ids)
         return self._history.step(restore, f"{what} of {scan.GetName()}", kind)
 
@@ -311,7 +311,7 @@ def _with_lobe(
 
 def _made_of(results: ResultNodes) -> list[Any]:
     """The place of a `ReviewedScan`, its images, and their times of modification."""
-    volumes = reference_of(results.segmentation), results.probability
+    volumes = reference_of(results), results.probability
     styles = (LUNG_STYLES, LOBE_STYLES)
     ids = [one for kind in styles for one in segments_of(results.segmentation, kind)]
     lungs = map(results.segmentation.GetSegmentation().GetSegment, ids)

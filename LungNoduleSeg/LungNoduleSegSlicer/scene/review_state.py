@@ -140,7 +140,7 @@ def require_measured(results: ResultNodes) -> None:
     for number in edited(results):
         if verdicts.get(number) is not Verdict.REJECTED:
             raise InputError(
-                f"Nodule {number} of {volume_node_of(results.segmentation).GetName()} was edited "
+                f"Nodule {number} of {volume_node_of(results).GetName()} was edited "
                 "after it was measured: press Remeasure, then try again."
             )
 
@@ -242,7 +242,7 @@ class ReviewedScan:
                 outside the scan.
         """
         require_in_place(results)
-        volume = volume_of(results.segmentation)
+        volume = volume_of(results)
         yield Pause("Preparing", 0, 2)
         view = imaged_slices(AxialView.of(volume, AIR_HU).image)
         grid = Grid.of(volume)
