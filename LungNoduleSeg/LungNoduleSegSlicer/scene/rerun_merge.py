@@ -17,10 +17,10 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     POINTS_ROLE,
     PROBABILITY_ROLE,
     SEGMENTATION_ROLE,
+    VOLUME_ROLE,
     ResultNodes,
     geometry_source,
     nodules_of,
-    of_table,
     reference_of,
     results_in,
     verdicts_of,
@@ -119,7 +119,8 @@ def keep_earlier(
         earlier: the results that both belong to; None if they do not, and then nodules that are
             drawn have no row.
     """
-    probability = of_table(table_node)
+    roles = (SEGMENTATION_ROLE, POINTS_ROLE, PROBABILITY_ROLE, VOLUME_ROLE)
+    referenced = {role: table_node and table_node.GetNodeReference(role) for role in roles}
     rows = ((), {}) if earlier is None else review_state.rows_now(earlier)
     if segmentation_node is not None:
         before = set(segmentation_node.GetSegmentation().GetSegmentIDs())
@@ -131,8 +132,10 @@ def keep_earlier(
     def restored() -> Iterator[None]:
         later = ((), {}) if earlier is None else review_state.rows_now(earlier)
         yield
-        if probability is not None and table_node.GetScene() is not None:
-            table_node.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
+        if table_node is not None and table_node.GetScene() is not None:
+            for role, node in referenced.items():
+                if node is None or node.GetScene() is not None:
+                    table_node.SetNodeReferenceID(role, node and node.GetID())
         if segmentation_node is None or segmentation_node.GetScene() is None:
             return
         new = set(segmentation_node.GetSegmentation().GetSegmentIDs()) - before
