@@ -25,6 +25,7 @@ from LungNoduleSegLib.results.reading import (
 from LungNoduleSegLib.results.segments import write_segmentation
 from LungNoduleSegSlicer.scene import nodule_segments
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
+from LungNoduleSegSlicer.scene.mrml_results import BINARY_LABELMAP
 from LungNoduleSegSlicer.scene.result_nodes import ResultNodes, nodules_of
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG
 from mrml_grids import voxels_on
@@ -111,10 +112,11 @@ def make_case(
     probability: bool = True,
     lobes: sitk.Image | None = None,
     missed_lung: int = 0,
+    name: str = "CT",
 ) -> Case:
     """Write a run on the chest, its axes named by `code`, and import it into the scene.
 
-    `missed_lung` is one that the run did not find.
+    `missed_lung` is one that the run did not find; `name` is that of the volume.
     """
     hu, lungs, likely = (sitk.DICOMOrient(image, code) for image in chest())
     if missed_lung:
@@ -129,7 +131,7 @@ def make_case(
     if probability:
         sitk.WriteImage(to_steps(cropped), folder / PROBABILITY)
         (folder / RECORD).write_text(json.dumps({"parameters": {"rules": vars(RULES)}}))
-    return Case(hu, lungs, likely, logic.importResults(folder, add_volume(hu, "CT")))
+    return Case(hu, lungs, likely, logic.importResults(folder, add_volume(hu, name)))
 
 
 def segments(case: Case) -> dict[str, set[tuple[int, ...]]]:
@@ -183,3 +185,4 @@ def erase_upper_half(case: Case, number: int) -> None:
     slices = np.flatnonzero((array == value).any(axis=(1, 2)))
     half = array[slices[len(slices) // 2] :]
     half[half == value] = 0
+    node.GetSegmentation().GetSegment(one).GetRepresentation(BINARY_LABELMAP).Modified()

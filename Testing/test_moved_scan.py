@@ -26,7 +26,7 @@ MOVED = "CT was moved since its nodules were found"
 
 def move(case: Case, slices: int) -> Any:
     """Put the scan under a transform by so many slices; return the scan."""
-    volume = volume_node_of(case.results.segmentation)
+    volume = volume_node_of(case.results)
     transform = volume.GetScene().AddNewNodeByClass("vtkMRMLLinearTransformNode")
     matrix = np.eye(4)
     matrix[2, 3] = slices * SPACING[2]
@@ -51,6 +51,7 @@ def test_nothing_is_measured_until_it_is_back(
         lambda: logic.review.remeasure(case.results),
         lambda: logic.review.addNodule(case.results, case.ras(UNSEEN)),
         lambda: complete(run_work(case.results, tmp_path / "saved")),
+        lambda: logic.saving.saveTable(case.results, tmp_path / "nodules.csv"),
         lambda: chest_of(case.results),
         lambda: logic.importResults(
             tmp_path / "run", volume, *list(vars(case.results).values())[:3]

@@ -145,7 +145,7 @@ def run_again(logic: LungNoduleSegLogic, case: Case, folder: Path, ids: dict[int
     write_segmentation(again / SEGMENTATION, case.lungs, sitk.ChangeLabel(labels, numbers))
     found = [replace(one, id=ids[one.id]) for one in nodules if one.id in ids]
     write_nodules_csv(again / TABLE, found)
-    logic.importResults(again, volume_node_of(case.results.segmentation), *nodes_of(case.results))
+    logic.importResults(again, volume_node_of(case.results), *nodes_of(case.results))
 
 
 def places(logic: LungNoduleSegLogic, case: Case) -> dict[int, tuple[float, float, float]]:
@@ -245,7 +245,7 @@ def test_a_run_without_its_probability_takes_that_of_the_earlier_one_away(
     logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
 ) -> None:
     """Else the slider would find the nodules of the earlier run."""
-    results, volume = plain.results, volume_node_of(plain.results.segmentation)
+    results, volume = plain.results, volume_node_of(plain.results)
     folder = tmp_path / "again"
     shutil.copytree(tmp_path / "run", folder, ignore=shutil.ignore_patterns(PROBABILITY))
     again = logic.importResults(folder, volume, *nodes_of(results))

@@ -21,7 +21,7 @@ from mrml_grids import LEFT, RIGHT, draw_in_layer, draw_segment, voxels_on
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 
-from LungNoduleSegSlicer.scene import nodule_segments  # noqa: E402
+from LungNoduleSegSlicer.scene import nodule_segments, result_nodes, review_state  # noqa: E402
 from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic  # noqa: E402
 from LungNoduleSegSlicer.scene.result_nodes import nodules_of  # noqa: E402
 from LungNoduleSegSlicer.scene.review_state import VERDICT_TAG, ReviewedScan  # noqa: E402
@@ -110,6 +110,50 @@ def test_a_verdict_survives_saving_the_scene(
     assert len(numbers(logic, again)) == len(plain.found(0.3)[1])
 
 
+def test_a_scene_that_slicer_saves_can_be_opened_whatever_the_volume_s_name(
+    logic: LungNoduleSegLogic, tmp_path: Path
+) -> None:
+    """Slicer's dialog gives files safe names, but not those of hidden nodes."""
+    make_case(logic, tmp_path / "run", "LPS", name="CHEST W & W/O")
+    for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):
+        listed = node.GetSaveWithScene() and not node.GetHideFromEditors()
+        if listed and node.AddDefaultStorageNode() and node.GetStorageNode() is not None:
+            ending = node.GetStorageNode().GetDefaultWriteFileExtension()
+            node.GetStorageNode().SetFileName(f"{node.GetID()}.{ending}")
+    assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    results = logic.resultsOf(slicer.mrmlScene.GetFirstNodeByName("CHEST W & W/O"))
+    assert results is not None
+    logic.review.setThreshold(results, 0.3)
+
+
+def test_without_the_file_of_the_probability_all_but_the_threshold_works(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    """A scene's files were not all copied: the next run brings it again."""
+    kept, volume = (
+        plain.results.probability,
+        result_nodes.volume_node_of(plain.results),
+    )
+    assert kept is not None
+    kept.SetAndObserveImageData(None)
+    results = logic.resultsOf(volume)
+    assert results is not None
+    assert results.probability is None
+    assert logic.review.threshold(results) is None
+    logic.review.addNodule(results, plain.ras(UNSEEN))
+    erase_upper_half(plain, 1)
+    assert logic.review.remeasure(results) == (1,)
+    with pytest.raises(InputError, match="was not kept: run it again"):
+        logic.review.setThreshold(results, 0.3)
+    nodes = results.segmentation, results.table, results.fiducials
+    again = logic.importResults(tmp_path / "run", volume, *nodes)
+    assert again.probability is kept
+    assert logic.resultsOf(volume) == again
+    logic.review.setThreshold(again, 0.3)
+
+
 def test_a_run_does_not_replace_an_added_nodule(
     logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
 ) -> None:
@@ -156,6 +200,46 @@ def test_what_was_edited_is_measured_again_and_only_that(
     logic.history.undo()
     assert {one.nodule.id: one.nodule for one in logic.review.nodules(plain.results)} == before
     assert logic.review.remeasure(plain.results) == (1,)
+
+
+def test_the_segment_editor_s_undo_does_not_hide_that_it_was_measured_since(
+    logic: LungNoduleSegLogic, plain: Case, tmp_path: Path
+) -> None:
+    before = nodules_of(plain.results.table)
+    editor = slicer.vtkSegmentationHistory()
+    editor.SetSegmentation(plain.results.segmentation.GetSegmentation())
+    logic.review.prepare(plain.results)
+    editor.SaveState()
+    erase_upper_half(plain, 1)
+    assert logic.review.remeasure(plain.results) == (1,)
+    editor.RestorePreviousState()
+    assert logic.review.edited(plain.results) == (1,)
+    with pytest.raises(InputError, match="press Remeasure"):
+        logic.saving.saveTable(plain.results, tmp_path / "nodules.csv")
+    assert logic.review.remeasure(plain.results) == (1,)
+    again = nodules_of(plain.results.table)[0]
+    assert again.volume_mm3 == pytest.approx(before[0].volume_mm3, rel=0.05)
+    editor.RestoreNextState()
+    assert logic.review.edited(plain.results) == (1,)
+
+
+def test_scenes_of_before_tell_by_tags_what_was_measured(
+    logic: LungNoduleSegLogic, plain: Case
+) -> None:
+    erase_upper_half(plain, 1)
+    logic.review.remeasure(plain.results)
+    segmentation = plain.results.segmentation.GetSegmentation()
+    first, second = map(nodule_segments.segment_id, (1, 2))
+    mark = review_state.measured_on(plain.results)[1]
+    segmentation.GetSegment(first).SetTag(review_state.MEASURED, mark)
+    segmentation.GetSegment(second).SetName("mine")
+    plain.results.table.RemoveAttribute(review_state.MEASURED)
+    assert logic.review.edited(plain.results) == ()
+    erase_upper_half(plain, 1)
+    erase_upper_half(plain, 2)
+    assert logic.review.edited(plain.results) == (1, 2)
+    logic.review.setVerdict(plain.results, 1, Verdict.ACCEPTED)
+    assert logic.review.edited(plain.results) == (1, 2)
 
 
 def ball(case: Case, centre: tuple[float, float, float], radius: float) -> sitk.Image:

@@ -53,7 +53,7 @@ def volumes() -> int:
 
 def test_scan_and_results_come_together_and_once(logic: LungNoduleSegLogic, run: Path) -> None:
     results = logic.loadRun(run)
-    volume = volume_node_of(results.segmentation)
+    volume = volume_node_of(results)
     assert volume.GetName() == "Chest CT phantom"
     assert volume.GetDisplayNode().GetWindow() == LUNG_WINDOW.width
     assert len(volume.GetAttribute(INSTANCE_UIDS).split()) == grid().GetSize()[2]

@@ -158,7 +158,7 @@ def test_a_reader_s_changes_are_saved(logic: LungNoduleSegLogic, tmp_path: Path)
     right = LUNG_STYLES[1].id
     array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(results.segmentation, right)
     array[0, 0, 0] = 1
-    hu = slicer.util.arrayFromVolume(volume_node_of(results.segmentation))
+    hu = slicer.util.arrayFromVolume(volume_node_of(results))
     hu[0] = -1000  # as read from a file, it must look like CT
     logic.saving.saveDicom(results, tmp_path / "dicom", sources)
     logic.saving.saveTable(results, tmp_path / "n.csv")
@@ -190,7 +190,7 @@ def test_what_was_edited_since_it_was_measured_is_not_saved(
         array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(results.segmentation, segment)
         places = np.argwhere(array)
         array[tuple(places[int(left * len(places)) :].T)] = 0
-    hu = slicer.util.arrayFromVolume(volume_node_of(results.segmentation))
+    hu = slicer.util.arrayFromVolume(volume_node_of(results))
     hu[0] = -1000  # as read from a file, it must look like CT
     saves: tuple[Callable[[], object], ...] = (
         lambda: logic.saving.saveTable(results, tmp_path / "n.csv"),

@@ -174,7 +174,7 @@ def test_a_run_that_ends_meanwhile_is_what_counts(
     else:
         work = logic.review.thresholdWork(results, 0.3)
     next(work)
-    volume = volume_node_of(results.segmentation)
+    volume = volume_node_of(results)
     logic.importResults(folder, volume, results.segmentation, results.table, results.fiducials)
     assert logic.review.nodules(results) == ()
     for _ in work:

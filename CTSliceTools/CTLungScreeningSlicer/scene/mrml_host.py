@@ -6,7 +6,8 @@ import importlib.metadata
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
@@ -78,18 +79,49 @@ def start() -> Any:
 def save_scene(path: Path) -> None:
     """Write the scene with all its data as a new `.mrb` file.
 
+    Control characters in the names of nodes become spaces: no scene file can hold them.
+
     Raises:
         InputError: if `path` exists or cannot be written.
     """
+    scene = start()
+    for index in range(scene.GetNumberOfNodes()):
+        node = scene.GetNthNode(index)
+        if not (name := node.GetName() or "").isprintable():
+            node.SetName("".join(one if one.isprintable() else " " for one in name))
     # Slicer names the folder inside the file after the file.
     with (
         new_file(path) as temporary,
         tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder,
+        _safe_file_names(scene),
     ):
         written = Path(folder) / path.name
-        if not start().WriteToMRB(str(written)):
+        if not scene.WriteToMRB(str(written)):
             raise InputError(f"{path} could not be written: see that the disk has room.")
         written.rename(temporary)
+
+
+@contextmanager
+def _safe_file_names(scene: Any) -> Iterator[None]:
+    """Name the files of nodes after the nodes, without signs such as `&`.
+
+    Slicer writes that one into the XML of the scene as it is, which then cannot be opened.
+    """
+    nodes = scene.GetNodesByClass("vtkMRMLStorableNode")
+    before = []
+    for index in range(nodes.GetNumberOfItems()):
+        node = nodes.GetItemAsObject(index)
+        if node.GetSaveWithScene() and (node.GetStorageNode() or node.AddDefaultStorageNode()):
+            storage, name = node.GetStorageNode(), node.GetName() or ""
+            if storage is not None:
+                before.append((storage, storage.GetFileName() or ""))
+                safe = "".join(one if one.isalnum() or one in " .-_" else "_" for one in name)
+                storage.SetFileName(f"{safe}.{storage.GetDefaultWriteFileExtension()}")
+    try:
+        yield
+    finally:
+        for storage, file in before:
+            storage.SetFileName(file)
 
 
 def keeping_alive(progress: ProgressCallback) -> ProgressCallback:

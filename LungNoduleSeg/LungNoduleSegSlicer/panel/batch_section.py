@@ -351,7 +351,7 @@ class BatchSection(Section):
         self.load_bar.start(self._logic.loadRunWork(folder), self._show_loaded)
 
     def _show_loaded(self, results: ResultNodes) -> None:
-        volume = volume_node_of(results.segmentation)
+        volume = volume_node_of(results)
         self._choose_volume(volume)
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
         self.changed.emit()

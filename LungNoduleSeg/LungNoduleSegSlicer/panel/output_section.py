@@ -124,14 +124,14 @@ class OutputSection(Section):
         """Propose a file name with the volume's name."""
         if self._results is None:
             return name
-        volume = volume_node_of(self._results.segmentation).GetName()
+        volume = volume_node_of(self._results).GetName()
         kept = "".join(one if one.isalnum() or one in " .-_" else "_" for one in volume)
         return f"{kept.strip(' .') or 'scan'} {name}"
 
 
 def _dicom_files(results: ResultNodes) -> list[Path]:
     """Find the DICOM files of the volume in Slicer's database."""
-    volume = volume_node_of(results.segmentation)
+    volume = volume_node_of(results)
     uids = (volume.GetAttribute(INSTANCE_UIDS) or "").split()
     files = instance_files(uids, {})
     if not uids or len(files) < len(set(uids)):

@@ -31,8 +31,8 @@ from LungNoduleSegSlicer.scene.logic import LungNoduleSegLogic
 from LungNoduleSegSlicer.scene.nodule_segments import segments_of
 from LungNoduleSegSlicer.scene.result_nodes import (
     ResultNodes,
+    geometry_source,
     is_in_place,
-    reference_of,
     volume_node_of,
 )
 
@@ -133,7 +133,7 @@ class LungsSection(Section):
         lungs = self._parameters.lungs
         if before is None or before is volume or lungs is None:
             return
-        if volume is None or reference_of(lungs) is not volume:
+        if volume is None or geometry_source(lungs) is not volume:
             self._parameters.lungs = None
 
     def stop(self) -> None:
@@ -261,7 +261,7 @@ class SegmentSection(Section):
 
     def _show(self, results: ResultNodes) -> None:
         """Show the results, unless the user works on another volume, or in another module."""
-        volume = volume_node_of(results.segmentation)
+        volume = volume_node_of(results)
         if volume is self._volume:
             show_results(results, volume)
             self.changed.emit()

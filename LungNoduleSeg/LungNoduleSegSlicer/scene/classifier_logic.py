@@ -77,7 +77,7 @@ class ClassifierLogic:
             "moved_by": "; ".join(strongest(found)),
             "warnings": " ".join(found.warnings),
         }
-        name = volume_node_of(results.segmentation).GetName()
+        name = volume_node_of(results).GetName()
         with self._history.allOrNothing(what=f"predict the risk of {name}"):
             source = self._add_features(results, features)
             node = add_table(
@@ -138,7 +138,7 @@ def _features(results: ResultNodes) -> ScanFeatures:
     chest, labels = chest_of(results), nodule_labels_of(results)
     require_measured(results)
     nodules = nodule_features(labels, chest.nodules, chest.lungs)
-    patient, series = dicom_ids(results.segmentation)
+    patient, series = dicom_ids(results)
     features = scan_features(labels, nodules.values())
     return ScanFeatures(chest.name, patient, series, Source.RUN, features, nodules)
 

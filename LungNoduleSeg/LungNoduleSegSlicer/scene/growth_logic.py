@@ -130,8 +130,7 @@ class GrowthLogic:
     ) -> Work[Any]:
         """Follow the nodules of one patient's scans, in a child process.
 
-        Rejected nodules are left out. The volume of each scan is the reference volume of its
-        segmentation.
+        Rejected nodules are left out.
 
         Args:
             prior: the results of the earlier scan, or of several from the earliest to the latest.
@@ -152,7 +151,7 @@ class GrowthLogic:
         if len({id(one.table) for one in results}) < len(results):
             raise InputError("The prior scan is the current one: choose another.")
         check_days(len(results), days or None)
-        names = [volume_node_of(one.segmentation).GetName() for one in results]
+        names = [volume_node_of(one).GetName() for one in results]
         work = Path(tempfile.mkdtemp(prefix="LungNoduleSeg-", dir=slicer.app.temporaryPath))
         scans = {work / f"scan-{number}": one for number, one in enumerate(results, start=1)}
         output = work / "growth"
@@ -233,7 +232,7 @@ class GrowthLogic:
         result: Mapping[str, Any],
         scans: Sequence[ResultNodes],
     ) -> Any:
-        names = [volume_node_of(one.segmentation).GetName() for one in scans]
+        names = [volume_node_of(one).GetName() for one in scans]
         prior, current = scans[-2:]
         days = result["days"]
         with self._history.allOrNothing(what=f"compare {names[-1]} with the prior scan"):

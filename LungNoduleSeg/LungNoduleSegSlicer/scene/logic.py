@@ -33,7 +33,12 @@ from LungNoduleSegLib.options import BUNDLED, DEFAULT_MODEL, OutputOptions, RunO
 from LungNoduleSegLib.results.reading import MASKS, PROBABILITY, SCAN, SEGMENTATION, TABLE, RunMasks
 from LungNoduleSegLib.results.segments import LUNG_STYLES
 from LungNoduleSegLib.run_cost import ExpectedCost, expected_cost, run_kind
-from LungNoduleSegSlicer.scene import mrml_results, nodule_segments, result_nodes
+from LungNoduleSegSlicer.scene import (
+    mrml_results,
+    nodule_segments,
+    result_nodes,
+    review_state,
+)
 from LungNoduleSegSlicer.scene.classifier_logic import ClassifierLogic
 from LungNoduleSegSlicer.scene.growth_logic import GrowthLogic
 from LungNoduleSegSlicer.scene.nodule_segments import segment_id, segments_of
@@ -203,8 +208,10 @@ class LungNoduleSegLogic:
                 fiducialNode or self._add("MarkupsFiducial", f"{name} nodules"),
             )
             if earlier is None:
+                measured = review_state.fingerprints(segments, [one.id for one in nodules])
                 mrml_results.add_segments(nodes.segmentation, segments, volumeNode, keep_lungs=keep)
                 mrml_results.fill_table(nodes.table, nodules)
+                review_state.keep_measured(nodes.table, measured)
                 mrml_results.fill_points(nodes.fiducials, nodules)
             else:
                 second = RerunMerge.of(earlier, segments, nodules)
@@ -223,10 +230,10 @@ class LungNoduleSegLogic:
             ):
                 if target is None:
                     mrml_volume.place_beside(volumeNode, node)
-            connect(nodes)
+            connect(nodes, volumeNode)
             keep_record(folder, nodes.table, volumeNode, lungsNode)
             if (folder / PROBABILITY).exists():
-                kept = result_nodes.bring(folder, nodes.table, name)
+                kept = result_nodes.bring(folder, nodes.table)
                 mrml_volume.place_beside(volumeNode, kept)
                 nodes = replace(nodes, probability=kept)
             else:
@@ -277,7 +284,7 @@ class LungNoduleSegLogic:
         """Make point lists that were deleted from results again; tell whether there were any."""
         found = result_nodes.results_without_points(self.scene)
         for one in found:
-            volume = result_nodes.reference_of(one.segmentation) or one.segmentation
+            volume = result_nodes.reference_of(one) or one.segmentation
             points = self._add("MarkupsFiducial", f"{volume.GetName()} nodules")
             one.table.SetNodeReferenceID(result_nodes.POINTS_ROLE, points.GetID())
             with suppress(InputError):  # the table holds something else now, which the panel says

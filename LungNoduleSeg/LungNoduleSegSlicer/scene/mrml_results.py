@@ -124,7 +124,7 @@ def add_segments(
     Args:
         segmentation_node: whose other segments stay as they are.
         source: the vtkSegmentation of a run; its labelmaps are moved, not copied.
-        volume_node: becomes the reference of a segmentation that has none.
+        volume_node: becomes the reference of a segmentation that has none, or no other segments.
         keep_lungs: leave its lungs as they are, and add none.
         stay: ids of earlier segments that stay even if they are as we made them.
     """
@@ -136,6 +136,8 @@ def add_segments(
     if segmentation.GetNumberOfSegments() == 0:
         segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
         segmentation.SetConversionParameter("Smoothing factor", UNSMOOTHED)
+    role = segmentation_node.GetReferenceImageGeometryReferenceRole()
+    if segmentation.GetNumberOfSegments() == 0 or segmentation_node.GetNodeReference(role) is None:
         segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     if segmentation_node.GetDisplayNode() is None:
         segmentation_node.CreateDefaultDisplayNodes()

@@ -17,9 +17,10 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     POINTS_ROLE,
     PROBABILITY_ROLE,
     SEGMENTATION_ROLE,
+    VOLUME_ROLE,
     ResultNodes,
+    geometry_source,
     nodules_of,
-    of_table,
     reference_of,
     results_in,
     verdicts_of,
@@ -34,12 +35,14 @@ class RerunMerge:
         kept: the nodules that a reader judged, added or edited, as far as they have voxels.
         verdicts: on them, by number.
         new: the nodules of the run that are none of these, with numbers that are free.
+        measured: of both, see `Rows`.
         segments: vtkSegmentation with the lungs of the run and the new nodules.
     """
 
     kept: tuple[Nodule, ...]
     verdicts: Mapping[int, Verdict]
     new: tuple[Nodule, ...]
+    measured: Mapping[int, str]
     segments: Any
 
     @classmethod
@@ -68,11 +71,15 @@ class RerunMerge:
             free = one.id if one.id not in taken else max(taken | {two.id for two in new}) + 1
             numbers[one.id] = free
             taken.add(free)
+        left_out = {segment_id(one.id): None for one in nodules}
+        selected = _selected(segments, left_out | _ids(numbers))
+        measured = review_state.measured_on(earlier)
         return cls(
             tuple(one for one in reviewed if one.id in there),
             {n: verdict for n, verdict in verdicts_of(earlier.table).items() if n in there},
             tuple(replace(one, id=numbers[one.id]) for one in new),
-            _selected(segments, {segment_id(one.id): None for one in nodules} | _ids(numbers)),
+            measured | review_state.fingerprints(selected, numbers.values()),
+            selected,
         )
 
     @property
@@ -83,7 +90,7 @@ class RerunMerge:
     def show(self, results: ResultNodes) -> None:
         """Make table, points and tags say what is kept and what is new."""
         together = sorted([*self.kept, *self.new], key=lambda one: one.id)
-        review_state.show(results, together, self.verdicts)
+        review_state.show(results, together, self.measured, self.verdicts)
 
 
 def earlier_results(
@@ -112,21 +119,23 @@ def keep_earlier(
         earlier: the results that both belong to; None if they do not, and then nodules that are
             drawn have no row.
     """
-    probability = of_table(table_node)
-    rows = () if earlier is None else nodules_of(earlier.table, rejected=True)
+    roles = (SEGMENTATION_ROLE, POINTS_ROLE, PROBABILITY_ROLE, VOLUME_ROLE)
+    referenced = {role: table_node and table_node.GetNodeReference(role) for role in roles}
+    rows = ((), {}) if earlier is None else review_state.rows_now(earlier)
     if segmentation_node is not None:
         before = set(segmentation_node.GetSegmentation().GetSegmentIDs())
         stay = () if earlier is None else reviewed_nodules(earlier)
         own = set(own_segments(segmentation_node)) - {segment_id(one.id) for one in stay}
-        numbers = [one.id for one in rows]
-        restore_segments = nodule_segments.keep(segmentation_node, own, numbers)
+        restore_segments = nodule_segments.keep(segmentation_node, own, rows[1])
 
     @contextmanager
     def restored() -> Iterator[None]:
-        later = () if earlier is None else review_state.rows_now(earlier)
+        later = ((), {}) if earlier is None else review_state.rows_now(earlier)
         yield
-        if probability is not None and table_node.GetScene() is not None:
-            table_node.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
+        if table_node is not None and table_node.GetScene() is not None:
+            for role, node in referenced.items():
+                if node is None or node.GetScene() is not None:
+                    table_node.SetNodeReferenceID(role, node and node.GetID())
         if segmentation_node is None or segmentation_node.GetScene() is None:
             return
         new = set(segmentation_node.GetSegmentation().GetSegmentIDs()) - before
@@ -136,7 +145,7 @@ def keep_earlier(
         results = None if earlier is None else review_state.still_there(earlier)
         if results is not None and moved:
             together = review_state.with_drawn(rows, later, moved)
-            review_state.show(results, together, verdicts_of(results.table))
+            review_state.show(results, *together, verdicts_of(results.table))
 
     return restored
 
@@ -148,17 +157,18 @@ def require_own_nodes(
     point_list_node: Any | None,
 ) -> None:
     """Raise `InputError` if a node for the results of a volume holds those of another."""
-    holders: list[tuple[Any, Any]] = [(segmentation_node, segmentation_node)]
-    holders += [
-        (node, one.segmentation)
+    given = [segmentation_node, table_node, point_list_node]
+    holders = [
+        (node, one.segmentation, reference_of(one))
         for one in results_in(volume_node.GetScene())
-        for node in (one.table, one.fiducials)
-        if node is table_node or node is point_list_node
+        for node in (one.segmentation, one.table, one.fiducials)
+        if node is not None and node in given
     ]
-    for node, segmentation in holders:
-        if node is None or segmentation.GetSegmentation().GetNumberOfSegments() == 0:
+    if segmentation_node is not None and all(node is not segmentation_node for node, *_ in holders):
+        holders.append((segmentation_node, segmentation_node, geometry_source(segmentation_node)))
+    for node, segmentation, reference in holders:
+        if segmentation.GetSegmentation().GetNumberOfSegments() == 0:
             continue
-        reference = reference_of(segmentation)
         if reference is not None and reference is not volume_node:
             raise InputError(
                 f"{node.GetName()} holds the results of {reference.GetName()}: choose another for "

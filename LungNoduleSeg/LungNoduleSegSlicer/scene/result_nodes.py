@@ -36,7 +36,8 @@ from LungNoduleSegSlicer.scene.nodule_segments import (
 SEGMENTATION_ROLE = f"{TAG}.segmentation"
 POINTS_ROLE = f"{TAG}.points"
 PROBABILITY_ROLE = f"{TAG}.probability"
-"""Node references from the table of nodules to the other nodes of the results."""
+VOLUME_ROLE = f"{TAG}.volume"
+"""Node references from the table of nodules to the other nodes of the results, and their volume."""
 
 RUN_RECORD = f"{TAG}.record"
 """Attribute of the table: what made the results, the contents of `run.json` as JSON."""
@@ -58,7 +59,8 @@ class ResultNodes:
         segmentation: lungs and nodules.
         table: one row per nodule.
         fiducials: one control point per nodule.
-        probability: the network's output in steps of 1 / `STEPS`; None if it was not kept.
+        probability: the network's output in steps of 1 / `STEPS`; None if it was not kept, or a
+            scene was opened without its file.
     """
 
     segmentation: Any
@@ -67,8 +69,9 @@ class ResultNodes:
     probability: Any | None = None
 
 
-def connect(results: ResultNodes) -> None:
-    """Make the table refer to the other nodes of the results and say where their volume lies."""
+def connect(results: ResultNodes, volume_node: Any) -> None:
+    """Make the table refer to the other nodes of the results and to their volume, and its place."""
+    results.table.SetNodeReferenceID(VOLUME_ROLE, volume_node.GetID())
     results.table.SetNodeReferenceID(SEGMENTATION_ROLE, results.segmentation.GetID())
     results.table.SetNodeReferenceID(POINTS_ROLE, results.fiducials.GetID())
     results.table.SetAttribute(PLACE, json.dumps(_place(results)))
@@ -77,7 +80,7 @@ def connect(results: ResultNodes) -> None:
 def _place(results: ResultNodes) -> list[list[float]] | None:
     """`ijk_to_world` of the volume; None if it is gone, or lies where no run allows it."""
     try:
-        return ijk_to_world(volume_node_of(results.segmentation)).tolist()
+        return ijk_to_world(volume_node_of(results)).tolist()
     except InputError:
         return None
 
@@ -92,7 +95,7 @@ def require_in_place(results: ResultNodes) -> None:
     """Raise `InputError` unless the volume `is_in_place`."""
     if not is_in_place(results):
         raise InputError(
-            f"{volume_node_of(results.segmentation).GetName()} was moved since its nodules were "
+            f"{volume_node_of(results).GetName()} was moved since its nodules were "
             "found: move it back, or run it again."
         )
 
@@ -100,7 +103,7 @@ def require_in_place(results: ResultNodes) -> None:
 def find_results(volume_node: Any) -> ResultNodes | None:
     """Return the results of a volume, those that came last; None if the scene has none."""
     for one in results_in(volume_node.GetScene()):
-        if one.fiducials is not None and reference_of(one.segmentation) is volume_node:
+        if one.fiducials is not None and reference_of(one) is volume_node:
             return one
     return None
 
@@ -116,7 +119,8 @@ def results_in(scene: Any) -> Iterator[ResultNodes]:
         roles = SEGMENTATION_ROLE, POINTS_ROLE, PROBABILITY_ROLE
         segmentation, points, probability = map(table.GetNodeReference, roles)
         if segmentation is not None:
-            yield ResultNodes(segmentation, table, points, probability)
+            there = probability if has_voxels(probability) else None
+            yield ResultNodes(segmentation, table, points, there)
 
 
 def verdicts_of(table_node: Any) -> dict[int, Verdict]:
@@ -222,7 +226,7 @@ def nodule_labels_of(result: ResultNodes) -> sitk.Image:
     Raises:
         InputError: if the segmentation lacks a nodule of the table, or names no volume.
     """
-    hu = volume_of(result.segmentation)
+    hu = volume_of(result)
     numbers = _nodule_ids(result)
     if not numbers:
         empty = sitk.Image(hu.GetSize(), sitk.sitkUInt16)
@@ -266,7 +270,7 @@ def masks_work(result: ResultNodes) -> Work[RunMasks]:
                 break
         else:
             return RunMasks(
-                volume_grid(volume_node_of(result.segmentation)),
+                volume_grid(volume_node_of(result)),
                 *({ids[one]: found[one] for one in ids if one in found} for ids in kinds),
             )
 
@@ -280,13 +284,13 @@ def _masks_made_of(result: ResultNodes) -> tuple[list[dict[str, int]], list[Any]
     return kinds, [(image, image and image.GetMTime()) for image in images]
 
 
-def volume_of(segmentation_node: Any) -> sitk.Image:
-    """Return the HU of the volume that a segmentation names as its reference, in the world, LPS mm.
+def volume_of(results: ResultNodes) -> sitk.Image:
+    """Return the HU of the volume that results are of, in the world, LPS mm.
 
     Raises:
-        InputError: if it names none with an image.
+        InputError: as `volume_node_of`.
     """
-    return volume_image(volume_node_of(segmentation_node))
+    return volume_image(volume_node_of(results))
 
 
 def volume_image(volume_node: Any) -> sitk.Image:
@@ -313,23 +317,23 @@ def chest_of(result: ResultNodes) -> ChestScan:
         InputError: as `lungs_of`, `volume_of`, `nodules_of` and `require_in_place`.
     """
     require_in_place(result)
-    volume = volume_node_of(result.segmentation)
+    volume = volume_node_of(result)
     return ChestScan(
         volume.GetName(),
-        volume_of(result.segmentation),
+        volume_of(result),
         lungs_of(result.segmentation),
         nodules_of(result.table),
         study_date_of(volume),
-        dicom_ids(result.segmentation)[0],
+        dicom_ids(result)[0],
     )
 
 
-def dicom_ids(segmentation_node: Any) -> tuple[str, str]:
+def dicom_ids(results: ResultNodes) -> tuple[str, str]:
     """Return patient ID and SeriesInstanceUID of the volume, as the subject hierarchy holds them.
 
     Either is empty where the volume is not from DICOM.
     """
-    volume = volume_node_of(segmentation_node)
+    volume = volume_node_of(results)
     names = slicer.vtkMRMLSubjectHierarchyConstants
     patient = dicom_attribute(volume, names.GetDICOMPatientIDAttributeName())
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume.GetScene())
@@ -360,22 +364,34 @@ def study_date_of(volume_node: Any) -> datetime.date | None:
     return study_date(dicom_attribute(volume_node, name))
 
 
-def reference_of(segmentation_node: Any) -> Any | None:
-    """Return the volume node that a segmentation names as its reference, None without one."""
+def reference_of(results: ResultNodes) -> Any | None:
+    """Return the volume node that results are of, None if it is gone.
+
+    In earlier scenes only the geometry of the segmentation says which it is.
+    """
+    return results.table.GetNodeReference(VOLUME_ROLE) or geometry_source(results.segmentation)
+
+
+def geometry_source(segmentation_node: Any) -> Any | None:
+    """Return the volume node that a segmentation has its geometry from, None if it is from none.
+
+    It is what the user chose last as Specify geometry in the Segment Editor.
+    """
     role = segmentation_node.GetReferenceImageGeometryReferenceRole()
-    return segmentation_node.GetNodeReference(role)
+    source = segmentation_node.GetNodeReference(role)
+    return source if isinstance(source, slicer.vtkMRMLVolumeNode) else None
 
 
-def volume_node_of(segmentation_node: Any) -> Any:
-    """Return the volume node that a segmentation names as its reference.
+def volume_node_of(results: ResultNodes) -> Any:
+    """Return the volume node that results are of.
 
     Raises:
-        InputError: if it names none with an image.
+        InputError: if it is gone, or has no image.
     """
-    volume = reference_of(segmentation_node)
+    volume = reference_of(results)
     if not has_voxels(volume):
         raise InputError(
-            f"{segmentation_node.GetName()} names no volume that it is from: choose the "
+            f"{results.segmentation.GetName()} names no volume that it is from: choose the "
             "segmentation of a run, with its scan in the scene."
         )
     return volume
@@ -475,7 +491,7 @@ def of_table(table_node: Any | None) -> Any | None:
     return None if table_node is None else table_node.GetNodeReference(PROBABILITY_ROLE)
 
 
-def bring(folder: Path, table_node: Any, name: str) -> Any:
+def bring(folder: Path, table_node: Any) -> Any:
     """Load the probability of a run into the scene and replace the table's earlier one.
 
     A run that is about to end has no record yet: its rules are kept by `set_rules`.
@@ -483,7 +499,6 @@ def bring(folder: Path, table_node: Any, name: str) -> Any:
     Args:
         folder: of the run.
         table_node: of its nodules.
-        name: of the volume that was segmented.
 
     Raises:
         InputError: if the file is damaged.
@@ -494,8 +509,8 @@ def bring(folder: Path, table_node: Any, name: str) -> Any:
         raise InputError(f"{folder / PROBABILITY} is damaged: run the scan again.") from error
     node = of_table(table_node)
     if node is None:
-        scene = table_node.GetScene()
-        node = add_node(scene, "ScalarVolume", f"{name} nodule probability")
+        # Slicer names the file of a hidden node after it, whatever the signs: none of the user's.
+        node = add_node(table_node.GetScene(), "ScalarVolume", "Nodule probability")
         node.SetHideFromEditors(True)  # else it would be offered as a chest CT
         table_node.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
     slicer.util.updateVolumeFromArray(node, sitk.GetArrayViewFromImage(image))

@@ -23,7 +23,7 @@ from LungNoduleSegSlicer.scene.result_nodes import (
     reference_of,
     verdicts_of,
 )
-from LungNoduleSegSlicer.scene.review_state import MEASURED_TAG, ReviewedScan
+from LungNoduleSegSlicer.scene.review_state import ReviewedScan
 
 _DONE = {
     Verdict.ACCEPTED: "accept nodule {number}",
@@ -81,12 +81,13 @@ class ReviewLogic:
             InputError: if there is no such nodule.
         """
         self._nodule(results, number)
+        nodules = nodules_of(results.table, rejected=True)
         verdicts = verdicts_of(results.table)
         verdicts.pop(number, None)
         if verdict is not None:
             verdicts[number] = verdict
         with self._change(results, [], _DONE[verdict].format(number=number)):
-            review_state.show(results, nodules_of(results.table, rejected=True), verdicts)
+            review_state.show(results, nodules, review_state.measured_on(results), verdicts)
 
     def addWork(self, results: ResultNodes, ras: Sequence[float]) -> Work[int]:
         """Add a nodule grown from a point; only the last step changes the scene.
@@ -121,9 +122,8 @@ class ReviewLogic:
             raise InputError("The point lies outside the scan: click on a nodule in a lung.")
         with self._change(results, [segment_id(number)], f"add nodule {number}"):
             nodule_segments.add_nodule(results.segmentation, nodule, there, by_run=False)
-            mark = fingerprint("", there.voxels)
-            review_state.set_tag(results, number, MEASURED_TAG, mark)
-            review_state.show(results, (*nodules, nodule), verdicts_of(results.table))
+            measured = review_state.measured_on(results) | {number: fingerprint("", there.voxels)}
+            review_state.show(results, (*nodules, nodule), measured, verdicts_of(results.table))
         return number
 
     addNodule = at_once(addWork)
@@ -138,7 +138,8 @@ class ReviewLogic:
         left = [one for one in nodules_of(results.table, rejected=True) if one.id != number]
         with self._change(results, [segment_id(number)], f"remove nodule {number}"):
             nodule_segments.remove(results.segmentation, [segment_id(number)])
-            review_state.show(results, left, verdicts_of(results.table))
+            measured = review_state.measured_on(results)
+            review_state.show(results, left, measured, verdicts_of(results.table))
 
     edited = staticmethod(review_state.edited)
 
@@ -162,7 +163,7 @@ class ReviewLogic:
         if not all(mask is None or scan.holds(mask) for mask in drawn.values()):
             self._scan = None  # a nodule reaches out of the surroundings of the lungs
             scan = yield from self.prepareWork(results)
-        kept, marks = [], {}
+        kept, measured = [], review_state.measured_on(results)
         for nodule in nodules_of(results.table, rejected=True):
             if nodule.id not in edited:
                 kept.append(nodule)
@@ -171,13 +172,11 @@ class ReviewLogic:
             if mask is not None:
                 again = scan.measure(nodule.id, mask, by_hand=nodule.probability is None)
                 kept.append(replace(again, lobe=nodule.lobe))
-                marks[nodule.id] = fingerprint("", mask.voxels)
+                measured[nodule.id] = fingerprint("", mask.voxels)
         if edited:
             numbers = ", ".join(map(str, edited))
             with self._change(results, [], f"remeasure nodule {numbers}"):
-                for number, mark in marks.items():
-                    review_state.set_tag(results, number, MEASURED_TAG, mark)
-                review_state.show(results, kept, verdicts_of(results.table))
+                review_state.show(results, kept, measured, verdicts_of(results.table))
         return edited
 
     remeasure = at_once(remeasureWork)
@@ -251,7 +250,7 @@ class ReviewLogic:
         kind = f"threshold {results.table.GetID()}"
         with self._change(results, [*go, *new], "change the threshold", kind):
             nodule_segments.remove(results.segmentation, [one for one in go if one not in new])
-            shown = []
+            shown, measured = [], review_state.measured_on(results)
             for one in found:
                 there = scan.on_volume(one)
                 if there is None:
@@ -259,8 +258,9 @@ class ReviewLogic:
                     continue
                 nodule_segments.add_nodule(results.segmentation, one.nodule, there, by_run=True)
                 shown.append(one.nodule)
+                measured[one.nodule.id] = fingerprint("", there.voxels)
             together = sorted([*stay, *shown], key=lambda one: one.id)
-            review_state.show(results, together, verdicts)
+            review_state.show(results, together, measured, verdicts)
             result_nodes.set_threshold(results.probability, threshold)
 
     setThreshold = at_once(thresholdWork)
@@ -295,7 +295,7 @@ class ReviewLogic:
 
         `segment_ids` are those that the block adds or removes; of others only the tags change.
         """
-        scan = reference_of(results.segmentation) or results.segmentation
+        scan = reference_of(results) or results.segmentation
         restore = review_state.keep(results, segment_ids)
         return self._history.step(restore, f"{what} of {scan.GetName()}", kind)
 
@@ -311,7 +311,7 @@ def _with_lobe(
 
 def _made_of(results: ResultNodes) -> list[Any]:
     """The place of a `ReviewedScan`, its images, and their times of modification."""
-    volumes = reference_of(results.segmentation), results.probability
+    volumes = reference_of(results), results.probability
     styles = (LUNG_STYLES, LOBE_STYLES)
     ids = [one for kind in styles for one in segments_of(results.segmentation, kind)]
     lungs = map(results.segmentation.GetSegmentation().GetSegment, ids)

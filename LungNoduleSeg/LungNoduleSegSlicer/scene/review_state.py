@@ -1,7 +1,9 @@
 """Review state in the nodes of the results, and the scan for measurements."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
@@ -53,14 +55,26 @@ from LungNoduleSegSlicer.scene.result_nodes import (
 VERDICT_TAG = f"{TAG}.{VERDICT}"
 """Tag of a segment with the verdict on its nodule."""
 
-MEASURED_TAG = f"{TAG}.measured"
-"""Tag of a segment: the fingerprint of the voxels that its row was measured on."""
+MEASURED = f"{TAG}.measured"
+"""Attribute of the table: the fingerprints of the voxels that its rows were measured on, as JSON.
+
+A tag of the segment would go back with the voxels when the Segment Editor undoes. Earlier scenes
+have one of this name.
+"""
+
+Rows: TypeAlias = tuple[Sequence[Nodule], Mapping[int, str]]
+"""Nodules of a table, and by number the fingerprints of the voxels that they were measured on."""
 
 VERDICT_COLUMN = Column("Verdict", "", "A reader's: accepted, rejected or uncertain")
 
 
-def show(results: ResultNodes, nodules: Sequence[Nodule], verdicts: Mapping[int, Verdict]) -> None:
-    """Make table, points and tags say what the nodules and verdicts are."""
+def show(
+    results: ResultNodes,
+    nodules: Sequence[Nodule],
+    measured: Mapping[int, str],
+    verdicts: Mapping[int, Verdict],
+) -> None:
+    """Make table, points and tags say what the nodules and verdicts are, see `Rows`."""
     modified = results.table.StartModify()
     mrml_results.fill_table(results.table, nodules)
     column = vtk.vtkStringArray()
@@ -70,32 +84,54 @@ def show(results: ResultNodes, nodules: Sequence[Nodule], verdicts: Mapping[int,
     results.table.AddColumn(column)
     results.table.SetColumnTitle(VERDICT, VERDICT_COLUMN.title)
     results.table.SetColumnDescription(VERDICT, VERDICT_COLUMN.description)
+    keep_measured(results.table, {one.id: measured.get(one.id, "") for one in nodules})
     results.table.EndModify(modified)
     mrml_results.fill_points(results.fiducials, nodules)
     for one in nodules:
-        set_tag(results, one.id, VERDICT_TAG, verdicts.get(one.id, ""))
+        _set_verdict_tag(results, one.id, verdicts.get(one.id, ""))
 
 
 def edited(results: ResultNodes) -> tuple[int, ...]:
     """Return the nodules whose segments were edited or removed since they were measured."""
-    ids = {one.id: segment_id(one.id) for one in nodules_of(results.table, rejected=True)}
+    measured = measured_on(results)
+    now = fingerprints(results.segmentation.GetSegmentation(), measured)
+    return tuple(number for number, mark in measured.items() if now.get(number) != mark)
+
+
+def fingerprints(segmentation: Any, numbers: Iterable[int]) -> dict[int, str]:
+    """Return the fingerprints of the voxels of nodules in a vtkSegmentation, if they have any."""
+    ids = {segment_id(number): number for number in numbers}
+    masks = nodule_segments.voxels_by_id(segmentation, ids)
+    return {ids[one]: fingerprint("", mask.voxels) for one, mask in masks.items()}
+
+
+def measured_on(results: ResultNodes) -> dict[int, str]:
+    """Return by number the fingerprints of the voxels that the rows were measured on, or "".
+
+    Raises:
+        InputError: if the table is not one of nodules.
+    """
+    numbers = [one.id for one in nodules_of(results.table, rejected=True)]
+    kept = results.table.GetAttribute(MEASURED)
+    if kept is not None:
+        marks = json.loads(kept)
+        return {number: marks.get(str(number), "") for number in numbers}
     segmentation = results.segmentation.GetSegmentation()
-    there = nodule_segments.voxels_by_id(segmentation, ids.values())
-    return tuple(
-        number
-        for number, one in ids.items()
-        if one not in there or not _is_measured(results, number, there[one])
-    )
+    found = {
+        number: nodule_segments.tag(segmentation.GetSegment(segment_id(number)), MEASURED)
+        for number in numbers
+    }
+    for one, mask in nodule_segments.voxels_by_id(segmentation, map(segment_id, numbers)).items():
+        (number,) = nodule_segments.numbers_of([one]).values()
+        as_made = fingerprint(nodule_style(number, 0).name, mask.voxels)
+        if nodule_segments.tag(segmentation.GetSegment(one), TAG) == as_made:
+            found[number] = found[number] or fingerprint("", mask.voxels)
+    return found
 
 
-def _is_measured(results: ResultNodes, number: int, mask: CroppedMask) -> bool:
-    """Whether these voxels are those that the row of a nodule was measured on."""
-    segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
-    measured = nodule_segments.tag(segment, MEASURED_TAG)
-    if measured:
-        return measured == fingerprint("", mask.voxels)
-    as_made = fingerprint(nodule_style(number, 0).name, mask.voxels)
-    return nodule_segments.tag(segment, TAG) == as_made
+def keep_measured(table_node: Any, measured: Mapping[int, str]) -> None:
+    """Keep by number the fingerprints of the voxels that the rows of a table were measured on."""
+    table_node.SetAttribute(MEASURED, json.dumps(measured))
 
 
 def require_measured(results: ResultNodes) -> None:
@@ -104,20 +140,20 @@ def require_measured(results: ResultNodes) -> None:
     for number in edited(results):
         if verdicts.get(number) is not Verdict.REJECTED:
             raise InputError(
-                f"Nodule {number} of {volume_node_of(results.segmentation).GetName()} was edited "
+                f"Nodule {number} of {volume_node_of(results).GetName()} was edited "
                 "after it was measured: press Remeasure, then try again."
             )
 
 
-def set_tag(results: ResultNodes, number: int, name: str, value: str) -> None:
-    """Set a tag of a nodule's segment, if the segment exists; "" removes the tag."""
+def _set_verdict_tag(results: ResultNodes, number: int, value: str) -> None:
+    """Set the tag of a nodule's segment, if the segment exists; "" removes the tag."""
     segment = results.segmentation.GetSegmentation().GetSegment(segment_id(number))
-    if segment is None or nodule_segments.tag(segment, name) == value:
+    if segment is None or nodule_segments.tag(segment, VERDICT_TAG) == value:
         return
     if value:
-        segment.SetTag(name, str(value))
+        segment.SetTag(VERDICT_TAG, str(value))
     else:
-        segment.RemoveTag(name)
+        segment.RemoveTag(VERDICT_TAG)
 
 
 def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]:
@@ -127,28 +163,21 @@ def keep(results: ResultNodes, segment_ids: Sequence[str]) -> Callable[[], None]
     later changes add to the table is taken out too. A nodule of these that a reader has redrawn by
     then stays, see `nodule_segments.keep`.
     """
-    nodules = nodules_of(results.table, rejected=True)
+    before = nodules_of(results.table, rejected=True), measured_on(results)
     verdicts = verdicts_of(results.table)
-    segmentation = results.segmentation.GetSegmentation()
-    measured = {
-        one.id: nodule_segments.tag(segmentation.GetSegment(segment_id(one.id)), MEASURED_TAG)
-        for one in nodules
-    }
     rules = results.probability and result_nodes.rules_of(results.probability)
-    restore_segments = nodule_segments.keep(results.segmentation, segment_ids, measured)
+    restore_segments = nodule_segments.keep(results.segmentation, segment_ids, before[1])
 
     def restore() -> None:
         there = still_there(results)
         if there is None:
             return
         later = rows_now(results)
-        new = [segment_id(one.id) for one in later if one.id not in measured]
+        new = [segment_id(one.id) for one in later[0] if one.id not in before[1]]
         moved = restore_segments(new)
-        for number, mark in measured.items():
-            set_tag(results, number, MEASURED_TAG, mark)
         if rules is not None:
             result_nodes.set_threshold(results.probability, rules.threshold)
-        show(there, with_drawn(nodules, later, moved), verdicts)
+        show(there, *with_drawn(before, later, moved), verdicts)
 
     return restore
 
@@ -162,29 +191,28 @@ def still_there(results: ResultNodes) -> ResultNodes | None:
     return replace(results, fiducials=points)
 
 
-def rows_now(results: ResultNodes) -> tuple[Nodule, ...]:
-    """Return the nodules of the table, none if somebody put something else into it."""
+def rows_now(results: ResultNodes) -> Rows:
+    """Return the rows of the table, none if somebody put something else into it."""
     try:
-        return nodules_of(results.table, rejected=True)
+        return nodules_of(results.table, rejected=True), measured_on(results)
     except InputError:
-        return ()
+        return (), {}
 
 
-def with_drawn(
-    nodules: Sequence[Nodule], later: Sequence[Nodule], moved: Mapping[int, int]
-) -> list[Nodule]:
+def with_drawn(before: Rows, later: Rows, moved: Mapping[int, int]) -> Rows:
     """Add to the rows from before a change those of nodules drawn since that show none of them.
 
     Args:
-        nodules: from before.
-        later: the rows of the drawn nodules, and perhaps others.
+        before: the rows from before the change.
+        later: those of the drawn nodules, and perhaps others.
         moved: the numbers of the drawn nodules by those that they have in `later`.
     """
-    rows = {one.id: one for one in nodules}
-    for one in later:
-        if one.id in moved:
-            rows.setdefault(moved[one.id], replace(one, id=moved[one.id]))
-    return list(rows.values())
+    nodules, measured = {one.id: one for one in before[0]}, dict(before[1])
+    for one in later[0]:
+        new = moved.get(one.id)
+        if new is not None and new not in nodules:
+            nodules[new], measured[new] = replace(one, id=new), later[1][one.id]
+    return list(nodules.values()), measured
 
 
 @dataclass(frozen=True)
@@ -214,7 +242,7 @@ class ReviewedScan:
                 outside the scan.
         """
         require_in_place(results)
-        volume = volume_of(results.segmentation)
+        volume = volume_of(results)
         yield Pause("Preparing", 0, 2)
         view = imaged_slices(AxialView.of(volume, AIR_HU).image)
         grid = Grid.of(volume)

@@ -171,12 +171,12 @@ class RiskLogic:
     def enteredFacts(self, results: ResultNodes) -> ClinicalData:
         """Return the clinical data that were entered for a scan and its existing nodules."""
         nodules = nodules_of(results.table, rejected=True)
-        data, _ = clinical_data_of(volume_node_of(results.segmentation), nodules)
+        data, _ = clinical_data_of(volume_node_of(results), nodules)
         return _only(data, {one.id for one in nodules_of(results.table)})
 
     def headerFacts(self, results: ResultNodes) -> PatientFacts:
         """Return the facts of the patient in the DICOM header of a scan."""
-        return header_facts(volume_node_of(results.segmentation))
+        return header_facts(volume_node_of(results))
 
     def setFact(
         self, results: ResultNodes, name: str, value: Any, number: int | None = None
@@ -192,7 +192,7 @@ class RiskLogic:
         Raises:
             InputError: if the value is impossible, or contradicts the others of its nodule.
         """
-        volume = volume_node_of(results.segmentation)
+        volume = volume_node_of(results)
         nodules = nodules_of(results.table, rejected=True)
         data, places = clinical_data_of(volume, nodules)
         data = with_fact(data, name, value, number, self._growth.find(results) is not None)
@@ -205,7 +205,7 @@ class RiskLogic:
 
     def clearFacts(self, results: ResultNodes) -> None:
         """Clear the clinical data of a scan and its nodules."""
-        volume = volume_node_of(results.segmentation)
+        volume = volume_node_of(results)
         self._keep(volume, NO_CLINICAL_DATA, {}, "clear clinical data")
 
     def evaluate(self, results: ResultNodes) -> ScanRisk:

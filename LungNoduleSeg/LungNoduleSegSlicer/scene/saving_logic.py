@@ -163,7 +163,7 @@ def run_work(
         InputError: if a node cannot be used, see `masks_work` and `nodules_of`, or a nodule was
             edited since it was measured.
     """
-    volume = volume_node_of(results.segmentation)
+    volume = volume_node_of(results)
     folder.mkdir(parents=True)
     require_in_place(results)
     require_measured(results)  # a nodule that was emptied would be no mask
@@ -171,7 +171,7 @@ def run_work(
     require_measured(results)  # these masks
     nodules = nodules_of(results.table)
     record = _record(results, masks) if evaluate is not None or _is_recorded(results) else {}
-    patient, uid = dicom_ids(results.segmentation)
+    patient, uid = dicom_ids(results)
     date = study_date_of(volume)
     info = SeriesInfo(patient, "", uid, "", "", "" if date is None else f"{date:%Y%m%d}")
     found = {
@@ -205,9 +205,10 @@ class SavingLogic:
         """Write the nodules that are not rejected as a new CSV file.
 
         Raises:
-            InputError: if the file exists, the table is not one of nodules, or a nodule was edited
-                since it was measured.
+            InputError: if the file exists, the table is not one of nodules, the volume was moved
+                since the run, or a nodule was edited since it was measured.
         """
+        require_in_place(results)
         require_measured(results)
         write_nodules_csv(path, nodules_of(results.table))
 
@@ -257,7 +258,7 @@ class SavingLogic:
             try:
                 done = yield from self._commands.work("export-dicom", work / "run", "-o", folder)
             except InputError as problem:
-                name = volume_node_of(results.segmentation).GetName()
+                name = volume_node_of(results).GetName()
                 raise InputError(str(problem).replace(str(series), name)) from None
             return [str(note) for note in done["notes"]]
 
