@@ -349,6 +349,17 @@ def test_growth_since_an_earlier_scan_leaves_bts_an_answer(chest: ChestScan) -> 
     assert (bts.category, bts.months) == ("solid, 80 to 300 mm³", (3, 3))
 
 
+@pytest.mark.parametrize("day", [120, None])
+def test_a_nodule_of_a_compared_scan_has_no_category_of_a_first_ct(
+    chest: ChestScan, day: int | None
+) -> None:
+    """Whether it is new is left to a reader, as it was added by hand."""
+    prior, current = at_days(chest, (0, at(75, 8)), (day, None))
+    current = replace(current, nodules=(replace(at(115, 8), probability=None),))
+    (one,) = assess_growth(follow([prior, current]))
+    assert (one.nodule.status, one.guidelines[0].if_first) == (None, "")
+
+
 @pytest.mark.parametrize(("shift", "doubt"), [(0, False), (10, True)])
 def test_growth_since_an_earlier_scan_needs_the_same_nodule_in_between(
     chest: ChestScan, shift: float, doubt: bool

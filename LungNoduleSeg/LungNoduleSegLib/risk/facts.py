@@ -302,6 +302,12 @@ class NoduleFacts:
             return None if self.benign_pattern is None else NoduleKind.SOLID
         return self.kind
 
+    @property
+    def compared(self) -> bool:
+        """Whether some fact says that there is a previous CT."""
+        earlier = any(getattr(self, name) is not None for name in (*_EARLIER, "previous_category"))
+        return earlier or self.status not in (None, Status.BASELINE)
+
     def missing_type(self) -> list[str]:
         """Names of the facts that `type` lacks."""
         if self.type is not None:
