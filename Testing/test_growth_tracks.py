@@ -156,7 +156,7 @@ def test_dates_of_the_last_scans_suffice_for_their_growth(chest: ChestScan, unda
 def test_the_line_begins_at_the_first_date_that_it_was_fitted_to(chest: ChestScan) -> None:
     """The threshold changed between the first and the second scan."""
     scans = at_days(chest, (0, at(75, 6)), (1000, at(75, 8)), (1100, at(75, 11)))
-    scans = [replace(one, method={"threshold": str(n > 0)}) for n, one in enumerate(scans)]
+    scans = [replace(one, method={"threshold": str(float(n > 0))}) for n, one in enumerate(scans)]
     timeline = follow(scans)
     (track,) = timeline.tracks
     curve = curve_of(track, timeline)
@@ -210,7 +210,7 @@ def test_a_nodule_that_one_scan_missed_is_compared_with_the_scan_before(
 def test_a_missed_nodule_is_not_compared_across_other_settings(chest: ChestScan) -> None:
     """The threshold changed with the scan that missed it."""
     scans = at_days(chest, (0, at(75, 7)), (300, None), (360, at(75, 7)))
-    scans = [replace(one, method={"threshold": str(n > 0)}) for n, one in enumerate(scans)]
+    scans = [replace(one, method={"threshold": str(float(n > 0))}) for n, one in enumerate(scans)]
     (track,) = follow(scans).tracks
     assert (track.change, track.rate) == (Change.NOT_COMPARABLE, None)
 
