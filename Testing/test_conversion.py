@@ -245,6 +245,9 @@ def test_an_annotation_changed_after_normalize_is_named(tmp_path: Path) -> None:
     file.write_text(json.dumps({"T1": "0.dcm", "C7": "2.dcm"}))
     normalize(root)
     assert convert(root, tmp_path / "npz").notes == ()
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)  # which keeps times of modification
+    assert convert(copy, tmp_path / "copied").notes == ()
     file.write_text(json.dumps({"Aortic arch": "0.dcm", "C7": "2.dcm"}))
     (note,) = convert(root, tmp_path / "npz").notes
     assert str(root) in note and "run normalize again" in note

@@ -202,6 +202,8 @@ def test_an_entered_status_withdraws_the_growth_that_was_measured(status: Status
     told = grown.corrected(status=status, doubling_days=500.0, previous_mean_mm=7.0)
     assert (told.doubling_days, told.previous_mean_mm) == (500, 7)
     assert grown.corrected(status=Status.GROWING).doubling_days == 300
+    confirmed = grown.overridden(Origin.MEASURED, status=status).corrected(status=status)
+    assert (confirmed.doubling_days, confirmed.previous_mean_mm) == (300, 6)
     assert grown.corrected(spiculation=True).previous_mean_mm == 6
 
 

@@ -180,6 +180,35 @@ def test_only_like_is_compared_with_like(chest: ChestScan) -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "now", "status"),
+    [
+        ({"threshold": "0.5"}, {"threshold": "0.3"}, None),
+        ({"threshold": "0.3"}, {"threshold": "0.5"}, Status.NEW),
+        ({"threshold": "0.9"}, {"threshold": "1e-05"}, None),
+        ({}, {"threshold": "0.5"}, None),
+        ({"model": "a"}, {"model": "b"}, None),
+        ({}, {"second opinion": "a"}, None),
+        ({"classifier": "a"}, {}, None),
+        ({"volume measurement": "1"}, {"volume measurement": "2"}, Status.NEW),
+    ],
+)
+def test_only_settings_that_find_more_nodules_deny_that_one_is_new(
+    chest: ChestScan, before: dict[str, str], now: dict[str, str], status: Status | None
+) -> None:
+    growth = compare_scans(
+        dated(chest, date(2022, 1, 1), at(115, 8), method=before),
+        dated(chest, date(2022, 7, 1), at(115, 8, 1), at(75, 8, 2), method=now),
+    )
+    assert [(one.change, one.lung_rads) for one in growth.nodules] == [
+        (Change.NOT_COMPARABLE, None),
+        (Change.NEW, status),
+    ]
+    (note,) = growth.notes
+    assert "volumes are not compared" in note
+    assert ("seem new may have been missed" in note) == (status is None)
+
+
+@pytest.mark.parametrize(
     ("before", "threshold", "by_hand", "status", "words"),
     [
         ((), "0.5", False, Status.NEW, ()),

@@ -10,7 +10,12 @@ import pytest
 from CTLungScreeningLib.errors import InputError
 from growth_cases import DAYS, at, at_days, dated, nodule
 from LungNoduleSegLib.nodules.table import Nodule, NoduleKind, Outline, Side
-from LungNoduleSegLib.results.growth_results import curve_of, track_sentence, write_growth_page
+from LungNoduleSegLib.results.growth_results import (
+    assess_growth,
+    curve_of,
+    track_sentence,
+    write_growth_page,
+)
 from LungNoduleSegLib.risk import growth as growth_module
 from LungNoduleSegLib.risk.clinical_data import prior_facts
 from LungNoduleSegLib.risk.facts import Status
@@ -151,7 +156,7 @@ def test_dates_of_the_last_scans_suffice_for_their_growth(chest: ChestScan, unda
 def test_the_line_begins_at_the_first_date_that_it_was_fitted_to(chest: ChestScan) -> None:
     """The threshold changed between the first and the second scan."""
     scans = at_days(chest, (0, at(75, 6)), (1000, at(75, 8)), (1100, at(75, 11)))
-    scans = [replace(one, method={"threshold": str(n > 0)}) for n, one in enumerate(scans)]
+    scans = [replace(one, method={"threshold": str(float(n > 0))}) for n, one in enumerate(scans)]
     timeline = follow(scans)
     (track,) = timeline.tracks
     curve = curve_of(track, timeline)
@@ -205,7 +210,7 @@ def test_a_nodule_that_one_scan_missed_is_compared_with_the_scan_before(
 def test_a_missed_nodule_is_not_compared_across_other_settings(chest: ChestScan) -> None:
     """The threshold changed with the scan that missed it."""
     scans = at_days(chest, (0, at(75, 7)), (300, None), (360, at(75, 7)))
-    scans = [replace(one, method={"threshold": str(n > 0)}) for n, one in enumerate(scans)]
+    scans = [replace(one, method={"threshold": str(float(n > 0))}) for n, one in enumerate(scans)]
     (track,) = follow(scans).tracks
     assert (track.change, track.rate) == (Change.NOT_COMPARABLE, None)
 
@@ -300,6 +305,19 @@ def test_slow_growth_takes_three_comparable_dates_and_small_steps(
         ),
         (((0, at(75, 5.0)), (120, at(75, 7.0)), (240, at(75, 7.0))), Status.GROWING),
         (((0, part(3.0)), (120, part(3.9)), (240, part(4.8))), Status.GROWING),
+        (((0, at(75, 6.0)), (90, at(75, 12.0)), (180, at(75, 8.2))), Status.STABLE),
+        (((0, at(75, 6.0)), (90, at(75, 12.0)), (100, None), (180, at(75, 8.2))), Status.STABLE),
+        (
+            ((0, at(75, 6.0)), (90, at(75, 12.0)), (180, at(75, 8.2)), (240, at(75, 8.2))),
+            Status.STABLE,
+        ),
+        (
+            ((0, at(75, 5.5)), (90, at(75, 7.0)), (180, at(75, 5.5)), (270, at(75, 7.1))),
+            Status.GROWING,
+        ),
+        (((0, at(75, 14)), (90, at(75, 17)), (180, at(75, 15.5))), Status.STABLE),
+        (((0, at(75, 14)), (90, at(75, 17)), (180, at(75, 15.6))), Status.GROWING),
+        (((0, part(3.0)), (120, part(6.0)), (240, part(4.0))), Status.STABLE),
     ],
 )
 def test_growth_within_twelve_months_counts_over_all_scans_of_them(
@@ -310,6 +328,36 @@ def test_growth_within_twelve_months_counts_over_all_scans_of_them(
     assert lung_rads_status(track) is status
     (row,) = growth_rows(timeline)
     assert row["lung_rads_change"] == status
+
+
+@pytest.mark.parametrize(("sizes", "named"), [((5, 5.9, 6.8), True), ((5, 5.2, 6.8), False)])
+def test_a_note_names_an_earlier_scan_that_a_nodule_grew_since(
+    chest: ChestScan, sizes: tuple[float, ...], named: bool
+) -> None:
+    timeline = follow(at_days(chest, *((120 * n, at(75, mm)) for n, mm in enumerate(sizes))))
+    assert lung_rads_status(timeline.tracks[0]) is Status.GROWING
+    note = "Nodule 1 of 2 counts as growing for Lung-RADS since 0, not since the scan before."
+    assert (note in timeline.notes) == named
+
+
+def test_growth_since_an_earlier_scan_leaves_bts_an_answer(chest: ChestScan) -> None:
+    """Its volume is that of the last scan, so there is no doubling time."""
+    found = at_days(chest, (0, at(75, 6)), (120, at(75, 7.7)), (240, at(75, 7.7)))
+    (one,) = assess_growth(follow(found))
+    lung_rads, _, bts, _ = one.guidelines
+    assert lung_rads.category == "4A"
+    assert (bts.category, bts.months) == ("solid, 80 to 300 mm³", (3, 3))
+
+
+@pytest.mark.parametrize("day", [120, None])
+def test_a_nodule_of_a_compared_scan_has_no_category_of_a_first_ct(
+    chest: ChestScan, day: int | None
+) -> None:
+    """Whether it is new is left to a reader, as it was added by hand."""
+    prior, current = at_days(chest, (0, at(75, 8)), (day, None))
+    current = replace(current, nodules=(replace(at(115, 8), probability=None),))
+    (one,) = assess_growth(follow([prior, current]))
+    assert (one.nodule.status, one.guidelines[0].if_first) == (None, "")
 
 
 @pytest.mark.parametrize(("shift", "doubt"), [(0, False), (10, True)])

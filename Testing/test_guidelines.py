@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from LungNoduleSegLib.nodules.table import NoduleKind, mean_axial_mm
+from LungNoduleSegLib.risk.assessment import assess_examination
 from LungNoduleSegLib.risk.clinical_data import parse_facts
 from LungNoduleSegLib.risk.facts import (
     LABELS,
@@ -483,11 +484,33 @@ def test_what_a_first_ct_would_be_classed_as_is_said_but_not_assumed() -> None:
     assert not results[-1].if_first
     some = classify_examination(results, SCREENED)
     assert (some.if_first, some.reason) == ("", "at least 4B if this is the first CT")
-    new = lung_rads(nodule(SOLID, 7, status=Status.NEW), SCREENED)
-    known = classify_examination([new, *results], SCREENED)
-    assert known.reason == (
-        "at least 4A by the nodules with a category; at least 4B if this is the first CT"
-    )
+    for mm, expected in (
+        (9, "at least 4A by the nodules with a category; at least 4B if this is the first CT"),
+        (16, "at least 4B by the nodules with a category"),
+    ):
+        known = lung_rads(nodule(SOLID, mm, status=Status.BASELINE), SCREENED)
+        assert classify_examination([known, *results], SCREENED).reason == expected
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        {"status": Status.NEW},
+        {"status": Status.STABLE, "previous_category": "3"},
+        {"previous_category": "3"},
+        {"previous_mean_mm": 16.0},
+        {"months_since_previous": 6.0},
+    ],
+)
+def test_no_ct_with_an_earlier_one_is_taken_as_the_first(earlier: dict[str, Any]) -> None:
+    unknown, told = nodule(SOLID, 16), nodule(SOLID, 9, **earlier)
+    assert not lung_rads(told, SCREENED).if_first
+    for one in assess_examination([unknown, told], SCREENED):
+        assert not one.guidelines[0].if_first
+    (alone,) = assess_examination([unknown], SCREENED)
+    assert alone.guidelines[0].if_first == "4B"
+    (compared,) = assess_examination([unknown], SCREENED, compared=True)
+    assert not compared.guidelines[0].if_first
 
 
 def test_an_examination_has_the_category_of_its_most_suspicious_nodule() -> None:

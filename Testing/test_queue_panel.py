@@ -4,6 +4,7 @@ import json
 import shutil
 import unittest
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import slicer_host
@@ -96,9 +97,15 @@ class TestQueue(PanelTest):
 
     @unittest.skipIf(slicer_host.is_real(), "would fill Slicer's own DICOM database")
     def test_series_that_are_not_all_here_are_left_out_and_counted(self) -> None:
+        """CT series only, also where a server has told the modality and has all files."""
+
+        def as_mr(image: Any, _: int) -> None:
+            image.Modality = "MR"
+
+        away = write_series(self.folder / "mr", series="mr", edit=as_mr, name="{k:03}.dcm")
         slicer.dicomDatabase.add_folder(self.folder)
         self.addCleanup(slicer.dicomDatabase.clear)
-        slicer.dicomDatabase.leave_on_server(self.folder / "a" / "series" / "000.dcm")
+        slicer.dicomDatabase.leave_on_server(self.folder / "a" / "series" / "000.dcm", *away)
         self.ui.queueSource.currentIndex = 1
         self.ui.nextButton.click()
         self.assertEqual(self.annotate.volume.GetName(), "b")

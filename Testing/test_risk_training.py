@@ -167,6 +167,9 @@ def test_patients_of_volume_files_come_from_the_labels_or_are_called_unknown(
     some = read_training_data(nameless, write(tmp_path / "half.csv", half), FeatureSet.TUTORIAL)
     result = train(some)
     assert "45 scans of unknown patients" in result.report
+    same = write(tmp_path / "same.csv", [row | {"patient_id": "anonymous"} for row in features])
+    anonymous = read_training_data(same, tmp_path / "half.csv", FeatureSet.TUTORIAL)
+    assert anonymous.patients == tuple(row["patient_id"] for row in half)
     assert "trained without its patient" not in result.report
     for model in result.models.values():
         assert model.card.training["scans_of_unknown_patients"] == 45
@@ -184,6 +187,8 @@ def test_patients_of_volume_files_come_from_the_labels_or_are_called_unknown(
         (["- - 1.2", "- - 1.2", "- - 1.3"], [0, 0, 2]),
         (["P1 - 1.2", "- - 1.2", "P1 - -"], [0, 0, 0]),
         (["P1 anonymous -", "P2 anonymous -"], [0, 1]),
+        (["P1 anonymous -", "- anonymous -", "P2 anonymous -"], [0, 1, 2]),
+        (["P1 anonymous 1.2", "- anonymous 1.2", "P2 anonymous -"], [0, 0, 2]),
         (["- M1 -", "- M1 -", "- - -", "- - -"], [0, 0, 2, 3]),
     ],
 )

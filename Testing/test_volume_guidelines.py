@@ -78,10 +78,6 @@ STABLE: dict[str, Any] = {"kind": SOLID, "status": Status.STABLE}
             "CT at 12 months after the previous one, then discharge if stable by volume.",
         ),
         ({"volume_mm3": 174, "previous_volume_mm3": 140, "months_since_previous": 24}, "Discharge"),
-        (
-            {"volume_mm3": 175, "previous_volume_mm3": 140, "months_since_previous": 36},
-            "CT at 3 months",
-        ),
         ({"volume_mm3": 150, "months_since_previous": 3}, "CT at 12 months"),
         (
             {"volume_mm3": 150, "months_since_previous": 12},
@@ -198,3 +194,29 @@ def test_nelson_has_no_class_for_a_nodule_at_the_pleura() -> None:
     assert not found.category
     benign = NoduleFacts(kind=SOLID, benign_pattern=True, **facts)
     assert nelson(benign, PatientFacts()).category == "NODCAT 1"
+
+
+def test_growth_by_lung_rads_that_the_volume_denies_is_classed_by_size() -> None:
+    facts = {**KNOWN, "kind": SOLID, "status": Status.GROWING, "months_since_previous": 4}
+    for now, before, expected in (
+        (150, 140, ("solid, 80 to 300 mm³", "CT at 3 months; if stable, at 12 months, then")),
+        (70, 70, ("solid, below 80 mm³", "Follow-up by CT, as it is growing.")),
+        (175, 140, ("", "")),
+    ):
+        found = bts(NoduleFacts(volume_mm3=now, previous_volume_mm3=before, **facts), WOMAN)
+        assert found.category == expected[0]
+        assert found.management.startswith(expected[1])
+        assert bool(found.missing) == (not found.category)
+
+
+@pytest.mark.parametrize(
+    ("before", "category", "management"),
+    [(141, "stable solid", "Discharge."), (140, "solid", "CT at 3 months; if stable, at 12")],
+)
+def test_a_volume_that_rose_by_a_quarter_is_not_called_stable(
+    before: float, category: str, management: str
+) -> None:
+    facts = {"volume_mm3": 175, "previous_volume_mm3": before, "months_since_previous": 36}
+    found = bts(NoduleFacts(**(KNOWN | STABLE | facts)), WOMAN)
+    assert found.category == f"{category}, 80 to 300 mm³"
+    assert found.management.startswith(management)

@@ -38,6 +38,11 @@ class DicomDatabase:
         """Return the series of a study."""
         return self._values("SeriesInstanceUID", "StudyInstanceUID", study)
 
+    def fieldForSeries(self, field: str, series: str) -> str:
+        """Return a column of the table of series, such as Modality; "" if it is unknown."""
+        found = (one.get(field, "") for _, one in self._rows if one.SeriesInstanceUID == series)
+        return str(next(found, ""))
+
     def filesForSeries(self, series: str) -> tuple[str, ...]:
         """Return the files of a series, "" for each that was not retrieved."""
         return tuple(f for f, one in self._rows if one.SeriesInstanceUID == series)

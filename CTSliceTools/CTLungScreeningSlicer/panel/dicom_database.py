@@ -36,9 +36,9 @@ class DatabaseSeries:
 def ct_series(keep_alive: Callable[[], None] = lambda: None) -> tuple[list[DatabaseSeries], str]:
     """Return the CT series, patient by patient, and a note on those left out, "" if there are none.
 
-    Left out are series of which a server has files that were not retrieved, unless those that were
-    show that it is no CT, and series on several drives. Scouts alone do not count as a series, and
-    without a database there is none.
+    Left out are series of which a server has files that were not retrieved, and series on several
+    drives; not counted are those that are no CT, by their files or without any by their modality.
+    Scouts alone do not count as a series, and without a database there is none.
 
     Args:
         keep_alive: called at each series; what it raises ends the search.
@@ -48,7 +48,8 @@ def ct_series(keep_alive: Callable[[], None] = lambda: None) -> tuple[list[Datab
     for uid, rows in _series():
         keep_alive()
         files = [Path(file) for file in rows if file]
-        if files and not _is_ct(files):
+        modality = slicer.dicomDatabase.fieldForSeries("Modality", uid)
+        if not (_is_ct(files) if files else modality.upper() in ("CT", "")):
             continue
         folder = _common_folder(files) if files and len(files) == len(rows) else None
         if folder is None:

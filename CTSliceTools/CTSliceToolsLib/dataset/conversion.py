@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from CTLungScreeningLib.errors import DAMAGE, InputError, counted
 from CTLungScreeningLib.files import (
-    changed_since,
     make_folders,
     new_file,
     refuse_links,
@@ -153,7 +152,9 @@ def convert(
     combined = dataset / COMBINED_LOCATIONS
     locations = read_locations(combined)
     notes = []
-    if changed_since(combined, visible_files(dataset, ANNOTATION)):
+    written = combined.stat().st_mtime
+    annotations = (file for file in visible_files(dataset, ANNOTATION) if file.is_file())
+    if any(file.stat().st_mtime > written for file in annotations):
         notes.append(
             f"{dataset} has annotations changed after its locations were written: run normalize "
             "again to use them."

@@ -1,6 +1,6 @@
 """All published models and guidelines, for one nodule and for a whole scan."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -63,14 +63,29 @@ class Assessment:
         return tuple(dict.fromkeys(name for result in results for name in result.missing))
 
 
-def assess(nodule: NoduleFacts, patient: PatientFacts) -> Assessment:
-    """Evaluate every published model and guideline for one nodule."""
+def assess(nodule: NoduleFacts, patient: PatientFacts, compared: bool = False) -> Assessment:
+    """Evaluate every published model and guideline for one nodule; see `lung_rads`."""
+    others = (rule(nodule, patient) for rule in (fleischner, bts, nelson))
     return Assessment(
         nodule,
         patient,
         tuple(evaluate(model, nodule, patient) for model in MODELS),
-        tuple(rule(nodule, patient) for rule in (lung_rads, fleischner, bts, nelson)),
+        (lung_rads(nodule, patient, compared), *others),
     )
+
+
+def assess_examination(
+    nodules: Sequence[NoduleFacts], patient: PatientFacts, compared: bool = False
+) -> tuple[Assessment, ...]:
+    """Evaluate every published model and guideline for all nodules of one CT.
+
+    Args:
+        nodules: facts of each.
+        patient: facts of the patient.
+        compared: whether the CT is compared with an earlier one, if the facts do not say so.
+    """
+    compared = compared or any(one.compared for one in nodules)
+    return tuple(assess(one, patient, compared) for one in nodules)
 
 
 def influential_facts(one: Assessment) -> frozenset[str]:
@@ -140,7 +155,7 @@ def assess_scan(
     """
     facts = add_prior_facts(measured_facts(nodules, lungs), prior, where)
     corrected = clinical_data.correct(facts, where)
-    return tuple(assess(one, clinical_data.patient) for one in corrected)
+    return assess_examination(corrected, clinical_data.patient, bool(prior))
 
 
 def to_text(assessment: Assessment) -> str:
@@ -266,7 +281,7 @@ def parse_scan_risk(record: Mapping[str, Any], where: str) -> ScanRisk:
     predicted = record["prediction"]
     return ScanRisk(
         patient,
-        tuple(assess(one, patient) for one in nodules),
+        assess_examination(nodules, patient),
         predicted and prediction.read_prediction(predicted),
         tuple(record["notes"]),
     )

@@ -181,7 +181,7 @@ _BY_STATUS: Mapping[Status | None, tuple[str, ...]] = {
     Status.NEW: _EARLIER,
     Status.STABLE: ("doubling_days",),
 }
-"""Measured facts that an entered status makes unknown."""
+"""Measured facts that an entered status makes unknown, if another was measured."""
 
 
 @dataclass(frozen=True)
@@ -264,10 +264,11 @@ class NoduleFacts:
         """Override facts with those entered by a person; None makes one unknown.
 
         Another size than the measured one means another outline: what was measured by the old one
-        becomes unknown, unless it is entered too. So does what another type, count or status
-        refutes.
+        becomes unknown, unless it is entered too. So does what another type, count or status than
+        the measured one refutes.
         """
-        refuted = [*_BY_STATUS.get(values.get("status"), ())]
+        status = values.get("status")
+        refuted = [*_BY_STATUS.get(status, ())] if status != self.status else []
         if any(values.get(name) not in (None, getattr(self, name)) for name in _SIZES):
             refuted += _BY_SIZE
         kind = values.get("kind") or self.kind
@@ -300,6 +301,12 @@ class NoduleFacts:
         if self.kind is NoduleKind.CALCIFIED:
             return None if self.benign_pattern is None else NoduleKind.SOLID
         return self.kind
+
+    @property
+    def compared(self) -> bool:
+        """Whether some fact says that there is a previous CT."""
+        earlier = any(getattr(self, name) is not None for name in (*_EARLIER, "previous_category"))
+        return earlier or self.status not in (None, Status.BASELINE)
 
     def missing_type(self) -> list[str]:
         """Names of the facts that `type` lacks."""

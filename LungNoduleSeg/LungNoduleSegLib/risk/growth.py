@@ -263,15 +263,28 @@ def method_of(record: Mapping[str, Any]) -> dict[str, str]:
 
 def method_differences(prior: ChestScan, current: ChestScan) -> list[str]:
     """Return a sentence for each setting in which two runs differ."""
-    names = dict.fromkeys((*prior.method, *current.method))
+    missed = ", and nodules that seem new may have been missed before"
     return [
         f"The {name} was {prior.method.get(name, 'not recorded')} for {prior.name} and "
         f"{current.method.get(name, 'not recorded')} for {current.name}: volumes are not "
-        "compared, and nodules that seem new may have been missed before. Run both scans with the "
-        "same settings."
-        for name in names
-        if prior.method.get(name) != current.method.get(name)
+        f"compared{missed * _finds_more(name, prior, current)}. Run both scans with the same "
+        "settings."
+        for name in _different(prior, current)
     ]
+
+
+def _different(prior: ChestScan, current: ChestScan) -> list[str]:
+    """Return the names of the settings in which two runs differ."""
+    names = dict.fromkeys((*prior.method, *current.method))
+    return [name for name in names if prior.method.get(name) != current.method.get(name)]
+
+
+def _finds_more(name: str, prior: ChestScan, current: ChestScan) -> bool:
+    """Whether by a setting in which two runs differ the current one may find more nodules."""
+    was, now = prior.method.get(name), current.method.get(name)
+    if name == "threshold" and was and now:
+        return float(was) > float(now)
+    return name != "volume measurement"
 
 
 def outlined_alike(one: Nodule, other: Nodule) -> bool:
@@ -405,7 +418,7 @@ def _measured(pair: NoduleGrowth, prior: ChestScan, current: ChestScan, sure: bo
     ] * far
     pair = replace(pair, notes=(*parts, *doubts))
     alike = all(outlined_alike(one, now) for one in before)
-    if parts or not alike or method_differences(prior, current):
+    if parts or not alike or _different(prior, current):
         return pair
     rate = growth_rate(
         (0, days or 1),
@@ -428,8 +441,8 @@ def _new(now: Nodule, prior: ChestScan, current: ChestScan, alignment: Alignment
         f"Nodule {now.id} of {current.name} was added by hand, but none of {prior.name} was: check "
         "by eye whether it is new.",
     ) * by_hand
-    sure = alignment.agrees(now.side) and not by_hand and not method_differences(prior, current)
-    status = Status.NEW if sure else None
+    missed = any(_finds_more(name, prior, current) for name in _different(prior, current))
+    status = Status.NEW if alignment.agrees(now.side) and not (by_hand or missed) else None
     return NoduleGrowth(None, now, Change.NEW, before, here, lung_rads=status, notes=notes)
 
 

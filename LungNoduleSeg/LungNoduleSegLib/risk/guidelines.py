@@ -292,9 +292,13 @@ def _bts(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
         missing += unknown(nodule, "longest_mm")
     if missing:
         raise MissingFactsError(*missing)
-    if nodule.status in (Status.GROWING, Status.SLOWLY_GROWING) or nodule.doubling_days:
+    solid = nodule.type is NoduleKind.SOLID
+    growing = nodule.status in (Status.GROWING, Status.SLOWLY_GROWING)
+    if solid and nodule.status is Status.GROWING and _stable_by_volume(nodule):
+        growing = False  # for Lung-RADS it is, which may mean since an earlier scan
+    if growing or nodule.doubling_days:
         return _bts_growing(nodule)
-    if nodule.type is not NoduleKind.SOLID:
+    if not solid:
         return _bts_subsolid(nodule, patient)
     return _bts_solid(nodule, patient)
 
@@ -315,10 +319,11 @@ def _bts_solid(nodule: NoduleFacts, patient: PatientFacts) -> Classed:
         size = "below 5 mm" if small else "8 mm or more" if large else "6 to 8 mm"
         if 5 <= longest < 6:
             size = "5 to 6 mm"
-    known = nodule.status in (Status.NEW, Status.STABLE)
+    stable = nodule.status is Status.STABLE and _stable_by_volume(nodule) is not False
+    known = stable or nodule.status is Status.NEW
     category = f"{nodule.status} solid, {size}" if known else f"solid, {size}"
-    if small and nodule.status is Status.NEW:
-        return category, "Follow-up by CT, as it is new.", None
+    if small and nodule.status in (Status.NEW, Status.GROWING):
+        return category, f"Follow-up by CT, as it is {nodule.status}.", None
     if small:
         return category, "Discharge.", None
     if large:
@@ -343,18 +348,23 @@ def _watched(
         first: management of one that is not known to be stable.
         months: from this CT to the next one then.
     """
-    now, before = nodule.volume_mm3, nodule.previous_volume_mm3
-    ratio = now / before if now and before else None
-    if nodule.status is not Status.STABLE or (ratio or 0) >= GROWTH_BY_VOLUME:
+    by_volume = _stable_by_volume(nodule)
+    if nodule.status is not Status.STABLE or by_volume is False:
         return first, months
     if nodule.months_since_previous is None:
         raise MissingFactsError("months_since_previous")
     since = rounded(nodule.months_since_previous, "0.1")
-    until = 12 if ratio or since < 12 else 24
+    until = 12 if by_volume or since < 12 else 24
     if since >= until:
         return "Discharge.", None
     by = "by volume" if until == 12 else "by diameter"
     return f"CT at {until} months after the previous one, then discharge if stable {by}.", None
+
+
+def _stable_by_volume(nodule: NoduleFacts) -> bool | None:
+    """Whether the volume is stable by BTS; None if one of the two is unknown."""
+    now, before = nodule.volume_mm3, nodule.previous_volume_mm3
+    return now / before < GROWTH_BY_VOLUME if now and before else None
 
 
 def _bts_large(nodule: NoduleFacts, patient: PatientFacts, category: str) -> Classed:

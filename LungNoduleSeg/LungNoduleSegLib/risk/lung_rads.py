@@ -127,18 +127,24 @@ Reaches = Callable[[float], bool]
 """Whether a nodule reaches a mean diameter in mm, or the corresponding volume."""
 
 
-def lung_rads(nodule: NoduleFacts, patient: PatientFacts) -> GuidelineResult:
-    """Classify a nodule by Lung-RADS v2022."""
+def lung_rads(
+    nodule: NoduleFacts, patient: PatientFacts, compared: bool = False
+) -> GuidelineResult:
+    """Classify a nodule by Lung-RADS v2022.
+
+    Args:
+        nodule: its facts.
+        patient: whether this is a screening CT.
+        compared: whether it is known not to be the first CT, other than by facts of this nodule.
+    """
     try:
         category, reason = _lung_rads(nodule)
     except MissingFactsError as missing:
         names = tuple(LABELS[name] for name in missing.args)
-        first = replace(nodule, status=Status.BASELINE)
-        return GuidelineResult(
-            *LUNG_RADS,
-            missing=names,
-            if_first=lung_rads(first, patient).category if missing.args == ("status",) else "",
-        )
+        if_first = ""
+        if missing.args == ("status",) and not (compared or nodule.compared):
+            if_first = lung_rads(replace(nodule, status=Status.BASELINE), patient).category
+        return GuidelineResult(*LUNG_RADS, missing=names, if_first=if_first)
     except NoClassError as none:
         return GuidelineResult(*LUNG_RADS, not_for=str(none))
     notes = []
@@ -438,7 +444,7 @@ def classify_examination(
         first_ct = [one.category or one.if_first for one in results if not one.not_for]
         if_first = max(filter(None, first_ct), key=rank, default="")
         if not all(first_ct):
-            if any(one.if_first for one in results):
+            if if_first and (most is None or rank(if_first) > rank(most.category)):
                 at_least += f"{'; ' * bool(most)}at least {if_first} if this is the first CT"
             if_first = ""
         return GuidelineResult(

@@ -21,6 +21,7 @@ from LungNoduleSegLib.risk.growth import (
     deviation,
 )
 from LungNoduleSegLib.risk.growth_rate import Change, GrowthRate, latest_growth
+from LungNoduleSegLib.risk.lung_rads import nodule_change_by_lung_rads
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Track:
         points: its actual or expected position in each scan, LPS mm.
         steps: the change from each scan to the next, None where it is in neither; after scans
             that missed it, the change since the last one that shows it. Growing by Lung-RADS means
-            since any comparable scan of the twelve months before.
+            since any comparable scan of the twelve months before, see `_by_lung_rads`.
         change: over the dates of `rate`; for a nodule with a single measurement, the reason.
         rate: growth rate per day over the latest comparable dates, see `latest_growth`; None for
             fewer than two, or without study dates.
@@ -249,9 +250,7 @@ def _track(
         points[number + 1] = points[number + 1] or steps[number].alignment.current_point(side, here)
     scans = (steps[0].prior, *(step.current for step in steps))
     changes = {
-        number: replace(one, lung_rads=Status.GROWING)
-        if _grew_within_a_year(chain, nodules, number, steps)
-        else one
+        number: _by_lung_rads(chain, nodules, number, steps) if one.current else one
         for number, one in chain.items()
     }
     track = Track(
@@ -263,25 +262,45 @@ def _track(
     return _rated(track, scans, days)
 
 
-def _grew_within_a_year(
+def _by_lung_rads(
     chain: Mapping[int, NoduleGrowth],
     nodules: Sequence[Nodule | None],
     number: int,
     steps: Sequence[Growth],
-) -> bool:
-    """Whether a nodule grew by Lung-RADS since any scan before, up to its last merger or doubt."""
+) -> NoduleGrowth:
+    """Compare a nodule by Lung-RADS with all scans before, up to its last merger or doubt.
+
+    It is growing if it grew since any of them, unless it shrank since a later one.
+
+    Returns:
+        The step to the scan that shows it; a note names an earlier scan that it grew since.
+    """
     now, apart = chain[number], 0.0
-    if now.current is None:
-        return False
+    assert now.current is not None
     for first in range(number, min(chain) - 1, -1):
         step, was = chain.get(first), nodules[first]
         if step and (step.prior is None or step.others):
-            return False
+            break
         if step and step.current:
             apart = max(apart, step.apart_mm or 0.0)
-        if was and across(was, now, steps[first : number + 1], apart).lung_rads is Status.GROWING:
-            return True
-    return False
+        since = was and across(was, now, steps[first : number + 1], apart)
+        if since and since.lung_rads is Status.GROWING and was is not now.prior:
+            note = (
+                f"Nodule {now.current.id} of {steps[number].current.name} counts as growing for "
+                f"Lung-RADS since {steps[first].prior.name}, not since the scan before."
+            )
+            return replace(now, lung_rads=Status.GROWING, notes=(*now.notes, note))
+        if since and (since.lung_rads is Status.GROWING or _shrank(since)):
+            break
+    return now
+
+
+def _shrank(step: NoduleGrowth) -> bool:
+    """Whether a nodule is measurably smaller, or by more than Lung-RADS requires of growth."""
+    if step.prior is None or step.current is None or step.rate is None:
+        return False
+    reverse = nodule_change_by_lung_rads(step.current, step.prior, 0)
+    return step.change is Change.SHRUNK or reverse is Status.GROWING
 
 
 def _rated(track: Track, scans: Sequence[ChestScan], days: Mapping[int, int]) -> Track:

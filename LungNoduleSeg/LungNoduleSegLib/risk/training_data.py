@@ -3,7 +3,7 @@
 import csv
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -46,7 +46,7 @@ class TrainingData:
 
     Attributes:
         scans: name of each.
-        patients: of each scan, "" if unknown.
+        patients: of each scan, "" if unknown, see also `_own_patients`.
         groups: of each scan, see `_groups`; cross-validation keeps those of a group together.
         features: names of the columns of `x`.
         empty: features left out because no scan has a value.
@@ -116,10 +116,12 @@ def read_training_data(
             "the segmentations are not all empty."
         )
     rows = [row for _, row in table]
+    told = [patients.get(row["scan"], "") for row in rows]
+    own = _own_patients(rows, told)
     return TrainingData(
         scans=tuple(row["scan"] for row in rows),
-        patients=tuple(patients.get(row["scan"]) or row["patient_id"] for row in rows),
-        groups=_groups(rows, patients),
+        patients=tuple(name or mine for name, mine in zip(told, own, strict=True)),
+        groups=_groups(rows, told, own),
         features=tuple(np.array(names)[filled].tolist()),
         empty=tuple(np.array(names)[~filled].tolist()),
         x=x[:, filled],
@@ -128,31 +130,43 @@ def read_training_data(
     )
 
 
-def _groups(rows: Sequence[Row], patients: Mapping[str, str]) -> tuple[str, ...]:
-    """Name the group of each scan, by its first: scans that may be of one patient are in one.
+def _own_patients(rows: Sequence[Row], told: Sequence[str]) -> list[str]:
+    """Patients of the feature table, "" for an ID whose scans have two in the label table.
 
-    Those are scans of the same patient in the label table or of the same series. A patient of the
-    feature table joins them only if the label table does not name one for all of its scans, as its
-    IDs may be the same for everyone where scans are anonymous.
+    Where scans are anonymous, everyone may have the same ID.
 
     Args:
         rows: of the feature table.
-        patients: in the label table by scan, "" where it names none.
+        told: the patient of each in the label table, "" where it names none.
     """
-    told = [patients.get(row["scan"], "") for row in rows]
-    untold = {row["patient_id"] for row, name in zip(rows, told, strict=True) if not name}
+    own = [row["patient_id"] for row in rows]
+    named = {(mine, name) for mine, name in zip(own, told, strict=True) if name}
+    names = Counter(mine for mine, _ in named)
+    return [mine if names[mine] < 2 else "" for mine in own]
+
+
+def _groups(rows: Sequence[Row], told: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
+    """Name the group of each scan, by its first: scans that may be of one patient are in one.
+
+    Those are scans of the same patient in either table, or of the same series.
+
+    Args:
+        rows: of the feature table.
+        told: the patient of each in the label table, "" where it names none.
+        own: in the feature table, see `_own_patients`.
+    """
     first: dict[tuple[str, str], int] = {}
     groups = list(range(len(rows)))
-    for number, (row, name) in enumerate(zip(rows, told, strict=True)):
-        own = row["patient_id"] if row["patient_id"] in untold else ""
-        links = ("patient", name), ("patient", own), ("series", row.get("series_instance_uid", ""))
+    for number, (row, name, mine) in enumerate(zip(rows, told, own, strict=True)):
+        series = row.get("series_instance_uid", "")
+        links = ("patient", name), ("patient", mine), ("series", series)
         known = [link for link in links if link[1]]
         joined = {number, *(groups[first.setdefault(link, number)] for link in known)}
         if len(joined) > 1:
             groups = [min(joined) if one in joined else one for one in groups]
     names = [
-        f"patient {patient}" if (patient := name or row["patient_id"]) else f"scan {row['scan']}"
-        for row, name in zip(rows, told, strict=True)
+        f"patient {patient}" if (patient := name or mine) else f"scan {row['scan']}"
+        for row, name, mine in zip(rows, told, own, strict=True)
     ]
     return tuple(names[number] for number in groups)
 

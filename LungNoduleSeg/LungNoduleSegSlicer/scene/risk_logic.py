@@ -16,7 +16,7 @@ from CTLungScreeningLib.errors import InputError
 from CTLungScreeningSlicer.scene.history import Change, History
 from LungNoduleSegLib.nodules.table import Nodule
 from LungNoduleSegLib.results.segments import LUNG_STYLES, TAG
-from LungNoduleSegLib.risk.assessment import ScanRisk, assess
+from LungNoduleSegLib.risk.assessment import ScanRisk, assess_examination
 from LungNoduleSegLib.risk.clinical_data import (
     NO_CLINICAL_DATA,
     ClinicalData,
@@ -221,11 +221,12 @@ class RiskLogic:
         """
         data = self.facts(results)
         measured = self.measuredFacts(results)
-        if self._growth.find(results) is not None:  # so it is not the first scan
+        compared = self._growth.find(results) is not None
+        if compared:  # so it is not the first scan
             data = replace(data, shared={n: v for n, v in data.shared.items() if n != "status"})
         prediction, warnings = self._classifier.prediction(results)
         corrected = data.correct(measured, results.table.GetName())
-        assessments = tuple(assess(one, data.patient) for one in corrected)
+        assessments = assess_examination(corrected, data.patient, compared)
         notes = self._growth.warnings(results)
         return ScanRisk(data.patient, assessments, prediction, (*notes, *warnings))
 
