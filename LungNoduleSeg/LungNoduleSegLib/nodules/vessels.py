@@ -16,9 +16,9 @@ VESSEL_MM = 3.0
 """Half the width of what is cut off at most: lobes of a mass are wider than its vessels."""
 
 BUMP = 1.0
-"""What is cut off, but reaches no farther than this share of the radius of a sphere as large as the
-rest, is a bump. Its widest ball would not do: that of an irregular nodule is much smaller. What
-reaches the end of the surroundings is none: nobody knows how far it goes on."""
+"""What is cut off, but reaches no farther than this share of the nodule's radius, is a bump. The
+radius is that of a sphere as large, as an irregular nodule holds a much smaller ball; where that
+ball is no wider than a vessel, it counts. What reaches the end of the surroundings is no bump."""
 
 BLUR_MM = 1.4
 """The scanner's blur spreads an edge about this far to either side."""
@@ -127,7 +127,9 @@ def _with_bumps(
         thin = ndimage.distance_transform_edt(depth <= BLUR_MM, sampling=spacing) > BLUR_MM
     elif rough and reach > VESSEL_MM:
         film = rest & (away <= reach + BLUR_MM)
-    radius = sphere_diameter(opened.sum() * spacing.prod()) / 2
+    radius = most
+    if most > VESSEL_MM:
+        radius = sphere_diameter(opened.sum() * spacing.prod()) / 2
     kept, off = opened, np.zeros_like(piece)
     for some in (rest & ~film & ~thin, rest & ~film & thin):
         parts, count = ndimage.label(some)
