@@ -159,6 +159,30 @@ def test_what_hangs_on_by_a_neck_belongs_to_the_nodule_if_the_mark_holds_it(both
     assert outline.image.volume_mm3 == pytest.approx(2 * ball if both else ball, rel=0.15)
 
 
+@pytest.mark.parametrize("ends_in_scan", [True, False])
+def test_a_lobe_of_a_long_nodule_belongs_to_it_if_its_end_is_seen(ends_in_scan: bool) -> None:
+    spacing = np.array([1.0, 0.7, 0.7])
+    z, y, x = np.meshgrid(
+        *(np.arange(-n, n + 1) * s for n, s in zip((20, 30, 35), spacing, strict=True)),
+        indexing="ij",
+    )
+    body = (x / 10) ** 2 + (y / 4) ** 2 + (z / 4) ** 2 <= 1
+    lobe = (y > 0) & (y < 8.8) & (x**2 + z**2 <= 1.6**2)
+    noise = np.random.default_rng(0).normal(0, 10, x.shape)
+    hu = ndimage.gaussian_filter(np.where(body | lobe, 40.0, -850.0), 0.7 / spacing) + noise
+    mark = (x / 6) ** 2 + (y / 2.4) ** 2 + (z / 2.4) ** 2 <= 1
+    if not ends_in_scan:
+        hu, mark, lobe, y = (part[:, : np.argmax(y[0, :, 0] > 7)] for part in (hu, mark, lobe, y))
+    (box,) = ndimage.find_objects(mark.view(np.uint8), 1)
+    outline = refine_outline(
+        hu.astype(np.float32), np.ones(hu.shape, np.uint8), spacing, box, mark[box]
+    )
+    assert outline is not None
+    found = np.zeros(hu.shape, bool)
+    found[outline.box] = outline.mask
+    assert (found[lobe & (y > 5) & (y < 8)].mean() > 0.8) == ends_in_scan
+
+
 def test_ground_glass_of_uneven_density_is_outlined_as_a_whole() -> None:
     for seed in (1, 2, 3, 4):
         made = crop(CropSpec(13, NoduleKind.NON_SOLID, slice_mm=2.0, noise_hu=10, seed=seed))

@@ -417,7 +417,7 @@ def _grown(
         if at_most < SOFT_HU:
             dense |= scene.mark & free & _closed(dense, spacing)
         body, rest, cut = cut_free(
-            dense & free, seed, spacing, scene.mark, vessel_mm, on_wall, rough
+            dense & free, seed, spacing, scene.mark, scene.rim, vessel_mm, on_wall, rough
         )
         if (body & scene.rim).sum() > MOST_AT_RIM * np.cbrt(body.sum()) ** 2:
             if scene.last:

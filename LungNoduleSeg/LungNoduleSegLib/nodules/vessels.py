@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from CTLungScreeningLib.geometry import Box
+from LungNoduleSegLib.nodules.table import sphere_diameter
 
 NECK = 0.65
 """What is thinner than this share of the nodule, vessels and strands of pleura, is cut off."""
@@ -15,7 +16,9 @@ VESSEL_MM = 3.0
 """Half the width of what is cut off at most: lobes of a mass are wider than its vessels."""
 
 BUMP = 1.0
-"""What is cut off, but reaches no farther than this share of the nodule's radius, is a bump."""
+"""What is cut off, but reaches no farther than this share of the nodule's radius, is a bump. The
+radius is that of a sphere as large, as an irregular nodule holds a much smaller ball; where that
+ball is no wider than a vessel, it counts. What reaches the end of the surroundings is no bump."""
 
 BLUR_MM = 1.4
 """The scanner's blur spreads an edge about this far to either side."""
@@ -26,6 +29,7 @@ def cut_free(
     seed: tuple[int, ...],
     spacing: NDArray[np.float64],
     mark: NDArray[np.bool_],
+    rim: NDArray[np.bool_],
     vessel_mm: float,
     on_wall: bool,
     rough: bool = False,
@@ -40,6 +44,7 @@ def cut_free(
         seed: a voxel of it.
         spacing: mm along (z, y, x).
         mark: the rough mask.
+        rim: the end of the surroundings, beyond which the scan goes on.
         vessel_mm: half the width of what is cut off at most.
         on_wall: whether the blur of the wall may join all that lies on it.
         rough: whether its surface is known to be rough.
@@ -48,8 +53,8 @@ def cut_free(
         The body, what was cut off or lies beside it, and whether anything was cut off.
     """
     box, piece, start = piece_at(dense, seed)
-    marked = np.pad(mark[box], 1)
-    opened, cut = _with_bumps(piece, start, spacing, marked, vessel_mm, on_wall, rough)
+    marked, ends = (np.pad(part[box], 1) for part in (mark, rim))
+    opened, cut = _with_bumps(piece, start, spacing, marked, ends, vessel_mm, on_wall, rough)
     body = np.zeros_like(dense)
     body[box] = opened[1:-1, 1:-1, 1:-1]
     return body, dense & ~body, cut
@@ -100,6 +105,7 @@ def _with_bumps(
     seed: tuple[int, ...],
     spacing: NDArray[np.float64],
     mark: NDArray[np.bool_],
+    rim: NDArray[np.bool_],
     vessel_mm: float,
     on_wall: bool,
     rough: bool,
@@ -121,13 +127,17 @@ def _with_bumps(
         thin = ndimage.distance_transform_edt(depth <= BLUR_MM, sampling=spacing) > BLUR_MM
     elif rough and reach > VESSEL_MM:
         film = rest & (away <= reach + BLUR_MM)
+    radius = most
+    if most > VESSEL_MM:
+        radius = sphere_diameter(opened.sum() * spacing.prod()) / 2
     kept, off = opened, np.zeros_like(piece)
     for some in (rest & ~film & ~thin, rest & ~film & thin):
         parts, count = ndimage.label(some)
         farthest = np.zeros(count + 1)
         where = np.flatnonzero(parts)
         np.maximum.at(farthest, parts.ravel()[where], away.ravel()[where])
-        bumps = farthest - reach <= max(BUMP * most, 1.0)
+        bumps = farthest - reach <= max(BUMP * radius, 1.0)
+        bumps[parts[rim]] = False
         bumps |= np.bincount(parts.ravel(), mark.ravel()) >= 0.5 * np.bincount(parts.ravel())
         kept = kept | (some & bumps[parts])
         off |= some & ~bumps[parts]
