@@ -250,9 +250,7 @@ def test_an_annotation_changed_after_normalize_is_named(tmp_path: Path) -> None:
     assert convert(copy, tmp_path / "copied").notes == ()
     file.write_text(json.dumps({"Aortic arch": "0.dcm", "C7": "2.dcm"}))
     (note,) = convert(root, tmp_path / "npz").notes
-    assert note == (
-        f"{root} has annotations newer than its locations: if you changed them, run normalize again."
-    )
+    assert str(root) in note and "run normalize again" in note
     call = ["convert", str(root), "-o", str(tmp_path / "npz"), "--progress", "none"]
     assert f"Note: {note}" in CliRunner().invoke(app, call).stdout.splitlines()
     normalize(root)

@@ -156,8 +156,8 @@ def convert(
     annotations = (file for file in visible_files(dataset, ANNOTATION) if file.is_file())
     if any(file.stat().st_mtime > written for file in annotations):
         notes.append(
-            f"{dataset} has annotations newer than its locations: if you changed them, run normalize "
-            "again."
+            f"{dataset} has annotations newer than its locations: if you changed them, run "
+            "normalize again."
         )
     tasks = [
         _Task(dataset / name, output / npz, locations[name])
