@@ -212,6 +212,16 @@ def test_an_ellipse_gives_both_axes_and_their_places(degrees: float) -> None:
     assert abs(long @ [np.cos(angle), np.sin(angle)]) == pytest.approx(20, abs=0.75)
 
 
+def test_a_long_thin_section_beside_a_mass_is_not_measured() -> None:
+    z, y, x = np.mgrid[-40:41, -40:41, -40:41]
+    mass = z**2 + y**2 + x**2 <= 25**2
+    satellites = (abs(z - 24) <= 2) & (abs(y) <= 3) & (abs(x) <= 35)
+    for mask in (mass | satellites, (mass | satellites).astype(np.float32)):
+        measured = axial_diameters(mask, BOX, np.ones(3))
+        assert measured.longest_mm == pytest.approx(51, abs=1)
+        assert measured.across_mm == pytest.approx(51, abs=1)
+
+
 def test_one_voxel_is_measured() -> None:
     measured = axial_diameters(np.ones((1, 1, 1), bool), BOX, np.array([2.0, 0.7, 0.7]))
     assert measured.longest_mm == pytest.approx(0.7, abs=0.35)

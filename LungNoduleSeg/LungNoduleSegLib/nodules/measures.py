@@ -38,6 +38,10 @@ THIN_MM = 1.5
 VOLUME_MEASUREMENT = "corrected for blur and lung, from marks down to half"
 """How volumes are measured: growth is not taken between runs that differ in it."""
 
+LEAST_SECTION = 0.5
+"""Diameters are taken on slices that show this share of the largest section at least: spicules,
+vessels and satellites above or below a mass make longer, thinner ones (our own choice)."""
+
 LEAST_LEFT_MM, LEAST_ROUND, MOST_CONTACT = 4.0, 0.8, 0.3
 """What the outline of a nodule leaves of its mark is another one if a ball of the first fits in;
 if one as wide as that share of its sphere fits into its own outline, most of which is marked; and
@@ -50,7 +54,7 @@ BoxedMask = tuple[Box, NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class AxialDiameters:
-    """The two diameters of a nodule on the axial slice where it is longest.
+    """The two diameters of a nodule on one axial slice: see `axial_diameters`.
 
     Attributes:
         slice: index k on the axial grid.
@@ -381,7 +385,8 @@ def axial_diameters(
 ) -> AxialDiameters:
     """Find the longest axial diameter of a nodule and the longest one across it on that slice.
 
-    Both are taken on the convex outline, as with callipers.
+    Of the slices whose section has at least `LEAST_SECTION` of the area of the largest one, that
+    with the longest diameter is taken. Both are taken on the convex outline, as with callipers.
     Where a slice cuts the nodule in several pieces, the longest piece counts. This is how the
     Fleischner Society has nodules measured: Bankier et al., Radiology 2017;285:584-600.
 
@@ -394,7 +399,10 @@ def axial_diameters(
     corner = np.array([box[2].start, box[1].start])
     best: tuple[float, int, Points, Points] | None = None
     found = []
-    at_most = _longest_possible(mask >= 0.5, pixel)
+    inside = mask >= 0.5
+    areas = inside.sum(axis=(1, 2))
+    inside[areas < LEAST_SECTION * areas.max()] = False
+    at_most = _longest_possible(inside, pixel)
     for k in np.argsort(-at_most, kind="stable"):
         if best is not None and at_most[k] <= best[0]:
             break
