@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import TOUCHING, AxialView
-from LungNoduleSegLib.nodules.attenuation import lung_noise, nodule_kind, solid_part
+from LungNoduleSegLib.nodules.attenuation import CALCIUM_HU, lung_noise, nodule_kind, solid_part
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.marks import pieces_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter, axial_diameters, measure_labels
@@ -285,6 +285,14 @@ def test_noise_and_sharp_kernels_do_not_decide_what_is_calcified(
     hu += sharpened * (hu - ndimage.gaussian_filter(hu, (0, *(1 / spacing[1:]))))
     hu += np.random.default_rng(0).normal(0, noise_hu, hu.shape)
     assert nodule_kind(hu, distance <= diameter / 2, spacing, lung_noise(hu)) is kind
+
+
+def test_the_noise_of_the_lung_around_is_allowed_for() -> None:
+    scene = Scene().draw(ball((30, 40, 30), 12), 60)
+    scene.hu = (scene.hu + np.random.default_rng(0).normal(0, 130, scene.hu.shape)).astype(np.int16)
+    (nodule,) = scene.measure()
+    assert nodule.p90_hu > CALCIUM_HU
+    assert nodule.kind is NoduleKind.SOLID
 
 
 def test_attenuation_is_that_of_the_voxels() -> None:
