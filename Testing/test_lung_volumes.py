@@ -17,6 +17,17 @@ def lungs(*boxes: tuple[int, slice]) -> sitk.Image:
     return image
 
 
+def scan_of(image: sitk.Image, air_rows: int = 0) -> sitk.Image:
+    """HU of these lungs, the left one's foremost rows of 20 being air alone."""
+    array = sitk.GetArrayViewFromImage(image)
+    hu = np.where(array > 0, -870, 40).astype(np.int16)
+    front = hu[:, 10 : 10 + air_rows]
+    front[array[:, 10 : 10 + air_rows] == 2] = -1000
+    scan = sitk.GetImageFromArray(hu)
+    scan.CopyInformation(image)
+    return scan
+
+
 @pytest.mark.parametrize(
     ("image", "sentences"),
     [
@@ -36,10 +47,18 @@ def lungs(*boxes: tuple[int, slice]) -> sitk.Image:
 def test_each_implausible_property_gives_one_sentence(
     image: sitk.Image, sentences: list[str]
 ) -> None:
-    found = implausible(image)
+    found = implausible(image, scan_of(image))
     assert len(found) == len(sentences)
     for expected, sentence in zip(sentences, found, strict=True):
         assert expected in sentence
+
+
+@pytest.mark.parametrize(("air_rows", "share"), [(2, None), (6, "30%"), (20, "100%")])
+def test_a_lung_that_is_largely_air_is_named(air_rows: int, share: str | None) -> None:
+    image = lungs((1, slice(10, 60)), (2, slice(10, 60)))
+    found = implausible(image, scan_of(image, air_rows))
+    assert len(found) == (share is not None)
+    assert all(f"{share} of the left lung is as black as air" in sentence for sentence in found)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from CTLungScreeningLib.errors import InputError
 from CTLungScreeningLib.geometry import TOUCHING, AxialView
-from LungNoduleSegLib.nodules.attenuation import solid_part
+from LungNoduleSegLib.nodules.attenuation import CALCIUM_HU, lung_noise, nodule_kind, solid_part
 from LungNoduleSegLib.nodules.finding import NoduleFindings, NoduleRules, find_nodules
 from LungNoduleSegLib.nodules.marks import pieces_of
 from LungNoduleSegLib.nodules.measures import NoduleMeter, axial_diameters, measure_labels
@@ -212,6 +212,16 @@ def test_an_ellipse_gives_both_axes_and_their_places(degrees: float) -> None:
     assert abs(long @ [np.cos(angle), np.sin(angle)]) == pytest.approx(20, abs=0.75)
 
 
+def test_a_long_thin_section_beside_a_mass_is_not_measured() -> None:
+    z, y, x = np.mgrid[-40:41, -40:41, -40:41]
+    mass = z**2 + y**2 + x**2 <= 25**2
+    satellites = (abs(z - 24) <= 2) & (abs(y) <= 3) & (abs(x) <= 35)
+    for mask in (mass | satellites, (mass | satellites).astype(np.float32)):
+        measured = axial_diameters(mask, BOX, np.ones(3))
+        assert measured.longest_mm == pytest.approx(51, abs=1)
+        assert measured.across_mm == pytest.approx(51, abs=1)
+
+
 def test_one_voxel_is_measured() -> None:
     measured = axial_diameters(np.ones((1, 1, 1), bool), BOX, np.array([2.0, 0.7, 0.7]))
     assert measured.longest_mm == pytest.approx(0.7, abs=0.35)
@@ -252,6 +262,37 @@ def test_the_four_types_as_a_scanner_blurs_them(
         assert nodule.solid_mm == pytest.approx(core_diameter, abs=0.75)
     else:
         assert nodule.solid_mm is None
+
+
+@pytest.mark.parametrize("sharpened", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("diameter", "tissue", "noise_hu", "kind"),
+    [
+        (4, 600, 30, NoduleKind.CALCIFIED),
+        (6, 450, 30, NoduleKind.CALCIFIED),
+        (10, 450, 130, NoduleKind.CALCIFIED),
+        (6, 40, 60, NoduleKind.SOLID),
+        (12, 60, 130, NoduleKind.SOLID),
+    ],
+)
+def test_noise_and_sharp_kernels_do_not_decide_what_is_calcified(
+    diameter: float, tissue: float, noise_hu: float, kind: NoduleKind, sharpened: float
+) -> None:
+    spacing = np.array([1.25, 0.7, 0.7])
+    z, y, x = (np.mgrid[-12:13, -16:17, -16:17].T * spacing).T
+    distance = np.sqrt(z**2 + y**2 + x**2)
+    hu = ndimage.gaussian_filter(np.where(distance <= diameter / 2, tissue, -860.0), 0.6 / spacing)
+    hu += sharpened * (hu - ndimage.gaussian_filter(hu, (0, *(1 / spacing[1:]))))
+    hu += np.random.default_rng(0).normal(0, noise_hu, hu.shape)
+    assert nodule_kind(hu, distance <= diameter / 2, spacing, lung_noise(hu)) is kind
+
+
+def test_the_noise_of_the_lung_around_is_allowed_for() -> None:
+    scene = Scene().draw(ball((30, 40, 30), 12), 60)
+    scene.hu = (scene.hu + np.random.default_rng(0).normal(0, 130, scene.hu.shape)).astype(np.int16)
+    (nodule,) = scene.measure()
+    assert nodule.p90_hu > CALCIUM_HU
+    assert nodule.kind is NoduleKind.SOLID
 
 
 def test_attenuation_is_that_of_the_voxels() -> None:

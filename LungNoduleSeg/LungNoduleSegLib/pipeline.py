@@ -168,7 +168,7 @@ def analyse(
         *turned,
         *too_coarse(hu.GetSpacing()),
         *cut,
-        *implausible(lungs),
+        *implausible(lungs, hu),
         *cut_nodules(findings.labels),
         *cavitated(findings.nodules),
         *detector.notes,

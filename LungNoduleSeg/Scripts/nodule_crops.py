@@ -315,7 +315,8 @@ def measure_trial(spec: CropSpec) -> Trial | None:
     image = outline.image
     both = axial_diameters(image.field, outline.box, crop.spacing)
     mean = (both.longest_mm + both.across_mm) / 2
-    kind, solid = nodule_kind(crop.hu[outline.box], outline.mask, crop.spacing), np.nan
+    hu, solid = crop.hu[outline.box], np.nan
+    kind = nodule_kind(hu, outline.mask, crop.spacing, image.noise_hu)
     if kind in (NoduleKind.SOLID, NoduleKind.PART_SOLID):
         kind = NoduleKind.SOLID if image.solid is None else NoduleKind.PART_SOLID
     if image.solid is not None and (image.solid >= 0.5).any():

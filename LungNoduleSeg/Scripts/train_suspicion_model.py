@@ -25,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 from CTLungScreeningLib.geometry import AxialView
 from CTLungScreeningLib.hu import AIR_HU
 from CTLungScreeningLib.progress import ProgressStyle, shown
-from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind
+from LungNoduleSegLib.nodules.attenuation import Attenuation, lung_noise, nodule_kind
 from LungNoduleSegLib.nodules.table import NoduleKind
 from LungNoduleSegLib.options import SUSPICION_MODEL, RiskTrainingPlan, Weighting
 from LungNoduleSegLib.risk.features import IDENTIFIERS, SCAN_FEATURES, nodule_features
@@ -74,7 +74,7 @@ def measured(folder: Path) -> Iterator[tuple[dict[str, str], NDArray[np.float64]
         inside = sitk.GetArrayFromImage(labels) > 0
         voxels = sitk.GetArrayFromImage(hu)
         attenuation = Attenuation.of(voxels[inside])
-        kind = nodule_kind(voxels, inside, np.array(hu.GetSpacing())[::-1])
+        kind = nodule_kind(voxels, inside, np.array(hu.GetSpacing())[::-1], lung_noise(voxels))
         features |= {
             "mean_hu": attenuation.mean,
             "std_hu": attenuation.std,

@@ -1,5 +1,6 @@
 """The labels of a lung mask, and the methods that make one; sides are the patient's."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 
 import numpy as np
@@ -19,6 +20,11 @@ LEAST_OF_OTHER = 0.5
 
 LARGEST_SECOND_PART = 0.02
 """Share of a lung that may lie apart from the rest: a slice's edge, a lobe's tip."""
+
+AIR_ALONE_HU, AIR_BLOCK_MM, MOST_AIR = -970, 5, 0.1
+"""Blocks of about so many millimetres hold air and no lung if their mean lies below this; more than
+the last share of a lung do not. Of eight scans without a pneumothorax 4 % of a lung did at most,
+with 150 HU of noise added to one of them 1 %; where a third of a lung was made air, 32 %."""
 
 
 MOST_AT_END = 0.1
@@ -42,15 +48,16 @@ def alike(lungs: sitk.Image) -> bool:
     return smaller >= LEAST_OF_OTHER * larger
 
 
-def implausible(lungs: sitk.Image) -> tuple[str, ...]:
+def implausible(lungs: sitk.Image, hu: sitk.Image) -> tuple[str, ...]:
     """Return a sentence for each implausible property of the lungs of a whole chest.
 
     A lung is missing or far smaller than the other; both together hold less than `LEAST_ML` or more
-    than `MOST_ML`; or a lung is in parts. It also applies to a scan of a part of the chest, and to
-    a patient without a lung.
+    than `MOST_ML`; a lung is in parts; or more than `MOST_AIR` of it is air alone. It also applies
+    to a scan of a part of the chest, and to a patient without a lung.
 
     Args:
         lungs: labels, axial.
+        hu: the scan in HU on the same grid.
     """
     from scipy import ndimage  # noqa: PLC0415 - slow to import, and all commands import labels
 
@@ -80,7 +87,25 @@ def implausible(lungs: sitk.Image) -> tuple[str, ...]:
                     f"The {side} lung lies in {len(sizes)} parts, {second:.0%} of it outside the "
                     "largest: check its outline."
                 )
-    return tuple(found)
+    return *found, *_air_alone(lungs, hu)
+
+
+def _air_alone(lungs: sitk.Image, hu: sitk.Image) -> Iterator[str]:
+    """Name each lung with more air outside lung tissue than `MOST_AIR`."""
+    factor = [
+        min(size, max(1, round(AIR_BLOCK_MM / mm)))
+        for size, mm in zip(hu.GetSize(), hu.GetSpacing(), strict=True)
+    ]
+    sides = sitk.GetArrayFromImage(sitk.Shrink(lungs, factor))
+    air = sitk.GetArrayFromImage(sitk.BinShrink(hu, factor)) < AIR_ALONE_HU
+    for side, label in (("right", RIGHT_LUNG), ("left", LEFT_LUNG)):
+        blocks = sides == label
+        share = (air & blocks).sum() / max(blocks.sum(), 1)
+        if share > MOST_AIR:
+            yield (
+                f"{share:.0%} of the {side} lung is as black as air (pneumothorax, a bulla or "
+                "severe emphysema): its volume counts it."
+            )
 
 
 ENDS = (("bottom", "top"), ("front", "back"), ("right", "left"))

@@ -13,7 +13,12 @@ from scipy.spatial.distance import pdist, squareform
 
 from CTLungScreeningLib.child_process import Work, complete
 from CTLungScreeningLib.geometry import Box, grown, in_crop, out_of_crop, shared_box
-from LungNoduleSegLib.nodules.attenuation import Attenuation, nodule_kind, solid_part
+from LungNoduleSegLib.nodules.attenuation import (
+    Attenuation,
+    lung_noise,
+    nodule_kind,
+    solid_part,
+)
 from LungNoduleSegLib.nodules.cavities import air_in, fill_cavities
 from LungNoduleSegLib.nodules.outline import (
     ImageOutline,
@@ -35,8 +40,15 @@ from LungNoduleSegLib.nodules.wall import LungBorder
 THIN_MM = 1.5
 """Slices no farther apart than this show a nodule in other planes well enough to measure it."""
 
+NEAR_MM = 10
+"""So far around a nodule lies the lung whose noise counts."""
+
 VOLUME_MEASUREMENT = "corrected for blur and lung, from marks down to half"
 """How volumes are measured: growth is not taken between runs that differ in it."""
+
+LEAST_SECTION = 0.5
+"""Diameters are taken on slices that show this share of the largest section at least: spicules,
+vessels and satellites above or below a mass make longer, thinner ones (our own choice)."""
 
 LEAST_LEFT_MM, LEAST_ROUND, MOST_CONTACT = 4.0, 0.8, 0.3
 """What the outline of a nodule leaves of its mark is another one if a ball of the first fits in;
@@ -50,7 +62,7 @@ BoxedMask = tuple[Box, NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class AxialDiameters:
-    """The two diameters of a nodule on the axial slice where it is longest.
+    """The two diameters of a nodule on one axial slice: see `axial_diameters`.
 
     Attributes:
         slice: index k on the axial grid.
@@ -222,6 +234,12 @@ class NoduleMeter:
                 if width[number] >= LEAST_LEFT_MM <= _widest_mm(piece, spacing):
                     yield out_of_crop(inner, box), piece
 
+    def _noise_hu(self, box: Box) -> float:
+        """Noise of the lung within `NEAR_MM` of a box."""
+        hu, lungs = map(sitk.GetArrayViewFromImage, (self.filled, self.lungs))
+        near = grown(box, np.ceil(NEAR_MM / self.border.spacing).astype(int), lungs.shape)
+        return lung_noise(hu[near][lungs[near] > 0])
+
     def measure(self, number: int, outline: NoduleOutline) -> Nodule:
         """Measure one nodule of the grid."""
         spacing = self.border.spacing
@@ -237,7 +255,8 @@ class NoduleMeter:
         volume = len(voxels) * spacing.prod() if image is None else image.volume_mm3
         attenuation = Attenuation.of(hu[mask])
         cavity = mask & air_in(box, self.hu, self.filled)
-        kind = _kind(hu, mask if cavity[mask].all() else mask & ~cavity, image, spacing)
+        tissue = mask if cavity[mask].all() else mask & ~cavity
+        kind = _kind(hu, tissue, image, spacing, self._noise_hu(box))
         solid: NDArray[Any] | None = None
         if kind is NoduleKind.PART_SOLID:
             solid = solid_part(hu, mask) if image is None else image.solid
@@ -336,9 +355,10 @@ def _kind(
     tissue: NDArray[np.bool_],
     image: ImageOutline | None,
     spacing: NDArray[np.float64],
+    noise_hu: float,
 ) -> NoduleKind:
     """Type of a nodule by its tissue; an outline from the image decides if it is part-solid."""
-    kind = nodule_kind(hu, tissue, spacing)
+    kind = nodule_kind(hu, tissue, spacing, noise_hu)
     if image is None or kind in (NoduleKind.CALCIFIED, NoduleKind.NON_SOLID):
         return kind
     return NoduleKind.SOLID if image.solid is None else NoduleKind.PART_SOLID
@@ -381,7 +401,8 @@ def axial_diameters(
 ) -> AxialDiameters:
     """Find the longest axial diameter of a nodule and the longest one across it on that slice.
 
-    Both are taken on the convex outline, as with callipers.
+    Of the slices whose section has at least `LEAST_SECTION` of the area of the largest one, that
+    with the longest diameter is taken. Both are taken on the convex outline, as with callipers.
     Where a slice cuts the nodule in several pieces, the longest piece counts. This is how the
     Fleischner Society has nodules measured: Bankier et al., Radiology 2017;285:584-600.
 
@@ -394,7 +415,10 @@ def axial_diameters(
     corner = np.array([box[2].start, box[1].start])
     best: tuple[float, int, Points, Points] | None = None
     found = []
-    at_most = _longest_possible(mask >= 0.5, pixel)
+    inside = mask >= 0.5
+    areas = inside.sum(axis=(1, 2))
+    inside[areas < LEAST_SECTION * areas.max()] = False
+    at_most = _longest_possible(inside, pixel)
     for k in np.argsort(-at_most, kind="stable"):
         if best is not None and at_most[k] <= best[0]:
             break
